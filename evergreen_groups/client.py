@@ -26,7 +26,7 @@ from evergreen_groups.changes import (
     Recalculator,
     RecentlyChanged,
     recently_changed,
-    recently_changed_at_once,
+    recently_changed_or_unknown,
 )
 from evergreen_groups.desk import (
     BillsReader,
@@ -161,7 +161,9 @@ class Client:
     @cached_property
     def summaries(self) -> SummaryReader:
         """Reads patrons with their groups, as the desk's panel shows them."""
-        return SummaryReader(self.gateway, self._reference, lambda: recently_changed_at_once(self.gateway, self._state))
+        return SummaryReader(
+            self.gateway, self._reference, lambda: recently_changed_or_unknown(self.gateway, self._state)
+        )
 
     @cached_property
     def events(self) -> EventHandler:

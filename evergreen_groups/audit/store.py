@@ -33,7 +33,7 @@ from evergreen_groups.groups import Group, GroupSearch, Member, Patron, PatronRo
 from evergreen_groups.ils import OrgUnit, Penalty, PenaltyKind
 from evergreen_groups.message import Message
 from evergreen_groups.policy import Decision, Limit
-from evergreen_groups.state import errors_named, temporary_directory
+from evergreen_groups.state import database_errors, temporary_directory
 
 if TYPE_CHECKING:
     from evergreen_groups.audit.build import SearchContext
@@ -281,7 +281,7 @@ class StoredFindings(FindingSequence[Listed]):
 
 
 def _errors() -> AbstractContextManager[None]:
-    return errors_named(str(temporary_directory()))
+    return database_errors(str(temporary_directory()))
 
 
 # How many findings to complete together.

@@ -1,10 +1,8 @@
 from .apply import recover_by_reading as recover_by_reading
-from .batch import Batch as Batch
 from .batch import plan_batch as plan_batch
 from .batch import read_batch as read_batch
 from .changes import WAIT as WAIT
 from .changes import Change as Change
-from .changes import ChangeReader as ChangeReader
 from .changes import DeskChanges as DeskChanges
 from .changes import Moves as Moves
 from .changes import Plan as Plan
@@ -13,10 +11,9 @@ from .journal import Journal as Journal
 from .journal import JournalEntry as JournalEntry
 from .journal import JournalStep as JournalStep
 from .journal import Operator as Operator
-from .journal import Refusal as Refusal
-from .journal import Seat as Seat
 from .journal import StepState as StepState
-from .journal import current_seat as current_seat
+from .journal import TerminalUser as TerminalUser
+from .journal import current_terminal_user as current_terminal_user
 from .journal import is_change_id as is_change_id
 from .penalties import PenaltyReader as PenaltyReader
 from .plans import GROUP as GROUP
@@ -30,7 +27,6 @@ from .plans import PlanWarning as PlanWarning
 from .plans import ProposedPlan as ProposedPlan
 from .plans import Step as Step
 from .plans import StepOutcome as StepOutcome
-from .plans import StoredPlan as StoredPlan
 from .reasons import StepReason as StepReason
 from .recalculation import Recalculated as Recalculated
 from .recalculation import Recalculations as Recalculations
@@ -38,4 +34,4 @@ from .recalculation import Recalculator as Recalculator
 from .recalculation import recalculable as recalculable
 from .recovery import RecentlyChanged as RecentlyChanged
 from .recovery import recently_changed as recently_changed
-from .recovery import recently_changed_at_once as recently_changed_at_once
+from .recovery import recently_changed_or_unknown as recently_changed_or_unknown

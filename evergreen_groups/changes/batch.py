@@ -1,4 +1,4 @@
-"""A file of changes: read and checked whole, made into one plan."""
+"""Batch files: read and check a CSV file of changes, and turn its lines into one plan."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MOST_LINES = 100_000
 
 @dataclass(frozen=True, slots=True)
 class BatchLine:
-    """One line of a batch file; ``number`` counts from 1, the header included."""
+    """One line of a batch file. ``number`` counts from 1 and includes the header."""
 
     number: int
     action: str
@@ -31,7 +31,7 @@ class BatchLine:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A batch file as it was read: the lines that make sense, and what is wrong with the others."""
+    """A parsed batch file: the valid lines, and the problems with the others."""
 
     lines: tuple[BatchLine, ...]
     problems: tuple[Message, ...] = ()
@@ -41,11 +41,11 @@ def read_batch(path: Path) -> Batch:
     """Read a CSV file with the columns ``action,barcode,target`` (UTF-8, with or without a byte order mark).
 
     Raises:
-        ConfigurationError: it can't be read.
-        PlanError: it has another header.
+        ConfigurationError: the file can't be read.
+        PlanError: the file isn't CSV, has a different header, or has too many lines.
     """
     try:
-        # Spreadsheets begin their UTF-8 with a byte order mark, which would become part of the first column's name.
+        # "utf-8-sig": spreadsheets add a byte order mark, which would become part of the first column's name.
         with path.open(encoding="utf-8-sig", newline="") as stream:
             rows = list(csv.reader(stream, strict=True))
     except OSError as error:
@@ -75,19 +75,15 @@ def read_batch(path: Path) -> Batch:
     lines: list[BatchLine] = []
     problems: list[Message] = []
     for number, cells in filled:
-        line = BatchLine(number, *_three(cells))
-        found = [_of_line(line, problem) for problem in _problems(line)]
+        action, barcode, target = (*cells, "", "", "")[:3]
+        line = BatchLine(number, action.casefold(), barcode, target)
+        found = [_with_line(line, problem) for problem in _format_problems(line)]
         problems += found
         lines += () if found else (line,)
     return Batch(tuple(lines), tuple(problems))
 
 
-def _three(cells: list[str]) -> tuple[str, str, str]:
-    action, barcode, target = (*cells, "", "", "")[:3]
-    return action.casefold(), barcode, target
-
-
-def _problems(line: BatchLine) -> Iterator[Message]:
+def _format_problems(line: BatchLine) -> Iterator[Message]:
     if line.action not in ("move", "remove", "merge", "lead"):
         yield Message("the action must be move, remove, merge or lead")
         return
@@ -103,23 +99,23 @@ def _problems(line: BatchLine) -> Iterator[Message]:
 
 
 def plan_batch(planner: Planner, batch: Batch) -> Draft:
-    """Make one plan of all lines.
+    """Make one plan from all lines.
 
-    Each patron may be changed once and nobody may be moved to somebody who moves as well, so the order of the lines
-    doesn't matter, and the same file applied again changes nothing.
+    Each patron may be changed only once, and a target must not move in the same file. So the order of the lines
+    doesn't matter, and applying the same file again changes nothing.
 
     Raises:
-        PlanError: lines make no sense, barcodes are unknown, or lines contradict each other; every one is named.
+        PlanError: lines are invalid, barcodes are unknown, or lines contradict each other. Lists every problem.
     """
     lines: Sequence[BatchLine] = batch.lines
     named = {barcode for line in lines for barcode in (line.barcode, *_target(line))}
     try:
         basis = planner.basis(sorted(named))
     except GatewayError:
-        _complain(batch.problems)  # which are known all the same
+        _raise_problems(batch.problems)  # report the problems already found
         raise
     cards = basis.cards
-    problems = [*batch.problems, *_not_usable(lines, basis)]
+    problems = [*batch.problems, *_patron_problems(lines, basis)]
     lines = [
         line
         for line in lines
@@ -131,65 +127,65 @@ def plan_batch(planner: Planner, batch: Batch) -> Draft:
     for line in lines:
         try:
             line_steps, line_unchanged = _steps(basis, line)
-        except PlanError as error:  # of a group that can't be seen whole, for one
-            problems.append(_of_line(line, error))
+        except PlanError as error:  # for example, a merge of a group with hidden members
+            problems.append(_with_line(line, error))
             continue
-        unchanged.extend(_of_line(line, text) for text in line_unchanged)
+        unchanged.extend(_with_line(line, text) for text in line_unchanged)
         for step in line_steps:
             earlier = origin.setdefault((step.member.id, step.field), line.number)
             if earlier != line.number:
                 text = Message("its patron is changed by line {line} already", values={"line": earlier})
-                problems.append(_of_line(line, text))
+                problems.append(_with_line(line, text))
         steps.extend(line_steps)
     moving = {step.member.id: origin[step.member.id, GROUP] for step in steps if step.field == GROUP}
     for line in lines:
         if line.action in ("move", "merge") and cards[line.target].member.id in moving:
             other = moving[cards[line.target].member.id]
             text = Message("its target is moved by line {line}; put that in a file of its own", values={"line": other})
-            problems.append(_of_line(line, text))
-    _complain(problems)
+            problems.append(_with_line(line, text))
+    _raise_problems(problems)
     return basis.draft(Action.BATCH, steps, unchanged, cards=[cards[line.barcode] for line in lines])
 
 
 def _target(line: BatchLine) -> tuple[str, ...]:
-    """The barcode in the target of a line whose action has one there."""
+    """Return the barcode in the line's target, for actions whose target is a barcode."""
     return (line.target,) if line.action in ("move", "merge") else ()
 
 
-def _not_usable(lines: Sequence[BatchLine], basis: PlanBasis) -> Iterator[Message]:
-    """Yield what is wrong with the patrons whom the lines name."""
+def _patron_problems(lines: Sequence[BatchLine], basis: PlanBasis) -> Iterator[Message]:
+    """Yield the problems with the patrons that the lines name."""
     for line in lines:
         if line.barcode not in basis.cards:
-            yield _of_line(line, Message("no visible patron has this barcode"))
+            yield _with_line(line, Message("no visible patron has this barcode"))
         if basis.is_deleted(line.barcode):
-            yield _of_line(line, Message("the patron is deleted"))
+            yield _with_line(line, Message("the patron is deleted"))
         for target in _target(line):
             if target not in basis.cards:
-                yield _of_line(line, Message("no visible patron has the target's barcode"))
+                yield _with_line(line, Message("no visible patron has the target's barcode"))
             if basis.is_deleted(target):
-                yield _of_line(line, Message("the target is deleted"))
+                yield _with_line(line, Message("the target is deleted"))
 
 
 def _steps(basis: PlanBasis, line: BatchLine) -> tuple[list[Step], list[str]]:
-    """The steps of a line, and what is so already."""
+    """Return a line's steps, and texts about what is already as requested."""
     cards = basis.cards
     card = cards[line.barcode]
     match line.action:
         case "move":
             return basis.moves([card], cards[line.target].member.patron.group)
         case "remove":
-            return basis.removals([card], lead=line.target == "lead")
+            return basis.removal_steps([card], lead=line.target == "lead")
         case "merge":
-            return basis.merging(card, cards[line.target])
+            return basis.merge_steps(card, cards[line.target])
         case _:
             return basis.leads(card, on=line.target != "off")
 
 
-def _complain(problems: Iterable[Message]) -> None:
+def _raise_problems(problems: Iterable[Message]) -> None:
     found = sorted(problems, key=lambda problem: int(str(problem.values["line"])))
     if found:
         raise PlanError("nothing was changed; {problems}", code="batch-broken", values={"problems": tuple(found)})
 
 
-def _of_line(line: BatchLine, text: object) -> Message:
+def _with_line(line: BatchLine, text: object) -> Message:
     return Message("line {line}: {text}", values={"line": line.number, "text": text})

@@ -1,4 +1,4 @@
-"""Changes as a desk makes them: a plan that is stored and shown, applied once under a key, and looked at afterwards."""
+"""Changes made at a desk: plans that are stored, shown, and applied once under a key, and changes made earlier."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from evergreen_groups.changes.apply import (
     JournaledChanges,
     StepApplier,
     refuse_hidden_patrons,
-    refuse_what_no_longer_fits,
+    refuse_outdated,
 )
 from evergreen_groups.changes.journal import JournalEntry, JournalStep, Operator, StepState
 from evergreen_groups.changes.planner import Drafter, Planner
@@ -24,7 +24,7 @@ from evergreen_groups.changes.plans import (
     StoredPlan,
     expected_groups,
 )
-from evergreen_groups.changes.reasons import NOT_BEGUN
+from evergreen_groups.changes.reasons import NOT_STARTED
 from evergreen_groups.changes.recalculation import Recalculator
 from evergreen_groups.errors import BusyError, NotFoundError, PlanError
 from evergreen_groups.progress import Progress, silent
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan that can be applied. Look at ``draft`` first; nothing has been sent yet."""
+    """A plan that is ready to apply. Inspect ``draft`` first: nothing has been sent yet."""
 
     draft: Draft
     _gateway: Gateway = field(repr=False)
@@ -54,35 +54,36 @@ class Plan:
     _undoes: str | None = None
 
     def apply(self, progress: Progress = silent, *, timeout: float = 0.0) -> PlanOutcome:
-        """Do it, one step after the other; ``timeout`` is how many seconds to wait for whoever is in the way.
+        """Apply the plan step by step. Wait up to ``timeout`` seconds for another run on the same patrons or groups.
 
         Raises:
             BusyError: another run is changing one of the patrons or groups.
-            TransportError: what an interrupted run left open can't be looked up; nothing has been sent.
+            TransportError: the outcome of an interrupted run can't be looked up. Nothing was sent.
         """
         arguments.seconds("timeout", timeout)
         steps = self.draft.steps
         if not steps:
             return PlanOutcome(())
-        beside = [id for group in expected_groups(self.draft) for id in group.members]
+        # Recover these members' open steps too: see StepApplier.
+        group_members = [id for group in expected_groups(self.draft) for id in group.members]
         entries: list[str] = []
-        outcomes, stopped = StepApplier(self._gateway, self._changes, beside).apply(
+        outcomes, stopped = StepApplier(self._gateway, self._changes, group_members).apply(
             self.draft.action.value,
             steps,
             undoes=self._undoes,
-            also=lambda _connection, entry: entries.append(entry),
+            in_transaction=lambda _connection, entry: entries.append(entry),
             timeout=timeout,
             progress=progress,
         )
-        left = (StepOutcome(step, StepState.PLANNED, reason=NOT_BEGUN) for step in steps[len(outcomes) :])
+        left = (StepOutcome(step, StepState.PLANNED, reason=NOT_STARTED) for step in steps[len(outcomes) :])
         return PlanOutcome((*outcomes, *left), stopped, *entries)
 
 
 class Moves:
-    """Changes to membership at one gateway, with the journal in ``state``.
+    """Changes to group membership at one gateway, journaled in ``state``.
 
-    ``operator`` is who has them made; that is written into the journal. ``adults`` says how many may come together in
-    a group before it is warned of.
+    The journal names ``operator`` as the person responsible. ``adults`` sets how many adults a group may have before a
+    plan warns.
     """
 
     def __init__(self, gateway: Gateway, state: State, operator: Operator, *, adults: AdultRule | None = None) -> None:
@@ -93,38 +94,39 @@ class Moves:
 
     @property
     def planner(self) -> Planner:
-        """The planner, for making drafts of other shapes."""
+        """The planner, for drafts that the methods below don't cover."""
         return self._planner
 
     def plan(self, draft: Draft) -> Plan:
-        """Make a draft one that can be applied."""
+        """Turn a draft into a plan that can be applied."""
         return Plan(draft, self._gateway, self._changes)
 
     def plan_move(self, barcodes: Several[str], *, to: str) -> Plan:
         """Plan to move patrons into the group of the patron with barcode ``to``.
 
-        ``barcodes`` are those of any of their cards, blanks ignored, each patron once. Nothing is changed.
+        Any barcode of a patron will do. Blanks are ignored, and each patron may be named once. Planning changes
+        nothing.
 
         Raises:
             PlanError: a barcode is unknown, hidden, or given twice.
-            ArgumentError: ``barcodes`` is one text, or holds something else than texts.
+            ArgumentError: ``barcodes`` is a single string or contains something other than strings.
             GatewayError: the ILS can't be reached or refuses.
         """
         return self.plan(self._planner.move(arguments.texts("barcodes", barcodes), arguments.text("to", to)))
 
     def plan_remove(self, barcodes: Several[str], *, lead: bool = False) -> Plan:
-        """Plan to give each patron a new group of their own, as its lead where ``lead`` says so.
+        """Plan to give each patron a new group of their own, as its lead if ``lead`` is true.
 
-        Raises what :meth:`plan_move` does.
+        Raises the errors of :meth:`plan_move`.
         """
         return self.plan(
             self._planner.remove(arguments.texts("barcodes", barcodes), lead=arguments.boolean("lead", lead))
         )
 
     def plan_merge(self, source: str, *, to: str) -> Plan:
-        """Plan to move everyone in the group of the patron with barcode ``source`` into the group of another.
+        """Plan to move the whole group of the patron with barcode ``source`` into the group of the patron ``to``.
 
-        Raises what :meth:`plan_move` does.
+        Raises the errors of :meth:`plan_move`.
 
         Raises:
             PlanError: the group has members whom the account can't see.
@@ -132,15 +134,15 @@ class Moves:
         return self.plan(self._planner.merge(arguments.text("source", source), arguments.text("to", to)))
 
     def plan_lead(self, barcode: str, *, off: bool = False) -> Plan:
-        """Plan to make the patron with this barcode a group lead, or no longer; raises what :meth:`plan_move` does."""
+        """Plan to make a patron a group lead, or with ``off`` no longer one. Raises the errors of :meth:`plan_move`."""
         return self.plan(self._planner.lead([arguments.text("barcode", barcode)], off=arguments.boolean("off", off)))
 
     def plan_undo(self, entry: str) -> Plan:
-        """Plan to take back the journal's entry with this id: who is still where it put them goes back.
+        """Plan to undo a journal entry, moving back every patron who is still where the entry put them.
 
         Raises:
-            NotFoundError: there is no such entry for this gateway.
-            PlanError: the entry is already undone, has nothing to undo, or can't be undone; the error says why.
+            NotFoundError: this gateway has no entry with this id.
+            PlanError: the entry is already undone, has nothing to undo, or can't be undone. The error says why.
             GatewayError: the ILS can't be reached or refuses.
         """
         found = self.entry(entry)
@@ -154,9 +156,9 @@ class Moves:
         return Plan(draft, self._gateway, self._changes, entry)
 
     def recover(self) -> list[JournalStep]:
-        """Find out, by reading only, what became of steps of earlier runs that were left open; gives those that ended.
+        """Resolve steps that earlier runs left open, by reading only, and return the resolved steps.
 
-        Those that may still come in, or whose patrons the account can't see, stay open: see :meth:`open_steps`.
+        Steps that may still reach Evergreen, or whose patrons are hidden, stay open. See :meth:`open_steps`.
 
         Raises:
             TransportError: the ILS can't be reached.
@@ -164,46 +166,46 @@ class Moves:
         return self._changes.recover()
 
     def open_steps(self) -> list[JournalStep]:
-        """The steps whose outcome isn't known: they may still come in, or nobody who can see the patron has looked."""
+        """Return steps with an unknown outcome: they may still reach Evergreen, or the patron was hidden so far."""
         return self._journal().open_steps(self._gateway.url)
 
     def entries(self) -> list[JournalEntry]:
-        """The journal's entries for this gateway, the latest first."""
+        """Return this gateway's journal entries, latest first."""
         return self._journal().entries(self._gateway.url)
 
     def entry(self, id: str) -> JournalEntry:
-        """One entry of the journal.
+        """Return one journal entry.
 
         Raises:
-            NotFoundError: there is no such entry.
+            NotFoundError: the id is unknown.
         """
         return self._journal().entry(arguments.text("id", id))
 
     def _journal(self) -> Journal:
-        from evergreen_groups.changes.journal import Journal  # with it comes SQLAlchemy, which takes long to import
+        from evergreen_groups.changes.journal import Journal  # imports SQLAlchemy, which is slow
 
         return Journal(self._state.database)
 
 
 RECENT = timedelta(days=7)
-"""How far back somebody's own changes are listed."""
+"""How far back the list of a user's own changes goes."""
 
-MOST_OF_A_GROUP = 50
-"""How many changes of a group's past are listed."""
+MAX_GROUP_CHANGES = 50
+"""How many changes the history of a group lists."""
 
 Visible = Callable[[Collection[int]], Collection[int]]
-"""Gives those of some patrons (ids) whom the session may see."""
+"""A function from patron ids to the subset that the session may see."""
 
 _UNDECIDED = (StepState.PLANNED, StepState.SENDING)
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A change as far as the caller may see it.
+    """A change, reduced to what the caller may see.
 
-    ``is_under_way`` says that it is being applied now; else a step that is planned was never begun, and what became of
-    one that is being sent isn't known yet. ``hidden_step_count`` is how many steps are about patrons whom the caller
-    can't see, ``is_own`` whether the caller made it.
+    ``is_under_way`` means that the change is being applied now. In a change that isn't, a planned step never started,
+    and a step in state ``SENDING`` has an unknown outcome. ``hidden_step_count`` counts the steps for patrons whom the
+    caller can't see. ``is_own`` says whether the caller made the change.
     """
 
     entry: JournalEntry
@@ -213,12 +215,12 @@ class Change:
 
     @property
     def is_done(self) -> bool:
-        """Whether nothing is left to do: every step of it was done, or had nothing to change."""
+        """Whether nothing is left to do: every step is done or had nothing to change."""
         return not self.hidden_step_count and all(step.state.is_as_planned for step in self.entry.steps)
 
 
 class ChangeReader:
-    """Reads changes at one gateway from the journal in ``state``, for ``operator``, whose ``staff`` is known."""
+    """Reads changes at one gateway from the journal in ``state``, for an ``operator`` whose ``staff`` id is known."""
 
     def __init__(self, gateway: Gateway, state: State, operator: Operator) -> None:
         self._gateway = gateway
@@ -226,87 +228,89 @@ class ChangeReader:
         self._operator = operator
 
     def change(self, id: str, visible: Visible | None = None) -> Change:
-        """A change, with what became of it as far as that can be found out now.
+        """Return a change, after resolving open steps where possible.
 
-        ``visible``, here and below, gives those of some patrons whom the session may see, for whoever knows; else it
-        is one call.
+        ``visible``, here and below, maps patron ids to those the session may see. Pass it if they are known already;
+        the default makes one call.
 
         Raises:
-            NotFoundError: there is none, or the caller sees none of its patrons.
+            NotFoundError: the id is unknown, or the caller can see none of its patrons.
         """
-        entry = self._looked_up(self.entry(arguments.text("id", id)))
-        (seen,) = self._as_seen([entry], visible) or (None,)
+        entry = self._resolved(self.entry(arguments.text("id", id)))
+        (seen,) = self._visible_changes([entry], visible) or (None,)
         if seen is None:
             raise _no_such_change(id)
         return seen
 
     def own(self, id: str) -> Change:
-        """A change of the caller's own, as it was when it was made: nothing is asked of the ILS.
+        """Return one of the caller's own changes as the journal has it, without any call to the ILS.
 
         Raises:
-            NotFoundError: there is none, or it is somebody else's.
+            NotFoundError: the id is unknown, or another user made it.
         """
         entry = self.entry(arguments.text("id", id))
         if entry.operator.staff != self._operator.staff:
             raise _no_such_change(id)
-        entry, is_under_way = self._course_of(entry)
+        entry, is_under_way = self._current(entry)
         return Change(entry, is_under_way=is_under_way, is_own=True)
 
     def wait(self, id: str, timeout: float) -> None:
-        """Wait until a change isn't being made any more, ``timeout`` seconds at most.
+        """Wait up to ``timeout`` seconds until a change is no longer being applied.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: the id is unknown.
         """
         undecided = {step.patron for step in self.entry(id).steps if step.state in _UNDECIDED}
         if undecided:
             JournaledChanges(self._gateway, self._state, self._operator).wait(undecided, timeout)
 
     def recent(self, visible: Visible | None = None) -> list[Change]:
-        """The caller's own changes of the last days, the latest first."""
+        """Return the caller's own changes of the last days, latest first."""
         journal = self._journal()
         entries = journal.entries_of(self._gateway.url, self._operator.staff or 0, journal.now() - RECENT)
-        return self._as_seen(entries, visible)
+        return self._visible_changes(entries, visible)
 
     def of_group(self, group: int, visible: Visible | None = None) -> list[Change]:
-        """What is known of a group's past, the latest first."""
-        return self._as_seen(self._journal().entries_about(self._gateway.url, group, MOST_OF_A_GROUP), visible)
+        """Return the latest changes to a group, latest first."""
+        return self._visible_changes(
+            self._journal().entries_about(self._gateway.url, group, MAX_GROUP_CHANGES), visible
+        )
 
     def entry(self, id: str) -> JournalEntry:
-        """The journal's entry of this gateway, with all its steps.
+        """Return a journal entry of this gateway with all its steps.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: the id is unknown.
         """
         try:
             entry = self._journal().entry(id)
         except NotFoundError:
-            # In the words that are said of one whose patrons are hidden: which it is, is nobody's business.
+            # Same error as for a change with hidden patrons, so a caller can't find out which change ids exist.
             raise _no_such_change(id) from None
         if entry.gateway != self._gateway.url:
             raise _no_such_change(id)
         return entry
 
     def moved_since(self, entry: JournalEntry) -> frozenset[int]:
-        """Return the ids of those of an entry's patrons whom later entries move."""
+        """Return the ids of the entry's patrons whom later entries move."""
         return self._journal().moved_since(entry)
 
-    def _looked_up(self, entry: JournalEntry) -> JournalEntry:
-        """An entry after a look at what became of the steps whose outcome isn't known, where nobody is at them."""
+    def _resolved(self, entry: JournalEntry) -> JournalEntry:
+        """Resolve an entry's open steps, except those that another run is working on."""
         open_ones = {step.patron for step in entry.steps if step.state is StepState.SENDING}
         if not open_ones:
             return entry
         JournaledChanges(self._gateway, self._state, self._operator).recover(open_ones)
         return self.entry(entry.id)
 
-    def _as_seen(self, entries: Sequence[JournalEntry], visible_of: Visible | None) -> list[Change]:
-        """Entries without the steps of patrons whom the caller can't see; those without any step are left out."""
+    def _visible_changes(self, entries: Sequence[JournalEntry], visible_of: Visible | None) -> list[Change]:
+        """Return the entries as changes, without hidden patrons' steps and without entries that have no other steps."""
         visible = (visible_of or self._visible)({step.patron for entry in entries for step in entry.steps})
         found = []
         for read in entries:
             if not any(step.patron in visible for step in read.steps):
                 continue
-            entry, is_under_way = self._course_of(read)
+            entry, is_under_way = self._current(read)
             steps = tuple(step for step in entry.steps if step.patron in visible)
             found.append(
                 Change(
@@ -318,23 +322,23 @@ class ChangeReader:
             )
         return found
 
-    def _course_of(self, entry: JournalEntry) -> tuple[JournalEntry, bool]:
-        """An entry, and whether it is being applied now; where it isn't, with what has become of it."""
+    def _current(self, entry: JournalEntry) -> tuple[JournalEntry, bool]:
+        """Return an entry and whether it is being applied now. If it isn't, read the entry again."""
         undecided = {step.patron for step in entry.steps if step.state in _UNDECIDED}
         if not undecided:
             return entry, False
         if JournaledChanges(self._gateway, self._state, self._operator).is_under_way(undecided):
             return entry, True
-        # Whoever was at it may have ended after it was read: then that reading is of the middle.
+        # The run may have ended after the entry was read. Read again to get all outcomes.
         return self.entry(entry.id), False
 
     def _visible(self, patrons: Collection[int]) -> set[int]:
-        """Those of the patrons (ids) whom the session may see."""
+        """Return the patrons (ids) whom the session may see."""
         found = self._gateway.pcrud.columns_by_values("au", ("id",), "id", sorted(patrons))
         return {id for batch in found for (id,) in batch}
 
     def _journal(self) -> Journal:
-        from evergreen_groups.changes.journal import Journal  # with it comes SQLAlchemy, which takes long to import
+        from evergreen_groups.changes.journal import Journal  # imports SQLAlchemy, which is slow
 
         return Journal(self._state.database)
 
@@ -344,14 +348,14 @@ def _no_such_change(id: str) -> NotFoundError:
 
 
 WAIT = 5.0
-"""How long to wait for another desk that is changing the same patrons or groups, in seconds."""
+"""How many seconds to wait for another desk that is changing the same patrons or groups."""
 
 
 class DeskChanges:
-    """Changes at one gateway, with plans and journal in ``state``, made by ``operator``.
+    """Changes that ``operator`` makes at one gateway, with plans and journal in ``state``.
 
-    ``may_undo_others`` says whether the operator may take back what others have done; ``adults`` how many of them may
-    come together in a group before it is warned of.
+    ``may_undo_others`` returns whether the operator may undo other users' changes. ``adults`` sets how many adults a
+    group may have before a plan warns.
     """
 
     def __init__(
@@ -374,15 +378,15 @@ class DeskChanges:
 
     @property
     def planner(self) -> Planner:
-        """The planner."""
+        """The planner for this gateway."""
         return self._planner
 
     def propose(self, request: PlanRequest) -> ProposedPlan:
-        """Make a plan and store it; nothing is changed by that.
+        """Make a plan and store it. Changes nothing in Evergreen.
 
         Raises:
-            PlanError: the request is unclear, or can't be done: a barcode is unknown, hidden, or given twice.
-            NotFoundError: there is no such change to undo.
+            PlanError: the request is unclear or impossible, for example a barcode is unknown, hidden, or given twice.
+            NotFoundError: the change to undo doesn't exist.
         """
         checked = arguments.instance("request", request, PlanRequest).checked()
         draft, due = self._drafter.draft(checked, self._to_undo)
@@ -396,36 +400,36 @@ class DeskChanges:
         key: str,
         *,
         timeout: float = WAIT,
-        begun: Callable[[str], None] | None = None,
+        on_start: Callable[[str], None] | None = None,
         progress: Progress = silent,
     ) -> str:
-        """Apply a plan under an idempotency key; gives the id of the journal's entry, the same each time.
+        """Apply a plan under an idempotency key and return the id of the journal entry, the same for each repeat.
 
-        ``begun`` is called with that id when nothing can refuse the plan any more, before the first step: whoever
-        gives it doesn't wait for the end. ``timeout`` is how many seconds to wait for another desk, or, where the
-        very same has been asked for a moment ago, for that.
+        ``on_start`` is called with this id as soon as nothing can refuse the plan any more, before the first step, for
+        callers that don't wait for the end. ``timeout`` is how many seconds to wait for another desk, or for an earlier
+        request with the same key that is still running.
 
         Raises:
-            NotFoundError: there is no such plan of the caller's.
-            PlanError: the key stands for another change; the plan was applied under another key, is too old, has
-                nothing to do, or no longer fits.
-            BusyError: somebody else is changing the same patrons or groups.
-            GatewayError: the ILS can't be reached; nothing has been sent.
+            NotFoundError: the caller has no plan with this id.
+            PlanError: the key belongs to another change, or the plan was applied under another key, has expired, has
+                nothing to do, or is outdated.
+            BusyError: another run is changing the same patrons or groups.
+            GatewayError: the ILS can't be reached. Nothing was sent.
         """
         arguments.text("key", key)
         stored = self.find(arguments.text("plan", plan))
-        change = self._applied(stored, key)
+        change = self._applied_change(stored, key)
         if change is None:
-            return self._apply(stored, key, timeout, begun, progress)
-        if begun is None:
-            self.past.wait(change, timeout)
+            return self._apply(stored, key, timeout, on_start, progress)
+        if on_start is None:
+            self.history.wait(change, timeout)
         return change
 
     def find(self, plan: str) -> StoredPlan:
-        """A plan of the caller's.
+        """Return one of the caller's plans.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: the caller has no plan with this id.
         """
         stored = self._store().find(plan, self._staff)
         if stored is None:
@@ -438,41 +442,41 @@ class DeskChanges:
         key: str,
         *,
         timeout: float = WAIT,
-        begun: Callable[[str], None] | None = None,
+        on_start: Callable[[str], None] | None = None,
         progress: Progress = silent,
     ) -> str:
-        """Take a change back, without showing the plan for it first; as :meth:`apply`, under a key of its own."""
+        """Undo a change without showing the plan first. Works like :meth:`apply`, under a separate key."""
         arguments.text("change", change)
         earlier = self._store().under_key(arguments.text("key", key), self._staff)
         if earlier is not None:
-            return self._undone(earlier, change, timeout if begun is None else 0.0)
+            return self._repeated_undo(earlier, change, timeout if on_start is None else 0.0)
         try:
             try:
                 entry, now, moved_since = self._to_undo(change)
             except BusyError:
-                # The same may have been asked twice at once. The first looks up what became of the change, so wait.
-                self.past.wait(change, timeout)
+                # Two identical requests may run at once. The first one holds the lease to resolve open steps, so wait.
+                self.history.wait(change, timeout)
                 earlier = self._store().under_key(key, self._staff)
                 if earlier is not None:
-                    return self._undone(earlier, change, timeout if begun is None else 0.0)
+                    return self._repeated_undo(earlier, change, timeout if on_start is None else 0.0)
                 entry, now, moved_since = self._to_undo(change)
-            stored = self._planner.undo_at_once(entry, self._staff, now, moved_since)
+            stored = self._planner.undo_without_preview(entry, self._staff, now, moved_since)
             self._store().add(stored)
-            return self.apply(stored.id, key, timeout=timeout, begun=begun, progress=progress)
+            return self.apply(stored.id, key, timeout=timeout, on_start=on_start, progress=progress)
         except (PlanError, BusyError):
-            # The same may have been asked twice at once: each has made a plan of its own, and one applies its.
+            # Two identical requests may run at once. Each makes a plan, and only one of them can apply its plan.
             earlier = self._store().under_key(key, self._staff)
             if earlier is None:
                 raise
-            return self._undone(earlier, change, timeout if begun is None else 0.0)
+            return self._repeated_undo(earlier, change, timeout if on_start is None else 0.0)
 
     def may_undo(self, change: Change) -> bool:
-        """Whether the operator may take a change back now; where it is another's, the ILS may be asked."""
+        """Return whether the operator may undo a change now. Asks the ILS if another user made the change."""
         return not change.is_under_way and (change.is_own or self._may_undo_others())
 
     @property
-    def past(self) -> ChangeReader:
-        """What has been changed."""
+    def history(self) -> ChangeReader:
+        """The changes made so far."""
         return ChangeReader(self._gateway, self._state, self._operator)
 
     @property
@@ -481,15 +485,16 @@ class DeskChanges:
 
     @property
     def _operator(self) -> Operator:
-        if self._given.staff is None:  # a program that only knows its account's name
+        if self._given.staff is None:  # a program that knows only its account's name
             self._given = replace(self._given, staff=self._reference.user(self._gateway))
         return self._given
 
     def _to_undo(self, id: str) -> tuple[JournalEntry, datetime, frozenset[int]]:
-        """Return a change that the operator may take back, what time it is, and whom later changes move (ids)."""
-        # Of one's own nobody is told anything new, and who can't be seen any more isn't changed.
-        is_own = self.past.entry(id).operator.staff == self._staff
-        change = self.past.change(id, (lambda patrons: patrons) if is_own else None)
+        """Return a change that the operator may undo, the current time, and the patron ids that later changes move."""
+        # Don't filter the operator's own change by visibility: they know its patrons already, and the undo itself skips
+        # patrons who are hidden by now.
+        is_own = self.history.entry(id).operator.staff == self._staff
+        change = self.history.change(id, (lambda patrons: patrons) if is_own else None)
         if not (change.is_own or self._may_undo_others()):
             raise PlanError(
                 "change {change} is somebody else's",
@@ -504,23 +509,23 @@ class DeskChanges:
                 code="undo-too-early",
                 values={"change": id},
             )
-        return self.past.entry(id), self._state.database.now(), self.past.moved_since(change.entry)
+        return self.history.entry(id), self._state.database.now(), self.history.moved_since(change.entry)
 
-    def _applied(self, stored: StoredPlan, key: str) -> str | None:
-        """The entry by which a plan was applied under this key; None where it can be applied."""
-        from evergreen_groups.changes.store import applied_before, expired, key_of_another
+    def _applied_change(self, stored: StoredPlan, key: str) -> str | None:
+        """Return the entry that applied a plan under this key, or None if the plan can still be applied."""
+        from evergreen_groups.changes.store import already_applied, expired, key_conflict
 
         if stored.key is not None and stored.key != key:
-            raise applied_before()
+            raise already_applied()
         if stored.key is not None:
-            if stored.change is None:  # its entry has been forgotten since
-                raise applied_before()
+            if stored.change is None:  # retention has deleted the entry since
+                raise already_applied()
             return stored.change
         under_key = self._store().under_key(key, self._staff)
         if under_key is not None and under_key.id != stored.id:
-            raise key_of_another()
-        if under_key is not None:  # since this one was read
-            return self._applied(under_key, key)
+            raise key_conflict()
+        if under_key is not None:  # applied after ``stored`` was read
+            return self._applied_change(under_key, key)
         too_old = expired(stored, self._state.database.now())
         if too_old is not None:
             raise too_old
@@ -528,14 +533,14 @@ class DeskChanges:
             raise PlanError("there is nothing to do", code="plan-empty")
         return None
 
-    def _undone(self, earlier: StoredPlan, change: str, timeout: float) -> str:
-        from evergreen_groups.changes.store import applied_before, key_of_another
+    def _repeated_undo(self, earlier: StoredPlan, change: str, timeout: float) -> str:
+        from evergreen_groups.changes.store import already_applied, key_conflict
 
         if earlier.undoes != change:
-            raise key_of_another()
+            raise key_conflict()
         if earlier.change is None:
-            raise applied_before()
-        self.past.wait(earlier.change, timeout)
+            raise already_applied()
+        self.history.wait(earlier.change, timeout)
         return earlier.change
 
     def _apply(
@@ -543,37 +548,37 @@ class DeskChanges:
         stored: StoredPlan,
         key: str,
         timeout: float,
-        begun: Callable[[str], None] | None,
+        on_start: Callable[[str], None] | None,
         progress: Progress,
     ) -> str:
         entries: list[str] = []
 
-        def before_first() -> None:
-            # By another request that held the lease until now.
+        def precheck() -> None:
+            # Another request may have applied the plan while this one waited for the lease.
             again = self._store().find(stored.id, self._staff)
-            change = None if again is None else self._applied(again, key)
+            change = None if again is None else self._applied_change(again, key)
             if change is not None:
-                raise _AppliedMeanwhile(change)
+                raise _AlreadyApplied(change)
             if self._given.approved_by is not None:
                 refuse_hidden_patrons(self._gateway, stored)
-            refuse_what_no_longer_fits(self._gateway, stored)
+            refuse_outdated(self._gateway, stored)
 
         def claim(connection: Connection, change: str) -> None:
             self._store().claim(connection, stored, key, change)
             entries.append(change)
 
-        def report_begun() -> None:
-            if begun is not None:
-                begun(entries[0])
+        def report_start() -> None:
+            if on_start is not None:
+                on_start(entries[0])
 
         try:
-            self._run(stored, before_first, claim, report_begun, timeout, progress)
-        except _AppliedMeanwhile as meanwhile:
-            return meanwhile.change
+            self._run(stored, precheck, claim, report_start, timeout, progress)
+        except _AlreadyApplied as applied:
+            return applied.change
         except BusyError:
-            # It may be this very plan that is being applied, by the first of two clicks: then that is the answer.
+            # The first of two clicks may be applying this very plan. If so, return its change.
             again = self._store().find(stored.id, self._staff)
-            change = None if again is None else self._applied(again, key)
+            change = None if again is None else self._applied_change(again, key)
             if change is None:
                 raise
             return change
@@ -582,18 +587,18 @@ class DeskChanges:
     def _run(
         self,
         stored: StoredPlan,
-        before_first: Callable[[], None],
+        precheck: Callable[[], None],
         claim: Callable[[Connection, str], None],
-        begun: Callable[[], None],
+        on_start: Callable[[], None],
         timeout: float,
         progress: Progress,
     ) -> None:
         if stored.is_recalculation:
             Recalculator(self._gateway, self._state, self._operator).for_plan(
                 [(step.patron_id, step.due) for step in stored.steps],
-                before_first=before_first,
-                also=claim,
-                begun=begun,
+                precheck=precheck,
+                in_transaction=claim,
+                on_start=on_start,
                 timeout=timeout,
                 progress=progress,
             )
@@ -603,9 +608,9 @@ class DeskChanges:
             stored.action.value,
             stored.steps,
             undoes=stored.undoes,
-            before_first=before_first,
-            also=claim,
-            begun=begun,
+            precheck=precheck,
+            in_transaction=claim,
+            on_start=on_start,
             timeout=timeout,
             progress=progress,
         )
@@ -617,8 +622,8 @@ class DeskChanges:
         return PlanStore(database, self._gateway.url)
 
 
-class _AppliedMeanwhile(Exception):  # noqa: N818 - nobody is told of it: the other's change is the answer
-    """Another request has applied the plan, under the same key."""
+class _AlreadyApplied(Exception):  # noqa: N818 - control flow, never shown: the other request's change is the result
+    """Another request has already applied the plan under the same key."""
 
     def __init__(self, change: str) -> None:
         self.change = change

@@ -1,7 +1,7 @@
-"""The journal of changes to membership and penalties: written before anything is sent, and the outcome after.
+"""The journal of changes to membership and penalties, written before each request and after each outcome.
 
-A plan, the request of a step, and its outcome are a commit each. A step stands as it is now, with its latest request,
-so what a crash leaves open can be seen and recovered by the next run.
+The plan, each request and each outcome are separate commits. A step's row holds its current state and latest request,
+so the next run can detect and recover what a crash left open.
 """
 
 from __future__ import annotations
@@ -33,23 +33,18 @@ if TYPE_CHECKING:
     from evergreen_groups.state import Transactions
 
 PENALTIES = "penalties"
-"""The field of a step that recalculates somebody's penalties."""
+"""The field name of a step that recalculates a patron's penalties."""
 
 _CHANGE_ID = re.compile(r"[1-9][0-9]{0,17}-[0-9a-z]{6}")
 _SUFFIX_LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"  # base32 without letters that look like digits
 
 
 def is_change_id(text: str) -> bool:
-    """Return whether ``text`` may be a change's id, such as ``2-k7q4tz``: a number and a random suffix.
+    """Return whether ``text`` has the form of a change id: a number and a random suffix, as in ``2-k7q4tz``.
 
-    The suffix tells a change from the one that gets the same number after a backup was restored.
+    Restoring a backup can reuse a number. The suffix tells the two changes apart.
     """
     return bool(_CHANGE_ID.fullmatch(text))
-
-
-def new_suffix() -> str:
-    """Return a random suffix for a new change's id."""
-    return "".join(secrets.choice(_SUFFIX_LETTERS) for _ in range(6))
 
 
 def change_number(id: str) -> int:
@@ -58,7 +53,7 @@ def change_number(id: str) -> int:
 
 
 class StepState(Enum):
-    """How far a step is. ``UNCHANGED``: nothing was sent, because Evergreen already had the value."""
+    """The progress of a step. ``UNCHANGED`` means that Evergreen already had the value, so nothing was sent."""
 
     PLANNED = "planned"
     SENDING = "sending"
@@ -69,12 +64,12 @@ class StepState(Enum):
 
     @property
     def is_as_planned(self) -> bool:
-        """Whether Evergreen has the value that was wanted, so nothing is left to do."""
+        """Whether Evergreen has the planned value, so nothing is left to do."""
         return self in (StepState.DONE, StepState.UNCHANGED)
 
 
 class FieldChange(Protocol):
-    """A change of one field of one patron, as it is planned: see :class:`JournalStep`."""
+    """A planned change of one field of one patron. See :class:`JournalStep` for the fields."""
 
     @property
     def patron_id(self) -> int: ...
@@ -91,23 +86,23 @@ class FieldChange(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """Whoever has changes made. ``account`` is the name that the journal calls them by.
+    """Who is responsible for a change. ``account`` is the account name to record in the journal.
 
-    At a desk ``staff`` is the id of the account whose session it is (``au.id``), ``workstation`` that of where it works
-    (``aws.id``), and ``approved_by`` that of the supervisor who approved this one change with their own login. At a
-    command line ``seat`` is who sits there.
+    For a change at a desk, ``staff`` is the id of the logged-in account (``au.id``), ``workstation`` the id of its
+    workstation (``aws.id``), and ``approved_by`` the id of the supervisor who approved this change with their own
+    login. For a change from the command line, ``terminal_user`` identifies the person at the terminal.
     """
 
     account: str
     staff: int | None = None
     workstation: int | None = None
     approved_by: int | None = None
-    seat: Seat | None = None
+    terminal_user: TerminalUser | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What the ILS refused a change for: a permission that is missing, at an org unit (id) where it said which."""
+    """A missing permission that made the ILS refuse a change, and the org unit (id) where it is missing, if known."""
 
     permission: str
     org_unit: int | None
@@ -115,11 +110,11 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Sending:
-    """One request of a step, written down before it went out, with what its outcome can be told by.
+    """One request of a step, recorded before sending, with the facts that its outcome can be inferred from.
 
-    ``until`` is when it can't come in any more. ``last_xact_id`` is that of the record it was made from (None: the
-    record had none, or the request doesn't go by it), ``other_fields`` a digest of all that it wasn't to change; for a
-    recalculation, of the penalties that were in force.
+    After ``until`` the request can no longer reach Evergreen. ``last_xact_id`` is the value in the record that the
+    request was made from (None: the record had none, or the method doesn't check it). ``other_fields`` is a digest of
+    the fields that the request must not change; for a recalculation, of the penalties in force.
     """
 
     at: datetime
@@ -132,11 +127,11 @@ class Sending:
 class JournalStep:
     """One change of one field of one patron.
 
-    ``field`` is ``usrgroup``, ``master_account`` (0 or 1), or ``penalties`` for a recalculation: how many penalties
-    in force the ILS has set itself. ``after`` is None for what the ILS decides: the number of a new group, and the
-    penalties. ``value`` is what the field had when the step was done, or was last looked at while it is open;
-    ``reason`` says why it isn't done, or what else there is to know of it, ``refusal`` which permission was missing,
-    where that is why. ``sending`` is the step's latest request, None where none was sent or it isn't known.
+    ``field`` is ``usrgroup``, ``master_account`` (0 or 1), or ``penalties``. For a recalculation (``penalties``), the
+    values are the number of penalties in force that the ILS set itself. ``after`` is None where the ILS picks the
+    value: the number of a new group, or the penalties. ``value`` is the field's value after a step that is done, or
+    the latest value seen for an open step. ``reason`` explains the state, ``refusal`` names a missing permission.
+    ``sending`` is the step's latest request, None if none was sent or none is known.
     """
 
     id: int
@@ -153,9 +148,9 @@ class JournalStep:
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """One plan that was applied, or begun. ``undoes`` is the id of the entry that it took back, if any.
+    """An applied plan, complete or not. ``undoes`` is the id of the entry that the plan undid, if any.
 
-    ``missing_step_count`` is how many of its steps aren't kept any more.
+    ``missing_step_count`` is how many of its steps have been deleted since, because their patrons were forgotten.
     """
 
     id: str
@@ -170,11 +165,11 @@ class JournalEntry:
 
 changes, steps = schema.changes, schema.steps
 
-# As it stands in the index of open steps: with a value that comes later neither engine could tell that the index will
-# do, and each run would look through the whole journal.
+# Must match the condition of the partial index on open steps literally. With a bound parameter, neither SQLite nor
+# PostgreSQL would use the index, and each run would scan the whole journal.
 _IS_OPEN = steps.c.state == literal_column("'sending'")
 _mine, _earlier = steps.alias("mine"), steps.alias("earlier")
-_PLACE = ("gateway", "patron", "field")
+_STEP_KEY = ("gateway", "patron", "field")
 
 _undone = changes.alias("undone")
 _undone_suffix = _undone.c.suffix.label("undone_suffix")
@@ -186,7 +181,7 @@ ENTRY = ENTRIES.where(changes.c.id == bindparam("entry"), changes.c.suffix == bi
 STEPS_OF_ENTRY = select(steps).where(steps.c.change == bindparam("entry")).order_by(steps.c.id)
 OPEN_STEPS = select(steps).where(_IS_OPEN, steps.c.gateway == bindparam("of_gateway")).order_by(steps.c.id)
 UPDATE_STEP = update(steps).where(steps.c.id == bindparam("step"))
-OPEN_AT_THE_SAME_PLACE = select(
+SAME_OPEN_STEP = select(
     _earlier.c.id,
     *(_earlier.c[name] for name in ("patron", "field", "before", "after", "last_xact_id")),
     _mine.c.before.label("my_before"),
@@ -195,16 +190,16 @@ OPEN_AT_THE_SAME_PLACE = select(
     _mine.c.id == bindparam("step"),
     _earlier.c.id != bindparam("step"),
     literal_column("earlier.state") == literal_column("'sending'"),
-    *(_earlier.c[name] == _mine.c[name] for name in _PLACE),
+    *(_earlier.c[name] == _mine.c[name] for name in _STEP_KEY),
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
-    """A person at a command line. ``user`` is whose rights a program runs with, ``host`` the machine's name.
+class TerminalUser:
+    """A person at a command line. ``user`` is the account the program runs as, ``host`` the machine's name.
 
-    ``login_user`` is who logged in where that is somebody else (``sudo`` doesn't change it), ``terminal`` which
-    terminal it is (``pts/3``); each is None where there is none, as for what a timer starts.
+    ``login_user`` is the user who logged in, if different (``sudo`` keeps it). ``terminal`` is the terminal's name,
+    for example ``pts/3``. Both are None if unknown (a program started by a timer).
     """
 
     user: str
@@ -213,29 +208,29 @@ class Seat:
     terminal: str | None = None
 
 
-def current_seat() -> Seat:
-    """Who has started this program, and where."""
+def current_terminal_user() -> TerminalUser:
+    """Identify the user and the terminal that started this program."""
     user, login_user = _user_name(), None
-    with suppress(OSError):  # nobody has logged in
+    with suppress(OSError):  # no login session, for example under systemd
         login_user = os.getlogin()
-    return Seat(user, socket.gethostname(), login_user if login_user != user else None, _terminal())
+    return TerminalUser(user, socket.gethostname(), login_user if login_user != user else None, _terminal())
 
 
-def seat_columns(seat: Seat | None) -> dict[str, str | None]:
-    """The columns of the journal for whoever sits there; none where nobody does."""
-    if seat is None:
+def terminal_user_columns(terminal_user: TerminalUser | None) -> dict[str, str | None]:
+    """Return the journal's column values for a terminal user; empty for None."""
+    if terminal_user is None:
         return {}
     return {
-        "os_user": seat.user,
-        "login_user": seat.login_user,
-        "host": seat.host,
-        "terminal": seat.terminal,
+        "os_user": terminal_user.user,
+        "login_user": terminal_user.login_user,
+        "host": terminal_user.host,
+        "terminal": terminal_user.terminal,
     }
 
 
-def seat_in(row: Row[Any]) -> Seat | None:
-    """Who sat there, as a row of the journal has it."""
-    return None if row.os_user is None else Seat(row.os_user, row.host, row.login_user, row.terminal)
+def read_terminal_user(row: Row[Any]) -> TerminalUser | None:
+    """Read the terminal user from a row of the journal."""
+    return None if row.os_user is None else TerminalUser(row.os_user, row.host, row.login_user, row.terminal)
 
 
 def _user_name() -> str:
@@ -243,13 +238,13 @@ def _user_name() -> str:
 
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:  # one that has a number alone, as in a container
+    except KeyError:  # a user id without a name, as in a container
         return f"uid {os.geteuid()}"
 
 
 def _terminal() -> str | None:
     for stream in (sys.stdin, sys.stderr, sys.stdout):
-        # A stream that is closed, or was put in the place of one.
+        # The stream may be closed, or replaced by an object without a file descriptor.
         with suppress(OSError, ValueError, AttributeError):
             if os.isatty(stream.fileno()):
                 return os.ttyname(stream.fileno()).removeprefix("/dev/")
@@ -260,14 +255,16 @@ _TEXTS = "texts"
 
 
 class Journal:
-    """The journal in a database. Each patron's steps have one writer at a time: over the lease of
-    :meth:`State.changing`."""
+    """The journal in a database.
+
+    The lease of :meth:`State.change_lease` ensures that only one run at a time writes a patron's steps.
+    """
 
     def __init__(self, transactions: Transactions) -> None:
         self._transactions = transactions
 
     def now(self) -> datetime:
-        """As :meth:`Transactions.now`."""
+        """Return the current time by the database's clock. See :meth:`Transactions.now`."""
         return self._transactions.now()
 
     def begin(
@@ -277,32 +274,32 @@ class Journal:
         action: str,
         planned: Sequence[FieldChange],
         undoes: str | None = None,
-        also: Callable[[Connection, str], None] | None = None,
+        in_transaction: Callable[[Connection, str], None] | None = None,
     ) -> list[int]:
-        """Write a plan down before anything of it is sent; gives the steps' ids, in their order.
+        """Record a plan before any of it is sent, and return the ids of its steps in order.
 
-        ``also`` writes something else, in the same transaction: it gets the connection and the entry's id.
+        ``in_transaction`` adds writes to the same transaction. Its arguments are the connection and the new entry's id.
         """
         now = self.now()
         shared = {"gateway": gateway, "state": StepState.PLANNED.value, "touched_at": now}
-        # A plan is down as a whole or not at all: of half a plan nobody could say later what the rest had been.
+        # One transaction for the whole plan: from half a plan, nothing could reconstruct the other steps.
         with self._transactions.writing() as connection:
             entry = {
-                "suffix": new_suffix(),
+                "suffix": "".join(secrets.choice(_SUFFIX_LETTERS) for _ in range(6)),
                 "gateway": gateway,
                 "account": operator.account,
                 "staff": operator.staff,
                 "workstation": operator.workstation,
                 "approved_by": operator.approved_by,
-                **seat_columns(operator.seat),
+                **terminal_user_columns(operator.terminal_user),
                 "at": now,
                 "action": action,
                 "undoes": undoes and change_number(undoes),
                 "step_count": len(planned),
             }
             change: int = connection.execute(NEW_ENTRY, entry).scalar_one()
-            if also is not None:
-                also(connection, f"{change}-{entry['suffix']}")
+            if in_transaction is not None:
+                in_transaction(connection, f"{change}-{entry['suffix']}")
             rows = [
                 {
                     **shared,
@@ -317,13 +314,13 @@ class Journal:
             return list(connection.execute(NEW_STEPS, rows).scalars()) if rows else []
 
     def record_sending(self, step: int, sending: Sending) -> None:
-        """Write down that a request of a step goes out now; it is on disk when this returns.
+        """Record that a step's request is about to go out. Durable once this returns.
 
-        An open step of an earlier run that means the same change is closed: what its request may still do is this
-        step's outcome from now on.
+        If an earlier run left a step open for the same change, close that step. This step now records the outcome of
+        both requests.
 
         Raises:
-            StateError: another change of the same field of the patron is open, so this one must not be sent.
+            StateError: a different change of the same field is open for this patron, so this one must not be sent.
         """
         with self._transactions.writing() as connection:
             _take_over(connection, step, sending.at)
@@ -354,7 +351,7 @@ class Journal:
         reason: StepReason = NO_REASON,
         refusal: Refusal | None = None,
     ) -> None:
-        """Write down what became of a step; it is on disk when this returns."""
+        """Record the outcome of a step. Durable once this returns."""
         with self._transactions.writing() as connection:
             _update(
                 connection,
@@ -368,16 +365,16 @@ class Journal:
             )
 
     def entries(self, gateway: str | None = None) -> list[JournalEntry]:
-        """All entries, the latest first; of one gateway where it is given."""
+        """Return all entries, or those of one gateway, latest first."""
         return self._found(changes.c.gateway == gateway if gateway else true())
 
     def entries_of(self, gateway: str, staff: int, since: datetime) -> list[JournalEntry]:
-        """What a staff user (``au.id``) has changed since then, the latest first."""
+        """Return the changes that a staff user (``au.id``) has made since a time, latest first."""
         mine = (changes.c.gateway == gateway, changes.c.staff == staff, changes.c.at >= since)
         return self._found(and_(*mine))
 
     def entries_about(self, gateway: str, group: int, most: int) -> list[JournalEntry]:
-        """The latest changes by which somebody came into a group, left it, or changed in it: ``most`` at most."""
+        """Return the latest ``most`` changes in which a patron joined or left a group, latest first."""
         moved = [
             select(steps.c.change).where(steps.c.gateway == gateway, steps.c.field == "usrgroup", number == group)
             for number in (steps.c.before, steps.c.value)
@@ -387,7 +384,7 @@ class Journal:
         return self._found(changes.c.id.in_(latest.order_by(changes.c.id.desc()).limit(most)))
 
     def _found(self, condition: ColumnElement[bool]) -> list[JournalEntry]:
-        """The entries for which a condition holds, with their steps, the latest first."""
+        """Return the entries that meet a condition, with their steps, latest first."""
         entries = ENTRIES.where(condition).order_by(changes.c.id.desc())
         their_steps = select(steps).join(changes, steps.c.change == changes.c.id).where(condition).order_by(steps.c.id)
         by_entry: defaultdict[int, list[JournalStep]] = defaultdict(list)
@@ -397,10 +394,10 @@ class Journal:
             return [_entry(row, by_entry[row.id]) for row in connection.execute(entries)]
 
     def entry(self, id: str) -> JournalEntry:
-        """One entry with its steps as they stand.
+        """Return one entry with its steps in their current state.
 
         Raises:
-            NotFoundError: there is no such entry.
+            NotFoundError: the id is unknown.
         """
         if is_change_id(id):
             values = {"entry": change_number(id), "with_suffix": id.partition("-")[2]}
@@ -417,7 +414,7 @@ class Journal:
         )
 
     def moved_since(self, entry: JournalEntry) -> frozenset[int]:
-        """Return the ids of those of an entry's patrons whom later entries have moved, or may have."""
+        """Return the ids of the entry's patrons whom later entries have moved, or may have moved."""
         its_own = steps.alias("its_own")
         later = select(steps.c.patron).where(
             steps.c.patron.in_(select(its_own.c.patron).where(its_own.c.change == change_number(entry.id))),
@@ -430,28 +427,29 @@ class Journal:
             return frozenset(connection.execute(later).scalars())
 
     def open_steps(self, gateway: str, patrons: Collection[int] | None = None) -> list[JournalStep]:
-        """The steps that were being sent and whose outcome isn't known yet, with their latest sendings.
+        """Return the steps that were sent and have no known outcome, with their latest requests.
 
-        Those of some patrons (ids), or of everybody.
+        Covers the given patrons (ids), or all patrons.
         """
         with self._transactions.reading() as connection:
             open_ones = [_step(row) for row in connection.execute(OPEN_STEPS, {"of_gateway": gateway})]
-        # Few are open at any time; those of many patrons in one question would be more values than a server takes.
+        # Filter here instead of in the query: few steps are ever open, and a long list of ids can exceed the limit on
+        # bound parameters.
         return [step for step in open_ones if patrons is None or step.patron in patrons]
 
     def last_touched(self, step: int) -> datetime:
-        """When a step was last written."""
+        """Return the time of the last write to a step."""
         with self._transactions.reading() as connection:
             found: datetime = connection.execute(select(steps.c.touched_at).where(steps.c.id == step)).scalar_one()
             return found
 
 
 def _take_over(connection: Connection, step: int, at: datetime) -> None:
-    """Close the open step at the same place, where it means the same."""
-    found = connection.execute(OPEN_AT_THE_SAME_PLACE, {"step": step}).one_or_none()
+    """Close another open step for the same patron and field if it requests the same change."""
+    found = connection.execute(SAME_OPEN_STEP, {"step": step}).one_or_none()
     if found is None:
         return
-    # The ILS takes the two requests once at most, or twice is the same as once.
+    # A repeat is safe if Evergreen accepts only one of the two requests, or if a second one has no further effect.
     is_protected = bool(found.last_xact_id) and found.after is not None
     is_same = (found.before, found.after) == (found.my_before, found.my_after)
     if found.field != PENALTIES and not (is_protected and is_same):
@@ -475,10 +473,10 @@ def _update(connection: Connection, step: int, **values: Any) -> None:
 
 
 def _reason(reason: StepReason) -> dict[str, Any]:
-    """The columns of a reason."""
+    """Return the column values that store a reason."""
     values = dict(reason.values)
     if reason.texts not in ((), (str(reason),)):
-        values[_TEXTS] = reason.texts  # what the sentence is made of, for readers of other languages
+        values[_TEXTS] = reason.texts  # the separate messages, for translation
     return {
         "reason": str(reason),
         "reason_code": reason.code or None,
@@ -497,7 +495,9 @@ def _entry(row: Row[Any], its_steps: Sequence[JournalStep]) -> JournalEntry:
     return JournalEntry(
         f"{row.id}-{row.suffix}",
         row.gateway,
-        Operator(row.account, _number(row.staff), _number(row.workstation), _number(row.approved_by), seat_in(row)),
+        Operator(
+            row.account, _number(row.staff), _number(row.workstation), _number(row.approved_by), read_terminal_user(row)
+        ),
         row.at,
         row.action,
         None if row.undoes is None else f"{row.undoes}-{row.undone_suffix}",

@@ -1,35 +1,35 @@
-"""One change of a patron on its way: fetched fresh, checked, written down, sent, read back, compared."""
+"""Apply one change to a patron: fetch the record, check, journal, send, read back, and compare."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic
 
 from evergreen_groups.changes.journal import StepState
-from evergreen_groups.changes.landing import (
-    Landing,
+from evergreen_groups.changes.outcome_check import (
+    ChangeVerdict,
+    ConfirmedWrite,
     SentChange,
     UnclearAnswer,
-    Written,
-    fields_but,
-    group_number,
-    is_no,
+    confirmed_write,
     is_older,
+    is_refusal,
     judge,
-    never_left,
+    new_group_number,
     sending_of,
+    untouched_fields,
     value_of,
-    written,
+    was_never_sent,
 )
 from evergreen_groups.changes.plans import GROUP, SideEffect, StepOutcome, StepT
 from evergreen_groups.changes.reasons import (
+    ALREADY_SET,
     CHANGED_BY_ANOTHER,
-    DELETED_MEANWHILE,
-    HIDDEN_MEANWHILE,
-    HIDDEN_NOW,
+    DELETED_SINCE,
+    HIDDEN_AFTER_SENDING,
     NO_CONNECTION,
+    NO_LONGER_VISIBLE,
     NO_REASON,
-    OLD_COPY,
-    SO_ALREADY,
+    STALE_READ,
     StepReason,
     unreadable,
 )
@@ -56,10 +56,10 @@ _TRIED = Message("tries: {count}")
 
 
 class PatronChange(Generic[StepT]):
-    """One step of a plan that is being applied.
+    """One step of a plan while it is being applied.
 
-    ``waits_for`` is an earlier change of the same patron that doesn't go together with this one. ``earlier`` is a
-    request for this very change, by an earlier run, that may still come in.
+    ``waits_for`` is an open request for the same patron that rules out sending this one. ``earlier`` is an earlier
+    run's open request for this very change.
     """
 
     def __init__(
@@ -76,43 +76,49 @@ class PatronChange(Generic[StepT]):
         self._journaled = journaled
         self._waits_for = waits_for
         self._earlier = earlier
-        self._sent: SentChange | None = None  # the latest request that may have come in, or may yet
-        self._base: Record | None = None  # what the latest request was made from
+        self._sent: SentChange | None = None  # the latest request that may have reached Evergreen
+        self._base: Record | None = None  # the record that the latest request was made from
         self._last_reason = NO_REASON
 
     def apply(self) -> StepOutcome[StepT]:
-        """Do it; up to ``TRIES`` times where the ILS takes the change once at most."""
+        """Apply the step. Try up to ``TRIES`` times if a repeat is safe."""
         if self._waits_for is not None:
-            return self._ended(StepState.NOT_DONE, reason=_waits(self._waits_for, self._journaled.now()))
+            return self._end(StepState.NOT_DONE, reason=_waits(self._waits_for, self._journaled.now()))
         try:
             for _ in range(TRIES):
-                outcome = self._try()
+                outcome = self._try_once()
                 if outcome is not None:
                     return outcome
             if self._sent is not None:
-                return self._open(self._look_up(self._sent))
+                return self._leave_open(self._look_up(self._sent))
         except (GatewayError, DataError) as error:
             if self._sent is None:
-                return self._ended(StepState.NOT_DONE, reason=refusal(self._gateway, error), error=error)
-            # What came of it can't be found out now: the step stays open and the next run recovers it.
+                return self._end(StepState.NOT_DONE, reason=refusal(self._gateway, error), error=error)
+            # The outcome can't be read now. Leave the step open for the next run to recover.
             reason = unreadable(error)
             self._journaled.record(StepState.SENDING, reason=reason)
             return StepOutcome(self._step, StepState.SENDING, reason=reason, error=error, sent=self._sent)
-        return self._ended(StepState.FAILED, reason=self._last_reason.followed_by(_TRIED, count=TRIES))
+        return self._end(StepState.FAILED, reason=self._last_reason.followed_by(_TRIED, count=TRIES))
 
-    def _try(self) -> StepOutcome[StepT] | None:
-        """One try; None where it has to be tried again."""
+    def _try_once(self) -> StepOutcome[StepT] | None:
+        """Try once. Return None if the step has to be tried again."""
         before = read_patron(self._gateway, self._step.patron_id)
-        landing = Landing(StepState.NOT_DONE) if self._sent is None else self._judged(self._sent, before)
-        if landing.state in (StepState.DONE, StepState.FAILED):
-            return self._landed(landing)
+        # An earlier try may have taken effect by now.
+        verdict = ChangeVerdict(StepState.NOT_DONE) if self._sent is None else self._judge(self._sent, before)
+        if verdict.state in (StepState.DONE, StepState.FAILED):
+            return self._record_verdict(verdict)
         obstacle = self._obstacle(before)
         if before is None or obstacle is not None:
-            if landing.state is StepState.SENDING:
-                return self._open(landing)
-            return self._ended(StepState.NOT_DONE, reason=obstacle or NO_REASON)
+            # Nothing more can be sent, but the earlier try may still arrive.
+            if verdict.state is StepState.SENDING:
+                return self._leave_open(verdict)
+            return self._end(StepState.NOT_DONE, reason=obstacle or NO_REASON)
         if value_of(before, self._step.field) == self._step.after:
-            return self._found_so() if landing.state is StepState.NOT_DONE else self._open(landing)
+            # Perhaps our own earlier try, but this read doesn't prove it.
+            if verdict.state is not StepState.NOT_DONE:
+                return self._leave_open(verdict)
+            # Another user made the change, so the step must not count as ours: an undo must not revert it.
+            return self._end(StepState.UNCHANGED, value=self._step.after, reason=ALREADY_SET)
         sending = sending_of(before, self._step.field, self._gateway, self._journaled.now())
         self._journaled.record_sending(sending)
         self._base = before
@@ -120,90 +126,99 @@ class PatronChange(Generic[StepT]):
         return self._send(before, SentChange(before.id, step.field, step.before, step.after, sending))
 
     def _send(self, before: Record, change: SentChange) -> StepOutcome[StepT] | None:
-        """Send the change and find out what came of it; None where it has to be tried again."""
+        """Send the change and determine its outcome. Return None if the step has to be tried again."""
         # The journal has closed the earlier run's step by now, so this one answers for both requests.
         former, self._sent, self._earlier = self._sent or self._earlier, change, None
         try:
-            answer = self._answer(before)
+            answer = self._request(before)
         except CollisionError:
-            return self._collided(change, former)
+            return self._handle_collision(change, former)
         except GatewayError as error:
-            if is_no(error):
+            if is_refusal(error):
                 self._sent = former
                 if former is None:
-                    return self._ended(StepState.FAILED, reason=refusal(self._gateway, error), error=error)
-                return self._open(self._look_up(former))
-            if never_left(error):
+                    return self._end(StepState.FAILED, reason=refusal(self._gateway, error), error=error)
+                return self._leave_open(self._look_up(former))
+            if was_never_sent(error):
                 self._sent = former
                 self._last_reason = NO_CONNECTION
                 return None
         except UnclearAnswer:
             pass
         else:
-            return self._confirmed(before, change, answer)
-        return self._cleared_up(change)
+            if isinstance(answer, int):
+                outcome = self._verify_new_group(before, change, answer)
+            else:
+                outcome = self._verify_update(before, answer.last_xact_id)
+            return outcome
+        return self._resolve_unclear(change)
 
-    def _answer(self, before: Record) -> Written | int:
-        """Send the change; gives what says yes: the record as it was written, or the new group's number.
+    def _request(self, before: Record) -> ConfirmedWrite | int:
+        """Send the change. Return the record as written, or the number of the new group.
 
         Raises:
-            UnclearAnswer: it says something else.
-            GatewayError: no answer, or one that says no.
+            UnclearAnswer: the answer doesn't confirm the change.
+            GatewayError: there is no answer, or Evergreen refuses.
         """
         if self._step.after is None:
-            return group_number(self._gateway.call("open-ils.actor", _NEW_GROUP, TOKEN, before.id, write=True).value)
+            return new_group_number(
+                self._gateway.call("open-ils.actor", _NEW_GROUP, TOKEN, before.id, write=True).value
+            )
         value = self._step.after if self._step.field == GROUP else bool(self._step.after)
+        # Clear passwd: Evergreen would set any other value as the new password.
         changed = before.replace(**{self._step.field: value, "passwd": None}).to_wire(changed=True)
         answer = self._gateway.call("open-ils.actor", _UPDATE, TOKEN, changed, write=True).value
-        yes = written(answer, before, self._step.field)
-        if yes.value != self._step.after:  # somebody else has written it since
+        yes = confirmed_write(answer, before, self._step.field)
+        if yes.value != self._step.after:  # the record has been written again since
             raise UnclearAnswer
         return yes
 
-    def _collided(self, change: SentChange, former: SentChange | None) -> StepOutcome[StepT] | None:
-        """The record has been written since it was read: by somebody else, or by a copy of this very request.
+    def _handle_collision(self, change: SentChange, former: SentChange | None) -> StepOutcome[StepT] | None:
+        """Handle a record that was written after it was read, by another user or by a duplicate of this request.
 
-        A network that sends a request twice may have the second one's answer come back.
+        A network that delivers a request twice may return the answer to the second one.
         """
-        landing = self._look_up(change)
-        if landing.state is StepState.DONE:
-            return self._landed(landing)
+        verdict = self._look_up(change)
+        if verdict.state is StepState.DONE:
+            return self._record_verdict(verdict)
         self._sent = former
         self._last_reason = CHANGED_BY_ANOTHER
         return None
 
-    def _cleared_up(self, change: SentChange) -> StepOutcome[StepT] | None:
-        """Find out by the record what an unclear answer didn't tell; None where it may be sent again.
+    def _resolve_unclear(self, change: SentChange) -> StepOutcome[StepT] | None:
+        """Read the record to resolve an unclear answer. Return None if the change may be sent again.
 
-        Whatever the answer was: a service that fails after it has written answers 500, a bus that loses the answer
-        404, and a gateway that has waited too long with nothing.
+        The status code doesn't help: a service that fails after writing answers 500, a bus that loses the answer 404,
+        and a gateway that times out nothing at all.
         """
-        landing = self._look_up(change)
-        if landing.state in (StepState.DONE, StepState.FAILED):
-            return self._landed(landing)
+        verdict = self._look_up(change)
+        if verdict.state in (StepState.DONE, StepState.FAILED):
+            return self._record_verdict(verdict)
         if not change.protected:
-            return self._open(landing)
-        if landing.state is StepState.NOT_DONE:
+            # A repeat could make a second group.
+            return self._leave_open(verdict)
+        if verdict.state is StepState.NOT_DONE:
+            # Evergreen would reject the request by now, so it no longer matters.
             self._sent = None
-        self._last_reason = landing.reason
+        self._last_reason = verdict.reason
         return None
 
-    def _look_up(self, change: SentChange) -> Landing:
-        """What the record says of a change."""
-        return self._judged(change, read_patron(self._gateway, change.patron))
+    def _look_up(self, change: SentChange) -> ChangeVerdict:
+        """Read the patron's record and infer the outcome of a change."""
+        return self._judge(change, read_patron(self._gateway, change.patron))
 
-    def _judged(self, change: SentChange, record: Record | None) -> Landing:
-        """The same for a record that was read: one from before the change says nothing about it."""
+    def _judge(self, change: SentChange, record: Record | None) -> ChangeVerdict:
+        """Infer the outcome of a change from a record. A record from before the change proves nothing."""
         if record is not None and self._base is not None and is_older(record, self._base):
-            return Landing(StepState.SENDING, reason=OLD_COPY)
+            return ChangeVerdict(StepState.SENDING, reason=STALE_READ)
         return judge(self._gateway, change, record, self._journaled.now())
 
     def _obstacle(self, record: Record | None) -> StepReason | None:
-        """Why the plan no longer holds for this patron, None where it does."""
+        """Return why the step no longer applies to this patron, or None if it does."""
         if record is None:
-            return HIDDEN_MEANWHILE
+            return NO_LONGER_VISIBLE
         if record.deleted:
-            return DELETED_MEANWHILE
+            return DELETED_SINCE
         now = value_of(record, self._step.field)
         if now not in (self._step.before, self._step.after):
             if self._step.field == GROUP:
@@ -211,66 +226,57 @@ class PatronChange(Generic[StepT]):
             return StepReason(Message("changed meanwhile"), "lead-changed-meanwhile")
         return None
 
-    def _confirmed(self, before: Record, change: SentChange, answer: Written | int) -> StepOutcome[StepT]:
-        """Hold the record against what it was, after a clear yes."""
-        if isinstance(answer, int):
-            return self._removed(before, change, answer)
-        return self._updated(before, answer.last_xact_id)
+    def _verify_update(self, before: Record, last_xact_id: str) -> StepOutcome[StepT]:
+        """Verify that an update changed only the one field.
 
-    def _updated(self, before: Record, last_xact_id: str) -> StepOutcome[StepT]:
-        """The one field changed, and no other.
-
-        ``last_xact_id`` is the mark of the write. Whatever is read back, the change was done.
+        ``last_xact_id`` identifies our write. The change counts as done whatever value is read back.
         """
         after, wanted = read_patron(self._gateway, self._step.patron_id), self._step.after
         if after is None:
-            return self._open(Landing(StepState.SENDING, reason=HIDDEN_NOW))
+            return self._leave_open(ChangeVerdict(StepState.SENDING, reason=HIDDEN_AFTER_SENDING))
         if after.last_xact_id == last_xact_id:
-            return self._compared(before, after)
+            return self._end_as_done(before, after)
         if after.last_xact_id == before.last_xact_id:
-            return self._ended(StepState.DONE, value=wanted, reason=OLD_COPY)
+            # The answer has confirmed the write, so this read is outdated.
+            return self._end(StepState.DONE, value=wanted, reason=STALE_READ)
         now = value_of(after, self._step.field)
         if now == wanted:
-            return self._ended(StepState.DONE, value=now, reason=_CHANGED_AFTER)
+            return self._end(StepState.DONE, value=now, reason=_CHANGED_AFTER)
         effect = SideEffect(self._step.field, wanted, now)
         reason = StepReason(_READ_BACK, "changed-again", value=now)
-        return self._ended(StepState.DONE, value=wanted, reason=reason, effects=(effect,))
+        return self._end(StepState.DONE, value=wanted, reason=reason, effects=(effect,))
 
-    def _removed(self, before: Record, change: SentChange, answer: int) -> StepOutcome[StepT]:
-        """The same for a new group. No mark tells this write from others, and its number is the record's to say."""
+    def _verify_new_group(self, before: Record, change: SentChange, answer: int) -> StepOutcome[StepT]:
+        """Verify the move to a new group. No ``last_xact_id`` identifies this write, so the record decides."""
         after = read_patron(self._gateway, self._step.patron_id)
         if after is None:
-            return self._open(Landing(StepState.SENDING, reason=HIDDEN_NOW))
+            return self._leave_open(ChangeVerdict(StepState.SENDING, reason=HIDDEN_AFTER_SENDING))
         if value_of(after, GROUP) == answer != self._step.before:
-            return self._compared(before, after)
-        landing = self._judged(change, after)
-        if landing.state is StepState.DONE:
+            return self._end_as_done(before, after)
+        verdict = self._judge(change, after)
+        if verdict.state is StepState.DONE:
             reason = StepReason(_OTHER_ANSWER, "another-answer", group=answer)
-            return self._ended(StepState.DONE, value=landing.value, reason=reason)
-        return self._open(landing)
+            return self._end(StepState.DONE, value=verdict.value, reason=reason)
+        return self._leave_open(verdict)
 
-    def _compared(self, before: Record, after: Record) -> StepOutcome[StepT]:
-        """Name whatever has changed beside the one field."""
+    def _end_as_done(self, before: Record, after: Record) -> StepOutcome[StepT]:
+        """End the step as done and report any other fields that changed."""
         effects = tuple(side_effects(before, after, self._step.field))
         fields = ", ".join(effect.field for effect in effects)
         reason = StepReason(Message("also changed: {fields}"), "also-changed", fields=fields) if effects else NO_REASON
-        return self._ended(StepState.DONE, value=value_of(after, self._step.field), reason=reason, effects=effects)
+        return self._end(StepState.DONE, value=value_of(after, self._step.field), reason=reason, effects=effects)
 
-    def _found_so(self) -> StepOutcome[StepT]:
-        """Somebody else has made the change since it was planned. Theirs is not ours to take back."""
-        return self._ended(StepState.UNCHANGED, value=self._step.after, reason=SO_ALREADY)
+    def _record_verdict(self, verdict: ChangeVerdict) -> StepOutcome[StepT]:
+        return self._end(verdict.state, value=verdict.value, reason=verdict.reason)
 
-    def _landed(self, landing: Landing) -> StepOutcome[StepT]:
-        return self._ended(landing.state, value=landing.value, reason=landing.reason)
+    def _leave_open(self, verdict: ChangeVerdict) -> StepOutcome[StepT]:
+        """Leave the step open for the next run."""
+        if verdict.state is not StepState.SENDING:
+            return self._record_verdict(verdict)
+        self._journaled.record(StepState.SENDING, value=verdict.value, reason=verdict.reason)
+        return StepOutcome(self._step, StepState.SENDING, verdict.value, verdict.reason, sent=self._sent)
 
-    def _open(self, landing: Landing) -> StepOutcome[StepT]:
-        """Leave the step for the next run."""
-        if landing.state is not StepState.SENDING:
-            return self._landed(landing)
-        self._journaled.record(StepState.SENDING, value=landing.value, reason=landing.reason)
-        return StepOutcome(self._step, StepState.SENDING, landing.value, landing.reason, sent=self._sent)
-
-    def _ended(
+    def _end(
         self,
         state: StepState,
         *,
@@ -284,7 +290,7 @@ class PatronChange(Generic[StepT]):
 
 
 def _waits(change: SentChange, now: datetime) -> StepReason:
-    if not change.may_land(now):  # it couldn't be read, or the account can't see the patron
+    if not change.may_still_arrive(now):  # the record couldn't be read, or the patron is hidden
         text = Message("what became of an earlier change of this patron isn't known yet; try again later")
         return StepReason(text, "waits-for-earlier")
     until = change.sending.until
@@ -295,7 +301,7 @@ def _waits(change: SentChange, now: datetime) -> StepReason:
 def side_effects(before: Record, after: Record, changed: str) -> Iterator[SideEffect]:
     """Yield the fields that differ between two states of a record, except ``changed`` and the timestamps."""
     old, new = (
-        {name: (sent, value) for name, sent, value in fields_but(record, changed)} for record in (before, after)
+        {name: (sent, value) for name, sent, value in untouched_fields(record, changed)} for record in (before, after)
     )
     absent = (None, None)
     for name in {**old, **new}:

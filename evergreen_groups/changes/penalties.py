@@ -1,4 +1,4 @@
-"""The penalties in force for one patron, as they are where they are changed."""
+"""Read a patron's penalties in force, from the primary database where possible."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _SESSION = "open-ils.auth.session.retrieve"
 
 @dataclass(frozen=True, slots=True)
 class PatronPenalties:
-    """What is in force for a patron, and the org unit they have as home library.
+    """A patron's penalties in force and home library (org unit id).
 
-    ``current`` says that what is in force there, and above and below it, comes from where it is written.
+    ``current`` says that the penalties at the home library and the org units above it come from the primary database.
     """
 
     home_library: int
@@ -35,31 +35,31 @@ class PatronPenalties:
 
     @property
     def digest(self) -> str:
-        """The same for two states in which the same rows are in force."""
+        """A digest that is equal for two states with the same rows in force."""
         return sha256(repr([row.id for row in self.in_force]).encode()).hexdigest()
 
 
 class PenaltyReader:
-    """Reads patrons' penalties one by one.
+    """Reads the penalties of one patron at a time.
 
-    Those at the org units above and below the account's workplace come from the database that is written to; the
-    ILS's method for that leaves out the others (``patrons-037``). They come from pcrud, which a site with copies of
-    its database may answer from one that is some seconds behind.
+    Penalties at the org units above and below the account's workplace come from the primary database. Evergreen's
+    method for that omits all other org units (``patrons-037``). The rest comes from pcrud, which may answer from a
+    replica that is some seconds behind.
     """
 
     def __init__(self, gateway: Gateway, org_units: OrgUnits | None = None) -> None:
-        """``org_units`` are those of the ILS, where a program has read them."""
+        """``org_units`` are Evergreen's, if the caller has already read them."""
         self._gateway = gateway
         self._known_org_units = org_units
 
     @cached_property
     def org_units(self) -> OrgUnits:
-        """The org units."""
+        """All org units of the ILS."""
         return self._known_org_units or OrgUnits.read(self._gateway)
 
     @cached_property
     def _near(self) -> frozenset[int]:
-        """The org units whose penalties the account is told at once."""
+        """The ids of the org units whose penalties the account can read from the primary."""
         session = self._gateway.decode(self._gateway.call("open-ils.auth", _SESSION, TOKEN).value)
         try:
             return frozenset(self.org_units.full_path(int(session.ws_ou)))
@@ -67,20 +67,21 @@ class PenaltyReader:
             raise DataError("the ILS doesn't say where the account works", code="no-workplace") from None
 
     def read(self, patron: int) -> PatronPenalties | None:
-        """What is in force for a patron; None for one whom the account can't see.
+        """Return a patron's penalties in force, or None for a hidden patron.
 
         Raises:
-            DataError: the answer isn't the patron's.
+            DataError: the answer is about another patron.
         """
         record = read_patron(self._gateway, patron)
         return None if record is None else self._of(patron, int(record.home_ou))
 
     def read_again(self, patron: int, former: PatronPenalties) -> PatronPenalties:
-        """What is in force now for a patron who was read before, whom the account can see."""
+        """Read the penalties of a visible patron again, for the home library already known."""
         return self._of(patron, former.home_library)
 
     def _of(self, patron: int, home_library: int) -> PatronPenalties:
         near = self._read_near(patron)
+        # Ask pcrud only if there are org units that the first call can't cover.
         everything_is_near = near is not None and all(unit.id in self._near for unit in self.org_units)
         rows = () if everything_is_near else tuple(rows_in_force(self._gateway, [patron]))
         if near is not None:
@@ -91,10 +92,10 @@ class PenaltyReader:
         )
 
     def _read_near(self, patron: int) -> list[PenaltyRow] | None:
-        """Those at the org units around the workplace; None where the account may not ask for them."""
+        """Read penalties at org units around the workplace. Return None if the account isn't permitted to."""
         try:
             answer = self._gateway.call("open-ils.actor", _RETRIEVE, TOKEN, patron, ["standing_penalties"]).value
-        except PermissionDeniedError:  # it sees the patron, but has VIEW_USER elsewhere than where it works
+        except PermissionDeniedError:  # the account has VIEW_USER for the patron, but not at its workplace
             return None
         rows = patron_in(self._gateway, answer, patron).standing_penalties
         if not isinstance(rows, list):

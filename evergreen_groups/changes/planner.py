@@ -1,4 +1,4 @@
-"""Making plans: from patrons and groups to the steps that somebody can agree to."""
+"""Make plans: turn patrons and groups into steps that a user can review and approve."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups import arguments
 from evergreen_groups.changes.journal import PENALTIES, JournalEntry, StepState
-from evergreen_groups.changes.landing import has_come_twice
+from evergreen_groups.changes.outcome_check import has_late_duplicate
 from evergreen_groups.changes.plans import (
     GROUP,
     LEAD,
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 
 class Drafter:
-    """Drafts at one gateway."""
+    """Turns plan requests into drafts at one gateway."""
 
     def __init__(self, gateway: Gateway, planner: Planner, reference: ReferenceData) -> None:
         self._gateway = gateway
@@ -59,13 +59,13 @@ class Drafter:
     def draft(
         self, request: PlanRequest, to_undo: Callable[[str], tuple[JournalEntry, datetime, Collection[int]]]
     ) -> tuple[Draft, frozenset[int]]:
-        """The draft for a request that says all it needs, and, for a recalculation, whom the rule has over the limit.
+        """Return the draft for a valid request, and, for a recalculation, the ids of patrons over the limit.
 
-        ``to_undo`` gives the change with a number, where it may be taken back, what time it is, and whom later changes
-        move (ids).
+        ``to_undo`` maps the id of a change that may be undone to the change, the current time, and the ids of patrons
+        whom later changes move.
 
         Raises:
-            PlanError: it can't be done.
+            PlanError: the request can't be planned.
         """
         match request.action:
             case Action.MOVE if request.target is not None:
@@ -92,9 +92,9 @@ class Drafter:
 
 
 class PlanBasis:
-    """What plans are made from; nothing more is asked of the ILS for them.
+    """The data for planning, read once. Planning itself makes no further calls.
 
-    ``adults`` says how many of them may come together before it is warned of.
+    ``adults`` sets how many adults a group may have before a plan warns.
     """
 
     def __init__(self, families: NamedFamilies, adults: AdultRule | None = None) -> None:
@@ -103,29 +103,29 @@ class PlanBasis:
 
     @property
     def groups(self) -> Mapping[int, Group]:
-        """The groups of all who were named, by number."""
+        """The groups of the named patrons, by number."""
         return self._families.membership.groups
 
     @property
     def accounts(self) -> Mapping[int, PatronAccount]:
-        """The accounts of everybody in them, by patron's id."""
+        """The accounts of all visible members of these groups, by patron id."""
         return self._families.membership.accounts
 
     @property
     def own_fines(self) -> Mapping[int, Decimal]:
-        """What those of them owe who have an open transaction."""
+        """The own fines of members with open transactions, by patron id."""
         return self._families.membership.own_fines
 
     @property
     def cards(self) -> Mapping[PatronReference, Card]:
-        """Those who were named and are visible, by how they were."""
+        """The named patrons who are visible, by the reference (barcode or id) that names them."""
         return self._families.cards
 
     def find(self, references: Sequence[PatronReference]) -> list[Card]:
-        """Those of the named with these barcodes or ids.
+        """Return the patrons with these barcodes or ids.
 
         Raises:
-            PlanError: one is unknown, hidden from the account, or deleted, or two name the same patron.
+            PlanError: a patron is unknown, hidden, or deleted, or two references name the same patron.
         """
         self.expect(references)
         patrons = [self.cards[named].member.id for named in references]
@@ -136,10 +136,10 @@ class PlanBasis:
         return [self.cards[named] for named in references]
 
     def expect(self, references: Sequence[PatronReference]) -> None:
-        """Refuse references, in the order given, if one is unknown, hidden, or a deleted patron's.
+        """Refuse the references if any patron is unknown, hidden, or deleted.
 
         Raises:
-            PlanError: it says which, by number.
+            PlanError: names the references by their positions, so ``references`` must be in the user's order.
         """
         if unknown := _positions(references, lambda named: named not in self.cards):
             raise PlanError(
@@ -157,12 +157,12 @@ class PlanBasis:
             )
 
     def is_deleted(self, reference: PatronReference) -> bool:
-        """Return whether the visible patron named this way is deleted; Evergreen would move them (deleted-user-002)."""
+        """Return whether a visible patron is deleted. Evergreen would move them all the same (deleted-user-002)."""
         card = self.cards.get(reference)
         return card is not None and card.member.patron.deleted
 
     def moves(self, found: Iterable[Card], group: int) -> tuple[list[Step], list[str]]:
-        """The steps that bring patrons into a group, and who is in it already."""
+        """Return the steps that move patrons into a group, and a text for each patron who is already a member."""
         steps: list[Step] = []
         unchanged: list[str] = []
         for entry in found:
@@ -172,8 +172,8 @@ class PlanBasis:
                 steps.append(Step(entry.member, GROUP, group, entry.account))
         return steps, unchanged
 
-    def removals(self, found: Sequence[Card], *, lead: bool = False) -> tuple[list[Step], list[str]]:
-        """The steps that give patrons groups of their own, and who is alone already."""
+    def removal_steps(self, found: Sequence[Card], *, lead: bool = False) -> tuple[list[Step], list[str]]:
+        """Return the steps that give patrons new groups, and a text for each patron who is already alone."""
         steps: list[Step] = []
         unchanged: list[str] = []
         for entry in found:
@@ -182,17 +182,17 @@ class PlanBasis:
                 unchanged.append(_about(Message("{name} is already alone in group {group}"), entry, group=number))
             else:
                 steps.append(Step(member, GROUP, None, entry.account))
-            # Only where it was asked for: usergroup.new makes a lead by any true value (usergroup-new-006), and never
-            # takes the mark off again (usergroup-new-005).
+            # Set the flag in a separate step: usergroup.new makes a lead for any true value (usergroup-new-006), and
+            # never clears the flag (usergroup-new-005).
             if lead:
                 steps.extend(self.leads(entry, on=True)[0])
         return steps, unchanged
 
-    def merging(self, source: Card, target: Card) -> tuple[list[Step], list[str]]:
-        """The steps that bring a whole group into another.
+    def merge_steps(self, source: Card, target: Card) -> tuple[list[Step], list[str]]:
+        """Return the steps that move a whole group into another, or a text if both are the same group.
 
         Raises:
-            PlanError: the group has members whom the account can't see, so not everyone could be moved.
+            PlanError: the group has hidden members, so not everyone could be moved.
         """
         number, to = source.member.patron.group, target.member.patron.group
         if number == to:
@@ -205,14 +205,14 @@ class PlanBasis:
                 code="merging-hidden-members",
                 values={"group": number, "count": group.hidden_member_count},
             )
-        # The group is known by this patron alone: moved before the others, the same command would find nothing to do.
+        # Move the named patron last. If the run stops early, the same command then still finds the old group.
         in_order = sorted(group.members, key=lambda member: member.id == source.member.id)
         return [
             Step(member, GROUP, to, self.accounts[member.id], last=member.id == source.member.id) for member in in_order
         ], []
 
     def leads(self, found: Card, *, on: bool) -> tuple[list[Step], list[str]]:
-        """The step that sets or clears the mark of a group lead, and who has it so already."""
+        """Return the step that sets or clears the lead flag, or a text if the flag already has the value."""
         member = found.member
         if member.group_lead == on:
             text = Message("{name} is already a group lead") if on else Message("{name} is not a group lead")
@@ -222,14 +222,14 @@ class PlanBasis:
     def draft(
         self, action: Action, steps: Sequence[Step], unchanged: Sequence[str] = (), *, cards: Sequence[Card] = ()
     ) -> Draft:
-        """Put a plan together: the groups before and after, and the warnings."""
+        """Assemble a plan: the groups before and after, and the warnings."""
         moves = [step for step in steps if step.field == GROUP]
         concerned = {step.member.patron.group for step in moves} | {step.after for step in moves}
         groups = {number: self.groups[number] for number in concerned if number is not None}
         warnings = [PlanWarning("card-not-active", {"name": card.member.name}) for card in cards if not card.active]
         warnings.extend(warnings_about(steps, self._evidence(groups)))
         warnings.extend(warnings_about_leads(steps, self.groups))
-        # The same is said once, whatever number of steps it is true of.
+        # Report each warning once, even if several steps cause it.
         once = {(warning.code, *warning.values.items()): warning for warning in warnings}
         named = tuple(card.member.id for card in cards)
         return Draft(action, tuple(steps), group_changes(steps, groups), tuple(once.values()), tuple(unchanged), named)
@@ -264,11 +264,8 @@ _MOST_NAMED = 10
 
 
 @dataclass(frozen=True, slots=True)
-class StepBack:
-    """A step that can be taken back: by setting the ``field`` of a patron (an id) to what it was ``before``.
-
-    ``now`` is what it is.
-    """
+class Reversal:
+    """A step that can be undone by resetting a field of a patron (id) from ``now`` to ``before``."""
 
     patron: int
     field: str
@@ -277,23 +274,23 @@ class StepBack:
 
 
 @dataclass(frozen=True, slots=True)
-class NoStepBack:
-    """A step that can't be: why, as a text with the patron's ``{name}`` in it."""
+class Irreversible:
+    """A step that can't be undone. ``text`` says why and contains a placeholder for the patron's ``{name}``."""
 
     patron: int
     text: Message
     values: Mapping[str, object] = field(default_factory=dict)
 
     def described(self, name: str) -> Message:
-        """Why, about a patron of this name."""
+        """Return the reason with the patron's name filled in."""
         return Message(self.text.text, values={**self.values, "name": name})
 
 
-def refuse_what_is_final(entry: JournalEntry) -> None:
-    """Refuse what can't be taken back as a whole.
+def refuse_irreversible(entry: JournalEntry) -> None:
+    """Refuse to undo an entry that can't be undone as a whole.
 
     Raises:
-        PlanError: the entry is a recalculation of penalties, or part of it isn't kept any more.
+        PlanError: the entry is a recalculation of penalties, or some of its steps have been deleted.
     """
     if entry.missing_step_count:
         raise PlanError(
@@ -313,17 +310,19 @@ def refuse_what_is_final(entry: JournalEntry) -> None:
         )
 
 
-def refuse_nothing(entry: JournalEntry, found: Sequence[StepBack | NoStepBack], hidden: Sequence[Message]) -> None:
-    """Refuse to undo an entry of which nothing can be undone.
+def refuse_without_reversals(
+    entry: JournalEntry, found: Sequence[Reversal | Irreversible], hidden: Sequence[Message]
+) -> None:
+    """Refuse to undo an entry if none of its steps can be undone.
 
-    ``hidden`` says whom the account can't see, in one sentence or none.
+    ``hidden`` holds at most one text, about the patrons whom the account can't see.
 
     Raises:
-        PlanError: it says why, by patrons' ids.
+        PlanError: nothing can be undone. The error gives the reasons, with patrons' ids.
     """
-    if any(isinstance(step, StepBack) for step in found):
+    if any(isinstance(step, Reversal) for step in found):
         return
-    in_place = [step for step in found if isinstance(step, NoStepBack)]
+    in_place = [step for step in found if isinstance(step, Irreversible)]
     texts = {step.text.text for step in in_place}
     if _UNDONE.text in texts and not hidden and texts <= {_UNDONE.text, *(text.text for text in _NOT_DONE.values())}:
         raise PlanError("entry {entry} is already undone", code="already-undone", values={"entry": entry.id})
@@ -335,51 +334,50 @@ def refuse_nothing(entry: JournalEntry, found: Sequence[StepBack | NoStepBack], 
     )
 
 
-def steps_back(
-    entry: JournalEntry, records: Mapping[int, Record], is_late_copy: Callable[[JournalStep, Record], bool]
-) -> Iterator[StepBack | NoStepBack]:
-    """Yield what becomes of each step of the patrons whom the account sees, in reverse order.
+def reversals(
+    entry: JournalEntry, records: Mapping[int, Record], is_late_duplicate: Callable[[JournalStep, Record], bool]
+) -> Iterator[Reversal | Irreversible]:
+    """Yield how to undo each step of the visible patrons, or why not, in reverse order.
 
-    ``records`` are theirs, by id, as they are where changes are written. Nothing is said of other patrons, not even
-    their ids: the change may be another user's. ``is_late_copy`` says whether a patron who isn't in the group that a
-    step made is in the one that a late copy of its request made.
+    ``records`` are the visible patrons' records from the primary, by id. Steps of hidden patrons yield nothing, not
+    even an id, because the change may be another user's. ``is_late_duplicate`` returns whether a late duplicate of a
+    step's request has moved its patron from the group that the step made to a second new one.
     """
     former = dict(records)
     for step in reversed(entry.steps):
         record = former.get(step.patron)
         if record is None:
             continue
-        found = _one_back(step, record, is_late_copy)
+        found = _reversal(step, record, is_late_duplicate)
         yield found
-        if isinstance(found, StepBack):  # what the step before is compared with
+        if isinstance(found, Reversal):  # the earlier steps apply to the record after this undo
             value = found.before if found.field == GROUP else bool(found.before)
             former[step.patron] = record.replace(**{found.field: value})
 
 
-def _one_back(
-    step: JournalStep, record: Record, is_late_copy: Callable[[JournalStep, Record], bool]
-) -> StepBack | NoStepBack:
+def _reversal(
+    step: JournalStep, record: Record, is_late_duplicate: Callable[[JournalStep, Record], bool]
+) -> Reversal | Irreversible:
     if step.state is not StepState.DONE:
-        return NoStepBack(step.patron, _NOT_DONE[step.state])
+        return Irreversible(step.patron, _NOT_DONE[step.state])
     if record.deleted:
-        return NoStepBack(step.patron, _DELETED)
+        return Irreversible(step.patron, _DELETED)
     now = int(record.usrgroup) if step.field == GROUP else int(bool(record.master_account))
     if now == step.before:
-        return NoStepBack(step.patron, _UNDONE)
-    # Undone only where Evergreen still has what was put there: a later change is somebody else's.
-    if now == step.value or (step.field == GROUP and step.after is None and is_late_copy(step, record)):
-        return StepBack(step.patron, step.field, now, step.before)
+        return Irreversible(step.patron, _UNDONE)
+    # Undo only if Evergreen still has the step's value. Any other value is a later change by another user.
+    if now == step.value or (step.field == GROUP and step.after is None and is_late_duplicate(step, record)):
+        return Reversal(step.patron, step.field, now, step.before)
     if step.field == GROUP:
-        return NoStepBack(step.patron, _IN_ANOTHER_GROUP, {"group": now})
-    return NoStepBack(step.patron, _LEAD_NOW if now else _NO_LEAD_NOW)
+        return Irreversible(step.patron, _IN_ANOTHER_GROUP, {"group": now})
+    return Irreversible(step.patron, _LEAD_NOW if now else _NO_LEAD_NOW)
 
 
 class Planner:
-    """Makes plans out of the state that the ILS has now; sends nothing that changes anything.
+    """Makes plans from Evergreen's current state. Only reads.
 
-    A plan takes four calls at most, whatever the number of patrons and groups up to some hundred, six where members are
-    hidden (:func:`~evergreen_groups.groups.read_named_families` says where it is more), and what undoing reads of each
-    patron.
+    A plan takes at most four calls for up to some hundred patrons and groups, or six with hidden members. See
+    :func:`~evergreen_groups.groups.read_named_families` for the exceptions. An undo also reads each patron's record.
     """
 
     def __init__(
@@ -389,9 +387,9 @@ class Planner:
         *,
         adults: AdultRule | None = None,
     ) -> None:
-        """``org_units`` gives those of the ILS, where a program has read them; else each planner reads them once.
+        """``org_units`` returns Evergreen's org units, if the program has them. The default is to read them once.
 
-        ``adults`` says how many may come together in a group before it is warned of.
+        ``adults`` sets how many adults a group may have before a plan warns.
         """
         self._gateway = gateway
         self._adults = adults
@@ -405,13 +403,13 @@ class Planner:
         with_contacts: bool = True,
         active_cards: bool = False,
     ) -> PlanBasis:
-        """Read what plans about these patrons, and these ``groups``, are made from.
+        """Read the data for plans about these patrons and ``groups``.
 
-        ``with_contacts`` is for plans by which somebody leaves a group; ``active_cards`` wants each barcode to be that
-        of an active card.
+        Set ``with_contacts`` for plans that move anyone out of a group. ``active_cards`` requires that each barcode is
+        on an active card.
 
         Raises:
-            PlanError: one isn't.
+            PlanError: a barcode is on an inactive card.
         """
         families = read_named_families(
             self._gateway, self._reader, references, groups, with_contacts=with_contacts, active_cards=active_cards
@@ -419,15 +417,15 @@ class Planner:
         return PlanBasis(families, self._adults)
 
     def move(self, patrons: Several[PatronReference], to: PatronReference, *, active_cards: bool = False) -> Draft:
-        """Plan to move patrons, by barcode or id, into the group of the patron ``to``.
+        """Plan to move patrons, named by barcode or id, into the group of the patron ``to``.
 
         Raises:
-            PlanError: one is unknown, or hidden from the account, or named twice.
-            ArgumentError: ``patrons`` is one text.
+            PlanError: a patron is unknown, hidden, or named twice.
+            ArgumentError: ``patrons`` is a single string.
         """
         patrons = arguments.references("patrons", patrons)
-        # A group is only ever named by somebody who is in it: the ILS takes any number for one (patron-update-odd-002,
-        # patron-update-odd-010) and makes 0 of "abc" (patron-update-odd-008).
+        # The target is a member, never a group number: Evergreen accepts any number as a group (patron-update-odd-002,
+        # patron-update-odd-010) and turns "abc" into 0 (patron-update-odd-008).
         basis = self.basis([*patrons, to], active_cards=active_cards)
         basis.expect([*patrons, to])
         target = basis.find([to])[0]
@@ -435,24 +433,24 @@ class Planner:
         return basis.draft(Action.MOVE, *basis.moves(found, target.member.patron.group), cards=[*found, target])
 
     def remove(self, patrons: Several[PatronReference], *, lead: bool = False) -> Draft:
-        """Plan to give each patron a new group of their own, as its lead only where ``lead`` says so.
+        """Plan to give each patron a new group of their own, as its lead only if ``lead`` is true.
 
-        Raises what :meth:`move` does.
+        Raises the errors of :meth:`move`.
         """
         patrons = arguments.references("patrons", patrons)
         basis = self.basis(patrons)
         found = basis.find(patrons)
-        return basis.draft(Action.REMOVE, *basis.removals(found, lead=lead), cards=found)
+        return basis.draft(Action.REMOVE, *basis.removal_steps(found, lead=lead), cards=found)
 
     def merge(self, source: PatronReference, to: PatronReference, *, active_cards: bool = False) -> Draft:
-        """Plan to move everyone in the group of one patron into the group of another."""
+        """Plan to move everyone in the group of the patron ``source`` into the group of the patron ``to``."""
         basis = self.basis([source, to], active_cards=active_cards)
         basis.expect([source, to])
         source_card, target = basis.find([source])[0], basis.find([to])[0]
-        return basis.draft(Action.MERGE, *basis.merging(source_card, target), cards=[source_card, target])
+        return basis.draft(Action.MERGE, *basis.merge_steps(source_card, target), cards=[source_card, target])
 
     def lead(self, patrons: Several[PatronReference], *, off: bool = False) -> Draft:
-        """Plan to make patrons group leads, or no longer; raises what :meth:`move` does."""
+        """Plan to make patrons group leads, or with ``off`` no longer leads. Raises the errors of :meth:`move`."""
         patrons = arguments.references("patrons", patrons)
         basis = self.basis(patrons, with_contacts=False)
         found = basis.find(patrons)
@@ -461,7 +459,7 @@ class Planner:
         return basis.draft(Action.LEAD, steps, [text for _steps, texts in planned for text in texts], cards=found)
 
     def recalculate(self, patrons: Several[PatronReference]) -> tuple[Draft, Mapping[int, Decimal]]:
-        """Plan to have the ILS recalculate patrons' penalties; beside it what those owe who have open transactions."""
+        """Plan a recalculation of patrons' penalties. Also return the own fines of patrons with open transactions."""
         patrons = arguments.references("patrons", patrons)
         basis = self.basis(patrons, with_contacts=False)
         found = basis.find(patrons)
@@ -469,47 +467,49 @@ class Planner:
         return basis.draft(Action.RECALCULATE, steps, cards=found), basis.own_fines
 
     def undo(self, entry: JournalEntry, now: datetime, moved_since: Collection[int] = ()) -> Draft:
-        """Plan to put back those who are still where a journal entry put them, and say who isn't and why.
+        """Plan to undo a journal entry: move back patrons who are still where it put them, and explain the others.
 
-        ``now`` is the time by the state's clock, ``moved_since`` are the ids of patrons whom later entries move.
+        ``now`` is the time by the state database's clock. ``moved_since`` has the ids of patrons whom later entries
+        move.
 
         Raises:
-            PlanError: the entry is a recalculation of penalties, part of it isn't kept any more, or nothing is left to
-                undo.
+            PlanError: the entry is a recalculation of penalties, some of its steps have been deleted, or nothing is
+                left to undo.
         """
-        refuse_what_is_final(entry)
-        # Those whom somebody has moved since are in other groups, which the plan isn't about.
+        refuse_irreversible(entry)
+        # Read only the groups that the entry names. Patrons who have moved since are in groups that don't matter here.
         moves = [step for step in entry.steps if step.field == GROUP]
         groups = {step.before for step in moves} | {step.value for step in moves if step.value is not None}
         patrons = {step.patron for step in entry.steps}
         basis = self.basis(patrons, groups)
         visible = {id: card.member for id, card in basis.cards.items() if isinstance(id, int)}
-        records = self._as_written(visible)
+        records = self._primary_records(visible)
+        # The visible members come from pcrud, which may read from a replica. Use the primary's groups and flags.
         members = {id: _with_state(visible[id], record) for id, record in records.items()}
-        found = self._steps_back(entry, records, now, moved_since)
+        found = self._reversals(entry, records, now, moved_since)
         hidden = _hidden(patrons - records.keys())
-        refuse_nothing(entry, found, hidden)
-        back = [step for step in found if isinstance(step, StepBack)]
-        late = {step.now for step in back if step.field == GROUP} - basis.groups.keys()
-        if late:  # a late copy of a request has made them, and a replica doesn't know yet
+        refuse_without_reversals(entry, found, hidden)
+        reversals = [step for step in found if isinstance(step, Reversal)]
+        late = {step.now for step in reversals if step.field == GROUP} - basis.groups.keys()
+        if late:  # groups that a late duplicate made, which a replica didn't have yet
             basis = self.basis(patrons, groups | late)
-        steps = [Step(members[it.patron], it.field, it.before, basis.accounts[it.patron]) for it in back]
-        unchanged = [it.described(members[it.patron].name) for it in found if not isinstance(it, StepBack)]
+        steps = [Step(members[it.patron], it.field, it.before, basis.accounts[it.patron]) for it in reversals]
+        unchanged = [it.described(members[it.patron].name) for it in found if not isinstance(it, Reversal)]
         return basis.draft(Action.UNDO, steps, [*unchanged, *hidden])
 
-    def undo_at_once(
+    def undo_without_preview(
         self, entry: JournalEntry, staff: int, now: datetime, moved_since: Collection[int] = ()
     ) -> StoredPlan:
-        """The same, to be applied for a staff user (``staff``, an ``au.id``) without being shown to anybody.
+        """Plan the undo of a journal entry for a staff user (``au.id``), to be applied without a preview.
 
-        So nothing is read that is for showing: one call for each patron, and one for each group that they go back to.
+        Skip what only a preview needs: make one call per patron, and one per group that a patron returns to.
         """
-        refuse_what_is_final(entry)
+        refuse_irreversible(entry)
         patrons = list(dict.fromkeys(step.patron for step in entry.steps))
         found = zip(patrons, self._gateway.map(partial(read_patron, self._gateway), patrons), strict=True)
         records = {id: record for id, record in found if record is not None}
-        back = self._steps_back(entry, records, now, moved_since)
-        refuse_nothing(entry, back, _hidden(set(patrons) - records.keys()))
+        found_steps = self._reversals(entry, records, now, moved_since)
+        refuse_without_reversals(entry, found_steps, _hidden(set(patrons) - records.keys()))
         steps = [
             StoredStep(
                 step.patron,
@@ -518,40 +518,40 @@ class Planner:
                 step.before,
                 lead=bool(records[step.patron].master_account),
             )
-            for step in back
-            if isinstance(step, StepBack)
+            for step in found_steps
+            if isinstance(step, Reversal)
         ]
         joined = sorted({step.after for step in steps if step.field == GROUP and step.after is not None})
         members = read_members(self._gateway, joined)
         groups = [ExpectedGroup(group, tuple(sorted(members[group]))) for group in joined]
         return StoredPlan.new(staff, Action.UNDO, steps, groups, undoes=entry.id, now=now)
 
-    def _steps_back(
+    def _reversals(
         self, entry: JournalEntry, records: Mapping[int, Record], now: datetime, moved_since: Collection[int]
-    ) -> list[StepBack | NoStepBack]:
-        def is_late_copy(step: JournalStep, record: Record) -> bool:
-            return step.patron not in moved_since and has_come_twice(self._gateway, step, record, now)
+    ) -> list[Reversal | Irreversible]:
+        def is_late_duplicate(step: JournalStep, record: Record) -> bool:
+            return step.patron not in moved_since and has_late_duplicate(self._gateway, step, record, now)
 
-        return list(steps_back(entry, records, is_late_copy))
+        return list(reversals(entry, records, is_late_duplicate))
 
-    def _as_written(self, patrons: Collection[int]) -> dict[int, Record]:
-        """The records of patrons (ids) who are visible, as they are where changes are written.
+    def _primary_records(self, patrons: Collection[int]) -> dict[int, Record]:
+        """Read the records of visible patrons (ids) from the primary.
 
-        Where plain reads go to a copy of the database, it may not know yet what is to be taken back.
+        A replica may not have the change that is to be undone.
 
         Raises:
-            NotFoundError: the account sees one of them, and doesn't any more.
+            NotFoundError: a patron has just become hidden.
         """
         found = {}
         for id, record in zip(patrons, self._gateway.map(partial(read_patron, self._gateway), patrons), strict=True):
-            if record is None:  # pcrud has just shown them: who is only hidden in passing isn't passed over
+            if record is None:  # pcrud has just returned this patron, so fail instead of skipping them
                 raise not_visible("patron {patron} can't be read", code="patron-not-read", values={"patron": id})
             found[id] = record
         return found
 
 
 def _hidden(patrons: Collection[int]) -> list[Message]:
-    """How many of an entry's patrons the account can't see; never who: the change may be another user's."""
+    """Return a text with the number of hidden patrons. Don't name them: the change may be another user's."""
     if not patrons:
         return []
     text = Message(
@@ -563,6 +563,6 @@ def _hidden(patrons: Collection[int]) -> list[Message]:
 
 
 def _with_state(member: Member, record: Record) -> Member:
-    """A member with the group and the mark as lead that a record has."""
+    """Return a member with the group and the lead flag of a fresh record."""
     patron = replace(member.patron, group=int(record.usrgroup), group_lead=bool(record.master_account))
     return replace(member, patron=patron)

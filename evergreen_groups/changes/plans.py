@@ -1,4 +1,4 @@
-"""Plans: which patrons will change, from which group to which, and what to look at before saying yes."""
+"""Plans: which patrons change, from which group to which, and which warnings to review first."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from evergreen_groups.total import Total
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from evergreen_groups.changes.landing import SentChange
+    from evergreen_groups.changes.outcome_check import SentChange
     from evergreen_groups.errors import EvergreenGroupsError, GatewayError
     from evergreen_groups.groups import Group, Member, PatronAccount, PatronReference
 
@@ -30,7 +30,7 @@ LEAD = "master_account"
 
 
 class Action(Enum):
-    """What a plan does, named as its command is."""
+    """The kind of a plan. Values are the names of the commands."""
 
     MOVE = "move"
     REMOVE = "remove"
@@ -45,10 +45,10 @@ class Action(Enum):
 class Step:
     """One change of one field of one patron.
 
-    ``field`` is ``GROUP`` or ``LEAD``; ``after`` is the group to move to (None: a new one of their own), or 0 or 1. Of
-    a recalculation it is ``PENALTIES``, whose number before and after is the ILS's affair (0 and None here).
-    ``account`` is the state of the patron's account. Whoever is ``last`` to leave a group stays until all others of the
-    plan who go the same way have gone: by them the rest is found when the plan is made again.
+    ``field`` is ``GROUP``, ``LEAD``, or ``PENALTIES`` for a recalculation. ``after`` is the group to move to (None: a
+    new group), the lead flag (0 or 1), or None for a recalculation, whose result is up to Evergreen. ``account`` is
+    the state of the patron's account. A step marked ``last`` waits until every other step that makes the same move
+    is done, so that the same command still finds the rest of the group after an interruption.
     """
 
     member: Member
@@ -59,12 +59,12 @@ class Step:
 
     @property
     def patron_id(self) -> int:
-        """The patron's id."""
+        """The id of the member's patron record."""
         return self.member.id
 
     @property
     def before(self) -> int:
-        """What the field had when the plan was made."""
+        """The field's value when the plan was made; 0 for a recalculation."""
         if self.field == PENALTIES:
             return 0
         return self.member.patron.group if self.field == GROUP else int(self.member.group_lead)
@@ -72,10 +72,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class PlannedGroup:
-    """A group that a plan changes: ``before`` is the group as it is (None: a new one), ``after`` who is in it then.
+    """A group that a plan changes: ``before`` is the current group (None: a new one), ``after`` its members afterwards.
 
-    ``after`` has the visible members alone. What all owe together is for information only: both totals include what
-    hidden members owe, and are None if that is unknown.
+    ``after`` has only visible members. The totals of fines are informational. They include what hidden members owe,
+    and are None if that is unknown.
     """
 
     before: Group | None
@@ -83,7 +83,7 @@ class PlannedGroup:
 
     @property
     def number(self) -> int | None:
-        """The group's number, None for a new one."""
+        """The group's number, None for a new group."""
         return self.before.number if self.before else None
 
     @property
@@ -93,30 +93,30 @@ class PlannedGroup:
 
     @property
     def hidden_member_count(self) -> int:
-        """How many members are hidden from the account."""
+        """How many members the account can't see."""
         return self.before.hidden_member_count if self.before else 0
 
     @property
     def total_before(self) -> Decimal | None:
-        """What all members owe together before the plan is applied."""
+        """The combined fines of all members before the plan is applied."""
         return self.before.combined_fines if self.before else ZERO
 
     @property
     def total_after(self) -> Decimal | None:
-        """What all members owe together after it."""
+        """The combined fines of all members after the plan is applied."""
         hidden = self.before.hidden_fines if self.before else ZERO
         return None if hidden is None else sum((member.own_fines for member in self.after), hidden)
 
     def counted_after(self, number: int) -> Total[int]:
-        """Make a total of all members after it from a number of visible ones."""
+        """Turn a count of visible members after the plan into a total that allows for hidden members."""
         return self.before.counted(number) if self.before else Total(number)
 
 
 @dataclass(frozen=True, slots=True)
 class PlanWarning:
-    """Something to look at before agreeing: ``code`` names the case, ``values`` are what it is about, by name.
+    """A point to review before applying a plan. ``code`` identifies the warning, ``values`` fill in its text.
 
-    :func:`evergreen_groups.render.describe_warning` makes a sentence of it.
+    :func:`evergreen_groups.render.describe_warning` turns a warning into a sentence.
     """
 
     code: str
@@ -124,15 +124,15 @@ class PlanWarning:
 
     @classmethod
     def counted(cls, code: str, count: Total[int], values: Mapping[str, object]) -> PlanWarning:
-        """A warning with a count, ``at_least`` so many where hidden members may raise it."""
+        """Make a warning with ``count``, or with ``at_least`` if hidden members may raise the count."""
         return cls(code, {**values, "count" if count.exact else "at_least": count.at_least})
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A plan that nobody has agreed to yet: what will happen, what won't because it is so already, and warnings.
+    """A plan for review: the steps, the warnings, and texts about what is already as requested.
 
-    ``named`` are the ids of those who were named, in the order of that; whose group is joined comes last.
+    ``named`` has the ids of the patrons in the request, in its order, followed by the patron whose group is joined.
     """
 
     action: Action
@@ -144,9 +144,9 @@ class Draft:
 
 
 def group_changes(steps: Sequence[Step], groups: Mapping[int, Group]) -> tuple[PlannedGroup, ...]:
-    """What the steps do to each group that loses or gains a member (those that lose one first), and each new group.
+    """Return each group that loses or gains members, those with losses first, followed by each new group.
 
-    ``groups`` has every group that a patron leaves or joins.
+    ``groups`` must have every group that a patron leaves or joins.
     """
     moves = [step for step in steps if step.field == GROUP]
     leaving = {step.member.id for step in moves}
@@ -154,6 +154,7 @@ def group_changes(steps: Sequence[Step], groups: Mapping[int, Group]) -> tuple[P
     joined = sorted({step.after for step in moves if step.after is not None} - set(left))
     found = []
     for number in left + joined:
+        # A group may both lose and gain members in one plan.
         arriving = (step.member for step in moves if step.after == number)
         staying = (member for member in groups[number].members if member.id not in leaving)
         found.append(PlannedGroup(groups[number], (*staying, *arriving)))
@@ -161,17 +162,17 @@ def group_changes(steps: Sequence[Step], groups: Mapping[int, Group]) -> tuple[P
 
 
 MOST_PATRONS = 1_000
-"""How many patrons one plan may name; a file of changes may have more."""
+"""How many patrons one plan may name. A batch file may name more."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlanRequest:
-    """What a plan is to do.
+    """A request for a plan.
 
-    ``patrons`` and ``target`` are barcodes or patrons' ids; a target is somebody in the group to move to. Of a merge
-    ``patrons`` names one of the group that moves. ``lead`` makes those who are removed leads of their new groups,
-    ``off`` takes the mark of a lead away, ``change`` is the entry of the journal to take back. With ``active_cards``
-    a barcode, of a move or a merge, has to be that of an active card; without, one that isn't is warned of.
+    ``patrons`` and ``target`` are barcodes or patron ids. A target is a member of the group to move to. A merge names
+    one member of the group that moves in ``patrons``. ``lead`` makes removed patrons leads of their new groups,
+    ``off`` clears the lead flag, and ``change`` is the id of the journal entry to undo. With ``active_cards``, each
+    barcode of a move or merge must be on an active card; by default an inactive card only causes a warning.
     """
 
     action: Action
@@ -183,13 +184,14 @@ class PlanRequest:
     active_cards: bool = False
 
     def checked(self) -> PlanRequest:
-        """The request itself, where it says all that its action needs and nothing else.
+        """Return the request after checking that its fields fit the action.
 
         Raises:
-            PlanError: it doesn't.
-            ArgumentError: something in it is of another type than is documented.
+            PlanError: a field is missing, or doesn't go with the action.
+            ArgumentError: a field has the wrong type.
         """
         self._refuse_other_types()
+        # A batch has several actions, so no single request can describe one.
         if self.action is Action.BATCH:
             raise _unclear(Message("a file of changes is for the command line"), "action")
         if (self.change is None) is (self.action is Action.UNDO):
@@ -228,13 +230,16 @@ def _unclear(problem: Message, field: str) -> PlanError:
 
 
 LIFE = timedelta(hours=1)
-"""How long a plan can be agreed to."""
+"""How long a plan can be applied after it was made."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredStep:
-    """One step: see :class:`Step`. ``lead`` is whether the patron led the group when the plan was made; of a
-    recalculation ``due`` is whether the rule has them over the limit."""
+    """A step as stored. See :class:`Step` for the fields.
+
+    ``lead`` is whether the patron was a group lead when the plan was made. ``due`` is for a recalculation: whether the
+    rule has the patron over the limit.
+    """
 
     patron_id: int
     field: str
@@ -247,7 +252,7 @@ class StoredStep:
 
 @dataclass(frozen=True, slots=True)
 class ExpectedGroup:
-    """Who was in a group when the plan was made: the ids of all members, whether the account sees them or not."""
+    """The ids of a group's members when the plan was made, including hidden members."""
 
     number: int
     members: tuple[int, ...]
@@ -255,10 +260,10 @@ class ExpectedGroup:
 
 @dataclass(frozen=True, slots=True)
 class StoredPlan:
-    """A plan of a staff user's (``staff``, an ``au.id``).
+    """A plan that belongs to a staff user (``staff``, an ``au.id``).
 
-    ``groups`` are those whose members must be the same when it is applied. ``change`` is the journal's entry by which
-    it was applied, under the caller's ``key``; both are None before that.
+    ``groups`` must have the same members when the plan is applied. ``change`` is the id of the journal entry that
+    applied the plan, under the caller's ``key``. Both are None until then.
     """
 
     id: str
@@ -274,7 +279,7 @@ class StoredPlan:
 
     @classmethod
     def of(cls, draft: Draft, staff: int, undoes: str | None, due: frozenset[int], now: datetime) -> StoredPlan:
-        """A new one; ``due`` are the ids of those whom the rule has over the limit, for a recalculation."""
+        """Make a new plan from a draft. For a recalculation, ``due`` has the ids of patrons over the limit."""
         steps = [
             StoredStep(
                 step.patron_id,
@@ -300,27 +305,27 @@ class StoredPlan:
         undoes: str | None,
         now: datetime,
     ) -> StoredPlan:
-        """A new one of these steps."""
+        """Make a new plan from steps, with a random id and an expiry time."""
         return cls(secrets.token_urlsafe(18), staff, action, now, now + LIFE, tuple(steps), tuple(groups), undoes)
 
     @property
     def patrons(self) -> frozenset[int]:
-        """The ids of those whom it changes."""
+        """The ids of the patrons whom the plan changes."""
         return frozenset(step.patron_id for step in self.steps)
 
     @property
     def members(self) -> frozenset[int]:
-        """The ids of those who must be in its groups."""
+        """The ids of the expected members of the plan's groups."""
         return frozenset(id for group in self.groups for id in group.members)
 
     @property
     def is_recalculation(self) -> bool:
-        """Whether it has the ILS recalculate penalties, and changes nothing itself."""
+        """Whether the plan only has Evergreen recalculate penalties."""
         return any(step.field == PENALTIES for step in self.steps)
 
     @property
     def content(self) -> str:
-        """What is stored of it in one column, as JSON."""
+        """The steps and groups as JSON, for one database column."""
         return json.dumps(
             {
                 "steps": [asdict(step) for step in self.steps],
@@ -331,9 +336,10 @@ class StoredPlan:
 
 
 def expected_groups(draft: Draft) -> tuple[ExpectedGroup, ...]:
-    """The groups that somebody joins, and that a merge empties: whoever has come there meanwhile would be left behind.
+    """Return the groups whose members must not change before the plan is applied.
 
-    Those that are only left may change: who else goes there changes nothing for those who were chosen.
+    These are the groups that patrons join, and the group that a merge empties, where a new member would be left
+    behind. A group that patrons only leave may change, because that doesn't affect the patrons who leave.
     """
     joined = {step.after for step in draft.steps if step.field == GROUP}
     return tuple(
@@ -345,7 +351,7 @@ def expected_groups(draft: Draft) -> tuple[ExpectedGroup, ...]:
 
 @dataclass(frozen=True, slots=True)
 class ProposedPlan:
-    """A plan to be shown: ``stored`` can be agreed to, ``draft`` says what it means."""
+    """A plan to show: apply ``stored``, display ``draft``."""
 
     stored: StoredPlan
     draft: Draft
@@ -353,7 +359,7 @@ class ProposedPlan:
 
 @dataclass(frozen=True, slots=True)
 class SideEffect:
-    """A field that changed although it shouldn't have, with its values before and after, as they came."""
+    """A field that a write changed unexpectedly, with its values before and after as received."""
 
     field: str
     before: object
@@ -361,7 +367,7 @@ class SideEffect:
 
 
 class PlannedStep(FieldChange, Protocol):
-    """A step of a plan, be it with all that is known of the patron or as it was written down: see :class:`Step`."""
+    """A :class:`Step` or a :class:`StoredStep`."""
 
     @property
     def last(self) -> bool: ...
@@ -372,10 +378,10 @@ StepT = TypeVar("StepT", bound=PlannedStep)
 
 @dataclass(frozen=True, slots=True)
 class StepOutcome(Generic[StepT]):
-    """What became of one step. ``value`` is what the field has now where the step was done, or had nothing to change.
+    """The outcome of one step. ``value`` is the field's value now if the step is done or had nothing to change.
 
-    A step that is ``SENDING`` may still come in; ``sent`` is its request then. ``error`` is what ended it, where
-    something did.
+    A step in state ``SENDING`` may still take effect; ``sent`` is its request. ``error`` is the exception that ended
+    the step, if any.
     """
 
     step: StepT
@@ -389,11 +395,10 @@ class StepOutcome(Generic[StepT]):
 
 @dataclass(frozen=True, slots=True)
 class PlanOutcome:
-    """What became of a plan.
+    """The outcome of a plan.
 
-    ``stopped`` is the error that ended it early, None where every step was dealt with. What wasn't reached is
-    ``PLANNED``; the same plan can be made and applied again, and only does what is left.
-    ``entry`` is the id that it has in the journal; None where there was nothing to do.
+    ``stopped`` is the error that ended the run early, if any. Steps that weren't reached are ``PLANNED``. Make the same
+    plan again to apply the rest. ``entry`` is the id of the journal entry, None if there was nothing to do.
     """
 
     steps: tuple[StepOutcome[Step], ...]
@@ -402,5 +407,5 @@ class PlanOutcome:
 
     @property
     def done(self) -> bool:
-        """Whether nothing is left to do, and nothing else was changed: each step was done, or unchanged."""
+        """Whether each step is done or had nothing to change, without side effects."""
         return all(step.state.is_as_planned and not step.side_effects for step in self.steps)

@@ -1,4 +1,4 @@
-"""Why a step is as it is: the journal's sentence, and what a page for a clerk makes one of its own from."""
+"""Reasons for the state of a step: the sentence for the journal, and a code for pages with their own wording."""
 
 from __future__ import annotations
 
@@ -20,18 +20,16 @@ from evergreen_groups.message import Message
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_BETWEEN = "; "
-_MOMENTS = ("until",)
+_SEPARATOR = "; "
+_TIMES = ("until",)
 
 
 class StepReason(str):
-    """The journal's sentence about a step, empty where there is nothing to say.
+    """The journal's sentence about a step; empty if there is nothing to say.
 
-    ``code`` names the case for whoever makes words of their own of it, and ``values`` are what it is about: numbers of
-    groups, a moment (ISO 8601), the name of an event or of fields, and nothing of a patron. The code is empty in what
-    releases before this one wrote. ``texts`` are the texts of the catalogue that the sentence is made of, each with
-    some of the values.
-
+    ``code`` identifies the reason for callers with their own wording; reasons from older releases have none.
+    ``values`` fill in the texts: group numbers, a time (ISO 8601), the name of an event or of fields, but no patron
+    data. ``texts`` are the messages, as in the catalogs, that make up the sentence.
     >>> reason = StepReason(Message("moved meanwhile, to group {group}"), "moved-meanwhile", group=7)
     >>> reason.followed_by(Message("tries: {count}"), count=3)
     'moved meanwhile, to group 7; tries: 3'
@@ -44,71 +42,70 @@ class StepReason(str):
     values: Mapping[str, object]
 
     def __new__(cls, texts: str | Sequence[str] = (), code: str = "", **values: object) -> Self:
-        """Make it of its texts, or of one."""
+        """Make a reason from one text or several."""
         given = tuple(filter(None, (texts,) if isinstance(texts, str) else texts))
-        made = super().__new__(cls, _BETWEEN.join(_messages(given, values)))
+        made = super().__new__(cls, _SEPARATOR.join(_messages(given, values)))
         made.texts, made.code, made.values = given, code, values
         return made
 
     @property
     def messages(self) -> list[Message]:
-        """The texts with their values, to be translated where they are shown."""
+        """The texts with their values, for translation where they are shown."""
         return _messages(self.texts, self.values)
 
     def followed_by(self, text: str, **values: object) -> StepReason:
-        """The same with more behind it."""
+        """Return the reason with another text after it."""
         return StepReason((*self.texts, text), self.code, **{**self.values, **values})
 
     def preceded_by(self, *texts: str, **values: object) -> StepReason:
-        """The same with more before it."""
+        """Return the reason with more texts before it."""
         return StepReason((*texts, *self.texts), self.code, **{**self.values, **values})
 
 
 def _messages(texts: Sequence[str], values: Mapping[str, object]) -> list[Message]:
-    shown = {name: _moment(value) if name in _MOMENTS else value for name, value in values.items()}
+    shown = dict(values)
+    for name in _TIMES:  # stored as text
+        if isinstance(time := shown.get(name), str):
+            shown[name] = datetime.fromisoformat(time)
     return [_message(text, shown) for text in texts]
 
 
 def _message(text: str, values: Mapping[str, object]) -> Message:
     try:
         return Message(text, values=values)
-    except (LookupError, ValueError):  # braces in what an ILS has said, or in what an earlier release wrote
+    except (LookupError, ValueError):  # braces in a text from Evergreen or from an older release
         return Message(text)
 
 
-def _moment(value: object) -> object:
-    return datetime.fromisoformat(value) if isinstance(value, str) else value
-
-
 NO_REASON = StepReason()
-HIDDEN_MEANWHILE = StepReason(Message("the account can't see this patron any more"), "hidden-meanwhile")
-DELETED_MEANWHILE = StepReason(Message("the account has been deleted meanwhile"), "deleted-meanwhile")
+NO_LONGER_VISIBLE = StepReason(Message("the account can't see this patron any more"), "hidden-meanwhile")
+DELETED_SINCE = StepReason(Message("the account has been deleted meanwhile"), "deleted-meanwhile")
 NO_CONNECTION = StepReason(Message("the ILS could not be reached"), "ils-unreachable")
-NO_TIME = StepReason(Message("there was no answer in the time for it, and nothing was changed"), "no-time")
-NEVER_CAME_IN = StepReason(Message("it never came in"), "never-came-in")
-NOTHING_CAME = StepReason(Message("it never came in, or changed nothing"), "never-came-in")
-REFUSED_FOR_ANOTHER = StepReason(
+TIMED_OUT = StepReason(Message("there was no answer in the time for it, and nothing was changed"), "no-time")
+NEVER_ARRIVED = StepReason(Message("it never came in"), "never-came-in")
+NO_EFFECT = StepReason(Message("it never came in, or changed nothing"), "never-came-in")
+OVERTAKEN = StepReason(
     Message("somebody else changed the record first, so the ILS refuses this change"), "changed-meanwhile"
 )
 CHANGED_BY_ANOTHER = StepReason(Message("the record was changed by somebody else"), "changed-meanwhile")
 UNREADABLE = StepReason(Message("it was sent, and what came of it can't be read"), "not-certain")
-UNREADABLE_IN_TIME = StepReason(
+NOT_READ_IN_TIME = StepReason(
     Message(
         "it was sent, and the time for it was up before it was known what came of it; that is looked up again by itself"
     ),
     "not-certain",
 )
-OLD_COPY = StepReason(Message("what was read back is older than the change"), "not-certain")
-HIDDEN_NOW = StepReason(Message("sent, but the account can't see this patron any more"), "not-certain-hidden")
-HIDDEN_OPEN = StepReason(
+STALE_READ = StepReason(Message("what was read back is older than the change"), "not-certain")
+HIDDEN_AFTER_SENDING = StepReason(Message("sent, but the account can't see this patron any more"), "not-certain-hidden")
+HIDDEN_WHILE_OPEN = StepReason(
     Message("the account can't see this patron; whoever can looks again"),
     "not-certain-hidden",
 )
-SO_ALREADY = StepReason(Message("it was so already"), "so-already")
-STAYS_LAST = StepReason(
+ALREADY_SET = StepReason(Message("it was so already"), "so-already")
+WAITS_FOR_OTHERS = StepReason(
     Message("stays until everybody else of the group has moved; the same command carries on"), "stays-last"
 )
-NOT_BEGUN = StepReason(Message("not begun"), "not-begun")
+NOT_STARTED = StepReason(Message("not begun"), "not-begun")
 TAKEN_OVER = StepReason(
     Message("no clear answer came, and a later run sends the same change again"),
     "taken-over",
@@ -123,7 +120,7 @@ FOUND_DONE = StepReason(Message("found done after an interruption"), "found-done
 
 
 def may_come_in(until: datetime) -> StepReason:
-    """A request may still come in until then."""
+    """Return the reason for an open step: the request may still arrive until then."""
     return StepReason(
         Message("it may still come in until {until:time}, and the next run looks again"),
         "not-certain",
@@ -132,33 +129,33 @@ def may_come_in(until: datetime) -> StepReason:
 
 
 def no_clear_answer(until: datetime) -> StepReason:
-    """The same after an answer that was neither yes nor no."""
+    """Return the reason for an open step whose answer said neither yes nor no."""
     return may_come_in(until).preceded_by(Message("no clear answer came and nothing was changed so far"))
 
 
 def unreadable(error: EvergreenGroupsError) -> StepReason:
-    """What came of a request that was sent isn't known: the error came before that could be looked up."""
-    return UNREADABLE_IN_TIME if isinstance(error, TimedOutError) else UNREADABLE
+    """Return the reason for an open step whose outcome couldn't be read because of ``error``."""
+    return NOT_READ_IN_TIME if isinstance(error, TimedOutError) else UNREADABLE
 
 
 def refused(error: EvergreenGroupsError, library: str = "", org_unit: int | None = None) -> StepReason:
-    """Why the ILS refused something; ``library``, or else ``org_unit``, says where a permission is missing."""
+    """Return why Evergreen refused. Name ``library``, or else ``org_unit``, as the place of a missing permission."""
     match error:
         case PermissionDeniedError():
-            return _lacking(error.permission, library, org_unit)
+            return _missing_permission(error.permission, library, org_unit)
         case NoSessionError() | LoginRefusedError():
             return StepReason(error.textcode, "session-ended")
         case DataError():
             return StepReason(error.problem, "ils-not-understood")
         case TransportError():
-            return NO_TIME if isinstance(error, TimedOutError) else NO_CONNECTION
+            return TIMED_OUT if isinstance(error, TimedOutError) else NO_CONNECTION
         case EventError():
             return StepReason(error.textcode, "ils-refused", event=error.textcode)
         case _:
             return StepReason(_FAILED, "ils-failed")
 
 
-def _lacking(permission: str, library: str, org_unit: int | None) -> StepReason:
+def _missing_permission(permission: str, library: str, org_unit: int | None) -> StepReason:
     if library:
         text = Message("the account lacks {permission} at {library}")
         return StepReason(text, "permission-missing", permission=permission, library=library)

@@ -1,6 +1,6 @@
-"""Having the ILS recalculate people's penalties: written down first, one by one, read back.
+"""Recalculate patrons' penalties one by one: journal, send, and read back.
 
-A block that staff set is never removed: whoever has one that a recalculation might take away is left out.
+Never remove a block that staff set: skip patrons with a block that the recalculation might remove.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups.audit import RECALCULABLE, Audit, FindingKind, PatronFinding
 from evergreen_groups.changes.apply import JournaledChanges, JournaledStep, NewStep
-from evergreen_groups.changes.journal import PENALTIES, Operator, Sending, StepState
-from evergreen_groups.changes.landing import is_no, never_left, new_sending
+from evergreen_groups.changes.journal import PENALTIES, Operator, StepState
+from evergreen_groups.changes.outcome_check import is_refusal, new_sending, was_never_sent
 from evergreen_groups.changes.penalties import PenaltyReader
 from evergreen_groups.changes.plans import Action
 from evergreen_groups.changes.reasons import (
     BLOCK_BY_STAFF,
     BLOCK_BY_STAFF_GONE,
-    HIDDEN_MEANWHILE,
+    NO_LONGER_VISIBLE,
     NO_REASON,
-    NOT_BEGUN,
-    OLD_COPY,
+    NOT_STARTED,
+    STALE_READ,
     StepReason,
     may_come_in,
     no_clear_answer,
@@ -42,13 +42,13 @@ if TYPE_CHECKING:
 
 _METHOD = "open-ils.actor.user.penalties.update_at_home"
 _PENALTY = "PATRON_EXCEEDS_FINES"
-_OTHERWISE = {  # why the ILS may see it otherwise than the rule: by whether it blocks
+_DISAGREEMENTS = {  # why Evergreen may disagree with the rule, by whether it blocks the patron
     True: Message("own fines reach the ILS's threshold, or the block is from another library's threshold"),
     False: Message(
         "own fines don't reach the ILS's threshold for this profile and library, or its penalty blocks nothing"
     ),
 }
-_CHANGES = {  # by whether the ILS blocked them before, and does now
+_CHANGES = {  # by whether Evergreen blocked the patron before, and blocks them now
     (True, True): StepReason(Message("still blocked"), "still-blocked"),
     (False, True): StepReason(Message("blocked in the ILS now"), "blocked-now"),
     (True, False): StepReason(Message("not blocked for fines any more"), "block-lifted"),
@@ -58,7 +58,7 @@ _CHANGES = {  # by whether the ILS blocked them before, and does now
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """How far one recalculation went, and whether the block for fines is now as the rule has it.
+    """The outcome of one recalculation. ``resolved`` says whether Evergreen's block for fines now agrees with the rule.
 
     ``reason`` says what changed, or why nothing did.
     """
@@ -70,10 +70,10 @@ class Attempt:
 
 
 class PatronRecalculation:
-    """One recalculation on its way.
+    """A recalculation for one patron.
 
-    ``due`` is whether the rule has them blocked, ``is_open`` whether an earlier one may still come in, for which this
-    one's step answers once it is sent.
+    ``due`` is whether the rule has the patron over the limit. ``is_open`` is whether an earlier recalculation may still
+    run; once this one is sent, its step records the outcome of both.
     """
 
     def __init__(
@@ -96,33 +96,34 @@ class PatronRecalculation:
         self._is_open = is_open
 
     def apply(self) -> Attempt:
-        """Have it done, once.
+        """Recalculate once.
 
-        What is in force is read for each person just before: staff may have set a block since the run began.
+        Read the penalties right before, because staff may have set a block since the run began.
         """
         try:
             before = self._reader.read(self._patron)
         except (GatewayError, DataError) as failure:
-            return self._ended(StepState.NOT_DONE, reason=refusal(self._gateway, failure), error=failure)
+            return self._end(StepState.NOT_DONE, reason=refusal(self._gateway, failure), error=failure)
         if before is None:
             error = not_visible("the account can't see this patron any more", code="patron-hidden-meanwhile")
-            return self._ended(StepState.NOT_DONE, reason=HIDDEN_MEANWHILE, error=error)
-        if self._would_harm(before):
-            return self._ended(StepState.NOT_DONE, reason=BLOCK_BY_STAFF)
-        return self._have_it_done(before)
+            return self._end(StepState.NOT_DONE, reason=NO_LONGER_VISIBLE, error=error)
+        if self._would_remove_staff_block(before):
+            return self._end(StepState.NOT_DONE, reason=BLOCK_BY_STAFF)
+        return self._send_and_check(before)
 
-    def _have_it_done(self, before: PatronPenalties) -> Attempt:
-        """Send it and find out what came of it."""
+    def _send_and_check(self, before: PatronPenalties) -> Attempt:
+        """Send the request and determine its outcome."""
         sending = new_sending(self._gateway, self._journaled.now(), other_fields=before.digest)
         self._journaled.record_sending(sending)
         try:
             clear = self._send()
         except GatewayError as error:
+            # An earlier request may still run, so the step stays open even if this one was refused.
             if self._is_open:
                 refused = refusal(self._gateway, error)
                 reason = may_come_in(sending.until).preceded_by(*refused.texts, **refused.values)
-                return self._ended(StepState.SENDING, reason=reason, error=error)
-            return self._ended(StepState.FAILED, reason=refusal(self._gateway, error), error=error)
+                return self._end(StepState.SENDING, reason=reason, error=error)
+            return self._end(StepState.FAILED, reason=refusal(self._gateway, error), error=error)
         try:
             after = self._reader.read_again(self._patron, before)
         except (GatewayError, DataError) as error:
@@ -130,59 +131,59 @@ class PatronRecalculation:
             self._journaled.record(StepState.SENDING, reason=reason)
             return Attempt(StepState.SENDING, reason=reason, error=error)
         if not clear and after.in_force == before.in_force:
-            return self._open(sending)
-        return self._compared(before, after)
+            # The request may still be on its way. Leave the step open for the next run, which may safely send the
+            # request again: two recalculations have the effect of one.
+            reason = no_clear_answer(sending.until)
+            self._journaled.record(StepState.SENDING, reason=reason)
+            return Attempt(StepState.SENDING, reason=reason)
+        return self._conclude(before, after)
 
-    def _would_harm(self, penalties: PatronPenalties) -> bool:
-        """Whether staff have set a block that a recalculation of the fines' penalty may remove."""
+    def _would_remove_staff_block(self, penalties: PatronPenalties) -> bool:
+        """Return whether staff have set a block that a recalculation for fines may remove."""
         touched = self._kinds.for_fines_at(penalties.home_library)
         return any(row.staff is not None and row.kind in touched for row in penalties.in_force)
 
     def _send(self) -> bool:
-        """Ask for it, and say whether the answer is a clear yes.
+        """Request the recalculation, and return whether the answer confirms it.
 
-        The penalty is named: without a name everything is recalculated, and what staff have set of a kind that a
-        library has put in place of the one for overdue items, say, is removed (``penalties-update-022``). There is no
-        release that has this method and takes no name: both came with Evergreen's commit 20a752e24f (3.11).
+        Name the penalty. Without a name, Evergreen recalculates all penalties and may remove a block that staff set,
+        for example one of the kind that a library uses in place of the standard penalty for overdue items
+        (``penalties-update-022``). Every release with this method accepts a name: both came with Evergreen's commit
+        20a752e24f (3.11).
 
         Raises:
-            GatewayError: a clear no, or there was no connection.
+            GatewayError: Evergreen refused, or couldn't be reached.
         """
         try:
             answer = self._gateway.call("open-ils.actor", _METHOD, TOKEN, self._patron, _PENALTY, write=True).value
         except GatewayError as error:
-            if is_no(error) or never_left(error):
+            if is_refusal(error) or was_never_sent(error):
                 raise
             return False
         return str(answer) == "1"
 
-    def _compared(self, before: PatronPenalties, after: PatronPenalties) -> Attempt:
-        """Say what the recalculation changed, and whether that resolves the finding."""
+    def _conclude(self, before: PatronPenalties, after: PatronPenalties) -> Attempt:
+        """End the step with what the recalculation changed, and whether that resolves the finding."""
         still_there = {row.id for row in after.in_force}
+        # Naming the penalty should prevent this. Report it loudly, because someone has to restore the block.
         if any(row.staff is not None and row.id not in still_there for row in before.in_force):
-            return self._ended(StepState.FAILED, reason=BLOCK_BY_STAFF_GONE)
+            return self._end(StepState.FAILED, reason=BLOCK_BY_STAFF_GONE)
         value = count_set_by_ils(after.in_force)
         had_block, has_block = self._is_blocked(before), self._is_blocked(after)
         if after.in_force == before.in_force and not after.current:
-            return self._ended(StepState.DONE, reason=OLD_COPY, value=value)
+            return self._end(StepState.DONE, reason=STALE_READ, value=value)
         resolved = has_block is self._due
         reason = _CHANGES[had_block, has_block]
         if not resolved:
-            reason = reason.followed_by(_OTHERWISE[has_block])
-        return self._ended(StepState.DONE, resolved=resolved, reason=reason, value=value)
+            reason = reason.followed_by(_DISAGREEMENTS[has_block])
+        return self._end(StepState.DONE, resolved=resolved, reason=reason, value=value)
 
     def _is_blocked(self, penalties: PatronPenalties) -> bool:
-        """Whether the ILS has blocked them for fines; staff's own blocks aren't its to take back."""
+        """Return whether Evergreen has blocked the patron for fines. Blocks by staff don't count."""
         blocking = self._kinds.blocking_for_fines_at(penalties.home_library)
         return any(row.staff is None and row.kind in blocking for row in penalties.in_force)
 
-    def _open(self, sending: Sending) -> Attempt:
-        """Leave the step for the next run. Asking again meanwhile does no harm: twice is the same as once."""
-        reason = no_clear_answer(sending.until)
-        self._journaled.record(StepState.SENDING, reason=reason)
-        return Attempt(StepState.SENDING, reason=reason)
-
-    def _ended(
+    def _end(
         self,
         state: StepState,
         *,
@@ -200,9 +201,9 @@ _ACTION = Action.RECALCULATE.value
 
 @dataclass(frozen=True, slots=True)
 class Recalculated:
-    """What became of one person. ``reason`` says what changed, or why nothing did.
+    """The outcome for one patron. ``reason`` says what changed, or why nothing did.
 
-    ``resolved`` says that the finding doesn't hold any more; ``state`` is how far the call went.
+    ``resolved`` says that the finding no longer holds. ``state`` is the progress of the request.
     """
 
     finding: PatronFinding
@@ -214,22 +215,22 @@ class Recalculated:
 
 @dataclass(frozen=True, slots=True)
 class Recalculations:
-    """What became of all of them. ``stopped`` is the error that ended it early, None where everybody was reached."""
+    """The outcomes for all patrons. ``stopped`` is the error that ended the run early, if any."""
 
     people: tuple[Recalculated, ...]
     stopped: GatewayError | None = None
 
 
 def recalculable(audit: Audit) -> list[PatronFinding]:
-    """The findings that a recalculation may resolve, one for each person."""
+    """Return the findings that a recalculation may resolve, one per patron."""
     found = {finding.member.id: finding for kind in RECALCULABLE for finding in audit.of_kind(kind)}
     return list(found.values())
 
 
 class Recalculator:
-    """Has penalties recalculated at one gateway, with the journal in ``state``.
+    """Recalculates penalties at one gateway, journaled in ``state``.
 
-    ``operator`` is who has it done; that is written into the journal.
+    The journal names ``operator`` as the person responsible.
     """
 
     def __init__(self, gateway: Gateway, state: State, operator: Operator) -> None:
@@ -237,12 +238,12 @@ class Recalculator:
         self._changes = JournaledChanges(gateway, state, operator)
 
     def recalculate(self, findings: Sequence[PatronFinding], progress: Progress = silent) -> Recalculations:
-        """Recalculate for each person as seen from the home library.
+        """Recalculate the penalties of each finding's patron at the home library.
 
         Raises:
-            BusyError: another run is changing one of them.
-            TransportError: what an interrupted run left open can't be looked up, or the penalties can't be read;
-                nothing has been sent.
+            BusyError: another run is changing one of the patrons.
+            TransportError: the outcome of an interrupted run can't be looked up, or the penalties can't be read.
+                Nothing was sent.
         """
         if not findings:
             return Recalculations(())
@@ -256,12 +257,12 @@ class Recalculator:
         return Recalculations(tuple(people), stopped)
 
     def for_patron(self, patron: int, *, over_limit: bool, timeout: float) -> Attempt:
-        """Recalculate for one patron, who by the rule is over the limit or isn't.
+        """Recalculate for one patron, given whether the rule has them over the limit.
 
-        ``timeout`` is how many seconds to wait while another run changes the patron.
+        ``timeout`` is how many seconds to wait while another run is changing the patron.
 
         Raises:
-            BusyError: it still does.
+            BusyError: another run is still changing the patron.
             GatewayError: the ILS can't be reached, or refuses.
         """
         (attempt,), _stopped = self._attempts([(patron, over_limit)], timeout, silent)
@@ -273,17 +274,17 @@ class Recalculator:
         self,
         patrons: Sequence[tuple[int, bool]],
         *,
-        before_first: Callable[[], None],
-        also: Callable[[Connection, str], None],
-        begun: Callable[[], None],
+        precheck: Callable[[], None],
+        in_transaction: Callable[[Connection, str], None],
+        on_start: Callable[[], None],
         timeout: float,
         progress: Progress,
     ) -> None:
-        """Recalculate for patrons (ids, with whether the rule has them over the limit), as a plan says.
+        """Recalculate for a plan's ``patrons``: pairs of an id and whether the patron is over the limit.
 
-        The other arguments are those of :meth:`StepApplier.apply`, and so is what it raises.
+        See :meth:`StepApplier.apply` for the other arguments and the errors.
         """
-        self._attempts(patrons, timeout, progress, before_first=before_first, also=also, begun=begun)
+        self._attempts(patrons, timeout, progress, precheck=precheck, in_transaction=in_transaction, on_start=on_start)
 
     def _attempts(
         self,
@@ -291,26 +292,27 @@ class Recalculator:
         timeout: float,
         progress: Progress,
         *,
-        before_first: Callable[[], None] | None = None,
-        also: Callable[[Connection, str], None] | None = None,
-        begun: Callable[[], None] | None = None,
+        precheck: Callable[[], None] | None = None,
+        in_transaction: Callable[[Connection, str], None] | None = None,
+        on_start: Callable[[], None] | None = None,
     ) -> tuple[list[Attempt], GatewayError | None]:
-        """One after the other, and the error that ended it early. ``patrons`` are ids with whether a block is due."""
+        """Return the attempts in order, and the error that stopped the run. ``patrons`` as in ``for_plan``."""
         concerned = {patron for patron, _due in patrons}
         with self._changes.begin(concerned, timeout=timeout) as journal:
-            if before_first is not None:
-                before_first()
+            if precheck is not None:
+                precheck()
             reader = PenaltyReader(self._gateway)
             kinds = PenaltyKinds.read(self._gateway, reader.org_units)
             open_before = {it.patron for it in self._changes.open_changes(journal, concerned) if it.field == PENALTIES}
+            # The journal stores how many penalties Evergreen had set as the value before.
             counted = dict.fromkeys((patron for patron, _due in patrons), 0)
             for row in rows_in_force(self._gateway, counted):
                 counted[row.patron] += row.staff is None
 
             def recalculate(position: int, journaled: JournaledStep) -> Attempt:
                 patron, due = patrons[position]
-                if position == 0 and begun is not None:
-                    begun()
+                if position == 0 and on_start is not None:
+                    on_start()
                 return PatronRecalculation(
                     self._gateway,
                     journaled,
@@ -323,7 +325,13 @@ class Recalculator:
 
             steps = [NewStep(patron, PENALTIES, count, None) for patron, count in counted.items()]
             attempts, stopped = self._changes.apply(
-                journal, _ACTION, steps, recalculate, also=also, doing=Message("recalculating"), progress=progress
+                journal,
+                _ACTION,
+                steps,
+                recalculate,
+                in_transaction=in_transaction,
+                doing=Message("recalculating"),
+                progress=progress,
             )
-        left = [Attempt(StepState.PLANNED, reason=NOT_BEGUN)] * (len(patrons) - len(attempts))
-        return [*attempts, *left], stopped
+        remaining = [Attempt(StepState.PLANNED, reason=NOT_STARTED)] * (len(patrons) - len(attempts))
+        return [*attempts, *remaining], stopped

@@ -1,4 +1,4 @@
-"""Plans in the database: one staff user's own, and each applied once at most."""
+"""Stored plans. Each belongs to one staff user and can be applied only once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 plans = schema.plans
 
-# Put together once: doing that takes longer than they do.
+# Build the statements once: building takes longer than running them.
 _mine = (plans.c.gateway == bindparam("of_gateway"), plans.c.staff == bindparam("of_staff"))
 _plans = select(plans, schema.changes.c.suffix).outerjoin(schema.changes, plans.c.change == schema.changes.c.id)
 _BY_ID = _plans.where(plans.c.id == bindparam("value"), *_mine)
@@ -35,22 +35,22 @@ _CLAIM = update(plans).where(
     plans.c.id == bindparam("plan"), plans.c.change.is_(None), plans.c.idempotency_key.is_(None)
 )
 
-_LEFT_LYING = timedelta(days=1)
-"""How long after its end a plan that nobody agreed to stays, for a sentence that says so."""
+_KEEP_UNUSED = timedelta(days=1)
+"""How long to keep an unused plan after it expires, in order to report it as too old rather than unknown."""
 
 
 class PlanStore:
-    """The plans of one gateway (its address)."""
+    """The plans for one gateway (its address)."""
 
     def __init__(self, transactions: Transactions, gateway: str) -> None:
         self._transactions = transactions
         self._gateway = gateway
 
     def add(self, plan: StoredPlan) -> None:
-        """Store a new plan; those that were left lying are removed on the way."""
-        # A power cut leaves nothing of it and nothing done: whoever agrees to it then is shown what it is now.
+        """Store a new plan, and delete unused plans that expired long ago."""
+        # No need to be durable: a power cut loses the plan, nothing has been done, and the user makes a new one.
         with self._transactions.writing(durable=False) as connection:
-            connection.execute(_REMOVE_OLD, {"before": plan.at - _LEFT_LYING})
+            connection.execute(_REMOVE_OLD, {"before": plan.at - _KEEP_UNUSED})
             connection.execute(
                 _NEW,
                 {
@@ -65,36 +65,37 @@ class PlanStore:
             )
 
     def find(self, id: str, staff: int) -> StoredPlan | None:
-        """A staff user's plan; None where there is none, or it is somebody else's."""
-        return self._one(_BY_ID, id, staff)
+        """Return a staff user's plan, or None if there is none or it belongs to another user."""
+        return self._find(_BY_ID, id, staff)
 
     def under_key(self, key: str, staff: int) -> StoredPlan | None:
-        """The plan that a staff user has applied under a key."""
-        return self._one(_BY_KEY, key, staff)
+        """Return the plan that a staff user has applied under an idempotency key."""
+        return self._find(_BY_KEY, key, staff)
 
     def claim(self, connection: Connection, plan: StoredPlan, key: str, change: str) -> None:
-        """Note in a transaction that a plan is being applied, under this key.
+        """Mark a plan as applied under this key, as part of a transaction.
 
         Raises:
-            PlanError: it has been, or the key stands for another.
+            PlanError: the plan has been applied before, or the key belongs to another plan.
         """
         try:
+            # The statement's conditions make this atomic: of two requests, only one updates the row.
             values = {"plan": plan.id, "idempotency_key": key, "change": change_number(change)}
             count = connection.execute(_CLAIM, values).rowcount
-        except IntegrityError:
-            raise key_of_another() from None
+        except IntegrityError:  # the key is unique, and another plan has it
+            raise key_conflict() from None
         if count != 1:
-            raise applied_before()
+            raise already_applied()
 
-    def _one(self, question: Select[Any], value: str, staff: int) -> StoredPlan | None:
+    def _find(self, question: Select[Any], value: str, staff: int) -> StoredPlan | None:
         values = {"value": value, "of_gateway": self._gateway, "of_staff": staff}
         with self._transactions.reading() as connection:
             row = connection.execute(question, values).one_or_none()
         return None if row is None else _plan(row)
 
 
-def key_of_another() -> PlanError:
-    """A key was given that stands for something else."""
+def key_conflict() -> PlanError:
+    """Return the error for an idempotency key that belongs to another change."""
     return PlanError(
         "this idempotency key stands for another change",
         advice="take a new one for each change, and the same again only for the same change",
@@ -102,8 +103,8 @@ def key_of_another() -> PlanError:
     )
 
 
-def applied_before() -> PlanError:
-    """A plan was to be applied a second time."""
+def already_applied() -> PlanError:
+    """Return the error for a second attempt to apply a plan."""
     return PlanError(
         "this plan has been applied before, under another key",
         advice="look at the group: what is still to be done takes a new plan",
@@ -112,7 +113,7 @@ def applied_before() -> PlanError:
 
 
 def expired(plan: StoredPlan, now: datetime) -> PlanError | None:
-    """The refusal of a plan that is too old; None where it isn't."""
+    """Return the error for a plan that is too old, or None."""
     if now < plan.expires:
         return None
     return PlanError("this plan is too old", advice="make it again, and look at it", code="plan-expired")

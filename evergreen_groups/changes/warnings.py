@@ -1,4 +1,4 @@
-"""What to look at before agreeing to a plan: about the patrons, and about the groups that they leave and join."""
+"""Warnings to review before applying a plan, about the patrons and about the groups that they leave and join."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PlanEvidence:
-    """What warnings are made from, beside the steps: the groups that patrons leave and join, and what is known of all.
+    """The data for warnings, in addition to the steps: the groups that patrons leave and join, and their members.
 
-    ``members`` and ``accounts`` are by patron's id. ``relations`` say what they have in common and whose address rows
-    they use, as far as that was asked for.
+    ``members`` and ``accounts`` are keyed by patron id. ``relations`` say what members have in common and whose address
+    rows they use, if the planner has read that.
     """
 
     groups: Mapping[int, Group]
@@ -28,7 +28,7 @@ class PlanEvidence:
 
 
 def warnings_about(steps: Sequence[Step], known: PlanEvidence) -> Iterator[PlanWarning]:
-    """The warnings about a plan's steps."""
+    """Yield the warnings about a plan's steps, except those about leads."""
     moves = [step for step in steps if step.field == GROUP]
     leaving = {step.member.id for step in moves}
     for step in steps:
@@ -48,9 +48,9 @@ def warnings_about(steps: Sequence[Step], known: PlanEvidence) -> Iterator[PlanW
 
 
 def warnings_about_leads(steps: Sequence[Step], groups: Mapping[int, Group]) -> Iterator[PlanWarning]:
-    """Groups that get one lead more by a plan, and have several then; Evergreen takes any number of them.
+    """Yield a warning for each group that gains a lead and then has several. Evergreen allows any number.
 
-    ``groups`` has every group that a patron of the plan is in or joins.
+    ``groups`` must have every group that a patron of the plan is in or joins.
     """
     destinations = {step.member.id: step.after for step in steps if step.field == GROUP}
     flags = {step.member.id: bool(step.after) for step in steps if step.field == LEAD}
@@ -82,9 +82,9 @@ def _about_account(step: Step) -> Iterator[PlanWarning]:
 
 
 def _about_addresses(moves: Sequence[Step], known: PlanEvidence) -> Iterator[PlanWarning]:
-    """Borrowed addresses, of which borrower and owner won't be in one group any more when somebody has left."""
+    """Yield a warning for each borrowed address whose borrower and owner end up in different groups."""
     after: dict[int, object] = {member.id: member.patron.group for member in known.members.values()}
-    # Whoever gets a group of their own is in one with nobody else.
+    # A patron with a new group shares it with no other member.
     after.update((step.member.id, step.after or ("new", step.member.id)) for step in moves)
     leaving = {step.member.id for step in moves}
     for step in moves:
@@ -102,7 +102,7 @@ def _about_addresses(moves: Sequence[Step], known: PlanEvidence) -> Iterator[Pla
 
 
 def _about_adults(moves: Sequence[Step], known: PlanEvidence) -> Iterator[PlanWarning]:
-    """Groups that get more adults, and have too many of them then, hidden ones aside."""
+    """Yield a warning for each group that gains adults and then has too many, not counting hidden members."""
     if not known.adults.applies:
         return
     for group in group_changes(moves, known.groups):
@@ -110,14 +110,16 @@ def _about_adults(moves: Sequence[Step], known: PlanEvidence) -> Iterator[PlanWa
             known.adults.count((member.id for member in members), known.accounts)
             for members in (group.members_before, group.after)
         )
+        # Warn only if the plan adds adults, not about a group that already had too many.
         if group.number is not None and before < after > known.adults.most:
             values = {"group": group.number, "most": known.adults.most}
             yield PlanWarning.counted("several-adults", group.counted_after(after), values)
 
 
 def _about_those_left(group: Group, leaving: set[int]) -> Iterator[PlanWarning]:
-    """A group that is left without a lead, without anybody, or with one alone."""
+    """Yield warnings about a group that is left without a lead, without members, or with a single member."""
     stays = [member for member in group.members if member.id not in leaving]
+    # A hidden member would stay, so only a complete group can end up empty.
     if not stays and group.complete and len(group.members) > 1:
         yield PlanWarning("group-left-empty", {"group": group.number})
     elif not stays and group.complete:

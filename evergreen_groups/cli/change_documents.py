@@ -29,18 +29,23 @@ def entry_document(state: State, entry: JournalEntry) -> dict[str, Any]:
     return {
         **document,
         "account": entry.operator.account,
-        "command_line": _seat(entry),
+        "command_line": _terminal_user(entry),
         "gateway": entry.gateway,
         "missing_step_count": entry.missing_step_count,
     }
 
 
-def _seat(entry: JournalEntry) -> dict[str, str | None] | None:
+def _terminal_user(entry: JournalEntry) -> dict[str, str | None] | None:
     """Return the terminal user, None for changes made at a desk or by earlier releases."""
-    seat = entry.operator.seat
-    if seat is None:
+    terminal_user = entry.operator.terminal_user
+    if terminal_user is None:
         return None
-    return {"user": seat.user, "login_user": seat.login_user, "terminal": seat.terminal, "host": seat.host}
+    return {
+        "user": terminal_user.user,
+        "login_user": terminal_user.login_user,
+        "terminal": terminal_user.terminal,
+        "host": terminal_user.host,
+    }
 
 
 def entries_document(state: State, entries: Iterable[JournalEntry]) -> dict[str, Any]:
@@ -53,6 +58,6 @@ def _change(state: State, entry: JournalEntry) -> Change:
     undecided = {step.patron for step in entry.steps if step.state in _UNDECIDED}
     return Change(
         entry,
-        is_under_way=bool(undecided) and state.is_changing(entry.gateway, undecided),
+        is_under_way=bool(undecided) and state.is_being_changed(entry.gateway, undecided),
         is_own=entry.operator.staff is None,
     )

@@ -1,4 +1,4 @@
-"""What a circulation desk sees of a patron and of their group."""
+"""A patron and their group as the circulation desk sees them, and the handling of Evergreen's events."""
 
 import lazy_loader
 

@@ -1,9 +1,9 @@
-"""What the members of a group owe for, and what they have out: read when somebody unfolds it, never for the list."""
+"""Bills and items out of the members of a group. Read only when a clerk expands them, never for the member list."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from evergreen_groups import arguments
 from evergreen_groups.changes import RecentlyChanged
-from evergreen_groups.desk.around import circulation_reader, plain_viewer, read_visible_fines
+from evergreen_groups.desk.readers import circulation_reader, member_viewer, read_visible_fines
 from evergreen_groups.errors import not_visible
 from evergreen_groups.groups import AdultRule, visible_family_of
 from evergreen_groups.ils import (
@@ -42,23 +42,23 @@ log = logging.getLogger("evergreen_groups.desk")
 
 
 class Titles(Enum):
-    """Whose items are shown with their titles."""
+    """The patrons whose item titles are shown."""
 
     NONE = "none"
     JUVENILES = "juveniles"
     ALL = "all"
 
     def shown_for(self, account: PatronAccount) -> bool:
-        """Whether titles of what a patron has out are shown; a juvenile is who the ILS's own flag says is one."""
+        """Return whether to show a patron's titles. Evergreen's own flag says who is a juvenile."""
         return self is Titles.ALL or (self is Titles.JUVENILES and account.juvenile)
 
 
 @dataclass(frozen=True, slots=True)
 class MemberBills:
-    """A visible member with what they owe for and have out.
+    """A visible member with their bills and items out.
 
-    ``bills`` are the open ones, oldest first, None where they aren't known: they aren't visible, or don't add up to
-    ``own_fines``. ``titles`` are those of items by the items' ids (``acp.id``), None where they aren't shown.
+    ``bills`` are the open bills, oldest first. They are None if they are hidden or don't add up to ``own_fines``.
+    ``titles`` maps items' ids (``acp.id``) to titles, None if titles aren't shown.
     """
 
     patron: Patron
@@ -69,16 +69,16 @@ class MemberBills:
     titles: Mapping[int, str] | None
 
     def item_of(self, bill: Bill) -> ItemOut | None:
-        """The item that a bill is for, None where it is for none, or for one that isn't visible."""
+        """Return the item that a bill is for, or None if there is no item or it is hidden."""
         return next((item for item in self.items.items if item.id == bill.id), None)
 
 
 @dataclass(frozen=True, slots=True)
 class GroupBills:
-    """What members of a group owe for and have out, as read ``at`` that moment (aware).
+    """Bills and items out of members of a group, read at the time ``at`` (aware).
 
-    ``members`` are those who were asked for, in the group's own order. ``complete`` says that nobody else belongs to
-    the group but its visible members. ``gateway`` is the address the data came from.
+    ``members`` are those requested, in the group's display order. ``complete`` says that the group has no hidden
+    members. ``gateway`` is the address of the gateway.
     """
 
     gateway: str
@@ -89,10 +89,10 @@ class GroupBills:
     org_units: OrgUnits
 
     def member(self, id: int) -> MemberBills:
-        """The member with this id.
+        """Return the member with this id.
 
         Raises:
-            NotFoundError: they aren't among the members that were read.
+            NotFoundError: the member isn't among those that were read.
         """
         for member in self.members:
             if member.patron.id == id:
@@ -100,39 +100,39 @@ class GroupBills:
         raise not_visible("no visible member of this group has this id", code="no-such-member")
 
     def library(self, id: int | None) -> str:
-        """The short name of a library by its id; empty where there is none, or none is known by it."""
+        """Return a library's short name; empty for None or an unknown id."""
         return self.org_units.unit(id).shortname if id is not None and id in self.org_units else ""
 
 
 class BillsReader:
-    """Reads bills and items of the members of a group, as the session may see them, in as few calls as there can be.
+    """Reads bills and items of a group's members, as far as the session may see them, with as few calls as possible.
 
-    With reference data known there are five: the members, then side by side what they owe, their bills and their items,
-    then what was billed. One more finds out about circulations that the session can't see, unless it has
-    VIEW_CIRCULATIONS everywhere. Titles take three more.
+    With cached reference data it takes five calls: the members, then in parallel their fines, bills and items, then
+    the billings. Without VIEW_CIRCULATIONS everywhere, one more call finds out about hidden circulations. Titles take
+    three more.
     """
 
     def __init__(
         self, gateway: Gateway, reference: ReferenceData, recent: Callable[[], RecentlyChanged] = RecentlyChanged
     ) -> None:
-        """``recent`` gives whom a program has changed so recently that a copy of the database may not have it."""
+        """``recent`` returns patrons whose latest changes a replica may not have yet."""
         self._gateway = gateway
         self._reference = reference
         self._recent = recent
 
     def of_user(self, id: int, *, member: int | None = None, titles: Titles = Titles.NONE) -> GroupBills:
-        """The group of a patron: all its visible members, or one alone where their id is given.
+        """Read a patron's group: all visible members, or only the one with the id ``member``.
 
-        With titles, that somebody looked at them is logged: whose session it was and the group, but no title.
+        With titles, log the session's user and the group number, but no title.
 
         Raises:
-            NotFoundError: no visible patron has this id, or the group no such visible member.
+            NotFoundError: no visible patron has this id, or the group has no visible member with the id ``member``.
             DataError: the group is too large to be a family.
         """
         arguments.integer("id", id)
         arguments.integer_or_none("member", member)
         arguments.instance("titles", titles, Titles)
-        found = visible_family_of(self._gateway, id, plain_viewer(self._gateway, self._reference, self._recent()))
+        found = visible_family_of(self._gateway, id, member_viewer(self._gateway, self._reference, self._recent()))
         if found is None:
             raise not_visible("no visible patron has this id", code="no-patron-with-id")
         if member is not None and member not in found.ids:
@@ -140,12 +140,13 @@ class BillsReader:
         return self._read(found, found.ids if member is None else {member}, titles)
 
     def items_counted(self, member: MemberBills) -> CirculationCounts | None:
-        """How many items a member has out in all, be they visible or not; None where the ILS doesn't say. One call."""
+        """Count all items that a member has out, visible or not. None if Evergreen doesn't say. Makes one call."""
         counting = circulation_reader(self._gateway, self._reference)
         return counting.count_one(member.patron.id, member.patron.home_library.id)
 
     def _read(self, found: VisiblePatrons, wanted: Collection[int], titles: Titles) -> GroupBills:
         gateway, reference = self._gateway, self._reference
+        # Load all classes in one request.
         gateway.idl("circ", "mobts", "mb", "mous", *(("acp", "acn", "rmsr") if titles is not Titles.NONE else ()))
         org_units = reference.org_units(gateway, found.named_org_units)
         patrons = [patron for patron in found.patrons(org_units) if patron.id in wanted]
@@ -188,7 +189,7 @@ class BillsReader:
             gateway=gateway.url,
             at=datetime.now(UTC),
             group=found.group,
-            members=tuple(sorted(members, key=_as_listed)),
+            members=tuple(sorted(members, key=_list_order)),
             complete=found.complete,
             org_units=org_units,
         )
@@ -199,25 +200,25 @@ class BillsReader:
         }
         if not copies:
             return {}
-        # Before they are read: what was looked at is known even where no answer comes.
+        # Log before reading, so that the access is on record even if the answer is lost.
         log.info("titles: user %d looks at those of group %d", self._reference.user(self._gateway), found.group)
         return read_titles(self._gateway, copies)
 
 
-def _as_listed(member: MemberBills) -> tuple[bool, str, int]:
-    """As the group's list has its members: the lead first, the others by name."""
+def _list_order(member: MemberBills) -> tuple[bool, str, int]:
+    """Sort key of the member list: leads first, the others by name."""
     return not member.patron.group_lead, name_key(member.patron.name), member.patron.id
 
 
 _RULE = AdultRule(from_age=18)
-"""From that age on somebody's affairs are on their own sheet alone, whatever the library's audit takes for an adult."""
+"""From this age on, a member's bills appear only on their own statement, whatever age the audit setting uses."""
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """What a statement says.
+    """The content of a statement for ``patron``.
 
-    ``members`` are those whose affairs may be on it; ``patron`` is the one it is for, and always among them.
+    ``members`` are the members whose bills may appear. They always include ``patron``.
     """
 
     group: GroupBills
@@ -226,32 +227,30 @@ class Statement:
 
     @property
     def library(self) -> OrgUnit:
-        """The library whose sheet it is."""
+        """The library that issues the statement."""
         return self.patron.home_library
 
     @property
     def owed(self) -> Decimal:
-        """What the members on it owe together, credits counted; nobody else's fines are in it."""
+        """The members' combined fines, less credits. Leaves out members who aren't on the statement."""
         return sum((member.own_fines for member in self.members), ZERO)
 
 
 def make_statement(group: GroupBills, patron: int, settings: StatementSettings) -> Statement:
-    """Choose what is on the statement for the patron with an id, as the library allows it.
+    """Select what appears on the statement for a patron (id), as the library's settings allow.
 
-    Adults beside that patron are left out as if they weren't there, unless the settings let them in: what they owe is
-    in no sum, and the sheet reads alike whether there are any or not.
+    Leave out other adults, unless the settings allow them. Their fines aren't part of any sum, so the statement
+    doesn't reveal whether there are any.
     """
     today = group.at.astimezone().date()
-    members = tuple(_allowed(group, patron, settings, today))
+    members = tuple(
+        member
+        for member in group.members
+        if settings.adults or member.patron.id == patron or is_minor(member.account, today)
+    )
     return Statement(group, next(member.patron for member in members if member.patron.id == patron), members)
 
 
-def _allowed(group: GroupBills, patron: int, settings: StatementSettings, today: date) -> Iterator[MemberBills]:
-    for member in group.members:
-        if settings.adults or member.patron.id == patron or is_minor(member.account, today):
-            yield member
-
-
 def is_minor(account: PatronAccount, today: date) -> bool:
-    """Whether somebody is under age: by the date of birth, or by the ILS's flag for juveniles where there is none."""
+    """Return whether a patron is a minor, by date of birth, or by Evergreen's juvenile flag if there is none."""
     return not _RULE.is_adult(account, today)

@@ -1,4 +1,4 @@
-"""Who is over the limit by the rule, and blocked in the ILS: the answer for one patron, or for everybody of a group."""
+"""Check whether a patron, or each member of a group, is over the limit by the rule and blocked in Evergreen."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups import arguments
 from evergreen_groups.changes import RecentlyChanged
-from evergreen_groups.desk.around import rows_put_right
-from evergreen_groups.desk.prospects import RecalculationProspect, read_prospects
+from evergreen_groups.desk.forecast import RecalculationForecast, read_forecasts
+from evergreen_groups.desk.readers import with_recalculated_rows
 from evergreen_groups.errors import not_visible
 from evergreen_groups.groups import (
     Group,
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class GroupCheck:
-    """The patrons of one group who were to be checked, and what stands beside them by patron id: their penalties.
+    """The result of checking patrons of one group, with their penalties by patron id.
 
-    ``checked`` are those patrons as members of ``group``, each with a decision; ``whole_group`` says that everybody of
-    the group was to be checked. What the whole group owes is for information only: it blocks nobody. ``prospects`` says
-    of those about whom the rule and the ILS disagree what a recalculation could change.
+    ``checked`` are the patrons as members of ``group``, each with a decision. ``whole_group`` says that the check
+    covers all members. The group's combined fines are informational and don't block anyone. ``forecasts`` say what a
+    recalculation could change for members about whom the rule and Evergreen disagree.
     """
 
     gateway: str
@@ -45,32 +45,32 @@ class GroupCheck:
     penalties: Mapping[int, tuple[Penalty, ...]]
     kinds: PenaltyKinds
     whole_group: bool
-    prospects: Mapping[int, RecalculationProspect]
+    forecasts: Mapping[int, RecalculationForecast]
 
     @property
     def over_limit(self) -> bool | None:
-        """Whether one of the patrons is over the limit; None if a hidden member, or a hidden limit, would decide it."""
+        """Whether any checked patron is over the limit. None if that depends on a hidden member or limit."""
         if any(member.over_limit_if_known for member in self.checked):
             return True
         return False if self.complete else None
 
     @property
     def complete(self) -> bool:
-        """Whether everybody who was to be checked is visible, and the limit of each."""
+        """Whether all patrons to be checked are visible, along with their limits."""
         decided = all(member.decision is not None for member in self.checked)
         return decided and not (self.whole_group and self.group.hidden_member_count)
 
     def is_for_fines(self, member: Member, penalty: Penalty) -> bool:
-        """Whether it is the penalty for own fines at the patron's home library."""
+        """Return whether this is the penalty for own fines at the member's home library."""
         return self.kinds.is_for_fines(penalty.kind, member.patron.home_library.id)
 
     def differences(self, member: Member) -> Iterator[Message]:
-        """Where the ILS blocks a patron otherwise than the rule does, a sentence for each, and why if that is known.
+        """Yield a sentence for each difference between the rule and Evergreen's blocks, and the reason if known.
 
-        Of a patron whose limit the account may not see, each block is said: nobody knows whether the rule has it.
+        If a member's limit is hidden, the rule's result is unknown, so report each block.
         """
-        standing, prospect = self.standing(member), self.prospects.get(member.id)
-        why = None if prospect is None else prospect.explain(member)
+        standing, forecast = self.standing(member), self.forecasts.get(member.id)
+        why = None if forecast is None else forecast.explain(member)
         if standing.difference is StandingDifference.NOT_YET_BLOCKED:
             not_yet = Message("Over the limit, not yet blocked in Evergreen.")
             yield not_yet if why is None else Message("Over the limit, not blocked in Evergreen.")
@@ -86,43 +86,43 @@ class GroupCheck:
         yield from (_about(other, penalty) for penalty in standing.other_blocks)
 
     def standing(self, member: Member) -> Standing:
-        """A checked member's own fines against the rule, and the penalties that block them."""
+        """Compare a checked member's own fines with the rule, and list the penalties that block them."""
         return Standing.of(member, self.penalties[member.id], self.kinds)
 
 
 class Checker:
-    """Checks patrons, a few calls a time, however large their group is."""
+    """Checks patrons with a few calls each time, however large their group is."""
 
     def __init__(
         self, gateway: Gateway, settings: PolicySettings, recent: Callable[[], RecentlyChanged] = RecentlyChanged
     ) -> None:
-        """``recent`` gives whom a program has changed so recently that a copy of the database may not have it."""
+        """``recent`` returns patrons whose latest changes a replica may not have yet."""
         self._gateway = gateway
         self._settings = settings
         self._reader = MembershipReader(gateway)
         self._recent = recent
 
     def of_barcode(self, barcode: str, *, all_members: bool = False) -> GroupCheck:
-        """Check the patron with this barcode, or everybody of that patron's group.
+        """Check the patron with this barcode, or all members of their group.
 
         Raises:
-            NotFoundError: no visible patron has it.
-            ConfigurationError: a limit names a profile or library that isn't there.
+            NotFoundError: no visible patron has this barcode.
+            ConfigurationError: a limit names a profile or library that doesn't exist.
         """
-        nobody = not_visible("no visible patron has this barcode", code="no-patron-with-barcode")
-        return self._check(arguments.text("barcode", barcode), all_members, nobody)
+        not_found = not_visible("no visible patron has this barcode", code="no-patron-with-barcode")
+        return self._check(arguments.text("barcode", barcode), all_members, not_found)
 
     def of_user(self, id: int, *, all_members: bool = False) -> GroupCheck:
-        """Check the patron with this id, or everybody of that patron's group; raises what :meth:`of_barcode` does."""
-        nobody = not_visible("no visible patron has this id", code="no-patron-with-id")
-        return self._check(arguments.integer("id", id), all_members, nobody)
+        """Check the patron with this id, or all members of their group. Raises the errors of :meth:`of_barcode`."""
+        not_found = not_visible("no visible patron has this id", code="no-patron-with-id")
+        return self._check(arguments.integer("id", id), all_members, not_found)
 
-    def _check(self, reference: PatronReference, all_members: bool, nobody: NotFoundError) -> GroupCheck:
+    def _check(self, reference: PatronReference, all_members: bool, not_found: NotFoundError) -> GroupCheck:
         found = read_named_families(self._gateway, self._reader, [reference])
         card = found.cards.get(reference)
-        # A deleted record is nobody's any more, and nothing is said of it.
+        # A deleted record is treated as not found.
         if card is None or card.member.patron.deleted:
-            raise nobody
+            raise not_found
         member, number, org_units = card.member, card.member.patron.group, self._reader.org_units
         group = found.membership.groups[number]
         fines_penalties = read_fines_penalties(self._gateway, org_units)
@@ -131,7 +131,7 @@ class Checker:
         checked = with_decisions(self._gateway, limits, Group(number, checked), found.membership.own_fines).members
         kinds = PenaltyKinds.read(self._gateway, org_units, fines_penalties)
         ids = [member.id for member in checked]
-        rows = rows_put_right(self._gateway, org_units, rows_in_force(self._gateway, ids), ids, self._recent())
+        rows = with_recalculated_rows(self._gateway, org_units, rows_in_force(self._gateway, ids), ids, self._recent())
         penalties = kinds.by_patron(rows, org_units, ids)
         standings = [(member, Standing.of(member, penalties[member.id], kinds)) for member in checked]
         ils = PolicySettings(limit="ils")
@@ -143,7 +143,7 @@ class Checker:
             penalties={patron: tuple(found) for patron, found in penalties.items()},
             kinds=kinds,
             whole_group=all_members,
-            prospects=read_prospects(
+            forecasts=read_forecasts(
                 self._gateway,
                 lambda: limits if is_ils else Limits.read(self._gateway, ils, org_units, fines_penalties),
                 standings,

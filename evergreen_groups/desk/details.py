@@ -1,4 +1,4 @@
-"""Group Member Details: every member of a group with fines, items out and standing."""
+"""Group Member Details: each member's fines, items out, and penalties."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from evergreen_groups import arguments
 from evergreen_groups.changes import RecentlyChanged
-from evergreen_groups.desk.around import (
+from evergreen_groups.desk.forecast import RecalculationForecast, read_forecasts
+from evergreen_groups.desk.readers import (
     circulation_reader,
     details_viewer,
     read_visible_fines,
-    with_penalties_now,
+    with_primary_penalties,
 )
-from evergreen_groups.desk.prospects import RecalculationProspect, read_prospects
 from evergreen_groups.errors import PermissionDeniedError, not_visible
 from evergreen_groups.groups import (
     Group,
@@ -45,21 +45,19 @@ if TYPE_CHECKING:
 
 Found = TypeVar("Found")
 
-_OwedAndOut = tuple[Mapping[int, Decimal], HiddenMembers | None, Mapping[int, CirculationCounts | None]]
+_FinesAndItems = tuple[Mapping[int, Decimal], HiddenMembers | None, Mapping[int, CirculationCounts | None]]
 
 
 @dataclass(frozen=True, slots=True)
 class GroupDetails:
-    """A group, and what stands beside its visible members by patron id.
+    """A group with details of its visible members, by patron id.
 
-    These are their ``accounts``, their ``circulations``, the ``penalties`` in force and the names of their
-    ``profiles``. ``circulations`` has None for a patron of whom the ILS doesn't say (VIEW_CIRCULATIONS is missing), and
-    counts that aren't complete for one who may have out more than the account sees.
-    Nothing was decided about a member whose limit the account may not see. ``limit`` is the one for everybody, None
-    where each has their own. ``kinds`` are those of penalties; ``gateway`` is the address the data came from. ``names``
-    are those of visible accounts that have set penalties, and of others who were asked for, by id; ``user`` is whose
-    session it is. ``prospects`` says of the visible members about whom the rule and the ILS disagree what a
-    recalculation could change.
+    ``circulations`` has None for a member if Evergreen doesn't give the counts (VIEW_CIRCULATIONS is missing), and
+    incomplete counts for a member who may have more items out than the account sees. Members with a hidden limit have
+    no decision. ``limit`` is the common limit, None if limits differ. ``kinds`` are the kinds of penalties. ``names``
+    has the names of visible accounts that set penalties, and of other accounts the caller asked for, by id. ``gateway``
+    is the address of the gateway, ``user`` the session's account. ``forecasts`` say what a recalculation could change
+    for members about whom the rule and Evergreen disagree.
     """
 
     gateway: str
@@ -72,17 +70,17 @@ class GroupDetails:
     profiles: Mapping[int, str]
     names: Mapping[int, str]
     user: int
-    prospects: Mapping[int, RecalculationProspect]
+    forecasts: Mapping[int, RecalculationForecast]
 
     @property
     def complete(self) -> bool:
-        """Whether nothing about the group is hidden: no member, no limit, and nothing that one has out."""
+        """Whether nothing about the group is hidden: no member, no limit, and no item out."""
         decided = all(member.decision is not None for member in self.group.members)
         return decided and self.all_circulations.complete
 
     @property
     def all_circulations(self) -> CirculationCounts:
-        """Those of all members together: a lower bound if members, or something that one has out, are hidden."""
+        """The members' combined counts. A lower bound if members or items out are hidden."""
         known = [counts for counts in self.circulations.values() if counts is not None]
         together = CirculationCounts.sum_of(known)
         all_known = self.group.complete and len(known) == len(self.group.members)
@@ -90,28 +88,29 @@ class GroupDetails:
 
     @property
     def standing_totals(self) -> StandingTotals:
-        """How many members are over the limit or blocked."""
+        """The numbers of members who are over the limit or blocked."""
         return StandingTotals.of(self.group, [self.standing(member) for member in self.group.members])
 
     def standing(self, member: Member) -> Standing:
-        """A member's own fines against the rule, and the penalties that block them."""
+        """Compare a member's own fines with the rule, and list the penalties that block them."""
         return Standing.of(member, self.penalties[member.id], self.kinds)
 
 
 class DetailsReader:
-    """Reads groups for showing, in a few calls however many members they have.
+    """Reads groups for display, with a number of calls that doesn't depend on the number of members.
 
-    With reference data and session known there are three: the members with their penalties and with who has set them,
-    then side by side what each owes and what each has out (of the latter two one for each 3,000 members). Without
-    ``exact`` numbers there is one more at the most. Where the first call has said that circulations are hidden from the
-    account, it finds out whose. Where members are hidden, it is needed for them: the call for what each has out says as
-    well whether it is them. (Where the account sees circulations, but none of anybody else's, nothing can say so there,
-    and it is asked apart.) Then none is left to find out whose circulations are hidden. Members of whom some are, or
-    may be, have at least as many items out as are visible.
+    With cached reference data and session it takes three calls: the members with their penalties and the accounts that
+    set them, then in parallel the members' fines and their items out (one call each per 3,000 members).
 
-    ``exact`` numbers cost a call that finds out whose circulations are hidden, where some are, and one more for each of
-    those, up to six. The ILS's own limits cost one more where they count the fines of some libraries only. They are
-    read, and kept, where the rule and the ILS disagree about a member.
+    Without ``exact`` numbers it takes at most one more call. If the first call reports circulations that are hidden
+    from the account, the extra call finds out whose they are. If there are hidden members, the extra call is for
+    them: the call for items out then also checks the hidden members, so no call is left to find out whose
+    circulations are hidden. (An account that sees only its own circulations can't use that check and needs a separate
+    call.) Counts of members who have, or may have, hidden circulations are lower bounds.
+
+    With ``exact`` numbers, one call finds out whose circulations are hidden, if any are, and one more for each of these
+    members, up to six, gets the counts. Evergreen's own limits take another call if they count only the fines of some
+    libraries. They are read, and cached, when the rule and Evergreen disagree about a member.
     """
 
     def __init__(
@@ -121,19 +120,19 @@ class DetailsReader:
         reference: ReferenceData,
         recent: Callable[[], RecentlyChanged] = RecentlyChanged,
     ) -> None:
-        """``recent`` gives whom a program has changed so recently that a copy of the database may not have it."""
+        """``recent`` returns patrons whose latest changes a replica may not have yet."""
         self._gateway = gateway
         self._policy = policy
         self._reference = reference
         self._recent = recent
 
     def of_barcode(self, barcode: str, *, exact: bool = True) -> GroupDetails:
-        """The group of the patron with this barcode, blanks in it ignored, on any card of theirs.
+        """Read the group of the patron with this barcode, on any of their cards. Blanks are ignored.
 
         Raises:
-            NotFoundError: no visible patron has it.
+            NotFoundError: no visible patron has this barcode.
             DataError: the group is too large to be a family.
-            PermissionDeniedError: the account has no VIEW_USER at its own library, so nobody can be counted.
+            PermissionDeniedError: the account lacks VIEW_USER at its own library, so hidden members can't be counted.
         """
         owner = find_owner(self._gateway, arguments.text("barcode", barcode))
         found = None if owner is None else self._around(owner)
@@ -141,36 +140,36 @@ class DetailsReader:
             return self._details(*found, exact=exact)
         raise not_visible("no visible patron has this barcode", code="no-patron-with-barcode")
 
-    def of_user(self, id: int, *, beside: Collection[int] = (), exact: bool = True) -> GroupDetails:
-        """The group of the patron with this id; raises what :meth:`of_barcode` does.
+    def of_user(self, id: int, *, names_of: Collection[int] = (), exact: bool = True) -> GroupDetails:
+        """Read the group of the patron with this id. Raises the errors of :meth:`of_barcode`.
 
-        ``beside`` are the ids of others whose names are wanted as well, be they members or not; that costs nothing.
+        ``names_of`` are ids of other patrons whose names to read too, members or not, at no extra cost.
         """
-        found = self._around(arguments.integer("id", id), beside)
+        found = self._around(arguments.integer("id", id), names_of)
         if found is None:
             raise not_visible("no visible patron has this id", code="no-patron-with-id")
         return self._details(*found, exact=exact)
 
     def of_group(self, number: int, *, exact: bool = True) -> GroupDetails:
-        """The group with this number; raises what :meth:`of_barcode` does.
+        """Read the group with this number. Raises the errors of :meth:`of_barcode`.
 
         Raises:
-            NotFoundError: nobody is in it.
+            NotFoundError: the group is empty.
         """
         arguments.integer("number", number)
         found, counting = self._with_reference(lambda viewer: visible_group(self._gateway, number, viewer))
         return self._details(found, counting, exact=exact)
 
-    def _around(self, id: int, beside: Collection[int] = ()) -> tuple[VisiblePatrons, CirculationReader] | None:
-        found, counting = self._with_reference(lambda viewer: visible_family_of(self._gateway, id, viewer), beside)
+    def _around(self, id: int, names_of: Collection[int] = ()) -> tuple[VisiblePatrons, CirculationReader] | None:
+        found, counting = self._with_reference(lambda viewer: visible_family_of(self._gateway, id, viewer), names_of)
         return None if found is None else (found, counting)
 
     def _with_reference(
-        self, search: Callable[[GroupViewer], Found], beside: Collection[int] = ()
+        self, search: Callable[[GroupViewer], Found], names_of: Collection[int] = ()
     ) -> tuple[Found, CirculationReader]:
-        """What a search finds, given who looks; beside it what a library counts as out is read where it isn't known."""
-        self._gateway.idl("au", "ac", "aou", "ausp", "circ", "csp", "mous", "pgt")  # in one go
-        viewer = details_viewer(self._gateway, self._reference, beside, self._recent())
+        """Run a search with a viewer, and in parallel read the libraries' rules for counting items out."""
+        self._gateway.idl("au", "ac", "aou", "ausp", "circ", "csp", "mous", "pgt")  # in one request
+        viewer = details_viewer(self._gateway, self._reference, names_of, self._recent())
         readers: tuple[Callable[[], Any], ...] = (
             lambda: search(viewer),
             lambda: circulation_reader(self._gateway, self._reference),
@@ -181,10 +180,10 @@ class DetailsReader:
     def _details(self, found: VisiblePatrons, counting: CirculationReader, *, exact: bool) -> GroupDetails:
         reference, gateway = self._reference, self._gateway
         org_units = reference.org_units(gateway, found.named_org_units)
-        found = with_penalties_now(gateway, org_units, found, self._recent())
+        found = with_primary_penalties(gateway, org_units, found, self._recent())
         patrons = found.patrons(org_units)
         readers: tuple[Callable[[], Any], ...] = (
-            lambda: self._owed_and_out(found, counting, exact=exact),
+            lambda: self._fines_and_items(found, counting, exact=exact),
             lambda: reference.penalty_kinds(gateway, {row.kind for row in found.penalties}),
             lambda: reference.profiles(gateway, {row.profile for row in found.rows}),
             lambda: reference.limits(gateway),
@@ -207,11 +206,11 @@ class DetailsReader:
             profiles={row.id: profiles.name(row.profile) for row in found.rows},
             names=found.names,
             user=reference.user(gateway),
-            prospects=read_prospects(gateway, lambda: reference.ils_limits(gateway), standings, kinds),
+            forecasts=read_forecasts(gateway, lambda: reference.ils_limits(gateway), standings, kinds),
         )
 
-    def _owed_and_out(self, found: VisiblePatrons, counting: CirculationReader, *, exact: bool) -> _OwedAndOut:
-        """What the visible members owe who do, at least, the hidden members, and what visible ones have out."""
+    def _fines_and_items(self, found: VisiblePatrons, counting: CirculationReader, *, exact: bool) -> _FinesAndItems:
+        """Return the fines of visible members who owe any, the hidden members, and the visible members' items out."""
         homes = {row.id: row.home_library for row in found.rows}
         none_hidden = found.no_circulation_hidden
         if found.complete:
@@ -226,9 +225,9 @@ class DetailsReader:
             under_condition: dict[int, CirculationCounts | None] = {}
 
             def count_if(condition: dict[str, Any]) -> bool:
-                found_out = counting.count_if(condition, homes, none_hidden=none_hidden)
-                under_condition.update(found_out or {})
-                return found_out is not None
+                counts = counting.count_if(condition, homes, none_hidden=none_hidden)
+                under_condition.update(counts or {})
+                return counts is not None
 
             own_fines, hidden = self._balances(found, count_if)
             counted = under_condition or counting.count_visible(homes, none_hidden=none_hidden)
@@ -243,11 +242,10 @@ class DetailsReader:
     def _balances(
         self, found: VisiblePatrons, confirm: Callable[[dict[str, Any]], bool]
     ) -> tuple[Mapping[int, Decimal], HiddenMembers | None]:
-        """What the visible members owe who do, at least, and the hidden ones."""
+        """Return the fines of visible members who owe any, and the hidden members."""
         try:
             return read_group_balances(self._gateway, found.group, found.ids, confirm=confirm)
         except PermissionDeniedError:
-            # Whose they are may be known where the balances may not.
-            return self._own_fines(found), find_hidden_with_ids(
-                self._gateway, {found.group: found.ids}, lambda: ()
-            ).get(found.group)
+            # The account may not read balances, but may still be able to identify hidden members.
+            hidden = find_hidden_with_ids(self._gateway, {found.group: found.ids}, lambda: ())
+            return self._own_fines(found), hidden.get(found.group)

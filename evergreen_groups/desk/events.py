@@ -1,4 +1,4 @@
-"""Working on events that the ILS sends: deciding anew about one patron, and having the ILS recalculate."""
+"""Handle Evergreen's events: decide about one patron again, and have Evergreen recalculate the penalties."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.state import State, Transactions
 
-# The ILS sends an event once, whatever it is answered: one turned away because of a lock would be lost until the next
-# audit.
+# Evergreen sends an event only once, whatever the answer. An event rejected because of a lock would be lost until the
+# next audit.
 TIMEOUT = 10.0
-"""How long to wait while another run changes something at the same gateway, in seconds, unless less time is left."""
+"""How many seconds to wait for another run that is changing the patron, unless less time is left."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event of the ILS: its id (``action_trigger.event``), the name of its hook, and the patron it is about."""
+    """An Evergreen event: its id (``action_trigger.event``), the name of its hook, and its patron."""
 
     id: int
     hook: str
     patron_id: int
 
     def __post_init__(self) -> None:
-        """Refuse values of other types. Raises ArgumentError."""
+        """Check the types. Raises ArgumentError."""
         arguments.integer("id", self.id)
         arguments.text("hook", self.hook)
         arguments.integer("patron_id", self.patron_id)
@@ -44,10 +44,10 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class EventOutcome:
-    """What came of an event: whether the patron is over the limit, and whether the ILS has recalculated.
+    """The outcome of an event: whether the patron is over the limit, and whether Evergreen has recalculated.
 
-    ``over_limit`` is None for a patron who has been deleted. ``replayed`` says that the event had been worked on
-    before; the rest is what came of it then.
+    ``over_limit`` is None for a deleted patron. ``replayed`` says that the event was handled before; the rest is the
+    outcome of that time.
     """
 
     event: int
@@ -58,7 +58,7 @@ class EventOutcome:
 
 
 class EventHandler:
-    """Works on events with a service account's session. The trail of them is in ``state``."""
+    """Handles events under a service account's session, with an audit trail in ``state``."""
 
     def __init__(self, gateway: Gateway, summaries: SummaryReader, recalculator: Recalculator, state: State) -> None:
         self._gateway = gateway
@@ -67,33 +67,33 @@ class EventHandler:
         self._state = state
 
     def handle(self, event: Event, *, recalculate: bool) -> EventOutcome:
-        """Work on an event, unless that was done before; see :func:`evergreen_groups.hooks.interface.handle_event`."""
+        """Handle an event, unless it was handled before. See :func:`evergreen_groups.hooks.interface.handle_event`."""
         trail = self._trail(self._state.database)
-        former = _former(trail, event)
-        # Sent twice all the same: by a proxy that tried again, or by staff who reset the event.
+        former = _handled_before(trail, event)
+        # Duplicates come from a proxy that retries, or from staff who reset the event.
         if former is not None:
             return former
         with ExitStack() as stack:
             try:
                 lease = stack.enter_context(
-                    self._state.working_on(
+                    self._state.event_lease(
                         f"{self._gateway.url} {event.id} {event.hook} {event.patron_id}", self._time_left(most=None)
                     )
                 )
             except BusyError as error:
-                _write_failure(trail, event, error)
+                _record_failure(trail, event, error)
                 raise
-            return self._handle_alone(self._trail(lease), event, recalculate)
+            return self._handle_leased(self._trail(lease), event, recalculate)
 
-    def _handle_alone(self, trail: AuditTrail, event: Event, recalculate: bool) -> EventOutcome:
-        """The same while nobody else works on the event, on whatever server."""
-        former = _former(trail, event)  # somebody has, while this one waited
+    def _handle_leased(self, trail: AuditTrail, event: Event, recalculate: bool) -> EventOutcome:
+        """Handle an event under its lease, which no other server holds."""
+        former = _handled_before(trail, event)  # another server may have handled it while this one waited
         if former is not None:
             return former
         try:
             blocked, recalculated, reason = self._work(event, recalculate)
         except EvergreenGroupsError as error:
-            _write_failure(trail, event, error)
+            _record_failure(trail, event, error)
             raise
         trail.write(
             event=event.id,
@@ -107,18 +107,17 @@ class EventHandler:
         return EventOutcome(event.id, event.patron_id, blocked, recalculated)
 
     def _trail(self, transactions: Transactions) -> AuditTrail:
-
         return AuditTrail(transactions, self._gateway.url)
 
     def _time_left(self, *, most: float | None = TIMEOUT) -> float:
-        """How many seconds there are to wait: those until the event's deadline, ``most`` of them."""
+        """Return how many seconds to wait: those until the event's deadline, but at most ``most``."""
         left = self._gateway.seconds_left
         if left is None:
             return TIMEOUT
         return left if most is None else min(most, left)
 
     def _work(self, event: Event, recalculate: bool) -> tuple[bool | None, bool, str]:
-        """The decision, whether the ILS has recalculated, and why not or what that changed."""
+        """Return the decision, whether Evergreen has recalculated, and a reason: why not, or what changed."""
         try:
             decision = self._summaries.decision(event.patron_id, with_penalties=False)
         except NotFoundError:
@@ -139,20 +138,20 @@ class EventHandler:
         return decision.over_limit, attempt.state is StepState.DONE, str(attempt.reason)
 
 
-def _former(trail: AuditTrail, event: Event) -> EventOutcome | None:
-    """What came of an event when it was worked on before."""
+def _handled_before(trail: AuditTrail, event: Event) -> EventOutcome | None:
+    """Return the outcome of an event that was handled before, or None."""
     entry = trail.done(event.id, event.hook, event.patron_id)
     if entry is None:
         return None
     return EventOutcome(entry.event, entry.patron, entry.blocked, entry.recalculated, replayed=True)
 
 
-def _write_failure(trail: AuditTrail, event: Event, error: EvergreenGroupsError) -> None:
+def _record_failure(trail: AuditTrail, event: Event, error: EvergreenGroupsError) -> None:
     trail.write(event=event.id, hook=event.hook, patron=event.patron_id, done=False, reason=_cause(error))
 
 
 def _cause(error: EvergreenGroupsError) -> str:
-    """The kind of an error: in a message there might be more than the trail is to hold."""
+    """Return the kind of an error. Its message may contain data that the trail must not hold."""
     kind = type(error).__name__
     return f"{kind} ({error.textcode})" if isinstance(error, EventError) else kind
 
@@ -162,10 +161,10 @@ events = schema.events
 
 @dataclass(frozen=True, slots=True)
 class TrailEntry:
-    """What came of one event. ``event`` is its id in the ILS, ``patron`` an ``au.id``.
+    """A row of the trail. ``event`` is Evergreen's id, ``patron`` an ``au.id``.
 
-    ``blocked`` is the rule's decision, None where there was none to make; ``reason`` says why nothing was decided or
-    recalculated, or what failed where the event isn't ``done``. ``at`` is when the row was written.
+    ``blocked`` is the rule's decision, None if there was none to make. ``reason`` says why nothing was decided or
+    recalculated, or what failed if the event isn't ``done``. ``at`` is the time of writing.
     """
 
     event: int
@@ -179,30 +178,30 @@ class TrailEntry:
 
 
 class AuditTrail:
-    """The trail of one gateway's events in a database."""
+    """The audit trail of one gateway's events."""
 
     def __init__(self, transactions: Transactions, gateway: str) -> None:
         self._transactions = transactions
         self._gateway = gateway
 
     def done(self, event: int, hook: str, patron: int) -> TrailEntry | None:
-        """What came of an event that was worked on to its end, None where none was.
+        """Return the entry of an event that was handled to the end, or None.
 
-        Its id alone isn't enough: an ILS that is restored from a backup gives out ids again.
+        The id alone doesn't identify an event: an Evergreen restored from a backup reuses ids.
         """
         found = select(events).where(
             events.c.gateway == self._gateway,
             events.c.event == event,
             events.c.hook == hook,
             events.c.patron == patron,
-            literal_column("done"),  # as it stands in the index of those
+            literal_column("done"),  # literal, to match the partial index
         )
         with self._transactions.reading() as connection:
             row = connection.execute(found).one_or_none()
             return None if row is None else _entry(row)
 
     def entries(self) -> list[TrailEntry]:
-        """All rows, the latest first."""
+        """Return all rows, latest first."""
         found = select(events).where(events.c.gateway == self._gateway).order_by(events.c.id.desc())
         with self._transactions.reading() as connection:
             return [_entry(row) for row in connection.execute(found)]
@@ -218,10 +217,10 @@ class AuditTrail:
         recalculated: bool = False,
         reason: str = "",
     ) -> None:
-        """Write a row; it is on disk when this returns.
+        """Add a row. Durable once this returns.
 
         Raises:
-            StateError: it can't be written, or says that an event was done that is done already.
+            StateError: the row can't be written, or the event is already done.
         """
         row = {"event": event, "hook": hook, "patron": patron, "done": done, "blocked": blocked}
         with self._transactions.writing() as connection:

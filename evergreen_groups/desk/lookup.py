@@ -1,6 +1,6 @@
-"""Looking patrons up by what a clerk scans or types: a card, a barcode as the library shortens it, or a name.
+"""Look patrons up by what a clerk scans or types: a barcode, a shortened barcode, or a name.
 
-Nobody is taken for anybody: what isn't one active card is given back as it was found, for the clerk to say.
+Never guess: unless the text is the barcode of one active card, return all candidates for the clerk to choose from.
 """
 
 from __future__ import annotations
@@ -33,34 +33,34 @@ from evergreen_groups.language import name_key
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
-    from evergreen_groups.gateway import Gateway, Record
+    from evergreen_groups.gateway import Gateway
     from evergreen_groups.groups import Patron, PatronAccount
 
-# The ILS makes regular expressions of names, and escapes some signs only (Publisher/actor.pm, patron_search).
-_SIGNS = re.compile(r"[\\^$?{}]")
+# Evergreen turns names into regular expressions and escapes only some characters (Publisher/actor.pm, patron_search).
+_REGEX_CHARACTERS = re.compile(r"[\\^$?{}]")
 
 MOST_FOUND = 20
-"""How many patrons a search by name shows: whoever needs more types more of the name."""
+"""How many patrons a name search shows. To find others, the clerk types more of the name."""
 
 
 class LookupKind(Enum):
-    """What was found."""
+    """The kind of result."""
 
     CARD = "card"
-    """One patron with an active card."""
+    """One patron, by an active card."""
     OLD_CARD = "old card"
-    """A card that isn't active: whose it was."""
+    """One patron, by a card that isn't active."""
     SEVERAL = "several"
-    """Several patrons whose barcodes the library shortens to this."""
+    """Several patrons, by barcodes that the library shortens to this."""
     NAMES = "names"
-    """Patrons of that name, be it one alone."""
+    """One patron or more, by name."""
     NOBODY = "nobody"
-    """Nobody who is visible."""
+    """No visible patron."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundPatron:
-    """A patron who was found: no more than it takes to know them by. ``profile`` is the profile's name."""
+    """A patron, with just enough data to be recognized. ``profile`` is the profile's name."""
 
     patron: Patron
     juvenile: bool
@@ -70,9 +70,9 @@ class FoundPatron:
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """What a lookup found: the ``patron`` (an id) whose card it is, or else those who may be meant.
+    """The result of a lookup: the ``patron`` (id) if an active card was found, else the candidates.
 
-    ``more`` says that there are more than are given.
+    ``more`` says that there are more candidates than returned.
     """
 
     kind: LookupKind
@@ -89,43 +89,42 @@ class PatronLookup:
         self._reader = MembershipReader(gateway)
 
     def find(self, text: str) -> Lookup:
-        """Find whoever is meant: by a card with exactly this barcode, a shortened one, or by name."""
+        """Find patrons by exact barcode, else by shortened barcode if the text has a digit, else by name."""
         text = " ".join(arguments.text("text", text).split())
         if not spellings(text):
             return Lookup(LookupKind.NOBODY)
-        owner = self._owner(text)
+        owner = self._card_owner(text)
         if owner is not None:
             patron, active = owner
             if active:
                 return Lookup(LookupKind.CARD, patron)
-            if found := self._described([patron]):
+            if found := self._describe([patron]):
                 return Lookup(LookupKind.OLD_CARD, patrons=found)
         if any(letter.isdigit() for letter in text):
-            return self._shortened(without_blanks(text))
-        return self._named(text)
+            return self._find_by_short_barcode(without_blanks(text))
+        return self._find_by_name(text)
 
     def named(self, text: str) -> Lookup:
-        """Find patrons by the beginning of the family name, or of both: ``"Okonkwo, A"``; at most ``MOST_FOUND``.
+        """Find up to ``MOST_FOUND`` patrons by the start of the last name, or of both names as in ``"Okonkwo, A"``.
 
-        As the staff client's own search does: preferred names count as well, and the account's library and those
-        below it are searched.
+        Like the staff client's search, this includes preferred names, and covers the account's library and those below.
         """
-        if "\0" in arguments.text("text", text):  # no name has one, and the ILS would take it for no name at all
+        if "\0" in arguments.text("text", text):  # Evergreen would search without a name
             return Lookup(LookupKind.NOBODY)
-        return self._named(text)
+        return self._find_by_name(text)
 
     def names(self, ids: Collection[int]) -> dict[int, str]:
-        """The names of those of some patrons who are visible, deleted ones too; one call."""
+        """Return the names of the patrons who are visible, including deleted ones. Makes one call."""
         rows = chain.from_iterable(
             self._gateway.pcrud.columns_by_values("au", PATRON_FIELDS, "id", sorted(arguments.integers("ids", ids)))
         )
         return {row.id: row.name for row in map(PatronRow._make, rows)}
 
     def group_of(self, id: int) -> int:
-        """Return the number of the group that a patron is in; one call.
+        """Return the number of a patron's group. Makes one call.
 
         Raises:
-            NotFoundError: no visible patron has this id; deleted ones aren't visible.
+            NotFoundError: no visible patron has this id, or the patron is deleted.
         """
         arguments.integer("id", id)
         record = read_patron(self._gateway, id) if self._gateway.reads_replicas else None
@@ -136,61 +135,61 @@ class PatronLookup:
             raise not_visible("no visible patron has this id", code="no-patron-with-id")
         return int(record.usrgroup)
 
-    def _owner(self, text: str) -> tuple[int, bool] | None:
-        """Whose card it is (a patron's id), and whether it is active."""
+    def _card_owner(self, text: str) -> tuple[int, bool] | None:
+        """Return the id of the card's patron, and whether the card is active."""
         card = find_card(self._gateway, text)
         if card is not None:
             return card.usr, bool(card.active)
         return read_owners(self._gateway, [text]).get(text) if self._gateway.reads_replicas else None
 
-    def _shortened(self, text: str) -> Lookup:
-        """By the barcode completion of the library where the session works: the ILS tries its cards' forms."""
+    def _find_by_short_barcode(self, text: str) -> Lookup:
+        """Find patrons with the barcode completion of the workplace's library, done by Evergreen."""
         library = library_of(account_of_session(self._gateway))
         try:
             answer = self._gateway.call(
                 "open-ils.actor", "open-ils.actor.get_barcodes", TOKEN, library, "actor", text, expect="optional"
             )
-        except PermissionDeniedError:  # an event among the results, for a patron who may not be seen
+        except PermissionDeniedError:  # one of the results is an event, for a hidden patron
             return Lookup(LookupKind.NOBODY)
         with answer.understood(Message("a list of cards")):
             ids = [whole_number(row["id"]) for row in answer.value or []]
-        found = self._described(dict.fromkeys(id for id in ids if id is not None))
+        found = self._describe(dict.fromkeys(id for id in ids if id is not None))
         if len(found) == 1:
             return Lookup(LookupKind.CARD, found[0].patron.id)
         return Lookup(LookupKind.SEVERAL if found else LookupKind.NOBODY, patrons=found)
 
-    def _named(self, text: str) -> Lookup:
-        """By the beginnings of names, with the client's own search: it knows preferred names and goes by indexes."""
-        text = " ".join(_SIGNS.sub(" ", text).split())
+    def _find_by_name(self, text: str) -> Lookup:
+        """Find patrons by the start of their names, with the staff client's search, which uses indexes."""
+        text = " ".join(_REGEX_CHARACTERS.sub(" ", text).split())
         family, comma, first = (part.strip() for part in text.partition(","))
         if not family:
             return Lookup(LookupKind.NOBODY)
         wanted = {"family_name": {"value": family, "group": 0}}
         if comma and first:
             wanted["first_given_name"] = {"value": first, "group": 0}
-        found = self._searched(wanted)
+        found = self._search(wanted)
         words = text.split()
-        if not found and not comma and len(words) > 1:  # as it is spoken, the family name last
+        if not found and not comma and len(words) > 1:  # as spoken, with the last name last
             first, family = words[0], " ".join(words[1:])
-            found = self._searched(
+            found = self._search(
                 {"family_name": {"value": family, "group": 0}, "first_given_name": {"value": first, "group": 0}}
             )
-        patrons = tuple(sorted(self._described(found[:MOST_FOUND]), key=lambda one: name_key(one.patron.name)))
+        patrons = tuple(sorted(self._describe(found[:MOST_FOUND]), key=lambda one: name_key(one.patron.name)))
         if not patrons:
             return Lookup(LookupKind.NOBODY)
         return Lookup(LookupKind.NAMES, patrons=patrons, more=len(found) > MOST_FOUND)
 
-    def _searched(self, wanted: dict[str, dict[str, object]]) -> list[int]:
+    def _search(self, wanted: dict[str, dict[str, object]]) -> list[int]:
         sort = ["family_name ASC", "first_given_name ASC"]
         method = "open-ils.actor.patron.search.advanced"
         result = self._gateway.call("open-ils.actor", method, TOKEN, wanted, MOST_FOUND + 1, sort, 1, expect="optional")
-        # Ids as text (patrons-085), and null where nothing fits.
+        # The ids are strings (patrons-085), and null without a match.
         ids = [whole_number(id) for id in result.value or []]
         if None in ids:
             raise result.unexpected(Message("a list of ids"))
         return [id for id in ids if id is not None]
 
-    def _described(self, ids: Iterable[int]) -> tuple[FoundPatron, ...]:
+    def _describe(self, ids: Iterable[int]) -> tuple[FoundPatron, ...]:
         """Return the visible ones of these patrons, in the given order."""
         wanted = list(ids)
         if not wanted:
@@ -217,15 +216,15 @@ def _note(patron: Patron, account: PatronAccount) -> Message | None:
 
 
 MOST_NEAR = 5
-"""How many cards are named: where more are near, barcodes follow one another, and none is likelier than the next."""
+"""How many similar cards to return. If there are more, the barcodes are consecutive and none is more likely."""
 
-# For an account of one library of many, the ILS looks at those of all others too, at up to 2 ms each.
-_LOOKED_AT = 25
+# Few: for an account of one library among many, Evergreen also scans all other libraries' cards, at up to 2 ms each.
+_SAMPLE_SIZE = 25
 
 
 @dataclass(frozen=True, slots=True)
 class NearCard:
-    """A card that differs by a single mistake. ``barcode`` is the card's, ``name`` its patron's."""
+    """A card that differs by a single mistake, and its patron's ``name``."""
 
     barcode: str
     name: str
@@ -234,12 +233,11 @@ class NearCard:
 
 @dataclass(frozen=True, slots=True)
 class UnknownBarcode:
-    """What is known about a ``barcode``, as it was looked for.
+    """Facts that may explain an unknown ``barcode``.
 
-    ``length`` is how many characters the library's cards have, where nearly all have as many and this one hasn't.
-    ``check_digit_fails`` says that its last digit doesn't fit, where those of other cards do. ``deleted`` is the name
-    of the patron whose card it is, where that record is deleted. ``near`` are cards that it may be, the likeliest
-    first.
+    ``length`` is the usual length of the library's barcodes, if this one's length differs. ``check_digit_fails`` says
+    that the last digit is wrong, if other cards have check digits. ``deleted`` is the name of the card's patron if that
+    record is deleted. ``near`` are similar cards, the most likely first.
     """
 
     barcode: str
@@ -250,7 +248,7 @@ class UnknownBarcode:
 
 
 def explain_unknown(gateway: Gateway, barcode: str) -> UnknownBarcode | None:
-    """Find out what a barcode may be; None where somebody visible has it after all. Three calls.
+    """Find out why a barcode is unknown. None if a visible patron has it after all. Makes three calls.
 
     Raises:
         GatewayError: the ILS can't be reached or refuses.
@@ -273,8 +271,12 @@ def explain_unknown(gateway: Gateway, barcode: str) -> UnknownBarcode | None:
         if not is_deleted:
             return None
         deleted = row.name
-    near = [_near(card, patrons[card.usr][0]) for card in cards if not patrons[card.usr][1]]
-    others = _some_barcodes(gateway)
+    near = []
+    for card in cards:
+        row, is_deleted = patrons[card.usr]
+        if not is_deleted:
+            near.append(NearCard(card.barcode, row.name, bool(card.active)))
+    others = _latest_barcodes(gateway)
     length = usual_length(others)
     return UnknownBarcode(
         text,
@@ -286,21 +288,17 @@ def explain_unknown(gateway: Gateway, barcode: str) -> UnknownBarcode | None:
 
 
 def _patrons(gateway: Gateway, ids: set[int]) -> dict[int, tuple[PatronRow, bool]]:
-    """The visible ones of some patrons, each with whether the record is deleted."""
+    """Return the patrons who are visible, each with whether the record is deleted."""
     read = gateway.pcrud.columns_by_values("au", (*PATRON_FIELDS, "deleted"), "id", sorted(ids))
     rows = ((PatronRow._make(values[:-1]), bool(values[-1])) for values in chain.from_iterable(read))
     return {row.id: (row, deleted) for row, deleted in rows}
 
 
-def _near(card: Record, patron: PatronRow) -> NearCard:
-    return NearCard(card.barcode, patron.name, bool(card.active))
-
-
-def _some_barcodes(gateway: Gateway) -> list[str]:
-    """The barcodes of the latest cards that the account sees."""
+def _latest_barcodes(gateway: Gateway) -> list[str]:
+    """Return the barcodes of the latest cards that the account sees."""
     order = [{"class": "ac", "field": "id", "direction": "desc"}]
     cards = gateway.pcrud.search(
-        "ac", {"active": "t"}, select=("id", "usr", "barcode"), order_by=order, limit=_LOOKED_AT
+        "ac", {"active": "t"}, select=("id", "usr", "barcode"), order_by=order, limit=_SAMPLE_SIZE
     )
     return [card.barcode for card in cards]
 

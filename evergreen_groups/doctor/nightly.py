@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from evergreen_groups.mail import Mailer
 from evergreen_groups.message import Message
 from evergreen_groups.settings import passwords
-from evergreen_groups.state import RunOutcome, refuse_unusable_counters, run_status, where_counters_are
+from evergreen_groups.state import RunOutcome, check_counter_store, counter_host, run_status
 
 if TYPE_CHECKING:
     from evergreen_groups.doctor.finding import Finding, FindingMaker, Subject
@@ -72,7 +72,7 @@ _TWO_NIGHTS = timedelta(hours=50)
 
 def last_run(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     """The report is made every night, and the last one ended well."""
-    holder = subject.state.reporter()
+    holder = subject.state.report_holder()
     last = run_status.read(subject.state.database)
     if holder is not None and run_status.was_killed(last, holder):
         yield line.warning(
@@ -120,5 +120,5 @@ def shared(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     if settings.url is None:
         yield line.ok("each process counts by itself: no [redis] url is set")
         return
-    refuse_unusable_counters(settings.url, passwords.redis_password(settings, subject.environ))
-    yield line.ok("{where} answers", values={"where": where_counters_are(settings.url)})
+    check_counter_store(settings.url, passwords.redis_password(settings, subject.environ))
+    yield line.ok("{where} answers", values={"where": counter_host(settings.url)})

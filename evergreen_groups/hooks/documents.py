@@ -18,9 +18,9 @@ from evergreen_groups.groups import StandingTotals
 from evergreen_groups.money import plain_amount, plain_amount_or_none
 from evergreen_groups.render import (
     describe_warning,
+    forecast_document,
     item_totals_document,
     penalty_document,
-    prospect_document,
     standing_document,
     standing_totals_document,
 )
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
         MemberBills,
         PatronDecision,
         PatronSummary,
-        RecalculationProspect,
+        RecalculationForecast,
     )
     from evergreen_groups.groups import Group, Member, Standing
     from evergreen_groups.ils import Bill, CirculationCounts, ItemOut
@@ -64,7 +64,7 @@ def patron_summary(summary: PatronSummary) -> dict[str, Any]:
         "show": summary.show,
         "own_fines": plain_amount(member.own_fines),
         "limit": limit_amount(member),
-        **_rule_and_penalties(member, summary.standing, summary.group.prospects.get(member.id)),
+        **_rule_and_penalties(member, summary.standing, summary.group.forecasts.get(member.id)),
         **_summary_group(summary.group),
     }
 
@@ -106,7 +106,7 @@ def event_outcome(outcome: EventOutcome) -> dict[str, Any]:
 
 def _summary_group(group: Group) -> dict[str, Any]:
     standings = group.standings if isinstance(group, GroupSummary) else {}
-    prospects = group.prospects if isinstance(group, GroupSummary) else {}
+    forecasts = group.forecasts if isinstance(group, GroupSummary) else {}
     totals = group.standing_totals if isinstance(group, GroupSummary) else StandingTotals.of(group, ())
     return {
         "group": group.number,
@@ -117,13 +117,13 @@ def _summary_group(group: Group) -> dict[str, Any]:
         "hidden_members": {"count": group.hidden_member_count, "fines": plain_amount_or_none(group.hidden_fines)},
         **standing_totals_document(totals),
         "members": [
-            member_document(member, standings.get(member.id), prospects.get(member.id)) for member in group.members
+            member_document(member, standings.get(member.id), forecasts.get(member.id)) for member in group.members
         ],
     }
 
 
 def member_document(
-    member: Member, standing: Standing | None, prospect: RecalculationProspect | None = None
+    member: Member, standing: Standing | None, forecast: RecalculationForecast | None = None
 ) -> dict[str, Any]:
     """Return the form of a group's member. ``standing`` None means that no penalties were read."""
     return {
@@ -133,19 +133,19 @@ def member_document(
         "library": member.library,
         "own_fines": plain_amount(member.own_fines),
         "limit": limit_amount(member),
-        **_rule_and_penalties(member, standing, prospect),
+        **_rule_and_penalties(member, standing, forecast),
         "group_lead": member.group_lead,
     }
 
 
 def _rule_and_penalties(
-    member: Member, standing: Standing | None, prospect: RecalculationProspect | None
+    member: Member, standing: Standing | None, forecast: RecalculationForecast | None
 ) -> dict[str, Any]:
     if standing is not None:
-        return {**standing_document(standing), **prospect_document(prospect)}
+        return {**standing_document(standing), **forecast_document(forecast)}
     # Penalties that weren't read are null. An empty list would mean that there are none.
     unknown = {"blocked_in_evergreen": None, "other_blocks": None, "difference": None}
-    return {"over_limit": member.over_limit_if_known, **unknown, **prospect_document(None)}
+    return {"over_limit": member.over_limit_if_known, **unknown, **forecast_document(None)}
 
 
 def limit_amount(member: Member) -> str | None:
@@ -187,7 +187,7 @@ def _member_details(details: GroupDetails, member: Member) -> dict[str, Any]:
         "own_fines": plain_amount(member.own_fines),
         "limit": limit_amount(member),
         **standing_document(details.standing(member)),
-        **prospect_document(details.prospects.get(member.id)),
+        **forecast_document(details.forecasts.get(member.id)),
         "items": _items(details.circulations[member.id]),
         "group_lead": member.group_lead,
         "juvenile": account.juvenile,

@@ -168,7 +168,7 @@ def apply_plan(client: Client, plan: str, key: str) -> Change:
         GatewayError: Evergreen can't be reached. Nothing was sent.
     """
     id = client.plans.apply(plan, key)
-    return client.plans.past.own(id)
+    return client.plans.history.own(id)
 
 
 def undo_change(client: Client, change: str, key: str) -> Change:
@@ -182,7 +182,7 @@ def undo_change(client: Client, change: str, key: str) -> Change:
         GatewayError: Evergreen can't be reached. Nothing was sent.
     """
     id = client.plans.undo(change, key)
-    return client.plans.past.own(id)
+    return client.plans.history.own(id)
 
 
 def change(client: Client, id: str) -> Change:
@@ -192,7 +192,7 @@ def change(client: Client, id: str) -> Change:
         NotFoundError: the change doesn't exist, or the caller may see none of its patrons.
     """
     arguments.text("id", id)
-    return client.plans.past.change(id)
+    return client.plans.history.change(id)
 
 
 def own_change(client: Client, id: str) -> Change:
@@ -202,12 +202,12 @@ def own_change(client: Client, id: str) -> Change:
         NotFoundError: the change doesn't exist, or was made by someone else.
     """
     arguments.text("id", id)
-    return client.plans.past.own(id)
+    return client.plans.history.own(id)
 
 
 def recent_changes(client: Client) -> list[Change]:
     """Return the caller's own changes of the last days, newest first."""
-    return client.plans.past.recent()
+    return client.plans.history.recent()
 
 
 def as_json(value: Document) -> dict[str, Any]:

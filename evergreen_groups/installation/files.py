@@ -18,7 +18,7 @@ from evergreen_groups.installation.machine import (
     files_for_service,
     refuse_unusual,
 )
-from evergreen_groups.state import write_atomically, writing_in
+from evergreen_groups.state import write_atomically, write_errors
 
 if TYPE_CHECKING:
     from evergreen_groups.installation.machine import HandedFile
@@ -279,7 +279,7 @@ def write_installed(path: Path, text: str) -> None:
     Raises:
         ConfigurationError: the file can't be written.
     """
-    with writing_in(path.parent):
+    with write_errors(path.parent):
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     with write_atomically(path) as stream:
         stream.write(with_digest(text))

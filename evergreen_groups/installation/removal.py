@@ -13,7 +13,7 @@ from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.installation.files import FileCondition, condition_of, read_installed
 from evergreen_groups.installation.plan import APACHE_DIRECTORY, PARTS, runs_systemd
 from evergreen_groups.settings import reading as load
-from evergreen_groups.state import SYSTEM_DIRECTORY, writing_in
+from evergreen_groups.state import SYSTEM_DIRECTORY, write_errors
 
 if TYPE_CHECKING:
     from evergreen_groups.installation.machine import Machine
@@ -47,7 +47,7 @@ class RemovalPlan:
         """
         for path in (*self.files, *self.purged):
             here = self.machine.below_root(path)
-            with writing_in(here.parent):
+            with write_errors(here.parent):
                 if here.is_dir() and not here.is_symlink():
                     shutil.rmtree(here)
                 else:

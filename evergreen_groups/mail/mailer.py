@@ -21,7 +21,7 @@ from evergreen_groups.errors import ConfigurationError, MailServerError
 from evergreen_groups.mail.server import MailServer
 from evergreen_groups.message import Message
 from evergreen_groups.settings import MailSettings, mail_password
-from evergreen_groups.state import believed_now, schema
+from evergreen_groups.state import schema, trusted_now
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -105,7 +105,7 @@ class Outbox:
         removed.
         """
         with self._transactions.writing() as connection:
-            too_old = believed_now(connection, self._transactions.now()) - timedelta(days=days)
+            too_old = trusted_now(connection, self._transactions.now()) - timedelta(days=days)
             return connection.execute(delete(schema.mails).where(schema.mails.c.written_at < too_old)).rowcount
 
 

@@ -22,7 +22,7 @@ from evergreen_groups.render.report import (
     subject_line,
 )
 from evergreen_groups.report import for_libraries
-from evergreen_groups.state import private_file, temporary_directory, writing_in
+from evergreen_groups.state import private_file, temporary_directory, write_errors
 
 if TYPE_CHECKING:
     from evergreen_groups.nightly.report import Readers
@@ -164,6 +164,6 @@ def _attachment(report: Report, name: str, options: WritingOptions) -> Attachmen
     attached = output_format(name)
     stream = private_file()
     attachment = Attachment(f"groups-{day_of(report)}.{attached.ending}", attached.media_type, stream)
-    with writing_in(temporary_directory()):
+    with write_errors(temporary_directory()):
         render_bytes(report, name, stream, **options)
     return attachment

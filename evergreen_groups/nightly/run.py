@@ -351,7 +351,7 @@ class ReportRun:
         """
         with ExitStack() as stack:
             try:
-                lease = stack.enter_context(state.reporting(self._waiting_time()))
+                lease = stack.enter_context(state.report_lease(self._waiting_time()))
             except _UNUSABLE as error:
                 self._without_state(error)
                 return self._on_record(state, state.database, datetime.now(UTC))

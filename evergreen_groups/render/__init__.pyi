@@ -29,6 +29,6 @@ from .text import error_sentences as error_sentences
 from .text import isolated as isolated
 from .text import printable as printable
 from .text import sentence as sentence
+from .wording import forecast_document as forecast_document
 from .wording import penalty_document as penalty_document
-from .wording import prospect_document as prospect_document
 from .wording import standing_document as standing_document

@@ -22,8 +22,8 @@ from evergreen_groups.render.wording import (
     LOWER_BOUND_NOTE,
     describe_limit,
     explain_standing,
+    forecast_document,
     hidden_members,
-    prospect_document,
     standing_document,
 )
 
@@ -123,8 +123,8 @@ def _remarks(details: GroupDetails, member: Member, account: PatronAccount) -> I
 def _explanations(details: GroupDetails, width: int) -> Iterator[str]:
     """Yield where limit and blocks disagree, other blocks, and how many members' limits aren't visible."""
     for member in details.group.members:
-        prospect = details.prospects.get(member.id)
-        why = None if prospect is None else prospect.explain(member)
+        forecast = details.forecasts.get(member.id)
+        why = None if forecast is None else forecast.explain(member)
         for sentence in explain_standing(details.standing(member), not_yet=why is None):
             text = gettext("{name}: {sentence}.", name=printable(member.name), sentence=sentence)
             yield from (f"{line}\n" for line in wrapped(text, width))
@@ -196,7 +196,7 @@ def _member(details: GroupDetails, member: Member) -> dict[str, Any]:
         "own_fines": plain_amount(member.own_fines),
         "limit": None if member.decision is None else limit_document(member.limit),
         **standing_document(details.standing(member)),
-        **prospect_document(details.prospects.get(member.id)),
+        **forecast_document(details.forecasts.get(member.id)),
         "items": _items(details.circulations[member.id]),
         "profile": details.profiles[member.id],
         "juvenile": account.juvenile,
@@ -301,7 +301,7 @@ def _patron(check: GroupCheck, member: Member) -> dict[str, Any]:
         "counted_fines": None if decision is None else plain_amount(decision.own_balance),
         "limit": None if decision is None else {**limit_document(decision.limit), "origin": decision.limit.origin},
         **standing_document(check.standing(member)),
-        **prospect_document(check.prospects.get(member.id)),
+        **forecast_document(check.forecasts.get(member.id)),
         "over_by": None if decision is None else plain_amount(decision.over_by),
         "explanation": None if decision is None else decision.explanation,
         "recorded": [_recorded(check, member, penalty) for penalty in check.penalties[member.id]],

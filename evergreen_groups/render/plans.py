@@ -18,10 +18,10 @@ from evergreen_groups.changes import (
     PlanOutcome,
     Recalculated,
     Recalculations,
-    Seat,
     Step,
     StepOutcome,
     StepState,
+    TerminalUser,
 )
 from evergreen_groups.language import (
     describe_total,
@@ -340,18 +340,20 @@ def _entry_line(entry: JournalEntry, width: int = 0) -> str:
     if entry.undoes is not None:
         action = Message("{action} of entry {entry}", values={"action": action, "entry": entry.undoes})
     what = gettext("{account}: {action}", account=printable(entry.operator.account), action=action)
-    if entry.operator.seat is not None:
-        parts.append(_describe_terminal_user(entry.operator.seat))
+    if entry.operator.terminal_user is not None:
+        parts.append(_describe_terminal_user(entry.operator.terminal_user))
     return f"{entry.id:>12}  {aligned(minute(entry.at), width)}  {', '.join([what, *parts])}"
 
 
-def _describe_terminal_user(seat: Seat) -> str:
-    person, host = printable(seat.user), printable(seat.host)
-    if seat.login_user is not None:
-        person = gettext("{person} as {user}", person=printable(seat.login_user), user=person)
-    if seat.terminal is None:
+def _describe_terminal_user(terminal_user: TerminalUser) -> str:
+    person, host = printable(terminal_user.user), printable(terminal_user.host)
+    if terminal_user.login_user is not None:
+        person = gettext("{person} as {user}", person=printable(terminal_user.login_user), user=person)
+    if terminal_user.terminal is None:
         return gettext("by {person} on {host}", person=person, host=host)
-    return gettext("by {person} at {terminal} on {host}", person=person, terminal=printable(seat.terminal), host=host)
+    return gettext(
+        "by {person} at {terminal} on {host}", person=person, terminal=printable(terminal_user.terminal), host=host
+    )
 
 
 def write_entry(entry: JournalEntry, stream: TextIO) -> None:

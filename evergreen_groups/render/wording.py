@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import date
 
-    from evergreen_groups.desk import RecalculationProspect
+    from evergreen_groups.desk import RecalculationForecast
     from evergreen_groups.groups import Group, Standing
     from evergreen_groups.ils import Penalty
     from evergreen_groups.report import Choice, Criteria
@@ -264,10 +264,10 @@ def standing_document(standing: Standing) -> dict[str, Any]:
     }
 
 
-def prospect_document(prospect: RecalculationProspect | None) -> dict[str, Any]:
+def forecast_document(forecast: RecalculationForecast | None) -> dict[str, Any]:
     """Return what a recalculation could change for a member, as keys of a JSON object; null if nothing disagrees."""
-    limit = None if prospect is None else prospect.limit
+    limit = None if forecast is None else forecast.limit
     return {
-        "recalculation": None if prospect is None else prospect.code,
+        "recalculation": None if forecast is None else forecast.code,
         "evergreen_threshold": None if limit is None else plain_amount_or_none(limit.amount),
     }

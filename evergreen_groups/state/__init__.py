@@ -1,4 +1,4 @@
-"""What this program keeps itself: databases, files and locks in the state directory."""
+"""What this program keeps between runs: a database, files, and locks in the state directory."""
 
 import lazy_loader
 

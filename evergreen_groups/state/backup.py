@@ -1,6 +1,7 @@
-"""Backups: one SQLite file with all that is kept, whatever engine keeps it, from which either can be filled.
+"""Backups of the state database, as one SQLite file whatever the engine.
 
-A backup is taken while others read and write. It is also how everything moves from a file to a server, or back.
+A backup can be made while others read and write, and can fill either engine. So it is also the way to move from SQLite
+to PostgreSQL or back.
 """
 
 from __future__ import annotations
@@ -22,10 +23,9 @@ from sqlalchemy import func, insert, select, text, union
 
 from evergreen_groups.errors import ConfigurationError, StateError
 from evergreen_groups.message import system_reason
-from evergreen_groups.state import engine as refusals
-from evergreen_groups.state.database import make_tables, refuse_other_versions, version_of
-from evergreen_groups.state.engine import READS, sqlite_engine
-from evergreen_groups.state.files import directory_of, sync, unfinished_directory
+from evergreen_groups.state.database import ensure_current_schema, make_tables, version_of
+from evergreen_groups.state.engine import READS, RESTORE_ADVICE, database_errors, sqlite_engine
+from evergreen_groups.state.files import open_parent, sync, unfinished_directory
 from evergreen_groups.state.retention import StoredAmount, stored_amounts
 from evergreen_groups.state.schema import (
     changes,
@@ -45,22 +45,22 @@ if TYPE_CHECKING:
 
     from evergreen_groups.state.database import Database, Transactions
 
-_AT_ONCE = 100  # mails may be large
+_BATCH_SIZE = 100  # rows per batch: few, because mails may be large
 _WAIT = 10.0
-_PASSING = (leases,)
-"""Who holds what isn't part of a backup."""
+_NOT_BACKED_UP = (leases,)
+"""Tables to leave out of backups: who holds which lease now."""
 
 
 def back_up(database: Database, target: Path) -> int:
-    """Write everything into a new file, readable by its owner alone; says how many rows.
+    """Write all data to a new file with mode 0600, and return the number of rows.
 
     Raises:
-        ConfigurationError: there is such a file already, or it can't be written.
+        ConfigurationError: the file exists, or can't be written.
         StateError: the database can't be read.
     """
     with _new_file(target) as temporary:
         if database.path is not None:
-            with database.reading() as connection:  # opened and of this release, before a copy is made of its pages
+            with database.reading() as connection:  # checks the schema version before its pages are copied
                 rows = _count(connection)
             _copy_pages(database.path, temporary)
             return rows
@@ -68,7 +68,7 @@ def back_up(database: Database, target: Path) -> int:
         try:
             with (
                 database.reading() as source,
-                refusals.errors_named(str(target)),
+                database_errors(str(target)),
                 engine.connect() as copy,
                 copy.begin(),
             ):
@@ -76,28 +76,28 @@ def back_up(database: Database, target: Path) -> int:
                 return _copy_rows(source, copy)
         finally:
             engine.dispose()
-            _in_one_file(temporary)
+            _disable_wal(temporary)
 
 
 def restore(database: Database, source: Path) -> int:
-    """Fill a database that has nothing in it yet from a backup, all or nothing; says how many rows.
+    """Fill an empty database from a backup, all or nothing, and return the number of rows.
 
-    A backup of an earlier release is brought up to date in a copy.
+    Upgrade the backup of an earlier release in a copy.
 
     Raises:
         ConfigurationError: the backup can't be read.
-        StateError: it isn't one, or is damaged; or something is in the database already.
+        StateError: the file isn't a backup, or is damaged, or the database isn't empty.
     """
     with _copy_of(source) as copy:
         engine = sqlite_engine(copy, _WAIT)
         try:
-            with refusals.errors_named(str(source)):
-                _refuse_another_file(engine, source)
-                refuse_other_versions(engine, str(source))
-            with refusals.errors_named(str(source)), engine.connect() as backup, backup.begin():
+            with database_errors(str(source)):
+                _require_schema(engine, source)
+                ensure_current_schema(engine, str(source))
+            with database_errors(str(source)), engine.connect() as backup, backup.begin():
                 _refuse_damage(backup, source)
                 with database.writing() as connection:
-                    _refuse_what_is_there(connection, database.where)
+                    _require_empty(connection, database.where)
                     rows = _copy_rows(backup, connection)
                     set_counters(connection, *metadata.sorted_tables)
                     return rows
@@ -106,7 +106,7 @@ def restore(database: Database, source: Path) -> int:
 
 
 def _tables() -> list[Table]:
-    return [table for table in metadata.sorted_tables if table not in _PASSING]
+    return [table for table in metadata.sorted_tables if table not in _NOT_BACKED_UP]
 
 
 def _count(connection: Connection) -> int:
@@ -114,11 +114,13 @@ def _count(connection: Connection) -> int:
 
 
 def _copy_rows(source: Connection, target: Connection) -> int:
-    """Copy every row; a change may undo a later one's number no more than an earlier one's, so ids are in order."""
+    """Copy every row. Order by id, because a change refers to the earlier change that it undoes."""
     for table in _tables():
-        rows = source.execution_options(yield_per=_AT_ONCE).execute(select(table).order_by(*table.primary_key.columns))
-        for portion in rows.mappings().partitions():
-            target.execute(insert(table), [dict(row) for row in portion])
+        rows = source.execution_options(yield_per=_BATCH_SIZE).execute(
+            select(table).order_by(*table.primary_key.columns)
+        )
+        for batch in rows.mappings().partitions():
+            target.execute(insert(table), [dict(row) for row in batch])
     copied = _count(target)
     if copied != _count(source):
         raise StateError("not everything was copied", advice="try again", code="copy-incomplete")
@@ -126,39 +128,39 @@ def _copy_rows(source: Connection, target: Connection) -> int:
 
 
 def _copy_pages(source: Path, target: Path) -> None:
-    """SQLite's own backup: one state of the file, whatever is written meanwhile."""
+    """Copy a file with SQLite's backup API, which gets a consistent state even while others write."""
     with (
-        refusals.errors_named(str(source)),
+        database_errors(str(source)),
         closing(sqlite3.connect(source, timeout=_WAIT)) as database,
         closing(sqlite3.connect(target)) as copy,
     ):
         database.backup(copy)
-    _in_one_file(target)
+    _disable_wal(target)
 
 
-def _in_one_file(path: Path) -> None:
-    """Have nothing beside a backup when it is opened, wherever it is carried."""
-    with refusals.errors_named(str(path)), closing(sqlite3.connect(path)) as database:
+def _disable_wal(path: Path) -> None:
+    """Turn off WAL, so that the backup is a single file wherever it is copied."""
+    with database_errors(str(path)), closing(sqlite3.connect(path)) as database:
         database.execute("PRAGMA journal_mode=DELETE")
 
 
 @contextmanager
 def _new_file(target: Path) -> Iterator[Path]:
-    """A file that gets its name when it is whole and on disk."""
+    """Yield a path to write to. Rename the file to ``target`` once it is complete and on disk."""
     try:
         with unfinished_directory(target) as directory:
             if os.path.lexists(target):
-                raise _there_already(target)
+                raise _exists_already(target)
             temporary = directory / "backup.sqlite3"
-            os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))  # so from the start
+            os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))  # 0600 from the start
             yield temporary
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
             os.link(temporary, target)
-            with directory_of(target) as parent:
+            with open_parent(target) as parent:
                 sync(parent)
     except FileExistsError:
-        raise _there_already(target) from None
+        raise _exists_already(target) from None
     except OSError as error:
         raise ConfigurationError(
             "cannot write {path}: {reason}",
@@ -168,7 +170,7 @@ def _new_file(target: Path) -> Iterator[Path]:
         ) from error
 
 
-def _there_already(target: Path) -> ConfigurationError:
+def _exists_already(target: Path) -> ConfigurationError:
     return ConfigurationError(
         "{path} is there already", advice="name another file", code="backup-there", values={"path": target}
     )
@@ -176,7 +178,7 @@ def _there_already(target: Path) -> ConfigurationError:
 
 @contextmanager
 def _copy_of(source: Path) -> Iterator[Path]:
-    """A copy of a backup to work on, so that nothing is changed in it; it is gone afterwards."""
+    """Yield a temporary copy of a backup, so that an upgrade doesn't change the backup."""
     handle, name = mkstemp(prefix="evergreen-groups-")
     os.close(handle)
     try:
@@ -188,28 +190,28 @@ def _copy_of(source: Path) -> Iterator[Path]:
                 values={"path": source},
             )
         with (
-            refusals.errors_named(str(source)),
+            database_errors(str(source)),
             closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as backup,
             closing(sqlite3.connect(name)) as copy,
         ):
             try:
                 backup.backup(copy)
             except sqlite3.DatabaseError as error:
-                raise _no_backup(source) if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB else error from None
+                raise _not_a_backup(source) if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB else error from None
         yield Path(name)
     finally:
         for ending in ("", "-wal", "-shm", "-journal"):
             Path(name + ending).unlink(missing_ok=True)
 
 
-def _refuse_another_file(engine: Engine, source: Path) -> None:
-    """A file that is empty, or another program's, would be made a database of ours with nothing in it."""
+def _require_schema(engine: Engine, source: Path) -> None:
+    """Refuse a file without a schema version, which the upgrade would turn into an empty database."""
     with engine.connect() as connection:
         if version_of(connection.execution_options(**{READS: True})) is None:
-            raise _no_backup(source)
+            raise _not_a_backup(source)
 
 
-def _no_backup(source: Path) -> StateError:
+def _not_a_backup(source: Path) -> StateError:
     return StateError("{path} isn't a backup", advice="name a backup", code="not-a-backup", values={"path": source})
 
 
@@ -220,7 +222,7 @@ def _refuse_damage(backup: Connection, source: Path) -> None:
         )
 
 
-def _refuse_what_is_there(connection: Connection, where: str) -> None:
+def _require_empty(connection: Connection, where: str) -> None:
     if _count(connection):
         raise StateError(
             "something is kept in {where} already",
@@ -235,7 +237,7 @@ _USED_WITHIN = timedelta(days=30)
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """What was found in a database that is whole.
+    """The result of examining an intact database.
 
     ``size`` is in bytes. ``addresses`` are the gateways that it was used for in the last 30 days.
     """
@@ -248,19 +250,19 @@ class Examination:
 
     @property
     def since(self) -> datetime | None:
-        """When the oldest of what is kept was written; None where nothing is."""
+        """The time of the oldest record, None in an empty database."""
         return min((amount.since for amount in self.amounts if amount.since is not None), default=None)
 
 
 def examine(database: Database, *, thoroughly: bool = False) -> Examination:
-    """Look a database through, ``thoroughly`` with every index; nothing is changed.
+    """Check a database for damage without changing it. ``thoroughly`` checks every index too.
 
     Raises:
-        StateError: it is damaged, something in it contradicts something else, or it can't be used.
+        StateError: the database is damaged or inconsistent, or can't be used.
     """
     with database.reading() as connection:
         if connection.dialect.name == "sqlite":
-            _look_through_the_file(connection, database.where, "integrity_check" if thoroughly else "quick_check")
+            _check_file(connection, database.where, "integrity_check" if thoroughly else "quick_check")
         else:
             _read_everything(connection)
         open_steps = connection.execute(
@@ -277,7 +279,7 @@ def _addresses(connection: Connection) -> frozenset[str]:
     return frozenset(connection.execute(union(*queries)).scalars())
 
 
-def _look_through_the_file(connection: Connection, where: str, check: str) -> None:
+def _check_file(connection: Connection, where: str, check: str) -> None:
     verdict = connection.execute(text(f"PRAGMA {check}(1)")).scalar_one()
     if verdict != "ok":
         raise _damaged(where)
@@ -288,14 +290,14 @@ def _look_through_the_file(connection: Connection, where: str, check: str) -> No
 def _damaged(where: str) -> StateError:
     return StateError(
         "the database {where} is damaged",
-        advice=refusals.ANEW,
+        advice=RESTORE_ADVICE,
         code="database-not-whole",
         values={"where": where},
     )
 
 
 def _read_everything(connection: Connection) -> None:
-    """Have the server read each row; a page that is damaged can't be."""
+    """Make the server read each row. Reading a damaged page fails."""
     for table in metadata.sorted_tables:
         for _row in connection.execution_options(yield_per=100).execute(table.select()):
             pass
@@ -313,13 +315,13 @@ def _size(connection: Connection) -> int:
 
 
 VERSION = 1
-"""The version of the lines' form."""
+"""The version of the export format."""
 
 
 def export(transactions: Transactions, stream: TextIO) -> int:
-    """Write a line for each row, ``{"table": …, …}``, in one state of everything; says how many.
+    """Write one consistent state as a line of JSON per row, ``{"table": …, …}``, and return the number of rows.
 
-    The first line is ``{"version": 1}``. Moments are ISO 8601 in UTC, amounts texts, mails in base64.
+    The first line is ``{"version": 1}``. Times are ISO 8601 in UTC, amounts are strings, and mails are in base64.
 
     Raises:
         StateError: the database can't be read.
@@ -327,7 +329,7 @@ def export(transactions: Transactions, stream: TextIO) -> int:
     """
     count = 0
     print(json.dumps({"version": VERSION}), file=stream)
-    # What goes wrong with the stream goes wrong here, and isn't taken for the database's.
+    # Print outside the reading block, so that an error of the stream isn't reported as the database's.
     with closing(_rows(transactions)) as rows:
         for row in rows:
             print(json.dumps(row), file=stream)
@@ -336,13 +338,13 @@ def export(transactions: Transactions, stream: TextIO) -> int:
 
 
 def _rows(transactions: Transactions) -> Generator[dict[str, Any]]:
-    """Each row with the name of its table."""
+    """Yield each row, with the name of its table."""
     with transactions.reading() as connection:
         for table in metadata.sorted_tables:
             if table is leases:
                 continue
             order = table.primary_key.columns
-            found = connection.execution_options(yield_per=_AT_ONCE).execute(select(table).order_by(*order))
+            found = connection.execution_options(yield_per=_BATCH_SIZE).execute(select(table).order_by(*order))
             for row in found.mappings():
                 yield {"table": table.name, **{name: _plain(value) for name, value in row.items()}}
 

@@ -1,4 +1,4 @@
-"""The database of all that is kept: whole, private, of this release's schema, and asked in transactions alone."""
+"""The state database: private to its owner, on this release's schema, and accessed only in transactions."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ from sqlalchemy import Column, MetaData, String, Table, inspect, select, text
 
 from evergreen_groups.errors import StateError
 from evergreen_groups.message import Message
-from evergreen_groups.state import engine as refusals
 from evergreen_groups.state.engine import (
-    BESIDE,
-    HASTY,
+    COMPANION_SUFFIXES,
+    NOT_DURABLE,
     READS,
+    RESTORE_ADVICE,
+    CircuitBreaker,
     ServerClock,
-    Silence,
-    allow_minutes,
-    engine_of,
+    database_errors,
+    postgresql_engine,
     postgresql_url,
+    raise_timeouts,
     refuse_another_users_database,
     sqlite_engine,
 )
-from evergreen_groups.state.files import hand_over, listed_directory, make_state_directory, names_in, sync
-from evergreen_groups.state.lock import lock_in_time
+from evergreen_groups.state.files import give_to_directory_owner, make_state_directory, names_in, open_directory, sync
+from evergreen_groups.state.lock import try_lock
 from evergreen_groups.state.schema import VERSION, metadata
 
 if TYPE_CHECKING:
@@ -42,39 +43,40 @@ if TYPE_CHECKING:
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _VERSIONS = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))
 _BEFORE_1_0 = {str(version) for version in range(1, int(VERSION))}
-_MINUTES = 10
-_LOCK = 0x65766772  # any number that nobody else's program takes for a lock in the same database
+_UPGRADE_MINUTES = 10
+_LOCK = 0x65766772  # an arbitrary number, to avoid clashes with other programs' advisory locks
 
 
-def refuse_other_versions(engine: Engine, where: str) -> None:
-    """See that a database is of this release's schema; an empty one, or one of an earlier release, is upgraded.
+def ensure_current_schema(engine: Engine, where: str) -> None:
+    """Ensure that a database is on this release's schema. Create or upgrade the schema if necessary.
 
     Raises:
-        StateError: it is of a later release or a development version, or another program's, or can't be changed.
+        StateError: the database is from a later release, a development version, or another program, or can't be
+            changed.
     """
     with engine.connect() as connection:
         version = version_of(connection.execution_options(**{READS: True}))
     if version != VERSION:
-        bring_up_to_date(engine, where)
+        upgrade_schema(engine, where)
 
 
-def refuse_a_later_schema(connection: Connection, where: str) -> None:
-    """Refuse to write if the database was upgraded while this program was running.
+def refuse_later_schema(connection: Connection, where: str) -> None:
+    """Refuse to write if a later release upgraded the database while this program was running.
 
     Raises:
-        StateError: it was.
+        StateError: the schema is of a later release.
     """
     found = str(connection.exec_driver_sql(f"SELECT version_num FROM {_VERSIONS.name}").scalar_one())  # noqa: S608 - fixed
     if found != VERSION:
         raise _written_by_a_later_release(where, found)
 
 
-def bring_up_to_date(engine: Engine, where: str) -> None:
-    """Run the migrations that a database lacks, all or none, while nobody else does."""
-    with refusals.errors_named(where), engine.connect() as connection, connection.begin():
+def upgrade_schema(engine: Engine, where: str) -> None:
+    """Create the schema or run the missing migrations, all or nothing, with other processes locked out."""
+    with database_errors(where), engine.connect() as connection, connection.begin():
         if connection.dialect.name == "postgresql":
-            # Another one's upgrade may take longer than writes do, but not for ever.
-            allow_minutes(connection, _MINUTES)
+            # Another process's upgrade may take longer than the usual lock timeout. Wait for it, but not forever.
+            raise_timeouts(connection, _UPGRADE_MINUTES)
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         found = version_of(connection)
         if found is None:
@@ -85,7 +87,7 @@ def bring_up_to_date(engine: Engine, where: str) -> None:
 
 
 def version_of(connection: Connection) -> str | None:
-    """The version of the schema; None where there is none."""
+    """Return the version of the schema, or None if there is none."""
     if not inspect(connection).has_table(_VERSIONS.name):
         return None
     version = connection.execute(select(_VERSIONS)).scalar_one_or_none()
@@ -93,7 +95,7 @@ def version_of(connection: Connection) -> str | None:
 
 
 def statements(dialect: str) -> str:
-    """The SQL that makes everything in an empty database, for administrators who want to read it first."""
+    """Return the SQL that creates the schema, for administrators who want to review it first."""
     from alembic import command
 
     stream = io.StringIO()
@@ -103,7 +105,7 @@ def statements(dialect: str) -> str:
 
 
 def make_tables(connection: Connection) -> None:
-    """Make everything at once, as Alembic's documentation suggests; a test compares the result with the migrations'."""
+    """Create all tables at once, as Alembic's documentation suggests. A test compares them with the migrations."""
     _VERSIONS.create(connection)
     connection.execute(_VERSIONS.insert().values(version_num=VERSION))
     metadata.create_all(connection)
@@ -157,18 +159,18 @@ def _refuse_another_programs(connection: Connection, where: str) -> None:
         )
 
 
-def make_whole(path: Path, fill: Callable[[Engine], None], wait: float) -> None:
-    """Put a new SQLite file in place that ``fill`` has filled, unless somebody else is faster.
+def create_atomically(path: Path, fill: Callable[[Engine], None], wait: float) -> None:
+    """Create a SQLite file that ``fill`` fills, and put it in place when complete. Keep an existing file.
 
-    ``wait`` is how long (seconds) it waits for whoever is making it. A file that is there is never opened here: closing
-    it would give up the locks that SQLite holds on it in other threads.
+    ``wait`` is how many seconds to wait for another process that is creating the file. Never open an existing file
+    here: closing it would release the locks that SQLite holds on it in other threads.
 
     Raises:
-        StateError: somebody else is still making it.
+        StateError: another process is still creating the file.
         OSError: the directory can't be used.
     """
-    with listed_directory(path.parent) as directory:
-        if not lock_in_time(directory, wait):
+    with open_directory(path.parent) as directory:
+        if not try_lock(directory, wait):
             raise StateError(
                 "the database {where} is just being made by another process",
                 advice="run again when that has ended",
@@ -178,21 +180,21 @@ def make_whole(path: Path, fill: Callable[[Engine], None], wait: float) -> None:
         if os.path.lexists(path):
             return
         prefix = f".{path.name}-"
-        with _nothing_left(directory, prefix):
+        with _clean_up_unfinished(directory, prefix):
             handle, temporary = mkstemp(dir=path.parent, prefix=prefix)  # 0600 from the start
             try:
-                hand_over(handle, directory)
+                give_to_directory_owner(handle, directory)
             finally:
                 os.close(handle)
             _fill(Path(temporary), fill, wait)
-            # Not linked and unlinked: killed in between, that would leave a file with two names, which is refused.
+            # Rename. With link and unlink, a kill in between would leave a file with two names, which is refused later.
             Path(temporary).rename(path)
             sync(directory)
 
 
 @contextmanager
-def _nothing_left(directory: int, prefix: str) -> Iterator[None]:
-    """Remove unfinished files before and after the block, whoever left them: they are only made under the lock."""
+def _clean_up_unfinished(directory: int, prefix: str) -> Iterator[None]:
+    """Remove unfinished files before and after the block. They are created only under the lock, so none is in use."""
     _remove(directory, prefix)
     try:
         yield
@@ -203,7 +205,7 @@ def _nothing_left(directory: int, prefix: str) -> Iterator[None]:
 def _remove(directory: int, prefix: str) -> None:
     for name in names_in(directory):
         if name.startswith(prefix):
-            with suppress(OSError):  # it costs room, and nothing else
+            with suppress(OSError):  # a leftover only takes up space
                 os.unlink(name, dir_fd=directory)
 
 
@@ -211,32 +213,33 @@ def _fill(path: Path, fill: Callable[[Engine], None], wait: float) -> None:
     engine = sqlite_engine(path, wait)
     try:
         fill(engine)
-        # When it is closed SQLite does this as well, but says nothing where the disk is full: half of it would stay
-        # in the file beside it, which keeps the unfinished name.
+        # SQLite also does this on close, but ignores a full disk. Half of the data would then stay in the WAL file,
+        # which keeps the temporary name.
         with engine.connect() as connection:
             connection.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     finally:
         engine.dispose()
-    for ending in BESIDE:
+    for ending in COMPANION_SUFFIXES:
         if os.path.lexists(f"{path}{ending}"):
             raise OSError(f"{path.name}{ending} was left")
 
 
 FILE_NAME = "state.sqlite3"
 WAIT = 10.0
-"""How long to wait for whoever is writing, in seconds: writes take milliseconds, so something else holds it then."""
+"""How many seconds to wait for another writer. Writes take milliseconds, so this is already a sign of trouble."""
 
 
 class Transactions(Protocol):
-    """Where transactions are made: a database, or a lease of one, which ends when the lease is lost."""
+    """A source of transactions: a database, or a lease on one, whose transactions fail once the lease is lost."""
 
     @property
     def is_there(self) -> bool:
-        """Whether there is anything yet to read."""
+        """Whether there is a database to read from yet."""
 
     def now(self) -> datetime:
-        """Return the time that everything stored goes by, and everything that is compared with it: PostgreSQL's clock,
-        or with SQLite this machine's.
+        """Return the current time for everything that is stored or compared with stored times.
+
+        PostgreSQL's clock, or with SQLite this machine's.
 
         Raises:
             StateError: the server can't be asked for its time.
@@ -244,23 +247,23 @@ class Transactions(Protocol):
         ...
 
     def reading(self) -> AbstractContextManager[Connection]:
-        """Let the block read one state of everything, whatever others write meanwhile."""
+        """Give the block a consistent snapshot to read, whatever others write."""
         ...
 
     def writing(self, *, durable: bool = True) -> AbstractContextManager[Connection]:
-        """Write what the block writes as a whole, or nothing of it; it is on disk when the block has ended.
+        """Commit all writes of the block, or none. Durable when the block ends, by default.
 
-        What needn't be ``durable`` outlives the process, and what is written after it is on disk no sooner, but a power
-        cut within the next moments may take it back: nobody waits for the disk.
+        Without ``durable``, a commit survives the end of the process, but a power cut shortly after may lose it, along
+        with commits made since. In return, no one waits for the disk.
         """
         ...
 
 
 class Database:
-    """The database; nothing is opened or made before it is first used. Safe to share between threads.
+    """The state database, opened or created at first use. Safe to share between threads.
 
-    ``url`` is the address of a PostgreSQL database; without one it is a file in ``directory``, made, for its owner
-    alone, where it isn't there. ``wait`` is how long (seconds) it waits for whoever is writing.
+    ``url`` is the address of a PostgreSQL database. Without ``url``, the database is a file in ``directory``, created
+    with mode 0600. ``wait`` is how many seconds to wait for another writer.
     """
 
     def __init__(
@@ -274,24 +277,24 @@ class Database:
         self._directory = directory
         self._url = postgresql_url(url, password) if url else None
         self._wait = wait
-        self._silence = Silence()
+        self._breaker = CircuitBreaker()
         self._lock = threading.Lock()
         self._engine: Engine | None = None
         self._clock = ServerClock()
 
     @property
     def path(self) -> Path | None:
-        """The file it is in; None where it is a server's."""
+        """The path of the file, None for a server's database."""
         return None if self._url else self._directory / FILE_NAME
 
     @property
     def url_text(self) -> str | None:
-        """The address of the server's database, without its password; None for a file."""
+        """The address of the server's database without its password, None for a file."""
         return self._url.set(password=None).render_as_string() if self._url else None
 
     @property
     def where(self) -> str:
-        """What messages call it."""
+        """The database's name in messages."""
         if self._url is None:
             return str(self.path)
         values = {"name": self._url.database, "host": self._url.host}
@@ -301,28 +304,28 @@ class Database:
 
     @property
     def is_there(self) -> bool:
-        """Whether there is anything yet to read: a server's database always is."""
+        """Whether there is a database to read from yet. Always true for a server."""
         return self.path is None or os.path.lexists(self.path)
 
     def now(self) -> datetime:
-        """As :meth:`Transactions.now`."""
+        """Return the current time. See :meth:`Transactions.now`."""
         if self._url is None:
             return datetime.now(UTC)
         if not self._clock.is_known:
-            with refusals.errors_named(self.where):
+            with database_errors(self.where):
                 self._opened()
         return self._clock.now()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Let the block read one state of everything, whatever others write meanwhile.
+        """Give the block a consistent snapshot to read, whatever others write.
 
         Raises:
-            StateError: it can't be used, or something stands in it that was never written.
+            StateError: the database can't be used, or contains a value that this program never writes.
         """
-        one_state = {} if self._url is None else {"isolation_level": "REPEATABLE READ"}  # SQLite reads so by itself
+        one_state = {} if self._url is None else {"isolation_level": "REPEATABLE READ"}  # SQLite's default does this
         with (
-            refusals.errors_named(self.where),
+            database_errors(self.where),
             self._opened().connect() as connection,
             connection.execution_options(**{READS: True}, **one_state).begin(),
         ):
@@ -330,70 +333,69 @@ class Database:
 
     @contextmanager
     def writing(self, *, durable: bool = True) -> Iterator[Connection]:
-        """As :meth:`Transactions.writing` has it.
+        """Commit all writes of the block, or none. See :meth:`Transactions.writing`.
 
         Raises:
-            StateError: it can't be used, or what is written contradicts something in it.
+            StateError: the database can't be used, or a write violates a constraint.
         """
         with (
-            refusals.errors_named(self.where),
+            database_errors(self.where),
             self._opened().connect() as connection,
-            connection.execution_options(**{HASTY: not durable}).begin(),
+            connection.execution_options(**{NOT_DURABLE: not durable}).begin(),
         ):
             if not durable and self._url is not None:
                 connection.exec_driver_sql("SET LOCAL synchronous_commit TO off")
-            refuse_a_later_schema(connection, self.where)
+            refuse_later_schema(connection, self.where)
             yield connection
 
     def empty_log(self) -> bool:
-        """Empty SQLite's write-ahead log, which may still have what was deleted; False while somebody reads from it.
+        """Empty SQLite's write-ahead log, which may still contain deleted data. Return False if a reader prevents it.
 
-        PostgreSQL looks after its own.
+        PostgreSQL manages its own log.
         """
         if self._url is not None:
             return True
-        with refusals.errors_named(self.where), closing(self._opened().raw_connection()) as connection:
+        with database_errors(self.where), closing(self._opened().raw_connection()) as connection:
             cursor = connection.cursor()
             cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             return bool(cursor.fetchall()[0][0] == 0)  # 1: busy
 
     def connect(self) -> Connection:
-        """A connection of its own, for a lease; whoever asks closes it."""
-        with refusals.errors_named(self.where):
+        """Return a dedicated connection for a lease. The caller closes it."""
+        with database_errors(self.where):
             return self._opened().connect()
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close all connections. The next use opens new ones."""
         with self._lock:
             if self._engine is not None:
                 self._engine.dispose()
                 self._engine = None
 
     def _opened(self) -> Engine:
-        self._silence.refuse()
+        self._breaker.check()
         with self._lock:
             if self._engine is None:
-                engine = self._server() if self._url is not None else self._file()
+                if self._url is not None:
+                    engine = postgresql_engine(self._url, self._wait, self._breaker, self._clock)
+                else:
+                    engine = self._file_engine()
                 try:
-                    refuse_other_versions(engine, self.where)
+                    ensure_current_schema(engine, self.where)
                 except BaseException:
                     engine.dispose()
                     raise
                 self._engine = engine
             return self._engine
 
-    def _server(self) -> Engine:
-        assert self._url is not None  # noqa: S101 - it is called where there is one
-        return engine_of(self._url, self._wait, self._silence, self._clock)
-
-    def _file(self) -> Engine:
+    def _file_engine(self) -> Engine:
         path = make_state_directory(self._directory) / FILE_NAME
         if not os.path.lexists(path):
-            make_whole(path, lambda engine: bring_up_to_date(engine, self.where), self._wait)
-        if not refuse_another_users_database(path).st_size:  # it is made whole, so something has cut it off
+            create_atomically(path, lambda engine: upgrade_schema(engine, self.where), self._wait)
+        if not refuse_another_users_database(path).st_size:  # only complete files get this name, so it was truncated
             raise StateError(
                 "the database {where} is empty, which it never is",
-                advice=refusals.ANEW,
+                advice=RESTORE_ADVICE,
                 code="database-cut-off",
                 values={"where": self.where},
             )

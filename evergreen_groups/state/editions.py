@@ -1,14 +1,14 @@
-"""Directories that appear whole or not at all: a day's edition of many files, and a link to the latest.
+"""Editions: directories of many files that appear complete or not at all, one per day, with a link to the latest.
 
-A directory with files in it can't be replaced by another in one step, but a link can. So each edition is a directory of
-its own under ``.editions``, ``DIR/<date>`` is a link to one, and ``DIR/latest`` is a link to a date::
+A directory with files can't be replaced in one step, but a symbolic link can. So each edition is a separate directory
+under ``.editions``, ``DIR/<date>`` is a link to an edition, and ``DIR/latest`` is a link to a date::
 
     DIR/latest      -> 2026-08-14
     DIR/2026-08-14  -> .editions/2026-08-14.k3x9q_2a
     DIR/.editions/2026-08-14.k3x9q_2a/...
 
-An edition that no date leads to is a leftover: of a run that was killed, of a second run on one day, or of a date whose
-link was taken away. The next run removes it.
+The next run removes each edition without a date's link: from a run that was killed, from an earlier run on the same
+day, or of a date whose link was deleted.
 """
 
 from __future__ import annotations
@@ -26,34 +26,31 @@ from typing import BinaryIO, TypeVar
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.message import Message
-from evergreen_groups.state.files import listed_directory, names_in, own_directory, sync, writing_in
+from evergreen_groups.state.files import names_in, open_directory, private_directory, sync, write_errors
 from evergreen_groups.state.lock import hold
 
 log = logging.getLogger("evergreen_groups.state")
 
-Moment = TypeVar("Moment", bound=date)  # a datetime is one
+DateT = TypeVar("DateT", bound=date)  # datetime is a subclass
 
-LONGEST_PAUSE = timedelta(days=3 * 365)
-"""Where more than this lies between two runs, a clock was or is wrong rather than nobody has run anything."""
+MAX_GAP = timedelta(days=3 * 365)
+"""A longer gap between two runs means that a clock was or is wrong, not that no report ran for years."""
 
 
-def believed_since(
-    times: Iterable[Moment], now: Moment, what: str, *, longest_pause: timedelta = LONGEST_PAUSE
-) -> Moment:
-    """The earliest of ``times`` that hangs together with ``now``: nothing before it may be thrown away for its age.
+def trusted_since(times: Iterable[DateT], now: DateT, what: str, *, max_gap: timedelta = MAX_GAP) -> DateT:
+    """Return the earliest of ``times`` that ``now`` confirms. Don't delete anything older for its age.
 
-    A clock that is decades ahead for one night would make everything look too old. So a gap of more than
-    ``longest_pause`` ends what is believed, and is logged as an error, with ``what`` the times are of. Times after
-    ``now`` are passed over.
+    If the clock is decades ahead for one night, everything looks too old. So stop at a gap of more than
+    ``max_gap``, and log an error that says ``what`` the times are of. Ignore times after ``now``.
 
-    >>> believed_since([date(2026, 8, 13), date(2026, 8, 14)], date(2099, 1, 1), "of the reports")
+    >>> trusted_since([date(2026, 8, 13), date(2026, 8, 14)], date(2099, 1, 1), "of the reports")
     datetime.date(2099, 1, 1)
-    >>> believed_since([date(2026, 8, 13), date(2026, 8, 14)], date(2026, 8, 15), "of the reports")
+    >>> trusted_since([date(2026, 8, 13), date(2026, 8, 14)], date(2026, 8, 15), "of the reports")
     datetime.date(2026, 8, 13)
     """
     since = now
     for time in sorted((time for time in times if time <= now), reverse=True):
-        if since - time > longest_pause:
+        if since - time > max_gap:
             log.error(
                 "nothing %s before %s is removed for its age: years lie between that and %s; was a clock wrong?",
                 what,
@@ -72,7 +69,7 @@ _NEW_LINK = "link"
 
 
 class Edition:
-    """A directory that is being filled. It is an open one: whatever happens to its name meanwhile, files land in it."""
+    """A directory that is being filled. It is held open, so a rename doesn't affect where files go."""
 
     def __init__(self, name: str, descriptor: int) -> None:
         self.name = name
@@ -82,13 +79,13 @@ class Edition:
         """Create a file that only its owner may read.
 
         Raises:
-            FileExistsError: there is one by that name.
+            FileExistsError: the name is taken.
         """
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.fdopen(os.open(name, flags, 0o600, dir_fd=self._descriptor), "wb")
 
-    def to_disk(self) -> None:
-        """Have everything on disk before anything leads to it."""
+    def sync_files(self) -> None:
+        """Sync all files to disk, before any link points to the edition."""
         for name in names_in(self._descriptor):
             descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self._descriptor)
             try:
@@ -100,56 +97,55 @@ class Edition:
 
 @contextmanager
 def new_edition(directory: Path, day: date, *, keep_days: int | None = None) -> Iterator[Edition]:
-    """Give an empty directory that becomes ``directory/<day>`` and ``directory/latest`` when the block ends.
+    """Yield an empty directory that becomes ``directory/<day>`` and ``directory/latest`` when the block ends.
 
-    Until then both lead where they led before, and when the block raises, or the process is killed, they still do.
-    What was there for the same day is replaced. With ``keep_days`` the links older than that many days are removed,
-    with their editions, but none on the word of a clock that is years ahead of the last run. Directories that are made
-    here can be entered by their owner alone.
+    Both links keep their targets until then, and also if the block raises or the process is killed. An edition of the
+    same day is replaced. With ``keep_days``, remove dates older than that many days with their editions, unless the
+    clock is years ahead of the last run. New directories have mode 0700.
 
     Raises:
         BusyError: another process is writing an edition there.
-        ConfigurationError: it can't be written there, or something else stands where the links or editions would.
+        ConfigurationError: the directory can't be written, or something other than a link has the name of a link.
     """
-    with writing_in(directory):
+    with write_errors(directory):
         directory.mkdir(mode=0o700, exist_ok=True)
         with (
-            listed_directory(directory) as top,
-            own_directory(_STORE, top) as store,
+            open_directory(directory) as top,
+            private_directory(_STORE, top) as store,
             hold(
                 directory / _STORE / _LOCK,
                 Message("another run is writing to {directory}", values={"directory": directory}),
                 directory=store,
             ),
         ):
-            yield from _filled(directory, top, store, day, keep_days)
+            yield from _fill(directory, top, store, day, keep_days)
 
 
-def _filled(directory: Path, top: int, store: int, day: date, keep_days: int | None) -> Iterator[Edition]:
+def _fill(directory: Path, top: int, store: int, day: date, keep_days: int | None) -> Iterator[Edition]:
     for name in (LATEST, day.isoformat()):
-        _refuse_what_is_in_the_way(directory / name, top)
-    _sweep(top, store)
+        _require_link_or_nothing(directory / name, top)
+    _remove_unused(top, store)
     try:
-        # A name of its own for each run, for a second one on the same day must not write into what is being read.
+        # A unique name for each run, so that a second run on the same day doesn't write into an edition being read.
         name = f"{day}.{secrets.token_hex(4)}"
-        with own_directory(name, store) as descriptor:
+        with private_directory(name, store) as descriptor:
             edition = Edition(name, descriptor)
             yield edition
-            edition.to_disk()
+            edition.sync_files()
         sync(store)
-        _point(store, top, day.isoformat(), f"{_STORE}/{name}")
-    except BaseException:  # an interrupt as well must leave nothing behind
+        _replace_link(store, top, day.isoformat(), f"{_STORE}/{name}")
+    except BaseException:  # clean up after an interrupt too
         with suppress(OSError):
-            _sweep(top, store)
+            _remove_unused(top, store)
         raise
-    # After the date's own link, which it leads through.
-    _point(store, top, LATEST, day.isoformat())
+    # After the date's link, because this link leads through it.
+    _replace_link(store, top, LATEST, day.isoformat())
     if keep_days is not None:
-        _take_away_links(directory, top, day, keep_days)
-    _sweep(top, store)
+        _remove_old_links(directory, top, day, keep_days)
+    _remove_unused(top, store)
 
 
-def _refuse_what_is_in_the_way(link: Path, top: int) -> None:
+def _require_link_or_nothing(link: Path, top: int) -> None:
     try:
         found = os.stat(link.name, dir_fd=top, follow_symlinks=False)
     except FileNotFoundError:
@@ -163,21 +159,21 @@ def _refuse_what_is_in_the_way(link: Path, top: int) -> None:
         )
 
 
-def _point(store: int, top: int, link: str, target: str) -> None:
-    """Let a link lead to ``target`` in one step."""
-    # A link can't be changed, but replaced: readers never find none.
+def _replace_link(store: int, top: int, link: str, target: str) -> None:
+    """Point a link to ``target`` in one step."""
+    # Replace the link instead of deleting it first, so that readers always find one.
     os.symlink(target, _NEW_LINK, dir_fd=store)
     os.replace(_NEW_LINK, link, src_dir_fd=store, dst_dir_fd=top)
     sync(top)
 
 
-def _take_away_links(directory: Path, top: int, day: date, keep_days: int) -> None:
-    """Remove the links of dates ``keep_days`` or more before ``day``; whatever else is in the directory is left alone.
+def _remove_old_links(directory: Path, top: int, day: date, keep_days: int) -> None:
+    """Remove the links of dates at least ``keep_days`` before ``day``, and nothing else in the directory.
 
-    Nothing that is older than a gap of years is removed, and dates to come are reported: a clock was wrong then.
+    Keep dates from before a gap of years, and log dates in the future: both mean that a clock was wrong.
     """
-    days = [date.fromisoformat(link) for link, _edition in _dated(top)]
-    since = believed_since(days, day, f"of {directory}")
+    days = [date.fromisoformat(link) for link, _edition in _date_links(top)]
+    since = trusted_since(days, day, f"of {directory}")
     for one in days:
         if since <= one <= day - timedelta(days=keep_days):
             os.unlink(one.isoformat(), dir_fd=top)
@@ -185,9 +181,9 @@ def _take_away_links(directory: Path, top: int, day: date, keep_days: int) -> No
             log.error("%s is of a day to come: a clock was wrong; remove it", directory / one.isoformat())
 
 
-def _sweep(top: int, store: int) -> None:
-    """Remove every edition that no date leads to, and a link that was never put in its place."""
-    in_use = {edition for _link, edition in _dated(top)} | {_LOCK}
+def _remove_unused(top: int, store: int) -> None:
+    """Remove editions without a date's link, and a new link that wasn't put in place."""
+    in_use = {edition for _link, edition in _date_links(top)} | {_LOCK}
     for name in names_in(store):
         if name in in_use:
             continue
@@ -197,14 +193,14 @@ def _sweep(top: int, store: int) -> None:
             os.unlink(name, dir_fd=store)
 
 
-def _dated(top: int) -> Iterator[tuple[str, str]]:
-    """The links of this module's making that have a date for their name, with the name of the edition."""
+def _date_links(top: int) -> Iterator[tuple[str, str]]:
+    """Yield the name of each date's link that points into the store, with the name of its edition."""
     for name in names_in(top):
         try:
             if date.fromisoformat(name).isoformat() != name:
                 continue
             target = Path(os.readlink(name, dir_fd=top))
-        except (ValueError, OSError):  # another name, or not a link
+        except (ValueError, OSError):  # not a date, or not a link
             continue
         if target.parent == Path(_STORE):
             yield name, target.name

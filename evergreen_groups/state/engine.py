@@ -1,4 +1,4 @@
-"""The engine under the database: one SQLite file in the state directory, or a PostgreSQL that several servers share."""
+"""Database engines: SQLite with one file in the state directory, or PostgreSQL, shared by several servers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from evergreen_groups.errors import (
     StateUnavailableError,
 )
 from evergreen_groups.message import Message, system_reason
-from evergreen_groups.state.files import NO_ROOM, directory_of, refuse_beside, refuse_what_is_not_own
+from evergreen_groups.state.files import NO_ROOM, open_parent, require_own_companions, require_own_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
-ANEW = Message("move the database away to begin a new one, or put a backup in its place")
+RESTORE_ADVICE = Message("move the database away to begin a new one, or put a backup in its place")
 _SQLITE_ADVICE = {
     sqlite3.SQLITE_FULL: Message("make room on the disk"),
     sqlite3.SQLITE_IOERR: Message("make room on the disk, or see whether it is failing"),
@@ -92,24 +92,24 @@ _CODES_BY_TEXT = {
     "is bad: invalid": "28",
     "invalid connection option": "28",
 }
-"""What a connection is refused with comes without a code: words of PostgreSQL's, with the code of such errors.
+"""Phrases in PostgreSQL's refusals of a connection, which carry no code, and the code to treat them as.
 
-Anything else may pass. Of a server that speaks another language, that is true of all but a few."""
-_PASSING = ("08", "40", "53", "55P03", "57", sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-"""Codes, or what they begin with, of what may be over when the same is tried again."""
+Any other refusal counts as temporary. A server with messages in another language only matches a few of these."""
+_TEMPORARY = ("08", "40", "53", "55P03", "57", sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+"""Codes and prefixes of codes of errors that may go away on a retry."""
 _LONGEST = 300
-_LOOK = Message("see PostgreSQL's log; `evergreen-groups state check` looks everything through")
+_DEFAULT_ADVICE = Message("see PostgreSQL's log; `evergreen-groups state check` looks everything through")
 
 
 class NoAnswerError(OSError):
-    """A server was asked and gave no answer in time."""
+    """The server didn't answer a query in time."""
 
 
 @contextmanager
-def errors_named(where: str) -> Iterator[None]:
-    """Turn what goes wrong in the block into a StateError about the database ``where``.
+def database_errors(where: str) -> Iterator[None]:
+    """Convert database errors in the block to a StateError about the database ``where``.
 
-    Only what asks the database belongs into it.
+    Keep other code out of the block: its ValueErrors and OSErrors would be converted too.
 
     Raises:
         StateError: the engine, or the disk under it, refused.
@@ -118,8 +118,8 @@ def errors_named(where: str) -> Iterator[None]:
         yield
     except EvergreenGroupsError:
         raise
-    except (ValueError, TypeError, ArithmeticError) as error:  # what a row became when it was read
-        raise broken(where) from error
+    except (ValueError, TypeError, ArithmeticError) as error:  # a value of a row couldn't be decoded
+        raise corrupt_database(where) from error
     except IntegrityError as error:
         raise StateError(
             "the database {where} refuses what contradicts something in it ({constraint})",
@@ -128,16 +128,16 @@ def errors_named(where: str) -> Iterator[None]:
             values={"where": where, "constraint": _constraint(error)},
         ) from error
     except (NoResultFound, MultipleResultsFound) as error:
-        raise broken(where) from error
+        raise corrupt_database(where) from error
     except (SQLAlchemyError, sqlite3.Error, OSError) as error:
-        raise unusable(where, error) from error
+        raise unusable_database(where, error) from error
 
 
-def unusable(where: str, error: BaseException) -> StateError:
-    """The error for a database that can't be used, now or at all."""
+def unusable_database(where: str, error: BaseException) -> StateError:
+    """Return the error for a database that can't be used, temporarily or at all."""
     code, reason, advice = _code_reason_and_advice(getattr(error, "orig", None) or error)
     values = {"where": where, "reason": reason}
-    if code in _PASSING or (isinstance(code, str) and code[:2] in _PASSING):
+    if code in _TEMPORARY or (isinstance(code, str) and code[:2] in _TEMPORARY):
         return StateUnavailableError(
             "the database {where} can't be used ({reason})",
             advice=advice,
@@ -149,11 +149,11 @@ def unusable(where: str, error: BaseException) -> StateError:
     )
 
 
-def broken(where: str) -> StateError:
-    """The error for a database in which something stands that was never written."""
+def corrupt_database(where: str) -> StateError:
+    """Return the error for a database with a value that this program never writes."""
     return StateError(
         "the database {where} holds something that was never written",
-        advice=ANEW,
+        advice=RESTORE_ADVICE,
         code="database-broken",
         values={"where": where},
     )
@@ -167,68 +167,74 @@ def _code_reason_and_advice(error: BaseException) -> tuple[int | str, str, str]:
         return code, system_reason(error), _SQLITE_ADVICE[code]
     if isinstance(error, sqlite3.Error):
         code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
-        return code, str(error), _SQLITE_ADVICE.get(code, ANEW)
+        return code, str(error), _SQLITE_ADVICE.get(code, RESTORE_ADVICE)
     state = getattr(error, "sqlstate", None) or ""
-    # The server's other lines may quote a row; where it wasn't reached there are none.
+    # Use only the primary message: the others may quote a row. Without an answer from the server there is none.
     reason = getattr(getattr(error, "diag", None), "message_primary", None) or shorten(str(error), _LONGEST)
     if not state:
         state = next((code for words, code in _CODES_BY_TEXT.items() if words in reason), "08")
     advice = (_POSTGRESQL_ADVICE[begin] for begin in (state, state[:2]) if begin in _POSTGRESQL_ADVICE)
-    return state, reason, next(advice, _LOOK)
+    return state, reason, next(advice, _DEFAULT_ADVICE)
 
 
 def _constraint(error: IntegrityError) -> str:
     diagnosis = getattr(error.orig, "diag", None)
     if diagnosis is not None:
         return str(diagnosis.constraint_name)
-    return str(error.orig)  # SQLite names columns, and no values
+    return str(error.orig)  # SQLite names columns, not values
 
 
-BESIDE = ("-wal", "-shm", "-journal")
-"""What the names of the files that SQLite keeps beside another end with. It writes into what it finds there, deletes
-it, and waits for ever for a pipe."""
+COMPANION_SUFFIXES = ("-wal", "-shm", "-journal")
+"""Suffixes of the files that SQLite keeps next to a database.
+
+SQLite writes to any file with one of these names and deletes it, and hangs on a pipe."""
 READS = "evergreen_groups_reads"
-"""The execution option of a connection that only reads: on SQLite it doesn't keep others from writing."""
-HASTY = "evergreen_groups_hasty"
-"""That of one that writes what a power cut may take back: on SQLite it doesn't wait for the disk. What is written after
-it is on disk no sooner, for both are in one log."""
+"""Execution option for read-only transactions. On SQLite they don't lock out writers."""
+NOT_DURABLE = "evergreen_groups_not_durable"
+"""Execution option for writes that a power cut may undo. On SQLite they don't wait for the disk.
+
+Later writes aren't durable before these are, because both go to the same log."""
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _CONNECTIONS = 5
-_ONE_WAIT = 0.5  # seconds
+_SQLITE_WAIT = 0.5  # seconds
 _SECONDS_TO_CONNECT = 6
-"""Where the first of two name servers is down, looking up the host takes five."""
+"""Looking up the host takes five seconds if the first of two name servers is down."""
 _SECONDS_TO_PING = 2.0
 _SECONDS_TO_ANSWER = 30
-"""What any one statement takes at most; those of this program take milliseconds."""
-_GRACE = 5
-"""The server itself ends a statement, and says so; this much later (seconds) a server that says nothing is given up."""
-_PAUSE = 5.0
+"""The time limit for any statement. This program's statements take milliseconds."""
+_EXTRA_SECONDS = 5
+"""The server itself cancels a slow statement. Give up a server that is still silent this many seconds later."""
+_OPEN_SECONDS = 5.0
 _TIME = "extract(epoch FROM clock_timestamp())::float8"
 _IS_NEW = "evergreen_groups_is_new"
 _SECRETS = ("password", "sslpassword")
 
 
 def sqlite_engine(path: Path, wait: float) -> Engine:
-    """The engine over a file that is there; ``wait`` is how long (seconds) it waits for whoever is writing."""
+    """Return an engine for an existing file. ``wait`` is how many seconds to wait for another writer."""
 
     def connect() -> sqlite3.Connection:
         refuse_another_users_database(path)
-        # SQLite's own waiting lets no signal through, so a run couldn't end at its deadline.
-        connection = sqlite3.connect(path, isolation_level=None, timeout=min(wait, _ONE_WAIT), check_same_thread=False)
+        # Keep SQLite's own wait short: it blocks signals, so a run couldn't stop at its deadline.
+        connection = sqlite3.connect(
+            path, isolation_level=None, timeout=min(wait, _SQLITE_WAIT), check_same_thread=False
+        )
         try:
-            # WAL lets readers read while somebody writes.
+            # WAL lets others read during a write.
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA foreign_keys=ON")
-            connection.execute("PRAGMA secure_delete=ON")  # what is forgotten is overwritten in the file as well
+            connection.execute("PRAGMA secure_delete=ON")  # overwrite deleted data in the file
         except BaseException:
             connection.close()
             raise
         return connection
 
+    # hide_parameters keeps patron data out of error messages.
     engine = create_engine(
         "sqlite://", creator=connect, poolclass=QueuePool, pool_size=_CONNECTIONS, max_overflow=-1, hide_parameters=True
     )
-    # The driver's own idea of where a transaction begins is too late for what is read before it is written.
+    # The driver itself begins a transaction only before the first write, too late for a read that the write is based
+    # on.
     event.listen(engine, "begin", lambda connection: _begin_on_sqlite(connection, wait))
     return engine
 
@@ -237,9 +243,9 @@ def _begin_on_sqlite(connection: Connection, wait: float) -> None:
     options = connection.get_execution_options()
     statement = "BEGIN" if options.get(READS) else "BEGIN IMMEDIATE"
     driver = cast("sqlite3.Connection", connection.connection.dbapi_connection)
-    # FULL: on disk when a commit returns, for what a run has published must not be lost to a power cut, and a step is
-    # written down before its request is sent.
-    driver.execute(f"PRAGMA synchronous={'NORMAL' if options.get(HASTY) else 'FULL'}")
+    # FULL makes each commit durable: a published report must survive a power cut, and a step must be on disk before
+    # its request is sent.
+    driver.execute(f"PRAGMA synchronous={'NORMAL' if options.get(NOT_DURABLE) else 'FULL'}")
     ends = time.monotonic() + wait
     while True:
         try:
@@ -251,26 +257,26 @@ def _begin_on_sqlite(connection: Connection, wait: float) -> None:
             return
 
 
-class Silence:
-    """Remembers that a server gave no answer in time: for some seconds nobody waits for one, then one finds out."""
+class CircuitBreaker:
+    """A circuit breaker. After a missing answer, fail at once for some seconds, then let one caller try again."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._until: float | None = None
 
-    def begin(self) -> None:
-        """The server has just left somebody without an answer."""
+    def record_failure(self) -> None:
+        """Record that the server didn't answer."""
         with self._lock:
-            self._until = time.monotonic() + _PAUSE
+            self._until = time.monotonic() + _OPEN_SECONDS
 
-    def end(self) -> None:
-        """The server has answered."""
+    def record_success(self) -> None:
+        """Record that the server answered."""
         if self._until is not None:
             with self._lock:
                 self._until = None
 
-    def refuse(self) -> None:
-        """Raise NoAnswerError while it lasts."""
+    def check(self) -> None:
+        """Raise NoAnswerError while the server counts as silent."""
         if self._until is None:
             return
         with self._lock:
@@ -278,25 +284,25 @@ class Silence:
             if self._until is not None:
                 if now < self._until:
                     raise NoAnswerError("the server didn't answer a moment ago")
-                self._until = now + _PAUSE
+                self._until = now + _OPEN_SECONDS
 
 
-def postgresql_engine(url: URL, wait: float, silence: Silence, clock: ServerClock) -> Engine:
-    """The engine over a server's database. Connections that the server has closed in the meantime are made anew.
+def _postgresql_engine(url: URL, wait: float, breaker: CircuitBreaker, clock: ServerClock) -> Engine:
+    """Return an engine for a server's database, which replaces connections that the server has closed.
 
-    ``wait`` is how long (seconds) it waits for whoever holds a table or a row; what stands in the address itself about
-    the connection counts. ``silence`` hears whether the server answers. Each new connection and each check
-    whether a connection still works compares the server's ``clock``.
+    ``wait`` is how many seconds to wait for a lock on a table or row. Connection options in the address take
+    precedence. ``breaker`` is told whether the server answers. Each new connection, and each check of a pooled
+    connection, also updates ``clock``.
     """
     ours = {
         "connect_timeout": _SECONDS_TO_CONNECT,
         "application_name": "evergreen-groups",
-        "client_encoding": "utf8",  # else a database without an encoding (SQL_ASCII) answers in bytes
-        # A lease is held over a connection that is silent for as long as a report takes.
+        "client_encoding": "utf8",  # a database with encoding SQL_ASCII would return bytes
+        # A lease's connection is idle for as long as a report takes.
         "keepalives_idle": 30,
         "keepalives_interval": 10,
         "keepalives_count": 3,
-        "tcp_user_timeout": 60_000,  # milliseconds; of a question that nobody has taken keepalives see nothing
+        "tcp_user_timeout": 60_000,  # milliseconds; keepalives don't detect unacknowledged data
     }
     engine = create_engine(
         url,
@@ -306,12 +312,12 @@ def postgresql_engine(url: URL, wait: float, silence: Silence, clock: ServerCloc
         connect_args={name: value for name, value in ours.items() if name not in url.query},
     )
     session = {
-        # What was said to be done is on disk, whatever the server's own setting.
+        # Override a server default that would make commits not durable.
         "synchronous_commit": "on",
         "lock_timeout": f"{round(wait * 1000)}",
         "statement_timeout": f"{_SECONDS_TO_ANSWER}s",
-        # The server's own look at the connection: where a machine goes down that holds a lease, nothing else lets go of
-        # it, and the system's own time for that is two hours.
+        # Let the server check the connection too: if a machine that holds a lease goes down, only this ends the lease.
+        # The system's default takes two hours.
         "tcp_keepalives_idle": "30",
         "tcp_keepalives_interval": "10",
         "tcp_keepalives_count": "3",
@@ -326,7 +332,7 @@ def postgresql_engine(url: URL, wait: float, silence: Silence, clock: ServerCloc
         record.info[_IS_NEW] = True
 
     def check(connection: DBAPIConnection, record: ConnectionPoolEntry, _proxy: PoolProxiedConnection) -> None:
-        # In the place of SQLAlchemy's own check (pool_pre_ping), which asks for nothing.
+        # Replaces SQLAlchemy's pool_pre_ping, whose query returns nothing. This one also reads the server's time.
         if record.info.pop(_IS_NEW, False):
             return
         try:
@@ -340,21 +346,21 @@ def postgresql_engine(url: URL, wait: float, silence: Silence, clock: ServerCloc
 
     event.listen(engine, "connect", prepare)
     event.listen(engine, "checkout", check)
-    _limit_waiting(engine, silence)
+    _time_out_silent_server(engine, breaker)
     return engine
 
 
-def allow_minutes(connection: Connection, minutes: int) -> None:
-    """Let the statements of a transaction on a server wait and work for so many minutes."""
+def raise_timeouts(connection: Connection, minutes: int) -> None:
+    """Raise the time limits for waiting and working in a transaction on a server."""
     for setting in ("lock_timeout", "statement_timeout"):
         connection.exec_driver_sql(f"SET LOCAL {setting} = '{minutes}min'")
-    cast(Any, connection.connection.driver_connection).deadline = minutes * 60 + _GRACE
+    cast(Any, connection.connection.driver_connection).deadline = minutes * 60 + _EXTRA_SECONDS
 
 
-def _limit_waiting(engine: Engine, silence: Silence) -> None:
-    """Give up a server that says nothing: one whose processes are frozen keeps connections open and takes questions.
+def _time_out_silent_server(engine: Engine, breaker: CircuitBreaker) -> None:
+    """Time out a server that is connected but silent. A frozen server process keeps connections open.
 
-    What is asked of a connection from the pool first, whether it still works, is nothing; so it is waited for less.
+    The first query on a pooled connection only tests the connection, so it gets a shorter limit.
     """
     import psycopg
 
@@ -363,45 +369,45 @@ def _limit_waiting(engine: Engine, silence: Silence) -> None:
 
         def wait(self, gen: Any, *arguments: Any, **options: Any) -> Any:
             try:
-                return super().wait(_answered_within(gen, self.deadline), *arguments, **options)
+                return super().wait(_with_deadline(gen, self.deadline), *arguments, **options)
             except NoAnswerError as error:
-                silence.begin()
+                breaker.record_failure()
                 self.close()
                 if self.deadline == _SECONDS_TO_PING:
-                    raise  # not as the driver's own error, for which the pool makes another connection
+                    raise  # the driver's own error would make the pool try another connection
                 raise psycopg.OperationalError(str(error)) from None
 
     def connect(_dialect: Any, _record: Any, arguments: Any, options: Any) -> psycopg.Connection[Any]:
         try:
             return WaitingConnection.connect(*arguments, **options)
         except psycopg.errors.ConnectionTimeout:
-            silence.begin()
+            breaker.record_failure()
             raise
         except psycopg.Error:
-            silence.end()  # a refusal is an answer
+            breaker.record_success()  # a refusal is an answer
             raise
 
-    def taken(connection: Any, _record: Any, _proxy: Any) -> None:
-        silence.end()
-        connection.deadline = _SECONDS_TO_ANSWER + _GRACE
+    def checked_out(connection: Any, _record: Any, _proxy: Any) -> None:
+        breaker.record_success()
+        connection.deadline = _SECONDS_TO_ANSWER + _EXTRA_SECONDS
 
-    def returned(connection: Any, _record: Any) -> None:
-        if connection is not None:  # None: it broke
+    def checked_in(connection: Any, _record: Any) -> None:
+        if connection is not None:  # None: the connection broke
             connection.deadline = _SECONDS_TO_PING
 
     event.listen(engine, "do_connect", connect)
-    event.listen(engine, "checkout", taken)
-    event.listen(engine, "checkin", returned)
+    event.listen(engine, "checkout", checked_out)
+    event.listen(engine, "checkin", checked_in)
 
 
-def _answered_within(steps: Generator[Any, Any, Any], seconds: float) -> Generator[Any, Any, Any]:
-    """The driver's steps through a question and its answer, which is given up after so many seconds."""
+def _with_deadline(steps: Generator[Any, Any, Any], seconds: float) -> Generator[Any, Any, Any]:
+    """Pass on the driver's wait steps for a query. Raise NoAnswerError after so many seconds without an answer."""
     ends = time.monotonic() + seconds
     try:
         wanted = next(steps)
         while True:
             ready = yield wanted
-            if not ready and time.monotonic() >= ends:  # the driver looks every tenth of a second whether to go on
+            if not ready and time.monotonic() >= ends:  # the driver resumes this every tenth of a second
                 raise NoAnswerError(f"no answer within {seconds:g} seconds")
             wanted = steps.send(ready)
     except StopIteration as end:
@@ -409,7 +415,7 @@ def _answered_within(steps: Generator[Any, Any, Any], seconds: float) -> Generat
 
 
 def _time(connection: DBAPIConnection, statement: str, values: Sequence[Any] = ()) -> float:
-    """The time in the first column of a statement's one row."""
+    """Run a query and return its first column, the server's time."""
     cursor = connection.cursor()
     try:
         cursor.execute(statement, values)
@@ -419,14 +425,14 @@ def _time(connection: DBAPIConnection, statement: str, values: Sequence[Any] = (
 
 
 def postgresql_url(text: str, password: str | None) -> URL:
-    """The address of a PostgreSQL database as the setting has it, with the password of the file or variable.
+    """Return the database URL for an address in the settings, with the password from its file or variable.
 
     Raises:
-        ConfigurationError: it isn't such an address, or has a password in it, which belongs in a file of its own.
+        ConfigurationError: the address isn't one of a PostgreSQL database, or contains a password.
     """
     try:
         url = make_url(text)
-    except (ArgumentError, ValueError):  # the latter for a port that is no number
+    except (ArgumentError, ValueError):  # ValueError: the port isn't a number
         raise _not_an_address() from None
     if url.get_backend_name() != "postgresql":
         raise _not_an_address()
@@ -440,14 +446,14 @@ def postgresql_url(text: str, password: str | None) -> URL:
     return url.set(drivername="postgresql+psycopg", password=password)
 
 
-def engine_of(url: URL, wait: float, silence: Silence, clock: ServerClock) -> Engine:
-    """The engine of a PostgreSQL database; the arguments are those of :func:`postgresql_engine`.
+def postgresql_engine(url: URL, wait: float, breaker: CircuitBreaker, clock: ServerClock) -> Engine:
+    """Return an engine for a PostgreSQL database. See :func:`_postgresql_engine` for the arguments.
 
     Raises:
-        ConfigurationError: what speaks to PostgreSQL isn't installed.
+        ConfigurationError: the PostgreSQL driver isn't installed.
     """
     try:
-        return postgresql_engine(url, wait, silence, clock)
+        return _postgresql_engine(url, wait, breaker, clock)
     except (ImportError, NoSuchModuleError) as error:
         raise ConfigurationError(
             "what speaks to PostgreSQL isn't installed",
@@ -458,18 +464,18 @@ def engine_of(url: URL, wait: float, silence: Silence, clock: ServerClock) -> En
 
 
 def refuse_another_users_database(path: Path) -> os.stat_result:
-    """See that an SQLite file, and those that SQLite keeps beside it, are this user's own; nothing is opened.
+    """Verify that a SQLite file and its companion files belong to this user, without opening them.
 
-    It is closed to others where it wasn't.
+    Set the mode to 0600 if other users have access.
 
     Raises:
-        OSError: one of them is something else; it says what.
+        OSError: one of the files isn't this user's own regular file. The error says why.
     """
-    with directory_of(path) as parent:
+    with open_parent(path) as parent:
         found = os.stat(path.name, dir_fd=parent, follow_symlinks=False)
-        refuse_what_is_not_own(found, parent)
-        refuse_beside(path.name, BESIDE, parent)
-        if stat.S_IMODE(found.st_mode) & _OTHERS:  # somebody gave it to others; SQLite gives its files the same mode
+        require_own_file(found, parent)
+        require_own_companions(path.name, COMPANION_SUFFIXES, parent)
+        if stat.S_IMODE(found.st_mode) & _OTHERS:  # SQLite gives its companion files the same mode
             os.chmod(path.name, 0o600, dir_fd=parent)
     return found
 
@@ -484,15 +490,15 @@ def _not_an_address() -> ConfigurationError:
 
 
 _ELAPSED = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-"""A clock that nobody sets; where there is one, it goes on while the machine is suspended."""
+"""A clock that is never set. Where available, one that keeps running while the machine is suspended."""
 _PRECISE = 0.5
-"""An answer that took longer (seconds) says too little about the time."""
+"""An answer that took longer than this many seconds says too little about the time."""
 
 
 class ServerClock:
-    """A server's clock, as its distance from a local clock that nobody sets. Safe to share between threads.
+    """A server's clock, stored as its offset from a local monotonic clock. Safe to share between threads.
 
-    Servers whose own clocks differ agree on the time if they share a database.
+    Machines that share a database agree on the time even if their own clocks differ.
     """
 
     def __init__(self) -> None:
@@ -500,11 +506,11 @@ class ServerClock:
 
     @property
     def is_known(self) -> bool:
-        """Whether the server has been asked yet."""
+        """Whether the server has been asked for its time yet."""
         return self._distance is not None
 
     def compare(self, ask: Callable[[], float]) -> None:
-        """Ask the server for its time (seconds since 1970)."""
+        """Ask the server for its time (seconds since 1970) and update the offset."""
         began = time.clock_gettime(_ELAPSED)
         there = ask()
         ended = time.clock_gettime(_ELAPSED)
@@ -512,7 +518,7 @@ class ServerClock:
             self._distance = there - (began + ended) / 2
 
     def now(self) -> datetime:
-        """Return the server's time. It must be known."""
+        """Return the server's time, which must be known."""
         if self._distance is None:
             raise RuntimeError("the server hasn't been asked for its time")
         return datetime.fromtimestamp(self._distance + time.clock_gettime(_ELAPSED), UTC)

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Write files atomically, and open files and directories safely in places where other users may interfere."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from evergreen_groups.errors import ConfigurationError, DiskError
 from evergreen_groups.message import Message, system_reason
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-"""What the system says where the disk, or a user's part of it, is full."""
+"""Error codes for a full disk or an exceeded quota."""
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_REACHED = os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)  # O_PATH: it needn't be readable
+_PATH_ONLY = os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)  # O_PATH needs no read permission
 
 
 @contextmanager
-def directory_of(path: Path) -> Iterator[int]:
-    """A descriptor of the directory that ``path`` is in, whether or not it can be listed."""
-    descriptor = os.open(path.parent, _REACHED)
+def open_parent(path: Path) -> Iterator[int]:
+    """Open the directory that ``path`` is in, even without permission to list it, and yield its descriptor."""
+    descriptor = os.open(path.parent, _PATH_ONLY)
     try:
         yield descriptor
     finally:
@@ -37,8 +37,8 @@ def directory_of(path: Path) -> Iterator[int]:
 
 
 @contextmanager
-def listed_directory(path: Path) -> Iterator[int]:
-    """A descriptor of a directory that can be listed; links that lead to it are followed, as whoever named it wants."""
+def open_directory(path: Path) -> Iterator[int]:
+    """Open a directory for listing, following symbolic links, and yield its descriptor."""
     descriptor = os.open(path, _DIRECTORY)
     try:
         yield descriptor
@@ -47,10 +47,10 @@ def listed_directory(path: Path) -> Iterator[int]:
 
 
 def names_in(directory: int) -> list[str]:
-    """The names in a directory.
+    """Return the names in a directory (a descriptor).
 
     Raises:
-        OSError: it can't be listed.
+        OSError: the directory can't be listed.
     """
     listed = os.open(".", _DIRECTORY, dir_fd=directory)
     try:
@@ -60,7 +60,7 @@ def names_in(directory: int) -> list[str]:
 
 
 def sync(directory: int) -> None:
-    """Put a directory's entries on disk, where the system lets us."""
+    """Sync a directory's entries to disk, if the system allows it."""
     with suppress(OSError):
         listed = os.open(".", _DIRECTORY, dir_fd=directory)
         try:
@@ -70,21 +70,21 @@ def sync(directory: int) -> None:
 
 
 @contextmanager
-def own_directory(name: str, parent: int) -> Iterator[int]:
-    """A descriptor of the directory ``name`` in ``parent``; it is made, for its owner alone, where it isn't there.
+def private_directory(name: str, parent: int) -> Iterator[int]:
+    """Open the directory ``name`` in ``parent`` and yield its descriptor. Create it with mode 0700 if necessary.
 
     Raises:
-        OSError: something else has that name, or others could write in it.
+        OSError: the name belongs to something else, or other users can write to the directory.
     """
     with suppress(FileExistsError):
         os.mkdir(name, 0o700, dir_fd=parent)
     try:
         descriptor = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
     except OSError as error:
-        raise _described(error) from error
+        raise _explain(error) from error
     try:
         found = os.fstat(descriptor)
-        _refuse_strangers(found, parent)
+        _refuse_other_owner(found, parent)
         if found.st_mode & stat.S_IWOTH:
             raise _refusal(Message("everybody can write to it"))
         yield descriptor
@@ -92,30 +92,31 @@ def own_directory(name: str, parent: int) -> Iterator[int]:
         os.close(descriptor)
 
 
-def open_own(name: str, flags: int, parent: int, *, anybodys: bool = False) -> int:
-    """Open the file ``name`` in ``parent``; with ``O_CREAT`` it is made readable by its owner alone.
+def open_own(name: str, flags: int, parent: int, *, any_owner: bool = False) -> int:
+    """Open the file ``name`` in ``parent``. With ``O_CREAT``, create it with mode 0600.
 
-    ``anybodys``: it may belong to another user (where it is read only, by root for one).
+    ``any_owner`` allows a file of another user, for files that are only read.
 
     Raises:
-        OSError: it isn't a regular file of this user's with one name.
+        OSError: it isn't this user's regular file, or has more than one name.
     """
     try:
+        # O_NONBLOCK: opening a pipe that someone put there must not hang.
         descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=parent)
     except OSError as error:
-        raise _described(error) from error
+        raise _explain(error) from error
     try:
-        refuse_what_is_not_own(os.fstat(descriptor), parent, anybodys=anybodys)
+        require_own_file(os.fstat(descriptor), parent, any_owner=any_owner)
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
 
 
-def hand_over(descriptor: int, parent: int) -> None:
-    """Give a file that was just made to the owner of its directory.
+def give_to_directory_owner(descriptor: int, parent: int) -> None:
+    """Give a new file to the owner of its directory if this process is root.
 
-    Root may work in somebody's directory, and what it leaves there is that somebody's: they couldn't use it otherwise.
+    The owner of a state directory couldn't use files that belong to root.
     """
     owner = os.fstat(parent)
     if not os.geteuid() and owner.st_uid:
@@ -123,22 +124,23 @@ def hand_over(descriptor: int, parent: int) -> None:
 
 
 def is_own(name: str, parent: int) -> bool:
-    """Whether the file ``name`` in ``parent`` is one that :func:`open_own` would open; nothing is opened."""
+    """Return whether :func:`open_own` would open the file ``name`` in ``parent``, without opening it."""
     try:
-        refuse_what_is_not_own(os.stat(name, dir_fd=parent, follow_symlinks=False), parent)
+        require_own_file(os.stat(name, dir_fd=parent, follow_symlinks=False), parent)
     except OSError:
         return False
     return True
 
 
-def refuse_beside(name: str, endings: Iterable[str], parent: int) -> None:
-    """Raise an ``OSError`` that names the first of the files beside ``name`` that isn't such a file.
+def require_own_companions(name: str, endings: Iterable[str], parent: int) -> None:
+    """Verify that the files next to ``name`` with these suffixes are this user's own. A missing file is fine.
 
-    One that isn't there is well.
+    Raises:
+        OSError: names the first file that isn't.
     """
     for ending in endings:
         try:
-            refuse_what_is_not_own(os.stat(name + ending, dir_fd=parent, follow_symlinks=False), parent)
+            require_own_file(os.stat(name + ending, dir_fd=parent, follow_symlinks=False), parent)
         except FileNotFoundError:
             continue
         except OSError as error:
@@ -146,21 +148,21 @@ def refuse_beside(name: str, endings: Iterable[str], parent: int) -> None:
             raise _refusal(Message("beside it is {file}: {reason}", values=values)) from error
 
 
-def refuse_what_is_not_own(found: os.stat_result, parent: int, *, anybodys: bool = False) -> None:
-    """Raise an ``OSError`` unless it is a regular file of this user's with one name."""
+def require_own_file(found: os.stat_result, parent: int, *, any_owner: bool = False) -> None:
+    """Raise OSError unless this is a regular file of this user with only one name."""
     if stat.S_ISLNK(found.st_mode):
         raise _refusal(Message("it is a symbolic link"))
     if not stat.S_ISREG(found.st_mode):
         raise _refusal(Message("it is not a regular file"))
-    if anybodys:
+    if any_owner:
         return
-    _refuse_strangers(found, parent)
+    _refuse_other_owner(found, parent)
     if found.st_nlink > 1:
         raise _refusal(Message("it has another name as well"))
 
 
-def _refuse_strangers(found: os.stat_result, parent: int) -> None:
-    """Root may work in somebody's directory, with files of that somebody."""
+def _refuse_other_owner(found: os.stat_result, parent: int) -> None:
+    """Refuse another user's file. Root may work with files that belong to the owner of the directory."""
     user = os.geteuid()
     if found.st_uid != user and (user or found.st_uid != os.fstat(parent).st_uid):
         raise _refusal(Message("it belongs to another user"))
@@ -170,12 +172,12 @@ def _refusal(reason: Message) -> OSError:
     return PermissionError(errno.EPERM, reason)
 
 
-def _described(error: OSError) -> OSError:
-    """The refusal to follow a link, in words."""
+def _explain(error: OSError) -> OSError:
+    """Replace the error for a symbolic link with a readable one."""
     return _refusal(Message("it is a symbolic link")) if error.errno == errno.ELOOP else error
 
 
-_MAY_NOT = (
+_NO_PERMISSION = (
     Message("allow this user to write in the directory or name another file"),
     Message("allow this user to write in the directory or name another directory"),
 )
@@ -193,8 +195,8 @@ _ADVICE = {
         Message("part of the path is no directory: name another directory"),
     ),
     errno.EISDIR: (Message("name a file in it"), Message("name a directory in it")),
-    errno.EACCES: _MAY_NOT,
-    errno.EPERM: _MAY_NOT,
+    errno.EACCES: _NO_PERMISSION,
+    errno.EPERM: _NO_PERMISSION,
     errno.EROFS: (
         Message("name a file on a disk that can be written to"),
         Message("name a directory on a disk that can be written to"),
@@ -209,24 +211,25 @@ _ADVICE = {
     ),
     errno.ENAMETOOLONG: (Message("name it shorter"), Message("name it shorter")),
 }
-_ANOTHER = (Message("name another file"), Message("name another directory"))
-"""What to do when the system refuses to write a file, and a directory."""
+_DEFAULT_ADVICE = (Message("name another file"), Message("name another directory"))
+"""Advice for an error while writing: a pair for a file and for a directory."""
 _UNFINISHED = ".part"
-_LONGEST_NAME = 255
+_MAX_NAME_BYTES = 255
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 
 
 @contextmanager
 def write_atomically(path: Path) -> Iterator[TextIO]:
-    """Give a UTF-8 stream whose text becomes the file at ``path`` when the block ends.
+    """Yield a UTF-8 stream whose text replaces the file at ``path`` when the block ends.
 
-    The text goes to a temporary file beside it, which only its owner may read from the start on (mode 0600), and
-    which takes the place of ``path`` once it is safely on disk. A symbolic link is replaced, not followed. When the
-    block raises, the old file stays as it is and the temporary one is removed; that of a process which was killed is
-    removed by the next.
+    The text goes to a temporary file in the same directory, with mode 0600 from the start. The temporary file replaces
+    ``path`` once it is safely on disk. A symbolic link is replaced, not followed. If the block raises, the old file
+    stays and the temporary one is removed. The temporary file of a killed process is removed by the next call. Line
+    ends are written unchanged.
 
-    Raises ``ConfigurationError`` when the file can't be written (``DiskError`` for want of room). Line ends are written
-    as they come.
+    Raises:
+        ConfigurationError: the file can't be written.
+        DiskError: the disk is full or failing.
     """
     with _replacing(path, binary=False) as stream:
         yield cast("TextIO", stream)
@@ -234,7 +237,7 @@ def write_atomically(path: Path) -> Iterator[TextIO]:
 
 @contextmanager
 def write_bytes_atomically(path: Path) -> Iterator[BinaryIO]:
-    """The same as :func:`write_atomically`, for a stream of bytes."""
+    """Yield a stream of bytes that replace the file at ``path``. See :func:`write_atomically`."""
     with _replacing(path, binary=True) as stream:
         yield cast("BinaryIO", stream)
 
@@ -243,18 +246,20 @@ def write_bytes_atomically(path: Path) -> Iterator[BinaryIO]:
 def _replacing(path: Path, *, binary: bool) -> Iterator[IO[str] | IO[bytes]]:
     with ExitStack() as stack:
         try:
-            directory = stack.enter_context(directory_of(path))
-            handle, temporary = _beside(path, directory)
+            directory = stack.enter_context(open_parent(path))
+            handle, temporary = _create_temporary(path, directory)
         except OSError as error:
             raise _cannot_write(path, error) from error
         try:
             with os.fdopen(handle, "wb") if binary else os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
                 yield stream
                 stream.flush()
-                # Before the name leads to it: after a power cut an empty file would stand there and look whole.
+                # Sync before renaming, because a power cut could leave an empty file that looks complete.
                 os.fsync(stream.fileno())
-                _move(temporary, path.name, directory)
-        except BaseException as error:  # an interrupt as well must leave nothing behind
+                # Both names are on the same disk, so the rename is atomic: readers see the old file or the new one.
+                os.replace(temporary, path.name, src_dir_fd=directory, dst_dir_fd=directory)
+                sync(directory)
+        except BaseException as error:  # clean up after an interrupt too
             with suppress(FileNotFoundError):
                 os.unlink(temporary, dir_fd=directory)
             if isinstance(error, OSError) and (error.errno in _DISK_ERRORS or error.filename == temporary):
@@ -262,16 +267,16 @@ def _replacing(path: Path, *, binary: bool) -> Iterator[IO[str] | IO[bytes]]:
             raise
 
 
-def _beside(path: Path, directory: int) -> tuple[int, str]:
-    """Create the temporary file (mode 0600) in ``directory``, locked for as long as it is being written."""
+def _create_temporary(path: Path, directory: int) -> tuple[int, str]:
+    """Create the temporary file (mode 0600) in ``directory``. Keep it locked while it is being written."""
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, Message("not a regular file"))
-    # A name has at most 255 bytes, the random letters and the ending among them.
+    # A name has at most 255 bytes, including the random letters and the suffix.
     prefix = f".{path.name[:100]}."
     _remove_abandoned(directory, prefix)
-    if len(os.fsencode(path.name)) > _LONGEST_NAME:
+    if len(os.fsencode(path.name)) > _MAX_NAME_BYTES:
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
     while True:
         name = f"{prefix}{secrets.token_hex(6)}{_UNFINISHED}"
@@ -280,40 +285,32 @@ def _beside(path: Path, directory: int) -> tuple[int, str]:
             fcntl.flock(handle, fcntl.LOCK_EX)
         if os.fstat(handle).st_nlink:
             return handle, name
-        os.close(handle)  # somebody took it for abandoned before it was locked
+        os.close(handle)  # another process removed it as abandoned before it was locked
 
 
 def _remove_abandoned(directory: int, prefix: str) -> None:
-    """Remove temporary files of this user's that nobody is writing any more: their process was killed."""
-    with suppress(OSError):  # a directory that can't be listed can be written in all the same
+    """Remove this user's temporary files that no process is writing any more, because it was killed."""
+    with suppress(OSError):  # a directory that can't be listed can still be written to
         for name in names_in(directory):
-            if not _is_temporary(name, prefix) or not is_own(name, directory):
+            if not (name.startswith(prefix) and name.endswith(_UNFINISHED) and is_own(name, directory)):
                 continue
             with suppress(OSError):
                 handle = open_own(name, os.O_RDONLY, directory)
                 try:
+                    # A writer holds the lock, so a file that can be locked has been abandoned.
                     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     os.unlink(name, dir_fd=directory)
                 finally:
                     os.close(handle)
 
 
-def _is_temporary(name: str, prefix: str) -> bool:
-    return name.startswith(prefix) and name.endswith(_UNFINISHED)
-
-
-def _move(temporary: str, name: str, directory: int) -> None:
-    """Put the finished file in its place, and the directory's new entry on disk where the system lets us."""
-    # On the same disk, so it happens in one step; readers have the old file or the new one.
-    os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
-    sync(directory)
-
-
 @contextmanager
-def writing_in(directory: Path) -> Iterator[None]:
-    """Say what to do when the system refuses something in the block, which does nothing but write in ``directory``.
+def write_errors(directory: Path) -> Iterator[None]:
+    """Convert every OSError of a block that only writes in ``directory``, and add advice.
 
-    Raises ``ConfigurationError`` for every ``OSError``.
+    Raises:
+        ConfigurationError: the system refused to write.
+        DiskError: the disk is full or failing.
     """
     try:
         yield
@@ -322,7 +319,7 @@ def writing_in(directory: Path) -> Iterator[None]:
 
 
 def _cannot_write(path: Path, error: OSError, *, directory: bool = False) -> ConfigurationError:
-    advice = _ADVICE.get(error.errno or 0, _ANOTHER)[directory]
+    advice = _ADVICE.get(error.errno or 0, _DEFAULT_ADVICE)[directory]
     values = {"path": path, "reason": system_reason(error) if error.strerror else error}
     if error.errno in _DISK_ERRORS:
         return DiskError("cannot write {path}: {reason}", advice=advice, values=values)
@@ -330,21 +327,21 @@ def _cannot_write(path: Path, error: OSError, *, directory: bool = False) -> Con
 
 
 _OPENED = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_BEGINNING = ".evergreen-groups."
-# Whatever the file's name was to be: each night's backup has another one.
-_OURS = re.compile(f"{re.escape(_BEGINNING)}[0-9a-f]{{12}}\\.part")
+_PREFIX = ".evergreen-groups."
+# Matches leftovers for any target: each night's backup has a different name.
+_UNFINISHED_NAME = re.compile(f"{re.escape(_PREFIX)}[0-9a-f]{{12}}\\.part")
 
 
 @contextmanager
 def unfinished_directory(target: Path) -> Iterator[Path]:
-    """A new directory beside ``target``, for its owner alone, which is gone when the block ends.
+    """Yield a new directory next to ``target`` with mode 0700, and remove it when the block ends.
 
     Raises:
-        OSError: none can be made there.
+        OSError: the directory can't be created.
     """
-    with directory_of(target) as parent:
+    with open_parent(target) as parent:
         _remove_unfinished(parent)
-        name, lock = _made(parent)
+        name, lock = _make_unfinished(parent)
         try:
             yield target.parent / name
         finally:
@@ -352,22 +349,22 @@ def unfinished_directory(target: Path) -> Iterator[Path]:
             os.close(lock)
 
 
-def _made(parent: int) -> tuple[str, int]:
+def _make_unfinished(parent: int) -> tuple[str, int]:
     while True:
-        name = f"{_BEGINNING}{secrets.token_hex(6)}.part"
+        name = f"{_PREFIX}{secrets.token_hex(6)}.part"
         os.mkdir(name, 0o700, dir_fd=parent)
         lock = os.open(name, _OPENED, dir_fd=parent)
         with suppress(OSError):  # a disk without locks
             fcntl.flock(lock, fcntl.LOCK_EX)
         if os.fstat(lock).st_nlink:
             return name, lock
-        os.close(lock)  # somebody took it for abandoned before it was locked
+        os.close(lock)  # another process removed it as abandoned before it was locked
 
 
 def _remove_unfinished(parent: int) -> None:
-    """Remove what killed processes of this user left."""
-    with suppress(OSError):  # a directory that can't be listed can be written in all the same
-        for name in filter(_OURS.fullmatch, names_in(parent)):
+    """Remove what killed processes of this user left behind."""
+    with suppress(OSError):  # a directory that can't be listed can still be written to
+        for name in filter(_UNFINISHED_NAME.fullmatch, names_in(parent)):
             with suppress(OSError):
                 lock = os.open(name, _OPENED, dir_fd=parent)
                 try:
@@ -380,35 +377,33 @@ def _remove_unfinished(parent: int) -> None:
 
 
 def temporary_directory() -> Path:
-    """Where SQLite makes its temporary files (https://sqlite.org/tempfiles.html), and we ours."""
+    """Return the directory for temporary files, by the same rules as SQLite (https://sqlite.org/tempfiles.html)."""
     return Path(os.environ.get("SQLITE_TMPDIR") or os.environ.get("TMPDIR") or "/var/tmp")  # noqa: S108
 
 
 def private_file() -> BinaryIO:
-    """Open a new file that only this user can read and that has no name: it's gone when it is closed.
-
-    So it is with the process, however that ends.
+    """Open a new unnamed file that only this user can read. It disappears when it is closed or the process ends.
 
     Raises:
-        ConfigurationError: none can be made.
+        ConfigurationError: the file can't be created.
     """
     directory = temporary_directory()
-    with writing_in(directory):
+    with write_errors(directory):
         return cast("BinaryIO", TemporaryFile(dir=directory))
 
 
 REPORT_LOCK = "report.lock"
 SYSTEM_DIRECTORY = Path("/var/lib/evergreen-groups")
-"""Where the units and the crontab have state kept."""
+"""The state directory of the systemd units and the crontab."""
 
 
 def find_state_directory(environ: Mapping[str, str]) -> Path:
-    """Where state is kept: systemd's ``$STATE_DIRECTORY``, ``$XDG_STATE_HOME`` or ``~/.local/state``.
+    """Return the state directory: systemd's ``$STATE_DIRECTORY``, ``$XDG_STATE_HOME``, or ``~/.local/state``.
 
-    For root it is that of the units where there is one: what root asks about a machine is about its nightly run.
+    For root, it is the units' directory if there is one, because root usually asks about the nightly run.
     """
     if environ.get("STATE_DIRECTORY"):
-        # systemd puts all directories of a unit into one variable.
+        # systemd separates the directories of a unit by colons.
         return Path(environ["STATE_DIRECTORY"].split(":")[0])
     if os.geteuid() == 0 and not environ.get("XDG_STATE_HOME") and SYSTEM_DIRECTORY.is_dir():
         return SYSTEM_DIRECTORY
@@ -417,7 +412,7 @@ def find_state_directory(environ: Mapping[str, str]) -> Path:
 
 
 def find_cache_directory(environ: Mapping[str, str]) -> Path | None:
-    """Where the gateway's IDL is kept between runs: systemd's directory, or the user's own; None without a home."""
+    """Return the directory for the cached IDL: systemd's, or the user's own. None without a home directory."""
     if environ.get("CACHE_DIRECTORY"):
         return Path(environ["CACHE_DIRECTORY"].split(":")[0])
     home = environ.get("XDG_CACHE_HOME") or (Path(environ["HOME"]) / ".cache" if environ.get("HOME") else None)
@@ -425,10 +420,10 @@ def find_cache_directory(environ: Mapping[str, str]) -> Path | None:
 
 
 def make_state_directory(path: Path) -> Path:
-    """Make a state directory that only its owner can enter.
+    """Create a state directory with mode 0700, if necessary.
 
     Raises:
-        ConfigurationError: it can't be made.
+        ConfigurationError: the directory can't be created.
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -445,7 +440,7 @@ def make_state_directory(path: Path) -> Path:
 
 
 def gateway_key(url: str) -> str:
-    """A short name for a gateway's address that can be part of a file's name."""
-    # The host is for people; the digest keeps two gateways on one host apart.
+    """Return a short name for a gateway's address, usable in file names."""
+    # The host is for readers. The digest tells apart two gateways on one host.
     host = "".join(letter if letter.isalnum() else "-" for letter in urlsplit(url).hostname or "gateway")
     return f"{host}-{sha256(url.encode()).hexdigest()[:8]}"

@@ -1,8 +1,8 @@
-"""Leases: what one run alone may do, on this machine or on all that share a database.
+"""Leases: locks on work that only one run may do at a time, on this machine or on all that share a database.
 
-A lease ends with its holder, however that ends: on one machine the kernel lets go of a file's lock, and a server lets
-go of an advisory lock with its connection. All that is written under a lease is written over that very connection, so
-that whoever has lost it can't write any more.
+A lease ends with its holder, for whatever reason. With SQLite, a lease is a file lock, which the kernel releases. With
+PostgreSQL, it is an advisory lock, which the server releases with the connection. Everything under a lease is written
+over that same connection, so a run that has lost the lease can't write any more.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from evergreen_groups.errors import BusyError, EvergreenGroupsError, StateError, StateUnavailableError
 from evergreen_groups.message import Message
-from evergreen_groups.state import engine as refusals
-from evergreen_groups.state.database import refuse_a_later_schema
+from evergreen_groups.state.database import refuse_later_schema
+from evergreen_groups.state.engine import database_errors
 from evergreen_groups.state.files import make_state_directory
 from evergreen_groups.state.lock import Holder, hold, holder_of, is_held
 from evergreen_groups.state.schema import leases
@@ -36,21 +36,24 @@ if TYPE_CHECKING:
 
     from evergreen_groups.state.database import Database
 
-_LOCKS_AT_ONCE = 500
+_LOCK_BATCH = 500
 _HELD_KEYS = """
     SELECT (classid::bigint << 32) | objid::bigint AS key FROM pg_locks
     WHERE locktype = 'advisory' AND granted AND objsubid = 1
     AND mode = 'ExclusiveLock' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
 _TRY_SHARED = text("SELECT pg_try_advisory_lock_shared(:key)")
-_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds between two looks at a lease that somebody holds: more and more
+_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds between two attempts to get a lease; doubled each time
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseName:
-    """What is leased. ``name`` is the lease's, ``file`` its lock file's in the state directory, and ``doing`` says what
-    a holder does, for the message to others. With ``parts`` these alone are held, and it isn't written down by whom;
-    a ``shared`` part is held beside others who share it, and keeps out who has it as one of their parts."""
+    """The name of a lease.
+
+    ``file`` is the name of its lock file in the state directory. ``doing`` is the message for a busy lease, about what
+    the holder does. With ``parts``, only these are leased, and no note names the holder. ``shared`` names a part that
+    others may share, but that no one may hold exclusively in the meantime.
+    """
 
     name: str
     file: str
@@ -59,23 +62,23 @@ class LeaseName:
     shared: str = ""
 
     def part(self, name: str) -> LeaseName:
-        """One part of it."""
+        """Return the lease of one part."""
         return replace(self, parts=frozenset({name}))
 
     @property
     def keys(self) -> list[int]:
-        """The numbers of its locks, 63 bits each, in the order in which everybody takes them."""
+        """The lease's lock numbers, 63 bits each, in the order in which every process takes them."""
         return sorted(_key(f"{self.name} {part}") for part in self.parts) or [_key(self.name)]
 
     @property
     def shared_keys(self) -> list[int]:
-        """The number of the lock that is shared, taken before the others, where one is."""
+        """The number of the shared lock, taken before the others; empty if there is none."""
         return [_key(f"{self.name} {self.shared}")] if self.shared else []
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteHolder:
-    """A process, maybe on another machine, that holds a lease, or left its note there. ``since`` is aware."""
+    """A process, maybe on another machine, that holds a lease or left a note of one. ``since`` is aware."""
 
     host: str
     pid: int
@@ -87,15 +90,15 @@ class RemoteHolder:
 
     @property
     def message(self) -> Message:
-        """Which it is, and since when."""
+        """The process, its machine, and the time since when it holds the lease."""
         values = {"pid": self.pid, "host": self.host, "since": self.since}
         return Message("process {pid} on {host}, since {since}", values=values)
 
 
 class Lease:
-    """A lease that is held. ``since`` is when it began.
+    """A lease that is held since the time ``since``.
 
-    What is read and written over it raises StateError once it is lost.
+    Reading and writing raise StateError once the lease is lost.
     """
 
     def __init__(self, database: Database, since: datetime, connection: Connection | None) -> None:
@@ -105,16 +108,16 @@ class Lease:
 
     @property
     def is_there(self) -> bool:
-        """As :attr:`Database.is_there`."""
+        """Whether there is a database to read from yet."""
         return self._database.is_there
 
     def now(self) -> datetime:
-        """As :meth:`Database.now`."""
+        """Return the current time. See :meth:`Transactions.now`."""
         return self._database.now()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """As :meth:`Database.reading`."""
+        """Give the block a consistent snapshot to read. See :meth:`Database.reading`."""
         if self._connection is None:
             with self._database.reading() as connection:
                 yield connection
@@ -125,21 +128,21 @@ class Lease:
 
     @contextmanager
     def writing(self, *, durable: bool = True) -> Iterator[Connection]:
-        """As :meth:`Database.writing`; over a connection of the lease's own it is always durable."""
+        """Commit all writes of the block, or none. On PostgreSQL always durable. See :meth:`Database.writing`."""
         if self._connection is None:
             with self._database.writing(durable=durable) as connection:
                 yield connection
             return
         with self._transaction() as connection:
-            refuse_a_later_schema(connection, self._database.where)
+            refuse_later_schema(connection, self._database.where)
             yield connection
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
-        """Make a transaction over the lease's own connection."""
+        """Begin a transaction on the lease's connection."""
         assert self._connection is not None  # noqa: S101 - the callers have looked
-        with refusals.errors_named(self._database.where):
-            # One that broke would be made anew without a word, and without the lock.
+        with database_errors(self._database.where):
+            # SQLAlchemy would silently replace a broken connection with a new one, which doesn't hold the lock.
             if self._connection.invalidated or self._connection.closed:
                 raise self._lost()
             with self._connection.begin():
@@ -156,14 +159,15 @@ class Lease:
 
 @contextmanager
 def lease(database: Database, directory: Path, name: LeaseName, timeout: float = 0.0) -> Iterator[Lease]:
-    """Hold a lease; ``timeout`` is how many seconds to wait for whoever holds it.
+    """Hold a lease. ``timeout`` is how many seconds to wait for another holder.
 
     Raises:
-        BusyError: another run holds it; the message says which and since when.
+        BusyError: another run holds the lease. The message says which one and since when.
         StateError: the database can't be reached.
         ConfigurationError: the lock file can't be used.
     """
     if database.path is not None:
+        # File locks need numbers below 2**62.
         parts = [key >> 1 for key in name.keys] if name.parts else ()
         shared = [key >> 1 for key in name.shared_keys]
         file = make_state_directory(directory) / name.file
@@ -173,7 +177,7 @@ def lease(database: Database, directory: Path, name: LeaseName, timeout: float =
     with ExitStack() as stack:
         connection = stack.enter_context(database.connect())
         since = database.now()
-        with refusals.errors_named(database.where):
+        with database_errors(database.where):
             stack.callback(_release, connection)
             _acquire(connection, name, timeout)
             if not name.parts:
@@ -183,7 +187,7 @@ def lease(database: Database, directory: Path, name: LeaseName, timeout: float =
 
 
 def lease_holder(database: Database, directory: Path, name: LeaseName) -> Holder | RemoteHolder | None:
-    """Who holds a lease, or was killed while holding it; None where nobody is noted. Takes none itself.
+    """Return who holds a lease, or was killed while holding it, without taking it. None if there is no note.
 
     Raises:
         StateError: the database can't be used.
@@ -196,7 +200,7 @@ def lease_holder(database: Database, directory: Path, name: LeaseName) -> Holder
 
 
 def is_part_held(database: Database, directory: Path, name: LeaseName) -> bool:
-    """Whether somebody holds one of the parts of a lease. Takes none itself, so nobody is kept waiting by it.
+    """Return whether any part of a lease is held. Takes no lock, so no other run has to wait for this one.
 
     Raises:
         StateError: the database can't be used.
@@ -211,18 +215,18 @@ def is_part_held(database: Database, directory: Path, name: LeaseName) -> bool:
 
 
 def _key(name: str) -> int:
-    """The number of the advisory lock: 63 bits."""
+    """Return the number of the advisory lock: 63 bits."""
     return int.from_bytes(sha256(f"evergreen-groups {name}".encode()).digest()[:8]) >> 1
 
 
 def _acquire(connection: Connection, name: LeaseName, timeout: float) -> None:
-    """Take its locks one after another, each held while the next is waited for, as :func:`lock_in_time` does."""
+    """Take the locks in order, and hold each while waiting for the next. See :func:`try_lock`."""
     deadline, pause = time.monotonic() + timeout, _PAUSE
     shared, waiting = name.shared_keys, name.keys
     while True:
         with connection.begin():
             if all(connection.execute(_TRY_SHARED, {"key": key}).scalar_one() for key in shared):
-                shared, waiting = [], waiting[_taken(connection, waiting) :]
+                shared, waiting = [], waiting[_take_free(connection, waiting) :]
         if not waiting:
             return
         if time.monotonic() >= deadline:
@@ -231,11 +235,11 @@ def _acquire(connection: Connection, name: LeaseName, timeout: float) -> None:
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-def _taken(connection: Connection, keys: Sequence[int]) -> int:
-    """Take locks until one is held by somebody else; gives how many it took."""
-    for start in range(0, len(keys), _LOCKS_AT_ONCE):
-        some = keys[start : start + _LOCKS_AT_ONCE]
-        # It ends at the first that isn't free: what comes after that one in the order isn't taken yet.
+def _take_free(connection: Connection, keys: Sequence[int]) -> int:
+    """Take locks until one is busy. Return how many were taken."""
+    for start in range(0, len(keys), _LOCK_BATCH):
+        some = keys[start : start + _LOCK_BATCH]
+        # The recursion stops at the first busy lock, so the order is kept: none of the later locks is taken yet.
         got = connection.execute(
             text(
                 "WITH RECURSIVE taken(number, got) AS ("
@@ -263,27 +267,27 @@ def _busy(connection: Connection, name: LeaseName) -> BusyError:
 
 
 def _release(connection: Connection) -> None:
-    """Give all locks of the connection back; where that fails it is closed, which does it as well."""
+    """Release all locks of the connection. If that fails, close the connection, which also releases them."""
     if connection.invalidated:
         return
     try:
         with connection.begin():
             connection.execute(text("SELECT pg_advisory_unlock_all()"))
     except (SQLAlchemyError, OSError, EvergreenGroupsError):
-        _give_up(connection)
+        _invalidate(connection)
 
 
 def _remove_note(connection: Connection, name: LeaseName) -> None:
-    if connection.invalidated:  # a new connection's note would be that of whoever holds the lease by now
+    if connection.invalidated:  # a new connection would delete the note of the next holder
         return
     try:
         with connection.begin():
             connection.execute(delete(leases).where(leases.c.name == name.name))
     except (SQLAlchemyError, OSError, EvergreenGroupsError):
-        _give_up(connection)
+        _invalidate(connection)
 
 
-def _give_up(connection: Connection) -> None:
+def _invalidate(connection: Connection) -> None:
     with suppress(SQLAlchemyError):
         connection.invalidate()
 

@@ -1,8 +1,7 @@
-"""A lock between processes, with a note of who holds it.
+"""A lock between processes, with a note in the lock file that names the holder.
 
-The kernel's lock on the file decides, and the kernel lets go of it when the process ends, however it ends. The note in
-the file is for people, and is taken out again by a run that ends in order: a note that is left shows one that was
-killed.
+The kernel's lock on the file is what counts. The kernel releases the lock when the process ends, for whatever reason.
+The note is for messages. A run that ends normally removes it, so a note without a lock means that a run was killed.
 """
 
 from __future__ import annotations
@@ -21,20 +20,20 @@ from pathlib import Path
 
 from evergreen_groups.errors import BusyError, ConfigurationError
 from evergreen_groups.message import Message, system_reason
-from evergreen_groups.state.files import NO_ROOM, directory_of, hand_over, open_own
+from evergreen_groups.state.files import NO_ROOM, give_to_directory_owner, open_own, open_parent
 
 _NOTE_LIMIT = 4096
 _OWN_DIRECTORY = Message("the state directory must belong to the user who runs this")
 _FLOCK = "hhqqi4x"  # struct flock
-_PAUSE = 0.05  # seconds between two looks at a lock that somebody holds
+_PAUSE = 0.05  # seconds between two attempts to get a lock
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """The process that holds a lock, or that left its note in it. ``since`` is aware.
+    """The process that holds a lock, or that left a note in its file. ``since`` is aware.
 
-    ``start_tick`` is when the process began, in the kernel's clock ticks since the machine started (field 22 of
-    ``/proc/PID/stat``); None where there is no such file. A process with the same number and another one is a stranger.
+    ``start_tick`` is the start of the process, in kernel clock ticks since boot (field 22 of ``/proc/PID/stat``), or
+    None if that file is missing. A process with the same number and another start is a different one.
     """
 
     pid: int
@@ -43,19 +42,19 @@ class Holder:
 
     @classmethod
     def this_process(cls) -> Holder:
-        """The process that asks, now."""
+        """Describe the current process as a holder since now."""
         return cls(os.getpid(), datetime.now(UTC), _start_tick(os.getpid()))
 
     @property
     def host(self) -> str:
-        """The name of the machine it runs on, which is this one."""
+        """The name of this machine, where the process runs."""
         return socket.gethostname()
 
     @property
     def alive(self) -> bool:
-        """Whether that very process is still there, not another one that got its number."""
+        """Whether this very process still runs, not another one with the same number."""
         tick = _start_tick(self.pid)
-        # The number alone proves nothing: after a restart of the machine it may be anybody's.
+        # The number alone proves nothing: after a reboot any process may have it.
         return tick is not None and tick == self.start_tick
 
     def __str__(self) -> str:
@@ -63,7 +62,7 @@ class Holder:
 
     @property
     def message(self) -> Message:
-        """Which it is, and since when."""
+        """The process number and the time since when it holds the lock."""
         return Message("process {pid}, since {since}", values={"pid": self.pid, "since": self.since})
 
 
@@ -77,21 +76,20 @@ def hold(
     parts: Collection[int] = (),
     shared: Collection[int] = (),
 ) -> Iterator[Holder]:
-    """Hold the lock of this file; ``doing`` is what another holder does, for the message.
+    """Hold the lock of a file. ``doing`` is the message for a busy lock, about what the other process does.
 
-    ``timeout`` is how many seconds to wait for whoever holds it. ``directory`` is a descriptor of the directory that
-    it is in, where that has been opened already. ``parts``, numbers below 2**62, are held alone where they are given,
-    and nobody is noted: so one file has locks for any number of things. Those ``shared`` are held beside others who
-    share them.
+    ``timeout`` is how many seconds to wait for the lock. ``directory`` is a descriptor of the file's directory, if the
+    caller has opened it. With ``parts``, numbers below 2**62, lock only these bytes of the file, and leave no note.
+    So one file has locks for any number of things. ``shared`` parts get a shared lock.
 
     Raises:
-        BusyError: another process holds it; the message says which and since when.
-        ConfigurationError: the file can't be opened, isn't this user's own, or lies on a disk without locks.
+        BusyError: another process holds the lock. The message says which one and since when.
+        ConfigurationError: the file can't be opened, isn't this user's own, or is on a disk without locks.
     """
     descriptor = _descriptor(file, directory)
     try:
         try:
-            if not lock_in_time(descriptor, timeout, parts, shared):
+            if not try_lock(descriptor, timeout, parts, shared):
                 if parts:
                     raise BusyError("{doing}", code="others-changing", values={"doing": doing})
                 raise BusyError(
@@ -119,14 +117,14 @@ def hold(
 
 
 def holder_of(file: Path) -> Holder | None:
-    """Who holds a lock, or was killed while holding it; None where nobody is noted. Takes no lock itself.
+    """Read who holds a lock, or was killed while holding it, without taking the lock. None if there is no note.
 
     Raises:
         ConfigurationError: the file can't be read.
     """
     try:
-        with directory_of(file) as parent:
-            descriptor = open_own(file.name, os.O_RDONLY, parent, anybodys=True)
+        with open_parent(file) as parent:
+            descriptor = open_own(file.name, os.O_RDONLY, parent, any_owner=True)
         try:
             return _noted(descriptor)
         finally:
@@ -143,9 +141,9 @@ def holder_of(file: Path) -> Holder | None:
 
 
 def is_held(file: Path, parts: Collection[int], shared: Collection[int] = ()) -> bool:
-    """Whether somebody holds one of these parts of a file's lock, those ``shared`` for themselves alone.
+    """Return whether any of these parts of a lock file is locked, the ``shared`` ones exclusively.
 
-    Takes none itself, so nobody is kept waiting by it.
+    Takes no lock, so no other process has to wait for this one.
 
     Raises:
         ConfigurationError: the file can't be opened.
@@ -158,15 +156,15 @@ def is_held(file: Path, parts: Collection[int], shared: Collection[int] = ()) ->
 
 
 def _descriptor(file: Path, directory: int | None = None) -> int:
-    """Open the file of a lock, in its directory where that has been opened already.
+    """Open a lock file, in its directory if the caller has opened that.
 
     Raises:
-        ConfigurationError: it can't be opened, or isn't this user's own.
+        ConfigurationError: the file can't be opened, or isn't this user's own.
     """
     try:
-        # The file is never deleted: whoever waits at a deleted one would hold a lock that nobody else sees.
-        with nullcontext(directory) if directory is not None else directory_of(file) as parent:
-            return _opened(file.name, parent)
+        # Never delete a lock file: a process that waits for a deleted file would get a lock that no one else sees.
+        with nullcontext(directory) if directory is not None else open_parent(file) as parent:
+            return _open_or_create(file.name, parent)
     except OSError as error:
         raise ConfigurationError(
             "cannot open {path}: {reason}",
@@ -177,8 +175,8 @@ def _descriptor(file: Path, directory: int | None = None) -> int:
 
 
 def _is_locked(descriptor: int, part: int | None, kind: int) -> bool:
-    """Whether somebody holds what a lock of a kind would have to wait for."""
-    if not hasattr(fcntl, "F_OFD_GETLK"):  # no way to look without trying
+    """Return whether a lock of this kind would have to wait."""
+    if not hasattr(fcntl, "F_OFD_GETLK"):  # no way to test without trying
         try:
             _lock(descriptor, part, kind)
         except BlockingIOError:
@@ -189,27 +187,27 @@ def _is_locked(descriptor: int, part: int | None, kind: int) -> bool:
     return bool(struct.unpack(_FLOCK, found)[0] != fcntl.F_UNLCK)
 
 
-def _opened(name: str, parent: int) -> int:
-    """The file, made where it isn't there."""
+def _open_or_create(name: str, parent: int) -> int:
+    """Open the file, and create it if necessary."""
     with suppress(FileExistsError):
         made = open_own(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, parent)
-        hand_over(made, parent)
+        give_to_directory_owner(made, parent)
         return made
     return open_own(name, os.O_RDWR | os.O_CREAT, parent)
 
 
-def lock_in_time(descriptor: int, timeout: float, parts: Collection[int] = (), shared: Collection[int] = ()) -> bool:
-    """Try to lock an open file until ``timeout`` is at its end; the kernel's own waiting knows no limit.
+def try_lock(descriptor: int, timeout: float, parts: Collection[int] = (), shared: Collection[int] = ()) -> bool:
+    """Try to lock an open file until ``timeout`` seconds have passed. The kernel's own wait has no limit.
 
-    Parts are taken in one order by everybody, each held while the next is waited for: so nobody waits in a circle, and
-    who wants many gets them even where others come and go.
+    Take the parts in a fixed order, and hold each while waiting for the next. This prevents deadlocks, and ensures
+    that a process that wants many parts gets them even while others come and go.
     """
     deadline = time.monotonic() + timeout
     return all(_lock_one_in_time(descriptor, deadline, part, kind) for part, kind in _in_order(parts, shared))
 
 
 def _in_order(parts: Collection[int], shared: Collection[int]) -> list[tuple[int | None, int]]:
-    """Parts with the kinds of their locks; None is the whole file."""
+    """Return the parts with their kinds of lock, in order. A part of None is the whole file."""
     ours: list[tuple[int | None, int]] = [(part, fcntl.F_WRLCK) for part in sorted(set(parts))]
     return [*((part, fcntl.F_RDLCK) for part in sorted(set(shared))), *ours] or [(None, fcntl.F_WRLCK)]
 
@@ -227,8 +225,8 @@ def _lock_one_in_time(descriptor: int, deadline: float, part: int | None, kind: 
 
 
 def _lock(descriptor: int, part: int | None, kind: int) -> None:
-    """Take a lock of the open file (not of the process, as lockf's), so that two threads exclude each other as well."""
-    if part is None or not hasattr(fcntl, "F_OFD_SETLK"):  # Linux has locks of that kind for parts; elsewhere it's all
+    """Take a lock that belongs to the open file, so that it also works between threads. Locks of lockf don't."""
+    if part is None or not hasattr(fcntl, "F_OFD_SETLK"):  # only Linux has these for parts; lock the whole file
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     else:
         one_byte = struct.pack(_FLOCK, kind, os.SEEK_SET, part, 1, 0)
@@ -236,7 +234,7 @@ def _lock(descriptor: int, part: int | None, kind: int) -> None:
 
 
 def _note(descriptor: int, holder: Holder | None) -> None:
-    """Write who holds the lock, or nobody. A full disk keeps nobody from holding it."""
+    """Write a note with the holder, or clear it. Ignore errors: a full disk must not prevent locking."""
     with suppress(OSError):
         os.ftruncate(descriptor, 0)
         if holder is not None:

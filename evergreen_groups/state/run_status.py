@@ -1,4 +1,4 @@
-"""How the last run of the report ended, the scheduled and the manual one, for people and for monitoring."""
+"""The outcome of the last report runs, scheduled and manual, for administrators and monitoring."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ _MANUAL = "manual report"
 
 
 class RunOutcome(Enum):
-    """How a run ended."""
+    """The outcome of a run."""
 
     DONE = "done"
     PARTIAL = "partial"
-    """The report was made, but something is missing in it or could not be sent; the exit status says what."""
+    """The report was made, but part of it is missing or wasn't sent. The exit status says which."""
     FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)
 class RunStatus:
-    """How one run ended. ``started`` and ``finished`` are aware; nothing in it is about a patron.
+    """The outcome of one run, without patron data. ``started`` and ``finished`` are aware.
 
-    ``exit_code`` is the command's exit status, ``error`` the name of the class of what ended a failed run.
-    ``groups`` and ``members`` are how many were listed, None where it didn't come to that.
+    ``exit_code`` is the command's exit status, ``error`` the name of the exception class that ended a failed run.
+    ``groups`` and ``members`` count what the report lists, None if the run didn't get that far.
     """
 
     outcome: RunOutcome
@@ -47,18 +47,18 @@ class RunStatus:
 
     @property
     def seconds(self) -> float:
-        """How long the run took."""
+        """The duration of the run in seconds, with one decimal place."""
         return round((self.finished - self.started).total_seconds(), 1)
 
     def wrote_within(self, age: timedelta, now: datetime) -> bool:
-        """Whether the run wrote a report, and ended less than ``age`` from ``now``.
+        """Return whether the run wrote a report and ended less than ``age`` from ``now``.
 
-        A run may have ended in the future if a clock was set back since.
+        The end may be in the future if a clock was set back since.
         """
         return self.outcome is not RunOutcome.FAILED and abs(now - self.finished) < age
 
     def document(self) -> dict[str, Any]:
-        """The values for JSON."""
+        """Return the values for JSON."""
         return {
             "version": _VERSION,
             "outcome": self.outcome.value,
@@ -75,9 +75,9 @@ class RunStatus:
 def write(
     transactions: Transactions, status: RunStatus, *, manual: bool = False, within: Connection | None = None
 ) -> None:
-    """Put the status in the place of the last scheduled run's, or of the last ``manual`` one's.
+    """Replace the status of the last scheduled run, or with ``manual`` that of the last manual one.
 
-    ``within`` is the connection of a transaction that also writes other things.
+    ``within`` is the connection of a transaction that also writes other data.
 
     Raises:
         StateError: the database can't be used.
@@ -104,7 +104,7 @@ def write(
 
 
 def read(transactions: Transactions, *, manual: bool = False) -> RunStatus | None:
-    """How the last scheduled run ended, or the last ``manual`` one; None where none has yet.
+    """Return the status of the last scheduled run, or with ``manual`` that of the last manual one. None without any.
 
     Raises:
         StateError: the database can't be used.
@@ -132,9 +132,9 @@ def read(transactions: Transactions, *, manual: bool = False) -> RunStatus | Non
 
 
 def was_killed(last: RunStatus | None, holder: Holder | RemoteHolder | None) -> bool:
-    """Whether the run that left its note in the lock has ended without telling how, as ``last`` did.
+    """Return whether the run that left a note in the lock ended without recording the status ``last``.
 
-    Times are not compared but for being the same: the clock may have been set meanwhile.
+    Compare times only for equality, because the clock may have been set in between.
     """
     if holder is None or holder.alive:
         return False

@@ -1,4 +1,4 @@
-"""The Redis or Valkey where several servers count together: its address, and whether it can be used."""
+"""A Redis or Valkey server where several machines share their rate-limit counters: its address and a check."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _SECONDS_TO_ANSWER = 1.0
 
 
 def counter_store(url: str, password: str | None) -> RedisStorage:
-    """The store at ``url`` (``redis://host:port/number``, or ``rediss``, ``valkey``); nothing is connected yet.
+    """Return the store at ``url`` (``redis://host:port/number``, or ``rediss``, ``valkey``), without connecting yet.
 
     Raises:
-        ConfigurationError: it isn't such an address, has a password in it, or what speaks to it isn't installed.
+        ConfigurationError: the address is malformed or contains a password, or the client library isn't installed.
     """
     scheme, found, rest = url.partition("://")
     if not found or scheme not in ("redis", "rediss", "valkey", "valkeys"):
@@ -42,7 +42,7 @@ def counter_store(url: str, password: str | None) -> RedisStorage:
             socket_connect_timeout=_SECONDS_TO_ANSWER,
             password=password or "",
         )
-        # An option that there isn't would only be noticed by each request.
+        # Make a connection object now, so that an unknown option in the address fails here and not in each request.
         store.storage.connection_pool.make_connection()
     except NotInstalledError as error:
         raise _not_installed() from error
@@ -51,17 +51,17 @@ def counter_store(url: str, password: str | None) -> RedisStorage:
     return store
 
 
-def refuse_unusable_counters(url: str, password: str | None) -> None:
-    """See that the store at an address answers, and takes the password; nothing is counted.
+def check_counter_store(url: str, password: str | None) -> None:
+    """Verify that the store answers and accepts the password, without counting anything.
 
     Raises:
-        ConfigurationError: as for :func:`counter_store`, or it refuses the user or the password.
-        StateError: it can't be reached.
+        ConfigurationError: see :func:`counter_store`; or the store refuses the user or the password.
+        StateError: the store can't be reached.
     """
     store = counter_store(url, password)
     from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, RedisError
 
-    # Of what the errors say the kind alone is told: the rest may have the user in it.
+    # Report only the kind of an error: its text may contain the user name.
     try:
         store.storage.ping()
     except (AuthenticationError, AuthorizationError, NoPermissionError):
@@ -70,7 +70,7 @@ def refuse_unusable_counters(url: str, password: str | None) -> None:
             advice="look at url and password_file in [redis]",
             setting="redis.password_file",
             code="redis-login-refused",
-            values={"where": where_counters_are(url)},
+            values={"where": counter_host(url)},
         ) from None
     except (RedisError, OSError) as error:
         raise StateError(
@@ -78,14 +78,14 @@ def refuse_unusable_counters(url: str, password: str | None) -> None:
             advice="see whether it runs, and look at url in [redis]; until then each process counts by itself",
             setting="redis.url",
             code="redis-unusable",
-            values={"where": where_counters_are(url), "kind": type(error).__name__},
+            values={"where": counter_host(url), "kind": type(error).__name__},
         ) from None
     finally:
         store.storage.close()
 
 
-def where_counters_are(url: str) -> str:
-    """The host and port of an address, for messages: there may be a user in the rest."""
+def counter_host(url: str) -> str:
+    """Return the host and port of an address, for messages. The rest may contain a user name."""
     return urlsplit(url).netloc.rpartition("@")[2]
 
 

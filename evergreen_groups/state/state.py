@@ -1,4 +1,4 @@
-"""What a program keeps between its runs: the database, the leases, and the directory that both may be in."""
+"""What a program keeps between runs: the database, the leases, and the state directory."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ if TYPE_CHECKING:
     from evergreen_groups.state.lease import Lease, LeaseName, RemoteHolder
     from evergreen_groups.state.lock import Holder
 
-_MOST_APART = 2_000
-"""How many patrons and groups are held one by one: as many locks as a server's table of them has room for, beside those
-of others. Who changes more holds everybody, and waits until nobody changes anything."""
+_MAX_SEPARATE_LOCKS = 2_000
+"""How many patrons and groups to lock one by one, limited by the size of the server's lock table.
+
+A larger change locks all patrons at once, and waits until no other change is under way."""
 _EVERYBODY = "everybody"
 
 
 class State:
-    """The state of one installation; nothing is opened or made before it is used. Safe to share between threads.
+    """The state of one installation, opened or created at first use. Safe to share between threads.
 
-    ``directory`` is its own on this machine. ``database`` is the address of a PostgreSQL database that several machines
-    share, with its ``password``; without one everything is in that directory.
+    ``directory`` is the state directory on this machine. ``database`` is the address of a PostgreSQL database that
+    several machines share, with its ``password``. Without an address, everything is in the directory.
     """
 
     def __init__(self, directory: Path, database: str | None = None, password: str | None = None) -> None:
@@ -41,44 +42,44 @@ class State:
 
     @property
     def database(self) -> Database:
-        """The database."""
+        """The database, not opened yet at first."""
         with self._lock:
             if self._database is None:
-                # SQLAlchemy takes longer to import than a command that keeps nothing may run. Whatever else needs it
-                # comes after this: two threads that import it at once find it half made.
+                # SQLAlchemy is slow to import, and some commands never need it. Import it under this lock, before any
+                # other module does: two threads that import it at once may see it half initialized.
                 from evergreen_groups.state.database import Database
 
                 self._database = Database(self.directory, *self._address)
             return self._database
 
     def load(self) -> None:
-        """Load what the database needs, in good time; nothing is opened yet.
+        """Import what the database needs ahead of time, without opening it.
 
         Raises:
-            ConfigurationError: the database's address won't do.
+            ConfigurationError: the database's address is invalid.
         """
         _ = self.database
 
-    def changing(
+    def change_lease(
         self, gateway: str, patrons: Collection[int], groups: Collection[int] = (), timeout: float = 0.0
     ) -> AbstractContextManager[Lease]:
         """Hold the lease for changing these patrons (ids) and groups (numbers) at a gateway.
 
-        ``timeout`` is how many seconds at most to wait for whoever holds it for one of them: each waits for nobody but
-        those who are at the same patrons and groups.
+        ``timeout`` is how many seconds to wait for other holders. Runs on different patrons and groups don't wait for
+        each other.
 
         Raises:
-            BusyError: another run holds it.
+            BusyError: another run holds the lease.
             StateError: the database can't be reached.
         """
         database = self.database
         from evergreen_groups.state.lease import lease
 
-        # Held before the journal is read: a step that another run is just sending looks like one left open by a crash.
-        return lease(database, self.directory, _changes(gateway, patrons, groups), timeout)
+        # Callers read the journal under the lease: without it, another run's step in progress looks like a leftover.
+        return lease(database, self.directory, _change_lease_name(gateway, patrons, groups), timeout)
 
-    def is_changing(self, gateway: str, patrons: Collection[int]) -> bool:
-        """Whether somebody holds the lease for changing one of these patrons (ids) at a gateway.
+    def is_being_changed(self, gateway: str, patrons: Collection[int]) -> bool:
+        """Return whether any run holds the lease for changing one of these patrons (ids) at a gateway.
 
         Raises:
             StateError: the database can't be reached.
@@ -86,35 +87,35 @@ class State:
         database = self.database
         from evergreen_groups.state.lease import is_part_held
 
-        return is_part_held(database, self.directory, _changes(gateway, patrons))
+        return is_part_held(database, self.directory, _change_lease_name(gateway, patrons))
 
-    def working_on(self, event: str, timeout: float) -> AbstractContextManager[Lease]:
-        """Hold the lease for one event, told from others by ``event``; raises what :meth:`changing` raises."""
+    def event_lease(self, event: str, timeout: float) -> AbstractContextManager[Lease]:
+        """Hold the lease for the event that the key ``event`` identifies. Raises the errors of :meth:`change_lease`."""
         database = self.database
         from evergreen_groups.state.lease import LeaseName, lease
 
-        # Not noted: of one whose process was killed the note would stay for good, and has a patron's id in it.
+        # A part, so that no note is written: a killed process would leave the note, with a patron's id, for good.
         name = LeaseName(
             "event", "events.lock", Message("another run is still working on an event"), frozenset({event})
         )
         return lease(database, self.directory, name, timeout)
 
-    def reporting(self, timeout: float = 0.0) -> AbstractContextManager[Lease]:
-        """Hold the lease for making the report; raises what :meth:`changing` raises."""
+    def report_lease(self, timeout: float = 0.0) -> AbstractContextManager[Lease]:
+        """Hold the lease for making the report. Raises the errors of :meth:`change_lease`."""
         database = self.database
         from evergreen_groups.state.lease import lease
 
-        return lease(database, self.directory, _report(), timeout)
+        return lease(database, self.directory, _report_lease_name(), timeout)
 
-    def reporter(self) -> Holder | RemoteHolder | None:
-        """The run of the report that is being made now, or that was killed (its process is not ``alive`` any more)."""
+    def report_holder(self) -> Holder | RemoteHolder | None:
+        """Return the report run in progress, or one that was killed (its process isn't ``alive``)."""
         database = self.database
         from evergreen_groups.state.lease import lease_holder
 
-        return lease_holder(database, self.directory, _report())
+        return lease_holder(database, self.directory, _report_lease_name())
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close all connections."""
         if self._database is not None:
             self._database.close()
             self._database = None
@@ -128,7 +129,7 @@ class State:
         self.close()
 
 
-def _changes(gateway: str, patrons: Collection[int], groups: Collection[int] = ()) -> LeaseName:
+def _change_lease_name(gateway: str, patrons: Collection[int], groups: Collection[int] = ()) -> LeaseName:
     from evergreen_groups.state.lease import LeaseName
 
     parts = {f"patron {patron}" for patron in patrons} | {f"group {group}" for group in groups}
@@ -139,10 +140,10 @@ def _changes(gateway: str, patrons: Collection[int], groups: Collection[int] = (
         frozenset(parts or {"none"}),
         _EVERYBODY,
     )
-    return name if len(parts) <= _MOST_APART else replace(name, parts=frozenset({_EVERYBODY}), shared="")
+    return name if len(parts) <= _MAX_SEPARATE_LOCKS else replace(name, parts=frozenset({_EVERYBODY}), shared="")
 
 
-def _report() -> LeaseName:
+def _report_lease_name() -> LeaseName:
     from evergreen_groups.state.lease import LeaseName
 
     return LeaseName("report", REPORT_LOCK, Message("another run is making the report"))

@@ -80,7 +80,7 @@ def apply_plan(running: Service, desk: DeskRequest, agreed: Agreement) -> str:
     if agreed.approval is None:
         unhurried = running.client_for(desk.caller, desk.gateway)
         return running.change_runs.begin(
-            lambda begun, progress: unhurried.plans.apply(agreed.plan, agreed.key, begun=begun, progress=progress)
+            lambda begun, progress: unhurried.plans.apply(agreed.plan, agreed.key, on_start=begun, progress=progress)
         )
     with ExitStack() as stack:
         # The session outlives this block where the change is a long one.
@@ -94,7 +94,7 @@ def apply_plan(running: Service, desk: DeskRequest, agreed: Agreement) -> str:
 
         def applied(begun: Callable[[str], None], progress: Progress) -> str:
             with session:
-                return client.plans.apply(agreed.plan, agreed.key, begun=begun, progress=progress)
+                return client.plans.apply(agreed.plan, agreed.key, on_start=begun, progress=progress)
 
         # Where there is no room for it, nobody else ends the session.
         return running.change_runs.begin(applied, taken=lambda: session.push(stack.pop_all()))
@@ -102,11 +102,11 @@ def apply_plan(running: Service, desk: DeskRequest, agreed: Agreement) -> str:
 
 def undo_change(running: Service, desk: DeskRequest, change: str, key: str) -> str:
     """Take a change back; gives the id of the change that does it. A long one goes on when this returns."""
-    if len(desk.client.plans.past.entry(change).steps) <= MOST_WAITED_FOR:
+    if len(desk.client.plans.history.entry(change).steps) <= MOST_WAITED_FOR:
         return desk.client.plans.undo(change, key)
     unhurried = running.client_for(desk.caller, desk.gateway)
     return running.change_runs.begin(
-        lambda begun, progress: unhurried.plans.undo(change, key, begun=begun, progress=progress)
+        lambda begun, progress: unhurried.plans.undo(change, key, on_start=begun, progress=progress)
     )
 
 

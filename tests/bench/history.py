@@ -72,7 +72,7 @@ def measure(state: State, options: argparse.Namespace, clean_up: Callable[[], No
         if night == options.nights:
             tonight = report
             break
-        with state.reporting() as lease:
+        with state.report_lease() as lease:
             recording.append(_seconds(lambda: History(lease, GATEWAY).record(report)))  # noqa: B023 - called at once
             pruning.append(_seconds(lambda: prune(lease, KEPT, report.generated_at)))  # noqa: B023 - called at once
         clean_up()

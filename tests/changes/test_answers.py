@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from evergreen_groups.changes.landing import (
+from evergreen_groups.changes.outcome_check import (
+    ConfirmedWrite,
     UnclearAnswer,
-    Written,
-    group_number,
-    is_no,
-    never_left,
-    written,
+    confirmed_write,
+    is_refusal,
+    new_group_number,
+    was_never_sent,
 )
 from evergreen_groups.errors import (
     CollisionError,
@@ -49,7 +49,7 @@ PATRON = 1052
     ],
 )
 def test_what_says_that_nothing_was_written(error: GatewayError, no: bool) -> None:
-    assert is_no(error) is no
+    assert is_refusal(error) is no
 
 
 @pytest.mark.parametrize(
@@ -64,12 +64,12 @@ def test_what_says_that_nothing_was_written(error: GatewayError, no: bool) -> No
     ],
 )
 def test_what_has_not_left_this_machine(error: GatewayError, stayed: bool) -> None:
-    assert never_left(error) is stayed
+    assert was_never_sent(error) is stayed
 
 
 @pytest.mark.parametrize(("answer", "number"), [("1100", 1100), (1100, 1100), ("0", 0)])
 def test_a_groups_number(answer: object, number: int) -> None:
-    assert group_number(answer) == number
+    assert new_group_number(answer) == number
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_a_groups_number(answer: object, number: int) -> None:
 )
 def test_what_is_no_groups_number(answer: object) -> None:
     with pytest.raises(UnclearAnswer):
-        group_number(answer)
+        new_group_number(answer)
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def answered(record: Record, **fields: object) -> dict[str, object]:
 def test_what_an_update_says(record: Record, field: str, value: object, read: int) -> None:
     answer = answered(record)
     answer["__p"][record._class.positions[field]] = value  # type: ignore[index]  # a record's values
-    assert written(answer, record, field) == Written("after", read)
+    assert confirmed_write(answer, record, field) == ConfirmedWrite("after", read)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_what_says_nothing_of_it(record: Record, fields: dict[str, object]) -> N
     for name, value in fields.items():
         answer["__p"][record._class.positions[name]] = value  # type: ignore[index]  # a record's values
     with pytest.raises(UnclearAnswer):
-        written(answer, record, "usrgroup")
+        confirmed_write(answer, record, "usrgroup")
 
 
 @pytest.mark.parametrize(
@@ -135,9 +135,9 @@ def test_what_says_nothing_of_it(record: Record, fields: dict[str, object]) -> N
 )
 def test_what_is_no_record(record: Record, answer: object) -> None:
     with pytest.raises(UnclearAnswer):
-        written(answer, record, "usrgroup")
+        confirmed_write(answer, record, "usrgroup")
 
 
 def test_a_record_of_another_class(record: Record) -> None:
     with pytest.raises(UnclearAnswer):
-        written({**answered(record), "__c": "ac"}, record, "usrgroup")
+        confirmed_write({**answered(record), "__c": "ac"}, record, "usrgroup")

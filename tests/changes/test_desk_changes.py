@@ -93,7 +93,7 @@ class TestOnce:
         assert proposed.draft.steps[0].patron_id == PATRON
         assert (writes(proxy), group_of(sandbox)) == (0, HOME)
         begun: list[int] = []
-        change = desk.apply(proposed.stored.id, "key", begun=begun.append)
+        change = desk.apply(proposed.stored.id, "key", on_start=begun.append)
         assert begun == [change]
         assert group_of(sandbox) == OTHER
         # In whatever session of the same staff user's, after a restart as well.
@@ -101,7 +101,7 @@ class TestOnce:
         assert [it.apply(proposed.stored.id, "key") for it in (desk, again)] == [change, change]
         again._state.close()
         assert writes(proxy) == 1
-        seen = desk.past.change(change)
+        seen = desk.history.change(change)
         assert (seen.is_done, seen.is_own, seen.is_under_way) == (True, True, False)
         assert (seen.entry.operator.staff, seen.entry.operator.workstation) == (ONE, 3)
 
@@ -138,7 +138,7 @@ class TestOnce:
         plan = plan_of(desk)
         sandbox._store.update("au", PATRON, {"usrgroup": THIRD})
         assert refusal(partial(desk.apply, plan, "k")) == "plan-outdated"
-        assert desk.past.recent() == []
+        assert desk.history.recent() == []
         assert group_of(sandbox) == THIRD
         assert number_of(applied(desk, move(PATRON, to=STRANGER))) == 1
 
@@ -159,7 +159,7 @@ class TestOnce:
             plan = plan_of(desk, move(SIBLING, to=STRANGER))
             change, refused = sorted(threads.map(apply, ["m", "n"]))
             assert (number_of(change), refused) == (2, "plan-applied-before")
-        assert [number_of(change.entry.id) for change in desk.past.recent()] == [2, 1]
+        assert [number_of(change.entry.id) for change in desk.history.recent()] == [2, 1]
         assert writes(proxy) == 2
 
     def test_one_key_for_two_plans_at_once_is_one_change(
@@ -179,14 +179,14 @@ class TestOnce:
             found = sorted(threads.map(apply, plans))
         assert found[1] == "key-of-another-change"
         assert writes(proxy) == 1
-        assert [it.entry.id for it in desk.past.recent()] == [found[0]]
+        assert [it.entry.id for it in desk.history.recent()] == [found[0]]
         assert (group_of(sandbox) == HOME) is not (group_of(sandbox, STRANGER) == OTHER)
 
     def test_a_recalculation_is_planned_and_applied_as_well(self, desk: DeskChanges, proxy: FaultProxy) -> None:
         plan = plan_of(desk, PlanRequest(Action.RECALCULATE, (1030,)))
         change = desk.apply(plan, "k")
         assert desk.apply(plan, "k") == change
-        assert desk.past.change(change).is_done
+        assert desk.history.change(change).is_done
         assert proxy.seen.count("open-ils.actor.user.penalties.update_at_home") == 1
 
 
@@ -215,8 +215,8 @@ class TestTwoDesks:
             first = threads.submit(desk.apply, plan_of(desk), "k")
             assert at_work.wait(60)
             change = applied(another, move(1030, to=1039))
-            assert another.past.change(change).is_done
-            seen = desk.past.recent()
+            assert another.history.change(change).is_done
+            seen = desk.history.recent()
             assert [(number_of(it.entry.id), it.is_under_way, it.is_done) for it in seen] == [(1, True, False)]
             assert not first.done()
             may_go_on.set()
@@ -231,7 +231,7 @@ class TestTwoDesks:
             first = threads.submit(desk.apply, plan, "k")
             assert at_work.wait(60)
             assert refusal(partial(another.apply, others, "k", timeout=0.0)) == "others-changing"
-            (under_way,) = (seen.entry.id for seen in desk.past.recent())
+            (under_way,) = (seen.entry.id for seen in desk.history.recent())
             assert refusal(partial(another.undo, under_way, "u")) == "undo-of-another"
             assert refusal(partial(desk.undo, under_way, "u", timeout=0.0)) == "undo-too-early"
             second = threads.submit(another.apply, others, "k", timeout=60.0)
@@ -259,7 +259,7 @@ class TestUndoneTwiceAtOnce:
         proxy.decide = lose
         change = desk.apply(plan, "k")
         proxy.decide = lambda call: Fault.NONE
-        assert [step.state for step in desk.past.entry(change).steps] == [StepState.SENDING]
+        assert [step.state for step in desk.history.entry(change).steps] == [StepState.SENDING]
         return change
 
     @pytest.mark.parametrize("servers", [1, 2])
@@ -277,7 +277,7 @@ class TestUndoneTwiceAtOnce:
         with State(state.directory, state.database.url_text) as own, ThreadPoolExecutor(2) as threads:
             desks = [desk_of(gateway, state), desk_of(gateway, own if servers == 2 else state)]
             for desk in desks:  # logged in and so on, so that the next call is the one that is meant
-                assert desk.past.recent()
+                assert desk.history.recent()
             proxy.before_answer = hold
             first = threads.submit(desks[0].undo, left_open, "u", timeout=60.0)
             assert at_work.wait(60)
@@ -379,7 +379,7 @@ class TestUndo:
         undone = desk.undo(change, "u")
         assert (group_of(sandbox), group_of(sandbox, SIBLING)) == (HOME, HOME)
         assert desk.undo(change, "u") == undone
-        assert desk.past.change(undone).entry.undoes == change
+        assert desk.history.change(undone).entry.undoes == change
         assert writes(proxy) == 4
         assert refusal(partial(desk.undo, undone, "u")) == "key-of-another-change"
         assert refusal(partial(desk.undo, change, "v")) == "already-undone"
@@ -401,9 +401,9 @@ class TestUndo:
         assert refusal(partial(another.undo, change, "u")) == "undo-of-another"
         assert refusal(partial(another.propose, PlanRequest(Action.UNDO, change=change))) == "undo-of-another"
         supervisor = desk_of(gateway, state, ANOTHER, may_undo_others=True)
-        undone = supervisor.past.change(supervisor.undo(change, "u"))
+        undone = supervisor.history.change(supervisor.undo(change, "u"))
         assert (undone.entry.undoes, undone.is_own, undone.entry.operator.staff) == (change, True, ANOTHER)
-        assert not desk.past.change(undone.entry.id).is_own
+        assert not desk.history.change(undone.entry.id).is_own
 
     def test_what_never_was(self, desk: DeskChanges, state: State, sandbox: Sandbox) -> None:
         with gateway_of(sandbox.url, "consortium_staff") as elsewhere:
@@ -430,9 +430,9 @@ class TestPast:
         proxy.decide = decide
         change = applied(desk, move(PATRON, to=STRANGER))
         with pytest.raises(TransportError):
-            desk.past.change(change)
+            desk.history.change(change)
         proxy.decide = lambda call: Fault.NONE
-        seen = desk.past.change(change)
+        seen = desk.history.change(change)
         assert seen.is_done
         assert [step.reason for step in seen.entry.steps] == ["found done after an interruption"]
 
@@ -440,7 +440,7 @@ class TestPast:
         no = {"ilsevent": "5000", "textcode": "PERM_FAILURE", "ilsperm": "UPDATE_USER", "ilspermloc": "4", "desc": ""}
         proxy.answer = lambda call: no if call.method == UPDATE else None
         change = applied(desk, move(PATRON, to=STRANGER))
-        (step,) = desk.past.change(change).entry.steps
+        (step,) = desk.history.change(change).entry.steps
         assert step.state is StepState.FAILED
         assert step.refusal is not None
         assert (step.refusal.permission, step.refusal.org_unit) == ("UPDATE_USER", 4)
@@ -452,23 +452,23 @@ class TestPast:
         applied(another, remove(SIBLING))
         later(monkeypatch, days=6)
         applied(desk, remove(1001), "l")
-        assert [number_of(it.entry.id) for it in desk.past.recent()] == [3, 1]
+        assert [number_of(it.entry.id) for it in desk.history.recent()] == [3, 1]
         later(monkeypatch, days=8)
-        assert [number_of(it.entry.id) for it in desk.past.recent()] == [3]
+        assert [number_of(it.entry.id) for it in desk.history.recent()] == [3]
 
     def test_a_groups_past(self, desk: DeskChanges, another: DeskChanges) -> None:
         first = applied(desk, move(PATRON, to=STRANGER))
         second = applied(another, move(1001, to=STRANGER))
         third = desk.undo(first, "u")
-        assert [it.entry.id for it in another.past.of_group(OTHER)] == [third, second, first]
-        assert [it.entry.id for it in another.past.of_group(HOME)] == [third, first]
-        assert [it.entry.id for it in another.past.of_group(THIRD)] == [second]
-        assert another.past.of_group(4711) == []
+        assert [it.entry.id for it in another.history.of_group(OTHER)] == [third, second, first]
+        assert [it.entry.id for it in another.history.of_group(HOME)] == [third, first]
+        assert [it.entry.id for it in another.history.of_group(THIRD)] == [second]
+        assert another.history.of_group(4711) == []
 
     def test_only_what_is_about_visible_patrons(self, desk: DeskChanges, proxy: FaultProxy, state: State) -> None:
         both, alone = applied(desk, move(1012, 1040, to=1026)), applied(desk, remove(1027), "l")
         with gateway_of(proxy.url, "north_manager") as gateway:
-            past = desk_of(gateway, state, ANOTHER).past
+            past = desk_of(gateway, state, ANOTHER).history
             (seen,) = past.of_group(1006)
             assert (seen.entry.id, [step.patron for step in seen.entry.steps]) == (both, [1040])
             assert (seen.hidden_step_count, seen.is_done) == (1, False)

@@ -16,7 +16,7 @@ from support.fault_proxy import Fault, FaultProxy
 from support.gateways import gateway_of
 from support.states import FILE_FIRST, journal_in, state_on
 
-from evergreen_groups.changes import PENALTIES, Journal, JournalStep, Operator, Seat, StepState
+from evergreen_groups.changes import PENALTIES, Journal, JournalStep, Operator, StepState, TerminalUser
 from evergreen_groups.changes.apply import NewStep
 from evergreen_groups.changes.journal import Sending
 from evergreen_groups.changes.reasons import (
@@ -139,15 +139,15 @@ def test_a_plan_is_written_down_as_a_whole_and_in_its_order(journal: Journal, mo
 
 
 @pytest.mark.parametrize(
-    ("seat", "words"),
+    ("terminal_user", "words"),
     [
-        (Seat("root", "ils1", "alice", "pts/3"), "by alice as root at pts/3 on ils1"),
-        (Seat("alice", "ils1", None, "pts/3"), "by alice at pts/3 on ils1"),
-        (Seat("evergreen", "ils1"), "by evergreen on ils1"),
+        (TerminalUser("root", "ils1", "alice", "pts/3"), "by alice as root at pts/3 on ils1"),
+        (TerminalUser("alice", "ils1", None, "pts/3"), "by alice at pts/3 on ils1"),
+        (TerminalUser("evergreen", "ils1"), "by evergreen on ils1"),
     ],
 )
-def test_who_sat_at_which_terminal(journal: Journal, seat: Seat, words: str) -> None:
-    operator = Operator("groups", seat=seat)
+def test_who_sat_at_which_terminal(journal: Journal, terminal_user: TerminalUser, words: str) -> None:
+    operator = Operator("groups", terminal_user=terminal_user)
     journal.begin(HERE, operator, "move", [NewStep(1, "usrgroup", 2, 3)])
     [entry] = journal.entries()
     assert entry.operator == operator

@@ -265,11 +265,11 @@ def test_two_runs_at_once(client: Client, tmp_path: Path) -> None:
     other = state_in(tmp_path / "state")
     for patrons, groups in (([1001, 1052], []), ([], [DESROSIERS]), ([1001], [LINDQVIST]), ([1007], [])):
         with (
-            other.changing(client.gateway.url, patrons, groups),
+            other.change_lease(client.gateway.url, patrons, groups),
             pytest.raises(BusyError, match=r"^another run is changing one of these patrons or groups$"),
         ):
             plan.apply()
-    with other.changing(client.gateway.url, [1001, 1053], [1001, 1777]):
+    with other.change_lease(client.gateway.url, [1001, 1053], [1001, 1777]):
         assert plan.apply().done
 
 
@@ -310,5 +310,5 @@ class TestDeleted:
         assert [step.patron_id for step in plan.draft.steps] == [1053]
         assert plan.draft.unchanged == ("Desrosiers, Mireille has been deleted since",)
         entry = client.moves.entry(change_id(client.moves, 1))
-        at_once = client.moves.planner.undo_at_once(entry, 1, datetime.now(UTC))
+        at_once = client.moves.planner.undo_without_preview(entry, 1, datetime.now(UTC))
         assert [step.patron_id for step in at_once.steps] == [1053]

@@ -152,9 +152,9 @@ def test_one_run_at_a_time(client: Client, tmp_path: Path) -> None:
     found = findings(client)
     ids = [finding.member.id for finding in found]
     for patron in (ids[0], ids[-1]):
-        with state_in(tmp_path / "state").changing(client.gateway.url, [patron]), pytest.raises(BusyError):
+        with state_in(tmp_path / "state").change_lease(client.gateway.url, [patron]), pytest.raises(BusyError):
             client.recalculator.recalculate(found)
-    with state_in(tmp_path / "state").changing(client.gateway.url, {1001, 1052} - {*ids}):
+    with state_in(tmp_path / "state").change_lease(client.gateway.url, {1001, 1052} - {*ids}):
         client.recalculator.recalculate(found)
 
 

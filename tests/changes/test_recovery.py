@@ -14,8 +14,8 @@ from support.gateways import client_of, gateway_of, why_not_undone
 from support.states import state_in
 
 from evergreen_groups.changes import JournalStep, StepState
-from evergreen_groups.changes.landing import is_no, never_left
-from evergreen_groups.changes.reasons import NO_TIME
+from evergreen_groups.changes.outcome_check import is_refusal, was_never_sent
+from evergreen_groups.changes.reasons import TIMED_OUT
 from evergreen_groups.changes.recovery import refusal
 from evergreen_groups.client import Client
 from evergreen_groups.errors import (
@@ -246,7 +246,7 @@ def test_a_refusal_names_the_library_even_where_it_cannot_be_looked_up(mover: Cl
     assert refusal(mover.gateway, EventError("no", textcode="ODD", **CALL)) == "ODD"
     assert refusal(mover.gateway, ServerError("no", status=500, **CALL)) == "the method failed on the server"
     assert refusal(mover.gateway, CutOffError("no", **CALL)) == "the ILS could not be reached"
-    assert refusal(mover.gateway, TimedOutError("no", **CALL)) == NO_TIME
+    assert refusal(mover.gateway, TimedOutError("no", **CALL)) == TIMED_OUT
     assert refusal(mover.gateway, DataError("what came is odd")) == "what came is odd"
 
 
@@ -273,7 +273,7 @@ def event_error(textcode: str) -> EventError:
     ],
 )
 def test_which_errors_say_that_nothing_was_written(error: GatewayError, no: bool, stayed: bool) -> None:
-    assert (is_no(error), never_left(error)) == (no, stayed)
+    assert (is_refusal(error), was_never_sent(error)) == (no, stayed)
 
 
 def test_a_removal_is_found_out_before_others_join(mover: Client, proxy: FaultProxy) -> None:
@@ -302,13 +302,13 @@ def test_what_somebody_is_at_is_left_to_them(mover: Client, proxy: FaultProxy, t
     mover.moves.plan_move([SECOND_CARD], to="20000000001001").apply()
     proxy.decide, proxy.refuse = lambda call: Fault.NONE, lambda call: None
     assert [step.patron for step in mover.moves.open_steps()] == [PATRON, 1053]
-    with state_in(tmp_path / "state").changing(mover.gateway.url, [PATRON]):
+    with state_in(tmp_path / "state").change_lease(mover.gateway.url, [PATRON]):
         assert [step.patron for step in mover.moves.recover()] == [1053]
         assert [step.patron for step in mover.moves.open_steps()] == [PATRON]
         with pytest.raises(BusyError):
             mover.moves.plan_lead(CARD).apply()
-        seen = mover.plans.past.change(change_id(mover.moves, 1))
+        seen = mover.plans.history.change(change_id(mover.moves, 1))
         assert (seen.is_under_way, [step.state for step in seen.entry.steps]) == (True, [StepState.SENDING])
-    seen = mover.plans.past.change(change_id(mover.moves, 1))  # whoever looks next finds out
+    seen = mover.plans.history.change(change_id(mover.moves, 1))  # whoever looks next finds out
     assert (seen.is_under_way, seen.is_done) == (False, True)
     assert mover.moves.open_steps() == []

@@ -20,7 +20,7 @@ from support.write_log import WriteLog
 
 from evergreen_groups.audit import AuditCriteria
 from evergreen_groups.changes import Action, DeskChanges, Draft, Plan, PlanRequest, StepState, recalculable
-from evergreen_groups.changes.reasons import OLD_COPY
+from evergreen_groups.changes.reasons import STALE_READ
 from evergreen_groups.client import Client
 from evergreen_groups.errors import PlanError
 from evergreen_groups.gateway import TOKEN, Gateway, RetryPolicy
@@ -145,14 +145,14 @@ def test_a_desks_plan_is_held_against_what_is_there_now(desk: DeskChanges, gatew
         desk.apply(outdated.id, "b")
     again = desk.apply(desk.propose(move(PATRON, to=OTHERS)).stored.id, "c")
     for change in (made, again):
-        assert [step.state for step in desk.past.change(change).entry.steps] == [StepState.DONE]
+        assert [step.state for step in desk.history.change(change).entry.steps] == [StepState.DONE]
 
 
 @pytest.mark.long
 def test_undo_at_a_desk_takes_back_what_the_copy_does_not_know(desk: DeskChanges) -> None:
     made = desk.apply(desk.propose(move(PATRON, ANOTHER, to=OTHERS)).stored.id, "a")
     undone = desk.undo(made, "b")
-    assert [step.state for step in desk.past.change(undone).entry.steps] == [StepState.DONE] * 2
+    assert [step.state for step in desk.history.change(undone).entry.steps] == [StepState.DONE] * 2
     proposed = desk.propose(PlanRequest(Action.UNDO, change=undone))
     assert [step.after for step in proposed.draft.steps] == [OTHER] * 2
 
@@ -191,7 +191,7 @@ def test_penalties_of_elsewhere_are_not_said_to_be_as_they_were(copied: Sandbox,
         outcome = client.recalculator.recalculate(recalculable(client.audit(AuditCriteria()))).people
     valley = [one for one in outcome if one.finding.member.patron.home_library.id in (3, 21, 22, 23)]
     assert valley
-    assert {(one.state, one.resolved, one.reason) for one in valley} == {(StepState.DONE, False, OLD_COPY)}
+    assert {(one.state, one.resolved, one.reason) for one in valley} == {(StepState.DONE, False, STALE_READ)}
     assert {one.resolved for one in outcome if one not in valley} == {True}
 
 

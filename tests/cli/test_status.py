@@ -215,7 +215,7 @@ def test_json_says_on_which_machine(
         config = tmp_path / "config.toml"
         config.write_text(f'[gateway]\nurl = "http://localhost"\n[state]\ndatabase = "{cluster.url(name)}"\n')
         config.chmod(0o600)
-        with state.reporting():
+        with state.report_lease():
             run(["--config", str(config), "status", "--json", "--state-directory", str(tmp_path)])
     remote = json.loads(capsys.readouterr().out)["under_way"]
     assert (remote["host"], remote["pid"]) == ("brick2", os.getpid())

@@ -145,7 +145,7 @@ def test_what_is_hidden_is_found_when_the_clerk_is_among_the_rows(
         assert client.groups.of_group(1001).circulations[1001] == CirculationCounts(0, 0, 0)
         assert COUNT not in proxy.seen
         lend(sandbox, 1001, MILL)
-        details = client.groups.of_user(1001, beside=[1052, 1001, USER])
+        details = client.groups.of_user(1001, names_of=[1052, 1001, USER])
         assert client.groups.of_group(1001).circulations == details.circulations
     assert details.circulations[1001] == CirculationCounts(1, 0, 0)
     assert (USER in details.names) is (who != "a member")
@@ -163,10 +163,10 @@ def test_who_has_set_a_penalty_does_not_stand_for_nobody_being_hidden(
         "ausp", {"usr": member, "org_unit": 12, "standing_penalty": 25, "staff": 1001, "stop_date": stop_date}
     )
     with desk(sandbox.url, "north_manager") as client:
-        details = client.groups.of_user(1026, beside=[1029])
+        details = client.groups.of_user(1026, names_of=[1029])
         assert details.group.hidden_member_count == 1
         assert client.groups.of_group(1006).group.hidden_member_count == 1
-        assert client.groups.of_user(1032, beside=[1029, 1026]).group.hidden_member_count == 0
+        assert client.groups.of_user(1032, names_of=[1029, 1026]).group.hidden_member_count == 0
     assert details.names.keys() <= {1001, 1029}
 
 

@@ -167,7 +167,7 @@ def test_deleted_and_unknown_patrons(client: Client, sandbox: Sandbox, tmp_path:
 def test_an_event_waits_its_turn(client: Client, tmp_path: Path) -> None:
     client.gateway.login()
     with ThreadPoolExecutor(1) as threads:
-        with state_in(tmp_path / "state").changing(client.gateway.url, [OVER]):
+        with state_in(tmp_path / "state").change_lease(client.gateway.url, [OVER]):
             waiting = threads.submit(hooks.handle_event, client, Event(1, HOOK, OVER), recalculate=True)
             with pytest.raises(TimeoutError):
                 waiting.result(timeout=0.2)
@@ -176,7 +176,7 @@ def test_an_event_waits_its_turn(client: Client, tmp_path: Path) -> None:
 
 def test_an_event_does_not_wait_for_changes_of_others(client: Client, tmp_path: Path) -> None:
     client.gateway.login()
-    with state_in(tmp_path / "state").changing(client.gateway.url, [OVER + 1, OVER + 2], [OVER]):
+    with state_in(tmp_path / "state").change_lease(client.gateway.url, [OVER + 1, OVER + 2], [OVER]):
         assert hooks.handle_event(client, Event(1, HOOK, OVER), recalculate=True).recalculated
 
 
@@ -193,7 +193,7 @@ def test_an_event_does_not_wait_for_ever(client: Client, tmp_path: Path) -> None
             hurry(20.0)
 
     began = time.monotonic()
-    with state_in(tmp_path / "state").changing(client.gateway.url, [OVER]), pytest.raises(BusyError):
+    with state_in(tmp_path / "state").change_lease(client.gateway.url, [OVER]), pytest.raises(BusyError):
         hurry_or_not_so_much()
     assert time.monotonic() - began < 60
     assert trail(tmp_path, client)[0].reason == "BusyError"
@@ -242,7 +242,7 @@ def test_a_lock_lets_one_after_the_other_in(tmp_path: Path) -> None:
 
     def work(number: int) -> None:
         nonlocal most
-        with state_in(tmp_path).changing("https://ils.example.org", [OVER], timeout=60):
+        with state_in(tmp_path).change_lease("https://ils.example.org", [OVER], timeout=60):
             inside.append(number)
             most = max(most, len(inside))
             threading.Event().wait(0.01)

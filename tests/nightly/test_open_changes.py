@@ -59,10 +59,10 @@ def test_one_that_only_looks_leaves_the_journal_alone(run: Command, tmp_path: Pa
 def test_the_report_does_not_wait_for_a_run_that_changes_something(
     run: Command, proxy: FaultProxy, tmp_path: Path
 ) -> None:
-    with state_in(state_directory(tmp_path)).changing(proxy.url, [PATRON]):
+    with state_in(state_directory(tmp_path)).change_lease(proxy.url, [PATRON]):
         assert run("report").returncode == 0
     assert state_of(tmp_path) is StepState.SENDING
-    with state_in(state_directory(tmp_path)).changing(proxy.url, [1001], [1001, 1015]):  # somebody else's
+    with state_in(state_directory(tmp_path)).change_lease(proxy.url, [1001], [1001, 1015]):  # somebody else's
         assert run("report").returncode == 0
     assert state_of(tmp_path) is StepState.DONE
 

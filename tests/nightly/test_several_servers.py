@@ -90,7 +90,7 @@ def test_one_that_is_killed_is_replaced_by_one_that_waited(sandbox: Sandbox, dat
     with server(post, None) as port:
         first, second = (command_on(tmp_path / name, sandbox, database, port, 12) for name in ("one", "two"))
         with State(tmp_path / "state", database) as state, ExitStack() as stack:
-            stack.enter_context(state.reporting())
+            stack.enter_context(state.report_lease())
             run = started(second)
             while not waiting(state):
                 assert run.poll() is None
@@ -106,7 +106,7 @@ def test_another_one_is_waited_for_as_long_as_the_command_line_says(
     sandbox: Sandbox, database: str, tmp_path: Path
 ) -> None:
     command = command_on(tmp_path / "one", sandbox, database, 1, 12)
-    with State(tmp_path / "state", database) as state, state.reporting():
+    with State(tmp_path / "state", database) as state, state.report_lease():
         words = command.arguments("-q", "report", "--deadline", "1", "--output", str(tmp_path / "report.json"))
         run = subprocess.run(words, env=command.environ, stderr=subprocess.PIPE, text=True, timeout=300, check=False)
     assert run.returncode == exit_status.BUSY

@@ -38,7 +38,7 @@ def group(number: int, owed: str, members: Iterable[int] = (), hidden: int = 0) 
 
 def run(state: State, night: int, *groups: Group, criteria: Criteria | None = None) -> None:
     report: Report = replace(report_of(groups, criteria=criteria), org_units=ORG_UNITS)
-    with state.reporting() as lease:
+    with state.report_lease() as lease:
         History(lease, URL).record(replace(report, generated_at=FIRST + timedelta(days=night)))
 
 

@@ -50,7 +50,7 @@ def report(*fines: str, night: int = 0, criteria: Criteria | None = None) -> Rep
 
 def record(state: State, *reports: Report, url: str = URL, keep_days: int = 400) -> None:
     for one in reports:
-        with state.reporting() as lease:
+        with state.report_lease() as lease:
             History(lease, url).record(one)
             prune(lease, {"history": keep_days, "journal": 730, "events": 90}, one.generated_at)
 

@@ -171,7 +171,7 @@ def test_a_later_schema_is_refused(state: State) -> None:
 
 def test_a_running_program_writes_nothing_more_once_the_schema_was_upgraded(state: State) -> None:
     with State(state.directory, state.database.url_text) as upgraded:
-        with state.changing("g", [1]) as lease:
+        with state.change_lease("g", [1]) as lease:
             with lease.writing() as connection:
                 connection.execute(schema.mails.insert(), [_mail(1)])
             _of_version(upgraded, "of tomorrow")

@@ -127,7 +127,7 @@ def test_a_disk_without_room_for_a_file(
 
     def use(state: State) -> None:
         state.database.connect().close()
-        with state.reporting():
+        with state.report_lease():
             pass
 
     with State(tmp_path / "state") as state:

@@ -194,7 +194,7 @@ def test_what_root_makes_in_somebodys_directory_is_theirs(tmp_path: Path) -> Non
     directory = tmp_path / "state"
     directory.mkdir(0o700)
     os.chown(directory, NOBODY, NOBODY)
-    with State(directory) as state, state.reporting() as lease, lease.writing() as connection:
+    with State(directory) as state, state.report_lease() as lease, lease.writing() as connection:
         connection.execute(schema.series.insert().values(gateway="g", settings="s"))
         assert len(list(directory.iterdir())) > 2, "SQLite's own are there as well"
         assert {path.stat().st_uid for path in directory.iterdir()} == {NOBODY}

@@ -31,7 +31,7 @@ from pathlib import Path
 from evergreen_groups.state import State
 with State(Path(sys.argv[1]), sys.argv[2] or None) as state:
     patrons = [int(patron) for patron in sys.argv[4:]]
-    with state.changing(sys.argv[3], patrons) if patrons else state.reporting():
+    with state.change_lease(sys.argv[3], patrons) if patrons else state.report_lease():
         print("held", flush=True)
         sys.stdin.read()
 """
@@ -53,50 +53,50 @@ def another(state: State) -> State:
 
 
 def test_one_at_a_time(state: State) -> None:
-    with another(state) as other, state.reporting():
-        with pytest.raises(BusyError, match=r"another run is making the report \(process \d+"), other.reporting():
+    with another(state) as other, state.report_lease():
+        with pytest.raises(BusyError, match=r"another run is making the report \(process \d+"), other.report_lease():
             pass
         with (
-            other.changing(GATEWAY, [1], [15]),
-            other.changing("https://other.example.org", [1], [15]),
+            other.change_lease(GATEWAY, [1], [15]),
+            other.change_lease("https://other.example.org", [1], [15]),
             pytest.raises(BusyError, match=r"^another run is changing one of these patrons or groups$"),
-            state.changing(GATEWAY, [1]),
+            state.change_lease(GATEWAY, [1]),
         ):
             pass
-    with another(state) as other, other.reporting():
+    with another(state) as other, other.report_lease():
         pass
 
 
 def test_another_process_is_named_and_when_it_is_killed_that_is_noticed(state: State) -> None:
-    assert state.reporter() is None
+    assert state.report_holder() is None
     with another_process(state) as process:
-        holder = state.reporter()
+        holder = state.report_holder()
         assert holder is not None
         assert (holder.pid, holder.alive) == (process.pid, True)
-        with pytest.raises(BusyError, match=f"process {process.pid}"), state.reporting():
+        with pytest.raises(BusyError, match=f"process {process.pid}"), state.report_lease():
             pass
         process.send_signal(signal.SIGKILL)
         process.wait()
-        with state.changing(GATEWAY, [1]):
+        with state.change_lease(GATEWAY, [1]):
             pass
         # A database server notices only when it finds the connection closed.
-        holder = wait_until(lambda: (seen := state.reporter()) and not seen.alive and seen)
+        holder = wait_until(lambda: (seen := state.report_holder()) and not seen.alive and seen)
         assert (holder.pid, holder.alive) == (process.pid, False)
-        with state.reporting():
-            own = state.reporter()
+        with state.report_lease():
+            own = state.report_holder()
             assert own is not None
             assert (own.pid, own.alive) == (os.getpid(), True)
-    assert state.reporter() is None
+    assert state.report_holder() is None
 
 
 def test_whoever_waits_gets_it(state: State) -> None:
     got = threading.Event()
 
     def wait() -> None:
-        with another(state) as other, other.changing(GATEWAY, [1], timeout=60):
+        with another(state) as other, other.change_lease(GATEWAY, [1], timeout=60):
             got.set()
 
-    with state.changing(GATEWAY, [1]):
+    with state.change_lease(GATEWAY, [1]):
         thread = threading.Thread(target=wait)
         thread.start()
         assert not got.wait(0.2)
@@ -105,15 +105,15 @@ def test_whoever_waits_gets_it(state: State) -> None:
 
 
 def test_an_error_in_the_block_lets_go(state: State) -> None:
-    with pytest.raises(ZeroDivisionError), state.reporting():
+    with pytest.raises(ZeroDivisionError), state.report_lease():
         raise ZeroDivisionError
-    assert state.reporter() is None
-    with state.reporting():
+    assert state.report_holder() is None
+    with state.report_lease():
         pass
 
 
 def test_what_is_read_over_it_is_of_one_moment(state: State) -> None:
-    with another(state) as other, state.reporting() as lease, lease.reading() as reader:
+    with another(state) as other, state.report_lease() as lease, lease.reading() as reader:
         assert reader.execute(schema.series.select()).all() == []
         with other.database.writing() as writer:
             writer.execute(schema.series.insert().values(gateway="g", settings="s"))
@@ -121,7 +121,7 @@ def test_what_is_read_over_it_is_of_one_moment(state: State) -> None:
 
 
 def test_it_says_whether_there_is_anything_to_read(state: State) -> None:
-    with state.reporting() as lease:
+    with state.report_lease() as lease:
         assert lease.is_there is state.database.is_there
         with lease.writing():
             pass
@@ -129,7 +129,7 @@ def test_it_says_whether_there_is_anything_to_read(state: State) -> None:
 
 
 def test_what_is_written_over_it_is_there(state: State) -> None:
-    with state.reporting() as lease:
+    with state.report_lease() as lease:
         with lease.writing() as connection:
             connection.execute(schema.series.insert().values(gateway="g", settings="s"))
         with lease.reading() as connection:
@@ -142,16 +142,16 @@ def test_what_is_written_over_it_is_there(state: State) -> None:
 def test_whoever_has_lost_it_cannot_write_any_more(state: State) -> None:
     """The connection is cut, as by a server that is restarted: another one takes over meanwhile."""
     name = str(state.database.url_text).partition("@/")[2].partition("?")[0]
-    with another(state) as other, state.reporting() as lease:
+    with another(state) as other, state.report_lease() as lease:
         shared_cluster().cut_connections(name)
-        with other.reporting() as its:
+        with other.report_lease() as its:
             for reason in ("run again when PostgreSQL is up", r"connection to the database test_\w+ .*was lost"):
                 with pytest.raises(StateError, match=reason), lease.writing() as connection:
                     connection.execute(schema.series.insert().values(gateway="g", settings="s"))
             with its.writing() as connection:
                 assert connection.execute(schema.series.select()).all() == []
                 connection.execute(text("SELECT 1"))
-    with state.reporting():
+    with state.report_lease():
         pass
 
 
@@ -159,12 +159,12 @@ def test_whoever_has_lost_it_cannot_write_any_more(state: State) -> None:
 def test_whoever_has_lost_it_leaves_the_next_ones_note(state: State) -> None:
     name = str(state.database.url_text).partition("@/")[2].partition("?")[0]
     with another(state) as other, ExitStack() as its:
-        with state.reporting() as lease:
+        with state.report_lease() as lease:
             shared_cluster().cut_connections(name)
             with pytest.raises(StateError), lease.reading() as connection:
                 connection.execute(text("SELECT 1"))
-            its.enter_context(other.reporting())
-        assert state.reporter() is not None
+            its.enter_context(other.report_lease())
+        assert state.report_holder() is not None
 
 
 LOCKS = (
@@ -179,7 +179,7 @@ LOCKS = (
 def is_free(state: State, *patrons: int, groups: tuple[int, ...] = ()) -> bool:
     """Whether somebody else could have them now."""
     try:
-        with another(state) as other, other.changing(GATEWAY, patrons, groups):
+        with another(state) as other, other.change_lease(GATEWAY, patrons, groups):
             return True
     except BusyError:
         return False
@@ -192,7 +192,7 @@ def in_order(patrons: Sequence[int]) -> list[int]:
 
 
 def test_whoever_is_at_others_does_not_wait(state: State) -> None:
-    with state.changing(GATEWAY, [1, 2], [7]):
+    with state.change_lease(GATEWAY, [1, 2], [7]):
         assert is_free(state, 3, 7, groups=(1, 2))
         for taken in ((1,), (3, 2)):
             assert not is_free(state, *taken)
@@ -201,14 +201,14 @@ def test_whoever_is_at_others_does_not_wait(state: State) -> None:
 
 
 def test_nobody_and_nothing_is_a_lease_as_well(state: State) -> None:
-    with state.changing(GATEWAY, []):
+    with state.change_lease(GATEWAY, []):
         assert is_free(state, 1)
 
 
 def test_all_or_none(state: State) -> None:
     everybody = range(1, 7)
     for taken in (1, 6):
-        with state.changing(GATEWAY, [taken]):
+        with state.change_lease(GATEWAY, [taken]):
             assert not is_free(state, *everybody)
             free = [patron for patron in everybody if is_free(state, patron)]
             assert free == [patron for patron in everybody if patron != taken]
@@ -221,12 +221,12 @@ def test_who_waits_for_one_holds_those_before_it_and_none_after(state: State) ->
     got, may_go = threading.Event(), threading.Event()
 
     def wait() -> None:
-        with another(state) as other, other.changing(GATEWAY, [before, taken, after], timeout=60):
+        with another(state) as other, other.change_lease(GATEWAY, [before, taken, after], timeout=60):
             got.set()
             may_go.wait(60)
 
     thread = threading.Thread(target=wait)
-    with state.changing(GATEWAY, [taken]):
+    with state.change_lease(GATEWAY, [taken]):
         thread.start()
         while is_free(state, before):
             pass
@@ -241,9 +241,9 @@ def test_who_waits_for_one_holds_those_before_it_and_none_after(state: State) ->
 
 def test_who_has_waited_in_vain_lets_go_of_what_it_had(state: State) -> None:
     first, last = in_order([11, 12])
-    with state.changing(GATEWAY, [last]):
+    with state.change_lease(GATEWAY, [last]):
         began = time.monotonic()
-        with another(state) as other, pytest.raises(BusyError), other.changing(GATEWAY, [first, last], timeout=0.2):
+        with another(state) as other, pytest.raises(BusyError), other.change_lease(GATEWAY, [first, last], timeout=0.2):
             pass
         assert 0.2 <= time.monotonic() - began < 30
         assert is_free(state, first)
@@ -257,7 +257,7 @@ def test_many_who_want_several_all_get_them(state: State) -> None:
 
     def work(number: int) -> None:
         wanted = random.Random(number).sample(range(6), 3)
-        with state.changing(GATEWAY, wanted, timeout=60):
+        with state.change_lease(GATEWAY, wanted, timeout=60):
             with guard:
                 together.append(inside & set(wanted))
                 inside.update(wanted)
@@ -275,31 +275,31 @@ def test_a_process_that_is_killed_lets_go_of_them(state: State) -> None:
         assert is_free(state, 3)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        with another(state) as other, other.changing(GATEWAY, [1, 2], timeout=60):
+        with another(state) as other, other.change_lease(GATEWAY, [1, 2], timeout=60):
             pass
 
 
 def test_a_large_change_keeps_nobody_else_waiting(state: State) -> None:
     """Of a thousand others each had a place among 2,048 before: most families met one of them there."""
-    with state.changing(GATEWAY, range(1, 1_500), range(1, 400)):
+    with state.change_lease(GATEWAY, range(1, 1_500), range(1, 400)):
         assert is_free(state, *range(2_000, 3_000))
         assert not is_free(state, 5_000, 1_499)
-        assert state.is_changing(GATEWAY, [5_000, 1_499])
-        assert not state.is_changing(GATEWAY, range(2_000, 3_000))
+        assert state.is_being_changed(GATEWAY, [5_000, 1_499])
+        assert not state.is_being_changed(GATEWAY, range(2_000, 3_000))
 
 
 def test_however_many_there_are_it_takes_few_locks(state: State) -> None:
-    with state.changing(GATEWAY, range(100_000), range(1_000)):
+    with state.change_lease(GATEWAY, range(100_000), range(1_000)):
         assert not is_free(state, 7)
         assert not is_free(state, *range(200_000, 300_000))
-        assert state.is_changing(GATEWAY, [7])
+        assert state.is_being_changed(GATEWAY, [7])
         if state.database.path is None:
             with state.database.reading() as connection:
                 count = connection.execute(text(LOCKS)).scalar_one()
             assert count == 1
-        with another(state) as other, other.changing("https://other.example.org", range(100_000)):
+        with another(state) as other, other.change_lease("https://other.example.org", range(100_000)):
             pass
-    with state.changing(GATEWAY, range(1_000)):
+    with state.change_lease(GATEWAY, range(1_000)):
         assert not is_free(state, *range(200_000, 300_000)), "it waits until nobody changes anything"
         assert is_free(state, 1_000)
     assert is_free(state, *range(100_000))
@@ -308,11 +308,11 @@ def test_however_many_there_are_it_takes_few_locks(state: State) -> None:
 @pytest.mark.parametrize("state", ["postgresql"], indirect=True)
 def test_whoever_has_lost_them_cannot_write_any_more(state: State) -> None:
     name = str(state.database.url_text).partition("@/")[2].partition("?")[0]
-    with another(state) as other, state.changing(GATEWAY, [1, 2]) as lease:
+    with another(state) as other, state.change_lease(GATEWAY, [1, 2]) as lease:
         with lease.writing() as connection:
             connection.execute(schema.series.insert().values(gateway="g", settings="s"))
         shared_cluster().cut_connections(name)
-        with other.changing(GATEWAY, [2, 3], timeout=60):
+        with other.change_lease(GATEWAY, [2, 3], timeout=60):
             for _ in range(2):
                 with pytest.raises(StateError), lease.writing() as connection:
                     connection.execute(schema.series.insert().values(gateway="g", settings="t"))
@@ -322,13 +322,13 @@ def test_whoever_has_lost_them_cannot_write_any_more(state: State) -> None:
 
 def test_a_look_at_who_changes_something_takes_nothing(state: State) -> None:
     """Two who look at once don't see one another, and keep nobody waiting."""
-    assert not state.is_changing(GATEWAY, [1001])
-    with state.changing(GATEWAY, [1001]):
-        assert state.is_changing(GATEWAY, [1001, 1002])
-        assert not state.is_changing(GATEWAY, [1002])
-        assert not state.is_changing("https://other.example.org", [1001])
-    assert not state.is_changing(GATEWAY, [1001])
-    with another(state) as other, other.changing(GATEWAY, [1002]):
-        assert state.is_changing(GATEWAY, [1001, 1002])
-        with state.changing(GATEWAY, [1001]):
+    assert not state.is_being_changed(GATEWAY, [1001])
+    with state.change_lease(GATEWAY, [1001]):
+        assert state.is_being_changed(GATEWAY, [1001, 1002])
+        assert not state.is_being_changed(GATEWAY, [1002])
+        assert not state.is_being_changed("https://other.example.org", [1001])
+    assert not state.is_being_changed(GATEWAY, [1001])
+    with another(state) as other, other.change_lease(GATEWAY, [1002]):
+        assert state.is_being_changed(GATEWAY, [1001, 1002])
+        with state.change_lease(GATEWAY, [1001]):
             pass

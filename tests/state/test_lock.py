@@ -116,7 +116,7 @@ def test_a_state_directory_of_another_kind(tmp_path: Path) -> None:
     (tmp_path / REPORT_LOCK).mkdir()
     with (
         pytest.raises(ConfigurationError, match="must belong to the user who runs this"),
-        state_in(tmp_path).reporting(),
+        state_in(tmp_path).report_lease(),
     ):
         pass
     with pytest.raises(ConfigurationError, match="cannot read"):
@@ -124,34 +124,34 @@ def test_a_state_directory_of_another_kind(tmp_path: Path) -> None:
 
 
 def test_changes_and_reports_do_not_get_in_each_others_way(state: State) -> None:
-    with state.changing("https://a.example", [1]), state.changing("https://b.example", [1]):
+    with state.change_lease("https://a.example", [1]), state.change_lease("https://b.example", [1]):
         with (
-            state.reporting(),
+            state.report_lease(),
             pytest.raises(BusyError, match="is making the report"),
-            state.reporting(),
+            state.report_lease(),
         ):
             pass
         with (
             pytest.raises(BusyError, match="is changing one of these patrons or groups"),
-            state.changing("https://a.example", [1]),
+            state.change_lease("https://a.example", [1]),
         ):
             pass
 
 
 def test_events_get_in_the_way_of_none_but_themselves(state: State) -> None:
-    with state.working_on("one", 0.0):
-        with state.changing("https://a.example", [1]), state.reporting(), state.working_on("another", 0.0):
+    with state.event_lease("one", 0.0):
+        with state.change_lease("https://a.example", [1]), state.report_lease(), state.event_lease("another", 0.0):
             pass
-        with pytest.raises(BusyError, match="is still working on an event"), state.working_on("one", 0.1):
+        with pytest.raises(BusyError, match="is still working on an event"), state.event_lease("one", 0.1):
             pass
-    with state.working_on("one", 0.0):
+    with state.event_lease("one", 0.0):
         pass
 
 
 def test_leases_of_events_leave_nothing_behind(state: State) -> None:
     """Neither a lock file nor a note for each event that ever came."""
     for number in range(100):
-        with state.working_on(str(number), 0.0):
+        with state.event_lease(str(number), 0.0):
             pass
     with state.database.reading() as connection:
         assert connection.execute(schema.leases.select()).all() == []

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy.engine import Engine
 
 from evergreen_groups.errors import StateError
-from evergreen_groups.state.database import FILE_NAME, Database, make_whole
+from evergreen_groups.state.database import FILE_NAME, Database, create_atomically
 
 LEFT = (f".{FILE_NAME}-ab12cd34", f".{FILE_NAME}-ab12cd34-wal", f".{FILE_NAME}-ab12cd34-shm")
 
@@ -69,14 +69,14 @@ def test_nothing_goes_of_whoever_is_just_making_it(directory: Path) -> None:
 def test_one_that_is_there_is_never_made_anew(directory: Path) -> None:
     path = directory / FILE_NAME
     path.write_bytes(b"somebody's")
-    make_whole(path, lambda engine: pytest.fail("it is there"), 1.0)
+    create_atomically(path, lambda engine: pytest.fail("it is there"), 1.0)
     assert path.read_bytes() == b"somebody's"
 
 
 def test_all_of_it_is_in_the_file_itself(directory: Path) -> None:
     """Nothing waits beside it under a name that nobody knows."""
     path = directory / FILE_NAME
-    make_whole(path, fill, 1.0)
+    create_atomically(path, fill, 1.0)
     assert [one.name for one in directory.iterdir()] == [FILE_NAME]
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as database:
         assert database.execute("SELECT name FROM sqlite_master").fetchall() == [("filled",)]
@@ -84,5 +84,5 @@ def test_all_of_it_is_in_the_file_itself(directory: Path) -> None:
 
 def test_what_could_not_be_filled_leaves_nothing(directory: Path) -> None:
     with pytest.raises(ZeroDivisionError):
-        make_whole(directory / FILE_NAME, lambda engine: fill(engine) or 1 / 0, 1.0)  # type: ignore[arg-type]
+        create_atomically(directory / FILE_NAME, lambda engine: fill(engine) or 1 / 0, 1.0)  # type: ignore[arg-type]
     assert list(directory.iterdir()) == []

@@ -10,7 +10,7 @@ from hypothesis import settings as hypothesis_settings
 from sqlalchemy import delete, select
 
 from evergreen_groups.state import State, prune, schema
-from evergreen_groups.state.retention import AT_ONCE, LONGEST_STEP, stored_amounts
+from evergreen_groups.state.retention import BATCH_SIZE, MAX_ADVANCE, stored_amounts
 
 pytestmark = pytest.mark.long
 
@@ -113,8 +113,8 @@ def test_open_steps_are_never_pruned(state: State) -> None:
 
 
 def test_it_goes_in_pieces_and_all_of_it(state: State) -> None:
-    add_events(state, 0, *[100 + number / 10_000 for number in range(2 * AT_ONCE + 1)])
-    assert prune(state.database, DAYS, NOON)["events"] == 2 * AT_ONCE + 1
+    add_events(state, 0, *[100 + number / 10_000 for number in range(2 * BATCH_SIZE + 1)])
+    assert prune(state.database, DAYS, NOON)["events"] == 2 * BATCH_SIZE + 1
     assert ages(state) == [0]
 
 
@@ -161,4 +161,4 @@ def test_no_run_costs_more_than_a_week(state: State, clocks: list[int]) -> None:
     prune(state.database, DAYS, NOON)
     for number, days in enumerate(clocks, 1):
         prune(state.database, DAYS, NOON + timedelta(days=days))
-        assert len(ages(state)) >= 90 - LONGEST_STEP.days * number
+        assert len(ages(state)) >= 90 - MAX_ADVANCE.days * number

@@ -31,7 +31,7 @@ def test_a_servers_clock_counts_and_is_compared_again_with_each_transaction(tmp_
         set_clock(3)
         with State(tmp_path, f"{cluster.url(name)}&options=-csearch_path%3Dahead,pg_catalog") as state:
             assert hours_ahead(state) == 3
-            with state.reporting() as lease:
+            with state.report_lease() as lease:
                 assert round((lease.since - datetime.now(UTC)) / timedelta(hours=1)) == 3
             set_clock(-5)
             with state.database.reading():

@@ -50,7 +50,7 @@ class TestFrozen:
             for _ in range(3):
                 with pytest.raises(StateUnavailableError, match="didn't answer a moment ago"):
                     use(state)
-            state.database._silence.end()
+            state.database._breaker.record_success()
             with pytest.raises(StateUnavailableError, match="connection timeout expired"):
                 use(state)
             with pytest.raises(StateUnavailableError, match="didn't answer a moment ago"):
@@ -73,8 +73,8 @@ class TestFrozen:
         self, state: State, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(engine, "_SECONDS_TO_ANSWER", 0.2)
-        monkeypatch.setattr(engine, "_GRACE", 0.0)
-        with state.changing("https://ils.example.org", [7]) as lease:
+        monkeypatch.setattr(engine, "_EXTRA_SECONDS", 0.0)
+        with state.change_lease("https://ils.example.org", [7]) as lease:
             with (
                 cluster.frozen(),
                 pytest.raises(StateUnavailableError, match="no answer within"),

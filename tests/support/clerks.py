@@ -31,9 +31,9 @@ from evergreen_groups.changes import (
     JournalEntry,
     PlanRequest,
     StepState,
-    StoredPlan,
     recover_by_reading,
 )
+from evergreen_groups.changes.plans import StoredPlan
 from evergreen_groups.errors import BusyError, DataError, GatewayError, NotFoundError, PlanError
 from evergreen_groups.gateway import Gateway, RetryPolicy
 from evergreen_groups.sandbox import Sandbox
@@ -145,8 +145,8 @@ class Clerk:
         assert self.answers.setdefault(key, answer) == answer
 
     def _look(self) -> None:
-        for change in self.desk.past.recent()[:3]:
-            self.desk.past.change(change.entry.id)
+        for change in self.desk.history.recent()[:3]:
+            self.desk.history.change(change.entry.id)
 
 
 class Sequences:

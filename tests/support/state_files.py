@@ -25,13 +25,13 @@ def write_last_run(directory: Path, status: RunStatus) -> None:
 def reporter(directory: Path) -> Holder | RemoteHolder | None:
     """Return the run in progress, or the one that was killed."""
     with State(directory) as state:
-        return state.reporter()
+        return state.report_holder()
 
 
 @contextmanager
 def reporting(directory: Path) -> Iterator[None]:
     """Hold the lease for making the report."""
-    with State(directory) as state, state.reporting():
+    with State(directory) as state, state.report_lease():
         yield
 
 

@@ -426,7 +426,7 @@ class TestRefusals:
         monkeypatch.setattr("evergreen_groups.changes.changes.DeskChanges.apply.__kwdefaults__", {
             **desk_apply_defaults(), "timeout": 0.2})  # fmt: skip
         plan = desk.planned("move", 1052, target=1007)
-        with app.extensions["evergreen-groups"].state.changing(proxy.url, [1052]):
+        with app.extensions["evergreen-groups"].state.change_lease(proxy.url, [1052]):
             answer = desk.apply(plan)
         assert (answer.status, answer.code) == (503, "others-at-it")
         assert int(answer.headers["Retry-After"]) >= 1
@@ -440,7 +440,7 @@ class TestRefusals:
         desk = caller_of(app, sandbox, "consortium_staff")
         plans = [desk.planned("move", 1052, target=1007) for _ in range(2)]
         running = app.extensions["evergreen-groups"]
-        with ThreadPoolExecutor(2) as pool, running.state.changing(proxy.url, [1052]):
+        with ThreadPoolExecutor(2) as pool, running.state.change_lease(proxy.url, [1052]):
             waiting = [pool.submit(desk.apply, plan) for plan in plans]
             while sum(began > clock.now for began in list(running.breaker._began.values())) < len(plans):
                 pass

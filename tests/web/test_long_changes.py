@@ -17,7 +17,7 @@ from support.web_caller import API, client_of, end_session, session, settings_of
 
 from evergreen_groups.changes import JournalStep, StepState
 from evergreen_groups.changes.journal import Journal
-from evergreen_groups.changes.reasons import NO_TIME, UNREADABLE_IN_TIME
+from evergreen_groups.changes.reasons import NOT_READ_IN_TIME, TIMED_OUT
 from evergreen_groups.render.desk.outcome import explain_open_step, explain_step
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import ServeSettings, Settings
@@ -246,9 +246,9 @@ class TestTheTimeForARequest:
         self.late(proxy, self.READ)
         answer = desk.apply(plan)
         assert (answer.status, answer.states) == (200, ["not done"]), answer.body
-        assert answer.body["steps"][0]["reason"] == str(NO_TIME)
+        assert answer.body["steps"][0]["reason"] == str(TIMED_OUT)
         step = self.journaled(app)
-        assert (step.state, step.reason, step.reason.code) == (StepState.NOT_DONE, NO_TIME, "no-time")
+        assert (step.state, step.reason, step.reason.code) == (StepState.NOT_DONE, TIMED_OUT, "no-time")
         why = explain_step(step, {}, approved=False)
         assert "longer than the time that this service gives it; nothing was changed" in why.text
         assert "Try once more" in why.advice
@@ -261,9 +261,9 @@ class TestTheTimeForARequest:
         self.late(proxy, UPDATE)
         answer = desk.apply(plan, "k")
         assert (answer.status, answer.states) == (200, ["sending", "planned"]), answer.body
-        assert answer.body["steps"][0]["reason"] == str(UNREADABLE_IN_TIME)
+        assert answer.body["steps"][0]["reason"] == str(NOT_READ_IN_TIME)
         step = self.journaled(app)
-        assert (step.state, step.reason, step.reason.code) == (StepState.SENDING, UNREADABLE_IN_TIME, "not-certain")
+        assert (step.state, step.reason, step.reason.code) == (StepState.SENDING, NOT_READ_IN_TIME, "not-certain")
         assert explain_open_step(step).advice == "It will be looked at again by itself. Don't repeat it."
         assert group_of(sandbox, 1052) == 1002, "the ILS has done it"
         proxy.decide = lambda call: Fault.NONE

@@ -108,9 +108,9 @@ def _confirm_overwriting(file: Path, *, interactive: bool) -> None:
 
 def _write(target: Path, text: str, secrets: Mapping[Path, str], *, force: bool, interactive: bool) -> None:
     """Write the secrets to their files, and then the configuration. Each file is replaced atomically."""
-    from evergreen_groups.state import write_atomically, writing_in
+    from evergreen_groups.state import write_atomically, write_errors
 
-    with writing_in(target.parent):
+    with write_errors(target.parent):
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not force:
         for file in secrets:

@@ -62,7 +62,7 @@ def status_command(invocation: Invocation, max_hours: int, as_json: bool, state_
     named = state_directory is not None
     with configured_state(invocation.settings, os.environ, state_directory) if named else invocation.state() as state:
         last, manual = run_status.read(state.database), run_status.read(state.database, manual=True)
-        found = StatusReading(last, state.reporter(), timedelta(hours=max_hours), state.database.now(), manual)
+        found = StatusReading(last, state.report_holder(), timedelta(hours=max_hours), state.database.now(), manual)
     click.echo(json.dumps(found.document(), indent=2) if as_json else found.sentence())
     return found.exit_status
 

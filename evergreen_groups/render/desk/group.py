@@ -137,7 +137,7 @@ def _row(details: GroupDetails, member: Member, staff: Mapping[int, str]) -> Lis
         counts=details.circulations[member.id],
         profile=details.profiles[member.id],
         standing=standing,
-        remarks=tuple(remarks_about(member, account, standing, staff, details.prospects.get(member.id))),
+        remarks=tuple(remarks_about(member, account, standing, staff, details.forecasts.get(member.id))),
     )
 
 

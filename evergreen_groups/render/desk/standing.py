@@ -18,7 +18,7 @@ from evergreen_groups.policy import Comparison
 from evergreen_groups.render import isolated, printable
 
 if TYPE_CHECKING:
-    from evergreen_groups.desk import RecalculationProspect
+    from evergreen_groups.desk import RecalculationForecast
     from evergreen_groups.groups import Member, PatronAccount, Standing
     from evergreen_groups.ils import Penalty
     from evergreen_groups.policy import Limit
@@ -49,19 +49,19 @@ def remarks_about(
     account: PatronAccount,
     standing: Standing,
     staff: Mapping[int, str],
-    prospect: RecalculationProspect | None = None,
+    forecast: RecalculationForecast | None = None,
 ) -> Iterator[Remark]:
     """Yield the remarks about a member, the most important first; ``staff`` has the names of staff accounts by id.
 
-    ``prospect`` says what a recalculation could change, where the rule and Evergreen disagree.
+    ``forecast`` says what a recalculation could change, where the rule and Evergreen disagree.
     """
-    explanation = None if prospect is None else prospect.explain(member)
+    explanation = None if forecast is None else forecast.explain(member)
     why = "" if explanation is None else gettext(explanation)
     for penalty in standing.blocks_for_fines:
         detail = _where_from(penalty, staff, named=True)
         if standing.over_limit is False:
             # Evergreen's threshold is reached, so its block is correct. "Within the limit" would confuse here.
-            reached = prospect is not None and prospect.obstacle is Obstacle.REACHES_THRESHOLD
+            reached = forecast is not None and forecast.obstacle is Obstacle.REACHES_THRESHOLD
             detail = _joined(detail, "" if reached else gettext("Own fines are within the limit."), why)
         yield Remark(Weight.BLOCK, gettext("Blocked in Evergreen"), detail)
     if standing.over_limit:

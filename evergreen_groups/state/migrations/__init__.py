@@ -1,1 +1,1 @@
-"""How the schema came to be as it is: one migration after another, run by Alembic."""
+"""The history of the schema, as Alembic migrations."""

@@ -1,4 +1,4 @@
-"""What Alembic runs: the migrations over the connection that it was given, or on paper where it was given none."""
+"""Alembic environment: run the migrations on the given connection, or print their SQL if there is none."""
 
 from __future__ import annotations
 

@@ -191,7 +191,7 @@ def undo(running: Service, desk: DeskRequest, entry: str, key: str) -> tuple[str
 def entry(client: Client, id: str) -> JournalEntry | None:
     """What the journal has of a change, None where there is none."""
     try:
-        return client.plans.past.entry(id)
+        return client.plans.history.entry(id)
     except NotFoundError:
         return None
 
@@ -202,7 +202,7 @@ def outcome(client: Client, made: JournalEntry, details: GroupDetails, *, may_ch
     known = {**details.names, **{member.id: member.name for member in details.group.members}}
     names = PatronNames(client, known, asked=patrons_of([made]))
     try:
-        change = client.plans.past.change(made.id, names.visible)
+        change = client.plans.history.change(made.id, names.visible)
     except NotFoundError:
         return None
     refused_at = {step.refusal.org_unit for step in change.entry.steps if step.refusal is not None}
@@ -220,14 +220,14 @@ def outcome(client: Client, made: JournalEntry, details: GroupDetails, *, may_ch
 def recent(client: Client, *, may_change: bool) -> list[pages.PastEntry]:
     """The caller's own changes of the last days, the latest first."""
     names = PatronNames(client)
-    changes = client.plans.past.recent(names.visible)
+    changes = client.plans.history.recent(names.visible)
     return _past_entries(client, changes, names, lambda _change: "", may_change)
 
 
 def past(client: Client, group: int, *, may_change: bool) -> list[pages.PastEntry]:
     """What is known of a group's past, the latest first."""
     names = PatronNames(client)
-    changes = client.plans.past.of_group(group, names.visible)
+    changes = client.plans.history.of_group(group, names.visible)
     names.read({id for change in changes for id in _staff_of(change.entry)})
     return _past_entries(client, changes, names, lambda change: _by(change, names.known), may_change)
 
@@ -261,7 +261,7 @@ def group_of(client: Client, patron: int) -> int:
 def recalculable(client: Client, patron: int) -> tuple[int, ...]:
     """The members of a patron's group for whom a recalculation could set or lift a block, as far as is known."""
     details = client.groups.of_user(patron, exact=False)
-    return tuple(id for id, prospect in details.prospects.items() if prospect.may_change)
+    return tuple(id for id, forecast in details.forecasts.items() if forecast.may_change)
 
 
 def _taken_back(changes: Iterable[Change]) -> set[str | None]:

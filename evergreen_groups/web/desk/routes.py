@@ -135,7 +135,7 @@ def list_page(
     """The list, of those who fit ``within`` where that is given."""
     entry = None if change is None else changing.entry(asked.client, change)
     beside = changing.patrons_of([entry] if entry else [])
-    details = asked.client.groups.of_user(asked.patron, beside=beside, exact=False)
+    details = asked.client.groups.of_user(asked.patron, names_of=beside, exact=False)
     sort = _sort()
     rows = pages.member_rows(details, sort)
     outcome = entry and changing.outcome(asked.client, entry, details, may_change=asked.may_change)
@@ -159,7 +159,7 @@ def list_page(
         message=message,
         outcome=outcome,
         selected=selected,
-        recalculable=any(prospect.may_change for prospect in details.prospects.values()),
+        recalculable=any(forecast.may_change for forecast in details.forecasts.values()),
         sent=request.method == "POST",
         trend=_trend(asked, details),
         with_statement=service.service().settings.statement.page,

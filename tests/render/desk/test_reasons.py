@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from evergreen_groups.changes import JournalStep, Refusal, StepReason, StepState
+from evergreen_groups.changes import JournalStep, StepReason, StepState
 from evergreen_groups.changes import reasons as step_reason
+from evergreen_groups.changes.journal import Refusal
 from evergreen_groups.errors import (
     CollisionError,
     DataError,

@@ -1,7 +1,7 @@
 """The initial schema, as :mod:`evergreen_groups.state.schema` declares it.
 
-Until 1.0 there is no other: an older database is refused. The first schema after 1.0 freezes these tables here, with
-``op.create_table``, and adds a migration.
+This is the only schema until 1.0, and older databases are refused. The first schema change after 1.0 must freeze these
+tables here, with ``op.create_table``, and add a migration.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Create the tables."""
+    """Create the tables as currently declared."""
     context = op.get_context()
     schema.complete(context.dialect.name)
     for table in schema.metadata.sorted_tables:

@@ -1,4 +1,4 @@
-"""What a group's visible members owe, and their penalties after recent recalculations."""
+"""Readers that several desk views share: visible fines, penalties from the primary, and viewers for group queries."""
 
 from __future__ import annotations
 
@@ -24,21 +24,23 @@ if TYPE_CHECKING:
     from evergreen_groups.ils import OrgUnits, PenaltyRow, ReferenceData
 
 
-def with_penalties_now(
+def with_primary_penalties(
     gateway: Gateway, org_units: OrgUnits, found: VisiblePatrons, recent: RecentlyChanged
 ) -> VisiblePatrons:
-    """A group with the penalties that recently recalculated members have where they are written."""
-    return replace(found, penalties=tuple(rows_put_right(gateway, org_units, found.penalties, found.ids, recent)))
+    """Return a group with the recently recalculated members' penalties from the primary database."""
+    return replace(
+        found, penalties=tuple(with_recalculated_rows(gateway, org_units, found.penalties, found.ids, recent))
+    )
 
 
-def rows_put_right(
+def with_recalculated_rows(
     gateway: Gateway,
     org_units: OrgUnits,
     rows: Iterable[PenaltyRow],
     patrons: Collection[int],
     recent: RecentlyChanged,
 ) -> list[PenaltyRow]:
-    """The penalties of ``patrons`` (ids), with those of the recalculated as they are where they are written."""
+    """Return the penalties of ``patrons`` (ids), replacing those of recently recalculated patrons by the primary's."""
     theirs = frozenset(patrons)
     if recent.recalculated is not None:
         theirs &= recent.recalculated
@@ -49,17 +51,17 @@ def rows_put_right(
 
 
 def read_visible_fines(gateway: Gateway, user: int, patrons: Collection[int]) -> dict[int, Decimal]:
-    """What visible patrons owe themselves, by id; who owes nothing isn't there. ``user`` is whose session it is."""
+    """Return visible patrons' own fines by id, without those who owe nothing. ``user`` is the session's account."""
     fines = read_own_fines(gateway, patrons)
-    # Since 3.15 one sees one's own record without VIEW_USER, but not the balance in pcrud (pcrud-056).
+    # Since 3.15 an account sees its own record without VIEW_USER, but not its own balance in pcrud (pcrud-056).
     if user in patrons and user not in fines:
         owed = read_fines_of(gateway, user)
         return fines if owed is None else {**fines, user: owed}
     return fines
 
 
-def plain_viewer(gateway: Gateway, reference: ReferenceData, recent: RecentlyChanged) -> GroupViewer:
-    """Somebody who asks for the members alone; costs what the session's account and rights do."""
+def member_viewer(gateway: Gateway, reference: ReferenceData, recent: RecentlyChanged) -> GroupViewer:
+    """Return a viewer that asks for the members only, with the session's account and permissions."""
     patrons_at = reference.rights(gateway).at(VIEW_USER)
     everywhere = reference.org_units(gateway).root.id in patrons_at
     group = reference.account(gateway).group
@@ -67,10 +69,10 @@ def plain_viewer(gateway: Gateway, reference: ReferenceData, recent: RecentlyCha
 
 
 def details_viewer(
-    gateway: Gateway, reference: ReferenceData, beside: Collection[int], recent: RecentlyChanged
+    gateway: Gateway, reference: ReferenceData, names_of: Collection[int], recent: RecentlyChanged
 ) -> GroupViewer:
-    """Somebody who asks for all that a desk shows of a group, and for the names of those ``beside`` it (ids)."""
-    plain = plain_viewer(gateway, reference, recent)
+    """Return a viewer that asks for all that a desk shows of a group, and for the names of ``names_of`` (ids)."""
+    plain = member_viewer(gateway, reference, recent)
     counted_at = reference.rights(gateway).at(VIEW_CIRCULATIONS)
     hidden_at = frozenset(unit.id for unit in reference.org_units(gateway)) - counted_at
     circulations = HiddenCirculations(hidden_at, counted_at)
@@ -78,12 +80,12 @@ def details_viewer(
         plain,
         circulations=circulations if can_ask_about(circulations) else None,
         with_staff=True,
-        extra_patrons=frozenset(beside),
+        extra_patrons=frozenset(names_of),
     )
 
 
 def circulation_reader(gateway: Gateway, reference: ReferenceData) -> CirculationReader:
-    """Counts what patrons have out for whoever looks; reads what their library counts as out where it isn't known."""
+    """Return a reader that counts items out as the session may see them, by the home library's rules for counting."""
     return CirculationReader(
         gateway,
         reference.org_units(gateway),

@@ -15,18 +15,18 @@ from support.states import journal_in
 from evergreen_groups.changes import PENALTIES, Journal, Operator, StepState
 from evergreen_groups.changes.apply import NewStep
 from evergreen_groups.changes.journal import JournalStep, Sending
-from evergreen_groups.changes.landing import (
-    LANDS_WITHIN,
-    Landing,
+from evergreen_groups.changes.outcome_check import (
+    ARRIVES_WITHIN,
+    ChangeVerdict,
     SentChange,
-    digest_but,
+    digest_of_untouched,
     judge,
     judge_penalties,
     new_sending,
     sending_of,
 )
 from evergreen_groups.changes.penalties import PatronPenalties
-from evergreen_groups.changes.reasons import NOTHING_CAME, TAKEN_OVER, may_come_in
+from evergreen_groups.changes.reasons import NO_EFFECT, TAKEN_OVER, may_come_in
 from evergreen_groups.changes.recovery import recover, refusal, sent_change
 from evergreen_groups.errors import (
     DataError,
@@ -74,14 +74,14 @@ def record(gateway: Gateway) -> Record:
 def change(
     record: Record, *, field: str = "usrgroup", after: int | None = OTHER, seen: int | None = None, **sending: object
 ) -> SentChange:
-    known = {"last_xact_id": "before", "other_fields": digest_but(record, field), **sending}
+    known = {"last_xact_id": "before", "other_fields": digest_of_untouched(record, field), **sending}
     before = HOME if field == "usrgroup" else 0
     return SentChange(PATRON, field, before, after, Sending(NOW, UNTIL, **known), seen)  # type: ignore[arg-type]
 
 
 class TestTime:
     @pytest.mark.parametrize(
-        ("later", "may_land"),
+        ("later", "may_still_arrive"),
         [
             (timedelta(minutes=-10), True),  # the clock was set back
             (timedelta(), True),
@@ -90,8 +90,8 @@ class TestTime:
             (LATE + SECOND, False),
         ],
     )
-    def test_how_long_it_may_come_in(self, record: Record, later: timedelta, may_land: bool) -> None:
-        assert change(record).may_land(NOW + later) is may_land
+    def test_how_long_it_may_come_in(self, record: Record, later: timedelta, may_still_arrive: bool) -> None:
+        assert change(record).may_still_arrive(NOW + later) is may_still_arrive
 
     @pytest.mark.parametrize(
         ("after", "mark", "protected"), [(OTHER, "x", True), (0, "x", True), (None, "x", False), (OTHER, None, False)]
@@ -103,12 +103,12 @@ class TestTime:
 
     def test_what_is_written_down_of_a_request(self, proxy: FaultProxy, record: Record) -> None:
         with gateway_of(proxy.url, "admin", timeout=90.0) as slow:
-            until = NOW + timedelta(seconds=90) + LANDS_WITHIN
+            until = NOW + timedelta(seconds=90) + ARRIVES_WITHIN
             assert new_sending(slow, NOW) == Sending(NOW, until, None, None)
             assert new_sending(slow, NOW, last_xact_id="", other_fields="x") == Sending(NOW, until, None, "x")
             sending = sending_of(record, "usrgroup", slow, NOW)
-        assert sending == Sending(NOW, until, "before", digest_but(record, "usrgroup"))
-        assert timedelta(minutes=15) == LANDS_WITHIN
+        assert sending == Sending(NOW, until, "before", digest_of_untouched(record, "usrgroup"))
+        assert timedelta(minutes=15) == ARRIVES_WITHIN
 
     def test_the_words(self) -> None:
         clock_time = f"{UNTIL.astimezone():%H:%M}"
@@ -118,9 +118,9 @@ class TestTime:
 class TestJudge:
     def test_nothing_is_concluded_about_whom_the_account_cannot_see(self, gateway: Gateway, record: Record) -> None:
         for found in (None, record.replace(usrgroup=None)):
-            landing = judge(gateway, change(record), found, NOW)
-            assert (landing.state, landing.value) == (StepState.SENDING, None)
-            assert "can't see this patron" in landing.reason
+            verdict = judge(gateway, change(record), found, NOW)
+            assert (verdict.state, verdict.value) == (StepState.SENDING, None)
+            assert "can't see this patron" in verdict.reason
 
     @pytest.mark.parametrize(
         ("after", "mark", "late", "state", "words"),
@@ -143,19 +143,19 @@ class TestJudge:
         state: StepState,
         words: str,
     ) -> None:
-        landing = judge(
+        verdict = judge(
             gateway,
             change(record, after=after),
             record.replace(last_xact_id=mark),
             NOW + (LATE if late else timedelta()),
         )
-        assert (landing.state, landing.value) == (state, None)
-        assert landing.reason.startswith(words)
+        assert (verdict.state, verdict.value) == (state, None)
+        assert verdict.reason.startswith(words)
 
     @pytest.mark.parametrize("late", [False, True])
     def test_it_is_as_it_was_meant(self, gateway: Gateway, record: Record, late: bool) -> None:
         found = record.replace(usrgroup=OTHER, last_xact_id="ours", last_update_time=NOW + SECOND)
-        assert judge(gateway, change(record), found, NOW + (LATE if late else timedelta())) == Landing(
+        assert judge(gateway, change(record), found, NOW + (LATE if late else timedelta())) == ChangeVerdict(
             StepState.DONE, OTHER
         )
 
@@ -172,15 +172,15 @@ class TestJudge:
         self, gateway: Gateway, record: Record, written: datetime | None, ours: bool
     ) -> None:
         found = record.replace(usrgroup=OTHER, last_update_time=written)
-        landing = judge(gateway, change(record), found, NOW + timedelta(days=1))
-        assert landing.state is (StepState.DONE if ours else StepState.FAILED)
-        assert landing.value == (OTHER if ours else None)
+        verdict = judge(gateway, change(record), found, NOW + timedelta(days=1))
+        assert verdict.state is (StepState.DONE if ours else StepState.FAILED)
+        assert verdict.value == (OTHER if ours else None)
 
     def test_a_write_is_never_later_than_now_whatever_the_ils_clock_says(
         self, gateway: Gateway, record: Record
     ) -> None:
         found = record.replace(usrgroup=OTHER, last_update_time=UNTIL + timedelta(hours=1))
-        assert judge(gateway, change(record), found, NOW + SECOND) == Landing(StepState.DONE, OTHER)
+        assert judge(gateway, change(record), found, NOW + SECOND) == ChangeVerdict(StepState.DONE, OTHER)
 
     @pytest.mark.parametrize(
         ("field", "value", "words"),
@@ -190,9 +190,9 @@ class TestJudge:
         self, gateway: Gateway, record: Record, field: str, value: int, words: str
     ) -> None:
         found = record.replace(day_phone="555-0100", **{field: value})
-        landing = judge(gateway, change(record, field=field, after=value), found, NOW)
-        assert (landing.state, landing.value) == (StepState.FAILED, None)
-        assert landing.reason.startswith(words)
+        verdict = judge(gateway, change(record, field=field, after=value), found, NOW)
+        assert (verdict.state, verdict.value) == (StepState.FAILED, None)
+        assert verdict.reason.startswith(words)
         unknown = change(record, field=field, after=value, other_fields=None)
         assert judge(gateway, unknown, found, NOW).state is StepState.DONE, (
             "an older release wrote nothing down of them"
@@ -218,15 +218,15 @@ class TestJudge:
         state: StepState,
         value: int | None,
     ) -> None:
-        landing = judge(
+        verdict = judge(
             gateway,
             change(record, after=after, last_xact_id=mark),
             record.replace(usrgroup=1010),
             NOW + (LATE if late else timedelta()),
         )
-        assert (landing.state, landing.value) == (state, value)
-        assert landing.reason.startswith("somebody else moved the patron to group 1010")
-        assert ("may still come in" in landing.reason) is (state is StepState.SENDING)
+        assert (verdict.state, verdict.value) == (state, value)
+        assert verdict.reason.startswith("somebody else moved the patron to group 1010")
+        assert ("may still come in" in verdict.reason) is (state is StepState.SENDING)
 
 
 class TestAlone:
@@ -248,9 +248,9 @@ class TestAlone:
         if 1001 in members:
             sandbox._store.update("au", 1001, {"usrgroup": 1100})
         proxy.answer = lambda call: members if call.method == MEMBERS and call.parameters[1] == 1100 else None
-        landing = judge(gateway, change(record, after=None), record.replace(usrgroup=1100), NOW)
-        assert (landing.state is StepState.DONE) is alone
-        assert (landing.value, landing.reason) == (1100, landing.reason if not alone else "")
+        verdict = judge(gateway, change(record, after=None), record.replace(usrgroup=1100), NOW)
+        assert (verdict.state is StepState.DONE) is alone
+        assert (verdict.value, verdict.reason) == (1100, verdict.reason if not alone else "")
 
     @pytest.mark.parametrize(
         ("members", "others"), [([PATRON, 99_999], []), ([99_999], []), ([PATRON], [1001]), ([], [1001])]
@@ -273,15 +273,15 @@ class TestAlone:
 
     def test_after_a_move_by_staff(self, gateway: Gateway, proxy: FaultProxy, record: Record) -> None:
         proxy.answer = lambda call: [PATRON] if call.method == MEMBERS else None
-        landing = judge(gateway, change(record, after=None, seen=OTHER), record.replace(usrgroup=1100), NOW)
-        assert (landing.state, landing.value) == (StepState.DONE, 1100)
-        assert landing.reason == f"it came in late, after somebody else had moved the patron to group {OTHER}"
+        verdict = judge(gateway, change(record, after=None, seen=OTHER), record.replace(usrgroup=1100), NOW)
+        assert (verdict.state, verdict.value) == (StepState.DONE, 1100)
+        assert verdict.reason == f"it came in late, after somebody else had moved the patron to group {OTHER}"
 
     def test_by_somebody_else(self, gateway: Gateway, proxy: FaultProxy, record: Record) -> None:
         proxy.answer = lambda call: [PATRON] if call.method == MEMBERS else None
-        landing = judge(gateway, change(record, after=None), record.replace(usrgroup=1100, day_phone="555-0100"), NOW)
-        assert (landing.state, landing.value) == (StepState.FAILED, None)
-        assert landing.reason.startswith("in group 1100 now, but somebody else")
+        verdict = judge(gateway, change(record, after=None), record.replace(usrgroup=1100, day_phone="555-0100"), NOW)
+        assert (verdict.state, verdict.value) == (StepState.FAILED, None)
+        assert verdict.reason.startswith("in group 1100 now, but somebody else")
 
     def test_a_move_asks_for_nobody(self, gateway: Gateway, proxy: FaultProxy, record: Record) -> None:
         judge(gateway, change(record), record.replace(usrgroup=1100), NOW)
@@ -307,19 +307,19 @@ class TestPenalties:
     @pytest.mark.parametrize("late", [False, True])
     def test_others_in_force_than_before(self, before: int, known: bool, done: bool, late: bool) -> None:
         penalties = PatronPenalties(11, self.ROWS)
-        landing = judge_penalties(
+        verdict = judge_penalties(
             self.sent(before, penalties.digest if known else None), penalties, NOW + (LATE if late else timedelta())
         )
         if done:
-            assert landing == Landing(StepState.DONE, 2)
+            assert verdict == ChangeVerdict(StepState.DONE, 2)
         elif late:
-            assert landing == Landing(StepState.NOT_DONE, reason=NOTHING_CAME)
+            assert verdict == ChangeVerdict(StepState.NOT_DONE, reason=NO_EFFECT)
         else:
-            assert landing == Landing(StepState.SENDING, reason=may_come_in(UNTIL))
+            assert verdict == ChangeVerdict(StepState.SENDING, reason=may_come_in(UNTIL))
 
     def test_as_many_but_others(self) -> None:
-        landing = judge_penalties(self.sent(2, "of others"), PatronPenalties(11, self.ROWS), NOW)
-        assert landing == Landing(StepState.DONE, 2)
+        verdict = judge_penalties(self.sent(2, "of others"), PatronPenalties(11, self.ROWS), NOW)
+        assert verdict == ChangeVerdict(StepState.DONE, 2)
 
 
 class TestRefusal:
@@ -467,7 +467,7 @@ class TestRecover:
         (step,) = journal.begin(gateway.url, GROUPS, "move", [NewStep(PATRON, "usrgroup", HOME, OTHER)])
         journal.record(step, StepState.SENDING, value=1010)
         (found,) = journal.open_steps(gateway.url)
-        expected = Sending(NOW, NOW + LANDS_WITHIN)
+        expected = Sending(NOW, NOW + ARRIVES_WITHIN)
         assert sent_change(journal, found) == SentChange(PATRON, "usrgroup", HOME, OTHER, expected, 1010)
 
     def test_a_step_as_the_request_that_it_was(self, journal: Journal, gateway: Gateway) -> None:

@@ -1,4 +1,4 @@
-"""What a recalculation of penalties could change for members about whom the rule and Evergreen disagree."""
+"""Whether a recalculation of penalties would help members about whom the rule and Evergreen disagree."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Obstacle(Enum):
-    """Why a recalculation would change nothing. The values are those of JSON documents."""
+    """Why a recalculation would change nothing. The values appear in JSON documents."""
 
     BELOW_THRESHOLD = "below-threshold"
     """Over the limit, but below Evergreen's threshold."""
@@ -34,11 +34,11 @@ class Obstacle(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class RecalculationProspect:
+class RecalculationForecast:
     """What a recalculation could change for one member: nothing if there is an ``obstacle``.
 
-    ``limit`` has Evergreen's own threshold for the member, None if the account can't see it. ``decision`` compares it
-    with what Evergreen counts of the member's fines, None if the account can't see the threshold or those fines.
+    ``limit`` is Evergreen's own threshold for the member, None if the account can't see it. ``decision`` compares the
+    threshold with the fines that Evergreen counts, None if the account can't see either of them.
     """
 
     obstacle: Obstacle | None
@@ -52,13 +52,13 @@ class RecalculationProspect:
 
     @property
     def code(self) -> str:
-        """The prospect in a word, for JSON documents."""
+        """The code for JSON documents: an obstacle, ``may-help`` or ``not-known``."""
         if self.obstacle is not None:
             return self.obstacle.value
         return "may-help" if self.decision is not None else "not-known"
 
     def explain(self, member: Member) -> Message | None:
-        """Say why a recalculation would change nothing, or why the account can't tell; None if it may help."""
+        """Explain why a recalculation would change nothing, or that the account can't tell. None if it may help."""
         if self.obstacle in _EXPLANATIONS:
             return _EXPLANATIONS[self.obstacle]
         if self.limit is None or self.decision is None:
@@ -82,16 +82,16 @@ _BILLS_HIDDEN = Message(
 )
 
 
-def read_prospects(
+def read_forecasts(
     gateway: Gateway,
     ils_limits: Callable[[], LimitFinder],
     people: Iterable[tuple[Member, Standing]],
     kinds: PenaltyKinds,
-) -> dict[int, RecalculationProspect]:
-    """Return the prospects of the members about whom the rule and Evergreen disagree, by id.
+) -> dict[int, RecalculationForecast]:
+    """Return the forecasts of members about whom the rule and Evergreen disagree, by id.
 
-    Call ``ils_limits`` for Evergreen's thresholds only if there are such members. Read fines only if a threshold counts
-    those of some libraries.
+    Call ``ils_limits`` for Evergreen's thresholds only if there are any. Read fines only if a threshold counts the
+    fines of some libraries only.
     """
     differing = [(member, standing) for member, standing in people if standing.difference is not None]
     if not differing:
@@ -101,9 +101,9 @@ def read_prospects(
     try:
         seen, decisions = decide_by_thresholds(gateway, ils_limits(), [member for member, _standing in differing])
     except (PermissionDeniedError, DataError):
-        seen, decisions = {}, {}  # What couldn't be read stays unknown.
+        seen, decisions = {}, {}  # treat what couldn't be read as unknown
     return {
-        member.id: RecalculationProspect(
+        member.id: RecalculationForecast(
             _obstacle(member, standing, kinds, limit, decisions.get(member.id)), limit, decisions.get(member.id)
         )
         for member, standing in differing
@@ -115,6 +115,7 @@ def _obstacle(
     member: Member, standing: Standing, kinds: PenaltyKinds, limit: Limit | None, decision: Decision | None
 ) -> Obstacle | None:
     not_yet_blocked = standing.difference is StandingDifference.NOT_YET_BLOCKED
+    # The order matters: report the reason that holds whatever the threshold is.
     if any(penalty.by_staff for penalty in standing.blocks_for_fines):
         return Obstacle.SET_BY_STAFF
     if not_yet_blocked and not kinds.sets_block_for_fines_at(member.patron.home_library.id):
