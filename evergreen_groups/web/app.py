@@ -1,4 +1,4 @@
-"""The WSGI app: its routes, what every answer has, and how errors are answered."""
+"""The WSGI app: routes, headers common to all responses, and error responses."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 log = logging.getLogger("evergreen_groups.web")
 
 PREFIX = SERVICE
-"""Where the service is, below the ILS's own host."""
+"""The service's path on Evergreen's own host."""
 
-# An event is three short fields; what plans something says itself how much it takes.
+# An event has three short fields. Requests for plans and changes set a larger limit themselves.
 LARGEST_BODY = 4096
-"""How many bytes a request's body may have, unless the address takes more."""
+"""Default maximum size of a request's body, in bytes."""
 
 _HEADERS = {
-    # Every answer may name patrons: nothing on the way keeps it.
+    # Any response may name patrons, so no proxy or browser may store it.
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -59,13 +59,13 @@ _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 
 class _App(Flask):
-    """Flask, with the prefix put back into the path where a WSGI mount took it off."""
+    """Flask that restores the prefix of the path if a WSGI mount has removed it."""
 
     def wsgi_app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request."""
         mount = environ.get("SCRIPT_NAME", "").rstrip("/")
         if mount.endswith(PREFIX):
-            # So that routes and the log have the same path under every server.
+            # Routes and log entries then have the same path under every server.
             environ["SCRIPT_NAME"] = mount.removesuffix(PREFIX)
             environ["PATH_INFO"] = PREFIX + environ.get("PATH_INFO", "")
         return super().wsgi_app(environ, start_response)
@@ -78,20 +78,20 @@ def create_app(
     clock: Callable[[], float] = time.monotonic,
     asked: Counters | None = None,
 ) -> Flask:
-    """Make the app; it calls the gateway only when it is asked for something.
+    """Create the app. It makes no call to the gateway before the first request.
 
-    ``environ`` is where passwords and directories are looked up (``os.environ``). ``clock`` gives seconds. ``asked`` is
-    what counts requests where the settings name no Redis, for processes that count together. It answers below
-    :data:`PREFIX`, whether the server strips that off (a WSGI mount) or leaves it in the path (a proxy).
+    The app answers below :data:`PREFIX`, whether the server removes the prefix (a WSGI mount) or leaves it in the path
+    (a proxy). ``environ`` is used to look up passwords and directories (``os.environ``). ``clock`` returns seconds.
+    ``asked`` counts requests unless the settings name a Redis server; processes that count together pass it.
 
     Raises:
-        ConfigurationError: no gateway is configured, or what events need can't be had.
+        ConfigurationError: no gateway is configured, or the account or the secret for events can't be used.
     """
     app = _App("evergreen_groups.web", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
-    # Another origin has no business here, so its preflight gets no yes.
+    # Other origins may not use the service, so their preflight requests aren't approved.
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
-    # Flask would answer with a redirect that repeats the path, barcode and all.
+    # Flask's redirect would repeat the path, including a barcode in it.
     app.url_map.merge_slashes = False
     app.json = DefaultJSONProvider(app)
     app.json.sort_keys = False
@@ -111,15 +111,14 @@ def create_app(
 
 
 def close(app: Flask) -> None:
-    """Log out and close the connections to the gateway; for when the server has ended."""
+    """Log out and close the connections to the gateway. Call this after the server has stopped."""
     succession_of(app).close()
 
 
 def _begin() -> None:
     g.began = time.monotonic()
     g.service = succession_of(current_app).enter()
-    # Programs read English. A thread answers one request after the other, and does other things in between: what was
-    # its language before is so again when the request has ended.
+    # Answers to programs are in English. Threads are reused, so the previous language is restored after the request.
     read_by_people = request.blueprint in (desk_pages.blueprint.name, reports.blueprint.name)
     language = language_of_reader(request, service().settings.language) if read_by_people else ENGLISH
     g.ending = ExitStack()
@@ -138,7 +137,7 @@ def _end(_error: BaseException | None) -> None:
 def _finish(response: Response) -> Response:
     for name, value in _HEADERS.items():
         response.headers.setdefault(name, value)
-    # The route rather than the path: that has ids and barcodes in it.
+    # Log the route instead of the path, which contains ids and barcodes.
     method = request.method if request.method in _METHODS else "(unknown method)"
     route = request.url_rule.rule if request.url_rule else "(no such address)"
     seconds = time.monotonic() - g.began
@@ -159,7 +158,7 @@ def _problem(error: ProblemError) -> Response:
 
 
 def _answer(error: ProblemError) -> Response:
-    """A page where a page was asked for, else what programs read."""
+    """Answer with a page where the route serves pages, otherwise in JSON."""
     if request.blueprint == desk_pages.blueprint.name:
         return desk_pages.describe_problem(error)
     return reports.problem_page(error) if request.blueprint == reports.blueprint.name else error.response()
@@ -179,7 +178,7 @@ def _http_problem(error: HTTPException) -> Response:
 
 
 def _unexpected(error: Exception) -> Response:
-    """Answer a bug. Its message may hold patron data, so the log gets its kind and its place alone."""
+    """Answer a bug. Its message may contain patron data, so log only its type and position."""
     place = traceback.extract_tb(error.__traceback__)[-1]
     log.error("a bug: %s at %s:%s", type(error).__name__, place.filename, place.lineno)
     return _answer(ProblemError(500, "Something in this service is broken; its log has the place.", code="bug"))

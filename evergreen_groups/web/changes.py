@@ -1,4 +1,4 @@
-"""The API for changes: plans that are shown before anything happens, applied once, asked after, and taken back."""
+"""The API for changes: propose a plan, apply it once, ask for its outcome, undo it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ blueprint = Blueprint("changes", __name__)
 
 @blueprint.post("/api/v1/plans")
 def propose() -> tuple[Response, int]:
-    """Plan something; nothing is changed by that."""
+    """Make a plan. Nothing is changed."""
     with service().changing_desk(request, largest=plan_bodies.LARGEST) as desk:
         proposed = hooks.propose_plan(desk.client, plan_bodies.plan_request(request))
         return jsonify(hooks.as_json(proposed)), 201
@@ -34,7 +34,7 @@ def propose() -> tuple[Response, int]:
 
 @blueprint.post("/api/v1/changes")
 def apply() -> Response:
-    """Apply a plan, once; the answer is the same when it is asked for again under the same key."""
+    """Apply a plan once. Repeating the request with the same key gives the same answer."""
     running = service()
     with running.changing_desk(request, largest=plan_bodies.LARGEST) as desk:
         agreed = plan_bodies.agreement(request)
@@ -43,21 +43,21 @@ def apply() -> Response:
 
 @blueprint.get("/api/v1/changes")
 def recent() -> Response:
-    """The caller's own changes of the last days."""
+    """Answer with the caller's own recent changes."""
     with service().desk(request) as desk:
         return jsonify(hooks.as_json(hooks.recent_changes(desk.client)))
 
 
 @blueprint.get("/api/v1/changes/<change>")
 def change(change: str) -> Response:
-    """A change, with what became of it."""
+    """Answer with a change and its outcome so far."""
     with service().desk(request) as desk:
         return _change(hooks.change(desk.client, requests.change_id(change)))
 
 
 @blueprint.post("/api/v1/changes/<change>/undo")
 def undo(change: str) -> Response:
-    """Take a change back."""
+    """Undo a change."""
     running = service()
     with running.changing_desk(request, largest=plan_bodies.LARGEST) as desk:
         id = requests.change_id(change)
@@ -67,9 +67,9 @@ def undo(change: str) -> Response:
 
 
 def apply_plan(running: Service, desk: DeskRequest, agreed: Agreement) -> str:
-    """Apply a plan, approved by a supervisor where the agreement names one; gives the change's id.
+    """Apply a plan, with a supervisor's approval if the agreement has one. Return the change's id.
 
-    A long one goes on when this returns. One that has been applied takes no supervisor and no thread any more.
+    A long change continues in the background. A plan that was already applied needs neither approval nor a thread.
     """
     plan = desk.client.plans.find(agreed.plan)
     steps = len(plan.steps)
@@ -83,7 +83,7 @@ def apply_plan(running: Service, desk: DeskRequest, agreed: Agreement) -> str:
             lambda begun, progress: unhurried.plans.apply(agreed.plan, agreed.key, begun=begun, progress=progress)
         )
     with ExitStack() as stack:
-        # The session outlives this block where the change is a long one.
+        # A long change keeps the supervisor's session beyond this block.
         supervisor, user = stack.enter_context(
             running.approvals.approved(running.gateway, desk.client.gateway, desk.caller, agreed.approval)
         )
@@ -96,12 +96,12 @@ def apply_plan(running: Service, desk: DeskRequest, agreed: Agreement) -> str:
             with session:
                 return client.plans.apply(agreed.plan, agreed.key, begun=begun, progress=progress)
 
-        # Where there is no room for it, nobody else ends the session.
+        # If the change can't start, this block ends the session. Once started, the thread does.
         return running.change_runs.begin(applied, taken=lambda: session.push(stack.pop_all()))
 
 
 def undo_change(running: Service, desk: DeskRequest, change: str, key: str) -> str:
-    """Take a change back; gives the id of the change that does it. A long one goes on when this returns."""
+    """Undo a change. Return the id of the new change that does it. A long one continues in the background."""
     if len(desk.client.plans.past.entry(change).steps) <= MOST_WAITED_FOR:
         return desk.client.plans.undo(change, key)
     unhurried = running.client_for(desk.caller, desk.gateway)
@@ -111,7 +111,7 @@ def undo_change(running: Service, desk: DeskRequest, change: str, key: str) -> s
 
 
 def _change(found: hooks.Change) -> Response:
-    """What became of a change; 202 as long as it is being made."""
+    """Answer with a change: 202 while it is being made, 200 afterward."""
     response = jsonify(hooks.as_json(found))
     if found.is_under_way:
         response.status_code = 202

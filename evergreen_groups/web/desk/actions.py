@@ -1,4 +1,4 @@
-"""What the pages have done: lookups, plans, changes and what became of them, with refusals in a clerk's words."""
+"""Lookups, plans, changes and their outcomes for the desk's pages, with refusals as sentences for clerks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NOBODY: Mapping[int, str] = MappingProxyType({})
 
 
 class PatronNames:
-    """Names by id of those who are visible; of those ``asked`` for before, all that are visible are ``known``."""
+    """Reads names of visible patrons by id. ``asked`` are ids already queried; the visible ones are ``known``."""
 
     def __init__(self, client: Client, known: Mapping[int, str] = _NOBODY, asked: Collection[int] = ()) -> None:
         self._client = client
@@ -36,14 +36,14 @@ class PatronNames:
         self.known = dict(known)
 
     def read(self, ids: Collection[int]) -> None:
-        """Ask for those who haven't been asked for, deleted ones too; one call, or none."""
+        """Query the names of ids not queried before, including deleted patrons, in one call or none."""
         new = set(ids) - self._asked
         if new:
             self.known |= self._client.patrons.names(new)
             self._asked |= new
 
     def visible(self, ids: Collection[int]) -> set[int]:
-        """Those of the ids whose patrons are visible; costs what :meth:`read` does."""
+        """Return those ids whose patrons are visible. Makes at most one call, like :meth:`read`."""
         self.read(ids)
         return {id for id in ids if id in self.known}
 
@@ -56,17 +56,17 @@ _NOT_FOUND = {
     LookupKind.SEVERAL: Message("Several patrons have a barcode that ends like this. Who is it?"),
     LookupKind.NAMES: Message("Who is it?"),
 }
-# What may be wrong with a barcode: looking it up says more.
+# Errors about a barcode for which a lookup has a better answer.
 _LOOKED_UP = ("no-active-card", "patron-twice")
-# A plan that can't be applied any more, and may be made anew.
+# Errors for a plan that can no longer be applied but can be proposed again.
 _OUTDATED = ("plan-outdated", "plan-expired", "no-such-plan")
 
 
 @dataclass(frozen=True, slots=True)
 class CardLookup:
-    """What came of a card: ``taken`` is the patron's id where it is clear whose it is, else who was ``found``.
+    """The result of a card lookup: ``taken`` is the patron's id if unambiguous, ``found`` the candidates if not.
 
-    ``plain`` says that nothing is odd about that: a name was looked up.
+    ``plain`` means that several candidates are normal, because a name was looked up.
     """
 
     taken: int | None
@@ -78,14 +78,14 @@ class CardLookup:
 
 @dataclass(frozen=True, slots=True)
 class PlanByCard:
-    """A plan that somebody's card has completed, or a sentence where it can't be made; the ``form`` says it by ids."""
+    """A plan completed by a scanned card, or a sentence why it can't be made; ``form`` has the same with ids."""
 
     made: ProposedPlan | str
     form: ChangeForm
 
 
 def look_up(client: Client, text: str) -> CardLookup:
-    """Look up who is meant by what was scanned or typed."""
+    """Look up a patron by scanned or typed text."""
     lookup = client.patrons.find(text)
     if lookup.kind is LookupKind.CARD:
         return CardLookup(lookup.patron, "")
@@ -95,12 +95,12 @@ def look_up(client: Client, text: str) -> CardLookup:
 
 
 def with_found(form: ChangeForm, patron: int) -> ChangeForm:
-    """The form with somebody who was found: among those who join, or as one of the group to go to."""
+    """Return the form with a patron added: as one who joins, or as a member of the target group."""
     return form.with_patron(patron) if form.action == "join" else replace(form, target=patron)
 
 
 def propose(client: Client, form: ChangeForm, patron: int) -> ProposedPlan | str:
-    """Make a plan of what is wanted in the group of ``patron``; a sentence where it can't be made."""
+    """Propose a plan for the group of ``patron``. Return a sentence if it can't be made."""
     try:
         return client.plans.propose(_request(form, patron))
     except (PlanError, NotFoundError) as error:
@@ -108,13 +108,13 @@ def propose(client: Client, form: ChangeForm, patron: int) -> ProposedPlan | str
 
 
 def propose_with_card(client: Client, form: ChangeForm, card: str, patron: int) -> PlanByCard | None:
-    """Make a plan with whoever has an active card of exactly this barcode, in the place of the one who is looked for.
+    """Propose a plan with the patron who has an active card with exactly this barcode.
 
-    None where a card names nobody, or somebody who has been named before: it has to be looked up then, by which names
-    are found as well. Where it does, which is mostly so, that saves the call.
+    Returns None if no active card matches or the patron has already been named; then look the text up, which also finds
+    names. Usually the card matches, which saves the lookup's call.
     """
     joins = form.action == "join"
-    # Of a name it isn't worth trying.
+    # Text without digits is a name, so don't try it as a barcode.
     if not (joins or (form.needs_target and form.patrons)) or not any(letter.isdigit() for letter in card):
         return None
     action = Action.MERGE if form.action == "merge" else Action.MOVE
@@ -144,14 +144,14 @@ def _request(form: ChangeForm, patron: int) -> PlanRequest:
 
 
 def agreement(plan: str, approval: Approval | None) -> Agreement:
-    """The plan to apply. It is its own key: applied once more, by a double click or a reload, it gives what it gave."""
+    """Return the request to apply a plan. The plan's id is the key: a double click or reload gives the same outcome."""
     return Agreement(plan, plan, approval)
 
 
 def apply(running: Service, desk: DeskRequest, agreed: Agreement, *, needs_approval: bool) -> tuple[str, str]:
-    """Apply a plan; gives the id of the change, or "" and a sentence that says why nothing was changed.
+    """Apply a plan. Return the change's id, or "" and a sentence why nothing was changed.
 
-    ``needs_approval`` says that a supervisor is to approve it: without a login it isn't applied by the clerk's own.
+    With ``needs_approval`` a plan isn't applied without a supervisor's login.
     """
     try:
         if needs_approval and agreed.approval is None and desk.client.plans.find(agreed.plan).key is None:
@@ -168,13 +168,13 @@ def apply(running: Service, desk: DeskRequest, agreed: Agreement, *, needs_appro
         )
         return "", gettext(text)
     except ProblemError as error:
-        if error.code.startswith("approval-") or error.status == 429:  # the form is still there to be filled in
+        if error.code.startswith("approval-") or error.status == 429:  # the clerk can correct the form
             return "", sentence(describe_problem(error))
         raise
 
 
 def undo(running: Service, desk: DeskRequest, entry: str, key: str) -> tuple[str, str]:
-    """Take a change back; gives the id of the change that does it, or "" and a sentence that says why it can't be."""
+    """Undo a change. Return the id of the new change, or "" and a sentence why it can't be undone."""
     try:
         return undo_change(running, desk, entry, key), ""
     except (PlanError, NotFoundError) as error:
@@ -189,7 +189,7 @@ def undo(running: Service, desk: DeskRequest, entry: str, key: str) -> tuple[str
 
 
 def entry(client: Client, id: str) -> JournalEntry | None:
-    """What the journal has of a change, None where there is none."""
+    """Return a change's journal entry; None if there is none."""
     try:
         return client.plans.past.entry(id)
     except NotFoundError:
@@ -197,8 +197,10 @@ def entry(client: Client, id: str) -> JournalEntry | None:
 
 
 def outcome(client: Client, made: JournalEntry, details: GroupDetails, *, may_change: bool) -> pages.OutcomeView | None:
-    """What became of a change, told in the group whose ``details`` were read beside the names of those whom it is
-    about; None where the caller may see none of them."""
+    """Return the outcome of a change for the page of a group; None if the caller may see none of its patrons.
+
+    ``details`` must have been read together with the names of the change's patrons.
+    """
     known = {**details.names, **{member.id: member.name for member in details.group.members}}
     names = PatronNames(client, known, asked=patrons_of([made]))
     try:
@@ -218,14 +220,14 @@ def outcome(client: Client, made: JournalEntry, details: GroupDetails, *, may_ch
 
 
 def recent(client: Client, *, may_change: bool) -> list[pages.PastEntry]:
-    """The caller's own changes of the last days, the latest first."""
+    """Return the caller's own recent changes, latest first."""
     names = PatronNames(client)
     changes = client.plans.past.recent(names.visible)
     return _past_entries(client, changes, names, lambda _change: "", may_change)
 
 
 def past(client: Client, group: int, *, may_change: bool) -> list[pages.PastEntry]:
-    """What is known of a group's past, the latest first."""
+    """Return the known history of a group, latest first."""
     names = PatronNames(client)
     changes = client.plans.past.of_group(group, names.visible)
     names.read({id for change in changes for id in _staff_of(change.entry)})
@@ -250,22 +252,25 @@ def _past_entries(
 
 
 def group_of(client: Client, patron: int) -> int:
-    """The number of the group that a patron is in.
+    """Return the number of a patron's group.
 
     Raises:
-        NotFoundError: they aren't visible.
+        NotFoundError: the patron isn't visible.
     """
     return client.patrons.group_of(patron)
 
 
 def recalculable(client: Client, patron: int) -> tuple[int, ...]:
-    """The members of a patron's group for whom a recalculation could set or lift a block, as far as is known."""
+    """Return the ids of the members for whom a recalculation could set or lift a block, as far as known."""
     details = client.groups.of_user(patron, exact=False)
     return tuple(id for id, prospect in details.prospects.items() if prospect.may_change)
 
 
 def _taken_back(changes: Iterable[Change]) -> set[str | None]:
-    """The ids of those that others have taken back, or may have yet; one that was refused leaves something."""
+    """Return the ids of changes that other changes have undone or may still undo.
+
+    An undo that was refused in part leaves something to undo.
+    """
     ended = (StepState.PLANNED, StepState.NOT_DONE, StepState.FAILED)
     return {
         change.entry.undoes
@@ -275,9 +280,9 @@ def _taken_back(changes: Iterable[Change]) -> set[str | None]:
 
 
 def _by(change: Change, staff: Mapping[int, str]) -> str:
-    """Who made a change, by the name that the account has in the ILS where that is visible."""
+    """Describe who made a change, with the account's name in Evergreen if it is visible."""
     operator = change.entry.operator
-    # Commands are made in the name of an account, and have no id.
+    # Commands record the account's name and have no id.
     name = operator.account if operator.staff is None else staff.get(operator.staff)
     if change.is_own:
         by = gettext("by you")
@@ -300,7 +305,7 @@ def _staff_of(entry: JournalEntry) -> Iterable[int]:
 
 
 def patrons_of(entries: Iterable[JournalEntry]) -> set[int]:
-    """The ids of those whom changes are about."""
+    """Return the ids of the patrons in these changes."""
     return {step.patron for entry in entries for step in entry.steps}
 
 
@@ -317,7 +322,7 @@ def _described(error: PlanError | NotFoundError) -> str:
 
 
 def number_of(draft: Draft, form: ChangeForm) -> int | None:
-    """The number of the page's own group, where a plan is about it."""
+    """Return the number of the page's own group if the plan concerns it."""
     if form.action == "join":
         return next((step.after for step in draft.steps if step.after is not None), None)
     return next((step.member.patron.group for step in draft.steps), None)

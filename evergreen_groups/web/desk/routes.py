@@ -1,4 +1,4 @@
-"""The addresses of the desk's pages: the list, plans, changes and what became of them."""
+"""The routes of the desk's pages: the member list, plans, changes and their outcomes."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ _NOBODY_NAMED = {
 _SELECT_FIRST = Message("Select somebody in the list first.")
 _SHOWN_OF_ALL = Message("{shown} of {all} shown")
 _SEARCHED_FROM = 10
-"""Among fewer members nobody searches."""
+"""The search field appears from this many members on."""
 _GROUP = "/patrons/<patron>/group"
 
 
 @dataclass(frozen=True, slots=True)
 class Clerk:
-    """Whoever asks for a page, the patron whose group it is, and the form that was sent, where one was."""
+    """The admitted caller of a page, the patron whose group it shows, and the submitted form if there is one."""
 
     desk: DeskRequest
     patron: int
@@ -64,21 +64,21 @@ class Clerk:
 
     @property
     def client(self) -> Client:
-        """The jobs done in their name."""
+        """The client that acts for the clerk."""
         return self.desk.client
 
 
 @contextmanager
 def clerk(patron: str, *, writes: bool = False) -> Iterator[Clerk]:
-    """Admit whoever asks; ``writes``: it is a form by which something may be changed.
+    """Admit the caller of a page. ``writes`` means that the form may change something.
 
     Raises:
-        ProblemError: they aren't let in, or what is done inside failed.
+        ProblemError: the caller isn't admitted, or the block failed.
     """
     running = service.service()
     if not running.settings.desk.page:
         raise ProblemError(404, "The page is not served here: see page in [desk].", code="no-desk-page")
-    # A mail or a file may lead to a page: whoever follows it sees what their own session may see.
+    # Links in mails and files lead here too: the page shows only what the caller's session may see.
     largest = forms.LARGEST_FORM if request.method == "POST" else 0
     entering = (
         running.changing_desk(request, largest=largest)
@@ -98,13 +98,13 @@ def clerk(patron: str, *, writes: bool = False) -> Iterator[Clerk]:
 
 @blueprint.get("/desk/<name>")
 def page_file(name: str) -> Response:
-    """A style sheet or script of the pages."""
+    """Serve a style sheet or script."""
     if name not in files.FILES:
         raise ProblemError(404, "There is no such file.", code="no-such-file")
     found = files.page_file(name)
     response = Response(found.content, content_type=files.FILES[name])
     response.set_etag(found.digest)
-    # Asked for each time (304): a new release is on every desk at once.
+    # Revalidated each time (304), so that a new release reaches every desk at once.
     response.headers["Cache-Control"] = "no-cache"
     response.make_conditional(request)
     return response
@@ -112,9 +112,9 @@ def page_file(name: str) -> Response:
 
 @blueprint.get(_GROUP)
 def group(patron: str) -> Response:
-    """The members of a patron's group, and what became of a change where one is named.
+    """Show the members of a patron's group, and the outcome of a change if the URL names one.
 
-    ``select`` has the ids of members to begin with as selected: an audit's suggestion. Nothing is done by it.
+    ``select`` preselects members, as suggested by an audit. It changes nothing.
     """
     with clerk(patron) as asked:
         change = request.args.get("change")
@@ -124,7 +124,7 @@ def group(patron: str) -> Response:
 
 @blueprint.post(f"{_GROUP}/within")
 def within(patron: str) -> Response:
-    """The members who fit what somebody searches for. Names are sent in a body: addresses end in logs."""
+    """Show the members who match a search. The text is in the body because URLs end up in logs."""
     with clerk(patron) as asked:
         return list_page(asked, within=forms.read_text(asked.fields, "within"))
 
@@ -132,7 +132,7 @@ def within(patron: str) -> Response:
 def list_page(
     asked: Clerk, *, within: str = "", message: str = "", change: str | None = None, selected: tuple[int, ...] = ()
 ) -> Response:
-    """The list, of those who fit ``within`` where that is given."""
+    """Render the member list, filtered by ``within`` if given."""
     entry = None if change is None else changing.entry(asked.client, change)
     beside = changing.patrons_of([entry] if entry else [])
     details = asked.client.groups.of_user(asked.patron, beside=beside, exact=False)
@@ -167,7 +167,7 @@ def list_page(
 
 
 def _trend(asked: Clerk, details: GroupDetails) -> pages.TrendView | None:
-    """What the group owed in the recorded nights, for whoever sees all its members: the sums count each of them."""
+    """Return the group's debt over the recorded nights. The sums include all members, so all must be visible."""
     if not details.group.complete:
         return None
     try:
@@ -180,7 +180,7 @@ def _trend(asked: Clerk, details: GroupDetails) -> pages.TrendView | None:
 
 @blueprint.get(f"{_GROUP}.csv")
 def csv(patron: str) -> Response:
-    """The list as a file for a spreadsheet."""
+    """Download the list for a spreadsheet."""
     with clerk(patron) as asked:
         details = asked.client.groups.of_user(asked.patron, exact=False)
         stream = io.StringIO(newline="")
@@ -192,14 +192,14 @@ def csv(patron: str) -> Response:
 
 @blueprint.post(f"{_GROUP}/plan")
 def plan(patron: str) -> Response:
-    """What a change would mean; nothing is changed."""
+    """Show what a change would do. Nothing is changed."""
     with clerk(patron, writes=True) as asked:
         return _next_step(asked)
 
 
 @blueprint.post(f"{_GROUP}/change")
 def change(patron: str) -> Response:
-    """Apply a plan that was shown, once; or go on gathering, where a card was scanned instead."""
+    """Apply a plan that was shown, once. If a card was scanned instead, add the patron to the plan."""
     with clerk(patron, writes=True) as asked:
         if asked.fields.get("do") != "apply" or forms.read_text(asked.fields, "card"):
             return _next_step(asked)
@@ -208,13 +208,13 @@ def change(patron: str) -> Response:
         done, message = changing.apply(service.service(), asked.desk, agreed, needs_approval=form.approve)
         if done:
             return _to_outcome(done)
-        # What was shown is no longer so: what it would mean now is shown instead, and why.
+        # The plan is outdated. Show a new one, and why.
         return _plan_page(asked, form, message=message, username=forms.read_username(asked.fields))
 
 
 @blueprint.post(f"{_GROUP}/undo")
 def undo(patron: str) -> Response:
-    """Take a change back."""
+    """Undo a change."""
     with clerk(patron, writes=True) as asked:
         entry = requests.change_id(asked.fields.get("entry", ""))
         done, message = changing.undo(service.service(), asked.desk, entry, forms.read_key(asked.fields))
@@ -222,7 +222,7 @@ def undo(patron: str) -> Response:
 
 
 def _next_step(asked: Clerk) -> Response:
-    """Look up what was scanned or typed, and show what comes next: whom to take, who is missing, or the plan."""
+    """Look up scanned or typed text, and show the next step: the candidates, a request for a target, or the plan."""
     form = forms.read_change(asked.fields)
     card = forms.read_text(asked.fields, "card")
     if form.action == "merge":
@@ -291,12 +291,9 @@ def _sort() -> str:
     return sort if pages.may_sort_by(sort) else ""
 
 
-__all__ = ["blueprint"]
-
-
 @blueprint.get(f"{_GROUP}/members/<member>")
 def member(patron: str, member: str) -> Response:
-    """What a member owes for, and has out: a page of its own, of which the script takes a part into the list."""
+    """Show a member's bills and checked-out items. The script inserts part of this page into the list."""
     with clerk(patron) as asked:
         id = requests.record_id(member)
         titles = Titles(service.service().settings.desk.titles)
@@ -315,7 +312,7 @@ def member(patron: str, member: str) -> Response:
 
 @blueprint.get(f"{_GROUP}/statement")
 def statement(patron: str) -> Response:
-    """The sheet for whoever stands at the desk, to be printed."""
+    """Show the printable statement for the family at the desk."""
     settings = service.service().settings.statement
     with clerk(patron) as asked:
         if not settings.page:
@@ -326,7 +323,7 @@ def statement(patron: str) -> Response:
             title=pgettext("a sheet", "Statement"),
             form_token=asked.form_token,
             sheet=pages.statement_page(make_statement(found, asked.patron, settings), settings),
-            # A parent may read another language than the clerk: the address can name it.
+            # A parent may read a language other than the clerk's, so the URL can choose one.
             languages=[(tag, own_name(tag)) for tag in languages()],
             shown_in=catalogue_for(current_language().tag),
         )
@@ -337,7 +334,7 @@ __all__ = ["blueprint"]
 
 @blueprint.get(f"{_GROUP}/recent")
 def recent(patron: str) -> Response:
-    """What whoever asks has changed in the last days."""
+    """Show the caller's own recent changes."""
     with clerk(patron) as asked:
         return html(
             "history.html",
@@ -351,7 +348,7 @@ def recent(patron: str) -> Response:
 
 @blueprint.get(f"{_GROUP}/past")
 def past(patron: str) -> Response:
-    """What is known of who came into the group, left it, or led it."""
+    """Show who joined, left or led the group, as far as known."""
     with clerk(patron) as asked:
         group = changing.group_of(asked.client, asked.patron)
         return html(
