@@ -20,6 +20,6 @@ from .server import collect_garbage_seldom as collect_garbage_seldom
 from .server import listening_socket as listening_socket
 from .server import port_unusable as port_unusable
 from .service import DeskRequest as DeskRequest
+from .service import ReloadableService as ReloadableService
 from .service import Service as Service
-from .service import Succession as Succession
-from .service import succession_of as succession_of
+from .service import reloadable_service as reloadable_service

@@ -15,10 +15,9 @@ from evergreen_groups import __version__, hooks
 from evergreen_groups.language import texts_for_scripts
 from evergreen_groups.metrics import METRICS_CONTENT_TYPE
 from evergreen_groups.web import requests
-from evergreen_groups.web import service as succession
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.requests import language_of_reader
-from evergreen_groups.web.service import service
+from evergreen_groups.web.service import reloadable_service, service
 
 blueprint = Blueprint("api", __name__)
 
@@ -192,7 +191,7 @@ def metrics() -> Response:
         raise ProblemError(
             403, "The metrics take the token of [metrics] (Authorization: Bearer).", code="metrics-token-wrong"
         )
-    counters = succession.succession_of(current_app).counters
+    counters = reloadable_service(current_app).counters
     return Response(counters.exposition(), content_type=METRICS_CONTENT_TYPE)
 
 

@@ -22,7 +22,7 @@ from evergreen_groups.web import desk as desk_pages
 from evergreen_groups.web.metrics_listener import ServiceCollector
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.requests import language_of_reader
-from evergreen_groups.web.service import Service, Succession, service, succession_of
+from evergreen_groups.web.service import ReloadableService, Service, reloadable_service, service
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -95,9 +95,9 @@ def create_app(
     app.url_map.merge_slashes = False
     app.json = DefaultJSONProvider(app)
     app.json.sort_keys = False
-    succession = Succession(app, settings, environ, clock, counters := ServiceCounters(), asked)
-    counters.add(ServiceCollector(lambda: succession.current))
-    counters.add(StateCollector(lambda: succession.current.state.database))
+    reloadable = ReloadableService(app, settings, environ, clock, counters := ServiceCounters(), asked)
+    counters.add(ServiceCollector(lambda: reloadable.current))
+    counters.add(StateCollector(lambda: reloadable.current.state.database))
     parts = (changes, reports, desk_pages, events)
     for blueprint in (*api.BLUEPRINTS, *(part.blueprint for part in parts)):
         app.register_blueprint(blueprint, url_prefix=PREFIX)
@@ -112,12 +112,12 @@ def create_app(
 
 def close(app: Flask) -> None:
     """Log out and close the connections to the gateway. Call this after the server has stopped."""
-    succession_of(app).close()
+    reloadable_service(app).close()
 
 
 def _begin() -> None:
     g.began = time.monotonic()
-    g.service = succession_of(current_app).enter()
+    g.service = reloadable_service(current_app).enter()
     # Answers to programs are in English. Threads are reused, so the previous language is restored after the request.
     read_by_people = request.blueprint in (desk_pages.blueprint.name, reports.blueprint.name)
     language = language_of_reader(request, service().settings.language) if read_by_people else ENGLISH
@@ -131,7 +131,7 @@ def _end(_error: BaseException | None) -> None:
         ending.close()
     running: Service | None = g.pop("service", None)
     if running is not None:
-        succession_of(current_app).leave(running)
+        reloadable_service(current_app).leave(running)
 
 
 def _finish(response: Response) -> Response:
@@ -142,14 +142,14 @@ def _finish(response: Response) -> Response:
     route = request.url_rule.rule if request.url_rule else "(no such address)"
     seconds = time.monotonic() - g.began
     log.info("%s %s %d %.0f ms", method, route, response.status_code, seconds * 1000)
-    succession_of(current_app).counters.request(method, route, response.status_code, seconds)
+    reloadable_service(current_app).counters.request(method, route, response.status_code, seconds)
     return response
 
 
 def _problem(error: ProblemError) -> Response:
     cause = error.__cause__
     if error.status in _TURNED_AWAY:
-        succession_of(current_app).counters.refusal(error.code)
+        reloadable_service(current_app).counters.refusal(error.code)
     if isinstance(cause, PermissionDeniedError):
         log.warning("the session lacks the permission %s", cause.permission or "(not named)")
     elif error.status >= 500 and cause is not None:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from evergreen_groups.settings import Settings
     from evergreen_groups.web.server import Server
-    from evergreen_groups.web.service import Succession
+    from evergreen_groups.web.service import ReloadableService
 
 
 @dataclass(eq=False)
@@ -158,16 +158,16 @@ class Worker:
         self._exposition = b""
         self._stopping = False
 
-    def serve(self, server: Server, succession: Succession, reload: Callable[[], bool]) -> None:
+    def serve(self, server: Server, reloadable: ReloadableService, reload: Callable[[], bool]) -> None:
         """Report that this worker is ready, and obey the supervisor's orders in a thread from now on.
 
         ``reload`` reads the settings again and returns whether they are now in use.
         """
-        succession.counters.gathered_by(self._gather)
-        threading.Thread(target=self._obey, args=(server, succession, reload), name="orders", daemon=True).start()
+        reloadable.counters.gathered_by(self._gather)
+        threading.Thread(target=self._obey, args=(server, reloadable, reload), name="orders", daemon=True).start()
         self._send("ready", server.url)
 
-    def _obey(self, server: Server, succession: Succession, reload: Callable[[], bool]) -> None:
+    def _obey(self, server: Server, reloadable: ReloadableService, reload: Callable[[], bool]) -> None:
         with suppress(EOFError, OSError):
             while True:
                 order, value = self._orders.recv()
@@ -175,13 +175,13 @@ class Worker:
                     self._stopping = True
                     server.stop()
                 elif order == "settings":
-                    succession.counters.reload(taken=reload())
+                    reloadable.counters.reload(taken=reload())
                     self._send("settings", None)
                 elif order == "refused":
-                    succession.counters.reload(taken=False)
+                    reloadable.counters.reload(taken=False)
                 elif order == "figures":
-                    last = succession.current.breaker.last_outcome()
-                    self._send("figures", (last and last.seconds_ago, succession.counters.figures()))
+                    last = reloadable.current.breaker.last_outcome()
+                    self._send("figures", (last and last.seconds_ago, reloadable.counters.figures()))
                 elif order == "gathered":
                     self._exposition = value
                     self._gathered.set()

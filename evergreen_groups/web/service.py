@@ -422,14 +422,14 @@ def service() -> Service:
     return cast(Service, g.service)
 
 
-SUCCESSION = "evergreen-groups-succession"
+RELOADABLE_SERVICE = "evergreen-groups-reloadable"
 """Key in ``app.extensions``."""
 
 AT_START = ("serve.host", "serve.port", "serve.threads", "serve.processes", "metrics.listen")
 """Settings that take effect only when the process starts."""
 
 
-class Succession:
+class ReloadableService:
     """The current :class:`Service`, replaced by a new one when settings are reloaded.
 
     A request keeps the service that it began with (:meth:`enter`, :meth:`leave`). Safe to share between threads.
@@ -454,7 +454,7 @@ class Succession:
         self._retiring: list[threading.Thread] = []
         self._asked = asked
         self._extensions[EXTENSION] = Service(settings, environ, clock, counters, asked)
-        self._extensions[SUCCESSION] = self
+        self._extensions[RELOADABLE_SERVICE] = self
 
     @property
     def current(self) -> Service:
@@ -515,6 +515,6 @@ class Succession:
         former.close(successor=new)
 
 
-def succession_of(app: Flask) -> Succession:
+def reloadable_service(app: Flask) -> ReloadableService:
     """Return the reloadable service of an app."""
-    return cast(Succession, app.extensions[SUCCESSION])
+    return cast(ReloadableService, app.extensions[RELOADABLE_SERVICE])

@@ -35,8 +35,8 @@ from evergreen_groups.web import (
     listening_socket,
     metrics_unusable,
     port_unusable,
+    reloadable_service,
     share_of,
-    succession_of,
 )
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from evergreen_groups.sandbox import Sandbox
     from evergreen_groups.settings import Settings
-    from evergreen_groups.web import Succession
+    from evergreen_groups.web import ReloadableService
 
 log = logging.getLogger("evergreen_groups.web")
 
@@ -60,8 +60,8 @@ class Reloading:
     own: requests go on meanwhile, and several signals at once are one.
     """
 
-    def __init__(self, succession: Succession, read: Callable[[], Settings], manager: ServiceManager) -> None:
-        self._succession = succession
+    def __init__(self, reloadable: ReloadableService, read: Callable[[], Settings], manager: ServiceManager) -> None:
+        self._reloadable = reloadable
         self._read = read
         self._manager = manager
         self._asked = threading.Event()
@@ -95,17 +95,17 @@ class Reloading:
                 return
             self._manager.reloading()
             taken = self._reload()
-            self._succession.counters.reload(taken=taken)
+            self._reloadable.counters.reload(taken=taken)
             self._manager.ready()
             if taken:
                 self.look_at_gateway()
 
     def _reload(self) -> bool:
         settings = reread(self._read)
-        return settings is not None and take(self._succession, settings)
+        return settings is not None and take(self._reloadable, settings)
 
     def _look(self) -> None:
-        look_at_gateway(self._succession)
+        look_at_gateway(self._reloadable)
 
 
 def reread(read: Callable[[], Settings]) -> Settings | None:
@@ -115,10 +115,10 @@ def reread(read: Callable[[], Settings]) -> Settings | None:
     return None
 
 
-def take(succession: Succession, settings: Settings) -> bool:
+def take(reloadable: ReloadableService, settings: Settings) -> bool:
     """Have new requests use these settings, and log it; whether they do."""
     with _logged():
-        not_taken = succession.replace(settings)
+        not_taken = reloadable.replace(settings)
         log.info("the settings were read anew from %s", settings.source or "the environment")
         if not_taken:
             log.warning("these settings were changed and take a restart: %s", ", ".join(not_taken))
@@ -126,9 +126,9 @@ def take(succession: Succession, settings: Settings) -> bool:
     return False
 
 
-def look_at_gateway(succession: Succession) -> None:
+def look_at_gateway(reloadable: ReloadableService) -> None:
     """Find out whether the gateway answers; the log says it, or why not and what to do."""
-    problem = succession.current.health.look_at_gateway(_SECONDS_TO_ANSWER)
+    problem = reloadable.current.health.look_at_gateway(_SECONDS_TO_ANSWER)
     if problem is None:
         log.info("the gateway answers")
     else:
@@ -233,7 +233,7 @@ def _serve(
             close,
             collect_garbage_seldom,
             create_app,
-            succession_of,
+            reloadable_service,
         )
     except ModuleNotFoundError as missing:
         raise ConfigurationError(
@@ -251,9 +251,9 @@ def _serve(
         server = Server(app, settings.serve)
         with ExitStack() as stack:
             listen = settings.metrics.listen
-            metrics = stack.enter_context(MetricsListener(listen, succession_of(app).counters)) if listen else None
+            metrics = stack.enter_context(MetricsListener(listen, reloadable_service(app).counters)) if listen else None
             stack.enter_context(stopped_by_signals(server, manager))
-            reloading = stack.enter_context(Reloading(succession_of(app), read, manager))
+            reloading = stack.enter_context(Reloading(reloadable_service(app), read, manager))
             if opened is not None:
                 opened(server.url)
             if metrics is not None:
@@ -262,7 +262,7 @@ def _serve(
             manager.ready(f"serving at {server.url}{PREFIX}/")
             reloading.look_at_gateway()
             collect_garbage_seldom()
-            finished = server.run(grace=lambda: grace_of(succession_of(app).current.settings))
+            finished = server.run(grace=lambda: grace_of(reloadable_service(app).current.settings))
     finally:
         close(app)
     return exit_status.DONE if finished else exit_status.TERMINATED
@@ -344,11 +344,11 @@ def _work(
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the process that watches over this one reads the settings
     settings = worker.settings
     app = create_app(settings, environ, asked=worker.asked)
-    succession = succession_of(app)
+    reloadable = reloadable_service(app)
 
     def reload() -> bool:
         settings = reread(read)
-        return settings is not None and take(succession, share_of(settings))
+        return settings is not None and take(reloadable, share_of(settings))
 
     try:
         server = Server(app, settings.serve, listener=listener)
@@ -356,15 +356,15 @@ def _work(
             # The service manager listens to that process alone.
             stack.enter_context(stopped_by_signals(server, ServiceManager({})))
             if for_metrics is not None and settings.metrics.listen is not None:
-                metrics = MetricsListener(settings.metrics.listen, succession.counters, listener=for_metrics)
+                metrics = MetricsListener(settings.metrics.listen, reloadable.counters, listener=for_metrics)
                 stack.enter_context(metrics)
                 if worker.is_first:
                     log.info("metrics are shown at %s", metrics.url)
-            worker.serve(server, succession, reload)
+            worker.serve(server, reloadable, reload)
             if worker.is_first:
-                threading.Thread(target=look_at_gateway, args=(succession,), daemon=True).start()
+                threading.Thread(target=look_at_gateway, args=(reloadable,), daemon=True).start()
             collect_garbage_seldom()
-            finished = server.run(grace=lambda: grace_of(succession.current.settings))
+            finished = server.run(grace=lambda: grace_of(reloadable.current.settings))
     finally:
         close(app)
     return exit_status.DONE if finished else exit_status.TERMINATED
