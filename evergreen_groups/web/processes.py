@@ -43,7 +43,7 @@ class ServingProcess:
     """A worker as the supervisor sees it.
 
     The worker asks for counts over ``counting`` and gets its orders over ``orders``. ``began`` is its start time and
-    ``seen`` the time of its last contact with the gateway, both in seconds of the monotonic clock. ``figures`` are the
+    ``seen`` the time of its last contact with the gateway, both in seconds of the monotonic clock. ``metrics`` are the
     metrics that it sent last.
     """
 
@@ -53,8 +53,8 @@ class ServingProcess:
     began: float
     is_ready: bool = False
     takes_settings: bool = False
-    asked_for_figures: bool = False
-    figures: list[Metric] = field(default_factory=list)
+    metrics_requested: bool = False
+    metrics: list[Metric] = field(default_factory=list)
     seen: float = 0.0
 
 
@@ -63,7 +63,7 @@ def connections_to(processes: Iterable[ServingProcess]) -> list[Connection[Any, 
     return [connection for process in processes for connection in (process.counting, process.orders)]
 
 
-COUNTED = ("incr", "get", "get_expiry", "check", "clear", "acquire_entry", "get_moving_window")
+OPERATIONS = ("incr", "get", "get_expiry", "check", "clear", "acquire_entry", "get_moving_window")
 """The storage operations that a worker may request."""
 
 COUNTING_SECONDS = 2.0
@@ -128,7 +128,7 @@ class SharedStorage(Storage, MovingWindowSupport):
 
 log = logging.getLogger("evergreen_groups.web")
 
-GATHERING_SECONDS = 5.0
+MERGE_SECONDS = 5.0
 """Timeout for the merged metrics of all processes."""
 
 
@@ -153,8 +153,8 @@ class Worker:
             os.dup(connection.fileno())  # stays open until the process exits; the supervisor notices the exit by it
         self._orders = orders
         self._sending = threading.Lock()
-        self._gathering = threading.Lock()
-        self._gathered = threading.Event()
+        self._merging = threading.Lock()
+        self._merged = threading.Event()
         self._exposition = b""
         self._stopping = False
 
@@ -163,11 +163,13 @@ class Worker:
 
         ``reload`` reads the settings again and returns whether they are now in use.
         """
-        reloadable.counters.gathered_by(self._gather)
-        threading.Thread(target=self._obey, args=(server, reloadable, reload), name="orders", daemon=True).start()
+        reloadable.counters.gathered_by(self._merge_metrics)
+        threading.Thread(
+            target=self._follow_orders, args=(server, reloadable, reload), name="orders", daemon=True
+        ).start()
         self._send("ready", server.url)
 
-    def _obey(self, server: Server, reloadable: ReloadableService, reload: Callable[[], bool]) -> None:
+    def _follow_orders(self, server: Server, reloadable: ReloadableService, reload: Callable[[], bool]) -> None:
         with suppress(EOFError, OSError):
             while True:
                 order, value = self._orders.recv()
@@ -179,28 +181,28 @@ class Worker:
                     self._send("settings", None)
                 elif order == "refused":
                     reloadable.counters.reload(taken=False)
-                elif order == "figures":
+                elif order == "metrics":
                     last = reloadable.current.breaker.last_outcome()
-                    self._send("figures", (last and last.seconds_ago, reloadable.counters.figures()))
-                elif order == "gathered":
+                    self._send("metrics", (last and last.seconds_ago, reloadable.counters.figures()))
+                elif order == "merged":
                     self._exposition = value
-                    self._gathered.set()
+                    self._merged.set()
         # The supervisor is gone. Without it no worker would be replaced or stopped, so this one stops too.
         if self._stopping:
             os._exit(exit_status.TERMINATED)
         log.error("the process that watches over this one has ended, so this one ends")
         server.stop()
 
-    def _gather(self) -> bytes:
+    def _merge_metrics(self) -> bytes:
         """Return the merged metrics of all processes.
 
         Raises:
             TimeoutError: the supervisor doesn't respond.
         """
-        with self._gathering:
-            self._gathered.clear()
-            self._send("gather", None)
-            if not self._gathered.wait(GATHERING_SECONDS):
+        with self._merging:
+            self._merged.clear()
+            self._send("merge", None)
+            if not self._merged.wait(MERGE_SECONDS):
                 raise TimeoutError("the figures of the other processes don't come")
             return self._exposition
 
@@ -209,11 +211,11 @@ class Worker:
             self._orders.send((order, value))
 
 
-SECONDS = 2.0
+METRICS_SECONDS = 2.0
 """How long to wait for the metrics of a process before using the ones that it sent last."""
 
 
-class Gathering:
+class MetricsMerge:
     """Collects the metrics of all ``processes`` and sends the merged result to the workers that asked for it.
 
     The counts of a process that has exited remain in the totals, as of its last answer.
@@ -229,36 +231,36 @@ class Gathering:
     def begin(self, process: ServingProcess) -> None:
         """Request metrics from all processes for ``process``, except where a request is still open."""
         self._waiting.append(process)
-        self.until = time.monotonic() + SECONDS
+        self.until = time.monotonic() + METRICS_SECONDS
         for one in self._processes:
-            if one.is_ready and not one.asked_for_figures:
-                one.asked_for_figures = True
+            if one.is_ready and not one.metrics_requested:
+                one.metrics_requested = True
                 with suppress(OSError):  # it has just exited
-                    one.orders.send(("figures", None))
+                    one.orders.send(("metrics", None))
 
-    def take(self, process: ServingProcess, seconds_ago: float | None, figures: list[Metric]) -> None:
+    def take(self, process: ServingProcess, seconds_ago: float | None, metrics: list[Metric]) -> None:
         """Store the metrics of a process. It last reached the gateway ``seconds_ago``; None means not yet."""
-        process.figures = figures
-        process.asked_for_figures = False
+        process.metrics = metrics
+        process.metrics_requested = False
         process.seen = 0.0 if seconds_ago is None else time.monotonic() - seconds_ago
 
-    def bury(self, process: ServingProcess) -> None:
+    def remove(self, process: ServingProcess) -> None:
         """Keep the counts of a process that has exited, and stop waiting for its metrics."""
-        self._gone = gathered([self._gone, counts_of(process.figures)])
+        self._gone = gathered([self._gone, counts_of(process.metrics)])
         self._waiting = [one for one in self._waiting if one is not process]
 
     def end_if_due(self) -> None:
         """Send the merged metrics once all have arrived or the time is up."""
         if self.until is None or (
-            time.monotonic() < self.until and any(one.asked_for_figures for one in self._processes)
+            time.monotonic() < self.until and any(one.metrics_requested for one in self._processes)
         ):
             return
         latest_first = sorted(self._processes, key=lambda one: one.seen, reverse=True)
-        text = exposition_of(gathered([*(one.figures for one in latest_first), self._gone]))
+        text = exposition_of(gathered([*(one.metrics for one in latest_first), self._gone]))
         waiting, self._waiting, self.until = self._waiting, [], None
         for process in waiting:
             with suppress(OSError):
-                process.orders.send(("gathered", text))
+                process.orders.send(("merged", text))
 
 
 SHORT_LIFE = 10.0
@@ -313,7 +315,7 @@ class Supervisor:
         self._count = settings.serve.processes
         self._processes: list[ServingProcess] = []
         self._counters = Counters()
-        self._gathering = Gathering(self._processes)
+        self._metrics_merge = MetricsMerge(self._processes)
         self._starts: list[float] = []
         """When to start further processes, in seconds of the monotonic clock."""
         self._short_lives = 0
@@ -336,7 +338,7 @@ class Supervisor:
             stack.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(waking.fileno()))
             for number, handler in former.items():
                 stack.callback(signal.signal, number, handler)
-                signal.signal(number, self._note)
+                signal.signal(number, self._note_signal)
             try:
                 worker = self._watch(woken, former)
             finally:
@@ -356,12 +358,12 @@ class Supervisor:
                     with suppress(BlockingIOError):
                         woken.recv(4096)
                 else:
-                    self._hear(ready)
+                    self._receive(ready)
             self._act_on_signals(former)
             if self._kill_at is not None and time.monotonic() >= self._kill_at:
                 self.status = exit_status.TERMINATED
                 self._kill_all()
-            self._gathering.end_if_due()
+            self._metrics_merge.end_if_due()
         return None
 
     def _due(self) -> Iterator[Worker | None]:
@@ -395,11 +397,11 @@ class Supervisor:
 
     def _longest_wait(self) -> float | None:
         times = [*self._starts, *([self._kill_at] if self._kill_at is not None else [])]
-        if self._gathering.until is not None:
-            times.append(self._gathering.until)
+        if self._metrics_merge.until is not None:
+            times.append(self._metrics_merge.until)
         return max(0.0, min(times) - time.monotonic()) if times else None
 
-    def _hear(self, connection: Any) -> None:
+    def _receive(self, connection: Any) -> None:
         """Handle one message from a process."""
         process = next((one for one in self._processes if connection in (one.counting, one.orders)), None)
         if process is None:
@@ -408,14 +410,14 @@ class Supervisor:
             message = connection.recv()
             if connection is process.counting:
                 number, operation, arguments = message
-                connection.send((number, self._counted(operation, arguments)))
+                connection.send((number, self._run_operation(operation, arguments)))
             else:
                 self._take(process, *message)
         except (EOFError, OSError):
-            self._bury(process)
+            self._remove(process)
 
-    def _counted(self, operation: str, arguments: tuple[Any, ...]) -> object:
-        if operation not in COUNTED:
+    def _run_operation(self, operation: str, arguments: tuple[Any, ...]) -> object:
+        if operation not in OPERATIONS:
             raise OSError(f"{operation} isn't counted")
         return self._counters.use(lambda store: getattr(store, operation)(*arguments))
 
@@ -430,12 +432,12 @@ class Supervisor:
         elif order == "settings":
             process.takes_settings = False
             self._end_reload()
-        elif order == "figures":
-            self._gathering.take(process, *value)
-        elif order == "gather":
-            self._gathering.begin(process)
+        elif order == "metrics":
+            self._metrics_merge.take(process, *value)
+        elif order == "merge":
+            self._metrics_merge.begin(process)
 
-    def _bury(self, process: ServingProcess) -> None:
+    def _remove(self, process: ServingProcess) -> None:
         """Reap a process that has exited, or kill one that can't be reached, and schedule a replacement."""
         self._processes.remove(process)
         for connection in (process.counting, process.orders):
@@ -443,7 +445,7 @@ class Supervisor:
         with suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGKILL if self._kill_at is None else 0)
         _pid, ended = os.waitpid(process.pid, 0)
-        self._gathering.bury(process)
+        self._metrics_merge.remove(process)
         self._end_reload()
         status = os.waitstatus_to_exitcode(ended)
         if self._kill_at is not None:
@@ -458,7 +460,7 @@ class Supervisor:
             log.error("a process of the service has ended (%s); another is started", status)
             self._starts.append(time.monotonic() + pause)
 
-    def _note(self, number: int, _frame: FrameType | None) -> None:
+    def _note_signal(self, number: int, _frame: FrameType | None) -> None:
         self._signals.add(number)
 
     def _act_on_signals(self, former: dict[signal.Signals, Any]) -> None:
