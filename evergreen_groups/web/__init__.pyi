@@ -11,7 +11,7 @@ from .problems import ProblemError as ProblemError
 from .processes import Supervisor as Supervisor
 from .processes import Worker as Worker
 from .processes import share_of as share_of
-from .requests import Agreement as Agreement
+from .requests import ApplyRequest as ApplyRequest
 from .requests import Approval as Approval
 from .requests import is_plan_id as is_plan_id
 from .server import UNUSABLE as UNUSABLE

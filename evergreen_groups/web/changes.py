@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from evergreen_groups.progress import Progress
-    from evergreen_groups.web.requests import Agreement
+    from evergreen_groups.web.requests import ApplyRequest
 
 ASK_AGAIN_SECONDS = 1
 
@@ -37,8 +37,8 @@ def apply() -> Response:
     """Apply a plan once. Repeating the request with the same key gives the same answer."""
     running = service()
     with running.changing_desk(request, largest=plan_bodies.LARGEST) as desk:
-        agreed = plan_bodies.agreement(request)
-        return _change(hooks.own_change(desk.client, apply_plan(running, desk, agreed)))
+        apply_request = plan_bodies.apply_request(request)
+        return _change(hooks.own_change(desk.client, apply_plan(running, desk, apply_request)))
 
 
 @blueprint.get("/api/v1/changes")
@@ -66,35 +66,39 @@ def undo(change: str) -> Response:
         return _change(hooks.own_change(desk.client, undo_change(running, desk, id, key)))
 
 
-def apply_plan(running: Service, desk: DeskRequest, agreed: Agreement) -> str:
-    """Apply a plan, with a supervisor's approval if the agreement has one. Return the change's id.
+def apply_plan(running: Service, desk: DeskRequest, apply_request: ApplyRequest) -> str:
+    """Apply a plan, with a supervisor's approval if the request has one. Return the change's id.
 
     A long change continues in the background. A plan that was already applied needs neither approval nor a thread.
     """
-    plan = desk.client.plans.find(agreed.plan)
+    plan = desk.client.plans.find(apply_request.plan)
     steps = len(plan.steps)
     if plan.key is not None and steps > MOST_WAITED_FOR:
-        return desk.client.plans.apply(agreed.plan, agreed.key, timeout=0.0)
-    if plan.key is not None or (agreed.approval is None and steps <= MOST_WAITED_FOR):
-        return desk.client.plans.apply(agreed.plan, agreed.key)
-    if agreed.approval is None:
+        return desk.client.plans.apply(apply_request.plan, apply_request.key, timeout=0.0)
+    if plan.key is not None or (apply_request.approval is None and steps <= MOST_WAITED_FOR):
+        return desk.client.plans.apply(apply_request.plan, apply_request.key)
+    if apply_request.approval is None:
         unhurried = running.client_for(desk.caller, desk.gateway)
         return running.change_runs.begin(
-            lambda begun, progress: unhurried.plans.apply(agreed.plan, agreed.key, begun=begun, progress=progress)
+            lambda begun, progress: unhurried.plans.apply(
+                apply_request.plan, apply_request.key, begun=begun, progress=progress
+            )
         )
     with ExitStack() as stack:
         # A long change keeps the supervisor's session beyond this block.
         supervisor, user = stack.enter_context(
-            running.approvals.approved(running.gateway, desk.client.gateway, desk.caller, agreed.approval)
+            running.approvals.approved(running.gateway, desk.client.gateway, desk.caller, apply_request.approval)
         )
         if steps <= MOST_WAITED_FOR:
             hurried = supervisor.within(running.settings.serve.timeout)
-            return running.client_for(desk.caller, hurried, approved_by=user).plans.apply(agreed.plan, agreed.key)
+            return running.client_for(desk.caller, hurried, approved_by=user).plans.apply(
+                apply_request.plan, apply_request.key
+            )
         client, session = running.client_for(desk.caller, supervisor, approved_by=user), ExitStack()
 
         def applied(begun: Callable[[str], None], progress: Progress) -> str:
             with session:
-                return client.plans.apply(agreed.plan, agreed.key, begun=begun, progress=progress)
+                return client.plans.apply(apply_request.plan, apply_request.key, begun=begun, progress=progress)
 
         # If the change can't start, this block ends the session. Once started, the thread does.
         return running.change_runs.begin(applied, taken=lambda: session.push(stack.pop_all()))

@@ -265,7 +265,7 @@ class Approval:
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
+class ApplyRequest:
     """A request to apply a plan: the plan's id, the idempotency key, and a supervisor's approval if there is one."""
 
     plan: str
@@ -298,14 +298,14 @@ def plan_request(asked: Request) -> hooks.PlanRequest:
     )
 
 
-def agreement(asked: Request) -> Agreement:
+def apply_request(asked: Request) -> ApplyRequest:
     """Parse the body of a request to apply a plan. Raises the same errors as :func:`plan_request`."""
     fields = _fields(asked, {"plan", "approval"})
     plan = fields.get("plan")
     if not isinstance(plan, str) or not is_plan_id(plan):
         raise _wrong("plan", "the id of a plan")
     approval = fields.get("approval")
-    return Agreement(plan, idempotency_key(asked), None if approval is None else _approval(approval))
+    return ApplyRequest(plan, idempotency_key(asked), None if approval is None else _approval(approval))
 
 
 def is_plan_id(text: str) -> bool:

@@ -204,8 +204,8 @@ def change(patron: str) -> Response:
         if asked.fields.get("do") != "apply" or forms.read_text(asked.fields, "card"):
             return _next_step(asked)
         form = forms.read_change(asked.fields)
-        agreed = changing.agreement(forms.read_plan(asked.fields), forms.read_approval(asked.fields))
-        done, message = changing.apply(service.service(), asked.desk, agreed, needs_approval=form.approve)
+        apply_request = changing.apply_request(forms.read_plan(asked.fields), forms.read_approval(asked.fields))
+        done, message = changing.apply(service.service(), asked.desk, apply_request, needs_approval=form.approve)
         if done:
             return _to_outcome(done)
         # The plan is outdated. Show a new one, and why.
