@@ -77,7 +77,7 @@ def is_allowed(address: Address | None, networks: Iterable[Network]) -> bool:
     return address is not None and _within(address, networks)
 
 
-def neighbourhood(address: Address | None) -> str:
+def client_network(address: Address | None) -> str:
     """Return the rate-limit key of an address: the IPv4 address, or the /64 network of an IPv6 one.
 
     A client can use any address in its /64.

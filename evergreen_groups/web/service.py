@@ -38,8 +38,8 @@ from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.requests import (
     Address,
     client_address,
+    client_network,
     is_followed_link,
-    neighbourhood,
     read_body,
     refuse_foreign_writes,
     refuse_other_origins,
@@ -307,7 +307,7 @@ class Service:
         *,
         wait: float = 0.0,
     ) -> Iterator[DeskRequest]:
-        address = neighbourhood(self.address_of(request))
+        address = client_network(self.address_of(request))
         unhurried = self.gateway.acting_as(token_of(request.headers))
         gateway = unhurried.within(self.settings.serve.timeout)
         try:
