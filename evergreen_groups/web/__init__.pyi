@@ -16,9 +16,9 @@ from .requests import Approval as Approval
 from .requests import is_plan_id as is_plan_id
 from .server import UNUSABLE as UNUSABLE
 from .server import Server as Server
-from .server import collect_garbage_seldom as collect_garbage_seldom
 from .server import listening_socket as listening_socket
 from .server import port_unusable as port_unusable
+from .server import reduce_garbage_collection as reduce_garbage_collection
 from .service import DeskRequest as DeskRequest
 from .service import ReloadableService as ReloadableService
 from .service import Service as Service

@@ -293,7 +293,7 @@ class Server:
         self._cheroot.stop()
 
 
-def collect_garbage_seldom() -> None:
+def reduce_garbage_collection() -> None:
     """Collect garbage less often in a process that serves from now on. Collection took a tenth of the time.
 
     Objects that exist now are never examined again. Requests leave hardly any cyclic garbage.

@@ -30,11 +30,11 @@ from evergreen_groups.web import (
     Supervisor,
     Worker,
     close,
-    collect_garbage_seldom,
     create_app,
     listening_socket,
     metrics_unusable,
     port_unusable,
+    reduce_garbage_collection,
     reloadable_service,
     share_of,
 )
@@ -231,8 +231,8 @@ def _serve(
             MetricsListener,
             Server,
             close,
-            collect_garbage_seldom,
             create_app,
+            reduce_garbage_collection,
             reloadable_service,
         )
     except ModuleNotFoundError as missing:
@@ -261,7 +261,7 @@ def _serve(
             click.echo(gettext("Serving at {address}", address=f"{server.url}{PREFIX}/"))
             manager.ready(f"serving at {server.url}{PREFIX}/")
             reloading.look_at_gateway()
-            collect_garbage_seldom()
+            reduce_garbage_collection()
             finished = server.run(grace=lambda: grace_of(reloadable_service(app).current.settings))
     finally:
         close(app)
@@ -312,7 +312,7 @@ def serve_in_processes(
         grace=grace_of,
         listeners=tuple(one for one in (listener, for_metrics) if one is not None),
     )
-    collect_garbage_seldom()  # before they are started, so that they share what is there by now
+    reduce_garbage_collection()  # before they are started, so that they share what is there by now
     worker = supervisor.run()
     return supervisor.status if worker is None else _work(worker, listener, for_metrics, read, environ)
 
@@ -363,7 +363,7 @@ def _work(
             worker.serve(server, reloadable, reload)
             if worker.is_first:
                 threading.Thread(target=look_at_gateway, args=(reloadable,), daemon=True).start()
-            collect_garbage_seldom()
+            reduce_garbage_collection()
             finished = server.run(grace=lambda: grace_of(reloadable.current.settings))
     finally:
         close(app)
