@@ -14,7 +14,7 @@ from .processes import share_of as share_of
 from .requests import ApplyRequest as ApplyRequest
 from .requests import Approval as Approval
 from .requests import is_plan_id as is_plan_id
-from .server import UNUSABLE as UNUSABLE
+from .server import BIND_ERRORS as BIND_ERRORS
 from .server import Server as Server
 from .server import listening_socket as listening_socket
 from .server import port_unusable as port_unusable

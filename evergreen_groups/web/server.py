@@ -159,7 +159,7 @@ GRACE = 35.0
 _BETWEEN_COLLECTIONS = 20_000
 """New objects that survive until the next garbage collection. One request creates a few thousand."""
 
-UNUSABLE = (OSError, TypeError, ValueError)
+BIND_ERRORS = (OSError, TypeError, ValueError)
 """Errors that mean an address can't be listened on. The last two mean that the host name is invalid."""
 
 
@@ -181,7 +181,7 @@ class CherootServer(WSGIServer):
     def prepare(self) -> None:
         try:
             super().prepare()
-        except UNUSABLE as error:
+        except BIND_ERRORS as error:
             self.refusal = self.refusal or error
         if self._listener is not None:
             # Don't block in accept() if another process has taken the connection.
@@ -306,7 +306,7 @@ def reduce_garbage_collection() -> None:
 def listening_socket(host: str, port: int) -> socket.socket:
     """Return a socket that listens at an address, for several processes to share. Port 0 picks a free port.
 
-    Raises one of :data:`UNUSABLE` if the address can't be used.
+    Raises one of :data:`BIND_ERRORS` if the address can't be used.
     """
     refusal: OSError | None = None
     for family, kind, protocol, _name, _address in socket.getaddrinfo(

@@ -23,8 +23,8 @@ from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
 from evergreen_groups.settings import values
 from evergreen_groups.web import (
+    BIND_ERRORS,
     PREFIX,
-    UNUSABLE,
     MetricsListener,
     Server,
     Supervisor,
@@ -321,14 +321,14 @@ def _listeners(settings: Settings) -> tuple[socket.socket, socket.socket | None]
     """The sockets that all processes take requests from, those for metrics where there is an address for them."""
     try:
         listener = listening_socket(settings.serve.host, settings.serve.port)
-    except UNUSABLE as refusal:
+    except BIND_ERRORS as refusal:
         raise port_unusable(settings.serve, refusal) from refusal
     address = settings.metrics.listen
     if address is None:
         return listener, None
     try:
         return listener, listening_socket(*values.host_and_port(address))
-    except UNUSABLE as refusal:
+    except BIND_ERRORS as refusal:
         listener.close()
         raise metrics_unusable(address, refusal) from refusal
 
