@@ -152,22 +152,22 @@ class Health:
         self._gateway = gateway
         self._breaker = breaker
         self._state = state
-        self._looking, self._looking_at_database = threading.Lock(), threading.Lock()
+        self._checking_gateway, self._checking_database = threading.Lock(), threading.Lock()
         self._database_seen: TimeToLiveCache[bool] = TimeToLiveCache(clock, FRESH_SECONDS)
         self._database_answers = True
 
     def gateway_outcome(self) -> RequestOutcome | None:
         """Return the latest outcome of a gateway call, after a new check if it is old. None if there is none yet."""
         last = self._breaker.last_outcome()
-        if (last is None or last.seconds_ago > FRESH_SECONDS) and self._looking.acquire(blocking=False):
+        if (last is None or last.seconds_ago > FRESH_SECONDS) and self._checking_gateway.acquire(blocking=False):
             try:
-                self.look_at_gateway()
+                self.check_gateway()
             finally:
-                self._looking.release()
+                self._checking_gateway.release()
             last = self._breaker.last_outcome()
         return last
 
-    def look_at_gateway(self, seconds: float = _ECHO_SECONDS) -> EvergreenGroupsError | None:
+    def check_gateway(self, seconds: float = _ECHO_SECONDS) -> EvergreenGroupsError | None:
         """Send an echo to each service that a desk needs, within ``seconds`` in total. Return the error, or None.
 
         While the breaker is open, nothing is sent.
@@ -183,19 +183,19 @@ class Health:
 
     def database_answers(self) -> bool:
         """Return whether the state database was usable within the last few seconds."""
-        if self._looking_at_database.acquire(blocking=False):
-            looking = threading.Thread(target=self._look_at_database, name="state", daemon=True)
+        if self._checking_database.acquire(blocking=False):
+            looking = threading.Thread(target=self._check_database, name="state", daemon=True)
             looking.start()
             looking.join(_DATABASE_SECONDS)
             if looking.is_alive():
                 self._database_answers = False
         return self._database_answers
 
-    def _look_at_database(self) -> None:
+    def _check_database(self) -> None:
         try:
             self._database_answers = self._database_seen.get("", self._database_can_be_read)
         finally:
-            self._looking_at_database.release()
+            self._checking_database.release()
 
     def _database_can_be_read(self) -> bool:
         try:

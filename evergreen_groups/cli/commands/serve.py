@@ -80,7 +80,7 @@ class Reloading:
         self._ending = True
         self._asked.set()
 
-    def look_at_gateway(self) -> None:
+    def check_gateway(self) -> None:
         """Find out, in a thread of its own, whether the gateway answers; the log says it, or why not and what to do."""
         threading.Thread(target=self._look, name="look at the gateway", daemon=True).start()
 
@@ -98,14 +98,14 @@ class Reloading:
             self._reloadable.counters.reload(taken=taken)
             self._manager.ready()
             if taken:
-                self.look_at_gateway()
+                self.check_gateway()
 
     def _reload(self) -> bool:
         settings = reread(self._read)
         return settings is not None and take(self._reloadable, settings)
 
     def _look(self) -> None:
-        look_at_gateway(self._reloadable)
+        check_gateway(self._reloadable)
 
 
 def reread(read: Callable[[], Settings]) -> Settings | None:
@@ -126,9 +126,9 @@ def take(reloadable: ReloadableService, settings: Settings) -> bool:
     return False
 
 
-def look_at_gateway(reloadable: ReloadableService) -> None:
+def check_gateway(reloadable: ReloadableService) -> None:
     """Find out whether the gateway answers; the log says it, or why not and what to do."""
-    problem = reloadable.current.health.look_at_gateway(_SECONDS_TO_ANSWER)
+    problem = reloadable.current.health.check_gateway(_SECONDS_TO_ANSWER)
     if problem is None:
         log.info("the gateway answers")
     else:
@@ -260,7 +260,7 @@ def _serve(
                 log.info("metrics are shown at %s", metrics.url)
             click.echo(gettext("Serving at {address}", address=f"{server.url}{PREFIX}/"))
             manager.ready(f"serving at {server.url}{PREFIX}/")
-            reloading.look_at_gateway()
+            reloading.check_gateway()
             reduce_garbage_collection()
             finished = server.run(grace=lambda: grace_of(reloadable_service(app).current.settings))
     finally:
@@ -362,7 +362,7 @@ def _work(
                     log.info("metrics are shown at %s", metrics.url)
             worker.serve(server, reloadable, reload)
             if worker.is_first:
-                threading.Thread(target=look_at_gateway, args=(reloadable,), daemon=True).start()
+                threading.Thread(target=check_gateway, args=(reloadable,), daemon=True).start()
             reduce_garbage_collection()
             finished = server.run(grace=lambda: grace_of(reloadable.current.settings))
     finally:
