@@ -76,13 +76,13 @@ def create_app(
     environ: Mapping[str, str],
     *,
     clock: Callable[[], float] = time.monotonic,
-    asked: Counters | None = None,
+    request_counters: Counters | None = None,
 ) -> Flask:
     """Create the app. It makes no call to the gateway before the first request.
 
     The app answers below :data:`PREFIX`, whether the server removes the prefix (a WSGI mount) or leaves it in the path
     (a proxy). ``environ`` is used to look up passwords and directories (``os.environ``). ``clock`` returns seconds.
-    ``asked`` counts requests unless the settings name a Redis server; processes that count together pass it.
+    ``request_counters`` counts requests unless the settings name a Redis server; processes that count together pass it.
 
     Raises:
         ConfigurationError: no gateway is configured, or the account or the secret for events can't be used.
@@ -95,7 +95,7 @@ def create_app(
     app.url_map.merge_slashes = False
     app.json = DefaultJSONProvider(app)
     app.json.sort_keys = False
-    reloadable = ReloadableService(app, settings, environ, clock, counters := ServiceCounters(), asked)
+    reloadable = ReloadableService(app, settings, environ, clock, counters := ServiceCounters(), request_counters)
     counters.add(ServiceCollector(lambda: reloadable.current))
     counters.add(StateCollector(lambda: reloadable.current.state.database))
     parts = (changes, reports, desk_pages, events)

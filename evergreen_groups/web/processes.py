@@ -135,7 +135,7 @@ MERGE_SECONDS = 5.0
 class Worker:
     """The worker's side. ``settings`` are this worker's share of the settings; one worker at a time ``is_first``.
 
-    ``asked`` counts requests together with the other workers. ``counting`` and ``orders`` lead to the supervisor.
+    ``request_counters`` counts requests together with the other workers. ``counting`` and ``orders`` lead to the supervisor.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class Worker:
     ) -> None:
         self.settings = settings
         self.is_first = is_first
-        self.asked = Counters(SharedStorage(counting))
+        self.request_counters = Counters(SharedStorage(counting))
         for connection in (counting, orders):
             os.dup(connection.fileno())  # stays open until the process exits; the supervisor notices the exit by it
         self._orders = orders

@@ -231,13 +231,13 @@ class Service:
         environ: Mapping[str, str],
         clock: Callable[[], float],
         counters: ServiceCounters,
-        asked: Counters | None = None,
+        request_counters: Counters | None = None,
         *,
         former: Service | None = None,
     ) -> None:
         """Build a service, taking over from ``previous`` (the one it replaces) what the settings leave unchanged.
 
-        ``asked`` counts requests unless the settings name a Redis server; processes that count together pass it.
+        ``request_counters`` counts requests unless the settings name a Redis server; processes that count together pass it.
 
         Raises:
             ConfigurationError: no gateway is configured, or the account or the secret for events can't be used.
@@ -249,13 +249,13 @@ class Service:
         threads = settings.serve.threads
         self.gateway = for_desks(settings, environ, self._count_call)
         self.origin = settings.serve.origin or values.origin_of(settings.client.url or self.gateway.url)
-        self._asked = self._request_counters(asked, former)
+        self._request_counters = self._choose_request_counters(request_counters, former)
         self._reference = ReferenceData(settings.policy, clock=clock)
-        self.admission = Admission(clock, self._asked, self._reference, per_minute=settings.serve.rate_limit)
+        self.admission = Admission(clock, self._request_counters, self._reference, per_minute=settings.serve.rate_limit)
         # Refuse new requests once half of the threads hang. The others still answer what doesn't need Evergreen.
         self.breaker = Breaker(clock, failures=5, most_waiting=threads // 2, slow_after=_WAIT_SECONDS, pause=10.0)
         self.change_runs = ChangeRuns()
-        self.approvals = Approvals(self._asked)
+        self.approvals = Approvals(self._request_counters)
         self.slots = Slots(threads, timeout=_WAIT_SECONDS)
         self.health = Health(clock, self.gateway, self.breaker, self.state)
         self.events_secret = passwords.events_secret(settings.events, environ)
@@ -395,10 +395,10 @@ class Service:
             return former.state
         return configured_state(self.settings, self._environ)
 
-    def _request_counters(self, given: Counters | None, former: Service | None) -> Counters:
+    def _choose_request_counters(self, given: Counters | None, former: Service | None) -> Counters:
         """Return the request counters of ``previous``, so that no count restarts at zero, unless Redis has changed."""
         if former is not None and former.settings.redis == self.settings.redis:
-            return former._asked
+            return former._request_counters
         redis = self.settings.redis
         if given is not None and redis.url is None:
             return given
@@ -442,7 +442,7 @@ class ReloadableService:
         environ: Mapping[str, str],
         clock: Callable[[], float],
         counters: ServiceCounters,
-        asked: Counters | None = None,
+        request_counters: Counters | None = None,
     ) -> None:
         self._extensions = app.extensions
         self._environ = environ
@@ -452,8 +452,8 @@ class ReloadableService:
         self._under_way: dict[Service, int] = {}
         self._replacing = threading.Lock()
         self._retiring: list[threading.Thread] = []
-        self._asked = asked
-        self._extensions[EXTENSION] = Service(settings, environ, clock, counters, asked)
+        self._request_counters = request_counters
+        self._extensions[EXTENSION] = Service(settings, environ, clock, counters, request_counters)
         self._extensions[RELOADABLE_SERVICE] = self
 
     @property
@@ -490,7 +490,12 @@ class ReloadableService:
             at_start = [one for one in declared(type(settings)) if one.key in AT_START]
             at_work = {one.key: value_of(former.settings, one) for one in at_start}
             new = Service(
-                with_values(settings, at_work), self._environ, self._clock, self.counters, self._asked, former=former
+                with_values(settings, at_work),
+                self._environ,
+                self._clock,
+                self.counters,
+                self._request_counters,
+                former=former,
             )
             with self._changed:
                 self._extensions[EXTENSION] = new

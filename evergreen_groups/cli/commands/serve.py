@@ -64,7 +64,7 @@ class Reloading:
         self._reloadable = reloadable
         self._read = read
         self._manager = manager
-        self._asked = threading.Event()
+        self._request_counters = threading.Event()
         self._ending = False
         self._thread = threading.Thread(target=self._run, name="reloading", daemon=True)
 
@@ -78,19 +78,19 @@ class Reloading:
     ) -> None:
         signal.signal(signal.SIGHUP, self._former)
         self._ending = True
-        self._asked.set()
+        self._request_counters.set()
 
     def check_gateway(self) -> None:
         """Find out, in a thread of its own, whether the gateway answers; the log says it, or why not and what to do."""
         threading.Thread(target=self._look, name="look at the gateway", daemon=True).start()
 
     def _ask(self, _signal: int, _frame: FrameType | None) -> None:
-        self._asked.set()
+        self._request_counters.set()
 
     def _run(self) -> None:
         while True:
-            self._asked.wait()
-            self._asked.clear()
+            self._request_counters.wait()
+            self._request_counters.clear()
             if self._ending:
                 return
             self._manager.reloading()
@@ -343,7 +343,7 @@ def _work(
     """Answer requests in one of the processes until it is told to stop; the exit status."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the process that watches over this one reads the settings
     settings = worker.settings
-    app = create_app(settings, environ, asked=worker.asked)
+    app = create_app(settings, environ, request_counters=worker.request_counters)
     reloadable = reloadable_service(app)
 
     def reload() -> bool:
