@@ -135,7 +135,7 @@ MERGE_SECONDS = 5.0
 class Worker:
     """The worker's side. ``settings`` are this worker's share of the settings; one worker at a time ``is_first``.
 
-    ``request_counters`` counts requests together with the other workers. ``counting`` and ``orders`` lead to the supervisor.
+    ``request_counters`` counts together with the other workers. ``counting`` and ``orders`` lead to the supervisor.
     """
 
     def __init__(

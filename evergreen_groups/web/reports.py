@@ -6,8 +6,6 @@ can't collide with a library's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from html.parser import HTMLParser
 from pathlib import Path
@@ -25,7 +23,7 @@ from evergreen_groups.render import StaffClient, failed_run_page, refusal_page
 from evergreen_groups.state import LATEST, RunOutcome, run_status
 from evergreen_groups.web.admission import has_permission, may_view_everybody
 from evergreen_groups.web.problems import ProblemError, not_found
-from evergreen_groups.web.service import DeskRequest, Service, service
+from evergreen_groups.web.service import Service, service
 
 if TYPE_CHECKING:
     from evergreen_groups.settings import ReportSettings
@@ -36,7 +34,7 @@ REPORTS = "reports"
 """The directory in the state directory that ``evergreen-groups-report.service`` writes to."""
 
 _POLICY = "Content-Security-Policy"
-_HEAD = 4096  # bytes at the start of a page that contain its policy
+_HEAD_BYTES = 4096  # bytes at the start of a page that contain its policy
 _STRICT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _TEXTS = {401: Message("The report is shown to those who are logged in to the staff client.")}
 _ADVICE = {
@@ -50,14 +48,15 @@ _ADVICE = {
 def latest_report(report: str | None = None) -> Response:
     """Serve the page of the latest run, or redirect to the caller's library if the report is split by library."""
     running = service()
-    with _admitted(running) as desk:
-        path = _where(running, report)
+    # Mails link here. A reader who follows such a link sees only what their session may see.
+    with running.desk(request, by_link=True) as desk:
+        path = _location(running, report)
         units = OrgUnits.read(desk.client.gateway)
-        everybody = may_view_everybody(desk.client.gateway, desk.caller, units.root.id)
+        sees_all = may_view_everybody(desk.client.gateway, desk.caller, units.root.id)
     if path.is_dir():
-        library = units.root if everybody else units.unit(desk.caller.library)
-        return _to_their_page(path / LATEST, library, units, report)
-    if not everybody:
+        library = units.root if sees_all else units.unit(desk.caller.library)
+        return _redirect_to_page(path / LATEST, library, units, report)
+    if not sees_all:
         raise ProblemError(
             403, "The report has patrons of every library: it takes VIEW_USER for all of them.", code="report-refused"
         )
@@ -65,11 +64,11 @@ def latest_report(report: str | None = None) -> Response:
     return warning or _file(path, PAGE, report)
 
 
-def _to_their_page(directory: Path, library: OrgUnit, units: OrgUnits, report: str | None) -> Response:
+def _redirect_to_page(directory: Path, library: OrgUnit, units: OrgUnits, report: str | None) -> Response:
     """Redirect to a library's page, or to the index if the report has none. The index links to the other libraries."""
     name = library_file_names([unit.shortname for unit in units])[library.shortname]
-    is_there = (directory / f"{name}.{PAGE}").exists() or not (directory / INDEX).exists()
-    where = url_for(".report_of_library", report=report, name=name if is_there else INDEX)
+    exists = (directory / f"{name}.{PAGE}").exists() or not (directory / INDEX).exists()
+    where = url_for(".report_of_library", report=report, name=name if exists else INDEX)
     return Response(status=303, headers={"Location": where})
 
 
@@ -83,12 +82,12 @@ def report_of_library(name: str, report: str | None = None) -> Response:
     is open to all admitted staff.
     """
     running = service()
-    with _admitted(running) as desk:
-        directory = _where(running, report) / LATEST
+    with running.desk(request, by_link=True) as desk:
+        directory = _location(running, report) / LATEST
         if name == INDEX:
             return _file(directory / INDEX, PAGE, report)
         units = OrgUnits.read(desk.client.gateway)
-        unit, format = _asked_for(name, units)
+        unit, format = _find_file(name, units)
         allowed = has_permission(desk.client.gateway, desk.caller, unit.id, VIEW_USER)
     if not allowed:
         raise ProblemError(
@@ -102,13 +101,6 @@ def report_of_library(name: str, report: str | None = None) -> Response:
     # A file's name comes from a link within the report, so the reader has already seen the warning.
     warning = None if name == path.name else _warning(running, path, path.name)
     return warning or _file(path, format, report)
-
-
-@contextmanager
-def _admitted(running: Service) -> Iterator[DeskRequest]:
-    """Admit the caller, even by a link from a mail: the page shows only what the caller's session may see."""
-    with running.desk(request, by_link=True) as desk:
-        yield desk
 
 
 def problem_page(error: ProblemError) -> Response:
@@ -132,7 +124,7 @@ def problem_page(error: ProblemError) -> Response:
     return response
 
 
-def _asked_for(name: str, units: OrgUnits) -> tuple[OrgUnit, str]:
+def _find_file(name: str, units: OrgUnits) -> tuple[OrgUnit, str]:
     """Return the org unit and the format that ``name`` stands for: a file's name or an org unit's short name.
 
     Raises:
@@ -170,14 +162,14 @@ def _read(path: Path, report: str | None) -> bytes:
     try:
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        raise _not_there(report) from None
+        raise _no_report(report) from None
     except OSError:
         raise ProblemError(
             503, "The report can't be read; the service's account may lack the right to.", code="report-not-read"
         ) from None
 
 
-def _not_there(report: str | None) -> ProblemError:
+def _no_report(report: str | None) -> ProblemError:
     if report is None:
         return ProblemError(
             404,
@@ -204,15 +196,15 @@ def _warning(running: Service, path: Path, last: str) -> Response | None:
     return _page(failed_run_page(status, last=last).encode())
 
 
-def _is_older(path: Path, moment: datetime) -> bool:
-    """Return whether a file is from before ``moment``. A failed run may have written some of several reports."""
+def _is_older(path: Path, time: datetime) -> bool:
+    """Return whether a file is from before ``time``. A failed run may have written some of several reports."""
     try:
-        return path.stat().st_mtime < moment.timestamp()
+        return path.stat().st_mtime < time.timestamp()
     except OSError:
         return False
 
 
-def _where(running: Service, report: str | None) -> Path:
+def _location(running: Service, report: str | None) -> Path:
     """Return the page, or the directory of a split report: the configured one, or where the systemd unit writes it.
 
     Raises:
@@ -225,7 +217,7 @@ def _where(running: Service, report: str | None) -> Path:
     named = (one.report for one in settings.reports if one.name.casefold() == report.casefold())
     path = next(map(_pages_of, named), None)
     if path is None:
-        raise _not_there(report)
+        raise _no_report(report)
     return path
 
 
@@ -245,7 +237,7 @@ def _policy_of(page: bytes) -> str:
     declared policy that isn't valid in a header is ignored.
     """
     reader = _PolicyReader()
-    reader.feed(page[:_HEAD].decode("utf-8", "replace"))
+    reader.feed(page[:_HEAD_BYTES].decode("utf-8", "replace"))
     return reader.policy or _STRICT_POLICY
 
 

@@ -237,7 +237,7 @@ class Service:
     ) -> None:
         """Build a service, taking over from ``previous`` (the one it replaces) what the settings leave unchanged.
 
-        ``request_counters`` counts requests unless the settings name a Redis server; processes that count together pass it.
+        ``request_counters`` is used unless the settings name a Redis server; processes that count together pass it.
 
         Raises:
             ConfigurationError: no gateway is configured, or the account or the secret for events can't be used.
