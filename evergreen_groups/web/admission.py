@@ -296,7 +296,7 @@ class Admission:
         return _missing(gateway, account.user, account.library, _NEEDED)
 
 
-def may_view_everybody(gateway: Gateway, caller: Caller, root: int) -> bool:
+def may_view_all_patrons(gateway: Gateway, caller: Caller, root: int) -> bool:
     """Return whether the caller may view the patrons of all libraries. ``root`` is the top org unit's id."""
     return has_permission(gateway, caller, root, VIEW_USER)
 
