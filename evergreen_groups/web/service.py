@@ -339,7 +339,7 @@ class Service:
             adults=adult_rule(self.settings.audit),
         )
 
-    def write_times_of(self, gateway: Gateway) -> None:
+    def use_session_timezone(self, gateway: Gateway) -> None:
         """Show times in the time zone of the caller's library unless the settings name one.
 
         Raises:

@@ -86,7 +86,7 @@ def clerk(patron: str, *, writes: bool = False) -> Iterator[Clerk]:
         else running.desk(request, by_link=True, largest=largest)
     )
     with entering as desk:
-        running.write_times_of(desk.client.gateway)
+        running.use_session_timezone(desk.client.gateway)
         token = requests.token_of(request.headers)
         fields: MultiDict[str, str] = MultiDict()
         if request.method == "POST":
