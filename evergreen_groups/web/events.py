@@ -36,7 +36,7 @@ def receive() -> Response:
                 running.events_client(), event, recalculate=running.settings.events.recalculate
             )
     except EvergreenGroupsError as error:
-        raise problems.of_event(error) from error
+        raise problems.event_problem(error) from error
     return jsonify(hooks.as_json(outcome))
 
 

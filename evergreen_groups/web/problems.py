@@ -91,7 +91,7 @@ def no_events() -> ProblemError:
     return ProblemError(404, "No events are taken here: there is no secret for them in [events].", code="no-events")
 
 
-def of_reading(error: EvergreenGroupsError) -> ProblemError:
+def read_problem(error: EvergreenGroupsError) -> ProblemError:
     """Convert an error from reading on behalf of a caller."""
     if isinstance(error, ProblemError):
         return error
@@ -134,7 +134,7 @@ def _lacking(error: PermissionDeniedError) -> ProblemError:
     )
 
 
-def of_event(error: EvergreenGroupsError) -> ProblemError:
+def event_problem(error: EvergreenGroupsError) -> ProblemError:
     """Convert an error from handling an event. Evergreen's administrators read it, so it says what failed."""
     if isinstance(error, ProblemError):
         return error
@@ -158,7 +158,7 @@ _PLAN_PROBLEMS = {
 }
 
 
-def of_changing(error: EvergreenGroupsError) -> ProblemError:
+def change_problem(error: EvergreenGroupsError) -> ProblemError:
     """Convert an error from planning or making a change.
 
     All of these except the state database's errors occur before anything is sent, so nothing has changed.
@@ -176,7 +176,7 @@ def of_changing(error: EvergreenGroupsError) -> ProblemError:
             code="others-at-it",
             retry_after=BUSY_SECONDS,
         )
-    return of_reading(error)
+    return read_problem(error)
 
 
 def _without_state() -> ProblemError:

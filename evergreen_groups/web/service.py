@@ -279,7 +279,7 @@ class Service:
         """
         if not (by_link and is_followed_link(request.method, request.headers)):
             refuse_other_origins(request.headers, self.origin)
-        with self._admitted(request, largest, problems.of_reading) as desk:
+        with self._admitted(request, largest, problems.read_problem) as desk:
             yield desk
 
     @contextmanager
@@ -295,7 +295,7 @@ class Service:
             raise ProblemError(403, "Nothing is changed here: see changes in [desk].", code="changes-off")
         # Waiting for another desk's lock doesn't count as waiting for Evergreen. If it did, a few could open the
         # breaker.
-        with self._admitted(request, largest, problems.of_changing, wait=WAIT) as desk:
+        with self._admitted(request, largest, problems.change_problem, wait=WAIT) as desk:
             yield desk
 
     @contextmanager
@@ -349,7 +349,7 @@ class Service:
             try:
                 timezone = self._reference.timezone(gateway)
             except EvergreenGroupsError as error:
-                raise problems.of_reading(error) from error
+                raise problems.read_problem(error) from error
             set_language(self.settings.language.language(current_language().tag, timezone))
 
     def address_of(self, request: Request) -> Address | None:
