@@ -41,7 +41,7 @@ _PAUSE = 30.0
 """Seconds without another attempt after a store has failed, so that requests don't wait for it one by one."""
 _TIDIED_EVERY = 10.0  # seconds
 _PREFIX = "evergreen-groups"
-MOST_REMEMBERED = 10_000
+MAX_REFUSED_KEYS = 10_000
 """Maximum number of refused keys to remember per address and day, far more than the staff who log in from there."""
 Result = TypeVar("Result")
 
@@ -137,7 +137,7 @@ class RateLimit:
 class RetryTimes:
     """Remembers when each refused key may be tried again. Safe to share between threads.
 
-    At most :data:`MOST_REMEMBERED` keys per address and day are remembered, because an attacker sends a new key each
+    At most :data:`MAX_REFUSED_KEYS` keys per address and day are remembered, because an attacker sends a new key each
     time. Further keys are refused as long as the address is.
     """
 
@@ -150,7 +150,7 @@ class RetryTimes:
         def look(store: MemoryStorage | Shared) -> bool:
             if store.get(_known(key)):
                 return not store.get(_waiting(key))
-            if store.get(_count(place)) >= MOST_REMEMBERED:
+            if store.get(_count(place)) >= MAX_REFUSED_KEYS:
                 return False
             store.incr(_count(place), _A_DAY)
             store.incr(_known(key), _A_DAY)
@@ -188,7 +188,7 @@ _NEEDED = (STAFF_LOGIN, VIEW_USER)
 # minute; pcrud checks each row in any case.
 SECONDS = 30.0
 """How long an admitted caller is cached."""
-_SECOND_TRIES_FACTOR = 5
+_RETRIES_FACTOR = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,13 +228,11 @@ class Admission:
             refusal=Message("Too many requests in this session. Wait a little."),
         )
         refusal = Message("Too many requests without a session come from there. Wait a little.")
-        self._strangers = RateLimit(counters, "stranger", per_minute=per_minute, refusal=refusal)
+        self._unknown_tokens = RateLimit(counters, "stranger", per_minute=per_minute, refusal=refusal)
         # An attacker sends a new token each time. A clerk who has just logged in at the same address repeats the same
         # token after the wait, and then gets through to Evergreen.
         self._retry_times = RetryTimes(counters)
-        self._second_tries = RateLimit(
-            counters, "second-try", per_minute=_SECOND_TRIES_FACTOR * per_minute, refusal=refusal
-        )
+        self._retries = RateLimit(counters, "second-try", per_minute=_RETRIES_FACTOR * per_minute, refusal=refusal)
 
     @property
     def callers(self) -> TimeToLiveCache[Caller]:
@@ -267,17 +265,17 @@ class Admission:
     def _look(self, gateway: Gateway, key: str, address: str) -> Caller:
         if not self._callers.knows(key):  # cached callers get in even while someone sends invented tokens
             try:
-                self._strangers.check(address)
+                self._unknown_tokens.check(address)
             except ProblemError as refusal:
                 if not self._retry_times.is_due(key, refusal.retry_after or 0.0, address):
                     raise
-                self._second_tries.take(address)
+                self._retries.take(address)
         try:
             return self._ask(gateway)
         except NoSessionError:
             self._retry_times.give_up(key)
             with suppress(ProblemError):  # the call for this token has already been made
-                self._strangers.take(address)
+                self._unknown_tokens.take(address)
             raise
 
     def _ask(self, gateway: Gateway) -> Caller:

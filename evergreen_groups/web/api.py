@@ -92,14 +92,14 @@ def description() -> dict[str, Any]:
     schemas = document["components"]["schemas"]
     for name, file in SCHEMAS.items():
         folder = resources.files("evergreen_groups.hooks").joinpath("schemas")
-        schema = json.loads(folder.joinpath(f"{file}.schema.json").read_text("utf-8"), object_hook=_rehung)
+        schema = json.loads(folder.joinpath(f"{file}.schema.json").read_text("utf-8"), object_hook=_relinked)
         schemas.update(schema.pop("$defs", {}))
         del schema["$schema"]
         schemas[name] = schema
     return document
 
 
-def _rehung(found: dict[str, Any]) -> dict[str, Any]:
+def _relinked(found: dict[str, Any]) -> dict[str, Any]:
     """Point a reference within a schema file at the definition's place in the API description."""
     reference = found.get("$ref")
     if isinstance(reference, str):
@@ -116,7 +116,7 @@ pages_blueprint = Blueprint("pages", __name__)
 @pages_blueprint.get("/texts.js", defaults={"name": "texts.js"})
 def script(name: str) -> Response:
     """Serve the scripts of the panel in the staff client and of the group's page in its tab."""
-    return _asked_for_each_time(Response(_script(name), content_type="text/javascript; charset=utf-8"))
+    return _revalidated(Response(_script(name), content_type="text/javascript; charset=utf-8"))
 
 
 @pages_blueprint.get("/desk.json")
@@ -129,12 +129,12 @@ def desk_settings() -> Response:
     desk, language = settings.desk, language_of_reader(request, settings.language)
     texts = json.loads(texts_for_scripts(language.tag))
     spoken = {"tag": language.tag, "direction": language.direction, "currency": language.currency, **texts}
-    return _asked_for_each_time(
+    return _revalidated(
         jsonify(page=desk.page, tab=desk.page and desk.tab, panel_link=desk.panel_link, language=spoken)
     )
 
 
-def _asked_for_each_time(response: Response) -> Response:
+def _revalidated(response: Response) -> Response:
     """Let browsers cache a response but revalidate it each time (304), so that a new release reaches every desk."""
     response.set_etag(hashlib.sha256(response.get_data()).hexdigest()[:32])
     response.headers["Cache-Control"] = "no-cache"

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("evergreen_groups.web")
 
-MOST_WAITED_FOR = 10
+MAX_AWAITED_STEPS = 10
 """Maximum number of steps for which a desk waits. A step takes about three calls."""
 
 AT_ONCE = 4

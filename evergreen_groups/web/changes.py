@@ -9,8 +9,7 @@ from flask import Blueprint, Response, jsonify, request, url_for
 
 from evergreen_groups import hooks
 from evergreen_groups.web import requests
-from evergreen_groups.web import requests as plan_bodies
-from evergreen_groups.web.change_runs import MOST_WAITED_FOR
+from evergreen_groups.web.change_runs import MAX_AWAITED_STEPS
 from evergreen_groups.web.service import DeskRequest, Service, service
 
 if TYPE_CHECKING:
@@ -27,8 +26,8 @@ blueprint = Blueprint("changes", __name__)
 @blueprint.post("/api/v1/plans")
 def propose() -> tuple[Response, int]:
     """Make a plan. Nothing is changed."""
-    with service().changing_desk(request, largest=plan_bodies.LARGEST) as desk:
-        proposed = hooks.propose_plan(desk.client, plan_bodies.plan_request(request))
+    with service().changing_desk(request, largest=requests.LARGEST_BODY) as desk:
+        proposed = hooks.propose_plan(desk.client, requests.plan_request(request))
         return jsonify(hooks.as_json(proposed)), 201
 
 
@@ -36,8 +35,8 @@ def propose() -> tuple[Response, int]:
 def apply() -> Response:
     """Apply a plan once. Repeating the request with the same key gives the same answer."""
     running = service()
-    with running.changing_desk(request, largest=plan_bodies.LARGEST) as desk:
-        apply_request = plan_bodies.apply_request(request)
+    with running.changing_desk(request, largest=requests.LARGEST_BODY) as desk:
+        apply_request = requests.apply_request(request)
         return _change(hooks.own_change(desk.client, apply_plan(running, desk, apply_request)))
 
 
@@ -59,10 +58,10 @@ def change(change: str) -> Response:
 def undo(change: str) -> Response:
     """Undo a change."""
     running = service()
-    with running.changing_desk(request, largest=plan_bodies.LARGEST) as desk:
+    with running.changing_desk(request, largest=requests.LARGEST_BODY) as desk:
         id = requests.change_id(change)
-        key = plan_bodies.idempotency_key(request)
-        plan_bodies.nothing_else(request)
+        key = requests.idempotency_key(request)
+        requests.require_empty_body(request)
         return _change(hooks.own_change(desk.client, undo_change(running, desk, id, key)))
 
 
@@ -73,14 +72,14 @@ def apply_plan(running: Service, desk: DeskRequest, apply_request: ApplyRequest)
     """
     plan = desk.client.plans.find(apply_request.plan)
     steps = len(plan.steps)
-    if plan.key is not None and steps > MOST_WAITED_FOR:
+    if plan.key is not None and steps > MAX_AWAITED_STEPS:
         return desk.client.plans.apply(apply_request.plan, apply_request.key, timeout=0.0)
-    if plan.key is not None or (apply_request.approval is None and steps <= MOST_WAITED_FOR):
+    if plan.key is not None or (apply_request.approval is None and steps <= MAX_AWAITED_STEPS):
         return desk.client.plans.apply(apply_request.plan, apply_request.key)
     if apply_request.approval is None:
-        unhurried = running.client_for(desk.caller, desk.gateway)
+        without_deadline = running.client_for(desk.caller, desk.gateway)
         return running.change_runs.begin(
-            lambda begun, progress: unhurried.plans.apply(
+            lambda begun, progress: without_deadline.plans.apply(
                 apply_request.plan, apply_request.key, begun=begun, progress=progress
             )
         )
@@ -89,9 +88,9 @@ def apply_plan(running: Service, desk: DeskRequest, apply_request: ApplyRequest)
         supervisor, user = stack.enter_context(
             running.approvals.approved(running.gateway, desk.client.gateway, desk.caller, apply_request.approval)
         )
-        if steps <= MOST_WAITED_FOR:
-            hurried = supervisor.within(running.settings.serve.timeout)
-            return running.client_for(desk.caller, hurried, approved_by=user).plans.apply(
+        if steps <= MAX_AWAITED_STEPS:
+            with_deadline = supervisor.within(running.settings.serve.timeout)
+            return running.client_for(desk.caller, with_deadline, approved_by=user).plans.apply(
                 apply_request.plan, apply_request.key
             )
         client, session = running.client_for(desk.caller, supervisor, approved_by=user), ExitStack()
@@ -106,11 +105,11 @@ def apply_plan(running: Service, desk: DeskRequest, apply_request: ApplyRequest)
 
 def undo_change(running: Service, desk: DeskRequest, change: str, key: str) -> str:
     """Undo a change. Return the id of the new change that does it. A long one continues in the background."""
-    if len(desk.client.plans.past.entry(change).steps) <= MOST_WAITED_FOR:
+    if len(desk.client.plans.past.entry(change).steps) <= MAX_AWAITED_STEPS:
         return desk.client.plans.undo(change, key)
-    unhurried = running.client_for(desk.caller, desk.gateway)
+    without_deadline = running.client_for(desk.caller, desk.gateway)
     return running.change_runs.begin(
-        lambda begun, progress: unhurried.plans.undo(change, key, begun=begun, progress=progress)
+        lambda begun, progress: without_deadline.plans.undo(change, key, begun=begun, progress=progress)
     )
 
 

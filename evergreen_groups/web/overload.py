@@ -175,7 +175,7 @@ class Slots:
             self._go()
 
     @contextmanager
-    def given_back(self) -> Iterator[None]:
+    def released(self) -> Iterator[None]:
         """Release the caller's slot for the block, and wait for a slot afterward."""
         self._go()
         try:

@@ -59,7 +59,7 @@ def client_address(peer: str | None, headers: Headers, trusted_proxies: Sequence
     result is None: the proxy's own address would pass for the client's.
     """
     address = _address(peer or "")
-    if address is None or not _within(address, trusted_proxies):
+    if address is None or not _in_any(address, trusted_proxies):
         return address
     chain = [part.strip() for header in headers.getlist("X-Forwarded-For") for part in header.split(",")]
     if not chain and any(name in headers for name in _SIGNS_OF_A_PROXY):
@@ -67,14 +67,14 @@ def client_address(peer: str | None, headers: Headers, trusted_proxies: Sequence
     # Read from the end: only the entries appended by trusted proxies can be believed.
     for part in reversed(chain):
         address = _address(part)
-        if address is None or not _within(address, trusted_proxies):
+        if address is None or not _in_any(address, trusted_proxies):
             return address
     return address
 
 
 def is_allowed(address: Address | None, networks: Iterable[Network]) -> bool:
     """Return whether an address is in one of the networks. An unknown address is in none."""
-    return address is not None and _within(address, networks)
+    return address is not None and _in_any(address, networks)
 
 
 def client_network(address: Address | None) -> str:
@@ -87,7 +87,7 @@ def client_network(address: Address | None) -> str:
     return str(address)
 
 
-def _within(address: Address, networks: Iterable[Network]) -> bool:
+def _in_any(address: Address, networks: Iterable[Network]) -> bool:
     return any(address in network for network in networks)
 
 
@@ -243,7 +243,7 @@ def _unpacked(value: str) -> str:
     return token if isinstance(token, str) else ""
 
 
-LARGEST = 128 * 1024
+LARGEST_BODY = 128 * 1024
 """Maximum size of a body in bytes; holds a thousand barcodes of the maximum length."""
 
 KEY_HEADER = "Idempotency-Key"
@@ -313,7 +313,7 @@ def is_plan_id(text: str) -> bool:
     return bool(_PLAN.fullmatch(text))
 
 
-def nothing_else(asked: Request) -> None:
+def require_empty_body(asked: Request) -> None:
     """Refuse a body that is neither empty nor an empty object."""
     if asked.content_length or asked.is_json:
         _fields(asked, set())
@@ -390,12 +390,12 @@ def _flag(fields: dict[str, Any], name: str) -> bool:
 def _approval(value: object) -> Approval:
     if isinstance(value, dict) and value.keys() == {"username", "password"}:
         username, password = value["username"], value["password"]
-        if all(isinstance(text, str) and _may_be_login(text) for text in (username, password)):
+        if all(isinstance(text, str) and _is_valid_credential(text) for text in (username, password)):
             return Approval(username, password)
     raise _wrong("approval", "an object with username and password")
 
 
-def _may_be_login(text: str) -> bool:
+def _is_valid_credential(text: str) -> bool:
     """Return whether a text may be a user name or password. Lone surrogates in JSON can't be encoded."""
     is_whole = not any("\ud800" <= letter <= "\udfff" for letter in text)
     return 1 <= len(text) <= _LONGEST_LOGIN and is_whole

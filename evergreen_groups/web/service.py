@@ -308,18 +308,18 @@ class Service:
         wait: float = 0.0,
     ) -> Iterator[DeskRequest]:
         address = client_network(self.address_of(request))
-        unhurried = self.gateway.acting_as(token_of(request.headers))
-        gateway = unhurried.within(self.settings.serve.timeout)
+        without_deadline = self.gateway.acting_as(token_of(request.headers))
+        gateway = without_deadline.within(self.settings.serve.timeout)
         try:
             if largest:  # read the body only after admission, and without holding a slot: the client may be slow
                 with self.breaker.watching(), self.slots.taken():
                     caller = self.admission.admit(gateway, address)
                 read_body(request, largest)
-                gateway = unhurried.within(self.settings.serve.timeout)
+                gateway = without_deadline.within(self.settings.serve.timeout)
             with self.breaker.watching(wait=wait), self.slots.taken():
                 if not largest:
                     caller = self.admission.admit(gateway, address)
-                yield DeskRequest(caller, self.client_for(caller, gateway), unhurried)
+                yield DeskRequest(caller, self.client_for(caller, gateway), without_deadline)
         except EvergreenGroupsError as error:
             raise problem_of(error) from error
 

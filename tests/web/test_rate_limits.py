@@ -133,7 +133,7 @@ class TestInOneProcess:
     def test_of_one_place_no_more_than_so_many_are_remembered(
         self, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(rate_limits, "MOST_REMEMBERED", 3)
+        monkeypatch.setattr(rate_limits, "MAX_REFUSED_KEYS", 3)
         counters = Counters()
         times = RetryTimes(counters)
         for number in range(50):
