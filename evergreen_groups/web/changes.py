@@ -26,7 +26,7 @@ blueprint = Blueprint("changes", __name__)
 @blueprint.post("/api/v1/plans")
 def propose() -> tuple[Response, int]:
     """Make a plan. Nothing is changed."""
-    with service().changing_desk(request, largest=requests.LARGEST_BODY) as desk:
+    with service().changing_desk(request, largest=requests.LARGEST_PLAN_BODY) as desk:
         proposed = hooks.propose_plan(desk.client, requests.plan_request(request))
         return jsonify(hooks.as_json(proposed)), 201
 
@@ -35,7 +35,7 @@ def propose() -> tuple[Response, int]:
 def apply() -> Response:
     """Apply a plan once. Repeating the request with the same key gives the same answer."""
     running = service()
-    with running.changing_desk(request, largest=requests.LARGEST_BODY) as desk:
+    with running.changing_desk(request, largest=requests.LARGEST_PLAN_BODY) as desk:
         apply_request = requests.apply_request(request)
         return _change(hooks.own_change(desk.client, apply_plan(running, desk, apply_request)))
 
@@ -58,7 +58,7 @@ def change(change: str) -> Response:
 def undo(change: str) -> Response:
     """Undo a change."""
     running = service()
-    with running.changing_desk(request, largest=requests.LARGEST_BODY) as desk:
+    with running.changing_desk(request, largest=requests.LARGEST_PLAN_BODY) as desk:
         id = requests.change_id(change)
         key = requests.idempotency_key(request)
         requests.require_empty_body(request)

@@ -243,7 +243,7 @@ def _unpacked(value: str) -> str:
     return token if isinstance(token, str) else ""
 
 
-LARGEST_BODY = 128 * 1024
+LARGEST_PLAN_BODY = 128 * 1024
 """Maximum size of a body in bytes; holds a thousand barcodes of the maximum length."""
 
 KEY_HEADER = "Idempotency-Key"

@@ -20,7 +20,7 @@ from cheroot.wsgi import Server as WSGIServer
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.message import Message, system_reason
 from evergreen_groups.web.overload import Slots
-from evergreen_groups.web.requests import LARGEST_BODY, SLOT
+from evergreen_groups.web.requests import LARGEST_PLAN_BODY, SLOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -166,7 +166,7 @@ class CherootServer(WSGIServer):
     """Cheroot that remembers why it can't listen, and keeps barcodes out of the log."""
 
     ConnectionClass = Connection
-    max_request_body_size = 2 * LARGEST_BODY  # above the app's own limit, so that the app can answer with 413
+    max_request_body_size = 2 * LARGEST_PLAN_BODY  # above the app's own limit, so that the app can answer with 413
     max_request_header_size = LARGEST_HEADERS
     refusal: Exception | None = None
     _connections: Any  # set by cheroot's prepare()

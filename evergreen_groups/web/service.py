@@ -62,18 +62,18 @@ EVENTS_AT_ONCE = 3  # Evergreen's default number of parallel events (opensrf.xml
 _RETRIES = RetryPolicy(tries=2, first_delay=0.2, longest_delay=0.5)
 
 
-def for_desks(settings: Settings, environ: Mapping[str, str], on_call: CallObserver) -> Gateway:
+def _desk_gateway(settings: Settings, environ: Mapping[str, str], on_call: CallObserver) -> Gateway:
     """Return the gateway that desk requests use, each with its own session.
 
     Raises:
         ConfigurationError: no gateway is configured.
     """
-    return _made(
+    return _gateway(
         settings, environ, on_call, timeout=settings.serve.timeout, concurrency=settings.serve.threads, credentials=None
     )
 
 
-def for_events(settings: Settings, environ: Mapping[str, str], on_call: CallObserver) -> Gateway:
+def _event_gateway(settings: Settings, environ: Mapping[str, str], on_call: CallObserver) -> Gateway:
     """Return the gateway that handles events with the service account. Desk requests never use it.
 
     Raises:
@@ -89,7 +89,7 @@ def for_events(settings: Settings, environ: Mapping[str, str], on_call: CallObse
         )
     password = passwords.password(account, environ)
     credentials = Credentials(username=account.username, password=password, workstation=account.workstation)
-    return _made(
+    return _gateway(
         settings,
         environ,
         on_call,
@@ -99,7 +99,7 @@ def for_events(settings: Settings, environ: Mapping[str, str], on_call: CallObse
     )
 
 
-def _made(
+def _gateway(
     settings: Settings,
     environ: Mapping[str, str],
     on_call: CallObserver,
@@ -233,7 +233,7 @@ class Service:
         counters: ServiceCounters,
         request_counters: Counters | None = None,
         *,
-        former: Service | None = None,
+        previous: Service | None = None,
     ) -> None:
         """Build a service, taking over from ``previous`` (the one it replaces) what the settings leave unchanged.
 
@@ -245,11 +245,11 @@ class Service:
         self.settings = settings
         self._environ = environ
         self.counters = counters
-        self.state = self._state(former)
+        self.state = self._state(previous)
         threads = settings.serve.threads
-        self.gateway = for_desks(settings, environ, self._count_call)
+        self.gateway = _desk_gateway(settings, environ, self._count_call)
         self.origin = settings.serve.origin or values.origin_of(settings.client.url or self.gateway.url)
-        self._request_counters = self._choose_request_counters(request_counters, former)
+        self._request_counters = self._choose_request_counters(request_counters, previous)
         self._reference = ReferenceData(settings.policy, clock=clock)
         self.admission = Admission(clock, self._request_counters, self._reference, per_minute=settings.serve.rate_limit)
         # Refuse new requests once half of the threads hang. The others still answer what doesn't need Evergreen.
@@ -262,7 +262,7 @@ class Service:
         self.metrics_token = passwords.metrics_token(settings.metrics, environ)
         self._events_gateway = None
         if self.events_secret is not None:
-            self._events_gateway = for_events(settings, environ, self._count_call)
+            self._events_gateway = _event_gateway(settings, environ, self._count_call)
         self.state.load()  # now, in one thread, instead of in several during the first requests
         # Separate from the desks' breaker: events take longer, and one that hangs must not lock the desks out.
         self.events_breaker = Breaker(clock, failures=5, most_waiting=EVENTS_AT_ONCE, slow_after=0.0, pause=10.0)
@@ -389,16 +389,16 @@ class Service:
         """The caches of Evergreen's data, by name."""
         return {"callers": self.admission.callers, **self._reference.caches}
 
-    def _state(self, former: Service | None) -> State:
+    def _state(self, previous: Service | None) -> State:
         """Return the state of ``previous`` if the settings still name it, or open the configured one."""
-        if former is not None and former.settings.state == self.settings.state:
-            return former.state
+        if previous is not None and previous.settings.state == self.settings.state:
+            return previous.state
         return configured_state(self.settings, self._environ)
 
-    def _choose_request_counters(self, given: Counters | None, former: Service | None) -> Counters:
+    def _choose_request_counters(self, given: Counters | None, previous: Service | None) -> Counters:
         """Return the request counters of ``previous``, so that no count restarts at zero, unless Redis has changed."""
-        if former is not None and former.settings.redis == self.settings.redis:
-            return former._request_counters
+        if previous is not None and previous.settings.redis == self.settings.redis:
+            return previous._request_counters
         redis = self.settings.redis
         if given is not None and redis.url is None:
             return given
@@ -486,20 +486,20 @@ class ReloadableService:
             ConfigurationError: the settings, or a secret that they name, can't be used.
         """
         with self._replacing:
-            former = self.current
+            previous = self.current
             at_start = [one for one in declared(type(settings)) if one.key in AT_START]
-            at_work = {one.key: value_of(former.settings, one) for one in at_start}
+            at_work = {one.key: value_of(previous.settings, one) for one in at_start}
             new = Service(
                 with_values(settings, at_work),
                 self._environ,
                 self._clock,
                 self.counters,
                 self._request_counters,
-                former=former,
+                previous=previous,
             )
             with self._changed:
                 self._extensions[EXTENSION] = new
-            thread = threading.Thread(target=self._retire, args=(former, new), name="retiring", daemon=True)
+            thread = threading.Thread(target=self._retire, args=(previous, new), name="retiring", daemon=True)
             thread.start()
             self._retiring = [one for one in self._retiring if one.is_alive()] + [thread]
         return [one.key for one in at_start if value_of(settings, one) != at_work[one.key]]
@@ -513,11 +513,11 @@ class ReloadableService:
         for thread in self._retiring:
             thread.join(1.0)
 
-    def _retire(self, former: Service, new: Service) -> None:
+    def _retire(self, previous: Service, new: Service) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: former not in self._under_way)
-        former.change_runs.finish()
-        former.close(successor=new)
+            self._changed.wait_for(lambda: previous not in self._under_way)
+        previous.change_runs.finish()
+        previous.close(successor=new)
 
 
 def reloadable_service(app: Flask) -> ReloadableService:
