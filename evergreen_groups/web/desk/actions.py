@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from evergreen_groups.web import Approval, DeskRequest, Service
     from evergreen_groups.web.desk.forms import ChangeForm
 
-_NOBODY: Mapping[int, str] = MappingProxyType({})
+_NO_NAMES: Mapping[int, str] = MappingProxyType({})
 
 
 class PatronNames:
     """Reads names of visible patrons by id. ``asked`` are ids already queried; the visible ones are ``known``."""
 
-    def __init__(self, client: Client, known: Mapping[int, str] = _NOBODY, asked: Collection[int] = ()) -> None:
+    def __init__(self, client: Client, known: Mapping[int, str] = _NO_NAMES, asked: Collection[int] = ()) -> None:
         self._client = client
         self._asked = {*known, *asked}
         self.known = dict(known)
@@ -64,12 +64,12 @@ _OUTDATED = ("plan-outdated", "plan-expired", "no-such-plan")
 
 @dataclass(frozen=True, slots=True)
 class CardLookup:
-    """The result of a card lookup: ``taken`` is the patron's id if unambiguous, ``found`` the candidates if not.
+    """The result of a card lookup: ``patron`` is the patron's id if unambiguous, ``found`` the candidates if not.
 
     ``plain`` means that several candidates are normal, because a name was looked up.
     """
 
-    taken: int | None
+    patron: int | None
     message: str
     found: tuple[FoundPatron, ...] = ()
     more: bool = False
@@ -80,7 +80,7 @@ class CardLookup:
 class PlanByCard:
     """A plan completed by a scanned card, or a sentence why it can't be made; ``form`` has the same with ids."""
 
-    made: ProposedPlan | str
+    plan: ProposedPlan | str
     form: ChangeForm
 
 
@@ -104,7 +104,7 @@ def propose(client: Client, form: ChangeForm, patron: int) -> ProposedPlan | str
     try:
         return client.plans.propose(_request(form, patron))
     except (PlanError, NotFoundError) as error:
-        return _described(error)
+        return _refusal(error)
 
 
 def propose_with_card(client: Client, form: ChangeForm, card: str, patron: int) -> PlanByCard | None:
@@ -123,7 +123,7 @@ def propose_with_card(client: Client, form: ChangeForm, card: str, patron: int) 
     try:
         made = client.plans.propose(joining if joins else going)
     except (PlanError, NotFoundError) as error:
-        return None if error.code in _LOOKED_UP else PlanByCard(_described(error), form)
+        return None if error.code in _LOOKED_UP else PlanByCard(_refusal(error), form)
     return PlanByCard(made, with_found(form, made.draft.named[-2 if joins else -1]))
 
 
@@ -161,7 +161,7 @@ def apply(running: Service, desk: DeskRequest, apply_request: ApplyRequest, *, n
         if error.code in _OUTDATED:
             text = Message("Something has changed since this was shown. Nothing has been moved; this is how it is now.")
             return "", gettext(text)
-        return "", _described(error)
+        return "", _refusal(error)
     except BusyError:
         text = Message(
             "Another desk is changing the same patrons or group just now. Nothing has been moved; try once more."
@@ -180,7 +180,7 @@ def undo(running: Service, desk: DeskRequest, entry: str, key: str) -> tuple[str
     except (PlanError, NotFoundError) as error:
         if error.code == "already-undone":
             return "", gettext("This change is already undone.")
-        return "", _described(error)
+        return "", _refusal(error)
     except BusyError:
         text = Message(
             "Another desk is changing the same patrons or group just now. Nothing has been undone; try once more."
@@ -231,20 +231,20 @@ def past(client: Client, group: int, *, may_change: bool) -> list[pages.PastEntr
     names = PatronNames(client)
     changes = client.plans.past.of_group(group, names.visible)
     names.read({id for change in changes for id in _staff_of(change.entry)})
-    return _past_entries(client, changes, names, lambda change: _by(change, names.known), may_change)
+    return _past_entries(client, changes, names, lambda change: _author(change, names.known), may_change)
 
 
 def _past_entries(
     client: Client, changes: Sequence[Change], names: PatronNames, by: Callable[[Change], str], may_change: bool
 ) -> list[pages.PastEntry]:
-    taken_back = _taken_back(changes)
+    undone = _undone_changes(changes)
     return [
         pages.past_entry(
             change.entry,
             names.known,
             by=by(change),
             hidden=change.hidden_step_count,
-            may_undo=may_change and change.entry.id not in taken_back and client.plans.may_undo(change),
+            may_undo=may_change and change.entry.id not in undone and client.plans.may_undo(change),
             key=secrets.token_hex(16),
         )
         for change in changes
@@ -266,7 +266,7 @@ def recalculable(client: Client, patron: int) -> tuple[int, ...]:
     return tuple(id for id, prospect in details.prospects.items() if prospect.may_change)
 
 
-def _taken_back(changes: Iterable[Change]) -> set[str | None]:
+def _undone_changes(changes: Iterable[Change]) -> set[str | None]:
     """Return the ids of changes that other changes have undone or may still undo.
 
     An undo that was refused in part leaves something to undo.
@@ -279,7 +279,7 @@ def _taken_back(changes: Iterable[Change]) -> set[str | None]:
     }
 
 
-def _by(change: Change, staff: Mapping[int, str]) -> str:
+def _author(change: Change, staff: Mapping[int, str]) -> str:
     """Describe who made a change, with the account's name in Evergreen if it is visible."""
     operator = change.entry.operator
     # Commands record the account's name and have no id.
@@ -315,7 +315,7 @@ def _libraries(client: Client) -> dict[int, str]:
     return {unit.id: unit.shortname for unit in OrgUnits.read(client.gateway)}
 
 
-def _described(error: PlanError | NotFoundError) -> str:
+def _refusal(error: PlanError | NotFoundError) -> str:
     if error.code == "barcodes-unknown":
         return gettext(_NOT_FOUND[LookupKind.NOBODY])
     return error_sentences(error)
