@@ -32,15 +32,15 @@ if TYPE_CHECKING:
 LARGEST_HEADERS = 32 * 1024
 """Maximum size of a request's headers, in bytes."""
 
-_WHOLE = re.compile(rb"[\r\n]*[^\r\n].*?\n\r?\n", re.DOTALL)  # blank lines before a request are ignored
+_COMPLETE_HEADERS = re.compile(rb"[\r\n]*[^\r\n].*?\n\r?\n", re.DOTALL)  # blank lines before a request are ignored
 
 
 class Arrival(Enum):
     """How much of a request's headers has arrived."""
 
-    PART = "not all of its headers"
-    WHOLE = "all of its headers, or more than they may be"
-    NEVER = "the client has hung up before they were whole"
+    PARTIAL = "some of its headers"
+    COMPLETE = "all of its headers, or more than the limit"
+    CLOSED = "no more: the client has hung up"
 
 
 class _HeaderReader(HeaderReader):
@@ -80,34 +80,34 @@ class Connection(HTTPConnection):
     RequestHandlerClass = _Request
     began: float | None = None
     """When the first byte of the incomplete headers arrived, in seconds since 1970; None if none has."""
-    _came = 0
+    _received = 0
     _hung_up = False
 
-    def look(self) -> Arrival:
+    def peek(self) -> Arrival:
         """Peek at the received bytes, without waiting and without consuming them.
 
-        After ``PART``, the connection counts as readable only once more bytes arrive.
+        After ``PARTIAL``, the connection counts as readable only once more bytes arrive.
         """
         if self._hung_up:  # bytes from before the shutdown are still readable and would look like a new request
-            return Arrival.NEVER
+            return Arrival.CLOSED
         try:
             self.socket.settimeout(0)
-            came = self.socket.recv(LARGEST_HEADERS + 1, socket.MSG_PEEK)
+            received = self.socket.recv(LARGEST_HEADERS + 1, socket.MSG_PEEK)
         except BlockingIOError:
-            return Arrival.PART
+            return Arrival.PARTIAL
         except OSError:
-            return Arrival.NEVER
+            return Arrival.CLOSED
         finally:
             self.socket.settimeout(self.server.timeout)
-        if len(came) > LARGEST_HEADERS or _WHOLE.match(came):
+        if len(received) > LARGEST_HEADERS or _COMPLETE_HEADERS.match(received):
             self._expect(1)
-            self._came, self.began = 0, None
-            return Arrival.WHOLE
-        if len(came) <= self._came:
-            return Arrival.NEVER
-        self._came, self.began = len(came), self.began or time.time()
-        self._expect(self._came + 1)
-        return Arrival.PART
+            self._received, self.began = 0, None
+            return Arrival.COMPLETE
+        if len(received) <= self._received:
+            return Arrival.CLOSED
+        self._received, self.began = len(received), self.began or time.time()
+        self._expect(self._received + 1)
+        return Arrival.PARTIAL
 
     def _expect(self, count: int) -> None:
         """Count as readable once ``count`` bytes have arrived or the client has hung up."""
@@ -127,10 +127,10 @@ class Connection(HTTPConnection):
         """
         usable: bool = super().communicate() and not self.rfile.has_data()  # type: ignore[no-untyped-call]  # same
         if not usable:
-            self._pass_over_the_rest()
+            self._discard_body()
         return usable
 
-    def _pass_over_the_rest(self) -> None:
+    def _discard_body(self) -> None:
         """Discard an unread body. If the socket closed with unread data, the client would lose the response."""
         with suppress(OSError):
             self.socket.settimeout(0)
@@ -155,7 +155,7 @@ TIMEOUT = 10
 GRACE = 35.0
 """Default number of seconds that running requests have to finish when the server stops."""
 
-_BETWEEN_COLLECTIONS = 20_000
+_COLLECTION_THRESHOLD = 20_000
 """New objects that survive until the next garbage collection. One request creates a few thousand."""
 
 BIND_ERRORS = (OSError, TypeError, ValueError)
@@ -203,21 +203,21 @@ class CherootServer(WSGIServer):
 
         Cheroot closes connections that have waited for ``TIMEOUT``.
         """
-        arrival = conn.look()
-        if arrival is not Arrival.PART:
+        arrival = conn.peek()
+        if arrival is not Arrival.PARTIAL:
             self._waiting.pop(conn, None)
-        if arrival is Arrival.WHOLE:
+        if arrival is Arrival.COMPLETE:
             super().process_conn(conn)
-        elif arrival is Arrival.NEVER:
+        elif arrival is Arrival.CLOSED:
             conn.close()
         else:
             self._connections.put(conn)
             if conn.began is not None:  # more bytes don't restart the timeout
                 conn.last_used = conn.began
             self._waiting.setdefault(conn)
-            self._close_the_oldest()
+            self._close_oldest()
 
-    def _close_the_oldest(self) -> None:
+    def _close_oldest(self) -> None:
         """Close the oldest waiting connections above the limit. The headers of an honest client arrive at once."""
         while self._waiting:
             oldest = next(iter(self._waiting))
@@ -299,7 +299,7 @@ def reduce_garbage_collection() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(_BETWEEN_COLLECTIONS, 20, 20)
+    gc.set_threshold(_COLLECTION_THRESHOLD, 20, 20)
 
 
 def listening_socket(host: str, port: int) -> socket.socket:

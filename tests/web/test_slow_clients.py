@@ -147,7 +147,7 @@ def test_who_waits_longest_goes_first_where_too_many_do(monkeypatch: pytest.Monk
     seen: set[Connection] = set()
     third, may_go_on = threading.Event(), threading.Event()
 
-    def look(connection: Connection, usual: Callable[[Connection], Arrival] = Connection.look) -> Arrival:
+    def peek(connection: Connection, usual: Callable[[Connection], Arrival] = Connection.peek) -> Arrival:
         seen.add(connection)
         if len(seen) == 3 and not third.is_set():
             third.set()
