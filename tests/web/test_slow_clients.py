@@ -156,7 +156,7 @@ def test_who_waits_longest_goes_first_where_too_many_do(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(server, "TIMEOUT", 120)
     monkeypatch.setattr(server, "MOST_CONNECTIONS", 3)
-    monkeypatch.setattr(Connection, "look", look)
+    monkeypatch.setattr(Connection, "peek", peek)
     with served(application) as url, ExitStack() as stack:  # type: ignore[arg-type]
         waiting = [stack.enter_context(client(url, WHOLE[:20])) for _ in range(3)]
         assert third.wait(60)
