@@ -1,4 +1,4 @@
-"""Making the checks one after the other, those that depend on a failed one left out."""
+"""Runs the checks in order, skipping those that depend on a failed one."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ FindingCallback = Callable[[Finding], None]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check. It needs the checks named in ``needs`` to have gone well, and may give several findings, or none.
+    """A check with any number of findings. It is skipped if one of the checks in ``needs`` failed.
 
-    ``login``: it is about the account, which a configuration for the web service alone has none of.
+    ``login`` marks checks of the account, which don't apply to an installation for the web service alone.
     """
 
     name: str
@@ -70,17 +70,17 @@ CHECKS = (
     Check("thresholds", Message("Thresholds"), thresholds.thresholds, ("names", "permission.VIEW_USER"), login=True),
     Check("mail", Message("Mail server"), nightly.mail, ("configuration",)),
 )
-"""All checks. A check stands behind those that it needs."""
+"""All checks. Each comes after the checks that it needs."""
 
 
 def _ignore(_finding: Finding) -> None:
-    """Pass over a finding."""
+    """Default callback, which does nothing."""
 
 
 def run(subject: Subject, on_finding: FindingCallback = _ignore, *, only: Collection[str] = ()) -> Diagnosis:
-    """Make all checks, or the ones named in ``only``; ``on_finding`` gets each finding as it is made.
+    """Run all checks, or those named in ``only``. ``on_finding`` receives each finding immediately.
 
-    Raises nothing for what is wrong.
+    Problems are reported as findings, not raised.
     """
     at = datetime.now(UTC).astimezone()
     obstacles: dict[str, str] = {}
@@ -113,7 +113,7 @@ def _look(check: Check, subject: Subject, obstacles: dict[str, str]) -> Iterator
     except OSError as error:
         yield line.of_disk(error)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
-        # What is looked at may be any server: one that answers in another shape is a finding as well.
+        # The server may be something other than Evergreen, with answers of any shape. That is a finding too.
         yield line.failed(
             "an answer had another shape than Evergreen's ({kind})",
             "check that the address is that of an Evergreen, and which release it runs",

@@ -1,4 +1,4 @@
-"""Checks of this machine: the configuration, the password, the state directory, and who can read them."""
+"""Checks of this machine: configuration, passwords, state, report files, and who can access them."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ _STORED = {
     "events": Message("events: {count:,}, since {day}"),
     "mails": Message("mails that wait: {count:,}, since {day}"),
 }
-"""What there is of each kind in the database."""
+"""Descriptions of the kinds of rows in the database."""
 
 
 def configuration(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """It is there, can be read, holds nothing unknown, and names the gateway and the account."""
+    """The configuration exists, is valid, and names the gateway and the account."""
     if subject.reading.faults:
         yield from (line.of_error(fault.error) for fault in subject.reading.faults)
         return
@@ -63,7 +63,7 @@ def configuration(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
 
 
 def none_at_all(settings: Settings, line: FindingMaker) -> list[Finding]:
-    """The finding that there is no configuration, where there is none."""
+    """Return a finding if there is no configuration, in a list."""
     if settings.gateway.url is not None or settings.source is not None:
         return []
     return [
@@ -77,7 +77,7 @@ def none_at_all(settings: Settings, line: FindingMaker) -> list[Finding]:
 
 
 def without_gateway(settings: Settings, line: FindingMaker) -> list[Finding]:
-    """The finding that no gateway is named, where none is."""
+    """Return a finding if no gateway is configured, in a list."""
     try:
         connect.gateway_url(settings)
     except ConfigurationError as error:
@@ -86,7 +86,7 @@ def without_gateway(settings: Settings, line: FindingMaker) -> list[Finding]:
 
 
 def configuration_file(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """Nobody else may change where the password is sent."""
+    """No other user can change the configuration, which determines where the password is sent."""
     source = subject.settings.source
     if source is None:
         return
@@ -118,7 +118,7 @@ def configuration_file(subject: Subject, line: FindingMaker) -> Iterator[Finding
 
 
 def password(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """It can be had, and from a file that is for this account's eyes."""
+    """The password can be read, and its file is private to this user."""
     text = passwords.password(subject.settings.gateway, subject.environ)
     file = subject.settings.gateway.password_file
     if subject.environ.get(passwords.PASSWORD_VARIABLE):
@@ -147,7 +147,7 @@ def password(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
 
 
 def events_secret(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """What the ILS sends along with events can be had, and from a file that is for this account's eyes."""
+    """The secret for events can be read, and its file is private to this user."""
     file = subject.settings.events.secret_file
     if passwords.events_secret(subject.settings.events, subject.environ) is None:
         yield line.ok("no secret set: the web service takes no events")
@@ -167,7 +167,7 @@ def events_secret(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
 
 
 def metrics(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """Monitoring gets what the configuration says it gets."""
+    """The metrics can be delivered as configured."""
     settings = subject.settings.metrics
     token = passwords.metrics_token(settings, subject.environ)
     if token is None and settings.listen is None and settings.textfile is None:
@@ -199,7 +199,7 @@ def _from_file(file: Path | None) -> Message:
 
 
 def _shared(path: Path) -> Message | None:
-    """Who else can change a file that not everybody can, None where nobody can."""
+    """Describe who else can change a secret file; None if no one can. Files open to everyone are errors elsewhere."""
     mode = path.stat().st_mode
     owner = _stranger(path)
     if owner is not None:
@@ -208,7 +208,7 @@ def _shared(path: Path) -> Message | None:
 
 
 def state_directory(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """History and journal have a place that only this account can enter, with room left."""
+    """The state directory is writable, private to this user, and has free space."""
     path = subject.state_directory
     if path.exists() and not path.is_dir():
         yield line.failed(
@@ -242,7 +242,7 @@ def state_directory(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
 
 
 def database(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """What is kept is whole, for this account alone, and no older than it is to be."""
+    """The database is intact, private to this user, and used for a single gateway."""
     database = subject.state.database
     if not database.is_there:
         yield line.ok("no database yet: the first run makes the database")
@@ -271,7 +271,7 @@ def database(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         },
     )
     addresses = set(found.addresses)
-    with suppress(ConfigurationError):  # which the check of the address says
+    with suppress(ConfigurationError):  # reported by the check of the address
         addresses.add(subject.address.base)
     if len(addresses) > 1:
         yield line.warning(
@@ -285,7 +285,7 @@ def database(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
 
 
 def _stranger(path: Path) -> int | None:
-    """The owner (uid) of a file, where that is neither root nor whoever runs this; root may look for another user."""
+    """Return the owner (uid) of a file unless it is root or this user. Root may check another user's installation."""
     owner, reader = path.stat().st_uid, os.geteuid()
     return owner if reader and owner not in (0, reader) else None
 
@@ -296,7 +296,7 @@ def _octal(mode: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Written:
-    """A report that is written: ``section`` of the configuration says how; ``attached`` is the format in its mails."""
+    """A report to be written. ``section`` is where it is configured; ``attached`` is the format of its mails."""
 
     report: ReportSettings
     section: str
@@ -304,12 +304,12 @@ class _Written:
 
     @property
     def setting(self) -> str:
-        """The setting that says where."""
+        """The name of the setting with the output path."""
         return f"{self.section.strip('[]')}.output"
 
     @property
     def by_library(self) -> bool:
-        """Whether it has a file for each library."""
+        """Whether the output is a directory with a file per library."""
         return self.report.split == "library"
 
     @property
@@ -321,7 +321,7 @@ class _Written:
 
 
 def outputs(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """Each report that the configuration asks for can be written where it asks for it."""
+    """Each configured report can be written to its output."""
     settings = subject.settings
     yield _of(_Written(settings.report, "[report]", settings.mail.attach), line)
     writers = {settings.report.output: "[report]"}
@@ -370,7 +370,7 @@ def _of(written: _Written, line: FindingMaker) -> Finding:
 
 
 def _of_unknown_ending(written: _Written, line: FindingMaker, path: Path) -> Finding | None:
-    """What is wrong where nobody has said what is to be in a file; no option can say it of a report of [[reports]]."""
+    """Return a finding if a file's ending names no format. A report in [[reports]] has no option for the format."""
     if written.by_library or path.is_dir() or format_of_file(path) or written.report.format != TEXT_FORMATS[0]:
         return None
     return line.failed(
@@ -402,7 +402,7 @@ def _without_a_file(written: _Written, line: FindingMaker) -> Finding:
 
 
 def _place(written: _Written, line: FindingMaker, path: Path, places: list[Path]) -> Finding:
-    """Whether this user can write in all of ``places``, and nobody can replace what is there."""
+    """Return whether this user can write in all ``places``, and other users can't replace files there."""
     if not places[0].is_dir():
         return line.failed(
             "{place} is not there",

@@ -1,4 +1,4 @@
-"""What can be said of a configuration without a gateway: all its faults at once, each with where it is."""
+"""Checks a configuration without contacting the gateway: finds all errors at once, with their positions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from evergreen_groups.settings import reading as load
 
 @dataclass(frozen=True, slots=True)
 class PlacedFinding:
-    """Something that is wrong with the configuration, and where; its message may name the place as well."""
+    """A problem in the configuration with its position. The message may name the position too."""
 
     finding: Finding
     origin: Origin
@@ -28,9 +28,9 @@ _Look = Callable[[Subject, FindingMaker], Iterable[Finding]]
 
 
 def look_through(config_file: Path | None, environ: Mapping[str, str]) -> tuple[Reading, list[PlacedFinding]]:
-    """Read a configuration (None: the one that counts), and find what is wrong with it.
+    """Read a configuration (None: the default one) and return it with all problems found.
 
-    What doctor finds is found by the same checks. What only may be wrong is a warning.
+    Uses the same checks as doctor. Problems that may be intentional are warnings.
     """
     reading = load.read(config_file, environ)
     line = FindingMaker("configuration", Message("Configuration"))
@@ -41,7 +41,7 @@ def look_through(config_file: Path | None, environ: Mapping[str, str]) -> tuple[
     with Subject(config_file, environ, settings=reading.as_far_as_right) as subject:
         for look in _LOOKS:
             for finding in _findings(look, subject, line):
-                # A setting that is wrong is as good as not set, which isn't another fault.
+                # An invalid setting counts as unset here, so don't report it as missing too.
                 if finding.verdict in (Verdict.FAILED, Verdict.WARNING) and finding.setting not in wrong - {None}:
                     found.append(PlacedFinding(finding, reading.place_of(finding.setting)))
     return reading, found
@@ -57,7 +57,7 @@ def _findings(look: _Look, subject: Subject, line: FindingMaker) -> Iterator[Fin
 
 
 def _gateway(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """It names the gateway, and the account, without which there is nothing but the web service."""
+    """A gateway is configured, and an account unless only the web service is used."""
     settings = subject.settings
     yield from files.none_at_all(settings, line) or files.without_gateway(settings, line)
     if settings.gateway.url is not None and settings.gateway.username is None:
@@ -74,7 +74,7 @@ def _password(subject: Subject, line: FindingMaker) -> Iterable[Finding]:
 
 
 def _other_secrets(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """The other passwords can be had where they are needed."""
+    """The other configured passwords can be read."""
     settings, environ = subject.settings, subject.environ
     try:
         if settings.state.database:
@@ -88,7 +88,7 @@ def _other_secrets(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
 
 
 def _certificates(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """The files with certificates can be read."""
+    """The certificate files can be read."""
     settings = subject.settings
     for section, file in (("gateway", settings.gateway.ca_bundle), ("mail", settings.mail.ca_bundle)):
         try:

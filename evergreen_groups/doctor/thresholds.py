@@ -1,4 +1,4 @@
-"""The check whether the ILS blocks where the rule says: a sentence with an amount for each way in which it doesn't."""
+"""Compares Evergreen's thresholds for blocks with the rule, and describes each kind of difference with an example."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def describe_rule(limit: Limit) -> Message:
-    """The limit in a few words."""
+    """Describe the limit in a few words."""
     if limit.amount is None:
         return Message("no limit")
     if limit.comparison is Comparison.REACHES:
@@ -41,7 +41,7 @@ def describe_rule(limit: Limit) -> Message:
 
 
 def describe_rows(org_units: OrgUnits, difference: RuleDifference, profiles: Profiles) -> list[str]:
-    """Where the thresholds stand that differ."""
+    """Name the profiles and libraries of the thresholds that differ."""
     return name_some(
         [
             Message(
@@ -54,7 +54,7 @@ def describe_rows(org_units: OrgUnits, difference: RuleDifference, profiles: Pro
 
 
 def describe_profiles(some: Collection[int], profiles: Profiles) -> Message:
-    """How many of all profiles it is about, and their names where it isn't all of them."""
+    """Describe the profiles concerned: their number, and their names unless it is all of them."""
     if len(some) == len(profiles):
         return Message("all profiles ({count:,})", values={"count": len(some)})
     names = sorted(map(profiles.name, some), key=name_key)
@@ -65,7 +65,7 @@ def describe_profiles(some: Collection[int], profiles: Profiles) -> Message:
 
 
 def describe_libraries(some: Collection[int], every: int, org_units: OrgUnits) -> Message:
-    """How many org units of ``every`` one it is about, and their names where it isn't all of them."""
+    """Describe the org units concerned: their number, and their names unless it is all ``every`` of them."""
     if len(some) == every:
         return Message("all org units ({count:,})", values={"count": every})
     return Message(
@@ -75,12 +75,12 @@ def describe_libraries(some: Collection[int], every: int, org_units: OrgUnits) -
 
 
 MOST = 6
-"""So many differences have a line of their own; what concerns most patrons comes first."""
+"""Maximum number of differences with a finding each. Those that concern most patrons come first."""
 
 
 @dataclass(frozen=True, slots=True)
 class _About:
-    """What the sentences about a difference are made of; ``owed`` is the least amount over the limit."""
+    """The values for the sentences about a difference. ``owed`` is the smallest amount over the limit."""
 
     rule: Message
     threshold: Decimal | None
@@ -97,7 +97,7 @@ class _About:
 
 
 def thresholds(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """The ILS blocks for fines where the rule says, as far as the account may see its thresholds."""
+    """Evergreen blocks patrons at the rule's limit, as far as the account may view the thresholds."""
     gateway, org_units = subject.gateway, subject.org_units
     profiles = Profiles.read(gateway)
     penalties = read_fines_penalties(gateway, org_units)
@@ -155,7 +155,7 @@ def _warning(
         profile_part=describe_profiles(difference.profiles, profiles),
         library_part=describe_libraries(difference.libraries, len(libraries), org_units),
         threshold_place=org_units.shortname(place),
-        # The last one is a library rather than a system of libraries: ids are given from the top down.
+        # The highest id is usually a branch rather than a system, because ids are assigned from the top down.
         elsewhere=org_units.shortname(max((unit.id for unit in org_units if unit.id not in scope), default=place)),
         root=org_units.root.shortname,
         counts={"profile_count": len(difference.profiles), "library_count": len(difference.libraries)},

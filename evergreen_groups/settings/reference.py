@@ -1,6 +1,6 @@
 """Writes the reference of the settings, ``docs/settings.md``, from their declarations.
 
-``python -m evergreen_groups.settings.reference > docs/settings.md`` brings it up to date.
+``python -m evergreen_groups.settings.reference > docs/settings.md`` updates the page.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Passwords and secrets are never shown; `config show` says which file or variable
 
 
 def reference(schema: type = Settings) -> str:
-    """The whole reference in Markdown: each setting with what it takes, its default, its variable and its options."""
+    """Return the reference in Markdown: what each setting accepts, its default, variable and options."""
     helps = section_help(schema)
     sections = (
         f"\n## `[{name}]`\n\n{helps[name]}\n" + "".join(_entry(setting) for setting in settings)
@@ -58,7 +58,7 @@ def reference(schema: type = Settings) -> str:
 
 
 def _table_entry(setting: Setting) -> str:
-    """A setting of a table, which the environment has no variable for."""
+    """Describe a setting of ``[[reports]]``, which has no environment variable."""
     facts = [fact for fact in _facts(setting) if not fact.startswith("- Environment")]
     return "\n".join([f"\n### `{setting.key}`\n", f"{setting.explanation}\n", *facts, ""])
 
