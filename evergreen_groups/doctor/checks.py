@@ -7,13 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from evergreen_groups.doctor import account, interface, network, nightly, thresholds
-from evergreen_groups.doctor import account as permissions
-from evergreen_groups.doctor import machine as files
-from evergreen_groups.doctor import machine as outputs
-from evergreen_groups.doctor import network as server
-from evergreen_groups.doctor import network as service
-from evergreen_groups.doctor import nightly as counters
+from evergreen_groups.doctor import account, interface, machine, network, nightly, thresholds
 from evergreen_groups.doctor.finding import Diagnosis, Finding, FindingMaker, Verdict
 from evergreen_groups.errors import EvergreenGroupsError
 from evergreen_groups.message import Message
@@ -39,34 +33,34 @@ class Check:
 
 
 CHECKS = (
-    Check("configuration", Message("Configuration"), files.configuration),
-    Check("configuration-file", Message("File permissions"), files.configuration_file, ("configuration",)),
-    Check("password", Message("Password"), files.password, ("configuration",), login=True),
-    Check("state", Message("State directory"), files.state_directory),
-    Check("databases", Message("Database"), files.database, ("configuration", "state")),
+    Check("configuration", Message("Configuration"), machine.configuration),
+    Check("configuration-file", Message("File permissions"), machine.configuration_file, ("configuration",)),
+    Check("password", Message("Password"), machine.password, ("configuration",), login=True),
+    Check("state", Message("State directory"), machine.state_directory),
+    Check("databases", Message("Database"), machine.database, ("configuration", "state")),
     Check("last-run", Message("Last report"), nightly.last_run, ("configuration", "databases")),
-    Check("output", Message("Report file"), outputs.outputs, ("configuration",)),
-    Check("events", Message("Events"), files.events_secret, ("configuration",)),
-    Check("metrics", Message("Metrics"), files.metrics, ("configuration",)),
-    Check("counters", Message("Shared counters"), counters.shared, ("configuration",)),
+    Check("output", Message("Report file"), machine.outputs, ("configuration",)),
+    Check("events", Message("Events"), machine.events_secret, ("configuration",)),
+    Check("metrics", Message("Metrics"), machine.metrics, ("configuration",)),
+    Check("counters", Message("Shared counters"), nightly.shared, ("configuration",)),
     Check("address", Message("Address"), network.address, ("configuration",)),
     Check("certificate", Message("TLS certificate"), network.certificate, ("address",)),
-    Check("gateway", Message("Gateway"), service.gateway, ("certificate",)),
-    Check("services", Message("Services"), service.services, ("gateway",)),
-    Check("server", Message("Server"), server.server, ("services",)),
-    Check("time", Message("Answer time"), service.answer_time, ("services",)),
-    Check("clock", Message("Clock"), service.clock, ("services",)),
+    Check("gateway", Message("Gateway"), network.gateway, ("certificate",)),
+    Check("services", Message("Services"), network.services, ("gateway",)),
+    Check("server", Message("Server"), network.server, ("services",)),
+    Check("time", Message("Answer time"), network.answer_time, ("services",)),
+    Check("clock", Message("Clock"), network.clock, ("services",)),
     Check("idl", Message("IDL"), interface.idl, ("gateway",)),
     Check("methods", Message("Methods"), interface.methods, ("services",)),
     Check("login", Message("Login"), account.login, ("services", "password"), login=True),
     Check("account", Message("Account"), account.account, ("login", "idl"), login=True),
     Check("workstation", Message("Workstation"), account.workstation, ("account",), login=True),
     Check("names", Message("Configured names"), account.names, ("account",), login=True),
-    Check("permission.VIEW_USER", "VIEW_USER", permissions.view_user, ("account",), login=True),
+    Check("permission.VIEW_USER", "VIEW_USER", account.view_user, ("account",), login=True),
     Check("pushdown", Message("Combined query"), interface.pushdown, ("permission.VIEW_USER",), login=True),
-    Check("permission", Message("Permissions"), permissions.others, ("account",), login=True),
-    Check("permission.profiles", Message("Profiles"), permissions.profiles, ("account",), login=True),
-    Check("permission.desk", Message("Desk"), permissions.desk, ("account",), login=True),
+    Check("permission", Message("Permissions"), account.others, ("account",), login=True),
+    Check("permission.profiles", Message("Profiles"), account.profiles, ("account",), login=True),
+    Check("permission.desk", Message("Desk"), account.desk, ("account",), login=True),
     Check("thresholds", Message("Thresholds"), thresholds.thresholds, ("names", "permission.VIEW_USER"), login=True),
     Check("mail", Message("Mail server"), nightly.mail, ("configuration",)),
 )

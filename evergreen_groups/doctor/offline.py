@@ -6,9 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from evergreen_groups.doctor import machine as files
-from evergreen_groups.doctor import machine as outputs
-from evergreen_groups.doctor import nightly
+from evergreen_groups.doctor import machine, nightly
 from evergreen_groups.doctor.finding import Finding, FindingMaker, Subject, Verdict
 from evergreen_groups.errors import EvergreenGroupsError
 from evergreen_groups.message import Message
@@ -59,7 +57,7 @@ def _findings(look: _Look, subject: Subject, line: FindingMaker) -> Iterator[Fin
 def _gateway(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     """A gateway is configured, and an account unless only the web service is used."""
     settings = subject.settings
-    yield from files.none_at_all(settings, line) or files.without_gateway(settings, line)
+    yield from machine.none_at_all(settings, line) or machine.without_gateway(settings, line)
     if settings.gateway.url is not None and settings.gateway.username is None:
         yield line.warning(
             "no account is set: the web service works without one, and nothing else does",
@@ -70,7 +68,7 @@ def _gateway(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
 
 
 def _password(subject: Subject, line: FindingMaker) -> Iterable[Finding]:
-    return files.password(subject, line) if subject.settings.gateway.username is not None else ()
+    return machine.password(subject, line) if subject.settings.gateway.username is not None else ()
 
 
 def _other_secrets(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
@@ -100,11 +98,11 @@ def _certificates(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
 
 _LOOKS: tuple[_Look, ...] = (
     _gateway,
-    files.configuration_file,
+    machine.configuration_file,
     _password,
-    files.events_secret,
+    machine.events_secret,
     _other_secrets,
     _certificates,
-    outputs.outputs,
+    machine.outputs,
     nightly.mail_settings,
 )
