@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from evergreen_groups.doctor.finding import Subject
 
 _AUTH = "open-ils.auth"
-_SOON = timedelta(days=30)
+_EXPIRES_SOON = timedelta(days=30)
 
 
 def login(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
@@ -53,7 +53,7 @@ def _refused(subject: Subject, line: FindingMaker, error: LoginRefusedError) -> 
             setting="gateway.workstation",
         )
     if error.textcode != "LOGIN_FAILED":
-        return line.of_error(error)
+        return line.from_error(error)
     if _known_to_the_catalog(subject):
         return line.failed(
             "the password is right, but {account} may not log in as staff",
@@ -106,7 +106,7 @@ def account(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
             code="account-expired",
             values={**values, "date": expires.date()},
         )
-    elif expires is not None and expires < datetime.now(UTC) + _SOON:
+    elif expires is not None and expires < datetime.now(UTC) + _EXPIRES_SOON:
         yield line.warning(
             "id {id}, home library {library}; it expires on {date}",
             "give the account a later date",
@@ -175,7 +175,7 @@ def view_user(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         )
 
 
-def others(subject: Subject, _line: FindingMaker) -> Iterator[Finding]:
+def other_permissions(subject: Subject, _line: FindingMaker) -> Iterator[Finding]:
     """One finding per other permission, with the libraries where the account has it."""
     held = held_at(subject.gateway, subject.org_units, [permission.name for permission in PERMISSIONS])
     for permission in PERMISSIONS:
@@ -262,7 +262,7 @@ def _finding(subject: Subject, permission: Permission, held: Collection[int]) ->
     if not held and needed:
         return line.failed("nowhere; needed for: {purpose}", _GRANT, code="permission-missing", values=values)
     if not held:
-        return _without(subject, permission, line)
+        return _optional_permission(subject, permission, line)
     values["places"] = name_places(org_units, set(held))
     if not needed:
         return line.ok("at {places}; needed for: {purpose}", values=values)
@@ -277,7 +277,7 @@ def _finding(subject: Subject, permission: Permission, held: Collection[int]) ->
     )
 
 
-def _without(subject: Subject, permission: Permission, line: FindingMaker) -> Finding:
+def _optional_permission(subject: Subject, permission: Permission, line: FindingMaker) -> Finding:
     """Return the finding for a permission that the account has nowhere but that is only needed for some output."""
     root = subject.org_units.root.shortname
     values = {"permission": permission.name, "purpose": permission.purpose, "root": root}

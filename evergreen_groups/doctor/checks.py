@@ -42,7 +42,7 @@ CHECKS = (
     Check("output", Message("Report file"), machine.outputs, ("configuration",)),
     Check("events", Message("Events"), machine.events_secret, ("configuration",)),
     Check("metrics", Message("Metrics"), machine.metrics, ("configuration",)),
-    Check("counters", Message("Shared counters"), nightly.shared, ("configuration",)),
+    Check("counters", Message("Shared counters"), nightly.shared_counters, ("configuration",)),
     Check("address", Message("Address"), network.address, ("configuration",)),
     Check("certificate", Message("TLS certificate"), network.certificate, ("address",)),
     Check("gateway", Message("Gateway"), network.gateway, ("certificate",)),
@@ -58,7 +58,7 @@ CHECKS = (
     Check("names", Message("Configured names"), account.names, ("account",), login=True),
     Check("permission.VIEW_USER", "VIEW_USER", account.view_user, ("account",), login=True),
     Check("pushdown", Message("Combined query"), interface.pushdown, ("permission.VIEW_USER",), login=True),
-    Check("permission", Message("Permissions"), account.others, ("account",), login=True),
+    Check("permission", Message("Permissions"), account.other_permissions, ("account",), login=True),
     Check("permission.profiles", Message("Profiles"), account.profiles, ("account",), login=True),
     Check("permission.desk", Message("Desk"), account.desk, ("account",), login=True),
     Check("thresholds", Message("Thresholds"), thresholds.thresholds, ("names", "permission.VIEW_USER"), login=True),
@@ -82,7 +82,7 @@ def run(subject: Subject, on_finding: FindingCallback = _ignore, *, only: Collec
     for check in CHECKS:
         if only and check.name not in only:
             continue
-        for finding in _look(check, subject, obstacles):
+        for finding in _run_check(check, subject, obstacles):
             if finding.verdict is Verdict.FAILED:
                 obstacles.setdefault(check.name, finding.title)
             findings.append(finding)
@@ -90,9 +90,9 @@ def run(subject: Subject, on_finding: FindingCallback = _ignore, *, only: Collec
     return Diagnosis(at, subject.url, tuple(findings), subject.known_capabilities)
 
 
-def _look(check: Check, subject: Subject, obstacles: dict[str, str]) -> Iterator[Finding]:
+def _run_check(check: Check, subject: Subject, obstacles: dict[str, str]) -> Iterator[Finding]:
     line = FindingMaker(check.name, check.title)
-    if check.login and subject.serves_only:
+    if check.login and subject.is_web_only:
         yield line.not_needed()
         return
     obstacle = next((obstacles[needed] for needed in check.needs if needed in obstacles), None)
@@ -103,9 +103,9 @@ def _look(check: Check, subject: Subject, obstacles: dict[str, str]) -> Iterator
     try:
         yield from check.look(subject, line)
     except EvergreenGroupsError as error:
-        yield line.of_error(error)
+        yield line.from_error(error)
     except OSError as error:
-        yield line.of_disk(error)
+        yield line.from_os_error(error)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         # The server may be something other than Evergreen, with answers of any shape. That is a finding too.
         yield line.failed(

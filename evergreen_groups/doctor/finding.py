@@ -35,8 +35,8 @@ from evergreen_groups.state import State, find_state_directory
 
 _NOTHING: Mapping[str, object] = MappingProxyType({})
 
-_OF_THE_ADDRESS = (UnreachableError, HTTPStatusError, NotJSONError, CutOffError, LoginRefusedError)
-_WHAT_TO_DO = (
+_ADDRESS_ERRORS = (UnreachableError, HTTPStatusError, NotJSONError, CutOffError, LoginRefusedError)
+_DEFAULT_ADVICE = (
     (ConfigurationError, Message("correct the configuration")),
     (PermissionDeniedError, Message("grant the account the permission")),
     (TransportError, Message("check url in [gateway], and the web server there")),
@@ -161,17 +161,17 @@ class FindingMaker:
         """Return the finding that the check doesn't apply: the web service alone needs no account."""
         return Finding(self.check, self.title, Verdict.SKIPPED, "not-needed", _NOT_NEEDED)
 
-    def of_error(self, error: EvergreenGroupsError) -> Finding:
+    def from_error(self, error: EvergreenGroupsError) -> Finding:
         """Return a failed finding for an error. If the error has no advice, its type determines it."""
         problem = Message(error.message, values=error.values)
         # For errors about the address, the method that was called is irrelevant.
-        if isinstance(error, GatewayError) and error.asked and not isinstance(error, _OF_THE_ADDRESS):
+        if isinstance(error, GatewayError) and error.asked and not isinstance(error, _ADDRESS_ERRORS):
             problem = Message("{asked}: {problem}", values={"asked": error.asked, "problem": problem})
-        advice = Message(error.advice, values=error.values) if error.advice else _what_to_do(error)
+        advice = Message(error.advice, values=error.values) if error.advice else _default_advice(error)
         values = {**error.values, "problem": problem, "advice": advice}
         return self.failed("{problem}", "{advice}", code=error.code, values=values, setting=error.setting)
 
-    def of_disk(self, error: OSError) -> Finding:
+    def from_os_error(self, error: OSError) -> Finding:
         """Return a failed finding for a file that couldn't be accessed."""
         reason = system_reason(error)
         return self.failed(
@@ -186,8 +186,8 @@ class FindingMaker:
         )
 
 
-def _what_to_do(error: EvergreenGroupsError) -> Message:
-    return next(words for kind, words in _WHAT_TO_DO if isinstance(error, kind))
+def _default_advice(error: EvergreenGroupsError) -> Message:
+    return next(words for kind, words in _DEFAULT_ADVICE if isinstance(error, kind))
 
 
 TIMEOUT = 20
@@ -271,9 +271,11 @@ class Subject:
         If there is no password, calls that need no login still work.
         """
         gateway = self.settings.gateway
-        hurried = replace(self.settings, gateway=replace(gateway, timeout=min(gateway.timeout, TIMEOUT)))
-        anonymous = self.serves_only or not self._has_password
-        return connect(hurried, self.environ, retries=_TWICE, cached=False, anonymous=anonymous, any_release=True)
+        with_short_timeout = replace(self.settings, gateway=replace(gateway, timeout=min(gateway.timeout, TIMEOUT)))
+        anonymous = self.is_web_only or not self._has_password
+        return connect(
+            with_short_timeout, self.environ, retries=_TWICE, cached=False, anonymous=anonymous, any_release=True
+        )
 
     @cached_property
     def capabilities(self) -> Capabilities:
@@ -286,16 +288,16 @@ class Subject:
         return self.__dict__.get("capabilities")
 
     @cached_property
-    def serves_only(self) -> bool:
+    def is_web_only(self) -> bool:
         """Whether the installation is only for the web service without events, which needs no account."""
         try:
             settings, environ = self.settings, self.environ
             is_without = settings.gateway.username is None and settings.gateway.password_file is None
-            nobody_to_mail = not (settings.mail.recipients or settings.reports)
+            is_never_mailed = not (settings.mail.recipients or settings.reports)
             return (
                 settings.gateway.url is not None
                 and is_without
-                and nobody_to_mail
+                and is_never_mailed
                 and not self._has_password
                 and passwords.events_secret(settings.events, environ) is None
             )

@@ -221,7 +221,7 @@ DESK_PERMISSIONS = ("STAFF_LOGIN", permissions.VIEW_USER, "VIEW_CIRCULATIONS", "
 
 
 _RANGE = 3_000
-_ANOTHER = "look at fm_IDL.xml on the server: it is that of another release, or was edited"
+_OTHER_RELEASE = "look at fm_IDL.xml on the server: it is that of another release, or was edited"
 
 
 def idl(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
@@ -239,7 +239,7 @@ def idl(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         missing += [f"{class_id}.{field}" for field in sorted(fields - known.positions.keys())]
     if missing:
         yield line.failed(
-            "the IDL lacks these: {missing}", _ANOTHER, code="idl-incomplete", values={"missing": missing}
+            "the IDL lacks these: {missing}", _OTHER_RELEASE, code="idl-incomplete", values={"missing": missing}
         )
     else:
         yield line.ok(

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _OTHERS = stat.S_IRWXO
 _GROUP_AND_OTHERS = stat.S_IRWXG | stat.S_IRWXO
-_PORTION = 64 * 1024
+_TRIAL_BYTES = 64 * 1024
 _STORED = {
     "history": Message("runs of the report: {count:,}, since {day}"),
     "journal": Message("changes: {count:,}, since {day}"),
@@ -44,13 +44,13 @@ _STORED = {
 def configuration(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     """The configuration exists, is valid, and names the gateway and the account."""
     if subject.reading.faults:
-        yield from (line.of_error(fault.error) for fault in subject.reading.faults)
+        yield from (line.from_error(fault.error) for fault in subject.reading.faults)
         return
     settings = subject.settings
-    if nothing := none_at_all(settings, line):
+    if nothing := missing_configuration(settings, line):
         yield from nothing
         return
-    if subject.serves_only:
+    if subject.is_web_only:
         connect.gateway_url(settings)
         place = settings.source or Message("the environment")
         yield line.ok("{path}; without a username: for the web service alone, without events", values={"path": place})
@@ -62,7 +62,7 @@ def configuration(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         yield line.ok("no file; the settings come from the environment")
 
 
-def none_at_all(settings: Settings, line: FindingMaker) -> list[Finding]:
+def missing_configuration(settings: Settings, line: FindingMaker) -> list[Finding]:
     """Return a finding if there is no configuration, in a list."""
     if settings.gateway.url is not None or settings.source is not None:
         return []
@@ -76,12 +76,12 @@ def none_at_all(settings: Settings, line: FindingMaker) -> list[Finding]:
     ]
 
 
-def without_gateway(settings: Settings, line: FindingMaker) -> list[Finding]:
+def missing_gateway(settings: Settings, line: FindingMaker) -> list[Finding]:
     """Return a finding if no gateway is configured, in a list."""
     try:
         connect.gateway_url(settings)
     except ConfigurationError as error:
-        return [line.of_error(error)]
+        return [line.from_error(error)]
     return []
 
 
@@ -91,7 +91,7 @@ def configuration_file(subject: Subject, line: FindingMaker) -> Iterator[Finding
     if source is None:
         return
     mode = source.stat().st_mode
-    owner = _stranger(source)
+    owner = _foreign_owner(source)
     if owner is not None:
         yield line.failed(
             "{path} belongs to another user (uid {owner}), who could have the password sent elsewhere",
@@ -126,7 +126,7 @@ def password(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         file = None
     else:
         place = _from_file(file)
-    trouble = _shared(file) if file else None
+    trouble = _sharing_problem(file) if file else None
     if text != text.strip():
         yield line.warning(
             "{place}; it begins or ends with a blank",
@@ -153,7 +153,7 @@ def events_secret(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         yield line.ok("no secret set: the web service takes no events")
         return
     place = _from_file(file)
-    trouble = _shared(file) if file else None
+    trouble = _sharing_problem(file) if file else None
     if trouble:
         yield line.warning(
             "{place}; {trouble}",
@@ -198,10 +198,10 @@ def _from_file(file: Path | None) -> Message:
     return Message("from {path}", values={"path": file}) if file else Message("from the systemd credential")
 
 
-def _shared(path: Path) -> Message | None:
+def _sharing_problem(path: Path) -> Message | None:
     """Describe who else can change a secret file; None if no one can. Files open to everyone are errors elsewhere."""
     mode = path.stat().st_mode
-    owner = _stranger(path)
+    owner = _foreign_owner(path)
     if owner is not None:
         return Message("it belongs to another user (uid {owner})", values={"owner": owner})
     return Message("its group can change it ({mode})", values={"mode": _octal(mode)}) if mode & stat.S_IWGRP else None
@@ -221,7 +221,7 @@ def state_directory(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     place = path if path.exists() else next(parent for parent in path.parents if parent.exists())
     try:
         with tempfile.TemporaryDirectory(dir=place) as made:
-            Path(made, "trial").write_bytes(b"\0" * _PORTION)
+            Path(made, "trial").write_bytes(b"\0" * _TRIAL_BYTES)
     except OSError as error:
         yield line.failed(
             "{place} can't be written to: {reason}",
@@ -284,7 +284,7 @@ def database(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         )
 
 
-def _stranger(path: Path) -> int | None:
+def _foreign_owner(path: Path) -> int | None:
     """Return the owner (uid) of a file unless it is root or this user. Root may check another user's installation."""
     owner, reader = path.stat().st_uid, os.geteuid()
     return owner if reader and owner not in (0, reader) else None
@@ -295,7 +295,7 @@ def _octal(mode: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Written:
+class _Output:
     """A report to be written. ``section`` is where it is configured; ``attached`` is the format of its mails."""
 
     report: ReportSettings
@@ -323,10 +323,10 @@ class _Written:
 def outputs(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     """Each configured report can be written to its output."""
     settings = subject.settings
-    yield _of(_Written(settings.report, "[report]", settings.mail.attach), line)
+    yield _output_finding(_Output(settings.report, "[report]", settings.mail.attach), line)
     writers = {settings.report.output: "[report]"}
     for named in settings.reports:
-        written = _Written(named.report, "[[reports]]", settings.mail.attach)
+        written = _Output(named.report, "[[reports]]", settings.mail.attach)
         line = FindingMaker(f"output.{named.name}", Message("Report {name}", values={"name": named.name}))
         path = named.report.output
         if path is None:
@@ -340,11 +340,11 @@ def outputs(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
                 setting=written.setting,
             )
         else:
-            yield _of_unknown_ending(written, line, path) or _of(written, line)
+            yield _unknown_ending(written, line, path) or _output_finding(written, line)
         writers[path] = named.name
 
 
-def _of(written: _Written, line: FindingMaker) -> Finding:
+def _output_finding(written: _Output, line: FindingMaker) -> Finding:
     if lacking := [format for format in written.formats if not format.installed]:
         return line.failed(
             "{format} is asked for, and the package {package} isn't there",
@@ -366,10 +366,12 @@ def _of(written: _Written, line: FindingMaker) -> Finding:
             values={"path": path, "reason": reason, "section": written.section},
             setting=written.setting,
         )
-    return _place(written, line, path, [path, path / ".editions"] if by_library and path.exists() else [path.parent])
+    return _directory_finding(
+        written, line, path, [path, path / ".editions"] if by_library and path.exists() else [path.parent]
+    )
 
 
-def _of_unknown_ending(written: _Written, line: FindingMaker, path: Path) -> Finding | None:
+def _unknown_ending(written: _Output, line: FindingMaker, path: Path) -> Finding | None:
     """Return a finding if a file's ending names no format. A report in [[reports]] has no option for the format."""
     if written.by_library or path.is_dir() or format_of_file(path) or written.report.format != TEXT_FORMATS[0]:
         return None
@@ -382,7 +384,7 @@ def _of_unknown_ending(written: _Written, line: FindingMaker, path: Path) -> Fin
     )
 
 
-def _without_a_file(written: _Written, line: FindingMaker) -> Finding:
+def _without_a_file(written: _Output, line: FindingMaker) -> Finding:
     if written.by_library:
         return line.warning(
             "a report for each library needs a directory, and none is set",
@@ -401,7 +403,7 @@ def _without_a_file(written: _Written, line: FindingMaker) -> Finding:
     return line.ok("standard output")
 
 
-def _place(written: _Written, line: FindingMaker, path: Path, places: list[Path]) -> Finding:
+def _directory_finding(written: _Output, line: FindingMaker, path: Path, places: list[Path]) -> Finding:
     """Return whether this user can write in all ``places``, and other users can't replace files there."""
     if not places[0].is_dir():
         return line.failed(

@@ -98,7 +98,7 @@ def certificate(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         )
         return
     try:
-        found = _fetched(where, context)
+        found = _fetch_certificate(where, context)
     except ssl.SSLCertVerificationError as error:
         yield _not_accepted(line, error, where, context)
     except ssl.SSLError:
@@ -122,10 +122,10 @@ def certificate(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
             setting="gateway.url",
         )
     else:
-        yield _lasting(line, found)
+        yield _validity(line, found)
 
 
-def _fetched(where: Address, context: ssl.SSLContext) -> dict[str, Any]:
+def _fetch_certificate(where: Address, context: ssl.SSLContext) -> dict[str, Any]:
     with (
         socket.create_connection((where.host, _port(where)), timeout=_SECONDS) as connection,
         context.wrap_socket(connection, server_hostname=where.host) as encrypted,
@@ -133,7 +133,7 @@ def _fetched(where: Address, context: ssl.SSLContext) -> dict[str, Any]:
         return encrypted.getpeercert() or {}
 
 
-def _lasting(line: FindingMaker, found: dict[str, Any]) -> Finding:
+def _validity(line: FindingMaker, found: dict[str, Any]) -> Finding:
     """Return the finding on an accepted certificate, by how many days are left."""
     end = str(found["notAfter"])
     days = int((ssl.cert_time_to_seconds(end) - time.time()) // _DAY)
@@ -189,7 +189,7 @@ def _names(where: Address, context: ssl.SSLContext) -> list[str]:
     """Return the names in the certificate. Everything except the host name is verified."""
     context.check_hostname = False
     try:
-        found = _fetched(where, context)
+        found = _fetch_certificate(where, context)
     except OSError:
         found = {}
     return [str(name) for _kind, name in found.get("subjectAltName", ())] or [Message("another host")]
@@ -228,7 +228,7 @@ SERVICES = ("open-ils.actor", "open-ils.auth", "open-ils.pcrud")
 """The services that are used."""
 _SERVICE = "open-ils.actor"
 _TIME = "opensrf.system.time"
-_WORD = "evergreen-groups"
+_ECHO_TEXT = "evergreen-groups"
 _TRIES = 5
 
 
@@ -245,7 +245,7 @@ def gateway(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
             setting="gateway.url",
         )
         return
-    if answer not in (_WORD, None):
+    if answer not in (_ECHO_TEXT, None):
         yield line.failed(
             "it does not give back what it is sent",
             "check what stands between here and the gateway",
@@ -272,7 +272,7 @@ def services(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
 def _echo(asked: Gateway, service: str) -> object:
     """Return a service's echo of a word; None if the service doesn't exist."""
     try:
-        return asked.call(service, "opensrf.system.echo", _WORD).value
+        return asked.call(service, "opensrf.system.echo", _ECHO_TEXT).value
     except (ServiceNotFoundError, MethodNotFoundError, UnexplainedError):  # every service has this method
         return None
 

@@ -53,7 +53,7 @@ def mail(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     mailer = _mailer(subject)
     obstacle = mailer.obstacle()
     if obstacle is not None:
-        yield line.of_error(obstacle)
+        yield line.from_error(obstacle)
     elif waiting := mailer.waiting:
         yield line.warning(
             "{host} takes mails, but there are some of earlier runs that wait: {count:,}",
@@ -114,7 +114,7 @@ def last_run(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         )
 
 
-def shared(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
+def shared_counters(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     """The Redis server, if configured, can be reached and accepts the password."""
     settings = subject.settings.redis
     if settings.url is None:

@@ -22,7 +22,7 @@ class PlacedFinding:
     origin: Origin
 
 
-_Look = Callable[[Subject, FindingMaker], Iterable[Finding]]
+_Check = Callable[[Subject, FindingMaker], Iterable[Finding]]
 
 
 def look_through(config_file: Path | None, environ: Mapping[str, str]) -> tuple[Reading, list[PlacedFinding]]:
@@ -32,12 +32,12 @@ def look_through(config_file: Path | None, environ: Mapping[str, str]) -> tuple[
     """
     reading = load.read(config_file, environ)
     line = FindingMaker("configuration", Message("Configuration"))
-    found = [PlacedFinding(line.of_error(fault.error), fault.origin) for fault in reading.faults]
+    found = [PlacedFinding(line.from_error(fault.error), fault.origin) for fault in reading.faults]
     if reading.is_unreadable:
         return reading, found
     wrong = {one.finding.setting for one in found}
     with Subject(config_file, environ, settings=reading.as_far_as_right) as subject:
-        for look in _LOOKS:
+        for look in _CHECKS:
             for finding in _findings(look, subject, line):
                 # An invalid setting counts as unset here, so don't report it as missing too.
                 if finding.verdict in (Verdict.FAILED, Verdict.WARNING) and finding.setting not in wrong - {None}:
@@ -45,19 +45,19 @@ def look_through(config_file: Path | None, environ: Mapping[str, str]) -> tuple[
     return reading, found
 
 
-def _findings(look: _Look, subject: Subject, line: FindingMaker) -> Iterator[Finding]:
+def _findings(look: _Check, subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     try:
         yield from look(subject, line)
     except EvergreenGroupsError as error:
-        yield line.of_error(error)
+        yield line.from_error(error)
     except OSError as error:
-        yield line.of_disk(error)
+        yield line.from_os_error(error)
 
 
 def _gateway(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     """A gateway is configured, and an account unless only the web service is used."""
     settings = subject.settings
-    yield from machine.none_at_all(settings, line) or machine.without_gateway(settings, line)
+    yield from machine.missing_configuration(settings, line) or machine.missing_gateway(settings, line)
     if settings.gateway.url is not None and settings.gateway.username is None:
         yield line.warning(
             "no account is set: the web service works without one, and nothing else does",
@@ -78,11 +78,11 @@ def _other_secrets(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         if settings.state.database:
             passwords.database_password(settings.state, environ)
     except EvergreenGroupsError as error:
-        yield line.of_error(error)
+        yield line.from_error(error)
     try:
         passwords.redis_password(settings.redis, environ)
     except EvergreenGroupsError as error:
-        yield line.of_error(error)
+        yield line.from_error(error)
 
 
 def _certificates(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
@@ -93,10 +93,10 @@ def _certificates(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
             if file is not None:
                 file.open("rb").close()
         except OSError as error:
-            yield replace(line.of_disk(error), setting=f"{section}.ca_bundle")
+            yield replace(line.from_os_error(error), setting=f"{section}.ca_bundle")
 
 
-_LOOKS: tuple[_Look, ...] = (
+_CHECKS: tuple[_Check, ...] = (
     _gateway,
     machine.configuration_file,
     _password,

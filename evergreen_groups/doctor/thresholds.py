@@ -79,7 +79,7 @@ MOST = 6
 
 
 @dataclass(frozen=True, slots=True)
-class _About:
+class _Description:
     """The values for the sentences about a difference. ``owed`` is the smallest amount over the limit."""
 
     rule: Message
@@ -145,7 +145,7 @@ def _warning(
     org_units = subject.org_units
     place = min((org_unit for org_unit, _profile in difference.rows), default=org_units.root.id)
     scope = org_units.full_path(place)
-    about = _About(
+    description = _Description(
         rule=describe_rule(difference.limit),
         threshold=difference.threshold,
         example=difference.example,
@@ -160,10 +160,10 @@ def _warning(
         root=org_units.root.shortname,
         counts={"profile_count": len(difference.profiles), "library_count": len(difference.libraries)},
     )
-    return _MAKERS[difference.kind](line, about)
+    return _MAKERS[difference.kind](line, description)
 
 
-def _blocks_at_limit(line: FindingMaker, about: _About) -> Finding:
+def _blocks_at_limit(line: FindingMaker, description: _Description) -> Finding:
     return line.warning(
         "Evergreen blocks from {threshold} on, and the rule is {rule}: whoever owes {example} is blocked "
         "in Evergreen and not over the limit ({profile_part}; {library_part})",
@@ -171,20 +171,20 @@ def _blocks_at_limit(line: FindingMaker, about: _About) -> Finding:
         '"reaches" in [policy]',
         code="blocks-at-limit",
         values={
-            "threshold": about.threshold,
-            "rule": about.rule,
-            "example": about.example,
-            "profile_part": about.profile_part,
-            "library_part": about.library_part,
-            "rows": about.rows,
-            "owed": about.owed,
-            **about.counts,
+            "threshold": description.threshold,
+            "rule": description.rule,
+            "example": description.example,
+            "profile_part": description.profile_part,
+            "library_part": description.library_part,
+            "rows": description.rows,
+            "owed": description.owed,
+            **description.counts,
         },
         setting="policy.comparison",
     )
 
 
-def _blocks_earlier(line: FindingMaker, about: _About) -> Finding:
+def _blocks_earlier(line: FindingMaker, description: _Description) -> Finding:
     return line.warning(
         "Evergreen blocks from {threshold} on, and the rule is {rule}: whoever owes {example} is blocked "
         "in Evergreen and not over the limit ({profile_part}; {library_part})",
@@ -192,20 +192,20 @@ def _blocks_earlier(line: FindingMaker, about: _About) -> Finding:
         "Evergreen does",
         code="blocks-earlier",
         values={
-            "threshold": about.threshold,
-            "rule": about.rule,
-            "example": about.example,
-            "profile_part": about.profile_part,
-            "library_part": about.library_part,
-            "rows": about.rows,
-            "owed": about.owed,
-            **about.counts,
+            "threshold": description.threshold,
+            "rule": description.rule,
+            "example": description.example,
+            "profile_part": description.profile_part,
+            "library_part": description.library_part,
+            "rows": description.rows,
+            "owed": description.owed,
+            **description.counts,
         },
         setting="policy.limit",
     )
 
 
-def _blocks_later(line: FindingMaker, about: _About) -> Finding:
+def _blocks_later(line: FindingMaker, description: _Description) -> Finding:
     return line.warning(
         "Evergreen blocks from {threshold} on, and the rule is {rule}: whoever owes {example} is over the "
         "limit and not blocked in Evergreen ({profile_part}; {library_part})",
@@ -213,20 +213,20 @@ def _blocks_later(line: FindingMaker, about: _About) -> Finding:
         "Evergreen does",
         code="blocks-later",
         values={
-            "threshold": about.threshold,
-            "rule": about.rule,
-            "example": about.example,
-            "profile_part": about.profile_part,
-            "library_part": about.library_part,
-            "rows": about.rows,
-            "owed": about.owed,
-            **about.counts,
+            "threshold": description.threshold,
+            "rule": description.rule,
+            "example": description.example,
+            "profile_part": description.profile_part,
+            "library_part": description.library_part,
+            "rows": description.rows,
+            "owed": description.owed,
+            **description.counts,
         },
         setting="policy.limit",
     )
 
 
-def _no_threshold(line: FindingMaker, about: _About) -> Finding:
+def _no_threshold(line: FindingMaker, description: _Description) -> Finding:
     return line.warning(
         "Evergreen has no threshold for {penalty}, and the rule is {rule}: whoever owes {example} is over the "
         "limit and never blocked in Evergreen ({profile_part}; {library_part})",
@@ -234,56 +234,56 @@ def _no_threshold(line: FindingMaker, about: _About) -> Finding:
         "what Evergreen does",
         code="no-threshold",
         values={
-            "penalty": about.penalty,
-            "rule": about.rule,
-            "example": about.example,
-            "profile_part": about.profile_part,
-            "library_part": about.library_part,
-            "owed": about.owed,
-            **about.counts,
+            "penalty": description.penalty,
+            "rule": description.rule,
+            "example": description.example,
+            "profile_part": description.profile_part,
+            "library_part": description.library_part,
+            "owed": description.owed,
+            **description.counts,
         },
         setting="policy.limit",
     )
 
 
-def _no_limit(line: FindingMaker, about: _About) -> Finding:
+def _no_limit(line: FindingMaker, description: _Description) -> Finding:
     return line.warning(
         "Evergreen blocks from {threshold} on, and the rule has no limit: whoever owes {example} is "
         "blocked in Evergreen and not over the limit ({profile_part}; {library_part})",
         "remove the threshold of {rows} in Evergreen (Group Penalty Thresholds), or set limit in [policy]",
         code="no-limit",
         values={
-            "threshold": about.threshold,
-            "example": about.example,
-            "profile_part": about.profile_part,
-            "library_part": about.library_part,
-            "rows": about.rows,
-            **about.counts,
+            "threshold": description.threshold,
+            "example": description.example,
+            "profile_part": description.profile_part,
+            "library_part": description.library_part,
+            "rows": description.rows,
+            **description.counts,
         },
         setting="policy.limit",
     )
 
 
-def _blocks_nothing(line: FindingMaker, about: _About) -> Finding:
+def _blocks_nothing(line: FindingMaker, description: _Description) -> Finding:
     return line.warning(
         "For fines Evergreen sets {penalty}, a penalty that blocks nothing, and the rule is {rule}: whoever owes "
         "{owed} is over the limit and not blocked in Evergreen ({profile_part}; {library_part})",
         "let {penalty} block something in Evergreen (Standing Penalties), or name another in {setting}",
         code="penalty-blocks-nothing",
         values={
-            "penalty": about.penalty,
-            "rule": about.rule,
-            "owed": about.owed,
-            "profile_part": about.profile_part,
-            "library_part": about.library_part,
+            "penalty": description.penalty,
+            "rule": description.rule,
+            "owed": description.owed,
+            "profile_part": description.profile_part,
+            "library_part": description.library_part,
             "setting": PENALTY_OVERRIDE,
-            **about.counts,
+            **description.counts,
         },
         setting="policy.limit",
     )
 
 
-def _counts_fewer(line: FindingMaker, about: _About) -> Finding:
+def _counts_fewer(line: FindingMaker, description: _Description) -> Finding:
     return line.warning(
         "Evergreen's threshold counts only what is owed at, above and below the org unit where it stands, and the rule "
         "what is owed anywhere: whoever owes {owed} at {elsewhere}, with a home library at or below "
@@ -291,20 +291,20 @@ def _counts_fewer(line: FindingMaker, about: _About) -> Finding:
         'put one at {root} in place of the threshold of {rows}, or set limit = "ils" in [policy]',
         code="counts-fewer-bills",
         values={
-            "owed": about.owed,
-            "elsewhere": about.elsewhere,
-            "threshold_place": about.threshold_place,
-            "profile_part": about.profile_part,
-            "library_part": about.library_part,
-            "rows": about.rows,
-            "root": about.root,
-            **about.counts,
+            "owed": description.owed,
+            "elsewhere": description.elsewhere,
+            "threshold_place": description.threshold_place,
+            "profile_part": description.profile_part,
+            "library_part": description.library_part,
+            "rows": description.rows,
+            "root": description.root,
+            **description.counts,
         },
         setting="policy.limit",
     )
 
 
-_MAKERS: Mapping[DifferenceKind, Callable[[FindingMaker, _About], Finding]] = {
+_MAKERS: Mapping[DifferenceKind, Callable[[FindingMaker, _Description], Finding]] = {
     DifferenceKind.BLOCKS_AT_LIMIT: _blocks_at_limit,
     DifferenceKind.BLOCKS_EARLIER: _blocks_earlier,
     DifferenceKind.BLOCKS_LATER: _blocks_later,
