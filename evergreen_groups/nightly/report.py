@@ -33,7 +33,7 @@ log = logging.getLogger("evergreen_groups.report_run")
 
 
 @dataclass(slots=True)
-class MadeReport:
+class PreparedReport:
     """A report that was read, with its job and readers. ``history`` is None if the database can't be used."""
 
     job: ReportJob

@@ -20,7 +20,7 @@ from evergreen_groups.message import Message
 from evergreen_groups.nightly.jobs import RunPurpose
 from evergreen_groups.nightly.output import leave_page, remove_page
 from evergreen_groups.nightly.report import (
-    MadeReport,
+    PreparedReport,
     Readers,
     read_reports,
     remove_what_is_too_old,
@@ -90,7 +90,7 @@ def noted(name: str, note: str) -> str:
     return Message("{name}: {note}", values={"name": name, "note": note}) if name else note
 
 
-def summary(made: Sequence[MadeReport], delivery: Delivery | None) -> Message | None:
+def summary(made: Sequence[PreparedReport], delivery: Delivery | None) -> Message | None:
     """Summarize in one line what was written and mailed; None if nothing was."""
     parts = [_written(one.written, one.report.totals.group_count) for one in made if one.written is not None]
     if delivery is not None:
@@ -314,7 +314,7 @@ class ReportRun:
         self._record = RunRecord(
             environment, healthcheck_url, scheduled=self._scheduled, is_recorded=self._recorded or self._scheduled
         )
-        self._made: list[MadeReport] = []
+        self._made: list[PreparedReport] = []
         self._delivery: Delivery | None = None
         self._problem: EvergreenGroupsError | None = None
         self._state_fails = False
@@ -431,7 +431,7 @@ class ReportRun:
             raise self._problem
         return written if sent else exit_status.UNSENT
 
-    def _read(self, gateway: Gateway, jobs: Sequence[ReportJob], transactions: Transactions) -> list[MadeReport]:
+    def _read(self, gateway: Gateway, jobs: Sequence[ReportJob], transactions: Transactions) -> list[PreparedReport]:
         """Read the reports and compare each with its previous run."""
         with self._environment.progress(Message("asking the gateway …")) as progress:
             wanted = [job.criteria for job in jobs]
@@ -455,7 +455,7 @@ class ReportRun:
                 if not report.groups and (before := len(changes.cleared) + len(changes.hidden)):
                     report = replace(report, notes=(*report.notes, nothing_listed(before)))  # noqa: PLW2901
             readers = Readers(self._environment.settings.language, report.org_units, timezones)
-            made.append(MadeReport(job, replace(report, name=job.name), history, readers))
+            made.append(PreparedReport(job, replace(report, name=job.name), history, readers))
         return made
 
     def _recover(self, gateway: Gateway, state: State) -> None:
@@ -472,7 +472,7 @@ class ReportRun:
             if ended:
                 log.info("%d changes that were left open were looked up", len(ended))
 
-    def _write(self, made: Sequence[MadeReport]) -> None:
+    def _write(self, made: Sequence[PreparedReport]) -> None:
         """Write each report to its target. A failure doesn't keep the others from being written."""
         for one in made:
             try:
