@@ -68,7 +68,7 @@ class RunPurpose(Enum):
     """Recorded: the next run is compared with it, and monitoring sees its outcome."""
     AT_TERMINAL = "at a terminal"
     """Writes and mails as told, but isn't recorded. Tonight's run still takes place and isn't compared with it."""
-    LOOK = "look"
+    PREVIEW = "preview"
     """Only prints the report."""
 
 

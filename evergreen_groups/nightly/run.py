@@ -308,7 +308,7 @@ class ReportRun:
         self._environment = environment
         self._choose = choose
         self._recorded = purpose is RunPurpose.NIGHTLY
-        self._looks = purpose is RunPurpose.LOOK
+        self._is_preview = purpose is RunPurpose.PREVIEW
         self._scheduled = self._recorded if scheduled is None else scheduled
         self._deadline = deadline
         self._record = RunRecord(
@@ -327,7 +327,7 @@ class ReportRun:
         try:
             with ExitStack() as stack:
                 state = self._opened(stack)
-                status = self._in_time(state, state.database) if self._looks else self._leased(state)
+                status = self._in_time(state, state.database) if self._is_preview else self._leased(state)
         except EvergreenGroupsError:
             self._show()  # whatever was made before the error
             raise
@@ -460,7 +460,7 @@ class ReportRun:
 
     def _recover(self, gateway: Gateway, state: State) -> None:
         """Look up the outcome of unfinished changes, without sending any. The report doesn't depend on this."""
-        if self._looks or self._state_fails:
+        if self._is_preview or self._state_fails:
             return
         from evergreen_groups.changes import recover_by_reading
 
@@ -486,7 +486,7 @@ class ReportRun:
                 self._problem = self._problem or error
             else:
                 self._made.append(one)
-                if self._recorded or not self._looks:
+                if self._recorded or not self._is_preview:
                     remove_page(one.job.target)
                 log.info("written to %s", one.job.target.path or "standard output")
 
@@ -525,7 +525,7 @@ class ReportRun:
             for one in self._made:
                 if self._recorded and one.history is not None:
                     one.history.record(one.report, connection)
-            if not self._looks:
+            if not self._is_preview:
                 self._record.write(transactions, exit_status.UNSENT if letters else written, self._problem, connection)
         self._record.is_stored = self._problem is None
         if self._recorded:
@@ -563,7 +563,7 @@ class ReportRun:
         for report in self._record.reports:
             for note in report.notes:
                 self._environment.emit(noted(report.name, note))
-        if self._made and not (self._recorded or self._looks):
+        if self._made and not (self._recorded or self._is_preview):
             self._environment.emit(AT_TERMINAL)
         if done := summary(self._made, self._delivery):
             self._environment.summarise(done)
