@@ -229,7 +229,7 @@ NAME = "failed.html"
 log = logging.getLogger("evergreen_groups.report_run")
 
 
-def page_beside(target: Target) -> Path | None:
+def failure_page_path(target: Target) -> Path | None:
     """Return the path of the failure page; None for targets that aren't pages."""
     if target.path is None:
         return None
@@ -238,12 +238,14 @@ def page_beside(target: Target) -> Path | None:
     return target.path.with_suffix(f".{NAME}") if target.formats == (PAGE,) else None
 
 
-def leave_page(target: Target, status: RunStatus, error: BaseException | None, language: Language = ENGLISH) -> None:
+def write_failure_page(
+    target: Target, status: RunStatus, error: BaseException | None, language: Language = ENGLISH
+) -> None:
     """Write a page in ``language`` that says that the run failed, and why.
 
     If this fails too, it is only logged.
     """
-    page = page_beside(target)
+    page = failure_page_path(target)
     if page is None or target.path is None:
         return
     from evergreen_groups.render import failed_run_page
@@ -266,9 +268,9 @@ def leave_page(target: Target, status: RunStatus, error: BaseException | None, l
         log.info("the page that says so could not be left at %s: %s", page, type(problem).__name__)
 
 
-def remove_page(target: Target) -> None:
+def remove_failure_page(target: Target) -> None:
     """Remove the failure page after a successful run."""
-    page = page_beside(target)
+    page = failure_page_path(target)
     if page is not None:
         try:
             page.unlink(missing_ok=True)

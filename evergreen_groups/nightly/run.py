@@ -18,7 +18,7 @@ from evergreen_groups.errors import ConfigurationError, DeadlineError, Evergreen
 from evergreen_groups.formats import require
 from evergreen_groups.message import Message
 from evergreen_groups.nightly.jobs import RunPurpose
-from evergreen_groups.nightly.output import leave_page, remove_page
+from evergreen_groups.nightly.output import remove_failure_page, write_failure_page
 from evergreen_groups.nightly.report import (
     PreparedReport,
     Readers,
@@ -172,7 +172,7 @@ class RunRecord:
             log.info("the status of this run could not be stored: %s", type(refusal).__name__)
         if status.outcome is RunOutcome.FAILED and self._is_recorded:
             for job in self.options.jobs if self.options else ():
-                leave_page(job.target, status, error, Readers(self._environment.settings.language).of_all)
+                write_failure_page(job.target, status, error, Readers(self._environment.settings.language).of_all)
         self.call_healthcheck(well=exit_code == exit_status.DONE)
         if problem is not None:
             self._environment.emit(not_stored(problem), error=True)
@@ -487,7 +487,7 @@ class ReportRun:
             else:
                 self._made.append(one)
                 if self._recorded or not self._is_preview:
-                    remove_page(one.job.target)
+                    remove_failure_page(one.job.target)
                 log.info("written to %s", one.job.target.path or "standard output")
 
     def _keep_and_send(self, transactions: Transactions, mailer: Mailer | None, written: int) -> bool:
