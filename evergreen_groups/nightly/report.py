@@ -114,17 +114,17 @@ def read_reports(
     """
     if len(wanted) == 1:
         return [build_report(gateway, wanted[0], progress, policy=policy, now=now)]
-    everything = build_report(gateway, widest(wanted), progress, policy=policy, now=now)
+    everything = build_report(gateway, combined_criteria(wanted), progress, policy=policy, now=now)
     org_units = OrgUnits(everything.org_units)
     for criteria in wanted:
         org_units.named(criteria.orgs)  # an unknown library would silently select nothing
     return [_part(everything, criteria) for criteria in wanted]
 
 
-def widest(wanted: Sequence[Criteria]) -> Criteria:
+def combined_criteria(wanted: Sequence[Criteria]) -> Criteria:
     """Return criteria that include every group which meets any of ``wanted``.
 
-    >>> widest([Criteria(), Criteria(orgs=("BR1",), top=3)]).orgs
+    >>> combined_criteria([Criteria(), Criteria(orgs=("BR1",), top=3)]).orgs
     ()
     """
     first = wanted[0]
