@@ -34,7 +34,7 @@ EVERYTHING = "*"
 """Name among the recipients for the whole report."""
 
 
-def addressed(
+def addresses_by_libraries(
     recipients: Iterable[tuple[str, tuple[str, ...]]], org_units: OrgUnits, listed: Iterable[str] = ()
 ) -> Mapping[tuple[str, ...], tuple[str, ...]]:
     """Map tuples of libraries and systems (short names; empty: the whole report) to the addresses that get them.
@@ -110,7 +110,7 @@ def messages(
     org_units = OrgUnits(report.org_units)
     run = f"{report.gateway} {report.generated_at.isoformat()}" + (f" {report.name}" if report.name else "")
     all_places = tuple(org_units.find(name).shortname for name in report.criteria.orgs)
-    for places, addresses in addressed(settings.recipients, org_units, report.criteria.orgs).items():
+    for places, addresses in addresses_by_libraries(settings.recipients, org_units, report.criteria.orgs).items():
         part = for_libraries(report, places) if places else report
         cleared = part.changes is not None and part.changes.cleared
         if not part.groups and not cleared and not settings.send_empty:
