@@ -12,7 +12,7 @@ from evergreen_groups.formats import output_format
 from evergreen_groups.ils import OrgUnits
 from evergreen_groups.language import current_language, gettext, use_language
 from evergreen_groups.mail import Attachment, Letter, Mail, Mailer, build_message
-from evergreen_groups.nightly.output import day_of, library_file_names
+from evergreen_groups.nightly.output import library_file_names, report_date
 from evergreen_groups.render.report import (
     LetterOptions,
     WritingOptions,
@@ -153,7 +153,7 @@ def _links(report: Report, link: str | None, names: tuple[str, ...]) -> tuple[tu
     """Return the configured link, or a link per library or system if it has the placeholder ``{library}``."""
     if link is None:
         return ()
-    date = day_of(report)
+    date = report_date(report)
     if "{library}" not in link:
         return (("", link.format(date=date)),)
     files = library_file_names([unit.shortname for unit in report.org_units])
@@ -163,7 +163,7 @@ def _links(report: Report, link: str | None, names: tuple[str, ...]) -> tuple[tu
 def _attachment(report: Report, name: str, options: WritingOptions) -> Attachment:
     attached = output_format(name)
     stream = private_file()
-    attachment = Attachment(f"groups-{day_of(report)}.{attached.ending}", attached.media_type, stream)
+    attachment = Attachment(f"groups-{report_date(report)}.{attached.ending}", attached.media_type, stream)
     with writing_in(temporary_directory()):
         render_bytes(report, name, stream, **options)
     return attachment

@@ -178,7 +178,7 @@ def publish(
 
     require(formats)
     options["index"] = INDEX
-    day = day_of(report)
+    day = report_date(report)
     parts = by_library(report)
     names = library_file_names(parts)
     entries: list[IndexedLibrary] = []
@@ -218,7 +218,7 @@ def _written_together(entries: Sequence[IndexedLibrary], format: OutputFormat) -
         yield from (alike[at : at + most] for at in range(0, len(alike), most))
 
 
-def day_of(report: Report) -> date:
+def report_date(report: Report) -> date:
     """Return the date of the report's data in this machine's time zone."""
     return report.generated_at.astimezone().date()
 
