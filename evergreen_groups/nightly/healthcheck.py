@@ -13,8 +13,8 @@ log = logging.getLogger("evergreen_groups.healthcheck")
 _SECONDS = 15.0
 
 
-def call(url: str, *, well: bool) -> None:
-    """Get ``url``, or ``url/fail`` if the run did not end ``well``. Failures are only logged.
+def call(url: str, *, succeeded: bool) -> None:
+    """Get ``url``, or ``url/fail`` if the run did not succeed. Failures are only logged.
 
     The URL is never logged, because anyone who knows it can call it.
     """
@@ -22,7 +22,7 @@ def call(url: str, *, well: bool) -> None:
         with (
             Deadline(_SECONDS),
             requests.get(
-                url if well else f"{url}/fail", timeout=_SECONDS, stream=True, auth=lambda request: request
+                url if succeeded else f"{url}/fail", timeout=_SECONDS, stream=True, auth=lambda request: request
             ) as response,  # the no-op auth keeps requests from using ~/.netrc
         ):
             status = response.status_code

@@ -190,7 +190,7 @@ def publish(
     with new_edition(directory, day, keep_days=keep_days) as edition:
         done, every = 0, len(entries) * len(formats)
         for format in formats:
-            for together in _written_together(entries, output_format(format)):
+            for together in _batches(entries, output_format(format)):
                 progress(writing, done, every)
                 with ExitStack() as stack, use_language(together[0].language):
                     streams = [stack.enter_context(edition.create(entry.files[format])) for entry in together]
@@ -208,7 +208,7 @@ def publish(
     )
 
 
-def _written_together(entries: Sequence[IndexedLibrary], format: OutputFormat) -> Iterator[list[IndexedLibrary]]:
+def _batches(entries: Sequence[IndexedLibrary], format: OutputFormat) -> Iterator[list[IndexedLibrary]]:
     """Batch the libraries whose files are written together: one language, and within the limit on open files."""
     by_language: dict[Language | None, list[IndexedLibrary]] = {}
     for entry in entries:

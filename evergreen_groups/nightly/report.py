@@ -88,7 +88,7 @@ def send(mailer: Mailer) -> Delivery:
     return delivery
 
 
-def remove_what_is_too_old(settings: Settings, transactions: Transactions, now: datetime) -> None:
+def remove_expired_rows(settings: Settings, transactions: Transactions, now: datetime) -> None:
     """Remove rows that are older than the settings allow."""
     days = {
         "history": settings.history.keep_days,
@@ -148,11 +148,11 @@ def _part(everything: Report, criteria: Criteria) -> Report:
     if len(found.groups) == len(everything.groups):
         return found
     # Notes about the reading count the groups of all reports, so say so.
-    noted = [_of_everything(note) if note in everything.notes else note for note in found.notes]
+    noted = [_about_all_reports(note) if note in everything.notes else note for note in found.notes]
     return replace(found, notes=tuple(noted))
 
 
-def _of_everything(note: str) -> Message:
+def _about_all_reports(note: str) -> Message:
     return Message("Of everything that was read: {note}", values={"note": note})
 
 

@@ -23,7 +23,7 @@ from evergreen_groups.nightly.report import (
     PreparedReport,
     Readers,
     read_reports,
-    remove_what_is_too_old,
+    remove_expired_rows,
     send,
     timezones_for,
 )
@@ -85,7 +85,7 @@ def not_stored(error: EvergreenGroupsError) -> Message:
     return Message("the status of this run could not be stored: {problem}", values={"problem": error})
 
 
-def noted(name: str, note: str) -> str:
+def with_report_name(name: str, note: str) -> str:
     """Put the report's name, if it has one, before a note."""
     return Message("{name}: {note}", values={"name": name, "note": note}) if name else note
 
@@ -173,15 +173,15 @@ class RunRecord:
         if status.outcome is RunOutcome.FAILED and self._is_recorded:
             for job in self.options.jobs if self.options else ():
                 write_failure_page(job.target, status, error, Readers(self._environment.settings.language).of_all)
-        self.call_healthcheck(well=exit_code == exit_status.DONE)
+        self.call_healthcheck(succeeded=exit_code == exit_status.DONE)
         if problem is not None:
             self._environment.emit(not_stored(problem), error=True)
         self._write_textfile(status, transactions)
         return exit_code
 
-    def lost(self, error: EvergreenGroupsError) -> None:
+    def could_not_start(self, error: EvergreenGroupsError) -> None:
         """Tell monitoring about a run that couldn't start because the state database can't be opened."""
-        self.call_healthcheck(well=False)
+        self.call_healthcheck(succeeded=False)
         self._write_textfile(self._status(None, exit_status.for_exception(error), error), None)
 
     def _write_textfile(self, status: RunStatus, transactions: Transactions | None) -> None:
@@ -198,13 +198,13 @@ class RunRecord:
             except EvergreenGroupsError as error:
                 log.warning("the metrics are not written: %s", error)
 
-    def call_healthcheck(self, *, well: bool) -> None:
+    def call_healthcheck(self, *, succeeded: bool) -> None:
         """Call the configured health check, if any."""
         url = self.options.healthcheck_url if self.options else self._healthcheck_url
         if url and (self._scheduled or self._healthcheck_url):
             from evergreen_groups.nightly import healthcheck
 
-            healthcheck.call(url, well=well)
+            healthcheck.call(url, succeeded=succeeded)
 
     def _status(self, transactions: Transactions | None, exit_code: int, error: BaseException | None) -> RunStatus:
         # A group in several reports counts once.
@@ -246,12 +246,12 @@ class Deadline:
         self._message = message
         # A second thread, because Python runs signal handlers only between bytecodes, and a call to a dead network disk
         # never returns to them.
-        self._last_resort = threading.Timer(seconds + grace, self._end_the_process)
+        self._last_resort = threading.Timer(seconds + grace, self._exit_process)
         self._last_resort.daemon = True
 
     def __enter__(self) -> Self:
         # Only a signal interrupts a system call in the main thread.
-        self._before = signal.signal(signal.SIGALRM, self._expired)
+        self._previous_handler = signal.signal(signal.SIGALRM, self._expired)
         self._last_resort.start()
         # Set last: an alarm that arrived before the block began would not be caught.
         signal.setitimer(signal.ITIMER_REAL, self._seconds)
@@ -262,7 +262,7 @@ class Deadline:
     ) -> None:
         # First stop the alarm. With the default handler restored, a late alarm would kill the process.
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, self._before)
+        signal.signal(signal.SIGALRM, self._previous_handler)
         self._last_resort.cancel()
         # If the timer has already fired, let it end the process before anything else happens.
         self._last_resort.join()
@@ -277,13 +277,13 @@ class Deadline:
     def _expired(self, _signal: int, _frame: FrameType | None) -> NoReturn:
         raise _ExpiredError
 
-    def _end_the_process(self) -> NoReturn:
+    def _exit_process(self) -> NoReturn:
         os.write(2, f"{self._message}\n".encode())  # bypasses the lock of sys.stderr, which a hung thread may hold
         # A normal exit would wait for the threads that hang.
         os._exit(exit_status.DEADLINE)
 
 
-_UNUSABLE = (StateError, ConfigurationError)
+_STATE_ERRORS = (StateError, ConfigurationError)
 """Errors from a database or lock that can't be used or is configured wrongly."""
 
 
@@ -326,26 +326,26 @@ class ReportRun:
         """
         try:
             with ExitStack() as stack:
-                state = self._opened(stack)
-                status = self._in_time(state, state.database) if self._is_preview else self._leased(state)
+                state = self._open_state(stack)
+                status = self._in_time(state, state.database) if self._is_preview else self._with_lease(state)
         except EvergreenGroupsError:
             self._show()  # whatever was made before the error
             raise
         self._show()
         return status
 
-    def _opened(self, stack: ExitStack) -> State:
+    def _open_state(self, stack: ExitStack) -> State:
         # If the settings are invalid, there is no place to record the run, but monitoring is told anyway.
         try:
             state = stack.enter_context(self._environment.state())
             state.load()
         except EvergreenGroupsError as error:
             if self._recorded:
-                self._record.lost(error)
+                self._record.could_not_start(error)
             raise
         return state
 
-    def _leased(self, state: State) -> int:
+    def _with_lease(self, state: State) -> int:
         """Make the reports while holding the lock that keeps other runs out.
 
         If the shared database can't be reached or the lock can't be opened, another run may be active. The reports are
@@ -354,11 +354,11 @@ class ReportRun:
         with ExitStack() as stack:
             try:
                 lease = stack.enter_context(state.reporting(self._waiting_time()))
-            except _UNUSABLE as error:
-                self._without_state(error)
+            except _STATE_ERRORS as error:
+                self._continue_without_state(error)
                 return self._on_record(state, state.database, datetime.now(UTC))
-            if self._is_made(lease):
-                return self._send_what_waits(lease)
+            if self._is_already_made(lease):
+                return self._send_queued(lease)
             return self._on_record(state, lease, lease.since)
 
     def _waiting_time(self) -> float:
@@ -366,21 +366,21 @@ class ReportRun:
         report = self._environment.settings.report
         return float(self._deadline or report.deadline) if report.hours_between_runs else 0.0
 
-    def _is_made(self, transactions: Transactions) -> bool:
+    def _is_already_made(self, transactions: Transactions) -> bool:
         """Return whether any server has made the report so recently that a scheduled run can skip it."""
         if not self._scheduled or not (hours := self._environment.settings.report.hours_between_runs):
             return False
         try:
             last = run_status.read(transactions)
-        except _UNUSABLE as error:
-            self._without_state(error)
+        except _STATE_ERRORS as error:
+            self._continue_without_state(error)
             return False
         if last is None or not last.wrote_within(timedelta(hours=hours), transactions.now()):
             return False
         self._environment.emit(already_made(last.finished, hours))
         return True
 
-    def _send_what_waits(self, transactions: Transactions) -> int:
+    def _send_queued(self, transactions: Transactions) -> int:
         """Send the mails that the run which made the report couldn't send."""
         options = self._choose()
         if (mailer := self._mailer(options, transactions)) is None or not mailer.waiting:
@@ -426,7 +426,7 @@ class ReportRun:
             raise self._problem
         incomplete = any(one.report.totals.incomplete_group_count for one in made)
         written = exit_status.INCOMPLETE if incomplete else exit_status.DONE
-        sent = self._keep_and_send(transactions, mailer, written)
+        sent = self._store_and_send(transactions, mailer, written)
         if self._problem is not None:
             raise self._problem
         return written if sent else exit_status.UNSENT
@@ -446,8 +446,8 @@ class ReportRun:
                 try:
                     history = History(transactions, gateway.url, job.name)
                     changes = history.compare(report)
-                except _UNUSABLE as error:
-                    self._without_state(error)
+                except _STATE_ERRORS as error:
+                    self._continue_without_state(error)
             if changes is None:
                 report = replace(report, notes=(*report.notes, NOT_COMPARED))  # noqa: PLW2901
             else:
@@ -490,7 +490,7 @@ class ReportRun:
                     remove_failure_page(one.job.target)
                 log.info("written to %s", one.job.target.path or "standard output")
 
-    def _keep_and_send(self, transactions: Transactions, mailer: Mailer | None, written: int) -> bool:
+    def _store_and_send(self, transactions: Transactions, mailer: Mailer | None, written: int) -> bool:
         """Queue the mails, record the run, and send the mails. Return False if some couldn't be sent.
 
         ``written`` is the exit status if everything is sent.
@@ -498,12 +498,12 @@ class ReportRun:
         if self._state_fails:
             return False
         try:
-            self._keep(transactions, mailer, written)
+            self._store(transactions, mailer, written)
             if self._recorded and self._made:
-                remove_what_is_too_old(self._environment.settings, transactions, transactions.now())
+                remove_expired_rows(self._environment.settings, transactions, transactions.now())
             return mailer is None or self._send(mailer)
-        except _UNUSABLE as error:
-            self._without_state(error)
+        except _STATE_ERRORS as error:
+            self._continue_without_state(error)
             return False
 
     def _send(self, mailer: Mailer) -> bool:
@@ -511,7 +511,7 @@ class ReportRun:
         self._delivery = send(mailer)
         return self._delivery.is_complete
 
-    def _keep(self, transactions: Transactions, mailer: Mailer | None, written: int) -> None:
+    def _store(self, transactions: Transactions, mailer: Mailer | None, written: int) -> None:
         """Store mails, history and status in one transaction.
 
         If the run is killed, the next one finds either all of this or none and starts over.
@@ -536,11 +536,11 @@ class ReportRun:
         if not self._state_fails:
             try:
                 return transactions.now()
-            except _UNUSABLE as error:
-                self._without_state(error)
+            except _STATE_ERRORS as error:
+                self._continue_without_state(error)
         return datetime.now(UTC)
 
-    def _without_state(self, error: EvergreenGroupsError) -> None:
+    def _continue_without_state(self, error: EvergreenGroupsError) -> None:
         """Continue without the database, and end the run with its error."""
         self._problem, self._state_fails = self._problem or error, True
 
@@ -562,7 +562,7 @@ class ReportRun:
             return
         for report in self._record.reports:
             for note in report.notes:
-                self._environment.emit(noted(report.name, note))
+                self._environment.emit(with_report_name(report.name, note))
         if self._made and not (self._recorded or self._is_preview):
             self._environment.emit(AT_TERMINAL)
         if done := summary(self._made, self._delivery):
