@@ -15,7 +15,7 @@ from evergreen_groups.settings import reading as load
 
 
 @dataclass(frozen=True, slots=True)
-class PlacedFinding:
+class LocatedFinding:
     """A problem in the configuration with its position. The message may name the position too."""
 
     finding: Finding
@@ -25,14 +25,14 @@ class PlacedFinding:
 _Check = Callable[[Subject, FindingMaker], Iterable[Finding]]
 
 
-def look_through(config_file: Path | None, environ: Mapping[str, str]) -> tuple[Reading, list[PlacedFinding]]:
+def look_through(config_file: Path | None, environ: Mapping[str, str]) -> tuple[Reading, list[LocatedFinding]]:
     """Read a configuration (None: the default one) and return it with all problems found.
 
     Uses the same checks as doctor. Problems that may be intentional are warnings.
     """
     reading = load.read(config_file, environ)
     line = FindingMaker("configuration", Message("Configuration"))
-    found = [PlacedFinding(line.from_error(fault.error), fault.origin) for fault in reading.faults]
+    found = [LocatedFinding(line.from_error(fault.error), fault.origin) for fault in reading.faults]
     if reading.is_unreadable:
         return reading, found
     wrong = {one.finding.setting for one in found}
@@ -41,7 +41,7 @@ def look_through(config_file: Path | None, environ: Mapping[str, str]) -> tuple[
             for finding in _findings(look, subject, line):
                 # An invalid setting counts as unset here, so don't report it as missing too.
                 if finding.verdict in (Verdict.FAILED, Verdict.WARNING) and finding.setting not in wrong - {None}:
-                    found.append(PlacedFinding(finding, reading.place_of(finding.setting)))
+                    found.append(LocatedFinding(finding, reading.place_of(finding.setting)))
     return reading, found
 
 

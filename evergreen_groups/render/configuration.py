@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from evergreen_groups.doctor import PlacedFinding, Verdict
+from evergreen_groups.doctor import LocatedFinding, Verdict
 from evergreen_groups.language import gettext, ngettext
 from evergreen_groups.render.json_documents import write_json_document
 from evergreen_groups.render.text import aligned, printable
@@ -89,7 +89,7 @@ def write_values_json(source: Path | None, values: Iterable[KnownValue], stream:
     write_json_document(document, stream)
 
 
-def write_faults(source: Path | None, found: Sequence[PlacedFinding], stream: TextIO, *, width: int) -> None:
+def write_faults(source: Path | None, found: Sequence[LocatedFinding], stream: TextIO, *, width: int) -> None:
     """Write what is wrong with a configuration, each with its place in front and what to do under it."""
     for one in found:
         stream.writelines(f"{line}\n" for line in _fault(one, width))
@@ -102,7 +102,7 @@ def write_faults(source: Path | None, found: Sequence[PlacedFinding], stream: Te
         stream.write(gettext("{file} is right.", file=printable(str(source))) + "\n")
 
 
-def _fault(one: PlacedFinding, width: int) -> Iterator[str]:
+def _fault(one: LocatedFinding, width: int) -> Iterator[str]:
     problem, place = gettext(one.finding.found), str(one.origin)
     if place and not problem.startswith(place):
         problem = f"{place}: {problem}"
@@ -125,7 +125,7 @@ def _wrapped(text: str, width: int, initial: str, subsequent: str) -> list[str]:
     )
 
 
-def _counts(found: Sequence[PlacedFinding]) -> list[str]:
+def _counts(found: Sequence[LocatedFinding]) -> list[str]:
     faults = sum(one.finding.verdict is Verdict.FAILED for one in found)
     counts = []
     if faults:
@@ -135,7 +135,7 @@ def _counts(found: Sequence[PlacedFinding]) -> list[str]:
     return counts
 
 
-def write_faults_json(source: Path | None, found: Sequence[PlacedFinding], stream: TextIO) -> None:
+def write_faults_json(source: Path | None, found: Sequence[LocatedFinding], stream: TextIO) -> None:
     """Write the same as one JSON object."""
     document = {
         "schema": CHECK_SCHEMA,
