@@ -4,4 +4,4 @@ from .finding import Finding as Finding
 from .finding import Subject as Subject
 from .finding import Verdict as Verdict
 from .offline import LocatedFinding as LocatedFinding
-from .offline import look_through as look_through
+from .offline import check_configuration as check_configuration

@@ -25,7 +25,7 @@ class LocatedFinding:
 _Check = Callable[[Subject, FindingMaker], Iterable[Finding]]
 
 
-def look_through(config_file: Path | None, environ: Mapping[str, str]) -> tuple[Reading, list[LocatedFinding]]:
+def check_configuration(config_file: Path | None, environ: Mapping[str, str]) -> tuple[Reading, list[LocatedFinding]]:
     """Read a configuration (None: the default one) and return it with all problems found.
 
     Uses the same checks as doctor. Problems that may be intentional are warnings.

@@ -68,10 +68,10 @@ def check_command(session: Invocation, as_json: bool) -> int:
     status 0: right, maybe with warnings; 3: something is wrong.
     """
     from evergreen_groups.cli import terminal_width
-    from evergreen_groups.doctor import Verdict, look_through
+    from evergreen_groups.doctor import Verdict, check_configuration
     from evergreen_groups.render import write_faults, write_faults_json
 
-    reading, found = look_through(session.config_file, os.environ)
+    reading, found = check_configuration(session.config_file, os.environ)
     _set_language(reading)
     with session.output("json" if as_json else "table") as stream:
         if as_json:
