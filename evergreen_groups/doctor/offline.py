@@ -36,7 +36,7 @@ def check_configuration(config_file: Path | None, environ: Mapping[str, str]) ->
     if reading.is_unreadable:
         return reading, found
     wrong = {one.finding.setting for one in found}
-    with Subject(config_file, environ, settings=reading.as_far_as_right) as subject:
+    with Subject(config_file, environ, settings=reading.valid_settings) as subject:
         for look in _CHECKS:
             for finding in _findings(look, subject, line):
                 # An invalid setting counts as unset here, so don't report it as missing too.

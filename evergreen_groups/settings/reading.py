@@ -247,12 +247,12 @@ class Reading:
         """
         if self.faults:
             raise self.faults[0].error
-        return self.as_far_as_right
+        return self.valid_settings
 
     @property
     def faults(self) -> Sequence[Fault]:
         """All errors: those in the file by line, then the others."""
-        _ = self.as_far_as_right
+        _ = self.valid_settings
         return sorted(self._faults, key=lambda fault: fault.origin.line or 1_000_000)
 
     @property
@@ -293,7 +293,7 @@ class Reading:
         return self._place(named_reports.SECTION, number, key)
 
     @cached_property
-    def as_far_as_right(self) -> Settings:
+    def valid_settings(self) -> Settings:
         """The settings without invalid values. A section whose values contradict each other has its defaults."""
         settings = self._schema(source=self.source)
         sections = declared_sections(self._schema)

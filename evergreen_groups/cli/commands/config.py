@@ -93,7 +93,7 @@ def example_command() -> None:
 def _set_language(reading: Reading) -> None:
     from evergreen_groups.language import of_terminal, set_language
 
-    set_language(reading.as_far_as_right.language.language(of_terminal(os.environ)))
+    set_language(reading.valid_settings.language.language(of_terminal(os.environ)))
 
 
 def _refuse_unknown(names: Collection[str], values: Sequence[KnownValue]) -> None:

@@ -62,7 +62,7 @@ def init_command(session: Invocation, /, yes: bool, force: bool, **given: Any) -
         _may_be_overwritten(target, interactive=not yes)
     answers = {name: value for name, value in given.items() if value not in (None, ())}
     former = load.read(target, {}) if target.is_file() and not yes else None
-    existing = former.as_far_as_right if former else None
+    existing = former.valid_settings if former else None
     interview = Interview(answers, os.environ, target.parent, interactive=not yes, existing=existing)
     settings = _answered(interview)
     text = first_file(settings, [table for table, _origin in former.tables] if former else ())
