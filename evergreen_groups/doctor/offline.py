@@ -41,7 +41,7 @@ def check_configuration(config_file: Path | None, environ: Mapping[str, str]) ->
             for finding in _findings(look, subject, line):
                 # An invalid setting counts as unset here, so don't report it as missing too.
                 if finding.verdict in (Verdict.FAILED, Verdict.WARNING) and finding.setting not in wrong - {None}:
-                    found.append(LocatedFinding(finding, reading.place_of(finding.setting)))
+                    found.append(LocatedFinding(finding, reading.origin_of_key(finding.setting)))
     return reading, found
 
 

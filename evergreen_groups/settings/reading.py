@@ -271,14 +271,14 @@ class Reading:
             return Origin(variable=setting.variable)
         if setting.name not in self._section(setting.section):
             return _NOWHERE
-        return self._place(setting.section, setting.name)
+        return self._origin(setting.section, setting.name)
 
-    def place_of(self, key: str | None) -> Origin:
+    def origin_of_key(self, key: str | None) -> Origin:
         """Return where to correct a key (``report.min_total``): where it is set, or else its section."""
         setting = next((setting for setting in declared(self._schema) if setting.key == key), None)
         if setting is not None and (found := self.origin(setting)) != _NOWHERE:
             return found
-        return self._place((key or "").partition(".")[0])
+        return self._origin((key or "").partition(".")[0])
 
     @property
     def tables(self) -> Sequence[tuple[Mapping[str, Any], Origin]]:
@@ -286,11 +286,11 @@ class Reading:
         if not isinstance(self._tables, list):
             return ()
         tables = [table for table in self._tables if isinstance(table, dict)]
-        return [(table, self._place(named_reports.SECTION, number)) for number, table in enumerate(tables)]
+        return [(table, self._origin(named_reports.SECTION, number)) for number, table in enumerate(tables)]
 
-    def place_in_table(self, number: int, key: str) -> Origin:
+    def origin_in_table(self, number: int, key: str) -> Origin:
         """Return the position of a key in a table of ``[[reports]]`` (numbered from 0)."""
-        return self._place(named_reports.SECTION, number, key)
+        return self._origin(named_reports.SECTION, number, key)
 
     @cached_property
     def valid_settings(self) -> Settings:
@@ -302,8 +302,8 @@ class Reading:
             try:
                 settings = with_values(settings, values)
             except ConfigurationError as error:
-                place = self.place_of(error.setting)
-                self._faults.append(Fault(_placed(error, place), place))
+                place = self.origin_of_key(error.setting)
+                self._faults.append(Fault(_with_origin(error, place), place))
         if self._file is None:
             return settings
         reports = named_reports.NamedReports(self._file, settings.report)
@@ -314,7 +314,7 @@ class Reading:
         table = self._file.content.get(name) if self._file else None
         return table if isinstance(table, dict) else {}
 
-    def _place(self, *keys: str | int) -> Origin:
+    def _origin(self, *keys: str | int) -> Origin:
         return self._file.origin(*keys) if self._file else Origin(self.source)
 
     @contextmanager
@@ -329,7 +329,7 @@ class Reading:
         """Read the values of a section."""
         for key in content:
             if key not in {setting.name for setting in known}:
-                origin = self._place(name, key)
+                origin = self._origin(name, key)
                 self._faults.append(Fault(self._unknown_key(name, known, key, origin), origin))
         for setting in known:
             if not self._environ.get(setting.variable) and setting.name not in content:
@@ -341,7 +341,7 @@ class Reading:
                 self._values[setting.key] = setting.read(value, where)
 
     def _refuse_section(self, name: str, known: Sequence[str]) -> None:
-        origin = self._place(name)
+        origin = self._origin(name)
         allowed = ", ".join(f"[{section}]" for section in known)
         error = _unknown_section(str(origin), name, allowed, self._meant_by(name, known))
         self._faults.append(Fault(error, origin))
@@ -410,7 +410,7 @@ def _unknown_section(path: str, section: str, allowed: str, meant: str | None) -
     )
 
 
-def _placed(error: ConfigurationError, place: Origin) -> ConfigurationError:
+def _with_origin(error: ConfigurationError, place: Origin) -> ConfigurationError:
     """Add a position to an error about settings that contradict each other."""
     return ConfigurationError(
         "{path}: {problem}",

@@ -211,7 +211,7 @@ def known_values(reading: Reading, environ: Mapping[str, str]) -> Iterator[Known
                     yield KnownValue(section, setting.secret.name, SECRET, SECRET, place, is_secret=True)
     for number, (table, _origin) in enumerate(reading.tables, 1):
         for name, value in table.items():
-            origin = reading.place_in_table(number - 1, name)
+            origin = reading.origin_in_table(number - 1, name)
             yield KnownValue(SECTION, name, raw_toml(value), _json(value), origin, table=number)
 
 
