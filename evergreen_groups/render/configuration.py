@@ -19,7 +19,7 @@ from evergreen_groups.render.text import aligned, printable
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from evergreen_groups.settings import KnownValue, Origin
+    from evergreen_groups.settings import EffectiveValue, Origin
 
 VALUES_SCHEMA = "evergreen-groups/configuration/1"
 CHECK_SCHEMA = "evergreen-groups/configuration-check/1"
@@ -29,7 +29,7 @@ _WIDEST = 48
 _INDENT = "    "
 
 
-def write_values(source: Path | None, values: Iterable[KnownValue], stream: TextIO, *, color: bool) -> None:
+def write_values(source: Path | None, values: Iterable[EffectiveValue], stream: TextIO, *, color: bool) -> None:
     """Write values as TOML, each with where it comes from as a comment; in colour, what isn't the default stands out.
 
     A default is a comment as a whole where there is no value.
@@ -48,14 +48,14 @@ def write_values(source: Path | None, values: Iterable[KnownValue], stream: Text
             _line(console, (f"{aligned(printable(_assignment(value)), width)}{comment}", style))
 
 
-def _assignment(value: KnownValue) -> str:
+def _assignment(value: EffectiveValue) -> str:
     """The value as TOML; what isn't set, and what is secret, is a comment."""
     if value.is_secret or not value.toml:
         return f"# {value.name} = {value.toml}".rstrip()
     return f"{value.name} = {value.toml}"
 
 
-def _comment(value: KnownValue, source: Path | None) -> str:
+def _comment(value: EffectiveValue, source: Path | None) -> str:
     if value.is_secret:
         return gettext("from {place}", place=str(value.origin))
     if not str(value.origin):
@@ -68,7 +68,7 @@ def _comment(value: KnownValue, source: Path | None) -> str:
     return gettext("{place}; default: {default}", place=place, default=value.default)
 
 
-def write_values_json(source: Path | None, values: Iterable[KnownValue], stream: TextIO) -> None:
+def write_values_json(source: Path | None, values: Iterable[EffectiveValue], stream: TextIO) -> None:
     """Write the same as one JSON object."""
     document = {
         "schema": VALUES_SCHEMA,

@@ -169,7 +169,7 @@ _PASSWORD_IN_ADDRESS = re.compile(r"(://[^/@:\"]*):[^/@\"]*@")
 
 
 @dataclass(frozen=True, slots=True)
-class KnownValue:
+class EffectiveValue:
     """A value in use, as TOML (``toml``) and as JSON (``plain``); "" and None if it isn't set.
 
     ``default`` is the setting's default in TOML. ``table`` is the number of a table in ``[[reports]]``, from 1. A
@@ -196,7 +196,7 @@ class KnownValue:
         return self.toml != self.default
 
 
-def known_values(reading: Reading, environ: Mapping[str, str]) -> Iterator[KnownValue]:
+def effective_values(reading: Reading, environ: Mapping[str, str]) -> Iterator[EffectiveValue]:
     """Yield the values of all settings in order, with the existing secrets masked."""
     for section, settings in declared_sections(Settings).items():
         for setting in settings:
@@ -204,15 +204,15 @@ def known_values(reading: Reading, environ: Mapping[str, str]) -> Iterator[Known
             toml = "" if value is None and setting.default is None else _toml(setting, value)
             plain = None if value is None and setting.default is None else _plain(setting, value)
             origin = reading.origin(setting) if setting.key in reading.values else Origin()
-            yield KnownValue(section, setting.name, toml, plain, origin, default_of(setting))
+            yield EffectiveValue(section, setting.name, toml, plain, origin, default_of(setting))
             if setting.secret is not None:
                 file = value if isinstance(value, Path) else None
                 if (place := origin_of_secret(setting, file, environ)) is not None:
-                    yield KnownValue(section, setting.secret.name, SECRET, SECRET, place, is_secret=True)
+                    yield EffectiveValue(section, setting.secret.name, SECRET, SECRET, place, is_secret=True)
     for number, (table, _origin) in enumerate(reading.tables, 1):
         for name, value in table.items():
             origin = reading.origin_in_table(number - 1, name)
-            yield KnownValue(SECTION, name, raw_toml(value), _json(value), origin, table=number)
+            yield EffectiveValue(SECTION, name, raw_toml(value), _json(value), origin, table=number)
 
 
 def _toml(setting: Setting, value: Any) -> str:

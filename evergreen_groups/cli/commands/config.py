@@ -15,7 +15,7 @@ from evergreen_groups.message import Message
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from evergreen_groups.settings import KnownValue, Reading
+    from evergreen_groups.settings import EffectiveValue, Reading
 
 
 @click.group("config")
@@ -36,12 +36,12 @@ def show_command(session: Invocation, names: tuple[str, ...], changed: bool, as_
     copied into a configuration.
     """
     from evergreen_groups.render import write_values, write_values_json
-    from evergreen_groups.settings import known_values
+    from evergreen_groups.settings import effective_values
     from evergreen_groups.settings import reading as load
 
     reading = load.read(session.config_file, os.environ)
     _set_language(reading)
-    values = list(known_values(reading, os.environ))
+    values = list(effective_values(reading, os.environ))
     _refuse_unknown(names, values)
     wanted = [
         value
@@ -96,7 +96,7 @@ def _set_language(reading: Reading) -> None:
     set_language(reading.valid_settings.language.language(of_terminal(os.environ)))
 
 
-def _refuse_unknown(names: Collection[str], values: Sequence[KnownValue]) -> None:
+def _refuse_unknown(names: Collection[str], values: Sequence[EffectiveValue]) -> None:
     """Refuse what is no setting, with the nearest that is one."""
     from evergreen_groups.settings import nearest
 
