@@ -35,7 +35,7 @@ from .toml import as_toml as as_toml
 from .toml import default_of as default_of
 from .toml import effective_values as effective_values
 from .toml import example as example
-from .toml import first_file as first_file
+from .toml import initial_configuration as initial_configuration
 from .values import Kind as Kind
 from .values import Network as Network
 from .values import NotAllowedError as NotAllowedError

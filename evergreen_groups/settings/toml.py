@@ -63,14 +63,14 @@ def example(schema: type = Settings) -> str:
     return "\n".join(parts)
 
 
-def first_file(settings: Settings, reports: Iterable[Mapping[str, Any]] = ()) -> str:
+def initial_configuration(settings: Settings, reports: Iterable[Mapping[str, Any]] = ()) -> str:
     """Return the configuration file that ``init`` writes: settings that it asks about or that differ from the default.
 
     ``reports`` are the tables of an existing ``[[reports]]``. A section is omitted if its opening question got an empty
     answer.
 
     >>> from evergreen_groups.settings.sections import GatewaySettings
-    >>> first = first_file(Settings(gateway=GatewaySettings(url="https://evergreen.example.org")))
+    >>> first = initial_configuration(Settings(gateway=GatewaySettings(url="https://evergreen.example.org")))
     >>> [line for line in first.splitlines() if line.startswith("url")]
     ['url = "https://evergreen.example.org"']
     """

@@ -55,7 +55,7 @@ def init_command(session: Invocation, /, yes: bool, force: bool, **given: Any) -
     other settings stay as they are, and its former text is kept beside it (config.toml.former). In the end it says what
     doctor says.
     """
-    from evergreen_groups.settings import first_file
+    from evergreen_groups.settings import initial_configuration
 
     target = (session.config_file or _default()).absolute()  # it names the files beside it, wherever runs are started
     if not force:
@@ -65,7 +65,7 @@ def init_command(session: Invocation, /, yes: bool, force: bool, **given: Any) -
     existing = former.valid_settings if former else None
     interview = Interview(answers, os.environ, target.parent, interactive=not yes, existing=existing)
     settings = _answered(interview)
-    text = first_file(settings, [table for table, _origin in former.tables] if former else ())
+    text = initial_configuration(settings, [table for table, _origin in former.tables] if former else ())
     _write(target, text, interview.secrets, force=force, interactive=not yes)
     return _examine(session, target)
 
