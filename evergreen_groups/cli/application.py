@@ -99,9 +99,9 @@ class _Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """The command that the first argument names; where none does, the one that may be meant is named."""
         if args[0] not in COMMANDS:
-            from evergreen_groups.settings import nearest
+            from evergreen_groups.settings import closest_name
 
-            meant = nearest(args[0], COMMANDS)
+            meant = closest_name(args[0], COMMANDS)
             if meant is not None:
                 raise click.UsageError(f"No such command {args[0]!r}. Did you mean {meant!r}?", ctx)
         return super().resolve_command(ctx, args)

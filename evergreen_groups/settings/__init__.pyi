@@ -39,4 +39,4 @@ from .toml import initial_configuration as initial_configuration
 from .values import Kind as Kind
 from .values import Network as Network
 from .values import NotAllowedError as NotAllowedError
-from .values import nearest as nearest
+from .values import closest_name as closest_name

@@ -17,7 +17,7 @@ from evergreen_groups.message import Message, system_reason
 from evergreen_groups.settings import sections as named_reports
 from evergreen_groups.settings.declaration import declared, declared_sections, with_values
 from evergreen_groups.settings.sections import Settings
-from evergreen_groups.settings.values import nearest
+from evergreen_groups.settings.values import closest_name
 
 if TYPE_CHECKING:
     from evergreen_groups.settings.declaration import Setting
@@ -47,7 +47,7 @@ def unknown_variables(settings: Iterable[Setting], environ: Mapping[str, str]) -
     for variable, value in sorted(environ.items()):
         name = variable.upper().removeprefix(PREFIX)
         if value and variable.upper().startswith(PREFIX) and variable not in known.values():
-            meant = _of_secrets(settings).get(name) or known.get(nearest(name, known) or "")
+            meant = _of_secrets(settings).get(name) or known.get(closest_name(name, known) or "")
             yield variable, meant
 
 
@@ -349,7 +349,7 @@ class Reading:
     def _meant_by(self, name: str, known: Sequence[str]) -> str | None:
         """Suggest a section with a similar name; for a plain value, suggest the setting that it may belong to."""
         if self._file is None or isinstance(self._file.content[name], dict):
-            found = nearest(name, known)
+            found = closest_name(name, known)
             return None if found is None else f"[{found}]"
         for setting in declared(self._schema):
             if name in (setting.name, setting.section):
@@ -369,7 +369,7 @@ class Reading:
                 values={**where, "file": files[key].name},
             )
         where["allowed"] = ", ".join(names)
-        if (meant := nearest(key, names)) is not None:
+        if (meant := closest_name(key, names)) is not None:
             return ConfigurationError(
                 "{path}: [{section}] {key}: unknown key",
                 advice="is {meant} meant? Allowed are {allowed}",

@@ -34,7 +34,7 @@ from evergreen_groups.settings.declaration import (
     section,
     setting,
 )
-from evergreen_groups.settings.values import nearest
+from evergreen_groups.settings.values import closest_name
 
 if TYPE_CHECKING:
     from datetime import tzinfo
@@ -1005,7 +1005,7 @@ class NamedReports:
 
 def _unknown_key(origin: Origin, number: int, key: str, known: list[str]) -> ConfigurationError:
     where = {"path": str(origin), "number": number, "key": key, "allowed": ", ".join(known)}
-    meant = nearest(key, known)
+    meant = closest_name(key, known)
     if meant is None:
         return ConfigurationError(
             "{path}: [[reports]] {number}: {key}: unknown key",

@@ -428,10 +428,10 @@ RECIPIENTS = Kind(
 )
 
 
-def nearest(name: str, names: Iterable[str]) -> str | None:
+def closest_name(name: str, names: Iterable[str]) -> str | None:
     """Return the name most similar to ``name``; None if none is similar.
 
-    >>> nearest("min_totl", ["min_total", "top"]), nearest("speed", ["url", "timeout"])
+    >>> closest_name("min_totl", ["min_total", "top"]), closest_name("speed", ["url", "timeout"])
     ('min_total', None)
     """
     from difflib import get_close_matches  # imported late: needed only for mistakes

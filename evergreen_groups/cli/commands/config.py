@@ -98,13 +98,13 @@ def _set_language(reading: Reading) -> None:
 
 def _refuse_unknown(names: Collection[str], values: Sequence[EffectiveValue]) -> None:
     """Refuse what is no setting, with the nearest that is one."""
-    from evergreen_groups.settings import nearest
+    from evergreen_groups.settings import closest_name
 
     known = {value.section for value in values} | {value.key for value in values}
     for name in names:
         if name in known:
             continue
-        meant = nearest(name, known) or next((key for key in sorted(known) if key.endswith(f".{name}")), None)
+        meant = closest_name(name, known) or next((key for key in sorted(known) if key.endswith(f".{name}")), None)
         if meant is None:
             raise usage_error(Message("there is no setting {name}", values={"name": name}))
         raise usage_error(
