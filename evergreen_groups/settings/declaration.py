@@ -145,7 +145,7 @@ def setting(  # noqa: PLR0913 - all of them belong to a setting, and are passed 
     sample: str = "",
     essential: bool = False,
     options: tuple[Option, ...] = (),
-    asked: Question | None = None,
+    question: Question | None = None,
     secret: Secret | None = None,
 ) -> Value | Default:
     """Declare a setting. The field's name is the key.
@@ -154,7 +154,7 @@ def setting(  # noqa: PLR0913 - all of them belong to a setting, and are passed 
     ``sample`` is a longer example in TOML. An ``essential`` setting is needed by every installation, so it isn't
     commented out in the example configuration.
     """
-    declared = Setting(kind, default, help, example, sample, essential, options, asked, secret)
+    declared = Setting(kind, default, help, example, sample, essential, options, question, secret)
     return field(default=default, metadata={_SETTING: declared})
 
 

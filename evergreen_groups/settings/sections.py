@@ -62,7 +62,7 @@ class GatewaySettings:
         example="https://evergreen.example.org",
         essential=True,
         options=(Option("--url", _INIT),),
-        asked=Question(Message("Address of the Evergreen server")),
+        question=Question(Message("Address of the Evergreen server")),
     )
     username: str | None = setting(
         v.TEXT,
@@ -71,7 +71,7 @@ class GatewaySettings:
         example="groups_report",
         essential=True,
         options=(Option("--username", _INIT, "User name of the service account."),),
-        asked=Question(Message("User name of the service account")),
+        question=Question(Message("User name of the service account")),
     )
     password_file: Path | None = setting(
         v.PATH,
@@ -140,7 +140,7 @@ class PolicySettings:
             Option("--limit", _AUDIT, 'The limit of one person\'s own fines, or "none" ({default}).', v.LIMIT),
             Option("--limit", _INIT, 'The limit of one person\'s own fines, "none", or "ils" ({default}).'),
         ),
-        asked=Question(Message('Limit of one person\'s own fines, "none", or "ils"')),
+        question=Question(Message('Limit of one person\'s own fines, "none", or "ils"')),
     )
     comparison: Comparison = setting(
         v.COMPARISON,
@@ -202,14 +202,14 @@ class ReportSettings:
             ),
             Option("--org", _INIT, "List groups of this library only. Repeatable."),
         ),
-        asked=Question(Message("Libraries, with commas"), empty=Message("all", context="libraries")),
+        question=Question(Message("Libraries, with commas"), empty=Message("all", context="libraries")),
     )
     min_total: Decimal = setting(
         v.AMOUNT_ABOVE_ZERO,
         Decimal("25.00"),
         help="List groups that together owe this much or more.",
         options=(Option("--min-total", _REPORT + _INIT),),
-        asked=Question(Message("List groups that together owe this much or more")),
+        question=Question(Message("List groups that together owe this much or more")),
     )
     min_members: int = setting(
         v.whole_number(1, 1_000_000),
@@ -490,7 +490,7 @@ class MailSettings:
         help="The mail server that takes the report when a run has --mail.",
         example="mail.example.org",
         options=(Option("--mail-host", _INIT, "The mail server for the report."),),
-        asked=Question(
+        question=Question(
             Message("Mail server for the report"), empty=Message("none", context="answer"), opens_section=True
         ),
     )
@@ -499,7 +499,7 @@ class MailSettings:
         "starttls",
         help='"starttls", "tls" (from the start), or "none" for a server on this machine.',
         options=(Option("--mail-security", _INIT, "starttls, tls or none ({default})."),),
-        asked=Question(Message("Its security (starttls, tls, none)")),
+        question=Question(Message("Its security (starttls, tls, none)")),
     )
     port: int | None = setting(
         v.whole_number(1, 65_535, "port"),
@@ -507,7 +507,7 @@ class MailSettings:
         help="The usual port for the security where none is set: 587, 465 or 25.",
         example=587,
         options=(Option("--mail-port", _INIT, "Its port."),),
-        asked=Question(Message("Its port"), empty=Message("the usual one")),
+        question=Question(Message("Its port"), empty=Message("the usual one")),
     )
     ca_bundle: Path | None = setting(
         v.PATH,
@@ -522,7 +522,7 @@ class MailSettings:
         help="The login, where the server wants one, of ASCII characters alone.",
         example="groups",
         options=(Option("--mail-username", _INIT, "The login there, where one is wanted."),),
-        asked=Question(Message("User name there"), empty=Message("none", context="answer")),
+        question=Question(Message("User name there"), empty=Message("none", context="answer")),
     )
     password_file: Path | None = setting(
         v.PATH,
@@ -538,7 +538,7 @@ class MailSettings:
         help="Who the mails come from.",
         example="groups@example.org",
         options=(Option("--mail-sender", _INIT),),
-        asked=Question(Message("From")),
+        question=Question(Message("From")),
     )
     recipients: tuple[tuple[str, tuple[str, ...]], ...] = setting(
         v.RECIPIENTS,
@@ -548,7 +548,7 @@ class MailSettings:
         'alone (orgs) goes to theirs, and to "*".',
         sample='[mail.recipients]\nBR1 = ["circulation@example.org"]\n"*" = ["director@example.org"]',
         options=(Option("--mail-recipients", _INIT, 'Who gets them: "BR1=a@example.org; *=b@example.org".'),),
-        asked=Question(Message('Recipients, as "*=ADDRESS; SHORTNAME=ADDRESS"')),
+        question=Question(Message('Recipients, as "*=ADDRESS; SHORTNAME=ADDRESS"')),
     )
     subject: str = setting(
         v.template("date", "groups", "members", "total", "libraries"),
@@ -575,7 +575,7 @@ class MailSettings:
         options=(
             Option("--mail-link", _INIT, "Where the report is to be found, with {date} and {library} in it or not."),
         ),
-        asked=Question(Message("Link to the report in the mails"), empty=Message("none", context="answer")),
+        question=Question(Message("Link to the report in the mails"), empty=Message("none", context="answer")),
     )
     send_empty: bool = setting(
         v.BOOLEAN,

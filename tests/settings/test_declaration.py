@@ -48,7 +48,7 @@ class LongerHistorySettings(HistorySettings):
         7,
         help="How many years of sums to keep. They hold no names.",
         options=(Option("--years", ("report", "init")),),
-        asked=Question("Years of sums"),
+        question=Question("Years of sums"),
     )
 
 
