@@ -37,12 +37,14 @@ def secret_of(setting: Setting) -> Secret:
     return setting.secret
 
 
-def _declared(section: str) -> Setting:
+def _secret_setting(section: str) -> Setting:
     """Return the setting that names the file of a section's secret."""
     return next(setting for setting in declared_sections(Settings)[section] if setting.secret is not None)
 
 
-PASSWORD_VARIABLE, MAIL_PASSWORD_VARIABLE = (str(secret_of(_declared(name)).variable) for name in ("gateway", "mail"))
+PASSWORD_VARIABLE, MAIL_PASSWORD_VARIABLE = (
+    str(secret_of(_secret_setting(name)).variable) for name in ("gateway", "mail")
+)
 
 
 def password(settings: GatewaySettings, environ: Mapping[str, str]) -> str:
@@ -51,12 +53,12 @@ def password(settings: GatewaySettings, environ: Mapping[str, str]) -> str:
     Raises:
         ConfigurationError: there is no password, or its file can't be read or is readable by everyone.
     """
-    return _needed(_declared("gateway"), settings, environ)
+    return _require(_secret_setting("gateway"), settings, environ)
 
 
 def mail_password(settings: MailSettings, environ: Mapping[str, str]) -> str:
     """Return the mail server's password from the same sources as :func:`password`. Raises the same errors."""
-    return _needed(_declared("mail"), settings, environ)
+    return _require(_secret_setting("mail"), settings, environ)
 
 
 def events_secret(settings: EventsSettings, environ: Mapping[str, str]) -> str | None:
@@ -65,12 +67,12 @@ def events_secret(settings: EventsSettings, environ: Mapping[str, str]) -> str |
     Raises:
         ConfigurationError: the file can't be read or is readable by everyone, or the secret is too short.
     """
-    return _found(_declared("events"), settings, environ)
+    return _find(_secret_setting("events"), settings, environ)
 
 
 def metrics_token(settings: MetricsSettings, environ: Mapping[str, str]) -> str | None:
     """Return the token for metrics from the same sources as :func:`events_secret`. Raises the same errors."""
-    return _found(_declared("metrics"), settings, environ)
+    return _find(_secret_setting("metrics"), settings, environ)
 
 
 def database_password(settings: StateSettings, environ: Mapping[str, str]) -> str | None:
@@ -81,12 +83,12 @@ def database_password(settings: StateSettings, environ: Mapping[str, str]) -> st
     Raises:
         ConfigurationError: the file can't be read or is readable by everyone.
     """
-    return _found(_declared("state"), settings, environ)
+    return _find(_secret_setting("state"), settings, environ)
 
 
 def redis_password(settings: RedisSettings, environ: Mapping[str, str]) -> str | None:
     """Return the Redis server's password from the same sources as :func:`database_password`, or None."""
-    return _found(_declared("redis"), settings, environ) if settings.url else None
+    return _find(_secret_setting("redis"), settings, environ) if settings.url else None
 
 
 def origin_of_secret(setting: Setting, file: Path | None, environ: Mapping[str, str]) -> Origin | None:
@@ -103,8 +105,8 @@ def origin_of_secret(setting: Setting, file: Path | None, environ: Mapping[str, 
     return Origin(credential) if credential.is_file() else None
 
 
-def _needed(setting: Setting, settings: object, environ: Mapping[str, str]) -> str:
-    found = _found(setting, settings, environ)
+def _require(setting: Setting, settings: object, environ: Mapping[str, str]) -> str:
+    found = _find(setting, settings, environ)
     if found is None:
         secret = secret_of(setting)
         raise ConfigurationError(
@@ -122,7 +124,7 @@ def _needed(setting: Setting, settings: object, environ: Mapping[str, str]) -> s
     return found
 
 
-def _found(setting: Setting, settings: object, environ: Mapping[str, str]) -> str | None:
+def _find(setting: Setting, settings: object, environ: Mapping[str, str]) -> str | None:
     """Return the secret from the environment, the configured file, or the systemd credential; None if none exists."""
     secret = secret_of(setting)
     if secret.variable and environ.get(secret.variable):
@@ -156,15 +158,15 @@ def _text(setting: Setting, value: str) -> str:
 
 def _from_file(setting: Setting, file: Path | None, environ: Mapping[str, str]) -> str | None:
     if file is not None:
-        return _secret_in(setting, file, must_be_private=True)
+        return _read_secret_file(setting, file, must_be_private=True)
     if environ.get("CREDENTIALS_DIRECTORY"):
         credential = Path(environ["CREDENTIALS_DIRECTORY"]) / secret_of(setting).credential
         if credential.is_file():
-            return _secret_in(setting, credential, must_be_private=False)
+            return _read_secret_file(setting, credential, must_be_private=False)
     return None
 
 
-def _secret_in(setting: Setting, path: Path, *, must_be_private: bool) -> str:
+def _read_secret_file(setting: Setting, path: Path, *, must_be_private: bool) -> str:
     where = {"path": path}
     try:
         with path.open(encoding="utf-8") as stream:

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.formats import LOG_FORMAT_VARIABLE
 from evergreen_groups.message import Message, system_reason
-from evergreen_groups.settings import sections as named_reports
 from evergreen_groups.settings.declaration import declared, declared_sections, with_values
-from evergreen_groups.settings.sections import Settings
+from evergreen_groups.settings.sections import SECTION, NamedReports, Settings
 from evergreen_groups.settings.values import closest_name
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ def unknown_variables(settings: Iterable[Setting], environ: Mapping[str, str]) -
     for variable, value in sorted(environ.items()):
         name = variable.upper().removeprefix(PREFIX)
         if value and variable.upper().startswith(PREFIX) and variable not in known.values():
-            meant = _of_secrets(settings).get(name) or known.get(closest_name(name, known) or "")
+            meant = _secret_variables(settings).get(name) or known.get(closest_name(name, known) or "")
             yield variable, meant
 
 
@@ -68,7 +67,7 @@ def unknown_variable(variable: str, meant: str | None) -> ConfigurationError:
     )
 
 
-def _of_secrets(settings: Iterable[Setting]) -> dict[str, str]:
+def _secret_variables(settings: Iterable[Setting]) -> dict[str, str]:
     """Map names that people try for the variables of secrets to the actual ones."""
     return {
         f"{setting.section}_{setting.secret.name}".upper(): setting.secret.variable or setting.variable
@@ -77,7 +76,7 @@ def _of_secrets(settings: Iterable[Setting]) -> dict[str, str]:
     }
 
 
-Keys = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 """A path within a TOML document: names of tables and keys, and indexes (from 0) in arrays of tables."""
 
 
@@ -141,26 +140,26 @@ class TomlFile:
         return Origin(self.path, self._lines.get(keys))
 
     @cached_property
-    def _lines(self) -> dict[Keys, int]:
+    def _lines(self) -> dict[KeyPath, int]:
         return lines_of(self.text)
 
 
-def lines_of(text: str) -> dict[Keys, int]:
+def lines_of(text: str) -> dict[KeyPath, int]:
     """Map the paths of a document's tables and keys to the lines (from 1) where they begin.
 
     >>> lines_of('a = 1\\n\\n[b]\\nc = [\\n 2]\\n[[d]]\\ne.f = 3\\n[[d]]')
     {('a',): 1, ('b',): 3, ('b', 'c'): 4, ('d',): 6, ('d', 0): 6, ('d', 0, 'e'): 7, ('d', 0, 'e', 'f'): 7, ('d', 1): 8}
     """
-    found: dict[Keys, int] = {}
-    table: Keys = ()
-    counts: dict[Keys, int] = {}
+    found: dict[KeyPath, int] = {}
+    table: KeyPath = ()
+    counts: dict[KeyPath, int] = {}
     for line, statement, parsed in _statements(text):
         if not statement.startswith("["):
-            for keys in _ways(parsed):
+            for keys in _key_paths(parsed):
                 found.setdefault((*table, *keys), line)
             continue
         table = ()
-        for key in max(_ways(parsed), key=len):
+        for key in max(_key_paths(parsed), key=len):
             found.setdefault(table := (*table, key), line)
             if table in counts:  # a subtable of the last table in an array
                 table = (*table, counts[table])
@@ -187,11 +186,11 @@ def _statements(text: str) -> Iterator[tuple[int, str, dict[str, Any]]]:
         statement = ""
 
 
-def _ways(parsed: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+def _key_paths(parsed: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     for key, value in parsed.items():
         yield (key,)
         if isinstance(value, dict):
-            yield from ((key, *keys) for keys in _ways(value))
+            yield from ((key, *keys) for keys in _key_paths(value))
 
 
 _NOWHERE = Origin()
@@ -227,11 +226,11 @@ class Reading:
         self._faults = list(faults)
         self._values: dict[str, object] = {}
         content = dict(file.content) if file else {}
-        self._tables = content.pop(named_reports.SECTION, [])
+        self._tables = content.pop(SECTION, [])
         sections = declared_sections(schema)
         for name, known in content.items():
             if name not in sections or not isinstance(known, dict):
-                self._refuse_section(name, [*sections, named_reports.SECTION])
+                self._refuse_section(name, [*sections, SECTION])
         for name, settings in sections.items():
             table = content.get(name, {})
             self._read_section(name, settings, table if isinstance(table, dict) else {})
@@ -286,11 +285,11 @@ class Reading:
         if not isinstance(self._tables, list):
             return ()
         tables = [table for table in self._tables if isinstance(table, dict)]
-        return [(table, self._origin(named_reports.SECTION, number)) for number, table in enumerate(tables)]
+        return [(table, self._origin(SECTION, number)) for number, table in enumerate(tables)]
 
     def origin_in_table(self, number: int, key: str) -> Origin:
         """Return the position of a key in a table of ``[[reports]]`` (numbered from 0)."""
-        return self._origin(named_reports.SECTION, number, key)
+        return self._origin(SECTION, number, key)
 
     @cached_property
     def valid_settings(self) -> Settings:
@@ -306,7 +305,7 @@ class Reading:
                 self._faults.append(Fault(_with_origin(error, place), place))
         if self._file is None:
             return settings
-        reports = named_reports.NamedReports(self._file, settings.report)
+        reports = NamedReports(self._file, settings.report)
         self._faults += [Fault(*fault) for fault in reports.faults]
         return replace(settings, reports=reports.found) if reports.found else settings
 
@@ -318,7 +317,7 @@ class Reading:
         return self._file.origin(*keys) if self._file else Origin(self.source)
 
     @contextmanager
-    def _at(self, origin: Origin) -> Iterator[None]:
+    def _collecting(self, origin: Origin) -> Iterator[None]:
         """Record an error raised in the block."""
         try:
             yield
@@ -337,7 +336,7 @@ class Reading:
             origin = self.origin(setting)
             value = self._environ.get(setting.variable) or content[setting.name]
             where = str(origin) if origin.variable else f"{origin}: [{name}] {setting.name}"
-            with self._at(origin):
+            with self._collecting(origin):
                 self._values[setting.key] = setting.read(value, where)
 
     def _refuse_section(self, name: str, known: Sequence[str]) -> None:

@@ -10,9 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from evergreen_groups.settings import sections as named_reports
 from evergreen_groups.settings.declaration import declared_sections, section_help
-from evergreen_groups.settings.sections import Settings
+from evergreen_groups.settings.sections import HELP, Settings, own_settings, shared_settings
 from evergreen_groups.settings.toml import as_toml, default_of
 
 if TYPE_CHECKING:
@@ -48,13 +47,9 @@ def reference(schema: type = Settings) -> str:
         f"\n## `[{name}]`\n\n{helps[name]}\n" + "".join(_entry(setting) for setting in settings)
         for name, settings in declared_sections(schema).items()
     )
-    own = "".join(map(_table_entry, named_reports.own_settings()))
-    shared = ", ".join(
-        f"[`{setting.name}`](#{setting.key.replace('.', '')})" for setting in named_reports.shared_settings()
-    )
-    return (
-        f"{_HEAD}{''.join(sections)}\n## `[[reports]]`\n\n{named_reports.HELP}\n{own}\nThose of `[report]`: {shared}.\n"
-    )
+    own = "".join(map(_table_entry, own_settings()))
+    shared = ", ".join(f"[`{setting.name}`](#{setting.key.replace('.', '')})" for setting in shared_settings())
+    return f"{_HEAD}{''.join(sections)}\n## `[[reports]]`\n\n{HELP}\n{own}\nThose of `[report]`: {shared}.\n"
 
 
 def _table_entry(setting: Setting) -> str:

@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.policy import LimitRule
-from evergreen_groups.settings import sections as named_reports
 from evergreen_groups.settings.declaration import declared_sections, section_help, value_of
 from evergreen_groups.settings.passwords import origin_of_secret
 from evergreen_groups.settings.reading import Origin
-from evergreen_groups.settings.sections import SECTION, Settings
+from evergreen_groups.settings.sections import HELP, SECTION, Settings
 
 if TYPE_CHECKING:
     from evergreen_groups.settings.declaration import Setting
@@ -57,9 +56,9 @@ def example(schema: type = Settings) -> str:
     helps = section_help(schema)
     parts = [_EXAMPLE_HEAD]
     for name, settings in declared_sections(schema).items():
-        parts.append(f"{_comment(helps[name])}\n[{name}]\n" + "\n".join(map(_in_the_example, settings)))
+        parts.append(f"{_comment(helps[name])}\n[{name}]\n" + "\n".join(map(_example_entry, settings)))
     # [[reports]] comes last, because keys after it would belong to its table.
-    parts.append(f"{_comment(named_reports.HELP)}\n{_EXAMPLE_REPORT}")
+    parts.append(f"{_comment(HELP)}\n{_EXAMPLE_REPORT}")
     return "\n".join(parts)
 
 
@@ -147,7 +146,7 @@ def _is_left_out(setting: Setting, value: object) -> bool:
     return setting.question is not None and setting.question.opens_section and value is None
 
 
-def _in_the_example(setting: Setting) -> str:
+def _example_entry(setting: Setting) -> str:
     lines = [_comment(setting.explanation)]
     if setting.sample:
         lines.append(textwrap.indent(setting.sample, "#   "))
@@ -165,7 +164,7 @@ if __name__ == "__main__":
 
 
 SECRET = "***"  # noqa: S105 - the mask that is displayed in place of a secret
-_PASSWORD_IN_ADDRESS = re.compile(r"(://[^/@:\"]*):[^/@\"]*@")
+_PASSWORD_IN_URL = re.compile(r"(://[^/@:\"]*):[^/@\"]*@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +217,7 @@ def effective_values(reading: Reading, environ: Mapping[str, str]) -> Iterator[E
 def _toml(setting: Setting, value: Any) -> str:
     if setting.kind.empty == "{}":
         value = dict(value)
-    return _hidden(setting.kind.empty if value == () else raw_toml(value))
+    return _mask_password(setting.kind.empty if value == () else raw_toml(value))
 
 
 def _plain(setting: Setting, value: Any) -> Any:
@@ -241,13 +240,13 @@ def _json(value: Any) -> Any:
         case Enum():
             return value.value
         case _:
-            return _hidden(str(value))
+            return _mask_password(str(value))
 
 
-def _hidden(text: str) -> str:
+def _mask_password(text: str) -> str:
     """Mask the password in a URL.
 
-    >>> _hidden("redis://me:open-sesame@db.example.org/1")
+    >>> _mask_password("redis://me:open-sesame@db.example.org/1")
     'redis://me:***@db.example.org/1'
     """
-    return _PASSWORD_IN_ADDRESS.sub(rf"\1:{SECRET}@", text)
+    return _PASSWORD_IN_URL.sub(rf"\1:{SECRET}@", text)

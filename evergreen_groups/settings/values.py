@@ -138,7 +138,7 @@ def host_and_port(address: str) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
-def _more(allowed: str, more: str) -> Message:
+def _with_detail(allowed: str, more: str) -> Message:
     return Message("{allowed} ({more})", values={"allowed": allowed, "more": more})
 
 
@@ -192,7 +192,7 @@ def _networks(value: object) -> tuple[Network, ...]:
     try:
         return tuple(ip_network(part) for part in parts)
     except ValueError as problem:  # its text says which address is wrong, and why
-        raise NotAllowedError(_more(NETWORKS.allowed, str(problem))) from None
+        raise NotAllowedError(_with_detail(NETWORKS.allowed, str(problem))) from None
 
 
 def _path(value: object) -> Path:
@@ -203,7 +203,7 @@ def _path(value: object) -> Path:
         return Path(text).expanduser()
     except RuntimeError:  # the user or the home directory doesn't exist
         nobody = Message("there is no home directory for {user}", values={"user": text.partition("/")[0]})
-        raise NotAllowedError(_more(PATH.allowed, nobody)) from None
+        raise NotAllowedError(_with_detail(PATH.allowed, nobody)) from None
 
 
 def _existing_file(value: object) -> Path:
@@ -317,7 +317,7 @@ def _limit_rule(number: int, entry: object) -> LimitRule:
         )
     except NotAllowedError as problem:
         table = Message("table {number}", values={"number": number})
-        raise NotAllowedError(_more(problem.allowed, table)) from None
+        raise NotAllowedError(_with_detail(problem.allowed, table)) from None
 
 
 def _file_formats(value: object) -> tuple[str, ...]:
