@@ -18,7 +18,7 @@ import click
 from evergreen_groups import exit_status
 from evergreen_groups.cli.options import accept_after, file_after_equals, global_options
 from evergreen_groups.errors import EvergreenGroupsError
-from evergreen_groups.language import ENGLISH, Language, of_terminal, use_language
+from evergreen_groups.language import ENGLISH, Language, terminal_language, use_language
 from evergreen_groups.message import Message, system_reason
 
 
@@ -190,7 +190,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command and give back its exit status."""
     _replace_broken_timezone()
     # The terminal's language, until the settings say which it is where the terminal asks for none.
-    with use_language(Language(of_terminal(os.environ) or ENGLISH.tag)):
+    with use_language(Language(terminal_language(os.environ) or ENGLISH.tag)):
         return _run(arguments)
 
 

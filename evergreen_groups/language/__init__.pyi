@@ -4,8 +4,8 @@ from .catalogue import accepted as accepted
 from .catalogue import catalogue_for as catalogue_for
 from .catalogue import first_known as first_known
 from .catalogue import languages as languages
-from .catalogue import of_terminal as of_terminal
 from .catalogue import tag_of as tag_of
+from .catalogue import terminal_language as terminal_language
 from .catalogue import texts_for_scripts as texts_for_scripts
 from .catalogue import timezone_of as timezone_of
 from .catalogue import translations_for as translations_for

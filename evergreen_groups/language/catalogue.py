@@ -128,7 +128,7 @@ def accepted(header: str) -> list[str]:
     return [tag for _weight, tag in sorted(weighed, key=lambda pair: pair[0])]
 
 
-def of_terminal(environment: Mapping[str, str]) -> str | None:
+def terminal_language(environment: Mapping[str, str]) -> str | None:
     """Return the language named by the locale variables, as gettext reads them; None for ``C`` and ``POSIX``."""
     locale = next(filter(None, map(environment.get, ("LC_ALL", "LC_MESSAGES", "LANG"))), "")
     preferred = environment.get("LANGUAGE", "").split(":") if tag_of(locale) else []

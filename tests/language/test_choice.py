@@ -16,8 +16,8 @@ from evergreen_groups.language import (
     catalogue_for,
     first_known,
     languages,
-    of_terminal,
     tag_of,
+    terminal_language,
     texts_for_scripts,
     timezone_of,
     translations_for,
@@ -106,7 +106,7 @@ def test_a_header_without_end_is_cut() -> None:
     ],
 )
 def test_what_the_terminal_says(variables: dict[str, str], tag: str | None) -> None:
-    assert of_terminal(variables) == tag
+    assert terminal_language(variables) == tag
 
 
 def test_time_zones_by_name() -> None:
@@ -124,9 +124,7 @@ def test_one_catalogue_is_read_for_all_regions() -> None:
 
 def test_a_terminals_language_is_known_without_the_data_of_all_languages() -> None:
     """It is asked for at the start of every command, ``--help`` among them."""
-    code = (
-        "import sys; from evergreen_groups.language import of_terminal; print(of_terminal({'LC_ALL': 'fr_CA.UTF-8'}))"
-    )
+    code = "import sys; from evergreen_groups.language import terminal_language; print(terminal_language({'LC_ALL': 'fr_CA.UTF-8'}))"
     code += "; print('babel' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["fr-CA", "False"]

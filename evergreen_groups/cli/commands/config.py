@@ -91,9 +91,9 @@ def example_command() -> None:
 
 
 def _set_language(reading: Reading) -> None:
-    from evergreen_groups.language import of_terminal, set_language
+    from evergreen_groups.language import set_language, terminal_language
 
-    set_language(reading.valid_settings.language.language(of_terminal(os.environ)))
+    set_language(reading.valid_settings.language.language(terminal_language(os.environ)))
 
 
 def _refuse_unknown(names: Collection[str], values: Sequence[EffectiveValue]) -> None:
