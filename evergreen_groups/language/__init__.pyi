@@ -1,6 +1,6 @@
 from .catalogue import DIRECTORY as DIRECTORY
 from .catalogue import DOMAIN as DOMAIN
-from .catalogue import accepted as accepted
+from .catalogue import accepted_tags as accepted_tags
 from .catalogue import catalogue_for as catalogue_for
 from .catalogue import first_known as first_known
 from .catalogue import languages as languages

@@ -117,7 +117,7 @@ def first_known(tags: Iterable[str]) -> str | None:
     return next((tag for tag in found if tag is not None and catalogue_for(tag) is not None), None)
 
 
-def accepted(header: str) -> list[str]:
+def accepted_tags(header: str) -> list[str]:
     """Return the tags in an ``Accept-Language`` header, by preference (RFC 9110, 12.5.4)."""
     weighed = []
     for part in header[:_LONGEST_HEADER].split(","):

@@ -18,7 +18,7 @@ from urllib.parse import unquote
 from evergreen_groups import hooks
 from evergreen_groups.changes import MOST_PATRONS, Action, is_change_id
 from evergreen_groups.groups import without_blanks
-from evergreen_groups.language import Language, accepted, first_known
+from evergreen_groups.language import Language, accepted_tags, first_known
 from evergreen_groups.render.desk import client_named
 from evergreen_groups.web.problems import ProblemError, no_session
 
@@ -420,4 +420,4 @@ def _wanted(request: Request) -> Iterator[str]:
     # The Angular client has its language in the URL, AngularJS only in the cookie.
     yield client_named(request.args.get("client"), request.referrer).partition("/")[2]
     yield request.cookies.get(LOCALE_COOKIE, "")
-    yield from accepted(request.headers.get("Accept-Language", ""))
+    yield from accepted_tags(request.headers.get("Accept-Language", ""))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from evergreen_groups.language import (
     PSEUDO,
     Language,
-    accepted,
+    accepted_tags,
     catalogue_for,
     first_known,
     languages,
@@ -86,11 +86,11 @@ def test_the_first_that_there_are_texts_for() -> None:
     ],
 )
 def test_what_browsers_accept(header: str, tags: list[str]) -> None:
-    assert accepted(header) == tags
+    assert accepted_tags(header) == tags
 
 
 def test_a_header_without_end_is_cut() -> None:
-    assert len(accepted("fr," * 100_000)) < 200
+    assert len(accepted_tags("fr," * 100_000)) < 200
 
 
 @pytest.mark.parametrize(
