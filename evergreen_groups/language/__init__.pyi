@@ -2,7 +2,7 @@ from .catalogue import DIRECTORY as DIRECTORY
 from .catalogue import DOMAIN as DOMAIN
 from .catalogue import accepted_tags as accepted_tags
 from .catalogue import catalogue_for as catalogue_for
-from .catalogue import first_known as first_known
+from .catalogue import first_available as first_available
 from .catalogue import languages as languages
 from .catalogue import tag_of as tag_of
 from .catalogue import terminal_language as terminal_language

@@ -111,7 +111,7 @@ def tag_of(text: str) -> str | None:
     return tag if _exists(tag) else None
 
 
-def first_known(tags: Iterable[str]) -> str | None:
+def first_available(tags: Iterable[str]) -> str | None:
     """Return the first tag with translations, or None."""
     found = (tag_of(text) for text in tags)
     return next((tag for tag in found if tag is not None and catalogue_for(tag) is not None), None)
@@ -132,7 +132,7 @@ def terminal_language(environment: Mapping[str, str]) -> str | None:
     """Return the language named by the locale variables, as gettext reads them; None for ``C`` and ``POSIX``."""
     locale = next(filter(None, map(environment.get, ("LC_ALL", "LC_MESSAGES", "LANG"))), "")
     preferred = environment.get("LANGUAGE", "").split(":") if tag_of(locale) else []
-    return first_known([*filter(None, preferred), locale])
+    return first_available([*filter(None, preferred), locale])
 
 
 def timezone_of(name: str) -> tzinfo | None:

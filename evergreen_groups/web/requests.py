@@ -18,7 +18,7 @@ from urllib.parse import unquote
 from evergreen_groups import hooks
 from evergreen_groups.changes import MOST_PATRONS, Action, is_change_id
 from evergreen_groups.groups import without_blanks
-from evergreen_groups.language import Language, accepted_tags, first_known
+from evergreen_groups.language import Language, accepted_tags, first_available
 from evergreen_groups.render.desk import client_named
 from evergreen_groups.web.problems import ProblemError, no_session
 
@@ -411,7 +411,7 @@ LOCALE_COOKIE = "eg_locale"
 
 def language_of_reader(request: Request, settings: LanguageSettings) -> Language:
     """Return the reader's preferred language among those that have translations."""
-    return settings.language(first_known(_wanted(request)))
+    return settings.language(first_available(_wanted(request)))
 
 
 def _wanted(request: Request) -> Iterator[str]:
