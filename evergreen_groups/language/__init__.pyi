@@ -37,9 +37,9 @@ from .numbers import local as local
 from .numbers import long_day as long_day
 from .numbers import long_minute as long_minute
 from .numbers import minute as minute
-from .numbers import moment_with_zone as moment_with_zone
 from .numbers import number as number
 from .numbers import percent as percent
 from .numbers import price as price
 from .numbers import signed_price as signed_price
+from .numbers import time_with_zone as time_with_zone
 from .templates import install_texts as install_texts

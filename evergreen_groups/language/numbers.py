@@ -160,7 +160,7 @@ def clock_time(moment: datetime) -> str:
     return format_time(local(moment), "short", locale=current_language().date_locale)
 
 
-def moment_with_zone(moment: datetime) -> str:
+def time_with_zone(moment: datetime) -> str:
     """Format a time with the name of its time zone: ``1 August 2026, 09:05 UTC``."""
     here = local(moment)
     return f"{long_minute(moment)} {here.tzname() or here.strftime('%z')}"

@@ -24,8 +24,8 @@ from evergreen_groups.language import (
     gettext,
     local,
     minute,
-    moment_with_zone,
     pgettext,
+    time_with_zone,
 )
 from evergreen_groups.message import Message
 from evergreen_groups.render import (
@@ -323,7 +323,7 @@ def _facts(report: Report) -> Iterator[tuple[str, ColumnKind, Value]]:
     """Label, kind and value of each line of the summary; without a label, an empty line."""
     totals = report.totals
     yield gettext("Listed"), "text", listed(report.criteria)
-    yield gettext("Data as of"), "text", moment_with_zone(report.generated_at)
+    yield gettext("Data as of"), "text", time_with_zone(report.generated_at)
     yield gettext("Gateway"), "text", report.gateway
     yield "", "text", None
     yield gettext("Groups"), "number", totals.group_count
