@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
 # Parts that must stay as they are: placeholders in braces or with percent signs, HTML tags and entities.
-_NOT_READ = re.compile(r"(\{[^{}]*\}|%\([a-z_]+\)[sd]|%%|<[^<>]*>|&[a-z#0-9]+;)")
+_UNTRANSLATED = re.compile(r"(\{[^{}]*\}|%\([a-z_]+\)[sd]|%%|<[^<>]*>|&[a-z#0-9]+;)")
 _LETTERS = str.maketrans("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", "אבצדעףגהיגקלמנוךקרסטוואחןז" * 2)
-_LONGER = 0.4
-_FILLING = "ארוך יותר "
+_EXTRA_LENGTH = 0.4
+_PADDING = "ארוך יותר "
 
 
 class PseudoTranslations(NullTranslations):
@@ -46,9 +46,9 @@ class PseudoTranslations(NullTranslations):
 
 
 def _pseudo(message: str) -> str:
-    parts = _NOT_READ.split(message)
+    parts = _UNTRANSLATED.split(message)
     read = sum(len(part) for part in parts[::2])
-    longer = (_FILLING * (int(read * _LONGER) // len(_FILLING) + 1))[: int(read * _LONGER)].strip()
+    longer = (_PADDING * (int(read * _EXTRA_LENGTH) // len(_PADDING) + 1))[: int(read * _EXTRA_LENGTH)].strip()
     parts[::2] = [part.translate(_LETTERS) for part in parts[::2]]
     body = "".join(parts)
     ending = body[len(body.rstrip()) :]

@@ -59,27 +59,27 @@ class Language:
 ENGLISH = Language()
 """The language of logs and of everything that programs read."""
 
-_now: ContextVar[Language] = ContextVar("language", default=ENGLISH)
+_current: ContextVar[Language] = ContextVar("language", default=ENGLISH)
 
 
 def current_language() -> Language:
     """Return the language to write in."""
-    return _now.get()
+    return _current.get()
 
 
 @contextmanager
 def use_language(language: Language) -> Iterator[None]:
     """Write in ``language`` within the block, in this thread only."""
-    token = _now.set(language)
+    token = _current.set(language)
     try:
         yield
     finally:
-        _now.reset(token)
+        _current.reset(token)
 
 
 def set_language(language: Language) -> None:
     """Write in ``language`` from now on, in this thread only. For programs with a single reader."""
-    _now.set(language)
+    _current.set(language)
 
 
 def own_name(tag: str) -> str:

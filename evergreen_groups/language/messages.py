@@ -38,7 +38,7 @@ def gettext(message: str, /, **values: object) -> str:
     'group 1204 owes $7.50'
     """
     if isinstance(message, Message):
-        return _of_message(message, values)
+        return _translate_message(message, values)
     return filled(translations_for(current_language().tag).gettext(message), values) if message else ""
 
 
@@ -63,7 +63,7 @@ def npgettext(context: str, singular: str, plural: str, count: int, /, **values:
     return filled(text, {"count": number(count), **values})
 
 
-def _of_message(message: Message, more: Mapping[str, object]) -> str:
+def _translate_message(message: Message, more: Mapping[str, object]) -> str:
     values = {**message.values, **more} if more else message.values
     context, text = message.context, message.text
     if message.plural:

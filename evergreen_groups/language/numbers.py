@@ -82,18 +82,18 @@ def _price_writer(locale: Locale, currency: str) -> Callable[[Decimal], str]:
     def write(value: Decimal) -> str:
         return str(format_currency(value, currency, locale=locale))
 
-    signs, below = _signs(write, _SAMPLE, "89"), _signs(write, -_SAMPLE, "89")
-    if signs is None or below is None:
+    symbols, below = _symbols(write, _SAMPLE, "89"), _symbols(write, -_SAMPLE, "89")
+    if symbols is None or below is None:
         return lambda value: write(value + 0)
 
-    def write_quickly(value: Decimal) -> str:
-        before, group, point, after = signs if value >= 0 else below
+    def write_fast(value: Decimal) -> str:
+        before, group, point, after = symbols if value >= 0 else below
         if abs(value) >= _HIGHEST:
             return write(value)
         digits = f"{abs(value):,.2f}".translate({ord(","): group, ord("."): point})
         return f"{before}{digits}{after}"
 
-    return write_quickly
+    return write_fast
 
 
 @lru_cache(maxsize=64)
@@ -103,15 +103,15 @@ def _number_writer(locale: Locale) -> Callable[[int], str]:
     def write(value: int) -> str:
         return str(format_decimal(value, locale=locale))
 
-    signs = _signs(write, _SAMPLE_COUNT, "")
-    if signs is None:
+    symbols = _symbols(write, _SAMPLE_COUNT, "")
+    if symbols is None:
         return write
-    _before, group, _point, _after = signs
+    _before, group, _point, _after = symbols
     separators = {ord(","): group}
     return lambda value: f"{value:,}".translate(separators) if value >= 0 else write(value)
 
 
-def _signs(write: Callable[[Any], str], sample: Any, cents: str) -> tuple[str, str, str, str] | None:
+def _symbols(write: Callable[[Any], str], sample: Any, cents: str) -> tuple[str, str, str, str] | None:
     """Extract prefix, group separator, decimal point and suffix from a sample; None if the pattern isn't so simple."""
     text = write(sample)
     first, last = text.find("1"), text.rfind(cents or "7") + len(cents or "7")
@@ -145,12 +145,12 @@ def long_day(moment: date) -> str:
 
 def minute(moment: datetime) -> str:
     """Format a time in the reader's time zone, to the minute: ``1 Aug 2026, 09:05``."""
-    return _both(moment, "medium")
+    return _date_and_time(moment, "medium")
 
 
 def long_minute(moment: datetime) -> str:
     """Format a time in the reader's time zone in the long form, for letters: ``1 August 2026, 09:05``."""
-    return _both(moment, "long")
+    return _date_and_time(moment, "long")
 
 
 def clock_time(moment: datetime) -> str:
@@ -194,6 +194,6 @@ def _written_day(that: date, width: str, locale: Locale) -> str:
     return format_date(that, width, locale=locale)
 
 
-def _both(moment: datetime, width: str) -> str:
+def _date_and_time(moment: datetime, width: str) -> str:
     # CLDR's longer patterns add words ("1 August 2026 at 09:05"). Use the shortest one for all widths.
     return str(current_language().date_locale.datetime_formats["short"].format(clock_time(moment), _day(moment, width)))

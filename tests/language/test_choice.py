@@ -124,7 +124,7 @@ def test_one_catalogue_is_read_for_all_regions() -> None:
 
 def test_a_terminals_language_is_known_without_the_data_of_all_languages() -> None:
     """It is asked for at the start of every command, ``--help`` among them."""
-    code = "import sys; from evergreen_groups.language import terminal_language; print(terminal_language({'LC_ALL': 'fr_CA.UTF-8'}))"
-    code += "; print('babel' in sys.modules)"
+    code = "import sys; from evergreen_groups.language import terminal_language"
+    code += "; print(terminal_language({'LC_ALL': 'fr_CA.UTF-8'})); print('babel' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["fr-CA", "False"]
