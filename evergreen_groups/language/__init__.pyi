@@ -1,5 +1,3 @@
-from .catalogue import DIRECTORY as DIRECTORY
-from .catalogue import DOMAIN as DOMAIN
 from .catalogue import accepted_tags as accepted_tags
 from .catalogue import catalogue_for as catalogue_for
 from .catalogue import first_available as first_available
@@ -8,10 +6,7 @@ from .catalogue import tag_of as tag_of
 from .catalogue import terminal_language as terminal_language
 from .catalogue import texts_for_scripts as texts_for_scripts
 from .catalogue import timezone_of as timezone_of
-from .catalogue import translations_for as translations_for
 from .language import ENGLISH as ENGLISH
-from .language import PSEUDO as PSEUDO
-from .language import SOURCE as SOURCE
 from .language import Language as Language
 from .language import current_language as current_language
 from .language import own_name as own_name
@@ -40,6 +35,5 @@ from .numbers import minute as minute
 from .numbers import number as number
 from .numbers import percent as percent
 from .numbers import price as price
-from .numbers import signed_price as signed_price
 from .numbers import time_with_zone as time_with_zone
 from .templates import install_texts as install_texts

@@ -13,12 +13,9 @@ from .passwords import database_password as database_password
 from .passwords import mail_password as mail_password
 from .passwords import secret_of as secret_of
 from .reading import CONFIG_VARIABLE as CONFIG_VARIABLE
-from .reading import Fault as Fault
 from .reading import Origin as Origin
 from .reading import Reading as Reading
 from .sections import AuditSettings as AuditSettings
-from .sections import ClientSettings as ClientSettings
-from .sections import DeskSettings as DeskSettings
 from .sections import GatewaySettings as GatewaySettings
 from .sections import LanguageSettings as LanguageSettings
 from .sections import MailSettings as MailSettings
@@ -29,7 +26,6 @@ from .sections import ReportSettings as ReportSettings
 from .sections import ServeSettings as ServeSettings
 from .sections import Settings as Settings
 from .sections import StatementSettings as StatementSettings
-from .sections import StateSettings as StateSettings
 from .toml import EffectiveValue as EffectiveValue
 from .toml import as_toml as as_toml
 from .toml import default_of as default_of

@@ -29,7 +29,8 @@ from evergreen_groups.changes.reasons import (
 from evergreen_groups.client import Client
 from evergreen_groups.errors import NotFoundError, PlanError, StateError
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.language import PSEUDO, Language, use_language
+from evergreen_groups.language import Language, use_language
+from evergreen_groups.language.language import PSEUDO
 from evergreen_groups.message import Message
 from evergreen_groups.render import describe_reason, write_entries
 from evergreen_groups.sandbox import Sandbox

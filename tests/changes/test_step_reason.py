@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from evergreen_groups.changes.reasons import StepReason, refused
 from evergreen_groups.errors import EventError
-from evergreen_groups.language import PSEUDO, Language, gettext, use_language
+from evergreen_groups.language import Language, gettext, use_language
+from evergreen_groups.language.language import PSEUDO
 from evergreen_groups.message import Message
 
 

@@ -12,7 +12,8 @@ from click.testing import CliRunner
 from evergreen_groups import exit_status
 from evergreen_groups.cli.application import cli, run
 from evergreen_groups.cli.options import described
-from evergreen_groups.language import ENGLISH, PSEUDO, Language, use_language
+from evergreen_groups.language import ENGLISH, Language, use_language
+from evergreen_groups.language.language import PSEUDO
 
 # What is written by hand, and so stands in Latin letters in every language.
 WRITTEN = re.compile(r"'[^']*'|\([a-z]\)|evergreen-groups")

@@ -27,7 +27,8 @@ from evergreen_groups.errors import (
     TransportError,
     UnreachableError,
 )
-from evergreen_groups.language import PSEUDO, Language, gettext, use_language
+from evergreen_groups.language import Language, gettext, use_language
+from evergreen_groups.language.language import PSEUDO
 from evergreen_groups.message import Message
 from evergreen_groups.render import DiagnosisWriter, write_diagnosis_json
 from evergreen_groups.sandbox import Sandbox

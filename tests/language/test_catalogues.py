@@ -13,7 +13,8 @@ from support.error_catalog import PACKAGE
 from support.message_catalogue import DIRECTORY as SOURCES
 from support.message_catalogue import TEMPLATE, catalogues, collected, problems, template, written
 
-from evergreen_groups.language import DIRECTORY, languages, texts_for_scripts
+from evergreen_groups.language import languages, texts_for_scripts
+from evergreen_groups.language.catalogue import DIRECTORY
 from evergreen_groups.language.compilation import compile_catalogues
 
 ENGLISH = template()

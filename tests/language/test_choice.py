@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evergreen_groups.language import (
-    PSEUDO,
     Language,
     accepted_tags,
     catalogue_for,
@@ -20,8 +19,9 @@ from evergreen_groups.language import (
     terminal_language,
     texts_for_scripts,
     timezone_of,
-    translations_for,
 )
+from evergreen_groups.language.catalogue import translations_for
+from evergreen_groups.language.language import PSEUDO
 
 LATIN_AMERICA = "es" + "-419"  # in one piece it would look like the id of a recorded exchange
 

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from evergreen_groups.errors import ConfigurationError, TimedOutError
 from evergreen_groups.language import (
-    PSEUDO,
     Language,
     clock_time,
     current_language,
@@ -27,10 +26,10 @@ from evergreen_groups.language import (
     ngettext,
     pgettext,
     time_with_zone,
-    translations_for,
     use_language,
 )
-from evergreen_groups.language.catalogue import PseudoTranslations
+from evergreen_groups.language.catalogue import PseudoTranslations, translations_for
+from evergreen_groups.language.language import PSEUDO
 from evergreen_groups.message import Message, system_reason
 
 MOMENT = datetime(2026, 11, 25, 20, 14, tzinfo=UTC)

@@ -11,7 +11,9 @@ from babel.numbers import format_currency, format_decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evergreen_groups.language import PSEUDO, Language, number, price, signed_price, use_language
+from evergreen_groups.language import Language, number, price, use_language
+from evergreen_groups.language.language import PSEUDO
+from evergreen_groups.language.numbers import signed_price
 
 AMOUNTS = st.decimals(min_value=-(10**13), max_value=10**13, places=2)
 # Locales that Evergreen is translated into, and some that group or place their signs otherwise.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from evergreen_groups.render import StaffClient
-from evergreen_groups.settings import ClientSettings, DeskSettings, ServeSettings, Settings
+from evergreen_groups.settings import ServeSettings, Settings
+from evergreen_groups.settings.sections import ClientSettings, DeskSettings
 
 GATEWAY = "https://ils.example:443/osrf-gateway-v1"
 

@@ -22,7 +22,7 @@ from support import page_time
 from support.web_caller import served, session, settings_of
 
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.settings import DeskSettings
+from evergreen_groups.settings.sections import DeskSettings
 from evergreen_groups.web import close, create_app
 
 TIMEOUT = 60

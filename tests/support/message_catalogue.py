@@ -23,7 +23,7 @@ from babel.messages.pofile import read_po, write_po
 from jinja2.ext import babel_extract
 from support.error_catalog import PACKAGE, REPOSITORY, errors, findings, sources
 
-from evergreen_groups.language import DOMAIN
+from evergreen_groups.language.catalogue import DOMAIN
 from evergreen_groups.language.compilation import compile_catalogues
 
 DIRECTORY = PACKAGE / "language" / "locale"

@@ -14,15 +14,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.settings import (
-    DeskSettings,
-    GatewaySettings,
-    MetricsSettings,
-    PolicySettings,
-    ServeSettings,
-    Settings,
-)
-from evergreen_groups.settings.sections import EventsSettings
+from evergreen_groups.settings import GatewaySettings, MetricsSettings, PolicySettings, ServeSettings, Settings
+from evergreen_groups.settings.sections import DeskSettings, EventsSettings
 from evergreen_groups.web import Server
 
 API = "/evergreen-groups/api/v1"

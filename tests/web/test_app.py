@@ -34,8 +34,8 @@ from evergreen_groups.client import Client
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.settings import DeskSettings, PolicySettings, ServeSettings, Settings
-from evergreen_groups.settings.sections import EventsSettings, StateSettings
+from evergreen_groups.settings import PolicySettings, ServeSettings, Settings
+from evergreen_groups.settings.sections import DeskSettings, EventsSettings, StateSettings
 from evergreen_groups.web import PREFIX, close, create_app
 from evergreen_groups.web.events import SECRET_HEADER
 

@@ -16,7 +16,7 @@ from support.sandbox_caller import Caller
 from support.web_caller import end_session, session
 
 from evergreen_groups.sandbox.database import idl_classes
-from evergreen_groups.settings import DeskSettings
+from evergreen_groups.settings.sections import DeskSettings
 
 pytestmark = pytest.mark.long  # a browser for each
 

@@ -6,7 +6,7 @@ import pytest
 from flask import Request
 from werkzeug.test import EnvironBuilder
 
-from evergreen_groups.language import PSEUDO
+from evergreen_groups.language.language import PSEUDO
 from evergreen_groups.settings import LanguageSettings
 from evergreen_groups.web.requests import language_of_reader
 

@@ -24,8 +24,9 @@ from evergreen_groups.policy import Limit
 from evergreen_groups.render.report import render
 from evergreen_groups.report import Criteria
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.settings import ClientSettings, NamedReport, ReportSettings, ServeSettings, Settings
+from evergreen_groups.settings import NamedReport, ReportSettings, ServeSettings, Settings
 from evergreen_groups.settings import reading as load
+from evergreen_groups.settings.sections import ClientSettings
 from evergreen_groups.state import RunOutcome, RunStatus, State, run_status
 from evergreen_groups.web import PREFIX
 

@@ -17,7 +17,7 @@ from selenium.webdriver.common.keys import Keys
 from support.desk_browser import CLIENTS, TIMEOUT, Desk, desk_browser, kind
 from support.page_time import LOST
 
-from evergreen_groups.settings import DeskSettings
+from evergreen_groups.settings.sections import DeskSettings
 from evergreen_groups.web import PREFIX
 
 pytestmark = pytest.mark.long  # a browser for each

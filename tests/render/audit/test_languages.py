@@ -30,7 +30,8 @@ from evergreen_groups.audit.explanation import LookedAt, PenaltyFate
 from evergreen_groups.groups import Group, Standing
 from evergreen_groups.ils import Bill
 from evergreen_groups.ils.bills import BillKind
-from evergreen_groups.language import PSEUDO, Language, gettext, use_language
+from evergreen_groups.language import Language, gettext, use_language
+from evergreen_groups.language.language import PSEUDO
 from evergreen_groups.message import Message
 from evergreen_groups.policy import Comparison, Limit, decide
 from evergreen_groups.render import StaffClient

@@ -12,7 +12,8 @@ import pytest
 
 from evergreen_groups.changes import GROUP, PENALTIES, PlanWarning, StepReason, StepState
 from evergreen_groups.ils import CirculationKind
-from evergreen_groups.language import PSEUDO, Language, use_language
+from evergreen_groups.language import Language, use_language
+from evergreen_groups.language.language import PSEUDO
 from evergreen_groups.render import describe_warning, isolated, sentence
 from evergreen_groups.render.desk import outcome as outcomes
 from evergreen_groups.render.desk import outcome as past

@@ -18,7 +18,8 @@ from support.pseudo import latin_words, texts_of_page
 from support.report_samples import ORG_UNITS, blocked_report, changed_report, empty_report, report_with_limits
 
 from evergreen_groups import exit_status
-from evergreen_groups.language import ENGLISH, PSEUDO, Language, timezone_of, use_language
+from evergreen_groups.language import ENGLISH, Language, timezone_of, use_language
+from evergreen_groups.language.language import PSEUDO
 from evergreen_groups.message import Message
 from evergreen_groups.render import failed_run_page, refusal_page
 from evergreen_groups.render.report import (

@@ -22,7 +22,8 @@ from support.printed_pages import sheets_of
 from support.pseudo import latin_words
 from support.report_samples import ORG_UNITS, blocked_report, changed_report, large_report
 
-from evergreen_groups.language import PSEUDO, Language, use_language
+from evergreen_groups.language import Language, use_language
+from evergreen_groups.language.language import PSEUDO
 from evergreen_groups.nightly.output import publish
 from evergreen_groups.render import StaffClient
 from evergreen_groups.render.report import render

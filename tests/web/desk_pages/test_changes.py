@@ -13,7 +13,8 @@ from support.web_caller import PASSWORD, end_session, settings_of
 
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.settings import DeskSettings, Settings
+from evergreen_groups.settings import Settings
+from evergreen_groups.settings.sections import DeskSettings
 from evergreen_groups.web import close, create_app
 
 pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for

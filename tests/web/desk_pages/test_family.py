@@ -22,7 +22,8 @@ from evergreen_groups import hooks
 from evergreen_groups.client import Client
 from evergreen_groups.desk import Titles
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.settings import DeskSettings, Settings, StatementSettings
+from evergreen_groups.settings import Settings, StatementSettings
+from evergreen_groups.settings.sections import DeskSettings
 from evergreen_groups.web import close, create_app
 
 HUONG, DUC, MINH, LAN, WHITFIELD = 1015, 1016, 1017, 1018, 1036

@@ -21,7 +21,8 @@ from support.web_caller import PASSWORD, served, session, settings_of
 from evergreen_groups.client import Client
 from evergreen_groups.report import Criteria, History
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.settings import DeskSettings, StatementSettings
+from evergreen_groups.settings import StatementSettings
+from evergreen_groups.settings.sections import DeskSettings
 from evergreen_groups.web import close, create_app
 
 pytestmark = pytest.mark.long  # a browser for each
