@@ -97,7 +97,7 @@ def environment() -> Environment:
         "long_day": language.long_day,
         "long_minute": language.long_minute,
         "minute": language.minute,
-        "time_with_zone": language.time_with_zone,
+        "moment_with_zone": language.time_with_zone,
         "number": language.number,
         "percent": _percent,
         "price": language.price,
