@@ -10,7 +10,7 @@ from .metrics_listener import metrics_unusable as metrics_unusable
 from .problems import ProblemError as ProblemError
 from .processes import Supervisor as Supervisor
 from .processes import Worker as Worker
-from .processes import share_of as share_of
+from .processes import worker_settings as worker_settings
 from .requests import ApplyRequest as ApplyRequest
 from .requests import Approval as Approval
 from .requests import is_plan_id as is_plan_id

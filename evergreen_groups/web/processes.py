@@ -269,7 +269,7 @@ LONGEST_PAUSE = 30.0
 _LEAST_THREADS = 2
 
 
-def share_of(settings: Settings) -> Settings:
+def worker_settings(settings: Settings) -> Settings:
     """Return one worker's settings: with its share of the threads."""
     serve = settings.serve
     return replace(settings, serve=replace(serve, threads=max(_LEAST_THREADS, serve.threads // serve.processes)))
@@ -393,7 +393,7 @@ class Supervisor:
         self._processes.clear()
         for connection in (counting, orders, *connections_to(others)):
             connection.close()  # a copy left open would hide the exit of this process or of the supervisor
-        return Worker(share_of(self._settings), its_counting, its_orders, is_first=not others)
+        return Worker(worker_settings(self._settings), its_counting, its_orders, is_first=not others)
 
     def _longest_wait(self) -> float | None:
         times = [*self._starts, *([self._kill_at] if self._kill_at is not None else [])]

@@ -36,7 +36,7 @@ from evergreen_groups.web import (
     port_unusable,
     reduce_garbage_collection,
     reloadable_service,
-    share_of,
+    worker_settings,
 )
 
 if TYPE_CHECKING:
@@ -348,7 +348,7 @@ def _work(
 
     def reload() -> bool:
         settings = reread(read)
-        return settings is not None and take(reloadable, share_of(settings))
+        return settings is not None and take(reloadable, worker_settings(settings))
 
     try:
         server = Server(app, settings.serve, listener=listener)
