@@ -164,6 +164,7 @@ def view_user(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     """Which patrons the account may view, and whether it can find the other members of their groups."""
     held = subject.visible_orgs
     yield _finding(subject, VIEW_USER, held)
+    # Evergreen lists the members of a group only with VIEW_USER at the account's working location.
     if held and subject.work_org not in held:
         place = subject.org_units.shortname(subject.work_org)
         yield line.failed(
@@ -219,6 +220,7 @@ def desk(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     names = [*DESK_PERMISSIONS, *application]
     held = held_at(subject.gateway, subject.org_units, names)
     changes = held["UPDATE_USER"] & held["VIEW_USER"]
+    # Patrons can only be changed with a permission that their profile names, so at least one is needed.
     if application:
         changes &= frozenset().union(*(held[permission] for permission in application))
     values: dict[str, object] = {

@@ -226,13 +226,13 @@ _OTHER_RELEASE = "look at fm_IDL.xml on the server: it is that of another releas
 
 def idl(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     """The server's IDL has all classes and fields that are used."""
-    asked = subject.gateway
+    gateway = subject.gateway
     missing: list[str] = []
     for class_id, fields in FIELDS.items():
         try:
-            known = asked.idl(class_id)[class_id]
+            known = gateway.idl(class_id)[class_id]
         except DataError:
-            if not len(asked.idl()):
+            if not len(gateway.idl()):
                 raise
             missing.append(Message("class {class_id}", values={"class_id": class_id}))
             continue
@@ -252,11 +252,11 @@ def methods(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
 
     Each method is called with an invalid token, so that it does nothing.
     """
-    asked = subject.gateway
+    gateway = subject.gateway
     # After pcrud refuses a token, the Rust gateway's workers get out of step. The IDL check covers pcrud's classes
     # there.
-    wanted = [one for one in METHODS if asked.kind is not GatewayKind.RUST or one.service != Pcrud.SERVICE]
-    offered = list(zip(wanted, asked.map(lambda method: _offered(asked, method), wanted), strict=True))
+    wanted = [one for one in METHODS if gateway.kind is not GatewayKind.RUST or one.service != Pcrud.SERVICE]
+    offered = list(zip(wanted, gateway.map(lambda method: _offered(gateway, method), wanted), strict=True))
     untold = [method.name for method, there in offered if there is None]
     missing = [method for method, there in offered if there is False]
     if untold:
@@ -286,10 +286,10 @@ def methods(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         yield line.ok("all that are used are offered ({count})", values={"count": len(wanted)})
 
 
-def _offered(asked: Gateway, method: Method) -> bool | None:
+def _offered(gateway: Gateway, method: Method) -> bool | None:
     """Return whether a method exists; None if the server doesn't say."""
     try:
-        asked.call(method.service, method.name, *method.parameters, expect="optional")
+        gateway.call(method.service, method.name, *method.parameters, expect="optional")
     except MethodNotFoundError:
         return False
     except UnexplainedError:
@@ -301,14 +301,14 @@ def _offered(asked: Gateway, method: Method) -> bool | None:
 
 def pushdown(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     """Evergreen's database can add up groups' fines, which the report and the audit depend on."""
-    asked = subject.gateway
+    gateway = subject.gateway
     everywhere = len(subject.visible_orgs) == sum(1 for _unit in subject.org_units)
     fines = HighFines(
         min_total=subject.settings.report.min_total,
         more_than_one=True,
         visible_orgs=() if everywhere else subject.visible_orgs,
     )
-    highest = GroupSearch(asked, fines).highest_group()
+    highest = GroupSearch(gateway, fines).highest_group()
     if not highest:
         yield line.failed(
             "the account sees not a single patron",
@@ -316,10 +316,11 @@ def pushdown(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
             code="no-patrons",
         )
         return
+    # Take a range that certainly has groups, so that the database has real work to do.
     query = fines.members(GroupRange(highest - _RANGE, highest))
     began = time.monotonic()
     try:
-        asked.pcrud.search_columns("au", ("id",), query, order_by="id", limit=_RANGE)
+        gateway.pcrud.search_columns("au", ("id",), query, order_by="id", limit=_RANGE)
     except ServerError:
         yield line.failed(
             "the server refuses it, and there is no report without it",

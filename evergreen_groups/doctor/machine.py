@@ -219,6 +219,7 @@ def state_directory(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         )
         return
     place = path if path.exists() else next(parent for parent in path.parents if parent.exists())
+    # A trial write also detects a full disk and a read-only file system.
     try:
         with tempfile.TemporaryDirectory(dir=place) as made:
             Path(made, "trial").write_bytes(b"\0" * _TRIAL_BYTES)
@@ -423,6 +424,7 @@ def _directory_finding(written: _Output, line: FindingMaker, path: Path, places:
                 values={"place": place},
                 setting=written.setting,
             )
+        # With the sticky bit, only their owner can replace files.
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
             return line.warning(
                 "everybody can replace files in {place}",

@@ -36,6 +36,7 @@ _DAY = 86_400
 FEW_DAYS = 21
 """Days left of a certificate below which there is a warning. Automatic renewal happens earlier."""
 
+# OpenSSL's verification errors (X509_V_ERR_…).
 _EXPIRED, _NOT_YET, _NAME, _ADDRESS = 10, 9, 62, 64
 _UNKNOWN_AUTHORITY = {2, 18, 19, 20, 21}
 
@@ -80,6 +81,7 @@ def certificate(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     where = subject.address
     if not where.encrypted:
         return
+    # A direct connection would not take the same way as the calls, and may be blocked.
     if proxy := _proxy(where):
         yield line.ok("seen through the proxy {proxy} only; the calls below check it", values={"proxy": proxy})
         return
@@ -289,11 +291,13 @@ def _sample(subject: Subject) -> _Sample:
     began, clock = time.monotonic(), time.time()
     server = float(subject.gateway.call(_SERVICE, _TIME).value)
     seconds = time.monotonic() - began
+    # Assume that the server read its clock halfway through the call.
     return _Sample(seconds, server - (clock + seconds / 2))
 
 
 def answer_time(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     """A simple call is answered quickly."""
+    # The median disregards single slow calls.
     seconds = statistics.median(_sample(subject).seconds for _ in range(_TRIES))
     values = {"milliseconds": seconds * 1000}
     if seconds > SLOW_SECONDS:

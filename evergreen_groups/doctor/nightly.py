@@ -67,7 +67,7 @@ def mail(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         yield line.ok("{host} can be reached", values={"host": settings.host})
 
 
-_TWO_NIGHTS = timedelta(hours=50)
+_TWO_NIGHTS = timedelta(hours=50)  # with some room for runs that take longer
 
 
 def last_run(subject: Subject, line: FindingMaker) -> Iterator[Finding]:

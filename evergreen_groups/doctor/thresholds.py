@@ -103,6 +103,7 @@ def thresholds(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     penalties = read_fines_penalties(gateway, org_units)
     reader = ThresholdReader(gateway, org_units, profiles, penalties)
     libraries = {unit.id for unit in org_units}
+    # Without the permission everywhere, compare only where the account can see the thresholds.
     if not reader.complete:
         libraries = set(held_at(gateway, org_units, [VIEW_THRESHOLDS])[VIEW_THRESHOLDS])
     hidden = subject.visible_orgs - libraries

@@ -410,6 +410,7 @@ class ReportRun:
         Settings that could fail are checked before publishing. An unusable database, or one report that can't be
         written, doesn't keep the other reports from being made; the error is raised at the end.
         """
+        # Find out now, not after a long reading, whether a format's dependency is missing.
         for job in options.jobs:
             attach = job.mail.attach if job.mail else "none"
             require((*job.target.formats, *((attach,) if attach != "none" else ())))
@@ -452,6 +453,7 @@ class ReportRun:
                 report = replace(report, notes=(*report.notes, NOT_COMPARED))  # noqa: PLW2901
             else:
                 report = look_up_cleared(gateway, replace(report, changes=changes))  # noqa: PLW2901
+                # Probably a problem with the data or the permissions rather than a sudden absence of debts.
                 if not report.groups and (before := len(changes.cleared) + len(changes.hidden)):
                     report = replace(report, notes=(*report.notes, nothing_listed(before)))  # noqa: PLW2901
             readers = Readers(self._environment.settings.language, report.org_units, timezones)

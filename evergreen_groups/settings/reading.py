@@ -251,7 +251,7 @@ class Reading:
     @property
     def faults(self) -> Sequence[Fault]:
         """All errors: those in the file by line, then the others."""
-        _ = self.valid_settings
+        _ = self.valid_settings  # adds the errors about combinations of values
         return sorted(self._faults, key=lambda fault: fault.origin.line or 1_000_000)
 
     @property
@@ -331,6 +331,7 @@ class Reading:
                 origin = self._origin(name, key)
                 self._faults.append(Fault(self._unknown_key(name, known, key, origin), origin))
         for setting in known:
+            # An empty variable counts as unset.
             if not self._environ.get(setting.variable) and setting.name not in content:
                 continue
             origin = self.origin(setting)

@@ -123,7 +123,7 @@ def script(name: str) -> Response:
 def desk_settings() -> Response:
     """Answer with the settings, the language and the texts that the scripts need.
 
-    ``panel.js`` also works without this service: Apache may then serve a static file here.
+    Scripts read them here because Apache may serve ``panel.js`` itself, as a static file without settings.
     """
     settings = service().settings
     desk, language = settings.desk, language_of_reader(request, settings.language)

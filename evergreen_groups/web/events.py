@@ -40,7 +40,7 @@ def receive() -> Response:
     return jsonify(hooks.as_json(outcome))
 
 
-def _refuse_strangers(asked: Request, running: Service) -> None:
+def _refuse_strangers(event_request: Request, running: Service) -> None:
     """Refuse a request unless it comes from an allowed address and has the secret.
 
     Raises:
@@ -48,11 +48,12 @@ def _refuse_strangers(asked: Request, running: Service) -> None:
     """
     if running.events_secret is None:
         raise problems.no_events()
-    given = asked.headers.get(SECRET_HEADER, "").encode("latin-1")  # WSGI passes header bytes decoded as Latin-1
+    # WSGI passes header bytes decoded as Latin-1.
+    given = event_request.headers.get(SECRET_HEADER, "").encode("latin-1")
     # compare_digest takes the same time for every wrong secret. Evergreen stores the rendered request with the secret
     # where staff may read it, so the secret alone isn't enough: the address must be right too.
     knows = hmac.compare_digest(given, running.events_secret.encode())
-    if not is_allowed(running.address_of(asked), running.settings.events.allow) or not knows:
+    if not is_allowed(running.address_of(event_request), running.settings.events.allow) or not knows:
         raise ProblemError(
             403,
             "The address isn't allowed, or the secret in {header} is wrong.",
@@ -61,13 +62,13 @@ def _refuse_strangers(asked: Request, running: Service) -> None:
         )
 
 
-def _body(asked: Request) -> dict[str, Any]:
+def _body(event_request: Request) -> dict[str, Any]:
     """Return the fields of a JSON or form body."""
     try:
-        text = asked.get_data(cache=False).decode()
-        if asked.mimetype == "application/json":
+        text = event_request.get_data(cache=False).decode()
+        if event_request.mimetype == "application/json":
             fields = json.loads(text)
-        elif asked.mimetype == "application/x-www-form-urlencoded":
+        elif event_request.mimetype == "application/x-www-form-urlencoded":
             fields = dict(parse_qsl(text, max_num_fields=MOST_FIELDS))
         else:
             raise ProblemError(

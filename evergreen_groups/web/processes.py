@@ -487,7 +487,8 @@ class Supervisor:
             self._settings = settings
             for process in self._processes:
                 process.takes_settings = process.is_ready
-            self._order_all("settings", None)  # each worker reads them itself: settings can't be pickled
+            # Each worker reads the settings itself: they contain immutable mappings, which can't be pickled.
+            self._order_all("settings", None)
         self._end_reload()
 
     def _end_reload(self) -> None:

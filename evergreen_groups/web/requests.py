@@ -273,13 +273,13 @@ class ApplyRequest:
     approval: Approval | None = None
 
 
-def plan_request(asked: Request) -> hooks.PlanRequest:
+def plan_request(request: Request) -> hooks.PlanRequest:
     """Parse the body of a request for a plan.
 
     Raises:
         ProblemError: 400 or 415, the body is invalid.
     """
-    fields = _fields(asked, {"action", "patrons", "target", "lead", "off", "change"})
+    fields = _fields(request, {"action", "patrons", "target", "lead", "off", "change"})
     try:
         action = Action(fields.get("action"))
     except ValueError:
@@ -298,14 +298,14 @@ def plan_request(asked: Request) -> hooks.PlanRequest:
     )
 
 
-def apply_request(asked: Request) -> ApplyRequest:
+def apply_request(request: Request) -> ApplyRequest:
     """Parse the body of a request to apply a plan. Raises the same errors as :func:`plan_request`."""
-    fields = _fields(asked, {"plan", "approval"})
+    fields = _fields(request, {"plan", "approval"})
     plan = fields.get("plan")
     if not isinstance(plan, str) or not is_plan_id(plan):
         raise _wrong("plan", "the id of a plan")
     approval = fields.get("approval")
-    return ApplyRequest(plan, idempotency_key(asked), None if approval is None else _approval(approval))
+    return ApplyRequest(plan, idempotency_key(request), None if approval is None else _approval(approval))
 
 
 def is_plan_id(text: str) -> bool:
@@ -313,13 +313,13 @@ def is_plan_id(text: str) -> bool:
     return bool(_PLAN.fullmatch(text))
 
 
-def require_empty_body(asked: Request) -> None:
+def require_empty_body(request: Request) -> None:
     """Refuse a body that is neither empty nor an empty object."""
-    if asked.content_length or asked.is_json:
-        _fields(asked, set())
+    if request.content_length or request.is_json:
+        _fields(request, set())
 
 
-def idempotency_key(asked: Request) -> str:
+def idempotency_key(request: Request) -> str:
     """Return the key under which a change's answer can be requested again.
 
     The header also protects against forged requests: a form on another site can't send it.
@@ -327,7 +327,7 @@ def idempotency_key(asked: Request) -> str:
     Raises:
         ProblemError: 400, the key is missing or isn't 1 to 100 printable ASCII characters.
     """
-    key = asked.headers.get(KEY_HEADER, "")
+    key = request.headers.get(KEY_HEADER, "")
     if not _KEY.fullmatch(key):
         raise ProblemError(
             400,
@@ -339,11 +339,11 @@ def idempotency_key(asked: Request) -> str:
     return key
 
 
-def _fields(asked: Request, known: set[str]) -> dict[str, Any]:
-    if asked.mimetype != "application/json":
+def _fields(request: Request, known: set[str]) -> dict[str, Any]:
+    if request.mimetype != "application/json":
         raise ProblemError(415, "The body is application/json.", code="body-of-another-type")
     try:
-        fields = json.loads(asked.get_data().decode())
+        fields = json.loads(request.get_data().decode())
     except (ValueError, RecursionError):
         raise ProblemError(400, "The body can't be read.", code="body-unreadable") from None
     if not isinstance(fields, dict) or not fields.keys() <= known:
