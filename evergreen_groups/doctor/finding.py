@@ -167,7 +167,9 @@ class FindingMaker:
         # For errors about the address, the method that was called is irrelevant.
         if isinstance(error, GatewayError) and error.asked and not isinstance(error, _ADDRESS_ERRORS):
             problem = Message("{asked}: {problem}", values={"asked": error.asked, "problem": problem})
-        advice = Message(error.advice, values=error.values) if error.advice else _default_advice(error)
+        advice = next(text for kind, text in _DEFAULT_ADVICE if isinstance(error, kind))
+        if error.advice:
+            advice = Message(error.advice, values=error.values)
         values = {**error.values, "problem": problem, "advice": advice}
         return self.failed("{problem}", "{advice}", code=error.code, values=values, setting=error.setting)
 
@@ -184,10 +186,6 @@ class FindingMaker:
                 else reason
             },
         )
-
-
-def _default_advice(error: EvergreenGroupsError) -> Message:
-    return next(words for kind, words in _DEFAULT_ADVICE if isinstance(error, kind))
 
 
 TIMEOUT = 20

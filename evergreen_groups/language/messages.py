@@ -1,8 +1,8 @@
 """Looks up texts in the catalogue of the current language, and fills in values.
 
 The functions have gettext's names, for the sake of its tools. A text is a whole sentence or phrase with placeholders in
-braces. Money, counts and translatable texts among the values are formatted for the language; other numbers, such as a
-group's, are inserted unchanged.
+braces. Money, counts and translatable texts among the values are formatted for the language; other numbers (a group's
+number, for example) are inserted unchanged.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _part(part: str | tuple[str, str], values: Mapping[str, object]) -> str:
     return value if type(value) is str and not spec else str(_FILLER.format_field(value, spec))
 
 
-# A page with thousands of groups fills in the same few texts some 100,000 times, and Formatter would parse each anew.
+# A page with thousands of groups fills in the same few texts some 100,000 times, and Formatter would parse each again.
 @lru_cache(maxsize=4096)
 def _parts(template: str) -> tuple[str | tuple[str, str], ...] | None:
     """Split a text into literals and (name, format) pairs. None if it uses more of the format syntax."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from jinja2.nodes import EvalContext
 
 _COUNTS = ("count", "num")
-"""Names of values to format as counts. Other numbers may be identifiers, such as a group's number."""
+"""Names of values to format as counts. Other numbers may identify something, for example a group."""
 
 
 def install_texts(environment: Environment) -> None:

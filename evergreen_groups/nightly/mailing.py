@@ -115,7 +115,7 @@ def messages(
         cleared = part.changes is not None and part.changes.cleared
         if not part.groups and not cleared and not settings.send_empty:
             continue
-        # A mail without names must contain nothing else about patrons either, such as an id in a link.
+        # A mail without names must contain nothing else about patrons either, not even an id in a link.
         letter_options = LetterOptions(
             names=settings.names_in_mail,
             places=places or all_places,

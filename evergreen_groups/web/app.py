@@ -158,7 +158,7 @@ def _problem(error: ProblemError) -> Response:
 
 
 def _answer(error: ProblemError) -> Response:
-    """Answer with a page where the route serves pages, otherwise in JSON."""
+    """Answer with a page if the route serves pages, or else in JSON."""
     if request.blueprint == desk_pages.blueprint.name:
         return desk_pages.describe_problem(error)
     return reports.problem_page(error) if request.blueprint == reports.blueprint.name else error.response()

@@ -67,7 +67,7 @@ OPERATIONS = ("incr", "get", "get_expiry", "check", "clear", "acquire_entry", "g
 """The storage operations that a worker may request."""
 
 COUNTING_SECONDS = 2.0
-"""Timeout for one such operation."""
+"""Timeout for one operation."""
 
 
 class SharedStorage(Storage, MovingWindowSupport):
@@ -276,7 +276,7 @@ def worker_settings(settings: Settings) -> Settings:
 
 
 class Manager(Protocol):
-    """Receives the state of the service, such as systemd."""
+    """Receives the state of the service (systemd, for example)."""
 
     def ready(self, status: str = "") -> None:
         """The service answers requests, for the first time or after a reload."""

@@ -125,7 +125,7 @@ def problem_page(error: ProblemError) -> Response:
 
 
 def _find_file(name: str, units: OrgUnits) -> tuple[OrgUnit, str]:
-    """Return the org unit and the format that ``name`` stands for: a file's name or an org unit's short name.
+    """Return the org unit and format for ``name``, which is a file's name or an org unit's short name.
 
     Raises:
         ProblemError: 404, neither exists.
@@ -231,7 +231,7 @@ def _pages_of(settings: ReportSettings) -> Path | None:
 
 
 def _policy_of(page: bytes) -> str:
-    """Return the Content-Security-Policy that a page declares, with the digests of its own style and script.
+    """Return the Content-Security-Policy that a page declares, with the digests of the page's style and script.
 
     The digests can't be computed here: a page written by the previous release has a different style and script. A
     declared policy that isn't valid in a header is ignored.

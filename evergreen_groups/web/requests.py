@@ -309,7 +309,7 @@ def apply_request(request: Request) -> ApplyRequest:
 
 
 def is_plan_id(text: str) -> bool:
-    """Return whether a text may be a plan's id. PostgreSQL rejects some characters, such as NUL."""
+    """Return whether a text may be a plan's id. PostgreSQL rejects NUL, for example."""
     return bool(_PLAN.fullmatch(text))
 
 

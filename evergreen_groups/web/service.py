@@ -365,7 +365,13 @@ class Service:
         if self._events_gateway is None:
             raise problems.no_events()
         gateway = self._events_gateway.within(self.settings.events.deadline)
-        return self._client(gateway, self.settings.gateway.username or "")
+        return Client(
+            gateway,
+            account=self.settings.gateway.username or "",
+            policy=self.settings.policy,
+            state=self.state,
+            reference=self._reference,
+        )
 
     def close(self, *, successor: Service | None = None) -> None:
         """Log out and close all connections. Running changes finish their current step.
@@ -406,15 +412,6 @@ class Service:
 
     def _count_call(self, call: Call, seconds: float, outcome: CallOutcome) -> None:
         self.counters.call(call.service, str(call), seconds, outcome.value)
-
-    def _client(self, gateway: Gateway, account: str) -> Client:
-        return Client(
-            gateway,
-            account=account,
-            policy=self.settings.policy,
-            state=self.state,
-            reference=self._reference,
-        )
 
 
 def service() -> Service:

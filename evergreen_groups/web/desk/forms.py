@@ -81,7 +81,7 @@ def read_change(fields: MultiDict[str, str]) -> ChangeForm:
     """Parse the requested change. Members selected in the list and patrons looked up earlier are treated alike.
 
     Raises:
-        ProblemError: 400, the pages never send such fields.
+        ProblemError: 400, the pages never send this.
     """
     action = fields.get("action", "")
     if action not in ACTIONS:
