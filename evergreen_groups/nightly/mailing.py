@@ -109,20 +109,20 @@ def messages(
     """
     org_units = OrgUnits(report.org_units)
     run = f"{report.gateway} {report.generated_at.isoformat()}" + (f" {report.name}" if report.name else "")
-    all_places = tuple(org_units.find(name).shortname for name in report.criteria.orgs)
-    for places, addresses in addresses_by_libraries(settings.recipients, org_units, report.criteria.orgs).items():
-        part = for_libraries(report, places) if places else report
+    all_libraries = tuple(org_units.find(name).shortname for name in report.criteria.orgs)
+    for libraries, addresses in addresses_by_libraries(settings.recipients, org_units, report.criteria.orgs).items():
+        part = for_libraries(report, libraries) if libraries else report
         cleared = part.changes is not None and part.changes.cleared
         if not part.groups and not cleared and not settings.send_empty:
             continue
         # A mail without names must contain nothing else about patrons either, not even an id in a link.
         letter_options = LetterOptions(
             names=settings.names_in_mail,
-            places=places or all_places,
-            links=_links(part, settings.link, places or all_places or (org_units.root.shortname,)),
+            places=libraries or all_libraries,
+            links=_links(part, settings.link, libraries or all_libraries or (org_units.root.shortname,)),
             client=options.get("client") if settings.names_in_mail else None,
         )
-        with use_language(readers.of_libraries(places) if readers else current_language()):
+        with use_language(readers.of_libraries(libraries) if readers else current_language()):
             letter = _letter(part, settings, letter_options, options, with_name=with_name)
         for address in addresses:
             yield build_message(
