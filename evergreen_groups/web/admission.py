@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("evergreen_groups.web")
 
-_A_DAY = 24 * 3600
-_PAUSE = 30.0
+_DAY = 24 * 3600
+_STORE_RETRY_SECONDS = 30.0
 """Seconds without another attempt after a store has failed, so that requests don't wait for it one by one."""
-_TIDIED_EVERY = 10.0  # seconds
+_CLEANUP_SECONDS = 10.0  # seconds
 _PREFIX = "evergreen-groups"
 MAX_REFUSED_KEYS = 10_000
 """Maximum number of refused keys to remember per address and day, far more than the staff who log in from there."""
@@ -53,11 +53,11 @@ class Counters:
     """
 
     def __init__(self, shared: Shared | None = None) -> None:
-        self._own = MemoryStorage()
-        self._own_lock = threading.Lock()
-        self._tidy_at = 0.0
+        self._local = MemoryStorage()
+        self._local_lock = threading.Lock()
+        self._next_cleanup = 0.0
         self._shared = shared
-        self._not_before = 0.0
+        self._retry_at = 0.0
 
     @classmethod
     def configured(cls, url: str | None, password: str | None) -> Counters:
@@ -70,26 +70,26 @@ class Counters:
 
     def use(self, action: Callable[[MemoryStorage | Shared], Result]) -> Result:
         """Run ``action`` with the shared store, or with this process's own while the shared one is unreachable."""
-        if self._shared is not None and time.monotonic() >= self._not_before:
+        if self._shared is not None and time.monotonic() >= self._retry_at:
             try:
                 return action(self._shared)
             except StorageError as error:
-                self._not_before = time.monotonic() + _PAUSE
+                self._retry_at = time.monotonic() + _STORE_RETRY_SECONDS
                 # Log only the type: the message may contain the server's address and user name.
                 log.warning(
                     "the shared counters can't be reached (%s): this process counts by itself for now",
                     type(error.storage_error).__name__,
                 )
-        with self._own_lock:
-            self._tidy()
-            return action(self._own)
+        with self._local_lock:
+            self._drop_idle_keys()
+            return action(self._local)
 
-    def _tidy(self) -> None:
+    def _drop_idle_keys(self) -> None:
         """Drop keys without recent requests. The library keeps every key, and anyone can send any number of them."""
-        if time.monotonic() >= self._tidy_at:
-            self._tidy_at = time.monotonic() + _TIDIED_EVERY
-            for key in [key for key, requests in list(self._own.events.items()) if not requests]:
-                del self._own.events[key]
+        if time.monotonic() >= self._next_cleanup:
+            self._next_cleanup = time.monotonic() + _CLEANUP_SECONDS
+            for key in [key for key, requests in list(self._local.events.items()) if not requests]:
+                del self._local.events[key]
 
 
 class RateLimit:
@@ -144,16 +144,16 @@ class RetryTimes:
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
 
-    def is_due(self, key: str, seconds: float, place: str) -> bool:
-        """Return whether the key may be tried now. A new key from the address ``place`` must first wait ``seconds``."""
+    def is_due(self, key: str, seconds: float, address: str) -> bool:
+        """Return whether the key may be tried now. A new key from the address ``address`` must first wait ``seconds``."""
 
         def look(store: MemoryStorage | Shared) -> bool:
             if store.get(_known(key)):
                 return not store.get(_waiting(key))
-            if store.get(_count(place)) >= MAX_REFUSED_KEYS:
+            if store.get(_count(address)) >= MAX_REFUSED_KEYS:
                 return False
-            store.incr(_count(place), _A_DAY)
-            store.incr(_known(key), _A_DAY)
+            store.incr(_count(address), _DAY)
+            store.incr(_known(key), _DAY)
             if seconds > 0:
                 store.incr(_waiting(key), math.ceil(seconds))
             return seconds <= 0
@@ -166,13 +166,13 @@ class RetryTimes:
         def put_off(store: MemoryStorage | Shared) -> None:
             if store.get(_known(key)):
                 store.clear(_waiting(key))
-                store.incr(_waiting(key), _A_DAY)
+                store.incr(_waiting(key), _DAY)
 
         self._counters.use(put_off)
 
 
-def _count(place: str) -> str:
-    return f"{_PREFIX}/retry/of/{place}"
+def _count(address: str) -> str:
+    return f"{_PREFIX}/retry/of/{address}"
 
 
 def _known(key: str) -> str:
@@ -183,10 +183,10 @@ def _waiting(key: str) -> str:
     return f"{_PREFIX}/retry/waiting/{key}"
 
 
-_NEEDED = (STAFF_LOGIN, VIEW_USER)
+_REQUIRED_PERMISSIONS = (STAFF_LOGIN, VIEW_USER)
 # Long enough for the requests that a panel sends for one patron. Revoking a permission takes effect within half a
 # minute; pcrud checks each row in any case.
-SECONDS = 30.0
+CALLER_CACHE_SECONDS = 30.0
 """How long an admitted caller is cached."""
 _RETRIES_FACTOR = 5
 
@@ -220,7 +220,7 @@ class Admission:
         self, clock: Callable[[], float], counters: Counters, reference: ReferenceData, *, per_minute: int
     ) -> None:
         self._reference = reference
-        self._callers: TimeToLiveCache[Caller] = TimeToLiveCache(clock, SECONDS)
+        self._callers: TimeToLiveCache[Caller] = TimeToLiveCache(clock, CALLER_CACHE_SECONDS)
         self._requests = RateLimit(
             counters,
             "session",
@@ -287,11 +287,11 @@ class Admission:
         try:
             rights = self._reference.take(gateway, account)
         except PermissionDeniedError:
-            return frozenset(_NEEDED)
+            return frozenset(_REQUIRED_PERMISSIONS)
         # For a new session, the rights were just read. For a known one they may be minutes old, so ask again.
         if rights is not None:
-            return rights.lacks(account.library, _NEEDED)
-        return _missing(gateway, account.user, account.library, _NEEDED)
+            return rights.lacks(account.library, _REQUIRED_PERMISSIONS)
+        return _missing(gateway, account.user, account.library, _REQUIRED_PERMISSIONS)
 
 
 def may_view_all_patrons(gateway: Gateway, caller: Caller, root: int) -> bool:
