@@ -37,7 +37,7 @@ log = logging.getLogger("evergreen_groups.web")
 MAX_AWAITED_STEPS = 10
 """Maximum number of steps for which a desk waits. A step takes about three calls."""
 
-AT_ONCE = 4
+MAX_RUNNING = 4
 """Maximum number of long changes at a time."""
 
 RETRY_SECONDS = 5.0
@@ -55,15 +55,15 @@ class ChangeRuns:
     """The long changes that this process is making. Safe to share between threads."""
 
     def __init__(self) -> None:
-        self._executor = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="change")
-        self._free = threading.Semaphore(AT_ONCE)
+        self._executor = ThreadPoolExecutor(MAX_RUNNING, thread_name_prefix="change")
+        self._free = threading.Semaphore(MAX_RUNNING)
         self._stopping = threading.Event()
         self._beginning = threading.Lock()  # keeps a change from starting after the executor has shut down
 
-    def begin(self, apply: Apply, *, taken: Callable[[], object] = lambda: None) -> str:
+    def begin(self, apply: Apply, *, on_accepted: Callable[[], object] = lambda: None) -> str:
         """Start a long change. Return its id as soon as the change can no longer be refused.
 
-        ``taken`` is called once it is certain that ``apply`` will run.
+        ``on_accepted`` is called once it is certain that ``apply`` will run.
 
         Raises:
             ProblemError: 503, too many changes are running.
@@ -77,7 +77,7 @@ class ChangeRuns:
                     code="too-many-changes",
                     retry_after=RETRY_SECONDS,
                 )
-            taken()
+            on_accepted()
             self._executor.submit(self._run, apply, begun)
         return begun.result()
 
@@ -117,7 +117,7 @@ TRIES_A_MINUTE = 60
 """Logins allowed for one supervisor at one desk: six within six seconds. A desk scans twenty cards a minute, and an
 attacker who tries passwords in parallel gets six attempts before the first is refused."""
 
-DESKS = 3
+WIDE_FACTOR = 3
 """How many times these limits apply to one supervisor at all desks, and to one desk for all supervisors. A single desk
 can't use up a supervisor's attempts at the others."""
 
@@ -132,7 +132,13 @@ class Approvals:
             """Return the limit for a supervisor at a desk, and the one for either alone."""
             return (
                 RateLimit(counters, name, per_minute=per_minute, refusal=_REFUSAL, least=2),
-                RateLimit(counters, f"{name}-wide", per_minute=DESKS * per_minute, refusal=_REFUSAL, least=2 * DESKS),
+                RateLimit(
+                    counters,
+                    f"{name}-wide",
+                    per_minute=WIDE_FACTOR * per_minute,
+                    refusal=_REFUSAL,
+                    least=2 * WIDE_FACTOR,
+                ),
             )
 
         self._failures = limits("approval-failed", FAILURES_A_MINUTE)

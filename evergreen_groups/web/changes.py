@@ -100,7 +100,7 @@ def apply_plan(running: Service, desk: DeskRequest, apply_request: ApplyRequest)
                 return client.plans.apply(apply_request.plan, apply_request.key, begun=begun, progress=progress)
 
         # If the change can't start, this block ends the session. Once started, the thread does.
-        return running.change_runs.begin(applied, taken=lambda: session.push(stack.pop_all()))
+        return running.change_runs.begin(applied, on_accepted=lambda: session.push(stack.pop_all()))
 
 
 def undo_change(running: Service, desk: DeskRequest, change: str, key: str) -> str:
