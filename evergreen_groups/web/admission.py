@@ -39,7 +39,7 @@ log = logging.getLogger("evergreen_groups.web")
 _DAY = 24 * 3600
 _STORE_RETRY_SECONDS = 30.0
 """Seconds without another attempt after a store has failed, so that requests don't wait for it one by one."""
-_CLEANUP_SECONDS = 10.0  # seconds
+_CLEANUP_SECONDS = 10.0
 _PREFIX = "evergreen-groups"
 MAX_REFUSED_KEYS = 10_000
 """Maximum number of refused keys to remember per address and day, far more than the staff who log in from there."""
@@ -145,7 +145,7 @@ class RetryTimes:
         self._counters = counters
 
     def is_due(self, key: str, seconds: float, address: str) -> bool:
-        """Return whether the key may be tried now. A new key from the address ``address`` must first wait ``seconds``."""
+        """Return whether the key may be tried now. A new key from ``address`` must first wait ``seconds``."""
 
         def look(store: MemoryStorage | Shared) -> bool:
             if store.get(_known(key)):
