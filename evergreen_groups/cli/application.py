@@ -25,7 +25,7 @@ from evergreen_groups.cli.options import (
     usage_error,
 )
 from evergreen_groups.errors import EvergreenGroupsError
-from evergreen_groups.language import ENGLISH, Language, describe_error, of_terminal, use_language
+from evergreen_groups.language import ENGLISH, Language, describe_error, terminal_language, use_language
 from evergreen_groups.message import Message, system_reason
 
 
@@ -106,9 +106,9 @@ class _Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command named by the first argument, or suggest a similar one."""
         if args[0] not in COMMANDS:
-            from evergreen_groups.settings import nearest
+            from evergreen_groups.settings import closest_name
 
-            meant = nearest(args[0], COMMANDS)
+            meant = closest_name(args[0], COMMANDS)
             if meant is not None:
                 raise click.UsageError(f"No such command {args[0]!r}. Did you mean {meant!r}?", ctx)
         return super().resolve_command(ctx, args)
@@ -193,7 +193,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
     _replace_broken_timezone()
     # Use the terminal's language at first. If the terminal has none, reading the settings sets the configured one.
-    with use_language(Language(of_terminal(os.environ) or ENGLISH.tag)):
+    with use_language(Language(terminal_language(os.environ) or ENGLISH.tag)):
         return _run(arguments)
 
 

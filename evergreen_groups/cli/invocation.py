@@ -18,7 +18,7 @@ import click
 from evergreen_groups.cli import logs
 from evergreen_groups.cli.output import ASKING, output_in_pages, terminal_progress, terminal_width
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.language import of_terminal, set_language
+from evergreen_groups.language import set_language, terminal_language
 from evergreen_groups.message import Message
 from evergreen_groups.settings import MailSettings, MetricsSettings, Settings
 from evergreen_groups.settings import reading as load
@@ -152,7 +152,7 @@ class Invocation:
         Reading them sets the language: the terminal's or, if it has none, the configured one.
         """
         settings = load.load(self.config_file, os.environ)
-        set_language(settings.language.language(of_terminal(os.environ)))
+        set_language(settings.language.language(terminal_language(os.environ)))
         return _without_installation(settings) if self.use_sandbox else settings
 
     @contextmanager

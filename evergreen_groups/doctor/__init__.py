@@ -1,4 +1,4 @@
-"""Is everything right? Each check says what it found and what to do."""
+"""Checks an installation. Each check reports what it found and what to do."""
 
 import lazy_loader
 

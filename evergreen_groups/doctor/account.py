@@ -1,4 +1,4 @@
-"""Checks of the account: that it may log in, what it is, and that what the configuration names is there."""
+"""Checks of the account: login, permissions, and whether the configured names exist in Evergreen."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from evergreen_groups.doctor.finding import Subject
 
 _AUTH = "open-ils.auth"
-_SOON = timedelta(days=30)
+_EXPIRES_SOON = timedelta(days=30)
 
 
 def login(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """The ILS takes name and password, as staff."""
+    """Evergreen accepts the user name and password for a staff login."""
     _url, name = connect.gateway_and_account(subject.settings)
     try:
         subject.gateway.login()
@@ -42,7 +42,7 @@ def login(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
 
 
 def _refused(subject: Subject, line: FindingMaker, error: LoginRefusedError) -> Finding:
-    """Say why, as far as the ILS can be made to show it: a wrong password and no STAFF_LOGIN look alike to it."""
+    """Find out why the login failed. Evergreen gives the same answer to a wrong password and a missing STAFF_LOGIN."""
     gateway = subject.settings.gateway
     if error.textcode == "WORKSTATION_NOT_FOUND":
         return line.failed(
@@ -53,7 +53,7 @@ def _refused(subject: Subject, line: FindingMaker, error: LoginRefusedError) -> 
             setting="gateway.workstation",
         )
     if error.textcode != "LOGIN_FAILED":
-        return line.of_error(error)
+        return line.from_error(error)
     if _known_to_the_catalog(subject):
         return line.failed(
             "the password is right, but {account} may not log in as staff",
@@ -72,7 +72,7 @@ def _refused(subject: Subject, line: FindingMaker, error: LoginRefusedError) -> 
 
 
 def _known_to_the_catalog(subject: Subject) -> bool:
-    """Whether the ILS takes the same name and password for its catalog, which needs no STAFF_LOGIN."""
+    """Return whether the same login works for the catalog, which doesn't need STAFF_LOGIN."""
     given = {
         "username": subject.settings.gateway.username,
         "password": passwords.password(subject.settings.gateway, subject.environ),
@@ -87,7 +87,7 @@ def _known_to_the_catalog(subject: Subject) -> bool:
 
 
 def account(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """It is an account for this purpose: not a superuser, and not about to expire."""
+    """The account suits the purpose: it isn't a superuser and doesn't expire soon."""
     user = subject.user
     home = subject.org_units.shortname(user.home_ou)
     values = {"id": user.id, "library": home}
@@ -106,7 +106,7 @@ def account(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
             code="account-expired",
             values={**values, "date": expires.date()},
         )
-    elif expires is not None and expires < datetime.now(UTC) + _SOON:
+    elif expires is not None and expires < datetime.now(UTC) + _EXPIRES_SOON:
         yield line.warning(
             "id {id}, home library {library}; it expires on {date}",
             "give the account a later date",
@@ -118,7 +118,7 @@ def account(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
 
 
 def workstation(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """The session is at the workstation that the configuration names."""
+    """The session uses the configured workstation."""
     name = subject.settings.gateway.workstation
     place = subject.org_units.shortname(subject.work_org)
     if name is None:
@@ -138,7 +138,7 @@ def workstation(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
 
 
 def names(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """The libraries and profiles that the configuration names are there, and the ILS's settings make sense."""
+    """The configured libraries and profiles exist, and Evergreen's settings are valid."""
     settings, org_units = subject.settings, subject.org_units
     reports = [settings.report, *(named.report for named in settings.reports)]
     recipients = [settings.mail.recipients, *(named.recipients for named in settings.reports)]
@@ -161,9 +161,10 @@ _INCOMPLETE = Message("seeing patrons, fines and penalties: groups with members 
 
 
 def view_user(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """Whose patrons the account sees, and whether it can learn of the others in their groups."""
+    """Which patrons the account may view, and whether it can find the other members of their groups."""
     held = subject.visible_orgs
     yield _finding(subject, VIEW_USER, held)
+    # Evergreen lists the members of a group only with VIEW_USER at the account's working location.
     if held and subject.work_org not in held:
         place = subject.org_units.shortname(subject.work_org)
         yield line.failed(
@@ -175,15 +176,15 @@ def view_user(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         )
 
 
-def others(subject: Subject, _line: FindingMaker) -> Iterator[Finding]:
-    """A line for each of the other permissions, with the libraries at which the account has it."""
+def other_permissions(subject: Subject, _line: FindingMaker) -> Iterator[Finding]:
+    """One finding per other permission, with the libraries where the account has it."""
     held = orgs_by_permission(subject.gateway, subject.org_units, [permission.name for permission in PERMISSIONS])
     for permission in PERMISSIONS:
         yield _finding(subject, permission, held[permission.name])
 
 
 def profiles(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """The profiles whose patrons the account may change: each names a permission for that."""
+    """Profiles whose patrons the account may edit. Each profile can require its own permission."""
     if not subject.changes:
         return
     wanted = _application_permissions(subject)
@@ -209,9 +210,9 @@ def profiles(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
 
 
 def desk(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """What somebody with this account could do at a desk, where the desk changes groups.
+    """What a clerk with this account's permissions could do at the desk, if the desk may change groups.
 
-    Never a fault: at a desk everybody has an account of their own, and the service's isn't used there.
+    This never fails: clerks use their own accounts at the desk, not the service's.
     """
     if not subject.settings.desk.changes:
         return
@@ -219,6 +220,7 @@ def desk(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     names = [*DESK_PERMISSIONS, *application]
     held = orgs_by_permission(subject.gateway, subject.org_units, names)
     changes = held["UPDATE_USER"] & held["VIEW_USER"]
+    # Patrons can only be changed with a permission that their profile names, so at least one is needed.
     if application:
         changes &= frozenset().union(*(held[permission] for permission in application))
     values: dict[str, object] = {
@@ -262,7 +264,7 @@ def _finding(subject: Subject, permission: Permission, held: Collection[int]) ->
     if not held and needed:
         return line.failed("nowhere; needed for: {purpose}", _GRANT, code="permission-missing", values=values)
     if not held:
-        return _without(subject, permission, line)
+        return _optional_permission(subject, permission, line)
     values["places"] = name_places(org_units, set(held))
     if not needed:
         return line.ok("at {places}; needed for: {purpose}", values=values)
@@ -277,8 +279,8 @@ def _finding(subject: Subject, permission: Permission, held: Collection[int]) ->
     )
 
 
-def _without(subject: Subject, permission: Permission, line: FindingMaker) -> Finding:
-    """What is missing where the account has a permission nowhere that nothing needs but for what it shows."""
+def _optional_permission(subject: Subject, permission: Permission, line: FindingMaker) -> Finding:
+    """Return the finding for a permission that the account has nowhere but that is only needed for some output."""
     root = subject.org_units.root.shortname
     values = {"permission": permission.name, "purpose": permission.purpose, "root": root}
     if permission.need is Need.ITEMS:
@@ -299,7 +301,7 @@ def _without(subject: Subject, permission: Permission, line: FindingMaker) -> Fi
 
 
 def _needed(subject: Subject, need: Need) -> bool:
-    """Whether the configuration, or who asked, makes a permission necessary."""
+    """Return whether the configuration or the options of the command require a permission."""
     if need is Need.CHANGES:
         return subject.changes or subject.settings.events.recalculate
     if need is Need.ILS_LIMITS:
@@ -308,20 +310,20 @@ def _needed(subject: Subject, need: Need) -> bool:
 
 
 def name_places(org_units: OrgUnits, ids: set[int]) -> list[str]:
-    """Short names of as few org units as say it, each meant with all below it."""
+    """Return the short names of org units, replacing a complete subtree by its top."""
     tops = org_units.subtree_roots(ids) or [unit for unit in org_units if unit.id in ids]
     return name_some([unit.shortname for unit in tops])
 
 
 def name_some(names: Sequence[str]) -> list[str]:
-    """Names, the first few where there are many, and then how many more there are."""
+    """Return the first few names, followed by the number of others."""
     more = len(names) - _MOST_NAMED
     some = list(names[:_MOST_NAMED])
     return [*some, Message("{count} more", plural="{count} more", values={"count": more})] if more > 0 else some
 
 
 def _application_permissions(subject: Subject) -> dict[str, list[str]]:
-    """The permissions for changing patrons, each with the profiles that it is for (``pgt.application_perm``)."""
+    """Read which permission (``pgt.application_perm``) is needed to edit patrons of which profiles."""
     fields = ("id", "name", "application_perm")
     rows = subject.gateway.pcrud.all_columns("pgt", fields)
     found: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""Making the checks one after the other, those that depend on a failed one left out."""
+"""Runs the checks in order, skipping those that depend on a failed one."""
 
 from __future__ import annotations
 
@@ -7,13 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from evergreen_groups.doctor import account, interface, network, nightly, thresholds
-from evergreen_groups.doctor import account as permissions
-from evergreen_groups.doctor import machine as files
-from evergreen_groups.doctor import machine as outputs
-from evergreen_groups.doctor import network as server
-from evergreen_groups.doctor import network as service
-from evergreen_groups.doctor import nightly as counters
+from evergreen_groups.doctor import account, interface, machine, network, nightly, thresholds
 from evergreen_groups.doctor.finding import Diagnosis, Finding, FindingMaker, Verdict
 from evergreen_groups.errors import EvergreenGroupsError
 from evergreen_groups.message import Message
@@ -26,9 +20,9 @@ FindingCallback = Callable[[Finding], None]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check. It needs the checks named in ``needs`` to have gone well, and may give several findings, or none.
+    """A check with any number of findings. It is skipped if one of the checks in ``needs`` failed.
 
-    ``login``: it is about the account, which a configuration for the web service alone has none of.
+    ``login`` marks checks of the account, which don't apply to an installation for the web service alone.
     """
 
     name: str
@@ -39,48 +33,48 @@ class Check:
 
 
 CHECKS = (
-    Check("configuration", Message("Configuration"), files.configuration),
-    Check("configuration-file", Message("File permissions"), files.configuration_file, ("configuration",)),
-    Check("password", Message("Password"), files.password, ("configuration",), login=True),
-    Check("state", Message("State directory"), files.state_directory),
-    Check("databases", Message("Database"), files.database, ("configuration", "state")),
+    Check("configuration", Message("Configuration"), machine.configuration),
+    Check("configuration-file", Message("File permissions"), machine.configuration_file, ("configuration",)),
+    Check("password", Message("Password"), machine.password, ("configuration",), login=True),
+    Check("state", Message("State directory"), machine.state_directory),
+    Check("databases", Message("Database"), machine.database, ("configuration", "state")),
     Check("last-run", Message("Last report"), nightly.last_run, ("configuration", "databases")),
-    Check("output", Message("Report file"), outputs.outputs, ("configuration",)),
-    Check("events", Message("Events"), files.events_secret, ("configuration",)),
-    Check("metrics", Message("Metrics"), files.metrics, ("configuration",)),
-    Check("counters", Message("Shared counters"), counters.shared, ("configuration",)),
+    Check("output", Message("Report file"), machine.outputs, ("configuration",)),
+    Check("events", Message("Events"), machine.events_secret, ("configuration",)),
+    Check("metrics", Message("Metrics"), machine.metrics, ("configuration",)),
+    Check("counters", Message("Shared counters"), nightly.shared_counters, ("configuration",)),
     Check("address", Message("Address"), network.address, ("configuration",)),
     Check("certificate", Message("TLS certificate"), network.certificate, ("address",)),
-    Check("gateway", Message("Gateway"), service.gateway, ("certificate",)),
-    Check("services", Message("Services"), service.services, ("gateway",)),
-    Check("server", Message("Server"), server.server, ("services",)),
-    Check("time", Message("Answer time"), service.answer_time, ("services",)),
-    Check("clock", Message("Clock"), service.clock, ("services",)),
+    Check("gateway", Message("Gateway"), network.gateway, ("certificate",)),
+    Check("services", Message("Services"), network.services, ("gateway",)),
+    Check("server", Message("Server"), network.server, ("services",)),
+    Check("time", Message("Answer time"), network.answer_time, ("services",)),
+    Check("clock", Message("Clock"), network.clock, ("services",)),
     Check("idl", Message("IDL"), interface.idl, ("gateway",)),
     Check("methods", Message("Methods"), interface.methods, ("services",)),
     Check("login", Message("Login"), account.login, ("services", "password"), login=True),
     Check("account", Message("Account"), account.account, ("login", "idl"), login=True),
     Check("workstation", Message("Workstation"), account.workstation, ("account",), login=True),
     Check("names", Message("Configured names"), account.names, ("account",), login=True),
-    Check("permission.VIEW_USER", "VIEW_USER", permissions.view_user, ("account",), login=True),
+    Check("permission.VIEW_USER", "VIEW_USER", account.view_user, ("account",), login=True),
     Check("pushdown", Message("Combined query"), interface.pushdown, ("permission.VIEW_USER",), login=True),
-    Check("permission", Message("Permissions"), permissions.others, ("account",), login=True),
-    Check("permission.profiles", Message("Profiles"), permissions.profiles, ("account",), login=True),
-    Check("permission.desk", Message("Desk"), permissions.desk, ("account",), login=True),
+    Check("permission", Message("Permissions"), account.other_permissions, ("account",), login=True),
+    Check("permission.profiles", Message("Profiles"), account.profiles, ("account",), login=True),
+    Check("permission.desk", Message("Desk"), account.desk, ("account",), login=True),
     Check("thresholds", Message("Thresholds"), thresholds.thresholds, ("names", "permission.VIEW_USER"), login=True),
     Check("mail", Message("Mail server"), nightly.mail, ("configuration",)),
 )
-"""All checks. A check stands behind those that it needs."""
+"""All checks. Each comes after the checks that it needs."""
 
 
 def _ignore(_finding: Finding) -> None:
-    """Pass over a finding."""
+    """Default callback, which does nothing."""
 
 
 def run(subject: Subject, on_finding: FindingCallback = _ignore, *, only: Collection[str] = ()) -> Diagnosis:
-    """Make all checks, or the ones named in ``only``; ``on_finding`` gets each finding as it is made.
+    """Run all checks, or those named in ``only``. ``on_finding`` receives each finding immediately.
 
-    Raises nothing for what is wrong.
+    Problems are reported as findings, not raised.
     """
     at = datetime.now(UTC).astimezone()
     obstacles: dict[str, str] = {}
@@ -88,7 +82,7 @@ def run(subject: Subject, on_finding: FindingCallback = _ignore, *, only: Collec
     for check in CHECKS:
         if only and check.name not in only:
             continue
-        for finding in _look(check, subject, obstacles):
+        for finding in _run_check(check, subject, obstacles):
             if finding.verdict is Verdict.FAILED:
                 obstacles.setdefault(check.name, finding.title)
             findings.append(finding)
@@ -96,9 +90,9 @@ def run(subject: Subject, on_finding: FindingCallback = _ignore, *, only: Collec
     return Diagnosis(at, subject.url, tuple(findings), subject.known_capabilities)
 
 
-def _look(check: Check, subject: Subject, obstacles: dict[str, str]) -> Iterator[Finding]:
+def _run_check(check: Check, subject: Subject, obstacles: dict[str, str]) -> Iterator[Finding]:
     line = FindingMaker(check.name, check.title)
-    if check.login and subject.serves_only:
+    if check.login and subject.is_web_only:
         yield line.not_needed()
         return
     obstacle = next((obstacles[needed] for needed in check.needs if needed in obstacles), None)
@@ -109,11 +103,11 @@ def _look(check: Check, subject: Subject, obstacles: dict[str, str]) -> Iterator
     try:
         yield from check.look(subject, line)
     except EvergreenGroupsError as error:
-        yield line.of_error(error)
+        yield line.from_error(error)
     except OSError as error:
-        yield line.of_disk(error)
+        yield line.from_os_error(error)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
-        # What is looked at may be any server: one that answers in another shape is a finding as well.
+        # The server may be something other than Evergreen, with answers of any shape. That is a finding too.
         yield line.failed(
             "an answer had another shape than Evergreen's ({kind})",
             "check that the address is that of an Evergreen, and which release it runs",

@@ -1,4 +1,4 @@
-"""What a check found."""
+"""The results of checks, and the installation that is checked."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ from evergreen_groups.state import State, find_state_directory
 
 _NOTHING: Mapping[str, object] = MappingProxyType({})
 
-_OF_THE_ADDRESS = (UnreachableError, HTTPStatusError, NotJSONError, CutOffError, LoginRefusedError)
-_WHAT_TO_DO = (
+_ADDRESS_ERRORS = (UnreachableError, HTTPStatusError, NotJSONError, CutOffError, LoginRefusedError)
+_DEFAULT_ADVICE = (
     (ConfigurationError, Message("correct the configuration")),
     (PermissionDeniedError, Message("grant the account the permission")),
     (TransportError, Message("check url in [gateway], and the web server there")),
@@ -45,13 +45,13 @@ _WHAT_TO_DO = (
     (GatewayError, Message("look into the server's log")),
     (EvergreenGroupsError, Message("see what else failed")),
 )
-"""For errors that have no advice."""
+"""Advice by type of error, for errors without advice."""
 _NOT_NEEDED = Message("not needed to serve: whoever asks comes with a session of their own")
 _NOT_CHECKED = Message("not checked, because of: {title}")
 
 
 class Verdict(Enum):
-    """How a check ended; ``SKIPPED`` is one that could not be made because another failed, or need not."""
+    """The result of a check. ``SKIPPED`` means that a check it needs failed, or that it doesn't apply."""
 
     OK = "ok"
     WARNING = "warning"
@@ -63,11 +63,11 @@ class Verdict(Enum):
 class Finding:
     """One line of a diagnosis.
 
-    ``check`` names it for programs (``gateway``, ``permission.VIEW_USER``), ``title`` for people. ``code`` names the
-    case, ``values`` are what the case is about, by name, and ``setting`` is the dotted name of the setting it is about,
-    None where it is about none. ``message`` and ``remedy`` are the templates of what is the case and of what to do,
-    with ``{name}`` for a value; the latter is empty where there is nothing to do. Filled in, they are English, as for
-    programs; to people they are shown by ``gettext``.
+    ``check`` names the check for programs (``gateway``, ``permission.VIEW_USER``), ``title`` for people. ``code``
+    identifies the case. ``setting`` is the dotted name of the setting concerned, or None.
+
+    ``message`` and ``remedy`` (empty if there is nothing to do) are templates, with ``{name}`` for one of the
+    ``values``. Programs get them filled in, in English; ``gettext`` translates them for people.
     """
 
     check: str
@@ -81,20 +81,20 @@ class Finding:
 
     @property
     def found(self) -> Message:
-        """What is the case."""
+        """What the check found."""
         return Message(self.message, values=self.values)
 
     @property
     def advice(self) -> Message:
-        """What to do; empty where there is nothing to do."""
+        """What to do; empty if nothing."""
         return Message(self.remedy, values=self.values)
 
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """All findings, in the order in which they were made; ``gateway`` is the address, None where none is set.
+    """All findings in order, with the gateway's URL (None if not configured).
 
-    ``server`` is what was found out about the server, None where it wasn't asked.
+    ``server`` has the server's capabilities, None if the server wasn't asked.
     """
 
     at: datetime
@@ -104,28 +104,28 @@ class Diagnosis:
 
     @property
     def healthy(self) -> bool:
-        """Whether nothing failed; there may be warnings."""
+        """Whether nothing failed. There may be warnings."""
         return not any(self.failed)
 
     @property
     def failed(self) -> Iterator[Finding]:
-        """What failed, in order."""
+        """The failed findings, in order."""
         return (finding for finding in self.findings if finding.verdict is Verdict.FAILED)
 
     def count(self, verdict: Verdict) -> int:
-        """How many findings have this verdict."""
+        """Return the number of findings with this verdict."""
         return sum(finding.verdict is verdict for finding in self.findings)
 
 
 @dataclass(frozen=True, slots=True)
 class FindingMaker:
-    """Makes the findings of one check."""
+    """Creates the findings of one check."""
 
     check: str
     title: str
 
     def ok(self, message: str, *, code: str = "well", values: Mapping[str, object] = _NOTHING) -> Finding:
-        """All is well."""
+        """Return a finding that all is well."""
         return Finding(self.check, self.title, Verdict.OK, code, message, values=values)
 
     def warning(
@@ -137,7 +137,7 @@ class FindingMaker:
         values: Mapping[str, object] = _NOTHING,
         setting: str | None = None,
     ) -> Finding:
-        """It works, but not for ever or not for everything."""
+        """Return a finding that something works, but not permanently or not completely."""
         return Finding(self.check, self.title, Verdict.WARNING, code, message, remedy, values, setting)
 
     def failed(
@@ -149,30 +149,32 @@ class FindingMaker:
         values: Mapping[str, object] = _NOTHING,
         setting: str | None = None,
     ) -> Finding:
-        """It can't work like this."""
+        """Return a finding that something can't work."""
         return Finding(self.check, self.title, Verdict.FAILED, code, message, remedy, values, setting)
 
     def skipped(self, because: str) -> Finding:
-        """It was not looked at, ``because`` another check failed."""
+        """Return the finding that the check was skipped, because the check titled ``because`` failed."""
         values = {"title": because}
         return Finding(self.check, self.title, Verdict.SKIPPED, "not-checked", _NOT_CHECKED, values=values)
 
     def not_needed(self) -> Finding:
-        """It was not looked at, because the configuration is for the web service alone, which needs no account."""
+        """Return the finding that the check doesn't apply: the web service alone needs no account."""
         return Finding(self.check, self.title, Verdict.SKIPPED, "not-needed", _NOT_NEEDED)
 
-    def of_error(self, error: EvergreenGroupsError) -> Finding:
-        """Failed by an error, with its code and values; what its kind advises where it says nothing itself."""
+    def from_error(self, error: EvergreenGroupsError) -> Finding:
+        """Return a failed finding for an error. If the error has no advice, its type determines it."""
         problem = Message(error.message, values=error.values)
-        # Of those about the address it doesn't matter what was asked for.
-        if isinstance(error, GatewayError) and error.asked and not isinstance(error, _OF_THE_ADDRESS):
+        # For errors about the address, the method that was called is irrelevant.
+        if isinstance(error, GatewayError) and error.asked and not isinstance(error, _ADDRESS_ERRORS):
             problem = Message("{asked}: {problem}", values={"asked": error.asked, "problem": problem})
-        advice = Message(error.advice, values=error.values) if error.advice else _what_to_do(error)
+        advice = next(text for kind, text in _DEFAULT_ADVICE if isinstance(error, kind))
+        if error.advice:
+            advice = Message(error.advice, values=error.values)
         values = {**error.values, "problem": problem, "advice": advice}
         return self.failed("{problem}", "{advice}", code=error.code, values=values, setting=error.setting)
 
-    def of_disk(self, error: OSError) -> Finding:
-        """Failed because a file could not be looked at."""
+    def from_os_error(self, error: OSError) -> Finding:
+        """Return a failed finding for a file that couldn't be accessed."""
         reason = system_reason(error)
         return self.failed(
             "{problem}",
@@ -186,20 +188,16 @@ class FindingMaker:
         )
 
 
-def _what_to_do(error: EvergreenGroupsError) -> Message:
-    return next(words for kind, words in _WHAT_TO_DO if isinstance(error, kind))
-
-
 TIMEOUT = 20
-"""How many seconds a call may take here: who looks is waiting. The jobs themselves wait as long as is configured."""
+"""Maximum timeout of a call in seconds, because a person is waiting. Other commands use the configured timeout."""
 _TWICE = RetryPolicy(tries=2)
 
 
 class Subject:
-    """One installation: a configuration file (None: the one that counts) and an environment.
+    """The installation to check: a configuration file (None: the default one) and an environment.
 
-    ``settings`` are put in place of the file's. ``changes`` says that the account is also to change groups. Close it,
-    or use it in a ``with`` statement: it logs out.
+    ``settings`` replace the file's. ``changes`` also checks what changing groups requires. Use it in a ``with``
+    statement or close it, which logs out.
     """
 
     def __init__(
@@ -224,26 +222,26 @@ class Subject:
         self.close()
 
     def close(self) -> None:
-        """Log out and close what was opened."""
+        """Log out and close the gateway and the state if they were opened."""
         for opened in ("gateway", "state"):
             if opened in self.__dict__:
                 getattr(self, opened).close()
 
     @cached_property
     def settings(self) -> Settings:
-        """The settings. Raises ConfigurationError where they can't be read."""
+        """The settings. Raises ConfigurationError if they are invalid."""
         return self._settings or self.reading.settings
 
     @cached_property
     def reading(self) -> Reading:
-        """What the configuration says, with everything that is wrong with it; nothing, where settings were given."""
+        """The configuration with all of its errors. Empty if the constructor received settings."""
         if self._settings is not None:
             return Reading(self._settings.source, None, {}, type(self._settings))
         return load.read(self.config_file, self.environ)
 
     @property
     def url(self) -> str | None:
-        """The configured address, None where there is none or the settings can't be read."""
+        """The configured URL; None if there is none or the settings are invalid."""
         try:
             return self.settings.gateway.url
         except ConfigurationError:
@@ -251,55 +249,57 @@ class Subject:
 
     @cached_property
     def address(self) -> Address:
-        """The configured address, taken apart."""
+        """The parsed URL."""
         return Address.parse(self.settings.gateway.url or "")
 
     @property
     def state_directory(self) -> Path:
-        """The directory where state is kept."""
+        """The directory of the state."""
         return find_state_directory(self.environ)
 
     @cached_property
     def state(self) -> State:
-        """What is kept; nothing is opened yet."""
+        """The state, opened on first use."""
         return configured_state(self.settings, self.environ)
 
     @cached_property
     def gateway(self) -> Gateway:
-        """The gateway, asked with a short timeout. Its IDL is not taken from the disk.
+        """The gateway, with a short timeout and without the cached IDL.
 
-        Without a password, what needs no login can be asked all the same.
+        If there is no password, calls that need no login still work.
         """
         gateway = self.settings.gateway
-        hurried = replace(self.settings, gateway=replace(gateway, timeout=min(gateway.timeout, TIMEOUT)))
-        anonymous = self.serves_only or not self._has_password
-        return connect(hurried, self.environ, retries=_TWICE, cached=False, anonymous=anonymous, any_release=True)
+        with_short_timeout = replace(self.settings, gateway=replace(gateway, timeout=min(gateway.timeout, TIMEOUT)))
+        anonymous = self.is_web_only or not self._has_password
+        return connect(
+            with_short_timeout, self.environ, retries=_TWICE, cached=False, anonymous=anonymous, any_release=True
+        )
 
     @cached_property
     def capabilities(self) -> Capabilities:
-        """What the server can do; asked without a login."""
+        """The server's capabilities, queried without a login."""
         return self.gateway.capabilities()
 
     @property
     def known_capabilities(self) -> Capabilities | None:
-        """The same where it has been asked."""
+        """The capabilities if they have been queried, or None."""
         return self.__dict__.get("capabilities")
 
     @cached_property
-    def serves_only(self) -> bool:
-        """Whether this is for the web service without events: it needs no account, and nothing here is for one."""
+    def is_web_only(self) -> bool:
+        """Whether the installation is only for the web service without events, which needs no account."""
         try:
             settings, environ = self.settings, self.environ
             is_without = settings.gateway.username is None and settings.gateway.password_file is None
-            nobody_to_mail = not (settings.mail.recipients or settings.reports)
+            is_never_mailed = not (settings.mail.recipients or settings.reports)
             return (
                 settings.gateway.url is not None
                 and is_without
-                and nobody_to_mail
+                and is_never_mailed
                 and not self._has_password
                 and passwords.events_secret(settings.events, environ) is None
             )
-        except ConfigurationError:  # which is found elsewhere
+        except ConfigurationError:  # reported by another check
             return False
 
     @property
@@ -311,17 +311,17 @@ class Subject:
 
     @cached_property
     def org_units(self) -> OrgUnits:
-        """The org units."""
+        """All org units of the server."""
         return OrgUnits.read(self.gateway)
 
     @cached_property
     def visible_orgs(self) -> frozenset[int]:
-        """The ids of the org units whose patrons the account sees."""
+        """The ids of the org units whose patrons the account may view."""
         return orgs_by_permission(self.gateway, self.org_units, [VIEW_USER])[VIEW_USER]
 
     @cached_property
     def user(self) -> Record:
-        """The account's own record, as its session has it (``au``)."""
+        """The account's own record (``au``), from its session."""
         record = self.gateway.decode(self.gateway.call("open-ils.auth", "open-ils.auth.session.retrieve", TOKEN).value)
         if not isinstance(record, Record):
             raise TypeError("a session without an account")
@@ -329,5 +329,5 @@ class Subject:
 
     @property
     def work_org(self) -> int:
-        """The id of the org unit that the account works at: the workstation's, or its home library."""
+        """The id of the org unit where the account works: the workstation's or the home library."""
         return int(self.user.ws_ou or self.user.home_ou)

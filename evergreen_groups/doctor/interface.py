@@ -1,4 +1,4 @@
-"""Checks of the server's interface: its classes and fields, its methods, and the query that does the sums."""
+"""Checks of the server's interface: classes and fields, methods, and the query that adds up fines."""
 
 from __future__ import annotations
 
@@ -40,10 +40,9 @@ _ACTOR, _AUTH, _PCRUD = "open-ils.actor", "open-ils.auth", "open-ils.pcrud"
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A method, and the parameters it is asked for with, none of which means anything.
+    """A method to probe, with parameters that have no effect.
 
-    ``purpose`` says in a few words what it is needed for, ``instead`` what is done on a server without it, None where
-    nothing can be.
+    ``purpose`` says what needs the method, ``instead`` what is used on servers without it (None: nothing can be).
     """
 
     service: str
@@ -200,7 +199,7 @@ class Need(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """A permission, when it is needed, and what it is for: ``purpose`` stands after a colon."""
+    """A permission, when it is needed, and for what. ``purpose`` is displayed after a colon."""
 
     name: str
     need: Need
@@ -215,32 +214,32 @@ PERMISSIONS = (
     Permission(permissions.VIEW_USER_TRANSACTIONS, Need.ILS_LIMITS, Message("knowing what is owed for, and where")),
     Permission("UPDATE_USER", Need.CHANGES, Message("changing groups, recalculating penalties")),
 )
-"""The others with a name of their own; ``group_application`` permissions are named by the profiles (``pgt``)."""
+"""The other permissions with fixed names. The ``group_application`` permissions are named by the profiles (``pgt``)."""
 
 DESK_PERMISSIONS = ("STAFF_LOGIN", permissions.VIEW_USER, "VIEW_CIRCULATIONS", "UPDATE_USER")
-"""What somebody at a desk needs to look at groups with their items and to change them, beside those."""
+"""The permissions for viewing groups with their items and changing them at the desk, in addition to the profiles'."""
 
 
 _RANGE = 3_000
-_ANOTHER = "look at fm_IDL.xml on the server: it is that of another release, or was edited"
+_OTHER_RELEASE = "look at fm_IDL.xml on the server: it is that of another release, or was edited"
 
 
 def idl(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """The server's IDL has the classes and fields that are used."""
-    asked = subject.gateway
+    """The server's IDL has all classes and fields that are used."""
+    gateway = subject.gateway
     missing: list[str] = []
     for class_id, fields in FIELDS.items():
         try:
-            known = asked.idl(class_id)[class_id]
+            known = gateway.idl(class_id)[class_id]
         except DataError:
-            if not len(asked.idl()):
+            if not len(gateway.idl()):
                 raise
             missing.append(Message("class {class_id}", values={"class_id": class_id}))
             continue
         missing += [f"{class_id}.{field}" for field in sorted(fields - known.positions.keys())]
     if missing:
         yield line.failed(
-            "the IDL lacks these: {missing}", _ANOTHER, code="idl-incomplete", values={"missing": missing}
+            "the IDL lacks these: {missing}", _OTHER_RELEASE, code="idl-incomplete", values={"missing": missing}
         )
     else:
         yield line.ok(
@@ -251,12 +250,13 @@ def idl(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
 def methods(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     """The server offers the methods that are used.
 
-    Each is called with a token that no session has, so that none does anything.
+    Each method is called with an invalid token, so that it does nothing.
     """
-    asked = subject.gateway
-    # The Rust gateway's workers are behind after pcrud has refused a token. Its searches are those of the classes.
-    wanted = [one for one in METHODS if asked.kind is not GatewayKind.RUST or one.service != Pcrud.SERVICE]
-    offered = list(zip(wanted, asked.map(lambda method: _offered(asked, method), wanted), strict=True))
+    gateway = subject.gateway
+    # After pcrud refuses a token, the Rust gateway's workers get out of step. The IDL check covers pcrud's classes
+    # there.
+    wanted = [one for one in METHODS if gateway.kind is not GatewayKind.RUST or one.service != Pcrud.SERVICE]
+    offered = list(zip(wanted, gateway.map(lambda method: _offered(gateway, method), wanted), strict=True))
     untold = [method.name for method, there in offered if there is None]
     missing = [method for method, there in offered if there is False]
     if untold:
@@ -286,29 +286,29 @@ def methods(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         yield line.ok("all that are used are offered ({count})", values={"count": len(wanted)})
 
 
-def _offered(asked: Gateway, method: Method) -> bool | None:
-    """Whether there is a method, None where that can't be told."""
+def _offered(gateway: Gateway, method: Method) -> bool | None:
+    """Return whether a method exists; None if the server doesn't say."""
     try:
-        asked.call(method.service, method.name, *method.parameters, expect="optional")
+        gateway.call(method.service, method.name, *method.parameters, expect="optional")
     except MethodNotFoundError:
         return False
     except UnexplainedError:
         return None
     except (EventError, ProtocolError):
-        pass  # it refused what it was sent: it is there
+        pass  # the method exists and refused its parameters
     return True
 
 
 def pushdown(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """The ILS's database adds up groups' fines itself, as the report and the audit need it to."""
-    asked = subject.gateway
+    """Evergreen's database can add up groups' fines, which the report and the audit depend on."""
+    gateway = subject.gateway
     everywhere = len(subject.visible_orgs) == sum(1 for _unit in subject.org_units)
     fines = HighFines(
         min_total=subject.settings.report.min_total,
         more_than_one=True,
         visible_orgs=() if everywhere else subject.visible_orgs,
     )
-    highest = GroupSearch(asked, fines).highest_group()
+    highest = GroupSearch(gateway, fines).highest_group()
     if not highest:
         yield line.failed(
             "the account sees not a single patron",
@@ -316,10 +316,11 @@ def pushdown(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
             code="no-patrons",
         )
         return
+    # Take a range that certainly has groups, so that the database has real work to do.
     query = fines.members(GroupRange(highest - _RANGE, highest))
     began = time.monotonic()
     try:
-        asked.pcrud.search_columns("au", ("id",), query, order_by="id", limit=_RANGE)
+        gateway.pcrud.search_columns("au", ("id",), query, order_by="id", limit=_RANGE)
     except ServerError:
         yield line.failed(
             "the server refuses it, and there is no report without it",

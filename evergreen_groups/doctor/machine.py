@@ -1,4 +1,4 @@
-"""Checks of this machine: the configuration, the password, the state directory, and who can read them."""
+"""Checks of this machine: configuration, passwords, state, report files, and who can access them."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ if TYPE_CHECKING:
 
 _OTHERS = stat.S_IRWXO
 _GROUP_AND_OTHERS = stat.S_IRWXG | stat.S_IRWXO
-_PORTION = 64 * 1024
+_TRIAL_BYTES = 64 * 1024
 _STORED = {
     "history": Message("runs of the report: {count:,}, since {day}"),
     "journal": Message("changes: {count:,}, since {day}"),
     "events": Message("events: {count:,}, since {day}"),
     "mails": Message("mails that wait: {count:,}, since {day}"),
 }
-"""What there is of each kind in the database."""
+"""Descriptions of the kinds of rows in the database."""
 
 
 def configuration(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """It is there, can be read, holds nothing unknown, and names the gateway and the account."""
+    """The configuration exists, is valid, and names the gateway and the account."""
     if subject.reading.faults:
-        yield from (line.of_error(fault.error) for fault in subject.reading.faults)
+        yield from (line.from_error(fault.error) for fault in subject.reading.faults)
         return
     settings = subject.settings
-    if nothing := none_at_all(settings, line):
+    if nothing := missing_configuration(settings, line):
         yield from nothing
         return
-    if subject.serves_only:
+    if subject.is_web_only:
         connect.gateway_url(settings)
         place = settings.source or Message("the environment")
         yield line.ok("{path}; without a username: for the web service alone, without events", values={"path": place})
@@ -62,8 +62,8 @@ def configuration(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         yield line.ok("no file; the settings come from the environment")
 
 
-def none_at_all(settings: Settings, line: FindingMaker) -> list[Finding]:
-    """The finding that there is no configuration, where there is none."""
+def missing_configuration(settings: Settings, line: FindingMaker) -> list[Finding]:
+    """Return a finding if there is no configuration, in a list."""
     if settings.gateway.url is not None or settings.source is not None:
         return []
     return [
@@ -76,22 +76,22 @@ def none_at_all(settings: Settings, line: FindingMaker) -> list[Finding]:
     ]
 
 
-def without_gateway(settings: Settings, line: FindingMaker) -> list[Finding]:
-    """The finding that no gateway is named, where none is."""
+def missing_gateway(settings: Settings, line: FindingMaker) -> list[Finding]:
+    """Return a finding if no gateway is configured, in a list."""
     try:
         connect.gateway_url(settings)
     except ConfigurationError as error:
-        return [line.of_error(error)]
+        return [line.from_error(error)]
     return []
 
 
 def configuration_file(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """Nobody else may change where the password is sent."""
+    """No other user can change the configuration, which determines where the password is sent."""
     source = subject.settings.source
     if source is None:
         return
     mode = source.stat().st_mode
-    owner = _stranger(source)
+    owner = _foreign_owner(source)
     if owner is not None:
         yield line.failed(
             "{path} belongs to another user (uid {owner}), who could have the password sent elsewhere",
@@ -118,7 +118,7 @@ def configuration_file(subject: Subject, line: FindingMaker) -> Iterator[Finding
 
 
 def password(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """It can be had, and from a file that is for this account's eyes."""
+    """The password can be read, and its file is private to this user."""
     text = passwords.password(subject.settings.gateway, subject.environ)
     file = subject.settings.gateway.password_file
     if subject.environ.get(passwords.PASSWORD_VARIABLE):
@@ -126,7 +126,7 @@ def password(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         file = None
     else:
         place = _from_file(file)
-    trouble = _shared(file) if file else None
+    trouble = _sharing_problem(file) if file else None
     if text != text.strip():
         yield line.warning(
             "{place}; it begins or ends with a blank",
@@ -147,13 +147,13 @@ def password(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
 
 
 def events_secret(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """What the ILS sends along with events can be had, and from a file that is for this account's eyes."""
+    """The secret for events can be read, and its file is private to this user."""
     file = subject.settings.events.secret_file
     if passwords.events_secret(subject.settings.events, subject.environ) is None:
         yield line.ok("no secret set: the web service takes no events")
         return
     place = _from_file(file)
-    trouble = _shared(file) if file else None
+    trouble = _sharing_problem(file) if file else None
     if trouble:
         yield line.warning(
             "{place}; {trouble}",
@@ -167,7 +167,7 @@ def events_secret(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
 
 
 def metrics(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """Monitoring gets what the configuration says it gets."""
+    """The metrics can be delivered as configured."""
     settings = subject.settings.metrics
     token = passwords.metrics_token(settings, subject.environ)
     if token is None and settings.listen is None and settings.textfile is None:
@@ -198,17 +198,17 @@ def _from_file(file: Path | None) -> Message:
     return Message("from {path}", values={"path": file}) if file else Message("from the systemd credential")
 
 
-def _shared(path: Path) -> Message | None:
-    """Who else can change a file that not everybody can, None where nobody can."""
+def _sharing_problem(path: Path) -> Message | None:
+    """Describe who else can change a secret file; None if no one can. Files open to everyone are errors elsewhere."""
     mode = path.stat().st_mode
-    owner = _stranger(path)
+    owner = _foreign_owner(path)
     if owner is not None:
         return Message("it belongs to another user (uid {owner})", values={"owner": owner})
     return Message("its group can change it ({mode})", values={"mode": _octal(mode)}) if mode & stat.S_IWGRP else None
 
 
 def state_directory(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """History and journal have a place that only this account can enter, with room left."""
+    """The state directory is writable, private to this user, and has free space."""
     path = subject.state_directory
     if path.exists() and not path.is_dir():
         yield line.failed(
@@ -219,9 +219,10 @@ def state_directory(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         )
         return
     place = path if path.exists() else next(parent for parent in path.parents if parent.exists())
+    # A trial write also detects a full disk and a read-only file system.
     try:
         with tempfile.TemporaryDirectory(dir=place) as made:
-            Path(made, "trial").write_bytes(b"\0" * _PORTION)
+            Path(made, "trial").write_bytes(b"\0" * _TRIAL_BYTES)
     except OSError as error:
         yield line.failed(
             "{place} can't be written to: {reason}",
@@ -242,7 +243,7 @@ def state_directory(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
 
 
 def database(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """What is kept is whole, for this account alone, and no older than it is to be."""
+    """The database is intact, private to this user, and used for a single gateway."""
     database = subject.state.database
     if not database.is_there:
         yield line.ok("no database yet: the first run makes the database")
@@ -271,7 +272,7 @@ def database(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         },
     )
     addresses = set(found.addresses)
-    with suppress(ConfigurationError):  # which the check of the address says
+    with suppress(ConfigurationError):  # reported by the check of the address
         addresses.add(subject.address.base)
     if len(addresses) > 1:
         yield line.warning(
@@ -284,8 +285,8 @@ def database(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         )
 
 
-def _stranger(path: Path) -> int | None:
-    """The owner (uid) of a file, where that is neither root nor whoever runs this; root may look for another user."""
+def _foreign_owner(path: Path) -> int | None:
+    """Return the owner (uid) of a file unless it is root or this user. Root may check another user's installation."""
     owner, reader = path.stat().st_uid, os.geteuid()
     return owner if reader and owner not in (0, reader) else None
 
@@ -295,8 +296,8 @@ def _octal(mode: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Written:
-    """A report that is written: ``section`` of the configuration says how; ``attached`` is the format in its mails."""
+class _Output:
+    """A report to be written. ``section`` is where it is configured; ``attached`` is the format of its mails."""
 
     report: ReportSettings
     section: str
@@ -304,12 +305,12 @@ class _Written:
 
     @property
     def setting(self) -> str:
-        """The setting that says where."""
+        """The name of the setting with the output path."""
         return f"{self.section.strip('[]')}.output"
 
     @property
     def by_library(self) -> bool:
-        """Whether it has a file for each library."""
+        """Whether the output is a directory with a file per library."""
         return self.report.split == "library"
 
     @property
@@ -321,12 +322,12 @@ class _Written:
 
 
 def outputs(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """Each report that the configuration asks for can be written where it asks for it."""
+    """Each configured report can be written to its output."""
     settings = subject.settings
-    yield _of(_Written(settings.report, "[report]", settings.mail.attach), line)
+    yield _output_finding(_Output(settings.report, "[report]", settings.mail.attach), line)
     writers = {settings.report.output: "[report]"}
     for named in settings.reports:
-        written = _Written(named.report, "[[reports]]", settings.mail.attach)
+        written = _Output(named.report, "[[reports]]", settings.mail.attach)
         line = FindingMaker(f"output.{named.name}", Message("Report {name}", values={"name": named.name}))
         path = named.report.output
         if path is None:
@@ -340,11 +341,11 @@ def outputs(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
                 setting=written.setting,
             )
         else:
-            yield _of_unknown_ending(written, line, path) or _of(written, line)
+            yield _unknown_ending(written, line, path) or _output_finding(written, line)
         writers[path] = named.name
 
 
-def _of(written: _Written, line: FindingMaker) -> Finding:
+def _output_finding(written: _Output, line: FindingMaker) -> Finding:
     if lacking := [format for format in written.formats if not format.installed]:
         return line.failed(
             "{format} is asked for, and the package {package} isn't there",
@@ -366,11 +367,13 @@ def _of(written: _Written, line: FindingMaker) -> Finding:
             values={"path": path, "reason": reason, "section": written.section},
             setting=written.setting,
         )
-    return _place(written, line, path, [path, path / ".editions"] if by_library and path.exists() else [path.parent])
+    return _directory_finding(
+        written, line, path, [path, path / ".editions"] if by_library and path.exists() else [path.parent]
+    )
 
 
-def _of_unknown_ending(written: _Written, line: FindingMaker, path: Path) -> Finding | None:
-    """What is wrong where nobody has said what is to be in a file; no option can say it of a report of [[reports]]."""
+def _unknown_ending(written: _Output, line: FindingMaker, path: Path) -> Finding | None:
+    """Return a finding if a file's ending names no format. A report in [[reports]] has no option for the format."""
     if written.by_library or path.is_dir() or format_of_file(path) or written.report.format != TEXT_FORMATS[0]:
         return None
     return line.failed(
@@ -382,7 +385,7 @@ def _of_unknown_ending(written: _Written, line: FindingMaker, path: Path) -> Fin
     )
 
 
-def _without_a_file(written: _Written, line: FindingMaker) -> Finding:
+def _without_a_file(written: _Output, line: FindingMaker) -> Finding:
     if written.by_library:
         return line.warning(
             "a report for each library needs a directory, and none is set",
@@ -401,8 +404,8 @@ def _without_a_file(written: _Written, line: FindingMaker) -> Finding:
     return line.ok("standard output")
 
 
-def _place(written: _Written, line: FindingMaker, path: Path, places: list[Path]) -> Finding:
-    """Whether this user can write in all of ``places``, and nobody can replace what is there."""
+def _directory_finding(written: _Output, line: FindingMaker, path: Path, places: list[Path]) -> Finding:
+    """Return whether this user can write in all ``places``, and other users can't replace files there."""
     if not places[0].is_dir():
         return line.failed(
             "{place} is not there",
@@ -421,6 +424,7 @@ def _place(written: _Written, line: FindingMaker, path: Path, places: list[Path]
                 values={"place": place},
                 setting=written.setting,
             )
+        # With the sticky bit, only their owner can replace files.
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
             return line.warning(
                 "everybody can replace files in {place}",

@@ -1,4 +1,4 @@
-"""Checks of the way to the gateway: its address, and its TLS certificate."""
+"""Checks of the connection to the gateway: address, TLS certificate, services, response time, clock and release."""
 
 from __future__ import annotations
 
@@ -34,14 +34,15 @@ if TYPE_CHECKING:
 _SECONDS = 10
 _DAY = 86_400
 FEW_DAYS = 21
-"""A certificate with fewer days left than this is a warning: those renewed by machine are renewed before."""
+"""Days left of a certificate below which there is a warning. Automatic renewal happens earlier."""
 
+# OpenSSL's verification errors (X509_V_ERR_…).
 _EXPIRED, _NOT_YET, _NAME, _ADDRESS = 10, 9, 62, 64
 _UNKNOWN_AUTHORITY = {2, 18, 19, 20, 21}
 
 
 def address(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """The host is known, and secrets go there encrypted."""
+    """The host name resolves, and passwords are sent encrypted."""
     where = subject.address
     if not subject.settings.gateway.allow_plain_http:
         where.refuse_plain_http()
@@ -76,10 +77,11 @@ def address(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
 
 
 def certificate(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """It is from an authority trusted here, for this host, and lasts for a while."""
+    """The certificate is for this host, from a trusted authority, and valid for some time."""
     where = subject.address
     if not where.encrypted:
         return
+    # A direct connection would not take the same way as the calls, and may be blocked.
     if proxy := _proxy(where):
         yield line.ok("seen through the proxy {proxy} only; the calls below check it", values={"proxy": proxy})
         return
@@ -98,7 +100,7 @@ def certificate(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         )
         return
     try:
-        found = _fetched(where, context)
+        found = _fetch_certificate(where, context)
     except ssl.SSLCertVerificationError as error:
         yield _not_accepted(line, error, where, context)
     except ssl.SSLError:
@@ -122,10 +124,10 @@ def certificate(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
             setting="gateway.url",
         )
     else:
-        yield _lasting(line, found)
+        yield _validity(line, found)
 
 
-def _fetched(where: Address, context: ssl.SSLContext) -> dict[str, Any]:
+def _fetch_certificate(where: Address, context: ssl.SSLContext) -> dict[str, Any]:
     with (
         socket.create_connection((where.host, _port(where)), timeout=_SECONDS) as connection,
         context.wrap_socket(connection, server_hostname=where.host) as encrypted,
@@ -133,8 +135,8 @@ def _fetched(where: Address, context: ssl.SSLContext) -> dict[str, Any]:
         return encrypted.getpeercert() or {}
 
 
-def _lasting(line: FindingMaker, found: dict[str, Any]) -> Finding:
-    """The verdict on an accepted certificate: how many days it has left."""
+def _validity(line: FindingMaker, found: dict[str, Any]) -> Finding:
+    """Return the finding on an accepted certificate, by how many days are left."""
     end = str(found["notAfter"])
     days = int((ssl.cert_time_to_seconds(end) - time.time()) // _DAY)
     values = {"date": datetime.fromtimestamp(ssl.cert_time_to_seconds(end), UTC).date(), "days": days}
@@ -186,17 +188,17 @@ def _not_accepted(
 
 
 def _names(where: Address, context: ssl.SSLContext) -> list[str]:
-    """Whom the certificate is for; everything but the name is checked for this."""
+    """Return the names in the certificate. Everything except the host name is verified."""
     context.check_hostname = False
     try:
-        found = _fetched(where, context)
+        found = _fetch_certificate(where, context)
     except OSError:
         found = {}
     return [str(name) for _kind, name in found.get("subjectAltName", ())] or [Message("another host")]
 
 
 def _bundle(subject: Subject) -> Path:
-    """The authorities that the gateway's client trusts: its own setting, requests' variables, requests' own."""
+    """Return the CA bundle that the client uses: the setting, the variables for requests, or requests' default."""
     chosen = subject.settings.gateway.ca_bundle
     if chosen is not None:
         return chosen
@@ -210,7 +212,7 @@ def _port(where: Address) -> int:
 
 
 def _proxy(where: Address) -> str | None:
-    """The proxy on the way there, without what it may hold of a password."""
+    """Return the host of the proxy for this address, without any credentials in the proxy's URL."""
     chosen = (
         None
         if where.loopback
@@ -220,20 +222,20 @@ def _proxy(where: Address) -> str | None:
 
 
 SLOW_SECONDS = 1.0
-"""A gateway takes a few milliseconds to answer the simplest call."""
+"""A normal gateway answers the simplest call within a few milliseconds."""
 CLOCK_SECONDS = 60
-"""Sessions, expiry dates and due dates are compared with the server's time; a minute more or less does no harm."""
+"""Maximum clock difference. Sessions, expiry dates and due dates use the server's time; a minute does no harm."""
 
 SERVICES = ("open-ils.actor", "open-ils.auth", "open-ils.pcrud")
 """The services that are used."""
 _SERVICE = "open-ils.actor"
 _TIME = "opensrf.system.time"
-_WORD = "evergreen-groups"
+_ECHO_TEXT = "evergreen-groups"
 _TRIES = 5
 
 
 def gateway(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """A gateway answers there, with the service that knows patrons behind it."""
+    """A gateway answers at the address and reaches the service for patrons."""
     try:
         answer = _echo(subject.gateway, SERVICES[0])
     except (HTTPStatusError, NotJSONError, CutOffError) as error:
@@ -245,7 +247,7 @@ def gateway(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
             setting="gateway.url",
         )
         return
-    if answer not in (_WORD, None):
+    if answer not in (_ECHO_TEXT, None):
         yield line.failed(
             "it does not give back what it is sent",
             "check what stands between here and the gateway",
@@ -256,7 +258,7 @@ def gateway(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
 
 
 def services(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """The services that are used run, and the gateway lets everybody at them."""
+    """The services that are used are running, and the gateway exposes them."""
     missing = [service for service in SERVICES if _echo(subject.gateway, service) is None]
     if missing:
         yield line.failed(
@@ -270,16 +272,16 @@ def services(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
 
 
 def _echo(asked: Gateway, service: str) -> object:
-    """What a service gives back of a word, None where there is no such service."""
+    """Return a service's echo of a word; None if the service doesn't exist."""
     try:
-        return asked.call(service, "opensrf.system.echo", _WORD).value
-    except (ServiceNotFoundError, MethodNotFoundError, UnexplainedError):  # each service has this method
+        return asked.call(service, "opensrf.system.echo", _ECHO_TEXT).value
+    except (ServiceNotFoundError, MethodNotFoundError, UnexplainedError):  # every service has this method
         return None
 
 
 @dataclass(frozen=True, slots=True)
 class _Sample:
-    """One simple call: how long it took and how far the server's clock was ahead of this one's, in seconds."""
+    """One simple call: its duration, and by how much the server's clock is ahead of this one's, in seconds."""
 
     seconds: float
     ahead: float
@@ -289,11 +291,13 @@ def _sample(subject: Subject) -> _Sample:
     began, clock = time.monotonic(), time.time()
     server = float(subject.gateway.call(_SERVICE, _TIME).value)
     seconds = time.monotonic() - began
+    # Assume that the server read its clock halfway through the call.
     return _Sample(seconds, server - (clock + seconds / 2))
 
 
 def answer_time(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """A simple call is answered at once."""
+    """A simple call is answered quickly."""
+    # The median disregards single slow calls.
     seconds = statistics.median(_sample(subject).seconds for _ in range(_TRIES))
     values = {"milliseconds": seconds * 1000}
     if seconds > SLOW_SECONDS:
@@ -308,7 +312,7 @@ def answer_time(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
 
 
 def clock(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """This machine and the server agree about the time."""
+    """The clocks of this machine and the server agree."""
     ahead = _sample(subject).ahead
     if abs(ahead) > CLOCK_SECONDS:
         yield line.warning(
@@ -333,7 +337,7 @@ _ROW_CHECKS = {
 
 
 def server(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """It is recent enough, and all of its services are of one release."""
+    """The release is recent enough, and the same for all services."""
     found = subject.capabilities
     if found.version.is_old:
         yield line.failed(

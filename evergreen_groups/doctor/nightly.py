@@ -1,4 +1,4 @@
-"""Checks of the mail server and of the last run."""
+"""Checks of the mail server, the last run and the shared counters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def mail_settings(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """Where a report is to be mailed, everything that is needed for that is set; no server is asked."""
+    """The settings are complete if a report is to be mailed. Doesn't contact the server."""
     settings = subject.settings.mail
     to_mail = [report for report in subject.settings.reports if report.recipients]
     if settings.host is None and to_mail:
@@ -33,7 +33,7 @@ def mail_settings(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
 
 
 def _mailer(subject: Subject) -> Mailer:
-    # As in a run, any recipients will do: those of [mail] may have none where those of [[reports]] have.
+    # As in a run, include the recipients of [[reports]]: [mail] may have none.
     settings = subject.settings.mail
     recipients = settings.recipients + tuple(
         entry for report in subject.settings.reports for entry in report.recipients
@@ -42,7 +42,7 @@ def _mailer(subject: Subject) -> Mailer:
 
 
 def mail(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """The server can be reached, encrypts as it should and takes the login; no mail is sent."""
+    """The mail server can be reached, encrypts as configured, and accepts the login. Sends no mail."""
     settings = subject.settings.mail
     wrong = [*mail_settings(subject, line)]
     yield from wrong
@@ -53,7 +53,7 @@ def mail(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     mailer = _mailer(subject)
     obstacle = mailer.obstacle()
     if obstacle is not None:
-        yield line.of_error(obstacle)
+        yield line.from_error(obstacle)
     elif waiting := mailer.waiting:
         yield line.warning(
             "{host} takes mails, but there are some of earlier runs that wait: {count:,}",
@@ -67,11 +67,11 @@ def mail(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         yield line.ok("{host} can be reached", values={"host": settings.host})
 
 
-_TWO_NIGHTS = timedelta(hours=50)
+_TWO_NIGHTS = timedelta(hours=50)  # with some room for runs that take longer
 
 
 def last_run(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """The report is made every night, and the last one ended well."""
+    """The report runs every night, and the last run succeeded."""
     holder = subject.state.report_holder()
     last = run_status.read(subject.state.database)
     if holder is not None and run_status.was_killed(last, holder):
@@ -114,8 +114,8 @@ def last_run(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         )
 
 
-def shared(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """Where several servers count together, that can be reached and takes the password."""
+def shared_counters(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
+    """The Redis server, if configured, can be reached and accepts the password."""
     settings = subject.settings.redis
     if settings.url is None:
         yield line.ok("each process counts by itself: no [redis] url is set")

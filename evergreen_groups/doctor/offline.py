@@ -1,4 +1,4 @@
-"""What can be said of a configuration without a gateway: all its faults at once, each with where it is."""
+"""Checks a configuration without contacting the gateway: finds all errors at once, with their positions."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from evergreen_groups.doctor import machine as files
-from evergreen_groups.doctor import machine as outputs
-from evergreen_groups.doctor import nightly
+from evergreen_groups.doctor import machine, nightly
 from evergreen_groups.doctor.finding import Finding, FindingMaker, Subject, Verdict
 from evergreen_groups.errors import EvergreenGroupsError
 from evergreen_groups.message import Message
@@ -17,49 +15,49 @@ from evergreen_groups.settings import reading as load
 
 
 @dataclass(frozen=True, slots=True)
-class PlacedFinding:
-    """Something that is wrong with the configuration, and where; its message may name the place as well."""
+class LocatedFinding:
+    """A problem in the configuration with its position. The message may name the position too."""
 
     finding: Finding
     origin: Origin
 
 
-_Look = Callable[[Subject, FindingMaker], Iterable[Finding]]
+_Check = Callable[[Subject, FindingMaker], Iterable[Finding]]
 
 
-def look_through(config_file: Path | None, environ: Mapping[str, str]) -> tuple[Reading, list[PlacedFinding]]:
-    """Read a configuration (None: the one that counts), and find what is wrong with it.
+def check_configuration(config_file: Path | None, environ: Mapping[str, str]) -> tuple[Reading, list[LocatedFinding]]:
+    """Read a configuration (None: the default one) and return it with all problems found.
 
-    What doctor finds is found by the same checks. What only may be wrong is a warning.
+    Uses the same checks as doctor. Problems that may be intentional are warnings.
     """
     reading = load.read(config_file, environ)
     line = FindingMaker("configuration", Message("Configuration"))
-    found = [PlacedFinding(line.of_error(fault.error), fault.origin) for fault in reading.faults]
+    found = [LocatedFinding(line.from_error(fault.error), fault.origin) for fault in reading.faults]
     if reading.is_unreadable:
         return reading, found
     wrong = {one.finding.setting for one in found}
-    with Subject(config_file, environ, settings=reading.as_far_as_right) as subject:
-        for look in _LOOKS:
+    with Subject(config_file, environ, settings=reading.valid_settings) as subject:
+        for look in _CHECKS:
             for finding in _findings(look, subject, line):
-                # A setting that is wrong is as good as not set, which isn't another fault.
+                # An invalid setting counts as unset here, so don't report it as missing too.
                 if finding.verdict in (Verdict.FAILED, Verdict.WARNING) and finding.setting not in wrong - {None}:
-                    found.append(PlacedFinding(finding, reading.place_of(finding.setting)))
+                    found.append(LocatedFinding(finding, reading.origin_of_key(finding.setting)))
     return reading, found
 
 
-def _findings(look: _Look, subject: Subject, line: FindingMaker) -> Iterator[Finding]:
+def _findings(look: _Check, subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     try:
         yield from look(subject, line)
     except EvergreenGroupsError as error:
-        yield line.of_error(error)
+        yield line.from_error(error)
     except OSError as error:
-        yield line.of_disk(error)
+        yield line.from_os_error(error)
 
 
 def _gateway(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """It names the gateway, and the account, without which there is nothing but the web service."""
+    """A gateway is configured, and an account unless only the web service is used."""
     settings = subject.settings
-    yield from files.none_at_all(settings, line) or files.without_gateway(settings, line)
+    yield from machine.missing_configuration(settings, line) or machine.missing_gateway(settings, line)
     if settings.gateway.url is not None and settings.gateway.username is None:
         yield line.warning(
             "no account is set: the web service works without one, and nothing else does",
@@ -70,41 +68,41 @@ def _gateway(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
 
 
 def _password(subject: Subject, line: FindingMaker) -> Iterable[Finding]:
-    return files.password(subject, line) if subject.settings.gateway.username is not None else ()
+    return machine.password(subject, line) if subject.settings.gateway.username is not None else ()
 
 
 def _other_secrets(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """The other passwords can be had where they are needed."""
+    """The other configured passwords can be read."""
     settings, environ = subject.settings, subject.environ
     try:
         if settings.state.database:
             passwords.database_password(settings.state, environ)
     except EvergreenGroupsError as error:
-        yield line.of_error(error)
+        yield line.from_error(error)
     try:
         passwords.redis_password(settings.redis, environ)
     except EvergreenGroupsError as error:
-        yield line.of_error(error)
+        yield line.from_error(error)
 
 
 def _certificates(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """The files with certificates can be read."""
+    """The certificate files can be read."""
     settings = subject.settings
     for section, file in (("gateway", settings.gateway.ca_bundle), ("mail", settings.mail.ca_bundle)):
         try:
             if file is not None:
                 file.open("rb").close()
         except OSError as error:
-            yield replace(line.of_disk(error), setting=f"{section}.ca_bundle")
+            yield replace(line.from_os_error(error), setting=f"{section}.ca_bundle")
 
 
-_LOOKS: tuple[_Look, ...] = (
+_CHECKS: tuple[_Check, ...] = (
     _gateway,
-    files.configuration_file,
+    machine.configuration_file,
     _password,
-    files.events_secret,
+    machine.events_secret,
     _other_secrets,
     _certificates,
-    outputs.outputs,
+    machine.outputs,
     nightly.mail_settings,
 )

@@ -1,4 +1,4 @@
-"""The check whether the ILS blocks where the rule says: a sentence with an amount for each way in which it doesn't."""
+"""Compares Evergreen's thresholds for blocks with the rule, and describes each kind of difference with an example."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def describe_rule(limit: Limit) -> Message:
-    """The limit in a few words."""
+    """Describe the limit in a few words."""
     if limit.amount is None:
         return Message("no limit")
     if limit.comparison is Comparison.REACHES:
@@ -41,7 +41,7 @@ def describe_rule(limit: Limit) -> Message:
 
 
 def describe_rows(org_units: OrgUnits, difference: RuleDifference, profiles: Profiles) -> list[str]:
-    """Where the thresholds stand that differ."""
+    """Name the profiles and libraries of the thresholds that differ."""
     return name_some(
         [
             Message(
@@ -54,7 +54,7 @@ def describe_rows(org_units: OrgUnits, difference: RuleDifference, profiles: Pro
 
 
 def describe_profiles(some: Collection[int], profiles: Profiles) -> Message:
-    """How many of all profiles it is about, and their names where it isn't all of them."""
+    """Describe the profiles concerned: their number, and their names unless it is all of them."""
     if len(some) == len(profiles):
         return Message("all profiles ({count:,})", values={"count": len(some)})
     names = sorted(map(profiles.name, some), key=name_key)
@@ -65,7 +65,7 @@ def describe_profiles(some: Collection[int], profiles: Profiles) -> Message:
 
 
 def describe_libraries(some: Collection[int], every: int, org_units: OrgUnits) -> Message:
-    """How many org units of ``every`` one it is about, and their names where it isn't all of them."""
+    """Describe the org units concerned: their number, and their names unless it is all ``every`` of them."""
     if len(some) == every:
         return Message("all org units ({count:,})", values={"count": every})
     return Message(
@@ -75,12 +75,12 @@ def describe_libraries(some: Collection[int], every: int, org_units: OrgUnits) -
 
 
 MOST = 6
-"""So many differences have a line of their own; what concerns most patrons comes first."""
+"""Maximum number of differences with a finding each. Those that concern most patrons come first."""
 
 
 @dataclass(frozen=True, slots=True)
-class _About:
-    """What the sentences about a difference are made of; ``owed`` is the least amount over the limit."""
+class _Description:
+    """The values for the sentences about a difference. ``owed`` is the smallest amount over the limit."""
 
     rule: Message
     threshold: Decimal | None
@@ -97,12 +97,13 @@ class _About:
 
 
 def thresholds(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """The ILS blocks for fines where the rule says, as far as the account may see its thresholds."""
+    """Evergreen blocks patrons at the rule's limit, as far as the account may view the thresholds."""
     gateway, org_units = subject.gateway, subject.org_units
     profiles = Profiles.read(gateway)
     penalties = read_fines_penalties(gateway, org_units)
     reader = ThresholdReader(gateway, org_units, profiles, penalties)
     libraries = {unit.id for unit in org_units}
+    # Without the permission everywhere, compare only where the account can see the thresholds.
     if not reader.complete:
         libraries = set(orgs_by_permission(gateway, org_units, [VIEW_THRESHOLDS])[VIEW_THRESHOLDS])
     hidden = subject.visible_orgs - libraries
@@ -145,7 +146,7 @@ def _warning(
     org_units = subject.org_units
     place = min((org_unit for org_unit, _profile in difference.rows), default=org_units.root.id)
     scope = org_units.full_path(place)
-    about = _About(
+    description = _Description(
         rule=describe_rule(difference.limit),
         threshold=difference.threshold,
         example=difference.example,
@@ -155,15 +156,15 @@ def _warning(
         profile_part=describe_profiles(difference.profiles, profiles),
         library_part=describe_libraries(difference.libraries, len(libraries), org_units),
         threshold_place=org_units.shortname(place),
-        # The last one is a library rather than a system of libraries: ids are given from the top down.
+        # The highest id is usually a branch rather than a system, because ids are assigned from the top down.
         elsewhere=org_units.shortname(max((unit.id for unit in org_units if unit.id not in scope), default=place)),
         root=org_units.root.shortname,
         counts={"profile_count": len(difference.profiles), "library_count": len(difference.libraries)},
     )
-    return _MAKERS[difference.kind](line, about)
+    return _MAKERS[difference.kind](line, description)
 
 
-def _blocks_at_limit(line: FindingMaker, about: _About) -> Finding:
+def _blocks_at_limit(line: FindingMaker, description: _Description) -> Finding:
     return line.warning(
         "Evergreen blocks from {threshold} on, and the rule is {rule}: whoever owes {example} is blocked "
         "in Evergreen and not over the limit ({profile_part}; {library_part})",
@@ -171,20 +172,20 @@ def _blocks_at_limit(line: FindingMaker, about: _About) -> Finding:
         '"reaches" in [policy]',
         code="blocks-at-limit",
         values={
-            "threshold": about.threshold,
-            "rule": about.rule,
-            "example": about.example,
-            "profile_part": about.profile_part,
-            "library_part": about.library_part,
-            "rows": about.rows,
-            "owed": about.owed,
-            **about.counts,
+            "threshold": description.threshold,
+            "rule": description.rule,
+            "example": description.example,
+            "profile_part": description.profile_part,
+            "library_part": description.library_part,
+            "rows": description.rows,
+            "owed": description.owed,
+            **description.counts,
         },
         setting="policy.comparison",
     )
 
 
-def _blocks_earlier(line: FindingMaker, about: _About) -> Finding:
+def _blocks_earlier(line: FindingMaker, description: _Description) -> Finding:
     return line.warning(
         "Evergreen blocks from {threshold} on, and the rule is {rule}: whoever owes {example} is blocked "
         "in Evergreen and not over the limit ({profile_part}; {library_part})",
@@ -192,20 +193,20 @@ def _blocks_earlier(line: FindingMaker, about: _About) -> Finding:
         "Evergreen does",
         code="blocks-earlier",
         values={
-            "threshold": about.threshold,
-            "rule": about.rule,
-            "example": about.example,
-            "profile_part": about.profile_part,
-            "library_part": about.library_part,
-            "rows": about.rows,
-            "owed": about.owed,
-            **about.counts,
+            "threshold": description.threshold,
+            "rule": description.rule,
+            "example": description.example,
+            "profile_part": description.profile_part,
+            "library_part": description.library_part,
+            "rows": description.rows,
+            "owed": description.owed,
+            **description.counts,
         },
         setting="policy.limit",
     )
 
 
-def _blocks_later(line: FindingMaker, about: _About) -> Finding:
+def _blocks_later(line: FindingMaker, description: _Description) -> Finding:
     return line.warning(
         "Evergreen blocks from {threshold} on, and the rule is {rule}: whoever owes {example} is over the "
         "limit and not blocked in Evergreen ({profile_part}; {library_part})",
@@ -213,20 +214,20 @@ def _blocks_later(line: FindingMaker, about: _About) -> Finding:
         "Evergreen does",
         code="blocks-later",
         values={
-            "threshold": about.threshold,
-            "rule": about.rule,
-            "example": about.example,
-            "profile_part": about.profile_part,
-            "library_part": about.library_part,
-            "rows": about.rows,
-            "owed": about.owed,
-            **about.counts,
+            "threshold": description.threshold,
+            "rule": description.rule,
+            "example": description.example,
+            "profile_part": description.profile_part,
+            "library_part": description.library_part,
+            "rows": description.rows,
+            "owed": description.owed,
+            **description.counts,
         },
         setting="policy.limit",
     )
 
 
-def _no_threshold(line: FindingMaker, about: _About) -> Finding:
+def _no_threshold(line: FindingMaker, description: _Description) -> Finding:
     return line.warning(
         "Evergreen has no threshold for {penalty}, and the rule is {rule}: whoever owes {example} is over the "
         "limit and never blocked in Evergreen ({profile_part}; {library_part})",
@@ -234,56 +235,56 @@ def _no_threshold(line: FindingMaker, about: _About) -> Finding:
         "what Evergreen does",
         code="no-threshold",
         values={
-            "penalty": about.penalty,
-            "rule": about.rule,
-            "example": about.example,
-            "profile_part": about.profile_part,
-            "library_part": about.library_part,
-            "owed": about.owed,
-            **about.counts,
+            "penalty": description.penalty,
+            "rule": description.rule,
+            "example": description.example,
+            "profile_part": description.profile_part,
+            "library_part": description.library_part,
+            "owed": description.owed,
+            **description.counts,
         },
         setting="policy.limit",
     )
 
 
-def _no_limit(line: FindingMaker, about: _About) -> Finding:
+def _no_limit(line: FindingMaker, description: _Description) -> Finding:
     return line.warning(
         "Evergreen blocks from {threshold} on, and the rule has no limit: whoever owes {example} is "
         "blocked in Evergreen and not over the limit ({profile_part}; {library_part})",
         "remove the threshold of {rows} in Evergreen (Group Penalty Thresholds), or set limit in [policy]",
         code="no-limit",
         values={
-            "threshold": about.threshold,
-            "example": about.example,
-            "profile_part": about.profile_part,
-            "library_part": about.library_part,
-            "rows": about.rows,
-            **about.counts,
+            "threshold": description.threshold,
+            "example": description.example,
+            "profile_part": description.profile_part,
+            "library_part": description.library_part,
+            "rows": description.rows,
+            **description.counts,
         },
         setting="policy.limit",
     )
 
 
-def _blocks_nothing(line: FindingMaker, about: _About) -> Finding:
+def _blocks_nothing(line: FindingMaker, description: _Description) -> Finding:
     return line.warning(
         "For fines Evergreen sets {penalty}, a penalty that blocks nothing, and the rule is {rule}: whoever owes "
         "{owed} is over the limit and not blocked in Evergreen ({profile_part}; {library_part})",
         "let {penalty} block something in Evergreen (Standing Penalties), or name another in {setting}",
         code="penalty-blocks-nothing",
         values={
-            "penalty": about.penalty,
-            "rule": about.rule,
-            "owed": about.owed,
-            "profile_part": about.profile_part,
-            "library_part": about.library_part,
+            "penalty": description.penalty,
+            "rule": description.rule,
+            "owed": description.owed,
+            "profile_part": description.profile_part,
+            "library_part": description.library_part,
             "setting": PENALTY_OVERRIDE,
-            **about.counts,
+            **description.counts,
         },
         setting="policy.limit",
     )
 
 
-def _counts_fewer(line: FindingMaker, about: _About) -> Finding:
+def _counts_fewer(line: FindingMaker, description: _Description) -> Finding:
     return line.warning(
         "Evergreen's threshold counts only what is owed at, above and below the org unit where it stands, and the rule "
         "what is owed anywhere: whoever owes {owed} at {elsewhere}, with a home library at or below "
@@ -291,20 +292,20 @@ def _counts_fewer(line: FindingMaker, about: _About) -> Finding:
         'put one at {root} in place of the threshold of {rows}, or set limit = "ils" in [policy]',
         code="counts-fewer-bills",
         values={
-            "owed": about.owed,
-            "elsewhere": about.elsewhere,
-            "threshold_place": about.threshold_place,
-            "profile_part": about.profile_part,
-            "library_part": about.library_part,
-            "rows": about.rows,
-            "root": about.root,
-            **about.counts,
+            "owed": description.owed,
+            "elsewhere": description.elsewhere,
+            "threshold_place": description.threshold_place,
+            "profile_part": description.profile_part,
+            "library_part": description.library_part,
+            "rows": description.rows,
+            "root": description.root,
+            **description.counts,
         },
         setting="policy.limit",
     )
 
 
-_MAKERS: Mapping[DifferenceKind, Callable[[FindingMaker, _About], Finding]] = {
+_MAKERS: Mapping[DifferenceKind, Callable[[FindingMaker, _Description], Finding]] = {
     DifferenceKind.BLOCKS_AT_LIMIT: _blocks_at_limit,
     DifferenceKind.BLOCKS_EARLIER: _blocks_earlier,
     DifferenceKind.BLOCKS_LATER: _blocks_later,

@@ -1,7 +1,7 @@
-"""What people read: texts from one catalogue, money, numbers and dates, in the language of whoever reads.
+"""Text, money, numbers and dates in the reader's language.
 
-``with use_language(Language("fr-CA", "CAD")):`` and everything written within is in it. Programs read English, which is
-what there is outside.
+Everything written within ``with use_language(Language("fr-CA", "CAD")):`` is in that language. The default is English,
+which is what programs get.
 """
 
 import lazy_loader

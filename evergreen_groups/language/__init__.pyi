@@ -1,9 +1,9 @@
-from .catalogue import accepted as accepted
+from .catalogue import accepted_tags as accepted_tags
 from .catalogue import catalogue_for as catalogue_for
-from .catalogue import first_known as first_known
+from .catalogue import first_available as first_available
 from .catalogue import languages as languages
-from .catalogue import of_terminal as of_terminal
 from .catalogue import tag_of as tag_of
+from .catalogue import terminal_language as terminal_language
 from .catalogue import texts_for_scripts as texts_for_scripts
 from .catalogue import timezone_of as timezone_of
 from .language import ENGLISH as ENGLISH
@@ -31,7 +31,7 @@ from .numbers import enumeration as enumeration
 from .numbers import local as local
 from .numbers import long_day as long_day
 from .numbers import minute as minute
-from .numbers import moment_with_zone as moment_with_zone
 from .numbers import number as number
 from .numbers import price as price
+from .numbers import time_with_zone as time_with_zone
 from .templates import install_texts as install_texts

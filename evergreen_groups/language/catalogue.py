@@ -1,4 +1,4 @@
-"""The translations of the texts, one file for each language, read when its first text is wanted."""
+"""The translations, one file per language, each loaded when its first text is needed."""
 
 from __future__ import annotations
 
@@ -14,41 +14,41 @@ from evergreen_groups.language.language import PSEUDO, SOURCE, Language
 if TYPE_CHECKING:
     from datetime import tzinfo
 
-# What isn't read: values in braces or percents, tags and entities of HTML.
-_NOT_READ = re.compile(r"(\{[^{}]*\}|%\([a-z_]+\)[sd]|%%|<[^<>]*>|&[a-z#0-9]+;)")
+# Parts that must stay as they are: placeholders in braces or with percent signs, HTML tags and entities.
+_UNTRANSLATED = re.compile(r"(\{[^{}]*\}|%\([a-z_]+\)[sd]|%%|<[^<>]*>|&[a-z#0-9]+;)")
 _LETTERS = str.maketrans("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", "אבצדעףגהיגקלמנוךקרסטוואחןז" * 2)
-_LONGER = 0.4
-_FILLING = "ארוך יותר "
+_EXTRA_LENGTH = 0.4
+_PADDING = "ארוך יותר "
 
 
 class PseudoTranslations(NullTranslations):
-    """Every text in Hebrew letters, which read from the right, and 40 % longer.
+    """A test language: every text in Hebrew letters, read from right to left, and 40% longer.
 
     >>> PseudoTranslations().gettext("Group {group}")
     'גרווך {group} אר'
     """
 
     def gettext(self, message: str) -> str:
-        """The text, changed."""
+        """Return the changed text."""
         return _pseudo(message)
 
     def ngettext(self, msgid1: str, msgid2: str, n: int) -> str:
-        """The text for a number, changed."""
+        """Return the changed singular or plural text."""
         return _pseudo(msgid1 if n == 1 else msgid2)
 
-    def pgettext(self, context: str, message: str) -> str:  # noqa: ARG002 - as the standard library has it
-        """The text in a context, changed."""
+    def pgettext(self, context: str, message: str) -> str:  # noqa: ARG002 - the standard library's signature
+        """Return the changed text, ignoring the context."""
         return _pseudo(message)
 
-    def npgettext(self, context: str, msgid1: str, msgid2: str, n: int) -> str:  # noqa: ARG002 - likewise
-        """The text for a number in a context, changed."""
+    def npgettext(self, context: str, msgid1: str, msgid2: str, n: int) -> str:  # noqa: ARG002 - same
+        """Return the changed singular or plural text, ignoring the context."""
         return _pseudo(msgid1 if n == 1 else msgid2)
 
 
 def _pseudo(message: str) -> str:
-    parts = _NOT_READ.split(message)
+    parts = _UNTRANSLATED.split(message)
     read = sum(len(part) for part in parts[::2])
-    longer = (_FILLING * (int(read * _LONGER) // len(_FILLING) + 1))[: int(read * _LONGER)].strip()
+    longer = (_PADDING * (int(read * _EXTRA_LENGTH) // len(_PADDING) + 1))[: int(read * _EXTRA_LENGTH)].strip()
     parts[::2] = [part.translate(_LETTERS) for part in parts[::2]]
     body = "".join(parts)
     ending = body[len(body.rstrip()) :]
@@ -56,23 +56,23 @@ def _pseudo(message: str) -> str:
 
 
 DOMAIN = "evergreen_groups"
-"""The name of the catalogue's files."""
+"""The base name of the catalogue's files."""
 DIRECTORY = Path(__file__).with_name("locale")
 
 
 @cache
 def languages() -> tuple[str, ...]:
-    """The tags of the languages that there are texts in, English first."""
+    """Return the tags of all languages with translations, English first."""
     found = (path.parts[-3].replace("_", "-") for path in DIRECTORY.glob(f"*/LC_MESSAGES/{DOMAIN}.mo"))
     return (SOURCE, *sorted(found))
 
 
-# Browsers send any tag of a million, so nothing is kept for each.
+# Browsers can send any number of different tags, so the cache is bounded.
 @lru_cache(maxsize=256)
 def catalogue_for(tag: str) -> str | None:
-    """The one of :func:`languages` for somebody who reads this tag; None where there is none.
+    """Return the one of :func:`languages` that suits readers of ``tag``, or None.
 
-    A region of its own comes first, then any other region of the same language.
+    The exact tag is best; any other region of the same language comes second.
     """
     if tag == PSEUDO:
         return PSEUDO
@@ -83,7 +83,7 @@ def catalogue_for(tag: str) -> str | None:
 
 
 def translations_for(tag: str) -> NullTranslations:
-    """The texts for somebody who reads this tag: the English ones where there is no catalogue."""
+    """Return the translations for readers of ``tag``, or English if there are none."""
     return _translations(catalogue_for(tag))
 
 
@@ -102,7 +102,7 @@ _LONGEST_HEADER = 500
 
 
 def tag_of(text: str) -> str | None:
-    """A tag as this package writes it (``fr-CA``), of ``fr-ca``, ``fr_CA.UTF-8``, and so on; None of others."""
+    """Normalize a language tag: ``fr-ca`` and ``fr_CA.UTF-8`` become ``fr-CA``. Return None for unknown languages."""
     found = _TAG.match(text)
     if found is None or (found.end() < len(text) and text[found.end()] not in ".@-_"):
         return None
@@ -111,14 +111,14 @@ def tag_of(text: str) -> str | None:
     return tag if _exists(tag) else None
 
 
-def first_known(tags: Iterable[str]) -> str | None:
-    """The first of these tags that there are texts for."""
+def first_available(tags: Iterable[str]) -> str | None:
+    """Return the first tag with translations, or None."""
     found = (tag_of(text) for text in tags)
     return next((tag for tag in found if tag is not None and catalogue_for(tag) is not None), None)
 
 
-def accepted(header: str) -> list[str]:
-    """The tags of an ``Accept-Language`` header, the best first (RFC 9110, 12.5.4)."""
+def accepted_tags(header: str) -> list[str]:
+    """Return the tags in an ``Accept-Language`` header, by preference (RFC 9110, 12.5.4)."""
     weighed = []
     for part in header[:_LONGEST_HEADER].split(","):
         tag, _, parameter = part.strip().partition(";")
@@ -128,20 +128,20 @@ def accepted(header: str) -> list[str]:
     return [tag for _weight, tag in sorted(weighed, key=lambda pair: pair[0])]
 
 
-def of_terminal(environment: Mapping[str, str]) -> str | None:
-    """The tag that the locale's variables name, as gettext reads them; None where they name none (``C``, ``POSIX``)."""
+def terminal_language(environment: Mapping[str, str]) -> str | None:
+    """Return the language named by the locale variables, as gettext reads them; None for ``C`` and ``POSIX``."""
     locale = next(filter(None, map(environment.get, ("LC_ALL", "LC_MESSAGES", "LANG"))), "")
     preferred = environment.get("LANGUAGE", "").split(":") if tag_of(locale) else []
-    return first_known([*filter(None, preferred), locale])
+    return first_available([*filter(None, preferred), locale])
 
 
 def timezone_of(name: str) -> tzinfo | None:
-    """The time zone of a name in the IANA database, such as ``America/Toronto``; None where there is none."""
+    """Return a time zone by its IANA name, for example ``America/Toronto``; None if it doesn't exist."""
     from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
     try:
         return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):  # a path, or the name of a directory
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # the last two: a path, or the name of a directory
         return None
 
 
@@ -156,27 +156,27 @@ def _weight(parameter: str) -> float:
 
 
 def _exists(tag: str) -> bool:
-    # Those with texts need no look into CLDR, which takes a short command longer than the rest of it.
+    # Check our own languages first: loading CLDR would take a short command longer than everything else.
     if catalogue_for(tag) is not None:
         return True
     try:
-        Language(tag).locale  # noqa: B018 - looked up only to see whether it is there
+        Language(tag).locale  # noqa: B018 - raises if the language doesn't exist
     except ValueError:
         return False
     return True
 
 
 NAME = "scripts.json"
-"""The file's name, beside the catalogue that it is made from (:mod:`evergreen_groups.language.compilation`)."""
+"""The file in the catalogue's directory with the texts of scripts (:mod:`evergreen_groups.language.compilation`)."""
 NO_TEXTS = b'{"plurals": {}, "texts": {}}'
 
 
 def texts_for_scripts(tag: str) -> bytes:
-    """The texts for somebody who reads this tag, as a JSON object in UTF-8.
+    """Return the scripts' translations for readers of ``tag``, as a JSON object in UTF-8.
 
-    ``texts`` has the translation of each English text; where it is one for a number of things, a list, and then
-    ``plurals`` has the place in it for each of CLDR's categories (``Intl.PluralRules``). A text in a context has that
-    before it, and U+0004 between the two. English has none: the script's own texts are.
+    ``texts`` maps English texts to translations. A text with plural forms has a list of them, and ``plurals`` maps each
+    CLDR category (``Intl.PluralRules``) to an index in the list. A text with a context is preceded by the context and
+    U+0004. English has no entries, because the scripts contain the English texts.
     """
     return _texts(catalogue_for(tag))
 

@@ -1,6 +1,6 @@
-"""Makes what the program reads from the catalogues that translators write: ``.mo`` files, and JSON for the scripts.
+"""Compiles the translators' catalogues to what the program reads: ``.mo`` files, and JSON for the scripts.
 
-It runs when the package is built or installed (``hatch_build.py``), and by ``nox -s messages``.
+Runs when the package is built or installed (``hatch_build.py``), and by ``nox -s messages``.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 _DOMAIN = "evergreen_groups"
 _NO_DATE = datetime(1970, 1, 1, tzinfo=UTC)
-_ENOUGH = 200
-"""Up to this number the plural forms of a language are tried: all rules repeat before it."""
+_HIGHEST_TESTED = 200
+"""Plural rules are evaluated up to this number. All rules of the languages repeat before."""
 
 
 def compile_catalogues(directory: Path) -> list[Path]:
-    """Compile every catalogue below ``directory``; gives back the files that were written.
+    """Compile every catalogue below ``directory``. Return the files that were written.
 
-    A text that is missing, or marked as doubtful (*fuzzy*), is English for its readers.
+    Readers see the English text where a translation is missing or marked *fuzzy*.
     """
     from babel.messages.mofile import write_mo
     from babel.messages.pofile import read_po
@@ -36,15 +36,15 @@ def compile_catalogues(directory: Path) -> list[Path]:
     for source in sorted(directory.glob(f"*/LC_MESSAGES/{_DOMAIN}.po")):
         with source.open("rb") as file:
             catalog = read_po(file, locale=source.parts[-3], domain=_DOMAIN)
-        # The sources have no dates. Those of now, which Babel would put in, make each build another.
+        # The sources contain no dates. Babel would insert the current time, so that no two builds would be equal.
         catalog.creation_date = catalog.revision_date = _NO_DATE
         with source.with_suffix(".mo").open("wb") as file:
             write_mo(file, catalog)
-        written += [source.with_suffix(".mo"), _write_scripts(source.parent.parent, _of_catalog(catalog))]
+        written += [source.with_suffix(".mo"), _write_scripts(source.parent.parent, _document(catalog))]
     template = directory / f"{_DOMAIN}.pot"
     if template.is_file():
         with template.open("rb") as file:
-            pseudo = _of_pseudo(read_po(file, domain=_DOMAIN))
+            pseudo = _pseudo_document(read_po(file, domain=_DOMAIN))
         written.append(_write_scripts(directory / PSEUDO.replace("-", "_"), pseudo))
     return written
 
@@ -56,26 +56,26 @@ def _write_scripts(directory: Path, document: dict[str, Any]) -> Path:
     return path
 
 
-def _of_catalog(catalog: Catalog) -> dict[str, Any]:
+def _document(catalog: Catalog) -> dict[str, Any]:
     texts = {
         key: list(message.string) if message.pluralizable else message.string
-        for key, message in _of_scripts(catalog)
+        for key, message in _script_messages(catalog)
         if not message.fuzzy and all(message.string if message.pluralizable else [message.string])
     }
     return {"plurals": _plurals(catalog), "texts": texts}
 
 
-def _of_pseudo(template: Catalog) -> dict[str, Any]:
+def _pseudo_document(template: Catalog) -> dict[str, Any]:
     changed = PseudoTranslations()
     texts = {
         key: [changed.gettext(form) for form in message.id] if message.pluralizable else changed.gettext(message.id)
-        for key, message in _of_scripts(template)
+        for key, message in _script_messages(template)
     }
     return {"plurals": {"one": 0, "two": 1, "many": 1, "other": 1}, "texts": texts}
 
 
-def _of_scripts(catalog: Catalog) -> Iterator[tuple[str, Any]]:
-    """The texts that stand in a script, each by the key that it is looked up by."""
+def _script_messages(catalog: Catalog) -> Iterator[tuple[str, Any]]:
+    """Yield the texts that occur in scripts, with their lookup keys."""
     for message in catalog:
         if message.id and any(name.endswith(".js") for name, _line in message.locations):
             text = str(message.id[0] if message.pluralizable else message.id)
@@ -83,13 +83,13 @@ def _of_scripts(catalog: Catalog) -> Iterator[tuple[str, Any]]:
 
 
 def _plurals(catalog: Catalog) -> dict[str, int]:
-    """The place of the plural form for each of CLDR's categories, which are what browsers know."""
+    """Map CLDR's plural categories, which browsers use, to the indexes of the catalogue's plural forms."""
     category_of: Any = catalog.locale.plural_form if catalog.locale else None
-    place_of = c2py(catalog.plural_expr)
-    places: dict[str, int] = {}
-    for number in range(_ENOUGH):
-        category, place = category_of(number), place_of(number)
-        if places.setdefault(category, place) != place:
+    index_of = c2py(catalog.plural_expr)
+    indexes: dict[str, int] = {}
+    for number in range(_HIGHEST_TESTED):
+        category, index = category_of(number), index_of(number)
+        if indexes.setdefault(category, index) != index:
             raise ValueError(f"{catalog.locale}: {number} is {category}, whose plural form isn't that of others")
-    # Of fractions and millions, which nothing here counts.
-    return {"many": catalog.num_plurals - 1, "other": catalog.num_plurals - 1, **places}
+    # Default for the categories of fractions and millions, which are never counted here.
+    return {"many": catalog.num_plurals - 1, "other": catalog.num_plurals - 1, **indexes}

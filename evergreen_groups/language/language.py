@@ -1,4 +1,4 @@
-"""The language that somebody reads, and with it currency and time zone; which one it is now."""
+"""A reader's language, currency and time zone, and which one is current."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ if TYPE_CHECKING:
     from babel import Locale
 
 SOURCE = "en"
-"""The language of the texts in the source."""
+"""The language of the texts in the source code."""
 PSEUDO = "ar-XB"
-"""A language that nobody speaks, for tests: every text of the catalogue is longer in it, and reads from the right."""
+"""A test language in which every text is longer and reads from right to left."""
 
-# Its own letters are Hebrew ones, and so are its dates.
+# The test language uses Hebrew letters and dates.
 _PSEUDO_LOCALE = "he"
-# Where no country is named, the day comes before the month, and hours are counted to 24: that can't be misread.
+# Without a country, put the day before the month and use 24 hours, which can't be misread.
 _DATE_LOCALES = {"en": "en_GB"}
 
 
 @dataclass(frozen=True)
 class Language:
-    """How somebody reads: in the language of a ``tag`` (BCP 47, such as ``fr-CA``), with a ``currency`` (ISO 4217).
+    """How to write for a reader: language ``tag`` (BCP 47, for example ``fr-CA``) and ``currency`` (ISO 4217).
 
-    Moments are shown in ``timezone``; None is that of this machine. Texts come from the nearest catalogue, numbers and
-    dates are those of the very tag.
+    Times are in ``timezone``; None is this machine's. Texts come from the nearest catalogue; numbers and dates use the
+    exact tag.
 
     Raises:
-        ValueError: no language has this tag.
+        ValueError: the tag is unknown. Raised on first use of the locale.
     """
 
     tag: str = SOURCE
@@ -42,48 +42,48 @@ class Language:
 
     @cached_property
     def locale(self) -> Locale:
-        """What CLDR knows of numbers in it."""
+        """CLDR's data for numbers."""
         return _locale(_PSEUDO_LOCALE if self.tag == PSEUDO else self.tag.replace("-", "_"))
 
     @cached_property
     def date_locale(self) -> Locale:
-        """What CLDR knows of dates in it."""
+        """CLDR's data for dates."""
         return _locale(_DATE_LOCALES[self.tag]) if self.tag in _DATE_LOCALES else self.locale
 
     @property
     def direction(self) -> str:
-        """``ltr`` or ``rtl``, as HTML has it."""
+        """The text direction for HTML, ``ltr`` or ``rtl``."""
         return self.locale.text_direction
 
 
 ENGLISH = Language()
-"""The language of everything that programs read, and of logs."""
+"""The language of logs and of everything that programs read."""
 
-_now: ContextVar[Language] = ContextVar("language", default=ENGLISH)
+_current: ContextVar[Language] = ContextVar("language", default=ENGLISH)
 
 
 def current_language() -> Language:
-    """The language that is written now."""
-    return _now.get()
+    """Return the language to write in."""
+    return _current.get()
 
 
 @contextmanager
 def use_language(language: Language) -> Iterator[None]:
-    """Write in this language within the block, in this thread alone."""
-    token = _now.set(language)
+    """Write in ``language`` within the block, in this thread only."""
+    token = _current.set(language)
     try:
         yield
     finally:
-        _now.reset(token)
+        _current.reset(token)
 
 
 def set_language(language: Language) -> None:
-    """Write in this language from now on, in this thread alone: for a program that has one reader."""
-    _now.set(language)
+    """Write in ``language`` from now on, in this thread only. For programs with a single reader."""
+    _current.set(language)
 
 
 def own_name(tag: str) -> str:
-    """What those who read a language call it.
+    """Return the name of a language in that language.
 
     >>> own_name("fr-CA"), own_name("en")
     ('français (Canada)', 'English')
@@ -98,7 +98,7 @@ def _locale(name: str) -> Locale:
     try:
         return Locale.parse(name)
     except UnknownLocaleError:
-        # A country that CLDR doesn't know: its language then.
+        # CLDR may not know the country. Fall back to the language.
         try:
             return Locale.parse(name.partition("_")[0])
         except UnknownLocaleError:

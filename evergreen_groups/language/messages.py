@@ -1,8 +1,8 @@
-"""The texts themselves: looked up in the catalogue of the language that is written now, and filled in.
+"""Looks up texts in the catalogue of the current language, and fills in values.
 
-The names are those of gettext, so that the tools for catalogues and whoever knows one find their way. A text is a whole
-sentence, or as much of one as stands alone; what varies in it has a name in braces. Money, counts and texts of the
-catalogue among the values are written as the language has them; numbers such as a group's are as they are.
+The functions have gettext's names, for the sake of its tools. A text is a whole sentence or phrase with placeholders in
+braces. Money, counts and translatable texts among the values are formatted for the language; other numbers (a group's
+number, for example) are inserted unchanged.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from evergreen_groups.total import Total
 
 
 def gettext(message: str, /, **values: object) -> str:
-    """A text, filled in with ``values``.
+    """Translate a text and fill in ``values``.
 
     >>> gettext("group {group} owes {owed}", group=1204, owed=Decimal("7.5"))
     'group 1204 owes $7.50'
     """
     if isinstance(message, Message):
-        return _of_message(message, values)
+        return _translate_message(message, values)
     return filled(translations_for(current_language().tag).gettext(message), values) if message else ""
 
 
 def ngettext(singular: str, plural: str, count: int, /, **values: object) -> str:
-    """A text for a number of things, which is ``{count}`` in it.
+    """Translate a text that depends on a count, which is ``{count}`` in the text.
 
     >>> ngettext("{count} member", "{count} members", 1), ngettext("{count} member", "{count} members", 1200)
     ('1 member', '1,200 members')
@@ -53,17 +53,17 @@ def ngettext(singular: str, plural: str, count: int, /, **values: object) -> str
 
 
 def pgettext(context: str, message: str, /, **values: object) -> str:
-    """A text with a word in it that means several things; ``context`` says which of them."""
+    """Translate a text with an ambiguous word. ``context`` says which meaning applies."""
     return filled(translations_for(current_language().tag).pgettext(context, message), values)
 
 
 def npgettext(context: str, singular: str, plural: str, count: int, /, **values: object) -> str:
-    """A text for a number of things, with a word in it that means several things."""
+    """Translate a text that depends on a count and has an ambiguous word."""
     text = translations_for(current_language().tag).npgettext(context, singular, plural, count)
     return filled(text, {"count": number(count), **values})
 
 
-def _of_message(message: Message, more: Mapping[str, object]) -> str:
+def _translate_message(message: Message, more: Mapping[str, object]) -> str:
     values = {**message.values, **more} if more else message.values
     context, text = message.context, message.text
     if message.plural:
@@ -78,7 +78,7 @@ def _of_message(message: Message, more: Mapping[str, object]) -> str:
 
 
 def filled(template: str, values: Mapping[str, object]) -> str:
-    """A text that is translated already with its values; where there are none it is taken as it is, braces and all."""
+    """Fill values into a translated text. Without values, the text is returned unchanged, including braces."""
     if not values:
         return template
     parts = _parts(template)
@@ -95,10 +95,10 @@ def _part(part: str | tuple[str, str], values: Mapping[str, object]) -> str:
     return value if type(value) is str and not spec else str(_FILLER.format_field(value, spec))
 
 
-# A page of thousands of groups has some hundred thousand sentences of a few texts, and Formatter reads each anew.
+# A page with thousands of groups fills in the same few texts some 100,000 times, and Formatter would parse each again.
 @lru_cache(maxsize=4096)
 def _parts(template: str) -> tuple[str | tuple[str, str], ...] | None:
-    """The text cut at its values, which are names with how to write them; None where it isn't as plain as that."""
+    """Split a text into literals and (name, format) pairs. None if it uses more of the format syntax."""
     found: list[str | tuple[str, str]] = []
     for text, name, spec, conversion in _FILLER.parse(template):
         if text:
@@ -112,7 +112,7 @@ def _parts(template: str) -> tuple[str | tuple[str, str], ...] | None:
 
 
 def describe_total(total: Total[int] | Total[Decimal] | Decimal | None, *, short: bool = False) -> str:
-    """Write a total, or an amount that may be unknown; ``short`` is for the narrow columns of a table.
+    """Format a total, or an amount that may be unknown. ``short`` is for narrow table columns.
 
     >>> describe_total(Total(1200)), describe_total(Total(1200, exact=False)), describe_total(Total(0, exact=False))
     ('1,200', 'at least 1,200', 'unknown')
@@ -134,31 +134,31 @@ def describe_total(total: Total[int] | Total[Decimal] | Decimal | None, *, short
 
 
 def describe_difference(difference: Decimal | None) -> str:
-    """Write a difference of money that may be unknown: ``+$12.50``."""
+    """Format a difference between amounts that may be unknown: ``+$12.50``."""
     return describe_total(None) if difference is None else signed_price(difference)
 
 
 def describe_error(error: EvergreenGroupsError) -> str:
-    """An error for people, the problem and the advice in one line."""
+    """Describe an error with its advice in one line."""
     return "; ".join(part for part in (describe_problem(error), describe_advice(error)) if part)
 
 
 def describe_problem(error: EvergreenGroupsError) -> str:
-    """What was being done and what came back, without the advice."""
+    """Describe an error: what was attempted and what went wrong, without advice."""
     asked = gettext(error.asked) if isinstance(error, GatewayError) and error.asked else ""
     return ": ".join(part for part in (asked, gettext(error.message, **error.values)) if part)
 
 
 def describe_advice(error: EvergreenGroupsError) -> str:
-    """What there is to do about an error; empty where there is nothing."""
+    """Return the advice for an error, or ""."""
     return gettext(error.advice, **error.values) if error.advice else ""
 
 
 class _Filler(Formatter):
-    """Fills in values as the language has them."""
+    """Formats values for the current language."""
 
     def format_field(self, value: Any, format_spec: str) -> Any:
-        """Money with its currency, counts (``{count:,}``) with the language's separators, days, moments, and texts."""
+        """Format money, counts (``{count:,}``), dates and times, lists, and translatable texts."""
         if isinstance(value, Decimal) and not format_spec:
             return price(value)
         if isinstance(value, Total):

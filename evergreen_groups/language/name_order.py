@@ -1,4 +1,4 @@
-"""The order of names: as people sort them, by the letters first and by accents and case after that."""
+"""Sorts names as people expect: by letters first, then by accents and case."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from unicodedata import combining, normalize
 
 from evergreen_groups.language.language import current_language
 
-# Letters that Unicode doesn't take apart, and signs that are written in several ways.
+# Letters that Unicode doesn't decompose, and apostrophes that have several forms.
 _PLAIN = str.maketrans(
     {"æ": "ae", "đ": "d", "ð": "d", "ħ": "h", "ı": "i", "ł": "l", "ø": "o", "œ": "oe", "‘": "'", "’": "'", "ʼ": "'"}
 )
-# Letters that sort after all words with their base letter: "\uffff" comes after every letter.
+# Letters that sort after their base letter. "\uffff" is higher than every letter.
 _CARON, _TILDE = "\u030c", "\u0303"
 _OWN_LETTERS = {
     "cs": (("ch", "h\uffff"), *((f"{letter}{_CARON}", f"{letter}\uffff") for letter in "crsz")),

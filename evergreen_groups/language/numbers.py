@@ -1,4 +1,4 @@
-"""Money and counts, as the language that is written now has them."""
+"""Formats money, numbers, dates and times for the current language."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HIGHEST = Decimal(10**12)
 
 
 def price(value: Decimal) -> str:
-    """Money with its currency.
+    """Format an amount of money with its currency.
 
     >>> price(Decimal("1234.5")), price(Decimal("-1.50")), price(Decimal("-0.0"))
     ('$1,234.50', '-$1.50', '$0.00')
@@ -30,17 +30,17 @@ def price(value: Decimal) -> str:
 
 
 def signed_price(value: Decimal) -> str:
-    """A difference of money: ``+$1,234.50``, ``-$3.25``, ``$0.00``."""
+    """Format a difference between amounts: ``+$1,234.50``, ``-$3.25``, ``$0.00``."""
     return f"+{price(value)}" if value > 0 else price(value)
 
 
 def number(value: int) -> str:
-    """A count: ``1,200``."""
+    """Format a count: ``1,200``."""
     return _number_writer(current_language().locale)(value)
 
 
 def decimal_number(text: str) -> str:
-    """A number as Python writes it (``1,234.5``), as the language has it.
+    """Convert a number in Python's format (``1,234.5``) to the language's.
 
     >>> decimal_number("1,234.5")
     '1,234.5'
@@ -52,14 +52,14 @@ def decimal_number(text: str) -> str:
 
 
 def decimal(value: float) -> str:
-    """A number with one decimal place: ``1,234.5``."""
+    """Format a number with one decimal place: ``1,234.5``."""
     from babel.numbers import format_decimal
 
     return str(format_decimal(value, "#,##0.0", locale=current_language().locale))
 
 
 def currency_sign() -> str:
-    """The sign of the currency, such as ``$``."""
+    """Return the currency's symbol, for example ``$``."""
     from babel.numbers import get_currency_symbol
 
     language = current_language()
@@ -67,14 +67,14 @@ def currency_sign() -> str:
 
 
 def percent(share: Decimal) -> str:
-    """A share as a percentage without decimals: ``0.25`` is ``25%``."""
+    """Format a share as a whole percentage: ``0.25`` is ``25%``."""
     from babel.numbers import format_percent
 
     return str(format_percent(share, locale=current_language().locale))
 
 
-# A page of thousands of groups has some hundred thousand amounts, and Babel works out the whole pattern for each: so
-# the signs around and within an amount are taken from one that it has written, where the rest is plain enough.
+# A page with thousands of groups has some 100,000 amounts, and Babel evaluates its whole pattern for each. So format
+# one sample with Babel and reuse its symbols, provided that the pattern is simple enough.
 @lru_cache(maxsize=64)
 def _price_writer(locale: Locale, currency: str) -> Callable[[Decimal], str]:
     from babel.numbers import format_currency
@@ -82,18 +82,18 @@ def _price_writer(locale: Locale, currency: str) -> Callable[[Decimal], str]:
     def write(value: Decimal) -> str:
         return str(format_currency(value, currency, locale=locale))
 
-    signs, below = _signs(write, _SAMPLE, "89"), _signs(write, -_SAMPLE, "89")
-    if signs is None or below is None:
+    symbols, below = _symbols(write, _SAMPLE, "89"), _symbols(write, -_SAMPLE, "89")
+    if symbols is None or below is None:
         return lambda value: write(value + 0)
 
-    def write_quickly(value: Decimal) -> str:
-        before, group, point, after = signs if value >= 0 else below
+    def write_fast(value: Decimal) -> str:
+        before, group, point, after = symbols if value >= 0 else below
         if abs(value) >= _HIGHEST:
             return write(value)
         digits = f"{abs(value):,.2f}".translate({ord(","): group, ord("."): point})
         return f"{before}{digits}{after}"
 
-    return write_quickly
+    return write_fast
 
 
 @lru_cache(maxsize=64)
@@ -103,16 +103,16 @@ def _number_writer(locale: Locale) -> Callable[[int], str]:
     def write(value: int) -> str:
         return str(format_decimal(value, locale=locale))
 
-    signs = _signs(write, _SAMPLE_COUNT, "")
-    if signs is None:
+    symbols = _symbols(write, _SAMPLE_COUNT, "")
+    if symbols is None:
         return write
-    _before, group, _point, _after = signs
+    _before, group, _point, _after = symbols
     separators = {ord(","): group}
     return lambda value: f"{value:,}".translate(separators) if value >= 0 else write(value)
 
 
-def _signs(write: Callable[[Any], str], sample: Any, cents: str) -> tuple[str, str, str, str] | None:
-    """What stands before, between (by thousands, before cents) and after the digits; None where it isn't like that."""
+def _symbols(write: Callable[[Any], str], sample: Any, cents: str) -> tuple[str, str, str, str] | None:
+    """Extract prefix, group separator, decimal point and suffix from a sample; None if the pattern isn't so simple."""
     text = write(sample)
     first, last = text.find("1"), text.rfind(cents or "7") + len(cents or "7")
     digits = text[first:last]
@@ -122,7 +122,7 @@ def _signs(write: Callable[[Any], str], sample: Any, cents: str) -> tuple[str, s
 
 
 def local(moment: datetime) -> datetime:
-    """A moment in the reader's time zone; at the edges of the calendar as it is."""
+    """Convert a time to the reader's time zone. Times at the limits of the calendar are returned unchanged."""
     try:
         return moment.astimezone(current_language().timezone)
     except OverflowError:
@@ -130,12 +130,12 @@ def local(moment: datetime) -> datetime:
 
 
 def day(moment: date) -> str:
-    """A day, of a moment the one in the reader's time zone: ``1 Aug 2026``."""
+    """Format a date: ``1 Aug 2026``. A datetime is first converted to the reader's time zone."""
     return _day(moment, "medium")
 
 
 def long_day(moment: date) -> str:
-    """A day as letters have it.
+    """Format a date in the long form, for letters.
 
     >>> long_day(date(2026, 8, 1))
     '1 August 2026'
@@ -144,30 +144,30 @@ def long_day(moment: date) -> str:
 
 
 def minute(moment: datetime) -> str:
-    """A moment in the reader's time zone, to the minute: ``1 Aug 2026, 09:05``."""
-    return _both(moment, "medium")
+    """Format a time in the reader's time zone, to the minute: ``1 Aug 2026, 09:05``."""
+    return _date_and_time(moment, "medium")
 
 
 def long_minute(moment: datetime) -> str:
-    """A moment in the reader's time zone, as letters have it: ``1 August 2026, 09:05``."""
-    return _both(moment, "long")
+    """Format a time in the reader's time zone in the long form, for letters: ``1 August 2026, 09:05``."""
+    return _date_and_time(moment, "long")
 
 
 def clock_time(moment: datetime) -> str:
-    """The time of a moment in the reader's time zone: ``09:05``."""
+    """Format the time of day in the reader's time zone: ``09:05``."""
     from babel.dates import format_time
 
     return format_time(local(moment), "short", locale=current_language().date_locale)
 
 
-def moment_with_zone(moment: datetime) -> str:
-    """A moment to the minute, with the name of its time zone: ``1 August 2026, 09:05 UTC``."""
+def time_with_zone(moment: datetime) -> str:
+    """Format a time with the name of its time zone: ``1 August 2026, 09:05 UTC``."""
     here = local(moment)
     return f"{long_minute(moment)} {here.tzname() or here.strftime('%z')}"
 
 
 def enumeration(parts: Iterable[str], style: str = "standard") -> str:
-    """Several things in one sentence; ``style`` is ``standard`` (and) or ``or``.
+    """Join several phrases in a sentence. ``style`` is ``standard`` ("and") or ``or``.
 
     >>> enumeration(["BR1", "BR2", "BR3"]), enumeration(["BR1", "BR2"], "or")
     ('BR1, BR2 and BR3', 'BR1 or BR2')
@@ -179,14 +179,14 @@ def enumeration(parts: Iterable[str], style: str = "standard") -> str:
 
 def _day(moment: date, width: str) -> str:
     if isinstance(moment, datetime) and plausible(moment) is None:
-        from evergreen_groups.language.messages import pgettext  # which writes dates
+        from evergreen_groups.language.messages import pgettext  # avoids a circular import
 
         return pgettext("a date", "unknown")
     that = local(moment).date() if isinstance(moment, datetime) else moment
     return _written_day(that, width, current_language().date_locale)
 
 
-# A page has thousands of days, and many of them are the same.
+# A page has thousands of dates, many of them equal.
 @lru_cache(maxsize=4096)
 def _written_day(that: date, width: str, locale: Locale) -> str:
     from babel.dates import format_date
@@ -194,6 +194,6 @@ def _written_day(that: date, width: str, locale: Locale) -> str:
     return format_date(that, width, locale=locale)
 
 
-def _both(moment: datetime, width: str) -> str:
-    # CLDR has other words between the two for each width ("1 August 2026 at 09:05"), and the shortest does for all.
+def _date_and_time(moment: datetime, width: str) -> str:
+    # CLDR's longer patterns add words ("1 August 2026 at 09:05"). Use the shortest one for all widths.
     return str(current_language().date_locale.datetime_formats["short"].format(clock_time(moment), _day(moment, width)))

@@ -1,7 +1,7 @@
-"""The texts in templates: what ``{% trans %}`` and ``gettext`` look up there, and how their values are written.
+"""Translation in Jinja templates: ``{% trans %}`` and ``gettext``.
 
-As in Python, money, counts and texts among the values are written as the language has them. What is put into HTML is
-escaped; the text itself may hold tags.
+As in Python, money, counts and translatable texts among the values are formatted for the language. In HTML, values are
+escaped; the texts may contain tags.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from jinja2.nodes import EvalContext
 
 _COUNTS = ("count", "num")
-"""The values that are written as counts; other numbers may be those of groups."""
+"""Names of values to format as counts. Other numbers may identify something, for example a group."""
 
 
 def install_texts(environment: Environment) -> None:
-    """Have templates look up their texts in the language that is written when they are rendered."""
+    """Make templates use the language that is current when they are rendered."""
     environment.policies["ext.i18n.trimmed"] = True
     environment.add_extension("jinja2.ext.i18n")
-    # New style: the values come with the text. The functions are replaced, since Jinja's own know nothing of languages.
+    # Jinja's new style passes the values to the functions. Replace its own, which have one fixed language.
     environment.install_gettext_callables(str, str, newstyle=True)  # type: ignore[attr-defined]
     environment.globals |= {
         "gettext": _gettext,
@@ -70,7 +70,7 @@ def _npgettext(context: EvalContext, about: str, singular: str, plural: str, cou
 
 
 def _filled(context: EvalContext, text: str, values: dict[str, object]) -> str:
-    template = Markup(text) if context.autoescape else text  # noqa: S704 - of the catalogue; values are escaped
+    template = Markup(text) if context.autoescape else text  # noqa: S704 - from our catalogue; values are escaped
     if not values and "%" not in text:
         return template
     return template % {name: _written(name, value) for name, value in values.items()}

@@ -1,4 +1,4 @@
-"""The run that makes, writes, mails and records the report."""
+"""The run that makes, writes, mails and records the nightly report."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Reports the end of a run to a monitoring service, as healthchecks.io and its like want it: by calling an address."""
+"""Reports the end of a run to a monitoring service such as healthchecks.io, by calling a URL."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ log = logging.getLogger("evergreen_groups.healthcheck")
 _SECONDS = 15.0
 
 
-def call(url: str, *, well: bool) -> None:
-    """Get ``url``, or ``url/fail`` after a run that did not end ``well``. What goes wrong is only a warning.
+def call(url: str, *, succeeded: bool) -> None:
+    """Get ``url``, or ``url/fail`` if the run did not succeed. Failures are only logged.
 
-    Who knows the address can call it, so it is never logged.
+    The URL is never logged, because anyone who knows it can call it.
     """
     try:
         with (
             Deadline(_SECONDS),
             requests.get(
-                url if well else f"{url}/fail", timeout=_SECONDS, stream=True, auth=lambda request: request
-            ) as response,  # with auth, nothing is taken from ~/.netrc
+                url if succeeded else f"{url}/fail", timeout=_SECONDS, stream=True, auth=lambda request: request
+            ) as response,  # the no-op auth keeps requests from using ~/.netrc
         ):
             status = response.status_code
-    except Exception as error:  # requests lets some of http.client's own through, as ValueError after a redirect
+    except Exception as error:  # requests lets some exceptions of http.client through, such as ValueError on a redirect
         log.warning("the healthcheck could not be called (%s)", type(error).__name__)
         return
     if status >= 400:

@@ -1,4 +1,4 @@
-"""What one run of the report is to do."""
+"""The options of a report run: which reports to make and where they go."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where the report goes: to standard output (``path`` None), to a file, or with ``split`` to a directory.
+    """Where a report goes: standard output (``path`` None), a file, or a directory with a file per library (``split``).
 
-    ``formats`` are those of a directory's files; of the other two there is one (none: it goes nowhere but by mail).
-    ``keep_days`` is how long a directory's older files stay (None: for ever). ``dialect`` is that of CSV.
+    ``formats`` has one entry unless the target is a directory; it is empty if the report is only mailed. ``keep_days``
+    is how long a directory's older files are kept (None: forever). ``dialect`` is the CSV dialect.
     """
 
     path: Path | None
@@ -33,16 +33,16 @@ class Target:
 
     @property
     def has_files_for_people(self) -> bool:
-        """Whether it writes files that people read, in their language and time zone."""
+        """Whether the target has files for people, which depend on the reader's language and time zone."""
         return self.path is not None and not all(output_format(name).for_programs for name in self.formats)
 
 
 @dataclass(frozen=True, slots=True)
 class ReportJob:
-    """One report of a run: what it lists, where it goes, and who gets it by ``mail`` (None: nobody).
+    """One report of a run: what it lists, where it goes, and its ``mail`` settings (None: not mailed).
 
-    ``name`` is that of a table of ``[[reports]]``; the report that ``[report]`` says has none. It stands before the
-    subject of its mails unless that is its ``own_subject``.
+    ``name`` is the name in ``[[reports]]``, "" for the report of ``[report]``. The name precedes the subject of the
+    mails unless the report has its ``own_subject``.
     """
 
     criteria: Criteria
@@ -54,7 +54,7 @@ class ReportJob:
 
 @dataclass(frozen=True, slots=True)
 class ReportOptions:
-    """One run: its reports, which are made from one reading. ``deadline`` is in seconds."""
+    """The reports of one run, all made from the same reading. ``deadline`` is in seconds."""
 
     jobs: tuple[ReportJob, ...]
     deadline: int
@@ -62,18 +62,18 @@ class ReportOptions:
 
 
 class RunPurpose(Enum):
-    """What a run is for, which decides what it leaves behind."""
+    """The kind of a run, which determines what it leaves behind."""
 
     NIGHTLY = "nightly"
-    """The next one is compared with it, and how it ended is on record."""
+    """Recorded: the next run is compared with it, and monitoring sees its outcome."""
     AT_TERMINAL = "at a terminal"
-    """It writes and mails what it is told to; nothing is ever compared with it, and tonight's is made all the same."""
-    LOOK = "look"
-    """It only looks."""
+    """Writes and mails as told, but isn't recorded. Tonight's run still takes place and isn't compared with it."""
+    PREVIEW = "preview"
+    """Only prints the report."""
 
 
 def choice_of(settings: ReportSettings) -> Choice:
-    """What the settings ask of groups besides owing enough."""
+    """Return the criteria for groups other than the amount owed."""
     return Choice(
         owing_since=settings.owing_since,
         kinds=settings.kinds,
@@ -86,10 +86,10 @@ def choice_of(settings: ReportSettings) -> Choice:
 
 
 def named_job(report: NamedReport, settings: Settings, *, limit: Limit | None, mails: bool) -> ReportJob:
-    """A report of ``[[reports]]``, mailed to its own recipients where the run ``mails``.
+    """Return the job for a report of ``[[reports]]``, mailed to its own recipients if the run ``mails``.
 
     Raises:
-        ConfigurationError: it goes nowhere, or the target doesn't fit the format.
+        ConfigurationError: the report has no destination, or its file doesn't fit the format.
     """
     mail = None
     if mails and report.recipients:
@@ -100,7 +100,7 @@ def named_job(report: NamedReport, settings: Settings, *, limit: Limit | None, m
 
 
 def criteria_of(settings: ReportSettings, limit: Limit | None) -> Criteria:
-    """What is listed, with the limit of everybody (None: there are several)."""
+    """Return the criteria of a report. ``limit`` applies to everyone (None: there are several limits)."""
     return Criteria(
         min_total=settings.min_total,
         min_members=settings.min_members,

@@ -1,4 +1,4 @@
-"""The report as mails: to each recipient the groups of their libraries."""
+"""Mails the report: each recipient gets the groups of their libraries."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from evergreen_groups.formats import output_format
 from evergreen_groups.ils import OrgUnits
 from evergreen_groups.language import current_language, gettext, use_language
 from evergreen_groups.mail import Attachment, Letter, Mail, Mailer, build_message
-from evergreen_groups.nightly.output import day_of, library_file_names
+from evergreen_groups.nightly.output import library_file_names, report_date
 from evergreen_groups.render.report import (
     LetterOptions,
     WritingOptions,
@@ -31,20 +31,20 @@ if TYPE_CHECKING:
     from evergreen_groups.state import Transactions
 
 EVERYTHING = "*"
-"""The name among the recipients that stands for the whole report."""
+"""Name among the recipients for the whole report."""
 
 
-def addressed(
+def addresses_by_libraries(
     recipients: Iterable[tuple[str, tuple[str, ...]]], org_units: OrgUnits, listed: Iterable[str] = ()
 ) -> Mapping[tuple[str, ...], tuple[str, ...]]:
-    """Say which addresses get the report of which libraries and systems (short names; none: the whole report).
+    """Map tuples of libraries and systems (short names; empty: the whole report) to the addresses that get them.
 
-    An address that stands at several names is there once, however it is capitalised, with all of them but those below
-    another. ``listed`` are the libraries that the report is about (none: all): of others it doesn't know every group,
-    so an address that stands at those alone isn't there.
+    An address that occurs several times, in any capitalization, is listed once, with all its libraries except those
+    below another one. ``listed`` are the libraries in the report (empty: all). Addresses that want only other libraries
+    are left out, because the report doesn't have all groups of those.
 
     Raises:
-        ConfigurationError: there is no org unit of such a name.
+        ConfigurationError: an org unit doesn't exist.
     """
     tops = {org_units.find(name).id for name in listed}
     wanted: dict[str, set[int]] = {}
@@ -63,14 +63,14 @@ def addressed(
 
 
 def _within(id: int, tops: set[int], org_units: OrgUnits) -> set[int]:
-    """What of an org unit the report is about: all of it, or those of ``tops`` (none: everything) below it."""
+    """Return the part of an org unit that the report covers: all of it, or those of ``tops`` (empty: all) below it."""
     if not tops or tops.intersection(org_units.upwards(id)):
         return {id}
     return {top for top in tops if id in org_units.upwards(top)}
 
 
 def _names(ids: set[int], org_units: OrgUnits) -> tuple[str, ...]:
-    """The short names of those org units that aren't below another of them; none where the root is one of them."""
+    """Return the short names of the org units that aren't below another one; () if the root is included."""
     if org_units.root.id in ids:
         return ()
     tops = [id for id in ids if not ids.intersection(org_units.upwards(id)[1:])]
@@ -78,13 +78,13 @@ def _names(ids: set[int], org_units: OrgUnits) -> tuple[str, ...]:
 
 
 def mailer_for(settings: MailSettings, letters: Iterable[MailSettings], transactions: Transactions) -> Mailer:
-    """The mailer of the configuration; made before a report is read, so that a bad setting is found at once.
+    """Return the configured mailer. Call this before reading a report, so that bad settings are found at once.
 
-    There is one server for all ``letters``. Recipients are each report's own, and any of them will do to look whether
-    there are some.
+    All ``letters`` use the same mail server. Each report has its own recipients; the mailer only checks that there are
+    any.
 
     Raises:
-        ConfigurationError: no server, sender or recipients, or a password that can't be read.
+        ConfigurationError: there is no server, sender or recipient, or the password can't be read.
     """
     recipients = tuple(entry for letter in letters for entry in letter.recipients)
     return Mailer.configured(replace(settings, recipients=recipients), os.environ, transactions)
@@ -98,31 +98,31 @@ def messages(
     with_name: bool = False,
     **options: Unpack[WritingOptions],
 ) -> Iterator[Mail]:
-    """A mail for each recipient with their part of the report, where it is about their libraries.
+    """Yield a mail for each recipient with their part of the report, if the report covers their libraries.
 
-    It is in the language of its ``readers`` (None: in the one that is written now); with ``with_name``, the report's
-    name stands before the subject. Where names of patrons are allowed, they lead into the staff client; the
-    ``options`` are for what is attached, too.
+    The mail is in the language of its ``readers`` (None: the current one). ``with_name`` puts the report's name before
+    the subject. Patrons' names link to the staff client if the settings allow names in mail. ``options`` also apply to
+    the attachment.
 
     Raises:
-        ConfigurationError: a recipient's library isn't there.
+        ConfigurationError: a recipient's library doesn't exist.
     """
     org_units = OrgUnits(report.org_units)
     run = f"{report.gateway} {report.generated_at.isoformat()}" + (f" {report.name}" if report.name else "")
-    all_places = tuple(org_units.find(name).shortname for name in report.criteria.orgs)
-    for places, addresses in addressed(settings.recipients, org_units, report.criteria.orgs).items():
-        part = for_libraries(report, places) if places else report
+    all_libraries = tuple(org_units.find(name).shortname for name in report.criteria.orgs)
+    for libraries, addresses in addresses_by_libraries(settings.recipients, org_units, report.criteria.orgs).items():
+        part = for_libraries(report, libraries) if libraries else report
         cleared = part.changes is not None and part.changes.cleared
         if not part.groups and not cleared and not settings.send_empty:
             continue
-        # Without names there is nothing of a patron in a mail, no id either.
+        # A mail without names must contain nothing else about patrons either, not even an id in a link.
         letter_options = LetterOptions(
             names=settings.names_in_mail,
-            places=places or all_places,
-            links=_links(part, settings.link, places or all_places or (org_units.root.shortname,)),
+            places=libraries or all_libraries,
+            links=_links(part, settings.link, libraries or all_libraries or (org_units.root.shortname,)),
             client=options.get("client") if settings.names_in_mail else None,
         )
-        with use_language(readers.of_libraries(places) if readers else current_language()):
+        with use_language(readers.of_libraries(libraries) if readers else current_language()):
             letter = _letter(part, settings, letter_options, options, with_name=with_name)
         for address in addresses:
             yield build_message(
@@ -150,10 +150,10 @@ def _letter(
 
 
 def _links(report: Report, link: str | None, names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """The configured link, or one for each library or system (its short name) where it distinguishes them."""
+    """Return the configured link, or a link per library or system if it has the placeholder ``{library}``."""
     if link is None:
         return ()
-    date = day_of(report)
+    date = report_date(report)
     if "{library}" not in link:
         return (("", link.format(date=date)),)
     files = library_file_names([unit.shortname for unit in report.org_units])
@@ -163,7 +163,7 @@ def _links(report: Report, link: str | None, names: tuple[str, ...]) -> tuple[tu
 def _attachment(report: Report, name: str, options: WritingOptions) -> Attachment:
     attached = output_format(name)
     stream = private_file()
-    attachment = Attachment(f"groups-{day_of(report)}.{attached.ending}", attached.media_type, stream)
+    attachment = Attachment(f"groups-{report_date(report)}.{attached.ending}", attached.media_type, stream)
     with write_errors(temporary_directory()):
         render_bytes(report, name, stream, **options)
     return attachment

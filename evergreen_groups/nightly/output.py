@@ -1,4 +1,4 @@
-"""Writes a report to its target: a directory with a file for each library, one file, or standard output."""
+"""Writes a report to its target: a directory with a file per library, a single file, or standard output."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A report in the words of a format, for standard output."""
+    """A report rendered for standard output."""
 
     format: str
     text: str
@@ -51,7 +51,7 @@ class Rendered:
 
 @dataclass(frozen=True, slots=True)
 class WrittenReport:
-    """What was written: a file, or a directory of ``file_count`` files for some libraries (None: it is one file)."""
+    """What was written: one file (``library_count`` None), or ``file_count`` files for some libraries."""
 
     path: Path
     file_count: int = 1
@@ -66,13 +66,13 @@ def write(
     client: StaffClient | None = None,
     readers: Readers | None = None,
 ) -> Rendered | WrittenReport:
-    """Write the report to its target, whole or not at all; for standard output give what is to be printed.
+    """Write a report to its target atomically. For standard output, return the text instead.
 
-    ``progress`` is called for the files of a directory. Names lead into the staff ``client``. Files are in the language
-    of their ``readers``; standard output, and all where there are none, in the one that is written now.
+    ``progress`` counts the files of a directory. Names link to the staff ``client``. Files are in the language of their
+    ``readers``. Standard output is in the current language, and so are files without readers.
 
     Raises:
-        ConfigurationError: it can't be written there.
+        ConfigurationError: the target can't be written.
     """
     [name, *_] = target.formats
     options: WritingOptions = {
@@ -108,19 +108,19 @@ def _rendered(report: Report, name: str, options: WritingOptions) -> Rendered:
 
 
 INDEX = "index.html"
-"""The page that leads to all of them."""
+"""The page that links to all libraries' pages."""
 
 _NOT_IN_FILE_NAMES = re.compile(r"[^A-Za-z0-9._-]")
 _LONGEST_NAME = 60
-# What other systems than this one take for devices; the files may be copied there.
+# Device names on Windows, where the files may be copied.
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
 def library_file_names(shortnames: Collection[str]) -> dict[str, str]:
-    """For each short name one that is safe as the beginning of a file's name, different from all others.
+    """Map each short name to a unique name that is safe at the start of a file name.
 
-    Most stay as they are. In others, unusual characters become underscores, and a few letters that stand for the whole
-    short name are added; so they are to those that differ in capitals alone, which some disks don't distinguish.
+    Most are unchanged. Unusual characters become underscores, and a hash of the short name is appended to changed names
+    and to names that differ only in case, which some file systems don't distinguish.
     """
     alike = Counter(shortname.casefold() for shortname in shortnames)
     return {shortname: _file_name(shortname, unique=alike[shortname.casefold()] == 1) for shortname in shortnames}
@@ -136,14 +136,14 @@ def _file_name(shortname: str, *, unique: bool) -> str:
 
 DEFAULT_FORMATS = ("html", "csv", "json")
 _OPEN_AT_ONCE = 200
-"""How many files are open at once: a process may mostly have 1,024."""
+"""Maximum number of open files. The usual limit of a process is 1,024."""
 _COMPRESSED_AT_ONCE = 32
-"""How many of those that are compressed: each takes a quarter of a megabyte."""
+"""Maximum number of open compressed files; each takes a quarter of a megabyte of memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """What was published: the day's directory, the address of the newest index page, and how much there is."""
+    """What was published: the day's directory, the path of the newest index, and the number of libraries and files."""
 
     directory: Path
     latest_index: Path
@@ -163,21 +163,22 @@ def publish(
 ) -> Publication:
     """Write ``directory/<date>/<SHORTNAME>.<format>`` for every library, ``index.html``, and the link ``latest``.
 
-    Everything appears at once or not at all, and takes the place of what an earlier run of the same day wrote. The
-    date is that of the data, in this machine's time zone. Files of dates ``keep_days`` or more days before it are
-    removed (None: none are). Files are readable by their owner alone, and so are directories that are made here.
-    ``progress`` is called with the number of files. Each library's page leads back to the index. A library's files are
-    in the language of its ``readers``, the index in that of all (None: everything in the one that is written now).
+    All files appear at once or not at all, and replace those from an earlier run on the same day. The date is the
+    report's, in this machine's time zone. Files that are ``keep_days`` or more days older are removed (None: none).
+    Files and new directories are readable only by their owner.
+
+    ``progress`` counts the files. A library's files are in the language of its ``readers``, the index in the default
+    language (None: everything in the current one). Each library's page links back to the index.
 
     Raises:
         BusyError: another run is writing there.
-        ConfigurationError: it can't be written there, or what a format needs isn't installed.
+        ConfigurationError: the directory can't be written, or a format's dependency isn't installed.
     """
     from evergreen_groups.render.report import IndexedLibrary, write_index
 
     require(formats)
     options["index"] = INDEX
-    day = day_of(report)
+    day = report_date(report)
     parts = by_library(report)
     names = library_file_names(parts)
     entries: list[IndexedLibrary] = []
@@ -189,7 +190,7 @@ def publish(
     with new_edition(directory, day, keep_days=keep_days) as edition:
         done, every = 0, len(entries) * len(formats)
         for format in formats:
-            for together in _written_together(entries, output_format(format)):
+            for together in _batches(entries, output_format(format)):
                 progress(writing, done, every)
                 with ExitStack() as stack, use_language(together[0].language):
                     streams = [stack.enter_context(edition.create(entry.files[format])) for entry in together]
@@ -207,8 +208,8 @@ def publish(
     )
 
 
-def _written_together(entries: Sequence[IndexedLibrary], format: OutputFormat) -> Iterator[list[IndexedLibrary]]:
-    """The libraries whose files are written side by side: in one language, and not more than may be open."""
+def _batches(entries: Sequence[IndexedLibrary], format: OutputFormat) -> Iterator[list[IndexedLibrary]]:
+    """Batch the libraries whose files are written together: one language, and within the limit on open files."""
     by_language: dict[Language | None, list[IndexedLibrary]] = {}
     for entry in entries:
         by_language.setdefault(None if format.for_programs else entry.language, []).append(entry)
@@ -217,19 +218,19 @@ def _written_together(entries: Sequence[IndexedLibrary], format: OutputFormat) -
         yield from (alike[at : at + most] for at in range(0, len(alike), most))
 
 
-def day_of(report: Report) -> date:
-    """The day of the data in this machine's time zone."""
+def report_date(report: Report) -> date:
+    """Return the date of the report's data in this machine's time zone."""
     return report.generated_at.astimezone().date()
 
 
 NAME = "failed.html"
-"""What it is called in a directory of a report by library; beside ``report.html`` it is ``report.failed.html``."""
+"""Name of the failure page in a directory. Next to ``report.html`` it is called ``report.failed.html``."""
 
 log = logging.getLogger("evergreen_groups.report_run")
 
 
-def page_beside(target: Target) -> Path | None:
-    """Where it is left; nowhere for what isn't read as a page."""
+def failure_page_path(target: Target) -> Path | None:
+    """Return the path of the failure page; None for targets that aren't pages."""
     if target.path is None:
         return None
     if target.split:
@@ -237,18 +238,20 @@ def page_beside(target: Target) -> Path | None:
     return target.path.with_suffix(f".{NAME}") if target.formats == (PAGE,) else None
 
 
-def leave_page(target: Target, status: RunStatus, error: BaseException | None, language: Language = ENGLISH) -> None:
-    """Say there, in this language, that the run failed, and why.
+def write_failure_page(
+    target: Target, status: RunStatus, error: BaseException | None, language: Language = ENGLISH
+) -> None:
+    """Write a page in ``language`` that says that the run failed, and why.
 
-    What goes wrong with that is only logged: the run has failed anyway.
+    If this fails too, it is only logged.
     """
-    page = page_beside(target)
+    page = failure_page_path(target)
     if page is None or target.path is None:
         return
     from evergreen_groups.render import failed_run_page
     from evergreen_groups.state import LATEST, write_bytes_atomically
 
-    known = error if isinstance(error, EvergreenGroupsError) else None  # what others say may be about a patron
+    known = error if isinstance(error, EvergreenGroupsError) else None  # the text of other errors may name patrons
     last = f"{LATEST}/{INDEX}" if target.split else target.path.name
     with use_language(language):
         text = failed_run_page(
@@ -265,9 +268,9 @@ def leave_page(target: Target, status: RunStatus, error: BaseException | None, l
         log.info("the page that says so could not be left at %s: %s", page, type(problem).__name__)
 
 
-def remove_page(target: Target) -> None:
-    """Take it away again: what is there is tonight's."""
-    page = page_beside(target)
+def remove_failure_page(target: Target) -> None:
+    """Remove the failure page after a successful run."""
+    page = failure_page_path(target)
     if page is not None:
         try:
             page.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""One report of a run, from what was read to what was written and is to be mailed."""
+"""One report of a run, from reading to writing and mailing."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ log = logging.getLogger("evergreen_groups.report_run")
 
 
 @dataclass(slots=True)
-class MadeReport:
-    """A report, where it goes and who reads it; ``history`` is its own (None: the database can't be used)."""
+class PreparedReport:
+    """A report that was read, with its job and readers. ``history`` is None if the database can't be used."""
 
     job: ReportJob
     report: Report
@@ -45,10 +45,10 @@ class MadeReport:
     written: WrittenReport | None = None
 
     def write_letters(self, settings: Settings) -> None:
-        """Write its mails, where it has any.
+        """Render the report's mails, if it has recipients.
 
         Raises:
-            ConfigurationError: a recipient's library isn't there.
+            ConfigurationError: a recipient's library doesn't exist.
         """
         if self.job.mail is None:
             return
@@ -62,12 +62,12 @@ class MadeReport:
         )
 
     def write(self, width: int, progress: Progress, settings: Settings) -> None:
-        """Write it to its target; what goes to standard output is kept.
+        """Write the report to its target, or keep it in ``rendered`` for standard output.
 
         Raises:
-            ConfigurationError: it can't be written there.
+            ConfigurationError: the target can't be written.
         """
-        if not self.job.target.formats:  # it is mailed and nothing else
+        if not self.job.target.formats:  # only mailed
             return
         client = StaffClient.of(settings, self.report.gateway)
         made = write(self.report, self.job.target, width, progress, client, self.readers)
@@ -78,7 +78,7 @@ class MadeReport:
 
 
 def send(mailer: Mailer) -> Delivery:
-    """Send what is in the outbox, and say how it went."""
+    """Send the queued mails, and log the result."""
     delivery = mailer.deliver()
     log.info("%d mails sent", delivery.sent)
     if delivery.dropped:
@@ -88,8 +88,8 @@ def send(mailer: Mailer) -> Delivery:
     return delivery
 
 
-def remove_what_is_too_old(settings: Settings, transactions: Transactions, now: datetime) -> None:
-    """Remove of what is kept what the settings keep no longer."""
+def remove_expired_rows(settings: Settings, transactions: Transactions, now: datetime) -> None:
+    """Remove rows that are older than the settings allow."""
     days = {
         "history": settings.history.keep_days,
         "journal": settings.journal.keep_days,
@@ -108,23 +108,23 @@ def read_reports(
     policy: PolicySettings | None = None,
     now: datetime | None = None,
 ) -> list[Report]:
-    """A report for each of the criteria, in their order; where there is one alone, it is read as it is.
+    """Return a report for each of the criteria, in order, from a single reading.
 
-    Raises what :func:`~evergreen_groups.report.build_report` does.
+    Raises the same errors as :func:`~evergreen_groups.report.build_report`.
     """
     if len(wanted) == 1:
         return [build_report(gateway, wanted[0], progress, policy=policy, now=now)]
-    everything = build_report(gateway, widest(wanted), progress, policy=policy, now=now)
+    everything = build_report(gateway, combined_criteria(wanted), progress, policy=policy, now=now)
     org_units = OrgUnits(everything.org_units)
     for criteria in wanted:
-        org_units.named(criteria.orgs)  # what isn't there would choose nothing
+        org_units.named(criteria.orgs)  # an unknown library would silently select nothing
     return [_part(everything, criteria) for criteria in wanted]
 
 
-def widest(wanted: Sequence[Criteria]) -> Criteria:
-    """Criteria that every group meets which meets one of these.
+def combined_criteria(wanted: Sequence[Criteria]) -> Criteria:
+    """Return criteria that include every group which meets any of ``wanted``.
 
-    >>> widest([Criteria(), Criteria(orgs=("BR1",), top=3)]).orgs
+    >>> combined_criteria([Criteria(), Criteria(orgs=("BR1",), top=3)]).orgs
     ()
     """
     first = wanted[0]
@@ -140,27 +140,27 @@ def widest(wanted: Sequence[Criteria]) -> Criteria:
 
 
 def _part(everything: Report, criteria: Criteria) -> Report:
-    """The report of some criteria, out of one that is wide enough."""
-    from evergreen_groups.report import for_libraries  # where there is one report, nothing is taken apart
+    """Select the report of some criteria from one with wider criteria."""
+    from evergreen_groups.report import for_libraries  # imported late: not needed for a single report
 
     part = for_libraries(everything, criteria.orgs) if criteria.orgs else everything
     found = apply_criteria(replace(part, notes=everything.notes), criteria)
     if len(found.groups) == len(everything.groups):
         return found
-    # What was noted about the reading counts groups of all reports.
-    noted = [_of_everything(note) if note in everything.notes else note for note in found.notes]
+    # Notes about the reading count the groups of all reports, so say so.
+    noted = [_about_all_reports(note) if note in everything.notes else note for note in found.notes]
     return replace(found, notes=tuple(noted))
 
 
-def _of_everything(note: str) -> Message:
+def _about_all_reports(note: str) -> Message:
     return Message("Of everything that was read: {note}", values={"note": note})
 
 
 @dataclass(frozen=True, slots=True)
 class Readers:
-    """Who reads what: a library has the language of the nearest one at or above it that ``settings`` name one for.
+    """The readers' languages. A library's language is that of the nearest org unit at or above it in ``settings``.
 
-    ``timezones`` are those of org units by id (none: this machine's), ``org_units`` all that the ILS has.
+    ``timezones`` are those of org units by id (empty: this machine's), ``org_units`` all of Evergreen's.
     """
 
     settings: LanguageSettings
@@ -169,12 +169,12 @@ class Readers:
 
     @property
     def of_all(self) -> Language:
-        """Of what is about all libraries: the default language, and the time zone of the root."""
+        """The language for text about all libraries: the default, with the root's time zone."""
         roots = [unit for unit in self.org_units if unit.parent is None]
         return self.settings.language(timezone=self.timezones.get(roots[0].id) if roots else None)
 
     def of_library(self, shortname: str) -> Language:
-        """Of what is about one library, or a system and all below it."""
+        """Return the language for text about one library, or about a system with all its branches."""
         known = {name.casefold(): path for name, path in shortnames_upwards(self.org_units).items()}
         path = [name.casefold() for name in known.get(shortname.casefold(), (shortname,))]
         tags = {name.casefold(): tag for name, tag in self.settings.libraries}
@@ -183,7 +183,7 @@ class Readers:
         return self.settings.language(tag, zones[0] if zones else self.of_all.timezone)
 
     def of_libraries(self, shortnames: Collection[str]) -> Language:
-        """Of what is about several: their language where they have the same, and so for the time zone; none: all."""
+        """Return the common language and time zone of several libraries, or the defaults where they differ."""
         languages = {self.of_library(name) for name in shortnames}
         if len(languages) == 1:
             return languages.pop()
@@ -195,10 +195,10 @@ class Readers:
 
 
 def timezones_for(gateway: Gateway, jobs: Iterable[ReportJob], settings: LanguageSettings) -> dict[int, tzinfo]:
-    """The time zones of org units (ids) in the ILS, where libraries read moments and no other zone is configured.
+    """Read the time zones of org units (by id) if people read times in the reports and no time zone is configured.
 
-    One call at the most, for all reports of a run; raises what
-    :func:`~evergreen_groups.ils.read_timezones` does.
+    Makes at most one call for all reports of a run. Raises the same errors as
+    :func:`~evergreen_groups.ils.read_timezones`.
     """
     wanted = settings.timezone is None and any(job.mail or job.target.has_files_for_people for job in jobs)
     return read_timezones(gateway) if wanted else {}

@@ -1,4 +1,4 @@
-"""One run of the report: read, compare, write, record, mail; one at a time, in time, and its outcome on record."""
+"""A report run: reads, compares, writes, records and mails, within a deadline and never two runs at a time."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from evergreen_groups.errors import ConfigurationError, DeadlineError, Evergreen
 from evergreen_groups.formats import require
 from evergreen_groups.message import Message
 from evergreen_groups.nightly.jobs import RunPurpose
-from evergreen_groups.nightly.output import leave_page, remove_page
+from evergreen_groups.nightly.output import remove_failure_page, write_failure_page
 from evergreen_groups.nightly.report import (
-    MadeReport,
+    PreparedReport,
     Readers,
     read_reports,
-    remove_what_is_too_old,
+    remove_expired_rows,
     send,
     timezones_for,
 )
@@ -51,7 +51,7 @@ AT_TERMINAL = Message(
 
 
 def nothing_listed(before: int) -> Message:
-    """Note that a report lists nothing although the previous one listed so many groups."""
+    """Note that a report lists nothing although the previous one listed ``before`` groups."""
     return Message(
         "No groups are listed, but the previous report listed {count} group. If you don't expect this, run the report "
         "again.",
@@ -62,7 +62,7 @@ def nothing_listed(before: int) -> Message:
 
 
 def already_made(moment: datetime, hours: int) -> Message:
-    """Say that nothing is to be done so soon after a report."""
+    """Return the message that no report is due, because the last one is too recent."""
     return Message(
         "nothing to do: the report was made at {moment}, and {count} hour is to lie between two "
         "([report] hours_between_runs)",
@@ -73,7 +73,7 @@ def already_made(moment: datetime, hours: int) -> Message:
 
 
 def not_written_either(name: str, error: EvergreenGroupsError) -> Message:
-    """Say that another report of the run, which may have a name, could not be written."""
+    """Return the message that a second report of the same run couldn't be written. ``name`` may be empty."""
     values = {"name": name, "problem": error}
     if name:
         return Message("the report {name} could not be written either: {problem}", values=values)
@@ -81,17 +81,17 @@ def not_written_either(name: str, error: EvergreenGroupsError) -> Message:
 
 
 def not_stored(error: EvergreenGroupsError) -> Message:
-    """Say that how the run went could not be written down."""
+    """Return the message that the status of the run couldn't be stored."""
     return Message("the status of this run could not be stored: {problem}", values={"problem": error})
 
 
-def noted(name: str, note: str) -> str:
-    """A note of a report, with its name where it has one."""
+def with_report_name(name: str, note: str) -> str:
+    """Put the report's name, if it has one, before a note."""
     return Message("{name}: {note}", values={"name": name, "note": note}) if name else note
 
 
-def summary(made: Sequence[MadeReport], delivery: Delivery | None) -> Message | None:
-    """Say in one line what was written where, and what was mailed; None where nothing was."""
+def summary(made: Sequence[PreparedReport], delivery: Delivery | None) -> Message | None:
+    """Summarize in one line what was written and mailed; None if nothing was."""
     parts = [_written(one.written, one.report.totals.group_count) for one in made if one.written is not None]
     if delivery is not None:
         count = {"count": delivery.sent}
@@ -121,11 +121,13 @@ log = logging.getLogger("evergreen_groups.report_run")
 
 
 class RunRecord:
-    """How one run ended. ``options`` are known once the settings are read, ``reports`` once the ILS has been.
+    """Records the outcome of a run and reports it to monitoring.
 
-    ``healthcheck_url`` is the command line's: it is called also where the settings are bad. What a ``scheduled`` run
-    leaves is for monitoring. A manual one has a status of its own, and calls nobody but whom the command line names;
-    where it ``is_recorded`` for later ones to compare with, a failure leaves a page as well.
+    ``options`` are set once the settings have been read, ``reports`` once Evergreen has. ``healthcheck_url`` comes from
+    the command line, so it is called even if the settings are invalid.
+
+    Monitoring watches only ``scheduled`` runs. A manual run has a separate status and calls only a health check named
+    on the command line. If a run ``is_recorded`` for later comparison, its failure also leaves a page for readers.
     """
 
     def __init__(
@@ -139,7 +141,7 @@ class RunRecord:
         self.reports: Sequence[Report] = ()
         self.started = datetime.now(UTC)
         self.is_stored = False
-        """Whether mails, history and status have been written, so that no other run makes these reports again."""
+        """Whether mails, history and status are stored, so that no later run makes these reports again."""
 
     def write(
         self,
@@ -148,9 +150,9 @@ class RunRecord:
         error: BaseException | None,
         within: Connection,
     ) -> None:
-        """Write the status that holds if the run goes no further.
+        """Store the status that applies if the run gets no further.
 
-        ``within`` is the connection of a transaction that also writes other things.
+        ``within`` is the connection of a transaction that also stores mails and history.
 
         Raises:
             StateError: the database can't be written.
@@ -159,7 +161,7 @@ class RunRecord:
         run_status.write(transactions, status, manual=not self._scheduled, within=within)
 
     def publish(self, transactions: Transactions, exit_code: int, error: BaseException | None = None) -> int:
-        """Write the status and call the healthcheck; give the exit status, which a full disk makes a failure."""
+        """Store the final status and call the health check. Return the exit status; a failure to store changes it."""
         status = self._status(transactions, exit_code, error)
         problem = None
         try:
@@ -170,21 +172,21 @@ class RunRecord:
             log.info("the status of this run could not be stored: %s", type(refusal).__name__)
         if status.outcome is RunOutcome.FAILED and self._is_recorded:
             for job in self.options.jobs if self.options else ():
-                leave_page(job.target, status, error, Readers(self._environment.settings.language).of_all)
-        self.call_healthcheck(well=exit_code == exit_status.DONE)
+                write_failure_page(job.target, status, error, Readers(self._environment.settings.language).of_all)
+        self.call_healthcheck(succeeded=exit_code == exit_status.DONE)
         if problem is not None:
             self._environment.emit(not_stored(problem), error=True)
         self._write_textfile(status, transactions)
         return exit_code
 
-    def lost(self, error: EvergreenGroupsError) -> None:
-        """Tell monitoring of a run that could not even begin, because nobody knows where to record it."""
-        self.call_healthcheck(well=False)
+    def could_not_start(self, error: EvergreenGroupsError) -> None:
+        """Tell monitoring about a run that couldn't start because the state database can't be opened."""
+        self.call_healthcheck(succeeded=False)
         self._write_textfile(self._status(None, exit_status.for_exception(error), error), None)
 
     def _write_textfile(self, status: RunStatus, transactions: Transactions | None) -> None:
-        """Write the figures for monitoring where they are wanted; what goes wrong is only a warning."""
-        with suppress(ConfigurationError):  # settings that can't be read have ended the run, and say nothing of a file
+        """Write the metrics file if one is configured. Failures are only logged."""
+        with suppress(ConfigurationError):  # invalid settings have already ended the run, and name no file
             if (path := self._environment.settings.metrics.textfile) is None:
                 return
             try:
@@ -196,16 +198,16 @@ class RunRecord:
             except EvergreenGroupsError as error:
                 log.warning("the metrics are not written: %s", error)
 
-    def call_healthcheck(self, *, well: bool) -> None:
-        """Tell the monitoring service, where there is one."""
+    def call_healthcheck(self, *, succeeded: bool) -> None:
+        """Call the configured health check, if any."""
         url = self.options.healthcheck_url if self.options else self._healthcheck_url
         if url and (self._scheduled or self._healthcheck_url):
             from evergreen_groups.nightly import healthcheck
 
-            healthcheck.call(url, well=well)
+            healthcheck.call(url, succeeded=succeeded)
 
     def _status(self, transactions: Transactions | None, exit_code: int, error: BaseException | None) -> RunStatus:
-        """Of several reports each group counts once."""
+        # A group in several reports counts once.
         finished = datetime.now(UTC)
         if transactions is not None:
             with suppress(EvergreenGroupsError):  # then the status can't be written either
@@ -228,41 +230,41 @@ CUT_OFF = Message("the run did not end at its deadline, and was cut off")
 
 
 class _ExpiredError(BaseException):
-    """Raised by the signal, wherever the block is: like Ctrl-C, it isn't for those who catch errors there."""
+    """Raised by the signal handler. A BaseException, so that error handlers in the block don't catch it."""
 
 
 class Deadline:
-    """Ends a ``with`` block after ``seconds``, by a signal, so that no wait is left out; DeadlineError comes out of it.
+    """Ends a ``with`` block after ``seconds`` and raises DeadlineError. A signal interrupts any wait.
 
-    The block's own clean-up then has ``grace`` seconds: to close the gateway and remove temporary files. A block that
-    is still there after that, because something doesn't come back at all (a dead network disk, say), is ended
-    together with the process, which writes the line ``message`` on standard error. Only for the main thread.
+    The block then has ``grace`` seconds to clean up: close the gateway and remove temporary files. If it still hangs,
+    for example on a dead network disk, the whole process ends after writing ``message`` to standard error. Main thread
+    only.
     """
 
     def __init__(self, seconds: float, *, grace: float = _GRACE, message: str = CUT_OFF) -> None:
         self._seconds = seconds
         self._message = message
-        # A thread beside it, for a signal's handler runs between two steps of Python, and a dead network disk takes
-        # none.
-        self._last_resort = threading.Timer(seconds + grace, self._end_the_process)
+        # A second thread, because Python runs signal handlers only between bytecodes, and a call to a dead network disk
+        # never returns to them.
+        self._last_resort = threading.Timer(seconds + grace, self._exit_process)
         self._last_resort.daemon = True
 
     def __enter__(self) -> Self:
-        # A signal, for nothing else gets the main thread out of a system call that doesn't come back.
-        self._before = signal.signal(signal.SIGALRM, self._expired)
+        # Only a signal interrupts a system call in the main thread.
+        self._previous_handler = signal.signal(signal.SIGALRM, self._expired)
         self._last_resort.start()
-        # Last, for the alarm has to find the block: one that came before it would be nobody's to catch.
+        # Set last: an alarm that arrived before the block began would not be caught.
         signal.setitimer(signal.ITIMER_REAL, self._seconds)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # First: with the handler given back, an alarm that still came would end the process.
+        # First stop the alarm. With the default handler restored, a late alarm would kill the process.
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, self._before)
+        signal.signal(signal.SIGALRM, self._previous_handler)
         self._last_resort.cancel()
-        # A timer that has just begun to end the process must have done so, or not, before anything goes on.
+        # If the timer has already fired, let it end the process before anything else happens.
         self._last_resort.join()
         if isinstance(error, _ExpiredError):
             raise DeadlineError(
@@ -275,22 +277,22 @@ class Deadline:
     def _expired(self, _signal: int, _frame: FrameType | None) -> NoReturn:
         raise _ExpiredError
 
-    def _end_the_process(self) -> NoReturn:
-        os.write(2, f"{self._message}\n".encode())  # whoever has standard error's lock may never let go of it
-        # Without Python's own end, which waits for threads: waiting is what brought us here.
+    def _exit_process(self) -> NoReturn:
+        os.write(2, f"{self._message}\n".encode())  # bypasses the lock of sys.stderr, which a hung thread may hold
+        # A normal exit would wait for the threads that hang.
         os._exit(exit_status.DEADLINE)
 
 
-_UNUSABLE = (StateError, ConfigurationError)
-"""What a database or a lock that can't be used, or that the settings name wrongly, is told by."""
+_STATE_ERRORS = (StateError, ConfigurationError)
+"""Errors from a database or lock that can't be used or is configured wrongly."""
 
 
 class ReportRun:
-    """One run. ``choose`` says what it is to do, and is asked once the run is on record: it may find a bad setting.
+    """One run of the report. ``choose`` returns what to do; it is called late, so that a bad setting is recorded.
 
-    What it leaves behind depends on its ``purpose``; only a ``scheduled`` one is what monitoring looks at (one of the
-    night is, unless it is said otherwise). ``healthcheck_url`` and ``deadline`` (seconds) are those of the command
-    line: the former is called also where the settings are bad, the latter is how long another run is waited for.
+    The ``purpose`` determines what the run leaves behind. Monitoring watches only ``scheduled`` runs, by default the
+    nightly ones. ``healthcheck_url`` and ``deadline`` (seconds) come from the command line: the former is called even
+    if the settings are invalid, the latter is how long to wait for another run.
     """
 
     def __init__(
@@ -306,79 +308,79 @@ class ReportRun:
         self._environment = environment
         self._choose = choose
         self._recorded = purpose is RunPurpose.NIGHTLY
-        self._looks = purpose is RunPurpose.LOOK
+        self._is_preview = purpose is RunPurpose.PREVIEW
         self._scheduled = self._recorded if scheduled is None else scheduled
         self._deadline = deadline
         self._record = RunRecord(
             environment, healthcheck_url, scheduled=self._scheduled, is_recorded=self._recorded or self._scheduled
         )
-        self._made: list[MadeReport] = []
+        self._made: list[PreparedReport] = []
         self._delivery: Delivery | None = None
         self._problem: EvergreenGroupsError | None = None
         self._state_fails = False
 
     def __call__(self) -> int:
-        """Make the reports and give the exit status.
+        """Make the reports and return the exit status.
 
-        Standard output comes last, when the lock is free again: somebody may read it page by page.
+        Standard output is written last, after the lock is released, because a pager may hold it for long.
         """
         try:
             with ExitStack() as stack:
-                state = self._opened(stack)
-                status = self._in_time(state, state.database) if self._looks else self._leased(state)
+                state = self._open_state(stack)
+                status = self._in_time(state, state.database) if self._is_preview else self._with_lease(state)
         except EvergreenGroupsError:
-            self._show()  # what there is
+            self._show()  # whatever was made before the error
             raise
         self._show()
         return status
 
-    def _opened(self, stack: ExitStack) -> State:
-        """Where the run is recorded. Settings that are bad say nowhere; somebody is told all the same."""
+    def _open_state(self, stack: ExitStack) -> State:
+        # If the settings are invalid, there is no place to record the run, but monitoring is told anyway.
         try:
             state = stack.enter_context(self._environment.state())
             state.load()
         except EvergreenGroupsError as error:
             if self._recorded:
-                self._record.lost(error)
+                self._record.could_not_start(error)
             raise
         return state
 
-    def _leased(self, state: State) -> int:
-        """Make the reports while nobody else does.
+    def _with_lease(self, state: State) -> int:
+        """Make the reports while holding the lock that keeps other runs out.
 
-        Where a shared database can't be reached, or a lock can't be opened, nobody knows whether somebody does: the
-        reports are made all the same, nothing is mailed, and the run ends with that error.
+        If the shared database can't be reached or the lock can't be opened, another run may be active. The reports are
+        then made, nothing is mailed, and the run ends with the error.
         """
         with ExitStack() as stack:
             try:
                 lease = stack.enter_context(state.report_lease(self._waiting_time()))
-            except _UNUSABLE as error:
-                self._without_state(error)
+            except _STATE_ERRORS as error:
+                self._continue_without_state(error)
                 return self._on_record(state, state.database, datetime.now(UTC))
-            if self._is_made(lease):
-                return self._send_what_waits(lease)
+            if self._is_already_made(lease):
+                return self._send_queued(lease)
             return self._on_record(state, lease, lease.since)
 
     def _waiting_time(self) -> float:
-        """How long (seconds) to wait for another run: where one is enough, this one makes it if that one fails."""
+        """Return how many seconds to wait for another run. If that one fails, this one makes the report instead."""
         report = self._environment.settings.report
         return float(self._deadline or report.deadline) if report.hours_between_runs else 0.0
 
-    def _is_made(self, transactions: Transactions) -> bool:
-        """Whether the report was written so lately, by any server, that none is wanted, unless by a manual run."""
+    def _is_already_made(self, transactions: Transactions) -> bool:
+        """Return whether any server has made the report so recently that a scheduled run can skip it."""
         if not self._scheduled or not (hours := self._environment.settings.report.hours_between_runs):
             return False
         try:
             last = run_status.read(transactions)
-        except _UNUSABLE as error:
-            self._without_state(error)
+        except _STATE_ERRORS as error:
+            self._continue_without_state(error)
             return False
         if last is None or not last.wrote_within(timedelta(hours=hours), transactions.now()):
             return False
         self._environment.emit(already_made(last.finished, hours))
         return True
 
-    def _send_what_waits(self, transactions: Transactions) -> int:
+    def _send_queued(self, transactions: Transactions) -> int:
         """Send the mails that the run which made the report couldn't send."""
         options = self._choose()
         if (mailer := self._mailer(options, transactions)) is None or not mailer.waiting:
@@ -387,7 +389,7 @@ class ReportRun:
             return exit_status.DONE if self._send(mailer) else exit_status.UNSENT
 
     def _on_record(self, state: State, transactions: Transactions, started: datetime) -> int:
-        """Make the reports, and write down how that went, however it ends."""
+        """Make the reports and record the outcome in any case."""
         self._record.started = started
         try:
             status = self._in_time(state, transactions)
@@ -403,11 +405,12 @@ class ReportRun:
             return self._make(options, state, transactions)
 
     def _make(self, options: ReportOptions, state: State, transactions: Transactions) -> int:
-        """Everything in its order: what was published is recorded, and what was recorded is mailed.
+        """Make everything in order: publish, then record what was published, then mail what was recorded.
 
-        What settings can get wrong is found before anything is published. A database that can't be used costs nobody
-        the report, nor does another report that can't be written; it is reported at the end.
+        Settings that could fail are checked before publishing. An unusable database, or one report that can't be
+        written, doesn't keep the other reports from being made; the error is raised at the end.
         """
+        # Find out now, not after a long reading, whether a format's dependency is missing.
         for job in options.jobs:
             attach = job.mail.attach if job.mail else "none"
             require((*job.target.formats, *((attach,) if attach != "none" else ())))
@@ -424,13 +427,13 @@ class ReportRun:
             raise self._problem
         incomplete = any(one.report.totals.incomplete_group_count for one in made)
         written = exit_status.INCOMPLETE if incomplete else exit_status.DONE
-        sent = self._keep_and_send(transactions, mailer, written)
+        sent = self._store_and_send(transactions, mailer, written)
         if self._problem is not None:
             raise self._problem
         return written if sent else exit_status.UNSENT
 
-    def _read(self, gateway: Gateway, jobs: Sequence[ReportJob], transactions: Transactions) -> list[MadeReport]:
-        """Read the reports, and what changed in each since the run before."""
+    def _read(self, gateway: Gateway, jobs: Sequence[ReportJob], transactions: Transactions) -> list[PreparedReport]:
+        """Read the reports and compare each with its previous run."""
         with self._environment.progress(Message("asking the gateway …")) as progress:
             wanted = [job.criteria for job in jobs]
             reports = read_reports(
@@ -444,21 +447,22 @@ class ReportRun:
                 try:
                     history = History(transactions, gateway.url, job.name)
                     changes = history.compare(report)
-                except _UNUSABLE as error:
-                    self._without_state(error)
+                except _STATE_ERRORS as error:
+                    self._continue_without_state(error)
             if changes is None:
                 report = replace(report, notes=(*report.notes, NOT_COMPARED))  # noqa: PLW2901
             else:
                 report = look_up_cleared(gateway, replace(report, changes=changes))  # noqa: PLW2901
+                # Probably a problem with the data or the permissions rather than a sudden absence of debts.
                 if not report.groups and (before := len(changes.cleared) + len(changes.hidden)):
                     report = replace(report, notes=(*report.notes, nothing_listed(before)))  # noqa: PLW2901
             readers = Readers(self._environment.settings.language, report.org_units, timezones)
-            made.append(MadeReport(job, replace(report, name=job.name), history, readers))
+            made.append(PreparedReport(job, replace(report, name=job.name), history, readers))
         return made
 
     def _recover(self, gateway: Gateway, state: State) -> None:
-        """Look up, by reading, what became of changes that were left open; the report doesn't depend on it."""
-        if self._looks or self._state_fails:
+        """Look up the outcome of unfinished changes, without sending any. The report doesn't depend on this."""
+        if self._is_preview or self._state_fails:
             return
         from evergreen_groups.changes import recover_by_reading
 
@@ -470,8 +474,8 @@ class ReportRun:
             if ended:
                 log.info("%d changes that were left open were looked up", len(ended))
 
-    def _write(self, made: Sequence[MadeReport]) -> None:
-        """Write each report to its target; one that can't be written keeps none of the others from theirs."""
+    def _write(self, made: Sequence[PreparedReport]) -> None:
+        """Write each report to its target. A failure doesn't keep the others from being written."""
         for one in made:
             try:
                 with self._environment.progress(Message("writing …")) as progress:
@@ -479,40 +483,40 @@ class ReportRun:
             except EvergreenGroupsError as error:
                 if isinstance(error, DeadlineError):
                     raise
-                if self._problem is not None:  # the run ends with the first of them
+                if self._problem is not None:  # only the first error ends the run, so print the others
                     self._environment.emit(not_written_either(one.job.name, error), error=True)
                 self._problem = self._problem or error
             else:
                 self._made.append(one)
-                if self._recorded or not self._looks:
-                    remove_page(one.job.target)
+                if self._recorded or not self._is_preview:
+                    remove_failure_page(one.job.target)
                 log.info("written to %s", one.job.target.path or "standard output")
 
-    def _keep_and_send(self, transactions: Transactions, mailer: Mailer | None, written: int) -> bool:
-        """Put the mails into the outbox, record the run, and send them; False where some could not be sent.
+    def _store_and_send(self, transactions: Transactions, mailer: Mailer | None, written: int) -> bool:
+        """Queue the mails, record the run, and send the mails. Return False if some couldn't be sent.
 
         ``written`` is the exit status if everything is sent.
         """
         if self._state_fails:
             return False
         try:
-            self._keep(transactions, mailer, written)
+            self._store(transactions, mailer, written)
             if self._recorded and self._made:
-                remove_what_is_too_old(self._environment.settings, transactions, transactions.now())
+                remove_expired_rows(self._environment.settings, transactions, transactions.now())
             return mailer is None or self._send(mailer)
-        except _UNUSABLE as error:
-            self._without_state(error)
+        except _STATE_ERRORS as error:
+            self._continue_without_state(error)
             return False
 
     def _send(self, mailer: Mailer) -> bool:
-        """Send the mails; False where some could not be sent."""
+        """Send the queued mails. Return False if some couldn't be sent."""
         self._delivery = send(mailer)
         return self._delivery.is_complete
 
-    def _keep(self, transactions: Transactions, mailer: Mailer | None, written: int) -> None:
-        """Keep mails, history and status in one transaction.
+    def _store(self, transactions: Transactions, mailer: Mailer | None, written: int) -> None:
+        """Store mails, history and status in one transaction.
 
-        If the run is killed, the next one either makes the reports from scratch or finds all of this.
+        If the run is killed, the next one finds either all of this or none and starts over.
         """
         letters = [letter for one in self._made for letter in one.letters]
         if not (letters or (self._recorded and self._made)):
@@ -523,27 +527,27 @@ class ReportRun:
             for one in self._made:
                 if self._recorded and one.history is not None:
                     one.history.record(one.report, connection)
-            if not self._looks:
+            if not self._is_preview:
                 self._record.write(transactions, exit_status.UNSENT if letters else written, self._problem, connection)
         self._record.is_stored = self._problem is None
         if self._recorded:
             log.info("recorded in the history")
 
     def _now(self, transactions: Transactions) -> datetime:
-        """The time; this machine's if the database can't be used."""
+        """Return the database's time, or this machine's if the database can't be used."""
         if not self._state_fails:
             try:
                 return transactions.now()
-            except _UNUSABLE as error:
-                self._without_state(error)
+            except _STATE_ERRORS as error:
+                self._continue_without_state(error)
         return datetime.now(UTC)
 
-    def _without_state(self, error: EvergreenGroupsError) -> None:
-        """Go on without the database, and end with its error."""
+    def _continue_without_state(self, error: EvergreenGroupsError) -> None:
+        """Continue without the database, and end the run with its error."""
         self._problem, self._state_fails = self._problem or error, True
 
     def _mailer(self, options: ReportOptions, transactions: Transactions) -> Mailer | None:
-        """The mailer, where anything is to be mailed."""
+        """Return the mailer if anything is to be mailed."""
         letters = [job.mail for job in options.jobs if job.mail is not None]
         if not letters:
             return None
@@ -552,7 +556,7 @@ class ReportRun:
         return mailer_for(self._environment.settings.mail, letters, transactions)
 
     def _show(self) -> None:
-        """Standard output, and what the reader must know beside it."""
+        """Write the reports to standard output, and notes and the summary to standard error."""
         for one in self._made:
             if one.rendered is not None:
                 self._environment.write(one.rendered)
@@ -560,44 +564,44 @@ class ReportRun:
             return
         for report in self._record.reports:
             for note in report.notes:
-                self._environment.emit(noted(report.name, note))
-        if self._made and not (self._recorded or self._looks):
+                self._environment.emit(with_report_name(report.name, note))
+        if self._made and not (self._recorded or self._is_preview):
             self._environment.emit(AT_TERMINAL)
         if done := summary(self._made, self._delivery):
             self._environment.summarise(done)
 
 
 class ReportEnvironment(Protocol):
-    """The settings, the places, and the lines for people; the command line's invocation is one."""
+    """What a run needs from its surroundings. The command line's invocation implements it."""
 
     @property
     def settings(self) -> Settings:
-        """The settings, read when they are first needed."""
+        """The settings, read on first use."""
 
     @property
     def quiet(self) -> bool:
-        """Whether nobody wants to know more than errors."""
+        """Whether to print only errors."""
 
     def gateway(self) -> AbstractContextManager[Gateway]:
-        """A gateway that is logged out and closed at the end."""
+        """Return a gateway that logs out and closes at the end."""
 
     def state(self) -> AbstractContextManager[State]:
-        """Where the history, the outbox and the status are."""
+        """Open the state, which has the history, the outbox and the status."""
 
     def progress(self, doing: str) -> AbstractContextManager[Progress]:
-        """Shows how far the run is; ``doing`` stands there until it reports more."""
+        """Show progress. ``doing`` is displayed until the first step is reported."""
 
     def width(self) -> int:
-        """How many columns a table may take."""
+        """Return the maximum width of a table in columns."""
 
     def write(self, rendered: Rendered) -> None:
         """Write a report to standard output."""
 
     def emit(self, message: str, *, error: bool = False) -> None:
-        """Write a line for people on standard error."""
+        """Write a line for people to standard error."""
 
     def summarise(self, message: str) -> None:
-        """Write a line about what was written and sent, for whoever sits at a terminal."""
+        """Write a summary of what was written and sent, if a person is at the terminal."""
 
     def line(self, message: str, *, error: bool = False) -> str:
-        """The line that :meth:`emit` writes, without writing it."""
+        """Return the line that :meth:`emit` would write."""

@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from evergreen_groups.doctor import PlacedFinding, Verdict
+from evergreen_groups.doctor import LocatedFinding, Verdict
 from evergreen_groups.language import gettext, ngettext
 from evergreen_groups.render.json_documents import write_json_document
 from evergreen_groups.render.text import aligned, printable
@@ -19,7 +19,7 @@ from evergreen_groups.render.text import aligned, printable
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from evergreen_groups.settings import KnownValue, Origin
+    from evergreen_groups.settings import EffectiveValue, Origin
 
 VALUES_SCHEMA = "evergreen-groups/configuration/1"
 CHECK_SCHEMA = "evergreen-groups/configuration-check/1"
@@ -29,7 +29,7 @@ _COMMENT_COLUMN = 48
 _INDENT = "    "
 
 
-def write_values(source: Path | None, values: Iterable[KnownValue], stream: TextIO, *, color: bool) -> None:
+def write_values(source: Path | None, values: Iterable[EffectiveValue], stream: TextIO, *, color: bool) -> None:
     """Write values as TOML, with the origin of each as a comment. With ``color``, changed values stand out.
 
     Settings without a value, and secrets, are commented out. ``source`` is the configuration file, None without one.
@@ -48,14 +48,14 @@ def write_values(source: Path | None, values: Iterable[KnownValue], stream: Text
             _line(console, (f"{aligned(printable(_assignment(value)), width)}{comment}", style))
 
 
-def _assignment(value: KnownValue) -> str:
+def _assignment(value: EffectiveValue) -> str:
     """Return the value as a line of TOML, commented out if unset or secret."""
     if value.is_secret or not value.toml:
         return f"# {value.name} = {value.toml}".rstrip()
     return f"{value.name} = {value.toml}"
 
 
-def _comment(value: KnownValue, source: Path | None) -> str:
+def _comment(value: EffectiveValue, source: Path | None) -> str:
     if value.is_secret:
         return gettext("from {place}", place=str(value.origin))
     if not str(value.origin):
@@ -68,7 +68,7 @@ def _comment(value: KnownValue, source: Path | None) -> str:
     return gettext("{place}; default: {default}", place=place, default=value.default)
 
 
-def write_values_json(source: Path | None, values: Iterable[KnownValue], stream: TextIO) -> None:
+def write_values_json(source: Path | None, values: Iterable[EffectiveValue], stream: TextIO) -> None:
     """Write the values as one JSON object. Secrets are left out."""
     document = {
         "schema": VALUES_SCHEMA,
@@ -89,7 +89,7 @@ def write_values_json(source: Path | None, values: Iterable[KnownValue], stream:
     write_json_document(document, stream)
 
 
-def write_faults(source: Path | None, found: Sequence[PlacedFinding], stream: TextIO, *, width: int) -> None:
+def write_faults(source: Path | None, found: Sequence[LocatedFinding], stream: TextIO, *, width: int) -> None:
     """Write each fault with its place and, indented below, what to do; then the number of faults and warnings."""
     for one in found:
         stream.writelines(f"{line}\n" for line in _fault(one, width))
@@ -102,7 +102,7 @@ def write_faults(source: Path | None, found: Sequence[PlacedFinding], stream: Te
         stream.write(gettext("{file} is right.", file=printable(str(source))) + "\n")
 
 
-def _fault(one: PlacedFinding, width: int) -> Iterator[str]:
+def _fault(one: LocatedFinding, width: int) -> Iterator[str]:
     problem, place = gettext(one.finding.found), str(one.origin)
     if place and not problem.startswith(place):
         problem = f"{place}: {problem}"
@@ -125,7 +125,7 @@ def _wrapped(text: str, width: int, initial: str, subsequent: str) -> list[str]:
     )
 
 
-def _counts(found: Sequence[PlacedFinding]) -> list[str]:
+def _counts(found: Sequence[LocatedFinding]) -> list[str]:
     faults = sum(one.finding.verdict is Verdict.FAILED for one in found)
     counts = []
     if faults:
@@ -135,7 +135,7 @@ def _counts(found: Sequence[PlacedFinding]) -> list[str]:
     return counts
 
 
-def write_faults_json(source: Path | None, found: Sequence[PlacedFinding], stream: TextIO) -> None:
+def write_faults_json(source: Path | None, found: Sequence[LocatedFinding], stream: TextIO) -> None:
     """Write the faults as one JSON object."""
     document = {
         "schema": CHECK_SCHEMA,

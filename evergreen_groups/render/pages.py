@@ -95,7 +95,7 @@ def environment() -> Environment:
         "day": language.day,
         "long_day": language.long_day,
         "minute": language.minute,
-        "moment_with_zone": language.moment_with_zone,
+        "moment_with_zone": language.time_with_zone,
         "number": language.number,
         "percent": _percent,
         "price": language.price,

@@ -1,4 +1,4 @@
-"""What can be configured: the settings, where they are read from, and what each may be."""
+"""The settings: declarations, their sources, and the values that they accept."""
 
 import lazy_loader
 

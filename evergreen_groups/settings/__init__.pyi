@@ -25,13 +25,13 @@ from .sections import ReportSettings as ReportSettings
 from .sections import ServeSettings as ServeSettings
 from .sections import Settings as Settings
 from .sections import StatementSettings as StatementSettings
-from .toml import KnownValue as KnownValue
+from .toml import EffectiveValue as EffectiveValue
 from .toml import as_toml as as_toml
 from .toml import default_of as default_of
+from .toml import effective_values as effective_values
 from .toml import example as example
-from .toml import first_file as first_file
-from .toml import known_values as known_values
+from .toml import initial_configuration as initial_configuration
 from .values import Kind as Kind
 from .values import Network as Network
 from .values import NotAllowedError as NotAllowedError
-from .values import nearest as nearest
+from .values import closest_name as closest_name

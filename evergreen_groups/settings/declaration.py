@@ -1,8 +1,8 @@
-"""How a setting is declared, once: a field of a section made by :func:`setting`.
+"""Declares a setting once, as a field of a section, with :func:`setting`.
 
-Everything else is made from the declarations: reading TOML and environment, the messages, the options of the commands,
-the questions of ``init``, the example configuration, and the reference. So whoever adds a setting adds a field to a
-section in :mod:`evergreen_groups.settings.sections`, and nothing else.
+Everything else derives from the declarations: parsing of TOML and environment variables, error messages, command-line
+options, the questions of ``init``, the example configuration, and the reference. To add a setting, add a field to a
+section in :mod:`evergreen_groups.settings.sections`; nothing else is needed.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ Schema = TypeVar("Schema")
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """An option that stands for a setting in some commands.
+    """A command-line option that overrides a setting in some commands.
 
-    ``help`` is the setting's own first sentence with its default unless given; ``{default}`` in it is the default.
-    ``kind`` is the setting's own unless given.
+    ``help`` defaults to the first sentence of the setting's help, with its default value; ``{default}`` inserts the
+    default value. ``kind`` defaults to the setting's own.
     """
 
     flag: str
@@ -45,10 +45,10 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What ``init`` asks.
+    """A question that ``init`` asks about a setting.
 
-    ``empty`` says what an answer of nothing stands for, and so that it is one; without it, the default is offered,
-    and where there is none, something has to be said. ``opens_section``: without an answer, the section is left out.
+    ``empty`` describes what an empty answer means. Without it, the setting's default is offered, and if there is none
+    an answer is required. With ``opens_section``, an empty answer leaves out the whole section.
     """
 
     text: str
@@ -60,9 +60,9 @@ class Question:
 class Secret:
     """The secret in the file that a setting names.
 
-    ``name`` is what people call it, ``variable`` the environment's variable that may hold it, ``credential`` systemd's;
-    ``account`` is the setting of the same section that says whose it is, after which ``init`` asks for it.
-    ``shortest`` is how many characters it has at least.
+    ``name`` is the secret's name in messages, ``variable`` the environment variable that may contain it, ``credential``
+    the name of the systemd credential. ``account`` is the setting of the same section with the account's name; ``init``
+    asks for the secret after it. ``shortest`` is the minimum length in characters.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting, as it was declared; ``section`` and ``name`` are where."""
+    """A declared setting. ``section`` and ``name`` are its position in the settings."""
 
     kind: Kind[Any]
     default: Any
@@ -90,22 +90,22 @@ class Setting:
 
     @property
     def key(self) -> str:
-        """Its name with its section, ``report.min_total``."""
+        """The name with the section, ``report.min_total``."""
         return f"{self.section}.{self.name}"
 
     @property
     def variable(self) -> str:
-        """The environment's variable that outweighs the file."""
+        """The environment variable that overrides the file."""
         return f"EVERGREEN_GROUPS_{self.section}_{self.name}".upper()
 
     @property
     def summary(self) -> str:
-        """The first sentence of its help, without the full stop."""
+        """The first sentence of the help, without the period."""
         return self.help.partition(". ")[0].removesuffix(".")
 
     @property
     def explanation(self) -> str:
-        """All of its help, and where else its secret can be."""
+        """The whole help, and the other places where a secret may be."""
         if self.secret is None:
             return self.help
         places = [f"${self.secret.variable}"] if self.secret.variable else []
@@ -115,14 +115,14 @@ class Setting:
         return f"{self.help} In its place: {', or '.join(places)}."
 
     def option(self, command: str) -> Option | None:
-        """Its option in a command; None where it has none."""
+        """Return the setting's option in a command, or None."""
         return next((option for option in self.options if command in option.commands), None)
 
     def read(self, value: object, origin: str) -> Any:
-        """Check and convert a value; ``origin`` says where it stands.
+        """Validate and convert a value. ``origin`` is the position to name in an error.
 
         Raises:
-            ConfigurationError: it isn't allowed.
+            ConfigurationError: the value isn't allowed.
         """
         try:
             return self.kind(value)
@@ -136,7 +136,7 @@ class Setting:
             ) from None
 
 
-def setting(  # noqa: PLR0913 - a setting is all that, by name
+def setting(  # noqa: PLR0913 - all of them belong to a setting, and are passed by name
     kind: Kind[Value],
     default: Default,
     *,
@@ -145,30 +145,31 @@ def setting(  # noqa: PLR0913 - a setting is all that, by name
     sample: str = "",
     essential: bool = False,
     options: tuple[Option, ...] = (),
-    asked: Question | None = None,
+    question: Question | None = None,
     secret: Secret | None = None,
 ) -> Value | Default:
-    """Declare a setting; the field's name is its key.
+    """Declare a setting. The field's name is the key.
 
-    ``help`` is sentences, the first of which stands for all in ``--help``. ``example`` is a value to show where the
-    default is None, ``sample`` some lines of TOML. ``essential``: every installation sets it, so the example does.
+    The first sentence of ``help`` is the text for ``--help``. ``example`` is displayed if the default is None;
+    ``sample`` is a longer example in TOML. An ``essential`` setting is needed by every installation, so it isn't
+    commented out in the example configuration.
     """
-    declared = Setting(kind, default, help, example, sample, essential, options, asked, secret)
+    declared = Setting(kind, default, help, example, sample, essential, options, question, secret)
     return field(default=default, metadata={_SETTING: declared})
 
 
 def section(kind: type[Section], help: str) -> Section:
-    """Declare a section; the field's name is its name."""
+    """Declare a section. The field's name is the section's name."""
     return field(default_factory=kind, metadata={_HELP: help})
 
 
 def declared_sections(schema: type) -> Mapping[str, tuple[Setting, ...]]:
-    """The sections of the settings in order, with what is declared in each."""
+    """Return the settings by section, in order of declaration."""
     return {part.name: declared_in(part.name, part.default_factory) for part in _parts(schema)}
 
 
 def declared_in(section: str, schema: type) -> tuple[Setting, ...]:
-    """The settings of one section, whose name is ``section``."""
+    """Return the settings that a dataclass declares for the section named ``section``."""
     return tuple(
         replace(entry.metadata[_SETTING], section=section, name=entry.name)
         for entry in fields(schema)
@@ -177,17 +178,17 @@ def declared_in(section: str, schema: type) -> tuple[Setting, ...]:
 
 
 def declared(schema: type) -> tuple[Setting, ...]:
-    """Every setting, in order."""
+    """Return all settings, in order of declaration."""
     return tuple(setting for settings in declared_sections(schema).values() for setting in settings)
 
 
 def section_help(schema: type) -> Mapping[str, str]:
-    """What each section is about."""
+    """Return the description of each section."""
     return {part.name: part.metadata[_HELP] for part in _parts(schema)}
 
 
 def with_values(settings: Schema, values: Mapping[str, object]) -> Schema:
-    """The settings with other values for some keys (``report.min_total``)."""
+    """Return a copy of the settings with other values for some keys (``report.min_total``)."""
     by_section: dict[str, dict[str, object]] = {}
     for key, value in values.items():
         name, _, entry = key.partition(".")
@@ -197,7 +198,7 @@ def with_values(settings: Schema, values: Mapping[str, object]) -> Schema:
 
 
 def value_of(settings: object, wanted: Setting) -> Any:
-    """What a setting is."""
+    """Return a setting's value."""
     return getattr(getattr(settings, wanted.section), wanted.name)
 
 

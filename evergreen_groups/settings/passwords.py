@@ -1,4 +1,4 @@
-"""Where passwords and secrets come from: the environment, files of their own, or systemd's credentials."""
+"""Finds passwords and other secrets: in the environment, in files, or in systemd credentials."""
 
 from __future__ import annotations
 
@@ -27,72 +27,74 @@ if TYPE_CHECKING:
 
 
 def secret_of(setting: Setting) -> Secret:
-    """What is declared of the secret in the file that a setting names.
+    """Return the declaration of the secret whose file a setting names.
 
     Raises:
-        LookupError: the setting names none.
+        LookupError: the setting names no secret's file.
     """
     if setting.secret is None:
         raise LookupError(setting.key)
     return setting.secret
 
 
-def _declared(section: str) -> Setting:
-    """The setting of a section that names the file of its secret."""
+def _secret_setting(section: str) -> Setting:
+    """Return the setting that names the file of a section's secret."""
     return next(setting for setting in declared_sections(Settings)[section] if setting.secret is not None)
 
 
-PASSWORD_VARIABLE, MAIL_PASSWORD_VARIABLE = (str(secret_of(_declared(name)).variable) for name in ("gateway", "mail"))
+PASSWORD_VARIABLE, MAIL_PASSWORD_VARIABLE = (
+    str(secret_of(_secret_setting(name)).variable) for name in ("gateway", "mail")
+)
 
 
 def password(settings: GatewaySettings, environ: Mapping[str, str]) -> str:
-    """Find the service account's password: environment, ``password_file``, or systemd's credentials.
+    """Return the service account's password from the environment, ``password_file``, or a systemd credential.
 
     Raises:
-        ConfigurationError: there is none, or its file can't be read or is readable by everybody.
+        ConfigurationError: there is no password, or its file can't be read or is readable by everyone.
     """
-    return _needed(_declared("gateway"), settings, environ)
+    return _require(_secret_setting("gateway"), settings, environ)
 
 
 def mail_password(settings: MailSettings, environ: Mapping[str, str]) -> str:
-    """Find the password for the mail server in the same places, as ``mail_password``; raises what those do."""
-    return _needed(_declared("mail"), settings, environ)
+    """Return the mail server's password from the same sources as :func:`password`. Raises the same errors."""
+    return _require(_secret_setting("mail"), settings, environ)
 
 
 def events_secret(settings: EventsSettings, environ: Mapping[str, str]) -> str | None:
-    """Find the secret of the events: ``secret_file`` or systemd's credentials; None where neither is there.
+    """Return the secret for events from ``secret_file`` or a systemd credential; None if neither exists.
 
     Raises:
-        ConfigurationError: its file can't be read or is readable by everybody, or the secret is too short.
+        ConfigurationError: the file can't be read or is readable by everyone, or the secret is too short.
     """
-    return _found(_declared("events"), settings, environ)
+    return _find(_secret_setting("events"), settings, environ)
 
 
 def metrics_token(settings: MetricsSettings, environ: Mapping[str, str]) -> str | None:
-    """Find the token for the metrics in the same places as :func:`events_secret`; raises what that does."""
-    return _found(_declared("metrics"), settings, environ)
+    """Return the token for metrics from the same sources as :func:`events_secret`. Raises the same errors."""
+    return _find(_secret_setting("metrics"), settings, environ)
 
 
 def database_password(settings: StateSettings, environ: Mapping[str, str]) -> str | None:
-    """Find the password of the shared database: environment, ``password_file``, or systemd's credentials.
+    """Return the shared database's password from the environment, ``password_file``, or a systemd credential.
 
-    None where none of them is there: PostgreSQL has ways to do without.
+    None if there is none: PostgreSQL has ways to log in without a password.
 
     Raises:
-        ConfigurationError: its file can't be read or is readable by everybody.
+        ConfigurationError: the file can't be read or is readable by everyone.
     """
-    return _found(_declared("state"), settings, environ)
+    return _find(_secret_setting("state"), settings, environ)
 
 
 def redis_password(settings: RedisSettings, environ: Mapping[str, str]) -> str | None:
-    """Find the password of the shared counters in the same places; None where none of them is there."""
-    return _found(_declared("redis"), settings, environ) if settings.url else None
+    """Return the Redis server's password from the same sources as :func:`database_password`, or None."""
+    return _find(_secret_setting("redis"), settings, environ) if settings.url else None
 
 
 def origin_of_secret(setting: Setting, file: Path | None, environ: Mapping[str, str]) -> Origin | None:
-    """Where the secret of a setting would be taken from, which names this ``file``; None where there is none.
+    """Return where a setting's secret would come from, without reading it; None if there is none.
 
-    The secret isn't read.
+    ``file`` is the setting's value.
     """
     secret = secret_of(setting)
     if secret.variable and environ.get(secret.variable):
@@ -103,8 +105,8 @@ def origin_of_secret(setting: Setting, file: Path | None, environ: Mapping[str, 
     return Origin(credential) if credential.is_file() else None
 
 
-def _needed(setting: Setting, settings: object, environ: Mapping[str, str]) -> str:
-    found = _found(setting, settings, environ)
+def _require(setting: Setting, settings: object, environ: Mapping[str, str]) -> str:
+    found = _find(setting, settings, environ)
     if found is None:
         secret = secret_of(setting)
         raise ConfigurationError(
@@ -122,8 +124,8 @@ def _needed(setting: Setting, settings: object, environ: Mapping[str, str]) -> s
     return found
 
 
-def _found(setting: Setting, settings: object, environ: Mapping[str, str]) -> str | None:
-    """The environment's, or what the configured file holds, or systemd's credential; None where none of them is."""
+def _find(setting: Setting, settings: object, environ: Mapping[str, str]) -> str | None:
+    """Return the secret from the environment, the configured file, or the systemd credential; None if none exists."""
     secret = secret_of(setting)
     if secret.variable and environ.get(secret.variable):
         return _text(setting, environ[secret.variable])
@@ -140,7 +142,7 @@ def _found(setting: Setting, settings: object, environ: Mapping[str, str]) -> st
 
 
 def _text(setting: Setting, value: str) -> str:
-    """The value of the variable: what isn't UTF-8 in the environment comes as half letters, which can't be sent."""
+    """Check a variable's value. Bytes that aren't UTF-8 arrive as lone surrogates, which can't be sent."""
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
@@ -156,19 +158,19 @@ def _text(setting: Setting, value: str) -> str:
 
 def _from_file(setting: Setting, file: Path | None, environ: Mapping[str, str]) -> str | None:
     if file is not None:
-        return _secret_in(setting, file, must_be_private=True)
+        return _read_secret_file(setting, file, must_be_private=True)
     if environ.get("CREDENTIALS_DIRECTORY"):
         credential = Path(environ["CREDENTIALS_DIRECTORY"]) / secret_of(setting).credential
         if credential.is_file():
-            return _secret_in(setting, credential, must_be_private=False)
+            return _read_secret_file(setting, credential, must_be_private=False)
     return None
 
 
-def _secret_in(setting: Setting, path: Path, *, must_be_private: bool) -> str:
+def _read_secret_file(setting: Setting, path: Path, *, must_be_private: bool) -> str:
     where = {"path": path}
     try:
         with path.open(encoding="utf-8") as stream:
-            # The very file that is read, whatever has that name by now.
+            # Check the open file rather than the path, which could be replaced in between.
             mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
             if must_be_private and mode & (stat.S_IROTH | stat.S_IWOTH):
                 raise ConfigurationError(

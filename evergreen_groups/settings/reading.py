@@ -1,4 +1,4 @@
-"""What the configuration says: each value with where it stands, and everything that is wrong with it."""
+"""Reads the configuration: each value with its position, and all errors."""
 
 from __future__ import annotations
 
@@ -14,22 +14,21 @@ from typing import TYPE_CHECKING, Any
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.formats import LOG_FORMAT_VARIABLE
 from evergreen_groups.message import Message, system_reason
-from evergreen_groups.settings import sections as named_reports
 from evergreen_groups.settings.declaration import declared, declared_sections, with_values
-from evergreen_groups.settings.sections import Settings
-from evergreen_groups.settings.values import nearest
+from evergreen_groups.settings.sections import SECTION, NamedReports, Settings
+from evergreen_groups.settings.values import closest_name
 
 if TYPE_CHECKING:
     from evergreen_groups.settings.declaration import Setting
 
 PREFIX = "EVERGREEN_GROUPS_"
-"""What they all begin with."""
+"""Prefix of all environment variables."""
 CONFIG_VARIABLE = "EVERGREEN_GROUPS_CONFIG"
-"""The one that names the configuration file."""
+"""The variable with the path of the configuration file."""
 
 
 def known_variables(settings: Iterable[Setting]) -> Iterator[str]:
-    """The variables that mean something."""
+    """Yield the names of all variables that are used."""
     yield from (CONFIG_VARIABLE, LOG_FORMAT_VARIABLE)
     for setting in settings:
         yield setting.variable
@@ -38,21 +37,21 @@ def known_variables(settings: Iterable[Setting]) -> Iterator[str]:
 
 
 def unknown_variables(settings: Iterable[Setting], environ: Mapping[str, str]) -> Iterator[tuple[str, str | None]]:
-    """The variables that look like ours and mean nothing, each with the one that may be meant.
+    """Yield variables with our prefix that don't exist, each with the one that was probably meant.
 
-    One that is empty is as good as not set, as those are that mean something.
+    Empty variables are ignored, because they count as unset.
     """
     settings = tuple(settings)
     known = {variable.removeprefix(PREFIX): variable for variable in known_variables(settings)}
     for variable, value in sorted(environ.items()):
         name = variable.upper().removeprefix(PREFIX)
         if value and variable.upper().startswith(PREFIX) and variable not in known.values():
-            meant = _of_secrets(settings).get(name) or known.get(nearest(name, known) or "")
+            meant = _secret_variables(settings).get(name) or known.get(closest_name(name, known) or "")
             yield variable, meant
 
 
 def unknown_variable(variable: str, meant: str | None) -> ConfigurationError:
-    """The error about one of them; its value is in no message."""
+    """Return the error for an unknown variable. The variable's value is in no message; it may be a password."""
     if meant is None:
         return ConfigurationError(
             "${variable}: unknown variable",
@@ -68,8 +67,8 @@ def unknown_variable(variable: str, meant: str | None) -> ConfigurationError:
     )
 
 
-def _of_secrets(settings: Iterable[Setting]) -> dict[str, str]:
-    """What people call the variables of secrets, with what those are called."""
+def _secret_variables(settings: Iterable[Setting]) -> dict[str, str]:
+    """Map names that people try for the variables of secrets to the actual ones."""
     return {
         f"{setting.section}_{setting.secret.name}".upper(): setting.secret.variable or setting.variable
         for setting in settings
@@ -77,20 +76,20 @@ def _of_secrets(settings: Iterable[Setting]) -> dict[str, str]:
     }
 
 
-Keys = tuple[str | int, ...]
-"""The way to something in a document: names of tables and keys, and for an array of tables the number from 0."""
+KeyPath = tuple[str | int, ...]
+"""A path within a TOML document: names of tables and keys, and indexes (from 0) in arrays of tables."""
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a value stands: at a line of a file, in a variable of the environment, or nowhere (the default)."""
+    """Where a value comes from: a line of a file, an environment variable, or neither (the default)."""
 
     path: Path | None = None
     line: int | None = None
     variable: str | None = None
 
     def __str__(self) -> str:
-        """As compilers and editors write it, ``config.toml:12``.
+        """Return the position in the form that compilers and editors use.
 
         >>> str(Origin(Path("config.toml"), 12)), str(Origin(variable="LANG"))
         ('config.toml:12', '$LANG')
@@ -102,7 +101,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class TomlFile:
-    """A file that was read; ``content`` has its amounts as ``Decimal``."""
+    """A parsed file. ``content`` has its amounts as ``Decimal``."""
 
     path: Path
     text: str
@@ -113,7 +112,7 @@ class TomlFile:
         """Read a file.
 
         Raises:
-            ConfigurationError: it can't be read, or isn't TOML.
+            ConfigurationError: the file can't be read or isn't valid TOML.
         """
         try:
             text = path.read_text(encoding="utf-8")
@@ -125,7 +124,7 @@ class TomlFile:
                 code="configuration-unreadable",
                 values={"path": path, "reason": system_reason(error)},
             ) from error
-        # Of bad syntax, of a number of thousands of digits, of deep nesting.
+        # ValueError: bad syntax, or a number with thousands of digits. RecursionError: deep nesting.
         except (ValueError, RecursionError) as error:
             reason = error if isinstance(error, ValueError) else Message("nested too deeply")
             raise ConfigurationError(
@@ -135,34 +134,34 @@ class TomlFile:
             ) from error
 
     def origin(self, *keys: str | int) -> Origin:
-        """Where something stands; where that isn't there, the table that it would be in."""
+        """Return the position of a key, or of the innermost existing table that the key belongs to."""
         while keys and keys not in self._lines:
             keys = keys[:-1]
         return Origin(self.path, self._lines.get(keys))
 
     @cached_property
-    def _lines(self) -> dict[Keys, int]:
+    def _lines(self) -> dict[KeyPath, int]:
         return lines_of(self.text)
 
 
-def lines_of(text: str) -> dict[Keys, int]:
-    """The lines (from 1) on which the tables and keys of a document begin, each by the way to it.
+def lines_of(text: str) -> dict[KeyPath, int]:
+    """Map the paths of a document's tables and keys to the lines (from 1) where they begin.
 
     >>> lines_of('a = 1\\n\\n[b]\\nc = [\\n 2]\\n[[d]]\\ne.f = 3\\n[[d]]')
     {('a',): 1, ('b',): 3, ('b', 'c'): 4, ('d',): 6, ('d', 0): 6, ('d', 0, 'e'): 7, ('d', 0, 'e', 'f'): 7, ('d', 1): 8}
     """
-    found: dict[Keys, int] = {}
-    table: Keys = ()
-    counts: dict[Keys, int] = {}
+    found: dict[KeyPath, int] = {}
+    table: KeyPath = ()
+    counts: dict[KeyPath, int] = {}
     for line, statement, parsed in _statements(text):
         if not statement.startswith("["):
-            for keys in _ways(parsed):
+            for keys in _key_paths(parsed):
                 found.setdefault((*table, *keys), line)
             continue
         table = ()
-        for key in max(_ways(parsed), key=len):
+        for key in max(_key_paths(parsed), key=len):
             found.setdefault(table := (*table, key), line)
-            if table in counts:  # a table within the last one of an array
+            if table in counts:  # a subtable of the last table in an array
                 table = (*table, counts[table])
         if statement.startswith("[["):
             array = table[:-1] if isinstance(table[-1], int) else table
@@ -172,7 +171,7 @@ def lines_of(text: str) -> dict[Keys, int]:
 
 
 def _statements(text: str) -> Iterator[tuple[int, str, dict[str, Any]]]:
-    """The statements of a document, each with its first line's number, and parsed by itself."""
+    """Yield the statements of a document, each with its first line's number and parsed separately."""
     first, statement = 0, ""
     for number, line in enumerate(text.split("\n"), 1):
         if not statement:
@@ -180,18 +179,18 @@ def _statements(text: str) -> Iterator[tuple[int, str, dict[str, Any]]]:
         statement += f"{line}\n"
         try:
             parsed = tomllib.loads(statement)
-        except (ValueError, RecursionError):  # it goes on in the next line
+        except (ValueError, RecursionError):  # the statement continues on the next line
             continue
         if parsed:
             yield first, statement.lstrip(), parsed
         statement = ""
 
 
-def _ways(parsed: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+def _key_paths(parsed: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     for key, value in parsed.items():
         yield (key,)
         if isinstance(value, dict):
-            yield from ((key, *keys) for keys in _ways(value))
+            yield from ((key, *keys) for keys in _key_paths(value))
 
 
 _NOWHERE = Origin()
@@ -199,16 +198,17 @@ _NOWHERE = Origin()
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something that is wrong, and where; the error names the place as well."""
+    """An error in the configuration with its position. The error's text names the position too."""
 
     error: ConfigurationError
     origin: Origin
 
 
 class Reading:
-    """What file and environment say. ``source`` is the file, ``file`` what is in it (None: nothing, or unreadable).
+    """The configuration from a file and the environment.
 
-    ``faults`` begin with what was wrong with the file.
+    ``source`` is the path of the file. ``file`` is its content, or None if there is no file or it can't be parsed; the
+    ``faults`` then say why.
     """
 
     def __init__(
@@ -226,11 +226,11 @@ class Reading:
         self._faults = list(faults)
         self._values: dict[str, object] = {}
         content = dict(file.content) if file else {}
-        self._tables = content.pop(named_reports.SECTION, [])
+        self._tables = content.pop(SECTION, [])
         sections = declared_sections(schema)
         for name, known in content.items():
             if name not in sections or not isinstance(known, dict):
-                self._refuse_section(name, [*sections, named_reports.SECTION])
+                self._refuse_section(name, [*sections, SECTION])
         for name, settings in sections.items():
             table = content.get(name, {})
             self._read_section(name, settings, table if isinstance(table, dict) else {})
@@ -242,58 +242,58 @@ class Reading:
         """The settings.
 
         Raises:
-            ConfigurationError: something is wrong; the first of all faults.
+            ConfigurationError: the first of the configuration's errors.
         """
         if self.faults:
             raise self.faults[0].error
-        return self.as_far_as_right
+        return self.valid_settings
 
     @property
     def faults(self) -> Sequence[Fault]:
-        """Everything that is wrong: in the order of the file, then what isn't in it."""
-        _ = self.as_far_as_right
+        """All errors: those in the file by line, then the others."""
+        _ = self.valid_settings  # adds the errors about combinations of values
         return sorted(self._faults, key=lambda fault: fault.origin.line or 1_000_000)
 
     @property
     def is_unreadable(self) -> bool:
-        """Whether there is a file and nothing could be read of it, or one that was named isn't there."""
+        """Whether the file can't be parsed, or was named explicitly and doesn't exist."""
         return self.source is not None and self._file is None
 
     @property
     def values(self) -> Mapping[str, object]:
-        """What is set and allowed, by key (``report.min_total``)."""
+        """The valid values by key (``report.min_total``)."""
         return self._values
 
     def origin(self, setting: Setting) -> Origin:
-        """Where a setting's value stands."""
+        """Return where a setting's value comes from."""
         if self._environ.get(setting.variable):
             return Origin(variable=setting.variable)
         if setting.name not in self._section(setting.section):
             return _NOWHERE
-        return self._place(setting.section, setting.name)
+        return self._origin(setting.section, setting.name)
 
-    def place_of(self, key: str | None) -> Origin:
-        """Where something about a key (``report.min_total``) is to be corrected: where it is set, or would be."""
+    def origin_of_key(self, key: str | None) -> Origin:
+        """Return where to correct a key (``report.min_total``): where it is set, or else its section."""
         setting = next((setting for setting in declared(self._schema) if setting.key == key), None)
         if setting is not None and (found := self.origin(setting)) != _NOWHERE:
             return found
-        return self._place((key or "").partition(".")[0])
+        return self._origin((key or "").partition(".")[0])
 
     @property
     def tables(self) -> Sequence[tuple[Mapping[str, Any], Origin]]:
-        """The tables of ``[[reports]]`` as they stand, each with where."""
+        """The tables of ``[[reports]]`` as written, with their positions."""
         if not isinstance(self._tables, list):
             return ()
         tables = [table for table in self._tables if isinstance(table, dict)]
-        return [(table, self._place(named_reports.SECTION, number)) for number, table in enumerate(tables)]
+        return [(table, self._origin(SECTION, number)) for number, table in enumerate(tables)]
 
-    def place_in_table(self, number: int, key: str) -> Origin:
-        """Where a key of a table of ``[[reports]]`` (numbered from 0) stands."""
-        return self._place(named_reports.SECTION, number, key)
+    def origin_in_table(self, number: int, key: str) -> Origin:
+        """Return the position of a key in a table of ``[[reports]]`` (numbered from 0)."""
+        return self._origin(SECTION, number, key)
 
     @cached_property
-    def as_far_as_right(self) -> Settings:
-        """The settings without what is wrong; a section whose settings don't go together is as it is by default."""
+    def valid_settings(self) -> Settings:
+        """The settings without invalid values. A section whose values contradict each other has its defaults."""
         settings = self._schema(source=self.source)
         sections = declared_sections(self._schema)
         for known in sections.values():
@@ -301,11 +301,11 @@ class Reading:
             try:
                 settings = with_values(settings, values)
             except ConfigurationError as error:
-                place = self.place_of(error.setting)
-                self._faults.append(Fault(_placed(error, place), place))
+                place = self.origin_of_key(error.setting)
+                self._faults.append(Fault(_with_origin(error, place), place))
         if self._file is None:
             return settings
-        reports = named_reports.NamedReports(self._file, settings.report)
+        reports = NamedReports(self._file, settings.report)
         self._faults += [Fault(*fault) for fault in reports.faults]
         return replace(settings, reports=reports.found) if reports.found else settings
 
@@ -313,42 +313,43 @@ class Reading:
         table = self._file.content.get(name) if self._file else None
         return table if isinstance(table, dict) else {}
 
-    def _place(self, *keys: str | int) -> Origin:
+    def _origin(self, *keys: str | int) -> Origin:
         return self._file.origin(*keys) if self._file else Origin(self.source)
 
     @contextmanager
-    def _at(self, origin: Origin) -> Iterator[None]:
-        """Put an error among the faults."""
+    def _collecting(self, origin: Origin) -> Iterator[None]:
+        """Record an error raised in the block."""
         try:
             yield
         except ConfigurationError as error:
             self._faults.append(Fault(error, origin))
 
     def _read_section(self, name: str, known: tuple[Setting, ...], content: Mapping[str, Any]) -> None:
-        """Read what is set in a section."""
+        """Read the values of a section."""
         for key in content:
             if key not in {setting.name for setting in known}:
-                origin = self._place(name, key)
+                origin = self._origin(name, key)
                 self._faults.append(Fault(self._unknown_key(name, known, key, origin), origin))
         for setting in known:
+            # An empty variable counts as unset.
             if not self._environ.get(setting.variable) and setting.name not in content:
                 continue
             origin = self.origin(setting)
             value = self._environ.get(setting.variable) or content[setting.name]
             where = str(origin) if origin.variable else f"{origin}: [{name}] {setting.name}"
-            with self._at(origin):
+            with self._collecting(origin):
                 self._values[setting.key] = setting.read(value, where)
 
     def _refuse_section(self, name: str, known: Sequence[str]) -> None:
-        origin = self._place(name)
+        origin = self._origin(name)
         allowed = ", ".join(f"[{section}]" for section in known)
         error = _unknown_section(str(origin), name, allowed, self._meant_by(name, known))
         self._faults.append(Fault(error, origin))
 
     def _meant_by(self, name: str, known: Sequence[str]) -> str | None:
-        """The section with a name like this; where it is no section but a value, the setting that it is a value of."""
+        """Suggest a section with a similar name; for a plain value, suggest the setting that it may belong to."""
         if self._file is None or isinstance(self._file.content[name], dict):
-            found = nearest(name, known)
+            found = closest_name(name, known)
             return None if found is None else f"[{found}]"
         for setting in declared(self._schema):
             if name in (setting.name, setting.section):
@@ -368,7 +369,7 @@ class Reading:
                 values={**where, "file": files[key].name},
             )
         where["allowed"] = ", ".join(names)
-        if (meant := nearest(key, names)) is not None:
+        if (meant := closest_name(key, names)) is not None:
             return ConfigurationError(
                 "{path}: [{section}] {key}: unknown key",
                 advice="is {meant} meant? Allowed are {allowed}",
@@ -409,8 +410,8 @@ def _unknown_section(path: str, section: str, allowed: str, meant: str | None) -
     )
 
 
-def _placed(error: ConfigurationError, place: Origin) -> ConfigurationError:
-    """An error about settings that don't go together, with where one of them stands."""
+def _with_origin(error: ConfigurationError, place: Origin) -> ConfigurationError:
+    """Add a position to an error about settings that contradict each other."""
     return ConfigurationError(
         "{path}: {problem}",
         advice=error.advice,
@@ -421,14 +422,14 @@ def _placed(error: ConfigurationError, place: Origin) -> ConfigurationError:
 
 
 SYSTEM_FILE = Path("/etc/evergreen-groups/config.toml")
-"""Where the configuration of the whole machine is."""
+"""The machine-wide configuration file."""
 
 
 def find_file(explicit: Path | None, environ: Mapping[str, str]) -> Path | None:
-    """Say which configuration file counts: the one named, the environment's, the user's own, the system's.
+    """Return the configuration file to use: the given one, the environment's, the user's, or the system's.
 
     Raises:
-        ConfigurationError: a file that was named explicitly isn't there.
+        ConfigurationError: a file that was named explicitly doesn't exist.
     """
     named = explicit or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
     if named is not None:
@@ -446,16 +447,16 @@ def find_file(explicit: Path | None, environ: Mapping[str, str]) -> Path | None:
 
 
 def load(explicit: Path | None, environ: Mapping[str, str], schema: type[Settings] = Settings) -> Settings:
-    """Read the settings from the file that counts and the environment.
+    """Read the settings from the configuration file and the environment.
 
     Raises:
-        ConfigurationError: a file that can't be read, an unknown key or variable, or a value that isn't allowed.
+        ConfigurationError: the file can't be read, or contains an unknown key or an invalid value.
     """
     return read(explicit, environ, schema).settings
 
 
 def read(explicit: Path | None, environ: Mapping[str, str], schema: type[Settings] = Settings) -> Reading:
-    """Read the same, and say of each value where it stands; all that is wrong is among its faults."""
+    """Read the configuration with positions. Errors are collected instead of raised."""
     faults: list[Fault] = []
     path, file = explicit, None
     try:

@@ -1,6 +1,6 @@
 """Writes the reference of the settings, ``docs/settings.md``, from their declarations.
 
-``python -m evergreen_groups.settings.reference > docs/settings.md`` brings it up to date.
+``python -m evergreen_groups.settings.reference > docs/settings.md`` updates the page.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from evergreen_groups.settings import sections as named_reports
 from evergreen_groups.settings.declaration import declared_sections, section_help
-from evergreen_groups.settings.sections import Settings
+from evergreen_groups.settings.sections import HELP, Settings, own_settings, shared_settings
 from evergreen_groups.settings.toml import as_toml, default_of
 
 if TYPE_CHECKING:
@@ -42,23 +41,19 @@ Passwords and secrets are never shown; `config show` says which file or variable
 
 
 def reference(schema: type = Settings) -> str:
-    """The whole reference in Markdown: each setting with what it takes, its default, its variable and its options."""
+    """Return the reference in Markdown: what each setting accepts, its default, variable and options."""
     helps = section_help(schema)
     sections = (
         f"\n## `[{name}]`\n\n{helps[name]}\n" + "".join(_entry(setting) for setting in settings)
         for name, settings in declared_sections(schema).items()
     )
-    own = "".join(map(_table_entry, named_reports.own_settings()))
-    shared = ", ".join(
-        f"[`{setting.name}`](#{setting.key.replace('.', '')})" for setting in named_reports.shared_settings()
-    )
-    return (
-        f"{_HEAD}{''.join(sections)}\n## `[[reports]]`\n\n{named_reports.HELP}\n{own}\nThose of `[report]`: {shared}.\n"
-    )
+    own = "".join(map(_table_entry, own_settings()))
+    shared = ", ".join(f"[`{setting.name}`](#{setting.key.replace('.', '')})" for setting in shared_settings())
+    return f"{_HEAD}{''.join(sections)}\n## `[[reports]]`\n\n{HELP}\n{own}\nThose of `[report]`: {shared}.\n"
 
 
 def _table_entry(setting: Setting) -> str:
-    """A setting of a table, which the environment has no variable for."""
+    """Describe a setting of ``[[reports]]``, which has no environment variable."""
     facts = [fact for fact in _facts(setting) if not fact.startswith("- Environment")]
     return "\n".join([f"\n### `{setting.key}`\n", f"{setting.explanation}\n", *facts, ""])
 

@@ -1,7 +1,7 @@
-"""What can be configured, section by section: every setting, declared where its section says what it holds.
+"""All settings, section by section.
 
-A field is all there is to a setting: :mod:`evergreen_groups.settings.declaration` says what is made from it. They
-stand in one module because whoever looks for a setting, or adds one, shall find all of them in one place.
+A field is all that a setting needs: :mod:`evergreen_groups.settings.declaration` describes what derives from it. All
+sections are in this module so that there is one place to find a setting or add one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from evergreen_groups.settings.declaration import (
     section,
     setting,
 )
-from evergreen_groups.settings.values import nearest
+from evergreen_groups.settings.values import closest_name
 
 if TYPE_CHECKING:
     from datetime import tzinfo
@@ -62,7 +62,7 @@ class GatewaySettings:
         example="https://evergreen.example.org",
         essential=True,
         options=(Option("--url", _INIT),),
-        asked=Question(Message("Address of the Evergreen server")),
+        question=Question(Message("Address of the Evergreen server")),
     )
     username: str | None = setting(
         v.TEXT,
@@ -71,7 +71,7 @@ class GatewaySettings:
         example="groups_report",
         essential=True,
         options=(Option("--username", _INIT, "User name of the service account."),),
-        asked=Question(Message("User name of the service account")),
+        question=Question(Message("User name of the service account")),
     )
     password_file: Path | None = setting(
         v.PATH,
@@ -121,7 +121,7 @@ class GatewaySettings:
 
 @dataclass(frozen=True)
 class PolicySettings:
-    """Section ``[policy]``: the limit of one person's own fines (None: no limit; ``"ils"``: the ILS's thresholds)."""
+    """Section ``[policy]``: the limit on a person's own fines (None: no limit; ``"ils"``: Evergreen's thresholds)."""
 
     limit: Decimal | Literal["ils"] | None = setting(
         v.LIMIT_OR_ILS,
@@ -140,7 +140,7 @@ class PolicySettings:
             Option("--limit", _AUDIT, 'The limit of one person\'s own fines, or "none" ({default}).', v.LIMIT),
             Option("--limit", _INIT, 'The limit of one person\'s own fines, "none", or "ils" ({default}).'),
         ),
-        asked=Question(Message('Limit of one person\'s own fines, "none", or "ils"')),
+        question=Question(Message('Limit of one person\'s own fines, "none", or "ils"')),
     )
     comparison: Comparison = setting(
         v.COMPARISON,
@@ -159,20 +159,20 @@ class PolicySettings:
     )
 
     def __post_init__(self) -> None:
-        """Refuse a limit of another type, which a program may hand in. Raises ArgumentError."""
+        """Check the type of a limit that a program passes in. Raises ArgumentError."""
         if self.limit is not None and self.limit != "ils":
             arguments.money("limit", self.limit)
 
     @property
     def uniform(self) -> bool:
-        """Whether there is one limit for everybody."""
+        """Whether the same limit applies to everyone."""
         return self.limit != "ils" and not self.limits
 
     def as_limit(self) -> Limit:
-        """The one limit for everybody.
+        """Return the limit for everyone.
 
         Raises:
-            ConfigurationError: the configuration has different limits for different patrons.
+            ConfigurationError: the limits depend on the patron.
         """
         if self.limit == "ils" or self.limits:
             raise ConfigurationError(
@@ -186,7 +186,7 @@ class PolicySettings:
 
 @dataclass(frozen=True)
 class ReportSettings:
-    """Section ``[report]``; ``deadline`` is in seconds, for the whole run, and ``keep_days`` None keeps all."""
+    """Section ``[report]``. ``deadline`` applies to the whole run, in seconds. ``keep_days`` None keeps all files."""
 
     orgs: tuple[str, ...] = setting(
         v.TEXTS,
@@ -202,14 +202,14 @@ class ReportSettings:
             ),
             Option("--org", _INIT, "List groups of this library only. Repeatable."),
         ),
-        asked=Question(Message("Libraries, with commas"), empty=Message("all", context="libraries")),
+        question=Question(Message("Libraries, with commas"), empty=Message("all", context="libraries")),
     )
     min_total: Decimal = setting(
         v.AMOUNT_ABOVE_ZERO,
         Decimal("25.00"),
         help="List groups that together owe this much or more.",
         options=(Option("--min-total", _REPORT + _INIT),),
-        asked=Question(Message("List groups that together owe this much or more")),
+        question=Question(Message("List groups that together owe this much or more")),
     )
     min_members: int = setting(
         v.whole_number(1, 1_000_000),
@@ -379,7 +379,7 @@ class ReportSettings:
 
 @dataclass(frozen=True)
 class NamedReport:
-    """A table of ``[[reports]]``: a report of its own, made from the same reading; ``report`` is what it lists."""
+    """A table of ``[[reports]]``: a further report from the same reading. ``report`` has what it lists."""
 
     name: str = setting(
         v.REPORT_NAME,
@@ -420,7 +420,7 @@ class HistorySettings:
 
 @dataclass(frozen=True)
 class AuditSettings:
-    """Section ``[audit]``; ``max_adults`` 0: any number of adults in a group will do."""
+    """Section ``[audit]``. ``max_adults`` 0 allows any number of adults in a group."""
 
     max_adults: int = setting(
         v.whole_number(0, 1_000),
@@ -479,9 +479,9 @@ class JournalSettings:
 
 @dataclass(frozen=True)
 class MailSettings:
-    """Section ``[mail]``; ``timeout`` is in seconds.
+    """Section ``[mail]``. ``timeout`` is in seconds.
 
-    ``recipients`` are short names of libraries or systems (``*``: everything), each with its addresses.
+    ``recipients`` pairs short names of libraries or systems (``*``: the whole report) with mail addresses.
     """
 
     host: str | None = setting(
@@ -490,7 +490,7 @@ class MailSettings:
         help="The mail server that takes the report when a run has --mail.",
         example="mail.example.org",
         options=(Option("--mail-host", _INIT, "The mail server for the report."),),
-        asked=Question(
+        question=Question(
             Message("Mail server for the report"), empty=Message("none", context="answer"), opens_section=True
         ),
     )
@@ -499,7 +499,7 @@ class MailSettings:
         "starttls",
         help='"starttls", "tls" (from the start), or "none" for a server on this machine.',
         options=(Option("--mail-security", _INIT, "starttls, tls or none ({default})."),),
-        asked=Question(Message("Its security (starttls, tls, none)")),
+        question=Question(Message("Its security (starttls, tls, none)")),
     )
     port: int | None = setting(
         v.whole_number(1, 65_535, "port"),
@@ -507,7 +507,7 @@ class MailSettings:
         help="The usual port for the security where none is set: 587, 465 or 25.",
         example=587,
         options=(Option("--mail-port", _INIT, "Its port."),),
-        asked=Question(Message("Its port"), empty=Message("the usual one")),
+        question=Question(Message("Its port"), empty=Message("the usual one")),
     )
     ca_bundle: Path | None = setting(
         v.PATH,
@@ -522,7 +522,7 @@ class MailSettings:
         help="The login, where the server wants one, of ASCII characters alone.",
         example="groups",
         options=(Option("--mail-username", _INIT, "The login there, where one is wanted."),),
-        asked=Question(Message("User name there"), empty=Message("none", context="answer")),
+        question=Question(Message("User name there"), empty=Message("none", context="answer")),
     )
     password_file: Path | None = setting(
         v.PATH,
@@ -538,7 +538,7 @@ class MailSettings:
         help="Who the mails come from.",
         example="groups@example.org",
         options=(Option("--mail-sender", _INIT),),
-        asked=Question(Message("From")),
+        question=Question(Message("From")),
     )
     recipients: tuple[tuple[str, tuple[str, ...]], ...] = setting(
         v.RECIPIENTS,
@@ -548,7 +548,7 @@ class MailSettings:
         'alone (orgs) goes to theirs, and to "*".',
         sample='[mail.recipients]\nBR1 = ["circulation@example.org"]\n"*" = ["director@example.org"]',
         options=(Option("--mail-recipients", _INIT, 'Who gets them: "BR1=a@example.org; *=b@example.org".'),),
-        asked=Question(Message('Recipients, as "*=ADDRESS; SHORTNAME=ADDRESS"')),
+        question=Question(Message('Recipients, as "*=ADDRESS; SHORTNAME=ADDRESS"')),
     )
     subject: str = setting(
         v.template("date", "groups", "members", "total", "libraries"),
@@ -575,7 +575,7 @@ class MailSettings:
         options=(
             Option("--mail-link", _INIT, "Where the report is to be found, with {date} and {library} in it or not."),
         ),
-        asked=Question(Message("Link to the report in the mails"), empty=Message("none", context="answer")),
+        question=Question(Message("Link to the report in the mails"), empty=Message("none", context="answer")),
     )
     send_empty: bool = setting(
         v.BOOLEAN,
@@ -589,10 +589,10 @@ class MailSettings:
     )
 
     def __post_init__(self) -> None:
-        """Refuse what would send names or a password where they don't belong.
+        """Check that no settings combine to send names or a password where they don't belong.
 
         Raises:
-            ConfigurationError: two settings don't go together.
+            ConfigurationError: two settings contradict each other.
         """
         if self.attach != "none" and not self.names_in_mail:
             raise ConfigurationError(
@@ -612,7 +612,7 @@ class MailSettings:
 
 @dataclass(frozen=True)
 class ClientSettings:
-    """Section ``[client]``; ``url`` None is ``[serve] origin``, else the gateway's own."""
+    """Section ``[client]``. If ``url`` is None, it is ``[serve] origin``, or else the gateway's."""
 
     url: str | None = setting(
         v.URL,
@@ -637,10 +637,10 @@ class ClientSettings:
 
 @dataclass(frozen=True)
 class ServeSettings:
-    """Section ``[serve]``; ``timeout`` is in seconds, ``rate_limit`` in requests a minute.
+    """Section ``[serve]``. ``timeout`` is in seconds, ``rate_limit`` in requests per minute.
 
-    ``origin`` None is the gateway's; ``report`` None is ``[report] output`` where that is a page or a directory of a
-    report by library, else ``reports`` in the state directory.
+    If ``origin`` is None, it is the gateway's. If ``report`` is None, it is ``[report] output`` if that is a page or a
+    directory of a split report, or else ``reports`` in the state directory.
     """
 
     host: str = setting(
@@ -718,7 +718,7 @@ class RedisSettings:
 
 @dataclass(frozen=True)
 class EventsSettings:
-    """Section ``[events]``; without a secret no events are taken; ``deadline`` is in seconds."""
+    """Section ``[events]``. Without a secret, events are disabled. ``deadline`` is in seconds."""
 
     secret_file: Path | None = setting(
         v.PATH,
@@ -738,7 +738,7 @@ class EventsSettings:
 
 @dataclass(frozen=True)
 class DeskSettings:
-    """Section ``[desk]``; ``undo_others`` None: nobody undoes what somebody else changed."""
+    """Section ``[desk]``. If ``undo_others`` is None, users can undo only their own changes."""
 
     page: bool = setting(
         v.BOOLEAN,
@@ -778,7 +778,7 @@ class DeskSettings:
 
 @dataclass(frozen=True)
 class StatementSettings:
-    """Section ``[statement]``; ``library`` None is what the ILS calls the patron's home library."""
+    """Section ``[statement]``. If ``library`` is None, it is the patron's home library as named in Evergreen."""
 
     page: bool = setting(
         v.BOOLEAN,
@@ -819,7 +819,7 @@ class StatementSettings:
 
 @dataclass(frozen=True)
 class LanguageSettings:
-    """Section ``[language]``: in which language, with which currency and time zone people read."""
+    """Section ``[language]``: the language, currency and time zone of readers."""
 
     default: str = setting(
         v.LANGUAGE,
@@ -844,9 +844,9 @@ class LanguageSettings:
     )
 
     def language(self, tag: str | None = None, timezone: tzinfo | None = None) -> Language:
-        """The language of a reader who asked for this ``tag``, or for none.
+        """Return the language for a reader who asked for ``tag``, or for none.
 
-        ``timezone`` is the library's own in the ILS; the configured one comes first.
+        ``timezone`` is the library's own in Evergreen; the configured one takes precedence.
         """
         configured = timezone_of(self.timezone) if self.timezone else None
         return Language(tag or self.default, self.currency, configured or timezone)
@@ -854,7 +854,7 @@ class LanguageSettings:
 
 @dataclass(frozen=True)
 class MetricsSettings:
-    """Section ``[metrics]``; nothing is shown unless one of them is set."""
+    """Section ``[metrics]``. No metrics are published unless one of these is set."""
 
     listen: str | None = setting(
         v.LISTEN,
@@ -884,7 +884,7 @@ class MetricsSettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that can be configured. ``source`` is the file it was read from, None where there is none."""
+    """All settings. ``source`` is the file that they were read from, if any."""
 
     gateway: GatewaySettings = section(GatewaySettings, "Where the ILS is, and who asks.")
     policy: PolicySettings = section(PolicySettings, "The rule: only a person's own fines count.")
@@ -917,21 +917,21 @@ HELP = (
     "listed and how it is written; where it doesn't say one, that is as in [report], but for the output."
 )
 _OF_THE_RUN = {"details", "deadline", "hours_between_runs", "healthcheck_url"}
-"""What of ``[report]`` is the whole run's."""
+"""Settings of ``[report]`` that apply to the whole run."""
 
 
 def own_settings() -> tuple[Setting, ...]:
-    """What a table has beside the settings of a report."""
+    """Return the settings that only tables of ``[[reports]]`` have."""
     return declared_in(SECTION, NamedReport)
 
 
 def shared_settings() -> tuple[Setting, ...]:
-    """The settings of a report that a table may have of its own."""
+    """Return the settings of ``[report]`` that a table can override."""
     return tuple(setting for setting in declared_in("report", ReportSettings) if setting.name not in _OF_THE_RUN)
 
 
 class NamedReports:
-    """The reports of a file's tables, ``found``, and what is wrong with them; ``report`` is what ``[report]`` says."""
+    """The reports in a file's ``[[reports]]`` (``found``), and their errors. ``report`` supplies the defaults."""
 
     def __init__(self, file: TomlFile, report: ReportSettings) -> None:
         self.faults: list[tuple[ConfigurationError, Origin]] = []
@@ -971,7 +971,7 @@ class NamedReports:
         return []
 
     def _read(self, number: int, table: dict[str, Any]) -> NamedReport | None:
-        """The report of a table (numbered from 0); None where something in it is wrong."""
+        """Read the report of a table (numbered from 0). Return None if it has an error."""
         own = {setting.name: setting for setting in own_settings()}
         shared = {setting.name: setting for setting in shared_settings()}
         values: dict[str, Any] = {}
@@ -1005,7 +1005,7 @@ class NamedReports:
 
 def _unknown_key(origin: Origin, number: int, key: str, known: list[str]) -> ConfigurationError:
     where = {"path": str(origin), "number": number, "key": key, "allowed": ", ".join(known)}
-    meant = nearest(key, known)
+    meant = closest_name(key, known)
     if meant is None:
         return ConfigurationError(
             "{path}: [[reports]] {number}: {key}: unknown key",

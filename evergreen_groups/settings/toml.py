@@ -1,6 +1,6 @@
-"""Settings as TOML: the example configuration that shows all of them, and the first file that ``init`` writes.
+"""Writes settings as TOML: the example configuration, the file that ``init`` creates, and the values in use.
 
-``python -m evergreen_groups.settings.toml > config/evergreen-groups.toml`` brings the example up to date.
+``python -m evergreen_groups.settings.toml > config/evergreen-groups.toml`` updates the example.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.policy import LimitRule
-from evergreen_groups.settings import sections as named_reports
 from evergreen_groups.settings.declaration import declared_sections, section_help, value_of
 from evergreen_groups.settings.passwords import origin_of_secret
 from evergreen_groups.settings.reading import Origin
-from evergreen_groups.settings.sections import SECTION, Settings
+from evergreen_groups.settings.sections import HELP, SECTION, Settings
 
 if TYPE_CHECKING:
     from evergreen_groups.settings.declaration import Setting
@@ -53,24 +52,24 @@ _FIRST_HEAD = """\
 
 
 def example(schema: type = Settings) -> str:
-    """The example configuration: every setting with its help, and its default or an example."""
+    """Return the example configuration: every setting with its help, and its default or an example."""
     helps = section_help(schema)
     parts = [_EXAMPLE_HEAD]
     for name, settings in declared_sections(schema).items():
-        parts.append(f"{_comment(helps[name])}\n[{name}]\n" + "\n".join(map(_in_the_example, settings)))
-    # Last: after a table nothing of another section could come.
-    parts.append(f"{_comment(named_reports.HELP)}\n{_EXAMPLE_REPORT}")
+        parts.append(f"{_comment(helps[name])}\n[{name}]\n" + "\n".join(map(_example_entry, settings)))
+    # [[reports]] comes last, because keys after it would belong to its table.
+    parts.append(f"{_comment(HELP)}\n{_EXAMPLE_REPORT}")
     return "\n".join(parts)
 
 
-def first_file(settings: Settings, reports: Iterable[Mapping[str, Any]] = ()) -> str:
-    """The first configuration file: what was asked for or isn't the default, as TOML that a person can go on with.
+def initial_configuration(settings: Settings, reports: Iterable[Mapping[str, Any]] = ()) -> str:
+    """Return the configuration file that ``init`` writes: settings that it asks about or that differ from the default.
 
-    ``reports`` are the tables of ``[[reports]]``, as they stood. A section that was left out at its opening question
-    isn't written.
+    ``reports`` are the tables of an existing ``[[reports]]``. A section is omitted if its opening question got an empty
+    answer.
 
     >>> from evergreen_groups.settings.sections import GatewaySettings
-    >>> first = first_file(Settings(gateway=GatewaySettings(url="https://evergreen.example.org")))
+    >>> first = initial_configuration(Settings(gateway=GatewaySettings(url="https://evergreen.example.org")))
     >>> [line for line in first.splitlines() if line.startswith("url")]
     ['url = "https://evergreen.example.org"']
     """
@@ -78,7 +77,7 @@ def first_file(settings: Settings, reports: Iterable[Mapping[str, Any]] = ()) ->
     for name, known in declared_sections(type(settings)).items():
         written = [setting for setting in known if _is_written(setting, value_of(settings, setting))]
         if written and not any(_is_left_out(setting, value_of(settings, setting)) for setting in known):
-            tables = [setting for setting in written if setting.kind.empty == "{}"]  # after them nothing else can come
+            tables = [setting for setting in written if setting.kind.empty == "{}"]  # must follow all plain keys
             plain = [setting for setting in written if setting not in tables]
             lines = [
                 f"[{name}]",
@@ -94,7 +93,7 @@ def first_file(settings: Settings, reports: Iterable[Mapping[str, Any]] = ()) ->
 
 
 def as_toml(value: Any) -> str:
-    """A value as TOML writes it; None, where it is one, is "none".
+    """Return a value in TOML. None becomes "none".
 
     >>> as_toml((True, Decimal("5.00"), "a"))
     '[true, 5.00, "a"]'
@@ -110,12 +109,12 @@ def as_toml(value: Any) -> str:
     if isinstance(value, tuple):
         return f"[{', '.join(map(as_toml, value))}]"
     text = "none" if value is None else str(value.value if isinstance(value, Enum) else value)
-    # A TOML string: JSON's are, but for one character that TOML wants escaped as well.
+    # JSON strings are valid in TOML, except that TOML also requires DEL to be escaped.
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def raw_toml(value: Any) -> str:
-    """A value as TOML, tables among them.
+    """Return a value in TOML, with tables inline.
 
     >>> raw_toml({"BR1": ["a@b.example"], "*": []})
     '{BR1 = ["a@b.example"], "*" = []}'
@@ -128,12 +127,12 @@ def raw_toml(value: Any) -> str:
 
 
 def bare_key(key: str) -> str:
-    """A key as TOML writes it."""
+    """Return a key in TOML, quoted if necessary."""
     return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else as_toml(key)
 
 
 def default_of(setting: Setting) -> str:
-    """A setting's default as TOML; empty where it has none."""
+    """Return a setting's default in TOML, or "" if there is none."""
     if setting.default is None:
         return ""
     return setting.kind.empty if setting.default == () else as_toml(setting.default)
@@ -147,7 +146,7 @@ def _is_left_out(setting: Setting, value: object) -> bool:
     return setting.question is not None and setting.question.opens_section and value is None
 
 
-def _in_the_example(setting: Setting) -> str:
+def _example_entry(setting: Setting) -> str:
     lines = [_comment(setting.explanation)]
     if setting.sample:
         lines.append(textwrap.indent(setting.sample, "#   "))
@@ -164,16 +163,16 @@ if __name__ == "__main__":
     sys.stdout.write(example())
 
 
-SECRET = "***"  # noqa: S105 - what stands for one
-_PASSWORD_IN_ADDRESS = re.compile(r"(://[^/@:\"]*):[^/@\"]*@")
+SECRET = "***"  # noqa: S105 - the mask that is displayed in place of a secret
+_PASSWORD_IN_URL = re.compile(r"(://[^/@:\"]*):[^/@\"]*@")
 
 
 @dataclass(frozen=True, slots=True)
-class KnownValue:
-    """A value that counts. ``toml`` is how TOML writes it, ``plain`` how JSON does; both are empty where none is set.
+class EffectiveValue:
+    """A value in use, as TOML (``toml``) and as JSON (``plain``); "" and None if it isn't set.
 
-    ``default`` is the setting's own as TOML. ``table`` is the number of a table of ``[[reports]]``, from 1. A secret
-    has the setting that names its file as ``key``, and its own name behind it.
+    ``default`` is the setting's default in TOML. ``table`` is the number of a table in ``[[reports]]``, from 1. A
+    secret is a separate value in the section of the setting that names its file.
     """
 
     section: str
@@ -187,38 +186,38 @@ class KnownValue:
 
     @property
     def key(self) -> str:
-        """Its name with its section."""
+        """The name with the section."""
         return f"{self.section}.{self.name}"
 
     @property
     def is_changed(self) -> bool:
-        """Whether it isn't the default."""
+        """Whether the value differs from the default."""
         return self.toml != self.default
 
 
-def known_values(reading: Reading, environ: Mapping[str, str]) -> Iterator[KnownValue]:
-    """Every setting's value, in the order of the settings, with the secrets that are there."""
+def effective_values(reading: Reading, environ: Mapping[str, str]) -> Iterator[EffectiveValue]:
+    """Yield the values of all settings in order, with the existing secrets masked."""
     for section, settings in declared_sections(Settings).items():
         for setting in settings:
             value = reading.values.get(setting.key, setting.default)
             toml = "" if value is None and setting.default is None else _toml(setting, value)
             plain = None if value is None and setting.default is None else _plain(setting, value)
             origin = reading.origin(setting) if setting.key in reading.values else Origin()
-            yield KnownValue(section, setting.name, toml, plain, origin, default_of(setting))
+            yield EffectiveValue(section, setting.name, toml, plain, origin, default_of(setting))
             if setting.secret is not None:
                 file = value if isinstance(value, Path) else None
                 if (place := origin_of_secret(setting, file, environ)) is not None:
-                    yield KnownValue(section, setting.secret.name, SECRET, SECRET, place, is_secret=True)
+                    yield EffectiveValue(section, setting.secret.name, SECRET, SECRET, place, is_secret=True)
     for number, (table, _origin) in enumerate(reading.tables, 1):
         for name, value in table.items():
-            origin = reading.place_in_table(number - 1, name)
-            yield KnownValue(SECTION, name, raw_toml(value), _json(value), origin, table=number)
+            origin = reading.origin_in_table(number - 1, name)
+            yield EffectiveValue(SECTION, name, raw_toml(value), _json(value), origin, table=number)
 
 
 def _toml(setting: Setting, value: Any) -> str:
     if setting.kind.empty == "{}":
         value = dict(value)
-    return _hidden(setting.kind.empty if value == () else raw_toml(value))
+    return _mask_password(setting.kind.empty if value == () else raw_toml(value))
 
 
 def _plain(setting: Setting, value: Any) -> Any:
@@ -226,7 +225,7 @@ def _plain(setting: Setting, value: Any) -> Any:
 
 
 def _json(value: Any) -> Any:
-    """A value as JSON has it; amounts are strings, as everywhere."""
+    """Convert a value for JSON. Amounts are strings, as in all JSON documents here."""
     match value:
         case LimitRule():
             rule = {"profile": value.profile, "library": value.library, "comparison": value.comparison}
@@ -241,13 +240,13 @@ def _json(value: Any) -> Any:
         case Enum():
             return value.value
         case _:
-            return _hidden(str(value))
+            return _mask_password(str(value))
 
 
-def _hidden(text: str) -> str:
-    """A text without the password that an address may have in it.
+def _mask_password(text: str) -> str:
+    """Mask the password in a URL.
 
-    >>> _hidden("redis://me:open-sesame@db.example.org/1")
+    >>> _mask_password("redis://me:open-sesame@db.example.org/1")
     'redis://me:***@db.example.org/1'
     """
-    return _PASSWORD_IN_ADDRESS.sub(rf"\1:{SECRET}@", text)
+    return _PASSWORD_IN_URL.sub(rf"\1:{SECRET}@", text)

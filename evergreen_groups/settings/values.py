@@ -1,10 +1,8 @@
-"""What settings may be: the kinds of values, each taken from TOML, the environment or the command line.
+"""The kinds of values that settings accept, from TOML, the environment or the command line.
 
-Written here rather than left to msgspec or attrs with cattrs: those convert numbers, truth values and words, a few
-lines of this module, and report a bad value as a sentence without fields. Addresses, networks, limits, recipients and
-templates would be functions of ours all the same.
-
-It is one module because whoever declares a setting looks for its kind, and finds all that there are.
+Libraries such as msgspec or cattrs would convert only numbers, booleans and strings, which take a few lines here. They
+report a bad value as a sentence without the separate fields that our messages need. URLs, networks, limits, recipients
+and templates would still be our own code.
 """
 
 from __future__ import annotations
@@ -28,7 +26,7 @@ Value = TypeVar("Value")
 
 
 class NotAllowedError(ValueError):
-    """A value that a setting doesn't take; ``allowed`` says what is allowed, as a text of the catalogue."""
+    """A value that a setting doesn't accept. ``allowed`` describes what it accepts, as a translatable text."""
 
     def __init__(self, allowed: str) -> None:
         super().__init__(allowed)
@@ -39,9 +37,9 @@ class NotAllowedError(ValueError):
 class Kind(Generic[Value]):
     """A kind of value.
 
-    ``name`` stands for it in ``--help``; ``allowed`` says what it takes, after "it takes"; ``read`` gives the value in
-    its real type, or raises ValueError, or NotAllowedError to say more. ``choices`` are the words, where it is one of
-    some; ``several``: an option of it may be repeated; ``empty`` is how TOML writes that there is nothing in it.
+    ``name`` is its placeholder in ``--help``; ``allowed`` describes what it accepts, after "it takes". ``read``
+    converts a value or raises ValueError, or NotAllowedError with a more specific text. ``choices`` are the accepted
+    words, if there is a fixed set. With ``several``, the option can be repeated. ``empty`` is the empty value in TOML.
 
     >>> Kind("number", "a whole number", lambda value: int(str(value)))("60")
     60
@@ -55,10 +53,10 @@ class Kind(Generic[Value]):
     empty: str = "[]"
 
     def __call__(self, value: object) -> Value:
-        """The value in its real type.
+        """Convert a value to its Python type.
 
         Raises:
-            NotAllowedError: it isn't allowed; the message says what is.
+            NotAllowedError: the value isn't accepted.
         """
         try:
             return self.read(value)
@@ -77,7 +75,7 @@ _LOCAL_PART, _DOMAIN = (re.compile(rf"{part}(\.{part})*") for part in (_WORD, _L
 
 
 def whole_number(lowest: int, highest: int, name: str = "number") -> Kind[int]:
-    """Whole numbers from ``lowest`` to ``highest``."""
+    """Return the kind for integers from ``lowest`` to ``highest``, inclusive."""
 
     def read(value: object) -> int:
         if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
@@ -92,7 +90,7 @@ def whole_number(lowest: int, highest: int, name: str = "number") -> Kind[int]:
 
 
 def one_of(*words: str) -> Kind[str]:
-    """One of some words."""
+    """Return the kind for a fixed set of words."""
 
     def read(value: object) -> str:
         if value not in words:
@@ -103,7 +101,7 @@ def one_of(*words: str) -> Kind[str]:
 
 
 def template(*names: str) -> Kind[str]:
-    """A line of text in which ``{name}`` stands for something, for each of ``names``."""
+    """Return the kind for a line of text with the placeholders ``{name}`` for any of ``names``."""
 
     def read(value: object) -> str:
         line = _text(value)
@@ -118,7 +116,7 @@ def template(*names: str) -> Kind[str]:
 
 
 def origin_of(address: str) -> str:
-    """The origin of an http or https address, as browsers write it.
+    """Return the origin of an http or https URL, in the form that browsers use.
 
     >>> origin_of("https://Evergreen.example.org:443/")
     'https://evergreen.example.org'
@@ -131,7 +129,7 @@ def origin_of(address: str) -> str:
 
 
 def host_and_port(address: str) -> tuple[str, int]:
-    """Take apart an address to listen on.
+    """Split an address to listen on into host and port.
 
     >>> host_and_port("127.0.0.1:9187"), host_and_port("[::1]:9187")
     (('127.0.0.1', 9187), ('::1', 9187))
@@ -140,7 +138,7 @@ def host_and_port(address: str) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
-def _more(allowed: str, more: str) -> Message:
+def _with_detail(allowed: str, more: str) -> Message:
     return Message("{allowed} ({more})", values={"allowed": allowed, "more": more})
 
 
@@ -193,8 +191,8 @@ def _networks(value: object) -> tuple[Network, ...]:
     parts = _texts(value)
     try:
         return tuple(ip_network(part) for part in parts)
-    except ValueError as problem:  # it says which address, and why
-        raise NotAllowedError(_more(NETWORKS.allowed, str(problem))) from None
+    except ValueError as problem:  # its text says which address is wrong, and why
+        raise NotAllowedError(_with_detail(NETWORKS.allowed, str(problem))) from None
 
 
 def _path(value: object) -> Path:
@@ -203,16 +201,16 @@ def _path(value: object) -> Path:
         raise ValueError
     try:
         return Path(text).expanduser()
-    except RuntimeError:  # there is no such user, or no home directory
+    except RuntimeError:  # the user or the home directory doesn't exist
         nobody = Message("there is no home directory for {user}", values={"user": text.partition("/")[0]})
-        raise NotAllowedError(_more(PATH.allowed, nobody)) from None
+        raise NotAllowedError(_with_detail(PATH.allowed, nobody)) from None
 
 
 def _existing_file(value: object) -> Path:
     path = _path(value)
     if not path.is_file():
         raise ValueError
-    return path.absolute()  # it is written into a file that is read wherever runs are started
+    return path.absolute()  # the configuration is read by runs with other working directories
 
 
 def _locale(value: object) -> str:
@@ -319,7 +317,7 @@ def _limit_rule(number: int, entry: object) -> LimitRule:
         )
     except NotAllowedError as problem:
         table = Message("table {number}", values={"number": number})
-        raise NotAllowedError(_more(problem.allowed, table)) from None
+        raise NotAllowedError(_with_detail(problem.allowed, table)) from None
 
 
 def _file_formats(value: object) -> tuple[str, ...]:
@@ -430,12 +428,12 @@ RECIPIENTS = Kind(
 )
 
 
-def nearest(name: str, names: Iterable[str]) -> str | None:
-    """The one of these names that is the nearest to another; None where none is near.
+def closest_name(name: str, names: Iterable[str]) -> str | None:
+    """Return the name most similar to ``name``; None if none is similar.
 
-    >>> nearest("min_totl", ["min_total", "top"]), nearest("speed", ["url", "timeout"])
+    >>> closest_name("min_totl", ["min_total", "top"]), closest_name("speed", ["url", "timeout"])
     ('min_total', None)
     """
-    from difflib import get_close_matches  # only who has made a mistake needs it
+    from difflib import get_close_matches  # imported late: needed only for mistakes
 
     return next(iter(get_close_matches(name, list(names), 1, 0.7)), None)

@@ -1,4 +1,4 @@
-"""Whose session a token is, and whether it is a member of staff's who may look at patrons."""
+"""Decides whether a session belongs to staff who may view patrons, and limits how often each session asks."""
 
 from __future__ import annotations
 
@@ -36,74 +36,74 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("evergreen_groups.web")
 
-_A_DAY = 24 * 3600
-_PAUSE = 30.0
-"""For how many seconds a store that has failed isn't asked again: nobody is to wait for it at each request."""
-_TIDIED_EVERY = 10.0  # seconds
+_DAY = 24 * 3600
+_STORE_RETRY_SECONDS = 30.0
+"""Seconds without another attempt after a store has failed, so that requests don't wait for it one by one."""
+_CLEANUP_SECONDS = 10.0
 _PREFIX = "evergreen-groups"
-MOST_REMEMBERED = 10_000
-"""How many refused keys of one place are remembered in a day: far more than log in there."""
+MAX_REFUSED_KEYS = 10_000
+"""Maximum number of refused keys to remember per address and day, far more than the staff who log in from there."""
 Result = TypeVar("Result")
 
 
 class Counters:
-    """Where requests are counted. While a shared store can't be reached, each process counts by itself.
+    """Counts requests. While the shared store is unreachable, this process counts on its own.
 
     Safe to share between threads.
     """
 
     def __init__(self, shared: Shared | None = None) -> None:
-        self._own = MemoryStorage()
-        self._own_lock = threading.Lock()
-        self._tidy_at = 0.0
+        self._local = MemoryStorage()
+        self._local_lock = threading.Lock()
+        self._next_cleanup = 0.0
         self._shared = shared
-        self._not_before = 0.0
+        self._retry_at = 0.0
 
     @classmethod
     def configured(cls, url: str | None, password: str | None) -> Counters:
-        """Those in the store at ``url`` (``redis://host:port/number``, or ``rediss``, ``valkey``), if there is one.
+        """Return counters in the store at ``url`` (``redis://host:port/number``, ``rediss``, ``valkey``), or in memory.
 
         Raises:
-            ConfigurationError: it isn't such an address, has a password in it, or what speaks to it isn't installed.
+            ConfigurationError: the URL is invalid or contains a password, or the client library isn't installed.
         """
         return cls(None if url is None else counter_store(url, password))
 
     def use(self, action: Callable[[MemoryStorage | Shared], Result]) -> Result:
-        """Do something with the store that counts now."""
-        if self._shared is not None and time.monotonic() >= self._not_before:
+        """Run ``action`` with the shared store, or with this process's own while the shared one is unreachable."""
+        if self._shared is not None and time.monotonic() >= self._retry_at:
             try:
                 return action(self._shared)
             except StorageError as error:
-                self._not_before = time.monotonic() + _PAUSE
-                # The kind alone: what it says may have the address and the user in it.
+                self._retry_at = time.monotonic() + _STORE_RETRY_SECONDS
+                # Log only the type: the message may contain the server's address and user name.
                 log.warning(
                     "the shared counters can't be reached (%s): this process counts by itself for now",
                     type(error.storage_error).__name__,
                 )
-        with self._own_lock:
-            self._tidy()
-            return action(self._own)
+        with self._local_lock:
+            self._drop_idle_keys()
+            return action(self._local)
 
-    def _tidy(self) -> None:
-        """Forget the keys whose requests are over: the library keeps each that ever came, and anybody can make one."""
-        if time.monotonic() >= self._tidy_at:
-            self._tidy_at = time.monotonic() + _TIDIED_EVERY
-            for key in [key for key, requests in list(self._own.events.items()) if not requests]:
-                del self._own.events[key]
+    def _drop_idle_keys(self) -> None:
+        """Drop keys without recent requests. The library keeps every key, and anyone can send any number of them."""
+        if time.monotonic() >= self._next_cleanup:
+            self._next_cleanup = time.monotonic() + _CLEANUP_SECONDS
+            for key in [key for key, requests in list(self._local.events.items()) if not requests]:
+                del self._local.events[key]
 
 
 class RateLimit:
-    """Lets each key make ``per_minute`` requests a minute: a tenth of them in a tenth of the time, ``least`` at least.
+    """Allows each key ``per_minute`` requests a minute, in bursts of a tenth of that but at least ``least``.
 
-    ``name`` keeps its keys apart from those of others, ``refusal`` is the answer to whoever asks too often. Safe to
-    share between threads.
+    ``name`` separates these keys from those of other limits. ``refusal`` is the message when the limit is exceeded.
+    Safe to share between threads.
     """
 
     def __init__(self, counters: Counters, name: str, *, per_minute: int, refusal: str, least: int = 1) -> None:
         self._counters = counters
         self._name = name
         self._refusal = refusal
-        # A desk opens a patron with several requests at once.
+        # Opening a patron sends several requests at once.
         at_once = max(least, per_minute // 10)
         self._item = RateLimitItemPerSecond(at_once, max(1, math.ceil(60 * at_once / per_minute)), namespace=_PREFIX)
 
@@ -111,13 +111,13 @@ class RateLimit:
         """Count a request.
 
         Raises:
-            ProblemError: 429, there were too many; it says when to come back.
+            ProblemError: 429, the limit is exceeded. Its ``retry_after`` says when to try again.
         """
         if not self._counters.use(lambda store: MovingWindowRateLimiter(store).hit(self._item, self._name, key)):
             self._refuse(key)
 
     def check(self, key: str) -> None:
-        """Raise what :meth:`take` would, and count nothing."""
+        """Raise the same error as :meth:`take`, without counting a request."""
         if not self._counters.use(lambda store: MovingWindowRateLimiter(store).test(self._item, self._name, key)):
             self._refuse(key)
 
@@ -135,25 +135,25 @@ class RateLimit:
 
 
 class RetryTimes:
-    """When each key that was refused for now may be tried again. Safe to share between threads.
+    """Remembers when each refused key may be tried again. Safe to share between threads.
 
-    Of one place no more than :data:`MOST_REMEMBERED` keys a day are remembered, for whoever makes keys up has a new one
-    each time; those beyond are refused as long as the place is.
+    At most :data:`MAX_REFUSED_KEYS` keys per address and day are remembered, because an attacker sends a new key each
+    time. Further keys are refused as long as the address is.
     """
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
 
-    def is_due(self, key: str, seconds: float, place: str) -> bool:
-        """Whether the key's time has come; one that is new, from ``place``, is to wait ``seconds``."""
+    def is_due(self, key: str, seconds: float, address: str) -> bool:
+        """Return whether the key may be tried now. A new key from ``address`` must first wait ``seconds``."""
 
         def look(store: MemoryStorage | Shared) -> bool:
             if store.get(_known(key)):
                 return not store.get(_waiting(key))
-            if store.get(_count(place)) >= MOST_REMEMBERED:
+            if store.get(_count(address)) >= MAX_REFUSED_KEYS:
                 return False
-            store.incr(_count(place), _A_DAY)
-            store.incr(_known(key), _A_DAY)
+            store.incr(_count(address), _DAY)
+            store.incr(_known(key), _DAY)
             if seconds > 0:
                 store.incr(_waiting(key), math.ceil(seconds))
             return seconds <= 0
@@ -161,18 +161,18 @@ class RetryTimes:
         return self._counters.use(look)
 
     def give_up(self, key: str) -> None:
-        """Put the key off for a day: waiting has shown that there is nothing to wait for."""
+        """Put the key off for a day, after a second attempt found no session either."""
 
         def put_off(store: MemoryStorage | Shared) -> None:
             if store.get(_known(key)):
                 store.clear(_waiting(key))
-                store.incr(_waiting(key), _A_DAY)
+                store.incr(_waiting(key), _DAY)
 
         self._counters.use(put_off)
 
 
-def _count(place: str) -> str:
-    return f"{_PREFIX}/retry/of/{place}"
+def _count(address: str) -> str:
+    return f"{_PREFIX}/retry/of/{address}"
 
 
 def _known(key: str) -> str:
@@ -183,20 +183,20 @@ def _waiting(key: str) -> str:
     return f"{_PREFIX}/retry/waiting/{key}"
 
 
-_NEEDED = (STAFF_LOGIN, VIEW_USER)
-# Long enough for what a panel asks around one patron, short enough that somebody whose permission was taken away is
-# out within half a minute; the rows themselves are checked by pcrud each time anyway.
-SECONDS = 30.0
-"""How long a caller is remembered."""
-_SECOND_TRIES_FACTOR = 5
+_REQUIRED_PERMISSIONS = (STAFF_LOGIN, VIEW_USER)
+# Long enough for the requests that a panel sends for one patron. Revoking a permission takes effect within half a
+# minute; pcrud checks each row in any case.
+CALLER_CACHE_SECONDS = 30.0
+"""How long an admitted caller is cached."""
+_RETRIES_FACTOR = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whoever a session belongs to. ``user`` is an ``au.id``.
+    """The user that a session belongs to. ``user`` is an ``au.id``.
 
-    ``lacks`` are the permissions missing at the session's org unit (``library``, an id) among those that staff need
-    here; ``workstation`` is an ``aws.id``, None for a session without one.
+    ``lacks`` names the permissions that staff need here but that the user doesn't have at the session's org unit
+    (``library``, an id). ``workstation`` is an ``aws.id``, None for a session without one.
     """
 
     user: int
@@ -206,20 +206,21 @@ class Caller:
 
 
 class Admission:
-    """Finds out about callers, and remembers them for a while. Safe to share between threads.
+    """Admits callers and caches them for a while. Safe to share between threads.
 
-    What is remembered is this process's own, the counts of requests may be shared by several.
+    The cache is private to the process; the request counts may be shared by several. If a session ends while it is
+    cached, Evergreen refuses the token when data is read with it.
 
-    A session that ends in between gets no further: what is read is read with its token. ``clock`` gives seconds. Each
-    token may come ``per_minute`` times a minute, and so may tokens of no session from one address: else the ILS would
-    be asked about whatever somebody makes up. ``reference`` is told whose session it is, so that nobody asks again.
+    Each token may ask ``per_minute`` times a minute. The same limit applies to all unknown tokens from one address, or
+    invented tokens would cause any number of calls to Evergreen. ``reference`` receives the session's account, to save
+    a second call.
     """
 
     def __init__(
         self, clock: Callable[[], float], counters: Counters, reference: ReferenceData, *, per_minute: int
     ) -> None:
         self._reference = reference
-        self._callers: TimeToLiveCache[Caller] = TimeToLiveCache(clock, SECONDS)
+        self._callers: TimeToLiveCache[Caller] = TimeToLiveCache(clock, CALLER_CACHE_SECONDS)
         self._requests = RateLimit(
             counters,
             "session",
@@ -227,33 +228,31 @@ class Admission:
             refusal=Message("Too many requests in this session. Wait a little."),
         )
         refusal = Message("Too many requests without a session come from there. Wait a little.")
-        self._strangers = RateLimit(counters, "stranger", per_minute=per_minute, refusal=refusal)
-        # Whoever makes tokens up has a new one each time. Somebody who has just logged in behind the same address comes
-        # again with theirs after the time that they were told to wait, and is let through to the ILS.
+        self._unknown_tokens = RateLimit(counters, "stranger", per_minute=per_minute, refusal=refusal)
+        # An attacker sends a new token each time. A clerk who has just logged in at the same address repeats the same
+        # token after the wait, and then gets through to Evergreen.
         self._retry_times = RetryTimes(counters)
-        self._second_tries = RateLimit(
-            counters, "second-try", per_minute=_SECOND_TRIES_FACTOR * per_minute, refusal=refusal
-        )
+        self._retries = RateLimit(counters, "second-try", per_minute=_RETRIES_FACTOR * per_minute, refusal=refusal)
 
     @property
     def callers(self) -> TimeToLiveCache[Caller]:
-        """Who is remembered."""
+        """The cache of admitted callers."""
         return self._callers
 
     def admit(self, gateway: Gateway, address: str) -> Caller:
-        """The caller with whose token ``gateway`` acts, who asks from ``address``.
+        """Return the caller whose token ``gateway`` uses and who asks from ``address``.
 
-        Evergreen's sessions don't keep what they were opened for, so a patron's own is recognised by its owner's
-        permissions: staff have both. One that still waits for a second factor isn't found at all
-        (``oils_auth_internal.c`` keeps those elsewhere).
+        A session in Evergreen doesn't record whether it is for staff. Patrons' own sessions are recognized by their
+        permissions: only staff have both. A session that still waits for a second factor isn't found at all
+        (``oils_auth_internal.c`` stores it under another key).
 
         Raises:
-            NoSessionError: the token is no session's.
-            ProblemError: 403, it isn't a member of staff's who may look at patrons; 429, there were too many requests.
+            NoSessionError: there is no session with this token.
+            ProblemError: 403, the user isn't staff who may view patrons; 429, too many requests.
         """
-        # Keys stay in memory for a while, tokens needn't.
+        # Keys stay in memory for a while. Don't keep the tokens themselves.
         key = sha256(gateway.token.encode()).hexdigest()
-        # Counted before the ILS is asked anything.
+        # Count before making any call to Evergreen.
         self._requests.take(key)
         caller = self._callers.get(key, lambda: self._look(gateway, key, address))
         if caller.lacks:
@@ -264,19 +263,19 @@ class Admission:
         return caller
 
     def _look(self, gateway: Gateway, key: str, address: str) -> Caller:
-        if not self._callers.knows(key):  # where somebody makes tokens up, those who have been here still get in
+        if not self._callers.knows(key):  # cached callers get in even while someone sends invented tokens
             try:
-                self._strangers.check(address)
+                self._unknown_tokens.check(address)
             except ProblemError as refusal:
                 if not self._retry_times.is_due(key, refusal.retry_after or 0.0, address):
                     raise
-                self._second_tries.take(address)
+                self._retries.take(address)
         try:
             return self._ask(gateway)
         except NoSessionError:
             self._retry_times.give_up(key)
-            with suppress(ProblemError):  # it has been asked for this one already
-                self._strangers.take(address)
+            with suppress(ProblemError):  # the call for this token has already been made
+                self._unknown_tokens.take(address)
             raise
 
     def _ask(self, gateway: Gateway) -> Caller:
@@ -284,24 +283,24 @@ class Admission:
         return Caller(account.user, self._lacks(gateway, account), account.library, account.workstation)
 
     def _lacks(self, gateway: Gateway, account: SessionAccount) -> frozenset[str]:
-        """The permissions that are missing where they work, by an answer that came just now."""
+        """Return the permissions that the user lacks at the session's library, from a fresh answer."""
         try:
             rights = self._reference.store_account(gateway, account)
         except PermissionDeniedError:
-            return frozenset(_NEEDED)
-        # A new session's rights tell these as well. What is known of an old one's is from minutes ago.
+            return frozenset(_REQUIRED_PERMISSIONS)
+        # For a new session, the rights were just read. For a known one they may be minutes old, so ask again.
         if rights is not None:
-            return rights.lacks(account.library, _NEEDED)
-        return _missing(gateway, account.user, account.library, _NEEDED)
+            return rights.lacks(account.library, _REQUIRED_PERMISSIONS)
+        return _missing(gateway, account.user, account.library, _REQUIRED_PERMISSIONS)
 
 
-def may_view_everybody(gateway: Gateway, caller: Caller, root: int) -> bool:
-    """Whether the caller may see the patrons of every library; ``root`` is the topmost org unit."""
+def may_view_all_patrons(gateway: Gateway, caller: Caller, root: int) -> bool:
+    """Return whether the caller may view the patrons of all libraries. ``root`` is the top org unit's id."""
     return has_permission(gateway, caller, root, VIEW_USER)
 
 
 def has_permission(gateway: Gateway, caller: Caller, org_unit: int, permission: str) -> bool:
-    """Whether the caller has a permission at an org unit (an id)."""
+    """Return whether the caller has a permission at an org unit (an id)."""
     return not _missing(gateway, caller.user, org_unit, [permission])
 
 

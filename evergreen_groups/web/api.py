@@ -1,4 +1,4 @@
-"""The API: what a group owes, for information only, and who is over the limit by their own fines."""
+"""The JSON API: groups' fines, for information only, and whether a patron's own fines exceed the limit."""
 
 from __future__ import annotations
 
@@ -15,31 +15,30 @@ from evergreen_groups import __version__, hooks
 from evergreen_groups.language import texts_for_scripts
 from evergreen_groups.metrics import METRICS_CONTENT_TYPE
 from evergreen_groups.web import requests
-from evergreen_groups.web import service as succession
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.requests import language_of_reader
-from evergreen_groups.web.service import service
+from evergreen_groups.web.service import reloadable_service, service
 
 blueprint = Blueprint("api", __name__)
 
 
 @blueprint.get("/api/v1/patrons/<patron>/summary")
 def patron_summary(patron: str) -> Response:
-    """A patron's group: what its members owe, each and together."""
+    """Answer with a patron's group: each member's fines and the total."""
     with service().desk(request) as desk:
         return _answer(hooks.patron_summary(desk.client, requests.record_id(patron)))
 
 
 @blueprint.get("/api/v1/patrons/<patron>/group")
 def group_details(patron: str) -> Response:
-    """A patron's group with all that a desk sees of its members."""
+    """Answer with a patron's group and all details that the desk shows about its members."""
     with service().desk(request) as desk:
         return _answer(hooks.group_details(desk.client, requests.record_id(patron)))
 
 
 @blueprint.get("/api/v1/patrons/<patron>/group/bills")
 def group_bills(patron: str) -> Response:
-    """What the visible members of a patron's group owe for, and have out; titles as the desk's page shows them."""
+    """Answer with the bills and checked-out items of the visible members, with titles as set for the desk."""
     running = service()
     with running.desk(request) as desk:
         titles = hooks.Titles(running.settings.desk.titles)
@@ -48,21 +47,21 @@ def group_bills(patron: str) -> Response:
 
 @blueprint.get("/api/v1/patrons/<patron>/block")
 def block(patron: str) -> Response:
-    """Whether a patron is over the limit by their own fines."""
+    """Answer whether a patron's own fines exceed the limit."""
     with service().desk(request) as desk:
         return _answer(hooks.block_decision(desk.client, requests.record_id(patron)))
 
 
 @blueprint.get("/api/v1/patrons/by-barcode/<barcode>/block")
 def block_by_barcode(barcode: str) -> Response:
-    """Whether the patron with a barcode is over the limit by their own fines."""
+    """Answer whether the own fines of the patron with this barcode exceed the limit."""
     with service().desk(request) as desk:
         return _answer(hooks.block_decision_by_barcode(desk.client, requests.barcode(barcode)))
 
 
 @blueprint.get("/api/v1/groups/<group>")
 def group_summary(group: str) -> Response:
-    """A group by its number: what its members owe, each and together."""
+    """Answer with a group, found by its number: each member's fines and the total."""
     with service().desk(request) as desk:
         return _answer(hooks.group_summary(desk.client, requests.record_id(group)))
 
@@ -82,26 +81,26 @@ SCHEMAS = {
     "Change": "change",
     "Changes": "changes",
 }
-"""The schemas of the answers, by their names in the description: files of ``evergreen_groups/hooks/schemas``."""
+"""The schema files of the answers (in ``evergreen_groups/hooks/schemas``), by their names in the API description."""
 
 
 @cache
 def description() -> dict[str, Any]:
-    """The document: ``openapi.json`` beside this module, with the version and the schemas of the answers put in."""
+    """Return ``openapi.json`` with the version and the schemas of the answers filled in."""
     document: dict[str, Any] = json.loads(resources.files(__package__).joinpath("openapi.json").read_text("utf-8"))
     document["info"]["version"] = __version__
     schemas = document["components"]["schemas"]
     for name, file in SCHEMAS.items():
         folder = resources.files("evergreen_groups.hooks").joinpath("schemas")
-        schema = json.loads(folder.joinpath(f"{file}.schema.json").read_text("utf-8"), object_hook=_rehung)
+        schema = json.loads(folder.joinpath(f"{file}.schema.json").read_text("utf-8"), object_hook=_relinked)
         schemas.update(schema.pop("$defs", {}))
         del schema["$schema"]
         schemas[name] = schema
     return document
 
 
-def _rehung(found: dict[str, Any]) -> dict[str, Any]:
-    """The same, with a reference to a definition of its own file led to where that goes in the description."""
+def _relinked(found: dict[str, Any]) -> dict[str, Any]:
+    """Point a reference within a schema file at the definition's place in the API description."""
     reference = found.get("$ref")
     if isinstance(reference, str):
         found["$ref"] = reference.replace("#/$defs/", "#/components/schemas/")
@@ -116,27 +115,27 @@ pages_blueprint = Blueprint("pages", __name__)
 @pages_blueprint.get("/tab.js", defaults={"name": "tab.js"})
 @pages_blueprint.get("/texts.js", defaults={"name": "texts.js"})
 def script(name: str) -> Response:
-    """The scripts that show the panel in the staff client, and the group's page in its tab."""
-    return _asked_for_each_time(Response(_script(name), content_type="text/javascript; charset=utf-8"))
+    """Serve the scripts of the panel in the staff client and of the group's page in its tab."""
+    return _revalidated(Response(_script(name), content_type="text/javascript; charset=utf-8"))
 
 
 @pages_blueprint.get("/desk.json")
 def desk_settings() -> Response:
-    """What the scripts have to know: of ``[desk]``, and the reader's language with their texts.
+    """Answer with the settings, the language and the texts that the scripts need.
 
-    Apache may hand out the first of them itself, without settings.
+    Scripts read them here because Apache may serve ``panel.js`` itself, as a static file without settings.
     """
     settings = service().settings
     desk, language = settings.desk, language_of_reader(request, settings.language)
     texts = json.loads(texts_for_scripts(language.tag))
     spoken = {"tag": language.tag, "direction": language.direction, "currency": language.currency, **texts}
-    return _asked_for_each_time(
+    return _revalidated(
         jsonify(page=desk.page, tab=desk.page and desk.tab, panel_link=desk.panel_link, language=spoken)
     )
 
 
-def _asked_for_each_time(response: Response) -> Response:
-    """Have browsers keep it, but ask for it each time (304): a new release is on every desk at once."""
+def _revalidated(response: Response) -> Response:
+    """Let browsers cache a response but revalidate it each time (304), so that a new release reaches every desk."""
     response.set_etag(hashlib.sha256(response.get_data()).hexdigest()[:32])
     response.headers["Cache-Control"] = "no-cache"
     response.make_conditional(request)
@@ -150,7 +149,7 @@ def _script(name: str) -> bytes:
 
 @pages_blueprint.get("/openapi.json")
 def openapi() -> Response:
-    """The description of the service."""
+    """Answer with the API description."""
     return jsonify(description())
 
 
@@ -161,13 +160,13 @@ _ANSWERS, _DOES_NOT = "answers", "does not answer"
 
 @monitoring_blueprint.get("/healthz")
 def health() -> Response:
-    """That the service is up, whether the gateway answers, and if it doesn't, why: a code, with no name or address."""
+    """Answer that the service is up, whether the gateway responds, and if not, the error's code."""
     return jsonify(status="up", **_gateway_state(), breaker=service().breaker.state.value)
 
 
 @monitoring_blueprint.get("/readyz")
 def readiness() -> Response:
-    """Whether requests can be answered: 503 while the gateway or the state's database can't be used."""
+    """Answer whether requests can be served: 503 while the gateway or the state database is unusable."""
     gateway = _gateway_state()
     database = _ANSWERS if service().health.database_answers() else _DOES_NOT
     response = jsonify(**gateway, database=database)
@@ -178,7 +177,7 @@ def readiness() -> Response:
 
 @monitoring_blueprint.get("/metrics")
 def metrics() -> Response:
-    """What was counted, for whoever knows the token."""
+    """Answer with the metrics, if the request has their token."""
     token = service().metrics_token
     if token is None:
         raise ProblemError(
@@ -187,12 +186,12 @@ def metrics() -> Response:
             code="no-metrics",
         )
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    # In the same time however much of it is right; WSGI's headers are bytes in the disguise of Latin-1.
+    # compare_digest takes the same time for every wrong token. WSGI passes header bytes decoded as Latin-1.
     if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode("latin-1"), token.encode()):
         raise ProblemError(
             403, "The metrics take the token of [metrics] (Authorization: Bearer).", code="metrics-token-wrong"
         )
-    counters = succession.succession_of(current_app).counters
+    counters = reloadable_service(current_app).counters
     return Response(counters.exposition(), content_type=METRICS_CONTENT_TYPE)
 
 

@@ -1,4 +1,4 @@
-"""The WSGI app: its routes, what every answer has, and how errors are answered."""
+"""The WSGI app: routes, headers common to all responses, and error responses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from evergreen_groups.web import desk as desk_pages
 from evergreen_groups.web.metrics_listener import ServiceCollector
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.requests import language_of_reader
-from evergreen_groups.web.service import Service, Succession, service, succession_of
+from evergreen_groups.web.service import ReloadableService, Service, reloadable_service, service
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 log = logging.getLogger("evergreen_groups.web")
 
 PREFIX = SERVICE
-"""Where the service is, below the ILS's own host."""
+"""The service's path on Evergreen's own host."""
 
-# An event is three short fields; what plans something says itself how much it takes.
+# An event has three short fields. Requests for plans and changes set a larger limit themselves.
 LARGEST_BODY = 4096
-"""How many bytes a request's body may have, unless the address takes more."""
+"""Default maximum size of a request's body, in bytes."""
 
 _HEADERS = {
-    # Every answer may name patrons: nothing on the way keeps it.
+    # Any response may name patrons, so no proxy or browser may store it.
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -59,13 +59,13 @@ _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 
 class _App(Flask):
-    """Flask, with the prefix put back into the path where a WSGI mount took it off."""
+    """Flask that restores the prefix of the path if a WSGI mount has removed it."""
 
     def wsgi_app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request."""
         mount = environ.get("SCRIPT_NAME", "").rstrip("/")
         if mount.endswith(PREFIX):
-            # So that routes and the log have the same path under every server.
+            # Routes and log entries then have the same path under every server.
             environ["SCRIPT_NAME"] = mount.removesuffix(PREFIX)
             environ["PATH_INFO"] = PREFIX + environ.get("PATH_INFO", "")
         return super().wsgi_app(environ, start_response)
@@ -76,28 +76,28 @@ def create_app(
     environ: Mapping[str, str],
     *,
     clock: Callable[[], float] = time.monotonic,
-    asked: Counters | None = None,
+    request_counters: Counters | None = None,
 ) -> Flask:
-    """Make the app; it calls the gateway only when it is asked for something.
+    """Create the app. It makes no call to the gateway before the first request.
 
-    ``environ`` is where passwords and directories are looked up (``os.environ``). ``clock`` gives seconds. ``asked`` is
-    what counts requests where the settings name no Redis, for processes that count together. It answers below
-    :data:`PREFIX`, whether the server strips that off (a WSGI mount) or leaves it in the path (a proxy).
+    The app answers below :data:`PREFIX`, whether the server removes the prefix (a WSGI mount) or leaves it in the path
+    (a proxy). ``environ`` is used to look up passwords and directories (``os.environ``). ``clock`` returns seconds.
+    ``request_counters`` counts requests unless the settings name a Redis server; processes that count together pass it.
 
     Raises:
-        ConfigurationError: no gateway is configured, or what events need can't be had.
+        ConfigurationError: no gateway is configured, or the account or the secret for events can't be used.
     """
     app = _App("evergreen_groups.web", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
-    # Another origin has no business here, so its preflight gets no yes.
+    # Other origins may not use the service, so their preflight requests aren't approved.
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
-    # Flask would answer with a redirect that repeats the path, barcode and all.
+    # Flask's redirect would repeat the path, including a barcode in it.
     app.url_map.merge_slashes = False
     app.json = DefaultJSONProvider(app)
     app.json.sort_keys = False
-    succession = Succession(app, settings, environ, clock, counters := ServiceCounters(), asked)
-    counters.add(ServiceCollector(lambda: succession.current))
-    counters.add(StateCollector(lambda: succession.current.state.database))
+    reloadable = ReloadableService(app, settings, environ, clock, counters := ServiceCounters(), request_counters)
+    counters.add(ServiceCollector(lambda: reloadable.current))
+    counters.add(StateCollector(lambda: reloadable.current.state.database))
     parts = (changes, reports, desk_pages, events)
     for blueprint in (*api.BLUEPRINTS, *(part.blueprint for part in parts)):
         app.register_blueprint(blueprint, url_prefix=PREFIX)
@@ -111,15 +111,14 @@ def create_app(
 
 
 def close(app: Flask) -> None:
-    """Log out and close the connections to the gateway; for when the server has ended."""
-    succession_of(app).close()
+    """Log out and close the connections to the gateway. Call this after the server has stopped."""
+    reloadable_service(app).close()
 
 
 def _begin() -> None:
     g.began = time.monotonic()
-    g.service = succession_of(current_app).enter()
-    # Programs read English. A thread answers one request after the other, and does other things in between: what was
-    # its language before is so again when the request has ended.
+    g.service = reloadable_service(current_app).enter()
+    # Answers to programs are in English. Threads are reused, so the previous language is restored after the request.
     read_by_people = request.blueprint in (desk_pages.blueprint.name, reports.blueprint.name)
     language = language_of_reader(request, service().settings.language) if read_by_people else ENGLISH
     g.ending = ExitStack()
@@ -132,25 +131,25 @@ def _end(_error: BaseException | None) -> None:
         ending.close()
     running: Service | None = g.pop("service", None)
     if running is not None:
-        succession_of(current_app).leave(running)
+        reloadable_service(current_app).leave(running)
 
 
 def _finish(response: Response) -> Response:
     for name, value in _HEADERS.items():
         response.headers.setdefault(name, value)
-    # The route rather than the path: that has ids and barcodes in it.
+    # Log the route instead of the path, which contains ids and barcodes.
     method = request.method if request.method in _METHODS else "(unknown method)"
     route = request.url_rule.rule if request.url_rule else "(no such address)"
     seconds = time.monotonic() - g.began
     log.info("%s %s %d %.0f ms", method, route, response.status_code, seconds * 1000)
-    succession_of(current_app).counters.request(method, route, response.status_code, seconds)
+    reloadable_service(current_app).counters.request(method, route, response.status_code, seconds)
     return response
 
 
 def _problem(error: ProblemError) -> Response:
     cause = error.__cause__
     if error.status in _TURNED_AWAY:
-        succession_of(current_app).counters.refusal(error.code)
+        reloadable_service(current_app).counters.refusal(error.code)
     if isinstance(cause, PermissionDeniedError):
         log.warning("the session lacks the permission %s", cause.permission or "(not named)")
     elif error.status >= 500 and cause is not None:
@@ -159,7 +158,7 @@ def _problem(error: ProblemError) -> Response:
 
 
 def _answer(error: ProblemError) -> Response:
-    """A page where a page was asked for, else what programs read."""
+    """Answer with a page if the route serves pages, or else in JSON."""
     if request.blueprint == desk_pages.blueprint.name:
         return desk_pages.describe_problem(error)
     return reports.problem_page(error) if request.blueprint == reports.blueprint.name else error.response()
@@ -179,7 +178,7 @@ def _http_problem(error: HTTPException) -> Response:
 
 
 def _unexpected(error: Exception) -> Response:
-    """Answer a bug. Its message may hold patron data, so the log gets its kind and its place alone."""
+    """Answer a bug. Its message may contain patron data, so log only its type and position."""
     place = traceback.extract_tb(error.__traceback__)[-1]
     log.error("a bug: %s at %s:%s", type(error).__name__, place.filename, place.lineno)
     return _answer(ProblemError(500, "Something in this service is broken; its log has the place.", code="bug"))

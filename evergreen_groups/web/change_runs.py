@@ -1,4 +1,4 @@
-"""Applying plans for desks: a short one while the desk waits, a long one in a thread of its own that is asked after."""
+"""Runs long changes in threads of their own while the desk polls, and admits supervisors who approve a change."""
 
 from __future__ import annotations
 
@@ -34,39 +34,39 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("evergreen_groups.web")
 
-MOST_WAITED_FOR = 10
-"""How many steps a desk waits for: each is three calls or so."""
+MAX_AWAITED_STEPS = 10
+"""Maximum number of steps for which a desk waits. A step takes about three calls."""
 
-AT_ONCE = 4
-"""How many long changes are made at once."""
+MAX_RUNNING = 4
+"""Maximum number of long changes at a time."""
 
 RETRY_SECONDS = 5.0
 
 Apply = Callable[[Callable[[str], None], "Progress"], str]
-"""Applies a plan: it gets what is to be called with the change's id once nothing can refuse it any more, and what
-is to be called after each step; it gives the id."""
+"""Applies a plan and returns the change's id. Its arguments are a callback for the id, called once the change can no
+longer be refused, and a callback for progress after each step."""
 
 
 class _StoppingError(EvergreenGroupsError):
-    """The service ends; the steps that are left aren't begun."""
+    """The service is stopping, so the remaining steps aren't started."""
 
 
 class ChangeRuns:
-    """The long changes that are being made by this process. Safe to share between threads."""
+    """The long changes that this process is making. Safe to share between threads."""
 
     def __init__(self) -> None:
-        self._executor = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="change")
-        self._free = threading.Semaphore(AT_ONCE)
+        self._executor = ThreadPoolExecutor(MAX_RUNNING, thread_name_prefix="change")
+        self._free = threading.Semaphore(MAX_RUNNING)
         self._stopping = threading.Event()
-        self._beginning = threading.Lock()  # none is begun when the threads have been told to end
+        self._beginning = threading.Lock()  # keeps a change from starting after the executor has shut down
 
-    def begin(self, apply: Apply, *, taken: Callable[[], object] = lambda: None) -> str:
-        """Begin a long change, and give its id as soon as nothing can refuse it any more.
+    def begin(self, apply: Apply, *, on_accepted: Callable[[], object] = lambda: None) -> str:
+        """Start a long change. Return its id as soon as the change can no longer be refused.
 
-        ``taken`` is called once it is certain that ``apply`` will be.
+        ``on_accepted`` is called once it is certain that ``apply`` will run.
 
         Raises:
-            ProblemError: 503, too many are being made.
+            ProblemError: 503, too many changes are running.
         """
         begun: Future[str] = Future()
         with self._beginning:
@@ -77,16 +77,16 @@ class ChangeRuns:
                     code="too-many-changes",
                     retry_after=RETRY_SECONDS,
                 )
-            taken()
+            on_accepted()
             self._executor.submit(self._run, apply, begun)
         return begun.result()
 
     def finish(self) -> None:
-        """Wait until all changes that were begun have been made; no other is begun."""
+        """Wait for all running changes to finish. No further change can start."""
         self._executor.shutdown()
 
     def close(self) -> None:
-        """Let each change finish the step that it is at, and begin no other."""
+        """Let each change finish its current step. No further change can start."""
         with self._beginning:
             self._stopping.set()
         self._executor.shutdown()
@@ -94,46 +94,51 @@ class ChangeRuns:
     def _run(self, apply: Apply, begun: Future[str]) -> None:
         try:
             id = apply(begun.set_result, self._check)
-            if not begun.done():  # it had been applied before
+            if not begun.done():  # the plan had already been applied
                 begun.set_result(id)
         except BaseException as error:
             if not begun.done():
                 begun.set_exception(error)
             elif not isinstance(error, _StoppingError):
-                # What becomes of the change stands in the journal; this says only that something else went wrong.
+                # The journal has the change's outcome. This log entry only says that the thread failed.
                 log.error("a long change ended early (%s)", type(error).__name__)  # noqa: TRY400 - patron data
         finally:
             self._free.release()
 
-    def _check(self, doing: str, done: int, total: int | None = None) -> None:  # noqa: ARG002 - what Progress takes
+    def _check(self, doing: str, done: int, total: int | None = None) -> None:  # noqa: ARG002 - Progress's signature
         if self._stopping.is_set():
             raise _StoppingError("the service ends", code="service-ends")
 
 
 FAILURES_A_MINUTE = 10
-"""How many logins of one supervisor may be refused at one desk: two in twelve seconds, so the first mistake costs no
-wait."""
+"""Refused logins allowed for one supervisor at one desk: two within twelve seconds, so a first typo costs no wait."""
 
 TRIES_A_MINUTE = 60
-"""How many logins of one supervisor there may be at one desk: six in six seconds. A desk scans twenty cards a minute,
-and whoever guesses passwords in parallel gets six in before the first is refused."""
+"""Logins allowed for one supervisor at one desk: six within six seconds. A desk scans twenty cards a minute, and an
+attacker who tries passwords in parallel gets six attempts before the first is refused."""
 
-DESKS = 3
-"""How many times as many there may be of one supervisor at all desks, and at one desk of all supervisors. One desk
-alone can't use up what a supervisor has at the others."""
+WIDE_FACTOR = 3
+"""How many times these limits apply to one supervisor at all desks, and to one desk for all supervisors. A single desk
+can't use up a supervisor's attempts at the others."""
 
 _REFUSAL = Message("A login was tried just before. Wait some seconds, then try again.")
 
 
 class Approvals:
-    """Logs supervisors in. Safe to share between threads."""
+    """Logs in supervisors who approve a change. Safe to share between threads."""
 
     def __init__(self, counters: Counters) -> None:
         def limits(name: str, per_minute: int) -> tuple[RateLimit, RateLimit]:
-            """The limits of a supervisor at a desk, and of either alone."""
+            """Return the limit for a supervisor at a desk, and the one for either alone."""
             return (
                 RateLimit(counters, name, per_minute=per_minute, refusal=_REFUSAL, least=2),
-                RateLimit(counters, f"{name}-wide", per_minute=DESKS * per_minute, refusal=_REFUSAL, least=2 * DESKS),
+                RateLimit(
+                    counters,
+                    f"{name}-wide",
+                    per_minute=WIDE_FACTOR * per_minute,
+                    refusal=_REFUSAL,
+                    least=2 * WIDE_FACTOR,
+                ),
             )
 
         self._failures = limits("approval-failed", FAILURES_A_MINUTE)
@@ -143,14 +148,14 @@ class Approvals:
     def approved(
         self, gateway: Gateway, clerk: Gateway, caller: Caller, approval: Approval
     ) -> Iterator[tuple[Gateway, int]]:
-        """A gateway in the name of the supervisor for the block alone, and whose it is (``au.id``).
+        """Log the supervisor in for the block. Yields a gateway with that session, and the user's id (``au.id``).
 
-        ``gateway`` is the service's own, ``clerk`` acts for whoever asks.
+        ``gateway`` is the service's own, ``clerk`` has the session of the caller.
 
         Raises:
-            ProblemError: 403, the login was refused, owes a second factor, or lacks a permission, or the supervisor's
-                session has ended, before anything was sent; 429, too many were tried.
-            GatewayError: the ILS can't be reached.
+            ProblemError: 403, the login was refused, requires a second factor or lacks a permission, or the session
+                ended before anything was sent; 429, too many attempts.
+            GatewayError: Evergreen can't be reached.
         """
         keys = _keys(caller, approval)
         for limit, key in _each(self._failures, keys):
@@ -175,34 +180,34 @@ class Approvals:
                 log.info("a change is approved by another account")
                 yield supervisor, user
             except (NoSessionError, LoginRefusedError):
-                # Of the steps of a change that is being made the journal says it; here none has begun.
+                # Raised only before the first step; an error in a later step is recorded in the journal.
                 raise _ended() from None
             except PermissionDeniedError as error:
                 raise _lacking(error, clerk) from None
 
     def _user_of(self, supervisor: Gateway, keys: _Keys) -> int:
-        """Whose session it is, which is when the login takes place; one that is refused counts."""
+        """Log in, which happens with the first call, and return the user's id. A refused login is counted."""
         try:
             return int(account_of_session(supervisor).id)
         except LoginRefusedError as error:
             for limit, key in _each(self._failures, keys):
-                with suppress(ProblemError):  # counted meanwhile by somebody else's try
+                with suppress(ProblemError):  # a parallel attempt may have reached the limit
                     limit.take(key)
-            raise _refused(error) from None  # what it says of the login stays out of the log
+            raise _refused(error) from None  # keeps the login's details out of the log
 
 
 @dataclass(frozen=True, slots=True)
 class _Keys:
-    """What tries are counted by: the supervisor at the desk, and either alone."""
+    """The keys that attempts are counted by: the supervisor at the desk, and each alone."""
 
     together: str
     alone: tuple[str, str]
 
 
 def _keys(caller: Caller, approval: Approval) -> _Keys:
-    # A clerk may open any number of sessions without a workstation: together they count as one desk.
+    # A clerk can open many sessions without a workstation. Count them as one desk.
     desk = f"user {caller.user}" if caller.workstation is None else f"workstation {caller.workstation}"
-    # By a digest: counters may be kept elsewhere, and a name needn't.
+    # Hashed, because a shared store may be on another server and the user name shouldn't leave this one.
     supervisor = f"supervisor {sha256(approval.username.casefold().encode()).hexdigest()}"
     return _Keys(f"{supervisor} at {desk}", (supervisor, desk))
 
@@ -215,7 +220,7 @@ def _each(limits: tuple[RateLimit, RateLimit], keys: _Keys) -> Iterator[tuple[Ra
 
 
 def _workstation(clerk: Gateway, caller: Caller) -> str | None:
-    """The name of the clerk's workstation, at which the supervisor logs in; None for a session without one."""
+    """Return the name of the clerk's workstation, for the supervisor's login; None for a session without one."""
     if caller.workstation is None:
         return None
     try:
@@ -235,7 +240,7 @@ def _ended() -> ProblemError:
 
 
 def _lacking(error: PermissionDeniedError, clerk: Gateway) -> ProblemError:
-    """What the supervisor's login lacks, and where: by the library's name, which the clerk can see."""
+    """Return the error for a permission that the supervisor lacks, with the library's name as the clerk sees it."""
     return ProblemError(
         403,
         "The supervisor's login lacks the permission {permission} at {library}. Nothing was changed.",

@@ -1,4 +1,4 @@
-"""The API for changes: plans that are shown before anything happens, applied once, asked after, and taken back."""
+"""The API for changes: propose a plan, apply it once, ask for its outcome, undo it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from flask import Blueprint, Response, jsonify, request, url_for
 
 from evergreen_groups import hooks
 from evergreen_groups.web import requests
-from evergreen_groups.web import requests as plan_bodies
-from evergreen_groups.web.change_runs import MOST_WAITED_FOR
+from evergreen_groups.web.change_runs import MAX_AWAITED_STEPS
 from evergreen_groups.web.service import DeskRequest, Service, service
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from evergreen_groups.progress import Progress
-    from evergreen_groups.web.requests import Agreement
+    from evergreen_groups.web.requests import ApplyRequest
 
 ASK_AGAIN_SECONDS = 1
 
@@ -26,92 +25,96 @@ blueprint = Blueprint("changes", __name__)
 
 @blueprint.post("/api/v1/plans")
 def propose() -> tuple[Response, int]:
-    """Plan something; nothing is changed by that."""
-    with service().changing_desk(request, largest=plan_bodies.LARGEST) as desk:
-        proposed = hooks.propose_plan(desk.client, plan_bodies.plan_request(request))
+    """Make a plan. Nothing is changed."""
+    with service().changing_desk(request, largest=requests.LARGEST_PLAN_BODY) as desk:
+        proposed = hooks.propose_plan(desk.client, requests.plan_request(request))
         return jsonify(hooks.as_json(proposed)), 201
 
 
 @blueprint.post("/api/v1/changes")
 def apply() -> Response:
-    """Apply a plan, once; the answer is the same when it is asked for again under the same key."""
+    """Apply a plan once. Repeating the request with the same key gives the same answer."""
     running = service()
-    with running.changing_desk(request, largest=plan_bodies.LARGEST) as desk:
-        agreed = plan_bodies.agreement(request)
-        return _change(hooks.own_change(desk.client, apply_plan(running, desk, agreed)))
+    with running.changing_desk(request, largest=requests.LARGEST_PLAN_BODY) as desk:
+        apply_request = requests.apply_request(request)
+        return _change(hooks.own_change(desk.client, apply_plan(running, desk, apply_request)))
 
 
 @blueprint.get("/api/v1/changes")
 def recent() -> Response:
-    """The caller's own changes of the last days."""
+    """Answer with the caller's own recent changes."""
     with service().desk(request) as desk:
         return jsonify(hooks.as_json(hooks.recent_changes(desk.client)))
 
 
 @blueprint.get("/api/v1/changes/<change>")
 def change(change: str) -> Response:
-    """A change, with what became of it."""
+    """Answer with a change and its outcome so far."""
     with service().desk(request) as desk:
         return _change(hooks.change(desk.client, requests.change_id(change)))
 
 
 @blueprint.post("/api/v1/changes/<change>/undo")
 def undo(change: str) -> Response:
-    """Take a change back."""
+    """Undo a change."""
     running = service()
-    with running.changing_desk(request, largest=plan_bodies.LARGEST) as desk:
+    with running.changing_desk(request, largest=requests.LARGEST_PLAN_BODY) as desk:
         id = requests.change_id(change)
-        key = plan_bodies.idempotency_key(request)
-        plan_bodies.nothing_else(request)
+        key = requests.idempotency_key(request)
+        requests.require_empty_body(request)
         return _change(hooks.own_change(desk.client, undo_change(running, desk, id, key)))
 
 
-def apply_plan(running: Service, desk: DeskRequest, agreed: Agreement) -> str:
-    """Apply a plan, approved by a supervisor where the agreement names one; gives the change's id.
+def apply_plan(running: Service, desk: DeskRequest, apply_request: ApplyRequest) -> str:
+    """Apply a plan, with a supervisor's approval if the request has one. Return the change's id.
 
-    A long one goes on when this returns. One that has been applied takes no supervisor and no thread any more.
+    A long change continues in the background. A plan that was already applied needs neither approval nor a thread.
     """
-    plan = desk.client.plans.find(agreed.plan)
+    plan = desk.client.plans.find(apply_request.plan)
     steps = len(plan.steps)
-    if plan.key is not None and steps > MOST_WAITED_FOR:
-        return desk.client.plans.apply(agreed.plan, agreed.key, timeout=0.0)
-    if plan.key is not None or (agreed.approval is None and steps <= MOST_WAITED_FOR):
-        return desk.client.plans.apply(agreed.plan, agreed.key)
-    if agreed.approval is None:
-        unhurried = running.client_for(desk.caller, desk.gateway)
+    if plan.key is not None and steps > MAX_AWAITED_STEPS:
+        return desk.client.plans.apply(apply_request.plan, apply_request.key, timeout=0.0)
+    if plan.key is not None or (apply_request.approval is None and steps <= MAX_AWAITED_STEPS):
+        return desk.client.plans.apply(apply_request.plan, apply_request.key)
+    if apply_request.approval is None:
+        without_deadline = running.client_for(desk.caller, desk.gateway)
         return running.change_runs.begin(
-            lambda begun, progress: unhurried.plans.apply(agreed.plan, agreed.key, on_start=begun, progress=progress)
+            lambda begun, progress: without_deadline.plans.apply(
+                apply_request.plan, apply_request.key, on_start=begun, progress=progress
+            )
         )
     with ExitStack() as stack:
-        # The session outlives this block where the change is a long one.
+        # A long change keeps the supervisor's session beyond this block.
         supervisor, user = stack.enter_context(
-            running.approvals.approved(running.gateway, desk.client.gateway, desk.caller, agreed.approval)
+            running.approvals.approved(running.gateway, desk.client.gateway, desk.caller, apply_request.approval)
         )
-        if steps <= MOST_WAITED_FOR:
-            hurried = supervisor.within(running.settings.serve.timeout)
-            return running.client_for(desk.caller, hurried, approved_by=user).plans.apply(agreed.plan, agreed.key)
+        if steps <= MAX_AWAITED_STEPS:
+            with_deadline = supervisor.within(running.settings.serve.timeout)
+            return running.client_for(desk.caller, with_deadline, approved_by=user).plans.apply(
+                apply_request.plan, apply_request.key
+            )
         client, session = running.client_for(desk.caller, supervisor, approved_by=user), ExitStack()
 
         def applied(begun: Callable[[str], None], progress: Progress) -> str:
             with session:
-                return client.plans.apply(agreed.plan, agreed.key, on_start=begun, progress=progress)
+                return client.plans.apply(apply_request.plan, apply_request.key, on_start=begun, progress=progress)
 
-        # Where there is no room for it, nobody else ends the session.
-        return running.change_runs.begin(applied, taken=lambda: session.push(stack.pop_all()))
+        # If the change can't start, this block ends the session. Once started, the thread does.
+        return running.change_runs.begin(applied, on_accepted=lambda: session.push(stack.pop_all()))
 
 
 def undo_change(running: Service, desk: DeskRequest, change: str, key: str) -> str:
-    """Take a change back; gives the id of the change that does it. A long one goes on when this returns."""
-    if len(desk.client.plans.history.entry(change).steps) <= MOST_WAITED_FOR:
+    """Undo a change. Return the id of the new change that does it. A long one continues in the background."""
+    if len(desk.client.plans.history.entry(change).steps) <= MAX_AWAITED_STEPS:
         return desk.client.plans.undo(change, key)
-    unhurried = running.client_for(desk.caller, desk.gateway)
+    without_deadline = running.client_for(desk.caller, desk.gateway)
     return running.change_runs.begin(
-        lambda begun, progress: unhurried.plans.undo(change, key, on_start=begun, progress=progress)
+        lambda begun, progress: without_deadline.plans.undo(change, key, on_start=begun, progress=progress)
     )
 
 
 def _change(found: hooks.Change) -> Response:
-    """What became of a change; 202 as long as it is being made."""
+    """Answer with a change: 202 while it is being made, 200 afterward."""
     response = jsonify(hooks.as_json(found))
     if found.is_under_way:
         response.status_code = 202

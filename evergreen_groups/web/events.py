@@ -1,4 +1,4 @@
-"""Events that the ILS sends (Action/Trigger, reactor ``CallHTTP``)."""
+"""Receives events from Evergreen (Action/Trigger, reactor ``CallHTTP``)."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from evergreen_groups.web.service import Service, service
 SECRET_HEADER = "X-Evergreen-Groups-Secret"  # noqa: S105  # the header's name
 
 MOST_FIELDS = 20
-"""How many an event may have; those beside the three are passed over."""
+"""Maximum number of fields in an event. Fields other than event, hook and patron are ignored."""
 
 blueprint = Blueprint("events", __name__)
 
 
 @blueprint.post("/events")
 def receive() -> Response:
-    """Work on an event of the ILS; the answer says what came of it."""
+    """Handle an event and answer with the outcome."""
     running = service()
     _refuse_strangers(request, running)
     event = _event(_body(request))
@@ -36,23 +36,24 @@ def receive() -> Response:
                 running.events_client(), event, recalculate=running.settings.events.recalculate
             )
     except EvergreenGroupsError as error:
-        raise problems.of_event(error) from error
+        raise problems.event_problem(error) from error
     return jsonify(hooks.as_json(outcome))
 
 
-def _refuse_strangers(asked: Request, running: Service) -> None:
-    """Let through only who comes from an allowed address and knows the secret.
+def _refuse_strangers(event_request: Request, running: Service) -> None:
+    """Refuse a request unless it comes from an allowed address and has the secret.
 
     Raises:
-        ProblemError: 403 for both, or 404 where no events are taken.
+        ProblemError: 403 if either is wrong, or 404 if events are disabled.
     """
     if running.events_secret is None:
         raise problems.no_events()
-    given = asked.headers.get(SECRET_HEADER, "").encode("latin-1")  # WSGI's headers are bytes in that disguise
-    # In the same time however much of it is right. The ILS keeps the rendered request, secret included, where staff
-    # may read it, so the address has to be right as well.
+    # WSGI passes header bytes decoded as Latin-1.
+    given = event_request.headers.get(SECRET_HEADER, "").encode("latin-1")
+    # compare_digest takes the same time for every wrong secret. Evergreen stores the rendered request with the secret
+    # where staff may read it, so the secret alone isn't enough: the address must be right too.
     knows = hmac.compare_digest(given, running.events_secret.encode())
-    if not is_allowed(running.address_of(asked), running.settings.events.allow) or not knows:
+    if not is_allowed(running.address_of(event_request), running.settings.events.allow) or not knows:
         raise ProblemError(
             403,
             "The address isn't allowed, or the secret in {header} is wrong.",
@@ -61,13 +62,13 @@ def _refuse_strangers(asked: Request, running: Service) -> None:
         )
 
 
-def _body(asked: Request) -> dict[str, Any]:
-    """The fields of a JSON or form body."""
+def _body(event_request: Request) -> dict[str, Any]:
+    """Return the fields of a JSON or form body."""
     try:
-        text = asked.get_data(cache=False).decode()
-        if asked.mimetype == "application/json":
+        text = event_request.get_data(cache=False).decode()
+        if event_request.mimetype == "application/json":
             fields = json.loads(text)
-        elif asked.mimetype == "application/x-www-form-urlencoded":
+        elif event_request.mimetype == "application/x-www-form-urlencoded":
             fields = dict(parse_qsl(text, max_num_fields=MOST_FIELDS))
         else:
             raise ProblemError(
@@ -93,11 +94,11 @@ def _event(fields: dict[str, Any]) -> hooks.Event:
 
 def _whole_number(fields: dict[str, Any], name: str, largest: int) -> int:
     value = fields.get(name)
-    # The ILS's template writes numbers as text, in a form or in quotation marks.
+    # Evergreen's template writes numbers as text, in a form or in quotation marks.
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
         value = int(value)
     if isinstance(value, float) and value.is_integer():
-        value = int(value)  # 1.0 is a whole number in JSON
+        value = int(value)  # JSON doesn't distinguish 1.0 from 1
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= largest:
         raise ProblemError(
             400, "{name} is a whole number above zero.", code="event-number-wrong", values={"name": name}

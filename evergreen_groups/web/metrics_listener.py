@@ -1,4 +1,4 @@
-"""The metrics at an address of their own, for a Prometheus that reaches it, and for nobody behind Apache."""
+"""Serves the metrics at a separate address, which only Prometheus needs to reach."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 
 
 class ServiceCollector:
-    """Looks at the service when somebody asks; ``service`` gives the one at work."""
+    """Collects metrics from the service on request. ``service`` returns the current one."""
 
     def __init__(self, service: Callable[[], Service]) -> None:
         self._service = service
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: it is made before there is a service to look at."""
+        """Return nothing: the collector is registered before the service exists."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """What it knows now."""
+        """Yield the current values."""
         running = self._service()
         retries = sum(gateway.statistics.retries for gateway in running.gateways)
         yield samples_of("gateway_retries_total", [((), retries)])
@@ -53,14 +53,14 @@ class ServiceCollector:
 
 
 _THREADS = 2
-"""One for Prometheus, and one for whoever looks at the same time."""
+"""One for Prometheus and one for a second client."""
 _CLOSING_SECONDS = 2.0
 
 
 class MetricsListener:
-    """Answers ``/metrics`` at ``address`` (host and port; port 0 takes a free one) while it is entered, and no more.
+    """Serves only ``/metrics``, at ``address`` (host and port), while entered. Port 0 picks a free port.
 
-    ``url`` is where that is. ``listener`` is a socket that listens there already, of several processes.
+    ``url`` is the resulting URL. ``listener`` is an already listening socket that several processes share.
 
     Raises:
         ConfigurationError: the address can't be used.
@@ -78,7 +78,7 @@ class MetricsListener:
             shutdown_timeout=_CLOSING_SECONDS,
             listener=listener,
         )
-        # Its threads are daemons, as those of the service are.
+        # Threads started by a daemon thread are daemons too and can't keep the process alive.
         preparing = threading.Thread(target=self._cheroot.prepare, daemon=True)
         preparing.start()
         preparing.join()
@@ -107,7 +107,7 @@ class MetricsListener:
 
 
 def metrics_unusable(address: str, refusal: Exception) -> ConfigurationError:
-    """Why the metrics can't be shown at their address."""
+    """Return the error for an address that the metrics can't be served at."""
     return ConfigurationError(
         "the metrics can't be shown at {address}: {reason}",
         advice="set listen in [metrics] to another address",

@@ -1,7 +1,7 @@
-"""What keeps requests from waiting in vain, or asking the ILS too much: they are refused, with a time to come back.
+"""Refuses requests, with a time to retry, when waiting would be pointless or Evergreen is overloaded.
 
-:class:`Breaker` refuses while the gateway is dead, :class:`Slots` while too many ask it already. Whoever asks too often
-is refused by :mod:`evergreen_groups.web.admission`.
+:class:`Breaker` refuses while the gateway doesn't respond, :class:`Slots` while too many requests use it. Rate limits
+are in :mod:`evergreen_groups.web.admission`.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from evergreen_groups.web.problems import ProblemError, unreachable
 
 
 class BreakerState(Enum):
-    """What a breaker does with a request."""
+    """What a breaker does with the next request."""
 
     CLOSED = "closed"
     """Lets it through."""
     OPEN = "open"
     """Refuses it."""
     PROBING = "probing"
-    """Refuses it, while a single one finds out whether the gateway is back."""
+    """Refuses it while one request tests whether the gateway is back."""
 
 
 class RequestOutcome(NamedTuple):
-    """How a request ended: ``answered`` says whether the gateway did, ``cause`` (an error's code) why it didn't."""
+    """How a request ended: whether the gateway ``answered``, and if not, the ``cause`` (an error code)."""
 
     seconds_ago: float
     answered: bool
@@ -38,11 +38,11 @@ class RequestOutcome(NamedTuple):
 
 
 class Breaker:
-    """Counts failures in a row; after ``failures`` of them it opens for ``pause`` seconds, then lets one through.
+    """A circuit breaker. After ``failures`` in a row it opens for ``pause`` seconds, then lets one request through.
 
-    It also refuses while ``most_waiting`` are under way that each began longer than ``slow_after`` seconds ago, and
-    nothing has been answered for as long: a gateway that accepts and never answers would hold every thread before the
-    first failure is known. One that is slow because many ask it answers all the while. ``clock`` gives seconds. Safe to
+    It also refuses while ``most_waiting`` requests have each been running for ``slow_after`` seconds and nothing has
+    been answered for as long. A gateway that accepts connections and never responds would block every thread before the
+    first timeout; one that is merely slow under load still answers now and then. ``clock`` returns seconds. Safe to
     share between threads.
     """
 
@@ -64,29 +64,29 @@ class Breaker:
 
     @property
     def state(self) -> BreakerState:
-        """What it does now."""
+        """The current state."""
         with self._lock:
             if self._probe is not None:
                 return BreakerState.PROBING
             return BreakerState.CLOSED if self._open_until is None else BreakerState.OPEN
 
     def last_outcome(self) -> RequestOutcome | None:
-        """The outcome of the request that ended last; None where none has yet."""
+        """Return the outcome of the request that ended last; None before the first one."""
         with self._lock:
             return RequestOutcome(self._clock() - self._last[0], *self._last[1:]) if self._last else None
 
     @contextmanager
     def watching(self, *, wait: float = 0.0) -> Iterator[None]:
-        """Let through what is done inside, and learn from how it ends.
+        """Run the block if the gateway is usable, and learn from how the block ends.
 
-        ``wait`` is how many seconds it may wait for something else than the gateway.
+        ``wait`` is how many seconds the block may wait for anything other than the gateway.
 
         Raises:
-            ProblemError: 503, the gateway is known to be dead; nothing was done.
+            ProblemError: 503, the gateway is known not to respond; the block didn't run.
         """
         ticket = object()
         self._enter(ticket, wait)
-        cause, answered = "", None  # an error that isn't ours says nothing about the gateway
+        cause, answered = "", None  # stays None for unrelated errors, which say nothing about the gateway
         try:
             yield
             answered = True
@@ -104,7 +104,7 @@ class Breaker:
         with self._lock:
             now = self._clock()
             if self._open_until is not None:
-                # One at a time, or a gateway that has just come back gets all that waited at once.
+                # One at a time, or a gateway that has just come back would get all waiting requests at once.
                 if self._probe is not None or now < self._open_until:
                     raise unreachable(self._open_until - now)
                 self._probe = ticket
@@ -141,18 +141,18 @@ def _too_many_wait(seconds: float) -> ProblemError:
 
 
 def _is_dead(error: GatewayError) -> bool:
-    """Whether an error says that no usable answer comes from the gateway."""
+    """Return whether an error means that the gateway gives no usable answers."""
     if isinstance(error, HTTPStatusError):
         return error.status >= 500
-    # A refusal is an answer too: the gateway lives.
+    # A refusal is an answer too.
     return isinstance(error, TransportError)
 
 
 class Slots:
-    """Lets ``slots`` requests in at a time; another waits ``timeout`` seconds for one (None:
-    for as long as it takes). Safe between threads.
+    """Lets ``slots`` requests in at a time. Others wait ``timeout`` seconds for a slot; None waits without limit.
 
-    A semaphore wouldn't do: whoever has just left gets in again there before those who wait.
+    Requests are served in order of arrival. With a semaphore, a thread that has just released a slot could take it
+    again before those that wait. Safe to share between threads.
     """
 
     def __init__(self, slots: int, *, timeout: float | None) -> None:
@@ -163,10 +163,10 @@ class Slots:
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """Have a slot for what is done inside.
+        """Hold a slot for the block.
 
         Raises:
-            ProblemError: 503, none became free in time; nothing was done.
+            ProblemError: 503, no slot became free in time; the block didn't run.
         """
         self._come()
         try:
@@ -175,8 +175,8 @@ class Slots:
             self._go()
 
     @contextmanager
-    def given_back(self) -> Iterator[None]:
-        """Do without the slot that one has for what is done inside, and wait for one after it."""
+    def released(self) -> Iterator[None]:
+        """Release the caller's slot for the block, and wait for a slot afterward."""
         self._go()
         try:
             yield
@@ -193,7 +193,7 @@ class Slots:
         if granted.wait(self._timeout):
             return
         with self._lock:
-            if granted.is_set():  # in the last moment
+            if granted.is_set():  # granted just after the timeout
                 return
             self._waiting.remove(granted)
         raise _too_many_wait(self._timeout or 0.0)
@@ -201,6 +201,6 @@ class Slots:
     def _go(self) -> None:
         with self._lock:
             if self._waiting:
-                self._waiting.popleft().set()  # the slot is handed on
+                self._waiting.popleft().set()  # hands the slot over
             else:
                 self._free += 1

@@ -1,4 +1,4 @@
-"""What goes wrong, as ``application/problem+json`` (RFC 9457): fixed words, and nothing about a patron."""
+"""Errors as ``application/problem+json`` (RFC 9457), in fixed sentences without patron data."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from evergreen_groups.errors import (
 )
 
 CONTENT_TYPE = "application/problem+json"
-# As long as the breaker's pause: sooner there is nothing new to hear.
+# The breaker's pause: before that, the answer would be the same.
 RETRY_SECONDS = 10.0
 BUSY_SECONDS = 2.0
 
@@ -50,7 +50,7 @@ _TITLES = {
 
 
 class ProblemError(EvergreenGroupsError):
-    """An answer other than success: HTTP ``status``, one sentence, and in how many seconds to try again."""
+    """An HTTP error response: ``status``, one sentence, and after how many seconds to retry."""
 
     def __init__(
         self, status: int, message: str, *, retry_after: float | None = None, **fields: Unpack[ErrorFields]
@@ -60,7 +60,7 @@ class ProblemError(EvergreenGroupsError):
         self.retry_after = retry_after
 
     def response(self) -> Response:
-        """The problem as an answer."""
+        """Return the response in JSON."""
         document = {
             "type": "about:blank",
             "title": _TITLES.get(self.status, "Error"),
@@ -77,22 +77,22 @@ class ProblemError(EvergreenGroupsError):
 
 
 def no_session() -> ProblemError:
-    """There is no token, or it isn't (or is no longer) a session's."""
+    """Return the error for a missing, unknown or expired token."""
     return ProblemError(401, "This takes the token of an Evergreen staff session. Log in again.", code="no-session")
 
 
 def not_found() -> ProblemError:
-    """What was asked for isn't there, or the session may not see it; the answer doesn't say which."""
+    """Return the error for a record that is missing or hidden from the session. The answer doesn't reveal which."""
     return ProblemError(404, "There is no such thing, or this session may not see it.", code="not-found")
 
 
 def no_events() -> ProblemError:
-    """Events aren't taken."""
+    """Return the error for a service without events."""
     return ProblemError(404, "No events are taken here: there is no secret for them in [events].", code="no-events")
 
 
-def of_reading(error: EvergreenGroupsError) -> ProblemError:
-    """The problem for an error while reading in the name of a caller."""
+def read_problem(error: EvergreenGroupsError) -> ProblemError:
+    """Convert an error from reading on behalf of a caller."""
     if isinstance(error, ProblemError):
         return error
     if isinstance(error, NoSessionError):
@@ -107,7 +107,7 @@ def of_reading(error: EvergreenGroupsError) -> ProblemError:
 
 
 def _refused(error: EvergreenGroupsError) -> ProblemError:
-    """The problem for an answer that can't be used; what it says of patrons stays in the log."""
+    """Convert an answer that can't be used. Details about patrons go only to the log."""
     if isinstance(error, PermissionDeniedError):
         return _lacking(error)
     if isinstance(error, ConfigurationError):
@@ -134,8 +134,8 @@ def _lacking(error: PermissionDeniedError) -> ProblemError:
     )
 
 
-def of_event(error: EvergreenGroupsError) -> ProblemError:
-    """The problem for an error while working on an event of the ILS; says what failed, for whoever runs the ILS."""
+def event_problem(error: EvergreenGroupsError) -> ProblemError:
+    """Convert an error from handling an event. Evergreen's administrators read it, so it says what failed."""
     if isinstance(error, ProblemError):
         return error
     if isinstance(error, TransportError):
@@ -158,12 +158,12 @@ _PLAN_PROBLEMS = {
 }
 
 
-def of_changing(error: EvergreenGroupsError) -> ProblemError:
-    """The problem for an error while planning or changing something.
+def change_problem(error: EvergreenGroupsError) -> ProblemError:
+    """Convert an error from planning or making a change.
 
-    But for the state's own, each comes before anything is sent: nothing was changed by that request.
+    All of these except the state database's errors occur before anything is sent, so nothing has changed.
     """
-    if isinstance(error, PlanError):  # it has ids and numbers in it, and no names
+    if isinstance(error, PlanError):  # contains ids and numbers, but no names
         return _relayed(error, _PLAN_PROBLEMS.get(error.code, 422))
     if isinstance(error, NotFoundError) and error.code in ("no-such-plan", "no-such-change", "no-such-entry"):
         return _relayed(error, 404)
@@ -176,11 +176,11 @@ def of_changing(error: EvergreenGroupsError) -> ProblemError:
             code="others-at-it",
             retry_after=BUSY_SECONDS,
         )
-    return of_reading(error)
+    return read_problem(error)
 
 
 def _without_state() -> ProblemError:
-    """The state's database can't be used: that may come out in the middle of a change, after it has been sent."""
+    """Return the error for an unusable state database. This can happen in the middle of a change."""
     return ProblemError(
         503,
         "The service's own database can't be used. Ask the same again in a moment; with the same key nothing is "
@@ -191,7 +191,7 @@ def _without_state() -> ProblemError:
 
 
 def _relayed(error: EvergreenGroupsError, status: int, *, retry_after: float | None = None) -> ProblemError:
-    """The problem that says what an error says, with its code."""
+    """Return a problem with the error's own text and code."""
     return ProblemError(status, "{problem}", code=error.code, values={"problem": str(error)}, retry_after=retry_after)
 
 
@@ -202,5 +202,5 @@ def _unavailable(error: TransportError) -> ProblemError:
 
 
 def unreachable(retry_after: float) -> ProblemError:
-    """The ILS can't be reached, or isn't asked because it couldn't be a moment ago."""
+    """Return the error for an Evergreen that can't be reached, or couldn't be a moment ago."""
     return ProblemError(503, "The ILS can't be reached.", code="ils-unreachable", retry_after=retry_after)

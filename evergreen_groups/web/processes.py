@@ -1,9 +1,8 @@
-"""Several processes that serve together: started from one that listens, counts for all of them, and watches over them.
+"""Several worker processes that serve together, and the supervisor that starts them and watches over them.
 
-Python works on one processor at a time in each process. What these have to know together is little: how often somebody
-has asked, which is counted here, and what each has counted for monitoring. All else that has to outlive a process is in
-the state's database, as it is for several instances. Each answers what it takes from the socket that they share, so
-when one ends the others go on, and another is started in its place.
+Python uses one processor per process at a time. All workers accept connections from one shared socket, so when a worker
+exits the others continue and the supervisor starts a replacement. The supervisor counts requests for the rate limits of
+all workers and merges their metrics; everything else that must survive a worker is in the state database.
 """
 
 from __future__ import annotations
@@ -36,15 +35,16 @@ if TYPE_CHECKING:
 
     from evergreen_groups.settings import Settings
     from evergreen_groups.web.server import Server
-    from evergreen_groups.web.service import Succession
+    from evergreen_groups.web.service import ReloadableService
 
 
 @dataclass(eq=False)
 class ServingProcess:
-    """One of them; over ``counting`` it asks, over ``orders`` it is told what to do.
+    """A worker as the supervisor sees it.
 
-    ``began`` is when it was started, ``seen`` when it last heard of the gateway (both in seconds of the monotonic
-    clock), and ``figures`` are those that it gave last.
+    The worker asks for counts over ``counting`` and gets its orders over ``orders``. ``began`` is its start time and
+    ``seen`` the time of its last contact with the gateway, both in seconds of the monotonic clock. ``metrics`` are the
+    metrics that it sent last.
     """
 
     pid: int
@@ -53,28 +53,28 @@ class ServingProcess:
     began: float
     is_ready: bool = False
     takes_settings: bool = False
-    asked_for_figures: bool = False
-    figures: list[Metric] = field(default_factory=list)
+    metrics_requested: bool = False
+    metrics: list[Metric] = field(default_factory=list)
     seen: float = 0.0
 
 
 def connections_to(processes: Iterable[ServingProcess]) -> list[Connection[Any, Any]]:
-    """All that lead to these."""
+    """Return the connections to these processes."""
     return [connection for process in processes for connection in (process.counting, process.orders)]
 
 
-COUNTED = ("incr", "get", "get_expiry", "check", "clear", "acquire_entry", "get_moving_window")
-"""What may be asked of the process that counts."""
+OPERATIONS = ("incr", "get", "get_expiry", "check", "clear", "acquire_entry", "get_moving_window")
+"""The storage operations that a worker may request."""
 
 COUNTING_SECONDS = 2.0
-"""How long it may take for an answer."""
+"""Timeout for one operation."""
 
 
 class SharedStorage(Storage, MovingWindowSupport):
-    """Counts of the library ``limits`` that the process at the other end of ``connection`` keeps.
+    """Storage of the ``limits`` library that forwards each operation to the process at the other end of ``connection``.
 
-    One question at a time. What isn't answered in time raises ``limits``' own StorageError. Questions have numbers, for
-    its answer may still come, and is none to the next one.
+    One operation at a time. Raises the library's own StorageError on a timeout. Operations are numbered, because the
+    answer to one that timed out may still arrive and must not be taken for the next one's.
     """
 
     STORAGE_SCHEME = None
@@ -128,14 +128,14 @@ class SharedStorage(Storage, MovingWindowSupport):
 
 log = logging.getLogger("evergreen_groups.web")
 
-GATHERING_SECONDS = 5.0
-"""How long it may take until all figures have come together."""
+MERGE_SECONDS = 5.0
+"""Timeout for the merged metrics of all processes."""
 
 
 class Worker:
-    """One of the processes. ``settings`` are its own share of them, ``is_first`` is so of one at a time.
+    """The worker's side. ``settings`` are this worker's share of the settings; one worker at a time ``is_first``.
 
-    ``asked`` counts requests together with the others. ``counting`` and ``orders`` lead to the process that started it.
+    ``request_counters`` counts together with the other workers. ``counting`` and ``orders`` lead to the supervisor.
     """
 
     def __init__(
@@ -148,26 +148,28 @@ class Worker:
     ) -> None:
         self.settings = settings
         self.is_first = is_first
-        self.asked = Counters(SharedStorage(counting))
+        self.request_counters = Counters(SharedStorage(counting))
         for connection in (counting, orders):
-            os.dup(connection.fileno())  # open until the process has ended, whose end the other side sees by this
+            os.dup(connection.fileno())  # stays open until the process exits; the supervisor notices the exit by it
         self._orders = orders
         self._sending = threading.Lock()
-        self._gathering = threading.Lock()
-        self._gathered = threading.Event()
+        self._merging = threading.Lock()
+        self._merged = threading.Event()
         self._exposition = b""
         self._stopping = False
 
-    def serve(self, server: Server, succession: Succession, reload: Callable[[], bool]) -> None:
-        """Say that requests are answered, and do from now on, in a thread, what the process that started this one says.
+    def serve(self, server: Server, reloadable: ReloadableService, reload: Callable[[], bool]) -> None:
+        """Report that this worker is ready, and obey the supervisor's orders in a thread from now on.
 
-        ``reload`` has the settings as they are now count, and gives whether they do.
+        ``reload`` reads the settings again and returns whether they are now in use.
         """
-        succession.counters.use_merged(self._gather)
-        threading.Thread(target=self._obey, args=(server, succession, reload), name="orders", daemon=True).start()
+        reloadable.counters.use_merged(self._merge_metrics)
+        threading.Thread(
+            target=self._follow_orders, args=(server, reloadable, reload), name="orders", daemon=True
+        ).start()
         self._send("ready", server.url)
 
-    def _obey(self, server: Server, succession: Succession, reload: Callable[[], bool]) -> None:
+    def _follow_orders(self, server: Server, reloadable: ReloadableService, reload: Callable[[], bool]) -> None:
         with suppress(EOFError, OSError):
             while True:
                 order, value = self._orders.recv()
@@ -175,32 +177,32 @@ class Worker:
                     self._stopping = True
                     server.stop()
                 elif order == "settings":
-                    succession.counters.reload(taken=reload())
+                    reloadable.counters.reload(taken=reload())
                     self._send("settings", None)
                 elif order == "refused":
-                    succession.counters.reload(taken=False)
-                elif order == "figures":
-                    last = succession.current.breaker.last_outcome()
-                    self._send("figures", (last and last.seconds_ago, succession.counters.figures()))
-                elif order == "gathered":
+                    reloadable.counters.reload(taken=False)
+                elif order == "metrics":
+                    last = reloadable.current.breaker.last_outcome()
+                    self._send("metrics", (last and last.seconds_ago, reloadable.counters.figures()))
+                elif order == "merged":
                     self._exposition = value
-                    self._gathered.set()
-        # Whoever started this one is gone: nobody would start another, or end this one.
+                    self._merged.set()
+        # The supervisor is gone. Without it no worker would be replaced or stopped, so this one stops too.
         if self._stopping:
             os._exit(exit_status.TERMINATED)
         log.error("the process that watches over this one has ended, so this one ends")
         server.stop()
 
-    def _gather(self) -> bytes:
-        """The figures of all processes.
+    def _merge_metrics(self) -> bytes:
+        """Return the merged metrics of all processes.
 
         Raises:
-            TimeoutError: they don't come, which says that the process that watches over this one hangs.
+            TimeoutError: the supervisor doesn't respond.
         """
-        with self._gathering:
-            self._gathered.clear()
-            self._send("gather", None)
-            if not self._gathered.wait(GATHERING_SECONDS):
+        with self._merging:
+            self._merged.clear()
+            self._send("merge", None)
+            if not self._merged.wait(MERGE_SECONDS):
                 raise TimeoutError("the figures of the other processes don't come")
             return self._exposition
 
@@ -209,14 +211,14 @@ class Worker:
             self._orders.send((order, value))
 
 
-SECONDS = 2.0
-"""How long a process may take to give its figures before those that it gave last are taken."""
+METRICS_SECONDS = 2.0
+"""How long to wait for the metrics of a process before using the ones that it sent last."""
 
 
-class Gathering:
-    """Asks each of ``processes``, which come and go, and gives those that want to know the figures of all.
+class MetricsMerge:
+    """Collects the metrics of all ``processes`` and sends the merged result to the workers that asked for it.
 
-    What one has counted that has ended stays counted, as far as it was known.
+    The counts of a process that has exited remain in the totals, as of its last answer.
     """
 
     def __init__(self, processes: Sequence[ServingProcess]) -> None:
@@ -224,73 +226,74 @@ class Gathering:
         self._waiting: list[ServingProcess] = []
         self._gone: list[Metric] = []
         self.until: float | None = None
-        """When those that want to know get what there is, in seconds of the monotonic clock; None: nobody does."""
+        """When to send what has arrived, in seconds of the monotonic clock; None while no worker is waiting."""
 
     def begin(self, process: ServingProcess) -> None:
-        """One wants to know: ask all, but for those who have been asked and haven't answered yet."""
+        """Request metrics from all processes for ``process``, except where a request is still open."""
         self._waiting.append(process)
-        self.until = time.monotonic() + SECONDS
+        self.until = time.monotonic() + METRICS_SECONDS
         for one in self._processes:
-            if one.is_ready and not one.asked_for_figures:
-                one.asked_for_figures = True
-                with suppress(OSError):  # it has just ended
-                    one.orders.send(("figures", None))
+            if one.is_ready and not one.metrics_requested:
+                one.metrics_requested = True
+                with suppress(OSError):  # it has just exited
+                    one.orders.send(("metrics", None))
 
-    def take(self, process: ServingProcess, seconds_ago: float | None, figures: list[Metric]) -> None:
-        """What one has counted; it last heard of the gateway ``seconds_ago``, None where it hasn't yet."""
-        process.figures = figures
-        process.asked_for_figures = False
+    def take(self, process: ServingProcess, seconds_ago: float | None, metrics: list[Metric]) -> None:
+        """Store the metrics of a process. It last reached the gateway ``seconds_ago``; None means not yet."""
+        process.metrics = metrics
+        process.metrics_requested = False
         process.seen = 0.0 if seconds_ago is None else time.monotonic() - seconds_ago
 
-    def bury(self, process: ServingProcess) -> None:
-        """One has ended."""
-        self._gone = merge_metrics([self._gone, counts_only(process.figures)])
+    def remove(self, process: ServingProcess) -> None:
+        """Keep the counts of a process that has exited, and stop waiting for its metrics."""
+        self._gone = merge_metrics([self._gone, counts_only(process.metrics)])
         self._waiting = [one for one in self._waiting if one is not process]
 
     def end_if_due(self) -> None:
-        """Give those that wait the figures, when all have come or it is time."""
+        """Send the merged metrics once all have arrived or the time is up."""
         if self.until is None or (
-            time.monotonic() < self.until and any(one.asked_for_figures for one in self._processes)
+            time.monotonic() < self.until and any(one.metrics_requested for one in self._processes)
         ):
             return
         latest_first = sorted(self._processes, key=lambda one: one.seen, reverse=True)
-        text = format_metrics(merge_metrics([*(one.figures for one in latest_first), self._gone]))
+        text = format_metrics(merge_metrics([*(one.metrics for one in latest_first), self._gone]))
         waiting, self._waiting, self.until = self._waiting, [], None
         for process in waiting:
             with suppress(OSError):
-                process.orders.send(("gathered", text))
+                process.orders.send(("merged", text))
 
 
 SHORT_LIFE = 10.0
-"""A process that ends sooner after its start, in seconds, is started again after a pause."""
+"""A process that exits sooner than this many seconds after its start is restarted after a pause."""
 LONGEST_PAUSE = 30.0
 _LEAST_THREADS = 2
 
 
-def share_of(settings: Settings) -> Settings:
-    """The settings as each of the processes has them: with its share of the threads."""
+def worker_settings(settings: Settings) -> Settings:
+    """Return one worker's settings: with its share of the threads."""
     serve = settings.serve
     return replace(settings, serve=replace(serve, threads=max(_LEAST_THREADS, serve.threads // serve.processes)))
 
 
 class Manager(Protocol):
-    """Is told what the service does."""
+    """Receives the state of the service (systemd, for example)."""
 
     def ready(self, status: str = "") -> None:
-        """It answers requests, or does again."""
+        """The service answers requests, for the first time or after a reload."""
 
     def reloading(self) -> None:
-        """The settings are being read anew."""
+        """The settings are being read again."""
 
     def stopping(self) -> None:
-        """No more requests are taken."""
+        """The service accepts no more requests."""
 
 
 class Supervisor:
-    """Starts the processes, and watches over them.
+    """Starts the worker processes and watches over them.
 
-    ``reread`` gives the settings as they are now, None where they are wrong, which it logs. ``opened`` is called with
-    the root of the address once there is an answer. ``grace`` is how many seconds requests have to finish in.
+    ``reread`` returns the current settings, or logs why they are invalid and returns None. ``opened`` is called with
+    the service's root URL once the first worker is ready. ``grace`` returns how many seconds requests may take to
+    finish.
     """
 
     def __init__(
@@ -312,18 +315,18 @@ class Supervisor:
         self._count = settings.serve.processes
         self._processes: list[ServingProcess] = []
         self._counters = Counters()
-        self._gathering = Gathering(self._processes)
+        self._metrics_merge = MetricsMerge(self._processes)
         self._starts: list[float] = []
-        """When others are to be started, in seconds of the monotonic clock."""
+        """When to start further processes, in seconds of the monotonic clock."""
         self._short_lives = 0
         self._was_ready = self._is_reloading = False
         self._signals: set[int] = set()
         self._kill_at: float | None = None
         self.status = exit_status.DONE
-        """How this process is to end."""
+        """The exit status of the supervisor."""
 
     def run(self) -> Worker | None:
-        """Watch over the processes until a signal ends them all: gives None. In each of them it gives its own part."""
+        """Watch over the processes until a signal ends them. Return None in the supervisor, a Worker in each worker."""
         waking, woken = socket.socketpair()
         waking.setblocking(False)
         woken.setblocking(False)
@@ -335,7 +338,7 @@ class Supervisor:
             stack.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(waking.fileno()))
             for number, handler in former.items():
                 stack.callback(signal.signal, number, handler)
-                signal.signal(number, self._note)
+                signal.signal(number, self._note_signal)
             try:
                 worker = self._watch(woken, former)
             finally:
@@ -344,7 +347,7 @@ class Supervisor:
         return worker
 
     def _watch(self, woken: socket.socket, former: dict[signal.Signals, Any]) -> Worker | None:
-        # The first alone: what is wrong with the settings is said once.
+        # Start only one process at first, so that invalid settings are reported once.
         self._starts = [time.monotonic()]
         while self._starts or self._processes:
             for started in self._due():
@@ -355,16 +358,16 @@ class Supervisor:
                     with suppress(BlockingIOError):
                         woken.recv(4096)
                 else:
-                    self._hear(ready)
+                    self._receive(ready)
             self._act_on_signals(former)
             if self._kill_at is not None and time.monotonic() >= self._kill_at:
                 self.status = exit_status.TERMINATED
                 self._kill_all()
-            self._gathering.end_if_due()
+            self._metrics_merge.end_if_due()
         return None
 
     def _due(self) -> Iterator[Worker | None]:
-        """Start those whose time has come; in one that was started, give its own part."""
+        """Start the processes that are due. Yields a Worker in a process that was started, None in the supervisor."""
         now = time.monotonic()
         due = [at for at in self._starts if at <= now]
         self._starts = [at for at in self._starts if at > now]
@@ -372,7 +375,7 @@ class Supervisor:
             yield self._start()
 
     def _start(self) -> Worker | None:
-        # What counts has a timer of its own now and then, and a process isn't forked from one with several threads.
+        # The request counters sometimes run a timer thread, and forking a process with several threads isn't safe.
         for thread in threading.enumerate():
             if thread is not threading.current_thread():
                 thread.join(1.0)
@@ -389,17 +392,17 @@ class Supervisor:
         others = self._processes[:]
         self._processes.clear()
         for connection in (counting, orders, *connections_to(others)):
-            connection.close()  # else nobody would notice that this process, or the one that watches, has ended
-        return Worker(share_of(self._settings), its_counting, its_orders, is_first=not others)
+            connection.close()  # a copy left open would hide the exit of this process or of the supervisor
+        return Worker(worker_settings(self._settings), its_counting, its_orders, is_first=not others)
 
     def _longest_wait(self) -> float | None:
         times = [*self._starts, *([self._kill_at] if self._kill_at is not None else [])]
-        if self._gathering.until is not None:
-            times.append(self._gathering.until)
+        if self._metrics_merge.until is not None:
+            times.append(self._metrics_merge.until)
         return max(0.0, min(times) - time.monotonic()) if times else None
 
-    def _hear(self, connection: Any) -> None:
-        """Take what one of them sends."""
+    def _receive(self, connection: Any) -> None:
+        """Handle one message from a process."""
         process = next((one for one in self._processes if connection in (one.counting, one.orders)), None)
         if process is None:
             return
@@ -407,14 +410,14 @@ class Supervisor:
             message = connection.recv()
             if connection is process.counting:
                 number, operation, arguments = message
-                connection.send((number, self._counted(operation, arguments)))
+                connection.send((number, self._run_operation(operation, arguments)))
             else:
                 self._take(process, *message)
         except (EOFError, OSError):
-            self._bury(process)
+            self._remove(process)
 
-    def _counted(self, operation: str, arguments: tuple[Any, ...]) -> object:
-        if operation not in COUNTED:
+    def _run_operation(self, operation: str, arguments: tuple[Any, ...]) -> object:
+        if operation not in OPERATIONS:
             raise OSError(f"{operation} isn't counted")
         return self._counters.use(lambda store: getattr(store, operation)(*arguments))
 
@@ -429,27 +432,27 @@ class Supervisor:
         elif order == "settings":
             process.takes_settings = False
             self._end_reload()
-        elif order == "figures":
-            self._gathering.take(process, *value)
-        elif order == "gather":
-            self._gathering.begin(process)
+        elif order == "metrics":
+            self._metrics_merge.take(process, *value)
+        elif order == "merge":
+            self._metrics_merge.begin(process)
 
-    def _bury(self, process: ServingProcess) -> None:
-        """One has ended, or can't be spoken to any more, and is ended then; another is started in its place."""
+    def _remove(self, process: ServingProcess) -> None:
+        """Reap a process that has exited, or kill one that can't be reached, and schedule a replacement."""
         self._processes.remove(process)
         for connection in (process.counting, process.orders):
             connection.close()
         with suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGKILL if self._kill_at is None else 0)
         _pid, ended = os.waitpid(process.pid, 0)
-        self._gathering.bury(process)
+        self._metrics_merge.remove(process)
         self._end_reload()
         status = os.waitstatus_to_exitcode(ended)
         if self._kill_at is not None:
             if status:
                 self.status = exit_status.TERMINATED
         elif not self._was_ready:
-            self.status = status if status > 0 else exit_status.FAILED  # what is wrong, it has said itself
+            self.status = status if status > 0 else exit_status.FAILED  # the worker has printed the reason itself
         else:
             lived = time.monotonic() - process.began
             self._short_lives = self._short_lives + 1 if lived < SHORT_LIFE else 0
@@ -457,14 +460,14 @@ class Supervisor:
             log.error("a process of the service has ended (%s); another is started", status)
             self._starts.append(time.monotonic() + pause)
 
-    def _note(self, number: int, _frame: FrameType | None) -> None:
+    def _note_signal(self, number: int, _frame: FrameType | None) -> None:
         self._signals.add(number)
 
     def _act_on_signals(self, former: dict[signal.Signals, Any]) -> None:
         noted, self._signals = self._signals, set()
         if noted & {signal.SIGTERM, signal.SIGINT} and self._kill_at is None:
             for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, former[number])  # a second one does what it always does
+                signal.signal(number, former[number])  # a second signal has its usual effect
             self._manager.stopping()
             self._starts = []
             self._kill_at = time.monotonic() + self._grace(self._settings) + 5
@@ -484,7 +487,8 @@ class Supervisor:
             self._settings = settings
             for process in self._processes:
                 process.takes_settings = process.is_ready
-            self._order_all("settings", None)  # each reads them itself: a pipe takes no mappings that can't be changed
+            # Each worker reads the settings itself: they contain immutable mappings, which can't be pickled.
+            self._order_all("settings", None)
         self._end_reload()
 
     def _end_reload(self) -> None:

@@ -1,13 +1,11 @@
-"""The nightly reports: the whole of each, the page of each library, and the index that leads to them.
+"""Serves the nightly reports: each complete report, its pages by library, and their index.
 
-``[report]`` has ``reports/latest``, and a report of ``[[reports]]`` the same below ``reports/named/NAME``, where no
-name of a report can be taken for a library's.
+``[report]`` is at ``reports/latest``. A report of ``[[reports]]`` is at ``reports/named/NAME/latest``, so that its name
+can't collide with a library's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from html.parser import HTMLParser
 from pathlib import Path
@@ -23,9 +21,9 @@ from evergreen_groups.message import Message
 from evergreen_groups.nightly import INDEX, library_file_names
 from evergreen_groups.render import StaffClient, failed_run_page, refusal_page
 from evergreen_groups.state import LATEST, RunOutcome, run_status
-from evergreen_groups.web.admission import has_permission, may_view_everybody
+from evergreen_groups.web.admission import has_permission, may_view_all_patrons
 from evergreen_groups.web.problems import ProblemError, not_found
-from evergreen_groups.web.service import DeskRequest, Service, service
+from evergreen_groups.web.service import Service, service
 
 if TYPE_CHECKING:
     from evergreen_groups.settings import ReportSettings
@@ -33,10 +31,10 @@ if TYPE_CHECKING:
 blueprint = Blueprint("reports", __name__)
 
 REPORTS = "reports"
-"""The directory below the state directory that ``evergreen-groups-report.service`` writes to."""
+"""The directory in the state directory that ``evergreen-groups-report.service`` writes to."""
 
 _POLICY = "Content-Security-Policy"
-_HEAD = 4096  # bytes that the page's policy stands in, at its beginning
+_HEAD_BYTES = 4096  # bytes at the start of a page that contain its policy
 _STRICT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _TEXTS = {401: Message("The report is shown to those who are logged in to the staff client.")}
 _ADVICE = {
@@ -48,16 +46,17 @@ _ADVICE = {
 @blueprint.get("/reports/latest")
 @blueprint.get("/reports/named/<report>/latest")
 def latest_report(report: str | None = None) -> Response:
-    """The page that the nightly run wrote last; of a report by library, where whoever asks is led to theirs."""
+    """Serve the page of the latest run, or redirect to the caller's library if the report is split by library."""
     running = service()
-    with _admitted(running) as desk:
-        path = _where(running, report)
+    # Mails link here. A reader who follows such a link sees only what their session may see.
+    with running.desk(request, by_link=True) as desk:
+        path = _location(running, report)
         units = OrgUnits.read(desk.client.gateway)
-        everybody = may_view_everybody(desk.client.gateway, desk.caller, units.root.id)
+        sees_all = may_view_all_patrons(desk.client.gateway, desk.caller, units.root.id)
     if path.is_dir():
-        library = units.root if everybody else units.unit(desk.caller.library)
-        return _to_their_page(path / LATEST, library, units, report)
-    if not everybody:
+        library = units.root if sees_all else units.unit(desk.caller.library)
+        return _redirect_to_page(path / LATEST, library, units, report)
+    if not sees_all:
         raise ProblemError(
             403, "The report has patrons of every library: it takes VIEW_USER for all of them.", code="report-refused"
         )
@@ -65,29 +64,30 @@ def latest_report(report: str | None = None) -> Response:
     return warning or _file(path, PAGE, report)
 
 
-def _to_their_page(directory: Path, library: OrgUnit, units: OrgUnits, report: str | None) -> Response:
-    """Lead on to a library's page, or to the index where the report has none: their links lead to their neighbours."""
+def _redirect_to_page(directory: Path, library: OrgUnit, units: OrgUnits, report: str | None) -> Response:
+    """Redirect to a library's page, or to the index if the report has none. The index links to the other libraries."""
     name = library_file_names([unit.shortname for unit in units])[library.shortname]
-    is_there = (directory / f"{name}.{PAGE}").exists() or not (directory / INDEX).exists()
-    where = url_for(".report_of_library", report=report, name=name if is_there else INDEX)
+    exists = (directory / f"{name}.{PAGE}").exists() or not (directory / INDEX).exists()
+    where = url_for(".report_of_library", report=report, name=name if exists else INDEX)
     return Response(status=303, headers={"Location": where})
 
 
 @blueprint.get("/reports/latest/<name>")
 @blueprint.get("/reports/named/<report>/latest/<name>")
 def report_of_library(name: str, report: str | None = None) -> Response:
-    """A library's page of a report by library, by its short name; one of its files, by that file's name; or the index.
+    """Serve one library's page or file of a split report, or the index.
 
-    They are for whoever may see that library's patrons. The groups are whole: members with another home library are
-    named as they are in that library's mail. The index has sums alone, and is for all staff who are let in.
+    ``name`` is a library's short name, a file's name, or "index". A library's page requires VIEW_USER there. It shows
+    whole groups, including members with another home library, as the library's mail does. The index has only totals and
+    is open to all admitted staff.
     """
     running = service()
-    with _admitted(running) as desk:
-        directory = _where(running, report) / LATEST
+    with running.desk(request, by_link=True) as desk:
+        directory = _location(running, report) / LATEST
         if name == INDEX:
             return _file(directory / INDEX, PAGE, report)
         units = OrgUnits.read(desk.client.gateway)
-        unit, format = _asked_for(name, units)
+        unit, format = _find_file(name, units)
         allowed = has_permission(desk.client.gateway, desk.caller, unit.id, VIEW_USER)
     if not allowed:
         raise ProblemError(
@@ -98,20 +98,13 @@ def report_of_library(name: str, report: str | None = None) -> Response:
         )
     stem = library_file_names([one.shortname for one in units])[unit.shortname]
     path = directory / f"{stem}.{output_format(format).ending}"
-    # Whoever comes by a file's name comes from the report's own links, and knows.
+    # A file's name comes from a link within the report, so the reader has already seen the warning.
     warning = None if name == path.name else _warning(running, path, path.name)
     return warning or _file(path, format, report)
 
 
-@contextmanager
-def _admitted(running: Service) -> Iterator[DeskRequest]:
-    """Admit whoever asks. A mail leads here: whoever follows it sees what their own session may see."""
-    with running.desk(request, by_link=True) as desk:
-        yield desk
-
-
 def problem_page(error: ProblemError) -> Response:
-    """What went wrong: a page for people, and for programs what they read."""
+    """Answer an error with a page for browsers and with JSON for programs."""
     plain = error.response()
     if request.headers.get("Sec-Fetch-Mode") != "navigate":
         return plain
@@ -131,11 +124,11 @@ def problem_page(error: ProblemError) -> Response:
     return response
 
 
-def _asked_for(name: str, units: OrgUnits) -> tuple[OrgUnit, str]:
-    """The org unit whose file is asked for, by its short name or by the name of the file, and the file's format.
+def _find_file(name: str, units: OrgUnits) -> tuple[OrgUnit, str]:
+    """Return the org unit and format for ``name``, which is a file's name or an org unit's short name.
 
     Raises:
-        ProblemError: 404, there is none of such a name.
+        ProblemError: 404, neither exists.
     """
     files = library_file_names([unit.shortname for unit in units])
     for unit in units:
@@ -169,14 +162,14 @@ def _read(path: Path, report: str | None) -> bytes:
     try:
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        raise _not_there(report) from None
+        raise _no_report(report) from None
     except OSError:
         raise ProblemError(
             503, "The report can't be read; the service's account may lack the right to.", code="report-not-read"
         ) from None
 
 
-def _not_there(report: str | None) -> ProblemError:
+def _no_report(report: str | None) -> ProblemError:
     if report is None:
         return ProblemError(
             404,
@@ -193,63 +186,63 @@ def _not_there(report: str | None) -> ProblemError:
 
 
 def _warning(running: Service, path: Path, last: str) -> Response | None:
-    """What comes before a report that tonight's run should have replaced and didn't; it leads on to ``last``."""
+    """Return a page that warns of a failed run and links to the older report (``last``), or None if none failed."""
     try:
         status = run_status.read(running.state.database)
-    except (StateError, ConfigurationError):  # the report is there all the same
+    except (StateError, ConfigurationError):  # the report can be shown without it
         return None
     if status is None or status.outcome is not RunOutcome.FAILED or not _is_older(path, status.started):
         return None
     return _page(failed_run_page(status, last=last).encode())
 
 
-def _is_older(path: Path, moment: datetime) -> bool:
-    """Whether a file is there from before a moment: of several reports, one may have been written and another not."""
+def _is_older(path: Path, time: datetime) -> bool:
+    """Return whether a file is from before ``time``. A failed run may have written some of several reports."""
     try:
-        return path.stat().st_mtime < moment.timestamp()
+        return path.stat().st_mtime < time.timestamp()
     except OSError:
         return False
 
 
-def _where(running: Service, report: str | None) -> Path:
-    """The page, or the directory of a report by library: what is configured, or where the nightly unit writes it.
+def _location(running: Service, report: str | None) -> Path:
+    """Return the page, or the directory of a split report: the configured one, or where the systemd unit writes it.
 
     Raises:
-        ProblemError: 404, no report of ``[[reports]]`` of that name has pages.
+        ProblemError: 404, no report in ``[[reports]]`` has this name and pages.
     """
     settings = running.settings
     if report is None:
         return settings.serve.report or _pages_of(settings.report) or running.state.directory / REPORTS
-    # Names differ in more than capitals: see named_reports.
+    # No two names differ only in case: see named_reports.
     named = (one.report for one in settings.reports if one.name.casefold() == report.casefold())
     path = next(map(_pages_of, named), None)
     if path is None:
-        raise _not_there(report)
+        raise _no_report(report)
     return path
 
 
 def _pages_of(settings: ReportSettings) -> Path | None:
-    """The page that is written, or the directory of pages, None where the output is neither.
+    """Return the page or the directory of pages that a report writes; None if it writes neither.
 
-    A page it is by its ending, or by the format where the ending is no format's.
+    The file's ending decides, or ``format`` if the ending belongs to no format.
     """
     is_page = (format_of_file(settings.output) or settings.format) == PAGE
     return settings.output if settings.split == "library" or is_page else None
 
 
 def _policy_of(page: bytes) -> str:
-    """The policy that a written page names for itself, with the digests of its own style and script.
+    """Return the Content-Security-Policy that a page declares, with the digests of the page's style and script.
 
-    A page of the release before has other digests than this one's, so they can't be worked out anew. What may come in
-    no header is no policy.
+    The digests can't be computed here: a page written by the previous release has a different style and script. A
+    declared policy that isn't valid in a header is ignored.
     """
     reader = _PolicyReader()
-    reader.feed(page[:_HEAD].decode("utf-8", "replace"))
+    reader.feed(page[:_HEAD_BYTES].decode("utf-8", "replace"))
     return reader.policy or _STRICT_POLICY
 
 
 class _PolicyReader(HTMLParser):
-    """Finds the policy among the tags of a page; empty where there is none that will do."""
+    """Finds the policy in a page's tags; "" if there is none that can be used."""
 
     policy = ""
 

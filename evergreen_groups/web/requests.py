@@ -1,6 +1,6 @@
-"""What a request says of itself: the address it comes from, its origin and token, and the ids and barcodes in its path.
+"""Parse the untrusted parts of a request: client address, origin, token, ids, barcodes and JSON bodies.
 
-All of it is whatever somebody sends, so each is read strictly, and refused where it can't be right.
+Everything here comes from the network, so each function is strict and refuses a value that can't be right.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from urllib.parse import unquote
 from evergreen_groups import hooks
 from evergreen_groups.changes import MOST_PATRONS, Action, is_change_id
 from evergreen_groups.groups import without_blanks
-from evergreen_groups.language import Language, accepted, first_known
+from evergreen_groups.language import Language, accepted_tags, first_available
 from evergreen_groups.render.desk import client_from
 from evergreen_groups.web.problems import ProblemError, no_session
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 Address = IPv4Address | IPv6Address
 
 SLOT = "evergreen_groups.without_slot"
-"""The name in a WSGI environment of what a request does without its slot at the server for, while it waits for its
-client: a context manager. Under another server than ours there is none."""
+"""Key in a WSGI environment of a context manager that gives up the request's slot while it waits for its client. Only
+our own server sets it."""
 
 LARGEST_ID = 2**31 - 1
 """Evergreen's ids and group numbers are PostgreSQL integers."""
@@ -41,56 +41,59 @@ LARGEST_ID = 2**31 - 1
 LONGEST_BARCODE = 64
 
 COOKIE = "eg.auth.token"
-"""What both staff clients call the token; ``eg.auth.token.oc`` and ``.provisional`` are others."""
+"""The cookie in which both staff clients keep the token. ``eg.auth.token.oc`` and ``.provisional`` are different."""
 
 _ID = re.compile(r"[1-9][0-9]{0,9}")
 _BARCODE = re.compile(r"[0-9A-Za-z.$+_-]+")
-# Evergreen's own are 32 hexadecimal digits; what could break out of a log or a header never gets further.
+# Evergreen's own tokens are 32 hexadecimal digits. This excludes characters that could break out of a log or a header.
 _TOKEN = re.compile(r"[0-9A-Za-z_-]{16,128}")
 _SIGNS_OF_A_PROXY = ("Forwarded", "Via", "X-Forwarded-Host", "X-Forwarded-Server", "X-Forwarded-Proto", "X-Real-IP")
 
 
 def client_address(peer: str | None, headers: Headers, trusted_proxies: Sequence[Network]) -> Address | None:
-    """The address that a request was made from; None where that can't be known.
+    """Return the address of the client, or None if it can't be known.
 
-    ``peer`` is the other end of the connection. Only where that is a trusted proxy, ``X-Forwarded-For`` counts: each
-    proxy adds the address it was asked from at the end, and what stands before the last one that isn't a trusted
-    proxy's may be made up. A trusted proxy that leaves the header out, but others in, tells nothing: its own address
-    would pass for the client's.
+    ``peer`` is the other end of the connection. ``X-Forwarded-For`` counts only if the peer is a trusted proxy. Each
+    proxy appends the address that it was contacted from, so the client is the last address that isn't a trusted
+    proxy's; anything before may be forged. If a trusted proxy omits this header but sends other proxy headers, the
+    result is None: the proxy's own address would pass for the client's.
     """
     address = _address(peer or "")
-    if address is None or not _within(address, trusted_proxies):
+    if address is None or not _in_any(address, trusted_proxies):
         return address
     chain = [part.strip() for header in headers.getlist("X-Forwarded-For") for part in header.split(",")]
     if not chain and any(name in headers for name in _SIGNS_OF_A_PROXY):
         return None
-    # From the end: what stands there was added by the proxies that are trusted, what stands before by anybody.
+    # Read from the end: only the entries appended by trusted proxies can be believed.
     for part in reversed(chain):
         address = _address(part)
-        if address is None or not _within(address, trusted_proxies):
+        if address is None or not _in_any(address, trusted_proxies):
             return address
     return address
 
 
 def is_allowed(address: Address | None, networks: Iterable[Network]) -> bool:
-    """Whether an address is in one of the networks; one that isn't known is in none."""
-    return address is not None and _within(address, networks)
+    """Return whether an address is in one of the networks. An unknown address is in none."""
+    return address is not None and _in_any(address, networks)
 
 
-def neighbourhood(address: Address | None) -> str:
-    """What counts as one place: an IPv4 address, or the 64 bits of an IPv6 network, in which one may take any."""
+def client_network(address: Address | None) -> str:
+    """Return the rate-limit key of an address: the IPv4 address, or the /64 network of an IPv6 one.
+
+    A client can use any address in its /64.
+    """
     if isinstance(address, IPv6Address):
         return str(IPv6Network((address, 64), strict=False))
     return str(address)
 
 
-def _within(address: Address, networks: Iterable[Network]) -> bool:
+def _in_any(address: Address, networks: Iterable[Network]) -> bool:
     return any(address in network for network in networks)
 
 
-@lru_cache(1024)  # desks come from the same few
+@lru_cache(1024)  # the same few desks ask all the time
 def _address(text: str) -> Address | None:
-    """Read an address; an IPv4 address in IPv6's clothes is taken out of them."""
+    """Parse an address. An IPv4-mapped IPv6 address becomes IPv4."""
     try:
         address = ip_address(text)
     except ValueError:
@@ -99,10 +102,10 @@ def _address(text: str) -> Address | None:
 
 
 def refuse_other_origins(headers: Headers, origin: str) -> None:
-    """Refuse a request that a page of another origin than ``origin`` makes.
+    """Refuse a request made by a page of an origin other than ``origin``.
 
-    ``Sec-Fetch-Site`` is sent by every browser of today; ``none`` is an address that somebody typed. Programs send
-    neither header.
+    Current browsers all send ``Sec-Fetch-Site``; ``none`` means that the user typed the address. Programs send neither
+    this header nor ``Origin``.
 
     Raises:
         ProblemError: 403.
@@ -112,10 +115,10 @@ def refuse_other_origins(headers: Headers, origin: str) -> None:
 
 
 def refuse_foreign_writes(headers: Headers, origin: str) -> None:
-    """Refuse to change anything unless a page of the same origin asks, or a program with a token of its own.
+    """Refuse a write unless it comes from a page of the same origin, or from a program with a bearer token.
 
-    Browsers of today send ``Sec-Fetch-Site`` or ``Origin`` with each request that isn't a plain visit. A request with
-    neither is a program's, which sends no cookie that a browser has.
+    Current browsers send ``Sec-Fetch-Site`` or ``Origin`` with every request that isn't plain navigation. A request
+    with neither comes from a program, which doesn't send a browser's cookie.
 
     Raises:
         ProblemError: 403.
@@ -130,14 +133,14 @@ def refuse_foreign_writes(headers: Headers, origin: str) -> None:
 
 
 def has_bearer(headers: Headers) -> bool:
-    """Whether a request brings its token in ``Authorization``, and not in a cookie."""
+    """Return whether the request sends a token in ``Authorization``."""
     return headers.get("Authorization", "").partition(" ")[0].lower() == "bearer"
 
 
 def is_followed_link(method: str, headers: Headers) -> bool:
-    """Whether a request is a browser's own way to a page: somebody followed a link in a mail, a file or another site.
+    """Return whether a browser is navigating to a page, for example from a link in an email, a file or another site.
 
-    Nothing is read by whoever made the link, and a frame of theirs, a picture or a script doesn't count.
+    The site with the link can't read the result. Frames, images and scripts don't count as navigation.
     """
     return (
         method in ("GET", "HEAD")
@@ -147,7 +150,7 @@ def is_followed_link(method: str, headers: Headers) -> bool:
 
 
 def record_id(text: str) -> int:
-    """Read an id.
+    """Parse a record's id.
 
     Raises:
         ProblemError: 400.
@@ -163,7 +166,7 @@ def record_id(text: str) -> int:
 
 
 def change_id(text: str) -> str:
-    """Read a change's id.
+    """Validate a change's id.
 
     Raises:
         ProblemError: 400.
@@ -178,7 +181,7 @@ def change_id(text: str) -> str:
 
 
 def barcode(text: str) -> str:
-    """Take a barcode, without the blanks in it.
+    """Validate a barcode and return it without spaces.
 
     Raises:
         ProblemError: 400.
@@ -195,12 +198,12 @@ def barcode(text: str) -> str:
 
 
 def read_body(request: Request, largest: int) -> None:
-    """Read a request's body, of at most so many bytes, for whoever looks into it later.
+    """Read a request's body of at most ``largest`` bytes into Flask's cache.
 
-    A client may take its time over it. Nothing that others wait for is to be held meanwhile.
+    A slow client may take long. Hold nothing that other requests wait for.
 
     Raises:
-        HTTPException: it is larger (413), or doesn't come whole (400).
+        HTTPException: the body is larger (413) or incomplete (400).
     """
     request.max_content_length = largest
     with request.environ.get(SLOT, nullcontext)():
@@ -208,13 +211,13 @@ def read_body(request: Request, largest: int) -> None:
 
 
 def token_of(headers: Headers) -> str:
-    """The token that comes with a request: a Bearer token where there is one, else the cookie's.
+    """Return the session token of a request: the bearer token, or the cookie's.
 
-    An ``Authorization`` of another scheme is for somebody else, such as a password that Apache asks for. Several
-    cookies with different tokens are refused: a host beside this one could have set one of them.
+    An ``Authorization`` header of another scheme isn't ours; Apache may ask for a password. Cookies with different
+    tokens are refused, because a sibling host could have set one of them.
 
     Raises:
-        ProblemError: 401, there is none, or it doesn't look like a token.
+        ProblemError: 401, the token is missing or malformed.
     """
     scheme, _, credentials = headers.get("Authorization", "").partition(" ")
     found = {credentials.strip()} if scheme.lower() == "bearer" else set(_in_cookies(headers))
@@ -232,7 +235,7 @@ def _in_cookies(headers: Headers) -> list[str]:
 
 
 def _unpacked(value: str) -> str:
-    """The token in a cookie's value, a JSON text that is percent-encoded; nothing where it is something else."""
+    """Decode a cookie's value, a percent-encoded JSON string; "" if it is anything else."""
     try:
         token = json.loads(unquote(value))
     except (ValueError, RecursionError):
@@ -240,13 +243,13 @@ def _unpacked(value: str) -> str:
     return token if isinstance(token, str) else ""
 
 
-LARGEST = 128 * 1024
-"""How many bytes such a body may have: a thousand of the longest barcodes."""
+LARGEST_PLAN_BODY = 128 * 1024
+"""Maximum size of a body in bytes; holds a thousand barcodes of the maximum length."""
 
 KEY_HEADER = "Idempotency-Key"
 
-# Cards are printed in many ways; blanks within a barcode are ignored where it is looked up, and here only what no card
-# can have is refused.
+# Looking up a barcode ignores spaces in it, since cards are printed in many ways. Here, refuse only what no card can
+# have.
 _LONGEST_BARCODE = 100
 _KEY = re.compile(r"[\x21-\x7e]{1,100}")
 _PLAN = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -262,21 +265,21 @@ class Approval:
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
-    """A plan to apply, its key, and who approves it, where somebody does."""
+class ApplyRequest:
+    """A request to apply a plan: the plan's id, the idempotency key, and a supervisor's approval if there is one."""
 
     plan: str
     key: str
     approval: Approval | None = None
 
 
-def plan_request(asked: Request) -> hooks.PlanRequest:
-    """What is to be planned.
+def plan_request(request: Request) -> hooks.PlanRequest:
+    """Parse the body of a request for a plan.
 
     Raises:
-        ProblemError: 400 or 415, the body isn't that.
+        ProblemError: 400 or 415, the body is invalid.
     """
-    fields = _fields(asked, {"action", "patrons", "target", "lead", "off", "change"})
+    fields = _fields(request, {"action", "patrons", "target", "lead", "off", "change"})
     try:
         action = Action(fields.get("action"))
     except ValueError:
@@ -295,36 +298,36 @@ def plan_request(asked: Request) -> hooks.PlanRequest:
     )
 
 
-def agreement(asked: Request) -> Agreement:
-    """Which plan is to be applied; raises what :func:`plan_request` does."""
-    fields = _fields(asked, {"plan", "approval"})
+def apply_request(request: Request) -> ApplyRequest:
+    """Parse the body of a request to apply a plan. Raises the same errors as :func:`plan_request`."""
+    fields = _fields(request, {"plan", "approval"})
     plan = fields.get("plan")
     if not isinstance(plan, str) or not is_plan_id(plan):
         raise _wrong("plan", "the id of a plan")
     approval = fields.get("approval")
-    return Agreement(plan, idempotency_key(asked), None if approval is None else _approval(approval))
+    return ApplyRequest(plan, idempotency_key(request), None if approval is None else _approval(approval))
 
 
 def is_plan_id(text: str) -> bool:
-    """Whether a text may be the id of a plan; a server's database takes not every text."""
+    """Return whether a text may be a plan's id. PostgreSQL rejects NUL, for example."""
     return bool(_PLAN.fullmatch(text))
 
 
-def nothing_else(asked: Request) -> None:
-    """See that a body says nothing: it is empty, or an empty object."""
-    if asked.content_length or asked.is_json:
-        _fields(asked, set())
+def require_empty_body(request: Request) -> None:
+    """Refuse a body that is neither empty nor an empty object."""
+    if request.content_length or request.is_json:
+        _fields(request, set())
 
 
-def idempotency_key(asked: Request) -> str:
-    """The key under which a change's answer can be asked for again.
+def idempotency_key(request: Request) -> str:
+    """Return the key under which a change's answer can be requested again.
 
-    A page of another site can't send such a header with a form.
+    The header also protects against forged requests: a form on another site can't send it.
 
     Raises:
-        ProblemError: 400, it is missing, or isn't 1 to 100 printable ASCII characters.
+        ProblemError: 400, the key is missing or isn't 1 to 100 printable ASCII characters.
     """
-    key = asked.headers.get(KEY_HEADER, "")
+    key = request.headers.get(KEY_HEADER, "")
     if not _KEY.fullmatch(key):
         raise ProblemError(
             400,
@@ -336,11 +339,11 @@ def idempotency_key(asked: Request) -> str:
     return key
 
 
-def _fields(asked: Request, known: set[str]) -> dict[str, Any]:
-    if asked.mimetype != "application/json":
+def _fields(request: Request, known: set[str]) -> dict[str, Any]:
+    if request.mimetype != "application/json":
         raise ProblemError(415, "The body is application/json.", code="body-of-another-type")
     try:
-        fields = json.loads(asked.get_data().decode())
+        fields = json.loads(request.get_data().decode())
     except (ValueError, RecursionError):
         raise ProblemError(400, "The body can't be read.", code="body-unreadable") from None
     if not isinstance(fields, dict) or not fields.keys() <= known:
@@ -387,13 +390,13 @@ def _flag(fields: dict[str, Any], name: str) -> bool:
 def _approval(value: object) -> Approval:
     if isinstance(value, dict) and value.keys() == {"username", "password"}:
         username, password = value["username"], value["password"]
-        if all(isinstance(text, str) and _may_be_login(text) for text in (username, password)):
+        if all(isinstance(text, str) and _is_valid_credential(text) for text in (username, password)):
             return Approval(username, password)
     raise _wrong("approval", "an object with username and password")
 
 
-def _may_be_login(text: str) -> bool:
-    """Whether a text may be a name or a password: JSON can say half a character, which nobody could send on."""
+def _is_valid_credential(text: str) -> bool:
+    """Return whether a text may be a user name or password. Lone surrogates in JSON can't be encoded."""
     is_whole = not any("\ud800" <= letter <= "\udfff" for letter in text)
     return 1 <= len(text) <= _LONGEST_LOGIN and is_whole
 
@@ -403,18 +406,18 @@ def _wrong(field: str, form: str) -> ProblemError:
 
 
 LOCALE_COOKIE = "eg_locale"
-"""Where Evergreen remembers the language that somebody has chosen (``EGWeb.pm``, ``locale.service.ts``)."""
+"""The cookie in which Evergreen stores the chosen language (``EGWeb.pm``, ``locale.service.ts``)."""
 
 
 def language_of_reader(request: Request, settings: LanguageSettings) -> Language:
-    """The language of whoever reads the answer: the first of those that they may want which there are texts for."""
-    return settings.language(first_known(_wanted(request)))
+    """Return the reader's preferred language among those that have translations."""
+    return settings.language(first_available(_wanted(request)))
 
 
 def _wanted(request: Request) -> Iterator[str]:
-    """What they want, the surest first: asked for, that of the staff client they come from, that of their browser."""
+    """Yield language tags by preference: the request's parameter, the staff client's language, the browser's."""
     yield request.args.get("language", "")
-    # The Angular client has its language in its address, AngularJS in the cookie alone.
+    # The Angular client has its language in the URL, AngularJS only in the cookie.
     yield client_from(request.args.get("client"), request.referrer).partition("/")[2]
     yield request.cookies.get(LOCALE_COOKIE, "")
-    yield from accepted(request.headers.get("Accept-Language", ""))
+    yield from accepted_tags(request.headers.get("Accept-Language", ""))

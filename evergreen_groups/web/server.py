@@ -1,4 +1,4 @@
-"""The web server under the app: cheroot, with the service's limits."""
+"""The web server that runs the app: cheroot with stricter limits."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ from cheroot.wsgi import Server as WSGIServer
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.message import Message, system_reason
-from evergreen_groups.web import requests as plan_bodies
 from evergreen_groups.web.overload import Slots
-from evergreen_groups.web.requests import SLOT
+from evergreen_groups.web.requests import LARGEST_PLAN_BODY, SLOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -31,23 +30,23 @@ if TYPE_CHECKING:
     from evergreen_groups.settings import ServeSettings
 
 LARGEST_HEADERS = 32 * 1024
-"""Bytes."""
+"""Maximum size of a request's headers, in bytes."""
 
-_WHOLE = re.compile(rb"[\r\n]*[^\r\n].*?\n\r?\n", re.DOTALL)  # blank lines before a request are passed over
+_COMPLETE_HEADERS = re.compile(rb"[\r\n]*[^\r\n].*?\n\r?\n", re.DOTALL)  # blank lines before a request are ignored
 
 
 class Arrival(Enum):
-    """How much of the next request there is."""
+    """How much of a request's headers has arrived."""
 
-    PART = "not all of its headers"
-    WHOLE = "all of its headers, or more than they may be"
-    NEVER = "the client has hung up before they were whole"
+    PARTIAL = "some of its headers"
+    COMPLETE = "all of its headers, or more than the limit"
+    CLOSED = "no more: the client has hung up"
 
 
 class _HeaderReader(HeaderReader):
-    """Stricter than cheroot's own.
+    """A stricter header reader.
 
-    Leaves out headers such as ``X_Forwarded_For``, which are a proxy's ``X-Forwarded-For`` to WSGI.
+    Drops headers with underscores: WSGI can't tell ``X_Forwarded_For`` from a proxy's ``X-Forwarded-For``.
     """
 
     def __call__(self, rfile: Any, hdict: dict[bytes, bytes] | None = None) -> dict[bytes, bytes]:
@@ -64,73 +63,75 @@ class _Request(HTTPRequest):
     header_reader = _HeaderReader()
 
     def read_request_headers(self) -> bool:
-        """Read them; a request with a body is the last of its connection.
+        """Read the headers, and close the connection after a request with a body.
 
-        Otherwise cheroot reads a body that the app has no use for, however slowly it comes, before it answers.
+        On a connection that stays open, cheroot reads an unused body to its end, however slow the client, before it
+        responds.
         """
-        understood: bool = super().read_request_headers()  # type: ignore[no-untyped-call]  # as cheroot has it
+        understood: bool = super().read_request_headers()  # type: ignore[no-untyped-call]  # cheroot has no types
         if self.chunked_read or self.inheaders.get(b"Content-Length", b"0").strip(b"0"):
             self.close_connection = True
         return understood
 
 
 class Connection(HTTPConnection):
-    """Knows how much of its next request has come."""
+    """A connection that reports how much of its next request has arrived."""
 
     RequestHandlerClass = _Request
     began: float | None = None
-    """When the first of the headers that are waited for came, in seconds since 1970; None before that."""
-    _came = 0
+    """When the first byte of the incomplete headers arrived, in seconds since 1970; None if none has."""
+    _received = 0
     _hung_up = False
 
-    def look(self) -> Arrival:
-        """Look at what has come, without waiting and without taking it.
+    def peek(self) -> Arrival:
+        """Peek at the received bytes, without waiting and without consuming them.
 
-        After ``PART`` the connection counts as readable only when more has come.
+        After ``PARTIAL``, the connection counts as readable only once more bytes arrive.
         """
-        if self._hung_up:  # what came before that can still be read, and would pass for a new arrival
-            return Arrival.NEVER
+        if self._hung_up:  # bytes from before the shutdown are still readable and would look like a new request
+            return Arrival.CLOSED
         try:
             self.socket.settimeout(0)
-            came = self.socket.recv(LARGEST_HEADERS + 1, socket.MSG_PEEK)
+            received = self.socket.recv(LARGEST_HEADERS + 1, socket.MSG_PEEK)
         except BlockingIOError:
-            return Arrival.PART
+            return Arrival.PARTIAL
         except OSError:
-            return Arrival.NEVER
+            return Arrival.CLOSED
         finally:
             self.socket.settimeout(self.server.timeout)
-        if len(came) > LARGEST_HEADERS or _WHOLE.match(came):
+        if len(received) > LARGEST_HEADERS or _COMPLETE_HEADERS.match(received):
             self._expect(1)
-            self._came, self.began = 0, None
-            return Arrival.WHOLE
-        if len(came) <= self._came:
-            return Arrival.NEVER
-        self._came, self.began = len(came), self.began or time.time()
-        self._expect(self._came + 1)
-        return Arrival.PART
+            self._received, self.began = 0, None
+            return Arrival.COMPLETE
+        if len(received) <= self._received:
+            return Arrival.CLOSED
+        self._received, self.began = len(received), self.began or time.time()
+        self._expect(self._received + 1)
+        return Arrival.PARTIAL
 
     def _expect(self, count: int) -> None:
-        """Count as readable from so many bytes on, or when the client has hung up."""
+        """Count as readable once ``count`` bytes have arrived or the client has hung up."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
 
     def hang_up(self) -> None:
-        """End it; it counts as readable then."""
+        """Shut the connection down. It then counts as readable, so the server closes it."""
         self._hung_up = True
         with suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)
 
     def communicate(self) -> bool:
-        """Answer one request; whether the connection may be used again.
+        """Answer one request. Return whether the connection can be reused.
 
-        A second request that was sent before the answer to the first isn't taken: half of one would hold the thread.
+        A second request that arrived before the first was answered isn't accepted: half of a request would block the
+        thread.
         """
-        usable: bool = super().communicate() and not self.rfile.has_data()  # type: ignore[no-untyped-call]  # likewise
+        usable: bool = super().communicate() and not self.rfile.has_data()  # type: ignore[no-untyped-call]  # same
         if not usable:
-            self._pass_over_the_rest()
+            self._discard_body()
         return usable
 
-    def _pass_over_the_rest(self) -> None:
-        """Take what has come of a body that nobody read: closing with it unread would take back the answer."""
+    def _discard_body(self) -> None:
+        """Discard an unread body. If the socket closed with unread data, the client would lose the response."""
         with suppress(OSError):
             self.socket.settimeout(0)
             self.socket.recv(LARGEST_HEADERS)
@@ -139,54 +140,54 @@ class Connection(HTTPConnection):
 log = logging.getLogger("evergreen_groups.web.server")
 
 MOST_CONNECTIONS = 1000
-"""That wait for a request: fewer where the process may open few files, of which systemd lets it have 1,024."""
+"""Maximum number of connections waiting for a request. Lower if the process may open few files; systemd's default is
+1,024."""
 
 SPARE_REQUESTS = 6
-"""At work beside those that may ask the ILS: for events, for what needs no ILS, and to turn away who waits in vain."""
+"""Requests that may run in addition to those that query Evergreen: events, static files, and refusals."""
 
 MOST_SLOW_CLIENTS = 240
-"""A client that takes slowly has a thread to itself, which is cheap as long as it does nothing else. Several processes
-share them out."""
+"""Threads for clients that read their response slowly, shared by all processes. An idle thread is cheap."""
 
 TIMEOUT = 10
-"""Seconds in which a client has to send all headers of a request, or to take something of the answer."""
+"""Seconds that a client has to send all headers of a request, or to accept part of the response."""
 
 GRACE = 35.0
-"""Seconds that running requests have to finish in, unless given otherwise."""
+"""Default number of seconds that running requests have to finish when the server stops."""
 
-_BETWEEN_COLLECTIONS = 20_000
-"""Objects that came to be and stayed: a request makes some thousands."""
+_COLLECTION_THRESHOLD = 20_000
+"""New objects that survive until the next garbage collection. One request creates a few thousand."""
 
-UNUSABLE = (OSError, TypeError, ValueError)
-"""What says that an address can't be listened on; the last two: the name can't be one at all."""
+BIND_ERRORS = (OSError, TypeError, ValueError)
+"""Errors that mean an address can't be listened on. The last two mean that the host name is invalid."""
 
 
 class CherootServer(WSGIServer):
-    """Cheroot, which remembers why it can't listen, and logs nothing that may have a barcode in it."""
+    """Cheroot that remembers why it can't listen, and keeps barcodes out of the log."""
 
     ConnectionClass = Connection
-    max_request_body_size = 2 * plan_bodies.LARGEST  # more than the app takes, so that it can say so itself
+    max_request_body_size = 2 * LARGEST_PLAN_BODY  # above the app's own limit, so that the app can answer with 413
     max_request_header_size = LARGEST_HEADERS
     refusal: Exception | None = None
-    _connections: Any  # cheroot's own, made by prepare()
+    _connections: Any  # set by cheroot's prepare()
 
     def __init__(self, *arguments: Any, listener: socket.socket | None = None, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._listener = listener
         self.keep_alive_conn_limit = _most_connections()
-        self._waiting: dict[Connection, None] = {}  # for the rest of their headers, those who came first first
+        self._waiting: dict[Connection, None] = {}  # connections with incomplete headers, oldest first
 
     def prepare(self) -> None:
         try:
             super().prepare()
-        except UNUSABLE as error:
+        except BIND_ERRORS as error:
             self.refusal = self.refusal or error
         if self._listener is not None:
-            # Whoever doesn't get a connection, because another process has taken it, waits for none.
+            # Don't block in accept() if another process has taken the connection.
             self.socket.setblocking(False)
 
     def bind(self, family: Any, type: Any, proto: int = 0) -> Any:
-        """Listen there, or at the socket that listens already."""
+        """Bind to the address, or take over the socket that is already listening."""
         if self._listener is not None:
             self.socket = self._listener
             self.bind_addr = self._listener.getsockname()[:2]
@@ -198,26 +199,26 @@ class CherootServer(WSGIServer):
             raise
 
     def process_conn(self, conn: Connection) -> None:
-        """Have a thread answer the request on a connection, or let it wait, without one, until all headers are there.
+        """Pass a connection to a thread once all headers have arrived. Until then it waits without a thread.
 
-        Cheroot closes whoever has waited for ``TIMEOUT``.
+        Cheroot closes connections that have waited for ``TIMEOUT``.
         """
-        arrival = conn.look()
-        if arrival is not Arrival.PART:
+        arrival = conn.peek()
+        if arrival is not Arrival.PARTIAL:
             self._waiting.pop(conn, None)
-        if arrival is Arrival.WHOLE:
+        if arrival is Arrival.COMPLETE:
             super().process_conn(conn)
-        elif arrival is Arrival.NEVER:
+        elif arrival is Arrival.CLOSED:
             conn.close()
         else:
             self._connections.put(conn)
-            if conn.began is not None:  # more of them is no new beginning
+            if conn.began is not None:  # more bytes don't restart the timeout
                 conn.last_used = conn.began
             self._waiting.setdefault(conn)
-            self._close_the_oldest()
+            self._close_oldest()
 
-    def _close_the_oldest(self) -> None:
-        """Close who waits longest where too many do. An honest client's headers come at once."""
+    def _close_oldest(self) -> None:
+        """Close the oldest waiting connections above the limit. The headers of an honest client arrive at once."""
         while self._waiting:
             oldest = next(iter(self._waiting))
             is_closed = oldest.socket.fileno() < 0
@@ -228,17 +229,17 @@ class CherootServer(WSGIServer):
                 oldest.hang_up()
 
     def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:  # noqa: ARG002
-        """Log the kind of an error alone: messages and tracebacks may have addresses in them, and these barcodes."""
+        """Log only the type of an error: messages and tracebacks may contain URLs, and URLs contain barcodes."""
         if level >= logging.WARNING:
             kind = sys.exc_info()[0]
             log.log(level, "a connection failed: %s", kind.__name__ if kind else "no reason given")
 
 
 class Server:
-    """Serves a WSGI application at the configured address; port 0 takes a free one.
+    """Serves a WSGI application at the configured address. Port 0 picks a free port.
 
-    ``url`` is the server's root, such as ``http://127.0.0.1:8211``. ``listener`` is a socket that listens there
-    already, for several processes that share one.
+    ``url`` is the server's root, for example ``http://127.0.0.1:8211``. ``listener`` is an already listening socket
+    that several processes share.
 
     Raises:
         ConfigurationError: the address can't be used.
@@ -251,7 +252,7 @@ class Server:
         self._cheroot = CherootServer(
             (settings.host, settings.port),
             _limited(application, Slots(at_once, timeout=None)),
-            server_name="evergreen-groups",  # in answers, where cheroot would name its version
+            server_name="evergreen-groups",  # the default would reveal cheroot's version
             numthreads=at_once + MOST_SLOW_CLIENTS // settings.processes,
             request_queue_size=MOST_CONNECTIONS,
             timeout=TIMEOUT,
@@ -259,7 +260,7 @@ class Server:
         )
         self._stopping: threading.Thread | None = None
         self._grace: Callable[[], float] = lambda: GRACE
-        # Threads that a daemon starts are daemons too: a request that never ends doesn't keep the process from ending.
+        # Threads started by a daemon thread are daemons too, so a request that hangs can't keep the process alive.
         preparing = threading.Thread(target=self._cheroot.prepare, daemon=True)
         preparing.start()
         preparing.join()
@@ -269,15 +270,15 @@ class Server:
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     def stop(self) -> None:
-        """Ask it to stop; may be called from a signal handler or another thread."""
+        """Tell the server to stop. May be called from a signal handler or another thread."""
         if self._stopping is None:
             self._stopping = threading.Thread(target=self._finish, daemon=True)
             self._stopping.start()
 
     def run(self, grace: float | Callable[[], float] = GRACE) -> bool:
-        """Serve until it is stopped, then take no more connections and finish the requests that have come.
+        """Serve until stopped, then accept no more connections and finish the running requests.
 
-        Gives back whether all of them were finished within ``grace`` seconds, which are asked for when it stops.
+        Returns whether all of them finished within ``grace`` seconds. A callable is evaluated when the server stops.
         """
         self._grace = grace if callable(grace) else lambda: grace
         self._cheroot.serve()
@@ -291,20 +292,20 @@ class Server:
         self._cheroot.stop()
 
 
-def collect_garbage_seldom() -> None:
-    """Have Python look for garbage less often, for a process that serves from now on: that was a tenth of its work.
+def reduce_garbage_collection() -> None:
+    """Collect garbage less often in a process that serves from now on. Collection took a tenth of the time.
 
-    What is there by now stays, so it needn't be looked at again; what a request leaves goes mostly without.
+    Objects that exist now are never examined again. Requests leave hardly any cyclic garbage.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(_BETWEEN_COLLECTIONS, 20, 20)
+    gc.set_threshold(_COLLECTION_THRESHOLD, 20, 20)
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
-    """A socket that listens at an address, for several processes; port 0 takes a free one.
+    """Return a socket that listens at an address, for several processes to share. Port 0 picks a free port.
 
-    Raises one of :data:`UNUSABLE` where it can't.
+    Raises one of :data:`BIND_ERRORS` if the address can't be used.
     """
     refusal: OSError | None = None
     for family, kind, protocol, _name, _address in socket.getaddrinfo(
@@ -323,7 +324,7 @@ def listening_socket(host: str, port: int) -> socket.socket:
 
 
 def port_unusable(settings: ServeSettings, refusal: Exception) -> ConfigurationError:
-    """Why the service can't listen where the settings say."""
+    """Return the error for an address that the service can't listen on."""
     return ConfigurationError(
         "port {port} on {host} can't be used: {reason}",
         advice="try another",
@@ -334,28 +335,28 @@ def port_unusable(settings: ServeSettings, refusal: Exception) -> ConfigurationE
 
 
 def reason_of(refusal: Exception) -> Message:
-    """Why an address can't be listened on."""
+    """Return the reason why an address can't be listened on."""
     if isinstance(refusal, OSError) and refusal.strerror:
         return system_reason(refusal)
     return Message("not a host's name")
 
 
 def _most_connections() -> int:
-    """How many connections may wait, and as many again be idle: a quarter of the files that the process may open."""
+    """Return the limit for waiting connections, and for idle ones: a quarter of the files that the process may open."""
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return MOST_CONNECTIONS if files == resource.RLIM_INFINITY else max(1, min(MOST_CONNECTIONS, files // 4))
 
 
 def _limited(application: WSGIApplication, slots: Slots) -> WSGIApplication:
-    """An application that so many requests at a time get into; the rest wait, the first come first.
+    """Limit how many requests run in an application at a time. The others wait in order of arrival.
 
-    Without it there would be as many at work as there are threads, each slower for the others. Nobody holds a slot by
-    sending slowly: headers have come before, the app reads a body only of whoever knows the events' secret or has
-    the session of a member of staff, and of the latter without a slot (``SLOT``).
+    With one running request per thread, each would slow down the others. A slow client can't hold a slot: headers have
+    arrived by now, and the app reads a body only if the client knows the events' secret or has a staff session. For
+    staff sessions it gives up the slot while reading (``SLOT``).
     """
 
     def limited_application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        environ[SLOT] = slots.given_back
+        environ[SLOT] = slots.released
         with slots.taken():
             return application(environ, start_response)
 

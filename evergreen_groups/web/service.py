@@ -1,11 +1,12 @@
-"""What one process of the service shares between its requests.
+"""The state that all requests of one process share.
 
-All of it is in that process's memory, and nothing is shared with another: who was admitted a moment ago, how often
-each session and address has asked (:class:`Admission`), limits and their reference data, whether the gateway answers
-(:class:`Breaker`) and who waits for it (:class:`Slots`). So of several instances, each allows ``[serve] rate_limit``
-and ``[serve] threads`` for itself, and finds out for itself that the gateway is dead; the processes of one instance
-(:mod:`evergreen_groups.web.supervisor`) share the threads out and count together. Nothing else is lost with a process:
-what has to outlive it is in the state's database, such as plans, the journal, and the audit trail of events.
+Everything here is in memory and private to the process: admitted callers and request counts (:class:`Admission`),
+limits and their reference data, whether the gateway responds (:class:`Breaker`), and the requests waiting for it
+(:class:`Slots`). Each instance therefore applies ``[serve] rate_limit`` and ``[serve] threads`` on its own, and detects
+an unresponsive gateway on its own. The processes of one instance (:mod:`evergreen_groups.web.processes`) divide the
+threads among them and count requests together.
+
+Data that must survive a restart is in the state database: plans, the journal, and the audit trail of events.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.requests import (
     Address,
     client_address,
+    client_network,
     is_followed_link,
-    neighbourhood,
     read_body,
     refuse_foreign_writes,
     refuse_other_origins,
@@ -53,31 +54,30 @@ if TYPE_CHECKING:
     from evergreen_groups.state import State
     from evergreen_groups.web.overload import RequestOutcome
 
-# Somebody stands at the desk: better no figures within a few seconds than figures after a minute. A nightly run has
-# more of all of these.
+# A clerk is waiting: an error within a few seconds is better than a total after a minute. The nightly run allows more.
 _CONNECT_SECONDS = 3.0
 _GRACE_SECONDS = 1.0
-EVENTS_AT_ONCE = 3  # what Evergreen sends at once unless configured otherwise (opensrf.xml, open-ils.trigger: parallel)
-# One repeat, for a connection that had just been closed or a service that was just reloaded.
+EVENTS_AT_ONCE = 3  # Evergreen's default number of parallel events (opensrf.xml, open-ils.trigger: parallel)
+# One retry covers a connection that was just closed and a service that was just reloaded.
 _RETRIES = RetryPolicy(tries=2, first_delay=0.2, longest_delay=0.5)
 
 
-def for_desks(settings: Settings, environ: Mapping[str, str], on_call: CallObserver) -> Gateway:
-    """The one that each request asks with a session of its own.
+def _desk_gateway(settings: Settings, environ: Mapping[str, str], on_call: CallObserver) -> Gateway:
+    """Return the gateway that desk requests use, each with its own session.
 
     Raises:
         ConfigurationError: no gateway is configured.
     """
-    return _made(
+    return _gateway(
         settings, environ, on_call, timeout=settings.serve.timeout, concurrency=settings.serve.threads, credentials=None
     )
 
 
-def for_events(settings: Settings, environ: Mapping[str, str], on_call: CallObserver) -> Gateway:
-    """The service account's, for events alone: nothing is read on somebody's behalf with it.
+def _event_gateway(settings: Settings, environ: Mapping[str, str], on_call: CallObserver) -> Gateway:
+    """Return the gateway that handles events with the service account. Desk requests never use it.
 
     Raises:
-        ConfigurationError: no gateway is configured, no account, or its password can't be had.
+        ConfigurationError: no gateway or no account is configured, or the account's password can't be read.
     """
     account = settings.gateway
     if account.username is None:
@@ -89,7 +89,7 @@ def for_events(settings: Settings, environ: Mapping[str, str], on_call: CallObse
         )
     password = passwords.password(account, environ)
     credentials = Credentials(username=account.username, password=password, workstation=account.workstation)
-    return _made(
+    return _gateway(
         settings,
         environ,
         on_call,
@@ -99,7 +99,7 @@ def for_events(settings: Settings, environ: Mapping[str, str], on_call: CallObse
     )
 
 
-def _made(
+def _gateway(
     settings: Settings,
     environ: Mapping[str, str],
     on_call: CallObserver,
@@ -117,9 +117,9 @@ def _made(
         grace=_GRACE_SECONDS,
         connect_timeout=min(_CONNECT_SECONDS, timeout),
         concurrency=concurrency,
-        # Apache has a process for each connection, few to spare, and makes a new one each second. One that is kept
-        # occupies its process for 3 s: 1 s of keep-alive, then 2 s in which Apache waits for us to close. So the
-        # ninth of a page's first calls waited for 3.0 s, and the client's own calls behind it.
+        # Apache uses one process per connection, has few spare ones, and starts one per second. An idle connection
+        # occupies its process for 3 s: 1 s of keep-alive, then 2 s in which Apache waits for us to close. With
+        # keep-alive, the ninth of a page's first calls waited 3.0 s, and so did the staff client's calls after it.
         keep_alive=False,
         ca_bundle=chosen.ca_bundle,
         allow_plain_http=chosen.allow_plain_http,
@@ -130,46 +130,47 @@ def _made(
     )
 
 
-# Anybody may ask, monitoring does every minute or so: neither the ILS nor the database is asked for each.
+# Monitoring polls the health page without logging in, so neither Evergreen nor the database is queried every time.
 FRESH_SECONDS = 15.0
-"""How long a state of the gateway, or of the database, is taken to last."""
+"""How long the last known state of the gateway or the database counts as current."""
 
-# An echo touches no database; what takes longer isn't well.
+# An echo touches no database, so a healthy service answers quickly.
 _ECHO_SECONDS = 2.0
-# Nor does a transaction that reads nothing; whoever asks waits no longer for it, however long it takes to fail.
+# The check is an empty transaction. A caller stops waiting after this time even if the attempt takes longer to fail.
 _DATABASE_SECONDS = 2.0
-_SERVICES = ("open-ils.auth", "open-ils.actor", "open-ils.pcrud")  # what a request of a desk asks
+_SERVICES = ("open-ils.auth", "open-ils.actor", "open-ils.pcrud")  # the services that desk requests call
 
 
 class Health:
-    """Looks at both, seldom, and one request at a time: all threads would wait for a server that hangs.
+    """Checks the gateway and the database, rarely and in one thread at a time.
 
-    ``breaker`` knows of the gateway what requests have seen. Safe to share between threads.
+    If every request checked, a server that hangs would block all threads. ``breaker`` contributes what ordinary
+    requests have learned about the gateway. Safe to share between threads.
     """
 
     def __init__(self, clock: Callable[[], float], gateway: Gateway, breaker: Breaker, state: State) -> None:
         self._gateway = gateway
         self._breaker = breaker
         self._state = state
-        self._looking, self._looking_at_database = threading.Lock(), threading.Lock()
+        self._checking_gateway, self._checking_database = threading.Lock(), threading.Lock()
         self._database_seen: TimeToLiveCache[bool] = TimeToLiveCache(clock, FRESH_SECONDS)
         self._database_answers = True
 
     def gateway_outcome(self) -> RequestOutcome | None:
-        """Whether the gateway answers, as last seen; it is asked where that was too long ago. None: not known yet."""
+        """Return the latest outcome of a gateway call, after a new check if it is old. None if there is none yet."""
         last = self._breaker.last_outcome()
-        if (last is None or last.seconds_ago > FRESH_SECONDS) and self._looking.acquire(blocking=False):
+        if (last is None or last.seconds_ago > FRESH_SECONDS) and self._checking_gateway.acquire(blocking=False):
             try:
-                self.look_at_gateway()
+                self.check_gateway()
             finally:
-                self._looking.release()
+                self._checking_gateway.release()
             last = self._breaker.last_outcome()
         return last
 
-    def look_at_gateway(self, seconds: float = _ECHO_SECONDS) -> EvergreenGroupsError | None:
-        """Ask each service that a desk needs for a sign of life; gives what went wrong, None where all is well.
+    def check_gateway(self, seconds: float = _ECHO_SECONDS) -> EvergreenGroupsError | None:
+        """Send an echo to each service that a desk needs, within ``seconds`` in total. Return the error, or None.
 
-        They have so many ``seconds`` together. While the gateway is known to be dead it isn't asked.
+        While the breaker is open, nothing is sent.
         """
         try:
             with self._breaker.watching():
@@ -181,20 +182,20 @@ class Health:
         return None
 
     def database_answers(self) -> bool:
-        """Whether the state's database can be used, as seen in the last seconds."""
-        if self._looking_at_database.acquire(blocking=False):
-            looking = threading.Thread(target=self._look_at_database, name="state", daemon=True)
+        """Return whether the state database was usable within the last few seconds."""
+        if self._checking_database.acquire(blocking=False):
+            looking = threading.Thread(target=self._check_database, name="state", daemon=True)
             looking.start()
             looking.join(_DATABASE_SECONDS)
             if looking.is_alive():
                 self._database_answers = False
         return self._database_answers
 
-    def _look_at_database(self) -> None:
+    def _check_database(self) -> None:
         try:
             self._database_answers = self._database_seen.get("", self._database_can_be_read)
         finally:
-            self._looking_at_database.release()
+            self._checking_database.release()
 
     def _database_can_be_read(self) -> bool:
         try:
@@ -213,12 +214,12 @@ _WAIT_SECONDS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class DeskRequest:
-    """A request of somebody at a desk: who asks, and the jobs done in their name."""
+    """An admitted request from a desk."""
 
     caller: Caller
     client: Client
     gateway: Gateway
-    """That of whoever asks, without the time for a request."""
+    """The gateway with the caller's session and without the request's deadline."""
 
 
 class Service:
@@ -230,70 +231,71 @@ class Service:
         environ: Mapping[str, str],
         clock: Callable[[], float],
         counters: ServiceCounters,
-        asked: Counters | None = None,
+        request_counters: Counters | None = None,
         *,
-        former: Service | None = None,
+        previous: Service | None = None,
     ) -> None:
-        """Make it; ``former`` is the one before it in this process, of which it takes over what is the same.
+        """Build a service, taking over from ``previous`` (the one it replaces) what the settings leave unchanged.
 
-        ``asked`` counts requests where the settings name no Redis: that of processes which count together.
+        ``request_counters`` is used unless the settings name a Redis server; processes that count together pass it.
 
         Raises:
-            ConfigurationError: no gateway is configured, or what events need can't be had.
+            ConfigurationError: no gateway is configured, or the account or the secret for events can't be used.
         """
         self.settings = settings
         self._environ = environ
         self.counters = counters
-        self.state = self._state(former)
+        self.state = self._state(previous)
         threads = settings.serve.threads
-        self.gateway = for_desks(settings, environ, self._count_call)
+        self.gateway = _desk_gateway(settings, environ, self._count_call)
         self.origin = settings.serve.origin or values.origin_of(settings.client.url or self.gateway.url)
-        self._asked = self._request_counters(asked, former)
+        self._request_counters = self._choose_request_counters(request_counters, previous)
         self._reference = ReferenceData(settings.policy, clock=clock)
-        self.admission = Admission(clock, self._asked, self._reference, per_minute=settings.serve.rate_limit)
-        # Half of the threads may hang before new requests are refused; the rest still answers what needs no ILS.
+        self.admission = Admission(clock, self._request_counters, self._reference, per_minute=settings.serve.rate_limit)
+        # Refuse new requests once half of the threads hang. The others still answer what doesn't need Evergreen.
         self.breaker = Breaker(clock, failures=5, most_waiting=threads // 2, slow_after=_WAIT_SECONDS, pause=10.0)
         self.change_runs = ChangeRuns()
-        self.approvals = Approvals(self._asked)
+        self.approvals = Approvals(self._request_counters)
         self.slots = Slots(threads, timeout=_WAIT_SECONDS)
         self.health = Health(clock, self.gateway, self.breaker, self.state)
         self.events_secret = passwords.events_secret(settings.events, environ)
         self.metrics_token = passwords.metrics_token(settings.metrics, environ)
         self._events_gateway = None
         if self.events_secret is not None:
-            self._events_gateway = for_events(settings, environ, self._count_call)
-        self.state.load()  # here, in one thread, and not in those of the first requests
-        # Apart from the desks': an event takes longer, and one that hangs mustn't shut the panel.
+            self._events_gateway = _event_gateway(settings, environ, self._count_call)
+        self.state.load()  # now, in one thread, instead of in several during the first requests
+        # Separate from the desks' breaker: events take longer, and one that hangs must not lock the desks out.
         self.events_breaker = Breaker(clock, failures=5, most_waiting=EVENTS_AT_ONCE, slow_after=0.0, pause=10.0)
 
     @contextmanager
     def desk(self, request: Request, *, by_link: bool = False, largest: int = 0) -> Iterator[DeskRequest]:
-        """Admit the caller of a request, and do what is done inside in their name, within the time for a request.
+        """Admit the caller and run the block in their name, within the deadline for a request.
 
-        ``by_link``: whoever follows a link from elsewhere may come, to see what their own session sees. A body may
-        have ``largest`` bytes.
+        ``by_link`` also admits a browser that followed a link from another site: the page shows only what the caller's
+        own session may see. ``largest`` is the maximum size of the body in bytes.
 
         Raises:
-            ProblemError: the caller isn't let in, or what is done inside failed.
+            ProblemError: the caller isn't admitted, or the block failed.
         """
         if not (by_link and is_followed_link(request.method, request.headers)):
             refuse_other_origins(request.headers, self.origin)
-        with self._admitted(request, largest, problems.of_reading) as desk:
+        with self._admitted(request, largest, problems.read_problem) as desk:
             yield desk
 
     @contextmanager
     def changing_desk(self, request: Request, *, largest: int) -> Iterator[DeskRequest]:
-        """The same for a request that plans or changes something.
+        """Admit the caller of a request that plans or makes a change, like :meth:`desk`.
 
         Raises:
-            ProblemError: as :meth:`desk`; 403 for another origin, or where the desk changes nothing by setting.
+            ProblemError: as in :meth:`desk`; 403 for another origin, or if the settings don't allow changes.
         """
-        token_of(request.headers)  # whoever has none hears that first
+        token_of(request.headers)  # a missing session is the first thing to report
         refuse_foreign_writes(request.headers, self.origin)
         if not self.settings.desk.changes:
             raise ProblemError(403, "Nothing is changed here: see changes in [desk].", code="changes-off")
-        # Who waits for another desk doesn't wait for the ILS: some of them would shut the panel out.
-        with self._admitted(request, largest, problems.of_changing, wait=WAIT) as desk:
+        # Waiting for another desk's lock doesn't count as waiting for Evergreen. If it did, a few could open the
+        # breaker.
+        with self._admitted(request, largest, problems.change_problem, wait=WAIT) as desk:
             yield desk
 
     @contextmanager
@@ -305,24 +307,24 @@ class Service:
         *,
         wait: float = 0.0,
     ) -> Iterator[DeskRequest]:
-        address = neighbourhood(self.address_of(request))
-        unhurried = self.gateway.acting_as(token_of(request.headers))
-        gateway = unhurried.within(self.settings.serve.timeout)
+        address = client_network(self.address_of(request))
+        without_deadline = self.gateway.acting_as(token_of(request.headers))
+        gateway = without_deadline.within(self.settings.serve.timeout)
         try:
-            if largest:  # the body of somebody who is let in, before anything is held for the request
+            if largest:  # read the body only after admission, and without holding a slot: the client may be slow
                 with self.breaker.watching(), self.slots.taken():
                     caller = self.admission.admit(gateway, address)
                 read_body(request, largest)
-                gateway = unhurried.within(self.settings.serve.timeout)
+                gateway = without_deadline.within(self.settings.serve.timeout)
             with self.breaker.watching(wait=wait), self.slots.taken():
                 if not largest:
                     caller = self.admission.admit(gateway, address)
-                yield DeskRequest(caller, self.client_for(caller, gateway), unhurried)
+                yield DeskRequest(caller, self.client_for(caller, gateway), without_deadline)
         except EvergreenGroupsError as error:
             raise problem_of(error) from error
 
     def client_for(self, caller: Caller, gateway: Gateway, *, approved_by: int | None = None) -> Client:
-        """The jobs in the name of ``caller``, done with the session of ``gateway``."""
+        """Return a client that acts for ``caller`` with the session of ``gateway``."""
         permission = self.settings.desk.undo_others
         return Client(
             gateway,
@@ -330,45 +332,51 @@ class Service:
             policy=self.settings.policy,
             state=self.state,
             reference=self._reference,
-            # Once for each request, however many changes it lists.
+            # Cached: a page lists many changes, and the permission is the same for all of them.
             may_undo_others=cache(
                 lambda: permission is not None and has_permission(gateway, caller, caller.library, permission)
             ),
             adults=adult_rule(self.settings.audit),
         )
 
-    def write_times_of(self, gateway: Gateway) -> None:
-        """Write times as they are where the session's account works, unless the settings say how.
+    def use_session_timezone(self, gateway: Gateway) -> None:
+        """Show times in the time zone of the caller's library unless the settings name one.
 
         Raises:
-            ProblemError: the ILS doesn't answer, or not as it should.
+            ProblemError: Evergreen doesn't respond, or the answer can't be used.
         """
         if self.settings.language.timezone is None:
             try:
                 timezone = self._reference.timezone(gateway)
             except EvergreenGroupsError as error:
-                raise problems.of_reading(error) from error
+                raise problems.read_problem(error) from error
             set_language(self.settings.language.language(current_language().tag, timezone))
 
     def address_of(self, request: Request) -> Address | None:
-        """Where a request comes from, as far as the proxies that are trusted report it."""
+        """Return the client's address, looking behind trusted proxies."""
         return client_address(request.remote_addr, request.headers, self.settings.serve.trusted_proxies)
 
     def events_client(self) -> Client:
-        """The jobs as the service account, for one event, within the time for it.
+        """Return a client that acts as the service account, with the deadline for one event.
 
         Raises:
-            ProblemError: 404, no events are taken here.
+            ProblemError: 404, this service takes no events.
         """
         if self._events_gateway is None:
             raise problems.no_events()
         gateway = self._events_gateway.within(self.settings.events.deadline)
-        return self._client(gateway, self.settings.gateway.username or "")
+        return Client(
+            gateway,
+            account=self.settings.gateway.username or "",
+            policy=self.settings.policy,
+            state=self.state,
+            reference=self._reference,
+        )
 
     def close(self, *, successor: Service | None = None) -> None:
-        """Log out and close all connections; changes that are being made finish the step that they are at.
+        """Log out and close all connections. Running changes finish their current step.
 
-        What a ``successor`` has taken over stays open.
+        Whatever ``successor`` has taken over stays open.
         """
         self.change_runs.close()
         for gateway in (self.gateway, self._events_gateway):
@@ -379,24 +387,24 @@ class Service:
 
     @property
     def gateways(self) -> tuple[Gateway, ...]:
-        """The desks', and that for events where they are taken."""
+        """The desks' gateway, and the one for events if events are enabled."""
         return tuple(gateway for gateway in (self.gateway, self._events_gateway) if gateway is not None)
 
     @property
     def caches(self) -> Mapping[str, TimeToLiveCache[Any]]:
-        """What is kept of the ILS for a while, by what it is."""
+        """The caches of Evergreen's data, by name."""
         return {"callers": self.admission.callers, **self._reference.caches}
 
-    def _state(self, former: Service | None) -> State:
-        """Where everything is kept: that of the ``former`` one where the settings lead there."""
-        if former is not None and former.settings.state == self.settings.state:
-            return former.state
+    def _state(self, previous: Service | None) -> State:
+        """Return the state of ``previous`` if the settings still name it, or open the configured one."""
+        if previous is not None and previous.settings.state == self.settings.state:
+            return previous.state
         return configured_state(self.settings, self._environ)
 
-    def _request_counters(self, given: Counters | None, former: Service | None) -> Counters:
-        """What counts requests: that of the ``former`` one, so that nobody begins anew, unless it counts elsewhere."""
-        if former is not None and former.settings.redis == self.settings.redis:
-            return former._asked
+    def _choose_request_counters(self, given: Counters | None, previous: Service | None) -> Counters:
+        """Return the request counters of ``previous``, so that no count restarts at zero, unless Redis has changed."""
+        if previous is not None and previous.settings.redis == self.settings.redis:
+            return previous._request_counters
         redis = self.settings.redis
         if given is not None and redis.url is None:
             return given
@@ -405,33 +413,23 @@ class Service:
     def _count_call(self, call: Call, seconds: float, outcome: CallOutcome) -> None:
         self.counters.call(call.service, str(call), seconds, outcome.value)
 
-    def _client(self, gateway: Gateway, account: str) -> Client:
-        return Client(
-            gateway,
-            account=account,
-            policy=self.settings.policy,
-            state=self.state,
-            reference=self._reference,
-        )
-
 
 def service() -> Service:
-    """The service of the request at work: the same from its beginning to its end."""
+    """Return the service that the current request began with."""
     return cast(Service, g.service)
 
 
-SUCCESSION = "evergreen-groups-succession"
-"""Where the app has it."""
+RELOADABLE_SERVICE = "evergreen-groups-reloadable"
+"""Key in ``app.extensions``."""
 
 AT_START = ("serve.host", "serve.port", "serve.threads", "serve.processes", "metrics.listen")
-"""The settings that count from the start of the process to its end."""
+"""Settings that take effect only when the process starts."""
 
 
-class Succession:
-    """One :class:`Service` after the other, each with the settings that it was made with.
+class ReloadableService:
+    """The current :class:`Service`, replaced by a new one when settings are reloaded.
 
-    A request keeps the one that it began with (:meth:`enter`, :meth:`leave`). ``environ``, ``clock``, ``counters`` and
-    ``asked`` are the process's own. Safe to share between threads.
+    A request keeps the service that it began with (:meth:`enter`, :meth:`leave`). Safe to share between threads.
     """
 
     def __init__(
@@ -441,7 +439,7 @@ class Succession:
         environ: Mapping[str, str],
         clock: Callable[[], float],
         counters: ServiceCounters,
-        asked: Counters | None = None,
+        request_counters: Counters | None = None,
     ) -> None:
         self._extensions = app.extensions
         self._environ = environ
@@ -451,25 +449,25 @@ class Succession:
         self._under_way: dict[Service, int] = {}
         self._replacing = threading.Lock()
         self._retiring: list[threading.Thread] = []
-        self._asked = asked
-        self._extensions[EXTENSION] = Service(settings, environ, clock, counters, asked)
-        self._extensions[SUCCESSION] = self
+        self._request_counters = request_counters
+        self._extensions[EXTENSION] = Service(settings, environ, clock, counters, request_counters)
+        self._extensions[RELOADABLE_SERVICE] = self
 
     @property
     def current(self) -> Service:
-        """The one that new requests get."""
+        """The service for new requests."""
         service: Service = self._extensions[EXTENSION]
         return service
 
     def enter(self) -> Service:
-        """The one for a request that begins now; it stays as it is until the request leaves."""
+        """Return the service for a request that begins now. It stays open until the request leaves."""
         with self._changed:
             service = self.current
             self._under_way[service] = self._under_way.get(service, 0) + 1
             return service
 
     def leave(self, service: Service) -> None:
-        """The request has ended."""
+        """Note that a request has ended."""
         with self._changed:
             self._under_way[service] -= 1
             if not self._under_way[service]:
@@ -477,30 +475,34 @@ class Succession:
                 self._changed.notify_all()
 
     def replace(self, settings: Settings) -> list[str]:
-        """Have new requests use these settings; gives the names of those that take a restart to change.
+        """Use these settings for new requests. Return the keys of changed settings that need a restart.
 
-        Requests under way, and changes that are being made, go on with the former ones. Where this raises, nothing
-        has changed.
+        Requests and changes in progress continue with the previous settings. On an error, nothing changes.
 
         Raises:
-            ConfigurationError: something is wrong with them, or with a secret that they name.
+            ConfigurationError: the settings, or a secret that they name, can't be used.
         """
         with self._replacing:
-            former = self.current
+            previous = self.current
             at_start = [one for one in declared(type(settings)) if one.key in AT_START]
-            at_work = {one.key: value_of(former.settings, one) for one in at_start}
+            at_work = {one.key: value_of(previous.settings, one) for one in at_start}
             new = Service(
-                with_values(settings, at_work), self._environ, self._clock, self.counters, self._asked, former=former
+                with_values(settings, at_work),
+                self._environ,
+                self._clock,
+                self.counters,
+                self._request_counters,
+                previous=previous,
             )
             with self._changed:
                 self._extensions[EXTENSION] = new
-            thread = threading.Thread(target=self._retire, args=(former, new), name="retiring", daemon=True)
+            thread = threading.Thread(target=self._retire, args=(previous, new), name="retiring", daemon=True)
             thread.start()
             self._retiring = [one for one in self._retiring if one.is_alive()] + [thread]
         return [one.key for one in at_start if value_of(settings, one) != at_work[one.key]]
 
     def close(self) -> None:
-        """Close the one at work. Those before it close themselves when nobody needs them any more."""
+        """Close the current service. Services that were replaced close themselves after their last request."""
         with self._changed:
             self._under_way.clear()
             self._changed.notify_all()
@@ -508,13 +510,13 @@ class Succession:
         for thread in self._retiring:
             thread.join(1.0)
 
-    def _retire(self, former: Service, new: Service) -> None:
+    def _retire(self, previous: Service, new: Service) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: former not in self._under_way)
-        former.change_runs.finish()
-        former.close(successor=new)
+            self._changed.wait_for(lambda: previous not in self._under_way)
+        previous.change_runs.finish()
+        previous.close(successor=new)
 
 
-def succession_of(app: Flask) -> Succession:
-    """What the requests of an app share, one after the other as settings are read anew."""
-    return cast(Succession, app.extensions[SUCCESSION])
+def reloadable_service(app: Flask) -> ReloadableService:
+    """Return the reloadable service of an app."""
+    return cast(ReloadableService, app.extensions[RELOADABLE_SERVICE])

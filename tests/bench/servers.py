@@ -65,9 +65,9 @@ HELD = [8.0] + [1.0] * 20
 """Seconds taken by the requests in progress when a server is told to stop."""
 
 
-def application(asked: Counters | None = None) -> Flask:
+def application(request_counters: Counters | None = None) -> Flask:
     """The app, and ``/hold``, which takes a while."""
-    app = create_app(load.load(None, os.environ), os.environ, asked=asked)
+    app = create_app(load.load(None, os.environ), os.environ, request_counters=request_counters)
     answer = app.wsgi_app
 
     def wrapped(environ: dict[str, Any], start: Any) -> Iterable[bytes]:
@@ -166,7 +166,7 @@ def run_command() -> None:
     import evergreen_groups.web as face
     from evergreen_groups import cli
 
-    face.create_app = lambda *_arguments, asked=None: application(asked)
+    face.create_app = lambda *_arguments, request_counters=None: application(request_counters)
     cli.main(["serve", "--port", "0"])
 
 

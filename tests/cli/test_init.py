@@ -31,7 +31,7 @@ from evergreen_groups.settings import (
     ReportSettings,
     Settings,
     declared,
-    first_file,
+    initial_configuration,
     passwords,
 )
 from evergreen_groups.settings import reading as load
@@ -406,5 +406,5 @@ def test_what_is_written_is_read_back(
         ),
     )
     file = tmp_path_factory.mktemp("written") / "config.toml"
-    file.write_text(first_file(written), encoding="utf-8")
+    file.write_text(initial_configuration(written), encoding="utf-8")
     assert replace(load.load(file, {}), source=None) == written

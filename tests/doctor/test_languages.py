@@ -115,13 +115,13 @@ def test_a_check_that_could_not_be_made_names_the_other_ones_title() -> None:
 def test_an_error_is_shown_with_its_values_and_what_its_kind_advises() -> None:
     line = FindingMaker("x", Message("Clock"))
     for error in (ConfigurationError("no {name}", values={"name": Message("file")}), DataError("no"), StateError("no")):
-        assert untranslated(line.of_error(error)) == []
-    asked = line.of_error(TransportError("no answer", asked="a.bc"))
+        assert untranslated(line.from_error(error)) == []
+    asked = line.from_error(TransportError("no answer", asked="a.bc"))
     assert asked.found == "a.bc: no answer"
     assert untranslated(asked, "a.bc") == []
-    assert line.of_error(UnreachableError("no answer", asked="a.bc")).found == "no answer"
-    assert line.of_error(ConfigurationError("{braces}")).found == "{braces}"
-    missing = line.of_disk(FileNotFoundError(2, "No such file or directory", "/etc/x.toml"))
+    assert line.from_error(UnreachableError("no answer", asked="a.bc")).found == "no answer"
+    assert line.from_error(ConfigurationError("{braces}")).found == "{braces}"
+    missing = line.from_os_error(FileNotFoundError(2, "No such file or directory", "/etc/x.toml"))
     assert missing.found == "/etc/x.toml: No such file or directory"
     assert untranslated(missing, "/etc/x.toml") == []
 

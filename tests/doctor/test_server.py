@@ -26,7 +26,7 @@ def of_server(house: Installation) -> Finding:
     return found
 
 
-@pytest.mark.parametrize("serves_only", [True, False])
+@pytest.mark.parametrize("is_web_only", [True, False])
 @pytest.mark.parametrize(
     ("number", "bus", "line"),
     [
@@ -37,11 +37,11 @@ def of_server(house: Installation) -> Finding:
     ],
 )
 def test_one_line_says_what_the_server_is(
-    tmp_path: Path, number: str | None, bus: str, line: str, serves_only: bool
+    tmp_path: Path, number: str | None, bus: str, line: str, is_web_only: bool
 ) -> None:
     with Sandbox(release=number, bus=bus) as sandbox:
         house = Installation(tmp_path, sandbox.url)
-        if serves_only:
+        if is_web_only:
             house.config.write_text(f'[gateway]\nurl = "{sandbox.url}"\n')
         found = of_server(house)
     assert (found.verdict, found.found, found.advice) == (Verdict.OK, line, "")

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from evergreen_groups.language import (
     Language,
-    accepted,
+    accepted_tags,
     catalogue_for,
-    first_known,
+    first_available,
     languages,
-    of_terminal,
     tag_of,
+    terminal_language,
     texts_for_scripts,
     timezone_of,
 )
@@ -70,8 +70,8 @@ def test_the_catalogue_of_another_country_does() -> None:
 
 
 def test_the_first_that_there_are_texts_for() -> None:
-    assert first_known(["fi-FI", "xx", "fr-FR", "en"]) == "fr-FR"
-    assert first_known(["fi"]) is None
+    assert first_available(["fi-FI", "xx", "fr-FR", "en"]) == "fr-FR"
+    assert first_available(["fi"]) is None
 
 
 @pytest.mark.parametrize(
@@ -86,11 +86,11 @@ def test_the_first_that_there_are_texts_for() -> None:
     ],
 )
 def test_what_browsers_accept(header: str, tags: list[str]) -> None:
-    assert accepted(header) == tags
+    assert accepted_tags(header) == tags
 
 
 def test_a_header_without_end_is_cut() -> None:
-    assert len(accepted("fr," * 100_000)) < 200
+    assert len(accepted_tags("fr," * 100_000)) < 200
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_a_header_without_end_is_cut() -> None:
     ],
 )
 def test_what_the_terminal_says(variables: dict[str, str], tag: str | None) -> None:
-    assert of_terminal(variables) == tag
+    assert terminal_language(variables) == tag
 
 
 def test_time_zones_by_name() -> None:
@@ -117,16 +117,14 @@ def test_time_zones_by_name() -> None:
 def test_one_catalogue_is_read_for_all_regions() -> None:
     """A browser may send any region, without a session: they must not fill the memory."""
     regions = [f"fr-{number:03}" for number in range(300)]
-    assert {first_known([tag]) for tag in regions} == set(regions)
+    assert {first_available([tag]) for tag in regions} == set(regions)
     assert len({id(translations_for(tag)) for tag in ("fr-CA", "fr", *regions)}) == 1
     assert len({id(texts_for_scripts(tag)) for tag in ("fr-CA", "fr", *regions)}) == 1
 
 
 def test_a_terminals_language_is_known_without_the_data_of_all_languages() -> None:
     """It is asked for at the start of every command, ``--help`` among them."""
-    code = (
-        "import sys; from evergreen_groups.language import of_terminal; print(of_terminal({'LC_ALL': 'fr_CA.UTF-8'}))"
-    )
-    code += "; print('babel' in sys.modules)"
+    code = "import sys; from evergreen_groups.language import terminal_language"
+    code += "; print(terminal_language({'LC_ALL': 'fr_CA.UTF-8'})); print('babel' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["fr-CA", "False"]

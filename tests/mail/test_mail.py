@@ -26,7 +26,7 @@ from evergreen_groups.errors import ConfigurationError, DeadlineError
 from evergreen_groups.ils import OrgUnit, OrgUnits
 from evergreen_groups.mail import Attachment, Letter, Mailer, build_message
 from evergreen_groups.mail.mailer import Delivery, Outbox
-from evergreen_groups.nightly.mailing import addressed
+from evergreen_groups.nightly.mailing import addresses_by_libraries
 from evergreen_groups.nightly.run import Deadline
 from evergreen_groups.settings import MailSettings, NotAllowedError
 from evergreen_groups.settings.values import HOST as host_name  # noqa: N811 - called like a function
@@ -402,32 +402,36 @@ UNITS = OrgUnits(
 
 class TestRecipients:
     def test_nobody_gets_two_and_a_system_is_all_below_it(self) -> None:
-        parts = addressed(
+        parts = addresses_by_libraries(
             [("BR1", ("a@x.example", "b@x.example")), ("sys", ("b@x.example",)), ("BR3", ("a@x.example",))], UNITS
         )
         assert parts == {("BR1", "BR3"): ("a@x.example",), ("SYS",): ("b@x.example",)}
 
     def test_everything_is_everything(self) -> None:
-        parts = addressed([("BR1", ("a@x.example",)), ("*", ("a@x.example", "b@x.example"))], UNITS)
+        parts = addresses_by_libraries([("BR1", ("a@x.example",)), ("*", ("a@x.example", "b@x.example"))], UNITS)
         assert parts == {(): ("a@x.example", "b@x.example")}
 
     def test_an_address_is_one_however_it_is_capitalised(self) -> None:
-        parts = addressed([("BR1", ("Desk@x.example",)), ("BR3", ("desk@X.example", "desk@x.example"))], UNITS)
+        parts = addresses_by_libraries(
+            [("BR1", ("Desk@x.example",)), ("BR3", ("desk@X.example", "desk@x.example"))], UNITS
+        )
         assert parts == {("BR1", "BR3"): ("Desk@x.example",)}
 
     def test_of_a_library_that_the_report_leaves_out_nobody_is_told(self) -> None:
         recipients = [(name, (f"{name[0]}{name[-1]}@x.example",)) for name in ("BR1", "BR2", "BR3", "SYS", "*")]
-        assert addressed(recipients, UNITS, ("br1", "BR2")) == {
+        assert addresses_by_libraries(recipients, UNITS, ("br1", "BR2")) == {
             ("BR1",): ("B1@x.example",),
             ("BR2",): ("B2@x.example",),
             ("BR1", "BR2"): ("SS@x.example",),
             (): ("**@x.example",),
         }
-        assert addressed(recipients, UNITS, ("SYS",)) == addressed(recipients[:2] + recipients[3:], UNITS)
+        assert addresses_by_libraries(recipients, UNITS, ("SYS",)) == addresses_by_libraries(
+            recipients[:2] + recipients[3:], UNITS
+        )
 
     def test_an_unknown_library(self) -> None:
         with pytest.raises(ConfigurationError, match="BR9"):
-            addressed([("BR9", ("a@x.example",))], UNITS)
+            addresses_by_libraries([("BR9", ("a@x.example",))], UNITS)
 
 
 class TestTheSettings:

@@ -15,7 +15,7 @@ from support.state_files import count_runs, last_run
 
 from evergreen_groups import exit_status
 from evergreen_groups.client import Client
-from evergreen_groups.nightly.report import read_reports, widest
+from evergreen_groups.nightly.report import combined_criteria, read_reports
 from evergreen_groups.report import Choice, Criteria
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import ReportSettings
@@ -106,9 +106,9 @@ output = "{tmp_path / "as-the-report.json"}"
 
 
 def test_the_widest() -> None:
-    found = widest(WANTED)
+    found = combined_criteria(WANTED)
     assert (found.min_total, found.orgs, found.choice, found.top) == (Decimal("10.00"), (), Choice(), None)
-    assert widest([Criteria(orgs=("BR1",)), Criteria(orgs=("BR2", "BR1"))]).orgs == ("BR1", "BR2")
+    assert combined_criteria([Criteria(orgs=("BR1",)), Criteria(orgs=("BR2", "BR1"))]).orgs == ("BR1", "BR2")
 
 
 def test_each_is_compared_with_itself(command: Command, sandbox: Sandbox, tmp_path: Path) -> None:

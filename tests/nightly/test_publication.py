@@ -34,13 +34,13 @@ from evergreen_groups.errors import BusyError, ConfigurationError
 from evergreen_groups.groups import Group
 from evergreen_groups.ils import OrgUnit
 from evergreen_groups.nightly import library_file_names
-from evergreen_groups.nightly.output import day_of, publish
+from evergreen_groups.nightly.output import publish, report_date
 from evergreen_groups.report import Criteria, Report, by_library
 from evergreen_groups.state import new_edition
 from evergreen_groups.state.lock import hold
 
 LIBRARIES = ("BM1", "BR1", "BR2", "BR3", "SL1")
-DAY = day_of(sample_report()).isoformat()
+DAY = report_date(sample_report()).isoformat()
 
 
 def report() -> Report:
@@ -149,7 +149,7 @@ def test_a_second_run_of_the_day_takes_the_place_of_the_first(tmp_path: Path) ->
 def test_older_days_stay_unless_it_is_said_how_long(tmp_path: Path) -> None:
     for days in range(5):
         publish(later(days), tmp_path, ("csv",))
-    days = [day_of(later(number)).isoformat() for number in range(5)]
+    days = [report_date(later(number)).isoformat() for number in range(5)]
     assert editions(tmp_path) == days
     publish(later(4), tmp_path, ("csv",), keep_days=3)
     assert editions(tmp_path) == days[2:]
@@ -164,10 +164,10 @@ def test_a_clock_that_is_decades_ahead_for_a_night_throws_nothing_away(
         publish(later(days), tmp_path, ("csv",), keep_days=3)
     publish(later(26_000), tmp_path, ("csv",), keep_days=3)
     assert "was a clock wrong?" in caplog.text
-    kept = [day_of(later(number)).isoformat() for number in (0, 1, 2, 26_000)]
+    kept = [report_date(later(number)).isoformat() for number in (0, 1, 2, 26_000)]
     assert editions(tmp_path) == kept
     publish(later(3), tmp_path, ("csv",), keep_days=3)
-    assert editions(tmp_path) == sorted({*kept, day_of(later(3)).isoformat()} - {kept[0]})
+    assert editions(tmp_path) == sorted({*kept, report_date(later(3)).isoformat()} - {kept[0]})
     assert f"{tmp_path / kept[3]} is of a day to come: a clock was wrong; remove it" in caplog.text
 
 
@@ -175,7 +175,7 @@ def test_a_day_whose_link_was_taken_away_is_removed_by_the_next_run(tmp_path: Pa
     publish(report(), tmp_path, ("csv",))
     (tmp_path / DAY).unlink()
     publish(later(1), tmp_path, ("csv",))
-    assert editions(tmp_path) == [day_of(later(1)).isoformat()]
+    assert editions(tmp_path) == [report_date(later(1)).isoformat()]
 
 
 @pytest.mark.long
@@ -216,7 +216,7 @@ def test_a_disk_that_takes_no_more_leaves_the_old_edition(tmp_path: Path, format
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("no")])
 def test_an_edition_that_is_broken_off_leaves_nothing(tmp_path: Path, error: BaseException) -> None:
     def write() -> None:
-        with new_edition(tmp_path, day_of(report())) as edition:
+        with new_edition(tmp_path, report_date(report())) as edition:
             with edition.create("half") as stream:
                 stream.write(b"half")
             raise error

@@ -25,7 +25,7 @@ from evergreen_groups.settings import (
     Setting,
     Settings,
     declared,
-    first_file,
+    initial_configuration,
     value_of,
     values,
     with_values,
@@ -48,7 +48,7 @@ class LongerHistorySettings(HistorySettings):
         7,
         help="How many years of sums to keep. They hold no names.",
         options=(Option("--years", ("report", "init")),),
-        asked=Question("Years of sums"),
+        question=Question("Years of sums"),
     )
 
 
@@ -110,12 +110,12 @@ class TestAddingASettingTakesOneEdit:
         settings = self.interviewed(tmp_path, interactive=True)
         assert "Years of sums [7]" in questions
         assert value_of(settings, next(each for each in declared(MoreSettings) if each.name == "years")) == 12
-        text = first_file(settings)
+        text = initial_configuration(settings)
         assert "# How many years of sums to keep.\nyears = 12\n" in text
         assert tomllib.loads(text)["history"]["years"] == 12
 
     def test_init_takes_it_from_the_command_line(self, tmp_path: Path) -> None:
-        assert "years = 30" in first_file(self.interviewed(tmp_path, interactive=False, years="30"))
+        assert "years = 30" in initial_configuration(self.interviewed(tmp_path, interactive=False, years="30"))
         with pytest.raises(ConfigurationError, match="--years takes a whole number from 1 to 99"):
             self.interviewed(tmp_path, interactive=False, years="300")
 

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # like pytest (pythonpath)
 
 from support.report_samples import FAMILIES, report_of
 
-from evergreen_groups.nightly.output import day_of, publish
+from evergreen_groups.nightly.output import publish, report_date
 from evergreen_groups.report import Report
 from evergreen_groups.state import LATEST
 
@@ -67,7 +67,7 @@ def is_whole(report: Report, path: Path) -> bool:
 
 def kill_each_step(directory: Path, first: Report) -> dict[str, object]:
     """Publish ``first``, kill a run with ``NEW``, look, run it to its end and look again; repeat for each step."""
-    day = day_of(NEW).isoformat()
+    day = report_date(NEW).isoformat()
     seen: Counter[str] = Counter()
     after: Counter[str] = Counter()
     step, ended = 0, False

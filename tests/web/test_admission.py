@@ -21,7 +21,7 @@ from evergreen_groups.gateway import Gateway, RetryPolicy
 from evergreen_groups.ils import ReferenceData
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import PolicySettings
-from evergreen_groups.web.admission import SECONDS, Admission, Caller, Counters, may_view_everybody
+from evergreen_groups.web.admission import CALLER_CACHE_SECONDS, Admission, Caller, Counters, may_view_all_patrons
 from evergreen_groups.web.overload import Breaker, RequestOutcome, Slots
 from evergreen_groups.web.problems import ProblemError
 
@@ -53,7 +53,7 @@ class TestCaller:
         assert row is not None
         assert (row["usrname"], caller.lacks) == ("harbor_desk", frozenset())
         asked = len(proxy.seen)
-        clock.now += SECONDS - 1
+        clock.now += CALLER_CACHE_SECONDS - 1
         assert admission.admit(plain.acting_as(token), HERE) == caller
         assert len(proxy.seen) == asked
         clock.now += 1
@@ -101,7 +101,7 @@ class TestCaller:
         gateway = plain.acting_as(session(sandbox.url, username="harbor_desk"))
         admission.admit(gateway, HERE)
         proxy.answer = lambda call: lacks if call.method == CHECK else None
-        clock.now += SECONDS
+        clock.now += CALLER_CACHE_SECONDS
         with pytest.raises(ProblemError) as refused:
             admission.admit(gateway, HERE)
         assert refused.value.status == 403
@@ -124,7 +124,7 @@ class TestCaller:
         with pytest.raises(ProblemError) as refused:
             admission.admit(gateway, HERE)
         assert refused.value.status == 403
-        assert not may_view_everybody(gateway, Caller(1, frozenset(), 1, None), 1)
+        assert not may_view_all_patrons(gateway, Caller(1, frozenset(), 1, None), 1)
 
     @pytest.mark.parametrize(
         "answer", [{}, "", 0, False, ["STAFF"], [[11]], [[999, "VIEW_USER"]], [[11, "UPDATE_USER"]]]
@@ -139,7 +139,7 @@ class TestCaller:
         proxy.answer = lambda call: None
         assert admission.admit(gateway, HERE).user, "what can't be used isn't remembered"
         proxy.answer = lambda call: answer if call.method in (SEVERAL, CHECK) else None
-        clock.now += SECONDS
+        clock.now += CALLER_CACHE_SECONDS
         with pytest.raises(UnexpectedAnswerError):
             admission.admit(gateway, HERE)
 
@@ -157,7 +157,7 @@ class TestCaller:
         self, sandbox: Sandbox, plain: Gateway, admission: Admission, account: str, everybody: bool
     ) -> None:
         gateway = plain.acting_as(session(sandbox.url, username=account))
-        assert may_view_everybody(gateway, admission.admit(gateway, HERE), 1) is everybody
+        assert may_view_all_patrons(gateway, admission.admit(gateway, HERE), 1) is everybody
 
     def test_permissions_count_where_the_account_works(
         self, sandbox: Sandbox, proxy: FaultProxy, plain: Gateway, admission: Admission, clock: Clock
@@ -172,7 +172,7 @@ class TestCaller:
         assert isinstance(units, list)
         assert 11 in units
         assert names == ["STAFF_LOGIN", "VIEW_USER", "VIEW_CIRCULATIONS", "VIEW_USER_TRANSACTIONS"]
-        clock.now += SECONDS
+        clock.now += CALLER_CACHE_SECONDS
         admission.admit(gateway, HERE)
         assert asked[1:] == [[11, ["STAFF_LOGIN", "VIEW_USER"]]]
 
@@ -213,7 +213,7 @@ class TestTooMany:
         assert "without a session" in str(refusal)
         assert len(proxy.seen) == asked, "the ILS isn't asked"
         self.strangers(admission, plain, "d", THERE)
-        clock.now += SECONDS
+        clock.now += CALLER_CACHE_SECONDS
         self.strangers(admission, plain, "efg")
         assert admission.admit(plain.acting_as(known), HERE).user, "who has been here gets in, though forgotten"
 

@@ -64,7 +64,7 @@ def test_a_certificate_of_its_own(make_app: MakeApp, own_certificate: Path) -> N
         settings = settings_of(server.url)
         app = make_app(settings)
         assert health(app)["cause"] == "certificate-authority-unknown"
-        problem = app.extensions["evergreen-groups"].health.look_at_gateway()
+        problem = app.extensions["evergreen-groups"].health.check_gateway()
         assert "set ca_bundle in [gateway]" in str(problem)
         trusting = replace(settings, gateway=replace(settings.gateway, ca_bundle=own_certificate))
         assert health(make_app(trusting))["gateway"] == "answers", "it is trusted now"

@@ -24,8 +24,8 @@ from evergreen_groups.errors import StateUnavailableError
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import ServeSettings, Settings
 from evergreen_groups.settings.sections import DeskSettings
-from evergreen_groups.state.database import Database
-from evergreen_groups.web.requests import LARGEST
+from evergreen_groups.state import Database
+from evergreen_groups.web.requests import LARGEST_PLAN_BODY
 
 pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
 
@@ -213,17 +213,17 @@ class TestBodies:
     def test_other_types_and_sizes(self, desk: DeskCaller, path: str) -> None:
         for content_type in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""):
             assert raw(desk, path, b"{}", content_type).status == 415
-        too_large = raw(desk, path, b" " * (LARGEST + 1))
+        too_large = raw(desk, path, b" " * (LARGEST_PLAN_BODY + 1))
         assert (too_large.status, too_large.code) == (413, "body-too-large")
-        assert str(LARGEST) in too_large.body["detail"]
+        assert str(LARGEST_PLAN_BODY) in too_large.body["detail"]
 
     def test_the_largest_over_a_real_connection(self, desk: DeskCaller, app: Flask) -> None:
         """The server lets them through to whoever says what is wrong with them."""
         plan = {"action": "remove", "patrons": [f"{number:020}" for number in range(1000)]}
         with served(app) as url:
             for body, status in (
-                (json.dumps(plan).ljust(LARGEST), 422),
-                (json.dumps(plan).ljust(LARGEST + 1), 413),
+                (json.dumps(plan).ljust(LARGEST_PLAN_BODY), 422),
+                (json.dumps(plan).ljust(LARGEST_PLAN_BODY + 1), 413),
             ):
                 headers = {**desk.headers, "Content-Type": "application/json"}
                 answer = requests.post(f"{url}{API}/plans", data=body, headers=headers, timeout=30)

@@ -17,8 +17,8 @@ from evergreen_groups.web.requests import (
     LARGEST_ID,
     barcode,
     client_address,
+    client_network,
     is_allowed,
-    neighbourhood,
     record_id,
     refuse_other_origins,
     token_of,
@@ -174,8 +174,8 @@ class TestAddress:
         ],
     )
     def test_what_counts_as_one_place(self, one: str, other: str, same: bool) -> None:
-        assert (neighbourhood(ip_address(one)) == neighbourhood(ip_address(other))) is same
-        assert neighbourhood(None) != neighbourhood(ip_address(one))
+        assert (client_network(ip_address(one)) == client_network(ip_address(other))) is same
+        assert client_network(None) != client_network(ip_address(one))
 
 
 @pytest.mark.parametrize(

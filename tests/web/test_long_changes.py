@@ -22,13 +22,13 @@ from evergreen_groups.render.desk.outcome import explain_open_step, explain_step
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import ServeSettings, Settings
 from evergreen_groups.web import close
-from evergreen_groups.web.change_runs import AT_ONCE, MOST_WAITED_FOR
+from evergreen_groups.web.change_runs import MAX_AWAITED_STEPS, MAX_RUNNING
 
 pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
 
 MANY = (1001, 1002, 1003, 1004, 1005, 1006, 1015, 1016, 1017, 1018, 1051, 1052, 1053)
 """More than are waited for, of three groups."""
-assert len(MANY) > MOST_WAITED_FOR
+assert len(MANY) > MAX_AWAITED_STEPS
 
 SERVE = ServeSettings(port=0, rate_limit=1_000_000)
 
@@ -139,7 +139,7 @@ def test_too_many_at_once(desk: DeskCaller, app: Flask) -> None:
         hold.wait(60)
         return 1
 
-    for _ in range(AT_ONCE):
+    for _ in range(MAX_RUNNING):
         runs.begin(held)
     answer = desk.apply(plan)
     assert (answer.status, answer.code) == (503, "too-many-changes")
@@ -149,7 +149,7 @@ def test_too_many_at_once(desk: DeskCaller, app: Flask) -> None:
     while (answer := desk.apply(plan, "k")).status == 503:
         assert answer.code == "too-many-changes"
     assert followed(desk, answer.body["id"]).body["done"]
-    for _ in range(AT_ONCE):
+    for _ in range(MAX_RUNNING):
         runs.begin(held)
     assert desk.apply(plan, "k").status == 200, "what has been made needs no room"
 

@@ -22,7 +22,7 @@ from evergreen_groups.metrics import FAMILIES
 from evergreen_groups.report import History
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import MetricsSettings, Settings
-from evergreen_groups.web import PREFIX, MetricsListener, succession_of
+from evergreen_groups.web import PREFIX, MetricsListener, reloadable_service
 
 VERSION = "opensrf.open-ils.system.ils_version"
 MakeApp = Callable[[Settings], Flask]
@@ -177,7 +177,7 @@ def test_a_database_that_cannot_be_used(app: Flask) -> None:
 
 
 def test_an_address_of_their_own(app: Flask) -> None:
-    with MetricsListener("127.0.0.1:0", succession_of(app).counters) as listener:
+    with MetricsListener("127.0.0.1:0", reloadable_service(app).counters) as listener:
         answer = requests.get(listener.url, timeout=60)
         assert (answer.status_code, answer.headers["Content-Type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
         assert samples(answer.text)["evergreen_groups_database_up",] == 1
@@ -211,19 +211,19 @@ def test_other_settings_take_the_place_of_those_before(
         asked = pool.submit(lambda: client_of(app).get(f"{API}/patrons/1001/summary", headers=staff))
         assert arrived.wait(60)
         without = settings_of(proxy.url, metrics=MetricsSettings())
-        assert succession_of(app).replace(without) == []
+        assert reloadable_service(app).replace(without) == []
         proxy.decide = lambda call: Fault.NONE
         assert client_of(app).get(f"{PREFIX}/metrics", headers=bearer(SECRET)).status_code == 404
         assert app.extensions["evergreen-groups"] is not former
         assert not former.gateway._sender.is_closed
         let_go.set()
         assert asked.result().status_code == 200
-    for thread in succession_of(app)._retiring:
+    for thread in reloadable_service(app)._retiring:
         thread.join(60)
     assert former.gateway._sender.is_closed
     assert app.extensions["evergreen-groups"].state is former.state, "what is the same is taken over"
     assert client_of(app).get(f"{API}/patrons/1001/summary", headers=staff).status_code == 200
-    assert succession_of(app).replace(settings_of(proxy.url, metrics=metrics_settings(tmp_path))) == []
+    assert reloadable_service(app).replace(settings_of(proxy.url, metrics=metrics_settings(tmp_path))) == []
     assert shown(app)["evergreen_groups_requests_total", "GET", f"{API}/patrons/<patron>/summary", "200"] == 2
 
 
@@ -239,9 +239,9 @@ def test_a_long_change_goes_on_with_the_settings_that_it_began_with(app: Flask, 
         return 1
 
     former.change_runs.begin(held)
-    succession_of(app).replace(settings_of(proxy.url))
+    reloadable_service(app).replace(settings_of(proxy.url))
     let_go.set()
-    for thread in succession_of(app)._retiring:
+    for thread in reloadable_service(app)._retiring:
         thread.join(60)
     assert states == [False]
     assert former.gateway._sender.is_closed

@@ -82,8 +82,8 @@ def test_every_route_is_described_and_no_other(caller: FlaskClient, document: di
 
 
 def test_every_problem_that_a_session_or_an_event_can_get_is_described(document: dict[str, Any]) -> None:
-    common = {str(problems.of_reading(error).status) for error in FAILURES}
-    assert common == {str(problems.of_event(error).status) for error in FAILURES} == {"500", "502", "503", "504"}
+    common = {str(problems.read_problem(error).status) for error in FAILURES}
+    assert common == {str(problems.event_problem(error).status) for error in FAILURES} == {"500", "502", "503", "504"}
     for path, _, operation in operations(document):
         if operation["security"] and key_of(operation) != "metricsToken":  # which asks nobody anything
             assert common | {"403", "404"} <= operation["responses"].keys(), path

@@ -282,8 +282,8 @@ class TestGatewayTrouble:
     def test_a_gateway_that_never_answers_is_given_up_in_time(
         self, make_app: MakeApp, proxy: FaultProxy, staff: dict[str, str]
     ) -> None:
-        unhurried = client_of(make_app(settings_of(proxy.url)))
-        assert unhurried.get(self.ADDRESS, headers=staff).status_code == 200
+        without_deadline = client_of(make_app(settings_of(proxy.url)))
+        assert without_deadline.get(self.ADDRESS, headers=staff).status_code == 200
         caller = client_of(make_app(settings_of(proxy.url, serve=ServeSettings(timeout=1))))
         proxy.decide = lambda call: Fault.LATE_ANSWER
         began = time.monotonic()

@@ -29,7 +29,7 @@ from evergreen_groups import exit_status
 from evergreen_groups.metrics import counts_only, format_metrics, merge_metrics
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import ServeSettings, Settings
-from evergreen_groups.web import PREFIX, share_of
+from evergreen_groups.web import PREFIX, worker_settings
 from evergreen_groups.web import processes as shared_storage
 from evergreen_groups.web.processes import SharedStorage
 
@@ -78,7 +78,7 @@ def served(command: Command, settings: str = "") -> Iterator[Service]:
 def test_the_threads_are_shared_out() -> None:
     for threads, processes, each in ((8, 1, 8), (8, 2, 4), (8, 3, 2), (2, 4, 2), (64, 4, 16)):
         settings = Settings(serve=ServeSettings(threads=threads, processes=processes))
-        assert share_of(settings).serve.threads == each
+        assert worker_settings(settings).serve.threads == each
 
 
 def test_figures_of_several_processes_are_one() -> None:

@@ -126,19 +126,19 @@ class TestInOneProcess:
         for number in range(50):
             limit.take(str(number))
         clock.now += 3600
-        counters._own._MemoryStorage__expire_events()  # type: ignore[attr-defined]  # what its timer does
+        counters._local._MemoryStorage__expire_events()  # type: ignore[attr-defined]  # what its timer does
         limit.take("the next")
-        assert len(counters._own.events) == 1, "whoever makes keys up fills no memory"
+        assert len(counters._local.events) == 1, "whoever makes keys up fills no memory"
 
     def test_of_one_place_no_more_than_so_many_are_remembered(
         self, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(rate_limits, "MOST_REMEMBERED", 3)
+        monkeypatch.setattr(rate_limits, "MAX_REFUSED_KEYS", 3)
         counters = Counters()
         times = RetryTimes(counters)
         for number in range(50):
             assert not times.is_due(str(number), 5.0, HERE)
-        assert len(counters._own.storage) <= 2 * 3 + 1
+        assert len(counters._local.storage) <= 2 * 3 + 1
         assert not times.is_due("elsewhere", 5.0, "203.0.113.6")
         clock.now += 6
         assert times.is_due("elsewhere", 5.0, "203.0.113.6")

@@ -147,7 +147,7 @@ def test_who_waits_longest_goes_first_where_too_many_do(monkeypatch: pytest.Monk
     seen: set[Connection] = set()
     third, may_go_on = threading.Event(), threading.Event()
 
-    def look(connection: Connection, usual: Callable[[Connection], Arrival] = Connection.look) -> Arrival:
+    def peek(connection: Connection, usual: Callable[[Connection], Arrival] = Connection.peek) -> Arrival:
         seen.add(connection)
         if len(seen) == 3 and not third.is_set():
             third.set()
@@ -156,7 +156,7 @@ def test_who_waits_longest_goes_first_where_too_many_do(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(server, "TIMEOUT", 120)
     monkeypatch.setattr(server, "MOST_CONNECTIONS", 3)
-    monkeypatch.setattr(Connection, "look", look)
+    monkeypatch.setattr(Connection, "peek", peek)
     with served(application) as url, ExitStack() as stack:  # type: ignore[arg-type]
         waiting = [stack.enter_context(client(url, WHOLE[:20])) for _ in range(3)]
         assert third.wait(60)

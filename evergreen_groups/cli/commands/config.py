@@ -15,7 +15,7 @@ from evergreen_groups.message import Message
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from evergreen_groups.settings import KnownValue, Reading
+    from evergreen_groups.settings import EffectiveValue, Reading
 
 
 @click.group("config")
@@ -36,12 +36,12 @@ def show_command(session: Invocation, names: tuple[str, ...], changed: bool, as_
     copied into a configuration.
     """
     from evergreen_groups.render import write_values, write_values_json
-    from evergreen_groups.settings import known_values
+    from evergreen_groups.settings import effective_values
     from evergreen_groups.settings import reading as load
 
     reading = load.read(session.config_file, os.environ)
     _set_language(reading)
-    values = list(known_values(reading, os.environ))
+    values = list(effective_values(reading, os.environ))
     _refuse_unknown(names, values)
     wanted = [
         value
@@ -68,10 +68,10 @@ def check_command(session: Invocation, as_json: bool) -> int:
     status 0: right, maybe with warnings; 3: something is wrong.
     """
     from evergreen_groups.cli import terminal_width
-    from evergreen_groups.doctor import Verdict, look_through
+    from evergreen_groups.doctor import Verdict, check_configuration
     from evergreen_groups.render import write_faults, write_faults_json
 
-    reading, found = look_through(session.config_file, os.environ)
+    reading, found = check_configuration(session.config_file, os.environ)
     _set_language(reading)
     with session.output("json" if as_json else "table") as stream:
         if as_json:
@@ -91,20 +91,20 @@ def example_command() -> None:
 
 
 def _set_language(reading: Reading) -> None:
-    from evergreen_groups.language import of_terminal, set_language
+    from evergreen_groups.language import set_language, terminal_language
 
-    set_language(reading.as_far_as_right.language.language(of_terminal(os.environ)))
+    set_language(reading.valid_settings.language.language(terminal_language(os.environ)))
 
 
-def _refuse_unknown(names: Collection[str], values: Sequence[KnownValue]) -> None:
+def _refuse_unknown(names: Collection[str], values: Sequence[EffectiveValue]) -> None:
     """Reject unknown setting names, suggesting the closest match."""
-    from evergreen_groups.settings import nearest
+    from evergreen_groups.settings import closest_name
 
     known = {value.section for value in values} | {value.key for value in values}
     for name in names:
         if name in known:
             continue
-        meant = nearest(name, known) or next((key for key in sorted(known) if key.endswith(f".{name}")), None)
+        meant = closest_name(name, known) or next((key for key in sorted(known) if key.endswith(f".{name}")), None)
         if meant is None:
             raise usage_error(Message("there is no setting {name}", values={"name": name}))
         raise usage_error(

@@ -13,7 +13,7 @@ import click
 from evergreen_groups import exit_status
 from evergreen_groups.cli import Invocation, json_option, standard_output
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.language import of_terminal, set_language
+from evergreen_groups.language import set_language, terminal_language
 
 if TYPE_CHECKING:
     from evergreen_groups.doctor import Finding, Subject
@@ -43,7 +43,7 @@ def examine(subject: Subject, *, as_json: bool = False, quiet: bool = False) -> 
     from evergreen_groups.render import DiagnosisWriter, write_diagnosis_json
 
     with suppress(ConfigurationError):  # reported as a finding below
-        set_language(subject.settings.language.language(of_terminal(os.environ)))
+        set_language(subject.settings.language.language(terminal_language(os.environ)))
     stream = standard_output("json" if as_json else "table")
     if as_json:
         diagnosis = run(subject)

@@ -55,14 +55,14 @@ def init_command(session: Invocation, /, yes: bool, force: bool, **given: Any) -
     other settings stay as they are, and its former text is kept beside it (config.toml.former). In the end it says what
     doctor says.
     """
-    from evergreen_groups.settings import first_file
+    from evergreen_groups.settings import initial_configuration
 
     target = (session.config_file or _default_file()).absolute()  # password files are named by absolute paths
     if not force:
         _confirm_overwriting(target, interactive=not yes)
     answers = {name: value for name, value in given.items() if value not in (None, ())}
     former = load.read(target, {}) if target.is_file() and not yes else None
-    existing = former.as_far_as_right if former else None
+    existing = former.valid_settings if former else None
     interview = Interview(answers, os.environ, target.parent, interactive=not yes, existing=existing)
     try:
         settings = interview.settings()
@@ -71,7 +71,7 @@ def init_command(session: Invocation, /, yes: bool, force: bool, **given: Any) -
         if sys.stdin.isatty():
             raise
         raise UnansweredError from None
-    text = first_file(settings, [table for table, _origin in former.tables] if former else ())
+    text = initial_configuration(settings, [table for table, _origin in former.tables] if former else ())
     _write(target, text, interview.secrets, force=force, interactive=not yes)
     return _examine(session, target)
 

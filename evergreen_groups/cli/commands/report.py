@@ -128,7 +128,7 @@ def _purpose(history: bool | None, scheduled: bool | None) -> RunPurpose:
     from evergreen_groups.nightly import RunPurpose
 
     if history is False:
-        return RunPurpose.LOOK
+        return RunPurpose.PREVIEW
     manual = sys.stderr.isatty() if scheduled is None else not scheduled
     return RunPurpose.AT_TERMINAL if history is None and manual else RunPurpose.NIGHTLY
 

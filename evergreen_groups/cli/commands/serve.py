@@ -24,20 +24,20 @@ from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
 from evergreen_groups.settings import values
 from evergreen_groups.web import (
+    BIND_ERRORS,
     PREFIX,
-    UNUSABLE,
     MetricsListener,
     Server,
     Supervisor,
     Worker,
     close,
-    collect_garbage_seldom,
     create_app,
     listening_socket,
     metrics_unusable,
     port_unusable,
-    share_of,
-    succession_of,
+    reduce_garbage_collection,
+    reloadable_service,
+    worker_settings,
 )
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from evergreen_groups.sandbox import Sandbox
     from evergreen_groups.settings import Settings
-    from evergreen_groups.web import Succession
+    from evergreen_groups.web import ReloadableService
 
 log = logging.getLogger("evergreen_groups.web")
 
@@ -61,11 +61,11 @@ class SettingsReloader:
     requests continue. Several signals in a row cause a single reload.
     """
 
-    def __init__(self, succession: Succession, read: Callable[[], Settings], manager: ServiceManager) -> None:
-        self._succession = succession
+    def __init__(self, reloadable: ReloadableService, read: Callable[[], Settings], manager: ServiceManager) -> None:
+        self._reloadable = reloadable
         self._read = read
         self._manager = manager
-        self._asked = threading.Event()
+        self._request_counters = threading.Event()
         self._ending = False
         self._thread = threading.Thread(target=self._run, name="reloading", daemon=True)
 
@@ -79,29 +79,29 @@ class SettingsReloader:
     ) -> None:
         signal.signal(signal.SIGHUP, self._former)
         self._ending = True
-        self._asked.set()
+        self._request_counters.set()
 
-    def look_at_gateway(self) -> None:
+    def check_gateway(self) -> None:
         """Check in a thread whether the gateway answers, and log the result."""
-        target, name = partial(look_at_gateway, self._succession), "look at the gateway"
+        target, name = partial(check_gateway, self._reloadable), "look at the gateway"
         threading.Thread(target=target, name=name, daemon=True).start()
 
     def _ask(self, _signal: int, _frame: FrameType | None) -> None:
-        self._asked.set()
+        self._request_counters.set()
 
     def _run(self) -> None:
         while True:
-            self._asked.wait()
-            self._asked.clear()
+            self._request_counters.wait()
+            self._request_counters.clear()
             if self._ending:
                 return
             self._manager.reloading()
             settings = reread(self._read)
-            taken = settings is not None and apply_settings(self._succession, settings)
-            self._succession.counters.reload(taken=taken)
+            taken = settings is not None and apply_settings(self._reloadable, settings)
+            self._reloadable.counters.reload(taken=taken)
             self._manager.ready()
             if taken:
-                self.look_at_gateway()
+                self.check_gateway()
 
 
 def reread(read: Callable[[], Settings]) -> Settings | None:
@@ -111,10 +111,10 @@ def reread(read: Callable[[], Settings]) -> Settings | None:
     return None
 
 
-def apply_settings(succession: Succession, settings: Settings) -> bool:
+def apply_settings(reloadable: ReloadableService, settings: Settings) -> bool:
     """Use these settings for new requests, log it, and return whether they were accepted."""
     with _log_setting_errors():
-        not_taken = succession.replace(settings)
+        not_taken = reloadable.replace(settings)
         log.info("the settings were read anew from %s", settings.source or "the environment")
         if not_taken:
             log.warning("these settings were changed and take a restart: %s", ", ".join(not_taken))
@@ -122,9 +122,9 @@ def apply_settings(succession: Succession, settings: Settings) -> bool:
     return False
 
 
-def look_at_gateway(succession: Succession) -> None:
+def check_gateway(reloadable: ReloadableService) -> None:
     """Check whether the gateway answers, and log the result with advice."""
-    problem = succession.current.health.look_at_gateway(_SECONDS_TO_ANSWER)
+    problem = reloadable.current.health.check_gateway(_SECONDS_TO_ANSWER)
     if problem is None:
         log.info("the gateway answers")
     else:
@@ -227,9 +227,9 @@ def _serve(
             MetricsListener,
             Server,
             close,
-            collect_garbage_seldom,
             create_app,
-            succession_of,
+            reduce_garbage_collection,
+            reloadable_service,
         )
     except ModuleNotFoundError as missing:
         raise ConfigurationError(
@@ -247,18 +247,18 @@ def _serve(
         server = Server(app, settings.serve)
         with ExitStack() as stack:
             listen = settings.metrics.listen
-            metrics = stack.enter_context(MetricsListener(listen, succession_of(app).counters)) if listen else None
+            metrics = stack.enter_context(MetricsListener(listen, reloadable_service(app).counters)) if listen else None
             stack.enter_context(stop_on_signals(server, manager))
-            reloading = stack.enter_context(SettingsReloader(succession_of(app), read, manager))
+            reloading = stack.enter_context(SettingsReloader(reloadable_service(app), read, manager))
             if opened is not None:
                 opened(server.url)
             if metrics is not None:
                 log.info("metrics are shown at %s", metrics.url)
             click.echo(gettext("Serving at {address}", address=f"{server.url}{PREFIX}/"))
             manager.ready(f"serving at {server.url}{PREFIX}/")
-            reloading.look_at_gateway()
-            collect_garbage_seldom()
-            finished = server.run(grace=lambda: grace_of(succession_of(app).current.settings))
+            reloading.check_gateway()
+            reduce_garbage_collection()
+            finished = server.run(grace=lambda: grace_of(reloadable_service(app).current.settings))
     finally:
         close(app)
     return exit_status.DONE if finished else exit_status.TERMINATED
@@ -310,7 +310,7 @@ def serve_in_processes(
         grace=grace_of,
         listeners=tuple(one for one in (listener, metrics_listener) if one is not None),
     )
-    collect_garbage_seldom()  # before forking, so that workers share the memory of existing objects
+    reduce_garbage_collection()  # before forking, so that workers share the memory of existing objects
     worker = supervisor.run()
     return supervisor.status if worker is None else _run_worker(worker, listener, metrics_listener, read, environ)
 
@@ -319,14 +319,14 @@ def _listeners(settings: Settings) -> tuple[socket.socket, socket.socket | None]
     """Open the sockets shared by all processes, for requests and, if configured, for metrics."""
     try:
         listener = listening_socket(settings.serve.host, settings.serve.port)
-    except UNUSABLE as refusal:
+    except BIND_ERRORS as refusal:
         raise port_unusable(settings.serve, refusal) from refusal
     address = settings.metrics.listen
     if address is None:
         return listener, None
     try:
         return listener, listening_socket(*values.host_and_port(address))
-    except UNUSABLE as refusal:
+    except BIND_ERRORS as refusal:
         listener.close()
         raise metrics_unusable(address, refusal) from refusal
 
@@ -341,12 +341,12 @@ def _run_worker(
     """Answer requests in a worker process until told to stop, and return the exit status."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the supervisor tells workers when to reload
     settings = worker.settings
-    app = create_app(settings, environ, asked=worker.asked)
-    succession = succession_of(app)
+    app = create_app(settings, environ, request_counters=worker.request_counters)
+    reloadable = reloadable_service(app)
 
     def reload() -> bool:
         settings = reread(read)
-        return settings is not None and apply_settings(succession, share_of(settings))
+        return settings is not None and apply_settings(reloadable, worker_settings(settings))
 
     try:
         server = Server(app, settings.serve, listener=listener)
@@ -354,15 +354,15 @@ def _run_worker(
             # Only the supervisor reports to the service manager.
             stack.enter_context(stop_on_signals(server, ServiceManager({})))
             if metrics_listener is not None and settings.metrics.listen is not None:
-                metrics = MetricsListener(settings.metrics.listen, succession.counters, listener=metrics_listener)
+                metrics = MetricsListener(settings.metrics.listen, reloadable.counters, listener=metrics_listener)
                 stack.enter_context(metrics)
                 if worker.is_first:
                     log.info("metrics are shown at %s", metrics.url)
-            worker.serve(server, succession, reload)
+            worker.serve(server, reloadable, reload)
             if worker.is_first:
-                threading.Thread(target=look_at_gateway, args=(succession,), daemon=True).start()
-            collect_garbage_seldom()
-            finished = server.run(grace=lambda: grace_of(succession.current.settings))
+                threading.Thread(target=check_gateway, args=(reloadable,), daemon=True).start()
+            reduce_garbage_collection()
+            finished = server.run(grace=lambda: grace_of(reloadable.current.settings))
     finally:
         close(app)
     return exit_status.DONE if finished else exit_status.TERMINATED

@@ -13,10 +13,10 @@ from evergreen_groups.language import (
     day,
     enumeration,
     gettext,
-    moment_with_zone,
     ngettext,
     pgettext,
     price,
+    time_with_zone,
 )
 from evergreen_groups.message import Message
 from evergreen_groups.money import ZERO, plain_amount, plain_amount_or_none
@@ -55,7 +55,7 @@ def _lines(explanation: BlockExplanation, width: int) -> Iterator[str]:
         profile=printable(explanation.profile),
         owed=member.own_fines,
     )
-    moment, gateway = moment_with_zone(explanation.generated_at), printable(explanation.gateway)
+    moment, gateway = time_with_zone(explanation.generated_at), printable(explanation.gateway)
     yield gettext("Data as of {moment}, {gateway}", moment=moment, gateway=gateway)
     steps = (
         (gettext("What Evergreen sets for fines"), _penalty(explanation)),

@@ -7,7 +7,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, TextIO
 
 from evergreen_groups.formats import AUDIT_FORMATS, output_format
-from evergreen_groups.language import gettext, moment_with_zone, ngettext
+from evergreen_groups.language import gettext, ngettext, time_with_zone
 from evergreen_groups.render import printable
 from evergreen_groups.render.audit.wording import (
     HEADINGS,
@@ -41,7 +41,7 @@ def write_listing(audit: Audit, stream: TextIO, *, client: StaffClient | None = 
 
 
 def _lines(audit: Audit, client: StaffClient | None) -> Iterator[str]:
-    moment = moment_with_zone(audit.generated_at)
+    moment = time_with_zone(audit.generated_at)
     yield f"{gettext(TITLE)}, {moment}, {printable(audit.gateway)}"
     yield describe_scope(audit.criteria)
     yield from (gettext("Note: {note}", note=printable(gettext(note))) for note in audit.notes)

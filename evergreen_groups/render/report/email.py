@@ -18,10 +18,10 @@ from evergreen_groups.language import (
     describe_difference,
     describe_total,
     gettext,
-    moment_with_zone,
     ngettext,
     number,
     pgettext,
+    time_with_zone,
 )
 from evergreen_groups.render import printable, template_text
 from evergreen_groups.render.report.wording import KINDS, compared_changes, since
@@ -158,7 +158,7 @@ def _places(places: Sequence[str]) -> str:
 def _facts(report: Report) -> Iterator[tuple[str, str]]:
     totals = report.totals
     yield gettext("Listed"), describe_criteria(report.criteria)
-    yield gettext("Data as of"), moment_with_zone(report.generated_at)
+    yield gettext("Data as of"), time_with_zone(report.generated_at)
     yield gettext("Groups"), number(totals.group_count)
     yield (
         gettext("Members"),

@@ -25,11 +25,11 @@ from evergreen_groups.language import (
     describe_total,
     gettext,
     minute,
-    moment_with_zone,
     ngettext,
     number,
     pgettext,
     price,
+    time_with_zone,
 )
 from evergreen_groups.message import Message
 from evergreen_groups.render import printable
@@ -398,7 +398,7 @@ def _print_head(console: Console, report: Report) -> None:
     console.print()
     facts = {
         gettext("Listed"): describe_criteria(report.criteria),
-        gettext("Data as of"): moment_with_zone(report.generated_at),
+        gettext("Data as of"): time_with_zone(report.generated_at),
         gettext("Gateway"): printable(report.gateway),
     }
     indent = max(12, *(cell_len(label) + 2 for label in facts))

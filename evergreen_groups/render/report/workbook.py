@@ -23,8 +23,8 @@ from evergreen_groups.language import (
     gettext,
     local,
     minute,
-    moment_with_zone,
     pgettext,
+    time_with_zone,
 )
 from evergreen_groups.message import Message
 from evergreen_groups.render.report.wording import (
@@ -318,7 +318,7 @@ def _facts(report: Report) -> Iterator[tuple[str, ColumnKind, Value]]:
     """Yield label, kind and value of each line of the summary; an empty label means an empty line."""
     totals = report.totals
     yield gettext("Listed"), "text", describe_criteria(report.criteria)
-    yield gettext("Data as of"), "text", moment_with_zone(report.generated_at)
+    yield gettext("Data as of"), "text", time_with_zone(report.generated_at)
     yield gettext("Gateway"), "text", report.gateway
     yield "", "text", None
     yield gettext("Groups"), "number", totals.group_count

@@ -16,7 +16,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from evergreen_groups.language import Language, first_known, languages, texts_for_scripts, use_language
+from evergreen_groups.language import Language, first_available, languages, texts_for_scripts, use_language
 from evergreen_groups.sandbox.services import releases
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def _language(request: Request) -> Language:
     """Return the language, which Angular has in the path and AngularJS in a cookie."""
     in_address = re.match(r"/eg2/([A-Za-z]{2}-[A-Za-z]{2})/", request.path)
     in_cookie = re.search(r"(?:^|; )eg_locale=([\w-]+)", request.headers.get("cookie", ""))
-    return Language(first_known(found[1] for found in (in_address, in_cookie) if found) or "en-US")
+    return Language(first_available(found[1] for found in (in_address, in_cookie) if found) or "en-US")
 
 
 def _page(name: str, language: Language, clients: StaffClients) -> ForwardedAnswer:

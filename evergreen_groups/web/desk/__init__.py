@@ -1,4 +1,4 @@
-"""The pages of the desk: a patron's group, with everything that can be done with it, in a browser with plain forms."""
+"""The desk's pages: a patron's group, and every change to it, with plain HTML forms."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""What the pages have done: lookups, plans, changes and what became of them, with refusals in a clerk's words."""
+"""Lookups, plans, changes and their outcomes for the desk's pages, with refusals as sentences for clerks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from evergreen_groups.language import describe_problem, gettext
 from evergreen_groups.message import Message
 from evergreen_groups.render import desk as pages
 from evergreen_groups.render import error_sentences, isolated, sentence
-from evergreen_groups.web import Agreement, ProblemError, apply_plan, undo_change
+from evergreen_groups.web import ApplyRequest, ProblemError, apply_plan, undo_change
 
 if TYPE_CHECKING:
     from evergreen_groups.changes import Change, Draft, JournalEntry, ProposedPlan
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
     from evergreen_groups.web import Approval, DeskRequest, Service
     from evergreen_groups.web.desk.forms import ChangeForm
 
-_NOBODY: Mapping[int, str] = MappingProxyType({})
+_NO_NAMES: Mapping[int, str] = MappingProxyType({})
 
 
 class PatronNames:
-    """Names by id of those who are visible; of those ``asked`` for before, all that are visible are ``known``."""
+    """Reads names of visible patrons by id. ``asked`` are ids already queried; the visible ones are ``known``."""
 
-    def __init__(self, client: Client, known: Mapping[int, str] = _NOBODY, asked: Collection[int] = ()) -> None:
+    def __init__(self, client: Client, known: Mapping[int, str] = _NO_NAMES, asked: Collection[int] = ()) -> None:
         self._client = client
         self._asked = {*known, *asked}
         self.known = dict(known)
 
     def read(self, ids: Collection[int]) -> None:
-        """Ask for those who haven't been asked for, deleted ones too; one call, or none."""
+        """Query the names of ids not queried before, including deleted patrons, in one call or none."""
         new = set(ids) - self._asked
         if new:
             self.known |= self._client.patrons.names(new)
             self._asked |= new
 
     def visible(self, ids: Collection[int]) -> set[int]:
-        """Those of the ids whose patrons are visible; costs what :meth:`read` does."""
+        """Return those ids whose patrons are visible. Makes at most one call, like :meth:`read`."""
         self.read(ids)
         return {id for id in ids if id in self.known}
 
@@ -56,20 +56,20 @@ _NOT_FOUND = {
     LookupKind.SEVERAL: Message("Several patrons have a barcode that ends like this. Who is it?"),
     LookupKind.NAMES: Message("Who is it?"),
 }
-# What may be wrong with a barcode: looking it up says more.
+# Errors about a barcode for which a lookup has a better answer.
 _LOOKED_UP = ("no-active-card", "patron-twice")
-# A plan that can't be applied any more, and may be made anew.
+# Errors for a plan that can no longer be applied but can be proposed again.
 _OUTDATED = ("plan-outdated", "plan-expired", "no-such-plan")
 
 
 @dataclass(frozen=True, slots=True)
 class CardLookup:
-    """What came of a card: ``taken`` is the patron's id where it is clear whose it is, else who was ``found``.
+    """The result of a card lookup: ``patron`` is the patron's id if unambiguous, ``found`` the candidates if not.
 
-    ``plain`` says that nothing is odd about that: a name was looked up.
+    ``plain`` means that several candidates are normal, because a name was looked up.
     """
 
-    taken: int | None
+    patron: int | None
     message: str
     found: tuple[FoundPatron, ...] = ()
     more: bool = False
@@ -78,14 +78,14 @@ class CardLookup:
 
 @dataclass(frozen=True, slots=True)
 class PlanByCard:
-    """A plan that somebody's card has completed, or a sentence where it can't be made; the ``form`` says it by ids."""
+    """A plan completed by a scanned card, or a sentence why it can't be made; ``form`` has the same with ids."""
 
-    made: ProposedPlan | str
+    plan: ProposedPlan | str
     form: ChangeForm
 
 
 def look_up(client: Client, text: str) -> CardLookup:
-    """Look up who is meant by what was scanned or typed."""
+    """Look up a patron by scanned or typed text."""
     lookup = client.patrons.find(text)
     if lookup.kind is LookupKind.CARD:
         return CardLookup(lookup.patron, "")
@@ -95,26 +95,26 @@ def look_up(client: Client, text: str) -> CardLookup:
 
 
 def with_found(form: ChangeForm, patron: int) -> ChangeForm:
-    """The form with somebody who was found: among those who join, or as one of the group to go to."""
+    """Return the form with a patron added: as one who joins, or as a member of the target group."""
     return form.with_patron(patron) if form.action == "join" else replace(form, target=patron)
 
 
 def propose(client: Client, form: ChangeForm, patron: int) -> ProposedPlan | str:
-    """Make a plan of what is wanted in the group of ``patron``; a sentence where it can't be made."""
+    """Propose a plan for the group of ``patron``. Return a sentence if it can't be made."""
     try:
         return client.plans.propose(_request(form, patron))
     except (PlanError, NotFoundError) as error:
-        return _described(error)
+        return _refusal(error)
 
 
 def propose_with_card(client: Client, form: ChangeForm, card: str, patron: int) -> PlanByCard | None:
-    """Make a plan with whoever has an active card of exactly this barcode, in the place of the one who is looked for.
+    """Propose a plan with the patron who has an active card with exactly this barcode.
 
-    None where a card names nobody, or somebody who has been named before: it has to be looked up then, by which names
-    are found as well. Where it does, which is mostly so, that saves the call.
+    Returns None if no active card matches or the patron has already been named; then look the text up, which also finds
+    names. Usually the card matches, which saves the lookup's call.
     """
     joins = form.action == "join"
-    # Of a name it isn't worth trying.
+    # Text without digits is a name, so don't try it as a barcode.
     if not (joins or (form.needs_target and form.patrons)) or not any(letter.isdigit() for letter in card):
         return None
     action = Action.MERGE if form.action == "merge" else Action.MOVE
@@ -123,7 +123,7 @@ def propose_with_card(client: Client, form: ChangeForm, card: str, patron: int) 
     try:
         made = client.plans.propose(joining if joins else going)
     except (PlanError, NotFoundError) as error:
-        return None if error.code in _LOOKED_UP else PlanByCard(_described(error), form)
+        return None if error.code in _LOOKED_UP else PlanByCard(_refusal(error), form)
     return PlanByCard(made, with_found(form, made.draft.named[-2 if joins else -1]))
 
 
@@ -143,44 +143,44 @@ def _request(form: ChangeForm, patron: int) -> PlanRequest:
             return PlanRequest(Action.LEAD, form.patrons, off=form.action == "no-lead")
 
 
-def agreement(plan: str, approval: Approval | None) -> Agreement:
-    """The plan to apply. It is its own key: applied once more, by a double click or a reload, it gives what it gave."""
-    return Agreement(plan, plan, approval)
+def apply_request(plan: str, approval: Approval | None) -> ApplyRequest:
+    """Return the request to apply a plan. The plan's id is the key: a double click or reload gives the same outcome."""
+    return ApplyRequest(plan, plan, approval)
 
 
-def apply(running: Service, desk: DeskRequest, agreed: Agreement, *, needs_approval: bool) -> tuple[str, str]:
-    """Apply a plan; gives the id of the change, or "" and a sentence that says why nothing was changed.
+def apply(running: Service, desk: DeskRequest, apply_request: ApplyRequest, *, needs_approval: bool) -> tuple[str, str]:
+    """Apply a plan. Return the change's id, or "" and a sentence why nothing was changed.
 
-    ``needs_approval`` says that a supervisor is to approve it: without a login it isn't applied by the clerk's own.
+    With ``needs_approval`` a plan isn't applied without a supervisor's login.
     """
     try:
-        if needs_approval and agreed.approval is None and desk.client.plans.find(agreed.plan).key is None:
+        if needs_approval and apply_request.approval is None and desk.client.plans.find(apply_request.plan).key is None:
             return "", gettext("Type the supervisor's user name and password.")
-        return apply_plan(running, desk, agreed), ""
+        return apply_plan(running, desk, apply_request), ""
     except (PlanError, NotFoundError) as error:
         if error.code in _OUTDATED:
             text = Message("Something has changed since this was shown. Nothing has been moved; this is how it is now.")
             return "", gettext(text)
-        return "", _described(error)
+        return "", _refusal(error)
     except BusyError:
         text = Message(
             "Another desk is changing the same patrons or group just now. Nothing has been moved; try once more."
         )
         return "", gettext(text)
     except ProblemError as error:
-        if error.code.startswith("approval-") or error.status == 429:  # the form is still there to be filled in
+        if error.code.startswith("approval-") or error.status == 429:  # the clerk can correct the form
             return "", sentence(describe_problem(error))
         raise
 
 
 def undo(running: Service, desk: DeskRequest, entry: str, key: str) -> tuple[str, str]:
-    """Take a change back; gives the id of the change that does it, or "" and a sentence that says why it can't be."""
+    """Undo a change. Return the id of the new change, or "" and a sentence why it can't be undone."""
     try:
         return undo_change(running, desk, entry, key), ""
     except (PlanError, NotFoundError) as error:
         if error.code == "already-undone":
             return "", gettext("This change is already undone.")
-        return "", _described(error)
+        return "", _refusal(error)
     except BusyError:
         text = Message(
             "Another desk is changing the same patrons or group just now. Nothing has been undone; try once more."
@@ -189,7 +189,7 @@ def undo(running: Service, desk: DeskRequest, entry: str, key: str) -> tuple[str
 
 
 def entry(client: Client, id: str) -> JournalEntry | None:
-    """What the journal has of a change, None where there is none."""
+    """Return a change's journal entry; None if there is none."""
     try:
         return client.plans.history.entry(id)
     except NotFoundError:
@@ -197,8 +197,10 @@ def entry(client: Client, id: str) -> JournalEntry | None:
 
 
 def outcome(client: Client, made: JournalEntry, details: GroupDetails, *, may_change: bool) -> pages.OutcomeView | None:
-    """What became of a change, told in the group whose ``details`` were read beside the names of those whom it is
-    about; None where the caller may see none of them."""
+    """Return the outcome of a change for the page of a group; None if the caller may see none of its patrons.
+
+    ``details`` must have been read together with the names of the change's patrons.
+    """
     known = {**details.names, **{member.id: member.name for member in details.group.members}}
     names = PatronNames(client, known, asked=patrons_of([made]))
     try:
@@ -218,31 +220,31 @@ def outcome(client: Client, made: JournalEntry, details: GroupDetails, *, may_ch
 
 
 def recent(client: Client, *, may_change: bool) -> list[pages.PastEntry]:
-    """The caller's own changes of the last days, the latest first."""
+    """Return the caller's own recent changes, latest first."""
     names = PatronNames(client)
     changes = client.plans.history.recent(names.visible)
     return _past_entries(client, changes, names, lambda _change: "", may_change)
 
 
 def past(client: Client, group: int, *, may_change: bool) -> list[pages.PastEntry]:
-    """What is known of a group's past, the latest first."""
+    """Return the known history of a group, latest first."""
     names = PatronNames(client)
     changes = client.plans.history.of_group(group, names.visible)
     names.read({id for change in changes for id in _staff_of(change.entry)})
-    return _past_entries(client, changes, names, lambda change: _by(change, names.known), may_change)
+    return _past_entries(client, changes, names, lambda change: _author(change, names.known), may_change)
 
 
 def _past_entries(
     client: Client, changes: Sequence[Change], names: PatronNames, by: Callable[[Change], str], may_change: bool
 ) -> list[pages.PastEntry]:
-    taken_back = _taken_back(changes)
+    undone = _undone_changes(changes)
     return [
         pages.past_entry(
             change.entry,
             names.known,
             by=by(change),
             hidden=change.hidden_step_count,
-            may_undo=may_change and change.entry.id not in taken_back and client.plans.may_undo(change),
+            may_undo=may_change and change.entry.id not in undone and client.plans.may_undo(change),
             key=secrets.token_hex(16),
         )
         for change in changes
@@ -250,22 +252,25 @@ def _past_entries(
 
 
 def group_of(client: Client, patron: int) -> int:
-    """The number of the group that a patron is in.
+    """Return the number of a patron's group.
 
     Raises:
-        NotFoundError: they aren't visible.
+        NotFoundError: the patron isn't visible.
     """
     return client.patrons.group_of(patron)
 
 
 def recalculable(client: Client, patron: int) -> tuple[int, ...]:
-    """The members of a patron's group for whom a recalculation could set or lift a block, as far as is known."""
+    """Return the ids of the members for whom a recalculation could set or lift a block, as far as known."""
     details = client.groups.of_user(patron, exact=False)
     return tuple(id for id, forecast in details.forecasts.items() if forecast.may_change)
 
 
-def _taken_back(changes: Iterable[Change]) -> set[str | None]:
-    """The ids of those that others have taken back, or may have yet; one that was refused leaves something."""
+def _undone_changes(changes: Iterable[Change]) -> set[str | None]:
+    """Return the ids of changes that other changes have undone or may still undo.
+
+    An undo that was refused in part leaves something to undo.
+    """
     ended = (StepState.PLANNED, StepState.NOT_DONE, StepState.FAILED)
     return {
         change.entry.undoes
@@ -274,10 +279,10 @@ def _taken_back(changes: Iterable[Change]) -> set[str | None]:
     }
 
 
-def _by(change: Change, staff: Mapping[int, str]) -> str:
-    """Who made a change, by the name that the account has in the ILS where that is visible."""
+def _author(change: Change, staff: Mapping[int, str]) -> str:
+    """Describe who made a change, with the account's name in Evergreen if it is visible."""
     operator = change.entry.operator
-    # Commands are made in the name of an account, and have no id.
+    # Commands record the account's name and have no id.
     name = operator.account if operator.staff is None else staff.get(operator.staff)
     if change.is_own:
         by = gettext("by you")
@@ -300,7 +305,7 @@ def _staff_of(entry: JournalEntry) -> Iterable[int]:
 
 
 def patrons_of(entries: Iterable[JournalEntry]) -> set[int]:
-    """The ids of those whom changes are about."""
+    """Return the ids of the patrons in these changes."""
     return {step.patron for entry in entries for step in entry.steps}
 
 
@@ -310,14 +315,14 @@ def _libraries(client: Client) -> dict[int, str]:
     return {unit.id: unit.shortname for unit in OrgUnits.read(client.gateway)}
 
 
-def _described(error: PlanError | NotFoundError) -> str:
+def _refusal(error: PlanError | NotFoundError) -> str:
     if error.code == "barcodes-unknown":
         return gettext(_NOT_FOUND[LookupKind.NOBODY])
     return error_sentences(error)
 
 
 def number_of(draft: Draft, form: ChangeForm) -> int | None:
-    """The number of the page's own group, where a plan is about it."""
+    """Return the number of the page's own group if the plan concerns it."""
     if form.action == "join":
         return next((step.after for step in draft.steps if step.after is not None), None)
     return next((step.member.patron.group for step in draft.steps), None)

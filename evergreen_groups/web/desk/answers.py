@@ -1,4 +1,4 @@
-"""Answers in HTML, and what every one of them has."""
+"""HTML responses, with the headers common to all of them."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ FILES = {
     "colours.js": "text/javascript; charset=utf-8",
     "texts.js": "text/javascript; charset=utf-8",
 }
-"""The files by name, each with its type; they stand in ``web/static``."""
+"""The static files in ``web/static`` and their content types."""
 
 
 class PageFile(NamedTuple):
-    """A file's content, and a digest of it."""
+    """A static file's content and a digest of it."""
 
     content: bytes
     digest: str
@@ -33,38 +33,38 @@ class PageFile(NamedTuple):
 
 @cache
 def page_file(name: str) -> PageFile:
-    """One of :data:`FILES`."""
+    """Read one of :data:`FILES`."""
     content = resources.files("evergreen_groups.web").joinpath("static", name).read_bytes()
     return PageFile(content, hashlib.sha256(content).hexdigest()[:32])
 
 
 def addresses(root: str) -> dict[str, str]:
-    """The files' addresses as the templates call them; a release has its own, so that none is shown with another's."""
+    """Return the static files' URLs by template name. The digest in them forces a reload after an upgrade."""
     names = {"style": "desk.css", "script": "desk.js", "colours": "colours.js"}
     return {use: f"{root}/desk/{name}?{page_file(name).digest[:12]}" for use, name in names.items()}
 
 
 _HEADERS = {
-    # Style, scripts and what the script asks come from the service itself; nothing else does, and nothing stands in
-    # the page. It may stand in a frame of the staff client, which is the same origin.
+    # Styles, scripts and data come only from this service; no inline code is allowed. The staff client, which has
+    # the same origin, may frame the page.
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'self'",
     "X-Frame-Options": "SAMEORIGIN",
-    # With no-referrer a browser would send a form's Origin as null, even to the same origin.
+    # With no-referrer, browsers would send "Origin: null" with forms, even to the same origin.
     "Referrer-Policy": "same-origin",
 }
 
 
 SENT_FORM = "desk_form"
-"""Where a request's form is remembered, once it is known to be one of the session."""
+"""Name in ``flask.g`` of the submitted form, once its token is verified."""
 
 _PASSING = (502, 503, 504)
 _LOGIN = ("username", "password")
-"""A supervisor's login goes to the ILS and nowhere else: it stands in no answer."""
+"""Fields with a supervisor's login, which must not appear in any response."""
 
 
 def here() -> pages.DeskLinks:
-    """Where the page that is asked for stands."""
+    """Return the root, patron and client of the requested page."""
     patron = (request.view_args or {}).get("patron", "")
     root = url_for("monitoring.health").removesuffix("/healthz")
     return pages.DeskLinks(
@@ -76,7 +76,7 @@ def here() -> pages.DeskLinks:
 
 
 def html(template: str, *, status: int = 200, **values: object) -> Response:
-    """A page of a template."""
+    """Render a template into a page."""
     place = here()
     values = {"place": place, "assets": addresses(place.root), **values}
     text = template_text(f"desk/{template}", **values)
@@ -84,15 +84,15 @@ def html(template: str, *, status: int = 200, **values: object) -> Response:
 
 
 def with_headers(response: Response) -> Response:
-    """The answer with what the pages' answers have."""
+    """Add the headers common to the pages."""
     response.headers.update(_HEADERS)
     return response
 
 
 def describe_problem(error: ProblemError) -> Response:
-    """A page that says what went wrong and what can be done."""
+    """Render a page that says what went wrong and what can be done."""
     plain = error.response()
-    # What was sent may be sent again as it was: a plan is applied once, whatever became of the answer.
+    # The form can be sent again unchanged: a plan is applied only once, even if the first response was lost.
     sent = g.get(SENT_FORM) if error.status in _PASSING else None
     values = pages.describe_failure(error.status, error)
     fields = [(name, value) for name, value in sent.items(multi=True) if name not in _LOGIN] if sent else []

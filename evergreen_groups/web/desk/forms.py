@@ -1,4 +1,4 @@
-"""What a form of the desk sends."""
+"""Parse the forms of the desk's pages."""
 
 from __future__ import annotations
 
@@ -17,30 +17,31 @@ _LABEL = b"evergreen-groups desk form 1"
 
 
 def form_token(session_token: str, user: int) -> str:
-    """The form's token for a session of a user (``au.id``)."""
+    """Return the CSRF token for forms in the session of a user (``au.id``)."""
     return hmac.new(session_token.encode(), _LABEL + str(user).encode(), sha256).hexdigest()
 
 
 def is_form_token(given: str, session_token: str, user: int) -> bool:
-    """Whether ``given`` is that token; in the same time however much of it is right."""
+    """Return whether ``given`` is the session's form token, in constant time."""
     return hmac.compare_digest(given.encode(), form_token(session_token, user).encode())
 
 
 LARGEST_FORM = 60 * 1024
-"""Bytes: enough for a thousand selected members."""
+"""Maximum size in bytes; enough for a thousand selected members."""
 MOST_PATRONS = 1000
 LONGEST_TEXT = 100
 LONGEST_LOGIN = 200
 
 ACTIONS = ("join", "move", "remove", "merge", "lead", "no-lead", "recalculate")
-"""What can be done: ``join`` brings others into the page's group, ``move`` its members into another."""
+"""``join`` moves other patrons into the page's group, ``move`` moves its members into another group."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChangeForm:
-    """What a clerk wants done. ``patrons`` are ids, in the order in which they were named; ``target`` is the id of
-    somebody in the group that they are to come into, None where nobody has been named yet. ``approve`` says that a
-    supervisor's login is asked for.
+    """The change that a clerk wants.
+
+    ``patrons`` are ids in the order in which they were named. ``target`` is the id of a member of the target group,
+    None until one is named. ``approve`` asks for a supervisor's login.
     """
 
     action: str
@@ -49,20 +50,20 @@ class ChangeForm:
     approve: bool = False
 
     def with_patron(self, patron: int) -> ChangeForm:
-        """The same with one patron more, who counts once."""
+        """Return the form with one more patron. Duplicates count once."""
         return replace(self, patrons=tuple(dict.fromkeys((*self.patrons, patron))))
 
     @property
     def needs_target(self) -> bool:
-        """Whether somebody of another group has to be named still."""
+        """Whether a member of the target group must still be named."""
         return self.action in ("move", "merge") and self.target is None
 
 
 def read_fields(request: Request, session_token: str, user: int) -> MultiDict[str, str]:
-    """The fields of a form that was made for this session.
+    """Return the fields of a form that was made for this session.
 
     Raises:
-        ProblemError: it wasn't, or it isn't a form.
+        ProblemError: it was made for another session, or the body isn't a form.
     """
     if request.mimetype != "application/x-www-form-urlencoded":
         raise ProblemError(415, "This takes a form of the page.", code="not-a-form")
@@ -77,10 +78,10 @@ def read_fields(request: Request, session_token: str, user: int) -> MultiDict[st
 
 
 def read_change(fields: MultiDict[str, str]) -> ChangeForm:
-    """What is wanted; members that were selected in the list and patrons looked up before are the same.
+    """Parse the requested change. Members selected in the list and patrons looked up earlier are treated alike.
 
     Raises:
-        ProblemError: 400, it is nothing that the pages send.
+        ProblemError: 400, the pages never send this.
     """
     action = fields.get("action", "")
     if action not in ACTIONS:
@@ -97,19 +98,19 @@ def read_change(fields: MultiDict[str, str]) -> ChangeForm:
 
 
 def read_selection(text: str) -> tuple[int, ...]:
-    """The ids that an address has, with commas between them: who is selected to begin with.
+    """Parse the comma-separated ids in a URL that are selected initially.
 
     Raises:
-        ProblemError: 400, it is nothing that an audit links to.
+        ProblemError: 400, no audit links to this.
     """
     return tuple(map(requests.record_id, text.split(",")[: MOST_PATRONS + 1])) if text else ()
 
 
 def read_text(fields: MultiDict[str, str], name: str) -> str:
-    """A text that somebody typed or a scanner did: on one line, and not too long.
+    """Return typed or scanned text on one line.
 
     Raises:
-        ProblemError: 400, it is too long.
+        ProblemError: 400, the text is too long.
     """
     text = " ".join(fields.get(name, "").replace("\0", " ").split())
     if len(text) > LONGEST_TEXT:
@@ -123,10 +124,10 @@ def read_text(fields: MultiDict[str, str], name: str) -> str:
 
 
 def read_plan(fields: MultiDict[str, str]) -> str:
-    """The id of the plan that was shown.
+    """Return the id of the plan that was shown.
 
     Raises:
-        ProblemError: 400, it is nothing that the pages send.
+        ProblemError: 400, the pages never send this.
     """
     plan = fields.get("plan", "")
     if not is_plan_id(plan):
@@ -135,10 +136,10 @@ def read_plan(fields: MultiDict[str, str]) -> str:
 
 
 def read_approval(fields: MultiDict[str, str]) -> Approval | None:
-    """Return the login of a supervisor who approves this one change, None where none was given, or half of one.
+    """Return the login of the supervisor who approves this change; None if either field is empty.
 
     Raises:
-        ProblemError: 400, it is longer than the pages send.
+        ProblemError: 400, the login is longer than the pages allow.
     """
     username, password = read_username(fields), fields.get("password", "")
     if len(password) > LONGEST_LOGIN:
@@ -147,10 +148,10 @@ def read_approval(fields: MultiDict[str, str]) -> Approval | None:
 
 
 def read_username(fields: MultiDict[str, str]) -> str:
-    """Return the user name of a supervisor, as it was typed; empty where none was.
+    """Return the supervisor's user name as typed; "" if empty.
 
     Raises:
-        ProblemError: 400, it is longer than the pages send.
+        ProblemError: 400, the name is longer than the pages allow.
     """
     username = fields.get("username", "").strip()
     if len(username) > LONGEST_LOGIN:
@@ -163,10 +164,10 @@ def _login_too_long() -> ProblemError:
 
 
 def read_key(fields: MultiDict[str, str]) -> str:
-    """The key under which an outcome can be asked for again.
+    """Return the idempotency key of an undo.
 
     Raises:
-        ProblemError: 400, it is nothing that the pages send.
+        ProblemError: 400, the pages never send this.
     """
     key = fields.get("key", "")
     if not (16 <= len(key) <= 64 and key.isascii() and key.isalnum()):

@@ -1,4 +1,4 @@
-"""The addresses of the desk's pages: the list, plans, changes and what became of them."""
+"""The routes of the desk's pages: the member list, plans, changes and their outcomes."""
 
 from __future__ import annotations
 
@@ -26,9 +26,7 @@ from evergreen_groups.language import (
 from evergreen_groups.message import Message
 from evergreen_groups.render import desk as pages
 from evergreen_groups.web import DeskRequest, ProblemError, requests, service
-from evergreen_groups.web.desk import actions as changing
-from evergreen_groups.web.desk import answers as files
-from evergreen_groups.web.desk import forms
+from evergreen_groups.web.desk import actions, answers, forms
 from evergreen_groups.web.desk.answers import SENT_FORM, here, html, with_headers
 from evergreen_groups.web.desk.forms import form_token
 
@@ -41,20 +39,20 @@ log = logging.getLogger("evergreen_groups.web")
 
 blueprint = Blueprint("desk_pages", __name__)
 
-_NOBODY_NAMED = {
+_NO_PATRON = {
     "join": Message("Scan a card first."),
     "recalculate": Message("There is nobody here for whom a recalculation could set or lift a block."),
 }
 _SELECT_FIRST = Message("Select somebody in the list first.")
 _SHOWN_OF_ALL = Message("{shown} of {all} shown")
-_SEARCHED_FROM = 10
-"""Among fewer members nobody searches."""
+_LEAST_SEARCHABLE = 10
+"""The search field appears from this many members on."""
 _GROUP = "/patrons/<patron>/group"
 
 
 @dataclass(frozen=True, slots=True)
 class Clerk:
-    """Whoever asks for a page, the patron whose group it is, and the form that was sent, where one was."""
+    """The admitted caller of a page, the patron whose group it shows, and the submitted form if there is one."""
 
     desk: DeskRequest
     patron: int
@@ -64,21 +62,21 @@ class Clerk:
 
     @property
     def client(self) -> Client:
-        """The jobs done in their name."""
+        """The client that acts for the clerk."""
         return self.desk.client
 
 
 @contextmanager
-def clerk(patron: str, *, writes: bool = False) -> Iterator[Clerk]:
-    """Admit whoever asks; ``writes``: it is a form by which something may be changed.
+def admitted(patron: str, *, writes: bool = False) -> Iterator[Clerk]:
+    """Admit the caller of a page. ``writes`` means that the form may change something.
 
     Raises:
-        ProblemError: they aren't let in, or what is done inside failed.
+        ProblemError: the caller isn't admitted, or the block failed.
     """
     running = service.service()
     if not running.settings.desk.page:
         raise ProblemError(404, "The page is not served here: see page in [desk].", code="no-desk-page")
-    # A mail or a file may lead to a page: whoever follows it sees what their own session may see.
+    # Links in mails and files lead here too: the page shows only what the caller's session may see.
     largest = forms.LARGEST_FORM if request.method == "POST" else 0
     entering = (
         running.changing_desk(request, largest=largest)
@@ -86,7 +84,7 @@ def clerk(patron: str, *, writes: bool = False) -> Iterator[Clerk]:
         else running.desk(request, by_link=True, largest=largest)
     )
     with entering as desk:
-        running.write_times_of(desk.client.gateway)
+        running.use_session_timezone(desk.client.gateway)
         token = requests.token_of(request.headers)
         fields: MultiDict[str, str] = MultiDict()
         if request.method == "POST":
@@ -98,13 +96,13 @@ def clerk(patron: str, *, writes: bool = False) -> Iterator[Clerk]:
 
 @blueprint.get("/desk/<name>")
 def page_file(name: str) -> Response:
-    """A style sheet or script of the pages."""
-    if name not in files.FILES:
+    """Serve a style sheet or script."""
+    if name not in answers.FILES:
         raise ProblemError(404, "There is no such file.", code="no-such-file")
-    found = files.page_file(name)
-    response = Response(found.content, content_type=files.FILES[name])
+    found = answers.page_file(name)
+    response = Response(found.content, content_type=answers.FILES[name])
     response.set_etag(found.digest)
-    # Asked for each time (304): a new release is on every desk at once.
+    # Revalidated each time (304), so that a new release reaches every desk at once.
     response.headers["Cache-Control"] = "no-cache"
     response.make_conditional(request)
     return response
@@ -112,40 +110,40 @@ def page_file(name: str) -> Response:
 
 @blueprint.get(_GROUP)
 def group(patron: str) -> Response:
-    """The members of a patron's group, and what became of a change where one is named.
+    """Show the members of a patron's group, and the outcome of a change if the URL names one.
 
-    ``select`` has the ids of members to begin with as selected: an audit's suggestion. Nothing is done by it.
+    ``select`` preselects members, as suggested by an audit. It changes nothing.
     """
-    with clerk(patron) as asked:
+    with admitted(patron) as clerk:
         change = request.args.get("change")
         selected = forms.read_selection(request.args.get("select", ""))
-        return list_page(asked, change=requests.change_id(change) if change else None, selected=selected)
+        return list_page(clerk, change=requests.change_id(change) if change else None, selected=selected)
 
 
 @blueprint.post(f"{_GROUP}/within")
 def within(patron: str) -> Response:
-    """The members who fit what somebody searches for. Names are sent in a body: addresses end in logs."""
-    with clerk(patron) as asked:
-        return list_page(asked, within=forms.read_text(asked.fields, "within"))
+    """Show the members who match a search. The text is in the body because URLs end up in logs."""
+    with admitted(patron) as clerk:
+        return list_page(clerk, within=forms.read_text(clerk.fields, "within"))
 
 
 def list_page(
-    asked: Clerk, *, within: str = "", message: str = "", change: str | None = None, selected: tuple[int, ...] = ()
+    clerk: Clerk, *, within: str = "", message: str = "", change: str | None = None, selected: tuple[int, ...] = ()
 ) -> Response:
-    """The list, of those who fit ``within`` where that is given."""
-    entry = None if change is None else changing.entry(asked.client, change)
-    beside = changing.patrons_of([entry] if entry else [])
-    details = asked.client.groups.of_user(asked.patron, names_of=beside, exact=False)
+    """Render the member list, filtered by ``within`` if given."""
+    entry = None if change is None else actions.entry(clerk.client, change)
+    beside = actions.patrons_of([entry] if entry else [])
+    details = clerk.client.groups.of_user(clerk.patron, names_of=beside, exact=False)
     sort = _sort()
     rows = pages.member_rows(details, sort)
-    outcome = entry and changing.outcome(asked.client, entry, details, may_change=asked.may_change)
+    outcome = entry and actions.outcome(clerk.client, entry, details, may_change=clerk.may_change)
     title = gettext("Group {group}: Group Member Details", group=details.group.number)
     fitting = pages.search_rows(rows, within) if within else rows
     return html(
         "group.html",
         title=f"{outcome.title} - {title}" if outcome else title,
-        form_token=asked.form_token,
-        may_change=asked.may_change,
+        form_token=clerk.form_token,
+        may_change=clerk.may_change,
         group=details.group,
         rows=fitting,
         heads=pages.HEADER_CELLS,
@@ -155,23 +153,23 @@ def list_page(
         within=within,
         shown=gettext(_SHOWN_OF_ALL, shown=number(len(fitting)), all=number(len(rows))),
         shown_of_all=gettext(_SHOWN_OF_ALL),
-        searchable=len(rows) >= _SEARCHED_FROM,
+        searchable=len(rows) >= _LEAST_SEARCHABLE,
         message=message,
         outcome=outcome,
         selected=selected,
         recalculable=any(forecast.may_change for forecast in details.forecasts.values()),
         sent=request.method == "POST",
-        trend=_trend(asked, details),
+        trend=_trend(clerk, details),
         with_statement=service.service().settings.statement.page,
     )
 
 
-def _trend(asked: Clerk, details: GroupDetails) -> pages.TrendView | None:
-    """What the group owed in the recorded nights, for whoever sees all its members: the sums count each of them."""
+def _trend(clerk: Clerk, details: GroupDetails) -> pages.TrendView | None:
+    """Return the group's debt over the recorded nights. The sums include all members, so all must be visible."""
     if not details.group.complete:
         return None
     try:
-        nights = asked.client.nights.of_group(details.group.number, [member.id for member in details.group.members])
+        nights = clerk.client.nights.of_group(details.group.number, [member.id for member in details.group.members])
     except StateError as error:
         log.warning("the recorded nights can't be read: %s", error)
         return None
@@ -180,9 +178,9 @@ def _trend(asked: Clerk, details: GroupDetails) -> pages.TrendView | None:
 
 @blueprint.get(f"{_GROUP}.csv")
 def csv(patron: str) -> Response:
-    """The list as a file for a spreadsheet."""
-    with clerk(patron) as asked:
-        details = asked.client.groups.of_user(asked.patron, exact=False)
+    """Download the list for a spreadsheet."""
+    with admitted(patron) as clerk:
+        details = clerk.client.groups.of_user(clerk.patron, exact=False)
         stream = io.StringIO(newline="")
         pages.write_members(pages.member_rows(details, _sort()), stream)
     response = Response(stream.getvalue(), content_type="text/csv; charset=utf-8; header=present")
@@ -192,65 +190,65 @@ def csv(patron: str) -> Response:
 
 @blueprint.post(f"{_GROUP}/plan")
 def plan(patron: str) -> Response:
-    """What a change would mean; nothing is changed."""
-    with clerk(patron, writes=True) as asked:
-        return _next_step(asked)
+    """Show what a change would do. Nothing is changed."""
+    with admitted(patron, writes=True) as clerk:
+        return _next_step(clerk)
 
 
 @blueprint.post(f"{_GROUP}/change")
 def change(patron: str) -> Response:
-    """Apply a plan that was shown, once; or go on gathering, where a card was scanned instead."""
-    with clerk(patron, writes=True) as asked:
-        if asked.fields.get("do") != "apply" or forms.read_text(asked.fields, "card"):
-            return _next_step(asked)
-        form = forms.read_change(asked.fields)
-        agreed = changing.agreement(forms.read_plan(asked.fields), forms.read_approval(asked.fields))
-        done, message = changing.apply(service.service(), asked.desk, agreed, needs_approval=form.approve)
+    """Apply a plan that was shown, once. If a card was scanned instead, add the patron to the plan."""
+    with admitted(patron, writes=True) as clerk:
+        if clerk.fields.get("do") != "apply" or forms.read_text(clerk.fields, "card"):
+            return _next_step(clerk)
+        form = forms.read_change(clerk.fields)
+        apply_request = actions.apply_request(forms.read_plan(clerk.fields), forms.read_approval(clerk.fields))
+        done, message = actions.apply(service.service(), clerk.desk, apply_request, needs_approval=form.approve)
         if done:
-            return _to_outcome(done)
-        # What was shown is no longer so: what it would mean now is shown instead, and why.
-        return _plan_page(asked, form, message=message, username=forms.read_username(asked.fields))
+            return _redirect_to_outcome(done)
+        # The plan is outdated. Show a new one, and why.
+        return _plan_page(clerk, form, message=message, username=forms.read_username(clerk.fields))
 
 
 @blueprint.post(f"{_GROUP}/undo")
 def undo(patron: str) -> Response:
-    """Take a change back."""
-    with clerk(patron, writes=True) as asked:
-        entry = requests.change_id(asked.fields.get("entry", ""))
-        done, message = changing.undo(service.service(), asked.desk, entry, forms.read_key(asked.fields))
-        return _to_outcome(done) if done else list_page(asked, message=message)
+    """Undo a change."""
+    with admitted(patron, writes=True) as clerk:
+        entry = requests.change_id(clerk.fields.get("entry", ""))
+        done, message = actions.undo(service.service(), clerk.desk, entry, forms.read_key(clerk.fields))
+        return _redirect_to_outcome(done) if done else list_page(clerk, message=message)
 
 
-def _next_step(asked: Clerk) -> Response:
-    """Look up what was scanned or typed, and show what comes next: whom to take, who is missing, or the plan."""
-    form = forms.read_change(asked.fields)
-    card = forms.read_text(asked.fields, "card")
+def _next_step(clerk: Clerk) -> Response:
+    """Look up scanned or typed text, and show the next step: the candidates, a request for a target, or the plan."""
+    form = forms.read_change(clerk.fields)
+    card = forms.read_text(clerk.fields, "card")
     if form.action == "merge":
-        form = forms.ChangeForm("merge", (asked.patron,), form.target)
-    elif form.action == "recalculate" and not asked.fields.getlist("patron"):
-        form = forms.ChangeForm("recalculate", changing.recalculable(asked.client, asked.patron))
+        form = forms.ChangeForm("merge", (clerk.patron,), form.target)
+    elif form.action == "recalculate" and not clerk.fields.getlist("patron"):
+        form = forms.ChangeForm("recalculate", actions.recalculable(clerk.client, clerk.patron))
     if not card and not form.patrons:
-        return list_page(asked, message=gettext(_NOBODY_NAMED.get(form.action, _SELECT_FIRST)))
+        return list_page(clerk, message=gettext(_NO_PATRON.get(form.action, _SELECT_FIRST)))
     if card:
-        planned = changing.propose_with_card(asked.client, form, card, asked.patron)
+        planned = actions.propose_with_card(clerk.client, form, card, clerk.patron)
         if planned is not None:
-            return _shown_plan(asked, planned.form, planned.made)
-        lookup = changing.look_up(asked.client, card)
-        if lookup.taken is None:
-            return _card_page(asked, form, lookup)
-        form = changing.with_found(form, lookup.taken)
+            return _show_plan(clerk, planned.form, planned.plan)
+        lookup = actions.look_up(clerk.client, card)
+        if lookup.patron is None:
+            return _card_page(clerk, form, lookup)
+        form = actions.with_found(form, lookup.patron)
     if form.needs_target:
-        return _card_page(asked, form, None)
-    return _plan_page(asked, form)
+        return _card_page(clerk, form, None)
+    return _plan_page(clerk, form)
 
 
-def _card_page(asked: Clerk, form: forms.ChangeForm, lookup: changing.CardLookup | None) -> Response:
+def _card_page(clerk: Clerk, form: forms.ChangeForm, lookup: actions.CardLookup | None) -> Response:
     joins = form.action == "join"
     return html(
         "card.html",
         title=gettext("Move another patron to this group") if joins else gettext("To which group?"),
         label=gettext("The patron's card") if joins else gettext("A card of anybody in the other group"),
-        form_token=asked.form_token,
+        form_token=clerk.form_token,
         form=form,
         field="patron" if joins else "target_id",
         message=lookup.message if lookup else "",
@@ -260,20 +258,20 @@ def _card_page(asked: Clerk, form: forms.ChangeForm, lookup: changing.CardLookup
     )
 
 
-def _plan_page(asked: Clerk, form: forms.ChangeForm, message: str = "", username: str = "") -> Response:
-    return _shown_plan(asked, form, changing.propose(asked.client, form, asked.patron), message, username)
+def _plan_page(clerk: Clerk, form: forms.ChangeForm, message: str = "", username: str = "") -> Response:
+    return _show_plan(clerk, form, actions.propose(clerk.client, form, clerk.patron), message, username)
 
 
-def _shown_plan(
-    asked: Clerk, form: forms.ChangeForm, made: ProposedPlan | str, message: str = "", username: str = ""
+def _show_plan(
+    clerk: Clerk, form: forms.ChangeForm, made: ProposedPlan | str, message: str = "", username: str = ""
 ) -> Response:
     if isinstance(made, str):
-        return list_page(asked, message=made, selected=form.patrons if form.action != "join" else ())
-    page = pages.plan_page(made.draft, form.action, changing.number_of(made.draft, form))
+        return list_page(clerk, message=made, selected=form.patrons if form.action != "join" else ())
+    page = pages.plan_page(made.draft, form.action, actions.number_of(made.draft, form))
     return html(
         "plan.html",
         title=page.title,
-        form_token=asked.form_token,
+        form_token=clerk.form_token,
         form=form,
         plan=page,
         stored=made.stored if made.draft.steps else None,
@@ -282,7 +280,7 @@ def _shown_plan(
     )
 
 
-def _to_outcome(entry: str) -> Response:
+def _redirect_to_outcome(entry: str) -> Response:
     return with_headers(Response(status=303, headers={"Location": here().address(change=entry)}))
 
 
@@ -291,23 +289,20 @@ def _sort() -> str:
     return sort if pages.may_sort_by(sort) else ""
 
 
-__all__ = ["blueprint"]
-
-
 @blueprint.get(f"{_GROUP}/members/<member>")
 def member(patron: str, member: str) -> Response:
-    """What a member owes for, and has out: a page of its own, of which the script takes a part into the list."""
-    with clerk(patron) as asked:
+    """Show a member's bills and checked-out items. The script inserts part of this page into the list."""
+    with admitted(patron) as clerk:
         id = requests.record_id(member)
         titles = Titles(service.service().settings.desk.titles)
-        found = asked.client.bills.of_user(asked.patron, member=id, titles=titles)
+        found = clerk.client.bills.of_user(clerk.patron, member=id, titles=titles)
         theirs = found.member(id)
-        counts = None if theirs.items.complete else asked.client.bills.items_counted(theirs)
+        counts = None if theirs.items.complete else clerk.client.bills.items_counted(theirs)
         affairs = pages.member_overview(found, theirs, counts)
         return html(
             "member.html",
             title=gettext("{name}: bills and items", name=affairs.name),
-            form_token=asked.form_token,
+            form_token=clerk.form_token,
             group=found.group,
             member=affairs,
         )
@@ -315,18 +310,18 @@ def member(patron: str, member: str) -> Response:
 
 @blueprint.get(f"{_GROUP}/statement")
 def statement(patron: str) -> Response:
-    """The sheet for whoever stands at the desk, to be printed."""
+    """Show the printable statement for the family at the desk."""
     settings = service.service().settings.statement
-    with clerk(patron) as asked:
+    with admitted(patron) as clerk:
         if not settings.page:
             raise ProblemError(404, "Statements are not made here: see page in [statement].", code="no-statement")
-        found = asked.client.bills.of_user(asked.patron, titles=Titles(settings.titles))
+        found = clerk.client.bills.of_user(clerk.patron, titles=Titles(settings.titles))
         return html(
             "statement.html",
             title=pgettext("a sheet", "Statement"),
-            form_token=asked.form_token,
-            sheet=pages.statement_page(make_statement(found, asked.patron, settings), settings),
-            # A parent may read another language than the clerk: the address can name it.
+            form_token=clerk.form_token,
+            sheet=pages.statement_page(make_statement(found, clerk.patron, settings), settings),
+            # A parent may read a language other than the clerk's, so the URL can choose one.
             languages=[(tag, own_name(tag)) for tag in languages()],
             shown_in=catalogue_for(current_language().tag),
         )
@@ -337,23 +332,23 @@ __all__ = ["blueprint"]
 
 @blueprint.get(f"{_GROUP}/recent")
 def recent(patron: str) -> Response:
-    """What whoever asks has changed in the last days."""
-    with clerk(patron) as asked:
+    """Show the caller's own recent changes."""
+    with admitted(patron) as clerk:
         return html(
             "history.html",
             title=gettext("Recent changes"),
             explanation=gettext("What you have changed on this page in the last seven days."),
             nothing=gettext("You have changed nothing here in the last days."),
-            form_token=asked.form_token,
-            entries=changing.recent(asked.client, may_change=asked.may_change),
+            form_token=clerk.form_token,
+            entries=actions.recent(clerk.client, may_change=clerk.may_change),
         )
 
 
 @blueprint.get(f"{_GROUP}/past")
 def past(patron: str) -> Response:
-    """What is known of who came into the group, left it, or led it."""
-    with clerk(patron) as asked:
-        group = changing.group_of(asked.client, asked.patron)
+    """Show who joined, left or led the group, as far as known."""
+    with admitted(patron) as clerk:
+        group = actions.group_of(clerk.client, clerk.patron)
         return html(
             "history.html",
             title=gettext("This group's past"),
@@ -363,6 +358,6 @@ def past(patron: str) -> Response:
                 group=group,
             ),
             nothing=gettext("Nothing is known of changes to this group."),
-            form_token=asked.form_token,
-            entries=changing.past(asked.client, group, may_change=asked.may_change),
+            form_token=clerk.form_token,
+            entries=actions.past(clerk.client, group, may_change=clerk.may_change),
         )

@@ -1,4 +1,4 @@
-/* Light or dark as the staff client has it; it runs before anything is shown, so that nothing flashes. */
+/* Match the staff client's light or dark theme. Runs before the first paint, to avoid a flash of the wrong theme. */
 (() => {
   "use strict";
   const KEY = "eg.ui.general.colormode";

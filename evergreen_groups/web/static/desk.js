@@ -1,48 +1,48 @@
-/* Comfort for the desk's pages. All of them work without it: forms, links, and what the server says. */
+/* Enhancements for the desk's pages. Without scripts, the pages work too: forms, links and the server's messages. */
 (() => {
   "use strict";
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
   const one = (selector) => document.querySelector(selector);
-  const SCANNER_ECHO = 400; // ms: a scanner may end with two line ends, and the second one is nobody's yes
-  const ASKED_AGAIN = 1500; // ms between two looks at a change under way
-  const PSEUDO = "ar-XB"; // its letters are Hebrew
+  const SCANNER_ECHO = 400; // ms: a scanner may send two line ends, and the second must not press a button
+  const ASKED_AGAIN = 1500; // ms between two polls of a running change
+  const PSEUDO = "ar-XB"; // the test language, which uses Hebrew letters
   const LANGUAGE = document.documentElement.lang === PSEUDO ? "he" : document.documentElement.lang;
 
-  // The page has the texts, in the reader's language; values have names in braces in them.
+  // The page contains the texts in the reader's language, with placeholders in braces.
   const number = (value) => new Intl.NumberFormat(LANGUAGE, { numberingSystem: "latn" }).format(value);
   const filled = (text, values) => text.replace(/\{(\w+)\}/g, (whole, name) => (name in values ? number(values[name]) : whole));
 
-  /** Say something to who listens to the page. */
+  /** Announce a text to screen readers. */
   const announce = (text) => {
     const live = one("#live");
     live.textContent = "";
     setTimeout(() => { live.textContent = text; }, 100);
   };
 
-  // What somebody presses twice is sent once: the server would do it once as well, but the second answer takes longer.
+  // Send a form once despite a double click. The server would apply it once too, but the second answer takes longer.
   const guard = (form) => form.addEventListener("submit", (event) => {
     if (form.dataset.sent) return event.preventDefault();
     form.dataset.sent = "1";
-    // After the form has been read: a disabled button isn't sent.
+    // Disable only after the form has been read: a disabled button's value isn't sent.
     setTimeout(() => all("button", form).forEach((button) => button.setAttribute("aria-disabled", "true")));
   });
-  // Back may bring a page as it was left; what counts is how the group is now.
+  // Going back may restore an outdated page. Reload the current state of the group.
   addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
 
-  /** A scanner types wherever the focus is: what isn't for another field goes where a card is awaited. */
+  /** A scanner types into whatever has the focus. Redirect its input to the card field unless another is meant. */
   const collectScans = (card) => {
     addEventListener("keydown", (event) => {
-      const early = performance.now() < SCANNER_ECHO; // since the line end that led here
+      const early = performance.now() < SCANNER_ECHO; // since the line end that led to this page
       if (event.key === "Enter" && early && !card?.value) return event.preventDefault();
       if (!card || event.ctrlKey || event.altKey || event.metaKey || event.key.length !== 1 || event.key === " ") return;
       if (!event.target.closest("input:not([type=checkbox]), select, textarea")) card.focus();
     }, true);
   };
 
-  /** Rows that fit what is typed, at once; the field's form does the same without a script. */
+  /** Filter the rows while the user types. Without scripts, the field's form does the same. */
   const searchWithin = (field) => {
     const rows = all("#members tbody tr");
-    const parts = "bdi, .barcode, .library, .standing"; // as on the server: nobody searches for a date
+    const parts = "bdi, .barcode, .library, .standing"; // as on the server, which doesn't search in dates either
     const texts = rows.map((row) => all(parts, row).map((part) => part.textContent.toLowerCase()).join(" "));
     const count = one("#within-count");
     all("[data-without-script]", field.form).forEach((button) => { button.hidden = true; });
@@ -60,7 +60,7 @@
     if (field.value) look();
   };
 
-  /** Buttons that need somebody selected, the count of them, and all at once. */
+  /** Enable buttons that need a selection, count the selected members, and select all at once. */
   const select = (form) => {
     const boxes = all("input[name=member]", form);
     const whole = one("#select-all");
@@ -80,11 +80,11 @@
       look();
     });
     form.addEventListener("change", look);
-    addEventListener("pageshow", look); // the browser puts back what was checked
+    addEventListener("pageshow", look); // after the browser has restored the checkboxes
     look();
   };
 
-  /** Some browsers forget what a table is when it is laid out as cards. */
+  /** Restore table roles, which some browsers drop when a table is displayed as cards. */
   const keepRoles = (parts) => {
     const roles = { TABLE: "table", THEAD: "rowgroup", TBODY: "rowgroup", TFOOT: "rowgroup", TR: "row", TD: "cell" };
     if (!matchMedia("(max-width: 58rem)").matches) return;
@@ -94,7 +94,7 @@
     }
   };
 
-  /** A member's bills and items below their row. The link's own page has the same, for whoever wants it by itself. */
+  /** Show a member's bills and items below their row. The link's own page shows the same. */
   const unfold = (link) => {
     const row = link.closest("tr");
     let busy = false;
@@ -107,11 +107,11 @@
       const answer = await fetch(link.href, { headers: { Accept: "text/html" } });
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       const found = page.getElementById("affairs");
-      if (!found) return location.assign(link.href); // it says there what is wrong
+      if (!found) return location.assign(link.href); // that page says what is wrong
       const [below, cell] = [document.createElement("tr"), document.createElement("td")];
       below.className = "unfolded";
       cell.colSpan = row.cells.length;
-      found.removeAttribute("id"); // there may be several of them
+      found.removeAttribute("id"); // several members may be unfolded, so the id would not be unique
       cell.append(found);
       below.append(cell);
       row.after(below);
@@ -129,15 +129,15 @@
     });
   };
 
-  /** Look at a change under way until it has ended, then show the group as it is. */
+  /** Poll a running change until it has ended, then show the group. */
   const follow = async (box) => {
     const address = box.dataset.underWay;
     for (;;) {
       await new Promise((done) => setTimeout(done, ASKED_AGAIN));
       try {
-        if (!box.isConnected) return undefined; // logged out meanwhile
+        if (!box.isConnected) return undefined; // the user has logged out
         const answer = await fetch(address, { headers: { Accept: "text/html" } });
-        // The session has ended, say: that page says what there is to do, and asking on would say nothing for ever.
+        // For example, the session has ended. Open the page that explains it: further polling would never show more.
         if ([401, 403, 404].includes(answer.status)) return location.replace(address);
         if (!answer.ok) continue;
         const page = new DOMParser().parseFromString(await answer.text(), "text/html");
@@ -150,7 +150,7 @@
     }
   };
 
-  /** The panel in the client's patron summary reads its figures again after a change. */
+  /** Tell the panel in the client's patron summary to read the figures again after a change. */
   const spread = ({ change, patrons, groups }) => {
     const numbers = (text) => text.split(" ").filter(Boolean).map(Number);
     const channel = new BroadcastChannel("evergreen-groups");
@@ -158,7 +158,7 @@
     channel.close();
   };
 
-  /** Whoever logs out in the client leaves no names on the screen. */
+  /** Remove all names from the screen when the user logs out of the client. */
   const leaveWithSession = () => {
     const leave = () => {
       const farewell = one("#logged-out").content.cloneNode(true);
@@ -167,17 +167,17 @@
     };
     const channel = new BroadcastChannel("eg.auth");
     channel.addEventListener("message", ({ data }) => data?.action === "logout" && leave());
-    // The AngularJS client's own link tells no other tab, but the session's cookie goes with it.
+    // The AngularJS client's link doesn't notify other tabs, but it deletes the session's cookie.
     const hasCookie = () => /(?:^|; )eg\.auth\.token=/.test(document.cookie);
-    if (!hasCookie()) return; // a server may keep it from scripts
+    if (!hasCookie()) return; // a server may hide the cookie from scripts
     const look = () => hasCookie() || leave();
     document.addEventListener("visibilitychange", look);
     if (window.cookieStore) cookieStore.addEventListener("change", look);
   };
 
-  // In a frame the browser heeds autofocus for the first page only.
+  // In a frame, browsers apply autofocus only to the first page.
   if (document.activeElement === document.body) one("[autofocus]")?.focus();
-  // What a form led to has no address of its own: reload and back show the group as it is, and send nothing again.
+  // Pages that answer a form have no URL. Reload and back show the group instead of sending the form again.
   if (document.body.dataset.group) history.replaceState(null, "", document.body.dataset.group);
   all("form[data-guarded]").forEach(guard);
   collectScans(one("#card"));

@@ -1,22 +1,22 @@
-/* What the panel says of a group: its sum, how many are over the limit or blocked in Evergreen, and its members.
+/* The panel's content: a group's total, how many are over the limit or blocked in Evergreen, and its members.
  *
- * And what panel and tab have in common: addresses of the client, and going to them without loading it anew.
+ * Also the code that panel and tab share: URLs of the client, and navigation without reloading it.
  */
 
-let texts = null; // texts.js, handed in: a browser may remember for good that it couldn't be had under its plain name
+let texts = null; // texts.js, passed in: after a failed load, a browser may never retry a module under the same URL
 
 export function use(module) {
   texts = module;
 }
 
-// By these names the texts are collected for translation.
+// The tools for translation find the texts by these function names.
 export const gettext = (text, values) => texts.gettext(text, values);
 const ngettext = (one, many, count, values) => texts.ngettext(one, many, count, values);
 const pgettext = (context, text) => texts.pgettext(context, text);
 
-const MOST = 8; // more of them are on the group's page
+const MOST = 8; // further members are only on the group's page
 
-/** A penalty in full: its name, where it stands, since when, and whether staff have set it. */
+/** Describe a penalty in full: name, library, date, and whether staff have set it. */
 function described(block) {
   const values = { name: block.name, place: block.org_unit, day: block.since && texts.day(block.since) };
   if (!block.since) {
@@ -26,7 +26,7 @@ function described(block) {
   return gettext("{name} at {place} since {day}", values);
 }
 
-/** Say in which language something is written, for who reads it out and for where its lines begin. */
+/** Mark the language and direction of a text, for screen readers and alignment. */
 export function inLanguage(made) {
   made.lang = texts.tag();
   made.dir = texts.direction();
@@ -51,7 +51,7 @@ export function address(page, id, tab) {
   return `${page.root}/staff/circ/patron/${encodeURIComponent(id)}/${tab}`;
 }
 
-/** The page of a patron's group; it is told which client its links are to lead back to. */
+/** Return the URL of a patron's group page, with the client that its links lead back to. */
 export function groupPage(page, more = "") {
   const place = new URL(`patrons/${page.id}/group`, import.meta.url);
   return `${place.href}?${more}client=${encodeURIComponent(page.root.slice(1))}`;
@@ -60,9 +60,9 @@ export function groupPage(page, more = "") {
 export const isPlain = (event) =>
   !(event.defaultPrevented || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey);
 
-/** Go to an address of the client as its own links do, without loading it anew: it may still ask to save first. */
+/** Navigate as the client's own links do, without reloading it. The client may first ask to save changes. */
 export function go(place) {
-  if (!document.querySelector("[ng-version], [ng-app]")) return void location.assign(place); // no router known
+  if (!document.querySelector("[ng-version], [ng-app]")) return void location.assign(place); // no known router
   history.pushState(null, "", place);
   dispatchEvent(new PopStateEvent("popstate", { state: null }));
 }
@@ -70,7 +70,7 @@ export function go(place) {
 const money = (amount, { currency }) =>
   amount === null || amount === undefined ? pgettext("an amount", "unknown") : texts.money(amount, currency);
 
-/** A line that is cut where it is too long, and whole when pointed at. */
+/** Make a line that is truncated if it is too long, with the full text as its tooltip. */
 function cut(className, text) {
   const made = element("span", `evergreen-groups-cut ${className}`, text);
   made.title = text;
@@ -84,10 +84,10 @@ const isOver = (person) => person.over_limit === true; // null: the limit isn't 
 const blocksOf = (person) => [...(person.blocked_in_evergreen || []), ...(person.other_blocks || [])];
 const hiddenIn = (answer) => answer.hidden_members || { count: 0, fines: null };
 
-/** A total of the answer: null where it isn't known exactly, and then at least the other. */
+/** Return an exact total, or null with a lower bound. */
 const totalOf = (answer, name) => [answer[name], answer[`${name}_at_least`]];
 
-/** How many, for a text: exactly, or at least so many. */
+/** Format a count, exactly or as a lower bound. */
 const howMany = ([exact, least]) => ({
   count: exact === null ? gettext("at least {total}", { total: texts.number(least) }) : texts.number(least),
 });
@@ -104,11 +104,11 @@ function countedIn(answer) {
 function pageLink(page, options) {
   const link = element("a", "evergreen-groups-cut", gettext("Group members"));
   link.href = groupPage(page);
-  link.target = options.panel_link === "new" ? "_blank" : "_self"; // AngularJS keeps off what has a target
+  link.target = options.panel_link === "new" ? "_blank" : "_self"; // AngularJS doesn't handle links that have a target
   return link;
 }
 
-/** The four lines that are always there. */
+/** Make the four lines that are always present. */
 export function lines(page, answer, { label, options, unfolded, unfold }) {
   const leads = options && options.page ? [pageLink(page, options)] : [];
   const people = answer.members.length + hiddenIn(answer).count;
@@ -120,7 +120,7 @@ export function lines(page, answer, { label, options, unfolded, unfold }) {
   return [line(head, sum), line(gettext("for information")), line(cut("", countedIn(answer))), links(fold, ...leads)];
 }
 
-/** That somebody is over the limit, and what Evergreen does about it. */
+/** Say that a member is over the limit, and how Evergreen treats them. */
 function overLimit(person) {
   const fines = person.blocked_in_evergreen;
   if (!fines) return gettext("over the limit");
@@ -137,7 +137,7 @@ function blockedIn(page, person) {
   return gettext("blocked in Evergreen, which blocks at {threshold}", { threshold: money(person.evergreen_threshold, page) });
 }
 
-/** What is known of Evergreen's own threshold where it explains why a recalculation would change nothing. */
+/** Explain with Evergreen's own threshold why a recalculation would change nothing. */
 function threshold(page, person) {
   switch (person.recalculation) {
     case "below-threshold":
@@ -152,7 +152,7 @@ function threshold(page, person) {
   }
 }
 
-/** What is said of somebody, in short words: [text, whether it is a block of their own, what it is in full]. */
+/** Describe a member briefly: [text, whether it is a block of their own, the full text]. */
 function said(page, person) {
   const fines = person.blocked_in_evergreen;
   const marks = [];
@@ -192,14 +192,14 @@ function member(page, person) {
   return made;
 }
 
-/** Which of them are shown: those who are blocked or over the limit, then those who owe most. */
+/** Select the members to show: those who are blocked or over the limit, then those who owe most. */
 function foremost(people) {
   const rank = (person) => 2 * Boolean(blocksOf(person).length) + isOver(person);
   const owes = (person) => Number(person.own_fines);
   return [...people].sort((one, other) => rank(other) - rank(one) || owes(other) - owes(one)).slice(0, MOST);
 }
 
-/** How many aren't in the list, and why. */
+/** Say how many members aren't in the list, and why. */
 function rest(page, answer, shown) {
   const parts = [];
   const more = answer.members.length - shown;
@@ -213,12 +213,12 @@ function rest(page, answer, shown) {
   return parts.join("; ");
 }
 
-/** The list, and below it what isn't in it. */
+/** Make the list of members, and the note on those who aren't in it. */
 export function list(page, answer) {
   const shown = foremost(answer.members);
   const made = element("ul", "evergreen-groups-members", ...shown.map((person) => member(page, person)));
   made.setAttribute("aria-label", gettext("Own fines of each group member"));
-  made.tabIndex = 0; // it may have to be scrolled
+  made.tabIndex = 0; // keyboard users may have to scroll it
   const others = rest(page, answer, shown.length);
   return others ? [made, cut("evergreen-groups-rest", others)] : [made];
 }

@@ -1,28 +1,28 @@
-/* The patron's group in the patron summary of Evergreen's staff clients, the Angular and the AngularJS one.
+/* Shows the patron's group in the patron summary of Evergreen's staff clients, Angular and AngularJS.
  *
- * One block after "Fines Owed", of the same height whatever there is to say, and there as soon as the summary is, so that
- * nothing below it moves. Both clients keep their nodes from patron to patron and change only texts, at moments that
- * don't agree with the address: so what the block says is decided anew after each change. group.js says what
- * a group is and owes, tab.js puts the group's page into the client's own tab.
+ * Adds one block after "Fines Owed". The block appears together with the summary and always has the same height, so
+ * that nothing below it moves. Both clients reuse their elements from patron to patron and change only texts, at times
+ * that don't match changes of the URL, so the block is updated after each change. group.js makes the content of the
+ * block, tab.js shows the group's page in the client's own tab.
  */
 (() => {
   "use strict";
   const script = document.currentScript;
-  if (!script || window.evergreenGroupsPanel) return; // loaded twice
+  if (!script || window.evergreenGroupsPanel) return; // already loaded
   window.evergreenGroupsPanel = true;
 
   const at = (place) => new URL(place, script.src).href;
-  const TIMEOUT = 15000; // ms for one answer
-  const RETRIES = [3000, 10000, 30000, 60000]; // ms; the last one again and again
-  const LONGEST = 300000; // ms; whatever the service says
-  const UNKNOWN = 10000; // ms; a page that has no place for the panel by then has none
-  const STALE = 60000; // ms; older figures are read again when the user comes back to them
-  const REREAD = 800; // ms without a change of the client's figures: it blanks them while it loads
-  const SLOW = 2000; // ms; then the client's own row is better than nothing
+  const TIMEOUT = 15000; // ms for one response
+  const RETRIES = [3000, 10000, 30000, 60000]; // ms between attempts; the last one repeats
+  const LONGEST = 300000; // ms; upper bound for the service's Retry-After
+  const UNKNOWN = 10000; // ms after which a page without a place for the panel is reported
+  const STALE = 60000; // ms; older figures are read again when the user returns to them
+  const REREAD = 800; // ms to wait after the client's figures change: it blanks them while it loads
+  const SLOW = 2000; // ms to wait before showing the client's own row instead
   const IN_ADDRESS = /^(.*)\/staff\/circ\/patron\/(?:0*(\d+)(?:[/;]|$))?/;
   const IN_LINK = /\/by_patron\/(\d+)/;
-  const UNFOLDED = "evergreen-groups.members"; // where the browser remembers it
-  let texts = null; // texts.js, once it is there; until then English
+  const UNFOLDED = "evergreen-groups.members"; // key in the browser's storage
+  let texts = null; // texts.js once loaded; until then English
   const gettext = (text) => (texts ? texts.gettext(text) : text);
   const SAID = {
     loading: () => "",
@@ -32,9 +32,9 @@
     gone: () => gettext("Deleted, or not visible to your login."),
   };
 
-  // Where the clients of Evergreen 3.11 to 3.17 have what the panel goes by; docs/staff-clients.md says which release has
-  // which, and where that was read. `page`: it is this client's; `id`: the patron's number, or a link with it. The rest is
-  // looked up in the `summary`, `group` (the client's own Group Fines) beside `fines`. None of it depends on the language.
+  // Where the clients of Evergreen 3.11 to 3.17 have the elements that the panel looks for; docs/staff-clients.md lists
+  // the releases and sources. `page`: identifies the client; `id`: the patron's number, or a link with it. The rest is
+  // within `summary`; `group` is the client's own Group Fines next to `fines`. Nothing depends on the language.
   const ANGULARJS = ":not(eg-patron-summary) > .patron-summary-grid-wrapper:not([ng-cloak]) > #patron-summary-grid";
   const CLIENTS = [
     { // Angular, a definition list since 3.14
@@ -43,23 +43,23 @@
       fines: ".account-status > dl > div:first-child", group: ".PATRON_HAS_BILLS:not(:first-child)",
       card: ".account-id > dl > div:first-child",
     },
-    { // Angular up to 3.13: rows, and nothing of them where the summary is folded away
+    { // Angular up to 3.13: rows, absent while the summary is collapsed
       name: "angular-rows", page: ".sticky-top-with-nav > .nav-tabs[role=tablist]",
       summary: ".sticky-top-with-nav > eg-patron-summary > .patron-summary-container",
       id: '.sticky-top-with-nav > .nav-tabs a[href*="/by_patron/"]', grid: "eg-patron-group",
       fines: ":scope > hr:first-of-type + .row", group: "hr:first-of-type + .row + .alert-danger",
       card: ":scope > hr:nth-of-type(2) + .row",
     },
-    { // AngularJS. Its merge dialog holds two more grids of the same id, in front of the main one
+    { // AngularJS. Its merge dialog has two more grids with the same id, before the main one
       name: "angularjs", striped: true, sure: true, page: ANGULARJS, summary: ANGULARJS,
       id: ".patron-name-header h4[title]", grid: '[ng-view] > eg-grid[persist-key="circ.patron.group_members"]',
       fines: ':scope > .row[ng-class*="fines.balance_owed"]',
-      group: '.row:is([ng-show*="group_balance_owed"], [ng-if*="group_balance_owed"])', // if since 3.15.9, 3.16.3
+      group: '.row:is([ng-show*="group_balance_owed"], [ng-if*="group_balance_owed"])', // ng-if since 3.15.9, 3.16.3
       card: ":scope > .patron-summary-divider:not([ng-class])",
     },
   ];
 
-  const sheet = new CSSStyleSheet(); // no policy is against this
+  const sheet = new CSSStyleSheet(); // allowed by every content security policy
   sheet.replaceSync(`
     .evergreen-groups { grid-column: 1 / -1; margin: 0 0 .15rem; }
     #patron-summary-grid > .evergreen-groups.row { margin: 0 -15px; padding: 3px 15px; }
@@ -90,7 +90,7 @@
 
   const idOf = (node) => ((node && (/^(\d+)$/.exec(node.title) || IN_LINK.exec(node.href))) || [])[1];
 
-  /** What is on screen: `place` is the row to stand after (null: none), `ready` whether its figures belong to `id`. */
+  /** Return what is on screen: `place` is the row to insert after (or null), `ready` whether the figures are `id`'s. */
   function currentPage() {
     const address = IN_ADDRESS.exec(location.pathname);
     const client = address && CLIENTS.find(({ page }) => document.querySelector(page));
@@ -105,23 +105,23 @@
     const [owed, card] = [place, find(client.card)].map((row) => words(row && row.children[1]));
     return {
       client, root: address[1], id, place, own, owed, card,
-      ready: !client.sure || (Boolean(owed) && id === shown), // the address is ahead of the summary, which says whose it is
+      ready: !client.sure || (Boolean(owed) && id === shown), // the URL changes before the summary
       grid: document.querySelector(client.grid),
       currency: owed.replace(/[\d\s.,'’()\u2212\p{Cf}-]/gu, ""),
     };
   }
 
-  let options = null; // [desk] of the configuration; null as long as the service hasn't said
-  let group = null; // the modules, once they are there
+  let options = null; // [desk] of the configuration; null until the service has answered
+  let group = null; // the modules once loaded
   let tab = null;
   let tries = 0;
   let configuring = false;
 
-  /** Have the service say what is to be shown, and what shows it. */
+  /** Load the options and the modules from the service. */
   async function configure() {
     if (options || configuring) return;
     configuring = true;
-    const anew = tries++ ? `?${tries}` : ""; // some browsers remember that a module couldn't be had
+    const anew = tries++ ? `?${tries}` : ""; // some browsers never retry a module under the same URL after a failure
     try {
       const client = encodeURIComponent((IN_ADDRESS.exec(location.pathname) || ["", ""])[1].slice(1));
       const settings = fetch(at(`desk.json?client=${client}`), { signal: AbortSignal.timeout(TIMEOUT) });
@@ -138,13 +138,13 @@
       }
       options = answer;
     } catch {
-      // the service is down: once more with its next answer
+      // the service is down; try again after its next answer
     }
     configuring = false;
     sync();
   }
 
-  let asked = null; // the patron asked about: id, answer or problem, and what is under way
+  let asked = null; // the current patron: id, answer or error, and the running request
   let wasDown = false;
 
   function forget() {
@@ -178,10 +178,10 @@
       if (response.ok) answer = checked(await response.json(), patron.id);
       else problem = { 401: "ended", 403: "refused", 404: "gone" }[response.status] || "down";
     } catch {
-      // no answer, or none that can be read
+      // no answer, or an unreadable one
     }
     clearTimeout(limit);
-    if (patron !== asked || control !== patron.control) return; // the page has gone on, or it was asked once more
+    if (patron !== asked || control !== patron.control) return; // the user has moved on, or a newer request is running
     Object.assign(patron, { answer, problem: answer ? null : problem, control: null, since: Date.now() });
     if (answer) patron.loggedOut = false;
     wasDown = patron.problem === "down";
@@ -202,8 +202,8 @@
     patron.timer = setTimeout(() => (document.hidden ? (patron.since = 0) : ask(patron)), pause);
   }
 
-  // Only what the user does leads to another look: a clock would keep an idle session alive. The client's own figures
-  // change when it loads them anew (a payment, a move), and so does its list of the group; they say nothing else.
+  // Read again only after an action of the user: a timer would keep an idle session alive. The client's own figures and
+  // its list of the group change whenever it reloads them (after a payment or move); use that only as a signal.
   function reconsider(page) {
     const old = Date.now() - asked.since > STALE || /\/group$/.test(asked.path);
     if (asked.path !== location.pathname) {
@@ -219,7 +219,7 @@
     asked.check = setTimeout(lookAgain, REREAD, asked, page.owed);
   }
 
-  /** Who is listed in the client's own group tab: its rows without the amounts, which come one by one. */
+  /** Return who is listed in the client's own group tab: its rows without the amounts, which arrive one by one. */
   function listedIn(grid) {
     const rows = [...grid.querySelectorAll(".eg-grid-content-body .eg-grid-row, .eg-grid-body-row")];
     return rows.map((row) => words(row).replace(/[^\p{L}]/gu, "")).join("\n");
@@ -234,7 +234,7 @@
     Object.assign(patron, { checked: true, changed: false, list: patron.listed || patron.list });
   }
 
-  /** A change made on the group's page, in whatever tab of the browser. */
+  /** React to a change made on the group's page in any tab of the browser. */
   function heard({ data }) {
     if (!asked || !data || data.kind !== "changed") return;
     const { answer } = asked;
@@ -244,19 +244,19 @@
     if (patrons.some((id) => mine.includes(id)) || (answer && groups.includes(String(answer.group)))) ask(asked);
   }
 
-  /** Somebody has logged out, in whatever tab: nothing is shown any longer. */
+  /** Hide everything after a logout in any tab. */
   function loggedOut({ data }) {
     if (!data || data.action !== "logout" || (data.domain && data.domain !== "eg.auth")) return;
     if (!asked) return;
     const { id } = asked;
     forget();
     asked = { id, answer: null, problem: "ended", failures: 0, since: Date.now(), began: 0, path: location.pathname };
-    asked.loggedOut = true; // a session that ended by itself says so in the group's page, which stays
+    asked.loggedOut = true; // a session that has expired is reported on the group's page, which stays
     sync();
   }
 
-  let block = null; // the one element of ours in the summary
-  let named = ""; // what the client calls the group's fines in its language, once its own row has been seen
+  let block = null; // our only element in the summary
+  let named = ""; // the client's own label for the group's fines, once its row has been seen
   const label = () => named || gettext("Group Fines");
 
   function element(name, className, ...content) {
@@ -277,7 +277,7 @@
     try {
       return localStorage.getItem(UNFOLDED) === "true";
     } catch {
-      return false; // the browser keeps nothing
+      return false; // the browser's storage is disabled
     }
   }
 
@@ -290,7 +290,7 @@
     sync();
   }
 
-  /** What there is to say without figures; `group.js` says the rest. */
+  /** Return the text for a state without figures; `group.js` makes the rest. */
   function lines(state) {
     const head = element("div", "evergreen-groups-line", state === "loading" ? label() : gettext("Group members"));
     const said = element("div", "evergreen-groups-said", SAID[state](), " ");
@@ -300,7 +300,7 @@
     return [head, said];
   }
 
-  /** The block's outside, which stays as it is: what is in it changes. */
+  /** Create the outer element, which stays; only its content changes. */
   function outside(page) {
     const box = element("div", "evergreen-groups-box");
     box.setAttribute("role", "group");
@@ -321,7 +321,7 @@
     block = null;
   }
 
-  /** What the block may say: figures only where the summary on screen is surely the patron's that they are about. */
+  /** Update the content. Show figures only if the summary on screen certainly belongs to the same patron. */
   function stateOf(page) {
     const { answer, problem } = asked;
     if (problem) return problem;
@@ -342,13 +342,13 @@
     if (block.key === key) return;
     block.key = key;
     Object.assign(block.dataset, { state, patron: page.id });
-    block.lang = texts ? texts.tag() : "en"; // whatever the client's own is
+    block.lang = texts ? texts.tag() : "en"; // which may differ from the client's language
     block.dir = texts ? texts.direction() : "ltr";
     for (const term of block.querySelectorAll("dt")) term.textContent = gettext("Patron group");
     fill(block.querySelector("[role=group]"), page, state, unfolded);
   }
 
-  /** Have the block stand after "Fines Owed", and after the client's own "Group Fines" where that is. */
+  /** Insert the block after "Fines Owed", and after the client's own "Group Fines" if present. */
   function putBehind(page, stock) {
     const isOurs = (node) => /^evergreen-groups(?:-even)?\b/.test(node.className);
     const { place, own, client } = page;
@@ -358,7 +358,7 @@
     const hidden = own && (stock === "hidden" || own.classList.contains("ng-hide"));
     if (block.parentElement !== list || block.nextElementSibling !== next) {
       stripes(false);
-      list.insertBefore(block, next); // the comments of both clients' conditions stay before it
+      list.insertBefore(block, next); // keep the comment nodes of the clients' conditions before it
     }
     list.dataset.evergreenGroups = stock;
     if (client.striped) stripes(hidden);
@@ -367,7 +367,7 @@
   function fill(box, page, state, unfolded) {
     const active = document.activeElement;
     const held = box.contains(active) ? { name: active.localName, href: active.getAttribute("href") } : null;
-    const lost = held || (active === document.body ? block.lost : null); // there was nothing to give the focus to
+    const lost = held || (active === document.body ? block.lost : null); // the element that had the focus is gone
     box.setAttribute("aria-label", label());
     box.setAttribute("aria-busy", String(state === "loading"));
     const ready = state === "ready" && group.lines(page, asked.answer, { label: label(), options, unfolded, unfold });
@@ -379,7 +379,7 @@
     if (next) next.focus();
   }
 
-  /** A row of the client's own that can't be seen would put its stripes out of turn. */
+  /** Keep the stripes regular if a row of the client is hidden. */
   function stripes(even) {
     const before = block.previousElementSibling;
     const there = before && before.className === "evergreen-groups-even";
@@ -411,10 +411,10 @@
     }
   }
 
-  let lacking = 0; // goes off where a patron's page has had no place for the panel for long
+  let lacking = 0; // timer that fires if a patron's page has had no place for the panel for too long
   let noted = false;
 
-  /** Say once, to whoever looks into it, that there is no place; without a word about the patron. */
+  /** Log once, without patron data, that there is no place for the panel. */
   function note(lacks) {
     if (noted || lacks === Boolean(lacking)) return;
     clearTimeout(lacking);
@@ -437,7 +437,7 @@
     });
   }
 
-  // A summary that has just come gets its block before anybody sees it; everything else has time until the next frame.
+  // Give a new summary its block before it is painted; everything else can wait until the next frame.
   const observer = new MutationObserver(() => (block && block.isConnected ? later() : sync()));
   observer.observe(document.body, {
     childList: true, subtree: true, characterData: true, attributes: true, attributeFilter: ["title", "class", "href"],
@@ -448,10 +448,10 @@
   });
   new BroadcastChannel("evergreen-groups").addEventListener("message", heard);
   new BroadcastChannel("eg.auth").addEventListener("message", loggedOut);
-  // The AngularJS client's own link tells no other tab, but the session's cookie goes with it.
+  // The AngularJS client's link doesn't notify other tabs, but it deletes the session's cookie.
   const hasCookie = () => /(?:^|; )eg\.auth\.token=/.test(document.cookie);
   const look = () => hasCookie() || loggedOut({ data: { action: "logout" } });
-  if (hasCookie()) document.addEventListener("visibilitychange", look); // a server may keep it from scripts
+  if (hasCookie()) document.addEventListener("visibilitychange", look); // a server may hide the cookie from scripts
   if (hasCookie() && window.cookieStore) cookieStore.addEventListener("change", look);
   sync();
 })();

@@ -1,20 +1,20 @@
-/* The group's page in the staff client's own tab "Group Member Details", in the place of the client's list.
+/* Shows the group's page in the staff client's own tab "Group Member Details", in place of the client's list.
  *
- * In a frame of the same origin, as high as what is in it. The client makes its tab anew with each visit, so what stands
- * there is decided after each of its changes. Its list stays behind the frame, and comes out where our page doesn't.
+ * The page is in a frame of the same origin, as high as its content. The client rebuilds its tab on each visit, so the
+ * frame is updated after each change. The client's list stays behind it and reappears if our page doesn't load.
  */
-const CHOICE = "evergreen-groups.tab"; // where the browser's tab remembers it
-const SLOW = 4000; // ms; then the client's list is better than nothing
-const LOW = 0.4; // of the window's height: a page that begins below that has hardly begun
-const RING = 6; // px around the page, or the ring around what has the focus would be cut
+const CHOICE = "evergreen-groups.tab"; // key in the storage of the browser's tab
+const SLOW = 4000; // ms to wait before showing the client's list instead
+const LOW = 0.4; // fraction of the window's height: a page that begins below this is hardly visible
+const RING = 6; // px around the page, so that focus rings aren't cut off
 const IN_TAB = /\/patron\/0*(\d+)\/group\/?$/;
 const IN_CLIENT = /^\/eg2?(?:\/[\w-]+)?\/staff\/circ\/patron\/(\d+)\/([a-z_]+)\/?$/;
 const OUR_PAGE = /\/patrons\/(\d+)\/group$/;
 const TYPING = "input, textarea, select, [contenteditable], [role=dialog] *";
 
-let group = null; // group.js, handed in: a browser may remember for good that it couldn't be had under its plain name
-let holder = null; // what stands in the tab: a bar, and the frame below it
-let shown = null; // the page of the client that it was made for
+let group = null; // group.js, passed in: after a failed load, a browser may never retry a module under the same URL
+let holder = null; // our element in the tab: a bar with the frame below it
+let shown = null; // the client's page that it was made for
 
 const remembered = () => attempt(() => sessionStorage.getItem(CHOICE)) === "client";
 
@@ -22,7 +22,7 @@ function attempt(work) {
   try {
     return work();
   } catch {
-    return null; // the browser keeps nothing, or what is in the frame isn't ours
+    return null; // storage is disabled, or the frame contains a foreign page
   }
 }
 
@@ -30,9 +30,9 @@ export function use(module) {
   group = module;
 }
 
-const gettext = (text) => group.gettext(text); // by this name the texts are collected for translation
+const gettext = (text) => group.gettext(text); // the tools for translation find the texts by this name
 
-/** After each change of the client: have the frame stand where it belongs, or nowhere. */
+/** Insert or remove the frame after each change of the client. */
 export function sync(page, loggedOut) {
   const place = page && page.grid && IN_TAB.exec(location.pathname);
   if (!place) return take();
@@ -43,11 +43,11 @@ export function sync(page, loggedOut) {
   holder = group.element("div", "evergreen-groups-tab", bar());
   holder.dataset.patron = shown.id;
   group.inLanguage(holder);
-  page.grid.parentElement.prepend(holder); // what the client has there comes after it, and is hidden
+  page.grid.parentElement.prepend(holder); // the client's own elements follow and are hidden
   return remembered() ? state("client") : load();
 }
 
-/** Whoever logs out leaves no names: not in our page, and not in the client's list, which has been read behind it. */
+/** Remove all names after a logout, from our page and from the client's list behind it. */
 function follows(loggedOut) {
   const { state: name } = holder.dataset;
   if (name === "ended" && !loggedOut) return load();
@@ -74,8 +74,8 @@ function bar() {
   return group.element("div", "evergreen-groups-bar", group.element("span", ""), choose);
 }
 
-/** loading and shown: the frame; client: the client's list, as wished; lost: that list, and why; down: that alone; ended:
- * neither. */
+/** Set the state. loading, shown: the frame is visible; client: the client's list, by choice; lost: that list, with the
+ * reason; down: only that list; ended: neither. */
 function state(name) {
   holder.dataset.state = name;
   const [said, choice] = holder.querySelectorAll(".evergreen-groups-bar > *");
@@ -83,7 +83,7 @@ function state(name) {
   const why = { lost: gettext("The group page can't be shown just now."), ended };
   said.textContent = why[name] ? `${why[name]} ` : "";
   said.setAttribute("role", "status");
-  choice.hidden = name === "ended"; // it comes back with the panel, which has a button for that
+  choice.hidden = name === "ended"; // the panel's button for it brings it back
   const choices = { client: gettext("Show the group page"), lost: gettext("Try again") };
   choice.textContent = choices[name] || gettext("Show the client's own list");
 }
@@ -100,17 +100,17 @@ function load() {
   state("loading");
   setTimeout(() => {
     if (made !== frame() || holder.dataset.state !== "loading") return;
-    made.remove(); // what comes now would come in the middle of something
+    made.remove(); // further content would appear in the middle of something else
     state("lost");
   }, SLOW);
 }
 
-/** What a frame has: the document where it is one of our pages, and whether it was answered with 200. */
+/** Return the frame's document if it is one of our pages, and whether its status was 200. */
 function look(made) {
   return attempt(() => {
     const page = made.contentDocument;
     const [entry] = made.contentWindow.performance.getEntriesByType("navigation");
-    const status = entry && entry.responseStatus; // not every browser says
+    const status = entry && entry.responseStatus; // not all browsers provide it
     const ours = page.contentType === "text/html" && Boolean(page.querySelector('[href*="/evergreen-groups/"]'));
     return { page, well: status ? status === 200 : ours, ours: ours || status === 200 };
   });
@@ -132,27 +132,27 @@ function loaded(made) {
   page.addEventListener("click", follow);
   page.addEventListener("keydown", passOut);
   reveal(first);
-  passIn(); // a browser minds autofocus once for the whole client, if at all
+  passIn(); // browsers apply autofocus at most once per window
 }
 
-/** Have the page begin where it can be seen: Angular's unfolded summary leaves it little, and a reload may begin above. */
+/** Scroll the page's start into view: Angular's expanded summary leaves little room; a reload may start higher. */
 function reveal(first) {
   const { top } = holder.getBoundingClientRect();
   const low = top > innerHeight * LOW && !scrollY && !document.activeElement?.matches(TYPING);
   if (first ? low : top < 0) holder.scrollIntoView({ block: "start" });
 }
 
-/** Give the page the client's letters, their size, the paper it stands on, and colours for that; `--paper` is desk.css's. */
+/** Give the page the client's font, size, background and colors; desk.css uses `--paper`. */
 function dress(page) {
   const client = getComputedStyle(document.body);
   const { bsTheme } = document.documentElement.dataset;
-  page.documentElement.dataset.bsTheme = bsTheme || "light"; // before 3.14 there is no other, whatever the system prefers
+  page.documentElement.dataset.bsTheme = bsTheme || "light"; // before 3.14 there is only light
   page.documentElement.style.fontSize = client.fontSize;
   page.documentElement.style.setProperty("--paper", client.backgroundColor);
   Object.assign(page.body.style, { fontFamily: client.fontFamily, paddingInline: `${RING}px` });
 }
 
-/** Have the frame as high as its page, whatever happens in it. */
+/** Keep the frame as high as its page. */
 function fit(made, page) {
   const measure = () => {
     const wide = page.documentElement.scrollWidth > page.documentElement.clientWidth;
@@ -162,7 +162,7 @@ function fit(made, page) {
   new made.contentWindow.ResizeObserver(measure).observe(page.documentElement);
 }
 
-/** Links to the client's pages of a patron: within the client that the frame is in, without loading it anew. */
+/** Open links to the client's patron pages in the client around the frame, without reloading it. */
 function follow(event) {
   const link = event.target.closest && event.target.closest("a[href]");
   if (!link || !group.isPlain(event) || link.hasAttribute("download") || link.origin !== location.origin) return;
@@ -173,7 +173,7 @@ function follow(event) {
   group.go(client ? group.address(shown, client[1], client[2]) : group.address(shown, other[1], "group"));
 }
 
-/** The client's own shortcuts go on working while the focus is in the frame. */
+/** Keep the client's shortcuts working while the frame has the focus. */
 function passOut(event) {
   const { key, code, keyCode, which, ctrlKey, altKey, shiftKey, metaKey } = event;
   if (event.defaultPrevented || event.isComposing || !(ctrlKey || altKey || metaKey || /^F\d+$/.test(key))) return;
@@ -181,7 +181,7 @@ function passOut(event) {
   if (!document.body.dispatchEvent(new KeyboardEvent("keydown", same))) event.preventDefault();
 }
 
-/** Give the focus to the page, unless somebody is typing elsewhere; gives the field that then has it. */
+/** Focus the page unless the user is typing elsewhere. Returns the field that got the focus. */
 function passIn() {
   const active = document.activeElement;
   if (active && active !== frame() && active.matches(TYPING)) return null;
@@ -194,7 +194,7 @@ function passIn() {
   return field;
 }
 
-// Somebody scans while nothing has the focus: the first digit is lost on the way into a frame, so it is put there.
+// If nothing has the focus, the first scanned character would get lost on the way into the frame; insert it there.
 document.addEventListener("keydown", (event) => {
   const scanned = event.key && event.key.length === 1 && !(event.ctrlKey || event.altKey || event.metaKey || event.isComposing);
   if (!scanned || event.target !== document.body || !holder || holder.dataset.state !== "shown") return;
@@ -205,7 +205,7 @@ document.addEventListener("keydown", (event) => {
   field.dispatchEvent(new Event("input", { bubbles: true }));
 });
 
-// Light or dark, chosen while the page stands there.
+// Follow the choice of a light or dark theme while the page is open.
 new MutationObserver(() => {
   if (holder && holder.dataset.state === "shown") attempt(() => dress(frame().contentDocument));
 }).observe(document.documentElement, { attributes: true, attributeFilter: ["data-bs-theme", "class"] });

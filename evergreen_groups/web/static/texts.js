@@ -1,14 +1,14 @@
-/* Texts, numbers and money in the reader's language, as the service hands them over: gettext for the scripts of ours.
+/* Texts, numbers and money in the reader's language, from the service: gettext for our scripts.
  *
- * A text is looked up by its English form, which is shown where there is no other. What varies in it has a name in
- * braces. evergreen_groups/language/scripts.py says what a language holds.
+ * Texts are looked up by their English form, which is the fallback. Placeholders are in braces.
+ * evergreen_groups/language/catalogue.py describes the data.
  */
 
 const ENGLISH = { tag: "en", direction: "ltr", currency: "USD", plurals: {}, texts: {} };
-const PSEUDO = "ar-XB"; // its letters are Hebrew
+const PSEUDO = "ar-XB"; // the test language, which uses Hebrew letters
 let language = ENGLISH;
 
-/** Write in this language from now on. */
+/** Use this language from now on. */
 export function use(another) {
   if (another && another.texts) language = { ...ENGLISH, ...another };
 }
@@ -23,7 +23,7 @@ export const gettext = (text, values = {}) => filled(language.texts[text] || tex
 
 export const pgettext = (context, text, values = {}) => filled(language.texts[`${context}\u0004${text}`] || text, values);
 
-/** A text for a number of things, which is {count} in it. */
+/** Translate a text that depends on a count, which is {count} in it. */
 export function ngettext(one, many, count, values = {}) {
   const forms = language.texts[one] || [one, many];
   const english = { one: 0, other: 1 };
@@ -34,19 +34,19 @@ export function ngettext(one, many, count, values = {}) {
 
 export const number = (value) => new Intl.NumberFormat(locale(), { numberingSystem: "latn" }).format(value);
 
-/** An amount with its currency; `sign` is another for it, as the client has it. */
+/** Format an amount with its currency; `sign` replaces the currency's, as in the client. */
 export function money(amount, sign) {
   const style = { style: "currency", currency: language.currency, numberingSystem: "latn" };
   const parts = new Intl.NumberFormat(locale(), style).formatToParts(Number(amount));
   return parts.map((part) => (part.type === "currency" && sign ? sign : part.value)).join("");
 }
 
-/** The day of a moment as the service writes it (ISO 8601). */
+/** Format the day of a time from the service (ISO 8601). */
 export function day(moment) {
   const [year, month, date] = String(moment).slice(0, 10).split("-").map(Number);
   const style = { dateStyle: "medium", timeZone: "UTC" };
   return new Intl.DateTimeFormat(locale() === "en" ? "en-GB" : locale(), style).format(Date.UTC(year, month - 1, date));
 }
 
-/** Several things in one sentence. */
+/** Join several phrases in a sentence. */
 export const enumeration = (parts) => new Intl.ListFormat(locale() === "en" ? "en-GB" : locale()).format(parts);
