@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class ThresholdLookup:
+class ThresholdPlace:
     """A place where the ILS looks for a threshold, and the amount it finds there (None: no threshold)."""
 
     org_unit: OrgUnit
@@ -92,7 +92,7 @@ class BlockExplanation:
     profile: str
     penalty: PenaltyKind
     penalty_is_custom: bool
-    looked_at: tuple[ThresholdLookup, ...] | None
+    looked_at: tuple[ThresholdPlace, ...] | None
     scope: tuple[OrgUnit, ...]
     scope_is_everywhere: bool
     bills: tuple[CheckedBill, ...] | None
@@ -103,7 +103,7 @@ class BlockExplanation:
     fates: Mapping[int, PenaltyFate]
 
     @property
-    def threshold(self) -> ThresholdLookup | None:
+    def threshold(self) -> ThresholdPlace | None:
         """The threshold that counts, None if there is none or it isn't visible."""
         last = self.looked_at[-1] if self.looked_at else None
         return last if last is not None and last.amount is not None else None
@@ -225,7 +225,7 @@ class BlockExplainer:
 
     def _look_up_threshold(
         self, member: Member, profiles: Profiles, penalties: Mapping[int, int]
-    ) -> tuple[tuple[ThresholdLookup, ...] | None, Threshold | None]:
+    ) -> tuple[tuple[ThresholdPlace, ...] | None, Threshold | None]:
         """Return the places where the ILS looks for a threshold, and the threshold.
 
         None if the account may not see thresholds.
@@ -236,7 +236,7 @@ class BlockExplainer:
             return None, None
         looks = list(reader.lookups(patron.profile, patron.home_library.id))
         looked_at = [
-            ThresholdLookup(
+            ThresholdPlace(
                 org_units.unit(look.org_unit),
                 profiles.name(look.profile),
                 None if look.found is None else look.found.amount,

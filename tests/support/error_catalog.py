@@ -231,7 +231,7 @@ def _set_in(function: ast.AST, name: str) -> Iterator[str]:
 
 def page() -> str:
     """Return the contents of ``docs/errors.md``."""
-    from evergreen_groups.audit import WEIGHTS
+    from evergreen_groups.audit.findings import WEIGHTS
     from evergreen_groups.render.audit.wording import EVIDENCE, REASONS
     from evergreen_groups.render.plans import WARNINGS
 

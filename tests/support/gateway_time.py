@@ -10,7 +10,7 @@ from importlib import import_module
 
 import pytest
 
-MODULES = ("connection", "deadline", "retry", "sender")
+MODULES = ("call", "sender", "transport")
 """The modules that measure how long calls take."""
 
 

@@ -26,7 +26,7 @@ from evergreen_groups.audit import (
     PatronFinding,
     Reason,
 )
-from evergreen_groups.audit.explanation import PenaltyFate, ThresholdLookup
+from evergreen_groups.audit.explanation import PenaltyFate, ThresholdPlace
 from evergreen_groups.groups import Group, Standing
 from evergreen_groups.ils import Bill
 from evergreen_groups.ils.bills import BillKind
@@ -163,7 +163,7 @@ def explanation(**changes: object) -> BlockExplanation:
         profile="Child",
         penalty=FINES,
         penalty_is_custom=True,
-        looked_at=(ThresholdLookup(LIBRARIES[0], "Child", None), ThresholdLookup(ROOT, "Child", Decimal("5.01"))),
+        looked_at=(ThresholdPlace(LIBRARIES[0], "Child", None), ThresholdPlace(ROOT, "Child", Decimal("5.01"))),
         scope=LIBRARIES * 2,
         scope_is_everywhere=False,
         bills=(CheckedBill(bill, LIBRARIES[0], counts=True), CheckedBill(bill, None, counts=False)),
@@ -177,7 +177,7 @@ def explanation(**changes: object) -> BlockExplanation:
 
 
 NOT_SEEN = {"looked_at": None, "scope": (), "bills": None, "counted": None, "fates": {}}
-NO_THRESHOLD = {"looked_at": (ThresholdLookup(ROOT, "Child", None),), "scope": (), "counted": None}
+NO_THRESHOLD = {"looked_at": (ThresholdPlace(ROOT, "Child", None),), "scope": (), "counted": None}
 
 
 @pytest.mark.parametrize(
