@@ -65,8 +65,7 @@ class Client:
         gateway: The connection to Evergreen. The client doesn't close it.
         account: Who makes changes, for the journal: the name of the Evergreen account, or an :class:`Operator`.
         policy: The limits for a person's own fines. By default the limit is 5.00.
-        state: Holds the journal. By default the client opens the database in ``$STATE_DIRECTORY`` or the user's state
-            directory, and closes it.
+        state: Holds the journal. By default the client opens, and closes, the one that the command uses.
         progress: Called during long jobs.
         reference: A cache of reference data that several clients with the same policy share.
         may_undo_others: Tells whether the operator may undo, by :attr:`plans`, what other people changed.

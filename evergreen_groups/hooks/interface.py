@@ -176,8 +176,7 @@ def undo_change(client: Client, change: str, key: str) -> Change:
 
     Raises:
         NotFoundError: the change doesn't exist, or the caller may see none of its patrons.
-        PlanError: the change was made by someone else, is already undone, has nothing to undo, or the key was used for
-            another change.
+        PlanError: another person made the change, nothing is left to undo, or the key belongs to another change.
         BusyError: another run is changing the same patrons or groups.
         GatewayError: Evergreen can't be reached. Nothing was sent.
     """
