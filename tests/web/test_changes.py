@@ -24,7 +24,7 @@ from evergreen_groups.errors import StateUnavailableError
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import ServeSettings, Settings
 from evergreen_groups.settings.sections import DeskSettings
-from evergreen_groups.state import Database
+from evergreen_groups.state.database import Database
 from evergreen_groups.web.requests import LARGEST_PLAN_BODY
 
 pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
