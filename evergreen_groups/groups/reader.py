@@ -287,11 +287,17 @@ def decide_by_thresholds(
         if (limit := thresholds.visible_limit_for(member.patron.profile, member.patron.home_library.id)) is not None
     }
     own_fines = {member.id: member.own_fines for member in members if member.own_fines}
-    # An open transaction without a balance reaches a threshold of 0.00, but no transaction at all doesn't.
-    amounts = {id: limit.limit.amount for id, limit in found.items() if id not in own_fines}
-    at_nothing = [id for id, amount in amounts.items() if amount is not None and amount <= 0]
-    if at_nothing:
-        own_fines |= read_own_fines(gateway, at_nothing)
+    # Open transactions matter even if they add up to 0.00: they reach a threshold of 0.00, and a threshold that counts
+    # only some libraries may count a bill without the refund that balances it.
+    may_matter = [
+        id
+        for id, limit in found.items()
+        if id not in own_fines
+        and limit.limit.amount is not None
+        and (limit.scope is not None or limit.limit.amount <= 0)
+    ]
+    if may_matter:
+        own_fines |= read_own_fines(gateway, may_matter)
     return found, decide_visible(gateway, found, own_fines)
 
 
