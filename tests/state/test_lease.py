@@ -1,4 +1,4 @@
-"""Leases, on each engine: one holder at a time, who is named, and who can't write any more when it is lost."""
+"""Leases on each engine: one holder at a time, who is named, and can't write after losing the lease."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from evergreen_groups.errors import BusyError, StateError
 from evergreen_groups.state import State, schema
 from evergreen_groups.state.lease import LeaseName
 
-pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
+pytestmark = pytest.mark.long  # too slow for a plain pytest run
 
 GATEWAY = "https://ils.example.org/osrf-gateway-v1"
 HOLDER = """
@@ -39,7 +39,7 @@ with State(Path(sys.argv[1]), sys.argv[2] or None) as state:
 
 @contextmanager
 def another_process(state: State, *patrons: int) -> Iterator[subprocess.Popen[str]]:
-    """A process that holds the lease for the report, or for some patrons, until its input ends, or it is killed."""
+    """Run a process that holds the lease for the report, or for some patrons, until its input ends or it is killed."""
     arguments = [sys.executable, "-c", HOLDER, str(state.directory), state.database.url_text or "", GATEWAY]
     arguments += map(str, patrons)
     with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -140,7 +140,7 @@ def test_what_is_written_over_it_is_there(state: State) -> None:
 
 @pytest.mark.parametrize("state", ["postgresql"], indirect=True)
 def test_whoever_has_lost_it_cannot_write_any_more(state: State) -> None:
-    """The connection is cut, as by a server that is restarted: another one takes over meanwhile."""
+    """The connection is cut, as when a server restarts, and another process takes the lease."""
     name = str(state.database.url_text).partition("@/")[2].partition("?")[0]
     with another(state) as other, state.report_lease() as lease:
         shared_cluster().cut_connections(name)
@@ -177,7 +177,7 @@ LOCKS = (
 
 
 def is_free(state: State, *patrons: int, groups: tuple[int, ...] = ()) -> bool:
-    """Whether somebody else could have them now."""
+    """Return whether another process could take the lease now."""
     try:
         with another(state) as other, other.change_lease(GATEWAY, patrons, groups):
             return True
@@ -186,7 +186,7 @@ def is_free(state: State, *patrons: int, groups: tuple[int, ...] = ()) -> bool:
 
 
 def in_order(patrons: Sequence[int]) -> list[int]:
-    """Patrons in the order in which their parts are taken."""
+    """Return the patrons in the order in which a lease locks them."""
     name = LeaseName(f"changes {GATEWAY}", "", "")
     return sorted(patrons, key=lambda patron: name.part(f"patron {patron}").keys)
 
@@ -216,7 +216,7 @@ def test_all_or_none(state: State) -> None:
 
 
 def test_who_waits_for_one_holds_those_before_it_and_none_after(state: State) -> None:
-    """So whoever wants many gets them where others come and go, and nobody waits in a circle."""
+    """Holding its first locks lets a large change finish despite traffic, and the fixed order prevents deadlock."""
     before, taken, after = in_order([11, 12, 13])
     got, may_go = threading.Event(), threading.Event()
 
@@ -250,7 +250,7 @@ def test_who_has_waited_in_vain_lets_go_of_what_it_had(state: State) -> None:
 
 
 def test_many_who_want_several_all_get_them(state: State) -> None:
-    """In whatever order each names them; two are never inside at once."""
+    """Holders never overlap, regardless of the order in which they list patrons."""
     inside: set[int] = set()
     together: list[set[int]] = []
     guard = threading.Lock()
@@ -280,7 +280,7 @@ def test_a_process_that_is_killed_lets_go_of_them(state: State) -> None:
 
 
 def test_a_large_change_keeps_nobody_else_waiting(state: State) -> None:
-    """Of a thousand others each had a place among 2,048 before: most families met one of them there."""
+    """Regression: with only 2,048 lock slots, most of a thousand other families collided with a change this large."""
     with state.change_lease(GATEWAY, range(1, 1_500), range(1, 400)):
         assert is_free(state, *range(2_000, 3_000))
         assert not is_free(state, 5_000, 1_499)
@@ -321,7 +321,7 @@ def test_whoever_has_lost_them_cannot_write_any_more(state: State) -> None:
 
 
 def test_a_look_at_who_changes_something_takes_nothing(state: State) -> None:
-    """Two who look at once don't see one another, and keep nobody waiting."""
+    """Concurrent checks don't see each other, and don't block anyone."""
     assert not state.is_being_changed(GATEWAY, [1001])
     with state.change_lease(GATEWAY, [1001]):
         assert state.is_being_changed(GATEWAY, [1001, 1002])

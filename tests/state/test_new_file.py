@@ -1,4 +1,4 @@
-"""The file of the database gets its name when it is whole: by one process, and nothing of another's is left."""
+"""The database file gets its name only when complete, from one process, and leftovers of others are removed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LEFT = (f".{FILE_NAME}-ab12cd34", f".{FILE_NAME}-ab12cd34-wal", f".{FILE_NAME}-a
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    """One in which a process was killed while it made the database."""
+    """A directory in which a process was killed while creating the database."""
     directory = tmp_path / "state"
     directory.mkdir(mode=0o700)
     for name in LEFT:
@@ -30,7 +30,7 @@ def directory(tmp_path: Path) -> Path:
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Another process is making it."""
+    """Lock the directory, as another process does while creating the database."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -74,7 +74,7 @@ def test_one_that_is_there_is_never_made_anew(directory: Path) -> None:
 
 
 def test_all_of_it_is_in_the_file_itself(directory: Path) -> None:
-    """Nothing waits beside it under a name that nobody knows."""
+    """No data is left in a temporary or WAL file next to the database."""
     path = directory / FILE_NAME
     create_atomically(path, fill, 1.0)
     assert [one.name for one in directory.iterdir()] == [FILE_NAME]
