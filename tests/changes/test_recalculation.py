@@ -72,9 +72,7 @@ def test_what_a_recalculation_does_not_change_is_explained(client: Client, sandb
     with sandbox._store.transaction():
         (threshold,) = sandbox._store.rows("pgpt", {"penalty": 1})
         sandbox._store.update("pgpt", threshold["id"], {"threshold": "10.00"})
-        sandbox._store.insert(
-            "ausp", {"usr": 1045, "standing_penalty": 1, "org_unit": 11}
-        )  # not the threshold's org unit
+        sandbox._store.insert("ausp", {"usr": 1045, "standing_penalty": 1, "org_unit": 11})  # not the threshold's unit
     audit = client.audit(AuditCriteria())
     assert not {1034, 1036, 1045} & {finding.member.id for finding in recalculable(audit)}
     (left_alone,) = audit.of_kind(FindingKind.LEFT_ALONE)

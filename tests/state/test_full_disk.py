@@ -33,7 +33,7 @@ OFTEN = [pytest.param(10, marks=pytest.mark.long, id="often")]
 DISK = 1_500_000
 PAGE = 4096
 MIDDLE = (20_000, 100_000)
-"""Typical size limits that SQLite's journal and WAL files reach during a change."""
+"""Sizes that SQLite's files next to the database reach during a change."""
 Tight = Callable[[Random, WatchedLibrary, tuple[str, ...]], Run]
 """Runs a command with little space left."""
 

@@ -1,4 +1,4 @@
-"""In a directory that others can write to, no planted file name makes us truncate, delete or wait for a file."""
+"""In a directory that others can write to, no planted name makes us truncate, delete or wait for their files."""
 
 from __future__ import annotations
 
