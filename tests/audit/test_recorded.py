@@ -263,7 +263,7 @@ ANYWHERE = (
 """The exchanges of an account that may see all patrons everywhere."""
 
 
-def test_why_somebody_is_blocked_who_owes_more_than_the_threshold() -> None:
+def test_why_a_patron_over_the_threshold_is_blocked() -> None:
     own = ("explanation-001", "explanation-002", "explanation-003", "explanation-003")
     with gateway_of(*ANYWHERE, *own, "explanation-014", "explanation-015") as gateway:
         found = BlockExplainer(gateway, PolicySettings()).of_user(302)
@@ -278,7 +278,7 @@ def test_why_somebody_is_blocked_who_owes_more_than_the_threshold() -> None:
     assert found.complete
 
 
-def test_why_somebody_is_blocked_who_has_paid() -> None:
+def test_why_a_patron_who_has_paid_is_blocked() -> None:
     own = ("explanation-016", "explanation-017", "explanation-017", "explanation-018")
     with gateway_of(*ANYWHERE, *own, "explanation-019", "explanation-020") as gateway:
         found = BlockExplainer(gateway, PolicySettings()).of_user(308)
@@ -286,7 +286,7 @@ def test_why_somebody_is_blocked_who_has_paid() -> None:
     assert found.fates == {802: PenaltyFate.REMOVED}
 
 
-def test_why_somebody_is_not_blocked_as_a_branch_sees_it() -> None:
+def test_why_a_patron_is_not_blocked_as_a_branch_sees_it() -> None:
     """The threshold is set above the branch, fines at another branch count, and the penalty isn't set yet."""
     asked = (
         *("explanation-021", "explanation-022", "explanation-023", "explanation-023", "explanation-024"),

@@ -316,7 +316,7 @@ class SomebodyIsFoundError(Exception):
 
 
 @pytest.mark.apache(reason="whatever is empty is held against an echo")
-def test_nobody_found_is_not_believed_of_an_answer_to_another_question(proxy: FaultProxy) -> None:
+def test_an_empty_answer_to_another_question_is_not_accepted(proxy: FaultProxy) -> None:
     """An empty list can't be matched to its query, so the search uses a fresh connection."""
 
     def members(_patrons: object, *, cards: bool) -> None:

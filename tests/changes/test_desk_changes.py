@@ -499,7 +499,7 @@ class TestKept:
         for word in {*names, "2000000000"} - {"None", ""}:
             assert word.encode() not in content
 
-    def test_plans_that_name_somebody_are_forgotten(self, desk: DeskChanges, state: State) -> None:
+    def test_plans_that_name_a_patron_are_forgotten(self, desk: DeskChanges, state: State) -> None:
         merge = plan_of(desk, PlanRequest(Action.MERGE, (1001,), target=PARENT))  # as a member of the target
         moved, others = plan_of(desk), plan_of(desk, remove(1030))
         desk.apply(moved, "k")

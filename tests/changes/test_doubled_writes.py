@@ -74,7 +74,7 @@ def test_a_mark_as_lead_whose_copy_collides_with_itself_is_done(mover: Client, p
     assert (step.state, step.value) == (StepState.DONE, 1)
 
 
-def test_a_collision_with_other_changes_is_somebody_elses(mover: Client, proxy: FaultProxy, admin: Gateway) -> None:
+def test_a_collision_with_other_changes_is_another_users(mover: Client, proxy: FaultProxy, admin: Gateway) -> None:
     """Another user makes the same move, and changes another field, before our request arrives."""
 
     def decide(call: Call) -> Fault:
@@ -255,7 +255,7 @@ def test_an_old_copy_leaves_a_removal_open_until_it_is_seen(
 
 
 @pytest.mark.parametrize("landed", [True, False])
-def test_an_old_copy_that_looks_right_is_no_witness(
+def test_a_stale_read_that_looks_right_proves_nothing(
     mover: Client, proxy: FaultProxy, admin: Gateway, sandbox: Sandbox, landed: bool
 ) -> None:
     """Undo a move while the read-back returns a stale record from before the move."""

@@ -293,7 +293,7 @@ def test_a_removal_is_found_out_before_others_join(mover: Client, proxy: FaultPr
     assert (step.state, step.reason) == (StepState.DONE, "found done after an interruption")
 
 
-def test_what_somebody_is_at_is_left_to_them(mover: Client, proxy: FaultProxy, tmp_path: Path) -> None:
+def test_steps_under_change_by_another_process_are_left_alone(mover: Client, proxy: FaultProxy, tmp_path: Path) -> None:
     """Two patrons have open steps. Skip the one that another process is changing now."""
     proxy.decide = lambda call: Fault.DROP_ANSWER if call.method == UPDATE else Fault.NONE
     proxy.refuse = lambda call: (500, "") if call.method == RETRIEVE and UPDATE in proxy.seen else None

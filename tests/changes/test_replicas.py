@@ -158,7 +158,7 @@ def test_undo_at_a_desk_takes_back_what_the_copy_does_not_know(desk: DeskChanges
 
 
 @pytest.mark.long
-def test_who_is_alone_is_told_by_records_where_the_copy_says_otherwise(copied: Sandbox, tmp_path: Path) -> None:
+def test_records_decide_who_is_alone_when_the_replica_disagrees(copied: Sandbox, tmp_path: Path) -> None:
     """A patron was in the new group when the replica was updated, and has left since."""
     with ExitStack() as stack:
         proxy = stack.enter_context(fault_proxy(copied.url))

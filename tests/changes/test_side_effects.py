@@ -14,7 +14,7 @@ def patron(exchange_id: str) -> Record:
     return record.replace(groups=None)
 
 
-def test_search_words_that_another_release_had_made_are_made_anew() -> None:
+def test_search_words_made_by_another_release_are_rebuilt() -> None:
     """The patron was last written by 3.17, which indexes the guardian's name, and is moved by 3.16."""
     before, after = patron("3.16/move-fleshed-003"), patron("3.16/move-fleshed-004")
     assert before.name_kw_tsvector != after.name_kw_tsvector

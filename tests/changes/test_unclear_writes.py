@@ -288,7 +288,7 @@ def test_a_change_by_staff_right_after_ours_is_no_side_effect(mover: Client, pro
 # -- recovery by the next run ------------------------------------------------------------------------------------------
 
 
-def test_a_patron_whom_the_next_account_cannot_see_stays_open_and_stops_nobody(
+def test_a_patron_hidden_from_the_next_account_stays_open_and_blocks_no_one(
     mover: Client, proxy: FaultProxy, sandbox: Sandbox, admin: Gateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hidden = 1012

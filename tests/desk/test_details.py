@@ -155,7 +155,7 @@ def test_what_is_hidden_is_found_when_the_clerk_is_among_the_rows(
 
 @pytest.mark.parametrize("stop_date", [None, "2026-01-01T00:00:00+0000"])
 @pytest.mark.parametrize("member", [1026, 1027])
-def test_who_has_set_a_penalty_does_not_stand_for_nobody_being_hidden(
+def test_the_staff_of_a_penalty_is_no_proof_that_no_member_is_hidden(
     sandbox: Sandbox, member: int, stop_date: str | None
 ) -> None:
     """An archived penalty, a hidden member's penalty, or an extra patron who is named doesn't count as proof."""
@@ -425,7 +425,7 @@ def test_a_large_group_takes_no_more_calls_than_a_small_one(proxy: FaultProxy, s
 
 
 @pytest.mark.parametrize("wrong", [1034, 99_999])
-def test_the_row_of_the_account_under_another_id_does_not_stand_for_nobody_being_hidden(
+def test_the_accounts_row_under_another_id_is_no_proof_that_no_member_is_hidden(
     sandbox: Sandbox, proxy: FaultProxy, wrong: int
 ) -> None:
     """The account's row proves that no circulation is hidden. Only a different row proves that no member is."""

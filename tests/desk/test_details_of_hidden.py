@@ -74,7 +74,7 @@ def figures(details: GroupDetails) -> tuple[int, Decimal | None, Decimal, Circul
     return group.hidden_member_count, group.hidden_fines, group.combined_fines, details.all_circulations
 
 
-def test_one_row_is_somebody_elses_and_tells(client: Client, proxy: FaultProxy) -> None:
+def test_an_outside_patrons_row_is_the_control(client: Client, proxy: FaultProxy) -> None:
     true = alter_items(proxy, lambda rows: rows)
     details = client.groups.of_user(OKONKWO, exact=False)
     assert (details.group.hidden_member_count, details.group.hidden_fines) == (1, Decimal("9.00"))
@@ -93,7 +93,7 @@ def under_another_id(rows: Rows) -> Rows:
 @pytest.mark.parametrize(
     "change", [under_another_id, lambda rows: [row for row in rows if not is_strangers(row)], lambda _rows: []]
 )
-def test_where_it_does_not_come_everything_is_asked_apart(
+def test_without_the_control_row_separate_calls_are_made(
     client: Client, proxy: FaultProxy, change: Callable[[Rows], Rows]
 ) -> None:
     """The control row may have been mistaken for a member's, so discard the whole answer."""

@@ -81,7 +81,7 @@ def test_a_check_digit(sandbox: Sandbox, gateway: Gateway) -> None:
     assert not correct.check_digit_fails
 
 
-def test_nobody_who_is_hidden(sandbox: Sandbox) -> None:
+def test_hidden_patrons_are_not_suggested(sandbox: Sandbox) -> None:
     with_a_card_of_its_own(sandbox)
     with gateway_of(sandbox.url, "harbor_desk") as gateway:
         for barcode in (CARD, "29999000001037"):

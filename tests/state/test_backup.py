@@ -153,7 +153,7 @@ def test_nothing_is_restored_over_something(state: State, tmp_path: Path) -> Non
     assert len(exported(state)) == ROWS + 1
 
 
-def test_what_is_no_backup(state: State, tmp_path: Path) -> None:
+def test_files_that_are_no_backup(state: State, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="it isn't a file"):
         restore(state.database, tmp_path / "nowhere")
     (tmp_path / "text").write_text("no backup at all, " * 100, encoding="utf-8")

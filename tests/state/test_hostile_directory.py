@@ -189,7 +189,7 @@ def test_what_sqlite_keeps_beside_it(shared: Path, victim: Path, plant: Plant, e
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="takes root, to work in somebody else's directory")
-def test_what_root_makes_in_somebodys_directory_is_theirs(tmp_path: Path) -> None:
+def test_files_that_root_makes_belong_to_the_directorys_owner(tmp_path: Path) -> None:
     """The service can still write if root runs a command before the service's first start."""
     directory = tmp_path / "state"
     directory.mkdir(0o700)

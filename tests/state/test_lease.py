@@ -89,7 +89,7 @@ def test_another_process_is_named_and_when_it_is_killed_that_is_noticed(state: S
     assert state.report_holder() is None
 
 
-def test_whoever_waits_gets_it(state: State) -> None:
+def test_a_waiting_process_gets_the_lease(state: State) -> None:
     got = threading.Event()
 
     def wait() -> None:
@@ -139,7 +139,7 @@ def test_what_is_written_over_it_is_there(state: State) -> None:
 
 
 @pytest.mark.parametrize("state", ["postgresql"], indirect=True)
-def test_whoever_has_lost_it_cannot_write_any_more(state: State) -> None:
+def test_a_lost_lease_cannot_write(state: State) -> None:
     """The connection is cut, as when a server restarts, and another process takes the lease."""
     name = str(state.database.url_text).partition("@/")[2].partition("?")[0]
     with another(state) as other, state.report_lease() as lease:
@@ -156,7 +156,7 @@ def test_whoever_has_lost_it_cannot_write_any_more(state: State) -> None:
 
 
 @pytest.mark.parametrize("state", ["postgresql"], indirect=True)
-def test_whoever_has_lost_it_leaves_the_next_ones_note(state: State) -> None:
+def test_a_lost_lease_leaves_the_next_holders_note(state: State) -> None:
     name = str(state.database.url_text).partition("@/")[2].partition("?")[0]
     with another(state) as other, ExitStack() as its:
         with state.report_lease() as lease:
@@ -191,7 +191,7 @@ def in_order(patrons: Sequence[int]) -> list[int]:
     return sorted(patrons, key=lambda patron: name.part(f"patron {patron}").keys)
 
 
-def test_whoever_is_at_others_does_not_wait(state: State) -> None:
+def test_changes_of_other_patrons_do_not_wait(state: State) -> None:
     with state.change_lease(GATEWAY, [1, 2], [7]):
         assert is_free(state, 3, 7, groups=(1, 2))
         for taken in ((1,), (3, 2)):
@@ -200,7 +200,7 @@ def test_whoever_is_at_others_does_not_wait(state: State) -> None:
     assert is_free(state, 1, 2, groups=(7,))
 
 
-def test_nobody_and_nothing_is_a_lease_as_well(state: State) -> None:
+def test_an_empty_lease(state: State) -> None:
     with state.change_lease(GATEWAY, []):
         assert is_free(state, 1)
 
@@ -215,7 +215,7 @@ def test_all_or_none(state: State) -> None:
     assert is_free(state, *everybody)
 
 
-def test_who_waits_for_one_holds_those_before_it_and_none_after(state: State) -> None:
+def test_a_waiting_change_holds_only_the_locks_before(state: State) -> None:
     """Holding its first locks lets a large change finish despite traffic, and the fixed order prevents deadlock."""
     before, taken, after = in_order([11, 12, 13])
     got, may_go = threading.Event(), threading.Event()
@@ -279,7 +279,7 @@ def test_a_process_that_is_killed_lets_go_of_them(state: State) -> None:
             pass
 
 
-def test_a_large_change_keeps_nobody_else_waiting(state: State) -> None:
+def test_a_large_change_does_not_block_others(state: State) -> None:
     """Regression: with only 2,048 lock slots, most of a thousand other families collided with a change this large."""
     with state.change_lease(GATEWAY, range(1, 1_500), range(1, 400)):
         assert is_free(state, *range(2_000, 3_000))
@@ -306,7 +306,7 @@ def test_however_many_there_are_it_takes_few_locks(state: State) -> None:
 
 
 @pytest.mark.parametrize("state", ["postgresql"], indirect=True)
-def test_whoever_has_lost_them_cannot_write_any_more(state: State) -> None:
+def test_lost_change_leases_cannot_write(state: State) -> None:
     name = str(state.database.url_text).partition("@/")[2].partition("?")[0]
     with another(state) as other, state.change_lease(GATEWAY, [1, 2]) as lease:
         with lease.writing() as connection:

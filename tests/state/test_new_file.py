@@ -53,20 +53,20 @@ def fill(engine: Engine) -> None:
         connection.exec_driver_sql("CREATE TABLE filled (number INTEGER)")
 
 
-def test_what_a_killed_process_left_goes_with_the_next(directory: Path) -> None:
+def test_leftovers_of_a_killed_process_are_removed(directory: Path) -> None:
     use(directory)
     assert [path.name for path in directory.iterdir()] == [FILE_NAME]
     assert (directory / FILE_NAME).stat().st_nlink == 1
 
 
-def test_nothing_goes_of_whoever_is_just_making_it(directory: Path) -> None:
+def test_files_of_a_process_still_creating_it_are_kept(directory: Path) -> None:
     with locked(directory), pytest.raises(StateError, match=r"is just being made by another process.*run again"):
         use(directory, wait=0.1)
     assert sorted(path.name for path in directory.iterdir()) == sorted(LEFT)
     use(directory)
 
 
-def test_one_that_is_there_is_never_made_anew(directory: Path) -> None:
+def test_an_existing_file_is_never_recreated(directory: Path) -> None:
     path = directory / FILE_NAME
     path.write_bytes(b"somebody's")
     create_atomically(path, lambda engine: pytest.fail("it is there"), 1.0)

@@ -129,7 +129,7 @@ class TestCaller:
     @pytest.mark.parametrize(
         "answer", [{}, "", 0, False, ["STAFF"], [[11]], [[999, "VIEW_USER"]], [[11, "UPDATE_USER"]]]
     )
-    def test_no_answer_is_no_yes(
+    def test_an_unusable_answer_admits_no_one(
         self, sandbox: Sandbox, proxy: FaultProxy, plain: Gateway, admission: Admission, clock: Clock, answer: object
     ) -> None:
         gateway = plain.acting_as(session(sandbox.url, username="harbor_desk"))
@@ -144,7 +144,7 @@ class TestCaller:
             admission.admit(gateway, HERE)
 
     @pytest.mark.parametrize("answer", [{}, [], {"VIEW_USER": [1]}, {"VIEW_USER": [None]}])
-    def test_a_hint_of_the_wrong_shape_lets_nobody_in(
+    def test_a_malformed_hint_admits_no_one(
         self, sandbox: Sandbox, proxy: FaultProxy, plain: Gateway, admission: Admission, answer: object
     ) -> None:
         batch = "open-ils.actor.user.has_work_perm_at.batch"
@@ -217,7 +217,7 @@ class TestTooMany:
         self.strangers(admission, plain, "efg")
         assert admission.admit(plain.acting_as(known), HERE).user, "who has been here gets in, though forgotten"
 
-    def test_whoever_waits_as_told_is_let_through(
+    def test_a_caller_who_waits_as_told_is_admitted(
         self, sandbox: Sandbox, plain: Gateway, admission: Admission, clock: Clock
     ) -> None:
         new = session(sandbox.url, username="harbor_desk")

@@ -183,7 +183,7 @@ class TestRateLimit:
         clock.now += 6.01
         assert caller.get(f"{API}/patrons/1001/block", headers=staff).status_code == 200
 
-    def test_made_up_tokens_soon_cost_the_ils_nothing_and_keep_nobody_else_out(
+    def test_made_up_tokens_are_soon_refused_without_a_call_and_block_no_session(
         self, make_app: MakeApp, sandbox: Sandbox, proxy: FaultProxy, clock: Clock
     ) -> None:
         caller = client_of(make_app(settings_of(proxy.url, serve=ServeSettings(rate_limit=30))))
@@ -204,7 +204,7 @@ class TestRateLimit:
         clock.now += 60
         assert (status(known), status(new)) == (200, 200)
 
-    def test_whoever_has_just_logged_in_gets_in_while_others_make_tokens_up(
+    def test_a_new_session_gets_in_while_others_make_tokens_up(
         self, make_app: MakeApp, sandbox: Sandbox, proxy: FaultProxy, clock: Clock
     ) -> None:
         """The made-up tokens come from the same address, without a pause."""

@@ -175,17 +175,17 @@ JSON = st.recursive(
 
 
 class TestBodies:
-    def test_what_is_no_plan(self, desk: DeskCaller, proxy: FaultProxy) -> None:
+    def test_invalid_plans(self, desk: DeskCaller, proxy: FaultProxy) -> None:
         for body in BAD_PLANS:
             answer = raw(desk, "plans", json.dumps(body).encode())
             assert answer.status == 400, (body, answer.body)
             assert answer.code in ("body-wrong", "field-wrong", "plan-unclear"), body
 
-    def test_what_is_no_agreement(self, desk: DeskCaller) -> None:
+    def test_invalid_agreements(self, desk: DeskCaller) -> None:
         for body in BAD_AGREEMENTS:
             assert raw(desk, "changes", json.dumps(body).encode()).status == 400, body
 
-    def test_what_is_no_json(self, desk: DeskCaller) -> None:
+    def test_invalid_json(self, desk: DeskCaller) -> None:
         for body in (b"{", b"\xff", b"[" * 100_000, b'{"a":' * 20_000, b"9" * 5000, b"NaN", b"'x'", b'{"x": 1}'):
             for path in ("plans", "changes", "changes/1-k7q4tz/undo"):
                 assert raw(desk, path, body).status == 400, (path, body[:20])
@@ -433,7 +433,7 @@ class TestRefusals:
         assert writes(proxy) == []
         assert desk.apply(plan).body["done"]
 
-    def test_who_waits_for_another_desk_keeps_nobody_from_reading(
+    def test_waiting_for_another_desk_does_not_block_reading(
         self, make_app: Callable[[Settings], Flask], proxy: FaultProxy, sandbox: Sandbox, clock: Clock
     ) -> None:
         app = make_app(settings_of(proxy.url, serve=replace(UNLIMITED, threads=4)))

@@ -181,7 +181,7 @@ class TestAddress:
 @pytest.mark.parametrize(
     "text", ["0", "-1", "+1", "1.0", "01", " 1", "1\n", "٣", "1e3", "", "abc", "2147483648", "9" * 5000]
 )
-def test_what_is_no_id(text: str) -> None:
+def test_invalid_ids(text: str) -> None:
     with pytest.raises(ProblemError) as refused:
         record_id(text)
     assert (refused.value.status, refused.value.code) == (400, "id-wrong")
@@ -190,7 +190,7 @@ def test_what_is_no_id(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", " ", "a/b", "a%00", "ñ", "'", "1" * 65])
-def test_what_is_no_barcode(text: str) -> None:
+def test_invalid_barcodes(text: str) -> None:
     with pytest.raises(ProblemError) as refused:
         barcode(text)
     assert (refused.value.status, refused.value.code) == (400, "barcode-wrong")

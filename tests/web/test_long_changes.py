@@ -208,7 +208,7 @@ def test_a_session_that_ends_in_the_middle(desk: DeskCaller, sandbox: Sandbox, g
     assert not ended.body["done"]
 
 
-def test_an_error_of_its_own_is_not_lost(desk: DeskCaller, app: Flask, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unexpected_error_is_logged(desk: DeskCaller, app: Flask, caplog: pytest.LogCaptureFixture) -> None:
     """An error in a change that no request waits for is logged, but only by its type."""
     runs = app.extensions["evergreen-groups"].change_runs
 

@@ -133,7 +133,7 @@ def test_a_single_request_finds_out_whether_the_gateway_is_back() -> None:
     assert use(breaker)
 
 
-def test_a_probe_that_fails_begins_the_pause_anew() -> None:
+def test_a_failed_probe_restarts_the_pause() -> None:
     clock = Clock()
     breaker = opened(clock)
     clock.now += PAUSE
@@ -200,7 +200,7 @@ class TestSlots:
         with slots.taken(), slots.taken():
             pass
 
-    def test_whoever_has_waited_comes_before_whoever_comes_again(self) -> None:
+    def test_first_come_first_served_among_waiting_requests(self) -> None:
         slots, entered = Slots(1, timeout=60), []
 
         def come(name: str) -> None:

@@ -565,7 +565,7 @@ def test_a_new_bill_is_read_again(desk: Desk) -> None:
     assert panel["lines"][2].endswith("1 over the limit")
 
 
-def test_a_move_is_read_again_when_the_client_loads_its_amounts_anew(desk: Desk) -> None:
+def test_a_move_is_read_again_when_the_client_reloads_its_amounts(desk: Desk) -> None:
     desk.open("Angular", "1017/checkout")
     desk.panel_of(1017)
     desk.shows("$3.10")
@@ -630,7 +630,7 @@ def test_a_change_on_the_page_is_heard_of(desk: Desk, client: str) -> None:
 
 
 @both_clients
-def test_whoever_logs_out_leaves_no_figures(desk: Desk, client: str) -> None:
+def test_logging_out_removes_the_figures(desk: Desk, client: str) -> None:
     desk.unfold()
     desk.open(client, "1017/checkout")
     desk.panel_of(1017)

@@ -141,7 +141,7 @@ def test_an_answer_that_is_late_is_taken_for_no_other(monkeypatch: pytest.Monkey
 
 
 def test_together_they_are_one_service(command: Command, sandbox: Sandbox) -> None:
-    """The limit is one per minute: higher ones have windows of seconds, which requests of a busy machine may outlast."""
+    """The limit is one per minute: higher ones have windows of seconds, which a busy machine's requests may outlast."""
     with served(command, "rate_limit = 1") as service:
         token = session(sandbox.url, username="harbor_desk")
         answers = [service.ask("GET", "patrons/1001/block", token).status_code for _ in range(9)]

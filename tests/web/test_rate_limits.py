@@ -160,7 +160,7 @@ class TestTogether:
             assert 0 < (refusal.retry_after or 0) <= 60
             limit.take(f"apart {limits.index(limit)}")
 
-    def test_whoever_is_told_to_wait_by_one_waits_with_the_next(self, server: RedisServer) -> None:
+    def test_a_wait_imposed_by_one_server_counts_on_the_next(self, server: RedisServer) -> None:
         first, second = (RetryTimes(Counters.configured(server.url, PASSWORD)) for _ in range(2))
         assert not first.is_due("token", 60.0, HERE)
         assert not second.is_due("token", 0.0, HERE)

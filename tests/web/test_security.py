@@ -153,7 +153,7 @@ def test_every_route_is_tried(app: Flask) -> None:
     assert rules == set(ADDRESSES)
 
 
-def test_somebody_who_may_gets_in(caller: FlaskClient, staff: str) -> None:
+def test_authorized_callers_get_in(caller: FlaskClient, staff: str) -> None:
     """Without this test, the rest of the file would pass with a service that refuses every caller."""
     for address in PRIVATE:
         for headers in (bearer(staff), cookie(staff)):
@@ -388,7 +388,7 @@ class TestWhoMayChangeNothing:
 
 class TestInput:
     @pytest.mark.parametrize("address", ELSEWHERE)
-    def test_what_is_no_id_or_barcode(self, caller: FlaskClient, staff: str, address: str) -> None:
+    def test_invalid_ids_and_barcodes(self, caller: FlaskClient, staff: str, address: str) -> None:
         for value in UNUSABLE:
             path = address.format(quote(value, safe="", errors="surrogatepass"))
             answer = caller.get(path, headers=bearer(staff))
@@ -521,7 +521,7 @@ class TestAddresses:
         ids=lambda text: repr(text[:40]),
     )
     @pytest.mark.long
-    def test_what_is_no_proper_request_harms_nobody(self, app: Flask, request_text: str) -> None:
+    def test_malformed_requests_do_no_harm(self, app: Flask, request_text: str) -> None:
         with served(app) as url:
             answer = raw(url, request_text.encode("latin-1"))
             assert re.match(r"HTTP/1.[01] (?!500)[45]\d\d ", answer)

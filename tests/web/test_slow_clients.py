@@ -95,7 +95,7 @@ def test_however_many_there_are_others_are_answered(url: str, sent: bytes) -> No
             assert answer(honest) == b"hello"
 
 
-def test_clients_who_take_slowly_keep_nobody_waiting(url: str) -> None:
+def test_slow_readers_do_not_delay_others(url: str) -> None:
     with ExitStack() as stack:
         for _ in range(2 + server.SPARE_REQUESTS + 4):
             taking = stack.enter_context(client(url, WHOLE.replace(b"/", b"/large", 1)))

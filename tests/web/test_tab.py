@@ -145,7 +145,7 @@ def tab(request: pytest.FixtureRequest, desk_of_the_module: Desk) -> Tab:
     return Tab(desk_of_the_module, request.param, page)
 
 
-def test_the_page_stands_in_the_place_of_the_clients_list(tab: Tab) -> None:
+def test_the_page_replaces_the_clients_list(tab: Tab) -> None:
     tab.open(1017)
     tab.shows(1017)
     assert not tab.clients_list_is_visible
@@ -343,7 +343,7 @@ def test_the_clients_shortcuts_work_in_the_frame(tab: Tab) -> None:
 
 
 @pytest.mark.parametrize(("link", "place"), [("checkout", "1015/checkout"), ("bills", "1015/bills")])
-def test_links_move_the_client_itself_without_loading_it_anew(tab: Tab, link: str, place: str) -> None:
+def test_links_navigate_the_client_without_reloading_it(tab: Tab, link: str, place: str) -> None:
     tab.open(1017)
     tab.shows(1017)
     tab.desk.run("window.sameClient = true")
@@ -429,7 +429,7 @@ def test_the_page_is_light_where_the_client_is_whatever_the_system_prefers(
         desk.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
-def test_whoever_logs_out_leaves_no_page(tab: Tab) -> None:
+def test_logging_out_removes_the_page(tab: Tab) -> None:
     tab.open(1017)
     tab.shows(1017)
     tab.desk.until(lambda: tab.desk.run("return document.querySelectorAll('.eg-grid-row[data-patron]').length") == 4)

@@ -49,7 +49,7 @@ class TestTheSeedsFlow:
         page.desk.click("#confirm")
         assert "Done: all 2 changes" in page.outcome()
 
-    def test_the_second_line_end_of_a_scanner_is_no_yes(self, page: PageDesk) -> None:
+    def test_a_scanners_second_line_end_does_not_confirm(self, page: PageDesk) -> None:
         """The next page ignores keys at first. Here the page's clock is stopped, so that period never ends."""
         page.open(NGUYEN)
         page.shows("Group Member Details")
@@ -128,7 +128,7 @@ class TestOnce:
         assert "Done: Nguyễn, Ruth" in page.outcome()
         assert self.entries(page) == 1
 
-    def test_the_service_is_started_anew_between_plan_and_change(self, page: PageDesk) -> None:
+    def test_the_service_is_restarted_between_plan_and_change(self, page: PageDesk) -> None:
         page.open(NGUYEN)
         page.shows("Group Member Details")
         page.scan(card(RUTH), Keys.ENTER)

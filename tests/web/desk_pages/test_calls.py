@@ -193,7 +193,7 @@ def test_who_may_not_see_what_is_out(
 
 
 @pytest.mark.differs("no-count", reason="whether there are more rows than came is asked as well")
-def test_nobody_elses_circulation_stands_for_the_check(
+def test_without_an_outside_circulation_to_check_against(
     new_session: NewSession, calls: Calls, sandbox: Sandbox, account: str
 ) -> None:
     """The check needs a circulation of an outside patron at a visible library. Without one it takes extra calls."""
@@ -209,7 +209,7 @@ def test_nobody_elses_circulation_stands_for_the_check(
 
 
 @pytest.mark.differs("no-count", reason="whether there are more rows than came is asked as well")
-def test_somebody_is_moved_in_and_taken_out_again(new_session: NewSession, calls: Calls) -> None:
+def test_a_patron_is_moved_in_and_out_again(new_session: NewSession, calls: Calls) -> None:
     page = new_session().open(DESROSIERS)
     calls()
     plan = scanned(page, CHIDI)

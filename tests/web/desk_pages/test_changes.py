@@ -254,7 +254,7 @@ class TestOnce:
         assert "Done: Whitfield, Ruth is in this group now" not in agreed(plan).part("none")
         assert group_of(admin, RUTH) == 1009
 
-    def test_the_service_is_started_anew_in_between(
+    def test_the_service_is_restarted_in_between(
         self, clerk: DeskClerk, desk_settings: Settings, environ: dict[str, str]
     ) -> None:
         plan = scanned(clerk.open(NGUYEN), card(RUTH))
@@ -263,7 +263,7 @@ class TestOnce:
         assert "Done: Whitfield, Ruth" in agreed(plan).outcome
         close(other)
 
-    def test_somebody_else_moved_the_patron_meanwhile(
+    def test_another_user_moved_the_patron_in_between(
         self, clerk: DeskClerk, clerk_named: Callable[[str], DeskClerk], admin: Gateway
     ) -> None:
         plan = scanned(clerk.open(NGUYEN), card(RUTH))

@@ -165,7 +165,7 @@ class TestStatement:
         assert "statement" in clerk.open(HUONG).response.text
 
     @pytest.mark.long
-    def test_it_reads_alike_whoever_is_left_out(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
+    def test_it_does_not_reveal_who_is_left_out(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         """The statement is the same as for a family without a second adult, so it doesn't reveal who is left out."""
         before = statement(clerk, HUONG).part("main")
         with sandbox._store.transaction() as connection:

@@ -25,7 +25,7 @@ def asks(clerk: DeskClerk) -> DeskPage:
     return clerk.open(NGUYEN).send("/plan", ("approve", "1"), card=f"2000000000{RUTH}")
 
 
-def test_a_supervisors_login_stands_in_no_answer(asks: DeskPage, proxy: FaultProxy, admin: Gateway) -> None:
+def test_no_answer_contains_a_supervisors_login(asks: DeskPage, proxy: FaultProxy, admin: Gateway) -> None:
     proxy.decide = lambda call: Fault.DROP_REQUEST
     gone = agreed(asks, username="a-supervisor", password="a-password")
     assert gone.status in (502, 503, 504)
@@ -52,7 +52,7 @@ def test_what_was_approved_is_found_without_another_login(asks: DeskPage) -> Non
 
 
 @pytest.mark.parametrize("plan", ["", "a\0b", "a b", "x" * 65])
-def test_what_is_no_plans_id(clerk: DeskClerk, plan: str) -> None:
+def test_invalid_plan_ids(clerk: DeskClerk, plan: str) -> None:
     """PostgreSQL rejects NUL characters, which would look like an outage."""
     form = clerk.open(NGUYEN).form("/plan").fields["form"]
     fields = [("form", form), ("action", "join"), ("patron", str(RUTH)), ("do", "apply"), ("plan", plan)]
