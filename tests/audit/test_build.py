@@ -1,4 +1,4 @@
-"""The audit on the sandbox: exactly what doesn't fit, of every kind, and cheap on a large population."""
+"""The audit on the sandbox: exactly the expected findings of every kind, and few calls for many patrons."""
 
 from __future__ import annotations
 
@@ -78,9 +78,9 @@ def test_the_families_as_they_come(staff: Gateway) -> None:
 
 
 def test_blocked_by_staff_for_the_family_and_for_another_reason(staff: Gateway, admin: Gateway) -> None:
-    block_by_staff(admin, 1035)  # owes nothing, and the family a lot
-    block_by_staff(admin, 1043)  # has a credit, and the family too
-    block_by_staff(admin, 1040, NOTE)  # a note blocks nothing
+    block_by_staff(admin, 1035)  # owes nothing, but the family owes a lot
+    block_by_staff(admin, 1043)  # has a credit, and so does the family
+    block_by_staff(admin, 1040, NOTE)  # a note doesn't block
     block_by_staff(admin, 1034)  # over the limit: rightly blocked
     audit = build_audit(staff, AuditCriteria())
     (family,) = audit.of_kind(FindingKind.FOR_FAMILY)
@@ -91,7 +91,7 @@ def test_blocked_by_staff_for_the_family_and_for_another_reason(staff: Gateway, 
 
 
 def test_the_policy_never_sees_what_a_group_owes_together(staff: Gateway, admin: Gateway) -> None:
-    block_by_staff(admin, 1035)  # owes nothing, and the family a lot
+    block_by_staff(admin, 1035)  # owes nothing, but the family owes a lot
     own = {Decimal("0.00"), *read_own_fines(staff, range(1001, 1054)).values()}
     decided = set()
 
@@ -100,7 +100,7 @@ def test_the_policy_never_sees_what_a_group_owes_together(staff: Gateway, admin:
             decided.add(frame.f_locals["own_balance"])
 
     sys.setprofile(watch)
-    threading.setprofile(watch)  # what is read side by side is decided there
+    threading.setprofile(watch)  # concurrent reads decide in other threads
     try:
         audit = build_audit(staff, AuditCriteria())
     finally:
@@ -114,7 +114,7 @@ def test_the_policy_never_sees_what_a_group_owes_together(staff: Gateway, admin:
 @pytest.mark.parametrize(
     ("limit", "kind"),
     [
-        (Limit(Decimal("84.35"), Comparison.REACHES), FindingKind.FOR_FAMILY),  # what the family owes together
+        (Limit(Decimal("84.35"), Comparison.REACHES), FindingKind.FOR_FAMILY),  # the family's combined fines
         (Limit(Decimal("84.35")), FindingKind.BY_STAFF),
         (Limit(Decimal("84.34")), FindingKind.FOR_FAMILY),
         (Limit(None), FindingKind.BY_STAFF),
@@ -157,7 +157,7 @@ def test_exactly_at_the_limit_the_comparison_decides(sandbox: Sandbox, staff: Ga
     assert explanation(next(f for f in exceeds.patrons if f.member.id == 1007)).startswith("Own fines are exactly at")
     reaches = build_audit(staff, AuditCriteria(limit=Limit(Decimal("5.00"), Comparison.REACHES)))
     assert 1007 not in who(reaches, FindingKind.NOT_OVER)
-    # Five more owe exactly 5.00: they reach the limit, but not Evergreen's threshold of 5.01.
+    # Five more owe exactly 5.00, which reaches the limit but not Evergreen's threshold of 5.01.
     (higher,) = reaches.thresholds
     assert (higher.kind, higher.threshold, higher.patron_count) == (FindingKind.THRESHOLD_HIGHER, Decimal("5.01"), 5)
     assert exceeds.thresholds == ()
@@ -214,8 +214,8 @@ def test_libraries_that_the_account_cannot_see_are_refused_rather_than_found_cle
     ("changes", "expected"),
     [
         ({}, ()),
-        ({"home_ou": 21}, ()),  # the surname is the same
-        ({"family_name": "Quux"}, ()),  # the library is the same
+        ({"home_ou": 21}, ()),  # same surname
+        ({"family_name": "Quux"}, ()),  # same library
         (
             {"home_ou": 21, "family_name": "Quux"},
             tuple(
@@ -276,7 +276,7 @@ def test_leads_deleted_or_long_expired(sandbox: Sandbox, staff: Gateway) -> None
 
 
 class Oracle:
-    """Finds the same by looking at every row."""
+    """Finds the same by checking every row."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         read = connection.execute
@@ -332,7 +332,7 @@ class Oracle:
 def large() -> Iterator[Sandbox]:
     with Sandbox(patrons=PATRONS) as running:
         with running._store.transaction() as connection:
-            # The oracle looks at surnames and libraries alone.
+            # The oracle compares only surnames and libraries.
             connection.execute(
                 "UPDATE au SET day_phone = NULL, email = NULL, mailing_address = NULL, billing_address = NULL"
             )
@@ -340,7 +340,7 @@ def large() -> Iterator[Sandbox]:
 
 
 def plant(sandbox: Sandbox) -> None:
-    """Blocks that staff set, a long expired lead and a large group among the many."""
+    """Add staff blocks, a lead whose account expired long ago, and a large group."""
     store = sandbox._store
     oracle = Oracle(store.read())
     families = sorted(number for number, members in oracle.groups.items() if number > 100_000 and len(members) > 2)
@@ -460,7 +460,7 @@ def test_limits_by_profile_and_library(staff: Gateway) -> None:
 def test_a_limit_of_nought_at_some_libraries(
     sandbox: Sandbox, staff: Gateway, owed: list[tuple[int, str]], is_over: bool
 ) -> None:
-    """It counts what is open at those libraries alone, whatever credits and debts there are elsewhere."""
+    """Count only what is owed at those libraries, regardless of credits and debts elsewhere."""
     store = sandbox._store
     with store.transaction():
         store.insert("pgpt", {"grp": 1, "penalty": EXCEEDS_FINES, "threshold": "0.00", "org_unit": 11})
@@ -471,7 +471,7 @@ def test_a_limit_of_nought_at_some_libraries(
 
 
 def test_who_has_a_credit_reaches_no_limit_of_nought(sandbox: Sandbox, staff: Gateway) -> None:
-    for patron, fines in ((1035, "-3.00"), (1042, "0.00")):  # the latter has the penalty as it comes
+    for patron, fines in ((1035, "-3.00"), (1042, "0.00")):  # 1042 has the penalty in the sample data
         owe(sandbox, patron, (11, fines))
     with sandbox._store.transaction():
         sandbox._store.insert("ausp", {"usr": 1035, "standing_penalty": EXCEEDS_FINES, "org_unit": 1})
@@ -480,7 +480,7 @@ def test_who_has_a_credit_reaches_no_limit_of_nought(sandbox: Sandbox, staff: Ga
 
 
 def test_with_the_ils_own_limits_a_recalculation_leaves_nothing_to_find(sandbox: Sandbox, staff: Gateway) -> None:
-    """Thresholds by profile and library, with fines elsewhere and credits elsewhere that the scope leaves out."""
+    """Thresholds by profile and library, with fines and credits elsewhere that are out of scope."""
     store = sandbox._store
     with store.transaction():
         for org_unit, profile, amount in ((11, 1, "4.00"), (12, 12, "2.00"), (21, 1, "12.00"), (2, 11, "20.00")):

@@ -1,4 +1,4 @@
-"""Findings that lie in a private file: in their order, whole, and gone with whoever reads them."""
+"""Findings in a private file: complete, in order, and deleted together with their reader."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ AUDIT = sample_audit(9)
 
 @dataclass(frozen=True)
 class Large:
-    """Something that takes room."""
+    """A value large enough to need space on disk."""
 
     number: int
     kind: FindingKind = FindingKind.ACCIDENTAL
@@ -36,7 +36,7 @@ def store() -> Iterator[FindingStore]:
 
 
 def temporary_files() -> list[Path]:
-    """The open files of this process that SQLite made for itself."""
+    """Return the temporary files that SQLite has open in this process."""
     links = [file for file in Path("/proc/self/fd").iterdir() if file.is_symlink()]
     return [file for file in links if "/etilqs_" in str(file.readlink())]
 

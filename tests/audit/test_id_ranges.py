@@ -1,4 +1,4 @@
-"""Ranges of patrons' ids, and the patrons over the limit who are found in them page by page."""
+"""Ranges of patron ids, and the patrons over the limit found page by page in each."""
 
 import pytest
 from hypothesis import given
@@ -24,7 +24,7 @@ def test_every_id_is_in_one_range(highest: int, patron: int) -> None:
 def test_patrons_come_once_however_they_are_asked_for(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, top: int | None
 ) -> None:
-    """Of ranges that have more of them than an answer, what is behind is asked for until nothing is."""
+    """A range with more patrons than fit in one answer takes more calls, until nothing is left."""
     with gateway_of(sandbox.url, "consortium_staff") as gateway:
         at_once = build_audit(gateway, AuditCriteria(top=top))
         monkeypatch.setattr(id_ranges, "_WIDTH", 60)

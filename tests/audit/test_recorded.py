@@ -1,4 +1,4 @@
-"""The audit's questions as they were measured at a real Evergreen, by the id of each exchange."""
+"""The audit's queries as measured on a real Evergreen, by exchange id."""
 
 import json
 import re
@@ -45,7 +45,7 @@ def org_units() -> OrgUnits:
 
 
 def context(gateway: Gateway, org_units: OrgUnits, homes: Collection[int] = ()) -> SearchContext:
-    """What the searches of these tests work with; an account that doesn't see everybody sees these home libraries."""
+    """Return a search context. ``homes`` are the home libraries visible to an account that can't see all patrons."""
     every = frozenset(unit.id for unit in org_units)
     access = Access(frozenset(homes) or every, (org_units.root,) if homes else ())
     unused: Any = None
@@ -78,7 +78,7 @@ def context(gateway: Gateway, org_units: OrgUnits, homes: Collection[int] = ()) 
 def test_debtors_over_a_limit_are_found_by_the_query_that_was_measured(exchange_id, limit):
     _token, measured, _options = params(exchange_id)
     over = measured["-and"][2]
-    del over["-or"][0]["id"]["in"]["where"]["+d"]["-and"]  # the range of ids of the invented patrons
+    del over["-or"][0]["id"]["in"]["where"]["+d"]["-and"]  # the id range of the invented patrons
     asked = BlockQuery(limit, limit, [1, 101], [1, 101]).not_blocked()
     assert json.dumps(asked["-and"][0]) == json.dumps(over)
 
@@ -92,7 +92,7 @@ def test_debtors_over_a_limit_are_found_by_the_query_that_was_measured(exchange_
     ],
 )
 def test_penalties_are_looked_up_in_a_list_that_is_a_filter(exchange_id, place, query):
-    """The recorded ones leave out what has a stop date at all; otherwise they are the same."""
+    """The recorded queries skip every penalty that has a stop date. The rest is the same."""
     _token, measured, _options = params(exchange_id)
     [listed, never] = measured["-and"][place]["-or"]
     asked = query(BlockQuery(Limit(Decimal(5)), Limit(Decimal(5)), [1, 101], [1, 101]))["-and"]
@@ -110,7 +110,7 @@ def test_penalties_are_looked_up_in_a_list_that_is_a_filter(exchange_id, place, 
 def test_a_penalty_that_ends_later_is_in_force(
     exchange_id: str, query: Callable[[BlockQuery], Query], patrons: list[int]
 ) -> None:
-    """That of 314 ends in 2099; 311 had one that was archived."""
+    """The penalty of 314 ends in 2099. The one of 311 was archived."""
     asked = query(BlockQuery(Limit(Decimal(10)), Limit(Decimal(10)), [1], [1], (4, 5, 6)))
     with gateway_of(exchange_id) as gateway:
         pages = gateway.pcrud.pages("au", asked, select=PATRON_FIELDS, page_size=4_000, concurrency=1, all_visible=True)
@@ -129,7 +129,7 @@ def test_a_penalty_that_ends_later_is_in_force(
 def test_groups_of_several_adults(
     exchange_id: str, most: int, homes: tuple[int, ...], visible: tuple[int, ...], members: list[int]
 ) -> None:
-    """307 comes of age this year and is found; 308 and a child without a birth date are in that group as well."""
+    """307 comes of age this year and is found, in a group with 308 and a child without a birth date."""
     query = GroupsOfAdults(rule=AdultRule(18, most), today=TODAY, homes=homes, visible_orgs=visible)
     with gateway_of(exchange_id) as gateway:
         found = GroupSearch(gateway, query)._search(FAMILIES, 60)
@@ -169,7 +169,7 @@ LEAD = '"master_account": "t", "usrgroup": {"=": {"+d": "usrgroup"}}'
 
 
 def without_range_of_leads(asked: str) -> str:
-    """A question as it was before it said the range of groups once more, of their leads."""
+    """Return the query without the repeated group range for leads, as it was recorded."""
     within = json.dumps(FAMILIES.conditions())
     in_range = f'{{"-and": {within}, "deleted": "f", {LEAD}}}'
     assert asked.count(in_range) == 1
@@ -177,7 +177,7 @@ def without_range_of_leads(asked: str) -> str:
 
 
 def without_blank_names(asked: Any) -> Any:
-    """Return a query as it was before members without a family name counted as strangers."""
+    """Return the query as it was before members without a family name counted as strangers."""
     if isinstance(asked, list):
         return [without_blank_names(item) for item in asked]
     if not isinstance(asked, dict):
@@ -189,7 +189,7 @@ def without_blank_names(asked: Any) -> Any:
 
 
 def test_the_questions_are_those_whose_cost_was_measured() -> None:
-    """What is said twice in them is what makes them quick, so they are compared to the letter."""
+    """The queries repeat conditions for speed, so compare them literally."""
     _token, measured, _options = params("members-003")
     groups = AccidentalGroups(unusual_size=UNUSUAL_SIZE, long_ago=LONG_AGO)
     assert json.dumps(without_blank_names(groups.members(GroupRange(6100, 6110)))) == json.dumps(measured)
@@ -248,7 +248,7 @@ def test_a_deleted_lead(org_units: OrgUnits) -> None:
 def test_addresses_borrowed_across_groups(
     org_units: OrgUnits, exchange_ids: tuple[str, ...], homes: tuple[int, ...], reasons: list[tuple[int, str | None]]
 ) -> None:
-    """316 uses a row of somebody deleted, which nobody changes any more; Jorun Wren is hidden from the branch."""
+    """316 uses the address of a deleted patron, which no one maintains. Jorun Wren is hidden from the branch."""
     with gateway_of(*exchange_ids) as gateway:
         find_borrowed_addresses(asked := context(gateway, org_units, homes))
     found = asked.found.of_kind(FindingKind.BORROWED_ADDRESS)
@@ -260,10 +260,10 @@ ANYWHERE = (
     *("explanation-004", "explanation-005", "explanation-006", "explanation-007", "explanation-008", "explanation-009"),
     *("explanation-010", "explanation-011", "explanation-012", "explanation-013"),
 )
-"""What is asked about everybody, by an account that may see it everywhere."""
+"""The exchanges of an account that may see all patrons everywhere."""
 
 
-def test_why_somebody_is_blocked_who_owes_more_than_the_threshold() -> None:
+def test_why_a_patron_over_the_threshold_is_blocked() -> None:
     own = ("explanation-001", "explanation-002", "explanation-003", "explanation-003")
     with gateway_of(*ANYWHERE, *own, "explanation-014", "explanation-015") as gateway:
         found = BlockExplainer(gateway, PolicySettings()).of_user(302)
@@ -278,7 +278,7 @@ def test_why_somebody_is_blocked_who_owes_more_than_the_threshold() -> None:
     assert found.complete
 
 
-def test_why_somebody_is_blocked_who_has_paid() -> None:
+def test_why_a_patron_who_has_paid_is_blocked() -> None:
     own = ("explanation-016", "explanation-017", "explanation-017", "explanation-018")
     with gateway_of(*ANYWHERE, *own, "explanation-019", "explanation-020") as gateway:
         found = BlockExplainer(gateway, PolicySettings()).of_user(308)
@@ -286,8 +286,8 @@ def test_why_somebody_is_blocked_who_has_paid() -> None:
     assert found.fates == {802: PenaltyFate.REMOVED}
 
 
-def test_why_somebody_is_not_blocked_as_a_branch_sees_it() -> None:
-    """The threshold stands above the branch, and what is owed at another one counts; no penalty is there yet."""
+def test_why_a_patron_is_not_blocked_as_a_branch_sees_it() -> None:
+    """The threshold is set above the branch, fines at another branch count, and the penalty isn't set yet."""
     asked = (
         *("explanation-021", "explanation-022", "explanation-023", "explanation-023", "explanation-024"),
         *("explanation-025", "explanation-026", "explanation-027", "explanation-028", "explanation-029"),

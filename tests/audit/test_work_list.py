@@ -1,4 +1,4 @@
-"""Accidental groups as a work list: how sure it is and by what, how to split them, and which ones stay as they are."""
+"""Accidental groups as a work list: confidence and reasons, suggested splits, and groups to keep."""
 
 from __future__ import annotations
 
@@ -213,12 +213,12 @@ def test_what_is_kept_is_not_listed_again_until_its_members_change(
     update(sandbox, 1056, usrgroup=4711)
     update(sandbox, 1055, home_ou=21)
     audit = client.audit(AuditCriteria())
-    assert (accidental(audit), for_review(audit)) == ([], [TWO_LEADS])  # the school's share an address
+    assert (accidental(audit), for_review(audit)) == ([], [TWO_LEADS])  # the school's members share an address
     update(sandbox, 1055, mailing_address=None, billing_address=None)
     audit = client.audit(AuditCriteria())
     assert (accidental(audit), for_review(audit)) == ([SCHOOL], [TWO_LEADS])
     assert audit.to_keep == (LEADERLESS,)
-    # It is forgotten for good: who comes back isn't taken for decided.
+    # The decision isn't restored when the patron comes back: the group is listed again.
     update(sandbox, 1056, usrgroup=SCHOOL)
     assert SCHOOL in accidental(client.audit(AuditCriteria()))
 
@@ -266,8 +266,8 @@ def test_several_adults(sandbox: Sandbox, staff: Gateway) -> None:
 
     assert adults(0) == {}
     assert adults(2) == {1005: 4, 1014: 3, SCHOOL: 3}
-    update(sandbox, 1021, dob="2012-05-05")  # nobody marked them as a juvenile
-    update(sandbox, 1022, dob="2001-05-05")  # the mark of a juvenile stayed
+    update(sandbox, 1021, dob="2012-05-05")  # a juvenile without the flag
+    update(sandbox, 1022, dob="2001-05-05")  # an adult with an outdated juvenile flag
     update(sandbox, 1048, dob="2012-05-05")
     assert adults(2) == {1005: 4, SCHOOL: 3}
     assert adults(2, from_age=10) == {1005: 5, 1014: 3, SCHOOL: 3}
@@ -278,10 +278,10 @@ def test_addresses_borrowed_from_outside_the_group(sandbox: Sandbox, staff: Gate
         findings = build_audit(gateway, AuditCriteria(orgs=orgs)).of_kind(FindingKind.BORROWED_ADDRESS)
         return {one.member.id: (one.reason.code, one.reason.values.get("group")) for one in findings}
 
-    assert borrowed(staff) == {1044: ("borrowed-address", 1003)}  # and not 1002, whose owner is of the family
+    assert borrowed(staff) == {1044: ("borrowed-address", 1003)}  # not 1002, because the owner is family
     update(sandbox, 1039, billing_address=1012)
     update(sandbox, 1050, mailing_address=1040)
-    update(sandbox, 1040, deleted="t")  # nobody changes the address of the deleted
+    update(sandbox, 1040, deleted="t")  # no one maintains a deleted patron's address
     update(sandbox, 1052, mailing_address=1051, billing_address=1001)
     assert borrowed(staff) == {
         1039: ("borrowed-address", 1003),
@@ -312,12 +312,12 @@ def test_no_birth_date_is_in_any_format(sandbox: Sandbox, staff: Gateway) -> Non
 
 
 class SomebodyIsFoundError(Exception):
-    """Raised where the search goes on with those that it has found."""
+    """Raised if the search goes on with the patrons it found."""
 
 
 @pytest.mark.apache(reason="whatever is empty is held against an echo")
-def test_nobody_found_is_not_believed_of_an_answer_to_another_question(proxy: FaultProxy) -> None:
-    """An empty list names nothing that it could be told by, so it comes over a connection of its own."""
+def test_an_empty_answer_to_another_question_is_not_accepted(proxy: FaultProxy) -> None:
+    """An empty list can't be matched to its query, so the search uses a fresh connection."""
 
     def members(_patrons: object, *, cards: bool) -> None:
         raise SomebodyIsFoundError
@@ -338,7 +338,7 @@ def test_nobody_found_is_not_believed_of_an_answer_to_another_question(proxy: Fa
 @pytest.mark.parametrize("account", ["consortium_staff", "north_manager"])
 @pytest.mark.apache(reason="it counts calls")
 def test_a_list_cut_short_has_the_first_of_all(sandbox: Sandbox, account: str) -> None:
-    """Of the others neither cards nor fines are read."""
+    """Cards and fines are read only for the patrons on the shortened list."""
     with gateway_of(sandbox.url, account) as gateway:
         everything = build_audit(gateway, CRITERIA)
         calls = gateway.statistics.calls

@@ -1,4 +1,4 @@
-"""What the answer to a write says: yes, no, or neither."""
+"""How the answer to a write is read: accepted, refused, or unclear."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plans as a desk makes them: stored, applied once under a key, refused when they no longer fit, taken back."""
+"""Plans at the desk: stored, applied once per key, refused when they no longer fit, and undone."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from evergreen_groups.state import State, prune, schema
 from evergreen_groups.state.database import Database
 from evergreen_groups.state.retention import forget
 
-pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
+pytestmark = pytest.mark.long  # too slow for a plain pytest run
 
 PATRON, SIBLING, PARENT, STRANGER = 1052, 1053, 1051, 1007
 HOME, OTHER, THIRD = 1015, 1002, 1001
@@ -35,7 +35,7 @@ WRITES = (UPDATE, NEW_GROUP)
 
 @pytest.fixture(params=FILE_FIRST)
 def state(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[State]:
-    """A new state, in plain pytest in a file alone."""
+    """A new state: only a file in a plain pytest run, each engine in a long one."""
     with state_on(request.param, tmp_path / "state") as state:
         yield state
 
@@ -58,7 +58,7 @@ def another(gateway: Gateway, state: State) -> DeskChanges:
 
 
 def refusal(call: partial[object]) -> str:
-    """The code of the error that a call ends with."""
+    """Return the code of the error that the call raises."""
     with pytest.raises(EvergreenGroupsError) as caught:
         call()
     return caught.value.code
@@ -96,7 +96,7 @@ class TestOnce:
         change = desk.apply(proposed.stored.id, "key", on_start=begun.append)
         assert begun == [change]
         assert group_of(sandbox) == OTHER
-        # In whatever session of the same staff user's, after a restart as well.
+        # Any session of the same staff user gets the same change, even after a restart.
         again = desk_of(gateway, State(state.directory, state.database.url_text))
         assert [it.apply(proposed.stored.id, "key") for it in (desk, again)] == [change, change]
         again._state.close()
@@ -165,7 +165,7 @@ class TestOnce:
     def test_one_key_for_two_plans_at_once_is_one_change(
         self, desk: DeskChanges, proxy: FaultProxy, sandbox: Sandbox
     ) -> None:
-        """At different patrons no lease keeps them apart: the database does."""
+        """No lease separates changes of different patrons, so the database has to."""
         plans, together = [plan_of(desk, remove(patron)) for patron in (PATRON, STRANGER)], Barrier(2)
 
         def apply(plan: str) -> str:
@@ -191,11 +191,11 @@ class TestOnce:
 
 
 class TestTwoDesks:
-    """Where one is in the middle of sending, the other comes."""
+    """A second desk acts while the first one is sending."""
 
     @pytest.fixture
     def in_the_middle(self, proxy: FaultProxy) -> Iterator[tuple[Event, Event]]:
-        """Set when a write of ``PATRON`` is being sent, and what it then waits for."""
+        """Yield two events: a write of ``PATRON`` is being sent, and the write may go on."""
         at_work, may_go_on = Event(), Event()
 
         def hold(call: Call) -> None:
@@ -246,7 +246,7 @@ class TestTwoDesks:
 class TestUndoneTwiceAtOnce:
     @pytest.fixture
     def left_open(self, desk: DeskChanges, proxy: FaultProxy) -> int:
-        """A change of which nobody knows yet that it came in."""
+        """A change whose outcome isn't known yet."""
         plan = plan_of(desk)
         lost = Event()
 
@@ -266,7 +266,7 @@ class TestUndoneTwiceAtOnce:
     def test_the_second_waits_for_the_answer_to_the_first(
         self, gateway: Gateway, state: State, proxy: FaultProxy, sandbox: Sandbox, left_open: int, servers: int
     ) -> None:
-        """While the first, at a slow ILS, looks up what became of the change that is to be undone."""
+        """The second undo starts while the first waits for a slow ILS to report the outcome of the original change."""
         at_work, may_go_on = Event(), Event()
 
         def hold(call: Call) -> None:
@@ -276,7 +276,7 @@ class TestUndoneTwiceAtOnce:
 
         with State(state.directory, state.database.url_text) as own, ThreadPoolExecutor(2) as threads:
             desks = [desk_of(gateway, state), desk_of(gateway, own if servers == 2 else state)]
-            for desk in desks:  # logged in and so on, so that the next call is the one that is meant
+            for desk in desks:  # log in first, so that the next call is the one under test
                 assert desk.history.recent()
             proxy.before_answer = hold
             first = threads.submit(desks[0].undo, left_open, "u", timeout=60.0)
@@ -295,7 +295,7 @@ class TestNoLongerFits:
 
     @pytest.fixture
     def state(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[State]:
-        """What the ILS has is looked at in the ILS: one engine will do."""
+        """A state in a file. Whether a plan fits depends only on the ILS, so one engine is enough."""
         with State(tmp_path_factory.mktemp("state")) as state:
             yield state
 
@@ -343,7 +343,7 @@ class TestNoLongerFits:
         sandbox._store.update("au", 1001, {"usrgroup": HOME})
         with pytest.raises(PlanError, match=f"other patrons are in group {HOME} now"):
             desk.apply(plan, "k")
-        # From one of the two groups to the other: together they have the same members as before.
+        # The patron moves from one of the plan's groups to the other, so the combined members stay the same.
         sandbox._store.update("au", 1001, {"usrgroup": THIRD})
         plan = plan_of(desk, PlanRequest(Action.MERGE, (PATRON,), target=STRANGER))
         sandbox._store.update("au", 1008, {"usrgroup": HOME})
@@ -357,12 +357,12 @@ class TestNoLongerFits:
     def test_hidden_members(
         self, proxy: FaultProxy, state: State, sandbox: Sandbox, left: list[int], came: list[int]
     ) -> None:
-        """Those who come and go are noticed, be it one for another. 1013 and 1027 are hidden from the account."""
+        """Notice members who leave or join, even if one replaces another. 1013 and 1027 are hidden from the account."""
         with gateway_of(proxy.url, "north_manager") as gateway:
             desk = desk_of(gateway, state)
             first, second = plan_of(desk, move(1001, to=1026)), plan_of(desk, move(1002, to=1026))
             desk.apply(first, "k")
-            sandbox._store.update("au", 1001, {"usrgroup": 1001})  # as it was, so that the other one fits again
+            sandbox._store.update("au", 1001, {"usrgroup": 1001})  # restored, so that the second plan fits again
             for patrons, group in ((left, 5000), (came, 1006)):
                 for patron in patrons:
                     sandbox._store.update("au", patron, {"usrgroup": group})
@@ -408,7 +408,7 @@ class TestUndo:
     def test_what_never_was(self, desk: DeskChanges, state: State, sandbox: Sandbox) -> None:
         with gateway_of(sandbox.url, "consortium_staff") as elsewhere:
             change = applied(desk_of(elsewhere, state), move(PATRON, to=STRANGER))
-        for id in ("", UNKNOWN, change):  # the last is of another gateway
+        for id in ("", UNKNOWN, change):  # the last one belongs to another gateway
             with pytest.raises(NotFoundError):
                 desk.undo(id, "u")
 
@@ -499,7 +499,7 @@ class TestKept:
         for word in {*names, "2000000000"} - {"None", ""}:
             assert word.encode() not in content
 
-    def test_plans_that_name_somebody_are_forgotten(self, desk: DeskChanges, state: State) -> None:
+    def test_plans_that_name_a_patron_are_forgotten(self, desk: DeskChanges, state: State) -> None:
         merge = plan_of(desk, PlanRequest(Action.MERGE, (1001,), target=PARENT))  # as a member of the target
         moved, others = plan_of(desk), plan_of(desk, remove(1030))
         desk.apply(moved, "k")

@@ -1,4 +1,4 @@
-"""Requests that the network sends twice, answers that belong to others, and old copies: the journal stays true."""
+"""The journal stays correct when requests are sent twice, answers get mixed up, or reads are stale."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from evergreen_groups.errors import UnreachableError
 from evergreen_groups.gateway import TOKEN, Gateway, RetryPolicy
 from evergreen_groups.sandbox import Sandbox
 
-pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
+pytestmark = pytest.mark.long  # too slow for a plain pytest run
 
 UPDATE, NEW_GROUP = "open-ils.actor.patron.update", "open-ils.actor.usergroup.new"
 RETRIEVE = "open-ils.actor.user.retrieve.authoritative"
@@ -30,7 +30,7 @@ NOES = ("PERM_FAILURE", "DATABASE_UPDATE_FAILED")
 
 @pytest.fixture
 def mover(proxy: FaultProxy, tmp_path: Path) -> Iterator[Client]:
-    """A client over a network that can go bad."""
+    """A client over an unreliable network."""
     with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
         yield client_of(gateway, tmp_path)
 
@@ -53,7 +53,7 @@ def event(textcode: str) -> dict[str, object]:
     return {"payload": [{"ilsevent": "", "textcode": textcode, "desc": "as it comes"}], "status": 200}
 
 
-# -- requests that come in twice ---------------------------------------------------------------------------------------
+# -- requests that arrive twice ----------------------------------------------------------------------------------------
 
 
 def test_a_move_whose_copy_collides_with_itself_is_done(mover: Client, proxy: FaultProxy, sandbox: Sandbox) -> None:
@@ -74,8 +74,8 @@ def test_a_mark_as_lead_whose_copy_collides_with_itself_is_done(mover: Client, p
     assert (step.state, step.value) == (StepState.DONE, 1)
 
 
-def test_a_collision_with_other_changes_is_somebody_elses(mover: Client, proxy: FaultProxy, admin: Gateway) -> None:
-    """They made the same move and more, before ours came in."""
+def test_a_collision_with_other_changes_is_another_users(mover: Client, proxy: FaultProxy, admin: Gateway) -> None:
+    """Another user makes the same move, and changes another field, before our request arrives."""
 
     def decide(call: Call) -> Fault:
         if call.method == UPDATE and proxy.seen.count(UPDATE) == 1:
@@ -124,7 +124,7 @@ def test_another_number_than_the_records_is_not_believed(
 
 
 class TestLateCopy:
-    """A copy of ``usergroup.new`` that lands after the read-back: the journal has the first group that it made."""
+    """A copy of ``usergroup.new`` that lands after the read-back. The journal has the group from the first request."""
 
     @pytest.mark.parametrize("lead", [False, True])
     def test_undo_works_from_where_the_patron_is_now(
@@ -176,7 +176,7 @@ class TestLateCopy:
 
 
 def removed_twice(client: Client, proxy: FaultProxy, *, lead: bool = False) -> None:
-    """Remove the patron, and let a copy of the request land when the change has been read back."""
+    """Remove the patron. A copy of the request lands after the change has been read back."""
     doubled(proxy, NEW_GROUP, Fault.LATE_COPY)
     assert client.moves.plan_remove([CARD], lead=lead).apply().done
     proxy.decide = lambda call: Fault.NONE
@@ -210,11 +210,11 @@ def test_a_clear_no_is_one(mover: Client, proxy: FaultProxy, method: str, textco
     assert proxy.seen.count(method) == 1
 
 
-# -- old copies, and answers to something else -------------------------------------------------------------------------
+# -- stale reads and answers to other requests -------------------------------------------------------------------------
 
 
 def after_the_write(proxy: FaultProxy, method: str, answer: object) -> None:
-    """Let the record be read as ``answer`` once the write has been sent."""
+    """Answer every read of the record with ``answer`` once the write has been sent."""
     proxy.answer = lambda call: answer if call.method == RETRIEVE and method in proxy.seen else None
 
 
@@ -255,10 +255,10 @@ def test_an_old_copy_leaves_a_removal_open_until_it_is_seen(
 
 
 @pytest.mark.parametrize("landed", [True, False])
-def test_an_old_copy_that_looks_right_is_no_witness(
+def test_a_stale_read_that_looks_right_proves_nothing(
     mover: Client, proxy: FaultProxy, admin: Gateway, sandbox: Sandbox, landed: bool
 ) -> None:
-    """The patron is to go back to where they were, and what is read back is from when they were there."""
+    """Undo a move while the read-back returns a stale record from before the move."""
     sandbox._store.update("au", PATRON, {"last_update_time": "2026-01-05T10:00:00+0000"})
     old = admin.call("open-ils.actor", RETRIEVE, TOKEN, PATRON).value
     assert mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().done
@@ -274,7 +274,7 @@ def test_an_old_copy_that_looks_right_is_no_witness(
 
 
 def test_a_fleshed_record_is_the_answer_to_something_else(mover: Client, proxy: FaultProxy, admin: Gateway) -> None:
-    """Such as the write's own: taken for what was read back, it seems changed in every field."""
+    """The write's own answer is fleshed. Compared with the unfleshed record, every field would look changed."""
     plan = mover.moves.plan_move([CARD], to=OTHERS_CARD)
     fleshed: list[object] = []
 
@@ -331,7 +331,7 @@ def test_no_connection_for_the_reading_back_sends_nothing_again(
 
 
 def test_a_last_look_that_fails_leaves_the_step_open(mover: Client, proxy: FaultProxy) -> None:
-    """After the last try, too: the plan goes on, and what was sent isn't lost sight of."""
+    """The plan goes on after the last failed attempt, and the step that was sent stays open."""
     plan = mover.moves.plan_move([CARD, "20000000001053"], to=OTHERS_CARD)
     mine = []
 
@@ -356,7 +356,7 @@ def _patron(call: Call) -> int:
 def test_another_field_waits_while_a_change_may_still_come_in(
     mover: Client, proxy: FaultProxy, sandbox: Sandbox
 ) -> None:
-    """A move that landed unseen would look like somebody else's once the mark as lead has changed the record."""
+    """If the lead flag changed first, a move that landed unnoticed would look like another user's change."""
     hits = 0
 
     def refuse(call: Call) -> tuple[int, str] | None:
@@ -388,7 +388,7 @@ SOURCE, TARGET = "20000000001043", "20000000001047"
 
 
 def interrupted_at(proxy: FaultProxy, number: int) -> None:
-    """Let the connection be lost with the ``number``-th write."""
+    """Drop the connection at the ``number``-th write."""
 
     def decide(call: Call) -> Fault:
         sent = proxy.seen.count(UPDATE)

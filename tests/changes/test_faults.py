@@ -1,4 +1,4 @@
-"""Changes over a bad network: lost and late requests and answers, collisions, and a process that is killed."""
+"""Changes over a bad network: lost and late requests and answers, collisions, and a killed process."""
 
 import csv
 import os
@@ -32,7 +32,7 @@ def proxy(sandbox: Sandbox) -> Iterator[FaultProxy]:
 
 
 def once_each(fault: Fault) -> Callable[[Call], Fault]:
-    """A decision that lets every write fail once in the same way."""
+    """Let each write fail once, with the same fault."""
     failed: set[object] = set()
 
     def decide(call: Call) -> Fault:
@@ -65,7 +65,7 @@ def test_every_change_survives_one_failure(
         client = client_of(gateway, tmp_path)
         outcome = client.moves.plan_move(["20000000001052", "20000000001053"], to="20000000001007").apply()
     assert outcome.done
-    late = "it was so already"  # where the request that was given up came in after all
+    late = "it was so already"  # the abandoned request arrived late and was applied
     assert {step.reason for step in outcome.steps} <= ({"", late} if fault is Fault.LATE_REQUEST else {""})
     after = everybody(admin)
     assert {id: record.usrgroup for id, record in after.items() if record.usrgroup != before[id].usrgroup} == {
@@ -176,7 +176,7 @@ def populated() -> Iterator[Sandbox]:
 
 
 def batch_file(admin: Gateway, path: Path) -> dict[int, int]:
-    """A batch that moves 200 patrons to others and removes some; gives the groups that movers must end in."""
+    """Write a batch that moves 200 patrons and removes some. Return the expected group of each moved patron."""
     people = [
         record
         for record in admin.pcrud.search("au", {"deleted": "f", "id": {">": 2000}}, limit=5000, order_by="id")
@@ -224,7 +224,7 @@ def test_a_batch_that_is_killed_at_every_moment_moves_everyone_once(populated: S
 
 
 def _run_killed(proxy: FaultProxy, directory: Path, moment: str, *, after: int) -> int:
-    """Run the batch and kill it at a moment of the change that comes ``after`` so many others."""
+    """Run the batch and kill it at the given moment, ``after`` that many other changes."""
     process: subprocess.Popen[bytes] | None = None
     count = 0
 
@@ -244,7 +244,7 @@ def _run_killed(proxy: FaultProxy, directory: Path, moment: str, *, after: int) 
             return Fault.DROP_REQUEST
         if moment == "before the request" and kill(call, UPDATE):
             return Fault.DROP_REQUEST
-        # Killed with its request on the way: the server carries it out, and nobody is there for the answer.
+        # Kill the process after it has sent the request. The server applies the change, but its answer is lost.
         return Fault.LATE_ANSWER if moment == "before the answer" and kill(call, UPDATE) else Fault.NONE
 
     def answered(call: Call) -> None:

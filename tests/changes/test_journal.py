@@ -1,4 +1,4 @@
-"""The journal on both engines: plans and steps in place, a commit for each thing, and what is open found at once."""
+"""The journal on both engines: plans and steps stored, a commit per record, open steps found quickly."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ AT_A_DESK = Operator("groups", staff=3, workstation=7, approved_by=9)
 
 @pytest.fixture(params=FILE_FIRST)
 def state(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[State]:
-    """A new state, in plain pytest in a file alone."""
+    """A new state: only a file in a plain pytest run, each engine in a long one."""
     with state_on(request.param, tmp_path / "state") as state:
         yield state
 
@@ -60,13 +60,13 @@ def journal(state: State) -> Journal:
 
 @pytest.fixture
 def client(state: State, sandbox: Sandbox) -> Iterator[Client]:
-    """The jobs over the state, on each engine."""
+    """A client on the state, on each engine."""
     with gateway_of(sandbox.url, "consortium_staff") as gateway:
         yield Client(gateway, account="consortium_staff", state=state)
 
 
 def begin(journal: Journal, *, gateway: str = HERE, patron: int = 1001, field: str = "usrgroup", after: int = 2) -> int:
-    """An entry of one step."""
+    """Begin an entry with one step and return the step's id."""
     (step,) = journal.begin(gateway, GROUPS, "move", [NewStep(patron, field, 1, after)])
     return step
 
@@ -78,7 +78,7 @@ def the_step(journal: Journal, entry: int) -> JournalStep:
 
 @contextmanager
 def statements(state: State) -> Iterator[list[tuple[str, Any]]]:
-    """What is executed in the block, with the values."""
+    """Record the statements executed in the block, with their values."""
     with state.database.reading() as connection:
         engine = connection.engine
     seen: list[tuple[str, Any]] = []
@@ -94,7 +94,7 @@ def statements(state: State) -> Iterator[list[tuple[str, Any]]]:
 
 @contextmanager
 def commits(state: State) -> Iterator[list[str]]:
-    """The transactions in the block that wrote something, each by its first statement's first words."""
+    """Record each transaction of the block that writes: the first words of its first statement."""
     with state.database.reading() as connection:
         engine = connection.engine
     done: list[str] = []
@@ -269,7 +269,7 @@ def test_a_change_that_does_not_go_with_an_open_one_is_not_sent(
         (step,) = client.moves.plan_move(["20000000001052"], to="20000000001001").apply().steps
         assert step.state is StepState.NOT_DONE
         assert step.reason.startswith("an earlier change of this patron may still come in until ")
-        # Nor where the earlier one's time is over, and nobody has been able to look what became of it.
+        # Also refused when the earlier request has expired but its outcome can't be read.
         proxy.refuse = lambda call: (500, "") if call.method.endswith("retrieve.authoritative") else None
         monkeypatch.setattr(Database, "now", lambda _: datetime.now(UTC) + timedelta(minutes=30))
         (step,) = client.moves.plan_move(["20000000001052"], to="20000000001001").apply().steps
@@ -302,7 +302,7 @@ def test_a_no_to_the_second_request_says_nothing_of_the_first(state: State, prox
         assert (found.state, found.value) == (StepState.DONE, 1002)
 
 
-# -- what is found, and at what cost -----------------------------------------------------------------------------------
+# -- queries and their cost --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.long
@@ -329,7 +329,7 @@ def test_what_is_open_is_found_among_many_by_its_index(state: State, journal: Jo
             explained = connection.exec_driver_sql(f"EXPLAIN {'QUERY PLAN ' * is_file}{statement}", values)
             plan = [str(row) for row in explained]
             assert any("steps_open_once" in line for line in plan)
-            # SQLite's SCAN of the index is of what is open alone.
+            # SQLite's SCAN of this index reads only open steps.
             assert not any("Seq Scan" in line or ("SCAN" in line and "steps_open_once" not in line) for line in plan)
 
 
@@ -345,7 +345,7 @@ def test_a_plan_a_request_and_an_outcome_are_a_commit_each(state: State, client:
     plan = client.moves.plan_move(["20000000001052", "20000000001053"], to="20000000001007")
     with commits(state) as done:
         assert plan.apply().done
-    assert done == ["INSERT INTO changes", *["UPDATE steps SET"] * 4]  # nor is it noted anywhere who holds the lease
+    assert done == ["INSERT INTO changes", *["UPDATE steps SET"] * 4]  # the lease holder isn't written anywhere either
 
 
 def test_a_recalculation_as_well(state: State, client: Client) -> None:
@@ -354,7 +354,7 @@ def test_a_recalculation_as_well(state: State, client: Client) -> None:
     assert done == ["INSERT INTO changes", *["UPDATE steps SET"] * 2]
 
 
-# -- what isn't kept any more ------------------------------------------------------------------------------------------
+# -- retention ---------------------------------------------------------------------------------------------------------
 
 
 def forget(state: State, patron: int) -> None:
@@ -391,7 +391,7 @@ def test_a_step_that_was_forgotten_is_not_sent(state: State, journal: Journal) -
 def test_a_step_that_an_older_release_left_open_is_recovered(
     client: Client, state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It wrote down no more than that it was sending."""
+    """The older release recorded only that the request was being sent."""
     journal = Journal(state.database)
     for patron, before, after in ((1052, 1015, 1002), (1053, 1015, None), (1001, 1777, 1001)):
         (id,) = journal.begin(client.gateway.url, GROUPS, "move", [NewStep(patron, "usrgroup", before, after)])

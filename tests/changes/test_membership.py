@@ -1,4 +1,4 @@
-"""Changes to membership on the sandbox: planned, applied, in the journal, taken back."""
+"""Changes to membership on the sandbox: planned, applied, journaled, undone."""
 
 import stat
 from collections.abc import Callable
@@ -260,7 +260,7 @@ def test_the_journal_is_private_and_names_nobody(client: Client, sandbox: Sandbo
 
 
 def test_two_runs_at_once(client: Client, tmp_path: Path) -> None:
-    """At the same patron, or a group that somebody leaves or joins, they exclude each other; else they don't wait."""
+    """Runs exclude each other only if they share a patron, or a group that a patron leaves or joins."""
     plan = client.moves.plan_move([barcode(1052)], to=barcode(1007))
     other = state_in(tmp_path / "state")
     for patrons, groups in (([1001, 1052], []), ([], [DESROSIERS]), ([1001], [LINDQVIST]), ([1007], [])):
@@ -274,7 +274,7 @@ def test_two_runs_at_once(client: Client, tmp_path: Path) -> None:
 
 
 class TestDeleted:
-    """Evergreen moves deleted patrons without a word. Here nobody can change them, or join them."""
+    """Evergreen silently moves deleted patrons. Our plans neither change deleted patrons nor join their groups."""
 
     DELETED = 1031
 

@@ -1,4 +1,4 @@
-"""What a plan says when it was applied, and which steps wait for others."""
+"""Outcomes of applied plans, and which steps wait for others."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class TestOutcome:
     def test_numbers_read_back_as_text_are_the_same_numbers(
         self, mover: Client, proxy: FaultProxy, *, answer_is_lost: bool
     ) -> None:
-        """Two kinds of gateway behind one address: one sends numbers, the other text."""
+        """Two kinds of gateway share an address: one sends numbers, the other strings."""
 
         def alter(call: Call, answer: HttpAnswer) -> HttpAnswer | None:
             return with_numbers_as_text(answer) if call.method == RETRIEVE and UPDATE in proxy.seen else None
@@ -149,7 +149,7 @@ class TestOutcome:
 
     @pytest.mark.parametrize("method", [UPDATE, NEW_GROUP])
     def test_no_connection_time_and_again(self, mover: Client, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
-        """Nothing has left this machine, so nothing may still come in."""
+        """The request never left this machine, so it can't land later."""
         plan = mover.moves.plan_remove([CARD]) if method == NEW_GROUP else mover.moves.plan_move([CARD], to=OTHERS_CARD)
         call = Gateway.call
 
@@ -228,7 +228,7 @@ class TestOutcome:
 
 
 class TestWaiting:
-    """A request that may still come in holds up those that don't go together with it."""
+    """A request that may still land holds up only the changes that conflict with it."""
 
     def test_another_patrons_does_not(self, mover: Client, proxy: FaultProxy) -> None:
         proxy.decide = lost_at(NEW_GROUP, PATRON)  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""What became of a change that was sent, told by the record alone: every way in which it can be found."""
+"""Determine the outcome of a sent change from the patron's record alone, in every possible state."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def gateway(proxy: FaultProxy) -> Iterator[Gateway]:
 
 @pytest.fixture
 def record(gateway: Gateway) -> Record:
-    """The patron's, last written before anything here was sent."""
+    """The patron's record, last written before any request in this module."""
     found = read_patron(gateway, PATRON)
     assert found is not None
     return found.replace(last_xact_id="before", last_update_time=NOW - timedelta(days=1))
@@ -230,7 +230,7 @@ class TestJudge:
 
 
 class TestAlone:
-    """A new group's number is the ILS's to choose: whoever is alone in another group than before has one."""
+    """The ILS picks a new group's number. A patron who is alone in a different group got the new one."""
 
     @pytest.mark.parametrize(
         ("members", "alone"),
@@ -343,7 +343,7 @@ class TestRefusal:
 
 
 def look(gateway: Gateway, journal: Journal) -> list[JournalStep]:
-    """As a run does that is about to change those of whom something is open."""
+    """Check open steps as a run does before it changes the same patrons."""
     return recover(gateway, journal, [SOMEBODY, PATRON])
 
 
@@ -353,7 +353,7 @@ class TestRecover:
         return journal_in(tmp_path)
 
     def sent(self, journal: Journal, gateway: Gateway, patron: int = PATRON, after: int | None = OTHER) -> int:
-        """A step whose request went out an hour ago, and isn't told by anything but the field."""
+        """Record a step that was sent an hour ago and can be recognized only by its field."""
         (step,) = journal.begin(gateway.url, GROUPS, "move", [NewStep(patron, "usrgroup", HOME, after)])
         journal.record_sending(step, Sending(NOW - timedelta(hours=1), NOW - timedelta(minutes=44)))
         return step
@@ -463,7 +463,7 @@ class TestRecover:
             assert [step.patron for step in journal.open_steps(gateway.url)] == [SOMEBODY]
 
     def test_a_step_of_an_older_release(self, journal: Journal, gateway: Gateway) -> None:
-        """It says no more than when its request went out."""
+        """An older release recorded only when the request was sent."""
         (step,) = journal.begin(gateway.url, GROUPS, "move", [NewStep(PATRON, "usrgroup", HOME, OTHER)])
         journal.record(step, StepState.SENDING, value=1010)
         (found,) = journal.open_steps(gateway.url)

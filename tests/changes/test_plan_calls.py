@@ -1,4 +1,4 @@
-"""How many calls a plan takes, and a change: few, whatever the number of members."""
+"""The number of calls for a plan and a change doesn't grow with the number of members."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from evergreen_groups.ils import ReferenceData
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import PolicySettings
 
-pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
+pytestmark = pytest.mark.long  # too slow for a plain pytest run
 
 WHOSE_SESSION = "open-ils.auth.session.retrieve"
 
@@ -30,7 +30,7 @@ def gateway(proxy: FaultProxy) -> Iterator[Gateway]:
 
 
 def desk_of(gateway: Gateway, directory: Path, operator: Operator) -> DeskChanges:
-    """One that knows the reference data, as a service does after its first plan."""
+    """Return a desk with cached reference data, as in a service after its first plan."""
     reference = ReferenceData(PolicySettings())
     desk = DeskChanges(gateway, state_in(directory), operator, reference)
     for named in (1030, "20000000001030"):
@@ -77,7 +77,7 @@ def test_a_plan_takes_four(desk: DeskChanges, proxy: FaultProxy, request_: PlanR
 def test_six_with_hidden_members(
     proxy: FaultProxy, sandbox: Sandbox, tmp_path: Path, request_: PlanRequest, hidden_in: tuple[int, ...]
 ) -> None:
-    """One in each of these groups, of whom the account sees nothing."""
+    """Each of these groups has one member who is hidden from the account."""
     for group, patron in zip(hidden_in, (1012, 1013, 1014), strict=False):
         sandbox._store.update("au", patron, {"usrgroup": group})
     with gateway_of(proxy.url, "harbor_desk") as gateway:
@@ -91,7 +91,7 @@ def test_six_with_hidden_members(
 
 
 def test_with_more_hidden_members_than_there_are_rows(proxy: FaultProxy, sandbox: Sandbox, tmp_path: Path) -> None:
-    """A call more, which asks who is in the one group: so many neither visible members nor org units can stand for."""
+    """One extra call asks who is in the group: visible members and org units are too few to count them with."""
     for patron in (*range(1012, 1020), 1022, 1023):
         sandbox._store.update("au", patron, {"usrgroup": 1001 if patron % 2 else 1015, "home_ou": 21})
     with gateway_of(proxy.url, "harbor_desk") as gateway:
@@ -138,5 +138,5 @@ def test_taking_one_back(desk: DeskChanges, proxy: FaultProxy) -> None:
     change = desk.apply(desk.propose(move(1052, to=1007)).stored.id, "k")
     proxy.seen.clear()
     desk.propose(PlanRequest(Action.UNDO, change=change))
-    # Beside the plan's own: who may see the change, and the patron as it is where changes are written.
+    # In addition to the plan's calls: who may see the change, and the patron's record from the primary.
     assert len(proxy.seen) <= 6, proxy.seen

@@ -1,4 +1,4 @@
-"""What a request for a plan must say: each action its own, and nothing else."""
+"""A request for a plan must have exactly the fields of its action."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REQUESTS = st.builds(
 
 
 def is_documented(request: PlanRequest) -> bool:
-    """As the documentation says it: action by action, what goes with it."""
+    """Check the request against the documented fields of its action."""
     has = {
         name
         for name, given in (

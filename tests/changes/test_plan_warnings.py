@@ -1,4 +1,4 @@
-"""What a plan warns of by what patrons have in common, whose addresses they use, and how many adults come together."""
+"""Warnings about strangers, borrowed addresses, and groups with several adults."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def remove(moves: Moves, *patrons: int) -> Draft:
     "shared", [{"day_phone": "555-0107"}, {"email": "a@example.org"}, {"family_name": "林"}, {"mailing_address": 1019}]
 )
 def test_one_thing_in_common_makes_no_stranger(sandbox: Sandbox, moves: Moves, shared: dict[str, object]) -> None:
-    """Halloran, of Harbor, to the family 林 of Elmwood and Mill."""
+    """Move Halloran, of Harbor, to the 林 family of Elmwood and Mill."""
     assert "stranger-to-group" in codes(move(moves, 1039, to=1019))
     update(sandbox, 1020, evening_phone="(555) 0107", email="A@example.org ")
     update(sandbox, 1039, **shared)
@@ -72,7 +72,7 @@ def test_who_leaves_with_a_borrowed_address_and_who_leaves_it_behind(sandbox: Sa
             "it changes for both"
         )
     lent = [dict(one.values) for one in remove(moves, 1001).warnings if one.code == LENT]
-    # As the sample data have it, another one does as well.
+    # In the sample data, a second member borrows the address too.
     assert lent == [{"name": "Okonkwo, Adaeze", "borrower": who} for who in ("Okonkwo, Chidi", "Okonkwo, Emeka")]
     assert BORROWED in codes(remove(moves, 1001, 1004))  # each gets a group of their own
 

@@ -1,4 +1,4 @@
-"""Whatever is planned and applied, taking it back in reverse order restores the groups."""
+"""Undoing any sequence of changes in reverse order restores the groups."""
 
 from collections.abc import Callable
 from decimal import Decimal
@@ -38,7 +38,7 @@ leads: st.SearchStrategy[MakePlan] = st.builds(
 
 
 def picture(admin: Gateway) -> dict[int, tuple[int, bool]]:
-    """Each patron's group and mark as lead."""
+    """Return each patron's group and lead flag."""
     records = admin.pcrud.search("au", {"deleted": "f", "id": {">": 1000}}, select=("id", "usrgroup", "master_account"))
     return {record.id: (record.usrgroup, record.master_account) for record in records}
 

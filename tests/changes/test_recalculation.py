@@ -1,4 +1,4 @@
-"""Recalculating penalties after an audit: what changes, what doesn't and why, over a good network and a bad one."""
+"""Recalculating penalties after an audit: what changes, what doesn't and why, on good and bad networks."""
 
 from __future__ import annotations
 
@@ -72,14 +72,15 @@ def test_what_a_recalculation_does_not_change_is_explained(client: Client, sandb
     with sandbox._store.transaction():
         (threshold,) = sandbox._store.rows("pgpt", {"penalty": 1})
         sandbox._store.update("pgpt", threshold["id"], {"threshold": "10.00"})
-        sandbox._store.insert("ausp", {"usr": 1045, "standing_penalty": 1, "org_unit": 11})  # not the threshold's place
+        sandbox._store.insert("ausp", {"usr": 1045, "standing_penalty": 1, "org_unit": 11})  # not the threshold's unit
     audit = client.audit(AuditCriteria())
     assert not {1034, 1036, 1045} & {finding.member.id for finding in recalculable(audit)}
     (left_alone,) = audit.of_kind(FindingKind.LEFT_ALONE)
     (stale,) = audit.of_kind(FindingKind.NOT_OVER)
     higher = replace(stale, kind=FindingKind.NOT_BLOCKED, member=client.checks.of_user(1036).checked[0])
     found = [*recalculable(audit), higher, left_alone]
-    sandbox._store.insert("ausp", {"usr": 1036, "standing_penalty": 1, "org_unit": 1})  # meanwhile, and it won't last
+    # Set after the audit; the recalculation removes it.
+    sandbox._store.insert("ausp", {"usr": 1036, "standing_penalty": 1, "org_unit": 1})
     outcome = by_id(client.recalculator.recalculate(found).people)
     assert outcome[1036].reason.startswith("not blocked for fines any more; own fines don't reach")
     assert outcome[1045].reason.startswith("still blocked")
@@ -96,7 +97,7 @@ def test_a_block_set_by_staff_is_never_at_risk(client: Client, sandbox: Sandbox,
     assert outcome[1042].state is StepState.NOT_DONE
     assert "set by staff" in outcome[1042].reason
     assert penalties(sandbox, 1042) == [(1, None), (1, 1)]
-    assert outcome[1030].resolved  # a recalculation doesn't touch that kind
+    assert outcome[1030].resolved  # a recalculation leaves this penalty type alone
     assert sorted(penalties(sandbox, 1030), key=str) == [(1, None), (25, 1)]
 
 
@@ -173,7 +174,7 @@ OVERDUE = "circ.custom_penalty_override.PATRON_EXCEEDS_OVERDUE_COUNT"
 
 
 def library_with_its_own_overdue_block(sandbox: Sandbox) -> None:
-    """Where penalty 25 stands for overdue items: a recalculation of everything takes it away from whoever has none."""
+    """Use penalty 25 for overdue items here. A full recalculation removes it from patrons without overdue items."""
     with sandbox._store.transaction():
         sandbox._store.insert("aous", {"org_unit": 1, "name": OVERDUE, "value": "25"})
         sandbox._store.insert("pgpt", {"org_unit": 1, "grp": 1, "penalty": 25, "threshold": "10.00"})
@@ -209,7 +210,7 @@ def test_a_librarys_own_penalty_for_fines_is_recalculated_too(client: Client, sa
 
 
 def test_another_librarys_penalty_for_fines_is_none_here(client: Client, sandbox: Sandbox) -> None:
-    """It may stand for overdue items where the patron is at home; the audit doesn't take it for a fines block."""
+    """The penalty may mean overdue items at the patron's library, so the audit doesn't count it as a fines block."""
     name = "circ.custom_penalty_override.PATRON_EXCEEDS_FINES"
     with sandbox._store.transaction():
         sandbox._store.insert("csp", OWN)
@@ -220,7 +221,7 @@ def test_another_librarys_penalty_for_fines_is_none_here(client: Client, sandbox
 
 
 def test_a_penalty_that_blocks_nothing_resolves_nothing(client: Client, sandbox: Sandbox) -> None:
-    """Where a library has made the penalty for fines a mere note, nobody is blocked by having it."""
+    """A library can turn the fines penalty into a mere note. Then having it doesn't block a patron."""
     found = findings(client)
     sandbox._store.update("csp", 1, {"block_list": None})
     outcome = by_id(client.recalculator.recalculate(found).people)

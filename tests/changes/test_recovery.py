@@ -1,4 +1,4 @@
-"""Recovery of what an earlier run left open, and the odd ends of a change: what is told, and that nobody is harmed."""
+"""Recovery of steps that an earlier run left open, and edge cases of changes."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ CALL = {"service": "open-ils.actor", "method": "m"}
 
 @pytest.fixture
 def mover(proxy: FaultProxy, tmp_path: Path) -> Iterator[Client]:
-    """A client over a network that can go bad."""
+    """A client over an unreliable network."""
     with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
         yield client_of(gateway, tmp_path)
 
 
 def later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let so much time pass that nothing comes in any more."""
+    """Advance the clock past the point where a request can still land."""
     monkeypatch.setattr(Database, "now", lambda _: datetime.now(UTC) + timedelta(minutes=30))
 
 
@@ -141,7 +141,7 @@ def test_a_step_that_is_still_open_is_recovered_once_and_for_all(
 def test_a_removal_is_not_taken_for_a_later_one(
     mover: Client, proxy: FaultProxy, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two of them can't be told apart by what they were to do: each makes a new group."""
+    """Two removals can't be told apart by their outcome: each makes a new group."""
     proxy.decide = lambda call: Fault.DROP_REQUEST if call.method == NEW_GROUP else Fault.NONE
     mover.moves.plan_remove([CARD]).apply()
     later(monkeypatch)
@@ -150,13 +150,13 @@ def test_a_removal_is_not_taken_for_a_later_one(
     assert [entry.steps[0].state for entry in mover.moves.entries()] == [StepState.DONE, StepState.NOT_DONE]
 
 
-# -- a change that meets with something --------------------------------------------------------------------------------
+# -- obstacles during a change -----------------------------------------------------------------------------------------
 
 
 def test_a_change_that_somebody_shut_out_is_made_again_from_the_new_record(
     mover: Client, proxy: FaultProxy, admin: Gateway, sandbox: Sandbox
 ) -> None:
-    """The request was lost, and can't come in any more: it was made from a record that has been changed."""
+    """The lost request can't land any more, because the record has changed since it was made."""
 
     def decide(call: Call) -> Fault:
         if call.method != UPDATE or proxy.seen.count(UPDATE) > 1:
@@ -220,7 +220,7 @@ def test_whom_the_account_cannot_see_is_not_taken_back(mover: Client, proxy: Fau
 
 
 def test_one_who_is_hidden_in_passing_is_not_passed_over(mover: Client, proxy: FaultProxy) -> None:
-    """The command would end as if all had been taken back."""
+    """Undo would report success although it skipped a patron."""
     assert mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().done
     proxy.answer = lambda call: HIDDEN if call.method == RETRIEVE else None
     with pytest.raises(NotFoundError, match="patron 1052 can't be read"):
@@ -233,7 +233,7 @@ def test_what_is_not_known_to_be_done_is_not_taken_back(mover: Client, proxy: Fa
     assert why_not_undone(mover, 1) == "nothing to undo in entry 1: patron 1052: that change isn't known to be done"
 
 
-# -- the words for a refusal, and which errors are one -----------------------------------------------------------------
+# -- descriptions of refusals, and which errors count as refusals ------------------------------------------------------
 
 
 def test_a_refusal_names_the_library_even_where_it_cannot_be_looked_up(mover: Client, proxy: FaultProxy) -> None:
@@ -277,7 +277,7 @@ def test_which_errors_say_that_nothing_was_written(error: GatewayError, no: bool
 
 
 def test_a_removal_is_found_out_before_others_join(mover: Client, proxy: FaultProxy) -> None:
-    """It is known by being alone in the new group: with somebody else there it would look like another's change."""
+    """A removal is recognized by the patron being alone in the new group, so check it before another patron joins."""
 
     def decide(call: Call) -> Fault:
         if call.method == NEW_GROUP:
@@ -293,8 +293,8 @@ def test_a_removal_is_found_out_before_others_join(mover: Client, proxy: FaultPr
     assert (step.state, step.reason) == (StepState.DONE, "found done after an interruption")
 
 
-def test_what_somebody_is_at_is_left_to_them(mover: Client, proxy: FaultProxy, tmp_path: Path) -> None:
-    """Of two patrons with open steps, the one whom another process is changing now isn't looked at."""
+def test_steps_under_change_by_another_process_are_left_alone(mover: Client, proxy: FaultProxy, tmp_path: Path) -> None:
+    """Two patrons have open steps. Skip the one that another process is changing now."""
     proxy.decide = lambda call: Fault.DROP_ANSWER if call.method == UPDATE else Fault.NONE
     proxy.refuse = lambda call: (500, "") if call.method == RETRIEVE and UPDATE in proxy.seen else None
     mover.moves.plan_move([CARD], to=OTHERS_CARD).apply()
@@ -309,6 +309,6 @@ def test_what_somebody_is_at_is_left_to_them(mover: Client, proxy: FaultProxy, t
             mover.moves.plan_lead(CARD).apply()
         seen = mover.plans.history.change(change_id(mover.moves, 1))
         assert (seen.is_under_way, [step.state for step in seen.entry.steps]) == (True, [StepState.SENDING])
-    seen = mover.plans.history.change(change_id(mover.moves, 1))  # whoever looks next finds out
+    seen = mover.plans.history.change(change_id(mover.moves, 1))  # the next reader recovers the step
     assert (seen.is_under_way, seen.is_done) == (False, True)
     assert mover.moves.open_steps() == []

@@ -1,4 +1,4 @@
-"""Sites whose plain reads come from a copy that is behind: what is planned, done and said there is as it is now."""
+"""Sites with a lagging read replica: plans, changes and outcomes reflect the primary's current data."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ EMPTY: dict[str, object] = {"payload": [], "status": 200}
 BROKEN = 500, "osrfMethodException :  *** Call to [x] failed"
 RETRIEVE = "open-ils.actor.user.retrieve.authoritative"
 Found = tuple[int, str, int | None]
-"""A patron, a field, and what it is said to be."""
+"""A patron, a field, and its reported value."""
 
 
 @pytest.fixture
 def copied() -> Iterator[Sandbox]:
-    """A site whose copy never catches up by itself."""
+    """A site whose replica never catches up by itself."""
     with Sandbox(differences=["replica"], replica_delay=math.inf) as sandbox:
         yield sandbox
 
@@ -63,13 +63,13 @@ def desk(gateway: Gateway, tmp_path: Path) -> DeskChanges:
 
 
 def members(draft: Draft, group: int) -> set[int]:
-    """Who is in a group before the plan."""
+    """Return the group's members before the plan."""
     (found,) = (planned for planned in draft.groups if planned.number == group)
     return {member.id for member in found.members_before}
 
 
 def by_staff(gateway: Gateway, patron: int, **fields: object) -> None:
-    """Somebody changes a patron in the staff client."""
+    """Change a patron as staff do in the staff client."""
     record = gateway.call("open-ils.actor", RETRIEVE, TOKEN, patron).value
     changed = gateway.decode(record).replace(passwd=None, **fields).to_wire(changed=True)
     gateway.call("open-ils.actor", UPDATE, TOKEN, changed, write=True)
@@ -138,7 +138,7 @@ def test_hidden_members_stay_counted(copied: Sandbox, tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_a_desks_plan_is_held_against_what_is_there_now(desk: DeskChanges, gateway: Gateway) -> None:
-    """The second one would be refused by what the copy says, and the first one wouldn't be."""
+    """The replica's data would refuse the second plan and accept the first, outdated one."""
     outdated = desk.propose(move(PATRON, to=OTHERS)).stored
     made = desk.apply(desk.propose(move(ANOTHER, to=OTHERS)).stored.id, "a")
     with pytest.raises(PlanError, match="no longer fits"):
@@ -158,8 +158,8 @@ def test_undo_at_a_desk_takes_back_what_the_copy_does_not_know(desk: DeskChanges
 
 
 @pytest.mark.long
-def test_who_is_alone_is_told_by_records_where_the_copy_says_otherwise(copied: Sandbox, tmp_path: Path) -> None:
-    """Somebody was in the new group when the copy was made, and has left it."""
+def test_records_decide_who_is_alone_when_the_replica_disagrees(copied: Sandbox, tmp_path: Path) -> None:
+    """A patron was in the new group when the replica was updated, and has left since."""
     with ExitStack() as stack:
         proxy = stack.enter_context(fault_proxy(copied.url))
         staff = stack.enter_context(gateway_of(copied.url, "admin"))
@@ -181,7 +181,7 @@ def test_who_is_alone_is_told_by_records_where_the_copy_says_otherwise(copied: S
 
 @pytest.mark.long
 def test_penalties_of_elsewhere_are_not_said_to_be_as_they_were(copied: Sandbox, tmp_path: Path) -> None:
-    """Who works in the North is told of the Valley's penalties by pcrud alone."""
+    """An account in the North can read the Valley's penalties only through pcrud, which may be stale."""
     (staff,) = copied._store.rows("au", {"usrname": "consortium_staff"})
     copied._store.update("au", staff["id"], {"home_ou": 2})
     copied._store.insert("pgpt", {"org_unit": 3, "grp": 1, "penalty": 1, "threshold": "5.00"})
@@ -195,7 +195,7 @@ def test_penalties_of_elsewhere_are_not_said_to_be_as_they_were(copied: Sandbox,
     assert {one.resolved for one in outcome if one not in valley} == {True}
 
 
-# -- whatever is done, and whenever the copy catches up ----------------------------------------------------------------
+# -- any changes, with the replica catching up at any time -------------------------------------------------------------
 
 patrons = st.sampled_from(FAMILY)
 actions = st.one_of(
@@ -212,7 +212,7 @@ courses = st.lists(
 
 
 class Course:
-    """One course of changes at a site with a copy, held against what the database has that is written to."""
+    """A sequence of changes at a site with a replica, checked against the primary."""
 
     def __init__(self, sandbox: Sandbox, proxy: FaultProxy, client: Client, staff: Gateway) -> None:
         self._sandbox = sandbox
@@ -223,7 +223,7 @@ class Course:
         proxy.carried_out = self.log.carried_out
 
     def _watch(self) -> None:
-        """Begin anew: what is changed by staff goes by another way."""
+        """Reset the log, because changes by staff bypass the proxy."""
         rows = self._sandbox._store.rows
         groups = {row["usrgroup"] for patron in FAMILY for row in rows("au", {"id": patron})}
         self.log.watch([row["id"] for group in groups for row in rows("au", {"usrgroup": group})])
@@ -263,7 +263,7 @@ class Course:
         return [(one.step.patron_id, one.step.field, one.value) for one in outcome.steps]
 
     def _recovered(self, plan: Plan) -> list[Found]:
-        """Nothing comes from the network any more once the change has gone out; the next run finds out."""
+        """Cut the network once the change has been sent, and let the next run recover it."""
         self._proxy.seen.clear()
         self._proxy.garble = lambda call: EMPTY if call.method in (UPDATE, NEW_GROUP) else None
         self._proxy.refuse = lambda call: (
@@ -292,7 +292,7 @@ class Course:
                 return self._undo(who)
 
     def _undo(self, which: int) -> Plan | None:
-        """The plan of an undo; None where there is nothing to undo, which a later change is the reason of."""
+        """Plan an undo. Return None if a later change leaves nothing to undo."""
         moves = self._client.moves
         entries = moves.entries()
         if not entries:
@@ -305,7 +305,7 @@ class Course:
             raise
 
     def _complete(self, kind: str, who: object, more: object, draft: Draft, now: dict[int, tuple[int, bool]]) -> None:
-        """Nobody is left out who isn't so already."""
+        """Check that the plan includes every patron who needs the change."""
         planned = {(step.patron_id, step.field) for step in draft.steps}
         if kind == "move":
             assert planned == {(one, "usrgroup") for one in who if now[one][0] != now[more][0]}

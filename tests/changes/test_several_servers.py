@@ -1,6 +1,6 @@
-"""Two programs change groups at once over one PostgreSQL, are killed at random and started again.
+"""Two programs change groups at once over one PostgreSQL, while being killed and restarted at random.
 
-At the end each write that the ILS has carried out is one step of the journal that is done, and the other way round.
+At the end, writes that the ILS applied and completed steps in the journal match one to one.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from evergreen_groups.state import State
 from evergreen_groups.state.database import Database
 
 WRITES = ("open-ils.actor.patron.update", "open-ils.actor.usergroup.new")
-MINUTES = 30  # after so many nothing comes in any more
-IN_VAIN = 100  # after so many other calls there is no write that can be made now
+MINUTES = 30  # after this time no request can land any more
+IN_VAIN = 100  # after this many other calls, assume that no write is possible now
 
 
 class Traffic:
-    """Requests that are under way at the proxy, whoever has given them up."""
+    """Requests in flight at the proxy, including those that the client has given up on."""
 
     def __init__(self, proxy: FaultProxy) -> None:
         self._under_way = 0
@@ -54,7 +54,7 @@ class Traffic:
             self._changed.notify_all()
 
     def wait_for_a_write(self) -> None:
-        """Until the next one comes, or it seems that there is none."""
+        """Wait for the next write, or until none seems to be coming."""
         with self._changed:
             writes, calls = self._writes, self._calls
             self._changed.wait_for(lambda: self._writes > writes or self._calls >= calls + IN_VAIN, timeout=60)
@@ -65,10 +65,9 @@ class Traffic:
 
 
 def run_with_kills(movers: Movers, traffic: Traffic, chance: random.Random, *, rounds: int, kills: int) -> None:
-    """Two movers at a time, ``kills`` of them killed and started again in each round.
+    """Run two movers at a time, and kill and restart ``kills`` of them in each round.
 
-    From one round to the next half an hour passes for them, so that what was killed on its way is closed, and none is
-    on its way really.
+    Between rounds the proxy goes quiet and the movers' clock advances by half an hour, so open steps can be closed.
     """
     pause = threading.Event()
     for number in range(rounds):
@@ -76,10 +75,10 @@ def run_with_kills(movers: Movers, traffic: Traffic, chance: random.Random, *, r
         running = [movers.start(chance.randrange(1 << 30), later) for _ in range(2)]
         for _ in range(kills):
             if chance.random() < 0.5:
-                pause.wait(chance.uniform(0.05, 0.5))  # any moment will do, so nothing is waited for
+                pause.wait(chance.uniform(0.05, 0.5))  # a random moment, so there's no condition to wait for
                 killed = [chance.randrange(2)]
             else:
-                traffic.wait_for_a_write()  # one of them has sent it, and the other may be waiting for its turn
+                traffic.wait_for_a_write()  # one mover has sent a write, and the other may be waiting for its turn
                 pause.wait(chance.uniform(0.0, 0.03))
                 killed = [0, 1]
             for which in killed:
@@ -129,6 +128,6 @@ def test_killed_programs_leave_a_true_journal(tmp_path: Path, monkeypatch: pytes
         for patron, field, _before, _after in done:
             last = [write for write in done if write[:2] == (patron, field)][-1]
             assert after.value(patron, field) == last[3]
-        # Whoever was moved there and back again has the marks of it.
+        # A patron who was moved away and back keeps these traces of the moves.
         expected = (": last_xact_id ", ": last_update_time ", ": _position ", "written (")
         assert [it for it in after.foreign_since(before) if not any(words in it for words in expected)] == []

@@ -1,4 +1,4 @@
-"""What a move is held to have changed beside the group, by what real servers answered."""
+"""Side effects of a move, beyond the group itself, in answers recorded from real servers."""
 
 from support.recorded import idl_of, payload
 
@@ -8,14 +8,14 @@ from evergreen_groups.gateway.record import decode
 
 
 def patron(exchange_id: str) -> Record:
-    """The patron in an answer, without what was sent along (``groups`` come with the first answer alone)."""
+    """Return the patron in an answer, without the fleshed ``groups``, which only the first answer has."""
     record = decode(payload(exchange_id)[0], idl_of("3.16"))
     assert isinstance(record, Record)
     return record.replace(groups=None)
 
 
-def test_search_words_that_another_release_had_made_are_made_anew() -> None:
-    """The patron was last written by 3.17, which has the guardian among them, and is moved by 3.16."""
+def test_search_words_made_by_another_release_are_rebuilt() -> None:
+    """The patron was last written by 3.17, which indexes the guardian's name, and is moved by 3.16."""
     before, after = patron("3.16/move-fleshed-003"), patron("3.16/move-fleshed-004")
     assert before.name_kw_tsvector != after.name_kw_tsvector
     assert list(side_effects(before, after, "usrgroup")) == []

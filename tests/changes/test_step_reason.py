@@ -1,4 +1,4 @@
-"""The journal's sentences: made of texts of the catalogue, and of what an ILS has said, which is no text to fill in."""
+"""Reasons in the journal: translated texts, and the ILS's own words, which are never used as templates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL that is stopped in the middle of a plan: a clear error, nothing sent that isn't written down."""
+"""PostgreSQL stops in the middle of a plan: a clear error, and no request that isn't in the journal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from evergreen_groups.errors import StateError
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.state import State
 
-pytestmark = pytest.mark.long  # with a server of its own
+pytestmark = pytest.mark.long  # starts its own PostgreSQL
 
 UPDATE, RETRIEVE = "open-ils.actor.patron.update", "open-ils.actor.user.retrieve.authoritative"
 PATRONS = (1052, 1053, 1008)
@@ -23,7 +23,7 @@ PATRONS = (1052, 1053, 1008)
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """One of this module's own, which can be stopped."""
+    """A PostgreSQL for this module alone, so that tests can stop it."""
     cluster = Cluster(new_directory())
     cluster.start()
     yield cluster
@@ -55,13 +55,13 @@ def test_a_plan_ends_there_and_goes_on_later(
 
     def stop(call: Call) -> Fault:
         method, count = (RETRIEVE, 0) if moment == "before a request" else (UPDATE, 1)
-        # The second patron: read for the first time, or sent.
+        # Stop at the second patron, at the first read or once the update is sent.
         if call.method == method and proxy.seen.count(UPDATE) == 1 + count:
             cluster.stop(mode)
         return Fault.NONE
 
     proxy.seen.clear()
-    # The first one's record is read once more after its update, so the count is of the second one's first reading.
+    # The first patron is read again after the update, so the third read is the second patron's first.
     reads = iter(range(100))
     proxy.decide = lambda call: (
         stop(call) if call.method != RETRIEVE or moment != "before a request" or next(reads) == 2 else Fault.NONE
@@ -98,13 +98,13 @@ def test_a_plan_ends_there_and_goes_on_later(
 def test_who_has_lost_the_lease_writes_no_more(
     client: Client, cluster: Cluster, proxy: FaultProxy, admin: Gateway
 ) -> None:
-    """A firewall that cuts a silent connection, say: by then another server may have taken the lease."""
+    """The connection is cut, for example by a firewall. By then another server may have taken the lease."""
     plan = client.moves.plan_move([f"2000000000{patron}" for patron in PATRONS], to="20000000001001")
 
     def cut(call: Call) -> Fault:
         if call.method == UPDATE:
             cluster.execute(
-                "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity"  # until they have ended, 60 s at most
+                "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity"  # wait up to 60 s for them to end
                 " WHERE application_name = 'evergreen-groups'"
             )
         return Fault.NONE

@@ -1,7 +1,6 @@
-"""Two clerks plan, apply and take back at random over a bad network: the journal is true, and nothing is written twice.
+"""Two clerks plan, apply and undo at random over a bad network: the journal is correct, with no write sent twice.
 
-``TESTS_SEQUENCES`` says how many sequences the long test runs, ``TESTS_SEED`` with
-which it begins.
+``TESTS_SEQUENCES`` sets the number of sequences of the long test, ``TESTS_SEED`` the first seed.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 from support.clerks import sequences
 
-pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
+pytestmark = pytest.mark.long  # too slow for a plain pytest run
 
 FIRST = int(os.environ.get("TESTS_SEED", "1"))
 MANY = int(os.environ.get("TESTS_SEQUENCES", "100"))

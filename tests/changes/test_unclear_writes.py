@@ -1,4 +1,4 @@
-"""Writes without a clear answer: never sent twice, read back, open while they may come in, and nobody else's."""
+"""Writes without a clear answer: never sent twice, read back, and kept open while they may still land."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from evergreen_groups.gateway import TOKEN, Gateway, Record, RetryPolicy
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state.database import Database
 
-pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
+pytestmark = pytest.mark.long  # too slow for a plain pytest run
 
 UPDATE, NEW_GROUP = "open-ils.actor.patron.update", "open-ils.actor.usergroup.new"
 QUICK = RetryPolicy(tries=2, first_delay=0.001, longest_delay=0.01)
@@ -45,7 +45,7 @@ UNCLEAR = {
 
 @pytest.fixture
 def mover(proxy: FaultProxy, tmp_path: Path) -> Iterator[Client]:
-    """A client over a network that can go bad."""
+    """A client over an unreliable network."""
     with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
         yield client_of(gateway, tmp_path)
 
@@ -66,7 +66,7 @@ def steps(client: Client, number: int = 1) -> tuple[JournalStep, ...]:
 
 
 def at(monkeypatch: pytest.MonkeyPatch, **later: float) -> None:
-    """Let the changes' clock show another time than the ILS's."""
+    """Shift the clock of the changes relative to the ILS's."""
     monkeypatch.setattr(Database, "now", lambda _: datetime.now(UTC) + timedelta(**later))
 
 
@@ -185,13 +185,13 @@ def test_a_write_that_failed_on_the_server_is_open_until_it_can_be_known(
     assert steps(mover)[0].state is StepState.NOT_DONE
 
 
-# -- somebody else's changes -------------------------------------------------------------------------------------------
+# -- changes by other users --------------------------------------------------------------------------------------------
 
 
 def interrupted_move(
     mover: Client, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, card: str = CARD, **ago: float
 ) -> None:
-    """A move whose request was lost, and with it the connection."""
+    """Start a move, and lose the request together with the connection."""
     at(monkeypatch, **ago)
     gone = False
 
@@ -235,7 +235,7 @@ def test_staff_who_make_the_planned_move_first_keep_it(mover: Client, admin: Gat
     outcome = plan.apply()
     assert outcome.done
     assert outcome.steps[0].reason == "it was so already"
-    assert "there was nothing to change" in why_not_undone(mover, 1)  # nothing of ours to take back
+    assert "there was nothing to change" in why_not_undone(mover, 1)  # none of our changes is left to undo
 
 
 def test_a_removal_does_not_take_a_move_by_staff_for_its_own(
@@ -278,17 +278,17 @@ def test_a_change_by_staff_right_after_ours_is_no_side_effect(mover: Client, pro
             changed = record_of(admin).replace(day_phone="555-0100", passwd=None).to_wire(changed=True)
             admin.call("open-ils.actor", UPDATE, TOKEN, changed, write=True)
 
-    # The answer is held back until staff have written: it has the last_xact_id of ours.
+    # Hold the answer back until staff have written: it still carries our last_xact_id.
     proxy.before_answer = answered
     outcome = mover.moves.plan_move([CARD], to=OTHERS_CARD).apply()
     assert outcome.done
     assert outcome.steps[0].reason == "somebody else changed the record right after"
 
 
-# -- whoever acts next -------------------------------------------------------------------------------------------------
+# -- recovery by the next run ------------------------------------------------------------------------------------------
 
 
-def test_a_patron_whom_the_next_account_cannot_see_stays_open_and_stops_nobody(
+def test_a_patron_hidden_from_the_next_account_stays_open_and_blocks_no_one(
     mover: Client, proxy: FaultProxy, sandbox: Sandbox, admin: Gateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hidden = 1012
@@ -355,13 +355,13 @@ def test_a_lost_answer_is_cleared_up_where_reads_are_behind(tmp_path: Path) -> N
         assert (proxy.seen.count(UPDATE), proxy.seen.count(NEW_GROUP)) == (1, 1)
 
 
-# -- answers that aren't what was asked for ----------------------------------------------------------------------------
+# -- answers to other questions ----------------------------------------------------------------------------------------
 
 RETRIEVE = "open-ils.actor.user.retrieve.authoritative"
 
 
 def another(patron: int, admin: Gateway) -> object:
-    """Somebody else's record, as an answer that came twice would be taken for this one."""
+    """Read another patron's record, to stand in for a misdirected answer."""
     return admin.call("open-ils.actor", RETRIEVE, TOKEN, patron).value
 
 
@@ -421,7 +421,7 @@ def test_an_answer_that_is_not_the_patron_written_is_no_yes(
 def test_a_yes_without_a_change_is_none(
     mover: Client, proxy: FaultProxy, admin: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Evergreen answers so where the record isn't marked as changed; so does an answer that is an earlier one's."""
+    """Evergreen answers like this if the record isn't marked as changed; so does an answer to an earlier request."""
     written = admin.call("open-ils.actor", "open-ils.actor.user.fleshed.retrieve", TOKEN, PATRON).value
     proxy.answer = lambda call: written if call.method == UPDATE else None
     (step,) = mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().steps
@@ -493,7 +493,7 @@ def test_an_account_that_is_deleted_while_its_move_is_on_its_way_is_not_moved_ag
 def test_no_connection_at_all_is_tried_again_and_sends_nothing_twice(
     mover: Client, admin: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing has left this machine, so nothing can come in late."""
+    """The request never left this machine, so it can't land later."""
     call = Gateway.call
     tries: list[str] = []
 

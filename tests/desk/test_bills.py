@@ -1,4 +1,4 @@
-"""Bills and items of a group's members, as the session sees them, and who looked at titles."""
+"""Bills and items of a group's members as the session may see them, and the log of who viewed titles."""
 
 from __future__ import annotations
 
@@ -110,5 +110,5 @@ def test_who_is_no_visible_member(sandbox: Sandbox, client: Client) -> None:
 
 
 def titles_of(found: GroupBills) -> dict[int, list[str]]:
-    """The titles that are shown of each member of whom some may be."""
+    """Return the titles shown for each member whose titles may be shown."""
     return {one.patron.id: sorted(one.titles.values()) for one in found.members if one.titles is not None}

@@ -1,4 +1,4 @@
-"""``check``: own fines decide, the group's total is shown, and what the ILS has recorded is held against the rule."""
+"""``check``: own fines decide, the total is only shown, and Evergreen's penalties are compared with the rule."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_what_the_ils_has_recorded_is_told_where_it_differs(sandbox: Sandbox, ad
     assert found[1001] == ["Over the limit, not yet blocked in Evergreen."]
     assert found[1002] == ["Blocked in Evergreen, own fines within the limit: PATRON_EXCEEDS_FINES at LAKELAND."]
     assert found[1003] == ["Blocked in Evergreen for something else: STAFF_CHR at HARBOR, set by staff."]
-    assert found[1004] == []  # a note blocks nothing
+    assert found[1004] == []  # a note doesn't block
     assert [penalty.kind.name for penalty in check.penalties[1004]] == ["ALERT_NOTE"]
     assert check.penalties[1005] == ()
 
@@ -204,7 +204,7 @@ def test_a_large_group_takes_no_more_calls_than_a_small_one(sandbox: Sandbox, ad
     with sandbox._store.transaction() as connection:
         connection.execute("UPDATE au SET usrgroup = 1001 WHERE id > 1000 AND deleted = 0")
     checker = Checker(admin, ILS)
-    checker.of_user(1001)  # logs in, gets the classes and the org units
+    checker.of_user(1001)  # logs in, and caches the classes and org units
     calls = []
     for all_members in (False, True):
         before = admin.statistics.calls

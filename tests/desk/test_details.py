@@ -1,4 +1,4 @@
-"""Group Member Details: every member with fines and items, counted as the library counts them, and what it costs."""
+"""Group Member Details: each member's fines and items, counted as the library counts them, and the number of calls."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ COUNT = "open-ils.actor.user.checked_out.count"
 RANGED = "open-ils.actor.grp_penalty_threshold.ranged.retrieve.atomic"
 HARBOR, PINE, MILL = 11, 12, 21
 ID = 28
-"""Where a patron's id stands in a row of the class au."""
+"""Position of the patron's id in a row of the class au."""
 KONDRATENKO = range(1015, 1019)
 
 
 @contextmanager
 def desk(url: str, account: str, **options: Any) -> Iterator[Client]:
-    """A client that is logged in, and has called nothing else."""
+    """A client that has logged in and made no other call."""
     with gateway_of(url, account) as gateway:
         gateway.login()
         yield Client(gateway, account=account, **options)
@@ -135,7 +135,7 @@ def test_what_pcrud_hides_is_asked_for_patron_by_patron(sandbox: Sandbox, proxy:
 def test_what_is_hidden_is_found_when_the_clerk_is_among_the_rows(
     sandbox: Sandbox, proxy: FaultProxy, who: str
 ) -> None:
-    """The clerk's own row says that nothing is hidden, unless it comes for another reason."""
+    """The clerk's own row proves that no circulation is hidden, unless it was returned for another reason."""
     if who == "a member":
         sandbox._store.update("au", USER, {"usrgroup": 1001})
     else:
@@ -155,10 +155,10 @@ def test_what_is_hidden_is_found_when_the_clerk_is_among_the_rows(
 
 @pytest.mark.parametrize("stop_date", [None, "2026-01-01T00:00:00+0000"])
 @pytest.mark.parametrize("member", [1026, 1027])
-def test_who_has_set_a_penalty_does_not_stand_for_nobody_being_hidden(
+def test_the_staff_of_a_penalty_is_no_proof_that_no_member_is_hidden(
     sandbox: Sandbox, member: int, stop_date: str | None
 ) -> None:
-    """Be it an archived one, or the hidden member's. Nor does whoever is named beside the group."""
+    """An archived penalty, a hidden member's penalty, or an extra patron who is named doesn't count as proof."""
     sandbox._store.insert(
         "ausp", {"usr": member, "org_unit": 12, "standing_penalty": 25, "staff": 1001, "stop_date": stop_date}
     )
@@ -213,7 +213,7 @@ def test_a_count_that_is_none_is_not_nought(sandbox: Sandbox, proxy: FaultProxy,
 
 
 def is_part_of(some: CirculationCounts | None, counts: CirculationCounts | None) -> bool:
-    """Whether these are said to be at least so many, and are no more."""
+    """Check that these counts are incomplete and don't exceed the true ones."""
     assert some is not None
     assert counts is not None
     return not some.complete and (
@@ -238,7 +238,7 @@ circulations = st.lists(
 
 
 def counted_one_by_one(client: Client, patrons: list[int]) -> dict[int, CirculationCounts | None]:
-    """What ``checked_out.count`` tells of each, added up as the staff client does."""
+    """Return the counts of ``checked_out.count`` for each patron, added up as in the staff client."""
     found: dict[int, CirculationCounts | None] = {}
     for patron in patrons:
         payload = client.gateway.call("open-ils.actor", COUNT, TOKEN, patron, expect="optional").value
@@ -264,7 +264,7 @@ def test_sets_are_counted_as_each_patron_is(
     make_stock_circulator(sandbox)
     if missing is not None:
         take_away(sandbox, missing)
-    # One's own record is among them, and somebody whose home library is another system's.
+    # The group includes the account's own record, and a member from another library system.
     sandbox._store.update("au", USER, {"usrgroup": 1001})
     sandbox._store.update("au", 1002, {"home_ou": moved})
     now = datetime.now(UTC)
@@ -338,7 +338,7 @@ def test_limits_that_the_account_may_not_see_are_unknown_and_the_rest_is_there(
 
 
 def test_what_was_added_just_now_is_known() -> None:
-    with Sandbox() as sandbox, desk(sandbox.url, "consortium_staff") as client:  # its own, for it reads org units once
+    with Sandbox() as sandbox, desk(sandbox.url, "consortium_staff") as client:  # not shared: org units are cached
         client.groups.of_user(1001)
         store = sandbox._store
         store.insert("aou", {"id": 77, "shortname": "NEW", "name": "New", "parent_ou": 2, "ou_type": 3})
@@ -377,7 +377,7 @@ def test_penalties_that_did_not_come_are_not_none(client: Client, proxy: FaultPr
 
 
 def calls_of(proxy: FaultProxy) -> list[str]:
-    """The calls since the last look, without the IDL and what a program asks a server once: what it is and can do."""
+    """Return the calls since the last look, without the IDL and the server's version and features, which are cached."""
     once = (
         *("", "opensrf.open-ils.system.ils_version", "open-ils.actor.user.penalties.update_at_home"),
         *("open-ils.pcrud.count.aou", "opensrf.open-ils.system.use_authoritative"),
@@ -394,9 +394,9 @@ def test_a_family_costs_few_calls(sandbox: Sandbox, proxy: FaultProxy, account: 
         account = make_stock_circulator(sandbox)
     with desk(proxy.url, "admin") as warm:
         reference = warm._reference
-        warm.groups.of_user(1001)  # reads what is the same for every session
+        warm.groups.of_user(1001)  # caches data shared by all sessions
         with desk(proxy.url, account, reference=reference) as colleague:
-            colleague.groups.of_user(1001)  # and what is the same for everybody at a library
+            colleague.groups.of_user(1001)  # and data shared by all staff of a library
         with desk(proxy.url, account, reference=reference) as client:
             calls_of(proxy)
             client.groups.of_user(1001)
@@ -425,10 +425,10 @@ def test_a_large_group_takes_no_more_calls_than_a_small_one(proxy: FaultProxy, s
 
 
 @pytest.mark.parametrize("wrong", [1034, 99_999])
-def test_the_row_of_the_account_under_another_id_does_not_stand_for_nobody_being_hidden(
+def test_the_accounts_row_under_another_id_is_no_proof_that_no_member_is_hidden(
     sandbox: Sandbox, proxy: FaultProxy, wrong: int
 ) -> None:
-    """That row says that no circulation is hidden; another one says that no member is."""
+    """The account's row proves that no circulation is hidden. Only a different row proves that no member is."""
     with desk(sandbox.url, "north_manager") as client:
         right = client.groups.of_user(1026)
     assert right.group.hidden_member_count == 1

@@ -1,6 +1,6 @@
-"""Group Member Details where members are hidden: what they are held against rides on the call for what others have out.
+"""Group Member Details with hidden members: the check for them is part of the call for items out.
 
-The row that tells is somebody else's circulation; all others of that answer have to be the members' own.
+A row of an outside patron's circulation serves as the control; all other rows must belong to members.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ OKONKWO, HIDDEN, STRANGER = 1001, 1012, 1015
 ITEMS, CHECK = "open-ils.pcrud.search.circ.atomic", "open-ils.pcrud.search.aou.atomic"
 MEMBERS = "open-ils.actor.usergroup.members.retrieve"
 ID, USR = 10, 22
-"""Where these stand in a row of the class circ."""
+"""Positions of the id and the patron in a row of the class circ."""
 Rows = list[dict[str, Any]]
 
 
 @pytest.fixture
 def client(sandbox: Sandbox, proxy: FaultProxy) -> Iterator[Client]:
-    """A circulator's, who sees five of the Okonkwos' six, all of whom have something out; reference data is known."""
+    """A circulator's client that sees five of six Okonkwos, all with items out. Reference data is cached."""
     account = make_stock_circulator(sandbox)
     sandbox._store.update("au", HIDDEN, {"usrgroup": OKONKWO})
     owe(sandbox, HIDDEN, (MILL, "9.00"))
@@ -49,7 +49,7 @@ def client(sandbox: Sandbox, proxy: FaultProxy) -> Iterator[Client]:
 
 
 def alter_items(proxy: FaultProxy, change: Callable[[Rows], Rows], times: int = 99) -> list[Rows]:
-    """Change the rows of what is out, so many times; gives the true ones."""
+    """Change the rows of items out, up to ``times`` times. Return the original rows."""
     true: list[Rows] = []
 
     def alter(call: Call, answer: HttpAnswer) -> HttpAnswer | None:
@@ -74,7 +74,7 @@ def figures(details: GroupDetails) -> tuple[int, Decimal | None, Decimal, Circul
     return group.hidden_member_count, group.hidden_fines, group.combined_fines, details.all_circulations
 
 
-def test_one_row_is_somebody_elses_and_tells(client: Client, proxy: FaultProxy) -> None:
+def test_an_outside_patrons_row_is_the_control(client: Client, proxy: FaultProxy) -> None:
     true = alter_items(proxy, lambda rows: rows)
     details = client.groups.of_user(OKONKWO, exact=False)
     assert (details.group.hidden_member_count, details.group.hidden_fines) == (1, Decimal("9.00"))
@@ -93,10 +93,10 @@ def under_another_id(rows: Rows) -> Rows:
 @pytest.mark.parametrize(
     "change", [under_another_id, lambda rows: [row for row in rows if not is_strangers(row)], lambda _rows: []]
 )
-def test_where_it_does_not_come_everything_is_asked_apart(
+def test_without_the_control_row_separate_calls_are_made(
     client: Client, proxy: FaultProxy, change: Callable[[Rows], Rows]
 ) -> None:
-    """Its row may be among the members' then, so none of that answer counts."""
+    """The control row may have been mistaken for a member's, so discard the whole answer."""
     right = figures(client.groups.of_user(OKONKWO, exact=False))
     proxy.seen.clear()
     alter_items(proxy, change, times=1)
@@ -130,7 +130,7 @@ def test_members_that_are_not_the_groups_are_told_by_it(
     wrong: Callable[[list[int]], list[int]],
     times: int,
 ) -> None:
-    owe(sandbox, HIDDEN)  # nothing, so that balances don't name them
+    owe(sandbox, HIDDEN)  # owes nothing, so balances don't reveal the member
     left = [times]
 
     def alter(call: Call, answer: HttpAnswer) -> HttpAnswer | None:
@@ -182,7 +182,7 @@ def test_without_permission_nothing_is_asked_about_items(client: Client, proxy: 
 def test_a_question_that_is_too_large_for_a_request_is_asked_apart(
     client: Client, proxy: FaultProxy, sandbox: Sandbox
 ) -> None:
-    """The hidden members' ids stand in it as well, and the ids of a large consortium have more digits."""
+    """The filter also contains the hidden members' ids, which are longer in a large consortium."""
     with sandbox._store.transaction() as connection:
         cursor = connection.execute("SELECT * FROM au WHERE id = 1002")
         known = dict(zip([column[0] for column in cursor.description], cursor.fetchone(), strict=True))

@@ -1,4 +1,4 @@
-"""Events of the ILS: decided once, written down, recalculated where asked for, and never lost without a word."""
+"""Events from the ILS: decided once, recorded, recalculated on request, and never silently lost."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from evergreen_groups.state import State
 from evergreen_groups.state.database import FILE_NAME
 
 HOOK = "penalty.PATRON_EXCEEDS_FINES"
-OVER, WITHIN, BY_STAFF = 1030, 1042, 1053  # over the limit without a block, a stale block, and room for one by staff
+OVER, WITHIN, BY_STAFF = 1030, 1042, 1053  # over the limit but not blocked, a stale block, no staff block yet
 
 
 @pytest.fixture
 def proxied(proxy: FaultProxy, tmp_path: Path) -> Iterator[Client]:
-    """A client over a network that can go bad."""
+    """A client over an unreliable network."""
     with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
         yield client_of(gateway, tmp_path)
 
@@ -113,7 +113,7 @@ def test_the_same_event_at_the_same_time_is_written_down_once(client: Client, tm
 
 
 def test_an_id_that_the_ils_gives_out_again_is_another_event(client: Client, tmp_path: Path) -> None:
-    """As it does after it was restored from a backup."""
+    """Event ids start over when the ILS is restored from a backup."""
     for event in (Event(7, HOOK, OVER), Event(7, HOOK, WITHIN), Event(7, "au.updated", OVER)):
         assert not hooks.handle_event(client, event).replayed
         assert hooks.handle_event(client, event).replayed
@@ -142,10 +142,10 @@ def test_a_failure_is_in_the_trail_and_the_event_may_come_again(
 def test_a_recalculation_whose_answer_is_lost(
     proxied: Client, proxy: FaultProxy, sandbox: Sandbox, fault: Fault
 ) -> None:
-    proxied.gateway.call("open-ils.actor", "opensrf.system.echo", 1)  # when that is answered, the release is known
+    proxied.gateway.call("open-ils.actor", "opensrf.system.echo", 1)  # makes the client look up the release
     proxy.seen.clear()
     proxy.decide = lambda call: fault if call.method == METHOD else Fault.NONE
-    if fault is Fault.DROP_ANSWER:  # the penalties tell that it was carried out
+    if fault is Fault.DROP_ANSWER:  # the penalties show that the recalculation ran
         assert hooks.handle_event(proxied, Event(7, HOOK, OVER), recalculate=True).recalculated
     else:
         with pytest.raises(DataError, match="nothing was changed"):
@@ -189,7 +189,7 @@ def test_an_event_does_not_wait_for_ever(client: Client, tmp_path: Path) -> None
     def hurry_or_not_so_much() -> None:
         try:
             hurry(1.0)
-        except TimedOutError:  # a busy machine may need more before it comes to where it has to wait
+        except TimedOutError:  # a busy machine may need longer to reach the wait
             hurry(20.0)
 
     began = time.monotonic()

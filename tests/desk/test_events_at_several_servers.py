@@ -1,4 +1,4 @@
-"""An event that comes to several servers, or to one several times at once, is worked on once."""
+"""An event that arrives at several servers, or several times at once, is processed once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from evergreen_groups.state import State
 from evergreen_groups.web import PREFIX, close, create_app
 from evergreen_groups.web.events import SECRET_HEADER
 
-pytestmark = pytest.mark.long  # with services of their own
+pytestmark = pytest.mark.long  # starts services
 
 HOOK = "penalty.PATRON_EXCEEDS_FINES"
 OVER = 1030
@@ -37,13 +37,13 @@ EVENT = Event(7, HOOK, OVER)
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who comes last of nine waits for eight others, which takes a busy machine longer than an ILS has to wait."""
+    """Extend the timeout: the last of nine callers waits for the other eight, which takes a busy machine a while."""
     monkeypatch.setattr(handler, "TIMEOUT", 60.0)
 
 
 @contextmanager
 def server(state: State, proxy: FaultProxy) -> Iterator[Client]:
-    """What one server has: connections of its own to the ILS and to what is kept."""
+    """A server with its own connections to the ILS and to the database."""
     with State(state.directory, state.database.url_text) as own, gateway_of(proxy.url, "consortium_staff") as gateway:
         gateway.login()
         yield Client(gateway, account="consortium_staff", state=own)
@@ -116,11 +116,11 @@ def test_it_waits_no_longer_than_until_its_deadline(state: State, proxy: FaultPr
         assert [(line.done, line.reason) for line in AuditTrail(state.database, proxy.url).entries()] == [
             (False, "BusyError")
         ]
-        assert not hooks.handle_event(busy, EVENT).replayed  # it may come again
+        assert not hooks.handle_event(busy, EVENT).replayed  # the event may be sent again
 
 
 def test_what_is_done_is_done_once(state: State) -> None:
-    """The database itself holds it, whoever writes there."""
+    """The database enforces this, regardless of which program writes."""
     trail = AuditTrail(state.database, "https://ils.example.org")
     for done in (False, False, True, False):
         trail.write(event=7, hook=HOOK, patron=OVER, done=done, blocked=True if done else None)

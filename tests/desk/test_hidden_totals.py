@@ -1,4 +1,4 @@
-"""Totals of a group with a hidden member who owes, has items overdue and lost, and is blocked: none looks exact."""
+"""Totals of a group whose hidden member owes fines, has overdue and lost items, and is blocked: none looks exact."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OKONKWO, DEBTOR, HIDDEN = 1001, 1002, 1012
 
 @pytest.fixture
 def client(sandbox: Sandbox, tmp_path: Path) -> Iterator[Client]:
-    """A circulator's at HARBOR, who doesn't see one of the Okonkwos: at home in MILL, blocked, with items out."""
+    """A client of a HARBOR circulator who can't see one Okonkwo: at home in MILL, blocked, with items out."""
     account = make_stock_circulator(sandbox)
     sandbox._store.update("au", HIDDEN, {"usrgroup": OKONKWO})
     owe(sandbox, HIDDEN, (MILL, "16.99"))
@@ -46,7 +46,7 @@ def client(sandbox: Sandbox, tmp_path: Path) -> Iterator[Client]:
 
 
 def over(sandbox: Sandbox) -> None:
-    """Let a visible member be over the limit, blocked, and have an item out."""
+    """Put a visible member over the limit, blocked, with an item out."""
     owe(sandbox, DEBTOR, (MILL, "6.00"))
     sandbox._store.insert("ausp", {"usr": DEBTOR, "org_unit": 1, "standing_penalty": 1})
     due = {"due_date": "2099-01-01T10:00:00+0000", "fine_interval": "1 day"}

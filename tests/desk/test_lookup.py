@@ -1,4 +1,4 @@
-"""Looking patrons up by card, by a part of a barcode, or by name."""
+"""Looking up patrons by card, partial barcode, or name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The family statement: who and what may be on it."""
+"""The family statement: which members and which data it may include."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def on_it(found: Statement) -> list[int]:
     [
         (True, None, True),
         (False, None, False),
-        (True, date(2008, 8, 14), False),  # 18 today: the flag is a leftover
-        (False, date(2008, 8, 15), True),  # 18 tomorrow
+        (True, date(2008, 8, 14), False),  # turned 18 today, so the flag is outdated
+        (False, date(2008, 8, 15), True),  # turns 18 tomorrow
         (False, date(2012, 2, 29), True),
         (True, date(1980, 1, 1), False),
     ],

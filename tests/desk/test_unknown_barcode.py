@@ -1,4 +1,4 @@
-"""What a barcode may be that nobody visible has: few calls, and nobody who is hidden."""
+"""Suggestions for a barcode that no visible patron has: few calls, and no hidden patrons."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ def changed(sandbox: Sandbox, statement: str, *values: object) -> None:
 
 
 def with_a_card_of_its_own(sandbox: Sandbox) -> None:
-    """Give patron 1036 a barcode that no other is near to."""
+    """Give patron 1036 a barcode unlike all others."""
     changed(sandbox, "UPDATE ac SET barcode = ? WHERE usr = 1036 AND active = 1", CARD)
 
 
 def test_a_card_that_is_near(sandbox: Sandbox, gateway: Gateway) -> None:
     with_a_card_of_its_own(sandbox)
     for mistyped in (
-        "29999000001063",  # two neighbours exchanged
+        "29999000001063",  # two digits swapped
         "29999000001037",  # a wrong digit
-        "2999900000103",  # a digit short
-        "299990000010366",  # a digit too many
-        "A29999000001036B",  # a scanner's own letters
-        "2-9999-00000-1036",  # hyphens that are printed
+        "2999900000103",  # a missing digit
+        "299990000010366",  # an extra digit
+        "A29999000001036B",  # letters added by the scanner
+        "2-9999-00000-1036",  # printed hyphens
     ):
         unknown = explain_unknown(gateway, mistyped)
         assert unknown is not None
@@ -65,7 +65,7 @@ def test_whose_record_is_deleted_and_whose_card_is_old(sandbox: Sandbox, gateway
     old = explain_unknown(gateway, "29999000001037")
     assert old is not None
     assert old.near == (NearCard(CARD, "Whitfield, Grace", False),)
-    assert explain_unknown(gateway, CARD) is None  # somebody visible has it after all
+    assert explain_unknown(gateway, CARD) is None  # a visible patron has the card, although it's inactive
 
 
 def test_a_check_digit(sandbox: Sandbox, gateway: Gateway) -> None:
@@ -81,7 +81,7 @@ def test_a_check_digit(sandbox: Sandbox, gateway: Gateway) -> None:
     assert not correct.check_digit_fails
 
 
-def test_nobody_who_is_hidden(sandbox: Sandbox) -> None:
+def test_hidden_patrons_are_not_suggested(sandbox: Sandbox) -> None:
     with_a_card_of_its_own(sandbox)
     with gateway_of(sandbox.url, "harbor_desk") as gateway:
         for barcode in (CARD, "29999000001037"):
@@ -95,7 +95,7 @@ def test_three_calls_however_long(proxy: FaultProxy) -> None:
         explain_unknown(gateway, "20000000001063")
         proxy.seen.clear()
         explain_unknown(gateway, "200000000010636666666666")
-        assert len(proxy.seen) == 3 - 1  # nobody was near, so nobody's name was asked for
+        assert len(proxy.seen) == 3 - 1  # no suggestion, so no call for names
         proxy.seen.clear()
         explain_unknown(gateway, "20000000001063")
         assert len(proxy.seen) == 3

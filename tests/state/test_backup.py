@@ -1,4 +1,4 @@
-"""Backup, restore, export and forgetting, on each engine and from one to the other."""
+"""Backup, restore, export and retention, on each engine and between engines."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from evergreen_groups.state import State, schema
 from evergreen_groups.state.backup import back_up, export, restore
 from evergreen_groups.state.retention import Forgotten, forget
 
-pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
+pytestmark = pytest.mark.long  # too slow for a plain pytest run
 
 NOON = datetime(2026, 8, 14, 12, tzinfo=UTC)
 STEP = {"gateway": "g", "field": "usrgroup", "before": 1, "touched_at": NOON}
 
 
 def fill(state: State) -> None:
-    """Something in each table; a change that takes back an earlier one, gaps in the numbers."""
+    """Fill every table. Include an undo and gaps in the numbering."""
     with state.database.writing() as connection:
         connection.execute(
             schema.changes.insert(),
@@ -115,7 +115,7 @@ def exported(state: State) -> list[str]:
 
 @pytest.fixture(params=ENGINES)
 def other(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[State]:
-    """Another state, with nothing in it, on each engine."""
+    """Another, empty state, on each engine."""
     with state_on(request.param, tmp_path / "other") as state:
         yield state
 
@@ -129,7 +129,7 @@ def test_a_backup_is_restored_whole(state: State, other: State, tmp_path: Path) 
     assert exported(other) == exported(state)
     assert (tmp_path / "backup").read_bytes() == before
     assert {path.name for path in tmp_path.iterdir()} <= {"backup", "state", "other"}
-    with other.database.writing() as connection:  # and it goes on behind the highest number
+    with other.database.writing() as connection:  # numbering continues after the highest number
         values = {"suffix": "k7q4tz", "gateway": "g", "account": "a", "at": NOON, "action": "move", "step_count": 1}
         key = connection.execute(schema.changes.insert().values(**values)).inserted_primary_key
     assert key is not None
@@ -137,7 +137,7 @@ def test_a_backup_is_restored_whole(state: State, other: State, tmp_path: Path) 
 
 
 def test_the_file_itself_is_a_backup(tmp_path: Path, other: State) -> None:
-    """As it lies there, open or not: how one moves to a server."""
+    """The file can be copied as is, open or not. This is how to migrate to a server."""
     with State(tmp_path / "file") as state:
         fill(state)
         assert state.database.path is not None
@@ -153,11 +153,11 @@ def test_nothing_is_restored_over_something(state: State, tmp_path: Path) -> Non
     assert len(exported(state)) == ROWS + 1
 
 
-def test_what_is_no_backup(state: State, tmp_path: Path) -> None:
+def test_files_that_are_no_backup(state: State, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="it isn't a file"):
         restore(state.database, tmp_path / "nowhere")
     (tmp_path / "text").write_text("no backup at all, " * 100, encoding="utf-8")
-    (tmp_path / "empty").touch()  # as a copy to a full disk leaves it
+    (tmp_path / "empty").touch()  # as left by a copy to a full disk
     with closing(sqlite3.connect(tmp_path / "another's")) as database:
         database.execute("CREATE TABLE something (id INTEGER)")
     for name in ("text", "empty", "another's"):
@@ -219,7 +219,7 @@ def test_what_a_killed_backup_has_left_goes_with_the_next(tmp_path: Path) -> Non
 
 
 def test_a_backup_while_others_write_is_of_one_moment(state: State, tmp_path: Path) -> None:
-    """Two rows are written together each time, so a backup has an even number of them."""
+    """Rows are written in pairs, so a consistent backup has an even number of them."""
     stop = threading.Event()
 
     def write() -> None:

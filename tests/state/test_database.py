@@ -1,4 +1,4 @@
-"""The database, on each engine: made whole, of one schema, written in transactions alone."""
+"""The database on each engine: created atomically, with one schema, written only in transactions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NOON = datetime(2026, 8, 14, 12, tzinfo=UTC)
 
 @pytest.fixture
 def stack() -> Iterator[ExitStack]:
-    """What is to be closed at the end of a test."""
+    """Resources to close at the end of the test."""
     with ExitStack() as stack:
         yield stack
 
@@ -117,7 +117,7 @@ def test_a_reader_sees_one_state_of_everything(state: State) -> None:
 
 
 def test_many_threads_make_it_once(state: State) -> None:
-    """Each with a database of its own, as so many processes would have."""
+    """Each thread has its own database object, like separate processes."""
     opened = [State(state.directory, state.database.url_text) for _ in range(6)]
     errors: list[BaseException] = []
 
@@ -242,7 +242,7 @@ def test_no_name_is_reserved_in_sqlite(name: str) -> None:
 
 
 class TestFile:
-    """What is of SQLite's file alone."""
+    """Behavior specific to SQLite's file."""
 
     def test_it_is_its_owners_alone(self, tmp_path: Path) -> None:
         state = State(tmp_path / "state")

@@ -1,4 +1,4 @@
-"""Files appear whole, private, or not at all; and no format costs anything before it is asked for."""
+"""Files appear complete and private, or not at all. Formats are loaded only on use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No room at any moment: a line that says so for each error, nothing lost that was said to be done, then as before."""
+"""The disk fills up at any moment: one line per error, no confirmed work lost, and a normal run afterward."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ OFTEN = [pytest.param(10, marks=pytest.mark.long, id="often")]
 DISK = 1_500_000
 PAGE = 4096
 MIDDLE = (20_000, 100_000)
-"""How large what SQLite keeps beside the database becomes while something is changed."""
+"""Sizes that SQLite's files next to the database reach during a change."""
 Tight = Callable[[Random, WatchedLibrary, tuple[str, ...]], Run]
-"""Runs a command where there is little room."""
+"""Runs a command with little space left."""
 
 
 @pytest.fixture(scope="module")
@@ -46,24 +46,24 @@ def killable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killable]:
 
 @pytest.fixture
 def library(killable: Killable, sandbox: Sandbox, proxy: FaultProxy) -> Iterator[WatchedLibrary]:
-    """In a directory of its own: what a killed run left mounted can't be removed, and would fail each later one."""
+    """A library outside pytest's directory: pytest can't remove a mount left by a killed run, and later runs fail."""
     with TemporaryDirectory(prefix="evergreen-groups-") as directory:
         yield WatchedLibrary(killable, sandbox, proxy, Path(directory))
 
 
 def small_files(chance: Random, library: WatchedLibrary, words: tuple[str, ...]) -> Run:
-    """No file may grow beyond a size."""
+    """Limit the size of each file."""
     return library.run(*words, world=World(file_limit=chance.choice((0, *3 * (chance.randint(*MIDDLE),)))))
 
 
 def few_pages(chance: Random, library: WatchedLibrary, words: tuple[str, ...]) -> Run:
-    """The database may grow by a few pages."""
+    """Let the database grow by only a few pages."""
     there = sum(path.stat().st_size for path in library.state.glob("state.sqlite3")) // PAGE
     return library.run(*words, world=World(page_limit=max(1, there + chance.randint(0, 3) if there else 20)))
 
 
 def small_disk(chance: Random, library: WatchedLibrary, words: tuple[str, ...]) -> Run:
-    """The state is on a disk with a little room; where none may be made, files may not grow."""
+    """Put the state on a nearly full disk, or limit file sizes if mounting isn't allowed."""
     if not os.path.ismount(library.state):
         return small_files(chance, library, words)
     words = library.with_ids(words)  # SQLite can't open the database once the disk is full
@@ -85,7 +85,7 @@ def tight(request: pytest.FixtureRequest, library: WatchedLibrary) -> Iterator[T
 
 
 def mount(directory: Path) -> bool:
-    """Put a small disk in memory there; whether that may be done."""
+    """Mount a small disk in memory. Return False if that isn't allowed."""
     if os.geteuid() or shutil.which("mount") is None:
         return False
     options = f"size={DISK},mode=0700"
@@ -94,7 +94,7 @@ def mount(directory: Path) -> bool:
 
 
 def tight_runs(library: WatchedLibrary, tight: Tight, words: tuple[str, ...], times: int) -> Iterator[Run]:
-    """Runs where there is little room, each from how things were; what they say is looked at here."""
+    """Run with little space, each time from the same starting point, and check the output of each run."""
     chance = Random(f"{words[0]} {tight.__name__} {times}")
     for _ in range(times):
         library.again()
@@ -120,7 +120,7 @@ def tight_changes(library: WatchedLibrary, tight: Tight, words: tuple[str, ...],
 def test_a_disk_without_room_for_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: object, name: str, error: type[Exception], number: int
 ) -> None:
-    """Not even for an empty one: the file system has given out all names that it has."""
+    """The file system is out of inodes, so even an empty file can't be created."""
 
     def refuse(*arguments: object, **options: object) -> NoReturn:
         raise OSError(number, os.strerror(number))
@@ -172,7 +172,7 @@ def test_a_report(library: WatchedLibrary, tight: Tight, times: int) -> None:
 
 @pytest.mark.parametrize("times", OFTEN)
 def test_the_first_report_of_all(library: WatchedLibrary, tight: Tight, times: int) -> None:
-    """It is made where it can be written, whether or not there is room for what is kept."""
+    """The report is written if its own disk has space, even if the state's disk is full."""
     target = library.directory / "report.json"
     words = ("report", "--output", str(target))
     library.put_back = lambda: target.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""In a directory that others can write to, nobody's file is truncated, deleted or waited for because of its name."""
+"""In a directory that others can write to, no planted name makes us truncate, delete or wait for their files."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ PLANTS = pytest.mark.parametrize("plant", [symbolic_link, hard_link, pipe, someb
 
 @pytest.fixture(autouse=True)
 def in_time() -> Iterator[None]:
-    """What would wait for a pipe fails instead."""
+    """Fail a test that would block on a pipe."""
 
     def expired(_signal: int, _frame: FrameType | None) -> NoReturn:
         raise AssertionError("it waits")
@@ -60,7 +60,7 @@ def in_time() -> Iterator[None]:
 
 @pytest.fixture
 def victim(tmp_path: Path) -> Path:
-    """A file of somebody's, outside."""
+    """A file outside the directory that belongs to another user."""
     file = tmp_path / "outside" / "precious"
     file.parent.mkdir()
     file.write_text('{"pid": 1, "since": "2026-08-14T00:00:00+00:00"}')
@@ -109,7 +109,7 @@ def test_something_that_looks_abandoned(shared: Path, victim: Path, plant: Plant
 
 
 def test_a_directory_that_is_exchanged_while_it_is_written_in(shared: Path, victim: Path) -> None:
-    """What was begun in the one directory doesn't end in the other."""
+    """A file begun in one directory isn't finished in the other."""
     inside, away = shared / "reports", shared / "away"
     inside.mkdir()
     with write_atomically(inside / "precious") as stream:
@@ -176,7 +176,7 @@ def test_the_database(shared: Path, victim: Path, plant: Plant) -> None:
 @pytest.mark.parametrize("ending", ["-wal", "-shm", "-journal"])
 @pytest.mark.parametrize("is_there", [True, False])
 def test_what_sqlite_keeps_beside_it(shared: Path, victim: Path, plant: Plant, ending: str, is_there: bool) -> None:
-    """SQLite writes into what it finds under these names, and deletes it."""
+    """SQLite writes to files with these names, and deletes them."""
     if is_there:
         use(shared)
     planted = shared / f"{FILE_NAME}{ending}"
@@ -189,8 +189,8 @@ def test_what_sqlite_keeps_beside_it(shared: Path, victim: Path, plant: Plant, e
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="takes root, to work in somebody else's directory")
-def test_what_root_makes_in_somebodys_directory_is_theirs(tmp_path: Path) -> None:
-    """A command that root gives before the service first runs doesn't lock the service out."""
+def test_files_that_root_makes_belong_to_the_directorys_owner(tmp_path: Path) -> None:
+    """The service can still write if root runs a command before the service's first start."""
     directory = tmp_path / "state"
     directory.mkdir(0o700)
     os.chown(directory, NOBODY, NOBODY)

@@ -1,4 +1,4 @@
-"""Killed at any moment: what was said to be done is there, the journal is true, and the next run does the rest."""
+"""Killed at any moment: confirmed work is stored, the journal is correct, and the next run does the rest."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ lead,20000000001008,on
 """
 BATCHED: Target = {(1052, "usrgroup"): 1002, (1053, "usrgroup"): None, (1008, "master_account"): 1}
 OFTEN = [pytest.param(25, marks=pytest.mark.long, id="often")]
-"""How many kills of each kind."""
+"""Number of kills of each kind."""
 MAIL = {
     "EVERGREEN_GROUPS_MAIL_HOST": "localhost",
     "EVERGREEN_GROUPS_MAIL_SECURITY": "none",
@@ -69,14 +69,14 @@ def killable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killable]:
 
 @pytest.fixture
 def library(killable: Killable, sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path) -> Iterator[WatchedLibrary]:
-    """In memory where there is one: hundreds of runs would wait for the disk."""
+    """A library in memory if possible: hundreds of runs would wait for the disk."""
     memory = Path("/dev/shm")
     with TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else tmp_path) as directory:
         yield WatchedLibrary(killable, sandbox, proxy, Path(directory))
 
 
 def killed_at_every_step(library: WatchedLibrary, words: tuple[str, ...]) -> Iterator[Run]:
-    """Kill a command before each of its steps, each time from how things were."""
+    """Kill a command before each of its steps, each time from the same starting point."""
     step = 1
     while True:
         library.again()
@@ -89,9 +89,9 @@ def killed_at_every_step(library: WatchedLibrary, words: tuple[str, ...]) -> Ite
 
 
 def killed_runs(library: WatchedLibrary, words: tuple[str, ...], kills: int, world: World = ORDINARY) -> Iterator[Run]:
-    """Kill a command so many times, each time from how things were, always at the same moments of chance.
+    """Kill a command ``kills`` times from the same starting point, at reproducible random steps.
 
-    Every other time it is in the last two fifths, where most is written.
+    Every other kill is in the last two fifths, where most writes happen.
     """
     chance, steps = Random(f"{words[0]} {kills}"), 0
     for _warm in (False, True):  # the first run may fill caches
@@ -103,7 +103,7 @@ def killed_runs(library: WatchedLibrary, words: tuple[str, ...], kills: int, wor
         library.again()
         first = 1 + number % 2 * (steps * 3 // 5)
         run = library.run(*words, world=replace(world, kill_at=chance.randint(first, steps)))
-        while run.status != KILLED:  # an answer came in fewer portions, so it was done before
+        while run.status != KILLED:  # an answer came in fewer chunks, so the run finished earlier
             assert run.status == exit_status.DONE, run
             library.again()
             run = library.run(*words, world=replace(world, kill_at=chance.randint(1, run.steps)))
@@ -139,7 +139,7 @@ def test_an_undo(library: WatchedLibrary, kills: int) -> None:
 
 @pytest.mark.parametrize("kills", OFTEN)
 def test_the_first_change_of_all(library: WatchedLibrary, kills: int) -> None:
-    """The database is only being made."""
+    """The database doesn't exist yet."""
     library.keep()
     killed_changes(library, MOVE, MOVED, kills)
 
@@ -171,7 +171,7 @@ def test_a_report_that_is_mailed(library: WatchedLibrary, kills: int) -> None:
             library.check_whole()
             recorded, waiting = count_runs(library.state) or 0, outbox_size(library)
             taken = {message["Message-ID"] for message in post.taken}
-            assert len(taken) + waiting >= recorded  # what is in the history is mailed, or will be
+            assert len(taken) + waiting >= recorded  # each report in the history is mailed or queued
             library.check_next_run(words, {})
             assert outbox_size(library) == 0
             assert len({message["Message-ID"] for message in post.taken}) >= recorded + 1
@@ -184,7 +184,7 @@ def outbox_size(library: WatchedLibrary) -> int:
 
 @pytest.mark.long
 def test_a_database_that_is_being_made_at_every_step(library: WatchedLibrary) -> None:
-    """The moment in which a file gets its name is among them."""
+    """The steps include the moment when the file gets its final name."""
     library.keep()
     words = ("state", "upgrade")
     for run in killed_at_every_step(library, words):
@@ -210,7 +210,7 @@ def test_an_upgrade_of_the_schema(library: WatchedLibrary, kills: int) -> None:
 
 
 def upgraded(path: Path) -> bool:
-    """Whether all of the later migration is there; otherwise nothing of it is."""
+    """Return whether the later migration was applied. Check that it was applied completely or not at all."""
     with closing(sqlite3.connect(path)) as database:
         assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         [(version,)] = database.execute("SELECT version_num FROM alembic_version").fetchall()

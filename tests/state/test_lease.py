@@ -1,4 +1,4 @@
-"""Leases, on each engine: one holder at a time, who is named, and who can't write any more when it is lost."""
+"""Leases on each engine: one holder at a time, who is named, and can't write after losing the lease."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from evergreen_groups.errors import BusyError, StateError
 from evergreen_groups.state import State, schema
 from evergreen_groups.state.lease import LeaseName
 
-pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
+pytestmark = pytest.mark.long  # too slow for a plain pytest run
 
 GATEWAY = "https://ils.example.org/osrf-gateway-v1"
 HOLDER = """
@@ -39,7 +39,7 @@ with State(Path(sys.argv[1]), sys.argv[2] or None) as state:
 
 @contextmanager
 def another_process(state: State, *patrons: int) -> Iterator[subprocess.Popen[str]]:
-    """A process that holds the lease for the report, or for some patrons, until its input ends, or it is killed."""
+    """Run a process that holds the lease for the report, or for some patrons, until its input ends or it is killed."""
     arguments = [sys.executable, "-c", HOLDER, str(state.directory), state.database.url_text or "", GATEWAY]
     arguments += map(str, patrons)
     with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -89,7 +89,7 @@ def test_another_process_is_named_and_when_it_is_killed_that_is_noticed(state: S
     assert state.report_holder() is None
 
 
-def test_whoever_waits_gets_it(state: State) -> None:
+def test_a_waiting_process_gets_the_lease(state: State) -> None:
     got = threading.Event()
 
     def wait() -> None:
@@ -139,8 +139,8 @@ def test_what_is_written_over_it_is_there(state: State) -> None:
 
 
 @pytest.mark.parametrize("state", ["postgresql"], indirect=True)
-def test_whoever_has_lost_it_cannot_write_any_more(state: State) -> None:
-    """The connection is cut, as by a server that is restarted: another one takes over meanwhile."""
+def test_a_lost_lease_cannot_write(state: State) -> None:
+    """The connection is cut, as when a server restarts, and another process takes the lease."""
     name = str(state.database.url_text).partition("@/")[2].partition("?")[0]
     with another(state) as other, state.report_lease() as lease:
         shared_cluster().cut_connections(name)
@@ -156,7 +156,7 @@ def test_whoever_has_lost_it_cannot_write_any_more(state: State) -> None:
 
 
 @pytest.mark.parametrize("state", ["postgresql"], indirect=True)
-def test_whoever_has_lost_it_leaves_the_next_ones_note(state: State) -> None:
+def test_a_lost_lease_leaves_the_next_holders_note(state: State) -> None:
     name = str(state.database.url_text).partition("@/")[2].partition("?")[0]
     with another(state) as other, ExitStack() as its:
         with state.report_lease() as lease:
@@ -177,7 +177,7 @@ LOCKS = (
 
 
 def is_free(state: State, *patrons: int, groups: tuple[int, ...] = ()) -> bool:
-    """Whether somebody else could have them now."""
+    """Return whether another process could take the lease now."""
     try:
         with another(state) as other, other.change_lease(GATEWAY, patrons, groups):
             return True
@@ -186,12 +186,12 @@ def is_free(state: State, *patrons: int, groups: tuple[int, ...] = ()) -> bool:
 
 
 def in_order(patrons: Sequence[int]) -> list[int]:
-    """Patrons in the order in which their parts are taken."""
+    """Return the patrons in the order in which a lease locks them."""
     name = LeaseName(f"changes {GATEWAY}", "", "")
     return sorted(patrons, key=lambda patron: name.part(f"patron {patron}").keys)
 
 
-def test_whoever_is_at_others_does_not_wait(state: State) -> None:
+def test_changes_of_other_patrons_do_not_wait(state: State) -> None:
     with state.change_lease(GATEWAY, [1, 2], [7]):
         assert is_free(state, 3, 7, groups=(1, 2))
         for taken in ((1,), (3, 2)):
@@ -200,7 +200,7 @@ def test_whoever_is_at_others_does_not_wait(state: State) -> None:
     assert is_free(state, 1, 2, groups=(7,))
 
 
-def test_nobody_and_nothing_is_a_lease_as_well(state: State) -> None:
+def test_an_empty_lease(state: State) -> None:
     with state.change_lease(GATEWAY, []):
         assert is_free(state, 1)
 
@@ -215,8 +215,8 @@ def test_all_or_none(state: State) -> None:
     assert is_free(state, *everybody)
 
 
-def test_who_waits_for_one_holds_those_before_it_and_none_after(state: State) -> None:
-    """So whoever wants many gets them where others come and go, and nobody waits in a circle."""
+def test_a_waiting_change_holds_only_the_locks_before(state: State) -> None:
+    """Holding its first locks lets a large change finish despite traffic, and the fixed order prevents deadlock."""
     before, taken, after = in_order([11, 12, 13])
     got, may_go = threading.Event(), threading.Event()
 
@@ -250,7 +250,7 @@ def test_who_has_waited_in_vain_lets_go_of_what_it_had(state: State) -> None:
 
 
 def test_many_who_want_several_all_get_them(state: State) -> None:
-    """In whatever order each names them; two are never inside at once."""
+    """Holders never overlap, regardless of the order in which they list patrons."""
     inside: set[int] = set()
     together: list[set[int]] = []
     guard = threading.Lock()
@@ -279,8 +279,8 @@ def test_a_process_that_is_killed_lets_go_of_them(state: State) -> None:
             pass
 
 
-def test_a_large_change_keeps_nobody_else_waiting(state: State) -> None:
-    """Of a thousand others each had a place among 2,048 before: most families met one of them there."""
+def test_a_large_change_does_not_block_others(state: State) -> None:
+    """Regression: with only 2,048 lock slots, most of a thousand other families collided with a change this large."""
     with state.change_lease(GATEWAY, range(1, 1_500), range(1, 400)):
         assert is_free(state, *range(2_000, 3_000))
         assert not is_free(state, 5_000, 1_499)
@@ -306,7 +306,7 @@ def test_however_many_there_are_it_takes_few_locks(state: State) -> None:
 
 
 @pytest.mark.parametrize("state", ["postgresql"], indirect=True)
-def test_whoever_has_lost_them_cannot_write_any_more(state: State) -> None:
+def test_lost_change_leases_cannot_write(state: State) -> None:
     name = str(state.database.url_text).partition("@/")[2].partition("?")[0]
     with another(state) as other, state.change_lease(GATEWAY, [1, 2]) as lease:
         with lease.writing() as connection:
@@ -321,7 +321,7 @@ def test_whoever_has_lost_them_cannot_write_any_more(state: State) -> None:
 
 
 def test_a_look_at_who_changes_something_takes_nothing(state: State) -> None:
-    """Two who look at once don't see one another, and keep nobody waiting."""
+    """Concurrent checks don't see each other, and don't block anyone."""
     assert not state.is_being_changed(GATEWAY, [1001])
     with state.change_lease(GATEWAY, [1001]):
         assert state.is_being_changed(GATEWAY, [1001, 1002])

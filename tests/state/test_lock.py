@@ -1,4 +1,4 @@
-"""Locks between processes: who holds them is told, and who was killed while holding one is known."""
+"""Locks between processes: the holder is reported, and a killed holder is detected."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_another_run_is_refused_and_told_who_holds_it(file: Path) -> None:
             refusal(file)
             == f"another run is busy (process {process.pid}, since {holder.since.astimezone():%Y-%m-%d %H:%M})"
         )
-        assert holder_of(file) == holder  # the refused one left the note alone
+        assert holder_of(file) == holder  # the refused process left the note alone
     with hold(file, "another run is busy"):
         pass
 
@@ -149,7 +149,7 @@ def test_events_get_in_the_way_of_none_but_themselves(state: State) -> None:
 
 
 def test_leases_of_events_leave_nothing_behind(state: State) -> None:
-    """Neither a lock file nor a note for each event that ever came."""
+    """Don't keep a lock file or note for every past event."""
     for number in range(100):
         with state.event_lease(str(number), 0.0):
             pass

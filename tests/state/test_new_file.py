@@ -1,4 +1,4 @@
-"""The file of the database gets its name when it is whole: by one process, and nothing of another's is left."""
+"""The database file gets its name only when complete, from one process, and leftovers of others are removed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LEFT = (f".{FILE_NAME}-ab12cd34", f".{FILE_NAME}-ab12cd34-wal", f".{FILE_NAME}-a
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    """One in which a process was killed while it made the database."""
+    """A directory in which a process was killed while creating the database."""
     directory = tmp_path / "state"
     directory.mkdir(mode=0o700)
     for name in LEFT:
@@ -30,7 +30,7 @@ def directory(tmp_path: Path) -> Path:
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Another process is making it."""
+    """Lock the directory, as another process does while creating the database."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -53,20 +53,20 @@ def fill(engine: Engine) -> None:
         connection.exec_driver_sql("CREATE TABLE filled (number INTEGER)")
 
 
-def test_what_a_killed_process_left_goes_with_the_next(directory: Path) -> None:
+def test_leftovers_of_a_killed_process_are_removed(directory: Path) -> None:
     use(directory)
     assert [path.name for path in directory.iterdir()] == [FILE_NAME]
     assert (directory / FILE_NAME).stat().st_nlink == 1
 
 
-def test_nothing_goes_of_whoever_is_just_making_it(directory: Path) -> None:
+def test_files_of_a_process_still_creating_it_are_kept(directory: Path) -> None:
     with locked(directory), pytest.raises(StateError, match=r"is just being made by another process.*run again"):
         use(directory, wait=0.1)
     assert sorted(path.name for path in directory.iterdir()) == sorted(LEFT)
     use(directory)
 
 
-def test_one_that_is_there_is_never_made_anew(directory: Path) -> None:
+def test_an_existing_file_is_never_recreated(directory: Path) -> None:
     path = directory / FILE_NAME
     path.write_bytes(b"somebody's")
     create_atomically(path, lambda engine: pytest.fail("it is there"), 1.0)
@@ -74,7 +74,7 @@ def test_one_that_is_there_is_never_made_anew(directory: Path) -> None:
 
 
 def test_all_of_it_is_in_the_file_itself(directory: Path) -> None:
-    """Nothing waits beside it under a name that nobody knows."""
+    """No data is left in a temporary or WAL file next to the database."""
     path = directory / FILE_NAME
     create_atomically(path, fill, 1.0)
     assert [one.name for one in directory.iterdir()] == [FILE_NAME]

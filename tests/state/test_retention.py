@@ -1,4 +1,4 @@
-"""How long what is kept is kept, on each engine."""
+"""Retention periods, on each engine."""
 
 from __future__ import annotations
 
@@ -146,14 +146,14 @@ def test_after_a_long_pause_it_catches_up(state: State) -> None:
     while ages(state):
         prune(state.database, DAYS, later + timedelta(days=nights))
         nights += 1
-    assert nights == 13  # weeks, for 90 days have to go by
+    assert nights == 13  # weeks, because 90 days have to pass
 
 
 @pytest.mark.parametrize("state", ["sqlite"], indirect=True)
 @hypothesis_settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(clocks=strategies.lists(strategies.integers(-2000, 40_000), min_size=1, max_size=6))
 def test_no_run_costs_more_than_a_week(state: State, clocks: list[int]) -> None:
-    """Whatever the clock says from one run to the next."""
+    """Regardless of how the clock jumps between runs."""
     with state.database.writing() as connection:
         connection.execute(delete(schema.events))
         connection.execute(delete(schema.retention))

@@ -1,4 +1,4 @@
-"""The time that everything stored goes by: PostgreSQL's clock, or this machine's with SQLite."""
+"""The clock behind all stored times: PostgreSQL's, or this machine's with SQLite."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL that gives no answer: its processes are frozen, or it refuses connections for the moment."""
+"""A PostgreSQL that doesn't answer: its processes are frozen, or it refuses connections for now."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from evergreen_groups.state import State, engine
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """One of this module's own, which can be frozen."""
+    """A PostgreSQL for this module alone, so that tests can freeze it."""
     cluster = Cluster(new_directory())
     cluster.start()
     yield cluster
@@ -42,7 +42,7 @@ def use(state: State) -> None:
 @pytest.mark.long
 class TestFrozen:
     def test_nobody_waits_twice(self, state: State, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Neither for the connection that there is, nor for a new one."""
+        """Neither on the existing connection nor on a new one."""
         monkeypatch.setattr(engine, "_PAUSE", 600.0)
         with cluster.frozen():
             with pytest.raises(StateUnavailableError, match="no answer within 2 seconds"):
@@ -85,7 +85,7 @@ class TestFrozen:
                 pass
 
     def test_what_is_late_is_waited_for(self, state: State, cluster: Cluster) -> None:
-        """A transaction goes on when the server does."""
+        """A transaction continues when the server does."""
 
         def ask() -> int:
             with state.database.reading() as connection:
@@ -116,7 +116,7 @@ def test_the_server_ends_what_takes_too_long(cluster: Cluster, tmp_path: Path, m
 
 @contextmanager
 def refusing(message: str) -> Iterator[str]:
-    """A server that answers each connection with a refusal, as PostgreSQL does; gives its address."""
+    """Run a server that refuses each connection as PostgreSQL does. Yield its URL."""
     fields = b"".join(code + value.encode() + b"\0" for code, value in [
         (b"S", "FATAL"), (b"V", "FATAL"), (b"C", "57P03"), (b"M", message)
     ])  # fmt: skip
@@ -128,7 +128,7 @@ def refusing(message: str) -> Iterator[str]:
                 while True:
                     connection, _ = listening.accept()
                     with connection:
-                        while connection.recv(1000)[4:8] == struct.pack("!I", 80877103):  # whether TLS is spoken
+                        while connection.recv(1000)[4:8] == struct.pack("!I", 80877103):  # a request for TLS
                             connection.sendall(b"N")
                         connection.sendall(refusal)
 

@@ -1,4 +1,4 @@
-"""Who is admitted: staff, remembered for a while; and how those who make tokens up are kept from the ILS."""
+"""Admission of staff, cached for a while, and how callers with made-up tokens are kept from the ILS."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HERE, THERE = "203.0.113.5", "203.0.113.6"
 CHECK, SESSION = "open-ils.actor.user.perm.check", "open-ils.auth.session.retrieve"
 SEVERAL = "open-ils.actor.user.perm.check.multi_org"
 PER_MINUTE = 30  # three in six seconds
-PAUSE = 6.01  # until they are forgotten
+PAUSE = 6.01  # until failed tokens are forgotten
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ class TestCaller:
         proxy.answer = lambda call: [[11, name] for name in lacks] if call.method == SEVERAL else None
         gateway = plain.acting_as(session(sandbox.url, username="harbor_desk"))
         with caplog.at_level(logging.INFO, "evergreen_groups.web"):
-            for _ in range(2):  # the second time by what is remembered
+            for _ in range(2):  # the second refusal comes from the cache
                 with pytest.raises(ProblemError) as refused:
                     admission.admit(gateway, HERE)
                 assert (refused.value.status, refused.value.code) == (403, "staff-only")
@@ -97,7 +97,7 @@ class TestCaller:
         clock: Clock,
         lacks: list[str],
     ) -> None:
-        """Where they see what is known from their first look for longer, but it doesn't let them in."""
+        """The libraries they can see are cached for longer, but that doesn't admit them."""
         gateway = plain.acting_as(session(sandbox.url, username="harbor_desk"))
         admission.admit(gateway, HERE)
         proxy.answer = lambda call: lacks if call.method == CHECK else None
@@ -129,7 +129,7 @@ class TestCaller:
     @pytest.mark.parametrize(
         "answer", [{}, "", 0, False, ["STAFF"], [[11]], [[999, "VIEW_USER"]], [[11, "UPDATE_USER"]]]
     )
-    def test_no_answer_is_no_yes(
+    def test_an_unusable_answer_admits_no_one(
         self, sandbox: Sandbox, proxy: FaultProxy, plain: Gateway, admission: Admission, clock: Clock, answer: object
     ) -> None:
         gateway = plain.acting_as(session(sandbox.url, username="harbor_desk"))
@@ -144,7 +144,7 @@ class TestCaller:
             admission.admit(gateway, HERE)
 
     @pytest.mark.parametrize("answer", [{}, [], {"VIEW_USER": [1]}, {"VIEW_USER": [None]}])
-    def test_a_hint_of_the_wrong_shape_lets_nobody_in(
+    def test_a_malformed_hint_admits_no_one(
         self, sandbox: Sandbox, proxy: FaultProxy, plain: Gateway, admission: Admission, answer: object
     ) -> None:
         batch = "open-ils.actor.user.has_work_perm_at.batch"
@@ -184,7 +184,7 @@ class TestTooMany:
         return refusal.value
 
     def strangers(self, admission: Admission, gateway: Gateway, names: str, address: str = HERE) -> None:
-        """Those that are no session's, and are found out by asking."""
+        """Try tokens that belong to no session. Each of them costs a call to the ILS."""
         for name in names:
             with pytest.raises(NoSessionError):
                 admission.admit(gateway.acting_as(name * 32), address)
@@ -217,7 +217,7 @@ class TestTooMany:
         self.strangers(admission, plain, "efg")
         assert admission.admit(plain.acting_as(known), HERE).user, "who has been here gets in, though forgotten"
 
-    def test_whoever_waits_as_told_is_let_through(
+    def test_a_caller_who_waits_as_told_is_admitted(
         self, sandbox: Sandbox, plain: Gateway, admission: Admission, clock: Clock
     ) -> None:
         new = session(sandbox.url, username="harbor_desk")
@@ -244,7 +244,7 @@ class TestTooMany:
     def test_those_who_wait_are_counted_too(
         self, proxy: FaultProxy, plain: Gateway, admission: Admission, clock: Clock
     ) -> None:
-        """Five times as many as others: 15 at once."""
+        """Tokens that were refused before have a budget five times as large: 15 at once."""
         self.strangers(admission, plain, "abc")
         tokens = [f"{number:032}" for number in range(16)]
         for token in tokens:
@@ -306,7 +306,7 @@ class TestBreaker:
             with breaker.watching():
                 pass
             clock.now += 2.9
-            with breaker.watching():  # something was answered so lately that the gateway is slow and doesn't hang
+            with breaker.watching():  # an answer came recently, so the gateway is slow rather than hanging
                 clock.now += 0.1
                 with pytest.raises(ProblemError) as refused, breaker.watching():
                     pytest.fail("let through")
@@ -350,7 +350,7 @@ class TestSlots:
 
     @staticmethod
     def waiting(slots: Slots, enter: Callable[[str], None], name: str) -> threading.Thread:
-        """A thread that has come and waits."""
+        """Start a thread, and return it once it waits for a slot."""
         before = len(slots._waiting)
         thread = threading.Thread(target=enter, args=(name,), daemon=True)
         thread.start()

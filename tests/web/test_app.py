@@ -1,4 +1,4 @@
-"""The web service: what it answers, in whose name it asks, and how it is made."""
+"""The web service: its answers, the session it acts for, and its setup."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ MakeApp = Callable[[Settings], Flask]
 
 @pytest.fixture
 def caller(make_app: MakeApp, proxy: FaultProxy) -> FlaskClient:
-    """A service over a gateway that is watched."""
+    """A service on a gateway that records calls."""
     return client_of(make_app(settings_of(proxy.url)))
 
 
 @pytest.fixture
 def staff(sandbox: Sandbox) -> dict[str, str]:
-    """The headers of somebody who may see everybody."""
+    """The headers of a session that may see all patrons."""
     return bearer(session(sandbox.url, username="consortium_staff"))
 
 
@@ -114,7 +114,7 @@ class TestReading:
         self, caller: FlaskClient, proxy: FaultProxy, clock: Clock, staff: dict[str, str]
     ) -> None:
         def calls() -> list[str]:
-            """What the gateway is asked for a summary."""
+            """Return the calls that a summary makes."""
             before = len(proxy.seen)
             assert caller.get(f"{API}/patrons/1001/summary", headers=staff).status_code == 200
             return proxy.seen[before:]
@@ -138,7 +138,7 @@ class TestReading:
     def test_the_log_says_which_permission_a_session_lacks(
         self, make_app: MakeApp, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """The ILS's own limits take more of them than staff commonly have."""
+        """The ILS's own limits require more permissions than staff commonly have."""
         caplog.set_level(logging.INFO)
         with sandbox._store.transaction() as connection:
             connection.execute("DELETE FROM grants WHERE permission = 'VIEW_GROUP_PENALTY_THRESHOLD'")
@@ -154,7 +154,7 @@ class TestReading:
             assert caller.get(f"{API}/patrons/1031/{resource}", headers=staff).status_code == 404
 
     def test_many_at_once_get_each_their_own(self, make_app: MakeApp, sandbox: Sandbox) -> None:
-        """Over real connections: no answer of one session or patron reaches another."""
+        """Over real connections, no answer reaches another session or is about another patron."""
         app = make_app(settings_of(sandbox.url, serve=ServeSettings(port=0, threads=8)))
         hidden = {"north_manager": 1, "admin": 0}
         tokens = {account: session(sandbox.url, username=account) for account in hidden}
@@ -183,7 +183,7 @@ class TestRateLimit:
         clock.now += 6.01
         assert caller.get(f"{API}/patrons/1001/block", headers=staff).status_code == 200
 
-    def test_made_up_tokens_soon_cost_the_ils_nothing_and_keep_nobody_else_out(
+    def test_made_up_tokens_are_soon_refused_without_a_call_and_block_no_session(
         self, make_app: MakeApp, sandbox: Sandbox, proxy: FaultProxy, clock: Clock
     ) -> None:
         caller = client_of(make_app(settings_of(proxy.url, serve=ServeSettings(rate_limit=30))))
@@ -199,15 +199,15 @@ class TestRateLimit:
         assert status(bearer("f" * 32)) == 429
         assert len(proxy.seen) == before
         assert status(bearer("f" * 32), "203.0.113.6") == 401
-        clock.now += 5  # too little yet for another
+        clock.now += 5  # not long enough for another attempt
         assert (status(known), status(new)) == (200, 429)
         clock.now += 60
         assert (status(known), status(new)) == (200, 200)
 
-    def test_whoever_has_just_logged_in_gets_in_while_others_make_tokens_up(
+    def test_a_new_session_gets_in_while_others_make_tokens_up(
         self, make_app: MakeApp, sandbox: Sandbox, proxy: FaultProxy, clock: Clock
     ) -> None:
-        """From the same address, and without a pause."""
+        """The made-up tokens come from the same address, without a pause."""
         caller = client_of(make_app(settings_of(proxy.url, serve=ServeSettings(rate_limit=30))))
         new = bearer(session(sandbox.url, username="admin"))
         made_up = iter(range(10**6))

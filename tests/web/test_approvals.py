@@ -1,4 +1,4 @@
-"""A supervisor approves one change with their own login."""
+"""A supervisor approves a single change with their own login."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from support.web_caller import Clock, client_of, session, settings_of
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import ServeSettings, Settings
 
-pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
+pytestmark = pytest.mark.long  # too slow for a plain pytest run
 
 LOGIN = "open-ils.auth.login"
 SUPERVISOR = {"username": "north_manager", "password": "sandbox"}
 PASSWORD = "a password of somebody's"
 STAFF = ("harbor_desk", "consortium_staff", "admin")
 WAIT = 13.0
-"""Seconds until the next login may be tried."""
+"""Seconds until the next login attempt is allowed."""
 MANY = (1001, 1002, 1003, 1004, 1005, 1006, 1015, 1016, 1017, 1018, 1051, 1052, 1053)
 
 
 @pytest.fixture
 def logins(proxy: FaultProxy) -> list[dict[str, Any]]:
-    """The arguments of each login through the service."""
+    """The arguments of each login made through the service."""
     seen: list[dict[str, Any]] = []
     proxy.before_answer = lambda call: seen.append(call.parameters[0]) if call.method == LOGIN else None
     return seen
@@ -42,13 +42,13 @@ def app(make_app: Callable[[Settings], Flask], proxy: FaultProxy) -> Flask:
 
 @pytest.fixture
 def clerk(app: Flask, sandbox: Sandbox) -> DeskCaller:
-    """Somebody who sees the patrons of Harbor Street, at a workstation, and may change none."""
+    """A clerk at a workstation who sees the patrons of Harbor Street and may not change any."""
     return DeskCaller(client_of(app), session(sandbox.url, username="harbor_desk", workstation="HARBOR-desk1"))
 
 
 @pytest.fixture
 def sessions(sandbox: Sandbox, clerk: DeskCaller) -> Iterator[Callable[[], int]]:
-    """How many are open beside the clerk's own; none is left after a test."""
+    """Return the number of open sessions, not counting the clerk's. Check that none is left after the test."""
     opened = sandbox._server.sessions._open
     before = len(opened)
     yield lambda: len(opened) - before
@@ -132,7 +132,7 @@ def test_refused(
 def test_half_a_character_is_no_login(
     clerk: DeskCaller, sandbox: Sandbox, logins: list[dict[str, Any]], field: str
 ) -> None:
-    """JSON can say it, and nobody can send it on."""
+    """JSON can contain a lone surrogate, but it can't be sent to the ILS."""
     answer = clerk.apply(planned(clerk), approval={**SUPERVISOR, field: "\ud800"})
     assert (answer.status, answer.code) == (400, "field-wrong")
     assert logins == []
@@ -192,7 +192,7 @@ def test_a_supervisor_who_may_not_either(clerk: DeskCaller, sandbox: Sandbox, se
 def test_a_supervisor_who_may_not_see_the_patron(
     clerk: DeskCaller, sandbox: Sandbox, sessions: Callable[[], int], proxy: FaultProxy, action: str
 ) -> None:
-    """It is said whose permission is missing, which one, and where; the plan can still be applied."""
+    """The message names the login, the missing permission and the library. The plan can still be applied."""
     with sandbox._store.transaction() as connection:
         connection.execute("DELETE FROM grants WHERE usr = 3 AND permission = 'VIEW_USER'")
     plan = clerk.planned(action, 1052, **({"target": 1001} if action == "move" else {}))
@@ -253,7 +253,7 @@ def test_guessing_at_many_desks_is_limited_for_each_supervisor(app: Flask, sandb
 def test_a_supervisor_who_approves_one_change_after_another_is_let_in(
     clerk: DeskCaller, sandbox: Sandbox, clock: Clock, logins: list[dict[str, Any]]
 ) -> None:
-    """Twenty cards a minute: two of them right after each other, and a login that came well never counts as failed."""
+    """Up to twenty cards a minute, with two in quick succession. A successful login never counts as a failure."""
     for patron in (1052, 1053) * 3:
         sandbox._store.update("au", patron, {"usrgroup": 1015})
         assert clerk.apply(clerk.planned("move", patron, target=1001), approval=SUPERVISOR).body["done"]

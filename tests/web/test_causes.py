@@ -1,4 +1,4 @@
-"""Why the gateway can't be reached: a code in ``healthz``, without a name or an address."""
+"""``healthz`` gives a code for why the gateway is unreachable, without names or addresses."""
 
 from __future__ import annotations
 

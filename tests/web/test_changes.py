@@ -1,4 +1,4 @@
-"""Plans and changes over HTTP: every action, every status, and what comes of asking twice."""
+"""Plans and changes over HTTP: every action, every status, and repeated requests."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from evergreen_groups.settings.sections import DeskSettings
 from evergreen_groups.state.database import Database
 from evergreen_groups.web.requests import LARGEST_PLAN_BODY
 
-pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
+pytestmark = pytest.mark.long  # too slow for a plain pytest run
 
 UNLIMITED = ServeSettings(port=0, rate_limit=1_000_000)
 
@@ -39,7 +39,7 @@ def app(make_app: Callable[[Settings], Flask], proxy: FaultProxy) -> Flask:
 
 @pytest.fixture
 def desk(app: Flask, sandbox: Sandbox) -> DeskCaller:
-    """Somebody who may change everybody."""
+    """A client that may change all patrons."""
     return caller_of(app, sandbox, "consortium_staff")
 
 
@@ -86,7 +86,7 @@ class TestActions:
         assert leads(sandbox, patron) is not off
 
     def test_recalculate(self, desk: DeskCaller, sandbox: Sandbox) -> None:
-        """Of somebody over the limit without a block, and somebody with a block of former days."""
+        """Recalculate a patron over the limit without a block, and one with an outdated block."""
         sandbox._store.insert("mg", {"id": 71_000, "usr": 1052, "billing_location": 11})
         sandbox._store.update("mbts", 71_000, {"balance_owed": "9.00", "total_owed": "9.00"})
         plan = desk.plan("recalculate", 1052, 1053)
@@ -175,17 +175,17 @@ JSON = st.recursive(
 
 
 class TestBodies:
-    def test_what_is_no_plan(self, desk: DeskCaller, proxy: FaultProxy) -> None:
+    def test_invalid_plans(self, desk: DeskCaller, proxy: FaultProxy) -> None:
         for body in BAD_PLANS:
             answer = raw(desk, "plans", json.dumps(body).encode())
             assert answer.status == 400, (body, answer.body)
             assert answer.code in ("body-wrong", "field-wrong", "plan-unclear"), body
 
-    def test_what_is_no_agreement(self, desk: DeskCaller) -> None:
+    def test_invalid_agreements(self, desk: DeskCaller) -> None:
         for body in BAD_AGREEMENTS:
             assert raw(desk, "changes", json.dumps(body).encode()).status == 400, body
 
-    def test_what_is_no_json(self, desk: DeskCaller) -> None:
+    def test_invalid_json(self, desk: DeskCaller) -> None:
         for body in (b"{", b"\xff", b"[" * 100_000, b'{"a":' * 20_000, b"9" * 5000, b"NaN", b"'x'", b'{"x": 1}'):
             for path in ("plans", "changes", "changes/1-k7q4tz/undo"):
                 assert raw(desk, path, body).status == 400, (path, body[:20])
@@ -218,7 +218,7 @@ class TestBodies:
         assert str(LARGEST_PLAN_BODY) in too_large.body["detail"]
 
     def test_the_largest_over_a_real_connection(self, desk: DeskCaller, app: Flask) -> None:
-        """The server lets them through to whoever says what is wrong with them."""
+        """The server passes these bodies on, so the application can explain what's wrong."""
         plan = {"action": "remove", "patrons": [f"{number:020}" for number in range(1000)]}
         with served(app) as url:
             for body, status in (
@@ -433,7 +433,7 @@ class TestRefusals:
         assert writes(proxy) == []
         assert desk.apply(plan).body["done"]
 
-    def test_who_waits_for_another_desk_keeps_nobody_from_reading(
+    def test_waiting_for_another_desk_does_not_block_reading(
         self, make_app: Callable[[Settings], Flask], proxy: FaultProxy, sandbox: Sandbox, clock: Clock
     ) -> None:
         app = make_app(settings_of(proxy.url, serve=replace(UNLIMITED, threads=4)))
@@ -566,7 +566,7 @@ class TestTheIls:
 class TestTheState:
     @pytest.fixture
     def away(self, app: Flask, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-        """Takes the database away."""
+        """Return a function that makes the database unavailable."""
 
         def take() -> None:
             def gone(*_: object, **__: object) -> None:
@@ -614,7 +614,7 @@ class TestTheState:
 
 
 class TestCalls:
-    """With session and reference data known."""
+    """Count the calls with session and reference data cached."""
 
     @pytest.fixture(autouse=True)
     def known(self, desk: DeskCaller) -> None:

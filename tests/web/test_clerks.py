@@ -1,4 +1,4 @@
-"""Two clerks at random, three services on one PostgreSQL, and one on SQLite: nothing twice, nothing lost.
+"""Two clerks act at random on three services on PostgreSQL, or one on SQLite: nothing twice, nothing lost.
 
 ``tests/bench/clerks.py`` runs a thousand of these.
 """
@@ -44,7 +44,7 @@ def test_one_service_with_faults() -> None:
 
 
 def test_without_the_database_they_are_told_to_come_back(three: Town) -> None:
-    """And afterwards it is as it was: plans, keys and outcomes are there."""
+    """Once the database is back, plans, keys and outcomes are unchanged."""
     headers = bearer(three.clerks[0].token)
     family, other, third = next(three._families), next(three._families)[0], next(three._families)
 

@@ -1,4 +1,4 @@
-"""Clients who stop in the middle of their headers: they are waited for as long as is said, and then turned away."""
+"""Clients that stop in the middle of their headers are turned away after a time limit."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def is_answered(connection: socket.socket) -> bool:
 
 
 def others_come(url: str) -> None:
-    """Let the server go round: where a second one is answered, all that came before the first has been looked at."""
+    """Wait for the server to look at all earlier connections, by letting two later ones be answered."""
     for _ in range(2):
         with closing(connected(url)) as other:
             assert is_answered(other)

@@ -1,4 +1,4 @@
-"""The page about serving and what it has people install: what is quoted is there, and the unit's settings suffice."""
+"""The page about serving: quoted files and texts exist, and the unit's settings suffice."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from evergreen_groups.web.events import SECRET_HEADER
 
 ROOT = REPOSITORY
 COPY = "evergreen-groups/config.toml"
-"""The copy of the configuration that the service reads."""
+"""The service's copy of the configuration."""
 TROUBLES = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
 PANEL = (ROOT / "evergreen_groups" / "web" / "static" / "panel.js").read_text(encoding="utf-8")
 UNIT = (ROOT / "config" / "systemd" / "evergreen-groups.service").read_text(encoding="utf-8")
@@ -43,7 +43,7 @@ def test_what_is_installed_hands_out_the_script_from_where_it_is(tmp_path: Path)
 
 
 def test_with_the_units_credentials_the_nightly_reports_configuration_will_do(sandbox: Sandbox, tmp_path: Path) -> None:
-    """The files that only root can read are named in the configuration; the unit says where they are instead."""
+    """The configuration names files that only root can read. The unit overrides their paths."""
     credentials = dict(re.findall(r"^(?:# )?LoadCredential=(\w[\w.]*):(\S+)$", UNIT, re.MULTILINE))
     kept = tmp_path / "for root alone"
     configured = {"gateway": f'url = "{sandbox.url}"\nusername = "consortium_staff"\npassword_file = "{kept}/password"'}

@@ -35,7 +35,7 @@ MakeApp = Callable[[Settings], Flask]
 
 @pytest.fixture
 def caller(make_app: MakeApp, proxy: FaultProxy, tmp_path: Path) -> FlaskClient:
-    """A service over a gateway that is watched."""
+    """A service on a gateway that records calls."""
     return client_of(make_app(settings_of(proxy.url, events=events_settings(tmp_path))))
 
 
@@ -48,7 +48,7 @@ def test_the_outcome_is_the_answer(caller: FlaskClient) -> None:
 
 
 def test_a_form_says_the_same(caller: FlaskClient) -> None:
-    """And the numbers in JSON may be texts: the ILS makes both out of templates."""
+    """Forms are accepted like JSON, and numbers in JSON may be strings, because the ILS builds both from templates."""
     texts = {name: str(value) for name, value in EVENT.items()}
     for body in ({"data": texts}, {"json": {**texts, "event": "42"}}):
         answer = caller.post(ADDRESS, headers=HEADERS, **body)
@@ -94,7 +94,7 @@ def test_a_gateway_that_is_down(caller: FlaskClient, proxy: FaultProxy) -> None:
 
 
 def test_a_database_that_is_down(make_app: MakeApp, sandbox: Sandbox, tmp_path: Path) -> None:
-    """As for a gateway that is down: nothing is broken, and the event may be sent again."""
+    """As with an unavailable gateway, nothing is broken and the event may be sent again."""
     address = f"postgresql+psycopg://groups@127.0.0.1:{free_port()}/groups"
     settings = replace(
         settings_of(sandbox.url, events=events_settings(tmp_path)), state=StateSettings(database=address)
@@ -183,7 +183,7 @@ def test_none_are_taken_without_a_secret(make_app: MakeApp, sandbox: Sandbox) ->
 
 
 def test_over_a_real_connection(make_app: MakeApp, sandbox: Sandbox, tmp_path: Path) -> None:
-    """As Evergreen's reactor sends it to loopback, and as Apache would hand it on for a stranger."""
+    """Send an event as Evergreen's reactor does on loopback, and as Apache would forward it for an outside client."""
     app = make_app(settings_of(sandbox.url, events=events_settings(tmp_path)))
     with served(app) as url:
         sent: dict[str, Any] = {"json": EVENT, "timeout": 30}

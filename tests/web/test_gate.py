@@ -1,4 +1,4 @@
-"""What stands at the service's door, piece by piece: token, origin, address, rate limit, ids and barcodes."""
+"""The service's entry checks one by one: token, origin, address, rate limit, ids and barcodes."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ class TestAddress:
 
     @given(st.lists(st.ip_addresses().map(str) | st.text("0123456789.:,abcdef ", max_size=20), max_size=5))
     def test_nothing_that_a_stranger_writes_makes_them_local(self, made_up: list[str]) -> None:
-        """Apache adds the stranger's own address behind whatever they have written."""
+        """Apache appends the client's real address to whatever the client sent."""
         headers = Headers({"X-Forwarded-For": ", ".join([*made_up, "203.0.113.5"])})
         address = client_address("127.0.0.1", headers, LOOPBACK)
         assert address == ip_address("203.0.113.5")
@@ -181,7 +181,7 @@ class TestAddress:
 @pytest.mark.parametrize(
     "text", ["0", "-1", "+1", "1.0", "01", " 1", "1\n", "٣", "1e3", "", "abc", "2147483648", "9" * 5000]
 )
-def test_what_is_no_id(text: str) -> None:
+def test_invalid_ids(text: str) -> None:
     with pytest.raises(ProblemError) as refused:
         record_id(text)
     assert (refused.value.status, refused.value.code) == (400, "id-wrong")
@@ -190,7 +190,7 @@ def test_what_is_no_id(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", " ", "a/b", "a%00", "ñ", "'", "1" * 65])
-def test_what_is_no_barcode(text: str) -> None:
+def test_invalid_barcodes(text: str) -> None:
     with pytest.raises(ProblemError) as refused:
         barcode(text)
     assert (refused.value.status, refused.value.code) == (400, "barcode-wrong")

@@ -1,4 +1,4 @@
-"""Changes of many steps: answered at once, made in the background, asked after, and ended in good order."""
+"""Changes with many steps: answered at once, run in the background, polled, and ended cleanly."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from evergreen_groups.settings import ServeSettings, Settings
 from evergreen_groups.web import close
 from evergreen_groups.web.change_runs import MAX_AWAITED_STEPS, MAX_RUNNING
 
-pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
+pytestmark = pytest.mark.long  # too slow for a plain pytest run
 
 MANY = (1001, 1002, 1003, 1004, 1005, 1006, 1015, 1016, 1017, 1018, 1051, 1052, 1053)
-"""More than are waited for, of three groups."""
+"""More steps than a request waits for, from three groups."""
 assert len(MANY) > MAX_AWAITED_STEPS
 
 SERVE = ServeSettings(port=0, rate_limit=1_000_000)
 
 
 class Gate:
-    """Lets so many writes through, and holds the next one until it is opened."""
+    """Lets ``after`` writes through and holds the next one until opened."""
 
     def __init__(self, proxy: FaultProxy, after: int = 0) -> None:
         self.reached, self.opened = threading.Event(), threading.Event()
@@ -69,7 +69,7 @@ def gate(proxy: FaultProxy) -> Iterator[Gate]:
 
 
 def followed(desk: DeskCaller, id: str) -> Answer:
-    """A change when it has ended: asked for until then, as the answer says."""
+    """Poll a change until it has ended, as the answers ask."""
     while (answer := desk.change(id)).status == 202:
         assert answer.headers["Retry-After"]
     return answer
@@ -208,8 +208,8 @@ def test_a_session_that_ends_in_the_middle(desk: DeskCaller, sandbox: Sandbox, g
     assert not ended.body["done"]
 
 
-def test_an_error_of_its_own_is_not_lost(desk: DeskCaller, app: Flask, caplog: pytest.LogCaptureFixture) -> None:
-    """One that nobody waits for any more stands in the log, by its kind alone."""
+def test_an_unexpected_error_is_logged(desk: DeskCaller, app: Flask, caplog: pytest.LogCaptureFixture) -> None:
+    """An error in a change that no request waits for is logged, but only by its type."""
     runs = app.extensions["evergreen-groups"].change_runs
 
     def failing(begun: Callable[[int], None], _progress: object) -> int:
@@ -224,7 +224,7 @@ def test_an_error_of_its_own_is_not_lost(desk: DeskCaller, app: Flask, caplog: p
 
 
 class TestTheTimeForARequest:
-    """``[serve] timeout`` ends a change in the middle; what is said of it is what is known then."""
+    """``[serve] timeout`` interrupts a change. The answer reports what is known by then."""
 
     READ = "open-ils.actor.user.retrieve.authoritative"
 
@@ -237,7 +237,7 @@ class TestTheTimeForARequest:
         proxy.decide = lambda call: Fault.LATE_ANSWER if call.method == method else Fault.NONE
 
     def journaled(self, app: Flask) -> JournalStep:
-        """The first step of the one change."""
+        """Return the first step of the only change."""
         (entry,) = Journal(app.extensions["evergreen-groups"].state.database).entries()
         return entry.steps[0]
 

@@ -1,4 +1,4 @@
-"""Answers that can't be trusted are never cached: the next request asks again, and is right."""
+"""Malformed answers are never cached: the next request asks again and gets the right data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CACHED = (
     "open-ils.pcrud.search.pgpt.atomic",
     "open-ils.actor.settings.value_for_all_orgs.atomic",
 )
-"""What a summary reads that isn't read again for the next: sessions, permissions, org units, profiles, thresholds."""
+"""Calls of a summary that are cached for the next: sessions, permissions, org units, profiles, thresholds."""
 
 MALFORMED = {"hash": {}, "text": "x", "nothing in a list": [None], "a record of nothing": {"__c": "au", "__p": []}}
 
@@ -52,7 +52,7 @@ def test_the_next_request_is_right(
     proxy.alter = alter
     status, fines = ask()
     assert met
-    if status == 200:  # a permission to see thresholds that isn't known is asked for at each library
+    if status == 200:  # without knowing who may see thresholds, the service asks at each library
         assert (method, fines) == ("open-ils.actor.user.has_work_perm_at.batch", "40.40")
     else:
         assert fines is None

@@ -1,4 +1,4 @@
-"""What the service shows to monitoring: to whom, and that its counts are right and name nobody."""
+"""The service's metrics: who may read them, correct counts, and no names in them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Samples = dict[tuple[str, ...], float]
 
 
 def samples(text: str) -> Samples:
-    """Each sample's value, by its name and the values of its labels, those in the order of their names."""
+    """Return each sample's value, keyed by name and label values in the order of the label names."""
     return {
         (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
         for metric in text_string_to_metric_families(text)
@@ -96,7 +96,7 @@ def test_requests_are_counted_by_route_and_name_nobody(app: Flask, staff: dict[s
     assert found[name, "GET", "(no such address)", "404"] == 1
     assert found[name, "(unknown method)", "(no such address)", "405"] == 1
     assert found["evergreen_groups_request_seconds_count", route] == 4
-    labels = " ".join(re.findall(r"{.*}", text))  # in a value such digits mean nothing
+    labels = " ".join(re.findall(r"{.*}", text))  # only labels, because a metric's value may contain the same digits
     assert not re.search(r"20000000001001|1001|Okonkwo|ABRACADABRA", labels)
 
 
@@ -113,7 +113,7 @@ def test_calls_are_counted_by_method_and_outcome(app: Flask, staff: dict[str, st
     proxy.decide = lambda call: Fault.DROP_REQUEST
     caller.get(f"{API}/patrons/1002/summary", headers=staff)
     failed = {key: value for key, value in shown(app).items() if key[0] == name and key[2] == "failed"}
-    assert sum(failed.values()) >= 2  # a call and its repeat; others may be under way at the same time
+    assert sum(failed.values()) >= 2  # a call and its retry; other calls may run at the same time
     assert shown(app)["evergreen_groups_gateway_retries_total",] >= 1
     assert shown(app)["evergreen_groups_gateway_answers",] == 0
     proxy.decide = lambda call: Fault.NONE
@@ -197,7 +197,7 @@ def test_no_count_is_lost_between_threads(make_app: MakeApp, proxy: FaultProxy, 
 def test_other_settings_take_the_place_of_those_before(
     app: Flask, staff: dict[str, str], proxy: FaultProxy, tmp_path: Path
 ) -> None:
-    """A request that is under way has its answer; new ones have the new settings; counts go on."""
+    """A request in progress gets its answer, new requests use the new settings, and counters keep their values."""
     arrived, let_go = threading.Event(), threading.Event()
 
     def hold(call: Call) -> Fault:
@@ -234,7 +234,7 @@ def test_a_long_change_goes_on_with_the_settings_that_it_began_with(app: Flask, 
     def held(begun: Callable[[int], None], progress: Callable[[str, int], None]) -> int:
         begun(1)
         let_go.wait(60)
-        progress("a step", 1)  # which raises where the service ends
+        progress("a step", 1)  # raises if the service is shutting down
         states.append(former.gateway._sender.is_closed)
         return 1
 

@@ -1,4 +1,4 @@
-"""The service's description of itself: it has every route, and the answers keep to it."""
+"""The service's OpenAPI description lists every route, and the answers conform to it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, A
 
 
 def resolved(document: dict[str, Any], value: dict[str, Any]) -> Any:
-    """What a reference leads to."""
+    """Follow references until a value is reached."""
     while "$ref" in value:
         place: Any = document
         for part in value["$ref"].removeprefix("#/").split("/"):
@@ -66,7 +66,7 @@ def resolved(document: dict[str, Any], value: dict[str, Any]) -> Any:
 
 
 def validator(document: dict[str, Any], operation: dict[str, Any], status: int) -> Draft202012Validator:
-    """What checks the body of an answer with this status."""
+    """Return a validator for the body of an answer with this status."""
     (content,) = resolved(document, operation["responses"][str(status)])["content"].values()
     return Draft202012Validator({**content["schema"], "components": document["components"]})
 
@@ -75,7 +75,7 @@ def test_every_route_is_described_and_no_other(caller: FlaskClient, document: di
     routes = {
         (re.sub(r"<(\w+)>", r"{\1}", rule.rule), method.lower())
         for rule in caller.application.url_map.iter_rules()
-        if not rule.endpoint.startswith("desk_pages.")  # they are for people: docs/desk.md has them
+        if not rule.endpoint.startswith("desk_pages.")  # pages for people, described in docs/desk.md
         for method in rule.methods - {"HEAD"}
     }
     assert {(document["servers"][0]["url"] + path, method) for path, method, _ in operations(document)} == routes
@@ -85,7 +85,7 @@ def test_every_problem_that_a_session_or_an_event_can_get_is_described(document:
     common = {str(problems.read_problem(error).status) for error in FAILURES}
     assert common == {str(problems.event_problem(error).status) for error in FAILURES} == {"500", "502", "503", "504"}
     for path, _, operation in operations(document):
-        if operation["security"] and key_of(operation) != "metricsToken":  # which asks nobody anything
+        if operation["security"] and key_of(operation) != "metricsToken":  # metrics make no calls to the ILS
             assert common | {"403", "404"} <= operation["responses"].keys(), path
 
 
@@ -115,12 +115,12 @@ def test_the_parameters_of_a_path_are_described(document: dict[str, Any]) -> Non
 
 
 def key_of(operation: dict[str, Any]) -> str | None:
-    """The name of what opens an operation, the first where there are several."""
+    """Return the name of the operation's first security scheme."""
     return next((name for way in operation["security"] for name in way), None)
 
 
 def address(path: str, value: str) -> str:
-    """The address for a described path, with ``value`` for its parameter."""
+    """Return the address of a described path, with ``value`` as its parameter."""
     return PREFIX + re.sub(r"{\w+}", value, path)
 
 

@@ -1,4 +1,4 @@
-"""The circuit breaker: by itself, and a dead gateway behind the service."""
+"""The circuit breaker alone, and in the service with a dead gateway."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def breaker_of(clock: Clock) -> Breaker:
 
 
 def use(breaker: Breaker, error: Exception | None = None) -> bool:
-    """Do something that ends with ``error``; whether it was let through."""
+    """Run a call that ends with ``error``. Return whether the breaker let it through."""
     entered = False
     with suppress(Exception), breaker.watching():
         entered = True
@@ -79,7 +79,7 @@ def test_one_that_answers_slowly_is_asked_on_and_one_that_answers_nobody_is_not(
         for _ in range(MOST_WAITING):
             stack.enter_context(breaker.watching())
         clock.now += SLOW_AFTER - 0.1
-        assert use(breaker)  # answered, while the others wait
+        assert use(breaker)  # answered while the others wait
         clock.now += SLOW_AFTER - 0.1
         assert use(breaker), "an answer has just come"
         clock.now += SLOW_AFTER
@@ -133,7 +133,7 @@ def test_a_single_request_finds_out_whether_the_gateway_is_back() -> None:
     assert use(breaker)
 
 
-def test_a_probe_that_fails_begins_the_pause_anew() -> None:
+def test_a_failed_probe_restarts_the_pause() -> None:
     clock = Clock()
     breaker = opened(clock)
     clock.now += PAUSE
@@ -200,7 +200,7 @@ class TestSlots:
         with slots.taken(), slots.taken():
             pass
 
-    def test_whoever_has_waited_comes_before_whoever_comes_again(self) -> None:
+    def test_first_come_first_served_among_waiting_requests(self) -> None:
         slots, entered = Slots(1, timeout=60), []
 
         def come(name: str) -> None:
@@ -229,7 +229,7 @@ MakeApp = Callable[[Settings], Flask]
 
 @pytest.fixture
 def caller(make_app: MakeApp, proxy: FaultProxy) -> FlaskClient:
-    """A service over a gateway that may go wrong."""
+    """A service on a gateway with faults."""
     return client_of(make_app(settings_of(proxy.url)))
 
 
@@ -325,7 +325,7 @@ class TestGatewayTrouble:
     def test_many_that_hang_all_at_once_leave_threads_for_the_others(
         self, make_app: MakeApp, proxy: FaultProxy, staff: dict[str, str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """None of them has waited long yet."""
+        """None of the requests has waited long yet."""
         monkeypatch.setattr(service, "_WAIT_SECONDS", 0.1)
         serve = ServeSettings(port=0, threads=2, timeout=90)
         app = make_app(settings_of(proxy.url, serve=serve))

@@ -18,7 +18,7 @@ from support.web_caller import end_session, session
 from evergreen_groups.sandbox.database import idl_classes
 from evergreen_groups.settings.sections import DeskSettings
 
-pytestmark = pytest.mark.long  # a browser for each
+pytestmark = pytest.mark.long  # needs a browser
 
 FAMILY = [
     ("Nguyễn, Thị Hương", 1015, "$14.75"),
@@ -34,8 +34,8 @@ HOSTILE_PATRON = 1043
 LONELY = 1039
 DELETED = 1031
 
-# Each frame in which the summary can be seen: how far below "Fines Owed" the page goes on (the alert there has a border
-# of its own, so from its lower edge), and what the block is doing. And what the browser itself calls a shift.
+# For each frame that shows the summary, record the gap between "Fines Owed" (from its lower edge, because the alert has
+# a border) and the next element, and the panel's state. Also record the browser's own layout shifts.
 _POSITIONS = """
 window.distances = []; window.states = []; window.shifts = [];
 const look = () => {
@@ -58,7 +58,7 @@ new PerformanceObserver((list) => {
 }).observe({ type: "layout-shift", buffered: true });
 """
 
-# After two seconds without an answer the client's own row is shown as well: on a busy machine they pass by themselves.
+# The panel reveals the client's own row after two seconds without an answer, which a busy machine may take.
 _NO_TIME_PASSES = "Date.now = ((now) => () => now)(Date.now());"
 
 both_clients = pytest.mark.parametrize("client", list(CLIENTS))
@@ -89,13 +89,13 @@ def seen(panel: Any) -> list[tuple[str, int, str]]:
 
 
 def linked(desk: Desk, patron: int) -> Any:
-    """The patron's panel, as soon as the service has told it of the page that it links to."""
+    """Return the patron's panel once it has the link to the group's page."""
     desk.panel_of(patron)
     return desk.until(lambda: (panel := desk.panel()) and panel["page"] and panel)
 
 
 def answers(desk: Desk, change: str) -> None:
-    """Have the panel get other answers than the service's: `change` is what happens to ``answer``."""
+    """Change the answers that the panel gets from the service. The script ``change`` alters ``answer``."""
     desk.run(
         "window.real = window.real || fetch; window.fetch = async (place, ...more) => {"
         "  const response = await real(place, ...more);"
@@ -170,7 +170,7 @@ def test_somebody_alone(desk: Desk, client: str) -> None:
 @both_clients
 @pytest.mark.parametrize("unfolded", [False, True])
 def test_nothing_moves(desk: Desk, client: str, unfolded: bool) -> None:
-    """From the first moment, through answers that come late, other patrons, and somebody alone."""
+    """The layout is stable from the first frame on, with late answers, other patrons, and a patron alone in a group."""
     below = {"Angular": "#patron-tabs", "Angular 3.11": ".evergreen-groups + .row"}
     below = below.get(client, ".evergreen-groups ~ .patron-summary-divider")
     watch = _POSITIONS.replace("BELOW", json.dumps(below)) + _NO_TIME_PASSES
@@ -207,7 +207,7 @@ def test_the_service_is_down_from_the_first_and_the_clients_own_row_comes_first(
     panel = desk.problem("Not available just now.")
     assert panel["height"] == height
     desk.go(client, 1017)
-    desk.shows("$3.10")  # or what is seen may still be about the patron before
+    desk.shows("$3.10")  # until then the panel may still show the previous patron
     desk.framed()
     desk.problem("Not available just now.")
     heads = (
@@ -245,7 +245,7 @@ def test_over_the_limit_and_blocked_in_evergreen_are_two_things(desk: Desk, clie
         f"const truths = {truths}; for (const one of answer.members) "
         "[one.over_limit, one.blocked_in_evergreen, one.other_blocks] = truths[one.id];"
         " Object.assign(answer, { blocked_count: 3, blocked_count_at_least: 3,"
-        " over_limit_count: null, over_limit_count_at_least: 2 })",  # the limit of one isn't visible
+        " over_limit_count: null, over_limit_count_at_least: 2 })",  # one member's limit isn't visible
     )
     desk.go(client, 1017)
     panel = desk.panel_of(1017)
@@ -358,7 +358,7 @@ def test_red_is_for_a_block_of_ones_own_and_the_group_is_neutral(desk: Desk, cli
         ["body", ".evergreen-groups-box", ".evergreen-groups-mark", ".evergreen-groups-blocked"],
     )
     if client.endswith("3.11"):
-        page = ["rgb(0, 0, 0)", "rgb(255, 255, 255)"]  # it has no colours by name: the browser's own
+        page = ["rgb(0, 0, 0)", "rgb(255, 255, 255)"]  # this client defines no colors, so the browser's defaults apply
     assert sum_ == page
     assert over[0] == page[0]
     assert blocked not in (page, over)
@@ -424,7 +424,7 @@ def test_a_patron_who_has_been_deleted(desk: Desk) -> None:
 
 @pytest.mark.parametrize("retry_after", ["86400000", "9" * 400])
 def test_it_waits_some_minutes_at_most(desk: Desk, retry_after: str) -> None:
-    """A longer wait would be no wait: beyond 24 days a timer of the browser goes off at once."""
+    """A delay of more than 24 days would make a browser's timer fire at once."""
     desk.open("Angular", "1007/checkout")
     desk.panel_of(1007)
     desk.run(
@@ -446,8 +446,8 @@ def test_the_service_goes_down_and_comes_up(desk: Desk, client: str) -> None:
     desk.service_down()
     desk.go(client, 1017)
     desk.problem("Not available just now.")
-    desk.until(desk.shown_stock_row)  # what the client itself knows stays visible
-    with desk.gate.holding(1017):  # or it might come back by itself before the key is pressed
+    desk.until(desk.shown_stock_row)  # the client's own figure stays visible
+    with desk.gate.holding(1017):  # hold the answer, or the panel might recover before the key is pressed
         desk.service_up()
         desk.run("document.querySelector('.evergreen-groups button').focus()")
         desk.press(Keys.ENTER)
@@ -474,7 +474,7 @@ def test_an_ended_session(desk: Desk, client: str) -> None:
     with desk.gate.holding(1017):
         desk.open(client, "1017/checkout")
         desk.gate.arrived.wait()
-        desk.until(desk.shown_stock_row)  # the service is slow: after two seconds what the client knows is better
+        desk.until(desk.shown_stock_row)  # the service is slow, so the client's own row appears after two seconds
         end_session(desk.sandbox.url, token)
     panel = desk.problem("Your session has ended.")
     assert "Nguy" not in panel["text"]
@@ -491,7 +491,7 @@ def test_an_account_that_may_not_see_the_patron(desk: Desk) -> None:
 
 
 def test_a_refusal_is_not_for_ever(desk: Desk) -> None:
-    """Another operator may be at the desk when the client loads its amounts anew."""
+    """Another operator may be logged in by the time the client reloads its amounts."""
     desk.open("Angular", "1017/checkout")
     desk.panel_of(1017)
     desk.shows("$3.10")
@@ -547,7 +547,7 @@ def test_tabs_collapsing_and_refreshing_penalties(desk: Desk, client: str) -> No
 
 
 def refreshed(desk: Desk, blank: str) -> None:
-    """Have the client load its amounts anew: they are blank for a moment, and then what they were."""
+    """Have the client reload its amounts: briefly blank, then the same as before."""
     desk.watch_owed()
     desk.click("[data-tab=refresh]")
     desk.until(lambda: desk.run("return window.owed.length") == 2)
@@ -565,7 +565,7 @@ def test_a_new_bill_is_read_again(desk: Desk) -> None:
     assert panel["lines"][2].endswith("1 over the limit")
 
 
-def test_a_move_is_read_again_when_the_client_loads_its_amounts_anew(desk: Desk) -> None:
+def test_a_move_is_read_again_when_the_client_reloads_its_amounts(desk: Desk) -> None:
     desk.open("Angular", "1017/checkout")
     desk.panel_of(1017)
     desk.shows("$3.10")
@@ -584,7 +584,7 @@ def test_a_move_is_read_again_when_the_client_loads_its_amounts_anew(desk: Desk)
 
 @both_clients
 def test_who_is_in_the_group_is_read_again_after_its_tab(desk: Desk, client: str) -> None:
-    """The client changes that there, and doesn't always load its own amounts anew."""
+    """The client changes groups on this tab, and doesn't always reload its own amounts afterward."""
     desk.open(client, "1017/group")
     desk.panel_of(1017)
     desk.shows("$3.10")
@@ -630,7 +630,7 @@ def test_a_change_on_the_page_is_heard_of(desk: Desk, client: str) -> None:
 
 
 @both_clients
-def test_whoever_logs_out_leaves_no_figures(desk: Desk, client: str) -> None:
+def test_logging_out_removes_the_figures(desk: Desk, client: str) -> None:
     desk.unfold()
     desk.open(client, "1017/checkout")
     desk.panel_of(1017)
@@ -645,11 +645,11 @@ def test_whoever_logs_out_leaves_no_figures(desk: Desk, client: str) -> None:
 
 
 def test_a_logout_that_no_other_tab_is_told_of(desk: Desk) -> None:
-    """As the AngularJS client's own link does it: the cookie is gone, and nothing is said."""
+    """The AngularJS client's logout link does this: it removes the cookie without a broadcast."""
     desk.open("AngularJS", "1017/checkout")
     desk.panel_of(1017)
     desk.run("document.cookie = 'eg.auth.token=; path=/; max-age=0'")
-    desk.run("document.dispatchEvent(new Event('visibilitychange'))")  # plain http has no cookieStore
+    desk.run("document.dispatchEvent(new Event('visibilitychange'))")  # cookieStore isn't available over plain http
     assert "Nguy" not in desk.problem("Your session has ended.")["text"]
 
 
@@ -672,7 +672,7 @@ def test_the_search_tab_and_its_merge_dialog(desk: Desk, client: str) -> None:
     [("fr-CA", "25,65\N{NO-BREAK SPACE}$"), ("ar-EG", "$25.65")],
 )
 def test_another_language(desk: Desk, locale: str, amount: str) -> None:
-    """Amounts are those of the texts beside them: where there are none in the client's language, English ones."""
+    """Amounts are formatted for the language of the panel's texts: English if there's no translation."""
     desk.unfold()
     desk.open(f"/eg2/{locale}/staff/circ/patron", "1017/checkout")
     panel = desk.panel_of(1017)

@@ -1,4 +1,4 @@
-"""The panel and the tab in the client's own language, in a real browser."""
+"""The panel and the tab in the staff client's language, in a real browser."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ return [block.lang, getComputedStyle(block.querySelector("[role=group]")).direct
 """
 GO = "history.pushState(null, '', arguments[0]); dispatchEvent(new PopStateEvent('popstate'))"
 DATA = re.compile(r"PATRON_EXCEEDS_FINES|HARBOR|LAKELAND|STAFF_C|Group Fines|US\\$")
-"""What is data: names of penalties and libraries, and what the client calls its own row."""
+"""Untranslated data: names of penalties and libraries, and the client's name for its own row."""
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The panel in both staff clients of each release, over the sandbox as that release: what it shows is the same."""
+"""The panel shows the same in both staff clients of each release, with the sandbox as that release."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The service in several processes: they are one to whoever asks, and one that is killed takes nobody along."""
+"""Several processes act as one service to callers, and killing one process doesn't affect the others."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PROCESSES = 3
 
 
 class Service:
-    """A service in several processes; each request comes over a connection of its own."""
+    """A service in several processes. Each request opens a new connection."""
 
     def __init__(self, process: subprocess.Popen[str], address: str) -> None:
         self.process = process
@@ -45,7 +45,7 @@ class Service:
 
     @property
     def workers(self) -> set[int]:
-        """The processes that answer."""
+        """The ids of the worker processes."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return {int(pid) for pid in children.read_text().split()}
 
@@ -141,7 +141,7 @@ def test_an_answer_that_is_late_is_taken_for_no_other(monkeypatch: pytest.Monkey
 
 
 def test_together_they_are_one_service(command: Command, sandbox: Sandbox) -> None:
-    """One in a minute: more would be in some seconds, and a busy machine takes longer to ask so often."""
+    """The limit is one per minute: higher ones have windows of seconds, which a busy machine's requests may outlast."""
     with served(command, "rate_limit = 1") as service:
         token = session(sandbox.url, username="harbor_desk")
         answers = [service.ask("GET", "patrons/1001/block", token).status_code for _ in range(9)]
@@ -199,7 +199,7 @@ def test_counts_outlive_those_who_counted(command: Command, sandbox: Sandbox) ->
         token = session(sandbox.url, username="harbor_desk")
         for _ in range(12):
             service.ask("GET", "patrons/1001/block", token)
-        wait_until(lambda: counted("requests_total") == 12)  # one that is slow to tell is taken as it was
+        wait_until(lambda: counted("requests_total") == 12)  # a late worker counts with its last figures
         victim = min(service.workers)
         os.kill(victim, signal.SIGKILL)
         wait_until(lambda: len(service.workers - {victim}) == PROCESSES)

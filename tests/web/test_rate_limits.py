@@ -1,4 +1,4 @@
-"""How often somebody may ask: in one process, and counted together by several."""
+"""Rate limits, in one process and shared by several."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ class TestInOneProcess:
 class TestTogether:
     @pytest.fixture(autouse=True)
     def answers_in_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """However busy the machine is."""
+        """Allow for a busy machine."""
         monkeypatch.setattr(shared_counters, "_SECONDS_TO_ANSWER", 60.0)
 
     def test_several_count_as_one(self, server: RedisServer) -> None:
@@ -160,7 +160,7 @@ class TestTogether:
             assert 0 < (refusal.retry_after or 0) <= 60
             limit.take(f"apart {limits.index(limit)}")
 
-    def test_whoever_is_told_to_wait_by_one_waits_with_the_next(self, server: RedisServer) -> None:
+    def test_a_wait_imposed_by_one_server_counts_on_the_next(self, server: RedisServer) -> None:
         first, second = (RetryTimes(Counters.configured(server.url, PASSWORD)) for _ in range(2))
         assert not first.is_due("token", 60.0, HERE)
         assert not second.is_due("token", 0.0, HERE)
@@ -193,7 +193,7 @@ class TestTogether:
             assert caplog.text.count("this process counts by itself for now") == 2
             assert PASSWORD not in caplog.text
             own.start()
-            clock.now += 31  # it isn't asked at each request
+            clock.now += 31  # the server isn't retried at every request
             for _ in range(3):
                 limits[0].take("one")
             refused(limits[1])

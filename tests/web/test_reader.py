@@ -1,4 +1,4 @@
-"""In which language a page or the panel is written: that of the client, of the browser, of the library."""
+"""The language of a page or the panel: from the client, the browser, or the library's settings."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def read(query: str, **headers: str) -> str:
         ("", {"Referer": "https://ils.example.org/eg2/cs-CZ/staff/circ/patron/7/checkout"}, "cs-CZ"),
         ("client=eg", {"Accept_Language": "fr-FR,fr;q=0.9,en;q=0.8"}, "fr-FR"),
         ("client=eg2/en-US", {"Accept_Language": "fr-FR"}, "en-US"),
-        ("client=eg2/fi-FI", {"Accept_Language": "cs"}, "cs"),  # a client in a language that there are no texts in
+        ("client=eg2/fi-FI", {"Accept_Language": "cs"}, "cs"),  # a client in a language without translations
         ("client=eg2/fr-CA&language=cs", {}, "cs"),
         (f"client=eg2/{PSEUDO}", {}, PSEUDO),
         ("", {}, "es"),

@@ -1,4 +1,4 @@
-"""The nightly report as the service hands it out: the whole of it, and to each library its own."""
+"""The nightly report as served: the whole report, and each library's own part."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ MakeApp = Callable[[Settings], Flask]
 
 @pytest.fixture
 def staff(sandbox: Sandbox) -> dict[str, str]:
-    """The headers of somebody who may see everybody."""
+    """The headers of a session that may see all patrons."""
     return bearer(session(sandbox.url, username="consortium_staff"))
 
 
@@ -115,7 +115,7 @@ class TestReport:
     def test_of_a_report_by_library_the_page_with_everything(
         self, make_app: MakeApp, sandbox: Sandbox, tmp_path: Path, client: Client, staff: dict[str, str], where: str
     ) -> None:
-        directory = tmp_path / "state" / "reports"  # the state directory is that of the app
+        directory = tmp_path / "state" / "reports"  # in the app's state directory
         settings = {
             "[serve] report": settings_of(sandbox.url, serve=ServeSettings(report=directory)),
             "[report] output": replace(
@@ -136,7 +136,7 @@ class TestReport:
     def test_the_topmost_org_unit_may_be_called_anything(
         self, make_app: MakeApp, sandbox: Sandbox, tmp_path: Path, client: Client, staff: dict[str, str], shortname: str
     ) -> None:
-        """Its page then has another name."""
+        """A shortname that isn't safe as a file name gets a different one."""
         sandbox._store.update("aou", 1, {"shortname": shortname})
         publish(client.report(Criteria(min_total=Decimal("20.00"))), tmp_path, ["html"])
         caller = client_of(make_app(settings_of(sandbox.url, serve=ServeSettings(report=tmp_path))))
@@ -164,7 +164,7 @@ class TestReport:
 
 
 class TestLibraries:
-    """Of a report by library, each has a page of its own."""
+    """A report split by library has a page for each."""
 
     ADDRESS = f"{PREFIX}/reports/latest"
 
@@ -266,7 +266,7 @@ class TestLibraries:
 
 
 class TestNamedReports:
-    """Those of ``[[reports]]``, below addresses of their own."""
+    """Reports of ``[[reports]]`` have separate addresses."""
 
     ADDRESS = f"{PREFIX}/reports/named"
 
@@ -371,12 +371,12 @@ link = "{origin}{self.ADDRESS}/high/latest/{{library}}"
 
 
 class TestAfterARunThatFailed:
-    """Nobody takes the report of the night before for tonight's."""
+    """Don't let last night's report pass for tonight's."""
 
     ADDRESS = f"{PREFIX}/reports/latest"
 
     def told(self, state: State, outcome: RunOutcome) -> None:
-        began = datetime.now(UTC) + timedelta(hours=1)  # what the test has written is of the night before
+        began = datetime.now(UTC) + timedelta(hours=1)  # so the report that the test wrote is from the night before
         error = "UnreachableError" if outcome is RunOutcome.FAILED else None
         run_status.write(state.database, RunStatus(outcome, began, began, 4 if error else 0, error))
 

@@ -1,4 +1,4 @@
-"""What the description allows is answered as it says, and what it forbids is refused: schemathesis tries both."""
+"""Requests that the description allows get the described answers, and others are refused. Schemathesis tries both."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ CHECKS = [
 ]
 
 EXAMPLES = 40
-"""For each operation and way of making them up, the same ones each time."""
+"""Examples per operation and generation mode, the same in every run."""
 OPERATIONS = (
     ("GET", "/api/v1/patrons/{patron}/summary"),
     ("GET", "/api/v1/patrons/{patron}/block"),
@@ -82,7 +82,7 @@ def test_it_keeps_to_its_description(
         {SECRET_HEADER: SECRET} if path == "/events" else bearer(session(sandbox.url, username="consortium_staff"))
     )
     if mode is GenerationMode.NEGATIVE and not (operation.body or list(operation.iter_parameters())):
-        return  # there is nothing that could be wrong
+        return  # there is nothing to get wrong
 
     @settings(
         max_examples=EXAMPLES,

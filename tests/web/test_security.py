@@ -1,4 +1,4 @@
-"""Every route of the web service, and everybody who has no business there: none gets data, none gives 500."""
+"""Every route of the web service refuses unauthorized callers: no data, and no status 500."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ PUBLIC = {
     for name in ("healthz", "readyz", "openapi.json", "panel.js", "group.js", "tab.js", "texts.js", "desk.json")
 }
 CHANGING = [f"{API}/{path}" for path in ("plans", "changes", "changes/1-kkkkkk/undo")]
-"""Those that take a POST."""
+"""Routes that accept a POST."""
 PRIVATE = sorted(
     set(ADDRESSES.values()) - PUBLIC - {f"{PREFIX}/events", f"{PREFIX}/metrics"} - set(CHANGING) | {f"{API}/changes"}
 )
@@ -71,7 +71,7 @@ DATA = re.compile(
     r"20000000001\d{3}|Okonkwo|Adaeze|Whitfield|Grace|28\.10|4\.90|family of the report|\"blocked\""
     r"|\"(steps|warnings|own_fines|under_way|changes)\""
 )
-"""What would be data about the patrons these tests ask for."""
+"""Data about the patrons that these tests ask for."""
 
 ELSEWHERE = {
     f"{API}/patrons/{{}}/summary": (1036, 999_999),
@@ -81,7 +81,7 @@ ELSEWHERE = {
     f"{API}/patrons/by-barcode/{{}}/block": (20_000_000_001_036, 20_000_000_999_999),
     f"{API}/groups/{{}}": (1009, 999_999),
 }
-"""What is at a library that the desk of Harbor Street doesn't see, and what doesn't exist."""
+"""Records that the Harbor Street desk can't see, and records that don't exist."""
 
 UNUSABLE = [
     "0", "-1", "1.0", "1e3", "0x3e9", " 1001", "1001 ", "1001\n", "+1001", "01001", "١٠٠١", "2147483648", "9" * 4000,
@@ -113,14 +113,14 @@ def caller(app: Flask, monkeypatch: pytest.MonkeyPatch) -> FlaskClient:
 
 @pytest.fixture
 def staff(sandbox: Sandbox, caller: FlaskClient) -> str:
-    """The token of somebody who may see everybody, and has changed somebody: that is change 1."""
+    """Return the token of a session that may see all patrons and has made change 1."""
     token = session(sandbox.url, username="consortium_staff")
     posted(caller, f"{API}/changes", {"plan": planned(caller, token)}, **bearer(token))
     return token
 
 
 def planned(caller: FlaskClient, token: str) -> str:
-    """The id of a plan of whoever has a token."""
+    """Make a plan with the token's session and return its id."""
     plan = {"action": "lead", "patrons": ["20000000001002"], "off": True}
     if not posted(caller, f"{API}/plans", plan, **bearer(token)).get_json()["steps"]:
         plan["off"] = False
@@ -128,17 +128,17 @@ def planned(caller: FlaskClient, token: str) -> str:
 
 
 def posted(caller: FlaskClient, address: str, body: object, **headers: str) -> TestResponse:
-    """The answer to a POST with a key of its own."""
+    """POST the body with a new idempotency key."""
     return caller.post(address, json=body, headers={"Idempotency-Key": f"key-{next(KEYS)}", **headers})
 
 
 def body_of(address: str, plan: str = "a-plan") -> object:
-    """What one posts there."""
+    """Return a suitable body for a POST to the address."""
     return {"plans": MOVE, "changes": {"plan": plan}}.get(address.rpartition("/")[2], {})
 
 
 def check(answer: TestResponse, *statuses: int) -> None:
-    """An answer of one of ``statuses``, with a problem and nothing else in it."""
+    """Check that the answer has one of ``statuses`` and only a problem document."""
     assert answer.status_code in statuses
     assert not DATA.search(answer.text)
     assert answer.content_type == "application/problem+json"
@@ -148,13 +148,13 @@ def check(answer: TestResponse, *statuses: int) -> None:
 
 
 def test_every_route_is_tried(app: Flask) -> None:
-    # The desk's pages answer in HTML, and are gone through in desk_pages/test_security.py.
+    # The desk's pages answer in HTML. desk_pages/test_security.py covers them.
     rules = {rule.rule for rule in app.url_map.iter_rules() if not rule.endpoint.startswith("desk_pages.")}
     assert rules == set(ADDRESSES)
 
 
-def test_somebody_who_may_gets_in(caller: FlaskClient, staff: str) -> None:
-    """Or else the rest of this file would pass with a service that refuses everybody."""
+def test_authorized_callers_get_in(caller: FlaskClient, staff: str) -> None:
+    """Without this test, the rest of the file would pass with a service that refuses every caller."""
     for address in PRIVATE:
         for headers in (bearer(staff), cookie(staff)):
             answer = caller.get(address, headers=headers, follow_redirects=True)
@@ -259,7 +259,7 @@ class TestWhoHasNoBusinessThere:
 
 
 class TestWhoMayChangeNothing:
-    """Whoever it is that asks without being allowed to: nothing is planned, nothing changed, and nobody named."""
+    """Unauthorized callers can't plan or change anything, and don't learn any names."""
 
     @pytest.fixture(autouse=True)
     def nothing_was_changed(self, sandbox: Sandbox, staff: str) -> Iterator[None]:
@@ -306,7 +306,7 @@ class TestWhoMayChangeNothing:
     def test_forms_and_scripts_of_other_sites(
         self, caller: FlaskClient, sandbox: Sandbox, staff: str, address: str
     ) -> None:
-        """A browser sends the cookie with them, where ``SameSite`` doesn't keep it from that, and says so itself."""
+        """Unless ``SameSite`` prevents it, a browser sends the cookie, but marks the request as cross-site."""
         body, key = body_of(address, planned(caller, staff)), {"Idempotency-Key": "of-another-site"}
         form = {"Content-Type": "application/x-www-form-urlencoded"}
         as_text = {"Content-Type": "text/plain"}
@@ -338,7 +338,7 @@ class TestWhoMayChangeNothing:
             check(caller.post(address, data=body, headers={**own, "Content-Type": content_type}), 400, 415)
 
     def test_replays(self, caller: FlaskClient, sandbox: Sandbox, staff: str) -> None:
-        """Of somebody's request by somebody else: neither the plan nor the key is theirs."""
+        """Neither another session's plan nor its key can be used."""
         plan, admin = planned(caller, staff), session(sandbox.url, username="admin")
         key = {"Idempotency-Key": "somebody-s"}
         done = caller.post(f"{API}/changes", json={"plan": plan}, headers={**bearer(staff), **key})
@@ -388,13 +388,13 @@ class TestWhoMayChangeNothing:
 
 class TestInput:
     @pytest.mark.parametrize("address", ELSEWHERE)
-    def test_what_is_no_id_or_barcode(self, caller: FlaskClient, staff: str, address: str) -> None:
+    def test_invalid_ids_and_barcodes(self, caller: FlaskClient, staff: str, address: str) -> None:
         for value in UNUSABLE:
             path = address.format(quote(value, safe="", errors="surrogatepass"))
             answer = caller.get(path, headers=bearer(staff))
             check(answer, 400, 404)
             assert "X-Evil" not in answer.headers
-            check(caller.get(path), 401, 404)  # a stranger isn't told what is wrong with it
+            check(caller.get(path), 401, 404)  # without a session, a caller isn't told what is wrong with the path
 
     @settings(
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -441,7 +441,7 @@ class TestInput:
     def test_bodies_that_are_too_large(self, caller: FlaskClient, staff: str) -> None:
         headers = {SECRET_HEADER: SECRET, "Content-Type": "application/json"}
         check(caller.post(f"{PREFIX}/events", data=b" " * (LARGEST_BODY + 1), headers=headers), 413)
-        for address in PRIVATE:  # a body that nobody reads does no harm
+        for address in PRIVATE:  # an unread body does no harm
             assert caller.get(address, data=b" " * 100_000, headers=bearer(staff)).status_code in (200, 303)
 
     @pytest.mark.parametrize("address", ADDRESSES.values())
@@ -464,7 +464,7 @@ class TestInput:
 
 
 class TestAddresses:
-    """Over a real connection, for clients and test clients tidy addresses up."""
+    """Use a real connection, because clients and test clients normalize addresses."""
 
     TRICKS = (
         "/", "//", "/..", "/evergreen-groups", "/evergreen-groups/", "/api/v1/groups/1001",
@@ -521,7 +521,7 @@ class TestAddresses:
         ids=lambda text: repr(text[:40]),
     )
     @pytest.mark.long
-    def test_what_is_no_proper_request_harms_nobody(self, app: Flask, request_text: str) -> None:
+    def test_malformed_requests_do_no_harm(self, app: Flask, request_text: str) -> None:
         with served(app) as url:
             answer = raw(url, request_text.encode("latin-1"))
             assert re.match(r"HTTP/1.[01] (?!500)[45]\d\d ", answer)
@@ -529,7 +529,7 @@ class TestAddresses:
 
 
 def raw(url: str, request: bytes) -> str:
-    """What comes back for bytes sent as they are."""
+    """Send bytes unchanged and return the response."""
     place = urlsplit(url)
     with socket.create_connection((place.hostname, place.port), timeout=60) as connection:
         connection.settimeout(60)
@@ -537,7 +537,7 @@ def raw(url: str, request: bytes) -> str:
             connection.sendall(request)
             connection.shutdown(socket.SHUT_WR)
         except OSError:
-            pass  # refused before all was sent; the answer says so
+            pass  # refused before everything was sent; the answer says why
         parts = []
         try:
             while part := connection.recv(65536):

@@ -1,4 +1,4 @@
-"""Three servers that share a PostgreSQL and a Valkey, behind a proxy that gives each request to the next."""
+"""Three servers share a PostgreSQL and a Valkey, behind a proxy that sends each request to the next one."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.web import PREFIX
 from evergreen_groups.web.events import SECRET_HEADER
 
-pytestmark = pytest.mark.long  # each starts the service in three processes
-RATE_LIMIT = 1  # one in a minute: more would be in some seconds, and a busy machine takes longer to ask so often
+pytestmark = pytest.mark.long  # each test starts the service in three processes
+RATE_LIMIT = 1  # per minute: higher limits have windows of seconds, too short for a busy machine
 
 
 class Servers:
-    """The addresses of three services, each request for the next one."""
+    """The addresses of three services, used in turn."""
 
     def __init__(self, addresses: list[str], cluster: Cluster) -> None:
         self.cluster = cluster
@@ -81,7 +81,7 @@ deadline = 120
 
 
 def test_each_event_is_taken_once(servers: Servers, sandbox: Sandbox, proxy: FaultProxy) -> None:
-    """Sent to all of them at once, and again afterwards."""
+    """Send each event to all servers at once, and again afterward."""
     sandbox._store.insert("pgpt", {"org_unit": 1, "grp": 1, "penalty": 1, "threshold": "5.00"})
     recalculated: list[Call] = []
     proxy.before_answer = lambda call: recalculated.append(call) if recalculates(call) else None

@@ -1,4 +1,4 @@
-"""A service whose PostgreSQL gives no answer: desks read on, and whatever needs the database is told to come back."""
+"""PostgreSQL doesn't answer: reads go on, and requests that need the database are told to retry later."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from evergreen_groups.state import engine
 from evergreen_groups.web import PREFIX, close, create_app
 from evergreen_groups.web.events import SECRET_HEADER
 
-pytestmark = pytest.mark.long  # with a server of its own
+pytestmark = pytest.mark.long  # starts its own PostgreSQL
 
 NGUYEN, WHITFIELD = 1017, 1036
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """One of this module's own, which can be frozen."""
+    """A PostgreSQL for this module alone, so that tests can freeze it."""
     cluster = Cluster(new_directory())
     cluster.start()
     yield cluster
@@ -36,7 +36,7 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
-    """A site whose plain reads come from a copy that never catches up, so that summaries ask who was changed lately."""
+    """A site whose replica never catches up, so summaries ask the database who was changed recently."""
     with Sandbox(differences=["replica"], replica_delay=math.inf) as sandbox:
         yield sandbox
 
@@ -56,7 +56,7 @@ def app(cluster: Cluster, sandbox: Sandbox, tmp_path: Path) -> Iterator[Flask]:
 def test_summaries_and_monitoring_do_not_wait(
     app: Flask, cluster: Cluster, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Here the database is waited for so long that the test would fail if they did."""
+    """The database timeouts are so long that waiting for it would fail the test."""
     for limit in ("_SECONDS_TO_PING", "_SECONDS_TO_CONNECT", "_SECONDS_TO_ANSWER"):
         monkeypatch.setattr(engine, limit, 600.0)
     desk = DeskCaller(client_of(app), session(sandbox.url, username="consortium_staff"))
@@ -70,7 +70,7 @@ def test_summaries_and_monitoring_do_not_wait(
         ready = client_of(app).get(f"{PREFIX}/readyz")
         assert (ready.status_code, ready.get_json()["database"]) == (503, "does not answer")
     for thread in threading.enumerate():
-        if thread.name == "state":  # those that still wait for the database, and are to have closed what they opened
+        if thread.name == "state":  # let threads that still wait for the database close their connections
             thread.join(60)
 
 

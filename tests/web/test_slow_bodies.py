@@ -1,4 +1,4 @@
-"""Staff whose browser sends a body slowly: nobody else waits for it, and in the end it is answered like any other."""
+"""A browser that sends a body slowly doesn't delay other requests, and gets its answer in the end."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def app(make_app: Callable[[Settings], Flask], sandbox: Sandbox) -> Flask:
 
 @pytest.fixture
 def admitted(app: Flask, monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
-    """Counts up with each caller who has been let in."""
+    """Return a semaphore that is released for each caller admitted."""
     admission, count = app.extensions["evergreen-groups"].admission, threading.Semaphore(0)
     admit = admission.admit
 
@@ -46,7 +46,7 @@ def admitted(app: Flask, monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore
 
 
 def begun(url: str, token: str) -> socket.socket:
-    """A request of which half the body has been sent."""
+    """Open a connection and send the headers and part of the body."""
     parts = urlsplit(url)
     connection = socket.create_connection((parts.hostname, parts.port), timeout=60)
     headers = {"Host": parts.netloc, "Content-Type": "application/json", "Content-Length": str(len(BODY))}

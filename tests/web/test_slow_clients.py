@@ -1,4 +1,4 @@
-"""Clients who hold connections and send next to nothing: nobody else is kept waiting, and they are turned away."""
+"""Clients that hold connections and send next to nothing don't delay others, and are turned away."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from evergreen_groups.settings import ServeSettings
 from evergreen_groups.web import server
 from evergreen_groups.web.server import Arrival, Connection
 
-pytestmark = pytest.mark.long  # hundreds of connections for each
+pytestmark = pytest.mark.long  # opens hundreds of connections
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -27,7 +27,7 @@ WHOLE = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 def application(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
-    """Answers without looking at the body, unless it is asked for ``/body``; ``/large`` fills what lies on the way."""
+    """Answer without reading the body, except for ``/body``. The answer of ``/large`` fills the socket buffers."""
     answer = b"x" * 8_000_000 if environ["PATH_INFO"] == "/large" else b"hello"
     if environ["PATH_INFO"] == "/body":
         answer = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
@@ -37,7 +37,7 @@ def application(environ: WSGIEnvironment, start: StartResponse) -> Iterable[byte
 
 @pytest.fixture
 def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A server that waits so long for slow clients that whoever is answered in half of it hasn't waited for them."""
+    """Serve with a long timeout for slow clients, so a request answered in half that time hasn't waited for them."""
     monkeypatch.setattr(server, "TIMEOUT", 120)
     with served(application, ServeSettings(port=0, threads=2)) as url:  # type: ignore[arg-type]  # no Flask, as good
         yield url
@@ -59,7 +59,7 @@ def answer(connection: socket.socket) -> bytes:
 
 
 def ends(connection: socket.socket, byte: bytes = b"") -> bool:
-    """Whether the server closes a connection on which a byte is sent all the while."""
+    """Return whether the server closes the connection although bytes keep coming."""
     connection.settimeout(0.1)
     for _ in range(600):
         try:
@@ -95,7 +95,7 @@ def test_however_many_there_are_others_are_answered(url: str, sent: bytes) -> No
             assert answer(honest) == b"hello"
 
 
-def test_clients_who_take_slowly_keep_nobody_waiting(url: str) -> None:
+def test_slow_readers_do_not_delay_others(url: str) -> None:
     with ExitStack() as stack:
         for _ in range(2 + server.SPARE_REQUESTS + 4):
             taking = stack.enter_context(client(url, WHOLE.replace(b"/", b"/large", 1)))
@@ -143,7 +143,7 @@ def test_headers_have_to_be_whole_in_time(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("busy", [False, True])
 def test_who_waits_longest_goes_first_where_too_many_do(monkeypatch: pytest.MonkeyPatch, busy: bool) -> None:
-    """``busy``: the server sees the fourth client before the last byte that the first one sent."""
+    """With ``busy``, the server sees the fourth client before the first client's last byte."""
     seen: set[Connection] = set()
     third, may_go_on = threading.Event(), threading.Event()
 
@@ -162,7 +162,7 @@ def test_who_waits_longest_goes_first_where_too_many_do(monkeypatch: pytest.Monk
         assert third.wait(60)
         if not busy:
             may_go_on.set()
-        waiting[0].sendall(WHOLE[20:21])  # which makes it no newer
+        waiting[0].sendall(WHOLE[20:21])  # more bytes don't make the connection newer
         waiting.append(stack.enter_context(client(url, WHOLE[:20])))
         may_go_on.set()
         assert waiting[0].recv(1) == b""

@@ -1,4 +1,4 @@
-"""The panel in the staff clients of each release: where it stands, and where it doesn't."""
+"""Where the panel appears, and where it doesn't, in the staff clients of each release."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from support.desk_browser import BETWEEN, CLIENTS, Desk, desk_browser, kind
 
 PATRON, OTHER = 1017, 1007
 
-# What stands before and after the block, and whether the client's own row is seen.
+# The rows before and after the panel, and whether the client's own row is visible.
 _NEIGHBOURS = """
 const block = document.querySelector(".evergreen-groups");
 const seen = (row) => row.offsetParent && row.offsetHeight;
@@ -32,7 +32,7 @@ def desk(desk_of_the_module: Desk) -> Desk:
 
 
 def stands_where_it_should(desk: Desk, client: str) -> None:
-    """Below the patron's own fines, in place of the client's own row, and with another patron as well."""
+    """Check that the panel is below the patron's own fines, in place of the client's row, also for another patron."""
     desk.open(client, f"{PATRON}/checkout")
     assert desk.panel_of(PATRON)["amount"] == "$25.65"
     desk.shows("$3.10")
@@ -72,7 +72,7 @@ def test_the_demo_desk_fits_a_telephone(desk: Desk, client: str) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("client", [*CLIENTS, *BETWEEN])
 def test_a_summary_that_is_folded_away_leaves_the_tab_its_page(desk: Desk, client: str) -> None:
-    """Up to 3.13 nothing of Angular's summary is left then."""
+    """Up to 3.13, folding Angular's summary away removes it entirely."""
     desk.open(client, f"{PATRON}/group")
     desk.panel_of(PATRON)
     desk.click("#summary-toggle")
@@ -85,7 +85,7 @@ def test_a_summary_that_is_folded_away_leaves_the_tab_its_page(desk: Desk, clien
 @pytest.mark.long
 @pytest.mark.parametrize("client", CLIENTS)
 def test_where_there_is_no_place_it_says_so_once_and_does_nothing(desk: Desk, client: str) -> None:
-    """As in a client of the library's own making, whose summary is another."""
+    """A library's customized client may have a different summary."""
     changed = {"Angular": ".account-status, .patron-summary-container > hr", "AngularJS": "[ng-class*=fines]"}
     script = (
         "const wait = setTimeout; window.said = [];"

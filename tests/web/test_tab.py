@@ -1,6 +1,6 @@
 """The group's page in the staff client's own tab, in a real browser on the demo desk.
 
-What stands in the frame is a page made for these tests, so that they are about the frame: the real one has its own.
+The frame shows a page made for these tests, which are about the frame. The real page has its own tests.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from support.page_time import LOST
 from evergreen_groups.settings.sections import DeskSettings
 from evergreen_groups.web import PREFIX
 
-pytestmark = pytest.mark.long  # a browser for each
+pytestmark = pytest.mark.long  # needs a browser
 
 HOSTILE = "\N{RIGHT-TO-LEFT OVERRIDE}<img src=x onerror='top.harmed = 1'>"
 
@@ -28,7 +28,7 @@ both_clients = pytest.mark.parametrize("client", list(CLIENTS))
 
 
 class Page:
-    """Answers for the page: a field that awaits a card, links into the client, and a form that says what was sent."""
+    """A WSGI application for the page: a field for a card, links into the client, and a form that echoes its input."""
 
     PAGE = (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>Group</title>'
@@ -63,7 +63,7 @@ class Page:
 
 
 class Tab:
-    """The tab Group Member Details."""
+    """The Group Member Details tab."""
 
     def __init__(self, desk: Desk, client: str, page: Page) -> None:
         self.desk, self.client, self.page = desk, client, page
@@ -81,20 +81,20 @@ class Tab:
         return bool(self.desk.run("return Boolean(document.querySelector('eg-grid')?.offsetParent)"))
 
     def inside(self, script: str) -> Any:
-        """What a script finds in the frame, ``page`` being the document there."""
+        """Run a script in the frame, with ``page`` as its document, and return the result."""
         return self.desk.run(
             "const page = document.querySelector('.evergreen-groups-tab iframe')?.contentDocument;"
             f"return page ? ({script}) : null"
         )
 
     def shows(self, patron: int) -> None:
-        """Wait until the frame has a patron's page."""
+        """Wait until the frame shows the patron's page."""
         self.desk.until(
             lambda: self.state == "shown" and self.inside("page.querySelector('h1').innerText") == f"Group of {patron}"
         )
 
     def sends(self) -> None:
-        """Send the page's form, and wait until what it leads to stands in the frame."""
+        """Submit the page's form, and wait for the next page in the frame."""
         self.inside("page.forms[0].dataset.former = '1'")
         self.inside("page.forms[0].submit()")
         is_new = "page.readyState === 'complete' && Boolean(page.forms[0]) && !page.forms[0].dataset.former"
@@ -102,7 +102,7 @@ class Tab:
         self.desk.framed()
 
     def has_the_focus(self) -> None:
-        """Wait until the frame has it, and the page's field for cards in it."""
+        """Wait until the frame and its card field have the focus."""
         self.desk.until(
             lambda: (
                 self.desk.run("return document.activeElement.localName") == "iframe"
@@ -111,7 +111,7 @@ class Tab:
         )
 
     def loses_the_focus(self) -> None:
-        """Have nothing focused. The browser may still be about to heed autofocus, so this has to last for a frame."""
+        """Remove the focus. The browser may still be about to apply autofocus, so this has to last for a frame."""
         self.desk.until(
             lambda: (
                 self.desk.run("document.activeElement.blur(); window.focus()")
@@ -121,11 +121,11 @@ class Tab:
         )
 
     def is_the_clients(self) -> None:
-        """Wait until the client's own list is there."""
+        """Wait for the client's own list."""
         self.desk.until(lambda: self.clients_list_is_visible)
 
     def choose(self) -> str:
-        """Press the button beside the frame, or above the client's list; gives what it said."""
+        """Press the button that switches between the page and the client's list. Return its label."""
         said = str(self.desk.run("return document.querySelector('.evergreen-groups-bar button').innerText"))
         self.desk.click(".evergreen-groups-bar button")
         return said
@@ -145,7 +145,7 @@ def tab(request: pytest.FixtureRequest, desk_of_the_module: Desk) -> Tab:
     return Tab(desk_of_the_module, request.param, page)
 
 
-def test_the_page_stands_in_the_place_of_the_clients_list(tab: Tab) -> None:
+def test_the_page_replaces_the_clients_list(tab: Tab) -> None:
     tab.open(1017)
     tab.shows(1017)
     assert not tab.clients_list_is_visible
@@ -156,9 +156,9 @@ def test_the_page_stands_in_the_place_of_the_clients_list(tab: Tab) -> None:
 
 
 def test_below_a_tall_summary_it_is_brought_into_sight(tab: Tab) -> None:
-    """Angular's unfolded summary stands above the tabs and may fill half the window."""
+    """Angular's expanded summary is above the tabs and may fill half the window."""
     tab.open(1017)
-    tab.shows(1017)  # for the first page a browser minds autofocus, and goes there by itself
+    tab.shows(1017)  # on the first page, the browser's autofocus scrolls there by itself
     tab.desk.click("[data-tab=bills]")
     tab.desk.until(lambda: tab.state is None)
     tab.desk.run(
@@ -168,7 +168,7 @@ def test_below_a_tall_summary_it_is_brought_into_sight(tab: Tab) -> None:
     tab.desk.click("[data-tab=group]")
     tab.shows(1017)
     top = "return document.querySelector('.evergreen-groups-tab').getBoundingClientRect().top"
-    tab.desk.until(lambda: 56 <= tab.desk.run(top) < 200)  # below Angular's bar, which keeps its place
+    tab.desk.until(lambda: 56 <= tab.desk.run(top) < 200)  # below Angular's fixed navigation bar
     tab.desk.run("scrollTo(0, 0)")
     tab.sends()
     assert (len(tab.page.asked), tab.state) == (3, "shown")
@@ -235,7 +235,7 @@ def test_it_was_down_when_the_client_was_loaded(tab: Tab) -> None:
     tab.is_the_clients()
     tab.desk.problem("Not available just now.")
     tab.desk.service_up()
-    tab.shows(1017)  # with the next answer
+    tab.shows(1017)  # after the next answer
 
 
 @pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden", "404 Not Found", "500 Internal Server Error"])
@@ -274,7 +274,7 @@ def test_a_page_that_fails_later_is_said_and_can_be_tried_again(tab: Tab) -> Non
 
 
 def test_a_refusal_of_the_page_itself_stays(tab: Tab) -> None:
-    """It says what became of a change: the client's list in its place would hide that."""
+    """The page explains the outcome of a change. Replacing it with the client's list would hide that."""
     tab.open(1017)
     tab.shows(1017)
     tab.page.status = "409 Conflict"
@@ -343,7 +343,7 @@ def test_the_clients_shortcuts_work_in_the_frame(tab: Tab) -> None:
 
 
 @pytest.mark.parametrize(("link", "place"), [("checkout", "1015/checkout"), ("bills", "1015/bills")])
-def test_links_move_the_client_itself_without_loading_it_anew(tab: Tab, link: str, place: str) -> None:
+def test_links_navigate_the_client_without_reloading_it(tab: Tab, link: str, place: str) -> None:
     tab.open(1017)
     tab.shows(1017)
     tab.desk.run("window.sameClient = true")
@@ -394,7 +394,7 @@ def test_it_is_as_wide_as_the_tab(tab: Tab, width: int) -> None:
         frame, holder = tab.desk.run(
             "return ['iframe', '.evergreen-groups-tab'].map((one) => document.querySelector(one).offsetWidth)"
         )
-        assert frame == holder + 12 > 200  # with room for the ring around what has the focus
+        assert frame == holder + 12 > 200  # with room for the focus ring
     finally:
         tab.desk.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
@@ -406,7 +406,7 @@ def test_it_has_the_clients_letters_and_paper(tab: Tab) -> None:
     assert tab.inside(looks.format("page")) == tab.desk.run("return " + looks.format("document"))
     paper = "page.documentElement.style.getPropertyValue('--paper')"
     light = tab.inside(paper)
-    if not tab.client.endswith("3.11"):  # it has no other
+    if not tab.client.endswith("3.11"):  # 3.11 has only one color mode
         tab.desk.click("#color-mode")
         tab.desk.until(lambda: tab.inside(paper) != light)
     assert tab.inside(paper) == tab.desk.run("return getComputedStyle(document.body).backgroundColor")
@@ -429,7 +429,7 @@ def test_the_page_is_light_where_the_client_is_whatever_the_system_prefers(
         desk.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
-def test_whoever_logs_out_leaves_no_page(tab: Tab) -> None:
+def test_logging_out_removes_the_page(tab: Tab) -> None:
     tab.open(1017)
     tab.shows(1017)
     tab.desk.until(lambda: tab.desk.run("return document.querySelectorAll('.eg-grid-row[data-patron]').length") == 4)
@@ -456,7 +456,7 @@ def test_nothing_is_done_while_nothing_happens(tab: Tab) -> None:
     tab.shows(1017)
     tab.desk.panel_of(1017)
     tab.desk.until(lambda: tab.desk.run("return document.querySelectorAll('.eg-grid-row[data-patron]').length") == 4)
-    # On a busy machine something may still come after the panel: then it has to come to rest.
+    # On a busy machine the page may still change after the panel appears, so wait for it to settle.
     tab.desk.browser.execute_async_script(
         "const done = arguments[0]; let rest = setTimeout(done, 1500);"
         "new MutationObserver(() => { clearTimeout(rest); rest = setTimeout(done, 1500); }).observe(document.body,"
@@ -486,7 +486,7 @@ def test_it_can_be_switched_off(tab: Tab, tmp_path: Path, settings: DeskSettings
 
 
 def test_a_session_that_ends_by_itself_leaves_the_page(tab: Tab) -> None:
-    """It says what became of what was being done; whoever logs out takes it away."""
+    """The page keeps showing the outcome of the clerk's work. Only an explicit logout removes it."""
     tab.open(1017)
     tab.shows(1017)
     tab.desk.panel_of(1017)
@@ -498,7 +498,7 @@ def test_a_session_that_ends_by_itself_leaves_the_page(tab: Tab) -> None:
 
 @both_clients
 def test_the_seeds_flow_in_the_groups_page(desk_of_the_module: Desk, client: str) -> None:
-    """From the menu to the record in the list, with a scanner, in the page itself; and the panel hears of it."""
+    """From the menu to the updated list, with a scanner, in the page itself. The panel is updated too."""
     desk = desk_of_the_module
     desk.begin()
     if f"{PREFIX}/patrons/<patron>/group" not in {rule.rule for rule in desk.gate.app.url_map.iter_rules()}:
@@ -522,7 +522,7 @@ def test_the_seeds_flow_in_the_groups_page(desk_of_the_module: Desk, client: str
 
 @both_clients
 def test_the_seeds_flow_in_the_clients_own_list(desk_of_the_module: Desk, client: str) -> None:
-    """From the menu to the record in the list, as it is done without us: the demo desk can be driven like that."""
+    """The same with the client's own list, to show that the demo desk behaves like the real client."""
     desk = desk_of_the_module
     desk.begin()
     desk.run("sessionStorage.setItem('evergreen-groups.tab', 'client')")

@@ -1,4 +1,4 @@
-"""Taking back what others did, by somebody who sees only some of the patrons."""
+"""Undo of other users' changes by an account that sees only some of the patrons."""
 
 from __future__ import annotations
 

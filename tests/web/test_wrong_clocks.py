@@ -1,4 +1,4 @@
-"""Servers whose clocks are wrong and that share a PostgreSQL: what they store goes by the database's clock."""
+"""Servers with wrong clocks share a PostgreSQL: stored times come from the database's clock."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ AHEAD, BEHIND = 3 * 24 * 3600, -20 * 60
 
 
 class Desk:
-    """A desk that asks one server or the other."""
+    """A desk that can send each request to either server."""
 
     def __init__(self, ahead: str, behind: str, token: str) -> None:
         self.ahead, self.behind, self._token = ahead, behind, token

@@ -1,4 +1,4 @@
-"""A service over the sandbox, and clerks at it."""
+"""A service on the sandbox, and clerks who use it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def desk_settings(proxy: FaultProxy) -> Settings:
 
 @pytest.fixture(scope="session")
 def cache_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The ILS's classes are the same for all, and reading them takes longer than most tests."""
+    """The ILS's classes are the same for all tests, and reading them takes longer than most tests."""
     return tmp_path_factory.mktemp("cache")
 
 
@@ -52,7 +52,7 @@ def clerk_named(app: Flask, sandbox: Sandbox, proxy: FaultProxy) -> Callable[[st
 
 @pytest.fixture
 def clerk(clerk_named: Callable[[str], DeskClerk]) -> DeskClerk:
-    """Somebody who sees and changes patrons of every library."""
+    """A clerk who sees and changes patrons of every library."""
     return clerk_named("consortium_staff")
 
 
@@ -75,7 +75,7 @@ def page(page_of_the_session: PageDesk, tmp_path: Path) -> Iterator[PageDesk]:
     page.environ["STATE_DIRECTORY"] = str(tmp_path / "state")
     page.start_anew()
     page.desk.log_in(session(page.sandbox.url, username="consortium_staff"))
-    # So that moving her in has no warning: the same surname.
+    # Same surname, so moving Ruth in raises no warning.
     page.change("UPDATE au SET family_name = 'Nguyễn', usrgroup = 5001 WHERE id = ?", RUTH)
     yield page
     for command, options in (

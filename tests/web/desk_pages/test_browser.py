@@ -1,4 +1,4 @@
-"""The desk's pages in a real browser, with a scanner-like keyboard, and without a script."""
+"""The desk's pages in a real browser, with input as from a scanner, and without JavaScript."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from support.desk_page import GROUP, DeskClerk, card
 from support.page_desk import NGUYEN, RUTH, THOMAS, WHITFIELD, PageDesk
 from support.web_caller import end_session, session
 
-pytestmark = pytest.mark.long  # a browser for each
+pytestmark = pytest.mark.long  # needs a browser
 
 
 class TestTheSeedsFlow:
-    """From the list to the record in the list, with nothing but a scanner and Enter."""
+    """From the list and back to the updated list, using only a scanner and Enter."""
 
     def test_a_card_and_enter(self, page: PageDesk) -> None:
         page.open(NGUYEN)
@@ -42,15 +42,15 @@ class TestTheSeedsFlow:
         page.shows("Move 2 patrons to this group?")
         assert page.group_of(RUTH) == 5001
         assert "shares no surname" in page.text("[aria-labelledby=warnings]")
-        page.scan(Keys.ENTER)  # with a warning, Enter is no yes
+        page.scan(Keys.ENTER)  # with a warning, Enter alone doesn't confirm
         page.until(lambda: page.run("return performance.now() < 400") or "2 patrons" in page.heading)
         page.shows("Move 2 patrons to this group?")
         assert page.group_of(RUTH) == 5001
         page.desk.click("#confirm")
         assert "Done: all 2 changes" in page.outcome()
 
-    def test_the_second_line_end_of_a_scanner_is_no_yes(self, page: PageDesk) -> None:
-        """It comes in the first moments of the page that the first one led to: here none of them passes."""
+    def test_a_scanners_second_line_end_does_not_confirm(self, page: PageDesk) -> None:
+        """The next page ignores keys at first. Here the page's clock is stopped, so that period never ends."""
         page.open(NGUYEN)
         page.shows("Group Member Details")
         first_moments = {"source": "performance.now = () => 399"}
@@ -68,7 +68,7 @@ class TestTheSeedsFlow:
         assert page.group_of(RUTH) == 5001
 
     def test_a_walk_with_the_keyboard(self, page: PageDesk) -> None:
-        """Select with the space bar, remove with the button, agree with Enter."""
+        """Select with the space bar, remove with the button, confirm with Enter."""
         page.open(WHITFIELD)
         page.shows("Group Member Details")
         page.run("document.querySelector('#members input[value=\"1037\"]').focus()")
@@ -104,7 +104,7 @@ class TestOnce:
         page.scan(Keys.ENTER)
         page.outcome()
         page.browser.back()
-        # The group as it is, and no form to send again. The list that a browser has kept comes first.
+        # The group is current, and reloading resends no form. The browser may show its cached list first.
         page.until(lambda: "Group Member Details" in page.heading and "Nguyễn, Ruth" in page.members())
         assert self.entries(page) == 1
 
@@ -128,7 +128,7 @@ class TestOnce:
         assert "Done: Nguyễn, Ruth" in page.outcome()
         assert self.entries(page) == 1
 
-    def test_the_service_is_started_anew_between_plan_and_change(self, page: PageDesk) -> None:
+    def test_the_service_is_restarted_between_plan_and_change(self, page: PageDesk) -> None:
         page.open(NGUYEN)
         page.shows("Group Member Details")
         page.scan(card(RUTH), Keys.ENTER)
@@ -180,16 +180,16 @@ class TestSession:
         assert "Nguyễn" not in page.run("return document.documentElement.outerHTML")
 
     def test_a_logout_that_no_other_tab_is_told_of(self, page: PageDesk) -> None:
-        """As the AngularJS client's own link does it: the cookie is gone, and nothing is said."""
+        """The AngularJS client's logout link does this: it removes the cookie without a broadcast."""
         page.open(NGUYEN)
         page.shows("Group Member Details")
         page.run("document.cookie = 'eg.auth.token=; path=/; max-age=0'")
-        page.run("document.dispatchEvent(new Event('visibilitychange'))")  # plain http has no cookieStore
+        page.run("document.dispatchEvent(new Event('visibilitychange'))")  # cookieStore isn't available over plain http
         page.shows("Logged out")
         assert "Nguyễn" not in page.run("return document.documentElement.outerHTML")
 
     def test_another_sites_form(self, page: PageDesk) -> None:
-        """A page elsewhere that sends a form of its own, with the cookie and all."""
+        """A form on another site, sent with the clerk's cookie."""
         page.open(NGUYEN)
         page.shows("Group Member Details")
         address = f"{page.sandbox.url}{GROUP.format(NGUYEN)}/plan"

@@ -1,4 +1,4 @@
-"""The pages beside the staff client, in its tab and in other tabs of the browser."""
+"""The pages together with the staff client, in its tab and in other browser tabs."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from support.desk_browser import CLIENTS
 from support.desk_page import GROUP, card
 from support.page_desk import NGUYEN, RUTH, PageDesk
 
-pytestmark = pytest.mark.long  # a browser for each
+pytestmark = pytest.mark.long  # needs a browser
 
 
 class TestBesideTheClient:
     @pytest.mark.parametrize("client", list(CLIENTS))
     def test_the_seeds_flow_in_the_clients_own_tab(self, page: PageDesk, client: str) -> None:
-        """From Group Member Details to the record in the list, in both clients; the panel learns of it."""
+        """From Group Member Details to the updated list, in both clients. The panel is updated too."""
         page.desk.open(client, f"{NGUYEN}/group")
         page.until(lambda: page.run("return document.querySelector('.evergreen-groups-tab')?.dataset.state") == "shown")
         page.until(lambda: "4 members" in page.text(".evergreen-groups"))
@@ -29,7 +29,7 @@ class TestBesideTheClient:
         page.until(lambda: "5 members" in page.text(".evergreen-groups"))
         page.browser.switch_to.frame(page.desk.element(".evergreen-groups-tab iframe"))
         page.until(lambda: page.run("return Boolean(document.querySelector('#members'))"))
-        # Later, for the frame and all that runs in it go at once.
+        # The click removes the frame and its scripts, so delay it until the script call has returned.
         page.run("setTimeout(() => document.querySelector(\"#members a[href*='/1015/checkout']\").click())")
         page.browser.switch_to.default_content()
         page.until(lambda: page.browser.current_url.endswith("/1015/checkout"))

@@ -1,4 +1,4 @@
-"""The pages from right to left, and with texts that are longer by almost half, in a real browser."""
+"""The pages right to left, and with texts that are almost half as long again, in a real browser."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from selenium.webdriver.common.keys import Keys
 from support.desk_page import card
 from support.page_desk import NGUYEN, RUTH, WHITFIELD, PageDesk
 
-pytestmark = pytest.mark.long  # a browser for each
+pytestmark = pytest.mark.long  # needs a browser
 
 WIDTHS = (1280, 390)
 
 
 @pytest.fixture
 def page(page: PageDesk) -> Iterator[PageDesk]:
-    """The clerk's staff client is set to a language that nobody speaks, as its cookie says."""
+    """The page for a clerk whose locale cookie selects a pseudo-language."""
     page.browser.add_cookie({"name": "eg_locale", "value": "ar-XB", "path": "/"})
     yield page
     page.browser.delete_cookie("eg_locale")
@@ -62,7 +62,7 @@ def a_plan_with_warnings(page: PageDesk) -> None:
 def done(page: PageDesk) -> None:
     opened(page)
     page.scan(card(RUTH), Keys.ENTER)
-    page.until(lambda: page.text("#steps") and page.loaded())  # in this order: of the page that is new
+    page.until(lambda: page.text("#steps") and page.loaded())  # in this order, so that the new page is checked
     page.scan(Keys.ENTER)
     page.outcome()
 

@@ -1,4 +1,4 @@
-"""Lists of many members, and of members with odd names, in a real browser."""
+"""Lists of many members, and of members with unusual names, in a real browser."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from support.desk_page import card
 from support.page_desk import ARABIC, HOSTILE, NGUYEN, WHITFIELD, PageDesk
 from support.web_caller import end_session, session
 
-pytestmark = pytest.mark.long  # a browser for each
+pytestmark = pytest.mark.long  # needs a browser
 
 
 class TestManyMembers:

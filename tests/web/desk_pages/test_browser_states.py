@@ -1,4 +1,4 @@
-"""Every state of the pages in a real browser: axe, small screens, dark, paper, large letters."""
+"""Every state of the pages in a real browser: axe, small screens, dark mode, print, large text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from selenium.webdriver.common.keys import Keys
 from support.desk_page import card
 from support.page_desk import LIN, NGUYEN, RUTH, WHITFIELD, PageDesk
 
-pytestmark = pytest.mark.long  # a browser for each
+pytestmark = pytest.mark.long  # needs a browser
 
 
 STATES: dict[str, Callable[[PageDesk], None]] = {}

@@ -1,6 +1,6 @@
-"""What each thing at the desk costs the ILS: a fixed number of calls, for an ordinary account as for one that sees all.
+"""The number of ILS calls for each action at the desk: fixed, for an ordinary account and one that sees all patrons.
 
-The reference data is known: somebody else has looked at a group before. A call that is added fails here.
+Reference data is cached from an earlier look at a group. An additional call fails a test here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from evergreen_groups.sandbox import Sandbox
 HARBOR, PINE, MILL = 11, 12, 21
 OKONKWO, CHIDI, DESROSIERS, KONRAD = 1001, 1002, 1051, 1052
 ITS_GROUP = 1015
-"""That of the Desrosiers; the Okonkwos' has the number of a member."""
+"""The group of the Desrosiers. The Okonkwos' group has the number of a member."""
 STAFF_CHR = 25
 HIDDEN = (1012, 1013)
 WRITING = ("UPDATE_USER", "CREATE_USER_GROUP_LINK", "group_application.user.patron", "group_application.user")
@@ -52,14 +52,14 @@ def new_session(app: Flask, sandbox: Sandbox, proxy: FaultProxy, account: str) -
         proxy.seen.clear()
         return clerk
 
-    page = begun().open(OKONKWO)  # what is the same for all is read
+    page = begun().open(OKONKWO)  # caches the data shared by all sessions
     page.send("/plan", card="20000000001052")
     return begun
 
 
 @pytest.fixture
 def calls(proxy: FaultProxy) -> Callable[[], int]:
-    """How many there have been since it was last asked."""
+    """Return the number of calls since the last time this was called."""
 
     def counted() -> int:
         count = len(proxy.seen)
@@ -77,7 +77,7 @@ def scanned(page: DeskPage, card: int) -> DeskPage:
 
 
 def lend_elsewhere(sandbox: Sandbox, patron: int) -> None:
-    """Something is out at a library whose circulations an ordinary account doesn't see."""
+    """Lend an item at a library whose circulations an ordinary account doesn't see."""
     due = {"fine_interval": "1 day", "due_date": "2099-01-01T10:00:00+0000"}
     sandbox._store.insert("circ", {"usr": patron, "circ_lib": MILL, **due})
 
@@ -108,13 +108,13 @@ def test_penalties_by_staff_and_several_libraries_cost_nothing(
 
 
 def put_in(sandbox: Sandbox, *patrons: int) -> None:
-    """Into the Okonkwos' group; from Mill River, so an ordinary account doesn't see them."""
+    """Move patrons from Mill River into the Okonkwos' group. An ordinary account doesn't see them."""
     for patron in patrons:
         sandbox._store.update("au", patron, {"usrgroup": OKONKWO})
 
 
 def take_out(sandbox: Sandbox, *patrons: int) -> None:
-    """Each into a group that nobody else is in."""
+    """Move each patron into an empty group."""
     for patron in patrons:
         sandbox._store.update("au", patron, {"usrgroup": 90_000 + patron})
 
@@ -128,7 +128,7 @@ SEES_ALL = "consortium_staff"
 def test_what_members_have_out_elsewhere(
     new_session: NewSession, calls: Calls, sandbox: Sandbox, account: str, lenders: tuple[int, ...]
 ) -> None:
-    """An ordinary account has to ask whose it is that it doesn't see; how many, when somebody is unfolded."""
+    """An ordinary account takes another call to find hidden items out, and more to count them in an expanded row."""
     for patron in lenders:
         lend_elsewhere(sandbox, patron)
     clerk = new_session()
@@ -138,7 +138,7 @@ def test_what_members_have_out_elsewhere(
     assert calls() == (3 if account == SEES_ALL else 4)
     assert page.text.count("your login may not see all of them;") == (0 if account == SEES_ALL else 3 * len(lenders))
     assert ("Items out unknown" in page.text) is (account != SEES_ALL)
-    clerk.open(OKONKWO, f"/members/{CHIDI}")  # reads what bills are, once for all
+    clerk.open(OKONKWO, f"/members/{CHIDI}")  # caches the billing types
     calls()
     unfolded = clerk.open(OKONKWO, f"/members/{CHIDI}")
     assert calls() == (5 if account == SEES_ALL else 7)
@@ -158,7 +158,7 @@ def test_hidden_members(
     *,
     owing: bool,
 ) -> None:
-    """Who they are is asked together with what the others have out."""
+    """The check for hidden members is part of the call for items out."""
     most = 3 if account == SEES_ALL and "no-count" not in differences_of(release) else 4
     put_in(sandbox, *HIDDEN)
     owe(sandbox, HIDDEN[0], *([(MILL, "9.00")] if owing else []))
@@ -193,10 +193,10 @@ def test_who_may_not_see_what_is_out(
 
 
 @pytest.mark.differs("no-count", reason="whether there are more rows than came is asked as well")
-def test_nobody_elses_circulation_stands_for_the_check(
+def test_without_an_outside_circulation_to_check_against(
     new_session: NewSession, calls: Calls, sandbox: Sandbox, account: str
 ) -> None:
-    """Where nobody else has one, at libraries that are seen, nothing can tell that the hidden members are members."""
+    """The check needs a circulation of an outside patron at a visible library. Without one it takes extra calls."""
     put_in(sandbox, *HIDDEN)
     with sandbox._store.transaction() as connection:
         connection.execute(f"DELETE FROM circ WHERE circ_lib <> {MILL} AND usr NOT IN {SEVERAL}")
@@ -209,14 +209,14 @@ def test_nobody_elses_circulation_stands_for_the_check(
 
 
 @pytest.mark.differs("no-count", reason="whether there are more rows than came is asked as well")
-def test_somebody_is_moved_in_and_taken_out_again(new_session: NewSession, calls: Calls) -> None:
+def test_a_patron_is_moved_in_and_out_again(new_session: NewSession, calls: Calls) -> None:
     page = new_session().open(DESROSIERS)
     calls()
     plan = scanned(page, CHIDI)
     assert calls() == 4
     done = plan.send("/change", ("do", "apply"))
     assert "Done" in done.outcome
-    assert calls() == 5 + 3  # the list with the outcome is among them
+    assert calls() == 5 + 3  # including the list that shows the outcome
     undone = done.send("/undo")
     assert "Undone" in undone.outcome
     assert calls() == 7 + 3
@@ -238,7 +238,7 @@ def test_the_same_through_the_api(
     assert (change.states, calls()) == (["done"], 5)
     assert (desk.undo(change.body["id"]).states, calls()) == (["done"], 7)
     plan = desk.planned("remove", CHIDI)
-    assert calls() == 4  # with the address rows, by which who leaves is warned of a borrowed one
+    assert calls() == 4  # includes the addresses, to warn a patron who leaves about a borrowed one
     change = desk.apply(plan)
     assert (change.states, calls()) == (["done"], 4)
     assert (desk.undo(change.body["id"]).states, calls()) == (["done"], 7)
@@ -250,7 +250,7 @@ def test_the_same_through_the_api(
 
 @pytest.mark.differs("no-count", reason="whether there are more rows than came is asked as well")
 def test_a_card_that_plans_nothing(new_session: NewSession, calls: Calls, sandbox: Sandbox) -> None:
-    """One call more than looking it up, whoever it is."""
+    """A card that can't be planned costs one call more than the lookup."""
     card = sandbox._store.rows("ac", {"usr": CHIDI})[0]["id"]
     sandbox._store.update("ac", card, {"active": False})
     page = new_session().open(DESROSIERS)
@@ -265,7 +265,7 @@ def test_a_card_that_plans_nothing(new_session: NewSession, calls: Calls, sandbo
 
 
 def hide_in(sandbox: Sandbox, groups: Sequence[int], *, owing: bool) -> None:
-    """Two more members in each of some groups, from Mill River, so an ordinary account doesn't see them."""
+    """Add two members from Mill River to each group. An ordinary account doesn't see them."""
     for group, patrons in zip(groups, (HIDDEN, (1014, 1040), (1008, 1009)), strict=False):
         for patron in patrons:
             sandbox._store.update("au", patron, {"usrgroup": group, "home_ou": MILL, "deleted": "f"})
@@ -273,7 +273,7 @@ def hide_in(sandbox: Sandbox, groups: Sequence[int], *, owing: bool) -> None:
 
 
 def owed(sandbox: Sandbox, group: int) -> str:
-    """What everybody in a group owes."""
+    """Return the combined fines of a group."""
     members = [row["id"] for row in sandbox._store.rows("au", {"usrgroup": group}) if row["deleted"] in (False, "f", 0)]
     rows = [row for member in members for row in sandbox._store.rows("mous", {"usr": member})]
     return str(sum((Decimal(row["balance_owed"]) for row in rows), Decimal("0.00")))
@@ -302,7 +302,7 @@ def test_a_plan_with_hidden_members(
     owing: bool,
     circulations: bool,
 ) -> None:
-    """Four calls, and two more where somebody is hidden: what all owe, and whose the hidden ones are."""
+    """Four calls, and two more for hidden members: the group's total, and whether the hidden patrons are members."""
     hide_in(sandbox, hidden_in, owing=owing)
     if not circulations:
         take_away(sandbox, "VIEW_CIRCULATIONS")
@@ -330,7 +330,7 @@ def test_a_plan_with_hidden_members(
 
 
 def side_by_side(proxy: FaultProxy, *stages: set[str]) -> None:
-    """From here on, calls of a stage get their answers when all of it have come: one after another, none would."""
+    """Hold back the answers of each stage until all of its calls have arrived. Sequential calls would block forever."""
     barriers = [(stage, threading.Barrier(len(stage), timeout=60)) for stage in stages]
     seen: list[str] = []
 

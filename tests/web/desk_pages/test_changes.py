@@ -1,4 +1,4 @@
-"""What is done on the pages with plain forms, and what is said of it."""
+"""Changes made with the pages' plain forms, and the messages about them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from evergreen_groups.settings import Settings
 from evergreen_groups.settings.sections import DeskSettings
 from evergreen_groups.web import close, create_app
 
-pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
+pytestmark = pytest.mark.long  # too slow for a plain pytest run
 
 NGUYEN, LAN, WHITFIELD, THOMAS, RUTH, HALLORAN = 1017, 1018, 1036, 1037, 1038, 1039
 OLD_CARD, ITS_OWNER = "20000000901049", 1049
@@ -59,7 +59,7 @@ class TestMovingSomebodyIn:
 
     def test_several_cards_make_one_change(self, clerk: DeskClerk, admin: Gateway) -> None:
         first = scanned(clerk.open(NGUYEN), card(THOMAS))
-        both = first.send("/change", ("do", "apply"), card=card(RUTH))  # as a scanner does: a card, then Enter
+        both = first.send("/change", ("do", "apply"), card=card(RUTH))  # a scanner types a card, then Enter
         assert both.heading == "Move 2 patrons to this group?"
         assert group_of(admin, THOMAS) == 1009, "a card in the field is no yes"
         same = both.send("/change", ("do", "add"), card=card(RUTH))
@@ -96,7 +96,7 @@ class TestMovingSomebodyIn:
     def test_by_name(self, clerk: DeskClerk) -> None:
         page = scanned(clerk.open(NGUYEN), "whitf")
         assert page.message == "Who is it?"
-        assert page.part("found").count("Whitfield") == 6  # each with a button of its own
+        assert page.part("found").count("Whitfield") == 6  # each with a button
         for text in ("Whitfield, Grace", "Grace Whitfield"):
             one = scanned(page, text)
             assert one.message == "Who is it?", "one alone isn't taken either"
@@ -106,7 +106,7 @@ class TestMovingSomebodyIn:
         assert "No visible patron" in scanned(clerk_named("harbor_desk").open(NGUYEN), "Whitfield").message
 
     def test_several_matches_are_shown_and_none_is_taken(self, clerk: DeskClerk, proxy: FaultProxy) -> None:
-        """A library may shorten the barcodes of its cards; more than one patron may fit then."""
+        """Libraries may allow shortened barcodes, so several patrons can match."""
         two = [{"type": "actor", "id": patron, "barcode": card(patron)} for patron in (THOMAS, RUTH)]
         proxy.answer = lambda call: two if call.method == "open-ils.actor.get_barcodes" else None
         page = scanned(clerk.open(NGUYEN), "103")
@@ -120,7 +120,7 @@ class TestMovingSomebodyIn:
         assert "Adeyemi-Clarke, Samuel is left alone in group 1012" in plan.warnings
 
     def test_calls(self, clerk: DeskClerk, proxy: FaultProxy) -> None:
-        """What the desk waits for, with the reference data read and the session known."""
+        """Count the calls that the desk waits for, with reference data and session cached."""
         agreed(scanned(clerk.open(NGUYEN), card(RUTH)))
         counts = []
         proxy.seen.clear()
@@ -131,7 +131,7 @@ class TestMovingSomebodyIn:
         counts.append(len(proxy.seen))
         proxy.seen.clear()
         assert "Done" in agreed(plan).outcome
-        counts.append(len(proxy.seen))  # the list with the outcome is among them
+        counts.append(len(proxy.seen))  # including the list that shows the outcome
         assert counts == [3, 4, 5 + 3]
 
     def test_who_is_there_already(self, clerk: DeskClerk) -> None:
@@ -248,13 +248,13 @@ class TestOnce:
         assert len(clerk.open(NGUYEN, "/past").tree.xpath("//section[@class='entry']")) == 1
 
     def test_back_and_once_more_after_an_undo(self, clerk: DeskClerk, admin: Gateway) -> None:
-        """The plan that was applied and undone doesn't apply itself again."""
+        """Going back and resubmitting doesn't apply an undone plan again."""
         plan = scanned(clerk.open(NGUYEN), card(RUTH))
         agreed(plan).send("/undo")
         assert "Done: Whitfield, Ruth is in this group now" not in agreed(plan).part("none")
         assert group_of(admin, RUTH) == 1009
 
-    def test_the_service_is_started_anew_in_between(
+    def test_the_service_is_restarted_in_between(
         self, clerk: DeskClerk, desk_settings: Settings, environ: dict[str, str]
     ) -> None:
         plan = scanned(clerk.open(NGUYEN), card(RUTH))
@@ -263,7 +263,7 @@ class TestOnce:
         assert "Done: Whitfield, Ruth" in agreed(plan).outcome
         close(other)
 
-    def test_somebody_else_moved_the_patron_meanwhile(
+    def test_another_user_moved_the_patron_in_between(
         self, clerk: DeskClerk, clerk_named: Callable[[str], DeskClerk], admin: Gateway
     ) -> None:
         plan = scanned(clerk.open(NGUYEN), card(RUTH))
@@ -316,7 +316,7 @@ class TestWhatGoesWrong:
         assert group_of(admin, RUTH) == 1009
 
     def test_not_sure_whether_it_arrived(self, clerk: DeskClerk, proxy: FaultProxy, admin: Gateway) -> None:
-        """The removal's request is lost on the way, or isn't: nobody knows, and it isn't sent again."""
+        """The removal's request may or may not have arrived, so it isn't sent again."""
         plan = selected(clerk.open(WHITFIELD), "remove", RUTH)
         new = "open-ils.actor.usergroup.new"
         proxy.decide = lambda call: Fault.HELD_REQUEST if call.method == new else Fault.NONE

@@ -1,4 +1,4 @@
-"""A member's bills and items, the group's recorded nights, the family statement, and the same for programs."""
+"""A member's bills and items, the group's history, the family statement, and the same data in the API."""
 
 from __future__ import annotations
 
@@ -158,15 +158,15 @@ class TestStatement:
             assert text in page.text
         assert "1 item was due on 20 September 2026. Please bring it back." in page.text
         assert "Everybody on this statement together $16.35" in page.text
-        # The other parent isn't there, in no sum and in no count.
+        # The other parent is left out, also of all sums and counts.
         assert "Đức" not in page.text
         for text in (TITLE, BIRTH_DATE, "2016", "9.30", "25.65", "2000000000"):
             assert text not in page.response.text
         assert "statement" in clerk.open(HUONG).response.text
 
     @pytest.mark.long
-    def test_it_reads_alike_whoever_is_left_out(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
-        """Somebody holds the sheet against the one of a family without a second adult."""
+    def test_it_does_not_reveal_who_is_left_out(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
+        """The statement is the same as for a family without a second adult, so it doesn't reveal who is left out."""
         before = statement(clerk, HUONG).part("main")
         with sandbox._store.transaction() as connection:
             connection.execute("UPDATE au SET usrgroup = 5001 WHERE id = ?", [DUC])

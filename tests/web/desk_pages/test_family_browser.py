@@ -1,4 +1,4 @@
-"""Bills and items that unfold, the recorded nights and the statement in a real browser, and on paper."""
+"""Expandable bills and items, the group's history and the statement, in a real browser and in print."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from evergreen_groups.settings import StatementSettings
 from evergreen_groups.settings.sections import DeskSettings
 from evergreen_groups.web import close, create_app
 
-pytestmark = pytest.mark.long  # a browser for each
+pytestmark = pytest.mark.long  # needs a browser
 
 ADAEZE, CHIDI, IFEOMA = 1001, 1002, 1003
 LETTER = {"paperWidth": 8.5, "paperHeight": 11}
@@ -33,7 +33,7 @@ A4 = {"paperWidth": 8.27, "paperHeight": 11.69}
 
 
 class Family:
-    """A clerk's browser at the pages of a family of six."""
+    """A clerk's browser on the pages of a family of six."""
 
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
@@ -58,7 +58,7 @@ class Family:
         return str(self.desk.element(self.link(member)).get_attribute("aria-expanded"))
 
     def pages_of(self, paper: dict[str, float]) -> int:
-        """On how many sheets the page is printed."""
+        """Return the number of printed pages."""
         answer = self.browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": True, **paper})
         return len(re.findall(rb"/Type\s*/Page\b(?!s)", base64.b64decode(answer["data"])))
 
@@ -184,7 +184,7 @@ def test_axe_finds_nothing_and_nothing_sticks_out(family: Family, name: str) -> 
         screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
         family.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
         family.run("localStorage.setItem('eg.ui.general.colormode', arguments[0])", json.dumps(mode))
-        STATES[name](family)  # a telephone's roles are given when it is loaded
+        STATES[name](family)  # the roles for small screens are set on load
         family.run(axe)
         found = family.browser.execute_async_script(
             "const done = arguments[0]; const sheets = document.getAnimations().map((one) => one.finished);"

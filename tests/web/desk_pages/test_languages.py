@@ -1,4 +1,4 @@
-"""The pages in a language that nobody speaks: what is in Latin letters is data, or not in the catalogue."""
+"""The pages in a pseudo-language without Latin letters: any Latin text is data, or isn't translated."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from evergreen_groups.web import close, create_app
 HUONG, DUC, MINH, LAN, WHITFIELD, THOMAS, RUTH = 1015, 1016, 1017, 1018, 1036, 1037, 1038
 _READ = ("title", "aria-label", "placeholder", "alt", "data-label", "data-text", "data-counted")
 _LATIN = re.compile(r"[A-Za-z\u00c0-\u024f\u1e00-\u1eff][\w'\u2019-]*")
-# This program's name, the keys, what the tests typed, how the sandbox's bills are called, and dollars.
+# The program's name, keys, input typed by the tests, billing types of the sandbox, and dollars.
 _ALIKE = {"evergreen-groups", *"CWAMRUB", "Overdue", "materials", "Photocopies", "whitf", "zzz", "US"}
 
 Check = Callable[..., DeskPage]
@@ -31,7 +31,7 @@ Check = Callable[..., DeskPage]
 
 @pytest.fixture
 def data(sandbox: Sandbox) -> set[str]:
-    """The words that are data: names of patrons, libraries, profiles and penalties, and codes."""
+    """Return the words that are data: names of patrons, libraries, profiles and penalties, and codes."""
     queries = (
         "SELECT first_given_name || ' ' || family_name || ' ' || usrname FROM au",
         "SELECT shortname || ' ' || name FROM aou",
@@ -52,7 +52,7 @@ def clerk(clerk: DeskClerk) -> DeskClerk:
 
 @pytest.fixture
 def is_translated(data: set[str]) -> Check:
-    """Check a page, which may have some data more, and give it back."""
+    """Return a function that checks a page, with some additional data allowed, and returns it."""
 
     def check(page: DeskPage, *more: str) -> DeskPage:
         assert (page.tree.get("lang"), page.tree.get("dir")) == ("ar-XB", "rtl")
@@ -195,7 +195,7 @@ class TestWhatGoesWrong:
 
 
 def test_the_language_of_a_request_ends_with_it(clerk: DeskClerk, is_translated: Check) -> None:
-    """A test's requests are answered in its own thread; a server's thread answers somebody else's next."""
+    """A server's thread goes on to answer another user, so the language must be reset."""
     before = current_language()
     is_translated(clerk.open(HUONG))
     assert current_language() is before

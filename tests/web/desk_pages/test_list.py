@@ -54,7 +54,7 @@ def test_the_two_truths_are_said_apart(clerk: DeskClerk, sandbox: Sandbox) -> No
 
 
 class TestRecalculationIsOfferedWhereItCouldChangeSomething:
-    """Vikram owes 6.00: over the rule's 5.00, and nothing blocks him."""
+    """Vikram owes 6.00, more than the limit of 5.00, but isn't blocked."""
 
     FAMILY, NAME = 1032, 1034
 
@@ -101,7 +101,7 @@ class TestRecalculationIsOfferedWhereItCouldChangeSomething:
         assert "within the limit" not in self.row(page, 1001)
 
     def test_not_where_a_block_is_right_by_evergreens_own_threshold(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
-        """Somebody owes exactly 5.00 at a threshold of 5.00, and a juvenile 3.00 at one of 3.00."""
+        """One patron owes exactly 5.00 at a threshold of 5.00, and a juvenile 3.00 at one of 3.00."""
         put_at_thresholds(sandbox)
         page = clerk.open(AT_THRESHOLD)
         assert not self.is_offered(page)
@@ -147,7 +147,7 @@ class TestRecalculationIsOfferedWhereItCouldChangeSomething:
 def test_a_day_is_the_ils_s_own_wherever_the_service_runs(
     clerk: DeskClerk, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As the panel has it, and `show`."""
+    """The same as in the panel and in `show`."""
     with sandbox._store.transaction() as connection:
         connection.execute("UPDATE ausp SET set_date = '2026-10-05T20:00:00-0500'")
     monkeypatch.setenv("TZ", "UTC+0")
@@ -179,7 +179,7 @@ def test_a_deleted_patron_has_no_page(clerk: DeskClerk) -> None:
 
 
 def test_hidden_members_are_counted(clerk_named: Callable[[str], DeskClerk]) -> None:
-    """Declan O'Sullivan-Byrne is at a library that Norbert Shore doesn't see."""
+    """Declan O'Sullivan-Byrne is at a library that Norbert Shore can't see."""
     page = clerk_named("north_manager").open(1026)
     assert len(page.members) == 2
     assert "1 member is hidden from this account; they owe $" in page.text

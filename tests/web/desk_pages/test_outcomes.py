@@ -1,4 +1,4 @@
-"""What becomes of a change that others, the network or an ended session come in the way of, as the clerk reads it."""
+"""What the clerk reads when other users, the network or an ended session interfere with a change."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support.web_caller import PASSWORD
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.sandbox import Sandbox
 
-pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
+pytestmark = pytest.mark.long  # too slow for a plain pytest run
 
 NGUYEN, WHITFIELD, THOMAS, RUTH = 1017, 1036, 1037, 1038
 LOGIN = "open-ils.auth.login"
@@ -30,7 +30,7 @@ def group_of(admin: Gateway, patron: int) -> int:
 
 @pytest.fixture
 def once_under_way(proxy: FaultProxy) -> Callable[[Callable[[], None]], None]:
-    """Let something happen once a plan has been found to fit, just before its first patron is read."""
+    """Let ``happen`` run after a plan has been found to fit, just before its first patron is read."""
 
     def arrange(happen: Callable[[], None]) -> None:
         left = [happen]
@@ -46,7 +46,7 @@ def once_under_way(proxy: FaultProxy) -> Callable[[Callable[[], None]], None]:
 
 
 class TestWhatOthersDidMeanwhile:
-    """Between the moment in which the plan was found to fit and the patron's turn."""
+    """Changes between the check that the plan fits and the patron's step."""
 
     @pytest.mark.parametrize(
         ("values", "text", "advice"),
@@ -136,14 +136,14 @@ class TestTheIls:
 class TestSessionsThatEnd:
     @pytest.fixture
     def asks(self, clerk: DeskClerk, sandbox: Sandbox) -> Callable[..., DeskPage]:
-        """The page that asks for a supervisor's approval, for members of the Whitfields who are to be removed."""
+        """The page that asks for a supervisor's approval to remove members of the Whitfields."""
         with sandbox._store.transaction() as connection:
             connection.execute("DELETE FROM grants WHERE usr = 2 AND permission = 'UPDATE_USER'")
         return lambda *members: selected(clerk.open(WHITFIELD), "remove", *members, approve="1")
 
     @pytest.fixture
     def end_supervisors(self, proxy: FaultProxy) -> Callable[[Callable[[Call], bool]], None]:
-        """End each supervisor's session from the first call on for which a condition holds."""
+        """End each supervisor's session at the first call that meets a condition."""
 
         def arrange(begins: Callable[[Call], bool]) -> None:
             tokens: list[str] = []
@@ -209,7 +209,7 @@ class TestSessionsThatEnd:
 
 
 class TestApproval:
-    """The page that asks for a supervisor's login shows the plan again where the login can't be used."""
+    """If the supervisor's login can't be used, the page shows the plan and asks again."""
 
     @pytest.fixture
     def asks(self, clerk: DeskClerk, sandbox: Sandbox) -> DeskPage:
@@ -230,7 +230,7 @@ class TestApproval:
 
     @pytest.mark.parametrize("action", ["remove", "recalculate"])
     def test_what_the_supervisors_login_lacks_is_said(self, clerk: DeskClerk, asks: DeskPage, action: str) -> None:
-        """The supervisor sees the patrons of another library alone."""
+        """The supervisor sees only patrons of another library."""
         page = selected(clerk.open(WHITFIELD), action, THOMAS, approve="1")
         said = agreed(page, username="north_manager", password=PASSWORD)
         assert said.status == 200
@@ -239,7 +239,7 @@ class TestApproval:
 
 
 class TestALongChangeWithoutAScript:
-    """More steps than a desk waits for: the page asks again by itself, and stops when it is over."""
+    """The change has too many steps to wait for. The page reloads by itself until the change has ended."""
 
     MANY = (1001, 1002, 1003, 1004, 1005, 1006, 1015, 1016, 1017, 1018, 1051, 1052, 1053)
 

@@ -1,4 +1,4 @@
-"""Pages, summaries and events right after a change, at a site whose plain reads come from a copy that is behind."""
+"""Pages, summaries and events right after a change, at a site whose plain reads come from a lagging replica."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from evergreen_groups.settings import Settings
 from evergreen_groups.web import PREFIX
 from evergreen_groups.web.events import SECRET_HEADER
 
-pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
+pytestmark = pytest.mark.long  # too slow for a plain pytest run
 
 NGUYEN, LAN, WHITFIELD, THOMAS = 1017, 1018, 1036, 1037
 ELM = 22
@@ -26,7 +26,7 @@ ELM = 22
 
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
-    """A site whose copy never catches up by itself."""
+    """A site whose replica never catches up by itself."""
     with Sandbox(differences=["replica"], replica_delay=math.inf) as sandbox:
         yield sandbox
 
@@ -75,7 +75,7 @@ def test_what_is_owed_is_what_is_owed_now(clerk: DeskClerk, app: Flask, sandbox:
 
 
 def test_an_event_is_about_what_is_so_now(app: Flask, sandbox: Sandbox, clerk: DeskClerk) -> None:
-    """It comes before the copy has the row: what is decided, and what the pages say then, is by the original."""
+    """The event arrives before the replica has the row. The decision and the pages use the primary's data."""
     sandbox._store.insert("pgpt", {"org_unit": 1, "grp": 1, "penalty": 1, "threshold": "5.00"})
     sandbox.catch_up()
     owe(sandbox, WHITFIELD, (ELM, "77.00"))

@@ -1,4 +1,4 @@
-"""A page from before a backup was restored never undoes another change that got the same number since."""
+"""A page from before a backup was restored never undoes a later change with the same number."""
 
 from __future__ import annotations
 

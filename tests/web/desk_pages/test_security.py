@@ -1,4 +1,4 @@
-"""Every address of the desk's pages, and everybody who has no business there: no data, and never a write."""
+"""Every address of the desk's pages refuses unauthorized callers: no data, and never a write."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from evergreen_groups.gateway import Gateway
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.web.desk.forms import LARGEST_FORM
 
-pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
+pytestmark = pytest.mark.long  # too slow for a plain pytest run
 
 NGUYEN, RUTH, GRACE = 1017, 1038, 1036
 READ = [f"{GROUP.format(NGUYEN)}{part}" for part in ("", ".csv", "/past", "/recent", "/statement", "/members/1016")]
@@ -128,7 +128,7 @@ def test_a_form_is_of_the_session_that_it_was_made_for(
             page = clerk.post(address, [("form", form), *((name, value) for name, value in fields if name != "form")])
             assert page.status == 403
             assert "This form was made in another session" in page.text
-    # With a form of one's own, another's plan is none.
+    # With a form from the caller's own session, another session's plan isn't found.
     own = [("form", other.open(NGUYEN).form("/plan").fields["form"])]
     page = other.post(WRITTEN[1], own + [(name, value) for name, value in fields if name != "form"])
     assert "Done" not in page.outcome

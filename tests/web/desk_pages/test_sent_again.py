@@ -1,4 +1,4 @@
-"""What is sent once more after something went wrong: it lends nobody's login, and asks for what is still missing."""
+"""Resubmitting after an error: pages don't keep a supervisor's login, and ask for missing fields."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from support.web_caller import PASSWORD
 
 from evergreen_groups.gateway import Gateway
 
-pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
+pytestmark = pytest.mark.long  # too slow for a plain pytest run
 
 NGUYEN, RUTH = 1017, 1038
 UPDATE = "open-ils.actor.patron.update"
@@ -21,11 +21,11 @@ def agreed(page: DeskPage, **filled: str) -> DeskPage:
 
 @pytest.fixture
 def asks(clerk: DeskClerk) -> DeskPage:
-    """The page on which a supervisor is to approve a move."""
+    """The page that asks for a supervisor's approval of a move."""
     return clerk.open(NGUYEN).send("/plan", ("approve", "1"), card=f"2000000000{RUTH}")
 
 
-def test_a_supervisors_login_stands_in_no_answer(asks: DeskPage, proxy: FaultProxy, admin: Gateway) -> None:
+def test_no_answer_contains_a_supervisors_login(asks: DeskPage, proxy: FaultProxy, admin: Gateway) -> None:
     proxy.decide = lambda call: Fault.DROP_REQUEST
     gone = agreed(asks, username="a-supervisor", password="a-password")
     assert gone.status in (502, 503, 504)
@@ -52,8 +52,8 @@ def test_what_was_approved_is_found_without_another_login(asks: DeskPage) -> Non
 
 
 @pytest.mark.parametrize("plan", ["", "a\0b", "a b", "x" * 65])
-def test_what_is_no_plans_id(clerk: DeskClerk, plan: str) -> None:
-    """A server's database takes no NUL: that would look as if it were down."""
+def test_invalid_plan_ids(clerk: DeskClerk, plan: str) -> None:
+    """PostgreSQL rejects NUL characters, which would look like an outage."""
     form = clerk.open(NGUYEN).form("/plan").fields["form"]
     fields = [("form", form), ("action", "join"), ("patron", str(RUTH)), ("do", "apply"), ("plan", plan)]
     assert clerk.post(f"{GROUP.format(NGUYEN)}/change", fields).status == 400
