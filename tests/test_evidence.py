@@ -1,4 +1,4 @@
-"""Each recorded exchange that code and pages name is there, whole, and nothing is recorded that nobody names."""
+"""Every recorded exchange that code and pages cite exists in full, and every recorded exchange is cited."""
 
 import json
 from functools import cache
@@ -29,7 +29,7 @@ FILES = [file for release in RELEASES for file in files(release)]
 
 @cache
 def names(*folders: str) -> dict[str, set[str]]:
-    """The ids that files name, with the files; of Python the strings as well, so that none is overlooked."""
+    """Return the cited ids with the citing files; in Python, strings count too, so that none is overlooked."""
     found: dict[str, set[str]] = {}
     for folder in folders:
         for path in sorted((REPOSITORY / folder).rglob("*")):
@@ -85,7 +85,7 @@ def test_a_file_is_well_formed(file: Path):
 @pytest.mark.parametrize("file", [file for file in FILES if is_scenario(file)], ids=lambda file: file.stem)
 def test_a_scenario_is_there_from_its_beginning(file: Path):
     numbers = [int(exchange["id"][-3:]) for exchange in read(file)]
-    if file.relative_to(RECORDED).parts[0] == CURRENT:  # elsewhere a few weren't sent, or not answered twice alike
+    if file.relative_to(RECORDED).parts[0] == CURRENT:  # elsewhere, some weren't sent or gave varying answers
         assert numbers == list(range(1, len(numbers) + 1))
     assert numbers[0] == 1
 

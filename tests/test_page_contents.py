@@ -1,4 +1,4 @@
-"""What a page lists is what there is: codes in the troubles, permissions, pages in the index."""
+"""Pages list exactly what exists: error codes, permissions, and pages in the index."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LED_TO_FROM_OTHERS = {
     "security-policy",
     "translating",
 }
-"""Pages that nobody begins with."""
+"""Pages that readers don't start with."""
 
 
 def text_of(name: str) -> str:

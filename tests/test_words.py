@@ -1,7 +1,7 @@
-"""The words of the field, throughout: in names, messages, options' help, templates, documents and pages.
+"""The terms of librarians and programmers, in names, messages, help texts, templates and pages, and plain prose.
 
-What a librarian or a programmer would have to have explained is listed here, with what to say instead. Names that are
-out in the world already (of JSON and CSV, of tables on disk) stay as they are, each with its reason.
+Terms that would need an explanation are listed here, with replacements. Published names (in JSON and CSV, and of tables
+on disk) stay.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 READ = ("*.py", "*.pyi", "*.html", "*.txt", "*.js", "*.css", "*.json", "*.md", "*.toml", "*.conf", "*.service", "*.sql")
 PLACES = ("evergreen_groups", "docs", "config", "README.md", "CONTRIBUTING.md", "SECURITY.md")
-"""The changelog isn't among them: it has the former names, for whoever looks for them."""
+"""Without the changelog, where readers look for former names."""
 
 TERMS = {
     r"(in|out of|out_of|into)[ _]sight": "visible, hidden",
@@ -36,7 +36,7 @@ TERMS = {
     r"the worst|worst (first|groups|ones)": "highest combined fines",
     r"data of\b(?! the run)": "data as of",
 }
-"""What isn't said, anywhere, and what is."""
+"""Terms to avoid everywhere, and their replacements."""
 
 NAMES = {
     r"tells?|told|says?|said": "warn, report, format, describe, emit",
@@ -45,11 +45,11 @@ NAMES = {
     r"turns?": "attempt, slot",
     r"worst": "highest",
 }
-"""Words that English can't do without, but that say too little as a name or a part of one."""
+"""Words that say too little in a name, though plain in a sentence."""
 
 
 def texts() -> list[str]:
-    """The files that people read or that make what they read, by their paths from the root."""
+    """Return the paths of files that people read, or that produce what people read, relative to the repository."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", *PLACES],
         cwd=REPOSITORY,
@@ -64,7 +64,7 @@ def test_terms() -> None:
     found = []
     for name in texts():
         content = (REPOSITORY / name).read_text(encoding="utf-8")
-        # A sentence may go on in the next line, of a string, a comment or a page.
+        # A sentence may continue on the next line of a string, a comment or a page.
         flat = re.sub(r'"?\s*\n[\s#*/]*(f?")?', " ", content)
         for term, instead in TERMS.items():
             found += [
@@ -87,7 +87,7 @@ def test_names() -> None:
 
 
 def names(tree: ast.Module) -> Iterator[str]:
-    """All that a module names: functions, classes, parameters, attributes and variables."""
+    """Yield every name that a module defines: functions, classes, parameters, attributes and variables."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield node.name
@@ -101,5 +101,5 @@ def names(tree: ast.Module) -> Iterator[str]:
 
 @pytest.mark.parametrize("term", TERMS)
 def test_a_term_says_what_to_say(term: str) -> None:
-    """What is recommended must not be what is found."""
+    """A replacement must not be a term to avoid."""
     assert not re.search(rf"(?<![A-Za-z])(?:{term})(?![A-Za-z])", TERMS[term], re.IGNORECASE)

@@ -1,4 +1,4 @@
-"""Where the ILS blocks otherwise than the rule: each way, with whom it is about, the most general first."""
+"""Differences between Evergreen's blocks and the rule: each kind, who is affected, the most general first."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_a_penalty_that_is_a_note_blocks_nobody() -> None:
     rows: tuple[Row, ...] = ((CONS, 1, 1, "5.01"), (CONS, 1, 102, "5.01"))
     (found,) = differences(*rows, penalties={SYS1: 102})
     assert (found.kind, found.libraries) == (DifferenceKind.BLOCKS_NOTHING, {SYS1})
-    # Where the rule is the ILS's own, a note is over the limit and blocks nobody just as well.
+    # With Evergreen's own rule too, a note means over the limit but doesn't block.
     (found,) = differences(*rows, limit=PolicySettings(limit="ils"), penalties={SYS1: 102})
     assert found.kind is DifferenceKind.BLOCKS_NOTHING
     assert differences(*rows[1:], limit=Limit(None), penalties=dict.fromkeys(PARENTS, 102)) == []

@@ -1,4 +1,4 @@
-"""A run that somebody starts at a terminal: it makes what it is told to, and nothing is compared with it."""
+"""Runs started at a terminal: they make the report, but later reports aren't compared with them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.long
 
 
 def at_a_terminal(command: Command, *words: str) -> str:
-    """Run the command with a terminal for standard error; gives what came there."""
+    """Run the command with a terminal as standard error, and return the terminal's output."""
     status, said = on_a_terminal(command, *words)
     assert status == 0
     return said

@@ -1,4 +1,4 @@
-"""The audit's page: a table for each kind of finding, something in every column, and what to do in each line."""
+"""The audit's page: a table per kind of finding, no empty columns, and an action in each row."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def page(
 
 
 def texts(row: lxml.html.HtmlElement) -> list[list[str]]:
-    """What each cell of a row says, piece by piece."""
+    """Return the texts of each cell of a row."""
     return [[text.strip() for text in cell.itertext() if text.strip()] for cell in row]
 
 
@@ -165,7 +165,7 @@ def test_how_sure_it_is_and_by_which_evidence_and_what_to_do_about_it() -> None:
         "Where all belong together:",
         "evergreen-groups audit --keep 3",
     ]
-    # The page of whoever stays, with those selected who would be taken out.
+    # The link opens a staying member's page, with the members to take out selected.
     assert tree.xpath("//td[@data-label='Group']/a/@href") == [client.group_page(8, select=[7])]
     assert client.group_page(8, select=[7]).endswith("/patrons/8/group?client=eg&select=7")
     in_tab = StaffClient(url="https://ils.example.org", groups_in_tab=True)
