@@ -237,7 +237,7 @@ def test_the_top_of_the_package_is_small() -> None:
     assert len(list(PACKAGE.glob("*.py"))) <= 16
 
 
-def test_a_class_name_stands_once() -> None:
+def test_class_names_are_unique() -> None:
     places = defaultdict(list)
     for module, path in modules().items():
         for node in ast.walk(syntax_tree(path)):

@@ -58,7 +58,7 @@ def places(sites: list[Site]) -> list[str]:
 # --- The source ---
 
 
-def test_every_message_is_a_template_that_stands_there() -> None:
+def test_every_message_is_a_literal_template() -> None:
     assert places([site for site in SITES if site.message is None]) == []
 
 
@@ -206,7 +206,7 @@ def _is_words(node: ast.AST, caught: set[str], worded: set[str]) -> bool:
 
 
 @pytest.mark.parametrize("path", sorted(sources()))
-def test_no_words_of_an_error_are_taken_apart(path: str) -> None:
+def test_no_code_parses_an_errors_text(path: str) -> None:
     assert taken_apart(sources()[path]) == []
 
 
@@ -259,7 +259,7 @@ def test_what_was_asked_for_stands_apart_from_what_came_back() -> None:
 @pytest.mark.parametrize(
     ("kind", "code"), [("HTTPStatusError", "http-status"), ("NotJSONError", "not-json"), ("TimedOutError", "timed-out")]
 )
-def test_a_class_has_a_code_of_its_own(kind: str, code: str) -> None:
+def test_a_class_has_its_own_code(kind: str, code: str) -> None:
     assert default_code(kind) == code
 
 

@@ -54,7 +54,7 @@ def test_every_exchange_that_a_test_names_is_recorded():
     assert {name: where for name, where in names("tests").items() if name not in exchanges()} == {}
 
 
-def test_nothing_is_recorded_that_nobody_names():
+def test_every_recorded_exchange_is_cited():
     named = set(names("evergreen_groups", "docs", "tests")) | set(pages())
     for file in FILES:
         release = file.relative_to(RECORDED).parts[0]
@@ -90,7 +90,7 @@ def test_a_scenario_is_there_from_its_beginning(file: Path):
     assert numbers[0] == 1
 
 
-def test_an_id_stands_for_one_exchange():
+def test_an_id_is_unique():
     for release in RELEASES:
         ids = [exchange["id"] for file in files(release) for exchange in read(file)]
         assert len(set(ids)) == len(ids)

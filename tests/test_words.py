@@ -7,16 +7,20 @@ on disk) stay.
 from __future__ import annotations
 
 import ast
+import io
 import re
 import subprocess
+import tokenize
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
 from support.repository import REPOSITORY
-from support.sources import package
+from support.sources import package, syntax_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 READ = ("*.py", "*.pyi", "*.html", "*.txt", "*.js", "*.css", "*.json", "*.md", "*.toml", "*.conf", "*.service", "*.sql")
 PLACES = ("evergreen_groups", "docs", "config", "README.md", "CONTRIBUTING.md", "SECURITY.md")
@@ -46,6 +50,13 @@ NAMES = {
     r"worst": "highest",
 }
 """Words that say too little in a name, though plain in a sentence."""
+
+RARE = re.compile(
+    r"\b(?:whoever|somebody|nobody|otherwise|beside|meanwhile|anew|such|stands|of its own)\b", re.IGNORECASE
+)
+"""Words that plain American prose seldom needs. Many of them make a text read as if translated."""
+MAX_RARE = 12
+"""How many of these words 10,000 words may have."""
 
 
 def texts() -> list[str]:
@@ -103,3 +114,32 @@ def names(tree: ast.Module) -> Iterator[str]:
 def test_a_term_says_what_to_say(term: str) -> None:
     """A replacement must not be a term to avoid."""
     assert not re.search(rf"(?<![A-Za-z])(?:{term})(?![A-Za-z])", TERMS[term], re.IGNORECASE)
+
+
+@pytest.mark.parametrize("folder", ["evergreen_groups", "tests"])
+def test_prose(folder: str) -> None:
+    """Docstrings and comments are plain American English."""
+    words, found = 0, Counter[str]()
+    for file in sorted((REPOSITORY / folder).rglob("*.py")):
+        text = prose(file)
+        words += len(re.findall(r"[A-Za-z']+", text))
+        found[str(file.relative_to(REPOSITORY))] = len(RARE.findall(text))
+    most = "".join(f"\n{name}: {count}" for name, count in found.most_common(10))
+    rare = found.total()
+    assert rare * 10_000 <= MAX_RARE * words, f"{rare} rare words of {words}, most of them in:{most}"
+
+
+def prose(file: Path) -> str:
+    """Return the docstrings and comments of a file as one line, so that a phrase may span lines."""
+    source = io.StringIO(file.read_text("utf-8"))
+    comments = [
+        token.string.lstrip("#")
+        for token in tokenize.generate_tokens(source.readline)
+        if token.type == tokenize.COMMENT
+    ]
+    docstrings = [
+        node.value.value
+        for node in ast.walk(syntax_tree(file))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    ]
+    return " ".join(" ".join([*docstrings, *comments]).split())

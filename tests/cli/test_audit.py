@@ -304,7 +304,7 @@ def test_the_first_are_listed_and_the_rest_counted(run: Command) -> None:
     assert [one["kind"] for one in document["people"]].count("over-limit-not-blocked") == 1
 
 
-def test_all_are_fixed_whoever_is_listed(run: Command) -> None:
+def test_all_are_fixed_regardless_of_who_is_listed(run: Command) -> None:
     done = run("audit", "--fix", "--yes", "--top", "1")
     assert "2 more, which weigh less" in done.stdout
     assert "Findings resolved: 4 of 4." in done.stderr

@@ -34,7 +34,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class TestShow:
-    def test_each_value_with_where_it_stands(
+    def test_each_value_with_its_source(
         self, config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         monkeypatch.setenv("EVERGREEN_GROUPS_REPORT_MIN_TOTAL", "30")
@@ -94,9 +94,7 @@ class TestShow:
         assert run(["config", "show", "min_total"]) == exit_status.USAGE
         assert "is report.min_total meant?" in capsys.readouterr().err
 
-    def test_what_is_wrong_costs_nobody_the_sight_of_the_rest(
-        self, config: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_invalid_values_do_not_hide_the_rest(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
         config.write_text("[report]\ntop = 3\nmin_total = 0\n")
         assert run(["config", "show", "report"]) == exit_status.CONFIGURATION
         shown = capsys.readouterr()

@@ -202,9 +202,7 @@ def test_paths_are_good_wherever_runs_are_started(
     capsys.readouterr()
 
 
-def test_where_evergreen_blocks_otherwise_is_said_at_the_limit(
-    sandbox: Sandbox, command: Command, tmp_path: Path
-) -> None:
+def test_a_threshold_above_the_limit_is_a_warning(sandbox: Sandbox, command: Command, tmp_path: Path) -> None:
     sandbox._store.update("pgpt", 1, {"threshold": "10.00"})
     command.environ[passwords.PASSWORD_VARIABLE] = PASSWORD
     file = tmp_path / "config.toml"
@@ -241,7 +239,7 @@ def test_a_password_of_the_environment_that_does_not_do_is_asked_for(
         assert terminal.interrupt() == exit_status.INTERRUPTED
 
 
-def test_every_option_stands_for_a_setting() -> None:
+def test_every_option_is_a_setting() -> None:
     declared_options = {option.name for setting in declared(Settings) if (option := setting.option("init"))}
     own = {str(option.name) for option in init.init_command.params if option.expose_value}  # not the global ones
     assert own - {"yes", "force"} == declared_options

@@ -109,7 +109,7 @@ def wait_until_refused(address: str) -> None:
     raise AssertionError("it still takes connections")
 
 
-def test_stopping_takes_nobody_in_and_finishes_what_was_begun() -> None:
+def test_stopping_refuses_connections_and_finishes_requests() -> None:
     application = Application()
     with (
         running(application) as (server, finished),
@@ -165,7 +165,7 @@ def test_a_header_that_only_looks_like_a_proxy_s_is_left_out() -> None:
         assert answer.headers["Server"] == "evergreen-groups"  # and no version of anything
 
 
-def test_clients_that_send_slowly_keep_nobody_waiting() -> None:
+def test_slow_clients_do_not_block_others() -> None:
     with running(Application()) as (server, finished), contextlib.ExitStack() as stack:
         parts = urlsplit(server.url)
         for _ in range(200):

@@ -372,7 +372,7 @@ def test_nothing_is_opened_that_is_not_the_accounts_own(installation: Installati
     assert precious.read_text() == "precious"
 
 
-def test_what_is_kept_is_said(installation: Installation) -> None:
+def test_the_size_and_age_of_the_database_are_reported(installation: Installation) -> None:
     """The database's size and first day are reported even while a run holds the write lock."""
     with closing(sqlite3.connect(database(installation, 0o600), isolation_level=None)) as connection:
         connection.execute("BEGIN EXCLUSIVE")

@@ -97,7 +97,7 @@ def found_or_refused(gateway: Gateway) -> dict[int, HiddenMembers] | None:
         return None
 
 
-def test_seven_calls_whoever_is_hidden(gateway: Gateway, proxy: FaultProxy) -> None:
+def test_seven_calls_regardless_of_who_is_hidden(gateway: Gateway, proxy: FaultProxy) -> None:
     assert find_hidden(gateway, VISIBLE, lambda: ORG_UNITS, own_fines=OWN) == TRUTH
     assert proxy.seen == [
         SETS,  # member counts
@@ -136,7 +136,7 @@ def test_of_the_others_nothing_is_asked_again(gateway: Gateway, proxy: FaultProx
     assert proxy.seen.count(MEMBERS) == 1
 
 
-def test_nobody_is_hidden(gateway: Gateway, proxy: FaultProxy, sandbox: Sandbox) -> None:
+def test_no_member_is_hidden(gateway: Gateway, proxy: FaultProxy, sandbox: Sandbox) -> None:
     make_groups(sandbox, {}, {})
     assert find_hidden(gateway, VISIBLE, lambda: ORG_UNITS) == {}
     assert proxy.seen == [SETS, CHECK]
@@ -194,7 +194,7 @@ def test_one_visible_member_in_each_group(groups: Sandbox, proxy: FaultProxy) ->
 
 @pytest.mark.parametrize("change", [{"usrgroup": 99_999}, {"deleted": "t"}, {"home_ou": MILL}])
 @pytest.mark.parametrize("who", [min(VISIBLE[ONE]), max(VISIBLE[70_000])], ids=["representative", "marker"])
-def test_somebody_who_was_moved_or_deleted_meanwhile(
+def test_a_patron_who_was_moved_or_deleted(
     sandbox: Sandbox, gateway: Gateway, change: dict[str, Any], who: int
 ) -> None:
     """A group's representative, or a marker, was moved, deleted, or got a hidden home library."""

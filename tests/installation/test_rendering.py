@@ -54,7 +54,7 @@ GATEWAY = '[gateway]\nurl = "https://ils.example.org"\nusername = "groups"\n'
 
 
 @pytest.mark.parametrize("name", RENDERED)
-def test_for_the_usual_place_a_part_is_what_stands_in_config(name: str) -> None:
+def test_for_the_default_paths_a_part_is_the_file_in_config(name: str) -> None:
     for source, (_, render) in zip(SOURCES[name], RENDERED[name], strict=True):
         assert render(Machine()) == (CONFIG / source).read_text("utf-8") == data_text(source)
 

@@ -113,9 +113,7 @@ def test_another_one_is_waited_for_as_long_as_the_command_line_says(
     assert "another run is making the report" in run.stderr
 
 
-def test_a_server_that_is_stopped_in_the_middle_costs_nobody_the_report(
-    sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path
-) -> None:
+def test_a_server_stopped_midway_does_not_cost_the_report(sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path) -> None:
     cluster, post = Cluster(new_directory()), Post()
     with ExitStack() as stack:
         stack.callback(cluster.remove)

@@ -118,7 +118,7 @@ def test_every_macro_and_every_import_is_used(room: Path) -> None:
         assert {name for name in imported if not calls(tree, str(name))} == set()
 
 
-def test_html_stands_in_templates_alone() -> None:
+def test_html_is_in_templates_alone() -> None:
     found = [
         f"{path.relative_to(REPOSITORY)}: {text[:60]!r}"
         for path, tree in package().items()

@@ -81,7 +81,7 @@ def test_a_group_with_another_number_by_now_is_found(sandbox: Sandbox, staff: Ga
     assert (change.present.group, change.present.combined_fines) == (4711, Decimal("0.00"))
 
 
-def test_nobody_else_is_shown_for_a_group_whose_members_have_parted(
+def test_no_other_family_is_shown_for_a_group_whose_members_have_parted(
     sandbox: Sandbox, staff: Gateway, tmp_path: Path
 ) -> None:
     for number, patron in enumerate(members(sandbox, 1002)):

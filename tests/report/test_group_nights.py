@@ -90,7 +90,7 @@ def test_a_number_that_others_have_now(state: State) -> None:
     assert nights(state, 1, 70, 71) == [], "others again, since the last night"
 
 
-def test_who_leaves_a_group_begins_anew(state: State) -> None:
+def test_members_who_leave_a_group_start_a_new_history(state: State) -> None:
     run(state, 0, group(1, "99.00", [10, 11, 12]))
     run(state, 1, group(1, "60.00", [10, 11]), group(5, "39.00", [12, 13]))
     assert nights(state, 5, 12, 13) == [(1, "39.00")]

@@ -139,7 +139,7 @@ def test_what_to_do_names_the_card_that_it_is_about() -> None:
     assert found[-1] == ["Have Evergreen recalculate. If the block stays, see which threshold asks for it."]
 
 
-def test_a_reason_without_advice_of_its_own_gets_that_of_its_kind() -> None:
+def test_a_reason_without_its_own_advice_gets_its_kinds_advice() -> None:
     from evergreen_groups.render.audit.wording import WHAT_TO_DO, advice_for
 
     for kind in FindingKind:
@@ -172,7 +172,7 @@ def test_how_sure_it_is_and_by_which_evidence_and_what_to_do_about_it() -> None:
     assert "select" not in in_tab.group_page(8, select=[7])
 
 
-def test_a_group_for_review_has_a_table_of_its_own_and_its_lead_is_to_be_set_right() -> None:
+def test_a_group_for_review_has_its_own_table_and_advice_to_correct_its_lead() -> None:
     confidence = Confidence.from_evidence([Evidence("no-lead"), Evidence("surname-shared")])
     reasons = (Reason("no-lead"),)
     odd = GroupFinding(Group(3, (ADA, BO)), reasons, FindingKind.FOR_REVIEW, confidence=confidence)
