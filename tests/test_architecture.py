@@ -1,7 +1,7 @@
-"""The house as ``docs/architecture.md`` draws it: arrows point down, faces are kept, a class name stands once.
+"""The architecture of ``docs/architecture.md``: imports point down and go through faces, and class names are unique.
 
-The table below is the one of the design, a row a room, from the top down: what a room may import are the rooms named
-there, whatever those may import, and the ground.
+The table below lists the rooms from the top down. A room may import the rooms in its row, the rooms that those may
+import, and the ground.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ MAY_IMPORT = {
     "state": set(),
     "sandbox": set(),
 }
-"""The rooms of the house and what each may import."""
+"""The rooms and what each may import."""
 
 GROUND = {
     "arguments",
@@ -70,7 +70,7 @@ GROUND = {
     "total",
     "ttl_cache",
 }
-"""What stands below every room, and is imported by any."""
+"""The modules below all rooms, which any room may import."""
 GROUND_MAY_IMPORT = {
     "arguments": {"errors", "message"},
     "errors": {"message"},
@@ -85,7 +85,7 @@ STANDS_APART = {
     "state": {"errors", "message"},
     "sandbox": {"errors", "language", "message", "money"},
 }
-"""Rooms that take less of the ground than the others, because they are to be usable, or to be judged, alone."""
+"""Rooms that import only part of the ground, so that they can be used or reviewed alone."""
 
 
 def module_name(path: Path) -> str:
@@ -99,7 +99,7 @@ def modules() -> dict[str, Path]:
 
 @cache
 def exports(room: str) -> dict[str, str]:
-    """What a face hands out: each name with the module it stands in (a module hands out itself)."""
+    """Return each name that a face exports with the module that defines it (a module exports itself)."""
     stub = modules()[room].with_suffix(".pyi")
     found = {}
     if stub.exists():
@@ -121,7 +121,7 @@ def syntax(module: str) -> ast.Module:
 
 @cache
 def imports(module: str, *, at_start: bool = False) -> list[tuple[str, str]]:
-    """What a module imports from the package, as (module, name); ``at_start``: only what importing it imports."""
+    """Return a module's imports from the package, as (module, name); ``at_start``: only imports at import time."""
     found = []
     tree = syntax(module)
     for node in tree.body if at_start else ast.walk(tree):
@@ -133,7 +133,7 @@ def imports(module: str, *, at_start: bool = False) -> list[tuple[str, str]]:
 
 
 def source(module: str, name: str) -> str:
-    """The module in which an imported name stands."""
+    """Return the module that defines an imported name."""
     if is_room(module):
         if name in exports(module):
             return exports(module)[name]
@@ -143,7 +143,7 @@ def source(module: str, name: str) -> str:
 
 
 def room(module: str) -> str:
-    """The room of the table that a module stands in; a file at the top is its own."""
+    """Return a module's room; a top-level file is a room by itself."""
     return module.split(".")[1] if "." in module else "__init__"
 
 
@@ -202,9 +202,9 @@ def test_modules_import_each_other_in_no_circle() -> None:
 
 
 def test_rooms_are_entered_by_their_faces() -> None:
-    """Another room's names are imported from its face; names of the same room, from their modules.
+    """Import another room's names from its face, and names of the same room from their modules.
 
-    A folder within a room, such as ``render/report``, may also import from the modules of that room.
+    A folder within a room, like ``render/report``, may also import from the modules of that room.
     """
     wrong = []
     for module in modules():
@@ -228,7 +228,7 @@ def test_a_face_says_what_its_room_is_and_hands_out_what_is_there(name: str) -> 
 
 @pytest.mark.parametrize("name", sorted(module for module in modules() if is_room(module)))
 def test_a_name_of_a_face_is_no_module_of_its_room(name: str) -> None:
-    """Who asks for it would get the module, once that is imported, from the lazy-loader that Debian 13 has (0.4)."""
+    """With Debian 13's lazy-loader (0.4), the name would give the module once the module is imported."""
     for exported, module in exports(name).items():
         assert f"{name}.{exported}" not in modules() or module == f"{name}.{exported}"
 
@@ -237,7 +237,7 @@ def test_the_top_of_the_package_is_small() -> None:
     assert len(list(PACKAGE.glob("*.py"))) <= 16
 
 
-def test_a_class_name_stands_once() -> None:
+def test_class_names_are_unique() -> None:
     places = defaultdict(list)
     for module, path in modules().items():
         for node in ast.walk(syntax_tree(path)):
@@ -247,7 +247,7 @@ def test_a_class_name_stands_once() -> None:
 
 
 def test_the_tests_mirror_the_rooms() -> None:
-    """Each room's tests stand in a folder of the room's name."""
+    """Each room's tests are in a folder with the room's name."""
     folders = {path.name for path in (REPOSITORY / "tests").iterdir() if path.is_dir()} - {"__pycache__"}
     rooms = {room(module) for module in modules() if is_room(module)} - {"__init__"}
     assert folders - rooms <= {"apache", "bench", "faults", "mutation", "package", "reckoning", "recorded", "support"}

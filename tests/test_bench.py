@@ -1,4 +1,4 @@
-"""The table of ours and the floor: the floor stands alone and answers the same, and a difference ends the bench."""
+"""The bench against the floor, a minimal client: independent, with equal answers; any difference stops the bench."""
 
 from __future__ import annotations
 

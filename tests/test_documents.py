@@ -1,4 +1,4 @@
-"""The pages for whoever works on this: links lead somewhere, the picture is the table, examples do as they say."""
+"""The pages for maintainers: links resolve, the diagram matches the table of rooms, and examples work."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ TASKS = (REPOSITORY / "noxfile.py").read_text("utf-8")
 
 
 def section(heading: str) -> str:
-    """What the page says below a heading."""
+    """Return a section of the page."""
     (found,) = re.findall(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", ARCHITECTURE, re.DOTALL | re.MULTILINE)
     return str(found)
 
 
 def links() -> Iterator[tuple[Path, str, str]]:
-    """Each link to a file of the repository: its page, its text, and where it leads."""
+    """Yield each link to a file of the repository: page, text and target."""
     for page in PAGES:
         for text, target in re.findall(r"\[([^\]]+)\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
             if "://" not in target:
@@ -38,7 +38,7 @@ def links() -> Iterator[tuple[Path, str, str]]:
 
 @pytest.mark.parametrize(("page", "text", "target"), [pytest.param(*link, id=f"{link[1]}") for link in links()])
 def test_a_link_leads_to_what_it_names(page: Path, text: str, target: str) -> None:
-    """A name in a link stands in the file that the link leads to."""
+    """A name in the link's text occurs in the linked file."""
     file = (page.parent / target).resolve()
     assert file.exists()
     for name in re.findall(r"`(\w+)`", text):
@@ -46,14 +46,14 @@ def test_a_link_leads_to_what_it_names(page: Path, text: str, target: str) -> No
 
 
 def test_links_to_other_places_are_addresses() -> None:
-    """Whether they are there takes the network: ``nox -s links``."""
+    """``nox -s links`` checks with the network that they exist."""
     for page in PAGES:
         for target in re.findall(r"\]\((\w+://[^)\s]*)\)", page.read_text("utf-8")):
             assert re.fullmatch(r"https://[\w.-]+\.\w+(/\S*)?", target), f"{page.name}: {target}"
 
 
 def test_the_picture_is_the_table() -> None:
-    """Arrows that others imply are left out, so that the picture can be read."""
+    """The diagram leaves out arrows that others imply, so that it stays readable."""
     (picture,) = re.findall(r"```mermaid\nflowchart TD\n(.*?)```", ARCHITECTURE, re.DOTALL)
     wanted = [
         f"    {name} --> {other}"
@@ -70,7 +70,7 @@ def test_the_page_has_every_room() -> None:
 
 
 class Copy:
-    """A copy of the package, into which an example of the page is put as the page says."""
+    """A copy of the package, with an example added as the page tells."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -81,7 +81,7 @@ class Copy:
         )
 
     def put(self, text: str) -> set[str]:
-        """Make the edits, and give the files that they touch."""
+        """Make the edits, and return the files they touch."""
         touched, path = set(), ""
         for words, code in re.findall(
             r"^((?:\*\*`|and at).*?:)\n\n<!--.*?-->\n```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE

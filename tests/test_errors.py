@@ -1,4 +1,4 @@
-"""Errors, findings and warnings are fields: nobody takes their words apart, and every code stands in the docs."""
+"""Errors, findings and warnings have fields: no code parses their texts, and the docs list every code."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ CODE = re.compile(r"[a-z]+(-[a-z]+)*")
 
 
 class Anything:
-    """A value of any type, however a template wants it."""
+    """A value that fits any format in a template."""
 
     def __format__(self, _spec: str) -> str:
         return "anything"
@@ -55,10 +55,10 @@ def places(sites: list[Site]) -> list[str]:
     return [f"{site.place}: {site.message}" for site in sites]
 
 
-# --- What stands in the source ---
+# --- The source ---
 
 
-def test_every_message_is_a_template_that_stands_there() -> None:
+def test_every_message_is_a_literal_template() -> None:
     assert places([site for site in SITES if site.message is None]) == []
 
 
@@ -72,7 +72,7 @@ def test_every_name_in_a_template_is_one_of_its_values() -> None:
 
 
 def test_values_that_stand_there_one_by_one_are_all_used() -> None:
-    """Where the advice is chosen elsewhere, it may use others."""
+    """Advice chosen elsewhere may use other values."""
     unused = [
         site
         for site in SITES
@@ -138,7 +138,7 @@ def test_every_code_is_in_the_docs() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(), "run: nox -s docs"
 
 
-# --- Nobody takes an error's words apart ---
+# --- No code parses an error's text ---
 
 TAKING_APART = {
     "endswith", "find", "findall", "finditer", "fullmatch", "index", "lstrip", "match", "partition", "removeprefix",
@@ -146,11 +146,11 @@ TAKING_APART = {
     "startswith", "strip", "sub",
 }  # fmt: skip
 WORDS = {"advice", "args", "found", "message", "problem", "what_to_do"}
-"""What of an error or a finding is words."""
+"""The attributes of errors and findings that hold text."""
 
 
 def taken_apart(tree: ast.AST) -> list[int]:
-    """The lines that look into the words of an error or of a finding."""
+    """Return the lines that parse the text of an error or a finding."""
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.Module)]
     return sorted({line for function in functions for line in _in(function)})
 
@@ -166,7 +166,7 @@ def _in(function: ast.AST) -> Iterator[int]:
     }
     for node in ast.walk(function):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in TAKING_APART:
-            folds = node.func.attr == "split" and not node.args and not node.keywords  # into one line
+            folds = node.func.attr == "split" and not node.args and not node.keywords  # joins lines into one
             looked_at = [node.func.value, *node.args]
         elif isinstance(node, ast.Compare) and any(isinstance(operator, ast.In | ast.NotIn) for operator in node.ops):
             folds, looked_at = False, node.comparators
@@ -179,7 +179,7 @@ def _in(function: ast.AST) -> Iterator[int]:
 
 
 def _errors_of(function: ast.AST) -> set[str]:
-    """The names of errors in a function: what it catches, and what it is given."""
+    """Return the names of errors that a function catches or gets as arguments."""
     caught = {node.name for node in ast.walk(function) if isinstance(node, ast.ExceptHandler) and node.name}
     for node in ast.walk(function):
         if isinstance(node, ast.arg) and node.annotation is not None:
@@ -206,7 +206,7 @@ def _is_words(node: ast.AST, caught: set[str], worded: set[str]) -> bool:
 
 
 @pytest.mark.parametrize("path", sorted(sources()))
-def test_no_words_of_an_error_are_taken_apart(path: str) -> None:
+def test_no_code_parses_an_errors_text(path: str) -> None:
     assert taken_apart(sources()[path]) == []
 
 
@@ -259,7 +259,7 @@ def test_what_was_asked_for_stands_apart_from_what_came_back() -> None:
 @pytest.mark.parametrize(
     ("kind", "code"), [("HTTPStatusError", "http-status"), ("NotJSONError", "not-json"), ("TimedOutError", "timed-out")]
 )
-def test_a_class_has_a_code_of_its_own(kind: str, code: str) -> None:
+def test_a_class_has_its_own_code(kind: str, code: str) -> None:
     assert default_code(kind) == code
 
 

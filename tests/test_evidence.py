@@ -1,4 +1,4 @@
-"""Each recorded exchange that code and pages name is there, whole, and nothing is recorded that nobody names."""
+"""Every recorded exchange that code and pages cite exists in full, and every recorded exchange is cited."""
 
 import json
 from functools import cache
@@ -29,7 +29,7 @@ FILES = [file for release in RELEASES for file in files(release)]
 
 @cache
 def names(*folders: str) -> dict[str, set[str]]:
-    """The ids that files name, with the files; of Python the strings as well, so that none is overlooked."""
+    """Return the cited ids with the citing files; in Python, strings count too, so that none is overlooked."""
     found: dict[str, set[str]] = {}
     for folder in folders:
         for path in sorted((REPOSITORY / folder).rglob("*")):
@@ -54,7 +54,7 @@ def test_every_exchange_that_a_test_names_is_recorded():
     assert {name: where for name, where in names("tests").items() if name not in exchanges()} == {}
 
 
-def test_nothing_is_recorded_that_nobody_names():
+def test_every_recorded_exchange_is_cited():
     named = set(names("evergreen_groups", "docs", "tests")) | set(pages())
     for file in FILES:
         release = file.relative_to(RECORDED).parts[0]
@@ -85,12 +85,12 @@ def test_a_file_is_well_formed(file: Path):
 @pytest.mark.parametrize("file", [file for file in FILES if is_scenario(file)], ids=lambda file: file.stem)
 def test_a_scenario_is_there_from_its_beginning(file: Path):
     numbers = [int(exchange["id"][-3:]) for exchange in read(file)]
-    if file.relative_to(RECORDED).parts[0] == CURRENT:  # elsewhere a few weren't sent, or not answered twice alike
+    if file.relative_to(RECORDED).parts[0] == CURRENT:  # elsewhere, some weren't sent or gave varying answers
         assert numbers == list(range(1, len(numbers) + 1))
     assert numbers[0] == 1
 
 
-def test_an_id_stands_for_one_exchange():
+def test_an_id_is_unique():
     for release in RELEASES:
         ids = [exchange["id"] for file in files(release) for exchange in read(file)]
         assert len(set(ids)) == len(ids)

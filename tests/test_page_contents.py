@@ -1,4 +1,4 @@
-"""What a page lists is what there is: codes in the troubles, permissions, pages in the index."""
+"""Pages list exactly what exists: error codes, permissions, and pages in the index."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LED_TO_FROM_OTHERS = {
     "security-policy",
     "translating",
 }
-"""Pages that nobody begins with."""
+"""Pages that readers don't start with."""
 
 
 def text_of(name: str) -> str:
@@ -71,7 +71,7 @@ def test_page_doctor_and_sql_name_the_same_permissions() -> None:
     assert all(f"`{name}`" in desk for name in DESK_PERMISSIONS)
 
 
-def test_every_page_stands_at_the_side_and_in_the_index() -> None:
+def test_every_page_is_in_the_navigation_and_the_index() -> None:
     pages = {page.stem for page in PAGES if page.parent == DOCS} - {"index"}
     listed = [re.sub(r".+ <(.+)>", r"\1", entry) for entries in NAVIGATION.values() for entry in entries]
     assert sorted(listed) == sorted(pages), "see tests/support/navigation.py"

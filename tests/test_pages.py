@@ -1,4 +1,4 @@
-"""What stands in a block of a page is what happens: commands and examples are run, settings and documents read."""
+"""The blocks of the pages work: run commands and examples, and load settings and documents."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from support.repository import REPOSITORY
 
 RUN = ("sh", "console", "python")
 SHOWN = {"text", "mermaid", "apache", "po", "ini", "csv", "yaml", "promql", "html", "sql"}
-"""Languages of what is shown, and isn't for a reader to run or to copy into a configuration."""
+"""Languages of blocks that readers don't run or copy into a configuration."""
 WHY_NOT = re.compile(
     r"needs (?P<needs>systemd|root|apt|Apache|PostgreSQL|Redis|Evergreen's database|a mail server|a real Evergreen"
     r"|a checkout|the network|a container builder|a browser)"

@@ -31,7 +31,7 @@ def test_the_limit(own: str, amount: str, comparison: Comparison, blocked: bool)
     assert decide(Decimal(own), Limit(Decimal(amount), comparison)).over_limit is blocked
 
 
-def test_no_limit_blocks_nobody() -> None:
+def test_no_limit_blocks_no_patron() -> None:
     decision = decide(Decimal("9999.99"), Limit(None))
     assert not decision.over_limit
     assert decision.explanation == "Not over the limit: there is no limit."

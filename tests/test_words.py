@@ -1,26 +1,30 @@
-"""The words of the field, throughout: in names, messages, options' help, templates, documents and pages.
+"""The terms of librarians and programmers, in names, messages, help texts, templates and pages, and plain prose.
 
-What a librarian or a programmer would have to have explained is listed here, with what to say instead. Names that are
-out in the world already (of JSON and CSV, of tables on disk) stay as they are, each with its reason.
+Terms that would need an explanation are listed here, with replacements. Published names (in JSON and CSV, and of tables
+on disk) stay.
 """
 
 from __future__ import annotations
 
 import ast
+import io
 import re
 import subprocess
+import tokenize
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
 from support.repository import REPOSITORY
-from support.sources import package
+from support.sources import package, syntax_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 READ = ("*.py", "*.pyi", "*.html", "*.txt", "*.js", "*.css", "*.json", "*.md", "*.toml", "*.conf", "*.service", "*.sql")
 PLACES = ("evergreen_groups", "docs", "config", "README.md", "CONTRIBUTING.md", "SECURITY.md")
-"""The changelog isn't among them: it has the former names, for whoever looks for them."""
+"""Without the changelog, where readers look for former names."""
 
 TERMS = {
     r"(in|out of|out_of|into)[ _]sight": "visible, hidden",
@@ -36,7 +40,7 @@ TERMS = {
     r"the worst|worst (first|groups|ones)": "highest combined fines",
     r"data of\b(?! the run)": "data as of",
 }
-"""What isn't said, anywhere, and what is."""
+"""Terms to avoid everywhere, and their replacements."""
 
 NAMES = {
     r"tells?|told|says?|said": "warn, report, format, describe, emit",
@@ -45,11 +49,18 @@ NAMES = {
     r"turns?": "attempt, slot",
     r"worst": "highest",
 }
-"""Words that English can't do without, but that say too little as a name or a part of one."""
+"""Words that say too little in a name, though plain in a sentence."""
+
+RARE = re.compile(
+    r"\b(?:whoever|somebody|nobody|otherwise|beside|meanwhile|anew|such|stands|of its own)\b", re.IGNORECASE
+)
+"""Words that plain American prose seldom needs. Many of them make a text read as if translated."""
+MAX_RARE = 12
+"""How many of these words 10,000 words may have."""
 
 
 def texts() -> list[str]:
-    """The files that people read or that make what they read, by their paths from the root."""
+    """Return the paths of files that people read, or that produce what people read, relative to the repository."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", *PLACES],
         cwd=REPOSITORY,
@@ -64,7 +75,7 @@ def test_terms() -> None:
     found = []
     for name in texts():
         content = (REPOSITORY / name).read_text(encoding="utf-8")
-        # A sentence may go on in the next line, of a string, a comment or a page.
+        # A sentence may continue on the next line of a string, a comment or a page.
         flat = re.sub(r'"?\s*\n[\s#*/]*(f?")?', " ", content)
         for term, instead in TERMS.items():
             found += [
@@ -87,7 +98,7 @@ def test_names() -> None:
 
 
 def names(tree: ast.Module) -> Iterator[str]:
-    """All that a module names: functions, classes, parameters, attributes and variables."""
+    """Yield every name that a module defines: functions, classes, parameters, attributes and variables."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield node.name
@@ -101,5 +112,34 @@ def names(tree: ast.Module) -> Iterator[str]:
 
 @pytest.mark.parametrize("term", TERMS)
 def test_a_term_says_what_to_say(term: str) -> None:
-    """What is recommended must not be what is found."""
+    """A replacement must not be a term to avoid."""
     assert not re.search(rf"(?<![A-Za-z])(?:{term})(?![A-Za-z])", TERMS[term], re.IGNORECASE)
+
+
+@pytest.mark.parametrize("folder", ["evergreen_groups", "tests"])
+def test_prose(folder: str) -> None:
+    """Docstrings and comments are plain American English."""
+    words, found = 0, Counter[str]()
+    for file in sorted((REPOSITORY / folder).rglob("*.py")):
+        text = prose(file)
+        words += len(re.findall(r"[A-Za-z']+", text))
+        found[str(file.relative_to(REPOSITORY))] = len(RARE.findall(text))
+    most = "".join(f"\n{name}: {count}" for name, count in found.most_common(10))
+    rare = found.total()
+    assert rare * 10_000 <= MAX_RARE * words, f"{rare} rare words of {words}, most of them in:{most}"
+
+
+def prose(file: Path) -> str:
+    """Return the docstrings and comments of a file as one line, so that a phrase may span lines."""
+    source = io.StringIO(file.read_text("utf-8"))
+    comments = [
+        token.string.lstrip("#")
+        for token in tokenize.generate_tokens(source.readline)
+        if token.type == tokenize.COMMENT
+    ]
+    docstrings = [
+        node.value.value
+        for node in ast.walk(syntax_tree(file))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    ]
+    return " ".join(" ".join([*docstrings, *comments]).split())

@@ -1,4 +1,4 @@
-"""Apache's configuration in front of the real service: needs apache2, so it runs only when it is named.
+"""Check Apache's configuration in front of the real service. Needs apache2, so run it by name:
 
 pytest tests/apache/checks.py
 """
@@ -86,7 +86,7 @@ def free_port() -> int:
 
 @contextmanager
 def apache(*, before: str = "", after: str = "") -> Iterator[str]:
-    """An Apache with these lines before or after Evergreen's; gives the root of its address."""
+    """Run Apache with extra lines before or after Evergreen's, and yield its base URL."""
     root, port = Path(tempfile.mkdtemp(prefix="apache-")), free_port()
     root.chmod(0o755)
     for name, text in PAGES.items():
@@ -96,7 +96,7 @@ def apache(*, before: str = "", after: str = "") -> Iterator[str]:
     loaded += ["User www-data", "Group www-data"] if os.geteuid() == 0 else []
     file = root / "apache.conf"
     file.write_text(APACHE.substitute(root=root, port=port, modules="\n".join(loaded), before=before, after=after))
-    # In a group of its own, all of which it ends when it ends.
+    # In a new session, because Apache signals its whole process group when it stops.
     with subprocess.Popen(["apache2", "-f", file, "-D", "FOREGROUND"], start_new_session=True) as process:
         try:
             wait_for(lambda: ask(f"http://127.0.0.1:{port}/eg/opac/index.html")[0] == 200)
@@ -121,7 +121,7 @@ def wait_for(comes_true: Callable[[], bool]) -> None:
 def ask(
     address: str, method: str = "GET", body: bytes | None = None, **headers: str
 ) -> tuple[int, http.client.HTTPMessage, bytes]:
-    """Ask for exactly this path; gives status, headers and body."""
+    """Request exactly this path, and return status, headers and body."""
     parts = urlsplit(address)
     path = address.split(parts.netloc, 1)[1]
     with closing(http.client.HTTPConnection(parts.netloc, timeout=20)) as connection:
@@ -156,7 +156,7 @@ def service(ils: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture(scope="module", params=["before Evergreen's", "after Evergreen's"])
 def web(request: pytest.FixtureRequest, service: str) -> Iterator[str]:
-    """An Apache with the configuration in either place."""
+    """Run Apache with the configuration before or after Evergreen's, and yield its base URL."""
     place = request.param.split()[0]
     with apache(**{place: configuration(service)}) as address:
         yield address
@@ -253,7 +253,7 @@ def test_no_event_comes_in_from_outside(web: str, service: str, path: str) -> No
     ],
 )
 def test_no_metrics_go_out(web: str, service: str, path: str) -> None:
-    """Not for the token either: the service shows them to whoever asks it itself."""
+    """Apache refuses even with the token; only a direct request to the service gets the metrics."""
     assert ask(f"{service}/evergreen-groups/metrics", **bearer(SECRET))[0] == 200
     status, _, body = ask(web + path, **bearer(SECRET))
     assert status in (403, 404)
@@ -277,7 +277,7 @@ def echo(environ: WSGIEnvironment, start: StartResponse) -> list[bytes]:
 
 
 def stop(server: Server) -> None:
-    """Stop a server, and come back when it has stopped: until then it may still take a connection."""
+    """Stop a server, and wait until it no longer accepts connections."""
     server.stop()
     assert server._stopping
     server._stopping.join()
@@ -298,13 +298,13 @@ def serving(application: WSGIApplication, port: int = 0) -> Iterator[Server]:
 @pytest.mark.parametrize(
     ("peer", "forwarded"),
     [
-        ("198.51.100.7", "198.51.100.7"),  # a browser, also one whose address mod_remoteip has found out
+        ("198.51.100.7", "198.51.100.7"),  # a browser, or one whose address mod_remoteip has set
         ("2001:db8::7", "2001:db8::7"),
-        (None, "192.0.2.1, 192.0.2.2, 127.0.0.1"),  # nginx on this machine, which put its client's address at the end
+        (None, "192.0.2.1, 192.0.2.2, 127.0.0.1"),  # nginx on this machine, which appends its client's address
     ],
 )
 def test_what_a_client_says_of_its_address_does_not_count(peer: str | None, forwarded: str) -> None:
-    remote = "RemoteIPHeader X-Peer\nRemoteIPInternalProxy 127.0.0.1\n"  # a way to come from elsewhere
+    remote = "RemoteIPHeader X-Peer\nRemoteIPInternalProxy 127.0.0.1\n"  # lets a test set its own address
     with serving(echo) as server, apache(after=remote + configuration(server.url)) as web:
         claims = {"X_Forwarded_For": "192.0.2.1, 192.0.2.2", "Forwarded": "for=192.0.2.1"}
         text = ask(f"{web}/evergreen-groups/", **claims, **({"X_Peer": peer} if peer else {}))[2].decode()
@@ -312,8 +312,8 @@ def test_what_a_client_says_of_its_address_does_not_count(peer: str | None, forw
 
 
 def test_the_service_down_and_up_again() -> None:
-    # A port that is named, as a service's is: on one that the system chose, cheroot doesn't set SO_REUSEADDR, and what
-    # is left of the first one's connections would keep the second away.
+    # Use a fixed port, like a service. With a port that the system picks, cheroot doesn't set SO_REUSEADDR, so leftover
+    # connections of the first server would block the second.
     port = free_port()
     with serving(echo, port) as server, ExitStack() as running, apache(after=configuration(server.url)) as web:
         assert ask(f"{web}/evergreen-groups/")[0] == 200

@@ -123,7 +123,7 @@ def _round_up(value: float) -> float:
 
 
 def _short(value: float) -> str:
-    """A number as it stands at an axis.
+    """Format a number for an axis label.
 
     >>> [_short(value) for value in (0.25, 3.0, 4_500, 20_000, 3_000_000)]
     ['0.25', '3', '4,500', '20k', '3M']

@@ -3,7 +3,7 @@
     python tests/bench/paths.py
 
 Measured are a warm panel summary, the plan of a move and its application, each as one request to the web service, and a
-cold nightly report as text. The sandbox runs in a process of its own, so none of its code counts.
+cold nightly report as text. The sandbox runs in a separate process, so its code isn't counted.
 """
 
 from __future__ import annotations

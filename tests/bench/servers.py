@@ -77,7 +77,7 @@ def application(request_counters: Counters | None = None) -> Flask:
         start("200 OK", [("Content-Length", "4")])
         return [b"held"]
 
-    app.wsgi_app = wrapped  # type: ignore[method-assign]  # as Flask has it for what stands around an app
+    app.wsgi_app = wrapped  # type: ignore[method-assign]  # Flask's documented way to add middleware
     return app
 
 

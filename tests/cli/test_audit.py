@@ -1,4 +1,4 @@
-"""``evergreen-groups audit``: formats, files, and the fix that is asked about."""
+"""``evergreen-groups audit``: formats, files, and the fix that asks for confirmation."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_the_work_list_in_every_format(run: Command, sandbox: Sandbox) -> None:
 
 
 def test_a_threshold_is_one_line_in_every_format_and_nothing_to_fix(run: Command, sandbox: Sandbox) -> None:
-    """1030 owes 12.00, 1036 and 1034 less than Evergreen's 10.00, and nobody blocks them."""
+    """1030 owes 12.00. 1036 and 1034 owe less than Evergreen's 10.00, so Evergreen doesn't block them."""
     (threshold,) = sandbox._store.rows("pgpt", {"penalty": 1})
     sandbox._store.update("pgpt", threshold["id"], {"threshold": "10.00"})
     table = run("audit").stdout
@@ -304,7 +304,7 @@ def test_the_first_are_listed_and_the_rest_counted(run: Command) -> None:
     assert [one["kind"] for one in document["people"]].count("over-limit-not-blocked") == 1
 
 
-def test_all_are_fixed_whoever_is_listed(run: Command) -> None:
+def test_all_are_fixed_regardless_of_who_is_listed(run: Command) -> None:
     done = run("audit", "--fix", "--yes", "--top", "1")
     assert "2 more, which weigh less" in done.stdout
     assert "Findings resolved: 4 of 4." in done.stderr

@@ -140,7 +140,7 @@ def test_options_that_do_not_go_with_it(run: Command, words: list[str]) -> None:
     assert (done.returncode, done.stdout) == (2, "")
 
 
-def test_a_barcode_that_nobody_has_is_one_line(run: Command) -> None:
+def test_an_unknown_barcode_is_a_one_line_error(run: Command) -> None:
     done = run("audit", "--explain", "0")
     assert done.returncode == 1
     assert one_line(done.stderr)

@@ -1,4 +1,4 @@
-"""``evergreen-groups config``: each value with where it stands, all faults at once, and an example that is one."""
+"""``evergreen-groups config``: each value with its source, all errors at once, and a valid example."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ SECRET = "open-sesame"
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A configuration that is right."""
+    """A valid configuration."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
     monkeypatch.setenv("LC_ALL", "C")
@@ -34,7 +34,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class TestShow:
-    def test_each_value_with_where_it_stands(
+    def test_each_value_with_its_source(
         self, config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         monkeypatch.setenv("EVERGREEN_GROUPS_REPORT_MIN_TOTAL", "30")
@@ -94,9 +94,7 @@ class TestShow:
         assert run(["config", "show", "min_total"]) == exit_status.USAGE
         assert "is report.min_total meant?" in capsys.readouterr().err
 
-    def test_what_is_wrong_costs_nobody_the_sight_of_the_rest(
-        self, config: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_invalid_values_do_not_hide_the_rest(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
         config.write_text("[report]\ntop = 3\nmin_total = 0\n")
         assert run(["config", "show", "report"]) == exit_status.CONFIGURATION
         shown = capsys.readouterr()
@@ -107,7 +105,7 @@ class TestShow:
 class TestCheck:
     @pytest.fixture(autouse=True)
     def _wide(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("COLUMNS", "500")  # however long the path of the test's directory is
+        monkeypatch.setenv("COLUMNS", "500")  # however long the test directory's path is
 
     def test_what_is_right(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert run(["config", "check"]) == exit_status.DONE
@@ -176,13 +174,13 @@ class TestCheck:
 def test_doctor_finds_every_fault_as_well(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config.write_text("[report]\ntop = 0\nmin_total = 0\n")
     assert run(["--quiet", "doctor"]) == exit_status.UNWELL
-    shown = "".join(capsys.readouterr().out.split())  # a long path is broken there
+    shown = "".join(capsys.readouterr().out.split())  # the table wraps a long path
     assert "config.toml:2:[report]top" in shown
     assert "config.toml:3:[report]min_total" in shown
 
 
 def test_the_example(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EVERGREEN_GROUPS_XYZ", "1")  # whoever has nothing right yet can have it
+    monkeypatch.setenv("EVERGREEN_GROUPS_XYZ", "1")  # works even when the configuration is invalid
     assert run(["config", "example"]) == exit_status.DONE
     assert capsys.readouterr().out == example()
 

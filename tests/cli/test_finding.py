@@ -28,7 +28,7 @@ def test_a_scanned_barcode_with_blanks(run: Command) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("command", [["show"], ["check"], ["audit", "--explain"], ["remove", "--dry-run"]])
-def test_an_unknown_barcode_without_a_terminal_names_nobody(run: Command, command: list[str]) -> None:
+def test_an_unknown_barcode_without_a_terminal_names_no_patron(run: Command, command: list[str]) -> None:
     done = run(*command, MISTYPED)
     assert done.returncode == exit_status.FAILED
     assert done.stdout == ""
@@ -67,7 +67,7 @@ def test_at_a_terminal_it_is_said_what_it_may_be(run: Command, command: list[str
 
 
 @pytest.mark.long
-def test_at_a_terminal_with_events_or_quietly_nobody_is_named(run: Command) -> None:
+def test_at_a_terminal_with_events_or_quietly_no_patron_is_named(run: Command) -> None:
     for options in (["--log-format", "json"], ["-q"]):
         status, shown = on_a_terminal(run, *options, "show", MISTYPED)
         assert status == exit_status.FAILED
@@ -114,7 +114,7 @@ def test_who_is_to_be_moved_is_never_taken_for_granted(run: Command) -> None:
 
 
 @pytest.mark.long
-def test_a_name_that_nobody_has(run: Command) -> None:
+def test_an_unknown_name(run: Command) -> None:
     for words in (["show", "--name", "Nobody"], ["move", CARD, "--to-name", "Nobody"]):
         done = run(*words)
         assert done.returncode == exit_status.FAILED
@@ -149,7 +149,7 @@ def test_more_than_can_be_listed(run: Command, sandbox: Sandbox) -> None:
 
 
 @pytest.mark.long
-def test_somebody_at_a_terminal_chooses(run: Command) -> None:
+def test_a_user_at_a_terminal_chooses(run: Command) -> None:
     status, shown = at_a_terminal(run, "show", "--name", "Whitfield", answer="7\n2\n")
     assert status == 0
     assert "invalid input" in shown

@@ -1,4 +1,4 @@
-"""The first set-up: questions at a terminal, each answer tried, files that only their owner can read."""
+"""First-time setup: questions at a terminal, each answer checked, files readable only by their owner."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ from evergreen_groups.settings import (
 )
 from evergreen_groups.settings import reading as load
 
-pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
+pytestmark = pytest.mark.long  # too slow together for a plain pytest run
 
 
 class Terminal:
-    """A command at a terminal of its own, and somebody who waits for its questions."""
+    """A command on a new terminal, and the user who answers its questions."""
 
     def __init__(self, descriptor: int, pid: int) -> None:
         self._descriptor = descriptor
@@ -57,7 +57,7 @@ class Terminal:
             os.write(self._descriptor, f"{line}\n".encode())
 
     def interrupt(self) -> int:
-        """Press Ctrl-C and give the exit status. Python misses one that comes just before it waits for input."""
+        """Press Ctrl-C and return the exit status. Python misses one that comes just before it waits for input."""
         for _ in range(30):
             os.write(self._descriptor, b"\x03")
             while select.select([self._descriptor], [], [], 3)[0]:
@@ -66,7 +66,7 @@ class Terminal:
         raise AssertionError(f"it goes on: {self.said}")
 
     def end(self) -> int:
-        """Wait for the end and give the exit status."""
+        """Wait for the end and return the exit status."""
         while self._read():
             pass
         return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
@@ -202,9 +202,7 @@ def test_paths_are_good_wherever_runs_are_started(
     capsys.readouterr()
 
 
-def test_where_evergreen_blocks_otherwise_is_said_at_the_limit(
-    sandbox: Sandbox, command: Command, tmp_path: Path
-) -> None:
+def test_a_threshold_above_the_limit_is_a_warning(sandbox: Sandbox, command: Command, tmp_path: Path) -> None:
     sandbox._store.update("pgpt", 1, {"threshold": "10.00"})
     command.environ[passwords.PASSWORD_VARIABLE] = PASSWORD
     file = tmp_path / "config.toml"
@@ -241,7 +239,7 @@ def test_a_password_of_the_environment_that_does_not_do_is_asked_for(
         assert terminal.interrupt() == exit_status.INTERRUPTED
 
 
-def test_every_option_stands_for_a_setting() -> None:
+def test_every_option_is_a_setting() -> None:
     declared_options = {option.name for setting in declared(Settings) if (option := setting.option("init"))}
     own = {str(option.name) for option in init.init_command.params if option.expose_value}  # not the global ones
     assert own - {"yes", "force"} == declared_options

@@ -141,7 +141,7 @@ def test_progress_on_a_terminal_tells_how_far_and_how_long(sandbox: Sandbox, tmp
     assert "00:00" in said
 
 
-def test_no_progress_where_nobody_looks(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_no_progress_if_quiet_or_without_a_terminal(sandbox: Sandbox, tmp_path: Path) -> None:
     command = Command(tmp_path, sandbox.url)
     assert command("report").stderr == ""
     assert on_a_terminal(command, "--quiet", "report", TERM="xterm") == (0, "")

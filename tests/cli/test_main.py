@@ -269,7 +269,7 @@ def test_an_interruption_during_the_imports_is_told_in_a_line(run: Command, tmp_
     assert (done.returncode, done.stderr) == (exit_status.INTERRUPTED, "evergreen-groups: interrupted\n")
 
 
-def test_output_that_nobody_reads_any_more(run: Command) -> None:
+def test_output_to_a_closed_pipe(run: Command) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "w") as gone:
@@ -326,7 +326,7 @@ def test_a_move_is_shown_and_asked_about(run: Command) -> None:
     assert group_of(run, 1052) == 1002
 
 
-def test_where_nobody_can_answer_nothing_is_done(run: Command) -> None:
+def test_without_a_terminal_to_answer_nothing_is_done(run: Command) -> None:
     done = run("move", "20000000001052", "--to", "20000000001007")
     assert done.returncode == exit_status.USAGE
     assert one_line(done.stderr)

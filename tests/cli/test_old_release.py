@@ -1,4 +1,4 @@
-"""An Evergreen that is too old is refused in one sentence, before anything is written here or there."""
+"""Refuse an unsupported Evergreen in one sentence, before writing anything to the disk or to Evergreen."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CARD, OTHER = "20000000001052", "20000000001007"
 
 @pytest.fixture
 def old(proxy: FaultProxy) -> FaultProxy:
-    """A server that calls itself 3.10.5, and is otherwise as good as any."""
+    """A fully working server that reports release 3.10.5."""
     proxy.answer = lambda call: "3-10-5" if call.method == VERSION else None
     return proxy
 

@@ -1,4 +1,4 @@
-"""A file's ending says what is to be in it; one that stands for nothing is refused with those that do."""
+"""A file's extension sets its format; the error for an unknown extension lists the known ones."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_an_unknown_one(
     config: Path, tmp_path: Path, words: list[str], endings: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # Whatever format and split are configured for another file.
+    # Regardless of the format and split configured for another file.
     assert run([*words, "--output", str(tmp_path / "today.pdf")]) == exit_status.CONFIGURATION
     assert f"today.pdf has none of the endings that stand for a format; let it end in {endings}" in (
         capsys.readouterr().err

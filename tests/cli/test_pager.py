@@ -69,7 +69,7 @@ def test_a_pager_that_ends_early_changes_nothing_about_the_exit_status(run: Comm
     assert "$31.50" not in shown
 
 
-def test_less_is_told_to_keep_colours_unless_it_is_told_otherwise(run: Command) -> None:
+def test_less_keeps_colors_unless_configured(run: Command) -> None:
     asking = {"PAGER": "sh -c 'echo LESS=$LESS'"}
     assert "LESS=FRX" in at_a_terminal(run, *FAMILY, lines=8, **asking)[1]
     assert "LESS=S" in at_a_terminal(run, *FAMILY, lines=8, LESS="S", **asking)[1]

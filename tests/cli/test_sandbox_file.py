@@ -49,7 +49,7 @@ def test_what_is_kept_is_its_owners_alone(run: Command, file: Path) -> None:
 
 
 @pytest.mark.long
-def test_a_sandbox_whose_file_was_deleted_begins_anew(run: Command, file: Path) -> None:
+def test_a_sandbox_whose_file_was_deleted_starts_over(run: Command, file: Path) -> None:
     assert run(f"--sandbox={file}", *MOVE).returncode == exit_status.DONE
     file.unlink()
     assert run(f"--sandbox={file}", "journal").stdout == "No changes yet.\n"

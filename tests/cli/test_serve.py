@@ -1,4 +1,4 @@
-"""Serving: the command's start and end, and a web server that cuts nobody off."""
+"""Serving: how the command starts and stops, and a web server that finishes every request."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ if TYPE_CHECKING:
 
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-pytestmark = pytest.mark.long  # most start the service in a process of its own
+pytestmark = pytest.mark.long  # most start the service in a separate process
 SUMMARY = f"{API}/patrons/1001/summary"
 
 
 class Application:
-    """Answers with what it was asked; ``/slow`` only when it is let, ``/broken`` never.
+    """An app that echoes the path; ``/slow`` waits until released, ``/broken`` raises.
 
-    ``/large`` answers with megabytes, ``/larger`` with more of them, one after the other, than are kept in memory.
+    ``/large`` returns megabytes in one piece, ``/larger`` even more, as a stream of pieces.
     """
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ class Application:
 
 @contextmanager
 def running(application: WSGIApplication, grace: float = 60, threads: int = 8) -> Iterator[tuple[Server, list[bool]]]:
-    """A server at work in a thread, and what its ``run`` gave back, once it has ended."""
+    """Yield a server that runs in a thread, and the list that gets the result of its ``run``."""
     server, finished = Server(application, ServeSettings(port=0, threads=threads)), list[bool]()
     thread = threading.Thread(target=lambda: finished.append(server.run(grace)))
     thread.start()
@@ -95,9 +95,9 @@ def connected(address: str) -> closing[http.client.HTTPConnection]:
 
 
 def wait_until_refused(address: str) -> None:
-    """Knock until nobody opens any more.
+    """Connect again and again until the port refuses.
 
-    A reset is a closed door as well: whoever waits in the queue then gets that.
+    A reset counts too: connections still in the listen queue are reset when the server closes.
     """
     parts = urlsplit(address)
     deadline = time.monotonic() + 60
@@ -109,7 +109,7 @@ def wait_until_refused(address: str) -> None:
     raise AssertionError("it still takes connections")
 
 
-def test_stopping_takes_nobody_in_and_finishes_what_was_begun() -> None:
+def test_stopping_refuses_connections_and_finishes_requests() -> None:
     application = Application()
     with (
         running(application) as (server, finished),
@@ -165,7 +165,7 @@ def test_a_header_that_only_looks_like_a_proxy_s_is_left_out() -> None:
         assert answer.headers["Server"] == "evergreen-groups"  # and no version of anything
 
 
-def test_clients_that_send_slowly_keep_nobody_waiting() -> None:
+def test_slow_clients_do_not_block_others() -> None:
     with running(Application()) as (server, finished), contextlib.ExitStack() as stack:
         parts = urlsplit(server.url)
         for _ in range(200):
@@ -261,14 +261,14 @@ def test_the_demo_desk_has_the_clients_of_each_release_that_the_sandbox_can_be()
 
 
 class Held:
-    """A gateway that answers only when it is let, or, with the other fault, when nobody waits any more."""
+    """A gateway that holds each call until released, or, with a fault set, fails the call with it."""
 
     def __init__(self) -> None:
         self.waiting, self.let = threading.Event(), threading.Event()
         self.fault = Fault.NONE
 
     def __call__(self, call: Call) -> Fault:
-        if call.asks_what_there_is:  # the look at the gateway when the service starts
+        if call.asks_what_there_is:  # the service checks the gateway when it starts
             return Fault.NONE
         self.waiting.set()
         if self.fault is Fault.NONE:
@@ -278,7 +278,7 @@ class Held:
 
 @pytest.fixture
 def held(serve: Command, sandbox: Sandbox) -> Iterator[Held]:
-    """The gateway of the service, holding back its answers."""
+    """The service's gateway, which holds back its answers."""
     held = Held()
     with fault_proxy(sandbox.url) as proxy:
         proxy.decide = held

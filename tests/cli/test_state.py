@@ -133,7 +133,7 @@ def test_settings_that_will_not_do(command: Command, setting: str, says: str) ->
 
 
 @pytest.mark.long
-def test_a_server_that_cannot_be_reached_costs_nobody_the_report(command: Command, tmp_path: Path) -> None:
+def test_an_unreachable_server_does_not_cost_the_report(command: Command, tmp_path: Path) -> None:
     command.config.write_text('[state]\ndatabase = "postgresql://me@127.0.0.1:1/x"\n')
     done = command("report", "--output", str(tmp_path / "report.json"))
     assert done.returncode == exit_status.FAILED

@@ -1,4 +1,4 @@
-"""The status of the last run: what the file says, and what `status` makes of it."""
+"""The status of the last run: the recorded data, and what `status` reports."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NOW = datetime.now(UTC)
 
 @pytest.fixture(autouse=True)
 def now(monkeypatch: pytest.MonkeyPatch) -> None:
-    """That of the test: the file may have been read a quarter of an hour before."""
+    """Set ``NOW`` per test: pytest may have imported this file a quarter of an hour earlier."""
     monkeypatch.setitem(globals(), "NOW", datetime.now(UTC))
 
 
@@ -50,7 +50,7 @@ def ended(hours_ago: float = 1, **fields: object) -> RunStatus:
 
 
 def leave_a_note(directory: Path, since: datetime, start_tick: int) -> None:
-    """What a run that was killed leaves in the lock."""
+    """Leave in the lock what a killed run leaves."""
     note = {"pid": os.getpid(), "since": since.isoformat(), "start_tick": start_tick}
     (directory / REPORT_LOCK).write_text(json.dumps(note))
 
@@ -226,7 +226,7 @@ def test_json_says_on_which_machine(
 
 
 class TestManualRuns:
-    """Manual runs stand beside the scheduled one, and are never in its place."""
+    """Manual runs are listed next to the scheduled run and never replace it."""
 
     @staticmethod
     def write(directory: Path, found: RunStatus) -> None:

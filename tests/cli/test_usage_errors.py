@@ -1,4 +1,4 @@
-"""A wrong command line is said in the reader's language, and to programs in English."""
+"""Usage errors are in the reader's language, and in English for programs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from evergreen_groups.cli.options import describe_usage_error
 from evergreen_groups.language import ENGLISH, Language, use_language
 from evergreen_groups.language.language import PSEUDO
 
-# What is written by hand, and so stands in Latin letters in every language.
+# User input, answer keys and the program's name: in Latin letters in every language.
 WRITTEN = re.compile(r"'[^']*'|\([a-z]\)|evergreen-groups")
 WRONG = [
     ("report", "--nosuch"),

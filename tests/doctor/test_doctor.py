@@ -1,4 +1,4 @@
-"""The doctor: what is right is said to be right, and each of many planted faults is named by its cause."""
+"""The doctor approves a good installation and names the cause of each planted fault."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def test_an_error_that_does_not_say_what_to_do_gets_words_for_its_kind() -> None
         assert found.advice
 
 
-# Each is a whole diagnosis: a third of them in the plain suite.
+# Each takes a whole diagnosis, so plain pytest runs only a third of them.
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.long] if place % 3 else []) for place, name in enumerate(PLANTED)]
 )
@@ -362,7 +362,7 @@ def test_a_slow_gateway_is_a_warning(installation: Installation, monkeypatch: py
 
 @pytest.mark.parametrize("name", [f"{FILE_NAME}-journal", f"{FILE_NAME}-wal", f"{FILE_NAME}-shm"])
 def test_nothing_is_opened_that_is_not_the_accounts_own(installation: Installation, tmp_path: Path, name: str) -> None:
-    """A pipe would be waited for without end, and SQLite writes into what another name leads to."""
+    """Opening a pipe would hang, and SQLite would write to the target of a link."""
     precious = tmp_path / "precious"
     precious.write_text("precious")
     precious.chmod(0o600)
@@ -372,8 +372,8 @@ def test_nothing_is_opened_that_is_not_the_accounts_own(installation: Installati
     assert precious.read_text() == "precious"
 
 
-def test_what_is_kept_is_said(installation: Installation) -> None:
-    """Since when, and how large; a run that is writing meanwhile is in nobody's way."""
+def test_the_size_and_age_of_the_database_are_reported(installation: Installation) -> None:
+    """The database's size and first day are reported even while a run holds the write lock."""
     with closing(sqlite3.connect(database(installation, 0o600), isolation_level=None)) as connection:
         connection.execute("BEGIN EXCLUSIVE")
         (found,) = [finding.found for finding in installation.examined().findings if finding.check == "databases"]

@@ -1,4 +1,4 @@
-"""What the doctor asks a server for is what the jobs really use: they are run, and watched."""
+"""The doctor checks exactly the calls that the jobs make: run the jobs and record their calls."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from evergreen_groups.web import PREFIX, close, create_app
 
 @pytest.fixture(scope="module")
 def calls(tmp_path_factory: pytest.TempPathFactory) -> list[Call]:
-    """Every call of every job, as an account that sees all and as one that doesn't."""
+    """Return every call of every job, for an account that sees all patrons and for one that doesn't."""
     tmp_path = tmp_path_factory.mktemp("state")
     with Sandbox() as sandbox:
         return _calls(sandbox, tmp_path)
 
 
 def _calls(sandbox: Sandbox, tmp_path: Path) -> list[Call]:
-    # A threshold of some libraries only, so that it matters where fines are owed.
+    # A threshold for only some libraries, so that the place of a fine matters.
     sandbox._store.insert("pgpt", {"org_unit": 2, "grp": 1, "penalty": 1, "threshold": "5.00"})
     seen: list[Call] = []
     with fault_proxy(sandbox.url) as proxy:
@@ -50,7 +50,7 @@ def _calls(sandbox: Sandbox, tmp_path: Path) -> list[Call]:
                 _read(Client(gateway, account=account, policy=BY_PROFILE, state=state_in(tmp_path)))
                 _serve(proxy.url, gateway.token, tmp_path)
         with gateway_of(proxy.url, "consortium_staff") as gateway:
-            # An answer that doesn't come: then it is looked up who else is in the group.
+            # An empty answer makes the change read back who else is in the group.
             proxy.garble = lambda call: {"payload": [], "status": 200} if call.method == NEW_GROUP else None
             _change(client_of(gateway, tmp_path))
         clerk = session(proxy.url, username="harbor_desk", workstation="HARBOR-desk1")
@@ -77,7 +77,7 @@ def _calls_where_reads_are_behind(tmp_path: Path) -> list[Call]:
 
 
 def _look_at_items_elsewhere(url: str, sandbox: Sandbox, tmp_path: Path) -> None:
-    """Of circulations that an account can't see the ILS is asked patron by patron."""
+    """Look at items elsewhere: circulations that the account can't see are requested patron by patron."""
     account = make_stock_circulator(sandbox)
     lent = sandbox._store.rows("circ", {"usr": OUT, "checkin_time": None})[0]
     sandbox._store.update("circ", lent["id"], {"circ_lib": ELSEWHERE})
@@ -105,7 +105,7 @@ def _read(client: Client) -> None:
 
 
 def _serve(url: str, token: str, directory: Path) -> None:
-    """What the web service asks for somebody, and where it finds the report."""
+    """Make the web service's requests for a user, including the report and the health check."""
     (directory / "report.html").write_text("the report")
     app = create_app(settings_of(url, serve=ServeSettings(report=directory / "report.html")), {"HOME": str(directory)})
     caller = web_client_of(app)
@@ -116,7 +116,7 @@ def _serve(url: str, token: str, directory: Path) -> None:
 
 
 def _change_at_the_desk(url: str, token: str, directory: Path) -> None:
-    """What it asks for a clerk at a workstation who changes something, with a supervisor's yes."""
+    """Make a change as a clerk at a workstation, with a supervisor's approval."""
     app = create_app(settings_of(url), {"HOME": str(directory), "STATE_DIRECTORY": str(directory / "desk")})
     desk = DeskCaller(web_client_of(app), token)
     plan, supervisor = desk.planned("move", 1053, target=1001), {"username": "north_manager", "password": PASSWORD}
@@ -138,7 +138,7 @@ def _change(client: Client) -> None:
 
 @pytest.mark.long
 def test_every_method_that_is_called_is_asked_for_and_the_other_way_round(calls: list[Call]) -> None:
-    # The release is asked for wherever something begins; the doctor says it in a line of its own.
+    # Every job asks for the release first; the doctor reports it separately, not among METHODS.
     called = {(call.service, call.method) for call in calls if call.method not in ("", VERSION)}
     listed = {(method.service, method.name) for method in METHODS}
     assert called == listed
@@ -162,7 +162,7 @@ def test_every_field_that_is_selected_is_asked_for(calls: list[Call]) -> None:
 
 
 def _compared(call: Call) -> Iterator[tuple[str, str]]:
-    """The fields of the searched class itself in a condition; those of subqueries are in terms of aliases."""
+    """Yield the fields of the searched class in a condition, without fields of subqueries, which use aliases."""
     class_id = call.method.split(".")[3]
     yield from ((class_id, name) for name in _names(call.parameters[1]))
 

@@ -15,7 +15,7 @@ _ANOTHER_MATTER = ("ausp", "aum")
 _VOLATILE_TABLES = ("about", "sequences", "sqlite_stat1", "sqlite_sequence")
 
 Place = tuple[int, str]
-"""A patron's id and a field; the field ``penalties`` stands for the penalties in force."""
+"""A patron's id and a field; the field ``penalties`` means the penalties in force."""
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ def test_status_401_is_no_session():
     assert "abc" not in error.raw
 
 
-def test_status_counts_even_beside_results():
+def test_status_counts_even_with_results():
     refusal(raw(http(envelope([1], status=500))), ServerError)
 
 

@@ -181,7 +181,7 @@ class TestAsking:
             gateway.idl("ac")
             assert len(server.requests) == 1
 
-    def test_a_class_that_nobody_has(self):
+    def test_an_unknown_class(self):
         answers = IdlServer()
         with Server(otherwise=answers) as server, connect(server) as gateway:
             for _ in range(3):
@@ -221,7 +221,7 @@ class TestAsking:
             assert gateway.idl()["au"].positions["id"] == 1
             assert [request.path for request in server.requests] == ["/reports/fm_IDL.xml?class=au"] * 2
 
-    def test_a_not_modified_that_nobody_asked_for(self):
+    def test_an_unrequested_not_modified(self):
         answer = raw(b"HTTP/1.1 304 Not Modified\r\n\r\n")
         with Server(otherwise=answer) as server, connect(server) as gateway, pytest.raises(TransportError):
             gateway.idl("au")

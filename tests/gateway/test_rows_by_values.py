@@ -42,7 +42,7 @@ class TestByValues:
         assert sorted(lengths)[1] > 30_000
 
     @pytest.mark.long
-    def test_rows_that_come_and_go_meanwhile(self, gateways):
+    def test_rows_that_come_and_go_during_the_read(self, gateways):
         """Offsets would skip a row for each deleted one, so large answers are split by their values."""
         table = patrons(range(30_000))
         table.rows = [{**row, "usrgroup": row["id"] // 30} for row in table.rows]

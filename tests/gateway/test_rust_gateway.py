@@ -143,7 +143,7 @@ def test_a_session_that_was_idle_for_long_is_renewed(
     assert orgs(rust) == [1]
 
 
-def test_a_session_that_ended_meanwhile_is_renewed(fresh_workers: Sandbox, connect: Connect) -> None:
+def test_a_session_that_ended_is_renewed(fresh_workers: Sandbox, connect: Connect) -> None:
     gateway = connect(fresh_workers)
     assert orgs(gateway) == [1]
     fresh_workers.reset()

@@ -46,7 +46,7 @@ from evergreen_groups.gateway import Gateway, RetryPolicy
 GOOD = http(envelope("good"))
 SHORT = {"timeout": 0.1, "grace": 0.4}
 LONG = {"timeout": 30, "grace": 30}
-"""More than any machine needs for an answer that arrives."""
+"""More time than any answer needs to arrive."""
 
 
 def call(gateway, **how):
@@ -305,7 +305,7 @@ class TestRequests:
             assert server.requests == []
 
     def test_half_a_letter_is_sent_as_it_would_be_read(self):
-        """A command line that isn't UTF-8 has such text, and servers fail on it."""
+        """A command line that isn't valid UTF-8 yields lone surrogates, which servers fail on."""
         with Server(otherwise=results(1)) as server, connect(server) as gateway:
             gateway.call("open-ils.actor", "open-ils.actor.thing", {"barcode": ["\udcff\\udcff\U0001f600"]})
             assert server.requests[0].params == [{"barcode": ["\ufffd\\udcff\U0001f600"]}]

@@ -1,4 +1,4 @@
-"""Hidden members of many groups: by a few questions for all of them the truth, and no answer is taken on trust."""
+"""Find the hidden members of many groups with a few queries for all, and verify every answer."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ BALANCES = "open-ils.actor.usergroup.members.balance_owed"
 SETS = "open-ils.pcrud.search.au.atomic"
 CHECK = "open-ils.pcrud.search.aou.atomic"
 OWN_FINES = "open-ils.pcrud.search.mous.atomic"
-QUESTIONS = 4  # how many belong to each, and what they owe in three
+QUESTIONS = 4  # one for the member counts, three for the fines
 EVENT = {"ilsevent": 5000, "textcode": "PERM_FAILURE", "desc": "no", "ilsperm": "VIEW_USER", "ilspermloc": 11}
 ORG_UNITS = (1, 2, 3, 11, 12, 21, 22)
 HARBOR, MILL = 11, 21
-# At home where the account sees patrons, and elsewhere.
+# Patrons of HARBOR, which the account sees, and hidden patrons of other libraries.
 VISIBLE = {70_000 + place: set(range(5001 + 4 * place, 5005 + 4 * place)) for place in range(25)}
 SEEN = [id for ids in VISIBLE.values() for id in sorted(ids)]
 UNSEEN = [1007, 1012, 1013, 1014, *range(1019, 1026), 1029, 1030, 1036, 1037, 1038]
@@ -49,12 +49,12 @@ Rows = list[Any]
 
 
 def some(first: Iterable[Any], *others: Any) -> list[Any]:
-    """Parameters: those that plain pytest runs, and others for the long session."""
+    """Return parameters: ``first`` for plain pytest, the others for the long session."""
     return [*first, *(pytest.param(other, marks=pytest.mark.long) for other in others)]
 
 
 def make_groups(sandbox: Sandbox, hidden: Mapping[int, list[int]], owed: Mapping[int, str]) -> None:
-    """Put hidden patrons into groups, and let patrons owe something; who isn't named owes nothing."""
+    """Put hidden patrons into groups, and set what patrons owe (default: nothing)."""
     for member in UNSEEN:
         sandbox._store.update("au", member, {"usrgroup": 80_000 + member})
     for member in {*UNSEEN, *owed}:
@@ -84,27 +84,27 @@ def gateway(groups: Sandbox, proxy: FaultProxy) -> Iterator[Gateway]:
 def found_in(
     gateway: Gateway, own_fines: Mapping[int, Decimal] | None = None, visible: Mapping[int, set[int]] = VISIBLE
 ) -> dict[int, HiddenMembers]:
-    """What is found, without the ids that are known where groups were looked at a few at a time."""
+    """Return the hidden members found, without the ids, which are known only for groups read individually."""
     found = find_hidden(gateway, visible, lambda: ORG_UNITS, own_fines=own_fines)
     return {group: HiddenMembers(hidden.count, hidden.fines) for group, hidden in found.items()}
 
 
 def found_or_refused(gateway: Gateway) -> dict[int, HiddenMembers] | None:
-    """What is found, None where the answers are refused."""
+    """Return the hidden members found; None if the answers are rejected."""
     try:
         return found_in(gateway)
     except DataError:
         return None
 
 
-def test_seven_calls_whoever_is_hidden(gateway: Gateway, proxy: FaultProxy) -> None:
+def test_seven_calls_regardless_of_who_is_hidden(gateway: Gateway, proxy: FaultProxy) -> None:
     assert find_hidden(gateway, VISIBLE, lambda: ORG_UNITS, own_fines=OWN) == TRUTH
     assert proxy.seen == [
-        SETS,  # how many belong to each
-        CHECK,  # so many are hidden, and no more
-        BALANCES,  # whether the account may know what those of one owe
-        *[SETS] * 3,  # what all of each owe
-        CHECK,  # so much do the hidden ones owe, and no more
+        SETS,  # member counts
+        CHECK,  # verify the number of hidden members
+        BALANCES,  # may the account see balances?
+        *[SETS] * 3,  # fines of all members
+        CHECK,  # verify the fines of hidden members
     ]
 
 
@@ -121,13 +121,13 @@ def test_own_fines_are_read_where_they_are_not_given(gateway: Gateway, proxy: Fa
 
 
 def test_own_fines_of_another_moment(gateway: Gateway, proxy: FaultProxy) -> None:
-    """Somebody paid between that reading and this one."""
+    """A patron paid after the own fines were read."""
     assert found_in(gateway, {**OWN, min(VISIBLE[THREE]): Decimal("0.50")}) == TRUTH
     assert found_in(gateway, {**OWN, min(VISIBLE[ONE]): Decimal("0.00")}) == TRUTH
 
 
 def test_of_the_others_nothing_is_asked_again(gateway: Gateway, proxy: FaultProxy, sandbox: Sandbox) -> None:
-    """Something is hidden in 25 groups, and one has paid: each half is held against the ILS, and a few looked at."""
+    """25 groups have a hidden member and one balance is stale: check by halves, and read only the last few groups."""
     make_groups(sandbox, {}, {})
     insert_patrons(sandbox, {6001 + place: group for place, group in enumerate(VISIBLE)}, MILL)
     stale = {min(VISIBLE[ONE]): Decimal("0.10")}
@@ -136,7 +136,7 @@ def test_of_the_others_nothing_is_asked_again(gateway: Gateway, proxy: FaultProx
     assert proxy.seen.count(MEMBERS) == 1
 
 
-def test_nobody_is_hidden(gateway: Gateway, proxy: FaultProxy, sandbox: Sandbox) -> None:
+def test_no_member_is_hidden(gateway: Gateway, proxy: FaultProxy, sandbox: Sandbox) -> None:
     make_groups(sandbox, {}, {})
     assert find_hidden(gateway, VISIBLE, lambda: ORG_UNITS) == {}
     assert proxy.seen == [SETS, CHECK]
@@ -157,7 +157,7 @@ def test_a_handful_of_groups_is_looked_at_with_their_ids(gateway: Gateway, proxy
 
 
 def test_fewer_labels(gateway: Gateway, proxy: FaultProxy) -> None:
-    """Twelve groups with 36 visible patrons beside one of each, then six with 18: five digits at a time, and four."""
+    """Twelve groups leave 36 visible patrons as markers, for five digits per query; six leave 18, for four."""
     for count, questions in ((12, 2 + 4), (6, 2 + 5)):
         proxy.seen.clear()
         groups = {*HIDDEN, *list(VISIBLE)[8 : 8 + count - len(HIDDEN)]}
@@ -168,7 +168,7 @@ def test_fewer_labels(gateway: Gateway, proxy: FaultProxy) -> None:
 
 @pytest.mark.parametrize("number", [MemberCount, MemberFines])
 def test_numbers_that_have_no_place(gateway: Gateway, monkeypatch: pytest.MonkeyPatch, number: type) -> None:
-    """Five and six members, and nine dollars, in two digits."""
+    """Five and six members, and nine dollars, don't fit in two digits."""
     monkeypatch.setattr(number, "BITS", 2)
     assert found_in(gateway) == TRUTH
 
@@ -180,7 +180,7 @@ def test_too_many_for_one_form(gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 
 
 def test_one_visible_member_in_each_group(groups: Sandbox, proxy: FaultProxy) -> None:
-    """The only markers left are the members of the other half."""
+    """The only markers are the members of the groups in the other half."""
     make_groups(groups, {5001: [1012, 1013], 5090: [1014]}, OWED)
     insert_patrons(groups, {id: id for id in range(5101, 5141)}, HARBOR)
     for id in SEEN:
@@ -194,10 +194,10 @@ def test_one_visible_member_in_each_group(groups: Sandbox, proxy: FaultProxy) ->
 
 @pytest.mark.parametrize("change", [{"usrgroup": 99_999}, {"deleted": "t"}, {"home_ou": MILL}])
 @pytest.mark.parametrize("who", [min(VISIBLE[ONE]), max(VISIBLE[70_000])], ids=["representative", "marker"])
-def test_somebody_who_was_moved_or_deleted_meanwhile(
+def test_a_patron_who_was_moved_or_deleted(
     sandbox: Sandbox, gateway: Gateway, change: dict[str, Any], who: int
 ) -> None:
-    """The one who answers for the group is in it no more; the others still are, or it is seen that they aren't."""
+    """A group's representative, or a marker, was moved, deleted, or got a hidden home library."""
     sandbox._store.update("au", who, change)
     if "home_ou" not in change:
         assert found_in(gateway) == TRUTH
@@ -227,7 +227,7 @@ def test_a_server_that_does_not_take_the_question(gateway: Gateway, proxy: Fault
 
 
 def alter(proxy: FaultProxy, method: str, change: Callable[[Rows], Rows], at: int | None) -> None:
-    """Make something else of the answers of a method; ``at`` is which of its calls, None all of them."""
+    """Change a method's answers; ``at`` is the index of the call, None for all calls."""
     calls = [-1]
 
     def altered(call: Call, answer: HttpAnswer) -> HttpAnswer | None:
@@ -244,7 +244,7 @@ def alter(proxy: FaultProxy, method: str, change: Callable[[Rows], Rows], at: in
 @pytest.mark.parametrize("at", some([0, 2], 1, 3))
 @pytest.mark.parametrize("lost", some([40, None], 0, 1, -1))
 def test_rows_that_are_lost(gateway: Gateway, proxy: FaultProxy, at: int, lost: int | None) -> None:
-    """Of each of the questions for sets: the first row, one in the middle, the last, all."""
+    """From one query for sets, drop the first row, a middle one, the last, or all."""
 
     def without(rows: Rows) -> Rows:
         return [] if lost is None else [row for place, row in enumerate(rows) if place != lost % max(len(rows), 1)]
@@ -292,7 +292,7 @@ BALANCES_WRONG: dict[str, Callable[[Rows], Rows]] = {
 
 @pytest.mark.parametrize("wrong", BALANCES_WRONG)
 def test_wrong_balances_of_the_one_group(gateway: Gateway, proxy: FaultProxy, wrong: str) -> None:
-    """They aren't what the order of the others says; groups are looked at a few at a time then."""
+    """The balances contradict the order of the rows, so the groups are read a few at a time."""
     alter(proxy, BALANCES, BALANCES_WRONG[wrong], 0)
     assert found_in(gateway) == TRUTH
 
@@ -305,7 +305,7 @@ def test_wrong_balances_again_and_again(gateway: Gateway, proxy: FaultProxy, wro
 
 @st.composite
 def populations(draw: st.DrawFn) -> tuple[dict[int, list[int]], dict[int, str]]:
-    """Hidden members by group, and what some patrons owe."""
+    """Draw hidden members by group, and what some patrons owe."""
     hidden: dict[int, list[int]] = {}
     for member in UNSEEN:
         group = draw(st.sampled_from([None, *VISIBLE]))

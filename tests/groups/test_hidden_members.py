@@ -52,7 +52,7 @@ def test_the_same_member_twice(sandbox: Sandbox, proxy: FaultProxy, method: str,
     assert told.value.code == "member-twice"
 
 
-def test_somebody_who_was_moved_meanwhile_is_no_error(sandbox: Sandbox, proxy: FaultProxy) -> None:
+def test_a_move_during_the_read_is_no_error(sandbox: Sandbox, proxy: FaultProxy) -> None:
     sandbox._store.update("au", 1002, {"usrgroup": 70_000})
     with gateway_of(proxy.url, "harbor_desk") as gateway:
         assert find_hidden_with_ids(gateway, OKONKWO, lambda: ORG_UNITS) == {}
@@ -77,7 +77,7 @@ def test_answers_that_would_be_counted_wrong(sandbox: Sandbox, proxy: FaultProxy
         find_hidden_with_ids(gateway, OKONKWO, lambda: ORG_UNITS)
 
 
-def test_whoever_is_moved_in_between_two_calls_is_a_hidden_member(sandbox: Sandbox, proxy: FaultProxy) -> None:
+def test_a_patron_moved_in_between_two_calls_is_a_hidden_member(sandbox: Sandbox, proxy: FaultProxy) -> None:
     owe(sandbox, 1013, (21, "2.00"))
     sandbox._store.update("au", 1012, {"usrgroup": 1001})
 
@@ -212,7 +212,7 @@ def test_answers_of_another_shape(sandbox: Sandbox, proxy: FaultProxy, method: s
     [[], [{"usr": 1013, "balance_owed": "2.00"}], [{"usr": id, "balance_owed": "9.00"} for id in (1002, 1013)]],
 )
 @pytest.mark.parametrize("times", [1, 99])
-def test_balances_without_somebody_who_owes(
+def test_balances_that_lack_a_debtor(
     sandbox: Sandbox, proxy: FaultProxy, wrong: list[dict[str, object]], times: int
 ) -> None:
     owe(sandbox, 1012, (21, "9.00"))

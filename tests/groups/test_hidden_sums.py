@@ -1,4 +1,4 @@
-"""Numbers of groups, read from the order of rows: each is what the database has, or said to have no place."""
+"""Sums of groups, read from the order of rows: each matches the database, or is None if it doesn't fit."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_amounts_at_the_edges(representatives: Sandbox) -> None:
 
 
 def test_a_marker_owes_something_itself(representatives: Sandbox) -> None:
-    """It stands for its digits all the same."""
+    """A marker's own fines don't change the digits it marks."""
     expected = let_owe(representatives, AMOUNTS)
     for id in MARKERS[::2]:
         owe(representatives, id, (MILL, "1310.71"))

@@ -151,7 +151,7 @@ def test_balances_that_may_not_be_seen_are_unknown_and_not_nought(gateway: Gatew
     assert found_in(gateway, ONE, OTHER) == {ONE: ({1012, 1013}, "None"), OTHER: ({1014}, "None")}
 
 
-def test_somebody_is_moved_in_meanwhile(gateway: Gateway, proxy: FaultProxy, sandbox: Sandbox) -> None:
+def test_a_patron_is_moved_in_during_the_read(gateway: Gateway, proxy: FaultProxy, sandbox: Sandbox) -> None:
     owe(sandbox, 1040)
     moved = iter([1040])
 

@@ -1,4 +1,4 @@
-"""Patrons and everybody around them, read at once: the same as cards, patrons and groups one after the other."""
+"""Read named patrons with their families at once: the same result as reading cards, patrons and groups in turn."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from evergreen_groups.groups import (
 )
 from evergreen_groups.sandbox import Sandbox
 
-pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
+pytestmark = pytest.mark.long  # too slow together for a plain pytest run
 
 PATRONS = range(1001, 1054)
 DELETED, INACTIVE_CARD = 1031, 1041
@@ -37,7 +37,7 @@ REFERENCES = st.one_of(
 
 @pytest.fixture(params=["consortium_staff", "north_manager"])
 def gateway(request: pytest.FixtureRequest, sandbox: Sandbox) -> Iterator[Gateway]:
-    """As somebody who sees everybody, and as somebody from whom members of many groups are hidden."""
+    """Connect as an account that sees every patron, and as one from which many members are hidden."""
     sandbox._store.update("ac", sandbox._store.rows("ac", {"usr": INACTIVE_CARD})[0]["id"], {"active": False})
     sandbox._store.update("au", 1040, {"deleted": True})
     with gateway_of(sandbox.url, request.param) as gateway:
@@ -47,7 +47,7 @@ def gateway(request: pytest.FixtureRequest, sandbox: Sandbox) -> Iterator[Gatewa
 def one_after_the_other(
     gateway: Gateway, reader: MembershipReader, references: list[PatronReference], groups: set[int]
 ) -> NamedFamilies:
-    """The same by the reader of cards, that of patrons and that of groups."""
+    """Return the same by reading cards, patrons and groups separately."""
     barcodes = [named for named in references if isinstance(named, str)]
     ids = [named for named in references if isinstance(named, int)]
     by_card = reader.by_barcodes(barcodes)
@@ -123,7 +123,7 @@ def test_active_cards_alone(gateway: Gateway, references: list[PatronReference],
 
 @pytest.mark.parametrize("cards", [None, "", [], [1052], [1051, 1052]])
 def test_cards_of_nobody_or_of_another(proxy: FaultProxy, cards: list[int] | str | None) -> None:
-    """Fleshed into another's record they would make that one the patron who is named."""
+    """A card fleshed into the wrong record would name the wrong patron."""
 
     def altered(call: Call, answer: HttpAnswer) -> HttpAnswer | None:
         if call.method != "open-ils.pcrud.search.au.atomic":
@@ -151,13 +151,13 @@ def test_cards_of_nobody_or_of_another(proxy: FaultProxy, cards: list[int] | str
 
 
 def test_groups_alone(gateway: Gateway) -> None:
-    """As where a long list of patrons and groups is split into batches: the last may have nothing but groups."""
+    """The last batch of a long list may have only groups."""
     found = read_named_families(gateway, MembershipReader(gateway), [], [1001, 1015])
     assert found.cards == {}
     assert [len(found.membership.groups[number].members) for number in (1001, 1015)] == [6, 3]
 
 
 def test_the_longest_barcodes_are_asked_for_in_several_questions(gateway: Gateway) -> None:
-    """A thousand of them, none of which is anybody's: no question is too long for the gateway."""
+    """A thousand unknown barcodes: no query is too long for the gateway."""
     barcodes = [f"{number:04}{'é' * 96}" for number in range(1_000)]
     assert read_named_families(gateway, MembershipReader(gateway), barcodes).cards == {}

@@ -1,4 +1,4 @@
-"""Members and balances as a real Evergreen told of them, by the id of each exchange."""
+"""Members and balances from a real Evergreen, by the id of each recorded exchange."""
 
 import json
 from decimal import Decimal
@@ -43,7 +43,7 @@ def test_members_of_several_groups_in_one_list():
 
 
 def test_balances_of_several_groups_in_one_list():
-    """Hidden members are among them: 14 of the one group, 21 of the other."""
+    """Hidden members are included: patron 14 in one group, patron 21 in the other."""
     with gateway_of("desk-007") as gateway:
         balances = read_balances(gateway, 244, 245)
     assert balances.keys() == {14, 21, *range(244, 252)}
@@ -81,7 +81,7 @@ def test_a_witness_says_that_nobody_is_hidden(exchange_id, group, members, compl
 
 @pytest.mark.parametrize(("exchange_id", "total"), [("desk-004", 4), ("desk-005", 3)])
 def test_what_members_have_out_with_a_row_that_says_who_is_hidden(exchange_id, total):
-    """Of the group 17 the member 14 is hidden, and one circulation of 17's own."""
+    """In group 17, member 14 and one of 17's own circulations are hidden."""
     org_units = [SimpleNamespace(id=id) for id in range(1, 12)]
     homes = {4: 5, 17: 4, 20: 4}
     (condition,) = membership_conditions([17], {17: {14}}, total)
@@ -101,7 +101,7 @@ def test_what_members_have_out_with_a_row_that_says_who_is_hidden(exchange_id, t
 
 
 def test_members_with_the_state_of_their_accounts():
-    """Read together: whoever is in a group that owes enough, whether juvenile, barred or expired."""
+    """One query returns the members of groups that owe enough: juvenile, barred and expired ones too."""
     states: dict[int, PatronState] = {}
     with gateway_of("members-001") as gateway:
         rows = GroupSearch(gateway, HighFines(Decimal("25.00")), states=states)._search(GroupRange(6100, 6150), 60)
@@ -113,7 +113,7 @@ def test_members_with_the_state_of_their_accounts():
 
 
 def test_the_families_of_two_who_are_to_be_moved():
-    """With their cards, in one answer: the one is named by hers."""
+    """One answer has both families and their cards; one patron is named by barcode."""
     of_people = ("desk-010", "desk-011", "desk-012", "desk-013", "desk-014", "contacts-021", "contacts-022")
     with gateway_of("releases-056", *of_people) as gateway:
         found = read_named_families(
@@ -141,6 +141,6 @@ def test_the_families_of_two_who_are_to_be_moved():
     ],
 )
 def test_the_question_is_the_one_whose_cost_was_measured(exchange_id, query, within):
-    """The order of its conditions is what makes it quick, so it is compared to the letter."""
+    """Compare the exact text, because the order of the conditions makes the query fast."""
     _token, measured, _options = params(exchange_id)
     assert json.dumps(query.members(within)) == json.dumps(measured)

@@ -1,4 +1,4 @@
-"""Searching range by range: in pages, in parts where that takes too long, and again where somebody was moved."""
+"""Search range by range: in pages, in smaller parts if a range takes too long, and again after a move."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def is_combined(call: Call) -> bool:
 
 
 def whole(gateway: Gateway) -> list[PatronRow]:
-    """What a single answer has."""
+    """Return the result of a single answer."""
     return sorted(GroupSearch(gateway, QUERY).run(list))
 
 
 @pytest.mark.parametrize("page", [1, 2, 5, 7])
 def test_members_come_once_whatever_the_page(staff: Gateway, page: int) -> None:
-    """Groups have up to six members: some go over two pages, some end with one."""
+    """Groups have up to six members: some span two pages, some end with a page."""
     expected = whole(staff)
     assert len(expected) > 20
     assert sorted(GroupSearch(staff, QUERY, page=page).run(list)) == expected
@@ -87,7 +87,7 @@ def test_parts_have_less_time_than_ranges(
 
 
 def test_each_part_that_takes_too_long_is_cut_again(staff: Gateway, proxy: FaultProxy) -> None:
-    """From the lowest up, so that members come in order of their groups."""
+    """Search the parts from the lowest up, so that members come in order of groups."""
     expected = whole(staff)
     proxy.refuse = lambda call: SLOW if is_combined(call) and _holds(call, 1003) and _width(call) > 1 else None
     found = GroupSearch(staff, QUERY).run(list)
@@ -100,7 +100,7 @@ def test_each_part_that_takes_too_long_is_cut_again(staff: Gateway, proxy: Fault
 def test_what_the_gateway_does_not_end_the_client_does(
     staff: Gateway, proxy: FaultProxy, gateway_time: GatewayTime
 ) -> None:
-    """The one that is written in Rust ignores ``timeout``: what is asked for next is smaller all the same."""
+    """The gateway written in Rust ignores ``timeout``, but the client asks for smaller parts anyway."""
     expected = whole(staff)
     asked: list[Call] = []
 
@@ -136,7 +136,7 @@ def _width(call: Call) -> int:
 def test_so_many_groups_may_take_too_long(
     staff: Gateway, proxy: FaultProxy, giants: int, fails: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are read without sums, and every member once, in the order of groups and ids."""
+    """Members are read without sums, each once, in order of groups and ids."""
     expected = whole(staff)
     monkeypatch.setattr(search, "_MAX_GIANTS", giants)
     proxy.refuse = lambda call: SLOW if is_combined(call) and (_holds(call, 1001) or _holds(call, 1008)) else None
@@ -152,7 +152,7 @@ def test_so_many_groups_may_take_too_long(
 
 
 def test_an_answer_to_another_range_is_an_error(staff: Gateway, proxy: FaultProxy) -> None:
-    """Each part of the range gets the answer to the whole of it."""
+    """Each part of the range gets the answer to the whole range."""
     answers: list[HttpAnswer] = []
 
     def first(call: Call, answer: HttpAnswer) -> HttpAnswer | None:
@@ -191,7 +191,7 @@ class TestMoved:
 
     @pytest.fixture
     def changes(self, monkeypatch: pytest.MonkeyPatch) -> list[dict[int, int]]:
-        """What is found changed, one look after the other; nothing after those."""
+        """The changes that each successive look finds; later looks find none."""
         looks: list[dict[int, int]] = []
         monkeypatch.setattr(ChangedPatrons, "groups", lambda changed: looks.pop(0) if looks else {})
         return looks
@@ -234,7 +234,7 @@ class TestMoved:
         assert sorted(asked) == [[1001, 1002], [1003, 1004], [1008]]
 
     def test_they_are_looked_for_among_those_the_account_sees(self, sandbox: Sandbox, proxy: FaultProxy) -> None:
-        """Before 3.16 hidden ones in between would end the answer too early."""
+        """Before 3.16, hidden patrons in between would end the answer too early."""
         asked: list[object] = []
 
         def watch(call: Call) -> None:

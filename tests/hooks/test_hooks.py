@@ -1,4 +1,4 @@
-"""What an ILS calls: summaries and decisions, their JSON forms, what they cost, and what they never depend on."""
+"""The hooks that an ILS calls: summaries, decisions, their JSON, and how many calls they make."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ POLICIES = {
 
 @contextmanager
 def desk(url: str, account: str, **options: Any) -> Iterator[Client]:
-    """A client that is logged in, and has called nothing else."""
+    """Yield a client that is logged in and has made no other calls."""
     with gateway_of(url, account) as gateway:
         gateway.login()
         yield Client(gateway, account=account, **options)
@@ -157,7 +157,7 @@ def test_limits_that_the_account_may_not_see_leave_the_rest(sandbox: Sandbox) ->
     sandbox._store.update("au", 1002, {"home_ou": PINE})
     with desk(sandbox.url, make_stock_circulator(sandbox), policy=POLICIES["ils"]) as client:
         summary = document(hooks.patron_summary(client, 1002))
-        with pytest.raises(PermissionDeniedError):  # where the decision is all that was asked for
+        with pytest.raises(PermissionDeniedError):  # for a decision only
             hooks.block_decision(client, 1002)
     assert (summary["over_limit"], summary["limit"]) == (None, None)
     assert summary["group_fines"] == "28.10"
@@ -195,7 +195,7 @@ def test_a_block_in_evergreen_of_somebody_within_the_limit(client: Client, sandb
     hooks.block_decision(client, 1002)
     before = client.gateway.statistics.calls
     decision = hooks.block_decision(client, AT_THRESHOLD)
-    assert client.gateway.statistics.calls - before == 3  # the patron, what is owed, and the penalties
+    assert client.gateway.statistics.calls - before == 3  # the patron, the balance and the penalties
     block = document(decision)
     assert (block["over_limit"], block["blocked_in_evergreen"]) == (False, True)
     assert [one["name"] for one in block["other_blocks"]] == ["STAFF_CHR"]
@@ -204,7 +204,7 @@ def test_a_block_in_evergreen_of_somebody_within_the_limit(client: Client, sandb
 
 
 def test_penalties_that_are_not_visible_are_null(sandbox: Sandbox) -> None:
-    """Somebody sees their own record without VIEW_USER, and not their penalties."""
+    """Users see their own record without VIEW_USER, but not their penalties."""
     with sandbox._store.transaction() as connection:
         connection.execute("DELETE FROM grants WHERE permission = 'VIEW_USER'")
     with desk(sandbox.url, "harbor_desk") as client:
@@ -233,7 +233,7 @@ def test_a_hidden_patron_gives_the_same_error_as_one_who_is_not_there(sandbox: S
 
 
 def calls_for_release(release: str) -> int:
-    """How many ask for the release, beside the others: a build from git, as the latest is, doesn't name it at once."""
+    """Return how many calls ask for the release: one more for a build from git, like the latest."""
     return 2 if release == LATEST else 1
 
 
@@ -249,7 +249,7 @@ def test_few_calls_when_everything_is_cold_and_two_from_then_on(sandbox: Sandbox
             hooks.patron_summary(client, patron)
         after = calls(client)
         hooks.group_summary(client, 1001)
-    # And there is the logout.
+    # The logout counts too.
     assert (warm - cold, after - warm, calls(client) - after - 1) == (12 + calls_for_release(release), 7 * 2, 2)
 
 
@@ -469,7 +469,7 @@ def test_every_limit_decides_as_check_does(sandbox: Sandbox, account: str, polic
 
 
 def test_what_was_read_in_one_request_serves_the_next(sandbox: Sandbox) -> None:
-    """Each request has a gateway of its own that ends with it; thresholds of other libraries may still be to read."""
+    """The first request's gateway is closed when the second still has to read another library's thresholds."""
     policy = POLICIES["ils"]
     with sandbox._store.transaction() as connection:
         for permission in ("VIEW_GROUP_PENALTY_THRESHOLD", "VIEW_USER_TRANSACTIONS"):
@@ -492,7 +492,7 @@ def test_reference_data_is_kept_for_a_session_and_for_a_while(sandbox: Sandbox) 
     with desk(sandbox.url, "harbor_desk", reference=reference) as client, desk(sandbox.url, "admin") as other:
         hooks.patron_summary(client, 1001)
         shared = Client(other.gateway, account="admin", reference=reference)
-        assert hooks.patron_summary(shared, 1012).member.id == 1012  # not with the other session's sight
+        assert hooks.patron_summary(shared, 1012).member.id == 1012  # not with what the other session may see
         assert not_visible(client, 1012)
         before = calls(client)
         clock.now += SECONDS + 1

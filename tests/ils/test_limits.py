@@ -162,7 +162,7 @@ def test_no_threshold_is_no_limit(sandbox: Sandbox, admin: Gateway) -> None:
     assert not found.decide(Decimal("900.00")).over_limit
 
 
-def test_a_library_with_a_penalty_of_its_own(sandbox: Sandbox, admin: Gateway) -> None:
+def test_a_library_with_its_own_penalty(sandbox: Sandbox, admin: Gateway) -> None:
     sandbox._store.insert("aous", {"name": OVERRIDE, "org_unit": 2, "value": f'"{OWN}"'})
     assert read_limits(admin, ILS).limit_for(ADULT, HARBOR).limit.amount is None
     assert read_limits(admin, ILS).limit_for(ADULT, MILL).limit.amount == Decimal("5.01")

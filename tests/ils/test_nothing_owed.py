@@ -1,4 +1,4 @@
-"""Who has no open transaction isn't somebody who owes 0.00 on some: which limits tell them apart, and how."""
+"""Limits that distinguish a patron without open transactions from one whose open transactions sum to 0.00."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_one_limit(amount: str | None, comparison: Comparison, told_apart: bool)
 @pytest.mark.parametrize(("amount", "comparison", "told_apart"), TOLD_APART)
 @pytest.mark.parametrize("as_configured", [True, False])
 def test_a_rule(amount: str | None, comparison: Comparison, told_apart: bool, as_configured: bool) -> None:
-    """Its own comparison counts, the configured one where it has none."""
+    """A rule's own comparison overrides the configured one."""
     others = REACHES if comparison is EXCEEDS else EXCEEDS
     rules = (
         LimitRule(None, None, Decimal("3.00")),
@@ -52,12 +52,12 @@ def test_a_rule(amount: str | None, comparison: Comparison, told_apart: bool, as
 
 
 def test_the_ilss_thresholds_always_do() -> None:
-    """Only some libraries' transactions may count, and 0.00 anywhere may be without any there."""
+    """Only some libraries' transactions may count, and a patron who owes 0.00 may have none there."""
     assert limits_of(PolicySettings(limit="ils")).need_transactions
 
 
 @pytest.mark.parametrize("scope", [None, {1}])
-def test_without_an_open_transaction_nobody_is_over(scope: Collection[int] | None) -> None:
+def test_without_an_open_transaction_no_patron_is_over(scope: Collection[int] | None) -> None:
     found = ResolvedLimit(Limit(Decimal("0.00"), REACHES), None if scope is None else frozenset(scope))
     decision = found.decide(None)
     assert (decision.over_limit, decision.own_balance, decision.limit) == (False, Decimal("0.00"), found.limit)

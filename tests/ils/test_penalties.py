@@ -1,4 +1,4 @@
-"""Which kinds of penalties stand for fines and block, where; and which standing penalties are in force."""
+"""Which penalties are for fines and block, and where; and which of a patron's penalties are in force."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class TestKinds:
         ("kind", "home", "for_fines", "blocks"),
         [
             (STOCK, MILL, True, True),
-            (STOCK, HARBOR, True, True),  # from before the library had its own
+            (STOCK, HARBOR, True, True),  # from before the library had its own penalty
             (OWN, HARBOR, True, True),
             (OWN, MILL, False, False),
             (NOTE, NORTH, True, False),
@@ -61,8 +61,8 @@ class TestKinds:
             ({NORTH: 1, MILL: 1}, {1}, {1}),
             ({NORTH: 101, MILL: 1}, {1, 101}, {1}),
             ({NORTH: 101, MILL: 101}, {1, 101}, {1, 101}),
-            ({NORTH: 102, MILL: 102}, {1}, {1}),  # a note blocks nobody
-            ({NORTH: 103, MILL: 103}, {1, 103}, {1}),  # nobody knows whether that one does
+            ({NORTH: 102, MILL: 102}, {1}, {1}),  # a note doesn't block
+            ({NORTH: 103, MILL: 103}, {1, 103}, {1}),  # unknown whether this one blocks
         ],
     )
     def test_what_blocks_anywhere_and_everywhere(

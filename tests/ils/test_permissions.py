@@ -1,4 +1,4 @@
-"""Where the account sees patrons: only a whole answer of the right shape says that nothing is missing."""
+"""Where the account sees patrons: only a complete, well-formed answer proves that nothing is missing."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_where_they_are_held(proxy: FaultProxy, answer: object) -> None:
 
 @pytest.mark.parametrize("units", [(1,), (1, 10)])
 def test_only_org_units_above_the_libraries_are_missing(proxy: FaultProxy, units: tuple[int, ...]) -> None:
-    """They can be somebody's home as well, so the account doesn't see everybody, and is told what it lacks."""
+    """These org units can be home libraries too, so the account doesn't see all patrons; the missing ones are named."""
     with gateway_of(proxy.url, "north_manager") as gateway:
         org_units = OrgUnits.read(gateway)
         above = [unit for unit in org_units if len(org_units.with_descendants(unit.id)) > 1][: len(units)]
@@ -60,7 +60,7 @@ def test_only_org_units_above_the_libraries_are_missing(proxy: FaultProxy, units
 
 @pytest.mark.apache(reason="whatever is empty is held against an echo")
 def test_an_empty_list_that_answers_another_question_is_no_yes(proxy: FaultProxy) -> None:
-    """It names nothing that it could be told by, so it has to come over a connection on which nothing else comes."""
+    """An empty list doesn't show which query it answers, so a connection of this query alone must deliver it."""
     with gateway_of(proxy.url, "north_manager", concurrency=1) as gateway:
         user = account_of_session(gateway).id
         proxy.decide = lambda call: Fault.ANSWERS_BEHIND

@@ -1,4 +1,4 @@
-"""What is read when: thresholds by whoever's session is there, decisions with no call too many, and what is cached."""
+"""What is read when: thresholds with the current session, decisions without extra calls, and cached data."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def test_fines_of_oneself(exchange_id, patron, owed):
         assert read_fines_of(gateway, patron) == owed
 
 
-def test_own_fines_leave_out_whoever_has_no_open_transaction():
+def test_own_fines_leave_out_patrons_without_open_transactions():
     with gateway_of("pcrud-051", alike=False) as gateway:
         owed = read_own_fines(gateway, [5001, 5004, 5012, 5014, 5042])
     assert {patron: str(amount) for patron, amount in owed.items()} == {

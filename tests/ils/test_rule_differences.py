@@ -1,4 +1,4 @@
-"""Where the ILS blocks otherwise than the rule: each way, with whom it is about, the most general first."""
+"""Differences between Evergreen's blocks and the rule: each kind, who is affected, the most general first."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_what_is_counted_at_some_libraries_alone() -> None:
     assert [(one.kind, one.libraries) for one in found] == [(DifferenceKind.COUNTS_FEWER, {SYS1, BR1, BR2, SYS2, BR3})]
 
 
-def test_a_penalty_of_a_librarys_own_has_thresholds_of_its_own() -> None:
+def test_a_librarys_own_penalty_has_its_own_thresholds() -> None:
     found = differences((CONS, 1, 1, "5.01"), penalties={BR3: 101})
     assert [(one.kind, one.penalty.name, one.libraries) for one in found] == [
         (DifferenceKind.NO_THRESHOLD, "OWN", {BR3})
@@ -117,11 +117,11 @@ def test_a_penalty_of_a_librarys_own_has_thresholds_of_its_own() -> None:
     assert differences((CONS, 1, 1, "5.01"), (CONS, 1, 101, "5.01"), penalties={BR3: 101}) == []
 
 
-def test_a_penalty_that_is_a_note_blocks_nobody() -> None:
+def test_a_penalty_that_is_a_note_does_not_block() -> None:
     rows: tuple[Row, ...] = ((CONS, 1, 1, "5.01"), (CONS, 1, 102, "5.01"))
     (found,) = differences(*rows, penalties={SYS1: 102})
     assert (found.kind, found.libraries) == (DifferenceKind.BLOCKS_NOTHING, {SYS1})
-    # Where the rule is the ILS's own, a note is over the limit and blocks nobody just as well.
+    # With Evergreen's own rule too, a note means over the limit but doesn't block.
     (found,) = differences(*rows, limit=PolicySettings(limit="ils"), penalties={SYS1: 102})
     assert found.kind is DifferenceKind.BLOCKS_NOTHING
     assert differences(*rows[1:], limit=Limit(None), penalties=dict.fromkeys(PARENTS, 102)) == []

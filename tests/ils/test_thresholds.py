@@ -1,4 +1,4 @@
-"""The settings and permissions that thresholds hang on, in whatever shape they come."""
+"""The settings and permissions that thresholds depend on, in every shape."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_setting_that_names_no_penalty_is_told_with_its_name(sandbox: Sandbox)
 
 @pytest.mark.parametrize(("held", "asked"), [([1], 0), ([], 1), (None, 1), ([HARBOR], 1)])
 def test_who_may_see_all_thresholds_is_asked_first(proxy: FaultProxy, held: object, asked: int) -> None:
-    """Where the account hasn't the permission everywhere, each home library is asked about, once."""
+    """Without the permission everywhere, ask about each home library once."""
     permission = {"VIEW_GROUP_PENALTY_THRESHOLD": held}
     proxy.answer = lambda call: permission if "has_work_perm_at" in call.method else None
     with gateway_of(proxy.url, "consortium_staff") as gateway:
@@ -84,10 +84,10 @@ def test_thresholds_of_another_shape_are_an_error(proxy: FaultProxy, answer: obj
     [
         ([(11, 2, 1)], (11, 2)),
         ([(11, 1, 1), (11, 2, 1)], (11, 2)),
-        ([(11, 1, 1), (1, 2, 1)], (11, 1)),  # all profiles at one org unit before the next above
+        ([(11, 1, 1), (1, 2, 1)], (11, 1)),  # all profiles at one org unit before its parent
         ([(1, 1, 1)], (1, 1)),
-        ([(11, 2, 101)], None),  # another penalty's
-        ([(12, 2, 1), (11, 3, 1)], None),  # a neighbour's, and a profile's below
+        ([(11, 2, 101)], None),  # for another penalty
+        ([(12, 2, 1), (11, 3, 1)], None),  # for a neighbor, and for a child profile
     ],
 )
 def test_the_nearest_threshold_counts(places: list[tuple[int, int, int]], found: tuple[int, int] | None) -> None:
@@ -100,7 +100,7 @@ def test_the_nearest_threshold_counts(places: list[tuple[int, int, int]], found:
 
 @pytest.mark.parametrize("answer", [{}, "", 0, False, "a text"])
 def test_thresholds_that_are_no_list_are_not_none(proxy: FaultProxy, answer: object) -> None:
-    """Without a threshold nobody would be over the limit."""
+    """If these passed for an empty list, no patron would be over the limit."""
     proxy.answer = lambda call: answer if call.method == RANGED else None
     with gateway_of(proxy.url, "harbor_desk") as gateway:
         org_units, profiles = OrgUnits.read(gateway), Profiles.read(gateway)

@@ -1,4 +1,4 @@
-"""Overdue and lost items of many patrons, as a real Evergreen and the sandbox tell them."""
+"""Overdue and lost items of many patrons, from a real Evergreen and the sandbox."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HARBOR = 11
 
 
 def test_what_is_asked_for_holds_what_is_overdue() -> None:
-    """Of the open circulations of family-003, those that family-004 finds by the due date are the overdue ones."""
+    """The overdue circulations in family-003 are the ones that family-004 finds by due date."""
     places = idl_of()["circ"].positions
     now = datetime(2026, 11, 20, tzinfo=UTC)
     kinds = {}
@@ -38,7 +38,7 @@ def recorded_units() -> OrgUnits:
 
 
 def test_as_a_real_evergreen_tells_them(recorded_units: OrgUnits) -> None:
-    """What was lost counts before it is due as well; what is paid, claimed or on its way back doesn't."""
+    """A lost item counts even before its due date; paid, claimed and returning items don't count."""
     every = [unit.id for unit in recorded_units]
     with recorded_families("context_staff") as gateway:
         read = read_unreturned_items(gateway, recorded_units, every, range(301, 317))
@@ -50,7 +50,7 @@ def test_as_a_real_evergreen_tells_them(recorded_units: OrgUnits) -> None:
 
 
 def test_hidden_ones_as_a_real_evergreen_tells_of_them(recorded_units: OrgUnits) -> None:
-    """303 has one at a branch where the account may not see circulations; 306, who does too, is hidden altogether."""
+    """303 has an item at a branch whose circulations are hidden; 306 has one too, but is hidden altogether."""
     with recorded_families("context_branch") as gateway:
         found = read_unreturned_items(gateway, recorded_units, [4, 8], range(301, 317)).items
     assert [id for id, items in found.items() if items is None] == [303]
@@ -59,7 +59,7 @@ def test_hidden_ones_as_a_real_evergreen_tells_of_them(recorded_units: OrgUnits)
 
 @pytest.mark.parametrize("visible", [True, False])
 def test_an_item_at_a_library_that_is_hidden(sandbox: Sandbox, visible: bool) -> None:
-    """It is known of nobody who has one there, and of everybody else; one that isn't due yet hides nothing."""
+    """Only a patron with an overdue item there has unknown counts; an item that isn't due yet changes nothing."""
     for row in sandbox._store.rows("circ", {"usr": [1017, 1018]}):
         sandbox._store.update("circ", row["id"], {"circ_lib": 21})
     hidden = {} if visible else {"circ_lib": 21}

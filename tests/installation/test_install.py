@@ -1,4 +1,4 @@
-"""Installing into a directory that stands for the machine, and taking it back."""
+"""Install into a directory in place of the machine's root, and uninstall again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TIMER = UNITS / "evergreen-groups-report.timer"
 
 
 class Root:
-    """A directory that stands for ``/``, with a configuration, and the commands that work on it."""
+    """A directory in place of ``/``, with a configuration, and the commands that work on it."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory / "root"

@@ -77,7 +77,7 @@ def test_a_path_that_means_something_else_in_a_unit_is_refused(tmp_path: Path, n
     assert raised.value.code == "path-unusual"
 
 
-def test_the_environment_of_whoever_installs_is_not_the_units(tmp_path: Path) -> None:
+def test_the_installers_environment_is_not_the_units(tmp_path: Path) -> None:
     file = tmp_path / "etc" / "evergreen-groups" / "config.toml"
     file.parent.mkdir(parents=True)
     file.write_text('[gateway]\nurl = "https://ils.example.org"\n')

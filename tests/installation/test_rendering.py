@@ -1,4 +1,4 @@
-"""The files of ``config/``, as they are for the usual place, and filled in for others."""
+"""The files of ``config/``: unchanged for the default paths, and filled in for others."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SOURCES = {
 
 
 def machine(root: Path, configuration: str, **files: str) -> Machine:
-    """A machine below ``root`` with this configuration, and files beside it (``mail_password``: mail-password)."""
+    """Return a machine under ``root`` with this configuration and more files (``mail_password``: mail-password)."""
     directory = root / "etc" / "evergreen-groups"
     directory.mkdir(mode=0o700, parents=True)
     for name, text in files.items():
@@ -43,7 +43,7 @@ def machine(root: Path, configuration: str, **files: str) -> Machine:
 
 
 def unit(text: str) -> dict[str, list[str]]:
-    """What a unit sets, each name with all its values."""
+    """Return a unit's settings: each name with all its values."""
     found: dict[str, list[str]] = {}
     for name, value in re.findall(r"^([A-Za-z]+)=(.*)$", text, re.MULTILINE):
         found.setdefault(name, []).append(value)
@@ -54,7 +54,7 @@ GATEWAY = '[gateway]\nurl = "https://ils.example.org"\nusername = "groups"\n'
 
 
 @pytest.mark.parametrize("name", RENDERED)
-def test_for_the_usual_place_a_part_is_what_stands_in_config(name: str) -> None:
+def test_for_the_default_paths_a_part_is_the_file_in_config(name: str) -> None:
     for source, (_, render) in zip(SOURCES[name], RENDERED[name], strict=True):
         assert render(Machine()) == (CONFIG / source).read_text("utf-8") == data_text(source)
 
@@ -76,7 +76,7 @@ def test_several_files_are_shown_with_their_paths() -> None:
         (CONFIG / source).read_text("utf-8") in everything
         for name, sources in SOURCES.items()
         for source in sources
-        if name != "dashboard"  # which is JSON, and shown alone
+        if name != "dashboard"  # JSON, and shown alone
     )
 
 

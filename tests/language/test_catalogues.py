@@ -1,4 +1,4 @@
-"""The catalogues: up to date with the source, whole, and well-formed; and that the check of it finds what is wrong."""
+"""The catalogues are up to date, complete and well-formed, and the checks find planted faults."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_catalogue_is_compiled_to_the_same_at_any_time(tmp_path: Path) -> None
 
 
 def test_no_text_of_a_script_is_overlooked() -> None:
-    """The collector loses its way at a slash in a regular expression's set: then it finds nothing in the whole file."""
+    """The extractor stumbles over a slash in a regular expression's set and then finds nothing in the file."""
     for path in sorted(PACKAGE.rglob("*.js")):
         calls = set(re.findall(r'\b(?:n|p|np)?gettext\(\s*"(?:[^"]*", ")?([^"]*)"', path.read_text("utf-8")))
         place = str(path.relative_to(PACKAGE.parent))
@@ -130,7 +130,7 @@ def test_scripts_get_their_texts_alone_with_the_plurals_of_browsers(tmp_path: Pa
 
 
 def test_what_is_installed_is_what_the_sources_say(tmp_path: Path) -> None:
-    """Else ``nox -s messages`` compiles them anew."""
+    """If this fails, compile them with ``nox -s messages``."""
     copytree(SOURCES, tmp_path / "locale", ignore=ignore_patterns("*.mo", "*.json"))
     for path in compile_catalogues(tmp_path / "locale"):
         assert path.read_bytes() == (DIRECTORY / path.relative_to(tmp_path / "locale")).read_bytes()

@@ -1,4 +1,4 @@
-"""Which language somebody reads."""
+"""The choice of the reader's language."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from evergreen_groups.language import (
 from evergreen_groups.language.catalogue import translations_for
 from evergreen_groups.language.language import PSEUDO
 
-LATIN_AMERICA = "es" + "-419"  # in one piece it would look like the id of a recorded exchange
+LATIN_AMERICA = "es" + "-419"  # in one piece, it would look like the id of a recorded exchange
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_time_zones_by_name() -> None:
 
 
 def test_one_catalogue_is_read_for_all_regions() -> None:
-    """A browser may send any region, without a session: they must not fill the memory."""
+    """Browsers may send any region without a session, so regions must not fill the memory."""
     regions = [f"fr-{number:03}" for number in range(300)]
     assert {first_available([tag]) for tag in regions} == set(regions)
     assert len({id(translations_for(tag)) for tag in ("fr-CA", "fr", *regions)}) == 1
@@ -123,7 +123,7 @@ def test_one_catalogue_is_read_for_all_regions() -> None:
 
 
 def test_a_terminals_language_is_known_without_the_data_of_all_languages() -> None:
-    """It is asked for at the start of every command, ``--help`` among them."""
+    """Every command chooses a language when it starts, even for ``--help``."""
     code = "import sys; from evergreen_groups.language import terminal_language"
     code += "; print(terminal_language({'LC_ALL': 'fr_CA.UTF-8'})); print('babel' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""Money and counts: written quickly, and always as CLDR has them."""
+"""Money and counts: formatted fast, and always according to CLDR."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from evergreen_groups.language.language import PSEUDO
 from evergreen_groups.language.numbers import signed_price
 
 AMOUNTS = st.decimals(min_value=-(10**13), max_value=10**13, places=2)
-# Locales that Evergreen is translated into, and some that group or place their signs otherwise.
+# Locales of Evergreen's translations, and some that group digits or place signs differently.
 TAGS = ["en", "en-US", "en-CA", "fr-CA", "fr", "es", "es-MX", "cs", "fi", "hy", "ar", "hi", "de-CH", "pt-PT", "ja"]
 CURRENCIES = ["USD", "CAD", "EUR", "CZK", "JPY", "JOD"]
 

@@ -56,7 +56,7 @@ def test_a_panel_asks_for_what_there_is(query: str) -> None:
     assert set(re.findall(r"(\w+)(?:=~|!=|=)\"", query)) <= labels
 
 
-def test_panels_lie_beside_each_other() -> None:
+def test_panels_do_not_overlap() -> None:
     taken = set()
     for panel in DASHBOARD["panels"]:
         place = panel["gridPos"]

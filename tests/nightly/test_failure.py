@@ -1,4 +1,4 @@
-"""A run that failed leaves a page beside the last report, and the next one that is made takes it away."""
+"""A failed run leaves a page next to the last report; the next report removes it."""
 
 from __future__ import annotations
 

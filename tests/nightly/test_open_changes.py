@@ -1,4 +1,4 @@
-"""The nightly run looks up what changes were left open: by reading, and without the report depending on it."""
+"""The nightly run looks up the outcome of open changes: it only reads, and the report doesn't depend on it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from evergreen_groups import exit_status
 from evergreen_groups.changes import StepState
 from evergreen_groups.state.database import FILE_NAME
 
-pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
+pytestmark = pytest.mark.long  # too slow together for a plain pytest run
 
 PATRON, CARD = 1052, "20000000001052"
 NEW_GROUP, RETRIEVE = "open-ils.actor.usergroup.new", "open-ils.actor.user.retrieve.authoritative"
@@ -24,10 +24,10 @@ NEW_GROUP, RETRIEVE = "open-ils.actor.usergroup.new", "open-ils.actor.user.retri
 
 @pytest.fixture
 def run(proxy: FaultProxy, tmp_path: Path) -> Command:
-    """The command, after a removal whose request came in late."""
+    """The command, after a removal whose request arrived late."""
     run = Command(tmp_path, proxy.url)
     proxy.decide = lambda call: Fault.HELD_REQUEST if call.method == NEW_GROUP else Fault.NONE
-    proxy.before_answer = lambda call: proxy.let_go() if call.method == RETRIEVE else None  # read, and then it comes in
+    proxy.before_answer = lambda call: proxy.let_go() if call.method == RETRIEVE else None  # arrives after the read
     assert run("remove", CARD, "--yes").returncode == 1
     proxy.decide = lambda call: Fault.NONE
     proxy.seen.clear()
@@ -62,7 +62,7 @@ def test_the_report_does_not_wait_for_a_run_that_changes_something(
     with state_in(state_directory(tmp_path)).change_lease(proxy.url, [PATRON]):
         assert run("report").returncode == 0
     assert state_of(tmp_path) is StepState.SENDING
-    with state_in(state_directory(tmp_path)).change_lease(proxy.url, [1001], [1001, 1015]):  # somebody else's
+    with state_in(state_directory(tmp_path)).change_lease(proxy.url, [1001], [1001, 1015]):  # another patron's change
         assert run("report").returncode == 0
     assert state_of(tmp_path) is StepState.DONE
 

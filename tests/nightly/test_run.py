@@ -210,7 +210,7 @@ def test_a_second_run_at_the_same_time_is_refused_and_leaves_the_status_to_the_f
 
 
 @pytest.mark.long
-def test_who_reads_the_report_slowly_keeps_nobody_from_the_next(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_a_slow_reader_does_not_delay_the_next_report(sandbox: Sandbox, tmp_path: Path) -> None:
     command = Command(tmp_path, sandbox.url)
     reader, writer = os.pipe()
     with os.fdopen(writer, "wb") as unread:
@@ -232,7 +232,7 @@ def test_who_reads_the_report_slowly_keeps_nobody_from_the_next(sandbox: Sandbox
     assert first.returncode == exit_status.FAILED  # its reader has gone
 
 
-def test_a_history_that_cannot_be_used_costs_nobody_the_report(
+def test_an_unusable_history_does_not_cost_the_report(
     environ: Path, report: Report, capsys: pytest.CaptureFixture[str]
 ) -> None:
     environ.mkdir()
@@ -373,7 +373,7 @@ def test_the_healthcheck_is_called_at_the_end(
     assert healthchecks.called[2:] == ["/ping/5ecre7/bad-settings/fail"]
 
 
-def test_a_lock_that_cannot_be_had_costs_nobody_the_report(
+def test_an_unavailable_lock_does_not_cost_the_report(
     environ: Path, report: Report, healthchecks: Healthchecks, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As on a disk that has become one to read only: where it can't be told whether another run makes it."""

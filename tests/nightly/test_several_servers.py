@@ -23,7 +23,7 @@ from evergreen_groups.mail.mailer import Outbox
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state import RunOutcome, RunStatus, State
 
-pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
+pytestmark = pytest.mark.long  # too slow together for a plain pytest run
 
 RECIPIENTS = ["desk@library.example", "director@library.example"]
 
@@ -36,7 +36,7 @@ def database() -> Iterator[str]:
 
 
 def command_on(machine: Path, sandbox: Sandbox, database: str, port: int, hours: int) -> Command:
-    """The command on a machine of its own, with a state directory of its own and the shared database."""
+    """Return the command for a separate machine: it has its own state directory and the shared database."""
     machine.mkdir()
     command = Command(machine, sandbox.url)
     command.environ["STATE_DIRECTORY"] = str(machine / "state")
@@ -94,7 +94,7 @@ def test_one_that_is_killed_is_replaced_by_one_that_waited(sandbox: Sandbox, dat
             run = started(second)
             while not waiting(state):
                 assert run.poll() is None
-            stack.close()  # it has ended, and made nothing
+            stack.close()  # it ended without making a report
             run.communicate(timeout=300)
     assert run.returncode == exit_status.DONE
     assert sorted(post.recipients) == RECIPIENTS
@@ -113,9 +113,7 @@ def test_another_one_is_waited_for_as_long_as_the_command_line_says(
     assert "another run is making the report" in run.stderr
 
 
-def test_a_server_that_is_stopped_in_the_middle_costs_nobody_the_report(
-    sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path
-) -> None:
+def test_a_server_stopped_midway_does_not_cost_the_report(sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path) -> None:
     cluster, post = Cluster(new_directory()), Post()
     with ExitStack() as stack:
         stack.callback(cluster.remove)
@@ -153,7 +151,7 @@ def test_killed_at_any_step_one_of_two_servers_with_wrong_clocks_leaves_one_repo
         killable = stack.enter_context(Killable(Command(tmp_path, None).environ | clock_ahead(0)))
 
         def night(number: int, kill_at: int | None) -> tuple[Run, Run]:
-            """Two runs on two servers, the first of them killed."""
+            """Run on two servers, and kill the first run."""
             with cluster.database() as name:
                 url = cluster.url(name)
                 clocks = (600, -600) if number % 2 else (-600, 600)
@@ -176,13 +174,13 @@ def test_killed_at_any_step_one_of_two_servers_with_wrong_clocks_leaves_one_repo
             killed, other = night(number, step)
             assert killed.status in (KILLED, exit_status.DONE), killed
             assert other.status == exit_status.DONE, other
-            # A mail that the mail server took just before the process was killed is sent again, and has the same id.
+            # A mail accepted just before the process was killed is sent again, with the same id.
             mails = {(message["To"], message["Message-ID"]) for message in post.taken}
             assert sorted(to for to, _id in mails) == RECIPIENTS, step
 
 
 def waiting(state: State) -> bool:
-    """Whether another than this one has a connection to the database: it waits for the lease."""
+    """Return whether another process is connected to the database, waiting for the lease."""
     with state.database.reading() as connection:
         query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
         return int(connection.execute(text(query)).scalar_one()) > 2

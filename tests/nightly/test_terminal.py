@@ -1,4 +1,4 @@
-"""A run that somebody starts at a terminal: it makes what it is told to, and nothing is compared with it."""
+"""Runs started at a terminal: they make the report, but later reports aren't compared with them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.long
 
 
 def at_a_terminal(command: Command, *words: str) -> str:
-    """Run the command with a terminal for standard error; gives what came there."""
+    """Run the command with a terminal as standard error, and return the terminal's output."""
     status, said = on_a_terminal(command, *words)
     assert status == 0
     return said
@@ -48,7 +48,7 @@ def test_it_is_not_recorded_unless_it_says_so(command: Command, tmp_path: Path) 
     assert last_run(state) != night, "whoever makes up for a night can say so"
 
 
-def test_whoever_wants_no_summary_or_has_no_terminal_gets_none(command: Command, tmp_path: Path) -> None:
+def test_no_summary_if_quiet_or_without_a_terminal(command: Command, tmp_path: Path) -> None:
     page = str(tmp_path / "report.html")
     assert at_a_terminal(command, "--quiet", "report", "--output", page) == ""
     assert "written:" not in command("report", "--output", page).stderr

@@ -87,7 +87,7 @@ def test_a_look_and_the_sandbox_write_nothing(night: Night) -> None:
 
 
 @pytest.mark.long
-def test_a_file_that_cannot_be_written_costs_nobody_the_report(night: Night, tmp_path: Path) -> None:
+def test_an_unwritable_file_does_not_cost_the_report(night: Night, tmp_path: Path) -> None:
     night.command.environ["EVERGREEN_GROUPS_METRICS_TEXTFILE"] = str(tmp_path / "nowhere" / "x.prom")
     done = night.command("report")
     assert done.returncode == exit_status.DONE

@@ -1,4 +1,4 @@
-"""The source archive and the wheel: everything is in them, and the same bytes come of the same source."""
+"""The source archive and the wheel: complete, and reproducible byte for byte."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from evergreen_groups.cli.manual import PLACES, contexts
 pytestmark = pytest.mark.long
 
 MADE = (".mo", "scripts.json")
-"""How files end that are made of the catalogues."""
+"""Extensions of files compiled from the catalogues."""
 
 
 def tracked() -> list[str]:
-    """What belongs to the repository, and is there."""
+    """Return the existing files of the repository."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=REPOSITORY,
@@ -36,7 +36,7 @@ def tracked() -> list[str]:
 
 
 def copy_of_the_source(target: Path, when: float, mode: int) -> Path:
-    """A checkout of its own, whose files are of another time and have other permissions."""
+    """Copy the checkout, with other timestamps and permissions."""
     for name in tracked():
         file = target / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,7 @@ def build(source: Path, target: Path, kind: str, environ: dict[str, str], umask:
 
 @dataclass
 class Built:
-    """What two people got who built it, and what one gets from the source archive."""
+    """Two people's builds, and a build from the source archive."""
 
     archives: list[Path]
     wheels: list[Path]

@@ -1,7 +1,7 @@
 """``docs/upgrading.md``, command for command, on an installation in a virtual environment.
 
-The paths of the page are directories of the test's own, and ``systemctl`` notes what it was asked for. What is for the
-Debian package alone is run in a clean Debian by ``packaging/try-deb``.
+The page's paths are replaced by temporary directories, and ``systemctl`` by a stub that logs its arguments. Steps only
+for the Debian package run in a clean Debian by ``packaging/try-deb``.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def upgrade() -> None:
 
 @dataclass(frozen=True)
 class Block:
-    """One shell block of the page, with the headings that it stands under."""
+    """One shell block of the page, with the headings above it."""
 
     section: str
     way: str
@@ -69,7 +69,7 @@ def blocks() -> Iterator[Block]:
 
 
 def wheel(source: Path, version: str, *, later_schema: bool = False) -> Path:
-    """The wheel of a release: this source under a version, and for a later one a step more of the database."""
+    """Build a release's wheel: this source with a version, and a database migration more for a later one."""
     shutil.copytree(REPOSITORY / "evergreen_groups", source / "evergreen_groups")
     shutil.copytree(REPOSITORY / "config", source / "config")
     for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE"):
@@ -97,14 +97,14 @@ def wheel(source: Path, version: str, *, later_schema: bool = False) -> Path:
 
 
 def pin(file: Path, former: str, text: str) -> None:
-    """Replace a text of a source file that has to be there."""
+    """Replace a text in a source file; the text must be there."""
     source = file.read_text("utf-8")
     assert former in source
     file.write_text(source.replace(former, text), "utf-8")
 
 
 class Machine:
-    """A directory that stands for the machine's root, in which blocks of the page are run."""
+    """A directory in place of the machine's root, where blocks of the page run."""
 
     def __init__(self, root: Path, releases: Path, url: str) -> None:
         self.root = root
@@ -131,11 +131,11 @@ class Machine:
         self._make_environment()
 
     def at(self, path: str) -> Path:
-        """Where a path of the page is."""
+        """Return the location of a path of the page."""
         return Path(f"{self.root}{path}")
 
     def run(self, text: str, *, status: int = 0) -> str:
-        """Run a block, and give all output. ``install`` is told that this isn't the machine itself."""
+        """Run a block under the root, and return all output. ``install`` and ``uninstall`` get ``--root``."""
         here = re.sub(r"(?<![\w.])/(?=(?:opt|var|etc|usr)\b)", f"{self.root}/", text)
         here = re.sub(r"evergreen-groups (un)?install ", rf"\g<0>--root {self.root} ", here)
         here = here.replace(" -C / ", f" -C {self.root} ").replace(" -C /\n", f" -C {self.root}\n")
@@ -153,7 +153,7 @@ class Machine:
         return done.stdout
 
     def follow(self, section: str, way: str = "") -> list[str]:
-        """Run the blocks of a section of the page, in their order; gives the output of each."""
+        """Run a section's blocks in order, and return the output of each."""
         found = [block for block in blocks() if (block.section, block.way) == (section, way)]
         assert found, f"{section}, {way}"
         return [self.run(block.text) for block in found]
@@ -163,7 +163,7 @@ class Machine:
             return str(database.execute("SELECT version_num FROM alembic_version").fetchone()[0])
 
     def asked_of_systemd(self) -> list[str]:
-        """What systemctl was asked for since the last time."""
+        """Return the arguments of systemctl's calls since the last check."""
         log = self.root / "systemctl.log"
         asked = log.read_text().splitlines() if log.exists() else []
         log.unlink(missing_ok=True)
@@ -176,7 +176,7 @@ class Machine:
         file.chmod(0o755)
 
     def _make_environment(self) -> None:
-        """A virtual environment with the old release, which finds what it depends on where the tests do."""
+        """Make a virtual environment with the old release, which uses the dependencies of the tests."""
         environment = self.at("/opt/evergreen-groups")
         subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
         (site,) = environment.glob("lib/python*/site-packages")
@@ -234,7 +234,7 @@ def test_a_release_there_and_back_and_away(machine: Machine) -> None:
     assert len(list(machine.at("/etc/systemd/system").iterdir())) == 3
     machine.follow("Removal", "In a virtual environment")
     left = list(machine.root.rglob("*evergreen-groups*"))
-    assert left == [machine.root / ".cache" / "evergreen-groups"]  # of the person who typed, as the page says
+    assert left == [machine.root / ".cache" / "evergreen-groups"]  # of the user who typed, as the page says
 
 
 def test_every_block_is_run_here_or_in_a_clean_debian() -> None:

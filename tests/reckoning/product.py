@@ -95,7 +95,7 @@ class Product:
 
 @contextmanager
 def product(directory: Path, release: str | None = None) -> Iterator[Product]:
-    """Yield the product with a sandbox of its own that imitates a release, by default the latest."""
+    """Yield the product with a new sandbox that imitates a release, by default the latest."""
     with Sandbox(release=release) as sandbox, Gateway(sandbox.url, token="nobody's") as gateway:
         yield Product(sandbox, gateway, directory)
 

@@ -1,4 +1,4 @@
-"""The templates: what they show is escaped, nothing they name may be missing, and HTML stands nowhere else."""
+"""The templates escape their values, fail on undefined names, and are the only source of HTML."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROOMS = {
     PACKAGE / "render": environment,
     PACKAGE / "sandbox" / "demo_desk": pages.environment,
 }
-"""The rooms that have templates, in a folder of that name, and the environments that fill them in."""
+"""The rooms with a templates folder, and the environments that render it."""
 TEMPLATES = [(room, path.name) for room in ROOMS for path in sorted((room / "templates").glob("*.*"))]
 
 HTML = re.compile(
@@ -53,7 +53,7 @@ def calls(tree: nodes.Template, name: str) -> list[nodes.Call]:
 
 
 def texts(tree: ast.AST) -> Iterator[str]:
-    """The texts in a module, those between the fields of an f-string too, but no docstrings."""
+    """Yield a module's strings, including the literal parts of f-strings, without docstrings."""
     descriptions = {
         id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     }
@@ -98,7 +98,7 @@ def test_no_template_says_that_a_text_is_safe(room: Path) -> None:
 
 @pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.name)
 def test_every_template_and_asset_is_used(room: Path) -> None:
-    """In code a template is called by its name; in other templates it is extended, imported or put in."""
+    """Code refers to a template by name; other templates extend, import or include it."""
     used = {text for path, tree in package().items() if path.is_relative_to(room) for text in texts(tree)}
     for tree in trees(room).values():
         used |= {str(name) for name in meta.find_referenced_templates(tree)}
@@ -110,7 +110,7 @@ def test_every_template_and_asset_is_used(room: Path) -> None:
 def test_every_macro_and_every_import_is_used(room: Path) -> None:
     everywhere = trees(room).values()
     macros = {macro.name for tree in everywhere for macro in tree.find_all(nodes.Macro)}
-    # A large table's rows come from the code, which calls the macro itself.
+    # The code calls the macro for a large table's rows directly.
     by_code = {node.attr for tree in package().values() for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     assert {name for name in macros - by_code if not any(calls(tree, name) for tree in everywhere)} == set()
     for tree in everywhere:
@@ -118,7 +118,7 @@ def test_every_macro_and_every_import_is_used(room: Path) -> None:
         assert {name for name in imported if not calls(tree, str(name))} == set()
 
 
-def test_html_stands_in_templates_alone() -> None:
+def test_html_is_in_templates_alone() -> None:
     found = [
         f"{path.relative_to(REPOSITORY)}: {text[:60]!r}"
         for path, tree in package().items()
@@ -146,7 +146,7 @@ def test_only_files_of_the_package_are_taken_for_markup() -> None:
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.css")), ids=lambda path: path.name)
 def test_colors_are_variables(path: Path) -> None:
-    """And every variable that a style uses is declared, with a value of its own for the dark where it needs one."""
+    """Every variable that a stylesheet uses is declared, and dark palettes only override declared ones."""
     css = re.sub(r"/\*.*?\*/", "", path.read_text("utf-8"), flags=re.DOTALL)
     labels = path.with_name("labels.txt")
     declared = set(re.findall(r"(--[a-z-]+):", labels.read_text("utf-8"))) if path.name == "page.css" else set()
@@ -164,7 +164,7 @@ def test_the_search_for_colors_finds_them() -> None:
 
 
 class Writes(io.StringIO):
-    """Remembers how long each piece was."""
+    """Records the length of each piece."""
 
     def __init__(self) -> None:
         super().__init__()

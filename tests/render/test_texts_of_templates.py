@@ -1,4 +1,4 @@
-"""Nothing that people read stands in a template outside the catalogue."""
+"""All text that people read in a template is in the catalogue."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ TEMPLATES = REPOSITORY / "evergreen_groups/render/templates"
 DESK = sorted((TEMPLATES / "desk").glob("*.html"))
 _NOT_SHOWN = re.compile(
     r"{#.*?#}|{%-?\s*trans\b.*?{%-?\s*endtrans\s*-?%}|{%.*?%}|{{.*?}}|<!DOCTYPE[^>]*>|<meta[^>]*>|<kbd>[A-Z]</kbd>"
-    # Facts for the script, in a block of its own.
+    # Data attributes for the script.
     r'| data-(?:group|change|patrons|groups)="[^"]*"'
-    # The name of this program, which has none in other languages.
+    # The program's name, which isn't translated.
     r"|evergreen-groups",
     re.DOTALL,
 )
@@ -23,7 +23,7 @@ _STRINGS_SHOWN = re.compile(r"""(?:badge\([^,()]+,\s*|else\s+|^\s*)"([A-Za-z][^"
 
 
 def left_over(template: str) -> list[str]:
-    """The words in a template that everybody would read in English."""
+    """Return a template's words that would stay English in every language."""
     text = _NOT_SHOWN.sub("", re.sub(r"{{.*?}}", "", template, flags=re.DOTALL))
     attributes = [value for _name, value in _READ_ATTRIBUTES.findall(text)]
     between = re.sub(r"<[^>]*>", "\n", text)

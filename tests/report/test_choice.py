@@ -1,4 +1,4 @@
-"""Choosing groups by what they owe for, since when, what they have out and who they are."""
+"""Filter groups by what they owe for, since when, items out, and members."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_where_it_is_not_known_a_note_says_so(sandbox: Sandbox) -> None:
 
 
 def test_a_narrower_run_clears_no_group(whole: Report, tmp_path: object) -> None:
-    """Each choice is a series of its own: nothing is compared with what was asked otherwise."""
+    """Each choice has a separate history: runs with different choices aren't compared."""
     with State(tmp_path) as state:  # type: ignore[arg-type]
         history = History(state.database, "https://ils.example.org")
         history.record(whole)
@@ -110,7 +110,7 @@ def test_a_narrower_run_clears_no_group(whole: Report, tmp_path: object) -> None
 
 
 def test_what_is_not_chosen_is_not_in_the_key_of_a_series() -> None:
-    """So that series from before there were choices go on."""
+    """Histories from before there were choices must continue."""
     assert Choice().document() == {}
     assert Choice(over_limit=False, kinds=("B", "a")).document() == {"over_limit": False, "kinds": ["a", "b"]}
     assert Choice(owing_since=60).needs_details

@@ -1,4 +1,4 @@
-"""Groups that are no longer listed: how they stand now is looked up where their members are."""
+"""Groups no longer listed: their current state is looked up through their members."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FORMER = [1008, 1003, 1006, 1001, 1005, 1004, 1007, 1002]
 
 @pytest.fixture
 def staff(sandbox: Sandbox, tmp_path: Path) -> Iterator[Gateway]:
-    """A gateway whose report has been recorded once."""
+    """Yield a gateway whose report has been recorded once."""
     with gateway_of(sandbox.url, "consortium_staff") as gateway:
         with State(tmp_path) as state:
             history = History(state.database, sandbox.url)
@@ -81,12 +81,12 @@ def test_a_group_with_another_number_by_now_is_found(sandbox: Sandbox, staff: Ga
     assert (change.present.group, change.present.combined_fines) == (4711, Decimal("0.00"))
 
 
-def test_nobody_else_is_shown_for_a_group_whose_members_have_parted(
+def test_no_other_family_is_shown_for_a_group_whose_members_have_parted(
     sandbox: Sandbox, staff: Gateway, tmp_path: Path
 ) -> None:
     for number, patron in enumerate(members(sandbox, 1002)):
         move(sandbox, [patron], 5000 + number)
-    move(sandbox, [1001], 1002)  # somebody else has the number now
+    move(sandbox, [1001], 1002)  # the number now belongs to another family
     assert cleared(look_up_cleared(staff, tonight(staff, sandbox, tmp_path)))[1002].present is None
 
 
@@ -115,7 +115,7 @@ def test_it_costs_the_same_for_any_number_of_groups(sandbox: Sandbox, staff: Gat
                 report = tonight(gateway, sandbox, tmp_path)
                 proxy.seen.clear()
                 found = cleared(look_up_cleared(gateway, report))
-                # How the release deals with hidden rows is asked once, whatever is looked up.
+                # One call finds out how the release treats hidden rows, whatever is looked up.
                 counts.append((len(found), sum(".count." not in method for method in proxy.seen)))
         proxy.seen.clear()
         unchanged = replace(report, changes=None)

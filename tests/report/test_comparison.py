@@ -1,4 +1,4 @@
-"""A report beside the run before it: no fines come or go because somebody changed a group's number or members."""
+"""Compare with the previous run: a change of a group's number or members doesn't add or clear fines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from evergreen_groups.report.history import Run, compare
 from evergreen_groups.report.listings import PackedListings
 
 Families = Mapping[int, Mapping[int, str]]
-"""What the members owe, by their ids, by their group's number."""
+"""Fines by group number and member id."""
 
 PATRONS = range(1, 13)
 cents = st.integers(-300, 20_000).map(lambda amount: f"{Decimal(amount) / 100:.2f}")
@@ -25,7 +25,7 @@ numbers = st.fixed_dictionaries(dict.fromkeys(PATRONS, st.integers(101, 106)))
 
 
 def families(groups: Mapping[int, int], owed: Mapping[int, str]) -> Families:
-    """Put patrons together by the number that each has."""
+    """Group patrons by their group numbers."""
     found: dict[int, dict[int, str]] = {}
     for patron, group in groups.items():
         found.setdefault(group, {})[patron] = owed[patron]
@@ -33,7 +33,7 @@ def families(groups: Mapping[int, int], owed: Mapping[int, str]) -> Families:
 
 
 def report(groups: Families, hidden: Mapping[int, tuple[int, str | None]] | None = None) -> Report:
-    """A report of these families; ``hidden`` says of a group how many are hidden and what they owe."""
+    """Return a report of these families; ``hidden`` maps a group to its hidden members' number and fines."""
     found = []
     for number, owed in groups.items():
         members = tuple(member(patron, f"Patron {patron}", amount) for patron, amount in owed.items())
@@ -60,7 +60,7 @@ def only(found: Changes) -> GroupChange:
 def test_everything_is_accounted_for_once(
     before: dict[int, int], owed_before: dict[int, str], now: dict[int, int], owed_now: dict[int, str]
 ) -> None:
-    """Whoever moved where: the differences add up, and each former amount is part of one change."""
+    """However members move, the differences add up and each former amount belongs to one change."""
     earlier, later = report(families(before, owed_before)), report(families(now, owed_now))
     found = compare(Run.of(earlier), Run.of(later))
     assert set(found.by_group) == {group.number for group in later.groups}
@@ -181,7 +181,7 @@ def test_hidden_fines_that_are_not_known_make_it_uncertain() -> None:
     for before, now, kind in ((seen, hidden, ChangeKind.BETTER), (hidden, seen, ChangeKind.WORSE)):
         change = only(compare(Run.of(before), Run.of(now)))
         assert (change.kind, change.certain, change.difference, change.known_before) == (kind, False, None, None)
-        assert (change.joined_count, change.left_count) == (None, None)  # nobody came or went, but for the account
+        assert (change.joined_count, change.left_count) == (None, None)  # only the account's view changed
     assert Run.of(hidden).totals.combined_fines is None
 
 
@@ -214,7 +214,7 @@ def test_groups_at_hidden_libraries_are_not_cleared_and_those_that_become_visibl
     assert kinds(more) == {1: ChangeKind.UNCHANGED, 2: ChangeKind.NEW}
     assert [change.certain for change in more.by_group.values()] == [False, True]
     paid = compare(Run.of(whole), Run.of(replace(report_of(()), hidden_libraries=frozenset({"BR2"}))))
-    assert [change.group for change in paid.cleared] == [1]  # a member of it is visible
+    assert [change.group for change in paid.cleared] == [1]  # one of its members is visible
 
 
 def test_totals_of_an_org_unit_count_each_group_once() -> None:

@@ -1,4 +1,4 @@
-"""What members owe for, since when, and what they have out: it adds up, or it isn't known; and it's cheap."""
+"""What members owe for, since when, and items out: consistent or unknown, and cheap to read."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def revoke(sandbox: Sandbox, permission: str) -> None:
 
 
 def watched(proxy: FaultProxy) -> list[Call]:
-    """Every call from here on."""
+    """Record every call from here on."""
     calls: list[Call] = []
 
     def watch(call: Call) -> Fault:
@@ -82,9 +82,9 @@ def test_what_is_known_of_a_family(staff: Gateway) -> None:
     assert (found.items, found.items_certain, found.returnable) == (UnreturnedItems(2, 1), True, True)
     by_id = {member.id: details_of(report).of(member) for member in group.members}
     assert {id for id, one in by_id.items() if one.state.juvenile} == {1017, 1018}
-    assert by_id[1016].items == UnreturnedItems(1, 1)  # what is claimed to have been returned, and what is due, aren't
+    assert by_id[1016].items == UnreturnedItems(1, 1)  # items claimed returned or not yet due don't count
     assert by_id[1015].items == UnreturnedItems(0, 0)
-    assert by_id[1018].owing_since is None  # a credit is nothing that is owed
+    assert by_id[1018].owing_since is None  # a credit isn't owed
     assert by_id[1017].profile == "Child"
 
 
@@ -110,7 +110,7 @@ def test_items_that_are_hidden_are_not_no_items(sandbox: Sandbox) -> None:
 
 
 def test_a_payment_between_two_looks_leaves_nothing_that_does_not_add_up(proxy: FaultProxy, sandbox: Sandbox) -> None:
-    """Bills are read, then something is paid, then the own fines are read: nobody is shown kinds of another sum."""
+    """After a payment between reading bills and fines, the kinds must not come from an outdated sum."""
     paid = 0
 
     def pay(call: Call) -> Fault:

@@ -1,4 +1,4 @@
-"""What groups owed in the recorded nights, followed through numbers that change, on each engine."""
+"""What groups owed in the recorded nights, across changes of their numbers, on each engine."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FIRST = datetime(2026, 8, 1, 3, 15, tzinfo=UTC)
 
 @pytest.fixture(params=FILE_FIRST)
 def state(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[State]:
-    """A new state, in plain pytest in a file alone."""
+    """A new state; plain pytest tests only SQLite."""
     with state_on(request.param, tmp_path / "state") as state:
         yield state
 
@@ -43,7 +43,7 @@ def run(state: State, night: int, *groups: Group, criteria: Criteria | None = No
 
 
 def nights(state: State, number: int, *members: int, url: str = URL) -> list[tuple[int, str | None]]:
-    """The nights of a group and what it owed."""
+    """Return a group's nights and what it owed."""
     found = GroupNights(state.database, url).of_group(number, members or (number * 10, number * 10 + 1))
     return [((night.at - FIRST).days, night.combined_fines and str(night.combined_fines)) for night in found]
 
@@ -65,7 +65,7 @@ def test_a_group_by_its_number(state: State) -> None:
 
 
 def test_a_number_that_changed(state: State) -> None:
-    """Moved together into a new group: in the nights before, and again since the last of them."""
+    """The members moved together into a new group, between nights and again after the last night."""
     run(state, 0, group(1, "30.00", [10, 11, 12]))
     run(state, 1, group(7, "31.00", [10, 11, 12]))
     run(state, 2, group(7, "32.00", [10, 11, 12]))
@@ -82,7 +82,7 @@ def test_groups_that_were_merged_owed_what_they_owed_together(state: State) -> N
 
 
 def test_a_number_that_others_have_now(state: State) -> None:
-    """Nobody sees what strangers owed because their group's number came to be one's own."""
+    """A group with a reused number doesn't show the fines of the number's former group."""
     run(state, 0, group(1, "99.00", [10, 11]))
     run(state, 1, group(1, "30.00", [50, 51]), group(3, "99.00", [10, 11]))
     assert nights(state, 1, 50, 51) == [(1, "30.00")]
@@ -90,7 +90,7 @@ def test_a_number_that_others_have_now(state: State) -> None:
     assert nights(state, 1, 70, 71) == [], "others again, since the last night"
 
 
-def test_who_leaves_a_group_begins_anew(state: State) -> None:
+def test_members_who_leave_a_group_start_a_new_history(state: State) -> None:
     run(state, 0, group(1, "99.00", [10, 11, 12]))
     run(state, 1, group(1, "60.00", [10, 11]), group(5, "39.00", [12, 13]))
     assert nights(state, 5, 12, 13) == [(1, "39.00")]

@@ -1,4 +1,4 @@
-"""The history, on each engine: whole or not at all, without names, bounded, and one line when it can't be used."""
+"""The history, on each engine: atomic, without names, bounded, and a one-line error when unusable."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ TONIGHT = datetime(2026, 8, 14, 3, 15, 7, 250_000, tzinfo=UTC)
 
 @pytest.fixture(params=FILE_FIRST)
 def state(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[State]:
-    """A new state, in plain pytest in a file alone."""
+    """A new state; plain pytest tests only SQLite."""
     with state_on(request.param, tmp_path / "state") as state:
         yield state
 
 
 def report(*fines: str, night: int = 0, criteria: Criteria | None = None) -> Report:
-    """A report of groups 1, 2, … that owe so much, so many nights after the first."""
+    """Return a report of groups 1, 2, … with these fines, this many nights after the first."""
     groups = [
         Group(number, (member(number * 10, f"Secret{number}, Name", amount), member(number * 10 + 1, "N", "0.00")))
         for number, amount in enumerate(fines, 1)
@@ -86,7 +86,7 @@ def test_what_was_recorded_is_compared_with(state: State) -> None:
 
 
 def test_everything_about_a_group_survives(state: State) -> None:
-    """Compared with itself a report is unchanged, incomplete groups and all."""
+    """A report compared with itself is unchanged, incomplete groups included."""
     record(state, sample_report())
     found = compare(state, sample_report())
     assert set(kinds(found).values()) == {ChangeKind.UNCHANGED}
@@ -214,7 +214,7 @@ def test_stays_small(state: State) -> None:
 @pytest.mark.parametrize(("column", "value"), [("combined_fines", "'many'"), ("members", "'[1'"), ("members", "7")])
 @pytest.mark.parametrize("state", ["sqlite"], indirect=True)
 def test_values_that_were_never_written(state: State, column: str, value: str) -> None:
-    """PostgreSQL lets nobody write an amount that is none."""
+    """SQLite only: PostgreSQL rejects invalid values."""
     record(state, report("30.00"))
     with state.database.writing() as connection:
         connection.execute(text(f"UPDATE run_groups SET {column} = {value}"))
@@ -276,7 +276,7 @@ history.record(report)
 
 
 def killed_at(state: State, one: Report, statements: Iterable[int]) -> list[int]:
-    """Record ``one`` in a process that kills itself at a statement, for each of them: how the processes ended."""
+    """Record ``one`` in processes that kill themselves, each at another statement, and return their exit codes."""
     ended = []
     for statement in statements:
         done = subprocess.run(

@@ -24,7 +24,9 @@ def asked(sandbox: Sandbox, account: str) -> tuple[Counter[str], Report]:
 
 
 @pytest.mark.older(latest=False)
-def test_whoever_sees_everybody_is_asked_what_the_latest_is(sandbox_on: Callable[[str], Sandbox], release: str) -> None:
+def test_who_sees_everybody_makes_the_same_calls_as_on_the_latest(
+    sandbox_on: Callable[[str], Sandbox], release: str
+) -> None:
     """No look for hidden rows: that there are none is known."""
     calls, report = asked(sandbox_on(release), "admin")
     expected, latest = asked(sandbox_on(LATEST), "admin")

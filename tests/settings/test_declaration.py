@@ -1,4 +1,4 @@
-"""One declaration a setting: everything else follows from it, and nothing that is written down can drift."""
+"""Each setting is declared once; everything else derives from the declaration, so nothing can drift."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ EXAMPLE = REPOSITORY / "config" / "evergreen-groups.toml"
 
 @dataclass(frozen=True)
 class LongerHistorySettings(HistorySettings):
-    """The one edit: a setting is added to a section."""
+    """The one edit: add a setting to a section."""
 
     years: int = setting(
         values.whole_number(1, 99, "years"),
@@ -54,7 +54,7 @@ class LongerHistorySettings(HistorySettings):
 
 @dataclass(frozen=True)
 class MoreSettings(Settings):
-    """The settings with that section in its place; what stands in the package has its section replaced by the edit."""
+    """The settings with the longer section; in the package, the edit would change the section itself."""
 
     history: LongerHistorySettings = section(LongerHistorySettings, "What is kept of past runs.")
 
@@ -140,7 +140,7 @@ class TestAddingASettingTakesOneEdit:
 
     @staticmethod
     def interviewed(directory: Path, *, interactive: bool, **more: str) -> Settings:
-        """The settings that come of an interview at which nothing is tried."""
+        """Return the settings from an interview that doesn't check the answers."""
         answers = {"url": "https://evergreen.example.org", "username": "groups", "password_file": directory, **more}
         interview = Interview(answers, {}, directory, interactive=interactive, schema=MoreSettings)
         interview._checks.clear()
@@ -169,7 +169,7 @@ class TestNothingDrifts:
         )
 
     def test_what_is_commented_out_can_be_read_as_well(self, tmp_path: Path) -> None:
-        """With all of it uncommented, each setting has its default, or the example where it has none."""
+        """With every line uncommented, each setting has its default, or its example if it has no default."""
         file = tmp_path / "config.toml"
         file.write_text(re.sub(r"(?m)^# (\w+ = )", r"\1", EXAMPLE.read_text("utf-8")))
         read = load.load(file, {})
@@ -211,7 +211,7 @@ class TestDeclarations:
             assert {option.name for each in declared(Settings) if (option := each.option(name))} <= there
 
     def test_variables_are_taken_as_they_are_written(self) -> None:
-        """Everything but the tables of limits can be given in the environment, as text."""
+        """Everything except the tables of limits can be set as text in the environment."""
         environ = {each.variable: text for each in declared(Settings) if (text := _as_variable(each)) is not None}
         read = load.load(None, {"HOME": "/nonexistent", **environ})
         for each in declared(Settings):

@@ -1,4 +1,4 @@
-"""Configuration: file, environment, and messages that name the key, the value and what is allowed."""
+"""Configuration from file and environment, with errors that name the key, the value and the allowed values."""
 
 import os
 from decimal import Decimal
@@ -181,7 +181,7 @@ def test_a_password_file_open_to_everybody_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_is_checked_is_what_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody puts a private file in the place of an open one after it has been opened."""
+    """A file that others can read is swapped for a private one right after it was opened."""
     file, private = tmp_path / "password", tmp_path / "private"
     for path, mode in ((file, 0o644), (private, 0o600)):
         path.write_text("secret")
@@ -218,7 +218,7 @@ def test_a_useless_password_file(tmp_path: Path, content: bytes, message: str) -
 
 
 def test_a_password_variable_that_is_no_text() -> None:
-    """What isn't UTF-8 in the environment is handed on as half letters, which can't be sent."""
+    """Invalid UTF-8 in the environment becomes lone surrogates, which can't be sent."""
     environ = {"EVERGREEN_GROUPS_PASSWORD": os.fsdecode(b"na\xefve-secret")}
     with pytest.raises(ConfigurationError, match=r"\$EVERGREEN_GROUPS_PASSWORD is not UTF-8 text") as caught:
         passwords.password(GatewaySettings(), environ)
@@ -261,7 +261,7 @@ def test_where_the_secret_of_the_events_comes_from(tmp_path: Path) -> None:
 
 
 class TestLines:
-    """Each fault says on which line."""
+    """Each error names its line."""
 
     TEXT = """\
 # what we list

@@ -165,9 +165,9 @@ def session_server(answer: Action) -> Action:
 
 @dataclass
 class Server:
-    """The server: ``script`` has one action per request, and ``otherwise`` responds to the rest.
+    """A server that plays ``script``, one action per request, and then the default action.
 
-    With a ``greeting``, it sends that to every connection and closes.
+    If ``greeting`` is set, send it to every connection and close.
     """
 
     script: Iterable[Action] = ()

@@ -1,7 +1,7 @@
 """Programs that change groups at random, one change after another, until they are killed.
 
 As a program, this module loads the package once and forks a mover for each line of orders; tests use :class:`Movers`. A
-mover is a process with its own connections, like on a server of its own.
+mover is a process with its own connections, as if it ran on another server.
 """
 
 from __future__ import annotations

@@ -52,4 +52,4 @@ NAVIGATION = {
         "Security policy <security-policy>",
     ),
 }
-"""The navigation beside each page: pages by heading, some with a shorter title."""
+"""The navigation next to each page: pages by heading, some with a shorter title."""

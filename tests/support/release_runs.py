@@ -47,7 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def release(request: pytest.FixtureRequest) -> str:
-    """The release that the sandbox imitates; the latest unless the option or a mark says otherwise."""
+    """The release that the sandbox imitates: from the option or a mark, by default the latest."""
     return str(getattr(request, "param", LATEST))
 
 

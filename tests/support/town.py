@@ -88,7 +88,7 @@ class Town:
                 self._pay_everything(patron)
 
     def a_day_of_moves(self) -> None:
-        """Make one move of each kind, each with families that aren't otherwise changed that day."""
+        """Make one move of each kind, each with families that no other move changes that day."""
         groups = self.groups
         families = sorted(group for group in groups if len(groups[group]) > 1)
         self._chance.shuffle(families)

@@ -23,7 +23,7 @@ from evergreen_groups.state.database import FILE_NAME
 
 UPDATE, NEW_GROUP = "open-ils.actor.patron.update", "open-ils.actor.usergroup.new"
 Target = Mapping[tuple[int, str], int | None]
-"""The expected result of a command, by patron id and field; None stands for a new group."""
+"""The expected result of a command, by patron id and field; None means a new group."""
 
 _LATE = 1800.0  # seconds after which no request can land any more
 _FLAGS = {"t": 1, "f": 0}

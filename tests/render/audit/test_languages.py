@@ -1,4 +1,4 @@
-"""The audit in other languages: as a page, on the terminal and of one patron; what programs read stays English."""
+"""The audit in other languages: as a page, on the terminal and for one patron. Data for programs stays English."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ DATA = (
     *("Ada", "Bo", "Chidi", "Maria Guadalupe", "Jean-Baptiste", "Ümit", "School", "Child", "UTC"),
     *("PATRON_EXCEEDS_FINES", "STAFF_CHR", "VIEW_USER", "CONS", "https://ils.example.org", "evergreen-groups"),
 )
-"""What is data: names of patrons, profiles, penalties, permissions and libraries, of the time zone and the program."""
+"""Names of patrons, profiles, penalties, permissions, libraries, the time zone and the program, which are data."""
 
 
 def everything() -> Audit:
-    """An audit with each reason and each piece of evidence, of an account that doesn't see everybody."""
+    """Return an audit with every reason and every piece of evidence, for an account that doesn't see all patrons."""
     audit = sample_audit()
     limit = Limit(Decimal("5.00"), Comparison.EXCEEDS, CONFIGURATION)
     owing = replace(member(1000, "12.00"), decision=decide(Decimal("7.00"), limit))
@@ -100,7 +100,7 @@ def rendered(audit: Audit, format: str, language: Language) -> str:
 
 
 def words_in(text: str, data: tuple[str, ...] = DATA) -> list[str]:
-    """The Latin words in a text that are no data."""
+    """Return the Latin words of a text that aren't data."""
     text = re.sub(r"https?://\S+|\bBR\d+\b|US\$", " ", text)
     for name in sorted(data, key=len, reverse=True):
         text = text.replace(name, " ")
@@ -108,7 +108,7 @@ def words_in(text: str, data: tuple[str, ...] = DATA) -> list[str]:
 
 
 def shown_in(page: str) -> Iterator[str]:
-    """Every text of a page that is read: what stands there, and labels."""
+    """Yield the texts of a page that people read, labels included."""
     tree = lxml.html.document_fromstring(page.encode(), parser=lxml.html.HTMLParser(encoding="utf-8"))
     for element in tree.iter():
         if element.tag in ("style", "script", "code"):

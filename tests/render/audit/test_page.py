@@ -1,4 +1,4 @@
-"""The audit's page: a table for each kind of finding, something in every column, and what to do in each line."""
+"""The audit's page: a table per kind of finding, no empty columns, and an action in each row."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def page(
 
 
 def texts(row: lxml.html.HtmlElement) -> list[list[str]]:
-    """What each cell of a row says, piece by piece."""
+    """Return the texts of each cell of a row."""
     return [[text.strip() for text in cell.itertext() if text.strip()] for cell in row]
 
 
@@ -139,7 +139,7 @@ def test_what_to_do_names_the_card_that_it_is_about() -> None:
     assert found[-1] == ["Have Evergreen recalculate. If the block stays, see which threshold asks for it."]
 
 
-def test_a_reason_without_advice_of_its_own_gets_that_of_its_kind() -> None:
+def test_a_reason_without_its_own_advice_gets_its_kinds_advice() -> None:
     from evergreen_groups.render.audit.wording import WHAT_TO_DO, advice_for
 
     for kind in FindingKind:
@@ -165,14 +165,14 @@ def test_how_sure_it_is_and_by_which_evidence_and_what_to_do_about_it() -> None:
         "Where all belong together:",
         "evergreen-groups audit --keep 3",
     ]
-    # The page of whoever stays, with those selected who would be taken out.
+    # The link opens a staying member's page, with the members to take out selected.
     assert tree.xpath("//td[@data-label='Group']/a/@href") == [client.group_page(8, select=[7])]
     assert client.group_page(8, select=[7]).endswith("/patrons/8/group?client=eg&select=7")
     in_tab = StaffClient(url="https://ils.example.org", groups_in_tab=True)
     assert "select" not in in_tab.group_page(8, select=[7])
 
 
-def test_a_group_for_review_has_a_table_of_its_own_and_its_lead_is_to_be_set_right() -> None:
+def test_a_group_for_review_has_its_own_table_and_advice_to_correct_its_lead() -> None:
     confidence = Confidence.from_evidence([Evidence("no-lead"), Evidence("surname-shared")])
     reasons = (Reason("no-lead"),)
     odd = GroupFinding(Group(3, (ADA, BO)), reasons, FindingKind.FOR_REVIEW, confidence=confidence)

@@ -49,7 +49,7 @@ def step(reason: StepReason, refusal: Refusal | None = None) -> JournalStep:
 
 @pytest.mark.parametrize("reason", [one for one in (*CONSTANTS, *MADE) if one.code not in (*OPEN, *DONE)], ids=str)
 @pytest.mark.parametrize("approved", [False, True])
-def test_each_case_has_words_of_its_own(reason: StepReason, approved: bool) -> None:
+def test_each_case_has_its_own_text(reason: StepReason, approved: bool) -> None:
     said = explain_step(step(reason), {}, approved=approved)
     assert said.text != str(reason)
     assert said.text[0].islower() or said.text.startswith("Evergreen")

@@ -169,7 +169,7 @@ def test_changes_are_in_columns_behind_those_of_members() -> None:
     assert cleared == ["BR1", "", "Featherstonehaugh, Hildegard Maria"]
 
 
-def test_cleared_groups_have_one_row_beside_the_members() -> None:
+def test_cleared_groups_have_one_row_next_to_the_members() -> None:
     read = rows(csv_text(changed_report()))
     assert [row["group"] for row in read if not row["member_id"]] == ["611", "17"]
     assert {row["change"] for row in read if row["group"] == "1187"} == {"worse"}

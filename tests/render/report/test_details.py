@@ -1,4 +1,4 @@
-"""What is owed for, since when and what is out, in every format; and what isn't known, said as that."""
+"""What fines are for, their age and items out, in every format, with unknown values marked."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_the_spreadsheet(report: Report) -> None:
     assert next(column(groups, "Items overdue")) == 2
     assert "not known" in set(column(members, "Owed for"))
     assert set(column(members, "Profile")) == {"Adult"}
-    # Texts such as "1 Apr 2026" would be sorted before "2 Mar 2026".
+    # As text, "1 Apr 2026" would sort before "2 Mar 2026".
     for rows in (groups, members):
         days = [day for heading in ("Owing since", "Last payment") for day in column(rows, heading) if day is not None]
         assert days

@@ -1,4 +1,4 @@
-"""The report in other languages: no text is outside the catalogue, and numbers and days are the language's own."""
+"""The report in other languages: every text is in the catalogue, and numbers and dates follow the language."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def chosen(report: Report) -> Report:
 
 
 def data(report: Report) -> Iterator[str]:
-    """What stands in a report that nobody translates: names, barcodes, kinds of bills that are the library's own."""
+    """Yield a report's untranslated data: names, barcodes, and the library's own billing types."""
     yield from SHOWN_AS_IT_IS
     yield from ("VIEW_USER", "BR3", "SYS1", "BM1", "Child", "damage", "Photocopies")
     for group in report.groups:
@@ -212,7 +212,7 @@ def test_a_spreadsheets_amounts_are_numbers_with_the_currency() -> None:
     ("tag", "form"), [("en", "d\\ mmm\\ yyyy"), ("cs", "d\\.\\ m\\.\\ yyyy"), ("fr-CA", "d\\ mmm\\ yyyy")]
 )
 def test_days_in_a_spreadsheet_are_days_for_the_program(tag: str, form: str) -> None:
-    """Programs sort by them; as texts, April would come first."""
+    """Programs sort by these cells; as texts, April would come first."""
     stream = io.BytesIO()
     with use_language(Language(tag)):
         render_bytes(detailed(), "xlsx", stream)

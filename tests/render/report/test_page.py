@@ -357,7 +357,7 @@ def test_groups_are_marked_by_what_they_can_be_shown_by() -> None:
     assert "blocked" in page(blocked_report()).xpath("//select[@id='only']/option/@value")
 
 
-def test_what_a_report_among_several_is_called_stands_in_its_title() -> None:
+def test_a_named_report_has_its_name_in_the_title() -> None:
     tree = page(replace(sample_report(), name="old-debts"))
     assert tree.findtext(".//h1") == "Groups with high combined fines (old-debts)"
 
@@ -375,7 +375,7 @@ def test_empty_report() -> None:
     assert texts(tree.xpath("//p[@class='empty']")) == ["No group owes that much. There is nothing to list."]
 
 
-def test_no_chart_where_nobody_owes() -> None:
+def test_no_chart_where_no_group_owes() -> None:
     report = sample_report()
     nothing = Group(1187, report.groups[0].members[2:])
     tree = page(Report(report.generated_at, report.gateway, Criteria(), (nothing,), report.totals))
