@@ -13,8 +13,9 @@ from rich.text import Text
 
 from evergreen_groups.doctor import LocatedFinding, Verdict
 from evergreen_groups.language import gettext, ngettext
+from evergreen_groups.render.columns import aligned
 from evergreen_groups.render.json_documents import write_json_document
-from evergreen_groups.render.text import aligned, printable
+from evergreen_groups.render.text import printable
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,8 +14,9 @@ from rich.text import Text
 from evergreen_groups.doctor import Diagnosis, Finding, Verdict
 from evergreen_groups.language import day, decimal, gettext, ngettext, npgettext, number
 from evergreen_groups.message import Message
+from evergreen_groups.render.columns import aligned
 from evergreen_groups.render.json_documents import write_json_document
-from evergreen_groups.render.text import aligned, printable
+from evergreen_groups.render.text import printable
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Capabilities

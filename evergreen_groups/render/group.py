@@ -9,6 +9,7 @@ from evergreen_groups.language import describe_total, gettext, ngettext, pgettex
 from evergreen_groups.message import Message
 from evergreen_groups.money import plain_amount
 from evergreen_groups.policy import Comparison
+from evergreen_groups.render.columns import EMPTY, PLAIN, Cell, Columns, TextColumn, wrapped
 from evergreen_groups.render.json_documents import (
     group_document,
     item_totals_document,
@@ -17,7 +18,7 @@ from evergreen_groups.render.json_documents import (
     write_json_document,
 )
 from evergreen_groups.render.report import limit_document
-from evergreen_groups.render.text import EMPTY, PLAIN, Cell, Columns, TextColumn, printable, wrapped
+from evergreen_groups.render.text import printable
 from evergreen_groups.render.wording import (
     LOWER_BOUND_NOTE,
     describe_limit,

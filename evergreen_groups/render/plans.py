@@ -34,7 +34,8 @@ from evergreen_groups.language import (
 )
 from evergreen_groups.message import Message
 from evergreen_groups.render.audit import HEADINGS, describe_patron_finding, person_heading
-from evergreen_groups.render.text import PLAIN, Cell, Columns, TextColumn, aligned, isolated, printable
+from evergreen_groups.render.columns import PLAIN, Cell, Columns, TextColumn, aligned
+from evergreen_groups.render.text import isolated, printable
 from evergreen_groups.total import Total
 
 if TYPE_CHECKING:

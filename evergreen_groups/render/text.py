@@ -1,189 +1,19 @@
-"""Text for terminals and spreadsheets: aligned columns, wrapping, and characters that need escaping.
+"""Text for terminals and spreadsheets: characters that need escaping, and sentences from messages.
 
-Rich's own table takes about ten seconds for the 15,000 rows of a large consortium's report; :class:`Columns` takes a
-tenth of that. Widths are in terminal cells; a wide East Asian character takes two.
+Without rich, which :mod:`~evergreen_groups.render.columns` needs: nearly every command imports this module.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import zip_longest
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from unicodedata import bidirectional
-
-from rich.cells import cell_len, chop_cells
-from rich.segment import Segment
-from rich.style import Style
 
 from evergreen_groups.language import current_language, describe_advice, describe_problem, gettext
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from evergreen_groups.errors import EvergreenGroupsError
-
-PLAIN = Style()
-GAP = 2
-_HYPHENATED_BELOW = 7
-"""Headings are hyphenated within words only in columns narrower than this, unless nothing else helps."""
-
-# Break after hyphens and ordinary spaces only, because amounts may contain no-break spaces.
-_PIECES = re.compile(r"[^ -]*-+ *|[^ -]+ *| +")
-
-
-@dataclass(frozen=True, slots=True)
-class TextColumn:
-    """A column of text. ``least`` is the width down to which its texts may be wrapped; None: never, as for amounts."""
-
-    heading: str
-    right: bool = False
-    least: int | None = None
-
-
-class Cell(NamedTuple):
-    """A text without line breaks or control characters; ``indent`` is in terminal cells."""
-
-    text: str
-    style: Style = PLAIN
-    indent: int = 0
-
-
-EMPTY = Cell("")
-
-
-def aligned(text: str, width: int, *, right: bool = False) -> str:
-    """Pad ``text`` to ``width`` terminal cells.
-
-    >>> aligned("Müller", 8), aligned("山田", 6, right=True)
-    ('Müller  ', '  山田')
-    """
-    blanks = " " * (width - cell_len(text))
-    return f"{blanks}{text}" if right else f"{text}{blanks}"
-
-
-def wrapped(text: str, width: int) -> list[str]:
-    """Break ``text`` into lines of at most ``width`` terminal cells, after spaces and hyphens if possible."""
-    lines = [""]
-    for word in _PIECES.findall(text):
-        if lines[-1] and cell_len(lines[-1] + word.rstrip()) > width:
-            lines.append("")
-        first, *others = chop_cells(word, width) if cell_len(word.rstrip()) > width else [word]
-        lines[-1] += first
-        lines += others
-    return [line.rstrip() for line in lines]
-
-
-def _longest_word(cell: Cell, needed: int) -> tuple[int, bool]:
-    """Return the width of the column that fits a text's longest word, and whether the text is a single word.
-
-    ``needed`` is the width of the text on one line.
-    """
-    if " " not in cell.text and "-" not in cell.text:
-        return needed, True
-    # Continuation lines are indented by one cell.
-    return cell.indent + 1 + max(cell_len(piece.rstrip()) for piece in _PIECES.findall(cell.text)), False
-
-
-def _heading_lines(text: str, width: int) -> list[str]:
-    """Break a heading into lines, hyphenating words that are too long."""
-    words = [
-        word if cell_len(word) <= width else "- ".join(_in_equal_parts(word, width - 1)) for word in text.split(" ")
-    ]
-    return wrapped(" ".join(words), width)
-
-
-def _in_equal_parts(word: str, width: int) -> list[str]:
-    count = -(-cell_len(word) // max(width, 1))
-    return chop_cells(word, -(-cell_len(word) // count))
-
-
-class Columns:
-    """Columns fitted to their rows and to a terminal of ``width`` cells.
-
-    Lines are longer than that only if all columns are already at their minimum width.
-    """
-
-    def __init__(self, columns: Sequence[TextColumn], rows: Iterable[Sequence[Cell]], width: int) -> None:
-        self._columns = columns
-        headings = [max(cell_len(word) for word in column.heading.split(" ")) for column in columns]
-        self.widths = [0] * len(columns)
-        words, barcodes = list(self.widths), list(self.widths)
-        for row in rows:
-            for index, cell in enumerate(row):
-                needed = cell_len(cell.text) + cell.indent
-                self.widths[index] = max(self.widths[index], needed)
-                if columns[index].least is None:
-                    words[index] = barcodes[index] = self.widths[index]
-                elif needed > words[index]:
-                    longest, is_one_word = _longest_word(cell, needed)
-                    words[index] = max(words[index], longest)
-                    if is_one_word:
-                        barcodes[index] = max(barcodes[index], longest)
-        self.widths = list(map(max, self.widths, headings))
-        leasts = [column.least or 0 for column in columns]
-        parts = [min(one, _HYPHENATED_BELOW) for one in headings]
-        # Give up, one after the other until the line fits: spare room, long words of headings, words of names, short
-        # words of headings, and finally barcodes, because a barcode in two pieces is hard to copy.
-        for first, *others in ((words, headings), (words, parts), (barcodes, parts), (barcodes,)):
-            self._narrow(width, list(map(max, first, leasts, *others)))
-        self._narrow(width, [barcodes[index] if one.least is None else one.least for index, one in enumerate(columns)])
-
-    @property
-    def width(self) -> int:
-        """The width of a line."""
-        return sum(self.widths) + GAP * (len(self.widths) - 1)
-
-    def start(self, index: int) -> int:
-        """Return the position of the first cell of the column at ``index``."""
-        return sum(self.widths[:index]) + GAP * index
-
-    def heading(self, style: Style) -> Iterator[Segment]:
-        """Yield the headings, on as many lines as necessary, aligned at the bottom."""
-        blocks = [_heading_lines(column.heading, width) for column, width in self._paired()]
-        height = max(map(len, blocks))
-        for number in range(height):
-            words = [block[number - height + len(block)] if number >= height - len(block) else "" for block in blocks]
-            yield from self._line([Cell(word, style) for word in words])
-
-    def row(self, cells: Sequence[Cell]) -> Iterator[Segment]:
-        """Yield a row, on as many lines as its longest text needs."""
-        blocks = []
-        for cell, width in zip(cells, self.widths, strict=True):
-            if cell_len(cell.text) + cell.indent <= width:
-                blocks.append([cell])
-            else:
-                first, *others = wrapped(cell.text, width - cell.indent - 1)
-                rest = [cell._replace(text=text, indent=cell.indent + 1) for text in others]
-                blocks.append([cell._replace(text=first), *rest])
-        for line in zip_longest(*blocks, fillvalue=EMPTY):
-            yield from self._line(line)
-
-    def _paired(self) -> Iterator[tuple[TextColumn, int]]:
-        return zip(self._columns, self.widths, strict=True)
-
-    def _narrow(self, width: int, lowest: Sequence[int]) -> None:
-        """Narrow the widest column that exceeds its ``lowest`` width, one cell at a time, until the line fits."""
-        while self.width > width:
-            candidates = [index for index, current in enumerate(self.widths) if current > lowest[index]]
-            if not candidates:
-                return
-            self.widths[max(candidates, key=lambda index: self.widths[index])] -= 1
-
-    def _line(self, cells: Iterable[Cell]) -> Iterator[Segment]:
-        owed = 0  # spaces held back, so that no line ends in spaces
-        for cell, (column, width) in zip(cells, self._paired(), strict=True):
-            blanks = width - cell_len(cell.text) - cell.indent
-            before, after = (cell.indent + blanks, 0) if column.right else (cell.indent, blanks)
-            if cell.text:
-                if owed + before:
-                    yield Segment(" " * (owed + before))
-                yield Segment(cell.text, cell.style)
-                owed = after + GAP
-            else:
-                owed += width + GAP
-        yield Segment.line()
-
 
 # The last four are the full-width signs of East Asian keyboards. LibreOffice takes a cell with a space before the sign
 # for text, but other programs trim cells, and readers can't see invisible characters.

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from evergreen_groups.render.text import PLAIN, Cell, Columns, TextColumn, aligned, wrapped
+from evergreen_groups.render.columns import PLAIN, Cell, Columns, TextColumn, aligned, wrapped
 
 TEXTS = st.text(st.sampled_from("ab c-é山田e\u0301\u200f\xa0\u202f,."), max_size=30)
 

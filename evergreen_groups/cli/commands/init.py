@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from evergreen_groups import doctor, nightly
 from evergreen_groups.cli import Invocation, UnansweredError, confirmed, logs, setting_options
-from evergreen_groups.doctor import Diagnosis, Finding, Subject, Verdict, run
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
-from evergreen_groups.nightly import EVERYTHING
 from evergreen_groups.render import SERVICE
 from evergreen_groups.settings import (
     CONFIG_VARIABLE,
@@ -37,6 +36,7 @@ from evergreen_groups.settings import (
 from evergreen_groups.settings import reading as load
 
 if TYPE_CHECKING:
+    from evergreen_groups.doctor import Diagnosis, Finding, Subject
     from evergreen_groups.ils import OrgUnits
 
 
@@ -128,9 +128,8 @@ def _write(target: Path, text: str, secrets: Mapping[Path, str], *, force: bool,
 def _examine(session: Invocation, target: Path) -> int:
     """Run doctor on the new configuration."""
     from evergreen_groups.cli.commands.doctor import examine
-    from evergreen_groups.doctor import Subject
 
-    with Subject(target, os.environ) as subject:
+    with doctor.Subject(target, os.environ) as subject:
         return examine(subject, quiet=session.quiet)
 
 
@@ -307,7 +306,9 @@ class Interview:
         """Look up the recipients' libraries, and log in to the mail server."""
         if self._org_units is not None:
             try:
-                self._org_units.named(place for place, _addresses in settings.mail.recipients if place != EVERYTHING)
+                self._org_units.named(
+                    place for place, _addresses in settings.mail.recipients if place != nightly.EVERYTHING
+                )
             except ConfigurationError as error:
                 error.setting = "mail.recipients"
                 raise
@@ -319,7 +320,7 @@ class Interview:
     ) -> None:
         """Run some of doctor's checks on these settings. Raises what :meth:`_report` raises."""
         with self._subject(settings, passwords or self._passwords) as subject:
-            self._report(run(subject, only=checks))
+            self._report(doctor.run(subject, only=checks))
 
     def _answer(self, setting: Setting) -> Any:
         """Return the value given for a setting, or ask. A given value is used only once, so that a wrong one is asked
@@ -426,7 +427,7 @@ class Interview:
                 password = passwords.get(setting.section)
                 if password is not None:
                     environ[setting.secret.variable] = password
-        with Subject(None, environ, settings=settings) as subject:
+        with doctor.Subject(None, environ, settings=settings) as subject:
             yield subject
 
     def _report(self, diagnosis: Diagnosis) -> None:
@@ -436,7 +437,7 @@ class Interview:
             RefusedError: the check failed.
         """
         for finding in diagnosis.findings:
-            if finding.verdict in (Verdict.FAILED, Verdict.WARNING):
+            if finding.verdict in (doctor.Verdict.FAILED, doctor.Verdict.WARNING):
                 refused = RefusedError(
                     "{title}: {found}",
                     advice="{advice}",
@@ -444,7 +445,7 @@ class Interview:
                     code="trial-failed",
                     values={"title": finding.title, "found": finding.found, "advice": self._advice(finding)},
                 )
-                if finding.verdict is Verdict.FAILED:
+                if finding.verdict is doctor.Verdict.FAILED:
                     raise refused
                 click.echo("  " + gettext("warning: {problem}", problem=refused), err=True)
         click.echo("  " + gettext("ok: {found}", found=diagnosis.findings[-1].found), err=True)

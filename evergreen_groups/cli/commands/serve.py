@@ -16,29 +16,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from evergreen_groups import exit_status
+from evergreen_groups import exit_status, web
 from evergreen_groups.cli import Invocation, ServiceManager, setting_options, usage_error, with_command_line
 from evergreen_groups.cli.commands.sandbox import how_to_connect
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
 from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
 from evergreen_groups.settings import values
-from evergreen_groups.web import (
-    BIND_ERRORS,
-    PREFIX,
-    MetricsListener,
-    Server,
-    Supervisor,
-    Worker,
-    close,
-    create_app,
-    listening_socket,
-    metrics_unusable,
-    port_unusable,
-    reduce_garbage_collection,
-    reloadable_service,
-    worker_settings,
-)
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -46,7 +30,7 @@ if TYPE_CHECKING:
 
     from evergreen_groups.sandbox import Sandbox
     from evergreen_groups.settings import Settings
-    from evergreen_groups.web import ReloadableService
+    from evergreen_groups.web import ReloadableService, Server, Worker
 
 log = logging.getLogger("evergreen_groups.web")
 
@@ -302,15 +286,15 @@ def serve_in_processes(
         ConfigurationError: an address can't be used.
     """
     listener, metrics_listener = _listeners(settings)
-    supervisor = Supervisor(
+    supervisor = web.Supervisor(
         settings,
         manager,
         reread=lambda: reread(read),
-        opened=lambda url: click.echo(gettext("Serving at {address}", address=f"{url}{PREFIX}/")),
+        opened=lambda url: click.echo(gettext("Serving at {address}", address=f"{url}{web.PREFIX}/")),
         grace=grace_of,
         listeners=tuple(one for one in (listener, metrics_listener) if one is not None),
     )
-    reduce_garbage_collection()  # before forking, so that workers share the memory of existing objects
+    web.reduce_garbage_collection()  # before forking, so that workers share the memory of existing objects
     worker = supervisor.run()
     return supervisor.status if worker is None else _run_worker(worker, listener, metrics_listener, read, environ)
 
@@ -318,17 +302,17 @@ def serve_in_processes(
 def _listeners(settings: Settings) -> tuple[socket.socket, socket.socket | None]:
     """Open the sockets shared by all processes, for requests and, if configured, for metrics."""
     try:
-        listener = listening_socket(settings.serve.host, settings.serve.port)
-    except BIND_ERRORS as refusal:
-        raise port_unusable(settings.serve, refusal) from refusal
+        listener = web.listening_socket(settings.serve.host, settings.serve.port)
+    except web.BIND_ERRORS as refusal:
+        raise web.port_unusable(settings.serve, refusal) from refusal
     address = settings.metrics.listen
     if address is None:
         return listener, None
     try:
-        return listener, listening_socket(*values.host_and_port(address))
-    except BIND_ERRORS as refusal:
+        return listener, web.listening_socket(*values.host_and_port(address))
+    except web.BIND_ERRORS as refusal:
         listener.close()
-        raise metrics_unusable(address, refusal) from refusal
+        raise web.metrics_unusable(address, refusal) from refusal
 
 
 def _run_worker(
@@ -341,28 +325,28 @@ def _run_worker(
     """Answer requests in a worker process until told to stop, and return the exit status."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the supervisor tells workers when to reload
     settings = worker.settings
-    app = create_app(settings, environ, request_counters=worker.request_counters)
-    reloadable = reloadable_service(app)
+    app = web.create_app(settings, environ, request_counters=worker.request_counters)
+    reloadable = web.reloadable_service(app)
 
     def reload() -> bool:
         settings = reread(read)
-        return settings is not None and apply_settings(reloadable, worker_settings(settings))
+        return settings is not None and apply_settings(reloadable, web.worker_settings(settings))
 
     try:
-        server = Server(app, settings.serve, listener=listener)
+        server = web.Server(app, settings.serve, listener=listener)
         with ExitStack() as stack:
             # Only the supervisor reports to the service manager.
             stack.enter_context(stop_on_signals(server, ServiceManager({})))
             if metrics_listener is not None and settings.metrics.listen is not None:
-                metrics = MetricsListener(settings.metrics.listen, reloadable.counters, listener=metrics_listener)
+                metrics = web.MetricsListener(settings.metrics.listen, reloadable.counters, listener=metrics_listener)
                 stack.enter_context(metrics)
                 if worker.is_first:
                     log.info("metrics are shown at %s", metrics.url)
             worker.serve(server, reloadable, reload)
             if worker.is_first:
                 threading.Thread(target=check_gateway, args=(reloadable,), daemon=True).start()
-            reduce_garbage_collection()
+            web.reduce_garbage_collection()
             finished = server.run(grace=lambda: grace_of(reloadable.current.settings))
     finally:
-        close(app)
+        web.close(app)
     return exit_status.DONE if finished else exit_status.TERMINATED

@@ -21,8 +21,8 @@ from evergreen_groups.language import (
 from evergreen_groups.message import Message
 from evergreen_groups.money import ZERO, plain_amount, plain_amount_or_none
 from evergreen_groups.render import penalty_document, printable
+from evergreen_groups.render.columns import PLAIN, Cell, Columns, TextColumn
 from evergreen_groups.render.report import limit_document, text
-from evergreen_groups.render.text import PLAIN, Cell, Columns, TextColumn
 from evergreen_groups.render.wording import CONFIDENTIAL, describe_penalty
 
 if TYPE_CHECKING:

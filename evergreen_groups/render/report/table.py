@@ -33,6 +33,7 @@ from evergreen_groups.language import (
 )
 from evergreen_groups.message import Message
 from evergreen_groups.render import printable
+from evergreen_groups.render.columns import EMPTY, Cell, Columns, TextColumn, wrapped
 from evergreen_groups.render.report.wording import (
     CLEARED,
     KINDS,
@@ -47,7 +48,6 @@ from evergreen_groups.render.report.wording import (
     explain_cleared,
     remarks,
 )
-from evergreen_groups.render.text import EMPTY, Cell, Columns, TextColumn, wrapped
 from evergreen_groups.render.wording import (
     DIFFERENCES,
     LOWER_BOUND_NOTE,

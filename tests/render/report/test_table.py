@@ -29,8 +29,8 @@ from evergreen_groups.groups import Group
 from evergreen_groups.language import Language, describe_total, price, timezone_of, use_language
 from evergreen_groups.policy import Comparison, Limit
 from evergreen_groups.render import printable
+from evergreen_groups.render.columns import Cell, Columns, TextColumn, wrapped
 from evergreen_groups.render.report import render
-from evergreen_groups.render.text import Cell, Columns, TextColumn, wrapped
 from evergreen_groups.report import Changes, Criteria, Report
 
 SGR = re.compile("\x1b\\[[0-9;]*m")
