@@ -226,7 +226,7 @@ class World:
         """Inject faults inside the block, which waits for no answer for long if one of them is late."""
         if any(injection.kind.late for injection in injections):
             # Long enough for an answer that isn't late, from a busy machine too.
-            self.seconds, self.grace = 0.1, 0.15
+            self.seconds, self.grace = 1.0, 0.5
         self.traffic = Traffic(list(injections), chance)
         self.bank.earlier.clear()
         try:

@@ -85,7 +85,7 @@ def wheel(source: Path, version: str, *, later_schema: bool = False) -> Path:
         migration = package / "state" / "migrations" / "versions" / "later.py"
         migration.write_text(LATER.format(version=step, former=VERSION), "utf-8")
         # As from 1.0 on: today's schema is the first, and the oldest that can be upgraded.
-        pin(package / "state" / "upgrade.py", "range(1, int(VERSION))", f"range(1, {VERSION})")
+        pin(package / "state" / "database.py", "range(1, int(VERSION))", f"range(1, {VERSION})")
         pin(migration.with_name("initial.py"), "revision = schema.VERSION", f'revision = "{VERSION}"')
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(source.parent)],

@@ -57,9 +57,10 @@ class Product:
     gateway: Gateway
     directory: Path
     runs: int = 0
-    _loaded: Content | None = None
-    _client: Client | None = None
-    _made: Report | None = None
+    # Not in the repr, which hypothesis shows: a population takes 45 kB.
+    _loaded: Content | None = field(default=None, repr=False)
+    _client: Client | None = field(default=None, repr=False)
+    _made: Report | None = field(default=None, repr=False)
 
     def differences(self, content: Content, job: str) -> list[str]:
         """Return where the product's document for one of ``JOBS`` differs from the computed one, and how."""

@@ -43,7 +43,7 @@ def use(state: State) -> None:
 class TestFrozen:
     def test_nobody_waits_twice(self, state: State, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
         """Neither on the existing connection nor on a new one."""
-        monkeypatch.setattr(engine, "_PAUSE", 600.0)
+        monkeypatch.setattr(engine, "_OPEN_SECONDS", 600.0)
         with cluster.frozen():
             with pytest.raises(StateUnavailableError, match="no answer within 2 seconds"):
                 use(state)
@@ -59,13 +59,13 @@ class TestFrozen:
     def test_the_first_after_a_pause_finds_out(
         self, state: State, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(engine, "_PAUSE", 0.0)
+        monkeypatch.setattr(engine, "_OPEN_SECONDS", 0.0)
         with cluster.frozen():
             for _ in range(2):
                 with pytest.raises(StateUnavailableError):
                     use(state)
         use(state)
-        monkeypatch.setattr(engine, "_PAUSE", 600.0)
+        monkeypatch.setattr(engine, "_OPEN_SECONDS", 600.0)
         use(state)
         use(state)
 
