@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -47,7 +48,8 @@ def write(admin: Gateway, patron: int = PATRON, **fields: object) -> None:
 
 
 def lost_at(method: str, patron: int, fault: Fault = Fault.DROP_REQUEST) -> object:
-    return lambda call: fault if call.method == method and str(patron) in str(call.parameters) else Fault.NONE
+    named = re.compile(rf"\b{patron}\b")  # not within a token, which is random
+    return lambda call: fault if call.method == method and named.search(str(call.parameters)) else Fault.NONE
 
 
 class TestOutcome:
