@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import openpyxl
-from support.change_ids import listed_id
+from support.change_ids import listed_id_or_unknown
 from support.command import Command
 
 PASSWORD = "demo123"
@@ -109,7 +109,8 @@ class Typed:
         """Return a command's output, its exit status, and the contents of the files it wrote."""
         there = set(self._files())
         words = [str(self._directory / word) if self._is_file(word) else word for word in words]
-        done = self._command(*(listed_id(self._command, int(word[1:])) if word[0] == "#" else word for word in words))
+        words = [listed_id_or_unknown(self._command, int(word[1:])) if word[0] == "#" else word for word in words]
+        done = self._command(*words)
         written = [
             f"{path.relative_to(self._directory)}: {_content(path)}" for path in self._files() if path not in there
         ]
