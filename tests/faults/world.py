@@ -223,16 +223,12 @@ class World:
 
     @contextmanager
     def faults(self, injections: list[Injection], chance: Random) -> Iterator[Traffic]:
-        """Inject faults inside the block, which waits for no answer for long if one of them is late."""
-        if any(injection.kind.late for injection in injections):
-            # Long enough for an answer that isn't late, from a busy machine too.
-            self.seconds, self.grace = 1.0, 0.5
+        """Inject faults inside the block."""
         self.traffic = Traffic(list(injections), chance)
         self.bank.earlier.clear()
         try:
             yield self.traffic
         finally:
-            self.seconds, self.grace = 20.0, 5.0
             self.traffic = Traffic()
             self.proxy.forget()
 
