@@ -19,12 +19,10 @@ from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Pipe, wait
 from typing import TYPE_CHECKING, Any, Protocol
 
-from limits.storage import MovingWindowSupport, Storage
-
 from evergreen_groups import exit_status
 from evergreen_groups.metrics import counts_only, format_metrics, merge_metrics
 from evergreen_groups.render import SERVICE
-from evergreen_groups.web.admission import Counters
+from evergreen_groups.web.rate_limits import OPERATIONS, Counters, SharedStorage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -61,69 +59,6 @@ class ServingProcess:
 def connections_to(processes: Iterable[ServingProcess]) -> list[Connection[Any, Any]]:
     """Return the connections to these processes."""
     return [connection for process in processes for connection in (process.counting, process.orders)]
-
-
-OPERATIONS = ("incr", "get", "get_expiry", "check", "clear", "acquire_entry", "get_moving_window")
-"""The storage operations that a worker may request."""
-
-COUNTING_SECONDS = 2.0
-"""Timeout for one operation."""
-
-
-class SharedStorage(Storage, MovingWindowSupport):
-    """Storage of the ``limits`` library that forwards each operation to the process at the other end of ``connection``.
-
-    One operation at a time. Raises the library's own StorageError on a timeout. Operations are numbered, because the
-    answer to one that timed out may still arrive and must not be taken for the next one's.
-    """
-
-    STORAGE_SCHEME = None
-
-    def __init__(self, connection: Connection[Any, Any]) -> None:
-        super().__init__(wrap_exceptions=True)
-        self._connection = connection
-        self._lock = threading.Lock()
-        self._number = 0
-
-    @property
-    def base_exceptions(self) -> tuple[type[Exception], ...]:
-        return OSError, EOFError
-
-    def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        return int(self._ask("incr", key, expiry, amount))
-
-    def get(self, key: str) -> int:
-        return int(self._ask("get", key))
-
-    def get_expiry(self, key: str) -> float:
-        return float(self._ask("get_expiry", key))
-
-    def check(self) -> bool:
-        return bool(self._ask("check"))
-
-    def reset(self) -> int | None:
-        raise NotImplementedError
-
-    def clear(self, key: str) -> None:
-        self._ask("clear", key)
-
-    def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
-        return bool(self._ask("acquire_entry", key, limit, expiry, amount))
-
-    def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
-        start, count = self._ask("get_moving_window", key, limit, expiry)
-        return float(start), int(count)
-
-    def _ask(self, operation: str, *arguments: object) -> Any:
-        with self._lock:
-            self._number += 1
-            self._connection.send((self._number, operation, arguments))
-            deadline = time.monotonic() + COUNTING_SECONDS
-            while self._connection.poll(max(0.0, deadline - time.monotonic())):
-                number, answer = self._connection.recv()
-                if number == self._number:
-                    return answer
-            raise TimeoutError("no answer")
 
 
 log = logging.getLogger("evergreen_groups.web")
@@ -409,17 +344,17 @@ class Supervisor:
         try:
             message = connection.recv()
             if connection is process.counting:
-                number, operation, arguments = message
-                connection.send((number, self._run_operation(operation, arguments)))
+                number, *operation = message
+                connection.send((number, self._run_operation(*operation)))
             else:
                 self._take(process, *message)
         except (EOFError, OSError):
             self._remove(process)
 
-    def _run_operation(self, operation: str, arguments: tuple[Any, ...]) -> object:
+    def _run_operation(self, operation: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> object:
         if operation not in OPERATIONS:
             raise OSError(f"{operation} isn't counted")
-        return self._counters.use(lambda store: getattr(store, operation)(*arguments))
+        return self._counters.use(lambda store: getattr(store, operation)(*arguments, **named))
 
     def _take(self, process: ServingProcess, order: str, value: Any) -> None:
         if order == "ready":

@@ -21,7 +21,7 @@ from evergreen_groups.message import Message
 from evergreen_groups.nightly import INDEX, library_file_names
 from evergreen_groups.render import StaffClient, failed_run_page, refusal_page
 from evergreen_groups.state import LATEST, RunOutcome, run_status
-from evergreen_groups.web.admission import has_permission, may_view_all_patrons
+from evergreen_groups.web.admission import has_permission
 from evergreen_groups.web.problems import ProblemError, not_found
 from evergreen_groups.web.service import Service, service
 
@@ -52,7 +52,7 @@ def latest_report(report: str | None = None) -> Response:
     with running.desk(request, by_link=True) as desk:
         path = _location(running, report)
         units = OrgUnits.read(desk.client.gateway)
-        sees_all = may_view_all_patrons(desk.client.gateway, desk.caller, units.root.id)
+        sees_all = has_permission(desk.client.gateway, desk.caller, units.root.id, VIEW_USER)
     if path.is_dir():
         library = units.root if sees_all else units.unit(desk.caller.library)
         return _redirect_to_page(path / LATEST, library, units, report)

@@ -31,10 +31,11 @@ from evergreen_groups.settings import Settings, declared, passwords, value_of, v
 from evergreen_groups.state import find_cache_directory
 from evergreen_groups.ttl_cache import TimeToLiveCache
 from evergreen_groups.web import problems
-from evergreen_groups.web.admission import Admission, Caller, Counters, has_permission
+from evergreen_groups.web.admission import Admission, Caller, has_permission
 from evergreen_groups.web.change_runs import Approvals, ChangeRuns
 from evergreen_groups.web.overload import Breaker, Slots
 from evergreen_groups.web.problems import ProblemError
+from evergreen_groups.web.rate_limits import Counters
 from evergreen_groups.web.requests import (
     Address,
     client_address,

@@ -57,7 +57,7 @@ from evergreen_groups.web import create_app
 if TYPE_CHECKING:
     from flask import Flask
 
-    from evergreen_groups.web.admission import Counters
+    from evergreen_groups.web.rate_limits import Counters
 
 STATIC = "/evergreen-groups/panel.js"
 """Needs no ILS, so an honest client's time depends on the server only."""

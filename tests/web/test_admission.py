@@ -18,12 +18,13 @@ from evergreen_groups.errors import (
     UnreachableError,
 )
 from evergreen_groups.gateway import Gateway, RetryPolicy
-from evergreen_groups.ils import ReferenceData
+from evergreen_groups.ils import VIEW_USER, ReferenceData
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import PolicySettings
-from evergreen_groups.web.admission import CALLER_CACHE_SECONDS, Admission, Caller, Counters, may_view_all_patrons
+from evergreen_groups.web.admission import CALLER_CACHE_SECONDS, Admission, Caller, has_permission
 from evergreen_groups.web.overload import Breaker, RequestOutcome, Slots
 from evergreen_groups.web.problems import ProblemError
+from evergreen_groups.web.rate_limits import Counters
 
 HERE, THERE = "203.0.113.5", "203.0.113.6"
 CHECK, SESSION = "open-ils.actor.user.perm.check", "open-ils.auth.session.retrieve"
@@ -124,7 +125,7 @@ class TestCaller:
         with pytest.raises(ProblemError) as refused:
             admission.admit(gateway, HERE)
         assert refused.value.status == 403
-        assert not may_view_all_patrons(gateway, Caller(1, frozenset(), 1, None), 1)
+        assert not has_permission(gateway, Caller(1, frozenset(), 1, None), 1, VIEW_USER)
 
     @pytest.mark.parametrize(
         "answer", [{}, "", 0, False, ["STAFF"], [[11]], [[999, "VIEW_USER"]], [[11, "UPDATE_USER"]]]
@@ -157,7 +158,7 @@ class TestCaller:
         self, sandbox: Sandbox, plain: Gateway, admission: Admission, account: str, everybody: bool
     ) -> None:
         gateway = plain.acting_as(session(sandbox.url, username=account))
-        assert may_view_all_patrons(gateway, admission.admit(gateway, HERE), 1) is everybody
+        assert has_permission(gateway, admission.admit(gateway, HERE), 1, VIEW_USER) is everybody
 
     def test_permissions_count_where_the_account_works(
         self, sandbox: Sandbox, proxy: FaultProxy, plain: Gateway, admission: Admission, clock: Clock
