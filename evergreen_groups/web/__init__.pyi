@@ -6,7 +6,7 @@ from .app import create_app as create_app
 from .changes import apply_plan as apply_plan
 from .changes import undo_change as undo_change
 from .metrics_listener import MetricsListener as MetricsListener
-from .metrics_listener import metrics_unusable as metrics_unusable
+from .metrics_listener import open_metrics_listener as open_metrics_listener
 from .problems import ProblemError as ProblemError
 from .processes import Supervisor as Supervisor
 from .processes import Worker as Worker
@@ -14,10 +14,9 @@ from .processes import worker_settings as worker_settings
 from .requests import ApplyRequest as ApplyRequest
 from .requests import Approval as Approval
 from .requests import is_plan_id as is_plan_id
-from .server import BIND_ERRORS as BIND_ERRORS
+from .server import SPARE_REQUESTS as SPARE_REQUESTS
 from .server import Server as Server
-from .server import listening_socket as listening_socket
-from .server import port_unusable as port_unusable
+from .server import open_listener as open_listener
 from .server import reduce_garbage_collection as reduce_garbage_collection
 from .service import DeskRequest as DeskRequest
 from .service import ReloadableService as ReloadableService

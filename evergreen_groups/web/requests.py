@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
@@ -30,10 +29,6 @@ if TYPE_CHECKING:
     from evergreen_groups.settings import LanguageSettings, Network
 
 Address = IPv4Address | IPv6Address
-
-SLOT = "evergreen_groups.without_slot"
-"""Key in a WSGI environment of a context manager that gives up the request's slot while it waits for its client. Only
-our own server sets it."""
 
 LARGEST_ID = 2**31 - 1
 """Evergreen's ids and group numbers are PostgreSQL integers."""
@@ -195,19 +190,6 @@ def barcode(text: str) -> str:
             values={"most": LONGEST_BARCODE},
         )
     return text
-
-
-def read_body(request: Request, largest: int) -> None:
-    """Read a request's body of at most ``largest`` bytes into Flask's cache.
-
-    A slow client may take long. Hold nothing that other requests wait for.
-
-    Raises:
-        HTTPException: the body is larger (413) or incomplete (400).
-    """
-    request.max_content_length = largest
-    with request.environ.get(SLOT, nullcontext)():
-        request.get_data()
 
 
 def token_of(headers: Headers) -> str:

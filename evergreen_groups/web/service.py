@@ -41,7 +41,6 @@ from evergreen_groups.web.requests import (
     client_address,
     client_network,
     is_followed_link,
-    read_body,
     refuse_foreign_writes,
     refuse_other_origins,
     token_of,
@@ -312,10 +311,12 @@ class Service:
         without_deadline = self.gateway.acting_as(token_of(request.headers))
         gateway = without_deadline.within(self.settings.serve.timeout)
         try:
-            if largest:  # read the body only after admission, and without holding a slot: the client may be slow
+            if largest:
                 with self.breaker.watching(), self.slots.taken():
                     caller = self.admission.admit(gateway, address)
-                read_body(request, largest)
+                # Under mod_wsgi, the body may still be arriving. Hold no slot meanwhile.
+                request.max_content_length = largest
+                request.get_data()
                 gateway = without_deadline.within(self.settings.serve.timeout)
             with self.breaker.watching(wait=wait), self.slots.taken():
                 if not largest:

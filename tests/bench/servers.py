@@ -15,7 +15,7 @@ The sandbox, each server and the clients are separate processes. Prints a table:
   responses, and the exit status. *reload*: requests that failed during SIGHUP; ``ends`` if it stops the server.
   *notify*: messages to the service manager.
 
-It needs two more servers: ``pip install gunicorn waitress``.
+It needs two more servers: ``pip install gunicorn cheroot``.
 """
 
 from __future__ import annotations
