@@ -3,6 +3,8 @@ from . import service as service
 from .app import PREFIX as PREFIX
 from .app import close as close
 from .app import create_app as create_app
+from .bodies import Approval as Approval
+from .bodies import is_plan_id as is_plan_id
 from .changes import apply_plan as apply_plan
 from .changes import undo_change as undo_change
 from .metrics_listener import MetricsListener as MetricsListener
@@ -11,9 +13,6 @@ from .problems import ProblemError as ProblemError
 from .processes import Supervisor as Supervisor
 from .processes import Worker as Worker
 from .processes import worker_settings as worker_settings
-from .requests import ApplyRequest as ApplyRequest
-from .requests import Approval as Approval
-from .requests import is_plan_id as is_plan_id
 from .server import SPARE_REQUESTS as SPARE_REQUESTS
 from .server import Server as Server
 from .server import open_listener as open_listener

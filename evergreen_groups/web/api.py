@@ -14,7 +14,7 @@ from flask import Blueprint, Response, current_app, jsonify, request
 from evergreen_groups import __version__, hooks
 from evergreen_groups.language import texts_for_scripts
 from evergreen_groups.metrics import METRICS_CONTENT_TYPE
-from evergreen_groups.web import requests
+from evergreen_groups.web import bodies, requests
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.requests import language_of_reader
 from evergreen_groups.web.service import reloadable_service, service
@@ -90,6 +90,7 @@ def description() -> dict[str, Any]:
     document: dict[str, Any] = json.loads(resources.files(__package__).joinpath("openapi.json").read_text("utf-8"))
     document["info"]["version"] = __version__
     schemas = document["components"]["schemas"]
+    schemas.update(bodies.schemas())
     for name, file in SCHEMAS.items():
         folder = resources.files("evergreen_groups.hooks").joinpath("schemas")
         schema = json.loads(folder.joinpath(f"{file}.schema.json").read_text("utf-8"), object_hook=_relinked)

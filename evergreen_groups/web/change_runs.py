@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.progress import Progress
     from evergreen_groups.web.admission import Caller
-    from evergreen_groups.web.requests import Approval
+    from evergreen_groups.web.bodies import Approval
 
 log = logging.getLogger("evergreen_groups.web")
 

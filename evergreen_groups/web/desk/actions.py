@@ -15,7 +15,7 @@ from evergreen_groups.language import describe_problem, gettext
 from evergreen_groups.message import Message
 from evergreen_groups.render import desk as pages
 from evergreen_groups.render import error_sentences, isolated, sentence
-from evergreen_groups.web import ApplyRequest, ProblemError, apply_plan, undo_change
+from evergreen_groups.web import ProblemError, apply_plan, undo_change
 
 if TYPE_CHECKING:
     from evergreen_groups.changes import Change, Draft, JournalEntry, ProposedPlan
@@ -143,20 +143,18 @@ def _request(form: ChangeForm, patron: int) -> PlanRequest:
             return PlanRequest(Action.LEAD, form.patrons, off=form.action == "no-lead")
 
 
-def apply_request(plan: str, approval: Approval | None) -> ApplyRequest:
-    """Return the request to apply a plan. The plan's id is the key: a double click or reload gives the same outcome."""
-    return ApplyRequest(plan, plan, approval)
-
-
-def apply(running: Service, desk: DeskRequest, apply_request: ApplyRequest, *, needs_approval: bool) -> tuple[str, str]:
+def apply(
+    running: Service, desk: DeskRequest, plan: str, approval: Approval | None, *, needs_approval: bool
+) -> tuple[str, str]:
     """Apply a plan. Return the change's id, or "" and a sentence why nothing was changed.
 
-    With ``needs_approval`` a plan isn't applied without a supervisor's login.
+    The plan's id is the idempotency key as well, so a double click or a reload gives the same outcome. With
+    ``needs_approval`` a plan isn't applied without a supervisor's login.
     """
     try:
-        if needs_approval and apply_request.approval is None and desk.client.plans.find(apply_request.plan).key is None:
+        if needs_approval and approval is None and desk.client.plans.find(plan).key is None:
             return "", gettext("Type the supervisor's user name and password.")
-        return apply_plan(running, desk, apply_request), ""
+        return apply_plan(running, desk, plan, plan, approval), ""
     except (PlanError, NotFoundError) as error:
         if error.code in _OUTDATED:
             text = Message("Something has changed since this was shown. Nothing has been moved; this is how it is now.")

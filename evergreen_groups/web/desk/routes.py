@@ -202,8 +202,8 @@ def change(patron: str) -> Response:
         if clerk.fields.get("do") != "apply" or forms.read_text(clerk.fields, "card"):
             return _next_step(clerk)
         form = forms.read_change(clerk.fields)
-        apply_request = actions.apply_request(forms.read_plan(clerk.fields), forms.read_approval(clerk.fields))
-        done, message = actions.apply(service.service(), clerk.desk, apply_request, needs_approval=form.approve)
+        stored, approval = forms.read_plan(clerk.fields), forms.read_approval(clerk.fields)
+        done, message = actions.apply(service.service(), clerk.desk, stored, approval, needs_approval=form.approve)
         if done:
             return _redirect_to_outcome(done)
         # The plan is outdated. Show a new one, and why.
