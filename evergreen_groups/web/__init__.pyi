@@ -1,5 +1,6 @@
 from . import requests as requests
 from . import service as service
+from . import static_files as static_files
 from .app import PREFIX as PREFIX
 from .app import close as close
 from .app import create_app as create_app

@@ -25,9 +25,8 @@ from evergreen_groups.render import SERVICE
 from evergreen_groups.web.rate_limits import OPERATIONS, Counters, SharedStorage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from multiprocessing.connection import Connection
-    from types import FrameType
 
     from prometheus_client.core import Metric
 
@@ -273,7 +272,7 @@ class Supervisor:
             stack.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(waking.fileno()))
             for number, handler in former.items():
                 stack.callback(signal.signal, number, handler)
-                signal.signal(number, self._note_signal)
+                signal.signal(number, lambda received, _frame: self._signals.add(received))
             try:
                 worker = self._watch(woken, former)
             finally:
@@ -285,9 +284,12 @@ class Supervisor:
         # Start only one process at first, so that invalid settings are reported once.
         self._starts = [time.monotonic()]
         while self._starts or self._processes:
-            for started in self._due():
-                if started is not None:
-                    return started
+            now = time.monotonic()
+            due = [at for at in self._starts if at <= now]
+            self._starts = [at for at in self._starts if at > now]
+            for _ in due:
+                if worker := self._start():
+                    return worker
             for ready in wait([woken, *connections_to(self._processes)], self._longest_wait()):
                 if ready is woken:
                     with suppress(BlockingIOError):
@@ -301,15 +303,8 @@ class Supervisor:
             self._metrics_merge.end_if_due()
         return None
 
-    def _due(self) -> Iterator[Worker | None]:
-        """Start the processes that are due. Yields a Worker in a process that was started, None in the supervisor."""
-        now = time.monotonic()
-        due = [at for at in self._starts if at <= now]
-        self._starts = [at for at in self._starts if at > now]
-        for _ in due:
-            yield self._start()
-
     def _start(self) -> Worker | None:
+        """Start a process. Return its Worker in that process, None in the supervisor."""
         # The request counters sometimes run a timer thread, and forking a process with several threads isn't safe.
         for thread in threading.enumerate():
             if thread is not threading.current_thread():
@@ -394,9 +389,6 @@ class Supervisor:
             pause = min(LONGEST_PAUSE, 2.0 ** (self._short_lives - 1)) if self._short_lives > 1 else 0.0
             log.error("a process of the service has ended (%s); another is started", status)
             self._starts.append(time.monotonic() + pause)
-
-    def _note_signal(self, number: int, _frame: FrameType | None) -> None:
-        self._signals.add(number)
 
     def _act_on_signals(self, former: dict[signal.Signals, Any]) -> None:
         noted, self._signals = self._signals, set()

@@ -105,9 +105,8 @@ def report_of_library(name: str, report: str | None = None) -> Response:
 
 def problem_page(error: ProblemError) -> Response:
     """Answer an error with a page for browsers and with JSON for programs."""
-    plain = error.response()
     if request.headers.get("Sec-Fetch-Mode") != "navigate":
-        return plain
+        return error.response()
     client = StaffClient.of(service().settings, service().gateway.url)
     page = refusal_page(
         gettext("Log in to see the report") if error.status == 401 else gettext("The report isn't shown"),
@@ -115,12 +114,9 @@ def problem_page(error: ProblemError) -> Response:
         advice=describe_advice(error) or gettext(_ADVICE.get(error.status, "")),
         again=request.path,
         login=client.login_page(request.path) if error.status == 401 else "",
-    ).encode()
-    response = Response(page, status=error.status, content_type="text/html; charset=utf-8")
-    response.headers[_POLICY] = f"{_policy_of(page)}; frame-ancestors 'none'"
-    for name in ("Retry-After", "WWW-Authenticate", "Allow"):
-        if name in plain.headers:
-            response.headers[name] = plain.headers[name]
+    )
+    response = _page(page.encode(), status=error.status)
+    response.headers.update(error.headers)
     return response
 
 
@@ -144,8 +140,8 @@ def _find_file(name: str, units: OrgUnits) -> tuple[OrgUnit, str]:
         raise not_found() from None
 
 
-def _page(content: bytes) -> Response:
-    response = Response(content, content_type="text/html; charset=utf-8")
+def _page(content: bytes, status: int = 200) -> Response:
+    response = Response(content, status=status, content_type="text/html; charset=utf-8")
     response.headers[_POLICY] = f"{_policy_of(content)}; frame-ancestors 'none'"
     return response
 
