@@ -8,7 +8,7 @@ import resource
 import socket
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from waitress import wasyncore
 from waitress.channel import HTTPChannel
@@ -86,8 +86,8 @@ class Server:
 
     def __init__(self, application: WSGIApplication, listener: socket.socket, *, threads: int) -> None:
         self._most_connections = _most_connections()
-        self._sockets: dict[int, wasyncore.dispatcher] = {}
-        self._server: Any = create_server(  # the stubs know only some of its attributes
+        self._sockets: dict[int, Any] = {}
+        server = create_server(
             application,
             self._sockets,
             sockets=[listener],
@@ -105,6 +105,7 @@ class Server:
             log_socket_errors=False,
             ident="evergreen-groups",  # the default would reveal that it is waitress
         )
+        self._server = cast(Any, server)  # the stubs know only some of its attributes
         self._server.channel_class = _Connection
         self._connections: dict[int, _Connection] = self._server.active_channels
         self._is_stopping = False

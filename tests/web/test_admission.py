@@ -332,7 +332,7 @@ class TestBreaker:
 
 class TestSlots:
     def test_who_waits_gets_the_slot_that_is_left(self) -> None:
-        slots = Slots(1, timeout=None)
+        slots = Slots(1, timeout=60)
         entered: list[str] = []
 
         def enter(name: str) -> None:
@@ -344,9 +344,10 @@ class TestSlots:
             for name in ("first", "second"):
                 threads.append(self.waiting(slots, enter, name))
             assert entered == []
+        enter("again")
         for thread in threads:
             thread.join(60)
-        assert entered == ["first", "second"]
+        assert entered == ["first", "second", "again"]
         assert slots._free == 1
 
     @staticmethod

@@ -29,7 +29,7 @@ from evergreen_groups.policy import LimitRule
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import PolicySettings, ServeSettings, Settings
 from evergreen_groups.web import PREFIX, service
-from evergreen_groups.web.overload import Breaker, BreakerState, Slots
+from evergreen_groups.web.overload import Breaker, BreakerState
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.server import SPARE_REQUESTS
 
@@ -188,40 +188,6 @@ def test_it_refuses_only_within_a_pause_after_enough_failures(events: list[objec
             shut_until = clock.now + PAUSE
         elif in_a_row == 0:
             shut_until = 0.0
-
-
-class TestSlots:
-    def test_as_many_at_once_as_there_are_places(self) -> None:
-        slots = Slots(2, timeout=0.01)
-        with slots.taken(), slots.taken():
-            with pytest.raises(ProblemError) as refused, slots.taken():
-                pass
-            assert (refused.value.status, refused.value.retry_after) == (503, 0.01)
-        with slots.taken(), slots.taken():
-            pass
-
-    def test_first_come_first_served_among_waiting_requests(self) -> None:
-        slots, entered = Slots(1, timeout=60), []
-
-        def come(name: str) -> None:
-            with slots.taken():
-                entered.append(name)
-
-        with ThreadPoolExecutor(2) as pool:
-            with slots.taken():
-                waiting = []
-                for name in ("first", "second"):
-                    waiting.append(pool.submit(come, name))
-                    while len(slots._waiting) < len(waiting):
-                        threading.Event().wait(0.001)
-            come("again")
-        assert entered == ["first", "second", "again"]
-
-    def test_a_place_is_given_back_whatever_happens(self) -> None:
-        slots = Slots(1, timeout=0.01)
-        for _ in range(3):
-            with pytest.raises(ZeroDivisionError), slots.taken():
-                raise ZeroDivisionError
 
 
 MakeApp = Callable[[Settings], Flask]
