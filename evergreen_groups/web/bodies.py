@@ -183,6 +183,7 @@ def event(request: Request) -> hooks.Event:
         value = fields.get(name)
         if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
             fields[name] = int(value)
+    body: Event | None = None
     try:
         body = msgspec.convert(fields, Event)
     except msgspec.ValidationError as error:
@@ -191,7 +192,6 @@ def event(request: Request) -> hooks.Event:
             raise ProblemError(
                 400, "{name} is a whole number above zero.", code="event-number-wrong", values={"name": place}
             ) from None
-        body = None
     if body is None or not body.hook.isascii() or not body.hook.isprintable():
         raise ProblemError(400, "hook is the name of the ILS's hook.", code="event-without-hook")
     return hooks.Event(id=body.event, hook=body.hook, patron_id=body.patron)
