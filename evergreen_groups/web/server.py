@@ -129,6 +129,7 @@ class Server:
         wasyncore.dispatcher.close(self._server)  # only the listening socket
         deadline = time.monotonic() + (grace() if callable(grace) else grace)
         while self._connections and time.monotonic() < deadline:
+            self._server.maintenance(time.time())  # a client that takes no more of its answer isn't waited for
             for connection in [*self._connections.values()]:
                 if connection.is_idle:
                     connection.handle_close()
