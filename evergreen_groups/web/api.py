@@ -50,20 +50,6 @@ _serve("/api/v1/patrons/by-barcode/<barcode>/block", requests.barcode, hooks.blo
 _serve("/api/v1/groups/<group>", requests.record_id, hooks.group_summary)
 
 
-SCHEMAS = {
-    "PatronSummary": "patron-summary",
-    "GroupSummary": "group-summary",
-    "Block": "block",
-    "EventOutcome": "event-outcome",
-    "GroupDetails": "group-details",
-    "GroupBills": "group-bills",
-    "Plan": "plan",
-    "Change": "change",
-    "Changes": "changes",
-}
-"""The schema files of the answers (in ``evergreen_groups/hooks/schemas``), by their names in the API description."""
-
-
 @cache
 def description() -> dict[str, Any]:
     """Return ``openapi.json`` with the version and the schemas of the answers filled in."""
@@ -71,12 +57,12 @@ def description() -> dict[str, Any]:
     document["info"]["version"] = __version__
     schemas = document["components"]["schemas"]
     schemas.update(bodies.schemas())
-    for name, file in SCHEMAS.items():
-        folder = resources.files("evergreen_groups.hooks").joinpath("schemas")
-        schema = json.loads(folder.joinpath(f"{file}.schema.json").read_text("utf-8"), object_hook=_relinked)
+    folder = resources.files("evergreen_groups.hooks").joinpath("schemas")
+    for file in sorted(folder.iterdir(), key=lambda file: file.name):
+        schema = json.loads(file.read_text("utf-8"), object_hook=_relinked)
         schemas.update(schema.pop("$defs", {}))
         del schema["$schema"]
-        schemas[name] = schema
+        schemas[file.name.partition(".")[0].title().replace("-", "")] = schema  # patron-summary: PatronSummary
     return document
 
 
