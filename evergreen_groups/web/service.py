@@ -231,7 +231,7 @@ class Service:
         self.settings = settings
         self.counters = counters
         if previous is not None and previous.settings.state == settings.state:
-            self.state = previous.state
+            self.state: State = previous.state
         else:
             self.state = configured_state(settings, environ)
         threads = settings.serve.threads
@@ -241,7 +241,7 @@ class Service:
         self.origin = settings.serve.origin or values.origin_of(settings.client.url or self.gateway.url)
         redis = settings.redis
         if previous is not None and previous.settings.redis == redis:
-            self._request_counters = previous._request_counters  # no count restarts at zero
+            self._request_counters: Counters = previous._request_counters  # no count restarts at zero
         elif request_counters is not None and redis.url is None:
             self._request_counters = request_counters
         else:
