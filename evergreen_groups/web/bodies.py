@@ -39,7 +39,7 @@ class PatronId(Struct, frozen=True, forbid_unknown_fields=True):
     id: _Id
 
 
-class PlanRequest(Struct, frozen=True, forbid_unknown_fields=True):
+class PlanBody(Struct, frozen=True, forbid_unknown_fields=True):
     """`move` and `merge` take a target: somebody in the group to move to; of `merge`, `patrons` names one of the group
     that moves. `undo` takes `change` and no patrons. A patron is the barcode of any of their cards, or their id.
     """
@@ -71,7 +71,7 @@ class Empty(Struct, frozen=True, forbid_unknown_fields=True):
     """No fields."""
 
 
-class Event(Struct, frozen=True):
+class EventBody(Struct, frozen=True):
     """An event of the ILS. Other fields are ignored."""
 
     event: Annotated[int, Meta(ge=1, le=2**63 - 1, description="The event's id.")]
@@ -90,9 +90,9 @@ class Event(Struct, frozen=True):
 def schemas() -> dict[str, Any]:
     """Return the JSON schemas of the bodies, by their names in the API description."""
     _, found = msgspec.json.schema_components(
-        [PlanRequest, Agreement, Event], ref_template="#/components/schemas/{name}"
+        [PlanBody, Agreement, EventBody], ref_template="#/components/schemas/{name}"
     )
-    found["Event"]["maxProperties"] = MOST_FIELDS
+    found["EventBody"]["maxProperties"] = MOST_FIELDS
     return found
 
 
@@ -122,7 +122,7 @@ def plan_request(request: Request) -> hooks.PlanRequest:
     Raises:
         ProblemError: 400 or 415, the body is invalid.
     """
-    body = _body(request, PlanRequest)
+    body = _body(request, PlanBody)
     if body.change is not None and not is_change_id(body.change):
         raise _wrong("change")
     return hooks.PlanRequest(
@@ -183,9 +183,9 @@ def event(request: Request) -> hooks.Event:
         value = fields.get(name)
         if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
             fields[name] = int(value)
-    body: Event | None = None
+    body: EventBody | None = None
     try:
-        body = msgspec.convert(fields, Event)
+        body = msgspec.convert(fields, EventBody)
     except msgspec.ValidationError as error:
         place = _place(error)
         if place != "hook":
