@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Literal
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Literal, cast
 
 from prometheus_client import (
     CollectorRegistry,
@@ -48,138 +49,121 @@ _PREFIX = "evergreen_groups_"
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """The declaration of a metric: its full name, kind, help text and labels.
+    """The declaration of a metric: its full name, help text and labels.
 
     ``nightly`` says that the nightly run's text file has it, too.
     """
 
     name: str
-    kind: Literal["counter", "gauge", "histogram"]
     help: str
     labels: tuple[str, ...] = ()
     nightly: bool = False
 
+    @property
+    def kind(self) -> Literal["counter", "gauge", "histogram"]:
+        """The kind, which the name says: only request durations are a histogram."""
+        if self.name.endswith("_request_seconds"):
+            return "histogram"
+        return "counter" if self.name.endswith("_total") else "gauge"
+
+
+def _service(name: str, help: str, *labels: str) -> Family:
+    return Family(f"{_PREFIX}{name}", help, labels)
+
+
+def _nightly(name: str, help: str, *labels: str) -> Family:
+    return Family(f"{_PREFIX}{name}", help, labels, nightly=True)
+
 
 FAMILIES = (
-    Family(f"{_PREFIX}build_info", "gauge", "1, with the release that runs.", ("version",), nightly=True),
-    Family(
-        f"{_PREFIX}requests_total",
-        "counter",
+    _nightly("build_info", "1, with the release that runs.", "version"),
+    _service(
+        "requests_total",
         "Requests that were answered, by HTTP status; the route is that of the description, without ids and barcodes.",
-        ("method", "route", "status"),
+        "method",
+        "route",
+        "status",
     ),
-    Family(f"{_PREFIX}request_seconds", "histogram", "How long requests took, in seconds.", ("route",)),
-    Family(
-        f"{_PREFIX}refusals_total",
-        "counter",
+    _service("request_seconds", "How long requests took, in seconds.", "route"),
+    _service(
+        "refusals_total",
         "Requests that were turned away with 429, 503 or 504, by the code of the problem: too many at once, too many "
         "in a minute, the ILS or the database can't be reached.",
-        ("code",),
+        "code",
     ),
-    Family(
-        f"{_PREFIX}gateway_calls_total",
-        "counter",
+    _service(
+        "gateway_calls_total",
         "Requests to Evergreen's gateway, repeated ones as well: answered; refused by the ILS; failed, without a "
         "usable answer.",
-        ("service", "method", "outcome"),
+        "service",
+        "method",
+        "outcome",
     ),
-    Family(
-        f"{_PREFIX}gateway_seconds_total",
-        "counter",
+    _service(
+        "gateway_seconds_total",
         "How long those took together, in seconds, waiting for a connection included.",
-        ("service", "method"),
+        "service",
+        "method",
     ),
-    Family(f"{_PREFIX}gateway_retries_total", "counter", "How many of those were repeats of one that had failed."),
-    Family(
-        f"{_PREFIX}gateway_answers",
-        "gauge",
+    _service("gateway_retries_total", "How many of those were repeats of one that had failed."),
+    _service(
+        "gateway_answers",
         "1 where the last request to the gateway was answered, 0 where it wasn't; nothing where there was none yet.",
     ),
-    Family(
-        f"{_PREFIX}breaker_closed",
-        "gauge",
+    _service(
+        "breaker_closed",
         "1 where requests that need the gateway are let through, 0 while they are refused because it is dead.",
-        ("breaker",),
+        "breaker",
     ),
-    Family(f"{_PREFIX}cache_hits_total", "counter", "What was there, and not too old, when it was needed.", ("cache",)),
-    Family(f"{_PREFIX}cache_misses_total", "counter", "What had to be read from the ILS.", ("cache",)),
-    Family(
-        f"{_PREFIX}reloads_total",
-        "counter",
+    _service("cache_hits_total", "What was there, and not too old, when it was needed.", "cache"),
+    _service("cache_misses_total", "What had to be read from the ILS.", "cache"),
+    _service(
+        "reloads_total",
         "How often the settings were read anew (SIGHUP): taken, or refused because something in them is wrong.",
-        ("outcome",),
+        "outcome",
     ),
-    Family(
-        f"{_PREFIX}settings_timestamp_seconds",
-        "gauge",
-        "When the settings that count were read, in seconds since 1970.",
+    _service("settings_timestamp_seconds", "When the settings that count were read, in seconds since 1970."),
+    _nightly("database_up", "1 where the state's database can be used, else 0."),
+    _nightly(
+        "journal_open_steps", "Steps of changes that were sent, and of which it isn't known yet what became of them."
     ),
-    Family(f"{_PREFIX}database_up", "gauge", "1 where the state's database can be used, else 0.", nightly=True),
-    Family(
-        f"{_PREFIX}journal_open_steps",
-        "gauge",
-        "Steps of changes that were sent, and of which it isn't known yet what became of them.",
-        nightly=True,
-    ),
-    Family(f"{_PREFIX}outbox_mails", "gauge", "Mails that wait for the mail server.", nightly=True),
-    Family(
-        f"{_PREFIX}last_run_timestamp_seconds",
-        "gauge",
-        "When the last nightly run ended, in seconds since 1970.",
-        nightly=True,
-    ),
-    Family(f"{_PREFIX}last_run_seconds", "gauge", "How long it took, in seconds.", nightly=True),
-    Family(
-        f"{_PREFIX}last_run_outcome",
-        "gauge",
+    _nightly("outbox_mails", "Mails that wait for the mail server."),
+    _nightly("last_run_timestamp_seconds", "When the last nightly run ended, in seconds since 1970."),
+    _nightly("last_run_seconds", "How long it took, in seconds."),
+    _nightly(
+        "last_run_outcome",
         "1 for how it ended, 0 for the others: done, partial (written, but something is missing or wasn't sent), "
         "failed.",
-        ("outcome",),
-        nightly=True,
+        "outcome",
     ),
-    Family(f"{_PREFIX}last_run_exit_status", "gauge", "Its exit status.", nightly=True),
-    Family(
-        f"{_PREFIX}last_report_timestamp_seconds",
-        "gauge",
+    _nightly("last_run_exit_status", "Its exit status."),
+    _nightly(
+        "last_report_timestamp_seconds",
         "When a nightly run last wrote a report, in seconds since 1970; a run that fails leaves it as it is.",
-        nightly=True,
     ),
-    Family(
-        f"{_PREFIX}report_timestamp_seconds",
-        "gauge",
+    _nightly(
+        "report_timestamp_seconds",
         "The moment of the data in the last report recorded; the report of [report] has no name.",
-        ("report",),
-        nightly=True,
+        "report",
     ),
-    Family(
-        f"{_PREFIX}report_groups",
-        "gauge",
+    _nightly(
+        "report_groups",
         'Groups listed in it with a member at this library or below; the library "*" is all of them.',
-        ("report", "library"),
-        nightly=True,
+        "report",
+        "library",
     ),
-    Family(f"{_PREFIX}report_members", "gauge", "Members of those groups.", ("report", "library"), nightly=True),
-    Family(
-        f"{_PREFIX}report_combined_fines",
-        "gauge",
+    _nightly("report_members", "Members of those groups.", "report", "library"),
+    _nightly(
+        "report_combined_fines",
         "What those groups owe together, in the library's currency; no series if what hidden members owe is unknown. "
         'Groups with members at several libraries count at each: don\'t add up, take "*".',
-        ("report", "library"),
-        nightly=True,
+        "report",
+        "library",
     ),
 )
 """All metrics, in the order of the page. Python's Prometheus client adds ``process_…`` for the process's resources."""
 
 _BY_NAME = {family.name.removeprefix(_PREFIX): family for family in FAMILIES}
-
-
-def family(name: str) -> Family:
-    """Return the declaration of a metric, by name without the prefix ``evergreen_groups_``.
-
-    Raises:
-        LookupError: the metric doesn't exist.
-    """
-    return _BY_NAME[name]
 
 
 def as_table() -> str:
@@ -198,7 +182,7 @@ def samples_of(name: str, samples: Iterable[tuple[tuple[str, ...], float | Decim
     Amounts are converted to float only here, after all additions. Up to 10,000,000,000,000.00, Prometheus shows the
     exact amount.
     """
-    wanted = family(name)
+    wanted = _BY_NAME[name]
     kind = CounterMetricFamily if wanted.kind == "counter" else GaugeMetricFamily
     metric = kind(wanted.name, wanted.help, labels=wanted.labels)
     for labels, value in samples:
@@ -218,16 +202,16 @@ class ServiceCounters:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = registry = CollectorRegistry()
         self._requests = _counter("requests_total", registry)
-        seconds = family("request_seconds")
+        seconds = _BY_NAME["request_seconds"]
         self._seconds = Histogram(seconds.name, seconds.help, seconds.labels, registry=registry, buckets=_BUCKETS)
         self._refusals = _counter("refusals_total", registry)
         self._calls = _counter("gateway_calls_total", registry)
         self._call_seconds = _counter("gateway_seconds_total", registry)
         self._reloads = _counter("reloads_total", registry)
-        read = family("settings_timestamp_seconds")
+        read = _BY_NAME["settings_timestamp_seconds"]
         self._settings_read = Gauge(read.name, read.help, registry=registry)
         self._settings_read.set(time.time())
-        build = family("build_info")
+        build = _BY_NAME["build_info"]
         Gauge(build.name, build.help, build.labels, registry=registry).labels(__version__).set(1)
         ProcessCollector(registry=registry)
         self._merged: Callable[[], bytes] | None = None
@@ -270,7 +254,7 @@ class ServiceCounters:
 
 
 def _counter(name: str, registry: CollectorRegistry) -> Counter:
-    wanted = family(name)
+    wanted = _BY_NAME[name]
     return Counter(wanted.name, wanted.help, wanted.labels, registry=registry)
 
 
@@ -401,20 +385,7 @@ def counts_only(metrics: Iterable[Metric]) -> list[Metric]:
 
 def format_metrics(metrics: Iterable[Metric]) -> bytes:
     """Return metrics in Prometheus's text format, version 0.0.4."""
-    registry = CollectorRegistry()
-    registry.register(_FixedCollector(metrics))
-    return generate_latest(registry)
-
-
-class _FixedCollector:
-    def __init__(self, metrics: Iterable[Metric]) -> None:
-        self._metrics = metrics
-
-    def describe(self) -> Iterable[Metric]:
-        return ()
-
-    def collect(self) -> Iterable[Metric]:
-        return self._metrics
+    return generate_latest(cast(CollectorRegistry, SimpleNamespace(collect=lambda: metrics)))  # all that it calls
 
 
 def _merge_function(metric: Metric) -> Callable[[float, float], float]:
@@ -460,7 +431,7 @@ def _nightly_metrics(path: Path, status: RunStatus, transactions: Transactions |
 
 def _previous_last_report(path: Path) -> float | None:
     """Return the time of the last report according to the previous file, or None."""
-    name = family(_LAST_REPORT).name
+    name = _BY_NAME[_LAST_REPORT].name
     with suppress(OSError, ValueError):
         for metric in text_string_to_metric_families(path.read_text("utf-8")):
             for sample in metric.samples:

@@ -2,86 +2,52 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import json
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response, current_app, jsonify, request
 
 from evergreen_groups import __version__, hooks
 from evergreen_groups.language import texts_for_scripts
 from evergreen_groups.metrics import METRICS_CONTENT_TYPE
-from evergreen_groups.web import requests
+from evergreen_groups.web import bodies, requests
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.requests import language_of_reader
 from evergreen_groups.web.service import reloadable_service, service
+from evergreen_groups.web.static_files import digest, file_response, revalidated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from evergreen_groups.client import Client
 
 blueprint = Blueprint("api", __name__)
 
 
-@blueprint.get("/api/v1/patrons/<patron>/summary")
-def patron_summary(patron: str) -> Response:
-    """Answer with a patron's group: each member's fines and the total."""
-    with service().desk(request) as desk:
-        return _answer(hooks.patron_summary(desk.client, requests.record_id(patron)))
+def _group_bills(client: Client, patron: int) -> hooks.GroupBills:
+    return hooks.group_bills(client, patron, hooks.Titles(service().settings.desk.titles))
 
 
-@blueprint.get("/api/v1/patrons/<patron>/group")
-def group_details(patron: str) -> Response:
-    """Answer with a patron's group and all details that the desk shows about its members."""
-    with service().desk(request) as desk:
-        return _answer(hooks.group_details(desk.client, requests.record_id(patron)))
+def _serve(rule: str, parse: Callable[[str], Any], read: Callable[[Client, Any], hooks.Document]) -> None:
+    """Answer requests for ``rule`` with what ``read`` returns for the parsed parameter of the path."""
+
+    def answer(**parameters: str) -> Response:
+        (parameter,) = parameters.values()
+        with service().desk(request) as desk:
+            return jsonify(hooks.as_json(read(desk.client, parse(parameter))))
+
+    blueprint.add_url_rule(rule, read.__name__, answer)
 
 
-@blueprint.get("/api/v1/patrons/<patron>/group/bills")
-def group_bills(patron: str) -> Response:
-    """Answer with the bills and checked-out items of the visible members, with titles as set for the desk."""
-    running = service()
-    with running.desk(request) as desk:
-        titles = hooks.Titles(running.settings.desk.titles)
-        return _answer(hooks.group_bills(desk.client, requests.record_id(patron), titles))
-
-
-@blueprint.get("/api/v1/patrons/<patron>/block")
-def block(patron: str) -> Response:
-    """Answer whether a patron's own fines exceed the limit."""
-    with service().desk(request) as desk:
-        return _answer(hooks.block_decision(desk.client, requests.record_id(patron)))
-
-
-@blueprint.get("/api/v1/patrons/by-barcode/<barcode>/block")
-def block_by_barcode(barcode: str) -> Response:
-    """Answer whether the own fines of the patron with this barcode exceed the limit."""
-    with service().desk(request) as desk:
-        return _answer(hooks.block_decision_by_barcode(desk.client, requests.barcode(barcode)))
-
-
-@blueprint.get("/api/v1/groups/<group>")
-def group_summary(group: str) -> Response:
-    """Answer with a group, found by its number: each member's fines and the total."""
-    with service().desk(request) as desk:
-        return _answer(hooks.group_summary(desk.client, requests.record_id(group)))
-
-
-def _answer(value: hooks.Document) -> Response:
-    return jsonify(hooks.as_json(value))
-
-
-SCHEMAS = {
-    "PatronSummary": "patron-summary",
-    "GroupSummary": "group-summary",
-    "Block": "block",
-    "EventOutcome": "event-outcome",
-    "GroupDetails": "group-details",
-    "GroupBills": "group-bills",
-    "Plan": "plan",
-    "Change": "change",
-    "Changes": "changes",
-}
-"""The schema files of the answers (in ``evergreen_groups/hooks/schemas``), by their names in the API description."""
+_serve("/api/v1/patrons/<patron>/summary", requests.record_id, hooks.patron_summary)
+_serve("/api/v1/patrons/<patron>/group", requests.record_id, hooks.group_details)
+_serve("/api/v1/patrons/<patron>/group/bills", requests.record_id, _group_bills)
+_serve("/api/v1/patrons/<patron>/block", requests.record_id, hooks.block_decision)
+_serve("/api/v1/patrons/by-barcode/<barcode>/block", requests.barcode, hooks.block_decision_by_barcode)
+_serve("/api/v1/groups/<group>", requests.record_id, hooks.group_summary)
 
 
 @cache
@@ -90,12 +56,13 @@ def description() -> dict[str, Any]:
     document: dict[str, Any] = json.loads(resources.files(__package__).joinpath("openapi.json").read_text("utf-8"))
     document["info"]["version"] = __version__
     schemas = document["components"]["schemas"]
-    for name, file in SCHEMAS.items():
-        folder = resources.files("evergreen_groups.hooks").joinpath("schemas")
-        schema = json.loads(folder.joinpath(f"{file}.schema.json").read_text("utf-8"), object_hook=_relinked)
+    schemas.update(bodies.schemas())
+    folder = resources.files("evergreen_groups.hooks").joinpath("schemas")
+    for file in sorted(folder.iterdir(), key=lambda file: file.name):
+        schema = json.loads(file.read_text("utf-8"), object_hook=_relinked)
         schemas.update(schema.pop("$defs", {}))
         del schema["$schema"]
-        schemas[name] = schema
+        schemas[file.name.partition(".")[0].title().replace("-", "")] = schema  # patron-summary: PatronSummary
     return document
 
 
@@ -116,7 +83,7 @@ pages_blueprint = Blueprint("pages", __name__)
 @pages_blueprint.get("/texts.js", defaults={"name": "texts.js"})
 def script(name: str) -> Response:
     """Serve the scripts of the panel in the staff client and of the group's page in its tab."""
-    return _revalidated(Response(_script(name), content_type="text/javascript; charset=utf-8"))
+    return file_response(name)
 
 
 @pages_blueprint.get("/desk.json")
@@ -129,22 +96,8 @@ def desk_settings() -> Response:
     desk, language = settings.desk, language_of_reader(request, settings.language)
     texts = json.loads(texts_for_scripts(language.tag))
     spoken = {"tag": language.tag, "direction": language.direction, "currency": language.currency, **texts}
-    return _revalidated(
-        jsonify(page=desk.page, tab=desk.page and desk.tab, panel_link=desk.panel_link, language=spoken)
-    )
-
-
-def _revalidated(response: Response) -> Response:
-    """Let browsers cache a response but revalidate it each time (304), so that a new release reaches every desk."""
-    response.set_etag(hashlib.sha256(response.get_data()).hexdigest()[:32])
-    response.headers["Cache-Control"] = "no-cache"
-    response.make_conditional(request)
-    return response
-
-
-@cache
-def _script(name: str) -> bytes:
-    return resources.files("evergreen_groups.web").joinpath("static", name).read_bytes()
+    response = jsonify(page=desk.page, tab=desk.page and desk.tab, panel_link=desk.panel_link, language=spoken)
+    return revalidated(response, digest(response.get_data()))
 
 
 @pages_blueprint.get("/openapi.json")

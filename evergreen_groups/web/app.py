@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
     from evergreen_groups.settings import Settings
-    from evergreen_groups.web.admission import Counters
+    from evergreen_groups.web.rate_limits import Counters
 
 
 log = logging.getLogger("evergreen_groups.web")

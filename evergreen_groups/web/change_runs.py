@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -21,8 +20,8 @@ from evergreen_groups.errors import (
 from evergreen_groups.gateway import Credentials
 from evergreen_groups.ils import account_of_session, library_name
 from evergreen_groups.message import Message
-from evergreen_groups.web.admission import Counters, RateLimit
 from evergreen_groups.web.problems import ProblemError
+from evergreen_groups.web.rate_limits import Counters, RateLimit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.progress import Progress
     from evergreen_groups.web.admission import Caller
-    from evergreen_groups.web.requests import Approval
+    from evergreen_groups.web.bodies import Approval
 
 log = logging.getLogger("evergreen_groups.web")
 
@@ -128,21 +127,13 @@ class Approvals:
     """Logs in supervisors who approve a change. Safe to share between threads."""
 
     def __init__(self, counters: Counters) -> None:
-        def limits(name: str, per_minute: int) -> tuple[RateLimit, RateLimit]:
-            """Return the limit for a supervisor at a desk, and the one for either alone."""
-            return (
-                RateLimit(counters, name, per_minute=per_minute, refusal=_REFUSAL, least=2),
-                RateLimit(
-                    counters,
-                    f"{name}-wide",
-                    per_minute=WIDE_FACTOR * per_minute,
-                    refusal=_REFUSAL,
-                    least=2 * WIDE_FACTOR,
-                ),
-            )
+        def limit(name: str, per_minute: int, least: int) -> RateLimit:
+            return RateLimit(counters, name, per_minute=per_minute, refusal=_REFUSAL, least=least)
 
-        self._failures = limits("approval-failed", FAILURES_A_MINUTE)
-        self._tries = limits("approval", TRIES_A_MINUTE)
+        self._failures = limit("approval-failed", FAILURES_A_MINUTE, 2)
+        self._wide_failures = limit("approval-failed-wide", WIDE_FACTOR * FAILURES_A_MINUTE, 2 * WIDE_FACTOR)
+        self._tries = limit("approval", TRIES_A_MINUTE, 2)
+        self._wide_tries = limit("approval-wide", WIDE_FACTOR * TRIES_A_MINUTE, 2 * WIDE_FACTOR)
 
     @contextmanager
     def approved(
@@ -157,10 +148,15 @@ class Approvals:
                 ended before anything was sent; 429, too many attempts.
             GatewayError: Evergreen can't be reached.
         """
-        keys = _keys(caller, approval)
-        for limit, key in _each(self._failures, keys):
+        # A clerk can open many sessions without a workstation. Count them as one desk.
+        desk = f"user {caller.user}" if caller.workstation is None else f"workstation {caller.workstation}"
+        # Hashed, because a shared store may be on another server and the user name shouldn't leave this one.
+        name = f"supervisor {sha256(approval.username.casefold().encode()).hexdigest()}"
+        both = f"{name} at {desk}"
+        failures = ((self._failures, both), (self._wide_failures, name), (self._wide_failures, desk))
+        for limit, key in failures:
             limit.check(key)
-        for limit, key in _each(self._tries, keys):
+        for limit, key in ((self._tries, both), (self._wide_tries, name), (self._wide_tries, desk)):
             limit.take(key)
         credentials = Credentials(
             username=approval.username,
@@ -170,7 +166,13 @@ class Approvals:
         )
         with gateway.logged_in(credentials) as supervisor:
             try:
-                user = self._user_of(supervisor, keys)
+                try:
+                    user = int(account_of_session(supervisor).id)  # logs in, as the first call
+                except LoginRefusedError as error:
+                    for limit, key in failures:
+                        with suppress(ProblemError):  # a parallel attempt may have reached the limit
+                            limit.take(key)
+                    raise _refused(error) from None  # keeps the login's details out of the log
                 if user == caller.user:
                     raise ProblemError(
                         403,
@@ -181,42 +183,22 @@ class Approvals:
                 yield supervisor, user
             except (NoSessionError, LoginRefusedError):
                 # Raised only before the first step; an error in a later step is recorded in the journal.
-                raise _ended() from None
+                raise ProblemError(
+                    403,
+                    "The supervisor's session ended before the change was begun. Nothing was changed; your own session "
+                    "goes on.",
+                    advice="Have it approved once more.",
+                    code="approval-ended",
+                ) from None
             except PermissionDeniedError as error:
-                raise _lacking(error, clerk) from None
-
-    def _user_of(self, supervisor: Gateway, keys: _Keys) -> int:
-        """Log in, which happens with the first call, and return the user's id. A refused login is counted."""
-        try:
-            return int(account_of_session(supervisor).id)
-        except LoginRefusedError as error:
-            for limit, key in _each(self._failures, keys):
-                with suppress(ProblemError):  # a parallel attempt may have reached the limit
-                    limit.take(key)
-            raise _refused(error) from None  # keeps the login's details out of the log
-
-
-@dataclass(frozen=True, slots=True)
-class _Keys:
-    """The keys that attempts are counted by: the supervisor at the desk, and each alone."""
-
-    together: str
-    alone: tuple[str, str]
-
-
-def _keys(caller: Caller, approval: Approval) -> _Keys:
-    # A clerk can open many sessions without a workstation. Count them as one desk.
-    desk = f"user {caller.user}" if caller.workstation is None else f"workstation {caller.workstation}"
-    # Hashed, because a shared store may be on another server and the user name shouldn't leave this one.
-    supervisor = f"supervisor {sha256(approval.username.casefold().encode()).hexdigest()}"
-    return _Keys(f"{supervisor} at {desk}", (supervisor, desk))
-
-
-def _each(limits: tuple[RateLimit, RateLimit], keys: _Keys) -> Iterator[tuple[RateLimit, str]]:
-    narrow, wide = limits
-    yield narrow, keys.together
-    for key in keys.alone:
-        yield wide, key
+                library = library_name(clerk, error.org_unit) or error.org_unit  # as the clerk sees it
+                raise ProblemError(
+                    403,
+                    "The supervisor's login lacks the permission {permission} at {library}. Nothing was changed.",
+                    advice="Have the change approved by somebody who has it.",
+                    code="approval-permission-missing",
+                    values={"permission": error.permission, "library": library},
+                ) from None
 
 
 def _workstation(clerk: Gateway, caller: Caller) -> str | None:
@@ -228,26 +210,6 @@ def _workstation(clerk: Gateway, caller: Caller) -> str | None:
     except GatewayError:
         return None
     return None if record is None else str(record.name)
-
-
-def _ended() -> ProblemError:
-    return ProblemError(
-        403,
-        "The supervisor's session ended before the change was begun. Nothing was changed; your own session goes on.",
-        advice="Have it approved once more.",
-        code="approval-ended",
-    )
-
-
-def _lacking(error: PermissionDeniedError, clerk: Gateway) -> ProblemError:
-    """Return the error for a permission that the supervisor lacks, with the library's name as the clerk sees it."""
-    return ProblemError(
-        403,
-        "The supervisor's login lacks the permission {permission} at {library}. Nothing was changed.",
-        advice="Have the change approved by somebody who has it.",
-        code="approval-permission-missing",
-        values={"permission": error.permission, "library": library_name(clerk, error.org_unit) or error.org_unit},
-    )
 
 
 def _refused(error: LoginRefusedError) -> ProblemError:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from flask import Blueprint, Response, jsonify, request, url_for
 
 from evergreen_groups import hooks
-from evergreen_groups.web import requests
+from evergreen_groups.web import bodies, requests
 from evergreen_groups.web.change_runs import MAX_AWAITED_STEPS
 from evergreen_groups.web.service import DeskRequest, Service, service
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from evergreen_groups.progress import Progress
-    from evergreen_groups.web.requests import ApplyRequest
+    from evergreen_groups.web.bodies import Approval
 
 ASK_AGAIN_SECONDS = 1
 
@@ -27,7 +27,7 @@ blueprint = Blueprint("changes", __name__)
 def propose() -> tuple[Response, int]:
     """Make a plan. Nothing is changed."""
     with service().changing_desk(request, largest=requests.LARGEST_PLAN_BODY) as desk:
-        proposed = hooks.propose_plan(desk.client, requests.plan_request(request))
+        proposed = hooks.propose_plan(desk.client, bodies.plan_request(request))
         return jsonify(hooks.as_json(proposed)), 201
 
 
@@ -36,8 +36,10 @@ def apply() -> Response:
     """Apply a plan once. Repeating the request with the same key gives the same answer."""
     running = service()
     with running.changing_desk(request, largest=requests.LARGEST_PLAN_BODY) as desk:
-        apply_request = requests.apply_request(request)
-        return _change(hooks.own_change(desk.client, apply_plan(running, desk, apply_request)))
+        agreement = bodies.agreement(request)
+        key = requests.idempotency_key(request)
+        id = apply_plan(running, desk, agreement.plan, key, agreement.approval)
+        return _change(hooks.own_change(desk.client, id))
 
 
 @blueprint.get("/api/v1/changes")
@@ -61,43 +63,39 @@ def undo(change: str) -> Response:
     with running.changing_desk(request, largest=requests.LARGEST_PLAN_BODY) as desk:
         id = requests.change_id(change)
         key = requests.idempotency_key(request)
-        requests.require_empty_body(request)
+        bodies.require_empty_body(request)
         return _change(hooks.own_change(desk.client, undo_change(running, desk, id, key)))
 
 
-def apply_plan(running: Service, desk: DeskRequest, apply_request: ApplyRequest) -> str:
+def apply_plan(running: Service, desk: DeskRequest, plan: str, key: str, approval: Approval | None) -> str:
     """Apply a plan, with a supervisor's approval if the request has one. Return the change's id.
 
     A long change continues in the background. A plan that was already applied needs neither approval nor a thread.
     """
-    plan = desk.client.plans.find(apply_request.plan)
-    steps = len(plan.steps)
-    if plan.key is not None and steps > MAX_AWAITED_STEPS:
-        return desk.client.plans.apply(apply_request.plan, apply_request.key, timeout=0.0)
-    if plan.key is not None or (apply_request.approval is None and steps <= MAX_AWAITED_STEPS):
-        return desk.client.plans.apply(apply_request.plan, apply_request.key)
-    if apply_request.approval is None:
+    found = desk.client.plans.find(plan)
+    steps = len(found.steps)
+    if found.key is not None and steps > MAX_AWAITED_STEPS:
+        return desk.client.plans.apply(plan, key, timeout=0.0)
+    if found.key is not None or (approval is None and steps <= MAX_AWAITED_STEPS):
+        return desk.client.plans.apply(plan, key)
+    if approval is None:
         without_deadline = running.client_for(desk.caller, desk.gateway)
         return running.change_runs.begin(
-            lambda begun, progress: without_deadline.plans.apply(
-                apply_request.plan, apply_request.key, on_start=begun, progress=progress
-            )
+            lambda begun, progress: without_deadline.plans.apply(plan, key, on_start=begun, progress=progress)
         )
     with ExitStack() as stack:
         # A long change keeps the supervisor's session beyond this block.
         supervisor, user = stack.enter_context(
-            running.approvals.approved(running.gateway, desk.client.gateway, desk.caller, apply_request.approval)
+            running.approvals.approved(running.gateway, desk.client.gateway, desk.caller, approval)
         )
         if steps <= MAX_AWAITED_STEPS:
             with_deadline = supervisor.within(running.settings.serve.timeout)
-            return running.client_for(desk.caller, with_deadline, approved_by=user).plans.apply(
-                apply_request.plan, apply_request.key
-            )
+            return running.client_for(desk.caller, with_deadline, approved_by=user).plans.apply(plan, key)
         client, session = running.client_for(desk.caller, supervisor, approved_by=user), ExitStack()
 
         def applied(begun: Callable[[str], None], progress: Progress) -> str:
             with session:
-                return client.plans.apply(apply_request.plan, apply_request.key, on_start=begun, progress=progress)
+                return client.plans.apply(plan, key, on_start=begun, progress=progress)
 
         # If the change can't start, this block ends the session. Once started, the thread does.
         return running.change_runs.begin(applied, on_accepted=lambda: session.push(stack.pop_all()))

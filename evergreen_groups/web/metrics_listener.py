@@ -10,7 +10,7 @@ from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.metrics import METRICS_CONTENT_TYPE, samples_of
 from evergreen_groups.settings import values
 from evergreen_groups.web.overload import BreakerState
-from evergreen_groups.web.server import TIMEOUT, CherootServer, reason_of
+from evergreen_groups.web.server import BIND_ERRORS, Server, listening_socket, reason_of
 
 if TYPE_CHECKING:
     import socket
@@ -58,34 +58,13 @@ _CLOSING_SECONDS = 2.0
 
 
 class MetricsListener:
-    """Serves only ``/metrics``, at ``address`` (host and port), while entered. Port 0 picks a free port.
+    """Serves only ``/metrics`` on ``listener``, a listening socket, while entered. ``url`` is its address."""
 
-    ``url`` is the resulting URL. ``listener`` is an already listening socket that several processes share.
-
-    Raises:
-        ConfigurationError: the address can't be used.
-    """
-
-    def __init__(self, address: str, counters: ServiceCounters, *, listener: socket.socket | None = None) -> None:
+    def __init__(self, counters: ServiceCounters, listener: socket.socket) -> None:
         self._counters = counters
-        host, port = values.host_and_port(address)
-        self._cheroot = CherootServer(
-            (host, port),
-            self._answer,
-            server_name="evergreen-groups",
-            numthreads=_THREADS,
-            timeout=TIMEOUT,
-            shutdown_timeout=_CLOSING_SECONDS,
-            listener=listener,
-        )
-        # Threads started by a daemon thread are daemons too and can't keep the process alive.
-        preparing = threading.Thread(target=self._cheroot.prepare, daemon=True)
-        preparing.start()
-        preparing.join()
-        if refusal := self._cheroot.refusal:
-            raise metrics_unusable(address, refusal) from refusal
-        self.url = f"http://{address.rpartition(':')[0]}:{self._cheroot.bind_addr[1]}/metrics"
-        self._thread = threading.Thread(target=self._cheroot.serve, name="metrics", daemon=True)
+        self._server = Server(self._answer, listener, threads=_THREADS)
+        self._thread = threading.Thread(target=self._server.run, args=(_CLOSING_SECONDS,), name="metrics", daemon=True)
+        self.url = f"{self._server.url}/metrics"
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -94,7 +73,7 @@ class MetricsListener:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._cheroot.stop()
+        self._server.stop()
         self._thread.join(_CLOSING_SECONDS)
 
     def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -106,12 +85,19 @@ class MetricsListener:
         return [text]
 
 
-def metrics_unusable(address: str, refusal: Exception) -> ConfigurationError:
-    """Return the error for an address that the metrics can't be served at."""
-    return ConfigurationError(
-        "the metrics can't be shown at {address}: {reason}",
-        advice="set listen in [metrics] to another address",
-        setting="metrics.listen",
-        code="metrics-address-unusable",
-        values={"address": address, "reason": reason_of(refusal)},
-    )
+def open_metrics_listener(address: str) -> socket.socket:
+    """Return a socket that listens at ``address`` (host and port). Port 0 picks a free port.
+
+    Raises:
+        ConfigurationError: the address can't be used.
+    """
+    try:
+        return listening_socket(*values.host_and_port(address))
+    except BIND_ERRORS as refusal:
+        raise ConfigurationError(
+            "the metrics can't be shown at {address}: {reason}",
+            advice="set listen in [metrics] to another address",
+            setting="metrics.listen",
+            code="metrics-address-unusable",
+            values={"address": address, "reason": reason_of(refusal)},
+        ) from refusal

@@ -149,13 +149,13 @@ def _is_dead(error: GatewayError) -> bool:
 
 
 class Slots:
-    """Lets ``slots`` requests in at a time. Others wait ``timeout`` seconds for a slot; None waits without limit.
+    """Lets ``slots`` requests in at a time. Others wait ``timeout`` seconds for a slot.
 
     Requests are served in order of arrival. With a semaphore, a thread that has just released a slot could take it
     again before those that wait. Safe to share between threads.
     """
 
-    def __init__(self, slots: int, *, timeout: float | None) -> None:
+    def __init__(self, slots: int, *, timeout: float) -> None:
         self._timeout = timeout
         self._lock = threading.Lock()
         self._free = slots
@@ -168,39 +168,22 @@ class Slots:
         Raises:
             ProblemError: 503, no slot became free in time; the block didn't run.
         """
-        self._come()
-        try:
-            yield
-        finally:
-            self._go()
-
-    @contextmanager
-    def released(self) -> Iterator[None]:
-        """Release the caller's slot for the block, and wait for a slot afterward."""
-        self._go()
-        try:
-            yield
-        finally:
-            self._come()
-
-    def _come(self) -> None:
         with self._lock:
-            if self._free:
+            granted = None if self._free else threading.Event()
+            if granted is None:
                 self._free -= 1
-                return
-            granted = threading.Event()
-            self._waiting.append(granted)
-        if granted.wait(self._timeout):
-            return
-        with self._lock:
-            if granted.is_set():  # granted just after the timeout
-                return
-            self._waiting.remove(granted)
-        raise _too_many_wait(self._timeout or 0.0)
-
-    def _go(self) -> None:
-        with self._lock:
-            if self._waiting:
-                self._waiting.popleft().set()  # hands the slot over
             else:
-                self._free += 1
+                self._waiting.append(granted)
+        if granted is not None and not granted.wait(self._timeout):
+            with self._lock:
+                if not granted.is_set():  # it may have been granted just after the timeout
+                    self._waiting.remove(granted)
+                    raise _too_many_wait(self._timeout)
+        try:
+            yield
+        finally:
+            with self._lock:
+                if self._waiting:
+                    self._waiting.popleft().set()  # hands the slot over
+                else:
+                    self._free += 1

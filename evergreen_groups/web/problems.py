@@ -68,12 +68,16 @@ class ProblemError(EvergreenGroupsError):
             "detail": str(self),
             "code": self.code,
         }
-        response = Response(json.dumps(document) + "\n", status=self.status, content_type=CONTENT_TYPE)
-        if self.retry_after is not None:
-            response.headers["Retry-After"] = str(max(1, math.ceil(self.retry_after)))
+        text = json.dumps(document) + "\n"
+        return Response(text, status=self.status, content_type=CONTENT_TYPE, headers=self.headers)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers of a response in any format."""
+        found = {} if self.retry_after is None else {"Retry-After": str(max(1, math.ceil(self.retry_after)))}
         if self.status == 401:
-            response.headers["WWW-Authenticate"] = 'Bearer realm="Evergreen"'
-        return response
+            found["WWW-Authenticate"] = 'Bearer realm="Evergreen"'
+        return found
 
 
 def no_session() -> ProblemError:

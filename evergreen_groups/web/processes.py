@@ -19,17 +19,14 @@ from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Pipe, wait
 from typing import TYPE_CHECKING, Any, Protocol
 
-from limits.storage import MovingWindowSupport, Storage
-
 from evergreen_groups import exit_status
 from evergreen_groups.metrics import counts_only, format_metrics, merge_metrics
 from evergreen_groups.render import SERVICE
-from evergreen_groups.web.admission import Counters
+from evergreen_groups.web.rate_limits import OPERATIONS, Counters, SharedStorage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from multiprocessing.connection import Connection
-    from types import FrameType
 
     from prometheus_client.core import Metric
 
@@ -61,69 +58,6 @@ class ServingProcess:
 def connections_to(processes: Iterable[ServingProcess]) -> list[Connection[Any, Any]]:
     """Return the connections to these processes."""
     return [connection for process in processes for connection in (process.counting, process.orders)]
-
-
-OPERATIONS = ("incr", "get", "get_expiry", "check", "clear", "acquire_entry", "get_moving_window")
-"""The storage operations that a worker may request."""
-
-COUNTING_SECONDS = 2.0
-"""Timeout for one operation."""
-
-
-class SharedStorage(Storage, MovingWindowSupport):
-    """Storage of the ``limits`` library that forwards each operation to the process at the other end of ``connection``.
-
-    One operation at a time. Raises the library's own StorageError on a timeout. Operations are numbered, because the
-    answer to one that timed out may still arrive and must not be taken for the next one's.
-    """
-
-    STORAGE_SCHEME = None
-
-    def __init__(self, connection: Connection[Any, Any]) -> None:
-        super().__init__(wrap_exceptions=True)
-        self._connection = connection
-        self._lock = threading.Lock()
-        self._number = 0
-
-    @property
-    def base_exceptions(self) -> tuple[type[Exception], ...]:
-        return OSError, EOFError
-
-    def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        return int(self._ask("incr", key, expiry, amount))
-
-    def get(self, key: str) -> int:
-        return int(self._ask("get", key))
-
-    def get_expiry(self, key: str) -> float:
-        return float(self._ask("get_expiry", key))
-
-    def check(self) -> bool:
-        return bool(self._ask("check"))
-
-    def reset(self) -> int | None:
-        raise NotImplementedError
-
-    def clear(self, key: str) -> None:
-        self._ask("clear", key)
-
-    def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
-        return bool(self._ask("acquire_entry", key, limit, expiry, amount))
-
-    def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
-        start, count = self._ask("get_moving_window", key, limit, expiry)
-        return float(start), int(count)
-
-    def _ask(self, operation: str, *arguments: object) -> Any:
-        with self._lock:
-            self._number += 1
-            self._connection.send((self._number, operation, arguments))
-            deadline = time.monotonic() + COUNTING_SECONDS
-            while self._connection.poll(max(0.0, deadline - time.monotonic())):
-                number, answer = self._connection.recv()
-                if number == self._number:
-                    return answer
-            raise TimeoutError("no answer")
 
 
 log = logging.getLogger("evergreen_groups.web")
@@ -338,7 +272,7 @@ class Supervisor:
             stack.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(waking.fileno()))
             for number, handler in former.items():
                 stack.callback(signal.signal, number, handler)
-                signal.signal(number, self._note_signal)
+                signal.signal(number, lambda received, _frame: self._signals.add(received))
             try:
                 worker = self._watch(woken, former)
             finally:
@@ -350,9 +284,12 @@ class Supervisor:
         # Start only one process at first, so that invalid settings are reported once.
         self._starts = [time.monotonic()]
         while self._starts or self._processes:
-            for started in self._due():
-                if started is not None:
-                    return started
+            now = time.monotonic()
+            due = [at for at in self._starts if at <= now]
+            self._starts = [at for at in self._starts if at > now]
+            for _ in due:
+                if worker := self._start():
+                    return worker
             for ready in wait([woken, *connections_to(self._processes)], self._longest_wait()):
                 if ready is woken:
                     with suppress(BlockingIOError):
@@ -366,15 +303,8 @@ class Supervisor:
             self._metrics_merge.end_if_due()
         return None
 
-    def _due(self) -> Iterator[Worker | None]:
-        """Start the processes that are due. Yields a Worker in a process that was started, None in the supervisor."""
-        now = time.monotonic()
-        due = [at for at in self._starts if at <= now]
-        self._starts = [at for at in self._starts if at > now]
-        for _ in due:
-            yield self._start()
-
     def _start(self) -> Worker | None:
+        """Start a process. Return its Worker in that process, None in the supervisor."""
         # The request counters sometimes run a timer thread, and forking a process with several threads isn't safe.
         for thread in threading.enumerate():
             if thread is not threading.current_thread():
@@ -409,17 +339,17 @@ class Supervisor:
         try:
             message = connection.recv()
             if connection is process.counting:
-                number, operation, arguments = message
-                connection.send((number, self._run_operation(operation, arguments)))
+                number, *operation = message
+                connection.send((number, self._run_operation(*operation)))
             else:
                 self._take(process, *message)
         except (EOFError, OSError):
             self._remove(process)
 
-    def _run_operation(self, operation: str, arguments: tuple[Any, ...]) -> object:
+    def _run_operation(self, operation: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> object:
         if operation not in OPERATIONS:
             raise OSError(f"{operation} isn't counted")
-        return self._counters.use(lambda store: getattr(store, operation)(*arguments))
+        return self._counters.use(lambda store: getattr(store, operation)(*arguments, **named))
 
     def _take(self, process: ServingProcess, order: str, value: Any) -> None:
         if order == "ready":
@@ -459,9 +389,6 @@ class Supervisor:
             pause = min(LONGEST_PAUSE, 2.0 ** (self._short_lives - 1)) if self._short_lives > 1 else 0.0
             log.error("a process of the service has ended (%s); another is started", status)
             self._starts.append(time.monotonic() + pause)
-
-    def _note_signal(self, number: int, _frame: FrameType | None) -> None:
-        self._signals.add(number)
 
     def _act_on_signals(self, former: dict[signal.Signals, Any]) -> None:
         noted, self._signals = self._signals, set()

@@ -21,7 +21,7 @@ from evergreen_groups.message import Message
 from evergreen_groups.nightly import INDEX, library_file_names
 from evergreen_groups.render import StaffClient, failed_run_page, refusal_page
 from evergreen_groups.state import LATEST, RunOutcome, run_status
-from evergreen_groups.web.admission import has_permission, may_view_all_patrons
+from evergreen_groups.web.admission import has_permission
 from evergreen_groups.web.problems import ProblemError, not_found
 from evergreen_groups.web.service import Service, service
 
@@ -52,7 +52,7 @@ def latest_report(report: str | None = None) -> Response:
     with running.desk(request, by_link=True) as desk:
         path = _location(running, report)
         units = OrgUnits.read(desk.client.gateway)
-        sees_all = may_view_all_patrons(desk.client.gateway, desk.caller, units.root.id)
+        sees_all = has_permission(desk.client.gateway, desk.caller, units.root.id, VIEW_USER)
     if path.is_dir():
         library = units.root if sees_all else units.unit(desk.caller.library)
         return _redirect_to_page(path / LATEST, library, units, report)
@@ -105,9 +105,8 @@ def report_of_library(name: str, report: str | None = None) -> Response:
 
 def problem_page(error: ProblemError) -> Response:
     """Answer an error with a page for browsers and with JSON for programs."""
-    plain = error.response()
     if request.headers.get("Sec-Fetch-Mode") != "navigate":
-        return plain
+        return error.response()
     client = StaffClient.of(service().settings, service().gateway.url)
     page = refusal_page(
         gettext("Log in to see the report") if error.status == 401 else gettext("The report isn't shown"),
@@ -115,12 +114,9 @@ def problem_page(error: ProblemError) -> Response:
         advice=describe_advice(error) or gettext(_ADVICE.get(error.status, "")),
         again=request.path,
         login=client.login_page(request.path) if error.status == 401 else "",
-    ).encode()
-    response = Response(page, status=error.status, content_type="text/html; charset=utf-8")
-    response.headers[_POLICY] = f"{_policy_of(page)}; frame-ancestors 'none'"
-    for name in ("Retry-After", "WWW-Authenticate", "Allow"):
-        if name in plain.headers:
-            response.headers[name] = plain.headers[name]
+    )
+    response = _page(page.encode(), status=error.status)
+    response.headers.update(error.headers)
     return response
 
 
@@ -144,8 +140,8 @@ def _find_file(name: str, units: OrgUnits) -> tuple[OrgUnit, str]:
         raise not_found() from None
 
 
-def _page(content: bytes) -> Response:
-    response = Response(content, content_type="text/html; charset=utf-8")
+def _page(content: bytes, status: int = 200) -> Response:
+    response = Response(content, status=status, content_type="text/html; charset=utf-8")
     response.headers[_POLICY] = f"{_policy_of(content)}; frame-ancestors 'none'"
     return response
 

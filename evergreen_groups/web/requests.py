@@ -1,4 +1,4 @@
-"""Parse the untrusted parts of a request: client address, origin, token, ids, barcodes and JSON bodies.
+"""Parse the untrusted parts of a request: client address, origin, token, ids and barcodes.
 
 Everything here comes from the network, so each function is strict and refuses a value that can't be right.
 """
@@ -8,15 +8,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from evergreen_groups import hooks
-from evergreen_groups.changes import MOST_PATRONS, Action, is_change_id
+from evergreen_groups.changes import is_change_id
 from evergreen_groups.groups import without_blanks
 from evergreen_groups.language import Language, accepted_tags, first_available
 from evergreen_groups.render.desk import client_from
@@ -26,14 +23,9 @@ if TYPE_CHECKING:
     from flask import Request
     from werkzeug.datastructures import Headers
 
-    from evergreen_groups.groups import PatronReference
     from evergreen_groups.settings import LanguageSettings, Network
 
 Address = IPv4Address | IPv6Address
-
-SLOT = "evergreen_groups.without_slot"
-"""Key in a WSGI environment of a context manager that gives up the request's slot while it waits for its client. Only
-our own server sets it."""
 
 LARGEST_ID = 2**31 - 1
 """Evergreen's ids and group numbers are PostgreSQL integers."""
@@ -197,19 +189,6 @@ def barcode(text: str) -> str:
     return text
 
 
-def read_body(request: Request, largest: int) -> None:
-    """Read a request's body of at most ``largest`` bytes into Flask's cache.
-
-    A slow client may take long. Hold nothing that other requests wait for.
-
-    Raises:
-        HTTPException: the body is larger (413) or incomplete (400).
-    """
-    request.max_content_length = largest
-    with request.environ.get(SLOT, nullcontext)():
-        request.get_data()
-
-
 def token_of(headers: Headers) -> str:
     """Return the session token of a request: the bearer token, or the cookie's.
 
@@ -248,75 +227,7 @@ LARGEST_PLAN_BODY = 128 * 1024
 
 KEY_HEADER = "Idempotency-Key"
 
-# Looking up a barcode ignores spaces in it, since cards are printed in many ways. Here, refuse only what no card can
-# have.
-_LONGEST_BARCODE = 100
 _KEY = re.compile(r"[\x21-\x7e]{1,100}")
-_PLAN = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_LONGEST_LOGIN = 200
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Approval:
-    """The login of a supervisor who approves one change."""
-
-    username: str
-    password: str
-
-
-@dataclass(frozen=True, slots=True)
-class ApplyRequest:
-    """A request to apply a plan: the plan's id, the idempotency key, and a supervisor's approval if there is one."""
-
-    plan: str
-    key: str
-    approval: Approval | None = None
-
-
-def plan_request(request: Request) -> hooks.PlanRequest:
-    """Parse the body of a request for a plan.
-
-    Raises:
-        ProblemError: 400 or 415, the body is invalid.
-    """
-    fields = _fields(request, {"action", "patrons", "target", "lead", "off", "change"})
-    try:
-        action = Action(fields.get("action"))
-    except ValueError:
-        raise _wrong("action", "one of move, remove, merge, lead, undo and recalculate") from None
-    patrons = fields.get("patrons", [])
-    if not isinstance(patrons, list) or len(patrons) > MOST_PATRONS:
-        raise _wrong("patrons", f"a list of at most {MOST_PATRONS:,}")
-    target, change = fields.get("target"), fields.get("change")
-    return hooks.PlanRequest(
-        action=action,
-        patrons=tuple(_reference(patron, "patrons") for patron in patrons),
-        target=None if target is None else _reference(target, "target"),
-        lead=_flag(fields, "lead"),
-        off=_flag(fields, "off"),
-        change=None if change is None else _change_id(change),
-    )
-
-
-def apply_request(request: Request) -> ApplyRequest:
-    """Parse the body of a request to apply a plan. Raises the same errors as :func:`plan_request`."""
-    fields = _fields(request, {"plan", "approval"})
-    plan = fields.get("plan")
-    if not isinstance(plan, str) or not is_plan_id(plan):
-        raise _wrong("plan", "the id of a plan")
-    approval = fields.get("approval")
-    return ApplyRequest(plan, idempotency_key(request), None if approval is None else _approval(approval))
-
-
-def is_plan_id(text: str) -> bool:
-    """Return whether a text may be a plan's id. PostgreSQL rejects NUL, for example."""
-    return bool(_PLAN.fullmatch(text))
-
-
-def require_empty_body(request: Request) -> None:
-    """Refuse a body that is neither empty nor an empty object."""
-    if request.content_length or request.is_json:
-        _fields(request, set())
 
 
 def idempotency_key(request: Request) -> str:
@@ -337,72 +248,6 @@ def idempotency_key(request: Request) -> str:
             values={"header": KEY_HEADER},
         )
     return key
-
-
-def _fields(request: Request, known: set[str]) -> dict[str, Any]:
-    if request.mimetype != "application/json":
-        raise ProblemError(415, "The body is application/json.", code="body-of-another-type")
-    try:
-        fields = json.loads(request.get_data().decode())
-    except (ValueError, RecursionError):
-        raise ProblemError(400, "The body can't be read.", code="body-unreadable") from None
-    if not isinstance(fields, dict) or not fields.keys() <= known:
-        names = ", ".join(sorted(known)) or "nothing"
-        raise ProblemError(
-            400, "The body is an object with {names}, and nothing else.", code="body-wrong", values={"names": names}
-        )
-    return fields
-
-
-def _reference(value: object, field: str) -> PatronReference:
-    if isinstance(value, str) and _may_be_barcode(value):
-        return value
-    if isinstance(value, dict) and value.keys() == {"id"}:
-        return _number(value["id"], field, LARGEST_ID)
-    raise _wrong(field, 'a barcode, or {"id": NUMBER}')
-
-
-def _may_be_barcode(text: str) -> bool:
-    return 1 <= len(text) <= _LONGEST_BARCODE and text.isprintable() and text.strip() == text
-
-
-def _change_id(value: object) -> str:
-    if not isinstance(value, str) or not is_change_id(value):
-        raise _wrong("change", "the id of a change")
-    return value
-
-
-def _number(value: object, field: str, largest: int) -> int:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)  # 1.0 is a whole number in JSON
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= largest:
-        raise _wrong(field, f"a whole number from 1 to {largest}")
-    return value
-
-
-def _flag(fields: dict[str, Any], name: str) -> bool:
-    value = fields.get(name, False)
-    if not isinstance(value, bool):
-        raise _wrong(name, "true or false")
-    return value
-
-
-def _approval(value: object) -> Approval:
-    if isinstance(value, dict) and value.keys() == {"username", "password"}:
-        username, password = value["username"], value["password"]
-        if all(isinstance(text, str) and _is_valid_credential(text) for text in (username, password)):
-            return Approval(username, password)
-    raise _wrong("approval", "an object with username and password")
-
-
-def _is_valid_credential(text: str) -> bool:
-    """Return whether a text may be a user name or password. Lone surrogates in JSON can't be encoded."""
-    is_whole = not any("\ud800" <= letter <= "\udfff" for letter in text)
-    return 1 <= len(text) <= _LONGEST_LOGIN and is_whole
-
-
-def _wrong(field: str, form: str) -> ProblemError:
-    return ProblemError(400, "{field} is {form}.", code="field-wrong", values={"field": field, "form": form})
 
 
 LOCALE_COOKIE = "eg_locale"

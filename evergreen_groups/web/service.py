@@ -31,16 +31,16 @@ from evergreen_groups.settings import Settings, declared, passwords, value_of, v
 from evergreen_groups.state import find_cache_directory
 from evergreen_groups.ttl_cache import TimeToLiveCache
 from evergreen_groups.web import problems
-from evergreen_groups.web.admission import Admission, Caller, Counters, has_permission
+from evergreen_groups.web.admission import Admission, Caller, has_permission
 from evergreen_groups.web.change_runs import Approvals, ChangeRuns
 from evergreen_groups.web.overload import Breaker, Slots
 from evergreen_groups.web.problems import ProblemError
+from evergreen_groups.web.rate_limits import Counters
 from evergreen_groups.web.requests import (
     Address,
     client_address,
     client_network,
     is_followed_link,
-    read_body,
     refuse_foreign_writes,
     refuse_other_origins,
     token_of,
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
     from evergreen_groups.gateway import Call, CallObserver, CallOutcome
     from evergreen_groups.metrics import ServiceCounters
+    from evergreen_groups.settings import GatewaySettings
     from evergreen_groups.state import State
     from evergreen_groups.web.overload import RequestOutcome
 
@@ -62,43 +63,6 @@ EVENTS_AT_ONCE = 3  # Evergreen's default number of parallel events (opensrf.xml
 _RETRIES = RetryPolicy(tries=2, first_delay=0.2, longest_delay=0.5)
 
 
-def _desk_gateway(settings: Settings, environ: Mapping[str, str], on_call: CallObserver) -> Gateway:
-    """Return the gateway that desk requests use, each with its own session.
-
-    Raises:
-        ConfigurationError: no gateway is configured.
-    """
-    return _gateway(
-        settings, environ, on_call, timeout=settings.serve.timeout, concurrency=settings.serve.threads, credentials=None
-    )
-
-
-def _event_gateway(settings: Settings, environ: Mapping[str, str], on_call: CallObserver) -> Gateway:
-    """Return the gateway that handles events with the service account. Desk requests never use it.
-
-    Raises:
-        ConfigurationError: no gateway or no account is configured, or the account's password can't be read.
-    """
-    account = settings.gateway
-    if account.username is None:
-        raise ConfigurationError(
-            "events are taken with a service account",
-            advice="set username in section [gateway]",
-            setting="gateway.username",
-            code="events-without-account",
-        )
-    password = passwords.password(account, environ)
-    credentials = Credentials(username=account.username, password=password, workstation=account.workstation)
-    return _gateway(
-        settings,
-        environ,
-        on_call,
-        timeout=settings.events.deadline,
-        concurrency=EVENTS_AT_ONCE,
-        credentials=credentials,
-    )
-
-
 def _gateway(
     settings: Settings,
     environ: Mapping[str, str],
@@ -106,8 +70,13 @@ def _gateway(
     *,
     timeout: float,
     concurrency: int,
-    credentials: Credentials | None,
+    credentials: Credentials | None = None,
 ) -> Gateway:
+    """Return a gateway. Desk requests give it a session each; ``credentials`` are for events.
+
+    Raises:
+        ConfigurationError: no gateway is configured.
+    """
     chosen = settings.gateway
     return Gateway(
         gateway_url(settings),
@@ -128,6 +97,23 @@ def _gateway(
         on_call=on_call,
         only_supported=True,
     )
+
+
+def _service_account(account: GatewaySettings, environ: Mapping[str, str]) -> Credentials:
+    """Return the login of the service account, which handles events.
+
+    Raises:
+        ConfigurationError: no account is configured, or its password can't be read.
+    """
+    if account.username is None:
+        raise ConfigurationError(
+            "events are taken with a service account",
+            advice="set username in section [gateway]",
+            setting="gateway.username",
+            code="events-without-account",
+        )
+    password = passwords.password(account, environ)
+    return Credentials(username=account.username, password=password, workstation=account.workstation)
 
 
 # Monitoring polls the health page without logging in, so neither Evergreen nor the database is queried every time.
@@ -192,19 +178,19 @@ class Health:
         return self._database_answers
 
     def _check_database(self) -> None:
+        def can_be_read() -> bool:
+            try:
+                if self._state.database.is_there:
+                    with self._state.database.reading():
+                        pass
+            except EvergreenGroupsError:
+                return False
+            return True
+
         try:
-            self._database_answers = self._database_seen.get("", self._database_can_be_read)
+            self._database_answers = self._database_seen.get("", can_be_read)
         finally:
             self._checking_database.release()
-
-    def _database_can_be_read(self) -> bool:
-        try:
-            if self._state.database.is_there:
-                with self._state.database.reading():
-                    pass
-        except EvergreenGroupsError:
-            return False
-        return True
 
 
 EXTENSION = "evergreen-groups"
@@ -243,13 +229,23 @@ class Service:
             ConfigurationError: no gateway is configured, or the account or the secret for events can't be used.
         """
         self.settings = settings
-        self._environ = environ
         self.counters = counters
-        self.state = self._state(previous)
+        if previous is not None and previous.settings.state == settings.state:
+            self.state: State = previous.state
+        else:
+            self.state = configured_state(settings, environ)
         threads = settings.serve.threads
-        self.gateway = _desk_gateway(settings, environ, self._count_call)
+        self.gateway = _gateway(
+            settings, environ, self._count_call, timeout=settings.serve.timeout, concurrency=threads
+        )
         self.origin = settings.serve.origin or values.origin_of(settings.client.url or self.gateway.url)
-        self._request_counters = self._choose_request_counters(request_counters, previous)
+        redis = settings.redis
+        if previous is not None and previous.settings.redis == redis:
+            self._request_counters: Counters = previous._request_counters  # no count restarts at zero
+        elif request_counters is not None and redis.url is None:
+            self._request_counters = request_counters
+        else:
+            self._request_counters = Counters.configured(redis.url, passwords.redis_password(redis, environ))
         self._reference = ReferenceData(settings.policy, clock=clock)
         self.admission = Admission(clock, self._request_counters, self._reference, per_minute=settings.serve.rate_limit)
         # Refuse new requests once half of the threads hang. The others still answer what doesn't need Evergreen.
@@ -262,7 +258,14 @@ class Service:
         self.metrics_token = passwords.metrics_token(settings.metrics, environ)
         self._events_gateway = None
         if self.events_secret is not None:
-            self._events_gateway = _event_gateway(settings, environ, self._count_call)
+            self._events_gateway = _gateway(
+                settings,
+                environ,
+                self._count_call,
+                timeout=settings.events.deadline,
+                concurrency=EVENTS_AT_ONCE,
+                credentials=_service_account(settings.gateway, environ),
+            )
         self.state.load()  # now, in one thread, instead of in several during the first requests
         # Separate from the desks' breaker: events take longer, and one that hangs must not lock the desks out.
         self.events_breaker = Breaker(clock, failures=5, most_waiting=EVENTS_AT_ONCE, slow_after=0.0, pause=10.0)
@@ -311,10 +314,12 @@ class Service:
         without_deadline = self.gateway.acting_as(token_of(request.headers))
         gateway = without_deadline.within(self.settings.serve.timeout)
         try:
-            if largest:  # read the body only after admission, and without holding a slot: the client may be slow
+            if largest:
                 with self.breaker.watching(), self.slots.taken():
                     caller = self.admission.admit(gateway, address)
-                read_body(request, largest)
+                # Under mod_wsgi, the body may still be arriving. Hold no slot meanwhile.
+                request.max_content_length = largest
+                request.get_data()
                 gateway = without_deadline.within(self.settings.serve.timeout)
             with self.breaker.watching(wait=wait), self.slots.taken():
                 if not largest:
@@ -379,9 +384,8 @@ class Service:
         Whatever ``successor`` has taken over stays open.
         """
         self.change_runs.close()
-        for gateway in (self.gateway, self._events_gateway):
-            if gateway is not None:
-                gateway.close()
+        for gateway in self.gateways:
+            gateway.close()
         if successor is None or successor.state is not self.state:
             self.state.close()
 
@@ -394,21 +398,6 @@ class Service:
     def caches(self) -> Mapping[str, TimeToLiveCache[Any]]:
         """The caches of Evergreen's data, by name."""
         return {"callers": self.admission.callers, **self._reference.caches}
-
-    def _state(self, previous: Service | None) -> State:
-        """Return the state of ``previous`` if the settings still name it, or open the configured one."""
-        if previous is not None and previous.settings.state == self.settings.state:
-            return previous.state
-        return configured_state(self.settings, self._environ)
-
-    def _choose_request_counters(self, given: Counters | None, previous: Service | None) -> Counters:
-        """Return the request counters of ``previous``, so that no count restarts at zero, unless Redis has changed."""
-        if previous is not None and previous.settings.redis == self.settings.redis:
-            return previous._request_counters
-        redis = self.settings.redis
-        if given is not None and redis.url is None:
-            return given
-        return Counters.configured(redis.url, passwords.redis_password(redis, self._environ))
 
     def _count_call(self, call: Call, seconds: float, outcome: CallOutcome) -> None:
         self.counters.call(call.service, str(call), seconds, outcome.value)

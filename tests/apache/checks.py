@@ -28,7 +28,7 @@ from support.web_caller import API, SECRET, bearer, served, session, settings_of
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import MetricsSettings, ServeSettings
 from evergreen_groups.settings.sections import EventsSettings
-from evergreen_groups.web import Server, close, create_app
+from evergreen_groups.web import Server, close, create_app, open_listener
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -285,7 +285,7 @@ def stop(server: Server) -> None:
 
 @contextmanager
 def serving(application: WSGIApplication, port: int = 0) -> Iterator[Server]:
-    server = Server(application, ServeSettings(port=port))
+    server = Server(application, open_listener(ServeSettings(port=port)), threads=8)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
@@ -312,8 +312,6 @@ def test_what_a_client_says_of_its_address_does_not_count(peer: str | None, forw
 
 
 def test_the_service_down_and_up_again() -> None:
-    # Use a fixed port, like a service. With a port that the system picks, cheroot doesn't set SO_REUSEADDR, so leftover
-    # connections of the first server would block the second.
     port = free_port()
     with serving(echo, port) as server, ExitStack() as running, apache(after=configuration(server.url)) as web:
         assert ask(f"{web}/evergreen-groups/")[0] == 200

@@ -15,7 +15,7 @@ The sandbox, each server and the clients are separate processes. Prints a table:
   responses, and the exit status. *reload*: requests that failed during SIGHUP; ``ends`` if it stops the server.
   *notify*: messages to the service manager.
 
-It needs two more servers: ``pip install gunicorn waitress``.
+It needs two more servers: ``pip install gunicorn cheroot``.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ from evergreen_groups.web import create_app
 if TYPE_CHECKING:
     from flask import Flask
 
-    from evergreen_groups.web.admission import Counters
+    from evergreen_groups.web.rate_limits import Counters
 
 STATIC = "/evergreen-groups/panel.js"
 """Needs no ILS, so an honest client's time depends on the server only."""

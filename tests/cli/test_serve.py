@@ -34,7 +34,7 @@ from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.sandbox.services.releases import LATEST_PATCHES
 from evergreen_groups.settings import ServeSettings
-from evergreen_groups.web import Server
+from evergreen_groups.web import Server, open_listener
 from evergreen_groups.web.server import LARGEST_HEADERS, SPARE_REQUESTS
 
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ class Application:
 @contextmanager
 def running(application: WSGIApplication, grace: float = 60, threads: int = 8) -> Iterator[tuple[Server, list[bool]]]:
     """Yield a server that runs in a thread, and the list that gets the result of its ``run``."""
-    server, finished = Server(application, ServeSettings(port=0, threads=threads)), list[bool]()
+    listener = open_listener(ServeSettings(port=0))
+    server, finished = Server(application, listener, threads=threads + SPARE_REQUESTS), list[bool]()
     thread = threading.Thread(target=lambda: finished.append(server.run(grace)))
     thread.start()
     try:
@@ -197,7 +198,7 @@ def test_no_more_requests_are_at_work_than_may_be_and_the_rest_wait() -> None:
 def test_headers_have_a_limit(headers: dict[str, str], allowed: bool) -> None:
     with running(Application()) as (server, _), connected(server.url) as asked:
         asked.request("GET", "/", headers=headers)
-        assert asked.getresponse().status == (200 if allowed else 413)
+        assert asked.getresponse().status == (200 if allowed else 431)
 
 
 def test_no_address_gets_into_the_log_when_the_app_breaks_down(caplog: pytest.LogCaptureFixture) -> None:
@@ -348,7 +349,7 @@ def test_a_port_that_is_taken_is_said_in_a_line(serve: Command) -> None:
 @pytest.mark.parametrize("host", ["192.0.2.1", "a..b", "null\0"])
 def test_an_address_that_is_not_this_machine_s(host: str) -> None:
     with pytest.raises(ConfigurationError, match=r"can't be used: \w.*; try another"):
-        Server(Application(), ServeSettings(host=host, port=0))
+        open_listener(ServeSettings(host=host, port=0))
 
 
 def test_nothing_configured(tmp_path: Path) -> None:
@@ -357,7 +358,7 @@ def test_nothing_configured(tmp_path: Path) -> None:
     assert one_line(done.stderr)
 
 
-@pytest.mark.parametrize("missing", ["flask", "cheroot"])
+@pytest.mark.parametrize("missing", ["flask", "waitress"])
 def test_without_the_extra_it_says_what_to_install(tmp_path: Path, missing: str) -> None:
     code = f"import sys; sys.modules[{missing!r}] = None\nfrom evergreen_groups.cli import main\nmain(['serve'])"
     environ = {**os.environ, "HOME": str(tmp_path)}

@@ -41,7 +41,7 @@ PRELOADED = (
     "requests",
     "urllib3",
     "flask",
-    "cheroot",
+    "waitress",
     "lxml.etree",
     "jinja2",
     "rich",

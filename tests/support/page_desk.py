@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from selenium.webdriver.common.keys import Keys
 from support.desk_browser import Desk
 from support.desk_page import GROUP
 from support.web_caller import settings_of
@@ -27,6 +28,16 @@ class PageDesk:
 
     def open(self, patron: int, part: str = "", query: str = "client=eg2") -> None:
         self.browser.get(f"{self.sandbox.url}{GROUP.format(patron)}{part}?{query}")
+
+    def open_group(self, patron: int) -> None:
+        self.open(patron)
+        self.shows("Group Member Details")
+
+    def plan_move(self, patron: int, card: str, heading: str) -> None:
+        """Scan a card on the page of the patron's group, and wait for the plan."""
+        self.open_group(patron)
+        self.scan(card, Keys.ENTER)
+        self.shows(heading)
 
     @property
     def heading(self) -> str:

@@ -16,7 +16,7 @@ from flask.testing import FlaskClient
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.settings import GatewaySettings, MetricsSettings, PolicySettings, ServeSettings, Settings
 from evergreen_groups.settings.sections import DeskSettings, EventsSettings
-from evergreen_groups.web import Server
+from evergreen_groups.web import SPARE_REQUESTS, Server, open_listener
 
 API = "/evergreen-groups/api/v1"
 PASSWORD = "sandbox"
@@ -99,7 +99,8 @@ def cookie(token: str) -> dict[str, str]:
 @contextmanager
 def served(app: Flask, serve: ServeSettings | None = None) -> Iterator[str]:
     """Serve the app on a free port, like the command does; yields the base URL."""
-    server = Server(app, serve or ServeSettings(port=0))
+    serve = serve or ServeSettings(port=0)
+    server = Server(app, open_listener(serve), threads=serve.threads + SPARE_REQUESTS)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
 
 import pytest
 from support.fault_proxy import FaultProxy
 from support.web_caller import Clock, end_session, session
 
 from evergreen_groups.errors import (
-    HTTPStatusError,
     NoSessionError,
     UnexpectedAnswerError,
     UnreachableError,
 )
 from evergreen_groups.gateway import Gateway, RetryPolicy
-from evergreen_groups.ils import ReferenceData
+from evergreen_groups.ils import VIEW_USER, ReferenceData
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import PolicySettings
-from evergreen_groups.web.admission import CALLER_CACHE_SECONDS, Admission, Caller, Counters, may_view_all_patrons
-from evergreen_groups.web.overload import Breaker, RequestOutcome, Slots
+from evergreen_groups.web.admission import CALLER_CACHE_SECONDS, Admission, Caller, has_permission
 from evergreen_groups.web.problems import ProblemError
+from evergreen_groups.web.rate_limits import Counters
 
 HERE, THERE = "203.0.113.5", "203.0.113.6"
 CHECK, SESSION = "open-ils.actor.user.perm.check", "open-ils.auth.session.retrieve"
@@ -124,7 +121,7 @@ class TestCaller:
         with pytest.raises(ProblemError) as refused:
             admission.admit(gateway, HERE)
         assert refused.value.status == 403
-        assert not may_view_all_patrons(gateway, Caller(1, frozenset(), 1, None), 1)
+        assert not has_permission(gateway, Caller(1, frozenset(), 1, None), 1, VIEW_USER)
 
     @pytest.mark.parametrize(
         "answer", [{}, "", 0, False, ["STAFF"], [[11]], [[999, "VIEW_USER"]], [[11, "UPDATE_USER"]]]
@@ -157,7 +154,7 @@ class TestCaller:
         self, sandbox: Sandbox, plain: Gateway, admission: Admission, account: str, everybody: bool
     ) -> None:
         gateway = plain.acting_as(session(sandbox.url, username=account))
-        assert may_view_all_patrons(gateway, admission.admit(gateway, HERE), 1) is everybody
+        assert has_permission(gateway, admission.admit(gateway, HERE), 1, VIEW_USER) is everybody
 
     def test_permissions_count_where_the_account_works(
         self, sandbox: Sandbox, proxy: FaultProxy, plain: Gateway, admission: Admission, clock: Clock
@@ -277,100 +274,3 @@ class TestTooMany:
                 with pytest.raises(UnreachableError):
                     admission.admit(dead.acting_as(name * 32), HERE)
         assert admission.admit(plain.acting_as(session(sandbox.url, username="harbor_desk")), HERE).user
-
-
-class TestBreaker:
-    @pytest.fixture
-    def breaker(self, clock: Clock) -> Breaker:
-        return Breaker(clock, failures=2, most_waiting=2, slow_after=3.0, pause=10.0)
-
-    def test_the_last_outcome_and_how_long_ago_it_was(self, breaker: Breaker, clock: Clock) -> None:
-        assert breaker.last_outcome() is None
-        with breaker.watching():
-            clock.now += 2
-        clock.now += 1
-        assert breaker.last_outcome() == RequestOutcome(1.0, True)
-        with pytest.raises(UnreachableError), breaker.watching():
-            raise UnreachableError("no connection")
-        assert breaker.last_outcome() == RequestOutcome(0.0, False, "unreachable")
-        with pytest.raises(ZeroDivisionError), breaker.watching():
-            raise ZeroDivisionError
-        assert breaker.last_outcome() == RequestOutcome(0.0, False, "unreachable")
-
-    def test_too_many_that_wait(self, breaker: Breaker, clock: Clock) -> None:
-        with ExitStack() as waiting:
-            waiting.enter_context(breaker.watching())
-            clock.now += 2.9
-            waiting.enter_context(breaker.watching())
-            clock.now += 0.1
-            with breaker.watching():
-                pass
-            clock.now += 2.9
-            with breaker.watching():  # an answer came recently, so the gateway is slow rather than hanging
-                clock.now += 0.1
-                with pytest.raises(ProblemError) as refused, breaker.watching():
-                    pytest.fail("let through")
-        assert (refused.value.status, refused.value.code) == (503, "too-many-waiting")
-        assert refused.value.retry_after == 3.0
-
-    def test_how_long_it_is_still_open(self, breaker: Breaker, clock: Clock) -> None:
-        for _ in range(2):
-            with pytest.raises(UnreachableError), breaker.watching():
-                raise UnreachableError("no connection")
-        clock.now += 4
-        with pytest.raises(ProblemError) as refused, breaker.watching():
-            pytest.fail("let through")
-        assert (refused.value.code, refused.value.retry_after) == ("ils-unreachable", 6.0)
-
-    @pytest.mark.parametrize(("status", "answered"), [(404, True), (499, True), (500, False), (502, False)])
-    def test_errors_of_the_server_are_no_answer(self, breaker: Breaker, status: int, answered: bool) -> None:
-        with pytest.raises(HTTPStatusError), breaker.watching():
-            raise HTTPStatusError("no", status=status)
-        assert breaker.last_outcome() == RequestOutcome(0.0, answered, "" if answered else "http-status")
-
-
-class TestSlots:
-    def test_who_waits_gets_the_slot_that_is_left(self) -> None:
-        slots = Slots(1, timeout=None)
-        entered: list[str] = []
-
-        def enter(name: str) -> None:
-            with slots.taken():
-                entered.append(name)
-
-        with slots.taken():
-            threads = []
-            for name in ("first", "second"):
-                threads.append(self.waiting(slots, enter, name))
-            assert entered == []
-        for thread in threads:
-            thread.join(60)
-        assert entered == ["first", "second"]
-        assert slots._free == 1
-
-    @staticmethod
-    def waiting(slots: Slots, enter: Callable[[str], None], name: str) -> threading.Thread:
-        """Start a thread, and return it once it waits for a slot."""
-        before = len(slots._waiting)
-        thread = threading.Thread(target=enter, args=(name,), daemon=True)
-        thread.start()
-        while len(slots._waiting) == before:
-            pass
-        return thread
-
-    def test_who_has_waited_in_vain_is_refused_and_takes_nothing(self) -> None:
-        slots = Slots(2, timeout=0.01)
-        with slots.taken(), slots.taken():
-            with pytest.raises(ProblemError) as refused, slots.taken():
-                pytest.fail("let in")
-            assert (refused.value.status, refused.value.code) == (503, "too-many-waiting")
-            assert refused.value.retry_after == 0.01
-            assert not slots._waiting
-        with slots.taken(), slots.taken():
-            pass
-
-    def test_a_slot_comes_back_whatever_happens(self) -> None:
-        slots = Slots(1, timeout=0.01)
-        for _ in range(2):
-            with pytest.raises(ZeroDivisionError), slots.taken():
-                raise ZeroDivisionError

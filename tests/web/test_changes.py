@@ -166,6 +166,8 @@ BAD_AGREEMENTS: list[Any] = [
     {"plan": "x", "approval": {"username": "a", "password": "b", "type": "staff"}},
 ]  # fmt: skip
 
+TWICE = b'{"action": "lead", "patrons": [{"id": 1002}], "action": "remove"}'
+
 FIELDS = st.sampled_from(["action", "patrons", "target", "lead", "off", "change", "plan", "approval", "id"])
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["move", "undo", "remove"]),
@@ -186,7 +188,7 @@ class TestBodies:
             assert raw(desk, "changes", json.dumps(body).encode()).status == 400, body
 
     def test_invalid_json(self, desk: DeskCaller) -> None:
-        for body in (b"{", b"\xff", b"[" * 100_000, b'{"a":' * 20_000, b"9" * 5000, b"NaN", b"'x'", b'{"x": 1}'):
+        for body in (b"{", b"\xff", b"[" * 100_000, b'{"a":' * 20_000, b"9" * 5000, b"NaN", b"'x'", b'{"x": 1}', TWICE):
             for path in ("plans", "changes", "changes/1-k7q4tz/undo"):
                 assert raw(desk, path, body).status == 400, (path, body[:20])
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import socket
-import time
 from collections.abc import Iterable
 from contextlib import closing
 from types import SimpleNamespace
@@ -49,8 +48,8 @@ def others_come(url: str) -> None:
 
 def test_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
-    for module in ("cheroot.connections", "evergreen_groups.web.server"):
-        monkeypatch.setattr(f"{module}.time", SimpleNamespace(time=clock, sleep=time.sleep))
+    for module in ("waitress.channel", "waitress.server"):
+        monkeypatch.setattr(f"{module}.time", SimpleNamespace(time=clock))
     with served(application) as url, closing(connected(url)) as quicker, closing(connected(url)) as slower:  # type: ignore[arg-type]  # no Flask, as good
         others_come(url)
         clock.now += 9

@@ -221,7 +221,7 @@ def test_what_is_refused_as_an_event_is_none_by_it(
     caller: FlaskClient, document: dict[str, Any], change: dict[str, Any]
 ) -> None:
     event = {"event": 1, "hook": "au.updated", "patron": 1001, **change}
-    schema = {"$ref": "#/components/schemas/Event", "components": document["components"]}
+    schema = {"$ref": "#/components/schemas/EventBody", "components": document["components"]}
     assert not Draft202012Validator(schema).is_valid(event)
     assert caller.post(f"{PREFIX}/events", json=event, headers={SECRET_HEADER: SECRET}).status_code == 400
 

@@ -29,22 +29,22 @@ from evergreen_groups.policy import LimitRule
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import PolicySettings, ServeSettings, Settings
 from evergreen_groups.web import PREFIX, service
-from evergreen_groups.web.overload import Breaker, BreakerState, Slots
+from evergreen_groups.web.overload import Breaker, BreakerState, RequestOutcome, Slots
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.server import SPARE_REQUESTS
-
-pytestmark = pytest.mark.long
 
 PAUSE, SLOW_AFTER, FAILURES, MOST_WAITING = 10.0, 3.0, 5, 4
 DEAD = [
     UnreachableError("no connection"),
     TimedOutError("no answer"),
     NotJSONError("an error page"),
+    HTTPStatusError("broken", status=500),
     HTTPStatusError("bad gateway", status=502),
 ]
 ANSWERED = [
     NoSessionError("ended", textcode="NO_SESSION"),
     HTTPStatusError("not here", status=404),
+    HTTPStatusError("not so", status=499),
     NotFoundError("nobody"),
     None,
 ]
@@ -95,7 +95,7 @@ def test_it_opens_after_failures_in_a_row(error: Exception) -> None:
     assert breaker.state is BreakerState.OPEN
     with pytest.raises(ProblemError) as refused, breaker.watching():
         pytest.fail("let through")
-    assert refused.value.status == 503
+    assert (refused.value.status, refused.value.code) == (503, "ils-unreachable")
     assert refused.value.retry_after == PAUSE
 
 
@@ -123,7 +123,11 @@ def test_an_error_of_another_kind_tells_nothing(error: Exception) -> None:
 def test_a_single_request_finds_out_whether_the_gateway_is_back() -> None:
     clock = Clock()
     breaker = opened(clock)
-    clock.now += PAUSE - 0.1
+    clock.now += PAUSE - 4
+    with pytest.raises(ProblemError) as refused, breaker.watching():
+        pytest.fail("let through")
+    assert refused.value.retry_after == 4
+    clock.now += 3.9
     assert not use(breaker)
     clock.now += 0.1
     with breaker.watching():
@@ -152,9 +156,26 @@ def test_requests_that_wait_long_keep_others_from_joining_them() -> None:
             waiting.enter_context(breaker.watching())
         assert use(breaker), "they have only begun"
         clock.now += SLOW_AFTER
-        assert not use(breaker)
+        with pytest.raises(ProblemError) as refused, breaker.watching():
+            pytest.fail("let through")
+        assert (refused.value.status, refused.value.code) == (503, "too-many-waiting")
+        assert refused.value.retry_after == SLOW_AFTER
         assert breaker.state is BreakerState.CLOSED
     assert use(breaker)
+
+
+def test_the_last_outcome_and_how_long_ago_it_was() -> None:
+    clock = Clock()
+    breaker = breaker_of(clock)
+    assert breaker.last_outcome() is None
+    with breaker.watching():
+        clock.now += 2
+    clock.now += 1
+    assert breaker.last_outcome() == RequestOutcome(1.0, True)
+    assert use(breaker, UnreachableError("no connection"))
+    assert breaker.last_outcome() == RequestOutcome(0.0, False, "unreachable")
+    assert use(breaker, ZeroDivisionError())
+    assert breaker.last_outcome() == RequestOutcome(0.0, False, "unreachable")
 
 
 def test_who_may_wait_for_something_else_counts_that_much_later() -> None:
@@ -191,35 +212,49 @@ def test_it_refuses_only_within_a_pause_after_enough_failures(events: list[objec
 
 
 class TestSlots:
-    def test_as_many_at_once_as_there_are_places(self) -> None:
-        slots = Slots(2, timeout=0.01)
-        with slots.taken(), slots.taken():
-            with pytest.raises(ProblemError) as refused, slots.taken():
-                pass
-            assert (refused.value.status, refused.value.retry_after) == (503, 0.01)
-        with slots.taken(), slots.taken():
-            pass
+    def test_who_waits_gets_the_slot_that_is_left(self) -> None:
+        slots = Slots(1, timeout=60)
+        entered: list[str] = []
 
-    def test_first_come_first_served_among_waiting_requests(self) -> None:
-        slots, entered = Slots(1, timeout=60), []
-
-        def come(name: str) -> None:
+        def enter(name: str) -> None:
             with slots.taken():
                 entered.append(name)
 
-        with ThreadPoolExecutor(2) as pool:
-            with slots.taken():
-                waiting = []
-                for name in ("first", "second"):
-                    waiting.append(pool.submit(come, name))
-                    while len(slots._waiting) < len(waiting):
-                        threading.Event().wait(0.001)
-            come("again")
+        with slots.taken():
+            threads = []
+            for name in ("first", "second"):
+                threads.append(self.waiting(slots, enter, name))
+            assert entered == []
+        enter("again")
+        for thread in threads:
+            thread.join(60)
         assert entered == ["first", "second", "again"]
+        assert slots._free == 1
 
-    def test_a_place_is_given_back_whatever_happens(self) -> None:
+    @staticmethod
+    def waiting(slots: Slots, enter: Callable[[str], None], name: str) -> threading.Thread:
+        """Start a thread, and return it once it waits for a slot."""
+        before = len(slots._waiting)
+        thread = threading.Thread(target=enter, args=(name,), daemon=True)
+        thread.start()
+        while len(slots._waiting) == before:
+            pass
+        return thread
+
+    def test_who_has_waited_in_vain_is_refused_and_takes_nothing(self) -> None:
+        slots = Slots(2, timeout=0.01)
+        with slots.taken(), slots.taken():
+            with pytest.raises(ProblemError) as refused, slots.taken():
+                pytest.fail("let in")
+            assert (refused.value.status, refused.value.code) == (503, "too-many-waiting")
+            assert refused.value.retry_after == 0.01
+            assert not slots._waiting
+        with slots.taken(), slots.taken():
+            pass
+
+    def test_a_slot_comes_back_whatever_happens(self) -> None:
         slots = Slots(1, timeout=0.01)
-        for _ in range(3):
+        for _ in range(2):
             with pytest.raises(ZeroDivisionError), slots.taken():
                 raise ZeroDivisionError
 
@@ -238,6 +273,7 @@ def staff(sandbox: Sandbox) -> dict[str, str]:
     return bearer(session(sandbox.url, username="consortium_staff"))
 
 
+@pytest.mark.long
 class TestGatewayTrouble:
     ADDRESS = f"{API}/patrons/1001/summary"
 

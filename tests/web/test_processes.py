@@ -29,9 +29,8 @@ from evergreen_groups import exit_status
 from evergreen_groups.metrics import counts_only, format_metrics, merge_metrics
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import ServeSettings, Settings
-from evergreen_groups.web import PREFIX, worker_settings
-from evergreen_groups.web import processes as shared_storage
-from evergreen_groups.web.processes import SharedStorage
+from evergreen_groups.web import PREFIX, rate_limits, worker_settings
+from evergreen_groups.web.rate_limits import SharedStorage
 
 PROCESSES = 3
 
@@ -101,15 +100,15 @@ def test_figures_of_several_processes_are_one() -> None:
     assert (values["breaker_closed"], values["answers"], values["reloads_total"]) == (0, 1, 2)
 
 
-def test_what_is_counted_elsewhere_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_counted_elsewhere_is_counted_once() -> None:
     here, there = Pipe()
     store = MemoryStorage()
 
     def count() -> None:
         with suppress(EOFError):
             while True:
-                number, operation, arguments = there.recv()
-                there.send((number, getattr(store, operation)(*arguments)))
+                number, operation, arguments, named = there.recv()
+                there.send((number, getattr(store, operation)(*arguments, **named)))
 
     thread = threading.Thread(target=count)
     thread.start()
@@ -129,13 +128,13 @@ def test_what_is_counted_elsewhere_is_counted_once(monkeypatch: pytest.MonkeyPat
 def test_an_answer_that_is_late_is_taken_for_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     here, there = Pipe()
     shared = SharedStorage(here)
-    monkeypatch.setattr(shared_storage, "COUNTING_SECONDS", 0.01)
+    monkeypatch.setattr(rate_limits, "COUNTING_SECONDS", 0.01)
     for late in range(2):
         with pytest.raises(StorageError):
             shared.get("key")
-        number, _operation, _arguments = there.recv()
+        number, *_operation = there.recv()
         there.send((number, 70 + late))
-    monkeypatch.setattr(shared_storage, "COUNTING_SECONDS", 60.0)
+    monkeypatch.setattr(rate_limits, "COUNTING_SECONDS", 60.0)
     there.send((number + 1, 7))
     assert shared.get("key") == 7, "it counts with the others again"
 

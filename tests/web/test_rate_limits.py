@@ -19,9 +19,9 @@ from support.web_caller import Clock
 
 import evergreen_groups.state.shared_counters as shared_counters
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.web import admission as rate_limits
-from evergreen_groups.web.admission import Counters, RateLimit, RetryTimes
+from evergreen_groups.web import rate_limits
 from evergreen_groups.web.problems import ProblemError
+from evergreen_groups.web.rate_limits import Counters, RateLimit, RetryTimes
 
 PASSWORD = "secret-of-the-counters"
 HERE = "203.0.113.5"
@@ -84,7 +84,7 @@ class TestInOneProcess:
         clock = Clock()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("limits.storage.memory.time", SimpleNamespace(time=clock))
-            patch.setattr("evergreen_groups.web.admission.time", SimpleNamespace(time=clock, monotonic=clock))
+            patch.setattr("evergreen_groups.web.rate_limits.time", SimpleNamespace(time=clock, monotonic=clock))
             limit = limit_of(Counters(), per_minute)
             began, let_in = clock.now, 0
             for wait in waits:

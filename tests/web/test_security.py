@@ -412,6 +412,8 @@ class TestInput:
         [
             "", "{", "null", "[]", "1", '"x"', "[" * LARGEST_BODY, "{}", '{"event": 1}', "\xff",
             '{"event": 1, "hook": "au.updated"}',
+            '{"event": 1, "hook": "au.updated", "patron": 1001, "patron": 1002}',
+            "event=1&hook=au.updated&patron=1001&patron=1002",
             '{"event": true, "hook": "au.updated", "patron": 1001}',
             '{"event": 0, "hook": "au.updated", "patron": 1001}',
             '{"event": 1.5, "hook": "au.updated", "patron": 1001}',

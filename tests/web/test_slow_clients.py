@@ -5,9 +5,8 @@ from __future__ import annotations
 import http.client
 import resource
 import socket
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -16,7 +15,7 @@ from support.web_caller import served
 
 from evergreen_groups.settings import ServeSettings
 from evergreen_groups.web import server
-from evergreen_groups.web.server import Arrival, Connection
+from evergreen_groups.web.requests import LARGEST_PLAN_BODY
 
 pytestmark = pytest.mark.long  # opens hundreds of connections
 
@@ -27,7 +26,7 @@ WHOLE = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 def application(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
-    """Answer without reading the body, except for ``/body``. The answer of ``/large`` fills the socket buffers."""
+    """Answer ``/body`` with the request's body. The answer of ``/large`` fills the socket buffers."""
     answer = b"x" * 8_000_000 if environ["PATH_INFO"] == "/large" else b"hello"
     if environ["PATH_INFO"] == "/body":
         answer = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
@@ -88,7 +87,7 @@ def ends(connection: socket.socket, byte: bytes = b"") -> bool:
 )
 def test_however_many_there_are_others_are_answered(url: str, sent: bytes) -> None:
     with ExitStack() as stack:
-        for _ in range(server.MOST_SLOW_CLIENTS + 2 + server.SPARE_REQUESTS + 10):
+        for _ in range(300):
             stack.enter_context(client(url, sent))
         with client(url, WHOLE) as honest:
             honest.settimeout(server.TIMEOUT / 2)
@@ -123,10 +122,14 @@ def test_a_body_may_come_after_the_headers(url: str) -> None:
         assert answer(connection) == b"abc"
 
 
-def test_what_is_left_of_a_body_does_not_take_back_the_answer(url: str) -> None:
-    with client(url, b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc") as connection:
-        assert answer(connection) == b"hello"
-        assert ends(connection)
+def test_a_body_over_the_limit_is_refused_before_it_arrives(url: str) -> None:
+    length = 2 * LARGEST_PLAN_BODY
+    with client(url, f"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\nabc".encode()) as large:
+        response = http.client.HTTPResponse(large)
+        response.begin()
+        assert response.status == 413
+        response.read()
+        assert ends(large)
 
 
 def test_who_hangs_up_in_the_middle_of_the_headers_is_let_go(url: str) -> None:
@@ -141,34 +144,29 @@ def test_headers_have_to_be_whole_in_time(monkeypatch: pytest.MonkeyPatch) -> No
         assert ends(connection, b"x"), "each byte is no new beginning"
 
 
-@pytest.mark.parametrize("busy", [False, True])
-def test_who_waits_longest_goes_first_where_too_many_do(monkeypatch: pytest.MonkeyPatch, busy: bool) -> None:
-    """With ``busy``, the server sees the fourth client before the first client's last byte."""
-    seen: set[Connection] = set()
-    third, may_go_on = threading.Event(), threading.Event()
-
-    def peek(connection: Connection, usual: Callable[[Connection], Arrival] = Connection.peek) -> Arrival:
-        seen.add(connection)
-        if len(seen) == 3 and not third.is_set():
-            third.set()
-            may_go_on.wait(60)
-        return usual(connection)
-
+def test_who_waits_longest_goes_first_where_too_many_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "TIMEOUT", 120)
     monkeypatch.setattr(server, "MOST_CONNECTIONS", 3)
-    monkeypatch.setattr(Connection, "peek", peek)
     with served(application) as url, ExitStack() as stack:  # type: ignore[arg-type]
         waiting = [stack.enter_context(client(url, WHOLE[:20])) for _ in range(3)]
-        assert third.wait(60)
-        if not busy:
-            may_go_on.set()
-        waiting[0].sendall(WHOLE[20:21])  # more bytes don't make the connection newer
+        waiting[0].sendall(WHOLE[20:21])  # more bytes don't make the request newer
         waiting.append(stack.enter_context(client(url, WHOLE[:20])))
-        may_go_on.set()
         assert waiting[0].recv(1) == b""
         for connection in waiting[1:]:
             connection.sendall(WHOLE[20:])
             assert answer(connection) == b"hello"
+
+
+def test_who_is_being_answered_does_not_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "MOST_CONNECTIONS", 1)
+    with served(application) as url, client(url, WHOLE.replace(b"/", b"/large", 1)) as reader:  # type: ignore[arg-type]
+        assert reader.recv(1) == b"H"
+        for _ in range(3):
+            with client(url, WHOLE) as other, suppress(ConnectionResetError):
+                other.recv(1)
+        received = 1
+        while received < 8_000_000:
+            received += len(reader.recv(1_000_000))
 
 
 @pytest.mark.parametrize(("files", "most"), [(1024, 256), (20_000, 1000), (resource.RLIM_INFINITY, 1000), (2, 1)])

@@ -245,7 +245,7 @@ def _refuse_without_server() -> None:
 
     from evergreen_groups.errors import ConfigurationError
 
-    for package in ("cheroot", "flask", "limits"):
+    for package in ("flask", "limits", "waitress"):
         if find_spec(package) is None:
             raise ConfigurationError(
                 "serving needs {package}, which isn't installed",

@@ -22,7 +22,6 @@ from evergreen_groups.cli.commands.sandbox import how_to_connect
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
 from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
-from evergreen_groups.settings import values
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -208,10 +207,13 @@ def _serve(
     try:
         from evergreen_groups.web import (
             PREFIX,
+            SPARE_REQUESTS,
             MetricsListener,
             Server,
             close,
             create_app,
+            open_listener,
+            open_metrics_listener,
             reduce_garbage_collection,
             reloadable_service,
         )
@@ -228,10 +230,13 @@ def _serve(
         return serve_in_processes(settings, read, environ, manager)
     app = create_app(settings, environ)
     try:
-        server = Server(app, settings.serve)
+        server = Server(app, open_listener(settings.serve), threads=settings.serve.threads + SPARE_REQUESTS)
         with ExitStack() as stack:
             listen = settings.metrics.listen
-            metrics = stack.enter_context(MetricsListener(listen, reloadable_service(app).counters)) if listen else None
+            metrics = None
+            if listen is not None:
+                counters = reloadable_service(app).counters
+                metrics = stack.enter_context(MetricsListener(counters, open_metrics_listener(listen)))
             stack.enter_context(stop_on_signals(server, manager))
             reloading = stack.enter_context(SettingsReloader(reloadable_service(app), read, manager))
             if opened is not None:
@@ -301,18 +306,12 @@ def serve_in_processes(
 
 def _listeners(settings: Settings) -> tuple[socket.socket, socket.socket | None]:
     """Open the sockets shared by all processes, for requests and, if configured, for metrics."""
-    try:
-        listener = web.listening_socket(settings.serve.host, settings.serve.port)
-    except web.BIND_ERRORS as refusal:
-        raise web.port_unusable(settings.serve, refusal) from refusal
-    address = settings.metrics.listen
-    if address is None:
-        return listener, None
-    try:
-        return listener, web.listening_socket(*values.host_and_port(address))
-    except web.BIND_ERRORS as refusal:
-        listener.close()
-        raise web.metrics_unusable(address, refusal) from refusal
+    with ExitStack() as stack:
+        listener = stack.enter_context(web.open_listener(settings.serve))
+        address = settings.metrics.listen
+        metrics_listener = None if address is None else web.open_metrics_listener(address)
+        stack.pop_all()
+    return listener, metrics_listener
 
 
 def _run_worker(
@@ -333,13 +332,12 @@ def _run_worker(
         return settings is not None and apply_settings(reloadable, web.worker_settings(settings))
 
     try:
-        server = web.Server(app, settings.serve, listener=listener)
+        server = web.Server(app, listener, threads=settings.serve.threads + web.SPARE_REQUESTS)
         with ExitStack() as stack:
             # Only the supervisor reports to the service manager.
             stack.enter_context(stop_on_signals(server, ServiceManager({})))
-            if metrics_listener is not None and settings.metrics.listen is not None:
-                metrics = web.MetricsListener(settings.metrics.listen, reloadable.counters, listener=metrics_listener)
-                stack.enter_context(metrics)
+            if metrics_listener is not None:
+                metrics = stack.enter_context(web.MetricsListener(reloadable.counters, metrics_listener))
                 if worker.is_first:
                     log.info("metrics are shown at %s", metrics.url)
             worker.serve(server, reloadable, reload)

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from evergreen_groups.changes import Action, PlanRequest, StepState
 from evergreen_groups.desk import LookupKind
 from evergreen_groups.errors import BusyError, NotFoundError, PlanError
+from evergreen_groups.ils import OrgUnits
 from evergreen_groups.language import describe_problem, gettext
 from evergreen_groups.message import Message
 from evergreen_groups.render import desk as pages
 from evergreen_groups.render import error_sentences, isolated, sentence
-from evergreen_groups.web import ApplyRequest, ProblemError, apply_plan, undo_change
+from evergreen_groups.web import ProblemError, apply_plan, undo_change
 
 if TYPE_CHECKING:
     from evergreen_groups.changes import Change, Draft, JournalEntry, ProposedPlan
     from evergreen_groups.client import Client
-    from evergreen_groups.desk import FoundPatron, GroupDetails
+    from evergreen_groups.desk import GroupDetails
     from evergreen_groups.web import Approval, DeskRequest, Service
     from evergreen_groups.web.desk.forms import ChangeForm
 
@@ -48,7 +49,7 @@ class PatronNames:
         return {id for id in ids if id in self.known}
 
 
-_NOT_FOUND = {
+NOT_FOUND = {
     LookupKind.NOBODY: Message("No visible patron has this card or name."),
     LookupKind.OLD_CARD: Message(
         "This card is not active any more. It belonged to this patron; nothing has been moved."
@@ -60,38 +61,6 @@ _NOT_FOUND = {
 _LOOKED_UP = ("no-active-card", "patron-twice")
 # Errors for a plan that can no longer be applied but can be proposed again.
 _OUTDATED = ("plan-outdated", "plan-expired", "no-such-plan")
-
-
-@dataclass(frozen=True, slots=True)
-class CardLookup:
-    """The result of a card lookup: ``patron`` is the patron's id if unambiguous, ``found`` the candidates if not.
-
-    ``plain`` means that several candidates are normal, because a name was looked up.
-    """
-
-    patron: int | None
-    message: str
-    found: tuple[FoundPatron, ...] = ()
-    more: bool = False
-    plain: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class PlanByCard:
-    """A plan completed by a scanned card, or a sentence why it can't be made; ``form`` has the same with ids."""
-
-    plan: ProposedPlan | str
-    form: ChangeForm
-
-
-def look_up(client: Client, text: str) -> CardLookup:
-    """Look up a patron by scanned or typed text."""
-    lookup = client.patrons.find(text)
-    if lookup.kind is LookupKind.CARD:
-        return CardLookup(lookup.patron, "")
-    return CardLookup(
-        None, gettext(_NOT_FOUND[lookup.kind]), lookup.patrons, lookup.more, plain=lookup.kind is LookupKind.NAMES
-    )
 
 
 def with_found(form: ChangeForm, patron: int) -> ChangeForm:
@@ -107,11 +76,14 @@ def propose(client: Client, form: ChangeForm, patron: int) -> ProposedPlan | str
         return _refusal(error)
 
 
-def propose_with_card(client: Client, form: ChangeForm, card: str, patron: int) -> PlanByCard | None:
+def propose_with_card(
+    client: Client, form: ChangeForm, card: str, patron: int
+) -> tuple[ChangeForm, ProposedPlan | str] | None:
     """Propose a plan with the patron who has an active card with exactly this barcode.
 
-    Returns None if no active card matches or the patron has already been named; then look the text up, which also finds
-    names. Usually the card matches, which saves the lookup's call.
+    Returns the form with that patron, and the plan, or a sentence why it can't be made. Returns None if no active card
+    matches or the patron has already been named; then look the text up, which also finds names. Usually the card
+    matches, which saves the lookup's call.
     """
     joins = form.action == "join"
     # Text without digits is a name, so don't try it as a barcode.
@@ -123,8 +95,8 @@ def propose_with_card(client: Client, form: ChangeForm, card: str, patron: int) 
     try:
         made = client.plans.propose(joining if joins else going)
     except (PlanError, NotFoundError) as error:
-        return None if error.code in _LOOKED_UP else PlanByCard(_refusal(error), form)
-    return PlanByCard(made, with_found(form, made.draft.named[-2 if joins else -1]))
+        return None if error.code in _LOOKED_UP else (form, _refusal(error))
+    return with_found(form, made.draft.named[-2 if joins else -1]), made
 
 
 def _request(form: ChangeForm, patron: int) -> PlanRequest:
@@ -143,20 +115,18 @@ def _request(form: ChangeForm, patron: int) -> PlanRequest:
             return PlanRequest(Action.LEAD, form.patrons, off=form.action == "no-lead")
 
 
-def apply_request(plan: str, approval: Approval | None) -> ApplyRequest:
-    """Return the request to apply a plan. The plan's id is the key: a double click or reload gives the same outcome."""
-    return ApplyRequest(plan, plan, approval)
-
-
-def apply(running: Service, desk: DeskRequest, apply_request: ApplyRequest, *, needs_approval: bool) -> tuple[str, str]:
+def apply(
+    running: Service, desk: DeskRequest, plan: str, approval: Approval | None, *, needs_approval: bool
+) -> tuple[str, str]:
     """Apply a plan. Return the change's id, or "" and a sentence why nothing was changed.
 
-    With ``needs_approval`` a plan isn't applied without a supervisor's login.
+    The plan's id is the idempotency key as well, so a double click or a reload gives the same outcome. With
+    ``needs_approval`` a plan isn't applied without a supervisor's login.
     """
     try:
-        if needs_approval and apply_request.approval is None and desk.client.plans.find(apply_request.plan).key is None:
+        if needs_approval and approval is None and desk.client.plans.find(plan).key is None:
             return "", gettext("Type the supervisor's user name and password.")
-        return apply_plan(running, desk, apply_request), ""
+        return apply_plan(running, desk, plan, plan, approval), ""
     except (PlanError, NotFoundError) as error:
         if error.code in _OUTDATED:
             text = Message("Something has changed since this was shown. Nothing has been moved; this is how it is now.")
@@ -211,7 +181,7 @@ def outcome(client: Client, made: JournalEntry, details: GroupDetails, *, may_ch
     return pages.outcome_view(
         change,
         names.known,
-        _libraries(client) if refused_at else {},
+        {unit.id: unit.shortname for unit in OrgUnits.read(client.gateway)} if refused_at else {},
         this_group=details.group.number,
         may_undo=may_change and client.plans.may_undo(change),
         may_approve=may_change and change.is_own,
@@ -249,15 +219,6 @@ def _past_entries(
         )
         for change in changes
     ]
-
-
-def group_of(client: Client, patron: int) -> int:
-    """Return the number of a patron's group.
-
-    Raises:
-        NotFoundError: the patron isn't visible.
-    """
-    return client.patrons.group_of(patron)
 
 
 def recalculable(client: Client, patron: int) -> tuple[int, ...]:
@@ -309,15 +270,9 @@ def patrons_of(entries: Iterable[JournalEntry]) -> set[int]:
     return {step.patron for entry in entries for step in entry.steps}
 
 
-def _libraries(client: Client) -> dict[int, str]:
-    from evergreen_groups.ils import OrgUnits
-
-    return {unit.id: unit.shortname for unit in OrgUnits.read(client.gateway)}
-
-
 def _refusal(error: PlanError | NotFoundError) -> str:
     if error.code == "barcodes-unknown":
-        return gettext(_NOT_FOUND[LookupKind.NOBODY])
+        return gettext(NOT_FOUND[LookupKind.NOBODY])
     return error_sentences(error)
 
 

@@ -2,46 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-from functools import cache
-from importlib import resources
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from flask import Response, g, request, url_for
 
 from evergreen_groups.render import desk as pages
 from evergreen_groups.render import template_text
+from evergreen_groups.web import static_files
 
 if TYPE_CHECKING:
     from evergreen_groups.web import ProblemError
 
-FILES = {
-    "desk.css": "text/css; charset=utf-8",
-    "desk.js": "text/javascript; charset=utf-8",
-    "colours.js": "text/javascript; charset=utf-8",
-    "texts.js": "text/javascript; charset=utf-8",
-}
-"""The static files in ``web/static`` and their content types."""
-
-
-class PageFile(NamedTuple):
-    """A static file's content and a digest of it."""
-
-    content: bytes
-    digest: str
-
-
-@cache
-def page_file(name: str) -> PageFile:
-    """Read one of :data:`FILES`."""
-    content = resources.files("evergreen_groups.web").joinpath("static", name).read_bytes()
-    return PageFile(content, hashlib.sha256(content).hexdigest()[:32])
+FILES = {"style": "desk.css", "script": "desk.js", "colours": "colours.js", "texts": "texts.js"}
+"""The pages' static files, by their names in templates."""
 
 
 def addresses(root: str) -> dict[str, str]:
-    """Return the static files' URLs by template name. The digest in them forces a reload after an upgrade."""
-    names = {"style": "desk.css", "script": "desk.js", "colours": "colours.js"}
-    return {use: f"{root}/desk/{name}?{page_file(name).digest[:12]}" for use, name in names.items()}
+    """Return the static files' URLs. The digest in them forces a reload after an upgrade."""
+    return {use: f"{root}/desk/{name}?{static_files.static_file(name).digest[:12]}" for use, name in FILES.items()}
 
 
 _HEADERS = {
@@ -91,14 +69,11 @@ def with_headers(response: Response) -> Response:
 
 def describe_problem(error: ProblemError) -> Response:
     """Render a page that says what went wrong and what can be done."""
-    plain = error.response()
     # The form can be sent again unchanged: a plan is applied only once, even if the first response was lost.
     sent = g.get(SENT_FORM) if error.status in _PASSING else None
     values = pages.describe_failure(error.status, error)
     fields = [(name, value) for name, value in sent.items(multi=True) if name not in _LOGIN] if sent else []
     again = {"again": fields, "address": request.full_path}
     response = html("problem.html", status=error.status, form_token="", **values, **again)
-    for name in ("Retry-After", "WWW-Authenticate", "Allow"):
-        if name in plain.headers:
-            response.headers[name] = plain.headers[name]
+    response.headers.update(error.headers)
     return response

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from flask import Blueprint, Response, g, request
 from werkzeug.datastructures import MultiDict
 
-from evergreen_groups.desk import Titles, make_statement
+from evergreen_groups.desk import LookupKind, Titles, make_statement
 from evergreen_groups.errors import StateError
 from evergreen_groups.language import (
     catalogue_for,
@@ -25,7 +25,7 @@ from evergreen_groups.language import (
 )
 from evergreen_groups.message import Message
 from evergreen_groups.render import desk as pages
-from evergreen_groups.web import DeskRequest, ProblemError, requests, service
+from evergreen_groups.web import DeskRequest, ProblemError, requests, service, static_files
 from evergreen_groups.web.desk import actions, answers, forms
 from evergreen_groups.web.desk.answers import SENT_FORM, here, html, with_headers
 from evergreen_groups.web.desk.forms import form_token
@@ -33,7 +33,7 @@ from evergreen_groups.web.desk.forms import form_token
 if TYPE_CHECKING:
     from evergreen_groups.changes import ProposedPlan
     from evergreen_groups.client import Client
-    from evergreen_groups.desk import GroupDetails
+    from evergreen_groups.desk import GroupDetails, Lookup
 
 log = logging.getLogger("evergreen_groups.web")
 
@@ -97,15 +97,9 @@ def admitted(patron: str, *, writes: bool = False) -> Iterator[Clerk]:
 @blueprint.get("/desk/<name>")
 def page_file(name: str) -> Response:
     """Serve a style sheet or script."""
-    if name not in answers.FILES:
+    if name not in answers.FILES.values():
         raise ProblemError(404, "There is no such file.", code="no-such-file")
-    found = answers.page_file(name)
-    response = Response(found.content, content_type=answers.FILES[name])
-    response.set_etag(found.digest)
-    # Revalidated each time (304), so that a new release reaches every desk at once.
-    response.headers["Cache-Control"] = "no-cache"
-    response.make_conditional(request)
-    return response
+    return static_files.file_response(name)
 
 
 @blueprint.get(_GROUP)
@@ -202,8 +196,8 @@ def change(patron: str) -> Response:
         if clerk.fields.get("do") != "apply" or forms.read_text(clerk.fields, "card"):
             return _next_step(clerk)
         form = forms.read_change(clerk.fields)
-        apply_request = actions.apply_request(forms.read_plan(clerk.fields), forms.read_approval(clerk.fields))
-        done, message = actions.apply(service.service(), clerk.desk, apply_request, needs_approval=form.approve)
+        stored, approval = forms.read_plan(clerk.fields), forms.read_approval(clerk.fields)
+        done, message = actions.apply(service.service(), clerk.desk, stored, approval, needs_approval=form.approve)
         if done:
             return _redirect_to_outcome(done)
         # The plan is outdated. Show a new one, and why.
@@ -232,8 +226,8 @@ def _next_step(clerk: Clerk) -> Response:
     if card:
         planned = actions.propose_with_card(clerk.client, form, card, clerk.patron)
         if planned is not None:
-            return _show_plan(clerk, planned.form, planned.plan)
-        lookup = actions.look_up(clerk.client, card)
+            return _show_plan(clerk, *planned)
+        lookup = clerk.client.patrons.find(card)
         if lookup.patron is None:
             return _card_page(clerk, form, lookup)
         form = actions.with_found(form, lookup.patron)
@@ -242,7 +236,7 @@ def _next_step(clerk: Clerk) -> Response:
     return _plan_page(clerk, form)
 
 
-def _card_page(clerk: Clerk, form: forms.ChangeForm, lookup: actions.CardLookup | None) -> Response:
+def _card_page(clerk: Clerk, form: forms.ChangeForm, lookup: Lookup | None) -> Response:
     joins = form.action == "join"
     return html(
         "card.html",
@@ -251,10 +245,10 @@ def _card_page(clerk: Clerk, form: forms.ChangeForm, lookup: actions.CardLookup 
         form_token=clerk.form_token,
         form=form,
         field="patron" if joins else "target_id",
-        message=lookup.message if lookup else "",
-        found=lookup.found if lookup else (),
-        more=lookup.more if lookup else False,
-        plain=lookup.plain if lookup else False,
+        message=gettext(actions.NOT_FOUND[lookup.kind]) if lookup else "",
+        found=lookup.patrons if lookup else (),
+        more=lookup is not None and lookup.more,
+        plain=lookup is not None and lookup.kind is LookupKind.NAMES,  # several are normal for a name
     )
 
 
@@ -348,7 +342,7 @@ def recent(patron: str) -> Response:
 def past(patron: str) -> Response:
     """Show who joined, left or led the group, as far as known."""
     with admitted(patron) as clerk:
-        group = actions.group_of(clerk.client, clerk.patron)
+        group = clerk.client.patrons.group_of(clerk.patron)
         return html(
             "history.html",
             title=gettext("This group's past"),

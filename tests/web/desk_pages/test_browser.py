@@ -15,10 +15,7 @@ class TestTheSeedsFlow:
     """From the list and back to the updated list, using only a scanner and Enter."""
 
     def test_a_card_and_enter(self, page: PageDesk) -> None:
-        page.open(NGUYEN)
-        page.shows("Group Member Details")
-        page.scan(card(RUTH), Keys.ENTER)
-        page.shows("Move Nguyễn, Ruth to this group?")
+        page.plan_move(NGUYEN, card(RUTH), "Move Nguyễn, Ruth to this group?")
         page.scan(Keys.ENTER)
         assert page.outcome().startswith("Done: Nguyễn, Ruth is in this group now")
         assert "Nguyễn, Ruth" in page.members()
@@ -27,17 +24,13 @@ class TestTheSeedsFlow:
         assert page.group_of(RUTH) == 1004
 
     def test_the_focus_may_be_anywhere(self, page: PageDesk) -> None:
-        page.open(NGUYEN)
-        page.shows("Group Member Details")
+        page.open_group(NGUYEN)
         page.run("document.activeElement.blur()")
         page.scan(card(RUTH), Keys.ENTER)
         page.shows("Move Nguyễn, Ruth to this group?")
 
     def test_the_next_card_is_added_and_moves_nobody(self, page: PageDesk) -> None:
-        page.open(NGUYEN)
-        page.shows("Group Member Details")
-        page.scan(card(RUTH), Keys.ENTER)
-        page.shows("Move Nguyễn, Ruth")
+        page.plan_move(NGUYEN, card(RUTH), "Move Nguyễn, Ruth to this group?")
         page.scan(card(THOMAS), Keys.ENTER)
         page.shows("Move 2 patrons to this group?")
         assert page.group_of(RUTH) == 5001
@@ -51,8 +44,7 @@ class TestTheSeedsFlow:
 
     def test_a_scanners_second_line_end_does_not_confirm(self, page: PageDesk) -> None:
         """The next page ignores keys at first. Here the page's clock is stopped, so that period never ends."""
-        page.open(NGUYEN)
-        page.shows("Group Member Details")
+        page.open_group(NGUYEN)
         first_moments = {"source": "performance.now = () => 399"}
         script = page.browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", first_moments)
         try:
@@ -69,8 +61,7 @@ class TestTheSeedsFlow:
 
     def test_a_walk_with_the_keyboard(self, page: PageDesk) -> None:
         """Select with the space bar, remove with the button, confirm with Enter."""
-        page.open(WHITFIELD)
-        page.shows("Group Member Details")
+        page.open_group(WHITFIELD)
         page.run("document.querySelector('#members input[value=\"1037\"]').focus()")
         page.scan(Keys.SPACE)
         stops = []
@@ -88,19 +79,13 @@ class TestTheSeedsFlow:
 
 class TestOnce:
     def test_a_double_click(self, page: PageDesk) -> None:
-        page.open(NGUYEN)
-        page.shows("Group Member Details")
-        page.scan(card(RUTH), Keys.ENTER)
-        page.shows("Move Nguyễn, Ruth")
+        page.plan_move(NGUYEN, card(RUTH), "Move Nguyễn, Ruth to this group?")
         page.run("const yes = document.querySelector('#confirm'); yes.click(); yes.click()")
         page.outcome()
         assert self.entries(page) == 1
 
     def test_back(self, page: PageDesk) -> None:
-        page.open(NGUYEN)
-        page.shows("Group Member Details")
-        page.scan(card(RUTH), Keys.ENTER)
-        page.shows("Move Nguyễn, Ruth")
+        page.plan_move(NGUYEN, card(RUTH), "Move Nguyễn, Ruth to this group?")
         page.scan(Keys.ENTER)
         page.outcome()
         page.browser.back()
@@ -109,19 +94,13 @@ class TestOnce:
         assert self.entries(page) == 1
 
     def test_reload_of_a_plan(self, page: PageDesk) -> None:
-        page.open(NGUYEN)
-        page.shows("Group Member Details")
-        page.scan(card(RUTH), Keys.ENTER)
-        page.shows("Move Nguyễn, Ruth")
+        page.plan_move(NGUYEN, card(RUTH), "Move Nguyễn, Ruth to this group?")
         page.browser.refresh()
         page.shows("Group Member Details")
         assert page.group_of(RUTH) == 5001
 
     def test_reload_of_the_outcome(self, page: PageDesk) -> None:
-        page.open(NGUYEN)
-        page.shows("Group Member Details")
-        page.scan(card(RUTH), Keys.ENTER)
-        page.shows("Move Nguyễn, Ruth")
+        page.plan_move(NGUYEN, card(RUTH), "Move Nguyễn, Ruth to this group?")
         page.scan(Keys.ENTER)
         page.outcome()
         page.browser.refresh()
@@ -129,19 +108,13 @@ class TestOnce:
         assert self.entries(page) == 1
 
     def test_the_service_is_restarted_between_plan_and_change(self, page: PageDesk) -> None:
-        page.open(NGUYEN)
-        page.shows("Group Member Details")
-        page.scan(card(RUTH), Keys.ENTER)
-        page.shows("Move Nguyễn, Ruth")
+        page.plan_move(NGUYEN, card(RUTH), "Move Nguyễn, Ruth to this group?")
         page.start_anew()
         page.scan(Keys.ENTER)
         assert "Done: Nguyễn, Ruth" in page.outcome()
 
     def test_two_clerks(self, page: PageDesk) -> None:
-        page.open(NGUYEN)
-        page.shows("Group Member Details")
-        page.scan(card(RUTH), Keys.ENTER)
-        page.shows("Move Nguyễn, Ruth")
+        page.plan_move(NGUYEN, card(RUTH), "Move Nguyễn, Ruth to this group?")
         other = DeskClerk(page.gate.app, session(page.sandbox.url, username="admin"), page.sandbox.url)
         other.open(1007).send("/plan", card=card(RUTH)).send("/change", ("do", "apply"))
         assert page.group_of(RUTH) == 1002
@@ -162,8 +135,7 @@ class TestSession:
     def test_it_ends_in_the_middle(self, page: PageDesk) -> None:
         token = session(page.sandbox.url, username="consortium_staff")
         page.desk.have_cookie(token)
-        page.open(NGUYEN)
-        page.shows("Group Member Details")
+        page.open_group(NGUYEN)
         end_session(page.sandbox.url, token)
         page.scan(card(RUTH), Keys.ENTER)
         page.shows("Your session has ended")
@@ -173,16 +145,14 @@ class TestSession:
         page.shows("Group Member Details")
 
     def test_logout_in_the_client_leaves_no_names(self, page: PageDesk) -> None:
-        page.open(NGUYEN)
-        page.shows("Group Member Details")
+        page.open_group(NGUYEN)
         page.run("new BroadcastChannel('eg.auth').postMessage({ action: 'logout' })")
         page.shows("Logged out")
         assert "Nguyễn" not in page.run("return document.documentElement.outerHTML")
 
     def test_a_logout_that_no_other_tab_is_told_of(self, page: PageDesk) -> None:
         """The AngularJS client's logout link does this: it removes the cookie without a broadcast."""
-        page.open(NGUYEN)
-        page.shows("Group Member Details")
+        page.open_group(NGUYEN)
         page.run("document.cookie = 'eg.auth.token=; path=/; max-age=0'")
         page.run("document.dispatchEvent(new Event('visibilitychange'))")  # cookieStore isn't available over plain http
         page.shows("Logged out")
@@ -190,8 +160,7 @@ class TestSession:
 
     def test_another_sites_form(self, page: PageDesk) -> None:
         """A form on another site, sent with the clerk's cookie."""
-        page.open(NGUYEN)
-        page.shows("Group Member Details")
+        page.open_group(NGUYEN)
         address = f"{page.sandbox.url}{GROUP.format(NGUYEN)}/plan"
         foreign = (
             f"<form method=post action='{address}'><input name=action value=remove><input name=member value={NGUYEN}>"

@@ -35,8 +35,7 @@ class TestBesideTheClient:
         page.until(lambda: page.browser.current_url.endswith("/1015/checkout"))
 
     def test_the_panel_is_told_of_a_change(self, page: PageDesk) -> None:
-        page.open(NGUYEN)
-        page.shows("Group Member Details")
+        page.open_group(NGUYEN)
         page.browser.execute_script("window.open('/sandbox/desk/desk.css', 'listener')")
         listener, own = None, page.browser.current_window_handle
         page.until(lambda: len(page.browser.window_handles) == 2)

@@ -34,8 +34,7 @@ class TestManyMembers:
             connection.execute(
                 f"{numbers} INSERT INTO au ({', '.join(columns)}) SELECT {copied} FROM au, numbers WHERE id = 1018"
             )
-        page.open(NGUYEN)
-        page.shows("Group Member Details")
+        page.open_group(NGUYEN)
         return page
 
     def test_a_list_that_can_be_used(self, many: PageDesk) -> None:
@@ -75,8 +74,7 @@ class TestManyMembers:
         page = many
         token = session(page.sandbox.url, username="consortium_staff")
         page.desk.have_cookie(token)
-        page.open(NGUYEN)
-        page.shows("Group Member Details")
+        page.open_group(NGUYEN)
         page.run(
             "[...document.querySelectorAll('#members input[name=member]')].slice(0, 200).forEach((box) => box.click())"
         )
@@ -99,8 +97,7 @@ class TestNames:
         self.is_harmless(page, lambda: page.desk.click("#confirm"))
         page.outcome()
         self.is_harmless(page, lambda: page.open(WHITFIELD, "/past"))
-        page.open(NGUYEN)
-        page.shows("Group Member Details")
+        page.open_group(NGUYEN)
         self.is_harmless(page, lambda: page.desk.element("#card").send_keys(card(WHITFIELD), Keys.ENTER))
 
     @staticmethod
@@ -115,8 +112,7 @@ class TestNames:
 
     def test_the_direction_of_writing_stays_the_names_own(self, page: PageDesk) -> None:
         page.change("UPDATE au SET family_name = ? WHERE id = 1036", ARABIC)
-        page.open(WHITFIELD)
-        page.shows("Group Member Details")
+        page.open_group(WHITFIELD)
         first, last = page.run(
             "const badge = [...document.querySelectorAll('.badge')].find((one) => one.innerText === 'group lead');"
             "const name = badge.closest('th').querySelector('bdi');"

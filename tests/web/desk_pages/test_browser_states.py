@@ -25,8 +25,7 @@ def state(function: Callable[[PageDesk], None]) -> Callable[[PageDesk], None]:
 @state
 def the_list(page: PageDesk) -> None:
     page.change("DELETE FROM ausp WHERE usr = 1016")
-    page.open(NGUYEN)
-    page.shows("Group Member Details")
+    page.open_group(NGUYEN)
 
 
 @state
@@ -40,18 +39,12 @@ def a_list_with_a_message(page: PageDesk) -> None:
 
 @state
 def a_plan_with_warnings(page: PageDesk) -> None:
-    page.open(NGUYEN)
-    page.shows("Group Member Details")
-    page.scan(card(WHITFIELD), Keys.ENTER)
-    page.shows("Move Whitfield, Grace")
+    page.plan_move(NGUYEN, card(WHITFIELD), "Move Whitfield, Grace")
 
 
 @state
 def a_plan(page: PageDesk) -> None:
-    page.open(NGUYEN)
-    page.shows("Group Member Details")
-    page.scan(card(RUTH), Keys.ENTER)
-    page.shows("Move Nguyễn, Ruth")
+    page.plan_move(NGUYEN, card(RUTH), "Move Nguyễn, Ruth")
 
 
 @state
@@ -77,34 +70,28 @@ def a_supervisor_is_asked(page: PageDesk) -> None:
 
 @state
 def several_of_a_name(page: PageDesk) -> None:
-    page.open(NGUYEN)
-    page.shows("Group Member Details")
+    page.open_group(NGUYEN)
     page.scan("whitf", Keys.ENTER)
     page.until(lambda: page.text("#found"))
 
 
 @state
 def an_old_card(page: PageDesk) -> None:
-    page.open(NGUYEN)
-    page.shows("Group Member Details")
+    page.open_group(NGUYEN)
     page.scan("20000000901049", Keys.ENTER)
     page.until(lambda: page.text("#found"))
 
 
 @state
 def which_group(page: PageDesk) -> None:
-    page.open(NGUYEN)
-    page.shows("Group Member Details")
+    page.open_group(NGUYEN)
     page.desk.click("button[value=merge]")
     page.shows("To which group?")
 
 
 @state
 def nothing_to_do(page: PageDesk) -> None:
-    page.open(NGUYEN)
-    page.shows("Group Member Details")
-    page.scan(card(1018), Keys.ENTER)
-    page.shows("Nothing to do")
+    page.plan_move(NGUYEN, card(1018), "Nothing to do")
 
 
 @state
@@ -157,16 +144,14 @@ def test_axe_finds_nothing_and_nothing_sticks_out(page: PageDesk, name: str) -> 
 
 class TestLooks:
     def test_without_a_script_the_browsers_own_choice_counts(self, page: PageDesk) -> None:
-        page.open(NGUYEN)
-        page.shows("Group Member Details")
+        page.open_group(NGUYEN)
         for scheme, paper in (("dark", "rgb(33, 37, 41)"), ("light", "rgb(255, 255, 255)")):
             features = [{"name": "prefers-color-scheme", "value": scheme}]
             page.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
             page.until(lambda: page.run("return getComputedStyle(document.body).backgroundColor") == paper)  # noqa: B023 - done before the next
 
     def test_on_paper_the_list_alone(self, page: PageDesk) -> None:
-        page.open(NGUYEN)
-        page.shows("Group Member Details")
+        page.open_group(NGUYEN)
         page.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
         shown = "return [...document.querySelectorAll(arguments[0])].some((node) => node.offsetParent)"
         for selector in ("nav", ".card-form", ".toolbar", ".keys", "input"):
@@ -175,7 +160,6 @@ class TestLooks:
             assert page.run(shown, selector), selector
 
     def test_text_at_200_percent(self, page: PageDesk) -> None:
-        page.open(NGUYEN)
-        page.shows("Group Member Details")
+        page.open_group(NGUYEN)
         page.run("document.documentElement.style.fontSize = '200%'")
         assert page.run("return document.querySelector('#card').getBoundingClientRect().right <= innerWidth")

@@ -1,0 +1,256 @@
+"""The bodies of requests: their shapes, which the API description shows as well, and what is refused in them."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from urllib.parse import parse_qsl
+
+import msgspec
+from msgspec import Meta, Struct
+
+from evergreen_groups import hooks
+from evergreen_groups.changes import MOST_PATRONS, Action, is_change_id
+from evergreen_groups.web.problems import ProblemError
+from evergreen_groups.web.requests import LARGEST_ID
+
+if TYPE_CHECKING:
+    from flask import Request
+
+    from evergreen_groups.groups import PatronReference
+
+MOST_FIELDS = 20
+"""Maximum number of fields in an event. Fields other than event, hook and patron are ignored."""
+
+_PLAN = "[A-Za-z0-9_-]{1,64}"
+_CHANGE = "^[1-9][0-9]{0,17}-[0-9a-z]{6}$"
+
+# Looking up a barcode ignores spaces in it, since cards are printed in many ways. Refuse only what no card can have.
+_Barcode = Annotated[str, Meta(min_length=1, max_length=100)]
+_Id = Annotated[int, Meta(ge=1, le=LARGEST_ID)]
+_Login = Annotated[str, Meta(min_length=1, max_length=200)]
+_Password = Annotated[str, Meta(min_length=1, max_length=200, extra_json_schema={"format": "password"})]
+
+
+class PatronId(Struct, frozen=True, forbid_unknown_fields=True):
+    """A patron by id."""
+
+    id: _Id
+
+
+class PlanBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """`move` and `merge` take a target: somebody in the group to move to; of `merge`, `patrons` names one of the group
+    that moves. `undo` takes `change` and no patrons. A patron is the barcode of any of their cards, or their id.
+    """
+
+    action: Literal["move", "remove", "merge", "lead", "undo", "recalculate"]
+    patrons: Annotated[tuple[_Barcode | PatronId, ...], Meta(max_length=MOST_PATRONS)] = ()
+    target: _Barcode | PatronId | None = None
+    lead: Annotated[bool, Meta(description="With `remove`: make them leads of their new groups.")] = False
+    off: Annotated[bool, Meta(description="With `lead`: no longer a lead.")] = False
+    change: Annotated[str, Meta(extra_json_schema={"pattern": _CHANGE})] | None = None
+
+
+class Approval(Struct, frozen=True, forbid_unknown_fields=True):
+    """A supervisor approves this one change with their own login."""
+
+    username: _Login
+    password: _Password
+    __repr__ = object.__repr__  # without the login
+
+
+class Agreement(Struct, frozen=True, forbid_unknown_fields=True):
+    """A request to apply a plan."""
+
+    plan: Annotated[str, Meta(description="The id of the plan.", extra_json_schema={"pattern": f"^{_PLAN}$"})]
+    approval: Approval | None = None
+
+
+class Empty(Struct, frozen=True, forbid_unknown_fields=True):
+    """No fields."""
+
+
+class EventBody(Struct, frozen=True):
+    """An event of the ILS. Other fields are ignored."""
+
+    event: Annotated[int, Meta(ge=1, le=2**63 - 1, description="The event's id.")]
+    hook: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=100,
+            description="The name of the ILS's hook, such as `au.updated`.",
+            extra_json_schema={"pattern": "^[ -~]+$"},
+        ),
+    ]
+    patron: _Id
+
+
+def schemas() -> dict[str, Any]:
+    """Return the JSON schemas of the bodies, by their names in the API description."""
+    _, found = msgspec.json.schema_components(
+        [PlanBody, Agreement, EventBody], ref_template="#/components/schemas/{name}"
+    )
+    found["EventBody"]["maxProperties"] = MOST_FIELDS
+    return found
+
+
+_REFERENCE = 'a barcode, or {"id": NUMBER}'
+_NUMBER = f"a whole number from 1 to {LARGEST_ID}"
+_FORMS = {
+    "action": "one of move, remove, merge, lead, undo and recalculate",
+    "patrons": f"a list of at most {MOST_PATRONS:,}",
+    "patrons[]": _REFERENCE,
+    "patrons[].id": _NUMBER,
+    "target": _REFERENCE,
+    "target.id": _NUMBER,
+    "lead": "true or false",
+    "off": "true or false",
+    "change": "the id of a change",
+    "plan": "the id of a plan",
+    "approval": "an object with username and password",
+}
+"""What each field is, by its place in the body."""
+
+_PLACE = re.compile(r"(?: - at `\$\.(?P<path>[^`]+)`| field `(?P<missing>\w+)`)$")
+
+
+def plan_request(request: Request) -> hooks.PlanRequest:
+    """Parse the body of a request for a plan.
+
+    Raises:
+        ProblemError: 400 or 415, the body is invalid.
+    """
+    body = _body(request, PlanBody)
+    if body.change is not None and not is_change_id(body.change):
+        raise _wrong("change")
+    return hooks.PlanRequest(
+        action=Action(body.action),
+        patrons=tuple(_reference(patron, "patrons[]") for patron in body.patrons),
+        target=None if body.target is None else _reference(body.target, "target"),
+        lead=body.lead,
+        off=body.off,
+        change=body.change,
+    )
+
+
+def agreement(request: Request) -> Agreement:
+    """Parse the body of a request to apply a plan. Raises the same errors as :func:`plan_request`."""
+    body = _body(request, Agreement)
+    if not is_plan_id(body.plan):
+        raise _wrong("plan")
+    # JSON can contain a lone surrogate, but it can't be sent to Evergreen.
+    if body.approval and re.search("[\ud800-\udfff]", body.approval.username + body.approval.password):
+        raise _wrong("approval")
+    return body
+
+
+def is_plan_id(text: str) -> bool:
+    """Return whether a text may be a plan's id. PostgreSQL rejects NUL, for example."""
+    return bool(re.fullmatch(_PLAN, text))
+
+
+def require_empty_body(request: Request) -> None:
+    """Refuse a body that is neither empty nor an empty object."""
+    if request.content_length or request.is_json:
+        _body(request, Empty)
+
+
+def event(request: Request) -> hooks.Event:
+    """Parse an event, in JSON or a form.
+
+    Raises:
+        ProblemError: 400 or 415, the body is invalid.
+    """
+    try:
+        text = request.get_data(cache=False).decode()
+        if request.mimetype == "application/json":
+            fields = _parse(text)
+        elif request.mimetype == "application/x-www-form-urlencoded":
+            fields = _without_duplicates(parse_qsl(text, max_num_fields=MOST_FIELDS))
+        else:
+            raise ProblemError(
+                415, "An event is application/json or application/x-www-form-urlencoded.", code="event-of-another-type"
+            )
+    except (ValueError, RecursionError):
+        raise ProblemError(400, "The body can't be read.", code="event-unreadable") from None
+    if not isinstance(fields, dict) or len(fields) > MOST_FIELDS:
+        raise ProblemError(
+            400, "An event is an object with the fields event, hook and patron.", code="event-of-another-shape"
+        )
+    for name in ("event", "patron"):  # Evergreen's template writes numbers as text, in a form or in quotation marks
+        value = fields.get(name)
+        if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
+            fields[name] = int(value)
+    body: EventBody | None = None
+    try:
+        body = msgspec.convert(fields, EventBody)
+    except msgspec.ValidationError as error:
+        place = _place(error)
+        if place != "hook":
+            raise ProblemError(
+                400, "{name} is a whole number above zero.", code="event-number-wrong", values={"name": place}
+            ) from None
+    if body is None or not body.hook.isascii() or not body.hook.isprintable():
+        raise ProblemError(400, "hook is the name of the ILS's hook.", code="event-without-hook")
+    return hooks.Event(id=body.event, hook=body.hook, patron_id=body.patron)
+
+
+Body = TypeVar("Body", bound=Struct)
+
+
+def _body(request: Request, shape: type[Body]) -> Body:
+    if request.mimetype != "application/json":
+        raise ProblemError(415, "The body is application/json.", code="body-of-another-type")
+    try:
+        fields = _parse(request.get_data().decode())
+    except (ValueError, RecursionError):
+        raise ProblemError(400, "The body can't be read.", code="body-unreadable") from None
+    known = shape.__struct_fields__
+    if not isinstance(fields, dict) or not fields.keys() <= set(known):
+        names = ", ".join(sorted(known)) or "nothing"
+        raise ProblemError(
+            400, "The body is an object with {names}, and nothing else.", code="body-wrong", values={"names": names}
+        )
+    try:
+        return msgspec.convert(fields, shape)
+    except msgspec.ValidationError as error:
+        raise _wrong(_place(error)) from None
+
+
+def _parse(text: str) -> Any:
+    """Parse JSON without duplicate keys. msgspec's own parser accepts them. JSON doesn't distinguish 1.0 from 1."""
+    return json.loads(text, object_pairs_hook=_without_duplicates, parse_float=_whole_or_float)
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key occurs twice")
+    return found
+
+
+def _whole_or_float(text: str) -> float:
+    number = float(text)
+    return int(number) if number.is_integer() else number
+
+
+def _place(error: msgspec.ValidationError) -> str:
+    """Return the place of the wrong field in a body, such as ``patrons[].id``."""
+    found = _PLACE.search(str(error))
+    return re.sub(r"\[\d+\]", "[]", found["path"] or found["missing"]) if found else ""
+
+
+def _reference(patron: str | PatronId, place: str) -> PatronReference:
+    if isinstance(patron, PatronId):
+        return patron.id
+    if not patron.isprintable() or patron.strip() != patron:
+        raise _wrong(place)
+    return patron
+
+
+def _wrong(place: str) -> ProblemError:
+    field = re.match(r"\w+", place)[0]  # type: ignore[index]  # every place begins with a field
+    form = _FORMS.get(place) or _FORMS[field]
+    return ProblemError(400, "{field} is {form}.", code="field-wrong", values={"field": field, "form": form})
