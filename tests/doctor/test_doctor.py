@@ -25,7 +25,7 @@ from support.state_files import write_last_run
 from evergreen_groups import exit_status
 from evergreen_groups.doctor import Finding, Subject, Verdict, run
 from evergreen_groups.doctor import network as service
-from evergreen_groups.doctor.finding import FindingMaker
+from evergreen_groups.doctor.finding import from_error
 from evergreen_groups.doctor.interface import NO_TOKEN
 from evergreen_groups.errors import ConfigurationError, DataError, StateError, TransportError
 from evergreen_groups.report import History
@@ -163,7 +163,7 @@ def test_nothing_is_left_behind(installation: Installation) -> None:
 
 def test_an_error_that_does_not_say_what_to_do_gets_words_for_its_kind() -> None:
     for error in (ConfigurationError("no"), DataError("no"), TransportError("no", asked="a.b"), StateError("no")):
-        found = FindingMaker("x", "X").from_error(error)
+        found = from_error(error)
         assert found.found.endswith("no")
         assert found.advice
 
