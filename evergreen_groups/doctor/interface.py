@@ -61,12 +61,7 @@ def _ids(class_id: str, purpose: Message) -> Method:
 
 
 METHODS = (
-    Method(
-        _AUTH,
-        "open-ils.auth.login",
-        ({"username": "-", "password": "-"},),
-        Message("logging in"),
-    ),
+    Method(_AUTH, "open-ils.auth.login", ({"username": "-", "password": "-"},), Message("logging in")),
     Method(_AUTH, "open-ils.auth.session.retrieve", (NO_TOKEN,), Message("knowing the account")),
     Method(_AUTH, "open-ils.auth.session.delete", (NO_TOKEN,), Message("logging out")),
     _search("aou", Message("everything")),
@@ -102,32 +97,17 @@ METHODS = (
     ),
     Method(_ACTOR, "open-ils.actor.user.has_work_perm_at.batch", (NO_TOKEN, []), Message("everything")),
     Method(_ACTOR, "open-ils.actor.user.perm.check", (NO_TOKEN, -1, -1, []), Message("everything")),
-    Method(
-        _ACTOR,
-        "open-ils.actor.user.perm.check.multi_org",
-        (NO_TOKEN, -1, [], []),
-        Message("everything"),
-    ),
+    Method(_ACTOR, "open-ils.actor.user.perm.check.multi_org", (NO_TOKEN, -1, [], []), Message("everything")),
     Method(_ACTOR, "open-ils.actor.usergroup.members.retrieve", (NO_TOKEN, -1), Message("hidden members")),
     Method(_ACTOR, "open-ils.actor.usergroup.members.balance_owed", (NO_TOKEN, -1), Message("hidden members")),
-    Method(
-        _ACTOR,
-        "open-ils.actor.user.checked_out.count",
-        (NO_TOKEN, -1),
-        Message("items out elsewhere"),
-    ),
+    Method(_ACTOR, "open-ils.actor.user.checked_out.count", (NO_TOKEN, -1), Message("items out elsewhere")),
     Method(
         _ACTOR,
         "open-ils.actor.ou_setting.ancestor_default.batch",
         (-1, [], NO_TOKEN),
         Message("the command `evergreen-groups show`"),
     ),
-    Method(
-        _ACTOR,
-        "open-ils.actor.settings.value_for_all_orgs.atomic",
-        (NO_TOKEN, ""),
-        Message("everything"),
-    ),
+    Method(_ACTOR, "open-ils.actor.settings.value_for_all_orgs.atomic", (NO_TOKEN, ""), Message("everything")),
     Method(
         _ACTOR,
         "open-ils.actor.grp_penalty_threshold.ranged.retrieve.atomic",
@@ -149,10 +129,7 @@ METHODS = (
     ),
     Method(_ACTOR, "open-ils.actor.user.fines.summary.authoritative", (NO_TOKEN, -1), Message("everything")),
     Method(
-        _ACTOR,
-        "open-ils.actor.user.fleshed.retrieve_by_barcode.authoritative",
-        (NO_TOKEN, ""),
-        Message("everything"),
+        _ACTOR, "open-ils.actor.user.fleshed.retrieve_by_barcode.authoritative", (NO_TOKEN, ""), Message("everything")
     ),
     Method(_ACTOR, "open-ils.actor.patron.update", (NO_TOKEN, None), Message("changes")),
     Method(_ACTOR, "open-ils.actor.usergroup.new", (NO_TOKEN, -1), Message("changes")),
