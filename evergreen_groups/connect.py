@@ -63,7 +63,7 @@ def configured_state(settings: Settings, environ: Mapping[str, str], directory: 
         ConfigurationError: the database's password can't be read.
     """
     chosen = settings.state
-    password = passwords.database_password(chosen, environ) if chosen.database else None
+    password = passwords.secret(chosen, environ) if chosen.database else None
     directory = directory or find_state_directory(environ)
     return State(directory, chosen.database, password)
 

@@ -276,7 +276,7 @@ class Subject:
             settings = self.settings
             needs_account = settings.gateway.username or settings.gateway.password_file or self._has_password
             is_mailed = settings.mail.recipients or settings.reports
-            takes_events = passwords.events_secret(settings.events, self.environ) is not None
+            takes_events = passwords.secret(settings.events, self.environ) is not None
         except ConfigurationError:  # reported by another check
             return False
         return settings.gateway.url is not None and not (needs_account or is_mailed or takes_events)

@@ -133,7 +133,7 @@ def password(subject: Subject) -> Iterator[Finding]:
 def events_secret(subject: Subject) -> Iterator[Finding]:
     """The secret for events can be read, and its file is private to this user."""
     file = subject.settings.events.secret_file
-    if passwords.events_secret(subject.settings.events, subject.environ) is None:
+    if passwords.secret(subject.settings.events, subject.environ) is None:
         yield ok("no secret set: the web service takes no events")
         return
     place = _from_file(file)
@@ -153,7 +153,7 @@ def events_secret(subject: Subject) -> Iterator[Finding]:
 def metrics(subject: Subject) -> Iterator[Finding]:
     """The metrics can be delivered as configured."""
     settings = subject.settings.metrics
-    token = passwords.metrics_token(settings, subject.environ)
+    token = passwords.secret(settings, subject.environ)
     if token is None and settings.listen is None and settings.textfile is None:
         yield ok("none are shown: nothing is set in [metrics]")
         return

@@ -121,5 +121,5 @@ def shared_counters(subject: Subject) -> Iterator[Finding]:
     if settings.url is None:
         yield ok("each process counts by itself: no [redis] url is set")
         return
-    check_counter_store(settings.url, passwords.redis_password(settings, subject.environ))
+    check_counter_store(settings.url, passwords.secret(settings, subject.environ))
     yield ok("{where} answers", values={"where": counter_host(settings.url)})

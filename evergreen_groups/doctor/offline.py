@@ -74,12 +74,13 @@ def _password(subject: Subject) -> Iterable[Finding]:
 
 def _database_password(subject: Subject) -> Iterable[Finding]:
     if subject.settings.state.database:
-        passwords.database_password(subject.settings.state, subject.environ)
+        passwords.secret(subject.settings.state, subject.environ)
     return ()
 
 
 def _redis_password(subject: Subject) -> Iterable[Finding]:
-    passwords.redis_password(subject.settings.redis, subject.environ)
+    if subject.settings.redis.url:
+        passwords.secret(subject.settings.redis, subject.environ)
     return ()
 
 

@@ -258,8 +258,8 @@ class Service:
         self.approvals = Approvals(self._request_counters)
         self.slots = Slots(threads, timeout=_WAIT_SECONDS)
         self.health = Health(clock, self.gateway, self.breaker, self.state)
-        self.events_secret = passwords.events_secret(settings.events, environ)
-        self.metrics_token = passwords.metrics_token(settings.metrics, environ)
+        self.events_secret = passwords.secret(settings.events, environ)
+        self.metrics_token = passwords.secret(settings.metrics, environ)
         self._events_gateway = None
         if self.events_secret is not None:
             self._events_gateway = _event_gateway(settings, environ, self._count_call)
@@ -408,7 +408,7 @@ class Service:
         redis = self.settings.redis
         if given is not None and redis.url is None:
             return given
-        return Counters.configured(redis.url, passwords.redis_password(redis, self._environ))
+        return Counters.configured(redis.url, passwords.secret(redis, self._environ) if redis.url else None)
 
     def _count_call(self, call: Call, seconds: float, outcome: CallOutcome) -> None:
         self.counters.call(call.service, str(call), seconds, outcome.value)

@@ -248,16 +248,16 @@ def test_where_the_secret_of_the_events_comes_from(tmp_path: Path) -> None:
     file.write_text("from-the-file-or-systemd\n")
     file.chmod(0o604)
     settings = EventsSettings(secret_file=file)
-    assert passwords.events_secret(EventsSettings(), {}) is None
+    assert passwords.secret(EventsSettings(), {}) is None
     credentials = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
-    assert passwords.events_secret(EventsSettings(), credentials) == "from-the-file-or-systemd"
+    assert passwords.secret(EventsSettings(), credentials) == "from-the-file-or-systemd"
     with pytest.raises(ConfigurationError, match=r"secret file .* is open to everybody; chmod 600"):
-        passwords.events_secret(settings, {})
+        passwords.secret(settings, {})
     file.chmod(0o600)
-    assert passwords.events_secret(settings, {}) == "from-the-file-or-systemd"
+    assert passwords.secret(settings, {}) == "from-the-file-or-systemd"
     file.write_text("too-short")
     with pytest.raises(ConfigurationError, match="16 characters"):
-        passwords.events_secret(settings, {})
+        passwords.secret(settings, {})
 
 
 class TestLines:
