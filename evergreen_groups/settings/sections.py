@@ -46,7 +46,13 @@ LOOPBACK: tuple[Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1"))
 _INIT, _REPORT, _AUDIT, _SERVE = ("init",), ("report",), ("audit",), ("serve",)
 _TITLES = ("none", "juveniles", "all")
 _FILES_ONLY = ", ".join(name for name in REPORT_FORMATS if name not in TEXT_FORMATS)
-_CA_BUNDLE = (Option("--ca-bundle", _INIT, "Certificates to trust.", v.EXISTING_FILE),)
+_CA_BUNDLE = setting(
+    v.PATH,
+    None,
+    help="A file with the certificates of the authorities to trust, where the system's own do not do.",
+    example="/etc/ssl/certs/library-ca.pem",
+    options=(Option("--ca-bundle", _INIT, "Certificates to trust.", v.EXISTING_FILE),),
+)
 
 
 @dataclass(frozen=True)
@@ -102,13 +108,7 @@ class GatewaySettings:
     concurrency: int = setting(
         v.whole_number(1, 16), 3, help="How many calls may be under way at once. A few are polite."
     )
-    ca_bundle: Path | None = setting(
-        v.PATH,
-        None,
-        help="A file with the certificates of the authorities to trust, where the system's own do not do.",
-        example="/etc/ssl/certs/library-ca.pem",
-        options=_CA_BUNDLE,
-    )
+    ca_bundle: Path | None = _CA_BUNDLE
     allow_plain_http: bool = setting(
         v.BOOLEAN,
         False,
@@ -507,13 +507,7 @@ class MailSettings:
         options=(Option("--mail-port", _INIT, "Its port."),),
         question=Question(Message("Its port"), empty=Message("the usual one")),
     )
-    ca_bundle: Path | None = setting(
-        v.PATH,
-        None,
-        help="A file with the certificates of the authorities to trust, where the system's own do not do.",
-        example="/etc/ssl/certs/library-ca.pem",
-        options=_CA_BUNDLE,
-    )
+    ca_bundle: Path | None = _CA_BUNDLE
     username: str | None = setting(
         v.TEXT,
         None,
