@@ -8,7 +8,9 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from evergreen_groups.language.catalogue import translations_for
 from evergreen_groups.language.language import current_language
+from evergreen_groups.message import Message
 from evergreen_groups.odd_dates import plausible
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 _SAMPLE = Decimal("1234567.89")
 _SAMPLE_COUNT = 1234567
+_UNKNOWN = Message("unknown", context="a date")
 _HIGHEST = Decimal(10**12)
 
 
@@ -179,9 +182,7 @@ def enumeration(parts: Iterable[str], style: str = "standard") -> str:
 
 def _day(moment: date, width: str) -> str:
     if isinstance(moment, datetime) and plausible(moment) is None:
-        from evergreen_groups.language.messages import pgettext  # avoids a circular import
-
-        return pgettext("a date", "unknown")
+        return translations_for(current_language().tag).pgettext(_UNKNOWN.context, _UNKNOWN.text)
     that = local(moment).date() if isinstance(moment, datetime) else moment
     return _written_day(that, width, current_language().date_locale)
 
