@@ -164,11 +164,6 @@ def test_the_order_of_the_files(tmp_path: Path) -> None:
     assert load.find_file(named, environ) == named
 
 
-def test_a_named_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="no configuration file at"):
-        load.load(tmp_path / "absent.toml", {})
-
-
 def test_a_password_file_open_to_everybody_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "password"
     path.write_text("secret-word\n")
