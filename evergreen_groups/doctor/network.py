@@ -7,7 +7,6 @@ import ssl
 import statistics
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -276,26 +275,19 @@ def _echo(asked: Gateway, service: str) -> object:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Sample:
-    """One simple call: its duration, and by how much the server's clock is ahead of this one's, in seconds."""
-
-    seconds: float
-    ahead: float
-
-
-def _sample(subject: Subject) -> _Sample:
+def _sample(subject: Subject) -> tuple[float, float]:
+    """Make a simple call. Return its seconds, and by how many the server's clock is ahead of this one's."""
     began, clock = time.monotonic(), time.time()
     server = float(subject.gateway.call(_SERVICE, _TIME).value)
     seconds = time.monotonic() - began
     # Assume that the server read its clock halfway through the call.
-    return _Sample(seconds, server - (clock + seconds / 2))
+    return seconds, server - (clock + seconds / 2)
 
 
 def answer_time(subject: Subject) -> Iterator[Finding]:
     """A simple call is answered quickly."""
     # The median disregards single slow calls.
-    seconds = statistics.median(_sample(subject).seconds for _ in range(_TRIES))
+    seconds = statistics.median(_sample(subject)[0] for _ in range(_TRIES))
     values = {"milliseconds": seconds * 1000}
     if seconds > SLOW_SECONDS:
         yield warning(
@@ -310,7 +302,7 @@ def answer_time(subject: Subject) -> Iterator[Finding]:
 
 def clock(subject: Subject) -> Iterator[Finding]:
     """The clocks of this machine and the server agree."""
-    ahead = _sample(subject).ahead
+    _seconds, ahead = _sample(subject)
     if abs(ahead) > CLOCK_SECONDS:
         yield warning(
             "the clocks of the server and this machine are {seconds:,.0f} s apart: {which}",
