@@ -66,7 +66,7 @@ class Finding:
     case. ``setting`` is the dotted name of the setting concerned, or None.
 
     ``check`` names the check for programs (``gateway``, ``permission.VIEW_USER``), ``title`` for people. They are empty
-    until the check's findings are collected, unless the check gives a finding a name of its own.
+    until the check's findings are collected, unless the check names a finding itself.
     """
 
     verdict: Verdict

@@ -216,8 +216,8 @@ def configuration_for_unit(machine: Machine) -> HandedFile:
 def _files(machine: Machine, settings: Settings, left_out: Collection[str]) -> Iterator[HandedFile]:
     """Yield the files of secrets, and those of certificates that not every user can read, outside some sections.
 
-    A secret's file that the configuration doesn't name is the one with the default name beside the configuration, if it
-    exists and the section's account or server is configured.
+    A secret's file that the configuration doesn't name is the one with the default name next to the configuration, if
+    it exists and the section's account or server is configured.
     """
     users = {"gateway": "username", "mail": "username", "state": "database", "redis": "url"}
     for setting in declared(Settings):
