@@ -191,7 +191,7 @@ def effective_values(reading: Reading, environ: Mapping[str, str]) -> Iterator[E
     """Yield the values of all settings in order, with the existing secrets masked."""
     for section, settings in declared_sections(Settings).items():
         for setting in settings:
-            value = reading.values.get(setting.key, setting.default)
+            value: Any = reading.values.get(setting.key, setting.default)
             toml, plain = "", None
             if value is not None or setting.default is not None:
                 shown = dict(value) if setting.kind.empty == "{}" else value
