@@ -125,17 +125,13 @@ class Invocation:
     def of(cls, *, sandbox_file: Path | None, use_sandbox: bool, **options: Any) -> Invocation:
         """Create an invocation, and configure logging accordingly."""
         invocation = cls(use_sandbox=use_sandbox or sandbox_file is not None, sandbox_file=sandbox_file, **options)
-        invocation.configure_logs()
+        logs.configure(verbosity=invocation.verbosity, quiet=invocation.quiet, log_format=invocation.log_format)
         return invocation
 
     def with_option(self, name: str, value: Any) -> Invocation:
         """Return the same with one option changed. ``verbosity`` is added to the previous value."""
         options = {field.name: getattr(self, field.name) for field in fields(self)}
         return Invocation.of(**{**options, name: self.verbosity + value if name == "verbosity" else value})
-
-    def configure_logs(self) -> None:
-        """Configure standard error according to the options."""
-        logs.configure(verbosity=self.verbosity, quiet=self.quiet, log_format=self.log_format)
 
     @cached_property
     def settings(self) -> Settings:

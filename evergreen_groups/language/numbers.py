@@ -151,11 +151,6 @@ def minute(moment: datetime) -> str:
     return _date_and_time(moment, "medium")
 
 
-def long_minute(moment: datetime) -> str:
-    """Format a time in the reader's time zone in the long form, for letters: ``1 August 2026, 09:05``."""
-    return _date_and_time(moment, "long")
-
-
 def clock_time(moment: datetime) -> str:
     """Format the time of day in the reader's time zone: ``09:05``."""
     from babel.dates import format_time
@@ -166,7 +161,7 @@ def clock_time(moment: datetime) -> str:
 def time_with_zone(moment: datetime) -> str:
     """Format a time with the name of its time zone: ``1 August 2026, 09:05 UTC``."""
     here = local(moment)
-    return f"{long_minute(moment)} {here.tzname() or here.strftime('%z')}"
+    return f"{_date_and_time(moment, 'long')} {here.tzname() or here.strftime('%z')}"
 
 
 def enumeration(parts: Iterable[str], style: str = "standard") -> str:
