@@ -208,9 +208,13 @@ def _mark_groups(session: Invocation, keep: tuple[int, ...], list_again: tuple[i
     with session.client() as client:
         client.keep_groups(keep)
         count = client.list_groups_again(list_again)
-    kept, listed = (", ".join(gettext("group {group}", group=one) for one in groups) for groups in (keep, list_again))
+    unlisted, listed = (
+        ", ".join(gettext("group {group}", group=one) for one in groups) for groups in (keep, list_again)
+    )
     if keep:
-        click.echo(gettext("Not listed again as long as the members are the same: {groups}.", groups=kept), err=True)
+        click.echo(
+            gettext("Not listed again as long as the members are the same: {groups}.", groups=unlisted), err=True
+        )
     if list_again:
         text = gettext(
             "Had been marked to be kept: {count:,} of {all:,} ({groups}).",
