@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.message import Message
 from evergreen_groups.settings import Settings, passwords
-from evergreen_groups.state import State, find_state_directory
+from evergreen_groups.state import State, find_cache_directory, find_state_directory
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway, RetryPolicy
@@ -49,7 +49,7 @@ def connect(
         ca_bundle=chosen.ca_bundle,
         allow_plain_http=chosen.allow_plain_http,
         retries=retries,
-        cache_directory=_cache_directory(environ) if cached else None,
+        cache_directory=find_cache_directory(environ) if cached else None,
         only_supported=not any_release,
     )
 
@@ -63,7 +63,7 @@ def configured_state(settings: Settings, environ: Mapping[str, str], directory: 
         ConfigurationError: the database's password can't be read.
     """
     chosen = settings.state
-    password = passwords.database_password(chosen, environ) if chosen.database else None
+    password = passwords.secret(chosen, environ) if chosen.database else None
     directory = directory or find_state_directory(environ)
     return State(directory, chosen.database, password)
 
@@ -108,12 +108,3 @@ def _not_set(name: str, settings: Settings) -> ConfigurationError:
         code="gateway-not-set",
         values={"name": name, "file": settings.source or Message("a configuration file")},
     )
-
-
-def _cache_directory(environ: Mapping[str, str]) -> Path | None:
-    """Return the directory in which to cache the IDL: the one systemd provides, or the user's."""
-    if environ.get("CACHE_DIRECTORY"):
-        return Path(environ["CACHE_DIRECTORY"].split(":")[0])
-    home = environ.get("HOME")
-    base = environ.get("XDG_CACHE_HOME") or (Path(home) / ".cache" if home else None)
-    return Path(base) / "evergreen-groups" if base else None

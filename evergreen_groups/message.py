@@ -5,11 +5,11 @@ The English text needs neither catalogues nor the language code, so that errors 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from string import Formatter
 from types import MappingProxyType
-from typing import Self
+from typing import Any, Self
 
 _NO_VALUES: Mapping[str, object] = MappingProxyType({})
 
@@ -66,48 +66,6 @@ def system_reason(error: OSError) -> Message:
     return Message(error.strerror or type(error).__name__)
 
 
-def filled(template: str, values: Mapping[str, object]) -> str:
-    """Fill the placeholders of a template, in English. Without values, return the template unchanged, braces included.
-
-    Amounts have no currency sign, because only the settings know the currency. Timestamps are in this machine's time
-    zone; ``{until:time}`` shows only the time of day. The items of a tuple are joined with semicolons.
-
-    >>> from decimal import Decimal
-    >>> filled("{count:,} bytes", {"count": 32000}), filled("{owed}", {"owed": Decimal("1234.5")}), filled("{}", {})
-    ('32,000 bytes', '1,234.50', '{}')
-    """
-    if not values:
-        return template
-    return "".join(
-        literal if name is None else literal + _format(_value(name, values), spec)
-        for literal, name, spec in _parts(template)
-    )
-
-
-@lru_cache(maxsize=1_000)
-def _parts(template: str) -> tuple[tuple[str, str | None, str], ...]:
-    """Parse a template into triples: literal text, the placeholder's name, its format spec.
-
-    Cached because long lists repeat a few templates many times.
-    """
-    parts = []
-    for literal, name, spec, conversion in Formatter().parse(template):
-        if conversion is not None:  # our own templates have no "!r" or "!s", so this is text from another source
-            raise ValueError(conversion)
-        parts.append((literal, name, spec or ""))
-    return tuple(parts)
-
-
-def _value(name: str, values: Mapping[str, object]) -> object:
-    if not name.isidentifier():  # no attributes or items: the template may be text that Evergreen sent
-        raise KeyError(name)
-    return values[name]
-
-
-def _format(value: object, spec: str) -> str:
-    return value if type(value) is str and not spec else _format_in_english(value, spec)  # most values are strings
-
-
 def _format_in_english(value: object, spec: str) -> str:
     from datetime import date, datetime  # here, because every command imports this module and few get to this point
     from decimal import Decimal
@@ -123,6 +81,43 @@ def _format_in_english(value: object, spec: str) -> str:
     if isinstance(value, list) and not spec:
         return " and ".join(filter(None, [", ".join(map(str, value[:-1])), *map(str, value[-1:])]))
     return format(value, spec)
+
+
+def filled(template: str, values: Mapping[str, object], write: Callable[[Any, str], str] = _format_in_english) -> str:
+    """Fill the placeholders of a template, in English. Without values, return the template unchanged, braces included.
+
+    Amounts have no currency sign, because only the settings know the currency. Timestamps are in this machine's time
+    zone; ``{until:time}`` shows only the time of day. The items of a tuple are joined with semicolons. For another
+    language, ``write`` formats a value by the format in its placeholder.
+
+    >>> from decimal import Decimal
+    >>> filled("{count:,} bytes", {"count": 32000}), filled("{owed}", {"owed": Decimal("1234.5")}), filled("{}", {})
+    ('32,000 bytes', '1,234.50', '{}')
+    """
+    if not values:
+        return template
+    parts = []
+    for literal, name, spec in _parts(template):
+        parts.append(literal)
+        if name is not None:
+            value = values[name]
+            parts.append(value if type(value) is str and not spec else write(value, spec))  # most values are strings
+    return "".join(parts)
+
+
+# A page with thousands of groups fills in the same few texts some 100,000 times, and Formatter would parse each again.
+@lru_cache(maxsize=4096)
+def _parts(template: str) -> tuple[tuple[str, str | None, str], ...]:
+    """Parse a template into triples: literal text, the placeholder's name, its format spec."""
+    parts = []
+    for literal, name, spec, conversion in Formatter().parse(template):
+        # Our own templates have no "!r", attributes or items, so this is text that Evergreen sent.
+        if conversion is not None:
+            raise ValueError(conversion)
+        if name is not None and not name.isidentifier():
+            raise KeyError(name)
+        parts.append((literal, name, spec or ""))
+    return tuple(parts)
 
 
 SYSTEM_REASONS = (

@@ -1,8 +1,5 @@
 from . import logs as logs
 from .application import main as main
-from .change_documents import draft_document as draft_document
-from .change_documents import entries_document as entries_document
-from .change_documents import entry_document as entry_document
 from .invocation import Invocation as Invocation
 from .logs import ServiceManager as ServiceManager
 from .manual import SHELLS as SHELLS

@@ -85,6 +85,13 @@ COMMANDS = {
     "sandbox": "Serve an embedded stand-in for an Evergreen gateway.",
 }
 """The commands with their summaries for ``--help``."""
+_MODULES = {
+    "changes": ("move", "remove", "merge", "lead", "batch", "journal", "undo"),
+    "help": ("completion",),
+    "install": ("uninstall",),
+    "show": ("check",),
+}
+"""The modules with commands of other names. Every other command has a module with its name."""
 
 
 class _Commands(click.Group):
@@ -96,8 +103,9 @@ class _Commands(click.Group):
     def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        commands = import_module("evergreen_groups.cli.commands")
-        command: click.Command = getattr(commands, f"{cmd_name}_command")
+        name = next((module for module, names in _MODULES.items() if cmd_name in names), cmd_name)
+        module = import_module(f"evergreen_groups.cli.commands.{name}")
+        command: click.Command = getattr(module, f"{cmd_name}_command")
         accept_global_options(command)
         return command
 

@@ -66,7 +66,11 @@ class SandboxFiles:
             return Sandbox()
         port_file = self.directory / _PORT
         if port_file.exists():
-            return Sandbox(database=self.database, port=_stored_port(port_file))
+            try:
+                port = int(port_file.read_text(encoding="ascii"))
+            except (OSError, ValueError):
+                port = 0
+            return Sandbox(database=self.database, port=port)
         sandbox = _on_a_free_port(self.database)
         with write_atomically(port_file) as stream:
             stream.write(sandbox.url.rpartition(":")[2])
@@ -86,16 +90,11 @@ def hold_sandbox_files(file: Path) -> Iterator[SandboxFiles]:
     directory = make_state_directory(file.with_name(f"{file.name}.state"))
     doing = Message("another command is using the sandbox {file}", values={"file": file})
     with hold(directory / "sandbox.lock", doing, _WAIT):
-        if not file.exists():
-            _remove_leftovers(file, directory)
+        if not file.exists() and (directory / _PORT).exists():
+            # The database was deleted. Remove what it left behind, such as its journal.
+            for left in (file.with_name(f"{file.name}.fresh"), directory / _PORT, *directory.glob(_STATE)):
+                left.unlink(missing_ok=True)
         yield SandboxFiles(directory, file)
-
-
-def _remove_leftovers(file: Path, directory: Path) -> None:
-    """Remove the files left behind by a sandbox whose database was deleted, such as its journal."""
-    if (directory / _PORT).exists():
-        for left in (file.with_name(f"{file.name}.fresh"), directory / _PORT, *directory.glob(_STATE)):
-            left.unlink(missing_ok=True)
 
 
 def _on_a_free_port(file: Path) -> Sandbox:
@@ -108,13 +107,6 @@ def _on_a_free_port(file: Path) -> Sandbox:
             if error.code != "port-unusable" or attempt == _MOST_ATTEMPTS - 1:
                 raise
     raise AssertionError
-
-
-def _stored_port(port_file: Path) -> int:
-    try:
-        return int(port_file.read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return 0
 
 
 @dataclass(frozen=True)
@@ -133,17 +125,13 @@ class Invocation:
     def of(cls, *, sandbox_file: Path | None, use_sandbox: bool, **options: Any) -> Invocation:
         """Create an invocation, and configure logging accordingly."""
         invocation = cls(use_sandbox=use_sandbox or sandbox_file is not None, sandbox_file=sandbox_file, **options)
-        invocation.configure_logs()
+        logs.configure(verbosity=invocation.verbosity, quiet=invocation.quiet, log_format=invocation.log_format)
         return invocation
 
     def with_option(self, name: str, value: Any) -> Invocation:
         """Return the same with one option changed. ``verbosity`` is added to the previous value."""
         options = {field.name: getattr(self, field.name) for field in fields(self)}
         return Invocation.of(**{**options, name: self.verbosity + value if name == "verbosity" else value})
-
-    def configure_logs(self) -> None:
-        """Configure standard error according to the options."""
-        logs.configure(verbosity=self.verbosity, quiet=self.quiet, log_format=self.log_format)
 
     @cached_property
     def settings(self) -> Settings:

@@ -74,21 +74,23 @@ def write_pages(directory: Path) -> list[Path]:
 
 def page(context: click.Context) -> str:
     """Return the manual page of a command."""
-    return (
-        "\n".join([*_heading(context), *_synopsis(context), *_description(context), *_closing_sections(context)]) + "\n"
-    )
+    name = _name(context)
+    pieces = " ".join(_escaped(piece) for piece in context.command.collect_usage_pieces(context))
+    lines = [
+        f'.TH {_escaped(name.upper())} 1 "{_day()}" "evergreen\\-groups {__version__}" "User Commands"',
+        ".nh",  # no hyphenation, so that names and addresses can be copied
+        ".SH NAME",
+        f"{_escaped(name)} \\- {_escaped(_summary(context))}",
+        ".SH SYNOPSIS",
+        f"\\fB{_escaped(context.command_path)}\\fR {pieces}",
+        *_description(context),
+        *_closing_sections(context),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _name(context: click.Context) -> str:
     return context.command_path.replace(" ", "-")
-
-
-def _heading(context: click.Context) -> Iterator[str]:
-    name = _name(context)
-    yield f'.TH {_escaped(name.upper())} 1 "{_day()}" "evergreen\\-groups {__version__}" "User Commands"'
-    yield ".nh"  # no hyphenation, so that names and addresses can be copied
-    yield ".SH NAME"
-    yield f"{_escaped(name)} \\- {_escaped(_summary(context))}"
 
 
 def _day() -> str:
@@ -101,12 +103,6 @@ def _summary(context: click.Context) -> str:
     """Return a command's summary on one line, without a period."""
     in_the_list = COMMANDS.get(str(context.command.name)) if context.parent and not context.parent.parent else None
     return (in_the_list or _paragraphs(context.command.help)[0]).rstrip(".")
-
-
-def _synopsis(context: click.Context) -> Iterator[str]:
-    pieces = " ".join(_escaped(piece) for piece in context.command.collect_usage_pieces(context))
-    yield ".SH SYNOPSIS"
-    yield f"\\fB{_escaped(context.command_path)}\\fR {pieces}"
 
 
 def _description(context: click.Context) -> Iterator[str]:

@@ -24,7 +24,7 @@ from evergreen_groups.message import Message
 if TYPE_CHECKING:
     from evergreen_groups.cli.invocation import Invocation
     from evergreen_groups.client import Client
-    from evergreen_groups.desk import Lookup, UnknownBarcode
+    from evergreen_groups.desk import UnknownBarcode
     from evergreen_groups.gateway import Gateway
 
 _CODES = ("no-patron-with-barcode", "barcodes-unknown", "patron-deleted")
@@ -43,7 +43,7 @@ def explain_unknown_barcodes(session: Invocation, gateway: Gateway, barcodes: It
     try:
         yield
     except (NotFoundError, PlanError) as error:
-        if error.code not in _CODES or session.quiet or not person_reads_errors():
+        if error.code not in _CODES or session.quiet or not _person_reads_errors():
             raise
         logs.emit(describe_error(error), error=True, code=error.code)
         for line in _suggestions(gateway, barcodes):
@@ -51,7 +51,7 @@ def explain_unknown_barcodes(session: Invocation, gateway: Gateway, barcodes: It
         raise click.exceptions.Exit(exit_status.for_error(error)) from None
 
 
-def person_reads_errors() -> bool:
+def _person_reads_errors() -> bool:
     """Whether standard error is read by a person rather than collected as a log."""
     return sys.stderr.isatty() and not logs.as_json()
 
@@ -110,6 +110,8 @@ def choose_patron(client: Client, name: str, *, accept_single_match: bool = Fals
         click.UsageError: there is no terminal; the list was written to standard output.
         click.exceptions.Exit: the user chose none.
     """
+    from evergreen_groups.render import write_found_patrons
+
     found = client.patrons.named(name)
     if not found.patrons:
         raise NotFoundError(
@@ -120,29 +122,18 @@ def choose_patron(client: Client, name: str, *, accept_single_match: bool = Fals
         )
     if accept_single_match and len(found.patrons) == 1:
         return found.patrons[0].patron.id
-    if not (person_reads_errors() and sys.stdin.isatty()):
-        _list(found, error=False)
-        raise usage_error(Message("without a terminal nobody can choose: use the barcode of whom you mean"))
-    _list(found, error=True)
-    return found.patrons[_ask_for_number(len(found.patrons)) - 1].patron.id
-
-
-def _list(found: Lookup, *, error: bool) -> None:
-    from evergreen_groups.render import write_found_patrons
-
-    stream = sys.stderr if error else sys.stdout
+    asks = _person_reads_errors() and sys.stdin.isatty()
+    stream = sys.stderr if asks else sys.stdout
     write_found_patrons(found, stream, width=terminal_width())
     stream.flush()
-
-
-def _ask_for_number(most: int) -> int:
-    """Ask until the answer is a number on the list."""
+    if not asks:
+        raise usage_error(Message("without a terminal nobody can choose: use the barcode of whom you mean"))
     question = gettext("Which one? Number, or Enter for none of them")
     while True:
         answer = click.prompt(question, default="", show_default=False, err=True).strip()
         if not answer:
             click.echo(gettext("Nobody was chosen."), err=True)
             raise click.exceptions.Exit(exit_status.DONE)
-        if answer.isascii() and answer.isdecimal() and 1 <= int(answer) <= most:
-            return int(answer)
+        if answer.isascii() and answer.isdecimal() and 1 <= int(answer) <= len(found.patrons):
+            return found.patrons[int(answer) - 1].patron.id
         click.echo(gettext("Error: invalid input"), err=True)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from evergreen_groups import connect
-from evergreen_groups.doctor.finding import Finding, FindingMaker
+from evergreen_groups.doctor.finding import Finding, failed, from_error, ok, warning
 from evergreen_groups.doctor.interface import DESK_PERMISSIONS, PERMISSIONS, VIEW_USER, Need, Permission
 from evergreen_groups.errors import EventError, LoginRefusedError
 from evergreen_groups.ils import (
@@ -30,22 +30,22 @@ _AUTH = "open-ils.auth"
 _EXPIRES_SOON = timedelta(days=30)
 
 
-def login(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
+def login(subject: Subject) -> Iterator[Finding]:
     """Evergreen accepts the user name and password for a staff login."""
     _url, name = connect.gateway_and_account(subject.settings)
     try:
         subject.gateway.login()
     except LoginRefusedError as error:
-        yield _refused(subject, line, error)
+        yield _refused(subject, error)
     else:
-        yield line.ok("as {name}", values={"name": name})
+        yield ok("as {name}", values={"name": name})
 
 
-def _refused(subject: Subject, line: FindingMaker, error: LoginRefusedError) -> Finding:
+def _refused(subject: Subject, error: LoginRefusedError) -> Finding:
     """Find out why the login failed. Evergreen gives the same answer to a wrong password and a missing STAFF_LOGIN."""
     gateway = subject.settings.gateway
     if error.textcode == "WORKSTATION_NOT_FOUND":
-        return line.failed(
+        return failed(
             "the workstation {workstation} is not registered",
             "register it in the staff client, or correct or remove workstation in [gateway]",
             code="workstation-not-registered",
@@ -53,16 +53,16 @@ def _refused(subject: Subject, line: FindingMaker, error: LoginRefusedError) -> 
             setting="gateway.workstation",
         )
     if error.textcode != "LOGIN_FAILED":
-        return line.from_error(error)
+        return from_error(error)
     if _known_to_the_catalog(subject):
-        return line.failed(
+        return failed(
             "the password is right, but {account} may not log in as staff",
             "give the account STAFF_LOGIN for the whole consortium (depth 0)",
             code="no-staff-login",
             values={"account": gateway.username},
             setting="gateway.username",
         )
-    return line.failed(
+    return failed(
         "name or password is wrong, or {account} is barred, deleted, or lacks STAFF_LOGIN",
         "try both in the staff client, and look where the password is taken from",
         code="login-failed",
@@ -86,47 +86,45 @@ def _known_to_the_catalog(subject: Subject) -> bool:
     return True
 
 
-def account(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
+def account(subject: Subject) -> Iterator[Finding]:
     """The account suits the purpose: it isn't a superuser and doesn't expire soon."""
     user = subject.user
     home = subject.org_units.shortname(user.home_ou)
     values = {"id": user.id, "library": home}
     expires = plausible(user.expire_date)
     if user.super_user:
-        yield line.warning(
+        yield warning(
             "id {id}, home library {library}; it is a superuser, who may do everything",
             "use an account with the rights below",
             code="superuser",
             values=values,
         )
     elif expires is not None and expires < datetime.now(UTC):
-        yield line.warning(
+        yield warning(
             "id {id}, home library {library}; it expired on {date}",
             "give the account a later date",
             code="account-expired",
             values={**values, "date": expires.date()},
         )
     elif expires is not None and expires < datetime.now(UTC) + _EXPIRES_SOON:
-        yield line.warning(
+        yield warning(
             "id {id}, home library {library}; it expires on {date}",
             "give the account a later date",
             code="account-expires-soon",
             values={**values, "date": expires.date()},
         )
     else:
-        yield line.ok("id {id}, home library {library}", values=values)
+        yield ok("id {id}, home library {library}", values=values)
 
 
-def workstation(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
+def workstation(subject: Subject) -> Iterator[Finding]:
     """The session uses the configured workstation."""
     name = subject.settings.gateway.workstation
     place = subject.org_units.shortname(subject.work_org)
     if name is None:
-        yield line.ok(
-            "no workstation is set, and none is needed; the account works at {place}", values={"place": place}
-        )
+        yield ok("no workstation is set, and none is needed; the account works at {place}", values={"place": place})
     elif subject.user.wsid is None:
-        yield line.warning(
+        yield warning(
             "{workstation} was not taken by the server",
             "look at whether the workstation is registered",
             code="workstation-not-taken",
@@ -134,10 +132,10 @@ def workstation(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
             setting="gateway.workstation",
         )
     else:
-        yield line.ok("{workstation}, at {place}", values={"workstation": name, "place": place})
+        yield ok("{workstation}, at {place}", values={"workstation": name, "place": place})
 
 
-def names(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
+def names(subject: Subject) -> Iterator[Finding]:
     """The configured libraries and profiles exist, and Evergreen's settings are valid."""
     settings, org_units = subject.settings, subject.org_units
     reports = [settings.report, *(named.report for named in settings.reports)]
@@ -149,7 +147,7 @@ def names(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     penalties = read_fines_penalties(subject.gateway, org_units)
     Limits.read(subject.gateway, settings.policy, org_units, penalties)
     count = sum(1 for _unit in org_units)
-    yield line.ok(
+    yield ok(
         "org units under {root}: {count:,}; all that are named are among them",
         values={"count": count, "root": org_units.root.shortname},
     )
@@ -160,14 +158,14 @@ _GRANT = "grant {permission} with depth 0, and {root} as a working location"
 _INCOMPLETE = Message("seeing patrons, fines and penalties: groups with members there are incomplete")
 
 
-def view_user(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
+def view_user(subject: Subject) -> Iterator[Finding]:
     """Which patrons the account may view, and whether it can find the other members of their groups."""
     held = subject.visible_orgs
-    yield _finding(subject, VIEW_USER, held)
+    yield _permission(subject, VIEW_USER, held).named("permission.VIEW_USER", "VIEW_USER")
     # Evergreen lists the members of a group only with VIEW_USER at the account's working location.
     if held and subject.work_org not in held:
         place = subject.org_units.shortname(subject.work_org)
-        yield line.failed(
+        yield failed(
             "the account works at {place}, where it lacks it, so the ILS doesn't show who else is in a group",
             "grant the permission at {place}, or set a workstation at a library where the account has it",
             code="permission-missing-at-work",
@@ -176,14 +174,15 @@ def view_user(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         )
 
 
-def other_permissions(subject: Subject, _line: FindingMaker) -> Iterator[Finding]:
+def other_permissions(subject: Subject) -> Iterator[Finding]:
     """One finding per other permission, with the libraries where the account has it."""
     held = orgs_by_permission(subject.gateway, subject.org_units, [permission.name for permission in PERMISSIONS])
     for permission in PERMISSIONS:
-        yield _finding(subject, permission, held[permission.name])
+        found = _permission(subject, permission, held[permission.name])
+        yield found.named(f"permission.{permission.name}", permission.name)
 
 
-def profiles(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
+def profiles(subject: Subject) -> Iterator[Finding]:
     """Profiles whose patrons the account may edit. Each profile can require its own permission."""
     if not subject.changes:
         return
@@ -192,24 +191,24 @@ def profiles(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     changed = sorted(name for permission, names in wanted.items() if held[permission] for name in names)
     others = sorted(name for permission, names in wanted.items() if not held[permission] for name in names)
     if not wanted:
-        yield line.ok("no profile asks for a permission of its own to change its patrons")
+        yield ok("no profile asks for a permission of its own to change its patrons")
     elif not changed:
-        yield line.failed(
+        yield failed(
             "the account may change patrons of no profile",
             "grant the permissions that the profiles name: {permissions}",
             code="no-profile-changeable",
             values={"permissions": name_some(sorted(wanted))},
         )
     elif others:
-        yield line.ok(
+        yield ok(
             "patrons with the profile {profiles}; not {others}",
             values={"profiles": name_some(changed), "others": name_some(others)},
         )
     else:
-        yield line.ok("patrons with the profile {profiles}", values={"profiles": name_some(changed)})
+        yield ok("patrons with the profile {profiles}", values={"profiles": name_some(changed)})
 
 
-def desk(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
+def desk(subject: Subject) -> Iterator[Finding]:
     """What a clerk with this account's permissions could do at the desk, if the desk may change groups.
 
     This never fails: clerks use their own accounts at the desk, not the service's.
@@ -228,14 +227,14 @@ def desk(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         "root": root.shortname,
         "places": name_places(subject.org_units, set(changes)) if changes else "",
     }
-    yield line.ok(
+    yield ok(
         "to see at which amount Evergreen blocks, clerks need {permission} with depth 0; stock groups have it at the "
         "depth of the branch",
         code="desk-thresholds",
         values={"permission": VIEW_THRESHOLDS},
     )
     if not changes:
-        yield line.ok(
+        yield ok(
             "this account could change nobody at a desk; whoever is to needs {needed} at the libraries whose patrons "
             "they serve, STAFF_LOGIN at {root}, and what the patrons' profiles ask for (group_application.…)",
             values=values,
@@ -244,13 +243,13 @@ def desk(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     lacks = [name for name in DESK_PERMISSIONS if not held[name]]
     values["lacks"] = lacks
     if lacks:
-        yield line.ok("this account could change groups at {places}; it lacks {lacks}", values=values)
+        yield ok("this account could change groups at {places}; it lacks {lacks}", values=values)
     else:
-        yield line.ok("this account could change groups at {places}", values=values)
+        yield ok("this account could change groups at {places}", values=values)
 
 
-def _finding(subject: Subject, permission: Permission, held: Collection[int]) -> Finding:
-    line = FindingMaker(f"permission.{permission.name}", permission.name)
+def _permission(subject: Subject, permission: Permission, held: Collection[int]) -> Finding:
+    """Return where the account has a permission, held at these org units, and whether that is enough."""
     org_units = subject.org_units
     every = {unit.id for unit in org_units}
     needed = _needed(subject, permission.need)
@@ -258,46 +257,38 @@ def _finding(subject: Subject, permission: Permission, held: Collection[int]) ->
         "permission": permission.name,
         "purpose": permission.purpose,
         "root": org_units.root.shortname,
+        "places": name_places(org_units, set(held)) if held else "",
+        "missing": name_places(org_units, every - set(held)),
     }
     if every <= set(held):
-        return line.ok("everywhere; needed for: {purpose}", values=values)
-    if not held and needed:
-        return line.failed("nowhere; needed for: {purpose}", _GRANT, code="permission-missing", values=values)
-    if not held:
-        return _optional_permission(subject, permission, line)
-    values["places"] = name_places(org_units, set(held))
-    if not needed:
-        return line.ok("at {places}; needed for: {purpose}", values=values)
-    values["missing"] = name_places(org_units, every - set(held))
-    if permission is VIEW_USER:
-        values["purpose"] = _INCOMPLETE
-    return line.warning(
-        "at {places}, but not at {missing}; needed for: {purpose}",
-        _GRANT,
-        code="permission-partly-missing",
-        values=values,
-    )
-
-
-def _optional_permission(subject: Subject, permission: Permission, line: FindingMaker) -> Finding:
-    """Return the finding for a permission that the account has nowhere but that is only needed for some output."""
-    root = subject.org_units.root.shortname
-    values = {"permission": permission.name, "purpose": permission.purpose, "root": root}
+        return ok("everywhere; needed for: {purpose}", values=values)
+    if held:
+        if permission is VIEW_USER:
+            values["purpose"] = _INCOMPLETE
+        found = warning(
+            "at {places}, but not at {missing}; needed for: {purpose}",
+            _GRANT,
+            code="permission-partly-missing",
+            values=values,
+        )
+        return found if needed else ok("at {places}; needed for: {purpose}", values=values)
+    if needed:
+        return failed("nowhere; needed for: {purpose}", _GRANT, code="permission-missing", values=values)
     if permission.need is Need.ITEMS:
-        return line.warning(
+        return warning(
             "nowhere; `evergreen-groups show` needs it for: {purpose}",
             _GRANT,
             code="permission-missing-for-show",
             values=values,
         )
     if permission.name == VIEW_USER_TRANSACTIONS and subject.settings.report.details == "full":
-        return line.warning(
+        return warning(
             "nowhere; the report needs it for: {purpose}",
             'grant {permission} with depth 0, and {root} as a working location, or set [report] details = "sums"',
             code="permission-missing-for-details",
             values=values,
         )
-    return line.ok("nowhere; only needed for: {purpose}", values=values)
+    return ok("nowhere; only needed for: {purpose}", values=values)
 
 
 def _needed(subject: Subject, need: Need) -> bool:

@@ -8,14 +8,19 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from evergreen_groups.doctor import account, interface, machine, network, nightly, thresholds
-from evergreen_groups.doctor.finding import Diagnosis, Finding, FindingMaker, Verdict
-from evergreen_groups.errors import EvergreenGroupsError
+from evergreen_groups.doctor.finding import (
+    NOT_NEEDED,
+    Diagnosis,
+    Finding,
+    Verdict,
+    failed,
+    findings_of,
+    not_checked,
+)
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from evergreen_groups.doctor.finding import Subject
-
-FindingCallback = Callable[[Finding], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +32,7 @@ class Check:
 
     name: str
     title: str
-    look: Callable[[Subject, FindingMaker], Iterable[Finding]]
+    look: Callable[[Subject], Iterable[Finding]]
     needs: tuple[str, ...] = ()
     login: bool = False
 
@@ -67,11 +72,9 @@ CHECKS = (
 """All checks. Each comes after the checks that it needs."""
 
 
-def _ignore(_finding: Finding) -> None:
-    """Default callback, which does nothing."""
-
-
-def run(subject: Subject, on_finding: FindingCallback = _ignore, *, only: Collection[str] = ()) -> Diagnosis:
+def run(
+    subject: Subject, on_finding: Callable[[Finding], object] = lambda _finding: None, *, only: Collection[str] = ()
+) -> Diagnosis:
     """Run all checks, or those named in ``only``. ``on_finding`` receives each finding immediately.
 
     Problems are reported as findings, not raised.
@@ -82,7 +85,8 @@ def run(subject: Subject, on_finding: FindingCallback = _ignore, *, only: Collec
     for check in CHECKS:
         if only and check.name not in only:
             continue
-        for finding in _run_check(check, subject, obstacles):
+        for found in _run_check(check, subject, obstacles):
+            finding = found.named(check.name, check.title)
             if finding.verdict is Verdict.FAILED:
                 obstacles.setdefault(check.name, finding.title)
             findings.append(finding)
@@ -91,24 +95,19 @@ def run(subject: Subject, on_finding: FindingCallback = _ignore, *, only: Collec
 
 
 def _run_check(check: Check, subject: Subject, obstacles: dict[str, str]) -> Iterator[Finding]:
-    line = FindingMaker(check.name, check.title)
     if check.login and subject.is_web_only:
-        yield line.not_needed()
+        yield NOT_NEEDED
         return
     obstacle = next((obstacles[needed] for needed in check.needs if needed in obstacles), None)
     if obstacle is not None:
         obstacles[check.name] = obstacle
-        yield line.skipped(obstacle)
+        yield not_checked(obstacle)
         return
     try:
-        yield from check.look(subject, line)
-    except EvergreenGroupsError as error:
-        yield line.from_error(error)
-    except OSError as error:
-        yield line.from_os_error(error)
+        yield from findings_of(check.look, subject)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         # The server may be something other than Evergreen, with answers of any shape. That is a finding too.
-        yield line.failed(
+        yield failed(
             "an answer had another shape than Evergreen's ({kind})",
             "check that the address is that of an Evergreen, and which release it runs",
             code="answer-of-another-shape",

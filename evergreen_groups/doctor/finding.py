@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from types import MappingProxyType, TracebackType
-from typing import Self
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
 from evergreen_groups.connect import configured_state, connect
 from evergreen_groups.errors import (
@@ -31,9 +31,9 @@ from evergreen_groups.ils import VIEW_USER, OrgUnits, orgs_by_permission
 from evergreen_groups.message import Message, system_reason
 from evergreen_groups.settings import Reading, Settings, passwords
 from evergreen_groups.settings import reading as load
-from evergreen_groups.state import State, find_state_directory
 
-_NOTHING: Mapping[str, object] = MappingProxyType({})
+if TYPE_CHECKING:
+    from evergreen_groups.state import State
 
 _ADDRESS_ERRORS = (UnreachableError, HTTPStatusError, NotJSONError, CutOffError, LoginRefusedError)
 _DEFAULT_ADVICE = (
@@ -46,8 +46,6 @@ _DEFAULT_ADVICE = (
     (EvergreenGroupsError, Message("see what else failed")),
 )
 """Advice by type of error, for errors without advice."""
-_NOT_NEEDED = Message("not needed to serve: whoever asks comes with a session of their own")
-_NOT_CHECKED = Message("not checked, because of: {title}")
 
 
 class Verdict(Enum):
@@ -63,21 +61,22 @@ class Verdict(Enum):
 class Finding:
     """One line of a diagnosis.
 
-    ``check`` names the check for programs (``gateway``, ``permission.VIEW_USER``), ``title`` for people. ``code``
-    identifies the case. ``setting`` is the dotted name of the setting concerned, or None.
-
     ``message`` and ``remedy`` (empty if there is nothing to do) are templates, with ``{name}`` for one of the
-    ``values``. Programs get them filled in, in English; ``gettext`` translates them for people.
+    ``values``. Programs get them filled in, in English; ``gettext`` translates them for people. ``code`` identifies the
+    case. ``setting`` is the dotted name of the setting concerned, or None.
+
+    ``check`` names the check for programs (``gateway``, ``permission.VIEW_USER``), ``title`` for people. They are empty
+    until the check's findings are collected, unless the check names a finding itself.
     """
 
-    check: str
-    title: str
     verdict: Verdict
-    code: str
     message: str
     remedy: str = ""
+    code: str = "well"
     values: Mapping[str, object] = field(default_factory=dict)
     setting: str | None = None
+    check: str = ""
+    title: str = ""
 
     @property
     def found(self) -> Message:
@@ -88,6 +87,67 @@ class Finding:
     def advice(self) -> Message:
         """What to do; empty if nothing."""
         return Message(self.remedy, values=self.values)
+
+    def named(self, check: str, title: str) -> Finding:
+        """Return the finding as one of this check, unless it has a name already."""
+        return self if self.check else replace(self, check=check, title=title)
+
+
+ok = partial(Finding, Verdict.OK)
+"""All is well."""
+warning = partial(Finding, Verdict.WARNING)
+"""Something works, but not permanently or not completely."""
+failed = partial(Finding, Verdict.FAILED)
+"""Something can't work."""
+
+NOT_NEEDED = Finding(
+    Verdict.SKIPPED,
+    Message("not needed to serve: whoever asks comes with a session of their own"),
+    code="not-needed",
+)
+"""The check doesn't apply: the web service alone needs no account."""
+
+
+def not_checked(because: str) -> Finding:
+    """Return the finding of a check that was skipped, because the check titled ``because`` failed."""
+    text = Message("not checked, because of: {title}")
+    return Finding(Verdict.SKIPPED, text, code="not-checked", values={"title": because})
+
+
+def from_error(error: EvergreenGroupsError) -> Finding:
+    """Return a failed finding for an error. If the error has no advice, its type determines it."""
+    problem = Message(error.message, values=error.values)
+    # For errors about the address, the method that was called is irrelevant.
+    if isinstance(error, GatewayError) and error.asked and not isinstance(error, _ADDRESS_ERRORS):
+        problem = Message("{asked}: {problem}", values={"asked": error.asked, "problem": problem})
+    advice = next(text for kind, text in _DEFAULT_ADVICE if isinstance(error, kind))
+    if error.advice:
+        advice = Message(error.advice, values=error.values)
+    values = {**error.values, "problem": problem, "advice": advice}
+    return failed("{problem}", "{advice}", code=error.code, values=values, setting=error.setting)
+
+
+def from_os_error(error: OSError) -> Finding:
+    """Return a failed finding for a file that couldn't be accessed."""
+    problem = system_reason(error)
+    if error.filename:
+        problem = Message("{path}: {reason}", values={"path": error.filename, "reason": problem})
+    return failed(
+        "{problem}",
+        "let this user read the file, or name another file",
+        code="file-not-read",
+        values={"problem": problem},
+    )
+
+
+def findings_of(look: Callable[[Subject], Iterable[Finding]], subject: Subject) -> Iterator[Finding]:
+    """Yield what a check finds. Errors of the package, and files that can't be read, are findings too."""
+    try:
+        yield from look(subject)
+    except EvergreenGroupsError as error:
+        yield from_error(error)
+    except OSError as error:
+        yield from_os_error(error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,77 +175,6 @@ class Diagnosis:
     def count(self, verdict: Verdict) -> int:
         """Return the number of findings with this verdict."""
         return sum(finding.verdict is verdict for finding in self.findings)
-
-
-@dataclass(frozen=True, slots=True)
-class FindingMaker:
-    """Creates the findings of one check."""
-
-    check: str
-    title: str
-
-    def ok(self, message: str, *, code: str = "well", values: Mapping[str, object] = _NOTHING) -> Finding:
-        """Return a finding that all is well."""
-        return Finding(self.check, self.title, Verdict.OK, code, message, values=values)
-
-    def warning(
-        self,
-        message: str,
-        remedy: str,
-        *,
-        code: str,
-        values: Mapping[str, object] = _NOTHING,
-        setting: str | None = None,
-    ) -> Finding:
-        """Return a finding that something works, but not permanently or not completely."""
-        return Finding(self.check, self.title, Verdict.WARNING, code, message, remedy, values, setting)
-
-    def failed(
-        self,
-        message: str,
-        remedy: str,
-        *,
-        code: str,
-        values: Mapping[str, object] = _NOTHING,
-        setting: str | None = None,
-    ) -> Finding:
-        """Return a finding that something can't work."""
-        return Finding(self.check, self.title, Verdict.FAILED, code, message, remedy, values, setting)
-
-    def skipped(self, because: str) -> Finding:
-        """Return the finding that the check was skipped, because the check titled ``because`` failed."""
-        values = {"title": because}
-        return Finding(self.check, self.title, Verdict.SKIPPED, "not-checked", _NOT_CHECKED, values=values)
-
-    def not_needed(self) -> Finding:
-        """Return the finding that the check doesn't apply: the web service alone needs no account."""
-        return Finding(self.check, self.title, Verdict.SKIPPED, "not-needed", _NOT_NEEDED)
-
-    def from_error(self, error: EvergreenGroupsError) -> Finding:
-        """Return a failed finding for an error. If the error has no advice, its type determines it."""
-        problem = Message(error.message, values=error.values)
-        # For errors about the address, the method that was called is irrelevant.
-        if isinstance(error, GatewayError) and error.asked and not isinstance(error, _ADDRESS_ERRORS):
-            problem = Message("{asked}: {problem}", values={"asked": error.asked, "problem": problem})
-        advice = next(text for kind, text in _DEFAULT_ADVICE if isinstance(error, kind))
-        if error.advice:
-            advice = Message(error.advice, values=error.values)
-        values = {**error.values, "problem": problem, "advice": advice}
-        return self.failed("{problem}", "{advice}", code=error.code, values=values, setting=error.setting)
-
-    def from_os_error(self, error: OSError) -> Finding:
-        """Return a failed finding for a file that couldn't be accessed."""
-        reason = system_reason(error)
-        return self.failed(
-            "{problem}",
-            "let this user read the file, or name another file",
-            code="file-not-read",
-            values={
-                "problem": Message("{path}: {reason}", values={"path": error.filename, "reason": reason})
-                if error.filename
-                else reason
-            },
-        )
 
 
 TIMEOUT = 20
@@ -252,11 +241,6 @@ class Subject:
         """The parsed URL."""
         return Address.parse(self.settings.gateway.url or "")
 
-    @property
-    def state_directory(self) -> Path:
-        """The directory of the state."""
-        return find_state_directory(self.environ)
-
     @cached_property
     def state(self) -> State:
         """The state, opened on first use."""
@@ -289,18 +273,13 @@ class Subject:
     def is_web_only(self) -> bool:
         """Whether the installation is only for the web service without events, which needs no account."""
         try:
-            settings, environ = self.settings, self.environ
-            is_without = settings.gateway.username is None and settings.gateway.password_file is None
-            is_never_mailed = not (settings.mail.recipients or settings.reports)
-            return (
-                settings.gateway.url is not None
-                and is_without
-                and is_never_mailed
-                and not self._has_password
-                and passwords.events_secret(settings.events, environ) is None
-            )
+            settings = self.settings
+            needs_account = settings.gateway.username or settings.gateway.password_file or self._has_password
+            is_mailed = settings.mail.recipients or settings.reports
+            takes_events = passwords.secret(settings.events, self.environ) is not None
         except ConfigurationError:  # reported by another check
             return False
+        return settings.gateway.url is not None and not (needs_account or is_mailed or takes_events)
 
     @property
     def _has_password(self) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from evergreen_groups.doctor.finding import TIMEOUT, Subject
+from evergreen_groups.doctor.finding import TIMEOUT, Subject, failed, ok, warning
 from evergreen_groups.errors import (
     DataError,
     EventError,
@@ -32,7 +32,7 @@ from evergreen_groups.ils import permissions
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
-    from evergreen_groups.doctor.finding import Finding, FindingMaker
+    from evergreen_groups.doctor.finding import Finding
     from evergreen_groups.gateway import Gateway
 
 _ACTOR, _AUTH, _PCRUD = "open-ils.actor", "open-ils.auth", "open-ils.pcrud"
@@ -61,12 +61,7 @@ def _ids(class_id: str, purpose: Message) -> Method:
 
 
 METHODS = (
-    Method(
-        _AUTH,
-        "open-ils.auth.login",
-        ({"username": "-", "password": "-"},),
-        Message("logging in"),
-    ),
+    Method(_AUTH, "open-ils.auth.login", ({"username": "-", "password": "-"},), Message("logging in")),
     Method(_AUTH, "open-ils.auth.session.retrieve", (NO_TOKEN,), Message("knowing the account")),
     Method(_AUTH, "open-ils.auth.session.delete", (NO_TOKEN,), Message("logging out")),
     _search("aou", Message("everything")),
@@ -102,32 +97,17 @@ METHODS = (
     ),
     Method(_ACTOR, "open-ils.actor.user.has_work_perm_at.batch", (NO_TOKEN, []), Message("everything")),
     Method(_ACTOR, "open-ils.actor.user.perm.check", (NO_TOKEN, -1, -1, []), Message("everything")),
-    Method(
-        _ACTOR,
-        "open-ils.actor.user.perm.check.multi_org",
-        (NO_TOKEN, -1, [], []),
-        Message("everything"),
-    ),
+    Method(_ACTOR, "open-ils.actor.user.perm.check.multi_org", (NO_TOKEN, -1, [], []), Message("everything")),
     Method(_ACTOR, "open-ils.actor.usergroup.members.retrieve", (NO_TOKEN, -1), Message("hidden members")),
     Method(_ACTOR, "open-ils.actor.usergroup.members.balance_owed", (NO_TOKEN, -1), Message("hidden members")),
-    Method(
-        _ACTOR,
-        "open-ils.actor.user.checked_out.count",
-        (NO_TOKEN, -1),
-        Message("items out elsewhere"),
-    ),
+    Method(_ACTOR, "open-ils.actor.user.checked_out.count", (NO_TOKEN, -1), Message("items out elsewhere")),
     Method(
         _ACTOR,
         "open-ils.actor.ou_setting.ancestor_default.batch",
         (-1, [], NO_TOKEN),
         Message("the command `evergreen-groups show`"),
     ),
-    Method(
-        _ACTOR,
-        "open-ils.actor.settings.value_for_all_orgs.atomic",
-        (NO_TOKEN, ""),
-        Message("everything"),
-    ),
+    Method(_ACTOR, "open-ils.actor.settings.value_for_all_orgs.atomic", (NO_TOKEN, ""), Message("everything")),
     Method(
         _ACTOR,
         "open-ils.actor.grp_penalty_threshold.ranged.retrieve.atomic",
@@ -149,10 +129,7 @@ METHODS = (
     ),
     Method(_ACTOR, "open-ils.actor.user.fines.summary.authoritative", (NO_TOKEN, -1), Message("everything")),
     Method(
-        _ACTOR,
-        "open-ils.actor.user.fleshed.retrieve_by_barcode.authoritative",
-        (NO_TOKEN, ""),
-        Message("everything"),
+        _ACTOR, "open-ils.actor.user.fleshed.retrieve_by_barcode.authoritative", (NO_TOKEN, ""), Message("everything")
     ),
     Method(_ACTOR, "open-ils.actor.patron.update", (NO_TOKEN, None), Message("changes")),
     Method(_ACTOR, "open-ils.actor.usergroup.new", (NO_TOKEN, -1), Message("changes")),
@@ -224,7 +201,7 @@ _RANGE = 3_000
 _OTHER_RELEASE = "look at fm_IDL.xml on the server: it is that of another release, or was edited"
 
 
-def idl(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
+def idl(subject: Subject) -> Iterator[Finding]:
     """The server's IDL has all classes and fields that are used."""
     gateway = subject.gateway
     missing: list[str] = []
@@ -238,16 +215,14 @@ def idl(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
             continue
         missing += [f"{class_id}.{field}" for field in sorted(fields - known.positions.keys())]
     if missing:
-        yield line.failed(
+        yield failed(
             "the IDL lacks these: {missing}", _OTHER_RELEASE, code="idl-incomplete", values={"missing": missing}
         )
     else:
-        yield line.ok(
-            "the classes that are used are there with all their fields ({count})", values={"count": len(FIELDS)}
-        )
+        yield ok("the classes that are used are there with all their fields ({count})", values={"count": len(FIELDS)})
 
 
-def methods(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
+def methods(subject: Subject) -> Iterator[Finding]:
     """The server offers the methods that are used.
 
     Each method is called with an invalid token, so that it does nothing.
@@ -260,7 +235,7 @@ def methods(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     untold = [method.name for method, there in offered if there is None]
     missing = [method for method, there in offered if there is False]
     if untold:
-        yield line.warning(
+        yield warning(
             "this gateway doesn't say whether these are offered: {methods}",
             "look at the server's release, and into the logs of its services",
             code="methods-untold",
@@ -269,21 +244,21 @@ def methods(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     for method in missing:
         values = {"method": method.name, "purpose": method.purpose}
         if method.instead:
-            yield line.warning(
+            yield warning(
                 "{method} is not offered; needed for: {purpose}. Used in its place: {instead}",
                 "nothing, or install a newer release",
                 code="method-replaced",
                 values={**values, "instead": method.instead},
             )
         else:
-            yield line.failed(
+            yield failed(
                 "{method} is not offered; needed for: {purpose}",
                 "look at the server's release, and at what its gateway lets through",
                 code="method-not-offered",
                 values=values,
             )
     if not missing and not untold:
-        yield line.ok("all that are used are offered ({count})", values={"count": len(wanted)})
+        yield ok("all that are used are offered ({count})", values={"count": len(wanted)})
 
 
 def _offered(gateway: Gateway, method: Method) -> bool | None:
@@ -299,7 +274,7 @@ def _offered(gateway: Gateway, method: Method) -> bool | None:
     return True
 
 
-def pushdown(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
+def pushdown(subject: Subject) -> Iterator[Finding]:
     """Evergreen's database can add up groups' fines, which the report and the audit depend on."""
     gateway = subject.gateway
     everywhere = len(subject.visible_orgs) == sum(1 for _unit in subject.org_units)
@@ -310,7 +285,7 @@ def pushdown(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     )
     highest = GroupSearch(gateway, fines).highest_group()
     if not highest:
-        yield line.failed(
+        yield failed(
             "the account sees not a single patron",
             "see whose home library is one where it has VIEW_USER",
             code="no-patrons",
@@ -322,20 +297,20 @@ def pushdown(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     try:
         gateway.pcrud.search_columns("au", ("id",), query, order_by="id", limit=_RANGE)
     except ServerError:
-        yield line.failed(
+        yield failed(
             "the server refuses it, and there is no report without it",
             "look into the log of open-ils.pcrud, and which release it is: 3.11 and newer take it",
             code="query-refused",
         )
     except (TimedOutError, UnexpectedAnswerError):
-        yield line.warning(
+        yield warning(
             "no answer in {seconds} s; the report cuts it in smaller parts",
             "look at the load of the server's database",
             code="query-slow",
             values={"seconds": TIMEOUT},
         )
     else:
-        yield line.ok(
+        yield ok(
             "the server takes the query; group numbers: {count:,}, in {seconds:.2f} s",
             values={"count": _RANGE, "seconds": time.monotonic() - began},
         )

@@ -7,7 +7,6 @@ import ssl
 import statistics
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from urllib.parse import urlsplit
 import requests.utils
 
 from evergreen_groups.certificates import verifying_context
+from evergreen_groups.doctor.finding import failed, ok, warning
 from evergreen_groups.errors import (
     CutOffError,
     HTTPStatusError,
@@ -28,7 +28,7 @@ from evergreen_groups.gateway import OLDEST_RELEASE, Bus, GatewayKind, RowChecks
 from evergreen_groups.message import Message, system_reason
 
 if TYPE_CHECKING:
-    from evergreen_groups.doctor.finding import Finding, FindingMaker, Subject
+    from evergreen_groups.doctor.finding import Finding, Subject
     from evergreen_groups.gateway import Address, Capabilities, Gateway
 
 _SECONDS = 10
@@ -41,19 +41,19 @@ _EXPIRED, _NOT_YET, _NAME, _ADDRESS = 10, 9, 62, 64
 _UNKNOWN_AUTHORITY = {2, 18, 19, 20, 21}
 
 
-def address(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
+def address(subject: Subject) -> Iterator[Finding]:
     """The host name resolves, and passwords are sent encrypted."""
     where = subject.address
     if not subject.settings.gateway.allow_plain_http:
         where.refuse_plain_http()
     if proxy := _proxy(where):
-        yield line.ok("{address}, through the proxy {proxy}", values={"address": where.base, "proxy": proxy})
+        yield ok("{address}, through the proxy {proxy}", values={"address": where.base, "proxy": proxy})
         return
     try:
         found = socket.getaddrinfo(where.host, _port(where), type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         reason = system_reason(error) if isinstance(error, OSError) else Message("it can't be a host's name")
-        yield line.failed(
+        yield failed(
             "the host {host} isn't known ({reason})",
             "check url in [gateway], and this machine's DNS",
             code="host-unknown",
@@ -63,7 +63,7 @@ def address(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         return
     addresses = sorted({str(place[4][0]) for place in found})
     if not where.encrypted and not where.loopback:
-        yield line.warning(
+        yield warning(
             "{address} ({numbers}) is not encrypted: password and patron data cross the network in clear",
             "use https://, and remove allow_plain_http",
             code="plain-http",
@@ -71,19 +71,19 @@ def address(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
             setting="gateway.allow_plain_http",
         )
     elif addresses != [where.host]:
-        yield line.ok("{address} ({numbers})", values={"address": where.base, "numbers": addresses})
+        yield ok("{address} ({numbers})", values={"address": where.base, "numbers": addresses})
     else:
-        yield line.ok("{address}", values={"address": where.base})
+        yield ok("{address}", values={"address": where.base})
 
 
-def certificate(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
+def certificate(subject: Subject) -> Iterator[Finding]:
     """The certificate is for this host, from a trusted authority, and valid for some time."""
     where = subject.address
     if not where.encrypted:
         return
     # A direct connection would not take the same way as the calls, and may be blocked.
     if proxy := _proxy(where):
-        yield line.ok("seen through the proxy {proxy} only; the calls below check it", values={"proxy": proxy})
+        yield ok("seen through the proxy {proxy} only; the calls below check it", values={"proxy": proxy})
         return
     bundle = _bundle(subject)
     try:
@@ -91,7 +91,7 @@ def certificate(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     except OSError as error:
         without = Message("it holds no certificate")
         reason = without if isinstance(error, ssl.SSLError) else system_reason(error)
-        yield line.failed(
+        yield failed(
             "ca_bundle {path} can't be used: {reason}",
             "set ca_bundle in [gateway] to a file with certificates (PEM), or remove it",
             code="ca-bundle-unusable",
@@ -102,9 +102,9 @@ def certificate(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     try:
         found = _fetch_certificate(where, context)
     except ssl.SSLCertVerificationError as error:
-        yield _not_accepted(line, error, where, context)
+        yield _not_accepted(error, where, context)
     except ssl.SSLError:
-        yield line.failed(
+        yield failed(
             "{host} does not speak TLS at port {port}",
             "check the port, and whether it is https at all",
             code="port-without-tls",
@@ -112,7 +112,7 @@ def certificate(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
             setting="gateway.url",
         )
     except OSError as error:
-        yield line.failed(
+        yield failed(
             "no connection to {host} at port {port}: {reason}",
             "check url in [gateway], the firewall, and whether the web server is running",
             code="no-connection",
@@ -124,7 +124,7 @@ def certificate(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
             setting="gateway.url",
         )
     else:
-        yield _validity(line, found)
+        yield _validity(found)
 
 
 def _fetch_certificate(where: Address, context: ssl.SSLContext) -> dict[str, Any]:
@@ -135,26 +135,24 @@ def _fetch_certificate(where: Address, context: ssl.SSLContext) -> dict[str, Any
         return encrypted.getpeercert() or {}
 
 
-def _validity(line: FindingMaker, found: dict[str, Any]) -> Finding:
+def _validity(found: dict[str, Any]) -> Finding:
     """Return the finding on an accepted certificate, by how many days are left."""
     end = str(found["notAfter"])
     days = int((ssl.cert_time_to_seconds(end) - time.time()) // _DAY)
     values = {"date": datetime.fromtimestamp(ssl.cert_time_to_seconds(end), UTC).date(), "days": days}
     if days < FEW_DAYS:
-        return line.warning(
+        return warning(
             "ends on {date}; days left: {days}",
             "renew the certificate; from that day on nothing is read any more",
             code="certificate-ends-soon",
             values=values,
         )
-    return line.ok("valid until {date}; days left: {days:,}", values=values)
+    return ok("valid until {date}; days left: {days:,}", values=values)
 
 
-def _not_accepted(
-    line: FindingMaker, error: ssl.SSLCertVerificationError, where: Address, context: ssl.SSLContext
-) -> Finding:
+def _not_accepted(error: ssl.SSLCertVerificationError, where: Address, context: ssl.SSLContext) -> Finding:
     if error.verify_code in (_NAME, _ADDRESS):
-        return line.failed(
+        return failed(
             "the certificate is not for {host}, but for {names}",
             "write the host in url as in the certificate, or have the certificate made for this name",
             code="certificate-for-another-host",
@@ -162,24 +160,22 @@ def _not_accepted(
             setting="gateway.url",
         )
     if error.verify_code == _EXPIRED:
-        return line.failed(
-            "the certificate has expired", "renew the certificate on the server", code="certificate-expired"
-        )
+        return failed("the certificate has expired", "renew the certificate on the server", code="certificate-expired")
     if error.verify_code == _NOT_YET:
-        return line.failed(
+        return failed(
             "the certificate is not valid yet",
             "check this machine's clock, then the certificate",
             code="certificate-not-yet-valid",
         )
     if error.verify_code in _UNKNOWN_AUTHORITY:
-        return line.failed(
+        return failed(
             "nobody trusted here vouches for the certificate ({reason})",
             "set ca_bundle in [gateway] to the certificate of the authority; check that the server sends its chain",
             code="certificate-authority-unknown",
             values={"reason": error.verify_message},
             setting="gateway.ca_bundle",
         )
-    return line.failed(
+    return failed(
         "the certificate is not accepted ({reason})",
         "have the certificate renewed on the server",
         code="certificate-refused",
@@ -234,12 +230,12 @@ _ECHO_TEXT = "evergreen-groups"
 _TRIES = 5
 
 
-def gateway(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
+def gateway(subject: Subject) -> Iterator[Finding]:
     """A gateway answers at the address and reaches the service for patrons."""
     try:
         answer = _echo(subject.gateway, SERVICES[0])
     except (HTTPStatusError, NotJSONError, CutOffError) as error:
-        yield line.failed(
+        yield failed(
             "no gateway at {address}: {problem}",
             "check host, port and path of url in [gateway]: it is the root of an Evergreen's web server",
             code="no-gateway",
@@ -248,27 +244,27 @@ def gateway(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         )
         return
     if answer not in (_ECHO_TEXT, None):
-        yield line.failed(
+        yield failed(
             "it does not give back what it is sent",
             "check what stands between here and the gateway",
             code="no-echo",
         )
         return
-    yield line.ok("{where} answers", values={"where": subject.address.gateway})
+    yield ok("{where} answers", values={"where": subject.address.gateway})
 
 
-def services(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
+def services(subject: Subject) -> Iterator[Finding]:
     """The services that are used are running, and the gateway exposes them."""
     missing = [service for service in SERVICES if _echo(subject.gateway, service) is None]
     if missing:
-        yield line.failed(
+        yield failed(
             "without {missing}",
             "start what is missing, and name it among the gateway's services in opensrf_core.xml",
             code="services-missing",
             values={"missing": missing},
         )
     else:
-        yield line.ok("{services} are offered", values={"services": [*SERVICES]})
+        yield ok("{services} are offered", values={"services": [*SERVICES]})
 
 
 def _echo(asked: Gateway, service: str) -> object:
@@ -279,43 +275,36 @@ def _echo(asked: Gateway, service: str) -> object:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Sample:
-    """One simple call: its duration, and by how much the server's clock is ahead of this one's, in seconds."""
-
-    seconds: float
-    ahead: float
-
-
-def _sample(subject: Subject) -> _Sample:
+def _sample(subject: Subject) -> tuple[float, float]:
+    """Make a simple call. Return its seconds, and by how many the server's clock is ahead of this one's."""
     began, clock = time.monotonic(), time.time()
     server = float(subject.gateway.call(_SERVICE, _TIME).value)
     seconds = time.monotonic() - began
     # Assume that the server read its clock halfway through the call.
-    return _Sample(seconds, server - (clock + seconds / 2))
+    return seconds, server - (clock + seconds / 2)
 
 
-def answer_time(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
+def answer_time(subject: Subject) -> Iterator[Finding]:
     """A simple call is answered quickly."""
     # The median disregards single slow calls.
-    seconds = statistics.median(_sample(subject).seconds for _ in range(_TRIES))
+    seconds = statistics.median(_sample(subject)[0] for _ in range(_TRIES))
     values = {"milliseconds": seconds * 1000}
     if seconds > SLOW_SECONDS:
-        yield line.warning(
+        yield warning(
             "{milliseconds:,.0f} ms for a simple call",
             "look for a busy server (free children of open-ils.actor) or a slow network",
             code="answers-slow",
             values=values,
         )
     else:
-        yield line.ok("{milliseconds:,.0f} ms for a simple call", values=values)
+        yield ok("{milliseconds:,.0f} ms for a simple call", values=values)
 
 
-def clock(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
+def clock(subject: Subject) -> Iterator[Finding]:
     """The clocks of this machine and the server agree."""
-    ahead = _sample(subject).ahead
+    _seconds, ahead = _sample(subject)
     if abs(ahead) > CLOCK_SECONDS:
-        yield line.warning(
+        yield warning(
             "the clocks of the server and this machine are {seconds:,.0f} s apart: {which}",
             "have both set by NTP: dates are compared with the wrong time otherwise",
             code="clocks-apart",
@@ -325,7 +314,7 @@ def clock(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
             },
         )
     else:
-        yield line.ok("this machine and the server agree")
+        yield ok("this machine and the server agree")
 
 
 _BUSES = {Bus.REDIS: "Redis", Bus.XMPP: "XMPP", None: Message("an unknown bus")}
@@ -336,11 +325,11 @@ _ROW_CHECKS = {
 }
 
 
-def server(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
+def server(subject: Subject) -> Iterator[Finding]:
     """The release is recent enough, and the same for all services."""
     found = subject.capabilities
     if found.version.is_old:
-        yield line.failed(
+        yield failed(
             "this is Evergreen {release}, which is too old",
             "upgrade it to {oldest} or later",
             code="old-release",
@@ -349,12 +338,12 @@ def server(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         return
     values = {"release": _release(found), "bus": _BUSES[found.bus], "checks": _ROW_CHECKS[found.row_checks]}
     if found.gateway is GatewayKind.RUST:
-        yield line.ok("{release} on {bus}, behind the Rust gateway; {checks}", values=values)
+        yield ok("{release} on {bus}, behind the Rust gateway; {checks}", values=values)
     else:
-        yield line.ok("{release} on {bus}; {checks}", values=values)
+        yield ok("{release} on {bus}; {checks}", values=values)
     names = {service: version.name for service, version in found.versions.items() if version.name}
     if len(set(names.values())) > 1:
-        yield line.warning(
+        yield warning(
             "its services are of different releases: {services}",
             "restart those that were left running by an upgrade",
             code="releases-differ",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 from evergreen_groups.doctor.account import name_places, name_some
+from evergreen_groups.doctor.finding import ok, warning
 from evergreen_groups.ils import (
     PENALTY_OVERRIDE,
     VIEW_THRESHOLDS,
@@ -25,9 +25,7 @@ from evergreen_groups.message import Message
 from evergreen_groups.policy import Comparison, Limit
 
 if TYPE_CHECKING:
-    from decimal import Decimal
-
-    from evergreen_groups.doctor.finding import Finding, FindingMaker, Subject
+    from evergreen_groups.doctor.finding import Finding, Subject
     from evergreen_groups.ils import OrgUnits
 
 
@@ -78,25 +76,7 @@ MOST = 6
 """Maximum number of differences with a finding each. Those that concern most patrons come first."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Description:
-    """The values for the sentences about a difference. ``owed`` is the smallest amount over the limit."""
-
-    rule: Message
-    threshold: Decimal | None
-    example: Decimal
-    owed: Decimal | None
-    penalty: str
-    rows: list[str]
-    profile_part: Message
-    library_part: Message
-    threshold_place: str
-    elsewhere: str
-    root: str
-    counts: Mapping[str, int]
-
-
-def thresholds(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
+def thresholds(subject: Subject) -> Iterator[Finding]:
     """Evergreen blocks patrons at the rule's limit, as far as the account may view the thresholds."""
     gateway, org_units = subject.gateway, subject.org_units
     profiles = Profiles.read(gateway)
@@ -108,7 +88,7 @@ def thresholds(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         libraries = set(orgs_by_permission(gateway, org_units, [VIEW_THRESHOLDS])[VIEW_THRESHOLDS])
     hidden = subject.visible_orgs - libraries
     if hidden:
-        yield line.warning(
+        yield warning(
             "Evergreen's thresholds for patrons of {places} aren't visible to the account: they aren't compared with "
             "the rule, and the audit can't tell whom a recalculation would change",
             "grant {permission} with depth 0, and {root} as a working location",
@@ -130,197 +110,107 @@ def thresholds(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         profiles=profiles,
     )
     for difference in found[:MOST]:
-        yield _warning(subject, line, difference, profiles, libraries)
+        yield _describe_difference(difference, profiles, org_units, len(libraries))
     if len(found) > MOST:
-        yield _more(line, found[MOST:])
+        yield warning(
+            "further differences like these, for fewer patrons: {count}",
+            "correct those above first; doctor shows the next ones then",
+            code="more-differences",
+            values={"count": len(found) - MOST},
+            setting="policy.limits",
+        )
     if not found:
-        yield line.ok(
+        yield ok(
             "Evergreen blocks for fines from where the rule says, compared for: {library_part}",
             values={"library_part": describe_libraries(libraries, len(org_units), org_units)},
         )
 
 
-def _warning(
-    subject: Subject, line: FindingMaker, difference: RuleDifference, profiles: Profiles, libraries: Collection[int]
+def _describe_difference(
+    difference: RuleDifference, profiles: Profiles, org_units: OrgUnits, library_count: int
 ) -> Finding:
-    org_units = subject.org_units
+    """Describe a difference in the words for its kind. ``library_count`` is the number of org units compared."""
     place = min((org_unit for org_unit, _profile in difference.rows), default=org_units.root.id)
     scope = org_units.full_path(place)
-    description = _Description(
-        rule=describe_rule(difference.limit),
-        threshold=difference.threshold,
-        example=difference.example,
-        owed=difference.limit.least_over,
-        penalty=difference.penalty.name,
-        rows=describe_rows(org_units, difference, profiles),
-        profile_part=describe_profiles(difference.profiles, profiles),
-        library_part=describe_libraries(difference.libraries, len(libraries), org_units),
-        threshold_place=org_units.shortname(place),
-        # The highest id is usually a branch rather than a system, because ids are assigned from the top down.
-        elsewhere=org_units.shortname(max((unit.id for unit in org_units if unit.id not in scope), default=place)),
-        root=org_units.root.shortname,
-        counts={"profile_count": len(difference.profiles), "library_count": len(difference.libraries)},
-    )
-    return _MAKERS[difference.kind](line, description)
-
-
-def _blocks_at_limit(line: FindingMaker, description: _Description) -> Finding:
-    return line.warning(
-        "Evergreen blocks from {threshold} on, and the rule is {rule}: whoever owes {example} is blocked "
-        "in Evergreen and not over the limit ({profile_part}; {library_part})",
-        "set the threshold of {rows} to {owed} in Evergreen (Group Penalty Thresholds), or comparison = "
-        '"reaches" in [policy]',
-        code="blocks-at-limit",
-        values={
-            "threshold": description.threshold,
-            "rule": description.rule,
-            "example": description.example,
-            "profile_part": description.profile_part,
-            "library_part": description.library_part,
-            "rows": description.rows,
-            "owed": description.owed,
-            **description.counts,
-        },
-        setting="policy.comparison",
-    )
-
-
-def _blocks_earlier(line: FindingMaker, description: _Description) -> Finding:
-    return line.warning(
-        "Evergreen blocks from {threshold} on, and the rule is {rule}: whoever owes {example} is blocked "
-        "in Evergreen and not over the limit ({profile_part}; {library_part})",
-        "set the threshold of {rows} to {owed} in Evergreen (Group Penalty Thresholds); or let [policy] say what "
-        "Evergreen does",
-        code="blocks-earlier",
-        values={
-            "threshold": description.threshold,
-            "rule": description.rule,
-            "example": description.example,
-            "profile_part": description.profile_part,
-            "library_part": description.library_part,
-            "rows": description.rows,
-            "owed": description.owed,
-            **description.counts,
-        },
-        setting="policy.limit",
-    )
-
-
-def _blocks_later(line: FindingMaker, description: _Description) -> Finding:
-    return line.warning(
-        "Evergreen blocks from {threshold} on, and the rule is {rule}: whoever owes {example} is over the "
-        "limit and not blocked in Evergreen ({profile_part}; {library_part})",
-        "set the threshold of {rows} to {owed} in Evergreen (Group Penalty Thresholds); or let [policy] say what "
-        "Evergreen does",
-        code="blocks-later",
-        values={
-            "threshold": description.threshold,
-            "rule": description.rule,
-            "example": description.example,
-            "profile_part": description.profile_part,
-            "library_part": description.library_part,
-            "rows": description.rows,
-            "owed": description.owed,
-            **description.counts,
-        },
-        setting="policy.limit",
-    )
-
-
-def _no_threshold(line: FindingMaker, description: _Description) -> Finding:
-    return line.warning(
-        "Evergreen has no threshold for {penalty}, and the rule is {rule}: whoever owes {example} is over the "
-        "limit and never blocked in Evergreen ({profile_part}; {library_part})",
-        "add a threshold of {owed} for {penalty} in Evergreen (Group Penalty Thresholds); or let [policy] say "
-        "what Evergreen does",
-        code="no-threshold",
-        values={
-            "penalty": description.penalty,
-            "rule": description.rule,
-            "example": description.example,
-            "profile_part": description.profile_part,
-            "library_part": description.library_part,
-            "owed": description.owed,
-            **description.counts,
-        },
-        setting="policy.limit",
-    )
-
-
-def _no_limit(line: FindingMaker, description: _Description) -> Finding:
-    return line.warning(
-        "Evergreen blocks from {threshold} on, and the rule has no limit: whoever owes {example} is "
-        "blocked in Evergreen and not over the limit ({profile_part}; {library_part})",
-        "remove the threshold of {rows} in Evergreen (Group Penalty Thresholds), or set limit in [policy]",
-        code="no-limit",
-        values={
-            "threshold": description.threshold,
-            "example": description.example,
-            "profile_part": description.profile_part,
-            "library_part": description.library_part,
-            "rows": description.rows,
-            **description.counts,
-        },
-        setting="policy.limit",
-    )
-
-
-def _blocks_nothing(line: FindingMaker, description: _Description) -> Finding:
-    return line.warning(
-        "For fines Evergreen sets {penalty}, a penalty that blocks nothing, and the rule is {rule}: whoever owes "
-        "{owed} is over the limit and not blocked in Evergreen ({profile_part}; {library_part})",
-        "let {penalty} block something in Evergreen (Standing Penalties), or name another in {setting}",
-        code="penalty-blocks-nothing",
-        values={
-            "penalty": description.penalty,
-            "rule": description.rule,
-            "owed": description.owed,
-            "profile_part": description.profile_part,
-            "library_part": description.library_part,
-            "setting": PENALTY_OVERRIDE,
-            **description.counts,
-        },
-        setting="policy.limit",
-    )
-
-
-def _counts_fewer(line: FindingMaker, description: _Description) -> Finding:
-    return line.warning(
-        "Evergreen's threshold counts only what is owed at, above and below the org unit where it stands, and the rule "
-        "what is owed anywhere: whoever owes {owed} at {elsewhere}, with a home library at or below "
-        "{threshold_place}, is over the limit and not blocked in Evergreen ({profile_part}; {library_part})",
-        'put one at {root} in place of the threshold of {rows}, or set limit = "ils" in [policy]',
-        code="counts-fewer-bills",
-        values={
-            "owed": description.owed,
-            "elsewhere": description.elsewhere,
-            "threshold_place": description.threshold_place,
-            "profile_part": description.profile_part,
-            "library_part": description.library_part,
-            "rows": description.rows,
-            "root": description.root,
-            **description.counts,
-        },
-        setting="policy.limit",
-    )
-
-
-_MAKERS: Mapping[DifferenceKind, Callable[[FindingMaker, _Description], Finding]] = {
-    DifferenceKind.BLOCKS_AT_LIMIT: _blocks_at_limit,
-    DifferenceKind.BLOCKS_EARLIER: _blocks_earlier,
-    DifferenceKind.BLOCKS_LATER: _blocks_later,
-    DifferenceKind.NO_THRESHOLD: _no_threshold,
-    DifferenceKind.NO_LIMIT: _no_limit,
-    DifferenceKind.BLOCKS_NOTHING: _blocks_nothing,
-    DifferenceKind.COUNTS_FEWER: _counts_fewer,
-}
-
-
-def _more(line: FindingMaker, left_out: Sequence[RuleDifference]) -> Finding:
-    return line.warning(
-        "further differences like these, for fewer patrons: {count}",
-        "correct those above first; doctor shows the next ones then",
-        code="more-differences",
-        values={"count": len(left_out)},
-        setting="policy.limits",
-    )
+    # The highest id is usually a branch rather than a system, because ids are assigned from the top down.
+    elsewhere = max((unit.id for unit in org_units if unit.id not in scope), default=place)
+    values = {
+        "rule": describe_rule(difference.limit),
+        "threshold": difference.threshold,
+        "example": difference.example,
+        "owed": difference.limit.least_over,
+        "penalty": difference.penalty.name,
+        "rows": describe_rows(org_units, difference, profiles),
+        "profile_part": describe_profiles(difference.profiles, profiles),
+        "profile_count": len(difference.profiles),
+        "library_part": describe_libraries(difference.libraries, library_count, org_units),
+        "library_count": len(difference.libraries),
+        "threshold_place": org_units.shortname(place),
+        "elsewhere": org_units.shortname(elsewhere),
+        "root": org_units.root.shortname,
+        "setting": PENALTY_OVERRIDE,
+    }
+    by_kind = {
+        DifferenceKind.BLOCKS_AT_LIMIT: warning(
+            "Evergreen blocks from {threshold} on, and the rule is {rule}: whoever owes {example} is blocked "
+            "in Evergreen and not over the limit ({profile_part}; {library_part})",
+            "set the threshold of {rows} to {owed} in Evergreen (Group Penalty Thresholds), or comparison = "
+            '"reaches" in [policy]',
+            code="blocks-at-limit",
+            values=values,
+            setting="policy.comparison",
+        ),
+        DifferenceKind.BLOCKS_EARLIER: warning(
+            "Evergreen blocks from {threshold} on, and the rule is {rule}: whoever owes {example} is blocked "
+            "in Evergreen and not over the limit ({profile_part}; {library_part})",
+            "set the threshold of {rows} to {owed} in Evergreen (Group Penalty Thresholds); or let [policy] say what "
+            "Evergreen does",
+            code="blocks-earlier",
+            values=values,
+            setting="policy.limit",
+        ),
+        DifferenceKind.BLOCKS_LATER: warning(
+            "Evergreen blocks from {threshold} on, and the rule is {rule}: whoever owes {example} is over the "
+            "limit and not blocked in Evergreen ({profile_part}; {library_part})",
+            "set the threshold of {rows} to {owed} in Evergreen (Group Penalty Thresholds); or let [policy] say what "
+            "Evergreen does",
+            code="blocks-later",
+            values=values,
+            setting="policy.limit",
+        ),
+        DifferenceKind.NO_THRESHOLD: warning(
+            "Evergreen has no threshold for {penalty}, and the rule is {rule}: whoever owes {example} is over the "
+            "limit and never blocked in Evergreen ({profile_part}; {library_part})",
+            "add a threshold of {owed} for {penalty} in Evergreen (Group Penalty Thresholds); or let [policy] say "
+            "what Evergreen does",
+            code="no-threshold",
+            values=values,
+            setting="policy.limit",
+        ),
+        DifferenceKind.NO_LIMIT: warning(
+            "Evergreen blocks from {threshold} on, and the rule has no limit: whoever owes {example} is "
+            "blocked in Evergreen and not over the limit ({profile_part}; {library_part})",
+            "remove the threshold of {rows} in Evergreen (Group Penalty Thresholds), or set limit in [policy]",
+            code="no-limit",
+            values=values,
+            setting="policy.limit",
+        ),
+        DifferenceKind.BLOCKS_NOTHING: warning(
+            "For fines Evergreen sets {penalty}, a penalty that blocks nothing, and the rule is {rule}: whoever owes "
+            "{owed} is over the limit and not blocked in Evergreen ({profile_part}; {library_part})",
+            "let {penalty} block something in Evergreen (Standing Penalties), or name another in {setting}",
+            code="penalty-blocks-nothing",
+            values=values,
+            setting="policy.limit",
+        ),
+        DifferenceKind.COUNTS_FEWER: warning(
+            "Evergreen's threshold counts only what is owed at, above and below the org unit where it stands, and the "
+            "rule what is owed anywhere: whoever owes {owed} at {elsewhere}, with a home library at or below "
+            "{threshold_place}, is over the limit and not blocked in Evergreen ({profile_part}; {library_part})",
+            'put one at {root} in place of the threshold of {rows}, or set limit = "ils" in [policy]',
+            code="counts-fewer-bills",
+            values=values,
+            setting="policy.limit",
+        ),
+    }
+    return by_kind[difference.kind]

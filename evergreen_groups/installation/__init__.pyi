@@ -1,5 +1,6 @@
 from .files import data_text as data_text
 from .files import directories_elsewhere as directories_elsewhere
+from .files import render_file as render_file
 from .files import service_address as service_address
 from .files import without_digest as without_digest
 from .machine import Machine as Machine

@@ -56,97 +56,62 @@ _CREDENTIAL = re.compile(r"(# )?(LoadCredential=|Environment=EVERGREEN_GROUPS_(?
 _ACCOUNT = re.compile(r"[\w.@+-]+", re.ASCII)
 
 
-def report_service(machine: Machine) -> str:
-    """Return the systemd unit that makes the report once. Raises what :func:`files_for_report` raises."""
-    text = _with_paths(data_text("systemd/evergreen-groups-report.service"), machine)
-    if machine.settings is None:
-        return text
-    settings = machine.settings
-    default = _SPLIT.format(directory="%S/evergreen-groups")
-    arguments = f"report --scheduled {report_arguments(settings, '%S/evergreen-groups')}".rstrip()
-    text = text.replace(f"report --scheduled {default}\n", f"{arguments}\n")
-    text = _with_credentials(text, [configuration_for_unit(machine), *files_for_report(machine, settings)])
-    elsewhere = [f"ReadWritePaths={path}" for path in directories_elsewhere(machine)]
-    return text.replace("\nUMask=0077\n", "\n".join(["", "UMask=0077", *elsewhere, ""]), 1)
+def render_file(name: str, machine: Machine) -> str:
+    """Return a file of ``config/``, by its path there, with this machine's paths, address and credentials.
 
+    The files work as they are on a machine with the default paths, and administrators and packages copy them. So the
+    defaults are replaced, rather than placeholders of a template.
 
-def report_timer(_machine: Machine) -> str:
-    """Return the systemd timer that starts the report."""
-    return data_text("systemd/evergreen-groups-report.timer")
-
-
-def service(machine: Machine) -> str:
-    """Return the systemd unit of the web service. Raises what :func:`files_for_service` raises.
-
-    The unit copies the configuration. If it were passed as a credential, a running service couldn't reload it.
+    Raises:
+        ConfigurationError: a file that the configuration names doesn't exist, or the account's password is missing.
     """
-    text = _with_paths(data_text("systemd/evergreen-groups.service"), machine)
-    if machine.settings is None:
-        return text
-    return _with_credentials(text, files_for_service(machine, machine.settings))
+    text = data_text(name)
+    for default, own in (
+        (_DEFAULT.program, machine.program),
+        (_DEFAULT.panel_script, machine.panel_script),
+        (_DEFAULT.config_file, machine.config_file),
+        (service_address(None), service_address(machine.settings)),
+    ):
+        text = text.replace(str(default), str(own))
+    return text if machine.settings is None else _with_settings(name, text, machine, machine.settings)
 
 
-def crontab(machine: Machine) -> str:
-    """Return the crontab, with variables for files that the configuration doesn't name.
-
-    Raises what :func:`files_for_report` raises.
-    """
-    text = _with_paths(data_text("cron.d/evergreen-groups"), machine)
-    if machine.settings is None:
-        return text
-    default = _SPLIT.format(directory=machine.state_directory)
-    arguments = report_arguments(machine.settings, str(machine.state_directory))
-    text = text.replace(f"report --scheduled {default};", f"report --scheduled {arguments}".rstrip() + ";")
-    variables = [handed for handed in files_for_report(machine, machine.settings) if not handed.is_set]
-    if machine.config_file != _DEFAULT.config_file:
-        variables.insert(0, configuration_for_unit(machine))
-    state = f"STATE_DIRECTORY={machine.state_directory}\n"
-    return text.replace(state, state + "".join(f"{handed.variable}={handed.file}\n" for handed in variables), 1)
-
-
-def apache(machine: Machine) -> str:
-    """Return the file to include in Apache's virtual host."""
-    return _with_address(_with_paths(data_text("apache/evergreen-groups.conf"), machine), machine)
-
-
-def balancer(machine: Machine) -> str:
-    """Return the file to include in Apache's virtual host for several instances of the service."""
-    return _with_address(data_text("apache/evergreen-groups-balancer.conf"), machine)
-
-
-def wsgi(machine: Machine) -> str:
-    """Return the script that runs the web service in mod_wsgi."""
-    return _with_paths(data_text("wsgi.py"), machine)
-
-
-def dashboard(_machine: Machine) -> str:
-    """Return the Grafana dashboard. On import, Grafana asks which Prometheus to use."""
-    return data_text("grafana/evergreen-groups.json")
-
-
-def events_sql(machine: Machine) -> str:
-    """Return the SQL that creates the event definitions in Evergreen's database."""
-    text = _with_address(_with_paths(data_text("evergreen/action-trigger.sql"), machine), machine)
-    secret = machine.settings.events.secret_file if machine.settings else None
-    return text.replace(str(_DEFAULT.config_file.with_name("events-secret")), str(secret)) if secret else text
-
-
-def permissions_sql(machine: Machine) -> str:
-    """Return the SQL that grants the service account the permissions that the configuration needs."""
-    text = data_text("evergreen/permissions.sql")
-    if machine.settings is None:
-        return text
-    settings = machine.settings
-    account = settings.gateway.username
-    needed = {
-        "details": settings.report.details == "full",
-        "ils_limits": settings.policy.limit == "ils",
-        "recalculate": settings.events.recalculate,
-    }
-    for name, is_needed in needed.items():
-        text = re.sub(rf"(\\else \\set {name}) [01] ", rf"\1 {int(is_needed)} ", text)
-    if account and _ACCOUNT.fullmatch(account):
-        text = text.replace("\\set account ''", f"\\set account '{account}'")
+def _with_settings(name: str, text: str, machine: Machine, settings: Settings) -> str:
+    match name:
+        case "systemd/evergreen-groups-report.service":
+            default = _SPLIT.format(directory="%S/evergreen-groups")
+            arguments = f"report --scheduled {report_arguments(settings, '%S/evergreen-groups')}".rstrip()
+            text = text.replace(f"report --scheduled {default}\n", f"{arguments}\n")
+            text = _with_credentials(text, [configuration_for_unit(machine), *files_for_report(machine, settings)])
+            elsewhere = [f"ReadWritePaths={path}" for path in directories_elsewhere(machine)]
+            return text.replace("\nUMask=0077\n", "\n".join(["", "UMask=0077", *elsewhere, ""]), 1)
+        case "systemd/evergreen-groups.service":
+            # The unit copies the configuration. As a credential, a running service couldn't reload it.
+            return _with_credentials(text, files_for_service(machine, settings))
+        case "cron.d/evergreen-groups":
+            default = _SPLIT.format(directory=machine.state_directory)
+            arguments = report_arguments(settings, str(machine.state_directory))
+            text = text.replace(f"report --scheduled {default};", f"report --scheduled {arguments}".rstrip() + ";")
+            # Variables for files that the configuration doesn't name.
+            variables = [handed for handed in files_for_report(machine, settings) if not handed.is_set]
+            if machine.config_file != _DEFAULT.config_file:
+                variables.insert(0, configuration_for_unit(machine))
+            state = f"STATE_DIRECTORY={machine.state_directory}\n"
+            return text.replace(state, state + "".join(f"{one.variable}={one.file}\n" for one in variables), 1)
+        case "evergreen/action-trigger.sql" if settings.events.secret_file:
+            default = str(_DEFAULT.config_file.with_name("events-secret"))
+            return text.replace(default, str(settings.events.secret_file))
+        case "evergreen/permissions.sql":
+            account = settings.gateway.username
+            needed = {
+                "details": settings.report.details == "full",
+                "ils_limits": settings.policy.limit == "ils",
+                "recalculate": settings.events.recalculate,
+            }
+            for variable, is_needed in needed.items():
+                text = re.sub(rf"(\\else \\set {variable}) [01] ", rf"\1 {int(is_needed)} ", text)
+            if account and _ACCOUNT.fullmatch(account):
+                text = text.replace("\\set account ''", f"\\set account '{account}'")
     return text
 
 
@@ -193,20 +158,6 @@ def service_address(settings: Settings | None) -> str:
         return "127.0.0.1:8211"
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.serve.host, settings.serve.host)  # noqa: S104 - compared
     return f"[{host}]:{settings.serve.port}" if ":" in host else f"{host}:{settings.serve.port}"
-
-
-def _with_paths(text: str, machine: Machine) -> str:
-    for default, own in (
-        (_DEFAULT.program, machine.program),
-        (_DEFAULT.panel_script, machine.panel_script),
-        (_DEFAULT.config_file, machine.config_file),
-    ):
-        text = text.replace(str(default), str(own))
-    return text
-
-
-def _with_address(text: str, machine: Machine) -> str:
-    return text.replace("127.0.0.1:8211", service_address(machine.settings))
 
 
 def _with_credentials(text: str, files: Iterable[HandedFile]) -> str:

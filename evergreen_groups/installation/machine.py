@@ -10,15 +10,11 @@ import sysconfig
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.settings import CONFIG_VARIABLE, Settings, declared, secret_of, value_of
+from evergreen_groups.settings import CONFIG_VARIABLE, Settings, declared, value_of
 from evergreen_groups.settings import reading as load
 from evergreen_groups.state import SYSTEM_DIRECTORY
-
-if TYPE_CHECKING:
-    from evergreen_groups.settings import Setting
 
 SERVICE_USER = "evergreen-groups"
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -218,43 +214,37 @@ def configuration_for_unit(machine: Machine) -> HandedFile:
 
 
 def _files(machine: Machine, settings: Settings, left_out: Collection[str]) -> Iterator[HandedFile]:
+    """Yield the files of secrets, and those of certificates that not every user can read, outside some sections.
+
+    A secret's file that the configuration doesn't name is the one with the default name next to the configuration, if
+    it exists and the section's account or server is configured.
+    """
+    users = {"gateway": "username", "mail": "username", "state": "database", "redis": "url"}
     for setting in declared(Settings):
         if setting.section in left_out:
             continue
-        chosen = value_of(settings, setting)
+        file: Path | None = value_of(settings, setting)
+        is_set = file is not None
         if setting.secret is not None:
-            yield from _secret_file(machine, setting, chosen, is_needed=_is_needed(setting, settings))
-        elif setting.name == _CERTIFICATES and chosen and closed_to_others(machine.below_root(chosen)) is not None:
-            yield _handed(machine, setting, f"{setting.section}_{setting.name}", chosen)
-
-
-def _is_needed(setting: Setting, settings: Settings) -> bool:
-    """Return whether the section's account or server is configured, so that its secret is needed."""
-    user = {"gateway": "username", "mail": "username", "state": "database", "redis": "url"}.get(setting.section)
-    return user is None or getattr(getattr(settings, setting.section), user) is not None
-
-
-def _secret_file(machine: Machine, setting: Setting, chosen: Path | None, *, is_needed: bool) -> Iterator[HandedFile]:
-    """Yield the configured file, or the file with the default name next to the configuration, if it exists."""
-    credential = secret_of(setting).credential
-    if chosen is not None:
-        yield _handed(machine, setting, credential, chosen)
-        return
-    if not is_needed:
-        return
-    default = machine.config_file.with_name(Path(str(setting.example)).name)
-    if machine.below_root(default).is_file():
-        yield _handed(machine, setting, credential, default, is_set=False)
-
-
-def _handed(machine: Machine, setting: Setting, credential: str, file: Path, *, is_set: bool = True) -> HandedFile:
-    refuse_unusual(file)
-    if not machine.below_root(file).is_file():
-        raise ConfigurationError(
-            "{file}, which {setting} names, isn't there, and so no unit would start",
-            advice="make the file, or take the setting out",
-            setting=setting.key,
-            code="unit-file-missing",
-            values={"file": file, "setting": f"[{setting.section}] {setting.name}"},
-        )
-    return HandedFile(credential, file, setting.variable, is_set)
+            credential = setting.secret.credential
+            user = users.get(setting.section)
+            default = machine.config_file.with_name(Path(str(setting.example)).name)
+            is_needed = user is None or getattr(getattr(settings, setting.section), user) is not None
+            if file is None and is_needed and machine.below_root(default).is_file():
+                file = default
+        elif setting.name == _CERTIFICATES and file and closed_to_others(machine.below_root(file)) is not None:
+            credential = f"{setting.section}_{setting.name}"
+        else:
+            continue
+        if file is None:
+            continue
+        refuse_unusual(file)
+        if not machine.below_root(file).is_file():
+            raise ConfigurationError(
+                "{file}, which {setting} names, isn't there, and so no unit would start",
+                advice="make the file, or take the setting out",
+                setting=setting.key,
+                code="unit-file-missing",
+                values={"file": file, "setting": f"[{setting.section}] {setting.name}"},
+            )
+        yield HandedFile(credential, file, setting.variable, is_set)

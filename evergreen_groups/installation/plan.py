@@ -7,33 +7,35 @@ import pwd
 import shlex
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from evergreen_groups.connect import gateway_and_account
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
-from evergreen_groups.installation import files as rendering
 from evergreen_groups.installation.files import (
     FileCondition,
     condition_of,
     read_installed,
+    render_file,
     without_digest,
     write_installed,
 )
 from evergreen_groups.installation.machine import SERVICE_USER, Machine, closed_to_others, files_for_report
 from evergreen_groups.state import make_state_directory
 
-Rendering = Callable[[Machine], str]
 _UNITS = Path("/etc/systemd/system")
 
 
 @dataclass(frozen=True, slots=True)
 class InstalledPart:
-    """A part that can be installed: its name, its files, and the systemd unit to start, if any."""
+    """A part that can be installed: its name, its files, and the systemd unit to start, if any.
+
+    ``files`` has each file's path on the machine with its path in ``config/``.
+    """
 
     name: str
-    files: tuple[tuple[Path, Rendering], ...]
+    files: tuple[tuple[Path, str], ...]
     unit: str | None = None
     needs_account: bool = True
 
@@ -44,32 +46,36 @@ PARTS = {
         InstalledPart(
             "nightly",
             (
-                (_UNITS / "evergreen-groups-report.service", rendering.report_service),
-                (_UNITS / "evergreen-groups-report.timer", rendering.report_timer),
+                (_UNITS / "evergreen-groups-report.service", "systemd/evergreen-groups-report.service"),
+                (_UNITS / "evergreen-groups-report.timer", "systemd/evergreen-groups-report.timer"),
             ),
             unit="evergreen-groups-report.timer",
         ),
         InstalledPart(
             "serve",
-            ((_UNITS / "evergreen-groups.service", rendering.service),),
+            ((_UNITS / "evergreen-groups.service", "systemd/evergreen-groups.service"),),
             unit="evergreen-groups.service",
             needs_account=False,
         ),
-        InstalledPart("apache", ((Path("/etc/apache2/evergreen-groups.conf"), rendering.apache),), needs_account=False),
-        InstalledPart("cron", ((Path("/etc/cron.d/evergreen-groups"), rendering.crontab),)),
+        InstalledPart(
+            "apache",
+            ((Path("/etc/apache2/evergreen-groups.conf"), "apache/evergreen-groups.conf"),),
+            needs_account=False,
+        ),
+        InstalledPart("cron", ((Path("/etc/cron.d/evergreen-groups"), "cron.d/evergreen-groups"),)),
     )
 }
 """The parts that ``install`` writes, by name."""
 
-RENDERED: dict[str, tuple[tuple[str, Rendering], ...]] = {
-    **{name: tuple((str(path), render) for path, render in part.files) for name, part in PARTS.items()},
-    "balancer": (("evergreen-groups-balancer.conf", rendering.balancer),),
-    "permissions": (("permissions.sql", rendering.permissions_sql),),
-    "events": (("action-trigger.sql", rendering.events_sql),),
-    "wsgi": (("wsgi.py", rendering.wsgi),),
-    "dashboard": (("evergreen-groups.json", rendering.dashboard),),
+RENDERED: dict[str, tuple[tuple[str, str], ...]] = {
+    **{name: tuple((str(path), source) for path, source in part.files) for name, part in PARTS.items()},
+    "balancer": (("evergreen-groups-balancer.conf", "apache/evergreen-groups-balancer.conf"),),
+    "permissions": (("permissions.sql", "evergreen/permissions.sql"),),
+    "events": (("action-trigger.sql", "evergreen/action-trigger.sql"),),
+    "wsgi": (("wsgi.py", "wsgi.py"),),
+    "dashboard": (("evergreen-groups.json", "grafana/evergreen-groups.json"),),
 }
-"""The parts that ``install --show`` prints, by name: each file's path or name, and the function that renders it."""
+"""The parts that ``install --show`` prints, by name: each file's path or name, and its path in ``config/``."""
 
 _NOT_IN_ALL = {"dashboard"}
 """Left out of ``--show all``, because JSON has no comments for the line with the path."""
@@ -84,9 +90,10 @@ def render_files(name: str, machine: Machine) -> str:
     everything = [file for part, files in RENDERED.items() if part not in _NOT_IN_ALL for file in files]
     files = everything if name == "all" else RENDERED[name]
     if len(files) == 1:
-        return files[0][1](machine)
+        return render_file(files[0][1], machine)
     return "\n".join(
-        f"{'--' if path.endswith('.sql') else '#'} ---- {path} ----\n{render(machine)}" for path, render in files
+        f"{'--' if path.endswith('.sql') else '#'} ---- {path} ----\n{render_file(source, machine)}"
+        for path, source in files
     )
 
 
@@ -160,16 +167,15 @@ def plan_installation(machine: Machine, names: Iterable[str], *, starts: bool = 
 
     Raises:
         ConfigurationError: a part needs a setting that is missing, the machine isn't suitable for it, or a file can't
-        be
-            read.
+            be read.
     """
     parts = [PARTS[name] for name in names]
     for part in parts:
         _refuse_unsuitable(part, machine)
     files = tuple(
-        PlannedFile(path, render(machine), _current_text(machine.below_root(path)))
+        PlannedFile(path, render_file(source, machine), _current_text(machine.below_root(path)))
         for part in parts
-        for path, render in part.files
+        for path, source in part.files
     )
     acts_here = starts and machine.root == Path("/")
     commands = tuple(command for part in parts for command in _commands(part, machine)) if acts_here else ()
@@ -220,7 +226,7 @@ def _refuse_unsuitable(part: InstalledPart, machine: Machine) -> None:
         )
     if part.name in REPORT_SCHEDULERS:
         (other,) = (PARTS[name] for name in REPORT_SCHEDULERS if name != part.name)
-        for path, _render in other.files:
+        for path, _source in other.files:
             if machine.below_root(path).exists():
                 raise ConfigurationError(
                     "{path} makes the report already",

@@ -69,7 +69,7 @@ def plan_removal(machine: Machine, names: Iterable[str], *, purges: bool = False
     """
     files, left, units = [], [], []
     for part in (PARTS[name] for name in names):
-        for path, _render in part.files:
+        for path, _source in part.files:
             condition = condition_of(read_installed(machine.below_root(path)))
             if condition is FileCondition.OURS:
                 _refuse_needed(path, machine)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
-from gettext import GNUTranslations, NullTranslations
+from gettext import NullTranslations, translation
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,9 +77,8 @@ def catalogue_for(tag: str) -> str | None:
     if tag == PSEUDO:
         return PSEUDO
     spoken = tag.partition("-")[0]
-    return next((known for known in languages() if known == tag), None) or next(
-        (known for known in languages() if known.partition("-")[0] == spoken), None
-    )
+    known = languages()
+    return tag if tag in known else next((other for other in known if other.partition("-")[0] == spoken), None)
 
 
 def translations_for(tag: str) -> NullTranslations:
@@ -93,8 +92,7 @@ def _translations(known: str | None) -> NullTranslations:
         return PseudoTranslations()
     if known in (None, SOURCE):
         return NullTranslations()
-    with (DIRECTORY / str(known).replace("-", "_") / "LC_MESSAGES" / f"{DOMAIN}.mo").open("rb") as file:
-        return GNUTranslations(file)
+    return translation(DOMAIN, DIRECTORY, [str(known).replace("-", "_")])
 
 
 _TAG = re.compile(r"[A-Za-z]{2,3}([-_]([A-Za-z]{2}|[0-9]{3})(?![A-Za-z0-9]))?")
@@ -108,7 +106,13 @@ def tag_of(text: str) -> str | None:
         return None
     language, _, region = found[0].replace("_", "-").partition("-")
     tag = f"{language.lower()}-{region.upper()}" if region else language.lower()
-    return tag if _exists(tag) else None
+    # Check our own languages first: loading CLDR would take a short command longer than everything else.
+    if catalogue_for(tag) is None:
+        try:
+            Language(tag).locale  # noqa: B018 - raises if the language doesn't exist
+        except ValueError:
+            return None
+    return tag
 
 
 def first_available(tags: Iterable[str]) -> str | None:
@@ -122,8 +126,12 @@ def accepted_tags(header: str) -> list[str]:
     weighed = []
     for part in header[:_LONGEST_HEADER].split(","):
         tag, _, parameter = part.strip().partition(";")
-        weight = _weight(parameter)
-        if tag.strip() and tag.strip() != "*" and weight > 0:
+        name, _, value = parameter.strip().partition("=")
+        try:
+            weight = float(value) if name.strip() == "q" else 1.0
+        except ValueError:
+            continue
+        if tag.strip() not in ("", "*") and weight > 0:
             weighed.append((-weight, tag.strip()))
     return [tag for _weight, tag in sorted(weighed, key=lambda pair: pair[0])]
 
@@ -143,27 +151,6 @@ def timezone_of(name: str) -> tzinfo | None:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):  # the last two: a path, or the name of a directory
         return None
-
-
-def _weight(parameter: str) -> float:
-    name, _, value = parameter.strip().partition("=")
-    if not name:
-        return 1.0
-    try:
-        return float(value) if name.strip() == "q" else 1.0
-    except ValueError:
-        return 0.0
-
-
-def _exists(tag: str) -> bool:
-    # Check our own languages first: loading CLDR would take a short command longer than everything else.
-    if catalogue_for(tag) is not None:
-        return True
-    try:
-        Language(tag).locale  # noqa: B018 - raises if the language doesn't exist
-    except ValueError:
-        return False
-    return True
 
 
 NAME = "scripts.json"

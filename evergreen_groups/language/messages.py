@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date, datetime
 from decimal import Decimal
-from functools import lru_cache
-from string import Formatter
 from typing import Any, cast
 
+from evergreen_groups import message as english
 from evergreen_groups.errors import EvergreenGroupsError, GatewayError
 from evergreen_groups.language.catalogue import translations_for
 from evergreen_groups.language.language import current_language
@@ -79,36 +78,7 @@ def _translate_message(message: Message, more: Mapping[str, object]) -> str:
 
 def filled(template: str, values: Mapping[str, object]) -> str:
     """Fill values into a translated text. Without values, the text is returned unchanged, including braces."""
-    if not values:
-        return template
-    parts = _parts(template)
-    if parts is None:
-        return _FILLER.vformat(template, (), values)
-    return "".join([_part(part, values) for part in parts])
-
-
-def _part(part: str | tuple[str, str], values: Mapping[str, object]) -> str:
-    if isinstance(part, str):
-        return part
-    name, spec = part
-    value = values[name]
-    return value if type(value) is str and not spec else str(_FILLER.format_field(value, spec))
-
-
-# A page with thousands of groups fills in the same few texts some 100,000 times, and Formatter would parse each again.
-@lru_cache(maxsize=4096)
-def _parts(template: str) -> tuple[str | tuple[str, str], ...] | None:
-    """Split a text into literals and (name, format) pairs. None if it uses more of the format syntax."""
-    found: list[str | tuple[str, str]] = []
-    for text, name, spec, conversion in _FILLER.parse(template):
-        if text:
-            found.append(text)
-        if name is None:
-            continue
-        if not name.isidentifier() or conversion or "{" in (spec or ""):
-            return None
-        found.append((name, spec or ""))
-    return tuple(found)
+    return english.filled(template, values, _format)
 
 
 def describe_total(total: Total[int] | Total[Decimal] | Decimal | None, *, short: bool = False) -> str:
@@ -154,30 +124,24 @@ def describe_advice(error: EvergreenGroupsError) -> str:
     return gettext(error.advice, **error.values) if error.advice else ""
 
 
-class _Filler(Formatter):
-    """Formats values for the current language."""
-
-    def format_field(self, value: Any, format_spec: str) -> Any:
-        """Format money, counts (``{count:,}``), dates and times, lists, and translatable texts."""
-        if isinstance(value, Decimal) and not format_spec:
-            return price(value)
-        if isinstance(value, Total):
-            return describe_total(value)
-        if isinstance(value, int) and format_spec == ",":
-            return number(value)
-        if isinstance(value, datetime) and format_spec in ("", "time"):
-            return clock_time(value) if format_spec else minute(value)
-        if isinstance(value, date) and not format_spec:
-            return day(value)
-        if isinstance(value, tuple | list):
-            parts = [self.format_field(part, "") for part in value]
-            value = enumeration(parts) if isinstance(value, list) else "; ".join(parts)
-        elif isinstance(value, Message):
-            value = gettext(value)
-        elif isinstance(value, EvergreenGroupsError):
-            value = describe_error(value)
-        text = super().format_field(value, format_spec)
-        return decimal_number(text) if isinstance(value, float) else text
-
-
-_FILLER = _Filler()
+def _format(value: Any, spec: str) -> str:
+    """Format money, counts (``{count:,}``), dates and times, lists, and translatable texts."""
+    if isinstance(value, Decimal) and not spec:
+        return price(value)
+    if isinstance(value, Total):
+        return describe_total(value)
+    if isinstance(value, int) and spec == ",":
+        return number(value)
+    if isinstance(value, datetime) and spec in ("", "time"):
+        return clock_time(value) if spec else minute(value)
+    if isinstance(value, date) and not spec:
+        return day(value)
+    if isinstance(value, tuple | list):
+        parts = [_format(part, "") for part in value]
+        value = enumeration(parts) if isinstance(value, list) else "; ".join(parts)
+    elif isinstance(value, Message):
+        value = gettext(value)
+    elif isinstance(value, EvergreenGroupsError):
+        value = describe_error(value)
+    text = format(value, spec)
+    return decimal_number(text) if isinstance(value, float) else text

@@ -8,7 +8,9 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from evergreen_groups.language.catalogue import translations_for
 from evergreen_groups.language.language import current_language
+from evergreen_groups.message import Message
 from evergreen_groups.odd_dates import plausible
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 _SAMPLE = Decimal("1234567.89")
 _SAMPLE_COUNT = 1234567
+_UNKNOWN = Message("unknown", context="a date")
 _HIGHEST = Decimal(10**12)
 
 
@@ -148,11 +151,6 @@ def minute(moment: datetime) -> str:
     return _date_and_time(moment, "medium")
 
 
-def long_minute(moment: datetime) -> str:
-    """Format a time in the reader's time zone in the long form, for letters: ``1 August 2026, 09:05``."""
-    return _date_and_time(moment, "long")
-
-
 def clock_time(moment: datetime) -> str:
     """Format the time of day in the reader's time zone: ``09:05``."""
     from babel.dates import format_time
@@ -163,7 +161,7 @@ def clock_time(moment: datetime) -> str:
 def time_with_zone(moment: datetime) -> str:
     """Format a time with the name of its time zone: ``1 August 2026, 09:05 UTC``."""
     here = local(moment)
-    return f"{long_minute(moment)} {here.tzname() or here.strftime('%z')}"
+    return f"{_date_and_time(moment, 'long')} {here.tzname() or here.strftime('%z')}"
 
 
 def enumeration(parts: Iterable[str], style: str = "standard") -> str:
@@ -179,9 +177,7 @@ def enumeration(parts: Iterable[str], style: str = "standard") -> str:
 
 def _day(moment: date, width: str) -> str:
     if isinstance(moment, datetime) and plausible(moment) is None:
-        from evergreen_groups.language.messages import pgettext  # avoids a circular import
-
-        return pgettext("a date", "unknown")
+        return translations_for(current_language().tag).pgettext(_UNKNOWN.context, _UNKNOWN.text)
     that = local(moment).date() if isinstance(moment, datetime) else moment
     return _written_day(that, width, current_language().date_locale)
 

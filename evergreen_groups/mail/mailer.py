@@ -20,7 +20,7 @@ from sqlalchemy import delete, func, select
 from evergreen_groups.errors import ConfigurationError, MailServerError
 from evergreen_groups.mail.server import MailServer
 from evergreen_groups.message import Message
-from evergreen_groups.settings import MailSettings, mail_password
+from evergreen_groups.settings import MailSettings, passwords
 from evergreen_groups.state import schema, trusted_now
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ class Mailer:
                 code="mail-not-set",
                 values={"name": "recipients"},
             )
-        password = mail_password(settings, environ) if settings.username else None
+        password = passwords.password(settings, environ) if settings.username else None
         return cls(settings, password, Outbox(transactions))
 
     @property

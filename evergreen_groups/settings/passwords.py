@@ -5,20 +5,20 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.message import system_reason
-from evergreen_groups.settings.declaration import declared_sections
+from evergreen_groups.settings.declaration import declared_in
 from evergreen_groups.settings.reading import Origin
-from evergreen_groups.settings.sections import Settings
+from evergreen_groups.settings.sections import GatewaySettings, Settings
 
 if TYPE_CHECKING:
     from evergreen_groups.settings.declaration import Secret, Setting
     from evergreen_groups.settings.sections import (
         EventsSettings,
-        GatewaySettings,
         MailSettings,
         MetricsSettings,
         RedisSettings,
@@ -37,78 +37,26 @@ def secret_of(setting: Setting) -> Secret:
     return setting.secret
 
 
-def _secret_setting(section: str) -> Setting:
+def _secret_setting(settings: object) -> Setting:
     """Return the setting that names the file of a section's secret."""
-    return next(setting for setting in declared_sections(Settings)[section] if setting.secret is not None)
+    (section,) = (part.name for part in fields(Settings) if part.default_factory is type(settings))
+    return next(setting for setting in declared_in(section, type(settings)) if setting.secret is not None)
 
 
-PASSWORD_VARIABLE, MAIL_PASSWORD_VARIABLE = (
-    str(secret_of(_secret_setting(name)).variable) for name in ("gateway", "mail")
-)
+PASSWORD_VARIABLE = str(secret_of(_secret_setting(GatewaySettings())).variable)
+"""The variable with the service account's password."""
 
 
-def password(settings: GatewaySettings, environ: Mapping[str, str]) -> str:
-    """Return the service account's password from the environment, ``password_file``, or a systemd credential.
+def password(settings: GatewaySettings | MailSettings, environ: Mapping[str, str]) -> str:
+    """Return the service account's or the mail server's password. Comes from the same sources as :func:`secret`.
 
     Raises:
         ConfigurationError: there is no password, or its file can't be read or is readable by everyone.
     """
-    return _require(_secret_setting("gateway"), settings, environ)
-
-
-def mail_password(settings: MailSettings, environ: Mapping[str, str]) -> str:
-    """Return the mail server's password from the same sources as :func:`password`. Raises the same errors."""
-    return _require(_secret_setting("mail"), settings, environ)
-
-
-def events_secret(settings: EventsSettings, environ: Mapping[str, str]) -> str | None:
-    """Return the secret for events from ``secret_file`` or a systemd credential; None if neither exists.
-
-    Raises:
-        ConfigurationError: the file can't be read or is readable by everyone, or the secret is too short.
-    """
-    return _find(_secret_setting("events"), settings, environ)
-
-
-def metrics_token(settings: MetricsSettings, environ: Mapping[str, str]) -> str | None:
-    """Return the token for metrics from the same sources as :func:`events_secret`. Raises the same errors."""
-    return _find(_secret_setting("metrics"), settings, environ)
-
-
-def database_password(settings: StateSettings, environ: Mapping[str, str]) -> str | None:
-    """Return the shared database's password from the environment, ``password_file``, or a systemd credential.
-
-    None if there is none: PostgreSQL has ways to log in without a password.
-
-    Raises:
-        ConfigurationError: the file can't be read or is readable by everyone.
-    """
-    return _find(_secret_setting("state"), settings, environ)
-
-
-def redis_password(settings: RedisSettings, environ: Mapping[str, str]) -> str | None:
-    """Return the Redis server's password from the same sources as :func:`database_password`, or None."""
-    return _find(_secret_setting("redis"), settings, environ) if settings.url else None
-
-
-def origin_of_secret(setting: Setting, file: Path | None, environ: Mapping[str, str]) -> Origin | None:
-    """Return where a setting's secret would come from, without reading it; None if there is none.
-
-    ``file`` is the setting's value.
-    """
-    secret = secret_of(setting)
-    if secret.variable and environ.get(secret.variable):
-        return Origin(variable=secret.variable)
-    if file is not None:
-        return Origin(file)
-    credential = Path(environ.get("CREDENTIALS_DIRECTORY") or "/nowhere") / secret.credential
-    return Origin(credential) if credential.is_file() else None
-
-
-def _require(setting: Setting, settings: object, environ: Mapping[str, str]) -> str:
-    found = _find(setting, settings, environ)
+    found = secret(settings, environ)
     if found is None:
-        secret = secret_of(setting)
+        setting = _secret_setting(settings)
+        declared = secret_of(setting)
         raise ConfigurationError(
             "no password is set",
             advice='set {key} in [{section}], ${variable}, or the systemd credential "{credential}"',
@@ -117,28 +65,59 @@ def _require(setting: Setting, settings: object, environ: Mapping[str, str]) -> 
             values={
                 "key": setting.name,
                 "section": setting.section,
-                "variable": secret.variable,
-                "credential": secret.credential,
+                "variable": declared.variable,
+                "credential": declared.credential,
             },
         )
     return found
 
 
-def _find(setting: Setting, settings: object, environ: Mapping[str, str]) -> str | None:
-    """Return the secret from the environment, the configured file, or the systemd credential; None if none exists."""
-    secret = secret_of(setting)
-    if secret.variable and environ.get(secret.variable):
-        return _text(setting, environ[secret.variable])
-    found = _from_file(setting, getattr(settings, setting.name), environ)
-    if found is not None and len(found) < secret.shortest:
+def secret(
+    settings: GatewaySettings | MailSettings | EventsSettings | MetricsSettings | StateSettings | RedisSettings,
+    environ: Mapping[str, str],
+) -> str | None:
+    """Return a section's secret from the environment, its file, or a systemd credential; None if there is none.
+
+    PostgreSQL has ways to log in without a password, and events and metrics are optional.
+
+    Raises:
+        ConfigurationError: the file can't be read or is readable by everyone, or the secret is too short.
+    """
+    setting = _secret_setting(settings)
+    declared = secret_of(setting)
+    if declared.variable and environ.get(declared.variable):
+        return _text(setting, environ[declared.variable])
+    file: Path | None = getattr(settings, setting.name)
+    credential = Path(environ.get("CREDENTIALS_DIRECTORY") or "/nowhere") / declared.credential
+    if file is not None:
+        found = _read_secret_file(setting, file, must_be_private=True)
+    elif credential.is_file():
+        found = _read_secret_file(setting, credential, must_be_private=False)
+    else:
+        return None
+    if len(found) < declared.shortest:
         raise ConfigurationError(
             "the secret of [{section}] is too short: it takes {shortest} characters",
             advice="`openssl rand -hex 24` makes one",
             setting=setting.key,
             code="secret-too-short",
-            values={"section": setting.section, "shortest": secret.shortest},
+            values={"section": setting.section, "shortest": declared.shortest},
         )
     return found
+
+
+def origin_of_secret(setting: Setting, file: Path | None, environ: Mapping[str, str]) -> Origin | None:
+    """Return where a setting's secret would come from, without reading it; None if there is none.
+
+    ``file`` is the setting's value.
+    """
+    declared = secret_of(setting)
+    if declared.variable and environ.get(declared.variable):
+        return Origin(variable=declared.variable)
+    if file is not None:
+        return Origin(file)
+    credential = Path(environ.get("CREDENTIALS_DIRECTORY") or "/nowhere") / declared.credential
+    return Origin(credential) if credential.is_file() else None
 
 
 def _text(setting: Setting, value: str) -> str:
@@ -154,16 +133,6 @@ def _text(setting: Setting, value: str) -> str:
             values={"variable": secret_of(setting).variable},
         ) from None
     return value
-
-
-def _from_file(setting: Setting, file: Path | None, environ: Mapping[str, str]) -> str | None:
-    if file is not None:
-        return _read_secret_file(setting, file, must_be_private=True)
-    if environ.get("CREDENTIALS_DIRECTORY"):
-        credential = Path(environ["CREDENTIALS_DIRECTORY"]) / secret_of(setting).credential
-        if credential.is_file():
-            return _read_secret_file(setting, credential, must_be_private=False)
-    return None
 
 
 def _read_secret_file(setting: Setting, path: Path, *, must_be_private: bool) -> str:

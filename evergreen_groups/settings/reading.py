@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cached_property
@@ -15,65 +14,17 @@ from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.formats import LOG_FORMAT_VARIABLE
 from evergreen_groups.message import Message, system_reason
 from evergreen_groups.settings.declaration import declared, declared_sections, with_values
-from evergreen_groups.settings.sections import SECTION, NamedReports, Settings
+from evergreen_groups.settings.sections import SECTION, NamedReport, Settings, own_settings, shared_settings
 from evergreen_groups.settings.values import closest_name
 
 if TYPE_CHECKING:
     from evergreen_groups.settings.declaration import Setting
+    from evergreen_groups.settings.sections import ReportSettings
 
 PREFIX = "EVERGREEN_GROUPS_"
 """Prefix of all environment variables."""
 CONFIG_VARIABLE = "EVERGREEN_GROUPS_CONFIG"
 """The variable with the path of the configuration file."""
-
-
-def known_variables(settings: Iterable[Setting]) -> Iterator[str]:
-    """Yield the names of all variables that are used."""
-    yield from (CONFIG_VARIABLE, LOG_FORMAT_VARIABLE)
-    for setting in settings:
-        yield setting.variable
-        if setting.secret is not None and setting.secret.variable is not None:
-            yield setting.secret.variable
-
-
-def unknown_variables(settings: Iterable[Setting], environ: Mapping[str, str]) -> Iterator[tuple[str, str | None]]:
-    """Yield variables with our prefix that don't exist, each with the one that was probably meant.
-
-    Empty variables are ignored, because they count as unset.
-    """
-    settings = tuple(settings)
-    known = {variable.removeprefix(PREFIX): variable for variable in known_variables(settings)}
-    for variable, value in sorted(environ.items()):
-        name = variable.upper().removeprefix(PREFIX)
-        if value and variable.upper().startswith(PREFIX) and variable not in known.values():
-            meant = _secret_variables(settings).get(name) or known.get(closest_name(name, known) or "")
-            yield variable, meant
-
-
-def unknown_variable(variable: str, meant: str | None) -> ConfigurationError:
-    """Return the error for an unknown variable. The variable's value is in no message; it may be a password."""
-    if meant is None:
-        return ConfigurationError(
-            "${variable}: unknown variable",
-            advice="unset it; `evergreen-groups config example` has the settings that there are",
-            code="unknown-variable",
-            values={"variable": variable},
-        )
-    return ConfigurationError(
-        "${variable}: unknown variable",
-        advice="if ${meant} is meant, set that; otherwise unset this one",
-        code="unknown-variable",
-        values={"variable": variable, "meant": meant},
-    )
-
-
-def _secret_variables(settings: Iterable[Setting]) -> dict[str, str]:
-    """Map names that people try for the variables of secrets to the actual ones."""
-    return {
-        f"{setting.section}_{setting.secret.name}".upper(): setting.secret.variable or setting.variable
-        for setting in settings
-        if setting.secret is not None
-    }
 
 
 KeyPath = tuple[str | int, ...]
@@ -194,6 +145,8 @@ def _key_paths(parsed: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
 
 
 _NOWHERE = Origin()
+_IS_MEANT = Message("is {meant} meant? Allowed are {allowed}")
+_ALLOWED = Message("allowed are {allowed}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +155,34 @@ class Fault:
 
     error: ConfigurationError
     origin: Origin
+
+
+def _unknown_variables(settings: Sequence[Setting], environ: Mapping[str, str]) -> Iterator[Fault]:
+    """Yield a fault for each variable with our prefix that doesn't exist, with the one that was probably meant.
+
+    Empty variables are ignored, because they count as unset. A variable's value is in no message; it may be a password.
+    """
+    secrets = [(setting, setting.secret) for setting in settings if setting.secret is not None]
+    known = {CONFIG_VARIABLE, LOG_FORMAT_VARIABLE, *(setting.variable for setting in settings)}
+    known |= {secret.variable for _setting, secret in secrets if secret.variable is not None}
+    by_name = {variable.removeprefix(PREFIX): variable for variable in sorted(known)}
+    # Names that people try for the variables of secrets.
+    tried = {f"{one.section}_{secret.name}".upper(): secret.variable or one.variable for one, secret in secrets}
+    for variable, value in sorted(environ.items()):
+        name = variable.upper().removeprefix(PREFIX)
+        if not value or not variable.upper().startswith(PREFIX) or variable in known:
+            continue
+        meant = tried.get(name) or by_name.get(closest_name(name, by_name) or "")
+        advice = Message("unset it; `evergreen-groups config example` has the settings that there are")
+        if meant is not None:
+            advice = Message("if ${meant} is meant, set that; otherwise unset this one")
+        error = ConfigurationError(
+            "${variable}: unknown variable",
+            advice=advice,
+            code="unknown-variable",
+            values={"variable": variable, "meant": meant},
+        )
+        yield Fault(error, Origin(variable=variable))
 
 
 class Reading:
@@ -228,14 +209,12 @@ class Reading:
         content = dict(file.content) if file else {}
         self._tables = content.pop(SECTION, [])
         sections = declared_sections(schema)
-        for name, known in content.items():
-            if name not in sections or not isinstance(known, dict):
-                self._refuse_section(name, [*sections, SECTION])
+        for name, table in content.items():
+            if name not in sections or not isinstance(table, dict):
+                self._refuse_section(name, [*sections, SECTION], is_value=not isinstance(table, dict))
         for name, settings in sections.items():
-            table = content.get(name, {})
-            self._read_section(name, settings, table if isinstance(table, dict) else {})
-        for variable, meant in unknown_variables(declared(schema), environ):
-            self._faults.append(Fault(unknown_variable(variable, meant), Origin(variable=variable)))
+            self._read_section(name, settings)
+        self._faults += _unknown_variables(declared(schema), environ)
 
     @property
     def settings(self) -> Settings:
@@ -303,11 +282,7 @@ class Reading:
             except ConfigurationError as error:
                 place = self.origin_of_key(error.setting)
                 self._faults.append(Fault(_with_origin(error, place), place))
-        if self._file is None:
-            return settings
-        reports = NamedReports(self._file, settings.report)
-        self._faults += [Fault(*fault) for fault in reports.faults]
-        return replace(settings, reports=reports.found) if reports.found else settings
+        return replace(settings, reports=self._named_reports(settings.report))
 
     def _section(self, name: str) -> Mapping[str, Any]:
         table = self._file.content.get(name) if self._file else None
@@ -316,16 +291,9 @@ class Reading:
     def _origin(self, *keys: str | int) -> Origin:
         return self._file.origin(*keys) if self._file else Origin(self.source)
 
-    @contextmanager
-    def _collecting(self, origin: Origin) -> Iterator[None]:
-        """Record an error raised in the block."""
-        try:
-            yield
-        except ConfigurationError as error:
-            self._faults.append(Fault(error, origin))
-
-    def _read_section(self, name: str, known: tuple[Setting, ...], content: Mapping[str, Any]) -> None:
+    def _read_section(self, name: str, known: tuple[Setting, ...]) -> None:
         """Read the values of a section."""
+        content = self._section(name)
         for key in content:
             if key not in {setting.name for setting in known}:
                 origin = self._origin(name, key)
@@ -337,47 +305,44 @@ class Reading:
             origin = self.origin(setting)
             value = self._environ.get(setting.variable) or content[setting.name]
             where = str(origin) if origin.variable else f"{origin}: [{name}] {setting.name}"
-            with self._collecting(origin):
+            try:
                 self._values[setting.key] = setting.read(value, where)
+            except ConfigurationError as error:
+                self._faults.append(Fault(error, origin))
 
-    def _refuse_section(self, name: str, known: Sequence[str]) -> None:
-        origin = self._origin(name)
-        allowed = ", ".join(f"[{section}]" for section in known)
-        error = _unknown_section(str(origin), name, allowed, self._meant_by(name, known))
-        self._faults.append(Fault(error, origin))
-
-    def _meant_by(self, name: str, known: Sequence[str]) -> str | None:
+    def _refuse_section(self, name: str, known: Sequence[str], *, is_value: bool) -> None:
         """Suggest a section with a similar name; for a plain value, suggest the setting that it may belong to."""
-        if self._file is None or isinstance(self._file.content[name], dict):
-            found = closest_name(name, known)
-            return None if found is None else f"[{found}]"
-        for setting in declared(self._schema):
+        origin = self._origin(name)
+        similar = None if is_value else closest_name(name, known)
+        meant = f"[{similar}]" if similar else ""
+        for setting in declared(self._schema) if is_value else ():
             if name in (setting.name, setting.section):
-                return f"[{setting.section}] {setting.name}"
-        return None
+                meant = f"[{setting.section}] {setting.name}"
+                break
+        allowed = ", ".join(f"[{section}]" for section in known)
+        error = ConfigurationError(
+            "{path}: unknown section [{section}]",
+            advice=_IS_MEANT if meant else _ALLOWED,
+            code="unknown-section",
+            values={"path": str(origin), "section": name, "allowed": allowed, "meant": meant},
+        )
+        self._faults.append(Fault(error, origin))
 
     def _unknown_key(self, name: str, known: tuple[Setting, ...], key: str, origin: Origin) -> ConfigurationError:
         names = [setting.name for setting in known]
-        files = {setting.secret.name: setting for setting in known if setting.secret is not None}
-        where = {"path": str(origin), "section": name, "key": key}
-        if key in files:
+        where = {"path": str(origin), "section": name, "key": key, "allowed": ", ".join(names)}
+        file = next((setting for setting in known if setting.secret is not None and setting.secret.name == key), None)
+        if file is not None:
             return ConfigurationError(
                 "{path}: [{section}] {key}: a password or secret belongs in a file of its own",
                 advice="name that file with {file}",
-                setting=files[key].key,
+                setting=file.key,
                 code="secret-in-configuration",
-                values={**where, "file": files[key].name},
+                values={**where, "file": file.name},
             )
-        where["allowed"] = ", ".join(names)
-        if (meant := closest_name(key, names)) is not None:
-            return ConfigurationError(
-                "{path}: [{section}] {key}: unknown key",
-                advice="is {meant} meant? Allowed are {allowed}",
-                setting=f"{name}.{key}",
-                code="unknown-setting",
-                values={**where, "meant": meant},
-            )
-        if elsewhere := [setting.section for setting in declared(self._schema) if setting.name == key]:
+        meant = closest_name(key, names)
+        elsewhere = [setting.section for setting in declared(self._schema) if setting.name == key]
+        if meant is None and elsewhere:
             return ConfigurationError(
                 "{path}: [{section}] {key}: unknown key",
                 advice="it belongs in [{meant}]; here, allowed are {allowed}",
@@ -387,26 +352,83 @@ class Reading:
             )
         return ConfigurationError(
             "{path}: [{section}] {key}: unknown key",
-            advice="allowed are {allowed}",
+            advice=_IS_MEANT if meant else _ALLOWED,
             setting=f"{name}.{key}",
             code="unknown-setting",
-            values=where,
+            values={**where, "meant": meant},
         )
 
+    def _named_reports(self, report: ReportSettings) -> tuple[NamedReport, ...]:
+        """Read the tables of ``[[reports]]``. ``report`` has the defaults. Tables with faults are left out."""
+        if not isinstance(self._tables, list) or not all(isinstance(table, dict) for table in self._tables):
+            origin = self._origin(SECTION)
+            error = ConfigurationError(
+                "{path}: reports: these are tables",
+                advice="begin each with [[reports]]",
+                setting=SECTION,
+                code="reports-not-tables",
+                values={"path": str(origin)},
+            )
+            self._faults.append(Fault(error, origin))
+            return ()
+        found: dict[str, NamedReport] = {}
+        for number, table in enumerate(self._tables):
+            one = self._named_report(number, table, replace(report, output=None))
+            if one is None:
+                continue
+            if one.name.casefold() in found:
+                origin = self._origin(SECTION, number, "name")
+                error = ConfigurationError(
+                    "{path}: [[reports]] {number}: there is another report called {name}",
+                    advice="give it another name",
+                    setting=f"{SECTION}.name",
+                    code="report-named-twice",
+                    values={"path": str(origin), "number": number + 1, "name": one.name},
+                )
+                self._faults.append(Fault(error, origin))
+            found[one.name.casefold()] = one
+        return tuple(found.values())
 
-def _unknown_section(path: str, section: str, allowed: str, meant: str | None) -> ConfigurationError:
-    if meant is None:
-        return ConfigurationError(
-            "{path}: unknown section [{section}]",
-            advice="allowed are {allowed}",
-            code="unknown-section",
-            values={"path": path, "section": section, "allowed": allowed},
+    def _named_report(self, number: int, table: Mapping[str, Any], report: ReportSettings) -> NamedReport | None:
+        """Read the report of a table (numbered from 0). Return None if it has an error."""
+        own = {setting.name: setting for setting in own_settings()}
+        shared = {setting.name: setting for setting in shared_settings()}
+        values: dict[str, Any] = {}
+        for key, value in table.items():
+            origin = self._origin(SECTION, number, key)
+            try:
+                setting = own.get(key) or shared.get(key)
+                if setting is None:
+                    raise _unknown_report_key(origin, number + 1, key, [*own, *shared])
+                values[key] = setting.read(value, f"{origin}: [[reports]] {number + 1} {key}")
+            except ConfigurationError as problem:
+                self._faults.append(Fault(problem, origin))
+        if len(values) < len(table):
+            return None
+        listed = replace(report, **{key: value for key, value in values.items() if key in shared})
+        one = NamedReport(report=listed, **{key: value for key, value in values.items() if key in own})
+        if one.name and (listed.output is not None or one.recipients):
+            return one
+        origin = self._origin(SECTION, number)
+        error = ConfigurationError(
+            "{path}: [[reports]] {number}: it has no name, or goes nowhere",
+            advice="give it a name, and an output or recipients",
+            setting=SECTION,
+            code="report-goes-nowhere",
+            values={"path": str(origin), "number": number + 1},
         )
+        self._faults.append(Fault(error, origin))
+        return None
+
+
+def _unknown_report_key(origin: Origin, number: int, key: str, known: Sequence[str]) -> ConfigurationError:
+    meant = closest_name(key, known)
     return ConfigurationError(
-        "{path}: unknown section [{section}]",
-        advice="is {meant} meant? Allowed are {allowed}",
-        code="unknown-section",
-        values={"path": path, "section": section, "allowed": allowed, "meant": meant},
+        "{path}: [[reports]] {number}: {key}: unknown key",
+        advice=_IS_MEANT if meant else _ALLOWED,
+        setting=SECTION,
+        code="unknown-setting-of-report",
+        values={"path": str(origin), "number": number, "key": key, "allowed": ", ".join(known), "meant": meant},
     )
 
 

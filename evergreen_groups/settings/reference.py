@@ -47,19 +47,15 @@ def reference(schema: type = Settings) -> str:
         f"\n## `[{name}]`\n\n{helps[name]}\n" + "".join(_entry(setting) for setting in settings)
         for name, settings in declared_sections(schema).items()
     )
-    own = "".join(map(_table_entry, own_settings()))
+    own = "".join(_entry(setting, in_table=True) for setting in own_settings())
     shared = ", ".join(f"[`{setting.name}`](#{setting.key.replace('.', '')})" for setting in shared_settings())
     return f"{_HEAD}{''.join(sections)}\n## `[[reports]]`\n\n{HELP}\n{own}\nThose of `[report]`: {shared}.\n"
 
 
-def _table_entry(setting: Setting) -> str:
-    """Describe a setting of ``[[reports]]``, which has no environment variable."""
-    facts = [fact for fact in _facts(setting) if not fact.startswith("- Environment")]
+def _entry(setting: Setting, *, in_table: bool = False) -> str:
+    """Describe a setting. Those of ``[[reports]]`` have no environment variable."""
+    facts = [fact for fact in _facts(setting) if not (in_table and fact.startswith("- Environment"))]
     return "\n".join([f"\n### `{setting.key}`\n", f"{setting.explanation}\n", *facts, ""])
-
-
-def _entry(setting: Setting) -> str:
-    return "\n".join([f"\n### `{setting.key}`\n", f"{setting.explanation}\n", *_facts(setting), ""])
 
 
 def _facts(setting: Setting) -> Iterator[str]:

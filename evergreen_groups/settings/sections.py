@@ -6,10 +6,10 @@ sections are in this module so that there is one place to find a setting or add 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
 from ipaddress import IPv4Network, IPv6Network
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from evergreen_groups import arguments
 from evergreen_groups.errors import ConfigurationError
@@ -34,21 +34,25 @@ from evergreen_groups.settings.declaration import (
     section,
     setting,
 )
-from evergreen_groups.settings.values import closest_name
 
 if TYPE_CHECKING:
     from datetime import tzinfo
     from pathlib import Path
 
     from evergreen_groups.policy import LimitRule
-    from evergreen_groups.settings.reading import Origin, TomlFile
     from evergreen_groups.settings.values import Network
 
 LOOPBACK: tuple[Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1"))
 _INIT, _REPORT, _AUDIT, _SERVE = ("init",), ("report",), ("audit",), ("serve",)
 _TITLES = ("none", "juveniles", "all")
 _FILES_ONLY = ", ".join(name for name in REPORT_FORMATS if name not in TEXT_FORMATS)
-_CA_BUNDLE = (Option("--ca-bundle", _INIT, "Certificates to trust.", v.EXISTING_FILE),)
+_CA_BUNDLE = setting(
+    v.PATH,
+    None,
+    help="A file with the certificates of the authorities to trust, where the system's own do not do.",
+    example="/etc/ssl/certs/library-ca.pem",
+    options=(Option("--ca-bundle", _INIT, "Certificates to trust.", v.EXISTING_FILE),),
+)
 
 
 @dataclass(frozen=True)
@@ -104,13 +108,7 @@ class GatewaySettings:
     concurrency: int = setting(
         v.whole_number(1, 16), 3, help="How many calls may be under way at once. A few are polite."
     )
-    ca_bundle: Path | None = setting(
-        v.PATH,
-        None,
-        help="A file with the certificates of the authorities to trust, where the system's own do not do.",
-        example="/etc/ssl/certs/library-ca.pem",
-        options=_CA_BUNDLE,
-    )
+    ca_bundle: Path | None = _CA_BUNDLE
     allow_plain_http: bool = setting(
         v.BOOLEAN,
         False,
@@ -509,13 +507,7 @@ class MailSettings:
         options=(Option("--mail-port", _INIT, "Its port."),),
         question=Question(Message("Its port"), empty=Message("the usual one")),
     )
-    ca_bundle: Path | None = setting(
-        v.PATH,
-        None,
-        help="A file with the certificates of the authorities to trust, where the system's own do not do.",
-        example="/etc/ssl/certs/library-ca.pem",
-        options=_CA_BUNDLE,
-    )
+    ca_bundle: Path | None = _CA_BUNDLE
     username: str | None = setting(
         v.TEXT,
         None,
@@ -928,96 +920,3 @@ def own_settings() -> tuple[Setting, ...]:
 def shared_settings() -> tuple[Setting, ...]:
     """Return the settings of ``[report]`` that a table can override."""
     return tuple(setting for setting in declared_in("report", ReportSettings) if setting.name not in _OF_THE_RUN)
-
-
-class NamedReports:
-    """The reports in a file's ``[[reports]]`` (``found``), and their errors. ``report`` supplies the defaults."""
-
-    def __init__(self, file: TomlFile, report: ReportSettings) -> None:
-        self.faults: list[tuple[ConfigurationError, Origin]] = []
-        self._file = file
-        self._report = replace(report, output=None)
-        found: dict[str, NamedReport] = {}
-        for number, table in enumerate(self._tables()):
-            one = self._read(number, table)
-            if one is None:
-                continue
-            if one.name.casefold() in found:
-                origin = file.origin(SECTION, number, "name")
-                error = ConfigurationError(
-                    "{path}: [[reports]] {number}: there is another report called {name}",
-                    advice="give it another name",
-                    setting=f"{SECTION}.name",
-                    code="report-named-twice",
-                    values={"path": str(origin), "number": number + 1, "name": one.name},
-                )
-                self.faults.append((error, origin))
-            found[one.name.casefold()] = one
-        self.found = tuple(found.values())
-
-    def _tables(self) -> list[dict[str, Any]]:
-        tables = self._file.content.get(SECTION, [])
-        if isinstance(tables, list) and all(isinstance(table, dict) for table in tables):
-            return tables
-        origin = self._file.origin(SECTION)
-        error = ConfigurationError(
-            "{path}: reports: these are tables",
-            advice="begin each with [[reports]]",
-            setting=SECTION,
-            code="reports-not-tables",
-            values={"path": str(origin)},
-        )
-        self.faults.append((error, origin))
-        return []
-
-    def _read(self, number: int, table: dict[str, Any]) -> NamedReport | None:
-        """Read the report of a table (numbered from 0). Return None if it has an error."""
-        own = {setting.name: setting for setting in own_settings()}
-        shared = {setting.name: setting for setting in shared_settings()}
-        values: dict[str, Any] = {}
-        before = len(self.faults)
-        for key, value in table.items():
-            origin = self._file.origin(SECTION, number, key)
-            setting = own.get(key) or shared.get(key)
-            try:
-                if setting is None:
-                    raise _unknown_key(origin, number + 1, key, [*own, *shared])
-                values[key] = setting.read(value, f"{origin}: [[reports]] {number + 1} {key}")
-            except ConfigurationError as problem:
-                self.faults.append((problem, origin))
-        if len(self.faults) > before:
-            return None
-        listed = replace(self._report, **{key: value for key, value in values.items() if key in shared})
-        one = NamedReport(report=listed, **{key: value for key, value in values.items() if key in own})
-        if one.name and (listed.output is not None or one.recipients):
-            return one
-        origin = self._file.origin(SECTION, number)
-        error = ConfigurationError(
-            "{path}: [[reports]] {number}: it has no name, or goes nowhere",
-            advice="give it a name, and an output or recipients",
-            setting=SECTION,
-            code="report-goes-nowhere",
-            values={"path": str(origin), "number": number + 1},
-        )
-        self.faults.append((error, origin))
-        return None
-
-
-def _unknown_key(origin: Origin, number: int, key: str, known: list[str]) -> ConfigurationError:
-    where = {"path": str(origin), "number": number, "key": key, "allowed": ", ".join(known)}
-    meant = closest_name(key, known)
-    if meant is None:
-        return ConfigurationError(
-            "{path}: [[reports]] {number}: {key}: unknown key",
-            advice="allowed are {allowed}",
-            setting=SECTION,
-            code="unknown-setting-of-report",
-            values=where,
-        )
-    return ConfigurationError(
-        "{path}: [[reports]] {number}: {key}: unknown key",
-        advice="is {meant} meant? Allowed are {allowed}",
-        setting=SECTION,
-        code="unknown-setting-of-report",
-        values={**where, "meant": meant},
-    )

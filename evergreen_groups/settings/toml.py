@@ -75,8 +75,15 @@ def initial_configuration(settings: Settings, reports: Iterable[Mapping[str, Any
     """
     parts = [_FIRST_HEAD]
     for name, known in declared_sections(type(settings)).items():
-        written = [setting for setting in known if _is_written(setting, value_of(settings, setting))]
-        if written and not any(_is_left_out(setting, value_of(settings, setting)) for setting in known):
+        values = {setting.name: value_of(settings, setting) for setting in known}
+        asked = {setting.name: setting.question for setting in known if setting.question is not None}
+        written = [
+            setting
+            for setting in known
+            if values[setting.name] != setting.default
+            or (setting.name in asked and values[setting.name] not in (None, ()))
+        ]
+        if written and not any(values[name] is None for name, question in asked.items() if question.opens_section):
             tables = [setting for setting in written if setting.kind.empty == "{}"]  # must follow all plain keys
             plain = [setting for setting in written if setting not in tables]
             lines = [
@@ -88,47 +95,40 @@ def initial_configuration(settings: Settings, reports: Iterable[Mapping[str, Any
                 lines += [f"{as_toml(key)} = {as_toml(value)}" for key, value in value_of(settings, setting)]
             parts.append("\n".join([*lines, ""]))
     for table in reports:
-        parts.append("\n".join(["[[reports]]", *(f"{bare_key(key)} = {raw_toml(table[key])}" for key in table), ""]))
+        parts.append("\n".join(["[[reports]]", *(f"{_key(key)} = {as_toml(table[key])}" for key in table), ""]))
     return "\n".join(parts)
 
 
 def as_toml(value: Any) -> str:
-    """Return a value in TOML. None becomes "none".
+    """Return a value in TOML, with tables inline. None becomes "none".
 
-    >>> as_toml((True, Decimal("5.00"), "a"))
-    '[true, 5.00, "a"]'
+    >>> as_toml((True, Decimal("5.00"), "a")), as_toml({"BR1": ["a@b.example"], "*": []})
+    ('[true, 5.00, "a"]', '{BR1 = ["a@b.example"], "*" = []}')
     """
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, (int, Decimal)):
-        return str(value)
-    if isinstance(value, LimitRule):
-        rule = {"profile": value.profile, "library": value.library, "comparison": value.comparison}
-        entries = [f"{name} = {as_toml(entry)}" for name, entry in rule.items() if entry is not None]
-        return f"{{{', '.join([*entries, f'limit = {as_toml(value.amount)}'])}}}"
-    if isinstance(value, tuple):
-        return f"[{', '.join(map(as_toml, value))}]"
+    match value:
+        case bool():
+            return str(value).lower()
+        case int() | Decimal():
+            return str(value)
+        case LimitRule():
+            return as_toml(_table_of(value))
+        case list() | tuple():
+            return f"[{', '.join(map(as_toml, value))}]"
+        case Mapping():
+            return f"{{{', '.join(f'{_key(key)} = {as_toml(entry)}' for key, entry in value.items())}}}"
     text = "none" if value is None else str(value.value if isinstance(value, Enum) else value)
     # JSON strings are valid in TOML, except that TOML also requires DEL to be escaped.
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def raw_toml(value: Any) -> str:
-    """Return a value in TOML, with tables inline.
-
-    >>> raw_toml({"BR1": ["a@b.example"], "*": []})
-    '{BR1 = ["a@b.example"], "*" = []}'
-    """
-    if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{bare_key(key)} = {raw_toml(entry)}' for key, entry in value.items())}}}"
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(raw_toml, value))}]"
-    return as_toml(value)
-
-
-def bare_key(key: str) -> str:
-    """Return a key in TOML, quoted if necessary."""
+def _key(key: str) -> str:
     return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else as_toml(key)
+
+
+def _table_of(rule: LimitRule) -> dict[str, object]:
+    named = {"profile": rule.profile, "library": rule.library, "comparison": rule.comparison}
+    known: dict[str, object] = {name: entry for name, entry in named.items() if entry is not None}
+    return {**known, "limit": "none" if rule.amount is None else rule.amount}
 
 
 def default_of(setting: Setting) -> str:
@@ -136,14 +136,6 @@ def default_of(setting: Setting) -> str:
     if setting.default is None:
         return ""
     return setting.kind.empty if setting.default == () else as_toml(setting.default)
-
-
-def _is_written(setting: Setting, value: object) -> bool:
-    return value != setting.default or (setting.question is not None and value not in (None, ()))
-
-
-def _is_left_out(setting: Setting, value: object) -> bool:
-    return setting.question is not None and setting.question.opens_section and value is None
 
 
 def _example_entry(setting: Setting) -> str:
@@ -199,9 +191,12 @@ def effective_values(reading: Reading, environ: Mapping[str, str]) -> Iterator[E
     """Yield the values of all settings in order, with the existing secrets masked."""
     for section, settings in declared_sections(Settings).items():
         for setting in settings:
-            value = reading.values.get(setting.key, setting.default)
-            toml = "" if value is None and setting.default is None else _toml(setting, value)
-            plain = None if value is None and setting.default is None else _plain(setting, value)
+            value: Any = reading.values.get(setting.key, setting.default)
+            toml, plain = "", None
+            if value is not None or setting.default is not None:
+                shown = dict(value) if setting.kind.empty == "{}" else value
+                toml = _mask_password(setting.kind.empty if value == () else as_toml(shown))
+                plain = _json("none" if value is None else shown)
             origin = reading.origin(setting) if setting.key in reading.values else Origin()
             yield EffectiveValue(section, setting.name, toml, plain, origin, default_of(setting))
             if setting.secret is not None:
@@ -211,26 +206,14 @@ def effective_values(reading: Reading, environ: Mapping[str, str]) -> Iterator[E
     for number, (table, _origin) in enumerate(reading.tables, 1):
         for name, value in table.items():
             origin = reading.origin_in_table(number - 1, name)
-            yield EffectiveValue(SECTION, name, raw_toml(value), _json(value), origin, table=number)
-
-
-def _toml(setting: Setting, value: Any) -> str:
-    if setting.kind.empty == "{}":
-        value = dict(value)
-    return _mask_password(setting.kind.empty if value == () else raw_toml(value))
-
-
-def _plain(setting: Setting, value: Any) -> Any:
-    return _json(dict(value) if setting.kind.empty == "{}" else "none" if value is None else value)
+            yield EffectiveValue(SECTION, name, as_toml(value), _json(value), origin, table=number)
 
 
 def _json(value: Any) -> Any:
     """Convert a value for JSON. Amounts are strings, as in all JSON documents here."""
     match value:
         case LimitRule():
-            rule = {"profile": value.profile, "library": value.library, "comparison": value.comparison}
-            known = {name: _json(entry) for name, entry in rule.items() if entry is not None}
-            return {**known, "limit": "none" if value.amount is None else str(value.amount)}
+            return _json(_table_of(value))
         case dict():
             return {key: _json(entry) for key, entry in value.items()}
         case list() | tuple():

@@ -69,6 +69,7 @@ class Kind(Generic[Value]):
 Network = IPv4Network | IPv6Network
 
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+_TAG, _CURRENCY_CODE = re.compile("[a-z]{2,3}(-[A-Za-z0-9]{2,8})*"), re.compile("[A-Z]{3}")
 _WORD = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _LOCAL_PART, _DOMAIN = (re.compile(rf"{part}(\.{part})*") for part in (_WORD, _LABEL))
@@ -154,6 +155,18 @@ def _report_name(value: object) -> str:
     return value
 
 
+def _where(read: Callable[[object], Value], holds: Callable[[Value], object]) -> Callable[[object], Value]:
+    """Return a reader that refuses values for which ``holds`` is false."""
+
+    def read_and_check(value: object) -> Value:
+        found = read(value)
+        if not holds(found):
+            raise ValueError
+        return found
+
+    return read_and_check
+
+
 def _texts(value: object) -> tuple[str, ...]:
     if isinstance(value, str):
         value = [part for part in value.split(",") if part.strip()]
@@ -213,13 +226,6 @@ def _existing_file(value: object) -> Path:
     return path.absolute()  # the configuration is read by runs with other working directories
 
 
-def _locale(value: object) -> str:
-    tag = _text(value)
-    if not re.fullmatch(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*", tag):
-        raise ValueError
-    return tag
-
-
 def _language(value: object) -> str:
     tag = tag_of(_text(value))
     if tag is None or catalogue_for(tag) is None:
@@ -235,20 +241,6 @@ def _languages_of_libraries(value: object) -> tuple[tuple[str, str], ...]:
     return tuple((_text(name), _language(tag)) for name, tag in value.items())
 
 
-def _currency(value: object) -> str:
-    code = _text(value)
-    if not re.fullmatch(r"[A-Z]{3}", code):
-        raise ValueError
-    return code
-
-
-def _timezone(value: object) -> str:
-    name = _text(value)
-    if timezone_of(name) is None:
-        raise ValueError
-    return name
-
-
 def _amount(value: object) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, (int, str, Decimal)):
         raise ValueError  # noqa: TRY004 - a value that isn't allowed, whatever its type
@@ -257,13 +249,6 @@ def _amount(value: object) -> Decimal:
     if not number.is_finite() or rounded != number or number < 0 or number >= Decimal(10) ** 8:
         raise ValueError
     return abs(rounded)
-
-
-def _amount_above_zero(value: object) -> Decimal:
-    number = _amount(value)
-    if not number:
-        raise ValueError
-    return number
 
 
 def _limit(value: object) -> Decimal | None:
@@ -390,7 +375,7 @@ ORIGIN = Kind("url", Message('an origin such as "https://evergreen.example.org",
 NETWORKS = Kind("network", Message('a list of addresses or networks such as ["127.0.0.1", "10.1.0.0/16"]'), _networks)
 PATH = Kind("path", Message('a path such as "/var/lib/evergreen-groups", where ~ is the home directory'), _path)
 EXISTING_FILE = Kind("file", Message("a file that is there"), _existing_file)
-LOCALE = Kind("locale", Message('a language tag such as "en-US"'), _locale)
+LOCALE = Kind("locale", Message('a language tag such as "en-US"'), _where(_text, _TAG.fullmatch))
 LANGUAGE = Kind(
     "language", Message('a language that there are texts in, such as "fr-CA" (docs/translating.md)'), _language
 )
@@ -400,11 +385,13 @@ LANGUAGES_OF_LIBRARIES = Kind(
     _languages_of_libraries,
     empty="{}",
 )
-CURRENCY = Kind("currency", Message('the code of a currency (ISO 4217) such as "CAD"'), _currency)
-TIMEZONE = Kind("timezone", Message('a time zone such as "America/Toronto"'), _timezone)
+CURRENCY = Kind(
+    "currency", Message('the code of a currency (ISO 4217) such as "CAD"'), _where(_text, _CURRENCY_CODE.fullmatch)
+)
+TIMEZONE = Kind("timezone", Message('a time zone such as "America/Toronto"'), _where(_text, timezone_of))
 AMOUNT = Kind("amount", Message("an amount such as 5.00, not below zero, with at most two decimal places"), _amount)
 AMOUNT_ABOVE_ZERO = Kind(
-    "amount", Message("an amount above zero such as 25.00, with at most two decimal places"), _amount_above_zero
+    "amount", Message("an amount above zero such as 25.00, with at most two decimal places"), _where(_amount, bool)
 )
 LIMIT = Kind("amount", Message('{amount}, or "none"', values={"amount": AMOUNT.allowed}), _limit)
 LIMIT_OR_ILS = Kind("amount", Message('{amount}, or "ils"', values={"amount": LIMIT.allowed}), _limit_or_ils)

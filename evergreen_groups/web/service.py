@@ -254,8 +254,8 @@ class Service:
         self.approvals = Approvals(self._request_counters)
         self.slots = Slots(threads, timeout=_WAIT_SECONDS)
         self.health = Health(clock, self.gateway, self.breaker, self.state)
-        self.events_secret = passwords.events_secret(settings.events, environ)
-        self.metrics_token = passwords.metrics_token(settings.metrics, environ)
+        self.events_secret = passwords.secret(settings.events, environ)
+        self.metrics_token = passwords.secret(settings.metrics, environ)
         self._events_gateway = None
         if self.events_secret is not None:
             self._events_gateway = _gateway(

@@ -142,7 +142,7 @@ def test_all_questions_with_mistakes_on_the_way(sandbox: Sandbox, command: Comma
 
 def test_nothing_is_asked_with_yes(sandbox: Sandbox, command: Command, tmp_path: Path, mail_certificates: Path) -> None:
     post = Post()
-    command.environ |= {passwords.PASSWORD_VARIABLE: PASSWORD, passwords.MAIL_PASSWORD_VARIABLE: SECRET}
+    command.environ |= {passwords.PASSWORD_VARIABLE: PASSWORD, "EVERGREEN_GROUPS_MAIL_PASSWORD": SECRET}
     file = tmp_path / "config.toml"
     with server(post, mail_certificates) as port:
         done = command(

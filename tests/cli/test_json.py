@@ -133,8 +133,3 @@ def test_what_is_kept(run: Command, there: str, tmp_path: Path) -> None:
     assert document(run(other, "state", "restore", str(backup), "--json"))["rows"] == written["rows"]
     assert document(run(there, "state", "upgrade", "--json"))["kind"] == "state-upgrade"
     assert document(run(there, "state", "forget", "1014", "--json"))["removed"]["steps"] == 1
-
-
-@pytest.mark.parametrize("words", [("doctor",), ("status",)])
-def test_others_have_had_it(run: Command, words: tuple[str, ...]) -> None:
-    assert document(run("--sandbox", *words, "--json"))

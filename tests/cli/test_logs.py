@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -57,12 +55,6 @@ def test_errors_are_events_as_well(
     assert event["level"] == "error"
     assert event["message"]
     assert event.get("code") == code
-
-
-def test_an_unknown_format_is_refused(sandbox: Sandbox, tmp_path: Path) -> None:
-    done = Command(tmp_path, sandbox.url)("--log-format", "xml", "report")
-    assert done.returncode == 2
-    assert "'text', 'json'" in done.stderr
 
 
 def test_the_environment_chooses_the_format(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -145,10 +137,3 @@ def test_no_progress_if_quiet_or_without_a_terminal(sandbox: Sandbox, tmp_path: 
     command = Command(tmp_path, sandbox.url)
     assert command("report").stderr == ""
     assert on_a_terminal(command, "--quiet", "report", TERM="xterm") == (0, "")
-
-
-def test_help_names_the_option() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "evergreen_groups", "--help"], capture_output=True, text=True, check=True
-    )
-    assert "--log-format" in done.stdout

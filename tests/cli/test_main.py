@@ -18,30 +18,16 @@ from support.circulators import take_away
 from support.command import Command, one_line
 from support.fault_proxy import Call, Fault, fault_proxy
 from support.gateways import PASSWORD
-from support.repository import REPOSITORY
 
 from evergreen_groups import exit_status
 from evergreen_groups.cli import Invocation
-from evergreen_groups.cli.application import COMMANDS
 from evergreen_groups.cli.commands.sandbox import how_to_connect
-from evergreen_groups.cli.reference import reference
 from evergreen_groups.sandbox import Sandbox
 
 
 @pytest.fixture
 def run(sandbox: Sandbox, tmp_path: Path) -> Command:
     return Command(tmp_path, sandbox.url)
-
-
-def test_the_reference_is_up_to_date() -> None:
-    written = (REPOSITORY / "docs" / "cli.md").read_text(encoding="utf-8")
-    assert written == reference(), "run: python -m evergreen_groups.cli.reference > docs/cli.md"
-
-
-def test_every_command_is_in_the_readme_or_the_reference() -> None:
-    text = (REPOSITORY / "docs" / "cli.md").read_text(encoding="utf-8")
-    for name in COMMANDS:
-        assert f"## `evergreen-groups {name}`" in text
 
 
 def test_every_exit_status_is_documented(run: Command) -> None:
@@ -149,13 +135,6 @@ def test_what_goes_wrong_is_said_in_a_line(run: Command, words: tuple[str, ...],
     assert "Traceback" not in done.stderr
     assert "20000000009999" not in done.stderr
     assert status == exit_status.USAGE or one_line(done.stderr)
-
-
-def test_nothing_configured(tmp_path: Path) -> None:
-    done = Command(tmp_path, None)("report")
-    assert done.returncode == exit_status.CONFIGURATION
-    assert "set url in section [gateway]" in done.stderr
-    assert "--sandbox" in done.stderr
 
 
 @pytest.mark.long

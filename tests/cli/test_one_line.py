@@ -53,7 +53,6 @@ def configured(command: Command, text: str) -> None:
         ('[gateway]\nurl = "https://."\nusername = "x"', "the gateway's address can't be read"),
     ],
 )
-@pytest.mark.long
 def test_a_configuration(command: Command, text: str, says: str) -> None:
     configured(command, text)
     done = command("report")
@@ -146,25 +145,21 @@ class TestStandardStreams:
 
         return run
 
-    @pytest.mark.long
     @pytest.mark.parametrize("words", ["show 20000000001007", "report --no-history", "audit --format json"])
     def test_a_closed_standard_output_is_told(self, shell: Run, words: str) -> None:
         done = shell(f"{words} >&-")
         assert done.returncode == exit_status.FAILED
         assert one_line(done.stderr)
 
-    @pytest.mark.long
     def test_and_nothing_that_should_go_there_gets_into_a_file(self, shell: Run, tmp_path: Path) -> None:
         done = shell(f"report --no-history --output {tmp_path}/report.json >&-")
         assert (done.returncode, done.stderr) == (0, "")
         assert json.loads((tmp_path / "report.json").read_text())["groups"]
 
-    @pytest.mark.long
     def test_a_closed_standard_error(self, shell: Run) -> None:
         assert shell("show 20000000001007 2>&-").returncode == 0
         assert shell("show nobody 2>&-").returncode == exit_status.FAILED
 
-    @pytest.mark.long
     def test_a_closed_standard_input(self, shell: Run) -> None:
         done = shell("move 20000000001052 --to 20000000001007 <&-")
         assert done.returncode == exit_status.USAGE
@@ -175,7 +170,6 @@ class TestStandardStreams:
         assert (done.returncode, one_line(done.stderr)) == (exit_status.FAILED, True)
         assert "No space left on device" in done.stderr
 
-    @pytest.mark.long
     @pytest.mark.parametrize("words", ["show 20000000001007", "report --no-history", "check 20000000001007", "doctor"])
     def test_letters_that_it_does_not_know(self, shell: Run, words: str) -> None:
         done = shell(words, {"PYTHONIOENCODING": "ascii"})
@@ -206,7 +200,6 @@ class TestTheJournal:
             assert one_line(done.stderr), words
             assert f"the database {path} can't be used" in done.stderr
 
-    @pytest.mark.long
     @pytest.mark.parametrize(
         ("table", "column", "value"),
         [("changes", "at", "'yesterday'"), ("steps", "patron", "'somebody'"), ("steps", "state", "'lost'")],

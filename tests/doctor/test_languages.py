@@ -18,7 +18,7 @@ from support.planted_faults import PLANTED
 
 from evergreen_groups.doctor import Finding, Verdict
 from evergreen_groups.doctor.checks import CHECKS
-from evergreen_groups.doctor.finding import FindingMaker
+from evergreen_groups.doctor.finding import from_error, from_os_error, not_checked, ok
 from evergreen_groups.doctor.interface import DESK_PERMISSIONS, METHODS, PERMISSIONS
 from evergreen_groups.errors import (
     ConfigurationError,
@@ -107,28 +107,26 @@ def test_titles_and_purposes_are_texts_of_the_catalogue() -> None:
 
 
 def test_a_check_that_could_not_be_made_names_the_other_ones_title() -> None:
-    skipped = FindingMaker("x", Message("Clock")).skipped(Message("Gateway"))
+    skipped = not_checked(Message("Gateway"))
     assert untranslated(skipped) == []
     assert skipped.found == "not checked, because of: Gateway"
 
 
 def test_an_error_is_shown_with_its_values_and_what_its_kind_advises() -> None:
-    line = FindingMaker("x", Message("Clock"))
     for error in (ConfigurationError("no {name}", values={"name": Message("file")}), DataError("no"), StateError("no")):
-        assert untranslated(line.from_error(error)) == []
-    asked = line.from_error(TransportError("no answer", asked="a.bc"))
+        assert untranslated(from_error(error)) == []
+    asked = from_error(TransportError("no answer", asked="a.bc"))
     assert asked.found == "a.bc: no answer"
     assert untranslated(asked, "a.bc") == []
-    assert line.from_error(UnreachableError("no answer", asked="a.bc")).found == "no answer"
-    assert line.from_error(ConfigurationError("{braces}")).found == "{braces}"
-    missing = line.from_os_error(FileNotFoundError(2, "No such file or directory", "/etc/x.toml"))
+    assert from_error(UnreachableError("no answer", asked="a.bc")).found == "no answer"
+    assert from_error(ConfigurationError("{braces}")).found == "{braces}"
+    missing = from_os_error(FileNotFoundError(2, "No such file or directory", "/etc/x.toml"))
     assert missing.found == "/etc/x.toml: No such file or directory"
     assert untranslated(missing, "/etc/x.toml") == []
 
 
 def test_days_moments_and_amounts_are_as_people_write_them() -> None:
-    line = FindingMaker("x", Message("Clock"))
-    found = line.ok(
+    found = ok(
         "the last one was that of {finished}; {date}; {owed}; {seconds:,.2f} s; {names}",
         values={
             "finished": datetime(2026, 8, 1, 9, 5, tzinfo=UTC),

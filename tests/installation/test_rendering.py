@@ -10,21 +10,17 @@ import pytest
 from support.repository import REPOSITORY
 
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.installation import RENDERED, Machine, data_text, render_files
+from evergreen_groups.installation import RENDERED, Machine, data_text, render_file, render_files
 from evergreen_groups.settings import reading as load
 
 CONFIG = REPOSITORY / "config"
-SOURCES = {
-    "nightly": ["systemd/evergreen-groups-report.service", "systemd/evergreen-groups-report.timer"],
-    "serve": ["systemd/evergreen-groups.service"],
-    "apache": ["apache/evergreen-groups.conf"],
-    "cron": ["cron.d/evergreen-groups"],
-    "balancer": ["apache/evergreen-groups-balancer.conf"],
-    "permissions": ["evergreen/permissions.sql"],
-    "events": ["evergreen/action-trigger.sql"],
-    "wsgi": ["wsgi.py"],
-    "dashboard": ["grafana/evergreen-groups.json"],
-}
+REPORT = "systemd/evergreen-groups-report.service"
+SERVICE = "systemd/evergreen-groups.service"
+CRONTAB = "cron.d/evergreen-groups"
+APACHE = "apache/evergreen-groups.conf"
+BALANCER = "apache/evergreen-groups-balancer.conf"
+EVENTS = "evergreen/action-trigger.sql"
+PERMISSIONS = "evergreen/permissions.sql"
 
 
 def machine(root: Path, configuration: str, **files: str) -> Machine:
@@ -55,15 +51,16 @@ GATEWAY = '[gateway]\nurl = "https://ils.example.org"\nusername = "groups"\n'
 
 @pytest.mark.parametrize("name", RENDERED)
 def test_for_the_default_paths_a_part_is_the_file_in_config(name: str) -> None:
-    for source, (_, render) in zip(SOURCES[name], RENDERED[name], strict=True):
-        assert render(Machine()) == (CONFIG / source).read_text("utf-8") == data_text(source)
+    for _, source in RENDERED[name]:
+        assert render_file(source, Machine()) == (CONFIG / source).read_text("utf-8") == data_text(source)
 
 
 def test_every_file_of_config_can_be_shown() -> None:
     files = {
         path.relative_to(CONFIG).as_posix() for path in CONFIG.rglob("*") if path.is_file() and path.suffix != ".pyc"
     }
-    assert files - {name for names in SOURCES.values() for name in names} == {"evergreen-groups.toml"}
+    shown = {source for rendered in RENDERED.values() for _, source in rendered}
+    assert files - shown == {"evergreen-groups.toml"}
 
 
 def test_several_files_are_shown_with_their_paths() -> None:
@@ -74,8 +71,8 @@ def test_several_files_are_shown_with_their_paths() -> None:
     everything = render_files("all", Machine())
     assert all(
         (CONFIG / source).read_text("utf-8") in everything
-        for name, sources in SOURCES.items()
-        for source in sources
+        for name, rendered in RENDERED.items()
+        for _, source in rendered
         if name != "dashboard"  # JSON, and shown alone
     )
 
@@ -86,7 +83,7 @@ def test_a_part_that_did_not_come_along_is_an_error() -> None:
 
 
 def test_the_reports_unit_has_the_password_that_is_there(tmp_path: Path) -> None:
-    found = unit(RENDERED["nightly"][0][1](machine(tmp_path, GATEWAY, password="x")))
+    found = unit(render_file(REPORT, machine(tmp_path, GATEWAY, password="x")))
     assert found["LoadCredential"] == [
         "config.toml:/etc/evergreen-groups/config.toml",
         "password:/etc/evergreen-groups/password",
@@ -103,7 +100,7 @@ def test_the_reports_unit_has_the_password_that_is_there(tmp_path: Path) -> None
     ]
     assert "ReadWritePaths" not in found
     parser = ConfigParser(strict=False, interpolation=None)
-    parser.read_string(RENDERED["nightly"][0][1](machine(tmp_path / "again", GATEWAY, password="x")))
+    parser.read_string(render_file(REPORT, machine(tmp_path / "again", GATEWAY, password="x")))
 
 
 def test_with_mail_in_the_configuration_the_unit_mails(tmp_path: Path) -> None:
@@ -113,7 +110,7 @@ def test_with_mail_in_the_configuration_the_unit_mails(tmp_path: Path) -> None:
         '[state]\ndatabase = "postgresql+psycopg://groups@db/groups"\n[redis]\nurl = "redis://db/1"\n'
     )
     here = machine(tmp_path, configuration, password="x", mail_password="x", database_password="x", redis_password="x")
-    found = unit(RENDERED["nightly"][0][1](here))
+    found = unit(render_file(REPORT, here))
     assert found["ExecStart"][0].endswith("/reports --mail")
     assert [value.partition(":")[0] for value in found["LoadCredential"]] == [
         "config.toml",
@@ -122,7 +119,7 @@ def test_with_mail_in_the_configuration_the_unit_mails(tmp_path: Path) -> None:
         "mail_password",
     ]
     assert "EVERGREEN_GROUPS_MAIL_PASSWORD_FILE=%d/mail_password" in found["Environment"]
-    served = unit(RENDERED["serve"][0][1](here))
+    served = unit(render_file(SERVICE, here))
     assert [value.partition(":")[0] for value in served["LoadCredential"]] == [
         "database_password",
         "redis_password",
@@ -131,7 +128,7 @@ def test_with_mail_in_the_configuration_the_unit_mails(tmp_path: Path) -> None:
 
 def test_the_services_unit_has_password_and_secret_where_it_takes_events(tmp_path: Path) -> None:
     configuration = f'{GATEWAY}[events]\nsecret_file = "/etc/evergreen-groups/the-secret"\n'
-    text = RENDERED["serve"][0][1](machine(tmp_path, configuration, password="x", the_secret="x"))
+    text = render_file(SERVICE, machine(tmp_path, configuration, password="x", the_secret="x"))
     found = unit(text)
     copied = "/usr/bin/install -m 0444 /etc/evergreen-groups/config.toml %t/evergreen-groups/config.toml"
     assert found["ExecStartPre"] == [f"+{copied}"]
@@ -148,7 +145,7 @@ def test_the_services_unit_has_password_and_secret_where_it_takes_events(tmp_pat
 def test_certificates_that_others_may_not_read_are_handed_over(tmp_path: Path) -> None:
     configuration = f'{GATEWAY}ca_bundle = "/etc/evergreen-groups/ca.pem"\n'
     here = machine(tmp_path, configuration, password="x", **{"ca.pem": "x"})
-    found = unit(RENDERED["serve"][0][1](here))
+    found = unit(render_file(SERVICE, here))
     assert "gateway_ca_bundle:/etc/evergreen-groups/ca.pem" in found["LoadCredential"]
     assert "EVERGREEN_GROUPS_GATEWAY_CA_BUNDLE=%d/gateway_ca_bundle" in found["Environment"]
 
@@ -165,7 +162,7 @@ def test_certificates_that_others_may_not_read_are_handed_over(tmp_path: Path) -
 def test_a_unit_that_would_not_start_is_refused(tmp_path: Path, more: str, code: str) -> None:
     here = machine(tmp_path, GATEWAY + more)
     with pytest.raises(ConfigurationError) as raised:
-        RENDERED["nightly"][0][1](here)
+        render_file(REPORT, here)
     assert raised.value.code == code
 
 
@@ -173,16 +170,16 @@ def test_a_configured_output_is_left_to_the_configuration(tmp_path: Path) -> Non
     configuration = f'{GATEWAY}[report]\noutput = "/srv/reports/today.html"\n'
     here = machine(tmp_path, configuration, password="x")
     with pytest.raises(ConfigurationError, match="/srv/reports"):
-        RENDERED["nightly"][0][1](here)
+        render_file(REPORT, here)
     (tmp_path / "srv" / "reports").mkdir(parents=True)
-    found = unit(RENDERED["nightly"][0][1](here))
+    found = unit(render_file(REPORT, here))
     assert found["ExecStart"] == ["/usr/local/bin/evergreen-groups --quiet report --scheduled"]
     assert found["ReadWritePaths"] == ["/srv/reports"]
-    assert " --quiet report --scheduled;" in RENDERED["cron"][0][1](here)
+    assert " --quiet report --scheduled;" in render_file(CRONTAB, here)
 
 
 def test_the_line_for_cron_names_what_the_configuration_does_not(tmp_path: Path) -> None:
-    lines = RENDERED["cron"][0][1](machine(tmp_path, GATEWAY, password="x")).splitlines()
+    lines = render_file(CRONTAB, machine(tmp_path, GATEWAY, password="x")).splitlines()
     at = lines.index("STATE_DIRECTORY=/var/lib/evergreen-groups")
     assert lines[at + 1] == "EVERGREEN_GROUPS_GATEWAY_PASSWORD_FILE=/etc/evergreen-groups/password"
     assert (
@@ -195,15 +192,15 @@ def test_the_line_for_cron_names_what_the_configuration_does_not(tmp_path: Path)
 )
 def test_apache_hands_on_to_where_the_service_listens(tmp_path: Path, host: str, address: str) -> None:
     here = machine(tmp_path, f'{GATEWAY}[serve]\nhost = "{host}"\nport = 9000\n')
-    assert f'"http://{address}/evergreen-groups/" connectiontimeout' in RENDERED["apache"][0][1](here)
-    assert 'Alias "/evergreen-groups/panel.js" "/usr/lib/evergreen_groups/panel.js"' in RENDERED["apache"][0][1](here)
-    assert f'BalancerMember "http://{address}"' in RENDERED["balancer"][0][1](here)
-    assert f"\\set url http://{address}/evergreen-groups/events" in RENDERED["events"][0][1](here)
+    assert f'"http://{address}/evergreen-groups/" connectiontimeout' in render_file(APACHE, here)
+    assert 'Alias "/evergreen-groups/panel.js" "/usr/lib/evergreen_groups/panel.js"' in render_file(APACHE, here)
+    assert f'BalancerMember "http://{address}"' in render_file(BALANCER, here)
+    assert f"\\set url http://{address}/evergreen-groups/events" in render_file(EVENTS, here)
 
 
 def test_the_account_gets_the_rights_that_the_configuration_needs(tmp_path: Path) -> None:
     configuration = f'{GATEWAY}[report]\ndetails = "sums"\n[policy]\nlimit = "ils"\n[events]\nrecalculate = true\n'
-    text = RENDERED["permissions"][0][1](machine(tmp_path, configuration))
+    text = render_file(PERMISSIONS, machine(tmp_path, configuration))
     for line in (
         "\\if :{?account} \\else \\set account 'groups' \\endif",
         "\\if :{?details} \\else \\set details 0 \\endif",

@@ -15,7 +15,8 @@ import pytest
 from click.testing import CliRunner
 from support.repository import REPOSITORY
 
-from evergreen_groups.cli import commands, given_settings, setting_options, with_command_line
+from evergreen_groups.cli import given_settings, setting_options, with_command_line
+from evergreen_groups.cli.application import cli
 from evergreen_groups.cli.commands.init import Interview
 from evergreen_groups.cli.reference import reference as command_reference
 from evergreen_groups.errors import ConfigurationError
@@ -206,7 +207,8 @@ class TestDeclarations:
 
     def test_commands_that_options_name_are_there(self) -> None:
         for name in {command for each in declared(Settings) for option in each.options for command in option.commands}:
-            command: click.Command = getattr(commands, f"{name}_command")
+            command = cli.get_command(click.Context(cli), name)
+            assert command is not None
             there = {parameter.name for parameter in command.params}
             assert {option.name for each in declared(Settings) if (option := each.option(name))} <= there
 

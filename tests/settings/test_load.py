@@ -164,11 +164,6 @@ def test_the_order_of_the_files(tmp_path: Path) -> None:
     assert load.find_file(named, environ) == named
 
 
-def test_a_named_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="no configuration file at"):
-        load.load(tmp_path / "absent.toml", {})
-
-
 def test_a_password_file_open_to_everybody_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "password"
     path.write_text("secret-word\n")
@@ -248,16 +243,16 @@ def test_where_the_secret_of_the_events_comes_from(tmp_path: Path) -> None:
     file.write_text("from-the-file-or-systemd\n")
     file.chmod(0o604)
     settings = EventsSettings(secret_file=file)
-    assert passwords.events_secret(EventsSettings(), {}) is None
+    assert passwords.secret(EventsSettings(), {}) is None
     credentials = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
-    assert passwords.events_secret(EventsSettings(), credentials) == "from-the-file-or-systemd"
+    assert passwords.secret(EventsSettings(), credentials) == "from-the-file-or-systemd"
     with pytest.raises(ConfigurationError, match=r"secret file .* is open to everybody; chmod 600"):
-        passwords.events_secret(settings, {})
+        passwords.secret(settings, {})
     file.chmod(0o600)
-    assert passwords.events_secret(settings, {}) == "from-the-file-or-systemd"
+    assert passwords.secret(settings, {}) == "from-the-file-or-systemd"
     file.write_text("too-short")
     with pytest.raises(ConfigurationError, match="16 characters"):
-        passwords.events_secret(settings, {})
+        passwords.secret(settings, {})
 
 
 class TestLines:

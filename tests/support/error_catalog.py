@@ -21,8 +21,8 @@ MAKERS = {"not_visible": "NotFoundError"}
 """Functions that make an error of a class, with the same arguments."""
 PASSING_ON = {"_fail"}
 """Methods with a class as first argument, followed by the class's arguments."""
-VERDICTS = {"warning": "warning", "failed": "failed", "ok": "ok"}
-"""Methods that make a finding of the doctor."""
+VERDICTS = {"warning", "failed", "ok"}
+"""Functions that make a finding of the doctor."""
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,11 @@ def errors() -> list[Site]:
 def findings() -> list[Site]:
     """Yield all places that make a finding of the doctor."""
     return [
-        _site(path, tree, function, call, VERDICTS[call.func.attr], message=0, advice=1)
+        _site(path, tree, function, call, call.func.id, message=0, advice=1)
         for path, tree in sources().items()
         if path.startswith("doctor/")
         for function, call in _calls(tree)
-        if isinstance(call.func, ast.Attribute) and call.func.attr in VERDICTS
+        if isinstance(call.func, ast.Name) and call.func.id in VERDICTS
     ]
 
 

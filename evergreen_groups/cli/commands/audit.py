@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -29,17 +30,15 @@ from evergreen_groups.message import Message
 from evergreen_groups.render.audit import HEADINGS
 
 if TYPE_CHECKING:
-    from evergreen_groups.audit import Audit, BlockExplanation
+    from evergreen_groups.audit import Audit
     from evergreen_groups.changes import Recalculations
     from evergreen_groups.client import Client
-    from evergreen_groups.language import Language
-    from evergreen_groups.render import StaffClient
     from evergreen_groups.settings import PolicySettings
 
 _FORMATS = ("table", "json")
 
 
-def explain_blocks(
+def _explain_blocks(
     session: Invocation, policy: PolicySettings, barcode: str, output_format: str | None, output: Path | None
 ) -> int:
     """Explain why the patron with this barcode is or isn't blocked.
@@ -47,34 +46,32 @@ def explain_blocks(
     Write the explanation to ``output`` or standard output, and return the exit status.
     """
     from evergreen_groups.audit import BlockExplainer
+    from evergreen_groups.render.audit import write_block_explanation, write_block_explanation_json
 
     format_name = format_for(output, output_format, "table", _FORMATS)
     if format_name not in _FORMATS:
         raise usage_error(Message("--explain is written as table or json."))
     with session.gateway() as gateway, explain_unknown_barcodes(session, gateway, [barcode]), session.progress():
         explanation = BlockExplainer(gateway, policy).of_barcode(barcode)
+    language = current_language() if output is None else session.settings.language.language()
+    with use_language(language), _opened(session, format_name, output) as stream:
+        if format_name == "json":
+            write_block_explanation_json(explanation, stream)
+        else:
+            write_block_explanation(explanation, stream, width=terminal_width())
     if output is not None:
-        from evergreen_groups.state import write_atomically
-
-        with write_atomically(output) as stream, use_language(session.settings.language.language()):
-            _write_explanation(explanation, format_name, stream)
         session.summarise(Message("written: {path}", values={"path": output}))
-    else:
-        with session.output(format_name) as stream:
-            _write_explanation(explanation, format_name, stream)
     return exit_status.DONE if explanation.complete else exit_status.INCOMPLETE
 
 
-def _write_explanation(explanation: BlockExplanation, format_name: str, stream: TextIO) -> None:
-    from evergreen_groups.render.audit import write_block_explanation, write_block_explanation_json
+def _opened(session: Invocation, format_name: str, output: Path | None) -> AbstractContextManager[TextIO]:
+    """Open the file to write, readable by its owner alone, or standard output."""
+    from evergreen_groups.state import write_atomically
 
-    if format_name == "json":
-        write_block_explanation_json(explanation, stream)
-    else:
-        write_block_explanation(explanation, stream, width=terminal_width())
+    return session.output(format_name) if output is None else write_atomically(output)
 
 
-GROUP_NUMBER = click.IntRange(min=0, max=2**31 - 1)
+_GROUP_NUMBER = click.IntRange(min=0, max=2**31 - 1)
 """A group's number, which is a 32-bit integer in Evergreen."""
 _TOP = {"table": 200, PAGE: 500}
 """The default number of findings to list for each kind, by format. A list of thousands isn't useful to people."""
@@ -112,7 +109,7 @@ def _help() -> str:
 @click.option(
     "--keep",
     "keep",
-    type=GROUP_NUMBER,
+    type=_GROUP_NUMBER,
     multiple=True,
     metavar="GROUP",
     help="Keep this group as it is: it isn't listed as accidental or for review as long as its members are the same. "
@@ -121,7 +118,7 @@ def _help() -> str:
 @click.option(
     "--list-again",
     "list_again",
-    type=GROUP_NUMBER,
+    type=_GROUP_NUMBER,
     multiple=True,
     metavar="GROUP",
     help="List this group again, which was to be kept as it is. Repeatable; nothing else is done.",
@@ -157,6 +154,8 @@ def audit_command(  # noqa: PLR0913 - an option each
     """Run the audit, write it, and with ``fix`` have Evergreen recalculate penalties."""
     from evergreen_groups.audit import AuditCriteria
     from evergreen_groups.client import adult_rule
+    from evergreen_groups.render import StaffClient
+    from evergreen_groups.render.audit import render_audit
 
     session: Invocation = context.obj
     output_format = requested_format(as_json, output_format)
@@ -166,7 +165,7 @@ def audit_command(  # noqa: PLR0913 - an option each
                 Message("--explain is about one patron, and changes nothing: leave out the other options.")
             )
         settings = with_command_line(context, session.settings)
-        return explain_blocks(session, settings.policy, explain, output_format, output)
+        return _explain_blocks(session, settings.policy, explain, output_format, output)
     if (yes or dry_run) and not fix:
         raise usage_error(Message("--yes and --dry-run go with --fix."))
     if fix and not (yes or dry_run) and output is None and output_format not in (None, "table"):
@@ -188,33 +187,20 @@ def audit_command(  # noqa: PLR0913 - an option each
     with session.client() as client:
         with session.progress() as progress:
             audit = client.audit(criteria, progress)
-        with use_language(_language_of(session, format_name, output)):
-            _write(session, audit if top is None else audit.first(top), format_name, output)
+        # Names and groups link to the staff client. The sandbox has none.
+        staff_client = None if session.use_sandbox else StaffClient.of(session.settings, audit.gateway)
+        shown = audit if top is None else audit.first(top)
+        # Files and pages are in the configured language, text is in the terminal's.
+        is_text = output is None and format_name != PAGE
+        language = current_language() if is_text else session.settings.language.language()
+        with use_language(language), _opened(session, format_name, output) as stream:
+            render_audit(shown, format_name, stream, client=staff_client)
         if output is not None:
-            session.summarise(
-                Message("written: {path} ({findings})", values={"path": output, "findings": _count(audit)})
-            )
+            count = {"count": sum(audit.count(kind) for kind in FindingKind)}
+            findings = Message("{count} finding", plural="{count} findings", values=count)
+            session.summarise(Message("written: {path} ({findings})", values={"path": output, "findings": findings}))
         status = exit_status.DONE if audit.complete else exit_status.INCOMPLETE
         return _fix(session, client, audit, yes=yes, dry_run=dry_run) or status if fix else status
-
-
-def _count(audit: Audit) -> Message:
-    count = {"count": sum(audit.count(kind) for kind in FindingKind)}
-    return Message("{count} finding", plural="{count} findings", values=count)
-
-
-def _staff_client(session: Invocation, audit: Audit) -> StaffClient | None:
-    """Return the staff client that names and groups link to. The sandbox has none."""
-    from evergreen_groups.render import StaffClient
-
-    return None if session.use_sandbox else StaffClient.of(session.settings, audit.gateway)
-
-
-def _language_of(session: Invocation, output_format: str, output: Path | None) -> Language:
-    """Return the audit's language: the configured one for files and pages, the terminal's for text."""
-    if output is None and output_format != PAGE:
-        return current_language()
-    return session.settings.language.language()
 
 
 def _mark_groups(session: Invocation, keep: tuple[int, ...], list_again: tuple[int, ...]) -> int:
@@ -222,37 +208,22 @@ def _mark_groups(session: Invocation, keep: tuple[int, ...], list_again: tuple[i
     with session.client() as client:
         client.keep_groups(keep)
         count = client.list_groups_again(list_again)
+    unlisted, listed = (
+        ", ".join(gettext("group {group}", group=one) for one in groups) for groups in (keep, list_again)
+    )
     if keep:
-        text = gettext("Not listed again as long as the members are the same: {groups}.", groups=_numbers(keep))
-        click.echo(text, err=True)
+        click.echo(
+            gettext("Not listed again as long as the members are the same: {groups}.", groups=unlisted), err=True
+        )
     if list_again:
         text = gettext(
             "Had been marked to be kept: {count:,} of {all:,} ({groups}).",
             count=count,
             all=len(list_again),
-            groups=_numbers(list_again),
+            groups=listed,
         )
         click.echo(text, err=True)
     return exit_status.DONE
-
-
-def _numbers(groups: tuple[int, ...]) -> str:
-    return ", ".join(gettext("group {group}", group=number) for number in groups)
-
-
-def _write(session: Invocation, audit: Audit, output_format: str, output: Path | None) -> None:
-    from evergreen_groups.render.audit import render_audit
-
-    client = _staff_client(session, audit)
-
-    if output is not None:
-        from evergreen_groups.state import write_atomically
-
-        with write_atomically(output) as stream:
-            render_audit(audit, output_format, stream, client=client)
-        return
-    with session.output(output_format) as stream:
-        render_audit(audit, output_format, stream, client=client)
 
 
 def _fix(session: Invocation, client: Client, audit: Audit, *, yes: bool, dry_run: bool) -> int:

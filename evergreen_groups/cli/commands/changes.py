@@ -23,14 +23,15 @@ from evergreen_groups.cli import (
     usage_error,
     write_json,
 )
-from evergreen_groups.language import gettext
+from evergreen_groups.language import ENGLISH, gettext, use_language
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
-    from evergreen_groups.changes import Plan, PlanOutcome
+    from evergreen_groups.changes import JournalEntry, Plan, PlanOutcome
     from evergreen_groups.client import Client
     from evergreen_groups.errors import EvergreenGroupsError
     from evergreen_groups.groups import PatronReference
+    from evergreen_groups.state import State
 
 _WAIT = 10.0
 """Seconds to wait for a desk that is changing the same patrons or groups, which takes it only a moment."""
@@ -69,8 +70,8 @@ def _change(
     With JSON, standard output gets one document: the journal entry if changes were made, the plan if not. ``barcodes``
     are those given on the command line; for unknown ones, suggestions are shown.
     """
-    from evergreen_groups.cli import draft_document
-    from evergreen_groups.render import write_draft
+    from evergreen_groups import hooks
+    from evergreen_groups.render import write_draft, write_outcome
 
     with session.client() as client:
         if not change_options.dry_run:
@@ -86,23 +87,38 @@ def _change(
             if not shown_only:
                 click.echo(gettext("Nothing was changed."), err=change_options.as_json)
             if change_options.as_json:
-                write_json(draft_document(plan.draft))
+                with use_language(ENGLISH):
+                    write_json(hooks.as_json(plan.draft))
             return exit_status.DONE
         with session.progress() as progress:
             outcome = plan.apply(progress, timeout=_WAIT)
-        _write_outcome(client, outcome, change_options)
+        if change_options.as_json and outcome.entry is not None:
+            write_json(_entry_document(client.state, client.moves.entry(outcome.entry)))
+        else:
+            write_outcome(outcome, sys.stdout)
     return _status(outcome)
 
 
-def _write_outcome(client: Client, outcome: PlanOutcome, change_options: ChangeOptions) -> None:
-    from evergreen_groups.render import write_outcome
+def _entry_document(state: State, entry: JournalEntry) -> dict[str, Any]:
+    """Return the hooks' document of a journal entry, with what only the command line has: who made it, and where."""
+    from evergreen_groups import hooks
+    from evergreen_groups.changes import Change, StepState
 
-    if change_options.as_json and outcome.entry is not None:
-        from evergreen_groups.cli import entry_document
-
-        write_json(entry_document(client.state, client.moves.entry(outcome.entry)))
-    else:
-        write_outcome(outcome, sys.stdout)
+    undecided = {step.patron for step in entry.steps if step.state in (StepState.PLANNED, StepState.SENDING)}
+    is_under_way = bool(undecided) and state.is_being_changed(entry.gateway, undecided)
+    # Changes without a staff user's id come from the command line.
+    change = Change(entry, is_under_way=is_under_way, is_own=entry.operator.staff is None)
+    with use_language(ENGLISH):
+        document = hooks.as_json(change)
+    who = entry.operator.terminal_user  # None for changes made at a desk or by earlier releases
+    names = ("user", "login_user", "terminal", "host")
+    return {
+        **document,
+        "account": entry.operator.account,
+        "command_line": None if who is None else {name: getattr(who, name) for name in names},
+        "gateway": entry.gateway,
+        "missing_step_count": entry.missing_step_count,
+    }
 
 
 def _recover(client: Client) -> None:
@@ -280,14 +296,15 @@ def undo_command(session: Invocation, entry: str, *, change_options: ChangeOptio
 def journal_command(session: Invocation, entry: str | None, as_json: bool) -> None:
     """List the changes made from here, the latest first, or show ENTRY with each of its steps."""
     from evergreen_groups.changes import Journal
-    from evergreen_groups.cli import entries_document, entry_document
+    from evergreen_groups.hooks import as_json as hook_document
     from evergreen_groups.render import write_entries, write_entry
 
     with session.state() as state:
         journal = Journal(state.database)
         found = journal.entries() if entry is None else [journal.entry(entry)]
         if as_json:
-            write_json(entries_document(state, found) if entry is None else entry_document(state, found[0]))
+            documents = [_entry_document(state, one) for one in found]
+            write_json({**hook_document([]), "changes": documents} if entry is None else documents[0])
             return
     with session.output("table") as stream:
         if entry is None:

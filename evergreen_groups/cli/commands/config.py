@@ -13,9 +13,7 @@ from evergreen_groups.cli import Invocation, json_option, logs, usage_error
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
-
-    from evergreen_groups.settings import EffectiveValue, Reading
+    from evergreen_groups.settings import Reading
 
 
 @click.group("config")
@@ -36,13 +34,20 @@ def show_command(session: Invocation, names: tuple[str, ...], changed: bool, as_
     copied into a configuration.
     """
     from evergreen_groups.render import write_values, write_values_json
-    from evergreen_groups.settings import effective_values
+    from evergreen_groups.settings import closest_name, effective_values
     from evergreen_groups.settings import reading as load
 
     reading = load.read(session.config_file, os.environ)
     _set_language(reading)
     values = list(effective_values(reading, os.environ))
-    _refuse_unknown(names, values)
+    known = {value.section for value in values} | {value.key for value in values}
+    for name in (name for name in names if name not in known):
+        meant = closest_name(name, known) or next((key for key in sorted(known) if key.endswith(f".{name}")), None)
+        if meant is None:
+            raise usage_error(Message("there is no setting {name}", values={"name": name}))
+        raise usage_error(
+            Message("there is no setting {name}; is {meant} meant?", values={"name": name, "meant": meant})
+        )
     wanted = [
         value
         for value in values
@@ -54,7 +59,16 @@ def show_command(session: Invocation, names: tuple[str, ...], changed: bool, as_
         else:
             color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
             write_values(reading.source, wanted, stream, color=color)
-    return _status(reading)
+    # Faults come after the values: a fault in one setting shouldn't hide the others.
+    if not reading.faults:
+        return exit_status.DONE
+    text = Message(
+        "{count} fault in the configuration: `evergreen-groups config check` says what to do.",
+        plural="{count} faults in the configuration: `evergreen-groups config check` says what to do.",
+        values={"count": len(reading.faults)},
+    )
+    logs.emit(text, error=True)
+    return exit_status.CONFIGURATION
 
 
 @config_command.command("check")
@@ -94,32 +108,3 @@ def _set_language(reading: Reading) -> None:
     from evergreen_groups.language import set_language, terminal_language
 
     set_language(reading.valid_settings.language.language(terminal_language(os.environ)))
-
-
-def _refuse_unknown(names: Collection[str], values: Sequence[EffectiveValue]) -> None:
-    """Reject unknown setting names, suggesting the closest match."""
-    from evergreen_groups.settings import closest_name
-
-    known = {value.section for value in values} | {value.key for value in values}
-    for name in names:
-        if name in known:
-            continue
-        meant = closest_name(name, known) or next((key for key in sorted(known) if key.endswith(f".{name}")), None)
-        if meant is None:
-            raise usage_error(Message("there is no setting {name}", values={"name": name}))
-        raise usage_error(
-            Message("there is no setting {name}; is {meant} meant?", values={"name": name, "meant": meant})
-        )
-
-
-def _status(reading: Reading) -> int:
-    """Report faults only after the values were shown: a fault in one setting shouldn't hide the others."""
-    if not reading.faults:
-        return exit_status.DONE
-    text = Message(
-        "{count} fault in the configuration: `evergreen-groups config check` says what to do.",
-        plural="{count} faults in the configuration: `evergreen-groups config check` says what to do.",
-        values={"count": len(reading.faults)},
-    )
-    logs.emit(text, error=True)
-    return exit_status.CONFIGURATION

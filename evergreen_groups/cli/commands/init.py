@@ -22,7 +22,6 @@ from evergreen_groups.render import SERVICE
 from evergreen_groups.settings import (
     CONFIG_VARIABLE,
     NotAllowedError,
-    Option,
     Question,
     Setting,
     Settings,
@@ -55,6 +54,7 @@ def init_command(session: Invocation, /, yes: bool, force: bool, **given: Any) -
     other settings stay as they are, and its former text is kept beside it (config.toml.former). In the end it says what
     doctor says.
     """
+    from evergreen_groups.cli.commands.doctor import examine
     from evergreen_groups.settings import initial_configuration
 
     target = (session.config_file or _default_file()).absolute()  # password files are named by absolute paths
@@ -73,7 +73,8 @@ def init_command(session: Invocation, /, yes: bool, force: bool, **given: Any) -
         raise UnansweredError from None
     text = initial_configuration(settings, [table for table, _origin in former.tables] if former else ())
     _write(target, text, interview.secrets, force=force, interactive=not yes)
-    return _examine(session, target)
+    with doctor.Subject(target, os.environ) as subject:
+        return examine(subject, quiet=session.quiet)
 
 
 def _default_file() -> Path:
@@ -91,8 +92,6 @@ def _confirm_overwriting(file: Path, *, interactive: bool) -> None:
     Raises:
         ConfigurationError: asking isn't possible.
     """
-    from evergreen_groups.errors import ConfigurationError
-
     if not file.exists():
         return
     if not interactive:
@@ -123,14 +122,6 @@ def _write(target: Path, text: str, secrets: Mapping[Path, str], *, force: bool,
         with write_atomically(file) as stream:
             stream.write(content)
         logs.emit(Message("written: {file}", values={"file": file}))
-
-
-def _examine(session: Invocation, target: Path) -> int:
-    """Run doctor on the new configuration."""
-    from evergreen_groups.cli.commands.doctor import examine
-
-    with doctor.Subject(target, os.environ) as subject:
-        return examine(subject, quiet=session.quiet)
 
 
 _GATEWAY_CHECKS = ("configuration", "address", "certificate", "gateway", "services")
@@ -210,16 +201,16 @@ class Interview:
 
     def _apply_unasked_options(self) -> None:
         """Apply the options of settings that have no question."""
-        options = {setting.key: option for setting in declared(self._schema) if (option := self._plain_option(setting))}
+        options = {
+            setting.key: option
+            for setting in declared(self._schema)
+            if not setting.question and not setting.secret
+            if (option := setting.option("init")) is not None and option.name in self._given
+        }
         values = {key: self._given[option.name] for key, option in options.items()}
         for option in options.values():
             self._given.pop(option.name, None)  # an option may set the same key in several sections
         self._settings = with_values(self._settings, values)
-
-    def _plain_option(self, setting: Setting) -> Option | None:
-        """Return the given option of a setting that has no question, None if there isn't one."""
-        option = None if setting.question or setting.secret else setting.option("init")
-        return option if option is not None and option.name in self._given else None
 
     def _ask_for(self, section: tuple[Setting, ...], batch: tuple[Setting, ...]) -> None:
         """Ask for some settings of a section, and run their checks."""
@@ -355,32 +346,28 @@ class Interview:
         if setting.key == "mail.link":
             link = f"{self._settings.serve.origin or self._settings.gateway.url}{SERVICE}/reports/latest/{{library}}"
             click.echo(gettext("Where the service runs, it is at {link}.", link=link), err=True)
-        return self._prompt(setting)
+        return setting.default if question is None else self._prompt(setting, question)
 
-    def _prompt(self, setting: Setting) -> Any:
-        """Ask until the setting accepts the answer."""
-        if setting.question is None:
-            return setting.default
-        while True:
-            try:
-                return self._ask_once(setting, setting.question)
-            except NotAllowedError as problem:
-                click.echo(gettext("That doesn't do: this takes {allowed}", allowed=problem.allowed), err=True)
-
-    def _ask_once(self, setting: Setting, question: Question) -> Any:
-        """Ask once, offering the previous answer or the configured value."""
+    def _prompt(self, setting: Setting, question: Question) -> Any:
+        """Ask until the setting accepts the answer, offering the previous answer or the configured value."""
         current = self._answers.get(setting.key, value_of(self._existing, setting))
         is_empty = current in (None, ()) and setting.default in (None, ())
-        shown = None if is_empty else _as_typed(current)
-        if not question.empty:
-            return setting.kind(click.prompt(gettext(question.text), default=shown, err=True))
-        if is_empty:
+        text, for_empty = gettext(question.text), None
+        if question.empty and is_empty:
             text = gettext("{question} ({empty})", question=question.text, empty=question.empty)
-            answer = click.prompt(text, default="", show_default=False, err=True)
-            return setting.kind(answer) if answer else setting.default
-        text = gettext("{question} (- for {empty})", question=question.text, empty=question.empty)
-        answer = click.prompt(text, default=shown, err=True)
-        return setting.default if answer == "-" else setting.kind(answer)
+            for_empty = ""
+        elif question.empty:
+            text = gettext("{question} (- for {empty})", question=question.text, empty=question.empty)
+            for_empty = "-"
+        offered = for_empty if for_empty == "" else None if is_empty else _as_typed(current)
+        while True:
+            answer = click.prompt(text, default=offered, show_default=offered != "", err=True)
+            if answer == for_empty:
+                return setting.default
+            try:
+                return setting.kind(answer)
+            except NotAllowedError as problem:
+                click.echo(gettext("That doesn't do: this takes {allowed}", allowed=problem.allowed), err=True)
 
     def _password(self, setting: Setting, question: str) -> str:
         variable = secret_of(setting).variable or ""
@@ -454,8 +441,7 @@ class Interview:
         """Return a finding's advice. It names the command line option if the user won't be asked again."""
         advice = finding.advice
         setting = next((setting for setting in declared(self._schema) if setting.key == finding.setting), None)
-        is_asked_again = setting is not None and setting.question is not None and self._interactive
-        if setting is None or setting.option("init") is None or is_asked_again:
+        if setting is None or setting.option("init") is None or (setting.question is not None and self._interactive):
             return advice
         here = {"option": _flag(setting), "advice": advice}
         if not advice:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,12 +17,16 @@ from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
-    from evergreen_groups.installation import InstallationPlan, Machine, PlannedFile, RemovalPlan
+    from evergreen_groups.installation import InstallationPlan, Machine
 
 PARTS = ("nightly", "serve", "apache", "cron")
 """The names of the parts. Repeated here because ``--help`` must not import the installation room."""
 _SHOWN = (*PARTS, "balancer", "permissions", "events", "wsgi", "dashboard", "all")
-_DIRECTORY = click.Path(path_type=Path, file_okay=False)
+_ROOT = click.option(
+    "--root",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The directory that stands for /; no command is run then.",
+)
 _RUN_NOW = "systemctl start evergreen-groups-report"
 _NEXT_STEPS: dict[str, tuple[Message, tuple[str, ...]]] = {
     "nightly": (
@@ -80,7 +84,7 @@ _NEXT_STEPS_WITHOUT_SYSTEMD: dict[str, tuple[Message, tuple[str, ...]]] = {
 )
 @click.option("--yes", is_flag=True, help="Ask nothing.")
 @click.option("--no-start", is_flag=True, help="Write the files, and run no command after that.")
-@click.option("--root", type=_DIRECTORY, help="The directory that stands for /; no command is run then.")
+@_ROOT
 @click.option(
     "--program",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -112,16 +116,24 @@ def install_command(
     if show:
         click.echo(render_files(show, machine), nl=False)
         return exit_status.DONE
-    require_root(machine)
+    _require_root(machine)
     if root is None and program is None:
         refuse_private_program(machine)
     if "serve" in parts and root is None:
         _refuse_without_server()
     plan = plan_installation(machine, dict.fromkeys(parts), starts=not no_start)
-    return _install(plan, parts, asks=not yes)
+    _show_plan(plan)
+    if plan.wanted:
+        if not yes and not confirmed(gettext("Write these files?")):
+            raise click.Abort
+        for path in plan.write():
+            logs.emit(Message("written: {file}", values={"file": path}))
+        _run_commands(plan.commands)
+        _show_notes(plan, parts)
+    return exit_status.FAILED if plan.left else exit_status.DONE
 
 
-def require_root(machine: Machine) -> None:
+def _require_root(machine: Machine) -> None:
     """Require root for changes to the system.
 
     Raises:
@@ -139,20 +151,7 @@ def require_root(machine: Machine) -> None:
         )
 
 
-def _install(plan: InstallationPlan, parts: Iterable[str], *, asks: bool) -> int:
-    """Show the plan, ask, write the files, run the commands, and return the exit status."""
-    _show_plan(plan)
-    if plan.wanted:
-        if asks and not confirmed(gettext("Write these files?")):
-            raise click.Abort
-        for path in plan.write():
-            logs.emit(Message("written: {file}", values={"file": path}))
-        run_commands(plan.commands)
-        _show_notes(plan, parts)
-    return exit_status.FAILED if plan.left else exit_status.DONE
-
-
-def run_commands(commands: Iterable[tuple[str, ...]]) -> None:
+def _run_commands(commands: Iterable[tuple[str, ...]]) -> None:
     """Announce and run each command, stopping at the first failure."""
     from evergreen_groups.installation import run_command
 
@@ -161,13 +160,16 @@ def run_commands(commands: Iterable[tuple[str, ...]]) -> None:
         run_command(command)
 
 
-def show_modified_file(path: Path, advice: str) -> None:
+def _show_modified_file(path: Path, advice: str) -> None:
     """Name a modified file that was left alone, with advice."""
     click.echo(gettext("left as it is, because somebody has changed it: {file}", file=path))
     click.echo(f"    {advice}")
 
 
 def _show_plan(plan: InstallationPlan) -> None:
+    """Show each file: a new one without comments and blank lines, an existing one with the differences."""
+    from evergreen_groups.installation import without_digest
+
     for file in plan.files:
         if file.is_up_to_date:
             click.echo(gettext("there already, as it should be: {file}", file=file.path))
@@ -177,29 +179,21 @@ def _show_plan(plan: InstallationPlan) -> None:
                 "edit, or the configuration.",
                 file=file.path,
             )
-            show_modified_file(file.path, advice)
+            _show_modified_file(file.path, advice)
         elif file.current is None:
             click.echo(gettext("new: {file}", file=file.path))
         else:
             click.echo(gettext("to be written anew, as follows: {file}", file=file.path))
         if file.is_wanted or file.is_left:
-            click.echo("\n".join(f"    {line}".rstrip() for line in _preview(file)))
+            lines = file.text.splitlines()
+            if file.current is None:
+                shown = [line for line in lines if line and not line.lstrip().startswith("#")]
+            else:
+                former = without_digest(file.current).splitlines()
+                shown = list(difflib.unified_diff(former, lines, "there", "wanted", lineterm="", n=1))
+            click.echo("\n".join(f"    {line}".rstrip() for line in shown))
     if plan.wanted and plan.commands:
-        click.echo(gettext("Commands that are run after that:"))
-        for command in plan.commands:
-            click.echo(f"    {shlex.join(command)}")
-
-
-def _preview(file: PlannedFile) -> Iterator[str]:
-    """Yield a new file without comments and blank lines, or the differences to the existing file."""
-    from evergreen_groups.installation import without_digest
-
-    if file.current is None:
-        yield from (line for line in file.text.splitlines() if line and not line.lstrip().startswith("#"))
-        return
-    former, wanted = without_digest(file.current).splitlines(), file.text.splitlines()
-    difference = difflib.unified_diff(former, wanted, "there", "wanted", lineterm="", n=1)
-    yield from (line for line in difference)
+        _show_commands(gettext("Commands that are run after that:"), map(shlex.join, plan.commands))
 
 
 def _show_notes(plan: InstallationPlan, parts: Iterable[str]) -> None:
@@ -263,11 +257,7 @@ def _refuse_without_server() -> None:
     is_flag=True,
     help="Remove configuration, passwords, the state directory with history and journal, and the cache as well.",
 )
-@click.option(
-    "--root",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="The directory that stands for /; no command is run then.",
-)
+@_ROOT
 @click.pass_obj
 def uninstall_command(_session: Invocation, parts: tuple[str, ...], yes: bool, purge: bool, root: Path | None) -> int:
     """Take back what `install` has written: all of it, or only these parts.
@@ -280,27 +270,21 @@ def uninstall_command(_session: Invocation, parts: tuple[str, ...], yes: bool, p
     if purge and parts:
         raise click.UsageError("--purge is about everything: name no part with it")
     machine = Machine(root=(root or Path("/")).absolute())
-    require_root(machine)
+    _require_root(machine)
     plan = plan_removal(machine, dict.fromkeys(parts or PARTS), purges=purge)
-    _show_removal(plan)
+    for path in plan.left:
+        _show_modified_file(path, gettext("If nobody needs it any more: rm {file}", file=path))
+    for path in (*plan.files, *plan.purged):
+        click.echo(gettext("to be removed: {file}", file=machine.below_root(path)))
+    if plan.before:
+        _show_commands(gettext("Commands that are run before that:"), map(shlex.join, plan.before))
     if plan.is_empty:
         click.echo(gettext("There is nothing to remove."))
         return exit_status.DONE
     if not yes and not confirmed(gettext("Remove these files?")):
         raise click.Abort
-    run_commands(plan.before)
+    _run_commands(plan.before)
     for path in plan.remove():
         logs.emit(Message("removed: {file}", values={"file": path}))
-    run_commands(plan.after)
+    _run_commands(plan.after)
     return exit_status.DONE
-
-
-def _show_removal(plan: RemovalPlan) -> None:
-    for path in plan.left:
-        show_modified_file(path, gettext("If nobody needs it any more: rm {file}", file=path))
-    for path in (*plan.files, *plan.purged):
-        click.echo(gettext("to be removed: {file}", file=plan.machine.below_root(path)))
-    if plan.before:
-        click.echo(gettext("Commands that are run before that:"))
-        for command in plan.before:
-            click.echo(f"    {shlex.join(command)}")

@@ -40,8 +40,7 @@ from evergreen_groups.nightly import (
 )
 
 if TYPE_CHECKING:
-    from evergreen_groups.report import Choice
-    from evergreen_groups.settings import ReportSettings, Settings
+    from evergreen_groups.settings import Settings
 
 
 @click.command("report")
@@ -143,11 +142,12 @@ def report_options(context: click.Context, settings: Settings, purpose: RunPurpo
         ConfigurationError: the target doesn't fit the format.
     """
     wanted = with_command_line(context, settings)
-    mails = context.params["mail"]
+    mails, over_limit = context.params["mail"], context.params["over_limit"]
+    choice = choice_of(wanted.report)
     main = ReportJob(
         criteria=replace(
             criteria_of(wanted.report, shared_limit(wanted)),
-            choice=_choice(context, wanted.report),
+            choice=choice if over_limit is None else replace(choice, over_limit=over_limit),
             details=(context.params["details"] or wanted.report.details) == "full",
         ),
         target=_target(context, settings),
@@ -162,12 +162,6 @@ def report_options(context: click.Context, settings: Settings, purpose: RunPurpo
         deadline=wanted.report.deadline,
         healthcheck_url=wanted.report.healthcheck_url,
     )
-
-
-def _choice(context: click.Context, wanted: ReportSettings) -> Choice:
-    over_limit: bool | None = context.params["over_limit"]
-    choice = choice_of(wanted)
-    return choice if over_limit is None else replace(choice, over_limit=over_limit)
 
 
 def _target(context: click.Context, settings: Settings) -> Target:

@@ -18,14 +18,16 @@ from evergreen_groups.message import Message
 from evergreen_groups.settings import values
 
 _NUMBER = CheckedType(values.whole_number(1, 2**31 - 1))
+_USER = click.option("--user", type=_NUMBER, help="The patron by id instead of barcode.")
+_FORMAT = click.option("--format", "output_format", type=click.Choice(["table", "json"]), help="Output format (table).")
 
 
 @click.command("show")
 @click.argument("barcode", required=False)
-@click.option("--user", type=_NUMBER, help="The patron by id instead of barcode.")
+@_USER
 @click.option("--group", type=_NUMBER, help="The group by its number.")
 @click.option("--name", help='The patron by name: "Okonkwo, A". Of several, you choose.')
-@click.option("--format", "output_format", type=click.Choice(["table", "json"]), help="Output format (table).")
+@_FORMAT
 @json_option
 @click.pass_obj
 def show_command(
@@ -71,13 +73,9 @@ def show_command(
 
 @click.command("check")
 @click.argument("barcode", required=False)
-@click.option(
-    "--user",
-    type=CheckedType(values.whole_number(1, 2**31 - 1)),
-    help="The patron by id instead of barcode.",
-)
+@_USER
 @click.option("--all-members", is_flag=True, help="Check everybody of the patron's group, each by their own fines.")
-@click.option("--format", "output_format", type=click.Choice(["table", "json"]), help="Output format (table).")
+@_FORMAT
 @json_option
 @click.pass_obj
 def check_command(

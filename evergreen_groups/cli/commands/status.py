@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,65 +62,66 @@ def status_command(invocation: Invocation, max_hours: int, as_json: bool, state_
 
     named = state_directory is not None
     with configured_state(invocation.settings, os.environ, state_directory) if named else invocation.state() as state:
-        last, manual = run_status.read(state.database), run_status.read(state.database, manual=True)
-        found = StatusReading(last, state.report_holder(), timedelta(hours=max_hours), state.database.now(), manual)
+        found = StatusReading(
+            run_status.read(state.database),
+            run_status.read(state.database, manual=True),
+            state.report_holder(),
+            timedelta(hours=max_hours),
+            state.database.now(),
+        )
     click.echo(json.dumps(found.document(), indent=2) if as_json else found.sentence())
     return found.exit_status
 
 
+@dataclass(frozen=True)
 class StatusReading:
-    """Evaluates what the database holds: ``last`` is the last scheduled run, ``holder`` a run under way or killed."""
+    """Evaluates what the database holds.
 
-    def __init__(
-        self,
-        last: RunStatus | None,
-        holder: Holder | RemoteHolder | None,
-        max_age: timedelta,
-        now: datetime,
-        manual: RunStatus | None = None,
-    ) -> None:
-        self._last = last
-        self._manual = manual
-        self._holder = holder
-        self._max_age = max_age
-        self._now = now
+    ``last`` is the last scheduled run, ``manual`` the last manual one, ``holder`` a run under way or killed.
+    """
+
+    last: RunStatus | None
+    manual: RunStatus | None
+    holder: Holder | RemoteHolder | None
+    max_age: timedelta
+    now: datetime
 
     @property
     def exit_status(self) -> int:
         """The exit status for monitoring."""
-        if self._last is None or self._killed or self._too_old or self._in_future:
+        if self.last is None or self._killed or self._too_old or self._in_future:
             return exit_status.STALE
-        return self._last.exit_code
+        return self.last.exit_code
 
     def document(self) -> dict[str, object]:
         """Return the JSON object: the last run, its age, and the verdict."""
         return {
             "exit_status": self.exit_status,
             "verdict": self._verdict,
-            "age_seconds": round(self._age.total_seconds()) if self._last else None,
-            "last_run": self._last.document() if self._last else None,
-            "last_manual_run": self._manual.document() if self._manual else None,
-            "under_way": self._holder_document(self._holder) if self._holder and self._holder.alive else None,
-            "killed": self._holder_document(self._holder) if self._holder and self._killed else None,
+            "age_seconds": round(self._age.total_seconds()) if self.last else None,
+            "last_run": self.last.document() if self.last else None,
+            "last_manual_run": self.manual.document() if self.manual else None,
+            "under_way": _holder_document(self.holder) if self.holder and self.holder.alive else None,
+            "killed": _holder_document(self.holder) if self.holder and self._killed else None,
         }
 
     def sentence(self) -> str:
         """Return the same for people, in a few lines."""
         lines = [*self._about_last()]
-        if self._killed and self._holder:
-            holder = self._holder.message
+        if self._killed and self.holder:
+            holder = self.holder.message
             lines.append(gettext("A later run ({holder}) was killed, or the machine went down.", holder=holder))
-        elif self._holder and self._holder.alive:
-            lines.append(gettext("A run is under way ({holder}).", holder=self._holder.message))
-        if self._last and self._too_old:
-            hours = self._max_age // timedelta(hours=1)
+        elif self.holder and self.holder.alive:
+            lines.append(gettext("A run is under way ({holder}).", holder=self.holder.message))
+        if self.last and self._too_old:
+            hours = self.max_age // timedelta(hours=1)
             text = ngettext(
                 "That is longer ago than {count} hour: too old.",
                 "That is longer ago than {count} hours: too old.",
                 hours,
             )
             lines.append(text)
-        if self._last and self._in_future:
+        if self.last and self._in_future:
             lines.append(
                 gettext("The last run ended in the future: a clock was or is wrong, so nobody knows how old it is.")
             )
@@ -130,31 +132,31 @@ class StatusReading:
         """Yield the last manual run if it is later than the scheduled one, because it may be the run that the user
         expects here.
         """
-        last = self._manual
-        if last is None or (self._last and last.finished < self._last.finished):
+        last = self.manual
+        if last is None or (self.last and last.finished < self.last.finished):
             return
         values = {
             "outcome": gettext(_OUTCOMES[last.outcome.value]),
             "moment": last.finished,
-            "ago": _ago(self._now - last.finished),
+            "ago": _ago(self.now - last.finished),
         }
         yield gettext("Last manual run, which doesn't count here: {outcome}, ended {moment} ({ago}).", **values)
 
     @property
     def _verdict(self) -> str:
-        if self._last is None:
+        if self.last is None:
             return "killed" if self._killed else "never run"
         if self._killed:
             return "killed"
-        return "too old" if self._too_old else "in the future" if self._in_future else self._last.outcome.value
+        return "too old" if self._too_old else "in the future" if self._in_future else self.last.outcome.value
 
     @property
     def _age(self) -> timedelta:
-        return self._now - self._last.finished if self._last else timedelta.max
+        return self.now - self.last.finished if self.last else timedelta.max
 
     @property
     def _too_old(self) -> bool:
-        return self._age > self._max_age
+        return self._age > self.max_age
 
     @property
     def _in_future(self) -> bool:
@@ -164,12 +166,12 @@ class StatusReading:
     def _killed(self) -> bool:
         from evergreen_groups.state import was_killed
 
-        return was_killed(self._last, self._holder)
+        return was_killed(self.last, self.holder)
 
     def _about_last(self) -> Iterator[str]:
-        last = self._last
+        last = self.last
         if last is None:
-            if self._manual is None:
+            if self.manual is None:
                 yield gettext("No run of the report has ended yet.")
             else:
                 yield gettext("No scheduled run of the report has ended yet.")
@@ -198,9 +200,9 @@ class StatusReading:
             else:
                 yield gettext("Exit status {status}: {meaning}.", **known)
 
-    @staticmethod
-    def _holder_document(holder: Holder | RemoteHolder) -> dict[str, object]:
-        return {"host": holder.host, "pid": holder.pid, "since": holder.since.isoformat()}
+
+def _holder_document(holder: Holder | RemoteHolder) -> dict[str, object]:
+    return {"host": holder.host, "pid": holder.pid, "since": holder.since.isoformat()}
 
 
 def _ago(age: timedelta) -> str:
