@@ -185,10 +185,9 @@ def test_a_backup_that_is_there_stays(state: State, tmp_path: Path) -> None:
 WORKING = """
 import sys
 from pathlib import Path
-from evergreen_groups.state.files import unfinished_directory
-with unfinished_directory(Path(sys.argv[1])) as directory:
-    (directory / "half").write_text("half of it")
-    print(directory.name, flush=True)
+from evergreen_groups.state.files import unfinished_file
+with unfinished_file(Path(sys.argv[1]), new=True) as (_, unfinished):
+    print(unfinished.name, flush=True)
     sys.stdin.read()
 """
 
@@ -202,11 +201,11 @@ def test_what_a_killed_backup_has_left_goes_with_the_next(tmp_path: Path) -> Non
 
     others = {".backup.notes", ".evergreen-groups.0123456789ab.part2", ".backup.0123456789ab.part"}
     for name in others:
-        (tmp_path / name).mkdir(mode=0o700)
+        (tmp_path / name).touch(mode=0o600)
     killed, left = begun("backup-monday")
     killed.kill()
     killed.communicate()
-    assert (tmp_path / left / "half").exists()
+    assert (tmp_path / left).exists()
     working, at_work = begun("backup-tuesday")
     assert not (tmp_path / left).exists()
     with State(tmp_path / "state") as state:
@@ -215,7 +214,7 @@ def test_what_a_killed_backup_has_left_goes_with_the_next(tmp_path: Path) -> Non
         assert {path.name for path in tmp_path.iterdir()} == {"backup", "state", at_work, *others}
     working.communicate()
     assert working.returncode == 0
-    assert {path.name for path in tmp_path.iterdir()} == {"backup", "state", *others}
+    assert {path.name for path in tmp_path.iterdir()} == {"backup", "backup-tuesday", "state", *others}
 
 
 def test_a_backup_while_others_write_is_of_one_moment(state: State, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from support.waiting import wait_until
 
 from evergreen_groups.errors import BusyError, StateError
 from evergreen_groups.state import State, schema
-from evergreen_groups.state.lease import LeaseName
+from evergreen_groups.state.lock import LeaseName
 
 pytestmark = pytest.mark.long  # too slow for a plain pytest run
 

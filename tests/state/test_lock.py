@@ -16,7 +16,7 @@ import pytest
 from support.states import state_in
 
 from evergreen_groups.errors import BusyError, ConfigurationError
-from evergreen_groups.state import Holder, State, schema
+from evergreen_groups.state import State, schema
 from evergreen_groups.state.files import REPORT_LOCK
 from evergreen_groups.state.lock import hold, holder_of
 
@@ -81,12 +81,14 @@ def test_who_was_killed_is_known_and_holds_nothing(file: Path) -> None:
         assert holder_of(file) == holder
 
 
-def test_a_process_that_got_the_number_of_another_is_a_stranger() -> None:
-    this = Holder.this_process()
-    assert this.start_tick is not None
-    assert this.alive
-    assert not Holder(this.pid, this.since, this.start_tick - 1).alive
-    assert not Holder(this.pid, this.since, None).alive
+@pytest.mark.parametrize("tick", [1, None])
+def test_a_process_that_got_the_number_of_another_is_a_stranger(file: Path, tick: int | None) -> None:
+    with hold(file, "another run is busy"):
+        note = json.loads(file.read_text())
+        file.write_text(json.dumps({**note, "start_tick": tick}))
+        holder = holder_of(file)
+    assert holder is not None
+    assert (holder.pid, holder.alive) == (os.getpid(), False)
 
 
 def test_the_kernel_decides_even_where_the_note_is_of_one_that_has_ended(file: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,7 +20,7 @@ from evergreen_groups.settings import values
 
 if TYPE_CHECKING:
     from evergreen_groups.cli import Invocation
-    from evergreen_groups.state import Holder, RemoteHolder, RunStatus
+    from evergreen_groups.state import Holder, RunStatus
 
 
 _CLOCK_TOLERANCE = timedelta(minutes=5)
@@ -73,7 +74,7 @@ class StatusReading:
     def __init__(
         self,
         last: RunStatus | None,
-        holder: Holder | RemoteHolder | None,
+        holder: Holder | None,
         max_age: timedelta,
         now: datetime,
         manual: RunStatus | None = None,
@@ -199,8 +200,8 @@ class StatusReading:
                 yield gettext("Exit status {status}: {meaning}.", **known)
 
     @staticmethod
-    def _holder_document(holder: Holder | RemoteHolder) -> dict[str, object]:
-        return {"host": holder.host, "pid": holder.pid, "since": holder.since.isoformat()}
+    def _holder_document(holder: Holder) -> dict[str, object]:
+        return {"host": holder.host or socket.gethostname(), "pid": holder.pid, "since": holder.since.isoformat()}
 
 
 def _ago(age: timedelta) -> str:
