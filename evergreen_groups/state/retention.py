@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Column, ColumnElement, Row, Table, delete, exists, func, select, true, update
+from sqlalchemy import Column, ColumnElement, Table, delete, exists, func, select, true, update
 
 from evergreen_groups.errors import StateError
 from evergreen_groups.state.schema import (
@@ -184,9 +184,7 @@ def forget(transactions: Transactions, patron: int) -> Forgotten:
         return Forgotten(gone, of_events, len(in_groups))
 
 
-def _naming(
-    connection: Connection, column: Column[str], patron: int
-) -> list[tuple[list[ColumnElement[bool]], Row[Any]]]:
+def _naming(connection: Connection, column: Column[str], patron: int) -> list[tuple[list[ColumnElement[bool]], Any]]:
     """Return the rows whose JSON in ``column`` has a patron's id, each with the condition for its key."""
     key = column.table.primary_key.columns
     # Select candidates by substring, and parse only those: SQLite and PostgreSQL share no JSON operators.

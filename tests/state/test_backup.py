@@ -32,29 +32,12 @@ STEP = {"gateway": "g", "field": "usrgroup", "before": 1, "touched_at": NOON}
 def fill(state: State) -> None:
     """Fill every table. Include an undo and gaps in the numbering."""
     with state.database.writing() as connection:
+        change = {"suffix": "k7q4tz", "gateway": "g", "account": "a", "at": NOON}
         connection.execute(
             schema.changes.insert(),
             [
-                {
-                    "id": 3,
-                    "suffix": "k7q4tz",
-                    "gateway": "g",
-                    "account": "a",
-                    "at": NOON,
-                    "action": "move",
-                    "undoes": None,
-                    "step_count": 2,
-                },
-                {
-                    "id": 7,
-                    "suffix": "k7q4tz",
-                    "gateway": "g",
-                    "account": "a",
-                    "at": NOON,
-                    "action": "undo",
-                    "undoes": 3,
-                    "step_count": 1,
-                },
+                {**change, "id": 3, "action": "move", "undoes": None, "step_count": 2},
+                {**change, "id": 7, "action": "undo", "undoes": 3, "step_count": 1},
             ],
         )
         connection.execute(

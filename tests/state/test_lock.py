@@ -106,14 +106,6 @@ def test_a_note_that_says_nothing(file: Path, text: str) -> None:
         assert refusal(file) == "another run is busy (it has just begun)"
 
 
-def test_an_error_in_the_block_lets_go(file: Path) -> None:
-    with pytest.raises(ZeroDivisionError), hold(file, "another run is busy"):
-        raise ZeroDivisionError
-    assert holder_of(file) is None
-    with hold(file, "another run is busy"):
-        pass
-
-
 def test_a_state_directory_of_another_kind(tmp_path: Path) -> None:
     (tmp_path / REPORT_LOCK).mkdir()
     with (
@@ -123,21 +115,6 @@ def test_a_state_directory_of_another_kind(tmp_path: Path) -> None:
         pass
     with pytest.raises(ConfigurationError, match="cannot read"):
         holder_of(tmp_path / REPORT_LOCK)
-
-
-def test_changes_and_reports_do_not_get_in_each_others_way(state: State) -> None:
-    with state.change_lease("https://a.example", [1]), state.change_lease("https://b.example", [1]):
-        with (
-            state.report_lease(),
-            pytest.raises(BusyError, match="is making the report"),
-            state.report_lease(),
-        ):
-            pass
-        with (
-            pytest.raises(BusyError, match="is changing one of these patrons or groups"),
-            state.change_lease("https://a.example", [1]),
-        ):
-            pass
 
 
 def test_events_get_in_the_way_of_none_but_themselves(state: State) -> None:
