@@ -16,7 +16,8 @@ from sqlalchemy import delete, insert, select
 
 from evergreen_groups.audit.findings import Confidence, Evidence, FindingKind, Reason, suggested_split
 from evergreen_groups.audit.queries import AccidentalGroups
-from evergreen_groups.audit.store import GroupDraft, list_groups
+from evergreen_groups.audit.search import list_groups
+from evergreen_groups.audit.store import GroupDraft
 from evergreen_groups.groups import (
     ACCOUNT_FIELDS,
     ADDRESS,
@@ -40,7 +41,7 @@ from evergreen_groups.total import Total
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
 
-    from evergreen_groups.audit.build import SearchContext
+    from evergreen_groups.audit.search import SearchContext
     from evergreen_groups.state import Transactions
 
 # Larger than most families, smaller than institutions that share a number.

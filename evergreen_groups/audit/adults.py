@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.audit.findings import FindingKind, Reason
 from evergreen_groups.audit.queries import GroupsToJudge, has_members
-from evergreen_groups.audit.store import GroupDraft, list_groups
+from evergreen_groups.audit.search import list_groups
+from evergreen_groups.audit.store import GroupDraft
 from evergreen_groups.groups import ACCOUNT_FIELDS, AdultRule, Groups, PatronAccount, PatronRow, Query
 
 if TYPE_CHECKING:
-    from evergreen_groups.audit.build import SearchContext
+    from evergreen_groups.audit.search import SearchContext
 
 
 def find_groups_of_adults(context: SearchContext) -> None:
