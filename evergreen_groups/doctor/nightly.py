@@ -54,7 +54,7 @@ def mail(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     obstacle = mailer.obstacle()
     if obstacle is not None:
         yield line.from_error(obstacle)
-    elif waiting := mailer.waiting:
+    elif waiting := len(mailer.outbox):
         yield line.warning(
             "{host} takes mails, but there are some of earlier runs that wait: {count:,}",
             "the next run of report --mail sends them; its log says why they weren't sent",
