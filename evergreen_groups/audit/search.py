@@ -59,6 +59,11 @@ class SearchContext:
     found_thresholds: list[ThresholdFinding] = field(default_factory=list)
     hidden_thresholds_at: set[int] = field(default_factory=set)
 
+    @property
+    def visible_orgs(self) -> Collection[int]:
+        """The home libraries whose patrons the account sees (org unit ids; empty: everywhere)."""
+        return () if self.access.everywhere else self.access.visible_orgs
+
 
 @dataclass(frozen=True, slots=True)
 class LimitBounds:
@@ -143,8 +148,8 @@ class PatronListing:
             yield replace(finding, member=finding.member.with_barcode(None if card is None else barcodes.get(card)))
 
 
-Judge = Callable[[Sequence["PatronRow"], Mapping[int, Sequence[Any]]], "list[GroupDraft]"]
-"""Makes drafts of findings about whole groups from all visible members and, by patron id, the requested fields."""
+Judge = Callable[[Mapping[int, Sequence[PatronRow]], Mapping[int, Sequence[Any]]], Iterable[GroupDraft]]
+"""Makes drafts of findings about groups from their visible members and, by patron id, the requested fields."""
 
 # Three answers are in memory at once, and each has more fields per member than a report's.
 _PAGE = 2_000
@@ -165,13 +170,18 @@ def list_groups(context: SearchContext, query: GroupQuery, fields: Sequence[str]
         groups = {group.number: group for group in context.reader.build_groups(rows)}
         return [draft.of(groups[draft.number]) for draft in drafts]
 
+    def judged(rows: Sequence[PatronRow]) -> list[GroupDraft]:
+        groups: dict[int, list[PatronRow]] = {}
+        for row in rows:
+            groups.setdefault(row.group, []).append(row)
+        return list(judge(groups, records.pop(rows)))
+
     # If patrons move during the search, the search drops results and adds new ones.
     if context.top is None:
-        found = context.found
-        search.run(lambda rows: found.add(build(judge(rows, records.pop(rows)))), found.drop)
+        search.run(lambda rows: context.found.add(build(judged(rows))), context.found.drop)
         return
     with FindingStore() as drafts:
-        search.run(lambda rows: drafts.add(judge(rows, records.pop(rows))), drafts.drop)
+        search.run(lambda rows: drafts.add(judged(rows)), drafts.drop)
         list_first(context, drafts, build)
 
 
