@@ -16,7 +16,8 @@ from sqlalchemy import delete, insert, select
 
 from evergreen_groups.audit.findings import Confidence, Evidence, FindingKind, Reason, suggested_split
 from evergreen_groups.audit.queries import AccidentalGroups
-from evergreen_groups.audit.store import GroupDraft, list_groups
+from evergreen_groups.audit.search import list_groups
+from evergreen_groups.audit.store import GroupDraft
 from evergreen_groups.groups import (
     ACCOUNT_FIELDS,
     ADDRESS,
@@ -40,7 +41,7 @@ from evergreen_groups.total import Total
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
 
-    from evergreen_groups.audit.build import SearchContext
+    from evergreen_groups.audit.search import SearchContext
     from evergreen_groups.state import Transactions
 
 # Larger than most families, smaller than institutions that share a number.
@@ -53,12 +54,11 @@ _ADULT_YEARS = 18
 
 def find_accidental_groups(context: SearchContext) -> None:
     """Search for groups that look accidental or are for review. Leave out groups that staff decided to keep."""
-    access = context.access
     query = AccidentalGroups(
         unusual_size=UNUSUAL_SIZE,
         long_ago=context.now - LONG_EXPIRED,
         homes=context.chosen,
-        visible_orgs=() if access.everywhere else access.visible_orgs,
+        visible_orgs=context.visible_orgs,
     )
     list_groups(context, query, (*ACCOUNT_FIELDS, *CONTACT_FIELDS), AccidentalGroupJudge(context).judge)
 
@@ -72,23 +72,37 @@ class _Family:
 
     @property
     def number(self) -> int:
-        """The group's number."""
         return self.rows[0].group
 
     @property
     def ids(self) -> list[int]:
-        """The ids of the visible members."""
         return [row.id for row in self.rows]
 
     @property
     def count(self) -> int:
-        """How many members the group has, including hidden ones."""
         return len(self.rows) + self.hidden_count
 
     @property
     def complete(self) -> bool:
-        """Whether every member is visible."""
         return not self.hidden_count
+
+    @property
+    def is_without_lead(self) -> bool:
+        """Whether the group certainly has no lead. A hidden member may be one."""
+        return self.complete and not any(row.group_lead for row in self.rows)
+
+    def adults(self, accounts: Mapping[int, PatronAccount], today: date) -> list[int]:
+        """Return the ids of the adults. A patron without a birth date and juvenile flag counts as one.
+
+        A patron flagged as a juvenile doesn't, whatever the birth date: never call a child a stranger.
+        """
+        found = []
+        for id in sorted(self.ids):
+            account = accounts[id]
+            born = account.birth_date
+            if not account.juvenile and (born is None or age_of(born, today) >= _ADULT_YEARS):
+                found.append(id)
+        return found
 
 
 class AccidentalGroupJudge:
@@ -98,21 +112,23 @@ class AccidentalGroupJudge:
         self._context = context
         self._gateway = context.gateway
 
-    def judge(self, rows: Sequence[PatronRow], records: Mapping[int, Sequence[Any]]) -> list[GroupDraft]:
+    def judge(
+        self, groups: Mapping[int, Sequence[PatronRow]], records: Mapping[int, Sequence[Any]]
+    ) -> list[GroupDraft]:
         """Return drafts for whole groups. ``records`` has each member's account and contact fields."""
         now, width = self._context.now, len(ACCOUNT_FIELDS)
         accounts = {id: PatronAccount.of(values[:width], now) for id, values in records.items()}
-        families = [family for family in self._families(rows) if family.count > 1]
-        with_deleted_lead = self._with_deleted_lead(family.number for family in families if _is_without_lead(family))
+        families = [family for family in self._families(groups) if family.count > 1]
+        with_deleted_lead = self._with_deleted_lead(family.number for family in families if family.is_without_lead)
         looked_at = []
         for family in families:
             reasons = list(_about_leads(family, accounts, now))
-            if _is_without_lead(family):
+            if family.is_without_lead:
                 reasons.append(Reason("lead-deleted" if family.number in with_deleted_lead else "no-lead"))
             if family.count >= UNUSUAL_SIZE:
                 reasons.append(Reason("unusually-large", {"count": family.count}))
             # Hidden members may be the relatives of a stranger.
-            adults = _adults(family, accounts, now.date()) if family.complete else []
+            adults = family.adults(accounts, now.date()) if family.complete else []
             # Surname and library are in the rows. Read contacts only for groups that look odd by these.
             if reasons or Relations(family.rows, {}).strangers(adults):
                 looked_at.append((family, reasons, adults))
@@ -140,20 +156,17 @@ class AccidentalGroupJudge:
         split = suggested_split(family.ids, lead, relations) if family.complete else None
         return GroupDraft(family.rows, tuple(reasons), kind, confidence, split)
 
-    def _families(self, rows: Sequence[PatronRow]) -> list[_Family]:
-        """Group the rows and count hidden members."""
-        by_group: dict[int, list[PatronRow]] = {}
-        for row in rows:
-            by_group.setdefault(row.group, []).append(row)
+    def _families(self, groups: Mapping[int, Sequence[PatronRow]]) -> list[_Family]:
+        """Count hidden members."""
         hidden: Mapping[int, HiddenMembers] = {}
         if not self._context.access.everywhere:
             # An account that sees all patrons sees all members.
-            visible = {group: {row.id for row in members} for group, members in by_group.items()}
+            visible = {group: {row.id for row in members} for group, members in groups.items()}
             # Only count them: reading their fines takes further calls.
             org_unit_ids = [unit.id for unit in self._context.org_units]
             hidden = find_hidden(self._gateway, visible, lambda: org_unit_ids, with_fines=False)
         counts = {group: members.count for group, members in hidden.items()}
-        return [_Family(tuple(members), counts.get(group, 0)) for group, members in by_group.items()]
+        return [_Family(tuple(members), counts.get(group, 0)) for group, members in groups.items()]
 
     def _to_keep(self, found: Sequence[_Family]) -> set[int]:
         """Return the numbers of groups that staff decided to keep and whose members are still the same."""
@@ -180,24 +193,6 @@ class AccidentalGroupJudge:
             "au", ("usrgroup",), "usrgroup", sorted(groups), where=condition
         )
         return {group for batch in batches for (group,) in batch}
-
-
-def _is_without_lead(family: _Family) -> bool:
-    """Return whether the group certainly has no lead. A hidden member may be one."""
-    return family.complete and not any(row.group_lead for row in family.rows)
-
-
-def _adults(family: _Family, accounts: Mapping[int, PatronAccount], today: date) -> list[int]:
-    """Return the ids of the adults. A patron without a birth date and juvenile flag counts as one.
-
-    A patron flagged as a juvenile doesn't, whatever the birth date: never call a child a stranger.
-    """
-
-    def is_adult(account: PatronAccount) -> bool:
-        born = account.birth_date
-        return not account.juvenile and (born is None or age_of(born, today) >= _ADULT_YEARS)
-
-    return sorted(id for id in family.ids if is_adult(accounts[id]))
 
 
 def _about_leads(family: _Family, accounts: Mapping[int, PatronAccount], now: datetime) -> Iterator[Reason]:

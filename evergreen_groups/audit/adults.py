@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.audit.findings import FindingKind, Reason
 from evergreen_groups.audit.queries import GroupsToJudge, has_members
-from evergreen_groups.audit.store import GroupDraft, list_groups
+from evergreen_groups.audit.search import list_groups
+from evergreen_groups.audit.store import GroupDraft
 from evergreen_groups.groups import ACCOUNT_FIELDS, AdultRule, Groups, PatronAccount, PatronRow, Query
 
 if TYPE_CHECKING:
-    from evergreen_groups.audit.build import SearchContext
+    from evergreen_groups.audit.search import SearchContext
 
 
 def find_groups_of_adults(context: SearchContext) -> None:
@@ -21,25 +22,17 @@ def find_groups_of_adults(context: SearchContext) -> None:
     rule = context.adults
     if not rule.applies:
         return
-    visible = () if context.access.everywhere else context.access.visible_orgs
-    query = GroupsOfAdults(rule=rule, today=context.now.date(), homes=context.chosen, visible_orgs=visible)
+    today, visible = context.now.date(), context.visible_orgs
+    query = GroupsOfAdults(rule=rule, today=today, homes=context.chosen, visible_orgs=visible)
 
-    def judge(rows: Sequence[PatronRow], records: Mapping[int, Sequence[Any]]) -> list[GroupDraft]:
+    def judge(groups: Mapping[int, Sequence[PatronRow]], records: Mapping[int, Sequence[Any]]) -> Iterator[GroupDraft]:
         accounts = {id: PatronAccount.of(values, context.now) for id, values in records.items()}
-        by_group: dict[int, list[PatronRow]] = {}
-        for row in rows:
-            by_group.setdefault(row.group, []).append(row)
-        # Hidden members' ages are unknown, so these are visible adults, which a GroupDraft turns into a lower bound.
-        counts = {group: rule.count((row.id for row in members), accounts) for group, members in by_group.items()}
-        return [
-            GroupDraft(
-                tuple(by_group[group]),
-                (Reason("several-adults", {"count": count, "most": rule.most}),),
-                FindingKind.SEVERAL_ADULTS,
-            )
-            for group, count in counts.items()
-            if count > rule.most
-        ]
+        for members in groups.values():
+            # Hidden members' ages are unknown, so this counts visible adults. A GroupDraft makes it a lower bound.
+            count = rule.count((row.id for row in members), accounts)
+            if count > rule.most:
+                reason = Reason("several-adults", {"count": count, "most": rule.most})
+                yield GroupDraft(tuple(members), (reason,), FindingKind.SEVERAL_ADULTS)
 
     list_groups(context, query, ACCOUNT_FIELDS, judge)
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from evergreen_groups.audit.findings import FindingKind, PatronFinding, Reason, ThresholdFinding
 from evergreen_groups.audit.queries import ALL_IDS, BlockQuery, IdRange, id_ranges
-from evergreen_groups.audit.store import PatronListing
+from evergreen_groups.audit.search import PatronListing
 from evergreen_groups.gateway import columns
 from evergreen_groups.groups import PATRON_FIELDS, Member, PatronRow, Query, decide_by_thresholds
 from evergreen_groups.message import Message
 from evergreen_groups.policy import Comparison, Limit
 
 if TYPE_CHECKING:
-    from evergreen_groups.audit.build import SearchContext
+    from evergreen_groups.audit.search import SearchContext
     from evergreen_groups.ils import Penalty, PenaltyKind, ResolvedLimit, Threshold
     from evergreen_groups.policy import Decision
 

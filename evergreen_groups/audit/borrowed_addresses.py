@@ -12,7 +12,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from evergreen_groups.audit.findings import FindingKind, PatronFinding, Reason
-from evergreen_groups.audit.store import PatronListing
+from evergreen_groups.audit.search import PatronListing
 from evergreen_groups.gateway import columns
 from evergreen_groups.groups import PATRON_FIELDS, Member, PatronRow, Query
 from evergreen_groups.message import Message
@@ -20,7 +20,7 @@ from evergreen_groups.message import Message
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from evergreen_groups.audit.build import SearchContext
+    from evergreen_groups.audit.search import SearchContext
     from evergreen_groups.gateway import Gateway
 
 ADDRESSES = ("mailing_address", "billing_address")

@@ -148,18 +148,6 @@ class BlockExplanation:
 _VIEW_BILLS = "VIEW_USER_TRANSACTIONS"
 
 
-@dataclass(frozen=True, slots=True)
-class _CountedBills:
-    """A patron's open bills (None: not visible), and the ``total`` of those that the threshold counts.
-
-    ``total`` is None without a threshold. ``any_open`` means that an open transaction counts.
-    """
-
-    bills: tuple[CheckedBill, ...] | None
-    total: Decimal | None
-    any_open: bool
-
-
 class BlockExplainer:
     """Explains the blocks of patrons. ``settings`` contains the rule."""
 
@@ -199,10 +187,21 @@ class BlockExplainer:
         profiles = Profiles.read(gateway)
         penalties = read_fines_penalties(gateway, org_units)
         kinds = PenaltyKinds.read(gateway, org_units, penalties)
-        member = self._decided(member, penalties)
+        # Read the fines again to learn whether a patron who owes 0.00 has an open transaction.
+        limits = Limits.read(gateway, self._settings, org_units, penalties)
+        own_fines = read_own_fines(gateway, [member.id])
+        member = with_decisions(gateway, limits, Group(member.patron.group, (member,)), own_fines).members[0]
         looked_at, threshold = self._look_up_threshold(member, profiles, penalties)
         scope = org_units.full_path(threshold.org_unit) if threshold is not None else set()
-        counted = self._count_bills(member, scope, threshold, bills_are_visible=home in held[_VIEW_BILLS])
+        bills = self._read_bills(member, scope, bills_are_visible=home in held[_VIEW_BILLS])
+        counted = None
+        any_open = False
+        if threshold is not None and bills is not None:
+            counting = [checked.bill for checked in bills if checked.counts]
+            counted, any_open = balance_of(counting), bool(counting)
+            if not any_open and threshold.amount <= 0:
+                # Bills have a balance. A threshold of 0.00 is also reached by an open transaction without a balance.
+                any_open = read_fines_within(gateway, {member.id: frozenset(scope)}, {})[member.id] is not None
         standing = kinds.in_force(gateway, org_units, [member.id])[member.id]
         explanation = BlockExplanation(
             generated_at=generated_at,
@@ -214,14 +213,14 @@ class BlockExplainer:
             looked_at=looked_at,
             scope=tuple(unit for unit in org_units if unit.id in scope),
             scope_is_everywhere=len(scope) == len(org_units),
-            bills=counted.bills,
-            counted=counted.total,
-            any_open=counted.any_open,
+            bills=bills,
+            counted=counted,
+            any_open=any_open,
             standing=Standing.of(member, standing, kinds),
             penalties_for_fines=tuple(penalty for penalty in standing if kinds.is_for_fines(penalty.kind, home)),
             fates={},
         )
-        return _with_fates(explanation, threshold)
+        return replace(explanation, fates=_fates(explanation, threshold))
 
     def _look_up_threshold(
         self, member: Member, profiles: Profiles, penalties: Mapping[int, int]
@@ -245,60 +244,33 @@ class BlockExplainer:
         ]
         return tuple(looked_at), looks[-1].found
 
-    def _count_bills(
-        self, member: Member, scope: Collection[int], threshold: Threshold | None, *, bills_are_visible: bool
-    ) -> _CountedBills:
-        org_units = self._reader.org_units
+    def _read_bills(
+        self, member: Member, scope: Collection[int], *, bills_are_visible: bool
+    ) -> tuple[CheckedBill, ...] | None:
         # Invisible bills come back empty, so name the patron as hidden.
         hidden = () if bills_are_visible else (member.id,)
         read = read_verified_bills(self._gateway, {member.id: member.own_fines}, hidden)[member.id]
         if read is None:
-            return _CountedBills(None, None, any_open=False)
-        bills = tuple(
-            CheckedBill(bill, None if bill.library is None else org_units.unit(bill.library), bill.library in scope)
+            return None
+        unit = self._reader.org_units.unit
+        return tuple(
+            CheckedBill(bill, None if bill.library is None else unit(bill.library), bill.library in scope)
             for bill in read
         )
-        if threshold is None:
-            return _CountedBills(bills, None, any_open=False)
-        counted = [checked.bill for checked in bills if checked.counts]
-        any_open = bool(counted)
-        if not counted and threshold.amount <= 0:
-            # Bills have a balance. A threshold of 0.00 is also reached by an open transaction without a balance.
-            any_open = read_fines_within(self._gateway, {member.id: frozenset(scope)}, {})[member.id] is not None
-        return _CountedBills(bills, balance_of(counted), any_open=any_open)
-
-    def _decided(self, member: Member, penalties: Mapping[int, int]) -> Member:
-        """Return the patron with the rule's decision, or without if the account may not see the limit."""
-        gateway = self._gateway
-        limits = Limits.read(gateway, self._settings, self._reader.org_units, penalties)
-        # Read the fines again to learn whether a patron who owes 0.00 has an open transaction.
-        own_fines = read_own_fines(gateway, [member.id])
-        return with_decisions(gateway, limits, Group(member.patron.group, (member,)), own_fines).members[0]
 
 
-def _with_fates(explanation: BlockExplanation, threshold: Threshold | None) -> BlockExplanation:
-    """Add what a recalculation does to each penalty for fines."""
+def _fates(explanation: BlockExplanation, threshold: Threshold | None) -> dict[int, PenaltyFate]:
+    """Return what a recalculation does to each penalty for fines."""
     reached = explanation.reaches_threshold
-    if reached is None:
-        return explanation
     fates: dict[int, PenaltyFate] = {}
-    for penalty in explanation.penalties_for_fines:
-        fates[penalty.id] = _fate(penalty, explanation, threshold, reached=reached, taken=fates.values())
-    return replace(explanation, fates=fates)
-
-
-def _fate(
-    penalty: Penalty,
-    explanation: BlockExplanation,
-    threshold: Threshold | None,
-    *,
-    reached: bool,
-    taken: Collection[PenaltyFate],
-) -> PenaltyFate:
-    # A recalculation only affects the threshold's org unit. Stale rows elsewhere stay (penalties-update-010,
-    # penalties-update-017).
-    if threshold is None or penalty.org_unit.id != threshold.org_unit:
-        return PenaltyFate.UNTOUCHED
-    # The ILS keeps one penalty of the kind and removes duplicates.
-    wanted = reached and penalty.kind.id == explanation.penalty.id and PenaltyFate.STAYS not in taken
-    return PenaltyFate.STAYS if wanted else PenaltyFate.REMOVED
+    for penalty in explanation.penalties_for_fines if reached is not None else ():
+        # A recalculation only affects the threshold's org unit. Stale rows elsewhere stay (penalties-update-010,
+        # penalties-update-017).
+        if threshold is None or penalty.org_unit.id != threshold.org_unit:
+            fates[penalty.id] = PenaltyFate.UNTOUCHED
+        # The ILS keeps one penalty of the kind and removes duplicates.
+        elif reached and penalty.kind.id == explanation.penalty.id and PenaltyFate.STAYS not in fates.values():
+            fates[penalty.id] = PenaltyFate.STAYS
+        else:
+            fates[penalty.id] = PenaltyFate.REMOVED
+    return fates

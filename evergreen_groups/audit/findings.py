@@ -6,8 +6,7 @@ and groups that look accidental.
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
@@ -204,19 +203,10 @@ class AuditCriteria:
 Listed = TypeVar("Listed", PatronFinding, GroupFinding)
 
 
-class FindingSequence(Sequence[Listed]):
-    """Findings in order, with direct access to those of one kind."""
-
-    @abstractmethod
-    def of_kind(self, kind: FindingKind) -> Sequence[Listed]:
-        """Return the findings of a kind."""
-
-
 def _filter(findings: Sequence[Listed], kind: FindingKind) -> Sequence[Listed]:
-    """Return the findings of a kind, without reading the others if possible."""
-    if isinstance(findings, FindingSequence):
-        return findings.of_kind(kind)
-    return [finding for finding in findings if finding.kind is kind]
+    """Return the findings of a kind. Stored findings are asked for them, so that the others aren't read."""
+    of_kind: Callable[[FindingKind], Sequence[Listed]] | None = getattr(findings, "of_kind", None)
+    return of_kind(kind) if of_kind else [finding for finding in findings if finding.kind is kind]
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,14 +295,8 @@ _SORT_ORDER = {code: index for index, code in enumerate(sorted(WEIGHTS, key=lamb
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
-    """One piece of evidence: a ``code``, and named ``values`` for its text.
-
-    :mod:`evergreen_groups.render.audit` has the texts.
-    """
-
-    code: str
-    values: Mapping[str, object] = field(default_factory=dict)
+class Evidence(Reason):
+    """One piece of evidence that a group is accidental, or isn't."""
 
     @property
     def weight(self) -> int:

@@ -13,32 +13,25 @@ import threading
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields, replace
-from itertools import chain
+from dataclasses import dataclass, fields
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Protocol, Self, cast, overload
+from typing import Any, Protocol, Self, cast, overload
 
 from evergreen_groups.audit.findings import (
     Confidence,
     Evidence,
     FindingKind,
-    FindingSequence,
     GroupFinding,
     GroupSplit,
     Listed,
     PatronFinding,
     Reason,
 )
-from evergreen_groups.groups import Group, GroupSearch, Member, Patron, PatronRow, read_barcodes
+from evergreen_groups.groups import Group, Member, Patron, PatronRow
 from evergreen_groups.ils import OrgUnit, Penalty, PenaltyKind
 from evergreen_groups.message import Message
 from evergreen_groups.policy import Decision, Limit
 from evergreen_groups.state import database_errors, temporary_directory
-
-if TYPE_CHECKING:
-    from evergreen_groups.audit.build import SearchContext
-    from evergreen_groups.gateway import Gateway
-    from evergreen_groups.groups import GroupQuery
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,39 +56,14 @@ class GroupDraft:
 
     def of(self, group: Group) -> GroupFinding:
         """Make the finding about the group that was read from the rows."""
-        return GroupFinding(group, tuple(self._reasons(group)), self.kind, self.confidence, self.split)
-
-    def _reasons(self, group: Group) -> Iterator[Reason]:
-        for reason in self.reasons:
-            if reason.code == "several-adults":
-                # Hidden members' ages are unknown, and the judge didn't know whether there are any.
-                count, most = reason.values["count"], reason.values["most"]
-                yield Reason.counted(reason.code, group.counted(cast("int", count)), most=most)
-            else:
-                yield reason
-
-
-@dataclass(frozen=True, slots=True)
-class PatronDraft:
-    """A finding about a patron whose barcode isn't read yet. ``card`` is the id of the primary card."""
-
-    finding: PatronFinding
-    card: int | None
-
-    @property
-    def kind(self) -> FindingKind:
-        """The finding's kind."""
-        return self.finding.kind
-
-    @property
-    def rank(self) -> int:
-        """The finding's sort key within its kind."""
-        return self.finding.rank
-
-    @property
-    def number(self) -> int:
-        """The patron's id."""
-        return self.finding.number
+        reasons = [
+            # Hidden members' ages are unknown, and the judge didn't know whether there are any.
+            Reason.counted(reason.code, group.counted(cast("int", reason.values["count"])), most=reason.values["most"])
+            if reason.code == "several-adults"
+            else reason
+            for reason in self.reasons
+        ]
+        return GroupFinding(group, tuple(reasons), self.kind, self.confidence, self.split)
 
 
 Reduced = tuple[Callable[..., Any], tuple[Any, ...]]
@@ -118,13 +86,7 @@ def unpack(content: bytes) -> Any:
 def _reduce_fields(kind: type[Any]) -> Callable[[Any], Reduced]:
     names = [field.name for field in fields(kind) if field.init]
     values = attrgetter(*names)
-    if len(names) == 1:
-        return lambda record: (kind, (values(record),))
-    return lambda record: (kind, values(record))
-
-
-def _reduce_message(text: Message) -> Reduced:
-    return _make_message, (text.text, text.context, text.plural, dict(text.values))
+    return lambda record: (kind, values(record) if len(names) > 1 else (values(record),))
 
 
 def _make_message(text: str, context: str, plural: str, values: Mapping[str, object]) -> Message:
@@ -132,13 +94,13 @@ def _make_message(text: str, context: str, plural: str, values: Mapping[str, obj
 
 
 _KINDS = (
-    *(PatronFinding, PatronDraft, GroupFinding, GroupDraft, Reason, Evidence, Confidence, GroupSplit),
+    *(PatronFinding, GroupFinding, GroupDraft, Reason, Evidence, Confidence, GroupSplit),
     *(Group, Member, Patron, OrgUnit, Decision, Limit, Penalty, PenaltyKind),
 )
 _REDUCERS: dict[type[Any], Callable[[Any], Reduced]] = {
     **{kind: _reduce_fields(kind) for kind in _KINDS},
     PatronRow: lambda row: (PatronRow, tuple(row)),
-    Message: _reduce_message,
+    Message: lambda text: (_make_message, (text.text, text.context, text.plural, dict(text.values))),
 }
 
 
@@ -196,9 +158,15 @@ class FindingStore:
         """Delete the content."""
         self._close()
 
-    def add(self, findings: Iterable[Ranked]) -> list[int]:
-        """Store findings and return their ids."""
-        rows = [(_KIND_INDEX[finding.kind], finding.rank, finding.number, pack(finding)) for finding in findings]
+    def add(self, findings: Iterable[Ranked], extra: Mapping[int, object] | None = None) -> list[int]:
+        """Store findings and return their ids. With ``extra``, store pairs of a finding and its number's value."""
+        rows = [
+            (
+                *(_KIND_INDEX[finding.kind], finding.rank, finding.number),
+                pack(finding if extra is None else (finding, extra[finding.number])),
+            )
+            for finding in findings
+        ]
         with self._lock, _errors():
             self._connection.execute("BEGIN")
             ids = [self._connection.execute(_INSERT, row).lastrowid or 0 for row in rows]
@@ -239,7 +207,7 @@ class FindingStore:
                 yield unpack(content)
 
 
-class StoredFindings(FindingSequence[Listed]):
+class StoredFindings(Sequence[Listed]):
     """The findings of some kinds in a store, in order, up to ``top`` of each kind (None: all).
 
     Can be read repeatedly; creates the findings each time.
@@ -282,123 +250,3 @@ class StoredFindings(FindingSequence[Listed]):
 
 def _errors() -> AbstractContextManager[None]:
     return database_errors(str(temporary_directory()))
-
-
-# How many findings to complete together.
-_BATCH = 500
-
-
-def list_first(
-    context: SearchContext, drafts: FindingStore, complete: Callable[[Sequence[Any]], Iterable[Ranked]]
-) -> None:
-    """Complete the first ``context.top`` drafts of each kind, add them to the findings, and count the others."""
-    for kind, count in drafts.counts().items():
-        first = list(drafts.of_kind(kind, context.top))
-        lists = [first[at : at + _BATCH] for at in range(0, len(first), _BATCH)]
-        for completed in context.gateway.map(complete, lists):
-            context.found.add(completed)
-        context.found.count_unlisted(kind, count - len(first))
-
-
-class PatronListing:
-    """Takes findings about patrons. If ``context.top`` is set, reads barcodes only for the listed ones.
-
-    A context manager, because the listed findings are known only at the end.
-    """
-
-    def __init__(self, context: SearchContext) -> None:
-        self._context = context
-        self._drafts = None if context.top is None else FindingStore()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: object, *_error: object) -> None:
-        if self._drafts is not None:
-            with self._drafts:
-                if kind is None:
-                    list_first(self._context, self._drafts, self._complete)
-
-    @property
-    def with_cards(self) -> bool:
-        """Whether findings need the members' barcodes when they are added."""
-        return self._drafts is None
-
-    def add(self, findings: Iterable[PatronFinding], rows: Iterable[PatronRow]) -> int:
-        """Add findings about the patrons of these rows. Return how many."""
-        if self._drafts is None:
-            return len(self._context.found.add(findings))
-        cards = {row.id: row.card for row in rows}
-        return len(self._drafts.add(PatronDraft(finding, cards[finding.number]) for finding in findings))
-
-    def _complete(self, drafts: Sequence[PatronDraft]) -> Iterator[PatronFinding]:
-        barcodes = read_barcodes(self._context.gateway, {draft.card for draft in drafts})
-        for draft in drafts:
-            barcode = None if draft.card is None else barcodes.get(draft.card)
-            yield replace(draft.finding, member=draft.finding.member.with_barcode(barcode))
-
-
-Judge = Callable[[Sequence["PatronRow"], Mapping[int, Sequence[Any]]], "list[GroupDraft]"]
-"""Makes drafts of findings about whole groups from all visible members and, by patron id, the requested fields."""
-
-# Three answers are in memory at once, and each has more fields per member than a report's.
-_PAGE = 2_000
-
-
-def list_groups(context: SearchContext, query: GroupQuery, fields: Sequence[str], judge: Judge) -> None:
-    """Search the groups that ``query`` matches and add findings for those that ``judge`` drafts.
-
-    If ``context.top`` is set, read cards and fines only for the first groups of each kind and count the others.
-    ``fields`` are the fields of each member's record (``au``) that the judge needs.
-    """
-    records = _RecordCache(context.gateway, tuple(fields))
-    search = GroupSearch(context.gateway, query, context.progress, page=_PAGE, extra_fields=records)
-    if context.top is None:
-        _run(search, context.found, lambda rows: _build_findings(context, judge(rows, records.pop(rows))))
-        return
-    with FindingStore() as drafts:
-        _run(search, drafts, lambda rows: judge(rows, records.pop(rows)))
-        list_first(context, drafts, lambda first: _build_findings(context, first))
-
-
-def _run(
-    search: GroupSearch, store: FindingStore, find: Callable[[Sequence[PatronRow]], Sequence[GroupDraft | GroupFinding]]
-) -> None:
-    """Store what ``find`` returns. If patrons move during the search, the search drops results and adds new ones."""
-    search.run(lambda rows: store.add(find(rows)), store.drop)
-
-
-def _build_findings(context: SearchContext, drafts: Sequence[GroupDraft]) -> list[GroupFinding]:
-    """Read cards, fines and hidden members, and make findings of the drafts."""
-    rows = chain.from_iterable(draft.rows for draft in drafts)
-    groups = {group.number: group for group in context.reader.build_groups(rows)}
-    return [draft.of(groups[draft.number]) for draft in drafts]
-
-
-class _RecordCache:
-    """Holds the extra fields that a search reads, by patron id, until they are used.
-
-    Used values are removed, because there may be a hundred thousand. They are read again if a group is judged again
-    after a move.
-    """
-
-    def __init__(self, gateway: Gateway, fields: tuple[str, ...]) -> None:
-        self.fields = fields
-        self._gateway = gateway
-        self._taken: dict[int, Sequence[Any]] = {}
-
-    def take(self, patron: int, values: Sequence[Any]) -> None:
-        """Store the values of a patron's fields."""
-        self._taken[patron] = values
-
-    def pop(self, rows: Sequence[PatronRow]) -> dict[int, Sequence[Any]]:
-        """Remove and return the values of these patrons, by id. Read missing ones."""
-        found = {row.id: self._taken.pop(row.id, None) for row in rows}
-        missing = sorted(id for id, values in found.items() if values is None)
-        read = dict(self._read(missing))
-        return {id: read[id] if values is None else values for id, values in found.items()}
-
-    def _read(self, patrons: Sequence[int]) -> Iterator[tuple[int, Sequence[Any]]]:
-        for batch in self._gateway.pcrud.columns_by_values("au", ("id", *self.fields), "id", patrons):
-            for id, *values in batch:
-                yield id, values

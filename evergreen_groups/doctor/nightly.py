@@ -55,7 +55,7 @@ def mail(subject: Subject) -> Iterator[Finding]:
     obstacle = mailer.obstacle()
     if obstacle is not None:
         yield from_error(obstacle)
-    elif waiting := mailer.waiting:
+    elif waiting := len(mailer.outbox):
         yield warning(
             "{host} takes mails, but there are some of earlier runs that wait: {count:,}",
             "the next run of report --mail sends them; its log says why they weren't sent",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import email.message
 import logging
 import smtplib
 import time
@@ -13,7 +12,7 @@ from datetime import timedelta
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import SMTP
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, func, select
 
@@ -29,14 +28,6 @@ if TYPE_CHECKING:
     from evergreen_groups.state import Transactions
 
 _END_OF_HEADERS = b"\r\n\r\n"
-
-
-@dataclass(frozen=True, slots=True)
-class QueuedMail:
-    """A mail in the outbox: its parsed headers, and the whole mail in the form to send."""
-
-    headers: email.message.Message[Any, Any]
-    content: bytes
 
 
 class Outbox:
@@ -82,16 +73,12 @@ class Outbox:
                 connection.execute(delete(mails).where(mails.c.message_id == row["message_id"]))
                 connection.execute(mails.insert(), row)
 
-    def read(self, number: int) -> QueuedMail | None:
-        """Return a queued mail, or None if it is no longer queued."""
+    def read(self, number: int) -> bytes | None:
+        """Return a queued mail in the form to send, or None if it is no longer queued."""
         with self._transactions.reading() as connection:
-            content = connection.execute(
+            return connection.execute(
                 select(schema.mails.c.content).where(schema.mails.c.id == number)
             ).scalar_one_or_none()
-        if content is None:
-            return None
-        headers = content[: content.find(_END_OF_HEADERS)]
-        return QueuedMail(message_from_bytes(headers, policy=SMTP), content)
 
     def remove(self, number: int) -> None:
         """Remove a mail that was sent."""
@@ -160,17 +147,11 @@ class Mailer:
         self, settings: MailSettings, password: str | None, outbox: Outbox, *, pauses: Sequence[float] | None = None
     ) -> None:
         if settings.host is None or settings.sender is None:
-            missing = "host" if settings.host is None else "sender"
-            raise ConfigurationError(
-                "no mail can be sent",
-                advice="set {name} in section [mail]",
-                setting=f"mail.{missing}",
-                code="mail-not-set",
-                values={"name": missing},
-            )
+            raise _not_set("host" if settings.host is None else "sender")
         self._server = MailServer(settings.host, settings, password)
         self._settings = settings
-        self._outbox = outbox
+        self.outbox = outbox
+        """Mails to send. This run sends them (:meth:`deliver`), or the next one if this run is killed."""
         self._pauses = _PAUSES[: settings.tries - 1] if pauses is None else pauses
 
     @classmethod
@@ -191,11 +172,6 @@ class Mailer:
         password = passwords.password(settings, environ) if settings.username else None
         return cls(settings, password, Outbox(transactions))
 
-    @property
-    def waiting(self) -> int:
-        """The number of queued mails. Raises StateError if the database can't be used."""
-        return len(self._outbox)
-
     def obstacle(self) -> MailServerError | None:
         """Connect, encrypt and log in without sending anything. Return the error, or None."""
         try:
@@ -207,16 +183,6 @@ class Mailer:
         server.close()
         return None
 
-    def keep(self, messages: Iterable[EmailMessage], within: Connection | None = None) -> None:
-        """Add mails to the outbox. This run sends them (:meth:`deliver`), or the next one if this run is killed.
-
-        ``within`` is a connection with an open transaction, if the caller also writes other things.
-
-        Raises:
-            StateError: the database can't be written.
-        """
-        self._outbox.add(messages, within)
-
     def deliver(self) -> Delivery:
         """Send the mails in the outbox, oldest first. Each has one recipient.
 
@@ -226,8 +192,8 @@ class Mailer:
         Raises:
             StateError: the database can't be used. The next run may repeat the mail that was just being sent.
         """
-        dropped = self._outbox.drop_older(self._settings.keep_days)
-        waiting, sent, reason = self._outbox.numbers(), 0, ""
+        dropped = self.outbox.drop_older(self._settings.keep_days)
+        waiting, sent, reason = self.outbox.numbers(), 0, ""
         refused: dict[int, str] = {}
         pauses = iter(self._pauses)
         while waiting:
@@ -241,7 +207,7 @@ class Mailer:
                 break
             log.info("%s; trying again in %s s", attempt.reason or refused[waiting[0]], pause)
             time.sleep(pause)
-        queued = self._outbox.numbers()
+        queued = self.outbox.numbers()
         for number in queued:
             if number in refused:
                 log.error("mail %d stays queued: %s", number, refused[number])
@@ -274,18 +240,23 @@ class Mailer:
         return attempt
 
     def _send(self, server: smtplib.SMTP, number: int) -> None:
-        mail = self._outbox.read(number)
-        if mail is None:
+        content = self.outbox.read(number)
+        if content is None:
             return
         try:
-            server.sendmail(self._settings.sender or "", [mail.headers["To"].addresses[0].addr_spec], mail.content)
+            headers = message_from_bytes(content[: content.find(_END_OF_HEADERS)], policy=SMTP)
+            server.sendmail(self._settings.sender or "", [headers["To"].addresses[0].addr_spec], content)
         except smtplib.SMTPRecipientsRefused as error:
             (code, _), *_ = error.recipients.values()
             raise self._server.refused(Message("a recipient"), code) from None
         except smtplib.SMTPResponseException as error:
             with suppress(smtplib.SMTPException, OSError):
                 server.rset()
-            raise self._server.refused(_refused_part(error), error.smtp_code) from None
+            part = Message("a mail")
+            if isinstance(error, smtplib.SMTPSenderRefused):
+                too_large = error.smtp_code in _TOO_LARGE
+                part = Message("a mail that is too large") if too_large else Message("the sender")
+            raise self._server.refused(part, error.smtp_code) from None
         except (UnicodeError, IndexError, AttributeError) as error:
             raise MailServerError(
                 "a mail can't be sent ({reason})",
@@ -293,11 +264,14 @@ class Mailer:
                 values={"reason": type(error).__name__},
                 final=True,
             ) from None
-        self._outbox.remove(number)
+        self.outbox.remove(number)
 
 
-def _refused_part(error: smtplib.SMTPResponseException) -> str:
-    """Say which part of a mail was refused."""
-    if not isinstance(error, smtplib.SMTPSenderRefused):
-        return Message("a mail")
-    return Message("a mail that is too large") if error.smtp_code in _TOO_LARGE else Message("the sender")
+def _not_set(name: str) -> ConfigurationError:
+    return ConfigurationError(
+        "no mail can be sent",
+        advice="set {name} in section [mail]",
+        setting=f"mail.{name}",
+        code="mail-not-set",
+        values={"name": name},
+    )

@@ -25,7 +25,7 @@ from evergreen_groups.report import for_libraries
 from evergreen_groups.state import private_file, temporary_directory, write_errors
 
 if TYPE_CHECKING:
-    from evergreen_groups.nightly.report import Readers
+    from evergreen_groups.nightly.readers import Readers
     from evergreen_groups.report import Report
     from evergreen_groups.settings import MailSettings
     from evergreen_groups.state import Transactions
@@ -123,7 +123,16 @@ def messages(
             client=options.get("client") if settings.names_in_mail else None,
         )
         with use_language(readers.of_libraries(libraries) if readers else current_language()):
-            letter = _letter(part, settings, letter_options, options, with_name=with_name)
+            subject = subject_line(settings.subject, part, letter_options.places)
+            if with_name and report.name:
+                subject = gettext("{name}: {subject}", name=report.name, subject=subject)
+            letter = Letter(
+                subject=subject,
+                text=plain_letter(part, letter_options),
+                html=html_letter(part, letter_options),
+                attachment=None if settings.attach == "none" else _attachment(part, settings.attach, options),
+                language=current_language().tag,
+            )
         for address in addresses:
             yield build_message(
                 letter,
@@ -132,21 +141,6 @@ def messages(
                 written_at=report.generated_at,
                 run=run,
             )
-
-
-def _letter(
-    report: Report, settings: MailSettings, options: LetterOptions, attached: WritingOptions, *, with_name: bool
-) -> Letter:
-    subject = subject_line(settings.subject, report, options.places)
-    if with_name and report.name:
-        subject = gettext("{name}: {subject}", name=report.name, subject=subject)
-    return Letter(
-        subject=subject,
-        text=plain_letter(report, options),
-        html=html_letter(report, options),
-        attachment=None if settings.attach == "none" else _attachment(report, settings.attach, attached),
-        language=current_language().tag,
-    )
 
 
 def _links(report: Report, link: str | None, names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:

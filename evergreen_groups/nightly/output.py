@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from evergreen_groups.formats import OutputFormat
     from evergreen_groups.language import Language
     from evergreen_groups.nightly.jobs import Target
-    from evergreen_groups.nightly.report import Readers
+    from evergreen_groups.nightly.readers import Readers
     from evergreen_groups.render import StaffClient
     from evergreen_groups.render.report import IndexedLibrary
     from evergreen_groups.state import RunStatus
@@ -83,28 +83,16 @@ def write(
         "client": client,
     }
     if target.path is None:
-        return _rendered(report, name, options)
+        options["color"] = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        stream = io.StringIO(newline="")
+        render(report, name, stream, **options)
+        return Rendered(name, stream.getvalue())
     if target.split:
-        published = publish(
-            report,
-            target.path,
-            target.formats,
-            keep_days=target.keep_days,
-            progress=progress,
-            readers=readers,
-            **options,
-        )
-        return WrittenReport(target.path, published.file_count, published.library_count)
+        path, days = target.path, target.keep_days
+        return publish(report, path, target.formats, keep_days=days, progress=progress, readers=readers, **options)
     with use_language(readers.of_libraries(report.criteria.orgs) if readers else current_language()):
         write_file(report, name, target.path, **options)
     return WrittenReport(target.path)
-
-
-def _rendered(report: Report, name: str, options: WritingOptions) -> Rendered:
-    options["color"] = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    stream = io.StringIO(newline="")
-    render(report, name, stream, **options)
-    return Rendered(name, stream.getvalue())
 
 
 INDEX = "index.html"
@@ -141,16 +129,6 @@ _COMPRESSED_AT_ONCE = 32
 """Maximum number of open compressed files; each takes a quarter of a megabyte of memory."""
 
 
-@dataclass(frozen=True, slots=True)
-class Publication:
-    """What was published: the day's directory, the path of the newest index, and the number of libraries and files."""
-
-    directory: Path
-    latest_index: Path
-    library_count: int
-    file_count: int
-
-
 def publish(
     report: Report,
     directory: Path,
@@ -160,7 +138,7 @@ def publish(
     progress: Progress = silent,
     readers: Readers | None = None,
     **options: Unpack[WritingOptions],
-) -> Publication:
+) -> WrittenReport:
     """Write ``directory/<date>/<SHORTNAME>.<format>`` for every library, ``index.html``, and the link ``latest``.
 
     All files appear at once or not at all, and replace those from an earlier run on the same day. The date is the
@@ -200,12 +178,7 @@ def publish(
         progress(writing, every, every)
         with edition.create(INDEX) as stream, use_language(readers.of_all if readers else current_language()):
             write_index(report, entries, stream)
-    return Publication(
-        directory=directory / day.isoformat(),
-        latest_index=directory / LATEST / INDEX,
-        library_count=len(entries),
-        file_count=len(entries) * len(formats) + 1,
-    )
+    return WrittenReport(directory, len(entries) * len(formats) + 1, len(entries))
 
 
 def _batches(entries: Sequence[IndexedLibrary], format: OutputFormat) -> Iterator[list[IndexedLibrary]]:
@@ -249,7 +222,7 @@ def write_failure_page(
     if page is None or target.path is None:
         return
     from evergreen_groups.render import failed_run_page
-    from evergreen_groups.state import LATEST, write_bytes_atomically
+    from evergreen_groups.state import write_bytes_atomically
 
     known = error if isinstance(error, EvergreenGroupsError) else None  # the text of other errors may name patrons
     last = f"{LATEST}/{INDEX}" if target.split else target.path.name

@@ -8,8 +8,9 @@ import signal
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from email.message import EmailMessage
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, NoReturn, Protocol, Self
 
@@ -18,17 +19,12 @@ from evergreen_groups.errors import ConfigurationError, DeadlineError, Evergreen
 from evergreen_groups.formats import require
 from evergreen_groups.message import Message
 from evergreen_groups.nightly.jobs import RunPurpose
-from evergreen_groups.nightly.output import remove_failure_page, write_failure_page
-from evergreen_groups.nightly.report import (
-    PreparedReport,
-    Readers,
-    read_reports,
-    remove_expired_rows,
-    send,
-    timezones_for,
-)
+from evergreen_groups.nightly.output import Rendered, WrittenReport, remove_failure_page, write, write_failure_page
+from evergreen_groups.nightly.readers import Readers, timezones_for
+from evergreen_groups.nightly.report import read_reports
+from evergreen_groups.render import StaffClient
 from evergreen_groups.report import History, look_up_cleared
-from evergreen_groups.state import RunOutcome, RunStatus, run_status
+from evergreen_groups.state import RunOutcome, RunStatus, prune, run_status
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -38,11 +34,27 @@ if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.mail import Delivery, Mailer
     from evergreen_groups.nightly.jobs import ReportJob, ReportOptions
-    from evergreen_groups.nightly.output import Rendered, WrittenReport
     from evergreen_groups.progress import Progress
+    from evergreen_groups.render.report import WritingOptions
     from evergreen_groups.report import Report
     from evergreen_groups.settings import Settings
     from evergreen_groups.state import State, Transactions
+
+
+@dataclass(slots=True)
+class PreparedReport:
+    """A report that was read, with its job and readers. ``history`` is None if the database can't be used.
+
+    ``output`` is what was written, or what is to be written to standard output.
+    """
+
+    job: ReportJob
+    report: Report
+    history: History | None
+    readers: Readers
+    letters: list[EmailMessage] = field(default_factory=list)
+    output: Rendered | WrittenReport | None = None
+
 
 NOT_COMPARED = Message("What changed since the last run isn't known: the history of the runs could not be used.")
 AT_TERMINAL = Message(
@@ -50,49 +62,22 @@ AT_TERMINAL = Message(
 )
 
 
-def nothing_listed(before: int) -> Message:
-    """Note that a report lists nothing although the previous one listed ``before`` groups."""
-    return Message(
-        "No groups are listed, but the previous report listed {count} group. If you don't expect this, run the report "
-        "again.",
-        plural="No groups are listed, but the previous report listed {count} groups. If you don't expect this, run "
-        "the report again.",
-        values={"count": before},
-    )
-
-
-def already_made(moment: datetime, hours: int) -> Message:
-    """Return the message that no report is due, because the last one is too recent."""
-    return Message(
-        "nothing to do: the report was made at {moment}, and {count} hour is to lie between two "
-        "([report] hours_between_runs)",
-        plural="nothing to do: the report was made at {moment}, and {count} hours are to lie between two "
-        "([report] hours_between_runs)",
-        values={"moment": moment, "count": hours},
-    )
-
-
-def not_written_either(name: str, error: EvergreenGroupsError) -> Message:
-    """Return the message that a second report of the same run couldn't be written. ``name`` may be empty."""
-    values = {"name": name, "problem": error}
-    if name:
-        return Message("the report {name} could not be written either: {problem}", values=values)
-    return Message("the report could not be written either: {problem}", values=values)
-
-
-def not_stored(error: EvergreenGroupsError) -> Message:
-    """Return the message that the status of the run couldn't be stored."""
-    return Message("the status of this run could not be stored: {problem}", values={"problem": error})
-
-
-def with_report_name(name: str, note: str) -> str:
-    """Put the report's name, if it has one, before a note."""
-    return Message("{name}: {note}", values={"name": name, "note": note}) if name else note
-
-
 def summary(made: Sequence[PreparedReport], delivery: Delivery | None) -> Message | None:
     """Summarize in one line what was written and mailed; None if nothing was."""
-    parts = [_written(one.written, one.report.totals.group_count) for one in made if one.written is not None]
+    parts = []
+    for one in made:
+        if not isinstance(written := one.output, WrittenReport):
+            continue
+        groups = Message("{count} group", plural="{count} groups", values={"count": one.report.totals.group_count})
+        values: dict[str, object] = {"path": written.path, "groups": groups}
+        if written.library_count is None:
+            parts.append(Message("written: {path} ({groups})", values=values))
+            continue
+        count = {"count": written.library_count}
+        values["libraries"] = Message("{count} library", plural="{count} libraries", values=count)
+        count = {"count": written.file_count}
+        values["files"] = Message("{count} file", plural="{count} files", values=count)
+        parts.append(Message("written: {path} ({files}, {libraries}, {groups})", values=values))
     if delivery is not None:
         count = {"count": delivery.sent}
         parts.append(Message("{count} mail sent", plural="{count} mails sent", values=count))
@@ -103,18 +88,6 @@ def summary(made: Sequence[PreparedReport], delivery: Delivery | None) -> Messag
             count = {"count": delivery.dropped}
             parts.append(Message("{count} mail given up", plural="{count} mails given up", values=count))
     return Message("{parts}", values={"parts": tuple(parts)}) if parts else None
-
-
-def _written(written: WrittenReport, group_count: int) -> Message:
-    groups = Message("{count} group", plural="{count} groups", values={"count": group_count})
-    values: dict[str, object] = {"path": written.path, "groups": groups}
-    if written.library_count is None:
-        return Message("written: {path} ({groups})", values=values)
-    count = {"count": written.library_count}
-    values["libraries"] = Message("{count} library", plural="{count} libraries", values=count)
-    count = {"count": written.file_count}
-    values["files"] = Message("{count} file", plural="{count} files", values=count)
-    return Message("written: {path} ({files}, {libraries}, {groups})", values=values)
 
 
 log = logging.getLogger("evergreen_groups.report_run")
@@ -175,7 +148,8 @@ class RunRecord:
                 write_failure_page(job.target, status, error, Readers(self._environment.settings.language).of_all)
         self.call_healthcheck(succeeded=exit_code == exit_status.DONE)
         if problem is not None:
-            self._environment.emit(not_stored(problem), error=True)
+            text = Message("the status of this run could not be stored: {problem}", values={"problem": problem})
+            self._environment.emit(text, error=True)
         self._write_textfile(status, transactions)
         return exit_code
 
@@ -202,9 +176,7 @@ class RunRecord:
         """Call the configured health check, if any."""
         url = self.options.healthcheck_url if self.options else self._healthcheck_url
         if url and (self._scheduled or self._healthcheck_url):
-            from evergreen_groups.nightly import healthcheck
-
-            healthcheck.call(url, succeeded=succeeded)
+            call_url(url if succeeded else f"{url}/fail")
 
     def _status(self, transactions: Transactions | None, exit_code: int, error: BaseException | None) -> RunStatus:
         # A group in several reports counts once.
@@ -281,6 +253,32 @@ class Deadline:
         os.write(2, f"{self._message}\n".encode())  # bypasses the lock of sys.stderr, which a hung thread may hold
         # A normal exit would wait for the threads that hang.
         os._exit(exit_status.DEADLINE)
+
+
+_HEALTHCHECK_SECONDS = 15.0
+_healthcheck_log = logging.getLogger("evergreen_groups.healthcheck")
+
+
+def call_url(url: str) -> None:
+    """Get the URL of a monitoring service such as healthchecks.io. Failures are only logged.
+
+    The URL is never logged, because anyone who knows it can call it.
+    """
+    import requests
+
+    seconds = _HEALTHCHECK_SECONDS
+    try:
+        with (
+            Deadline(seconds),
+            # The auth does nothing. It keeps requests from using ~/.netrc.
+            requests.get(url, timeout=seconds, stream=True, auth=lambda request: request) as response,
+        ):
+            status = response.status_code
+    except Exception as error:  # requests lets some exceptions of http.client through, such as ValueError on a redirect
+        _healthcheck_log.warning("the healthcheck could not be called (%s)", type(error).__name__)
+        return
+    if status >= 400:
+        _healthcheck_log.warning("the healthcheck was refused (HTTP status %d)", status)
 
 
 _STATE_ERRORS = (StateError, ConfigurationError)
@@ -377,13 +375,21 @@ class ReportRun:
             return False
         if last is None or not last.wrote_within(timedelta(hours=hours), transactions.now()):
             return False
-        self._environment.emit(already_made(last.finished, hours))
+        self._environment.emit(
+            Message(
+                "nothing to do: the report was made at {moment}, and {count} hour is to lie between two "
+                "([report] hours_between_runs)",
+                plural="nothing to do: the report was made at {moment}, and {count} hours are to lie between two "
+                "([report] hours_between_runs)",
+                values={"moment": last.finished, "count": hours},
+            )
+        )
         return True
 
     def _send_queued(self, transactions: Transactions) -> int:
         """Send the mails that the run which made the report couldn't send."""
         options = self._choose()
-        if (mailer := self._mailer(options, transactions)) is None or not mailer.waiting:
+        if (mailer := self._mailer(options, transactions)) is None or not len(mailer.outbox):
             return exit_status.DONE
         with Deadline(options.deadline, message=self._environment.line(CUT_OFF, error=True)):
             return exit_status.DONE if self._send(mailer) else exit_status.UNSENT
@@ -420,8 +426,7 @@ class ReportRun:
             self._recover(gateway, state)
         self._record.reports = [one.report for one in made]
         log.info("%d groups read", max(one.report.totals.group_count for one in made))
-        for one in made:
-            one.write_letters(self._environment.settings)
+        self._write_letters(made)
         self._write(made)
         if self._problem is not None and not self._made:
             raise self._problem
@@ -455,7 +460,14 @@ class ReportRun:
                 report = look_up_cleared(gateway, replace(report, changes=changes))  # noqa: PLW2901
                 # Probably a problem with the data or the permissions rather than a sudden absence of debts.
                 if not report.groups and (before := len(changes.cleared) + len(changes.hidden)):
-                    report = replace(report, notes=(*report.notes, nothing_listed(before)))  # noqa: PLW2901
+                    note = Message(
+                        "No groups are listed, but the previous report listed {count} group. If you don't expect this, "
+                        "run the report again.",
+                        plural="No groups are listed, but the previous report listed {count} groups. If you don't "
+                        "expect this, run the report again.",
+                        values={"count": before},
+                    )
+                    report = replace(report, notes=(*report.notes, note))  # noqa: PLW2901
             readers = Readers(self._environment.settings.language, report.org_units, timezones)
             made.append(PreparedReport(job, replace(report, name=job.name), history, readers))
         return made
@@ -474,17 +486,36 @@ class ReportRun:
             if ended:
                 log.info("%d changes that were left open were looked up", len(ended))
 
+    def _write_letters(self, made: Sequence[PreparedReport]) -> None:
+        """Render the mails of the reports that have recipients."""
+        for one in made:
+            if one.job.mail is None:
+                continue
+            from evergreen_groups.nightly.mailing import messages
+
+            client = StaffClient.of(self._environment.settings, one.report.gateway)
+            options: WritingOptions = {"client": client, "dialect": one.job.target.dialect}
+            with_name = not one.job.own_subject
+            one.letters = list(messages(one.report, one.job.mail, one.readers, with_name=with_name, **options))
+
     def _write(self, made: Sequence[PreparedReport]) -> None:
         """Write each report to its target. A failure doesn't keep the others from being written."""
         for one in made:
             try:
                 with self._environment.progress(Message("writing …")) as progress:
-                    one.write(self._environment.width(), progress, self._environment.settings)
+                    if one.job.target.formats:  # not only mailed
+                        client = StaffClient.of(self._environment.settings, one.report.gateway)
+                        width = self._environment.width()
+                        one.output = write(one.report, one.job.target, width, progress, client, one.readers)
             except EvergreenGroupsError as error:
                 if isinstance(error, DeadlineError):
                     raise
                 if self._problem is not None:  # only the first error ends the run, so print the others
-                    self._environment.emit(not_written_either(one.job.name, error), error=True)
+                    values = {"name": one.job.name, "problem": error}
+                    text = Message("the report could not be written either: {problem}", values=values)
+                    if one.job.name:
+                        text = Message("the report {name} could not be written either: {problem}", values=values)
+                    self._environment.emit(text, error=True)
                 self._problem = self._problem or error
             else:
                 self._made.append(one)
@@ -502,16 +533,33 @@ class ReportRun:
         try:
             self._store(transactions, mailer, written)
             if self._recorded and self._made:
-                remove_expired_rows(self._environment.settings, transactions, transactions.now())
+                self._remove_expired_rows(transactions)
             return mailer is None or self._send(mailer)
         except _STATE_ERRORS as error:
             self._continue_without_state(error)
             return False
 
+    def _remove_expired_rows(self, transactions: Transactions) -> None:
+        """Remove rows that are older than the settings allow."""
+        settings = self._environment.settings
+        days = {
+            "history": settings.history.keep_days,
+            "journal": settings.journal.keep_days,
+            "events": settings.events.keep_days,
+        }
+        for name, rows in prune(transactions, days, transactions.now()).items():
+            if rows:
+                log.info("%d rows of the %s were too old and are removed", rows, name)
+
     def _send(self, mailer: Mailer) -> bool:
         """Send the queued mails. Return False if some couldn't be sent."""
-        self._delivery = send(mailer)
-        return self._delivery.is_complete
+        self._delivery = delivery = mailer.deliver()
+        log.info("%d mails sent", delivery.sent)
+        if delivery.dropped:
+            log.error("%d mails were given up: they had waited too long", delivery.dropped)
+        if delivery.queued:
+            log.error("%d mails are queued for the next run: %s", delivery.queued, delivery.reason)
+        return delivery.is_complete
 
     def _store(self, transactions: Transactions, mailer: Mailer | None, written: int) -> None:
         """Store mails, history and status in one transaction.
@@ -523,7 +571,7 @@ class ReportRun:
             return
         with transactions.writing() as connection:
             if mailer:
-                mailer.keep(letters, connection)
+                mailer.outbox.add(letters, connection)
             for one in self._made:
                 if self._recorded and one.history is not None:
                     one.history.record(one.report, connection)
@@ -558,13 +606,14 @@ class ReportRun:
     def _show(self) -> None:
         """Write the reports to standard output, and notes and the summary to standard error."""
         for one in self._made:
-            if one.rendered is not None:
-                self._environment.write(one.rendered)
+            if isinstance(one.output, Rendered):
+                self._environment.write(one.output)
         if self._environment.quiet:
             return
         for report in self._record.reports:
             for note in report.notes:
-                self._environment.emit(with_report_name(report.name, note))
+                named = Message("{name}: {note}", values={"name": report.name, "note": note})
+                self._environment.emit(named if report.name else note)
         if self._made and not (self._recorded or self._is_preview):
             self._environment.emit(AT_TERMINAL)
         if done := summary(self._made, self._delivery):

@@ -19,7 +19,6 @@ from .files import temporary_directory as temporary_directory
 from .files import write_atomically as write_atomically
 from .files import write_bytes_atomically as write_bytes_atomically
 from .files import write_errors as write_errors
-from .lease import RemoteHolder as RemoteHolder
 from .lock import Holder as Holder
 from .lock import hold as hold
 from .retention import forget as forget

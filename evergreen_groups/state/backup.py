@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import sqlite3
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
@@ -16,16 +15,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from tempfile import mkstemp
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TextIO
 
 from sqlalchemy import func, insert, select, text, union
 
 from evergreen_groups.errors import ConfigurationError, StateError
 from evergreen_groups.message import system_reason
-from evergreen_groups.state.database import ensure_current_schema, make_tables, version_of
-from evergreen_groups.state.engine import READS, RESTORE_ADVICE, database_errors, sqlite_engine
-from evergreen_groups.state.files import open_parent, sync, unfinished_directory
+from evergreen_groups.state.database import make_tables, upgrade_schema, version_of
+from evergreen_groups.state.engine import RESTORE_ADVICE, database_errors, sqlite_engine, unlocked_uri
+from evergreen_groups.state.files import unfinished_file
 from evergreen_groups.state.retention import StoredAmount, stored_amounts
 from evergreen_groups.state.schema import (
     changes,
@@ -58,25 +57,27 @@ def back_up(database: Database, target: Path) -> int:
         ConfigurationError: the file exists, or can't be written.
         StateError: the database can't be read.
     """
-    with _new_file(target) as temporary:
-        if database.path is not None:
-            with database.reading() as connection:  # checks the schema version before its pages are copied
-                rows = _count(connection)
-            _copy_pages(database.path, temporary)
+    try:
+        with unfinished_file(target, new=True) as (_, unfinished), database_errors(str(database.path or target)):
+            with database.reading() as source:  # checks the schema version before pages are copied
+                if database.path is None:
+                    with _engine_of(unfinished) as engine, engine.begin() as copy:
+                        make_tables(copy)
+                        return _copy_rows(source, copy)
+                rows = _count(source)
+            _copy_file(database.path, unfinished)
             return rows
-        engine = sqlite_engine(temporary, _WAIT)
-        try:
-            with (
-                database.reading() as source,
-                database_errors(str(target)),
-                engine.connect() as copy,
-                copy.begin(),
-            ):
-                make_tables(copy)
-                return _copy_rows(source, copy)
-        finally:
-            engine.dispose()
-            _disable_wal(temporary)
+    except FileExistsError:
+        raise ConfigurationError(
+            "{path} is there already", advice="name another file", code="backup-there", values={"path": target}
+        ) from None
+    except OSError as error:
+        raise ConfigurationError(
+            "cannot write {path}: {reason}",
+            advice="name a directory that this user can write to, with room in it",
+            code="backup-not-written",
+            values={"path": target, "reason": system_reason(error)},
+        ) from error
 
 
 def restore(database: Database, source: Path) -> int:
@@ -88,21 +89,52 @@ def restore(database: Database, source: Path) -> int:
         ConfigurationError: the backup can't be read.
         StateError: the file isn't a backup, or is damaged, or the database isn't empty.
     """
-    with _copy_of(source) as copy:
-        engine = sqlite_engine(copy, _WAIT)
+    if not source.is_file():
+        raise ConfigurationError(
+            "cannot read {path}: it isn't a file",
+            advice="name a backup",
+            code="backup-not-read",
+            values={"path": source},
+        )
+    with TemporaryDirectory(prefix="evergreen-groups-") as directory, database_errors(str(source)):
+        copy = Path(directory) / "copy"
+        copy.touch(mode=0o600)
         try:
-            with database_errors(str(source)):
-                _require_schema(engine, source)
-                ensure_current_schema(engine, str(source))
-            with database_errors(str(source)), engine.connect() as backup, backup.begin():
-                _refuse_damage(backup, source)
-                with database.writing() as connection:
-                    _require_empty(connection, database.where)
-                    rows = _copy_rows(backup, connection)
-                    set_counters(connection, *metadata.sorted_tables)
-                    return rows
-        finally:
-            engine.dispose()
+            _copy_file(source, copy, verify=True)
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
+                raise _not_a_backup(source) from None
+            raise
+        with _engine_of(copy) as engine:
+            with engine.begin() as connection:
+                if version_of(connection) is None:  # the upgrade would turn it into an empty database
+                    raise _not_a_backup(source)
+            upgrade_schema(engine, str(source))
+            with engine.begin() as backup, database.writing() as connection:
+                if _count(connection):
+                    raise StateError(
+                        "something is kept in {where} already",
+                        advice="restore into a database with nothing in it: move the file away, or make a new database",
+                        code="restore-not-empty",
+                        values={"where": database.where},
+                    )
+                rows = _copy_rows(backup, connection)
+                set_counters(connection, *metadata.sorted_tables)
+                return rows
+
+
+def _not_a_backup(source: Path) -> StateError:
+    return StateError("{path} isn't a backup", advice="name a backup", code="not-a-backup", values={"path": source})
+
+
+@contextmanager
+def _engine_of(path: Path) -> Iterator[Engine]:
+    """Open a file of ours that no other process uses."""
+    engine = sqlite_engine(path, _WAIT, shared=False)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
 
 
 def _tables() -> list[Table]:
@@ -127,109 +159,22 @@ def _copy_rows(source: Connection, target: Connection) -> int:
     return copied
 
 
-def _copy_pages(source: Path, target: Path) -> None:
-    """Copy a file with SQLite's backup API, which gets a consistent state even while others write."""
-    with (
-        database_errors(str(source)),
-        closing(sqlite3.connect(source, timeout=_WAIT)) as database,
-        closing(sqlite3.connect(target)) as copy,
-    ):
-        database.backup(copy)
-    _disable_wal(target)
+def _copy_file(source: Path, target: Path, *, verify: bool = False) -> None:
+    """Copy a SQLite file, in a consistent state even while others write. ``target`` may exist if it is empty.
 
-
-def _disable_wal(path: Path) -> None:
-    """Turn off WAL, so that the backup is a single file wherever it is copied."""
-    with database_errors(str(path)), closing(sqlite3.connect(path)) as database:
-        database.execute("PRAGMA journal_mode=DELETE")
-
-
-@contextmanager
-def _new_file(target: Path) -> Iterator[Path]:
-    """Yield a path to write to. Rename the file to ``target`` once it is complete and on disk."""
-    try:
-        with unfinished_directory(target) as directory:
-            if os.path.lexists(target):
-                raise _exists_already(target)
-            temporary = directory / "backup.sqlite3"
-            os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))  # 0600 from the start
-            yield temporary
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            os.link(temporary, target)
-            with open_parent(target) as parent:
-                sync(parent)
-    except FileExistsError:
-        raise _exists_already(target) from None
-    except OSError as error:
-        raise ConfigurationError(
-            "cannot write {path}: {reason}",
-            advice="name a directory that this user can write to, with room in it",
-            code="backup-not-written",
-            values={"path": target, "reason": system_reason(error)},
-        ) from error
-
-
-def _exists_already(target: Path) -> ConfigurationError:
-    return ConfigurationError(
-        "{path} is there already", advice="name another file", code="backup-there", values={"path": target}
-    )
-
-
-@contextmanager
-def _copy_of(source: Path) -> Iterator[Path]:
-    """Yield a temporary copy of a backup, so that an upgrade doesn't change the backup."""
-    handle, name = mkstemp(prefix="evergreen-groups-")
-    os.close(handle)
-    try:
-        if not source.is_file():
-            raise ConfigurationError(
-                "cannot read {path}: it isn't a file",
-                advice="name a backup",
-                code="backup-not-read",
+    ``verify`` refuses a file with any damage.
+    """
+    uri = f"{source.absolute().as_uri()}?mode=ro"
+    with closing(sqlite3.connect(uri, uri=True, timeout=_WAIT, isolation_level=None)) as database:
+        if verify and database.execute("PRAGMA integrity_check(1)").fetchone() != ("ok",):
+            raise StateError(
+                "the backup {path} is damaged",
+                advice="take an earlier one",
+                code="backup-damaged",
                 values={"path": source},
             )
-        with (
-            database_errors(str(source)),
-            closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as backup,
-            closing(sqlite3.connect(name)) as copy,
-        ):
-            try:
-                backup.backup(copy)
-            except sqlite3.DatabaseError as error:
-                raise _not_a_backup(source) if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB else error from None
-        yield Path(name)
-    finally:
-        for ending in ("", "-wal", "-shm", "-journal"):
-            Path(name + ending).unlink(missing_ok=True)
-
-
-def _require_schema(engine: Engine, source: Path) -> None:
-    """Refuse a file without a schema version, which the upgrade would turn into an empty database."""
-    with engine.connect() as connection:
-        if version_of(connection.execution_options(**{READS: True})) is None:
-            raise _not_a_backup(source)
-
-
-def _not_a_backup(source: Path) -> StateError:
-    return StateError("{path} isn't a backup", advice="name a backup", code="not-a-backup", values={"path": source})
-
-
-def _refuse_damage(backup: Connection, source: Path) -> None:
-    if backup.exec_driver_sql("PRAGMA integrity_check(1)").scalar_one() != "ok":
-        raise StateError(
-            "the backup {path} is damaged", advice="take an earlier one", code="backup-damaged", values={"path": source}
-        )
-
-
-def _require_empty(connection: Connection, where: str) -> None:
-    if _count(connection):
-        raise StateError(
-            "something is kept in {where} already",
-            advice="restore into a database with nothing in it: move the file away, or make a new database",
-            code="restore-not-empty",
-            values={"where": where},
-        )
+        # Unlike SQLite's backup API, this leaves a single file, without a write-ahead log.
+        database.execute("VACUUM INTO ?", (unlocked_uri(target),))
 
 
 _USED_WITHIN = timedelta(days=30)
@@ -260,58 +205,39 @@ def examine(database: Database, *, thoroughly: bool = False) -> Examination:
     Raises:
         StateError: the database is damaged or inconsistent, or can't be used.
     """
+    since = datetime.now(UTC) - _USED_WITHIN
+    used = [select(table.c.gateway).where(table.c.at >= since) for table in (changes, plans, events)]
+    used.append(select(series.c.gateway).join(runs, runs.c.series == series.c.id).where(runs.c.at >= since))
+    are_open = select(func.count()).select_from(steps).where(steps.c.state == "sending")
     with database.reading() as connection:
         if connection.dialect.name == "sqlite":
-            _check_file(connection, database.where, "integrity_check" if thoroughly else "quick_check")
+            checks = ("integrity_check" if thoroughly else "quick_check", "foreign_key_check")
+            first, broken = (connection.execute(text(f"PRAGMA {check}")).scalar() for check in checks)
+            if first != "ok" or broken is not None:
+                raise StateError(
+                    "the database {where} is damaged",
+                    advice=RESTORE_ADVICE,
+                    code="database-not-whole",
+                    values={"where": database.where},
+                )
+            pages, page_size = (
+                connection.execute(text(f"PRAGMA page_{name}")).scalar_one() for name in ("count", "size")
+            )
+            size = int(pages) * int(page_size)
         else:
-            _read_everything(connection)
-        open_steps = connection.execute(
-            select(func.count()).select_from(steps).where(steps.c.state == "sending")
-        ).scalar_one()
-        amounts = tuple(stored_amounts(connection))
-        return Examination(database.where, amounts, int(open_steps), _size(connection), _addresses(connection))
-
-
-def _addresses(connection: Connection) -> frozenset[str]:
-    since = datetime.now(UTC) - _USED_WITHIN
-    queries = [select(table.c.gateway).where(table.c.at >= since) for table in (changes, plans, events)]
-    queries.append(select(series.c.gateway).join(runs, runs.c.series == series.c.id).where(runs.c.at >= since))
-    return frozenset(connection.execute(union(*queries)).scalars())
-
-
-def _check_file(connection: Connection, where: str, check: str) -> None:
-    verdict = connection.execute(text(f"PRAGMA {check}(1)")).scalar_one()
-    if verdict != "ok":
-        raise _damaged(where)
-    if connection.execute(text("PRAGMA foreign_key_check")).first() is not None:
-        raise _damaged(where)
-
-
-def _damaged(where: str) -> StateError:
-    return StateError(
-        "the database {where} is damaged",
-        advice=RESTORE_ADVICE,
-        code="database-not-whole",
-        values={"where": where},
-    )
-
-
-def _read_everything(connection: Connection) -> None:
-    """Make the server read each row. Reading a damaged page fails."""
-    for table in metadata.sorted_tables:
-        for _row in connection.execution_options(yield_per=100).execute(table.select()):
-            pass
-
-
-def _size(connection: Connection) -> int:
-    if connection.dialect.name == "sqlite":
-        pages = connection.execute(text("PRAGMA page_count")).scalar_one()
-        return int(pages) * int(connection.execute(text("PRAGMA page_size")).scalar_one())
-    sizes = (
-        connection.execute(text("SELECT pg_total_relation_size(to_regclass(:name))"), {"name": table.name}).scalar_one()
-        for table in metadata.sorted_tables
-    )
-    return sum(int(size or 0) for size in sizes)
+            size = 0
+            for table in metadata.sorted_tables:
+                for _row in connection.execution_options(yield_per=100).execute(table.select()):
+                    pass  # reading a damaged page fails
+                relation = func.pg_total_relation_size(func.to_regclass(table.name))
+                size += int(connection.execute(select(relation)).scalar_one() or 0)
+        return Examination(
+            database.where,
+            tuple(stored_amounts(connection)),
+            int(connection.execute(are_open).scalar_one()),
+            size,
+            frozenset(connection.execute(union(*used)).scalars()),
+        )
 
 
 VERSION = 1
@@ -332,7 +258,7 @@ def export(transactions: Transactions, stream: TextIO) -> int:
     # Print outside the reading block, so that an error of the stream isn't reported as the database's.
     with closing(_rows(transactions)) as rows:
         for row in rows:
-            print(json.dumps(row), file=stream)
+            print(json.dumps(row, default=_plain), file=stream)
             count += 1
     return count
 
@@ -340,22 +266,14 @@ def export(transactions: Transactions, stream: TextIO) -> int:
 def _rows(transactions: Transactions) -> Generator[dict[str, Any]]:
     """Yield each row, with the name of its table."""
     with transactions.reading() as connection:
-        for table in metadata.sorted_tables:
-            if table is leases:
-                continue
+        for table in _tables():
             order = table.primary_key.columns
             found = connection.execution_options(yield_per=_BATCH_SIZE).execute(select(table).order_by(*order))
             for row in found.mappings():
-                yield {"table": table.name, **{name: _plain(value) for name, value in row.items()}}
+                yield {"table": table.name, **row}
 
 
-def _plain(value: Any) -> Any:
-    match value:
-        case datetime():
-            return value.isoformat()
-        case Decimal():
-            return str(value)
-        case bytes() | memoryview():
-            return base64.b64encode(bytes(value)).decode("ascii")
-        case _:
-            return value
+def _plain(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value) if isinstance(value, Decimal) else base64.b64encode(bytes(value)).decode("ascii")

@@ -5,19 +5,18 @@ from __future__ import annotations
 import io
 import os
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import mkstemp
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Column, MetaData, String, Table, inspect, select, text
 
-from evergreen_groups.errors import StateError
+from evergreen_groups.errors import StateError, StateUnavailableError
 from evergreen_groups.message import Message
 from evergreen_groups.state.engine import (
-    COMPANION_SUFFIXES,
     NOT_DURABLE,
     READS,
     RESTORE_ADVICE,
@@ -30,8 +29,9 @@ from evergreen_groups.state.engine import (
     refuse_another_users_database,
     sqlite_engine,
 )
-from evergreen_groups.state.files import give_to_directory_owner, make_state_directory, names_in, open_directory, sync
-from evergreen_groups.state.lock import try_lock
+from evergreen_groups.state.files import give_to_directory_owner, make_state_directory, open_directory, unfinished_file
+from evergreen_groups.state.lease import hold_on_server, is_held_on_server, noted_holder
+from evergreen_groups.state.lock import Holder, LeaseName, hold, holder_of, is_held, try_lock
 from evergreen_groups.state.schema import VERSION, metadata
 
 if TYPE_CHECKING:
@@ -47,43 +47,43 @@ _UPGRADE_MINUTES = 10
 _LOCK = 0x65766772  # an arbitrary number, to avoid clashes with other programs' advisory locks
 
 
-def ensure_current_schema(engine: Engine, where: str) -> None:
+def upgrade_schema(engine: Engine, where: str) -> None:
     """Ensure that a database is on this release's schema. Create or upgrade the schema if necessary.
+
+    All or nothing, with other processes locked out.
 
     Raises:
         StateError: the database is from a later release, a development version, or another program, or can't be
             changed.
     """
-    with engine.connect() as connection:
-        version = version_of(connection.execution_options(**{READS: True}))
-    if version != VERSION:
-        upgrade_schema(engine, where)
+    with database_errors(where), engine.connect() as connection:
+        with connection.execution_options(**{READS: True}).begin():
+            if version_of(connection) == VERSION:
+                return
+        with connection.execution_options(**{READS: False}).begin():
+            if connection.dialect.name == "postgresql":
+                # Another process's upgrade may take longer than the usual lock timeout. Wait for it, but not forever.
+                raise_timeouts(connection, _UPGRADE_MINUTES)
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+            found = version_of(connection)
+            if found is None:
+                if inspect(connection).get_table_names():
+                    raise StateError(
+                        "the database {where} is another program's: it has tables, and none of ours",
+                        advice="name one of its own for evergreen-groups",
+                        code="database-of-another-program",
+                        values={"where": where},
+                    )
+                make_tables(connection)
+            elif found != VERSION:
+                _migrate(connection, where, found)
 
 
-def refuse_later_schema(connection: Connection, where: str) -> None:
-    """Refuse to write if a later release upgraded the database while this program was running.
-
-    Raises:
-        StateError: the schema is of a later release.
-    """
+def _refuse_later_schema(connection: Connection, where: str) -> None:
+    """Refuse to write if a later release upgraded the database while this program was running."""
     found = str(connection.exec_driver_sql(f"SELECT version_num FROM {_VERSIONS.name}").scalar_one())  # noqa: S608 - fixed
     if found != VERSION:
         raise _written_by_a_later_release(where, found)
-
-
-def upgrade_schema(engine: Engine, where: str) -> None:
-    """Create the schema or run the missing migrations, all or nothing, with other processes locked out."""
-    with database_errors(where), engine.connect() as connection, connection.begin():
-        if connection.dialect.name == "postgresql":
-            # Another process's upgrade may take longer than the usual lock timeout. Wait for it, but not forever.
-            raise_timeouts(connection, _UPGRADE_MINUTES)
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-        found = version_of(connection)
-        if found is None:
-            _refuse_another_programs(connection, where)
-            make_tables(connection)
-        elif found != VERSION:
-            _migrate(connection, where, found)
 
 
 def version_of(connection: Connection) -> str | None:
@@ -113,6 +113,7 @@ def make_tables(connection: Connection) -> None:
 
 def _migrate(connection: Connection, where: str, found: str) -> None:
     from alembic import command
+    from alembic.script import ScriptDirectory
 
     if found in _BEFORE_1_0:
         raise StateError(
@@ -121,7 +122,7 @@ def _migrate(connection: Connection, where: str, found: str) -> None:
             code="state-of-development-version",
             values={"where": where, "version": found},
         )
-    if found not in _known_versions():
+    if found not in {one.revision for one in ScriptDirectory(str(_MIGRATIONS)).walk_revisions()}:
         raise _written_by_a_later_release(where, found)
     command.upgrade(_config(io.StringIO(), connection=connection), "head")
 
@@ -135,28 +136,12 @@ def _written_by_a_later_release(where: str, version: str) -> StateError:
     )
 
 
-def _known_versions() -> set[str]:
-    from alembic.script import ScriptDirectory
-
-    return {one.revision for one in ScriptDirectory(str(_MIGRATIONS)).walk_revisions()}
-
-
 def _config(stream: io.StringIO, **attributes: Any) -> Config:
     from alembic.config import Config
 
     config = Config(output_buffer=stream, attributes=attributes)
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     return config
-
-
-def _refuse_another_programs(connection: Connection, where: str) -> None:
-    if inspect(connection).get_table_names():
-        raise StateError(
-            "the database {where} is another program's: it has tables, and none of ours",
-            advice="name one of its own for evergreen-groups",
-            code="database-of-another-program",
-            values={"where": where},
-        )
 
 
 def create_atomically(path: Path, fill: Callable[[Engine], None], wait: float) -> None:
@@ -169,7 +154,7 @@ def create_atomically(path: Path, fill: Callable[[Engine], None], wait: float) -
         StateError: another process is still creating the file.
         OSError: the directory can't be used.
     """
-    with open_directory(path.parent) as directory:
+    with open_directory(path.parent, list_it=True) as directory:
         if not try_lock(directory, wait):
             raise StateError(
                 "the database {where} is just being made by another process",
@@ -179,49 +164,13 @@ def create_atomically(path: Path, fill: Callable[[Engine], None], wait: float) -
             )
         if os.path.lexists(path):
             return
-        prefix = f".{path.name}-"
-        with _clean_up_unfinished(directory, prefix):
-            handle, temporary = mkstemp(dir=path.parent, prefix=prefix)  # 0600 from the start
+        with unfinished_file(path) as (descriptor, unfinished):
+            give_to_directory_owner(descriptor, directory)
+            engine = sqlite_engine(unfinished, wait, shared=False)
             try:
-                give_to_directory_owner(handle, directory)
+                fill(engine)
             finally:
-                os.close(handle)
-            _fill(Path(temporary), fill, wait)
-            # Rename. With link and unlink, a kill in between would leave a file with two names, which is refused later.
-            Path(temporary).rename(path)
-            sync(directory)
-
-
-@contextmanager
-def _clean_up_unfinished(directory: int, prefix: str) -> Iterator[None]:
-    """Remove unfinished files before and after the block. They are created only under the lock, so none is in use."""
-    _remove(directory, prefix)
-    try:
-        yield
-    finally:
-        _remove(directory, prefix)
-
-
-def _remove(directory: int, prefix: str) -> None:
-    for name in names_in(directory):
-        if name.startswith(prefix):
-            with suppress(OSError):  # a leftover only takes up space
-                os.unlink(name, dir_fd=directory)
-
-
-def _fill(path: Path, fill: Callable[[Engine], None], wait: float) -> None:
-    engine = sqlite_engine(path, wait)
-    try:
-        fill(engine)
-        # SQLite also does this on close, but ignores a full disk. Half of the data would then stay in the WAL file,
-        # which keeps the temporary name.
-        with engine.connect() as connection:
-            connection.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    finally:
-        engine.dispose()
-    for ending in COMPANION_SUFFIXES:
-        if os.path.lexists(f"{path}{ending}"):
-            raise OSError(f"{path.name}{ending} was left")
+                engine.dispose()
 
 
 FILE_NAME = "state.sqlite3"
@@ -229,13 +178,20 @@ WAIT = 10.0
 """How many seconds to wait for another writer. Writes take milliseconds, so this is already a sign of trouble."""
 
 
-class Transactions(Protocol):
+class Transactions(ABC):
     """A source of transactions: a database, or a lease on one, whose transactions fail once the lease is lost."""
 
     @property
-    def is_there(self) -> bool:
-        """Whether there is a database to read from yet."""
+    @abstractmethod
+    def where(self) -> str:
+        """The database's name in messages."""
 
+    @property
+    @abstractmethod
+    def is_there(self) -> bool:
+        """Whether there is a database to read from yet. Always true for a server."""
+
+    @abstractmethod
     def now(self) -> datetime:
         """Return the current time for everything that is stored or compared with stored times.
 
@@ -244,22 +200,47 @@ class Transactions(Protocol):
         Raises:
             StateError: the server can't be asked for its time.
         """
-        ...
 
-    def reading(self) -> AbstractContextManager[Connection]:
-        """Give the block a consistent snapshot to read, whatever others write."""
-        ...
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Give the block a consistent snapshot to read, whatever others write.
 
-    def writing(self, *, durable: bool = True) -> AbstractContextManager[Connection]:
+        Raises:
+            StateError: the database can't be used, or contains a value that this program never writes.
+        """
+        with self._transaction("REPEATABLE READ", **{READS: True}) as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self, *, durable: bool = True) -> Iterator[Connection]:
         """Commit all writes of the block, or none. Durable when the block ends, by default.
 
         Without ``durable``, a commit survives the end of the process, but a power cut shortly after may lose it, along
         with commits made since. In return, no one waits for the disk.
+
+        Raises:
+            StateError: the database can't be used, or a write violates a constraint.
         """
-        ...
+        with self._transaction("READ COMMITTED", **{NOT_DURABLE: not durable}) as connection:
+            if not durable and connection.dialect.name == "postgresql":
+                connection.exec_driver_sql("SET LOCAL synchronous_commit TO off")
+            _refuse_later_schema(connection, self.where)
+            yield connection
+
+    @contextmanager
+    def _transaction(self, isolation: str, **options: bool) -> Iterator[Connection]:
+        with database_errors(self.where), self._connection() as connection:
+            if connection.dialect.name == "postgresql":  # SQLite's only level is stricter than all of them
+                connection.execution_options(isolation_level=isolation)
+            with connection.execution_options(**options).begin():
+                yield connection
+
+    @abstractmethod
+    def _connection(self) -> AbstractContextManager[Connection]:
+        """Return a connection for one transaction."""
 
 
-class Database:
+class Database(Transactions):
     """The state database, opened or created at first use. Safe to share between threads.
 
     ``url`` is the address of a PostgreSQL database. Without ``url``, the database is a file in ``directory``, created
@@ -304,7 +285,7 @@ class Database:
 
     @property
     def is_there(self) -> bool:
-        """Whether there is a database to read from yet. Always true for a server."""
+        """Whether there is a database to read from yet. See :attr:`Transactions.is_there`."""
         return self.path is None or os.path.lexists(self.path)
 
     def now(self) -> datetime:
@@ -317,36 +298,51 @@ class Database:
         return self._clock.now()
 
     @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """Give the block a consistent snapshot to read, whatever others write.
+    def lease(self, name: LeaseName, timeout: float = 0.0) -> Iterator[Lease]:
+        """Hold a lease. ``timeout`` is how many seconds to wait for another holder.
+
+        A lease ends with its holder, for whatever reason. With SQLite, it is a file lock, which the kernel releases.
 
         Raises:
-            StateError: the database can't be used, or contains a value that this program never writes.
+            BusyError: another run holds the lease. The message says which one and since when.
+            StateError: the database can't be reached.
+            ConfigurationError: the lock file can't be used.
         """
-        one_state = {} if self._url is None else {"isolation_level": "REPEATABLE READ"}  # SQLite's default does this
-        with (
-            database_errors(self.where),
-            self._opened().connect() as connection,
-            connection.execution_options(**{READS: True}, **one_state).begin(),
-        ):
-            yield connection
+        with ExitStack() as stack:
+            if self._url is None:
+                file, parts = make_state_directory(self._directory) / name.file, name.keys if name.parts else ()
+                holder = stack.enter_context(hold(file, name.doing, timeout, parts=parts, shared=name.shared_keys))
+                yield Lease(self, holder.since)
+                return
+            with database_errors(self.where):
+                connection = stack.enter_context(self._connection())
+                since = self.now()
+                stack.enter_context(hold_on_server(connection, name, since, timeout))
+            yield Lease(self, since, connection)
 
-    @contextmanager
-    def writing(self, *, durable: bool = True) -> Iterator[Connection]:
-        """Commit all writes of the block, or none. See :meth:`Transactions.writing`.
+    def lease_holder(self, name: LeaseName) -> Holder | None:
+        """Return who holds a lease, or was killed while holding it, without taking it. None if there is no note.
 
         Raises:
-            StateError: the database can't be used, or a write violates a constraint.
+            StateError: the database can't be used.
+            ConfigurationError: the lock file can't be read.
         """
-        with (
-            database_errors(self.where),
-            self._opened().connect() as connection,
-            connection.execution_options(**{NOT_DURABLE: not durable}).begin(),
-        ):
-            if not durable and self._url is not None:
-                connection.exec_driver_sql("SET LOCAL synchronous_commit TO off")
-            refuse_later_schema(connection, self.where)
-            yield connection
+        if self._url is None:
+            return holder_of(self._directory / name.file)
+        with self.reading() as connection:
+            return noted_holder(connection, name)
+
+    def is_leased(self, name: LeaseName) -> bool:
+        """Return whether any part of a lease is held. Takes no lock, so no other run has to wait for this one.
+
+        Raises:
+            StateError: the database can't be used.
+            ConfigurationError: the lock file can't be used.
+        """
+        if self._url is None:
+            return is_held(make_state_directory(self._directory) / name.file, name.keys, name.shared_keys)
+        with self.reading() as connection:
+            return is_held_on_server(connection, name)
 
     def empty_log(self) -> bool:
         """Empty SQLite's write-ahead log, which may still contain deleted data. Return False if a reader prevents it.
@@ -360,17 +356,15 @@ class Database:
             cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             return bool(cursor.fetchall()[0][0] == 0)  # 1: busy
 
-    def connect(self) -> Connection:
-        """Return a dedicated connection for a lease. The caller closes it."""
-        with database_errors(self.where):
-            return self._opened().connect()
-
     def close(self) -> None:
         """Close all connections. The next use opens new ones."""
         with self._lock:
             if self._engine is not None:
                 self._engine.dispose()
                 self._engine = None
+
+    def _connection(self) -> Connection:
+        return self._opened().connect()
 
     def _opened(self) -> Engine:
         self._breaker.check()
@@ -381,7 +375,7 @@ class Database:
                 else:
                     engine = self._file_engine()
                 try:
-                    ensure_current_schema(engine, self.where)
+                    upgrade_schema(engine, self.where)
                 except BaseException:
                     engine.dispose()
                     raise
@@ -400,3 +394,43 @@ class Database:
                 values={"where": self.where},
             )
         return sqlite_engine(path, self._wait)
+
+
+class Lease(Transactions):
+    """A lease that is held since the time ``since``.
+
+    Reading and writing raise StateError once the lease is lost. ``connection`` is the one that holds the lease, None
+    if a file does.
+    """
+
+    def __init__(self, database: Database, since: datetime, connection: Connection | None = None) -> None:
+        self.since = since
+        self._database = database
+        self._held = connection
+
+    @property
+    def where(self) -> str:
+        """The database's name in messages."""
+        return self._database.where
+
+    @property
+    def is_there(self) -> bool:
+        """Whether there is a database to read from yet."""
+        return self._database.is_there
+
+    def now(self) -> datetime:
+        """Return the current time. See :meth:`Transactions.now`."""
+        return self._database.now()
+
+    def _connection(self) -> AbstractContextManager[Connection]:
+        if self._held is None:
+            return self._database._connection()
+        # SQLAlchemy would silently replace a broken connection with a new one, which doesn't hold the lock.
+        if self._held.invalidated or self._held.closed:
+            raise StateUnavailableError(
+                "the connection to the database {where} was lost on the way, and with it the right to go on",
+                advice="run again when PostgreSQL is up",
+                code="lease-lost",
+                values={"where": self.where},
+            )
+        return nullcontext(self._held)

@@ -19,7 +19,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import date, timedelta
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -107,56 +107,40 @@ def new_edition(directory: Path, day: date, *, keep_days: int | None = None) -> 
         BusyError: another process is writing an edition there.
         ConfigurationError: the directory can't be written, or something other than a link has the name of a link.
     """
-    with write_errors(directory):
+    with write_errors(directory), ExitStack() as stack:
         directory.mkdir(mode=0o700, exist_ok=True)
-        with (
-            open_directory(directory) as top,
-            private_directory(_STORE, top) as store,
-            hold(
-                directory / _STORE / _LOCK,
-                Message("another run is writing to {directory}", values={"directory": directory}),
-                directory=store,
-            ),
-        ):
-            yield from _fill(directory, top, store, day, keep_days)
-
-
-def _fill(directory: Path, top: int, store: int, day: date, keep_days: int | None) -> Iterator[Edition]:
-    for name in (LATEST, day.isoformat()):
-        _require_link_or_nothing(directory / name, top)
-    _remove_unused(top, store)
-    try:
-        # A unique name for each run, so that a second run on the same day doesn't write into an edition being read.
-        name = f"{day}.{secrets.token_hex(4)}"
-        with private_directory(name, store) as descriptor:
-            edition = Edition(name, descriptor)
-            yield edition
-            edition.sync_files()
-        sync(store)
-        _replace_link(store, top, day.isoformat(), f"{_STORE}/{name}")
-    except BaseException:  # clean up after an interrupt too
-        with suppress(OSError):
-            _remove_unused(top, store)
-        raise
-    # After the date's link, because this link leads through it.
-    _replace_link(store, top, LATEST, day.isoformat())
-    if keep_days is not None:
-        _remove_old_links(directory, top, day, keep_days)
-    _remove_unused(top, store)
-
-
-def _require_link_or_nothing(link: Path, top: int) -> None:
-    try:
-        found = os.stat(link.name, dir_fd=top, follow_symlinks=False)
-    except FileNotFoundError:
-        return
-    if not stat.S_ISLNK(found.st_mode):
-        raise ConfigurationError(
-            "{path} is in the way: a link is to be there",
-            advice="move {path} elsewhere or name another directory",
-            code="link-in-the-way",
-            values={"path": link},
-        )
+        top = stack.enter_context(open_directory(directory))
+        store = stack.enter_context(private_directory(_STORE, top))
+        busy = Message("another run is writing to {directory}", values={"directory": directory})
+        stack.enter_context(hold(directory / _STORE / _LOCK, busy, directory=store))
+        for link in (LATEST, day.isoformat()):
+            with suppress(FileNotFoundError):
+                if not stat.S_ISLNK(os.stat(link, dir_fd=top, follow_symlinks=False).st_mode):
+                    raise ConfigurationError(
+                        "{path} is in the way: a link is to be there",
+                        advice="move {path} elsewhere or name another directory",
+                        code="link-in-the-way",
+                        values={"path": directory / link},
+                    )
+        _remove_unused(top, store)
+        try:
+            # A unique name for each run, so that a second run on the same day doesn't write into an edition being read.
+            name = f"{day}.{secrets.token_hex(4)}"
+            with private_directory(name, store) as descriptor:
+                edition = Edition(name, descriptor)
+                yield edition
+                edition.sync_files()
+            sync(store)
+            _replace_link(store, top, day.isoformat(), f"{_STORE}/{name}")
+        except BaseException:  # clean up after an interrupt too
+            with suppress(OSError):
+                _remove_unused(top, store)
+            raise
+        # After the date's link, because this link leads through it.
+        _replace_link(store, top, LATEST, day.isoformat())
+        if keep_days is not None:
+            _remove_old_links(directory, top, day, keep_days)
+        _remove_unused(top, store)
 
 
 def _replace_link(store: int, top: int, link: str, target: str) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import stat
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any, cast
@@ -33,16 +34,13 @@ from evergreen_groups.errors import (
     StateUnavailableError,
 )
 from evergreen_groups.message import Message, system_reason
-from evergreen_groups.state.files import NO_ROOM, open_parent, require_own_companions, require_own_file
+from evergreen_groups.state.files import NO_ROOM, open_directory, require_own_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    import psycopg
     from sqlalchemy.engine import Connection, Engine
-    from sqlalchemy.engine.interfaces import DBAPIConnection
-    from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 RESTORE_ADVICE = Message("move the database away to begin a new one, or put a backup in its place")
 _SQLITE_ADVICE = {
@@ -118,8 +116,6 @@ def database_errors(where: str) -> Iterator[None]:
         yield
     except EvergreenGroupsError:
         raise
-    except (ValueError, TypeError, ArithmeticError) as error:  # a value of a row couldn't be decoded
-        raise corrupt_database(where) from error
     except IntegrityError as error:
         raise StateError(
             "the database {where} refuses what contradicts something in it ({constraint})",
@@ -127,36 +123,27 @@ def database_errors(where: str) -> Iterator[None]:
             code="database-contradiction",
             values={"where": where, "constraint": _constraint(error)},
         ) from error
-    except (NoResultFound, MultipleResultsFound) as error:
-        raise corrupt_database(where) from error
+    # The first three are about a value of a row that can't be decoded.
+    except (ValueError, TypeError, ArithmeticError, NoResultFound, MultipleResultsFound) as error:
+        raise StateError(
+            "the database {where} holds something that was never written",
+            advice=RESTORE_ADVICE,
+            code="database-broken",
+            values={"where": where},
+        ) from error
     except (SQLAlchemyError, sqlite3.Error, OSError) as error:
-        raise unusable_database(where, error) from error
-
-
-def unusable_database(where: str, error: BaseException) -> StateError:
-    """Return the error for a database that can't be used, temporarily or at all."""
-    code, reason, advice = _code_reason_and_advice(getattr(error, "orig", None) or error)
-    values = {"where": where, "reason": reason}
-    if code in _TEMPORARY or (isinstance(code, str) and code[:2] in _TEMPORARY):
-        return StateUnavailableError(
-            "the database {where} can't be used ({reason})",
-            advice=advice,
-            code="database-unavailable",
-            values=values,
-        )
-    return StateError(
-        "the database {where} can't be used ({reason})", advice=advice, code="database-unusable", values=values
-    )
-
-
-def corrupt_database(where: str) -> StateError:
-    """Return the error for a database with a value that this program never writes."""
-    return StateError(
-        "the database {where} holds something that was never written",
-        advice=RESTORE_ADVICE,
-        code="database-broken",
-        values={"where": where},
-    )
+        code, reason, advice = _code_reason_and_advice(getattr(error, "orig", None) or error)
+        values = {"where": where, "reason": reason}
+        if code in _TEMPORARY or (isinstance(code, str) and code[:2] in _TEMPORARY):
+            raise StateUnavailableError(
+                "the database {where} can't be used ({reason})",
+                advice=advice,
+                code="database-unavailable",
+                values=values,
+            ) from error
+        raise StateError(
+            "the database {where} can't be used ({reason})", advice=advice, code="database-unusable", values=values
+        ) from error
 
 
 def _code_reason_and_advice(error: BaseException) -> tuple[int | str, str, str]:
@@ -184,7 +171,7 @@ def _constraint(error: IntegrityError) -> str:
     return str(error.orig)  # SQLite names columns, not values
 
 
-COMPANION_SUFFIXES = ("-wal", "-shm", "-journal")
+_COMPANION_SUFFIXES = ("-wal", "-shm", "-journal")
 """Suffixes of the files that SQLite keeps next to a database.
 
 SQLite writes to any file with one of these names and deletes it, and hangs on a pipe."""
@@ -205,23 +192,29 @@ _SECONDS_TO_ANSWER = 30
 _EXTRA_SECONDS = 5
 """The server itself cancels a slow statement. Give up a server that is still silent this many seconds later."""
 _OPEN_SECONDS = 5.0
-_TIME = "extract(epoch FROM clock_timestamp())::float8"
-_IS_NEW = "evergreen_groups_is_new"
 _SECRETS = ("password", "sslpassword")
 
 
-def sqlite_engine(path: Path, wait: float) -> Engine:
-    """Return an engine for an existing file. ``wait`` is how many seconds to wait for another writer."""
+def sqlite_engine(path: Path, wait: float, *, shared: bool = True) -> Engine:
+    """Return an engine for an existing file. ``wait`` is how many seconds to wait for another writer.
+
+    A file that isn't ``shared`` with other processes has no locks, and no other files next to it.
+    """
 
     def connect() -> sqlite3.Connection:
-        refuse_another_users_database(path)
+        if shared:
+            refuse_another_users_database(path)
         # Keep SQLite's own wait short: it blocks signals, so a run couldn't stop at its deadline.
         connection = sqlite3.connect(
-            path, isolation_level=None, timeout=min(wait, _SQLITE_WAIT), check_same_thread=False
+            path if shared else unlocked_uri(path),
+            uri=not shared,
+            isolation_level=None,
+            timeout=min(wait, _SQLITE_WAIT),
+            check_same_thread=False,
         )
         try:
             # WAL lets others read during a write.
-            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute(f"PRAGMA journal_mode={'WAL' if shared else 'MEMORY'}")
             connection.execute("PRAGMA foreign_keys=ON")
             connection.execute("PRAGMA secure_delete=ON")  # overwrite deleted data in the file
         except BaseException:
@@ -237,6 +230,11 @@ def sqlite_engine(path: Path, wait: float) -> Engine:
     # on.
     event.listen(engine, "begin", lambda connection: _begin_on_sqlite(connection, wait))
     return engine
+
+
+def unlocked_uri(path: Path) -> str:
+    """Return the URI of a file that SQLite doesn't lock. On network disks, its locks collide with our own."""
+    return f"{path.absolute().as_uri()}?nolock=1"
 
 
 def _begin_on_sqlite(connection: Connection, wait: float) -> None:
@@ -287,12 +285,15 @@ class CircuitBreaker:
                 self._until = now + _OPEN_SECONDS
 
 
-def _postgresql_engine(url: URL, wait: float, breaker: CircuitBreaker, clock: ServerClock) -> Engine:
+def postgresql_engine(url: URL, wait: float, breaker: CircuitBreaker, clock: ServerClock) -> Engine:
     """Return an engine for a server's database, which replaces connections that the server has closed.
 
     ``wait`` is how many seconds to wait for a lock on a table or row. Connection options in the address take
     precedence. ``breaker`` is told whether the server answers. Each new connection, and each check of a pooled
     connection, also updates ``clock``.
+
+    Raises:
+        ConfigurationError: the PostgreSQL driver isn't installed.
     """
     ours = {
         "connect_timeout": _SECONDS_TO_CONNECT,
@@ -304,13 +305,23 @@ def _postgresql_engine(url: URL, wait: float, breaker: CircuitBreaker, clock: Se
         "keepalives_count": 3,
         "tcp_user_timeout": 60_000,  # milliseconds; keepalives don't detect unacknowledged data
     }
-    engine = create_engine(
-        url,
-        pool_size=_CONNECTIONS,
-        max_overflow=-1,
-        hide_parameters=True,
-        connect_args={name: value for name, value in ours.items() if name not in url.query},
-    )
+    try:
+        import psycopg
+
+        engine = create_engine(
+            url,
+            pool_size=_CONNECTIONS,
+            max_overflow=-1,
+            hide_parameters=True,
+            connect_args={name: value for name, value in ours.items() if name not in url.query},
+        )
+    except (ImportError, NoSuchModuleError) as error:
+        raise ConfigurationError(
+            "what speaks to PostgreSQL isn't installed",
+            advice="pip install 'evergreen-groups[postgresql]'",
+            setting="state.database",
+            code="postgresql-not-installed",
+        ) from error
     session = {
         # Override a server default that would make commits not durable.
         "synchronous_commit": "on",
@@ -324,48 +335,50 @@ def _postgresql_engine(url: URL, wait: float, breaker: CircuitBreaker, clock: Se
         "tcp_user_timeout": "60000",
     }
 
-    def prepare(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
-        calls = ", ".join(["set_config(%s, %s, false)"] * len(session))
-        values = [part for item in session.items() for part in item]
-        clock.compare(lambda: _time(connection, f"SELECT {_TIME}, {calls}", values))
+    connection_class = _waiting_connection(breaker, clock)
+
+    event.listen(
+        engine, "do_connect", lambda _dialect, _record, words, names: connection_class.connect(*words, **names)
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: object) -> None:
+        calls = ", set_config(%s, %s, false)" * len(session)
+        connection.read_time(calls, [part for item in session.items() for part in item])
         connection.commit()
-        record.info[_IS_NEW] = True
 
-    def check(connection: DBAPIConnection, record: ConnectionPoolEntry, _proxy: PoolProxiedConnection) -> None:
+    @event.listens_for(engine, "checkout")
+    def check(connection: Any, _record: object, _proxy: object) -> None:
         # Replaces SQLAlchemy's pool_pre_ping, whose query returns nothing. This one also reads the server's time.
-        if record.info.pop(_IS_NEW, False):
-            return
-        try:
-            connection.autocommit = True
-            clock.compare(lambda: _time(connection, f"SELECT {_TIME}"))
-            connection.autocommit = False
-        except engine.dialect.loaded_dbapi.Error as error:
-            if engine.dialect.is_disconnect(error, cast(Any, connection), None):
-                raise InvalidatePoolError from error
-            raise
+        if not connection.is_new:
+            try:
+                connection.autocommit = True
+                connection.read_time()
+                connection.autocommit = False
+            except psycopg.Error as error:
+                if engine.dialect.is_disconnect(cast(Any, error), connection, None):
+                    raise InvalidatePoolError from error
+                raise
+        connection.is_new = False
+        breaker.record_success()
+        connection.deadline = _SECONDS_TO_ANSWER + _EXTRA_SECONDS
 
-    event.listen(engine, "connect", prepare)
-    event.listen(engine, "checkout", check)
-    _time_out_silent_server(engine, breaker)
+    @event.listens_for(engine, "checkin")
+    def check_in(connection: Any, _record: object) -> None:
+        if connection is not None:  # None: the connection broke
+            # The next query only tests the connection.
+            connection.deadline = _SECONDS_TO_PING
+
     return engine
 
 
-def raise_timeouts(connection: Connection, minutes: int) -> None:
-    """Raise the time limits for waiting and working in a transaction on a server."""
-    for setting in ("lock_timeout", "statement_timeout"):
-        connection.exec_driver_sql(f"SET LOCAL {setting} = '{minutes}min'")
-    cast(Any, connection.connection.driver_connection).deadline = minutes * 60 + _EXTRA_SECONDS
-
-
-def _time_out_silent_server(engine: Engine, breaker: CircuitBreaker) -> None:
-    """Time out a server that is connected but silent. A frozen server process keeps connections open.
-
-    The first query on a pooled connection only tests the connection, so it gets a shorter limit.
-    """
+def _waiting_connection(breaker: CircuitBreaker, clock: ServerClock) -> Any:
+    """Return a class of connections that time out a silent server. A frozen server process keeps them open."""
     import psycopg
 
     class WaitingConnection(psycopg.Connection[Any]):
         deadline: float = _SECONDS_TO_CONNECT
+        is_new = True
 
         def wait(self, gen: Any, *arguments: Any, **options: Any) -> Any:
             try:
@@ -377,27 +390,31 @@ def _time_out_silent_server(engine: Engine, breaker: CircuitBreaker) -> None:
                     raise  # the driver's own error would make the pool try another connection
                 raise psycopg.OperationalError(str(error)) from None
 
-    def connect(_dialect: Any, _record: Any, arguments: Any, options: Any) -> psycopg.Connection[Any]:
-        try:
-            return WaitingConnection.connect(*arguments, **options)
-        except psycopg.errors.ConnectionTimeout:
-            breaker.record_failure()
-            raise
-        except psycopg.Error:
-            breaker.record_success()  # a refusal is an answer
-            raise
+        @classmethod
+        def connect(cls, *arguments: Any, **options: Any) -> Any:
+            try:
+                return super().connect(*arguments, **options)
+            except psycopg.errors.ConnectionTimeout:
+                breaker.record_failure()
+                raise
+            except psycopg.Error:
+                breaker.record_success()  # a refusal is an answer
+                raise
 
-    def checked_out(connection: Any, _record: Any, _proxy: Any) -> None:
-        breaker.record_success()
-        connection.deadline = _SECONDS_TO_ANSWER + _EXTRA_SECONDS
+        def read_time(self, calls: str = "", values: Sequence[str] = ()) -> None:
+            """Compare the clocks, and make other calls in the same query."""
+            query = f"SELECT extract(epoch FROM clock_timestamp())::float8{calls}"  # noqa: S608 - no value in it
+            with self.cursor() as cursor:
+                clock.compare(lambda: float(cast(Any, cursor.execute(query, values).fetchone())[0]))
 
-    def checked_in(connection: Any, _record: Any) -> None:
-        if connection is not None:  # None: the connection broke
-            connection.deadline = _SECONDS_TO_PING
+    return WaitingConnection
 
-    event.listen(engine, "do_connect", connect)
-    event.listen(engine, "checkout", checked_out)
-    event.listen(engine, "checkin", checked_in)
+
+def raise_timeouts(connection: Connection, minutes: int) -> None:
+    """Raise the time limits for waiting and working in a transaction on a server."""
+    for setting in ("lock_timeout", "statement_timeout"):
+        connection.exec_driver_sql(f"SET LOCAL {setting} = '{minutes}min'")
+    cast(Any, connection.connection.driver_connection).deadline = minutes * 60 + _EXTRA_SECONDS
 
 
 def _with_deadline(steps: Generator[Any, Any, Any], seconds: float) -> Generator[Any, Any, Any]:
@@ -414,28 +431,22 @@ def _with_deadline(steps: Generator[Any, Any, Any], seconds: float) -> Generator
         return end.value
 
 
-def _time(connection: DBAPIConnection, statement: str, values: Sequence[Any] = ()) -> float:
-    """Run a query and return its first column, the server's time."""
-    cursor = connection.cursor()
-    try:
-        cursor.execute(statement, values)
-        return float(cast("tuple[Any, ...]", cursor.fetchone())[0])
-    finally:
-        cursor.close()
-
-
 def postgresql_url(text: str, password: str | None) -> URL:
     """Return the database URL for an address in the settings, with the password from its file or variable.
 
     Raises:
         ConfigurationError: the address isn't one of a PostgreSQL database, or contains a password.
     """
-    try:
+    url = None
+    with suppress(ArgumentError, ValueError):  # ValueError: the port isn't a number
         url = make_url(text)
-    except (ArgumentError, ValueError):  # ValueError: the port isn't a number
-        raise _not_an_address() from None
-    if url.get_backend_name() != "postgresql":
-        raise _not_an_address()
+    if url is None or url.get_backend_name() != "postgresql":
+        raise ConfigurationError(
+            "[state] database isn't the address of a PostgreSQL database",
+            advice='write it as "postgresql+psycopg://user@host/name", or leave it out to keep everything in a file',
+            setting="state.database",
+            code="database-address-wrong",
+        )
     if url.password is not None or any(name in url.query for name in _SECRETS):
         raise ConfigurationError(
             "[state] database has a password in it",
@@ -446,23 +457,6 @@ def postgresql_url(text: str, password: str | None) -> URL:
     return url.set(drivername="postgresql+psycopg", password=password)
 
 
-def postgresql_engine(url: URL, wait: float, breaker: CircuitBreaker, clock: ServerClock) -> Engine:
-    """Return an engine for a PostgreSQL database. See :func:`_postgresql_engine` for the arguments.
-
-    Raises:
-        ConfigurationError: the PostgreSQL driver isn't installed.
-    """
-    try:
-        return _postgresql_engine(url, wait, breaker, clock)
-    except (ImportError, NoSuchModuleError) as error:
-        raise ConfigurationError(
-            "what speaks to PostgreSQL isn't installed",
-            advice="pip install 'evergreen-groups[postgresql]'",
-            setting="state.database",
-            code="postgresql-not-installed",
-        ) from error
-
-
 def refuse_another_users_database(path: Path) -> os.stat_result:
     """Verify that a SQLite file and its companion files belong to this user, without opening them.
 
@@ -471,22 +465,21 @@ def refuse_another_users_database(path: Path) -> os.stat_result:
     Raises:
         OSError: one of the files isn't this user's own regular file. The error says why.
     """
-    with open_parent(path) as parent:
+    with open_directory(path.parent) as parent:
         found = os.stat(path.name, dir_fd=parent, follow_symlinks=False)
         require_own_file(found, parent)
-        require_own_companions(path.name, COMPANION_SUFFIXES, parent)
+        for ending in _COMPANION_SUFFIXES:
+            beside = path.name + ending
+            try:
+                require_own_file(os.stat(beside, dir_fd=parent, follow_symlinks=False), parent)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                values = {"file": beside, "reason": system_reason(error)}
+                raise PermissionError(errno.EPERM, Message("beside it is {file}: {reason}", values=values)) from error
         if stat.S_IMODE(found.st_mode) & _OTHERS:  # SQLite gives its companion files the same mode
             os.chmod(path.name, 0o600, dir_fd=parent)
     return found
-
-
-def _not_an_address() -> ConfigurationError:
-    return ConfigurationError(
-        "[state] database isn't the address of a PostgreSQL database",
-        advice='write it as "postgresql+psycopg://user@host/name", or leave it out to keep everything in a file',
-        setting="state.database",
-        code="database-address-wrong",
-    )
 
 
 _ELAPSED = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import io
 import os
-import re
 import secrets
-import shutil
 import stat
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, BinaryIO, TextIO, cast
+from typing import BinaryIO, TextIO, cast
 from urllib.parse import urlsplit
 
 from evergreen_groups.errors import ConfigurationError, DiskError
@@ -22,24 +21,19 @@ from evergreen_groups.message import Message, system_reason
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Error codes for a full disk or an exceeded quota."""
+_DISK_ERRORS = NO_ROOM | {errno.EIO, errno.EROFS}
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_PATH_ONLY = os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)  # O_PATH needs no read permission
+_PATH_ONLY = os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
 
 
 @contextmanager
-def open_parent(path: Path) -> Iterator[int]:
-    """Open the directory that ``path`` is in, even without permission to list it, and yield its descriptor."""
-    descriptor = os.open(path.parent, _PATH_ONLY)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+def open_directory(path: str | Path, within: int | None = None, *, list_it: bool = False) -> Iterator[int]:
+    """Open a directory, following symbolic links, and yield its descriptor.
 
-
-@contextmanager
-def open_directory(path: Path) -> Iterator[int]:
-    """Open a directory for listing, following symbolic links, and yield its descriptor."""
-    descriptor = os.open(path, _DIRECTORY)
+    ``within`` is the descriptor that a relative path starts from. Permission to list the directory is needed only to
+    ``list_it``.
+    """
+    descriptor = os.open(path, _DIRECTORY if list_it else _PATH_ONLY, dir_fd=within)
     try:
         yield descriptor
     finally:
@@ -52,21 +46,14 @@ def names_in(directory: int) -> list[str]:
     Raises:
         OSError: the directory can't be listed.
     """
-    listed = os.open(".", _DIRECTORY, dir_fd=directory)
-    try:
+    with open_directory(".", directory, list_it=True) as listed:
         return os.listdir(listed)  # noqa: PTH208 - a descriptor
-    finally:
-        os.close(listed)
 
 
 def sync(directory: int) -> None:
     """Sync a directory's entries to disk, if the system allows it."""
-    with suppress(OSError):
-        listed = os.open(".", _DIRECTORY, dir_fd=directory)
-        try:
-            os.fsync(listed)
-        finally:
-            os.close(listed)
+    with suppress(OSError), open_directory(".", directory, list_it=True) as listed:
+        os.fsync(listed)
 
 
 @contextmanager
@@ -78,10 +65,7 @@ def private_directory(name: str, parent: int) -> Iterator[int]:
     """
     with suppress(FileExistsError):
         os.mkdir(name, 0o700, dir_fd=parent)
-    try:
-        descriptor = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
-    except OSError as error:
-        raise _explain(error) from error
+    descriptor = _open(name, _DIRECTORY, parent)
     try:
         found = os.fstat(descriptor)
         _refuse_other_owner(found, parent)
@@ -100,17 +84,24 @@ def open_own(name: str, flags: int, parent: int, *, any_owner: bool = False) -> 
     Raises:
         OSError: it isn't this user's regular file, or has more than one name.
     """
-    try:
-        # O_NONBLOCK: opening a pipe that someone put there must not hang.
-        descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=parent)
-    except OSError as error:
-        raise _explain(error) from error
+    # O_NONBLOCK: opening a pipe that someone put there must not hang.
+    descriptor = _open(name, flags | os.O_NONBLOCK | os.O_CLOEXEC, parent)
     try:
         require_own_file(os.fstat(descriptor), parent, any_owner=any_owner)
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _open(name: str, flags: int, parent: int) -> int:
+    """Open a name that may not be a symbolic link."""
+    try:
+        return os.open(name, flags | os.O_NOFOLLOW, 0o600, dir_fd=parent)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise _refusal(Message("it is a symbolic link")) from error
 
 
 def give_to_directory_owner(descriptor: int, parent: int) -> None:
@@ -121,31 +112,6 @@ def give_to_directory_owner(descriptor: int, parent: int) -> None:
     owner = os.fstat(parent)
     if not os.geteuid() and owner.st_uid:
         os.fchown(descriptor, owner.st_uid, owner.st_gid)
-
-
-def is_own(name: str, parent: int) -> bool:
-    """Return whether :func:`open_own` would open the file ``name`` in ``parent``, without opening it."""
-    try:
-        require_own_file(os.stat(name, dir_fd=parent, follow_symlinks=False), parent)
-    except OSError:
-        return False
-    return True
-
-
-def require_own_companions(name: str, endings: Iterable[str], parent: int) -> None:
-    """Verify that the files next to ``name`` with these suffixes are this user's own. A missing file is fine.
-
-    Raises:
-        OSError: names the first file that isn't.
-    """
-    for ending in endings:
-        try:
-            require_own_file(os.stat(name + ending, dir_fd=parent, follow_symlinks=False), parent)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            values = {"file": name + ending, "reason": system_reason(error)}
-            raise _refusal(Message("beside it is {file}: {reason}", values=values)) from error
 
 
 def require_own_file(found: os.stat_result, parent: int, *, any_owner: bool = False) -> None:
@@ -170,11 +136,6 @@ def _refuse_other_owner(found: os.stat_result, parent: int) -> None:
 
 def _refusal(reason: Message) -> OSError:
     return PermissionError(errno.EPERM, reason)
-
-
-def _explain(error: OSError) -> OSError:
-    """Replace the error for a symbolic link with a readable one."""
-    return _refusal(Message("it is a symbolic link")) if error.errno == errno.ELOOP else error
 
 
 _NO_PERMISSION = (
@@ -213,95 +174,112 @@ _ADVICE = {
 }
 _DEFAULT_ADVICE = (Message("name another file"), Message("name another directory"))
 """Advice for an error while writing: a pair for a file and for a directory."""
-_UNFINISHED = ".part"
-_MAX_NAME_BYTES = 255
-_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
+# One prefix for all targets: each night's backup has another name, and must find what the last one left.
+_PREFIX, _SUFFIX = ".evergreen-groups.", ".part"
+
+
+@contextmanager
+def unfinished_file(path: Path, *, new: bool = False) -> Iterator[tuple[int, Path]]:
+    """Yield a file (mode 0600) next to ``path``, as descriptor and path. It becomes ``path`` when the block ends.
+
+    By then it is safely on disk. If the block raises, the old file stays. A symbolic link is replaced, not followed.
+    With ``new``, nothing is replaced. The unfinished file of a killed process is removed by the next call for any
+    file in the same directory.
+
+    Raises:
+        OSError: the file can't be written.
+        FileExistsError: the file is there already, and was to be ``new``.
+    """
+    with open_directory(path.parent) as directory:
+        _refuse_target(path, new=new)
+        _remove_abandoned(directory)
+        descriptor, name = _create_unfinished(directory)
+        try:
+            yield descriptor, path.parent / name
+            # Sync before renaming, because a power cut could leave an empty file that looks complete.
+            os.fsync(descriptor)
+            # Both names are on the same disk, so this is atomic: readers see the old file or the new one.
+            if new:
+                os.link(name, path.name, src_dir_fd=directory, dst_dir_fd=directory)
+            else:
+                os.replace(name, path.name, src_dir_fd=directory, dst_dir_fd=directory)
+            sync(directory)
+        finally:  # also after an interrupt
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=directory)
+            os.close(descriptor)
+
+
+def _refuse_target(path: Path, *, new: bool) -> None:
+    if new and os.path.lexists(path):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+    with suppress(FileNotFoundError):
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, Message("not a regular file"))
+
+
+def _create_unfinished(directory: int) -> tuple[int, str]:
+    """Create the file, and lock it for as long as it is open."""
+    while True:
+        name = f"{_PREFIX}{secrets.token_hex(6)}{_SUFFIX}"
+        descriptor = open_own(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, directory)
+        with suppress(OSError):  # a disk without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            return descriptor, name
+        os.close(descriptor)  # another process removed it as abandoned before it was locked
+
+
+def _remove_abandoned(directory: int) -> None:
+    """Remove this user's unfinished files that no process is writing any more, because it was killed."""
+    with suppress(OSError):  # a directory that can't be listed can still be written to
+        for name in names_in(directory):
+            if not (name.startswith(_PREFIX) and name.endswith(_SUFFIX)):
+                continue
+            with suppress(OSError):
+                # Look before opening, because opening some devices has effects.
+                require_own_file(os.stat(name, dir_fd=directory, follow_symlinks=False), directory)
+                descriptor = open_own(name, os.O_RDONLY, directory)
+                try:
+                    # A writer holds the lock, so a file that can be locked has been abandoned.
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    os.unlink(name, dir_fd=directory)
+                finally:
+                    os.close(descriptor)
 
 
 @contextmanager
 def write_atomically(path: Path) -> Iterator[TextIO]:
     """Yield a UTF-8 stream whose text replaces the file at ``path`` when the block ends.
 
-    The text goes to a temporary file in the same directory, with mode 0600 from the start. The temporary file replaces
-    ``path`` once it is safely on disk. A symbolic link is replaced, not followed. If the block raises, the old file
-    stays and the temporary one is removed. The temporary file of a killed process is removed by the next call. Line
-    ends are written unchanged.
+    Line ends are written unchanged. See :func:`unfinished_file`.
 
     Raises:
         ConfigurationError: the file can't be written.
         DiskError: the disk is full or failing.
     """
-    with _replacing(path, binary=False) as stream:
-        yield cast("TextIO", stream)
+    with write_bytes_atomically(path) as stream:
+        text = io.TextIOWrapper(stream, encoding="utf-8", newline="")
+        yield text
+        text.detach()  # flushes
 
 
 @contextmanager
 def write_bytes_atomically(path: Path) -> Iterator[BinaryIO]:
     """Yield a stream of bytes that replace the file at ``path``. See :func:`write_atomically`."""
-    with _replacing(path, binary=True) as stream:
-        yield cast("BinaryIO", stream)
-
-
-@contextmanager
-def _replacing(path: Path, *, binary: bool) -> Iterator[IO[str] | IO[bytes]]:
-    with ExitStack() as stack:
-        try:
-            directory = stack.enter_context(open_parent(path))
-            handle, temporary = _create_temporary(path, directory)
-        except OSError as error:
-            raise _cannot_write(path, error) from error
-        try:
-            with os.fdopen(handle, "wb") if binary else os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
-                yield stream
-                stream.flush()
-                # Sync before renaming, because a power cut could leave an empty file that looks complete.
-                os.fsync(stream.fileno())
-                # Both names are on the same disk, so the rename is atomic: readers see the old file or the new one.
-                os.replace(temporary, path.name, src_dir_fd=directory, dst_dir_fd=directory)
-                sync(directory)
-        except BaseException as error:  # clean up after an interrupt too
-            with suppress(FileNotFoundError):
-                os.unlink(temporary, dir_fd=directory)
-            if isinstance(error, OSError) and (error.errno in _DISK_ERRORS or error.filename == temporary):
-                raise _cannot_write(path, error) from error
+    in_block = False
+    try:
+        with unfinished_file(path) as (descriptor, _), os.fdopen(descriptor, "wb", closefd=False) as stream:
+            in_block = True
+            yield stream
+            in_block = False
+    except OSError as error:
+        if in_block and error.errno not in _DISK_ERRORS:  # not about the file
             raise
-
-
-def _create_temporary(path: Path, directory: int) -> tuple[int, str]:
-    """Create the temporary file (mode 0600) in ``directory``. Keep it locked while it is being written."""
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, Message("not a regular file"))
-    # A name has at most 255 bytes, including the random letters and the suffix.
-    prefix = f".{path.name[:100]}."
-    _remove_abandoned(directory, prefix)
-    if len(os.fsencode(path.name)) > _MAX_NAME_BYTES:
-        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
-    while True:
-        name = f"{prefix}{secrets.token_hex(6)}{_UNFINISHED}"
-        handle = open_own(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, directory)
-        with suppress(OSError):  # a disk without locks
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        if os.fstat(handle).st_nlink:
-            return handle, name
-        os.close(handle)  # another process removed it as abandoned before it was locked
-
-
-def _remove_abandoned(directory: int, prefix: str) -> None:
-    """Remove this user's temporary files that no process is writing any more, because it was killed."""
-    with suppress(OSError):  # a directory that can't be listed can still be written to
-        for name in names_in(directory):
-            if not (name.startswith(prefix) and name.endswith(_UNFINISHED) and is_own(name, directory)):
-                continue
-            with suppress(OSError):
-                handle = open_own(name, os.O_RDONLY, directory)
-                try:
-                    # A writer holds the lock, so a file that can be locked has been abandoned.
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    os.unlink(name, dir_fd=directory)
-                finally:
-                    os.close(handle)
+        raise _cannot_write(path, error) from error
 
 
 @contextmanager
@@ -324,56 +302,6 @@ def _cannot_write(path: Path, error: OSError, *, directory: bool = False) -> Con
     if error.errno in _DISK_ERRORS:
         return DiskError("cannot write {path}: {reason}", advice=advice, values=values)
     return ConfigurationError("cannot write {path}: {reason}", advice=advice, code="file-not-written", values=values)
-
-
-_OPENED = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_PREFIX = ".evergreen-groups."
-# Matches leftovers for any target: each night's backup has a different name.
-_UNFINISHED_NAME = re.compile(f"{re.escape(_PREFIX)}[0-9a-f]{{12}}\\.part")
-
-
-@contextmanager
-def unfinished_directory(target: Path) -> Iterator[Path]:
-    """Yield a new directory next to ``target`` with mode 0700, and remove it when the block ends.
-
-    Raises:
-        OSError: the directory can't be created.
-    """
-    with open_parent(target) as parent:
-        _remove_unfinished(parent)
-        name, lock = _make_unfinished(parent)
-        try:
-            yield target.parent / name
-        finally:
-            shutil.rmtree(name, dir_fd=parent, ignore_errors=True)
-            os.close(lock)
-
-
-def _make_unfinished(parent: int) -> tuple[str, int]:
-    while True:
-        name = f"{_PREFIX}{secrets.token_hex(6)}.part"
-        os.mkdir(name, 0o700, dir_fd=parent)
-        lock = os.open(name, _OPENED, dir_fd=parent)
-        with suppress(OSError):  # a disk without locks
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        if os.fstat(lock).st_nlink:
-            return name, lock
-        os.close(lock)  # another process removed it as abandoned before it was locked
-
-
-def _remove_unfinished(parent: int) -> None:
-    """Remove what killed processes of this user left behind."""
-    with suppress(OSError):  # a directory that can't be listed can still be written to
-        for name in filter(_UNFINISHED_NAME.fullmatch, names_in(parent)):
-            with suppress(OSError):
-                lock = os.open(name, _OPENED, dir_fd=parent)
-                try:
-                    found = os.fstat(lock)
-                    if found.st_uid == os.geteuid() and not stat.S_IMODE(found.st_mode) & (stat.S_IRWXG | stat.S_IRWXO):
-                        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                        shutil.rmtree(name, dir_fd=parent)
-                finally:
-                    os.close(lock)
 
 
 def temporary_directory() -> Path:

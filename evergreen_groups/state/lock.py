@@ -1,4 +1,4 @@
-"""A lock between processes, with a note in the lock file that names the holder.
+"""Locks between processes on one machine, with a note in the lock file that names the holder.
 
 The kernel's lock on the file is what counts. The kernel releases the lock when the process ends, for whatever reason.
 The note is for messages. A run that ends normally removes it, so a note without a lock means that a run was killed.
@@ -9,18 +9,18 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import socket
 import struct
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 
 from evergreen_groups.errors import BusyError, ConfigurationError
 from evergreen_groups.message import Message, system_reason
-from evergreen_groups.state.files import NO_ROOM, give_to_directory_owner, open_own, open_parent
+from evergreen_groups.state.files import NO_ROOM, give_to_directory_owner, open_directory, open_own
 
 _NOTE_LIMIT = 4096
 _OWN_DIRECTORY = Message("the state directory must belong to the user who runs this")
@@ -30,40 +30,61 @@ _PAUSE = 0.05  # seconds between two attempts to get a lock
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """The process that holds a lock, or that left a note in its file. ``since`` is aware.
+    """A process that holds a lock or a lease, or that left a note of one. ``since`` is aware.
 
-    ``start_tick`` is the start of the process, in kernel clock ticks since boot (field 22 of ``/proc/PID/stat``), or
-    None if that file is missing. A process with the same number and another start is a different one.
+    ``alive`` tells whether this very process still runs, not another one with the same number. ``host`` is the machine
+    where it runs, None for this one.
     """
 
     pid: int
     since: datetime
-    start_tick: int | None
-
-    @classmethod
-    def this_process(cls) -> Holder:
-        """Describe the current process as a holder since now."""
-        return cls(os.getpid(), datetime.now(UTC), _start_tick(os.getpid()))
-
-    @property
-    def host(self) -> str:
-        """The name of this machine, where the process runs."""
-        return socket.gethostname()
-
-    @property
-    def alive(self) -> bool:
-        """Whether this very process still runs, not another one with the same number."""
-        tick = _start_tick(self.pid)
-        # The number alone proves nothing: after a reboot any process may have it.
-        return tick is not None and tick == self.start_tick
+    alive: bool
+    host: str | None = None
 
     def __str__(self) -> str:
         return str(self.message)
 
     @property
     def message(self) -> Message:
-        """The process number and the time since when it holds the lock."""
-        return Message("process {pid}, since {since}", values={"pid": self.pid, "since": self.since})
+        """The process, its machine if that may be another one, and the time since when it holds the lock."""
+        values = {"pid": self.pid, "host": self.host, "since": self.since}
+        if self.host is None:
+            return Message("process {pid}, since {since}", values=values)
+        return Message("process {pid} on {host}, since {since}", values=values)
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseName:
+    """The name of a lease: a lock on work, on this machine or on all that share a database.
+
+    ``file`` is the name of its lock file in the state directory. ``doing`` is the message for a busy lease, about what
+    the holder does. With ``parts``, only these are leased, and no note names the holder. ``shared`` names a part that
+    others may share, but that no one may hold exclusively in the meantime.
+    """
+
+    name: str
+    file: str
+    doing: str
+    parts: frozenset[str] = frozenset()
+    shared: str = ""
+
+    def part(self, name: str) -> LeaseName:
+        """Return the lease of one part."""
+        return replace(self, parts=frozenset({name}))
+
+    @property
+    def keys(self) -> list[int]:
+        """The lease's lock numbers in the order in which every process takes them."""
+        return sorted(self._key(f" {part}") for part in self.parts) or [self._key()]
+
+    @property
+    def shared_keys(self) -> list[int]:
+        """The number of the shared lock, taken before the others; empty if there is none."""
+        return [self._key(f" {self.shared}")] if self.shared else []
+
+    def _key(self, part: str = "") -> int:
+        # 62 bits, which is what both a file's locks and PostgreSQL's accept.
+        return int.from_bytes(sha256(f"evergreen-groups {self.name}{part}".encode()).digest()[:8]) >> 2
 
 
 @contextmanager
@@ -86,16 +107,9 @@ def hold(
         BusyError: another process holds the lock. The message says which one and since when.
         ConfigurationError: the file can't be opened, isn't this user's own, or is on a disk without locks.
     """
-    descriptor = _descriptor(file, directory)
-    try:
+    with _lock_file(file, directory) as descriptor:
         try:
-            if not try_lock(descriptor, timeout, parts, shared):
-                if parts:
-                    raise BusyError("{doing}", code="others-changing", values={"doing": doing})
-                raise BusyError(
-                    "{doing} ({holder})",
-                    values={"doing": doing, "holder": _described(_noted(descriptor))},
-                )
+            got = try_lock(descriptor, timeout, parts, shared)
         except OSError as error:
             raise ConfigurationError(
                 "cannot lock {path}: {reason}",
@@ -103,17 +117,25 @@ def hold(
                 code="lock-impossible",
                 values={"path": file, "reason": system_reason(error)},
             ) from error
-        holder = Holder.this_process()
+        if not got:
+            raise busy(doing, _described(_noted(descriptor)), parts)
+        holder = Holder(os.getpid(), datetime.now(UTC), alive=True)
         if parts:
             yield holder
             return
-        _note(descriptor, holder)
+        note = {"pid": holder.pid, "since": holder.since.isoformat(), "start_tick": _start_tick(holder.pid)}
+        _write_note(descriptor, json.dumps(note))
         try:
             yield holder
         finally:
-            _note(descriptor, None)
-    finally:
-        os.close(descriptor)
+            _write_note(descriptor, "")
+
+
+def busy(doing: str, holder: Message, parts: Collection[object]) -> BusyError:
+    """Return the error for a lock that another process holds. Holders of ``parts`` leave no note of themselves."""
+    if parts:
+        return BusyError("{doing}", code="others-changing", values={"doing": doing})
+    return BusyError("{doing} ({holder})", values={"doing": doing, "holder": holder})
 
 
 def holder_of(file: Path) -> Holder | None:
@@ -123,7 +145,7 @@ def holder_of(file: Path) -> Holder | None:
         ConfigurationError: the file can't be read.
     """
     try:
-        with open_parent(file) as parent:
+        with open_directory(file.parent) as parent:
             descriptor = open_own(file.name, os.O_RDONLY, parent, any_owner=True)
         try:
             return _noted(descriptor)
@@ -148,23 +170,21 @@ def is_held(file: Path, parts: Collection[int], shared: Collection[int] = ()) ->
     Raises:
         ConfigurationError: the file can't be opened.
     """
-    descriptor = _descriptor(file)
-    try:
+    with _lock_file(file) as descriptor:
         return any(_is_locked(descriptor, part, kind) for part, kind in _in_order(parts, shared))
-    finally:
-        os.close(descriptor)
 
 
-def _descriptor(file: Path, directory: int | None = None) -> int:
-    """Open a lock file, in its directory if the caller has opened that.
-
-    Raises:
-        ConfigurationError: the file can't be opened, or isn't this user's own.
-    """
+@contextmanager
+def _lock_file(file: Path, directory: int | None = None) -> Iterator[int]:
+    """Open a lock file, in its directory if the caller has opened that, and create it if necessary."""
     try:
         # Never delete a lock file: a process that waits for a deleted file would get a lock that no one else sees.
-        with nullcontext(directory) if directory is not None else open_parent(file) as parent:
-            return _open_or_create(file.name, parent)
+        with nullcontext(directory) if directory is not None else open_directory(file.parent) as parent:
+            try:
+                descriptor = open_own(file.name, os.O_RDWR | os.O_CREAT | os.O_EXCL, parent)
+                give_to_directory_owner(descriptor, parent)
+            except FileExistsError:
+                descriptor = open_own(file.name, os.O_RDWR, parent)
     except OSError as error:
         raise ConfigurationError(
             "cannot open {path}: {reason}",
@@ -172,28 +192,10 @@ def _descriptor(file: Path, directory: int | None = None) -> int:
             code="lock-not-opened",
             values={"path": file, "reason": system_reason(error)},
         ) from error
-
-
-def _is_locked(descriptor: int, part: int | None, kind: int) -> bool:
-    """Return whether a lock of this kind would have to wait."""
-    if not hasattr(fcntl, "F_OFD_GETLK"):  # no way to test without trying
-        try:
-            _lock(descriptor, part, kind)
-        except BlockingIOError:
-            return True
-        return False
-    asked = struct.pack(_FLOCK, kind, os.SEEK_SET, part, 1, 0)
-    found = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, asked)
-    return bool(struct.unpack(_FLOCK, found)[0] != fcntl.F_UNLCK)
-
-
-def _open_or_create(name: str, parent: int) -> int:
-    """Open the file, and create it if necessary."""
-    with suppress(FileExistsError):
-        made = open_own(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, parent)
-        give_to_directory_owner(made, parent)
-        return made
-    return open_own(name, os.O_RDWR | os.O_CREAT, parent)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def try_lock(descriptor: int, timeout: float, parts: Collection[int] = (), shared: Collection[int] = ()) -> bool:
@@ -203,7 +205,17 @@ def try_lock(descriptor: int, timeout: float, parts: Collection[int] = (), share
     that a process that wants many parts gets them even while others come and go.
     """
     deadline = time.monotonic() + timeout
-    return all(_lock_one_in_time(descriptor, deadline, part, kind) for part, kind in _in_order(parts, shared))
+    for part, kind in _in_order(parts, shared):
+        while True:
+            try:
+                _lock(descriptor, part, kind)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    return False
+                time.sleep(_PAUSE)
+            else:
+                break
+    return True
 
 
 def _in_order(parts: Collection[int], shared: Collection[int]) -> list[tuple[int | None, int]]:
@@ -212,43 +224,39 @@ def _in_order(parts: Collection[int], shared: Collection[int]) -> list[tuple[int
     return [*((part, fcntl.F_RDLCK) for part in sorted(set(shared))), *ours] or [(None, fcntl.F_WRLCK)]
 
 
-def _lock_one_in_time(descriptor: int, deadline: float, part: int | None, kind: int) -> bool:
-    while True:
-        try:
-            _lock(descriptor, part, kind)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(_PAUSE)
-        else:
-            return True
-
-
 def _lock(descriptor: int, part: int | None, kind: int) -> None:
     """Take a lock that belongs to the open file, so that it also works between threads. Locks of lockf don't."""
     if part is None or not hasattr(fcntl, "F_OFD_SETLK"):  # only Linux has these for parts; lock the whole file
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     else:
-        one_byte = struct.pack(_FLOCK, kind, os.SEEK_SET, part, 1, 0)
-        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, one_byte)
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, kind, os.SEEK_SET, part, 1, 0))
 
 
-def _note(descriptor: int, holder: Holder | None) -> None:
-    """Write a note with the holder, or clear it. Ignore errors: a full disk must not prevent locking."""
+def _is_locked(descriptor: int, part: int | None, kind: int) -> bool:
+    """Return whether a lock of this kind would have to wait."""
+    if not hasattr(fcntl, "F_OFD_GETLK"):  # no way to test without trying
+        return not try_lock(descriptor, 0.0)
+    asked = struct.pack(_FLOCK, kind, os.SEEK_SET, part, 1, 0)
+    found = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, asked)
+    return bool(struct.unpack(_FLOCK, found)[0] != fcntl.F_UNLCK)
+
+
+def _write_note(descriptor: int, note: str) -> None:
+    """Replace the note. Ignore errors: a full disk must not prevent locking."""
     with suppress(OSError):
         os.ftruncate(descriptor, 0)
-        if holder is not None:
-            note = {"pid": holder.pid, "since": holder.since.isoformat(), "start_tick": holder.start_tick}
-            os.pwrite(descriptor, json.dumps(note).encode(), 0)
+        os.pwrite(descriptor, note.encode(), 0)
 
 
 def _noted(descriptor: int) -> Holder | None:
     try:
         note = json.loads(os.pread(descriptor, _NOTE_LIMIT, 0))
-        since = datetime.fromisoformat(note["since"]).astimezone()
-        if not isinstance(note["pid"], int):
+        pid, since = note["pid"], datetime.fromisoformat(note["since"]).astimezone()
+        if not isinstance(pid, int):
             return None
-        return Holder(note["pid"], since, note.get("start_tick"))
+        # The number alone proves nothing: after a reboot any process may have it.
+        tick = _start_tick(pid)
+        return Holder(pid, since, alive=tick is not None and tick == note.get("start_tick"))
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
 
@@ -263,8 +271,12 @@ def _described(holder: Holder | None) -> Message:
 
 
 def _start_tick(pid: int) -> int | None:
+    """Return the start of a process in kernel clock ticks since boot, None if it doesn't run or /proc is missing.
+
+    A process with the same number and another start is a different one.
+    """
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-        return int(text.rpartition(")")[2].split()[19])
+        return int(text.rpartition(")")[2].split()[19])  # field 22
     except (OSError, ValueError, IndexError):
         return None

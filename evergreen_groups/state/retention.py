@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Table, delete, exists, func, select, true, update
+from sqlalchemy import Column, ColumnElement, Table, delete, exists, func, select, true, update
 
 from evergreen_groups.errors import StateError
 from evergreen_groups.state.schema import (
@@ -73,9 +73,11 @@ KINDS = (
 def trusted_now(connection: Connection, now: datetime) -> datetime:
     """Return the trusted time, given the clock's ``now``."""
     former = connection.execute(select(retention.c.believed_at).where(retention.c.name == _CLOCK)).scalar_one_or_none()
-    if former is None:
-        former = _latest(connection, now)
-    return now if former is None else min(now, former + MAX_ADVANCE)
+    if former is None:  # then it's the time of the latest record that isn't in the future
+        queries = [select(func.max(kind.timestamp)).where(kind.timestamp <= now) for kind in KINDS]
+        found = [connection.execute(query).scalar_one_or_none() for query in queries]
+        former = max((timestamp for timestamp in found if timestamp is not None), default=now)
+    return min(now, former + MAX_ADVANCE)
 
 
 def prune(transactions: Transactions, days: Mapping[str, int], now: datetime) -> dict[str, int]:
@@ -87,7 +89,15 @@ def prune(transactions: Transactions, days: Mapping[str, int], now: datetime) ->
         StateError: the database can't be used.
     """
     trusted = _advance_trusted_time(transactions, now)
-    gone = {kind.name: _prune(transactions, kind, trusted - timedelta(days=days[kind.name])) for kind in KINDS}
+    gone = dict.fromkeys((kind.name for kind in KINDS), 0)
+    for kind in KINDS:
+        old = kind.timestamp < trusted - timedelta(days=days[kind.name])
+        some = select(kind.table.c.id).where(old, kind.deletable).order_by(kind.timestamp).limit(BATCH_SIZE)
+        removed = BATCH_SIZE
+        while removed == BATCH_SIZE:
+            with transactions.writing() as connection:
+                removed = connection.execute(delete(kind.table).where(kind.table.c.id.in_(some))).rowcount
+            gone[kind.name] += removed
     with transactions.writing() as connection:
         connection.execute(delete(plans).where(plans.c.at < trusted - LIFE_OF_PLANS))
         connection.execute(delete(groups_to_keep).where(groups_to_keep.c.at < trusted - LIFE_OF_GROUPS_TO_KEEP))
@@ -133,31 +143,6 @@ def _advance_trusted_time(transactions: Transactions, now: datetime) -> datetime
     return trusted
 
 
-def _latest(connection: Connection, now: datetime) -> datetime | None:
-    """Return the time of the latest record that isn't in the future."""
-    found = [
-        connection.execute(select(func.max(kind.timestamp)).where(kind.timestamp <= now)).scalar_one_or_none()
-        for kind in KINDS
-    ]
-    return max((timestamp for timestamp in found if timestamp is not None), default=None)
-
-
-def _prune(transactions: Transactions, kind: StoredKind, before: datetime) -> int:
-    gone = 0
-    while True:
-        old = (
-            select(kind.table.c.id)
-            .where(kind.timestamp < before, kind.deletable)
-            .order_by(kind.timestamp)
-            .limit(BATCH_SIZE)
-        )
-        with transactions.writing() as connection:
-            removed = connection.execute(delete(kind.table).where(kind.table.c.id.in_(old))).rowcount
-        gone += removed
-        if removed < BATCH_SIZE:
-            return gone
-
-
 @dataclass(frozen=True, slots=True)
 class Forgotten:
     """The number of deleted steps and events, and of report groups from which the patron's id was removed."""
@@ -187,27 +172,28 @@ def forget(transactions: Transactions, patron: int) -> Forgotten:
         is_empty = ~exists().where(steps.c.change == changes.c.id)
         connection.execute(delete(changes).where(changes.c.id.in_(concerned), is_empty))
         of_events = connection.execute(delete(events).where(events.c.patron == patron)).rowcount
-        _remove_plans(connection, patron)
-        _remove_groups_to_keep(connection, patron)
-        return Forgotten(gone, of_events, _remove_from_run_groups(connection, patron))
+        # A plan goes even if the patron is only a member of a group in it. A decision without the id couldn't match its
+        # group any more.
+        for column in (plans.c.content, groups_to_keep.c.members):
+            for where, _row in _naming(connection, column, patron):
+                connection.execute(delete(column.table).where(*where))
+        in_groups = _naming(connection, run_groups.c.members, patron)
+        for where, row in in_groups:  # the next report is compared with these lists
+            left = json.dumps([member for member in json.loads(row.members) if member != patron])
+            connection.execute(update(run_groups).where(*where).values(members=left))
+        return Forgotten(gone, of_events, len(in_groups))
 
 
-def _remove_plans(connection: Connection, patron: int) -> None:
-    """Delete the plans that mention the patron, even if only as a member of a group."""
+def _naming(connection: Connection, column: Column[str], patron: int) -> list[tuple[list[ColumnElement[bool]], Any]]:
+    """Return the rows whose JSON in ``column`` has a patron's id, each with the condition for its key."""
+    key = column.table.primary_key.columns
     # Select candidates by substring, and parse only those: SQLite and PostgreSQL share no JSON operators.
-    found = connection.execute(select(plans.c.id, plans.c.content).where(plans.c.content.contains(str(patron)))).all()
-    named = [row.id for row in found if patron in set(_integers(json.loads(row.content)))]
-    connection.execute(delete(plans).where(plans.c.id.in_(named)))
-
-
-def _remove_groups_to_keep(connection: Connection, patron: int) -> None:
-    """Delete decisions about groups with the patron. Without the id they couldn't match their group any more."""
-    stored = groups_to_keep.c
-    found = connection.execute(select(groups_to_keep).where(stored.members.contains(str(patron)))).all()
-    for row in found:
-        if patron in json.loads(row.members):
-            mine = (stored.gateway == row.gateway, stored.number == row.number)
-            connection.execute(delete(groups_to_keep).where(*mine))
+    found = connection.execute(select(*key, column).where(column.contains(str(patron)))).all()
+    return [
+        ([part == value for part, value in zip(key, row, strict=False)], row)
+        for row in found
+        if patron in set(_integers(json.loads(row[-1])))
+    ]
 
 
 def _integers(value: object) -> Iterator[int]:
@@ -217,20 +203,3 @@ def _integers(value: object) -> Iterator[int]:
     elif isinstance(value, dict | list):
         for part in value.values() if isinstance(value, dict) else value:
             yield from _integers(part)
-
-
-def _remove_from_run_groups(connection: Connection, patron: int) -> int:
-    """Remove the id from the member lists that the next report is compared with."""
-    key = (run_groups.c.run, run_groups.c.number)
-    found = connection.execute(
-        select(*key, run_groups.c.members).where(run_groups.c.members.contains(str(patron)))
-    ).all()
-    count = 0
-    for row in found:
-        members = json.loads(row.members)
-        if patron not in members:  # matched as part of another number
-            continue
-        left = json.dumps([member for member in members if member != patron])
-        connection.execute(update(run_groups).where(key[0] == row.run, key[1] == row.number).values(members=left))
-        count += 1
-    return count

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from evergreen_groups.state.database import Transactions
-    from evergreen_groups.state.lease import RemoteHolder
     from evergreen_groups.state.lock import Holder
 
 _VERSION = 1
@@ -89,18 +88,8 @@ def write(
     job = _MANUAL if manual else _SCHEDULED
     with transactions.writing() if within is None else nullcontext(within) as connection:
         connection.execute(delete(run_status).where(run_status.c.job == job))
-        connection.execute(
-            run_status.insert().values(
-                job=job,
-                outcome=status.outcome.value,
-                started=status.started,
-                finished=status.finished,
-                exit_code=status.exit_code,
-                error=status.error,
-                groups=status.groups,
-                members=status.members,
-            )
-        )
+        values = {**asdict(status), "job": job, "outcome": status.outcome.value}
+        connection.execute(run_status.insert().values(values))
 
 
 def read(transactions: Transactions, *, manual: bool = False) -> RunStatus | None:
@@ -117,21 +106,14 @@ def read(transactions: Transactions, *, manual: bool = False) -> RunStatus | Non
 
     job = _MANUAL if manual else _SCHEDULED
     with transactions.reading() as connection:
-        row = connection.execute(select(run_status).where(run_status.c.job == job)).one_or_none()
-        if row is None:
+        found = connection.execute(select(run_status).where(run_status.c.job == job)).mappings().one_or_none()
+        if found is None:
             return None
-        return RunStatus(
-            outcome=RunOutcome(row.outcome),
-            started=row.started,
-            finished=row.finished,
-            exit_code=row.exit_code,
-            error=row.error,
-            groups=row.groups,
-            members=row.members,
-        )
+        values = {name: value for name, value in found.items() if name != "job"}
+        return RunStatus(**{**values, "outcome": RunOutcome(found["outcome"])})
 
 
-def was_killed(last: RunStatus | None, holder: Holder | RemoteHolder | None) -> bool:
+def was_killed(last: RunStatus | None, holder: Holder | None) -> bool:
     """Return whether the run that left a note in the lock ended without recording the status ``last``.
 
     Compare times only for equality, because the clock may have been set in between.

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups.message import Message
 from evergreen_groups.state.files import REPORT_LOCK, gateway_key
+from evergreen_groups.state.lock import LeaseName
 
 if TYPE_CHECKING:
     from collections.abc import Collection
     from types import TracebackType
     from typing import Self
 
-    from evergreen_groups.state.database import Database
-    from evergreen_groups.state.lease import Lease, LeaseName, RemoteHolder
+    from evergreen_groups.state.database import Database, Lease
     from evergreen_groups.state.lock import Holder
 
 _MAX_SEPARATE_LOCKS = 2_000
@@ -25,6 +25,8 @@ _MAX_SEPARATE_LOCKS = 2_000
 
 A larger change locks all patrons at once, and waits until no other change is under way."""
 _EVERYBODY = "everybody"
+_REPORT = LeaseName("report", REPORT_LOCK, Message("another run is making the report"))
+_EVENT = LeaseName("event", "events.lock", Message("another run is still working on an event"))
 
 
 class State:
@@ -72,11 +74,8 @@ class State:
             BusyError: another run holds the lease.
             StateError: the database can't be reached.
         """
-        database = self.database
-        from evergreen_groups.state.lease import lease
-
         # Callers read the journal under the lease: without it, another run's step in progress looks like a leftover.
-        return lease(database, self.directory, _change_lease_name(gateway, patrons, groups), timeout)
+        return self.database.lease(_change_lease_name(gateway, patrons, groups), timeout)
 
     def is_being_changed(self, gateway: str, patrons: Collection[int]) -> bool:
         """Return whether any run holds the lease for changing one of these patrons (ids) at a gateway.
@@ -84,35 +83,20 @@ class State:
         Raises:
             StateError: the database can't be reached.
         """
-        database = self.database
-        from evergreen_groups.state.lease import is_part_held
-
-        return is_part_held(database, self.directory, _change_lease_name(gateway, patrons))
+        return self.database.is_leased(_change_lease_name(gateway, patrons))
 
     def event_lease(self, event: str, timeout: float) -> AbstractContextManager[Lease]:
         """Hold the lease for the event that the key ``event`` identifies. Raises the errors of :meth:`change_lease`."""
-        database = self.database
-        from evergreen_groups.state.lease import LeaseName, lease
-
         # A part, so that no note is written: a killed process would leave the note, with a patron's id, for good.
-        name = LeaseName(
-            "event", "events.lock", Message("another run is still working on an event"), frozenset({event})
-        )
-        return lease(database, self.directory, name, timeout)
+        return self.database.lease(_EVENT.part(event), timeout)
 
     def report_lease(self, timeout: float = 0.0) -> AbstractContextManager[Lease]:
         """Hold the lease for making the report. Raises the errors of :meth:`change_lease`."""
-        database = self.database
-        from evergreen_groups.state.lease import lease
+        return self.database.lease(_REPORT, timeout)
 
-        return lease(database, self.directory, _report_lease_name(), timeout)
-
-    def report_holder(self) -> Holder | RemoteHolder | None:
+    def report_holder(self) -> Holder | None:
         """Return the report run in progress, or one that was killed (its process isn't ``alive``)."""
-        database = self.database
-        from evergreen_groups.state.lease import lease_holder
-
-        return lease_holder(database, self.directory, _report_lease_name())
+        return self.database.lease_holder(_REPORT)
 
     def close(self) -> None:
         """Close all connections."""
@@ -130,8 +114,6 @@ class State:
 
 
 def _change_lease_name(gateway: str, patrons: Collection[int], groups: Collection[int] = ()) -> LeaseName:
-    from evergreen_groups.state.lease import LeaseName
-
     parts = {f"patron {patron}" for patron in patrons} | {f"group {group}" for group in groups}
     name = LeaseName(
         f"changes {gateway}",
@@ -141,9 +123,3 @@ def _change_lease_name(gateway: str, patrons: Collection[int], groups: Collectio
         _EVERYBODY,
     )
     return name if len(parts) <= _MAX_SEPARATE_LOCKS else replace(name, parts=frozenset({_EVERYBODY}), shared="")
-
-
-def _report_lease_name() -> LeaseName:
-    from evergreen_groups.state.lease import LeaseName
-
-    return LeaseName("report", REPORT_LOCK, Message("another run is making the report"))

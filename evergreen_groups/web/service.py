@@ -245,7 +245,9 @@ class Service:
         elif request_counters is not None and redis.url is None:
             self._request_counters = request_counters
         else:
-            self._request_counters = Counters.configured(redis.url, passwords.redis_password(redis, environ))
+            self._request_counters = Counters.configured(
+                redis.url, passwords.secret(redis, environ) if redis.url else None
+            )
         self._reference = ReferenceData(settings.policy, clock=clock)
         self.admission = Admission(clock, self._request_counters, self._reference, per_minute=settings.serve.rate_limit)
         # Refuse new requests once half of the threads hang. The others still answer what doesn't need Evergreen.

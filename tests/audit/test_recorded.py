@@ -15,8 +15,8 @@ from evergreen_groups.audit import BlockExplainer, FindingKind, PenaltyFate
 from evergreen_groups.audit.accidental_groups import UNUSUAL_SIZE, AccidentalGroupJudge
 from evergreen_groups.audit.adults import GroupsOfAdults
 from evergreen_groups.audit.borrowed_addresses import find_borrowed_addresses
-from evergreen_groups.audit.build import SearchContext
 from evergreen_groups.audit.queries import AccidentalGroups, BlockQuery, IdRange
+from evergreen_groups.audit.search import SearchContext
 from evergreen_groups.audit.store import FindingStore
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.groups import (
@@ -208,7 +208,8 @@ def test_the_evidence_about_them(org_units: OrgUnits) -> None:
         records = {id: values for batch in accounts for id, *values in batch}
         contacts = read_contact_records(gateway, ids)
         asked = context(gateway, org_units)
-        drafts = AccidentalGroupJudge(asked).judge(rows, {id: [*records[id], *contacts[id]] for id in ids})
+        families = {number: [row for row in rows if row.group == number] for number in {row.group for row in rows}}
+        drafts = AccidentalGroupJudge(asked).judge(families, {id: [*records[id], *contacts[id]] for id in ids})
         groups = {group.number: group for group in asked.reader.build_groups(rows)}
         found = [draft.of(groups[draft.number]) for draft in drafts]
     by_number = {finding.number: finding for finding in found}

@@ -66,16 +66,16 @@ def index(directory: Path) -> lxml.html.HtmlElement:
 def test_every_library_has_its_files(tmp_path: Path) -> None:
     published = publish(report(), tmp_path / "reports", ("html", "csv", "json", "xlsx"))
     expected = {f"{name}.{format}" for name in LIBRARIES for format in ("html", "csv", "json", "xlsx")}
-    assert published.directory == tmp_path / "reports" / DAY
-    assert {path.name for path in published.directory.iterdir()} == expected | {"index.html"}
+    assert published.path == tmp_path / "reports"
+    assert (published.path / "latest").readlink() == Path(DAY)
+    assert {path.name for path in (published.path / "latest").iterdir()} == expected | {"index.html"}
     assert (published.library_count, published.file_count) == (5, 21)
     for name, part in by_library(report()).items():
-        document = json.loads((published.directory / f"{name}.json").read_text("utf-8"))
+        document = json.loads(((published.path / "latest") / f"{name}.json").read_text("utf-8"))
         assert [group["group"] for group in document["groups"]] == [group.number for group in part.groups]
         assert document["criteria"]["orgs"] == [name]
-    assert (published.directory / "BR1.csv").read_bytes().count(b"\r\n") == 5
-    assert (published.directory / "BR1.xlsx").read_bytes().startswith(b"PK")
-    assert published.latest_index.read_bytes() == (published.directory / "index.html").read_bytes()
+    assert ((published.path / "latest") / "BR1.csv").read_bytes().count(b"\r\n") == 5
+    assert ((published.path / "latest") / "BR1.xlsx").read_bytes().startswith(b"PK")
 
 
 def test_it_tells_how_far_it_is(tmp_path: Path) -> None:
@@ -87,20 +87,20 @@ def test_it_tells_how_far_it_is(tmp_path: Path) -> None:
 def test_details_and_byte_order_mark_are_for_every_library(tmp_path: Path) -> None:
     published = publish(report(), tmp_path, ("csv",), details=False, bom=True)
     for name in LIBRARIES:
-        content = (published.directory / f"{name}.csv").read_bytes()
+        content = ((published.path / "latest") / f"{name}.csv").read_bytes()
         assert content.startswith(b"\xef\xbb\xbfgroup,")
         assert content.count(b"\r\n") == 1 + len(by_library(report())[name].groups)
 
 
 def test_a_page_says_which_library_it_is_of(tmp_path: Path) -> None:
     published = publish(report(), tmp_path, ("html", "xlsx"))
-    page = lxml.html.document_fromstring((published.directory / "BR2.html").read_bytes())
+    page = lxml.html.document_fromstring(((published.path / "latest") / "BR2.html").read_bytes())
     assert page.findtext(".//h1") == "Groups with high combined fines: BR2"
     assert page.findtext(".//title") == "Groups with high combined fines: BR2, 14 Aug 2026"
     assert page.xpath("string(//dt[.='Listed']/following-sibling::dd)").endswith(
         "with a member whose home library is BR2 or below; highest combined fines first"
     )
-    summary = openpyxl.load_workbook(published.directory / "BR2.xlsx")["Summary"]
+    summary = openpyxl.load_workbook((published.path / "latest") / "BR2.xlsx")["Summary"]
     assert summary["A1"].value == "Groups with high combined fines: BR2"
 
 
@@ -113,7 +113,7 @@ def test_nobody_else_may_read_them(tmp_path: Path) -> None:
     for path in (tmp_path / "reports").rglob("*"):
         assert mode(path) == (0o700 if path.is_dir() else 0o600), path
     assert mode(tmp_path / "reports") == 0o700
-    assert mode(published.directory.resolve()) == 0o700
+    assert mode((published.path / "latest").resolve()) == 0o700
 
 
 def test_a_directory_that_is_there_keeps_its_mode_and_what_lies_in_it(tmp_path: Path) -> None:
@@ -347,7 +347,7 @@ def test_the_index_marks_hidden_libraries(tmp_path: Path) -> None:
 def test_the_index_leads_to_every_file(tmp_path: Path) -> None:
     published = publish(tree_report(), tmp_path, ("html", "csv", "xlsx"))
     links = index(tmp_path).xpath("//a/@href")
-    assert sorted([*links, "index.html"]) == sorted(path.name for path in published.directory.iterdir())
+    assert sorted([*links, "index.html"]) == sorted(path.name for path in (published.path / "latest").iterdir())
     labels = index(tmp_path).xpath("//td[@class='files']/a/@aria-label")
     assert labels[:2] == ["CONS as CSV", "CONS as XLSX"]
 

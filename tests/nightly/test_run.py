@@ -32,7 +32,6 @@ from evergreen_groups import exit_status
 from evergreen_groups.cli.application import run
 from evergreen_groups.client import Client
 from evergreen_groups.errors import DeadlineError
-from evergreen_groups.nightly import healthcheck
 from evergreen_groups.nightly.run import Deadline
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import CONFIG_VARIABLE
@@ -418,7 +417,7 @@ def test_a_healthcheck_whose_answer_is_not_http_is_a_warning(
 def test_a_healthcheck_that_drips_its_answer_is_not_waited_for(
     report: Report, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(healthcheck, "_SECONDS", 0.3)
+    monkeypatch.setattr("evergreen_groups.nightly.run._HEALTHCHECK_SECONDS", 0.3)
     with Server(otherwise=drip(http("well" * 100), pause=0.05)) as server:
         assert report("--healthcheck-url", server.url) == exit_status.DONE
     assert "the healthcheck could not be called (DeadlineError)" in capsys.readouterr().err

@@ -32,29 +32,12 @@ STEP = {"gateway": "g", "field": "usrgroup", "before": 1, "touched_at": NOON}
 def fill(state: State) -> None:
     """Fill every table. Include an undo and gaps in the numbering."""
     with state.database.writing() as connection:
+        change = {"suffix": "k7q4tz", "gateway": "g", "account": "a", "at": NOON}
         connection.execute(
             schema.changes.insert(),
             [
-                {
-                    "id": 3,
-                    "suffix": "k7q4tz",
-                    "gateway": "g",
-                    "account": "a",
-                    "at": NOON,
-                    "action": "move",
-                    "undoes": None,
-                    "step_count": 2,
-                },
-                {
-                    "id": 7,
-                    "suffix": "k7q4tz",
-                    "gateway": "g",
-                    "account": "a",
-                    "at": NOON,
-                    "action": "undo",
-                    "undoes": 3,
-                    "step_count": 1,
-                },
+                {**change, "id": 3, "action": "move", "undoes": None, "step_count": 2},
+                {**change, "id": 7, "action": "undo", "undoes": 3, "step_count": 1},
             ],
         )
         connection.execute(
@@ -185,10 +168,9 @@ def test_a_backup_that_is_there_stays(state: State, tmp_path: Path) -> None:
 WORKING = """
 import sys
 from pathlib import Path
-from evergreen_groups.state.files import unfinished_directory
-with unfinished_directory(Path(sys.argv[1])) as directory:
-    (directory / "half").write_text("half of it")
-    print(directory.name, flush=True)
+from evergreen_groups.state.files import unfinished_file
+with unfinished_file(Path(sys.argv[1]), new=True) as (_, unfinished):
+    print(unfinished.name, flush=True)
     sys.stdin.read()
 """
 
@@ -202,11 +184,11 @@ def test_what_a_killed_backup_has_left_goes_with_the_next(tmp_path: Path) -> Non
 
     others = {".backup.notes", ".evergreen-groups.0123456789ab.part2", ".backup.0123456789ab.part"}
     for name in others:
-        (tmp_path / name).mkdir(mode=0o700)
+        (tmp_path / name).touch(mode=0o600)
     killed, left = begun("backup-monday")
     killed.kill()
     killed.communicate()
-    assert (tmp_path / left / "half").exists()
+    assert (tmp_path / left).exists()
     working, at_work = begun("backup-tuesday")
     assert not (tmp_path / left).exists()
     with State(tmp_path / "state") as state:
@@ -215,7 +197,7 @@ def test_what_a_killed_backup_has_left_goes_with_the_next(tmp_path: Path) -> Non
         assert {path.name for path in tmp_path.iterdir()} == {"backup", "state", at_work, *others}
     working.communicate()
     assert working.returncode == 0
-    assert {path.name for path in tmp_path.iterdir()} == {"backup", "state", *others}
+    assert {path.name for path in tmp_path.iterdir()} == {"backup", "backup-tuesday", "state", *others}
 
 
 def test_a_backup_while_others_write_is_of_one_moment(state: State, tmp_path: Path) -> None:

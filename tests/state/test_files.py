@@ -16,7 +16,7 @@ from support.report_samples import sample_report
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.render.report import render
 from evergreen_groups.render.report.writers import FORMATS
-from evergreen_groups.state import private_file, write_atomically, write_bytes_atomically
+from evergreen_groups.state import private_file, write_atomically
 
 
 def mode(path: Path) -> int:
@@ -33,17 +33,6 @@ def test_private_from_the_start_and_in_place_at_the_end(tmp_path: Path) -> None:
         stream.write("new Ω\r\n")
         assert path.read_text() == "old"
     assert path.read_bytes() == "new Ω\r\n".encode()
-    assert mode(path) == 0o600
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_bytes_are_written_the_same_way(tmp_path: Path) -> None:
-    path = tmp_path / "report.xlsx"
-    path.write_bytes(b"old")
-    with write_bytes_atomically(path) as stream:
-        stream.write(b"PK\x03\x04\r\n\xff")
-        assert path.read_bytes() == b"old"
-    assert path.read_bytes() == b"PK\x03\x04\r\n\xff"
     assert mode(path) == 0o600
     assert list(tmp_path.iterdir()) == [path]
 
@@ -90,21 +79,14 @@ def refusal(path: Path, text: str = "new") -> str:
     return str(caught.value)
 
 
-def test_no_such_directory(tmp_path: Path) -> None:
-    path = tmp_path / "missing" / "report.csv"
+def test_places_where_no_file_can_be(tmp_path: Path) -> None:
+    missing = tmp_path / "missing" / "report.csv"
     advice = "create the directory or name another file"
-    assert refusal(path) == f"cannot write {path}: No such file or directory; {advice}"
-
-
-def test_directory_in_its_place(tmp_path: Path) -> None:
+    assert refusal(missing) == f"cannot write {missing}: No such file or directory; {advice}"
     assert refusal(tmp_path) == f"cannot write {tmp_path}: Is a directory; name a file in it"
-
-
-def test_file_where_a_directory_should_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert "Not a directory; part of the path is no directory: name another file" in refusal(
-        tmp_path / "file" / "report.csv"
-    )
+    message = refusal(tmp_path / "file" / "report.csv")
+    assert "Not a directory; part of the path is no directory: name another file" in message
 
 
 def test_name_too_long(tmp_path: Path) -> None:

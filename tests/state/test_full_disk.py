@@ -22,8 +22,7 @@ from support.watched_library import Target, WatchedLibrary, check_errors
 from evergreen_groups import exit_status
 from evergreen_groups.errors import ConfigurationError, StateError
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.state import State, lock
-from evergreen_groups.state import database as new_file
+from evergreen_groups.state import State, files, lock
 from evergreen_groups.state.files import NO_ROOM
 
 MOVE = ("move", "20000000001052", "20000000001053", "--to", "20000000001007", "--yes")
@@ -114,7 +113,7 @@ def tight_changes(library: WatchedLibrary, tight: Tight, words: tuple[str, ...],
 @pytest.mark.parametrize("number", sorted(NO_ROOM))
 @pytest.mark.parametrize(
     ("owner", "name", "error"),
-    [(Path, "mkdir", ConfigurationError), (new_file, "mkstemp", StateError), (lock, "open_own", ConfigurationError)],
+    [(Path, "mkdir", ConfigurationError), (files, "open_own", StateError), (lock, "open_own", ConfigurationError)],
     ids=["directory", "database", "lock"],
 )
 def test_a_disk_without_room_for_a_file(
@@ -126,7 +125,8 @@ def test_a_disk_without_room_for_a_file(
         raise OSError(number, os.strerror(number))
 
     def use(state: State) -> None:
-        state.database.connect().close()
+        with state.database.reading():
+            pass
         with state.report_lease():
             pass
 

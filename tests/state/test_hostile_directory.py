@@ -99,7 +99,7 @@ def test_who_holds_a_lock(shared: Path, victim: Path, plant: Plant) -> None:
 
 @PLANTS
 def test_something_that_looks_abandoned(shared: Path, victim: Path, plant: Plant) -> None:
-    planted = shared / ".report.csv.x.part"
+    planted = shared / ".evergreen-groups.x.part"
     plant(planted, victim)
     with write_atomically(shared / "report.csv") as stream:
         stream.write("new")

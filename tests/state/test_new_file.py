@@ -15,7 +15,7 @@ from sqlalchemy.engine import Engine
 from evergreen_groups.errors import StateError
 from evergreen_groups.state.database import FILE_NAME, Database, create_atomically
 
-LEFT = (f".{FILE_NAME}-ab12cd34", f".{FILE_NAME}-ab12cd34-wal", f".{FILE_NAME}-ab12cd34-shm")
+LEFT = (".evergreen-groups.0123456789ab.part", ".evergreen-groups.ab12cd34ef56.part")
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from evergreen_groups.report.history import recorded_runs
-from evergreen_groups.state import Holder, RemoteHolder, RunStatus, State, run_status
+from evergreen_groups.state import Holder, RunStatus, State, run_status
 
 
 def last_run(directory: Path) -> RunStatus | None:
@@ -22,7 +22,7 @@ def write_last_run(directory: Path, status: RunStatus) -> None:
         run_status.write(state.database, status)
 
 
-def reporter(directory: Path) -> Holder | RemoteHolder | None:
+def reporter(directory: Path) -> Holder | None:
     """Return the run in progress, or the one that was killed."""
     with State(directory) as state:
         return state.report_holder()

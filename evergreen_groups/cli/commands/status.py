@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,7 +21,7 @@ from evergreen_groups.settings import values
 
 if TYPE_CHECKING:
     from evergreen_groups.cli import Invocation
-    from evergreen_groups.state import Holder, RemoteHolder, RunStatus
+    from evergreen_groups.state import Holder, RunStatus
 
 
 _CLOCK_TOLERANCE = timedelta(minutes=5)
@@ -82,7 +83,7 @@ class StatusReading:
 
     last: RunStatus | None
     manual: RunStatus | None
-    holder: Holder | RemoteHolder | None
+    holder: Holder | None
     max_age: timedelta
     now: datetime
 
@@ -201,8 +202,8 @@ class StatusReading:
                 yield gettext("Exit status {status}: {meaning}.", **known)
 
 
-def _holder_document(holder: Holder | RemoteHolder) -> dict[str, object]:
-    return {"host": holder.host, "pid": holder.pid, "since": holder.since.isoformat()}
+def _holder_document(holder: Holder) -> dict[str, object]:
+    return {"host": holder.host or socket.gethostname(), "pid": holder.pid, "since": holder.since.isoformat()}
 
 
 def _ago(age: timedelta) -> str:
