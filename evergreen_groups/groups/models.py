@@ -397,6 +397,13 @@ def make_patrons(rows: Iterable[PatronRow], barcodes: Mapping[int, str], org_uni
     return found
 
 
+def make_members(
+    patrons: Iterable[Patron], own_fines: Mapping[int, Decimal], decisions: Mapping[int, Decision]
+) -> list[Member]:
+    """Combine patrons, fines and decisions. A patron without fines owes nothing, and decisions may be missing."""
+    return [Member(patron, own_fines.get(patron.id, ZERO), decisions.get(patron.id)) for patron in patrons]
+
+
 def read_barcodes(gateway: Gateway, cards: Iterable[int | None]) -> dict[int, str]:
     """Return the barcodes of cards (ids; None is skipped), by card id."""
     ids = [card for card in cards if card is not None]
