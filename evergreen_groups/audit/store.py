@@ -352,7 +352,7 @@ def list_groups(context: SearchContext, query: GroupQuery, fields: Sequence[str]
     ``fields`` are the fields of each member's record (``au``) that the judge needs.
     """
     records = _RecordCache(context.gateway, tuple(fields))
-    search = GroupSearch(context.gateway, query, context.progress, page=_PAGE, extra_fields=records)
+    search = GroupSearch(context.gateway, query, context.progress, page=_PAGE, extra_fields=fields, take=records.take)
     if context.top is None:
         _run(search, context.found, lambda rows: _build_findings(context, judge(rows, records.pop(rows))))
         return

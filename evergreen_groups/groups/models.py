@@ -10,7 +10,7 @@ from decimal import Decimal
 from enum import Enum
 from functools import cache
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from evergreen_groups.language import name_key
 from evergreen_groups.money import ZERO
@@ -247,8 +247,6 @@ PATRON_FIELDS = ("id", "usrgroup", "home_ou", "profile", "card", "master_account
 """The fields of an ``au`` in a :class:`PatronRow`, in order."""
 ACCOUNT_FIELDS = ("active", "barred", "juvenile", "expire_date", "dob")
 """The fields of an ``au`` that :meth:`PatronAccount.of` takes, in order."""
-STATE_FIELDS = ("juvenile", "barred", "expire_date")
-"""The fields of an ``au`` that :meth:`PatronState.of` takes, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,13 +307,16 @@ class PatronAccount:
 class PatronState:
     """The account flags that a report shows. Leaves out birth dates on purpose."""
 
+    FIELDS: ClassVar = ("juvenile", "barred", "expire_date")
+    """The fields of an ``au`` that :meth:`of` takes, in order."""
+
     juvenile: bool
     barred: bool
     expired: bool
 
     @classmethod
     def of(cls, values: Iterable[Any], now: datetime) -> PatronState:
-        """Make a state from the values of ``STATE_FIELDS``. ``now`` is aware."""
+        """Make a state from the values of ``FIELDS``. ``now`` is aware."""
         juvenile, barred, sent = values
         expire_date = plausible(sent)
         return _state(bool(juvenile), bool(barred), expire_date is not None and expire_date < now)

@@ -1,6 +1,7 @@
 """Members and balances from a real Evergreen, by the id of each recorded exchange."""
 
 import json
+from datetime import UTC, datetime
 from decimal import Decimal
 from types import SimpleNamespace
 
@@ -102,8 +103,13 @@ def test_what_members_have_out_with_a_row_that_says_who_is_hidden(exchange_id, t
 def test_members_with_the_state_of_their_accounts():
     """One query returns the members of groups that owe enough: juvenile, barred and expired ones too."""
     states: dict[int, PatronState] = {}
+
+    def take(patron, values):
+        states[patron] = PatronState.of(values, datetime.now(UTC))
+
     with gateway_of("members-001") as gateway:
-        rows = GroupSearch(gateway, HighFines(Decimal("25.00")), states=states)._search(GroupRange(6100, 6150), 60)
+        search = GroupSearch(gateway, HighFines(Decimal("25.00")), extra_fields=PatronState.FIELDS, take=take)
+        rows = search._search(GroupRange(6100, 6150), 60)
     assert [row.id for row in rows] == [6103, 47191, 6126, 6127, 6128, 6130, 177900, 6142, 182006, 6147, 134122]
     assert sorted({row.group for row in rows}) == [6103, 6126, 6130, 6142, 6147]
     assert states[6103] == PatronState(juvenile=True, barred=False, expired=False)
