@@ -26,7 +26,6 @@ from evergreen_groups.ils import (
     ResolvedLimit,
     UniformLimit,
     decide_all,
-    decide_visible,
     read_own_fines,
 )
 from evergreen_groups.message import Message
@@ -248,7 +247,7 @@ def decide_by_thresholds(
     ]
     if may_matter:
         own_fines |= read_own_fines(gateway, may_matter)
-    return found, decide_visible(gateway, found, own_fines)
+    return found, decide_all(gateway, found, own_fines, leave_out_hidden=True)
 
 
 def with_decisions(gateway: Gateway, limits: LimitFinder, group: Group, own_fines: Mapping[int, Decimal]) -> Group:
