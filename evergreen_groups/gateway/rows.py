@@ -12,7 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import pairwise
 from operator import ge, gt, itemgetter, le, lt
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import call as wire
@@ -235,9 +235,6 @@ LARGEST_LIST = 3000
 # The same before 3.16, where the server checks permission row by row: 3,000 cards took 3 seconds.
 LIST_OF_SLOW_ROWS = 1500
 _SMALLEST_PAGE = 10
-
-Value = TypeVar("Value")
-
 
 @dataclass(frozen=True, slots=True)
 class Page:
