@@ -280,10 +280,10 @@ class IdlSource:
 
     def _get(self, url: str, fetch: Fetch, class_ids: Sequence[str]) -> Idl:
         """Fetch a file and return its classes. Cache the file if it has all of ``class_ids``."""
-        known, conditions = (self._cache.load(url) if self._cache else None) or (None, {})
-        reply = fetch(url, conditions)
-        if known is not None and reply.status == 304:
-            return known
+        cached = self._cache.load(url) if self._cache else None
+        reply = fetch(url, cached[1] if cached else {})
+        if cached and reply.status == 304:
+            return cached[0]
         idl = Idl.parse(reply.body)
         if self._cache and all(class_id in idl for class_id in class_ids):
             self._cache.save(url, reply.body, reply.headers)

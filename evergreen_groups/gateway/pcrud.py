@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -118,10 +119,11 @@ class Pcrud:
         """
         wanted = ("id", *arguments.texts("names", names))
         arguments.text("class_id", class_id)
+        descending = [{"class": class_id, "field": "id", "direction": "desc"}]
         for _ in range(_TRIES):  # a row may be added or deleted between the two calls
             reads: tuple[Callable[[], Any], ...] = (
-                lambda: self._all_rows(class_id, wanted),
-                lambda: self._all_ids(class_id),
+                lambda: _whole(partial(self.search_columns, class_id, wanted, order_by="id"), ">", itemgetter(0)),
+                lambda: _whole(partial(self.id_list, class_id, order_by=descending), "<", int),
             )
             rows, ids = self._gateway.map(lambda read: read(), reads)
             if [row[0] for row in rows] == ids[::-1]:
@@ -132,28 +134,6 @@ class Pcrud:
             code="rows-missing",
             values={"name": class_id},
         )
-
-    def _all_rows(self, class_id: str, names: Sequence[str]) -> list[tuple[Any, ...]]:
-        rows: list[tuple[Any, ...]] = []
-        # A condition that holds for all rows, because pcrud refuses an empty one (pcrud-159).
-        condition: dict[str, Any] = {"id": {"<>": None}}
-        while True:
-            page = self.search_columns(class_id, names, condition, order_by="id", limit=MOST_ROWS)
-            rows.extend(page)
-            if len(page) < MOST_ROWS:
-                return rows
-            condition = {"id": {">": page[-1][0]}}
-
-    def _all_ids(self, class_id: str) -> list[int]:
-        ids: list[int] = []
-        condition: dict[str, Any] = {"id": {"<>": None}}
-        descending = [{"class": class_id, "field": "id", "direction": "desc"}]
-        while True:
-            page = self.id_list(class_id, condition, order_by=descending, limit=MOST_ROWS)
-            ids.extend(page)
-            if len(page) < MOST_ROWS:
-                return ids
-            condition = {"id": {"<": page[-1]}}
 
     def retrieve(self, class_id: str, id: int | str) -> Record | None:
         """Return the row with a primary key, None if it is missing or hidden (``pcrud-105``)."""
@@ -320,6 +300,19 @@ class Pcrud:
 
     def _call(self, name: str, *parameters: Any, expect: Expect = "one") -> Result:
         return self._gateway.call(PCRUD, f"{PCRUD}.{name}", TOKEN, *parameters, expect=expect)
+
+
+def _whole(read: Callable[..., list[Any]], operator: str, key_of: Callable[[Any], int]) -> list[Any]:
+    """Return everything that ``read`` returns for a condition and a limit, page by page in the order of the ids."""
+    found: list[Any] = []
+    # A condition that holds for all rows, because pcrud refuses an empty one (pcrud-159).
+    condition: dict[str, Any] = {"id": {"<>": None}}
+    while True:
+        page = read(where=condition, limit=MOST_ROWS)
+        found.extend(page)
+        if len(page) < MOST_ROWS:
+            return found
+        condition = {"id": {operator: key_of(page[-1])}}
 
 
 def _refuse_other_types(class_id: object, where: object | None, select: object | None = None) -> None:

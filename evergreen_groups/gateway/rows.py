@@ -236,6 +236,7 @@ LARGEST_LIST = 3000
 LIST_OF_SLOW_ROWS = 1500
 _SMALLEST_PAGE = 10
 
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """Rows in wire form, with the size of their answer in bytes."""
