@@ -100,7 +100,7 @@ def _rows_in_batches(
     gateway: Gateway, patrons: Sequence[int], records: Mapping[int, Sequence[Any]]
 ) -> Iterator[tuple[Any, ...]]:
     """Read the rows of many patrons. Read their own rows first, because most records use no others."""
-    known = set()
+    known = set[int]()
     for batch in gateway.pcrud.columns_by_values("aua", _ROW_FIELDS, "usr", patrons):
         known.update(values[0] for values in batch)
         yield from batch
