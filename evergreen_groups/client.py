@@ -37,7 +37,7 @@ from evergreen_groups.desk import (
     SummaryReader,
 )
 from evergreen_groups.errors import not_visible
-from evergreen_groups.groups import AdultRule, MembershipReader
+from evergreen_groups.groups import AdultRule, FamilyReader
 from evergreen_groups.ils import ReferenceData
 from evergreen_groups.progress import Progress, silent
 from evergreen_groups.report import Criteria, Report, build_report
@@ -217,7 +217,7 @@ class Client:
             GatewayError: Evergreen can't be reached or refuses.
             StateError: the marks can't be written.
         """
-        groups = MembershipReader(self.gateway).by_groups(arguments.integers("numbers", numbers)).groups
+        groups = FamilyReader(self.gateway).by_groups(arguments.integers("numbers", numbers)).groups
         for number, group in groups.items():
             if not group.members:
                 raise not_visible(

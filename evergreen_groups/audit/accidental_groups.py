@@ -20,19 +20,13 @@ from evergreen_groups.audit.search import list_groups
 from evergreen_groups.audit.store import GroupDraft
 from evergreen_groups.groups import (
     ACCOUNT_FIELDS,
-    ADDRESS,
-    CONTACT_FIELDS,
-    EMAIL,
-    PHONE,
-    SURNAME,
-    TIES,
     HiddenMembers,
     PatronAccount,
     PatronRow,
     Relations,
+    contacts,
     find_hidden,
     find_hidden_with_ids,
-    read_contacts,
 )
 from evergreen_groups.odd_dates import age_of
 from evergreen_groups.state import schema
@@ -60,7 +54,7 @@ def find_accidental_groups(context: SearchContext) -> None:
         homes=context.chosen,
         visible_orgs=context.visible_orgs,
     )
-    list_groups(context, query, (*ACCOUNT_FIELDS, *CONTACT_FIELDS), AccidentalGroupJudge(context).judge)
+    list_groups(context, query, (*ACCOUNT_FIELDS, *contacts.CONTACT_FIELDS), AccidentalGroupJudge(context).judge)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +127,10 @@ class AccidentalGroupJudge:
             if reasons or Relations(family.rows, {}).strangers(adults):
                 looked_at.append((family, reasons, adults))
         members = [row for family, _reasons, _adults in looked_at for row in family.rows]
-        contacts = read_contacts(self._gateway, {row.id: records[row.id][width:] for row in members})
+        known = contacts.read_contacts(self._gateway, {row.id: records[row.id][width:] for row in members})
         drafts = []
         for family, reasons, adults in looked_at:
-            if (draft := self._draft(family, reasons, adults, Relations(family.rows, contacts))) is not None:
+            if (draft := self._draft(family, reasons, adults, Relations(family.rows, known))) is not None:
                 drafts.append((family, draft))
         to_keep = self._to_keep([family for family, _draft in drafts])
         return [draft for family, draft in drafts if family.number not in to_keep]
@@ -226,7 +220,7 @@ def _evidence(
         return
     in_common = relations.in_common(ids).values()
     # The home library alone doesn't make relatives.
-    if not any(kinds.intersection(TIES) for kinds in in_common):
+    if not any(kinds.intersection(contacts.TIES) for kinds in in_common):
         yield Evidence("nothing-shared")
         return
     for code, kinds in _SHARED_BY_ALL.items():
@@ -235,9 +229,9 @@ def _evidence(
 
 
 _SHARED_BY_ALL = {
-    "surname-shared": {SURNAME},
-    "address-shared": {ADDRESS},
-    "phone-or-email-shared": {PHONE, EMAIL},
+    "surname-shared": {contacts.SURNAME},
+    "address-shared": {contacts.ADDRESS},
+    "phone-or-email-shared": {contacts.PHONE, contacts.EMAIL},
 }
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups import arguments
 from evergreen_groups.errors import not_visible
-from evergreen_groups.groups import Group, Member, MembershipReader, Standing, with_decisions
+from evergreen_groups.groups import FamilyReader, Group, Member, Standing, with_decisions
 from evergreen_groups.ils import (
     PATRON_EXCEEDS_FINES,
     VIEW_USER,
@@ -154,7 +154,7 @@ class BlockExplainer:
     def __init__(self, gateway: Gateway, settings: PolicySettings) -> None:
         self._gateway = gateway
         self._settings = settings
-        self._reader = MembershipReader(gateway)
+        self._reader = FamilyReader(gateway)
 
     def of_barcode(self, barcode: str) -> BlockExplanation:
         """Explain the blocks of the patron with this barcode.

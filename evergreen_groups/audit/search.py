@@ -162,7 +162,7 @@ def list_groups(context: SearchContext, query: GroupQuery, fields: Sequence[str]
     ``fields`` are the fields of each member's record (``au``) that the judge needs.
     """
     records = _RecordCache(context.gateway, tuple(fields))
-    search = GroupSearch(context.gateway, query, context.progress, page=_PAGE, extra_fields=records)
+    search = GroupSearch(context.gateway, query, context.progress, page=_PAGE, extra_fields=fields, take=records.take)
 
     def build(drafts: Sequence[GroupDraft]) -> list[GroupFinding]:
         """Read cards, fines and hidden members, and make findings of the drafts."""

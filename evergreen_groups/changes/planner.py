@@ -26,11 +26,10 @@ from evergreen_groups.changes.warnings import PlanEvidence, warnings_about, warn
 from evergreen_groups.errors import PlanError, not_visible
 from evergreen_groups.groups import (
     AdultRule,
-    MembershipReader,
+    FamilyReader,
     Relations,
-    decide_where_visible,
+    decided_members,
     read_members,
-    read_named_families,
     read_patron,
 )
 from evergreen_groups.message import Message
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
     from evergreen_groups.changes.journal import JournalStep
     from evergreen_groups.changes.plans import PlanRequest
     from evergreen_groups.gateway import Gateway, Record
-    from evergreen_groups.groups import Card, Group, Member, NamedFamilies, PatronAccount, PatronReference
+    from evergreen_groups.groups import Card, Families, Group, Member, PatronAccount, PatronReference
     from evergreen_groups.ils import OrgUnits, ReferenceData
 
 
@@ -87,8 +86,8 @@ class Drafter:
     def _recalculation(self, request: PlanRequest) -> tuple[Draft, frozenset[int]]:
         draft, own_fines = self._planner.recalculate(request.patrons)
         limits = self._reference.limits(self._gateway)
-        decisions = decide_where_visible(self._gateway, limits, [step.member.patron for step in draft.steps], own_fines)
-        return draft, frozenset(id for id, decision in decisions.items() if decision.over_limit)
+        members = decided_members(self._gateway, limits, [step.member.patron for step in draft.steps], own_fines)
+        return draft, frozenset(member.id for member in members if member.over_limit_if_known)
 
 
 class PlanBasis:
@@ -97,24 +96,24 @@ class PlanBasis:
     ``adults`` sets how many adults a group may have before a plan warns.
     """
 
-    def __init__(self, families: NamedFamilies, adults: AdultRule | None = None) -> None:
+    def __init__(self, families: Families, adults: AdultRule | None = None) -> None:
         self._families = families
         self._adults = adults or AdultRule()
 
     @property
     def groups(self) -> Mapping[int, Group]:
         """The groups of the named patrons, by number."""
-        return self._families.membership.groups
+        return self._families.groups
 
     @property
     def accounts(self) -> Mapping[int, PatronAccount]:
         """The accounts of all visible members of these groups, by patron id."""
-        return self._families.membership.accounts
+        return self._families.accounts
 
     @property
     def own_fines(self) -> Mapping[int, Decimal]:
         """The own fines of members with open transactions, by patron id."""
-        return self._families.membership.own_fines
+        return self._families.own_fines
 
     @property
     def cards(self) -> Mapping[PatronReference, Card]:
@@ -235,7 +234,7 @@ class PlanBasis:
         return Draft(action, tuple(steps), group_changes(steps, groups), tuple(once.values()), tuple(unchanged), named)
 
     def _evidence(self, groups: Mapping[int, Group]) -> PlanEvidence:
-        members = self._families.membership.members
+        members = self._families.members
         relations = Relations((member.patron for member in members.values()), self._families.contacts)
         return PlanEvidence(groups, members, self.accounts, relations, self._adults)
 
@@ -377,7 +376,7 @@ class Planner:
     """Makes plans from Evergreen's current state. Only reads.
 
     A plan takes at most four calls for up to some hundred patrons and groups, or six with hidden members. See
-    :func:`~evergreen_groups.groups.read_named_families` for the exceptions. An undo also reads each patron's record.
+    :meth:`~evergreen_groups.groups.FamilyReader.named` for the exceptions. An undo also reads each patron's record.
     """
 
     def __init__(
@@ -393,7 +392,7 @@ class Planner:
         """
         self._gateway = gateway
         self._adults = adults
-        self._reader = MembershipReader(gateway, org_units)
+        self._reader = FamilyReader(gateway, org_units)
 
     def basis(
         self,
@@ -411,9 +410,7 @@ class Planner:
         Raises:
             PlanError: a barcode is on an inactive card.
         """
-        families = read_named_families(
-            self._gateway, self._reader, references, groups, with_contacts=with_contacts, active_cards=active_cards
-        )
+        families = self._reader.named(references, groups, with_contacts=with_contacts, active_cards=active_cards)
         return PlanBasis(families, self._adults)
 
     def move(self, patrons: Several[PatronReference], to: PatronReference, *, active_cards: bool = False) -> Draft:

@@ -12,12 +12,11 @@ from evergreen_groups.desk.forecast import RecalculationForecast, read_forecasts
 from evergreen_groups.desk.readers import with_recalculated_rows
 from evergreen_groups.errors import not_visible
 from evergreen_groups.groups import (
+    FamilyReader,
     Group,
     Member,
-    MembershipReader,
     Standing,
     StandingDifference,
-    read_named_families,
     with_decisions,
 )
 from evergreen_groups.ils import Limits, Penalty, PenaltyKinds, read_fines_penalties, rows_in_force
@@ -99,7 +98,7 @@ class Checker:
         """``recent`` returns patrons whose latest changes a replica may not have yet."""
         self._gateway = gateway
         self._settings = settings
-        self._reader = MembershipReader(gateway)
+        self._reader = FamilyReader(gateway)
         self._recent = recent
 
     def of_barcode(self, barcode: str, *, all_members: bool = False) -> GroupCheck:
@@ -118,17 +117,17 @@ class Checker:
         return self._check(arguments.integer("id", id), all_members, not_found)
 
     def _check(self, reference: PatronReference, all_members: bool, not_found: NotFoundError) -> GroupCheck:
-        found = read_named_families(self._gateway, self._reader, [reference])
+        found = self._reader.named([reference])
         card = found.cards.get(reference)
         # A deleted record is treated as not found.
         if card is None or card.member.patron.deleted:
             raise not_found
         member, number, org_units = card.member, card.member.patron.group, self._reader.org_units
-        group = found.membership.groups[number]
+        group = found.groups[number]
         fines_penalties = read_fines_penalties(self._gateway, org_units)
         limits = Limits.read(self._gateway, self._settings, org_units, fines_penalties)
         checked = group.members if all_members else (member,)
-        checked = with_decisions(self._gateway, limits, Group(number, checked), found.membership.own_fines).members
+        checked = with_decisions(self._gateway, limits, Group(number, checked), found.own_fines).members
         kinds = PenaltyKinds.read(self._gateway, org_units, fines_penalties)
         ids = [member.id for member in checked]
         rows = with_recalculated_rows(self._gateway, org_units, rows_in_force(self._gateway, ids), ids, self._recent())

@@ -27,10 +27,9 @@ from evergreen_groups.groups import (
     StandingTotals,
     VisiblePatrons,
     correct_fines_from_primary,
-    decide_where_visible,
+    decided_members,
     find_hidden_with_ids,
     find_owner,
-    make_members,
     read_group_balances,
     visible_family_of,
     visible_group,
@@ -135,7 +134,7 @@ class DetailsReader:
             PermissionDeniedError: the account lacks VIEW_USER at its own library, so hidden members can't be counted.
         """
         owner = find_owner(self._gateway, arguments.text("barcode", barcode))
-        found = None if owner is None else self._around(owner)
+        found = None if owner is None else self._around(owner[0])
         if found is not None:
             return self._details(*found, exact=exact)
         raise not_visible("no visible patron has this barcode", code="no-patron-with-barcode")
@@ -189,8 +188,7 @@ class DetailsReader:
             lambda: reference.limits(gateway),
         )
         (own_fines, hidden, circulations), kinds, profiles, limits = gateway.map(lambda read: read(), readers)
-        decisions = decide_where_visible(gateway, limits, patrons, own_fines)
-        group = Group.by_name(found.group, make_members(patrons, own_fines, decisions), hidden)
+        group = Group.by_name(found.group, decided_members(gateway, limits, patrons, own_fines), hidden)
         if not group.member_count:
             raise not_visible("nobody is in group {group}", code="group-empty", values={"group": found.group})
         penalties = kinds.by_patron(found.penalties, org_units, found.ids)

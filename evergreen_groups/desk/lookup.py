@@ -17,16 +17,11 @@ from evergreen_groups.errors import PermissionDeniedError, not_visible
 from evergreen_groups.gateway import TOKEN, whole_number
 from evergreen_groups.groups import (
     PATRON_FIELDS,
-    MembershipReader,
+    FamilyReader,
     PatronRow,
-    check_digit_fails,
-    find_card,
-    read_owners,
+    barcodes,
+    find_owner,
     read_patron,
-    similar_barcodes,
-    spellings,
-    usual_length,
-    without_blanks,
 )
 from evergreen_groups.ils import Profiles, account_of_session, library_of
 from evergreen_groups.language import name_key
@@ -86,14 +81,14 @@ class PatronLookup:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._reader = MembershipReader(gateway)
+        self._reader = FamilyReader(gateway)
 
     def find(self, text: str) -> Lookup:
         """Find patrons by exact barcode, else by shortened barcode if the text has a digit, else by name."""
         text = " ".join(arguments.text("text", text).split())
-        if not spellings(text):
+        if not barcodes.spellings(text):
             return Lookup(LookupKind.NOBODY)
-        owner = self._card_owner(text)
+        owner = find_owner(self._gateway, text)
         if owner is not None:
             patron, active = owner
             if active:
@@ -101,7 +96,7 @@ class PatronLookup:
             if found := self._describe([patron]):
                 return Lookup(LookupKind.OLD_CARD, patrons=found)
         if any(letter.isdigit() for letter in text):
-            return self._find_by_short_barcode(without_blanks(text))
+            return self._find_by_short_barcode(barcodes.without_blanks(text))
         return self._find_by_name(text)
 
     def named(self, text: str) -> Lookup:
@@ -134,13 +129,6 @@ class PatronLookup:
         if record is None or record.deleted:
             raise not_visible("no visible patron has this id", code="no-patron-with-id")
         return int(record.usrgroup)
-
-    def _card_owner(self, text: str) -> tuple[int, bool] | None:
-        """Return the id of the card's patron, and whether the card is active."""
-        card = find_card(self._gateway, text)
-        if card is not None:
-            return card.usr, bool(card.active)
-        return read_owners(self._gateway, [text]).get(text) if self._gateway.reads_replicas else None
 
     def _find_by_short_barcode(self, text: str) -> Lookup:
         """Find patrons with the barcode completion of the workplace's library, done by Evergreen."""
@@ -253,10 +241,10 @@ def explain_unknown(gateway: Gateway, barcode: str) -> UnknownBarcode | None:
     Raises:
         GatewayError: the ILS can't be reached or refuses.
     """
-    text = without_blanks(barcode)
+    text = barcodes.without_blanks(barcode)
     if not text:
         return UnknownBarcode("")
-    likely = {spelling: rank for rank, spelling in enumerate((text, *similar_barcodes(text)))}
+    likely = {spelling: rank for rank, spelling in enumerate((text, *barcodes.similar_barcodes(text)))}
     found = [
         card
         for page in gateway.pcrud.by_values("ac", "barcode", likely, select=_CARD, unique=True)
@@ -277,11 +265,11 @@ def explain_unknown(gateway: Gateway, barcode: str) -> UnknownBarcode | None:
         if not is_deleted:
             near.append(NearCard(card.barcode, row.name, bool(card.active)))
     others = _latest_barcodes(gateway)
-    length = usual_length(others)
+    length = barcodes.usual_length(others)
     return UnknownBarcode(
         text,
         length=None if length == len(text) else length,
-        check_digit_fails=check_digit_fails(text, others),
+        check_digit_fails=barcodes.check_digit_fails(text, others),
         deleted=deleted,
         near=tuple(near[:MOST_NEAR]),
     )

@@ -23,10 +23,9 @@ from evergreen_groups.groups import (
     StandingTotals,
     VisiblePatrons,
     correct_fines_from_primary,
-    decide_where_visible,
+    decided_members,
     find_card,
     find_owner,
-    make_members,
     read_group_balances,
     read_patron,
     visible_family_of,
@@ -166,8 +165,8 @@ class SummaryReader:
         card = find_card(self._gateway, barcode, with_patron=True)
         patron = None if card is None else card.usr
         if self._gateway.reads_replicas:
-            id = patron.id if isinstance(patron, Record) else find_owner(self._gateway, barcode)
-            patron = None if id is None else self._read_record(id)
+            owner = (patron.id, True) if isinstance(patron, Record) else find_owner(self._gateway, barcode)
+            patron = None if owner is None else self._read_record(owner[0])
         if not isinstance(patron, Record) or patron.deleted:
             raise not_visible("no visible patron has this barcode", code="no-patron-with-barcode")
         return self._decide(patron, with_penalties=True)
@@ -240,8 +239,7 @@ class SummaryReader:
         patrons = found.patrons(org_units)
         balances, hidden = self._balances(found)
         limits = self._reference.limits(self._gateway)
-        decisions = decide_where_visible(self._gateway, limits, patrons, balances)
-        members = make_members(patrons, balances, decisions)
+        members = decided_members(self._gateway, limits, patrons, balances)
         group = Group.by_name(found.group, members, hidden)
         penalties = kinds.by_patron(found.penalties, org_units, found.ids)
         standings = {member.id: Standing.of(member, penalties[member.id], kinds) for member in members}

@@ -22,11 +22,11 @@ from evergreen_groups.errors import (
 from evergreen_groups.gateway import NO_TOKEN, GatewayKind, Pcrud
 from evergreen_groups.groups import (
     ACCOUNT_FIELDS,
-    CONTACT_FIELDS,
     PATRON_FIELDS,
     GroupRange,
     GroupSearch,
     HighFines,
+    contacts,
 )
 from evergreen_groups.ils import permissions
 from evergreen_groups.message import Message
@@ -139,7 +139,7 @@ METHODS = (
 FIELDS: dict[str, frozenset[str]] = {
     "au": frozenset(PATRON_FIELDS)
     | frozenset(ACCOUNT_FIELDS)
-    | frozenset(CONTACT_FIELDS)
+    | frozenset(contacts.CONTACT_FIELDS)
     | {"deleted", "passwd", "last_xact_id", "last_update_time", "standing_penalties"},
     "aou": frozenset({"id", "shortname", "name", "parent_ou"}),
     "ac": frozenset({"id", "barcode", "active", "usr"}),

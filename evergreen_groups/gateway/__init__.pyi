@@ -19,6 +19,8 @@ from .idl import Field as Field
 from .idl import Idl as Idl
 from .idl import Link as Link
 from .pcrud import Pcrud as Pcrud
+from .pcrud import holds as holds
+from .pcrud import rows_beyond as rows_beyond
 from .record import Record as Record
 from .record import columns as columns
 from .record import finite_number as finite_number
@@ -26,5 +28,3 @@ from .record import whole_number as whole_number
 from .rows import unrequested_rows as unrequested_rows
 from .session import TOKEN as TOKEN
 from .session import Credentials as Credentials
-from .walks import holds as holds
-from .walks import rows_beyond as rows_beyond

@@ -52,7 +52,11 @@ def ordered_map(function: Callable[[Item], Value], items: Iterable[Item], concur
         yield from map(function, items)
         return
     if isinstance(items, Sequence) and len(items) <= concurrency:
-        yield from _map_few(function, items)
+        # The calling thread takes the first item, since it would only wait.
+        others = [begin(partial(function, item)) for item in items[1:]]
+        yield from map(function, items[:1])
+        for other in others:
+            yield other.result()
         return
     source = iter(items)
     executor = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="evergreen")
@@ -73,16 +77,6 @@ def begin(function: Callable[[], Value]) -> Future[Value]:
     return _helpers.begin(function)
 
 
-def _map_few(function: Callable[[Item], Value], items: Sequence[Item]) -> Iterator[Value]:
-    """Map at most ``concurrency`` items. The calling thread takes the first one, since it would only wait."""
-    if not items:
-        return
-    others = [_helpers.begin(partial(function, item)) for item in items[1:]]
-    yield function(items[0])
-    for other in others:
-        yield other.result()
-
-
 class _HelperThreads:
     """A pool of daemon threads that grows as needed. Safe to share between threads.
 
@@ -95,7 +89,7 @@ class _HelperThreads:
         os.register_at_fork(after_in_child=self._idle.clear)  # a forked process doesn't have these threads
 
     def begin(self, function: Callable[[], Value]) -> Future[Value]:
-        """Run a function in an idle or a new thread. The future raises what the function raises."""
+        """Run a function in an idle or a new thread; see :func:`begin`."""
         future: Future[Value] = Future()
         try:
             tasks = self._idle.pop()

@@ -281,33 +281,17 @@ class IdlSource:
     def _get(self, url: str, fetch: Fetch, class_ids: Sequence[str]) -> Idl:
         """Fetch a file and return its classes. Cache the file if it has all of ``class_ids``."""
         cached = self._cache.load(url) if self._cache else None
-        known = _parsed(cached.document) if cached else None
-        reply = fetch(url, cached.conditions if cached and known else {})
-        if known is not None and reply.status == 304:
-            return known
+        reply = fetch(url, cached[1] if cached else {})
+        if cached and reply.status == 304:
+            return cached[0]
         idl = Idl.parse(reply.body)
         if self._cache and all(class_id in idl for class_id in class_ids):
             self._cache.save(url, reply.body, reply.headers)
         return idl
 
 
-def _parsed(document: bytes) -> Idl | None:
-    try:
-        return Idl.parse(document)
-    except DataError:
-        return None
-
-
 _HEADING_LIMIT = 8192
 _VALIDATORS = (("ETag", "If-None-Match"), ("Last-Modified", "If-Modified-Since"))
-
-
-@dataclass(frozen=True, slots=True)
-class CachedIdl:
-    """An IDL file and the headers for asking whether it is current."""
-
-    document: bytes
-    conditions: Mapping[str, str]
 
 
 class IdlCache:
@@ -316,20 +300,20 @@ class IdlCache:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def load(self, url: str) -> CachedIdl | None:
-        """Return the cached file for ``url``, or None."""
+    def load(self, url: str) -> tuple[Idl, Mapping[str, str]] | None:
+        """Return the cached IDL for ``url`` with the headers for asking whether it is current, or None."""
         try:
             with _opened(self._path(url)) as file:
                 heading = json.loads(file.readline(_HEADING_LIMIT))
                 document = file.read(IDL_LIMIT + 1)
             whole = (heading["url"], heading["sha256"]) == (url, hashlib.sha256(document).hexdigest())
             conditions = {str(name): str(value) for name, value in heading["conditions"].items()}
+            return (Idl.parse(document), conditions) if whole else None
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, DataError) as error:
             log.debug("ignoring a broken file in the IDL cache (%s)", type(error).__name__)
             return None
-        return CachedIdl(document, conditions) if whole else None
 
     def save(self, url: str, document: bytes, headers: Mapping[str, str]) -> None:
         """Cache a file that came with ``headers``, readable by its owner only.

@@ -3,23 +3,43 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from functools import partial
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups import arguments
 from evergreen_groups.errors import DataError
-from evergreen_groups.gateway.call import PCRUD, GatewayKind
+from evergreen_groups.gateway.call import PCRUD, REQUEST_LIMIT, GatewayKind
 from evergreen_groups.gateway.record import ColumnReader, Record, class_ids, whole_number
-from evergreen_groups.gateway.rows import RowCheck, RowSearch, primary_key
+from evergreen_groups.gateway.rows import (
+    LARGEST_LIST,
+    LARGEST_PAGE,
+    LIST_OF_SLOW_ROWS,
+    TARGET_BYTES,
+    KeyRange,
+    Page,
+    PageSize,
+    RowCheck,
+    all_of,
+    any_row,
+    batches,
+    encoded_length,
+    guessed_bytes,
+    key_ranges,
+    primary_key,
+    walk,
+)
 from evergreen_groups.gateway.session import TOKEN
-from evergreen_groups.gateway.walks import RowsByKey, RowsByValues
 
 if TYPE_CHECKING:
     from evergreen_groups.arguments import Several
     from evergreen_groups.gateway.answer import Expect, Result
     from evergreen_groups.gateway.gateway import Gateway
     from evergreen_groups.gateway.idl import Class
-    from evergreen_groups.gateway.rows import Page, Where
+
+Where = Mapping[str, Any]
+"""A condition in Evergreen's JSON query form, such as ``{"usrgroup": 6001, "deleted": "f"}``."""
 
 MOST_ROWS = 20_000
 """Maximum number of rows in one answer. Nearly every site has fewer org units, profiles, penalty types and thresholds.
@@ -99,10 +119,11 @@ class Pcrud:
         """
         wanted = ("id", *arguments.texts("names", names))
         arguments.text("class_id", class_id)
+        descending = [{"class": class_id, "field": "id", "direction": "desc"}]
         for _ in range(_TRIES):  # a row may be added or deleted between the two calls
             reads: tuple[Callable[[], Any], ...] = (
-                lambda: self._all_rows(class_id, wanted),
-                lambda: self._all_ids(class_id),
+                lambda: _whole(partial(self.search_columns, class_id, wanted, order_by="id"), ">", itemgetter(0)),
+                lambda: _whole(partial(self.id_list, class_id, order_by=descending), "<", int),
             )
             rows, ids = self._gateway.map(lambda read: read(), reads)
             if [row[0] for row in rows] == ids[::-1]:
@@ -113,28 +134,6 @@ class Pcrud:
             code="rows-missing",
             values={"name": class_id},
         )
-
-    def _all_rows(self, class_id: str, names: Sequence[str]) -> list[tuple[Any, ...]]:
-        rows: list[tuple[Any, ...]] = []
-        # A condition that holds for all rows, because pcrud refuses an empty one (pcrud-159).
-        condition: dict[str, Any] = {"id": {"<>": None}}
-        while True:
-            page = self.search_columns(class_id, names, condition, order_by="id", limit=MOST_ROWS)
-            rows.extend(page)
-            if len(page) < MOST_ROWS:
-                return rows
-            condition = {"id": {">": page[-1][0]}}
-
-    def _all_ids(self, class_id: str) -> list[int]:
-        ids: list[int] = []
-        condition: dict[str, Any] = {"id": {"<>": None}}
-        descending = [{"class": class_id, "field": "id", "direction": "desc"}]
-        while True:
-            page = self.id_list(class_id, condition, order_by=descending, limit=MOST_ROWS)
-            ids.extend(page)
-            if len(page) < MOST_ROWS:
-                return ids
-            condition = {"id": {"<": page[-1]}}
 
     def retrieve(self, class_id: str, id: int | str) -> Record | None:
         """Return the row with a primary key, None if it is missing or hidden (``pcrud-105``)."""
@@ -303,6 +302,19 @@ class Pcrud:
         return self._gateway.call(PCRUD, f"{PCRUD}.{name}", TOKEN, *parameters, expect=expect)
 
 
+def _whole(read: Callable[..., list[Any]], operator: str, key_of: Callable[[Any], int]) -> list[Any]:
+    """Return everything that ``read`` returns for a condition and a limit, page by page in the order of the ids."""
+    found: list[Any] = []
+    # A condition that holds for all rows, because pcrud refuses an empty one (pcrud-159).
+    condition: dict[str, Any] = {"id": {"<>": None}}
+    while True:
+        page = read(where=condition, limit=MOST_ROWS)
+        found.extend(page)
+        if len(page) < MOST_ROWS:
+            return found
+        condition = {"id": {operator: key_of(page[-1])}}
+
+
 def _refuse_other_types(class_id: object, where: object | None, select: object | None = None) -> None:
     """Raise ArgumentError for an argument of a wrong type, before any call is made."""
     arguments.text("class_id", class_id)
@@ -310,3 +322,333 @@ def _refuse_other_types(class_id: object, where: object | None, select: object |
         arguments.condition("where", where)
     if select is not None:
         arguments.texts("names of fields", select)
+
+
+class RowSearch:
+    """A search of a class, without its condition and limit.
+
+    ``select``, ``order_by`` and further ``options`` are those of :meth:`Pcrud.search`. The primary key is added to
+    ``select``, because releases before 3.16 answer 500 without it if there is a row (``3.12/releases-019``).
+    """
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        class_id: str,
+        *,
+        select: Several[str] | None = None,
+        order_by: Any = None,
+        own_connection: bool = False,
+        **options: Any,
+    ) -> None:
+        self._gateway = gateway
+        self._class_id = class_id
+        self._own_connection = own_connection
+        if select is not None:
+            primary = gateway.idl(class_id)[class_id].primary
+            options["select"] = {class_id: list(dict.fromkeys([*select, primary] if primary else select))}
+        if isinstance(order_by, str) or (
+            isinstance(order_by, list | tuple) and all(isinstance(field, str) for field in order_by)
+        ):
+            order_by = {class_id: order_by}
+        options["order_by"] = order_by
+        self._options = {name: value for name, value in options.items() if value is not None}
+
+    def options(self, limit: int) -> dict[str, Any]:
+        """Return the search's options in pcrud's form, omitting unset ones."""
+        # Always set a limit: without one the server fetches a hundred rows at a time (20,000 rows: 3.4 s instead of 1.2
+        # s).
+        return {**self._options, "limit": limit}
+
+    def page(self, where: Where, limit: int) -> Page:
+        """Return the values of at most ``limit`` rows.
+
+        Raises:
+            DataError: the rows don't match the search.
+        """
+        class_id, options = self._class_id, self._options
+        result = self._gateway.call(
+            PCRUD,
+            f"{PCRUD}.search.{class_id}.atomic",
+            TOKEN,
+            where,
+            self.options(limit),
+            own_connection=self._own_connection,
+        )
+        if not isinstance(result.value, list):
+            raise DataError(
+                "a search for {name} gave something else than a list", code="rows-not-a-list", values={"name": class_id}
+            )
+        fleshed = options.get("flesh_fields", {}).get(class_id, ())
+        known = self._gateway.idl(class_id)[class_id]
+        check = RowCheck(
+            known,
+            where,
+            select=options.get("select", {}).get(class_id),
+            limit=limit,
+            order_by=options.get("order_by"),
+            joined="join" in options,
+            fleshed=fleshed,
+        )
+        rows = check.apply(result.value)
+        self._check_fleshed(known, rows, fleshed)
+        return Page(rows, result.size)
+
+    def _check_fleshed(self, known: Class, rows: list[list[Any]], names: Several[str]) -> None:
+        """Check fleshed objects against the classes that their fields link to."""
+        for field in [known.field(name) for name in names if name in known.positions]:  # others are ignored (pcrud-164)
+            if field.link is not None and not field.link.through:
+                values = [row[field.position] for row in rows if len(row) > field.position]
+                found = [one for value in values for one in (value if isinstance(value, list) else [value])]
+                objects = [one for one in found if isinstance(one, dict)]
+                # Allow duplicates: one library is the home of many patrons.
+                leads_to = self._gateway.idl(field.link.class_id)[field.link.class_id]
+                RowCheck(leads_to, {}, joined=True).apply(objects)
+
+
+_LARGEST_KEY = 2**63 - 1  # PostgreSQL's bigint
+
+
+def holds(gateway: Gateway, condition: Mapping[str, Any], *, own_connection: bool = False) -> bool:
+    """Return whether a condition made of subqueries holds (``-exists`` and ``-not-exists``).
+
+    Subqueries aren't filtered by permission (``pcrud-141``). They are attached to a search for the root org unit, which
+    every account may see. A row means yes, but doesn't say to which question: if several follow one another, ask with
+    ``own_connection``.
+    """
+    where = {"parent_ou": None, **condition}
+    return bool(gateway.pcrud.search("aou", where, select=["id"], limit=1, own_connection=own_connection))
+
+
+def rows_beyond(number: int, source: Any, where: Mapping[str, Any], field: str) -> dict[str, Any]:
+    """Return a subquery for the rows after the first ``number``, hidden rows included.
+
+    ``source`` is a class's id or, with joined classes, a query's ``from``. ``field`` is any field of it.
+    """
+    class_id = source if isinstance(source, str) else next(iter(source))
+    found = {"select": {class_id: [field]}, "from": source, "where": where}
+    return {**found, "limit": 1, "offset": number} if number else found
+
+
+_FIRST_PAGE = 1000
+_FIRST_FLESHED = 100  # rows; the size of fleshed ones is unpredictable
+
+
+class RowsByKey:
+    """The rows that meet a condition, by ascending ``key``, as described in :meth:`Pcrud.pages`.
+
+    ``bounds`` are the lowest and highest key, None if unbounded. ``options`` are those of :class:`RowSearch`.
+    """
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        class_id: str,
+        where: Where | None,
+        key: str,
+        bounds: tuple[int | None, int | None] = (None, None),
+        *,
+        select: Several[str] | None = None,
+        join: Any = None,
+        all_visible: bool = False,
+        **options: Any,
+    ) -> None:
+        self._gateway = gateway
+        self._class_id = class_id
+        self._where = where
+        self._key = key
+        self._bounds = bounds
+        # Fields that aren't selected come as null (pcrud-001), and the next page starts after this key.
+        if select is not None and key not in select:
+            select = [*select, key]
+        self._search = RowSearch(gateway, class_id, select=select, order_by=key, join=join, **options)
+        self._first = _FIRST_FLESHED if options.get("flesh") else _FIRST_PAGE
+        self._source: Any = class_id if join is None else {class_id: join}
+        self._all_visible = all_visible
+
+    def pages(self, page_size: int | None, concurrency: int) -> Iterator[Page]:
+        """Yield pages, with ``page_size`` rows at first and up to ``concurrency`` key ranges in parallel."""
+
+        def fetch(key_range: KeyRange, limit: int) -> Page:
+            return self._search.page(self._condition(key_range), limit)
+
+        parts = self._key_ranges(concurrency)
+        position = self._gateway.idl(self._class_id)[self._class_id].field(self._key).position
+        size = PageSize(page_size or self._first)
+        return walk(fetch, itemgetter(position), parts, size, concurrency, self._remaining)
+
+    def _condition(self, key_range: KeyRange) -> dict[str, Any]:
+        return all_of(self._where, key_range.condition(self._key) or any_row(self._key))
+
+    def _key_ranges(self, concurrency: int) -> list[KeyRange]:
+        """Return the key ranges to read: one, or as many as may be read in parallel."""
+        low, high = self._bounds
+        if concurrency == 1:
+            return [KeyRange(low, high, inclusive=True)]
+        low = self._edge("asc") if low is None else low
+        high = self._edge("desc") if high is None and low is not None else high
+        if low is None or high is None:
+            # No rows, or the row at one end is hidden.
+            return self._remaining(KeyRange(*self._bounds, inclusive=True))
+        if low > high:
+            return []
+        return key_ranges(low, high, concurrency)
+
+    def _edge(self, direction: str) -> int | None:
+        """Return the lowest or highest matching key, None without matching rows."""
+        class_id, key = self._class_id, self._key
+        condition = self._condition(KeyRange(*self._bounds, inclusive=True))
+        order = [{"class": class_id, "field": key, "direction": direction}]
+        found = self._gateway.pcrud.search(class_id, condition, select=[key], order_by=order, limit=1)
+        value = found[0][key] if found else None
+        if value is not None and not isinstance(value, int):
+            raise DataError(
+                "{name}.{key} is not a whole number",
+                advice="read these rows with a concurrency of 1",
+                code="key-not-a-number",
+                values={"name": class_id, "key": key},
+            )
+        return value
+
+    def _remaining(self, key_range: KeyRange) -> list[KeyRange]:
+        """Return the rest after a page that hidden rows may have made short, as a range to read in windows.
+
+        Return nothing if the page was the last.
+
+        Raises:
+            DataError: more rows exist, and the keys aren't whole numbers.
+        """
+        if self._all_visible or not self._gateway.counts_hidden_rows():
+            return []
+        if not self._exists(key_range.condition(self._key)):
+            return []
+        after, high = key_range.after, key_range.high
+        if not all(bound is None or isinstance(bound, int) for bound in (after, high)):
+            raise self._not_walkable()
+        if after is None:
+            if self._exists([{self._key: {"<": 0}}]):  # negative keys: there is no known start
+                raise self._not_walkable()
+            after = -1
+        elif key_range.inclusive:
+            after -= 1
+        return [KeyRange(after, self._highest(after) if high is None else high, in_windows=True)]
+
+    def _highest(self, after: int) -> int:
+        """Return a key that no row exceeds, at most about twice as far away as the highest key."""
+        step = 1024
+        while self._exists([{self._key: {">": after + step}}]):
+            step *= 2
+            if step > _LARGEST_KEY:
+                raise self._not_walkable()
+        return after + step
+
+    def _exists(self, conditions: list[dict[str, Any]]) -> bool:
+        """Return whether a row, hidden or not, meets the conditions."""
+        where = all_of(self._where, conditions or any_row(self._key))
+        return holds(self._gateway, {"-exists": rows_beyond(0, self._source, where, self._key)})
+
+    def _not_walkable(self) -> DataError:
+        return DataError(
+            "rows that the account may not see can't be skipped when reading in the order of {key}",
+            advice="read in the order of the primary key, or name the home libraries that the account sees",
+            code="hidden-rows-in-the-way",
+            values={"key": self._key},
+        )
+
+
+# Answers of this multiple of the usual size are still far from getting stuck, and searches by several values rarely
+# fill them.
+LIMIT_FACTOR = 4
+
+_FIRST_OF_VALUES = 2001
+_ENVELOPE = 600  # bytes of a form without its parameters, rounded up generously
+
+
+class RowsByValues:
+    """The rows whose ``field`` is among some values, as described in :meth:`Pcrud.by_values`."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        class_id: str,
+        field: str,
+        *,
+        where: Where | None,
+        select: Several[str] | None,
+        order_by: Any = None,
+        unique: bool = False,
+        all_visible: bool = False,
+    ) -> None:
+        self._gateway = gateway
+        self._class_id = class_id
+        self._field = field
+        self._where = where
+        self._select = select
+        self._all_visible = all_visible
+        self._class = gateway.idl(class_id)[class_id]
+        self._unique = unique or field == self._class.primary
+        self._search = RowSearch(gateway, class_id, select=select, order_by=order_by or self._class.primary or None)
+        row_bytes = guessed_bytes(self._class, None if select is None else list(select))
+        self._size = PageSize(min(TARGET_BYTES // row_bytes, _FIRST_OF_VALUES), row_bytes)
+
+    def pages(self, values: Iterable[int | str]) -> Iterator[Page]:
+        """Yield pages in the order of the values, which are taken as needed."""
+        fixed = encoded_length(self._condition([])) + encoded_length(self._search.options(10 * LARGEST_PAGE))
+        room = REQUEST_LIMIT - _ENVELOPE - len(self._class_id) - fixed
+        lists: Iterable[list[int | str]] = batches(values, room, self._longest)
+        if isinstance(values, Sized) and len(values) <= LARGEST_LIST:
+            lists = list(lists)
+        for pages in self._gateway.map(self._fetch, lists):
+            yield from pages
+
+    def _longest(self, count: int) -> int:
+        """Return how long a list with ``count`` values may become.
+
+        Lists are shorter if the server checks permission row by row. This takes a millisecond per row, so a long list
+        would leave the server's other processes idle at the end. For short lists the answer doesn't matter, and the
+        server isn't asked.
+        """
+        known = count >= LIST_OF_SLOW_ROWS
+        return LARGEST_LIST if known and not self._gateway.counts_hidden_rows() else LIST_OF_SLOW_ROWS
+
+    def _fetch(self, batch: list[int | str]) -> list[Page]:
+        return list(self._by_keys(batch) if self._unique else self._in_halves(batch))
+
+    def _by_keys(self, batch: list[int | str]) -> Iterator[Page]:
+        """Yield the rows with these primary keys. The limit is the number of keys, so hidden rows crowd out none."""
+        while batch:
+            count = self._size.fitting
+            page = self._ask(batch[:count], len(batch[:count]))
+            batch = batch[count:]
+            if page.rows:
+                yield page
+
+    def _in_halves(self, batch: list[int | str]) -> Iterator[Page]:
+        """Yield the rows with these values, halving the list until every answer is complete."""
+        limit = max(LIMIT_FACTOR * self._size.rows, len(batch) + 1)
+        page = self._ask(batch, limit)
+        if len(page.rows) < limit and not self._cut_off(batch, limit):
+            if page.rows:
+                yield page
+        elif len(batch) > 1:
+            middle = len(batch) // 2
+            yield from self._in_halves(batch[:middle])
+            yield from self._in_halves(batch[middle:])
+        else:  # more rows with one value than fit an answer
+            key, condition = primary_key(self._class), self._condition(batch)
+            yield from RowsByKey(self._gateway, self._class_id, condition, key, select=self._select).pages(None, 1)
+
+    def _ask(self, batch: list[int | str], limit: int) -> Page:
+        page = self._search.page(self._condition(batch), limit)
+        self._size.learn(page)
+        return page
+
+    def _cut_off(self, batch: list[int | str], limit: int) -> bool:
+        """Return whether an answer with fewer rows than ``limit`` may be incomplete."""
+        if self._all_visible or not self._gateway.counts_hidden_rows():
+            return False
+        more = rows_beyond(limit, self._class_id, self._condition(batch), self._field)
+        return holds(self._gateway, {"-exists": more})
+
+    def _condition(self, batch: list[int | str]) -> dict[str, Any]:
+        return all_of(self._where, [{self._field: batch}])

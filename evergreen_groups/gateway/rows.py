@@ -12,18 +12,15 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import pairwise
 from operator import ge, gt, itemgetter, le, lt
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import call as wire
-from evergreen_groups.gateway.call import PCRUD, percent_encoded
+from evergreen_groups.gateway.call import percent_encoded
 from evergreen_groups.gateway.record import FALSE, TRUE, values_of_rows
-from evergreen_groups.gateway.session import TOKEN
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
-    from evergreen_groups.arguments import Several
-    from evergreen_groups.gateway.gateway import Gateway
     from evergreen_groups.gateway.idl import Class
 
 NEVER_NULL: Mapping[str, frozenset[str]] = {
@@ -113,7 +110,12 @@ class RowCheck:
             )
         for field in NEVER_NULL.get(self._class.id, frozenset()) & self._fields:
             if None in self._column(field, values):
-                raise missing_field(self._class.id, field)
+                raise DataError(
+                    "the field {field} of a {name} came empty, which it never is in the ILS",
+                    advice=_LOOK_AT_PROXY,
+                    code="field-missing",
+                    values={"field": field, "name": self._class.id},
+                )
 
     def _refuse_duplicates(self, values: list[list[Any]]) -> None:
         key = self._class.primary
@@ -121,7 +123,7 @@ class RowCheck:
             return
         keys = list(self._column(key, values))
         if not set(map(type, keys)) <= {int, str}:
-            raise missing_key()
+            raise DataError("a row came without its key", advice=_LOOK_AT_PROXY, code="row-without-key")
         if len(set(keys)) < len(keys) and not self._joined:
             raise DataError(
                 "the same row of {name} came twice in one answer",
@@ -213,26 +215,11 @@ def unrequested_rows() -> DataError:
     return DataError("rows came that were not asked for", advice=_LOOK_AT_PROXY, code="rows-not-asked-for")
 
 
-def missing_key() -> DataError:
-    """Return the error for a row without its primary key."""
-    return DataError("a row came without its key", advice=_LOOK_AT_PROXY, code="row-without-key")
-
-
 def primary_key(known: Class) -> str:
     """Return the name of a class's primary key. Raises DataError if there is none."""
     if not known.primary:
         raise DataError("{name} has no primary key to read it by", code="class-without-key", values={"name": known.id})
     return known.primary
-
-
-def missing_field(class_id: str, field: str) -> DataError:
-    """Return the error for a null in a field that is never null."""
-    return DataError(
-        "the field {field} of a {name} came empty, which it never is in the ILS",
-        advice=_LOOK_AT_PROXY,
-        code="field-missing",
-        values={"field": field, "name": class_id},
-    )
 
 
 # Evergreen got stuck on 20,000 whole au rows, about 10 MB: the service logs a JSON error, and the caller gets 408 after
@@ -248,8 +235,6 @@ LARGEST_LIST = 3000
 # The same before 3.16, where the server checks permission row by row: 3,000 cards took 3 seconds.
 LIST_OF_SLOW_ROWS = 1500
 _SMALLEST_PAGE = 10
-
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -441,89 +426,3 @@ def all_of(where: Mapping[str, Any] | None, conditions: list[dict[str, Any]]) ->
 def any_row(key: str) -> list[dict[str, Any]]:
     """Return a condition that holds for all rows (``audit-015``); pcrud refuses an empty one (``pcrud-159``)."""
     return [{key: {"<>": None}}]
-
-
-Where = Mapping[str, Any]
-"""A condition in Evergreen's JSON query form, such as ``{"usrgroup": 6001, "deleted": "f"}``."""
-
-
-class RowSearch:
-    """A search of a class, without its condition and limit.
-
-    ``select``, ``order_by`` and further ``options`` are those of :meth:`Pcrud.search`. The primary key is added to
-    ``select``, because releases before 3.16 answer 500 without it if there is a row (``3.12/releases-019``).
-    """
-
-    def __init__(
-        self,
-        gateway: Gateway,
-        class_id: str,
-        *,
-        select: Several[str] | None = None,
-        order_by: Any = None,
-        own_connection: bool = False,
-        **options: Any,
-    ) -> None:
-        self._gateway = gateway
-        self._class_id = class_id
-        self._own_connection = own_connection
-        if select is not None:
-            primary = gateway.idl(class_id)[class_id].primary
-            options["select"] = {class_id: list(dict.fromkeys([*select, primary] if primary else select))}
-        if isinstance(order_by, str) or (
-            isinstance(order_by, list | tuple) and all(isinstance(field, str) for field in order_by)
-        ):
-            order_by = {class_id: order_by}
-        options["order_by"] = order_by
-        self._options = {name: value for name, value in options.items() if value is not None}
-
-    def options(self, limit: int) -> dict[str, Any]:
-        """Return the search's options in pcrud's form, omitting unset ones."""
-        # Always set a limit: without one the server fetches a hundred rows at a time (20,000 rows: 3.4 s instead of 1.2
-        # s).
-        return {**self._options, "limit": limit}
-
-    def page(self, where: Where, limit: int) -> Page:
-        """Return the values of at most ``limit`` rows.
-
-        Raises:
-            DataError: the rows don't match the search.
-        """
-        class_id, options = self._class_id, self._options
-        result = self._gateway.call(
-            PCRUD,
-            f"{PCRUD}.search.{class_id}.atomic",
-            TOKEN,
-            where,
-            self.options(limit),
-            own_connection=self._own_connection,
-        )
-        if not isinstance(result.value, list):
-            raise DataError(
-                "a search for {name} gave something else than a list", code="rows-not-a-list", values={"name": class_id}
-            )
-        fleshed = options.get("flesh_fields", {}).get(class_id, ())
-        known = self._gateway.idl(class_id)[class_id]
-        check = RowCheck(
-            known,
-            where,
-            select=options.get("select", {}).get(class_id),
-            limit=limit,
-            order_by=options.get("order_by"),
-            joined="join" in options,
-            fleshed=fleshed,
-        )
-        rows = check.apply(result.value)
-        self._check_fleshed(known, rows, fleshed)
-        return Page(rows, result.size)
-
-    def _check_fleshed(self, known: Class, rows: list[list[Any]], names: Several[str]) -> None:
-        """Check fleshed objects against the classes that their fields link to."""
-        for field in [known.field(name) for name in names if name in known.positions]:  # others are ignored (pcrud-164)
-            if field.link is not None and not field.link.through:
-                values = [row[field.position] for row in rows if len(row) > field.position]
-                found = [one for value in values for one in (value if isinstance(value, list) else [value])]
-                objects = [one for one in found if isinstance(one, dict)]
-                # Allow duplicates: one library is the home of many patrons.
-                leads_to = self._gateway.idl(field.link.class_id)[field.link.class_id]
-                RowCheck(leads_to, {}, joined=True).apply(objects)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from contextlib import suppress
@@ -113,7 +114,7 @@ class Session:
         self._token = token
         self._redactor = sender.redactor
         self._lock = threading.Lock()
-        self._used: float | None = None
+        self._used = -math.inf  # the last time the session was certainly alive, on the monotonic clock
         for secret in (token, credentials.password if credentials else None):
             if secret:
                 self._redactor.learn(secret)
@@ -145,7 +146,11 @@ class Session:
         try:
             # The Rust gateway doesn't report an ended session, and its worker is one answer behind after pcrud has
             # refused one. So check before the call.
-            if sender.kind is GatewayKind.RUST and call.service == PCRUD and self._may_have_ended:
+            if (
+                sender.kind is GatewayKind.RUST
+                and call.service == PCRUD
+                and self._used + _SURE_SECONDS < time.monotonic()
+            ):
                 sender.with_retries(refuse_ended)
             result = sender.send(call, _with_token(params, token), explain=refuse_ended, **options)
         except NoSessionError:
@@ -157,7 +162,7 @@ class Session:
             token = self._renew(token, sender)
             refuse_ended = partial(self._refuse_ended, sender, token)
             result = sender.send(call, _with_token(params, token), explain=refuse_ended, **options)
-        self._was_used()
+        self._used = time.monotonic()
         return result
 
     def logout(self) -> None:
@@ -171,19 +176,11 @@ class Session:
         except GatewayError as error:
             log.info("logging out failed (%s); the session ends by itself later", type(error).__name__)
 
-    @property
-    def _may_have_ended(self) -> bool:
-        """Whether the token hasn't been used for so long that the session may have ended."""
-        return self._used is None or time.monotonic() - self._used > _SURE_SECONDS
-
-    def _was_used(self) -> None:
-        self._used = time.monotonic()
-
     def _refuse_ended(self, sender: Sender, token: str) -> None:
         """Raise NoSessionError if the session has ended; the Rust gateway wouldn't report it."""
         with suppress(UnexplainedError):
             sender.once(_RETRIEVE, [token], expect="one", seconds=BRIEF_CALL)
-            self._was_used()
+            self._used = time.monotonic()
 
     def _renew(self, ended: str, sender: Sender) -> str:
         """Return a token to replace ``ended``; another thread may already have fetched one."""
@@ -220,7 +217,7 @@ class Session:
                 **_LOGIN.names,
             )
         log.debug("logged in")
-        self._was_used()
+        self._used = time.monotonic()
         return token
 
     def _refused(self, error: EventError) -> LoginRefusedError:

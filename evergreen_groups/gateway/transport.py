@@ -416,7 +416,10 @@ class Transport:
         self._concurrency = concurrency
         self._stop = threading.Event()
         self._adapter = Adapter(concurrency)  # used without a requests session, so no redirects and no cookies
-        self._requests = self._new_session()
+        self._requests = requests.Session()  # prepares requests, and sends none
+        self._requests.auth = _nothing_added
+        self._requests.headers["Accept-Encoding"] = ACCEPTED_ENCODING
+        self._requests.trust_env = not address.loopback  # proxies from the environment, but not for this machine
         if not keep_alive:
             self._requests.headers["Connection"] = "close"
         # Prepare these once: requests would compute the same for every request.
@@ -472,14 +475,6 @@ class Transport:
         return self._send(
             call, self._requests.prepare_request(requests.Request("GET", url, dict(headers))), seconds, deadline
         )
-
-    def _new_session(self) -> requests.Session:
-        """Return a session for preparing requests; it sends none."""
-        session = requests.Session()
-        session.auth = _nothing_added
-        session.headers["Accept-Encoding"] = ACCEPTED_ENCODING
-        session.trust_env = not self._address.loopback  # proxies from the environment, but not for this machine
-        return session
 
     def _send(self, call: Call, request: requests.PreparedRequest, seconds: float, deadline: float | None) -> Reply:
         # Every pooled connection may be stale, but only once.

@@ -61,11 +61,8 @@ class Contacts:
         return bool(self.lenders) or self.hidden_lender
 
 
-@dataclass(frozen=True, slots=True)
-class _AddressRow:
-    id: int
-    owner: int
-    address: tuple[str, str]
+# An address row: its owner's patron id, and the normalized street and post code.
+_AddressRow = tuple[int, tuple[str, str]]
 
 
 def read_contacts(gateway: Gateway, records: Mapping[int, Sequence[Any]]) -> dict[int, Contacts]:
@@ -74,45 +71,42 @@ def read_contacts(gateway: Gateway, records: Mapping[int, Sequence[Any]]) -> dic
     Takes one call for up to 800 patrons. For more, takes one call per 2,000 patrons, plus one per 2,000 borrowed rows.
     """
     wanted = sorted(records)
-    found = _rows(gateway, wanted, records) if len(wanted) <= _AT_ONCE else _rows_in_batches(gateway, wanted, records)
-    rows = {row.id: row for row in found}
+    read = _rows if len(wanted) <= _AT_ONCE else _rows_in_batches
+    rows: dict[int, _AddressRow] = {}
     by_owner: dict[int, list[_AddressRow]] = {}
-    for row in rows.values():
-        by_owner.setdefault(row.owner, []).append(row)
+    for id, owner, street, post_code in read(gateway, wanted, records):
+        row = rows[id] = (owner, (_normalize(street), _normalize(post_code)))
+        by_owner.setdefault(owner, []).append(row)
     return {id: _contacts(id, record, rows, by_owner.get(id, ())) for id, record in records.items()}
 
 
-def _rows(gateway: Gateway, patrons: Sequence[int], records: Mapping[int, Sequence[Any]]) -> list[_AddressRow]:
+def _rows(gateway: Gateway, patrons: Sequence[int], records: Mapping[int, Sequence[Any]]) -> Iterator[tuple[Any, ...]]:
     """Read the address rows that belong to the patrons together with those that their records use.
 
     Takes one call (``contacts-002``). The ILS silently drops rows of hidden patrons (``family-021``, ``contacts-009``).
     """
     if not patrons:
-        return []
+        return
     wanted: dict[str, Any] = {"usr": list(patrons)}
     if used := sorted({row for id in patrons for row in _used(records[id])}):
         # PostgreSQL uses an index for each alternative (actor_usr_addr_usr_idx and the primary key).
         wanted = {"-or": [wanted, {"id": used}]}
     pages = gateway.pcrud.pages("aua", wanted, select=_ROW_FIELDS, concurrency=1)
-    return [_address_row(*values) for page in pages for values in columns(page, *_ROW_FIELDS)]
+    for page in pages:
+        yield from columns(page, *_ROW_FIELDS)
 
 
 def _rows_in_batches(
     gateway: Gateway, patrons: Sequence[int], records: Mapping[int, Sequence[Any]]
-) -> Iterator[_AddressRow]:
+) -> Iterator[tuple[Any, ...]]:
     """Read the rows of many patrons. Read their own rows first, because most records use no others."""
-    known = set()
+    known = set[int]()
     for batch in gateway.pcrud.columns_by_values("aua", _ROW_FIELDS, "usr", patrons):
-        for values in batch:
-            known.add(values[0])
-            yield _address_row(*values)
+        known.update(values[0] for values in batch)
+        yield from batch
     others = {row for id in patrons for row in _used(records[id])} - known
     for batch in gateway.pcrud.columns_by_values("aua", _ROW_FIELDS, "id", sorted(others)):
-        yield from (_address_row(*values) for values in batch)
-
-
-def _address_row(id: int, owner: int, street: object, post_code: object) -> _AddressRow:
-    return _AddressRow(id, owner, (_normalize(street), _normalize(post_code)))
+        yield from batch
 
 
 def _used(record: Sequence[Any]) -> list[int]:
@@ -125,11 +119,11 @@ def _contacts(id: int, record: Sequence[Any], rows: Mapping[int, _AddressRow], o
     _mailing, _billing, *phones, email, created = record
     return Contacts(
         # An address without a street is too vague to compare.
-        addresses=_shared_set(row.address for row in (*own, *used) if row is not None and row.address[0]),
+        addresses=_shared_set(row[1] for row in (*own, *used) if row is not None and row[1][0]),
         phones=_shared_set(filter(None, map(_phone, phones))),
         emails=_shared_set(filter(None, [_email(email)])),
         created=created,
-        lenders=_shared_set(row.owner for row in used if row is not None and row.owner != id),
+        lenders=_shared_set(row[0] for row in used if row is not None and row[0] != id),
         # Accounts that see a patron also see the patron's own rows, so a missing row belongs to another patron.
         hidden_lender=None in used,
     )

@@ -23,8 +23,7 @@ from evergreen_groups.groups.models import (
     PatronRow,
     make_patrons,
 )
-from evergreen_groups.groups.named_families import not_replicated_yet
-from evergreen_groups.groups.patron_record import read_patron
+from evergreen_groups.groups.patron_record import not_replicated_yet, read_patron
 from evergreen_groups.ils import PENALTY_FIELDS, PenaltyRow, select_in_force
 
 if TYPE_CHECKING:
@@ -68,19 +67,6 @@ class GroupViewer:
     changed: frozenset[int] | None = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class ExtraRows:
-    """What the rows of patrons other than the members mean.
-
-    ``named`` are the ids of staff and extra patrons that were found. ``complete`` means that no member is hidden, and
-    ``no_circulation_hidden`` that no circulation is. If False, some may be hidden.
-    """
-
-    named: frozenset[int]
-    complete: bool
-    no_circulation_hidden: bool
-
-
 class FamilyQuery:
     """The query for one group. ``inside`` and ``outside`` are conditions on ``usrgroup``."""
 
@@ -122,11 +108,14 @@ class FamilyQuery:
         # The ILS refuses a union of a single query.
         return {"id": {"in": {"union": queries} if len(queries) > 1 else queries[0]}}
 
-    def interpret(self, members: Set[int], others: Mapping[int, int], staff: Set[int]) -> ExtraRows | None:
+    def interpret(
+        self, members: Set[int], others: Mapping[int, int], staff: Set[int]
+    ) -> tuple[frozenset[int], bool, bool] | None:
         """Interpret the rows that don't belong to ``members`` (ids). Return None if a row can't be explained.
 
         ``others`` maps their patron ids to group numbers. ``staff`` are the ids of users who set the members'
-        penalties, including archived ones.
+        penalties, including archived ones. The result has the ids of staff and extra patrons that were found, whether
+        no member is hidden, and whether no circulation is. If False, some may be hidden.
         """
         viewer, own = self._viewer, frozenset({self._viewer.user})
         expected = viewer.extra_patrons | ((staff - own) if self._with_staff else frozenset())
@@ -142,7 +131,7 @@ class FamilyQuery:
         if viewer.group is None:
             missing |= signal - others.keys()
         is_sentinel = not missing and all(others[id] != viewer.group for id in rest)
-        return ExtraRows(frozenset(named), bool(rest) and is_sentinel, bool(others.keys() & signal))
+        return frozenset(named), bool(rest) and is_sentinel, bool(others.keys() & signal)
 
     def _members(self, **more: Any) -> Query:
         return _ids({"deleted": "f", "usrgroup": self._inside, **more})
@@ -213,80 +202,10 @@ def can_ask_about(circulations: HiddenCirculations) -> bool:
     return bool(circulations.hidden_at) and bool(circulations.counted_at) and count <= _MAX_ORG_UNITS
 
 
-_MAX_READINGS = 3
-
-ReadGroup = Callable[[], "VisiblePatrons"]
-"""Reads the group from a replica."""
-ReadPatrons = Callable[[Collection[int]], "VisiblePatrons"]
-"""Reads patrons (ids) from a replica as members of the group, whatever group the replica has them in."""
-
-
-def correct_from_primary(
-    gateway: Gateway, group: int, read_replica: ReadGroup, read_patrons: ReadPatrons, changed: frozenset[int] | None
-) -> VisiblePatrons:
-    """Read a group from a replica and correct its membership from the primary database.
-
-    Takes two concurrent calls. Each member who joined or left takes one more call, and the joined ones together
-    another. The records of ``changed`` patrons (ids; None: all members) are read as well, because their group lead flag
-    may have changed. Without VIEW_USER at its own library, the account can't list members and gets the replica's group.
-
-    Raises:
-        DataError: member lists and records keep contradicting each other.
-    """
-    readers: tuple[Callable[[], Any], ...] = (read_replica, lambda: _members(gateway, group))
-    for _ in range(_MAX_READINGS):
-        found, ids = gateway.map(lambda read: read(), readers)
-        if ids is None:
-            return cast("VisiblePatrons", found)
-        # Members who joined are in another group on the replica, so read their rows by id.
-        joined = read_patrons(ids - found.ids)
-        visible = found.ids | joined.ids
-        to_check = sorted((visible - ids) | joined.ids | (visible if changed is None else visible & changed))
-        # The two reads aren't simultaneous. A patron's own record decides who is right about a membership.
-        records = dict(zip(to_check, gateway.map(partial(read_patron, gateway), to_check), strict=True))
-        if all(_is_in(records[id], group) is (id in ids) for id in to_check):
-            return _merge(found, joined, ids, records)
-    raise inconsistent_members()
-
-
-def _members(gateway: Gateway, group: int) -> frozenset[int] | None:
-    try:
-        return read_member_ids(gateway, [group], primary=True)
-    except PermissionDeniedError:
-        return None
-
-
-def _is_in(record: Record | None, group: int) -> bool:
-    return record is not None and not record.deleted and int(record.usrgroup) == group
-
-
-def _merge(
-    found: VisiblePatrons, joined: VisiblePatrons, ids: frozenset[int], records: dict[int, Record | None]
-) -> VisiblePatrons:
-    parts = (found, joined)
-    leads = {id: bool(record.master_account) for id, record in records.items() if record is not None}
-    rows = tuple(
-        row._replace(group=found.group, group_lead=leads.get(row.id, row.group_lead))
-        for part in parts
-        for row in part.rows
-        if row.id in ids
-    )
-    visible = {row.id for row in rows}
-    return replace(
-        found,
-        rows=rows,
-        barcodes={id: barcode for part in parts for id, barcode in part.barcodes.items()},
-        accounts={id: account for part in parts for id, account in part.accounts.items() if id in visible},
-        penalties=tuple(row for part in parts for row in part.penalties if row.patron in visible),
-        complete=ids == visible,
-        # The query didn't ask about circulations of members who just joined.
-        no_circulation_hidden=found.no_circulation_hidden and not joined.rows,
-    )
-
-
 MAX_MEMBERS = 5_000
 """Larger groups aren't read: a real gateway gets stuck on answers not much larger than theirs."""
 
+_MAX_READINGS = 3
 _MAX_OTHERS = 500
 """How many extra rows to allow for. Most are staff who set penalties."""
 
@@ -356,25 +275,77 @@ def visible_family_of(gateway: Gateway, patron: int, viewer: GroupViewer) -> Vis
 def visible_group(gateway: Gateway, group: int, viewer: GroupViewer) -> VisiblePatrons:
     """Read the group with this number.
 
-    If plain reads go to replicas, take the membership from the primary database (:func:`correct_from_primary`). Other
-    fields are as old as the replica.
+    If plain reads go to replicas, take the membership from the primary database. Other fields are as old as the
+    replica. This takes one more concurrent call, one for each member who joined or left, and another for those who
+    joined together. The records of members who may have changed are read as well, because their group lead flag may
+    have changed. Without VIEW_USER at its own library, the account can't list members and gets the replica's group.
 
     Raises:
-        DataError: the group has more than ``MAX_MEMBERS`` members.
+        DataError: the group has more than ``MAX_MEMBERS`` members, or member lists and records keep contradicting each
+            other.
     """
     query = FamilyQuery.of_number(group, viewer)
-
-    def read_replica() -> VisiblePatrons:
-        return _split_rows(group, _search(gateway, query), query)
-
-    def read_replica_patrons(ids: Collection[int]) -> VisiblePatrons:
-        pages = (_fleshed(gateway, {"id": page, "deleted": "f"}, len(page) + 1) for page in batched(sorted(ids)))
-        members = [record for page in pages for record in page]
-        return _of_members(group, members, _penalties(members))
-
+    readers: tuple[Callable[[], Any], ...] = (
+        lambda: _split_rows(group, _search(gateway, query), query),
+        lambda: _members(gateway, group),
+    )
     if not gateway.reads_replicas:
-        return read_replica()
-    return correct_from_primary(gateway, group, read_replica, read_replica_patrons, viewer.changed)
+        readers = readers[:1]
+    for _ in range(_MAX_READINGS):
+        found, *members = gateway.map(lambda read: read(), readers)
+        ids: frozenset[int] | None = members[0] if members else None
+        if ids is None:
+            return cast("VisiblePatrons", found)
+        # Members who joined are in another group on the replica, so read their rows by id.
+        joined = _replica_patrons(gateway, group, ids - found.ids)
+        visible = found.ids | joined.ids
+        changed = visible if viewer.changed is None else visible & viewer.changed
+        to_check = sorted((visible - ids) | joined.ids | changed)
+        # The two reads aren't simultaneous. A patron's own record decides who is right about a membership.
+        records = dict(zip(to_check, gateway.map(partial(read_patron, gateway), to_check), strict=True))
+        if all(_is_in(record, group) is (id in ids) for id, record in records.items()):
+            return _merge(found, joined, ids, records)
+    raise inconsistent_members()
+
+
+def _members(gateway: Gateway, group: int) -> frozenset[int] | None:
+    try:
+        return read_member_ids(gateway, [group], primary=True)
+    except PermissionDeniedError:
+        return None
+
+
+def _replica_patrons(gateway: Gateway, group: int, ids: Collection[int]) -> VisiblePatrons:
+    """Read patrons (ids) from a replica as members of the group, whatever group the replica has them in."""
+    pages = (_fleshed(gateway, {"id": page, "deleted": "f"}, len(page) + 1) for page in batched(sorted(ids)))
+    members = [record for page in pages for record in page]
+    return _of_members(group, members, _penalties(members))
+
+
+def _is_in(record: Record | None, group: int) -> bool:
+    return record is not None and not record.deleted and int(record.usrgroup) == group
+
+
+def _merge(
+    found: VisiblePatrons, joined: VisiblePatrons, ids: frozenset[int], records: dict[int, Record | None]
+) -> VisiblePatrons:
+    leads = {id: bool(record.master_account) for id, record in records.items() if record is not None}
+    rows = tuple(
+        row._replace(group=found.group, group_lead=leads.get(row.id, row.group_lead))
+        for row in (*found.rows, *joined.rows)
+        if row.id in ids
+    )
+    visible = {row.id for row in rows}
+    return replace(
+        found,
+        rows=rows,
+        barcodes={**found.barcodes, **joined.barcodes},
+        accounts={id: account for id, account in {**found.accounts, **joined.accounts}.items() if id in visible},
+        penalties=tuple(row for row in (*found.penalties, *joined.penalties) if row.patron in visible),
+        complete=ids == visible,
+        # The query didn't ask about circulations of members who just joined.
+        no_circulation_hidden=found.no_circulation_hidden and not joined.rows,
+    )
 
 
 def _search(gateway: Gateway, query: FamilyQuery) -> list[Record]:
@@ -413,12 +384,9 @@ def _split_rows(group: int, found: list[Record], query: FamilyQuery) -> VisibleP
             advice="look at the proxy, where there is one: it may have mixed up answers",
             code="groups-not-asked-for",
         )
-    return replace(
-        visible,
-        names={row.id: row.name for row in _patron_rows([others[id][0] for id in extra.named])},
-        complete=extra.complete,
-        no_circulation_hidden=extra.no_circulation_hidden,
-    )
+    named, complete, no_circulation_hidden = extra
+    names = {row.id: row.name for row in _patron_rows([others[id][0] for id in named])}
+    return replace(visible, names=names, complete=complete, no_circulation_hidden=no_circulation_hidden)
 
 
 def _of_members(group: int, members: list[Record], penalties: list[tuple[Any, ...]]) -> VisiblePatrons:

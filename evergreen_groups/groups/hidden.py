@@ -31,39 +31,126 @@ from evergreen_groups.money import ZERO
 if TYPE_CHECKING:
     from evergreen_groups.groups.queries import Query
 
+_SERVICE = "open-ils.actor"
+_MEMBERS = "open-ils.actor.usergroup.members.retrieve"
+_BALANCES = "open-ils.actor.usergroup.members.balance_owed"
+_ON_PRIMARY = ".authoritative"
+
 # The gateway accepts forms of up to 32 kB. Two lists of 1,000 seven-digit ids take 20 kB, which leaves room for the
 # numbers of a hundred groups.
 _IDS_AT_ONCE = 1_000
-
 # Each pair takes some 300 bytes of the 32 kB form.
 _PAIRS_AT_ONCE = 60
-
-_Pair = tuple[int, int]
-
-SignalRows = tuple[str, Sequence[int]]
-"""The class and ids of rows that the account can see. Each row signals one answer when the database returns it."""
 
 _TRY_AGAIN = Message(
     "try again, somebody may have been moved meanwhile; if it stays so, look at the proxy: it may mix up answers"
 )
 
+Value = TypeVar("Value")
 
-def membership_holds(
-    gateway: Gateway,
-    groups: Sequence[int],
-    hidden: Mapping[int, Set[int]],
-    total: int,
-    *,
-    owing_nothing: Set[int] = frozenset(),
-) -> bool:
-    """Return whether all :func:`membership_conditions` hold.
 
-    Takes one call, or more for thousands of hidden members.
+@dataclass(frozen=True, slots=True)
+class HiddenMembers:
+    """The members of one group whom the account can't see.
+
+    ``fines`` is what they owe together, None if unknown. ``ids`` is None if the members were only counted.
     """
-    return all(
-        holds(gateway, condition)
-        for condition in membership_conditions(groups, hidden, total, owing_nothing=owing_nothing)
+
+    count: int
+    fines: Decimal | None
+    ids: frozenset[int] | None = None
+
+    @classmethod
+    def of(cls, ids: Set[int], balances: Mapping[int, Decimal] | None) -> HiddenMembers:
+        """Make the record from ids and ``balances`` (None: unknown). A member without a balance owes nothing."""
+        return cls(len(ids), None if balances is None else _sum_of(balances, ids), frozenset(ids))
+
+
+def _sum_of(balances: Mapping[int, Decimal], ids: Iterable[int]) -> Decimal:
+    return sum((balances.get(id, ZERO) for id in ids), ZERO)
+
+
+def inconsistent_members() -> DataError:
+    """Make the error for member lists or balances that don't match the groups that were asked for."""
+    return DataError(
+        "the ILS gave members of other groups than were asked for, or not all members",
+        advice=_TRY_AGAIN,
+        code="members-not-asked-for",
     )
+
+
+def read_member_ids(
+    gateway: Gateway, groups: Sequence[int], *, primary: bool = False, own_connection: bool = False
+) -> frozenset[int]:
+    """Return the ids of all members of some groups, hidden ones included and deleted ones not.
+
+    With ``primary``, read from the primary database. The default reads from the same database as pcrud, so the ids
+    match pcrud's rows. The answer doesn't say which group a member is in, so an answer to another request would go
+    unnoticed; ``own_connection`` asks over a connection that no other request uses.
+
+    ``usergroup.members.retrieve`` checks VIEW_USER at the account's own library only, and then lists every member
+    (``groups-047``). The method also accepts a list of groups (``groups-075``).
+
+    Raises:
+        PermissionDeniedError: the account has no VIEW_USER at its own library.
+    """
+    method = f"{_MEMBERS}{_ON_PRIMARY}" if primary else _MEMBERS
+    answer = gateway.call(_SERVICE, method, TOKEN, list(groups), own_connection=own_connection).value
+    # Iterating over a hash or a text could look like a group without members.
+    ids: list[int | None] = [whole_number(id) for id in answer] if isinstance(answer, list) else [None]
+    if None in ids:
+        raise DataError("the ILS gave a list of members that holds something else than ids", code="members-broken")
+    return frozenset(_without_duplicates(ids))
+
+
+def read_balances(
+    gateway: Gateway, groups: Sequence[int], *, primary: bool = False, own_connection: bool = False
+) -> dict[int, Decimal]:
+    """Return what each member of these groups owes, by id, hidden members included.
+
+    Members without an open transaction are left out. ``primary`` and ``own_connection`` work as in
+    :func:`read_member_ids`. The method accepts a list of groups (``desk-007``) because it looks up members the same way
+    (``UserGroups.pm``).
+
+    Raises:
+        PermissionDeniedError: the account has no VIEW_USER at its own library.
+    """
+    wanted = list(groups) if len(groups) > 1 else groups[0]
+    method = f"{_BALANCES}{_ON_PRIMARY}" if primary else _BALANCES
+    answer = gateway.call(_SERVICE, method, TOKEN, wanted, own_connection=own_connection).value
+    try:
+        # Amounts are strings such as "0.0" and "0.00" (groups-026, groups-008). A member without an open transaction is
+        # missing (groups-002), which means a balance of zero, not an unknown balance.
+        balances = [(whole_number(entry["usr"]), finite_number(entry["balance_owed"])) for entry in answer]
+        found = {id: owed.quantize(ZERO) for id, owed in balances if id is not None and owed is not None}
+    except (ArithmeticError, TypeError, KeyError):
+        answer = None
+    if not isinstance(answer, list) or None in chain.from_iterable(balances):
+        raise DataError("the ILS gave a balance that isn't an amount of money", code="balance-broken")
+    _without_duplicates([id for id, _owed in balances])
+    return found
+
+
+def read_visible_balances(
+    gateway: Gateway, groups: Sequence[int], *, primary: bool = False, own_connection: bool = False
+) -> dict[int, Decimal] | None:
+    """Like :func:`read_balances`, but return None if the account may list members but not see their balances."""
+    try:
+        return read_balances(gateway, groups, primary=primary, own_connection=own_connection)
+    except PermissionDeniedError:  # unknown, not zero
+        return None
+
+
+def _without_duplicates(ids: list[int | None]) -> list[int]:
+    """Return the ids. Raise DataError for a duplicate, because a patron would be counted twice."""
+    found = [id for id in ids if id is not None]
+    if len(set(found)) < len(found):
+        raise DataError(
+            "the ILS named the same member twice",
+            advice="look at the proxy, where there is one: it may have mixed up answers",
+            code="member-twice",
+        )
+    return found
 
 
 def membership_conditions(
@@ -84,24 +171,6 @@ def membership_conditions(
     ]
 
 
-def choose_signal_rows(
-    count: int, members: Collection[int], org_units: Callable[[], Collection[int]]
-) -> SignalRows | None:
-    """Choose visible rows for :func:`assign_to_groups`. Return None if there are too few or ``count`` is too high.
-
-    Prefer rows of the groups' own ``members`` (ids): an answer to another client's query, mixed up by a proxy, wouldn't
-    contain them. Fall back to ``org_units``, which every account can see.
-    """
-    if count > _PAIRS_AT_ONCE:
-        return None
-    choices: tuple[tuple[str, Callable[[], Collection[int]]], ...] = (("au", lambda: members), ("aou", org_units))
-    for class_id, read in choices:
-        ids = sorted(read())
-        if len(ids) >= count:
-            return class_id, ids[:count]
-    return None
-
-
 def assign_to_groups(
     gateway: Gateway,
     groups: Sequence[int],
@@ -109,22 +178,25 @@ def assign_to_groups(
     total: int,
     *,
     owing_nothing: Set[int],
-    rows: SignalRows,
+    rows: tuple[str, Sequence[int]],
 ) -> dict[int, frozenset[int]] | None:
     """Find the group of each ``hidden`` member (id). Return None unless :func:`membership_conditions` hold.
 
     Takes one call. The hidden members' own rows don't come back, so each pair of a hidden member and a group gets one
-    of the visible ``rows``, which comes back if the member is in the group (``desk-008``, ``desk-009``). Every hidden
-    member must be found in exactly one group, so a lost row is noticed.
+    of the visible ``rows`` (a class with ids), which comes back if the member is in the group (``desk-008``,
+    ``desk-009``). Every hidden member must be found in exactly one group, so a lost row is noticed.
     """
-    pairs: list[_Pair] = [(group, id) for group in groups for id in sorted(hidden)]
+    pairs = [(group, id) for group in groups for id in sorted(hidden)]
     class_id, ids = rows
     pair_of = dict(zip(ids, pairs, strict=True))
     where: dict[str, Any] = {
         "id": list(ids),
         "-and": [_no_more_than(total, groups), *_no_open_transaction(sorted(owing_nothing))],
         # Each row's id is bound to its own condition, so the row returns only for its own pair.
-        "-or": [{"-and": [{"id": id}, _is_member(*pair)]} for id, pair in pair_of.items()],
+        "-or": [
+            {"-and": [{"id": id}, {"-exists": rows_beyond(0, "au", _member_of(group, patron), "id")}]}
+            for id, (group, patron) in pair_of.items()
+        ],
     }
     found = [pair_of[row.id] for row in gateway.pcrud.search(class_id, where, select=["id"], limit=len(pairs))]
     if sorted(id for _group, id in found) != sorted(hidden):
@@ -138,15 +210,15 @@ def batched(values: Sequence[Any], size: int = _IDS_AT_ONCE) -> list[Sequence[An
     return [values[start : start + size] for start in range(0, len(values), size)]
 
 
+def _member_of(group: int, id: int) -> dict[str, Any]:
+    return {"deleted": "f", "usrgroup": group, "id": id}
+
+
 def _no_more_than(total: int, groups: Sequence[int]) -> dict[str, Any]:
     return {"-not-exists": rows_beyond(total, "au", {"deleted": "f", "usrgroup": list(groups)}, "id")}
 
 
-def _is_member(group: int, id: int) -> dict[str, Any]:
-    return {"-exists": rows_beyond(0, "au", {"deleted": "f", "usrgroup": group, "id": id}, "id")}
-
-
-def _each_in_its_group(pairs: Sequence[_Pair]) -> list[dict[str, Any]]:
+def _each_in_its_group(pairs: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
     if not pairs:
         return []
     by_group: dict[int, list[int]] = {}
@@ -161,122 +233,48 @@ def _no_open_transaction(ids: Sequence[int]) -> list[dict[str, Any]]:
     return [{"-not-exists": rows_beyond(0, "mbts", {"usr": list(ids), "xact_finish": None}, "usr")}] if ids else []
 
 
-def inconsistent_members() -> DataError:
-    """Make the error for member lists or balances that don't match the groups that were asked for."""
-    return DataError(
-        "the ILS gave members of other groups than were asked for, or not all members",
-        advice=_TRY_AGAIN,
-        code="members-not-asked-for",
-    )
+_MAX_ROUNDS = 3
+# The ILS runs a query for each member's balance, so first narrow a long list down to groups with hidden members.
+_MAX_GROUPS = 20
+_GROUPS_AT_ONCE = 100
 
 
-_SERVICE = "open-ils.actor"
-_MEMBERS = "open-ils.actor.usergroup.members.retrieve"
-_BALANCES = "open-ils.actor.usergroup.members.balance_owed"
-_ON_PRIMARY = ".authoritative"
+def find_hidden_with_ids(
+    gateway: Gateway,
+    visible: Mapping[int, Set[int]],
+    org_units: Callable[[], Collection[int]],
+    primary: Mapping[int, Set[int]] | None = None,
+) -> dict[int, HiddenMembers]:
+    """Find hidden members and their ids by comparing the visible ones (ids by group) with the ILS's member lists.
 
+    Takes three calls: all member ids; if any are hidden, all balances; then one query that finds the group of each
+    hidden member and confirms that the list is complete and that members without a balance owe nothing. For several
+    groups, the last query needs one visible member or ``org_units`` id for each pair of a hidden member and a group. If
+    there are too few, it takes one more call for each group but the last. For more than twenty groups, first check a
+    hundred at a time for hidden members, then read twenty at a time.
 
-@dataclass(frozen=True, slots=True)
-class HiddenMembers:
-    """The members of one group whom the account can't see.
-
-    ``fines`` is what they owe together, None if unknown. ``ids`` is None if the members were only counted.
-    """
-
-    count: int
-    fines: Decimal | None
-    ids: frozenset[int] | None = None
-
-    @classmethod
-    def of(cls, ids: Set[int], balances: Mapping[int, Decimal] | None) -> HiddenMembers:
-        """Make the record from ids and ``balances`` (None: unknown). A member without a balance owes nothing."""
-        return cls(len(ids), None if balances is None else sum_balances(balances, ids), frozenset(ids))
-
-
-def read_member_ids(
-    gateway: Gateway, groups: Sequence[int], *, primary: bool = False, own_connection: bool = False
-) -> frozenset[int]:
-    """Return the ids of all members of some groups, hidden ones included and deleted ones not.
-
-    With ``primary``, read from the primary database. The default reads from the same database as pcrud, so the ids
-    match pcrud's rows. The answer doesn't say which group a member is in, so an answer to another request would go
-    unnoticed; ``own_connection`` asks over a connection that no other request uses.
-
-    ``usergroup.members.retrieve`` checks VIEW_USER at the account's own library only, and then lists every member
-    (``groups-047``). The method also accepts a list of groups (``groups-075``).
+    ``primary`` are the member lists of the groups if the caller has read them from the primary database. Then the
+    balances come from there as well.
 
     Raises:
-        PermissionDeniedError: the account has no VIEW_USER at its own library.
+        DataError: the ILS lists members or balances of other groups, or leaves some out.
+        PermissionDeniedError: the account has no VIEW_USER at its own library, so it can't list members.
     """
-    method = f"{_MEMBERS}{_ON_PRIMARY}" if primary else _MEMBERS
-    answer = gateway.call(_SERVICE, method, TOKEN, list(groups), own_connection=own_connection).value
-    try:
-        ids = [_id(id) for id in _listed(answer)]
-    except (TypeError, ValueError) as error:
-        raise DataError(
-            "the ILS gave a list of members that holds something else than ids", code="members-broken"
-        ) from error
-    return frozenset(_without_duplicates(ids))
+    if primary is not None:
+        return _find_on_primary(gateway, visible, primary)
+    numbers = sorted(visible)
+    batches = batched(numbers, _GROUPS_AT_ONCE)
+    if len(numbers) > _MAX_GROUPS:
+        read = gateway.map(lambda groups: (groups, *_all_and_visible(gateway, groups, visible)), batches)
+        with_hidden = [group for groups, everybody, known in read if not everybody <= known for group in groups]
+        batches = batched(sorted(with_hidden), _MAX_GROUPS)
+    found: dict[int, HiddenMembers] = {}
+    for hidden in gateway.map(lambda groups: _hidden_of(gateway, groups, visible, org_units), batches):
+        found.update(hidden)
+    return found
 
 
-def read_balances(
-    gateway: Gateway, *groups: int, primary: bool = False, own_connection: bool = False
-) -> dict[int, Decimal]:
-    """Return what each member of these groups owes, by id, hidden members included.
-
-    Members without an open transaction are left out. ``primary`` and ``own_connection`` work as in
-    :func:`read_member_ids`. The method accepts a list of groups (``desk-007``) because it looks up members the same way
-    (``UserGroups.pm``).
-
-    Raises:
-        PermissionDeniedError: the account has no VIEW_USER at its own library.
-    """
-    wanted = list(groups) if len(groups) > 1 else groups[0]
-    method = f"{_BALANCES}{_ON_PRIMARY}" if primary else _BALANCES
-    answer = gateway.call(_SERVICE, method, TOKEN, wanted, own_connection=own_connection).value
-    try:
-        # Amounts are strings such as "0.0" and "0.00" (groups-026, groups-008). A member without an open transaction is
-        # missing (groups-002), which means a balance of zero, not an unknown balance.
-        balances = [(_id(entry["usr"]), _money(entry["balance_owed"])) for entry in _listed(answer)]
-    except (ArithmeticError, TypeError, ValueError, KeyError) as error:
-        raise DataError("the ILS gave a balance that isn't an amount of money", code="balance-broken") from error
-    _without_duplicates([id for id, _owed in balances])
-    return dict(balances)
-
-
-def _id(value: object) -> int:
-    """Return an id sent as a number or a string. Raise TypeError for anything else."""
-    id = whole_number(value)
-    if id is None:
-        raise TypeError("not an id")
-    return id
-
-
-def _without_duplicates(ids: list[int]) -> list[int]:
-    """Return the ids. Raise DataError for a duplicate, because a patron would be counted twice."""
-    if len(set(ids)) < len(ids):
-        raise DataError(
-            "the ILS named the same member twice",
-            advice="look at the proxy, where there is one: it may have mixed up answers",
-            code="member-twice",
-        )
-    return ids
-
-
-def _money(value: object) -> Decimal:
-    """Return an amount. Raise ArithmeticError for anything else, including NaN and infinity."""
-    amount = finite_number(value)
-    if amount is None:
-        raise ArithmeticError("not an amount")
-    return amount.quantize(ZERO)
-
-
-def sum_balances(balances: Mapping[int, Decimal], ids: Set[int]) -> Decimal:
-    """Add up the balances of the patrons with these ids. A patron without a balance owes nothing."""
-    return sum((balances.get(id, ZERO) for id in ids), ZERO)
-
-
-def _read_all_and_visible(
+def _all_and_visible(
     gateway: Gateway, groups: Sequence[int], visible: Mapping[int, Set[int]]
 ) -> tuple[frozenset[int], frozenset[int]]:
     """Return the ids of all members of some groups, and of the visible members.
@@ -293,54 +291,6 @@ def _read_all_and_visible(
     return everybody, known
 
 
-def _listed(answer: object) -> list[Any]:
-    """Return the answer if it is a list.
-
-    Iterating over a dict or string could look like a group without members or debts.
-    """
-    if not isinstance(answer, list):
-        raise TypeError("not a list")
-    return answer
-
-
-_MAX_ROUNDS = 3
-# The ILS runs a query for each member's balance, so first narrow a long list down to groups with hidden members.
-_MAX_GROUPS = 20
-_GROUPS_AT_ONCE = 100
-
-
-def find_hidden_with_ids(
-    gateway: Gateway, visible: Mapping[int, Set[int]], org_units: Callable[[], Collection[int]]
-) -> dict[int, HiddenMembers]:
-    """Find hidden members and their ids by comparing the visible ones (ids by group) with the ILS's member lists.
-
-    Takes three calls: all member ids; if any are hidden, all balances; then one query that finds the group of each
-    hidden member and confirms that the list is complete and that members without a balance owe nothing. For several
-    groups, the last query needs one visible member or ``org_units`` id for each pair of a hidden member and a group. If
-    there are too few, it takes one more call for each group but the last. For more than twenty groups, first check a
-    hundred at a time for hidden members, then read twenty at a time.
-
-    Raises:
-        DataError: the ILS lists members or balances of other groups, or leaves some out.
-        PermissionDeniedError: the account has no VIEW_USER at its own library, so it can't list members.
-    """
-    numbers = sorted(visible)
-    batches = batched(numbers, _GROUPS_AT_ONCE)
-    if len(numbers) > _MAX_GROUPS:
-        with_hidden = chain.from_iterable(gateway.map(lambda groups: _if_hidden(gateway, groups, visible), batches))
-        batches = batched(sorted(with_hidden), _MAX_GROUPS)
-    found: dict[int, HiddenMembers] = {}
-    for hidden in gateway.map(lambda groups: _hidden_of(gateway, groups, visible, org_units), batches):
-        found.update(hidden)
-    return found
-
-
-def _if_hidden(gateway: Gateway, groups: Sequence[int], visible: Mapping[int, Set[int]]) -> Sequence[int]:
-    """Return the groups if any of their members is hidden, an empty list if none is."""
-    everybody, known = _read_all_and_visible(gateway, groups, visible)
-    return () if everybody <= known else groups
-
-
 def _hidden_of(
     gateway: Gateway,
     groups: Sequence[int],
@@ -349,50 +299,95 @@ def _hidden_of(
 ) -> dict[int, HiddenMembers]:
     """Find the hidden members of as many groups as fit into one query."""
     for _ in range(_MAX_ROUNDS):
-        everybody, known = _read_all_and_visible(gateway, groups, visible)
+        everybody, known = _all_and_visible(gateway, groups, visible)
         hidden = everybody - known
         if not hidden:
             return {}
-        owed = _balances(gateway, groups)
+        owed = read_visible_balances(gateway, groups)
         # A patron was moved in between the two reads, or the balances belong to other patrons. Read again.
         if owed is not None and not owed.keys() <= everybody | known:
             continue
         # A lost balance would turn a debt into 0.00, so have the database confirm that the others have no open
         # transaction.
         owing_nothing = frozenset() if owed is None else hidden - owed.keys()
-        rows = choose_signal_rows(len(groups) * len(hidden), known & everybody, org_units) if len(groups) > 1 else None
-        found = _by_group(gateway, groups, hidden, len(everybody), owing_nothing, rows)
+        rows = _signal_rows(len(groups) * len(hidden), known & everybody, org_units) if len(groups) > 1 else None
+        found: Mapping[int, frozenset[int]] | None
+        if rows is not None:
+            found = assign_to_groups(gateway, groups, hidden, len(everybody), owing_nothing=owing_nothing, rows=rows)
+        else:
+            *others, last = groups
+            read = gateway.map(lambda group: read_member_ids(gateway, [group]), others)
+            by_group = {group: ids & hidden for group, ids in zip(others, read, strict=True)}
+            # The last group needs no call: it has the hidden members who aren't in the others. The conditions confirm
+            # this.
+            by_group[last] = hidden.difference(*by_group.values())
+            by_group = {group: ids for group, ids in by_group.items() if ids}
+            conditions = membership_conditions(groups, by_group, len(everybody), owing_nothing=owing_nothing)
+            found = by_group if all(holds(gateway, condition) for condition in conditions) else None
         if found is not None:
             return {group: HiddenMembers.of(ids, owed) for group, ids in found.items()}
     raise inconsistent_members()
 
 
-def _balances(gateway: Gateway, groups: Sequence[int]) -> Mapping[int, Decimal] | None:
-    """Return all members' balances, None if the account may list members but not their balances."""
-    try:
-        return read_balances(gateway, *groups)
-    except PermissionDeniedError:
-        return None
+def _signal_rows(
+    count: int, members: Collection[int], org_units: Callable[[], Collection[int]]
+) -> tuple[str, Sequence[int]] | None:
+    """Choose visible rows for :func:`assign_to_groups`. Return None if there are too few or ``count`` is too high."""
+    # Prefer the groups' own members: an answer to another client's query, mixed up by a proxy, wouldn't contain them.
+    # Every account can see org units.
+    if count <= _PAIRS_AT_ONCE:
+        if len(members) >= count:
+            return "au", sorted(members)[:count]
+        if len(units := sorted(org_units())) >= count:
+            return "aou", units[:count]
+    return None
 
 
-def _by_group(
-    gateway: Gateway,
-    groups: Sequence[int],
-    hidden: frozenset[int],
-    total: int,
-    owing_nothing: frozenset[int],
-    rows: SignalRows | None,
-) -> Mapping[int, frozenset[int]] | None:
-    """Find the group of each hidden member. Return None if the member list or the zero balances aren't confirmed."""
-    if rows is not None:
-        return assign_to_groups(gateway, groups, hidden, total, owing_nothing=owing_nothing, rows=rows)
-    *others, last = groups
-    read = gateway.map(lambda group: read_member_ids(gateway, [group]), others)
-    found = {group: ids & hidden for group, ids in zip(others, read, strict=True)}
-    # The last group needs no call: it has the hidden members who aren't in the others. The query below confirms this.
-    found[last] = hidden.difference(*found.values())
-    found = {group: ids for group, ids in found.items() if ids}
-    return found if membership_holds(gateway, groups, found, total, owing_nothing=owing_nothing) else None
+def _find_on_primary(
+    gateway: Gateway, visible: Mapping[int, Set[int]], members: Mapping[int, Set[int]]
+) -> dict[int, HiddenMembers]:
+    """Find the ``members`` (ids by group, from the primary database) who aren't ``visible``, and what they owe.
+
+    A query on the replica verifies the list. It fails while the replica lags behind; then the lists are read again from
+    the primary database and must be the same.
+    """
+    hidden = {group: ids - visible.get(group, set()) for group, ids in members.items()}
+    hidden = {group: ids for group, ids in hidden.items() if ids}
+    if not hidden:
+        return {}
+    groups = sorted(hidden)
+    # Balances bypass visibility, so they can be summed up for members whose rows don't come back.
+    owed = read_visible_balances(gateway, groups, primary=True)
+    everybody = frozenset[int]().union(*(members[group] for group in groups))
+    if owed is not None and not owed.keys() <= everybody:
+        raise inconsistent_members()
+    owing_nothing = frozenset[int]() if owed is None else frozenset[int]().union(*hidden.values()) - owed.keys()
+    conditions = membership_conditions(groups, hidden, len(everybody), owing_nothing=owing_nothing)
+    if not all(holds(gateway, condition) for condition in conditions):
+        again = read_members(gateway, groups, own_connection=True)
+        if read_visible_balances(gateway, groups, primary=True, own_connection=True) != owed or any(
+            again[group] != members[group] for group in groups
+        ):
+            raise inconsistent_members()
+    return {group: HiddenMembers.of(ids, owed) for group, ids in hidden.items()}
+
+
+def read_members(
+    gateway: Gateway, groups: Collection[int], *, own_connection: bool = False
+) -> dict[int, frozenset[int]]:
+    """Read the ids of all members of each group from the primary database, by group number. Takes one call per group.
+
+    ``own_connection`` works as in :func:`read_member_ids`.
+
+    Raises:
+        PermissionDeniedError: the account has no VIEW_USER at its own library.
+    """
+    # A single call for all groups wouldn't show moves between them.
+    numbers = sorted(groups)
+    found = gateway.map(
+        lambda group: read_member_ids(gateway, [group], primary=True, own_connection=own_connection), numbers
+    )
+    return dict(zip(numbers, found, strict=True))
 
 
 # Up to five groups take three calls with find_hidden_with_ids; reading sums takes at least seven.
@@ -400,13 +395,8 @@ _FEW = 5
 # The share of the 32 kB form that ids may fill; the rest is for the query itself.
 _MAX_IDS_BYTES = 26_000
 _CENT = Decimal("0.01")
-_OPEN = {"+mbts": {"xact_finish": None}}
-_OWED_BY_MEMBER = {"mbts": {"m": {"class": "au", "fkey": "usr", "field": "id"}}}
 BalanceProgress = Callable[[int, int], None]
 """Called with the number of groups whose balances were read since the last call, and the number of groups added."""
-
-
-Value = TypeVar("Value")
 
 
 def find_hidden(
@@ -441,14 +431,25 @@ def find_hidden(
             library.
     """
     in_bulk = {group: ids for group, ids in visible.items() if ids and _form_bytes(ids) < _MAX_IDS_BYTES}
+    everybody = [id for group in sorted(visible) for id in visible[group]]
 
     def find(groups: Iterable[int]) -> dict[int, HiddenMembers]:
         in_batch = {group: visible[group] for group in groups}
-        markers = _markers(visible, in_batch)
+        markers = sorted(set(everybody) - set(map(_representative, in_batch.values())))[:MAX_MARKERS]
         if len(markers) < MIN_MARKERS:
             return {}
-        reader = _HiddenInBatch(gateway, in_batch, markers, own_fines, progress)
-        return reader.find() if with_fines else reader.count()
+        batch = _Batch(gateway, in_batch, markers)
+        counts = batch.count()
+        if not with_fines:
+            return {group: HiddenMembers(count, None) for group, count in counts.items()}
+        found = {group: HiddenMembers(0, ZERO) for group, count in counts.items() if not count}
+        if with_hidden := counts.keys() - found.keys():
+            progress(0, len(with_hidden))
+            sample = max(with_hidden, key=lambda group: (counts[group], group))
+            fines = batch.fines(sample, with_hidden, own_fines)
+            found.update((group, HiddenMembers(counts[group], owed)) for group, owed in fines.items())
+            progress(len(with_hidden), 0)
+        return found
 
     certain: dict[int, HiddenMembers] = {}
     for found in gateway.map(find, _in_batches(in_bulk) if len(in_bulk) > _FEW else []):
@@ -458,72 +459,43 @@ def find_hidden(
     return {**hidden, **find_hidden_with_ids(gateway, rest, org_units)}
 
 
-class _HiddenInBatch:
-    """Reads the hidden members of as many groups as fit into one query."""
+class _Batch:
+    """As many groups as fit into one query, with their ``visible`` members (ids by group)."""
 
-    def __init__(
-        self,
-        gateway: Gateway,
-        visible: Mapping[int, Set[int]],
-        markers: list[int],
-        own_fines: Mapping[int, Decimal] | None,
-        progress: BalanceProgress,
-    ) -> None:
+    def __init__(self, gateway: Gateway, visible: Mapping[int, Set[int]], markers: list[int]) -> None:
         self._gateway = gateway
         self._visible = visible
         self._markers = markers
-        self._own_fines = own_fines
-        self._progress = progress
 
-    def count(self) -> dict[int, HiddenMembers]:
+    def count(self) -> dict[int, int]:
         """Return the number of hidden members of each group, zero included.
 
         Leave out groups that couldn't be verified.
         """
-        return {
-            group: HiddenMembers(count, None) for group, count in self._verified(self._counts(), _count_matches).items()
-        }
-
-    def find(self) -> dict[int, HiddenMembers]:
-        """Return the numbers of hidden members with what they owe."""
-        counts = {group: hidden.count for group, hidden in self.count().items()}
-        found = {group: HiddenMembers(0, ZERO) for group, count in counts.items() if not count}
-        with_hidden = counts.keys() - found.keys()
-        if with_hidden:
-            self._progress(0, len(with_hidden))
-            fines = self._fines(max(with_hidden, key=lambda group: (counts[group], group)), with_hidden)
-            found.update((group, HiddenMembers(counts[group], owed)) for group, owed in fines.items())
-            self._progress(len(with_hidden), 0)
-        return found
-
-    def _counts(self) -> dict[int, int]:
-        """Return the number of hidden members of each group, not verified yet."""
         counts: dict[int, int] = {}
         for group, count in self._read(MemberCount(), self._visible).items():
             # A lower count means that visible members left between the reads.
             if count is not None and count >= len(self._visible[group]):
                 counts[group] = count - len(self._visible[group])
-        return counts
+        return self._verified(counts, _count_matches)
 
-    def _fines(self, sample: int, groups: Collection[int]) -> Mapping[int, Decimal | None]:
+    def fines(
+        self, sample: int, groups: Collection[int], own_fines: Mapping[int, Decimal] | None
+    ) -> Mapping[int, Decimal | None]:
         """Return what the hidden members of each group owe, None if the account may not know.
 
         The sum of ``sample``, one of the groups, must equal the balances that the ILS reports for that group alone.
         """
-        try:
-            balances = read_balances(self._gateway, sample)
-        # The account may list members but not see balances: unknown, not zero.
-        except PermissionDeniedError:
+        balances = read_visible_balances(self._gateway, [sample])
+        if balances is None:
             return dict.fromkeys(groups)
-        own_fines = self._own_fines
         if own_fines is None:
             own_fines = read_own_fines(self._gateway, self._known(groups))
         fines: dict[int, Decimal] = {}
         for group, number in self._read(MemberFines(), groups).items():
             if number is not None:
-                visible = sum((own_fines.get(id, ZERO) for id in self._visible[group]), ZERO)
-                fines[group] = number * _CENT - visible
-        reported = sum((owed for id, owed in balances.items() if id not in self._visible[sample]), ZERO)
+                fines[group] = number * _CENT - _sum_of(own_fines, self._visible[group])
+        reported = _sum_of(balances, balances.keys() - self._visible[sample])
         verified = self._verified(fines, _sum_matches) if fines.get(sample, reported) == reported else {}
         return {**verified}
 
@@ -582,23 +554,15 @@ def _sum_matches(fines: Collection[Decimal], hidden: Query) -> Query:
     word, operator = ("-exists", "=") if total else ("-not-exists", "<>")
     owed: Query = {
         "select": {"mbts": [{"column": "balance_owed", "transform": "sum", "aggregate": True}]},
-        "from": _OWED_BY_MEMBER,
-        "where": {**_OPEN, "+m": hidden},
+        "from": {"mbts": {"m": {"class": "au", "fkey": "usr", "field": "id"}}},
+        "where": {"+mbts": {"xact_finish": None}, "+m": hidden},
         "having": {"+mbts": {"balance_owed": {operator: {"transform": "sum", "value": str(total)}}}},
     }
     return {word: owed}
 
 
-def _representative(ids: Set[int]) -> int:
-    """Return the visible member who represents the group in a sorted search."""
-    return min(ids)
-
-
-def _markers(visible: Mapping[int, Set[int]], in_batch: Mapping[int, Set[int]]) -> list[int]:
-    """Choose visible members other than the groups' representatives: as many as :func:`read_sums` can use."""
-    representatives = {_representative(ids) for ids in in_batch.values()}
-    others = chain.from_iterable(visible[group] for group in sorted(visible))
-    return sorted(set(others) - representatives)[:MAX_MARKERS]
+_representative: Callable[[Set[int]], int] = min
+"""Returns the visible member (id) who represents the group in a sorted search."""
 
 
 def _in_batches(known: Mapping[int, Set[int]]) -> Iterator[list[int]]:
@@ -627,13 +591,12 @@ def _form_bytes(ids: Set[int]) -> int:
 
 _MAX_READINGS = 2
 
-
 Confirm = Callable[[dict[str, Any]], bool]
 """Checks a condition in a call that is made anyway. Returns False if the condition fails or can't be checked."""
 
 
 def read_group_balances(
-    gateway: Gateway, group: int, visible: Set[int], *, confirm: Confirm | None = None
+    gateway: Gateway, group: int, visible: Set[int], *, confirm: Confirm = lambda _condition: False
 ) -> tuple[Mapping[int, Decimal], HiddenMembers | None]:
     """Return the balances of a group's members with open transactions, by id, and the members who aren't ``visible``.
 
@@ -649,10 +612,10 @@ def read_group_balances(
     primary = gateway.reads_replicas
     former: tuple[Mapping[int, Decimal], frozenset[int]] | None = None
     for _ in range(_MAX_READINGS):
-        again = former is not None
+        options = {"primary": primary, "own_connection": former is not None}
         readers: tuple[Callable[[], Any], ...] = (
-            partial(read_balances, gateway, group, primary=primary, own_connection=again),
-            partial(read_member_ids, gateway, [group], primary=primary, own_connection=again),
+            partial(read_balances, gateway, [group], **options),
+            partial(read_member_ids, gateway, [group], **options),
         )
         balances, everybody = gateway.map(lambda read: read(), readers)
         hidden = everybody - visible
@@ -663,7 +626,7 @@ def read_group_balances(
             return balances, None
         owing_nothing = everybody - balances.keys()
         conditions = membership_conditions([group], {group: hidden}, len(everybody), owing_nothing=owing_nothing)
-        confirmed = confirm is not None and len(conditions) == 1 and confirm(conditions[0])
+        confirmed = len(conditions) == 1 and confirm(conditions[0])
         if confirmed or all(holds(gateway, condition) for condition in conditions):
             return balances, HiddenMembers.of(hidden, balances)
         # The condition runs on the replica and fails while the replica lags behind. If a second read of the primary

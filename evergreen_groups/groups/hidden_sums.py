@@ -149,12 +149,9 @@ def read_sums(
     found = list(gateway.map(lambda search: search.ask(gateway), searches))
     # Keep the groups that every search answered.
     groups = set(representatives.values()).intersection(*found)
-    return {group: _parse_bits("".join(bits[group] for bits in found)) for group in groups}
-
-
-def _parse_bits(bits: str) -> int | None:
-    """Return the number with these bits, None if the first bit says that it is out of range."""
-    return None if bits[0] == "1" else int(bits, 2)
+    bits = {group: "".join(searched[group] for searched in found) for group in groups}
+    # The first bit says whether the number is out of range.
+    return {group: None if ones[0] == "1" else int(ones, 2) for group, ones in bits.items()}
 
 
 @dataclass(frozen=True, slots=True)

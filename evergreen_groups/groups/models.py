@@ -10,7 +10,7 @@ from decimal import Decimal
 from enum import Enum
 from functools import cache
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from evergreen_groups.language import name_key
 from evergreen_groups.money import ZERO
@@ -247,8 +247,6 @@ PATRON_FIELDS = ("id", "usrgroup", "home_ou", "profile", "card", "master_account
 """The fields of an ``au`` in a :class:`PatronRow`, in order."""
 ACCOUNT_FIELDS = ("active", "barred", "juvenile", "expire_date", "dob")
 """The fields of an ``au`` that :meth:`PatronAccount.of` takes, in order."""
-STATE_FIELDS = ("juvenile", "barred", "expire_date")
-"""The fields of an ``au`` that :meth:`PatronState.of` takes, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,13 +307,16 @@ class PatronAccount:
 class PatronState:
     """The account flags that a report shows. Leaves out birth dates on purpose."""
 
+    FIELDS: ClassVar = ("juvenile", "barred", "expire_date")
+    """The fields of an ``au`` that :meth:`of` takes, in order."""
+
     juvenile: bool
     barred: bool
     expired: bool
 
     @classmethod
     def of(cls, values: Iterable[Any], now: datetime) -> PatronState:
-        """Make a state from the values of ``STATE_FIELDS``. ``now`` is aware."""
+        """Make a state from the values of ``FIELDS``. ``now`` is aware."""
         juvenile, barred, sent = values
         expire_date = plausible(sent)
         return _state(bool(juvenile), bool(barred), expire_date is not None and expire_date < now)
@@ -395,6 +396,13 @@ def make_patrons(rows: Iterable[PatronRow], barcodes: Mapping[int, str], org_uni
         barcode = None if row.card is None else barcodes.get(row.card)
         found.append(row.patron(barcode, org_units.unit(row.home_library), group=group))
     return found
+
+
+def make_members(
+    patrons: Iterable[Patron], own_fines: Mapping[int, Decimal], decisions: Mapping[int, Decision]
+) -> list[Member]:
+    """Combine patrons, fines and decisions. A patron without fines owes nothing, and decisions may be missing."""
+    return [Member(patron, own_fines.get(patron.id, ZERO), decisions.get(patron.id)) for patron in patrons]
 
 
 def read_barcodes(gateway: Gateway, cards: Iterable[int | None]) -> dict[int, str]:

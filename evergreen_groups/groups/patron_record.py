@@ -1,4 +1,4 @@
-"""Read single patron records from the primary database."""
+"""Find the owners of cards, and read single patron records from the primary database."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import DataError, PermissionDeniedError, RecordNotFoundError
 from evergreen_groups.gateway import TOKEN, Record
+from evergreen_groups.groups.barcodes import first_match, spellings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from evergreen_groups.gateway import Gateway
 
 _RETRIEVE = "open-ils.actor.user.retrieve.authoritative"
 _BY_BARCODE = "open-ils.actor.user.fleshed.retrieve_by_barcode.authoritative"
+_CARD_FIELDS = ("id", "usr", "barcode", "active")
 
 
 def read_patron(gateway: Gateway, patron: int) -> Record | None:
@@ -61,14 +65,64 @@ def _not_the_patron() -> DataError:
     return DataError("the ILS gave something else than the patron asked for", code="not-the-patron")
 
 
-def read_card_owner(gateway: Gateway, barcode: str) -> tuple[int, bool] | None:
-    """Find the owner (patron id) of the card with exactly this barcode, and whether it is active.
+def not_replicated_yet() -> DataError:
+    """Make the error for a patron whom the primary database has and the replica doesn't have yet."""
+    return DataError(
+        "the copy of the ILS's database that is read doesn't have this patron yet",
+        advice="try again in a few seconds",
+        code="not-copied-yet",
+    )
 
-    Return None if the card is unknown or hidden. Needed where pcrud reads from a replica that lacks newly issued cards.
+
+def find_card(gateway: Gateway, barcode: str, *, with_patron: bool = False) -> Record | None:
+    """Find the card (``ac``) with this barcode, active or not, ignoring blanks.
+
+    Return None if the card is unknown or its patron is hidden. ``with_patron`` fleshes the card's ``usr`` with the
+    whole patron record and selects all fields of the card.
+    """
+    wanted = list(spellings(barcode))
+    if not wanted:
+        return None
+    found = gateway.pcrud.search(
+        "ac",
+        {"barcode": wanted if len(wanted) > 1 else wanted[0]},
+        select=None if with_patron else _CARD_FIELDS,
+        flesh=1 if with_patron else None,
+        flesh_fields={"ac": ("usr",)} if with_patron else None,
+        limit=len(wanted),
+    )
+    return first_match(barcode, {card.barcode: card for card in found})
+
+
+def find_owner(gateway: Gateway, barcode: str) -> tuple[int, bool] | None:
+    """Return the owner (patron id) of the card with this barcode, and whether the card is active.
+
+    Return None if the card is unknown or hidden. Also find new cards that aren't on the replica yet.
+    """
+    card = find_card(gateway, barcode)
+    if card is not None:
+        return int(card.usr), bool(card.active)
+    return read_owners(gateway, [barcode]).get(barcode) if gateway.reads_replicas else None
+
+
+def read_owners(gateway: Gateway, barcodes: Iterable[str]) -> dict[str, tuple[int, bool]]:
+    """Find the owner (patron id) of each card on the primary database, and whether the card is active.
+
+    Unknown and hidden cards are left out. Takes one call per spelling of a barcode.
 
     Raises:
-        DataError: the answer isn't a patron with this card.
+        DataError: an answer isn't a patron with this card.
     """
+    found = {}
+    for barcode in barcodes:
+        owners = (_read_owner(gateway, spelling) for spelling in spellings(barcode))
+        owner = next((owner for owner in owners if owner is not None), None)
+        if owner is not None:
+            found[barcode] = owner
+    return found
+
+
+def _read_owner(gateway: Gateway, barcode: str) -> tuple[int, bool] | None:
     try:
         answer = gateway.call("open-ils.actor", _BY_BARCODE, TOKEN, barcode).value
     except (RecordNotFoundError, PermissionDeniedError):

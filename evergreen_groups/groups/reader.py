@@ -1,27 +1,22 @@
-"""Build groups from rows of patrons, balances and cards, and decide who is over the limit."""
+"""Build a report's groups from rows of patrons, balances and cards, and decide who is over the limit."""
 
 from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from collections.abc import Callable, Collection, Iterable, Mapping
 from decimal import Decimal
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from evergreen_groups.errors import PermissionDeniedError
-from evergreen_groups.groups.barcodes import all_spellings, first_match
-from evergreen_groups.groups.hidden import find_hidden, find_hidden_with_ids, read_balances
+from evergreen_groups.groups.hidden import HiddenMembers, find_hidden
 from evergreen_groups.groups.models import (
-    ACCOUNT_FIELDS,
     PATRON_FIELDS,
     Group,
     Member,
     Patron,
-    PatronAccount,
     PatronRow,
+    make_members,
     make_patrons,
     read_barcodes,
 )
@@ -31,8 +26,6 @@ from evergreen_groups.ils import (
     ResolvedLimit,
     UniformLimit,
     decide_all,
-    decide_visible,
-    read_fines_of,
     read_own_fines,
 )
 from evergreen_groups.message import Message
@@ -41,48 +34,8 @@ from evergreen_groups.progress import Progress, silent
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
-    from evergreen_groups.groups.hidden import HiddenMembers
     from evergreen_groups.ils import Access
     from evergreen_groups.policy import Decision
-
-
-def correct_fines_from_primary(
-    gateway: Gateway, groups: Sequence[int], patrons: Collection[int], read: Callable[[], Mapping[int, Decimal]]
-) -> Mapping[int, Decimal]:
-    """Return what ``patrons`` (ids) of some groups owe, corrected from the primary database.
-
-    ``read`` reads the same by pcrud. If plain reads go to replicas, takes one concurrent call, and one for each patron
-    with differing balances. Without replicas, or if the session may not see the balances, return the result of
-    ``read``.
-    """
-    if not groups or not gateway.reads_replicas:
-        return read()
-    readers: tuple[Callable[[], Any], ...] = (read, lambda: _balances(gateway, groups))
-    fines, now = gateway.map(lambda read: read(), readers)
-    # Start with pcrud's answer and reread only patrons about whom the two answers differ.
-    found = {**fines}
-    doubtful = [] if now is None else sorted(id for id in patrons if fines.get(id) != now.get(id))
-    owed_now = gateway.map(lambda id: _owed_by(gateway, id, fines.get(id)), doubtful)
-    for id, owed in zip(doubtful, owed_now, strict=True):
-        found.pop(id, None)
-        if owed is not None:
-            found[id] = owed
-    return found
-
-
-def _balances(gateway: Gateway, groups: Sequence[int]) -> Mapping[int, Decimal] | None:
-    try:
-        return read_balances(gateway, *groups, primary=True)
-    except PermissionDeniedError:
-        return None
-
-
-def _owed_by(gateway: Gateway, id: int, read: Decimal | None) -> Decimal | None:
-    # Ask about this patron alone: the answer names the patron, while a list of balances doesn't name the group.
-    try:
-        return read_fines_of(gateway, id, primary=True)
-    except PermissionDeniedError:
-        return read
 
 
 Value = TypeVar("Value")
@@ -225,27 +178,23 @@ class _BalanceProgress:
             self._progress(Message("asking what hidden members owe"), self._done, self._total)
 
 
-def make_members(
-    patrons: Iterable[Patron], own_fines: Mapping[int, Decimal], decisions: Mapping[int, Decision]
-) -> list[Member]:
-    """Combine patrons, fines and decisions. A patron without fines owes nothing, and decisions may be missing."""
-    return [Member(patron, own_fines.get(patron.id, ZERO), decisions.get(patron.id)) for patron in patrons]
-
-
 def decide_patrons(
     gateway: Gateway,
     limits: LimitFinder,
     patrons: Collection[Patron],
     own_fines: Mapping[int, Decimal],
     known: dict[Decimal, Decision] | None = None,
+    *,
+    where_visible: bool = False,
 ) -> dict[int, Decision]:
     """Decide about each patron, by id. Reads nothing if the same limit applies to all patrons.
 
-    In this case, ``known`` caches decisions by amount.
+    In this case, ``known`` caches decisions by amount. ``where_visible`` leaves out patrons whose limit is the ILS's
+    threshold, if the account may not see it.
 
     Raises:
         DataError: some transactions must be read, and the account may not see them.
-        PermissionDeniedError: the limit is the ILS's threshold, and the account may not see it.
+        PermissionDeniedError: a limit is the ILS's threshold, and the account may not see it.
     """
     if isinstance(limits, UniformLimit):
         resolved_for_all = limits.limit_for(0, 0)
@@ -255,22 +204,22 @@ def decide_patrons(
             if amount not in decided:
                 decided[amount] = resolved_for_all.decide(amount)
         return {patron.id: decided[own_fines[patron.id]] if patron.id in own_fines else nothing for patron in patrons}
-    resolved = {patron.id: limits.limit_for(patron.profile, patron.home_library.id) for patron in patrons}
-    return decide_all(gateway, resolved, own_fines)
+    find = limits.visible_limit_for if where_visible else limits.limit_for
+    found = ((patron.id, find(patron.profile, patron.home_library.id)) for patron in patrons)
+    return decide_all(gateway, {id: limit for id, limit in found if limit is not None}, own_fines)
 
 
-def decide_where_visible(
+def decided_members(
     gateway: Gateway, limits: LimitFinder, patrons: Collection[Patron], own_fines: Mapping[int, Decimal]
-) -> dict[int, Decision]:
-    """Decide about each patron, by id. Leave out patrons whose limit the account may not see.
+) -> list[Member]:
+    """Make members of patrons, with a decision about each whose limit the account may see.
+
+    ``own_fines`` are those of all patrons with open transactions.
 
     Raises:
         DataError: some transactions must be read, and the account may not see them.
     """
-    if isinstance(limits, UniformLimit):
-        return decide_patrons(gateway, limits, patrons, own_fines)
-    found = {patron.id: limits.visible_limit_for(patron.profile, patron.home_library.id) for patron in patrons}
-    return decide_all(gateway, {id: limit for id, limit in found.items() if limit is not None}, own_fines)
+    return make_members(patrons, own_fines, decide_patrons(gateway, limits, patrons, own_fines, where_visible=True))
 
 
 def decide_by_thresholds(
@@ -298,147 +247,10 @@ def decide_by_thresholds(
     ]
     if may_matter:
         own_fines |= read_own_fines(gateway, may_matter)
-    return found, decide_visible(gateway, found, own_fines)
+    return found, decide_all(gateway, found, own_fines, leave_out_hidden=True)
 
 
 def with_decisions(gateway: Gateway, limits: LimitFinder, group: Group, own_fines: Mapping[int, Decimal]) -> Group:
-    """Return the group with a decision about each visible member whose limit the account may see.
-
-    ``own_fines`` are those of all members with open transactions.
-
-    Raises:
-        DataError: some transactions must be read, and the account may not see them.
-    """
-    patrons: Sequence[Patron] = [member.patron for member in group.members]
-    decisions = decide_where_visible(gateway, limits, patrons, own_fines)
-    members = tuple(make_members(patrons, own_fines, decisions))
-    return Group(group.number, members, group.hidden_member_count, group.hidden_fines)
-
-
-MEMBER_FIELDS = (*PATRON_FIELDS, "deleted", *ACCOUNT_FIELDS)
-"""The fields of ``au`` that :meth:`MembershipReader.assemble` takes, in order."""
-
-
-@dataclass(frozen=True, slots=True)
-class Membership:
-    """Patrons and their accounts by id, and groups by number, if requested. Nothing is decided yet.
-
-    ``own_fines`` has the patrons with an open transaction, even with a balance of 0.00.
-    """
-
-    members: Mapping[int, Member]
-    accounts: Mapping[int, PatronAccount]
-    groups: Mapping[int, Group]
-    own_fines: Mapping[int, Decimal]
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    """A library card found by barcode or owner. ``active`` is the state of this card, not of the patron."""
-
-    barcode: str
-    active: bool
-    member: Member
-    account: PatronAccount
-
-
-class MembershipReader:
-    """Reads patrons and groups in lists. ``org_units`` provides the ILS's org units; by default they are read once."""
-
-    def __init__(self, gateway: Gateway, org_units: Callable[[], OrgUnits] | None = None) -> None:
-        self._gateway = gateway
-        self._org_units = org_units
-        self._known_org_units: OrgUnits | None = None
-
-    @property
-    def org_units(self) -> OrgUnits:
-        """All org units of the ILS."""
-        if self._known_org_units is None:
-            self._known_org_units = self._org_units() if self._org_units else OrgUnits.read(self._gateway)
-        return self._known_org_units
-
-    def by_barcodes(self, barcodes: Iterable[str]) -> dict[str, Card]:
-        """Look up patrons by card. Ignore blanks in barcodes (:func:`spellings`), but not case.
-
-        Return cards by the barcodes as given (``patrons-011``), without unknown ones.
-        """
-        given = list(barcodes)
-        # Drop duplicates: a value named in two lists returns its rows twice.
-        cards = {
-            record.barcode: record
-            for batch in self._gateway.pcrud.by_values("ac", "barcode", all_spellings(given), unique=True)
-            for record in batch
-        }
-        found = self.by_ids({card.usr for card in cards.values()})
-        known = ((barcode, first_match(barcode, cards)) for barcode in given)
-        return {
-            barcode: Card(card.barcode, bool(card.active), found.members[card.usr], found.accounts[card.usr])
-            for barcode, card in known
-            if card is not None and card.usr in found.members
-        }
-
-    def by_ids(self, ids: Collection[int]) -> Membership:
-        """Read patrons by id, including deleted ones. Leave out hidden patrons."""
-        found = self._gateway.pcrud.columns_by_values("au", MEMBER_FIELDS, "id", sorted(ids))
-        return self.assemble(chain.from_iterable(found))
-
-    def by_groups(self, numbers: Collection[int]) -> Membership:
-        """Read whole groups with hidden members.
-
-        Raises:
-            PermissionDeniedError: the account may not see patrons at its own library.
-        """
-        wanted = sorted(set(numbers))
-        found = self._gateway.pcrud.columns_by_values(
-            # Deleted patrons keep their group's number, so exclude them (pcrud-009). Send "f", because JSON's false
-            # matches nothing (pcrud-011).
-            "au",
-            MEMBER_FIELDS,
-            "usrgroup",
-            wanted,
-            where={"deleted": "f"},
-        )
-        read = self.assemble(chain.from_iterable(found))
-        by_group: dict[int, list[Member]] = {number: [] for number in wanted}
-        for member in read.members.values():
-            by_group[member.patron.group].append(member)
-        # Check for hidden members even if the account sees all patrons: a missed member would do harm in a move.
-        visible = {number: {member.id for member in found} for number, found in by_group.items()}
-        hidden = find_hidden_with_ids(self._gateway, visible, lambda: [unit.id for unit in self.org_units])
-        groups = {number: Group.by_name(number, found, hidden.get(number)) for number, found in by_group.items()}
-        return replace(read, groups=groups)
-
-    def assemble(
-        self,
-        records: Iterable[tuple[Any, ...]],
-        barcodes: Mapping[int, str] | None = None,
-        groups: Sequence[int] = (),
-    ) -> Membership:
-        """Combine records (``MEMBER_FIELDS``, further columns are ignored) with fines, cards and home libraries.
-
-        ``barcodes`` are by card id; by default they are read concurrently with the fines, in one call each. If
-        ``groups`` has the numbers of all the patrons' groups, the fines are corrected
-        (:func:`correct_fines_from_primary`).
-        """
-        now = datetime.now(UTC)
-        width = len(PATRON_FIELDS)
-        rows: list[tuple[PatronRow, bool]] = []
-        accounts: dict[int, PatronAccount] = {}
-        for record in records:
-            row = PatronRow._make(record[:width])
-            rows.append((row, bool(record[width])))
-            accounts[row.id] = PatronAccount.of(record[width + 1 : len(MEMBER_FIELDS)], now)
-        readers: tuple[Callable[[], Any], ...] = (
-            lambda: correct_fines_from_primary(
-                self._gateway, groups, accounts, lambda: read_own_fines(self._gateway, accounts)
-            ),
-            lambda: barcodes if barcodes is not None else read_barcodes(self._gateway, (row.card for row, _ in rows)),
-            lambda: self.org_units if rows else None,
-        )
-        own_fines, known_barcodes, org_units = self._gateway.map(lambda read: read(), readers)
-        patrons = [
-            row.patron(known_barcodes.get(row.card), org_units.unit(row.home_library), deleted=deleted)
-            for row, deleted in rows
-        ]
-        members = {member.id: member for member in make_members(patrons, own_fines, {})}
-        return Membership(members, accounts, {}, own_fines)
+    """Return the group with the members that :func:`decided_members` makes, which raises the same errors."""
+    members = decided_members(gateway, limits, [member.patron for member in group.members], own_fines)
+    return Group(group.number, tuple(members), group.hidden_member_count, group.hidden_fines)

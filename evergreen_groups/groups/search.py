@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 from evergreen_groups.errors import DataError, TimedOutError, UnexpectedAnswerError
 from evergreen_groups.gateway import Gateway, columns
-from evergreen_groups.groups.models import PATRON_FIELDS, STATE_FIELDS, PatronRow, PatronState
+from evergreen_groups.groups.models import PATRON_FIELDS, PatronRow
 from evergreen_groups.groups.queries import TARGET_MEMBERS, GroupList, GroupRange, GroupRanges, Groups, Query
 from evergreen_groups.message import Message
 from evergreen_groups.progress import Progress, silent
@@ -122,31 +122,6 @@ class ChangedPatrons:
         return new
 
 
-class ExtraFields(Protocol):
-    """Collects additional fields of each patron during a search."""
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """The fields of an ``au`` to read."""
-
-    def take(self, patron: int, values: Sequence[Any]) -> None:
-        """Store a patron's decoded values, in the order of ``fields``. Called from several threads."""
-
-
-class PatronStates:
-    """Collects the state of each patron's account."""
-
-    fields = STATE_FIELDS
-
-    def __init__(self, states: dict[int, PatronState]) -> None:
-        self._states = states
-        self._now = datetime.now(UTC)
-
-    def take(self, patron: int, values: Sequence[Any]) -> None:
-        """Store a patron's state by id."""
-        self._states[patron] = PatronState.of(values, self._now)
-
-
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
@@ -187,8 +162,8 @@ class GroupQuery(Protocol):
 class GroupSearch:
     """Reads the members of the groups that ``query`` matches.
 
-    ``page`` limits the members in one answer. ``states`` collects each member's account state by patron id, or
-    ``extra_fields`` collects other fields.
+    ``page`` limits the members in one answer. ``extra_fields`` are further fields of each member (``au``). ``take``
+    gets each member's id and the decoded values of these fields, from several threads.
     """
 
     def __init__(
@@ -198,12 +173,12 @@ class GroupSearch:
         progress: Progress = silent,
         *,
         page: int = PAGE,
-        states: dict[int, PatronState] | None = None,
-        extra_fields: ExtraFields | None = None,
+        extra_fields: Sequence[str] = (),
+        take: Callable[[int, Sequence[Any]], None] = lambda _patron, _values: None,
     ) -> None:
         self._page = page
-        self._extra_fields = extra_fields if states is None else PatronStates(states)
-        self._fields = PATRON_FIELDS if self._extra_fields is None else (*PATRON_FIELDS, *self._extra_fields.fields)
+        self._take = take if extra_fields else None
+        self._fields = (*PATRON_FIELDS, *extra_fields)
         self._gateway = gateway
         self._query = query
         self._progress = progress
@@ -359,12 +334,12 @@ class GroupSearch:
 
     def _rows(self, rows: Iterable[tuple[Any, ...]]) -> list[PatronRow]:
         """Make patron rows and collect the additional fields."""
-        if self._extra_fields is None:
+        if self._take is None:
             return list(map(PatronRow._make, rows))
         found, width = [], len(PATRON_FIELDS)
         for row in rows:
             found.append(PatronRow._make(row[:width]))
-            self._extra_fields.take(row[0], row[width:])
+            self._take(row[0], row[width:])
         return found
 
     def _visible(self, where: Query) -> Query:

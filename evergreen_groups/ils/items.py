@@ -213,12 +213,22 @@ def read_items(
     return {id: PatronItems(tuple(found.get(id, ())), complete=id not in hidden) for id in patrons}
 
 
-def patrons_with_circulations_at(gateway: Gateway, patrons: Collection[int], libraries: Collection[int]) -> set[int]:
-    """Return the patrons who have items out from one of the libraries (ids), hidden ones included. One call."""
+def patrons_with_circulations_at(
+    gateway: Gateway,
+    patrons: Collection[int],
+    libraries: Collection[int],
+    *,
+    unreturned_at: datetime | None = None,
+) -> set[int]:
+    """Return the patrons who have items out from one of the libraries (ids), hidden ones included. One call.
+
+    With ``unreturned_at`` (aware), only items that are overdue or lost by then count.
+    """
     if not libraries:
         return set()
-    # pcrud doesn't check permissions inside subqueries (items-006).
-    there = {"usr": {"=": {"+au": "id"}}, "checkin_time": None, "circ_lib": sorted(libraries)}
+    # pcrud doesn't check permissions inside subqueries (items-003, items-006).
+    out: dict[str, Any] = {"checkin_time": None} if unreturned_at is None else _unreturned(unreturned_at)
+    there = {"usr": {"=": {"+au": "id"}}, "circ_lib": sorted(libraries), **out}
     exists = {"-exists": {"select": {"circ": ["id"]}, "from": "circ", "where": there}}
     pages = gateway.pcrud.columns_by_values("au", ("id",), "id", sorted(patrons), where=exists)
     return {id for page in pages for (id,) in page}
@@ -290,7 +300,7 @@ def read_unreturned_items(
     hidden_at = sorted({unit.id for unit in org_units} - set(visible_at))
     readers: tuple[Callable[[], Any], ...] = (
         lambda: _count_visible(gateway, patrons, now, all_visible=not hidden_at),
-        lambda: _with_hidden(gateway, patrons, now, hidden_at) if hidden_at else (),
+        lambda: patrons_with_circulations_at(gateway, patrons, hidden_at, unreturned_at=now),
     )
     (found, stop_fines), hidden = gateway.map(lambda read: read(), readers)
     return UnreturnedResult({id: None if id in hidden else found.get(id, _NONE) for id in patrons}, stop_fines)
@@ -322,12 +332,3 @@ def _count_visible(
         elif kind is CirculationKind.LOST:
             found[usr] = UnreturnedItems(before.overdue, before.lost + 1)
     return found, stopped
-
-
-def _with_hidden(gateway: Gateway, patrons: Collection[int], now: datetime, hidden_at: list[int]) -> set[int]:
-    """Return the patrons with unreturned items that pcrud hides."""
-    # pcrud doesn't check permissions inside subqueries (items-003: an item of a branch that the account can't see).
-    hidden = {"usr": {"=": {"+au": "id"}}, "circ_lib": hidden_at, **_unreturned(now)}
-    exists = {"-exists": {"select": {"circ": ["id"]}, "from": "circ", "where": hidden}}
-    pages = gateway.pcrud.columns_by_values("au", ("id",), "id", sorted(patrons), where=exists)
-    return {id for page in pages for (id,) in page}

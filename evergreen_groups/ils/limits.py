@@ -9,8 +9,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Protocol
 
 from evergreen_groups.ils.bills import read_fines_within
+from evergreen_groups.ils.penalties import read_fines_penalties
 from evergreen_groups.ils.profiles import Profiles
-from evergreen_groups.ils.thresholds import ThresholdReader, Thresholds, read_fines_penalties
+from evergreen_groups.ils.thresholds import ThresholdReader, Thresholds
 from evergreen_groups.message import Message
 from evergreen_groups.money import ZERO
 from evergreen_groups.policy import Comparison, Decision, Limit, LimitRule, decide
@@ -89,7 +90,7 @@ class Limits:
         settings: PolicySettings,
         org_units: OrgUnits,
         profiles: Profiles | None = None,
-        thresholds: ThresholdReader | Thresholds | None = None,
+        thresholds: Thresholds | None = None,
     ) -> None:
         self._settings = settings
         self._org_units = org_units
@@ -116,7 +117,7 @@ class Limits:
     ) -> Limits:
         """Read the data for the limits: no call for one amount, two calls with rules, six for the ILS's thresholds.
 
-        ``penalties`` come from :func:`evergreen_groups.ils.thresholds.read_fines_penalties`. They are read if missing.
+        ``penalties`` come from :func:`evergreen_groups.ils.penalties.read_fines_penalties`. They are read if missing.
 
         Raises:
             ConfigurationError: a rule names a profile or library that doesn't exist.
@@ -133,7 +134,7 @@ class Limits:
 
     def with_gateway(self, gateway: Gateway) -> Limits:
         """Return the same limits, which read thresholds through ``gateway`` from now on."""
-        if not isinstance(self._thresholds, ThresholdReader):
+        if self._thresholds is None:
             return self
         # A shallow copy: both objects share everything read so far.
         limits = copy.copy(self)
@@ -158,10 +159,9 @@ class Limits:
         That is common: the stock profile Circulators sees patrons of the whole system, but only the thresholds of its
         own branch (Evergreen's ``950.data.seed-values.sql``).
         """
-        reader = self._thresholds
         # Rules need no permission, and a cached threshold has been read with it.
         known = (profile, home_library) in self._known or self._by_rule(profile, home_library) is not None
-        if not known and isinstance(reader, ThresholdReader) and not reader.are_visible(home_library):
+        if not known and self._thresholds is not None and not self._thresholds.are_visible(home_library):
             return None
         return self.limit_for(profile, home_library)
 
@@ -221,29 +221,22 @@ def _rule_origin(rule: LimitRule) -> str:
 
 
 def decide_all(
-    gateway: Gateway, limits: Mapping[int, ResolvedLimit], own_fines: Mapping[int, Decimal]
+    gateway: Gateway,
+    limits: Mapping[int, ResolvedLimit],
+    own_fines: Mapping[int, Decimal],
+    *,
+    leave_out_hidden: bool = False,
 ) -> dict[int, Decision]:
     """Decide about patrons, by id. No call if all their fines count, else one per 3,000 patrons.
 
     ``limits`` has the limit of each patron. ``own_fines`` has what each owes at all libraries, and leaves out patrons
     without open transactions. A decision's ``own_balance`` includes only the fines that the limit counts.
+    ``leave_out_hidden`` leaves out patrons whose transactions are needed and hidden.
 
     Raises:
         DataError: not all fines count, and the account can't see a patron's transactions.
     """
     scopes = {id: limit.scope for id, limit in limits.items() if limit.scope is not None}
-    within = read_fines_within(gateway, scopes, own_fines) if scopes else {}
-    return {
-        id: limit.decide(within.get(id, own_fines.get(id)))  # within may have None: no open transaction in the scope
-        for id, limit in limits.items()
-    }
-
-
-def decide_visible(
-    gateway: Gateway, limits: Mapping[int, ResolvedLimit], own_fines: Mapping[int, Decimal]
-) -> dict[int, Decision]:
-    """Like :func:`decide_all`, but leave out patrons whose transactions are needed and hidden."""
-    scopes = {id: limit.scope for id, limit in limits.items() if limit.scope is not None}
-    within = read_fines_within(gateway, scopes, own_fines, leave_out_hidden=True) if scopes else {}
+    within = read_fines_within(gateway, scopes, own_fines, leave_out_hidden=leave_out_hidden) if scopes else {}
     counted: dict[int, Decimal | None] = {id: own_fines.get(id) for id in limits.keys() - scopes.keys()} | within
     return {id: limit.decide(counted[id]) for id, limit in limits.items() if id in counted}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import ConfigurationError, DataError, GatewayError
 from evergreen_groups.gateway import TOKEN
@@ -193,6 +193,29 @@ TIMEZONE = "lib.timezone"
 _FOR_ALL = "open-ils.actor.settings.value_for_all_orgs.atomic"
 
 
+def read_setting(gateway: Gateway, name: str) -> dict[int, Any]:
+    """Return the values of a library setting by org unit, None where it isn't set. One call.
+
+    Raises:
+        DataError: the answer has the wrong shape.
+    """
+    try:
+        answer = gateway.call("open-ils.actor", _FOR_ALL, TOKEN, name).listing()
+        values = {int(entry["org_unit"]): entry["summary"]["value"] for entry in answer}
+    except (TypeError, KeyError, ValueError):
+        raise unusable_setting(name) from None
+    if len(values) < len(answer):
+        raise unusable_setting(name)
+    return values
+
+
+def unusable_setting(name: str) -> DataError:
+    """Make the error for an answer without the values of a library setting."""
+    return DataError(
+        "the ILS gave no usable values of the setting {name}", code="ils-setting-unusable", values={"name": name}
+    )
+
+
 def read_timezones(gateway: Gateway) -> dict[int, tzinfo]:
     """Return the time zones of the org units (by id) that have one, set or inherited.
 
@@ -202,14 +225,6 @@ def read_timezones(gateway: Gateway) -> dict[int, tzinfo]:
     Raises:
         DataError: the answer has the wrong shape.
     """
-    try:
-        answer = gateway.call("open-ils.actor", _FOR_ALL, TOKEN, TIMEZONE).listing()
-        values = {int(entry["org_unit"]): entry["summary"]["value"] for entry in answer}
-    except (TypeError, KeyError, ValueError):
-        raise DataError(
-            "the ILS gave no usable values of the setting {name}",
-            code="ils-setting-unusable",
-            values={"name": TIMEZONE},
-        ) from None
-    found = {org_unit: timezone_of(value) for org_unit, value in values.items() if isinstance(value, str)}
+    values = read_setting(gateway, TIMEZONE).items()
+    found = {org_unit: timezone_of(value) for org_unit, value in values if isinstance(value, str)}
     return {org_unit: zone for org_unit, zone in found.items() if zone is not None}

@@ -9,12 +9,18 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evergreen_groups.errors import DataError
-from evergreen_groups.ils.thresholds import PATRON_EXCEEDS_FINES, read_fines_penalties
+from evergreen_groups.ils.org_units import read_setting, unusable_setting
 from evergreen_groups.odd_dates import plausible
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.ils.org_units import OrgUnit, OrgUnits
+
+PATRON_EXCEEDS_FINES = 1
+"""The id of the stock penalty for fines (``csp``)."""
+
+PENALTY_OVERRIDE = "circ.custom_penalty_override.PATRON_EXCEEDS_FINES"
+"""The library setting that replaces the stock penalty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,38 @@ class PenaltyRow(NamedTuple):
     org_unit: int
     staff: int | None
     set_date: datetime | None
+
+
+def read_fines_penalties(gateway: Gateway, org_units: OrgUnits) -> dict[int, int]:
+    """Return the id of each org unit's penalty for fines: the stock one, or the one set in :data:`PENALTY_OVERRIDE`.
+
+    One call (``explanation-008``).
+
+    Raises:
+        DataError: a setting's value isn't a penalty id.
+    """
+    values = read_setting(gateway, PENALTY_OVERRIDE)
+    # The answer lists every org unit, with null for no setting (explanation-008). If one is missing, its penalty is
+    # unknown, which isn't the same as the stock one.
+    if not values.keys() >= {unit.id for unit in org_units}:
+        raise unusable_setting(PENALTY_OVERRIDE)
+    return {unit.id: _penalty_id(values[unit.id]) for unit in org_units}
+
+
+def _penalty_id(value: object) -> int:
+    """Return the penalty id in a setting's value, or the stock penalty for None."""
+    if value is None:
+        return PATRON_EXCEEDS_FINES
+    try:
+        # Settings are stored as JSON: a number (settings-001), or a number in quotation marks.
+        return int(str(value).strip('"'))
+    except ValueError:
+        raise DataError(
+            "the setting {name} names no penalty by its id",
+            advice="correct the setting in the ILS",
+            code="ils-setting-without-penalty",
+            values={"name": PENALTY_OVERRIDE},
+        ) from None
 
 
 class PenaltyKinds:

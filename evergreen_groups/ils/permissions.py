@@ -34,14 +34,6 @@ def account_of_session(gateway: Gateway, *, prolong: bool = True) -> Record:
     return account
 
 
-def workstation_of(account: Record) -> int | None:
-    """Return the id of the session's workstation (``aws.id``), or None."""
-    try:
-        return int(account.wsid) if account.wsid else None
-    except (TypeError, ValueError, AttributeError):
-        return None
-
-
 def library_of(account: Record) -> int:
     """Return the id of the org unit where the session works: its workstation's library, or the account's home library.
 
@@ -84,11 +76,15 @@ class SessionAccount:
         account = account_of_session(gateway, prolong=False)
         library = library_of(account)
         home, group = account.home_ou, account.usrgroup
+        try:
+            workstation = int(account.wsid) if account.wsid else None
+        except (TypeError, ValueError, AttributeError):
+            workstation = None
         return cls(
             account.id,
             library,
             home if isinstance(home, int) else library,
-            workstation_of(account),
+            workstation,
             group if isinstance(group, int) else None,
         )
 

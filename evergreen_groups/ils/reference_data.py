@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from evergreen_groups.errors import PermissionDeniedError
 from evergreen_groups.ils.circulations import CirculationTally
@@ -19,6 +19,9 @@ from evergreen_groups.message import Message
 from evergreen_groups.settings import PolicySettings
 from evergreen_groups.ttl_cache import TimeToLiveCache
 
+Value = TypeVar("Value")
+Tree = TypeVar("Tree", OrgUnits, Profiles, PenaltyKinds)
+
 if TYPE_CHECKING:
     from datetime import tzinfo
 
@@ -29,6 +32,10 @@ if TYPE_CHECKING:
 # checks permissions for each row anyway.
 SECONDS = 300.0
 """How long values stay in the cache, in seconds."""
+_CACHES = (
+    *("rights", "accounts", "limits", "ILS limits", "org units", "profiles", "penalty kinds", "circulation tallies"),
+    "time zones",
+)
 
 
 class ReferenceData:
@@ -40,30 +47,8 @@ class ReferenceData:
 
     def __init__(self, policy: PolicySettings, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._policy = policy
-        self._rights: TimeToLiveCache[SessionRights] = TimeToLiveCache(clock, SECONDS)
-        self._accounts: TimeToLiveCache[SessionAccount] = TimeToLiveCache(clock, SECONDS)
-        self._limits: TimeToLiveCache[Limits] = TimeToLiveCache(clock, SECONDS)
-        self._ils_limits: TimeToLiveCache[Limits] = TimeToLiveCache(clock, SECONDS)
-        self._org_units: TimeToLiveCache[OrgUnits] = TimeToLiveCache(clock, SECONDS)
-        self._profiles: TimeToLiveCache[Profiles] = TimeToLiveCache(clock, SECONDS)
-        self._penalty_kinds: TimeToLiveCache[PenaltyKinds] = TimeToLiveCache(clock, SECONDS)
-        self._tallies: TimeToLiveCache[CirculationTally] = TimeToLiveCache(clock, SECONDS)
-        self._timezones: TimeToLiveCache[Mapping[int, tzinfo]] = TimeToLiveCache(clock, SECONDS)
-
-    @property
-    def caches(self) -> Mapping[str, TimeToLiveCache[Any]]:
+        self.caches: Mapping[str, TimeToLiveCache[Any]] = {name: TimeToLiveCache(clock, SECONDS) for name in _CACHES}
         """All caches by name, for metrics."""
-        return {
-            "rights": self._rights,
-            "accounts": self._accounts,
-            "limits": self._limits,
-            "ILS limits": self._ils_limits,
-            "org units": self._org_units,
-            "profiles": self._profiles,
-            "penalty kinds": self._penalty_kinds,
-            "circulation tallies": self._tallies,
-            "time zones": self._timezones,
-        }
 
     def account(self, gateway: Gateway) -> SessionAccount:
         """Return the session's account. One call, which doesn't prolong the session.
@@ -71,7 +56,7 @@ class ReferenceData:
         Raises:
             DataError: the ILS doesn't say where the account works.
         """
-        return self._accounts.get(_key(gateway), lambda: SessionAccount.read(gateway))
+        return self._cached("accounts", _key(gateway), lambda: SessionAccount.read(gateway))
 
     def user(self, gateway: Gateway) -> int:
         """Return the session's user id (``au.id``), see :meth:`account`."""
@@ -82,7 +67,7 @@ class ReferenceData:
 
         Two calls, plus those of :meth:`account` and :meth:`org_units`.
         """
-        return self._rights.get(_key(gateway), lambda: self._read_rights(gateway, self.account(gateway)))
+        return self._cached("rights", _key(gateway), lambda: self._read_rights(gateway, self.account(gateway)))
 
     def store_account(self, gateway: Gateway, account: SessionAccount) -> SessionRights | None:
         """Store the session's account, just read by the caller, and read its rights unless they are cached.
@@ -91,13 +76,13 @@ class ReferenceData:
         revoked in the meantime, so the caller can't rely on it.
         """
         key, read = _key(gateway), list[SessionRights]()
-        self._accounts.put(key, account)
+        self.caches["accounts"].put(key, account)
 
         def read_now() -> SessionRights:
             read.append(self._read_rights(gateway, account))
             return read[0]
 
-        self._rights.get(key, read_now)
+        self._cached("rights", key, read_now)
         return read[0] if read else None
 
     def org_units(self, gateway: Gateway, named: Iterable[int] = ()) -> OrgUnits:
@@ -105,11 +90,7 @@ class ReferenceData:
 
         If one of the ids in ``named`` isn't cached, read them again: the org unit may be new.
         """
-        org_units = self._org_units.get(gateway.url, lambda: OrgUnits.read(gateway))
-        if all(org_unit in org_units for org_unit in named):
-            return org_units
-        self._org_units.forget(gateway.url)
-        return self.org_units(gateway)
+        return self._with_all("org units", gateway, named, lambda: OrgUnits.read(gateway))
 
     def profiles(self, gateway: Gateway, named: Iterable[int] = ()) -> Profiles:
         """Return all permission profiles. Two calls, and again if one of the ids in ``named`` isn't cached.
@@ -117,11 +98,12 @@ class ReferenceData:
         Raises:
             PermissionDeniedError: the account isn't a staff account, so it sees no profiles.
         """
-        profiles = self._profiles.get(gateway.url, lambda: _read_profiles(gateway))
-        if all(profile in profiles for profile in named):
-            return profiles
-        self._profiles.forget(gateway.url)
-        return self._profiles.get(gateway.url, lambda: _read_profiles(gateway))
+
+        def read() -> Profiles:
+            # Staff accounts see all profiles, patrons' sessions none (pcrud-083).
+            return _not_empty(Profiles.read(gateway), Message("permission profiles"))
+
+        return self._with_all("profiles", gateway, named, read)
 
     def penalty_kinds(self, gateway: Gateway, named: Iterable[int] = ()) -> PenaltyKinds:
         """Return the kinds of penalties. Three calls, and again if one of the ids in ``named`` isn't cached.
@@ -132,22 +114,28 @@ class ReferenceData:
         """
 
         def read() -> PenaltyKinds:
-            kinds = PenaltyKinds.read(gateway, self.org_units(gateway))
-            # All sessions share this cache, so don't cache the empty answer to a patron's session.
-            if not len(kinds):
-                raise _not_staff(Message("kinds of penalties"))
-            return kinds
+            return _not_empty(PenaltyKinds.read(gateway, self.org_units(gateway)), Message("kinds of penalties"))
 
-        kinds = self._penalty_kinds.get(gateway.url, read)
-        if all(kind in kinds for kind in named):
-            return kinds
-        self._penalty_kinds.forget(gateway.url)
-        return self._penalty_kinds.get(gateway.url, read)
+        return self._with_all("penalty kinds", gateway, named, read)
+
+    def _cached(self, name: str, key: str, read: Callable[[], Value]) -> Value:
+        cache: TimeToLiveCache[Value] = self.caches[name]
+        return cache.get(key, read)
+
+    def _with_all(self, name: str, gateway: Gateway, named: Iterable[int], read: Callable[[], Tree]) -> Tree:
+        """Return a cached value that has all ids in ``named``. Read it again if it lacks one."""
+        found = self._cached(name, gateway.url, read)
+        if all(id in found for id in named):
+            return found
+        self.caches[name].forget(gateway.url)
+        return self._cached(name, gateway.url, read)
 
     def circulation_tally(self, gateway: Gateway) -> CirculationTally:
         """Return which circulations count as out where the session works. One call, plus that of :meth:`account`."""
         library = self.account(gateway).library
-        return self._tallies.get(f"{gateway.url} {library}", lambda: CirculationTally.read(gateway, library))
+        return self._cached(
+            "circulation tallies", f"{gateway.url} {library}", lambda: CirculationTally.read(gateway, library)
+        )
 
     def timezone(self, gateway: Gateway) -> tzinfo | None:
         """Return the time zone where the session works, or None if the ILS has none for it.
@@ -157,7 +145,9 @@ class ReferenceData:
         Raises:
             DataError: the answer has the wrong shape.
         """
-        return self._timezones.get(gateway.url, lambda: read_timezones(gateway)).get(self.account(gateway).library)
+        return self._cached("time zones", gateway.url, lambda: read_timezones(gateway)).get(
+            self.account(gateway).library
+        )
 
     def limits(self, gateway: Gateway) -> LimitFinder:
         """Return the configured limits. No call for one amount, four with rules, eight or more for ILS thresholds.
@@ -170,7 +160,7 @@ class ReferenceData:
             return UniformLimit(self._policy.as_limit())
         # The visible thresholds depend on the session; rules don't.
         key = _key(gateway) if self._policy.limit == "ils" else gateway.url
-        limits = self._limits.get(key, lambda: Limits.read(gateway, self._policy, self.org_units(gateway)))
+        limits = self._cached("limits", key, lambda: Limits.read(gateway, self._policy, self.org_units(gateway)))
         return limits.with_gateway(gateway)
 
     def ils_limits(self, gateway: Gateway) -> LimitFinder:
@@ -192,23 +182,17 @@ class ReferenceData:
 
         if (self._policy.limit, self._policy.limits) == ("ils", ()):
             return self.limits(gateway)
-        return self._ils_limits.get(_key(gateway), read).with_gateway(gateway)
+        return self._cached("ILS limits", _key(gateway), read).with_gateway(gateway)
 
     def _read_rights(self, gateway: Gateway, account: SessionAccount) -> SessionRights:
         return SessionRights.read(gateway, account, lambda named: self.org_units(gateway, named))
 
 
-def _read_profiles(gateway: Gateway) -> Profiles:
-    profiles = Profiles.read(gateway)
-    # Staff accounts see all profiles, patrons' sessions none (pcrud-083). All sessions share this cache, so don't cache
-    # the empty answer.
-    if not len(profiles):
-        raise _not_staff(Message("permission profiles"))
-    return profiles
-
-
-def _not_staff(what: str) -> PermissionDeniedError:
-    return PermissionDeniedError(
+def _not_empty(found: Tree, what: str) -> Tree:
+    """Return the value. All sessions share the cache, so refuse the empty answer to a patron's session."""
+    if len(found):
+        return found
+    raise PermissionDeniedError(
         "the account sees nothing of this: {what}",
         advice="log in with a staff account, or grant the account {permission}",
         code="account-not-staff",

@@ -182,6 +182,7 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
     )
 
     states: dict[int, PatronState] = {}
+    started = datetime.now(UTC)
 
     def build_batch(rows: Sequence[PatronRow]) -> list[_BatchResult]:
         readers: tuple[Callable[[], Any], ...] = (
@@ -198,7 +199,13 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
         listed_rows = [row for row in block_rows if row.patron in members]
         return [_BatchResult(candidates, blocks_of(listed_rows, kinds_future.result(), org_units))]
 
-    search = GroupSearch(gateway, high_fines, progress, states=states if criteria.details else None)
+    search = GroupSearch(
+        gateway,
+        high_fines,
+        progress,
+        extra_fields=PatronState.FIELDS if criteria.details else (),
+        take=lambda patron, values: states.update({patron: PatronState.of(values, started)}),
+    )
     results = search.run(build_batch, lambda found, numbers: [result.without(numbers) for result in found])
     kinds, detail_reader = kinds_future.result(), details_future.result()
     limits_future.result()  # report invalid limits even if no group was found

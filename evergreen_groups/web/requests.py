@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from evergreen_groups.changes import is_change_id
-from evergreen_groups.groups import without_blanks
+from evergreen_groups.groups import barcodes
 from evergreen_groups.language import Language, accepted_tags, first_available
 from evergreen_groups.render.desk import client_from
 from evergreen_groups.web.problems import ProblemError, no_session
@@ -178,7 +178,7 @@ def barcode(text: str) -> str:
     Raises:
         ProblemError: 400.
     """
-    text = without_blanks(text)
+    text = barcodes.without_blanks(text)
     if len(text) > LONGEST_BARCODE or not _BARCODE.fullmatch(text):
         raise ProblemError(
             400,

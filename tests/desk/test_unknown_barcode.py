@@ -9,7 +9,7 @@ from support.gateways import gateway_of
 from evergreen_groups.client import Client
 from evergreen_groups.desk import NearCard, explain_unknown
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.groups import similar_barcodes
+from evergreen_groups.groups import barcodes
 from evergreen_groups.sandbox import Sandbox
 
 CARD = "29999000001036"
@@ -99,7 +99,7 @@ def test_three_calls_however_long(proxy: FaultProxy) -> None:
         proxy.seen.clear()
         explain_unknown(gateway, "20000000001063")
         assert len(proxy.seen) == 3
-        assert similar_barcodes("2" * 25) == []
+        assert barcodes.similar_barcodes("2" * 25) == []
 
 
 def test_nothing_at_all(gateway: Gateway) -> None:

@@ -12,7 +12,8 @@ from evergreen_groups.changes import plan_batch, read_batch
 from evergreen_groups.client import Client
 from evergreen_groups.desk import LookupKind
 from evergreen_groups.errors import NotFoundError
-from evergreen_groups.groups import MembershipReader, find_card, spellings, without_blanks
+from evergreen_groups.groups import FamilyReader, find_card
+from evergreen_groups.groups.barcodes import spellings, without_blanks
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import PolicySettings
 
@@ -59,7 +60,7 @@ def test_wherever_a_barcode_is_taken(client: Client, tmp_path: Path) -> None:
 
 
 def test_one_card_in_two_spellings_is_one_patron(client: Client) -> None:
-    found = MembershipReader(client.gateway).by_barcodes([CARD, SCANNED])
+    found = FamilyReader(client.gateway).by_barcodes([CARD, SCANNED])
     assert {card.member.id for card in found.values()} == {1036}
     assert set(found) == {CARD, SCANNED}
 
@@ -72,7 +73,7 @@ def test_a_card_with_a_blank_in_its_barcode_is_found(client: Client, sandbox: Sa
     assert card is not None
     assert card.usr == 1036
     assert 1036 in {member.id for member in client.groups.of_barcode("PINE 36").group.members}
-    assert MembershipReader(client.gateway).by_barcodes(["PINE 36"])["PINE 36"].member.id == 1036
+    assert FamilyReader(client.gateway).by_barcodes(["PINE 36"])["PINE 36"].member.id == 1036
     other = find_card(client.gateway, "PINE36")
     assert other is not None
     assert other.usr == 1052

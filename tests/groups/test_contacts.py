@@ -11,8 +11,7 @@ from support.recorded import gateway_of as recorded_gateway_of
 from support.recorded import payload
 
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.groups import read_contacts
-from evergreen_groups.groups.contacts import Contacts
+from evergreen_groups.groups.contacts import Contacts, read_contacts
 from evergreen_groups.sandbox import Sandbox
 
 HARBOR_STREET = ("14harborstreet", "55555")

@@ -99,6 +99,7 @@ def test_many_groups_are_looked_through(gateway: Gateway, proxy: FaultProxy) -> 
 
 WRONG: dict[str, tuple[str, Alter]] = {
     "one who is nobody": (MEMBERS, lambda ids: [*ids, 99_999]),
+    "one of another group": (MEMBERS, lambda ids: [*ids, 1020]),
     "a hidden one is lost": (MEMBERS, lambda ids: [id for id in ids if id != 1012]),
     "a visible one is lost": (MEMBERS, lambda ids: [id for id in ids if id != 1002]),
     "one in place of another": (MEMBERS, lambda ids: [1020 if id == 1012 else id for id in ids]),
@@ -110,17 +111,19 @@ WRONG: dict[str, tuple[str, Alter]] = {
 }
 
 
+@pytest.mark.parametrize("groups", [(ONE,), (ONE, OTHER)])
 @pytest.mark.parametrize("once", [True, False])
 @pytest.mark.parametrize("wrong", WRONG)
 def test_an_answer_that_is_wrong_is_asked_for_again(
-    gateway: Gateway, proxy: FaultProxy, wrong: str, once: bool
+    gateway: Gateway, proxy: FaultProxy, groups: tuple[int, ...], wrong: str, once: bool
 ) -> None:
     alter(proxy, *WRONG[wrong], times=1 if once else 99)
     if once:
-        assert found_in(gateway, ONE, OTHER) == {ONE: ({1012, 1013}, "9.00"), OTHER: ({1014}, "0.00")}
+        truth = {ONE: ({1012, 1013}, "9.00"), OTHER: ({1014}, "0.00")}
+        assert found_in(gateway, *groups) == {group: truth[group] for group in groups}
     else:
         with pytest.raises(DataError) as raised:
-            found_in(gateway, ONE, OTHER)
+            found_in(gateway, *groups)
         assert raised.value.code == "members-not-asked-for"
 
 

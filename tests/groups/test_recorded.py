@@ -1,6 +1,7 @@
 """Members and balances from a real Evergreen, by the id of each recorded exchange."""
 
 import json
+from datetime import UTC, datetime
 from decimal import Decimal
 from types import SimpleNamespace
 
@@ -8,11 +9,10 @@ import pytest
 from support.recorded import gateway_of, params
 
 from evergreen_groups.groups import (
+    FamilyReader,
     GroupSearch,
     GroupViewer,
-    MembershipReader,
     PatronState,
-    read_named_families,
     visible_group,
 )
 from evergreen_groups.groups.family import FamilyQuery
@@ -32,7 +32,7 @@ from evergreen_groups.ils.circulations import CirculationTally
 )
 def test_balances(exchange_id, group, owed):
     with gateway_of(exchange_id) as gateway:
-        balances = read_balances(gateway, group)
+        balances = read_balances(gateway, [group])
     assert {patron: str(amount) for patron, amount in balances.items()} == owed
     assert all(type(amount) is Decimal for amount in balances.values())
 
@@ -45,7 +45,7 @@ def test_members_of_several_groups_in_one_list():
 def test_balances_of_several_groups_in_one_list():
     """Hidden members are included: patron 14 in one group, patron 21 in the other."""
     with gateway_of("desk-007") as gateway:
-        balances = read_balances(gateway, 244, 245)
+        balances = read_balances(gateway, [244, 245])
     assert balances.keys() == {14, 21, *range(244, 252)}
     assert sum(balances.values()) == Decimal("29.75")
 
@@ -63,7 +63,7 @@ def test_rows_say_in_which_group_each_hidden_member_is(exchange_id, class_id, ro
 
 def test_a_barcode_is_found_in_its_own_letters_alone():
     with gateway_of("pcrud-068", alike=False) as gateway:
-        assert MembershipReader(gateway).by_barcodes(["2000000000502B"]) == {}
+        assert FamilyReader(gateway).by_barcodes(["2000000000502B"]) == {}
 
 
 @pytest.mark.parametrize(
@@ -103,8 +103,13 @@ def test_what_members_have_out_with_a_row_that_says_who_is_hidden(exchange_id, t
 def test_members_with_the_state_of_their_accounts():
     """One query returns the members of groups that owe enough: juvenile, barred and expired ones too."""
     states: dict[int, PatronState] = {}
+
+    def take(patron, values):
+        states[patron] = PatronState.of(values, datetime.now(UTC))
+
     with gateway_of("members-001") as gateway:
-        rows = GroupSearch(gateway, HighFines(Decimal("25.00")), states=states)._search(GroupRange(6100, 6150), 60)
+        search = GroupSearch(gateway, HighFines(Decimal("25.00")), extra_fields=PatronState.FIELDS, take=take)
+        rows = search._search(GroupRange(6100, 6150), 60)
     assert [row.id for row in rows] == [6103, 47191, 6126, 6127, 6128, 6130, 177900, 6142, 182006, 6147, 134122]
     assert sorted({row.group for row in rows}) == [6103, 6126, 6130, 6142, 6147]
     assert states[6103] == PatronState(juvenile=True, barred=False, expired=False)
@@ -116,16 +121,12 @@ def test_the_families_of_two_who_are_to_be_moved():
     """One answer has both families and their cards; one patron is named by barcode."""
     of_people = ("desk-010", "desk-011", "desk-012", "desk-013", "desk-014", "contacts-021", "contacts-022")
     with gateway_of("releases-056", *of_people) as gateway:
-        found = read_named_families(
-            gateway, MembershipReader(gateway), [246, "29990000000007"], [246], with_contacts=True
-        )
-    members = {number: [member.id for member in group.members] for number, group in found.membership.groups.items()}
+        found = FamilyReader(gateway).named([246, "29990000000007"], [246], with_contacts=True)
+    members = {number: [member.id for member in group.members] for number, group in found.groups.items()}
     assert members == {244: [244, 245, 246, 247, 248, 249], 245: [250, 251], 246: [252]}
     assert {reference: card.member.id for reference, card in found.cards.items()} == {246: 246, "29990000000007": 250}
-    assert [member.barcode for member in found.membership.members.values()] == [
-        f"299900000000{n:02}" for n in range(1, 10)
-    ]
-    assert str(found.membership.own_fines[250]) == "12.50"
+    assert [member.barcode for member in found.members.values()] == [f"299900000000{n:02}" for n in range(1, 10)]
+    assert str(found.own_fines[250]) == "12.50"
     assert found.contacts[250].addresses == found.contacts[251].addresses != found.contacts[246].addresses
 
 

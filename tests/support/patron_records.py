@@ -8,7 +8,8 @@ from itertools import chain
 from typing import Any
 
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.groups import ACCOUNT_FIELDS, CONTACT_FIELDS, PatronAccount
+from evergreen_groups.groups import ACCOUNT_FIELDS, PatronAccount
+from evergreen_groups.groups.contacts import CONTACT_FIELDS
 
 
 def read_contact_records(gateway: Gateway, patrons: Collection[int]) -> dict[int, tuple[Any, ...]]:
