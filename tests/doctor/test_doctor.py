@@ -173,7 +173,7 @@ def test_an_error_that_does_not_say_what_to_do_gets_words_for_its_kind() -> None
     "name", [pytest.param(name, marks=[pytest.mark.long] if place % 3 else []) for place, name in enumerate(PLANTED)]
 )
 def test_a_planted_fault_is_named(installation: Installation, proxy: FaultProxy, sandbox: Sandbox, name: str) -> None:
-    plant, check, verdict, cause, advice = PLANTED[name]
+    check, verdict, cause, advice, plant = PLANTED[name]
     plant(installation, proxy, sandbox)
     diagnosis = installation.examined()
     found = only(diagnosis, WARNING, FAILED)
