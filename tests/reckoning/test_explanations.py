@@ -77,7 +77,7 @@ def test_random_consortia(asked: Product) -> None:
         content = population(Random(seed))
         agrees(asked, content, "explanation")
         said += sum(recalculated_as_said(asked, content, patron) for patron in content["_question"]["check"])
-    assert said > 100
+    assert said > 10
 
 
 def one_patron(content: Content, *owed: tuple[int, str], **more: object) -> Content:
