@@ -234,6 +234,7 @@ def benches(session: nox.Session) -> None:
     """What things cost, and whether figures are right (-- table, service, servers, history, reckoning, paths, …)."""
     small = {
         "table": ["--patrons", "20000", "--pairs", "3", "--only", "report", "limited", "startup"],
+        "output": ["--members", "1000"],
         "page": ["--groups", "747"],
         "service": ["--clients", "1", "50", "--pairs", "2"],
         "reckoning": ["--populations", "500"],

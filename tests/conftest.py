@@ -32,7 +32,7 @@ from evergreen_groups.state import State
 from evergreen_groups.state import files as state_directories
 from evergreen_groups.web import close, create_app
 
-pytest_plugins = ["support.release_runs", "support.gateway_runs", "support.replica_runs"]
+pytest_plugins = ["support.release_runs", "support.sandbox_runs"]
 
 LONG = (
     "test_killed_runs.py",

@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import openpyxl
@@ -19,7 +18,6 @@ from support.repository import REPOSITORY
 from test_architecture import MAY_IMPORT, allowed
 
 ARCHITECTURE = (REPOSITORY / "docs" / "architecture.md").read_text("utf-8")
-TASKS = (REPOSITORY / "noxfile.py").read_text("utf-8")
 
 
 def section(heading: str) -> str:
@@ -28,28 +26,22 @@ def section(heading: str) -> str:
     return str(found)
 
 
-def links() -> Iterator[tuple[Path, str, str]]:
-    """Yield each link to a file of the repository: page, text and target."""
+def test_links_lead_to_what_they_name() -> None:
+    """A name in a link's text occurs in the linked file; ``nox -s links`` checks links to other places."""
+    wrong = []
     for page in PAGES:
         for text, target in re.findall(r"\[([^\]]+)\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
-            if "://" not in target:
-                yield page, text, target
-
-
-@pytest.mark.parametrize(("page", "text", "target"), [pytest.param(*link, id=f"{link[1]}") for link in links()])
-def test_a_link_leads_to_what_it_names(page: Path, text: str, target: str) -> None:
-    """A name in the link's text occurs in the linked file."""
-    file = (page.parent / target).resolve()
-    assert file.exists()
-    for name in re.findall(r"`(\w+)`", text):
-        assert re.search(rf"\b{name}\b", file.read_text("utf-8")), f"{name} isn't in {target}"
-
-
-def test_links_to_other_places_are_addresses() -> None:
-    """``nox -s links`` checks with the network that they exist."""
-    for page in PAGES:
-        for target in re.findall(r"\]\((\w+://[^)\s]*)\)", page.read_text("utf-8")):
-            assert re.fullmatch(r"https://[\w.-]+\.\w+(/\S*)?", target), f"{page.name}: {target}"
+            file = (page.parent / target).resolve()
+            if "://" in target:
+                if not re.fullmatch(r"https://[\w.-]+\.\w+(/\S*)?", target):
+                    wrong.append(f"{page.name}: {target} is no address")
+            elif not file.exists():
+                wrong.append(f"{page.name}: {target} isn't there")
+            else:
+                names = re.findall(r"`(\w+)`", text)
+                missing = [name for name in names if not re.search(rf"\b{name}\b", file.read_text("utf-8"))]
+                wrong += [f"{page.name}: {name} isn't in {target}" for name in missing]
+    assert not wrong, "\n".join(wrong)
 
 
 def test_the_picture_is_the_table() -> None:

@@ -7,7 +7,6 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 
-import pytest
 from support.error_catalog import (
     PAGE,
     Site,
@@ -62,40 +61,26 @@ def test_every_message_is_a_literal_template() -> None:
     assert places([site for site in SITES if site.message is None]) == []
 
 
-def test_every_name_in_a_template_is_one_of_its_values() -> None:
-    wrong = [
-        site
-        for site in SITES
-        if not names_in(site.message or "") | names_in(site.advice or "") <= (site.values or frozenset())
-    ]
-    assert places(wrong) == []
-
-
-def test_values_that_stand_there_one_by_one_are_all_used() -> None:
-    """Advice chosen elsewhere may use other values."""
-    unused = [
-        site
-        for site in SITES
-        if site.exact
-        and site.advice is not None
-        and site.message is not None
-        and (site.values or frozenset()) - names_in(site.message) - names_in(site.advice)
-    ]
-    assert places(unused) == []
-
-
-def test_every_template_can_be_filled() -> None:
+def test_templates_have_the_names_of_their_values() -> None:
+    """Values given one by one are all used; advice chosen elsewhere may use other values."""
+    wrong = []
     for site in SITES:
-        values = dict.fromkeys(site.values or (), Anything())
-        for template in (site.message or "", site.advice or ""):
-            assert "{" not in filled(template, values), site.place
+        values, named = site.values or frozenset(), names_in(site.message or "") | names_in(site.advice or "")
+        unused = values - named if site.exact and site.advice is not None and site.message is not None else set()
+        filled_in = [filled(text or "", dict.fromkeys(values, Anything())) for text in (site.message, site.advice)]
+        if named - values or unused or any("{" in text for text in filled_in):
+            wrong.append(site)
+    assert places(wrong) == []
 
 
 def test_a_message_is_one_line_without_a_full_stop_or_the_joiner_at_its_end() -> None:
     messages = [site for site in SITES if site.kind != "ProblemError"]
     assert places([site for site in messages if "\n" in (site.message or "")]) == []
-    assert places([site for site in messages if (site.message or "").endswith((".", ";", ":", " "))]) == []
-    assert places([site for site in messages if (site.advice or "").endswith((".", ";", ":", " "))]) == []
+    ends = (".", ";", ":", " ")
+    assert (
+        places([one for one in messages if (one.message or "").endswith(ends) or (one.advice or "").endswith(ends)])
+        == []
+    )
 
 
 def test_codes_are_lower_case_with_hyphens() -> None:
@@ -120,10 +105,7 @@ def test_a_code_means_one_thing() -> None:
     assert {code: meant for code, meant in found.items() if len(meant) > 1} == {}
 
 
-@pytest.mark.parametrize(("name", "words"), [("Reason", REASONS), ("PlanWarning", WARNINGS)])
-def test_warnings_and_reasons_have_words_for_exactly_their_values(name: str, words: dict[str, str]) -> None:
-    made = records(name)
-    assert dict(made) == {code: names_in(template) for code, template in words.items() if code in dict(made)}
+def test_warnings_and_reasons_have_words_for_exactly_their_values() -> None:
     texts = {
         node.value
         for path, tree in sources().items()
@@ -131,7 +113,10 @@ def test_warnings_and_reasons_have_words_for_exactly_their_values(name: str, wor
         for node in ast.walk(tree)
         if isinstance(node, ast.Constant)
     }
-    assert set(words) <= texts
+    for name, words in (("Reason", REASONS), ("PlanWarning", WARNINGS)):
+        made = dict(records(name))
+        assert made == {code: names_in(template) for code, template in words.items() if code in made}
+        assert set(words) <= texts
 
 
 def test_every_code_is_in_the_docs() -> None:
@@ -205,14 +190,12 @@ def _is_words(node: ast.AST, caught: set[str], worded: set[str]) -> bool:
     return False
 
 
-@pytest.mark.parametrize("path", sorted(sources()))
-def test_no_code_parses_an_errors_text(path: str) -> None:
-    assert taken_apart(sources()[path]) == []
+def test_no_code_parses_an_errors_text() -> None:
+    assert {path: lines for path, tree in sources().items() if (lines := taken_apart(tree))} == {}
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
+def test_taking_words_apart_is_seen() -> None:
+    for line in (
         'str(error).partition("; ")',
         're.search("x", str(error))',
         '"locked" in str(error)',
@@ -220,17 +203,12 @@ def test_no_code_parses_an_errors_text(path: str) -> None:
         'error.message.split(": ")',
         'f"{error}".removesuffix(".")',
         'error.what_to_do.startswith("set ")',
-    ],
-)
-def test_taking_words_apart_is_seen(line: str) -> None:
-    assert taken_apart(ast.parse(f"def look():\n try: pass\n except OSError as error:\n  {line}")) == [4]
-    assert taken_apart(ast.parse(f"def look(error: EvergreenGroupsError):\n {line}")) == [2]
-    assert taken_apart(ast.parse(f"def look(given: str):\n {line}")) == []
-
-
-def test_words_that_got_a_name_are_seen_as_well() -> None:
-    source = "def look(error: DataError):\n text = str(error)\n return text.partition(';')"
-    assert taken_apart(ast.parse(source)) == [3]
+    ):
+        assert taken_apart(ast.parse(f"def look():\n try: pass\n except OSError as error:\n  {line}")) == [4], line
+        assert taken_apart(ast.parse(f"def look(error: EvergreenGroupsError):\n {line}")) == [2], line
+        assert taken_apart(ast.parse(f"def look(given: str):\n {line}")) == [], line
+    named = "def look(error: DataError):\n text = str(error)\n return text.partition(';')"
+    assert taken_apart(ast.parse(named)) == [3]
 
 
 # --- The fields themselves ---
@@ -256,11 +234,9 @@ def test_what_was_asked_for_stands_apart_from_what_came_back() -> None:
     assert str(error) == "open-ils.a.b: no answer; try again later"
 
 
-@pytest.mark.parametrize(
-    ("kind", "code"), [("HTTPStatusError", "http-status"), ("NotJSONError", "not-json"), ("TimedOutError", "timed-out")]
-)
-def test_a_class_has_its_own_code(kind: str, code: str) -> None:
-    assert default_code(kind) == code
+def test_a_class_has_its_own_code() -> None:
+    kinds = ("HTTPStatusError", "NotJSONError", "TimedOutError")
+    assert [default_code(kind) for kind in kinds] == ["http-status", "not-json", "timed-out"]
 
 
 def test_what_is_not_found_is_an_event_only_where_the_ils_gave_one() -> None:

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
+import click
 from support.pages import PAGES, blocks, commands
 from support.repository import REPOSITORY
 
@@ -19,7 +19,7 @@ NO_CHECK = {"format", "benches", "debian", "links", "mutants", "screenshots", "p
 
 
 def sessions() -> set[str]:
-    """The names of the tasks."""
+    """Return the names of the tasks."""
     found = set()
     for node in ast.parse((REPOSITORY / "noxfile.py").read_text("utf-8")).body:
         for decorator in node.decorator_list if isinstance(node, ast.FunctionDef) else ():
@@ -30,14 +30,14 @@ def sessions() -> set[str]:
 
 
 def named_in(*path: str) -> set[str]:
-    """The tasks that a file names after ``nox -s`` or its options."""
+    """Return the tasks that a file names after ``nox -s`` or its options."""
     text = REPOSITORY.joinpath(*path).read_text("utf-8")
     runs = re.findall(r"nox\"?(?: --\S+(?: \"\S+\")?)* -s ((?:[a-z]+ ?)+)", text)
     return {name for run in runs for name in run.split()}
 
 
 def night() -> set[str]:
-    """The sessions that ``nox -s night`` runs."""
+    """Return the sessions that ``nox -s night`` runs."""
     found = re.search(r"^NIGHT = (\(.*\))$", (REPOSITORY / "noxfile.py").read_text("utf-8"), re.MULTILINE)
     assert found
     return set(ast.literal_eval(found[1]))
@@ -59,23 +59,28 @@ def test_every_task_is_explained() -> None:
 
 
 def typed() -> Iterator[tuple[str, list[str]]]:
-    """Each ``evergreen-groups`` in a shell block of a page: the page, and the words after it."""
+    """Yield each ``evergreen-groups`` in a shell block of a page: the block's place, and the words after it."""
     for page in PAGES:
-        for line in (line for block in blocks(page) for line in commands(block)):
-            for command in re.split(r"&&?|[|<>]", line):
+        for block in blocks(page):
+            for command in (part for line in commands(block) for part in re.split(r"&&?|[|<>]", line)):
                 words = shlex.split(command.replace("$id", "1-k7q4tz"), comments=True)
                 if words and Path(words[0]).name == "evergreen-groups":
-                    yield page.name, words[1:]
+                    yield block.place, words[1:]
 
 
-@pytest.mark.parametrize(("page", "words"), [pytest.param(*one, id=" ".join(one[1])) for one in typed()])
-def test_a_command_of_a_page_is_taken(page: str, words: list[str]) -> None:
-    """Nothing is run: its name, options and arguments are there."""
-    if words == ["--version"]:
-        return
-    place = next(place for place, word in enumerate(words) if word in COMMANDS)
-    with cli.make_context("evergreen-groups", words[: place + 1]) as context:
-        command = cli.get_command(context, words[place])
-        assert command is not None
-        with command.make_context(words[place], words[place + 1 :], parent=context):
-            pass
+def test_the_commands_of_pages_are_accepted() -> None:
+    """Nothing is run: their names, options and arguments are there."""
+    wrong = []
+    for place, words in typed():
+        if words == ["--version"]:
+            continue
+        number = next((number for number, word in enumerate(words) if word in COMMANDS), 0)
+        try:
+            with cli.make_context("evergreen-groups", words[: number + 1]) as context:
+                command = cli.get_command(context, words[number])
+                assert command is not None, "there is no such command"
+                with command.make_context(words[number], words[number + 1 :], parent=context):
+                    pass
+        except (click.ClickException, AssertionError) as error:
+            wrong.append(f"{place}: {' '.join(words)}: {error}")
+    assert not wrong, "\n".join(wrong)

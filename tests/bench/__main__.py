@@ -15,19 +15,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from . import growth, other_rows, reading
-from .machine import load, machine, python
+from . import growth, reading
 from .rows import Row, markdown
 from .sites import Site, evergreen, sandbox
 
 SANDBOX_ACCOUNTS = ("admin", "consortium_staff", "harbor_desk")
-SUBJECTS = ("report", "limited", "command", "startup", "audit", "service", "output", "growth")
-ON_SANDBOXES_OF_THEIR_OWN = {"output", "growth"}
+SUBJECTS = ("report", "limited", "startup", "audit", "growth")
 
 GROWING = (200_000, 1_000_000, 3_000_000)
 LISTED = 4_250
@@ -40,15 +40,12 @@ def rows_of(site: Site, subjects: list[str], pairs: int) -> Iterator[Row]:
         if ("report" if account.sees_all else "limited") in subjects:
             yield reading.report(site, account, pairs, what="report, sums")
             yield reading.report(site, account, pairs, "--details", what="report with details")
-    if "command" in subjects:
-        yield reading.command(site, site.accounts[0], pairs)
     if "startup" in subjects:
         yield from reading.start_up(site, site.accounts[0], pairs)
     if "audit" in subjects:
         for account in site.accounts:
-            yield from other_rows.audits(site, account, pairs)
-    if "service" in subjects:
-        yield from other_rows.services(site, site.accounts[0], pairs)
+            for output_format in ("json", "html"):
+                yield reading.audit(site, account, pairs, output_format)
 
 
 def growing(sizes: list[int], pairs: int, prepared: Path) -> Iterator[Row]:
@@ -73,6 +70,14 @@ def password(account: str) -> tuple[str, str]:
     return name, os.environ[variable]
 
 
+def machine() -> str:
+    """Describe processor, cores and memory."""
+    model = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text("utf-8"), re.MULTILINE)
+    total = re.search(r"^MemTotal:\s+(\d+) kB", Path("/proc/meminfo").read_text("utf-8"), re.MULTILINE)
+    memory = f"{int(total[1]) / 2**20:.0f} GB" if total else "memory unknown"
+    return f"{len(os.sched_getaffinity(0))} cores, {memory}, {model[1] if model else platform.machine()}"
+
+
 def options() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser("python -m tests.bench", description=(__doc__ or "").splitlines()[0])
@@ -92,14 +97,15 @@ def options() -> argparse.Namespace:
 def main() -> int:
     """Measure, and print the table."""
     chosen = options()
-    before = load()
+    before = os.getloadavg()[0]
     found: list[Row] = []
     for row in measured(chosen):
         print(markdown([row]).splitlines()[-1], file=sys.stderr, flush=True)
         found.append(row)
     print(markdown(found))
     print()
-    print(f"{machine()}; {python()}; load {before} before and {load()} after; {chosen.pairs} pairs. {chosen.note}")
+    load = f"load {before:.1f} before and {os.getloadavg()[0]:.1f} after"
+    print(f"{machine()}; Python {platform.python_version()}; {load}; {chosen.pairs} pairs. {chosen.note}")
     if chosen.save:
         chosen.save.write_text(json.dumps([asdict(row) for row in found], indent=1) + "\n")
     return 2 if chosen.strict and any(row.met is False for row in found) else 0
@@ -112,13 +118,11 @@ def measured(chosen: argparse.Namespace) -> Iterator[Row]:
             print(f"{site.url}, release {site.release}, {site.size}", file=sys.stderr)
             yield from rows_of(site, chosen.only, chosen.pairs)
         return
-    if set(chosen.only) - ON_SANDBOXES_OF_THEIR_OWN:
+    if set(chosen.only) - {"growth"}:
         for patrons in chosen.patrons:
             with sandbox(SANDBOX_ACCOUNTS, patrons, chosen.prepared) as site:
                 print(f"sandbox, {patrons:,} patrons", file=sys.stderr)
                 yield from rows_of(site, chosen.only, chosen.pairs)
-    if "output" in chosen.only:
-        yield from other_rows.writings()
     if "growth" in chosen.only:
         yield from growing(chosen.growing, chosen.pairs, chosen.prepared)
 

@@ -1,39 +1,27 @@
-"""The audit's overhead compared with its bare queries: seconds, calls, bytes and peak memory, taking turns.
+"""The audit compared with its bare queries: one run of either, in a separate process.
 
-    AUDIT_PASSWORD=… python tests/bench/audit.py --url URL --account NAME [--pairs 5] [--format json]
-    python tests/bench/audit.py --patrons 40000 [--pairs 5]
+    EVERGREEN_GROUPS_PASSWORD=… python tests/bench/audit.py --url URL --account NAME --format json|html|…|floor
 
-The product runs its audit as a program does, from login to the last byte of a file (without a format, nothing is
-written). The floor sends the same queries, as good as known, with the report's minimal client (``floor.py``), up to
-three at once, and decodes the responses: patrons whose fines and penalties don't fit, members of groups that may be
-accidental with everything needed to judge and show them, and addresses borrowed from other groups. It checks, compares
-and writes nothing. Each run is a new process.
-
-``--patrons`` uses a sandbox with so many generated patrons, most of whose groups have no lead, instead of an Evergreen.
-:func:`rows` is for a table of several benches.
+The product runs its audit as a program does, from login to the last byte of a file. The floor sends the same queries,
+as good as known, with the report's minimal client (``floor.py``), up to three at once, and decodes the responses:
+patrons whose fines and penalties don't fit, members of groups that may be accidental with everything needed to judge
+and show them, and addresses borrowed from other groups. It checks, compares and writes nothing.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import resource
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 from floor import Bare, Query, Start, log_in, positions_of, start
 
@@ -66,23 +54,16 @@ class Reading:
         self._pool = pool
         self._beside: list[Future[Any]] = []
         self._known: set[int] = set()
-        self.counts: dict[str, int] = defaultdict(int)
 
     def read(self, beginning: Start) -> None:
         """Send all queries, and wait for the responses."""
         highest, seen = beginning
         at_home: list[Query] = [{"home_ou": seen}] if seen else []
-        questions = [
-            (what, {"deleted": "f", "-and": [*where, *at_home]})
-            for what, conditions in blocks(self._ranges_of_ids(at_home)).items()
-            for where in conditions
-        ]
-        for what, pages in self._pool.map(lambda one: (one[0], list(self._pages(PATRON, one[1]))), questions):
+        questions = [{"deleted": "f", "-and": [*where, *at_home]} for where in blocks(self._ranges_of_ids(at_home))]
+        for pages in self._pool.map(lambda where: list(self._pages(PATRON, where)), questions):
             for rows in pages:
-                self.counts[what] += len(rows)
                 self._details(rows, penalties=True)
         for rows in self._pages((*PATRON, *CONTACTS[:2]), {"deleted": "f", "-and": [borrowers(), *at_home]}):
-            self.counts["borrowers"] += len(rows)
             self._details(rows)
             self._lists("aua", ("id", "usr"), "id", [one for row in rows for one in row[-2:] if one is not None])
         edges = [-1, *(highest * part // RANGES for part in range(1, RANGES)), 2**31 - 1]
@@ -93,7 +74,6 @@ class Reading:
         ]
         for one in ranges:
             rows = one.result()
-            self.counts["members"] += len(rows)
             self._details(rows)
             self._lists("aua", ("id", "usr", "street1", "post_code"), "usr", [row[0] for row in rows])
             groups = {row[1] for row in rows} - {row[1] for row in rows if row[5] == "t"}
@@ -153,14 +133,10 @@ class Reading:
         wanted = sorted(set(values))
         for at in range(0, len(wanted), size):
             asked = {field: wanted[at : at + size], **(where or {})}
-            self._beside.append(self._pool.submit(self._count, class_id, tuple(fields), asked))
-
-    def _count(self, class_id: str, fields: Iterable[str], where: Query) -> None:
-        found = len(self._bare.search(class_id, fields, where))
-        self.counts[f"rows of {class_id}"] += found  # not before the response: other threads count too
+            self._beside.append(self._pool.submit(self._bare.search, class_id, tuple(fields), asked))
 
 
-def blocks(ranges: list[list[Query]]) -> dict[str, list[list[Query]]]:
+def blocks(ranges: list[list[Query]]) -> list[list[Query]]:
     """Return queries for patrons over the limit without the penalty, with it but not over, and blocked by staff but not
     over.
 
@@ -174,13 +150,12 @@ def blocks(ranges: list[list[Query]]) -> dict[str, list[list[Query]]]:
         "from": {"ausp": {"csp": {"fkey": "standing_penalty", "field": "id"}}},
         "where": {"+ausp": {"staff": {"<>": None}, **IN_FORCE}, "+csp": {"block_list": {"<>": None}}},
     }
-    return {
-        "over, not blocked": [
-            [listed("in", over(within)), listed("not in", fines), *({"id": end} for end in within)] for within in ranges
-        ],
-        "blocked, not over": [[listed("in", stale), listed("not in", over())]],
-        "blocked by staff": [[listed("in", by_staff), listed("not in", over())]],
-    }
+    over_not_blocked = [
+        [listed("in", over(within)), listed("not in", fines), *({"id": end} for end in within)] for within in ranges
+    ]
+    blocked_not_over = [listed("in", stale), listed("not in", over())]
+    by_staff_not_over = [listed("in", by_staff), listed("not in", over())]
+    return [*over_not_blocked, blocked_not_over, by_staff_not_over]
 
 
 def over(within: Sequence[Query] = ()) -> Query:
@@ -275,7 +250,6 @@ def floor(url: str, account: str, password: str) -> dict[str, Any]:
         "seconds": time.perf_counter() - started,
         "calls": bare.calls,
         "bytes": bare.bytes,
-        "counts": dict(reading.counts),
     }
 
 
@@ -290,119 +264,28 @@ def ours(url: str, account: str, password: str, output_format: str) -> dict[str,
     credentials = Credentials(username=account, password=password)
     with Gateway(url, credentials=credentials, concurrency=AT_ONCE) as gateway:
         audit = build_audit(gateway, AuditCriteria(top=top))
-        read = time.perf_counter() - started
-        if output_format != "none":
-            with tempfile.TemporaryFile("w", newline="") as stream:
-                render_audit(audit, output_format, stream)
+        with tempfile.TemporaryFile("w", newline="") as stream:
+            render_audit(audit, output_format, stream)
         seconds, counted = time.perf_counter() - started, gateway.statistics
     return {
         "seconds": seconds,
-        "read": read,
         "calls": counted.calls,
         "bytes": counted.bytes_sent + counted.bytes_received,
-        "counts": {kind.value: audit.count(kind) for kind in FindingKind if audit.count(kind)},
+        "findings": sum(audit.count(kind) for kind in FindingKind),
     }
 
 
-def in_a_process(side: str, url: str, account: str, password: str) -> dict[str, Any]:
-    """Run in a new interpreter, to measure memory and imports separately; ``side`` is floor, or a format."""
-    command = [sys.executable, __file__, "--one", side, "--url", url, "--account", account]
-    environment = {**os.environ, "AUDIT_PASSWORD": password}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    if done.returncode:
-        raise SystemExit(f"{side}, {account}: {done.stderr.strip()[-500:]}")
-    return dict(json.loads(done.stdout))
-
-
-def rows(
-    url: str, account: str, password: str, pairs: int, formats: Iterable[str] = ("json", "html")
-) -> list[dict[str, Any]]:
-    """Yield a row for each format of the audit; the product and the floor take turns, ``pairs`` times."""
-    found = []
-    for output_format in formats:
-        mine, bare = [], []
-        for _ in range(pairs):
-            mine.append(in_a_process(output_format, url, account, password))
-            bare.append(in_a_process("floor", url, account, password))
-        found.append(
-            {
-                "what": f"audit, {output_format}",
-                "account": account,
-                "ours_seconds": [one["seconds"] for one in mine],
-                "floor_seconds": [one["seconds"] for one in bare],
-                "ours_calls": mine[-1]["calls"],
-                "floor_calls": bare[-1]["calls"],
-                "bytes": mine[-1]["bytes"],
-                "floor_bytes": bare[-1]["bytes"],
-                "peak_mb": max(one["peak_mb"] for one in mine),
-                "counts": mine[-1]["counts"],
-            }
-        )
-    return found
-
-
-@contextlib.contextmanager
-def sandbox(patrons: int) -> Iterator[tuple[str, str, str]]:
-    """Start a sandbox with many findings in another process; yields its URL, a user name and the password."""
-    code = (
-        "import sys; sys.path.insert(0, sys.argv[2])\n"
-        "from evergreen_groups.sandbox import Sandbox\n"
-        "from reckoning.large import add_contacts\n"
-        "with Sandbox(patrons=int(sys.argv[1])) as sandbox:\n"
-        "    add_contacts(sandbox)\n"
-        "    with sandbox._store.transaction() as connection:\n"
-        "        connection.execute('UPDATE au SET master_account = 0 WHERE id > 100000 AND usrgroup % 10 < 8')\n"
-        "    print(sandbox.url, *sandbox.report_account, flush=True)\n"
-        "    sandbox.wait()"
-    )
-    command = [sys.executable, "-c", code, str(patrons), str(Path(__file__).resolve().parents[1])]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        url, username, password = process.stdout.readline().split()
-        try:
-            yield url, username, password
-        finally:
-            process.terminate()
-
-
-def show(row: dict[str, Any]) -> None:
-    """Print a row: medians, and the median ratio of the pairs with the lowest and highest."""
-    ratios = [one / other for one, other in zip(row["ours_seconds"], row["floor_seconds"], strict=True)]
-    print(
-        f"{row['account']:18} {row['what']:14} {statistics.median(row['ours_seconds']):8.2f} "
-        f"{statistics.median(row['floor_seconds']):8.2f} {statistics.median(ratios):6.2f} "
-        f"{min(ratios):5.2f}-{max(ratios):<5.2f} {row['ours_calls']:>6} {row['floor_calls']:>6} "
-        f"{row['bytes'] / 1e6:>7.1f} {row['floor_bytes'] / 1e6:>7.1f} {row['peak_mb']:>7.0f}",
-        flush=True,
-    )
-
-
 def main() -> None:
-    """Measure what the command line says."""
+    """Run one side, and print its figures as JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--url")
-    parser.add_argument("--account")
-    parser.add_argument("--patrons", type=int, default=40_000, help="of a sandbox, where no --url is given")
-    parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--format", action="append", help="none, table, csv, json, html; repeatable")
-    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--url", required=True)
+    parser.add_argument("--account", required=True)
+    parser.add_argument("--format", required=True, help="table, csv, json, html; floor: the bare queries")
     options = parser.parse_args()
-    password = os.environ.get("AUDIT_PASSWORD", "")
-    if options.one:
-        side = options.one
-        site = (options.url, options.account, password)
-        found = floor(*site) if side == "floor" else ours(*site, side)
-        found["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        json.dump(found, sys.stdout)
-        return
-    print("                                    seconds            ratio              calls             MB        peak")
-    print(
-        "account            what               ours    floor median spread        ours  floor    ours   floor      MB"
-    )
-    there = contextlib.nullcontext((options.url, options.account, password))
-    with there if options.url else sandbox(options.patrons) as (url, account, secret):
-        for row in rows(url, account, secret, options.pairs, options.format or ("json", "html")):
-            show(row)
+    site = (options.url, options.account, os.environ["EVERGREEN_GROUPS_PASSWORD"])
+    found = floor(*site) if options.format == "floor" else ours(*site, options.format)
+    found["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    json.dump(found, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -181,32 +182,42 @@ def served(gateway: str, directory: str, name: str, threads: int) -> Iterator[tu
         yield address_in(service).removesuffix("/evergreen-groups/"), service
 
 
-def cost(gateway: str, address: str, proxy: FaultProxy) -> None:
-    """Print the cost of each task for one clerk."""
-    headers = bearer(session(gateway, username=ACCOUNT))
-    keys = iter(range(10_000))
+_keys = count()
 
-    def ask(method: str, path: str, body: object = None) -> dict[str, Any]:
-        more = {**headers, "Idempotency-Key": f"cost-{next(keys)}"}
-        answer = requests.request(method, f"{address}{API}/{path}", json=body, headers=more, timeout=60)
+
+class Caller:
+    """Calls the API with the session of an account; anything but success ends the bench."""
+
+    def __init__(self, gateway: str, address: str, account: str) -> None:
+        self._headers = bearer(session(gateway, username=account))
+        self._address = address
+
+    def __call__(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+        more = {**self._headers, "Idempotency-Key": f"cost-{next(_keys)}"}
+        answer = requests.request(method, f"{self._address}{API}/{path}", json=body, headers=more, timeout=60)
         assert answer.status_code < 400, answer.text
         return dict(answer.json())
 
-    def plan(action: str, patron: int, target: int | None = None) -> dict[str, Any]:
-        return {"action": action, "patrons": [{"id": patron}]} | ({"target": {"id": target}} if target else {})
 
-    state: dict[str, int | str] = {}
+def plan_of(action: str, *patrons: int, target: int | None = None) -> dict[str, Any]:
+    body = {"action": action, "patrons": [{"id": patron} for patron in patrons]}
+    return body if target is None else {**body, "target": {"id": target}}
+
+
+def cost(gateway: str, address: str, proxy: FaultProxy) -> None:
+    """Print the cost of each task for one clerk."""
+    ask, state = Caller(gateway, address, ACCOUNT), dict[str, int | str]()
 
     def keep(name: str, body: dict[str, Any]) -> None:
         state[name] = body["id"]
 
     things: dict[str, Callable[[], object]] = {
-        "plan of a move": lambda: keep("plan", ask("POST", "plans", plan("move", 1052, 1007))),
+        "plan of a move": lambda: keep("plan", ask("POST", "plans", plan_of("move", 1052, target=1007))),
         "that move": lambda: keep("change", ask("POST", "changes", {"plan": state["plan"]})),
         "a change": lambda: ask("GET", f"changes/{state['change']}"),
         "recent changes": lambda: ask("GET", "changes"),
         "taking it back": lambda: ask("POST", f"changes/{state['change']}/undo"),
-        "plan of a removal": lambda: keep("plan", ask("POST", "plans", plan("remove", 1052))),
+        "plan of a removal": lambda: keep("plan", ask("POST", "plans", plan_of("remove", 1052))),
         "that removal": lambda: keep("change", ask("POST", "changes", {"plan": state["plan"]})),
         "taking that back": lambda: ask("POST", f"changes/{state['change']}/undo"),
         "a patron's group": lambda: ask("GET", "patrons/1001/group"),
@@ -217,34 +228,23 @@ def cost(gateway: str, address: str, proxy: FaultProxy) -> None:
 
 def cost_with_hidden(gateway: str, address: str, proxy: FaultProxy) -> None:
     """Print the cost of plans with no hidden members, with some in one of the groups, and with some in both."""
-    staff, clerk = (bearer(session(gateway, username=account)) for account in (ACCOUNT, ORDINARY_ACCOUNT))
-
-    def ask(path: str, body: object, headers: dict[str, str], key: str = "") -> dict[str, Any]:
-        more = {**headers, "Idempotency-Key": f"hidden-{path}-{key}"}
-        answer = requests.post(f"{address}{API}/{path}", json=body, headers=more, timeout=60)
-        assert answer.status_code < 400, answer.text
-        return dict(answer.json())
-
-    def move(patrons: list[int], target: int) -> dict[str, Any]:
-        return {"action": "move", "patrons": [{"id": patron} for patron in patrons], "target": {"id": target}}
-
-    removal = {"action": "remove", "patrons": [{"id": 1002}]}
-    changes: list[int] = []
+    staff, clerk = (Caller(gateway, address, account) for account in (ACCOUNT, ORDINARY_ACCOUNT))
+    changes: list[str] = []
     for where, patrons, target in (
-        ("", [], 0),
-        (", hidden in one", [1012, 1013], 1001),
-        (", in both", [1014, 1020], 1051),
+        ("", (), 0),
+        (", hidden in one", (1012, 1013), 1001),
+        (", in both", (1014, 1020), 1051),
     ):
         if patrons:
-            plan = ask("plans", move(patrons, target), staff)["id"]
-            changes.append(ask("changes", {"plan": plan}, staff, plan)["id"])
+            plan = staff("POST", "plans", plan_of("move", *patrons, target=target))["id"]
+            changes.append(staff("POST", "changes", {"plan": plan})["id"])
         things = {
-            f"move of two{where}": lambda: ask("plans", move([1002, 1003], 1051), clerk),
-            f"removal{where}": lambda: ask("plans", removal, clerk),
+            f"move of two{where}": lambda: clerk("POST", "plans", plan_of("move", 1002, 1003, target=1051)),
+            f"removal{where}": lambda: clerk("POST", "plans", plan_of("remove", 1002)),
         }
         measured(things, proxy)
     for change in reversed(changes):
-        ask(f"changes/{change}/undo", {}, staff)
+        staff("POST", f"changes/{change}/undo", {})
 
 
 def measured(things: dict[str, Callable[[], object]], proxy: FaultProxy) -> None:

@@ -18,11 +18,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+from programs import ACCOUNT, PASSWORD, address_in, command
 
 FORMATS = ("csv", "json", "jsonl", "html", "xlsx")
 BY_LIBRARY = "all formats by library"
@@ -34,38 +35,19 @@ _PATRONS_FOR_EACH = 3.15
 """Patrons in the sandbox per member of a group with debts."""
 
 
-@contextmanager
-def sandbox(patrons: int) -> Iterator[tuple[str, str, str]]:
-    """Start a sandbox with a large population in another process; yields its URL, a user name and the password."""
-    code = (
-        "import sys; from evergreen_groups.sandbox.sandbox import Sandbox\n"
-        "with Sandbox(patrons=int(sys.argv[1])) as sandbox:\n"
-        "    print(sandbox.url, *sandbox.report_account, flush=True)\n"
-        "    sandbox.wait()"
-    )
-    command = [sys.executable, "-c", code, str(patrons)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        url, username, password = process.stdout.readline().split()
-        try:
-            yield url, username, password
-        finally:
-            process.terminate()
-
-
 def peak_mb() -> float:
     """Return this process's peak memory in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def measured(url: str, username: str, password: str, details: bool, wanted: Sequence[str]) -> Iterator[dict[str, Any]]:
+def measured(url: str, details: bool, wanted: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Read a report in this process, and write it in forks of it; yields one row per format."""
     from evergreen_groups.gateway import Credentials, Gateway
     from evergreen_groups.report import Criteria, build_report
 
     began = time.process_time()
     criteria = Criteria(min_total=Decimal("0.01"), min_members=1, details=details)
-    with Gateway(url, credentials=Credentials(username=username, password=password)) as gateway:
+    with Gateway(url, credentials=Credentials(username=ACCOUNT, password=PASSWORD)) as gateway:
         report = build_report(gateway, criteria)
     read = {
         "members": report.totals.member_count,
@@ -107,7 +89,14 @@ def write(report: Any, what: str) -> int:
         if what in FORMATS:
             write_file(report, what, directory / f"report.{what}", client=client)
         elif what == HISTORY:
-            record_two_nights(report, directory)
+            from evergreen_groups.report import History
+            from evergreen_groups.state import State
+
+            with State(directory) as state:
+                for _night in range(2):
+                    history = History(state.database, report.gateway)
+                    history.compare(report)
+                    history.record(report)
         elif what == MAIL:
             return mails(report, client)
         else:
@@ -116,18 +105,6 @@ def write(report: Any, what: str) -> int:
             formats = FORMATS if what == BY_LIBRARY else (what.partition(" ")[0],)
             publish(report, directory, formats, client=client)
         return sum(file.stat().st_size for file in directory.rglob("*") if file.is_file() and not file.is_symlink())
-
-
-def record_two_nights(report: Any, directory: Path) -> None:
-    """Record a report on two consecutive nights, and compare them."""
-    from evergreen_groups.report import History
-    from evergreen_groups.state import State
-
-    with State(directory) as state:
-        for _night in range(2):
-            history = History(state.database, report.gateway)
-            history.compare(report)
-            history.record(report)
 
 
 def mails(report: Any, client: Any) -> int:
@@ -146,27 +123,15 @@ def mails(report: Any, client: Any) -> int:
     return sum(len(bytes(message)) for message in messages(report, settings, client=client))
 
 
-def rows(
-    members: Sequence[int] = (10_000, 100_000),
-    details: Sequence[str] = ("sums", "full"),
-    wanted: Sequence[str] = EVERYTHING,
-) -> list[dict[str, Any]]:
-    """Return the cost of reading and writing: a row for each size, ``details`` and format.
-
-    Keys are ``what``, ``details``, ``members``, ``read_seconds``, ``write_seconds`` (CPU), ``read_peak_mb``,
-    ``peak_mb`` and ``bytes``.
-    """
-    return list(each_row(members, details, wanted))
-
-
 def each_row(members: Sequence[int], details: Sequence[str], wanted: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Yield the same rows as they are measured."""
+    """Yield a row for each size, details and format, as it is measured."""
     for count in members:
-        with sandbox(int(count * _PATRONS_FOR_EACH)) as account:
+        with command("sandbox", "--port", "0", "--patrons", str(int(count * _PATRONS_FOR_EACH))) as sandbox:
+            url = address_in(sandbox)
             for what in details:
-                command = [sys.executable, __file__, "--one", *account, what, *wanted]
+                one = [sys.executable, __file__, "--one", url, what, *wanted]
                 environment = {**os.environ, **ENVIRONMENT}
-                with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+                with subprocess.Popen(one, stdout=subprocess.PIPE, text=True, env=environment) as process:
                     assert process.stdout is not None
                     for line in process.stdout:
                         yield {"details": what, **json.loads(line)}
@@ -182,8 +147,8 @@ def main() -> None:
     parser.add_argument("--one", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        url, username, password, details, *wanted = options.one
-        for row in measured(url, username, password, details == "full", wanted):
+        url, details, *wanted = options.one
+        for row in measured(url, details == "full", wanted):
             print(json.dumps(row), flush=True)
         return
     print("| what | details | members | reading, s | writing, s | peak of reading, MB | peak, MB | MB written |")

@@ -1,15 +1,14 @@
-"""The rows of the report: built by a program, by the command, and the startup time."""
+"""The rows of the table: the report by a program, the audit, and the startup time."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -23,6 +22,7 @@ PROGRAM = (sys.executable, "-m", "evergreen_groups")
 MOST_CALLS = 60
 """Maximum calls for an account that doesn't see everyone, besides one per group whose hidden members owe something."""
 START_SECONDS = 0.3
+AUDIT_TIMES, AUDIT_MB = 1.5, 120
 
 
 def report(site: Site, account: Account, runs: int, *options: str, what: str = "report") -> Row:
@@ -80,63 +80,58 @@ def _judged(row: Row, account: Account, groups_asked: int) -> Row:
         most = MOST_CALLS + groups_asked
         goal = f"1.3 × floor + {3 * groups_asked} ms (= {allowed:.2f}); {most:,} calls"
         met = row.ratio <= allowed and row.calls[0] <= most
-    return Row(**{**vars(row), "goal": goal, "met": met})
+    return replace(row, goal=goal, met=met)
 
 
-def command(site: Site, account: Account, runs: int) -> Row:
-    """Yield rows of the command as typed, from its start to the end of the file that it writes; and the floor's."""
+def audit(site: Site, account: Account, runs: int, output_format: str) -> Row:
+    """Return the row of the audit in one format, compared with its bare queries."""
+    given = ("--url", site.url, "--account", account.name, "--format")
     environ = site.environ(account)
-    configuration = configured(site.url, site, account)
-    written = str(site.directory / "report.json")
-    wanted = ("report", "--no-history", "--details", "sums", "--output", written)
-    ours = [*PROGRAM, "-q", "--config", configuration, *wanted]
-    floor = [sys.executable, str(pairs.HERE / "floor.py"), "--url", site.url, "--account", account.name]
     products, floors = pairs.by_turns(
-        lambda: pairs.whole_process(ours, environ),
-        lambda: pairs.whole_process([*floor, "--idl", str(site.idl)], environ),
+        lambda: pairs.figures("audit.py", [*given, output_format], environ),
+        lambda: pairs.figures("audit.py", [*given, "floor"], environ),
         runs,
     )
-    totals = json.loads(Path(written).read_text("utf-8"))["totals"]
-    told = {"groups": totals["group_count"], "members": totals["member_count"]}
-    _agreed("the command", account, [{**dict.fromkeys(ANSWER), **told}, *(json.loads(one.printed) for one in floors)])
-    return Row(
-        what="report, the whole command, as JSON",
+    peak = max(one["peak_mb"] for one in products)
+    row = Row(
+        what=f"audit, {output_format}",
         account=account.name,
-        size=f"{told['groups']:,} groups, {told['members']:,} members, {totals['combined_fines']}",
-        ours=Spread(tuple(one.seconds for one in products)),
-        floor=Spread(tuple(one.seconds for one in floors)),
-        peak_mb=max(one.peak_mb for one in products),
+        size=f"{products[-1]['findings']:,} findings",
+        ours=Spread(tuple(one["seconds"] for one in products)),
+        floor=Spread(tuple(one["seconds"] for one in floors)),
+        calls=(products[-1]["calls"], floors[-1]["calls"]),
+        bytes=(products[-1]["bytes"], floors[-1]["bytes"]),
+        peak_mb=peak,
+        goal=f"{AUDIT_TIMES} × floor; {AUDIT_MB} MB",
     )
+    assert row.ratio is not None
+    return replace(row, met=row.ratio <= AUDIT_TIMES and peak <= AUDIT_MB)
 
 
 def start_up(site: Site, account: Account, runs: int) -> Iterator[Row]:
-    """Return the seconds until the command prints its version, and until it sends the first request."""
+    """Yield the seconds until the command prints its version, and until it sends the first request."""
     environ = site.environ(account)
-    version = [pairs.whole_process([*PROGRAM, "--version"], environ).seconds for _ in range(runs + 1)]
+    version = [pairs.seconds([*PROGRAM, "--version"], environ) for _ in range(runs + 1)]
     yield _start("start: --version", version[1:])
     with socket.create_server(("127.0.0.1", 0)) as listening:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        report = [*PROGRAM, "-q", "--config", configured(url, site, account), "report", "--no-history"]
+        configuration = site.directory / "config.toml"
+        configuration.write_text(
+            f'[gateway]\nurl = "{url}"\nusername = "{account.name}"\nallow_plain_http = true\n', "utf-8"
+        )
+        report = [*PROGRAM, "-q", "--config", str(configuration), "report", "--no-history"]
         floor = [sys.executable, str(pairs.HERE / "floor.py"), "--url", url, "--account", account.name]
         products, floors = pairs.by_turns(
             lambda: _until_first_request(report, listening, environ),
             lambda: _until_first_request([*floor, "--idl", str(site.idl)], listening, environ),
             runs,
         )
-    yield _start("start: until the first request", products, floors)
+    yield _start("start: until the first request", products, Spread(tuple(floors)))
 
 
-def _start(what: str, seconds: Sequence[float], floor: Sequence[float] | None = None) -> Row:
-    ours = Spread(tuple(seconds))
-    return Row(
-        what=what,
-        account="",
-        size="",
-        ours=ours,
-        floor=None if floor is None else Spread(tuple(floor)),
-        goal=f"{START_SECONDS} s",
-        met=median(seconds) <= START_SECONDS,
-    )
+def _start(what: str, seconds: Sequence[float], floor: Spread | None = None) -> Row:
+    met = median(seconds) <= START_SECONDS
+    return Row(what, "", "", Spread(tuple(seconds)), floor, goal=f"{START_SECONDS} s", met=met)
 
 
 def _until_first_request(command: Sequence[str], listening: socket.socket, environ: dict[str, str]) -> float:
@@ -154,11 +149,3 @@ def _until_first_request(command: Sequence[str], listening: socket.socket, envir
         while True:
             listening.accept()[0].close()
     return seconds
-
-
-def configured(url: str, site: Site, account: Account) -> str:
-    """Return a configuration file with a gateway and an account."""
-    path = site.directory / "config.toml"
-    plain = "allow_plain_http = true\n" if url.startswith("http:") else ""
-    path.write_text(f'[gateway]\nurl = "{url}"\nusername = "{account.name}"\n{plain}', "utf-8")
-    return str(path)

@@ -7,9 +7,8 @@
 
 Each population has a seed, counted from 1. ``--seed`` selects one of them; ``--minimise`` removes what isn't needed for
 the difference, and ``--dump`` writes the population as a dataset for ``evergreen-groups sandbox``. ``--patrons`` and
-``--dataset`` compare one large population, whose people get addresses and birth dates, or a dataset of the sandbox: the
-report with several selections of groups, the audit with all findings, and the explanations of ``--explanations``
-patrons.
+``--dataset`` compare one large population, or a dataset of the sandbox: the report with several selections of groups,
+the audit with all findings, and the explanations of ``--explanations`` patrons.
 """
 
 from __future__ import annotations
@@ -30,7 +29,6 @@ from typing import Any
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from reckoning.large import (  # noqa: E402
-    add_contacts,
     audit_differences,
     content_of,
     explanation_differences,
@@ -140,7 +138,6 @@ def _large(patrons: int, dataset: Path | None, explanations: int) -> int:
     """Compare report, audit and explanations for one large dataset; the report with each selection."""
     status = 0
     with Sandbox(patrons=patrons, dataset=dataset) as sandbox:
-        add_contacts(sandbox)
         username, password = sandbox.report_account
         content = content_of(sandbox, username, dataset)
         with Gateway(sandbox.url, credentials=Credentials(username=username, password=password)) as gateway:

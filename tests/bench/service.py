@@ -1,8 +1,7 @@
 """The time that the service adds to Evergreen's: each task of the desk, compared with the bare calls it needs.
 
     python tests/bench/service.py [--clients 1 50 200 500] [--pairs 5] [--seconds 2] [--only summary page …]
-        [--patrons 6000] [--threads 8] [--processes 1]
-        [--url https://… --account NAME --password-file FILE [--writes]]
+        [--patrons 6000] [--url https://… --account NAME --password-file FILE [--writes]]
     python tests/bench/service.py --steady 120 [--clients 200]
 
 The first form has many clients repeat one task with the service, then with a minimal client of Evergreen's gateway
@@ -33,7 +32,6 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from subprocess import Popen
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -80,28 +78,29 @@ class Row:
     processor: Counter[str] = field(default_factory=Counter)
     """Seconds by program, for the product and the floor."""
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the figures as other benches print them."""
+    def as_line(self) -> str:
+        """Format a line of the Markdown table."""
         ours, floor = _together(self.ours), _together(self.floor)
+        per_second, bare = (statistics.median(one.per_second for one in found) for found in (self.ours, self.floor))
         differences = [one.quantile(50) - other.quantile(50) for one, other in zip(self.ours, self.floor, strict=True)]
-        return {
-            "what": self.what,
-            "clients": self.clients,
-            "ours_per_second": statistics.median(one.per_second for one in self.ours),
-            "floor_per_second": statistics.median(one.per_second for one in self.floor),
-            "ours_p50": ours.quantile(50),
-            "floor_p50": floor.quantile(50),
-            "ours_p99": ours.quantile(99),
-            "floor_p99": floor.quantile(99),
-            "added_ms": statistics.median(differences) if self.clients == 1 else None,
-            "errors": ours.errors.total(),
-            "floor_errors": floor.errors.total(),
-            "processor_ms": {
-                name: 1000 * seconds / max(1, len((floor if name.startswith("floor") else ours).seconds))
-                for name, seconds in sorted(self.processor.items())
-            },
-            "first_error": next(iter(ours.errors or floor.errors), ""),
-        }
+        first_error = next(iter(ours.errors or floor.errors), "")
+        used = (
+            f"{name} {1000 * seconds / max(1, len((floor if name.startswith('floor') else ours).seconds)):.1f}"
+            for name, seconds in sorted(self.processor.items())
+        )
+        cells = (
+            self.what,
+            self.clients,
+            f"{per_second:.0f}",
+            f"{bare:.0f}",
+            f"{per_second / max(bare, 0.1):.2f}",
+            f"{ours.quantile(50):.1f}, {ours.quantile(99):.0f}",
+            f"{floor.quantile(50):.1f}, {floor.quantile(99):.0f}",
+            f"{statistics.median(differences):.1f}" if self.clients == 1 else "",
+            f"{ours.errors.total()}, {floor.errors.total()}" + (f" ({first_error})" if first_error else ""),
+            ", ".join(used),
+        )
+        return f"| {' | '.join(map(str, cells))} |"
 
 
 def _together(outcomes: Sequence[Outcome]) -> Outcome:
@@ -135,29 +134,25 @@ def known(site: Site, clients: int) -> None:
 
 
 @contextlib.contextmanager
-def sandboxed(patrons: int, **serving: Any) -> Iterator[Site]:
+def sandboxed(patrons: int, clients: int) -> Iterator[Site]:
     """Yield a sandbox with a service in front of it."""
     with command("sandbox", "--port", "0", "--patrons", str(patrons)) as sandbox:
         url = address_in(sandbox).rstrip("/")
-        with served(url, ACCOUNT, PASSWORD, above=100_000, **serving) as site:
+        with served(url, ACCOUNT, PASSWORD, clients, above=100_000) as site:
             yield replace(site, processes={**site.processes, "gateway": sandbox})
 
 
 @contextlib.contextmanager
-def served(
-    url: str, account: str, password: str, *, clients: int = 500, threads: int = 8, processes: int = 1, above: int = 0
-) -> Iterator[Site]:
+def served(url: str, account: str, password: str, clients: int, *, above: int = 0) -> Iterator[Site]:
     """Yield a service in front of the gateway at ``url``, and sessions of the account."""
     with tempfile.TemporaryDirectory() as directory:
         environ = {
             **os.environ,
             "STATE_DIRECTORY": directory,
             "EVERGREEN_GROUPS_GATEWAY_URL": url,
-            "EVERGREEN_GROUPS_SERVE_THREADS": str(threads),
+            "EVERGREEN_GROUPS_SERVE_THREADS": "8",
             "EVERGREEN_GROUPS_SERVE_RATE_LIMIT": "1000000",
         }
-        if processes != 1:
-            environ["EVERGREEN_GROUPS_SERVE_PROCESSES"] = str(processes)
         with command("serve", "--port", "0", environ=environ) as service:
             address = address_in(service).removesuffix("/evergreen-groups/")
             tokens = tuple(log_in(url, account, password) for _ in range(min(clients, MOST_SESSIONS)))
@@ -167,36 +162,6 @@ def served(
             yield Site(url, address, tokens, found, {"service": service})
 
 
-def rows(
-    url: str | None,
-    account: str,
-    password: str,
-    pairs: int,
-    *,
-    clients: Sequence[int] = CLIENTS,
-    seconds: float = 2.0,
-    writes: bool = False,
-    only: Sequence[str] = (),
-    patrons: int = 6000,
-    threads: int = 8,
-    processes: int = 1,
-) -> list[dict[str, Any]]:
-    """Yield the figures of each task and number of clients; without ``url`` for a sandbox, including changes."""
-    serving = {"clients": max(clients), "threads": threads, "processes": processes}
-    place_of = sandboxed(patrons, **serving) if url is None else served(url, account, password, **serving)
-    things = [what for what in (*READS, *(WRITES if writes or url is None else ())) if not only or what in only]
-    found = []
-    with place_of as site, clients_pool() as executor:
-        for what in things:
-            for count in clients:
-                if what in WRITES and 2 * count > len(site.families):
-                    continue
-                row = measured(site, executor, what, count, pairs=pairs, seconds=seconds).as_dict()
-                found.append(row)
-                print(as_line(row), flush=True)
-    return found
-
-
 COLUMNS = (
     *("what", "clients", "ours/s", "floor/s", "ratio", "ours p50, p99 ms", "floor p50, p99 ms", "added ms", "errors"),
     "processor, ms each",
@@ -204,22 +169,20 @@ COLUMNS = (
 HEAD = f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}"
 
 
-def as_line(row: dict[str, Any]) -> str:
-    """Format a line of the Markdown table."""
-    errors = f"{row['errors']}, {row['floor_errors']}" + (f" ({row['first_error']})" if row["first_error"] else "")
-    cells = (
-        row["what"],
-        row["clients"],
-        f"{row['ours_per_second']:.0f}",
-        f"{row['floor_per_second']:.0f}",
-        f"{row['ours_per_second'] / max(row['floor_per_second'], 0.1):.2f}",
-        f"{row['ours_p50']:.1f}, {row['ours_p99']:.0f}",
-        f"{row['floor_p50']:.1f}, {row['floor_p99']:.0f}",
-        "" if row["added_ms"] is None else f"{row['added_ms']:.1f}",
-        errors,
-        ", ".join(f"{name} {value:.1f}" for name, value in row["processor_ms"].items()),
-    )
-    return f"| {' | '.join(map(str, cells))} |"
+def compare(site: Site, options: argparse.Namespace) -> bool:
+    """Print a row for each task and number of clients; returns whether all responses were right."""
+    right = True
+    writes = WRITES if options.writes or options.url is None else ()
+    print(HEAD)
+    with clients_pool() as executor:
+        for what in [one for one in (*READS, *writes) if not options.only or one in options.only]:
+            for count in options.clients:
+                if what in WRITES and 2 * count > len(site.families):
+                    continue
+                row = measured(site, executor, what, count, pairs=options.pairs, seconds=options.seconds)
+                right = right and not any(one.errors for one in row.ours)
+                print(row.as_line(), flush=True)
+    return right
 
 
 def steady(site: Site, clients: int, seconds: int) -> bool:
@@ -248,8 +211,6 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="of each turn")
     parser.add_argument("--only", nargs="+", default=[], choices=[*READS, *WRITES])
     parser.add_argument("--patrons", type=int, default=6000, help="of the sandbox")
-    parser.add_argument("--threads", type=int, default=8, help="of the service")
-    parser.add_argument("--processes", type=int, default=1, help="of the service")
     parser.add_argument("--url", help="an Evergreen's gateway, in place of the sandbox")
     parser.add_argument("--account", default=ACCOUNT)
     parser.add_argument("--password-file", type=Path)
@@ -258,17 +219,13 @@ def main() -> None:
     options = parser.parse_args()
     if options.steady:
         clients = options.clients[-1] if options.clients != list(CLIENTS) else 200
-        serving = {"clients": clients, "threads": options.threads, "processes": options.processes}
-        with sandboxed(options.patrons, **serving) as site:
+        with sandboxed(options.patrons, clients) as site:
             sys.exit(0 if steady(site, clients, options.steady) else 1)
     password = options.password_file.read_text().strip() if options.password_file else PASSWORD
-    print(HEAD)
-    found = rows(
-        options.url, options.account, password, options.pairs,
-        clients=options.clients, seconds=options.seconds, writes=options.writes, only=options.only,
-        patrons=options.patrons, threads=options.threads, processes=options.processes,
-    )  # fmt: skip
-    sys.exit(1 if any(row["errors"] for row in found) else 0)
+    most = max(options.clients)
+    place = served(options.url, options.account, password, most) if options.url else sandboxed(options.patrons, most)
+    with place as site:
+        sys.exit(0 if compare(site, options) else 1)
 
 
 if __name__ == "__main__":

@@ -182,7 +182,7 @@ OF_PCRUD = pytest.mark.apache(reason="the doctor tries none of pcrud's methods b
     ],
 )
 def test_a_planted_fault_is_named(installation: Installation, proxy: FaultProxy, sandbox: Sandbox, name: str) -> None:
-    plant, check, verdict, cause, advice = PLANTED[name]
+    check, verdict, cause, advice, plant = PLANTED[name]
     plant(installation, proxy, sandbox)
     diagnosis = installation.examined()
     found = only(diagnosis, WARNING, FAILED)

@@ -48,6 +48,7 @@ class Changing(Reading):
         super().__init__("consortium_staff", *words)
         self._first = tuple(first)
         self._rows = tuple(rows)
+        self._can_be_undone = self.name != "audit"
 
     def _prepare(self, world: World) -> Path:
         """Return a directory with the state after everything that comes before the faults."""
@@ -94,7 +95,7 @@ class Changing(Reading):
             course.doubled, course.moved_late = traffic.new_groups, traffic.moved_late
         judge_form(ran, judgement, endings=frozenset({0}), talks=self.name == "audit")
         course.judge("afterwards")
-        if ran.status == 0 and not course.is_complete:
+        if ran.status == 0 and course.left:
             judgement.add(Ending.UNTRUE, f"exit status 0, but not all is done: {course.left}")
         if chance.random() < 0.3:
             course.recover("recovered at once")
@@ -114,10 +115,6 @@ class Changing(Reading):
             course.undo()
         shutil.rmtree(directory)
         return judgement
-
-    @property
-    def _can_be_undone(self) -> bool:
-        return self.name != "audit"
 
 
 class _Aftermath:
@@ -157,11 +154,6 @@ class _Aftermath:
         """Return what differs from the plan."""
         now = self._now
         return [place for place, value in self._plan.items() if now.get(place) != value]
-
-    @property
-    def is_complete(self) -> bool:
-        """Return whether the plan is fulfilled."""
-        return not self.left
 
     def judge(self, when: str, *, journal: bool = True) -> None:
         """Check that nothing else was written, and that the journal is right."""

@@ -289,4 +289,3 @@ KINDS: tuple[Kind, ...] = (
     Kind("another's record", alter=_another_record),
     *(_amount(name, value) for name, value in AMOUNTS.items()),
 )
-BY_NAME = {kind.name: kind for kind in KINDS}

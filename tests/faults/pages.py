@@ -26,10 +26,6 @@ _HIDDEN = ("not visible", "hidden from this account", "your login can't see", "s
 """What a page says if it doesn't show everything."""
 
 
-def _clerk(app: Flask, world: World, account: str) -> DeskClerk:
-    return DeskClerk(app, session(world.sandbox.url, username=account), world.proxy.url)
-
-
 def _document(page: DeskPage) -> dict[str, object]:
     """Return a list's contents, without what differs between sessions."""
     sums = page.tree.xpath("//dl[@class='sums']")
@@ -91,16 +87,12 @@ class PageChange(Changing):
         super().__init__("page", what)
         self._patron = patron
         self._flow = flow
-        self._undoable = undoable
-
-    @property
-    def _can_be_undone(self) -> bool:
-        return self._undoable
+        self._can_be_undone = undoable
 
     def _run(self, world: World, directory: Path) -> CommandResult:
         began = time.monotonic()
         app = service_that_raises(world, directory, Clock())
-        clerk = _clerk(app, world, self.account)
+        clerk = DeskClerk(app, session(world.sandbox.url, username=self.account), world.proxy.url)
         try:
             ran = self._done(clerk)
         except Exception:

@@ -49,9 +49,6 @@ class Panel(Reading):
         super().__init__(account, "panel", address)
         self._login = login or {"username": account}
 
-    def _app(self, world: World, directory: Path, clock: Clock) -> Flask:
-        return service_that_raises(world, directory, clock)
-
     def _ask(self, app: Flask, token: str) -> CommandResult:
         try:
             answer = client_of(app).get(f"{API}/{self.words[1]}", headers=bearer(token))
@@ -67,11 +64,11 @@ class Panel(Reading):
     def clean(self, world: World) -> Clean:
         """Return the response without faults; None if the session is rejected."""
         directory = world.fresh()
-        app = self._app(world, directory, Clock())
+        app = service_that_raises(world, directory, Clock())
         token = session(world.sandbox.url, **self._login)
         self._ask(app, token)
         close(app)
-        app = self._app(world, directory, Clock())
+        app = service_that_raises(world, directory, Clock())
         with world.watched() as traffic:
             ran = self._ask(app, token)
         close(app)
@@ -86,7 +83,7 @@ class Panel(Reading):
         judgement = Judgement()
         directory = world.fresh(cache=clean.cache if chance.random() < 0.7 else None)
         clock = Clock()
-        app = self._app(world, directory, clock)
+        app = service_that_raises(world, directory, clock)
         token = session(world.sandbox.url, **self._login)
         before = world.stores()
         with world.faults(injections, chance):

@@ -90,19 +90,6 @@ class Traffic:
     """Patrons moved again by the late duplicate of a request."""
 
 
-def _patron_of(call: Call) -> int:
-    return int(call.parameters[1]["__p"][idl_classes()["au"].positions["id"]])
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Disable logging unless a command sets it up."""
-    package, handler = logging.getLogger("evergreen_groups"), logging.NullHandler()
-    package.addHandler(handler)
-    yield
-    package.removeHandler(handler)
-
-
 class World:
     """A sandbox with fresh data for each run, with responses without faults to compare with.
 
@@ -130,7 +117,7 @@ class World:
         self.proxy: FaultProxy = self._stack.enter_context(fault_proxy(self.sandbox.url))
         self.bank = Bank()
         self.traffic = Traffic()
-        self.seconds, self.grace, self.at_once = 20.0, 5.0, 1
+        self.seconds, self.grace = 20.0, 5.0
         self.now = datetime.now(UTC)
         self.account = "consortium_staff"
         self.hit: list[str] = []
@@ -145,7 +132,9 @@ class World:
         self.proxy.instead = self._instead
         self.proxy.alter = self._alter
         self.proxy.carried_out = self._carried_out
-        self._stack.enter_context(_quiet())
+        package, handler = logging.getLogger("evergreen_groups"), logging.NullHandler()  # unless a command logs
+        package.addHandler(handler)
+        self._stack.callback(package.removeHandler, handler)
         self.gateway = _with_short_timeouts(self)
         self._stack.enter_context(patch.object(gateways, "Gateway", self.gateway))
         self._stack.enter_context(patch.object(logs, "report_bug", self._unforeseen))
@@ -214,7 +203,7 @@ class World:
     def _carried_out(self, call: Call, answer: HttpAnswer) -> None:
         result = result_of(answer) if call.method == UPDATE else None
         if isinstance(result, dict) and result.get("__c") == "au":
-            self.updates.append(_patron_of(call))
+            self.updates.append(int(call.parameters[1]["__p"][idl_classes()["au"].positions["id"]]))
         if self._learning:
             self.bank.learn(answer)
             self.traffic.answers.append((call, answer))
@@ -316,7 +305,7 @@ def _with_short_timeouts(world: World) -> type[Gateway]:
 
     class ImpatientGateway(Gateway):
         def __init__(self, url: str, **options: Any) -> None:
-            quick = {"timeout": world.seconds, "grace": world.grace, "concurrency": world.at_once, "retries": QUICK}
+            quick = {"timeout": world.seconds, "grace": world.grace, "concurrency": 1, "retries": QUICK}
             super().__init__(url, **{**options, **quick})
 
     return ImpatientGateway

@@ -30,14 +30,8 @@ class Listed:
 
 def listed(library: Library) -> dict[int, Listed]:
     """Return the groups that met the criteria, whether or not they were among the highest ``top``."""
-    criteria = library.question["report"]
     found = {}
-    for number, members in listed_groups(
-        library,
-        orgs=criteria["orgs"],
-        min_total=Decimal(criteria["min_total"]),
-        min_members=criteria["min_members"],
-    ).items():
+    for number, members in listed_groups(library).items():
         visible = [patron for patron in members if library.visible(patron)]
         found[number] = Listed(
             number,

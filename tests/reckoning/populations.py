@@ -402,7 +402,6 @@ class _Maker:
                 "orgs": self.some(list(names.values()), 2) if self.often(0.3) else [],
                 "top": chance.choice((None, None, None, 1, 2)),
                 "sort": chance.choice(("total", "members", "name", "library", "age")),
-                "details": True,
                 "choice": self._choice(),
             },
             "audit": {"orgs": self.some(list(names.values()), 2) if self.often(0.3) else []},

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,15 +84,12 @@ class Product:
         self.sandbox.load(content)
         account = {"username": content["_question"]["account"], "password": PASSWORD, "type": "staff"}
         token = self.gateway.call("open-ils.auth", "open-ils.auth.login", account).value["payload"]["authtoken"]
-        policy = load.load(self._configuration(content), {}).policy
+        path = self.directory / "config.toml"
+        path.write_text(configuration(content))
+        policy = load.load(path, {}).policy
         return Client(
             self.gateway.acting_as(token), account=account["username"], policy=policy, state=state_in(self.directory)
         )
-
-    def _configuration(self, content: Content) -> Path:
-        path = self.directory / "config.toml"
-        path.write_text(configuration(content))
-        return path
 
 
 @contextmanager
@@ -128,7 +126,7 @@ def _criteria(client: Client, content: Content) -> Criteria:
         sort=wanted["sort"],
         limit=settings.as_limit() if settings.uniform else None,
         choice=choice_of(configured),
-        details=wanted.get("details", True),
+        details=True,
     )
 
 
@@ -147,89 +145,81 @@ def _report(product: Product, content: Content) -> Iterator[str]:
     library = Library(content)
 
     def answer() -> Document:
-        stream = io.StringIO()
-        render(product.report(content), "json", stream)
-        return _read(stream)
+        said = _document(lambda stream: render(product.report(content), "json", stream))
+        return {**said, "_notes": " ".join(said["notes"])}
 
-    for said, expected in _judged(answer, report(library), may_refuse(library, "report")):
-        if isinstance(said, str):
-            yield said
-        else:
-            notes = expected.pop("_notes")
-            yield from differences(said, expected)
-            yield from (
-                f"notes: {words!r} is {'not ' if due else ''}there"
-                for words, due in notes.items()
-                if due is not any(words in note for note in said["notes"])
-            )
+    expected = report(library)
+    notes = {} if expected is None else expected.pop("_notes")
+    for said, reckoned in _judged(answer, expected, may_refuse(library, "report")):
+        yield from _unlike(said, reckoned)
+        for words, due in notes.items() if isinstance(said, dict) else ():
+            if due is not (words in said["_notes"]):
+                yield f"notes: {words!r} is {'not ' if due else ''}there"
 
 
 def _audit(product: Product, content: Content) -> Iterator[str]:
     client, library = product.client(content), Library(content)
 
     def answer() -> Document:
-        stream = io.StringIO()
-        render_audit(client.audit(audit_criteria(client, content)), "json", stream)
-        said = _read(stream)
+        audited = client.audit(audit_criteria(client, content))
+        said = _document(lambda stream: render_audit(audited, "json", stream))
         for one in said["groups"]:
             one["reasons"].sort()
         said["thresholds"].sort(key=in_order)
         return {**said, "counts": {kind["kind"]: kind["count"] for kind in said["kinds"]}}
 
     for said, expected in _judged(answer, audit(library), may_refuse(library, "audit")):
-        yield from [said] if isinstance(said, str) else differences(said, expected)
+        yield from _unlike(said, expected)
+
+
+def _each(
+    product: Product,
+    content: Content,
+    what: str,
+    ask: Callable[[Client, int], Document],
+    expect: Callable[[Library, int], Document | None],
+) -> Iterator[str]:
+    """Compare the documents about each of the checked patrons."""
+    client, library = product.client(content), Library(content)
+    for patron in content["_question"]["check"]:
+        may = may_refuse(library, f"{what} {patron}")
+        for said, expected in _judged(partial(ask, client, patron), expect(library, patron), may):
+            yield from (f"{what} {patron}: {text}" for text in _unlike(said, expected))
 
 
 def _explanation(product: Product, content: Content) -> Iterator[str]:
-    """Explain why the checked patrons are blocked or not, and check that the ILS then does what was predicted."""
-    client, library = product.client(content), Library(content)
-    for patron in content["_question"]["check"]:
+    """Explain why the checked patrons are blocked or not."""
 
-        def answer(patron: int = patron) -> Document:
-            stream = io.StringIO()
-            write_block_explanation_json(client.explanations.of_user(patron), stream)
-            return _read(stream)
+    def ask(client: Client, patron: int) -> Document:
+        return _document(lambda stream: write_block_explanation_json(client.explanations.of_user(patron), stream))
 
-        expected, refusable = explanation(library, patron), may_refuse(library, f"check {patron}")
-        for said, reckoned in _judged(answer, expected, refusable):
-            found = [said] if isinstance(said, str) else differences(said, reckoned)
-            yield from (f"{patron}: {text}" for text in found)
+    return _each(product, content, "check", ask, explanation)
 
 
 def _check(product: Product, content: Content) -> Iterator[str]:
-    client, library = product.client(content), Library(content)
-    for patron in content["_question"]["check"]:
+    def ask(client: Client, patron: int) -> Document:
+        checked = client.checks.of_user(patron, all_members=True)
+        said = _document(lambda stream: write_check_json(checked, stream))
+        said["patrons"].sort(key=lambda one: int(one["id"]))
+        for one in said["patrons"]:
+            one["difference_count"] = len(one["differences"])
+        return said
 
-        def answer(patron: int = patron) -> Document:
-            stream = io.StringIO()
-            write_check_json(client.checks.of_user(patron, all_members=True), stream)
-            said = _read(stream)
-            said["patrons"].sort(key=lambda one: int(one["id"]))
-            for one in said["patrons"]:
-                one["difference_count"] = len(one["differences"])
-            return said
-
-        for said, expected in _judged(answer, check(library, patron), may_refuse(library, f"check {patron}")):
-            found = [said] if isinstance(said, str) else differences(said, expected)
-            yield from (f"{patron}: {text}" for text in found)
+    return _each(product, content, "check", ask, check)
 
 
 def _summary(product: Product, content: Content) -> Iterator[str]:
     """Call the hooks: about a patron and the group, and whether the patron is blocked."""
-    client, library = product.client(content), Library(content)
-    for patron in content["_question"]["check"]:
-        asked: list[tuple[str, Callable[[Client, int], Any], Document | None]] = [
-            ("summary", hooks.patron_summary, summary(library, patron)),
-            ("decision", hooks.block_decision, decision(library, patron)),
-        ]
-        for what, hook, expected in asked:
+    for what, hook, expect in (
+        ("summary", hooks.patron_summary, summary),
+        ("decision", hooks.block_decision, decision),
+    ):
+        ask = partial(_asked_by_hook, hook)
+        yield from _each(product, content, what, ask, expect)
 
-            def answer(hook: Callable[[Client, int], Any] = hook, patron: int = patron) -> Document:
-                return hooks.as_json(hook(client, patron))
 
-            for said, reckoned in _judged(answer, expected, may_refuse(library, f"{what} {patron}")):
-                found = [said] if isinstance(said, str) else differences(said, reckoned)
-                yield from (f"{what} {patron}: {text}" for text in found)
+def _asked_by_hook(hook: Callable[[Client, int], Any], client: Client, patron: int) -> Document:
+    return hooks.as_json(hook(client, patron))
 
 
 def _comparison(product: Product, content: Content) -> Iterator[str]:
@@ -247,48 +237,37 @@ def _comparison(product: Product, content: Content) -> Iterator[str]:
         def answer() -> Document:
             made = product.report(content)
             made = look_up_cleared(client.gateway, replace(made, changes=history.compare(made)))
-            stream = io.StringIO()
-            render(made, "json", stream)
-            said = _read(stream)
-            by_group = {str(one["group"]): one["change"] for one in said["groups"]}
-            return {**said["changes"], "by_group": by_group}
+            said = _document(lambda stream: render(made, "json", stream))
+            return {**said["changes"], "by_group": {str(one["group"]): one["change"] for one in said["groups"]}}
 
         whole = report(library)
         expected = None if whole is None or report(before) is None else changes(before, library, whole["groups"])
         for said, reckoned in _judged(answer, expected, may_refuse(library, "report")):
-            if isinstance(said, str):
-                yield said
-                continue
-            if not library.may_count:  # the current state of cleared groups isn't requested
+            if isinstance(said, dict) and not library.may_count:  # the state of cleared groups isn't requested
                 for one, other in zip(said["cleared"], reckoned["cleared"], strict=False):
                     other["present"] = one["present"] and other["present"]
-            yield from differences(said, reckoned)
+            yield from _unlike(said, reckoned)
 
 
 def _group(product: Product, content: Content) -> Iterator[str]:
     """Return the totals of groups: in the API, on the desk's page, and in the command's JSON and table."""
-    client, library = product.client(content), Library(content)
-    for patron in content["_question"]["check"]:
-        if patron not in library.patrons:  # deleted
-            continue
 
-        def answer(patron: int = patron) -> Document:
-            found = client.groups.of_user(patron)
-            stream, table = io.StringIO(), io.StringIO()
-            write_json(found, stream)
-            write_details(found, table, width=300)
-            sums = group_sums(found)
-            return {
-                "api": hooks.as_json(found),
-                "json": _read(stream),
-                "table": next(_cells(line) for line in table.getvalue().splitlines() if line.startswith("Total ")),
-                "page": [sums.over_limit, sums.blocked, *(text for _label, text in sums.items)],
-            }
+    def ask(client: Client, patron: int) -> Document:
+        found, table = client.groups.of_user(patron), io.StringIO()
+        write_details(found, table, width=300)
+        sums = group_sums(found)
+        return {
+            "api": hooks.as_json(found),
+            "json": _document(lambda stream: write_json(found, stream)),
+            "table": next(_cells(line) for line in table.getvalue().splitlines() if line.startswith("Total ")),
+            "page": [sums.over_limit, sums.blocked, *(text for _label, text in sums.items)],
+        }
 
+    def expect(library: Library, patron: int) -> Document | None:
         expected = details(library, patron)
-        for said, reckoned in _judged(answer, expected and _of_group(expected), may_refuse(library, f"check {patron}")):
-            found = [said] if isinstance(said, str) else differences(said, reckoned)
-            yield from (f"{patron}: {text}" for text in found)
+        return expected and _of_group(expected)
+
+    return _each(product, content, "check", ask, expect)
 
 
 def _of_group(expected: Document) -> Document:
@@ -336,11 +315,8 @@ def _writers(product: Product, content: Content) -> Iterator[str]:
         }
 
     for said, expected in _judged(answer, whole and _written(whole), may_refuse(library, "report")):
-        if isinstance(said, str):
-            yield said
-            continue
-        mail, facts = said.pop("mail"), expected.pop("mail")
-        yield from differences(said, expected)
+        mail, facts = (said.pop("mail"), expected.pop("mail")) if isinstance(said, dict) else ("", ())
+        yield from _unlike(said, expected)
         yield from (f"mail: {fact} isn't there" for fact in facts if fact not in mail)
 
 
@@ -449,7 +425,15 @@ def _judged(
         yield said, expected
 
 
-def _read(stream: io.StringIO) -> Document:
+def _unlike(said: Any, expected: Document) -> Iterator[str]:
+    """Return the sentence in place of an answer, or where the answer differs."""
+    return iter([said]) if isinstance(said, str) else differences(said, expected)
+
+
+def _document(write: Callable[[io.StringIO], object]) -> Document:
+    """Return the JSON that a writer writes."""
+    stream = io.StringIO()
+    write(stream)
     document = json.loads(stream.getvalue())
     assert isinstance(document, dict)
     return document

@@ -68,20 +68,21 @@ def by_fines(library: Library, members: Iterable[Row]) -> list[Row]:
 # The report.
 
 
-def listed_groups(
-    library: Library, *, orgs: Iterable[str], min_total: Decimal, min_members: int, choose: bool = True
-) -> dict[int, list[Row]]:
-    """Return all members of each group that meets the criteria and has a visible member."""
-    choice = library.question["report"].get("choice", {}) if choose else {}
-    homes = library.named(orgs) or set(library.orgs)
+def listed_groups(library: Library, *, choose: bool = True, min_members: int | None = None) -> dict[int, list[Row]]:
+    """Return all members of each group that meets the criteria and has a visible member.
+
+    Without ``choose``, groups needn't meet the criteria beyond size and sum.
+    """
+    criteria = library.question["report"]
+    homes = library.named(criteria["orgs"]) or set(library.orgs)
     return {
         number: members
         for number, members in library.groups().items()
         if any(map(library.visible, members))
         and any(patron["home_ou"] in homes for patron in members)
-        and len(members) >= min_members
-        and library.combined(members) >= min_total
-        and fits(library, members, choice)
+        and len(members) >= (min_members or criteria["min_members"])
+        and library.combined(members) >= Decimal(criteria["min_total"])
+        and (not choose or fits(library, members, criteria.get("choice", {})))
     }
 
 
@@ -90,19 +91,7 @@ def report(library: Library) -> Document | None:
     if not library.visible_orgs:
         return None
     criteria = library.question["report"]
-    found = listed_groups(
-        library,
-        orgs=criteria["orgs"],
-        min_total=Decimal(criteria["min_total"]),
-        min_members=criteria["min_members"],
-    )
-    maybe = listed_groups(
-        library,
-        orgs=criteria["orgs"],
-        min_total=Decimal(criteria["min_total"]),
-        min_members=criteria["min_members"],
-        choose=False,
-    )
+    found, maybe = listed_groups(library), listed_groups(library, choose=False)
     unknown = [members for members in maybe.values() if fits(library, members, criteria.get("choice", {})) is None]
     worst = sorted(found, key=lambda number: (-library.combined(found[number]), number))
     listed = worst[: criteria["top"]]
@@ -158,19 +147,14 @@ def _block_totals(library: Library, groups: Iterable[Sequence[Row]]) -> Document
 def _notes(library: Library, listed: Iterable[Sequence[Row]], unknown: bool) -> Document:
     """Return which notes are present, by words that only one of them has."""
     members = [patron for group in listed for patron in group if library.visible(patron)]
-    details = [member_details(library, patron) for patron in members] if details_asked_for(library) else []
+    details = [member_details(library, patron) for patron in members]
     return {
         " VIEW_USER at ": not library.sees_everything,
         " for isn't known": any(one["kinds"] is None for one in details),
-        "are listed by billing type": any(by_billing_type(library, patron) for patron in members if details),
+        "are listed by billing type": any(by_billing_type(library, patron) for patron in members),
         "overdue or lost isn't known": any(one["items_overdue"] is None for one in details),
         "Not listed": unknown,
     }
-
-
-def details_asked_for(library: Library) -> bool:
-    """Return whether more than balances is requested."""
-    return bool(library.question["report"].get("details", True))
 
 
 def group(library: Library, number: int, members: Sequence[Row]) -> Document:
@@ -203,11 +187,8 @@ def group(library: Library, number: int, members: Sequence[Row]) -> Document:
         "complete": not hidden,
         "hidden_member_count": len(hidden),
         "hidden_fines": money(library.combined(hidden)),
-        "members": [
-            {**member(library, patron), **(member_details(library, patron) if details_asked_for(library) else {})}
-            for patron in visible
-        ],
-        **(group_details(library, members) if details_asked_for(library) else {}),
+        "members": [{**member(library, patron), **member_details(library, patron)} for patron in visible],
+        **group_details(library, members),
     }
 
 
@@ -226,10 +207,8 @@ def may_refuse(library: Library, what: str) -> bool:
         return True
     if any(not library.visible(patron) for patron in about):  # the account itself
         return True
-    thresholds, transactions = (
-        library.orgs_with("VIEW_GROUP_PENALTY_THRESHOLD"),
-        library.orgs_with("VIEW_USER_TRANSACTIONS"),
-    )
+    thresholds = library.orgs_with("VIEW_GROUP_PENALTY_THRESHOLD")
+    transactions = library.orgs_with("VIEW_USER_TRANSACTIONS")
     if what == "audit" and library.question["policy"]["limit"] == "ils" and not library.visible_orgs <= thresholds:
         return True  # the limits of every library are read in advance
     by_ils = [patron for patron in about if library.limit(patron).origin.startswith("ILS")]
@@ -244,10 +223,7 @@ def _about(library: Library, what: str) -> list[Row]:
     """Return the patrons whom the document needs something about."""
     visible = [patron for patron in library.patrons.values() if library.visible(patron)]
     if what == "report":
-        criteria = library.question["report"]
-        found = listed_groups(
-            library, orgs=criteria["orgs"], min_total=Decimal(criteria["min_total"]), min_members=1, choose=False
-        )
+        found = listed_groups(library, min_members=1, choose=False)
         return [patron for patron in visible if patron["usrgroup"] in found]
     if what == "audit":
         return visible

@@ -30,11 +30,6 @@ def patrons(store: Store) -> list[Row]:
     return store.rows("au")
 
 
-@pytest.fixture
-def caller(sandbox: Sandbox) -> Caller:
-    return Caller(sandbox.url)
-
-
 def everything(_frame: Frame, _source: Source) -> str:
     return "1"
 

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from support.command import Command
-
-    from evergreen_groups.changes import JournalEntry
 
 UNKNOWN = "77-k7q4tz"
 """An id that no change has."""
 
 
-class HasEntries(Protocol):
-    """A journal, or anything else that lists entries."""
-
-    def entries(self) -> Sequence[JournalEntry]: ...
-
-
-def change_id(journal: HasEntries, number: int) -> str:
-    """Return the id of the change with this number."""
+def change_id(journal: Any, number: int) -> str:
+    """Return the id of the change with this number, from a journal or anything else with ``entries``."""
     (id,) = (entry.id for entry in journal.entries() if number_of(entry.id) == number)
     return id
 

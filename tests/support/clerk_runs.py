@@ -83,7 +83,7 @@ class Town:
         if chance.random() < kill:
             threading.Event().wait(chance.uniform(0.0, 0.6))
             name = chance.choice(self.names)
-            self.servers.kill(name)
+            self.servers.kill_service(name)
             self.servers.start(name)
             self.kills += 1
         if self.cluster is not None and chance.random() < outage:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import string
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -235,6 +235,16 @@ def page() -> str:
     from evergreen_groups.render.audit.wording import EVIDENCE, REASONS
     from evergreen_groups.render.plans import WARNINGS
 
+    problems = {
+        (f"`{site.code}`", "" if site.status is None else str(site.status), _shown(site.message))
+        for site in errors()
+        if site.kind == "ProblemError" and site.code and site.message is not None
+    }
+    verdicts = {
+        (f"`{site.code}`", site.kind, _shown(site.message))
+        for site in findings()
+        if site.code and site.message is not None
+    }
     parts = [
         "# Codes",
         "Errors, findings and warnings have a code that stays the same when their words change. Programs read it: "
@@ -245,11 +255,11 @@ def page() -> str:
         _table(("Code", "Class", "Exit status", "Says"), _error_rows()),
         "## Problems of the web service",
         "Events get the errors above as well, with their codes.",
-        _table(("Code", "HTTP status", "Says"), _problem_rows()),
+        _table(("Code", "HTTP status", "Says"), problems),
         "## Findings of `doctor`",
         "What fails because of an error has that error's code; what is right has the code `well`, and what couldn't "
         "be checked `not-checked`.",
-        _table(("Code", "Verdict", "Says"), _finding_rows()),
+        _table(("Code", "Verdict", "Says"), verdicts),
         "## Warnings of a plan",
         _table(("Code", "Says"), ((f"`{code}`", _shown(words)) for code, words in WARNINGS.items())),
         "## Reasons in an audit",
@@ -272,7 +282,7 @@ def default_code(kind: str) -> str:
     return _code_of(type(kind, (), {}))
 
 
-def _error_rows() -> list[tuple[str, ...]]:
+def _error_rows() -> set[tuple[str, ...]]:
     from evergreen_groups import errors as tree
     from evergreen_groups import exit_status
 
@@ -286,27 +296,7 @@ def _error_rows() -> list[tuple[str, ...]]:
         known: type[tree.EvergreenGroupsError] = getattr(tree, kind)
         status = exit_status.for_error(known.__new__(known))
         rows.add((f"`{site.code or default_code(site.kind)}`", f"`{site.kind}`", str(status), _shown(site.message)))
-    return list(rows)
-
-
-def _problem_rows() -> list[tuple[str, ...]]:
-    return list(
-        {
-            (f"`{site.code}`", "" if site.status is None else str(site.status), _shown(site.message))
-            for site in errors()
-            if site.kind == "ProblemError" and site.code and site.message is not None
-        }
-    )
-
-
-def _finding_rows() -> list[tuple[str, ...]]:
-    return list(
-        {
-            (f"`{site.code}`", site.kind, _shown(site.message))
-            for site in findings()
-            if site.code and site.message is not None
-        }
-    )
+    return rows
 
 
 def _shown(template: str) -> str:
@@ -317,7 +307,7 @@ def _shown(template: str) -> str:
     )
 
 
-def _table(heading: tuple[str, ...], rows: Iterator[tuple[str, ...]] | list[tuple[str, ...]]) -> str:
+def _table(heading: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     lines = [heading, ("---",) * len(heading), *sorted(rows, key=lambda row: (row[0].strip("`"), row))]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

@@ -6,21 +6,19 @@ As a program, this module is the process that forks; tests use :class:`ForkedSer
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
 import sys
-import threading
 from collections.abc import Mapping
-from contextlib import suppress
 from itertools import count
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
+
+from support.forking import ForkingProgram, fork_and_kill
+from support.loaded_program import load_package
 
 
-class ForkedServers:
+class ForkedServers(ForkingProgram):
     """Services by name, each with its environment; ``directory`` is for their output. Safe to share between threads.
 
     ``shared`` is added to the environment of the program that forks them.
@@ -29,61 +27,36 @@ class ForkedServers:
     def __init__(
         self, directory: Path, environs: Mapping[str, Mapping[str, str]], shared: Mapping[str, str] | None = None
     ) -> None:
-        self._directory = directory
+        super().__init__("support.forked_servers", {**os.environ, **(shared or {})})
+        self._errors = directory / "errors"
         self._environs = environs
-        self._lock = threading.Lock()
         self._numbers = count()
         self._running: dict[str, int] = {}
         self.addresses: dict[str, str] = {}
-        self._process = subprocess.Popen(
-            [sys.executable, __file__],
-            env={**os.environ, **(shared or {})},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
 
     def start(self, name: str) -> None:
         """Start a service, and wait until it serves, at its own address."""
-        pipe = self._directory / f"output-{next(self._numbers)}"
+        pipe = self._errors.with_name(f"output-{next(self._numbers)}")
         os.mkfifo(pipe)
-        order = {"environ": dict(self._environs[name]), "output": str(pipe)}
-        self._running[name] = self._ask(order)
+        order = {"environ": dict(self._environs[name]), "output": str(pipe), "errors": str(self._errors)}
+        self._running[name] = self.ask(order)
         with pipe.open() as output:
             for line in output:
                 if line.startswith("Serving at "):
                     self.addresses[name] = line.split()[-1].removesuffix("/evergreen-groups/")
                     break
             else:
-                raise AssertionError((self._directory / "errors").read_text())
+                raise AssertionError(self.errors)
         pipe.unlink()
 
-    def kill(self, name: str) -> None:
+    def kill_service(self, name: str) -> None:
         """Kill a service with SIGKILL."""
-        self._ask({"signal": int(signal.SIGKILL), "process": self._running.pop(name)})
+        self.kill(self._running.pop(name))
 
     @property
     def errors(self) -> str:
         """Return what the services have logged."""
-        file = self._directory / "errors"
-        return file.read_text() if file.exists() else ""
-
-    def _ask(self, order: dict[str, Any]) -> int:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        with self._lock:
-            print(
-                json.dumps({**order, "errors": str(self._directory / "errors")}), file=self._process.stdin, flush=True
-            )
-            return int(self._process.stdout.readline())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._process.communicate()
+        return self._errors.read_text() if self._errors.exists() else ""
 
 
 def _serve(order: dict[str, Any]) -> None:
@@ -100,43 +73,6 @@ def _serve(order: dict[str, Any]) -> None:
     cli.main(["serve", "--port", "0"])
 
 
-def _fork(order: dict[str, Any]) -> int:
-    process = os.fork()
-    if process == 0:
-        try:
-            _serve(order)
-        finally:
-            os._exit(1)
-    return process
-
-
-def main() -> None:
-    """Fork or kill for each line of JSON, and respond with the process id."""
-    from support.loaded_program import load_package
-
-    load_package()
-    running: set[int] = set()
-    for line in sys.stdin:
-        order = json.loads(line)
-        if "signal" in order:
-            process = order["process"]
-            running.discard(process)
-            _end(process)
-        else:
-            process = _fork(order)
-            running.add(process)
-        print(process, flush=True)
-    for process in running:
-        _end(process)
-
-
-def _end(process: int) -> None:
-    # The child hasn't been waited for, so its id can't have been reused, even if it has ended.
-    with suppress(ProcessLookupError):
-        os.kill(process, signal.SIGKILL)
-    os.waitpid(process, 0)
-
-
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent.parent))
-    main()
+    load_package()
+    fork_and_kill(_serve)

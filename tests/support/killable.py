@@ -15,15 +15,15 @@ import selectors
 import signal
 import socket
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Any, Self
+from types import FrameType
+from typing import Any
 
+from support.forking import ForkingProgram
 from support.loaded_program import load_package
 
 _SYSTEM_CALLS = {
@@ -64,33 +64,15 @@ class World:
 ORDINARY = World()
 
 
-class Killable:
+class Killable(ForkingProgram):
     """The program that forks, for the duration of a test module."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "support.killable"],
-            env={**environ, "PYTHONPATH": str(Path(__file__).parents[1])},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        super().__init__("support.killable", environ)
 
     def __call__(self, *words: str, environ: Mapping[str, str], world: World = ORDINARY) -> Run:
         """Run the command."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        order = {"words": words, "environ": dict(environ), "world": asdict(world)}
-        print(json.dumps(order), file=self._process.stdin, flush=True)
-        return Run(**json.loads(self._process.stdout.readline()))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._process.communicate()
+        return Run(**self.ask({"words": words, "environ": dict(environ), "world": asdict(world)}))
 
 
 class _Steps:
@@ -197,12 +179,7 @@ def _read_all(pipes: list[int]) -> list[bytes]:
     return list(content.values())
 
 
-def main() -> None:
-    """Fork for each line of JSON, and respond with a line of JSON."""
-    for line in sys.stdin:
-        print(json.dumps(asdict(_run(json.loads(line)))), flush=True)
-
-
 if __name__ == "__main__":
     load_package()
-    main()
+    for line in sys.stdin:
+        print(json.dumps(asdict(_run(json.loads(line)))), flush=True)

@@ -6,66 +6,39 @@ mover is a process with its own connections, as if it ran on another server.
 
 from __future__ import annotations
 
-import json
 import os
 import random
-import signal
-import subprocess
-import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from support.change_ids import UNKNOWN, number_of
+from support.forking import ForkingProgram, fork_and_kill
+from support.loaded_program import load_package
 
 PATRONS = (1001, 1002, 1003, 1007, 1008, 1009, 1010, 1051, 1052, 1053)
 """The patrons who are moved; all of them are in groups with others."""
 
 
-class Movers:
+class Movers(ForkingProgram):
     """The program that forks. ``directory`` is where movers record what must not happen."""
 
     def __init__(self, url: str, database: str, directory: Path) -> None:
+        super().__init__("support.movers", os.environ)
         self._errors = directory / "errors"
         self._order = {"url": url, "database": database, "directory": str(directory), "errors": str(self._errors)}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "support.movers"],
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
 
     def start(self, seed: int, later: float) -> int:
         """Start a mover whose clock is ``later`` seconds ahead; returns its process id."""
-        return self._ask({**self._order, "seed": seed, "later": later})
-
-    def kill(self, process: int) -> None:
-        """Kill a mover with SIGKILL."""
-        self._ask({"kill": process})
-
-    def _ask(self, order: dict[str, Any]) -> int:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        print(json.dumps(order), file=self._process.stdin, flush=True)
-        return int(self._process.stdout.readline())
+        return int(self.ask({**self._order, "seed": seed, "later": later}))
 
     @property
     def errors(self) -> str:
         """Return what movers recorded."""
         return self._errors.read_text(encoding="utf-8") if self._errors.exists() else ""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._process.communicate()
 
 
 def _barcode(patron: int) -> str:
@@ -113,45 +86,14 @@ def _move_for_ever(order: dict[str, Any]) -> None:
                 plan.apply()
 
 
-def _fork(order: dict[str, Any]) -> int:
-    process = os.fork()
-    if process == 0:
-        try:
-            _move_for_ever(order)
-        except BaseException:
-            with Path(order["errors"]).open("a", encoding="utf-8") as stream:
-                traceback.print_exc(file=stream)
-        finally:
-            os._exit(1)
-    return process
-
-
-def main() -> None:
-    """Fork or kill for each line of JSON, and respond with the process id."""
-    import evergreen_groups.changes.journal
-    import evergreen_groups.client
-    import evergreen_groups.gateway
-    import evergreen_groups.state.database  # noqa: F401 - loaded once for all of them
-
-    running: set[int] = set()
-    for line in sys.stdin:
-        order = json.loads(line)
-        process = order.get("kill") or _fork(order)
-        if "kill" in order:
-            _kill(process)
-            running.discard(process)
-        else:
-            running.add(process)
-        print(process, flush=True)
-    for process in running:
-        _kill(process)
-
-
-def _kill(process: int) -> None:
-    # The child hasn't been waited for, so its id can't have been reused, even if it has ended.
-    os.kill(process, signal.SIGKILL)
-    os.waitpid(process, 0)
+def _work(order: dict[str, Any]) -> None:
+    try:
+        _move_for_ever(order)
+    except BaseException:
+        with Path(order["errors"]).open("a", encoding="utf-8") as stream:
+            traceback.print_exc(file=stream)
 
 
 if __name__ == "__main__":
-    main()
+    load_package()
+    fork_and_kill(_work)

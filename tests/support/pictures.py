@@ -12,8 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -26,11 +24,10 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support import expected_conditions as expected
 from selenium.webdriver.support.wait import WebDriverWait
-from support.desk_browser import Desk, Gate, chromium
+from support.desk_browser import Desk, chromium
 from support.report_samples import member, report_of
 from support.repository import REPOSITORY
-from support.screenshots import take
-from support.web_caller import served, session, settings_of
+from support.screenshots import desk_of, take
 
 from evergreen_groups.gateway import Credentials, Gateway
 from evergreen_groups.groups import Group
@@ -39,7 +36,6 @@ from evergreen_groups.render.report import LetterOptions, html_letter, render
 from evergreen_groups.report import Criteria, History, Report, build_report
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state import State
-from evergreen_groups.web import close, create_app
 
 PICTURES = REPOSITORY / "docs" / "pictures"
 RECORD = "inputs.json"
@@ -79,19 +75,6 @@ def recorded() -> dict[str, str]:
     """Return the digests recorded with the pictures."""
     record: dict[str, str] = json.loads((PICTURES / RECORD).read_text("utf-8"))
     return record
-
-
-@contextmanager
-def desk_of(browser: Chrome, home: str) -> Iterator[Desk]:
-    """Yield the demo desk with a user logged in."""
-    with Sandbox() as sandbox:
-        app = create_app(settings_of(sandbox.url), {"XDG_STATE_HOME": home, "XDG_CACHE_HOME": home})
-        gate = Gate(app)
-        with served(gate) as url:
-            desk = Desk(browser, sandbox, gate, url)
-            desk.log_in(session(sandbox.url, username="consortium_staff"))
-            yield desk
-        close(app)
 
 
 def scanned(desk: Desk) -> WebElement:

@@ -70,6 +70,21 @@ class Caller:
         return self.pcrud(account, f"search.{class_id}.atomic", where, options)["status"] == 500
 
 
+def actor(caller: Caller, account: str | None, name: str, *values: Any) -> Any:
+    """Return the only result of a call to open-ils.actor, or None; with no account, it has no session."""
+    token = [] if account is None else [caller.token(account)]
+    answer = caller.body("open-ils.actor", f"open-ils.actor.{name}", *token, *values)
+    assert answer["status"] == 200, answer
+    return answer["payload"][0] if answer["payload"] else None
+
+
+def opened(wire: Any) -> dict[str, Any]:
+    """Return the values of an object by field."""
+    parsed = idl_classes().parse_object(wire)
+    assert parsed is not None, wire
+    return parsed[1]
+
+
 def closed(class_id: str, values: Mapping[str, Any] = MappingProxyType({}), **more: Any) -> dict[str, Any]:
     """Return an object of the class as clients send it, with null for the other fields."""
     given = {**values, **more}

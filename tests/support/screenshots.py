@@ -12,7 +12,8 @@ from __future__ import annotations
 import base64
 import subprocess
 import sys
-from contextlib import chdir
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -104,30 +105,32 @@ def pages(browser: Chrome, files: Path, target: Path) -> None:
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
-def desks(browser: Chrome, files: Path, target: Path) -> None:
-    """Take the panel in the patron summary of both clients, and the page of a group."""
+@contextmanager
+def desk_of(browser: Chrome, home: str) -> Iterator[Desk]:
+    """Yield the demo desk of a new sandbox, with a user logged in."""
     with Sandbox() as sandbox:
-        home = {"XDG_STATE_HOME": str(files), "XDG_CACHE_HOME": str(files)}
-        app = create_app(settings_of(sandbox.url), home)
-        gate = Gate(app)
+        gate = Gate(create_app(settings_of(sandbox.url), {"XDG_STATE_HOME": home, "XDG_CACHE_HOME": home}))
         with served(gate) as url:
             desk = Desk(browser, sandbox, gate, url)
             desk.log_in(session(sandbox.url, username="consortium_staff"))
-            for client in CLIENTS:
-                desk.open(client, f"{FAMILY}/checkout")
-                desk.panel_of(FAMILY)
-                desk.until(lambda: desk.owed() not in ("", "$0.00"))  # the client has loaded its own figures
-                take(browser, target / f"desk-{client.lower()}.png")
-                desk.click("[data-tab=group]")
-                desk.until(lambda: desk.run("return document.querySelector('[data-total]')?.textContent"))
-                desk.until(
-                    lambda: (
-                        desk.run("return document.querySelector('.evergreen-groups-tab')?.dataset.state") != "loading"
-                    )
-                )
-                take(browser, target / f"desk-{client.lower()}-tab.png")
-            group_pages(desk, target)
-        close(app)
+            yield desk
+        close(gate.app)
+
+
+def desks(browser: Chrome, files: Path, target: Path) -> None:
+    """Take the panel in the patron summary of both clients, and the page of a group."""
+    loading = "return document.querySelector('.evergreen-groups-tab')?.dataset.state === 'loading'"
+    with desk_of(browser, str(files)) as desk:
+        for client in CLIENTS:
+            desk.open(client, f"{FAMILY}/checkout")
+            desk.panel_of(FAMILY)
+            desk.until(lambda: desk.owed() not in ("", "$0.00"))  # the client has loaded its own figures
+            take(browser, target / f"desk-{client.lower()}.png")
+            desk.click("[data-tab=group]")
+            desk.until(lambda: desk.run("return document.querySelector('[data-total]')?.textContent"))
+            desk.until(lambda: not desk.run(loading))
+            take(browser, target / f"desk-{client.lower()}-tab.png")
+        group_pages(desk, target)
 
 
 def main(directory: str) -> None:

@@ -212,11 +212,11 @@ class SamplePatron(NamedTuple):
     deleted: bool
     given_name: str
     family_name: str
-    expired: bool
-    address: int | None
-    street: str | None
-    phone: str | None
-    email: str | None
+    expired: bool = False
+    address: int | None = None
+    street: str | None = None
+    phone: str | None = None
+    email: str | None = None
 
 
 class Household(NamedTuple):
@@ -336,11 +336,8 @@ def _giant_group(
             deleted=index > 0 and rng.random() < deleted,
             given_name=rng.choice(given),
             family_name=rng.choice(family),
-            expired=False,
             address=ids[0],
             street=street if index == 0 else None,
-            phone=None,
-            email=None,
         )
         for index, id in enumerate(ids)
     ]
@@ -529,7 +526,13 @@ class _Dataset:
         self.batches = tuple(batches(patrons, listed, _first_numbers(connection)))
         self.staff_blocks = bool(connection.execute("SELECT 1 FROM csp WHERE id = 25").fetchone())
         self._systems = _homes_by_system(connection)
-        self._adults, self._children = _profiles(connection)
+        profiles = connection.execute(
+            "SELECT id, name FROM pgt WHERE application_perm LIKE 'group_application.user.patron%' ORDER BY id"
+        ).fetchall()
+        first = profiles[0][0] if profiles else 1
+        self._adults = next((profile for profile, name in profiles if name in ("Adult", "Patrons")), first)
+        # Without a profile for children, they have that of adults.
+        self._children = next((id for id, name in profiles if name in ("Child", "Juvenile")), self._adults)
 
     def libraries(self, rng: random.Random) -> Libraries:
         """Pick a batch's system, weighted by its number of libraries."""
@@ -543,26 +546,13 @@ class _Dataset:
         date = f"{month:02d}-{day:02d}"
         created = f"{year}-{date}T09:00:00+0000"
         return (
-            person.id,
-            _barcode(person),
-            person.given_name,
-            person.family_name,
-            person.home,
-            person.group,
-            person.id,
+            *(person.id, _barcode(person), person.given_name, person.family_name, person.home, person.group, person.id),
             self._children if person.child else self._adults,
-            person.lead,
-            person.child,
-            person.deleted,
-            created,
+            *(person.lead, person.child, person.deleted, created),
             f"{2013 if person.expired else year + 10}-{date}T00:00:00+0000",
             created,
             f"{2012 + person.id % 11}-{date}" if person.child else None,
-            not person.deleted,
-            person.address,
-            person.address,
-            person.phone,
-            person.email,
+            *(not person.deleted, person.address, person.address, person.phone, person.email),
         )
 
 
@@ -604,15 +594,6 @@ def _homes_by_system(connection: sqlite3.Connection) -> list[list[int]]:
 def _weighted(homes: list[int]) -> tuple[tuple[int, ...], tuple[float, ...]]:
     """Return org units with cumulative weights: the first libraries are large, the last ones small."""
     return tuple(homes), tuple(accumulate(1 / (1 + index / 3) for index in range(len(homes))))
-
-
-def _profiles(connection: sqlite3.Connection) -> tuple[int, int]:
-    """Return the profile ids for adults and for children; the same one twice without a profile for children."""
-    found = connection.execute(
-        "SELECT id, name FROM pgt WHERE application_perm LIKE 'group_application.user.patron%' ORDER BY id"
-    ).fetchall()
-    adults = next((profile for profile, name in found if name in ("Adult", "Patrons")), found[0][0] if found else 1)
-    return adults, next((profile for profile, name in found if name in ("Child", "Juvenile")), adults)
 
 
 def _barcode(person: SamplePatron) -> str:

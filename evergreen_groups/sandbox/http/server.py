@@ -78,15 +78,14 @@ def _add_class(root: etree._Element, idl_class: StoredClass) -> None:
 def _add_retrieve(node: etree._Element, rule: Retrieve) -> None:
     permacrud = etree.SubElement(node, f"{{{_PERMACRUD}}}permacrud")
     actions = etree.SubElement(permacrud, f"{{{_PERMACRUD}}}actions")
-    retrieve = etree.SubElement(actions, f"{{{_PERMACRUD}}}retrieve")
-    if rule.permissions:
-        retrieve.set("permission", " ".join(rule.permissions))
-    if rule.global_required:
-        retrieve.set("global_required", "true")
-    if rule.context_fields:
-        retrieve.set("context_field", " ".join(rule.context_fields))
-    if rule.owning_user:
-        retrieve.set("owning_user", rule.owning_user)
+    attributes = {
+        "permission": " ".join(rule.permissions),
+        "global_required": "true" if rule.global_required else "",
+        "context_field": " ".join(rule.context_fields),
+        "owning_user": rule.owning_user or "",
+    }
+    given = {name: value for name, value in attributes.items() if value}
+    retrieve = etree.SubElement(actions, f"{{{_PERMACRUD}}}retrieve", given)
     for context in rule.contexts:
         element = etree.SubElement(retrieve, f"{{{_PERMACRUD}}}context", link=context.link)
         element.set("field", " ".join(context.fields))

@@ -250,7 +250,12 @@ def _in_brackets(inner: Expression, word: str = "") -> Expression:
 
 def _part(frame: Frame, source: Source, key: str, value: Any) -> Expression:
     if key.startswith("+"):
-        return _of_alias(frame.find(key[1:]), frame, value)
+        named = frame.find(key[1:])
+        if not isinstance(value, str):
+            return _in_brackets(condition(frame, named, value))
+        if value not in named.idl_class.by_name:
+            raise MalformedError(f"no field {value}")
+        return named.column(value)
     if not key.startswith("-"):
         return predicate(frame, source, key, value)
     word = key.lower()
@@ -262,14 +267,6 @@ def _part(frame: Frame, source: Source, key: str, value: Any) -> Expression:
         inner, _ = subquery(frame, value)
         return Expression(f"{'NOT ' if word == '-not-exists' else ''}EXISTS ({inner})", "bool")
     raise MalformedError(f"no operator {key}")
-
-
-def _of_alias(source: Source, frame: Frame, value: Any) -> Expression:
-    if isinstance(value, str):
-        if value not in source.idl_class.by_name:
-            raise MalformedError(f"no field {value}")
-        return source.column(value)
-    return _in_brackets(condition(frame, source, value))
 
 
 _TYPES = {"left": "LEFT JOIN", "right": "RIGHT JOIN", "full": "FULL JOIN"}

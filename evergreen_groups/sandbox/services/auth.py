@@ -11,6 +11,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from hashlib import md5, sha256
 from typing import TYPE_CHECKING, Any
 
@@ -270,7 +271,8 @@ def login(context: CallContext, arguments: Any = None) -> dict[str, Any]:
     return _finish(context, user, credentials, obstacle)
 
 
-def _begin(context: CallContext, given: tuple[Any, ...], *, barcode: bool | None) -> str:
+def begin(context: CallContext, *given: Any, barcode: bool | None) -> str:
+    """Return the seed to hash a password with; ``x`` for an unknown user name or barcode (``auth-051``)."""
     identifier = scalar_text(given[0]) if given else None
     if identifier is None:
         raise method_exception("An unknown server error occurred", 404)
@@ -282,22 +284,8 @@ def _begin(context: CallContext, given: tuple[Any, ...], *, barcode: bool | None
     return _salt(user["id"]) if user else "x"
 
 
-@method(SERVICE, "open-ils.auth.authenticate.init")
-def begin(context: CallContext, *given: Any) -> str:
-    """Return the seed to hash a password with; ``x`` for an unknown user name or barcode (``auth-051``)."""
-    return _begin(context, given, barcode=None)
-
-
-@method(SERVICE, "open-ils.auth.authenticate.init.username")
-def begin_with_username(context: CallContext, *given: Any) -> str:
-    """Return the seed for a user name."""
-    return _begin(context, given, barcode=False)
-
-
-@method(SERVICE, "open-ils.auth.authenticate.init.barcode")
-def begin_with_barcode(context: CallContext, *given: Any) -> str:
-    """Return the seed for a barcode."""
-    return _begin(context, given, barcode=True)
+for _form, _barcode in (("", None), (".username", False), (".barcode", True)):
+    method(SERVICE, f"open-ils.auth.authenticate.init{_form}")(partial(begin, barcode=_barcode))
 
 
 @method(SERVICE, "open-ils.auth.authenticate.verify")

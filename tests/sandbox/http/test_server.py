@@ -17,11 +17,6 @@ ACTOR, ECHO = "open-ils.actor", "opensrf.system.echo"
 GATEWAY = "/osrf-gateway-v1"
 
 
-@pytest.fixture
-def caller(sandbox: Sandbox) -> Caller:
-    return Caller(sandbox.url)
-
-
 def echo(caller: Caller, *texts: str, service: str = ACTOR) -> list[object]:
     _, _, body = caller.send("POST", GATEWAY, caller.form(service, ECHO, *texts))
     payload: list[object] = json.loads(body)["payload"]

@@ -7,18 +7,12 @@ from hashlib import md5
 from typing import Any
 
 import pytest
-from support.sandbox_caller import Caller
+from support.sandbox_caller import Caller, opened
 
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.sandbox.database import idl_classes
 from evergreen_groups.sandbox.services import Sessions
 
 PATRON = "20000000001001"
-
-
-@pytest.fixture
-def caller(sandbox: Sandbox) -> Caller:
-    return Caller(sandbox.url)
 
 
 def auth(caller: Caller, name: str, *values: Any) -> Any:
@@ -85,9 +79,7 @@ def test_too_many_failures_block_the_right_password(caller: Caller) -> None:
 
 
 def session_user(caller: Caller, token: str) -> dict[str, Any]:
-    parsed = idl_classes().parse_object(auth(caller, "session.retrieve", token))
-    assert parsed is not None
-    return parsed[1]
+    return opened(auth(caller, "session.retrieve", token))
 
 
 def test_the_workstation_decides_the_work_org_unit(caller: Caller) -> None:

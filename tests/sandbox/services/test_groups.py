@@ -6,24 +6,10 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from support.sandbox_caller import Caller
-
-from evergreen_groups.sandbox import Sandbox
+from support.sandbox_caller import Caller, actor
 
 MEMBERS = "usergroup.members.retrieve"
 BALANCES = "usergroup.members.balance_owed"
-
-
-@pytest.fixture
-def caller(sandbox: Sandbox) -> Caller:
-    return Caller(sandbox.url)
-
-
-def actor(caller: Caller, account: str, name: str, *values: Any) -> Any:
-    """Return the only result of a call to open-ils.actor, or None."""
-    answer = caller.body("open-ils.actor", f"open-ils.actor.{name}", caller.token(account), *values)
-    assert answer["status"] == 200, answer
-    return answer["payload"][0] if answer["payload"] else None
 
 
 def test_members_and_balances(caller: Caller) -> None:

@@ -13,7 +13,7 @@ from lxml import etree
 from support.gateways import gateway_of
 from support.recorded import OLDER, exchanges, idl_bytes
 from support.releases import sandboxes
-from support.sandbox_caller import Caller
+from support.sandbox_caller import Caller, actor
 
 from evergreen_groups.errors import ConfigurationError, GatewayError, LoginRefusedError
 from evergreen_groups.gateway import RetryPolicy
@@ -49,13 +49,6 @@ def older() -> Iterator[Caller]:
 
 def classes(release: str) -> IdlClasses:
     return releases.classes_of(releases.differences(release, ()))
-
-
-def actor(caller: Caller, account: str, name: str, *values: Any) -> Any:
-    """Return the only result of a call to open-ils.actor, or None."""
-    answer = caller.body("open-ils.actor", f"open-ils.actor.{name}", caller.token(account), *values)
-    assert answer["status"] == 200, answer
-    return answer["payload"][0] if answer["payload"] else None
 
 
 def sent(class_id: str, **values: Any) -> dict[str, Any]:

@@ -5,32 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support.sandbox_caller import Caller, closed
-
-from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.sandbox.database import idl_classes
-
-
-@pytest.fixture
-def caller(sandbox: Sandbox) -> Caller:
-    return Caller(sandbox.url)
+from support.sandbox_caller import Caller, actor, closed, opened
 
 
 def answer_of(caller: Caller, account: str, name: str, *values: Any) -> dict[str, Any]:
     return caller.body("open-ils.actor", f"open-ils.actor.{name}", caller.token(account), *values)
-
-
-def actor(caller: Caller, account: str, name: str, *values: Any) -> Any:
-    """Return the only result of a call to open-ils.actor, or None."""
-    answer = answer_of(caller, account, name, *values)
-    assert answer["status"] == 200, answer
-    return answer["payload"][0] if answer["payload"] else None
-
-
-def opened(wire: Any) -> dict[str, Any]:
-    parsed = idl_classes().parse_object(wire)
-    assert parsed is not None, wire
-    return parsed[1]
 
 
 def fetched(caller: Caller, user_id: int) -> dict[str, Any]:

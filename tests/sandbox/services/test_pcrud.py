@@ -5,29 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support.sandbox_caller import Caller
+from support.sandbox_caller import Caller, opened
 
-from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.sandbox.database import idl_classes
 
 FAMILY = {"usrgroup": 1006}  # home libraries PINE and MILL
 
 
-@pytest.fixture
-def caller(sandbox: Sandbox) -> Caller:
-    return Caller(sandbox.url)
-
-
-def values(item: dict[str, Any]) -> dict[str, Any]:
-    parsed = idl_classes().parse_object(item)
-    assert parsed is not None
-    return parsed[1]
-
-
 def rows(caller: Caller, account: str, class_id: str, where: Any, options: Any = None) -> list[dict[str, Any]]:
     answer = caller.pcrud(account, f"search.{class_id}.atomic", where, options)
     assert answer["status"] == 200, answer
-    return [values(item) for item in answer["payload"][0]]
+    return [opened(item) for item in answer["payload"][0]]
 
 
 def test_hidden_rows_are_never_returned(caller: Caller) -> None:
@@ -100,19 +88,19 @@ def test_fleshing(caller: Caller) -> None:
         "order_by": {"au": "id"},
     }
     first, _, third = rows(caller, "admin", "au", {"usrgroup": 1003}, options)[:3]
-    assert values(first["card"])["usr"] == first["id"]
-    assert values(first["home_ou"])["shortname"] == "MILL"
+    assert opened(first["card"])["usr"] == first["id"]
+    assert opened(first["home_ou"])["shortname"] == "MILL"
     assert third["standing_penalties"] == []
     second = rows(caller, "admin", "au", {"id": first["id"] + 1}, options)[0]
     (penalty,) = second["standing_penalties"]
-    assert values(values(penalty)["standing_penalty"])["name"] == "PATRON_EXCEEDS_FINES"
+    assert opened(opened(penalty)["standing_penalty"])["name"] == "PATRON_EXCEEDS_FINES"
 
 
 def test_permissions_apply_to_fleshed_rows(caller: Caller) -> None:
     def users(account: str, org_unit: int) -> int:
         options = {"flesh": 1, "flesh_fields": {"aou": ["users", "settings"]}}
         (answer,) = caller.pcrud(account, "retrieve.aou", org_unit, options)["payload"]
-        library = values(answer)
+        library = opened(answer)
         assert library["settings"] == []  # pcrud doesn't offer their class
         return len(library["users"])
 

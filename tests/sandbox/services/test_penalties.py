@@ -159,11 +159,6 @@ def test_checkouts_by_kind_and_their_thresholds(store: Store) -> None:
             store.delete("pgpt", row)
 
 
-@pytest.fixture
-def caller(sandbox: Sandbox) -> Caller:
-    return Caller(sandbox.url)
-
-
 def call(caller: Caller, account: str, name: str, *values: Any) -> Any:
     service = ".".join(name.split(".")[:2])
     answer = caller.body(service, name, caller.token(account), *values)

@@ -115,24 +115,25 @@ def negative_balance(
     wanted = options if isinstance(options, dict) else {}
     limit = int(number(wanted.get("limit"))) or 1000
     offset = int(number(wanted.get("offset")))
-    homes = _homes(editor, org_unit, below=is_true(wanted.get("org_descendants")))
-    found = [row for row in _debtors_below_zero(editor) if homes is None or row["home_ou"] in homes]
-    for row in found[offset : offset + limit]:
-        user = editor.retrieve("au", row["usr"])
+    below, orgs = is_true(wanted.get("org_descendants")), editor.store.orgs
+    given = org_unit if isinstance(org_unit, list) else [org_unit] if is_true(org_unit) else []
+    homes = {int(number(value)) for value in given}
+    if below:
+        homes = {org for top in homes for org in orgs.descendants(top)}
+    everywhere = not below and not is_true(org_unit)
+    statement = """
+        SELECT mous.usr, mous.balance_owed, au.home_ou FROM mous JOIN au ON au.id = mous.usr
+         WHERE mous.balance_owed < 0 AND (? OR au.deleted = 0) ORDER BY mous.usr"""
+    deleted_too = releases.DELETED_IN_CREDIT in context.differences
+    debtors = editor.store.read().execute(statement, [deleted_too])
+    found = [(usr, owed) for usr, owed, home in debtors if everywhere or home in homes]
+    for usr, owed in found[offset : offset + limit]:
+        user = editor.retrieve("au", usr)
         yield {
             "usr": context.classes.wire_object("au", user, flesh(editor.store, "au", user, ["card"])),
-            "balance_owed": row["balance_owed"],
+            "balance_owed": amount_text(owed),
             "last_billing_activity": _last_activity(editor.store.rows("mbts", {"usr": user["id"]})),
         }
-
-
-def _homes(editor: Editor, org_unit: Any, *, below: bool) -> set[int] | None:
-    """Return the requested home libraries, or None for all."""
-    if not below and not is_true(org_unit):
-        return None
-    given = org_unit if isinstance(org_unit, list) else [org_unit] if is_true(org_unit) else []
-    tops = {int(number(value)) for value in given}
-    return {org for top in tops for org in editor.store.orgs.descendants(top)} if below else tops
 
 
 def _last_activity(rows: list[Row]) -> str | None:
@@ -143,15 +144,6 @@ def _last_activity(rows: list[Row]) -> str | None:
     billed = max((row["last_billing_ts"] for row in rows if row["last_billing_ts"]), default=None)
     paid = max((row["last_payment_ts"] for row in rows if row["last_payment_ts"]), default=None)
     return paid if number(paid) > number(billed) else billed
-
-
-def _debtors_below_zero(editor: Editor) -> list[Row]:
-    statement = """
-        SELECT mous.usr, mous.balance_owed, au.home_ou FROM mous JOIN au ON au.id = mous.usr
-         WHERE mous.balance_owed < 0 AND (? OR au.deleted = 0) ORDER BY mous.usr"""
-    deleted_too = releases.DELETED_IN_CREDIT in editor.context.differences
-    found = editor.store.read().execute(statement, [deleted_too])
-    return [{"usr": usr, "balance_owed": amount_text(owed), "home_ou": home} for usr, owed, home in found]
 
 
 _NAMES = ("first_given_name", "second_given_name", "family_name", "alias", "usrname")
@@ -208,23 +200,6 @@ def hold_requests_count(
     return {**counts, "behind_desk": 0} if is_true(org_unit) else counts
 
 
-def _fines(context: CallContext, token: Any, user_id: Any) -> dict[str, Any]:
-    summary = fines_summary(context, token, user_id)
-    flags = {"isnew": None, "ischanged": None, "isdeleted": None}
-    if summary is None:
-        return {"balance_owed": 0, "total_owed": 0, "total_paid": 0, "usr": user_id, **flags}
-    names = ("balance_owed", "total_owed", "total_paid", "usr")
-    return {**dict(zip(names, summary["__p"], strict=True)), **flags}
-
-
-def _group_overdue(editor: Editor, group: int) -> Any:
-    try:
-        editor.require("VIEW_USER")
-        return group_overdue_count(editor, group)
-    except EventAnswer as denied:
-        return denied.hash
-
-
 @method(SERVICE, "open-ils.actor.user.opac.vital_stats", authoritative=True)
 def vital_stats(context: CallContext, token: Any = None, user_id: Any = None) -> dict[str, Any]:
     """Return name, fines, checkouts, holds and unread messages of a patron, by default of the caller.
@@ -233,13 +208,20 @@ def vital_stats(context: CallContext, token: Any = None, user_id: Any = None) ->
     """
     editor = Editor(context, token)
     wanted = user_id if is_true(user_id) else editor.user_id
-    fines = _fines(context, token, wanted)
+    summary = fines_summary(context, token, wanted)
+    sums = [0, 0, 0, wanted] if summary is None else summary["__p"]
+    names = ("balance_owed", "total_owed", "total_paid", "usr")
+    fines = {**dict(zip(names, sums, strict=True)), "isnew": None, "ischanged": None, "isdeleted": None}
     user = editor.retrieve("au", wanted)
     holds = hold_requests_count(context, token, wanted)
     out: dict[str, Any] = dict(checked_out_count(context, token, wanted) or {})
     out["total_out"] = out.get("out", 0) + out.get("overdue", 0)
     if releases.NO_OVERDUE_COUNT not in context.differences:
-        out["group"] = {"overdue": _group_overdue(editor, user["usrgroup"])}
+        try:
+            editor.require("VIEW_USER")
+            out["group"] = {"overdue": group_overdue_count(editor, user["usrgroup"])}
+        except EventAnswer as denied:
+            out["group"] = {"overdue": denied.hash}
     unread = editor.store.rows("aum", {"usr": user["id"], "read_date": None, "deleted": "f", "pub": "t"})
     return {
         "user": {name: user[name] for name in _NAMES},

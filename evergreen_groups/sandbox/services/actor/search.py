@@ -231,37 +231,6 @@ def _patrons(store: Store, org_units: list[int], prefixes: Mapping[str, str], *,
         }
 
 
-def find_patrons(
-    context: CallContext,
-    search: Mapping[str, Any],
-    *,
-    work_org: int,
-    top_org: Any = None,
-    sort: Any = None,
-    inactive: bool = False,
-    limit: Any = None,
-    offset: Any = None,
-) -> list[int] | None:
-    """Return the ids of matching patrons at an org unit and below; None if the search has no known criteria.
-
-    Raises:
-        Die: the database rejects the search.
-    """
-    store = context.store
-    wanted = PatronSearch(context, search, work_org)
-    tests = wanted.tests
-    if not tests:
-        return None
-    top = int(text(top_org)) if text(top_org).isdecimal() and is_true(top_org) else work_org
-    candidates = _patrons(store, store.orgs.descendants(top), wanted.prefixes, inactive=inactive)
-    rows = [row for row in candidates if all(test(row) for test in tests)]
-    begin = int(number(offset))
-    count = int(number(limit)) if is_true(limit) else 1000
-    if count < 0 or begin < 0:
-        raise Die(_BROKEN)
-    return [row["id"] for row in _ordered(context, rows, _sort_fields(sort))[begin : begin + count]]
-
-
 _UNLIKE = str.maketrans({"ł": "l", "đ": "d", "ð": "d", "ø": "o", "ß": "ss", "æ": "ae", "œ": "oe", "þ": "th", "ı": "i"})
 _SQUASHED = re.compile(rf"[\s{re.escape(string.punctuation)}]")
 
@@ -307,23 +276,30 @@ class _Search(NamedTuple):
     offset: Any = None
 
     def run(self, editor: Editor) -> list[int] | None:
-        """Return the ids of matching patrons; None if the search has no known criteria."""
+        """Return the ids of matching patrons at an org unit and below; None if the search has no known criteria.
+
+        Raises:
+            Die: the database rejects the search.
+        """
         editor.require("VIEW_USER")
-        work_org = editor.session.work_org
+        store, work_org = editor.store, editor.session.work_org
         top_org = self.org_unit
         if top_org is None:
-            depth = setting_value(editor.store, _DEPTH_SETTING, work_org)
-            top_org = None if depth is None else editor.store.orgs.ancestor_at_depth(work_org, int(depth))
-        return find_patrons(
-            editor.context,
-            self.wanted,
-            work_org=work_org,
-            top_org=top_org,
-            sort=self.sort,
-            inactive=is_true(self.inactive),
-            limit=self.limit,
-            offset=self.offset,
-        )
+            depth = setting_value(store, _DEPTH_SETTING, work_org)
+            top_org = None if depth is None else store.orgs.ancestor_at_depth(work_org, int(depth))
+        search = PatronSearch(editor.context, self.wanted, work_org)
+        tests = search.tests
+        if not tests:
+            return None
+        top = int(text(top_org)) if text(top_org).isdecimal() and is_true(top_org) else work_org
+        candidates = _patrons(store, store.orgs.descendants(top), search.prefixes, inactive=is_true(self.inactive))
+        rows = [row for row in candidates if all(test(row) for test in tests)]
+        begin = int(number(self.offset))
+        count = int(number(self.limit)) if is_true(self.limit) else 1000
+        if count < 0 or begin < 0:
+            raise Die(_BROKEN)
+        ordered = _ordered(editor.context, rows, _sort_fields(self.sort))
+        return [row["id"] for row in ordered[begin : begin + count]]
 
 
 @method(SERVICE, "open-ils.actor.patron.search.advanced")
