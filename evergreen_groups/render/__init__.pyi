@@ -10,7 +10,10 @@ from .group import write_check as write_check
 from .group import write_check_json as write_check_json
 from .group import write_details as write_details
 from .group import write_json as write_json
+from .json_documents import forecast_document as forecast_document
 from .json_documents import item_totals_document as item_totals_document
+from .json_documents import penalty_document as penalty_document
+from .json_documents import standing_document as standing_document
 from .json_documents import standing_totals_document as standing_totals_document
 from .pages import SERVICE as SERVICE
 from .pages import StaffClient as StaffClient
@@ -29,6 +32,3 @@ from .text import error_sentences as error_sentences
 from .text import isolated as isolated
 from .text import printable as printable
 from .text import sentence as sentence
-from .wording import forecast_document as forecast_document
-from .wording import penalty_document as penalty_document
-from .wording import standing_document as standing_document

@@ -40,6 +40,7 @@ from evergreen_groups.settings import PolicySettings
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
+    from evergreen_groups.ils import Penalty
     from evergreen_groups.report.details import DetailReader, DetailRows, ReportDetails
 
 _NEVER = float("inf")

@@ -3,10 +3,7 @@ from .email import LetterOptions as LetterOptions
 from .email import html_letter as html_letter
 from .email import plain_letter as plain_letter
 from .email import subject_line as subject_line
-from .json import limit_document as limit_document
-from .json import line as line
 from .json import member_document as member_document
-from .json import text as text
 from .page import IndexedLibrary as IndexedLibrary
 from .page import write_index as write_index
 from .page import write_page as write_page
