@@ -60,12 +60,19 @@ class Column(Generic[Row]):
     page: str = ""
     total: bool = False
     """Whether the value is a :class:`Total`. Programs get its lower bound as well, as ``NAME_at_least``."""
+    table: bool = False
+    """Whether the table on a wide terminal has the column after those that it always has."""
     for_csv: bool = True
     for_json: bool = True
     rank: int = 0
     """People read columns with a lower rank first. Programs get all in the order of the declaration."""
     new: bool = False
     """CSV has new columns after all others, so that those keep their positions."""
+
+    @property
+    def is_number(self) -> bool:
+        """Whether people read a number."""
+        return self.kind not in ("text", "flag", "day")
 
 
 def known(total: Total[int] | Total[Decimal] | Decimal | None) -> Value:

@@ -470,7 +470,7 @@ def _sort_kind(column: Column[Any]) -> str:
     if column.kind == "day":
         return "day"
     # A change is shown with its amount.
-    return "number" if column.kind not in ("text", "flag") or column.page == "change" else ""
+    return "number" if column.is_number or column.page == "change" else ""
 
 
 _KINDS = (
