@@ -26,8 +26,6 @@ from .plans import write_entries as write_entries
 from .plans import write_entry as write_entry
 from .plans import write_found_patrons as write_found_patrons
 from .plans import write_outcome as write_outcome
-from .plans import write_recalculation_plan as write_recalculation_plan
-from .plans import write_recalculations as write_recalculations
 from .text import error_sentences as error_sentences
 from .text import isolated as isolated
 from .text import printable as printable
