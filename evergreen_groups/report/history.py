@@ -288,9 +288,9 @@ class History:
         source = (report.generated_at, report.groups, report.left_out, report.hidden_libraries, report.org_units)
         number = None if last is None else last.id
         if self._latest is not None:
-            (known, *of), *found = self._latest
+            (known, *of), *_ = self._latest
             if known == number and all(mine is its for mine, its in zip(source, of, strict=True)):
-                return tuple(found)
+                return self._latest[1:]
         current, previous, matching = Run.of(report), None, None
         if connection is not None and last is not None:
             listings = {listing.group: listing for listing in _listings(connection, last.id)}

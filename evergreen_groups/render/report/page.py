@@ -66,13 +66,15 @@ def group_columns(report: Report) -> list[Column[Any]]:
     """Return the columns of the page's table of groups."""
     details = columns.GROUP_DETAILS if report.details is not None else ()
     changes = columns.CHANGE if compared_changes(report) else ()
-    return [column for column in (*columns.GROUP, *details, *changes) if column.page]
+    every: tuple[Column[Any], ...] = (*columns.GROUP, *details, *changes)
+    return [column for column in every if column.page]
 
 
 def _member_columns(report: Report) -> list[Column[Any]]:
     """Return the columns of the tables of members, which have no details: those are sentences below."""
     blocks = columns.BLOCKS if report.blocks is not None else ()
-    return sorted((column for column in (*columns.MEMBER, *blocks) if column.page), key=lambda column: column.rank)
+    every: tuple[Column[Any], ...] = (*columns.MEMBER, *blocks)
+    return sorted((column for column in every if column.page), key=lambda column: column.rank)
 
 
 class GroupRows:
@@ -103,6 +105,7 @@ class GroupRows:
         self._summary = _cached(_count_of_members)
         over_count, over_limit = _cached(macros.count_over_limit), _cached(macros.over_limit)
         blocked, change, no_card = _cached(macros.blocked), _cached(macros.change), str(macros.no_card())
+        cell_form, self._empty_cell = RowTemplate(macros.cell_form), str(macros.empty_cell())
         one_limit = report.criteria.limit is not None
         # The template has the cells of group, lead and member's name, which are links.
         special: dict[str, Callable[[Any], str]] = {
@@ -116,7 +119,7 @@ class GroupRows:
         }
         opening = {"owing_since": macros.dated}
         cells = [
-            (column, opening.get(column.name) or _in_cell(special.get(column.name) or _shown(column)))
+            (column, opening.get(column.name) or _in_cell(cell_form, special.get(column.name) or _shown(column)))
             for column in (*of_groups[2:], *of_members[1:])
         ]
         self._group_cells = [
@@ -143,7 +146,7 @@ class GroupRows:
                 "lead_link": escape(client.patron_page(lead.id)) if client else "",
                 "lead": escape(printable(lead.name)),
                 "beside": incomplete if self._with_members else about,
-                "cells": _cells_of(self._group_cells, (row.group, row.details, row.change)),
+                "cells": _cells_of(self._group_cells, (row.group, row.details, row.change), self._empty_cell),
                 "summary": self._summary(len(group.members), group.member_count) if self._with_members else "",
                 "about": about,
                 "members": "".join(self._of_member(group, member) for member in group.members)
@@ -164,7 +167,7 @@ class GroupRows:
                 "link": escape(client.patron_page(patron.id)) if client else "",
                 "name": escape(printable(patron.name)),
                 "lead": self._lead if patron.group_lead else "",
-                "cells": _cells_of(self._member_cells, (member, row.standing)),
+                "cells": _cells_of(self._member_cells, (member, row.standing), self._empty_cell),
                 "about": self._details_of(member),
             }
         )
@@ -178,14 +181,14 @@ class GroupRows:
         return self._about_member.filled({"text": escape(text)}) if text else ""
 
 
-def _in_cell(shown: Callable[[Any], str]) -> Callable[[Any], str]:
-    return lambda row: f"<td>{shown(row)}</td>"
+def _in_cell(form: RowTemplate, shown: Callable[[Any], str]) -> Callable[[Any], str]:
+    return lambda row: form.filled({"text": shown(row)})
 
 
-def _cells_of(cells: Sequence[Sequence[Callable[[Any], str]]], rows: Sequence[Any]) -> str:
+def _cells_of(cells: Sequence[Sequence[Callable[[Any], str]]], rows: Sequence[Any], empty: str) -> str:
     """Return the cells about each of ``rows``, empty ones for None."""
     return "".join(
-        ["<td></td>" if row is None else cell(row) for some, row in zip(cells, rows, strict=True) for cell in some]
+        [empty if row is None else cell(row) for some, row in zip(cells, rows, strict=True) for cell in some]
     )
 
 

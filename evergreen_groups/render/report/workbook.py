@@ -99,7 +99,7 @@ def _sheet_column(column: Column[Any], of: Callable[[Row], Any]) -> SpreadsheetC
         return "" if one is None or mark_of is None else mark_of(one)
 
     return SpreadsheetColumn(
-        gettext(column.heading),
+        gettext(column.heading or ""),
         column.kind,
         lambda row: None if (one := of(row)) is None else value_of(one),
         mark if mark_of else None,
