@@ -104,12 +104,17 @@ class Copy:
                 return
         raise AssertionError(f"{name} isn't in {file}")
 
-    def run(self, *arguments: str, status: int = 0) -> str:
+    def run(self, *arguments: str, status: int = 0, width: int = 80) -> str:
         """Run Python on the copy."""
         done = subprocess.run(
             [sys.executable, *arguments],
             cwd=self.directory,
-            env=os.environ | {"PYTHONPATH": str(self.directory), "XDG_STATE_HOME": str(self.directory / "state")},
+            env=os.environ
+            | {
+                "PYTHONPATH": str(self.directory),
+                "XDG_STATE_HOME": str(self.directory / "state"),
+                "COLUMNS": str(width),
+            },
             capture_output=True,
             text=True,
             check=False,
@@ -117,8 +122,8 @@ class Copy:
         assert done.returncode == status, done.stderr
         return done.stdout
 
-    def command(self, *arguments: str, status: int = 0) -> str:
-        return self.run("-m", "evergreen_groups", "-q", "--sandbox", *arguments, status=status)
+    def command(self, *arguments: str, status: int = 0, width: int = 80) -> str:
+        return self.run("-m", "evergreen_groups", "-q", "--sandbox", *arguments, status=status, width=width)
 
 
 @pytest.mark.long
@@ -192,11 +197,20 @@ def test_the_example_of_a_finding(tmp_path: Path) -> None:
 @pytest.mark.long
 def test_the_example_of_a_column(tmp_path: Path) -> None:
     copy = Copy(tmp_path)
-    assert len(copy.put(section("Example: a column of the spreadsheet"))) == 1
+    assert len(copy.put(section("Example: a column of the report"))) == 1
     copy.command("report", "--output", "today.xlsx")
     header, *rows = openpyxl.load_workbook(tmp_path / "today.xlsx")["Members"].iter_rows(values_only=True)
     names = {(row[header.index("Name")], row[header.index("Family name")]) for row in rows}
     assert ("van der Meer, Marijke", "van der Meer") in names
+    header, first, *_ = copy.command("report", "--format", "csv").splitlines()
+    assert header.endswith(",first_of_group,member_family_name")
+    assert first.endswith(",true,van der Meer")
+    document = json.loads(copy.command("report", "--format", "json"))
+    assert document["groups"][0]["members"][0]["family_name"] == "van der Meer"
+    page = copy.command("report", "--format", "html")
+    assert '<th scope="col">Family name</th>' in page
+    assert "<td>van der Meer</td>" in page
+    assert "Family name" in copy.command("report", "--format", "table", width=160)
 
 
 @pytest.mark.long

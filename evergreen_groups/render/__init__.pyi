@@ -10,7 +10,10 @@ from .group import write_check as write_check
 from .group import write_check_json as write_check_json
 from .group import write_details as write_details
 from .group import write_json as write_json
+from .json_documents import forecast_document as forecast_document
 from .json_documents import item_totals_document as item_totals_document
+from .json_documents import penalty_document as penalty_document
+from .json_documents import standing_document as standing_document
 from .json_documents import standing_totals_document as standing_totals_document
 from .pages import SERVICE as SERVICE
 from .pages import StaffClient as StaffClient
@@ -23,12 +26,7 @@ from .plans import write_entries as write_entries
 from .plans import write_entry as write_entry
 from .plans import write_found_patrons as write_found_patrons
 from .plans import write_outcome as write_outcome
-from .plans import write_recalculation_plan as write_recalculation_plan
-from .plans import write_recalculations as write_recalculations
 from .text import error_sentences as error_sentences
 from .text import isolated as isolated
 from .text import printable as printable
 from .text import sentence as sentence
-from .wording import forecast_document as forecast_document
-from .wording import penalty_document as penalty_document
-from .wording import standing_document as standing_document

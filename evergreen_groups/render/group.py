@@ -11,21 +11,21 @@ from evergreen_groups.money import plain_amount
 from evergreen_groups.policy import Comparison
 from evergreen_groups.render.columns import EMPTY, PLAIN, Cell, Columns, TextColumn, wrapped
 from evergreen_groups.render.json_documents import (
+    forecast_document,
     group_document,
     item_totals_document,
+    limit_document,
     patron_document,
+    standing_document,
     standing_totals_document,
     write_json_document,
 )
-from evergreen_groups.render.report import limit_document
 from evergreen_groups.render.text import printable
 from evergreen_groups.render.wording import (
     LOWER_BOUND_NOTE,
     describe_limit,
     explain_standing,
-    forecast_document,
     hidden_members,
-    standing_document,
 )
 
 if TYPE_CHECKING:

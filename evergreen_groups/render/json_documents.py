@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TextIO
+
+import msgspec
 
 from evergreen_groups.money import plain_amount, plain_amount_or_none
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from evergreen_groups.groups import Group, Patron, StandingTotals
-    from evergreen_groups.ils import CirculationCounts
+    from evergreen_groups.desk import RecalculationForecast
+    from evergreen_groups.groups import Group, Patron, Standing, StandingTotals
+    from evergreen_groups.ils import CirculationCounts, Penalty
+    from evergreen_groups.policy import Limit
     from evergreen_groups.total import Total
 
 
@@ -58,3 +63,70 @@ def write_json_document(document: Mapping[str, Any], stream: TextIO) -> None:
     """Write one JSON object, indented for human readers."""
     json.dump(document, stream, indent=2, ensure_ascii=False)
     stream.write("\n")
+
+
+def limit_document(limit: Limit) -> dict[str, Any]:
+    """Return a limit for own fines; an amount of null means no limit."""
+    return {
+        "amount": plain_amount_or_none(limit.amount),
+        "comparison": limit.comparison.value,
+    }
+
+
+def penalty_document(penalty: Penalty) -> dict[str, Any]:
+    """Return a penalty as a JSON object."""
+    return {
+        "name": penalty.kind.name,
+        "org_unit": penalty.org_unit.shortname,
+        "since": penalty.set_date.isoformat(timespec="seconds") if penalty.set_date else None,
+        "by_staff": penalty.by_staff,
+    }
+
+
+def standing_document(standing: Standing) -> dict[str, Any]:
+    """Return a member's standing as keys of a JSON object; ``over_limit`` is null if the limit isn't visible."""
+    return {
+        "over_limit": standing.over_limit,
+        "blocked_in_evergreen": [penalty_document(penalty) for penalty in standing.blocks_for_fines],
+        "other_blocks": [penalty_document(penalty) for penalty in standing.other_blocks],
+        "difference": None if standing.difference is None else standing.difference.value,
+    }
+
+
+def forecast_document(forecast: RecalculationForecast | None) -> dict[str, Any]:
+    """Return what a recalculation could change for a member, as keys of a JSON object; null if nothing disagrees."""
+    limit = None if forecast is None else forecast.limit
+    return {
+        "recalculation": None if forecast is None else forecast.code,
+        "evergreen_threshold": None if limit is None else plain_amount_or_none(limit.amount),
+    }
+
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def _plain_text(value: object) -> str:
+    """Return a Message as a plain string: msgspec takes no subclass of str."""
+    if isinstance(value, str):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} can't be written as JSON")
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_plain_text)
+
+
+def text(value: dict[str, Any]) -> str:
+    """Return JSON indented by two spaces: the same bytes as Python's own encoder, and faster."""
+    try:
+        return msgspec.json.format(_encoder.encode(value), indent=2).decode()
+    except UnicodeEncodeError:  # a lone surrogate, which UTF-8 can't encode
+        return _LONE_SURROGATE.sub("\ufffd", json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def line(value: dict[str, Any]) -> str:
+    """Return JSON on one line, including the line feed."""
+    try:
+        return _encoder.encode(value).decode() + "\n"
+    except UnicodeEncodeError:
+        written = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+        return _LONE_SURROGATE.sub("\ufffd", written) + "\n"

@@ -1,8 +1,8 @@
-"""Plans, their outcomes, the journal and lists of patrons as text for a terminal."""
+"""Plans, their outcomes, the journal, and lists of patrons as text for a terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, TextIO
 
 from rich.cells import cell_len
@@ -16,8 +16,6 @@ from evergreen_groups.changes import (
     JournalStep,
     PlannedGroup,
     PlanOutcome,
-    Recalculated,
-    Recalculations,
     Step,
     StepOutcome,
     StepState,
@@ -33,7 +31,6 @@ from evergreen_groups.language import (
     pgettext,
 )
 from evergreen_groups.message import Message
-from evergreen_groups.render.audit import HEADINGS, describe_patron_finding, person_heading
 from evergreen_groups.render.columns import PLAIN, Cell, Columns, TextColumn, aligned
 from evergreen_groups.render.text import isolated, printable
 from evergreen_groups.total import Total
@@ -41,7 +38,6 @@ from evergreen_groups.total import Total
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from evergreen_groups.audit import PatronFinding
     from evergreen_groups.changes import PlanWarning, StepReason
     from evergreen_groups.desk import FoundPatron, Lookup
 
@@ -255,53 +251,6 @@ def _listed(heading: str, texts: Iterable[str]) -> Iterator[str]:
 
 def _write_lines(stream: TextIO, lines: Iterable[str]) -> None:
     stream.writelines(f"{line}\n" for line in lines)
-
-
-def write_recalculation_plan(findings: Sequence[PatronFinding], stream: TextIO) -> None:
-    """Write whose penalties would be recalculated, and why."""
-    _write_lines(stream, _recalculation_plan_lines(findings))
-
-
-def _recalculation_plan_lines(findings: Sequence[PatronFinding]) -> Iterator[str]:
-    if not findings:
-        yield gettext("Nobody's penalties need to be recalculated.")
-        return
-    yield ngettext(
-        "Recalculate the penalties of {count} patron, as the ILS does at their home libraries:",
-        "Recalculate the penalties of {count} patrons, as the ILS does at their home libraries:",
-        len(findings),
-    )
-    for finding in findings:
-        yield f"  {person_heading(finding)}"
-        heading, described = gettext(HEADINGS[finding.kind]), describe_patron_finding(finding)
-        yield "    " + gettext("{heading}: {finding}", heading=heading, finding=described)
-
-
-def write_recalculations(outcome: Recalculations, stream: TextIO) -> None:
-    """Write what changed for each patron, or why nothing did."""
-    _write_lines(stream, _recalculation_lines(outcome))
-
-
-def _recalculation_lines(outcome: Recalculations) -> Iterator[str]:
-    resolved = sum(person.resolved for person in outcome.people)
-    yield gettext("Findings resolved: {resolved:,} of {all:,}.", resolved=resolved, all=len(outcome.people))
-    for person in outcome.people:
-        yield "  " + gettext(
-            "{person}: {what}", person=person_heading(person.finding), what=_describe_recalculation(person)
-        )
-
-
-def _describe_recalculation(person: Recalculated) -> str:
-    reason = describe_reason(person.reason)
-    match person.state:
-        case StepState.NOT_DONE:
-            return gettext("left out: {reason}", reason=reason)
-        case StepState.FAILED:
-            return gettext("failed: {reason}", reason=reason)
-        case StepState.SENDING:
-            return gettext("not known yet: {reason}", reason=reason)
-        case _:
-            return reason
 
 
 _ACTIONS = {

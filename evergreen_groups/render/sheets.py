@@ -26,7 +26,7 @@ from evergreen_groups.render.text import printable
 
 Row = TypeVar("Row")
 Value = str | int | Decimal | date | None
-ColumnKind = Literal["text", "money", "change", "number", "id", "day"]
+ColumnKind = Literal["text", "flag", "money", "change", "number", "id", "day"]
 Mark = Literal["", "blocked", "notable"]
 
 MOST_ROWS = 1_048_576
@@ -43,6 +43,7 @@ _SIGN_WIDTH = 2
 _DIRECTION_MARKS = {0x200E: None, 0x200F: None}  # LRM and RLM, which spreadsheets don't need
 _KINDS: dict[ColumnKind, dict[str, object]] = {
     "text": {"align": "left", "indent": 1},
+    "flag": {"align": "left", "indent": 1},
     "number": {"num_format": "#,##0"},
     "id": {"num_format": "0", "align": "left", "indent": 1},
 }
@@ -61,8 +62,8 @@ _HEADING = {"bold": True, "text_wrap": True, "valign": "bottom", "bottom": 2, "b
 class SpreadsheetColumn(Generic[Row]):
     """A column: heading, kind of values, and functions that return a row's value and highlighting.
 
-    A "change" is money with a sign, an "id" a number that isn't calculated with, and a "day" a real date. ``mark``
-    returns "blocked" (red), "notable" or ""; None means that no cell is highlighted.
+    A "flag" is yes or no, a "change" is money with a sign, an "id" a number that isn't calculated with, and a "day" a
+    real date. ``mark`` returns "blocked" (red), "notable" or ""; None means that no cell is highlighted.
     """
 
     heading: str
@@ -94,7 +95,7 @@ class Formats:
 
     def heading(self, kind: ColumnKind) -> Any:
         """Return the format for the heading of a column of this kind."""
-        side = {"align": "left", "indent": 1} if kind in ("text", "id", "day") else {"align": "right"}
+        side = {"align": "left", "indent": 1} if kind in ("text", "flag", "id", "day") else {"align": "right"}
         return self._format(kind, "heading", {**side, **_HEADING})
 
     def fact(self, kind: ColumnKind) -> Any:
@@ -283,7 +284,7 @@ class LongSheet(Generic[Row]):
         """
         widths = widths_of(columns, islice(rows, _MEASURED_ROWS))
         for index, column in enumerate(columns):
-            if column.kind not in ("text", "day"):
+            if column.kind not in ("text", "flag", "day"):
                 widths[index] = max(widths[index], width_of(column, map(column.value, every())))
         return cls(name, columns, frozen, widths, linked)
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evergreen_groups.groups import StandingDifference
 from evergreen_groups.language import current_language, day, enumeration, gettext, ngettext, pgettext
 from evergreen_groups.message import Message
-from evergreen_groups.money import plain_amount_or_none
 from evergreen_groups.policy import Comparison, Limit
 from evergreen_groups.render.text import printable
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import date
 
-    from evergreen_groups.desk import RecalculationForecast
     from evergreen_groups.groups import Group, Standing
     from evergreen_groups.ils import Penalty
     from evergreen_groups.report import Choice, Criteria
@@ -218,15 +216,6 @@ def penalty_cell(penalty: Penalty) -> str:
     return printable(f"{penalty.kind.name} at {penalty.org_unit.shortname}{by_staff}{since}")
 
 
-def describe_standing(standing: Standing) -> str:
-    """Describe a member's standing briefly: over the limit, blocked, both, or how they disagree. Empty for neither."""
-    if standing.difference is not None:
-        return gettext(DIFFERENCES[standing.difference])
-    if not standing.blocked_for_fines:
-        return ""
-    return gettext("over the limit, blocked in Evergreen") if standing.over_limit else gettext("blocked in Evergreen")
-
-
 def explain_standing(standing: Standing, *, not_yet: bool = True) -> Iterator[str]:
     """Yield where the rule and Evergreen's penalties disagree, and other blocks; each text lacks its final period.
 
@@ -242,32 +231,3 @@ def explain_standing(standing: Standing, *, not_yet: bool = True) -> Iterator[st
         yield gettext("blocked in Evergreen: {penalties}", penalties=blocks)
     for penalty in standing.other_blocks:
         yield gettext("blocked in Evergreen for something else: {penalty}", penalty=describe_penalty(penalty))
-
-
-def penalty_document(penalty: Penalty) -> dict[str, Any]:
-    """Return a penalty as a JSON object."""
-    return {
-        "name": penalty.kind.name,
-        "org_unit": penalty.org_unit.shortname,
-        "since": penalty.set_date.isoformat(timespec="seconds") if penalty.set_date else None,
-        "by_staff": penalty.by_staff,
-    }
-
-
-def standing_document(standing: Standing) -> dict[str, Any]:
-    """Return a member's standing as keys of a JSON object; ``over_limit`` is null if the limit isn't visible."""
-    return {
-        "over_limit": standing.over_limit,
-        "blocked_in_evergreen": [penalty_document(penalty) for penalty in standing.blocks_for_fines],
-        "other_blocks": [penalty_document(penalty) for penalty in standing.other_blocks],
-        "difference": None if standing.difference is None else standing.difference.value,
-    }
-
-
-def forecast_document(forecast: RecalculationForecast | None) -> dict[str, Any]:
-    """Return what a recalculation could change for a member, as keys of a JSON object; null if nothing disagrees."""
-    limit = None if forecast is None else forecast.limit
-    return {
-        "recalculation": None if forecast is None else forecast.code,
-        "evergreen_threshold": None if limit is None else plain_amount_or_none(limit.amount),
-    }

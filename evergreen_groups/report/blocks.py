@@ -2,90 +2,17 @@
 
 from __future__ import annotations
 
-from array import array
-from bisect import bisect_left
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import TYPE_CHECKING
 
 from evergreen_groups.groups import Group, Standing, StandingDifference
 from evergreen_groups.total import Total
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.groups import Member
-    from evergreen_groups.ils import OrgUnit, OrgUnits, Penalty, PenaltyKind, PenaltyKinds, PenaltyRow
-
-
-class NumberIndex:
-    """Binary search for the index of a number in a list of distinct numbers. Uses a tenth of the memory of a dict.
-
-    >>> NumberIndex([30, 10, 20]).position(20)
-    2
-    """
-
-    def __init__(self, numbers: Sequence[int]) -> None:
-        self._index = array("q", sorted(range(len(numbers)), key=numbers.__getitem__))
-        self._numbers = array("q", map(numbers.__getitem__, self._index))
-
-    def position(self, number: int) -> int | None:
-        """Return the index of a number, None if it isn't in the list."""
-        at = bisect_left(self._numbers, number)
-        return self._index[at] if at < len(self._numbers) and self._numbers[at] == number else None
-
-
-class PackedBlocks(Mapping[int, "tuple[Penalty, ...]"]):
-    """The penalties of patrons, by patron id, in a quarter of the memory.
-
-    Each penalty is created when it is accessed.
-    """
-
-    def __init__(self, penalties: Iterable[Penalty] = ()) -> None:
-        """``penalties`` must come patron by patron."""
-        from evergreen_groups.ils import Penalty  # imports the gateway, which --help needn't load
-
-        self._penalty = Penalty
-        self._patrons = array("q")
-        self._starts = array("q")  # where a patron's penalties begin
-        self._ids = array("q")
-        self._kinds: list[PenaltyKind] = []
-        self._org_units: list[OrgUnit] = []
-        self._staff: list[int | None] = []
-        self._set_dates: list[datetime | None] = []
-        for penalty in penalties:
-            if not self._patrons or self._patrons[-1] != penalty.patron:
-                self._patrons.append(penalty.patron)
-                self._starts.append(len(self._ids))
-            self._ids.append(penalty.id)
-            self._kinds.append(penalty.kind)
-            self._org_units.append(penalty.org_unit)
-            self._staff.append(penalty.staff)
-            self._set_dates.append(penalty.set_date)
-        self._starts.append(len(self._ids))
-        self._index = NumberIndex(self._patrons)
-
-    def __len__(self) -> int:
-        return len(self._patrons)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._patrons)
-
-    def __contains__(self, patron: object) -> bool:
-        return isinstance(patron, int) and self._index.position(patron) is not None
-
-    def __getitem__(self, patron: int) -> tuple[Penalty, ...]:
-        index = self._index.position(patron)
-        if index is None:
-            raise KeyError(patron)
-        # Penalties of one patron are adjacent.
-        start, end = self._starts[index], self._starts[index + 1]
-        ids, kinds, org_units, staff, dates = self._ids, self._kinds, self._org_units, self._staff, self._set_dates
-        return tuple(
-            [self._penalty(ids[at], patron, kinds[at], org_units[at], staff[at], dates[at]) for at in range(start, end)]
-        )
+    from evergreen_groups.ils import Penalty, PenaltyKinds, PenaltyRow
 
 
 _WITHOUT_BLOCKS = {over_limit: Standing(over_limit, (), ()) for over_limit in (True, False, None)}
@@ -95,7 +22,7 @@ _WITHOUT_BLOCKS = {over_limit: Standing(over_limit, (), ()) for over_limit in (T
 class FinesBlocks:
     """Penalties that block members for fines, by patron id. Patrons without such penalties are left out."""
 
-    penalties: Mapping[int, tuple[Penalty, ...]]
+    penalties: Mapping[int, Sequence[Penalty]]
     kinds: PenaltyKinds
 
     def standing(self, member: Member) -> Standing:
@@ -106,9 +33,8 @@ class FinesBlocks:
 
     def of_members(self, groups: Iterable[Group]) -> FinesBlocks:
         """Keep the blocks of these groups' members."""
-        wanted = {member.id for group in groups for member in group.members if member.id in self.penalties}
-        blocks = (penalties for id, penalties in self.penalties.items() if id in wanted)
-        return FinesBlocks(PackedBlocks(chain.from_iterable(blocks)), self.kinds)
+        members = (member.id for group in groups for member in group.members)
+        return FinesBlocks({id: self.penalties[id] for id in members if id in self.penalties}, self.kinds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,13 +73,3 @@ def read_block_rows(gateway: Gateway, kinds: PenaltyKinds, patrons: Iterable[int
     wanted = kinds.blocking_for_fines_anywhere
     # If no kind blocks, no patron is blocked. An empty list of kinds would be a server error (pcrud-015).
     return list(rows_in_force(gateway, list(patrons), kinds=sorted(wanted), all_visible=True)) if wanted else []
-
-
-def blocks_of(rows: Collection[PenaltyRow], kinds: PenaltyKinds, org_units: OrgUnits) -> PackedBlocks:
-    """Make blocks of rows, by patron id.
-
-    Raises:
-        DataError: a row refers to a kind or an org unit that the ILS didn't list.
-    """
-    found = kinds.by_patron(rows, org_units, {row.patron for row in rows})
-    return PackedBlocks(chain.from_iterable(found.values()))

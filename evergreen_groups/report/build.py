@@ -34,12 +34,13 @@ from evergreen_groups.ils import (
 from evergreen_groups.language import name_key
 from evergreen_groups.message import Message
 from evergreen_groups.progress import Progress, silent
-from evergreen_groups.report.blocks import FinesBlocks, PackedBlocks, blocks_of, read_block_rows
+from evergreen_groups.report.blocks import FinesBlocks, read_block_rows
 from evergreen_groups.report.models import Chooser, Criteria, Report, Totals
 from evergreen_groups.settings import PolicySettings
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
+    from evergreen_groups.ils import Penalty
     from evergreen_groups.report.details import DetailReader, DetailRows, ReportDetails
 
 _NEVER = float("inf")
@@ -196,8 +197,9 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
         detail_reader = details_future.result()
         if detail_reader is not None:
             detail_reader.add(members.values(), found, states)
-        listed_rows = [row for row in block_rows if row.patron in members]
-        return [_BatchResult(candidates, blocks_of(listed_rows, kinds_future.result(), org_units))]
+        blocked = [row for row in block_rows if row.patron in members]
+        blocks = kinds_future.result().by_patron(blocked, org_units, {row.patron for row in blocked})
+        return [_BatchResult(candidates, blocks)]
 
     search = GroupSearch(
         gateway,
@@ -210,12 +212,8 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
     kinds, detail_reader = kinds_future.result(), details_future.result()
     limits_future.result()  # report invalid limits even if no group was found
     candidates = [group for result in results for group in result.groups]
-    penalties = PackedBlocks(
-        chain.from_iterable(penalties for result in results for penalties in result.blocks.values())
-    )
+    blocks = FinesBlocks(dict(chain.from_iterable(result.blocks.items() for result in results)), kinds)
     details = None if detail_reader is None else detail_reader.details()
-    # Free the batches, whose blocks were just copied.
-    del results
     report = Report(
         generated_at=now.astimezone(),
         gateway=gateway.url,
@@ -224,13 +222,13 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
         totals=Totals.of(()),
         org_units=tuple(org_units),
         hidden_libraries=frozenset(unit.shortname for unit in org_units if unit.id not in access.visible_orgs),
-        blocks=FinesBlocks(penalties, kinds),
+        blocks=blocks,
         details=details,
     )
     report = apply_criteria(report, criteria)
     # Keep only the blocks of the groups that are listed.
     if len(report.groups) < len(candidates):
-        report = replace(report, blocks=FinesBlocks(penalties, kinds).of_members(report.groups))
+        report = replace(report, blocks=blocks.of_members(report.groups))
     notes = [*_notes(access, report.groups), *report.notes]
     if detail_reader is not None and details is not None:
         notes += detail_reader.notes(report.groups, details)
@@ -267,14 +265,14 @@ class _BatchResult(NamedTuple):
     """The results for some groups: those that owe enough, and their blocks for fines by patron id."""
 
     groups: list[Group]
-    blocks: PackedBlocks
+    blocks: dict[int, list[Penalty]]
 
     def without(self, numbers: Collection[int]) -> _BatchResult:
         """Return the result without these groups and their members' blocks."""
         gone = {member.id for group in self.groups if group.number in numbers for member in group.members}
         return _BatchResult(
             [group for group in self.groups if group.number not in numbers],
-            PackedBlocks(chain.from_iterable(penalties for id, penalties in self.blocks.items() if id not in gone)),
+            {id: penalties for id, penalties in self.blocks.items() if id not in gone},
         )
 
 

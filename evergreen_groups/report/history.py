@@ -25,7 +25,7 @@ from evergreen_groups.groups import Group, GroupReader
 from evergreen_groups.ils import Access, OrgUnit, OrgUnits, UniformLimit, highest_view_user_orgs, shortnames_upwards
 from evergreen_groups.money import ZERO
 from evergreen_groups.policy import Limit
-from evergreen_groups.report.listings import GroupMatching, Listing, PackedListings, group_by_patron, majority_group
+from evergreen_groups.report.listings import GroupMatching, Listing, Listings, group_by_patron, majority_group
 from evergreen_groups.report.models import (
     ChangeKind,
     Changes,
@@ -47,6 +47,10 @@ if TYPE_CHECKING:
     from evergreen_groups.state import Transactions
 
 
+_EVERYWHERE = ""
+"""Stands for all org units among the totals."""
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """One run: when reading began (aware), and the groups that met its criteria.
@@ -56,58 +60,42 @@ class Run:
     """
 
     at: datetime
-    listings: PackedListings
+    listings: Listings
     hidden_libraries: frozenset[str] = frozenset()
     listed_count: int = field(default=0, compare=False)
 
     @classmethod
     def of(cls, report: Report) -> Run:
         """Make the record of ``report``, including groups cut off by ``top``, which met its criteria as well."""
-        listings = PackedListings(map(Listing.of, chain(report.groups, report.left_out)))
+        listings = {group.number: Listing.of(group) for group in chain(report.groups, report.left_out)}
         return cls(report.generated_at, listings, report.hidden_libraries, len(report.groups))
 
     @property
-    def totals(self) -> RunTotals:
-        """The totals of all groups."""
-        sums = _Sums()
-        for listing in self.listings:
-            sums.add(listing)
-        return sums.at(self.at)
+    def listed(self) -> Iterator[Listing]:
+        """The groups that the report shows."""
+        return islice(self.listings.values(), self.listed_count)
 
-    def totals_by_org_unit(self, org_units: Collection[OrgUnit]) -> dict[str, RunTotals]:
-        """Return totals by org unit (short name), over groups with a member whose home library is there or below."""
+    def totals(self, org_units: Collection[OrgUnit]) -> dict[str, RunTotals]:
+        """Return the totals of all groups under ``""``, and by org unit (short name).
+
+        The latter are over groups with a member whose home library is there or below.
+        """
         above = shortnames_upwards(org_units)
 
         @cache
         def concerned(libraries: frozenset[str]) -> frozenset[str]:
             return frozenset(name for library in libraries for name in above.get(library, (library,)))
 
-        found: defaultdict[str, _Sums] = defaultdict(_Sums)
-        for listing in self.listings:
+        found: defaultdict[str, list[Listing]] = defaultdict(list, {_EVERYWHERE: [*self.listings.values()]})
+        for listing in self.listings.values():
             for shortname in concerned(listing.libraries):
-                found[shortname].add(listing)
-        return {shortname: sums.at(self.at) for shortname, sums in found.items()}
+                found[shortname].append(listing)
+        return {shortname: self._sum(listings) for shortname, listings in found.items()}
 
-
-class _Sums:
-    """Running totals of groups."""
-
-    def __init__(self) -> None:
-        self._group_count = self._member_count = 0
-        self._combined_fines = ZERO
-        self._certain = True
-
-    def add(self, listing: Listing) -> None:
-        """Count one more."""
-        self._group_count += 1
-        self._member_count += listing.member_count
-        self._combined_fines += listing.combined_fines
-        self._certain = self._certain and listing.certain
-
-    def at(self, moment: datetime) -> RunTotals:
-        """Return the sums as the totals of a run."""
-        fines = self._combined_fines if self._certain else None
-        return RunTotals(moment, self._group_count, self._member_count, fines)
+    def _sum(self, listings: Sequence[Listing]) -> RunTotals:
+        certain = all(listing.certain for listing in listings)
+        fines = sum((listing.combined_fines for listing in listings), ZERO) if certain else None
+        return RunTotals(self.at, len(listings), sum(listing.member_count for listing in listings), fines)
 
 
 def compare(previous: Run | None, current: Run, matching: GroupMatching | None = None) -> Changes:
@@ -122,25 +110,21 @@ def compare(previous: Run | None, current: Run, matching: GroupMatching | None =
     matching = matching or GroupMatching(previous.listings, current.listings)
     gone = [
         _gone(listing, current.hidden_libraries)
-        for listing in previous.listings
-        if matching.current_number(listing.group) is None
+        for number, listing in previous.listings.items()
+        if matching.current_number(number) is None
     ]
     # Show the largest former debts first.
     gone.sort(key=lambda change: (-(change.before or ZERO), change.group))
-    newcomers = {
-        patron
-        for listing in islice(current.listings, current.listed_count)
-        if not matching.previous_numbers(listing.group)
-        for patron in listing.members
-    }
+    numbers_before = {listing.group: matching.previous_numbers(listing.group) for listing in current.listed}
     # Only groups without a predecessor need to know where their members were.
+    newcomers = {patron for one in current.listed if not numbers_before[one.group] for patron in one.members}
     groups_before = group_by_patron(previous.listings, newcomers)
-    by_group = {}
-    for listing in islice(current.listings, current.listed_count):
-        before = matching.previous_listings(listing.group)
-        by_group[listing.group] = (
-            _changed(listing, before) if before else _new(listing, groups_before, previous.hidden_libraries)
-        )
+    by_group = {
+        listing.group: _changed(listing, [previous.listings[number] for number in numbers])
+        if (numbers := numbers_before[listing.group])
+        else _new(listing, groups_before, previous.hidden_libraries)
+        for listing in current.listed
+    }
     return Changes(
         since=previous.at,
         by_group=by_group,
@@ -152,8 +136,8 @@ def compare(previous: Run | None, current: Run, matching: GroupMatching | None =
 def _changed(listing: Listing, before: Sequence[Listing]) -> GroupChange:
     first, *others = before
     fines = sum((group.combined_fines for group in others), first.combined_fines)  # usually one amount, reused
-    members = frozenset[int]().union(*(group.members for group in before))
-    numbers = sorted(group.group for group in before)
+    members, members_before = set(listing.members), {member for group in before for member in group.members}
+    numbers = [group.group for group in before]
     all_visible = listing.complete and all(group.complete for group in before)
     if listing.combined_fines == fines:
         kind = ChangeKind.UNCHANGED
@@ -167,8 +151,8 @@ def _changed(listing: Listing, before: Sequence[Listing]) -> GroupChange:
         library=listing.library,
         libraries=listing.libraries,
         formerly=() if numbers == [listing.group] else tuple(numbers),
-        joined_count=len(listing.members - members) if all_visible else None,
-        left_count=len(members - listing.members) if all_visible else None,
+        joined_count=len(members - members_before) if all_visible else None,
+        left_count=len(members_before - members) if all_visible else None,
         certain=listing.certain and all(group.certain for group in before),
     )
 
@@ -197,14 +181,12 @@ def _gone(listing: Listing, hidden: frozenset[str]) -> GroupChange:
         library=listing.library,
         libraries=listing.libraries,
         certain=listing.certain,
-        members=listing.members,
+        members=frozenset(listing.members),
     )
 
 
 TREND = 30
 """How many runs the trend covers, including this one."""
-
-_EVERYWHERE = ""
 
 
 class History:
@@ -219,9 +201,7 @@ class History:
         self._transactions = transactions
         self._name = name
         self._url = url
-        self._latest: _RunRecord | None = None
-        self._previous: tuple[int, Run] | None = None
-        self._matching: tuple[Run, Run, GroupMatching] | None = None
+        self._latest: tuple[tuple[object, ...], Run, Run | None, GroupMatching | None] | None = None
 
     def compare(self, report: Report) -> Changes:
         """Compare ``report`` with the last run of its series. Record nothing.
@@ -229,21 +209,21 @@ class History:
         Raises:
             StateError: the database is damaged, can't be read, or stays locked by another process.
         """
-        previous, current = None, self._record_of(report)
-        totals: list[_Totals] = []
-        if self._transactions.is_there:
-            with self._transactions.reading() as connection:
-                last = self._last_runs(connection, _series_settings(report.criteria, self._name))
-                totals = _totals_of_runs(connection, last)
-                previous = self._read(connection, last[-1]) if last else None
+        with self._transactions.reading() if self._transactions.is_there else nullcontext() as connection:
+            last = [] if connection is None else self._last_runs(connection, report)
+            totals = [] if connection is None else _totals_of_runs(connection, last)
+            current, previous, matching = self._matched(connection, report, last[-1] if last else None)
         # The trend ends with this report, which isn't recorded yet.
-        totals.append(current.totals)
+        moments = [*(run.at for run in last), current.at]
+        totals.append(current.totals(report.org_units))
         names = sorted(set().union(*totals) - {_EVERYWHERE})
-        return replace(
-            compare(previous, current.run, self._matching_of(previous, current.run)),
-            trend=tuple(run[_EVERYWHERE] for run in totals),
-            library_trends={name: tuple(run[name] for run in totals) for name in names},
-        )
+        # Org units without listed groups have no row.
+        trends = {
+            name: tuple(run.get(name) or RunTotals(at, 0, 0, ZERO) for at, run in zip(moments, totals, strict=True))
+            for name in (_EVERYWHERE, *names)
+        }
+        changes = compare(previous, current, matching)
+        return replace(changes, trend=trends.pop(_EVERYWHERE), library_trends=trends)
 
     def record(self, report: Report, within: Connection | None = None) -> None:
         """Record ``report`` in one transaction.
@@ -254,18 +234,17 @@ class History:
             ConfigurationError: the state directory can't be created.
             StateError: the database is damaged, can't be written, or stays locked by another process.
         """
-        current = self._record_of(report)
         with self._transactions.writing() if within is None else nullcontext(within) as connection:
-            number = self._series(connection, _series_settings(report.criteria, self._name))
-            last = self._last_run(connection, number)
-            previous = None if last is None else self._read(connection, last)
+            series = self._series(connection, _series_settings(report.criteria, self._name))
+            last = self._last_runs(connection, report)
+            current, _previous, matching = self._matched(connection, report, last[-1] if last else None)
             # Groups with patron ids are kept for the last run only.
-            of_the_series = select(schema.runs.c.id).where(schema.runs.c.series == number)
+            of_the_series = select(schema.runs.c.id).where(schema.runs.c.series == series)
             connection.execute(delete(schema.run_groups).where(schema.run_groups.c.run.in_(of_the_series)))
             hidden = json.dumps(sorted(report.hidden_libraries))
             new = connection.execute(
                 schema.runs.insert()
-                .values(series=number, at=report.generated_at, hidden_libraries=hidden)
+                .values(series=series, at=report.generated_at, hidden_libraries=hidden)
                 .returning(schema.runs.c.id)
             ).scalar_one()
             connection.execute(
@@ -278,49 +257,47 @@ class History:
                         "member_count": totals.member_count,
                         "combined_fines": ZERO if totals.combined_fines is None else totals.combined_fines,
                     }
-                    for name, totals in current.totals.items()
+                    for name, totals in current.totals(report.org_units).items()
                 ],
             )
-            for batch in in_batches(current.run.listings):
+            for batch in in_batches(current.listings):
                 connection.execute(schema.run_groups.insert(), [_row(new, listing) for listing in batch])
-            matching = self._matching_of(previous, current.run)
-            record_nights(connection, number, new, current.run.listings, matching)
+            record_nights(connection, series, new, current.listings, matching)
 
-    def _record_of(self, report: Report) -> _RunRecord:
-        """Return the record of a report. Cache it, because a report is compared first and recorded later."""
-        if self._latest is None or not self._latest.is_of(report):
-            self._latest = _RunRecord(report)
-        return self._latest
-
-    def _last_runs(self, connection: Connection, settings: str) -> list[Row[Any]]:
-        """Return the runs that the trend covers, the last one last."""
+    def _last_runs(self, connection: Connection, report: Report) -> list[Row[Any]]:
+        """Return the runs of the report's series that the trend covers, the last one last."""
         rows = connection.execute(
             select(schema.runs)
             .join(schema.series)
-            .where(schema.series.c.gateway == self._url, schema.series.c.settings == settings)
+            .where(
+                schema.series.c.gateway == self._url,
+                schema.series.c.settings == _series_settings(report.criteria, self._name),
+            )
             .order_by(schema.runs.c.id.desc())
             .limit(TREND - 1)
         )
         return list(reversed(rows.all()))
 
-    def _read(self, connection: Connection, run: Row[Any]) -> Run:
-        """Read a run. Cache it for comparing and recording."""
-        if self._previous is None or self._previous[0] != run.id:
-            listings = PackedListings(_listings(connection, run.id))
-            self._previous = run.id, Run(run.at, listings, frozenset(json.loads(run.hidden_libraries)))
-        return self._previous[1]
+    def _matched(
+        self, connection: Connection | None, report: Report, last: Row[Any] | None
+    ) -> tuple[Run, Run | None, GroupMatching | None]:
+        """Return the report's record and the previous run, matched. Cached: a report is compared, and recorded later.
 
-    def _matching_of(self, previous: Run | None, current: Run) -> GroupMatching | None:
-        """Match the groups of two runs. Cache the result for comparing and recording."""
-        if previous is None:
-            return None
-        if self._matching is None or self._matching[0] is not previous or self._matching[1] is not current:
-            self._matching = previous, current, GroupMatching(previous.listings, current.listings)
-        return self._matching[2]
-
-    def _last_run(self, connection: Connection, series: int) -> Row[Any] | None:
-        runs = select(schema.runs).where(schema.runs.c.series == series)
-        return connection.execute(runs.order_by(schema.runs.c.id.desc()).limit(1)).one_or_none()
+        Copies of a report that differ in notes or changes have the same record.
+        """
+        source = (report.generated_at, report.groups, report.left_out, report.hidden_libraries, report.org_units)
+        number = None if last is None else last.id
+        if self._latest is not None:
+            (known, *of), *_ = self._latest
+            if known == number and all(mine is its for mine, its in zip(source, of, strict=True)):
+                return self._latest[1:]
+        current, previous, matching = Run.of(report), None, None
+        if connection is not None and last is not None:
+            listings = {listing.group: listing for listing in _listings(connection, last.id)}
+            previous = Run(last.at, listings, frozenset(json.loads(last.hidden_libraries)))
+            matching = GroupMatching(previous.listings, current.listings)
+        self._latest = (number, *source), current, previous, matching
+        return current, previous, matching
 
     def _series(self, connection: Connection, settings: str) -> int:
         mine = {"gateway": self._url, "settings": settings}
@@ -329,18 +306,6 @@ class History:
             new = schema.series.insert().values(**mine).returning(schema.series.c.id)
             found = connection.execute(new).scalar_one()
         return int(found)
-
-
-def recorded_runs(transactions: Transactions) -> int | None:
-    """Return how many runs are recorded, None before the database exists.
-
-    Raises:
-        StateError: the database is damaged, can't be read, or stays locked by another process.
-    """
-    if not transactions.is_there:
-        return None
-    with transactions.reading() as connection:
-        return int(connection.execute(select(func.count()).select_from(schema.runs)).scalar_one())
 
 
 def latest_totals(transactions: Transactions) -> dict[str, dict[str, RunTotals]]:
@@ -364,38 +329,13 @@ def latest_totals(transactions: Transactions) -> dict[str, dict[str, RunTotals]]
             for run in connection.execute(joined.where(schema.runs.c.id.in_(last)).order_by(schema.runs.c.at))
         }
         totals = _totals_of_runs(connection, list(runs.values()))
-    return {name: {_EVERYWHERE: found[_EVERYWHERE], **found} for name, found in zip(runs, totals, strict=True)}
+    return {
+        name: {_EVERYWHERE: RunTotals(run.at, 0, 0, ZERO), **found}
+        for (name, run), found in zip(runs.items(), totals, strict=True)
+    }
 
 
-class _Totals(dict[str, RunTotals]):
-    """A run's totals by org unit and for all groups. Zeros for an org unit without listed groups."""
-
-    def __init__(self, at: datetime, totals: Mapping[str, RunTotals]) -> None:
-        super().__init__(totals)
-        self._at = at
-
-    def __missing__(self, shortname: str) -> RunTotals:
-        return RunTotals(self._at, 0, 0, ZERO)
-
-
-class _RunRecord:
-    """A report's run and its totals."""
-
-    def __init__(self, report: Report) -> None:
-        self._source = _source_of(report)
-        self.run = run = Run.of(report)
-        self.totals = _Totals(run.at, {_EVERYWHERE: run.totals, **run.totals_by_org_unit(report.org_units)})
-
-    def is_of(self, report: Report) -> bool:
-        """Return whether the record is of this report, or of an earlier copy without some notes or changes."""
-        return all(mine is its for mine, its in zip(self._source, _source_of(report), strict=True))
-
-
-def _source_of(report: Report) -> tuple[object, ...]:
-    return report.generated_at, report.groups, report.left_out, report.hidden_libraries, report.org_units
-
-
-def _totals_of_runs(connection: Connection, runs: Sequence[Row[Any]]) -> list[_Totals]:
+def _totals_of_runs(connection: Connection, runs: Sequence[Row[Any]]) -> list[dict[str, RunTotals]]:
     """Read the totals of some runs, in order.
 
     If one group's fines are uncertain, so are the run's combined fines at every library.
@@ -407,7 +347,7 @@ def _totals_of_runs(connection: Connection, runs: Sequence[Row[Any]]) -> list[_T
     for row in connection.execute(select(schema.run_totals).where(schema.run_totals.c.run.in_(found))):
         fines = None if row.run in uncertain else row.combined_fines
         found[row.run][row.org_unit] = RunTotals(moments[row.run], row.group_count, row.member_count, fines)
-    return [_Totals(moments[run], totals) for run, totals in found.items()]
+    return list(found.values())
 
 
 def _listings(connection: Connection, run: int) -> Iterator[Listing]:
@@ -417,7 +357,7 @@ def _listings(connection: Connection, run: int) -> Iterator[Listing]:
     for rows in connection.execute(select(*columns).where(stored.run == run)).partitions(BATCH_SIZE):
         members = json.loads(f"[{','.join(row.members for row in rows)}]")  # one call instead of thousands
         for (number, fines, certain, count, _members, library, libraries), ids in zip(rows, members, strict=True):
-            yield Listing(number, fines, certain, count, frozenset(ids), library, _names_in(libraries))
+            yield Listing(number, fines, certain, count, tuple(ids), library, _names_in(libraries))
 
 
 def _row(run: int, listing: Listing) -> dict[str, object]:
@@ -427,7 +367,7 @@ def _row(run: int, listing: Listing) -> dict[str, object]:
         "combined_fines": listing.combined_fines,
         "certain": listing.certain,
         "member_count": listing.member_count,
-        "members": str(sorted(listing.members)),  # valid JSON as well
+        "members": str(list(listing.members)),  # valid JSON as well
         "library": listing.library,
         "libraries": _list_of(listing.libraries),
     }

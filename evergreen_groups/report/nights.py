@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, delete, func, or_, select
 
 from evergreen_groups.money import ZERO
-from evergreen_groups.report.listings import GroupMatching, Listing, PackedListings
+from evergreen_groups.report.listings import GroupMatching, Listing, Listings
 from evergreen_groups.state import schema
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class GroupNights:
 
 
 def record_nights(
-    connection: Connection, series: int, run: int, current: Sequence[Listing], matching: GroupMatching | None
+    connection: Connection, series: int, run: int, current: Listings, matching: GroupMatching | None
 ) -> None:
     """Record what each group owed in a new run, and delete what it owed more than :data:`NIGHTS` runs ago.
 
@@ -100,9 +101,11 @@ def record_nights(
         connection.execute(delete(schema.group_nights).where(_NIGHTS.run.in_(older)))
 
 
-def in_batches(listings: Sequence[Listing]) -> Iterator[Sequence[Listing]]:
+def in_batches(listings: Listings) -> Iterator[list[Listing]]:
     """Split the groups of a run into lists of at most :data:`BATCH_SIZE`."""
-    return (listings[at : at + BATCH_SIZE] for at in range(0, len(listings), BATCH_SIZE))
+    waiting = iter(listings.values())
+    while batch := list(islice(waiting, BATCH_SIZE)):
+        yield batch
 
 
 def _previous_numbers(matching: GroupMatching, number: int) -> str | None:
@@ -116,7 +119,7 @@ def _previous_numbers(matching: GroupMatching, number: int) -> str | None:
     return json.dumps(former)
 
 
-def _former_numbers(connection: Connection, url: str, number: int, members: frozenset[int]) -> frozenset[int]:
+def _former_numbers(connection: Connection, url: str, number: int, members: Collection[int]) -> frozenset[int]:
     """Return the numbers under which the last runs listed this group, or its current number."""
     groups = schema.run_groups.c
     # Only the last run of each series has members. The pattern also matches parts of longer ids; the matching rejects
@@ -128,19 +131,19 @@ def _former_numbers(connection: Connection, url: str, number: int, members: froz
         .join(schema.series, schema.series.c.id == schema.runs.c.series)
         .where(schema.series.c.gateway == url, or_(groups.number == number, *named))
     ).all()
-    now = _listing(number, len(members), members)
+    now = {number: _listing(number, len(members), members)}
     found: set[int] = set()
     for row in rows:
-        before = _listing(row.number, row.member_count, frozenset(json.loads(row.members)))
-        if GroupMatching(PackedListings([before]), PackedListings([now])).current_number(before.group) is not None:
-            found.add(before.group)
+        before = {row.number: _listing(row.number, row.member_count, json.loads(row.members))}
+        if GroupMatching(before, now).current_number(row.number) is not None:
+            found.add(row.number)
     # A number that belonged to other patrons then isn't this group's.
     other = {row.number for row in rows} - found
     return frozenset(found or ({number} - other))
 
 
-def _listing(number: int, count: int, members: frozenset[int]) -> Listing:
-    return Listing(number, ZERO, True, count, members, "", frozenset())
+def _listing(number: int, count: int, members: Collection[int]) -> Listing:
+    return Listing(number, ZERO, True, count, tuple(members), "", frozenset())
 
 
 def _series_of(connection: Connection, url: str, numbers: Collection[int]) -> int | None:

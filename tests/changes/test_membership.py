@@ -15,7 +15,7 @@ from evergreen_groups.changes import Draft, Operator, StepState, plan_batch, rea
 from evergreen_groups.client import Client
 from evergreen_groups.errors import BusyError, NotFoundError, PlanError
 from evergreen_groups.gateway import TOKEN, Gateway, Record
-from evergreen_groups.render import describe_warning
+from evergreen_groups.render.plans import describe_warning
 from evergreen_groups.sandbox import Sandbox
 
 OKONKWO, LINDQVIST, DESROSIERS, HALLORAN = 1001, 1002, 1015, 1010

@@ -12,7 +12,7 @@ from support.states import state_in
 from evergreen_groups.changes import Draft, Moves, Operator
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.groups import AdultRule
-from evergreen_groups.render import describe_warning
+from evergreen_groups.render.plans import describe_warning
 from evergreen_groups.sandbox import Sandbox
 
 OKONKWO_ADDRESS = 1001

@@ -13,7 +13,6 @@ from support.report_samples import GENERATED_AT, ORG_UNITS, member, report_of
 from evergreen_groups.groups import Group
 from evergreen_groups.report import ChangeKind, Changes, GroupChange, Report
 from evergreen_groups.report.history import Run, compare
-from evergreen_groups.report.listings import PackedListings
 
 Families = Mapping[int, Mapping[int, str]]
 """Fines by group number and member id."""
@@ -137,7 +136,7 @@ def test_worse_better_unchanged_new_and_cleared() -> None:
 
 def test_cleared_groups_come_with_the_highest_fines_first() -> None:
     run = Run.of(report({1: {10: "30.00"}, 2: {20: "50.00"}, 3: {30: "50.00"}}))
-    stored = replace(run, listings=PackedListings(sorted(run.listings, key=lambda listing: listing.group)))
+    stored = replace(run, listings=dict(sorted(run.listings.items())))
     assert [change.group for change in compare(stored, Run.of(report({}))).cleared] == [2, 3, 1]
 
 
@@ -182,7 +181,7 @@ def test_hidden_fines_that_are_not_known_make_it_uncertain() -> None:
         change = only(compare(Run.of(before), Run.of(now)))
         assert (change.kind, change.certain, change.difference, change.known_before) == (kind, False, None, None)
         assert (change.joined_count, change.left_count) == (None, None)  # only the account's view changed
-    assert Run.of(hidden).totals.combined_fines is None
+    assert Run.of(hidden).totals(())[""].combined_fines is None
 
 
 def test_hidden_fines_that_are_known_are_compared() -> None:
@@ -221,11 +220,17 @@ def test_totals_of_an_org_unit_count_each_group_once() -> None:
     both = Group(1, (member(10, "A", "20.00", library="BR1"), member(11, "B", "10.00", library="BR2")))
     one = Group(2, (member(20, "C", "26.00", library="BR1"),))
     run = Run.of(report_of((both, one)))
-    found = run.totals_by_org_unit(ORG_UNITS)
+    found = run.totals(ORG_UNITS)
     amounts = {name: (totals.group_count, str(totals.combined_fines)) for name, totals in found.items()}
-    assert amounts == {"CONS": (2, "56.00"), "SYS": (2, "56.00"), "BR1": (2, "56.00"), "BR2": (1, "30.00")}
-    assert set(run.totals_by_org_unit(())) == {"BR1", "BR2"}
-    assert run.totals.member_count == 3
+    assert amounts == {
+        "": (2, "56.00"),
+        "CONS": (2, "56.00"),
+        "SYS": (2, "56.00"),
+        "BR1": (2, "56.00"),
+        "BR2": (1, "30.00"),
+    }
+    assert set(run.totals(())) == {"", "BR1", "BR2"}
+    assert found[""].member_count == 3
 
 
 @settings(deadline=None, max_examples=30)

@@ -24,7 +24,7 @@ from evergreen_groups.errors import StateError
 from evergreen_groups.groups import Group
 from evergreen_groups.policy import Limit
 from evergreen_groups.report import ChangeKind, Changes, Criteria, History, Report
-from evergreen_groups.report.history import TREND, recorded_runs
+from evergreen_groups.report.history import TREND
 from evergreen_groups.state import State, prune, schema
 
 URL = "https://ils.example.org/osrf-gateway-v1"
@@ -73,7 +73,6 @@ def test_the_first_run_compares_with_nothing_and_makes_no_file(state: State) -> 
     assert not found.compared
     assert state.database.path is None or not state.directory.exists()
     assert [(totals.group_count, totals.combined_fines) for totals in found.trend] == [(1, Decimal("30.00"))]
-    assert not recorded_runs(state.database)
 
 
 def test_what_was_recorded_is_compared_with(state: State) -> None:
@@ -105,7 +104,7 @@ def test_comparing_records_nothing(state: State) -> None:
     record(state, report("30.00"))
     for _ in range(2):
         assert compare(state, report("35.00", night=1)).since == TONIGHT
-    assert recorded_runs(state.database) == 1
+    assert rows(state, "runs") == 1
 
 
 @pytest.mark.long
@@ -167,7 +166,7 @@ def test_totals_count_the_groups_that_top_leaves_out(state: State) -> None:
 def test_old_runs_are_forgotten_those_of_other_settings_too(state: State) -> None:
     record(state, report("30.00", criteria=Criteria(min_members=3)))
     record(state, *[report("30.00", night=night) for night in range(1, 12)], keep_days=5)
-    assert recorded_runs(state.database) == 6
+    assert rows(state, "runs") == 6
     assert rows(state, "series") == 1
     assert len(compare(state, report("30.00", night=12)).trend) == 7
 
@@ -249,7 +248,7 @@ def test_a_full_disk_leaves_the_last_run_as_it_was(state: State) -> None:
     with pytest.raises(StateError, match=r"disk is full.*make room on the disk"):
         record(state, replace(large_report(2000), generated_at=TONIGHT + timedelta(days=1)))
     assert kinds(compare(state, report("35.00", night=2))) == {1: ChangeKind.WORSE}
-    assert (recorded_runs(state.database), rows(state, "run_groups")) == (1, 1)
+    assert (rows(state, "runs"), rows(state, "run_groups")) == (1, 1)
 
 
 KILLED = """
@@ -295,7 +294,7 @@ def test_a_run_that_is_killed_while_it_records_leaves_no_half_entry(state: State
     tonight = report("30.00", "41.00", "26.00", night=1)
     statements = (2, 4, 5, 6)  # the last one is the commit
     assert killed_at(state, tonight, statements) == [-signal.SIGKILL] * len(statements)
-    assert (recorded_runs(state.database), rows(state, "run_groups")) == (1, 2)
+    assert (rows(state, "runs"), rows(state, "run_groups")) == (1, 2)
     found = compare(state, tonight)
     assert (found.since, found.difference) == (TONIGHT, Decimal("27.00"))
     record(state, tonight)

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from evergreen_groups.report.history import recorded_runs
-from evergreen_groups.state import Holder, RunStatus, State, run_status
+from sqlalchemy import func, select
+
+from evergreen_groups.state import Holder, RunStatus, State, run_status, schema
 
 
 def last_run(directory: Path) -> RunStatus | None:
@@ -38,4 +39,7 @@ def reporting(directory: Path) -> Iterator[None]:
 def count_runs(directory: Path) -> int | None:
     """Return the number of runs in the history, or None without one."""
     with State(directory) as state:
-        return recorded_runs(state.database)
+        if not state.database.is_there:
+            return None
+        with state.database.reading() as connection:
+            return int(connection.execute(select(func.count()).select_from(schema.runs)).scalar_one())

@@ -229,7 +229,7 @@ def _mark_groups(session: Invocation, keep: tuple[int, ...], list_again: tuple[i
 def _fix(session: Invocation, client: Client, audit: Audit, *, yes: bool, dry_run: bool) -> int:
     """Show whose penalties would be recalculated, ask, recalculate, and report the changes."""
     from evergreen_groups.changes import recalculable
-    from evergreen_groups.render import write_recalculation_plan, write_recalculations
+    from evergreen_groups.render.audit import write_recalculation_plan, write_recalculations
 
     findings = recalculable(audit)
     write_recalculation_plan(findings, sys.stderr)

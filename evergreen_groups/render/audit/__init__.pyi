@@ -1,10 +1,10 @@
 from .block_explanation import write_block_explanation as write_block_explanation
 from .block_explanation import write_block_explanation_json as write_block_explanation_json
-from .text import person_heading as person_heading
 from .text import render_audit as render_audit
+from .text import write_recalculation_plan as write_recalculation_plan
+from .text import write_recalculations as write_recalculations
 from .wording import HEADINGS as HEADINGS
 from .wording import describe_confidence as describe_confidence
-from .wording import describe_patron_finding as describe_patron_finding
 from .wording import describe_reason as describe_reason
 from .wording import describe_split as describe_split
 from .wording import explanation as explanation

@@ -20,9 +20,9 @@ from evergreen_groups.language import (
 )
 from evergreen_groups.message import Message
 from evergreen_groups.money import ZERO, plain_amount, plain_amount_or_none
-from evergreen_groups.render import penalty_document, printable
+from evergreen_groups.render import printable
 from evergreen_groups.render.columns import PLAIN, Cell, Columns, TextColumn
-from evergreen_groups.render.report import limit_document, text
+from evergreen_groups.render.json_documents import limit_document, penalty_document, text
 from evergreen_groups.render.wording import CONFIDENTIAL, describe_penalty
 
 if TYPE_CHECKING:

@@ -46,44 +46,50 @@ def write_rows(audit: Audit, stream: TextIO, *, client: StaffClient | None = Non
 
     With a staff ``client``, rows of groups link to the group's page.
     """
-    writer = csv.writer(stream, lineterminator="\r\n")
-    writer.writerow(COLUMNS)
+    writer = csv.DictWriter(stream, COLUMNS, restval="", lineterminator="\r\n")
+    writer.writeheader()
     writer.writerows(_rows(audit, client))
 
 
-def _rows(audit: Audit, client: StaffClient | None) -> Iterator[list[str]]:
+def _rows(audit: Audit, client: StaffClient | None) -> Iterator[dict[str, object]]:
     for finding in audit.patrons:
-        number = str(finding.member.patron.group)
-        fines = plain_amount_or_none(finding.group_fines) or ""
-        blocks = escape_formula("; ".join(map(penalty_cell, finding.blocks)))
-        reason = escape_formula(explanation(finding))
-        yield [finding.kind.value, number, *_member(finding.member), fines, blocks, reason, *[""] * 6]
+        yield {
+            "kind": finding.kind.value,
+            "group": finding.member.patron.group,
+            **_member(finding.member),
+            "group_fines": plain_amount_or_none(finding.group_fines),
+            "blocks": escape_formula("; ".join(map(penalty_cell, finding.blocks))),
+            "reason": escape_formula(explanation(finding)),
+        }
     for of_threshold in audit.thresholds:
-        reason, amount = (
-            escape_formula(describe_reason(of_threshold.reason)),
-            plain_amount_or_none(of_threshold.threshold),
-        )
-        yield [of_threshold.kind.value, *[""] * 8, reason, *[""] * 4, amount or "", str(of_threshold.patron_count)]
+        yield {
+            "kind": of_threshold.kind.value,
+            "reason": escape_formula(describe_reason(of_threshold.reason)),
+            "threshold": plain_amount_or_none(of_threshold.threshold),
+            "patron_count": of_threshold.patron_count,
+        }
     for found in audit.groups:
-        group = found.group
-        fines = plain_amount_or_none(group.combined_fines) or ""
-        for member in group.members:
-            reasons = escape_formula(" ".join(map(describe_reason, found.reasons)))
-            yield [
-                *(found.kind.value, str(group.number), *_member(member), fines, "", reasons),
-                *_confidence(found),
-                _part(found, member),
-                group_link(found, client) if client else "",
-                *("", ""),
-            ]
+        for member in found.group.members:
+            yield {
+                "kind": found.kind.value,
+                "group": found.group.number,
+                **_member(member),
+                "group_fines": plain_amount_or_none(found.group.combined_fines),
+                "reason": escape_formula(" ".join(map(describe_reason, found.reasons))),
+                **_confidence(found),
+                "split": _part(found, member),
+                "page": group_link(found, client) if client else "",
+            }
 
 
-def _confidence(found: GroupFinding) -> list[str]:
+def _confidence(found: GroupFinding) -> dict[str, str]:
     if found.confidence is None:
-        return ["", ""]
+        return {}
     pieces = (f"{describe_evidence(piece)} {piece.weight:+}" for piece in found.confidence.evidence)
-    evidence = escape_formula("; ".join(pieces))
-    return [f"{found.confidence.level} ({found.confidence.points})", evidence]
+    return {
+        "confidence": f"{found.confidence.level} ({found.confidence.points})",
+        "evidence": escape_formula("; ".join(pieces)),
+    }
 
 
 def _part(found: GroupFinding, member: Member) -> str:
@@ -94,6 +100,11 @@ def _part(found: GroupFinding, member: Member) -> str:
     return "stay" if place is None else f"out {place}"
 
 
-def _member(member: Member) -> list[str]:
-    texts = (member.barcode or "", member.name, member.library)
-    return [str(member.id), *map(escape_formula, texts), plain_amount(member.own_fines)]
+def _member(member: Member) -> dict[str, object]:
+    return {
+        "member_id": member.id,
+        "member_barcode": escape_formula(member.barcode or ""),
+        "member_name": escape_formula(member.name),
+        "member_library": escape_formula(member.library),
+        "member_own_fines": plain_amount(member.own_fines),
+    }

@@ -15,7 +15,8 @@ from evergreen_groups.render.audit.wording import (
     explanation,
     group_link,
 )
-from evergreen_groups.render.report import limit_document, line, member_document, text
+from evergreen_groups.render.json_documents import limit_document, line, text
+from evergreen_groups.render.report import member_document
 
 if TYPE_CHECKING:
     from evergreen_groups.audit import Confidence

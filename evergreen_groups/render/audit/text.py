@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, TextIO
 
+from evergreen_groups.changes import Recalculated, Recalculations, StepState
 from evergreen_groups.formats import AUDIT_FORMATS, output_format
 from evergreen_groups.language import gettext, ngettext, time_with_zone
 from evergreen_groups.render import printable
@@ -25,6 +26,7 @@ from evergreen_groups.render.audit.wording import (
     group_link,
     kinds_found,
 )
+from evergreen_groups.render.plans import describe_reason
 from evergreen_groups.render.wording import CONFIDENTIAL
 
 if TYPE_CHECKING:
@@ -93,6 +95,53 @@ def _group(finding: GroupFinding, client: StaffClient | None) -> Iterator[str]:
         yield f"    {printable(split)}"
     if client is not None:
         yield f"    {group_link(finding, client)}"
+
+
+def write_recalculation_plan(findings: Sequence[PatronFinding], stream: TextIO) -> None:
+    """Write whose penalties would be recalculated, and why."""
+    stream.writelines(f"{line}\n" for line in _plan_lines(findings))
+
+
+def _plan_lines(findings: Sequence[PatronFinding]) -> Iterator[str]:
+    if not findings:
+        yield gettext("Nobody's penalties need to be recalculated.")
+        return
+    yield ngettext(
+        "Recalculate the penalties of {count} patron, as the ILS does at their home libraries:",
+        "Recalculate the penalties of {count} patrons, as the ILS does at their home libraries:",
+        len(findings),
+    )
+    for finding in findings:
+        yield f"  {person_heading(finding)}"
+        heading, described = gettext(HEADINGS[finding.kind]), describe_patron_finding(finding)
+        yield "    " + gettext("{heading}: {finding}", heading=heading, finding=described)
+
+
+def write_recalculations(outcome: Recalculations, stream: TextIO) -> None:
+    """Write what changed for each patron, or why nothing did."""
+    stream.writelines(f"{line}\n" for line in _recalculation_lines(outcome))
+
+
+def _recalculation_lines(outcome: Recalculations) -> Iterator[str]:
+    resolved = sum(person.resolved for person in outcome.people)
+    yield gettext("Findings resolved: {resolved:,} of {all:,}.", resolved=resolved, all=len(outcome.people))
+    for person in outcome.people:
+        yield "  " + gettext(
+            "{person}: {what}", person=person_heading(person.finding), what=_describe_recalculation(person)
+        )
+
+
+def _describe_recalculation(person: Recalculated) -> str:
+    reason = describe_reason(person.reason)
+    match person.state:
+        case StepState.NOT_DONE:
+            return gettext("left out: {reason}", reason=reason)
+        case StepState.FAILED:
+            return gettext("failed: {reason}", reason=reason)
+        case StepState.SENDING:
+            return gettext("not known yet: {reason}", reason=reason)
+        case _:
+            return reason
 
 
 def render_audit(audit: Audit, format: str, stream: TextIO, *, client: StaffClient | None = None) -> None:

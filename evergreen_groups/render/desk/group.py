@@ -1,29 +1,30 @@
-"""The members of a group as rows of the desk page, and the columns to sort them by."""
+"""The members of a group as rows of the desk page and of its CSV file, with the columns of both."""
 
 from __future__ import annotations
 
+import csv
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 from urllib.parse import urlencode
 
 from evergreen_groups.language import describe_total, gettext, name_key, pgettext
 from evergreen_groups.message import Message
-from evergreen_groups.money import ZERO
+from evergreen_groups.money import ZERO, plain_amount
 from evergreen_groups.render import StaffClient
 from evergreen_groups.render.desk.standing import YOU, Remark, Weight, remarks_about
 from evergreen_groups.render.pages import ANGULARJS
+from evergreen_groups.render.text import escape_formula
 from evergreen_groups.render.wording import hidden_members
 
 if TYPE_CHECKING:
-    from decimal import Decimal
-
     from evergreen_groups.desk import GroupDetails
     from evergreen_groups.groups import Member, PatronAccount, Standing
-    from evergreen_groups.ils import CirculationCounts
+    from evergreen_groups.ils import CirculationCounts, Penalty
     from evergreen_groups.report import GroupNight
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
@@ -55,13 +56,21 @@ class ListedMember:
 
 @dataclass(frozen=True, slots=True)
 class DeskColumn:
-    """A sortable column. Columns with ``number`` sort in descending order first; ``right`` aligns them to the right."""
+    """A column of the list: its ``name`` and ``value`` in CSV (no name: not in CSV), and its ``heading`` on the page.
 
-    key: str
-    heading: Message
+    The page has columns with a heading. ``key`` is their name in addresses, and ``sort_key`` what they are sorted by,
+    if not the value. Columns with ``number`` sort in descending order first; ``right`` aligns them to the right. To
+    save width, a column may stand ``below`` the one before it.
+    """
+
+    name: str
     value: Callable[[ListedMember], Any]
+    heading: Message | None = None
+    key: str = ""
+    sort_key: Callable[[ListedMember], Any] | None = None
     number: bool = False
     right: bool = False
+    below: bool = False
 
     def next_sort(self, current: str) -> str:
         """Return the sort key that a click on the heading asks for."""
@@ -73,39 +82,112 @@ class DeskColumn:
         return {self.key: "ascending", f"-{self.key}": "descending"}.get(current, "")
 
 
+def _items(name: str, heading: Message) -> DeskColumn:
+    """Return a column of items, which sorts unknown counts last."""
+    return DeskColumn(
+        f"items_{name}",
+        lambda row: getattr(row.counts, name, None),
+        heading,
+        name,
+        lambda row: getattr(row.counts, name, -1),
+        number=True,
+        right=True,
+    )
+
+
+def _names(penalties: Iterable[Penalty]) -> str:
+    return " ".join(penalty.kind.name for penalty in penalties)
+
+
 COLUMNS = (
-    DeskColumn("name", Message("Name"), lambda row: name_key(row.member.name)),
-    DeskColumn("barcode", Message("Barcode"), lambda row: row.member.barcode or ""),
-    DeskColumn("fines", Message("Own fines"), lambda row: row.member.own_fines, number=True, right=True),
+    DeskColumn("id", lambda row: row.member.id),
+    DeskColumn("name", lambda row: row.member.name, Message("Name"), "name", lambda row: name_key(row.member.name)),
+    DeskColumn("barcode", lambda row: row.member.barcode or "", Message("Barcode"), "barcode", below=True),
+    DeskColumn("own_fines", lambda row: row.member.own_fines, Message("Own fines"), "fines", number=True, right=True),
+    DeskColumn("limit", lambda row: row.member.decision and row.member.decision.limit.amount),
+    DeskColumn("over_limit", lambda row: row.member.over_limit_if_known),
+    DeskColumn("blocked_in_evergreen", lambda row: _names(row.standing.blocks_for_fines)),
+    DeskColumn("other_blocks", lambda row: _names(row.standing.other_blocks)),
+    _items("out", Message("Out", context="items")),
+    _items("overdue", Message("Overdue", context="items")),
+    _items("lost", Message("Lost", context="items")),
+    DeskColumn("items_complete", lambda row: row.counts and row.counts.complete),
     DeskColumn(
-        "out",
-        Message("Out", context="items"),
-        lambda row: row.counts.out if row.counts else -1,
-        number=True,
-        right=True,
+        "library",
+        lambda row: row.member.library,
+        Message("Home library"),
+        "library",
+        lambda row: name_key(row.member.library),
     ),
     DeskColumn(
-        "overdue",
-        Message("Overdue", context="items"),
-        lambda row: row.counts.overdue if row.counts else -1,
-        number=True,
-        right=True,
+        "profile",
+        lambda row: row.profile,
+        Message("Profile"),
+        "profile",
+        lambda row: name_key(row.profile),
+        below=True,
     ),
+    DeskColumn("juvenile", lambda row: row.account.juvenile),
     DeskColumn(
-        "lost",
-        Message("Lost", context="items"),
-        lambda row: row.counts.lost if row.counts else -1,
-        number=True,
-        right=True,
+        "expires",
+        lambda row: row.account.expire_date and row.account.expire_date.date(),
+        Message("Expires"),
+        "expires",
+        lambda row: row.account.expire_date or _NEVER,
     ),
-    DeskColumn("library", Message("Home library"), lambda row: name_key(row.member.library)),
-    DeskColumn("profile", Message("Profile"), lambda row: name_key(row.profile)),
-    DeskColumn("expires", Message("Expires"), lambda row: row.account.expire_date or _NEVER),
-    DeskColumn("standing", Message("Standing"), lambda row: tuple(one.text for one in row.remarks), number=True),
+    DeskColumn("expired", lambda row: row.account.expired),
+    DeskColumn("barred", lambda row: row.account.barred),
+    DeskColumn("active", lambda row: row.account.active),
+    DeskColumn("group_lead", lambda row: row.member.group_lead),
+    DeskColumn("", lambda row: tuple(one.text for one in row.remarks), Message("Standing"), "standing", number=True),
 )
-HEADER_CELLS = (COLUMNS[:2], *((column,) for column in COLUMNS[2:6]), COLUMNS[6:8], COLUMNS[8:9], COLUMNS[9:])
-"""The columns of the table as shown: to save width, a column may hold two sortable values, one below the other."""
-_BY_KEY = {column.key: column for column in COLUMNS}
+"""All columns of the list. Those that ``GET patrons/ID/group`` also has are named as they are there."""
+_BY_KEY = {column.key: column for column in COLUMNS if column.key}
+
+
+def _header_cells() -> Iterator[list[DeskColumn]]:
+    cell: list[DeskColumn] = []
+    for column in _BY_KEY.values():
+        if cell and not column.below:
+            yield cell
+            cell = []
+        cell.append(column)
+    yield cell
+
+
+HEADER_CELLS = tuple(_header_cells())
+"""The columns of the page's table, those that share a cell together."""
+
+BYTE_ORDER_MARK = "\ufeff"
+
+
+def write_members(rows: Iterable[ListedMember], stream: TextIO) -> None:
+    """Write the list as CSV (RFC 4180): a header, and a row for each member in the order of ``rows``.
+
+    Lines end in CR LF. Text that a spreadsheet would take for a formula is escaped. The file begins with a byte order
+    mark, so that Excel recognizes UTF-8. Cells are empty where the account can't see the value. If ``items_complete``
+    is false, the counts of items are lower bounds.
+    """
+    columns = [column for column in COLUMNS if column.name]
+    stream.write(BYTE_ORDER_MARK)
+    writer = csv.writer(stream, lineterminator="\r\n")
+    writer.writerow([column.name for column in columns])
+    writer.writerows([_csv_cell(column.value(row)) for column in columns] for row in rows)
+
+
+def _csv_cell(value: str | int | Decimal | date | None) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Decimal):
+        return plain_amount(value)
+    return escape_formula(value) if isinstance(value, str) else "" if value is None else str(value)
+
+
+def csv_name(group: int) -> str:
+    """Return the name of the file to save, by the group's number only: file names leak easily and must not name a
+    patron.
+    """
+    return f"group-{group}.csv"
 
 
 def may_sort_by(text: str) -> bool:
@@ -119,7 +201,7 @@ def member_rows(details: GroupDetails, sort: str = "") -> list[ListedMember]:
     rows = [_row(details, member, staff) for member in details.group.members]
     if sort:
         column = _BY_KEY[sort.removeprefix("-")]
-        rows.sort(key=column.value, reverse=sort.startswith("-"))
+        rows.sort(key=column.sort_key or column.value, reverse=sort.startswith("-"))
     return rows
 
 

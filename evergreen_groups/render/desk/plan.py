@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from evergreen_groups.changes import GROUP, PENALTIES
 from evergreen_groups.language import gettext, ngettext, pgettext
 from evergreen_groups.message import Message
-from evergreen_groups.render import describe_warning, isolated, printable, sentence
+from evergreen_groups.render import isolated, printable, sentence
+from evergreen_groups.render.plans import describe_warning
 from evergreen_groups.render.wording import hidden_members
 
 if TYPE_CHECKING:

@@ -6,49 +6,23 @@ readers should ignore unknown keys.
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
-import msgspec
-
 from evergreen_groups.money import plain_amount, plain_amount_or_none
-from evergreen_groups.render import penalty_document
-from evergreen_groups.render.json_documents import total_document
-from evergreen_groups.render.report.wording import group_details_document, member_details_document
+from evergreen_groups.render.json_documents import limit_document, line, text, total_document
+from evergreen_groups.render.report import columns
+from evergreen_groups.render.report.columns import Column, group_row, member_row
 from evergreen_groups.render.report.writers import Part, write_alone, write_side_by_side
-from evergreen_groups.report import (
-    BlockTotals,
-    ChangeKind,
-    Changes,
-    Criteria,
-    GroupChange,
-    Report,
-    RunTotals,
-    Totals,
-)
+from evergreen_groups.report import BlockTotals, ChangeKind, Changes, Criteria, GroupChange, Report, RunTotals, Totals
 from evergreen_groups.total import Total
 
 if TYPE_CHECKING:
     from evergreen_groups.groups import Group, Member
-    from evergreen_groups.policy import Limit
 
 SCHEMA = "evergreen-groups/report/1"
 
 _BLOCKS_NOT_READ = BlockTotals(*[Total(0, exact=False)] * 3)
-
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-def _plain_text(value: object) -> str:
-    """Return a Message as a plain string: msgspec takes no subclass of str."""
-    if isinstance(value, str):
-        return str(value)
-    raise TypeError(f"{type(value).__name__} can't be written as JSON")
-
-
-_encoder = msgspec.json.Encoder(enc_hook=_plain_text)
 
 
 def write_document(report: Report, stream: TextIO, *, details: bool = True) -> None:
@@ -101,34 +75,74 @@ class GroupDocuments:
     def __init__(self, report: Report, details: bool) -> None:
         self._report = report
         self._with_members = details
-        self._changes = report.changes.by_group if report.changes else {}
 
     def of(self, group: Group) -> dict[str, Any]:
         """Return the object of a group."""
         report = self._report
-        document = _group(group, self._changes.get(group.number))
+        row = group_row(report, group)
+        document = _document(_GROUP, row.group) | _document(_CHANGE, row.change)
         if report.details is not None:
-            document.update(group_details_document(report.details.of_group(group)))
+            document |= _document(_GROUP_DETAILS, row.details)
         if self._with_members:
-            document["members"] = [_member(report, member) for member in group.members]
+            document["members"] = [self._member(group, member) for member in group.members]
         return document
 
-
-def text(value: dict[str, Any]) -> str:
-    """Return JSON indented by two spaces: the same bytes as Python's own encoder, and faster."""
-    try:
-        return msgspec.json.format(_encoder.encode(value), indent=2).decode()
-    except UnicodeEncodeError:  # a lone surrogate, which UTF-8 can't encode
-        return _LONE_SURROGATE.sub("\ufffd", json.dumps(value, indent=2, ensure_ascii=False))
+    def _member(self, group: Group, member: Member) -> dict[str, Any]:
+        row = member_row(self._report, group, member)
+        # Null means that penalties weren't read; an empty list means none.
+        document = member_document(member) | _document(_BLOCKS, row.standing)
+        return document if row.details is None else document | _document(_MEMBER_DETAILS, row.details)
 
 
-def line(value: dict[str, Any]) -> str:
-    """Return JSON on one line, including the line feed."""
-    try:
-        return _encoder.encode(value).decode() + "\n"
-    except UnicodeEncodeError:
-        written = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-        return _LONE_SURROGATE.sub("\ufffd", written) + "\n"
+_Keys = tuple[tuple[str, Callable[[Any], Any]], ...]
+
+
+def _keys(columns: Iterable[Column[Any]]) -> _Keys:
+    """Return the keys of JSON objects, each with a function that returns its value."""
+    found: list[tuple[str, Callable[[Any], Any]]] = []
+    for column in columns:
+        if column.name and column.for_json:
+            found += _with_bounds(column) if column.total else [(column.name, column.json or _plain(column))]
+    return tuple(found)
+
+
+def _plain(column: Column[Any]) -> Callable[[Any], Any]:
+    value_of = column.value
+    if column.kind == "money":
+        return lambda row: plain_amount_or_none(value_of(row))
+    if column.kind == "day":
+        return lambda row: None if (when := value_of(row)) is None else when.isoformat(timespec="seconds")
+    return value_of
+
+
+def _with_bounds(column: Column[Any]) -> Iterator[tuple[str, Callable[[Any], Any]]]:
+    value_of = column.value
+    if column.kind == "money":
+        yield column.name, lambda row: plain_amount_or_none(value_of(row).value)
+        yield f"{column.name}_at_least", lambda row: plain_amount(value_of(row).at_least)
+    else:
+        yield column.name, lambda row: value_of(row).value
+        yield f"{column.name}_at_least", lambda row: value_of(row).at_least
+
+
+_GROUP, _CHANGE, _GROUP_DETAILS = _keys(columns.GROUP), _keys(columns.CHANGE), _keys(columns.GROUP_DETAILS)
+_BLOCKS, _MEMBER_DETAILS = _keys(columns.BLOCKS), _keys(columns.MEMBER_DETAILS)
+
+
+def _document(keys: _Keys, row: Any) -> dict[str, Any]:
+    """Return an object, with only nulls for None."""
+    return (
+        {name: value_of(row) for name, value_of in keys} if row is not None else dict.fromkeys(name for name, _ in keys)
+    )
+
+
+_MEMBER = _keys(columns.MEMBER)
+_UNDECIDED = tuple(key for key in _MEMBER if key[0] not in ("over_limit", "limit"))
+
+
+def member_document(member: Member) -> dict[str, Any]:
+    """Return a member of a group, with ``over_limit`` and ``limit`` only if a decision was made."""
+    return _document(_UNDECIDED if member.decision is None else _MEMBER, member)
 
 
 def _criteria(criteria: Criteria) -> dict[str, Any]:
@@ -141,14 +155,6 @@ def _criteria(criteria: Criteria) -> dict[str, Any]:
         "limit": None if criteria.limit is None else limit_document(criteria.limit),
         "choice": criteria.choice.document(),
         "details": "full" if criteria.details else "sums",
-    }
-
-
-def limit_document(limit: Limit) -> dict[str, Any]:
-    """Return a limit for own fines; an amount of null means no limit."""
-    return {
-        "amount": plain_amount_or_none(limit.amount),
-        "comparison": limit.comparison.value,
     }
 
 
@@ -171,17 +177,6 @@ def _changes(changes: Changes) -> dict[str, Any]:
         "difference": plain_amount_or_none(changes.difference),
         "cleared": [_cleared(change) for change in changes.cleared],
         "trend": [_run(totals) for totals in changes.trend],
-    }
-
-
-def _change(change: GroupChange) -> dict[str, Any]:
-    return {
-        "before": plain_amount_or_none(change.known_before),
-        "difference": plain_amount_or_none(change.difference),
-        "formerly": list(change.formerly),
-        "joined_count": change.joined_count,
-        "left_count": change.left_count,
-        "certain": change.certain,
     }
 
 
@@ -218,51 +213,6 @@ def _block_totals(report: Report) -> dict[str, Any]:
         **total_document("blocked_in_evergreen_count", totals.blocked),
         **total_document("not_yet_blocked_count", totals.not_yet_blocked),
         **total_document("now_within_limit_count", totals.now_within_limit),
-    }
-
-
-def _group(group: Group, change: GroupChange | None) -> dict[str, Any]:
-    lead = group.lead
-    return {
-        "group": group.number,
-        "lead": {"id": lead.id, "name": lead.name, "barcode": lead.barcode, "group_lead": lead.group_lead},
-        "library": group.library,
-        "member_count": group.member_count,
-        **total_document("owing_count", group.owing_count),
-        "combined_fines": plain_amount_or_none(group.combined_fines),
-        **total_document("highest_own_fines", group.highest_own_fines),
-        **total_document("over_limit_count", group.over_limit_count),
-        "no_member_over_limit": group.no_member_over_limit,
-        "complete": group.complete,
-        "hidden_member_count": group.hidden_member_count,
-        "hidden_fines": plain_amount_or_none(group.hidden_fines),
-        "change": None if change is None else {"kind": change.kind.value, **_change(change)},
-    }
-
-
-def _member(report: Report, member: Member) -> dict[str, Any]:
-    standing = report.standing(member)
-    return {
-        **member_document(member),
-        # Null means that penalties weren't read; an empty list means none.
-        "blocked_in_evergreen": None if standing is None else [*map(penalty_document, standing.blocks_for_fines)],
-        "difference": None if standing is None or standing.difference is None else standing.difference.value,
-        **({} if report.details is None else member_details_document(report.details.of(member))),
-    }
-
-
-def member_document(member: Member) -> dict[str, Any]:
-    """Return a member of a group, with ``over_limit`` and ``limit`` only if a decision was made."""
-    decision = member.decision
-    return {
-        "id": member.id,
-        "barcode": member.barcode,
-        "name": member.name,
-        "library": member.library,
-        "own_fines": plain_amount(member.own_fines),
-        **({} if decision is None else {"over_limit": decision.over_limit}),
-        "group_lead": member.group_lead,
-        **({} if decision is None else {"limit": limit_document(decision.limit)}),
     }
 
 

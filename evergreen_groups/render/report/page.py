@@ -29,9 +29,12 @@ from evergreen_groups.message import Message
 from evergreen_groups.money import ZERO
 from evergreen_groups.render import printable, template_text
 from evergreen_groups.render.pages import RowTemplate, environment
+from evergreen_groups.render.report import columns
+from evergreen_groups.render.report.columns import Column, group_row, member_row
 from evergreen_groups.render.report.wording import (
     CLEARED,
     KINDS,
+    NOT_KNOWN,
     cleared_lead,
     cleared_now,
     cleared_remarks,
@@ -59,47 +62,80 @@ _CACHE_SIZE = 4096
 """Cache this many formatted values of each kind."""
 
 
+def group_columns(report: Report) -> list[Column[Any]]:
+    """Return the columns of the page's table of groups."""
+    details = columns.GROUP_DETAILS if report.details is not None else ()
+    changes = columns.CHANGE if compared_changes(report) else ()
+    every: tuple[Column[Any], ...] = (*columns.GROUP, *details, *changes)
+    return [column for column in every if column.page]
+
+
+def _member_columns(report: Report) -> list[Column[Any]]:
+    """Return the columns of the tables of members, which have no details: those are sentences below."""
+    blocks = columns.BLOCKS if report.blocks is not None else ()
+    every: tuple[Column[Any], ...] = (*columns.MEMBER, *blocks)
+    return sorted((column for column in every if column.page), key=lambda column: column.rank)
+
+
 class GroupRows:
     """Renders the rows of a report's groups; ``values`` are shared by all its templates."""
 
     def __init__(
         self, report: Report, marks: GroupMarks, client: StaffClient | None, details: bool, values: Mapping[str, object]
     ) -> None:
-        changes = compared_changes(report)
         self._report = report
         self._marks = marks
         self._client = client
         self._with_members = details
-        self._changes = changes.by_group if changes else None
+        of_groups, of_members = group_columns(report), _member_columns(report)
         given = {
             **values,
             "report": report,
             "owed_for": marks.with_kinds,
-            "column_count": 8 + (2 if report.details else 0) + (1 if changes else 0),
+            "column_count": len(of_groups),
+            "member_headings": [gettext(column.heading or "") for column in of_members],
             "members_of_group": _members_of_group,
         }
         macros: Any = environment().get_template("report_groups.html").make_module(given)
         self._group, self._member, self._about_member = map(
             RowTemplate, (macros.group_form, macros.member_form, macros.about_form)
         )
-        self._about, self._dated = macros.about, macros.dated
+        self._about = macros.about
         self._incomplete, self._lead = str(macros.incomplete_mark()), str(macros.lead_mark())
-        self._no_card, self._no_change = str(macros.no_card()), str(macros.no_change())
-        self._price, self._number = _cached(price), _cached(number)
-        self._total = _cached(describe_total)
-        self._library = _cached(printable)
         self._summary = _cached(_count_of_members)
-        self._count_over_limit = _cached(macros.count_over_limit)
-        self._over_limit = _cached(macros.over_limit)
-        self._blocked = _cached(macros.blocked_cell)
-        self._change = _cached(macros.change_cell)
+        over_count, over_limit = _cached(macros.count_over_limit), _cached(macros.over_limit)
+        blocked, change, no_card = _cached(macros.blocked), _cached(macros.change), str(macros.no_card())
+        cell_form, self._empty_cell = RowTemplate(macros.cell_form), str(macros.empty_cell())
+        one_limit = report.criteria.limit is not None
+        # The template has the cells of group, lead and member's name, which are links.
+        special: dict[str, Callable[[Any], str]] = {
+            "over_limit_count": lambda group: over_count(group.over_limit_count, group.no_member_over_limit),
+            "change": lambda change_: change(change_.kind, change_.difference, change_.certain),
+            "barcode": lambda member: no_card if member.barcode is None else escape(printable(member.barcode)),
+            "over_limit": lambda one: over_limit(one.over_limit, "" if one_limit else describe_limit(one.limit)),
+            "blocked_in_evergreen": lambda standing: blocked(
+                tuple(map(describe_penalty, standing.blocks_for_fines)), standing.difference
+            ),
+        }
+        opening = {"owing_since": macros.dated}
+        cells = [
+            (column, opening.get(column.name) or _in_cell(cell_form, special.get(column.name) or _shown(column)))
+            for column in (*of_groups[2:], *of_members[1:])
+        ]
+        self._group_cells = [
+            [cell for column, cell in cells if column in some]
+            for some in (columns.GROUP, columns.GROUP_DETAILS, columns.CHANGE)
+        ]
+        self._member_cells = [
+            [cell for column, cell in cells if column in some] for some in (columns.MEMBER, columns.BLOCKS)
+        ]
 
     def of(self, group: Group) -> str:
         """Return the rows of a group as HTML."""
         lead, client = group.lead, self._client
-        change = self._changes.get(group.number) if self._changes is not None else None
+        row = group_row(self._report, group)
         marks, owed = self._marks.of(group)
-        about = self._about_group(group, lead, change)
+        about = self._about_group(group, lead, row.change)
         incomplete = "" if group.complete else self._incomplete
         return self._group.filled(
             {
@@ -110,17 +146,12 @@ class GroupRows:
                 "lead_link": escape(client.patron_page(lead.id)) if client else "",
                 "lead": escape(printable(lead.name)),
                 "beside": incomplete if self._with_members else about,
-                "library": self._library(lead.library),
-                "member_count": self._number(group.member_count),
-                "owing_count": self._total(group.owing_count),
-                "combined_fines": self._total(group.combined_fines),
-                "highest": self._total(group.highest_own_fines),
-                "over_limit": self._count_over_limit(group.over_limit_count, group.no_member_over_limit),
-                "dated": self._dated(self._report.details.of_group(group)) if self._report.details else "",
-                "change": self._change_cell(change),
+                "cells": _cells_of(self._group_cells, (row.group, row.details, row.change), self._empty_cell),
                 "summary": self._summary(len(group.members), group.member_count) if self._with_members else "",
                 "about": about,
-                "members": "".join(map(self._of_member, group.members)) if self._with_members else "",
+                "members": "".join(self._of_member(group, member) for member in group.members)
+                if self._with_members
+                else "",
             }
         )
 
@@ -128,33 +159,18 @@ class GroupRows:
         remarkable = self._report.details or not group.complete or not lead.group_lead or remarks(change)
         return str(self._about(group, change)) if remarkable else ""
 
-    def _change_cell(self, change: GroupChange | None) -> str:
-        if self._changes is None:
-            return ""
-        return self._change(change.kind, change.difference, change.certain) if change else self._no_change
-
-    def _of_member(self, member: Member) -> str:
+    def _of_member(self, group: Group, member: Member) -> str:
         patron, client = member.patron, self._client
-        limit = describe_limit(member.limit) if self._report.criteria.limit is None else ""
+        row = member_row(self._report, group, member)
         return self._member.filled(
             {
                 "link": escape(client.patron_page(patron.id)) if client else "",
                 "name": escape(printable(patron.name)),
                 "lead": self._lead if patron.group_lead else "",
-                "barcode": self._no_card if patron.barcode is None else escape(printable(patron.barcode)),
-                "library": self._library(patron.home_library.shortname),
-                "own_fines": self._price(member.own_fines),
-                "over_limit": self._over_limit(member.over_limit, limit),
-                "blocked": self._blocked_cell(member),
+                "cells": _cells_of(self._member_cells, (member, row.standing), self._empty_cell),
                 "about": self._details_of(member),
             }
         )
-
-    def _blocked_cell(self, member: Member) -> str:
-        standing = self._report.standing(member)
-        if standing is None:
-            return ""
-        return self._blocked(tuple(map(describe_penalty, standing.blocks_for_fines)), standing.difference)
 
     def _details_of(self, member: Member) -> str:
         """Return what a member owes for and has out, and the profile; empty if details weren't read."""
@@ -163,6 +179,31 @@ class GroupRows:
         found = self._report.details.of(member)
         text = "; ".join(filter(None, (describe_member_details(found), printable(found.profile))))
         return self._about_member.filled({"text": escape(text)}) if text else ""
+
+
+def _in_cell(form: RowTemplate, shown: Callable[[Any], str]) -> Callable[[Any], str]:
+    return lambda row: form.filled({"text": shown(row)})
+
+
+def _cells_of(cells: Sequence[Sequence[Callable[[Any], str]]], rows: Sequence[Any], empty: str) -> str:
+    """Return the cells about each of ``rows``, empty ones for None."""
+    return "".join(
+        [empty if row is None else cell(row) for some, row in zip(cells, rows, strict=True) for cell in some]
+    )
+
+
+def _shown(column: Column[Any]) -> Callable[[Any], str]:
+    """Return a function that returns a cell's escaped text, by the column's kind."""
+    value_of = column.value
+    write: Callable[..., str] = printable
+    if column.kind == "flag":
+        write = {True: gettext("yes"), False: gettext("no"), None: gettext(NOT_KNOWN)}.__getitem__
+    elif column.total or column.kind == "money":
+        write = describe_total
+    elif column.kind in ("number", "id"):
+        write = number
+    cached = _cached(write)
+    return lambda row: cached(value_of(row))
 
 
 def _cached(write: Callable[..., str]) -> Callable[..., str]:
@@ -406,6 +447,9 @@ class _PageWriter:
             **shared_values(part),
             **self._values,
             title=report_title(part.criteria, part.name),
+            columns=[
+                (column.page, gettext(column.heading or ""), _sort_kind(column)) for column in group_columns(part)
+            ],
             bars=group_bars(part.groups),
             filters=self._marks.offered_filters(part),
             owed_for=self._marks.offered_kinds(part),
@@ -422,6 +466,14 @@ class _PageWriter:
 def _day_number(moment: datetime) -> int:
     """Return the day as a number, for the script to sort by."""
     return local(moment).date().toordinal()
+
+
+def _sort_kind(column: Column[Any]) -> str:
+    """Return how the script sorts a column: by numbers, by days, or (empty) by words."""
+    if column.kind == "day":
+        return "day"
+    # A change is shown with its amount.
+    return "number" if column.is_number or column.page == "change" else ""
 
 
 _KINDS = (

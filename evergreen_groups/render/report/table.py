@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import chain, islice
-from typing import TYPE_CHECKING, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
@@ -33,7 +33,9 @@ from evergreen_groups.language import (
 )
 from evergreen_groups.message import Message
 from evergreen_groups.render import printable
-from evergreen_groups.render.columns import EMPTY, Cell, Columns, TextColumn, wrapped
+from evergreen_groups.render.columns import EMPTY, PLAIN, Cell, Columns, TextColumn, wrapped
+from evergreen_groups.render.report import columns
+from evergreen_groups.render.report.columns import Column, MemberRow, member_row
 from evergreen_groups.render.report.wording import (
     CLEARED,
     KINDS,
@@ -62,7 +64,7 @@ from evergreen_groups.report import ChangeKind, Changes, GroupChange, Totals
 from evergreen_groups.total import Total
 
 if TYPE_CHECKING:
-    from evergreen_groups.groups import Group, Member, Standing
+    from evergreen_groups.groups import Group, Member
     from evergreen_groups.report import Report, ReportDetails
 
 WIDE = 116
@@ -91,139 +93,116 @@ wouldn't block.
 Row = list[Cell]
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """The columns, and the functions that fill them for each kind of row."""
+class TableColumn(NamedTuple):
+    """A column of the table: its heading, and its cell for a group, a member and the totals."""
 
-    columns: tuple[TextColumn, ...]
-    group: Callable[[Group], Row]
-    member: Callable[[Member, Standing | None], Row]
-    sums: Callable[[Totals], Row]
-
-
-def layout_for(width: int, details: bool) -> Layout:
-    """Choose the layout for a terminal of ``width`` cells."""
-    if width >= WIDE:
-        return Layout(_wide_columns(details), _wide_group, _wide_member, _wide_sums)
-    return Layout(_narrow_columns(details), _narrow_group, _narrow_member, _narrow_sums)
+    heading: str
+    group: Callable[[Group], Cell]
+    member: Callable[[MemberRow], Cell] = lambda _row: EMPTY
+    sums: Callable[[Totals], Cell] = lambda _totals: EMPTY
+    right: bool = False
+    least: int | None = None
+    """The width down to which texts may be wrapped."""
 
 
-def _wide_columns(details: bool) -> tuple[TextColumn, ...]:
-    return (
-        TextColumn(gettext("Group"), right=True),
-        TextColumn(gettext("Lead and members") if details else pgettext("group", "Lead"), least=16),
-        TextColumn(gettext("Barcode"), least=10),
-        TextColumn(gettext("Library"), least=7),
-        TextColumn(gettext("Members"), right=True),
-        TextColumn(pgettext("members", "Owing"), right=True),
-        TextColumn(gettext(COMBINED_FINES), right=True),
-        TextColumn(gettext("Highest own fines"), right=True),
-        TextColumn(gettext("Over limit"), right=True),
-        TextColumn(gettext("Remarks"), least=12),
+def table_columns(report: Report, width: int, *, details: bool) -> list[TableColumn]:
+    """Choose the columns for a terminal of ``width`` cells; ``details``: with members."""
+    wide = width >= WIDE
+    number_column = TableColumn(
+        gettext("Group"),
+        lambda group: Cell(str(group.number), BOLD),
+        lambda row: Cell(pgettext("group", "lead"), FAINT) if row.member.group_lead and not wide else EMPTY,
+        right=True,
     )
-
-
-def _wide_group(group: Group) -> Row:
-    remarks = [] if group.lead.group_lead else [gettext("no group lead")]
-    if group.no_member_over_limit:
-        remarks.append(gettext("no member over the limit"))
-    return [
-        Cell(str(group.number), BOLD),
-        _name(group.lead, BOLD),
-        _barcode(group.lead),
-        Cell(printable(group.library)),
-        Cell(number(group.member_count)),
-        Cell(describe_total(group.owing_count, short=True)),
-        Cell(describe_total(group.combined_fines), BOLD),
-        Cell(describe_total(group.highest_own_fines, short=True)),
-        _over_count(group),
-        Cell(", ".join(remarks)),
-    ]
-
-
-def _wide_member(member: Member, standing: Standing | None) -> Row:
-    return [
-        EMPTY,
-        _name(member, indent=MEMBER_INDENT),
-        _barcode(member),
-        Cell(printable(member.library)),
-        EMPTY,
-        EMPTY,
-        EMPTY,
-        _own_fines(member),
-        Cell(gettext(OVER), BOLD) if member.over_limit else EMPTY,
-        _remarks(member, standing),
-    ]
-
-
-def _wide_sums(totals: Totals) -> Row:
-    return [
-        EMPTY,
-        _total(totals),
-        EMPTY,
-        EMPTY,
-        Cell(number(totals.member_count), BOLD),
-        Cell(describe_total(totals.owing_count, short=True), BOLD),
-        Cell(describe_total(totals.combined_fines), BOLD),
-        EMPTY,
-        Cell(describe_total(totals.over_limit_count, short=True), BOLD),
-        EMPTY,
-    ]
-
-
-def _narrow_columns(details: bool) -> tuple[TextColumn, ...]:
-    return (
-        TextColumn(gettext("Group"), right=True),
-        TextColumn(gettext("Lead and members") if details else pgettext("group", "Lead"), least=12),
-        TextColumn(gettext("Library"), least=7),
-        TextColumn(gettext("Members or barcode") if details else gettext("Members"), least=8),
-        TextColumn(gettext(COMBINED_FINES), right=True),
-        TextColumn(gettext("Highest own fines"), right=True),
-        TextColumn(gettext("Over limit"), right=True),
+    name = TableColumn(
+        gettext("Lead and members") if details else pgettext("group", "Lead"),
+        lambda group: Cell(_name(group.lead, mark=not wide), BOLD),
+        lambda row: Cell(_name(row.member), indent=MEMBER_INDENT),
+        lambda totals: Cell(ngettext("Total, {count} group", "Total, {count} groups", totals.group_count), BOLD),
+        least=16 if wide else 12,
     )
-
-
-def _narrow_group(group: Group) -> Row:
-    name = _name(group.lead, BOLD)
-    if not group.lead.group_lead:
-        name = name._replace(text=f"{name.text} {NO_LEAD_MARK}")
+    library = TableColumn(
+        gettext("Library"),
+        lambda group: Cell(printable(group.library)),
+        lambda row: Cell(printable(row.member.library)),
+        least=7,
+    )
+    fines = TableColumn(
+        gettext(COMBINED_FINES),
+        lambda group: Cell(describe_total(group.combined_fines), BOLD),
+        sums=lambda totals: Cell(describe_total(totals.combined_fines), BOLD),
+        right=True,
+    )
+    highest = TableColumn(
+        gettext("Highest own fines"),
+        lambda group: Cell(describe_total(group.highest_own_fines, short=True)),
+        lambda row: Cell(price(row.member.own_fines), BOLD if row.member.over_limit else PLAIN),
+        right=True,
+    )
+    over = TableColumn(
+        gettext("Over limit"),
+        _over_count,
+        _over if wide else _over_or_blocked,
+        lambda totals: Cell(describe_total(totals.over_limit_count, short=True), BOLD),
+        right=True,
+    )
+    if not wide:
+        counts_or_barcode = TableColumn(
+            gettext("Members or barcode") if details else gettext("Members"),
+            lambda group: Cell(_counts(group)),
+            _barcode,
+            lambda totals: Cell(_counts(totals), BOLD),
+            least=8,
+        )
+        return [number_column, name, library, counts_or_barcode, fines, highest, over]
+    changes = compared_changes(report)
     return [
-        Cell(str(group.number), BOLD),
+        number_column,
         name,
-        Cell(printable(group.library)),
-        Cell(_counts(group)),
-        Cell(describe_total(group.combined_fines), BOLD),
-        Cell(describe_total(group.highest_own_fines, short=True)),
-        _over_count(group),
+        TableColumn(gettext("Barcode"), lambda group: _barcode_of(group.lead), _barcode, least=10),
+        library,
+        TableColumn(
+            gettext("Members"),
+            lambda group: Cell(number(group.member_count)),
+            sums=lambda totals: Cell(number(totals.member_count), BOLD),
+            right=True,
+        ),
+        TableColumn(
+            pgettext("members", "Owing"),
+            lambda group: Cell(describe_total(group.owing_count, short=True)),
+            sums=lambda totals: Cell(describe_total(totals.owing_count, short=True), BOLD),
+            right=True,
+        ),
+        fines,
+        *([_change_column(changes)] if changes else []),
+        highest,
+        over,
+        *_other_columns(),
+        TableColumn(gettext("Remarks"), _group_remarks, _remarks, least=12),
     ]
 
 
-def _narrow_member(member: Member, standing: Standing | None) -> Row:
-    return [
-        Cell(pgettext("group", "lead"), FAINT) if member.group_lead else EMPTY,
-        _name(member, indent=MEMBER_INDENT),
-        Cell(printable(member.library)),
-        _barcode(member),
-        EMPTY,
-        _own_fines(member),
-        _over_or_blocked(member, standing),
-    ]
+def _other_columns() -> Iterator[TableColumn]:
+    """Yield the columns declared for the table that need no cells of their own."""
+    for column in columns.GROUP:
+        if column.table and column.heading:
+            yield TableColumn(gettext(column.heading), partial(_cell, column), right=column.is_number, least=7)
+    for of_member in columns.MEMBER:
+        if of_member.table and of_member.heading:
+            yield TableColumn(
+                gettext(of_member.heading),
+                lambda _group: EMPTY,
+                lambda row, column=of_member: _cell(column, row.member),  # type: ignore[misc]
+                right=of_member.is_number,
+                least=7,
+            )
 
 
-def _narrow_sums(totals: Totals) -> Row:
-    return [
-        EMPTY,
-        _total(totals),
-        EMPTY,
-        Cell(_counts(totals), BOLD),
-        Cell(describe_total(totals.combined_fines), BOLD),
-        EMPTY,
-        Cell(describe_total(totals.over_limit_count, short=True), BOLD),
-    ]
-
-
-def _total(totals: Totals) -> Cell:
-    return Cell(ngettext("Total, {count} group", "Total, {count} groups", totals.group_count), BOLD)
+def _cell(column: Column[Any], of: Any) -> Cell:
+    value = column.value(of)
+    if column.total or column.kind == "money":
+        return Cell(describe_total(value, short=column.total))
+    return Cell(number(value) if column.kind == "number" else printable("" if value is None else str(value)))
 
 
 def _counts(of: Group | Totals) -> str:
@@ -235,20 +214,33 @@ def _counts(of: Group | Totals) -> str:
     )
 
 
-def _name(member: Member, style: Style | None = None, indent: int = 0) -> Cell:
-    return Cell(printable(member.name), style or Style.null(), indent)
+def _name(member: Member, *, mark: bool = False) -> str:
+    name = printable(member.name)
+    return f"{name} {NO_LEAD_MARK}" if mark and not member.group_lead else name
 
 
-def _barcode(member: Member) -> Cell:
+def _barcode(row: MemberRow) -> Cell:
+    return _barcode_of(row.member)
+
+
+def _barcode_of(member: Member) -> Cell:
     return Cell(gettext("no card") if member.barcode is None else printable(member.barcode), FAINT)
 
 
-def _own_fines(member: Member) -> Cell:
-    return Cell(price(member.own_fines), BOLD if member.over_limit else Style.null())
+def _group_remarks(group: Group) -> Cell:
+    remarks = [] if group.lead.group_lead else [gettext("no group lead")]
+    if group.no_member_over_limit:
+        remarks.append(gettext("no member over the limit"))
+    return Cell(", ".join(remarks))
 
 
-def _remarks(member: Member, standing: Standing | None) -> Cell:
-    lead = [gettext("group lead")] if member.group_lead else []
+def _over(row: MemberRow) -> Cell:
+    return Cell(gettext(OVER), BOLD) if row.member.over_limit else EMPTY
+
+
+def _remarks(row: MemberRow) -> Cell:
+    standing = row.standing
+    lead = [gettext("group lead")] if row.member.group_lead else []
     if standing is None or not (standing.blocked_for_fines or standing.difference):
         return Cell("".join(lead), FAINT)
     if standing.difference is StandingDifference.NOT_YET_BLOCKED:
@@ -260,11 +252,11 @@ def _remarks(member: Member, standing: Standing | None) -> Cell:
     return Cell(", ".join([*lead, words]), BLOCKED if standing.blocked_for_fines else REMARKABLE)
 
 
-def _over_or_blocked(member: Member, standing: Standing | None) -> Cell:
+def _over_or_blocked(row: MemberRow) -> Cell:
     """Return one word; the notes below the table explain it."""
-    if standing is not None and standing.blocked_for_fines:
-        return Cell(gettext(OVER_AND_BLOCKED if member.over_limit else BLOCKED_ALONE), BLOCKED)
-    return Cell(gettext(OVER), BOLD) if member.over_limit else EMPTY
+    if row.standing is not None and row.standing.blocked_for_fines:
+        return Cell(gettext(OVER_AND_BLOCKED if row.member.over_limit else BLOCKED_ALONE), BLOCKED)
+    return _over(row)
 
 
 def _over_count(group: Group) -> Cell:
@@ -277,30 +269,20 @@ _LESS = Style(color="green")
 _STYLES = {ChangeKind.NEW: BOLD, ChangeKind.WORSE: BOLD, ChangeKind.BETTER: _LESS, ChangeKind.UNCHANGED: FAINT}
 _UNSURE = "?"
 
-Item = TypeVar("Item")
 
+def _change_column(changes: Changes) -> TableColumn:
+    def cell(group: Group) -> Cell:
+        change = changes.by_group.get(group.number)
+        if change is None:
+            return EMPTY
+        is_new = change.kind is ChangeKind.NEW
+        words = gettext(KINDS[change.kind]) if is_new else describe_difference(change.difference)
+        return Cell(words + _UNSURE if is_new and not change.certain else words, _STYLES[change.kind])
 
-def with_changes(layout: Layout, changes: Changes) -> Layout:
-    """Return the layout with a column for changes after the combined fines."""
-    index = 1 + [column.heading for column in layout.columns].index(gettext(COMBINED_FINES))
+    def sums(_totals: Totals) -> Cell:
+        return Cell(describe_difference(changes.listed_difference), BOLD)
 
-    def widened(items: Sequence[Item], item: Item) -> list[Item]:
-        return [*items[:index], item, *items[index:]]
-
-    return Layout(
-        columns=tuple(widened(layout.columns, TextColumn(gettext("Change"), right=True))),
-        group=lambda group: widened(layout.group(group), _cell(changes.by_group.get(group.number))),
-        member=lambda member, standing: widened(layout.member(member, standing), EMPTY),
-        sums=lambda totals: widened(layout.sums(totals), Cell(describe_difference(changes.listed_difference), BOLD)),
-    )
-
-
-def _cell(change: GroupChange | None) -> Cell:
-    if change is None:
-        return EMPTY
-    is_new = change.kind is ChangeKind.NEW
-    words = gettext(KINDS[change.kind]) if is_new else describe_difference(change.difference)
-    return Cell(words + _UNSURE if is_new and not change.certain else words, _STYLES[change.kind])
+    return TableColumn(gettext("Change"), cell, sums=sums, right=True)
 
 
 def cleared_grid(changes: Changes, width: int) -> Iterator[Segment]:
@@ -412,54 +394,54 @@ def _print_head(console: Console, report: Report) -> None:
 
 def _grid(report: Report, details: bool, width: int, rule: str) -> Iterator[Segment]:
     """Yield the heading, the groups and the totals."""
-    layout = layout_for(width, details)
+    layout = table_columns(report, width, details=details)
     changes = compared_changes(report)
-    describe_change = change_sentence
-    if changes and width >= WIDE:
-        layout, describe_change = with_changes(layout, changes), remarks
+    describe_change = remarks if width >= WIDE else change_sentence
 
     def rows(group: Group) -> Iterator[Row]:
-        yield layout.group(group)
-        if details:
-            yield from (layout.member(member, report.standing(member)) for member in group.members)
+        yield [column.group(group) for column in layout]
+        for member in group.members if details else ():
+            row = member_row(report, group, member)
+            yield [column.member(row) for column in layout]
 
-    sums = layout.sums(report.totals)
+    sums = [column.sums(report.totals) for column in layout]
+    texts = [TextColumn(column.heading, column.right, column.least) for column in layout]
     # Rows are made twice, to measure and to write. Keeping them would take far more memory than the groups.
-    columns = Columns(layout.columns, chain([sums], chain.from_iterable(map(rows, report.groups))), width)
-    line = [Segment(rule * columns.width, FAINT), Segment.line()]
-    yield from columns.heading(BOLD)
+    grid = Columns(texts, chain([sums], chain.from_iterable(map(rows, report.groups))), width)
+    line = [Segment(rule * grid.width, FAINT), Segment.line()]
+    yield from grid.heading(BOLD)
     yield from line
     for index, group in enumerate(report.groups):
         if index and details:
             yield Segment.line()
         changed = describe_change(changes.by_group.get(group.number)) if changes else ""
-        yield from _group(group, rows(group), changed, columns, report.details)
+        yield from _group(group, rows(group), changed, grid, report.details)
     yield from line
-    yield from columns.row(sums)
+    yield from grid.row(sums)
 
 
 def _group(
-    group: Group, rows: Iterable[Row], changed: str, columns: Columns, details: ReportDetails | None
+    group: Group, rows: Iterable[Row], changed: str, grid: Columns, details: ReportDetails | None
 ) -> Iterator[Segment]:
     """Yield a group's rows, with changes and details below the first row, and a note on hidden members at the end."""
     for index, row in enumerate(rows):
-        yield from columns.row(row)
+        yield from grid.row(row)
         if index == 0 and changed:
-            yield from _spanning_row(changed, columns, FAINT)
+            yield from _spanning_row(changed, grid, FAINT)
         if details is None:
             continue
         if index == 0:
-            yield from _spanning_row(describe_group_details(details.of_group(group)), columns, FAINT)
+            yield from _spanning_row(describe_group_details(details.of_group(group)), grid, FAINT)
         elif about := describe_member_details(details.of(group.members[index - 1])):
-            yield from _spanning_row(about, columns, FAINT, indent=MEMBER_INDENT)
+            yield from _spanning_row(about, grid, FAINT, indent=MEMBER_INDENT)
     if not group.complete:
-        yield from _spanning_row(describe_incomplete(group), columns, REMARKABLE)
+        yield from _spanning_row(describe_incomplete(group), grid, REMARKABLE)
 
 
-def _spanning_row(sentence: str, columns: Columns, style: Style, indent: int = 0) -> Iterator[Segment]:
-    """Yield a text about the group or member above, across all columns."""
-    indent += columns.start(1) + MEMBER_INDENT
-    for text in wrapped(sentence, columns.width - indent):
+def _spanning_row(sentence: str, grid: Columns, style: Style, indent: int = 0) -> Iterator[Segment]:
+    """Yield a text about the group or member above, across all grid."""
+    indent += grid.start(1) + MEMBER_INDENT
+    for text in wrapped(sentence, grid.width - indent):
         yield Segment(" " * indent)
         yield Segment(text, style)
         yield Segment.line()

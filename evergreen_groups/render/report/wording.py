@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evergreen_groups.language import (
     current_language,
@@ -19,9 +18,7 @@ from evergreen_groups.language import (
     pgettext,
 )
 from evergreen_groups.message import Message
-from evergreen_groups.money import plain_amount, plain_amount_or_none
 from evergreen_groups.render import printable
-from evergreen_groups.render.json_documents import total_document
 from evergreen_groups.report import ChangeKind, Changes, GroupChange, Report
 
 if TYPE_CHECKING:
@@ -118,56 +115,6 @@ def _of_state(details: MemberDetails) -> Iterator[str]:
         yield pgettext("remark about a member", "expired")
     if details.state.barred:
         yield pgettext("remark about a member", "barred")
-
-
-def group_details_document(details: SummedDetails) -> dict[str, Any]:
-    """Return a group's details as keys of a JSON object; ``kinds`` and ``kinds_not_known`` add up to the combined
-    fines.
-    """
-    return {
-        "kinds": _kinds_document(details.kinds),
-        "kinds_not_known": plain_amount_or_none(details.not_known),
-        "kinds_complete": details.certain,
-        "owing_since": _moment(details.owing_since),
-        "last_payment": _moment(details.last_payment),
-        **total_document("items_overdue", details.overdue),
-        **total_document("items_lost", details.lost),
-        "items_complete": details.items_certain,
-        "returnable": details.returnable,
-    }
-
-
-def member_details_document(details: MemberDetails) -> dict[str, Any]:
-    """Return a member's details as keys of a JSON object; null for unknown values and missing dates."""
-    items = details.items
-    return {
-        "kinds": None if details.kinds is None else _kinds_document(details.kinds),
-        "owing_since": _moment(details.owing_since),
-        "last_payment": _moment(details.last_payment),
-        "items_overdue": None if items is None else items.overdue,
-        "items_lost": None if items is None else items.lost,
-        "juvenile": details.state.juvenile,
-        "expired": details.state.expired,
-        "barred": details.state.barred,
-        "profile": details.profile,
-    }
-
-
-def _kinds_document(kinds: Iterable[KindSum]) -> list[dict[str, Any]]:
-    return [
-        {
-            "kind": one.kind.text,
-            "transaction": one.kind.transaction,
-            "billing_type": one.kind.billing_type or None,
-            "balance": plain_amount(one.balance),
-            "bill_count": one.bill_count,
-        }
-        for one in kinds
-    ]
-
-
-def _moment(when: datetime | None) -> str | None:
-    return None if when is None else when.isoformat(timespec="seconds")
 
 
 UNCERTAIN = Message("not certain: what hidden members owe, or owed, is not known")

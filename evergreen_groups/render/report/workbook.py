@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC
-from decimal import Decimal
+from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any, BinaryIO, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeVar
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.language import (
     day,
-    describe_total,
     gettext,
     local,
     minute,
@@ -27,16 +26,9 @@ from evergreen_groups.language import (
     time_with_zone,
 )
 from evergreen_groups.message import Message
-from evergreen_groups.render.report.wording import (
-    CLEARED,
-    KINDS,
-    NOT_KNOWN,
-    cleared_lead,
-    compared_changes,
-    describe_kinds,
-    describe_state,
-    remarks,
-)
+from evergreen_groups.render.report import columns
+from evergreen_groups.render.report.columns import Column, GroupRow, MemberRow, group_row, known, member_row
+from evergreen_groups.render.report.wording import CLEARED, NOT_KNOWN, compared_changes
 from evergreen_groups.render.report.writers import Part, part_indexes
 from evergreen_groups.render.sheets import (
     ColumnKind,
@@ -54,235 +46,78 @@ from evergreen_groups.render.sheets import (
 )
 from evergreen_groups.render.wording import (
     CONFIDENTIAL,
-    DIFFERENCES,
     describe_criteria,
-    describe_limit,
-    describe_penalty,
     information_only,
     report_title,
 )
-from evergreen_groups.report import ChangeKind, Changes, GroupChange, Report
+from evergreen_groups.report import ChangeKind, Report
 
 if TYPE_CHECKING:
-    from datetime import date, datetime
-
-    from evergreen_groups.groups import Group, Member, Standing
+    from evergreen_groups.groups import Group
     from evergreen_groups.render import StaffClient
-    from evergreen_groups.report import MemberDetails, ReportDetails, SummedDetails
-    from evergreen_groups.total import Total
+
+Row = TypeVar("Row")
+
+_LONGEST_SHEET_NAME = 31
 
 
-class MemberRow(NamedTuple):
-    """A member with their group, and standing and details if they were read."""
-
-    group: Group
-    member: Member
-    standing: Standing | None
-    details: MemberDetails | None = None
-
-
-def yes_or_no(truth: bool) -> str:
-    return gettext("yes") if truth else gettext("no")
-
-
-def known(total: Total[int] | Total[Decimal] | Decimal | None) -> Value:
-    """Return a total for a cell: a number only if exact, so that sums of the column are right."""
-    if total is None or isinstance(total, Decimal):
-        return describe_total(None) if total is None else total
-    return total.at_least if total.exact else describe_total(total)
-
-
-def group_detail_columns(details: ReportDetails) -> list[SpreadsheetColumn[Group]]:
-    """Return the columns for groups' details."""
-
-    def of_group(get: Callable[[SummedDetails], Value]) -> Callable[[Group], Value]:
-        return lambda group: get(details.of_group(group))
-
-    return [
-        SpreadsheetColumn(gettext("Owed for"), "text", of_group(lambda one: describe_kinds(one.kinds) or None)),
-        SpreadsheetColumn(gettext("Not known for what"), "money", of_group(lambda one: known(one.not_known) or None)),
-        SpreadsheetColumn(gettext("Owing since"), "day", of_group(lambda one: _day(one.owing_since))),
-        SpreadsheetColumn(gettext("Last payment"), "day", of_group(lambda one: _day(one.last_payment))),
-        SpreadsheetColumn(gettext("Items overdue"), "number", of_group(lambda one: known(one.overdue))),
-        SpreadsheetColumn(gettext("Items lost"), "number", of_group(lambda one: known(one.lost))),
-        SpreadsheetColumn(
-            gettext("Can still be returned"), "text", of_group(lambda one: yes_no_or_not_known(one.returnable))
-        ),
-    ]
-
-
-def _day(moment: datetime | None) -> date | None:
-    return None if moment is None else local(moment).date()
-
-
-def yes_no_or_not_known(truth: bool | None) -> str:
-    return gettext(NOT_KNOWN) if truth is None else yes_or_no(truth)
-
-
-def _of_details(get: Callable[[MemberDetails], Value]) -> Callable[[MemberRow], Value]:
-    return lambda row: None if row.details is None else get(row.details)
-
-
-def _kinds(details: MemberDetails) -> str | None:
-    return gettext(NOT_KNOWN) if details.kinds is None else describe_kinds(details.kinds) or None
-
-
-def member_detail_columns() -> list[SpreadsheetColumn[MemberRow]]:
-    """Return the columns for members' details."""
-    return [
-        SpreadsheetColumn(gettext("Owed for"), "text", _of_details(_kinds)),
-        SpreadsheetColumn(gettext("Owing since"), "day", _of_details(lambda one: _day(one.owing_since))),
-        SpreadsheetColumn(gettext("Last payment"), "day", _of_details(lambda one: _day(one.last_payment))),
-        SpreadsheetColumn(
-            gettext("Items overdue"),
-            "number",
-            _of_details(lambda one: gettext(NOT_KNOWN) if one.items is None else one.items.overdue),
-        ),
-        SpreadsheetColumn(
-            gettext("Items lost"),
-            "number",
-            _of_details(lambda one: gettext(NOT_KNOWN) if one.items is None else one.items.lost),
-        ),
-        SpreadsheetColumn(gettext("Record"), "text", _of_details(lambda one: describe_state(one) or None)),
-        SpreadsheetColumn(gettext("Profile"), "text", _of_details(lambda one: one.profile)),
-    ]
-
-
-_KIND_MARKS: dict[ChangeKind, Mark] = {ChangeKind.NEW: "notable", ChangeKind.WORSE: "notable"}
-
-
-def group_columns(report: Report) -> list[SpreadsheetColumn[Group]]:
+def group_columns(report: Report) -> list[SpreadsheetColumn[GroupRow]]:
     """Return the columns of the sheet of groups."""
-    columns: list[SpreadsheetColumn[Group]] = [
-        SpreadsheetColumn(gettext("Group"), "id", lambda group: group.number),
-        SpreadsheetColumn(pgettext("group", "Lead"), "text", lambda group: group.lead.name),
-        SpreadsheetColumn(gettext("Barcode of the lead"), "text", lambda group: group.lead.barcode),
-        SpreadsheetColumn(gettext("Library"), "text", lambda group: group.library),
-        SpreadsheetColumn(gettext("Members"), "number", lambda group: group.member_count),
-        SpreadsheetColumn(pgettext("members", "Owing"), "number", lambda group: known(group.owing_count)),
-        SpreadsheetColumn(
-            gettext("Combined fines"),
-            "money",
-            lambda group: known(group.combined_fines),
-            lambda group: "notable" if group.hidden_fines is None else "",
-        ),
-        SpreadsheetColumn(gettext("Highest own fines"), "money", lambda group: known(group.highest_own_fines)),
-        SpreadsheetColumn(
-            gettext("Over the limit"),
-            "number",
-            lambda group: known(group.over_limit_count),
-        ),
-        SpreadsheetColumn(
-            gettext("No member over the limit"),
-            "text",
-            lambda group: yes_no_or_not_known(group.no_member_over_limit),
-            lambda group: "notable" if group.no_member_over_limit else "",
-        ),
-        SpreadsheetColumn(
-            gettext("Hidden members"),
-            "number",
-            lambda group: group.hidden_member_count or None,
-            lambda group: "" if group.complete else "notable",
-        ),
-        SpreadsheetColumn(
-            gettext("Fines of hidden members"),
-            "money",
-            lambda group: None if group.complete else known(group.hidden_fines),
-        ),
-    ]
-    if report.details is not None:
-        columns += group_detail_columns(report.details)
-    if changes := compared_changes(report):
-        columns += _change_columns(changes)
-    return columns
-
-
-def _change_columns(changes: Changes) -> list[SpreadsheetColumn[Group]]:
-    def of_change(get: Callable[[GroupChange], Value]) -> Callable[[Group], Value]:
-        return lambda group: get(changes.by_group[group.number]) if group.number in changes.by_group else None
-
-    def mark(group: Group) -> Mark:
-        change = changes.by_group.get(group.number)
-        return _KIND_MARKS.get(change.kind, "") if change else ""
-
-    return [
-        SpreadsheetColumn(gettext("Change"), "text", of_change(lambda change: gettext(KINDS[change.kind])), mark),
-        SpreadsheetColumn(gettext("Difference"), "change", of_change(lambda change: known(change.difference))),
-        SpreadsheetColumn(gettext("Fines before"), "money", of_change(_before)),
-        SpreadsheetColumn(gettext("Remarks"), "text", of_change(remarks)),
-    ]
-
-
-def _before(change: GroupChange) -> Value:
-    """Return what the group owed in the last run, None for a new group."""
-    return None if change.before is None else known(change.known_before)
+    return _ranked(
+        (columns.GROUP, lambda row: row.group),
+        (columns.GROUP_DETAILS if report.details is not None else (), lambda row: row.details),
+        (columns.CHANGE if compared_changes(report) else (), lambda row: row.change),
+    )
 
 
 def member_columns(report: Report) -> list[SpreadsheetColumn[MemberRow]]:
     """Return the columns of the sheet of members, with their limits unless one limit applies to everyone."""
-    limit: SpreadsheetColumn[MemberRow] = SpreadsheetColumn(
-        gettext("Limit"), "text", lambda row: describe_limit(row.member.limit)
+    of_members = [column for column in columns.MEMBER if column.name != "limit" or report.criteria.limit is None]
+    return [
+        _sheet_column(columns.GROUP[0], lambda row: row.group),
+        *_ranked(
+            (of_members, lambda row: row.member),
+            (columns.BLOCKS if report.blocks is not None else (), lambda row: row.standing),
+            (columns.MEMBER_DETAILS if report.details is not None else (), lambda row: row.details),
+        ),
+    ]
+
+
+def _ranked(
+    *parts: tuple[Iterable[Column[Any]], Callable[[Row], Any]],
+) -> list[SpreadsheetColumn[Row]]:
+    """Return the columns of a sheet; each part comes with what its columns are about, None for empty cells."""
+    shown = [(column, of) for some, of in parts for column in some if column.heading]
+    return [_sheet_column(column, of) for column, of in sorted(shown, key=lambda pair: pair[0].rank)]
+
+
+def _sheet_column(column: Column[Any], of: Callable[[Row], Any]) -> SpreadsheetColumn[Row]:
+    value_of, mark_of = column.shown or _shown(column), column.mark
+
+    def mark(row: Row) -> Mark:
+        one = of(row)
+        return "" if one is None or mark_of is None else mark_of(one)
+
+    return SpreadsheetColumn(
+        gettext(column.heading or ""),
+        column.kind,
+        lambda row: None if (one := of(row)) is None else value_of(one),
+        mark if mark_of else None,
     )
-    # Translated once instead of for each cell.
-    no_card, yes, no = gettext("no card"), yes_or_no(True), yes_or_no(False)
-    return [
-        SpreadsheetColumn(gettext("Group"), "id", lambda row: row.group.number),
-        SpreadsheetColumn(gettext("Name"), "text", lambda row: row.member.name),
-        SpreadsheetColumn(
-            gettext("Barcode"),
-            "text",
-            lambda row: no_card if row.member.barcode is None else row.member.barcode,
-        ),
-        SpreadsheetColumn(gettext("Library"), "text", lambda row: row.member.library),
-        SpreadsheetColumn(gettext("Own fines"), "money", lambda row: row.member.own_fines, _over),
-        SpreadsheetColumn(gettext("Over the limit"), "text", lambda row: yes if row.member.over_limit else no, _over),
-        *([limit] if report.criteria.limit is None else []),
-        *(_block_columns() if report.blocks is not None else []),
-        *(member_detail_columns() if report.details is not None else []),
-        SpreadsheetColumn(gettext("Group lead"), "text", lambda row: yes if row.member.group_lead else no),
-    ]
 
 
-def _over(row: MemberRow) -> Mark:
-    return "notable" if row.member.over_limit else ""
-
-
-def _blocks(row: MemberRow) -> str | None:
-    return "; ".join(map(describe_penalty, row.standing.blocks_for_fines)) or None if row.standing else None
-
-
-def _difference(row: MemberRow) -> str | None:
-    difference = row.standing.difference if row.standing else None
-    return None if difference is None else gettext(DIFFERENCES[difference])
-
-
-def _block_columns() -> list[SpreadsheetColumn[MemberRow]]:
-    # Only this column has red cells: red is used for blocks only.
-    return [
-        SpreadsheetColumn(
-            gettext("Blocked in Evergreen"),
-            "text",
-            _blocks,
-            lambda row: "blocked" if row.standing and row.standing.blocks_for_fines else "",
-        ),
-        SpreadsheetColumn(gettext("Difference"), "text", _difference),
-    ]
-
-
-def cleared_columns() -> list[SpreadsheetColumn[GroupChange]]:
-    """Return the columns of the sheet of cleared groups."""
-    return [
-        SpreadsheetColumn(gettext("Group"), "id", lambda change: change.group),
-        SpreadsheetColumn(pgettext("group", "Lead"), "text", cleared_lead),
-        SpreadsheetColumn(gettext("Library"), "text", lambda change: change.library),
-        SpreadsheetColumn(gettext("Fines before"), "money", _before),
-        SpreadsheetColumn(gettext("Group now"), "id", lambda change: change.present.group if change.present else None),
-        SpreadsheetColumn(
-            gettext("Fines now"),
-            "money",
-            lambda change: known(change.present.combined_fines if change.present else None),
-        ),
-    ]
+def _shown(column: Column[Any]) -> Callable[[Any], Value]:
+    """Return a function that returns what a cell holds, by the column's kind."""
+    value_of = column.value
+    if column.kind == "flag":
+        # Translated once instead of for each cell.
+        words = {True: gettext("yes"), False: gettext("no"), None: gettext(NOT_KNOWN)}
+        return lambda row: words[value_of(row)]
+    if column.kind == "day":
+        return lambda row: None if (moment := value_of(row)) is None else local(moment).date()
+    if column.kind in ("money", "change", "number"):
+        return lambda row: known(value_of(row))
+    return value_of
 
 
 _GROUPS_OF_KIND = {
@@ -344,17 +179,11 @@ def _facts(report: Report) -> Iterator[tuple[str, ColumnKind, Value]]:
     yield gettext("Confidential"), "text", gettext(CONFIDENTIAL)
 
 
-Row = TypeVar("Row")
-
-_LONGEST_SHEET_NAME = 31
-
-
 class _UnclosedBuffer(io.BytesIO):
     """A buffer that ignores ``close``: if a run is aborted, xlsxwriter's archive may close itself after its buffer."""
 
     def close(self) -> None:
         pass
-        """Not closed, for who is thrown away together with it may come later."""
 
 
 def write_workbook(
@@ -427,39 +256,33 @@ class _List(Generic[Row]):
     links: Callable[[Group], Sequence[str]]
 
 
-def _groups(report: Report, client: StaffClient | None) -> _List[Group]:
-    columns = group_columns(report)
+def _groups(report: Report, client: StaffClient | None) -> _List[GroupRow]:
+    rows = partial(map, partial(group_row, report), report.groups)
     linked = None if client is None else 1
     return _List(
-        LongSheet.fitted(
-            _sheet_name(gettext("Groups")), columns, report.groups, lambda: report.groups, frozen=2, linked=linked
-        ),
-        lambda group: (group,),
+        LongSheet.fitted(_sheet_name(gettext("Groups")), group_columns(report), rows(), rows, frozen=2, linked=linked),
+        lambda group: (group_row(report, group),),
         lambda _group: 1,
         lambda group: () if client is None else (client.group_page(group.lead.id),),
     )
 
 
 def _members(report: Report, client: StaffClient | None) -> _List[MemberRow]:
-    details = report.details
-
     def rows(group: Group) -> list[MemberRow]:
-        return [
-            MemberRow(group, member, report.standing(member), None if details is None else details.of(member))
-            for member in group.members
-        ]
+        return [member_row(report, group, member) for member in group.members]
+
+    # For measuring numbers, without standings, which are slow to determine.
+    without_blocks = replace(report, blocks=None)
 
     def with_numbers() -> Iterator[MemberRow]:
-        """Yield rows for measuring numbers, without standings, which are slow to determine."""
-        for group in report.groups:
-            for member in group.members:
-                yield MemberRow(group, member, None, None if details is None else details.of(member))
+        return (member_row(without_blocks, group, member) for group in report.groups for member in group.members)
 
     every = chain.from_iterable(map(rows, report.groups))
-    columns = member_columns(report)
     linked = None if client is None else 1
     return _List(
-        LongSheet.fitted(_sheet_name(gettext("Members")), columns, every, with_numbers, frozen=2, linked=linked),
+        LongSheet.fitted(
+            _sheet_name(gettext("Members")), member_columns(report), every, with_numbers, frozen=2, linked=linked
+        ),
         rows,
         lambda group: len(group.members),
         lambda group: () if client is None else [client.patron_page(member.id) for member in group.members],
@@ -488,7 +311,7 @@ def _without_rows(report: Report, lists: Sequence[_List[Any]]) -> bytes:
     if (changes := compared_changes(report)) and changes.cleared:
         fill(
             workbook.add_worksheet(_sheet_name(gettext(CLEARED))),
-            cleared_columns(),
+            _ranked((columns.CLEARED, lambda change: change)),
             changes.cleared,
             formats,
             frozen=1,

@@ -14,14 +14,14 @@ from evergreen_groups.changes import GROUP, PENALTIES, PlanWarning, StepReason, 
 from evergreen_groups.ils import CirculationKind
 from evergreen_groups.language import Language, use_language
 from evergreen_groups.language.language import PSEUDO
-from evergreen_groups.render import describe_warning, isolated, sentence
+from evergreen_groups.render import isolated, sentence
 from evergreen_groups.render.desk import outcome as outcomes
 from evergreen_groups.render.desk import outcome as past
 from evergreen_groups.render.desk import outcome as problems
 from evergreen_groups.render.desk import outcome as reasons
 from evergreen_groups.render.desk import standing, statement
 from evergreen_groups.render.desk.statement import ItemLine
-from evergreen_groups.render.plans import WARNINGS
+from evergreen_groups.render.plans import WARNINGS, describe_warning
 
 LEAD = "master_account"
 NAME = "Ó Néill, Zoë"

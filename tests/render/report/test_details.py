@@ -21,12 +21,8 @@ from support.report_samples import changed_report, sample_report
 from support.schemas import strict
 
 from evergreen_groups.language import price
-from evergreen_groups.render.report import (
-    describe_group_details,
-    describe_member_details,
-    render,
-    render_bytes,
-)
+from evergreen_groups.render.report import render, render_bytes
+from evergreen_groups.render.report.wording import describe_group_details, describe_member_details
 from evergreen_groups.render.wording import describe_criteria
 from evergreen_groups.report import Choice, Criteria, Report
 

@@ -1,0 +1,350 @@
+"""The report's columns, each declared once: CSV, JSON, spreadsheet and page are made from these declarations.
+
+A new column needs an entry in one of the tuples. CSV names it like the JSON key, after ``member_`` for members.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+from evergreen_groups.language import describe_total, gettext
+from evergreen_groups.message import Message
+from evergreen_groups.money import plain_amount, plain_amount_or_none
+from evergreen_groups.render.json_documents import limit_document, penalty_document
+from evergreen_groups.render.report.wording import (
+    KINDS,
+    NOT_KNOWN,
+    cleared_lead,
+    describe_kinds,
+    describe_state,
+    remarks,
+)
+from evergreen_groups.render.wording import (
+    DIFFERENCES,
+    describe_limit,
+    describe_penalty,
+    penalty_cell,
+)
+from evergreen_groups.report import ChangeKind, GroupChange
+from evergreen_groups.total import Total
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+    from evergreen_groups.groups import Group, Member, Standing
+    from evergreen_groups.render.sheets import ColumnKind, Mark, Value
+    from evergreen_groups.report import KindSum, MemberDetails, Report, SummedDetails
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True)
+class Column(Generic[Row]):
+    """A column. ``value`` is what programs get: text, a number, an amount, a datetime, a truth, or a total.
+
+    ``heading`` is for people; a column without one is for programs only, and one without a ``name`` for people only.
+    ``kind`` determines how people read the value, unless ``shown`` returns what a cell of the spreadsheet holds, and
+    ``mark`` highlights the cell. ``json`` returns the value of the JSON key where it isn't ``value``. ``page`` is the
+    column's name in the page, empty for columns that the page doesn't have.
+    """
+
+    name: str
+    value: Callable[[Row], Any]
+    heading: Message | None = None
+    kind: ColumnKind = "text"
+    shown: Callable[[Row], Value] | None = None
+    mark: Callable[[Row], Mark] | None = None
+    json: Callable[[Row], Any] | None = None
+    page: str = ""
+    total: bool = False
+    """Whether the value is a :class:`Total`. Programs get its lower bound as well, as ``NAME_at_least``."""
+    table: bool = False
+    """Whether the table on a wide terminal has the column after those that it always has."""
+    for_csv: bool = True
+    for_json: bool = True
+    rank: int = 0
+    """People read columns with a lower rank first. Programs get all in the order of the declaration."""
+    new: bool = False
+    """CSV has new columns after all others, so that those keep their positions."""
+
+    @property
+    def is_number(self) -> bool:
+        """Whether people read a number."""
+        return self.kind not in ("text", "flag", "day")
+
+
+def known(total: Total[int] | Total[Decimal] | Decimal | None) -> Value:
+    """Return a total for a cell: a number only if exact, so that sums of the column are right."""
+    if isinstance(total, Total):
+        return total.at_least if total.exact else describe_total(total)
+    return describe_total(None) if total is None else total
+
+
+def _before(change: GroupChange) -> Value:
+    """Return what the group owed in the last run, None for a new group."""
+    return None if change.before is None else known(change.known_before)
+
+
+_CHANGE_MARKS: dict[ChangeKind, Mark] = {ChangeKind.NEW: "notable", ChangeKind.WORSE: "notable"}
+
+
+def _kinds_json(of: SummedDetails | MemberDetails) -> list[dict[str, Any]] | None:
+    return None if of.kinds is None else [*map(_kind_document, of.kinds)]
+
+
+def _kind_document(one: KindSum) -> dict[str, Any]:
+    return {
+        "kind": one.kind.text,
+        "transaction": one.kind.transaction,
+        "billing_type": one.kind.billing_type or None,
+        "balance": plain_amount(one.balance),
+        "bill_count": one.bill_count,
+    }
+
+
+def _kinds_csv(of: SummedDetails | MemberDetails) -> str:
+    return "; ".join([f"{one.kind.text} {plain_amount(one.balance)}" for one in of.kinds or ()])
+
+
+def _kinds_shown(of: SummedDetails | MemberDetails) -> str | None:
+    return gettext(NOT_KNOWN) if of.kinds is None else describe_kinds(of.kinds) or None
+
+
+def _change_document(change: GroupChange) -> dict[str, Any]:
+    return {
+        "kind": change.kind.value,
+        "before": plain_amount_or_none(change.known_before),
+        "difference": plain_amount_or_none(change.difference),
+        "formerly": list(change.formerly),
+        "joined_count": change.joined_count,
+        "left_count": change.left_count,
+        "certain": change.certain,
+    }
+
+
+def _lead_document(group: Group) -> dict[str, Any]:
+    lead = group.lead
+    return {"id": lead.id, "name": lead.name, "barcode": lead.barcode, "group_lead": lead.group_lead}
+
+
+GROUP: tuple[Column[Group], ...] = (
+    Column("group", lambda group: group.number, Message("Group"), "id", page="group"),
+    Column("lead", _lead_document, for_csv=False),
+    Column("lead_id", lambda group: group.lead.id, for_json=False),
+    Column("lead_name", lambda group: group.lead.name, Message("Lead", context="group"), page="name", for_json=False),
+    Column("lead_barcode", lambda group: group.lead.barcode, Message("Barcode of the lead"), for_json=False),
+    Column("lead_group_lead", lambda group: group.lead.group_lead, for_json=False),
+    Column("library", lambda group: group.library, Message("Library"), page="library"),
+    Column("member_count", lambda group: group.member_count, Message("Members"), "number", page="members"),
+    Column(
+        "owing_count",
+        lambda group: group.owing_count,
+        Message("Owing", context="members"),
+        "number",
+        page="owing",
+        total=True,
+    ),
+    Column(
+        "combined_fines",
+        lambda group: group.combined_fines,
+        Message("Combined fines"),
+        "money",
+        mark=lambda group: "notable" if group.hidden_fines is None else "",
+        page="total",
+    ),
+    Column(
+        "highest_own_fines",
+        lambda group: group.highest_own_fines,
+        Message("Highest own fines"),
+        "money",
+        page="highest",
+        total=True,
+    ),
+    Column(
+        "over_limit_count",
+        lambda group: group.over_limit_count,
+        Message("Over the limit"),
+        "number",
+        page="over",
+        total=True,
+    ),
+    Column(
+        "no_member_over_limit",
+        lambda group: group.no_member_over_limit,
+        Message("No member over the limit"),
+        "flag",
+        mark=lambda group: "notable" if group.no_member_over_limit else "",
+    ),
+    Column("complete", lambda group: group.complete),
+    Column(
+        "hidden_member_count",
+        lambda group: group.hidden_member_count,
+        Message("Hidden members"),
+        "number",
+        lambda group: group.hidden_member_count or None,
+        lambda group: "" if group.complete else "notable",
+    ),
+    Column(
+        "hidden_fines",
+        lambda group: group.hidden_fines,
+        Message("Fines of hidden members"),
+        "money",
+        lambda group: None if group.complete else known(group.hidden_fines),
+    ),
+)
+CHANGE: tuple[Column[GroupChange], ...] = (
+    Column(
+        "change",
+        lambda change: change.kind.value,
+        Message("Change"),
+        shown=lambda change: gettext(KINDS[change.kind]),
+        mark=lambda change: _CHANGE_MARKS.get(change.kind, ""),
+        json=_change_document,
+        page="change",
+    ),
+    Column(
+        "combined_fines_before",
+        lambda change: change.known_before,
+        Message("Fines before"),
+        "money",
+        _before,
+        for_json=False,
+        rank=1,
+    ),
+    Column("difference", lambda change: change.difference, Message("Difference"), "change", for_json=False),
+    Column("formerly", lambda change: " ".join(map(str, change.formerly)), for_json=False),
+    Column("", remarks, Message("Remarks"), rank=1),
+)
+GROUP_DETAILS: tuple[Column[SummedDetails], ...] = (
+    Column("kinds", _kinds_csv, Message("Owed for"), shown=_kinds_shown, json=_kinds_json),
+    Column(
+        "kinds_not_known",
+        lambda one: one.not_known,
+        Message("Not known for what"),
+        "money",
+        lambda one: known(one.not_known) or None,
+    ),
+    Column("kinds_complete", lambda one: one.certain),
+    Column("owing_since", lambda one: one.owing_since, Message("Owing since"), "day", page="age"),
+    Column("last_payment", lambda one: one.last_payment, Message("Last payment"), "day"),
+    Column("items_overdue", lambda one: one.overdue, Message("Items overdue"), "number", page="overdue", total=True),
+    Column("items_lost", lambda one: one.lost, Message("Items lost"), "number", total=True),
+    Column("items_complete", lambda one: one.items_certain),
+    Column("returnable", lambda one: one.returnable, Message("Can still be returned"), "flag"),
+)
+
+
+def _over(member: Member) -> Mark:
+    return "notable" if member.over_limit else ""
+
+
+MEMBER: tuple[Column[Member], ...] = (
+    Column("id", lambda member: member.id),
+    Column(
+        "barcode",
+        lambda member: member.barcode,
+        Message("Barcode"),
+        shown=lambda member: gettext("no card") if member.barcode is None else member.barcode,
+        page="barcode",
+    ),
+    Column("name", lambda member: member.name, Message("Name"), page="name", rank=-1),
+    Column("library", lambda member: member.library, Message("Library"), page="library"),
+    Column("own_fines", lambda member: member.own_fines, Message("Own fines"), "money", mark=_over, page="own_fines"),
+    Column("over_limit", lambda member: member.over_limit, Message("Over the limit"), "flag", mark=_over, page="over"),
+    Column("group_lead", lambda member: member.group_lead, Message("Group lead"), "flag", rank=1),
+    Column(
+        "limit",
+        lambda member: member.limit.amount,
+        Message("Limit"),
+        shown=lambda member: describe_limit(member.limit),
+        json=lambda member: limit_document(member.limit),
+    ),
+)
+"""JSON has ``over_limit`` and ``limit`` only if a decision was made."""
+BLOCKS: tuple[Column[Standing], ...] = (
+    Column(
+        "blocked_in_evergreen",
+        lambda standing: "; ".join(map(penalty_cell, standing.blocks_for_fines)),
+        Message("Blocked in Evergreen"),
+        shown=lambda standing: "; ".join(map(describe_penalty, standing.blocks_for_fines)) or None,
+        # Only this column has red cells: red is used for blocks only.
+        mark=lambda standing: "blocked" if standing.blocks_for_fines else "",
+        json=lambda standing: [*map(penalty_document, standing.blocks_for_fines)],
+        page="blocked",
+    ),
+    Column(
+        "difference",
+        lambda standing: None if standing.difference is None else standing.difference.value,
+        Message("Difference"),
+        shown=lambda standing: None if standing.difference is None else gettext(DIFFERENCES[standing.difference]),
+    ),
+)
+MEMBER_DETAILS: tuple[Column[MemberDetails], ...] = (
+    Column("kinds", _kinds_csv, Message("Owed for"), shown=_kinds_shown, json=_kinds_json),
+    Column("owing_since", lambda one: one.owing_since, Message("Owing since"), "day"),
+    Column("last_payment", lambda one: one.last_payment, Message("Last payment"), "day"),
+    Column(
+        "items_overdue",
+        lambda one: None if one.items is None else one.items.overdue,
+        Message("Items overdue"),
+        "number",
+        lambda one: gettext(NOT_KNOWN) if one.items is None else one.items.overdue,
+    ),
+    Column(
+        "items_lost",
+        lambda one: None if one.items is None else one.items.lost,
+        Message("Items lost"),
+        "number",
+        lambda one: gettext(NOT_KNOWN) if one.items is None else one.items.lost,
+    ),
+    Column("juvenile", lambda one: one.state.juvenile),
+    Column("expired", lambda one: one.state.expired),
+    Column("barred", lambda one: one.state.barred),
+    Column("", lambda one: describe_state(one) or None, Message("Record")),
+    Column("profile", lambda one: one.profile, Message("Profile")),
+)
+CLEARED: tuple[Column[GroupChange], ...] = (
+    Column("group", lambda change: change.group, Message("Group"), "id"),
+    Column(
+        "lead_name",
+        lambda change: change.present and change.present.lead_name,
+        Message("Lead", context="group"),
+        shown=cleared_lead,
+    ),
+    Column("library", lambda change: change.library, Message("Library")),
+    Column("", _before, Message("Fines before"), "money", _before),
+    Column("", lambda change: change.present and change.present.group, Message("Group now"), "id"),
+    Column("", lambda change: change.present and change.present.combined_fines, Message("Fines now"), "money"),
+)
+"""The columns of cleared groups. Those with a name are columns of groups as well, which cleared groups fill in CSV."""
+
+
+class GroupRow(NamedTuple):
+    """A group with its change and its details, None if there are none."""
+
+    group: Group
+    change: GroupChange | None
+    details: SummedDetails | None
+
+
+class MemberRow(NamedTuple):
+    """A member of a group with standing and details, None if they weren't read."""
+
+    group: Group
+    member: Member
+    standing: Standing | None
+    details: MemberDetails | None
+
+
+def group_row(report: Report, group: Group) -> GroupRow:
+    """Return a group with what the report knows about it."""
+    change = report.changes.by_group.get(group.number) if report.changes else None
+    return GroupRow(group, change, None if report.details is None else report.details.of_group(group))
+
+
+def member_row(report: Report, group: Group, member: Member) -> MemberRow:
+    """Return a member with what the report knows about them."""
+    details = None if report.details is None else report.details.of(member)
+    return MemberRow(group, member, report.standing(member), details)
