@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evergreen_groups.changes.plans import GROUP, Action, Draft, Step
+from evergreen_groups.changes.journal import GROUP
+from evergreen_groups.changes.plans import Action, Draft, Step
 from evergreen_groups.errors import ConfigurationError, GatewayError, PlanError
 from evergreen_groups.message import Message, system_reason
 

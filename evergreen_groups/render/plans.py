@@ -16,11 +16,10 @@ from evergreen_groups.changes import (
     JournalStep,
     PlannedGroup,
     PlanOutcome,
-    Recalculated,
-    Recalculations,
     Step,
     StepOutcome,
     StepState,
+    StoredStep,
     TerminalUser,
 )
 from evergreen_groups.language import (
@@ -205,12 +204,12 @@ def _owing(count: int, total: Decimal | None) -> str:
     return ngettext("{count} member owing {fines}", "{count} members owing {fines}", count, fines=fines)
 
 
-def write_outcome(outcome: PlanOutcome, stream: TextIO) -> None:
+def write_outcome(outcome: PlanOutcome[Step], stream: TextIO) -> None:
     """Write how many steps were done, and the reason for each that wasn't."""
     _write_lines(stream, _outcome_lines(outcome))
 
 
-def _outcome_lines(outcome: PlanOutcome) -> Iterator[str]:
+def _outcome_lines(outcome: PlanOutcome[Step]) -> Iterator[str]:
     done = sum(step.state is StepState.DONE for step in outcome.steps)
     yield gettext("Changes done: {done:,} of {all:,}.", done=done, all=len(outcome.steps))
     for step in outcome.steps:
@@ -277,23 +276,21 @@ def _recalculation_plan_lines(findings: Sequence[PatronFinding]) -> Iterator[str
         yield "    " + gettext("{heading}: {finding}", heading=heading, finding=described)
 
 
-def write_recalculations(outcome: Recalculations, stream: TextIO) -> None:
-    """Write what changed for each patron, or why nothing did."""
-    _write_lines(stream, _recalculation_lines(outcome))
+def write_recalculations(findings: Sequence[PatronFinding], outcome: PlanOutcome[StoredStep], stream: TextIO) -> None:
+    """Write what changed for each finding's patron, or why nothing did."""
+    _write_lines(stream, _recalculation_lines(findings, outcome))
 
 
-def _recalculation_lines(outcome: Recalculations) -> Iterator[str]:
-    resolved = sum(person.resolved for person in outcome.people)
-    yield gettext("Findings resolved: {resolved:,} of {all:,}.", resolved=resolved, all=len(outcome.people))
-    for person in outcome.people:
-        yield "  " + gettext(
-            "{person}: {what}", person=person_heading(person.finding), what=_describe_recalculation(person)
-        )
+def _recalculation_lines(findings: Sequence[PatronFinding], outcome: PlanOutcome[StoredStep]) -> Iterator[str]:
+    resolved = sum(step.resolved for step in outcome.steps)
+    yield gettext("Findings resolved: {resolved:,} of {all:,}.", resolved=resolved, all=len(findings))
+    for finding, step in zip(findings, outcome.steps, strict=True):
+        yield "  " + gettext("{person}: {what}", person=person_heading(finding), what=_describe_recalculation(step))
 
 
-def _describe_recalculation(person: Recalculated) -> str:
-    reason = describe_reason(person.reason)
-    match person.state:
+def _describe_recalculation(step: StepOutcome[StoredStep]) -> str:
+    reason = describe_reason(step.reason)
+    match step.state:
         case StepState.NOT_DONE:
             return gettext("left out: {reason}", reason=reason)
         case StepState.FAILED:

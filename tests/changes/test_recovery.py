@@ -15,9 +15,8 @@ from support.gateways import client_of, gateway_of, why_not_undone
 from support.states import state_in
 
 from evergreen_groups.changes import JournalStep, StepState
-from evergreen_groups.changes.outcome_check import is_refusal, was_never_sent
+from evergreen_groups.changes.outcome_check import is_refusal, refusal, was_never_sent
 from evergreen_groups.changes.reasons import TIMED_OUT
-from evergreen_groups.changes.recovery import refusal
 from evergreen_groups.client import Client
 from evergreen_groups.errors import (
     BusyError,

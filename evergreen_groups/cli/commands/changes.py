@@ -27,7 +27,7 @@ from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
-    from evergreen_groups.changes import Plan, PlanOutcome
+    from evergreen_groups.changes import Plan, PlanOutcome, Step
     from evergreen_groups.client import Client
     from evergreen_groups.errors import EvergreenGroupsError
     from evergreen_groups.groups import PatronReference
@@ -94,7 +94,7 @@ def _change(
     return _status(outcome)
 
 
-def _write_outcome(client: Client, outcome: PlanOutcome, change_options: ChangeOptions) -> None:
+def _write_outcome(client: Client, outcome: PlanOutcome[Step], change_options: ChangeOptions) -> None:
     from evergreen_groups.render import write_outcome
 
     if change_options.as_json and outcome.entry is not None:
@@ -126,7 +126,7 @@ def _recover(client: Client) -> None:
         logs.emit(text)
 
 
-def _status(outcome: PlanOutcome) -> int:
+def _status(outcome: PlanOutcome[Step]) -> int:
     """Return the exit status: of the error that stopped the changes, else done, permission or failed."""
     if outcome.stopped is not None:
         text = Message("{problem}; the same command carries on where it stopped", values={"problem": outcome.stopped})
