@@ -148,7 +148,8 @@ class Moves:
                 code="entry-of-another-gateway",
                 values={"entry": entry, "gateway": found.gateway},
             )
-        draft = self._planner.undo(found, self._state.database.now(), self._journal().moved_since(found))
+        journal = Journal(self._state.database)
+        draft = self._planner.undo(found, journal.now(), journal.moved_since(found))
         return Plan(draft, self._applier, entry)
 
     def recover(self) -> list[JournalStep]:
@@ -163,11 +164,11 @@ class Moves:
 
     def open_steps(self) -> list[JournalStep]:
         """Return steps with an unknown outcome: they may still reach Evergreen, or the patron was hidden so far."""
-        return self._journal().open_steps(self._gateway.url)
+        return Journal(self._state.database).open_steps(self._gateway.url)
 
     def entries(self) -> list[JournalEntry]:
         """Return this gateway's journal entries, latest first."""
-        return self._journal().entries(self._gateway.url)
+        return Journal(self._state.database).entries(self._gateway.url)
 
     def entry(self, id: str) -> JournalEntry:
         """Return one journal entry.
@@ -175,10 +176,7 @@ class Moves:
         Raises:
             NotFoundError: the id is unknown.
         """
-        return self._journal().entry(arguments.text("id", id))
-
-    def _journal(self) -> Journal:
-        return Journal(self._state.database)
+        return Journal(self._state.database).entry(arguments.text("id", id))
 
 
 RECENT = timedelta(days=7)
@@ -285,10 +283,6 @@ class ChangeReader:
         if entry.gateway != self._gateway.url:
             raise _no_such_change(id)
         return entry
-
-    def moved_since(self, entry: JournalEntry) -> frozenset[int]:
-        """Return the ids of the entry's patrons whom later entries move."""
-        return self._journal.moved_since(entry)
 
     def _visible_changes(self, entries: Sequence[JournalEntry], visible_of: Visible | None) -> list[Change]:
         """Return the entries as changes, without hidden patrons' steps and without entries that have no other steps."""
@@ -522,7 +516,8 @@ class DeskChanges:
                 code="undo-too-early",
                 values={"change": id},
             )
-        return history.entry(id), self._state.database.now(), history.moved_since(change.entry)
+        journal = Journal(self._state.database)
+        return history.entry(id), journal.now(), journal.moved_since(change.entry)
 
     def _applied_change(self, stored: StoredPlan, key: str) -> str | None:
         """Return the entry that applied a plan under this key, or None if the plan can still be applied."""

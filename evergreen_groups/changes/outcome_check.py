@@ -30,7 +30,6 @@ from evergreen_groups.changes.reasons import (
     StepReason,
     may_come_in,
     no_clear_answer,
-    refused,
 )
 from evergreen_groups.errors import (
     DataError,
@@ -46,7 +45,7 @@ from evergreen_groups.errors import (
 )
 from evergreen_groups.gateway import TOKEN, holds, rows_beyond, whole_number
 from evergreen_groups.groups import inconsistent_members, read_patron
-from evergreen_groups.ils import count_set_by_ils, library_name
+from evergreen_groups.ils import count_set_by_ils
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
@@ -381,8 +380,8 @@ def _restart_if_misdated(gateway: Gateway, journal: Journal, step: JournalStep) 
     The request went out before now, so a wait that starts now is long enough, provided that the clock is right by now.
     Evergreen's clock has to agree.
     """
-    sending, now = step.sending, journal.now()
-    if sending is None or sending.at - now <= _MAX_AHEAD or not _agrees_with_ils(gateway, now):
+    sending, now = step.request, journal.now()
+    if sending.at - now <= _MAX_AHEAD or not _agrees_with_ils(gateway, now):
         return step
     restarted = replace(sending, at=now, until=now + (sending.until - sending.at))
     journal.restart(step.id, restarted)
@@ -397,13 +396,6 @@ def _agrees_with_ils(gateway: Gateway, now: datetime) -> bool:
     except (GatewayError, DataError, TypeError, ValueError, OverflowError):
         return False
     return abs(seconds - now.timestamp()) <= MAX_CLOCK_SKEW.total_seconds()
-
-
-def refusal(gateway: Gateway, error: EvergreenGroupsError) -> StepReason:
-    """Return why Evergreen refused. Names the library at which a permission is missing."""
-    if isinstance(error, PermissionDeniedError):
-        return refused(error, library_name(gateway, error.org_unit), error.org_unit)
-    return refused(error)
 
 
 def refused_permission(error: EvergreenGroupsError | None) -> Refusal | None:

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 from evergreen_groups import arguments
 from evergreen_groups.changes.journal import GROUP, LEAD, PENALTIES, JournalEntry, StoredStep
-from evergreen_groups.changes.outcome_check import has_late_duplicate
 from evergreen_groups.changes.plans import Action, Draft, ExpectedGroup, PlanWarning, Step, group_changes
-from evergreen_groups.changes.undo import (
-    Irreversible,
-    Reversal,
-    refuse_irreversible,
-    refuse_without_reversals,
-    reversals,
-)
+from evergreen_groups.changes.undo import find_reversals, refuse_irreversible
 from evergreen_groups.errors import PlanError, not_visible
 from evergreen_groups.groups import (
     AdultRule,
@@ -26,52 +18,36 @@ from evergreen_groups.groups import (
     decide_where_visible,
     read_members,
     read_named_families,
-    read_patron,
 )
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
     from datetime import datetime
-    from decimal import Decimal
 
     from evergreen_groups.arguments import Several
-    from evergreen_groups.changes.journal import JournalStep
     from evergreen_groups.changes.plans import PlanRequest
-    from evergreen_groups.gateway import Gateway, Record
-    from evergreen_groups.groups import Card, Group, Member, NamedFamilies, PatronAccount, PatronReference
+    from evergreen_groups.gateway import Gateway
+    from evergreen_groups.groups import Card, Group, Member, NamedFamilies, PatronReference
     from evergreen_groups.ils import OrgUnits, ReferenceData
 
 
 class PlanBasis:
     """The data for planning, read once. Planning itself makes no further calls.
 
-    ``adults`` sets how many adults a group may have before a plan warns.
+    ``groups`` are those of the named patrons, by number. ``accounts`` and ``own_fines`` are those of the groups'
+    visible members, by patron id; members without open transactions have no fines. ``cards`` are the named patrons who
+    are visible, by the reference (barcode or id) that names them. ``adults`` sets how many adults a group may have
+    before a plan warns.
     """
 
     def __init__(self, families: NamedFamilies, adults: AdultRule | None = None) -> None:
+        self.groups = families.membership.groups
+        self.accounts = families.membership.accounts
+        self.own_fines = families.membership.own_fines
+        self.cards = families.cards
         self._families = families
         self._adults = adults or AdultRule()
-
-    @property
-    def groups(self) -> Mapping[int, Group]:
-        """The groups of the named patrons, by number."""
-        return self._families.membership.groups
-
-    @property
-    def accounts(self) -> Mapping[int, PatronAccount]:
-        """The accounts of all visible members of these groups, by patron id."""
-        return self._families.membership.accounts
-
-    @property
-    def own_fines(self) -> Mapping[int, Decimal]:
-        """The own fines of members with open transactions, by patron id."""
-        return self._families.membership.own_fines
-
-    @property
-    def cards(self) -> Mapping[PatronReference, Card]:
-        """The named patrons who are visible, by the reference (barcode or id) that names them."""
-        return self._families.cards
 
     def find(self, references: Sequence[PatronReference]) -> list[Card]:
         """Return the patrons with these barcodes or ids.
@@ -117,11 +93,11 @@ class PlanBasis:
         """Return the steps that move patrons into a group, and a text for each patron who is already a member."""
         steps: list[Step] = []
         unchanged: list[str] = []
-        for entry in found:
-            if entry.member.patron.group == group:
-                unchanged.append(_about(Message("{name} is already in group {group}"), entry, group=group))
+        for card in found:
+            if card.member.patron.group == group:
+                unchanged.append(_about(Message("{name} is already in group {group}"), card, group=group))
             else:
-                steps.append(Step.of(entry.member, GROUP, group, entry.account))
+                steps.append(Step.of(card.member, GROUP, group, card.account))
         return steps, unchanged
 
     def removal_steps(self, found: Sequence[Card], *, lead: bool = False) -> tuple[list[Step], list[str]]:
@@ -432,79 +408,33 @@ class Planner:
         patrons = {step.patron for step in entry.steps}
         basis = self.basis(patrons, groups)
         visible = {id: card.member for id, card in basis.cards.items() if isinstance(id, int)}
-        records = self._primary_records(visible)
+        found = find_reversals(self._gateway, entry, visible, now, moved_since)
+        gone = visible.keys() - found.records.keys()
+        if gone:  # the basis has just had this patron, so fail instead of skipping them
+            raise not_visible("patron {patron} can't be read", code="patron-not-read", values={"patron": min(gone)})
         # The visible members come from pcrud, which may read from a replica. Use the primary's groups and flags.
-        members = {id: _with_state(visible[id], record) for id, record in records.items()}
-        found = self._reversals(entry, records, now, moved_since)
-        hidden = _hidden(patrons - records.keys())
-        refuse_without_reversals(entry, found, hidden)
-        reversals = [step for step in found if isinstance(step, Reversal)]
-        late = {step.now for step in reversals if step.field == GROUP} - basis.groups.keys()
+        members = {}
+        for id, record in found.records.items():
+            group, lead = int(record.usrgroup), bool(record.master_account)
+            patron = replace(visible[id].patron, group=group, group_lead=lead)
+            members[id] = replace(visible[id], patron=patron)
+        late = {step.before for step in found.steps if step.field == GROUP} - basis.groups.keys()
         if late:  # groups that a late duplicate made, which a replica didn't have yet
             basis = self.basis(patrons, groups | late)
-        steps = [Step.of(members[it.patron], it.field, it.before, basis.accounts[it.patron]) for it in reversals]
-        unchanged = [it.described(members[it.patron].name) for it in found if not isinstance(it, Reversal)]
-        return basis.draft(Action.UNDO, steps, [*unchanged, *hidden])
+        steps = [Step.of(members[it.patron_id], it.field, it.after, basis.accounts[it.patron_id]) for it in found.steps]
+        unchanged = [it.described(members[it.patron].name) for it in found.others]
+        return basis.draft(Action.UNDO, steps, [*unchanged, *found.hidden])
 
     def undo_without_preview(
         self, entry: JournalEntry, now: datetime, moved_since: Collection[int] = ()
-    ) -> tuple[list[StoredStep], list[ExpectedGroup]]:
+    ) -> tuple[Sequence[StoredStep], list[ExpectedGroup]]:
         """Plan the undo of a journal entry, to be applied without a preview. See :meth:`undo` for the arguments.
 
         Skip what only a preview needs: make one call per patron, and one per group that a patron returns to.
         """
         refuse_irreversible(entry)
-        patrons = list(dict.fromkeys(step.patron for step in entry.steps))
-        found = zip(patrons, self._gateway.map(partial(read_patron, self._gateway), patrons), strict=True)
-        records = {id: record for id, record in found if record is not None}
-        found_steps = self._reversals(entry, records, now, moved_since)
-        refuse_without_reversals(entry, found_steps, _hidden(set(patrons) - records.keys()))
-        steps = [
-            StoredStep(it.patron, it.field, it.now, it.before, lead=bool(records[it.patron].master_account))
-            for it in found_steps
-            if isinstance(it, Reversal)
-        ]
+        patrons = {step.patron for step in entry.steps}
+        steps = find_reversals(self._gateway, entry, patrons, now, moved_since).steps
         joined = sorted({step.after for step in steps if step.field == GROUP and step.after is not None})
         members = read_members(self._gateway, joined)
         return steps, [ExpectedGroup(group, tuple(sorted(members[group]))) for group in joined]
-
-    def _reversals(
-        self, entry: JournalEntry, records: Mapping[int, Record], now: datetime, moved_since: Collection[int]
-    ) -> list[Reversal | Irreversible]:
-        def is_late_duplicate(step: JournalStep, record: Record) -> bool:
-            return step.patron not in moved_since and has_late_duplicate(self._gateway, step, record, now)
-
-        return list(reversals(entry, records, is_late_duplicate))
-
-    def _primary_records(self, patrons: Collection[int]) -> dict[int, Record]:
-        """Read the records of visible patrons (ids) from the primary.
-
-        A replica may not have the change that is to be undone.
-
-        Raises:
-            NotFoundError: a patron has just become hidden.
-        """
-        found = {}
-        for id, record in zip(patrons, self._gateway.map(partial(read_patron, self._gateway), patrons), strict=True):
-            if record is None:  # pcrud has just returned this patron, so fail instead of skipping them
-                raise not_visible("patron {patron} can't be read", code="patron-not-read", values={"patron": id})
-            found[id] = record
-        return found
-
-
-def _hidden(patrons: Collection[int]) -> list[Message]:
-    """Return a text with the number of hidden patrons. Don't name them: the change may be another user's."""
-    if not patrons:
-        return []
-    text = Message(
-        "{count} patron can't be seen by the account",
-        plural="{count} patrons can't be seen by the account",
-        values={"count": len(patrons)},
-    )
-    return [text]
-
-
-def _with_state(member: Member, record: Record) -> Member:
-    """Return a member with the group and the lead flag of a fresh record."""
-    patron = replace(member.patron, group=int(record.usrgroup), group_lead=bool(record.master_account))
-    return replace(member, patron=patron)

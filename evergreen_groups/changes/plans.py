@@ -260,16 +260,14 @@ class ExpectedGroup:
 
 @dataclass(frozen=True, slots=True)
 class StoredPlan:
-    """A plan that belongs to a staff user (``staff``, an ``au.id``).
+    """A plan that belongs to one staff user.
 
     ``groups`` must have the same members when the plan is applied. ``change`` is the id of the journal entry that
     applied the plan, under the caller's ``key``. Both are None until then.
     """
 
     id: str
-    staff: int
     action: Action
-    at: datetime
     expires: datetime
     steps: tuple[StoredStep, ...]
     groups: tuple[ExpectedGroup, ...] = ()
@@ -374,7 +372,7 @@ class PlanStore:
     ) -> StoredPlan:
         """Store a new plan and return it. Delete unused plans that expired long ago."""
         id, now = secrets.token_urlsafe(18), self._transactions.now()
-        plan = StoredPlan(id, self._staff, action, now, now + LIFE, tuple(steps), tuple(groups), undoes)
+        plan = StoredPlan(id, action, now + LIFE, tuple(steps), tuple(groups), undoes)
         names = [field.name for field in fields(StoredStep)]
         content = {
             "steps": [{name: getattr(step, name) for name in names} for step in steps],
@@ -415,9 +413,7 @@ class PlanStore:
         content = json.loads(row.content)
         return StoredPlan(
             id=row.id,
-            staff=row.staff,
             action=Action(row.action),
-            at=row.at,
             expires=row.expires,
             steps=tuple(StoredStep(**step) for step in content["steps"]),
             groups=tuple(ExpectedGroup(group["number"], tuple(group["members"])) for group in content["groups"]),

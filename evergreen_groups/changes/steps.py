@@ -17,7 +17,6 @@ from evergreen_groups.changes.outcome_check import (
     judge,
     new_group_number,
     new_sending,
-    refusal,
     refused_permission,
     untouched_fields,
     value_of,
@@ -38,6 +37,7 @@ from evergreen_groups.changes.reasons import (
     StepReason,
     may_come_in,
     no_clear_answer,
+    refusal,
     unreadable,
 )
 from evergreen_groups.errors import CollisionError, DataError, EvergreenGroupsError, GatewayError, not_visible
@@ -73,10 +73,6 @@ class AppliedStep(Generic[StepT]):
         self._step = step
         self._journaled = journaled
         self._sent: JournalStep | None = None  # with the latest request that may have reached Evergreen
-
-    def apply(self) -> StepOutcome[StepT]:
-        """Apply the step, and journal its outcome before returning it."""
-        raise NotImplementedError
 
     def _end(
         self,

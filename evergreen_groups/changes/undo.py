@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
-from evergreen_groups.changes.journal import GROUP, PENALTIES, JournalEntry, StepState
+from evergreen_groups.changes.journal import GROUP, PENALTIES, JournalEntry, StepState, StoredStep
+from evergreen_groups.changes.outcome_check import has_late_duplicate
 from evergreen_groups.errors import PlanError
+from evergreen_groups.groups import read_patron
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from evergreen_groups.changes.journal import JournalStep
-    from evergreen_groups.gateway import Record
+    from evergreen_groups.gateway import Gateway, Record
 
 _NOT_DONE = {
     StepState.PLANNED: Message("{name}: that change was only planned"),
@@ -30,16 +34,6 @@ _MOST_NAMED = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Reversal:
-    """A step that can be undone by resetting a field of a patron (id) from ``now`` to ``before``."""
-
-    patron: int
-    field: str
-    now: int
-    before: int
-
-
-@dataclass(frozen=True, slots=True)
 class Irreversible:
     """A step that can't be undone. ``text`` says why and contains a placeholder for the patron's ``{name}``."""
 
@@ -50,6 +44,20 @@ class Irreversible:
     def described(self, name: str) -> Message:
         """Return the reason with the patron's name filled in."""
         return Message(self.text.text, values={**self.values, "name": name})
+
+
+@dataclass(frozen=True, slots=True)
+class Reversals:
+    """The ``steps`` that undo an entry, in reverse order, and why the ``others`` can't be undone.
+
+    ``records`` are the visible patrons' records, by id. ``hidden`` has at most one text, with the number of hidden
+    patrons. It doesn't name them, because the change may be another user's.
+    """
+
+    records: Mapping[int, Record]
+    steps: Sequence[StoredStep]
+    others: Sequence[Irreversible]
+    hidden: Sequence[Message]
 
 
 def refuse_irreversible(entry: JournalEntry) -> None:
@@ -76,64 +84,86 @@ def refuse_irreversible(entry: JournalEntry) -> None:
         )
 
 
-def refuse_without_reversals(
-    entry: JournalEntry, found: Sequence[Reversal | Irreversible], hidden: Sequence[Message]
-) -> None:
-    """Refuse to undo an entry if none of its steps can be undone.
+def find_reversals(
+    gateway: Gateway, entry: JournalEntry, visible: Collection[int], now: datetime, moved_since: Collection[int]
+) -> Reversals:
+    """Find out how to undo the steps of the patrons (ids) who may be visible.
 
-    ``hidden`` holds at most one text, about the patrons whom the account can't see.
+    Read their records from the primary: a replica may not have the change that is to be undone. ``now`` is the time by
+    the state database's clock. ``moved_since`` has the ids of patrons whom later entries move.
 
     Raises:
         PlanError: nothing can be undone. The error gives the reasons, with patrons' ids.
     """
-    if any(isinstance(step, Reversal) for step in found):
-        return
-    in_place = [step for step in found if isinstance(step, Irreversible)]
-    texts = {step.text.text for step in in_place}
-    if _UNDONE.text in texts and not hidden and texts <= {_UNDONE.text, *(text.text for text in _NOT_DONE.values())}:
-        raise PlanError("entry {entry} is already undone", code="already-undone", values={"entry": entry.id})
-    named = [step.described(Message("patron {patron}", values={"patron": step.patron})) for step in in_place]
-    raise PlanError(
-        "nothing to undo in entry {entry}: {reasons}",
-        code="nothing-to-undo",
-        values={"entry": entry.id, "reasons": (*named[:_MOST_NAMED], *hidden)},
-    )
-
-
-def reversals(
-    entry: JournalEntry, records: Mapping[int, Record], is_late_duplicate: Callable[[JournalStep, Record], bool]
-) -> Iterator[Reversal | Irreversible]:
-    """Yield how to undo each step of the visible patrons, or why not, in reverse order.
-
-    ``records`` are the visible patrons' records from the primary, by id. Steps of hidden patrons yield nothing, not
-    even an id, because the change may be another user's. ``is_late_duplicate`` returns whether a late duplicate of a
-    step's request has moved its patron from the group that the step made to a second new one.
-    """
+    patrons = sorted(visible)
+    read = zip(patrons, gateway.map(partial(read_patron, gateway), patrons), strict=True)
+    records = {id: record for id, record in read if record is not None}
     former = dict(records)
+    steps: list[StoredStep] = []
+    others: list[Irreversible] = []
     for step in reversed(entry.steps):
-        record = former.get(step.patron)
-        if record is None:
+        if step.patron not in former:
             continue
-        found = _reversal(step, record, is_late_duplicate)
-        yield found
-        if isinstance(found, Reversal):  # the earlier steps apply to the record after this undo
-            value = found.before if found.field == GROUP else bool(found.before)
-            former[step.patron] = record.replace(**{found.field: value})
+        record = former[step.patron]
+        is_same = step.patron not in moved_since
+        found = _irreversible(step, record) or _changed_since(gateway, step, record, now, may_be_late=is_same)
+        if found is not None:
+            others.append(found)
+            continue
+        lead = bool(records[step.patron].master_account)
+        steps.append(StoredStep(step.patron, step.field, _value(step, record), step.before, lead=lead))
+        # The earlier steps apply to the record after this undo.
+        value = step.before if step.field == GROUP else bool(step.before)
+        former[step.patron] = record.replace(**{step.field: value})
+    count = len({step.patron for step in entry.steps} - records.keys())
+    text = Message(
+        "{count} patron can't be seen by the account",
+        plural="{count} patrons can't be seen by the account",
+        values={"count": count},
+    )
+    hidden = [text] if count else []
+    if not steps:
+        raise _nothing_to_undo(entry, others, hidden)
+    return Reversals(records, steps, others, hidden)
 
 
-def _reversal(
-    step: JournalStep, record: Record, is_late_duplicate: Callable[[JournalStep, Record], bool]
-) -> Reversal | Irreversible:
+def _value(step: JournalStep, record: Record) -> int:
+    return int(record.usrgroup) if step.field == GROUP else int(bool(record.master_account))
+
+
+def _irreversible(step: JournalStep, record: Record) -> Irreversible | None:
     if step.state is not StepState.DONE:
         return Irreversible(step.patron, _NOT_DONE[step.state])
     if record.deleted:
         return Irreversible(step.patron, _DELETED)
-    now = int(record.usrgroup) if step.field == GROUP else int(bool(record.master_account))
-    if now == step.before:
-        return Irreversible(step.patron, _UNDONE)
-    # Undo only if Evergreen still has the step's value. Any other value is a later change by another user.
-    if now == step.value or (step.field == GROUP and step.after is None and is_late_duplicate(step, record)):
-        return Reversal(step.patron, step.field, now, step.before)
-    if step.field == GROUP:
-        return Irreversible(step.patron, _IN_ANOTHER_GROUP, {"group": now})
-    return Irreversible(step.patron, _LEAD_NOW if now else _NO_LEAD_NOW)
+    return Irreversible(step.patron, _UNDONE) if _value(step, record) == step.before else None
+
+
+def _changed_since(
+    gateway: Gateway, step: JournalStep, record: Record, at: datetime, *, may_be_late: bool
+) -> Irreversible | None:
+    """Return why a later change rules out the undo, or None if Evergreen still has the step's value.
+
+    ``may_be_late`` says that a late duplicate of the step's request may have moved the patron from the group that the
+    step made to a second new one.
+    """
+    now = _value(step, record)
+    if now == step.value:
+        return None
+    if step.field != GROUP:
+        return Irreversible(step.patron, _LEAD_NOW if now else _NO_LEAD_NOW)
+    if step.after is None and may_be_late and has_late_duplicate(gateway, step, record, at):
+        return None
+    return Irreversible(step.patron, _IN_ANOTHER_GROUP, {"group": now})
+
+
+def _nothing_to_undo(entry: JournalEntry, found: Sequence[Irreversible], hidden: Sequence[Message]) -> PlanError:
+    texts = {step.text.text for step in found}
+    if _UNDONE.text in texts and not hidden and texts <= {_UNDONE.text, *(text.text for text in _NOT_DONE.values())}:
+        return PlanError("entry {entry} is already undone", code="already-undone", values={"entry": entry.id})
+    named = [step.described(Message("patron {patron}", values={"patron": step.patron})) for step in found]
+    return PlanError(
+        "nothing to undo in entry {entry}: {reasons}",
+        code="nothing-to-undo",
+        values={"entry": entry.id, "reasons": (*named[:_MOST_NAMED], *hidden)},
+    )

@@ -23,10 +23,9 @@ from evergreen_groups.changes.outcome_check import (
     judge_penalties,
     new_sending,
     recover,
-    refusal,
 )
 from evergreen_groups.changes.penalties import PatronPenalties
-from evergreen_groups.changes.reasons import NO_EFFECT, TAKEN_OVER, may_come_in
+from evergreen_groups.changes.reasons import NO_EFFECT, TAKEN_OVER, may_come_in, refusal
 from evergreen_groups.errors import (
     DataError,
     EventError,
