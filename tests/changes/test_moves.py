@@ -257,7 +257,7 @@ class TestWaiting:
         if minutes:
             assert step.state is StepState.DONE
             return
-        until = f"{lost.sent.sending.until.astimezone():%H:%M}"
+        until = f"{lost.sent.request.until.astimezone():%H:%M}"
         assert step.state is StepState.NOT_DONE
         assert step.reason == f"an earlier change of this patron may still come in until {until}; try again after that"
         assert UPDATE not in proxy.seen

@@ -25,13 +25,10 @@ from evergreen_groups.changes.outcome_check import (
     recover,
 )
 from evergreen_groups.changes.penalties import PatronPenalties
-from evergreen_groups.changes.reasons import NO_EFFECT, TAKEN_OVER, may_come_in, refusal
+from evergreen_groups.changes.reasons import NO_EFFECT, may_come_in
 from evergreen_groups.errors import (
     DataError,
-    EventError,
     NoSessionError,
-    PermissionDeniedError,
-    ServerError,
     UnreachableError,
 )
 from evergreen_groups.gateway import Gateway, Record, RetryPolicy
@@ -311,26 +308,6 @@ class TestPenalties:
         assert judge_penalties(step, penalties, NOW + (LATE if late else timedelta())) == expected
 
 
-class TestRefusal:
-    @pytest.mark.parametrize(
-        ("org_unit", "words"),
-        [(11, "lacks UPDATE_USER at HARBOR"), (999, "lacks UPDATE_USER at org unit 999"), (None, "lacks UPDATE_USER")],
-    )
-    def test_a_permission(self, gateway: Gateway, org_unit: int | None, words: str) -> None:
-        error = PermissionDeniedError("no", textcode="PERM_FAILURE", permission="UPDATE_USER", org_unit=org_unit)
-        assert refusal(gateway, error) == f"the account {words}"
-
-    def test_a_library_that_cannot_be_read(self, gateway: Gateway, proxy: FaultProxy) -> None:
-        proxy.refuse = lambda call: (404, "Method not found") if "pcrud" in call.method else None
-        error = PermissionDeniedError("no", textcode="PERM_FAILURE", permission="UPDATE_USER", org_unit=11)
-        assert refusal(gateway, error) == "the account lacks UPDATE_USER at org unit 11"
-
-    def test_other_errors(self, gateway: Gateway) -> None:
-        assert refusal(gateway, EventError("no", textcode="DATABASE_UPDATE_FAILED")) == "DATABASE_UPDATE_FAILED"
-        assert refusal(gateway, ServerError("no")) == "the method failed on the server"
-        assert refusal(gateway, DataError("it came to nothing", advice="look", code="x")) == "it came to nothing"
-
-
 def look(gateway: Gateway, journal: Journal) -> list[JournalStep]:
     """Check open steps as a run does before it changes the same patrons."""
     return recover(gateway, journal, [SOMEBODY, PATRON])
@@ -431,25 +408,3 @@ class TestRecover:
             assert [it.id for it in journal.open_steps(gateway.url)] == [step]
         assert written == [(StepState.SENDING, group, "somebody els") for group in (OTHER, 1001)]
         assert self.now(journal).value == 1001
-
-    def test_what_a_later_run_sends_again_is_its_own(
-        self, journal: Journal, gateway: Gateway, sandbox: Sandbox
-    ) -> None:
-        sandbox._store.update("au", PATRON, {"usrgroup": OTHER, "last_update_time": "2026-10-05T11:05:00+0000"})
-        ids = [
-            begun(journal, gateway.url, GROUPS, "move", [StoredStep(PATRON, "usrgroup", HOME, OTHER)])[0]
-            for _ in range(2)
-        ]
-        for id in ids:
-            journal.record_sending(id, Sending(NOW - timedelta(hours=1), NOW, "x"))
-        (ended,) = look(gateway, journal)
-        assert (ended.id, ended.state) == (ids[1], StepState.DONE)
-        assert (self.now(journal).state, self.now(journal).reason) == (StepState.NOT_DONE, TAKEN_OVER)
-
-    def test_what_is_open_is_looked_at_again(self, journal: Journal, gateway: Gateway, proxy: FaultProxy) -> None:
-        self.sent(journal, gateway, SOMEBODY)
-        self.sent(journal, gateway)
-        proxy.answer = lambda call: [1] if call.method == RETRIEVE and call.parameters[1] == SOMEBODY else None
-        for _ in range(2):
-            look(gateway, journal)
-            assert [step.patron for step in journal.open_steps(gateway.url)] == [SOMEBODY]

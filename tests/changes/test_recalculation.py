@@ -32,6 +32,13 @@ def proxy(sandbox: Sandbox) -> Iterator[FaultProxy]:
         yield proxy
 
 
+@pytest.fixture
+def proxied(proxy: FaultProxy, tmp_path: Path) -> Iterator[Client]:
+    """A client over an unreliable network."""
+    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
+        yield client_of(gateway, tmp_path)
+
+
 def findings(client: Client) -> list[PatronFinding]:
     return recalculable(client.audit(AuditCriteria()))
 
@@ -101,13 +108,9 @@ def test_a_block_set_by_staff_is_never_at_risk(client: Client, sandbox: Sandbox,
 
 
 @pytest.mark.parametrize("fault", [Fault.DROP_REQUEST, Fault.DROP_ANSWER])
-def test_a_lost_call_is_read_back_and_never_sent_twice(
-    sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path, fault: Fault
-) -> None:
+def test_a_lost_call_is_read_back_and_never_sent_twice(proxied: Client, proxy: FaultProxy, fault: Fault) -> None:
     proxy.decide = lambda call: fault if recalculates(call) and call.parameters[1] == 1030 else Fault.NONE
-    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
-        client = client_of(gateway, tmp_path)
-        outcome = by_id(client.recalculator.recalculate(findings(client)))
+    outcome = by_id(proxied.recalculator.recalculate(findings(proxied)))
     assert len([call for call in proxy.calls if recalculates(call)]) == 4
     landed = fault is Fault.DROP_ANSWER
     assert outcome[1030].resolved == landed
@@ -115,7 +118,7 @@ def test_a_lost_call_is_read_back_and_never_sent_twice(
     assert all(outcome[id].resolved for id in (1034, 1036, 1042))
 
 
-def test_a_run_cut_off_is_resolved_by_the_next_one(sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path) -> None:
+def test_a_run_cut_off_is_resolved_by_the_next_one(proxied: Client, proxy: FaultProxy) -> None:
     cut = False
 
     def decide(call: Call) -> Fault:
@@ -126,24 +129,22 @@ def test_a_run_cut_off_is_resolved_by_the_next_one(sandbox: Sandbox, proxy: Faul
         return Fault.DROP_REQUEST if cut else Fault.NONE
 
     proxy.decide = decide
-    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
-        client = client_of(gateway, tmp_path)
-        outcome = client.recalculator.recalculate(findings(client))
-        assert outcome.stopped is not None
-        states = {id: person.state for id, person in by_id(outcome).items()}
-        assert states == {
-            1030: StepState.DONE,
-            1036: StepState.SENDING,
-            1034: StepState.PLANNED,
-            1042: StepState.PLANNED,
-        }
-        proxy.decide = lambda call: Fault.NONE
-        (resolved,) = client.moves.recover()
-        assert resolved.patron == 1036
-        (entry,) = client.moves.entries()
-        step = next(step for step in entry.steps if step.patron == 1036)
-        assert (step.state, step.value) == (StepState.DONE, 1)
-        rest = client.recalculator.recalculate(findings(client))
+    outcome = proxied.recalculator.recalculate(findings(proxied))
+    assert outcome.stopped is not None
+    states = {id: person.state for id, person in by_id(outcome).items()}
+    assert states == {
+        1030: StepState.DONE,
+        1036: StepState.SENDING,
+        1034: StepState.PLANNED,
+        1042: StepState.PLANNED,
+    }
+    proxy.decide = lambda call: Fault.NONE
+    (resolved,) = proxied.moves.recover()
+    assert resolved.patron == 1036
+    (entry,) = proxied.moves.entries()
+    step = next(step for step in entry.steps if step.patron == 1036)
+    assert (step.state, step.value) == (StepState.DONE, 1)
+    rest = proxied.recalculator.recalculate(findings(proxied))
     assert by_id(rest).keys() == {1034, 1042}
     assert all(person.resolved for person in rest.steps)
 
@@ -243,19 +244,17 @@ def test_an_event_after_a_recalculation_that_landed_does_not_make_it_a_failure(
 
 
 def test_a_block_that_staff_set_during_the_run_is_left_alone(
-    sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path
+    proxied: Client, sandbox: Sandbox, proxy: FaultProxy
 ) -> None:
-    with gateway_of(proxy.url, "consortium_staff") as gateway:
-        client = client_of(gateway, tmp_path)
-        found = sorted(findings(client), key=lambda finding: finding.member.id)
-        assert [finding.member.id for finding in found][-1] == 1042
+    found = sorted(findings(proxied), key=lambda finding: finding.member.id)
+    assert [finding.member.id for finding in found][-1] == 1042
 
-        def answered(call: Call) -> None:
-            if recalculates(call) and call.parameters[1] == 1030:
-                sandbox._store.insert("ausp", {"usr": 1042, "standing_penalty": 1, "org_unit": 1, "staff": 1})
+    def answered(call: Call) -> None:
+        if recalculates(call) and call.parameters[1] == 1030:
+            sandbox._store.insert("ausp", {"usr": 1042, "standing_penalty": 1, "org_unit": 1, "staff": 1})
 
-        proxy.before_answer = answered
-        outcome = by_id(client.recalculator.recalculate(found))
+    proxy.before_answer = answered
+    outcome = by_id(proxied.recalculator.recalculate(found))
     assert outcome[1042].state is StepState.NOT_DONE
     assert (1, 1) in penalties(sandbox, 1042)
 
@@ -279,28 +278,22 @@ def test_the_penalty_is_named(client: Client, proxy: FaultProxy, tmp_path: Path)
     ],
 )
 def test_an_unclear_answer_is_cleared_up_by_reading(
-    sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path, answer: dict[str, object]
+    proxied: Client, proxy: FaultProxy, answer: dict[str, object]
 ) -> None:
     proxy.garble = lambda call: answer if recalculates(call) else None
-    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
-        client = client_of(gateway, tmp_path)
-        outcome = client.recalculator.recalculate(findings(client))
+    outcome = proxied.recalculator.recalculate(findings(proxied))
     assert all(person.resolved and person.state is StepState.DONE for person in outcome.steps)
     assert len([call for call in proxy.calls if recalculates(call)]) == 4
 
 
-def test_what_may_still_come_in_is_looked_up_by_the_next_run(
-    sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path
-) -> None:
+def test_what_may_still_come_in_is_looked_up_by_the_next_run(proxied: Client, proxy: FaultProxy) -> None:
     proxy.decide = lambda call: Fault.HELD_REQUEST if recalculates(call) and call.parameters[1] == 1030 else Fault.NONE
-    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
-        client = client_of(gateway, tmp_path)
-        outcome = by_id(client.recalculator.recalculate(findings(client)))
-        assert outcome[1030].state is StepState.SENDING
-        assert "may still come in until" in outcome[1030].reason
-        assert client.moves.recover() == []
-        proxy.let_go()
-        (recovered,) = client.moves.recover()
+    outcome = by_id(proxied.recalculator.recalculate(findings(proxied)))
+    assert outcome[1030].state is StepState.SENDING
+    assert "may still come in until" in outcome[1030].reason
+    assert proxied.moves.recover() == []
+    proxy.let_go()
+    (recovered,) = proxied.moves.recover()
     assert (recovered.patron, recovered.state, recovered.value) == (1030, StepState.DONE, 1)
 
 
@@ -319,43 +312,33 @@ def test_penalties_are_read_where_they_were_set(account: str, tmp_path: Path) ->
 RETRIEVE = "open-ils.actor.user.fleshed.retrieve.authoritative"
 
 
-def test_a_recalculation_that_cannot_be_read_back_stays_open(
-    sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path
-) -> None:
+def test_a_recalculation_that_cannot_be_read_back_stays_open(proxied: Client, proxy: FaultProxy) -> None:
     proxy.refuse = lambda call: (
         (500, "osrfMethodException :  *** Call to [x] failed")
         if call.method == RETRIEVE and call.parameters[1] == 1030 and any(map(recalculates, proxy.calls))
         else None
     )
-    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
-        client = client_of(gateway, tmp_path)
-        outcome = by_id(client.recalculator.recalculate(sorted(findings(client), key=lambda it: it.member.id)))
-        assert outcome[1030].state is StepState.SENDING
-        assert all(outcome[id].resolved for id in (1034, 1036, 1042))
-        assert client.moves.recover() == []
-        proxy.refuse = lambda call: None
-        assert [(step.patron, step.state) for step in client.moves.recover()] == [(1030, StepState.DONE)]
+    outcome = by_id(proxied.recalculator.recalculate(sorted(findings(proxied), key=lambda it: it.member.id)))
+    assert outcome[1030].state is StepState.SENDING
+    assert all(outcome[id].resolved for id in (1034, 1036, 1042))
+    assert proxied.moves.recover() == []
+    proxy.refuse = lambda call: None
+    assert [(step.patron, step.state) for step in proxied.moves.recover()] == [(1030, StepState.DONE)]
 
 
-def test_penalties_of_somebody_else_are_no_answer(sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path) -> None:
-    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
-        client = client_of(gateway, tmp_path)
-        found = findings(client)
-        other = gateway.call("open-ils.actor", RETRIEVE, TOKEN, 1001, ["standing_penalties"]).value
-        proxy.answer = lambda call: other if call.method == RETRIEVE else None
-        outcome = client.recalculator.recalculate(found)
+def test_penalties_of_somebody_else_are_no_answer(proxied: Client, proxy: FaultProxy) -> None:
+    found = findings(proxied)
+    other = proxied.gateway.call("open-ils.actor", RETRIEVE, TOKEN, 1001, ["standing_penalties"]).value
+    proxy.answer = lambda call: other if call.method == RETRIEVE else None
+    outcome = proxied.recalculator.recalculate(found)
     assert {person.state for person in outcome.steps} == {StepState.NOT_DONE}
     assert not any(map(recalculates, proxy.calls))
 
 
-def test_an_account_that_may_not_look_where_it_works_reads_the_others_way(
-    sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path
-) -> None:
+def test_an_account_that_may_not_look_where_it_works_reads_the_others_way(proxied: Client, proxy: FaultProxy) -> None:
     refused = {"ilsevent": "5000", "textcode": "PERM_FAILURE", "ilsperm": "VIEW_USER", "ilspermloc": "4", "desc": "No"}
     proxy.answer = lambda call: refused if call.method == RETRIEVE else None
-    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
-        client = client_of(gateway, tmp_path)
-        outcome = client.recalculator.recalculate(findings(client))
+    outcome = proxied.recalculator.recalculate(findings(proxied))
     assert all(person.resolved for person in outcome.steps)
 
 
@@ -369,25 +352,21 @@ def test_a_patron_who_is_hidden_by_then_is_left_alone(client: Client, sandbox: S
 
 
 def test_recovery_concludes_nothing_about_a_patron_it_cannot_see(
-    sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    proxied: Client, proxy: FaultProxy, tmp_path: Path
 ) -> None:
     proxy.decide = lambda call: Fault.HELD_REQUEST if recalculates(call) and call.parameters[1] == 1030 else Fault.NONE
-    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
-        client = client_of(gateway, tmp_path)
-        client.recalculator.recalculate(findings(client))
-        proxy.let_go()
-        with gateway_of(proxy.url, "north_manager") as other:
-            assert client_of(other, tmp_path).moves.recover() == []
-        assert [step.patron for step in client.moves.recover()] == [1030]
+    proxied.recalculator.recalculate(findings(proxied))
+    proxy.let_go()
+    with gateway_of(proxy.url, "north_manager") as other:
+        assert client_of(other, tmp_path).moves.recover() == []
+    assert [step.patron for step in proxied.moves.recover()] == [1030]
 
 
 def test_what_never_came_in_is_known_in_the_end(
-    sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    proxied: Client, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proxy.decide = lambda call: Fault.DROP_REQUEST if recalculates(call) and call.parameters[1] == 1030 else Fault.NONE
-    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
-        client = client_of(gateway, tmp_path)
-        client.recalculator.recalculate(findings(client))
-        monkeypatch.setattr(Database, "now", lambda _: datetime.now(UTC) + timedelta(minutes=30))
-        (recovered,) = client.moves.recover()
+    proxied.recalculator.recalculate(findings(proxied))
+    monkeypatch.setattr(Database, "now", lambda _: datetime.now(UTC) + timedelta(minutes=30))
+    (recovered,) = proxied.moves.recover()
     assert (recovered.state, recovered.reason) == (StepState.NOT_DONE, "it never came in, or changed nothing")
