@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from evergreen_groups import arguments
@@ -348,13 +349,13 @@ class DeskChanges:
         self._state = state
         self._given = operator
         self._reference = reference
-        self._planner = Planner(gateway, lambda: reference.org_units(gateway), adults=adults)
+        self._adults = adults
         self._may_undo_others = may_undo_others
 
-    @property
+    @cached_property
     def planner(self) -> Planner:
         """The planner for this gateway."""
-        return self._planner
+        return Planner(self._gateway, lambda: self._reference.org_units(self._gateway), adults=self._adults)
 
     def propose(self, request: PlanRequest) -> ProposedPlan:
         """Make a plan and store it. Changes nothing in Evergreen.
@@ -365,9 +366,9 @@ class DeskChanges:
         """
         checked = arguments.instance("request", request, PlanRequest).checked()
         if checked.change is not None:
-            draft = self._planner.undo(*self._to_undo(checked.change))
+            draft = self.planner.undo(*self._to_undo(checked.change))
         else:
-            draft = self._planner.plan(checked, self._reference)
+            draft = self.planner.plan(checked, self._reference)
         return ProposedPlan(self._store.add(draft.action, draft.steps, draft.expected_groups, checked.change), draft)
 
     def apply(self, plan: str, key: str, *, timeout: float = WAIT, progress: Progress = silent) -> str:
@@ -467,7 +468,7 @@ class DeskChanges:
             # An identical request may hold the lease to resolve open steps, so wait.
             self.history.wait(change, timeout)
             to_undo = self._to_undo(change)
-        return self._store.add(Action.UNDO, *self._planner.undo_without_preview(*to_undo), undoes=change)
+        return self._store.add(Action.UNDO, *self.planner.undo_without_preview(*to_undo), undoes=change)
 
     def _applied_undo(self, change: str, key: str) -> StoredPlan | None:
         """Return the plan of an undo that was applied under this key, or None."""

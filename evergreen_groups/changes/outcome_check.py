@@ -344,8 +344,9 @@ def recover(gateway: Gateway, journal: Journal, patrons: Collection[int]) -> lis
         GatewayError: the ILS can't be reached, or the session has ended.
     """
     ended: list[JournalStep] = []
-    penalties = PenaltyReader(gateway)
-    for found in journal.open_steps(gateway.url, patrons):
+    open_steps = journal.open_steps(gateway.url, patrons)
+    penalties = PenaltyReader(gateway) if any(step.field == PENALTIES for step in open_steps) else None
+    for found in open_steps:
         step = _restart_if_misdated(gateway, journal, found)
         verdict = _verdict(gateway, journal, penalties, step)
         if verdict is None or verdict.state is StepState.SENDING:
@@ -360,10 +361,12 @@ def recover(gateway: Gateway, journal: Journal, patrons: Collection[int]) -> lis
     return ended
 
 
-def _verdict(gateway: Gateway, journal: Journal, penalties: PenaltyReader, step: JournalStep) -> ChangeVerdict | None:
+def _verdict(
+    gateway: Gateway, journal: Journal, penalties: PenaltyReader | None, step: JournalStep
+) -> ChangeVerdict | None:
     """Return the outcome of one step, or None if it can't be read now."""
     try:
-        if step.field == PENALTIES:
+        if penalties is not None and step.field == PENALTIES:
             found = penalties.read(step.patron)
             return None if found is None else judge_penalties(step, found, journal.now())
         return judge(gateway, step, read_patron(gateway, step.patron), journal.now())
