@@ -116,7 +116,7 @@ def plan_batch(planner: Planner, batch: Batch) -> Draft:
         raise
     cards = basis.cards
     problems = list(batch.problems)
-    lines = []
+    lines: list[BatchLine] = []
     for line in batch.lines:
         found = [_with_line(line, problem) for problem in _patron_problems(line, basis)]
         problems += found

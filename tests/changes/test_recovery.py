@@ -15,8 +15,7 @@ from support.gateways import client_of, gateway_of, why_not_undone
 from support.states import state_in
 
 from evergreen_groups.changes import JournalStep, Plan, StepState
-from evergreen_groups.changes.outcome_check import refusal
-from evergreen_groups.changes.reasons import TIMED_OUT
+from evergreen_groups.changes.reasons import TIMED_OUT, refusal
 from evergreen_groups.client import Client
 from evergreen_groups.errors import (
     BusyError,
