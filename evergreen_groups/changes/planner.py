@@ -10,7 +10,7 @@ from evergreen_groups import arguments
 from evergreen_groups.changes.journal import GROUP, LEAD, PENALTIES, JournalEntry, StoredStep
 from evergreen_groups.changes.plans import Action, Draft, ExpectedGroup, PlanWarning, Step, group_changes
 from evergreen_groups.changes.undo import find_reversals, refuse_irreversible
-from evergreen_groups.errors import PlanError, not_visible
+from evergreen_groups.errors import PlanError
 from evergreen_groups.groups import (
     AdultRule,
     MembershipReader,
@@ -398,6 +398,7 @@ class Planner:
         move.
 
         Raises:
+            NotFoundError: a patron has just become hidden.
             PlanError: the entry is a recalculation of penalties, some of its steps have been deleted, or nothing is
                 left to undo.
         """
@@ -408,10 +409,7 @@ class Planner:
         patrons = {step.patron for step in entry.steps}
         basis = self.basis(patrons, groups)
         visible = {id: card.member for id, card in basis.cards.items() if isinstance(id, int)}
-        found = find_reversals(self._gateway, entry, visible, now, moved_since)
-        gone = visible.keys() - found.records.keys()
-        if gone:  # the basis has just had this patron, so fail instead of skipping them
-            raise not_visible("patron {patron} can't be read", code="patron-not-read", values={"patron": min(gone)})
+        found = find_reversals(self._gateway, entry, now, moved_since, visible)
         # The visible members come from pcrud, which may read from a replica. Use the primary's groups and flags.
         members = {}
         for id, record in found.records.items():
@@ -433,8 +431,7 @@ class Planner:
         Skip what only a preview needs: make one call per patron, and one per group that a patron returns to.
         """
         refuse_irreversible(entry)
-        patrons = {step.patron for step in entry.steps}
-        steps = find_reversals(self._gateway, entry, patrons, now, moved_since).steps
+        steps = find_reversals(self._gateway, entry, now, moved_since).steps
         joined = sorted({step.after for step in steps if step.field == GROUP and step.after is not None})
         members = read_members(self._gateway, joined)
         return steps, [ExpectedGroup(group, tuple(sorted(members[group]))) for group in joined]

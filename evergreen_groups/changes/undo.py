@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups.changes.journal import GROUP, PENALTIES, JournalEntry, StepState, StoredStep
 from evergreen_groups.changes.outcome_check import has_late_duplicate
-from evergreen_groups.errors import PlanError
+from evergreen_groups.errors import PlanError, not_visible
 from evergreen_groups.groups import read_patron
 from evergreen_groups.message import Message
 
@@ -85,19 +85,28 @@ def refuse_irreversible(entry: JournalEntry) -> None:
 
 
 def find_reversals(
-    gateway: Gateway, entry: JournalEntry, visible: Collection[int], now: datetime, moved_since: Collection[int]
+    gateway: Gateway,
+    entry: JournalEntry,
+    now: datetime,
+    moved_since: Collection[int],
+    visible: Collection[int] | None = None,
 ) -> Reversals:
-    """Find out how to undo the steps of the patrons (ids) who may be visible.
+    """Find out how to undo the steps of an entry.
 
-    Read their records from the primary: a replica may not have the change that is to be undone. ``now`` is the time by
-    the state database's clock. ``moved_since`` has the ids of patrons whom later entries move.
+    Read the patrons' records from the primary: a replica may not have the change that is to be undone. ``now`` is the
+    time by the state database's clock. ``moved_since`` has the ids of patrons whom later entries move. ``visible`` are
+    the patrons (ids) who are known to be visible; the default is to find out.
 
     Raises:
+        NotFoundError: one of ``visible`` has just become hidden.
         PlanError: nothing can be undone. The error gives the reasons, with patrons' ids.
     """
-    patrons = sorted(visible)
+    patrons = sorted({step.patron for step in entry.steps} if visible is None else visible)
     read = zip(patrons, gateway.map(partial(read_patron, gateway), patrons), strict=True)
     records = {id: record for id, record in read if record is not None}
+    gone = set(visible or ()) - records.keys()
+    if gone:  # fail instead of skipping them
+        raise not_visible("patron {patron} can't be read", code="patron-not-read", values={"patron": min(gone)})
     former = dict(records)
     steps: list[StoredStep] = []
     others: list[Irreversible] = []
