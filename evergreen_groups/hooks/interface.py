@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from evergreen_groups import arguments
 from evergreen_groups.changes import Change, Draft, PlanRequest, ProposedPlan
 from evergreen_groups.desk import (
     Event,
@@ -175,6 +176,7 @@ def change(client: Client, id: str) -> Change:
     Raises:
         NotFoundError: the change doesn't exist, or the caller may see none of its patrons.
     """
+    arguments.text("id", id)  # before the history asks who the caller is
     return client.plans.history.change(id)
 
 
@@ -184,6 +186,7 @@ def own_change(client: Client, id: str) -> Change:
     Raises:
         NotFoundError: the change doesn't exist, or was made by someone else.
     """
+    arguments.text("id", id)
     return client.plans.history.own(id)
 
 
