@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evergreen_groups.changes.plans import GROUP, Action, Draft, Step
+from evergreen_groups.changes.journal import GROUP
+from evergreen_groups.changes.plans import Action, Draft, Step
 from evergreen_groups.errors import ConfigurationError, GatewayError, PlanError
 from evergreen_groups.message import Message, system_reason
 
@@ -107,20 +108,19 @@ def plan_batch(planner: Planner, batch: Batch) -> Draft:
     Raises:
         PlanError: lines are invalid, barcodes are unknown, or lines contradict each other. Lists every problem.
     """
-    lines: Sequence[BatchLine] = batch.lines
-    named = {barcode for line in lines for barcode in (line.barcode, *_target(line))}
+    named = {barcode for line in batch.lines for barcode in (line.barcode, *_target(line))}
     try:
         basis = planner.basis(sorted(named))
     except GatewayError:
         _raise_problems(batch.problems)  # report the problems already found
         raise
     cards = basis.cards
-    problems = [*batch.problems, *_patron_problems(lines, basis)]
-    lines = [
-        line
-        for line in lines
-        if all(named in cards and not basis.is_deleted(named) for named in (line.barcode, *_target(line)))
-    ]
+    problems = list(batch.problems)
+    lines: list[BatchLine] = []
+    for line in batch.lines:
+        found = [_with_line(line, problem) for problem in _patron_problems(line, basis)]
+        problems += found
+        lines += () if found else (line,)
     steps: list[Step] = []
     origin: dict[tuple[int, str], int] = {}
     unchanged: list[str] = []
@@ -152,18 +152,17 @@ def _target(line: BatchLine) -> tuple[str, ...]:
     return (line.target,) if line.action in ("move", "merge") else ()
 
 
-def _patron_problems(lines: Sequence[BatchLine], basis: PlanBasis) -> Iterator[Message]:
-    """Yield the problems with the patrons that the lines name."""
-    for line in lines:
-        if line.barcode not in basis.cards:
-            yield _with_line(line, Message("no visible patron has this barcode"))
-        if basis.is_deleted(line.barcode):
-            yield _with_line(line, Message("the patron is deleted"))
-        for target in _target(line):
-            if target not in basis.cards:
-                yield _with_line(line, Message("no visible patron has the target's barcode"))
-            if basis.is_deleted(target):
-                yield _with_line(line, Message("the target is deleted"))
+def _patron_problems(line: BatchLine, basis: PlanBasis) -> Iterator[Message]:
+    """Yield the problems with the patrons that a line names."""
+    if line.barcode not in basis.cards:
+        yield Message("no visible patron has this barcode")
+    if basis.is_deleted(line.barcode):
+        yield Message("the patron is deleted")
+    for target in _target(line):
+        if target not in basis.cards:
+            yield Message("no visible patron has the target's barcode")
+        if basis.is_deleted(target):
+            yield Message("the target is deleted")
 
 
 def _steps(basis: PlanBasis, line: BatchLine) -> tuple[list[Step], list[str]]:

@@ -1,43 +1,49 @@
-"""Changes made at a desk: plans that are stored, shown, and applied once under a key, and changes made earlier."""
+"""The entrances for changes: the command line and programs, the desk, and recalculations that an audit asks for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from evergreen_groups import arguments
-from evergreen_groups.changes.apply import (
-    JournaledChanges,
-    StepApplier,
-    refuse_hidden_patrons,
-    refuse_outdated,
+from evergreen_groups.audit import RECALCULABLE, Audit, FindingKind, PatronFinding
+from evergreen_groups.changes.apply import Applier, refuse_hidden_patrons, refuse_outdated, visible_patrons
+from evergreen_groups.changes.journal import (
+    PENALTIES,
+    Journal,
+    JournalEntry,
+    JournalStep,
+    Operator,
+    StepState,
+    StoredStep,
 )
-from evergreen_groups.changes.journal import JournalEntry, JournalStep, Operator, StepState
-from evergreen_groups.changes.planner import Drafter, Planner
+from evergreen_groups.changes.planner import Planner
 from evergreen_groups.changes.plans import (
+    Action,
     PlanOutcome,
     PlanRequest,
+    PlanStore,
     ProposedPlan,
+    Step,
     StepOutcome,
     StoredPlan,
-    expected_groups,
+    already_applied,
+    key_conflict,
 )
-from evergreen_groups.changes.reasons import NOT_STARTED
-from evergreen_groups.changes.recalculation import Recalculator
 from evergreen_groups.errors import BusyError, NotFoundError, PlanError
 from evergreen_groups.progress import Progress, silent
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import datetime
 
-    from sqlalchemy.engine import Connection
-
     from evergreen_groups.arguments import Several
-    from evergreen_groups.changes.journal import Journal
+    from evergreen_groups.changes.apply import PlanRun
     from evergreen_groups.changes.plans import Draft
-    from evergreen_groups.changes.store import PlanStore
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.groups import AdultRule
     from evergreen_groups.ils import ReferenceData
@@ -49,11 +55,10 @@ class Plan:
     """A plan that is ready to apply. Inspect ``draft`` first: nothing has been sent yet."""
 
     draft: Draft
-    _gateway: Gateway = field(repr=False)
-    _changes: JournaledChanges = field(repr=False)
+    _applier: Applier = field(repr=False)
     _undoes: str | None = None
 
-    def apply(self, progress: Progress = silent, *, timeout: float = 0.0) -> PlanOutcome:
+    def apply(self, progress: Progress = silent, *, timeout: float = 0.0) -> PlanOutcome[Step]:
         """Apply the plan step by step. Wait up to ``timeout`` seconds for another run on the same patrons or groups.
 
         Raises:
@@ -61,22 +66,14 @@ class Plan:
             TransportError: the outcome of an interrupted run can't be looked up. Nothing was sent.
         """
         arguments.seconds("timeout", timeout)
-        steps = self.draft.steps
-        if not steps:
+        draft = self.draft
+        if not draft.steps:
             return PlanOutcome(())
-        # Recover these members' open steps too: see StepApplier.
-        group_members = [id for group in expected_groups(self.draft) for id in group.members]
-        entries: list[str] = []
-        outcomes, stopped = StepApplier(self._gateway, self._changes, group_members).apply(
-            self.draft.action.value,
-            steps,
-            undoes=self._undoes,
-            in_transaction=lambda _connection, entry: entries.append(entry),
-            timeout=timeout,
-            progress=progress,
-        )
-        left = (StepOutcome(step, StepState.PLANNED, reason=NOT_STARTED) for step in steps[len(outcomes) :])
-        return PlanOutcome((*outcomes, *left), stopped, *entries)
+        with self._applier.begin(
+            draft.action, draft.steps, draft.expected_groups, undoes=self._undoes, timeout=timeout
+        ) as run:
+            run.record()
+            return run.apply(progress)
 
 
 class Moves:
@@ -88,7 +85,7 @@ class Moves:
 
     def __init__(self, gateway: Gateway, state: State, operator: Operator, *, adults: AdultRule | None = None) -> None:
         self._planner = Planner(gateway, adults=adults)
-        self._changes = JournaledChanges(gateway, state, operator)
+        self._applier = Applier(gateway, state, operator)
         self._gateway = gateway
         self._state = state
 
@@ -99,7 +96,7 @@ class Moves:
 
     def plan(self, draft: Draft) -> Plan:
         """Turn a draft into a plan that can be applied."""
-        return Plan(draft, self._gateway, self._changes)
+        return Plan(draft, self._applier)
 
     def plan_move(self, barcodes: Several[str], *, to: str) -> Plan:
         """Plan to move patrons into the group of the patron with barcode ``to``.
@@ -152,8 +149,9 @@ class Moves:
                 code="entry-of-another-gateway",
                 values={"entry": entry, "gateway": found.gateway},
             )
-        draft = self._planner.undo(found, self._state.database.now(), self._journal().moved_since(found))
-        return Plan(draft, self._gateway, self._changes, entry)
+        journal = Journal(self._state.database)
+        draft = self._planner.undo(found, journal.now(), journal.moved_since(found))
+        return Plan(draft, self._applier, entry)
 
     def recover(self) -> list[JournalStep]:
         """Resolve steps that earlier runs left open, by reading only, and return the resolved steps.
@@ -163,15 +161,15 @@ class Moves:
         Raises:
             TransportError: the ILS can't be reached.
         """
-        return self._changes.recover()
+        return self._applier.recover()
 
     def open_steps(self) -> list[JournalStep]:
         """Return steps with an unknown outcome: they may still reach Evergreen, or the patron was hidden so far."""
-        return self._journal().open_steps(self._gateway.url)
+        return Journal(self._state.database).open_steps(self._gateway.url)
 
     def entries(self) -> list[JournalEntry]:
         """Return this gateway's journal entries, latest first."""
-        return self._journal().entries(self._gateway.url)
+        return Journal(self._state.database).entries(self._gateway.url)
 
     def entry(self, id: str) -> JournalEntry:
         """Return one journal entry.
@@ -179,12 +177,7 @@ class Moves:
         Raises:
             NotFoundError: the id is unknown.
         """
-        return self._journal().entry(arguments.text("id", id))
-
-    def _journal(self) -> Journal:
-        from evergreen_groups.changes.journal import Journal  # imports SQLAlchemy, which is slow
-
-        return Journal(self._state.database)
+        return Journal(self._state.database).entry(arguments.text("id", id))
 
 
 RECENT = timedelta(days=7)
@@ -195,8 +188,6 @@ MAX_GROUP_CHANGES = 50
 
 Visible = Callable[[Collection[int]], Collection[int]]
 """A function from patron ids to the subset that the session may see."""
-
-_UNDECIDED = (StepState.PLANNED, StepState.SENDING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,8 +215,9 @@ class ChangeReader:
 
     def __init__(self, gateway: Gateway, state: State, operator: Operator) -> None:
         self._gateway = gateway
-        self._state = state
-        self._operator = operator
+        self._journal = Journal(state.database)
+        self._staff = operator.staff or 0
+        self._applier = Applier(gateway, state, operator)
 
     def change(self, id: str, visible: Visible | None = None) -> Change:
         """Return a change, after resolving open steps where possible.
@@ -236,7 +228,11 @@ class ChangeReader:
         Raises:
             NotFoundError: the id is unknown, or the caller can see none of its patrons.
         """
-        entry = self._resolved(self.entry(arguments.text("id", id)))
+        entry = self.entry(arguments.text("id", id))
+        open_ones = {step.patron for step in entry.steps if step.state is StepState.SENDING}
+        if open_ones:
+            self._applier.recover(open_ones)
+            entry = self.entry(id)
         (seen,) = self._visible_changes([entry], visible) or (None,)
         if seen is None:
             raise _no_such_change(id)
@@ -249,7 +245,7 @@ class ChangeReader:
             NotFoundError: the id is unknown, or another user made it.
         """
         entry = self.entry(arguments.text("id", id))
-        if entry.operator.staff != self._operator.staff:
+        if entry.operator.staff != self._staff:
             raise _no_such_change(id)
         entry, is_under_way = self._current(entry)
         return Change(entry, is_under_way=is_under_way, is_own=True)
@@ -260,21 +256,19 @@ class ChangeReader:
         Raises:
             NotFoundError: the id is unknown.
         """
-        undecided = {step.patron for step in self.entry(id).steps if step.state in _UNDECIDED}
+        undecided = _undecided(self.entry(id))
         if undecided:
-            JournaledChanges(self._gateway, self._state, self._operator).wait(undecided, timeout)
+            self._applier.wait(undecided, timeout)
 
     def recent(self, visible: Visible | None = None) -> list[Change]:
         """Return the caller's own changes of the last days, latest first."""
-        journal = self._journal()
-        entries = journal.entries_of(self._gateway.url, self._operator.staff or 0, journal.now() - RECENT)
+        entries = self._journal.entries_of(self._gateway.url, self._staff, self._journal.now() - RECENT)
         return self._visible_changes(entries, visible)
 
     def of_group(self, group: int, visible: Visible | None = None) -> list[Change]:
         """Return the latest changes to a group, latest first."""
-        return self._visible_changes(
-            self._journal().entries_about(self._gateway.url, group, MAX_GROUP_CHANGES), visible
-        )
+        entries = self._journal.entries_about(self._gateway.url, group, MAX_GROUP_CHANGES)
+        return self._visible_changes(entries, visible)
 
     def entry(self, id: str) -> JournalEntry:
         """Return a journal entry of this gateway with all its steps.
@@ -283,7 +277,7 @@ class ChangeReader:
             NotFoundError: the id is unknown.
         """
         try:
-            entry = self._journal().entry(id)
+            entry = self._journal.entry(id)
         except NotFoundError:
             # Same error as for a change with hidden patrons, so a caller can't find out which change ids exist.
             raise _no_such_change(id) from None
@@ -291,21 +285,10 @@ class ChangeReader:
             raise _no_such_change(id)
         return entry
 
-    def moved_since(self, entry: JournalEntry) -> frozenset[int]:
-        """Return the ids of the entry's patrons whom later entries move."""
-        return self._journal().moved_since(entry)
-
-    def _resolved(self, entry: JournalEntry) -> JournalEntry:
-        """Resolve an entry's open steps, except those that another run is working on."""
-        open_ones = {step.patron for step in entry.steps if step.state is StepState.SENDING}
-        if not open_ones:
-            return entry
-        JournaledChanges(self._gateway, self._state, self._operator).recover(open_ones)
-        return self.entry(entry.id)
-
     def _visible_changes(self, entries: Sequence[JournalEntry], visible_of: Visible | None) -> list[Change]:
         """Return the entries as changes, without hidden patrons' steps and without entries that have no other steps."""
-        visible = (visible_of or self._visible)({step.patron for entry in entries for step in entry.steps})
+        patrons = {step.patron for entry in entries for step in entry.steps}
+        visible = visible_patrons(self._gateway, patrons) if visible_of is None else visible_of(patrons)
         found = []
         for read in entries:
             if not any(step.patron in visible for step in read.steps):
@@ -316,7 +299,7 @@ class ChangeReader:
                 Change(
                     replace(entry, steps=steps),
                     is_under_way=is_under_way,
-                    is_own=entry.operator.staff == self._operator.staff,
+                    is_own=entry.operator.staff == self._staff,
                     hidden_step_count=len(entry.steps) - len(steps),
                 )
             )
@@ -324,23 +307,17 @@ class ChangeReader:
 
     def _current(self, entry: JournalEntry) -> tuple[JournalEntry, bool]:
         """Return an entry and whether it is being applied now. If it isn't, read the entry again."""
-        undecided = {step.patron for step in entry.steps if step.state in _UNDECIDED}
+        undecided = _undecided(entry)
         if not undecided:
             return entry, False
-        if JournaledChanges(self._gateway, self._state, self._operator).is_under_way(undecided):
+        if self._applier.is_under_way(undecided):
             return entry, True
         # The run may have ended after the entry was read. Read again to get all outcomes.
         return self.entry(entry.id), False
 
-    def _visible(self, patrons: Collection[int]) -> set[int]:
-        """Return the patrons (ids) whom the session may see."""
-        found = self._gateway.pcrud.columns_by_values("au", ("id",), "id", sorted(patrons))
-        return {id for batch in found for (id,) in batch}
 
-    def _journal(self) -> Journal:
-        from evergreen_groups.changes.journal import Journal  # imports SQLAlchemy, which is slow
-
-        return Journal(self._state.database)
+def _undecided(entry: JournalEntry) -> set[int]:
+    return {step.patron for step in entry.steps if step.state in (StepState.PLANNED, StepState.SENDING)}
 
 
 def _no_such_change(id: str) -> NotFoundError:
@@ -372,14 +349,13 @@ class DeskChanges:
         self._state = state
         self._given = operator
         self._reference = reference
-        self._planner = Planner(gateway, lambda: reference.org_units(gateway), adults=adults)
-        self._drafter = Drafter(gateway, self._planner, reference)
+        self._adults = adults
         self._may_undo_others = may_undo_others
 
-    @property
+    @cached_property
     def planner(self) -> Planner:
         """The planner for this gateway."""
-        return self._planner
+        return Planner(self._gateway, lambda: self._reference.org_units(self._gateway), adults=self._adults)
 
     def propose(self, request: PlanRequest) -> ProposedPlan:
         """Make a plan and store it. Changes nothing in Evergreen.
@@ -389,25 +365,37 @@ class DeskChanges:
             NotFoundError: the change to undo doesn't exist.
         """
         checked = arguments.instance("request", request, PlanRequest).checked()
-        draft, due = self._drafter.draft(checked, self._to_undo)
-        stored = StoredPlan.of(draft, self._staff, request.change, due, self._state.database.now())
-        self._store().add(stored)
-        return ProposedPlan(stored, draft)
+        if checked.change is not None:
+            draft = self.planner.undo(*self._to_undo(checked.change))
+        else:
+            draft = self.planner.plan(checked, self._reference)
+        return ProposedPlan(self._store.add(draft.action, draft.steps, draft.expected_groups, checked.change), draft)
 
-    def apply(
-        self,
-        plan: str,
-        key: str,
-        *,
-        timeout: float = WAIT,
-        on_start: Callable[[str], None] | None = None,
-        progress: Progress = silent,
-    ) -> str:
+    def apply(self, plan: str, key: str, *, timeout: float = WAIT, progress: Progress = silent) -> str:
         """Apply a plan under an idempotency key and return the id of the journal entry, the same for each repeat.
 
-        ``on_start`` is called with this id as soon as nothing can refuse the plan any more, before the first step, for
-        callers that don't wait for the end. ``timeout`` is how many seconds to wait for another desk, or for an earlier
-        request with the same key that is still running.
+        ``timeout`` is how many seconds to wait for another desk, or for an earlier request with the same key that is
+        still running. Raises the errors of :meth:`begin`.
+        """
+        with self.begin(plan, key, timeout=timeout) as begun:
+            return self._finish(begun, timeout, progress)
+
+    def undo(self, change: str, key: str, *, timeout: float = WAIT, progress: Progress = silent) -> str:
+        """Undo a change without showing the plan first. Works like :meth:`apply`, under a separate key."""
+        with self.begin_undo(change, key, timeout=timeout) as begun:
+            return self._finish(begun, timeout, progress)
+
+    def _finish(self, begun: BegunChange, timeout: float, progress: Progress) -> str:
+        if begun.run is None:
+            self.history.wait(begun.id, timeout)
+        begun.apply(progress)
+        return begun.id
+
+    @contextmanager
+    def begin(self, plan: str, key: str, *, timeout: float = WAIT) -> Iterator[BegunChange]:
+        """Begin to apply a plan under an idempotency key: for the block, hold its lease.
+
+        Yields the change as soon as nothing can refuse the plan any more, before its first step.
 
         Raises:
             NotFoundError: the caller has no plan with this id.
@@ -419,11 +407,31 @@ class DeskChanges:
         arguments.text("key", key)
         stored = self.find(arguments.text("plan", plan))
         change = self._applied_change(stored, key)
-        if change is None:
-            return self._apply(stored, key, timeout, on_start, progress)
-        if on_start is None:
-            self.history.wait(change, timeout)
-        return change
+        with ExitStack() as lease:
+            run = None
+            if change is None:
+                applier = Applier(self._gateway, self._state, self._operator)
+                under_lease = applier.begin(
+                    stored.action, stored.steps, stored.groups, undoes=stored.undoes, timeout=timeout
+                )
+                try:
+                    run = lease.enter_context(under_lease)
+                except BusyError:
+                    # The first of two clicks may be applying this very plan. If so, return its change.
+                    change = self._applied_change(self.find(plan), key)
+                    if change is None:
+                        raise
+            if run is not None:
+                # Another request may have applied the plan while this one waited for the lease.
+                change = self._applied_change(self.find(plan), key)
+                if change is not None:
+                    run = None
+            if run is not None:
+                if self._given.approved_by is not None:
+                    refuse_hidden_patrons(self._gateway, stored)
+                refuse_outdated(self._gateway, stored)
+                change = run.record(stored.id, key)
+            yield BegunChange(change or "", run)
 
     def find(self, plan: str) -> StoredPlan:
         """Return one of the caller's plans.
@@ -431,44 +439,43 @@ class DeskChanges:
         Raises:
             NotFoundError: the caller has no plan with this id.
         """
-        stored = self._store().find(plan, self._staff)
+        stored = self._store.find(plan)
         if stored is None:
             raise NotFoundError("there is no such plan", advice="make it again", code="no-such-plan")
         return stored
 
-    def undo(
-        self,
-        change: str,
-        key: str,
-        *,
-        timeout: float = WAIT,
-        on_start: Callable[[str], None] | None = None,
-        progress: Progress = silent,
-    ) -> str:
-        """Undo a change without showing the plan first. Works like :meth:`apply`, under a separate key."""
+    @contextmanager
+    def begin_undo(self, change: str, key: str, *, timeout: float = WAIT) -> Iterator[BegunChange]:
+        """Begin to undo a change without showing the plan first. Works like :meth:`begin`, under a separate key."""
         arguments.text("change", change)
-        earlier = self._store().under_key(arguments.text("key", key), self._staff)
-        if earlier is not None:
-            return self._repeated_undo(earlier, change, timeout if on_start is None else 0.0)
-        try:
+        arguments.text("key", key)
+        with ExitStack() as lease:
             try:
-                entry, now, moved_since = self._to_undo(change)
-            except BusyError:
-                # Two identical requests may run at once. The first one holds the lease to resolve open steps, so wait.
-                self.history.wait(change, timeout)
-                earlier = self._store().under_key(key, self._staff)
-                if earlier is not None:
-                    return self._repeated_undo(earlier, change, timeout if on_start is None else 0.0)
-                entry, now, moved_since = self._to_undo(change)
-            stored = self._planner.undo_without_preview(entry, self._staff, now, moved_since)
-            self._store().add(stored)
-            return self.apply(stored.id, key, timeout=timeout, on_start=on_start, progress=progress)
-        except (PlanError, BusyError):
-            # Two identical requests may run at once. Each makes a plan, and only one of them can apply its plan.
-            earlier = self._store().under_key(key, self._staff)
-            if earlier is None:
-                raise
-            return self._repeated_undo(earlier, change, timeout if on_start is None else 0.0)
+                plan = self._applied_undo(change, key) or self._plan_undo(change, timeout)
+                begun = lease.enter_context(self.begin(plan.id, key, timeout=timeout))
+            except (PlanError, BusyError):
+                # Two identical requests may run at once. Each makes a plan, and only one of them can apply its plan.
+                applied = self._applied_undo(change, key)
+                if applied is None:
+                    raise
+                begun = lease.enter_context(self.begin(applied.id, key, timeout=timeout))
+            yield begun
+
+    def _plan_undo(self, change: str, timeout: float) -> StoredPlan:
+        try:
+            to_undo = self._to_undo(change)
+        except BusyError:
+            # An identical request may hold the lease to resolve open steps, so wait.
+            self.history.wait(change, timeout)
+            to_undo = self._to_undo(change)
+        return self._store.add(Action.UNDO, *self.planner.undo_without_preview(*to_undo), undoes=change)
+
+    def _applied_undo(self, change: str, key: str) -> StoredPlan | None:
+        """Return the plan of an undo that was applied under this key, or None."""
+        applied = self._store.under_key(key)
+        if applied is not None and applied.undoes != change:
+            raise key_conflict()
+        return applied
 
     def may_undo(self, change: Change) -> bool:
         """Return whether the operator may undo a change now. Asks the ILS if another user made the change."""
@@ -480,21 +487,22 @@ class DeskChanges:
         return ChangeReader(self._gateway, self._state, self._operator)
 
     @property
-    def _staff(self) -> int:
-        return self._operator.staff or 0
-
-    @property
     def _operator(self) -> Operator:
         if self._given.staff is None:  # a program that knows only its account's name
             self._given = replace(self._given, staff=self._reference.user(self._gateway))
         return self._given
 
+    @property
+    def _store(self) -> PlanStore:
+        return PlanStore(self._state.database, self._gateway.url, self._operator.staff or 0)
+
     def _to_undo(self, id: str) -> tuple[JournalEntry, datetime, frozenset[int]]:
         """Return a change that the operator may undo, the current time, and the patron ids that later changes move."""
         # Don't filter the operator's own change by visibility: they know its patrons already, and the undo itself skips
         # patrons who are hidden by now.
-        is_own = self.history.entry(id).operator.staff == self._staff
-        change = self.history.change(id, (lambda patrons: patrons) if is_own else None)
+        history = self.history
+        is_own = history.entry(id).operator.staff == self._operator.staff
+        change = history.change(id, (lambda patrons: patrons) if is_own else None)
         if not (change.is_own or self._may_undo_others()):
             raise PlanError(
                 "change {change} is somebody else's",
@@ -509,121 +517,88 @@ class DeskChanges:
                 code="undo-too-early",
                 values={"change": id},
             )
-        return self.history.entry(id), self._state.database.now(), self.history.moved_since(change.entry)
+        journal = Journal(self._state.database)
+        return history.entry(id), journal.now(), journal.moved_since(change.entry)
 
     def _applied_change(self, stored: StoredPlan, key: str) -> str | None:
         """Return the entry that applied a plan under this key, or None if the plan can still be applied."""
-        from evergreen_groups.changes.store import already_applied, expired, key_conflict
-
-        if stored.key is not None and stored.key != key:
-            raise already_applied()
         if stored.key is not None:
-            if stored.change is None:  # retention has deleted the entry since
+            if stored.key != key or stored.change is None:  # without an id: retention has deleted the entry since
                 raise already_applied()
             return stored.change
-        under_key = self._store().under_key(key, self._staff)
+        under_key = self._store.under_key(key)
         if under_key is not None and under_key.id != stored.id:
             raise key_conflict()
         if under_key is not None:  # applied after ``stored`` was read
             return self._applied_change(under_key, key)
-        too_old = expired(stored, self._state.database.now())
-        if too_old is not None:
-            raise too_old
+        if self._state.database.now() >= stored.expires:
+            raise PlanError("this plan is too old", advice="make it again, and look at it", code="plan-expired")
         if not stored.steps:
             raise PlanError("there is nothing to do", code="plan-empty")
         return None
 
-    def _repeated_undo(self, earlier: StoredPlan, change: str, timeout: float) -> str:
-        from evergreen_groups.changes.store import already_applied, key_conflict
 
-        if earlier.undoes != change:
-            raise key_conflict()
-        if earlier.change is None:
-            raise already_applied()
-        self.history.wait(earlier.change, timeout)
-        return earlier.change
+@dataclass(frozen=True, slots=True)
+class BegunChange:
+    """A change that nothing can refuse any more: its ``id`` (of a journal entry), and the ``run`` that applies it.
 
-    def _apply(
-        self,
-        stored: StoredPlan,
-        key: str,
-        timeout: float,
-        on_start: Callable[[str], None] | None,
-        progress: Progress,
-    ) -> str:
-        entries: list[str] = []
+    Without ``run``, an earlier request has applied the plan, or is applying it.
+    """
 
-        def precheck() -> None:
-            # Another request may have applied the plan while this one waited for the lease.
-            again = self._store().find(stored.id, self._staff)
-            change = None if again is None else self._applied_change(again, key)
-            if change is not None:
-                raise _AlreadyApplied(change)
-            if self._given.approved_by is not None:
-                refuse_hidden_patrons(self._gateway, stored)
-            refuse_outdated(self._gateway, stored)
+    id: str
+    run: PlanRun[StoredStep] | None
 
-        def claim(connection: Connection, change: str) -> None:
-            self._store().claim(connection, stored, key, change)
-            entries.append(change)
-
-        def report_start() -> None:
-            if on_start is not None:
-                on_start(entries[0])
-
-        try:
-            self._run(stored, precheck, claim, report_start, timeout, progress)
-        except _AlreadyApplied as applied:
-            return applied.change
-        except BusyError:
-            # The first of two clicks may be applying this very plan. If so, return its change.
-            again = self._store().find(stored.id, self._staff)
-            change = None if again is None else self._applied_change(again, key)
-            if change is None:
-                raise
-            return change
-        return entries[0]
-
-    def _run(
-        self,
-        stored: StoredPlan,
-        precheck: Callable[[], None],
-        claim: Callable[[Connection, str], None],
-        on_start: Callable[[], None],
-        timeout: float,
-        progress: Progress,
-    ) -> None:
-        if stored.is_recalculation:
-            Recalculator(self._gateway, self._state, self._operator).for_plan(
-                [(step.patron_id, step.due) for step in stored.steps],
-                precheck=precheck,
-                in_transaction=claim,
-                on_start=on_start,
-                timeout=timeout,
-                progress=progress,
-            )
-            return
-        changes = JournaledChanges(self._gateway, self._state, self._operator)
-        StepApplier(self._gateway, changes, stored.members).apply(
-            stored.action.value,
-            stored.steps,
-            undoes=stored.undoes,
-            precheck=precheck,
-            in_transaction=claim,
-            on_start=on_start,
-            timeout=timeout,
-            progress=progress,
-        )
-
-    def _store(self) -> PlanStore:
-        database = self._state.database
-        from evergreen_groups.changes.store import PlanStore
-
-        return PlanStore(database, self._gateway.url)
+    def apply(self, progress: Progress = silent) -> None:
+        """Make the change, if that is left to do."""
+        if self.run is not None:
+            self.run.apply(progress)
 
 
-class _AlreadyApplied(Exception):  # noqa: N818 - control flow, never shown: the other request's change is the result
-    """Another request has already applied the plan under the same key."""
+def recalculable(audit: Audit) -> list[PatronFinding]:
+    """Return the findings that a recalculation may resolve, one per patron."""
+    found = {finding.member.id: finding for kind in RECALCULABLE for finding in audit.of_kind(kind)}
+    return list(found.values())
 
-    def __init__(self, change: str) -> None:
-        self.change = change
+
+class Recalculator:
+    """Recalculates penalties at one gateway, journaled in ``state``.
+
+    The journal names ``operator`` as the person responsible.
+    """
+
+    def __init__(self, gateway: Gateway, state: State, operator: Operator) -> None:
+        self._applier = Applier(gateway, state, operator)
+
+    def recalculate(self, findings: Sequence[PatronFinding], progress: Progress = silent) -> PlanOutcome[StoredStep]:
+        """Recalculate the penalties of each finding's patron at the home library. Returns their outcomes in order.
+
+        Raises:
+            BusyError: another run is changing one of the patrons.
+            TransportError: the outcome of an interrupted run can't be looked up, or the penalties can't be read.
+                Nothing was sent.
+        """
+        if not findings:
+            return PlanOutcome(())
+        due = {finding.member.id: finding.kind is FindingKind.NOT_BLOCKED for finding in findings}
+        return self._apply(due, 0.0, progress)
+
+    def for_patron(self, patron: int, *, over_limit: bool, timeout: float) -> StepOutcome[StoredStep]:
+        """Recalculate for one patron, given whether the rule has them over the limit.
+
+        ``timeout`` is how many seconds to wait while another run is changing the patron.
+
+        Raises:
+            BusyError: another run is still changing the patron.
+            GatewayError: the ILS can't be reached, or refuses.
+        """
+        (outcome,) = self._apply({patron: over_limit}, timeout, silent).steps
+        if outcome.error is not None:
+            raise outcome.error
+        return outcome
+
+    def _apply(self, due: Mapping[int, bool], timeout: float, progress: Progress) -> PlanOutcome[StoredStep]:
+        """Recalculate for patrons (ids). ``due`` is whether the rule has them over the limit."""
+        steps = [StoredStep(patron, PENALTIES, 0, None, due=is_due) for patron, is_due in due.items()]
+        with self._applier.begin(Action.RECALCULATE, steps, timeout=timeout) as run:
+            run.record()
+            return run.apply(progress)

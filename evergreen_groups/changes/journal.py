@@ -12,26 +12,30 @@ import re
 import secrets
 import socket
 import sys
+import threading
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, bindparam, insert, literal_column, select, true, union, update
 
 from evergreen_groups.changes.reasons import NO_REASON, TAKEN_OVER, StepReason
-from evergreen_groups.errors import NotFoundError, StateError
+from evergreen_groups.errors import EvergreenGroupsError, NotFoundError, StateError
 from evergreen_groups.state import schema
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Row
     from sqlalchemy.engine import Connection
 
-    from evergreen_groups.state import Transactions
+    from evergreen_groups.gateway import Gateway
+    from evergreen_groups.state import State, Transactions
 
+GROUP = "usrgroup"
+LEAD = "master_account"
 PENALTIES = "penalties"
 """The field name of a step that recalculates a patron's penalties."""
 
@@ -68,20 +72,25 @@ class StepState(Enum):
         return self in (StepState.DONE, StepState.UNCHANGED)
 
 
-class FieldChange(Protocol):
-    """A planned change of one field of one patron. See :class:`JournalStep` for the fields."""
+@dataclass(frozen=True, slots=True)
+class StoredStep:
+    """One planned change of one field of one patron, by ids.
 
-    @property
-    def patron_id(self) -> int: ...
+    ``field`` is ``GROUP``, ``LEAD``, or ``PENALTIES`` for a recalculation. ``before`` is the field's value when the
+    plan was made (0 for a recalculation). ``after`` is the group to move to (None: a new group), the lead flag (0 or
+    1), or None for a recalculation, whose result is up to Evergreen. A step marked ``last`` waits until every other
+    step that makes the same move is done, so that the same command still finds the rest of the group after an
+    interruption. ``lead`` is whether the patron was a group lead when the plan was made. ``due`` is for a
+    recalculation: whether the rule has the patron over the limit.
+    """
 
-    @property
-    def field(self) -> str: ...
-
-    @property
-    def before(self) -> int: ...
-
-    @property
-    def after(self) -> int | None: ...
+    patron_id: int
+    field: str
+    before: int
+    after: int | None
+    last: bool = False
+    lead: bool = False
+    due: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +149,39 @@ class JournalStep:
     before: int
     after: int | None
     state: StepState
-    value: int | None
-    reason: StepReason
+    value: int | None = None
+    reason: StepReason = NO_REASON
     sending: Sending | None = None
     refusal: Refusal | None = None
+
+    @property
+    def request(self) -> Sending:
+        """The latest request of a step that was sent.
+
+        Raises:
+            ValueError: the step was never sent.
+        """
+        if self.sending is None:
+            raise ValueError(f"step {self.id} was never sent")
+        return self.sending
+
+    @property
+    def protected(self) -> bool:
+        """Whether Evergreen rejects the request if the record has been written since the request was made."""
+        return self.after is not None and bool(self.request.last_xact_id)
+
+    def is_safe_repeat(self, step: StoredStep) -> bool:
+        """Return whether ``step`` repeats this open step's change, and Evergreen accepts only one of the two."""
+        change = (step.patron_id, step.field, step.before, step.after)
+        return self.protected and change == (self.patron, self.field, self.before, self.after)
+
+    def may_still_arrive(self, now: datetime) -> bool:
+        """Return whether the request may still reach Evergreen.
+
+        If the clock was set back, the request appears to be from the future, and its age is unknown. The request stays
+        open, and recovery restarts the wait if the clock was wrong by more than a day.
+        """
+        return now < self.request.until
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,23 +254,6 @@ def current_terminal_user() -> TerminalUser:
     return TerminalUser(user, socket.gethostname(), login_user if login_user != user else None, _terminal())
 
 
-def terminal_user_columns(terminal_user: TerminalUser | None) -> dict[str, str | None]:
-    """Return the journal's column values for a terminal user; empty for None."""
-    if terminal_user is None:
-        return {}
-    return {
-        "os_user": terminal_user.user,
-        "login_user": terminal_user.login_user,
-        "host": terminal_user.host,
-        "terminal": terminal_user.terminal,
-    }
-
-
-def read_terminal_user(row: Row[Any]) -> TerminalUser | None:
-    """Read the terminal user from a row of the journal."""
-    return None if row.os_user is None else TerminalUser(row.os_user, row.host, row.login_user, row.terminal)
-
-
 def _user_name() -> str:
     import pwd
 
@@ -267,51 +288,63 @@ class Journal:
         """Return the current time by the database's clock. See :meth:`Transactions.now`."""
         return self._transactions.now()
 
+    def writing(self) -> AbstractContextManager[Connection]:
+        """Begin a transaction that may also write other tables. See :meth:`Transactions.writing`."""
+        return self._transactions.writing()
+
     def begin(
         self,
+        connection: Connection,
         gateway: str,
         operator: Operator,
         action: str,
-        planned: Sequence[FieldChange],
+        planned: Sequence[StoredStep],
         undoes: str | None = None,
-        in_transaction: Callable[[Connection, str], None] | None = None,
-    ) -> list[int]:
-        """Record a plan before any of it is sent, and return the ids of its steps in order.
+    ) -> JournalEntry:
+        """Record a plan before any of it is sent, and return its entry.
 
-        ``in_transaction`` adds writes to the same transaction. Its arguments are the connection and the new entry's id.
+        Do all of it in the one transaction of ``connection``: from half a plan, nothing could reconstruct the other
+        steps.
         """
         now = self.now()
-        shared = {"gateway": gateway, "state": StepState.PLANNED.value, "touched_at": now}
-        # One transaction for the whole plan: from half a plan, nothing could reconstruct the other steps.
-        with self._transactions.writing() as connection:
-            entry = {
-                "suffix": "".join(secrets.choice(_SUFFIX_LETTERS) for _ in range(6)),
+        suffix = "".join(secrets.choice(_SUFFIX_LETTERS) for _ in range(6))
+        terminal_user = operator.terminal_user
+        entry = {
+            "suffix": suffix,
+            "gateway": gateway,
+            "account": operator.account,
+            "staff": operator.staff,
+            "workstation": operator.workstation,
+            "approved_by": operator.approved_by,
+            "os_user": terminal_user and terminal_user.user,
+            "login_user": terminal_user and terminal_user.login_user,
+            "host": terminal_user and terminal_user.host,
+            "terminal": terminal_user and terminal_user.terminal,
+            "at": now,
+            "action": action,
+            "undoes": undoes and change_number(undoes),
+            "step_count": len(planned),
+        }
+        change: int = connection.execute(NEW_ENTRY, entry).scalar_one()
+        rows = [
+            {
+                "change": change,
                 "gateway": gateway,
-                "account": operator.account,
-                "staff": operator.staff,
-                "workstation": operator.workstation,
-                "approved_by": operator.approved_by,
-                **terminal_user_columns(operator.terminal_user),
-                "at": now,
-                "action": action,
-                "undoes": undoes and change_number(undoes),
-                "step_count": len(planned),
+                "patron": step.patron_id,
+                "field": step.field,
+                "before": step.before,
+                "after": step.after,
+                "state": StepState.PLANNED.value,
+                "touched_at": now,
             }
-            change: int = connection.execute(NEW_ENTRY, entry).scalar_one()
-            if in_transaction is not None:
-                in_transaction(connection, f"{change}-{entry['suffix']}")
-            rows = [
-                {
-                    **shared,
-                    "change": change,
-                    "patron": step.patron_id,
-                    "field": step.field,
-                    "before": step.before,
-                    "after": step.after,
-                }
-                for step in planned
-            ]
-            return list(connection.execute(NEW_STEPS, rows).scalars()) if rows else []
+            for step in planned
+        ]
+        ids = connection.execute(NEW_STEPS, rows).scalars().all() if rows else ()
+        steps = tuple(
+            JournalStep(id, step.patron_id, step.field, step.before, step.after, StepState.PLANNED)
+            for id, step in zip(ids, planned, strict=True)
+        )
+        return JournalEntry(f"{change}-{suffix}", gateway, operator, now, action, undoes, steps)
 
     def record_sending(self, step: int, sending: Sending) -> None:
         """Record that a step's request is about to go out. Durable once this returns.
@@ -437,12 +470,6 @@ class Journal:
         # bound parameters.
         return [step for step in open_ones if patrons is None or step.patron in patrons]
 
-    def last_touched(self, step: int) -> datetime:
-        """Return the time of the last write to a step."""
-        with self._transactions.reading() as connection:
-            found: datetime = connection.execute(select(steps.c.touched_at).where(steps.c.id == step)).scalar_one()
-            return found
-
 
 def _take_over(connection: Connection, step: int, at: datetime) -> None:
     """Close another open step for the same patron and field if it requests the same change."""
@@ -491,39 +518,90 @@ def _reason_of(row: Row[Any]) -> StepReason:
 
 
 def _entry(row: Row[Any], its_steps: Sequence[JournalStep]) -> JournalEntry:
-    missing = int(row.step_count) - len(its_steps)
+    terminal_user = None if row.os_user is None else TerminalUser(row.os_user, row.host, row.login_user, row.terminal)
     return JournalEntry(
         f"{row.id}-{row.suffix}",
         row.gateway,
-        Operator(
-            row.account, _number(row.staff), _number(row.workstation), _number(row.approved_by), read_terminal_user(row)
-        ),
+        Operator(row.account, row.staff, row.workstation, row.approved_by, terminal_user),
         row.at,
         row.action,
         None if row.undoes is None else f"{row.undoes}-{row.undone_suffix}",
         tuple(its_steps),
-        missing,
+        row.step_count - len(its_steps),
     )
 
 
 def _step(row: Row[Any]) -> JournalStep:
-    state = StepState(row.state)
-    sending = None
-    if row.sent_at is not None:
-        sending = Sending(row.sent_at, row.sent_until, row.last_xact_id, row.other_fields)
     return JournalStep(
-        id=int(row.id),
-        patron=int(row.patron),
+        id=row.id,
+        patron=row.patron,
         field=row.field,
-        before=int(row.before),
-        after=_number(row.after),
-        state=state,
-        value=_number(row.value),
+        before=row.before,
+        after=row.after,
+        state=StepState(row.state),
+        value=row.value,
         reason=_reason_of(row),
-        sending=sending,
-        refusal=None if row.permission is None else Refusal(row.permission, _number(row.org_unit)),
+        sending=None
+        if row.sent_at is None
+        else Sending(row.sent_at, row.sent_until, row.last_xact_id, row.other_fields),
+        refusal=None if row.permission is None else Refusal(row.permission, row.org_unit),
     )
 
 
-def _number(value: object) -> int | None:
-    return None if value is None else int(str(value))
+_TIMEOUT = 0.5  # seconds; a query normally takes a millisecond or two
+MAX_REPLICA_LAG = timedelta(minutes=15)
+"""The largest replica lag to allow for. A replica further behind has stopped, and its site has bigger problems."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecentlyChanged:
+    """Patrons (ids) with recent changes. Of those in ``recalculated``, the penalties may have changed.
+
+    None means unknown: it may be any patron.
+    """
+
+    patrons: frozenset[int] | None = frozenset()
+    recalculated: frozenset[int] | None = frozenset()
+
+
+UNKNOWN = RecentlyChanged(None, None)
+
+
+def recently_changed(gateway: Gateway, state: State) -> RecentlyChanged:
+    """Return the patrons with recent changes in the journal; none if plain reads never come from a replica.
+
+    Raises:
+        StateError: the journal can't be read.
+    """
+    if not gateway.reads_replicas or not state.database.is_there:
+        return RecentlyChanged()
+    query = select(steps.c.patron, steps.c.field).where(
+        steps.c.gateway == gateway.url, steps.c.touched_at >= state.database.now() - MAX_REPLICA_LAG
+    )
+    with state.database.reading() as connection:
+        found = connection.execute(query).all()
+    return RecentlyChanged(
+        frozenset(row.patron for row in found), frozenset(row.patron for row in found if row.field == PENALTIES)
+    )
+
+
+def recently_changed_or_unknown(gateway: Gateway, state: State) -> RecentlyChanged:
+    """Return the patrons with recent changes, or any patron if the journal doesn't answer at once.
+
+    A database server that hangs must not hold up the reader.
+    """
+    if not gateway.reads_replicas:
+        return RecentlyChanged()
+    found = [UNKNOWN]
+
+    def read() -> None:
+        with suppress(EvergreenGroupsError):
+            found.append(recently_changed(gateway, state))
+
+    if state.database.path is not None:  # SQLite: readers never wait
+        read()
+    else:
+        reading = threading.Thread(target=read, name="state", daemon=True)
+        reading.start()
+        reading.join(_TIMEOUT)
+    return found[-1]

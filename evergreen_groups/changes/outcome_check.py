@@ -1,4 +1,4 @@
-"""Infer from a patron's record whether a change that was sent has taken effect.
+"""Infer from a patron's record whether a change that was sent has taken effect, also after an interruption.
 
 A lost answer doesn't mean a lost request. The request may wait in Apache (which gives a slow one 300 seconds), in a
 proxy, or on the bus until a service process is free, and none of these drops it when the client gives up. So a request
@@ -12,15 +12,16 @@ the request takes effect at most once, and never after another write to the reco
 from __future__ import annotations
 
 import json
-from collections.abc import Set
-from dataclasses import dataclass
+from collections.abc import Collection, Set
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.changes.journal import Sending, StepState
-from evergreen_groups.changes.plans import GROUP
+from evergreen_groups.changes.journal import GROUP, PENALTIES, JournalStep, Refusal, Sending, StepState
+from evergreen_groups.changes.penalties import PenaltyReader
 from evergreen_groups.changes.reasons import (
+    FOUND_DONE,
     HIDDEN_WHILE_OPEN,
     NEVER_ARRIVED,
     NO_EFFECT,
@@ -33,7 +34,11 @@ from evergreen_groups.changes.reasons import (
 from evergreen_groups.errors import (
     DataError,
     EventError,
+    EvergreenGroupsError,
+    GatewayError,
     LoginRefusedError,
+    NoSessionError,
+    PermissionDeniedError,
     RequestTooLargeError,
     ServiceNotFoundError,
     TransportError,
@@ -46,9 +51,8 @@ from evergreen_groups.message import Message
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from evergreen_groups.changes.journal import JournalStep
+    from evergreen_groups.changes.journal import Journal
     from evergreen_groups.changes.penalties import PatronPenalties
-    from evergreen_groups.errors import GatewayError
     from evergreen_groups.gateway import Gateway, Record
 
 # The database sets the first three on each write. It also rebuilds the search words of names by its current version's
@@ -108,38 +112,6 @@ _MEMBERS = "open-ils.actor.usergroup.members.retrieve.authoritative"
 
 
 @dataclass(frozen=True, slots=True)
-class SentChange:
-    """A change of one field of one patron that was sent. See :class:`JournalStep` for the fields.
-
-    ``seen`` is a group other than ``before`` in which the patron was found while the request was open.
-    """
-
-    patron: int
-    field: str
-    before: int
-    after: int | None
-    sending: Sending
-    seen: int | None = None
-
-    @property
-    def protected(self) -> bool:
-        """Whether Evergreen rejects the request if the record has been written since the request was made."""
-        return self.after is not None and bool(self.sending.last_xact_id)
-
-    def means(self, field: str, before: int, after: int | None) -> bool:
-        """Return whether a repeat of the request for this change is safe: Evergreen accepts only one of the two."""
-        return self.protected and (self.field, self.before, self.after) == (field, before, after)
-
-    def may_still_arrive(self, now: datetime) -> bool:
-        """Return whether the request may still reach Evergreen.
-
-        If the clock was set back, the request appears to be from the future, and its age is unknown. The request stays
-        open, and recovery restarts the wait if the clock was wrong by more than a day.
-        """
-        return now < self.sending.until
-
-
-@dataclass(frozen=True, slots=True)
 class ChangeVerdict:
     """The result of checking a sent change: ``SENDING`` while the request may still arrive, else the final state.
 
@@ -159,87 +131,67 @@ def new_sending(
     return Sending(now, until, last_xact_id or None, other_fields)
 
 
-def sending_of(record: Record, field: str, gateway: Gateway, now: datetime) -> Sending:
-    """Describe a request that goes out now and is made from ``record``."""
-    return new_sending(gateway, now, last_xact_id=record.last_xact_id, other_fields=digest_of_untouched(record, field))
+def judge(gateway: Gateway, step: JournalStep, record: Record | None, at: datetime) -> ChangeVerdict:
+    """Infer the outcome of a step that was sent from the patron's current record, read at the time ``at``.
 
-
-def judge(gateway: Gateway, change: SentChange, record: Record | None, at: datetime) -> ChangeVerdict:
-    """Infer the outcome of a sent change from the patron's current record, read at the time ``at``.
+    The step's ``value`` is a group other than ``before`` in which the patron was found while the request was open.
 
     Raises:
         GatewayError: the members of the patron's group can't be read.
         DataError: the answer isn't a list of the group's members.
     """
-    now = value_of(record, change.field)
+    now = value_of(record, step.field)
     if record is None or now is None:
         return ChangeVerdict(StepState.SENDING, reason=HIDDEN_WHILE_OPEN)
-    if now == change.before:
-        return _judge_unchanged(change, record, at)
-    if now == change.after:
-        return _judge_as_planned(change, record, now, at)
-    if change.after is None and _is_alone(gateway, change.patron, now):
-        return _judge_alone(change, record, now, at)
-    return _judge_elsewhere(change, now, at)
-
-
-def _judge_unchanged(change: SentChange, record: Record, at: datetime) -> ChangeVerdict:
-    if change.protected and record.last_xact_id != change.sending.last_xact_id:
-        return ChangeVerdict(StepState.NOT_DONE, reason=OVERTAKEN)
-    if change.may_still_arrive(at):
-        return ChangeVerdict(StepState.SENDING, reason=no_clear_answer(change.sending.until))
-    return ChangeVerdict(StepState.NOT_DONE, reason=NEVER_ARRIVED)
-
-
-def _judge_as_planned(change: SentChange, record: Record, now: int, at: datetime) -> ChangeVerdict:
-    if _written_by_another(change, record, at):
-        return ChangeVerdict(StepState.FAILED, reason=_unclear_author(change, now))
-    return ChangeVerdict(StepState.DONE, now)
-
-
-def _judge_alone(change: SentChange, record: Record, now: int, at: datetime) -> ChangeVerdict:
-    """Judge a patron who was to get a new group and is now alone in a group other than before."""
-    if _written_by_another(change, record, at):
-        return ChangeVerdict(StepState.FAILED, reason=_unclear_author(change, now))
-    if change.seen is not None:
-        late = Message("it came in late, after somebody else had moved the patron to group {group}")
-        return ChangeVerdict(StepState.DONE, now, StepReason(late, "came-in-late", group=change.seen))
-    return ChangeVerdict(StepState.DONE, now)
-
-
-def _judge_elsewhere(change: SentChange, now: int, at: datetime) -> ChangeVerdict:
+    if now == step.before:
+        return _judge_unchanged(step, record, at)
+    if now == step.after or (step.after is None and _is_alone(gateway, step.patron, now)):
+        return _judge_as_planned(step, record, now, at)
     moved = StepReason(Message("somebody else changed it"), "lead-changed-meanwhile")
-    if change.field == GROUP:
+    if step.field == GROUP:
         moved = StepReason(Message("somebody else moved the patron to group {group}"), "moved-meanwhile", group=now)
-    if not change.protected and change.may_still_arrive(at):
-        return ChangeVerdict(
-            StepState.SENDING, now, may_come_in(change.sending.until).preceded_by(*moved.texts, **moved.values)
-        )
+    if not step.protected and step.may_still_arrive(at):
+        may_arrive = may_come_in(step.request.until)
+        return ChangeVerdict(StepState.SENDING, now, may_arrive.preceded_by(*moved.texts, **moved.values))
     return ChangeVerdict(StepState.FAILED, reason=moved)
 
 
-def _written_by_another(change: SentChange, record: Record, at: datetime) -> bool:
+def _judge_unchanged(step: JournalStep, record: Record, at: datetime) -> ChangeVerdict:
+    if step.protected and record.last_xact_id != step.request.last_xact_id:
+        return ChangeVerdict(StepState.NOT_DONE, reason=OVERTAKEN)
+    if step.may_still_arrive(at):
+        return ChangeVerdict(StepState.SENDING, reason=no_clear_answer(step.request.until))
+    return ChangeVerdict(StepState.NOT_DONE, reason=NEVER_ARRIVED)
+
+
+def _judge_as_planned(step: JournalStep, record: Record, now: int, at: datetime) -> ChangeVerdict:
+    """Judge a patron whose field has the planned value, or who was to get a new group and is alone in another one."""
+    if _written_by_another(step, record, at):
+        text = Message(
+            "changed as it was meant, but somebody else has written the record since, perhaps this very change"
+        )
+        if step.field == GROUP:
+            text = Message(
+                "in group {value} now, but somebody else has written the record since, perhaps this very change"
+            )
+        return ChangeVerdict(StepState.FAILED, reason=StepReason(text, "so-by-somebody", value=now))
+    if step.after is None and step.value is not None:
+        late = Message("it came in late, after somebody else had moved the patron to group {group}")
+        return ChangeVerdict(StepState.DONE, now, StepReason(late, "came-in-late", group=step.value))
+    return ChangeVerdict(StepState.DONE, now)
+
+
+def _written_by_another(step: JournalStep, record: Record, at: datetime) -> bool:
     """Return whether another user has written the record since.
 
     True if the last write is too late to be the change, or if other fields differ. Another write within that time that
     changes no other field can't be told from ours.
     """
-    sending, written = change.sending, record.last_update_time
+    sending, written = step.request, record.last_update_time
     # Evergreen's clock may be far ahead of ours, so cap the time of writing at the present.
     if written is not None and min(written, at) > sending.until + MAX_CLOCK_SKEW:
         return True
-    return sending.other_fields is not None and digest_of_untouched(record, change.field) != sending.other_fields
-
-
-def _unclear_author(change: SentChange, now: int) -> StepReason:
-    text = (
-        Message("in group {value} now, but somebody else has written the record since, perhaps this very change")
-        if change.field == GROUP
-        else Message(
-            "changed as it was meant, but somebody else has written the record since, perhaps this very change"
-        )
-    )
-    return StepReason(text, "so-by-somebody", value=now)
+    return sending.other_fields is not None and digest_of_untouched(record, step.field) != sending.other_fields
 
 
 def has_late_duplicate(gateway: Gateway, step: JournalStep, record: Record, at: datetime) -> bool:
@@ -248,10 +200,9 @@ def has_late_duplicate(gateway: Gateway, step: JournalStep, record: Record, at: 
     Nothing protects ``usergroup.new`` from a network that delivers it twice. In that case the patron is alone in the
     second group, and no other user has written the record.
     """
-    if step.sending is None:
+    if step.sending is None or _written_by_another(step, record, at):
         return False
-    change = SentChange(step.patron, step.field, step.before, step.after, step.sending)
-    return not _written_by_another(change, record, at) and _is_alone(gateway, step.patron, int(record.usrgroup))
+    return _is_alone(gateway, step.patron, int(record.usrgroup))
 
 
 def _is_alone(gateway: Gateway, patron: int, group: int) -> bool:
@@ -292,17 +243,15 @@ def _others_in(group: int, patron: int) -> dict[str, Any]:
     return {"usrgroup": group, "deleted": "f", "id": {"<>": patron}}
 
 
-def judge_penalties(change: SentChange, penalties: PatronPenalties, at: datetime) -> ChangeVerdict:
+def judge_penalties(step: JournalStep, penalties: PatronPenalties, at: datetime) -> ChangeVerdict:
     """Infer the outcome of a recalculation: done if the penalties in force differ from those before it was sent.
 
     Someone else may have changed them. That makes no difference, because a recalculation can't be undone.
     """
-    now = count_set_by_ils(penalties.in_force)
-    former = change.sending.other_fields
-    if now != change.before if former is None else penalties.digest != former:
-        return ChangeVerdict(StepState.DONE, now)
-    if change.may_still_arrive(at):
-        return ChangeVerdict(StepState.SENDING, reason=may_come_in(change.sending.until))
+    if penalties.digest != step.request.other_fields:
+        return ChangeVerdict(StepState.DONE, count_set_by_ils(penalties.in_force))
+    if step.may_still_arrive(at):
+        return ChangeVerdict(StepState.SENDING, reason=may_come_in(step.request.until))
     return ChangeVerdict(StepState.NOT_DONE, reason=NO_EFFECT)
 
 
@@ -377,3 +326,83 @@ def confirmed_write(answer: Any, record: Record, field: str) -> ConfirmedWrite:
 def _number(value: Any) -> int:
     """Convert a wire value to the number of a group, or a truth value to 1 or 0."""
     return int({"t": 1, "f": 0}.get(value, value) if isinstance(value, str) else value)
+
+
+FATAL_ERRORS = (TransportError, NoSessionError, LoginRefusedError)
+"""Errors that would also hit every later step."""
+
+_MAX_AHEAD = timedelta(days=1)
+
+
+def recover(gateway: Gateway, journal: Journal, patrons: Collection[int]) -> list[JournalStep]:
+    """Determine the outcomes of these patrons' open steps by reading only, journal them, and return the ended steps.
+
+    Steps that may still take effect stay open. So do steps of hidden patrons, because nothing can be concluded about
+    them. A later run under another account may see them.
+
+    Raises:
+        GatewayError: the ILS can't be reached, or the session has ended.
+    """
+    ended: list[JournalStep] = []
+    open_steps = journal.open_steps(gateway.url, patrons)
+    penalties = PenaltyReader(gateway) if any(step.field == PENALTIES for step in open_steps) else None
+    for found in open_steps:
+        step = _restart_if_misdated(gateway, journal, found)
+        verdict = _verdict(gateway, journal, penalties, step)
+        if verdict is None or verdict.state is StepState.SENDING:
+            # Rewrite an open step only if there is something new: a restarted wait, or another group.
+            if verdict is not None and (step is not found or verdict.value not in (None, step.value)):
+                value = step.value if verdict.value is None else verdict.value
+                journal.record(step.id, verdict.state, value=value, reason=verdict.reason)
+            continue
+        reason = verdict.reason or FOUND_DONE
+        journal.record(step.id, verdict.state, value=verdict.value, reason=reason)
+        ended.append(replace(step, state=verdict.state, value=verdict.value, reason=reason))
+    return ended
+
+
+def _verdict(
+    gateway: Gateway, journal: Journal, penalties: PenaltyReader | None, step: JournalStep
+) -> ChangeVerdict | None:
+    """Return the outcome of one step, or None if it can't be read now."""
+    try:
+        if penalties is not None and step.field == PENALTIES:
+            found = penalties.read(step.patron)
+            return None if found is None else judge_penalties(step, found, journal.now())
+        return judge(gateway, step, read_patron(gateway, step.patron), journal.now())
+    # An error about one patron must not stop the recovery of the others.
+    except FATAL_ERRORS:
+        raise
+    except (GatewayError, DataError):
+        return None
+
+
+def _restart_if_misdated(gateway: Gateway, journal: Journal, step: JournalStep) -> JournalStep:
+    """Restart a request's wait for arrival if a wrong clock dated it more than a day ahead.
+
+    The request went out before now, so a wait that starts now is long enough, provided that the clock is right by now.
+    Evergreen's clock has to agree.
+    """
+    sending, now = step.request, journal.now()
+    if sending.at - now <= _MAX_AHEAD or not _agrees_with_ils(gateway, now):
+        return step
+    restarted = replace(sending, at=now, until=now + (sending.until - sending.at))
+    journal.restart(step.id, restarted)
+    return replace(step, sending=restarted)
+
+
+def _agrees_with_ils(gateway: Gateway, now: datetime) -> bool:
+    try:
+        seconds = float(gateway.call("open-ils.actor", "opensrf.system.time").value)
+    except FATAL_ERRORS:
+        raise
+    except (GatewayError, DataError, TypeError, ValueError, OverflowError):
+        return False
+    return abs(seconds - now.timestamp()) <= MAX_CLOCK_SKEW.total_seconds()
+
+
+def refused_permission(error: EvergreenGroupsError | None) -> Refusal | None:
+    """Return the missing permission that an error reports, or None."""
+    if isinstance(error, PermissionDeniedError) and error.permission:
+        return Refusal(error.permission, error.org_unit)
+    return None

@@ -1,124 +1,52 @@
-"""Make plans: turn patrons and groups into steps that a user can review and approve."""
+"""Make plans: turn patrons and groups into steps, with warnings, that a user can review and approve."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from evergreen_groups import arguments
-from evergreen_groups.changes.journal import PENALTIES, JournalEntry, StepState
-from evergreen_groups.changes.outcome_check import has_late_duplicate
-from evergreen_groups.changes.plans import (
-    GROUP,
-    LEAD,
-    Action,
-    Draft,
-    ExpectedGroup,
-    PlanWarning,
-    Step,
-    StoredPlan,
-    StoredStep,
-    group_changes,
-)
-from evergreen_groups.changes.warnings import PlanEvidence, warnings_about, warnings_about_leads
-from evergreen_groups.errors import PlanError, not_visible
+from evergreen_groups.changes.journal import GROUP, LEAD, PENALTIES, JournalEntry, StoredStep
+from evergreen_groups.changes.plans import Action, Draft, ExpectedGroup, PlanWarning, Step, group_changes
+from evergreen_groups.changes.undo import find_reversals, refuse_irreversible
+from evergreen_groups.errors import PlanError
 from evergreen_groups.groups import (
     AdultRule,
     FamilyReader,
     Relations,
     decided_members,
     read_members,
-    read_patron,
 )
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable
     from datetime import datetime
-    from decimal import Decimal
 
     from evergreen_groups.arguments import Several
-    from evergreen_groups.changes.journal import JournalStep
     from evergreen_groups.changes.plans import PlanRequest
-    from evergreen_groups.gateway import Gateway, Record
-    from evergreen_groups.groups import Card, Families, Group, Member, PatronAccount, PatronReference
+    from evergreen_groups.gateway import Gateway
+    from evergreen_groups.groups import Card, Families, Group, Member, PatronReference
     from evergreen_groups.ils import OrgUnits, ReferenceData
-
-
-class Drafter:
-    """Turns plan requests into drafts at one gateway."""
-
-    def __init__(self, gateway: Gateway, planner: Planner, reference: ReferenceData) -> None:
-        self._gateway = gateway
-        self._planner = planner
-        self._reference = reference
-
-    def draft(
-        self, request: PlanRequest, to_undo: Callable[[str], tuple[JournalEntry, datetime, Collection[int]]]
-    ) -> tuple[Draft, frozenset[int]]:
-        """Return the draft for a valid request, and, for a recalculation, the ids of patrons over the limit.
-
-        ``to_undo`` maps the id of a change that may be undone to the change, the current time, and the ids of patrons
-        whom later changes move.
-
-        Raises:
-            PlanError: the request can't be planned.
-        """
-        match request.action:
-            case Action.MOVE if request.target is not None:
-                return self._planner.move(
-                    request.patrons, request.target, active_cards=request.active_cards
-                ), frozenset()
-            case Action.MERGE if request.target is not None:
-                draft = self._planner.merge(request.patrons[0], request.target, active_cards=request.active_cards)
-                return draft, frozenset()
-            case Action.REMOVE:
-                return self._planner.remove(request.patrons, lead=request.lead), frozenset()
-            case Action.LEAD:
-                return self._planner.lead(request.patrons, off=request.off), frozenset()
-            case Action.RECALCULATE:
-                return self._recalculation(request)
-            case _:
-                return self._planner.undo(*to_undo(request.change or "")), frozenset()
-
-    def _recalculation(self, request: PlanRequest) -> tuple[Draft, frozenset[int]]:
-        draft, own_fines = self._planner.recalculate(request.patrons)
-        limits = self._reference.limits(self._gateway)
-        members = decided_members(self._gateway, limits, [step.member.patron for step in draft.steps], own_fines)
-        return draft, frozenset(member.id for member in members if member.over_limit_if_known)
 
 
 class PlanBasis:
     """The data for planning, read once. Planning itself makes no further calls.
 
-    ``adults`` sets how many adults a group may have before a plan warns.
+    ``groups`` are those of the named patrons, by number. ``accounts`` and ``own_fines`` are those of the groups'
+    visible members, by patron id; members without open transactions have no fines. ``cards`` are the named patrons who
+    are visible, by the reference (barcode or id) that names them. ``adults`` sets how many adults a group may have
+    before a plan warns.
     """
 
     def __init__(self, families: Families, adults: AdultRule | None = None) -> None:
+        self.groups = families.groups
+        self.accounts = families.accounts
+        self.own_fines = families.own_fines
+        self.cards = families.cards
         self._families = families
         self._adults = adults or AdultRule()
-
-    @property
-    def groups(self) -> Mapping[int, Group]:
-        """The groups of the named patrons, by number."""
-        return self._families.groups
-
-    @property
-    def accounts(self) -> Mapping[int, PatronAccount]:
-        """The accounts of all visible members of these groups, by patron id."""
-        return self._families.accounts
-
-    @property
-    def own_fines(self) -> Mapping[int, Decimal]:
-        """The own fines of members with open transactions, by patron id."""
-        return self._families.own_fines
-
-    @property
-    def cards(self) -> Mapping[PatronReference, Card]:
-        """The named patrons who are visible, by the reference (barcode or id) that names them."""
-        return self._families.cards
 
     def find(self, references: Sequence[PatronReference]) -> list[Card]:
         """Return the patrons with these barcodes or ids.
@@ -164,11 +92,11 @@ class PlanBasis:
         """Return the steps that move patrons into a group, and a text for each patron who is already a member."""
         steps: list[Step] = []
         unchanged: list[str] = []
-        for entry in found:
-            if entry.member.patron.group == group:
-                unchanged.append(_about(Message("{name} is already in group {group}"), entry, group=group))
+        for card in found:
+            if card.member.patron.group == group:
+                unchanged.append(_about(Message("{name} is already in group {group}"), card, group=group))
             else:
-                steps.append(Step(entry.member, GROUP, group, entry.account))
+                steps.append(Step.of(card.member, GROUP, group, card.account))
         return steps, unchanged
 
     def removal_steps(self, found: Sequence[Card], *, lead: bool = False) -> tuple[list[Step], list[str]]:
@@ -180,7 +108,7 @@ class PlanBasis:
             if self.groups[number].member_count == 1:
                 unchanged.append(_about(Message("{name} is already alone in group {group}"), entry, group=number))
             else:
-                steps.append(Step(member, GROUP, None, entry.account))
+                steps.append(Step.of(member, GROUP, None, entry.account))
             # Set the flag in a separate step: usergroup.new makes a lead for any true value (usergroup-new-006), and
             # never clears the flag (usergroup-new-005).
             if lead:
@@ -207,7 +135,8 @@ class PlanBasis:
         # Move the named patron last. If the run stops early, the same command then still finds the old group.
         in_order = sorted(group.members, key=lambda member: member.id == source.member.id)
         return [
-            Step(member, GROUP, to, self.accounts[member.id], last=member.id == source.member.id) for member in in_order
+            Step.of(member, GROUP, to, self.accounts[member.id], last=member.id == source.member.id)
+            for member in in_order
         ], []
 
     def leads(self, found: Card, *, on: bool) -> tuple[list[Step], list[str]]:
@@ -216,27 +145,52 @@ class PlanBasis:
         if member.group_lead == on:
             text = Message("{name} is already a group lead") if on else Message("{name} is not a group lead")
             return [], [_about(text, found)]
-        return [Step(member, LEAD, int(on), found.account)], []
+        return [Step.of(member, LEAD, int(on), found.account)], []
 
     def draft(
         self, action: Action, steps: Sequence[Step], unchanged: Sequence[str] = (), *, cards: Sequence[Card] = ()
     ) -> Draft:
         """Assemble a plan: the groups before and after, and the warnings."""
         moves = [step for step in steps if step.field == GROUP]
-        concerned = {step.member.patron.group for step in moves} | {step.after for step in moves}
+        concerned = {step.before for step in moves} | {step.after for step in moves}
         groups = {number: self.groups[number] for number in concerned if number is not None}
         warnings = [PlanWarning("card-not-active", {"name": card.member.name}) for card in cards if not card.active]
-        warnings.extend(warnings_about(steps, self._evidence(groups)))
-        warnings.extend(warnings_about_leads(steps, self.groups))
+        warnings.extend(_warnings_about_accounts(steps))
+        warnings.extend(self._warnings(moves, groups))
+        warnings.extend(_warnings_about_leads(steps, self.groups))
         # Report each warning once, even if several steps cause it.
         once = {(warning.code, *warning.values.items()): warning for warning in warnings}
         named = tuple(card.member.id for card in cards)
         return Draft(action, tuple(steps), group_changes(steps, groups), tuple(once.values()), tuple(unchanged), named)
 
-    def _evidence(self, groups: Mapping[int, Group]) -> PlanEvidence:
+    def _warnings(self, moves: Sequence[Step], groups: Mapping[int, Group]) -> Iterator[PlanWarning]:
+        """Yield the warnings about ``moves``, which leave and join ``groups``."""
         members = self._families.members
         relations = Relations((member.patron for member in members.values()), self._families.contacts)
-        return PlanEvidence(groups, members, self.accounts, relations, self._adults)
+        for step in moves:
+            if step.after is not None:
+                others = [member.id for member in groups[step.after].members if member.id != step.patron_id]
+                if others and not relations.shared(step.patron_id, others):
+                    yield PlanWarning("stranger-to-group", {"name": step.member.name, "group": step.after})
+        yield from _warnings_about_addresses(moves, groups, members, relations)
+        yield from self._warnings_about_adults(moves, groups)
+        for number in sorted({step.before for step in moves}):
+            yield from _warnings_about_those_left(groups[number], {step.patron_id for step in moves})
+        for number, group in sorted(groups.items()):
+            if not group.complete:
+                yield PlanWarning("hidden-members", {"group": number, "count": group.hidden_member_count})
+
+    def _warnings_about_adults(self, moves: Sequence[Step], groups: Mapping[int, Group]) -> Iterator[PlanWarning]:
+        """Yield a warning for each group that gains adults and then has too many, not counting hidden members."""
+        for group in group_changes(moves, groups) if self._adults.applies else ():
+            before, after = (
+                self._adults.count((member.id for member in there), self.accounts)
+                for there in (group.members_before, group.after)
+            )
+            # Warn only if the plan adds adults, not about a group that already had too many.
+            if group.number is not None and before < after > self._adults.most:
+                values = {"group": group.number, "most": self._adults.most}
+                yield PlanWarning.counted("several-adults", group.counted_after(after), values)
 
 
 def _positions(given: Sequence[PatronReference], is_meant: Callable[[PatronReference], bool]) -> str:
@@ -247,129 +201,79 @@ def _about(text: Message, card: Card, **values: object) -> Message:
     return Message(text, values={**values, "name": card.member.name})
 
 
-_NOT_DONE = {
-    StepState.PLANNED: Message("{name}: that change was only planned"),
-    StepState.SENDING: Message("{name}: that change isn't known to be done"),
-    StepState.UNCHANGED: Message("{name}: there was nothing to change"),
-    StepState.NOT_DONE: Message("{name}: that change was not done"),
-    StepState.FAILED: Message("{name}: that change failed"),
-}
-_UNDONE = Message("{name}: that change is already undone")
-_DELETED = Message("{name} has been deleted since")
-_IN_ANOTHER_GROUP = Message("{name} has been changed since and is now in group {group}")
-_LEAD_NOW = Message("{name} has been changed since and is now a group lead")
-_NO_LEAD_NOW = Message("{name} has been changed since and is now no group lead")
-_MOST_NAMED = 10
+def _warnings_about_accounts(steps: Sequence[Step]) -> Iterator[PlanWarning]:
+    for step in steps:
+        account = step.account
+        for holds, code in (
+            (account.barred, "account-barred"),
+            (not account.active, "account-not-active"),
+            (account.expired, "account-expired"),
+        ):
+            if holds:
+                yield PlanWarning(code, {"name": step.member.name})
 
 
-@dataclass(frozen=True, slots=True)
-class Reversal:
-    """A step that can be undone by resetting a field of a patron (id) from ``now`` to ``before``."""
-
-    patron: int
-    field: str
-    now: int
-    before: int
-
-
-@dataclass(frozen=True, slots=True)
-class Irreversible:
-    """A step that can't be undone. ``text`` says why and contains a placeholder for the patron's ``{name}``."""
-
-    patron: int
-    text: Message
-    values: Mapping[str, object] = field(default_factory=dict)
-
-    def described(self, name: str) -> Message:
-        """Return the reason with the patron's name filled in."""
-        return Message(self.text.text, values={**self.values, "name": name})
+def _warnings_about_addresses(
+    moves: Sequence[Step], groups: Mapping[int, Group], members: Mapping[int, Member], relations: Relations
+) -> Iterator[PlanWarning]:
+    """Yield a warning for each borrowed address whose borrower and owner end up in different groups."""
+    after: dict[int, object] = {member.id: member.patron.group for member in members.values()}
+    # A patron with a new group shares it with no other member.
+    after.update((step.patron_id, step.after or ("new", step.patron_id)) for step in moves)
+    leaving = {step.patron_id for step in moves}
+    for step in moves:
+        name, contacts = step.member.name, relations.contacts(step.patron_id)
+        owners = [members.get(lender) for lender in sorted(contacts.lenders)]
+        for owner in owners:
+            if owner is not None and after[owner.id] != after[step.patron_id]:
+                yield PlanWarning("borrowed-address", {"name": name, "owner": owner.name})
+        if None in owners or contacts.hidden_lender:
+            yield PlanWarning("borrowed-address-of-another", {"name": name})
+        for member in groups[step.before].members:
+            if member.id not in leaving and step.patron_id in relations.contacts(member.id).lenders:
+                yield PlanWarning("lent-address", {"name": name, "borrower": member.name})
 
 
-def refuse_irreversible(entry: JournalEntry) -> None:
-    """Refuse to undo an entry that can't be undone as a whole.
+def _warnings_about_leads(steps: Sequence[Step], groups: Mapping[int, Group]) -> Iterator[PlanWarning]:
+    """Yield a warning for each group that gains a lead and then has several. Evergreen allows any number.
 
-    Raises:
-        PlanError: the entry is a recalculation of penalties, or some of its steps have been deleted.
+    ``groups`` must have every group that a patron of the plan is in or joins.
     """
-    if entry.missing_step_count:
-        raise PlanError(
-            "entry {entry} can't be taken back as a whole: {missing} of its {count} changes aren't kept any more",
-            advice="change back manually what is to be as it was; `journal {entry}` shows the rest",
-            code="entry-partly-forgotten",
-            values={
-                "entry": entry.id,
-                "missing": entry.missing_step_count,
-                "count": len(entry.steps) + entry.missing_step_count,
-            },
+    destinations = {step.patron_id: step.after for step in steps if step.field == GROUP}
+    flags = {step.patron_id: bool(step.after) for step in steps if step.field == LEAD}
+    planned = {step.patron_id: step.member for step in steps}
+    for number, group in sorted(groups.items()):
+        members = {member.id: member for member in group.members}
+        members |= {id: planned[id] for id, destination in destinations.items() if destination == number}
+        leads = [
+            member
+            for id, member in members.items()
+            if destinations.get(id, number) == number and flags.get(id, member.group_lead)
+        ]
+        new = any(flags.get(member.id) or member.id in destinations for member in leads)
+        if new and len(leads) > 1:
+            names = tuple(member.name for member in leads)
+            values = {"names": names, "group": number}
+            yield PlanWarning.counted("several-leads", group.counted(len(leads)), values)
+
+
+def _warnings_about_those_left(group: Group, leaving: set[int]) -> Iterator[PlanWarning]:
+    """Yield warnings about a group that is left without a lead, without members, or with a single member."""
+    stays = [member for member in group.members if member.id not in leaving]
+    # A hidden member would stay, so only a complete group can end up empty.
+    if not stays and group.complete and len(group.members) > 1:
+        yield PlanWarning("group-left-empty", {"group": group.number})
+    elif not stays and group.complete:
+        yield PlanWarning("last-member-leaves", {"group": group.number})
+    if len(stays) == 1 and group.complete and len(group.members) > 1:
+        yield PlanWarning("left-alone", {"name": stays[0].name, "group": group.number})
+    leads = [member for member in group.members if member.group_lead]
+    if stays and leads and not any(member.group_lead for member in stays):
+        names = tuple(member.name for member in leads)
+        yield PlanWarning(
+            "left-without-lead",
+            {"names": names, "group": group.number, "count": len(stays) + group.hidden_member_count},
         )
-    if any(step.field == PENALTIES for step in entry.steps):
-        raise PlanError(
-            "a recalculation can't be taken back: the ILS decides which penalties there are",
-            code="recalculation-final",
-        )
-
-
-def refuse_without_reversals(
-    entry: JournalEntry, found: Sequence[Reversal | Irreversible], hidden: Sequence[Message]
-) -> None:
-    """Refuse to undo an entry if none of its steps can be undone.
-
-    ``hidden`` holds at most one text, about the patrons whom the account can't see.
-
-    Raises:
-        PlanError: nothing can be undone. The error gives the reasons, with patrons' ids.
-    """
-    if any(isinstance(step, Reversal) for step in found):
-        return
-    in_place = [step for step in found if isinstance(step, Irreversible)]
-    texts = {step.text.text for step in in_place}
-    if _UNDONE.text in texts and not hidden and texts <= {_UNDONE.text, *(text.text for text in _NOT_DONE.values())}:
-        raise PlanError("entry {entry} is already undone", code="already-undone", values={"entry": entry.id})
-    named = [step.described(Message("patron {patron}", values={"patron": step.patron})) for step in in_place]
-    raise PlanError(
-        "nothing to undo in entry {entry}: {reasons}",
-        code="nothing-to-undo",
-        values={"entry": entry.id, "reasons": (*named[:_MOST_NAMED], *hidden)},
-    )
-
-
-def reversals(
-    entry: JournalEntry, records: Mapping[int, Record], is_late_duplicate: Callable[[JournalStep, Record], bool]
-) -> Iterator[Reversal | Irreversible]:
-    """Yield how to undo each step of the visible patrons, or why not, in reverse order.
-
-    ``records`` are the visible patrons' records from the primary, by id. Steps of hidden patrons yield nothing, not
-    even an id, because the change may be another user's. ``is_late_duplicate`` returns whether a late duplicate of a
-    step's request has moved its patron from the group that the step made to a second new one.
-    """
-    former = dict(records)
-    for step in reversed(entry.steps):
-        record = former.get(step.patron)
-        if record is None:
-            continue
-        found = _reversal(step, record, is_late_duplicate)
-        yield found
-        if isinstance(found, Reversal):  # the earlier steps apply to the record after this undo
-            value = found.before if found.field == GROUP else bool(found.before)
-            former[step.patron] = record.replace(**{found.field: value})
-
-
-def _reversal(
-    step: JournalStep, record: Record, is_late_duplicate: Callable[[JournalStep, Record], bool]
-) -> Reversal | Irreversible:
-    if step.state is not StepState.DONE:
-        return Irreversible(step.patron, _NOT_DONE[step.state])
-    if record.deleted:
-        return Irreversible(step.patron, _DELETED)
-    now = int(record.usrgroup) if step.field == GROUP else int(bool(record.master_account))
-    if now == step.before:
-        return Irreversible(step.patron, _UNDONE)
-    # Undo only if Evergreen still has the step's value. Any other value is a later change by another user.
-    if now == step.value or (step.field == GROUP and step.after is None and is_late_duplicate(step, record)):
-        return Reversal(step.patron, step.field, now, step.before)
-    if step.field == GROUP:
-        return Irreversible(step.patron, _IN_ANOTHER_GROUP, {"group": now})
-    return Irreversible(step.patron, _LEAD_NOW if now else _NO_LEAD_NOW)
 
 
 class Planner:
@@ -393,6 +297,26 @@ class Planner:
         self._gateway = gateway
         self._adults = adults
         self._reader = FamilyReader(gateway, org_units)
+
+    def plan(self, request: PlanRequest, reference: ReferenceData) -> Draft:
+        """Plan a valid request, except an undo, which takes the journal's entry.
+
+        ``reference`` has the limits that a recalculation needs.
+
+        Raises:
+            PlanError: the request can't be planned.
+        """
+        match request.action:
+            case Action.MOVE if request.target is not None:
+                return self.move(request.patrons, request.target, active_cards=request.active_cards)
+            case Action.MERGE if request.target is not None:
+                return self.merge(request.patrons[0], request.target, active_cards=request.active_cards)
+            case Action.REMOVE:
+                return self.remove(request.patrons, lead=request.lead)
+            case Action.LEAD:
+                return self.lead(request.patrons, off=request.off)
+            case _:
+                return self._recalculate(request.patrons, reference)
 
     def basis(
         self,
@@ -455,13 +379,14 @@ class Planner:
         steps = [step for its_steps, _unchanged in planned for step in its_steps]
         return basis.draft(Action.LEAD, steps, [text for _steps, texts in planned for text in texts], cards=found)
 
-    def recalculate(self, patrons: Several[PatronReference]) -> tuple[Draft, Mapping[int, Decimal]]:
-        """Plan a recalculation of patrons' penalties. Also return the own fines of patrons with open transactions."""
-        patrons = arguments.references("patrons", patrons)
+    def _recalculate(self, patrons: Sequence[PatronReference], reference: ReferenceData) -> Draft:
         basis = self.basis(patrons, with_contacts=False)
         found = basis.find(patrons)
-        steps = [Step(card.member, PENALTIES, None, card.account) for card in found]
-        return basis.draft(Action.RECALCULATE, steps, cards=found), basis.own_fines
+        named = [card.member.patron for card in found]
+        members = decided_members(self._gateway, reference.limits(self._gateway), named, basis.own_fines)
+        due = {member.id for member in members if member.over_limit_if_known}
+        steps = [Step.of(card.member, PENALTIES, None, card.account, due=card.member.id in due) for card in found]
+        return basis.draft(Action.RECALCULATE, steps, cards=found)
 
     def undo(self, entry: JournalEntry, now: datetime, moved_since: Collection[int] = ()) -> Draft:
         """Plan to undo a journal entry: move back patrons who are still where it put them, and explain the others.
@@ -470,6 +395,7 @@ class Planner:
         move.
 
         Raises:
+            NotFoundError: a patron has just become hidden.
             PlanError: the entry is a recalculation of penalties, some of its steps have been deleted, or nothing is
                 left to undo.
         """
@@ -480,86 +406,29 @@ class Planner:
         patrons = {step.patron for step in entry.steps}
         basis = self.basis(patrons, groups)
         visible = {id: card.member for id, card in basis.cards.items() if isinstance(id, int)}
-        records = self._primary_records(visible)
+        found = find_reversals(self._gateway, entry, now, moved_since, visible)
         # The visible members come from pcrud, which may read from a replica. Use the primary's groups and flags.
-        members = {id: _with_state(visible[id], record) for id, record in records.items()}
-        found = self._reversals(entry, records, now, moved_since)
-        hidden = _hidden(patrons - records.keys())
-        refuse_without_reversals(entry, found, hidden)
-        reversals = [step for step in found if isinstance(step, Reversal)]
-        late = {step.now for step in reversals if step.field == GROUP} - basis.groups.keys()
+        members = {}
+        for id, record in found.records.items():
+            group, lead = int(record.usrgroup), bool(record.master_account)
+            patron = replace(visible[id].patron, group=group, group_lead=lead)
+            members[id] = replace(visible[id], patron=patron)
+        late = {step.before for step in found.steps if step.field == GROUP} - basis.groups.keys()
         if late:  # groups that a late duplicate made, which a replica didn't have yet
             basis = self.basis(patrons, groups | late)
-        steps = [Step(members[it.patron], it.field, it.before, basis.accounts[it.patron]) for it in reversals]
-        unchanged = [it.described(members[it.patron].name) for it in found if not isinstance(it, Reversal)]
-        return basis.draft(Action.UNDO, steps, [*unchanged, *hidden])
+        steps = [Step.of(members[it.patron_id], it.field, it.after, basis.accounts[it.patron_id]) for it in found.steps]
+        unchanged = [it.described(members[it.patron].name) for it in found.others]
+        return basis.draft(Action.UNDO, steps, [*unchanged, *found.hidden])
 
     def undo_without_preview(
-        self, entry: JournalEntry, staff: int, now: datetime, moved_since: Collection[int] = ()
-    ) -> StoredPlan:
-        """Plan the undo of a journal entry for a staff user (``au.id``), to be applied without a preview.
+        self, entry: JournalEntry, now: datetime, moved_since: Collection[int] = ()
+    ) -> tuple[Sequence[StoredStep], list[ExpectedGroup]]:
+        """Plan the undo of a journal entry, to be applied without a preview. See :meth:`undo` for the arguments.
 
         Skip what only a preview needs: make one call per patron, and one per group that a patron returns to.
         """
         refuse_irreversible(entry)
-        patrons = list(dict.fromkeys(step.patron for step in entry.steps))
-        found = zip(patrons, self._gateway.map(partial(read_patron, self._gateway), patrons), strict=True)
-        records = {id: record for id, record in found if record is not None}
-        found_steps = self._reversals(entry, records, now, moved_since)
-        refuse_without_reversals(entry, found_steps, _hidden(set(patrons) - records.keys()))
-        steps = [
-            StoredStep(
-                step.patron,
-                step.field,
-                step.now,
-                step.before,
-                lead=bool(records[step.patron].master_account),
-            )
-            for step in found_steps
-            if isinstance(step, Reversal)
-        ]
+        steps = find_reversals(self._gateway, entry, now, moved_since).steps
         joined = sorted({step.after for step in steps if step.field == GROUP and step.after is not None})
         members = read_members(self._gateway, joined)
-        groups = [ExpectedGroup(group, tuple(sorted(members[group]))) for group in joined]
-        return StoredPlan.new(staff, Action.UNDO, steps, groups, undoes=entry.id, now=now)
-
-    def _reversals(
-        self, entry: JournalEntry, records: Mapping[int, Record], now: datetime, moved_since: Collection[int]
-    ) -> list[Reversal | Irreversible]:
-        def is_late_duplicate(step: JournalStep, record: Record) -> bool:
-            return step.patron not in moved_since and has_late_duplicate(self._gateway, step, record, now)
-
-        return list(reversals(entry, records, is_late_duplicate))
-
-    def _primary_records(self, patrons: Collection[int]) -> dict[int, Record]:
-        """Read the records of visible patrons (ids) from the primary.
-
-        A replica may not have the change that is to be undone.
-
-        Raises:
-            NotFoundError: a patron has just become hidden.
-        """
-        found = {}
-        for id, record in zip(patrons, self._gateway.map(partial(read_patron, self._gateway), patrons), strict=True):
-            if record is None:  # pcrud has just returned this patron, so fail instead of skipping them
-                raise not_visible("patron {patron} can't be read", code="patron-not-read", values={"patron": id})
-            found[id] = record
-        return found
-
-
-def _hidden(patrons: Collection[int]) -> list[Message]:
-    """Return a text with the number of hidden patrons. Don't name them: the change may be another user's."""
-    if not patrons:
-        return []
-    text = Message(
-        "{count} patron can't be seen by the account",
-        plural="{count} patrons can't be seen by the account",
-        values={"count": len(patrons)},
-    )
-    return [text]
-
-
-def _with_state(member: Member, record: Record) -> Member:
-    """Return a member with the group and the lead flag of a fresh record."""
-    patron = replace(member.patron, group=int(record.usrgroup), group_lead=bool(record.master_account))
-    return replace(member, patron=patron)
+        return steps, [ExpectedGroup(group, tuple(sorted(members[group]))) for group in joined]

@@ -1,32 +1,40 @@
-"""Plans: which patrons change, from which group to which, and which warnings to review first."""
+"""Plans: which patrons change, from which group to which, and which warnings to review first.
+
+A stored plan belongs to one staff user and can be applied only once.
+"""
 
 from __future__ import annotations
 
 import json
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+
+from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from evergreen_groups import arguments
-from evergreen_groups.changes.journal import PENALTIES, FieldChange, StepState
+from evergreen_groups.changes.journal import GROUP, LEAD, StepState, StoredStep, change_number
 from evergreen_groups.changes.reasons import NO_REASON, StepReason
 from evergreen_groups.errors import PlanError
 from evergreen_groups.message import Message
 from evergreen_groups.money import ZERO
+from evergreen_groups.state import schema
 from evergreen_groups.total import Total
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from evergreen_groups.changes.outcome_check import SentChange
+    from sqlalchemy import Select
+    from sqlalchemy.engine import Connection
+
+    from evergreen_groups.changes.journal import JournalStep
     from evergreen_groups.errors import EvergreenGroupsError, GatewayError
     from evergreen_groups.groups import Group, Member, PatronAccount, PatronReference
-
-GROUP = "usrgroup"
-LEAD = "master_account"
+    from evergreen_groups.state import Transactions
 
 
 class Action(Enum):
@@ -41,33 +49,28 @@ class Action(Enum):
     RECALCULATE = "recalculate"
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One change of one field of one patron.
-
-    ``field`` is ``GROUP``, ``LEAD``, or ``PENALTIES`` for a recalculation. ``after`` is the group to move to (None: a
-    new group), the lead flag (0 or 1), or None for a recalculation, whose result is up to Evergreen. ``account`` is
-    the state of the patron's account. A step marked ``last`` waits until every other step that makes the same move
-    is done, so that the same command still finds the rest of the group after an interruption.
-    """
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step(StoredStep):
+    """A planned step with the member and the state of the member's account, to show before it is applied."""
 
     member: Member
-    field: str
-    after: int | None
     account: PatronAccount
-    last: bool = False
 
-    @property
-    def patron_id(self) -> int:
-        """The id of the member's patron record."""
-        return self.member.id
-
-    @property
-    def before(self) -> int:
-        """The field's value when the plan was made; 0 for a recalculation."""
-        if self.field == PENALTIES:
-            return 0
-        return self.member.patron.group if self.field == GROUP else int(self.member.group_lead)
+    @classmethod
+    def of(
+        cls,
+        member: Member,
+        field: str,
+        after: int | None,
+        account: PatronAccount,
+        *,
+        last: bool = False,
+        due: bool = False,
+    ) -> Self:
+        """Make a step from the current value of the member's field."""
+        before = {GROUP: member.patron.group, LEAD: int(member.group_lead)}.get(field, 0)
+        lead = member.group_lead
+        return cls(member.id, field, before, after, last, lead, due, member=member, account=account)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +144,20 @@ class Draft:
     warnings: tuple[PlanWarning, ...] = ()
     unchanged: tuple[str, ...] = ()
     named: tuple[int, ...] = ()
+
+    @property
+    def expected_groups(self) -> tuple[ExpectedGroup, ...]:
+        """The groups whose members must not change before the plan is applied.
+
+        These are the groups that patrons join, and the group that a merge empties, where a new member would be left
+        behind. A group that patrons only leave may change, because that doesn't affect the patrons who leave.
+        """
+        joined = {step.after for step in self.steps if step.field == GROUP}
+        return tuple(
+            ExpectedGroup(before.number, tuple(sorted(before.ids)))
+            for before in (group.before for group in self.groups)
+            if before is not None and (self.action is Action.MERGE or before.number in joined)
+        )
 
 
 def group_changes(steps: Sequence[Step], groups: Mapping[int, Group]) -> tuple[PlannedGroup, ...]:
@@ -234,23 +251,6 @@ LIFE = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
-class StoredStep:
-    """A step as stored. See :class:`Step` for the fields.
-
-    ``lead`` is whether the patron was a group lead when the plan was made. ``due`` is for a recalculation: whether the
-    rule has the patron over the limit.
-    """
-
-    patron_id: int
-    field: str
-    before: int
-    after: int | None
-    last: bool = False
-    lead: bool = False
-    due: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class ExpectedGroup:
     """The ids of a group's members when the plan was made, including hidden members."""
 
@@ -260,16 +260,14 @@ class ExpectedGroup:
 
 @dataclass(frozen=True, slots=True)
 class StoredPlan:
-    """A plan that belongs to a staff user (``staff``, an ``au.id``).
+    """A plan that belongs to one staff user.
 
     ``groups`` must have the same members when the plan is applied. ``change`` is the id of the journal entry that
     applied the plan, under the caller's ``key``. Both are None until then.
     """
 
     id: str
-    staff: int
     action: Action
-    at: datetime
     expires: datetime
     steps: tuple[StoredStep, ...]
     groups: tuple[ExpectedGroup, ...] = ()
@@ -277,76 +275,10 @@ class StoredPlan:
     key: str | None = None
     change: str | None = None
 
-    @classmethod
-    def of(cls, draft: Draft, staff: int, undoes: str | None, due: frozenset[int], now: datetime) -> StoredPlan:
-        """Make a new plan from a draft. For a recalculation, ``due`` has the ids of patrons over the limit."""
-        steps = [
-            StoredStep(
-                step.patron_id,
-                step.field,
-                step.before,
-                step.after,
-                step.last,
-                step.member.group_lead,
-                step.patron_id in due,
-            )
-            for step in draft.steps
-        ]
-        return cls.new(staff, draft.action, steps, expected_groups(draft), undoes=undoes, now=now)
-
-    @classmethod
-    def new(
-        cls,
-        staff: int,
-        action: Action,
-        steps: Sequence[StoredStep],
-        groups: Sequence[ExpectedGroup],
-        *,
-        undoes: str | None,
-        now: datetime,
-    ) -> StoredPlan:
-        """Make a new plan from steps, with a random id and an expiry time."""
-        return cls(secrets.token_urlsafe(18), staff, action, now, now + LIFE, tuple(steps), tuple(groups), undoes)
-
     @property
     def patrons(self) -> frozenset[int]:
         """The ids of the patrons whom the plan changes."""
         return frozenset(step.patron_id for step in self.steps)
-
-    @property
-    def members(self) -> frozenset[int]:
-        """The ids of the expected members of the plan's groups."""
-        return frozenset(id for group in self.groups for id in group.members)
-
-    @property
-    def is_recalculation(self) -> bool:
-        """Whether the plan only has Evergreen recalculate penalties."""
-        return any(step.field == PENALTIES for step in self.steps)
-
-    @property
-    def content(self) -> str:
-        """The steps and groups as JSON, for one database column."""
-        return json.dumps(
-            {
-                "steps": [asdict(step) for step in self.steps],
-                "groups": [asdict(group) for group in self.groups],
-                "undoes": self.undoes,
-            }
-        )
-
-
-def expected_groups(draft: Draft) -> tuple[ExpectedGroup, ...]:
-    """Return the groups whose members must not change before the plan is applied.
-
-    These are the groups that patrons join, and the group that a merge empties, where a new member would be left
-    behind. A group that patrons only leave may change, because that doesn't affect the patrons who leave.
-    """
-    joined = {step.after for step in draft.steps if step.field == GROUP}
-    return tuple(
-        ExpectedGroup(before.number, tuple(sorted(before.ids)))
-        for before in (group.before for group in draft.groups)
-        if before is not None and (draft.action is Action.MERGE or before.number in joined)
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,22 +298,16 @@ class SideEffect:
     after: object
 
 
-class PlannedStep(FieldChange, Protocol):
-    """A :class:`Step` or a :class:`StoredStep`."""
-
-    @property
-    def last(self) -> bool: ...
-
-
-StepT = TypeVar("StepT", bound=PlannedStep)
+StepT = TypeVar("StepT", bound=StoredStep)
 
 
 @dataclass(frozen=True, slots=True)
 class StepOutcome(Generic[StepT]):
     """The outcome of one step. ``value`` is the field's value now if the step is done or had nothing to change.
 
-    A step in state ``SENDING`` may still take effect; ``sent`` is its request. ``error`` is the exception that ended
-    the step, if any.
+    ``error`` is the exception that ended the step, if any. A step in state ``SENDING`` may still take effect; ``sent``
+    is the journal's step with the request. ``resolved`` is for a recalculation: whether Evergreen's block for fines now
+    agrees with the rule.
     """
 
     step: StepT
@@ -390,18 +316,19 @@ class StepOutcome(Generic[StepT]):
     reason: StepReason = NO_REASON
     side_effects: tuple[SideEffect, ...] = ()
     error: EvergreenGroupsError | None = None
-    sent: SentChange | None = None
+    sent: JournalStep | None = None
+    resolved: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class PlanOutcome:
+class PlanOutcome(Generic[StepT]):
     """The outcome of a plan.
 
     ``stopped`` is the error that ended the run early, if any. Steps that weren't reached are ``PLANNED``. Make the same
     plan again to apply the rest. ``entry`` is the id of the journal entry, None if there was nothing to do.
     """
 
-    steps: tuple[StepOutcome[Step], ...]
+    steps: tuple[StepOutcome[StepT], ...]
     stopped: GatewayError | None = None
     entry: str | None = None
 
@@ -409,3 +336,122 @@ class PlanOutcome:
     def done(self) -> bool:
         """Whether each step is done or had nothing to change, without side effects."""
         return all(step.state.is_as_planned and not step.side_effects for step in self.steps)
+
+
+plans = schema.plans
+
+# Build the statements once: building takes longer than running them.
+_mine = (plans.c.gateway == bindparam("of_gateway"), plans.c.staff == bindparam("of_staff"))
+_plans = select(plans, schema.changes.c.suffix).outerjoin(schema.changes, plans.c.change == schema.changes.c.id)
+_BY_ID = _plans.where(plans.c.id == bindparam("value"), *_mine)
+_BY_KEY = _plans.where(plans.c.idempotency_key == bindparam("value"), *_mine)
+_NEW = insert(plans)
+_REMOVE_OLD = delete(plans).where(plans.c.at < bindparam("before"), plans.c.idempotency_key.is_(None))
+_CLAIM = update(plans).where(
+    plans.c.id == bindparam("plan"), plans.c.change.is_(None), plans.c.idempotency_key.is_(None)
+)
+
+_KEEP_UNUSED = timedelta(days=1)
+"""How long to keep an unused plan after it expires, in order to report it as too old rather than unknown."""
+
+
+class PlanStore:
+    """The plans of one staff user (``au.id``) for one gateway (its address)."""
+
+    def __init__(self, transactions: Transactions, gateway: str, staff: int) -> None:
+        self._transactions = transactions
+        self._gateway = gateway
+        self._staff = staff
+
+    def add(
+        self,
+        action: Action,
+        steps: Sequence[StoredStep],
+        groups: Sequence[ExpectedGroup],
+        undoes: str | None = None,
+    ) -> StoredPlan:
+        """Store a new plan and return it. Delete unused plans that expired long ago."""
+        id, now = secrets.token_urlsafe(18), self._transactions.now()
+        plan = StoredPlan(id, action, now + LIFE, tuple(steps), tuple(groups), undoes)
+        names = [field.name for field in fields(StoredStep)]
+        content = {
+            "steps": [{name: getattr(step, name) for name in names} for step in steps],
+            "groups": [asdict(group) for group in groups],
+            "undoes": undoes,
+        }
+        # No need to be durable: a power cut loses the plan, nothing has been done, and the user makes a new one.
+        with self._transactions.writing(durable=False) as connection:
+            connection.execute(_REMOVE_OLD, {"before": now - _KEEP_UNUSED})
+            connection.execute(
+                _NEW,
+                {
+                    "id": id,
+                    "gateway": self._gateway,
+                    "staff": self._staff,
+                    "at": now,
+                    "expires": plan.expires,
+                    "action": action.value,
+                    "content": json.dumps(content),
+                },
+            )
+        return plan
+
+    def find(self, id: str) -> StoredPlan | None:
+        """Return the user's plan, or None if there is none or it belongs to another user."""
+        return self._find(_BY_ID, id)
+
+    def under_key(self, key: str) -> StoredPlan | None:
+        """Return the plan that the user has applied under an idempotency key."""
+        return self._find(_BY_KEY, key)
+
+    def _find(self, question: Select[Any], value: str) -> StoredPlan | None:
+        values = {"value": value, "of_gateway": self._gateway, "of_staff": self._staff}
+        with self._transactions.reading() as connection:
+            row = connection.execute(question, values).one_or_none()
+        if row is None:
+            return None
+        content = json.loads(row.content)
+        return StoredPlan(
+            id=row.id,
+            action=Action(row.action),
+            expires=row.expires,
+            steps=tuple(StoredStep(**step) for step in content["steps"]),
+            groups=tuple(ExpectedGroup(group["number"], tuple(group["members"])) for group in content["groups"]),
+            undoes=content["undoes"],
+            key=row.idempotency_key,
+            change=None if row.change is None else f"{row.change}-{row.suffix}",
+        )
+
+
+def claim(connection: Connection, plan: str, key: str, change: str) -> None:
+    """Mark a plan (id) as applied by a change under this key, in the transaction that journals the change.
+
+    Raises:
+        PlanError: the plan has been applied before, or the key belongs to another plan.
+    """
+    try:
+        # The statement's conditions make this atomic: of two requests, only one updates the row.
+        values = {"plan": plan, "idempotency_key": key, "change": change_number(change)}
+        count = connection.execute(_CLAIM, values).rowcount
+    except IntegrityError:  # the key is unique, and another plan has it
+        raise key_conflict() from None
+    if count != 1:
+        raise already_applied()
+
+
+def key_conflict() -> PlanError:
+    """Return the error for an idempotency key that belongs to another change."""
+    return PlanError(
+        "this idempotency key stands for another change",
+        advice="take a new one for each change, and the same again only for the same change",
+        code="key-of-another-change",
+    )
+
+
+def already_applied() -> PlanError:
+    """Return the error for a second attempt to apply a plan."""
+    return PlanError(
+        "this plan has been applied before, under another key",
+        advice="look at the group: what is still to be done takes a new plan",
+        code="plan-applied-before",
+    )

@@ -15,10 +15,13 @@ from evergreen_groups.errors import (
     TimedOutError,
     TransportError,
 )
+from evergreen_groups.ils import library_name
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from evergreen_groups.gateway import Gateway
 
 _SEPARATOR = "; "
 _TIMES = ("until",)
@@ -138,11 +141,19 @@ def unreadable(error: EvergreenGroupsError) -> StepReason:
     return NOT_READ_IN_TIME if isinstance(error, TimedOutError) else UNREADABLE
 
 
-def refused(error: EvergreenGroupsError, library: str = "", org_unit: int | None = None) -> StepReason:
-    """Return why Evergreen refused. Name ``library``, or else ``org_unit``, as the place of a missing permission."""
+def refusal(gateway: Gateway, error: EvergreenGroupsError) -> StepReason:
+    """Return why Evergreen refused. Names the library at which a permission is missing."""
     match error:
         case PermissionDeniedError():
-            return _missing_permission(error.permission, library, org_unit)
+            values: dict[str, object] = {"permission": error.permission}
+            text = Message("the account lacks {permission}")
+            if library := library_name(gateway, error.org_unit):
+                text = Message("the account lacks {permission} at {library}")
+                values["library"] = library
+            elif error.org_unit is not None:
+                text = Message("the account lacks {permission} at org unit {org_unit}")
+                values["org_unit"] = error.org_unit
+            return StepReason(text, "permission-missing", **values)
         case NoSessionError() | LoginRefusedError():
             return StepReason(error.textcode, "session-ended")
         case DataError():
@@ -152,17 +163,4 @@ def refused(error: EvergreenGroupsError, library: str = "", org_unit: int | None
         case EventError():
             return StepReason(error.textcode, "ils-refused", event=error.textcode)
         case _:
-            return StepReason(_FAILED, "ils-failed")
-
-
-def _missing_permission(permission: str, library: str, org_unit: int | None) -> StepReason:
-    if library:
-        text = Message("the account lacks {permission} at {library}")
-        return StepReason(text, "permission-missing", permission=permission, library=library)
-    if org_unit is not None:
-        text = Message("the account lacks {permission} at org unit {org_unit}")
-        return StepReason(text, "permission-missing", permission=permission, org_unit=org_unit)
-    return StepReason(Message("the account lacks {permission}"), "permission-missing", permission=permission)
-
-
-_FAILED = Message("the method failed on the server")
+            return StepReason(Message("the method failed on the server"), "ils-failed")

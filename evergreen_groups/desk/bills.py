@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evergreen_groups import arguments
-from evergreen_groups.changes import RecentlyChanged
-from evergreen_groups.desk.readers import circulation_reader, member_viewer, read_visible_fines
+from evergreen_groups.desk.readers import DeskReader
 from evergreen_groups.errors import not_visible
 from evergreen_groups.groups import AdultRule, visible_family_of
 from evergreen_groups.ils import (
@@ -33,9 +32,8 @@ from evergreen_groups.language import name_key
 from evergreen_groups.money import ZERO
 
 if TYPE_CHECKING:
-    from evergreen_groups.gateway import Gateway
     from evergreen_groups.groups import Patron, PatronAccount, VisiblePatrons
-    from evergreen_groups.ils import OrgUnit, ReferenceData
+    from evergreen_groups.ils import OrgUnit
     from evergreen_groups.settings import StatementSettings
 
 log = logging.getLogger("evergreen_groups.desk")
@@ -104,21 +102,13 @@ class GroupBills:
         return self.org_units.unit(id).shortname if id is not None and id in self.org_units else ""
 
 
-class BillsReader:
+class BillsReader(DeskReader):
     """Reads bills and items of a group's members, as far as the session may see them, with as few calls as possible.
 
     With cached reference data it takes five calls: the members, then in parallel their fines, bills and items, then
     the billings. Without VIEW_CIRCULATIONS everywhere, one more call finds out about hidden circulations. Titles take
     three more.
     """
-
-    def __init__(
-        self, gateway: Gateway, reference: ReferenceData, recent: Callable[[], RecentlyChanged] = RecentlyChanged
-    ) -> None:
-        """``recent`` returns patrons whose latest changes a replica may not have yet."""
-        self._gateway = gateway
-        self._reference = reference
-        self._recent = recent
 
     def of_user(self, id: int, *, member: int | None = None, titles: Titles = Titles.NONE) -> GroupBills:
         """Read a patron's group: all visible members, or only the one with the id ``member``.
@@ -132,7 +122,7 @@ class BillsReader:
         arguments.integer("id", id)
         arguments.integer_or_none("member", member)
         arguments.instance("titles", titles, Titles)
-        found = visible_family_of(self._gateway, id, member_viewer(self._gateway, self._reference, self._recent()))
+        found = visible_family_of(self._gateway, id, self._member_viewer(self._recent()))
         if found is None:
             raise not_visible("no visible patron has this id", code="no-patron-with-id")
         if member is not None and member not in found.ids:
@@ -141,7 +131,7 @@ class BillsReader:
 
     def items_counted(self, member: MemberBills) -> CirculationCounts | None:
         """Count all items that a member has out, visible or not. None if Evergreen doesn't say. Makes one call."""
-        counting = circulation_reader(self._gateway, self._reference)
+        counting = self._circulation_reader()
         return counting.count_one(member.patron.id, member.patron.home_library.id)
 
     def _read(self, found: VisiblePatrons, wanted: Collection[int], titles: Titles) -> GroupBills:
@@ -154,42 +144,32 @@ class BillsReader:
         rights = reference.rights(gateway)
         bills_at, items_at = rights.at(VIEW_USER_TRANSACTIONS), rights.at(VIEW_CIRCULATIONS)
         hidden = {patron.id for patron in patrons if patron.home_library.id not in bills_at}
-        readers: tuple[Callable[[], Any], ...] = (
-            lambda: read_visible_fines(gateway, reference.user(gateway), ids),
+        fines, bills, items = self._in_parallel(
+            lambda: self._visible_fines(ids),
             lambda: read_bills(gateway, ids - hidden) if ids - hidden else {},
             lambda: read_items(gateway, org_units, items_at, ids),
         )
-        fines, bills, items = gateway.map(lambda read: read(), readers)
         own_fines = {patron.id: fines.get(patron.id, ZERO) for patron in patrons}
         known = verify_bills(gateway, own_fines, bills, hidden)
         stop_fines = {item.id: item.stop_fines for theirs in items.values() for item in theirs.items}
         shown = self._titles(found, items.values(), titles)
 
-        def titles_of(patron: Patron) -> dict[int, str] | None:
-            if not titles.shown_for(found.accounts[patron.id]):
-                return None
-            return {item.copy: shown[item.copy] for item in items[patron.id].items if item.copy in shown}
-
-        def bills_of(patron: Patron) -> tuple[Bill, ...] | None:
-            theirs = known[patron.id]
-            return None if theirs is None else with_item_kinds(theirs, stop_fines, items_at)
-
-        members = (
-            MemberBills(
-                patron=patron,
-                account=found.accounts[patron.id],
-                own_fines=own_fines[patron.id],
-                bills=bills_of(patron),
-                items=items[patron.id],
-                titles=titles_of(patron),
-            )
-            for patron in patrons
-        )
+        members = []
+        for patron in patrons:
+            account, its_bills, its_items = found.accounts[patron.id], known[patron.id], items[patron.id]
+            its_titles = None
+            if titles.shown_for(account):
+                its_titles = {item.copy: shown[item.copy] for item in its_items.items if item.copy in shown}
+            if its_bills is not None:
+                its_bills = with_item_kinds(its_bills, stop_fines, items_at)
+            members.append(MemberBills(patron, account, own_fines[patron.id], its_bills, its_items, its_titles))
         return GroupBills(
             gateway=gateway.url,
             at=datetime.now(UTC),
             group=found.group,
-            members=tuple(sorted(members, key=_list_order)),
+            members=tuple(
+                sorted(members, key=lambda it: (not it.patron.group_lead, name_key(it.patron.name), it.patron.id))
+            ),
             complete=found.complete,
             org_units=org_units,
         )
@@ -203,11 +183,6 @@ class BillsReader:
         # Log before reading, so that the access is on record even if the answer is lost.
         log.info("titles: user %d looks at those of group %d", self._reference.user(self._gateway), found.group)
         return read_titles(self._gateway, copies)
-
-
-def _list_order(member: MemberBills) -> tuple[bool, str, int]:
-    """Sort key of the member list: leads first, the others by name."""
-    return not member.patron.group_lead, name_key(member.patron.name), member.patron.id
 
 
 _RULE = AdultRule(from_age=18)

@@ -10,12 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from evergreen_groups import arguments
 from evergreen_groups.changes import RecentlyChanged
 from evergreen_groups.desk.forecast import RecalculationForecast, read_forecasts
-from evergreen_groups.desk.readers import (
-    circulation_reader,
-    details_viewer,
-    read_visible_fines,
-    with_primary_penalties,
-)
+from evergreen_groups.desk.readers import DeskReader
 from evergreen_groups.errors import PermissionDeniedError, not_visible
 from evergreen_groups.groups import (
     Group,
@@ -95,7 +90,7 @@ class GroupDetails:
         return Standing.of(member, self.penalties[member.id], self.kinds)
 
 
-class DetailsReader:
+class DetailsReader(DeskReader):
     """Reads groups for display, with a number of calls that doesn't depend on the number of members.
 
     With cached reference data and session it takes three calls: the members with their penalties and the accounts that
@@ -120,10 +115,8 @@ class DetailsReader:
         recent: Callable[[], RecentlyChanged] = RecentlyChanged,
     ) -> None:
         """``recent`` returns patrons whose latest changes a replica may not have yet."""
-        self._gateway = gateway
+        super().__init__(gateway, reference, recent)
         self._policy = policy
-        self._reference = reference
-        self._recent = recent
 
     def of_barcode(self, barcode: str, *, exact: bool = True) -> GroupDetails:
         """Read the group of the patron with this barcode, on any of their cards. Blanks are ignored.
@@ -134,20 +127,20 @@ class DetailsReader:
             PermissionDeniedError: the account lacks VIEW_USER at its own library, so hidden members can't be counted.
         """
         owner = find_owner(self._gateway, arguments.text("barcode", barcode))
-        found = None if owner is None else self._around(owner[0])
-        if found is not None:
-            return self._details(*found, exact=exact)
-        raise not_visible("no visible patron has this barcode", code="no-patron-with-barcode")
+        details = None if owner is None else self._family_of(owner[0], (), exact)
+        if details is None:
+            raise not_visible("no visible patron has this barcode", code="no-patron-with-barcode")
+        return details
 
     def of_user(self, id: int, *, names_of: Collection[int] = (), exact: bool = True) -> GroupDetails:
         """Read the group of the patron with this id. Raises the errors of :meth:`of_barcode`.
 
         ``names_of`` are ids of other patrons whose names to read too, members or not, at no extra cost.
         """
-        found = self._around(arguments.integer("id", id), names_of)
-        if found is None:
+        details = self._family_of(arguments.integer("id", id), names_of, exact)
+        if details is None:
             raise not_visible("no visible patron has this id", code="no-patron-with-id")
-        return self._details(*found, exact=exact)
+        return details
 
     def of_group(self, number: int, *, exact: bool = True) -> GroupDetails:
         """Read the group with this number. Raises the errors of :meth:`of_barcode`.
@@ -159,35 +152,30 @@ class DetailsReader:
         found, counting = self._with_reference(lambda viewer: visible_group(self._gateway, number, viewer))
         return self._details(found, counting, exact=exact)
 
-    def _around(self, id: int, names_of: Collection[int] = ()) -> tuple[VisiblePatrons, CirculationReader] | None:
+    def _family_of(self, id: int, names_of: Collection[int], exact: bool) -> GroupDetails | None:
         found, counting = self._with_reference(lambda viewer: visible_family_of(self._gateway, id, viewer), names_of)
-        return None if found is None else (found, counting)
+        return None if found is None else self._details(found, counting, exact=exact)
 
     def _with_reference(
         self, search: Callable[[GroupViewer], Found], names_of: Collection[int] = ()
     ) -> tuple[Found, CirculationReader]:
         """Run a search with a viewer, and in parallel read the libraries' rules for counting items out."""
         self._gateway.idl("au", "ac", "aou", "ausp", "circ", "csp", "mous", "pgt")  # in one request
-        viewer = details_viewer(self._gateway, self._reference, names_of, self._recent())
-        readers: tuple[Callable[[], Any], ...] = (
-            lambda: search(viewer),
-            lambda: circulation_reader(self._gateway, self._reference),
-        )
-        found, counting = self._gateway.map(lambda read: read(), readers)
+        viewer = self._details_viewer(names_of, self._recent())
+        found, counting = self._in_parallel(lambda: search(viewer), self._circulation_reader)
         return found, counting
 
     def _details(self, found: VisiblePatrons, counting: CirculationReader, *, exact: bool) -> GroupDetails:
         reference, gateway = self._reference, self._gateway
         org_units = reference.org_units(gateway, found.named_org_units)
-        found = with_primary_penalties(gateway, org_units, found, self._recent())
+        found = self._with_primary_penalties(org_units, found, self._recent())
         patrons = found.patrons(org_units)
-        readers: tuple[Callable[[], Any], ...] = (
+        (own_fines, hidden, circulations), kinds, profiles, limits = self._in_parallel(
             lambda: self._fines_and_items(found, counting, exact=exact),
             lambda: reference.penalty_kinds(gateway, {row.kind for row in found.penalties}),
             lambda: reference.profiles(gateway, {row.profile for row in found.rows}),
             lambda: reference.limits(gateway),
         )
-        (own_fines, hidden, circulations), kinds, profiles, limits = gateway.map(lambda read: read(), readers)
         group = Group.by_name(found.group, decided_members(gateway, limits, patrons, own_fines), hidden)
         if not group.member_count:
             raise not_visible("nobody is in group {group}", code="group-empty", values={"group": found.group})
@@ -213,11 +201,9 @@ class DetailsReader:
         none_hidden = found.no_circulation_hidden
         if found.complete:
             count = counting.count_visible if exact else counting.count
-            readers: tuple[Callable[[], Any], ...] = (
-                lambda: self._own_fines(found),
-                lambda: count(homes, none_hidden=none_hidden),
+            own_fines, counted = self._in_parallel(
+                lambda: self._own_fines(found), lambda: count(homes, none_hidden=none_hidden)
             )
-            own_fines, counted = self._gateway.map(lambda read: read(), readers)
             hidden = None
         else:
             under_condition: dict[int, CirculationCounts | None] = {}
@@ -232,9 +218,8 @@ class DetailsReader:
         return own_fines, hidden, counting.with_exact_counts(counted) if exact else counted
 
     def _own_fines(self, found: VisiblePatrons) -> Mapping[int, Decimal]:
-        user = self._reference.user(self._gateway)
         return correct_fines_from_primary(
-            self._gateway, [found.group], found.ids, lambda: read_visible_fines(self._gateway, user, found.ids)
+            self._gateway, [found.group], found.ids, lambda: self._visible_fines(found.ids)
         )
 
     def _balances(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import insert, literal_column, select
 
@@ -15,8 +14,6 @@ from evergreen_groups.errors import BusyError, DataError, EventError, EvergreenG
 from evergreen_groups.state import schema
 
 if TYPE_CHECKING:
-    from sqlalchemy import Row
-
     from evergreen_groups.desk.summary import SummaryReader
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.state import State, Transactions
@@ -68,46 +65,33 @@ class EventHandler:
 
     def handle(self, event: Event, *, recalculate: bool) -> EventOutcome:
         """Handle an event, unless it was handled before. See :func:`evergreen_groups.hooks.interface.handle_event`."""
-        trail = self._trail(self._state.database)
-        former = _handled_before(trail, event)
+        url = self._gateway.url
+        trail = AuditTrail(self._state.database, url)
         # Duplicates come from a proxy that retries, or from staff who reset the event.
+        former = trail.outcome_of(event)
         if former is not None:
             return former
+        key = f"{url} {event.id} {event.hook} {event.patron_id}"
         with ExitStack() as stack:
             try:
-                lease = stack.enter_context(
-                    self._state.event_lease(
-                        f"{self._gateway.url} {event.id} {event.hook} {event.patron_id}", self._time_left(most=None)
-                    )
-                )
+                lease = stack.enter_context(self._state.event_lease(key, self._time_left(most=None)))
             except BusyError as error:
-                _record_failure(trail, event, error)
+                trail.write(event, done=False, reason=_cause(error))
                 raise
-            return self._handle_leased(self._trail(lease), event, recalculate)
+            return self._handle_leased(AuditTrail(lease, url), event, recalculate)
 
     def _handle_leased(self, trail: AuditTrail, event: Event, recalculate: bool) -> EventOutcome:
         """Handle an event under its lease, which no other server holds."""
-        former = _handled_before(trail, event)  # another server may have handled it while this one waited
+        former = trail.outcome_of(event)  # another server may have handled it while this one waited
         if former is not None:
             return former
         try:
             blocked, recalculated, reason = self._work(event, recalculate)
         except EvergreenGroupsError as error:
-            _record_failure(trail, event, error)
+            trail.write(event, done=False, reason=_cause(error))
             raise
-        trail.write(
-            event=event.id,
-            hook=event.hook,
-            patron=event.patron_id,
-            done=True,
-            blocked=blocked,
-            recalculated=recalculated,
-            reason=reason,
-        )
+        trail.write(event, done=True, blocked=blocked, recalculated=recalculated, reason=reason)
         return EventOutcome(event.id, event.patron_id, blocked, recalculated)
-
-    def _trail(self, transactions: Transactions) -> AuditTrail:
-        return AuditTrail(transactions, self._gateway.url)
 
     def _time_left(self, *, most: float | None = TIMEOUT) -> float:
         """Return how many seconds to wait: those until the event's deadline, but at most ``most``."""
@@ -126,28 +110,16 @@ class EventHandler:
             return None, False, "the patron has been deleted"
         if not recalculate:
             return decision.over_limit, False, ""
-        attempt = self._recalculator.for_patron(
+        outcome = self._recalculator.for_patron(
             event.patron_id, over_limit=decision.over_limit, timeout=self._time_left()
         )
-        if attempt.state in (StepState.FAILED, StepState.SENDING):
+        if outcome.state in (StepState.FAILED, StepState.SENDING):
             raise DataError(
                 "the ILS was asked to recalculate: {reason}",
                 code="recalculation-failed",
-                values={"reason": attempt.reason},
+                values={"reason": outcome.reason},
             )
-        return decision.over_limit, attempt.state is StepState.DONE, str(attempt.reason)
-
-
-def _handled_before(trail: AuditTrail, event: Event) -> EventOutcome | None:
-    """Return the outcome of an event that was handled before, or None."""
-    entry = trail.done(event.id, event.hook, event.patron_id)
-    if entry is None:
-        return None
-    return EventOutcome(entry.event, entry.patron, entry.blocked, entry.recalculated, replayed=True)
-
-
-def _record_failure(trail: AuditTrail, event: Event, error: EvergreenGroupsError) -> None:
-    trail.write(event=event.id, hook=event.hook, patron=event.patron_id, done=False, reason=_cause(error))
+        return decision.over_limit, outcome.state is StepState.DONE, str(outcome.reason)
 
 
 def _cause(error: EvergreenGroupsError) -> str:
@@ -159,24 +131,6 @@ def _cause(error: EvergreenGroupsError) -> str:
 events = schema.events
 
 
-@dataclass(frozen=True, slots=True)
-class TrailEntry:
-    """A row of the trail. ``event`` is Evergreen's id, ``patron`` an ``au.id``.
-
-    ``blocked`` is the rule's decision, None if there was none to make. ``reason`` says why nothing was decided or
-    recalculated, or what failed if the event isn't ``done``. ``at`` is the time of writing.
-    """
-
-    event: int
-    hook: str
-    patron: int
-    done: bool
-    blocked: bool | None
-    recalculated: bool
-    reason: str
-    at: datetime
-
-
 class AuditTrail:
     """The audit trail of one gateway's events."""
 
@@ -184,61 +138,46 @@ class AuditTrail:
         self._transactions = transactions
         self._gateway = gateway
 
-    def done(self, event: int, hook: str, patron: int) -> TrailEntry | None:
-        """Return the entry of an event that was handled to the end, or None.
+    def outcome_of(self, event: Event) -> EventOutcome | None:
+        """Return the outcome of an event that was handled to the end before, or None.
 
         The id alone doesn't identify an event: an Evergreen restored from a backup reuses ids.
         """
         found = select(events).where(
             events.c.gateway == self._gateway,
-            events.c.event == event,
-            events.c.hook == hook,
-            events.c.patron == patron,
+            events.c.event == event.id,
+            events.c.hook == event.hook,
+            events.c.patron == event.patron_id,
             literal_column("done"),  # literal, to match the partial index
         )
         with self._transactions.reading() as connection:
             row = connection.execute(found).one_or_none()
-            return None if row is None else _entry(row)
-
-    def entries(self) -> list[TrailEntry]:
-        """Return all rows, latest first."""
-        found = select(events).where(events.c.gateway == self._gateway).order_by(events.c.id.desc())
-        with self._transactions.reading() as connection:
-            return [_entry(row) for row in connection.execute(found)]
+        return (
+            None if row is None else EventOutcome(row.event, row.patron, row.blocked, row.recalculated, replayed=True)
+        )
 
     def write(
-        self,
-        *,
-        event: int,
-        hook: str,
-        patron: int,
-        done: bool,
-        blocked: bool | None = None,
-        recalculated: bool = False,
-        reason: str = "",
+        self, event: Event, *, done: bool, blocked: bool | None = None, recalculated: bool = False, reason: str = ""
     ) -> None:
         """Add a row. Durable once this returns.
+
+        ``blocked`` is the rule's decision, None if there was none to make. ``reason`` says why nothing was decided or
+        recalculated, or what failed if the event isn't ``done``.
 
         Raises:
             StateError: the row can't be written, or the event is already done.
         """
-        row = {"event": event, "hook": hook, "patron": patron, "done": done, "blocked": blocked}
         with self._transactions.writing() as connection:
             connection.execute(
                 insert(events).values(
-                    gateway=self._gateway, at=self._transactions.now(), recalculated=recalculated, reason=reason, **row
+                    gateway=self._gateway,
+                    at=self._transactions.now(),
+                    event=event.id,
+                    hook=event.hook,
+                    patron=event.patron_id,
+                    done=done,
+                    blocked=blocked,
+                    recalculated=recalculated,
+                    reason=reason,
                 )
             )
-
-
-def _entry(row: Row[Any]) -> TrailEntry:
-    return TrailEntry(
-        event=int(row.event),
-        hook=row.hook,
-        patron=int(row.patron),
-        done=row.done,
-        blocked=row.blocked,
-        recalculated=row.recalculated,
-        reason=row.reason,
-        at=row.at,
-    )

@@ -152,22 +152,19 @@ class PatronLookup:
         family, comma, first = (part.strip() for part in text.partition(","))
         if not family:
             return Lookup(LookupKind.NOBODY)
-        wanted = {"family_name": {"value": family, "group": 0}}
-        if comma and first:
-            wanted["first_given_name"] = {"value": first, "group": 0}
-        found = self._search(wanted)
-        words = text.split()
-        if not found and not comma and len(words) > 1:  # as spoken, with the last name last
-            first, family = words[0], " ".join(words[1:])
-            found = self._search(
-                {"family_name": {"value": family, "group": 0}, "first_given_name": {"value": first, "group": 0}}
-            )
+        found = self._search(family, first)
+        spoken_first, _blank, spoken_last = text.partition(" ")
+        if not found and not comma and spoken_last:  # as spoken, with the last name last
+            found = self._search(spoken_last, spoken_first)
         patrons = tuple(sorted(self._describe(found[:MOST_FOUND]), key=lambda one: name_key(one.patron.name)))
         if not patrons:
             return Lookup(LookupKind.NOBODY)
         return Lookup(LookupKind.NAMES, patrons=patrons, more=len(found) > MOST_FOUND)
 
-    def _search(self, wanted: dict[str, dict[str, object]]) -> list[int]:
+    def _search(self, family: str, first: str) -> list[int]:
+        wanted: dict[str, dict[str, object]] = {"family_name": {"value": family, "group": 0}}
+        if first:
+            wanted["first_given_name"] = {"value": first, "group": 0}
         sort = ["family_name ASC", "first_given_name ASC"]
         method = "open-ils.actor.patron.search.advanced"
         result = self._gateway.call("open-ils.actor", method, TOKEN, wanted, MOST_FOUND + 1, sort, 1, expect="optional")
@@ -184,15 +181,12 @@ class PatronLookup:
             return ()
         found = self._reader.by_ids(wanted)
         profiles = Profiles.read(self._gateway)
-        return tuple(
-            FoundPatron(
-                member.patron,
-                found.accounts[id].juvenile,
-                profiles.name(member.patron.profile),
-                _note(member.patron, found.accounts[id]),
-            )
-            for id, member in ((id, found.members[id]) for id in wanted if id in found.members)
-        )
+        described = []
+        for patron in (found.members[id].patron for id in wanted if id in found.members):
+            account = found.accounts[patron.id]
+            note = _note(patron, account)
+            described.append(FoundPatron(patron, account.juvenile, profiles.name(patron.profile), note))
+        return tuple(described)
 
 
 def _note(patron: Patron, account: PatronAccount) -> Message | None:
@@ -245,26 +239,26 @@ def explain_unknown(gateway: Gateway, barcode: str) -> UnknownBarcode | None:
     if not text:
         return UnknownBarcode("")
     likely = {spelling: rank for rank, spelling in enumerate((text, *barcodes.similar_barcodes(text)))}
-    found = [
-        card
-        for page in gateway.pcrud.by_values("ac", "barcode", likely, select=_CARD, unique=True)
-        for card in page
-        if card.barcode in likely
-    ]
-    patrons = _patrons(gateway, {card.usr for card in found})
+    pages = gateway.pcrud.by_values("ac", "barcode", likely, select=("id", "usr", "barcode", "active"), unique=True)
+    found = [card for page in pages for card in page if card.barcode in likely]
+    owners = sorted({card.usr for card in found})
+    batches = gateway.pcrud.columns_by_values("au", (*PATRON_FIELDS, "deleted"), "id", owners)
+    patrons = {values[0]: (PatronRow._make(values[:-1]), bool(values[-1])) for batch in batches for values in batch}
     cards = sorted((card for card in found if card.usr in patrons), key=lambda card: likely[card.barcode])
-    deleted = None
-    if cards and cards[0].barcode == text:
-        row, is_deleted = patrons[cards.pop(0).usr]
-        if not is_deleted:
-            return None
-        deleted = row.name
-    near = []
+    deleted, near = None, []
     for card in cards:
         row, is_deleted = patrons[card.usr]
-        if not is_deleted:
+        if card.barcode == text and not is_deleted:
+            return None
+        if card.barcode == text:
+            deleted = row.name
+        elif not is_deleted:
             near.append(NearCard(card.barcode, row.name, bool(card.active)))
-    others = _latest_barcodes(gateway)
+    order = [{"class": "ac", "field": "id", "direction": "desc"}]
+    latest = gateway.pcrud.search(
+        "ac", {"active": "t"}, select=("id", "usr", "barcode"), order_by=order, limit=_SAMPLE_SIZE
+    )
+    others = [card.barcode for card in latest]
     length = barcodes.usual_length(others)
     return UnknownBarcode(
         text,
@@ -273,22 +267,3 @@ def explain_unknown(gateway: Gateway, barcode: str) -> UnknownBarcode | None:
         deleted=deleted,
         near=tuple(near[:MOST_NEAR]),
     )
-
-
-def _patrons(gateway: Gateway, ids: set[int]) -> dict[int, tuple[PatronRow, bool]]:
-    """Return the patrons who are visible, each with whether the record is deleted."""
-    read = gateway.pcrud.columns_by_values("au", (*PATRON_FIELDS, "deleted"), "id", sorted(ids))
-    rows = ((PatronRow._make(values[:-1]), bool(values[-1])) for values in chain.from_iterable(read))
-    return {row.id: (row, deleted) for row, deleted in rows}
-
-
-def _latest_barcodes(gateway: Gateway) -> list[str]:
-    """Return the barcodes of the latest cards that the account sees."""
-    order = [{"class": "ac", "field": "id", "direction": "desc"}]
-    cards = gateway.pcrud.search(
-        "ac", {"active": "t"}, select=("id", "usr", "barcode"), order_by=order, limit=_SAMPLE_SIZE
-    )
-    return [card.barcode for card in cards]
-
-
-_CARD = ("id", "usr", "barcode", "active")

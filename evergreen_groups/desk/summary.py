@@ -6,14 +6,13 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from evergreen_groups import arguments
-from evergreen_groups.changes import RecentlyChanged
 from evergreen_groups.desk.forecast import RecalculationForecast, read_forecasts
-from evergreen_groups.desk.readers import member_viewer, with_primary_penalties, with_recalculated_rows
+from evergreen_groups.desk.readers import DeskReader, with_recalculated_rows
 from evergreen_groups.errors import PermissionDeniedError, not_visible
-from evergreen_groups.gateway import Gateway, Record
+from evergreen_groups.gateway import Record
 from evergreen_groups.groups import (
     Group,
     GroupViewer,
@@ -33,13 +32,15 @@ from evergreen_groups.groups import (
 )
 from evergreen_groups.ils import (
     VIEW_USER,
-    ReferenceData,
     decide_all,
     read_fines_of,
     read_own_fines,
     rows_in_force,
 )
 from evergreen_groups.policy import Decision
+
+if TYPE_CHECKING:
+    from evergreen_groups.changes import RecentlyChanged
 
 _DECIDING = ("id", "profile", "home_ou", "deleted")
 
@@ -94,7 +95,7 @@ class PatronDecision(Decision):
     standing: Standing | None
 
 
-class SummaryReader:
+class SummaryReader(DeskReader):
     """Reads summaries and decisions at one gateway, as far as its session may see.
 
     A summary takes two calls, whatever the size of the group: the members with their penalties, and their fines (one
@@ -104,14 +105,6 @@ class SummaryReader:
     Evergreen's own limits count only the fines of some libraries, each summary takes one more call. Evergreen's
     thresholds are read, and cached, when the rule and Evergreen disagree about a member.
     """
-
-    def __init__(
-        self, gateway: Gateway, reference: ReferenceData, recent: Callable[[], RecentlyChanged] = RecentlyChanged
-    ) -> None:
-        """``recent`` returns patrons whose latest changes a replica may not have yet."""
-        self._gateway = gateway
-        self._reference = reference
-        self._recent = recent
 
     def of_patron(self, id: int) -> PatronSummary:
         """Read the patron with this id and their group.
@@ -224,17 +217,13 @@ class SummaryReader:
     def _with_reference(self, recent: RecentlyChanged, search: Callable[[GroupViewer], Found]) -> Found:
         """Run a search with a viewer, and in parallel read the kinds of penalties."""
         self._gateway.idl("au", "ac", "aou", "ausp", "csp", "mous")  # in one request
-        viewer = member_viewer(self._gateway, self._reference, recent)
-        readers: tuple[Callable[[], Any], ...] = (
-            lambda: search(viewer),
-            lambda: self._reference.penalty_kinds(self._gateway),
-        )
-        found, _kinds = self._gateway.map(lambda read: read(), readers)
+        viewer = self._member_viewer(recent)
+        found, _kinds = self._in_parallel(lambda: search(viewer), lambda: self._reference.penalty_kinds(self._gateway))
         return cast(Found, found)
 
     def _summary(self, found: VisiblePatrons, recent: RecentlyChanged) -> GroupSummary:
         org_units = self._reference.org_units(self._gateway, found.named_org_units)
-        found = with_primary_penalties(self._gateway, org_units, found, recent)
+        found = self._with_primary_penalties(org_units, found, recent)
         kinds = self._reference.penalty_kinds(self._gateway, {row.kind for row in found.penalties})
         patrons = found.patrons(org_units)
         balances, hidden = self._balances(found)
@@ -257,9 +246,7 @@ class SummaryReader:
 
     def _balances(self, found: VisiblePatrons) -> tuple[Mapping[int, Decimal], HiddenMembers | None]:
         """Return the fines of members who owe any, by id, and the hidden members."""
-        if found.complete:
-            fines = correct_fines_from_primary(
-                self._gateway, [found.group], found.ids, lambda: read_own_fines(self._gateway, found.ids)
-            )
-            return fines, None
-        return read_group_balances(self._gateway, found.group, found.ids)
+        gateway, ids = self._gateway, found.ids
+        if not found.complete:
+            return read_group_balances(gateway, found.group, ids)
+        return correct_fines_from_primary(gateway, [found.group], ids, lambda: read_own_fines(gateway, ids)), None

@@ -10,11 +10,22 @@ blocked in Evergreen (``blocked_in_evergreen``).
 
 from __future__ import annotations
 
+from functools import singledispatch
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.changes import GROUP, PENALTIES
-from evergreen_groups.desk import GroupSummary
-from evergreen_groups.groups import StandingTotals
+from evergreen_groups import arguments
+from evergreen_groups.changes import GROUP, PENALTIES, Change, Draft, ProposedPlan
+from evergreen_groups.desk import (
+    EventOutcome,
+    GroupBills,
+    GroupDetails,
+    GroupSummary,
+    MemberBills,
+    PatronDecision,
+    PatronSummary,
+    RecalculationForecast,
+)
+from evergreen_groups.groups import Group, Member, Standing, StandingTotals
 from evergreen_groups.money import plain_amount, plain_amount_or_none
 from evergreen_groups.render import (
     describe_warning,
@@ -26,35 +37,33 @@ from evergreen_groups.render import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from datetime import datetime
 
-    from evergreen_groups.changes import (
-        Change,
-        Draft,
-        JournalStep,
-        PlannedGroup,
-        ProposedPlan,
-        Step,
-    )
-    from evergreen_groups.desk import (
-        EventOutcome,
-        GroupBills,
-        GroupDetails,
-        MemberBills,
-        PatronDecision,
-        PatronSummary,
-        RecalculationForecast,
-    )
-    from evergreen_groups.groups import Group, Member, Standing
-    from evergreen_groups.ils import Bill, CirculationCounts, ItemOut
+    from evergreen_groups.changes import JournalStep, PlannedGroup, Step
+    from evergreen_groups.ils import Bill, ItemOut
 
-SUMMARY_VERSION = 2
 NOTE = "Group fines are for information only: nobody is blocked for what others owe."
+SUMMARY_VERSION = 2
+DETAILS_VERSION = 2
+BILLS_VERSION = 2
+CHANGE_VERSION = 1
+
+_FIELDS = {GROUP: "group", PENALTIES: "penalties"}
+_LEAD = "lead"
 
 
-def patron_summary(summary: PatronSummary) -> dict[str, Any]:
-    """Return the form of a patron with their group."""
+@singledispatch
+def document(value: object) -> dict[str, Any]:
+    """Return the JSON form of a value, by its type.
+
+    Raises:
+        ArgumentError: the value has no JSON form.
+    """
+    raise arguments.wrong("value", value, "what one of these functions has returned")
+
+
+@document.register
+def _patron_summary(summary: PatronSummary) -> dict[str, Any]:
     member = summary.member
     return {
         "version": SUMMARY_VERSION,
@@ -63,19 +72,19 @@ def patron_summary(summary: PatronSummary) -> dict[str, Any]:
         "barcode": member.barcode,
         "show": summary.show,
         "own_fines": plain_amount(member.own_fines),
-        "limit": limit_amount(member),
+        "limit": _limit_amount(member),
         **_rule_and_penalties(member, summary.standing, summary.group.forecasts.get(member.id)),
         **_summary_group(summary.group),
     }
 
 
-def group_summary(group: Group) -> dict[str, Any]:
-    """Return the form of a group."""
+@document.register
+def _group_summary(group: Group) -> dict[str, Any]:
     return {"version": SUMMARY_VERSION, "kind": "group-summary", **_summary_group(group)}
 
 
-def block(decision: PatronDecision) -> dict[str, Any]:
-    """Return the form of a decision about one patron, with Evergreen's blocks."""
+@document.register
+def _block(decision: PatronDecision) -> dict[str, Any]:
     standing = decision.standing
     return {
         "version": SUMMARY_VERSION,
@@ -91,8 +100,8 @@ def block(decision: PatronDecision) -> dict[str, Any]:
     }
 
 
-def event_outcome(outcome: EventOutcome) -> dict[str, Any]:
-    """Return the form of an event's outcome."""
+@document.register
+def _event_outcome(outcome: EventOutcome) -> dict[str, Any]:
     return {
         "version": SUMMARY_VERSION,
         "kind": "event-outcome",
@@ -104,35 +113,34 @@ def event_outcome(outcome: EventOutcome) -> dict[str, Any]:
     }
 
 
+def _group_head(number: int) -> dict[str, Any]:
+    return {"group": number, "for_information_only": True, "note": NOTE}
+
+
 def _summary_group(group: Group) -> dict[str, Any]:
     standings = group.standings if isinstance(group, GroupSummary) else {}
     forecasts = group.forecasts if isinstance(group, GroupSummary) else {}
     totals = group.standing_totals if isinstance(group, GroupSummary) else StandingTotals.of(group, ())
     return {
-        "group": group.number,
-        "for_information_only": True,
-        "note": NOTE,
+        **_group_head(group.number),
         "group_fines": plain_amount_or_none(group.combined_fines),
         "lead": group.lead.id if group.lead.group_lead else None,
         "hidden_members": {"count": group.hidden_member_count, "fines": plain_amount_or_none(group.hidden_fines)},
         **standing_totals_document(totals),
-        "members": [
-            member_document(member, standings.get(member.id), forecasts.get(member.id)) for member in group.members
-        ],
+        "members": [_member(member, standings.get(member.id), forecasts.get(member.id)) for member in group.members],
     }
 
 
-def member_document(
-    member: Member, standing: Standing | None, forecast: RecalculationForecast | None = None
-) -> dict[str, Any]:
+def _names(member: Member) -> dict[str, Any]:
+    return {"id": member.id, "name": member.name, "barcode": member.barcode, "library": member.library}
+
+
+def _member(member: Member, standing: Standing | None, forecast: RecalculationForecast | None) -> dict[str, Any]:
     """Return the form of a group's member. ``standing`` None means that no penalties were read."""
     return {
-        "id": member.id,
-        "name": member.name,
-        "barcode": member.barcode,
-        "library": member.library,
+        **_names(member),
         "own_fines": plain_amount(member.own_fines),
-        "limit": limit_amount(member),
+        "limit": _limit_amount(member),
         **_rule_and_penalties(member, standing, forecast),
         "group_lead": member.group_lead,
     }
@@ -148,24 +156,19 @@ def _rule_and_penalties(
     return {"over_limit": member.over_limit_if_known, **unknown, **forecast_document(None)}
 
 
-def limit_amount(member: Member) -> str | None:
+def _limit_amount(member: Member) -> str | None:
     """Return the amount of a member's limit, or None if there is no limit or the account may not see it."""
     limit = member.limit_if_known
     return None if limit is None else plain_amount_or_none(limit.amount)
 
 
-DETAILS_VERSION = 2
-
-
-def group_details(details: GroupDetails) -> dict[str, Any]:
-    """Return the form of a group with the details that the desk shows."""
+@document.register
+def _group_details(details: GroupDetails) -> dict[str, Any]:
     group = details.group
     return {
         "version": DETAILS_VERSION,
         "kind": "group-details",
-        "group": group.number,
-        "for_information_only": True,
-        "note": NOTE,
+        **_group_head(group.number),
         "group_fines": plain_amount_or_none(group.combined_fines),
         "member_count": group.member_count,
         "lead": group.lead.id if group.members and group.lead.group_lead else None,
@@ -177,18 +180,17 @@ def group_details(details: GroupDetails) -> dict[str, Any]:
 
 
 def _member_details(details: GroupDetails, member: Member) -> dict[str, Any]:
-    account = details.accounts[member.id]
+    account, counts, items = details.accounts[member.id], details.circulations[member.id], None
+    if counts is not None and counts.complete:  # the form has no place for lower bounds
+        items = {"out": counts.out, "overdue": counts.overdue, "lost": counts.lost}
     return {
-        "id": member.id,
-        "name": member.name,
-        "barcode": member.barcode,
-        "library": member.library,
+        **_names(member),
         "profile": details.profiles[member.id],
         "own_fines": plain_amount(member.own_fines),
-        "limit": limit_amount(member),
+        "limit": _limit_amount(member),
         **standing_document(details.standing(member)),
         **forecast_document(details.forecasts.get(member.id)),
-        "items": _items(details.circulations[member.id]),
+        "items": items,
         "group_lead": member.group_lead,
         "juvenile": account.juvenile,
         "active": account.active,
@@ -199,23 +201,12 @@ def _member_details(details: GroupDetails, member: Member) -> dict[str, Any]:
     }
 
 
-def _items(counts: CirculationCounts | None) -> dict[str, int] | None:
-    if counts is None or not counts.complete:  # the form has no place for lower bounds
-        return None
-    return {"out": counts.out, "overdue": counts.overdue, "lost": counts.lost}
-
-
-BILLS_VERSION = 2
-
-
-def group_bills(group: GroupBills) -> dict[str, Any]:
-    """Return the form of the visible members of a group with their open bills and items out."""
+@document.register
+def _group_bills(group: GroupBills) -> dict[str, Any]:
     return {
         "version": BILLS_VERSION,
         "kind": "group-bills",
-        "group": group.group,
-        "for_information_only": True,
-        "note": NOTE,
+        **_group_head(group.group),
         "at": _timestamp(group.at),
         "complete": group.complete,
         "members": [_member_bills(group, member) for member in group.members],
@@ -272,20 +263,14 @@ def _timestamp(value: datetime) -> str:
     return value.isoformat(timespec="seconds")
 
 
-CHANGE_VERSION = 1
-
-_FIELDS = {GROUP: "group", PENALTIES: "penalties"}
-_LEAD = "lead"
-
-
-def plan(proposed: ProposedPlan) -> dict[str, Any]:
-    """Return the form of a stored plan, which can be applied."""
+@document.register
+def _plan(proposed: ProposedPlan) -> dict[str, Any]:
     stored = proposed.stored
-    return {**draft(proposed.draft), "id": stored.id, "expires": _timestamp(stored.expires)}
+    return {**_draft(proposed.draft), "id": stored.id, "expires": _timestamp(stored.expires)}
 
 
-def draft(draft: Draft) -> dict[str, Any]:
-    """Return the form of a plan that isn't stored. It has no id, so it can't be applied."""
+@document.register
+def _draft(draft: Draft) -> dict[str, Any]:
     return {
         "version": CHANGE_VERSION,
         "kind": "plan",
@@ -304,8 +289,8 @@ def draft(draft: Draft) -> dict[str, Any]:
     }
 
 
-def change(seen: Change) -> dict[str, Any]:
-    """Return the form of a change that was or is being made, as far as the caller may see it."""
+@document.register
+def _change(seen: Change) -> dict[str, Any]:
     entry = seen.entry
     return {
         "version": CHANGE_VERSION,
@@ -325,9 +310,9 @@ def change(seen: Change) -> dict[str, Any]:
     }
 
 
-def changes(found: Iterable[Change]) -> dict[str, Any]:
-    """Return the form of several changes, in the same order."""
-    return {"version": CHANGE_VERSION, "kind": "changes", "changes": [change(seen) for seen in found]}
+@document.register(list)
+def _changes(found: list[Change]) -> dict[str, Any]:
+    return {"version": CHANGE_VERSION, "kind": "changes", "changes": [_change(seen) for seen in found]}
 
 
 def _planned(step: Step) -> dict[str, Any]:
@@ -342,10 +327,7 @@ def _planned(step: Step) -> dict[str, Any]:
 
 def _patron(member: Member) -> dict[str, Any]:
     return {
-        "id": member.id,
-        "name": member.name,
-        "barcode": member.barcode,
-        "library": member.library,
+        **_names(member),
         "own_fines": plain_amount(member.own_fines),
         "group_lead": member.group_lead,
     }

@@ -14,7 +14,6 @@ converts their results to versioned JSON.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups import arguments
@@ -35,6 +34,7 @@ from evergreen_groups.hooks import documents
 if TYPE_CHECKING:
     from evergreen_groups.client import Client
 
+# The types that the functions below take or return.
 __all__ = [
     "Change",
     "Event",
@@ -48,20 +48,6 @@ __all__ = [
     "PlanRequest",
     "ProposedPlan",
     "Titles",
-    "apply_plan",
-    "as_json",
-    "block_decision",
-    "block_decision_by_barcode",
-    "change",
-    "group_bills",
-    "group_details",
-    "group_summary",
-    "handle_event",
-    "own_change",
-    "patron_summary",
-    "propose_plan",
-    "recent_changes",
-    "undo_change",
 ]
 
 Document = (
@@ -190,7 +176,7 @@ def change(client: Client, id: str) -> Change:
     Raises:
         NotFoundError: the change doesn't exist, or the caller may see none of its patrons.
     """
-    arguments.text("id", id)
+    arguments.text("id", id)  # before the history asks who the caller is
     return client.plans.history.change(id)
 
 
@@ -217,23 +203,4 @@ def as_json(value: Document) -> dict[str, Any]:
     Raises:
         ArgumentError: the value has no JSON form.
     """
-    if isinstance(value, list):
-        return documents.changes(value)
-    form = next((form for kind, form in _FORMS.items() if isinstance(value, kind)), None)
-    if form is None:
-        raise arguments.wrong("value", value, "what one of these functions has returned")
-    return form(value)
-
-
-_FORMS: dict[type, Callable[..., dict[str, Any]]] = {
-    PatronSummary: documents.patron_summary,
-    Group: documents.group_summary,
-    GroupSummary: documents.group_summary,
-    GroupDetails: documents.group_details,
-    GroupBills: documents.group_bills,
-    PatronDecision: documents.block,
-    EventOutcome: documents.event_outcome,
-    ProposedPlan: documents.plan,
-    Draft: documents.draft,
-    Change: documents.change,
-}
+    return documents.document(value)

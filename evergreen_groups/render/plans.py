@@ -201,12 +201,12 @@ def _owing(count: int, total: Decimal | None) -> str:
     return ngettext("{count} member owing {fines}", "{count} members owing {fines}", count, fines=fines)
 
 
-def write_outcome(outcome: PlanOutcome, stream: TextIO) -> None:
+def write_outcome(outcome: PlanOutcome[Step], stream: TextIO) -> None:
     """Write how many steps were done, and the reason for each that wasn't."""
     _write_lines(stream, _outcome_lines(outcome))
 
 
-def _outcome_lines(outcome: PlanOutcome) -> Iterator[str]:
+def _outcome_lines(outcome: PlanOutcome[Step]) -> Iterator[str]:
     done = sum(step.state is StepState.DONE for step in outcome.steps)
     yield gettext("Changes done: {done:,} of {all:,}.", done=done, all=len(outcome.steps))
     for step in outcome.steps:

@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -26,8 +26,8 @@ from evergreen_groups.web.rate_limits import Counters, RateLimit
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from evergreen_groups.changes import BegunChange
     from evergreen_groups.gateway import Gateway
-    from evergreen_groups.progress import Progress
     from evergreen_groups.web.admission import Caller
     from evergreen_groups.web.bodies import Approval
 
@@ -41,9 +41,8 @@ MAX_RUNNING = 4
 
 RETRY_SECONDS = 5.0
 
-Apply = Callable[[Callable[[str], None], "Progress"], str]
-"""Applies a plan and returns the change's id. Its arguments are a callback for the id, called once the change can no
-longer be refused, and a callback for progress after each step."""
+Begin = Callable[[], AbstractContextManager["BegunChange"]]
+"""Begins a change: the block gets it once it can no longer be refused."""
 
 
 class _StoppingError(EvergreenGroupsError):
@@ -59,10 +58,10 @@ class ChangeRuns:
         self._stopping = threading.Event()
         self._beginning = threading.Lock()  # keeps a change from starting after the executor has shut down
 
-    def begin(self, apply: Apply, *, on_accepted: Callable[[], object] = lambda: None) -> str:
+    def begin(self, begin: Begin, *, on_accepted: Callable[[], object] = lambda: None) -> str:
         """Start a long change. Return its id as soon as the change can no longer be refused.
 
-        ``on_accepted`` is called once it is certain that ``apply`` will run.
+        ``on_accepted`` is called once it is certain that ``begin`` will run.
 
         Raises:
             ProblemError: 503, too many changes are running.
@@ -77,7 +76,7 @@ class ChangeRuns:
                     retry_after=RETRY_SECONDS,
                 )
             on_accepted()
-            self._executor.submit(self._run, apply, begun)
+            self._executor.submit(self._run, begin, begun)
         return begun.result()
 
     def finish(self) -> None:
@@ -90,11 +89,11 @@ class ChangeRuns:
             self._stopping.set()
         self._executor.shutdown()
 
-    def _run(self, apply: Apply, begun: Future[str]) -> None:
+    def _run(self, begin: Begin, begun: Future[str]) -> None:
         try:
-            id = apply(begun.set_result, self._check)
-            if not begun.done():  # the plan had already been applied
-                begun.set_result(id)
+            with begin() as change:
+                begun.set_result(change.id)
+                change.apply(self._check)
         except BaseException as error:
             if not begun.done():
                 begun.set_exception(error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response, jsonify, request, url_for
@@ -13,9 +13,9 @@ from evergreen_groups.web.change_runs import MAX_AWAITED_STEPS
 from evergreen_groups.web.service import DeskRequest, Service, service
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
 
-    from evergreen_groups.progress import Progress
+    from evergreen_groups.changes import BegunChange
     from evergreen_groups.web.bodies import Approval
 
 ASK_AGAIN_SECONDS = 1
@@ -80,9 +80,7 @@ def apply_plan(running: Service, desk: DeskRequest, plan: str, key: str, approva
         return desk.client.plans.apply(plan, key)
     if approval is None:
         without_deadline = running.client_for(desk.caller, desk.gateway)
-        return running.change_runs.begin(
-            lambda begun, progress: without_deadline.plans.apply(plan, key, on_start=begun, progress=progress)
-        )
+        return running.change_runs.begin(lambda: without_deadline.plans.begin(plan, key))
     with ExitStack() as stack:
         # A long change keeps the supervisor's session beyond this block.
         supervisor, user = stack.enter_context(
@@ -93,12 +91,13 @@ def apply_plan(running: Service, desk: DeskRequest, plan: str, key: str, approva
             return running.client_for(desk.caller, with_deadline, approved_by=user).plans.apply(plan, key)
         client, session = running.client_for(desk.caller, supervisor, approved_by=user), ExitStack()
 
-        def applied(begun: Callable[[str], None], progress: Progress) -> str:
-            with session:
-                return client.plans.apply(plan, key, on_start=begun, progress=progress)
+        @contextmanager
+        def begun() -> Iterator[BegunChange]:
+            with session, client.plans.begin(plan, key) as change:
+                yield change
 
         # If the change can't start, this block ends the session. Once started, the thread does.
-        return running.change_runs.begin(applied, on_accepted=lambda: session.push(stack.pop_all()))
+        return running.change_runs.begin(begun, on_accepted=lambda: session.push(stack.pop_all()))
 
 
 def undo_change(running: Service, desk: DeskRequest, change: str, key: str) -> str:
@@ -106,9 +105,7 @@ def undo_change(running: Service, desk: DeskRequest, change: str, key: str) -> s
     if len(desk.client.plans.history.entry(change).steps) <= MAX_AWAITED_STEPS:
         return desk.client.plans.undo(change, key)
     without_deadline = running.client_for(desk.caller, desk.gateway)
-    return running.change_runs.begin(
-        lambda begun, progress: without_deadline.plans.undo(change, key, on_start=begun, progress=progress)
-    )
+    return running.change_runs.begin(lambda: without_deadline.plans.begin_undo(change, key))
 
 
 def _change(found: hooks.Change) -> Response:

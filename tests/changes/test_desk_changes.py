@@ -92,9 +92,10 @@ class TestOnce:
         proposed = desk.propose(move("20000000001052", to="20000000001007"))
         assert proposed.draft.steps[0].patron_id == PATRON
         assert (writes(proxy), group_of(sandbox)) == (0, HOME)
-        begun: list[int] = []
-        change = desk.apply(proposed.stored.id, "key", on_start=begun.append)
-        assert begun == [change]
+        with desk.begin(proposed.stored.id, "key") as begun:
+            change = begun.id
+            assert (writes(proxy), group_of(sandbox)) == (0, HOME)
+            begun.apply()
         assert group_of(sandbox) == OTHER
         # Any session of the same staff user gets the same change, even after a restart.
         again = desk_of(gateway, State(state.directory, state.database.url_text))

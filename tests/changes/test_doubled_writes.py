@@ -146,9 +146,8 @@ class TestLateCopy:
     def test_so_does_undo_without_a_plan(self, mover: Client, proxy: FaultProxy, sandbox: Sandbox) -> None:
         removed_twice(mover, proxy)
         entry = mover.moves.entry(change_id(mover.moves, 1))
-        assert [step.after for step in mover.moves.planner.undo_without_preview(entry, 1, datetime.now(UTC)).steps] == [
-            HOME
-        ]
+        steps, _groups = mover.moves.planner.undo_without_preview(entry, datetime.now(UTC))
+        assert [step.after for step in steps] == [HOME]
 
     def test_where_another_change_followed_undo_keeps_away(
         self, mover: Client, proxy: FaultProxy, sandbox: Sandbox

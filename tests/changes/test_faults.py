@@ -16,7 +16,7 @@ from support.gateways import PASSWORD, client_of, gateway_of
 from support.states import journal_in
 
 from evergreen_groups.changes import StepState
-from evergreen_groups.gateway import TOKEN, Gateway, Record, RetryPolicy
+from evergreen_groups.gateway import Gateway, Record, RetryPolicy
 from evergreen_groups.sandbox import Sandbox
 
 UPDATE, NEW_GROUP = "open-ils.actor.patron.update", "open-ils.actor.usergroup.new"
@@ -90,80 +90,6 @@ def test_a_removal_whose_answer_is_lost_makes_one_new_group(
     assert record is not None
     assert record.usrgroup == new == 1100
     assert proxy.seen.count(NEW_GROUP) == 1
-
-
-def test_records_that_change_in_between_are_fetched_again(proxy: FaultProxy, admin: Gateway, tmp_path: Path) -> None:
-    collided: set[int] = set()
-
-    def collide(call: Call) -> Fault:
-        if call.method == UPDATE:
-            patron = call.parameters[1]["__p"][28]
-            if patron not in collided:
-                collided.add(patron)
-                record = admin.pcrud.retrieve("au", patron)
-                assert record is not None
-                changed = record.replace(day_phone="555-0199", passwd=None).to_wire(changed=True)
-                admin.call("open-ils.actor", UPDATE, TOKEN, changed, write=True)
-        return Fault.NONE
-
-    proxy.decide = collide
-    with gateway_of(proxy.url, "consortium_staff") as gateway:
-        outcome = (
-            client_of(gateway, tmp_path)
-            .moves.plan_move(["20000000001052", "20000000001053"], to="20000000001007")
-            .apply()
-        )
-    assert collided == {1052, 1053}
-    assert outcome.done
-    record = admin.pcrud.retrieve("au", 1052)
-    assert record is not None
-    assert (record.usrgroup, record.day_phone) == (1002, "555-0199")
-    assert proxy.seen.count(UPDATE) == 4
-
-
-def test_a_record_that_always_collides_is_given_up(proxy: FaultProxy, admin: Gateway, tmp_path: Path) -> None:
-    def collide(call: Call) -> Fault:
-        if call.method == UPDATE:
-            record = admin.pcrud.retrieve("au", 1052)
-            assert record is not None
-            changed = record.replace(passwd=None).to_wire(changed=True)
-            admin.call("open-ils.actor", UPDATE, TOKEN, changed, write=True)
-        return Fault.NONE
-
-    proxy.decide = collide
-    with gateway_of(proxy.url, "consortium_staff") as gateway:
-        outcome = client_of(gateway, tmp_path).moves.plan_move(["20000000001052"], to="20000000001007").apply()
-    assert outcome.steps[0].state is StepState.FAILED
-    assert outcome.steps[0].reason == "the record was changed by somebody else; tries: 3"
-    assert proxy.seen.count(UPDATE) == 3
-
-
-def test_a_gateway_that_goes_away_leaves_the_step_open_and_the_next_run_resolves_it(
-    proxy: FaultProxy, sandbox: Sandbox, admin: Gateway, tmp_path: Path
-) -> None:
-    gone = False
-
-    def go_away(call: Call) -> Fault:
-        nonlocal gone
-        if call.method == UPDATE:
-            gone = True
-            return Fault.DROP_ANSWER
-        return Fault.DROP_REQUEST if gone else Fault.NONE
-
-    proxy.decide = go_away
-    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
-        client = client_of(gateway, tmp_path)
-        outcome = client.moves.plan_move(["20000000001052", "20000000001053"], to="20000000001007").apply()
-        assert [step.state for step in outcome.steps] == [StepState.SENDING, StepState.PLANNED]
-        assert outcome.stopped is not None
-        proxy.decide = lambda call: Fault.NONE
-        (resolved,) = client.moves.recover()
-        assert resolved.patron == 1052
-        (entry,) = client.moves.entries()
-        assert [(step.state, step.value) for step in entry.steps] == [(StepState.DONE, 1002), (StepState.PLANNED, None)]
-    record = admin.pcrud.retrieve("au", 1052)
-    assert record is not None
-    assert record.usrgroup == 1002
 
 
 BATCH_SIZE = 200

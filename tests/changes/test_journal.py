@@ -14,11 +14,11 @@ from sqlalchemy import delete, event, text
 from support.change_ids import change_id, number_of
 from support.fault_proxy import Fault, FaultProxy
 from support.gateways import gateway_of
+from support.journals import begun
 from support.states import FILE_FIRST, journal_in, state_on
 
 from evergreen_groups.changes import PENALTIES, Journal, JournalStep, Operator, StepState, TerminalUser
-from evergreen_groups.changes.apply import NewStep
-from evergreen_groups.changes.journal import Sending
+from evergreen_groups.changes.journal import Sending, StoredStep
 from evergreen_groups.changes.reasons import (
     CHANGED_BY_ANOTHER,
     NO_REASON,
@@ -67,7 +67,7 @@ def client(state: State, sandbox: Sandbox) -> Iterator[Client]:
 
 def begin(journal: Journal, *, gateway: str = HERE, patron: int = 1001, field: str = "usrgroup", after: int = 2) -> int:
     """Begin an entry with one step and return the step's id."""
-    (step,) = journal.begin(gateway, GROUPS, "move", [NewStep(patron, field, 1, after)])
+    (step,) = begun(journal, gateway, GROUPS, "move", [StoredStep(patron, field, 1, after)])
     return step
 
 
@@ -117,9 +117,9 @@ def commits(state: State) -> Iterator[list[str]]:
 
 def test_a_plan_is_written_down_as_a_whole_and_in_its_order(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Database, "now", lambda _: NOON)
-    steps = [NewStep(patron, "usrgroup", 1, None if patron % 2 else 2) for patron in range(5000, 2500, -1)]
-    ids = journal.begin(HERE, AT_A_DESK, "batch", steps)
-    assert journal.begin(HERE, GROUPS, "undo", steps[:1], undoes=change_id(journal, 1))[0] > max(ids)
+    steps = [StoredStep(patron, "usrgroup", 1, None if patron % 2 else 2) for patron in range(5000, 2500, -1)]
+    ids = begun(journal, HERE, AT_A_DESK, "batch", steps)
+    assert begun(journal, HERE, GROUPS, "undo", steps[:1], undoes=change_id(journal, 1))[0] > max(ids)
     entry = journal.entry(change_id(journal, 1))
     assert (number_of(entry.id), entry.gateway, entry.operator, entry.at, entry.action) == (
         1,
@@ -129,7 +129,7 @@ def test_a_plan_is_written_down_as_a_whole_and_in_its_order(journal: Journal, mo
         "batch",
     )
     assert journal.entry(change_id(journal, 2)).operator == GROUPS
-    assert [NewStep(step.patron, step.field, step.before, step.after) for step in entry.steps] == steps
+    assert [StoredStep(step.patron, step.field, step.before, step.after) for step in entry.steps] == steps
     assert [step.id for step in entry.steps] == ids == sorted(ids)
     assert {step.state for step in entry.steps} == {StepState.PLANNED}
     assert [(number_of(found.id), number_of(found.undoes), len(found.steps)) for found in journal.entries()] == [
@@ -148,7 +148,7 @@ def test_a_plan_is_written_down_as_a_whole_and_in_its_order(journal: Journal, mo
 )
 def test_who_sat_at_which_terminal(journal: Journal, terminal_user: TerminalUser, words: str) -> None:
     operator = Operator("groups", terminal_user=terminal_user)
-    journal.begin(HERE, operator, "move", [NewStep(1, "usrgroup", 2, 3)])
+    begun(journal, HERE, operator, "move", [StoredStep(1, "usrgroup", 2, 3)])
     [entry] = journal.entries()
     assert entry.operator == operator
     shown = StringIO()
@@ -158,7 +158,7 @@ def test_who_sat_at_which_terminal(journal: Journal, terminal_user: TerminalUser
 
 def test_half_a_plan_is_none(journal: Journal) -> None:
     with pytest.raises(StateError, match="refuses what contradicts"):
-        journal.begin(HERE, GROUPS, "move", [NewStep(1001, "usrgroup", 1, 2), NewStep(1001, "day_phone", 1, 2)])
+        begun(journal, HERE, GROUPS, "move", [StoredStep(1001, "usrgroup", 1, 2), StoredStep(1001, "day_phone", 1, 2)])
     assert journal.entries() == []
 
 
@@ -232,7 +232,7 @@ def test_the_same_change_sent_again_answers_for_both_requests(journal: Journal) 
 
 def test_so_does_another_recalculation(journal: Journal) -> None:
     first, second = (
-        journal.begin(HERE, GROUPS, "recalculate", [NewStep(1001, PENALTIES, count, None)])[0] for count in (0, 1)
+        begun(journal, HERE, GROUPS, "recalculate", [StoredStep(1001, PENALTIES, count, None)])[0] for count in (0, 1)
     )
     for step in (first, second):
         journal.record_sending(step, Sending(NOON, NOON + timedelta(minutes=16)))
@@ -242,10 +242,10 @@ def test_so_does_another_recalculation(journal: Journal) -> None:
 @pytest.mark.parametrize("case", ["to another group", "a removal", "not protected"])
 def test_another_change_of_an_open_field_is_refused(journal: Journal, case: str) -> None:
     after = None if case == "a removal" else 2
-    (first,) = journal.begin(HERE, GROUPS, "move", [NewStep(1001, "usrgroup", 1, after)])
+    (first,) = begun(journal, HERE, GROUPS, "move", [StoredStep(1001, "usrgroup", 1, after)])
     journal.record_sending(first, SENDING if case != "not protected" else Sending(NOON, NOON))
-    (second,) = journal.begin(
-        HERE, GROUPS, "move", [NewStep(1001, "usrgroup", 1, 3 if case == "to another group" else after)]
+    (second,) = begun(
+        journal, HERE, GROUPS, "move", [StoredStep(1001, "usrgroup", 1, 3 if case == "to another group" else after)]
     )
     with pytest.raises(StateError, match="what became of an earlier change of the same field") as caught:
         journal.record_sending(second, SENDING)
@@ -386,22 +386,6 @@ def test_a_step_that_was_forgotten_is_not_sent(state: State, journal: Journal) -
     for act in (lambda: journal.record_sending(step, SENDING), lambda: journal.record(step, StepState.DONE)):
         with pytest.raises(StateError, match=f"step {step} isn't in the journal any more"):
             act()
-
-
-def test_a_step_that_an_older_release_left_open_is_recovered(
-    client: Client, state: State, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The older release recorded only that the request was being sent."""
-    journal = Journal(state.database)
-    for patron, before, after in ((1052, 1015, 1002), (1053, 1015, None), (1001, 1777, 1001)):
-        (id,) = journal.begin(client.gateway.url, GROUPS, "move", [NewStep(patron, "usrgroup", before, after)])
-        journal.record(id, StepState.SENDING)
-    assert [(step.patron, step.state, step.value) for step in client.moves.recover()] == [(1001, StepState.DONE, 1001)]
-    monkeypatch.setattr(Database, "now", lambda _: datetime.now(UTC) + timedelta(minutes=30))
-    assert {(step.patron, step.state) for step in client.moves.recover()} == {
-        (1052, StepState.NOT_DONE),
-        (1053, StepState.NOT_DONE),
-    }
 
 
 def test_a_journal_in_a_file_is_read_by_another_process_while_it_is_written(tmp_path: Path) -> None:

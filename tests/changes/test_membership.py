@@ -11,7 +11,7 @@ from support.change_ids import change_id, number_of
 from support.gateways import client_of, gateway_of, why_not_undone
 from support.states import state_in
 
-from evergreen_groups.changes import Draft, Operator, StepState, plan_batch, read_batch
+from evergreen_groups.changes import Action, Draft, Operator, PlanRequest, StepState, plan_batch, read_batch
 from evergreen_groups.client import Client
 from evergreen_groups.errors import BusyError, NotFoundError, PlanError
 from evergreen_groups.gateway import TOKEN, Gateway, Record
@@ -288,7 +288,7 @@ class TestDeleted:
             lambda: planner.merge(named, 1001),
             lambda: planner.merge(1001, named),
             lambda: planner.lead([named]),
-            lambda: planner.recalculate([named])[0],
+            lambda: client.plans.propose(PlanRequest(Action.RECALCULATE, (named,))).draft,
         ]
         for plan in plans:
             with pytest.raises(PlanError) as caught:
@@ -310,5 +310,5 @@ class TestDeleted:
         assert [step.patron_id for step in plan.draft.steps] == [1053]
         assert plan.draft.unchanged == ("Desrosiers, Mireille has been deleted since",)
         entry = client.moves.entry(change_id(client.moves, 1))
-        at_once = client.moves.planner.undo_without_preview(entry, 1, datetime.now(UTC))
-        assert [step.patron_id for step in at_once.steps] == [1053]
+        steps, _groups = client.moves.planner.undo_without_preview(entry, datetime.now(UTC))
+        assert [step.patron_id for step in steps] == [1053]

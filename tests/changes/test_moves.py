@@ -12,12 +12,13 @@ import pytest
 from support.change_ids import change_id, number_of
 from support.fault_proxy import Call, Fault, FaultProxy, HttpAnswer, with_numbers_as_text
 from support.gateways import client_of, gateway_of, why_not_undone
+from support.journals import begun
 from support.states import journal_in
 
 from evergreen_groups.changes import PENALTIES, Operator, StepState
-from evergreen_groups.changes.apply import NewStep
-from evergreen_groups.changes.journal import Sending
-from evergreen_groups.changes.patron_change import TRIES, side_effects
+from evergreen_groups.changes.journal import Sending, StoredStep
+from evergreen_groups.changes.penalties import PatronPenalties
+from evergreen_groups.changes.steps import TRIES, side_effects
 from evergreen_groups.client import Client
 from evergreen_groups.errors import NotFoundError, TransportError, UnreachableError
 from evergreen_groups.gateway import TOKEN, Gateway, Record, RetryPolicy
@@ -256,7 +257,7 @@ class TestWaiting:
         if minutes:
             assert step.state is StepState.DONE
             return
-        until = f"{lost.sent.sending.until.astimezone():%H:%M}"
+        until = f"{lost.sent.request.until.astimezone():%H:%M}"
         assert step.state is StepState.NOT_DONE
         assert step.reason == f"an earlier change of this patron may still come in until {until}; try again after that"
         assert UPDATE not in proxy.seen
@@ -274,10 +275,11 @@ class TestWaiting:
 
     def test_recalculations_hold_up_nobody(self, mover: Client, tmp_path: Path) -> None:
         journal = journal_in(tmp_path / "state")
-        (step,) = journal.begin(
-            mover.gateway.url, Operator("groups"), "recalculate", [NewStep(PATRON, PENALTIES, 0, None)]
+        (step,) = begun(
+            journal, mover.gateway.url, Operator("groups"), "recalculate", [StoredStep(PATRON, PENALTIES, 0, None)]
         )
-        journal.record_sending(step, Sending(datetime.now(UTC), datetime.now(UTC) + timedelta(minutes=16)))
+        now, unchanged = datetime.now(UTC), PatronPenalties(11, ()).digest
+        journal.record_sending(step, Sending(now, now + timedelta(minutes=16), other_fields=unchanged))
         assert mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().done
         assert [it.id for it in mover.moves.open_steps()] == [step]
 

@@ -10,30 +10,25 @@ import pytest
 from support.change_ids import change_id
 from support.fault_proxy import FaultProxy
 from support.gateways import gateway_of
+from support.journals import begun
 from support.states import journal_in
 
 from evergreen_groups.changes import PENALTIES, Journal, Operator, StepState
-from evergreen_groups.changes.apply import NewStep
-from evergreen_groups.changes.journal import JournalStep, Sending
+from evergreen_groups.changes.journal import JournalStep, Sending, StoredStep
 from evergreen_groups.changes.outcome_check import (
     ARRIVES_WITHIN,
     ChangeVerdict,
-    SentChange,
     digest_of_untouched,
     judge,
     judge_penalties,
     new_sending,
-    sending_of,
+    recover,
 )
 from evergreen_groups.changes.penalties import PatronPenalties
-from evergreen_groups.changes.reasons import NO_EFFECT, TAKEN_OVER, may_come_in
-from evergreen_groups.changes.recovery import recover, refusal, sent_change
+from evergreen_groups.changes.reasons import NO_EFFECT, may_come_in
 from evergreen_groups.errors import (
     DataError,
-    EventError,
     NoSessionError,
-    PermissionDeniedError,
-    ServerError,
     UnreachableError,
 )
 from evergreen_groups.gateway import Gateway, Record, RetryPolicy
@@ -73,10 +68,11 @@ def record(gateway: Gateway) -> Record:
 
 def change(
     record: Record, *, field: str = "usrgroup", after: int | None = OTHER, seen: int | None = None, **sending: object
-) -> SentChange:
+) -> JournalStep:
     known = {"last_xact_id": "before", "other_fields": digest_of_untouched(record, field), **sending}
     before = HOME if field == "usrgroup" else 0
-    return SentChange(PATRON, field, before, after, Sending(NOW, UNTIL, **known), seen)  # type: ignore[arg-type]
+    sending = Sending(NOW, UNTIL, **known)  # type: ignore[arg-type]
+    return JournalStep(1, PATRON, field, before, after, StepState.SENDING, seen, sending=sending)
 
 
 class TestTime:
@@ -101,13 +97,11 @@ class TestTime:
     ) -> None:
         assert change(record, after=after, last_xact_id=mark).protected is protected
 
-    def test_what_is_written_down_of_a_request(self, proxy: FaultProxy, record: Record) -> None:
+    def test_what_is_written_down_of_a_request(self, proxy: FaultProxy) -> None:
         with gateway_of(proxy.url, "admin", timeout=90.0) as slow:
             until = NOW + timedelta(seconds=90) + ARRIVES_WITHIN
             assert new_sending(slow, NOW) == Sending(NOW, until, None, None)
             assert new_sending(slow, NOW, last_xact_id="", other_fields="x") == Sending(NOW, until, None, "x")
-            sending = sending_of(record, "usrgroup", slow, NOW)
-        assert sending == Sending(NOW, until, "before", digest_of_untouched(record, "usrgroup"))
         assert timedelta(minutes=15) == ARRIVES_WITHIN
 
     def test_the_words(self) -> None:
@@ -298,48 +292,20 @@ class TestAlone:
 class TestPenalties:
     ROWS = tuple(PenaltyRow(id, PATRON, 1, 11, staff, None) for id, staff in ((1, None), (2, None), (3, 7)))
 
-    def sent(self, before: int, digest: str | None) -> SentChange:
-        return SentChange(PATRON, PENALTIES, before, None, Sending(NOW, UNTIL, None, digest))
-
     @pytest.mark.parametrize(
-        ("before", "known", "done"), [(2, False, False), (3, False, True), (2, True, False), (3, True, False)]
+        ("others", "late", "expected"),
+        [
+            (True, False, ChangeVerdict(StepState.DONE, 2)),
+            (True, True, ChangeVerdict(StepState.DONE, 2)),
+            (False, False, ChangeVerdict(StepState.SENDING, reason=may_come_in(UNTIL))),
+            (False, True, ChangeVerdict(StepState.NOT_DONE, reason=NO_EFFECT)),
+        ],
     )
-    @pytest.mark.parametrize("late", [False, True])
-    def test_others_in_force_than_before(self, before: int, known: bool, done: bool, late: bool) -> None:
+    def test_others_in_force_than_before(self, others: bool, late: bool, expected: ChangeVerdict) -> None:
         penalties = PatronPenalties(11, self.ROWS)
-        verdict = judge_penalties(
-            self.sent(before, penalties.digest if known else None), penalties, NOW + (LATE if late else timedelta())
-        )
-        if done:
-            assert verdict == ChangeVerdict(StepState.DONE, 2)
-        elif late:
-            assert verdict == ChangeVerdict(StepState.NOT_DONE, reason=NO_EFFECT)
-        else:
-            assert verdict == ChangeVerdict(StepState.SENDING, reason=may_come_in(UNTIL))
-
-    def test_as_many_but_others(self) -> None:
-        verdict = judge_penalties(self.sent(2, "of others"), PatronPenalties(11, self.ROWS), NOW)
-        assert verdict == ChangeVerdict(StepState.DONE, 2)
-
-
-class TestRefusal:
-    @pytest.mark.parametrize(
-        ("org_unit", "words"),
-        [(11, "lacks UPDATE_USER at HARBOR"), (999, "lacks UPDATE_USER at org unit 999"), (None, "lacks UPDATE_USER")],
-    )
-    def test_a_permission(self, gateway: Gateway, org_unit: int | None, words: str) -> None:
-        error = PermissionDeniedError("no", textcode="PERM_FAILURE", permission="UPDATE_USER", org_unit=org_unit)
-        assert refusal(gateway, error) == f"the account {words}"
-
-    def test_a_library_that_cannot_be_read(self, gateway: Gateway, proxy: FaultProxy) -> None:
-        proxy.refuse = lambda call: (404, "Method not found") if "pcrud" in call.method else None
-        error = PermissionDeniedError("no", textcode="PERM_FAILURE", permission="UPDATE_USER", org_unit=11)
-        assert refusal(gateway, error) == "the account lacks UPDATE_USER at org unit 11"
-
-    def test_other_errors(self, gateway: Gateway) -> None:
-        assert refusal(gateway, EventError("no", textcode="DATABASE_UPDATE_FAILED")) == "DATABASE_UPDATE_FAILED"
-        assert refusal(gateway, ServerError("no")) == "the method failed on the server"
-        assert refusal(gateway, DataError("it came to nothing", advice="look", code="x")) == "it came to nothing"
+        sending = Sending(NOW, UNTIL, None, "of others" if others else penalties.digest)
+        step = JournalStep(1, PATRON, PENALTIES, 2, None, StepState.SENDING, sending=sending)
+        assert judge_penalties(step, penalties, NOW + (LATE if late else timedelta())) == expected
 
 
 def look(gateway: Gateway, journal: Journal) -> list[JournalStep]:
@@ -354,7 +320,7 @@ class TestRecover:
 
     def sent(self, journal: Journal, gateway: Gateway, patron: int = PATRON, after: int | None = OTHER) -> int:
         """Record a step that was sent an hour ago and can be recognized only by its field."""
-        (step,) = journal.begin(gateway.url, GROUPS, "move", [NewStep(patron, "usrgroup", HOME, after)])
+        (step,) = begun(journal, gateway.url, GROUPS, "move", [StoredStep(patron, "usrgroup", HOME, after)])
         journal.record_sending(step, Sending(NOW - timedelta(hours=1), NOW - timedelta(minutes=44)))
         return step
 
@@ -378,7 +344,9 @@ class TestRecover:
             assert (step.state, step.value, step.reason) == (StepState.NOT_DONE, None, "it never came in")
 
     def test_other_gateways_are_not_looked_at(self, journal: Journal, gateway: Gateway, proxy: FaultProxy) -> None:
-        (step,) = journal.begin("https://ils.example.org", GROUPS, "move", [NewStep(PATRON, "usrgroup", HOME, OTHER)])
+        (step,) = begun(
+            journal, "https://ils.example.org", GROUPS, "move", [StoredStep(PATRON, "usrgroup", HOME, OTHER)]
+        )
         journal.record_sending(step, Sending(NOW, UNTIL))
         assert look(gateway, journal) == []
         assert RETRIEVE not in proxy.seen
@@ -414,7 +382,7 @@ class TestRecover:
     ) -> None:
         with sandbox._store.transaction() as connection:
             connection.execute("DELETE FROM ausp")
-        (step,) = journal.begin(gateway.url, GROUPS, "recalculate", [NewStep(PATRON, PENALTIES, 1, None)])
+        (step,) = begun(journal, gateway.url, GROUPS, "recalculate", [StoredStep(PATRON, PENALTIES, 1, None)])
         journal.record_sending(step, Sending(NOW - timedelta(hours=1), NOW))
         event = {"ilsevent": 5000, "textcode": "PERM_FAILURE", "ilsperm": "VIEW_USER", "ilspermloc": 11}
         proxy.answer = lambda call: event if hidden and call.method == RETRIEVE else None
@@ -424,7 +392,7 @@ class TestRecover:
     def test_a_group_seen_meanwhile_is_remembered_once(
         self, journal: Journal, gateway: Gateway, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        (step,) = journal.begin(gateway.url, GROUPS, "remove", [NewStep(PATRON, "usrgroup", HOME, None)])
+        (step,) = begun(journal, gateway.url, GROUPS, "remove", [StoredStep(PATRON, "usrgroup", HOME, None)])
         journal.record_sending(step, Sending(NOW, UNTIL))
         written: list[tuple[object, ...]] = []
         record = Journal.record
@@ -440,38 +408,3 @@ class TestRecover:
             assert [it.id for it in journal.open_steps(gateway.url)] == [step]
         assert written == [(StepState.SENDING, group, "somebody els") for group in (OTHER, 1001)]
         assert self.now(journal).value == 1001
-
-    def test_what_a_later_run_sends_again_is_its_own(
-        self, journal: Journal, gateway: Gateway, sandbox: Sandbox
-    ) -> None:
-        sandbox._store.update("au", PATRON, {"usrgroup": OTHER, "last_update_time": "2026-10-05T11:05:00+0000"})
-        ids = [
-            journal.begin(gateway.url, GROUPS, "move", [NewStep(PATRON, "usrgroup", HOME, OTHER)])[0] for _ in range(2)
-        ]
-        for id in ids:
-            journal.record_sending(id, Sending(NOW - timedelta(hours=1), NOW, "x"))
-        (ended,) = look(gateway, journal)
-        assert (ended.id, ended.state) == (ids[1], StepState.DONE)
-        assert (self.now(journal).state, self.now(journal).reason) == (StepState.NOT_DONE, TAKEN_OVER)
-
-    def test_what_is_open_is_looked_at_again(self, journal: Journal, gateway: Gateway, proxy: FaultProxy) -> None:
-        self.sent(journal, gateway, SOMEBODY)
-        self.sent(journal, gateway)
-        proxy.answer = lambda call: [1] if call.method == RETRIEVE and call.parameters[1] == SOMEBODY else None
-        for _ in range(2):
-            look(gateway, journal)
-            assert [step.patron for step in journal.open_steps(gateway.url)] == [SOMEBODY]
-
-    def test_a_step_of_an_older_release(self, journal: Journal, gateway: Gateway) -> None:
-        """An older release recorded only when the request was sent."""
-        (step,) = journal.begin(gateway.url, GROUPS, "move", [NewStep(PATRON, "usrgroup", HOME, OTHER)])
-        journal.record(step, StepState.SENDING, value=1010)
-        (found,) = journal.open_steps(gateway.url)
-        expected = Sending(NOW, NOW + ARRIVES_WITHIN)
-        assert sent_change(journal, found) == SentChange(PATRON, "usrgroup", HOME, OTHER, expected, 1010)
-
-    def test_a_step_as_the_request_that_it_was(self, journal: Journal, gateway: Gateway) -> None:
-        self.sent(journal, gateway, after=None)
-        (found,) = journal.open_steps(gateway.url)
-        sending = Sending(NOW - timedelta(hours=1), NOW - timedelta(minutes=44))
-        assert sent_change(journal, found) == SentChange(PATRON, "usrgroup", HOME, None, sending)

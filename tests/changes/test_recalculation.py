@@ -16,7 +16,7 @@ from support.recalculations import QUICK, penalties, recalculates
 from support.states import state_in
 
 from evergreen_groups.audit import AuditCriteria, FindingKind, PatronFinding
-from evergreen_groups.changes import Recalculated, StepState, recalculable
+from evergreen_groups.changes import PlanOutcome, StepOutcome, StepState, StoredStep, recalculable
 from evergreen_groups.client import Client
 from evergreen_groups.errors import BusyError, PlanError
 from evergreen_groups.gateway import TOKEN
@@ -32,26 +32,32 @@ def proxy(sandbox: Sandbox) -> Iterator[FaultProxy]:
         yield proxy
 
 
+@pytest.fixture
+def proxied(proxy: FaultProxy, tmp_path: Path) -> Iterator[Client]:
+    """A client over an unreliable network."""
+    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
+        yield client_of(gateway, tmp_path)
+
+
 def findings(client: Client) -> list[PatronFinding]:
     return recalculable(client.audit(AuditCriteria()))
 
 
-def by_id(people: tuple[Recalculated, ...]) -> dict[int, Recalculated]:
-    return {person.finding.member.id: person for person in people}
+def by_id(outcome: PlanOutcome[StoredStep]) -> dict[int, StepOutcome[StoredStep]]:
+    return {step.step.patron_id: step for step in outcome.steps}
 
 
 def test_everything_is_resolved_and_the_next_audit_finds_nothing(client: Client, sandbox: Sandbox) -> None:
     found = findings(client)
     outcome = client.recalculator.recalculate(found)
     assert outcome.stopped is None
-    assert {person.reason for person in outcome.people if person.finding.kind is FindingKind.NOT_BLOCKED} == {
-        "blocked in the ILS now"
-    }
-    assert by_id(outcome.people)[1042].reason == "not blocked for fines any more"
-    assert all(person.resolved and person.state is StepState.DONE for person in outcome.people)
+    not_blocked = [finding.member.id for finding in found if finding.kind is FindingKind.NOT_BLOCKED]
+    assert {by_id(outcome)[id].reason for id in not_blocked} == {"blocked in the ILS now"}
+    assert by_id(outcome)[1042].reason == "not blocked for fines any more"
+    assert all(person.resolved and person.state is StepState.DONE for person in outcome.steps)
     assert penalties(sandbox, 1030) == [(1, None)]
     assert findings(client) == []
-    assert client.recalculator.recalculate([]).people == ()
+    assert client.recalculator.recalculate([]).steps == ()
 
 
 def test_the_journal_has_it_and_it_cannot_be_taken_back(client: Client) -> None:
@@ -81,7 +87,7 @@ def test_what_a_recalculation_does_not_change_is_explained(client: Client, sandb
     found = [*recalculable(audit), higher, left_alone]
     # Set after the audit; the recalculation removes it.
     sandbox._store.insert("ausp", {"usr": 1036, "standing_penalty": 1, "org_unit": 1})
-    outcome = by_id(client.recalculator.recalculate(found).people)
+    outcome = by_id(client.recalculator.recalculate(found))
     assert outcome[1036].reason.startswith("not blocked for fines any more; own fines don't reach")
     assert outcome[1045].reason.startswith("still blocked")
     assert not outcome[1036].resolved
@@ -93,7 +99,7 @@ def test_a_block_set_by_staff_is_never_at_risk(client: Client, sandbox: Sandbox,
     with sandbox._store.transaction():
         sandbox._store.insert("ausp", {"usr": 1042, "standing_penalty": 1, "org_unit": 1, "staff": 1})
         sandbox._store.insert("ausp", {"usr": 1030, "standing_penalty": 25, "org_unit": 1, "staff": 1})
-    outcome = by_id(client.recalculator.recalculate(findings(client)).people)
+    outcome = by_id(client.recalculator.recalculate(findings(client)))
     assert outcome[1042].state is StepState.NOT_DONE
     assert "set by staff" in outcome[1042].reason
     assert penalties(sandbox, 1042) == [(1, None), (1, 1)]
@@ -102,13 +108,9 @@ def test_a_block_set_by_staff_is_never_at_risk(client: Client, sandbox: Sandbox,
 
 
 @pytest.mark.parametrize("fault", [Fault.DROP_REQUEST, Fault.DROP_ANSWER])
-def test_a_lost_call_is_read_back_and_never_sent_twice(
-    sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path, fault: Fault
-) -> None:
+def test_a_lost_call_is_read_back_and_never_sent_twice(proxied: Client, proxy: FaultProxy, fault: Fault) -> None:
     proxy.decide = lambda call: fault if recalculates(call) and call.parameters[1] == 1030 else Fault.NONE
-    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
-        client = client_of(gateway, tmp_path)
-        outcome = by_id(client.recalculator.recalculate(findings(client)).people)
+    outcome = by_id(proxied.recalculator.recalculate(findings(proxied)))
     assert len([call for call in proxy.calls if recalculates(call)]) == 4
     landed = fault is Fault.DROP_ANSWER
     assert outcome[1030].resolved == landed
@@ -116,7 +118,7 @@ def test_a_lost_call_is_read_back_and_never_sent_twice(
     assert all(outcome[id].resolved for id in (1034, 1036, 1042))
 
 
-def test_a_run_cut_off_is_resolved_by_the_next_one(sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path) -> None:
+def test_a_run_cut_off_is_resolved_by_the_next_one(proxied: Client, proxy: FaultProxy) -> None:
     cut = False
 
     def decide(call: Call) -> Fault:
@@ -127,26 +129,24 @@ def test_a_run_cut_off_is_resolved_by_the_next_one(sandbox: Sandbox, proxy: Faul
         return Fault.DROP_REQUEST if cut else Fault.NONE
 
     proxy.decide = decide
-    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
-        client = client_of(gateway, tmp_path)
-        outcome = client.recalculator.recalculate(findings(client))
-        assert outcome.stopped is not None
-        states = {id: person.state for id, person in by_id(outcome.people).items()}
-        assert states == {
-            1030: StepState.DONE,
-            1036: StepState.SENDING,
-            1034: StepState.PLANNED,
-            1042: StepState.PLANNED,
-        }
-        proxy.decide = lambda call: Fault.NONE
-        (resolved,) = client.moves.recover()
-        assert resolved.patron == 1036
-        (entry,) = client.moves.entries()
-        step = next(step for step in entry.steps if step.patron == 1036)
-        assert (step.state, step.value) == (StepState.DONE, 1)
-        rest = client.recalculator.recalculate(findings(client))
-    assert {person.finding.member.id for person in rest.people} == {1034, 1042}
-    assert all(person.resolved for person in rest.people)
+    outcome = proxied.recalculator.recalculate(findings(proxied))
+    assert outcome.stopped is not None
+    states = {id: person.state for id, person in by_id(outcome).items()}
+    assert states == {
+        1030: StepState.DONE,
+        1036: StepState.SENDING,
+        1034: StepState.PLANNED,
+        1042: StepState.PLANNED,
+    }
+    proxy.decide = lambda call: Fault.NONE
+    (resolved,) = proxied.moves.recover()
+    assert resolved.patron == 1036
+    (entry,) = proxied.moves.entries()
+    step = next(step for step in entry.steps if step.patron == 1036)
+    assert (step.state, step.value) == (StepState.DONE, 1)
+    rest = proxied.recalculator.recalculate(findings(proxied))
+    assert by_id(rest).keys() == {1034, 1042}
+    assert all(person.resolved for person in rest.steps)
 
 
 def test_one_run_at_a_time(client: Client, tmp_path: Path) -> None:
@@ -166,8 +166,8 @@ def test_a_refusal_is_told_and_the_others_go_on(client: Client, sandbox: Sandbox
         connection.execute("DELETE FROM profile_grants WHERE permission = 'UPDATE_USER'")
     outcome = client.recalculator.recalculate(found)
     assert outcome.stopped is None
-    assert {person.state for person in outcome.people} == {StepState.FAILED}
-    assert all("UPDATE_USER" in person.reason for person in outcome.people)
+    assert {person.state for person in outcome.steps} == {StepState.FAILED}
+    assert all("UPDATE_USER" in person.reason for person in outcome.steps)
 
 
 OVERDUE = "circ.custom_penalty_override.PATRON_EXCEEDS_OVERDUE_COUNT"
@@ -184,7 +184,7 @@ def test_blocks_that_mean_something_else_stay(client: Client, sandbox: Sandbox) 
     library_with_its_own_overdue_block(sandbox)
     for staff in (1, None):
         sandbox._store.insert("ausp", {"usr": 1030, "standing_penalty": 25, "org_unit": 1, "staff": staff})
-    outcome = by_id(client.recalculator.recalculate(findings(client)).people)
+    outcome = by_id(client.recalculator.recalculate(findings(client)))
     assert outcome[1030].resolved
     assert sorted(penalties(sandbox, 1030), key=str) == [(1, None), (25, 1), (25, None)]
 
@@ -202,7 +202,7 @@ def test_a_librarys_own_penalty_for_fines_is_recalculated_too(client: Client, sa
     found = findings(client)
     assert 1030 in {finding.member.id for finding in found}
     sandbox._store.insert("ausp", {"usr": 1036, "standing_penalty": 26, "org_unit": 1, "staff": 1})
-    outcome = by_id(client.recalculator.recalculate(found).people)
+    outcome = by_id(client.recalculator.recalculate(found))
     assert outcome[1030].resolved
     assert penalties(sandbox, 1030) == [(26, None)]
     assert outcome[1036].state is StepState.NOT_DONE
@@ -216,7 +216,7 @@ def test_another_librarys_penalty_for_fines_is_none_here(client: Client, sandbox
         sandbox._store.insert("csp", OWN)
         sandbox._store.insert("aous", {"org_unit": 11, "name": name, "value": "26"})
         sandbox._store.insert("ausp", {"usr": 1030, "standing_penalty": 26, "org_unit": 1})
-    outcome = by_id(client.recalculator.recalculate(findings(client)).people)
+    outcome = by_id(client.recalculator.recalculate(findings(client)))
     assert (outcome[1030].resolved, outcome[1030].reason) == (True, "blocked in the ILS now")
 
 
@@ -224,7 +224,7 @@ def test_a_penalty_that_blocks_nothing_resolves_nothing(client: Client, sandbox:
     """A library can turn the fines penalty into a mere note. Then having it doesn't block a patron."""
     found = findings(client)
     sandbox._store.update("csp", 1, {"block_list": None})
-    outcome = by_id(client.recalculator.recalculate(found).people)
+    outcome = by_id(client.recalculator.recalculate(found))
     assert penalties(sandbox, 1030) == [(1, None)]
     assert not outcome[1030].resolved
     assert outcome[1030].reason.startswith("still not blocked; ")
@@ -239,24 +239,22 @@ def test_an_event_after_a_recalculation_that_landed_does_not_make_it_a_failure(
     proxy.garble = lambda call: {"payload": [event], "status": 200} if recalculates(call) else None
     with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
         outcome = client_of(gateway, tmp_path).recalculator
-        people = outcome.recalculate(findings(client_of(gateway, tmp_path))).people
+        people = outcome.recalculate(findings(client_of(gateway, tmp_path))).steps
     assert all(person.resolved and person.state is StepState.DONE for person in people)
 
 
 def test_a_block_that_staff_set_during_the_run_is_left_alone(
-    sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path
+    proxied: Client, sandbox: Sandbox, proxy: FaultProxy
 ) -> None:
-    with gateway_of(proxy.url, "consortium_staff") as gateway:
-        client = client_of(gateway, tmp_path)
-        found = sorted(findings(client), key=lambda finding: finding.member.id)
-        assert [finding.member.id for finding in found][-1] == 1042
+    found = sorted(findings(proxied), key=lambda finding: finding.member.id)
+    assert [finding.member.id for finding in found][-1] == 1042
 
-        def answered(call: Call) -> None:
-            if recalculates(call) and call.parameters[1] == 1030:
-                sandbox._store.insert("ausp", {"usr": 1042, "standing_penalty": 1, "org_unit": 1, "staff": 1})
+    def answered(call: Call) -> None:
+        if recalculates(call) and call.parameters[1] == 1030:
+            sandbox._store.insert("ausp", {"usr": 1042, "standing_penalty": 1, "org_unit": 1, "staff": 1})
 
-        proxy.before_answer = answered
-        outcome = by_id(client.recalculator.recalculate(found).people)
+    proxy.before_answer = answered
+    outcome = by_id(proxied.recalculator.recalculate(found))
     assert outcome[1042].state is StepState.NOT_DONE
     assert (1, 1) in penalties(sandbox, 1042)
 
@@ -280,28 +278,22 @@ def test_the_penalty_is_named(client: Client, proxy: FaultProxy, tmp_path: Path)
     ],
 )
 def test_an_unclear_answer_is_cleared_up_by_reading(
-    sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path, answer: dict[str, object]
+    proxied: Client, proxy: FaultProxy, answer: dict[str, object]
 ) -> None:
     proxy.garble = lambda call: answer if recalculates(call) else None
-    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
-        client = client_of(gateway, tmp_path)
-        outcome = client.recalculator.recalculate(findings(client))
-    assert all(person.resolved and person.state is StepState.DONE for person in outcome.people)
+    outcome = proxied.recalculator.recalculate(findings(proxied))
+    assert all(person.resolved and person.state is StepState.DONE for person in outcome.steps)
     assert len([call for call in proxy.calls if recalculates(call)]) == 4
 
 
-def test_what_may_still_come_in_is_looked_up_by_the_next_run(
-    sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path
-) -> None:
+def test_what_may_still_come_in_is_looked_up_by_the_next_run(proxied: Client, proxy: FaultProxy) -> None:
     proxy.decide = lambda call: Fault.HELD_REQUEST if recalculates(call) and call.parameters[1] == 1030 else Fault.NONE
-    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
-        client = client_of(gateway, tmp_path)
-        outcome = by_id(client.recalculator.recalculate(findings(client)).people)
-        assert outcome[1030].state is StepState.SENDING
-        assert "may still come in until" in outcome[1030].reason
-        assert client.moves.recover() == []
-        proxy.let_go()
-        (recovered,) = client.moves.recover()
+    outcome = by_id(proxied.recalculator.recalculate(findings(proxied)))
+    assert outcome[1030].state is StepState.SENDING
+    assert "may still come in until" in outcome[1030].reason
+    assert proxied.moves.recover() == []
+    proxy.let_go()
+    (recovered,) = proxied.moves.recover()
     assert (recovered.patron, recovered.state, recovered.value) == (1030, StepState.DONE, 1)
 
 
@@ -313,82 +305,68 @@ def test_penalties_are_read_where_they_were_set(account: str, tmp_path: Path) ->
         found = findings(client)
         assert found
         outcome = client.recalculator.recalculate(found)
-        assert {person.state for person in outcome.people} == {StepState.DONE}
-        assert all(person.resolved for person in outcome.people)
+        assert {person.state for person in outcome.steps} == {StepState.DONE}
+        assert all(person.resolved for person in outcome.steps)
 
 
 RETRIEVE = "open-ils.actor.user.fleshed.retrieve.authoritative"
 
 
-def test_a_recalculation_that_cannot_be_read_back_stays_open(
-    sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path
-) -> None:
+def test_a_recalculation_that_cannot_be_read_back_stays_open(proxied: Client, proxy: FaultProxy) -> None:
     proxy.refuse = lambda call: (
         (500, "osrfMethodException :  *** Call to [x] failed")
         if call.method == RETRIEVE and call.parameters[1] == 1030 and any(map(recalculates, proxy.calls))
         else None
     )
-    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
-        client = client_of(gateway, tmp_path)
-        outcome = by_id(client.recalculator.recalculate(sorted(findings(client), key=lambda it: it.member.id)).people)
-        assert outcome[1030].state is StepState.SENDING
-        assert all(outcome[id].resolved for id in (1034, 1036, 1042))
-        assert client.moves.recover() == []
-        proxy.refuse = lambda call: None
-        assert [(step.patron, step.state) for step in client.moves.recover()] == [(1030, StepState.DONE)]
+    outcome = by_id(proxied.recalculator.recalculate(sorted(findings(proxied), key=lambda it: it.member.id)))
+    assert outcome[1030].state is StepState.SENDING
+    assert all(outcome[id].resolved for id in (1034, 1036, 1042))
+    assert proxied.moves.recover() == []
+    proxy.refuse = lambda call: None
+    assert [(step.patron, step.state) for step in proxied.moves.recover()] == [(1030, StepState.DONE)]
 
 
-def test_penalties_of_somebody_else_are_no_answer(sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path) -> None:
-    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
-        client = client_of(gateway, tmp_path)
-        found = findings(client)
-        other = gateway.call("open-ils.actor", RETRIEVE, TOKEN, 1001, ["standing_penalties"]).value
-        proxy.answer = lambda call: other if call.method == RETRIEVE else None
-        outcome = client.recalculator.recalculate(found)
-    assert {person.state for person in outcome.people} == {StepState.NOT_DONE}
+def test_penalties_of_somebody_else_are_no_answer(proxied: Client, proxy: FaultProxy) -> None:
+    found = findings(proxied)
+    other = proxied.gateway.call("open-ils.actor", RETRIEVE, TOKEN, 1001, ["standing_penalties"]).value
+    proxy.answer = lambda call: other if call.method == RETRIEVE else None
+    outcome = proxied.recalculator.recalculate(found)
+    assert {person.state for person in outcome.steps} == {StepState.NOT_DONE}
     assert not any(map(recalculates, proxy.calls))
 
 
-def test_an_account_that_may_not_look_where_it_works_reads_the_others_way(
-    sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path
-) -> None:
+def test_an_account_that_may_not_look_where_it_works_reads_the_others_way(proxied: Client, proxy: FaultProxy) -> None:
     refused = {"ilsevent": "5000", "textcode": "PERM_FAILURE", "ilsperm": "VIEW_USER", "ilspermloc": "4", "desc": "No"}
     proxy.answer = lambda call: refused if call.method == RETRIEVE else None
-    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
-        client = client_of(gateway, tmp_path)
-        outcome = client.recalculator.recalculate(findings(client))
-    assert all(person.resolved for person in outcome.people)
+    outcome = proxied.recalculator.recalculate(findings(proxied))
+    assert all(person.resolved for person in outcome.steps)
 
 
 def test_a_patron_who_is_hidden_by_then_is_left_alone(client: Client, sandbox: Sandbox, tmp_path: Path) -> None:
     found = findings(client)
     with gateway_of(sandbox.url, "north_manager") as gateway:
-        outcome = by_id(client_of(gateway, tmp_path).recalculator.recalculate(found).people)
+        outcome = by_id(client_of(gateway, tmp_path).recalculator.recalculate(found))
     assert outcome[1030].state is StepState.NOT_DONE
     assert outcome[1030].reason == "the account can't see this patron any more"
     assert penalties(sandbox, 1030) == []
 
 
 def test_recovery_concludes_nothing_about_a_patron_it_cannot_see(
-    sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    proxied: Client, proxy: FaultProxy, tmp_path: Path
 ) -> None:
     proxy.decide = lambda call: Fault.HELD_REQUEST if recalculates(call) and call.parameters[1] == 1030 else Fault.NONE
-    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
-        client = client_of(gateway, tmp_path)
-        client.recalculator.recalculate(findings(client))
-        proxy.let_go()
-        with gateway_of(proxy.url, "north_manager") as other:
-            assert client_of(other, tmp_path).moves.recover() == []
-        assert [step.patron for step in client.moves.recover()] == [1030]
+    proxied.recalculator.recalculate(findings(proxied))
+    proxy.let_go()
+    with gateway_of(proxy.url, "north_manager") as other:
+        assert client_of(other, tmp_path).moves.recover() == []
+    assert [step.patron for step in proxied.moves.recover()] == [1030]
 
 
 def test_what_never_came_in_is_known_in_the_end(
-    sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    proxied: Client, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proxy.decide = lambda call: Fault.DROP_REQUEST if recalculates(call) and call.parameters[1] == 1030 else Fault.NONE
-    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
-        client = client_of(gateway, tmp_path)
-        client.recalculator.recalculate(findings(client))
-        monkeypatch.setattr(Database, "now", lambda _: datetime.now(UTC) + timedelta(minutes=30))
-        (recovered,) = client.moves.recover()
+    proxied.recalculator.recalculate(findings(proxied))
+    monkeypatch.setattr(Database, "now", lambda _: datetime.now(UTC) + timedelta(minutes=30))
+    (recovered,) = proxied.moves.recover()
     assert (recovered.state, recovered.reason) == (StepState.NOT_DONE, "it never came in, or changed nothing")

@@ -14,28 +14,19 @@ from support.fault_proxy import Call, Fault, FaultProxy, HttpAnswer
 from support.gateways import client_of, gateway_of, why_not_undone
 from support.states import state_in
 
-from evergreen_groups.changes import JournalStep, StepState
-from evergreen_groups.changes.outcome_check import is_refusal, was_never_sent
-from evergreen_groups.changes.reasons import TIMED_OUT
-from evergreen_groups.changes.recovery import refusal
+from evergreen_groups.changes import JournalStep, Plan, StepState
+from evergreen_groups.changes.reasons import TIMED_OUT, refusal
 from evergreen_groups.client import Client
 from evergreen_groups.errors import (
     BusyError,
     CutOffError,
     DataError,
     EventError,
-    GatewayError,
-    LoginRefusedError,
-    NoSessionError,
     NotFoundError,
     PermissionDeniedError,
-    RecordNotFoundError,
-    RequestTooLargeError,
     ServerError,
-    ServiceNotFoundError,
     TimedOutError,
     TransportError,
-    UnreachableError,
 )
 from evergreen_groups.gateway import TOKEN, Gateway, RetryPolicy
 from evergreen_groups.sandbox import Sandbox
@@ -118,20 +109,29 @@ def test_recovery_writes_down_what_it_found_and_why(mover: Client, proxy: FaultP
         return Fault.DROP_REQUEST if lost else Fault.DROP_ANSWER if gone else Fault.NONE
 
     proxy.decide = decide
-    assert mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().stopped is not None
+    outcome = mover.moves.plan_move([CARD, SECOND_CARD], to=OTHERS_CARD).apply()
+    assert outcome.stopped is not None
+    assert [step.state for step in outcome.steps] == [StepState.SENDING, StepState.PLANNED]
     proxy.decide = lambda call: Fault.NONE
     (found,) = mover.moves.recover()
     assert (found.state, found.value, found.reason) == (StepState.DONE, OTHER, "found done after an interruption")
-    step = the_step(mover)
+    step, planned = mover.moves.entry(change_id(mover.moves, 1)).steps
     assert (step.state, step.value, step.reason) == (found.state, found.value, found.reason)
+    assert planned.state is StepState.PLANNED
     assert mover.moves.recover() == []
 
 
+def plan_with(method: str, client: Client) -> Plan:
+    """Plan a move or a removal, depending on which ``method`` makes it."""
+    return client.moves.plan_move([CARD], to=OTHERS_CARD) if method == UPDATE else client.moves.plan_remove([CARD])
+
+
+@pytest.mark.parametrize("method", [UPDATE, NEW_GROUP])
 def test_a_step_that_is_still_open_is_recovered_once_and_for_all(
-    mover: Client, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+    mover: Client, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    proxy.decide = lambda call: Fault.DROP_REQUEST if call.method == UPDATE else Fault.NONE
-    mover.moves.plan_move([CARD], to=OTHERS_CARD).apply()
+    proxy.decide = lambda call: Fault.DROP_REQUEST if call.method == method else Fault.NONE
+    plan_with(method, mover).apply()
     assert mover.moves.recover() == []
     assert the_step(mover).state is StepState.SENDING
     later(monkeypatch)
@@ -173,23 +173,16 @@ def test_a_change_that_somebody_shut_out_is_made_again_from_the_new_record(
     assert (the_step(mover).state, the_step(mover).reason) == (StepState.DONE, "")
 
 
-def test_a_patron_who_is_hidden_before_anything_is_sent_is_left_alone(mover: Client, proxy: FaultProxy) -> None:
-    plan = mover.moves.plan_move([CARD], to=OTHERS_CARD)
-    proxy.answer = lambda call: HIDDEN if call.method == RETRIEVE else None
-    (step,) = plan.apply().steps
-    assert (step.state, step.reason) == (StepState.NOT_DONE, "the account can't see this patron any more")
-    assert UPDATE not in proxy.seen
-
-
-def test_a_patron_who_is_hidden_once_a_removal_was_sent_stays_open(
-    mover: Client, proxy: FaultProxy, sandbox: Sandbox
+@pytest.mark.parametrize(("method", "value"), [(UPDATE, OTHER), (NEW_GROUP, 1100)])
+def test_a_patron_who_is_hidden_once_it_is_sent_stays_open(
+    mover: Client, proxy: FaultProxy, method: str, value: int
 ) -> None:
-    plan = mover.moves.plan_remove([CARD])
-    proxy.answer = lambda call: HIDDEN if call.method == RETRIEVE and NEW_GROUP in proxy.seen else None
+    plan = plan_with(method, mover)
+    proxy.answer = lambda call: HIDDEN if call.method == RETRIEVE and method in proxy.seen else None
     (step,) = plan.apply().steps
     assert (step.state, step.reason) == (StepState.SENDING, "sent, but the account can't see this patron any more")
     proxy.answer = lambda call: None
-    assert [found.value for found in mover.moves.recover()] == [1100]
+    assert [found.value for found in mover.moves.recover()] == [value]
 
 
 @pytest.mark.parametrize("method", [UPDATE, NEW_GROUP])
@@ -202,7 +195,7 @@ def test_a_field_that_the_ils_changed_as_well_is_named(mover: Client, proxy: Fau
         values[values.index("Mireille")] = "Mireille Anne"
         return HttpAnswer.of(envelope)
 
-    plan = mover.moves.plan_move([CARD], to=OTHERS_CARD) if method == UPDATE else mover.moves.plan_remove([CARD])
+    plan = plan_with(method, mover)
     proxy.alter = alter
     outcome = plan.apply()
     assert not outcome.done
@@ -235,7 +228,7 @@ def test_what_is_not_known_to_be_done_is_not_taken_back(mover: Client, proxy: Fa
     assert why_not_undone(mover, 1) == "nothing to undo in entry 1: patron 1052: that change isn't known to be done"
 
 
-# -- descriptions of refusals, and which errors count as refusals ------------------------------------------------------
+# -- descriptions of refusals, and steps that others have open ---------------------------------------------------------
 
 
 def test_a_refusal_names_the_library_even_where_it_cannot_be_looked_up(mover: Client, proxy: FaultProxy) -> None:
@@ -250,32 +243,6 @@ def test_a_refusal_names_the_library_even_where_it_cannot_be_looked_up(mover: Cl
     assert refusal(mover.gateway, CutOffError("no", **CALL)) == "the ILS could not be reached"
     assert refusal(mover.gateway, TimedOutError("no", **CALL)) == TIMED_OUT
     assert refusal(mover.gateway, DataError("what came is odd")) == "what came is odd"
-
-
-def event_error(textcode: str) -> EventError:
-    return EventError("no", textcode=textcode, **CALL)
-
-
-@pytest.mark.parametrize(
-    ("error", "no", "stayed"),
-    [
-        (NoSessionError("no", textcode="NO_SESSION", **CALL), True, False),
-        (PermissionDeniedError("no", textcode="PERM_FAILURE", **CALL), True, False),
-        (event_error("XACT_COLLISION"), True, False),
-        (event_error("DATABASE_UPDATE_FAILED"), True, False),
-        (LoginRefusedError("no", textcode="LOGIN_FAILED", **CALL), True, False),
-        (RequestTooLargeError("no", **CALL), True, False),
-        (event_error("DATABASE_QUERY_FAILED"), False, False),
-        (RecordNotFoundError("no", textcode="ACTOR_USER_NOT_FOUND", **CALL), False, False),
-        (ServerError("no", status=500, **CALL), False, False),
-        (UnreachableError("no", **CALL), False, True),
-        (UnreachableError("no", sent=True, **CALL), False, False),
-        (TimedOutError("no", sent=True, **CALL), False, False),
-        (ServiceNotFoundError("no", **CALL), False, False),
-    ],
-)
-def test_which_errors_say_that_nothing_was_written(error: GatewayError, no: bool, stayed: bool) -> None:
-    assert (is_refusal(error), was_never_sent(error)) == (no, stayed)
 
 
 def test_a_removal_is_found_out_before_others_join(mover: Client, proxy: FaultProxy) -> None:

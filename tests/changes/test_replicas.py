@@ -188,8 +188,10 @@ def test_penalties_of_elsewhere_are_not_said_to_be_as_they_were(copied: Sandbox,
     copied.catch_up()
     with gateway_of(copied.url, "consortium_staff") as gateway:
         client = client_of(gateway, tmp_path)
-        outcome = client.recalculator.recalculate(recalculable(client.audit(AuditCriteria()))).people
-    valley = [one for one in outcome if one.finding.member.patron.home_library.id in (3, 21, 22, 23)]
+        findings = recalculable(client.audit(AuditCriteria()))
+        outcome = client.recalculator.recalculate(findings).steps
+    libraries = [finding.member.patron.home_library.id for finding in findings]
+    valley = [one for one, library in zip(outcome, libraries, strict=True) if library in (3, 21, 22, 23)]
     assert valley
     assert {(one.state, one.resolved, one.reason) for one in valley} == {(StepState.DONE, False, STALE_READ)}
     assert {one.resolved for one in outcome if one not in valley} == {True}

@@ -6,11 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evergreen_groups.changes.reasons import StepReason, refused
+from evergreen_groups.changes.reasons import StepReason, refusal
 from evergreen_groups.errors import EventError
+from evergreen_groups.gateway import Gateway
 from evergreen_groups.language import Language, gettext, use_language
 from evergreen_groups.language.language import PSEUDO
 from evergreen_groups.message import Message
+
+GATEWAY = Gateway("https://ils.example.org")  # never asked
 
 
 @pytest.mark.parametrize(
@@ -18,7 +21,7 @@ from evergreen_groups.message import Message
     ["ODD {event.x}", "{event.__class__}", "{event[9]}", "{event!z}", "{", "{}", "{0}", "{unknown}", "{event:z}"],
 )
 def test_braces_in_what_an_ils_says_stay_as_they_are(said: str) -> None:
-    reason = refused(EventError("refused", textcode=said))
+    reason = refusal(GATEWAY, EventError("refused", textcode=said))
     assert reason == said
     assert reason.followed_by(Message("tries: {count}"), count=3) == f"{said}; tries: 3"
     with use_language(Language(PSEUDO)):
@@ -27,4 +30,4 @@ def test_braces_in_what_an_ils_says_stay_as_they_are(said: str) -> None:
 
 @given(st.text(max_size=30))
 def test_whatever_an_ils_says_is_a_reason(said: str) -> None:
-    assert isinstance(refused(EventError("refused", textcode=said)), StepReason)
+    assert isinstance(refusal(GATEWAY, EventError("refused", textcode=said)), StepReason)

@@ -101,19 +101,6 @@ def test_a_removal_that_may_still_come_in_is_not_sent_again(
     assert record_of(admin).usrgroup == HOME
 
 
-def test_what_never_came_in_is_known_when_it_no_longer_can(
-    mover: Client, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    proxy.decide = only(NEW_GROUP, Fault.DROP_REQUEST)
-    mover.moves.plan_remove([CARD]).apply()
-    assert mover.moves.recover() == []
-    assert [step.patron for step in mover.moves.open_steps()] == [PATRON]
-    at(monkeypatch, minutes=30)
-    (recovered,) = mover.moves.recover()
-    assert (recovered.state, recovered.reason) == (StepState.NOT_DONE, "it never came in")
-    assert mover.moves.open_steps() == []
-
-
 def test_a_patron_with_a_removal_under_way_is_not_changed_again(
     mover: Client, proxy: FaultProxy, admin: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,15 +214,6 @@ def test_the_same_move_with_other_changes_is_not_taken_for_ours(
     (recovered,) = mover.moves.recover()
     assert recovered.state is StepState.FAILED
     assert "somebody else" in recovered.reason
-
-
-def test_staff_who_make_the_planned_move_first_keep_it(mover: Client, admin: Gateway) -> None:
-    plan = mover.moves.plan_move([CARD], to=OTHERS_CARD)
-    move_as_staff(admin, OTHER)
-    outcome = plan.apply()
-    assert outcome.done
-    assert outcome.steps[0].reason == "it was so already"
-    assert "there was nothing to change" in why_not_undone(mover, 1)  # none of our changes is left to undo
 
 
 def test_a_removal_does_not_take_a_move_by_staff_for_its_own(
@@ -440,18 +418,6 @@ def test_somebody_who_moves_them_on_at_once_is_named(mover: Client, proxy: Fault
     assert [(effect.field, effect.before, effect.after) for effect in moved.side_effects] == [("usrgroup", OTHER, 1010)]
     assert not outcome.done
     assert "patron 1052 has been changed since and is now in group 1010" in why_not_undone(mover, 1)
-
-
-def test_a_patron_who_is_hidden_once_it_is_sent_stays_open(
-    mover: Client, proxy: FaultProxy, admin: Gateway, sandbox: Sandbox
-) -> None:
-    hidden = {"ilsevent": "5000", "textcode": "PERM_FAILURE", "ilsperm": "VIEW_USER", "ilspermloc": "4", "desc": "No"}
-    proxy.answer = lambda call: hidden if call.method == RETRIEVE and UPDATE in proxy.seen else None
-    (step,) = mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().steps
-    assert step.state is StepState.SENDING
-    assert "can't see this patron" in step.reason
-    proxy.answer = lambda call: None
-    assert [found.state for found in mover.moves.recover()] == [StepState.DONE]
 
 
 def test_a_refusal_after_an_unclear_answer_leaves_the_first_open(mover: Client, proxy: FaultProxy) -> None:

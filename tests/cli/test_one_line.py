@@ -14,11 +14,12 @@ import pytest
 from support.command import Command, one_line
 from support.fault_proxy import fault_proxy
 from support.gateway_server import Server, http, raw
+from support.journals import begun
 from support.states import state_in
 
 from evergreen_groups import exit_status
 from evergreen_groups.changes import Journal, Operator
-from evergreen_groups.changes.apply import NewStep
+from evergreen_groups.changes.journal import StoredStep
 from evergreen_groups.cli import application
 from evergreen_groups.errors import StateError
 from evergreen_groups.sandbox import Sandbox
@@ -220,9 +221,9 @@ class TestTheJournal:
             pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
             connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
         journal = Journal(state.database)
-        steps = [NewStep(patron, "usrgroup", 1, 2) for patron in range(9999)]
+        steps = [StoredStep(patron, "usrgroup", 1, 2) for patron in range(9999)]
         with pytest.raises(StateError, match=r"can't be used .* make room on the disk"):
-            journal.begin("https://ils.example", Operator("me"), "move", steps)
+            begun(journal, "https://ils.example", Operator("me"), "move", steps)
         assert journal.entries() == []
 
 

@@ -59,43 +59,6 @@ def test_nothing_is_said_of_a_deleted_patron(sandbox: Sandbox, admin: Gateway) -
             ask(barcode)
 
 
-@settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
-@given(
-    others=st.lists(st.tuples(st.sampled_from(OKONKWO[1:]), st.integers(-900, 90_000)), max_size=4),
-    leaving=st.sets(st.sampled_from(OKONKWO[1:])),
-    joining=st.sets(st.sampled_from((1013, 1032, 1039))),
-    own=st.sampled_from(("4.99", "5.00", "5.01", "12.00")),
-    policy=st.sampled_from((FIVE, ILS)),
-)
-@pytest.mark.long
-def test_nothing_about_other_members_changes_a_decision(
-    sandbox: Sandbox,
-    others: list[tuple[int, int]],
-    leaving: set[int],
-    joining: set[int],
-    own: str,
-    policy: PolicySettings,
-) -> None:
-    sandbox.reset()
-    owe(sandbox, 1001, (HARBOR, own))
-    with gateway_of(sandbox.url, "consortium_staff") as gateway:
-        checker = Checker(gateway, policy)
-        before = checker.of_user(1001)
-        for user, cents in others:
-            owe(sandbox, user, (HARBOR, str(Decimal(cents) / 100)))
-        for user in leaving:
-            sandbox._store.update("au", user, {"usrgroup": 777_000 + user})
-        for user in joining:
-            sandbox._store.update("au", user, {"usrgroup": 1001})
-        alone, together = checker.of_user(1001), checker.of_user(1001, all_members=True)
-    assert alone.checked == before.checked
-    assert alone.penalties == before.penalties
-    assert before.checked[0] in together.checked
-    assert len(together.checked) == len(OKONKWO) - len(leaving) + len(joining)
-
-
 @pytest.mark.long
 @settings(
     max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -17,6 +15,7 @@ from support.circulators import ACCOUNT, USER, make_stock_circulator, take_away
 from support.debts import owe
 from support.fault_proxy import Call, FaultProxy, HttpAnswer
 from support.gateways import client_of, gateway_of
+from support.gateways import logged_in as desk
 
 from evergreen_groups.client import Client
 from evergreen_groups.errors import DataError, NotFoundError, PermissionDeniedError, UnexpectedAnswerError
@@ -33,14 +32,6 @@ HARBOR, PINE, MILL = 11, 12, 21
 ID = 28
 """Position of the patron's id in a row of the class au."""
 KONDRATENKO = range(1015, 1019)
-
-
-@contextmanager
-def desk(url: str, account: str, **options: Any) -> Iterator[Client]:
-    """A client that has logged in and made no other call."""
-    with gateway_of(url, account) as gateway:
-        gateway.login()
-        yield Client(gateway, account=account, **options)
 
 
 def lend(sandbox: Sandbox, patron: int, library: int, **values: Any) -> int:

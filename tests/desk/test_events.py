@@ -8,8 +8,11 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import Row
+from support.audit_trail import trail_of
 from support.documents import document
 from support.fault_proxy import Fault, FaultProxy
 from support.gateways import client_of, gateway_of
@@ -19,7 +22,7 @@ from support.states import state_in
 from evergreen_groups import hooks
 from evergreen_groups.client import Client
 from evergreen_groups.desk import Event, EventOutcome
-from evergreen_groups.desk.events import AuditTrail, TrailEntry
+from evergreen_groups.desk.events import AuditTrail
 from evergreen_groups.errors import (
     BusyError,
     DataError,
@@ -43,8 +46,8 @@ def proxied(proxy: FaultProxy, tmp_path: Path) -> Iterator[Client]:
         yield client_of(gateway, tmp_path)
 
 
-def trail(directory: Path, client: Client) -> list[TrailEntry]:
-    return AuditTrail(state_in(directory / "state").database, client.gateway.url).entries()
+def trail(directory: Path, client: Client) -> list[Row[Any]]:
+    return trail_of(state_in(directory / "state").database, client.gateway.url)
 
 
 def test_an_event_is_decided_and_written_down(client: Client, sandbox: Sandbox, tmp_path: Path) -> None:
@@ -217,15 +220,14 @@ def test_a_new_trail_may_be_begun_by_several_at_once(tmp_path: Path) -> None:
             together.wait(60)
             with State(tmp_path / str(turn)) as state:
                 trail = AuditTrail(state.database, "https://ils.example.org")
-                trail.write(event=number, hook=HOOK, patron=OVER, done=True)
+                trail.write(Event(number, HOOK, OVER), done=True)
         return number
 
     with ThreadPoolExecutor(8) as threads:
         assert sorted(threads.map(begin, range(8))) == list(range(8))
     for turn in range(5):
         with State(tmp_path / str(turn)) as state:
-            trail = AuditTrail(state.database, "https://ils.example.org")
-            assert {entry.event for entry in trail.entries()} == set(range(8))
+            assert {row.event for row in trail_of(state.database, "https://ils.example.org")} == set(range(8))
         assert {path.name for path in (tmp_path / str(turn)).iterdir()} == {FILE_NAME}
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.audit_trail import trail_of
 from support.fault_proxy import Call, FaultProxy
 from support.gateways import PASSWORD, gateway_of
 from support.recalculations import penalties, recalculates
@@ -18,7 +19,7 @@ from support.web_caller import SECRET, client_of, events_settings, settings_of
 
 from evergreen_groups import hooks
 from evergreen_groups.client import Client
-from evergreen_groups.desk import Event
+from evergreen_groups.desk import Event, EventOutcome
 from evergreen_groups.desk import events as handler
 from evergreen_groups.desk.events import AuditTrail
 from evergreen_groups.errors import BusyError, StateError
@@ -62,7 +63,7 @@ def test_it_is_worked_on_once(state: State, servers: list[Client], proxy: FaultP
     assert all(outcome.over_limit and outcome.recalculated for outcome in outcomes)
     assert len([call for call in proxy.calls if recalculates(call)]) == 1
     assert penalties(sandbox, OVER) == [(1, None)]
-    (entry,) = AuditTrail(state.database, proxy.url).entries()
+    (entry,) = trail_of(state.database, proxy.url)
     assert entry.done
     assert len(servers[0].moves.entries()) == 1
 
@@ -113,9 +114,7 @@ def test_it_waits_no_longer_than_until_its_deadline(state: State, proxy: FaultPr
             with pytest.raises(BusyError, match="another run is still working on an event"):
                 hooks.handle_event(hurried, EVENT)
             assert time.monotonic() - began < 30
-        assert [(line.done, line.reason) for line in AuditTrail(state.database, proxy.url).entries()] == [
-            (False, "BusyError")
-        ]
+        assert [(line.done, line.reason) for line in trail_of(state.database, proxy.url)] == [(False, "BusyError")]
         assert not hooks.handle_event(busy, EVENT).replayed  # the event may be sent again
 
 
@@ -123,15 +122,13 @@ def test_what_is_done_is_done_once(state: State) -> None:
     """The database enforces this, regardless of which program writes."""
     trail = AuditTrail(state.database, "https://ils.example.org")
     for done in (False, False, True, False):
-        trail.write(event=7, hook=HOOK, patron=OVER, done=done, blocked=True if done else None)
+        trail.write(EVENT, done=done, blocked=True if done else None)
     with pytest.raises(StateError, match="refuses what contradicts"):
-        trail.write(event=7, hook=HOOK, patron=OVER, done=True)
-    entry = trail.done(7, HOOK, OVER)
-    assert entry is not None
-    assert (entry.done, entry.blocked, entry.recalculated, entry.reason) == (True, True, False, "")
-    assert [line.done for line in trail.entries()] == [False, True, False, False]
-    assert trail.done(8, HOOK, OVER) is None
-    assert AuditTrail(state.database, "https://other.example.org").entries() == []
+        trail.write(EVENT, done=True)
+    assert trail.outcome_of(EVENT) == EventOutcome(7, OVER, over_limit=True, recalculated=False, replayed=True)
+    assert [line.done for line in trail_of(state.database, "https://ils.example.org")] == [False, True, False, False]
+    assert trail.outcome_of(replace(EVENT, id=8)) is None
+    assert AuditTrail(state.database, "https://other.example.org").outcome_of(EVENT) is None
 
 
 def test_two_services_take_it_once(state: State, proxy: FaultProxy, tmp_path: Path) -> None:

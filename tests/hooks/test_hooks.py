@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,6 +13,7 @@ from support.debts import owe
 from support.documents import document
 from support.fault_proxy import Call, FaultProxy
 from support.gateways import client_of, gateway_of
+from support.gateways import logged_in as desk
 from support.releases import LATEST
 from support.thresholds import AT_THRESHOLD, put_at_thresholds
 from support.web_caller import Clock
@@ -43,14 +41,6 @@ POLICIES = {
     "rules": PolicySettings(limits=(LimitRule(None, "HARBOR", Decimal("2.00")), LimitRule("Child", None, None))),
     "ils": PolicySettings(limit="ils"),
 }
-
-
-@contextmanager
-def desk(url: str, account: str, **options: Any) -> Iterator[Client]:
-    """Yield a client that is logged in and has made no other calls."""
-    with gateway_of(url, account) as gateway:
-        gateway.login()
-        yield Client(gateway, account=account, **options)
 
 
 def calls(client: Client) -> int:
@@ -439,7 +429,8 @@ def test_what_others_owe_never_changes_a_decision(
     sandbox.reset()
     owe(sandbox, 1001, (HARBOR, own))
     with desk(sandbox.url, "consortium_staff", policy=policy) as client:
-        before = hooks.block_decision(client, 1001)
+        checker = Checker(client.gateway, policy)
+        before, checked = hooks.block_decision(client, 1001), checker.of_user(1001)
         for user, cents in others:
             owe(sandbox, user, (HARBOR, str(Decimal(cents) / 100)))
         for user in leaving:
@@ -447,7 +438,10 @@ def test_what_others_owe_never_changes_a_decision(
         for user in joining:
             join(sandbox, user, 1001)
         assert hooks.block_decision(client, 1001) == before
+        alone, together = checker.of_user(1001), checker.of_user(1001, all_members=True)
         summary = hooks.patron_summary(client, 1001)
+    assert (alone.checked, alone.penalties) == (checked.checked, checked.penalties)
+    assert checked.checked[0] in together.checked
     assert summary.member.decided.explanation == before.explanation
     assert summary.group.member_count == len(OKONKWO) - len(leaving) + len(joining)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.change_ids import change_id
@@ -31,6 +32,14 @@ def recorded_families(account: str) -> Iterator[Gateway]:
         credentials = Credentials(username=account, password=sandbox.accounts[account].password)
         with Gateway(sandbox.url, credentials=credentials) as gateway:
             yield gateway
+
+
+@contextmanager
+def logged_in(url: str, account: str, **options: Any) -> Iterator[Client]:
+    """Yield a client that has logged in and made no other call."""
+    with gateway_of(url, account) as gateway:
+        gateway.login()
+        yield Client(gateway, account=account, **options)
 
 
 def client_of(gateway: Gateway, directory: Path) -> Client:

@@ -6,8 +6,10 @@ import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import requests
@@ -231,14 +233,12 @@ def test_a_long_change_goes_on_with_the_settings_that_it_began_with(app: Flask, 
     former, let_go = app.extensions["evergreen-groups"], threading.Event()
     states: list[bool] = []
 
-    def held(begun: Callable[[int], None], progress: Callable[[str, int], None]) -> int:
-        begun(1)
+    def held(progress: Callable[[str, int], None]) -> None:
         let_go.wait(60)
         progress("a step", 1)  # raises if the service is shutting down
         states.append(former.gateway._sender.is_closed)
-        return 1
 
-    former.change_runs.begin(held)
+    former.change_runs.begin(lambda: nullcontext(SimpleNamespace(id="1", apply=held)))
     reloadable_service(app).replace(settings_of(proxy.url))
     let_go.set()
     for thread in reloadable_service(app)._retiring:

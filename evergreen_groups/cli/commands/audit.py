@@ -31,7 +31,7 @@ from evergreen_groups.render.audit import HEADINGS
 
 if TYPE_CHECKING:
     from evergreen_groups.audit import Audit
-    from evergreen_groups.changes import Recalculations
+    from evergreen_groups.changes import PlanOutcome, StoredStep
     from evergreen_groups.client import Client
     from evergreen_groups.settings import PolicySettings
 
@@ -240,11 +240,11 @@ def _fix(session: Invocation, client: Client, audit: Audit, *, yes: bool, dry_ru
         return exit_status.DONE
     with session.progress() as progress:
         outcome = client.recalculator.recalculate(findings, progress)
-    write_recalculations(outcome, sys.stderr)
+    write_recalculations(findings, outcome, sys.stderr)
     return _status(outcome)
 
 
-def _status(outcome: Recalculations) -> int:
+def _status(outcome: PlanOutcome[StoredStep]) -> int:
     """Return the exit status: of the error that stopped the run, else of a patron's error, else failed or done."""
     from evergreen_groups.changes import StepState
 
@@ -252,6 +252,6 @@ def _status(outcome: Recalculations) -> int:
         text = Message("{problem}; the same command carries on where it stopped", values={"problem": outcome.stopped})
         logs.emit(text, error=True)
         return exit_status.for_interruption(outcome.stopped)
-    statuses = [exit_status.for_error(person.error) for person in outcome.people if person.error is not None]
-    failed = any(person.state in (StepState.FAILED, StepState.SENDING) for person in outcome.people)
+    statuses = [exit_status.for_error(step.error) for step in outcome.steps if step.error is not None]
+    failed = any(step.state in (StepState.FAILED, StepState.SENDING) for step in outcome.steps)
     return max(statuses, default=exit_status.FAILED if failed else exit_status.DONE)

@@ -27,7 +27,7 @@ from evergreen_groups.language import ENGLISH, gettext, use_language
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
-    from evergreen_groups.changes import JournalEntry, Plan, PlanOutcome
+    from evergreen_groups.changes import JournalEntry, Plan, PlanOutcome, Step
     from evergreen_groups.client import Client
     from evergreen_groups.errors import EvergreenGroupsError
     from evergreen_groups.groups import PatronReference
@@ -142,7 +142,7 @@ def _recover(client: Client) -> None:
         logs.emit(text)
 
 
-def _status(outcome: PlanOutcome) -> int:
+def _status(outcome: PlanOutcome[Step]) -> int:
     """Return the exit status: of the error that stopped the changes, else done, permission or failed."""
     if outcome.stopped is not None:
         text = Message("{problem}; the same command carries on where it stopped", values={"problem": outcome.stopped})

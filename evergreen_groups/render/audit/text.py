@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, TextIO
 
-from evergreen_groups.changes import Recalculated, Recalculations, StepState
+from evergreen_groups.changes import PlanOutcome, StepOutcome, StepState, StoredStep
 from evergreen_groups.formats import AUDIT_FORMATS, output_format
 from evergreen_groups.language import gettext, ngettext, time_with_zone
 from evergreen_groups.render import printable
@@ -117,23 +117,21 @@ def _plan_lines(findings: Sequence[PatronFinding]) -> Iterator[str]:
         yield "    " + gettext("{heading}: {finding}", heading=heading, finding=described)
 
 
-def write_recalculations(outcome: Recalculations, stream: TextIO) -> None:
-    """Write what changed for each patron, or why nothing did."""
-    stream.writelines(f"{line}\n" for line in _recalculation_lines(outcome))
+def write_recalculations(findings: Sequence[PatronFinding], outcome: PlanOutcome[StoredStep], stream: TextIO) -> None:
+    """Write what changed for each finding's patron, or why nothing did."""
+    stream.writelines(f"{line}\n" for line in _recalculation_lines(findings, outcome))
 
 
-def _recalculation_lines(outcome: Recalculations) -> Iterator[str]:
-    resolved = sum(person.resolved for person in outcome.people)
-    yield gettext("Findings resolved: {resolved:,} of {all:,}.", resolved=resolved, all=len(outcome.people))
-    for person in outcome.people:
-        yield "  " + gettext(
-            "{person}: {what}", person=person_heading(person.finding), what=_describe_recalculation(person)
-        )
+def _recalculation_lines(findings: Sequence[PatronFinding], outcome: PlanOutcome[StoredStep]) -> Iterator[str]:
+    resolved = sum(step.resolved for step in outcome.steps)
+    yield gettext("Findings resolved: {resolved:,} of {all:,}.", resolved=resolved, all=len(findings))
+    for finding, step in zip(findings, outcome.steps, strict=True):
+        yield "  " + gettext("{person}: {what}", person=person_heading(finding), what=_describe_recalculation(step))
 
 
-def _describe_recalculation(person: Recalculated) -> str:
-    reason = describe_reason(person.reason)
-    match person.state:
+def _describe_recalculation(step: StepOutcome[StoredStep]) -> str:
+    reason = describe_reason(step.reason)
+    match step.state:
         case StepState.NOT_DONE:
             return gettext("left out: {reason}", reason=reason)
         case StepState.FAILED:

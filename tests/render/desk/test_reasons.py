@@ -17,6 +17,7 @@ from evergreen_groups.errors import (
     NoSessionError,
     TimedOutError,
 )
+from evergreen_groups.gateway import Gateway
 from evergreen_groups.render.desk.outcome import explain_open_step, explain_step
 
 OPEN = ("not-certain", "not-certain-hidden")
@@ -24,16 +25,16 @@ DONE = ("found-done", "not-begun")
 """What is said of steps that aren't left undone."""
 CONSTANTS = [value for value in vars(step_reason).values() if isinstance(value, StepReason) and value.code]
 MADE = [
-    *map(
-        step_reason.refused,
-        (
+    *(
+        step_reason.refusal(Gateway("https://ils.example.org"), error)  # never asked
+        for error in (
             NoSessionError("ended", textcode="NO_SESSION"),
             LoginRefusedError("no", textcode="LOGIN_FAILED"),
             CollisionError("no", textcode="XACT_COLLISION"),
             DataError("two answers"),
             TimedOutError("none"),
             EvergreenGroupsError("else"),
-        ),
+        )
     ),
     StepReason("moved meanwhile, to group 7", "moved-meanwhile", group=7),
     StepReason("changed meanwhile", "lead-changed-meanwhile"),
