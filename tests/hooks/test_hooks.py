@@ -179,6 +179,7 @@ def test_a_block_by_id_and_by_barcode(client: Client, sandbox: Sandbox) -> None:
 
 
 @pytest.mark.differs("no-count", reason="whether there are more rows than came is asked as well")
+@pytest.mark.apache(reason="it counts calls")
 def test_a_block_in_evergreen_of_somebody_within_the_limit(client: Client, sandbox: Sandbox) -> None:
     put_at_thresholds(sandbox)
     note = {"usr": AT_THRESHOLD, "org_unit": HARBOR, "standing_penalty": 25, "staff": 4}

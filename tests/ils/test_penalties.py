@@ -80,6 +80,7 @@ class TestKinds:
         found = {home: set(kinds.blocking_for_fines_at(home)) for home in (NORTH, HARBOR, MILL, 99)}
         assert found == {NORTH: {1}, HARBOR: {1, 101}, MILL: {1}, 99: {1}}
 
+    @pytest.mark.apache(reason="it counts calls")
     def test_they_are_read_in_three_calls_or_two(self, admin: Gateway) -> None:
         org_units = OrgUnits.read(admin)
         admin.idl("csp")
