@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,7 +28,9 @@ from evergreen_groups.audit.borrowed_addresses import find_borrowed_addresses
 from evergreen_groups.audit.store import FindingStore
 from evergreen_groups.client import Client
 from evergreen_groups.errors import ArgumentError, ConfigurationError, NotFoundError
+from evergreen_groups.formats import AUDIT_FORMATS
 from evergreen_groups.gateway import TOKEN, Gateway
+from evergreen_groups.groups import AdultRule
 from evergreen_groups.progress import silent
 from evergreen_groups.render import StaffClient
 from evergreen_groups.render.audit import (
@@ -44,12 +45,6 @@ from evergreen_groups.sandbox import Sandbox
 SCHOOL, LEADERLESS, TWO_LEADS = 1016, 1007, 1006
 CRITERIA = AuditCriteria(institution_profiles=("institution",))
 CLIENT = StaffClient(url="https://ils.example.org")
-
-
-@pytest.fixture
-def staff(sandbox: Sandbox) -> Iterator[Gateway]:
-    with gateway_of(sandbox.url, "consortium_staff") as gateway:
-        yield gateway
 
 
 @pytest.fixture
@@ -258,8 +253,6 @@ def test_who_sees_less_decides_about_the_same_members(sandbox: Sandbox, client: 
 
 def test_several_adults(sandbox: Sandbox, staff: Gateway) -> None:
     def adults(most: int, from_age: int = 18) -> dict[int, object]:
-        from evergreen_groups.groups import AdultRule
-
         audit = build_audit(staff, AuditCriteria(adults=AdultRule(from_age, most)))
         findings = audit.groups_of_kind(FindingKind.SEVERAL_ADULTS)
         return {finding.group.number: finding.reasons[0].values["count"] for finding in findings}
@@ -297,11 +290,6 @@ def test_addresses_borrowed_from_outside_the_group(sandbox: Sandbox, staff: Gate
 
 
 def test_no_birth_date_is_in_any_format(sandbox: Sandbox, staff: Gateway) -> None:
-    import io
-
-    from evergreen_groups.formats import AUDIT_FORMATS
-    from evergreen_groups.groups import AdultRule
-
     for patron in (1019, 1020, 1021):
         update(sandbox, patron, dob="1971-07-13")
     audit = build_audit(staff, AuditCriteria(adults=AdultRule(18, 1)))

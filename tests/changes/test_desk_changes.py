@@ -6,38 +6,41 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from threading import Barrier, Event
 
 import pytest
 from sqlalchemy import select
 from support.change_ids import UNKNOWN, number_of
-from support.desks import ANOTHER, ONE, desk_of, move, remove
-from support.fault_proxy import Call, Fault, FaultProxy
+from support.desks import ANOTHER as ANOTHER_CLERK
+from support.desks import ONE, desk_of, move, remove
+from support.family_moves import (
+    ANOTHER,
+    HOME,
+    NEW_GROUP,
+    OTHER,
+    OTHERS,
+    PATRON,
+    UPDATE,
+    cut_off_at,
+    lacking,
+    later,
+    value_of,
+)
+from support.fault_proxy import Call, FaultProxy
 from support.gateways import gateway_of
-from support.states import FILE_FIRST, state_on
 
 from evergreen_groups.changes import Action, DeskChanges, PlanRequest, StepState
 from evergreen_groups.errors import EvergreenGroupsError, NotFoundError, PlanError, TransportError
 from evergreen_groups.gateway import Gateway, RetryPolicy
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state import State, prune, schema
-from evergreen_groups.state.database import Database
 from evergreen_groups.state.retention import forget
 
 pytestmark = pytest.mark.long  # too slow for a plain pytest run
 
-PATRON, SIBLING, PARENT, STRANGER = 1052, 1053, 1051, 1007
-HOME, OTHER, THIRD = 1015, 1002, 1001
-UPDATE, NEW_GROUP = "open-ils.actor.patron.update", "open-ils.actor.usergroup.new"
+SIBLING, PARENT, STRANGER = ANOTHER, 1051, OTHERS
+THIRD = 1001
 WRITES = (UPDATE, NEW_GROUP)
-
-
-@pytest.fixture(params=FILE_FIRST)
-def state(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[State]:
-    """A new state: only a file in a plain pytest run, each engine in a long one."""
-    with state_on(request.param, tmp_path / "state") as state:
-        yield state
 
 
 @pytest.fixture
@@ -54,7 +57,7 @@ def desk(gateway: Gateway, state: State) -> DeskChanges:
 @pytest.fixture
 def another(gateway: Gateway, state: State) -> DeskChanges:
     """The desk of another staff user."""
-    return desk_of(gateway, state, ANOTHER)
+    return desk_of(gateway, state, ANOTHER_CLERK)
 
 
 def refusal(call: partial[object]) -> str:
@@ -72,17 +75,8 @@ def applied(desk: DeskChanges, request: PlanRequest, key: str = "k") -> int:
     return desk.apply(plan_of(desk, request), key)
 
 
-def group_of(sandbox: Sandbox, patron: int = PATRON) -> int:
-    (row,) = sandbox._store.rows("au", {"id": patron})
-    return int(row["usrgroup"])
-
-
 def writes(proxy: FaultProxy) -> int:
     return sum(method in WRITES for method in proxy.seen)
-
-
-def later(monkeypatch: pytest.MonkeyPatch, **time: float) -> None:
-    monkeypatch.setattr(Database, "now", lambda _: datetime.now(UTC) + timedelta(**time))
 
 
 class TestOnce:
@@ -91,12 +85,12 @@ class TestOnce:
     ) -> None:
         proposed = desk.propose(move("20000000001052", to="20000000001007"))
         assert proposed.draft.steps[0].patron_id == PATRON
-        assert (writes(proxy), group_of(sandbox)) == (0, HOME)
+        assert (writes(proxy), value_of(sandbox)) == (0, HOME)
         with desk.begin(proposed.stored.id, "key") as begun:
             change = begun.id
-            assert (writes(proxy), group_of(sandbox)) == (0, HOME)
+            assert (writes(proxy), value_of(sandbox)) == (0, HOME)
             begun.apply()
-        assert group_of(sandbox) == OTHER
+        assert value_of(sandbox) == OTHER
         # Any session of the same staff user gets the same change, even after a restart.
         again = desk_of(gateway, State(state.directory, state.database.url_text))
         assert [it.apply(proposed.stored.id, "key") for it in (desk, again)] == [change, change]
@@ -140,7 +134,7 @@ class TestOnce:
         sandbox._store.update("au", PATRON, {"usrgroup": THIRD})
         assert refusal(partial(desk.apply, plan, "k")) == "plan-outdated"
         assert desk.history.recent() == []
-        assert group_of(sandbox) == THIRD
+        assert value_of(sandbox) == THIRD
         assert number_of(applied(desk, move(PATRON, to=STRANGER))) == 1
 
     def test_two_requests_at_once_are_one_change(self, desk: DeskChanges, proxy: FaultProxy) -> None:
@@ -181,7 +175,7 @@ class TestOnce:
         assert found[1] == "key-of-another-change"
         assert writes(proxy) == 1
         assert [it.entry.id for it in desk.history.recent()] == [found[0]]
-        assert (group_of(sandbox) == HOME) is not (group_of(sandbox, STRANGER) == OTHER)
+        assert (value_of(sandbox) == HOME) is not (value_of(sandbox, STRANGER) == OTHER)
 
     def test_a_recalculation_is_planned_and_applied_as_well(self, desk: DeskChanges, proxy: FaultProxy) -> None:
         plan = plan_of(desk, PlanRequest(Action.RECALCULATE, (1030,)))
@@ -249,17 +243,9 @@ class TestUndoneTwiceAtOnce:
     def left_open(self, desk: DeskChanges, proxy: FaultProxy) -> int:
         """A change whose outcome isn't known yet."""
         plan = plan_of(desk)
-        lost = Event()
-
-        def lose(call: Call) -> Fault:
-            if call.method == UPDATE:
-                lost.set()
-                return Fault.DROP_ANSWER
-            return Fault.DROP_REQUEST if lost.is_set() else Fault.NONE
-
-        proxy.decide = lose
+        cut_off_at(proxy, UPDATE)
         change = desk.apply(plan, "k")
-        proxy.decide = lambda call: Fault.NONE
+        proxy.heal()
         assert [step.state for step in desk.history.entry(change).steps] == [StepState.SENDING]
         return change
 
@@ -287,12 +273,12 @@ class TestUndoneTwiceAtOnce:
                 second.result(timeout=0.3)
             may_go_on.set()
             assert first.result(60) == second.result(60)
-        assert group_of(sandbox) == HOME
+        assert value_of(sandbox) == HOME
         assert proxy.seen.count(UPDATE) == 2
 
 
 class TestNoLongerFits:
-    """The plan is to move PATRON into STRANGER's group."""
+    """The plan is to move PATRON, or PARENT, into STRANGER's group."""
 
     @pytest.fixture
     def state(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[State]:
@@ -309,23 +295,18 @@ class TestNoLongerFits:
             (SIBLING, {"usrgroup": OTHER}, f"other patrons are in group {OTHER} now"),
             (1008, {"usrgroup": 5000}, f"other patrons are in group {OTHER} now"),
             (1008, {"deleted": True}, f"other patrons are in group {OTHER} now"),
+            (PARENT, {"master_account": False}, f"patron {PARENT} is no group lead now"),
         ],
     )
     def test_each_way(
         self, desk: DeskChanges, sandbox: Sandbox, proxy: FaultProxy, patron: int, changes: dict[str, object], says: str
     ) -> None:
-        plan = plan_of(desk)
+        plan = plan_of(desk, move(PARENT if patron == PARENT else PATRON, to=STRANGER))
         sandbox._store.update("au", patron, changes)
         with pytest.raises(PlanError) as caught:
             desk.apply(plan, "k")
         assert (caught.value.code, caught.value.values) == ("plan-outdated", {"differences": (says,)})
         assert writes(proxy) == 0
-
-    def test_a_lead_who_is_none_any_more(self, desk: DeskChanges, sandbox: Sandbox) -> None:
-        plan = plan_of(desk, move(PARENT, to=STRANGER))
-        sandbox._store.update("au", PARENT, {"master_account": False})
-        with pytest.raises(PlanError, match=f"patron {PARENT} is no group lead now"):
-            desk.apply(plan, "k")
 
     def test_what_is_owed_and_whoever_else_is_left_behind_are_no_reason(
         self, desk: DeskChanges, sandbox: Sandbox
@@ -335,7 +316,7 @@ class TestNoLongerFits:
             connection.execute("UPDATE mbts SET balance_owed = '99.00', total_owed = '99.00'")
         sandbox._store.update("au", SIBLING, {"usrgroup": THIRD})
         desk.apply(plan, "k")
-        assert group_of(sandbox) == OTHER
+        assert value_of(sandbox) == OTHER
 
     def test_whoever_came_to_the_group_that_is_merged_would_be_left_behind(
         self, desk: DeskChanges, sandbox: Sandbox, proxy: FaultProxy
@@ -378,7 +359,7 @@ class TestUndo:
     def test_own(self, desk: DeskChanges, sandbox: Sandbox, proxy: FaultProxy) -> None:
         change = applied(desk, move(PATRON, SIBLING, to=STRANGER))
         undone = desk.undo(change, "u")
-        assert (group_of(sandbox), group_of(sandbox, SIBLING)) == (HOME, HOME)
+        assert (value_of(sandbox), value_of(sandbox, SIBLING)) == (HOME, HOME)
         assert desk.undo(change, "u") == undone
         assert desk.history.change(undone).entry.undoes == change
         assert writes(proxy) == 4
@@ -395,15 +376,15 @@ class TestUndo:
 
         with ThreadPoolExecutor(3) as threads:
             assert len(set(threads.map(undo, range(3)))) == 1
-        assert (group_of(sandbox), writes(proxy)) == (HOME, 2)
+        assert (value_of(sandbox), writes(proxy)) == (HOME, 2)
 
     def test_others(self, desk: DeskChanges, another: DeskChanges, gateway: Gateway, state: State) -> None:
         change = applied(desk, move(PATRON, to=STRANGER))
         assert refusal(partial(another.undo, change, "u")) == "undo-of-another"
         assert refusal(partial(another.propose, PlanRequest(Action.UNDO, change=change))) == "undo-of-another"
-        supervisor = desk_of(gateway, state, ANOTHER, may_undo_others=True)
+        supervisor = desk_of(gateway, state, ANOTHER_CLERK, may_undo_others=True)
         undone = supervisor.history.change(supervisor.undo(change, "u"))
-        assert (undone.entry.undoes, undone.is_own, undone.entry.operator.staff) == (change, True, ANOTHER)
+        assert (undone.entry.undoes, undone.is_own, undone.entry.operator.staff) == (change, True, ANOTHER_CLERK)
         assert not desk.history.change(undone.entry.id).is_own
 
     def test_what_never_was(self, desk: DeskChanges, state: State, sandbox: Sandbox) -> None:
@@ -417,29 +398,23 @@ class TestUndo:
         change = applied(desk, move(PATRON, SIBLING, to=STRANGER))
         sandbox._store.update("au", SIBLING, {"usrgroup": THIRD})
         desk.undo(change, "u")
-        assert (group_of(sandbox), group_of(sandbox, SIBLING)) == (HOME, THIRD)
+        assert (value_of(sandbox), value_of(sandbox, SIBLING)) == (HOME, THIRD)
         assert refusal(partial(desk.undo, change, "v")) == "nothing-to-undo"
 
 
 class TestPast:
     def test_what_was_cut_off_is_looked_up(self, desk: DeskChanges, proxy: FaultProxy) -> None:
-        def decide(call: Call) -> Fault:
-            if call.method == UPDATE:
-                return Fault.DROP_ANSWER
-            return Fault.DROP_REQUEST if UPDATE in proxy.seen else Fault.NONE
-
-        proxy.decide = decide
+        cut_off_at(proxy, UPDATE)
         change = applied(desk, move(PATRON, to=STRANGER))
         with pytest.raises(TransportError):
             desk.history.change(change)
-        proxy.decide = lambda call: Fault.NONE
+        proxy.heal()
         seen = desk.history.change(change)
         assert seen.is_done
         assert [step.reason for step in seen.entry.steps] == ["found done after an interruption"]
 
     def test_a_missing_permission_is_named(self, desk: DeskChanges, proxy: FaultProxy) -> None:
-        no = {"ilsevent": "5000", "textcode": "PERM_FAILURE", "ilsperm": "UPDATE_USER", "ilspermloc": "4", "desc": ""}
-        proxy.answer = lambda call: no if call.method == UPDATE else None
+        proxy.answer = lambda call: lacking("UPDATE_USER", 4) if call.method == UPDATE else None
         change = applied(desk, move(PATRON, to=STRANGER))
         (step,) = desk.history.change(change).entry.steps
         assert step.state is StepState.FAILED
@@ -469,7 +444,7 @@ class TestPast:
     def test_only_what_is_about_visible_patrons(self, desk: DeskChanges, proxy: FaultProxy, state: State) -> None:
         both, alone = applied(desk, move(1012, 1040, to=1026)), applied(desk, remove(1027), "l")
         with gateway_of(proxy.url, "north_manager") as gateway:
-            past = desk_of(gateway, state, ANOTHER).history
+            past = desk_of(gateway, state, ANOTHER_CLERK).history
             (seen,) = past.of_group(1006)
             assert (seen.entry.id, [step.patron for step in seen.entry.steps]) == (both, [1040])
             assert (seen.hidden_step_count, seen.is_done) == (1, False)

@@ -2,76 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from support.change_ids import change_id
+from support.family_moves import (
+    ANOTHERS_CARD,
+    BROKEN,
+    CARD,
+    EMPTY,
+    HOME,
+    NEW_GROUP,
+    OTHER,
+    OTHERS,
+    OTHERS_CARD,
+    PATRON,
+    QUICK,
+    RETRIEVE,
+    UPDATE,
+    cut_off_at,
+    event,
+    only,
+    only_step,
+    plan_with,
+    value_of,
+    write_as_staff,
+)
 from support.fault_proxy import Call, Fault, FaultProxy, fault_proxy
 from support.gateways import client_of, gateway_of, why_not_undone
 
-from evergreen_groups.changes import JournalStep, StepState
+from evergreen_groups.changes import StepState
 from evergreen_groups.client import Client
 from evergreen_groups.errors import UnreachableError
-from evergreen_groups.gateway import TOKEN, Gateway, RetryPolicy
+from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.sandbox import Sandbox
 
 pytestmark = pytest.mark.long  # too slow for a plain pytest run
-
-UPDATE, NEW_GROUP = "open-ils.actor.patron.update", "open-ils.actor.usergroup.new"
-RETRIEVE = "open-ils.actor.user.retrieve.authoritative"
-QUICK = RetryPolicy(tries=2, first_delay=0.001, longest_delay=0.01)
-PATRON, CARD = 1052, "20000000001052"
-HOME, OTHER, OTHERS_CARD, OTHERS = 1015, 1002, "20000000001007", 1007
-LANDED_NEVERTHELESS = ("DATABASE_QUERY_FAILED", "ACTOR_USER_NOT_FOUND", "INTERNAL_SERVER_ERROR", "ITEM_AGE_PROTECTED")
-NOES = ("PERM_FAILURE", "DATABASE_UPDATE_FAILED")
-
-
-@pytest.fixture
-def mover(proxy: FaultProxy, tmp_path: Path) -> Iterator[Client]:
-    """A client over an unreliable network."""
-    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
-        yield client_of(gateway, tmp_path)
-
-
-def value_of(sandbox: Sandbox, patron: int = PATRON, field: str = "usrgroup") -> int:
-    (row,) = sandbox._store.rows("au", {"id": patron})
-    return int({"t": 1, "f": 0}.get(row[field], row[field]))
-
-
-def only_step(client: Client, number: int = 1) -> JournalStep:
-    (step,) = client.moves.entry(change_id(client.moves, number)).steps
-    return step
-
-
-def doubled(proxy: FaultProxy, method: str, fault: Fault) -> None:
-    proxy.decide = lambda call: fault if call.method == method else Fault.NONE
-
-
-def event(textcode: str) -> dict[str, object]:
-    return {"payload": [{"ilsevent": "", "textcode": textcode, "desc": "as it comes"}], "status": 200}
 
 
 # -- requests that arrive twice ----------------------------------------------------------------------------------------
 
 
-def test_a_move_whose_copy_collides_with_itself_is_done(mover: Client, proxy: FaultProxy, sandbox: Sandbox) -> None:
-    doubled(proxy, UPDATE, Fault.REQUEST_REPEATED)
-    outcome = mover.moves.plan_move([CARD], to=OTHERS_CARD).apply()
-    assert outcome.done
+@pytest.mark.parametrize(("field", "before", "after"), [("usrgroup", HOME, OTHER), ("master_account", 0, 1)])
+def test_a_change_whose_copy_collides_with_itself_is_done(
+    mover: Client, proxy: FaultProxy, sandbox: Sandbox, field: str, before: int, after: int
+) -> None:
+    proxy.decide = only(UPDATE, Fault.REQUEST_REPEATED)
+    plan = mover.moves.plan_move([CARD], to=OTHERS_CARD) if field == "usrgroup" else mover.moves.plan_lead(CARD)
+    assert plan.apply().done
     step = only_step(mover)
-    assert (step.state, step.value) == (StepState.DONE, OTHER)
-    proxy.decide = lambda call: Fault.NONE
+    assert (step.state, step.value) == (StepState.DONE, after)
+    proxy.heal()
     assert mover.moves.plan_undo(change_id(mover.moves, 1)).apply().done
-    assert value_of(sandbox) == HOME
-
-
-def test_a_mark_as_lead_whose_copy_collides_with_itself_is_done(mover: Client, proxy: FaultProxy) -> None:
-    doubled(proxy, UPDATE, Fault.REQUEST_REPEATED)
-    assert mover.moves.plan_lead(CARD).apply().done
-    step = only_step(mover)
-    assert (step.state, step.value) == (StepState.DONE, 1)
+    assert value_of(sandbox, field=field) == before
 
 
 def test_a_collision_with_other_changes_is_another_users(mover: Client, proxy: FaultProxy, admin: Gateway) -> None:
@@ -79,10 +63,7 @@ def test_a_collision_with_other_changes_is_another_users(mover: Client, proxy: F
 
     def decide(call: Call) -> Fault:
         if call.method == UPDATE and proxy.seen.count(UPDATE) == 1:
-            record = admin.pcrud.retrieve("au", PATRON)
-            assert record is not None
-            changed = record.replace(usrgroup=OTHER, day_phone="555-0100", passwd=None).to_wire(changed=True)
-            admin.call("open-ils.actor", UPDATE, TOKEN, changed, write=True)
+            write_as_staff(admin, usrgroup=OTHER, day_phone="555-0100")
         return Fault.NONE
 
     proxy.decide = decide
@@ -97,7 +78,7 @@ def test_a_collision_with_other_changes_is_another_users(mover: Client, proxy: F
 def test_a_removal_that_came_in_twice_has_the_group_of_the_record(
     mover: Client, proxy: FaultProxy, sandbox: Sandbox, fault: Fault
 ) -> None:
-    doubled(proxy, NEW_GROUP, fault)
+    proxy.decide = only(NEW_GROUP, fault)
     (outcome,) = mover.moves.plan_remove([CARD]).apply().steps
     stored = value_of(sandbox)
     assert stored == 1101
@@ -105,7 +86,7 @@ def test_a_removal_that_came_in_twice_has_the_group_of_the_record(
     assert (step.state, step.value, outcome.value) == (StepState.DONE, stored, stored)
     told = "the ILS answered with group 1100: the request came in twice, or another answer came back"
     assert step.reason == (told if fault is Fault.REQUEST_TWICE else "")
-    proxy.decide = lambda call: Fault.NONE
+    proxy.heal()
     assert mover.moves.plan_undo(change_id(mover.moves, 1)).apply().done
     assert value_of(sandbox) == HOME
 
@@ -131,40 +112,26 @@ class TestLateCopy:
         self, mover: Client, proxy: FaultProxy, sandbox: Sandbox, *, lead: bool
     ) -> None:
         removed_twice(mover, proxy, lead=lead)
-        assert mover.moves.entry(change_id(mover.moves, 1)).steps[0].value != value_of(sandbox), (
-            "the journal has the other group"
-        )
-        plan = mover.moves.plan_undo(change_id(mover.moves, 1))
-        assert [(step.field, step.before, step.after) for step in plan.draft.steps][-1] == (
-            "usrgroup",
-            value_of(sandbox),
-            HOME,
-        )
+        entry, now = mover.moves.entry(change_id(mover.moves, 1)), value_of(sandbox)
+        assert entry.steps[0].value != now, "the journal has the other group"
+        steps, _groups = mover.moves.planner.undo_without_preview(entry, datetime.now(UTC))
+        assert steps[-1].after == HOME
+        plan = mover.moves.plan_undo(entry.id)
+        last = plan.draft.steps[-1]
+        assert (last.field, last.before, last.after) == ("usrgroup", now, HOME)
         assert plan.apply().done
         assert (value_of(sandbox), value_of(sandbox, field="master_account")) == (HOME, 0)
 
-    def test_so_does_undo_without_a_plan(self, mover: Client, proxy: FaultProxy, sandbox: Sandbox) -> None:
-        removed_twice(mover, proxy)
-        entry = mover.moves.entry(change_id(mover.moves, 1))
-        steps, _groups = mover.moves.planner.undo_without_preview(entry, datetime.now(UTC))
-        assert [step.after for step in steps] == [HOME]
-
+    @pytest.mark.parametrize(("patron", "changes"), [(OTHERS, {"usrgroup": 1101}), (PATRON, {"day_phone": "555-0100"})])
     def test_where_another_change_followed_undo_keeps_away(
-        self, mover: Client, proxy: FaultProxy, sandbox: Sandbox
+        self, mover: Client, proxy: FaultProxy, sandbox: Sandbox, patron: int, changes: dict[str, object]
     ) -> None:
         removed_twice(mover, proxy)
-        now = value_of(sandbox)
-        said = f"patron {PATRON} has been changed since and is now in group {now}"
-        followed: dict[str, Callable[[], None]] = {
-            "somebody has joined": lambda: sandbox._store.update("au", OTHERS, {"usrgroup": now}),
-            "another field": lambda: sandbox._store.update("au", PATRON, {"day_phone": "555-0100"}),
-        }
-        rows = {id: sandbox._store.rows("au", {"id": id})[0] for id in (PATRON, OTHERS)}
-        for happens in followed.values():
-            happens()
-            assert said in why_not_undone(mover, 1)
-            for id, row in rows.items():
-                sandbox._store.update("au", id, {name: row[name] for name in ("usrgroup", "day_phone")})
+        assert value_of(sandbox) == 1101
+        before = sandbox._store.rows("au", {"id": patron})[0]
+        sandbox._store.update("au", patron, changes)
+        assert f"patron {PATRON} has been changed since and is now in group 1101" in why_not_undone(mover, 1)
+        sandbox._store.update("au", patron, {name: before[name] for name in changes})
         assert len(mover.moves.plan_undo(change_id(mover.moves, 1)).draft.steps) == 1
 
     def test_a_later_removal_of_our_own_is_no_copy(self, mover: Client, proxy: FaultProxy, sandbox: Sandbox) -> None:
@@ -176,34 +143,20 @@ class TestLateCopy:
 
 def removed_twice(client: Client, proxy: FaultProxy, *, lead: bool = False) -> None:
     """Remove the patron. A copy of the request lands after the change has been read back."""
-    doubled(proxy, NEW_GROUP, Fault.LATE_COPY)
+    proxy.decide = only(NEW_GROUP, Fault.LATE_COPY)
     assert client.moves.plan_remove([CARD], lead=lead).apply().done
-    proxy.decide = lambda call: Fault.NONE
+    proxy.heal()
     proxy.let_go()
 
 
 # -- events ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("textcode", LANDED_NEVERTHELESS)
-@pytest.mark.parametrize("method", [UPDATE, NEW_GROUP])
-def test_an_event_after_a_write_that_landed_does_not_make_it_a_failure(
-    mover: Client, proxy: FaultProxy, sandbox: Sandbox, method: str, textcode: str
-) -> None:
-    proxy.garble = lambda call: event(textcode) if call.method == method else None
-    plan = mover.moves.plan_move([CARD], to=OTHERS_CARD) if method == UPDATE else mover.moves.plan_remove([CARD])
-    assert plan.apply().done
-    step = only_step(mover)
-    assert (step.state, step.value) == (StepState.DONE, value_of(sandbox))
-    assert proxy.seen.count(method) == 1
-
-
-@pytest.mark.parametrize("textcode", NOES)
+@pytest.mark.parametrize("textcode", ["PERM_FAILURE", "DATABASE_UPDATE_FAILED"])
 @pytest.mark.parametrize("method", [UPDATE, NEW_GROUP])
 def test_a_clear_no_is_one(mover: Client, proxy: FaultProxy, method: str, textcode: str) -> None:
-    proxy.answer = lambda call: event(textcode)["payload"][0] if call.method == method else None  # type: ignore[index]
-    plan = mover.moves.plan_move([CARD], to=OTHERS_CARD) if method == UPDATE else mover.moves.plan_remove([CARD])
-    (outcome,) = plan.apply().steps
+    proxy.answer = lambda call: event(textcode) if call.method == method else None
+    (outcome,) = plan_with(method, mover).apply().steps
     assert outcome.state is StepState.FAILED
     assert only_step(mover).state is StepState.FAILED
     assert proxy.seen.count(method) == 1
@@ -225,7 +178,7 @@ def test_an_old_copy_does_not_make_a_move_undone(
     (outcome,) = plan.apply().steps
     assert (outcome.state, outcome.value) == (StepState.DONE, OTHER)
     assert outcome.reason == "what was read back is older than the change"
-    proxy.answer = lambda call: None
+    proxy.heal()
     assert mover.moves.plan_undo(change_id(mover.moves, 1)).apply().done
     assert value_of(sandbox) == HOME
 
@@ -247,7 +200,7 @@ def test_an_old_copy_leaves_a_removal_open_until_it_is_seen(
     after_the_write(proxy, NEW_GROUP, admin.call("open-ils.actor", RETRIEVE, TOKEN, PATRON).value)
     (outcome,) = plan.apply().steps
     assert outcome.state is StepState.SENDING
-    proxy.answer = lambda call: None
+    proxy.heal()
     (found,) = mover.moves.recover()
     assert (found.state, found.value) == (StepState.DONE, value_of(sandbox))
     assert proxy.seen.count(NEW_GROUP) == 1
@@ -263,11 +216,11 @@ def test_a_stale_read_that_looks_right_proves_nothing(
     assert mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().done
     undo = mover.moves.plan_undo(change_id(mover.moves, 1))
     proxy.seen.clear()
-    doubled(proxy, UPDATE, Fault.DROP_ANSWER if landed else Fault.DROP_REQUEST)
+    proxy.decide = only(UPDATE, Fault.DROP_ANSWER if landed else Fault.DROP_REQUEST)
     after_the_write(proxy, UPDATE, old)
     (outcome,) = undo.apply().steps
     assert (outcome.state, outcome.reason) == (StepState.SENDING, "what was read back is older than the change")
-    proxy.answer = lambda call: None
+    proxy.heal()
     assert [found.state for found in mover.moves.recover()] == ([StepState.DONE] if landed else [])
     assert only_step(mover, 2).state is (StepState.DONE if landed else StepState.SENDING)
 
@@ -283,11 +236,11 @@ def test_a_fleshed_record_is_the_answer_to_something_else(mover: Client, proxy: 
             fleshed.append(found.value)
 
     proxy.carried_out = carried_out
-    proxy.garble = lambda call: {"payload": [], "status": 200} if call.method == UPDATE else None
+    proxy.garble = lambda call: EMPTY if call.method == UPDATE else None
     proxy.answer = lambda call: fleshed[0] if call.method == RETRIEVE and fleshed else None
     (outcome,) = plan.apply().steps
     assert outcome.state is StepState.SENDING
-    proxy.answer = lambda call: None
+    proxy.heal()
     (found,) = mover.moves.recover()
     assert (found.state, found.value) == (StepState.DONE, OTHER)
 
@@ -297,12 +250,12 @@ def test_a_fleshed_record_is_the_answer_to_something_else(mover: Client, proxy: 
 def test_a_no_to_the_reading_back_is_none_to_the_write(
     mover: Client, proxy: FaultProxy, sandbox: Sandbox, method: str, textcode: str
 ) -> None:
-    plan = mover.moves.plan_move([CARD], to=OTHERS_CARD) if method == UPDATE else mover.moves.plan_remove([CARD])
-    after_the_write(proxy, method, event(textcode)["payload"][0])  # type: ignore[index]
+    plan = plan_with(method, mover)
+    after_the_write(proxy, method, event(textcode))
     (outcome,) = plan.apply().steps
     assert outcome.state is StepState.SENDING
     assert proxy.seen.count(method) == 1
-    proxy.answer = lambda call: None
+    proxy.heal()
     (found,) = mover.moves.recover()
     assert (found.state, found.value) == (StepState.DONE, value_of(sandbox))
 
@@ -320,7 +273,7 @@ def test_no_connection_for_the_reading_back_sends_nothing_again(
             sent.append(name)
         return call(gateway, service, name, *params, **options)  # type: ignore[arg-type]
 
-    plan = mover.moves.plan_move([CARD], to=OTHERS_CARD) if method == UPDATE else mover.moves.plan_remove([CARD])
+    plan = plan_with(method, mover)
     monkeypatch.setattr(Gateway, "call", cut)
     outcome = plan.apply()
     assert (outcome.steps[0].state, sent) == (StepState.SENDING, [method])
@@ -331,13 +284,13 @@ def test_no_connection_for_the_reading_back_sends_nothing_again(
 
 def test_a_last_look_that_fails_leaves_the_step_open(mover: Client, proxy: FaultProxy) -> None:
     """The plan goes on after the last failed attempt, and the step that was sent stays open."""
-    plan = mover.moves.plan_move([CARD, "20000000001053"], to=OTHERS_CARD)
+    plan = mover.moves.plan_move([CARD, ANOTHERS_CARD], to=OTHERS_CARD)
     mine = []
 
     def refuse(call: Call) -> tuple[int, str] | None:
         is_mine = call.method == RETRIEVE and call.parameters[1] == PATRON
         mine.append(is_mine)
-        return (500, "osrfMethodException :  *** Call to [x] failed") if is_mine and sum(mine) > 6 else None
+        return BROKEN if is_mine and sum(mine) > 6 else None
 
     proxy.refuse = refuse
     proxy.decide = lambda call: Fault.DROP_REQUEST if call.method == UPDATE and _patron(call) == PATRON else Fault.NONE
@@ -361,21 +314,19 @@ def test_another_field_waits_while_a_change_may_still_come_in(
     def refuse(call: Call) -> tuple[int, str] | None:
         nonlocal hits
         hits += call.method == RETRIEVE and UPDATE in proxy.seen
-        return (500, "osrfMethodException :  *** Call to [x] failed") if 0 < hits <= 2 else None
+        return BROKEN if 0 < hits <= 2 else None
 
     proxy.refuse = refuse
-    proxy.garble = lambda call: {"payload": [], "status": 200} if call.method == UPDATE else None
+    proxy.garble = lambda call: EMPTY if call.method == UPDATE else None
     (moved,) = mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().steps
     assert moved.state is StepState.SENDING
     hits = 0
     proxy.seen.clear()
-    proxy.refuse = lambda call: (
-        (500, "osrfMethodException :  *** Call to [x] failed") if call.method == RETRIEVE else None
-    )
+    proxy.refuse = lambda call: BROKEN if call.method == RETRIEVE else None
     (lead,) = mover.moves.plan_lead(CARD).apply().steps
     assert lead.state is StepState.NOT_DONE
     assert "an earlier change of this patron may still come in" in lead.reason
-    proxy.refuse = lambda call: None
+    proxy.heal()
     assert [found.state for found in mover.moves.recover()] == [StepState.DONE]
     assert mover.moves.plan_lead(CARD).apply().done
     assert (value_of(sandbox), value_of(sandbox, field="master_account")) == (OTHER, 1)
@@ -386,18 +337,6 @@ def test_another_field_waits_while_a_change_may_still_come_in(
 SOURCE, TARGET = "20000000001043", "20000000001047"
 
 
-def interrupted_at(proxy: FaultProxy, number: int) -> None:
-    """Drop the connection at the ``number``-th write."""
-
-    def decide(call: Call) -> Fault:
-        sent = proxy.seen.count(UPDATE)
-        if sent < number:
-            return Fault.NONE
-        return Fault.DROP_REQUEST if sent > number or call.method != UPDATE else Fault.DROP_ANSWER
-
-    proxy.decide = decide
-
-
 @pytest.mark.parametrize("number", [1, 2])
 def test_the_same_merge_carries_on_where_it_stopped(sandbox: Sandbox, tmp_path: Path, number: int) -> None:
     former = value_of(sandbox, 1043)
@@ -406,9 +345,9 @@ def test_the_same_merge_carries_on_where_it_stopped(sandbox: Sandbox, tmp_path: 
     with fault_proxy(sandbox.url) as proxy, gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
         client = client_of(gateway, tmp_path)
         plan = client.moves.plan_merge(SOURCE, to=TARGET)
-        interrupted_at(proxy, number)
+        cut_off_at(proxy, UPDATE, at=number)
         assert plan.apply().stopped is not None
-        proxy.decide = lambda call: Fault.NONE
+        proxy.heal()
         client.moves.recover()
         client.moves.plan_merge(SOURCE, to=TARGET).apply()
     assert {value_of(sandbox, member) for member in members} == {value_of(sandbox, 1047)}
@@ -418,11 +357,10 @@ def test_whom_a_merge_is_named_by_stays_until_the_others_have_moved(
     mover: Client, proxy: FaultProxy, sandbox: Sandbox
 ) -> None:
     former = value_of(sandbox, 1043)
-    refused = event("PERM_FAILURE")["payload"][0]  # type: ignore[index]
-    proxy.answer = lambda call: refused if call.method == UPDATE and _patron(call) != 1043 else None
+    proxy.answer = lambda call: event("PERM_FAILURE") if call.method == UPDATE and _patron(call) != 1043 else None
     outcome = mover.moves.plan_merge(SOURCE, to=TARGET).apply()
     assert [step.state for step in outcome.steps] == [StepState.FAILED, StepState.NOT_DONE]
     assert "stays until everybody else of the group has moved" in outcome.steps[1].reason
     assert value_of(sandbox, 1043) == former
-    proxy.answer = lambda call: None
+    proxy.heal()
     assert mover.moves.plan_merge(SOURCE, to=TARGET).apply().done

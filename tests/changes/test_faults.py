@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support.family_moves import NEW_GROUP, RETRIEVE, UPDATE, record_of
 from support.fault_proxy import Call, Fault, FaultProxy, fault_proxy
 from support.gateway_time import GatewayTime
 from support.gateways import PASSWORD, client_of, gateway_of
@@ -19,16 +20,9 @@ from evergreen_groups.changes import StepState
 from evergreen_groups.gateway import Gateway, Record, RetryPolicy
 from evergreen_groups.sandbox import Sandbox
 
-UPDATE, NEW_GROUP = "open-ils.actor.patron.update", "open-ils.actor.usergroup.new"
 WRITES = (UPDATE, NEW_GROUP)
 OTHERS = ("last_xact_id", "last_update_time", "usrgroup")
 QUICK = RetryPolicy(tries=4, first_delay=0.001, longest_delay=0.01)
-
-
-@pytest.fixture
-def proxy(sandbox: Sandbox) -> Iterator[FaultProxy]:
-    with fault_proxy(sandbox.url) as proxy:
-        yield proxy
 
 
 def once_each(fault: Fault) -> Callable[[Call], Fault]:
@@ -68,10 +62,8 @@ def test_every_change_survives_one_failure(
     late = "it was so already"  # the abandoned request arrived late and was applied
     assert {step.reason for step in outcome.steps} <= ({"", late} if fault is Fault.LATE_REQUEST else {""})
     after = everybody(admin)
-    assert {id: record.usrgroup for id, record in after.items() if record.usrgroup != before[id].usrgroup} == {
-        1052: 1002,
-        1053: 1002,
-    }
+    moved = {id: record.usrgroup for id, record in after.items() if record.usrgroup != before[id].usrgroup}
+    assert moved == {1052: 1002, 1053: 1002}
     assert all(other_fields(after[id]) == other_fields(before[id]) for id in before)
 
 
@@ -84,11 +76,7 @@ def test_a_removal_whose_answer_is_lost_makes_one_new_group(
         client = client_of(gateway, tmp_path)
         outcome = client.moves.plan_remove(["20000000001052"]).apply()
         assert outcome.done
-    new = outcome.steps[0].value
-    assert new is not None
-    record = admin.pcrud.retrieve("au", 1052)
-    assert record is not None
-    assert record.usrgroup == new == 1100
+    assert record_of(admin).usrgroup == outcome.steps[0].value == 1100
     assert proxy.seen.count(NEW_GROUP) == 1
 
 
@@ -134,7 +122,7 @@ def test_a_batch_that_is_killed_at_every_moment_moves_everyone_once(populated: S
         before = everybody(admin)
         for after, moment in enumerate(MOMENTS):
             assert _run_killed(proxy, tmp_path, moment, after=9 * after) == -signal.SIGKILL, moment
-        proxy.decide = lambda call: Fault.NONE
+        proxy.heal()
         proxy.before_answer = lambda call: None
         assert _run(proxy, tmp_path) == 0
         sent = proxy.seen.count(UPDATE)
@@ -166,7 +154,7 @@ def _run_killed(proxy: FaultProxy, directory: Path, moment: str, *, after: int) 
         return False
 
     def decide(call: Call) -> Fault:
-        if moment == "fetched" and kill(call, "open-ils.actor.user.retrieve.authoritative"):
+        if moment == "fetched" and kill(call, RETRIEVE):
             return Fault.DROP_REQUEST
         if moment == "before the request" and kill(call, UPDATE):
             return Fault.DROP_REQUEST

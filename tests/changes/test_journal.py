@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from io import StringIO
@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, event, text
 from support.change_ids import change_id, number_of
+from support.family_moves import ANOTHERS_CARD, CARD, OTHERS_CARD, UPDATE, lacking, later, only, record_of
 from support.fault_proxy import Fault, FaultProxy
 from support.gateways import gateway_of
 from support.journals import begun
-from support.states import FILE_FIRST, journal_in, state_on
+from support.states import journal_in
 
 from evergreen_groups.changes import PENALTIES, Journal, JournalStep, Operator, StepState, TerminalUser
 from evergreen_groups.changes.journal import Sending, StoredStep
@@ -41,16 +42,8 @@ from evergreen_groups.state.database import Database
 HERE, ELSEWHERE = "https://ils.example.org", "https://other.example.org"
 NOON = datetime(2026, 11, 25, 12, 0, 0, 123456, tzinfo=UTC)
 SENDING = Sending(NOON, NOON + timedelta(minutes=16), "seed", "digest")
-UPDATE = "open-ils.actor.patron.update"
 GROUPS = Operator("groups")
 AT_A_DESK = Operator("groups", staff=3, workstation=7, approved_by=9)
-
-
-@pytest.fixture(params=FILE_FIRST)
-def state(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[State]:
-    """A new state: only a file in a plain pytest run, each engine in a long one."""
-    with state_on(request.param, tmp_path / "state") as state:
-        yield state
 
 
 @pytest.fixture
@@ -77,26 +70,33 @@ def the_step(journal: Journal, entry: int) -> JournalStep:
 
 
 @contextmanager
-def statements(state: State) -> Iterator[list[tuple[str, Any]]]:
-    """Record the statements executed in the block, with their values."""
+def listening(state: State, **listeners: Callable[..., None]) -> Iterator[None]:
+    """Call functions at the events of the state's engine."""
     with state.database.reading() as connection:
         engine = connection.engine
+    for name, listener in listeners.items():
+        event.listen(engine, name, listener)
+    yield
+    for name, listener in listeners.items():
+        event.remove(engine, name, listener)
+
+
+@contextmanager
+def statements(state: State) -> Iterator[list[tuple[str, Any]]]:
+    """Record the statements executed in the block, with their values."""
     seen: list[tuple[str, Any]] = []
 
     def executed(_connection: Any, _cursor: Any, statement: str, values: Any, _context: Any, _many: bool) -> None:
         if not statement.startswith("BEGIN"):
             seen.append((statement, values))
 
-    event.listen(engine, "before_cursor_execute", executed)
-    yield seen
-    event.remove(engine, "before_cursor_execute", executed)
+    with listening(state, before_cursor_execute=executed):
+        yield seen
 
 
 @contextmanager
 def commits(state: State) -> Iterator[list[str]]:
     """Record each transaction of the block that writes: the first words of its first statement."""
-    with state.database.reading() as connection:
-        engine = connection.engine
     done: list[str] = []
     begun: list[str] = []
 
@@ -108,11 +108,8 @@ def commits(state: State) -> Iterator[list[str]]:
         done.extend(begun[:1])
         begun.clear()
 
-    event.listen(engine, "before_cursor_execute", executed)
-    event.listen(engine, "commit", committed)
-    yield done
-    event.remove(engine, "before_cursor_execute", executed)
-    event.remove(engine, "commit", committed)
+    with listening(state, before_cursor_execute=executed, commit=committed):
+        yield done
 
 
 def test_a_plan_is_written_down_as_a_whole_and_in_its_order(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,21 +118,13 @@ def test_a_plan_is_written_down_as_a_whole_and_in_its_order(journal: Journal, mo
     ids = begun(journal, HERE, AT_A_DESK, "batch", steps)
     assert begun(journal, HERE, GROUPS, "undo", steps[:1], undoes=change_id(journal, 1))[0] > max(ids)
     entry = journal.entry(change_id(journal, 1))
-    assert (number_of(entry.id), entry.gateway, entry.operator, entry.at, entry.action) == (
-        1,
-        HERE,
-        AT_A_DESK,
-        NOON,
-        "batch",
-    )
+    assert (entry.gateway, entry.operator, entry.at, entry.action) == (HERE, AT_A_DESK, NOON, "batch")
     assert journal.entry(change_id(journal, 2)).operator == GROUPS
     assert [StoredStep(step.patron, step.field, step.before, step.after) for step in entry.steps] == steps
     assert [step.id for step in entry.steps] == ids == sorted(ids)
     assert {step.state for step in entry.steps} == {StepState.PLANNED}
-    assert [(number_of(found.id), number_of(found.undoes), len(found.steps)) for found in journal.entries()] == [
-        (2, 1, 1),
-        (1, None, 2500),
-    ]
+    found = [(number_of(entry.id), number_of(entry.undoes), len(entry.steps)) for entry in journal.entries()]
+    assert found == [(2, 1, 1), (1, None, 2500)]
 
 
 @pytest.mark.parametrize(
@@ -262,41 +251,34 @@ def test_a_change_that_does_not_go_with_an_open_one_is_not_sent(
 ) -> None:
     with gateway_of(proxy.url, "consortium_staff") as gateway:
         client = Client(gateway, account="consortium_staff", state=state)
-        proxy.decide = lambda call: Fault.DROP_REQUEST if call.method == UPDATE else Fault.NONE
-        assert not client.moves.plan_move(["20000000001052"], to="20000000001007").apply().done
-        proxy.decide = lambda call: Fault.NONE
+        proxy.decide = only(UPDATE, Fault.DROP_REQUEST)
+        assert not client.moves.plan_move([CARD], to=OTHERS_CARD).apply().done
+        proxy.heal()
         proxy.seen.clear()
-        (step,) = client.moves.plan_move(["20000000001052"], to="20000000001001").apply().steps
+        (step,) = client.moves.plan_move([CARD], to="20000000001001").apply().steps
         assert step.state is StepState.NOT_DONE
         assert step.reason.startswith("an earlier change of this patron may still come in until ")
         # Also refused when the earlier request has expired but its outcome can't be read.
         proxy.refuse = lambda call: (500, "") if call.method.endswith("retrieve.authoritative") else None
-        monkeypatch.setattr(Database, "now", lambda _: datetime.now(UTC) + timedelta(minutes=30))
-        (step,) = client.moves.plan_move(["20000000001052"], to="20000000001001").apply().steps
+        later(monkeypatch)
+        (step,) = client.moves.plan_move([CARD], to="20000000001001").apply().steps
         assert step.reason == "what became of an earlier change of this patron isn't known yet; try again later"
         assert UPDATE not in proxy.seen
-        proxy.refuse = lambda call: None
-        assert client.moves.plan_move(["20000000001052"], to="20000000001001").apply().done
+        proxy.heal()
+        assert client.moves.plan_move([CARD], to="20000000001001").apply().done
 
 
 def test_a_no_to_the_second_request_says_nothing_of_the_first(state: State, proxy: FaultProxy) -> None:
-    refused = {
-        "ilsevent": "5000",
-        "textcode": "PERM_FAILURE",
-        "ilsperm": "UPDATE_USER",
-        "ilspermloc": "4",
-        "desc": "No",
-    }
     with gateway_of(proxy.url, "consortium_staff") as gateway:
         client = Client(gateway, account="consortium_staff", state=state)
-        proxy.decide = lambda call: Fault.HELD_REQUEST if call.method == UPDATE else Fault.NONE
-        assert not client.moves.plan_move(["20000000001052"], to="20000000001007").apply().done
-        proxy.decide = lambda call: Fault.NONE
-        proxy.answer = lambda call: refused if call.method == UPDATE else None
-        (step,) = client.moves.plan_move(["20000000001052"], to="20000000001007").apply().steps
+        proxy.decide = only(UPDATE, Fault.HELD_REQUEST)
+        assert not client.moves.plan_move([CARD], to=OTHERS_CARD).apply().done
+        proxy.heal()
+        proxy.answer = lambda call: lacking("UPDATE_USER") if call.method == UPDATE else None
+        (step,) = client.moves.plan_move([CARD], to=OTHERS_CARD).apply().steps
         assert step.state is StepState.SENDING
         assert [(it.steps[0].state) for it in client.moves.entries()] == [StepState.SENDING, StepState.NOT_DONE]
-        proxy.answer = lambda call: None
+        proxy.heal()
         proxy.let_go()
         (found,) = client.moves.recover()
         assert (found.state, found.value) == (StepState.DONE, 1002)
@@ -342,7 +324,7 @@ def test_the_whole_journal_takes_two_queries(state: State, journal: Journal) -> 
 
 
 def test_a_plan_a_request_and_an_outcome_are_a_commit_each(state: State, client: Client) -> None:
-    plan = client.moves.plan_move(["20000000001052", "20000000001053"], to="20000000001007")
+    plan = client.moves.plan_move([CARD, ANOTHERS_CARD], to=OTHERS_CARD)
     with commits(state) as done:
         assert plan.apply().done
     assert done == ["INSERT INTO changes", *["UPDATE steps SET"] * 4]  # the lease holder isn't written anywhere either
@@ -363,21 +345,17 @@ def forget(state: State, patron: int) -> None:
 
 
 def test_an_entry_that_is_partly_forgotten_is_not_taken_back_by_half(
-    state: State, client: Client, admin: Gateway, capsys: pytest.CaptureFixture[str]
+    state: State, client: Client, admin: Gateway
 ) -> None:
-    assert client.moves.plan_move(["20000000001052", "20000000001053"], to="20000000001007").apply().done
+    assert client.moves.plan_move([CARD, ANOTHERS_CARD], to=OTHERS_CARD).apply().done
     forget(state, 1053)
     with pytest.raises(PlanError, match=r"entry 1-.{6} can't be taken back as a whole: 1 of its 2 changes") as caught:
         client.moves.plan_undo(change_id(client.moves, 1))
     assert caught.value.code == "entry-partly-forgotten"
-    record = admin.pcrud.retrieve("au", 1052)
-    assert record is not None
-    assert record.usrgroup == 1002
-    import sys
-
-    write_entries(client.moves.entries(), sys.stdout)
-    said = capsys.readouterr().out
-    assert said.endswith("consortium_staff: move, changes done: 1 of 1, 1 change not kept any longer\n")
+    assert record_of(admin).usrgroup == 1002
+    shown = StringIO()
+    write_entries(client.moves.entries(), shown)
+    assert shown.getvalue().endswith("consortium_staff: move, changes done: 1 of 1, 1 change not kept any longer\n")
 
 
 def test_a_step_that_was_forgotten_is_not_sent(state: State, journal: Journal) -> None:

@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from support.fault_proxy import Call, Fault, FaultProxy, fault_proxy
+from support.family_moves import BROKEN, EMPTY, event, lacking, later
+from support.fault_proxy import Call, Fault, FaultProxy
 from support.gateways import client_of, gateway_of
 from support.recalculations import QUICK, penalties, recalculates
 from support.states import state_in
@@ -21,15 +21,8 @@ from evergreen_groups.client import Client
 from evergreen_groups.errors import BusyError, PlanError
 from evergreen_groups.gateway import TOKEN
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.state.database import Database
 
 pytestmark = pytest.mark.long
-
-
-@pytest.fixture
-def proxy(sandbox: Sandbox) -> Iterator[FaultProxy]:
-    with fault_proxy(sandbox.url) as proxy:
-        yield proxy
 
 
 @pytest.fixture
@@ -138,7 +131,7 @@ def test_a_run_cut_off_is_resolved_by_the_next_one(proxied: Client, proxy: Fault
         1034: StepState.PLANNED,
         1042: StepState.PLANNED,
     }
-    proxy.decide = lambda call: Fault.NONE
+    proxy.heal()
     (resolved,) = proxied.moves.recover()
     assert resolved.patron == 1036
     (entry,) = proxied.moves.entries()
@@ -173,15 +166,11 @@ def test_a_refusal_is_told_and_the_others_go_on(client: Client, sandbox: Sandbox
 OVERDUE = "circ.custom_penalty_override.PATRON_EXCEEDS_OVERDUE_COUNT"
 
 
-def library_with_its_own_overdue_block(sandbox: Sandbox) -> None:
-    """Use penalty 25 for overdue items here. A full recalculation removes it from patrons without overdue items."""
+def test_blocks_that_mean_something_else_stay(client: Client, sandbox: Sandbox) -> None:
+    """Penalty 25 is for overdue items. A full recalculation removes it from patrons without overdue items."""
     with sandbox._store.transaction():
         sandbox._store.insert("aous", {"org_unit": 1, "name": OVERDUE, "value": "25"})
         sandbox._store.insert("pgpt", {"org_unit": 1, "grp": 1, "penalty": 25, "threshold": "10.00"})
-
-
-def test_blocks_that_mean_something_else_stay(client: Client, sandbox: Sandbox) -> None:
-    library_with_its_own_overdue_block(sandbox)
     for staff in (1, None):
         sandbox._store.insert("ausp", {"usr": 1030, "standing_penalty": 25, "org_unit": 1, "staff": staff})
     outcome = by_id(client.recalculator.recalculate(findings(client)))
@@ -231,18 +220,6 @@ def test_a_penalty_that_blocks_nothing_resolves_nothing(client: Client, sandbox:
     assert outcome[1030].reason.endswith("or its penalty blocks nothing")
 
 
-@pytest.mark.parametrize("textcode", ["DATABASE_QUERY_FAILED", "INTERNAL_SERVER_ERROR"])
-def test_an_event_after_a_recalculation_that_landed_does_not_make_it_a_failure(
-    sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path, textcode: str
-) -> None:
-    event = {"ilsevent": "", "textcode": textcode, "desc": ""}
-    proxy.garble = lambda call: {"payload": [event], "status": 200} if recalculates(call) else None
-    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
-        outcome = client_of(gateway, tmp_path).recalculator
-        people = outcome.recalculate(findings(client_of(gateway, tmp_path))).steps
-    assert all(person.resolved and person.state is StepState.DONE for person in people)
-
-
 def test_a_block_that_staff_set_during_the_run_is_left_alone(
     proxied: Client, sandbox: Sandbox, proxy: FaultProxy
 ) -> None:
@@ -270,7 +247,9 @@ def test_the_penalty_is_named(client: Client, proxy: FaultProxy, tmp_path: Path)
 @pytest.mark.parametrize(
     "answer",
     [
-        {"payload": [], "status": 200},
+        EMPTY,
+        {"payload": [event("DATABASE_QUERY_FAILED")], "status": 200},
+        {"payload": [event("INTERNAL_SERVER_ERROR")], "status": 200},
         {"payload": [], "debug": "osrfMethodException :  *** Call to [x] failed", "status": 500},
         {"payload": [], "debug": "Internal Server Error : Transport Error", "status": 404},
         {"payload": [None], "status": 200},
@@ -314,7 +293,7 @@ RETRIEVE = "open-ils.actor.user.fleshed.retrieve.authoritative"
 
 def test_a_recalculation_that_cannot_be_read_back_stays_open(proxied: Client, proxy: FaultProxy) -> None:
     proxy.refuse = lambda call: (
-        (500, "osrfMethodException :  *** Call to [x] failed")
+        BROKEN
         if call.method == RETRIEVE and call.parameters[1] == 1030 and any(map(recalculates, proxy.calls))
         else None
     )
@@ -322,7 +301,7 @@ def test_a_recalculation_that_cannot_be_read_back_stays_open(proxied: Client, pr
     assert outcome[1030].state is StepState.SENDING
     assert all(outcome[id].resolved for id in (1034, 1036, 1042))
     assert proxied.moves.recover() == []
-    proxy.refuse = lambda call: None
+    proxy.heal()
     assert [(step.patron, step.state) for step in proxied.moves.recover()] == [(1030, StepState.DONE)]
 
 
@@ -336,8 +315,7 @@ def test_penalties_of_somebody_else_are_no_answer(proxied: Client, proxy: FaultP
 
 
 def test_an_account_that_may_not_look_where_it_works_reads_the_others_way(proxied: Client, proxy: FaultProxy) -> None:
-    refused = {"ilsevent": "5000", "textcode": "PERM_FAILURE", "ilsperm": "VIEW_USER", "ilspermloc": "4", "desc": "No"}
-    proxy.answer = lambda call: refused if call.method == RETRIEVE else None
+    proxy.answer = lambda call: lacking("VIEW_USER", 4) if call.method == RETRIEVE else None
     outcome = proxied.recalculator.recalculate(findings(proxied))
     assert all(person.resolved for person in outcome.steps)
 
@@ -367,6 +345,6 @@ def test_what_never_came_in_is_known_in_the_end(
 ) -> None:
     proxy.decide = lambda call: Fault.DROP_REQUEST if recalculates(call) and call.parameters[1] == 1030 else Fault.NONE
     proxied.recalculator.recalculate(findings(proxied))
-    monkeypatch.setattr(Database, "now", lambda _: datetime.now(UTC) + timedelta(minutes=30))
+    later(monkeypatch)
     (recovered,) = proxied.moves.recover()
     assert (recovered.state, recovered.reason) == (StepState.NOT_DONE, "it never came in, or changed nothing")

@@ -4,17 +4,34 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from support.change_ids import change_id
+from support.family_moves import (
+    ANOTHER,
+    ANOTHERS_CARD,
+    CARD,
+    NEW_GROUP,
+    OTHER,
+    OTHERS_CARD,
+    PATRON,
+    RETRIEVE,
+    UPDATE,
+    cut_off_at,
+    lacking,
+    later,
+    only,
+    only_step,
+    plan_with,
+    record_of,
+    write_as_staff,
+)
 from support.fault_proxy import Call, Fault, FaultProxy, HttpAnswer
 from support.gateways import client_of, gateway_of, why_not_undone
 from support.states import state_in
 
-from evergreen_groups.changes import JournalStep, Plan, StepState
+from evergreen_groups.changes import StepState
 from evergreen_groups.changes.reasons import TIMED_OUT, refusal
 from evergreen_groups.client import Client
 from evergreen_groups.errors import (
@@ -28,58 +45,26 @@ from evergreen_groups.errors import (
     TimedOutError,
     TransportError,
 )
-from evergreen_groups.gateway import TOKEN, Gateway, RetryPolicy
-from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.state.database import Database
+from evergreen_groups.gateway import Gateway
 
-UPDATE, NEW_GROUP = "open-ils.actor.patron.update", "open-ils.actor.usergroup.new"
-RETRIEVE = "open-ils.actor.user.retrieve.authoritative"
-QUICK = RetryPolicy(tries=2, first_delay=0.001, longest_delay=0.01)
-PATRON, CARD, SECOND_CARD = 1052, "20000000001052", "20000000001053"
-HOME, OTHER, OTHERS_CARD = 1015, 1002, "20000000001007"
-HIDDEN = {"ilsevent": "5000", "textcode": "PERM_FAILURE", "ilsperm": "VIEW_USER", "ilspermloc": "12", "desc": "No"}
+HIDDEN = lacking("VIEW_USER", 12)
 CALL = {"service": "open-ils.actor", "method": "m"}
-
-
-@pytest.fixture
-def mover(proxy: FaultProxy, tmp_path: Path) -> Iterator[Client]:
-    """A client over an unreliable network."""
-    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
-        yield client_of(gateway, tmp_path)
-
-
-def later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Advance the clock past the point where a request can still land."""
-    monkeypatch.setattr(Database, "now", lambda _: datetime.now(UTC) + timedelta(minutes=30))
-
-
-def write_as_staff(admin: Gateway, **changes: object) -> None:
-    record = admin.pcrud.retrieve("au", PATRON)
-    assert record is not None
-    admin.call(
-        "open-ils.actor", UPDATE, TOKEN, record.replace(passwd=None, **changes).to_wire(changed=True), write=True
-    )
-
-
-def the_step(client: Client) -> JournalStep:
-    (step,) = client.moves.entry(change_id(client.moves, 1)).steps
-    return step
 
 
 # -- recovery ----------------------------------------------------------------------------------------------------------
 
 
 def test_what_cannot_be_looked_up_because_nothing_answers_is_an_error(mover: Client, proxy: FaultProxy) -> None:
-    proxy.decide = lambda call: Fault.DROP_REQUEST if call.method == UPDATE else Fault.NONE
-    mover.moves.plan_move([CARD, SECOND_CARD], to=OTHERS_CARD).apply()
+    proxy.decide = only(UPDATE, Fault.DROP_REQUEST)
+    mover.moves.plan_move([CARD, ANOTHERS_CARD], to=OTHERS_CARD).apply()
     proxy.decide = lambda call: Fault.DROP_REQUEST
     with pytest.raises(TransportError):
         mover.moves.recover()
-    assert [step.patron for step in mover.moves.open_steps()] == [PATRON, 1053]
+    assert [step.patron for step in mover.moves.open_steps()] == [PATRON, ANOTHER]
 
 
 def test_a_plan_is_not_begun_where_what_is_open_cannot_be_looked_up(mover: Client, proxy: FaultProxy) -> None:
-    proxy.decide = lambda call: Fault.DROP_REQUEST if call.method == UPDATE else Fault.NONE
+    proxy.decide = only(UPDATE, Fault.DROP_REQUEST)
     mover.moves.plan_move([CARD], to=OTHERS_CARD).apply()
     plan = mover.moves.plan_lead(CARD)
     proxy.decide = lambda call: Fault.DROP_REQUEST
@@ -91,9 +76,9 @@ def test_a_plan_is_not_begun_where_what_is_open_cannot_be_looked_up(mover: Clien
 
 
 def test_what_is_open_of_one_patron_holds_up_nobody_else(mover: Client, proxy: FaultProxy) -> None:
-    proxy.decide = lambda call: Fault.DROP_REQUEST if call.method == UPDATE else Fault.NONE
+    proxy.decide = only(UPDATE, Fault.DROP_REQUEST)
     mover.moves.plan_move([CARD], to=OTHERS_CARD).apply()
-    plan = mover.moves.plan_lead(SECOND_CARD)
+    plan = mover.moves.plan_lead(ANOTHERS_CARD)
     named = re.compile(rf"\b{PATRON}\b")  # not within a token, which is random
     proxy.decide = lambda call: Fault.DROP_REQUEST if named.search(str(call.parameters)) else Fault.NONE
     assert plan.apply().done
@@ -101,18 +86,11 @@ def test_what_is_open_of_one_patron_holds_up_nobody_else(mover: Client, proxy: F
 
 
 def test_recovery_writes_down_what_it_found_and_why(mover: Client, proxy: FaultProxy) -> None:
-    gone = False
-
-    def decide(call: Call) -> Fault:
-        nonlocal gone
-        lost, gone = gone, gone or call.method == UPDATE
-        return Fault.DROP_REQUEST if lost else Fault.DROP_ANSWER if gone else Fault.NONE
-
-    proxy.decide = decide
-    outcome = mover.moves.plan_move([CARD, SECOND_CARD], to=OTHERS_CARD).apply()
+    cut_off_at(proxy, UPDATE)
+    outcome = mover.moves.plan_move([CARD, ANOTHERS_CARD], to=OTHERS_CARD).apply()
     assert outcome.stopped is not None
     assert [step.state for step in outcome.steps] == [StepState.SENDING, StepState.PLANNED]
-    proxy.decide = lambda call: Fault.NONE
+    proxy.heal()
     (found,) = mover.moves.recover()
     assert (found.state, found.value, found.reason) == (StepState.DONE, OTHER, "found done after an interruption")
     step, planned = mover.moves.entry(change_id(mover.moves, 1)).steps
@@ -121,19 +99,14 @@ def test_recovery_writes_down_what_it_found_and_why(mover: Client, proxy: FaultP
     assert mover.moves.recover() == []
 
 
-def plan_with(method: str, client: Client) -> Plan:
-    """Plan a move or a removal, depending on which ``method`` makes it."""
-    return client.moves.plan_move([CARD], to=OTHERS_CARD) if method == UPDATE else client.moves.plan_remove([CARD])
-
-
 @pytest.mark.parametrize("method", [UPDATE, NEW_GROUP])
 def test_a_step_that_is_still_open_is_recovered_once_and_for_all(
     mover: Client, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    proxy.decide = lambda call: Fault.DROP_REQUEST if call.method == method else Fault.NONE
+    proxy.decide = only(method, Fault.DROP_REQUEST)
     plan_with(method, mover).apply()
     assert mover.moves.recover() == []
-    assert the_step(mover).state is StepState.SENDING
+    assert [(step.patron, step.state) for step in mover.moves.open_steps()] == [(PATRON, StepState.SENDING)]
     later(monkeypatch)
     (found,) = mover.moves.recover()
     assert (found.state, found.reason) == (StepState.NOT_DONE, "it never came in")
@@ -141,13 +114,13 @@ def test_a_step_that_is_still_open_is_recovered_once_and_for_all(
 
 
 def test_a_removal_is_not_taken_for_a_later_one(
-    mover: Client, proxy: FaultProxy, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    mover: Client, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two removals can't be told apart by their outcome: each makes a new group."""
-    proxy.decide = lambda call: Fault.DROP_REQUEST if call.method == NEW_GROUP else Fault.NONE
+    proxy.decide = only(NEW_GROUP, Fault.DROP_REQUEST)
     mover.moves.plan_remove([CARD]).apply()
     later(monkeypatch)
-    proxy.decide = lambda call: Fault.NONE
+    proxy.heal()
     assert mover.moves.plan_remove([CARD]).apply().done
     assert [entry.steps[0].state for entry in mover.moves.entries()] == [StepState.DONE, StepState.NOT_DONE]
 
@@ -156,7 +129,7 @@ def test_a_removal_is_not_taken_for_a_later_one(
 
 
 def test_a_change_that_somebody_shut_out_is_made_again_from_the_new_record(
-    mover: Client, proxy: FaultProxy, admin: Gateway, sandbox: Sandbox
+    mover: Client, proxy: FaultProxy, admin: Gateway
 ) -> None:
     """The lost request can't land any more, because the record has changed since it was made."""
 
@@ -168,9 +141,8 @@ def test_a_change_that_somebody_shut_out_is_made_again_from_the_new_record(
 
     proxy.decide = decide
     assert mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().done
-    (row,) = sandbox._store.rows("au", {"id": PATRON})
-    assert (row["usrgroup"], row["day_phone"]) == (OTHER, "555-0100")
-    assert (the_step(mover).state, the_step(mover).reason) == (StepState.DONE, "")
+    assert (record_of(admin).usrgroup, record_of(admin).day_phone) == (OTHER, "555-0100")
+    assert (only_step(mover).state, only_step(mover).reason) == (StepState.DONE, "")
 
 
 @pytest.mark.parametrize(("method", "value"), [(UPDATE, OTHER), (NEW_GROUP, 1100)])
@@ -181,7 +153,7 @@ def test_a_patron_who_is_hidden_once_it_is_sent_stays_open(
     proxy.answer = lambda call: HIDDEN if call.method == RETRIEVE and method in proxy.seen else None
     (step,) = plan.apply().steps
     assert (step.state, step.reason) == (StepState.SENDING, "sent, but the account can't see this patron any more")
-    proxy.answer = lambda call: None
+    proxy.heal()
     assert [found.value for found in mover.moves.recover()] == [value]
 
 
@@ -204,7 +176,7 @@ def test_a_field_that_the_ils_changed_as_well_is_named(mover: Client, proxy: Fau
     assert [(it.field, it.before, it.after) for it in step.side_effects] == [
         ("first_given_name", "Mireille", "Mireille Anne")
     ]
-    assert the_step(mover).reason == "also changed: first_given_name"
+    assert only_step(mover).reason == "also changed: first_given_name"
 
 
 def test_whom_the_account_cannot_see_is_not_taken_back(mover: Client, proxy: FaultProxy, tmp_path: Path) -> None:
@@ -223,7 +195,7 @@ def test_one_who_is_hidden_in_passing_is_not_passed_over(mover: Client, proxy: F
 
 
 def test_what_is_not_known_to_be_done_is_not_taken_back(mover: Client, proxy: FaultProxy) -> None:
-    proxy.decide = lambda call: Fault.DROP_REQUEST if call.method == UPDATE else Fault.NONE
+    proxy.decide = only(UPDATE, Fault.DROP_REQUEST)
     mover.moves.plan_move([CARD], to=OTHERS_CARD).apply()
     assert why_not_undone(mover, 1) == "nothing to undo in entry 1: patron 1052: that change isn't known to be done"
 
@@ -247,32 +219,26 @@ def test_a_refusal_names_the_library_even_where_it_cannot_be_looked_up(mover: Cl
 
 def test_a_removal_is_found_out_before_others_join(mover: Client, proxy: FaultProxy) -> None:
     """A removal is recognized by the patron being alone in the new group, so check it before another patron joins."""
-
-    def decide(call: Call) -> Fault:
-        if call.method == NEW_GROUP:
-            return Fault.DROP_ANSWER
-        return Fault.DROP_REQUEST if NEW_GROUP in proxy.seen else Fault.NONE
-
-    proxy.decide = decide
+    cut_off_at(proxy, NEW_GROUP)
     assert mover.moves.plan_remove([CARD]).apply().stopped is not None
-    proxy.decide = lambda call: Fault.NONE
+    proxy.heal()
     assert [step.patron for step in mover.moves.open_steps()] == [PATRON]
     assert mover.moves.plan_move([OTHERS_CARD], to=CARD).apply().done
-    step = the_step(mover)
+    step = only_step(mover)
     assert (step.state, step.reason) == (StepState.DONE, "found done after an interruption")
 
 
 def test_steps_under_change_by_another_process_are_left_alone(mover: Client, proxy: FaultProxy, tmp_path: Path) -> None:
     """Two patrons have open steps. Skip the one that another process is changing now."""
-    proxy.decide = lambda call: Fault.DROP_ANSWER if call.method == UPDATE else Fault.NONE
+    proxy.decide = only(UPDATE, Fault.DROP_ANSWER)
     proxy.refuse = lambda call: (500, "") if call.method == RETRIEVE and UPDATE in proxy.seen else None
     mover.moves.plan_move([CARD], to=OTHERS_CARD).apply()
     proxy.seen.clear()
-    mover.moves.plan_move([SECOND_CARD], to="20000000001001").apply()
-    proxy.decide, proxy.refuse = lambda call: Fault.NONE, lambda call: None
-    assert [step.patron for step in mover.moves.open_steps()] == [PATRON, 1053]
+    mover.moves.plan_move([ANOTHERS_CARD], to="20000000001001").apply()
+    proxy.heal()
+    assert [step.patron for step in mover.moves.open_steps()] == [PATRON, ANOTHER]
     with state_in(tmp_path / "state").change_lease(mover.gateway.url, [PATRON]):
-        assert [step.patron for step in mover.moves.recover()] == [1053]
+        assert [step.patron for step in mover.moves.recover()] == [ANOTHER]
         assert [step.patron for step in mover.moves.open_steps()] == [PATRON]
         with pytest.raises(BusyError):
             mover.moves.plan_lead(CARD).apply()

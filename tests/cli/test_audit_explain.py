@@ -25,11 +25,6 @@ STEPS = (
 )
 
 
-@pytest.fixture
-def run(sandbox: Sandbox, tmp_path: Path) -> Command:
-    return Command(tmp_path, sandbox.url)
-
-
 def document(run: Command, *words: str) -> dict[str, object]:
     done = run("audit", "--explain", BARCODE, "--format", "json", *words)
     assert done.stderr == ""

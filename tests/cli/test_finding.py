@@ -15,11 +15,6 @@ from evergreen_groups.sandbox import Sandbox
 MISTYPED, CARD, NAME = "20000000001063", "20000000001036", "Whitfield, Grace"
 
 
-@pytest.fixture
-def run(sandbox: Sandbox, tmp_path: Path) -> Command:
-    return Command(tmp_path, sandbox.url)
-
-
 @pytest.mark.long
 def test_a_scanned_barcode_with_blanks(run: Command) -> None:
     shown = run("show", " 2 0000 00000 1036\t")

@@ -81,16 +81,6 @@ def test_a_number(command: Command, words: tuple[str, ...]) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("words", [("report", "--output", "today.doc"), ("audit", "--output", "today")])
-def test_a_file_with_an_unknown_ending(command: Command, tmp_path: Path, words: tuple[str, ...]) -> None:
-    done = command(*words)
-    assert done.returncode == exit_status.CONFIGURATION
-    assert one_line(done.stderr)
-    assert ".csv, .json, .html" in done.stderr
-    assert "say which with --format" in done.stderr
-    assert not list(tmp_path.glob("today*"))
-
-
 @pytest.mark.parametrize("content", ['{"au": [1]}', '{"au": [], "ac": 3}', '{"au": [{"id": 1e400}]}', "[" * 5000])
 def test_a_dataset(command: Command, tmp_path: Path, content: str) -> None:
     dataset = tmp_path / "families.json"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from support.command import one_line
 
 from evergreen_groups import exit_status
 from evergreen_groups.cli.application import run
@@ -24,23 +25,24 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("words", "endings"),
+    ("words", "name", "endings"),
     [
-        (["report"], ".table, .csv, .json, .html, .xlsx, .jsonl"),
-        (["report", "--no-history"], ".table, .csv, .json, .html, .xlsx, .jsonl"),
-        (["audit"], ".table, .csv, .json, .html, .jsonl"),
-        (["audit", "--explain", "1"], ".table, .json"),
+        (["report"], "today.pdf", ".table, .csv, .json, .html, .xlsx, .jsonl"),
+        (["report", "--no-history"], "today.doc", ".table, .csv, .json, .html, .xlsx, .jsonl"),
+        (["audit"], "today", ".table, .csv, .json, .html, .jsonl"),
+        (["audit", "--explain", "1"], "today.pdf", ".table, .json"),
     ],
 )
 def test_an_unknown_one(
-    config: Path, tmp_path: Path, words: list[str], endings: str, capsys: pytest.CaptureFixture[str]
+    config: Path, tmp_path: Path, words: list[str], name: str, endings: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # Regardless of the format and split configured for another file.
-    assert run([*words, "--output", str(tmp_path / "today.pdf")]) == exit_status.CONFIGURATION
-    assert f"today.pdf has none of the endings that stand for a format; let it end in {endings}" in (
-        capsys.readouterr().err
-    )
-    assert not (tmp_path / "today.pdf").exists()
+    assert run([*words, "--output", str(tmp_path / name)]) == exit_status.CONFIGURATION
+    said = capsys.readouterr().err
+    assert one_line(said)
+    assert f"{name} has none of the endings that stand for a format; let it end in {endings}" in said
+    assert "say which with --format" in said
+    assert not (tmp_path / name).exists()
 
 
 def test_a_backup_is_no_document(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,19 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
-import pytest
 from support.command import Command
 
-from evergreen_groups.sandbox import Sandbox
-
 LOST = {1003, 1008}
-
-
-@pytest.fixture
-def run(sandbox: Sandbox, tmp_path: Path) -> Command:
-    return Command(tmp_path, sandbox.url)
 
 
 def listed(run: Command, *options: str) -> list[int]:

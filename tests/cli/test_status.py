@@ -134,20 +134,10 @@ def test_a_run_that_is_too_old(tmp_path: Path, status: Ask, hours: int, words: t
 @pytest.mark.parametrize(
     ("outcome", "exit_code", "error", "says"),
     [
-        (
-            RunOutcome.FAILED,
-            exit_status.LOGIN,
-            "LoginRefusedError",
-            "Exit status 5: login refused",
-        ),
+        (RunOutcome.FAILED, exit_status.LOGIN, "LoginRefusedError", "Exit status 5: login refused"),
         (RunOutcome.FAILED, exit_status.DEADLINE, "DeadlineError", "Exit status 9: not done before the deadline"),
         (RunOutcome.PARTIAL, exit_status.UNSENT, None, "Exit status 8: written, but a mail could not be sent"),
-        (
-            RunOutcome.FAILED,
-            99,
-            "OfTheFutureError",
-            "an exit status of another release (OfTheFutureError)",
-        ),
+        (RunOutcome.FAILED, 99, "OfTheFutureError", "an exit status of another release (OfTheFutureError)"),
     ],
 )
 def test_a_run_that_did_not_go_well(

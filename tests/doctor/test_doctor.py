@@ -7,7 +7,7 @@ import os
 import re
 import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from support.command import Command
-from support.fault_proxy import Call, FaultProxy, fault_proxy
+from support.fault_proxy import FaultProxy
 from support.gateways import PASSWORD
 from support.installation import Installation, only, said
 from support.planted_faults import PLANTED, an_account_without_staff_login, database, killed_run
@@ -39,17 +39,6 @@ WRITES = {
     "open-ils.actor.usergroup.new",
     "open-ils.actor.user.penalties.update_at_home",
 }
-
-
-@pytest.fixture
-def proxy(sandbox: Sandbox) -> Iterator[FaultProxy]:
-    with fault_proxy(sandbox.url) as running:
-        yield running
-
-
-@pytest.fixture
-def installation(proxy: FaultProxy, tmp_path: Path) -> Installation:
-    return Installation(tmp_path, proxy.url)
 
 
 def test_nothing_is_wrong_with_what_is_right(installation: Installation) -> None:
@@ -91,15 +80,13 @@ def test_a_configuration_that_needs_an_account_misses_it(installation: Installat
 
 def test_what_its_account_could_do_at_a_desk(installation: Installation, sandbox: Sandbox) -> None:
     def found() -> list[str]:
-        return [
-            finding.found
-            for finding in installation.examined(["configuration", "login", "account", DESK]).findings
-            if finding.code != "desk-thresholds"
-        ][3:]
+        return [finding.found for finding in examined() if finding.code != "desk-thresholds"][3:]
+
+    def examined() -> Sequence[Finding]:
+        return installation.examined(["configuration", "login", "account", "permission.desk"]).findings
 
     assert found() == ["this account could change groups at LAKELAND"]
-    findings = installation.examined(["configuration", "login", "account", DESK]).findings
-    (thresholds,) = (finding.found for finding in findings if finding.code == "desk-thresholds")
+    (thresholds,) = (finding.found for finding in examined() if finding.code == "desk-thresholds")
     assert "VIEW_GROUP_PENALTY_THRESHOLD with depth 0" in thresholds
     for account, lacking, what in (
         ("north_manager", None, "this account could change groups at NORTH"),
@@ -116,9 +103,6 @@ def test_what_its_account_could_do_at_a_desk(installation: Installation, sandbox
     installation.more = "[desk]\nchanges = false\n"
     installation.write()
     assert found() == []
-
-
-DESK = "permission.desk"
 
 
 def test_what_the_report_cannot_say_is_warned_of(installation: Installation, sandbox: Sandbox) -> None:
@@ -138,16 +122,14 @@ def test_nothing_is_changed_and_no_secret_is_shown(
     installation: Installation, proxy: FaultProxy, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG")
-    calls: list[Call] = []
-    proxy.before_answer = calls.append
     before = sandbox._store.rows("au", {}), sandbox._store.rows("ausp", {})
     installation.changes = True
     diagnosis = installation.examined()
     assert (sandbox._store.rows("au", {}), sandbox._store.rows("ausp", {})) == before
-    assert {call.method for call in calls} >= WRITES
-    assert {call.parameters[0] for call in calls if call.method in WRITES} == {NO_TOKEN}
+    assert set(proxy.seen) >= WRITES
+    assert {call.parameters[0] for call in proxy.calls if call.method in WRITES} == {NO_TOKEN}
     assert list(installation.state.iterdir()) == []
-    tokens = {call.parameters[0] for call in calls if "pcrud" in call.method} - {NO_TOKEN}
+    tokens = {call.parameters[0] for call in proxy.calls if "pcrud" in call.method} - {NO_TOKEN}
     shown = repr(diagnosis) + caplog.text
     assert tokens
     assert not [secret for secret in (*tokens, PASSWORD + '"', f"'{PASSWORD}'") if secret in shown]
@@ -199,10 +181,8 @@ def test_a_login_that_is_tried_for_the_catalog_is_logged_out(
     installation: Installation, proxy: FaultProxy, sandbox: Sandbox
 ) -> None:
     an_account_without_staff_login(installation, proxy, sandbox)
-    calls: list[Call] = []
-    proxy.before_answer = calls.append
     installation.examined()
-    ended = {call.parameters[0] for call in calls if call.method.endswith("session.delete")}
+    ended = {call.parameters[0] for call in proxy.calls if call.method.endswith("session.delete")}
     assert len(ended - {NO_TOKEN}) == 1
 
 
@@ -279,17 +259,9 @@ def test_the_reports_of_the_night_are_written_where_they_can_be(installation: In
     )
     assert (main.check, main.found) == ("output", "standard output")
     assert [(one.check, one.title) for one in others] == [(f"output.r{n}", f"Report r{n}") for n in range(10)]
-    assert [one.code for one in others] == [
-        "well",
-        "well",
-        "output-directory-missing",
-        "output-of-another-kind",
-        "output-of-another-kind",
-        "output-replaceable",
-        "output-shared",
-        "output-ending-unknown",
-        "well",
-        "well",
+    assert [one.code.removeprefix("output-") for one in others] == [
+        *("well", "well", "directory-missing", "of-another-kind", "of-another-kind", "replaceable", "shared"),
+        *("ending-unknown", "well", "well"),
     ]
     assert others[6].found == f"{place}/a.html is written by r0 as well"
     failed = [one for one in others if one.verdict is FAILED]

@@ -37,11 +37,6 @@ MIRRORED = Language(PSEUDO, timezone=UTC)
 WORD = re.compile(r"[A-Za-z]{2,}")
 
 
-@pytest.fixture
-def installation(proxy: FaultProxy, tmp_path: Path) -> Installation:
-    return Installation(tmp_path, proxy.url)
-
-
 def lines(*found: Finding) -> list[str]:
     stream = io.StringIO()
     with use_language(MIRRORED):

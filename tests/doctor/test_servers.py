@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from support.gateway_server import Server, envelope, http, raw
 from support.installation import Installation
-from support.mail_server import SECRET, Post
+from support.mail_server import SECRET, Post, mail_section
 from support.mail_server import server as mail_server
 from support.redis_server import RedisServer
 
@@ -119,16 +119,6 @@ def test_something_else_answers(tmp_path: Path, answer: bytes, cause: str) -> No
     assert failed.advice
 
 
-MAIL = """[mail]
-host = "localhost"
-port = {port}
-ca_bundle = "{bundle}"
-username = "groups"
-sender = "groups@library.example"
-recipients = {{ "*" = ["a@library.example"] }}
-"""
-
-
 def test_the_mail_server_is_tried_and_gets_no_mail(sandbox: Sandbox, tmp_path: Path, mail_certificates: Path) -> None:
     def found(password: str) -> Finding:
         house.environ["EVERGREEN_GROUPS_MAIL_PASSWORD"] = password
@@ -137,7 +127,7 @@ def test_the_mail_server_is_tried_and_gets_no_mail(sandbox: Sandbox, tmp_path: P
 
     post = Post()
     with mail_server(post, mail_certificates) as port:
-        house = Installation(tmp_path, sandbox.url, more=MAIL.format(port=port, bundle=mail_certificates / "right.pem"))
+        house = Installation(tmp_path, sandbox.url, more=mail_section(port, mail_certificates))
         right, wrong = found(SECRET), found("wrong")
         with State(house.state) as state:
             mail = build_message(
@@ -149,7 +139,7 @@ def test_the_mail_server_is_tried_and_gets_no_mail(sandbox: Sandbox, tmp_path: P
             )
             Outbox(state.database).add([mail])
         waiting = found(SECRET)
-        house.more = MAIL.format(port=port, bundle=mail_certificates / "right.pem").replace("recipients", "# ")
+        house.more = house.more.replace("recipients", "# ")
         house.more += '[[reports]]\nname = "old"\nrecipients = {"*" = ["a@library.example"]}\n'
         house.write()
         of_another_report = found("wrong")

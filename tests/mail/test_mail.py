@@ -8,7 +8,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
@@ -73,6 +73,9 @@ def delivered(mailer: Mailer, messages: Iterable[EmailMessage]) -> Delivery:
     return mailer.deliver()
 
 
+Send = Callable[..., Delivery]
+
+
 @pytest.fixture
 def outbox(tmp_path: Path) -> Iterator[Outbox]:
     with State(tmp_path / "state") as state:
@@ -84,14 +87,33 @@ def recent() -> datetime:
     return datetime.now(UTC)
 
 
+@pytest.fixture
+def send(mail_certificates: Path, outbox: Outbox, recent: datetime) -> Send:
+    """Send a mail to each name through a server with certificates or none, and options of its own."""
+
+    def send(
+        post: Post,
+        *names: str,
+        name: str | None = "right",
+        options: Mapping[str, object] | None = None,
+        password: str = SECRET,
+        pauses: Sequence[float] = (3600,),
+        **changes: object,
+    ) -> Delivery:
+        mails = [mail_for(f"{name}@library.example", moment=recent) for name in names]
+        certificates = None if name is None else mail_certificates
+        with server(post, certificates, name=name or "", **(options or {})) as port:
+            mailer = Mailer(settings_for(port, mail_certificates, **changes), password, outbox, pauses=pauses)
+            result = delivered(mailer, mails)
+        return replace(result, reason=result.reason.replace(f"localhost:{port}", "THE SERVER"))
+
+    return send
+
+
 class TestTheServer:
-    def test_starttls_and_login(self, mail_certificates: Path, outbox: Outbox, recent: datetime) -> None:
+    def test_starttls_and_login(self, send: Send, outbox: Outbox) -> None:
         post = Post()
-        with server(post, mail_certificates) as port:
-            mailer = Mailer(settings_for(port, mail_certificates), SECRET, outbox)
-            result = delivered(
-                mailer, [mail_for("a@library.example", moment=recent), mail_for("b@library.example", moment=recent)]
-            )
+        result = send(post, "a", "b")
         assert (result.sent, result.queued, result.reason) == (2, 0, "")
         assert sorted(post.recipients) == ["a@library.example", "b@library.example"]
         assert post.encrypted == [True, True]
@@ -109,52 +131,30 @@ class TestTheServer:
             assert delivered(mailer, [mail]).sent == 1
         assert bytes(post.taken[0]) == message_from_bytes(bytes(mail), policy=SMTP).as_bytes()
 
-    def test_tls_from_the_start(self, mail_certificates: Path, outbox: Outbox, recent: datetime) -> None:
+    def test_tls_from_the_start(self, mail_certificates: Path, send: Send) -> None:
         post = Post()
         tls = context_of(mail_certificates, "right")
         options = {"ssl_context": tls, "tls_context": None, "require_starttls": False, "auth_required": False}
-        options["auth_require_tls"] = False
-        with server(post, mail_certificates, **options) as port:
-            settings = settings_for(port, mail_certificates, security="tls")
-            assert delivered(Mailer(settings, SECRET, outbox), [mail_for("a@library.example", moment=recent)]).sent == 1
+        assert send(post, "a", options={**options, "auth_require_tls": False}, security="tls").sent == 1
         assert post.encrypted == [True]
 
     @pytest.mark.parametrize(
-        ("changes", "name", "words"),
+        ("changes", "words"),
         [
-            ({}, "wrong", "certificate"),
-            ({"ca_bundle": None}, "right", "certificate"),
-            ({"username": "groups", "password": "wrong"}, "right", "refused this: the login (535)"),
-            ({"security": "none", "username": None}, "right", "refused"),
+            ({"name": "wrong"}, "certificate"),
+            ({"ca_bundle": None}, "certificate"),
+            ({"username": "groups", "password": "wrong"}, "refused this: the login (535)"),
+            ({"security": "none", "username": None}, "refused"),
+            ({"name": None}, "STARTTLS"),
         ],
     )
-    def test_what_a_second_try_would_not_mend(
-        self,
-        mail_certificates: Path,
-        outbox: Outbox,
-        recent: datetime,
-        changes: dict[str, object],
-        name: str,
-        words: str,
-    ) -> None:
-        post, changes = Post(), dict(changes)
-        password = str(changes.pop("password", SECRET))
-        with server(post, mail_certificates, name=name) as port:
-            mailer = Mailer(settings_for(port, mail_certificates, **changes), password, outbox, pauses=(3600,))
-            result = delivered(mailer, [mail_for("a@library.example", moment=recent)])
+    def test_what_a_second_try_would_not_mend(self, send: Send, changes: dict[str, object], words: str) -> None:
+        post = Post()
+        result = send(post, "a", **changes)
         assert (result.sent, result.queued) == (0, 1)
         assert words in result.reason
         assert SECRET not in result.reason
         assert "a@library.example" not in result.reason
-        assert post.taken == []
-
-    def test_a_server_without_starttls(self, mail_certificates: Path, outbox: Outbox, recent: datetime) -> None:
-        post = Post()
-        with server(post, None) as port:
-            mailer = Mailer(settings_for(port, mail_certificates), SECRET, outbox, pauses=(3600,))
-            result = delivered(mailer, [mail_for("a@library.example", moment=recent)])
-        assert result.queued == 1
-        assert "STARTTLS" in result.reason
         assert post.taken == []
 
     def test_down_and_up_again(self, mail_certificates: Path, outbox: Outbox, recent: datetime) -> None:
@@ -172,21 +172,21 @@ class TestTheServer:
 
     @pytest.mark.parametrize("later", [1, 2])
     def test_later_is_tried_again_at_once_and_no_is_not(
-        self, mail_certificates: Path, outbox: Outbox, recent: datetime, caplog: pytest.LogCaptureFixture, later: int
+        self, send: Send, outbox: Outbox, caplog: pytest.LogCaptureFixture, later: int
     ) -> None:
         """Why the one that stays queued was refused is logged, whatever the server said of the other."""
         post = Post()
         caplog.set_level(logging.ERROR, "evergreen_groups")
         post.refuse = {"gone@library.example": "550 No such mailbox for gone@library.example"}
         post.answers = ["451 Later"] * later
-        mails = [mail_for(name, moment=recent) for name in ("gone@library.example", "here@library.example")]
-        with server(post, mail_certificates) as port:
-            result = delivered(Mailer(settings_for(port, mail_certificates), SECRET, outbox, pauses=(0, 0)), mails)
+        result = send(post, "gone", "here", pauses=(0, 0))
         assert post.recipients == ["here@library.example"]
         assert (result.sent, result.queued) == (1, 1)
-        assert result.reason == f"mail server localhost:{port} refused this: a recipient (550)"
+        assert result.reason == "mail server THE SERVER refused this: a recipient (550)"
         (left,) = outbox.numbers()
-        assert caplog.messages == [f"mail {left} stays queued: {result.reason}"]
+        assert [re.sub(r"localhost:\d+", "THE SERVER", message) for message in caplog.messages] == [
+            f"mail {left} stays queued: {result.reason}"
+        ]
 
     @pytest.mark.parametrize(
         ("options", "answers", "what"),
@@ -197,37 +197,23 @@ class TestTheServer:
         ],
     )
     def test_what_is_refused_is_named(
-        self,
-        mail_certificates: Path,
-        outbox: Outbox,
-        recent: datetime,
-        options: dict[str, object],
-        answers: list[str],
-        what: str,
+        self, send: Send, options: dict[str, object], answers: list[str], what: str
     ) -> None:
         post = Post()
         post.refuse_sender, post.answers = ("553 No" if "sender" in what else None), answers
-        with server(post, mail_certificates, **options) as port:
-            mailer = Mailer(settings_for(port, mail_certificates), SECRET, outbox, pauses=(3600,))
-            result = delivered(mailer, [mail_for("a@library.example", moment=recent)])
-        assert result.reason == f"mail server localhost:{port} refused this: {what}"
+        assert send(post, "a", options=options).reason == f"mail server THE SERVER refused this: {what}"
 
     def test_a_server_that_logs_in_in_other_ways(self, mail_certificates: Path, outbox: Outbox) -> None:
         with server(Post(), mail_certificates, auth_exclude_mechanism=["LOGIN", "PLAIN"]) as port:
             obstacle = Mailer(settings_for(port, mail_certificates), SECRET, outbox).obstacle()
         assert str(obstacle) == f"mail server localhost:{port} takes none of the ways to log in that are known here"
 
-    def test_a_server_that_hangs_up_after_some_mails_gets_the_rest(
-        self, mail_certificates: Path, outbox: Outbox, recent: datetime
-    ) -> None:
+    def test_a_server_that_hangs_up_after_some_mails_gets_the_rest(self, send: Send) -> None:
         post = Post()
         post.hang_up_after = 1
-        names = [f"{name}@library.example" for name in "abc"]
-        with server(post, mail_certificates) as port:
-            mailer = Mailer(settings_for(port, mail_certificates), SECRET, outbox, pauses=())
-            result = delivered(mailer, [mail_for(name, moment=recent) for name in names])
+        result = send(post, *"abc", pauses=())
         assert (result.sent, result.queued, result.reason) == (3, 0, "")
-        assert sorted(set(post.recipients)) == names
+        assert sorted(set(post.recipients)) == [f"{name}@library.example" for name in "abc"]
 
     def test_a_run_at_its_deadline_does_not_wait_for_a_server_that_has_stopped_to_answer(
         self, tmp_path: Path, outbox: Outbox, recent: datetime

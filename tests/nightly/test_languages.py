@@ -10,7 +10,7 @@ import lxml.html
 import pytest
 from support.command import Command
 from support.fault_proxy import Call, FaultProxy
-from support.mail_server import SECRET, Post, server
+from support.mail_server import SECRET, Post, mail_section, server
 from support.report_samples import ORG_UNITS
 
 from evergreen_groups import exit_status
@@ -62,17 +62,13 @@ formats = ["html", "csv", "json", "xlsx"]
 [language.libraries]
 HARBOR = "fr-CA"
 VALLEY = "es"
-[mail]
-host = "localhost"
-port = {port}
-ca_bundle = "{certificates}"
-username = "groups"
-sender = "groups@library.example"
-[mail.recipients]
-MILL = ["mill@library.example"]
-HARBOR = ["harbor@library.example"]
-"*" = ["director@library.example"]
+{mail}
 """
+RECIPIENTS = {
+    "MILL": ["mill@library.example"],
+    "HARBOR": ["harbor@library.example"],
+    "*": ["director@library.example"],
+}
 
 
 def opened(path: Path) -> Any:
@@ -95,8 +91,8 @@ def test_a_french_page_and_a_spanish_mail_beside_an_english_index(
     command = Command(tmp_path, sandbox.url)
     command.environ |= {"EVERGREEN_GROUPS_MAIL_PASSWORD": SECRET, "LC_ALL": "cs_CZ.UTF-8"}
     with server(post, mail_certificates) as port:
-        values = {"reports": reports, "port": port, "certificates": mail_certificates / "right.pem", "more": ""}
-        command.config.write_text(CONFIGURED.format(**values))
+        mail = mail_section(port, mail_certificates, recipients=RECIPIENTS)
+        command.config.write_text(CONFIGURED.format(reports=reports, more="", mail=mail))
         done = command("report", "--mail")
     assert done.returncode == exit_status.DONE, done.stderr
     latest = reports / "latest"
@@ -139,9 +135,8 @@ def test_time_zones_are_read_once_and_where_somebody_reads_them(
     asked: list[Call] = []
     proxy.answer = asked.append
     with server(Post(), mail_certificates) as port:
-        certificates = mail_certificates / "right.pem"
-        values = {"reports": tmp_path / "reports", "port": port, "certificates": certificates, "more": more}
-        command.config.write_text(CONFIGURED.format(**values))
+        mail = mail_section(port, mail_certificates, recipients=RECIPIENTS)
+        command.config.write_text(CONFIGURED.format(reports=tmp_path / "reports", more=more, mail=mail))
         done = command(*[word.format(directory=tmp_path) for word in words])
     assert done.returncode == exit_status.DONE, done.stderr
     assert sum("lib.timezone" in call.parameters for call in asked) == calls

@@ -14,7 +14,7 @@ import lxml.html
 import pytest
 from hypothesis import given, settings
 from support.command import Command
-from support.mail_server import SECRET, Post, free_port, server
+from support.mail_server import SECRET, Post, free_port, mail_section, server
 from support.report_samples import (
     FAMILIES,
     ORG_UNITS,
@@ -29,7 +29,7 @@ from support.report_samples import (
 
 from evergreen_groups import exit_status
 from evergreen_groups.cli.application import run
-from evergreen_groups.groups import Group, Member
+from evergreen_groups.groups import Group
 from evergreen_groups.mail import Letter, build_message
 from evergreen_groups.mail.mailer import Outbox
 from evergreen_groups.nightly.mailing import messages
@@ -43,26 +43,17 @@ from evergreen_groups.state import State
 pytestmark = pytest.mark.long
 
 SAMPLE = sample_report()
+RECIPIENTS = {
+    "HARBOR": ["harbor@library.example"],
+    "NORTH": ["north@library.example", "harbor@library.example"],
+    "*": ["director@library.example"],
+}
 
 
 def command_with(directory: Path, sandbox: Sandbox, mail_certificates: Path, port: int, more: str = "") -> Command:
     """The command with a configuration that sends to a server on ``port``; ``more`` are lines of ``[mail]``."""
     command = Command(directory, sandbox.url)
-    command.config.write_text(
-        f"""
-[mail]
-host = "localhost"
-port = {port}
-ca_bundle = "{mail_certificates / "right.pem"}"
-username = "groups"
-sender = "groups@library.example"
-{more}
-[mail.recipients]
-HARBOR = ["harbor@library.example"]
-NORTH = ["north@library.example", "harbor@library.example"]
-"*" = ["director@library.example"]
-"""
-    )
+    command.config.write_text(mail_section(port, mail_certificates, more, RECIPIENTS))
     command.environ["EVERGREEN_GROUPS_MAIL_PASSWORD"] = SECRET
     return command
 
@@ -227,37 +218,29 @@ def test_a_report_of_some_libraries_is_not_sent_to_the_others(
         ('subject = "two\\nlines"', "one line"),
         ('security = "ssl"', "starttls"),
         ('password_file = "/nowhere/password"', "/nowhere/password"),
+        ("an unknown library", "NOWHERE"),
     ],
 )
 def test_bad_settings_are_told_before_anything_is_read(
     sandbox: Sandbox, mail_certificates: Path, tmp_path: Path, more: str, word: str
 ) -> None:
-    password = tmp_path / "secret"
-    password.write_text(SECRET)
-    password.chmod(0o600)
-    command = command_with(tmp_path, sandbox, mail_certificates, 1, more.replace("PASSWORD", str(password)))
-    del command.environ["EVERGREEN_GROUPS_MAIL_PASSWORD"]
+    if word == "NOWHERE":
+        command = command_with(tmp_path, sandbox, mail_certificates, free_port())
+        command.environ["EVERGREEN_GROUPS_MAIL_RECIPIENTS"] = "NOWHERE=a@library.example"
+    else:
+        command = command_with(tmp_path, sandbox, mail_certificates, 1, more)
+        del command.environ["EVERGREEN_GROUPS_MAIL_PASSWORD"]
     done = command("report", "--mail", "--output", str(tmp_path / "report.html"))
     assert done.returncode == exit_status.CONFIGURATION
     assert word in done.stderr
     assert not (tmp_path / "report.html").exists()
 
 
-def test_an_unknown_library_among_the_recipients(sandbox: Sandbox, mail_certificates: Path, tmp_path: Path) -> None:
-    command = command_with(tmp_path, sandbox, mail_certificates, free_port())
-    command.environ["EVERGREEN_GROUPS_MAIL_RECIPIENTS"] = "NOWHERE=a@library.example"
-    done = command("report", "--mail", "--output", str(tmp_path / "report.html"))
-    assert done.returncode == exit_status.CONFIGURATION
-    assert "NOWHERE" in done.stderr
-    assert not (tmp_path / "report.html").exists()
-
-
 def with_names(group: Group) -> Group:
-    return replace(group, members=tuple(map(with_name, group.members)))
-
-
-def with_name(member: Member) -> Member:
-    return replace(member, patron=replace(member.patron, name=f"Somebody {member.id}"))
+    return replace(
+        group,
+        members=tuple(replace(one, patron=replace(one.patron, name=f"Somebody {one.id}")) for one in group.members),
+    )
 
 
 class TestTheLetter:
@@ -335,8 +318,8 @@ class TestTheLetter:
         )
 
     def test_nothing_to_list(self) -> None:
-        assert "nothing to list" in plain_letter(empty_report(), LetterOptions())
-        assert "nothing to list" in html_letter(empty_report(), LetterOptions())
+        for letter in (plain_letter, html_letter):
+            assert "nothing to list" in letter(empty_report(), LetterOptions())
 
     def test_the_subject(self) -> None:
         line = subject_line("{date} | {groups} | {members} | {total} | {libraries}", SAMPLE, ("BR1", "BR2"))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from support.command import Command, one_line
 from support.fault_proxy import FaultProxy
-from support.mail_server import SECRET, Post, server
+from support.mail_server import SECRET, Post, mail_section, server
 from support.state_files import count_runs, last_run
 
 from evergreen_groups import exit_status
@@ -28,13 +28,6 @@ WANTED = (
     Criteria(min_total=Decimal("10.00"), orgs=("valley",), sort="name"),
     Criteria(choice=Choice(over_limit=False), top=1),
 )
-
-
-@pytest.fixture
-def command(tmp_path: Path, sandbox: Sandbox) -> Command:
-    made = Command(tmp_path, sandbox.url)
-    made.environ["STATE_DIRECTORY"] = str(tmp_path / "state")
-    return made
 
 
 def document(path: Path) -> Any:
@@ -170,13 +163,7 @@ def test_each_goes_to_its_own_recipients(command: Command, tmp_path: Path, mail_
             f"""
 [report]
 output = "{tmp_path / "main.json"}"
-[mail]
-host = "localhost"
-port = {port}
-ca_bundle = "{mail_certificates / "right.pem"}"
-username = "groups"
-sender = "groups@library.example"
-recipients = {{"*" = ["director@library.example"]}}
+{mail_section(port, mail_certificates)}
 [[reports]]
 name = "high"
 min_total = 40

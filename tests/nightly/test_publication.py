@@ -71,11 +71,11 @@ def test_every_library_has_its_files(tmp_path: Path) -> None:
     assert {path.name for path in (published.path / "latest").iterdir()} == expected | {"index.html"}
     assert (published.library_count, published.file_count) == (5, 21)
     for name, part in by_library(report()).items():
-        document = json.loads(((published.path / "latest") / f"{name}.json").read_text("utf-8"))
+        document = json.loads((published.path / "latest" / f"{name}.json").read_text("utf-8"))
         assert [group["group"] for group in document["groups"]] == [group.number for group in part.groups]
         assert document["criteria"]["orgs"] == [name]
-    assert ((published.path / "latest") / "BR1.csv").read_bytes().count(b"\r\n") == 5
-    assert ((published.path / "latest") / "BR1.xlsx").read_bytes().startswith(b"PK")
+    assert (published.path / "latest" / "BR1.csv").read_bytes().count(b"\r\n") == 5
+    assert (published.path / "latest" / "BR1.xlsx").read_bytes().startswith(b"PK")
 
 
 def test_it_tells_how_far_it_is(tmp_path: Path) -> None:
@@ -87,20 +87,20 @@ def test_it_tells_how_far_it_is(tmp_path: Path) -> None:
 def test_details_and_byte_order_mark_are_for_every_library(tmp_path: Path) -> None:
     published = publish(report(), tmp_path, ("csv",), details=False, bom=True)
     for name in LIBRARIES:
-        content = ((published.path / "latest") / f"{name}.csv").read_bytes()
+        content = (published.path / "latest" / f"{name}.csv").read_bytes()
         assert content.startswith(b"\xef\xbb\xbfgroup,")
         assert content.count(b"\r\n") == 1 + len(by_library(report())[name].groups)
 
 
 def test_a_page_says_which_library_it_is_of(tmp_path: Path) -> None:
     published = publish(report(), tmp_path, ("html", "xlsx"))
-    page = lxml.html.document_fromstring(((published.path / "latest") / "BR2.html").read_bytes())
+    page = lxml.html.document_fromstring((published.path / "latest" / "BR2.html").read_bytes())
     assert page.findtext(".//h1") == "Groups with high combined fines: BR2"
     assert page.findtext(".//title") == "Groups with high combined fines: BR2, 14 Aug 2026"
     assert page.xpath("string(//dt[.='Listed']/following-sibling::dd)").endswith(
         "with a member whose home library is BR2 or below; highest combined fines first"
     )
-    summary = openpyxl.load_workbook((published.path / "latest") / "BR2.xlsx")["Summary"]
+    summary = openpyxl.load_workbook(published.path / "latest" / "BR2.xlsx")["Summary"]
     assert summary["A1"].value == "Groups with high combined fines: BR2"
 
 
@@ -110,10 +110,8 @@ def test_nobody_else_may_read_them(tmp_path: Path) -> None:
         published = publish(report(), tmp_path / "reports")
     finally:
         os.umask(before)
-    for path in (tmp_path / "reports").rglob("*"):
+    for path in (published.path, *published.path.rglob("*")):
         assert mode(path) == (0o700 if path.is_dir() else 0o600), path
-    assert mode(tmp_path / "reports") == 0o700
-    assert mode((published.path / "latest").resolve()) == 0o700
 
 
 def test_a_directory_that_is_there_keeps_its_mode_and_what_lies_in_it(tmp_path: Path) -> None:
@@ -123,14 +121,8 @@ def test_a_directory_that_is_there_keeps_its_mode_and_what_lies_in_it(tmp_path: 
     (tmp_path / "2020-01-02").symlink_to("notes.txt")
     publish(report(), tmp_path, ("csv",), keep_days=1)
     assert mode(tmp_path) == 0o750
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "notes.txt",
-        "2020-01-01",
-        "2020-01-02",
-        DAY,
-        "latest",
-        ".editions",
-    }
+    names = {"notes.txt", "2020-01-01", "2020-01-02", DAY, "latest", ".editions"}
+    assert {path.name for path in tmp_path.iterdir()} == names
 
 
 def test_links_can_be_moved_together_with_the_directory(tmp_path: Path) -> None:
@@ -271,13 +263,9 @@ def test_most_short_names_stay_as_they_are() -> None:
     names = ("BR1", "Main_Branch", "ELM-2", "v1.2", "Étampes", "a/b", "../../etc/passwd", ".hidden", "INDEX", "nul", "")
     made = library_file_names(names)
     assert [made[name] for name in names[:4]] == list(names[:4])
-    assert made["a/b"].startswith("a_b-")
-    assert made["Étampes"].startswith("_tampes-")
-    assert made["INDEX"].startswith("INDEX-")
-    assert made["nul"].startswith("nul-")
-
-
-def test_names_that_differ_in_capitals_alone_are_told_apart() -> None:
+    for name, beginning in {"a/b": "a_b-", "Étampes": "_tampes-", "INDEX": "INDEX-", "nul": "nul-"}.items():
+        assert made[name].startswith(beginning)
+    # Names that differ in capitals alone.
     made = library_file_names(("br1", "BR1", "BR2"))
     assert made["BR2"] == "BR2"
     assert len({name.casefold() for name in made.values()}) == 3
@@ -313,17 +301,8 @@ def test_the_index_sums_up_each_library_and_counts_each_group_once(tmp_path: Pat
     publish(tree_report(), tmp_path, ("html", "csv"))
     [table] = index(tmp_path).xpath("//table[@id='libraries']")
     assert [head.text_content() for head in table.xpath("thead//th")] == [
-        "Library",
-        "Groups",
-        "Members",
-        "Combined fines",
-        "Over the limit",
-        "New",
-        "Worse",
-        "Better",
-        "No longer listed",
-        "Difference",
-        "Other files",
+        *("Library", "Groups", "Members", "Combined fines", "Over the limit"),
+        *("New", "Worse", "Better", "No longer listed", "Difference", "Other files"),
     ]
     shown = rows(table)
     assert list(shown) == ["CONS", "BM1", "BR1", "BR2", "BR3", "BR9", "SL1", "Each group once"]

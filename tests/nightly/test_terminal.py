@@ -10,8 +10,6 @@ from support.command import Command
 from support.state_files import count_runs, last_run
 from support.terminals import on_a_terminal
 
-from evergreen_groups.sandbox import Sandbox
-
 pytestmark = pytest.mark.long
 
 
@@ -20,13 +18,6 @@ def at_a_terminal(command: Command, *words: str) -> str:
     status, said = on_a_terminal(command, *words)
     assert status == 0
     return said
-
-
-@pytest.fixture
-def command(tmp_path: Path, sandbox: Sandbox) -> Command:
-    made = Command(tmp_path, sandbox.url)
-    made.environ["STATE_DIRECTORY"] = str(tmp_path / "state")
-    return made
 
 
 def test_it_is_not_recorded_unless_it_says_so(command: Command, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 
@@ -16,12 +15,6 @@ from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state import State
 
 ALL = Criteria()
-
-
-@pytest.fixture
-def staff(sandbox: Sandbox) -> Iterator[Gateway]:
-    with gateway_of(sandbox.url, "consortium_staff") as gateway:
-        yield gateway
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from support.fault_proxy import Call, Fault, fault_proxy
+from support.fault_proxy import Fault, fault_proxy
 from support.gateways import gateway_of
 
 from evergreen_groups.gateway import Gateway, RetryPolicy
@@ -133,14 +133,10 @@ def test_a_gateway_that_fails_then_does_not_cost_the_report(
     once = RetryPolicy(tries=1)
     with fault_proxy(sandbox.url) as proxy, gateway_of(proxy.url, "consortium_staff", retries=once) as gateway:
         report = tonight(gateway, sandbox, tmp_path)
-
-        def lose(call: Call) -> Fault:
-            return Fault.DROP_REQUEST
-
-        proxy.decide = lose
+        proxy.decide = lambda call: Fault.DROP_REQUEST
         with caplog.at_level(logging.WARNING):
             assert look_up_cleared(gateway, report) == report
-        proxy.decide = lambda call: Fault.NONE
+        proxy.heal()
     assert "cleared groups stand now could not be looked up" in caplog.text
     assert all("\n" not in record.getMessage() for record in caplog.records)
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from decimal import Decimal
 
 import pytest
 from support.bills_and_items import lend
-from support.fault_proxy import Call, Fault, FaultProxy, fault_proxy
+from support.fault_proxy import Call, Fault, FaultProxy
 from support.gateways import gateway_of
 
 from evergreen_groups.errors import ConfigurationError
@@ -21,33 +20,9 @@ EVERYBODY = Criteria(min_total=Decimal("0.01"), min_members=1)
 CONSORTIUM_STAFF = 2
 
 
-@pytest.fixture
-def staff(sandbox: Sandbox) -> Iterator[Gateway]:
-    with gateway_of(sandbox.url, "consortium_staff") as gateway:
-        yield gateway
-
-
-@pytest.fixture
-def proxy(sandbox: Sandbox) -> Iterator[FaultProxy]:
-    with fault_proxy(sandbox.url) as proxy:
-        yield proxy
-
-
 def revoke(sandbox: Sandbox, permission: str) -> None:
     with sandbox._store.transaction() as connection:
         connection.execute("DELETE FROM grants WHERE usr = ? AND permission = ?", [CONSORTIUM_STAFF, permission])
-
-
-def watched(proxy: FaultProxy) -> list[Call]:
-    """Record every call from here on."""
-    calls: list[Call] = []
-
-    def watch(call: Call) -> Fault:
-        calls.append(call)
-        return Fault.NONE
-
-    proxy.decide = watch
-    return calls
 
 
 def details_of(report: Report) -> ReportDetails:
@@ -88,10 +63,9 @@ def test_what_is_known_of_a_family(staff: Gateway) -> None:
     assert by_id[1017].profile == "Child"
 
 
-def test_what_the_account_may_not_see_is_not_known(sandbox: Sandbox) -> None:
+def test_what_the_account_may_not_see_is_not_known(sandbox: Sandbox, staff: Gateway) -> None:
     revoke(sandbox, "VIEW_USER_TRANSACTIONS")
-    with gateway_of(sandbox.url, "consortium_staff") as gateway:
-        report = build_report(gateway, Criteria())
+    report = build_report(staff, Criteria())
     for group in report.groups:
         summed = details_of(report).of_group(group)
         assert (summed.kinds, summed.not_known, summed.certain) == ((), group.combined_fines, False)
@@ -100,10 +74,9 @@ def test_what_the_account_may_not_see_is_not_known(sandbox: Sandbox) -> None:
     assert any("VIEW_USER_TRANSACTIONS" in note for note in report.notes)
 
 
-def test_items_that_are_hidden_are_not_no_items(sandbox: Sandbox) -> None:
+def test_items_that_are_hidden_are_not_no_items(sandbox: Sandbox, staff: Gateway) -> None:
     revoke(sandbox, "VIEW_CIRCULATIONS")
-    with gateway_of(sandbox.url, "consortium_staff") as gateway:
-        report = build_report(gateway, Criteria())
+    report = build_report(staff, Criteria())
     assert all(details_of(report).of(member).items is None for group in report.groups for member in group.members)
     assert {details_of(report).of_group(group).returnable for group in report.groups} == {None}
     assert any("VIEW_CIRCULATIONS" in note for note in report.notes)
@@ -132,22 +105,24 @@ def test_a_payment_between_two_looks_leaves_nothing_that_does_not_add_up(proxy: 
 
 
 def test_sums_alone_make_none_of_the_new_calls(proxy: FaultProxy) -> None:
-    calls = watched(proxy)
     with gateway_of(proxy.url, "consortium_staff") as gateway:
         report = build_report(gateway, Criteria(details=False))
     assert report.details is None
-    assert not {"mobts", "mb", "circ", "pgt"} & {call.method.split(".")[3] for call in calls if "pcrud" in call.method}
-    searches = [call for call in calls if call.method == "open-ils.pcrud.search.au.atomic"]
+    assert not {"mobts", "mb", "circ", "pgt"} & {
+        call.method.split(".")[3] for call in proxy.calls if "pcrud" in call.method
+    }
+    searches = [call for call in proxy.calls if call.method == "open-ils.pcrud.search.au.atomic"]
     selected = {field for call in searches for field in call.parameters[2].get("select", {}).get("au", ())}
     assert selected <= {*PATRON_FIELDS, "last_update_time"}
 
 
 def test_no_title_and_no_birth_date_is_asked_for(proxy: FaultProxy) -> None:
-    calls = watched(proxy)
     with gateway_of(proxy.url, "consortium_staff") as gateway:
         build_report(gateway, Criteria())
-    selected = [name for call in calls for name in str(call.parameters).replace("'", '"').split('"')]
+    selected = [name for call in proxy.calls for name in str(call.parameters).replace("'", '"').split('"')]
     assert not {"dob", "target_copy", "title", "acp", "mvr"} & set(selected)
+    searched = [call.method.split(".")[3] for call in proxy.calls if call.method.startswith("open-ils.pcrud.search")]
+    assert (searched.count("mobts"), searched.count("mb")) == (1, 1), "billings take one call more"
 
 
 def test_at_most_sixty_percent_more_calls(proxy: FaultProxy) -> None:
@@ -184,10 +159,8 @@ def test_a_choice_of_what_is_not_read_is_refused(staff: Gateway) -> None:
         assert refused.value.setting == "report.details"
 
 
-def test_a_lost_item_with_its_fee_is_found_as_lost_materials(sandbox: Sandbox) -> None:
-    criteria = Criteria(min_total=Decimal("15.00"), choice=Choice(kinds=("lost materials",)))
-    with gateway_of(sandbox.url, "consortium_staff") as gateway:
-        report = build_report(gateway, criteria)
+def test_a_lost_item_with_its_fee_is_found_as_lost_materials(staff: Gateway) -> None:
+    report = build_report(staff, Criteria(min_total=Decimal("15.00"), choice=Choice(kinds=("lost materials",))))
     (group,) = (one for one in report.groups if one.number == 1017)
     found = details_of(report).of_group(group)
     assert [(one.kind.text, str(one.balance), one.bill_count) for one in found.kinds] == [
@@ -196,11 +169,10 @@ def test_a_lost_item_with_its_fee_is_found_as_lost_materials(sandbox: Sandbox) -
     assert {one.number for one in report.groups} == {1003, 1008, 1017}
 
 
-def test_what_came_back_after_it_was_claimed_or_lost_is_of_that_kind(sandbox: Sandbox) -> None:
+def test_what_came_back_after_it_was_claimed_or_lost_is_of_that_kind(sandbox: Sandbox, staff: Gateway) -> None:
     lend(sandbox, 1058, "2026-08-01", returned=True, state="CLAIMSNEVERCHECKEDOUT", library=12, billed="3.00")
     lend(sandbox, 1058, "2026-08-01", returned=True, state="LOST", library=12, billed="2.00")
-    with gateway_of(sandbox.url, "consortium_staff") as gateway:
-        report = build_report(gateway, Criteria(min_total=Decimal("15.00")))
+    report = build_report(staff, Criteria(min_total=Decimal("15.00")))
     (member,) = (one for group in report.groups for one in group.members if one.id == 1058)
     found = details_of(report).of(member)
     assert {one.kind.text: str(one.balance) for one in found.kinds or ()} == {
@@ -226,11 +198,3 @@ def test_without_circulations_the_kind_is_the_billing_type_and_a_note_says_so(sa
     assert notes[0] == []
     (note,) = notes[1]
     assert "the account lacks VIEW_CIRCULATIONS" in note
-
-
-def test_billings_take_one_call_more(proxy: FaultProxy) -> None:
-    calls = watched(proxy)
-    with gateway_of(proxy.url, "consortium_staff") as gateway:
-        build_report(gateway, Criteria())
-    searched = [call.method.split(".")[3] for call in calls if call.method.startswith("open-ils.pcrud.search")]
-    assert (searched.count("mobts"), searched.count("mb")) == (1, 1)

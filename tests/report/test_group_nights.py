@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 
-import pytest
 from sqlalchemy import delete, func, select
 from support.report_samples import ORG_UNITS, member, report_of
-from support.states import FILE_FIRST, state_on
 
 from evergreen_groups.groups import Group
 from evergreen_groups.money import ZERO
@@ -21,13 +18,6 @@ from evergreen_groups.state import State, schema
 
 URL = "https://ils.example.org/osrf-gateway-v1"
 FIRST = datetime(2026, 8, 1, 3, 15, tzinfo=UTC)
-
-
-@pytest.fixture(params=FILE_FIRST)
-def state(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[State]:
-    """A new state; plain pytest tests only SQLite."""
-    with state_on(request.param, tmp_path / "state") as state:
-        yield state
 
 
 def group(number: int, owed: str, members: Iterable[int] = (), hidden: int = 0) -> Group:

@@ -214,16 +214,11 @@ class TestDeclarations:
 
     def test_variables_are_taken_as_they_are_written(self) -> None:
         """Everything except the tables of limits can be set as text in the environment."""
-        environ = {each.variable: text for each in declared(Settings) if (text := _as_variable(each)) is not None}
-        read = load.load(None, {"HOME": "/nonexistent", **environ})
-        for each in declared(Settings):
-            if each.variable in environ and each.default not in (None, ()):
-                assert value_of(read, each) == each.default, each.key
-
-
-def _as_variable(each: Setting) -> str | None:
-    if each.default in (None, ()):
-        return None
-    if isinstance(each.default, tuple):
-        return ",".join(map(str, each.default))
-    return str(getattr(each.default, "value", each.default))
+        with_default = [each for each in declared(Settings) if each.default not in (None, ())]
+        environ = {"HOME": "/nonexistent"}
+        for each in with_default:
+            parts = each.default if isinstance(each.default, tuple) else (getattr(each.default, "value", each.default),)
+            environ[each.variable] = ",".join(map(str, parts))
+        read = load.load(None, environ)
+        for each in with_default:
+            assert value_of(read, each) == each.default, each.key

@@ -184,13 +184,7 @@ class FaultProxy:
 
     def __init__(self, target: str) -> None:
         self.target = urlsplit(target)
-        self.decide: Decide = lambda call: Fault.NONE
-        self.refuse: Callable[[Call], tuple[int, str] | None] = lambda call: None
-        self.answer: Callable[[Call], object | None] = lambda call: None
-        self.nothing: Callable[[Call], bool] = lambda call: False
-        self.instead: Callable[[Call], HttpAnswer | None] = lambda call: None
-        self.garble: Callable[[Call], dict[str, object] | None] = lambda call: None
-        self.alter: Callable[[Call, HttpAnswer], HttpAnswer | None] = lambda call, answer: None
+        self.heal()
         self.carried_out: Callable[[Call, HttpAnswer], None] = lambda call, answer: None
         self.before_answer: Callable[[Call], None] = lambda call: None
         self.too_late: Callable[[], None] = lambda: None
@@ -207,6 +201,16 @@ class FaultProxy:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server.server_port}"
+
+    def heal(self) -> None:
+        """Let everything through, from now on."""
+        self.decide: Decide = lambda call: Fault.NONE
+        self.refuse: Callable[[Call], tuple[int, str] | None] = lambda call: None
+        self.answer: Callable[[Call], object | None] = lambda call: None
+        self.nothing: Callable[[Call], bool] = lambda call: False
+        self.instead: Callable[[Call], HttpAnswer | None] = lambda call: None
+        self.garble: Callable[[Call], dict[str, object] | None] = lambda call: None
+        self.alter: Callable[[Call, HttpAnswer], HttpAnswer | None] = lambda call, answer: None
 
     def handle(self, request: _Connection, body: bytes) -> None:
         call = Call(body)

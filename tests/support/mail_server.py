@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import socket
 import ssl
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from email import message_from_bytes
 from email.message import EmailMessage
@@ -111,6 +112,23 @@ def server(
         yield controller.port
     finally:
         controller.stop()
+
+
+def mail_section(
+    port: int, certificates: Path, more: str = "", recipients: Mapping[str, list[str]] | None = None
+) -> str:
+    """Return the section of a configuration that sends to the server on ``port``; ``more`` are lines of it."""
+    everybody = {"*": ["director@library.example"]} if recipients is None else recipients
+    return f"""
+[mail]
+host = "localhost"
+port = {port}
+ca_bundle = "{certificates / "right.pem"}"
+username = "groups"
+sender = "groups@library.example"
+recipients = {{{", ".join(f"{json.dumps(name)} = {json.dumps(those)}" for name, those in everybody.items())}}}
+{more}
+"""
 
 
 def free_port() -> int:

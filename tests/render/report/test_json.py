@@ -1,8 +1,7 @@
-"""JSON: follows its schema, key by key."""
+"""JSON: follows its schema, key by key, as a document and as lines, laid out as Python's encoder does it."""
 
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import replace
 from importlib import resources
@@ -12,6 +11,9 @@ import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from referencing import Registry, Resource
+from support.detailed_reports import detailed
+from support.rendered import written
 from support.report_samples import (
     GENERATED_AT,
     blocked_report,
@@ -27,19 +29,26 @@ from support.schemas import strict
 
 from evergreen_groups.groups import Group
 from evergreen_groups.policy import Limit
-from evergreen_groups.render.report import render
+from evergreen_groups.render.report.json import text
 from evergreen_groups.report import Changes, Criteria, Report
 
-SCHEMA = json.loads(resources.files("evergreen_groups.render.report").joinpath("report.schema.json").read_text("utf-8"))
+
+def schema(name: str) -> Any:
+    return json.loads(resources.files("evergreen_groups.render.report").joinpath(name).read_text("utf-8"))
 
 
+SCHEMA = schema("report.schema.json")
 VALIDATOR = jsonschema.Draft202012Validator(strict(SCHEMA))
+DOCUMENT: Resource[Any] = Resource.from_contents(strict(SCHEMA))
+LINES = jsonschema.Draft202012Validator(
+    strict(schema("report_lines.schema.json")),
+    registry=Registry().with_resource("urn:evergreen-groups:report:1", DOCUMENT),
+)
+LEAVES = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text()
 
 
 def document(report: Report, *, details: bool = True) -> Any:
-    stream = io.StringIO()
-    render(report, "json", stream, details=details)
-    return json.loads(stream.getvalue())
+    return json.loads(written(report, "json", details=details))
 
 
 def test_schema_is_one() -> None:
@@ -56,10 +65,20 @@ def test_schema_is_one() -> None:
         empty_report(),
         report_with_limits(),
         report_of((), criteria=Criteria(limit=Limit(None))),
+        detailed(),
     ],
 )
-def test_follows_the_schema(report: Report, details: bool) -> None:
-    VALIDATOR.validate(document(report, details=details))
+def test_follows_the_schema_and_lines_say_the_same(report: Report, details: bool) -> None:
+    shown = document(report, details=details)
+    VALIDATOR.validate(shown)
+    lines = written(report, "jsonl", details=details)
+    assert lines.endswith("\n")
+    about, *groups = map(json.loads, lines.splitlines())
+    for line in (about, *groups):
+        LINES.validate(line)
+    assert groups == shown.pop("groups")
+    assert {**about, "schema": shown["schema"]} == shown
+    assert about["schema"] == "evergreen-groups/report-lines/1"
 
 
 def test_a_wrong_document_does_not_follow_the_schema() -> None:
@@ -70,17 +89,8 @@ def test_a_wrong_document_does_not_follow_the_schema() -> None:
 
 def test_keys_in_their_order() -> None:
     shown = document(sample_report())
-    assert list(shown) == [
-        "schema",
-        "generated_at",
-        "gateway",
-        "criteria",
-        "totals",
-        "notes",
-        "left_out_count",
-        "changes",
-        "groups",
-    ]
+    keys = "schema generated_at gateway criteria totals notes left_out_count changes groups"
+    assert list(shown) == keys.split()
     assert shown["schema"] == "evergreen-groups/report/1"
     assert shown["generated_at"] == GENERATED_AT.isoformat()
     assert shown["criteria"] == {
@@ -227,9 +237,7 @@ def test_the_first_run_has_nothing_to_compare_with() -> None:
 
 def test_written_as_the_standard_library_would() -> None:
     for report in (sample_report(), changed_report(), empty_report()):
-        stream = io.StringIO()
-        render(report, "json", stream)
-        assert stream.getvalue() == json.dumps(document(report), indent=2, ensure_ascii=False) + "\n"
+        assert written(report, "json") == json.dumps(document(report), indent=2, ensure_ascii=False) + "\n"
 
 
 @settings(deadline=None, max_examples=60)
@@ -243,6 +251,24 @@ def test_hostile_names_read_back(report: Report, details: bool) -> None:
         assert names == [one.name for group in report.groups for one in group.members]
 
 
-def test_half_a_surrogate_pair_does_not_stop_the_report() -> None:
-    shown = document(report_of([Group(1, (member(1, "Smith\ud83d", "30.00"),))]))
-    assert shown["groups"][0]["lead"]["name"] == "Smith\ufffd"
+def test_line_breaks_and_halves_of_pairs_in_names_make_no_line_and_no_error() -> None:
+    name = "Smith\n\u2028\u2029\x85\ud83d"
+    report = report_of([Group(1, (member(1, name, "30.00"),))])
+    about, group = written(report, "jsonl").rstrip("\n").split("\n")
+    assert json.loads(about)["totals"]["group_count"] == 1
+    for shown in (json.loads(group), document(report)["groups"][0]):
+        assert shown["lead"]["name"] == name.replace("\ud83d", "\ufffd")
+
+
+def values(deeper: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    several = st.lists(deeper, max_size=4)
+    return several | several.map(tuple) | st.dictionaries(st.text(max_size=8), deeper, max_size=4)
+
+
+@given(st.dictionaries(st.text(max_size=8), st.recursive(LEAVES, values)))
+def test_is_what_python_writes(value: dict[str, Any]) -> None:
+    assert text(value) == json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def test_half_of_a_pair_is_written_as_one_that_cannot_be_read() -> None:
+    assert text({"name": "a\ud800b", "none": []}) == '{\n  "name": "a\ufffdb",\n  "none": []\n}'

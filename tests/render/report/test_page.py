@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import re
 import time
 from dataclasses import replace
 from datetime import date
 from importlib import resources
+from typing import Any
 
 import lxml.html
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.detailed_reports import detailed
+from support.rendered import written
 from support.report_samples import (
     INCOMPLETE_NOTE,
     TOP_NOTE,
@@ -31,7 +32,6 @@ from support.report_samples import (
 
 from evergreen_groups.groups import Group
 from evergreen_groups.render import StaffClient, printable
-from evergreen_groups.render.report import render
 from evergreen_groups.report import Changes, Criteria, Report
 
 ELEMENTS = """
@@ -48,16 +48,9 @@ ATTRIBUTES = """
 CSS = resources.files("evergreen_groups.render").joinpath("templates", "page.css").read_text("utf-8")
 
 
-def html(report: Report, *, details: bool = True) -> str:
-    stream = io.StringIO()
-    render(report, "html", stream, details=details)
-    return stream.getvalue()
-
-
-def page(report: Report, *, details: bool = True) -> lxml.html.HtmlElement:
-    return lxml.html.document_fromstring(
-        html(report, details=details).encode(), parser=lxml.html.HTMLParser(encoding="utf-8")
-    )
+def page(report: Report, **options: Any) -> lxml.html.HtmlElement:
+    parser = lxml.html.HTMLParser(encoding="utf-8")
+    return lxml.html.document_fromstring(written(report, "html", **options).encode(), parser=parser)
 
 
 def texts(found: list[lxml.html.HtmlElement]) -> list[str]:
@@ -131,7 +124,9 @@ def test_head() -> None:
     assert tree.xpath("string(//meta[@name='referrer']/@content)") == "no-referrer"
     assert "width=device-width" in tree.xpath("string(//meta[@name='viewport']/@content)")
     assert re.fullmatch(r"Groups with high combined fines, \d\d? Aug 2026", tree.findtext(".//title") or "")
-    assert html(sample_report()).startswith('<!DOCTYPE html>\n<html lang="en" dir="ltr" data-currency="USD">')
+    assert written(sample_report(), "html").startswith(
+        '<!DOCTYPE html>\n<html lang="en" dir="ltr" data-currency="USD">'
+    )
 
 
 @pytest.mark.parametrize("report", [sample_report(), changed_report(), empty_report()])
@@ -235,23 +230,13 @@ def test_what_is_owed_for_since_when_and_what_is_out() -> None:
     [table] = tree.xpath("//table[@id='groups']")
     heads = {head.get("data-column"): place for place, head in enumerate(table.xpath("thead/tr/th"))}
     rows = {row[0].text: row for row in table.xpath("tbody/tr[1]")}
-    since = {
-        number: (row[heads["age"]].text_content(), row[heads["age"]].get("data-value")) for number, row in rows.items()
-    }
-    assert since["85"] == ("3 May 2026", str(date(2026, 5, 3).toordinal()))
-    assert since["902"][0] == "29 Apr 2026 not certain"
-    assert (rows["1187"][heads["overdue"]].text_content(), rows["902"][heads["overdue"]].text_content()) == (
-        "2",
-        "unknown",
-    )
+    since = {number: row[heads["age"]] for number, row in rows.items()}
+    assert since["85"].text_content() == "3 May 2026"
+    assert since["85"].get("data-value") == str(date(2026, 5, 3).toordinal())
+    assert since["902"].text_content() == "29 Apr 2026 not certain"
+    assert [rows[number][heads["overdue"]].text_content() for number in ("1187", "902")] == ["2", "unknown"]
     assert "owing since 3 May 2026" in rows["85"].getnext().xpath("string(.//details//small[2])")
-    kinds = dict(
-        zip(
-            tree.xpath("//select[@id='kind']/option/@value"),
-            tree.xpath("//select[@id='kind']/option/text()"),
-            strict=True,
-        )
-    )
+    kinds = {one.get("value"): one.text for one in tree.xpath("//select[@id='kind']/option")}
     assert list(kinds.values()) == ["all", "lost materials", "=Photocopies"]
     owed_for = {
         body.xpath("string(tr/th)"): {kinds[one] for one in body.get("data-for").split()}
@@ -262,8 +247,10 @@ def test_what_is_owed_for_since_when_and_what_is_out() -> None:
     assert not page(sample_report()).xpath("//select[@id='kind'] | //tbody[@data-for]")
 
 
-def test_each_sheet_of_paper_says_what_it_is() -> None:
-    styles = texts(page(replace(sample_report(), name='"old"; </style>')).xpath("//style"))
+def test_a_named_report_has_its_name_in_the_title_and_on_each_sheet_of_paper() -> None:
+    tree = page(replace(sample_report(), name='"old"; </style>'))
+    assert tree.findtext(".//h1") == 'Groups with high combined fines ("old"; </style>)'
+    styles = texts(tree.xpath("//style"))
     assert '@top-left { content: "Groups with high combined fines (\\22 old\\22 ; \\3c /style>), ' in styles[1]
     assert '@bottom-left { content: "Holds names and barcodes of patrons: keep it confidential."; }' in styles[1]
 
@@ -325,9 +312,7 @@ def test_the_first_run_has_no_trend_and_no_column() -> None:
 
 
 def test_names_lead_into_the_staff_client_and_numbers_to_the_groups_page() -> None:
-    stream = io.StringIO()
-    render(sample_report(), "html", stream, client=StaffClient("eg2", "https://ils.example"))
-    tree = lxml.html.document_fromstring(stream.getvalue())
+    tree = page(sample_report(), client=StaffClient("eg2", "https://ils.example"))
     table = tree.xpath("//table[@id='groups']")[0]
     lead = "https://ils.example/eg2/staff/circ/patron/412/checkout"
     [row] = table.xpath("tbody/tr[1][th/a='1187']")
@@ -340,9 +325,7 @@ def test_names_lead_into_the_staff_client_and_numbers_to_the_groups_page() -> No
 
 
 def test_a_librarys_page_leads_back_to_the_index() -> None:
-    stream = io.StringIO()
-    render(sample_report(), "html", stream, index="index.html")
-    [link] = lxml.html.document_fromstring(stream.getvalue()).xpath("//header//a")
+    [link] = page(sample_report(), index="index.html").xpath("//header//a")
     assert (link.text, link.get("href"), link.get("target")) == ("All libraries", "index.html", "_self")
 
 
@@ -355,11 +338,6 @@ def test_groups_are_marked_by_what_they_can_be_shown_by() -> None:
     offered = tree.xpath("//select[@id='only']/option/@value")
     assert offered == ["", "over", "within", "new", "worse", "better", "unchanged", "incomplete"]
     assert "blocked" in page(blocked_report()).xpath("//select[@id='only']/option/@value")
-
-
-def test_a_named_report_has_its_name_in_the_title() -> None:
-    tree = page(replace(sample_report(), name="old-debts"))
-    assert tree.findtext(".//h1") == "Groups with high combined fines (old-debts)"
 
 
 def test_without_details() -> None:
@@ -385,7 +363,7 @@ def test_no_chart_where_no_group_owes() -> None:
 def test_large_report_stays_small_and_fast() -> None:
     report = large_report()
     started = time.process_time()
-    size = len(html(report).encode())
+    size = len(written(report, "html").encode())
     assert time.process_time() - started < 2
     assert size < 6_000_000
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import io
 import zipfile
 from dataclasses import replace
+from typing import Any
 
 import openpyxl
 import pytest
 from support.large_reports import full_report
+from support.rendered import written_bytes
 from support.report_samples import ORG_UNITS, changed_report
 
 from evergreen_groups.render import StaffClient
-from evergreen_groups.render.report import render_bytes, render_parts
+from evergreen_groups.render.report import render_parts
 from evergreen_groups.render.report.writers import part_indexes
 from evergreen_groups.report import Criteria, Report, by_library
 
@@ -24,9 +26,11 @@ def report() -> Report:
 
 
 def alone(part: Report, format: str) -> bytes:
-    stream = io.BytesIO()
-    render_bytes(part, format, stream, client=CLIENT)
-    return stream.getvalue()
+    return written_bytes(part, format, client=CLIENT)
+
+
+def cells(sheet: Any) -> list[list[tuple[object, ...]]]:
+    return [[(one.value, one.number_format, one.hyperlink and one.hyperlink.target) for one in row] for row in sheet]
 
 
 def side_by_side(whole: Report, format: str) -> dict[str, bytes]:
@@ -63,13 +67,7 @@ def test_spreadsheets(whole: Report) -> None:
         book, expected = (openpyxl.load_workbook(io.BytesIO(one)) for one in (found[name], alone(part, "xlsx")))
         assert book.sheetnames == expected.sheetnames
         for sheet, other in zip(book, expected, strict=True):
-            assert [
-                [(cell.value, cell.number_format, cell.hyperlink and cell.hyperlink.target) for cell in row]
-                for row in sheet
-            ] == [
-                [(cell.value, cell.number_format, cell.hyperlink and cell.hyperlink.target) for cell in row]
-                for row in other
-            ]
+            assert cells(sheet) == cells(other)
             assert (sheet.auto_filter.ref, sheet.freeze_panes) == (other.auto_filter.ref, other.freeze_panes)
         assert zipfile.ZipFile(io.BytesIO(found[name])).testzip() is None
 

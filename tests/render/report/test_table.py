@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
+from support.rendered import written
 from support.report_samples import (
     INCOMPLETE_NOTE,
     blocked_report,
@@ -57,9 +58,7 @@ Group  Lead                    Library  Members          fines  own fines  limit
 
 
 def table(report: Report, *, details: bool = True, width: int = 80, color: bool = False) -> str:
-    stream = io.StringIO()
-    render(report, "table", stream, details=details, width=width, color=color)
-    return stream.getvalue()
+    return written(report, "table", details=details, width=width, color=color)
 
 
 def squeezed(text: str) -> str:

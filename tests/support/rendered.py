@@ -1,0 +1,23 @@
+"""Reports as they are written in each format."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from evergreen_groups.render.report import render, render_bytes
+from evergreen_groups.report import Report
+
+
+def written(report: Report, format: str, **options: Any) -> str:
+    """Return a report in a format of text."""
+    stream = io.StringIO(newline="")
+    render(report, format, stream, **options)
+    return stream.getvalue()
+
+
+def written_bytes(report: Report, format: str, **options: Any) -> bytes:
+    """Return a report in any format, as in a file."""
+    stream = io.BytesIO()
+    render_bytes(report, format, stream, **options)
+    return stream.getvalue()
