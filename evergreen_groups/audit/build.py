@@ -20,7 +20,7 @@ from evergreen_groups.ils import (
     OrgUnits,
     PenaltyKinds,
     Profiles,
-    ThresholdReader,
+    Thresholds,
     highest_view_user_orgs,
 )
 from evergreen_groups.message import Message
@@ -65,7 +65,7 @@ def build_audit(
         lambda: Profiles.read(gateway),
     )
     penalty_kinds, profiles = gateway.map(lambda read: read(), readers)
-    thresholds = ThresholdReader(gateway, org_units, profiles, penalty_kinds.fines_penalties)
+    thresholds = Thresholds.read(gateway, org_units, profiles, penalty_kinds.fines_penalties)
     limits = Limits(settings, org_units, profiles, thresholds)
     # With the same limit for all patrons, there is no need to look up thresholds.
     if settings.uniform:

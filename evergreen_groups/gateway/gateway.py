@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
@@ -18,15 +18,13 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from evergreen_groups import arguments
 from evergreen_groups.errors import MethodNotFoundError, UnexplainedError
-from evergreen_groups.gateway.address import Address
 from evergreen_groups.gateway.call import Call, RetryPolicy
 from evergreen_groups.gateway.capabilities import Capabilities, KnownCapabilities
 from evergreen_groups.gateway.idl import IdlCache, IdlSource
 from evergreen_groups.gateway.pcrud import Pcrud
 from evergreen_groups.gateway.record import class_ids, decode
-from evergreen_groups.gateway.sender import Sender
-from evergreen_groups.gateway.session import Credentials, Session
-from evergreen_groups.gateway.transport import Transport
+from evergreen_groups.gateway.sender import Credentials, Sender, Session
+from evergreen_groups.gateway.transport import Address, Transport
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
@@ -58,18 +56,14 @@ def ordered_map(function: Callable[[Item], Value], items: Iterable[Item], concur
         for other in others:
             yield other.result()
         return
+    # Calls under way end by themselves, at the latest on their timeout or when the gateway is closed.
     source = iter(items)
-    executor = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="evergreen")
-    try:
-        under_way: deque[Future[Value]] = deque(executor.submit(function, item) for item in islice(source, concurrency))
-        while under_way:
-            value = under_way.popleft().result()
-            # Before yielding, so that the next call runs while the caller works on this value.
-            under_way.extend(executor.submit(function, item) for item in islice(source, 1))
-            yield value
-    finally:
-        # Running calls end by themselves, at the latest on their timeout or when the gateway is closed.
-        executor.shutdown(wait=False, cancel_futures=True)
+    under_way = deque(begin(partial(function, item)) for item in islice(source, concurrency))
+    while under_way:
+        value = under_way.popleft().result()
+        # Before yielding, so that the next call runs while the caller works on this value.
+        under_way.extend(begin(partial(function, item)) for item in islice(source, 1))
+        yield value
 
 
 def begin(function: Callable[[], Value]) -> Future[Value]:

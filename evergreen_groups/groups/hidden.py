@@ -29,7 +29,7 @@ from evergreen_groups.message import Message
 from evergreen_groups.money import ZERO
 
 if TYPE_CHECKING:
-    from evergreen_groups.groups.queries import Query
+    from evergreen_groups.groups.search import Query
 
 _SERVICE = "open-ils.actor"
 _MEMBERS = "open-ils.actor.usergroup.members.retrieve"

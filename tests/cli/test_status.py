@@ -211,7 +211,7 @@ def test_json_says_on_which_machine(
 ) -> None:
     cluster = shared_cluster()
     with cluster.database() as name, monkeypatch.context() as patch, State(tmp_path, cluster.url(name)) as state:
-        patch.setattr("evergreen_groups.state.lease.socket", SimpleNamespace(gethostname=lambda: "brick2"))
+        patch.setattr("evergreen_groups.state.database.socket", SimpleNamespace(gethostname=lambda: "brick2"))
         config = tmp_path / "config.toml"
         config.write_text(f'[gateway]\nurl = "http://localhost"\n[state]\ndatabase = "{cluster.url(name)}"\n')
         config.chmod(0o600)

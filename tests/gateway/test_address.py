@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.gateway.address import Address
+from evergreen_groups.gateway.transport import Address
 
 
 @pytest.mark.parametrize(

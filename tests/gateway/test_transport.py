@@ -398,7 +398,7 @@ class TestAnswers:
         netrc.write_text("default login somebody password secret\n")
         netrc.chmod(0o600)
         monkeypatch.setenv("NETRC", str(netrc))
-        monkeypatch.setattr("evergreen_groups.gateway.address.Address.loopback", False)
+        monkeypatch.setattr("evergreen_groups.gateway.transport.Address.loopback", False)
         with Server(otherwise=results(1)) as server, connect(server, allow_plain_http=True) as gateway:
             call(gateway)
             gateway.call("a", "b", write=True)

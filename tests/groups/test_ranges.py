@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evergreen_groups.groups import GroupRange, PatronRow
-from evergreen_groups.groups.queries import GroupList, GroupRanges, Groups
 from evergreen_groups.groups.search import (
     MAX_BATCH,
+    GroupList,
+    GroupRanges,
+    Groups,
     MemberBatch,
     batch_by_group,
     groups_of_duplicates,

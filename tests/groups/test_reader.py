@@ -15,7 +15,7 @@ from support.gateways import gateway_of
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.groups import GroupReader
 from evergreen_groups.groups.search import ChangedPatrons
-from evergreen_groups.ils import Access, LimitFinder, Limits, OrgUnits, UniformLimit, highest_view_user_orgs
+from evergreen_groups.ils import Access, Limits, OrgUnits, highest_view_user_orgs
 from evergreen_groups.policy import Comparison, Limit, LimitRule
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import PolicySettings
@@ -32,7 +32,7 @@ def staff(proxy: FaultProxy) -> Iterator[Gateway]:
         yield gateway
 
 
-def reader_of(gateway: Gateway, limits: LimitFinder | None = None) -> GroupReader:
+def reader_of(gateway: Gateway, limits: Limits | None = None) -> GroupReader:
     org_units = OrgUnits.read(gateway)
     return GroupReader(gateway, org_units, Access.read(gateway, org_units, highest_view_user_orgs(gateway)), limits)
 
@@ -58,7 +58,7 @@ class TestDecisions:
         reader = reader_of(staff)
         assert over(reader) == {1051: None, 1052: None, 1053: None}
         assert "<>" in str(asked), "only debtors are asked for"
-        assert over(reader.with_limits(UniformLimit(Limit()))) == {1051: True, 1052: False, 1053: False}
+        assert over(reader.with_limits(Limits.of(Limit()))) == {1051: True, 1052: False, 1053: False}
 
     @pytest.mark.parametrize(("limit", "all_of_them"), [(Limit(), False), (NOUGHT, True)])
     def test_who_owes_nothing_is_asked_for_where_it_matters(
@@ -66,7 +66,7 @@ class TestDecisions:
     ) -> None:
         asked: list[object] = []
         proxy.before_answer = lambda call: asked.append(call.parameters[1]) if call.method == FINES else None
-        found = over(reader_of(staff, UniformLimit(limit)))
+        found = over(reader_of(staff, Limits.of(limit)))
         assert found == {1051: True, 1052: all_of_them, 1053: False}
         assert ("<>" not in str(asked)) is all_of_them
 

@@ -14,8 +14,7 @@ from support.gateways import gateway_of
 from evergreen_groups.errors import DataError, TimedOutError
 from evergreen_groups.gateway import Gateway, RetryPolicy
 from evergreen_groups.groups import GroupRange, GroupSearch, HighFines, PatronRow, search
-from evergreen_groups.groups.queries import GroupList
-from evergreen_groups.groups.search import ChangedPatrons
+from evergreen_groups.groups.search import ChangedPatrons, GroupList
 from evergreen_groups.sandbox import Sandbox
 
 SLOW = 408, "Timeout Error : Request Timeout"

@@ -8,7 +8,7 @@ import pytest
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.ils import CirculationKind
-from evergreen_groups.ils.items import kind_of, seconds_of
+from evergreen_groups.ils.circulations import kind_of, seconds_of
 
 OUT, OVERDUE = CirculationKind.OUT, CirculationKind.OVERDUE
 NEW_YORK = timezone(timedelta(hours=-5))

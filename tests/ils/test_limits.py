@@ -14,7 +14,7 @@ from evergreen_groups.errors import ConfigurationError, DataError, PermissionDen
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.ils import Limits, OrgUnit, OrgUnits, Profiles
 from evergreen_groups.ils.bills import within
-from evergreen_groups.ils.thresholds import Threshold, Thresholds
+from evergreen_groups.ils.limits import Threshold, Thresholds
 from evergreen_groups.policy import Comparison, Limit, LimitRule
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.sandbox.database import Store

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from evergreen_groups.ils import Limits, OrgUnit, OrgUnits, ResolvedLimit, UniformLimit
+from evergreen_groups.ils import Limits, OrgUnit, OrgUnits, ResolvedLimit
 from evergreen_groups.policy import Comparison, Limit, LimitRule
 from evergreen_groups.settings import PolicySettings
 
@@ -33,7 +33,7 @@ def limits_of(settings: PolicySettings) -> Limits:
 
 @pytest.mark.parametrize(("amount", "comparison", "told_apart"), TOLD_APART)
 def test_one_limit(amount: str | None, comparison: Comparison, told_apart: bool) -> None:
-    assert UniformLimit(Limit(money(amount), comparison)).need_transactions is told_apart
+    assert Limits.of(Limit(money(amount), comparison)).need_transactions is told_apart
     settings = PolicySettings(limit=money(amount), comparison=comparison)
     assert limits_of(settings).need_transactions is told_apart
 
@@ -66,6 +66,6 @@ def test_without_an_open_transaction_no_patron_is_over(scope: Collection[int] | 
 
 @pytest.mark.parametrize(("given", "told"), [("", "configuration"), ("a command line's", "a command line's")])
 def test_where_the_one_limit_comes_from(given: str, told: str) -> None:
-    limits = UniformLimit(Limit(Decimal("2.00"), REACHES, given))
-    assert (limits.limit.origin, limits.limit_for(11, 21).limit.origin) == (told, told)
+    limits = Limits.of(Limit(Decimal("2.00"), REACHES, given))
+    assert limits.limit_for(11, 21).limit.origin == told
     assert limits.limit_for(11, 21) == ResolvedLimit(Limit(Decimal("2.00"), REACHES))

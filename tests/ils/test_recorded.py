@@ -8,7 +8,7 @@ from support.recorded import gateway_of, idl_of, payload
 from evergreen_groups.ils import (
     OrgUnits,
     Profiles,
-    ThresholdReader,
+    Thresholds,
     highest_view_user_orgs,
     orgs_by_permission,
     read_fines_of,
@@ -99,6 +99,6 @@ def test_pcrud_shows_the_patrons_of_where_the_permission_is_held_and_no_others(o
 def test_thresholds_above_a_branch_that_pcrud_hides(org_units, profiles):
     """To the same account: pcrud-080 is the search that finds none of them."""
     with gateway_of("auth-058", "settings-023", alike=False) as gateway:
-        reader = ThresholdReader(gateway, org_units, profiles, {})
+        reader = Thresholds.read(gateway, org_units, profiles, {})
         assert reader.find(2, 4).amount == Decimal("5.00")
         assert reader.find(24, 4).amount == Decimal("5.00")

@@ -20,8 +20,7 @@ from evergreen_groups.ils import (
     Threshold,
     find_rule_differences,
 )
-from evergreen_groups.ils.limits import UniformLimit
-from evergreen_groups.ils.thresholds import Thresholds
+from evergreen_groups.ils.limits import Thresholds
 from evergreen_groups.policy import Comparison, Limit, LimitRule
 from evergreen_groups.settings import PolicySettings
 
@@ -45,7 +44,7 @@ def differences(
         ORG_UNITS,
         PROFILES,
     )
-    limits = UniformLimit(limit) if isinstance(limit, Limit) else Limits(limit, ORG_UNITS, PROFILES, thresholds)
+    limits = Limits.of(limit) if isinstance(limit, Limit) else Limits(limit, ORG_UNITS, PROFILES, thresholds)
     kinds = PenaltyKinds(KINDS, at_each)
     return find_rule_differences(limits, thresholds, kinds, ORG_UNITS, libraries=PARENTS, profiles=PROFILES)
 

@@ -9,8 +9,8 @@ from support.fault_proxy import FaultProxy
 from support.gateways import gateway_of
 
 from evergreen_groups.errors import DataError, UnexpectedAnswerError
-from evergreen_groups.ils import OrgUnit, OrgUnits, Profiles, ThresholdReader, read_fines_penalties
-from evergreen_groups.ils.thresholds import Threshold, Thresholds
+from evergreen_groups.ils import OrgUnit, OrgUnits, Profiles, read_fines_penalties
+from evergreen_groups.ils.limits import Threshold, Thresholds
 from evergreen_groups.sandbox import Sandbox
 
 OVERRIDE = "circ.custom_penalty_override.PATRON_EXCEEDS_FINES"
@@ -54,7 +54,7 @@ def test_who_may_see_all_thresholds_is_asked_first(proxy: FaultProxy, held: obje
     proxy.answer = lambda call: permission if "has_work_perm_at" in call.method else None
     with gateway_of(proxy.url, "consortium_staff") as gateway:
         org_units = OrgUnits.read(gateway)
-        reader = ThresholdReader(gateway, org_units, Profiles.read(gateway), {})
+        reader = Thresholds.read(gateway, org_units, Profiles.read(gateway), {})
         for _ in range(2):
             found = reader.find(ADULT, HARBOR)
             assert found is not None
@@ -67,14 +67,14 @@ def test_an_answer_about_permissions_that_is_no_list_is_an_error(proxy: FaultPro
     permission = {"VIEW_GROUP_PENALTY_THRESHOLD": held}
     proxy.answer = lambda call: permission if "has_work_perm_at" in call.method else None
     with gateway_of(proxy.url, "consortium_staff") as gateway, pytest.raises(UnexpectedAnswerError):
-        ThresholdReader(gateway, OrgUnits.read(gateway), Profiles.read(gateway), {})
+        Thresholds.read(gateway, OrgUnits.read(gateway), Profiles.read(gateway), {})
 
 
 @pytest.mark.parametrize("answer", [["x"], [None], [{"amount": 5}], "x"])
 def test_thresholds_of_another_shape_are_an_error(proxy: FaultProxy, answer: object) -> None:
     proxy.answer = lambda call: answer if call.method == RANGED else None
     with gateway_of(proxy.url, "harbor_desk") as gateway:
-        reader = ThresholdReader(gateway, OrgUnits.read(gateway), Profiles.read(gateway), {})
+        reader = Thresholds.read(gateway, OrgUnits.read(gateway), Profiles.read(gateway), {})
         with pytest.raises((UnexpectedAnswerError, DataError)):
             reader.find(ADULT, HARBOR)
 
@@ -105,7 +105,7 @@ def test_thresholds_that_are_no_list_are_not_none(proxy: FaultProxy, answer: obj
     with gateway_of(proxy.url, "harbor_desk") as gateway:
         org_units, profiles = OrgUnits.read(gateway), Profiles.read(gateway)
         with pytest.raises(UnexpectedAnswerError, match="another shape"):
-            ThresholdReader(gateway, org_units, profiles, {}).find(ADULT, HARBOR)
+            Thresholds.read(gateway, org_units, profiles, {}).find(ADULT, HARBOR)
 
 
 @pytest.mark.parametrize("amount", ["1e400", "-1000000", "9" * 400])

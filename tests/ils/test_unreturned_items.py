@@ -10,7 +10,7 @@ from support.recorded import gateway_of as recorded_gateway_of
 from support.recorded import idl_of, payload
 
 from evergreen_groups.ils import OrgUnits, UnreturnedItems, read_unreturned_items
-from evergreen_groups.ils.items import CirculationKind, kind_of
+from evergreen_groups.ils.circulations import CirculationKind, kind_of
 from evergreen_groups.sandbox import Sandbox
 
 FAMILY = (1015, 1016, 1017, 1018)
