@@ -6,6 +6,11 @@ from .families import Families as Families
 from .families import FamilyReader as FamilyReader
 from .families import PatronReference as PatronReference
 from .families import correct_fines_from_primary as correct_fines_from_primary
+from .families import find_card as find_card
+from .families import find_owner as find_owner
+from .families import patron_in as patron_in
+from .families import read_patron as read_patron
+from .families import require_visible as require_visible
 from .family import GroupViewer as GroupViewer
 from .family import HiddenCirculations as HiddenCirculations
 from .family import VisiblePatrons as VisiblePatrons
@@ -31,11 +36,6 @@ from .models import Standing as Standing
 from .models import StandingDifference as StandingDifference
 from .models import StandingTotals as StandingTotals
 from .models import read_barcodes as read_barcodes
-from .patron_record import find_card as find_card
-from .patron_record import find_owner as find_owner
-from .patron_record import patron_in as patron_in
-from .patron_record import read_patron as read_patron
-from .patron_record import require_visible as require_visible
 from .reader import GroupReader as GroupReader
 from .reader import decide_by_thresholds as decide_by_thresholds
 from .reader import decided_members as decided_members

@@ -19,7 +19,6 @@ from evergreen_groups.odd_dates import plausible
 from evergreen_groups.total import Total
 
 if TYPE_CHECKING:
-    from evergreen_groups.gateway import Gateway
     from evergreen_groups.ils.org_units import OrgUnits
 
 _NOT_CATALOGED = -1

@@ -1,12 +1,14 @@
-"""The database on each engine: created atomically, with one schema, written only in transactions."""
+"""The database: transactions, schema, new files, and the clock behind stored times."""
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sqlite3
 import stat
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -21,7 +23,8 @@ from support.postgresql import shared_cluster
 from evergreen_groups.errors import ConfigurationError, StateError
 from evergreen_groups.state import State, schema
 from evergreen_groups.state.backup import back_up, restore
-from evergreen_groups.state.database import FILE_NAME, Database, statements
+from evergreen_groups.state.database import FILE_NAME, Database, create_atomically, statements
+from evergreen_groups.state.engine import ServerClock
 
 PRAGMAS = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
 NOON = datetime(2026, 8, 14, 12, tzinfo=UTC)
@@ -355,3 +358,118 @@ def test_letters_come_back_whatever_the_databases_encoding(tmp_path: Path, encod
             with state.database.reading() as connection:
                 (row,) = connection.execute(schema.series.select())
                 assert (row.gateway, row.settings) == ("Łódź", "日本")
+
+
+def hours_ahead(state: State) -> int:
+    return round((state.database.now() - datetime.now(UTC)) / timedelta(hours=1))
+
+
+def test_a_servers_clock_counts_and_is_compared_again_with_each_transaction(tmp_path: Path) -> None:
+    cluster = shared_cluster()
+
+    def set_clock(hours: int) -> None:
+        cluster.execute(
+            "CREATE OR REPLACE FUNCTION ahead.clock_timestamp() RETURNS timestamptz LANGUAGE sql"
+            f" AS $$SELECT pg_catalog.clock_timestamp() + interval '{hours} hours'$$",
+            name,
+        )
+
+    with cluster.database() as name:
+        cluster.execute("CREATE SCHEMA ahead", name)
+        set_clock(3)
+        with State(tmp_path, f"{cluster.url(name)}&options=-csearch_path%3Dahead,pg_catalog") as state:
+            assert hours_ahead(state) == 3
+            with state.report_lease() as lease:
+                assert round((lease.since - datetime.now(UTC)) / timedelta(hours=1)) == 3
+            set_clock(-5)
+            with state.database.reading():
+                pass
+            assert hours_ahead(state) == -5
+
+
+def test_without_a_server_this_machines_clock_counts(tmp_path: Path) -> None:
+    with State(tmp_path) as state:
+        assert hours_ahead(state) == 0
+        assert not state.database.is_there, "asking for the time makes nothing"
+
+
+def test_an_answer_that_took_long_says_too_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = ServerClock()
+    times = iter([100.0, 100.2, 200.0, 209.0, 300.0])
+    monkeypatch.setattr("time.clock_gettime", lambda _: next(times))
+    clock.compare(lambda: 1_000_000.1)
+    clock.compare(lambda: 2_000_000.0)
+    assert clock.now() == datetime.fromtimestamp(1_000_200.0, UTC)
+
+
+LEFT = (".evergreen-groups.0123456789ab.part", ".evergreen-groups.ab12cd34ef56.part")
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """A directory in which a process was killed while creating the database."""
+    directory = tmp_path / "state"
+    directory.mkdir(mode=0o700)
+    for name in LEFT:
+        (directory / name).write_bytes(b"unfinished")
+    return directory
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Lock the directory, as another process does while creating the database."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def use(directory: Path, wait: float = 10.0) -> None:
+    database = Database(directory, wait=wait)
+    try:
+        with database.reading():
+            pass
+    finally:
+        database.close()
+
+
+def fill(engine: Engine) -> None:
+    with engine.connect() as connection, connection.begin():
+        connection.exec_driver_sql("CREATE TABLE filled (number INTEGER)")
+
+
+def test_leftovers_of_a_killed_process_are_removed(directory: Path) -> None:
+    use(directory)
+    assert [path.name for path in directory.iterdir()] == [FILE_NAME]
+    assert (directory / FILE_NAME).stat().st_nlink == 1
+
+
+def test_files_of_a_process_still_creating_it_are_kept(directory: Path) -> None:
+    with locked(directory), pytest.raises(StateError, match=r"is just being made by another process.*run again"):
+        use(directory, wait=0.1)
+    assert sorted(path.name for path in directory.iterdir()) == sorted(LEFT)
+    use(directory)
+
+
+def test_an_existing_file_is_never_recreated(directory: Path) -> None:
+    path = directory / FILE_NAME
+    path.write_bytes(b"somebody's")
+    create_atomically(path, lambda engine: pytest.fail("it is there"), 1.0)
+    assert path.read_bytes() == b"somebody's"
+
+
+def test_all_of_it_is_in_the_file_itself(directory: Path) -> None:
+    """No data is left in a temporary or WAL file next to the database."""
+    path = directory / FILE_NAME
+    create_atomically(path, fill, 1.0)
+    assert [one.name for one in directory.iterdir()] == [FILE_NAME]
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as database:
+        assert database.execute("SELECT name FROM sqlite_master").fetchall() == [("filled",)]
+
+
+def test_what_could_not_be_filled_leaves_nothing(directory: Path) -> None:
+    with pytest.raises(ZeroDivisionError):
+        create_atomically(directory / FILE_NAME, lambda engine: fill(engine) or 1 / 0, 1.0)  # type: ignore[arg-type]
+    assert list(directory.iterdir()) == []
