@@ -335,7 +335,6 @@ def test_the_truth_of_any_population(groups: Sandbox, population: tuple[dict[int
         assert found_in(gateway) == truth
 
 
-HARBOR, MILL = 11, 21
 MARKERS = list(range(5001, 5001 + MIN_MARKERS))
 REPRESENTATIVES = {id: 70_000 + id for id in range(5101, 5117)}
 AMOUNTS = ["0.00", "0.01", "0.29", "0.57", "1.15", "81.91", "81.92", "655.35", "655.36", "1310.71", "1310.72", "-0.01"]

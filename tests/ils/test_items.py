@@ -14,7 +14,6 @@ from support.recorded import idl_of, payload
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.ils import (
-    CirculationKind,
     ItemOut,
     OrgUnits,
     PatronItems,

@@ -81,7 +81,6 @@ def test_an_empty_list_that_answers_another_question_is_no_yes(proxy: FaultProxy
         assert missing_permissions(gateway, user, 1, ["VIEW_USER"]) == {"VIEW_USER"}
 
 
-ONE, SEVERAL = "open-ils.actor.user.perm.check", "open-ils.actor.user.perm.check.multi_org"
 SESSION = "open-ils.auth.session.retrieve"
 EVERY, NORTH = {1, 2, 3, 11, 12, 21, 22, 23}, {2, 11, 12}
 VIEW, UPDATE = "VIEW_USER", "UPDATE_USER"
@@ -196,7 +195,6 @@ def test_where_an_account_works(admin: Gateway, workstation: object, home: objec
         assert told.value.code == "no-workplace"
 
 
-SEVERAL = "open-ils.actor.user.perm.check.multi_org"
 NAMES = ("STAFF_LOGIN", "VIEW_USER", "VIEW_CIRCULATIONS")
 HARBOR, NORTH_BRANCH = 11, 21
 
