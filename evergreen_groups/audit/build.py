@@ -21,7 +21,6 @@ from evergreen_groups.ils import (
     PenaltyKinds,
     Profiles,
     Thresholds,
-    highest_view_user_orgs,
 )
 from evergreen_groups.message import Message
 from evergreen_groups.progress import Progress, silent
@@ -54,7 +53,7 @@ def build_audit(
     gateway.idl("au", "aou", "mous", "ac", "ausp", "csp", "aua", "pgt", "pgpt")
     org_units = OrgUnits.read(gateway)
     chosen = org_units.named(criteria.orgs)
-    access = Access.read(gateway, org_units, highest_view_user_orgs(gateway))
+    access = Access.read(gateway, org_units)
     homes = _homes(criteria, chosen, access)
     settings = policy or PolicySettings()
     if criteria.limit is not None:

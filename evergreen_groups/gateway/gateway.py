@@ -26,6 +26,7 @@ from evergreen_groups.gateway.record import class_ids, decode
 from evergreen_groups.gateway.sender import Credentials, Sender, Session
 from evergreen_groups.gateway.transport import Address, Transport
 from evergreen_groups.message import Message
+from evergreen_groups.ttl_cache import TimeToLiveCache
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -128,30 +129,12 @@ _SECONDS = 300.0
 _ANSWERS = {None: False, "": False, "0": False, 0: False, "1": True, 1: True}
 
 
-class Replicas:
-    """Whether the site reads, or may read, from database replicas; cached for five minutes.
+def _uses_replicas(gateway: Gateway) -> bool:
+    """Return whether the site reads, or may read, from database replicas.
 
     There, the ``.authoritative`` form of a method reads from the primary database. Elsewhere it is an alias of
     the plain form (``OpenILS/Application.pm``, authoritative_wrapper). pcrud has no ``.authoritative`` form.
     """
-
-    def __init__(self) -> None:
-        self._answer = False
-        self._until = -1.0  # on the monotonic clock, in seconds
-        self._lock = threading.Lock()
-
-    def are_read(self, gateway: Gateway) -> bool:
-        """Whether plain reads use replicas."""
-        with self._lock:
-            if time.monotonic() < self._until:
-                return self._answer
-        answer = _ask(gateway)  # outside the lock, so that a slow Evergreen doesn't hold up other threads
-        with self._lock:
-            self._answer, self._until = answer, time.monotonic() + _SECONDS
-        return answer
-
-
-def _ask(gateway: Gateway) -> bool:
     try:
         result = gateway.call("open-ils.actor", _METHOD, expect="optional")
     except (MethodNotFoundError, UnexplainedError):
@@ -231,7 +214,7 @@ class Gateway:
         cache = IdlCache(Path(cache_directory)) if cache_directory else None
         self._idl_source = IdlSource(self._address.idl, cache, self._known.forget_rows)
         self._only_supported = only_supported
-        self._replicas = Replicas()  # shared by views
+        self._replicas = TimeToLiveCache[bool](time.monotonic, _SECONDS)  # shared by views
         self.pcrud = Pcrud(self)
 
     def __repr__(self) -> str:
@@ -276,7 +259,7 @@ class Gateway:
 
         If so, the ``.authoritative`` forms of methods read from the primary database. Makes a call now and then.
         """
-        return self._replicas.are_read(self)
+        return self._replicas.get("", lambda: _uses_replicas(self))
 
     def acting_as(self, token: str) -> Gateway:
         """Return this gateway for another session, which is neither renewed nor logged out.

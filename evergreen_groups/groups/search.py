@@ -272,7 +272,10 @@ class GroupRanges:
         Return an empty list for a single group.
         """
         if isinstance(within, GroupList):
-            return _parts_of_list(within)
+            numbers = within.numbers
+            length = max(1, -(-len(numbers) // _PARTS))
+            cut = [GroupList(numbers[start : start + length]) for start in range(0, len(numbers), length)]
+            return cut if len(cut) > 1 else []
         low = min(0, self.highest) - 1 if within.low is None else within.low
         high = self.highest if within.high is None else within.high
         count = min(_PARTS, high - low)
@@ -306,13 +309,6 @@ class GroupRanges:
 
     def _width_of(self, within: GroupRange) -> int:
         return (self.highest if within.high is None else within.high) - (within.low or 0)
-
-
-def _parts_of_list(groups: GroupList) -> list[GroupList]:
-    numbers = groups.numbers
-    length = max(1, -(-len(numbers) // _PARTS))
-    cut = [GroupList(numbers[start : start + length]) for start in range(0, len(numbers), length)]
-    return cut if len(cut) > 1 else []
 
 
 MAX_BATCH = 3_000

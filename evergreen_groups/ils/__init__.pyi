@@ -54,7 +54,6 @@ from .permissions import Access as Access
 from .permissions import SessionAccount as SessionAccount
 from .permissions import account_of_session as account_of_session
 from .permissions import highest_granted as highest_granted
-from .permissions import highest_view_user_orgs as highest_view_user_orgs
 from .permissions import library_of as library_of
 from .permissions import missing_permissions as missing_permissions
 from .permissions import orgs_by_permission as orgs_by_permission

@@ -441,31 +441,24 @@ class CirculationReader:
         self._hidden_at = sorted({unit.id for unit in org_units} - set(visible_at))
         self._user = user
 
-    def count(self, patrons: Patrons, *, none_hidden: bool = False) -> Counted:
+    def count(self, patrons: Patrons, *, none_hidden: bool = False, find_hidden: bool = True) -> Counted:
         """Count each patron's circulations. Patrons with hidden ones get lower bounds.
 
         One call if the account has VIEW_CIRCULATIONS everywhere, or if the caller knows that pcrud hides none of these
-        patrons' circulations (``none_hidden``). Two parallel calls in other cases.
+        patrons' circulations (``none_hidden``). Two parallel calls in other cases. Without ``find_hidden`` always one
+        call, but where pcrud may hide circulations, all counts are lower bounds.
         """
         countable = self._countable(patrons)
         if not countable:
             return dict.fromkeys(patrons)
-        if self._may_hide(none_hidden=none_hidden):
-            readers: tuple[Callable[..., Any], ...] = (self._count_rows, self._with_hidden)
-            by_rows, hidden = self._gateway.map(lambda read: read(countable), readers)
-        else:
-            by_rows, hidden = self._count_rows(countable), set()
+        may_hide = self._may_hide(none_hidden=none_hidden)
+        readers: tuple[Callable[..., Any], ...] = (self._count_rows, self._with_hidden)
+        by_rows, *found = self._gateway.map(lambda read: read(countable), readers[: 1 + (may_hide and find_hidden)])
+        hidden = found[0] if found else set(countable if may_hide else ())
         return {id: _with_completeness(by_rows.get(id), complete=id not in hidden) for id in patrons}
 
-    def count_visible(self, patrons: Patrons, *, none_hidden: bool = False) -> Counted:
-        """Count in one call. If pcrud may hide circulations, all counts are lower bounds."""
-        countable = self._countable(patrons)
-        by_rows = self._count_rows(countable) if countable else {}
-        complete = not self._may_hide(none_hidden=none_hidden)
-        return {id: _with_completeness(by_rows.get(id), complete=complete) for id in patrons}
-
     def count_if(self, condition: Query, patrons: Patrons, *, none_hidden: bool = False) -> Counted | None:
-        """Check a condition made of subqueries and :meth:`count_visible` in one call. Return None unless it holds.
+        """Check a condition made of subqueries and count as without ``find_hidden``. One call. None unless it holds.
 
         The query also selects one visible circulation of another patron if the condition holds, as a signal
         (``desk-004``; without the row the condition is false, ``desk-005``). So the result is also None if there is no

@@ -404,11 +404,6 @@ class RuleDifference:
     """The number of affected pairs of home library and profile."""
 
     @property
-    def threshold_to_set(self) -> Decimal | None:
-        """The threshold that would make the ILS follow the rule. None: no threshold."""
-        return self.limit.least_over
-
-    @property
     def example(self) -> Decimal:
         """The smallest balance on which the rule and the ILS disagree."""
         amounts = (self.threshold, self.limit.least_over)

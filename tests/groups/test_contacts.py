@@ -39,7 +39,7 @@ def test_as_a_real_evergreen_has_them() -> None:
     with recorded_gateway_of("family-006", "family-005", alike=False) as gateway:
         found = contacts_of(gateway, *range(5001, 5053))
     assert found[5001].addresses == {("12rúanova", "45501")}
-    assert not any(contacts.borrows for contacts in found.values())
+    assert not any(contacts.lenders or contacts.hidden_lender for contacts in found.values())
 
 
 def test_address_rows_of_others_as_a_real_evergreen_has_them() -> None:
@@ -81,15 +81,15 @@ def test_hidden_patrons_and_their_rows_are_missing_without_a_word() -> None:
         assert read_contact_records(gateway, range(5001, 5053)) == {}
     with recorded_gateway_of("family-021", alike=False) as gateway:
         (borrower,) = read_contacts(gateway, {5001: (9001, None, None, None, None, None, None)}).values()
-    assert (borrower.lenders, borrower.hidden_lender, borrower.borrows) == (frozenset(), True, True)
+    assert (borrower.lenders, borrower.hidden_lender) == (frozenset(), True)
 
 
 def test_whose_address_a_record_uses(sandbox: Sandbox, staff: Gateway) -> None:
     update(sandbox, 1004, mailing_address=1001, billing_address=1001)
     found = contacts_of(staff, 1001, 1003, 1004)
     assert (found[1004].lenders, found[1004].addresses) == ({1001}, {HARBOR_STREET})
-    assert (found[1001].borrows, found[1001].addresses) == (False, {HARBOR_STREET})
-    assert (found[1003].borrows, found[1003].addresses) == (False, frozenset())
+    assert (found[1001].lenders, found[1001].addresses) == (frozenset(), {HARBOR_STREET})
+    assert (found[1003].lenders, found[1003].addresses) == (frozenset(), frozenset())
 
 
 def test_a_lender_who_is_hidden(sandbox: Sandbox) -> None:

@@ -16,7 +16,7 @@ from evergreen_groups.gateway import Gateway
 from evergreen_groups.groups import AdultRule, GroupReader, PatronAccount, reader
 from evergreen_groups.groups.reader import ReadOnceCache
 from evergreen_groups.groups.search import ChangedPatrons
-from evergreen_groups.ils import Access, Limits, OrgUnits, highest_view_user_orgs
+from evergreen_groups.ils import Access, Limits, OrgUnits
 from evergreen_groups.odd_dates import age_of
 from evergreen_groups.policy import Comparison, Limit, LimitRule
 from evergreen_groups.sandbox import Sandbox
@@ -36,7 +36,7 @@ def staff(proxy: FaultProxy) -> Iterator[Gateway]:
 
 def reader_of(gateway: Gateway, limits: Limits | None = None) -> GroupReader:
     org_units = OrgUnits.read(gateway)
-    return GroupReader(gateway, org_units, Access.read(gateway, org_units, highest_view_user_orgs(gateway)), limits)
+    return GroupReader(gateway, org_units, Access.read(gateway, org_units), limits)
 
 
 def over(reader: GroupReader) -> dict[int, bool | None]:

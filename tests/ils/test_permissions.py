@@ -10,11 +10,12 @@ from support.web_caller import session
 from evergreen_groups.errors import DataError, PermissionDeniedError, UnexpectedAnswerError
 from evergreen_groups.gateway import TOKEN, Gateway, Record
 from evergreen_groups.ils import (
+    VIEW_USER,
     Access,
     OrgUnits,
     SessionAccount,
     account_of_session,
-    highest_view_user_orgs,
+    highest_granted,
     library_of,
     missing_permissions,
     orgs_by_permission,
@@ -32,7 +33,7 @@ MALFORMED = [{}, "", 0, False, "VIEW_USER", {"VIEW_USER": []}, ["SOMETHING_ELSE"
 def test_where_permissions_are_missing(proxy: FaultProxy, answer: object) -> None:
     proxy.answer = lambda call: answer if call.method == SEVERAL else None
     with gateway_of(proxy.url, "north_manager") as gateway, pytest.raises(UnexpectedAnswerError, match="multi_org"):
-        Access.read(gateway, OrgUnits.read(gateway), highest_view_user_orgs(gateway))
+        Access.read(gateway, OrgUnits.read(gateway))
 
 
 @pytest.mark.parametrize("answer", MALFORMED)
@@ -54,7 +55,7 @@ def test_where_they_are_held(proxy: FaultProxy, answer: object) -> None:
         gateway_of(proxy.url, "north_manager") as gateway,
         pytest.raises(UnexpectedAnswerError, match="has_work"),
     ):
-        highest_view_user_orgs(gateway)
+        highest_granted(gateway, [VIEW_USER])[VIEW_USER]
 
 
 @pytest.mark.parametrize("units", [(1,), (1, 10)])
@@ -65,7 +66,7 @@ def test_only_org_units_above_the_libraries_are_missing(proxy: FaultProxy, units
         above = [unit for unit in org_units if len(org_units.with_descendants(unit.id)) > 1][: len(units)]
         answer = [[unit.id, "VIEW_USER"] for unit in above]
         proxy.answer = lambda call: answer if call.method == SEVERAL else None
-        access = Access.read(gateway, org_units, highest_view_user_orgs(gateway))
+        access = Access.read(gateway, org_units)
     assert not access.everywhere
     assert access.missing_names == ", ".join(unit.shortname for unit in above)
     assert not access.visible_orgs & {unit.id for unit in above}
@@ -87,7 +88,7 @@ VIEW, UPDATE = "VIEW_USER", "UPDATE_USER"
 
 
 def access_of(gateway: Gateway) -> Access:
-    return Access.read(gateway, OrgUnits.read(gateway), highest_view_user_orgs(gateway))
+    return Access.read(gateway, OrgUnits.read(gateway))
 
 
 @pytest.mark.parametrize(
@@ -102,7 +103,7 @@ def test_where_accounts_see_patrons(
     sandbox: Sandbox, account: str, granted: list[int], seen: set[int], missing: str
 ) -> None:
     with gateway_of(sandbox.url, account) as gateway:
-        assert highest_view_user_orgs(gateway) == granted
+        assert highest_granted(gateway, [VIEW_USER])[VIEW_USER] == granted
         access = access_of(gateway)
     assert access.visible_orgs == seen
     assert access.missing_names == missing

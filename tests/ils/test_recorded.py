@@ -6,10 +6,11 @@ import pytest
 from support.recorded import gateway_of, idl_of, payload
 
 from evergreen_groups.ils import (
+    VIEW_USER,
     OrgUnits,
     Profiles,
     Thresholds,
-    highest_view_user_orgs,
+    highest_granted,
     orgs_by_permission,
     read_fines_of,
     read_own_fines,
@@ -78,7 +79,7 @@ def test_archived_penalties_are_not_in_force():
 
 def test_where_somebody_works_with_a_permission():
     with gateway_of("auth-058", alike=False) as gateway:
-        assert highest_view_user_orgs(gateway) == [4]
+        assert highest_granted(gateway, [VIEW_USER])[VIEW_USER] == [4]
 
 
 def test_where_the_permission_is_held(org_units):

@@ -183,7 +183,7 @@ def test_one_way_for_everybody(
     rows = [] if threshold is None else [(CONS, 1, 1, threshold)]
     (found,) = differences(*rows, limit=limit)
     assert (found.kind, str(found.example)) == (kind, example)
-    assert found.threshold_to_set == (None if to_set is None else Decimal(to_set))
+    assert found.limit.least_over == (None if to_set is None else Decimal(to_set))
     assert found.pair_count == PAIRS
     assert (len(found.libraries), len(found.profiles)) == (6, 3)
     assert found.rows == {(CONS, 1)} if threshold else not found.rows
@@ -234,7 +234,7 @@ def test_limits_by_profile_and_library_are_each_held_against_what_counts_there()
     rule = LimitRule("Child", "ORG2", Decimal("2.00"), Comparison.REACHES)
     (found,) = differences((CONS, 1, 1, "5.01"), limit=PolicySettings(limits=(rule,)))
     assert (found.kind, found.profiles, found.libraries) == (DifferenceKind.BLOCKS_LATER, {3}, {SYS1, BR1, BR2})
-    assert found.threshold_to_set == Decimal("2.00")
+    assert found.limit.least_over == Decimal("2.00")
 
 
 def test_a_setting_that_names_a_penalty_that_is_not_there_is_an_error() -> None:
