@@ -264,7 +264,7 @@ RAW_LENGTH = 4000
 
 _LONGEST_SECRET = 200
 # A secret may straddle the cut (and be up to three times as long in a form), so redact more text than is kept.
-_MARGIN = 3 * _LONGEST_SECRET
+_RAW_BYTES = RAW_LENGTH + 3 * _LONGEST_SECRET
 # Evergreen's tokens are MD5 digests in hexadecimal (oils_auth.c). Any value named authtoken is a token as well.
 _TOKEN_LIKE = re.compile(
     r'(?i)(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])|(?<="authtoken":")[^"]+|(?<=bad auth token: )[^"\s]+'
@@ -299,27 +299,7 @@ class Redactor:
 
     def raw(self, body: bytes) -> str:
         """Return the beginning of an answer, safe to keep in an error."""
-        return str(self.beginning(body))
-
-    def beginning(self, body: bytes) -> Beginning:
-        """Like :meth:`raw`, but redacted only when read, which hardly ever happens."""
-        return Beginning(self, body[: RAW_LENGTH + _MARGIN])
-
-
-class Beginning:
-    """The beginning of an answer, redacted when converted to text; the original is never shown."""
-
-    __slots__ = ("_body", "_redactor")
-
-    def __init__(self, redactor: Redactor, body: bytes) -> None:
-        self._redactor = redactor
-        self._body = body
-
-    def __str__(self) -> str:
-        return self._redactor.redact(self._body.decode("utf-8", "replace"))[:RAW_LENGTH]
-
-    def __repr__(self) -> str:
-        return f"Beginning({len(self._body)} bytes)"
+        return self.redact(body[:_RAW_BYTES].decode("utf-8", "replace"))[:RAW_LENGTH]
 
 
 Shape = TypeVar("Shape")
@@ -337,9 +317,10 @@ class Result:
     """
 
     value: Any
-    beginning: Beginning
     size: int
     call: Call
+    _body: bytes
+    _redactor: Redactor
 
     def __repr__(self) -> str:
         return f"Result({self.size} bytes)"
@@ -347,7 +328,7 @@ class Result:
     @property
     def raw(self) -> str:
         """The beginning of the answer's text, with tokens redacted."""
-        return str(self.beginning)
+        return self._redactor.raw(self._body)
 
     def listing(self) -> list[Any]:
         """Return the value, which must be a list.
@@ -410,7 +391,7 @@ class Answer:
     def __init__(self, call: Call, body: bytes, redactor: Redactor) -> None:
         self._call = call
         self._body = body
-        self._beginning = redactor.beginning(body)
+        self._redactor = redactor
 
     def result(self, expect: Expect) -> Result:
         """Return the result.
@@ -443,7 +424,8 @@ class Answer:
         if expect != "many":
             value = payload[0] if payload else None
         self._raise_events(value)
-        return Result(value, self._beginning, len(self._body), self._call)
+        # Redacted only when read, which hardly ever happens.
+        return Result(value, len(self._body), self._call, self._body[:_RAW_BYTES], self._redactor)
 
     def _payload(self) -> list[Any]:
         envelope = self._envelope()
@@ -603,7 +585,7 @@ class Answer:
         self._fail(EventError, "the ILS refused ({event})", values=values, **rest)
 
     def _fail(self, kind: type[ProtocolError | EventError | TransportError], message: str, **fields: Any) -> NoReturn:
-        raise kind(message, **self._call.names, raw=str(self._beginning), **fields)
+        raise kind(message, **self._call.names, raw=self._redactor.raw(self._body), **fields)
 
 
 def _number(value: object) -> int | None:

@@ -67,59 +67,48 @@ def ordered_map(function: Callable[[Item], Value], items: Iterable[Item], concur
         yield value
 
 
+# Idle threads stay for a while: every request of a web service needs several, and starting a thread takes about as long
+# as much of its work.
+_IDLE_SECONDS = 10.0
+_idle: list[SimpleQueue[Callable[[], None]]] = []
+os.register_at_fork(after_in_child=_idle.clear)  # a forked process doesn't have these threads
+
+
 def begin(function: Callable[[], Value]) -> Future[Value]:
-    """Run a function in another thread. The future raises what the function raises."""
-    return _helpers.begin(function)
+    """Run a function in an idle or a new daemon thread. The future raises what the function raises."""
+    future: Future[Value] = Future()
+    try:
+        tasks = _idle.pop()
+    except IndexError:
+        tasks = SimpleQueue()
+        threading.Thread(target=_work, args=(tasks,), name="evergreen", daemon=True).start()
 
-
-class _HelperThreads:
-    """A pool of daemon threads that grows as needed. Safe to share between threads.
-
-    Idle threads stay for a while: every request of a web service needs several, and starting a thread takes about as
-    long as much of its work.
-    """
-
-    def __init__(self) -> None:
-        self._idle: list[SimpleQueue[Callable[[], None]]] = []
-        os.register_at_fork(after_in_child=self._idle.clear)  # a forked process doesn't have these threads
-
-    def begin(self, function: Callable[[], Value]) -> Future[Value]:
-        """Run a function in an idle or a new thread; see :func:`begin`."""
-        future: Future[Value] = Future()
-        try:
-            tasks = self._idle.pop()
-        except IndexError:
-            tasks = SimpleQueue()
-            threading.Thread(target=self._work, args=(tasks,), name="evergreen", daemon=True).start()
-        tasks.put(partial(self._do, tasks, function, future))
-        return future
-
-    def _work(self, tasks: SimpleQueue[Callable[[], None]]) -> None:
-        while True:
-            try:
-                task = tasks.get(timeout=_IDLE_SECONDS)
-            except Empty:
-                try:
-                    self._idle.remove(tasks)
-                except ValueError:  # another thread has just taken this one
-                    continue
-                return
-            task()
-            del task  # don't keep the result in memory while idle
-
-    def _do(self, tasks: SimpleQueue[Callable[[], None]], function: Callable[[], Value], future: Future[Value]) -> None:
+    def task() -> None:
         try:
             value = function()
         except BaseException as error:
-            self._idle.append(tasks)
+            _idle.append(tasks)
             future.set_exception(error)
         else:
-            self._idle.append(tasks)  # before the result is set: its reader may need a thread at once
+            _idle.append(tasks)  # before the result is set: its reader may need a thread at once
             future.set_result(value)
 
+    tasks.put(task)
+    return future
 
-_IDLE_SECONDS = 10.0
-_helpers = _HelperThreads()
+
+def _work(tasks: SimpleQueue[Callable[[], None]]) -> None:
+    while True:
+        try:
+            task = tasks.get(timeout=_IDLE_SECONDS)
+        except Empty:
+            try:
+                _idle.remove(tasks)
+            except ValueError:  # another thread has just taken this one
+                continue
+            return
+        task()
+        del task  # don't keep the result in memory while idle
 
 
 _METHOD = "opensrf.open-ils.system.use_authoritative"

@@ -252,7 +252,6 @@ def _read_visible(gateway: Gateway, patrons: Collection[int]) -> dict[int, list[
 
 
 _CIRCULATION_FIELDS = ("id", "usr", "stop_fines", "due_date", "fine_interval", "checkin_time", "xact_finish")
-_OVERDUE = (CirculationKind.OVERDUE, CirculationKind.LONG_OVERDUE)
 _AWAY = ["LOST", "LONGOVERDUE"]
 
 
@@ -268,9 +267,6 @@ class UnreturnedItems:
         """Add up the numbers of several patrons."""
         found = list(items)
         return cls(sum(count.overdue for count in found), sum(count.lost for count in found))
-
-
-_NONE = UnreturnedItems()
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,7 +302,9 @@ def read_unreturned_items(
         lambda: patrons_with_circulations_at(gateway, patrons, hidden_at, unreturned_at=now),
     )
     (found, stop_fines), hidden = gateway.map(lambda read: read(), readers)
-    return UnreturnedResult({id: None if id in hidden else found.get(id, _NONE) for id in patrons}, stop_fines)
+    return UnreturnedResult(
+        {id: None if id in hidden else found.get(id, UnreturnedItems()) for id in patrons}, stop_fines
+    )
 
 
 def _unreturned(now: datetime) -> dict[str, Any]:
@@ -321,19 +319,19 @@ def _count_visible(
     pages = gateway.pcrud.columns_by_values(
         "circ", _CIRCULATION_FIELDS, "usr", sorted(patrons), where=where, all_visible=all_visible
     )
-    found: dict[int, UnreturnedItems] = {}
+    numbers: dict[int, Counter[CirculationKind | None]] = {}
     stopped: dict[int, str] = {}
     for id, usr, stop_fines, due_date, fine_interval, checkin_time, xact_finish in chain.from_iterable(pages):
         if stop_fines in STOPPED:
             stopped[id] = stop_fines
-        if checkin_time is not None:
-            continue
-        kind = kind_of(stop_fines, due_date, fine_interval, finished=xact_finish is not None, now=now)
-        before = found.get(usr, _NONE)
-        if kind in _OVERDUE:
-            found[usr] = UnreturnedItems(before.overdue + 1, before.lost)
-        elif kind is CirculationKind.LOST:
-            found[usr] = UnreturnedItems(before.overdue, before.lost + 1)
+        if checkin_time is None:
+            kind = kind_of(stop_fines, due_date, fine_interval, finished=xact_finish is not None, now=now)
+            numbers.setdefault(usr, Counter())[kind] += 1
+    kinds = CirculationKind
+    found = {
+        id: UnreturnedItems(count[kinds.OVERDUE] + count[kinds.LONG_OVERDUE], count[kinds.LOST])
+        for id, count in numbers.items()
+    }
     return found, stopped
 
 
