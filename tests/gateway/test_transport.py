@@ -323,7 +323,7 @@ class TestRequests:
             assert gateway.statistics.bytes_received == len(body)
 
 
-TWICE = gzip.compress(gzip.compress(envelope("x" * 1000).encode()))
+TWICE = gzip.compress(gzip.compress(envelope("x" * 1000).encode(), mtime=0), mtime=0)
 
 
 class TestAnswers:
@@ -353,6 +353,7 @@ class TestAnswers:
             (TWICE[:-20], "gzip"),
             (b"nonsense", "gzip"),
         ],
+        ids=["twice", "br", "deflate", "unknown", "cut off", "nonsense"],
     )
     def test_packed_otherwise_than_asked_for_damaged_or_cut_off(self, packed, packing):
         answer = raw(http(packed, headers={"Content-Encoding": packing}))

@@ -275,6 +275,7 @@ class TestFile:
             (b"", "is empty, which it never is; move the database away"),
             (b"?" * 4096, "move the database away to begin a new one, or put a backup in its place"),
         ],
+        ids=["cut off", "overwritten"],
     )
     def test_a_damaged_one_is_refused(self, tmp_path: Path, content: bytes, message: str) -> None:
         (tmp_path / FILE_NAME).touch(mode=0o600)
