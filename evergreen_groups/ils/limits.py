@@ -17,7 +17,6 @@ from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.ils.bills import read_fines_within
 from evergreen_groups.ils.org_units import Profiles
 from evergreen_groups.ils.penalties import PATRON_EXCEEDS_FINES, read_fines_penalties
-from evergreen_groups.ils.permissions import highest_granted
 from evergreen_groups.message import Message
 from evergreen_groups.money import ZERO
 from evergreen_groups.policy import Comparison, Decision, Limit, LimitRule, decide
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 VIEW_THRESHOLDS = "VIEW_GROUP_PENALTY_THRESHOLD"
 """The permission to see thresholds."""
 
+_WORK_PERMISSIONS = "open-ils.actor.user.has_work_perm_at.batch"
 _RANGED = "open-ils.actor.grp_penalty_threshold.ranged.retrieve.atomic"
 _MILLION = 1_000_000
 
@@ -96,7 +96,11 @@ class Thresholds:
         ``grp_penalty_threshold.ranged.retrieve`` includes them (``settings-023``).
         """
         # Check the permission first: hidden rows look like missing rows, and missing a threshold means a wrong limit.
-        if org_units.root.id not in highest_granted(gateway, [VIEW_THRESHOLDS])[VIEW_THRESHOLDS]:
+        result = gateway.call("open-ils.actor", _WORK_PERMISSIONS, TOKEN, [VIEW_THRESHOLDS])
+        permitted = result.mapping().get(VIEW_THRESHOLDS)
+        if not isinstance(permitted, list | None):
+            raise result.unexpected(Message("a list of org units for each permission"))
+        if org_units.root.id not in (permitted or ()):
             return cls((), penalties, org_units, profiles, gateway)
         rows = gateway.pcrud.all_columns("pgpt", ("org_unit", "grp", "penalty", "threshold"))
         return cls((Threshold(*row) for row in rows), penalties, org_units, profiles)
