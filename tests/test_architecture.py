@@ -80,7 +80,7 @@ GROUND_MAY_IMPORT = {
     "money": {"errors"},
 }
 STANDS_APART = {
-    "gateway": {"arguments", "certificates", "errors", "message", "odd_dates"},
+    "gateway": {"arguments", "certificates", "errors", "message", "odd_dates", "ttl_cache"},
     "state": {"errors", "message"},
     "sandbox": {"errors", "language", "message", "money"},
 }

@@ -73,7 +73,7 @@ def _findings(
 
 def across_groups(homes: Collection[int]) -> Query:
     """Return the condition on patrons at ``homes`` (ids; empty: everywhere) who borrow from another group."""
-    # The second alternative is never true. It keeps PostgreSQL from turning this into a join, see groups/queries.py.
+    # The second alternative is never true. It keeps PostgreSQL from turning this into a join, see groups/search.py.
     listed = {"-or": [{"id": {"in": {"union": [_borrowers(field) for field in ADDRESSES]}}}, {"id": {"<": 0}}]}
     home: list[Query] = [{"home_ou": sorted(homes)}] if homes else []
     return {"deleted": "f", "-and": [listed, *home]}

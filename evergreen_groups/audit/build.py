@@ -20,8 +20,7 @@ from evergreen_groups.ils import (
     OrgUnits,
     PenaltyKinds,
     Profiles,
-    ThresholdReader,
-    highest_view_user_orgs,
+    Thresholds,
 )
 from evergreen_groups.message import Message
 from evergreen_groups.progress import Progress, silent
@@ -54,7 +53,7 @@ def build_audit(
     gateway.idl("au", "aou", "mous", "ac", "ausp", "csp", "aua", "pgt", "pgpt")
     org_units = OrgUnits.read(gateway)
     chosen = org_units.named(criteria.orgs)
-    access = Access.read(gateway, org_units, highest_view_user_orgs(gateway))
+    access = Access.read(gateway, org_units)
     homes = _homes(criteria, chosen, access)
     settings = policy or PolicySettings()
     if criteria.limit is not None:
@@ -65,7 +64,7 @@ def build_audit(
         lambda: Profiles.read(gateway),
     )
     penalty_kinds, profiles = gateway.map(lambda read: read(), readers)
-    thresholds = ThresholdReader(gateway, org_units, profiles, penalty_kinds.fines_penalties)
+    thresholds = Thresholds.read(gateway, org_units, profiles, penalty_kinds.fines_penalties)
     limits = Limits(settings, org_units, profiles, thresholds)
     # With the same limit for all patrons, there is no need to look up thresholds.
     if settings.uniform:

@@ -22,7 +22,7 @@ from evergreen_groups.ils import (
     Limits,
     PenaltyKinds,
     Profiles,
-    ThresholdReader,
+    Thresholds,
     balance_of,
     orgs_by_permission,
     read_fines_penalties,
@@ -230,7 +230,7 @@ class BlockExplainer:
         None if the account may not see thresholds.
         """
         patron, org_units = member.patron, self._reader.org_units
-        reader = ThresholdReader(self._gateway, org_units, profiles, penalties)
+        reader = Thresholds.read(self._gateway, org_units, profiles, penalties)
         if not reader.are_visible(patron.home_library.id):
             return None, None
         looks = list(reader.lookups(patron.profile, patron.home_library.id))

@@ -1,7 +1,7 @@
 """Queries that let the ILS's database compare balances and penalties.
 
 Shape and cost were measured (``audit-005``, ``audit-012``, ``audit-014``, ``audit-015``, ``members-003``,
-``members-004``). As in :mod:`evergreen_groups.groups.queries`, subqueries become hashed filters, which PostgreSQL
+``members-004``). As in :mod:`evergreen_groups.groups.search`, subqueries become hashed filters, which PostgreSQL
 applies before it checks permissions row by row.
 """
 
@@ -152,7 +152,7 @@ def _over(limit: Limit, within: IdRange, *, without_credits: bool = False) -> Qu
 
 
 def _listed(operator: str, query: Query, field: str = "id") -> Query:
-    # The second alternative is never true. It keeps PostgreSQL from turning this into a join, see groups/queries.py.
+    # The second alternative is never true. It keeps PostgreSQL from turning this into a join, see groups/search.py.
     return {"-or": [{field: {operator: query}}, {"id": {"<": 0}}]}
 
 

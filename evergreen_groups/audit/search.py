@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from evergreen_groups.audit.findings import GroupFinding, PatronFinding, ThresholdFinding
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.groups import AdultRule, GroupQuery
-    from evergreen_groups.ils import Access, Limits, OrgUnits, PenaltyKinds, Profiles, ResolvedLimit, ThresholdReader
+    from evergreen_groups.ils import Access, Limits, OrgUnits, PenaltyKinds, Profiles, ResolvedLimit, Thresholds
     from evergreen_groups.progress import Progress
 
 
@@ -42,7 +42,7 @@ class SearchContext:
     penalty_kinds: PenaltyKinds
     limits: Limits
     ils_limits: Limits
-    thresholds: ThresholdReader
+    thresholds: Thresholds
     profiles: Profiles
     bounds: LimitBounds
     chosen: Collection[int]

@@ -200,9 +200,9 @@ class DetailsReader(DeskReader):
         homes = {row.id: row.home_library for row in found.rows}
         none_hidden = found.no_circulation_hidden
         if found.complete:
-            count = counting.count_visible if exact else counting.count
             own_fines, counted = self._in_parallel(
-                lambda: self._own_fines(found), lambda: count(homes, none_hidden=none_hidden)
+                lambda: self._own_fines(found),
+                lambda: counting.count(homes, none_hidden=none_hidden, find_hidden=not exact),
             )
             hidden = None
         else:
@@ -214,7 +214,7 @@ class DetailsReader(DeskReader):
                 return counts is not None
 
             own_fines, hidden = self._balances(found, count_if)
-            counted = under_condition or counting.count_visible(homes, none_hidden=none_hidden)
+            counted = under_condition or counting.count(homes, none_hidden=none_hidden, find_hidden=False)
         return own_fines, hidden, counting.with_exact_counts(counted) if exact else counted
 
     def _own_fines(self, found: VisiblePatrons) -> Mapping[int, Decimal]:

@@ -14,7 +14,7 @@ from evergreen_groups.message import Message
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.groups import Member, Standing
-    from evergreen_groups.ils import LimitFinder, PenaltyKinds, ResolvedLimit
+    from evergreen_groups.ils import Limits, PenaltyKinds, ResolvedLimit
     from evergreen_groups.policy import Decision, Limit
 
 
@@ -84,7 +84,7 @@ _BILLS_HIDDEN = Message(
 
 def read_forecasts(
     gateway: Gateway,
-    ils_limits: Callable[[], LimitFinder],
+    ils_limits: Callable[[], Limits],
     people: Iterable[tuple[Member, Standing]],
     kinds: PenaltyKinds,
 ) -> dict[int, RecalculationForecast]:

@@ -11,7 +11,7 @@ from evergreen_groups.doctor.finding import failed, from_error, ok, warning
 from evergreen_groups.mail import Mailer
 from evergreen_groups.message import Message
 from evergreen_groups.settings import passwords
-from evergreen_groups.state import RunOutcome, check_counter_store, counter_host, run_status
+from evergreen_groups.state import RunOutcome, check_counter_store, counter_host, read_run_status, was_killed
 
 if TYPE_CHECKING:
     from evergreen_groups.doctor.finding import Finding, Subject
@@ -74,8 +74,8 @@ _TWO_NIGHTS = timedelta(hours=50)  # with some room for runs that take longer
 def last_run(subject: Subject) -> Iterator[Finding]:
     """The report runs every night, and the last run succeeded."""
     holder = subject.state.report_holder()
-    last = run_status.read(subject.state.database)
-    if holder is not None and run_status.was_killed(last, holder):
+    last = read_run_status(subject.state.database)
+    if holder is not None and was_killed(last, holder):
         yield warning(
             "a run was killed ({holder})",
             "look into the system's log; the next run goes on as usual",

@@ -15,7 +15,7 @@ from evergreen_groups.ils import (
     PenaltyKinds,
     Profiles,
     RuleDifference,
-    ThresholdReader,
+    Thresholds,
     find_rule_differences,
     orgs_by_permission,
     read_fines_penalties,
@@ -81,7 +81,7 @@ def thresholds(subject: Subject) -> Iterator[Finding]:
     gateway, org_units = subject.gateway, subject.org_units
     profiles = Profiles.read(gateway)
     penalties = read_fines_penalties(gateway, org_units)
-    reader = ThresholdReader(gateway, org_units, profiles, penalties)
+    reader = Thresholds.read(gateway, org_units, profiles, penalties)
     libraries = {unit.id for unit in org_units}
     # Without the permission everywhere, compare only where the account can see the thresholds.
     if not reader.complete:

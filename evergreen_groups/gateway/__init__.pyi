@@ -1,4 +1,3 @@
-from .address import Address as Address
 from .answer import Result as Result
 from .call import Call as Call
 from .call import CallObserver as CallObserver
@@ -26,5 +25,6 @@ from .record import columns as columns
 from .record import finite_number as finite_number
 from .record import whole_number as whole_number
 from .rows import unrequested_rows as unrequested_rows
-from .session import TOKEN as TOKEN
-from .session import Credentials as Credentials
+from .sender import TOKEN as TOKEN
+from .sender import Credentials as Credentials
+from .transport import Address as Address

@@ -1,17 +1,25 @@
-"""Strict reading of the gateway's answers: a result, or an exception that names the problem."""
+"""The gateway's answers: read strictly into a result, or an exception that names the problem, with secrets redacted."""
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
+import socket
+import ssl
+import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
+from urllib.parse import quote, urljoin, urlsplit, urlunsplit
+
+import urllib3.exceptions
 
 from evergreen_groups.errors import (
     CollisionError,
     CutOffError,
     EventError,
+    HTTPStatusError,
     MethodNotFoundError,
     NoSessionError,
     NotJSONError,
@@ -23,15 +31,276 @@ from evergreen_groups.errors import (
     TimedOutError,
     TransportError,
     UnexpectedAnswerError,
+    UnexplainedError,
+    UnreachableError,
 )
 from evergreen_groups.gateway import call as wire
-from evergreen_groups.message import Message
+from evergreen_groups.gateway.call import is_rust_gateway
+from evergreen_groups.message import Message, system_reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import requests
+
     from evergreen_groups.gateway.call import Call
-    from evergreen_groups.gateway.failures import Beginning, Redactor
+
+_URL = "gateway.url"
+_CA_BUNDLE = "gateway.ca_bundle"
+_UNKNOWN_AUTHORITY = {2, 18, 19, 20, 21}
+"""OpenSSL's codes for self-signed certificates and for unknown authorities."""
+_NOT_CONNECTED = (
+    urllib3.exceptions.NewConnectionError,
+    urllib3.exceptions.ConnectTimeoutError,
+    urllib3.exceptions.ProxyError,
+)
+
+
+def http_error(response: requests.Response, call: Call, raw: str, base: str) -> TransportError | UnexplainedError:
+    """Return the error for an HTTP status. ``base`` is the server's root; ``raw`` must be redacted already."""
+    status = response.status_code
+    fields: dict[str, Any] = {"status": status, "raw": raw, **call.names}
+    if status == 400 and call.method and is_rust_gateway(response.headers):
+        return UnexplainedError(
+            "the call failed, and this gateway gives no reason (HTTP {status})",
+            advice="look into the logs of {service} and of the gateway",
+            values={"status": status, "service": call.service},
+            **fields,
+        )
+    if status == 408:
+        return TimedOutError(
+            "the web server says that the request timed out (HTTP 408)",
+            advice="try again later, or ask for less",
+            code="web-server-timed-out",
+            raw=raw,
+            sent=True,
+            **call.names,
+        )
+    if 300 <= status < 400:
+        return HTTPStatusError(
+            "the web server at {address} is elsewhere: it points to {place}",
+            advice="put that address in the configuration",
+            setting=_URL,
+            code="web-server-elsewhere",
+            values={"address": base, "place": _place(response)},
+            **fields,
+        )
+    if status >= 500:
+        return HTTPStatusError(
+            "the web server at {address} failed (HTTP {status})",
+            advice="try again later; the web server's error log knows more",
+            code="web-server-failed",
+            values={"address": base, "status": status},
+            **fields,
+        )
+    return HTTPStatusError(
+        "the web server at {address} refused the request (HTTP {status})",
+        advice="check the address, and whether a proxy stands in front",
+        setting=_URL,
+        code="web-server-refused",
+        values={"address": base, "status": status},
+        **fields,
+    )
+
+
+def transport_error(
+    error: Exception, call: Call, *, sent: bool, seconds: float, base: str, connect_timeout: float
+) -> TransportError:
+    """Return the error to raise instead of an exception from requests, urllib3 or the socket.
+
+    ``sent`` means that the request may have reached the server. ``seconds`` is the time limit for the whole answer.
+    """
+    causes = list(causes_of(error))
+    fields: dict[str, Any] = {"sent": sent, **call.names}
+
+    def found(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(cause, kinds) for cause in causes)
+
+    if found(urllib3.exceptions.EmptyPoolError):
+        return TimedOutError(
+            "no connection became free in time",
+            advice="try again later",
+            code="no-free-connection",
+            **fields,
+        )
+    if found(*_NOT_CONNECTED) or not sent:
+        return _connection_error(causes, base, connect_timeout, fields)
+    if found(TimeoutError, urllib3.exceptions.ReadTimeoutError):
+        return TimedOutError(
+            "no whole answer within {seconds:g} seconds",
+            advice="try again later, or ask for less",
+            values={"seconds": round(seconds, 2)},
+            **fields,
+        )
+    if found(http.client.BadStatusLine) and not found(http.client.RemoteDisconnected):
+        return NotJSONError(
+            "what answers there does not speak HTTP",
+            advice="check the address",
+            setting=_URL,
+            code="not-http",
+            **fields,
+        )
+    if found(urllib3.exceptions.DecodeError):
+        return NotJSONError(
+            "the answer's compression can't be undone",
+            advice="check what stands between here and the gateway",
+            code="broken-compression",
+            **fields,
+        )
+    return CutOffError(
+        "the connection closed before the whole answer had come",
+        advice="try again later: the server may have been restarted",
+        **fields,
+    )
+
+
+def _connection_error(
+    causes: list[BaseException], base: str, connect_timeout: float, fields: dict[str, Any]
+) -> UnreachableError:
+    """Return the error that explains why no connection was made."""
+    for cause in causes:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return _certificate_error(cause, base, fields)
+        if isinstance(cause, TimeoutError | urllib3.exceptions.ConnectTimeoutError) and not isinstance(
+            cause, urllib3.exceptions.NewConnectionError
+        ):
+            return UnreachableError(
+                "no connection to {address}: nobody answered within {seconds:g} seconds",
+                advice="check the address and the firewall",
+                setting=_URL,
+                code="connecting-timed-out",
+                values={"address": base, "seconds": connect_timeout},
+                **fields,
+            )
+    for cause in causes:
+        if isinstance(cause, ssl.SSLError):
+            return UnreachableError(
+                "no connection to {address}: no TLS connection could be made",
+                advice="check whether this address speaks https",
+                setting=_URL,
+                code="no-tls",
+                values={"address": base},
+                **fields,
+            )
+        if isinstance(cause, urllib3.exceptions.ProxyError):
+            return UnreachableError(
+                "no connection to {address}: the proxy does not let it through",
+                advice="check the proxy settings in the environment",
+                code="proxy-refused",
+                values={"address": base},
+                **fields,
+            )
+    if any(isinstance(cause, socket.gaierror) for cause in causes):
+        return UnreachableError(
+            "the name of {address} isn't known on this machine",
+            advice="check url in [gateway], and this machine's DNS",
+            setting=_URL,
+            code="host-unknown",
+            values={"address": base},
+            **fields,
+        )
+    reasons = (system_reason(cause) for cause in causes if isinstance(cause, OSError) and cause.strerror)
+    return UnreachableError(
+        "no connection to {address}: {reason}",
+        advice="check the address, and whether the web server is running",
+        setting=_URL,
+        values={"address": base, "reason": next(reasons, Message("the connection failed"))},
+        **fields,
+    )
+
+
+def _certificate_error(cause: ssl.SSLCertVerificationError, base: str, fields: dict[str, Any]) -> UnreachableError:
+    """Return the error for a certificate: from an authority that isn't trusted here, or invalid in another way."""
+    values = {"address": base, "reason": cause.verify_message}
+    if cause.verify_code in _UNKNOWN_AUTHORITY:
+        return UnreachableError(
+            "no connection to {address}: nobody trusted here vouches for its TLS certificate ({reason})",
+            advice="set ca_bundle in [gateway] to the certificate of the authority; check that the server sends its "
+            "chain",
+            setting=_CA_BUNDLE,
+            code="certificate-authority-unknown",
+            values=values,
+            **fields,
+        )
+    return UnreachableError(
+        "no connection to {address}: its TLS certificate is not accepted ({reason})",
+        advice="check the host name and ca_bundle",
+        setting=_CA_BUNDLE,
+        code="certificate-not-accepted",
+        values=values,
+        **fields,
+    )
+
+
+def causes_of(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and all its causes; requests and urllib3 keep them in different places."""
+    waiting, seen = [error], set[int]()
+    while waiting:
+        cause = waiting.pop(0)
+        if id(cause) in seen:
+            continue
+        seen.add(id(cause))
+        yield cause
+        behind = [cause.__cause__, cause.__context__, getattr(cause, "reason", None), *cause.args]
+        waiting += [one for one in behind if isinstance(one, BaseException)]
+
+
+def root_of(error: BaseException) -> BaseException:
+    """Return the cause to chain from: a failed certificate check, or the error itself."""
+    return next((cause for cause in causes_of(error) if isinstance(cause, ssl.SSLCertVerificationError)), error)
+
+
+def _place(response: requests.Response) -> str:
+    """Return a redirect's target, without query and fragment."""
+    try:
+        parts = urlsplit(urljoin(response.url, response.headers.get("Location", "")))
+    except ValueError:  # for example http://[
+        return Message("an address that can't be read")
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+RAW_LENGTH = 4000
+"""Maximum number of characters of an answer that errors keep as ``raw``."""
+
+_LONGEST_SECRET = 200
+# A secret may straddle the cut (and be up to three times as long in a form), so redact more text than is kept.
+_RAW_BYTES = RAW_LENGTH + 3 * _LONGEST_SECRET
+# Evergreen's tokens are MD5 digests in hexadecimal (oils_auth.c). Any value named authtoken is a token as well.
+_TOKEN_LIKE = re.compile(
+    r'(?i)(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])|(?<="authtoken":")[^"]+|(?<=bad auth token: )[^"\s]+'
+)
+
+
+class Redactor:
+    """Replaces the secrets of a gateway's sessions with asterisks. Safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._secrets: frozenset[str] = frozenset()
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return "Redactor()"
+
+    def learn(self, secret: str) -> None:
+        """Redact ``secret`` from now on, also in its JSON and form encodings."""
+        forms = {secret, json.dumps(secret)[1:-1], quote(secret, safe="")} - {""}
+        with self._lock:
+            self._secrets |= forms
+
+    def redact(self, text: str) -> str:
+        """Return ``text`` with every secret, and everything that looks like a token, as asterisks.
+
+        The length stays the same, so cutting the text later can't leave half a secret.
+        """
+        # Longest first, because one secret may contain another.
+        for secret in sorted(self._secrets, key=len, reverse=True):
+            text = text.replace(secret, "*" * len(secret))
+        return _TOKEN_LIKE.sub(lambda found: "*" * len(found.group()), text)
+
+    def raw(self, body: bytes) -> str:
+        """Return the beginning of an answer, safe to keep in an error."""
+        return self.redact(body[:_RAW_BYTES].decode("utf-8", "replace"))[:RAW_LENGTH]
+
 
 Shape = TypeVar("Shape")
 Expect = Literal["one", "optional", "many"]
@@ -48,9 +317,10 @@ class Result:
     """
 
     value: Any
-    beginning: Beginning
     size: int
     call: Call
+    _body: bytes
+    _redactor: Redactor
 
     def __repr__(self) -> str:
         return f"Result({self.size} bytes)"
@@ -58,7 +328,7 @@ class Result:
     @property
     def raw(self) -> str:
         """The beginning of the answer's text, with tokens redacted."""
-        return str(self.beginning)
+        return self._redactor.raw(self._body)
 
     def listing(self) -> list[Any]:
         """Return the value, which must be a list.
@@ -113,7 +383,6 @@ _NO_SERVICE = re.compile(r"osrfServiceException *:|(?P<undelivered>Internal Serv
 _SESSION_OVER = "the session has ended, or there never was one"
 _LOG_IN = "log in again"
 _CHECK_ADDRESS = "check the address"
-_URL = "gateway.url"
 
 
 class Answer:
@@ -122,7 +391,7 @@ class Answer:
     def __init__(self, call: Call, body: bytes, redactor: Redactor) -> None:
         self._call = call
         self._body = body
-        self._beginning = redactor.beginning(body)
+        self._redactor = redactor
 
     def result(self, expect: Expect) -> Result:
         """Return the result.
@@ -155,7 +424,8 @@ class Answer:
         if expect != "many":
             value = payload[0] if payload else None
         self._raise_events(value)
-        return Result(value, self._beginning, len(self._body), self._call)
+        # Redacted only when read, which hardly ever happens.
+        return Result(value, len(self._body), self._call, self._body[:_RAW_BYTES], self._redactor)
 
     def _payload(self) -> list[Any]:
         envelope = self._envelope()
@@ -315,7 +585,7 @@ class Answer:
         self._fail(EventError, "the ILS refused ({event})", values=values, **rest)
 
     def _fail(self, kind: type[ProtocolError | EventError | TransportError], message: str, **fields: Any) -> NoReturn:
-        raise kind(message, **self._call.names, raw=str(self._beginning), **fields)
+        raise kind(message, **self._call.names, raw=self._redactor.raw(self._body), **fields)
 
 
 def _number(value: object) -> int | None:

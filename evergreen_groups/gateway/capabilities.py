@@ -26,7 +26,7 @@ from evergreen_groups.errors import (
 )
 from evergreen_groups.gateway.call import PCRUD, GatewayKind, RetryPolicy
 from evergreen_groups.gateway.rows import unrequested_rows
-from evergreen_groups.gateway.session import TOKEN
+from evergreen_groups.gateway.sender import TOKEN
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

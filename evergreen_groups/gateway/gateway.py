@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
@@ -18,16 +18,15 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from evergreen_groups import arguments
 from evergreen_groups.errors import MethodNotFoundError, UnexplainedError
-from evergreen_groups.gateway.address import Address
 from evergreen_groups.gateway.call import Call, RetryPolicy
 from evergreen_groups.gateway.capabilities import Capabilities, KnownCapabilities
 from evergreen_groups.gateway.idl import IdlCache, IdlSource
 from evergreen_groups.gateway.pcrud import Pcrud
 from evergreen_groups.gateway.record import class_ids, decode
-from evergreen_groups.gateway.sender import Sender
-from evergreen_groups.gateway.session import Credentials, Session
-from evergreen_groups.gateway.transport import Transport
+from evergreen_groups.gateway.sender import Credentials, Sender, Session
+from evergreen_groups.gateway.transport import Address, Transport
 from evergreen_groups.message import Message
+from evergreen_groups.ttl_cache import TimeToLiveCache
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -58,73 +57,58 @@ def ordered_map(function: Callable[[Item], Value], items: Iterable[Item], concur
         for other in others:
             yield other.result()
         return
+    # Calls under way end by themselves, at the latest on their timeout or when the gateway is closed.
     source = iter(items)
-    executor = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="evergreen")
-    try:
-        under_way: deque[Future[Value]] = deque(executor.submit(function, item) for item in islice(source, concurrency))
-        while under_way:
-            value = under_way.popleft().result()
-            # Before yielding, so that the next call runs while the caller works on this value.
-            under_way.extend(executor.submit(function, item) for item in islice(source, 1))
-            yield value
-    finally:
-        # Running calls end by themselves, at the latest on their timeout or when the gateway is closed.
-        executor.shutdown(wait=False, cancel_futures=True)
+    under_way = deque(begin(partial(function, item)) for item in islice(source, concurrency))
+    while under_way:
+        value = under_way.popleft().result()
+        # Before yielding, so that the next call runs while the caller works on this value.
+        under_way.extend(begin(partial(function, item)) for item in islice(source, 1))
+        yield value
+
+
+# Idle threads stay for a while: every request of a web service needs several, and starting a thread takes about as long
+# as much of its work.
+_IDLE_SECONDS = 10.0
+_idle: list[SimpleQueue[Callable[[], None]]] = []
+os.register_at_fork(after_in_child=_idle.clear)  # a forked process doesn't have these threads
 
 
 def begin(function: Callable[[], Value]) -> Future[Value]:
-    """Run a function in another thread. The future raises what the function raises."""
-    return _helpers.begin(function)
+    """Run a function in an idle or a new daemon thread. The future raises what the function raises."""
+    future: Future[Value] = Future()
+    try:
+        tasks = _idle.pop()
+    except IndexError:
+        tasks = SimpleQueue()
+        threading.Thread(target=_work, args=(tasks,), name="evergreen", daemon=True).start()
 
-
-class _HelperThreads:
-    """A pool of daemon threads that grows as needed. Safe to share between threads.
-
-    Idle threads stay for a while: every request of a web service needs several, and starting a thread takes about as
-    long as much of its work.
-    """
-
-    def __init__(self) -> None:
-        self._idle: list[SimpleQueue[Callable[[], None]]] = []
-        os.register_at_fork(after_in_child=self._idle.clear)  # a forked process doesn't have these threads
-
-    def begin(self, function: Callable[[], Value]) -> Future[Value]:
-        """Run a function in an idle or a new thread; see :func:`begin`."""
-        future: Future[Value] = Future()
-        try:
-            tasks = self._idle.pop()
-        except IndexError:
-            tasks = SimpleQueue()
-            threading.Thread(target=self._work, args=(tasks,), name="evergreen", daemon=True).start()
-        tasks.put(partial(self._do, tasks, function, future))
-        return future
-
-    def _work(self, tasks: SimpleQueue[Callable[[], None]]) -> None:
-        while True:
-            try:
-                task = tasks.get(timeout=_IDLE_SECONDS)
-            except Empty:
-                try:
-                    self._idle.remove(tasks)
-                except ValueError:  # another thread has just taken this one
-                    continue
-                return
-            task()
-            del task  # don't keep the result in memory while idle
-
-    def _do(self, tasks: SimpleQueue[Callable[[], None]], function: Callable[[], Value], future: Future[Value]) -> None:
+    def task() -> None:
         try:
             value = function()
         except BaseException as error:
-            self._idle.append(tasks)
+            _idle.append(tasks)
             future.set_exception(error)
         else:
-            self._idle.append(tasks)  # before the result is set: its reader may need a thread at once
+            _idle.append(tasks)  # before the result is set: its reader may need a thread at once
             future.set_result(value)
 
+    tasks.put(task)
+    return future
 
-_IDLE_SECONDS = 10.0
-_helpers = _HelperThreads()
+
+def _work(tasks: SimpleQueue[Callable[[], None]]) -> None:
+    while True:
+        try:
+            task = tasks.get(timeout=_IDLE_SECONDS)
+        except Empty:
+            try:
+                _idle.remove(tasks)
+            except ValueError:  # another thread has just taken this one
+                continue
+            return
+        task()
+        del task  # don't keep the result in memory while idle
 
 
 _METHOD = "opensrf.open-ils.system.use_authoritative"
@@ -134,30 +118,12 @@ _SECONDS = 300.0
 _ANSWERS = {None: False, "": False, "0": False, 0: False, "1": True, 1: True}
 
 
-class Replicas:
-    """Whether the site reads, or may read, from database replicas; cached for five minutes.
+def _uses_replicas(gateway: Gateway) -> bool:
+    """Return whether the site reads, or may read, from database replicas.
 
     There, the ``.authoritative`` form of a method reads from the primary database. Elsewhere it is an alias of
     the plain form (``OpenILS/Application.pm``, authoritative_wrapper). pcrud has no ``.authoritative`` form.
     """
-
-    def __init__(self) -> None:
-        self._answer = False
-        self._until = -1.0  # on the monotonic clock, in seconds
-        self._lock = threading.Lock()
-
-    def are_read(self, gateway: Gateway) -> bool:
-        """Whether plain reads use replicas."""
-        with self._lock:
-            if time.monotonic() < self._until:
-                return self._answer
-        answer = _ask(gateway)  # outside the lock, so that a slow Evergreen doesn't hold up other threads
-        with self._lock:
-            self._answer, self._until = answer, time.monotonic() + _SECONDS
-        return answer
-
-
-def _ask(gateway: Gateway) -> bool:
     try:
         result = gateway.call("open-ils.actor", _METHOD, expect="optional")
     except (MethodNotFoundError, UnexplainedError):
@@ -237,7 +203,7 @@ class Gateway:
         cache = IdlCache(Path(cache_directory)) if cache_directory else None
         self._idl_source = IdlSource(self._address.idl, cache, self._known.forget_rows)
         self._only_supported = only_supported
-        self._replicas = Replicas()  # shared by views
+        self._replicas = TimeToLiveCache[bool](time.monotonic, _SECONDS)  # shared by views
         self.pcrud = Pcrud(self)
 
     def __repr__(self) -> str:
@@ -282,7 +248,7 @@ class Gateway:
 
         If so, the ``.authoritative`` forms of methods read from the primary database. Makes a call now and then.
         """
-        return self._replicas.are_read(self)
+        return self._replicas.get("", lambda: _uses_replicas(self))
 
     def acting_as(self, token: str) -> Gateway:
         """Return this gateway for another session, which is neither renewed nor logged out.

@@ -30,7 +30,7 @@ from evergreen_groups.gateway.rows import (
     primary_key,
     walk,
 )
-from evergreen_groups.gateway.session import TOKEN
+from evergreen_groups.gateway.sender import TOKEN
 
 if TYPE_CHECKING:
     from evergreen_groups.arguments import Several

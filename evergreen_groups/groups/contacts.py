@@ -55,11 +55,6 @@ class Contacts:
     lenders: frozenset[int] = frozenset()
     hidden_lender: bool = False
 
-    @property
-    def borrows(self) -> bool:
-        """Whether the record uses another patron's address row."""
-        return bool(self.lenders) or self.hidden_lender
-
 
 # An address row: its owner's patron id, and the normalized street and post code.
 _AddressRow = tuple[int, tuple[str, str]]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from evergreen_groups.errors import DataError, PermissionDeniedError
 from evergreen_groups.gateway import Gateway, Record, columns
+from evergreen_groups.groups.families import not_replicated_yet, read_patron
 from evergreen_groups.groups.hidden import batched, inconsistent_members, read_member_ids
 from evergreen_groups.groups.models import (
     ACCOUNT_FIELDS,
@@ -23,7 +24,6 @@ from evergreen_groups.groups.models import (
     PatronRow,
     make_patrons,
 )
-from evergreen_groups.groups.patron_record import not_replicated_yet, read_patron
 from evergreen_groups.ils import PENALTY_FIELDS, PenaltyRow, select_in_force
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from evergreen_groups.message import Message
 from evergreen_groups.money import ZERO
 
 if TYPE_CHECKING:
-    from evergreen_groups.groups.queries import Query
+    from evergreen_groups.groups.search import Query
 
 _SERVICE = "open-ils.actor"
 _MEMBERS = "open-ils.actor.usergroup.members.retrieve"
@@ -194,7 +194,12 @@ def assign_to_groups(
         "-and": [_no_more_than(total, groups), *_no_open_transaction(sorted(owing_nothing))],
         # Each row's id is bound to its own condition, so the row returns only for its own pair.
         "-or": [
-            {"-and": [{"id": id}, {"-exists": rows_beyond(0, "au", _member_of(group, patron), "id")}]}
+            {
+                "-and": [
+                    {"id": id},
+                    {"-exists": rows_beyond(0, "au", {"deleted": "f", "usrgroup": group, "id": patron}, "id")},
+                ]
+            }
             for id, (group, patron) in pair_of.items()
         ],
     }
@@ -208,10 +213,6 @@ def assign_to_groups(
 def batched(values: Sequence[Any], size: int = _IDS_AT_ONCE) -> list[Sequence[Any]]:
     """Split ``values`` into lists of at most ``size``, in order."""
     return [values[start : start + size] for start in range(0, len(values), size)]
-
-
-def _member_of(group: int, id: int) -> dict[str, Any]:
-    return {"deleted": "f", "usrgroup": group, "id": id}
 
 
 def _no_more_than(total: int, groups: Sequence[int]) -> dict[str, Any]:

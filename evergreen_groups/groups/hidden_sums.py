@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
-    from evergreen_groups.groups.queries import Query
+    from evergreen_groups.groups.search import Query
 
 # Each additional bit doubles the number of markers, and the ILS checks permissions for each marker's row.
 _MIN_BITS, _MAX_BITS = 4, 6

@@ -21,10 +21,9 @@ from evergreen_groups.groups.models import (
     read_barcodes,
 )
 from evergreen_groups.ils import (
-    LimitFinder,
+    Limits,
     OrgUnits,
     ResolvedLimit,
-    UniformLimit,
     decide_all,
     read_own_fines,
 )
@@ -73,7 +72,7 @@ class GroupReader:
         gateway: Gateway,
         org_units: OrgUnits,
         access: Access,
-        limits: LimitFinder | None = None,
+        limits: Limits | None = None,
         progress: Progress = silent,
     ) -> None:
         self._gateway = gateway
@@ -87,7 +86,7 @@ class GroupReader:
         self._amounts: dict[Decimal, Decimal] = {}
         self._decisions: dict[Decimal, Decision] = {}
 
-    def with_limits(self, limits: LimitFinder) -> GroupReader:
+    def with_limits(self, limits: Limits) -> GroupReader:
         """Return a reader that decides by these limits and shares this reader's caches."""
         reader = copy.copy(self)  # a shallow copy, because batches read concurrently share the progress
         reader._limits = limits
@@ -180,7 +179,7 @@ class _BalanceProgress:
 
 def decide_patrons(
     gateway: Gateway,
-    limits: LimitFinder,
+    limits: Limits,
     patrons: Collection[Patron],
     own_fines: Mapping[int, Decimal],
     known: dict[Decimal, Decision] | None = None,
@@ -196,7 +195,7 @@ def decide_patrons(
         DataError: some transactions must be read, and the account may not see them.
         PermissionDeniedError: a limit is the ILS's threshold, and the account may not see it.
     """
-    if isinstance(limits, UniformLimit):
+    if limits.uniform:
         resolved_for_all = limits.limit_for(0, 0)
         nothing = resolved_for_all.decide(None)  # shared, because most patrons owe nothing
         decided = {} if known is None else known
@@ -210,7 +209,7 @@ def decide_patrons(
 
 
 def decided_members(
-    gateway: Gateway, limits: LimitFinder, patrons: Collection[Patron], own_fines: Mapping[int, Decimal]
+    gateway: Gateway, limits: Limits, patrons: Collection[Patron], own_fines: Mapping[int, Decimal]
 ) -> list[Member]:
     """Make members of patrons, with a decision about each whose limit the account may see.
 
@@ -223,7 +222,7 @@ def decided_members(
 
 
 def decide_by_thresholds(
-    gateway: Gateway, thresholds: LimitFinder, members: Collection[Member]
+    gateway: Gateway, thresholds: Limits, members: Collection[Member]
 ) -> tuple[dict[int, ResolvedLimit], dict[int, Decision]]:
     """Return Evergreen's own limit of each member and the decision by it, both by id.
 
@@ -250,7 +249,7 @@ def decide_by_thresholds(
     return found, decide_all(gateway, found, own_fines, leave_out_hidden=True)
 
 
-def with_decisions(gateway: Gateway, limits: LimitFinder, group: Group, own_fines: Mapping[int, Decimal]) -> Group:
+def with_decisions(gateway: Gateway, limits: Limits, group: Group, own_fines: Mapping[int, Decimal]) -> Group:
     """Return the group with the members that :func:`decided_members` makes, which raises the same errors."""
     members = decided_members(gateway, limits, [member.patron for member in group.members], own_fines)
     return Group(group.number, tuple(members), group.hidden_member_count, group.hidden_fines)

@@ -1,25 +1,174 @@
-"""The limit of each patron, from the configuration or from the ILS's own thresholds."""
+"""The limit of each patron, from the configuration or from Evergreen's own thresholds, and where the two differ.
+
+Source for thresholds: the SQL function ``actor.calculate_system_penalties`` (Evergreen's ``100.circ_matrix.sql``).
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Protocol
+from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple
 
+from evergreen_groups.errors import DataError, PermissionDeniedError
+from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.ils.bills import read_fines_within
-from evergreen_groups.ils.penalties import read_fines_penalties
-from evergreen_groups.ils.profiles import Profiles
-from evergreen_groups.ils.thresholds import ThresholdReader, Thresholds
+from evergreen_groups.ils.org_units import Profiles
+from evergreen_groups.ils.penalties import PATRON_EXCEEDS_FINES, read_fines_penalties
 from evergreen_groups.message import Message
 from evergreen_groups.money import ZERO
 from evergreen_groups.policy import Comparison, Decision, Limit, LimitRule, decide
+from evergreen_groups.settings import PolicySettings
 
 if TYPE_CHECKING:
-    from evergreen_groups.gateway import Gateway
     from evergreen_groups.ils.org_units import OrgUnits
-    from evergreen_groups.settings import PolicySettings
+    from evergreen_groups.ils.penalties import PenaltyKind, PenaltyKinds
+
+VIEW_THRESHOLDS = "VIEW_GROUP_PENALTY_THRESHOLD"
+"""The permission to see thresholds."""
+
+_WORK_PERMISSIONS = "open-ils.actor.user.has_work_perm_at.batch"
+_RANGED = "open-ils.actor.grp_penalty_threshold.ranged.retrieve.atomic"
+_MILLION = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """A row of ``pgpt``: at ``org_unit``, patrons of ``profile`` and below who owe ``amount`` get ``penalty``."""
+
+    org_unit: int
+    profile: int
+    penalty: int
+    amount: Decimal
+
+    def __post_init__(self) -> None:
+        """Raise DataError for an amount that doesn't fit the database column, ``NUMERIC(8,2)``."""
+        if abs(self.amount) >= _MILLION:
+            raise DataError(
+                "the field {field} of class {name} has a wrong value; expected: {what}",
+                code="field-broken",
+                values={"field": "threshold", "name": "pgpt", "what": Message("an amount of money")},
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class ThresholdLookup:
+    """A step of the search for a threshold: an org unit and a profile (ids), and the threshold set there, if any."""
+
+    org_unit: int
+    profile: int
+    found: Threshold | None
+
+
+class Thresholds:
+    """Evergreen's thresholds, and the search for the one that applies to a patron.
+
+    ``penalties`` come from :func:`read_fines_penalties`. With ``gateway``, ``rows`` aren't all thresholds: each home
+    library's are read when it is searched.
+    """
+
+    def __init__(
+        self,
+        rows: Iterable[Threshold],
+        penalties: Mapping[int, int],
+        org_units: OrgUnits,
+        profiles: Profiles,
+        gateway: Gateway | None = None,
+    ) -> None:
+        self._gateway = gateway
+        self._penalties = penalties
+        self._org_units = org_units
+        self._profiles = profiles
+        self._rows: dict[tuple[int, int, int], Threshold] = {}
+        self._add(rows)
+        self._libraries: set[int] = set()
+        self._refused: set[int] = set()
+
+    @classmethod
+    def read(
+        cls, gateway: Gateway, org_units: OrgUnits, profiles: Profiles, penalties: Mapping[int, int]
+    ) -> Thresholds:
+        """Read thresholds: all at once if the account may see them all, else later, once per home library.
+
+        pcrud silently omits the rows of higher org units for branch staff (``pcrud-080``), but
+        ``grp_penalty_threshold.ranged.retrieve`` includes them (``settings-023``).
+        """
+        # Check the permission first: hidden rows look like missing rows, and missing a threshold means a wrong limit.
+        result = gateway.call("open-ils.actor", _WORK_PERMISSIONS, TOKEN, [VIEW_THRESHOLDS])
+        permitted = result.mapping().get(VIEW_THRESHOLDS)
+        if not isinstance(permitted, list | None):
+            raise result.unexpected(Message("a list of org units for each permission"))
+        if org_units.root.id not in (permitted or ()):
+            return cls((), penalties, org_units, profiles, gateway)
+        rows = gateway.pcrud.all_columns("pgpt", ("org_unit", "grp", "penalty", "threshold"))
+        return cls((Threshold(*row) for row in rows), penalties, org_units, profiles)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all thresholds are loaded, so that :meth:`find` needs no call."""
+        return self._gateway is None
+
+    def with_gateway(self, gateway: Gateway) -> Thresholds:
+        """Return thresholds that share what was read so far, but read through ``gateway``, of the same session."""
+        if self.complete:
+            return self
+        reader = copy.copy(self)
+        reader._gateway = gateway
+        return reader
+
+    def are_visible(self, home_library: int) -> bool:
+        """Return whether the account may see the thresholds that apply to patrons of this home library."""
+        if home_library in self._refused:
+            return False  # ask once per library, not once per patron
+        try:
+            self._read_at(home_library)
+        except PermissionDeniedError:
+            self._refused.add(home_library)
+            return False
+        return True
+
+    def find(self, profile: int, home_library: int) -> Threshold | None:
+        """Return the nearest threshold, or None.
+
+        The nearest is searched from the profile upwards at the home library, then the same at each org unit above.
+
+        Raises:
+            PermissionDeniedError: the account lacks VIEW_GROUP_PENALTY_THRESHOLD at the home library.
+        """
+        return next((step.found for step in self.lookups(profile, home_library) if step.found is not None), None)
+
+    def lookups(self, profile: int, home_library: int) -> Iterator[ThresholdLookup]:
+        """Yield the steps of the ILS's search in its order, up to the first with a threshold.
+
+        Raises what :meth:`find` does.
+        """
+        self._read_at(home_library)
+        penalty = self._penalties.get(home_library, PATRON_EXCEEDS_FINES)
+        profiles = self._profiles.upwards(profile)
+        # The SQL function searches all profiles at one org unit before the org unit above (penalties-update-019: a
+        # profile's own 25.00 comes before the 10.00 for all patrons).
+        for org_unit in self._org_units.upwards(home_library):
+            for ancestor in profiles:
+                found = self._rows.get((org_unit, ancestor, penalty))
+                yield ThresholdLookup(org_unit, ancestor, found)
+                if found is not None:
+                    return
+
+    def _read_at(self, home_library: int) -> None:
+        if self._gateway is None or home_library in self._libraries:
+            return
+        # The ILS checks the permission at the requested library, so branch staff get only their own (settings-024).
+        result = self._gateway.call("open-ils.actor", _RANGED, TOKEN, home_library)
+        above = self._org_units.upwards(home_library)
+        records = self._gateway.pcrud.checked("pgpt", result.listing(), {"org_unit": above})
+        self._add(Threshold(row.org_unit, row.grp, row.penalty, row.threshold) for row in records)
+        self._libraries.add(home_library)
+
+    def _add(self, rows: Iterable[Threshold]) -> None:
+        self._rows.update({(row.org_unit, row.profile, row.penalty): row for row in rows})
+
 
 _NO_THRESHOLD = Limit(None, origin=Message("ILS: no threshold"))
 _CONFIGURATION = Message("configuration")
@@ -42,40 +191,6 @@ class ResolvedLimit:
         return decide(own_balance, self.limit)
 
 
-class LimitFinder(Protocol):
-    """Finds the limit of each patron."""
-
-    @property
-    def need_transactions(self) -> bool:
-        """Whether a patron with 0.00 may be over a limit if they have open transactions, and not if they don't.
-
-        This is the case for a limit of 0.00 that only needs to be reached, and if not all transactions count.
-        """
-
-    def limit_for(self, profile: int, home_library: int) -> ResolvedLimit:
-        """Return the limit for patrons with this profile and home library (ids)."""
-
-    def visible_limit_for(self, profile: int, home_library: int) -> ResolvedLimit | None:
-        """Like :meth:`limit_for`, but return None if the limit is an ILS threshold that the account may not see."""
-
-
-class UniformLimit:
-    """The same configured ``limit`` for all patrons, at which the fines of all libraries count."""
-
-    def __init__(self, limit: Limit) -> None:
-        self.limit = replace(limit, origin=limit.origin or _CONFIGURATION)
-        self._resolved = ResolvedLimit(self.limit)
-        self.need_transactions = _is_reached_by_zero(self.limit.amount, self.limit.comparison)
-
-    def limit_for(self, profile: int, home_library: int) -> ResolvedLimit:  # noqa: ARG002  # as LimitFinder has it
-        """Return the limit."""
-        return self._resolved
-
-    def visible_limit_for(self, profile: int, home_library: int) -> ResolvedLimit | None:  # noqa: ARG002  # likewise
-        """Return the limit, which all accounts may see."""
-        return self._resolved
-
-
 class Limits:
     """The limits of all patrons, by rules and by the default.
 
@@ -88,24 +203,42 @@ class Limits:
     def __init__(
         self,
         settings: PolicySettings,
-        org_units: OrgUnits,
+        org_units: OrgUnits | None = None,
         profiles: Profiles | None = None,
         thresholds: Thresholds | None = None,
+        origin: str = _CONFIGURATION,
     ) -> None:
+        """``org_units`` and ``profiles`` are needed unless the limit is uniform, ``thresholds`` for the ILS's."""
+        self.uniform = settings.uniform
+        """Whether the same limit applies to all patrons, and the fines of all libraries count."""
         self._settings = settings
-        self._org_units = org_units
-        self._profiles = profiles
+        self._origin = origin
         self._thresholds = thresholds
-        self._rules = {self._rule_key(rule): rule for rule in settings.limits}
+        self._trees: tuple[OrgUnits, Profiles] | None = None
+        self._rules: dict[tuple[int | None, int | None], LimitRule] = {}
+        if org_units is not None and profiles is not None:
+            self._trees = org_units, profiles
+            for rule in settings.limits:
+                library = None if rule.library is None else org_units.find(rule.library).id
+                self._rules[library, None if rule.profile is None else profiles.find(rule.profile)] = rule
         self._known: dict[tuple[int, int], ResolvedLimit] = {}
 
     @property
     def need_transactions(self) -> bool:
-        """See :attr:`LimitFinder.need_transactions`."""
+        """Whether a patron with 0.00 may be over a limit if they have open transactions, and not if they don't.
+
+        This is the case for a limit of 0.00 that only needs to be reached, and if not all transactions count.
+        """
         settings = self._settings
         if settings.limit == "ils" or _is_reached_by_zero(settings.limit, settings.comparison):
             return True
         return any(_is_reached_by_zero(rule.amount, rule.comparison or settings.comparison) for rule in settings.limits)
+
+    @classmethod
+    def of(cls, limit: Limit) -> Limits:
+        """Return the same configured ``limit`` for all patrons."""
+        settings = PolicySettings(limit=limit.amount, comparison=limit.comparison)
+        return cls(settings, origin=limit.origin or _CONFIGURATION)
 
     @classmethod
     def read(
@@ -124,13 +257,13 @@ class Limits:
             DataError: the ILS's setting for the penalty is invalid.
         """
         if settings.uniform:
-            return cls(settings, org_units)
+            return cls(settings)
         profiles = Profiles.read(gateway)
         if settings.limit != "ils":
             return cls(settings, org_units, profiles)
         if penalties is None:
             penalties = read_fines_penalties(gateway, org_units)
-        return cls(settings, org_units, profiles, ThresholdReader(gateway, org_units, profiles, penalties))
+        return cls(settings, org_units, profiles, Thresholds.read(gateway, org_units, profiles, penalties))
 
     def with_gateway(self, gateway: Gateway) -> Limits:
         """Return the same limits, which read thresholds through ``gateway`` from now on."""
@@ -165,19 +298,13 @@ class Limits:
             return None
         return self.limit_for(profile, home_library)
 
-    def _rule_key(self, rule: LimitRule) -> tuple[int | None, int | None]:
-        """Return the ids of the rule's library and profile."""
-        library = None if rule.library is None else self._org_units.find(rule.library).id
-        if rule.profile is None or self._profiles is None:
-            return library, None
-        return library, self._profiles.find(rule.profile)
-
     def _by_rule(self, profile: int, home_library: int) -> ResolvedLimit | None:
-        if not self._rules or self._profiles is None:
+        if not self._rules or self._trees is None:
             return None
-        profiles = [*self._profiles.upwards(profile), None]
+        org_units, all_profiles = self._trees
+        profiles = [*all_profiles.upwards(profile), None]
         # Search like the ILS does for its thresholds, so that both can be explained in the same way.
-        for org_unit in (*self._org_units.upwards(home_library), None):
+        for org_unit in (*org_units.upwards(home_library), None):
             for ancestor in profiles:
                 if (org_unit, ancestor) in self._rules:
                     rule = self._rules[org_unit, ancestor]
@@ -187,16 +314,16 @@ class Limits:
 
     def _default(self, profile: int, home_library: int) -> ResolvedLimit:
         if self._settings.limit != "ils":
-            return ResolvedLimit(Limit(self._settings.limit, self._settings.comparison, _CONFIGURATION))
+            return ResolvedLimit(Limit(self._settings.limit, self._settings.comparison, self._origin))
         found = self._thresholds.find(profile, home_library) if self._thresholds else None
-        if found is None or self._profiles is None:
+        if found is None or self._trees is None:
             return ResolvedLimit(_NO_THRESHOLD)
+        org_units, profiles = self._trees
         # Only bills of the full path of the threshold's org unit count (fines-elsewhere-008): 20.00 owed in another
         # system don't reach a threshold of 5.00 here.
-        scope = frozenset(self._org_units.full_path(found.org_unit))
-        everywhere = len(scope) == len(self._org_units)
-        library = self._org_units.shortname(found.org_unit)
-        values = {"profile": self._profiles.name(found.profile), "library": library}
+        scope = frozenset(org_units.full_path(found.org_unit))
+        everywhere = len(scope) == len(org_units)
+        values = {"profile": profiles.name(found.profile), "library": org_units.shortname(found.org_unit)}
         origin = Message("ILS: threshold of {profile} at {library}", values=values)
         return ResolvedLimit(
             # The configured comparison is ignored: Evergreen compares with >= (penalties-update-015: 10.00 at a
@@ -240,3 +367,132 @@ def decide_all(
     within = read_fines_within(gateway, scopes, own_fines, leave_out_hidden=leave_out_hidden) if scopes else {}
     counted: dict[int, Decimal | None] = {id: own_fines.get(id) for id in limits.keys() - scopes.keys()} | within
     return {id: limit.decide(counted[id]) for id, limit in limits.items() if id in counted}
+
+
+class DifferenceKind(Enum):
+    """How the ILS's thresholds and the rule can differ. The order breaks ties between equally frequent differences."""
+
+    BLOCKS_NOTHING = "penalty-blocks-nothing"
+    """The penalty for fines is only a note."""
+    NO_THRESHOLD = "no-threshold"
+    """There is a limit but no threshold, so the ILS blocks no one."""
+    NO_LIMIT = "no-limit"
+    """There is a threshold but no limit."""
+    BLOCKS_LATER = "blocks-later"
+    """The threshold is above the limit, so some patrons over the limit aren't blocked."""
+    BLOCKS_EARLIER = "blocks-earlier"
+    """The threshold is below the limit, so patrons within the limit are blocked."""
+    BLOCKS_AT_LIMIT = "blocks-at-limit"
+    """A patron who owes exactly the limit is blocked but not over it, because the ILS compares with >=."""
+    COUNTS_FEWER = "counts-fewer-bills"
+    """The threshold counts only the bills of some libraries; the rule counts all bills."""
+
+
+@dataclass(frozen=True, slots=True)
+class RuleDifference:
+    """A difference between the ILS's blocks and the rule, with all patrons that it affects."""
+
+    kind: DifferenceKind
+    limit: Limit
+    """The rule's limit."""
+    threshold: Decimal | None
+    """The ILS's threshold, or None. From this amount on, the ILS sets ``penalty``."""
+    penalty: PenaltyKind
+    rows: frozenset[tuple[int, int]]
+    """Where the threshold is set: pairs of org unit and profile ids."""
+    libraries: frozenset[int]
+    """The home libraries of affected patrons (ids)."""
+    profiles: frozenset[int]
+    """The profiles of affected patrons (ids)."""
+    pair_count: int
+    """The number of affected pairs of home library and profile."""
+
+    @property
+    def example(self) -> Decimal:
+        """The smallest balance on which the rule and the ILS disagree."""
+        amounts = (self.threshold, self.limit.least_over)
+        return min(amount for amount in amounts if amount is not None)
+
+
+class _Case(NamedTuple):
+    """The key by which differences are grouped."""
+
+    kind: DifferenceKind
+    limit: Limit
+    threshold: Decimal | None
+    penalty: PenaltyKind
+
+
+class _Affected(NamedTuple):
+    """The patrons of one home library and profile, and the threshold's row as ids of org unit and profile."""
+
+    library: int
+    profile: int
+    row: tuple[int, int] | None
+
+
+def find_rule_differences(
+    limits: Limits,
+    thresholds: Thresholds,
+    kinds: PenaltyKinds,
+    org_units: OrgUnits,
+    *,
+    libraries: Iterable[int],
+    profiles: Iterable[int],
+) -> list[RuleDifference]:
+    """Find the differences for patrons of these home libraries and profiles (ids), the most frequent first.
+
+    The result holds for recalculations at the home library. A checkout at another library is subject to that library's
+    threshold.
+
+    Raises:
+        PermissionDeniedError: the account may not see the thresholds of one of the libraries.
+        DataError: the ILS refers to a profile or penalty that it doesn't list.
+    """
+    found: dict[_Case, list[_Affected]] = {}
+    profile_ids = list(profiles)
+    for library in libraries:
+        penalty = kinds.set_for_fines_at(library)
+        for profile in profile_ids:
+            threshold = thresholds.find(profile, library)
+            rule = limits.limit_for(profile, library)
+            row = None if threshold is None else (threshold.org_unit, threshold.profile)
+            for kind in _differences(rule, threshold, penalty, org_units):
+                case = _Case(kind, rule.limit, None if threshold is None else threshold.amount, penalty)
+                found.setdefault(case, []).append(_Affected(library, profile, row))
+    differences = [
+        RuleDifference(
+            *case,
+            rows=frozenset(pair.row for pair in pairs if pair.row is not None),
+            libraries=frozenset(pair.library for pair in pairs),
+            profiles=frozenset(pair.profile for pair in pairs),
+            pair_count=len(pairs),
+        )
+        for case, pairs in found.items()
+    ]
+    order = list(DifferenceKind)
+    return sorted(differences, key=lambda one: (-one.pair_count, order.index(one.kind), one.example))
+
+
+def _differences(
+    rule: ResolvedLimit, threshold: Threshold | None, penalty: PenaltyKind, org_units: OrgUnits
+) -> Iterator[DifferenceKind]:
+    """Yield the differences for one profile and library: in the amount, in which bills count, in both, or none."""
+    over = rule.limit.least_over
+    if threshold is None:
+        if over is not None:
+            yield DifferenceKind.NO_THRESHOLD
+    elif not penalty.blocks:
+        if over is not None:
+            yield DifferenceKind.BLOCKS_NOTHING
+    elif over is None:
+        yield DifferenceKind.NO_LIMIT
+    else:
+        # Both amounts are in whole cents (pgpt.threshold is numeric(8,2)), and the ILS compares with >=
+        # (penalties-update-015). So they agree if the threshold is the smallest amount over the limit.
+        if threshold.amount == rule.limit.amount != over:
+            yield DifferenceKind.BLOCKS_AT_LIMIT
+        elif threshold.amount != over:
+            yield DifferenceKind.BLOCKS_EARLIER if threshold.amount < over else DifferenceKind.BLOCKS_LATER
+        if rule.scope is None and len(org_units.full_path(threshold.org_unit)) < len(org_units):
+            yield DifferenceKind.COUNTS_FEWER

@@ -118,10 +118,11 @@ class Access:
         return ", ".join(unit.shortname for unit in self.missing)
 
     @classmethod
-    def read(cls, gateway: Gateway, org_units: OrgUnits, granted: Collection[int]) -> Access:
+    def read(cls, gateway: Gateway, org_units: OrgUnits, granted: Collection[int] | None = None) -> Access:
         """Find out where the account sees patrons.
 
-        ``granted`` comes from :func:`highest_view_user_orgs`. If it includes the root, no further calls are needed.
+        ``granted`` is what :func:`highest_granted` returns for VIEW_USER, read if not given. If it includes the root,
+        no further calls are needed.
 
         Raises:
             PermissionDeniedError: the account sees no patrons at all.
@@ -129,6 +130,8 @@ class Access:
         """
         root = org_units.root.id
         every = {unit.id for unit in org_units}
+        if granted is None:
+            granted = highest_granted(gateway, [VIEW_USER])[VIEW_USER]
         for org_id in granted:
             org_units.unit(org_id)
         # has_work_perm_at returns work org units with the permission. The root is conclusive. Other org units
@@ -155,14 +158,6 @@ class Access:
         # missing subtrees at all, name the org units themselves, because the account still doesn't see all patrons.
         named = org_units.subtree_roots(missing) or [unit for unit in org_units if unit.id in missing]
         return cls(frozenset(visible_orgs), tuple(named))
-
-
-def highest_view_user_orgs(gateway: Gateway) -> list[int]:
-    """Return the highest org units (ids) at which the account has VIEW_USER through its work org units (``auth-058``).
-
-    Permissions through its home library aren't included.
-    """
-    return highest_granted(gateway, [VIEW_USER])[VIEW_USER]
 
 
 def orgs_by_permission(gateway: Gateway, org_units: OrgUnits, permissions: Sequence[str]) -> dict[str, frozenset[int]]:
@@ -208,7 +203,10 @@ def missing_permissions(gateway: Gateway, user: int, org_unit: int, permissions:
 
 
 def highest_granted(gateway: Gateway, permissions: Sequence[str]) -> dict[str, list[int]]:
-    """Return by permission the highest org units (ids) where the account has it by its work org units. One call."""
+    """Return by permission the highest org units (ids) where the account has it. One call.
+
+    Only permissions by its work org units count, not by its home library (``auth-058``).
+    """
     method = "open-ils.actor.user.has_work_perm_at.batch"
     result = gateway.call("open-ils.actor", method, TOKEN, list(permissions))
     answer = result.mapping()

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from evergreen_groups.errors import PermissionDeniedError
 from evergreen_groups.ils.circulations import CirculationTally
-from evergreen_groups.ils.limits import LimitFinder, Limits, UniformLimit
-from evergreen_groups.ils.org_units import OrgUnits, read_timezones
+from evergreen_groups.ils.limits import Limits, Thresholds
+from evergreen_groups.ils.org_units import OrgUnits, Profiles, read_timezones
 from evergreen_groups.ils.penalties import PenaltyKinds
 from evergreen_groups.ils.permissions import SessionAccount, SessionRights
-from evergreen_groups.ils.profiles import Profiles
-from evergreen_groups.ils.thresholds import ThresholdReader
 from evergreen_groups.message import Message
 from evergreen_groups.settings import PolicySettings
 from evergreen_groups.ttl_cache import TimeToLiveCache
@@ -149,7 +147,7 @@ class ReferenceData:
             self.account(gateway).library
         )
 
-    def limits(self, gateway: Gateway) -> LimitFinder:
+    def limits(self, gateway: Gateway) -> Limits:
         """Return the configured limits. No call for one amount, four with rules, eight or more for ILS thresholds.
 
         Raises:
@@ -157,13 +155,13 @@ class ReferenceData:
             DataError: the ILS's setting for the penalty is invalid.
         """
         if self._policy.uniform:
-            return UniformLimit(self._policy.as_limit())
+            return Limits(self._policy)
         # The visible thresholds depend on the session; rules don't.
         key = _key(gateway) if self._policy.limit == "ils" else gateway.url
         limits = self._cached("limits", key, lambda: Limits.read(gateway, self._policy, self.org_units(gateway)))
         return limits.with_gateway(gateway)
 
-    def ils_limits(self, gateway: Gateway) -> LimitFinder:
+    def ils_limits(self, gateway: Gateway) -> Limits:
         """Return the limits at which the ILS itself blocks, its thresholds, whatever the policy says.
 
         Three calls if the session sees all thresholds. If not, one call, and another per home library. In either case
@@ -177,7 +175,7 @@ class ReferenceData:
         def read() -> Limits:
             org_units, profiles = self.org_units(gateway), self.profiles(gateway)
             penalties = self.penalty_kinds(gateway).fines_penalties
-            thresholds = ThresholdReader(gateway, org_units, profiles, penalties)
+            thresholds = Thresholds.read(gateway, org_units, profiles, penalties)
             return Limits(PolicySettings(limit="ils"), org_units, profiles, thresholds)
 
         if (self._policy.limit, self._policy.limits) == ("ils", ()):

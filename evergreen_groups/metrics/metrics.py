@@ -31,7 +31,7 @@ from sqlalchemy import func, select
 from evergreen_groups import __version__
 from evergreen_groups.errors import EvergreenGroupsError
 from evergreen_groups.report import history
-from evergreen_groups.state import RunOutcome, RunStatus, run_status, schema, write_atomically
+from evergreen_groups.state import RunOutcome, RunStatus, read_run_status, schema, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -304,7 +304,7 @@ def figures(transactions: Transactions, status: RunStatus | None = None) -> list
     Raises:
         StateError: the database can't be used.
     """
-    status = status or run_status.read(transactions)
+    status = status or read_run_status(transactions)
     totals = history.latest_totals(transactions)
     found = list(_run_metrics(status)) if status else []
     if written := _last_written(status, totals):

@@ -24,7 +24,7 @@ from evergreen_groups.nightly.readers import Readers, timezones_for
 from evergreen_groups.nightly.report import read_reports
 from evergreen_groups.render import StaffClient
 from evergreen_groups.report import History, look_up_cleared
-from evergreen_groups.state import RunOutcome, RunStatus, prune, run_status
+from evergreen_groups.state import RunOutcome, RunStatus, prune, read_run_status, write_run_status
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -131,14 +131,14 @@ class RunRecord:
             StateError: the database can't be written.
         """
         status = self._status(transactions, exit_code, error)
-        run_status.write(transactions, status, manual=not self._scheduled, within=within)
+        write_run_status(transactions, status, manual=not self._scheduled, within=within)
 
     def publish(self, transactions: Transactions, exit_code: int, error: BaseException | None = None) -> int:
         """Store the final status and call the health check. Return the exit status; a failure to store changes it."""
         status = self._status(transactions, exit_code, error)
         problem = None
         try:
-            run_status.write(transactions, status, manual=not self._scheduled)
+            write_run_status(transactions, status, manual=not self._scheduled)
         except EvergreenGroupsError as refusal:
             if self._is_recorded:
                 problem, exit_code = refusal, exit_code or exit_status.FAILED
@@ -369,7 +369,7 @@ class ReportRun:
         if not self._scheduled or not (hours := self._environment.settings.report.hours_between_runs):
             return False
         try:
-            last = run_status.read(transactions)
+            last = read_run_status(transactions)
         except _STATE_ERRORS as error:
             self._continue_without_state(error)
             return False

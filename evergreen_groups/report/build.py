@@ -24,11 +24,9 @@ from evergreen_groups.ils import (
     VIEW_USER,
     VIEW_USER_TRANSACTIONS,
     Access,
-    LimitFinder,
     Limits,
     OrgUnits,
     PenaltyKinds,
-    UniformLimit,
     highest_granted,
 )
 from evergreen_groups.language import name_key
@@ -276,11 +274,11 @@ class _BatchResult(NamedTuple):
         )
 
 
-def _limits(gateway: Gateway, criteria: Criteria, policy: PolicySettings, org_units: OrgUnits) -> LimitFinder:
+def _limits(gateway: Gateway, criteria: Criteria, policy: PolicySettings, org_units: OrgUnits) -> Limits:
     """Return the one limit of the criteria, or the policy's limits."""
     if criteria.limit is not None:
-        return UniformLimit(criteria.limit)
-    return UniformLimit(policy.as_limit()) if policy.uniform else Limits.read(gateway, policy, org_units)
+        return Limits.of(criteria.limit)
+    return Limits.read(gateway, policy, org_units)
 
 
 def _granted(gateway: Gateway, criteria: Criteria) -> dict[str, list[int]]:

@@ -22,7 +22,7 @@ from sqlalchemy import delete, func, select
 
 from evergreen_groups.errors import DataError, GatewayError
 from evergreen_groups.groups import Group, GroupReader
-from evergreen_groups.ils import Access, OrgUnit, OrgUnits, UniformLimit, highest_view_user_orgs, shortnames_upwards
+from evergreen_groups.ils import Access, Limits, OrgUnit, OrgUnits, shortnames_upwards
 from evergreen_groups.money import ZERO
 from evergreen_groups.policy import Limit
 from evergreen_groups.report.listings import GroupMatching, Listing, Listings, group_by_patron, majority_group
@@ -420,8 +420,8 @@ def look_up_cleared(gateway: Gateway, report: Report) -> Report:
 def _looked_up(gateway: Gateway, report: Report, cleared: Sequence[GroupChange]) -> tuple[GroupChange, ...]:
     numbers = _current_numbers(gateway, cleared)
     org_units = OrgUnits(report.org_units) if report.org_units else OrgUnits.read(gateway)
-    access = Access.read(gateway, org_units, highest_view_user_orgs(gateway))
-    reader = GroupReader(gateway, org_units, access, UniformLimit(Limit()))  # the limit doesn't matter here
+    access = Access.read(gateway, org_units)
+    reader = GroupReader(gateway, org_units, access, Limits.of(Limit()))  # the limit doesn't matter here
     groups = reader.read_groups(numbers.values()) if numbers else {}
     return tuple(
         replace(change, present=_group_now(groups[numbers[change.group]]))

@@ -1,4 +1,3 @@
-from . import run_status as run_status
 from . import schema as schema
 from .backup import Examination as Examination
 from .backup import back_up as back_up
@@ -24,10 +23,12 @@ from .lock import hold as hold
 from .retention import forget as forget
 from .retention import prune as prune
 from .retention import trusted_now as trusted_now
-from .run_status import RunOutcome as RunOutcome
-from .run_status import RunStatus as RunStatus
-from .run_status import was_killed as was_killed
 from .shared_counters import check_counter_store as check_counter_store
 from .shared_counters import counter_host as counter_host
 from .shared_counters import counter_store as counter_store
+from .state import RunOutcome as RunOutcome
+from .state import RunStatus as RunStatus
 from .state import State as State
+from .state import read_run_status as read_run_status
+from .state import was_killed as was_killed
+from .state import write_run_status as write_run_status

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import date, timedelta
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.message import Message
@@ -31,17 +31,15 @@ from evergreen_groups.state.lock import hold
 
 log = logging.getLogger("evergreen_groups.state")
 
-DateT = TypeVar("DateT", bound=date)  # datetime is a subclass
-
 MAX_GAP = timedelta(days=3 * 365)
 """A longer gap between two runs means that a clock was or is wrong, not that no report ran for years."""
 
 
-def trusted_since(times: Iterable[DateT], now: DateT, what: str, *, max_gap: timedelta = MAX_GAP) -> DateT:
-    """Return the earliest of ``times`` that ``now`` confirms. Don't delete anything older for its age.
+def trusted_since(days: Iterable[date], now: date, what: str) -> date:
+    """Return the earliest of ``days`` that ``now`` confirms. Don't delete anything older for its age.
 
     If the clock is decades ahead for one night, everything looks too old. So stop at a gap of more than
-    ``max_gap``, and log an error that says ``what`` the times are of. Ignore times after ``now``.
+    ``MAX_GAP``, and log an error that says ``what`` the days are of. Ignore days after ``now``.
 
     >>> trusted_since([date(2026, 8, 13), date(2026, 8, 14)], date(2099, 1, 1), "of the reports")
     datetime.date(2099, 1, 1)
@@ -49,16 +47,16 @@ def trusted_since(times: Iterable[DateT], now: DateT, what: str, *, max_gap: tim
     datetime.date(2026, 8, 13)
     """
     since = now
-    for time in sorted((time for time in times if time <= now), reverse=True):
-        if since - time > max_gap:
+    for day in sorted((day for day in days if day <= now), reverse=True):
+        if since - day > MAX_GAP:
             log.error(
                 "nothing %s before %s is removed for its age: years lie between that and %s; was a clock wrong?",
                 what,
                 f"{since:%Y-%m-%d}",
-                f"{time:%Y-%m-%d}",
+                f"{day:%Y-%m-%d}",
             )
             break
-        since = time
+        since = day
     return since
 
 

@@ -20,7 +20,7 @@ from evergreen_groups.language import describe_advice, describe_problem, gettext
 from evergreen_groups.message import Message
 from evergreen_groups.nightly import INDEX, library_file_names
 from evergreen_groups.render import StaffClient, failed_run_page, refusal_page
-from evergreen_groups.state import LATEST, RunOutcome, run_status
+from evergreen_groups.state import LATEST, RunOutcome, read_run_status
 from evergreen_groups.web.admission import has_permission
 from evergreen_groups.web.problems import ProblemError, not_found
 from evergreen_groups.web.service import Service, service
@@ -184,7 +184,7 @@ def _no_report(report: str | None) -> ProblemError:
 def _warning(running: Service, path: Path, last: str) -> Response | None:
     """Return a page that warns of a failed run and links to the older report (``last``), or None if none failed."""
     try:
-        status = run_status.read(running.state.database)
+        status = read_run_status(running.state.database)
     except (StateError, ConfigurationError):  # the report can be shown without it
         return None
     if status is None or status.outcome is not RunOutcome.FAILED or not _is_older(path, status.started):

@@ -18,7 +18,7 @@ from support.state_files import reporting, write_last_run
 
 from evergreen_groups import exit_status
 from evergreen_groups.cli.application import run
-from evergreen_groups.state import RunOutcome, RunStatus, State, run_status
+from evergreen_groups.state import RunOutcome, RunStatus, State, read_run_status, write_run_status
 from evergreen_groups.state.database import FILE_NAME
 from evergreen_groups.state.files import REPORT_LOCK
 
@@ -64,9 +64,9 @@ def leave_a_note(directory: Path, since: datetime, start_tick: int) -> None:
     ],
 )
 def test_what_is_written_is_read_again(state: State, written: RunStatus) -> None:
-    run_status.write(state.database, ended(hours_ago=30))
-    run_status.write(state.database, written)
-    assert run_status.read(state.database) == written
+    write_run_status(state.database, ended(hours_ago=30))
+    write_run_status(state.database, written)
+    assert read_run_status(state.database) == written
     assert written.seconds == 12.3
     assert set(written.document()) == {
         "version", "outcome", "started", "finished", "seconds", "groups", "members", "exit_code", "error"
@@ -201,7 +201,7 @@ def test_json_says_on_which_machine(
 ) -> None:
     cluster = shared_cluster()
     with cluster.database() as name, monkeypatch.context() as patch, State(tmp_path, cluster.url(name)) as state:
-        patch.setattr("evergreen_groups.state.lease.socket", SimpleNamespace(gethostname=lambda: "brick2"))
+        patch.setattr("evergreen_groups.state.database.socket", SimpleNamespace(gethostname=lambda: "brick2"))
         config = tmp_path / "config.toml"
         config.write_text(f'[gateway]\nurl = "http://localhost"\n[state]\ndatabase = "{cluster.url(name)}"\n')
         config.chmod(0o600)
@@ -221,7 +221,7 @@ class TestManualRuns:
     @staticmethod
     def write(directory: Path, found: RunStatus) -> None:
         with State(directory) as state:
-            run_status.write(state.database, found, manual=True)
+            write_run_status(state.database, found, manual=True)
 
     def test_a_later_one_is_mentioned_and_does_not_count(self, tmp_path: Path, status: Ask) -> None:
         write_last_run(tmp_path, ended(30))

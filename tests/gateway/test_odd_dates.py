@@ -15,7 +15,7 @@ from support.sandbox_caller import Caller
 from evergreen_groups.client import Client
 from evergreen_groups.groups import ACCOUNT_FIELDS, PatronAccount
 from evergreen_groups.ils import OrgUnits, read_items, rows_in_force
-from evergreen_groups.ils.items import CirculationKind
+from evergreen_groups.ils.circulations import CirculationKind
 from evergreen_groups.language import day, local, use_language
 from evergreen_groups.language.language import Language
 from evergreen_groups.report import Criteria, build_report

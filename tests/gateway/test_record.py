@@ -1,4 +1,6 @@
-"""Fieldmapper objects: real types in one direction, the wire's arrays in the other, byte for byte."""
+"""Records: decoding, encoding, and wire values that don't fit their field."""
+
+from __future__ import annotations
 
 import json
 import time
@@ -9,12 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.gateway_server import Server, connect, envelope, http, raw, results
+from support.gateways import gateway_of
 from support.recorded import idl_bytes, idl_of
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import Record
 from evergreen_groups.gateway.call import dumps, loads
-from evergreen_groups.gateway.record import class_ids, decode
+from evergreen_groups.gateway.record import _decode_id, _decode_integer, _decode_money, class_ids, decode, whole_number
+from evergreen_groups.ils import OrgUnits, Profiles
+from evergreen_groups.sandbox import Sandbox
 
 IDL = idl_of()
 
@@ -360,3 +365,44 @@ class TestThroughTheGateway:
             rows = gateway.decode(body)
             assert time.process_time() - began < 0.5
         assert rows[-1].home_ou == 4
+
+
+@pytest.mark.parametrize(
+    "value", [True, False, "NaN", {}, [], "five", "", " 5 ", "1_0", "\u0663", "5,00", "0x10", "1e400"]
+)
+def test_what_is_no_amount_of_money(value: object) -> None:
+    with pytest.raises(DataError):
+        _decode_money(value, "mous", "balance_owed")
+
+
+@pytest.mark.parametrize(
+    ("value", "amount"), [("5.00", "5.00"), ("-0.0", "0.00"), ("12", "12.00"), (Decimal("0.1"), "0.10")]
+)
+def test_amounts_of_money(value: object, amount: str) -> None:
+    assert _decode_money(value, "mous", "balance_owed") == Decimal(amount)
+
+
+@pytest.mark.parametrize(
+    ("value", "number"), [("-9223372036854775808", -(2**63)), ("9" * 21, None), ("9" * 5000, None)]
+)
+def test_no_whole_number_is_longer_than_the_databases(value: str, number: int | None) -> None:
+    assert whole_number(value) == number
+    if number is None:
+        with pytest.raises(DataError):
+            _decode_integer(value, "au", "usrgroup")
+        with pytest.raises(DataError):
+            _decode_id(value, "au", "id")
+
+
+@pytest.mark.parametrize("most", [1, 3, 8, 1000])
+@pytest.mark.parametrize("class_id", ["aou", "pgt", "csp", "pgpt"])
+def test_more_rows_than_one_answer_has(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, class_id: str, most: int
+) -> None:
+    monkeypatch.setattr("evergreen_groups.gateway.pcrud.MOST_ROWS", most)
+    with gateway_of(sandbox.url, "consortium_staff") as gateway:
+        found = [id for (id,) in gateway.pcrud.all_columns(class_id, ("id",))]
+        assert len(list(OrgUnits.read(gateway))) == len(sandbox._store.rows("aou"))
+        assert len(list(Profiles.read(gateway))) == len(sandbox._store.rows("pgt"))
+    assert found == sorted(row["id"] for row in sandbox._store.rows(class_id))
+    assert found

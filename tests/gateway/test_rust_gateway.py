@@ -21,7 +21,6 @@ from evergreen_groups.errors import (
 )
 from evergreen_groups.gateway import TOKEN, Gateway, GatewayKind, RetryPolicy
 from evergreen_groups.gateway import sender as sender_module
-from evergreen_groups.gateway import session as session_module
 from evergreen_groups.sandbox import Sandbox
 
 ACTOR, PCRUD, ECHO = "open-ils.actor", "open-ils.pcrud", "opensrf.system.echo"
@@ -139,7 +138,7 @@ def test_a_session_that_was_idle_for_long_is_renewed(
 ) -> None:
     assert orgs(rust) == [1]
     running.reset()
-    monkeypatch.setattr(session_module, "_SURE_SECONDS", -1.0)
+    monkeypatch.setattr(sender_module, "_SURE_SECONDS", -1.0)
     assert orgs(rust) == [1]
 
 

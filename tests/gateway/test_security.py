@@ -29,7 +29,7 @@ from evergreen_groups.certificates import relax_verification
 from evergreen_groups.errors import ConfigurationError, GatewayError, LoginRefusedError, UnreachableError
 from evergreen_groups.gateway import TOKEN as TOKEN_PLACE
 from evergreen_groups.gateway import Credentials, Gateway, RetryPolicy
-from evergreen_groups.gateway.failures import Redactor
+from evergreen_groups.gateway.answer import Redactor
 from evergreen_groups.gateway.transport import _context
 
 PASSWORD = "tEst-Secret/1"

@@ -1,10 +1,10 @@
-"""Groups put together from rows: what is read for it, and who is decided about by which limit."""
+"""Groups made of rows, decisions about members, and the rule for adults."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Collection, Iterator
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -13,9 +13,11 @@ from support.fault_proxy import Call, FaultProxy
 from support.gateways import gateway_of
 
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.groups import GroupReader
+from evergreen_groups.groups import AdultRule, GroupReader, PatronAccount, reader
+from evergreen_groups.groups.reader import ReadOnceCache
 from evergreen_groups.groups.search import ChangedPatrons
-from evergreen_groups.ils import Access, LimitFinder, Limits, OrgUnits, UniformLimit, highest_view_user_orgs
+from evergreen_groups.ils import Access, Limits, OrgUnits
+from evergreen_groups.odd_dates import age_of
 from evergreen_groups.policy import Comparison, Limit, LimitRule
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import PolicySettings
@@ -32,9 +34,9 @@ def staff(proxy: FaultProxy) -> Iterator[Gateway]:
         yield gateway
 
 
-def reader_of(gateway: Gateway, limits: LimitFinder | None = None) -> GroupReader:
+def reader_of(gateway: Gateway, limits: Limits | None = None) -> GroupReader:
     org_units = OrgUnits.read(gateway)
-    return GroupReader(gateway, org_units, Access.read(gateway, org_units, highest_view_user_orgs(gateway)), limits)
+    return GroupReader(gateway, org_units, Access.read(gateway, org_units), limits)
 
 
 def over(reader: GroupReader) -> dict[int, bool | None]:
@@ -58,7 +60,7 @@ class TestDecisions:
         reader = reader_of(staff)
         assert over(reader) == {1051: None, 1052: None, 1053: None}
         assert "<>" in str(asked), "only debtors are asked for"
-        assert over(reader.with_limits(UniformLimit(Limit()))) == {1051: True, 1052: False, 1053: False}
+        assert over(reader.with_limits(Limits.of(Limit()))) == {1051: True, 1052: False, 1053: False}
 
     @pytest.mark.parametrize(("limit", "all_of_them"), [(Limit(), False), (NOUGHT, True)])
     def test_who_owes_nothing_is_asked_for_where_it_matters(
@@ -66,7 +68,7 @@ class TestDecisions:
     ) -> None:
         asked: list[object] = []
         proxy.before_answer = lambda call: asked.append(call.parameters[1]) if call.method == FINES else None
-        found = over(reader_of(staff, UniformLimit(limit)))
+        found = over(reader_of(staff, Limits.of(limit)))
         assert found == {1051: True, 1052: all_of_them, 1053: False}
         assert ("<>" not in str(asked)) is all_of_them
 
@@ -115,3 +117,47 @@ def test_changes_are_looked_for_thirty_minutes_back(staff: Gateway, proxy: Fault
     assert changed.groups() == {1052: 1001}
     since = datetime.strptime(asked[0], "%Y-%m-%dT%H:%M:%S%z")
     assert timedelta(seconds=-2) <= since - (began - timedelta(minutes=30)) <= took + timedelta(seconds=2)
+
+
+def account(born: date | None, *, juvenile: bool) -> PatronAccount:
+    return PatronAccount(True, False, juvenile, False, None, born)
+
+
+@pytest.mark.parametrize(
+    ("born", "juvenile", "is_adult"),
+    [
+        (None, False, True),
+        (None, True, False),
+        (date(2008, 11, 26), True, True),  # the mark isn't taken off by itself
+        (date(2008, 11, 27), False, False),
+        (date(1970, 1, 1), False, True),
+    ],
+)
+def test_a_birth_date_decides_and_without_one_the_mark(born: date | None, juvenile: bool, is_adult: bool) -> None:
+    assert AdultRule(18, 1).is_adult(account(born, juvenile=juvenile), date(2026, 11, 26)) is is_adult
+
+
+def test_who_was_born_on_a_leap_day_is_older_on_the_first_of_march() -> None:
+    born = date(2008, 2, 29)
+    assert [age_of(born, day) for day in (date(2026, 2, 28), date(2026, 3, 1))] == [17, 18]
+
+
+def test_any_number_will_do_unless_somebody_has_said_otherwise() -> None:
+    assert not AdultRule().applies
+    assert AdultRule(most=1).applies
+
+
+def test_what_is_kept_is_not_read_again_until_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "_MAX_CACHED", 3)
+    asked: list[list[int]] = []
+
+    def read(ids: Collection[int]) -> dict[int, str]:
+        asked.append(list(ids))
+        return dict.fromkeys(ids, "read")
+
+    cache: ReadOnceCache[str] = ReadOnceCache()
+    cache.put({1: "kept", 2: "kept"})
+    cache.put({3: "kept", 4: "too many"})
+    assert cache.take([1, 4, 5], read) == {1: "kept", 4: "read", 5: "read"}
+    assert cache.take([1, 2], read) == {1: "read", 2: "kept"}
+    assert asked == [[4, 5], [1]]

@@ -1,12 +1,15 @@
-"""Search range by range: in pages, in smaller parts if a range takes too long, and again after a move."""
+"""The search for groups and its ranges."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
 from decimal import Decimal
+from itertools import chain, islice, pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.fault_proxy import Call, Fault, FaultProxy, HttpAnswer
 from support.gateway_time import GatewayTime
 from support.gateways import gateway_of
@@ -14,8 +17,17 @@ from support.gateways import gateway_of
 from evergreen_groups.errors import DataError, TimedOutError
 from evergreen_groups.gateway import Gateway, RetryPolicy
 from evergreen_groups.groups import GroupRange, GroupSearch, HighFines, PatronRow, search
-from evergreen_groups.groups.queries import GroupList
-from evergreen_groups.groups.search import ChangedPatrons
+from evergreen_groups.groups.search import (
+    MAX_BATCH,
+    ChangedPatrons,
+    GroupList,
+    GroupRanges,
+    Groups,
+    MemberBatch,
+    batch_by_group,
+    groups_of_duplicates,
+    groups_of_moved,
+)
 from evergreen_groups.sandbox import Sandbox
 
 SLOW = 408, "Timeout Error : Request Timeout"
@@ -268,3 +280,247 @@ class TestMoved:
         )
         assert sorted(GroupSearch(staff, QUERY).run(list)) == expected
         assert GroupList((1001,)).holds(1001)
+
+
+HIGHEST = 1_000_000
+
+
+class TestCutting:
+    @pytest.mark.parametrize(
+        ("highest", "first"),
+        [
+            (0, [(None, None)]),
+            (4_500, [(None, None)]),
+            (4_501, [(1_501, None), (None, 1_501)]),
+            (7_501, [(4_501, None), (1_501, 4_501), (None, 1_501)]),
+            (100_000, [(97_000, None), (94_000, 97_000), (84_000, 94_000)]),
+        ],
+    )
+    def test_the_first_ranges(self, highest: int, first: list[tuple[int | None, int | None]]) -> None:
+        ranges = GroupRanges(highest)
+        assert ranges.first() == [GroupRange(*edges) for edges in first]
+        assert (ranges.highest, ranges.searched) == (highest, 0)
+
+    @given(st.integers(0, 300_000), st.lists(st.tuples(st.integers(0, 20_000), st.floats(0.1, 60.0)), min_size=1))
+    def test_every_number_is_in_one_range(self, highest: int, learned: list[tuple[int, float]]) -> None:
+        ranges = GroupRanges(highest)
+        found = ranges.first()
+        for within in found:
+            ranges.learn(within, *learned[0])
+        for number, within in enumerate(islice(ranges.others(), 3_000)):
+            ranges.learn(within, *learned[number % len(learned)])
+            found.append(within)
+        assert found[0].high is None
+        assert all(above.low == below.high for above, below in pairwise(found))
+        if len(found) < 3_000:
+            assert found[-1].low is None
+            assert ranges.searched == highest
+
+    @given(st.integers(0, 60_000), st.lists(st.integers(1, 3_000), min_size=1))
+    def test_what_is_put_back_is_read_once(self, highest: int, looked_at: list[int]) -> None:
+        """Of each range only some numbers are looked at, so many and then so many."""
+        ranges = GroupRanges(highest)
+        waiting = ranges.first()
+        found: list[tuple[int, int]] = []
+        while waiting or ranges.left:
+            low, high = within = waiting.pop(0) if waiting else next(ranges.others())
+            first, last = -1 if low is None else low, highest if high is None else high
+            middle = first + looked_at[len(found) % len(looked_at)]
+            rest = [GroupRange(middle, high)] if middle < last else []
+            ranges.learn(within, 4_000, 1.0, rest)
+            found.append((first, middle if rest else last))
+        found.sort()
+        assert (found[0][0], found[-1][1]) == (-1, highest)
+        assert all(below[1] == above[0] for below, above in pairwise(found))
+
+
+class TestWidth:
+    """How wide the next range is, after the first three."""
+
+    def next(self, *learned: tuple[int, float]) -> int:
+        ranges = GroupRanges(HIGHEST)
+        for within, (members, seconds) in zip(ranges.first(), learned, strict=False):
+            ranges.learn(within, members, seconds)
+        assert ranges.searched == sum((3_000, 3_000, 10_000)[: len(learned)])
+        found = next(ranges.others())
+        assert found.high == HIGHEST - 16_000
+        assert found.low is not None
+        return found.high - found.low
+
+    @pytest.mark.parametrize(
+        ("learned", "width"),
+        [
+            ([], 10_000),
+            ([(3_000, 1.0)], 3_000),
+            ([(3_000, 1.0), (3_000, 1.0)], 3_000),
+            ([(1_000, 1.0), (5_000, 1.0)], 3_000),  # from all that was seen
+            ([(6_000, 1.0)], 1_500),
+            ([(1_500, 1.0), (1_500, 1.0), (5_000, 1.0)], 6_000),
+            ([(0, 1.0)], 80_000),  # eight times the widest, and no more
+            ([(1, 1.0)], 80_000),
+            ([(100, 8.0)], 80_000),
+            ([(100, 16.0)], 1_500),  # half of what took twice too long
+            ([(6_000, 9.0)], 1_500),  # the narrower of the two
+            ([(10**9, 1.0)], 1),
+        ],
+    )
+    def test_after_the_first(self, learned: list[tuple[int, float]], width: int) -> None:
+        assert self.next(*learned) == width
+
+    def test_later_ones_count_for_more(self) -> None:
+        ranges = GroupRanges(HIGHEST)
+        first, *_ = ranges.first()
+        ranges.learn(first, 3_000, 1.0)
+        others = ranges.others()
+        second = next(others)
+        assert second == GroupRange(HIGHEST - 16_000 - 3_000, HIGHEST - 16_000)
+        ranges.learn(second, 1_500, 1.0)
+        third = next(others)
+        # 3,000 wanted of 4,500 numbers with 3,000 members: the first range by half, the second whole
+        assert (third.high, third.low) == (HIGHEST - 19_000, HIGHEST - 19_000 - 4_500)
+
+    def test_what_grows_is_measured_by_the_widest_so_far(self) -> None:
+        ranges = GroupRanges(10 * HIGHEST)
+        ranges.first()
+        others = ranges.others()
+        ranges.learn(GroupRange(10 * HIGHEST - 20_000, None), 0, 1.0)
+        within = next(others)
+        assert (within.high or 0) - (within.low or 0) == 160_000
+
+    @pytest.mark.parametrize(("highest", "width"), [(100_000, 30_000), (240_000, 30_000), (1_200_000, 150_000)])
+    def test_none_is_much_of_the_whole(self, highest: int, width: int) -> None:
+        """However few members the others had, the last ones under way end at about the same time."""
+        ranges = GroupRanges(highest)
+        ranges.first()
+        others = ranges.others()
+        ranges.learn(GroupRange(highest - 50_000, None), 0, 1.0)
+        within = next(others)
+        assert (within.high or 0) - (within.low or 0) == width
+
+    def test_the_lowest_range_teaches_nothing(self) -> None:
+        ranges = GroupRanges(HIGHEST)
+        ranges.first()
+        ranges.learn(GroupRange(None, 500_000), 10**6, 1.0)
+        assert ranges.searched == 500_000
+        within = next(ranges.others())
+        assert (within.high or 0) - (within.low or 0) == 10_000
+
+    def test_all_numbers_at_once(self) -> None:
+        ranges = GroupRanges(100)
+        ranges.learn(GroupRange(None, None), 5, 1.0)
+        assert ranges.searched == 100
+
+
+class TestParts:
+    @pytest.mark.parametrize(
+        ("highest", "within", "parts"),
+        [
+            (0, (None, None), []),
+            (1, (None, None), [(None, 0), (0, None)]),
+            (-5, (None, None), []),
+            (15, (None, None), [(None, 1), (1, 3), (3, 5), (5, 7), (7, 9), (9, 11), (11, 13), (13, None)]),
+            (100, (10, 11), []),
+            (100, (10, 12), [(10, 11), (11, 12)]),
+            (100, (0, 8), [(number, number + 1) for number in range(8)]),
+            (100, (0, 16), [(number, number + 2) for number in range(0, 16, 2)]),
+            (100, (99, None), []),
+            (100, (98, None), [(98, 99), (99, None)]),
+        ],
+    )
+    def test_of_a_range(
+        self, highest: int, within: tuple[int | None, int | None], parts: list[tuple[int | None, int | None]]
+    ) -> None:
+        assert list(GroupRanges(highest).parts(GroupRange(*within))) == [GroupRange(*edges) for edges in parts]
+
+    @pytest.mark.parametrize(
+        ("length", "lengths"),
+        [(0, []), (1, []), (2, [1, 1]), (8, [1] * 8), (9, [2, 2, 2, 2, 1]), (500, [63] * 7 + [59])],
+    )
+    def test_of_a_list(self, length: int, lengths: list[int]) -> None:
+        numbers = tuple(range(7, 7 + length))
+        parts = GroupRanges(HIGHEST).parts(GroupList(numbers))
+        assert all(isinstance(part, GroupList) for part in parts)
+        cut = [part.numbers for part in parts if isinstance(part, GroupList)]
+        assert [len(part) for part in cut] == lengths
+        assert sum(cut, ()) == (numbers if lengths else ())
+
+
+@pytest.mark.parametrize(
+    ("within", "held", "conditions"),
+    [
+        (GroupRange(None, None), {1, 2, 3, 4, 5}, []),
+        (GroupRange(2, None), {3, 4, 5}, [{"usrgroup": {">": 2}}]),
+        (GroupRange(None, 4), {1, 2, 3, 4}, [{"usrgroup": {"<=": 4}}]),
+        (GroupRange(2, 4), {3, 4}, [{"usrgroup": {">": 2}}, {"usrgroup": {"<=": 4}}]),
+        (GroupList((1, 3)), {1, 3}, [{"usrgroup": [1, 3]}]),
+    ],
+)
+def test_what_belongs_to_them(within: Groups, held: set[int], conditions: list[object]) -> None:
+    assert {number for number in range(1, 6) if within.holds(number)} == held
+    assert within.conditions() == conditions
+
+
+def test_what_is_left_behind_a_group() -> None:
+    assert GroupRange(None, 9).after(4) == GroupRange(4, 9)
+    assert GroupRange(1, None).after(4) == GroupRange(4, None)
+    assert GroupList((3, 4, 5)).after(4) == GroupList((5,))
+
+
+def rows(*groups: tuple[int, int]) -> list[PatronRow]:
+    """So many members of each group, one after the other."""
+    numbers = [group for group, count in groups for _ in range(count)]
+    return [PatronRow(id, group, 11, 1, None, False, *[None] * 8) for id, group in enumerate(numbers)]
+
+
+class TestPortions:
+    @pytest.mark.parametrize(
+        ("sizes", "cut"),
+        [
+            ([], []),
+            ([5], [[5]]),
+            ([MAX_BATCH - 1, 1, 1], [[MAX_BATCH - 1, 1], [1]]),
+            ([MAX_BATCH - 1, 2], [[MAX_BATCH - 1], [2]]),
+            ([MAX_BATCH + 9, 1], [[MAX_BATCH + 9], [1]]),
+            ([1, MAX_BATCH + 9], [[1], [MAX_BATCH + 9]]),
+            ([3, 4, 5], [[3, 4, 5]]),
+        ],
+    )
+    @pytest.mark.parametrize("batches", [1, 2])
+    def test_groups_stay_whole(self, sizes: list[int], cut: list[list[int]], batches: int) -> None:
+        groups = [rows((number, size)) for number, size in enumerate(sizes)]
+        given_as = [list(chain.from_iterable(groups))] if batches == 1 else groups
+        batches = list(batch_by_group(given_as))
+        found = [[len(list(members)) for members in by_group(batch)] for batch in batches]
+        assert found == cut
+        assert list(chain.from_iterable(batches)) == list(chain.from_iterable(groups))
+
+
+def by_group(batch: list[PatronRow]) -> list[list[PatronRow]]:
+    numbers = dict.fromkeys(patron.group for patron in batch)
+    return [[patron for patron in batch if patron.group == number] for number in numbers]
+
+
+def row(id: int, group: int) -> PatronRow:
+    return rows((group, 1))[0]._replace(id=id)
+
+
+@pytest.mark.parametrize(
+    ("changed", "groups"),
+    [
+        ({}, set()),
+        ({1: 10}, set()),
+        ({1: 20}, {10, 20}),
+        ({9: 30}, {30}),
+        ({1: 10, 2: 30}, {10, 30}),
+        ({1: 20, 3: 10}, {10, 20}),
+    ],
+)
+def test_who_was_changed_iselsewhere(changed: dict[int, int], groups: set[int]) -> None:
+    batches = [MemberBatch([(1, 10), (2, 10)]), MemberBatch([(3, 20)])]
+    assert groups_of_moved(batches, changed) == groups
+
+
+def test_who_was_found_twice() -> None:
+    assert groups_of_duplicates([MemberBatch([(1, 10), (2, 10)]), MemberBatch([(3, 20)])]) == set()
+    batches = [MemberBatch([(1, 10), (2, 10)]), MemberBatch([(2, 20), (3, 20)]), MemberBatch([(4, 30)])]
+    assert groups_of_duplicates(batches) == {10, 20}

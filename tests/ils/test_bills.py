@@ -1,4 +1,4 @@
-"""Bills: what is owed for, since when, and when nothing can be said of it."""
+"""Bills and own fines."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from evergreen_groups.ils import (
     verify_bills,
     with_item_kinds,
 )
-from evergreen_groups.ils.bills import Billed
+from evergreen_groups.ils.bills import Billed, Scope, Transaction, within
 from evergreen_groups.sandbox import Sandbox
 
 IDL = idl_of()
@@ -254,3 +254,26 @@ def test_an_item_at_a_library_that_is_hidden_keeps_its_billing_type(sandbox: San
         bills = read_bills(gateway, [TOME])[TOME]
     assert with_item_kinds(bills, {LOST_ITEM: "LONGOVERDUE"}, {11}) == bills
     assert with_item_kinds(bills, {LOST_ITEM: "LONGOVERDUE"}, {12})[0].kind.text == "long overdue materials"
+
+
+HERE, THERE = 4, 5
+EVEN = [(HERE, Decimal("2.00")), (HERE, Decimal("-2.00"))]
+
+
+@pytest.mark.parametrize(
+    ("transactions", "scope", "owed"),
+    [
+        ([], None, None),
+        ([], frozenset({HERE}), None),
+        ([(THERE, Decimal("3.00"))], frozenset({HERE}), None),
+        ([(None, Decimal("3.00"))], frozenset({HERE}), None),
+        ([(None, Decimal("3.00"))], None, Decimal("3.00")),
+        ([(HERE, Decimal("0.00"))], frozenset({HERE}), Decimal("0.00")),
+        (EVEN, frozenset({HERE}), Decimal("0.00")),
+        ([*EVEN, (THERE, Decimal("3.00"))], frozenset({HERE}), Decimal("0.00")),
+        ([*EVEN, (THERE, Decimal("3.00"))], None, Decimal("3.00")),
+    ],
+)
+def test_within_a_scope(transactions: list[Transaction], scope: Scope, owed: Decimal | None) -> None:
+    """Evergreen's sum over no transaction reaches no threshold, not even 0.00; a sum of 0.00 reaches that."""
+    assert within(transactions, scope) == owed

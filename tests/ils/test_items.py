@@ -1,4 +1,4 @@
-"""Items one by one, and their titles: what is seen, what is said to be hidden, and what it costs."""
+"""Items that are out: kinds of circulations, titles, overdue and lost ones of many patrons, hidden ones."""
 
 from __future__ import annotations
 
@@ -7,20 +7,24 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from support.bills_and_items import ELM, HARBOR, bill, lend
 from support.fault_proxy import FaultProxy
-from support.gateways import gateway_of
+from support.gateways import gateway_of, recorded_families
 from support.recorded import gateway_of as recorded_gateway_of
+from support.recorded import idl_of, payload
 
+from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.ils import (
-    CirculationKind,
     ItemOut,
     OrgUnits,
     PatronItems,
+    UnreturnedItems,
     orgs_by_permission,
     permissions,
     read_items,
     read_titles,
+    read_unreturned_items,
 )
+from evergreen_groups.ils.circulations import CirculationKind, kind_of, seconds_of
 from evergreen_groups.sandbox import Sandbox
 
 HUONG, DUC, MINH, LAN = 1015, 1016, 1017, 1018
@@ -152,4 +156,139 @@ def test_titles_in_three_calls(sandbox: Sandbox, proxy: FaultProxy) -> None:
         9003: "The owl who read at night",
         9004: "The owl who read at night",
         9006: "Garden paths on loan from Elm",
+    }
+
+
+OUT, OVERDUE = CirculationKind.OUT, CirculationKind.OVERDUE
+NEW_YORK = timezone(timedelta(hours=-5))
+NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
+
+
+def at(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+@pytest.mark.parametrize(
+    ("due", "interval", "kind"),
+    [
+        ("2026-11-26T00:00:00+0000", "1 day", OUT),  # fined by the day: not before the day is over
+        ("2026-11-25T23:59:59+0000", "1 day", OVERDUE),
+        ("2026-11-26T11:59:59+0000", "7 days", OUT),
+        ("2026-11-26T11:59:59+0000", "01:00:00", OVERDUE),  # fined by the hour: from the moment on
+        ("2026-11-26T12:00:01+0000", "01:00:00", OUT),
+        ("2026-11-25T23:59:59+0000", "24:00:00", OVERDUE),  # as long as a day is one
+        ("2026-11-26T11:00:00+0000", "24:00:00", OUT),
+        ("2026-11-26T11:00:00+0000", "23:59:59", OVERDUE),
+    ],
+)
+def test_out_and_overdue(due: str, interval: str, kind: CirculationKind) -> None:
+    assert kind_of(None, at(due), interval, finished=False, now=NOON) is kind
+    assert kind_of("MAXFINES", at(due), interval, finished=True, now=NOON) is kind
+
+
+def test_today_begins_by_the_servers_clock() -> None:
+    """At 03:00 UTC it is still yesterday evening in New York, and what was due then isn't overdue yet."""
+    now = datetime(2026, 11, 26, 3, tzinfo=UTC)
+    due = datetime(2026, 11, 25, 23, 59, 59, tzinfo=NEW_YORK)
+    assert kind_of(None, due - timedelta(hours=20), "1 day", finished=False, now=now) is OUT
+    assert kind_of(None, due - timedelta(days=1), "1 day", finished=False, now=now) is OVERDUE
+    assert kind_of(None, due.astimezone(UTC) - timedelta(hours=20), "1 day", finished=False, now=now) is OVERDUE
+
+
+@pytest.mark.parametrize(
+    ("stop_fines", "open_kind", "paid_kind"),
+    [
+        ("LOST", CirculationKind.LOST, None),
+        ("LONGOVERDUE", CirculationKind.LONG_OVERDUE, None),
+        ("CLAIMSRETURNED", CirculationKind.CLAIMS_RETURNED, CirculationKind.CLAIMS_RETURNED),
+    ],
+)
+def test_what_stopped_counts_until_it_is_paid(
+    stop_fines: str, open_kind: CirculationKind, paid_kind: CirculationKind | None
+) -> None:
+    due = at("2026-03-10T23:59:59+0000")
+    assert kind_of(stop_fines, due, "1 day", finished=False, now=NOON) is open_kind
+    assert kind_of(stop_fines, due, "1 day", finished=True, now=NOON) is paid_kind
+
+
+def test_what_the_view_counts_nowhere() -> None:
+    assert kind_of(None, None, "1 day", finished=False, now=NOON) is None
+    assert kind_of(None, NOON, None, finished=False, now=NOON) is None
+
+
+@pytest.mark.parametrize(
+    ("interval", "seconds"),
+    [
+        ("1 year 2 mons 3 days 04:05:06", 360 * 86_400 + 63 * 86_400 + 4 * 3600 + 5 * 60 + 6),
+        ("00:00:00", 0),
+        ("-1 days +23:00:00", -3600),
+        ("-00:10:00", -600),
+        ("100:00:00.5", 360_000),
+    ],
+)
+def test_intervals(interval: str, seconds: int) -> None:
+    assert seconds_of(interval) == seconds
+
+
+@pytest.mark.parametrize("interval", ["", " ", "soon", "1 fortnight", "1 day soon", "P1D", "1:2:3"])
+def test_what_is_no_interval(interval: str) -> None:
+    with pytest.raises(DataError, match="fine interval"):
+        seconds_of(interval)
+
+
+FAMILY = (1015, 1016, 1017, 1018)
+
+
+def test_what_is_asked_for_holds_what_is_overdue() -> None:
+    """The overdue circulations in family-003 are the ones that family-004 finds by due date."""
+    places = idl_of()["circ"].positions
+    now = datetime(2026, 11, 20, tzinfo=UTC)
+    kinds = {}
+    for values in (row["__p"] for row in payload("family-003")[0]):
+        due = datetime.strptime(values[places["due_date"]], "%Y-%m-%dT%H:%M:%S%z")
+        stopped = values[places["stop_fines"]]
+        kinds[values[places["id"]]] = kind_of(stopped, due, "1 day", finished=False, now=now)
+    found = {row["__p"][places["id"]] for row in payload("family-004")[0]}
+    assert {id for id, kind in kinds.items() if kind is CirculationKind.OVERDUE} == found
+    assert [id for id, kind in kinds.items() if kind is CirculationKind.LOST] == [50055]
+
+
+def test_unreturned_items_as_a_real_evergreen_tells_them(recorded_units: OrgUnits) -> None:
+    """A lost item counts even before its due date; paid, claimed and returning items don't count."""
+    every = [unit.id for unit in recorded_units]
+    with recorded_families("context_staff") as gateway:
+        read = read_unreturned_items(gateway, recorded_units, every, range(301, 317))
+    found = read.items
+    assert read.stop_fines == {703: "LOST", 705: "LONGOVERDUE", 706: "CLAIMSRETURNED", 711: "LOST", 712: "LOST"}
+    overdue, lost = UnreturnedItems(1, 0), UnreturnedItems(0, 1)
+    expected = dict.fromkeys((301, 303, 304, 306, 314, 315), overdue) | dict.fromkeys((302, 311), lost)
+    assert found == dict.fromkeys(range(301, 317), UnreturnedItems()) | expected
+
+
+def test_hidden_unreturned_items_as_a_real_evergreen_tells_of_them(recorded_units: OrgUnits) -> None:
+    """303 has an item at a branch whose circulations are hidden; 306 has one too, but is hidden altogether."""
+    with recorded_families("context_branch") as gateway:
+        found = read_unreturned_items(gateway, recorded_units, [4, 8], range(301, 317)).items
+    assert [id for id, items in found.items() if items is None] == [303]
+    assert found[301] == UnreturnedItems(1, 0)
+
+
+@pytest.mark.parametrize("visible", [True, False])
+def test_an_item_at_a_library_that_is_hidden(sandbox: Sandbox, visible: bool) -> None:
+    """Only a patron with an overdue item there has unknown counts; an item that isn't due yet changes nothing."""
+    for row in sandbox._store.rows("circ", {"usr": [1017, 1018]}):
+        sandbox._store.update("circ", row["id"], {"circ_lib": 21})
+    hidden = {} if visible else {"circ_lib": 21}
+    with gateway_of(sandbox.url, "consortium_staff") as gateway:
+        org_units = OrgUnits.read(gateway)
+        every = {unit.id for unit in org_units}
+        found = read_unreturned_items(gateway, org_units, every - set(hidden.values()), FAMILY).items
+        assert read_unreturned_items(gateway, org_units, (), FAMILY).items == dict.fromkeys(FAMILY)
+        assert read_unreturned_items(gateway, org_units, every, ()).items == {}
+    nobody_knows = None if not visible else UnreturnedItems(1, 0)
+    assert found == {
+        1015: UnreturnedItems(),
+        1016: UnreturnedItems(1, 1),
+        1017: nobody_knows,
+        1018: UnreturnedItems(),
     }

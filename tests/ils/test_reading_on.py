@@ -11,7 +11,7 @@ from support.gateways import gateway_of
 from support.web_caller import Clock
 
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.ils import Limits, OrgUnits, ReferenceData, ResolvedLimit, UniformLimit, decide_all
+from evergreen_groups.ils import Limits, OrgUnits, ReferenceData, ResolvedLimit, decide_all
 from evergreen_groups.ils.reference_data import SECONDS
 from evergreen_groups.policy import Comparison, Limit, LimitRule
 from evergreen_groups.sandbox import Sandbox
@@ -83,8 +83,8 @@ class TestReferenceData:
         policy = PolicySettings(limit=Decimal("7.00"), comparison=Comparison.REACHES)
         before = admin.statistics.calls
         limits = ReferenceData(policy).limits(admin)
-        assert isinstance(limits, UniformLimit)
-        assert limits.limit == Limit(Decimal("7.00"), Comparison.REACHES)
+        assert limits.uniform
+        assert limits.limit_for(11, 21).limit == Limit(Decimal("7.00"), Comparison.REACHES)
         assert admin.statistics.calls == before
 
     @pytest.mark.parametrize(("policy", "shared"), [(RULES, True), (ILS, False)])

@@ -6,10 +6,11 @@ import pytest
 from support.recorded import gateway_of, idl_of, payload
 
 from evergreen_groups.ils import (
+    VIEW_USER,
     OrgUnits,
     Profiles,
-    ThresholdReader,
-    highest_view_user_orgs,
+    Thresholds,
+    highest_granted,
     orgs_by_permission,
     read_fines_of,
     read_own_fines,
@@ -78,7 +79,7 @@ def test_archived_penalties_are_not_in_force():
 
 def test_where_somebody_works_with_a_permission():
     with gateway_of("auth-058", alike=False) as gateway:
-        assert highest_view_user_orgs(gateway) == [4]
+        assert highest_granted(gateway, [VIEW_USER])[VIEW_USER] == [4]
 
 
 def test_where_the_permission_is_held(org_units):
@@ -99,6 +100,6 @@ def test_pcrud_shows_the_patrons_of_where_the_permission_is_held_and_no_others(o
 def test_thresholds_above_a_branch_that_pcrud_hides(org_units, profiles):
     """To the same account: pcrud-080 is the search that finds none of them."""
     with gateway_of("auth-058", "settings-023", alike=False) as gateway:
-        reader = ThresholdReader(gateway, org_units, profiles, {})
+        reader = Thresholds.read(gateway, org_units, profiles, {})
         assert reader.find(2, 4).amount == Decimal("5.00")
         assert reader.find(24, 4).amount == Decimal("5.00")

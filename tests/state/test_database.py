@@ -1,12 +1,14 @@
-"""The database on each engine: created atomically, with one schema, written only in transactions."""
+"""The database: transactions, schema, new files, and the clock behind stored times."""
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sqlite3
 import stat
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -21,7 +23,8 @@ from support.postgresql import shared_cluster
 from evergreen_groups.errors import ConfigurationError, StateError
 from evergreen_groups.state import State, schema
 from evergreen_groups.state.backup import back_up, restore
-from evergreen_groups.state.database import FILE_NAME, Database, statements
+from evergreen_groups.state.database import FILE_NAME, Database, create_atomically, statements
+from evergreen_groups.state.engine import ServerClock
 
 PRAGMAS = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
 NOON = datetime(2026, 8, 14, 12, tzinfo=UTC)
@@ -139,12 +142,19 @@ def test_many_threads_make_it_once(state: State) -> None:
     assert _count(state) == len(opened)
 
 
-@pytest.mark.parametrize("version", ["1", "6"])
-def test_a_database_of_a_development_version_is_refused(state: State, version: str) -> None:
+@pytest.mark.parametrize(
+    ("version", "code", "message"),
+    [
+        ("1", "state-of-development-version", "can't be upgraded; start with a new database: move the file away"),
+        ("6", "state-of-development-version", "can't be upgraded; start with a new database: move the file away"),
+        ("of tomorrow", "state-of-newer-release", "by a later release, in its schema of tomorrow; use that release"),
+    ],
+)
+def test_a_database_of_another_version_is_refused(state: State, version: str, code: str, message: str) -> None:
     _of_version(state, version)
-    with pytest.raises(StateError, match="can't be upgraded; start with a new database: move the file away") as caught:
+    with pytest.raises(StateError, match=message) as caught:
         _count(state)
-    assert caught.value.code == "state-of-development-version"
+    assert caught.value.code == code
     assert "\n" not in str(caught.value)
 
 
@@ -161,12 +171,6 @@ def _of_version(state: State, version: str) -> None:
     with state.database.writing() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = :version"), {"version": version})
     state.close()
-
-
-def test_a_later_schema_is_refused(state: State) -> None:
-    _of_version(state, "of tomorrow")
-    with pytest.raises(StateError, match="written by a later release, in its schema of tomorrow; use that release"):
-        _count(state)
 
 
 def test_a_running_program_writes_nothing_more_once_the_schema_was_upgraded(state: State) -> None:
@@ -265,9 +269,18 @@ class TestFile:
             _count(state)
             assert {stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()} == {0o600}
 
-    def test_one_that_was_cut_off_is_refused(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            (b"", "is empty, which it never is; move the database away"),
+            (b"?" * 4096, "move the database away to begin a new one, or put a backup in its place"),
+        ],
+        ids=["cut off", "overwritten"],
+    )
+    def test_a_damaged_one_is_refused(self, tmp_path: Path, content: bytes, message: str) -> None:
         (tmp_path / FILE_NAME).touch(mode=0o600)
-        with pytest.raises(StateError, match="is empty, which it never is; move the database away"):
+        (tmp_path / FILE_NAME).write_bytes(content)
+        with pytest.raises(StateError, match=message):
             _count(State(tmp_path))
 
     def test_another_programs_is_refused(self, tmp_path: Path) -> None:
@@ -286,15 +299,6 @@ class TestFile:
         with pytest.raises(StateError, match="symbolic link"):
             _count(State(tmp_path))
         assert (tmp_path / "somebodys").read_text("utf-8") == "something"
-
-    def test_damage_is_one_line(self, tmp_path: Path) -> None:
-        with State(tmp_path) as state:
-            _count(state)
-        size = (tmp_path / FILE_NAME).stat().st_size
-        with (tmp_path / FILE_NAME).open("r+b") as file:
-            file.write(b"?" * size)
-        with pytest.raises(StateError, match="move the database away to begin a new one, or put a backup in its place"):
-            _count(State(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -355,3 +359,118 @@ def test_letters_come_back_whatever_the_databases_encoding(tmp_path: Path, encod
             with state.database.reading() as connection:
                 (row,) = connection.execute(schema.series.select())
                 assert (row.gateway, row.settings) == ("Łódź", "日本")
+
+
+def hours_ahead(state: State) -> int:
+    return round((state.database.now() - datetime.now(UTC)) / timedelta(hours=1))
+
+
+def test_a_servers_clock_counts_and_is_compared_again_with_each_transaction(tmp_path: Path) -> None:
+    cluster = shared_cluster()
+
+    def set_clock(hours: int) -> None:
+        cluster.execute(
+            "CREATE OR REPLACE FUNCTION ahead.clock_timestamp() RETURNS timestamptz LANGUAGE sql"
+            f" AS $$SELECT pg_catalog.clock_timestamp() + interval '{hours} hours'$$",
+            name,
+        )
+
+    with cluster.database() as name:
+        cluster.execute("CREATE SCHEMA ahead", name)
+        set_clock(3)
+        with State(tmp_path, f"{cluster.url(name)}&options=-csearch_path%3Dahead,pg_catalog") as state:
+            assert hours_ahead(state) == 3
+            with state.report_lease() as lease:
+                assert round((lease.since - datetime.now(UTC)) / timedelta(hours=1)) == 3
+            set_clock(-5)
+            with state.database.reading():
+                pass
+            assert hours_ahead(state) == -5
+
+
+def test_without_a_server_this_machines_clock_counts(tmp_path: Path) -> None:
+    with State(tmp_path) as state:
+        assert hours_ahead(state) == 0
+        assert not state.database.is_there, "asking for the time makes nothing"
+
+
+def test_an_answer_that_took_long_says_too_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = ServerClock()
+    times = iter([100.0, 100.2, 200.0, 209.0, 300.0])
+    monkeypatch.setattr("time.clock_gettime", lambda _: next(times))
+    clock.compare(lambda: 1_000_000.1)
+    clock.compare(lambda: 2_000_000.0)
+    assert clock.now() == datetime.fromtimestamp(1_000_200.0, UTC)
+
+
+LEFT = (".evergreen-groups.0123456789ab.part", ".evergreen-groups.ab12cd34ef56.part")
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """A directory in which a process was killed while creating the database."""
+    directory = tmp_path / "state"
+    directory.mkdir(mode=0o700)
+    for name in LEFT:
+        (directory / name).write_bytes(b"unfinished")
+    return directory
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Lock the directory, as another process does while creating the database."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def use(directory: Path, wait: float = 10.0) -> None:
+    database = Database(directory, wait=wait)
+    try:
+        with database.reading():
+            pass
+    finally:
+        database.close()
+
+
+def fill(engine: Engine) -> None:
+    with engine.connect() as connection, connection.begin():
+        connection.exec_driver_sql("CREATE TABLE filled (number INTEGER)")
+
+
+def test_leftovers_of_a_killed_process_are_removed(directory: Path) -> None:
+    use(directory)
+    assert [path.name for path in directory.iterdir()] == [FILE_NAME]
+    assert (directory / FILE_NAME).stat().st_nlink == 1
+
+
+def test_files_of_a_process_still_creating_it_are_kept(directory: Path) -> None:
+    with locked(directory), pytest.raises(StateError, match=r"is just being made by another process.*run again"):
+        use(directory, wait=0.1)
+    assert sorted(path.name for path in directory.iterdir()) == sorted(LEFT)
+    use(directory)
+
+
+def test_an_existing_file_is_never_recreated(directory: Path) -> None:
+    path = directory / FILE_NAME
+    path.write_bytes(b"somebody's")
+    create_atomically(path, lambda engine: pytest.fail("it is there"), 1.0)
+    assert path.read_bytes() == b"somebody's"
+
+
+def test_all_of_it_is_in_the_file_itself(directory: Path) -> None:
+    """No data is left in a temporary or WAL file next to the database."""
+    path = directory / FILE_NAME
+    create_atomically(path, fill, 1.0)
+    assert [one.name for one in directory.iterdir()] == [FILE_NAME]
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as database:
+        assert database.execute("SELECT name FROM sqlite_master").fetchall() == [("filled",)]
+
+
+def test_what_could_not_be_filled_leaves_nothing(directory: Path) -> None:
+    with pytest.raises(ZeroDivisionError):
+        create_atomically(directory / FILE_NAME, lambda engine: fill(engine) or 1 / 0, 1.0)  # type: ignore[arg-type]
+    assert list(directory.iterdir()) == []

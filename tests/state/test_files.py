@@ -87,18 +87,10 @@ def test_places_where_no_file_can_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     message = refusal(tmp_path / "file" / "report.csv")
     assert "Not a directory; part of the path is no directory: name another file" in message
-
-
-def test_name_too_long(tmp_path: Path) -> None:
     assert "name it shorter" in refusal(tmp_path / ("r" * 300))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_pipe_is_left_alone(tmp_path: Path) -> None:
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    assert "not a regular file" in refusal(pipe)
-    assert list(tmp_path.iterdir()) == [pipe]
+    os.mkfifo(tmp_path / "pipe")
+    assert "not a regular file" in refusal(tmp_path / "pipe")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "pipe"]
 
 
 def test_link_is_replaced_and_not_followed(tmp_path: Path) -> None:

@@ -8,19 +8,19 @@ from pathlib import Path
 
 from sqlalchemy import func, select
 
-from evergreen_groups.state import Holder, RunStatus, State, run_status, schema
+from evergreen_groups.state import Holder, RunStatus, State, read_run_status, schema, write_run_status
 
 
 def last_run(directory: Path) -> RunStatus | None:
     """Return how the last run of the report ended."""
     with State(directory) as state:
-        return run_status.read(state.database)
+        return read_run_status(state.database)
 
 
 def write_last_run(directory: Path, status: RunStatus) -> None:
     """Record how the last run ended."""
     with State(directory) as state:
-        run_status.write(state.database, status)
+        write_run_status(state.database, status)
 
 
 def reporter(directory: Path) -> Holder | None:

@@ -27,7 +27,7 @@ from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import NamedReport, ReportSettings, ServeSettings, Settings
 from evergreen_groups.settings import reading as load
 from evergreen_groups.settings.sections import ClientSettings
-from evergreen_groups.state import RunOutcome, RunStatus, State, run_status
+from evergreen_groups.state import RunOutcome, RunStatus, State, write_run_status
 from evergreen_groups.web import PREFIX
 
 pytestmark = pytest.mark.long
@@ -378,7 +378,7 @@ class TestAfterARunThatFailed:
     def told(self, state: State, outcome: RunOutcome) -> None:
         began = datetime.now(UTC) + timedelta(hours=1)  # so the report that the test wrote is from the night before
         error = "UnreachableError" if outcome is RunOutcome.FAILED else None
-        run_status.write(state.database, RunStatus(outcome, began, began, 4 if error else 0, error))
+        write_run_status(state.database, RunStatus(outcome, began, began, 4 if error else 0, error))
 
     @pytest.fixture
     def state(self, tmp_path: Path) -> Iterator[State]:

@@ -59,13 +59,13 @@ def status_command(invocation: Invocation, max_hours: int, as_json: bool, state_
     is too old or in the future, was killed, or has never been.
     """
     from evergreen_groups.connect import configured_state
-    from evergreen_groups.state import run_status
+    from evergreen_groups.state import read_run_status
 
     named = state_directory is not None
     with configured_state(invocation.settings, os.environ, state_directory) if named else invocation.state() as state:
         found = StatusReading(
-            run_status.read(state.database),
-            run_status.read(state.database, manual=True),
+            read_run_status(state.database),
+            read_run_status(state.database, manual=True),
             state.report_holder(),
             timedelta(hours=max_hours),
             state.database.now(),
