@@ -259,13 +259,13 @@ sheet.replaceSync(`
   .evergreen-groups-cut { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; min-width: 0; }
   .evergreen-groups-mark, .evergreen-groups-blocked { padding: 0 3px; border: 1px solid; border-radius: .25em; }
   .evergreen-groups-blocked { background: var(--badge-danger-bg, #f8d7da); color: var(--badge-danger-color, #58151c); }
-  .evergreen-groups [role=tooltip] { display: none; position: absolute; z-index: 10; inset-block-start: 0;
+  .evergreen-groups [role=tooltip] { display: none; position: absolute; z-index: 10; top: 50%; translate: 0 -50%;
     inset-inline-start: 100%; width: max-content; max-width: 20em; margin-inline-start: 8px; padding: 4px 8px;
     border: 1px solid; border-radius: .25em; background: var(--bs-body-bg, Canvas); }
   .evergreen-groups [role=tooltip]::before { content: ""; position: absolute; inset-block: 0; inset-inline: -9px 100%; }
   .evergreen-groups li:not([data-dismissed]):is(:hover, :focus-within) > [role=tooltip] { display: block; }
   @media (width < 700px) { /* no room beside the row */
-    .evergreen-groups [role=tooltip] { inset-block-start: 100%; inset-inline: 0; width: auto; margin: 0; pointer-events: none; }
+    .evergreen-groups [role=tooltip] { top: 100%; translate: none; inset-inline: 0; width: auto; margin: 0; pointer-events: none; }
   }
 `);
 document.adoptedStyleSheets = [...document.adoptedStyleSheets, sheet];
