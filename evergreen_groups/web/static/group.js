@@ -263,7 +263,7 @@ sheet.replaceSync(`
     inset-inline-start: 100%; width: max-content; max-width: 20em; margin-inline-start: 8px; padding: 4px 8px;
     border: 1px solid; border-radius: .25em; background: var(--bs-body-bg, Canvas); }
   .evergreen-groups [role=tooltip]::before { content: ""; position: absolute; inset-block: 0; inset-inline: -9px 100%; }
-  .evergreen-groups li:not([data-dismissed]):is(:hover, :focus-within) > [role=tooltip] { display: block; }
+  .evergreen-groups li:not([data-dismissed]):is(:hover, ul:not(:hover) > :focus-within) > [role=tooltip] { display: block; }
   @media (width < 700px) { /* no room beside the row */
     .evergreen-groups [role=tooltip] { top: 100%; translate: none; inset-inline: 0; width: auto; margin: 0; pointer-events: none; }
   }
