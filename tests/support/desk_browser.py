@@ -62,6 +62,7 @@ return block && block.offsetParent ? {
     owed: text(item.querySelector(".evergreen-groups-sum")),
     marks: texts(item, ".evergreen-groups-mark"),
     blocked: texts(item, ".evergreen-groups-blocked"),
+    about: [...item.querySelectorAll("[role=tooltip] > div")].map((one) => one.textContent),
   })),
   rest: text(block.querySelector(".evergreen-groups-rest")),
 } : null;

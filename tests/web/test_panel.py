@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from selenium.webdriver import ActionChains
 from selenium.webdriver.common.keys import Keys
 from support.desk_browser import CLIENTS, Desk, desk_browser, kind
 from support.page_time import REREAD
@@ -32,6 +33,7 @@ HOSTILE = [
 ]
 HOSTILE_PATRON = 1043
 LONELY = 1039
+SCREEN = {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False}
 DELETED = 1031
 
 # For each frame that shows the summary, record the gap between "Fines Owed" (from its lower edge, because the alert has
@@ -111,9 +113,9 @@ def test_a_family(desk: Desk, client: str) -> None:
     panel = linked(desk, 1017)
     desk.shows("$3.10")
     assert panel["amount"] == "$25.65"
-    head, note, counts, links = (line.splitlines() for line in panel["lines"])
-    assert (head, note, links) == (["Group Fines", "$25.65"], ["for information"], ["4 members", "Group members"])
-    assert counts[0].endswith("2 over the limit")
+    head, info = (line.splitlines() for line in panel["lines"])
+    assert head == ["4 members", "Group Fines", "$25.65"], "the first is the button's name, for screen readers"
+    assert info == ["Info only · 2 of 4 members blocked"]
     assert panel["page"] == "/evergreen-groups/patrons/1017/group"
     assert not desk.shown_stock_row()
     before = desk.run(
@@ -161,7 +163,7 @@ def test_somebody_alone(desk: Desk, client: str) -> None:
     desk.open(client, f"{LONELY}/checkout")
     panel = linked(desk, LONELY)
     assert panel["amount"] is None
-    assert [line for line in panel["lines"] if line] == ["Group Fines", "alone in the group", "Group members"]
+    assert panel["lines"] == ["Group Fines", "alone in the group"]
     assert panel["page"] == f"/evergreen-groups/patrons/{LONELY}/group"
     desk.open(client, "1017/checkout")
     assert desk.panel_of(1017)["height"] == panel["height"]
@@ -170,7 +172,10 @@ def test_somebody_alone(desk: Desk, client: str) -> None:
 @both_clients
 @pytest.mark.parametrize("unfolded", [False, True])
 def test_nothing_moves(desk: Desk, client: str, unfolded: bool) -> None:
-    """The layout is stable from the first frame on, with late answers, other patrons, and a patron alone in a group."""
+    """The layout is stable from the first frame on, with late answers, other patrons, and a patron alone in a group.
+
+    Unfolded, the panel changes its height only when the next patron's members are known.
+    """
     below = {"Angular": "#patron-tabs", "Angular 3.11": ".evergreen-groups + .row"}
     below = below.get(client, ".evergreen-groups ~ .patron-summary-divider")
     watch = _POSITIONS.replace("BELOW", json.dumps(below)) + _NO_TIME_PASSES
@@ -194,6 +199,9 @@ def test_nothing_moves(desk: Desk, client: str, unfolded: bool) -> None:
         desk.browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
     seen_states, distances, shifts = desk.run("return [window.states, window.distances, window.shifts]")
     assert set(seen_states) == {"loading", "ready"}
+    if unfolded:
+        assert len([here for here, before in zip(distances[1:], distances, strict=False) if here != before]) == 3
+        return
     assert len(set(distances)) == 1
     assert shifts == []
 
@@ -250,23 +258,164 @@ def test_over_the_limit_and_blocked_in_evergreen_are_two_things(desk: Desk, clie
     desk.go(client, 1017)
     panel = desk.panel_of(1017)
     assert panel["amount"] == "$25.65"
-    assert panel["lines"][2] == "3 blocked, at least 2 over the limit"
-    assert {member["name"]: (member["marks"], member["blocked"]) for member in panel["members"]} == {
-        FAMILY[0][0]: ([], ["blocked in Evergreen"]),
-        FAMILY[1][0]: (["over the limit, not blocked for it"], ["blocked in Evergreen, not for fines"]),
-        FAMILY[2][0]: ([], ["blocked in Evergreen, own fines within the limit"]),
+    assert panel["lines"][1] == "Info only · 3 of 4 members blocked"
+    note = "STAFF_CHR at CONS, set by staff"
+    fines = "PATRON_EXCEEDS_FINES at HARBOR since Nov 2, 2026"
+    over = "over the limit, not blocked for it: own fines over the limit of $5.00"
+    assert {member["name"]: (member["blocked"], member["about"]) for member in panel["members"]} == {
+        FAMILY[0][0]: (["Blocked"], ["group lead", f"blocked in Evergreen: {fines}"]),
+        FAMILY[1][0]: (["Blocked"], [over, f"blocked in Evergreen, not for fines: {note}"]),
+        FAMILY[2][0]: (["Blocked"], [f"blocked in Evergreen, own fines within the limit: {fines}; {note}"]),
         FAMILY[3][0]: ([], []),
     }
-    title = desk.run("return document.querySelector('.evergreen-groups-blocked').title")
-    assert title == "blocked in Evergreen: PATRON_EXCEEDS_FINES at HARBOR since Nov 2, 2026"
+    assert [member["marks"] for member in panel["members"]] == [[]] * 4, "one chip each"
     answers(
         desk,
         "for (const one of answer.members)"
         " Object.assign(one, { over_limit: true, blocked_in_evergreen: [], recalculation: 'may-help' })",
     )
     desk.go(client, 1015)
-    marks = [member["marks"] for member in desk.panel_of(1015)["members"]]
-    assert marks == [["over the limit, not yet blocked in Evergreen"]] * 4
+    members = desk.panel_of(1015)["members"]
+    assert [member["marks"] for member in members] == [["Over, no block"]] * 4
+    assert {member["about"][-1].split(":")[0] for member in members} == {"over the limit, not yet blocked in Evergreen"}
+
+
+MEMBERS = "for (const one of answer.members)"
+BLOCKS = (MEMBERS + " [one.over_limit, one.blocked_in_evergreen] = [OVER.includes(one.id), BLOCKED.includes(one.id)"
+    " ? [{ name: 'X' }] : []]; answer.blocked_count = answer.blocked_count_at_least = BLOCKED.length;"
+    " answer.over_limit_count = answer.over_limit_count_at_least = OVER.length")  # fmt: skip
+
+
+def test_one_number_says_who_is_blocked(desk: Desk) -> None:
+    desk.open("AngularJS", "1012/checkout")
+    desk.panel_of(1012)
+    cases: list[tuple[list[int], list[int], str]] = [
+        ([], [], "no one blocked"),
+        ([1015], [1015], "1 other member blocked"),
+        ([1017], [1017], "1 of 4 members blocked"),
+        ([1015, 1016, 1017], [1015, 1016, 1017], "3 of 4 members blocked"),
+        ([1015, 1016, 1017], [1015, 1016, 1017, 1018], "3 blocked, 1 more over the limit"),
+        ([], [1015], "1 over the limit"),
+    ]
+    for blocked, over, said in cases:
+        answers(desk, BLOCKS.replace("OVER", str(over)).replace("BLOCKED", str(blocked)))
+        desk.go("AngularJS", 1017)
+        assert desk.panel_of(1017)["lines"][1] == f"Info only · {said}"
+        desk.go("AngularJS", 1012)
+        desk.panel_of(1012)
+
+
+SIZES = """
+const box = document.querySelector(".evergreen-groups-box");
+const texts = [...box.querySelectorAll("*")].filter((one) => [...one.childNodes].some((node) => node.nodeType === 3));
+const targets = [...box.querySelectorAll("a, button")].map((one) => one.getBoundingClientRect());
+const rows = [...box.querySelectorAll("li")].map((one) => one.getBoundingClientRect());
+return {
+  font: Math.min(...texts.map((one) => parseFloat(getComputedStyle(one).fontSize))),
+  target: Math.min(...targets.flatMap(({ width, height }) => [width, height])),
+  rows: rows.length, row: Math.min(...rows.map(({ height }) => height)),
+  below: box.getBoundingClientRect().bottom - Math.max(...rows.map(({ bottom }) => bottom)),
+};
+"""
+MANY = ("answer.members = [...answer.members, ...Array.from({ length: 40 }, (_, at) => ({ ...answer.members[1],"
+    " id: 5000 + at, over_limit: true, blocked_in_evergreen: [], own_fines: '1234.10' }))]")  # fmt: skip
+
+
+@both_clients
+def test_text_and_targets_are_large_enough_and_rows_are_whole(desk: Desk, client: str) -> None:
+    desk.unfold()
+    desk.open(client, "1017/checkout")
+    linked(desk, 1017)
+    desk.shows("$3.10")
+    sizes = desk.run(SIZES)
+    assert sizes["font"] >= 13
+    assert min(sizes["target"], sizes["row"]) >= 24
+    assert sizes["rows"] == 4
+    assert 0 <= sizes["below"] < 5, "no empty space for missing rows"
+
+
+def focus_first_member(desk: Desk) -> str:
+    desk.run("document.querySelector('.evergreen-groups [aria-expanded]').focus()")
+    desk.press(Keys.TAB, Keys.TAB)
+    return str(desk.run("return document.activeElement.getAttribute('aria-describedby')"))
+
+
+@both_clients
+def test_details_are_in_a_tooltip(desk: Desk, client: str) -> None:
+    desk.unfold()
+    desk.open(client, "1017/checkout")
+    linked(desk, 1017)
+    desk.shows("$3.10")
+    tip = desk.element(f"#{focus_first_member(desk)}")
+    assert tip.is_displayed()
+    assert tip.text.splitlines()[:2] == [FAMILY[0][0], "group lead"]
+    desk.press(Keys.ESCAPE)
+    assert not tip.is_displayed()
+    desk.press(Keys.TAB)
+    assert not tip.is_displayed()
+    chip = desk.element(".evergreen-groups-blocked")
+    ActionChains(desk.browser).move_to_element(chip).perform()
+    assert tip.is_displayed()
+    ActionChains(desk.browser).move_to_element(tip).perform()
+    assert tip.is_displayed(), "it stays while the pointer is on it"
+
+
+# Texts 40 % longer, and how far anything sticks out of the panel.
+LONGER = """
+const box = document.querySelector(".evergreen-groups-box");
+const walker = document.createTreeWalker(box, NodeFilter.SHOW_TEXT);
+while (walker.nextNode()) {
+  const { currentNode: node } = walker;
+  const { data } = node;
+  if (!node.parentElement.closest("bdi, .evergreen-groups-sum")) node.data += " " + data.slice(0, data.length * 0.4);
+}
+const { left, right } = box.getBoundingClientRect();
+const all = [...box.querySelectorAll("*")].filter((one) => one.getClientRects().length);
+const seen = all.filter((one) => !one.closest("[role=tooltip], .evergreen-groups-spoken"));
+const out = seen.map((one) => one.getBoundingClientRect()).map((one) => Math.max(left - one.left, one.right - right));
+const cut = seen.filter((one) => !one.closest("li") && one.scrollWidth > one.clientWidth && one.clientWidth);
+return [Math.max(...out), cut.map((one) => one.outerHTML), box.querySelector("bdi").parentElement.clientWidth];
+"""
+
+
+@both_clients
+def test_longer_texts_fit(desk: Desk, client: str) -> None:
+    desk.unfold()
+    desk.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", SCREEN)
+    try:
+        desk.open(client, "1012/checkout")
+        desk.panel_of(1012)
+        answers(desk, MANY)
+        desk.go(client, 1017)
+        desk.panel_of(1017)
+        out, cut, name = desk.run(LONGER)
+    finally:
+        desk.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert out <= 0
+    assert cut == []
+    assert name >= 40
+
+
+def test_the_barcode_field_stays_on_screen(desk: Desk) -> None:
+    """The demo desk lacks six rows of the real summary, where *Fines Owed* begins at 198 px."""
+    desk.unfold()
+    desk.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", SCREEN)
+    try:
+        desk.open("Angular", "1012/checkout")
+        desk.panel_of(1012)
+        answers(desk, MANY)
+        desk.go("Angular", 1017)
+        assert len(desk.panel_of(1017)["members"]) == 8
+        length = desk.run(
+            "const owed = document.querySelector('[data-field=owed]').parentElement;"
+            "const list = owed.parentElement;"
+            "for (let i = 0; i < 6; i++) list.append(list.lastElementChild.cloneNode(true));"
+            "const field = document.createElement('input'); document.getElementById('patron-tabs').prepend(field);"
+            "return field.getBoundingClientRect().bottom - owed.getBoundingClientRect().top"
+        )
+    finally:
+        desk.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert 198 + length < SCREEN["height"]
 
 
 @both_clients
@@ -275,10 +424,10 @@ def test_evergreens_threshold_is_named_where_it_explains_a_block(desk: Desk, cli
     desk.open(client, "1012/checkout")
     desk.panel_of(1012)
     block = {"name": "PATRON_EXCEEDS_FINES", "org_unit": "CONS", "since": None, "by_staff": False}
-    within, over = {"over_limit": False, "blocked_in_evergreen": [block]}, {"over_limit": True}
+    fine, over = {"over_limit": False, "blocked_in_evergreen": [block]}, {"over_limit": True}
     found = {
-        1015: {**within, "recalculation": "reaches-threshold", "evergreen_threshold": "5.00"},
-        1016: {**within, "recalculation": "not-known", "evergreen_threshold": None},
+        1015: {**fine, "recalculation": "reaches-threshold", "evergreen_threshold": "5.00"},
+        1016: {**fine, "recalculation": "not-known", "evergreen_threshold": None},
         1017: {**over, "recalculation": "below-threshold", "evergreen_threshold": "10.00"},
         1018: {**over, "recalculation": "not-known", "evergreen_threshold": None},
     }
@@ -288,19 +437,18 @@ def test_evergreens_threshold_is_named_where_it_explains_a_block(desk: Desk, cli
         " Object.assign(one, { blocked_in_evergreen: [], other_blocks: [] }, found[one.id])",
     )
     desk.go(client, 1017)
-    said = {member["name"]: (member["marks"], member["blocked"]) for member in desk.panel_of(1017)["members"]}
-    assert said == {
-        FAMILY[0][0]: ([], ["blocked in Evergreen, which blocks at $5.00"]),
-        FAMILY[1][0]: ([], ["blocked in Evergreen, own fines within the limit"]),
-        FAMILY[2][0]: (["over the limit, not blocked in Evergreen"], []),
-        FAMILY[3][0]: (["over the limit, not blocked in Evergreen"], []),
-    }
-    titles = desk.run(
-        "return [...document.querySelectorAll('.evergreen-groups-blocked, .evergreen-groups-mark')]"
-        ".map((one) => one.title.split('; ').pop())"
-    )
+    said = {member["name"]: member["about"][-1] for member in desk.panel_of(1017)["members"]}
+    own = "own fines over the limit of $5.00"
     hidden = "Evergreen's threshold isn't visible to your login"
-    assert sorted(titles) == ["Evergreen blocks at $10.00", "Evergreen blocks at $5.00", hidden, hidden]
+    within = "blocked in Evergreen, own fines within the limit"
+    assert said == {
+        FAMILY[0][
+            0
+        ]: "blocked in Evergreen, which blocks at $5.00: PATRON_EXCEEDS_FINES at CONS; Evergreen blocks at $5.00",
+        FAMILY[1][0]: f"{within}: PATRON_EXCEEDS_FINES at CONS; {hidden}",
+        FAMILY[2][0]: f"over the limit, not blocked in Evergreen: {own}; Evergreen blocks at $10.00",
+        FAMILY[3][0]: f"over the limit, not blocked in Evergreen: {own}; {hidden}",
+    }
 
 
 def test_a_total_without_limits_is_still_a_total(desk: Desk) -> None:
@@ -310,12 +458,12 @@ def test_a_total_without_limits_is_still_a_total(desk: Desk) -> None:
         desk,
         "for (const one of answer.members)"
         " Object.assign(one, { over_limit: null, limit: null, blocked_in_evergreen: [], other_blocks: [] });"
-        " Object.assign(answer, { blocked_count: 0, blocked_count_at_least: 0,"
+        " Object.assign(answer, { blocked_count: null, blocked_count_at_least: 0,"
         " over_limit_count: null, over_limit_count_at_least: 0 })",
     )
     desk.go("Angular", 1017)
     panel = desk.panel_of(1017)
-    assert (panel["amount"], panel["lines"][2]) == ("$25.65", "")
+    assert (panel["amount"], panel["lines"][1]) == ("$25.65", "Info only")
 
 
 def test_what_is_not_in_the_list_is_counted(desk: Desk) -> None:
@@ -331,10 +479,10 @@ def test_what_is_not_in_the_list_is_counted(desk: Desk) -> None:
     )
     desk.go("Angular", 1017)
     panel = linked(desk, 1017)
-    assert panel["lines"][3].splitlines() == ["47 members", "Group members"]
+    assert panel["lines"][0].splitlines()[0] == "47 members"
     assert seen(panel)[:3] == FAMILY[:3]
     assert len(panel["members"]) == 8
-    assert panel["rest"] == "36 more in Group members; 3 not visible to you, $7.00"
+    assert panel["rest"] == "36 more on the group page; 3 not visible to you, $7.00"
 
 
 @both_clients
@@ -513,8 +661,8 @@ def test_hidden_members(desk: Desk) -> None:
     desk.open("Angular", "1026/checkout")
     panel = desk.panel_of(1026)
     assert panel["amount"] == "$40.40"
-    assert panel["lines"][2] == "at least 1 blocked, at least 1 over the limit"
-    assert panel["lines"][3].splitlines()[0] == "3 members"
+    assert panel["lines"][1] == "Info only · at least 1 of 3 members blocked"
+    assert panel["lines"][0].splitlines()[0] == "3 members"
     assert [(member["name"], member["owed"]) for member in panel["members"]] == [
         ("O'Sullivan-Byrne, Siobhán", "$18.40"),
         ("O'Sullivan-Byrne, Aoife", "$0.00"),
@@ -562,7 +710,7 @@ def test_a_new_bill_is_read_again(desk: Desk) -> None:
     caller.body("open-ils.circ", "open-ils.circ.money.billing.create", caller.token("admin"), bill)
     desk.click("[data-tab=refresh]")
     panel = desk.until(lambda: (panel := desk.panel()) and panel["amount"] == "$30.10" and panel)
-    assert panel["lines"][2].endswith("1 over the limit")
+    assert panel["lines"][1].endswith("1 over the limit")
 
 
 def test_a_move_is_read_again_when_the_client_reloads_its_amounts(desk: Desk) -> None:
@@ -605,7 +753,7 @@ def test_a_move_in_the_clients_own_list_is_read_again_while_it_stays_open(desk: 
     desk.run("document.querySelector('.eg-grid-row input[value=\"1018\"]').click()")
     desk.run("[...document.querySelectorAll('button')].find((one) => /^Remove Selected/.test(one.textContent)).click()")
     desk.comes_to("$27.15")
-    assert desk.panel()["lines"][3].splitlines()[0] == "3 members"
+    assert desk.panel()["lines"][0].splitlines()[0] == "3 members"
 
 
 @both_clients
@@ -693,7 +841,7 @@ def test_a_walk_with_the_keyboard(desk: Desk, client: str) -> None:
         stops.append(desk.focused().splitlines()[0])
     first = stops.index("4 members")
     names = [name for name, *_ in FAMILY]
-    assert stops[first:] == ["4 members", "Group members", names[0], *names], "the list itself can be scrolled"
+    assert stops[first:] == ["4 members", "Info only · 2 of 4 members blocked", *names]
     desk.press(Keys.ENTER)
     desk.until(lambda: desk.browser.current_url.endswith("/1018/checkout"))
     desk.panel_of(1018)
@@ -769,7 +917,7 @@ def test_loading_it_twice_shows_it_once(desk: Desk) -> None:
 def test_it_is_small() -> None:
     scripts = resources.files("evergreen_groups.web").joinpath("static")
     assert len(scripts.joinpath("panel.js").read_bytes()) < 22_500
-    assert sum(len(scripts.joinpath(f"{name}.js").read_bytes()) for name in ("panel", "group", "tab", "texts")) < 47_500
+    assert sum(len(scripts.joinpath(f"{name}.js").read_bytes()) for name in ("panel", "group", "tab", "texts")) < 49_500
 
 
 def test_nothing_is_asked_without_a_patron(desk: Desk) -> None:

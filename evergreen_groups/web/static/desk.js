@@ -151,10 +151,10 @@
   };
 
   /** Tell the panel in the client's patron summary to read the figures again after a change. */
-  const spread = ({ change, patrons, groups }) => {
+  const spread = ({ patrons, groups }) => {
     const numbers = (text) => text.split(" ").filter(Boolean).map(Number);
     const channel = new BroadcastChannel("evergreen-groups");
-    channel.postMessage({ kind: "changed", change: Number(change), patrons: numbers(patrons), groups: numbers(groups) });
+    channel.postMessage({ kind: "changed", patrons: numbers(patrons), groups: numbers(groups) });
     channel.close();
   };
 

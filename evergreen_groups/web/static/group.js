@@ -17,7 +17,7 @@ const pgettext = (context, text) => texts.pgettext(context, text);
 const MOST = 8; // further members are only on the group's page
 
 /** Describe a penalty in full: name, library, date, and whether staff have set it. */
-function described(block) {
+function penalty(block) {
   const values = { name: block.name, place: block.org_unit, day: block.since && texts.day(block.since) };
   if (!block.since) {
     return block.by_staff ? gettext("{name} at {place}, set by staff", values) : gettext("{name} at {place}", values);
@@ -70,14 +70,6 @@ export function go(place) {
 const money = (amount, { currency }) =>
   amount === null || amount === undefined ? pgettext("an amount", "unknown") : texts.money(amount, currency);
 
-/** Make a line that is truncated if it is too long, with the full text as its tooltip. */
-function cut(className, text) {
-  const made = element("span", `evergreen-groups-cut ${className}`, text);
-  made.title = text;
-  return made;
-}
-
-const links = (...content) => element("div", "evergreen-groups-line evergreen-groups-links", ...content);
 const line = (...content) => element("div", "evergreen-groups-line", ...content);
 
 const isOver = (person) => person.over_limit === true; // null: the limit isn't visible to the login
@@ -92,32 +84,51 @@ const howMany = ([exact, least]) => ({
   count: exact === null ? gettext("at least {total}", { total: texts.number(least) }) : texts.number(least),
 });
 
-function countedIn(answer) {
+/** Say how many are blocked, in a wide and in a narrow form, and how many more are over the limit if any. */
+function counted(page, answer, all) {
   const blocked = totalOf(answer, "blocked_count");
   const over = totalOf(answer, "over_limit_count");
-  const parts = [];
-  if (blocked[1]) parts.push(ngettext("{count} blocked", "{count} blocked", blocked[1], howMany(blocked)));
-  if (over[1]) parts.push(ngettext("{count} over the limit", "{count} over the limit", over[1], howMany(over)));
-  return parts.length ? parts.join(", ") : over[0] === 0 ? gettext("no member over the limit") : "";
+  const count = blocked[1];
+  if (!count && over[1]) {
+    const said = ngettext("{count} over the limit", "{count} over the limit", over[1], howMany(over));
+    return [said, said];
+  }
+  if (!count) return blocked[0] === 0 ? [gettext("no one blocked"), gettext("no one blocked")] : [];
+  const theirs = answer.members.filter((person) => blocksOf(person).length);
+  const more = answer.members.filter((person) => isOver(person) && !theirs.includes(person)).length;
+  const values = { ...howMany(blocked), all: texts.number(all), more: texts.number(more) };
+  if (more) return [gettext("{count} blocked, {more} more over the limit", values), gettext("{count} blocked, {more} over", values)];
+  if (blocked[0] === 1 && theirs.every((person) => String(person.id) !== page.id)) {
+    return [gettext("1 other member blocked"), gettext("1 other blocked")];
+  }
+  return [
+    ngettext("{count} of {all} members blocked", "{count} of {all} members blocked", count, values),
+    ngettext("{count} of {all} blocked", "{count} of {all} blocked", count, values),
+  ];
 }
 
-function pageLink(page, options) {
-  const link = element("a", "evergreen-groups-cut", gettext("Group members"));
-  link.href = groupPage(page);
-  link.target = options.panel_link === "new" ? "_blank" : "_self"; // AngularJS doesn't handle links that have a target
-  return link;
+/** Make the line that leads to the group's page. */
+function info(page, options, ...said) {
+  const made = element(options && options.page ? "a" : "span", "evergreen-groups-info", ...said);
+  if (made.localName === "a") {
+    made.href = groupPage(page);
+    made.target = options.panel_link === "new" ? "_blank" : "_self"; // AngularJS doesn't handle links that have a target
+  }
+  return line(made);
 }
 
-/** Make the four lines that are always present. */
+/** Make the two lines that are always present. */
 export function lines(page, answer, { label, options, unfolded, unfold }) {
-  const leads = options && options.page ? [pageLink(page, options)] : [];
   const people = answer.members.length + hiddenIn(answer).count;
-  const head = cut("", label);
-  if (people < 2) return [line(head), line(gettext("alone in the group")), line(), links(element("span", ""), ...leads)];
-  const sum = element("span", "evergreen-groups-sum", money(answer.group_fines, page));
-  const fold = button(ngettext("{count} member", "{count} members", people), unfold);
+  const head = element("span", "", label);
+  if (people < 2) return [line(head), info(page, options, gettext("alone in the group"))];
+  const fold = button("", unfold);
+  fold.title = ngettext("{count} member", "{count} members", people);
+  fold.append(element("span", "evergreen-groups-spoken", fold.title));
   fold.setAttribute("aria-expanded", String(unfolded));
-  return [line(head, sum), line(gettext("for information")), line(cut("", countedIn(answer))), links(fold, ...leads)];
+  const sum = element("span", "evergreen-groups-sum", money(answer.group_fines, page));
+  const said = counted(page, answer, people).map((text) => element("span", "", [gettext("Info only"), text].join(" · ")));
+  return [line(fold, head, sum), info(page, options, ...(said.length ? said : [gettext("Info only")]))];
 }
 
 /** Say that a member is over the limit, and how Evergreen treats them. */
@@ -152,45 +163,52 @@ function threshold(page, person) {
   }
 }
 
-/** Describe a member briefly: [text, whether it is a block of their own, the full text]. */
-function said(page, person) {
-  const fines = person.blocked_in_evergreen;
-  const marks = [];
-  if (isOver(person) && !(fines && fines.length)) {
-    const limit = person.limit
-      ? gettext("own fines over the limit of {limit}", { limit: money(person.limit, page) })
-      : gettext("by own fines");
-    marks.push([overLimit(person), false, [limit, ...threshold(page, person)].join("; ")]);
-  }
+/** Describe a member: a word for the chip, if any, and what there is to say about them. */
+function described(page, person) {
+  const { blocked_in_evergreen: fines, limit } = person;
   const all = blocksOf(person);
-  if (!all.length) return marks;
-  const full = [...all.map(described), ...(person.over_limit === false ? threshold(page, person) : [])];
-  return [...marks, [blockedIn(page, person), true, full.join("; ")]];
-}
-
-function mark([text, blocked, full]) {
-  const made = element("span", blocked ? "evergreen-groups-blocked" : "evergreen-groups-mark", text);
-  made.title = `${text}: ${full}`;
-  return made;
+  const about = person.group_lead ? [pgettext("a member who leads the group", "group lead")] : [];
+  if (isOver(person) && !(fines && fines.length)) {
+    const own = limit ? gettext("own fines over the limit of {limit}", { limit: money(limit, page) }) : gettext("by own fines");
+    about.push(`${overLimit(person)}: ${[own, ...threshold(page, person)].join("; ")}`);
+  }
+  if (all.length) {
+    const why = [...all.map(penalty), ...(person.over_limit === false ? threshold(page, person) : [])];
+    about.push(`${blockedIn(page, person)}: ${why.join("; ")}`);
+  }
+  if (all.length) return [gettext("Blocked"), about];
+  if (!isOver(person)) return ["", about];
+  return [fines ? gettext("Over, no block") : pgettext("in a chip", "Over limit"), about];
 }
 
 function member(page, person) {
-  const link = element("a", "evergreen-groups-cut", element("bdi", "", person.name || person.barcode || `#${person.id}`));
+  const name = person.name || person.barcode || `#${person.id}`;
+  const link = element("a", "evergreen-groups-cut", element("bdi", "", name));
   link.href = address(page, person.id, "checkout");
-  link.title = link.textContent;
   if (String(person.id) === page.id) link.setAttribute("aria-current", "true");
   link.addEventListener("click", (event) => {
     if (!isPlain(event)) return;
     event.preventDefault();
     go(link.href);
   });
-  const sum = element("span", "evergreen-groups-sum", money(person.own_fines, page));
-  const made = element("li", "", line(link, sum));
-  const notes = said(page, person).map((one) => mark(one));
-  if (person.group_lead) notes.unshift(element("span", "evergreen-groups-lead", pgettext("a member who leads the group", "group lead")));
-  if (notes.length) made.append(element("div", "evergreen-groups-marks", ...notes));
+  const [word, about] = described(page, person);
+  const kind = blocksOf(person).length ? "blocked" : "mark";
+  const chips = word ? [element("span", `evergreen-groups-cut evergreen-groups-${kind}`, word)] : [];
+  const row = line(link, ...chips, element("span", "evergreen-groups-sum", money(person.own_fines, page)));
+  const tip = element("div", "", element("bdi", "", name), ...about.map((text) => element("div", "", text)));
+  tip.setAttribute("role", "tooltip");
+  tip.id = `evergreen-groups-${person.id}`;
+  link.setAttribute("aria-describedby", tip.id);
+  const made = element("li", "", row, tip);
+  for (const left of ["pointerleave", "focusout"]) made.addEventListener(left, () => delete made.dataset.dismissed);
   return made;
 }
+
+// Escape hides the details of the member who has the pointer or the focus, until it leaves them.
+document.addEventListener("keydown", ({ key }) => {
+  if (key !== "Escape") return;
+  for (const one of document.querySelectorAll(".evergreen-groups li:is(:hover, :focus-within)")) one.dataset.dismissed = "";
+});
 
 /** Select the members to show: those who are blocked or over the limit, then those who owe most. */
 function foremost(people) {
@@ -203,7 +221,7 @@ function foremost(people) {
 function rest(page, answer, shown) {
   const parts = [];
   const more = answer.members.length - shown;
-  if (more > 0) parts.push(ngettext("{count} more in Group members", "{count} more in Group members", more));
+  if (more > 0) parts.push(ngettext("{count} more on the group page", "{count} more on the group page", more));
   const { count, fines } = hiddenIn(answer);
   if (count && fines === null) parts.push(ngettext("{count} not visible to you", "{count} not visible to you", count));
   else if (count) {
@@ -218,26 +236,36 @@ export function list(page, answer) {
   const shown = foremost(answer.members);
   const made = element("ul", "evergreen-groups-members", ...shown.map((person) => member(page, person)));
   made.setAttribute("aria-label", gettext("Own fines of each group member"));
-  made.tabIndex = 0; // keyboard users may have to scroll it
   const others = rest(page, answer, shown.length);
-  return others ? [made, cut("evergreen-groups-rest", others)] : [made];
+  return others ? [made, element("div", "evergreen-groups-rest", others)] : [made];
 }
 
 const sheet = new CSSStyleSheet();
 sheet.replaceSync(`
-  .evergreen-groups-list { display: flex; flex-direction: column; }
-  .evergreen-groups-line > [aria-expanded] { flex-shrink: 0; }
-  .evergreen-groups [aria-expanded]::before { content: "▸"; display: inline-block; width: 1em; text-align: start; }
+  .evergreen-groups [aria-expanded]::before { content: "▸"; }
   .evergreen-groups [aria-expanded=true]::before { content: "▾"; }
-  .evergreen-groups-members { flex: 1; list-style: none; margin: 0; padding: 0; overflow-y: auto; scrollbar-width: thin;
-    min-height: 0; }
-  .evergreen-groups-members .evergreen-groups-line { font-size: .9375em; }
-  .evergreen-groups-members > li { padding: .1em 0; }
-  .evergreen-groups-marks { display: flex; flex-wrap: wrap; gap: .2em .4em; font-size: .8125em; line-height: 1.3; }
+  .evergreen-groups [dir=rtl] [aria-expanded=false]::before { content: "◂"; }
+  .evergreen-groups-line:has(> .evergreen-groups-info) { container-type: inline-size; }
+  .evergreen-groups-info { flex: 1; align-content: center; min-height: 24px; }
+  .evergreen-groups-info > :nth-child(2) { display: none; }
+  @container (width < 18.5em) { /* Angular's column */
+    .evergreen-groups-info > :nth-child(2) { display: inline; }
+    .evergreen-groups-info > :first-child { display: none; }
+  }
+  .evergreen-groups-members { list-style: none; margin: 0; padding: 0; border-top: 1px solid var(--border, #adb5bd); }
+  .evergreen-groups-members > li { position: relative; }
+  .evergreen-groups-members a { flex: 1; min-width: 3.5em; line-height: 24px; }
   .evergreen-groups-members a[aria-current] { font-weight: bold; }
-  .evergreen-groups-mark { padding: 0 .3em; border: 1px solid; border-radius: .25em; }
-  .evergreen-groups-blocked { padding: 0 .3em; border-radius: .25em;
-    background: var(--badge-danger-bg, #f8d7da); color: var(--badge-danger-color, #58151c); }
-  .evergreen-groups-rest { display: block; flex-shrink: 0; height: 1.5em; line-height: 1.5; font-size: .8125em; white-space: nowrap; }
+  .evergreen-groups-cut { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; min-width: 0; }
+  .evergreen-groups-mark, .evergreen-groups-blocked { padding: 0 3px; border: 1px solid; border-radius: .25em; }
+  .evergreen-groups-blocked { background: var(--badge-danger-bg, #f8d7da); color: var(--badge-danger-color, #58151c); }
+  .evergreen-groups [role=tooltip] { display: none; position: absolute; z-index: 10; top: 50%; translate: 0 -50%;
+    inset-inline-start: 100%; width: max-content; max-width: 20em; margin-inline-start: 8px; padding: 4px 8px;
+    border: 1px solid; border-radius: .25em; background: var(--bs-body-bg, Canvas); }
+  .evergreen-groups [role=tooltip]::before { content: ""; position: absolute; inset-block: 0; inset-inline: -9px 100%; }
+  .evergreen-groups li:not([data-dismissed]):is(:hover, ul:not(:hover) > :focus-within) > [role=tooltip] { display: block; }
+  @media (width < 700px) { /* no room beside the row */
+    .evergreen-groups [role=tooltip] { top: 100%; translate: none; inset-inline: 0; width: auto; margin: 0; pointer-events: none; }
+  }
 `);
 document.adoptedStyleSheets = [...document.adoptedStyleSheets, sheet];

@@ -1,7 +1,7 @@
 /* Shows the patron's group in the patron summary of Evergreen's staff clients, Angular and AngularJS.
  *
- * Adds one block after "Fines Owed". The block appears together with the summary and always has the same height, so
- * that nothing below it moves. Both clients reuse their elements from patron to patron and change only texts, at times
+ * Adds one block after "Fines Owed". The block appears together with the summary and keeps its height, so that nothing
+ * below it moves; only unfolded, it is as high as the group has members. Both clients reuse their elements from patron to patron and change only texts, at times
  * that don't match changes of the URL, so the block is updated after each change. group.js makes the content of the
  * block, tab.js shows the group's page in the client's own tab.
  */
@@ -64,21 +64,18 @@
     .evergreen-groups { grid-column: 1 / -1; margin: 0 0 .15rem; }
     #patron-summary-grid > .evergreen-groups.row { margin: 0 -15px; padding: 3px 15px; }
     .evergreen-groups > dd { width: 0; min-width: 100%; margin: 0; }
-    .evergreen-groups-box { padding: .1em .4em; border: 1px solid var(--border, #adb5bd); border-radius: .25rem;
-      background: var(--bs-body-bg, Canvas); color: var(--bs-body-color, CanvasText); text-align: start; }
-    .evergreen-groups-line { display: flex; gap: .5em; align-items: baseline; height: 1.4em; line-height: 1.4;
-      font-size: .875em; font-weight: normal; white-space: nowrap; }
-    .evergreen-groups-line:first-child { font-size: 1em; }
-    .evergreen-groups-links { font-size: .8125em; gap: .4em; height: 1.5077em; } /* as high as the others */
+    .evergreen-groups-box { padding: 1px 4px; border: 1px solid var(--border, #adb5bd); border-radius: .25rem;
+      background: var(--bs-body-bg, Canvas); color: var(--bs-body-color, CanvasText); text-align: start;
+      font-size: max(13px, .8125em); font-weight: normal; line-height: 1.3; }
+    .evergreen-groups-line { display: flex; gap: 5px; align-items: center; min-height: 24px; }
+    .evergreen-groups-box > .evergreen-groups-line:first-child { font-size: 1.077em; }
     .evergreen-groups-line > :last-child:not(:first-child) { margin-inline-start: auto; }
-    .evergreen-groups-cut { overflow: hidden; text-overflow: ellipsis; min-width: 0; }
-    .evergreen-groups-sum { font-variant-numeric: lining-nums tabular-nums; }
-    .evergreen-groups-said { height: 4.2em; overflow: hidden; line-height: 1.4; font-size: .875em; }
-    .evergreen-groups-list { height: 11.5em; margin-top: .15em; border-top: 1px solid var(--border, #adb5bd); }
-    .evergreen-groups a, .evergreen-groups button, .evergreen-groups-tab button { text-decoration: underline;
-      text-underline-offset: .15em; outline-offset: -1px; }
+    .evergreen-groups-sum { font-variant-numeric: lining-nums tabular-nums; white-space: nowrap; }
+    .evergreen-groups a, .evergreen-groups-tab button { text-decoration: underline; text-underline-offset: .15em;
+      outline-offset: -1px; }
     .evergreen-groups button, .evergreen-groups-tab button { background: none; border: 0; padding: 0; color: inherit;
       font: inherit; cursor: pointer; }
+    .evergreen-groups button { flex-shrink: 0; min-width: 24px; height: 24px; border: 1px solid; border-radius: .25em; }
     .evergreen-groups-spoken { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
       white-space: nowrap; }
     .evergreen-groups-even,
@@ -256,6 +253,7 @@
   }
 
   let block = null; // our only element in the summary
+  let space = 0; // px that the last list of members took
   let named = ""; // the client's own label for the group's fines, once its row has been seen
   const label = () => named || gettext("Group Fines");
 
@@ -290,13 +288,13 @@
     sync();
   }
 
-  /** Return the text for a state without figures; `group.js` makes the rest. */
+  /** Return the lines for a state without figures; `group.js` makes the others. */
   function lines(state) {
     const head = element("div", "evergreen-groups-line", state === "loading" ? label() : gettext("Group members"));
-    const said = element("div", "evergreen-groups-said", SAID[state](), " ");
+    const said = element("div", "evergreen-groups-line", SAID[state]());
     if (state !== "loading") said.setAttribute("role", "status");
     const retry = () => (ask(asked), sync());
-    if (/down|ended/.test(state)) said.append(button(asked.control ? gettext("Trying…") : gettext("Try again"), retry));
+    if (/down|ended/.test(state)) head.append(button(asked.control ? gettext("Trying…") : gettext("Try again"), retry));
     return [head, said];
   }
 
@@ -372,7 +370,14 @@
     box.setAttribute("aria-busy", String(state === "loading"));
     const ready = state === "ready" && group.lines(page, asked.answer, { label: label(), options, unfolded, unfold });
     box.replaceChildren(...(ready || lines(state)));
-    if (unfolded) box.append(element("div", "evergreen-groups-list", ...(ready ? group.list(page, asked.answer) : [])));
+    if (ready && unfolded) {
+      const list = element("div", "evergreen-groups-list", ...group.list(page, asked.answer));
+      box.append(list);
+      space = list.offsetHeight;
+    } else if (unfolded && state === "loading") {
+      box.append(element("div", ""));
+      box.lastChild.style.height = `${space}px`; // nothing moves until the next patron's members are known
+    }
     const all = lost ? [...box.querySelectorAll("a, button")] : [];
     const next = all.find((one) => one.localName === lost.name && one.getAttribute("href") === lost.href) || all[0];
     block.lost = next ? null : lost;
