@@ -25,7 +25,7 @@ from evergreen_groups.client import Client, adult_rule
 from evergreen_groups.connect import configured_state, gateway_url
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
 from evergreen_groups.gateway import Credentials, Gateway, RetryPolicy
-from evergreen_groups.ils import ReferenceData
+from evergreen_groups.ils import VIEW_USER, ReferenceData
 from evergreen_groups.language import current_language, set_language
 from evergreen_groups.settings import Settings, declared, passwords, value_of, values, with_values
 from evergreen_groups.state import find_cache_directory
@@ -345,6 +345,11 @@ class Service:
             ),
             adults=adult_rule(self.settings.audit),
         )
+
+    def sees_everybody(self, client: Client) -> bool:
+        """Return whether the client's session sees patrons of every library, as far as known. Usually cached."""
+        rights, units = self._reference.rights(client.gateway), self._reference.org_units(client.gateway)
+        return all(unit.id in rights.at(VIEW_USER) for unit in units)
 
     def use_session_timezone(self, gateway: Gateway) -> None:
         """Show times in the time zone of the caller's library unless the settings name one.

@@ -177,6 +177,7 @@
 
   // In a frame, browsers apply autofocus only to the first page.
   if (document.activeElement === document.body) one("[autofocus]")?.focus();
+  one("#card")?.select(); // the next scan replaces a card that nobody has
   // Pages that answer a form have no URL. Reload and back show the group instead of sending the form again.
   if (document.body.dataset.group) history.replaceState(null, "", document.body.dataset.group);
   all("form[data-guarded]").forEach(guard);
