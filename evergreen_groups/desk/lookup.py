@@ -55,12 +55,19 @@ class LookupKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class FoundPatron:
-    """A patron, with just enough data to be recognized. ``profile`` is the profile's name."""
+    """A patron, with just enough data to be told from others of the name. ``profile`` is the profile's name.
+
+    ``street`` is from the patron's first address. ``lead`` is the name of the group's lead, and ``group_size`` the
+    number of its visible members.
+    """
 
     patron: Patron
-    juvenile: bool
+    account: PatronAccount
     profile: str
     note: Message | None = None
+    street: str = ""
+    lead: str = ""
+    group_size: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,11 +188,31 @@ class PatronLookup:
             return ()
         found = self._reader.by_ids(wanted)
         profiles = Profiles.read(self._gateway)
+        patrons = [found.members[id].patron for id in wanted if id in found.members]
+        pcrud = self._gateway.pcrud
+        rows = pcrud.columns_by_values("aua", ("id", "usr", "street1"), "usr", sorted(patron.id for patron in patrons))
+        streets = {usr: street or "" for _id, usr, street in sorted(chain.from_iterable(rows), reverse=True)}
+        numbers = sorted({patron.group for patron in patrons})
+        batches = pcrud.columns_by_values("au", PATRON_FIELDS, "usrgroup", numbers, where={"deleted": "f"})
+        groups: dict[int, list[PatronRow]] = {number: [] for number in numbers}
+        for row in map(PatronRow._make, chain.from_iterable(batches)):
+            groups[row.group].append(row)
         described = []
-        for patron in (found.members[id].patron for id in wanted if id in found.members):
-            account = found.accounts[patron.id]
-            note = _note(patron, account)
-            described.append(FoundPatron(patron, account.juvenile, profiles.name(patron.profile), note))
+        for patron in patrons:
+            account, members = found.accounts[patron.id], groups[patron.group]
+            lead = min(members, key=lambda row: (not row.group_lead, row.id), default=patron).name
+            street = streets.get(patron.id, "")
+            described.append(
+                FoundPatron(
+                    patron,
+                    account,
+                    profiles.name(patron.profile),
+                    _note(patron, account),
+                    street=street,
+                    lead=lead,
+                    group_size=max(len(members), 1),
+                )
+            )
         return tuple(described)
 
 

@@ -364,7 +364,7 @@ def _columns() -> tuple[TextColumn, ...]:
 
 def _row(number: int, one: FoundPatron) -> list[Cell]:
     patron = one.patron
-    notes = [pgettext("remark about a member", "juvenile")] if one.juvenile else []
+    notes = [pgettext("remark about a member", "juvenile")] if one.account.juvenile else []
     if one.note is not None:
         notes.append(gettext(one.note))
     texts = (patron.name, patron.barcode or "–", patron.home_library.shortname, one.profile, "; ".join(notes))

@@ -6,7 +6,7 @@ import io
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response, g, request
@@ -144,6 +144,7 @@ def list_page(
         title=f"{outcome.title} - {title}" if outcome else title,
         form_token=clerk.form_token,
         may_change=clerk.may_change,
+        needs_approval=service.service().needs_approval(clerk.client, [clerk.desk.caller.library]),
         group=details.group,
         rows=fitting,
         heads=pages.HEADER_CELLS,
@@ -269,6 +270,7 @@ def _card_page(
         message=gettext(actions.NOT_FOUND[lookup.kind]) if lookup else message,
         typed=typed,
         found=lookup.patrons if lookup else (),
+        age=pages.age_or_juvenile,
         more=lookup is not None and lookup.more,
         plain=lookup is not None and lookup.kind is LookupKind.NAMES,  # several are normal for a name
     )
@@ -290,6 +292,9 @@ def _show_plan(
 ) -> Response:
     if isinstance(made, str):
         return list_page(clerk, message=made, selected=form.patrons if form.action != "join" else ())
+    homes = {step.member.patron.home_library.id for step in made.draft.steps}
+    if service.service().needs_approval(clerk.client, homes):
+        form = replace(form, approve=True)
     page = pages.plan_page(made.draft, form.action, actions.number_of(made.draft, form))
     return html(
         "plan.html",
