@@ -57,7 +57,7 @@ class LookupKind(Enum):
 class FoundPatron:
     """A patron, with just enough data to be told from others of the name. ``profile`` is the profile's name.
 
-    ``street`` is from the patron's first address. ``lead`` is the name of the group's lead, and ``group_size`` the
+    ``street`` is from the mailing address, or else the billing address. ``lead`` is the name of the group's lead, and ``group_size`` the
     number of its visible members.
     """
 
@@ -190,18 +190,22 @@ class PatronLookup:
         profiles = Profiles.read(self._gateway)
         patrons = [found.members[id].patron for id in wanted if id in found.members]
         pcrud = self._gateway.pcrud
-        rows = pcrud.columns_by_values("aua", ("id", "usr", "street1"), "usr", sorted(patron.id for patron in patrons))
-        streets = {usr: street or "" for _id, usr, street in sorted(chain.from_iterable(rows), reverse=True)}
         numbers = sorted({patron.group for patron in patrons})
-        batches = pcrud.columns_by_values("au", PATRON_FIELDS, "usrgroup", numbers, where={"deleted": "f"})
+        fields = (*PATRON_FIELDS, "mailing_address", "billing_address")
+        batches = pcrud.columns_by_values("au", fields, "usrgroup", numbers, where={"deleted": "f"})
         groups: dict[int, list[PatronRow]] = {number: [] for number in numbers}
-        for row in map(PatronRow._make, chain.from_iterable(batches)):
+        addresses: dict[int, int | None] = {}
+        for *values, mailing, billing in chain.from_iterable(batches):
+            row = PatronRow._make(values)
             groups[row.group].append(row)
+            addresses[row.id] = mailing or billing
+        used = sorted({address for patron in patrons if (address := addresses.get(patron.id)) is not None})
+        streets = dict(chain.from_iterable(pcrud.columns_by_values("aua", ("id", "street1"), "id", used)))
         described = []
         for patron in patrons:
             account, members = found.accounts[patron.id], groups[patron.group]
             lead = min(members, key=lambda row: (not row.group_lead, row.id), default=patron).name
-            street = streets.get(patron.id, "")
+            street = streets.get(addresses.get(patron.id)) or ""
             described.append(
                 FoundPatron(
                     patron,

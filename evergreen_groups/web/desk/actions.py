@@ -15,8 +15,8 @@ from evergreen_groups.errors import BusyError, EvergreenGroupsError, NotFoundErr
 from evergreen_groups.ils import OrgUnits
 from evergreen_groups.language import describe_problem, gettext
 from evergreen_groups.message import Message
-from evergreen_groups.render import desk as pages
 from evergreen_groups.render import describe_unknown, error_sentences, isolated, printable, sentence
+from evergreen_groups.render import desk as pages
 from evergreen_groups.web import ProblemError, apply_plan, undo_change
 
 if TYPE_CHECKING:

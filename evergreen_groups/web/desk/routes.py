@@ -248,7 +248,8 @@ def _next_step(clerk: Clerk) -> Response:
 
 def _nobody(clerk: Clerk, form: forms.ChangeForm, card: str) -> Response:
     """Say that nobody has the card or name, on the page where it was scanned, with everything as it was."""
-    message = actions.describe_unfound(clerk.client, card, sees_everybody=service.service().sees_everybody(clerk.client))
+    sees_everybody = service.service().sees_everybody(clerk.client)
+    message = actions.describe_unfound(clerk.client, card, sees_everybody=sees_everybody)
     if form.action != "join":
         return _card_page(clerk, form, None, message, card)
     if not form.patrons:

@@ -189,7 +189,7 @@
     event.preventDefault();
     found[Math.min(Math.max(found.indexOf(document.activeElement) + step, 0), found.length - 1)].focus();
   });
-  one("#card")?.select(); // the next scan replaces a card that nobody has
+  if (one("#card")?.value) one("#card").select(); // the next scan replaces a card that nobody has
   // Pages that answer a form have no URL. Reload and back show the group instead of sending the form again.
   if (document.body.dataset.group) history.replaceState(null, "", document.body.dataset.group);
   all("form[data-guarded]").forEach(guard);

@@ -6,7 +6,7 @@ import pytest
 from selenium.webdriver.common.keys import Keys
 from support.desk_page import GROUP, DeskClerk, card
 from support.page_desk import NGUYEN, RUTH, THOMAS, WHITFIELD, PageDesk
-from support.web_caller import end_session, session
+from support.web_caller import PASSWORD, end_session, session
 
 pytestmark = pytest.mark.long  # needs a browser
 
@@ -75,6 +75,32 @@ class TestTheSeedsFlow:
         page.run("document.querySelector('#confirm').focus()")
         page.scan(Keys.ENTER)
         assert "is in a group of their own now" in page.outcome()
+
+
+class TestWhoIsMeant:
+    def test_an_unknown_card_is_selected_for_the_next_scan(self, page: PageDesk) -> None:
+        page.open_group(NGUYEN)
+        page.scan("20000000009999", Keys.ENTER)
+        page.until(lambda: "No patron with card 20000000009999" in page.text("#message"))
+        page.shows("Group Member Details")
+        page.scan(card(RUTH), Keys.ENTER)
+        page.shows("Move Nguyễn, Ruth here?")
+
+    def test_arrow_keys_choose_a_name(self, page: PageDesk) -> None:
+        page.open_group(NGUYEN)
+        page.scan("whitf", Keys.ENTER)
+        page.shows("Move another patron to this group")
+        page.scan(Keys.ARROW_DOWN, Keys.ARROW_DOWN, Keys.ARROW_UP, Keys.ARROW_DOWN)
+        assert "Whitfield, Thomas" in page.desk.focused()
+        page.scan(Keys.ENTER)
+        page.shows("Move Whitfield, Thomas here")
+
+    def test_a_supervisor_approves_in_the_preview(self, page: PageDesk) -> None:
+        page.change("DELETE FROM grants WHERE usr = 2 AND permission = 'UPDATE_USER'")
+        page.desk.log_in(session(page.sandbox.url, username="consortium_staff"))
+        page.plan_move(NGUYEN, card(RUTH), "Move Nguyễn, Ruth here?")
+        page.scan("admin", Keys.ENTER, PASSWORD, Keys.ENTER)
+        assert page.outcome().startswith("Done: Nguyễn, Ruth is in this group now")
 
 
 class TestOnce:

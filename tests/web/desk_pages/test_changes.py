@@ -145,7 +145,9 @@ class TestMovingSomebodyIn:
                 connection.execute(
                     "UPDATE au SET first_given_name = 'Kim', dob = ?, usrgroup = ? WHERE id = ?", (born, patron, patron)
                 )
-                sandbox._store.insert("aua", {"usr": patron, "street1": f"{patron} Elm Street", "post_code": "1"})
+                # Rows that another patron may own: cloning makes records share them.
+                sandbox._store.insert("aua", {"id": patron + 9000, "usr": WHITFIELD, "street1": f"{patron} Elm Street"})
+                sandbox._store.update("au", patron, {"mailing_address": patron + 9000})
         rows = [as_text(row) for row in scanned(clerk.open(NGUYEN), "Whitfield, Kim").tree.xpath("//tbody/tr")]
         assert len(rows) == 2
         assert "age 7" in rows[0]
