@@ -57,8 +57,8 @@ class LookupKind(Enum):
 class FoundPatron:
     """A patron, with just enough data to be told from others of the name. ``profile`` is the profile's name.
 
-    ``street`` is from the mailing address, or else the billing address. ``lead`` is the name of the group's lead, and ``group_size`` the
-    number of its visible members.
+    ``street`` is from the mailing address, or else the billing address. ``lead`` is the name of the group's lead, and
+    ``group_size`` the number of its visible members.
     """
 
     patron: Patron

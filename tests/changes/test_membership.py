@@ -150,7 +150,7 @@ def test_warnings(client: Client, admin: Gateway) -> None:
     assert "several leads" not in warnings([1037], 1007)
     old_card = client.moves.plan_move(["20000000901049"], to=barcode(1001)).draft
     assert [step.member.id for step in old_card.steps] == [1049]
-    assert "the card given for Haddad, Noor is not active" in map(describe_warning, old_card.warnings)
+    assert "Haddad, Noor's card isn't active: check that it is theirs" in map(describe_warning, old_card.warnings)
     record = admin.pcrud.retrieve("au", 1052)
     assert record is not None
     barred = record.replace(barred=True, passwd=None).to_wire(changed=True)
