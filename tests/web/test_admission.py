@@ -124,7 +124,7 @@ class TestCaller:
         assert not has_permission(gateway, Caller(1, frozenset(), 1, None), 1, VIEW_USER)
 
     @pytest.mark.parametrize(
-        "answer", [{}, "", 0, False, ["STAFF"], [[11]], [[999, "VIEW_USER"]], [[11, "UPDATE_USER"]]]
+        "answer", [{}, "", 0, False, ["STAFF"], [[11]], [[999, "VIEW_USER"]], [[11, "MERGE_USERS"]]]
     )
     def test_an_unusable_answer_admits_no_one(
         self, sandbox: Sandbox, proxy: FaultProxy, plain: Gateway, admission: Admission, clock: Clock, answer: object

@@ -104,11 +104,11 @@ def describe_unfound(client: Client, text: str, *, sees_everybody: bool) -> str:
     if not any(letter.isdigit() for letter in text):
         named = Message("No patron named {name}") if sees_everybody else _NO_VISIBLE_NAME
         return sentence(gettext(named, name=isolated(text)))
-    said = [gettext(_NO_CARD if sees_everybody else _NO_VISIBLE_CARD, card=printable(text))]
+    sentences = [gettext(_NO_CARD if sees_everybody else _NO_VISIBLE_CARD, card=printable(text))]
     with suppress(EvergreenGroupsError):  # advice is optional
         unknown = explain_unknown(client.gateway.within(_ADVICE_SECONDS), text)
-        said += describe_unknown(unknown) if unknown is not None else ()
-    return " ".join(map(sentence, said))
+        sentences += describe_unknown(unknown) if unknown is not None else ()
+    return " ".join(map(sentence, sentences))
 
 
 _NO_CARD = Message("No patron with card {card}")
