@@ -167,11 +167,15 @@ class PlanBasis:
         """Yield the warnings about ``moves``, which leave and join ``groups``."""
         members = self._families.members
         relations = Relations((member.patron for member in members.values()), self._families.contacts)
-        for step in moves:
-            if step.after is not None:
-                others = [member.id for member in groups[step.after].members if member.id != step.patron_id]
-                if others and not relations.shared(step.patron_id, others):
-                    yield PlanWarning("stranger-to-group", {"name": step.member.name, "group": step.after})
+        for number in sorted({step.after for step in moves if step.after is not None}):
+            arriving = [step for step in moves if step.after == number]
+            there = {member.id for member in groups[number].members} - {step.patron_id for step in moves}
+            # As in the audit: the home library alone makes no relatives, and a relative may be among those who arrive.
+            families = relations.families([*there, *(step.patron_id for step in arriving)]) if there else ()
+            strangers = {id for family in families if there.isdisjoint(family) for id in family}
+            for step in arriving:
+                if step.patron_id in strangers:
+                    yield PlanWarning("stranger-to-group", {"name": step.member.name, "group": number})
         yield from _warnings_about_addresses(moves, groups, members, relations)
         yield from self._warnings_about_adults(moves, groups)
         for number in sorted({step.before for step in moves}):

@@ -18,7 +18,7 @@ from evergreen_groups.cli import logs
 from evergreen_groups.cli.options import usage_error
 from evergreen_groups.cli.output import terminal_width
 from evergreen_groups.errors import EvergreenGroupsError, NotFoundError, PlanError
-from evergreen_groups.language import describe_error, gettext, ngettext
+from evergreen_groups.language import describe_error, gettext
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
@@ -74,30 +74,13 @@ def _suggestions(gateway: Gateway, barcodes: Iterable[str]) -> Iterator[str]:
 
 
 def _describe_unknown(unknown: UnknownBarcode) -> Iterator[str]:
-    from evergreen_groups.render import printable
+    from evergreen_groups.render import describe_unknown, printable
 
     if not unknown.barcode:
         yield gettext("The barcode is empty.")
         return
-    barcode, length = printable(unknown.barcode), len(unknown.barcode)
-    yield gettext("Looked for: {barcode}", barcode=barcode)
-    if unknown.length is not None:
-        yield "  " + ngettext(
-            "It has {count} character; the cards here have {length}.",
-            "It has {count} characters; the cards here have {length}.",
-            length,
-            length=unknown.length,
-        )
-    if unknown.check_digit_fails:
-        yield "  " + gettext("Its check digit doesn't fit: one of the digits is wrong.")
-    if unknown.deleted is not None:
-        yield "  " + gettext("It is a card of {name}, whose record is deleted.", name=printable(unknown.deleted))
-    if unknown.near:
-        yield "  " + gettext("Nearly the same:")
-    for card in unknown.near:
-        named = {"barcode": printable(card.barcode), "name": printable(card.name)}
-        text = gettext("{barcode}  {name}", **named)
-        yield "    " + (text if card.active else gettext("{barcode}  {name} (an old card)", **named))
+    yield gettext("Looked for: {barcode}", barcode=printable(unknown.barcode))
+    yield from (f"  {line}" for line in describe_unknown(unknown))
 
 
 def choose_patron(client: Client, name: str, *, accept_single_match: bool = False) -> int:

@@ -55,12 +55,19 @@ class LookupKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class FoundPatron:
-    """A patron, with just enough data to be recognized. ``profile`` is the profile's name."""
+    """A patron, with just enough data to be told from others of the name. ``profile`` is the profile's name.
+
+    ``street`` is from the mailing address, or else the billing address. ``lead`` is the name of the group's lead, and
+    ``group_size`` the number of its visible members.
+    """
 
     patron: Patron
-    juvenile: bool
+    account: PatronAccount
     profile: str
     note: Message | None = None
+    street: str = ""
+    lead: str = ""
+    group_size: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,11 +188,35 @@ class PatronLookup:
             return ()
         found = self._reader.by_ids(wanted)
         profiles = Profiles.read(self._gateway)
+        patrons = [found.members[id].patron for id in wanted if id in found.members]
+        pcrud = self._gateway.pcrud
+        numbers = sorted({patron.group for patron in patrons})
+        fields = (*PATRON_FIELDS, "mailing_address", "billing_address")
+        batches = pcrud.columns_by_values("au", fields, "usrgroup", numbers, where={"deleted": "f"})
+        groups: dict[int, list[PatronRow]] = {number: [] for number in numbers}
+        addresses: dict[int, int | None] = {}
+        for *values, mailing, billing in chain.from_iterable(batches):
+            row = PatronRow._make(values)
+            groups[row.group].append(row)
+            addresses[row.id] = mailing or billing
+        used = sorted({address for patron in patrons if (address := addresses.get(patron.id)) is not None})
+        streets = dict(chain.from_iterable(pcrud.columns_by_values("aua", ("id", "street1"), "id", used)))
         described = []
-        for patron in (found.members[id].patron for id in wanted if id in found.members):
-            account = found.accounts[patron.id]
-            note = _note(patron, account)
-            described.append(FoundPatron(patron, account.juvenile, profiles.name(patron.profile), note))
+        for patron in patrons:
+            account, members = found.accounts[patron.id], groups[patron.group]
+            lead = min(members, key=lambda row: (not row.group_lead, row.id), default=patron).name
+            street = streets.get(addresses.get(patron.id)) or ""
+            described.append(
+                FoundPatron(
+                    patron,
+                    account,
+                    profiles.name(patron.profile),
+                    _note(patron, account),
+                    street=street,
+                    lead=lead,
+                    group_size=max(len(members), 1),
+                )
+            )
         return tuple(described)
 
 

@@ -47,6 +47,7 @@ from .penalties import read_fines_penalties as read_fines_penalties
 from .penalties import rows_in_force as rows_in_force
 from .penalties import select_in_force as select_in_force
 from .permissions import STAFF_LOGIN as STAFF_LOGIN
+from .permissions import UPDATE_USER as UPDATE_USER
 from .permissions import VIEW_CIRCULATIONS as VIEW_CIRCULATIONS
 from .permissions import VIEW_USER as VIEW_USER
 from .permissions import VIEW_USER_TRANSACTIONS as VIEW_USER_TRANSACTIONS

@@ -93,6 +93,7 @@ VIEW_USER = "VIEW_USER"
 VIEW_CIRCULATIONS = "VIEW_CIRCULATIONS"
 STAFF_LOGIN = "STAFF_LOGIN"
 VIEW_USER_TRANSACTIONS = "VIEW_USER_TRANSACTIONS"
+UPDATE_USER = "UPDATE_USER"
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +253,7 @@ def _id(value: object) -> int:
     return number
 
 
-_ASKED = (STAFF_LOGIN, VIEW_USER, VIEW_CIRCULATIONS, VIEW_USER_TRANSACTIONS)
+_ASKED = (STAFF_LOGIN, VIEW_USER, VIEW_CIRCULATIONS, VIEW_USER_TRANSACTIONS, UPDATE_USER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +291,7 @@ class SessionRights:
         return cls(held)
 
     def at(self, permission: str) -> frozenset[int]:
-        """Return the ids of all org units at which the account has one of the four permissions."""
+        """Return the ids of all org units at which the account has one of these permissions."""
         return self._held[permission]
 
     def lacks(self, org_unit: int, permissions: Collection[str]) -> frozenset[str]:

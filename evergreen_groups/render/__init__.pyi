@@ -20,6 +20,7 @@ from .pages import StaffClient as StaffClient
 from .pages import failed_run_page as failed_run_page
 from .pages import refusal_page as refusal_page
 from .pages import template_text as template_text
+from .plans import describe_unknown as describe_unknown
 from .plans import describe_warning as describe_warning
 from .plans import write_draft as write_draft
 from .plans import write_entries as write_entries

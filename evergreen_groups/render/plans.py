@@ -24,7 +24,6 @@ from evergreen_groups.changes import (
 from evergreen_groups.language import (
     describe_total,
     enumeration,
-    filled,
     gettext,
     minute,
     ngettext,
@@ -39,33 +38,33 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from evergreen_groups.changes import PlanWarning, StepReason
-    from evergreen_groups.desk import FoundPatron, Lookup
+    from evergreen_groups.desk import FoundPatron, Lookup, NearCard, UnknownBarcode
 
 WARNINGS: Mapping[str, str] = {
-    "card-not-active": Message("the card given for {name} is not active"),
-    "account-barred": Message("the account of {name} is barred"),
-    "account-not-active": Message("the account of {name} is not active"),
-    "account-expired": Message("the account of {name} has expired"),
+    "card-not-active": Message("{name}'s card isn't active: check that it is theirs"),
+    "account-barred": Message("{name} is barred: see the messages of their account"),
+    "account-not-active": Message("{name}'s account isn't active: check that it is the right one"),
+    "account-expired": Message("{name}'s account has expired: renew it"),
     "stranger-to-group": Message(
-        "{name} shares no surname, address, phone, e-mail or library with anybody in group {group}"
+        "{name} shares no surname, address, phone or e-mail with group {group}: check that they belong together"
     ),
     "borrowed-address": Message(
-        "{name} uses an address that belongs to {owner}'s record: where one of the two changes it, it changes for both"
+        "{name} uses {owner}'s address, and editing one changes both: give {name} an address of their own"
     ),
     "borrowed-address-of-another": Message(
-        "{name} uses an address that belongs to the record of somebody outside these groups: where one of the two "
-        "changes it, it changes for both"
+        "{name} uses the address of somebody outside these groups, and editing one changes both: give {name} an "
+        "address of their own"
     ),
     "lent-address": Message(
-        "{borrower} stays and uses an address that belongs to {name}'s record: where one of the two changes it, it "
-        "changes for both"
+        "{borrower} stays and uses {name}'s address, and editing one changes both: give {borrower} an address of "
+        "their own"
     ),
-    "several-adults": "group {group} will have {count} adults, more than {most}: adults see each other's affairs there",
+    "several-adults": "group {group} will have {count} adults, more than {most}: ask them, they see each other's fines",
     "group-left-empty": Message("group {group} will be empty"),
     "last-member-leaves": Message("the last member leaves group {group}"),
-    "left-alone": Message("{name} is left alone in group {group}"),
-    "left-without-lead": "group {group} is left without a group lead; leaving: {names}; staying: {count} members",
-    "several-leads": "group {group} will have {count} group leads: {names}",
+    "left-alone": Message("{name} stays alone in group {group}: move them too if they belong together"),
+    "left-without-lead": Message("group {group} loses its lead: make another member lead"),
+    "several-leads": Message("group {group} will have several leads ({names}): keep one"),
     "hidden-members": "group {group} has {count} members that the account can't see",
 }
 """What to check before confirming a plan, by the code of the warning. Texts with a count are in the plural."""
@@ -74,34 +73,18 @@ WARNINGS: Mapping[str, str] = {
 def describe_warning(warning: PlanWarning) -> str:
     """Describe a plan's warning in the reader's language, joining lists of names."""
     values = {name: _isolated_value(value) for name, value in warning.values.items()}
-    count, at_least = values.pop("count", None), values.pop("at_least", None)
+    count, at_least = values.pop("count", 0), values.pop("at_least", None)
     if isinstance(at_least, int):
-        return _counted_warning(warning.code, at_least, {**values, "count": Total(at_least, exact=False)})
-    if not isinstance(count, int):
-        return gettext(WARNINGS[warning.code], **values)
-    return _counted_warning(warning.code, count, values)
+        return _describe(warning.code, at_least, {**values, "count": Total(at_least, exact=False)})
+    return _describe(warning.code, count if isinstance(count, int) else 0, values)
 
 
-def _counted_warning(code: str, count: int, values: Mapping[str, object]) -> str:
+def _describe(code: str, count: int, values: Mapping[str, object]) -> str:
     match code:
         case "several-adults":
             return ngettext(
-                "group {group} will have {count} adult, more than {most}: adults see each other's affairs there",
-                "group {group} will have {count} adults, more than {most}: adults see each other's affairs there",
-                count,
-                **values,
-            )
-        case "left-without-lead":
-            return ngettext(
-                "group {group} is left without a group lead; leaving: {names}; staying: {count} member",
-                "group {group} is left without a group lead; leaving: {names}; staying: {count} members",
-                count,
-                **values,
-            )
-        case "several-leads":
-            return ngettext(
-                "group {group} will have {count} group lead: {names}",
-                "group {group} will have {count} group leads: {names}",
+                "group {group} will have {count} adult, more than {most}: ask them, they see each other's fines",
+                "group {group} will have {count} adults, more than {most}: ask them, they see each other's fines",
                 count,
                 **values,
             )
@@ -112,7 +95,7 @@ def _counted_warning(code: str, count: int, values: Mapping[str, object]) -> str
                 count,
                 **values,
             )
-    return filled(WARNINGS[code], {"count": count, **values})
+    return gettext(WARNINGS[code], **values)
 
 
 def _isolated_value(value: object) -> object:
@@ -165,7 +148,7 @@ def _draft_lines(draft: Draft) -> Iterator[str]:
         yield gettext("Groups before and after, their fines for information only:")
         for group in draft.groups:
             yield from _group_lines(group)
-    yield from _listed(gettext("Look at this before you agree:"), map(describe_warning, draft.warnings))
+    yield from _listed(gettext("Check:"), map(describe_warning, draft.warnings))
     yield from _listed(gettext("Nothing to do for these:"), map(gettext, draft.unchanged))
 
 
@@ -332,6 +315,30 @@ def _journal_change(step: JournalStep) -> str:
     return gettext("group lead on") if after else gettext("group lead off")
 
 
+def describe_unknown(unknown: UnknownBarcode) -> Iterator[str]:
+    """Yield what may be wrong with an unknown barcode, a sentence each, and the cards that are nearly the same."""
+    if unknown.length is not None:
+        yield ngettext(
+            "It has {count} character; the cards here have {length}.",
+            "It has {count} characters; the cards here have {length}.",
+            len(unknown.barcode),
+            length=unknown.length,
+        )
+    if unknown.check_digit_fails:
+        yield gettext("Its check digit doesn't fit: one of the digits is wrong.")
+    if unknown.deleted is not None:
+        yield gettext("It is a card of {name}, whose record is deleted.", name=printable(unknown.deleted))
+    if unknown.near:
+        near = enumeration(_near_card(card) for card in unknown.near)
+        yield gettext("Nearly the same: {cards}", cards=near)
+
+
+def _near_card(card: NearCard) -> str:
+    named = {"barcode": printable(card.barcode), "name": isolated(card.name)}
+    text = gettext("{barcode}  {name}", **named)
+    return text if card.active else gettext("{barcode}  {name} (an old card)", **named)
+
+
 def write_found_patrons(found: Lookup, stream: TextIO, *, width: int) -> None:
     """Write a row for each patron, numbered from 1, and say if there are more."""
     rows = [_row(number, one) for number, one in enumerate(found.patrons, 1)]
@@ -357,7 +364,7 @@ def _columns() -> tuple[TextColumn, ...]:
 
 def _row(number: int, one: FoundPatron) -> list[Cell]:
     patron = one.patron
-    notes = [pgettext("remark about a member", "juvenile")] if one.juvenile else []
+    notes = [pgettext("remark about a member", "juvenile")] if one.account.juvenile else []
     if one.note is not None:
         notes.append(gettext(one.note))
     texts = (patron.name, patron.barcode or "–", patron.home_library.shortname, one.profile, "; ".join(notes))

@@ -62,14 +62,29 @@ def test_one_thing_in_common_makes_no_stranger(sandbox: Sandbox, moves: Moves, s
     assert "stranger-to-group" not in codes(move(moves, 1039, to=1019))
 
 
+def test_the_library_alone_makes_no_relatives(sandbox: Sandbox, moves: Moves) -> None:
+    """Everybody here is of Harbor. Who brings a relative along isn't one of the family for that."""
+    strangers = [
+        one.values["name"] for one in move(moves, 1052, 1053, to=1001).warnings if one.code == "stranger-to-group"
+    ]
+    assert strangers == ["Desrosiers, Mireille", "Desrosiers, Théo"]
+    update(sandbox, 1053, family_name="Okonkwo")
+    assert "stranger-to-group" in codes(move(moves, 1052, to=1001))
+    assert "stranger-to-group" not in codes(move(moves, 1053, to=1001))
+    update(sandbox, 1052, day_phone="555-0199")
+    update(sandbox, 1053, day_phone="555-0199")
+    assert "stranger-to-group" not in codes(move(moves, 1052, 1053, to=1001)), "a relative comes along"
+    assert "stranger-to-group" in codes(moves.plan_merge(barcode(1036), to=barcode(1001)).draft)
+
+
 def test_who_leaves_with_a_borrowed_address_and_who_leaves_it_behind(sandbox: Sandbox, moves: Moves) -> None:
     update(sandbox, 1004, mailing_address=OKONKWO_ADDRESS)
     for draft in (remove(moves, 1004), move(moves, 1004, to=1052), move(moves, 1003, 1004, to=1052)):
         (warning,) = (one for one in draft.warnings if one.code == BORROWED)
         assert dict(warning.values) == {"name": "Okonkwo, Emeka", "owner": "Okonkwo, Adaeze"}
         assert describe_warning(warning) == (
-            "Okonkwo, Emeka uses an address that belongs to Okonkwo, Adaeze's record: where one of the two changes it, "
-            "it changes for both"
+            "Okonkwo, Emeka uses Okonkwo, Adaeze's address, and editing one changes both: give Okonkwo, Emeka an "
+            "address of their own"
         )
     lent = [dict(one.values) for one in remove(moves, 1001).warnings if one.code == LENT]
     # In the sample data, a second member borrows the address too.

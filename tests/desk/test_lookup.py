@@ -21,7 +21,7 @@ def test_a_card_that_is_not_active(client: Client) -> None:
     assert found.kind is LookupKind.OLD_CARD
     assert found.patron is None
     (owner,) = found.patrons
-    assert (owner.patron.name, owner.juvenile, owner.profile) == ("Haddad, Noor", True, "Child")
+    assert (owner.patron.name, owner.account.juvenile, owner.profile) == ("Haddad, Noor", True, "Child")
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,7 @@ class TestCaller:
         assert not has_permission(gateway, Caller(1, frozenset(), 1, None), 1, VIEW_USER)
 
     @pytest.mark.parametrize(
-        "answer", [{}, "", 0, False, ["STAFF"], [[11]], [[999, "VIEW_USER"]], [[11, "UPDATE_USER"]]]
+        "answer", [{}, "", 0, False, ["STAFF"], [[11]], [[999, "VIEW_USER"]], [[11, "MERGE_USERS"]]]
     )
     def test_an_unusable_answer_admits_no_one(
         self, sandbox: Sandbox, proxy: FaultProxy, plain: Gateway, admission: Admission, clock: Clock, answer: object
@@ -168,7 +168,7 @@ class TestCaller:
         ((units, names),) = asked
         assert isinstance(units, list)
         assert 11 in units
-        assert names == ["STAFF_LOGIN", "VIEW_USER", "VIEW_CIRCULATIONS", "VIEW_USER_TRANSACTIONS"]
+        assert names == ["STAFF_LOGIN", "VIEW_USER", "VIEW_CIRCULATIONS", "VIEW_USER_TRANSACTIONS", "UPDATE_USER"]
         clock.now += CALLER_CACHE_SECONDS
         admission.admit(gateway, HERE)
         assert asked[1:] == [[11, ["STAFF_LOGIN", "VIEW_USER"]]]

@@ -240,8 +240,9 @@ class ApprovalRequest:
 class OutcomeView:
     """The box above the list. ``kind`` selects its look: done, problem, warning, or note while the change is under way.
 
-    ``patrons`` (ids) and ``groups`` (numbers) tell the staff client's panel what to refresh. ``key`` identifies a
-    request to undo, so that its outcome can be asked for again.
+    ``undoes`` says that the change undid another, so that undoing it means redoing that one. ``patrons`` (ids) and
+    ``groups`` (numbers) tell the staff client's panel what to refresh. ``key`` identifies a request to undo, so that
+    its outcome can be asked for again.
     """
 
     entry: str
@@ -249,6 +250,7 @@ class OutcomeView:
     heading: str
     lines: tuple[OutcomeLine, ...]
     under_way: bool
+    undoes: bool
     count: int
     ended: int
     may_undo: bool
@@ -309,6 +311,7 @@ def outcome_view(
         heading=_heading(entry, lines, done, under_way),
         lines=lines,
         under_way=under_way,
+        undoes=entry.undoes is not None,
         count=len(states),
         ended=sum(state not in (StepState.PLANNED, StepState.SENDING) for state in states),
         may_undo=may_undo and not under_way and any(map(_can_be_undone, entry.steps)),
@@ -508,6 +511,7 @@ class PastEntry:
     lines: tuple[OutcomeLine, ...]
     hidden: int
     may_undo: bool
+    undoes: bool
     key: str
 
 
@@ -526,6 +530,7 @@ def past_entry(
         lines=tuple(OutcomeLine(patrons[step.patron], _past_change(step)) for step in seen),
         hidden=hidden + len(entry.steps) - len(seen),
         may_undo=may_undo and any(map(_can_be_undone, entry.steps)),
+        undoes=entry.undoes is not None,
         key=key,
     )
 

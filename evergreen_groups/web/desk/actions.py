@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from evergreen_groups.changes import Action, PlanRequest, StepState
-from evergreen_groups.desk import LookupKind
-from evergreen_groups.errors import BusyError, NotFoundError, PlanError
+from evergreen_groups.desk import LookupKind, explain_unknown
+from evergreen_groups.errors import BusyError, EvergreenGroupsError, NotFoundError, PlanError
 from evergreen_groups.ils import OrgUnits
 from evergreen_groups.language import describe_problem, gettext
 from evergreen_groups.message import Message
+from evergreen_groups.render import describe_unknown, error_sentences, isolated, printable, sentence
 from evergreen_groups.render import desk as pages
-from evergreen_groups.render import error_sentences, isolated, sentence
 from evergreen_groups.web import ProblemError, apply_plan, undo_change
 
 if TYPE_CHECKING:
@@ -50,7 +51,6 @@ class PatronNames:
 
 
 NOT_FOUND = {
-    LookupKind.NOBODY: Message("No visible patron has this card or name."),
     LookupKind.OLD_CARD: Message(
         "This card is not active any more. It belonged to this patron; nothing has been moved."
     ),
@@ -97,6 +97,25 @@ def propose_with_card(
     except (PlanError, NotFoundError) as error:
         return None if error.code in _LOOKED_UP else (form, _refusal(error))
     return with_found(form, made.draft.named[-2 if joins else -1]), made
+
+
+def describe_unfound(client: Client, text: str, *, sees_everybody: bool) -> str:
+    """Say that nobody was found, with advice about a barcode. Makes up to three calls."""
+    if not any(letter.isdigit() for letter in text):
+        named = Message("No patron named {name}") if sees_everybody else _NO_VISIBLE_NAME
+        return sentence(gettext(named, name=isolated(text)))
+    sentences = [gettext(_NO_CARD if sees_everybody else _NO_VISIBLE_CARD, card=printable(text))]
+    with suppress(EvergreenGroupsError):  # advice is optional
+        unknown = explain_unknown(client.gateway.within(_ADVICE_SECONDS), text)
+        sentences += describe_unknown(unknown) if unknown is not None else ()
+    return " ".join(map(sentence, sentences))
+
+
+_NO_CARD = Message("No patron with card {card}")
+_NO_VISIBLE_CARD = Message("No patron with card {card}, or the patron's library isn't visible to your login")
+_NO_VISIBLE_NAME = Message("No patron named {name}, or the patron's library isn't visible to your login")
+# The clerk is waiting for the answer itself.
+_ADVICE_SECONDS = 3.0
 
 
 def _request(form: ChangeForm, patron: int) -> PlanRequest:
@@ -271,8 +290,6 @@ def patrons_of(entries: Iterable[JournalEntry]) -> set[int]:
 
 
 def _refusal(error: PlanError | NotFoundError) -> str:
-    if error.code == "barcodes-unknown":
-        return gettext(NOT_FOUND[LookupKind.NOBODY])
     return error_sentences(error)
 
 

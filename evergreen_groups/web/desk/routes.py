@@ -6,7 +6,7 @@ import io
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response, g, request
@@ -122,7 +122,13 @@ def within(patron: str) -> Response:
 
 
 def list_page(
-    clerk: Clerk, *, within: str = "", message: str = "", change: str | None = None, selected: tuple[int, ...] = ()
+    clerk: Clerk,
+    *,
+    within: str = "",
+    message: str = "",
+    typed: str = "",
+    change: str | None = None,
+    selected: tuple[int, ...] = (),
 ) -> Response:
     """Render the member list, filtered by ``within`` if given."""
     entry = None if change is None else actions.entry(clerk.client, change)
@@ -138,6 +144,7 @@ def list_page(
         title=f"{outcome.title} - {title}" if outcome else title,
         form_token=clerk.form_token,
         may_change=clerk.may_change,
+        needs_approval=service.service().needs_approval(clerk.client, [clerk.desk.caller.library]),
         group=details.group,
         rows=fitting,
         heads=pages.HEADER_CELLS,
@@ -149,6 +156,7 @@ def list_page(
         shown_of_all=gettext(_SHOWN_OF_ALL),
         searchable=len(rows) >= _LEAST_SEARCHABLE,
         message=message,
+        typed=typed,
         outcome=outcome,
         selected=selected,
         recalculable=any(forecast.may_change for forecast in details.forecasts.values()),
@@ -228,6 +236,8 @@ def _next_step(clerk: Clerk) -> Response:
         if planned is not None:
             return _show_plan(clerk, *planned)
         lookup = clerk.client.patrons.find(card)
+        if lookup.kind is LookupKind.NOBODY:
+            return _nobody(clerk, form, card)
         if lookup.patron is None:
             return _card_page(clerk, form, lookup)
         form = actions.with_found(form, lookup.patron)
@@ -236,7 +246,20 @@ def _next_step(clerk: Clerk) -> Response:
     return _plan_page(clerk, form)
 
 
-def _card_page(clerk: Clerk, form: forms.ChangeForm, lookup: Lookup | None) -> Response:
+def _nobody(clerk: Clerk, form: forms.ChangeForm, card: str) -> Response:
+    """Say that nobody has the card or name, on the page where it was scanned, with everything as it was."""
+    sees_everybody = service.service().sees_everybody(clerk.client)
+    message = actions.describe_unfound(clerk.client, card, sees_everybody=sees_everybody)
+    if form.action != "join":
+        return _card_page(clerk, form, None, message, card)
+    if not form.patrons:
+        return list_page(clerk, message=message, typed=card)
+    return _plan_page(clerk, form, message, typed=card)
+
+
+def _card_page(
+    clerk: Clerk, form: forms.ChangeForm, lookup: Lookup | None, message: str = "", typed: str = ""
+) -> Response:
     joins = form.action == "join"
     return html(
         "card.html",
@@ -245,22 +268,34 @@ def _card_page(clerk: Clerk, form: forms.ChangeForm, lookup: Lookup | None) -> R
         form_token=clerk.form_token,
         form=form,
         field="patron" if joins else "target_id",
-        message=gettext(actions.NOT_FOUND[lookup.kind]) if lookup else "",
+        message=gettext(actions.NOT_FOUND[lookup.kind]) if lookup else message,
+        typed=typed,
         found=lookup.patrons if lookup else (),
+        age=pages.age_or_juvenile,
         more=lookup is not None and lookup.more,
         plain=lookup is not None and lookup.kind is LookupKind.NAMES,  # several are normal for a name
     )
 
 
-def _plan_page(clerk: Clerk, form: forms.ChangeForm, message: str = "", username: str = "") -> Response:
-    return _show_plan(clerk, form, actions.propose(clerk.client, form, clerk.patron), message, username)
+def _plan_page(
+    clerk: Clerk, form: forms.ChangeForm, message: str = "", username: str = "", typed: str = ""
+) -> Response:
+    return _show_plan(clerk, form, actions.propose(clerk.client, form, clerk.patron), message, username, typed)
 
 
 def _show_plan(
-    clerk: Clerk, form: forms.ChangeForm, made: ProposedPlan | str, message: str = "", username: str = ""
+    clerk: Clerk,
+    form: forms.ChangeForm,
+    made: ProposedPlan | str,
+    message: str = "",
+    username: str = "",
+    typed: str = "",
 ) -> Response:
     if isinstance(made, str):
         return list_page(clerk, message=made, selected=form.patrons if form.action != "join" else ())
+    homes = {step.member.patron.home_library.id for step in made.draft.steps}
+    if service.service().needs_approval(clerk.client, homes):
+        form = replace(form, approve=True)
     page = pages.plan_page(made.draft, form.action, actions.number_of(made.draft, form))
     return html(
         "plan.html",
@@ -271,6 +306,7 @@ def _show_plan(
         stored=made.stored if made.draft.steps else None,
         message=message,
         username=username,
+        typed=typed,
     )
 
 

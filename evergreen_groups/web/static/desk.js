@@ -177,6 +177,19 @@
 
   // In a frame, browsers apply autofocus only to the first page.
   if (document.activeElement === document.body) one("[autofocus]")?.focus();
+  one("#username")?.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || one("#password").value) return;
+    event.preventDefault();
+    one("#password").focus();
+  });
+  const found = all("#found button");
+  addEventListener("keydown", (event) => {
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (!step || !found.length) return;
+    event.preventDefault();
+    found[Math.min(Math.max(found.indexOf(document.activeElement) + step, 0), found.length - 1)].focus();
+  });
+  if (one("#card")?.value) one("#card").select(); // the next scan replaces a card that nobody has
   // Pages that answer a form have no URL. Reload and back show the group instead of sending the form again.
   if (document.body.dataset.group) history.replaceState(null, "", document.body.dataset.group);
   all("form[data-guarded]").forEach(guard);

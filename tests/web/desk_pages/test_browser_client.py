@@ -21,7 +21,7 @@ class TestBesideTheClient:
         page.browser.switch_to.frame(page.desk.element(".evergreen-groups-tab iframe"))
         page.shows("Group Member Details")
         page.scan(card(RUTH), Keys.ENTER)
-        page.shows("Move Nguyễn, Ruth to this group?")
+        page.shows("Move Nguyễn, Ruth here?")
         page.scan(Keys.ENTER)
         assert page.outcome().startswith("Done: Nguyễn, Ruth is in this group now")
         assert "Nguyễn, Ruth" in page.members()

@@ -62,7 +62,7 @@ def a_plan_with_warnings(page: PageDesk) -> None:
 def done(page: PageDesk) -> None:
     opened(page)
     page.scan(card(RUTH), Keys.ENTER)
-    page.until(lambda: page.text("#steps") and page.loaded())  # in this order, so that the new page is checked
+    page.until(lambda: page.text("#confirm") and page.loaded())  # in this order, so that the new page is checked
     page.scan(Keys.ENTER)
     page.outcome()
 

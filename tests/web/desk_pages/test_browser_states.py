@@ -56,8 +56,10 @@ def done(page: PageDesk) -> None:
 
 @state
 def not_done(page: PageDesk) -> None:
+    a_plan(page)
     page.change("DELETE FROM grants WHERE usr = 2 AND permission = 'UPDATE_USER'")
-    done(page)
+    page.scan(Keys.ENTER)
+    page.outcome()
     assert "your login lacks the permission UPDATE_USER" in page.outcome()
 
 
