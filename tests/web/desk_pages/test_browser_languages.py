@@ -68,9 +68,9 @@ def done(page: PageDesk) -> None:
 
 
 @state
-def the_past(page: PageDesk) -> None:
+def the_history(page: PageDesk) -> None:
     done(page)
-    opened(page, "/past")
+    opened(page, "/history")
 
 
 @state

@@ -96,7 +96,7 @@ class TestNames:
         self.is_harmless(page, lambda: page.desk.click("button[value=remove]"))
         self.is_harmless(page, lambda: page.desk.click("#confirm"))
         page.outcome()
-        self.is_harmless(page, lambda: page.open(WHITFIELD, "/past"))
+        self.is_harmless(page, lambda: page.open(WHITFIELD, "/history"))
         page.open_group(NGUYEN)
         self.is_harmless(page, lambda: page.desk.element("#card").send_keys(card(WHITFIELD), Keys.ENTER))
 
