@@ -194,7 +194,7 @@ class TestStatement:
         without = create_app(replace(settings, statement=StatementSettings(page=False)), environ)
         clerk = DeskClerk(without, session(sandbox.url, username="consortium_staff"), sandbox.url)
         assert statement(clerk, HUONG).status == 404
-        assert "Family statement" not in clerk.open(HUONG).text
+        assert "Statement" not in clerk.open(HUONG).text
         close(without)
 
 
