@@ -43,7 +43,8 @@ class TestInView:
 
     def test_a_table_where_there_is_room(self, page: PageDesk) -> None:
         page.open_group(NGUYEN)
-        shown = "return ['#members thead', '.expires', '.profile'].filter((one) => document.querySelector(one).offsetParent)"
+        parts_of_it = "['#members thead', '.expires', '.profile']"
+        shown = f"return {parts_of_it}.filter((one) => document.querySelector(one).offsetParent)"
         for width, parts in ((720, 1), (719, 0), (960, 2), (1280, 3)):
             page.run("document.querySelector('main').style.width = arguments[0] + 'px'", width)
             assert len(page.run(shown)) == parts, width
