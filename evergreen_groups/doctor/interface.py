@@ -157,7 +157,7 @@ FIELDS: dict[str, frozenset[str]] = {
     "circ": frozenset(
         {"id", "usr", "due_date", "stop_fines", "fine_interval", "circ_lib", "checkin_time", "xact_finish"}
     ),
-    "csp": frozenset({"id", "name", "block_list"}),
+    "csp": frozenset({"id", "name", "block_list", "label"}),
     "pgt": frozenset({"id", "name", "parent", "application_perm"}),
     "pgpt": frozenset({"id", "org_unit", "grp", "penalty", "threshold"}),
     "aua": frozenset({"id", "usr", "street1", "post_code"}),

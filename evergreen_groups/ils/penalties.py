@@ -25,11 +25,15 @@ PENALTY_OVERRIDE = "circ.custom_penalty_override.PATRON_EXCEEDS_FINES"
 
 @dataclass(frozen=True, slots=True)
 class PenaltyKind:
-    """A kind of penalty. ``blocks`` lists the actions it blocks (``CIRC``, ``HOLD``). A note has none."""
+    """A kind of penalty. ``blocks`` lists the actions it blocks (``CIRC``, ``HOLD``). A note has none.
+
+    ``name`` is a code; ``label`` is what the staff client shows.
+    """
 
     id: int
     name: str
     blocks: tuple[str, ...]
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +123,7 @@ class PenaltyKinds:
         cls, gateway: Gateway, org_units: OrgUnits, fines_penalties: Mapping[int, int] | None = None
     ) -> PenaltyKinds:
         """Read the kinds in three calls, or in two if ``fines_penalties`` is given."""
-        fields = ("id", "name", "block_list")
+        fields = ("id", "name", "block_list", "label")
         readers: tuple[Callable[[], Any], ...] = (
             # All staff accounts may read csp (pcrud-089).
             lambda: gateway.pcrud.all_columns("csp", fields),
@@ -127,7 +131,11 @@ class PenaltyKinds:
         )
         rows, for_fines = gateway.map(lambda read: read(), readers)
         return cls(
-            [PenaltyKind(id, name, tuple(blocks.split("|")) if blocks else ()) for id, name, blocks in rows], for_fines
+            [
+                PenaltyKind(id, name, tuple(blocks.split("|")) if blocks else (), label or "")
+                for id, name, blocks, label in rows
+            ],
+            for_fines,
         )
 
     def __len__(self) -> int:

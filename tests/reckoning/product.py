@@ -260,7 +260,7 @@ def _group(product: Product, content: Content) -> Iterator[str]:
             "api": hooks.as_json(found),
             "json": _document(lambda stream: write_json(found, stream)),
             "table": next(_cells(line) for line in table.getvalue().splitlines() if line.startswith("Total ")),
-            "page": [sums.over_limit, sums.blocked, *(text for _label, text in sums.items)],
+            "page": [text for _label, text in sums.totals],
         }
 
     def expect(library: Library, patron: int) -> Document | None:

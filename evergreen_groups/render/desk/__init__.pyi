@@ -6,7 +6,6 @@ from .group import csv_name as csv_name
 from .group import group_sums as group_sums
 from .group import may_sort_by as may_sort_by
 from .group import member_rows as member_rows
-from .group import notes_about as notes_about
 from .group import search_rows as search_rows
 from .group import trend_view as trend_view
 from .group import write_members as write_members

@@ -15,11 +15,11 @@ from urllib.parse import urlencode
 from evergreen_groups.language import describe_total, gettext, name_key, pgettext
 from evergreen_groups.message import Message
 from evergreen_groups.money import ZERO, plain_amount
+from evergreen_groups.policy import Comparison
 from evergreen_groups.render import StaffClient
-from evergreen_groups.render.desk.standing import YOU, Remark, Weight, remarks_about
+from evergreen_groups.render.desk.standing import YOU, Remark, remarks_about
 from evergreen_groups.render.pages import ANGULARJS
 from evergreen_groups.render.text import escape_formula
-from evergreen_groups.render.wording import hidden_members
 
 if TYPE_CHECKING:
     from evergreen_groups.desk import GroupDetails
@@ -40,11 +40,6 @@ class ListedMember:
     profile: str
     standing: Standing
     remarks: tuple[Remark, ...]
-
-    @property
-    def blocked(self) -> bool:
-        """Whether a block is among the remarks."""
-        return any(remark.weight is Weight.BLOCK for remark in self.remarks)
 
     @property
     def words(self) -> str:
@@ -120,13 +115,13 @@ COLUMNS = (
         lambda row: name_key(row.member.library),
     ),
     DeskColumn(
-        "profile",
-        lambda row: row.profile,
-        Message("Profile"),
-        "profile",
-        lambda row: name_key(row.profile),
-        below=True,
+        "",
+        lambda row: tuple(one.text for one in row.remarks),
+        Message("Status", context="of a member"),
+        "standing",
+        number=True,
     ),
+    DeskColumn("profile", lambda row: row.profile, Message("Profile"), "profile", lambda row: name_key(row.profile)),
     DeskColumn("juvenile", lambda row: row.account.juvenile),
     DeskColumn(
         "expires",
@@ -139,7 +134,6 @@ COLUMNS = (
     DeskColumn("barred", lambda row: row.account.barred),
     DeskColumn("active", lambda row: row.account.active),
     DeskColumn("group_lead", lambda row: row.member.group_lead),
-    DeskColumn("", lambda row: tuple(one.text for one in row.remarks), Message("Standing"), "standing", number=True),
 )
 """All columns of the list. Those that ``GET patrons/ID/group`` also has are named as they are there."""
 _BY_KEY = {column.key: column for column in COLUMNS if column.key}
@@ -213,43 +207,45 @@ def search_rows(rows: Sequence[ListedMember], text: str) -> list[ListedMember]:
 
 def _row(details: GroupDetails, member: Member, staff: Mapping[int, str]) -> ListedMember:
     account, standing = details.accounts[member.id], details.standing(member)
+    forecast = details.forecasts.get(member.id)
     return ListedMember(
         member=member,
         account=account,
         counts=details.circulations[member.id],
         profile=details.profiles[member.id],
         standing=standing,
-        remarks=tuple(remarks_about(member, account, standing, staff, details.forecasts.get(member.id))),
+        remarks=tuple(remarks_about(member, account, standing, staff, forecast, with_limit=details.limit is None)),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class GroupSums:
-    """A group's totals as text; ``items`` are pairs of label and total, ``items_explained`` is a note about them."""
+    """A group's ``totals`` as pairs of label and text. ``items_hidden`` says that some items may not be visible."""
 
-    over_limit: str
-    blocked: str
-    items: tuple[tuple[str, str], ...]
-    items_explained: str
+    totals: tuple[tuple[str, str], ...]
+    items_hidden: bool
 
 
 def group_sums(details: GroupDetails) -> GroupSums:
     """Describe the totals. A total that depends on something the account can't see is a lower bound or unknown."""
     counts, standings = details.all_circulations, details.standing_totals
-    labels = gettext("Items out"), pgettext("items", "Overdue"), pgettext("items", "Lost")
-    return GroupSums(
-        over_limit=describe_total(standings.over_limit),
-        blocked=describe_total(standings.blocked_for_fines),
-        items=tuple(zip(labels, map(describe_total, counts.totals), strict=True)),
-        items_explained="" if counts.complete else gettext("your login may not see all"),
+    labels = (
+        _over_limit_label(details),
+        pgettext("members", "Blocked"),
+        *(pgettext("items", "Out"), pgettext("items", "Overdue"), pgettext("items", "Lost")),
     )
+    totals = (standings.over_limit, standings.blocked, *counts.totals)
+    return GroupSums(tuple(zip(labels, map(describe_total, totals), strict=True)), items_hidden=not counts.complete)
 
 
-def notes_about(details: GroupDetails) -> Iterator[str]:
-    """Yield notes about the list, such as how many members are hidden."""
-    group = details.group
-    if not group.complete:
-        yield hidden_members(group)
+def _over_limit_label(details: GroupDetails) -> str:
+    """Return a label with the limit, unless members have limits of their own."""
+    limit = details.limit
+    if limit is None or limit.amount is None:
+        return gettext("Over the limit")
+    if limit.comparison is Comparison.REACHES:
+        return gettext("At the {limit} limit or over", limit=limit.amount)
+    return gettext("Over the {limit} limit", limit=limit.amount)
 
 
 # The Angular client's addresses contain its language. Without one, it redirects to the browser's language.

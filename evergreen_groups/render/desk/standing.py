@@ -37,11 +37,12 @@ class Weight(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """A short remark about a member, with an optional explanation."""
+    """A short remark about a member, with an optional explanation, and the ``code`` of the penalty that it names."""
 
     weight: Weight
     text: str
     detail: str = ""
+    code: str = ""
 
 
 def remarks_about(
@@ -50,69 +51,51 @@ def remarks_about(
     standing: Standing,
     staff: Mapping[int, str],
     forecast: RecalculationForecast | None = None,
+    *,
+    with_limit: bool = False,
 ) -> Iterator[Remark]:
     """Yield the remarks about a member, the most important first; ``staff`` has the names of staff accounts by id.
 
-    ``forecast`` says what a recalculation could change, where the rule and Evergreen disagree.
+    ``forecast`` says what a recalculation could change, where the rule and Evergreen disagree. ``with_limit`` names the
+    member's limit, which members may not have in common.
     """
     explanation = None if forecast is None else forecast.explain(member)
     why = "" if explanation is None else gettext(explanation)
-    for penalty in standing.blocks_for_fines:
-        detail = _where_from(penalty, staff, named=True)
-        if standing.over_limit is False:
-            # Evergreen's threshold is reached, so its block is correct. "Within the limit" would confuse here.
-            reached = forecast is not None and forecast.obstacle is Obstacle.REACHES_THRESHOLD
-            detail = _joined(detail, "" if reached else gettext("Own fines are within the limit."), why)
-        yield Remark(Weight.BLOCK, gettext("Blocked in Evergreen"), detail)
-    if standing.over_limit:
-        detail = _joined(describe_own_limit(member.limit), why)
-        yield Remark(Weight.WARNING, _over_limit(standing, stays=bool(why)), detail)
-    for penalty in standing.other_blocks:
-        text = gettext("Blocked: {penalty}", penalty=printable(penalty.kind.name))
-        yield Remark(Weight.BLOCK, text, _where_from(penalty, staff, named=False))
+    limit = describe_own_limit(member.limit) if with_limit and standing.over_limit else ""
     if member.patron.deleted:
         yield Remark(Weight.BLOCK, pgettext("remark about a member", "Deleted"))
-    yield from _account(member, account)
+    if account.barred:
+        yield Remark(Weight.BLOCK, pgettext("remark about a member", "Barred"))
+    if not account.active and not member.patron.deleted:
+        yield Remark(Weight.BLOCK, pgettext("remark about a member", "Not active"))
+    for penalty in standing.blocks_for_fines:
+        # Where Evergreen's threshold is reached, its block is correct, and "within the limit" would confuse.
+        reached = forecast is not None and forecast.obstacle is Obstacle.REACHES_THRESHOLD
+        within = standing.over_limit is False and not reached
+        text = gettext("Blocked, but within the limit") if within else pgettext("a patron", "Blocked")
+        yield _block(penalty, staff, text, "" if standing.over_limit else why)
+    for penalty in standing.other_blocks:
+        yield _block(penalty, staff, pgettext("a patron", "Blocked"))
+    if standing.over_limit and standing.blocked_for_fines:
+        yield Remark(Weight.WARNING, gettext("Over the limit"), _joined(limit, why))
+    elif standing.over_limit:
+        yield Remark(Weight.WARNING, gettext("Over the limit, not blocked"), _joined(limit, why))
+    if account.expired:
+        yield Remark(Weight.WARNING, pgettext("remark about a member", "Expired"))
     if standing.over_limit is None:
         detail = gettext("Your login may not see the limit that counts here.")
         yield Remark(Weight.NOTE, gettext("Limit not visible"), detail)
 
 
-def _over_limit(standing: Standing, *, stays: bool) -> str:
-    if standing.blocked_for_fines:
-        return gettext("Over the limit")
-    if stays:
-        return gettext("Over the limit, not blocked in Evergreen")
-    return gettext("Over the limit, not yet blocked in Evergreen")
-
-
-def _account(member: Member, account: PatronAccount) -> Iterator[Remark]:
-    if account.barred:
-        yield Remark(Weight.BLOCK, pgettext("remark about a member", "Barred"))
-    if not account.active and not member.patron.deleted:
-        yield Remark(Weight.BLOCK, pgettext("remark about a member", "Not active"))
-    if account.expired:
-        yield Remark(Weight.WARNING, pgettext("remark about a member", "Expired"))
-
-
-# Keyed by: the penalty is named, the date is known. Who set the penalty follows in a separate sentence.
-_WHERE_FROM = {
-    (True, True): Message("{penalty} at {library} since {day}."),
-    (True, False): Message("{penalty} at {library}."),
-    (False, True): Message("At {library} since {day}."),
-    (False, False): Message("At {library}."),
-}
-
-
-def _where_from(penalty: Penalty, staff: Mapping[int, str], *, named: bool) -> str:
+def _block(penalty: Penalty, staff: Mapping[int, str], text: str, why: str = "") -> Remark:
     since = penalty.set_date
     where = gettext(
-        _WHERE_FROM[named, since is not None],
-        penalty=printable(penalty.kind.name),
+        Message("{penalty} at {library} since {day}.") if since else Message("{penalty} at {library}."),
+        penalty=printable(penalty.kind.label or penalty.kind.name),
         library=printable(penalty.org_unit.shortname),
         day=day(since.date()) if since else "",  # in the ILS's own time zone
     )
-    return _joined(where, _set_by(penalty, staff))
+    return Remark(Weight.BLOCK, text, _joined(where, _set_by(penalty, staff), why), printable(penalty.kind.name))
 
 
 def _set_by(penalty: Penalty, staff: Mapping[int, str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from types import MappingProxyType
@@ -208,36 +208,26 @@ def outcome(client: Client, made: JournalEntry, details: GroupDetails, *, may_ch
     )
 
 
-def recent(client: Client, *, may_change: bool) -> list[pages.PastEntry]:
-    """Return the caller's own recent changes, latest first."""
-    names = PatronNames(client)
-    changes = client.plans.history.recent(names.visible)
-    return _past_entries(client, changes, names, lambda _change: "", may_change)
-
-
-def past(client: Client, group: int, *, may_change: bool) -> list[pages.PastEntry]:
-    """Return the known history of a group, latest first."""
+def history(client: Client, group: int, *, may_change: bool) -> tuple[list[pages.PastEntry], list[pages.PastEntry]]:
+    """Return the known changes of a group, and the caller's own recent changes of other groups, each latest first."""
     names = PatronNames(client)
     changes = client.plans.history.of_group(group, names.visible)
+    listed = {change.entry.id for change in changes}
+    others = [change for change in client.plans.history.recent(names.visible) if change.entry.id not in listed]
     names.read({id for change in changes for id in _staff_of(change.entry)})
-    return _past_entries(client, changes, names, lambda change: _author(change, names.known), may_change)
+    undone = _undone_changes([*changes, *others])
 
-
-def _past_entries(
-    client: Client, changes: Sequence[Change], names: PatronNames, by: Callable[[Change], str], may_change: bool
-) -> list[pages.PastEntry]:
-    undone = _undone_changes(changes)
-    return [
-        pages.past_entry(
+    def entry_of(change: Change, by: str = "") -> pages.PastEntry:
+        return pages.past_entry(
             change.entry,
             names.known,
-            by=by(change),
+            by=by,
             hidden=change.hidden_step_count,
             may_undo=may_change and change.entry.id not in undone and client.plans.may_undo(change),
             key=secrets.token_hex(16),
         )
-        for change in changes
-    ]
+
+    return [entry_of(change, _author(change, names.known)) for change in changes], [entry_of(one) for one in others]
 
 
 def recalculable(client: Client, patron: int) -> tuple[int, ...]:

@@ -150,7 +150,6 @@ def list_page(
         heads=pages.HEADER_CELLS,
         sort=sort,
         sums=pages.group_sums(details),
-        notes=list(pages.notes_about(details)),
         within=within,
         shown=gettext(_SHOWN_OF_ALL, shown=number(len(fitting)), all=number(len(rows))),
         shown_of_all=gettext(_SHOWN_OF_ALL),
@@ -360,34 +359,16 @@ def statement(patron: str) -> Response:
 __all__ = ["blueprint"]
 
 
-@blueprint.get(f"{_GROUP}/recent")
-def recent(patron: str) -> Response:
-    """Show the caller's own recent changes."""
-    with admitted(patron) as clerk:
-        return html(
-            "history.html",
-            title=gettext("Recent changes"),
-            explanation=gettext("What you have changed on this page in the last seven days."),
-            nothing=gettext("You have changed nothing here in the last days."),
-            form_token=clerk.form_token,
-            entries=actions.recent(clerk.client, may_change=clerk.may_change),
-        )
-
-
-@blueprint.get(f"{_GROUP}/past")
-def past(patron: str) -> Response:
-    """Show who joined, left or led the group, as far as known."""
+@blueprint.get(f"{_GROUP}/history")
+def history(patron: str) -> Response:
+    """Show the known changes of the group, and the caller's own recent changes of other groups."""
     with admitted(patron) as clerk:
         group = clerk.client.patrons.group_of(clerk.patron)
+        entries, elsewhere = actions.history(clerk.client, group, may_change=clerk.may_change)
         return html(
             "history.html",
-            title=gettext("This group's past"),
-            explanation=gettext(
-                "Group {group}: what was changed on pages like this one or by evergreen-groups, the latest first. "
-                "What was changed in the staff client itself isn't known here.",
-                group=group,
-            ),
-            nothing=gettext("Nothing is known of changes to this group."),
+            title=gettext("Group {group}: History", group=group),
             form_token=clerk.form_token,
-            entries=actions.past(clerk.client, group, may_change=clerk.may_change),
+            entries=entries,
+            elsewhere=elsewhere,
         )

@@ -42,7 +42,7 @@
   /** Filter the rows while the user types. Without scripts, the field's form does the same. */
   const searchWithin = (field) => {
     const rows = all("#members tbody tr");
-    const parts = "bdi, .barcode, .library, .standing"; // as on the server, which doesn't search in dates either
+    const parts = "bdi, .barcode, .badge, strong"; // as on the server, which doesn't search in dates either
     const texts = rows.map((row) => all(parts, row).map((part) => part.textContent.toLowerCase()).join(" "));
     const count = one("#within-count");
     all("[data-without-script]", field.form).forEach((button) => { button.hidden = true; });
@@ -60,16 +60,15 @@
     if (field.value) look();
   };
 
-  /** Enable buttons that need a selection, count the selected members, and select all at once. */
+  /** Count the selected members, and select all at once. The style sheet shows the buttons for them. */
   const select = (form) => {
     const boxes = all("input[name=member]", form);
     const whole = one("#select-all");
     const visible = () => boxes.filter((box) => !box.closest("tr").hidden);
     const look = () => {
       const chosen = boxes.filter((box) => box.checked);
-      all("[data-needs-selection]", form).forEach((button) => { button.disabled = !chosen.length; });
       const label = one("#selected-label");
-      label.textContent = chosen.length ? filled(label.dataset.counted, { count: chosen.length }) : label.dataset.text;
+      label.textContent = filled(label.dataset.counted, { count: chosen.length });
       const shown = visible();
       whole.checked = shown.length > 0 && shown.every((box) => box.checked);
       whole.indeterminate = chosen.length > 0 && !whole.checked;
@@ -87,14 +86,13 @@
   /** Restore table roles, which some browsers drop when a table is displayed as cards. */
   const keepRoles = (parts) => {
     const roles = { TABLE: "table", THEAD: "rowgroup", TBODY: "rowgroup", TFOOT: "rowgroup", TR: "row", TD: "cell" };
-    if (!matchMedia("(max-width: 58rem)").matches) return;
     for (const part of parts) {
       const role = part.tagName === "TH" ? (part.scope === "row" ? "rowheader" : "columnheader") : roles[part.tagName];
       if (role) part.setAttribute("role", role);
     }
   };
 
-  /** Show a member's bills and items below their row. The link's own page shows the same. */
+  /** Show all remarks about a member, and their bills and items, below their row. */
   const unfold = (link) => {
     const row = link.closest("tr");
     let busy = false;
@@ -112,7 +110,7 @@
       below.className = "unfolded";
       cell.colSpan = row.cells.length;
       found.removeAttribute("id"); // several members may be unfolded, so the id would not be unique
-      cell.append(found);
+      cell.append(...all(".remarks", row).map((remarks) => remarks.cloneNode(true)), found);
       below.append(cell);
       row.after(below);
       keepRoles([below, ...all("*", below)]);
@@ -126,6 +124,27 @@
       if (busy) return;
       busy = true;
       try { await show(); } catch { location.assign(link.href); } finally { busy = false; }
+    });
+  };
+
+  /** Work a menu with the keyboard: Down opens it, arrows move, Escape closes it, as leaving it does. */
+  const menu = (box) => {
+    const opener = box.querySelector("summary");
+    const steps = { ArrowDown: 1, ArrowUp: -1 };
+    const leave = ({ target }) => { if (!box.contains(target)) box.open = false; };
+    addEventListener("click", leave);
+    addEventListener("focusin", leave);
+    box.addEventListener("keydown", (event) => {
+      if (event.key === "Escape" && box.open) {
+        box.open = false;
+        opener.focus();
+      } else if (event.key in steps) {
+        box.open = true;
+        const items = all("div > :not([hidden])", box);
+        const place = items.indexOf(document.activeElement) + (event.key === "ArrowUp" && event.target === opener ? 1 : 0);
+        items.at((place + steps[event.key]) % items.length).focus();
+      } else return;
+      event.preventDefault();
     });
   };
 
@@ -197,6 +216,7 @@
   if (one("#within") && one("#members")) searchWithin(one("#within"));
   if (one("#selection") && one("#select-all")) select(one("#selection"));
   all("[data-unfold]").forEach(unfold);
+  all(".menu").forEach(menu);
   all("[data-print]").forEach((button) => {
     button.hidden = false;
     button.addEventListener("click", () => print());

@@ -139,7 +139,7 @@ function loaded(made) {
 function reveal(first) {
   const { top } = holder.getBoundingClientRect();
   const low = top > innerHeight * LOW && !scrollY && !document.activeElement?.matches(TYPING);
-  if (first ? low : top < 0) holder.scrollIntoView({ block: "start" });
+  if (first ? low : top < 0) holder.scrollIntoView({ block: "start", behavior: "instant" });
 }
 
 /** Give the page the client's font, size, background and colors; desk.css uses `--paper`. */
@@ -152,14 +152,17 @@ function dress(page) {
   Object.assign(page.body.style, { fontFamily: client.fontFamily, paddingInline: `${RING}px` });
 }
 
-/** Keep the frame as high as its page. */
+/** Keep the frame as high as its page, and within the window: on a small screen, Angular's own page is wider. */
 function fit(made, page) {
   const measure = () => {
+    const start = made.getBoundingClientRect().left + scrollX;
+    made.style.maxWidth = `${document.documentElement.clientWidth - start}px`;
     const wide = page.documentElement.scrollWidth > page.documentElement.clientWidth;
     made.style.height = `${Math.ceil(page.documentElement.getBoundingClientRect().height) + (wide ? 20 : 0)}px`;
   };
   measure();
   new made.contentWindow.ResizeObserver(measure).observe(page.documentElement);
+  made.contentWindow.addEventListener("resize", measure);
 }
 
 /** Open links to the client's patron pages in the client around the frame, without reloading it. */

@@ -151,8 +151,8 @@ class TestOnce:
 
     @staticmethod
     def entries(page: PageDesk) -> int:
-        page.open(NGUYEN, "/past")
-        page.shows("This group's past")
+        page.open(NGUYEN, "/history")
+        page.shows("History")
         entries = page.run("return [...document.querySelectorAll('.entry')].map((entry) => entry.innerText)")
         return sum("group 5001 to group 1004" in text for text in entries)
 
@@ -216,8 +216,7 @@ class TestWithoutAScript:
     def test_select_and_remove(self, page: PageDesk) -> None:
         page.open(WHITFIELD)
         self.arrived(page, "Group Member Details")
-        page.desk.element("button[value=remove]").click()
-        self.arrived(page, "Select somebody in the list first.")
+        assert not page.desk.element("button[value=remove]").is_displayed()
         page.desk.element("#members input[value='1037']").click()
         page.desk.element("button[value=remove]").click()
         self.arrived(page, "Remove Whitfield, Thomas from the group?")

@@ -41,7 +41,7 @@ def opened(page: PageDesk, part: str = "") -> None:
 def the_list(page: PageDesk) -> None:
     opened(page)
     page.run("document.querySelector('input[name=member]').click()")
-    assert "(1)" in page.text("#selected-label"), "what the script says has its number"
+    assert "1" in page.text("#selected-label"), "what the script says has its number"
 
 
 @state
@@ -68,9 +68,9 @@ def done(page: PageDesk) -> None:
 
 
 @state
-def the_past(page: PageDesk) -> None:
+def the_history(page: PageDesk) -> None:
     done(page)
-    opened(page, "/past")
+    opened(page, "/history")
 
 
 @state

@@ -32,8 +32,7 @@ def the_list(page: PageDesk) -> None:
 def a_list_with_a_message(page: PageDesk) -> None:
     page.open(LIN, query="client=eg2&sort=-fines")
     page.shows("Group Member Details")
-    page.run("document.querySelector('button[value=remove]').disabled = false")
-    page.desk.click("button[value=remove]")
+    page.run("document.querySelector('#selection').requestSubmit(document.querySelector('button[value=remove]'))")
     page.until(lambda: page.text("#message"))
 
 
@@ -97,17 +96,25 @@ def nothing_to_do(page: PageDesk) -> None:
 
 
 @state
-def the_past(page: PageDesk) -> None:
+def the_history(page: PageDesk) -> None:
     done(page)
-    page.open(NGUYEN, "/past")
-    page.shows("This group's past")
+    page.open(NGUYEN, "/history")
+    page.shows("History")
 
 
 @state
-def recent_changes(page: PageDesk) -> None:
+def the_history_of_another_group(page: PageDesk) -> None:
     done(page)
-    page.open(NGUYEN, "/recent")
-    page.shows("Recent changes")
+    page.open(LIN, "/history")
+    page.shows("History")
+    assert "Your changes to other groups" in page.text("main")
+
+
+@state
+def a_selection_and_the_menu(page: PageDesk) -> None:
+    the_list(page)
+    page.desk.click("#members input[name=member]")
+    page.desk.click(".menu summary")
 
 
 @state

@@ -80,7 +80,7 @@ class TestMovingSomebodyIn:
         done = agreed(same)
         assert done.outcome.startswith("Done: all 2 changes")
         assert {group_of(admin, patron) for patron in (THOMAS, RUTH)} == {1004}
-        assert len(clerk.open(NGUYEN, "/past").tree.xpath("//section[@class='entry']")) == 1
+        assert len(clerk.open(NGUYEN, "/history").tree.xpath("//section[@class='entry']")) == 1
 
     def test_enter_without_a_card_changes_nothing(self, clerk: DeskClerk) -> None:
         page = clerk.open(NGUYEN).send("/plan", card="  ")
@@ -254,7 +254,7 @@ class TestUndo:
         undone = done.send("/undo", times=2)
         assert "Undone: Whitfield, Ruth is in group 1009 now" in undone.outcome
         assert group_of(admin, RUTH) == 1009
-        assert len(clerk.open(NGUYEN, "/recent").tree.xpath("//section[@class='entry']")) == 2
+        assert len(clerk.open(NGUYEN, "/history").tree.xpath("//section[@class='entry']")) == 2
         assert undone.form("/undo").xpath(".//button")[0].text == "Redo"
         assert done.form("/undo").xpath(".//button")[0].text == "Undo"
         again = done.send("/undo", key="0" * 32)
@@ -262,7 +262,7 @@ class TestUndo:
 
     def test_from_the_recent_changes(self, clerk: DeskClerk, admin: Gateway) -> None:
         agreed(scanned(clerk.open(NGUYEN), card(RUTH)))
-        recent = clerk.open(NGUYEN, "/recent")
+        recent = clerk.open(NGUYEN, "/history")
         assert "Whitfield, Ruth: from group 1009 to group 1004" in recent.text
         assert "Undone" in recent.send("/undo").outcome
         assert group_of(admin, RUTH) == 1009
@@ -273,15 +273,14 @@ class TestUndo:
         seen = other.get(done.address)
         assert "Done: Whitfield, Ruth" in seen.outcome
         assert not seen.has_form("/undo")
-        assert "by Whitlock, Constance" in other.open(NGUYEN, "/past").text
-        assert "You have changed nothing" in other.open(NGUYEN, "/recent").text
-        assert not other.open(NGUYEN, "/past").has_form("/undo")
+        assert "by Whitlock, Constance" in other.open(NGUYEN, "/history").text
+        assert not other.open(NGUYEN, "/history").has_form("/undo")
 
     def test_staff_whom_the_reader_cannot_see_have_no_number(
         self, clerk: DeskClerk, clerk_named: Callable[[str], DeskClerk]
     ) -> None:
         agreed(scanned(clerk.open(1001), card(1052)))
-        past = clerk_named("harbor_desk").open(1001, "/past")
+        past = clerk_named("harbor_desk").open(1001, "/history")
         assert "Desrosiers" in past.text
         assert "by a staff user whose record your login can't see" in past.text
         assert "user 2" not in past.text
@@ -291,9 +290,9 @@ class TestUndo:
     ) -> None:
         agreed(scanned(clerk.open(NGUYEN), card(RUTH)))
         agreed(selected(clerk.open(NGUYEN), "remove", RUTH))
-        page = clerk_named("harbor_desk").open(NGUYEN, "/past")
+        page = clerk_named("harbor_desk").open(NGUYEN, "/history")
         assert "Whitfield" not in page.text
-        assert "Nothing is known" in page.text
+        assert "No changes known." in page.text
 
 
 class TestOnce:
@@ -301,7 +300,7 @@ class TestOnce:
         plan = scanned(clerk.open(NGUYEN), card(RUTH))
         done = plan.send("/change", ("do", "apply"), times=3)
         assert "Done: Whitfield, Ruth is in this group now" in done.outcome
-        assert len(clerk.open(NGUYEN, "/past").tree.xpath("//section[@class='entry']")) == 1
+        assert len(clerk.open(NGUYEN, "/history").tree.xpath("//section[@class='entry']")) == 1
 
     def test_back_and_once_more_after_an_undo(self, clerk: DeskClerk, admin: Gateway) -> None:
         """Going back and resubmitting doesn't apply an undone plan again."""
@@ -359,7 +358,7 @@ class TestWhatGoesWrong:
         assert "Supervisor's approval" in asks.text
         done = agreed(asks, username="admin", password=PASSWORD)
         assert "Done: Whitfield, Ruth is in this group now" in done.outcome
-        assert "approved by Administrator, Ada" in clerk.open(NGUYEN, "/past").text
+        assert "approved by Administrator, Ada" in clerk.open(NGUYEN, "/history").text
 
     def test_it_is_known_before_that_a_permission_is_missing(
         self, app: Flask, clerk: DeskClerk, sandbox: Sandbox, admin: Gateway
@@ -432,7 +431,7 @@ class TestUndoingWhatOthersDid:
     ) -> None:
         done = agreed(scanned(clerk.open(NGUYEN), card(1002)))
         assert not clerk_named("harbor_desk").get(done.address).has_form("/undo")
-        assert "Undone" in clerk_named("admin").open(NGUYEN, "/past").send("/undo").outcome
+        assert "Undone" in clerk_named("admin").open(NGUYEN, "/history").send("/undo").outcome
         assert group_of(admin, 1002) == 1001
 
     def test_the_permission_is_asked_for_once(
@@ -443,7 +442,7 @@ class TestUndoingWhatOthersDid:
         other = clerk_named("admin")
         other.open(NGUYEN)
         before = len(proxy.seen)
-        page = other.open(NGUYEN, "/past")
+        page = other.open(NGUYEN, "/history")
         assert len(page.tree.xpath("//form[contains(@action, '/undo')]")) == 3
         assert proxy.seen[before:].count("open-ils.actor.user.perm.check") == 1
 

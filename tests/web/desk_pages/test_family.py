@@ -124,7 +124,7 @@ class TestNights:
     def test_a_trend_for_whoever_sees_everybody(self, clerk: DeskClerk, app: Flask, client: Client) -> None:
         record_nights(app, client, ["30.00", "0.00", "27.50"])
         page = clerk.open(MINH)
-        assert "In the nightly report: $30.00 on" in page.text
+        assert "Nightly report: $30.00 on" in page.text
         rows = [" ".join(row.itertext()).split() for row in page.tree.xpath("//details[@class='trend']//tbody/tr")]
         assert [row[3:] for row in rows] == [["$27.50"], ["not", "in", "the", "report"], ["$30.00"]]
         picture = page.tree.xpath("//details[@class='trend']//svg")[0]
@@ -194,7 +194,7 @@ class TestStatement:
         without = create_app(replace(settings, statement=StatementSettings(page=False)), environ)
         clerk = DeskClerk(without, session(sandbox.url, username="consortium_staff"), sandbox.url)
         assert statement(clerk, HUONG).status == 404
-        assert "Family statement" not in clerk.open(HUONG).text
+        assert "Statement" not in clerk.open(HUONG).text
         close(without)
 
 

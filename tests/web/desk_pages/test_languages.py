@@ -107,9 +107,8 @@ class TestChanges:
         plan = is_translated(scanned(clerk.open(MINH), card(WHITFIELD)))
         done = is_translated(agreed(plan))
         is_translated(done.send("/undo"))
-        is_translated(clerk.open(MINH, "/past"))
-        is_translated(clerk.open(MINH, "/recent"))
-        is_translated(clerk.open(1039, "/past"))
+        is_translated(clerk.open(MINH, "/history"))
+        is_translated(clerk.open(1039, "/history"))
 
     @pytest.mark.parametrize("action", ["remove", "lead", "no-lead", "move", "merge", "recalculate"])
     def test_each_action(self, clerk: DeskClerk, is_translated: Check, action: str) -> None:
