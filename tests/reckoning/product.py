@@ -272,7 +272,7 @@ def _group(product: Product, content: Content) -> Iterator[str]:
 
 def _of_group(expected: Document) -> Document:
     """Return the totals of a group as each writer formats them."""
-    items, counts = expected["items_at_least"], ("over_limit_count", "blocked_in_evergreen_count")
+    items, counts = expected["items_at_least"], ("over_limit_count", "blocked_count")
     each = [(items[name], expected["items"] is not None) for name in ("out", "overdue", "lost")]
     both = [(expected[f"{name}_at_least"], expected[name] is not None) for name in counts]
     in_json = {name: value for name, value in expected.items() if not name.startswith(("items", "member_count"))}
