@@ -104,10 +104,8 @@ def take_move(desk: Desk, target: Path) -> None:
     WebDriverWait(browser, 30).until(expected.element_to_be_clickable((By.CSS_SELECTOR, "button[value=apply]")))
     browser.switch_to.default_content()
     take(browser, target / "move.png")
-    card = scanned(desk)
-    # Just after loading, Enter counts as a scanner's second line end, and doesn't move anyone.
-    WebDriverWait(browser, 30).until(lambda _browser: desk.run("return performance.now() > 2000"))
-    card.send_keys(Keys.ENTER)
+    scanned(desk)
+    browser.find_element(By.ID, "confirm").click()  # with a warning, Enter doesn't confirm
     WebDriverWait(browser, 30).until(expected.text_to_be_present_in_element((By.TAG_NAME, "main"), "Undo"))
     browser.switch_to.default_content()
     take(browser, target / "group-member-details.png")
