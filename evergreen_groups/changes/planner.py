@@ -273,11 +273,7 @@ def _warnings_about_those_left(group: Group, leaving: set[int]) -> Iterator[Plan
         yield PlanWarning("left-alone", {"name": stays[0].name, "group": group.number})
     leads = [member for member in group.members if member.group_lead]
     if stays and leads and not any(member.group_lead for member in stays):
-        names = tuple(member.name for member in leads)
-        yield PlanWarning(
-            "left-without-lead",
-            {"names": names, "group": group.number, "count": len(stays) + group.hidden_member_count},
-        )
+        yield PlanWarning("left-without-lead", {"group": group.number})
 
 
 class Planner:

@@ -100,18 +100,17 @@ def test_warnings(code: str, count: int) -> None:
 
 
 @pytest.mark.parametrize("by_staff", [True, False])
-@pytest.mark.parametrize("named", [True, False])
-def test_where_a_block_is_from(by_staff: bool, named: bool) -> None:
-    for since in (None, datetime(2026, 8, 1, tzinfo=UTC)):
-        for staff in ({}, {9: NAME}):
-            penalty = cast("Any", SimpleNamespace)(
-                kind=SimpleNamespace(name="STAFF_CHR"),
-                org_unit=SimpleNamespace(shortname="BR1"),
-                set_date=since,
-                by_staff=by_staff,
-                staff=9,
-            )
-            assert latin(standing._where_from(penalty, staff, named=named)) == set()
+@pytest.mark.parametrize("since", [None, datetime(2026, 8, 1, tzinfo=UTC)])
+@pytest.mark.parametrize("staff", [{}, {9: NAME}])
+def test_a_block(by_staff: bool, since: datetime | None, staff: dict[int, str]) -> None:
+    penalty = cast("Any", SimpleNamespace)(
+        kind=SimpleNamespace(name="STAFF_CHR", label=""),
+        org_unit=SimpleNamespace(shortname="BR1"),
+        set_date=since,
+        by_staff=by_staff,
+        staff=9,
+    )
+    assert latin(standing._block(penalty, staff, "").detail) == set()
 
 
 @pytest.mark.parametrize("kind", CirculationKind)

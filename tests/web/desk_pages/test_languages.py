@@ -36,7 +36,8 @@ def data(sandbox: Sandbox) -> set[str]:
         "SELECT first_given_name || ' ' || family_name || ' ' || usrname FROM au",
         "SELECT shortname || ' ' || name FROM aou",
         "SELECT name FROM pgt",
-        "SELECT name FROM csp",
+        "SELECT name || ' ' || label FROM csp",
+        "SELECT street1 FROM aua",
         "SELECT title FROM rmsr",
     )
     with sandbox._store.transaction() as connection:
