@@ -610,7 +610,7 @@ class TestTheState:
         monkeypatch.undo()
         assert group_of(sandbox, 1052) == 1002
         again = desk.apply(plan, "k")
-        assert (again.status, again.states) == (200, ["sending"])
+        assert (again.status, again.states) == (200, ["done"])
         assert desk.change(again.body["id"]).states == ["done"]
         assert writes(proxy) == [UPDATE]
 

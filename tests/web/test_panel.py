@@ -710,7 +710,7 @@ def test_a_new_bill_is_read_again(desk: Desk) -> None:
     caller.body("open-ils.circ", "open-ils.circ.money.billing.create", caller.token("admin"), bill)
     desk.click("[data-tab=refresh]")
     panel = desk.until(lambda: (panel := desk.panel()) and panel["amount"] == "$30.10" and panel)
-    assert panel["lines"][1].endswith("1 over the limit")
+    assert panel["lines"][1].endswith("1 of 6 members blocked")
 
 
 def test_a_move_is_read_again_when_the_client_reloads_its_amounts(desk: Desk) -> None:

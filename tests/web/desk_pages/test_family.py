@@ -136,15 +136,15 @@ class TestNights:
     ) -> None:
         record_nights(app, client, ["30.00", "27.50"])
         desk = clerk_named("harbor_desk")
-        assert "In the nightly report" in desk.open(MINH).text
+        assert "Nightly report:" in desk.open(MINH).text
         with sandbox._store.transaction() as connection:
             connection.execute("UPDATE au SET home_ou = ? WHERE id = ?", [ELM, LAN])
-        assert "In the nightly report" not in desk.open(MINH).text
+        assert "Nightly report:" not in desk.open(MINH).text
 
     @pytest.mark.long
     def test_one_night_is_no_trend(self, clerk: DeskClerk, app: Flask, client: Client) -> None:
         record_nights(app, client, ["30.00"])
-        assert "In the nightly report" not in clerk.open(MINH).text
+        assert "Nightly report:" not in clerk.open(MINH).text
 
 
 class TestStatement:
