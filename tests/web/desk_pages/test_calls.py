@@ -101,7 +101,7 @@ def test_penalties_by_staff_and_several_libraries_cost_nothing(
     for patron in (1003, 1004):
         store.update("au", patron, {"home_ou": PINE})
     clerk = new_session()
-    assert "Blocked by staff" in clerk.open(OKONKWO).text
+    assert "Alerting block on Circ, Hold and Renew" in clerk.open(OKONKWO).text
     assert calls() == 6
     clerk.open(OKONKWO)
     assert calls() == 3

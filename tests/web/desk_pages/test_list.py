@@ -57,7 +57,7 @@ def test_one_chip_a_member_and_the_rest_in_details(clerk: DeskClerk) -> None:
     assert [as_text(chip) for chip in chips] == ["Blocked", "Blocked"]
     (code,) = set(page.tree.xpath("//ul[@class='remarks']//@title"))
     assert code == "PATRON_EXCEEDS_FINES"
-    assert "Blocked Owes too much in fines at LAKELAND since 5 Oct 2026." in page.members["Nguyễn, Thị Hương"]
+    assert "Blocked Patron exceeds fine threshold at LAKELAND since 5 Oct 2026." in page.members["Nguyễn, Thị Hương"]
 
 
 class TestLimitsThatMembersDoNotShare:
@@ -81,13 +81,13 @@ def test_the_two_truths_are_said_apart(clerk: DeskClerk, sandbox: Sandbox) -> No
             connection.execute(f"INSERT INTO ausp ({columns}) VALUES ({values})")
     page = clerk.open(NGUYEN)
     both, not_yet, within, other = (page.members[f"Nguyễn, {name}"] for name in ("Thị Hương", "Văn Đức", "Minh", "Lan"))
-    assert "Blocked Owes too much in fines at LAKELAND since 5 Oct 2026. Set by Evergreen." in both
+    assert "Blocked Patron exceeds fine threshold at LAKELAND since 5 Oct 2026. Set by Evergreen." in both
     assert "Over the limit" in both
     assert "Over the limit, not blocked" in not_yet
-    assert "Owes too much in fines at HARBOR since 5 Oct 2026. Set by Shore, Norbert." in within
+    assert "Patron exceeds fine threshold at HARBOR since 5 Oct 2026. Set by Shore, Norbert." in within
     assert "Blocked, but within the limit" in within
     assert "Over the limit" not in within
-    assert "Blocked Blocked by staff: loans, holds and renewals at HARBOR since" in other
+    assert "Blocked Alerting block on Circ, Hold and Renew at HARBOR since" in other
     done = page.send("/plan", ("action", "recalculate"), id="selection").send("/change", ("do", "apply"))
     assert "not blocked" not in done.members["Nguyễn, Văn Đức"]
 
