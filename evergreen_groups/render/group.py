@@ -226,7 +226,7 @@ def write_check(check: GroupCheck, stream: TextIO, *, width: int) -> None:
         stream.writelines(f"{line}\n" for line in (*_decision(member), *differences))
     group = check.group
     text = gettext(
-        "Combined fines of group {group}: {fines}, for information only.",
+        "Group Fines, group {group}: {fines}, for information only.",
         group=group.number,
         fines=describe_total(group.combined_fines),
     )

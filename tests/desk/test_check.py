@@ -197,7 +197,7 @@ def test_exit_statuses(run: Command, sandbox: Sandbox) -> None:
     free = run("check", "20000000001001")
     assert (free.returncode, free.stderr) == (exit_status.DONE, "")
     assert "Not over the limit: own fines of $4.90 do not exceed the limit of $5.00." in free.stdout
-    assert "Combined fines of group 1001: $28.10, for information only." in free.stdout
+    assert "Group Fines, group 1001: $28.10, for information only." in free.stdout
     assert run("check", "--user", "1013").returncode == exit_status.BLOCKED
     assert run("check", "--user", "1012").returncode == exit_status.DONE
     everybody = run("check", "--user", "1012", "--all-members")

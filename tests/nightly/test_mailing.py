@@ -255,8 +255,8 @@ class TestTheLetter:
     @pytest.mark.parametrize(
         ("report", "figures"),
         [
-            (SAMPLE, {"Groups": "5", "Combined fines": "unknown", "Members over the limit": "at least 7"}),
-            (report_of(FAMILIES[:2]), {"Groups": "2", "Combined fines": "$1,318.35", "Members over the limit": "2"}),
+            (SAMPLE, {"Groups": "5", "Group Fines": "unknown", "Members over the limit": "at least 7"}),
+            (report_of(FAMILIES[:2]), {"Groups": "2", "Group Fines": "$1,318.35", "Members over the limit": "2"}),
         ],
         ids=["incomplete", "complete"],
     )

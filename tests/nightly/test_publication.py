@@ -301,7 +301,7 @@ def test_the_index_sums_up_each_library_and_counts_each_group_once(tmp_path: Pat
     publish(tree_report(), tmp_path, ("html", "csv"))
     [table] = index(tmp_path).xpath("//table[@id='libraries']")
     assert [head.text_content() for head in table.xpath("thead//th")] == [
-        *("Library", "Groups", "Members", "Combined fines", "Over the limit"),
+        *("Library", "Groups", "Members", "Group Fines", "Over the limit"),
         *("New", "Worse", "Better", "No longer listed", "Difference", "Other files"),
     ]
     shown = rows(table)

@@ -348,7 +348,7 @@ def _written(whole: Document) -> Document:
         "summary": {
             "Members who owe": _cell(*sums["owing_count"]),
             "Members over the limit": _cell(*sums["over_limit_count"]),
-            "Combined fines": float(totals["combined_fines"]),
+            "Group Fines": float(totals["combined_fines"]),
             "Members blocked in Evergreen": _cell(*sums["blocked_in_evergreen_count"]),
             "Over the limit, not yet blocked in Evergreen": _cell(*sums["not_yet_blocked_count"]),
             "Blocked in Evergreen, own fines within the limit": _cell(*sums["now_within_limit_count"]),
@@ -358,7 +358,7 @@ def _written(whole: Document) -> Document:
         "page": [*page, *[""] * 2] if groups and detailed else page if groups else [],
         "mail": [
             f"Members {members}; owing: {_text(*sums['owing_count'])} ",
-            f"Combined fines {fines} ",
+            f"Group Fines {fines} ",
             f"Members over the limit {_text(*sums['over_limit_count'])} ",
             f"Members blocked in Evergreen {_text(*sums['blocked_in_evergreen_count'])}",
             f"Groups, none over the limit {_text(*sums['groups_no_member_over_limit'])} ",

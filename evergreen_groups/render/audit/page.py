@@ -101,7 +101,7 @@ _LABELS = {
     "group": Message("Group"),
     "members": Message("Members"),
     "own_fines": Message("Own fines"),
-    "group_fines": Message("Combined fines"),
+    "group_fines": Message("Group Fines"),
     "confidence": Message("Confidence"),
     "why": Message("Why"),
     "to_do": Message("What to do"),

@@ -149,7 +149,7 @@ GROUP: tuple[Column[Group], ...] = (
     Column(
         "combined_fines",
         lambda group: group.combined_fines,
-        Message("Combined fines"),
+        Message("Group Fines"),
         "money",
         mark=lambda group: "notable" if group.hidden_fines is None else "",
         page="total",

@@ -100,7 +100,7 @@ class _Column:
 
 def _values(report: Report, options: LetterOptions) -> dict[str, object]:
     facts = list(_facts(report))
-    large = (gettext("Groups"), pgettext("of all groups", "Combined fines"), gettext("Members over the limit"))
+    large = (gettext("Groups"), pgettext("of all groups", "Group Fines"), gettext("Members over the limit"))
     groups = sorted(report.groups, key=lambda group: (-group.known_fines, group.number))[:_MOST_GROUPS]
     headings, rows = _highest(groups, report, options)
     client = options.client if options.names else None
@@ -164,7 +164,7 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
         gettext("Members"),
         gettext("{members:,}; owing: {owing:,}", members=totals.member_count, owing=totals.owing_count),
     )
-    yield pgettext("of all groups", "Combined fines"), describe_total(totals.combined_fines)
+    yield pgettext("of all groups", "Group Fines"), describe_total(totals.combined_fines)
     yield gettext("Members over the limit"), describe_total(totals.over_limit_count)
     if (blocks := report.block_totals) is not None:
         yield gettext("Members blocked in Evergreen"), "; ".join(_blocked(blocks))

@@ -346,7 +346,7 @@ def trend_charts(trend: Sequence[RunTotals]) -> tuple[TrendChart, ...]:
     groups = _trend_chart(gettext("Groups"), [Decimal(run.group_count) for run in trend], _count)
     if len(fines) < len(trend):
         return (groups,)
-    return _trend_chart(pgettext("of all groups", "Combined fines"), fines, price), groups
+    return _trend_chart(pgettext("of all groups", "Group Fines"), fines, price), groups
 
 
 def _trend_chart(name: str, values: Sequence[Decimal], written: Callable[[Decimal], str]) -> TrendChart:

@@ -70,7 +70,7 @@ if TYPE_CHECKING:
 WIDE = 116
 """The width (in terminal cells) from which each value has its own column."""
 
-COMBINED_FINES = Message("Combined fines")
+COMBINED_FINES = Message("Group Fines")
 
 NO_LEAD_MARK = "*"
 """Follows the name of a lead who isn't marked as group lead, on a terminal too narrow for remarks."""

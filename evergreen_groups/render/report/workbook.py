@@ -159,7 +159,7 @@ def _facts(report: Report) -> Iterator[tuple[str, ColumnKind, Value]]:
     yield gettext("Groups"), "number", totals.group_count
     yield gettext("Members"), "number", totals.member_count
     yield gettext("Members who owe"), "number", known(totals.owing_count)
-    yield pgettext("of all groups", "Combined fines"), "money", known(totals.combined_fines)
+    yield pgettext("of all groups", "Group Fines"), "money", known(totals.combined_fines)
     yield gettext("Members over the limit"), "number", known(totals.over_limit_count)
     if (blocks := report.block_totals) is not None:
         yield gettext("Members blocked in Evergreen"), "number", known(blocks.blocked)

@@ -146,7 +146,7 @@ def test_tables() -> None:
     assert table.findtext("caption") == "5 groups, with the members of each"
     heads = table.xpath("thead/tr/th")
     assert {one.get("scope") for one in heads} == {"col"}
-    assert [one.text for one in heads if one.get("aria-sort")] == ["Combined fines"]
+    assert [one.text for one in heads if one.get("aria-sort")] == ["Group Fines"]
     for row in table.xpath("tbody/tr[1]"):
         assert len(row) == len(heads)
         assert row[0].get("scope") == "row"
@@ -159,7 +159,7 @@ def test_tables() -> None:
 @pytest.mark.parametrize(
     ("sort", "heading", "order"),
     [
-        ("total", "Combined fines", "descending"),
+        ("total", "Group Fines", "descending"),
         ("members", "Members", "descending"),
         ("name", "Lead", "ascending"),
         ("library", "Library", "ascending"),
@@ -291,7 +291,7 @@ def test_the_trend_is_drawn_and_said() -> None:
     fines, groups = section.xpath(".//svg")
     label = fines.get("aria-label")
     assert re.fullmatch(
-        r"Combined fines of 30 runs: \$1,000\.00 on 1\d Jul 2026, \$1,290\.00 on 1\d Aug 2026, "
+        r"Group Fines of 30 runs: \$1,000\.00 on 1\d Jul 2026, \$1,290\.00 on 1\d Aug 2026, "
         r"between \$1,000\.00 and \$1,290\.00",
         label,
     )

@@ -96,7 +96,7 @@ def test_groups() -> None:
         "Library": "BR1",
         "Members": 4,
         "Owing": 2,
-        "Combined fines": 1289.35,
+        "Group Fines": 1289.35,
         "Highest own fines": 1204.5,
         "Over the limit": 2,
         "No member over the limit": "no",
@@ -106,10 +106,10 @@ def test_groups() -> None:
     assert [group["Group"] for group in groups] == [1187, 902, 2240, 85, 31007]
     assert [group["No member over the limit"] for group in groups] == ["no", "yes", "no", "no", "no"]
     assert [group["Hidden members"] for group in groups] == [None, None, 2, None, 1]
-    amounts = column(workbook(sample_report())["Groups"], "Combined fines")
+    amounts = column(workbook(sample_report())["Groups"], "Group Fines")
     assert [is_marked(cell) for cell in amounts] == [*[False] * 4, True]
     assert [group["Fines of hidden members"] for group in groups] == [None, None, 6.4, None, "unknown"]
-    assert [group["Combined fines"] for group in groups][2:] == [28.39, 25.25, "unknown"]
+    assert [group["Group Fines"] for group in groups][2:] == [28.39, 25.25, "unknown"]
     assert [group["Over the limit"] for group in groups][2:] == ["at least 2", 2, "at least 1"]
 
 
@@ -131,7 +131,7 @@ def test_a_column_of_amounts_or_counts_adds_up(report: Report) -> None:
     book = workbook(report)
     groups, members = rows(book["Groups"]), rows(book["Members"])
     totals = report.totals
-    assert round(sum(row["Combined fines"] for row in groups), 2) == float(totals.combined_fines)
+    assert round(sum(row["Group Fines"] for row in groups), 2) == float(totals.combined_fines)
     assert sum(row["Members"] for row in groups) == totals.member_count
     assert sum(row["Over the limit"] for row in groups) == totals.over_limit_count.value
     own = sum(one.own_fines for group in report.groups for one in group.members)
@@ -161,7 +161,7 @@ def test_members_with_different_limits_have_theirs_beside_them() -> None:
 
 def test_amounts_are_numbers_with_the_format_of_money() -> None:
     book = workbook(sample_report())
-    for name, heading in (("Groups", "Combined fines"), ("Members", "Own fines")):
+    for name, heading in (("Groups", "Group Fines"), ("Members", "Own fines")):
         cells = column(book[name], heading)
         assert {cell.number_format for cell in cells} == {'"$"#,##0.00;-"$"#,##0.00'}
         assert {cell.value for cell in cells if cell.data_type != "n"} <= {"unknown"}
@@ -218,9 +218,9 @@ def test_summary() -> None:
     report = sample_report()
     summary = workbook(report)["Summary"]
     facts = {row[0]: row[1] for row in summary.iter_rows(values_only=True) if row[0]}
-    assert (facts["Groups"], facts["Members"], facts["Combined fines"]) == (5, 19, "unknown")
+    assert (facts["Groups"], facts["Members"], facts["Group Fines"]) == (5, 19, "unknown")
     complete = workbook(report_of(FAMILIES[:2]))["Summary"]
-    assert {row[0]: row[1] for row in complete.iter_rows(values_only=True)}["Combined fines"] == 1318.35
+    assert {row[0]: row[1] for row in complete.iter_rows(values_only=True)}["Group Fines"] == 1318.35
     assert facts["For information only"].startswith("The combined fines of a group block nobody.")
     assert facts["Gateway"] == report.gateway
     assert [row[1] for row in summary.iter_rows(values_only=True) if row[0] == "Please note"] == list(report.notes)
