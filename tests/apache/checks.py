@@ -10,6 +10,7 @@ import http.client
 import os
 import re
 import shutil
+import socket
 import subprocess
 import tempfile
 import threading
@@ -278,9 +279,14 @@ def echo(environ: WSGIEnvironment, start: StartResponse) -> list[bytes]:
 
 def stop(server: Server) -> None:
     """Stop a server, and wait until it no longer accepts connections."""
+    address = urlsplit(server.url)
     server.stop()
-    assert server._stopping
-    server._stopping.join()
+
+    def is_refused() -> bool:
+        with socket.socket() as client:
+            return client.connect_ex((address.hostname, address.port)) != 0
+
+    wait_for(is_refused)
 
 
 @contextmanager
