@@ -37,8 +37,8 @@ from evergreen_groups.report import Changes, Criteria, Report
 SGR = re.compile("\x1b\\[[0-9;]*m")
 
 NO_DETAILS_AT_80 = """\
-                                                      Combined    Highest   Over
-Group  Lead                    Library  Members          fines  own fines  limit
+                                                         Group    Highest   Over
+Group  Lead                    Library  Members          Fines  own fines  limit
 ────────────────────────────────────────────────────────────────────────────────
  1187  Castellanos-            BR1      4, 2 owe     $1,289.35  $1,204.50      2
         Whitfield,
