@@ -534,7 +534,7 @@ def _entry(row: Row[Any], its_steps: Sequence[JournalStep]) -> JournalEntry:
 def _step(row: Row[Any]) -> JournalStep:
     return JournalStep(
         id=row.id,
-        patron=row.patron,
+        patron=int(row.patron),  # SQLite keeps a text in a column of integers
         field=row.field,
         before=row.before,
         after=row.after,
