@@ -52,6 +52,9 @@ def _encode_date(value: date) -> str:
     return value.strftime("%Y-%m-%dT%H:%M:%S%z")
 
 
+LOOK_AT_PROXY = Message("look at the proxy, where there is one: it may have mixed up answers")
+
+
 def wrong_value(class_id: str, name: str, what: str) -> DataError:
     """Return the error for a field whose value isn't ``what`` is expected."""
     return DataError(
@@ -393,6 +396,11 @@ def values_of_rows(rows: list[Any], class_id: str) -> list[list[Any]]:
         code="rows-of-another-class",
         values={"name": class_id},
     )
+
+
+def unrequested_rows() -> DataError:
+    """Return the error for rows that don't match the search."""
+    return DataError("rows came that were not asked for", advice=LOOK_AT_PROXY, code="rows-not-asked-for")
 
 
 def columns(records: Iterable[Record], *names: str) -> Iterator[tuple[Any, ...]]:

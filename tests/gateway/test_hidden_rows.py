@@ -9,8 +9,7 @@ from support.fault_proxy import Call, Fault, fault_proxy
 from support.gateways import gateway_of
 
 from evergreen_groups.errors import DataError
-from evergreen_groups.gateway.pcrud import LIMIT_FACTOR
-from evergreen_groups.gateway.rows import LARGEST_LIST
+from evergreen_groups.gateway.gateway import LARGEST_LIST, LIMIT_FACTOR
 from evergreen_groups.groups import GroupRange, GroupSearch, HighFines
 from evergreen_groups.money import ZERO
 from evergreen_groups.sandbox import Sandbox
