@@ -315,7 +315,15 @@ class KnownCapabilities:
             if known is None or time.monotonic() > known[0]:
                 forgotten = self._forgotten
                 asked = gateway.for_probes(_NO_REASON_NO_RETRY if gateway.kind is GatewayKind.RUST else None)
-                known = (time.monotonic() + SECONDS, not _has_count(asked))
+                service, method, _token, where = _COUNT
+                try:
+                    found = asked.call(service, method, TOKEN, where, own_connection=True).value
+                    if str(found) not in ("0", "1"):
+                        raise unrequested_rows()
+                    counts_hidden = False
+                except (MethodNotFoundError, UnexplainedError):  # 3.12/releases-059
+                    counts_hidden = True
+                known = (time.monotonic() + SECONDS, counts_hidden)
                 if forgotten == self._forgotten:
                     self._hidden_rows = known
             return known[1]
@@ -346,7 +354,14 @@ class KnownCapabilities:
             if self._asking is None and time.monotonic() >= self._expires:
                 self._expires = time.monotonic() + SECONDS
                 once = gateway.for_probes(_ONCE)
-                self._asking = gateway.begin(lambda: _version_or_nothing(once))
+
+                def version() -> Version:
+                    try:
+                        return _version(once, _ACTOR) or Version()
+                    except EvergreenGroupsError:  # leave it to other calls to report an answer that can't be trusted
+                        return Version()
+
+                self._asking = gateway.begin(version)
             return self._version or self._asking or Version()
 
     def _refuse_old(self, asked: Version | Future[Version]) -> None:
@@ -360,13 +375,6 @@ class KnownCapabilities:
                 advice="upgrade it to {oldest} or later",
                 values={"release": str(version.release or version.name), "oldest": str(OLDEST_RELEASE)},
             )
-
-
-def _version_or_nothing(gateway: Connection) -> Version:
-    try:
-        return _version(gateway, _ACTOR) or Version()
-    except EvergreenGroupsError:  # leave it to the other calls to report an answer that can't be trusted
-        return Version()
 
 
 def _version(gateway: Connection, service: str) -> Version | None:
@@ -396,18 +404,6 @@ def _offers(gateway: Connection, service: str, method: str, *parameters: object)
         return True
     except GatewayError:
         return None
-    return True
-
-
-def _has_count(gateway: Connection) -> bool:
-    """Return whether pcrud has the method ``count`` for certain."""
-    service, method, _token, where = _COUNT
-    try:
-        found = gateway.call(service, method, TOKEN, where, own_connection=True).value
-    except (MethodNotFoundError, UnexplainedError):  # 3.12/releases-059
-        return False
-    if str(found) not in ("0", "1"):
-        raise unrequested_rows()
     return True
 
 

@@ -152,7 +152,8 @@ class RowCheck:
         known = self._class.field(field)
         if known.datatype == "bool" and isinstance(test, str):
             right = TRUE if test in TRUE else FALSE
-            if not all(value in right for value in set(map(_hashable, self._column(field, values)))):
+            found = self._column(field, values)
+            if not all(value in right for value in {it if isinstance(it, str | int) else None for it in found}):
                 raise unrequested_rows()
         elif known.datatype in _IDS or (known.datatype == "text" and not known.translated):
             _check_values(test, list(self._column(field, values)))
@@ -203,27 +204,20 @@ def _check_values(test: Any, found: list[Any]) -> None:
         raise unrequested_rows()
 
 
-def _hashable(value: Any) -> Any:
-    return value if isinstance(value, str | int) else None
-
-
 def _ascending(order_by: Any, known: Class) -> list[str]:
     """Return the fields that rows ascend by; empty for any other order."""
     if isinstance(order_by, Mapping):
         order_by = order_by.get(known.id) if set(order_by) == {known.id} else None
     if isinstance(order_by, str):
         order_by = [order_by]
-    parts = order_by if isinstance(order_by, list | tuple) else ()
-    fields = [_ascending_field(part, known) if isinstance(part, Mapping) else part for part in parts]
+    fields: list[Any] = []
+    for part in order_by if isinstance(order_by, list | tuple) else ():
+        if isinstance(part, Mapping):
+            is_plain = part.keys() <= {"class", "field", "direction"} and part.get("class") == known.id
+            fields.append(part.get("field") if is_plain and part.get("direction", "asc") == "asc" else None)
+        else:
+            fields.append(part)
     return fields if all(isinstance(field, str) for field in fields) else []
-
-
-def _ascending_field(part: Mapping[str, Any], known: Class) -> Any:
-    plain = part.get("class") == known.id and part.get("direction", "asc") == "asc" and not set(part) - _PLAIN_ORDER
-    return part.get("field") if plain else None
-
-
-_PLAIN_ORDER = {"class", "field", "direction"}
 
 
 def primary_key(known: Class) -> str:
@@ -316,10 +310,6 @@ class KeyRange:
     inclusive: bool = False
     in_windows: bool = False
 
-    def window(self, width: int) -> KeyRange:
-        """Return the first ``width`` keys of the range."""
-        return KeyRange(self.after, min(self.after + width, self.high))
-
     def rest_after(self, key: Any) -> list[KeyRange]:
         """Return what remains of the range after a key, as a list of one range or none."""
         return [] if self.high is not None and key >= self.high else [KeyRange(key, self.high, False, self.in_windows)]
@@ -370,7 +360,9 @@ def walk(
     def step(key_range: KeyRange) -> tuple[Page, list[KeyRange]]:
         asked = size.rows
         # A window has at least as many keys as rows, so its page is complete however many rows are hidden.
-        part = key_range.window(asked) if key_range.in_windows else key_range
+        part = key_range
+        if key_range.in_windows:
+            part = KeyRange(key_range.after, min(key_range.after + asked, key_range.high))
         page = fetch(part, asked)
         size.learn(page)
         keys = [key_of(row) for row in page.rows]
@@ -999,7 +991,8 @@ class RowsByValues:
         lists: Iterable[list[int | str]] = batches(values, room, self._longest)
         if isinstance(values, Sized) and len(values) <= LARGEST_LIST:
             lists = list(lists)
-        for pages in self._gateway.map(self._fetch, lists):
+        read = self._by_keys if self._unique else self._in_halves
+        for pages in self._gateway.map(lambda batch: list(read(batch)), lists):
             yield from pages
 
     def _longest(self, count: int) -> int:
@@ -1011,9 +1004,6 @@ class RowsByValues:
         """
         known = count >= LIST_OF_SLOW_ROWS
         return LARGEST_LIST if known and not self._gateway.counts_hidden_rows() else LIST_OF_SLOW_ROWS
-
-    def _fetch(self, batch: list[int | str]) -> list[Page]:
-        return list(self._by_keys(batch) if self._unique else self._in_halves(batch))
 
     def _by_keys(self, batch: list[int | str]) -> Iterator[Page]:
         """Yield the rows with these primary keys. The limit is the number of keys, so hidden rows crowd out none."""

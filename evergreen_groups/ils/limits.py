@@ -432,8 +432,8 @@ def find_rule_differences(
         PermissionDeniedError: the account may not see the thresholds of one of the libraries.
         DataError: the ILS refers to a profile or penalty that it doesn't list.
     """
-    # By what differs: the kind, the limit, the threshold, and the penalty. The values are the home library, the profile,
-    # and the org unit and profile of the threshold.
+    # By kind, limit, threshold and penalty: the home library and profile of the patrons, and the threshold's org unit and
+    # profile.
     found: dict[
         tuple[DifferenceKind, Limit, Decimal | None, PenaltyKind], list[tuple[int, int, tuple[int, int] | None]]
     ] = {}
