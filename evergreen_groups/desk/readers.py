@@ -34,6 +34,8 @@ def with_recalculated_rows(
     theirs = frozenset(patrons)
     if recent.recalculated is not None:
         theirs &= recent.recalculated
+    if not theirs:
+        return list(rows)
     reader = PenaltyReader(gateway, org_units)
     read = [penalties for penalties in gateway.map(reader.read, sorted(theirs)) if penalties is not None]
     others = (row for row in rows if row.patron not in theirs)
