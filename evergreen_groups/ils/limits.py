@@ -432,8 +432,7 @@ def find_rule_differences(
         PermissionDeniedError: the account may not see the thresholds of one of the libraries.
         DataError: the ILS refers to a profile or penalty that it doesn't list.
     """
-    # By kind, limit, threshold and penalty: the home library and profile of the patrons, and the threshold's org unit and
-    # profile.
+    # By kind, limit, threshold and penalty: the home library and profile, and those where the threshold is set.
     found: dict[
         tuple[DifferenceKind, Limit, Decimal | None, PenaltyKind], list[tuple[int, int, tuple[int, int] | None]]
     ] = {}
