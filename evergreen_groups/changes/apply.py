@@ -406,7 +406,7 @@ class PatronRecalculation(AppliedStep[StepT]):
             reason = may_come_in(sending.until).preceded_by(*reason.texts, **reason.values)
             return self._end(StepState.SENDING, reason=reason, error=error)
         try:
-            after = self._reader.read_again(self._step.patron_id, before)
+            after = self._reader.read_at(self._step.patron_id, before.home_library)
         except (GatewayError, DataError) as error:
             return self._end_unreadable(error)
         if not is_confirmed and after.in_force == before.in_force:

@@ -646,7 +646,9 @@ class FamilyQuery:
         if self._has_sentinel:
             queries.append(self._sentinel())
         if self._with_staff:
-            queries.append(_ids({"id": {"in": self._staff_of_visible_members()}}))
+            # Staff who set a hidden member's penalty couldn't be told apart from the sentinel, so don't ask about them.
+            staff = self._staff() if self._viewer.everywhere else self._staff(home_ou=self._visible_homes)
+            queries.append(_ids({"id": {"in": staff}}))
         if self._viewer.extra_patrons:
             queries.append(_ids({"id": sorted(self._viewer.extra_patrons)}))
         if self._circulations is not None:
@@ -686,11 +688,6 @@ class FamilyQuery:
         """Return the query for the staff who set the members' penalties, without the session's own user."""
         set_by = {"usr": {"in": self._members(**members)}, "staff": {"<>": self._viewer.user}}
         return {"select": {"ausp": ["staff"]}, "from": "ausp", "where": set_by}
-
-    def _staff_of_visible_members(self) -> Query:
-        # Staff who set a hidden member's penalty couldn't be told apart from the sentinel, so only ask about visible
-        # members.
-        return self._staff() if self._viewer.everywhere else self._staff(home_ou=self._visible_homes)
 
     def _no_hidden_circulation(self, asked: HiddenCirculations) -> Query:
         """Return the query for the session's own user, whose row comes back if no circulation is hidden."""
