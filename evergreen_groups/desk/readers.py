@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evergreen_groups.changes import PenaltyReader, RecentlyChanged
 from evergreen_groups.groups import GroupViewer, HiddenCirculations, can_ask_about
@@ -52,10 +52,6 @@ class DeskReader:
         self._gateway = gateway
         self._reference = reference
         self._recent = recent
-
-    def _in_parallel(self, *readers: Callable[[], Any]) -> list[Any]:
-        """Run the readers in parallel, and return their results in order."""
-        return list(self._gateway.map(lambda read: read(), readers))
 
     def _member_viewer(self, recent: RecentlyChanged) -> GroupViewer:
         """Return a viewer that asks for the members only, with the session's account and permissions."""

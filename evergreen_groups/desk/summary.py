@@ -220,7 +220,9 @@ class SummaryReader(DeskReader):
         viewer = self._member_viewer(recent)
         if self._reference.has_penalty_kinds(self._gateway):
             return search(viewer)  # looking up a cached value in another thread costs a fifth of a summary
-        found, _kinds = self._in_parallel(lambda: search(viewer), lambda: self._reference.penalty_kinds(self._gateway))
+        found, _kinds = self._gateway.in_parallel(
+            lambda: search(viewer), lambda: self._reference.penalty_kinds(self._gateway)
+        )
         return cast(Found, found)
 
     def _summary(self, found: VisiblePatrons, recent: RecentlyChanged) -> GroupSummary:

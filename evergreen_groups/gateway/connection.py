@@ -662,6 +662,14 @@ class Connection:
         """
         return ordered_map(function, items, self.concurrency)
 
+    def in_parallel(self, *functions: Callable[[], Any]) -> list[Any]:
+        """Call functions in parallel, and return their results in order. The first exception is raised."""
+        if len(functions) > self.concurrency:
+            return list(self.map(lambda function: function(), functions))
+        others = [begin(function) for function in functions[1:]]
+        # The calling thread takes the first function, since it would only wait.
+        return [functions[0](), *(other.result() for other in others)]
+
     def begin(self, function: Callable[[], Value]) -> Future[Value]:
         """Start reading in another thread. The read uses one of the ``concurrency`` connections."""
         return begin(function)

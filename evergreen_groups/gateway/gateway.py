@@ -514,11 +514,10 @@ class Pcrud:
         arguments.text("class_id", class_id)
         descending = [{"class": class_id, "field": "id", "direction": "desc"}]
         for _ in range(_TRIES):  # a row may be added or deleted between the two calls
-            reads: tuple[Callable[[], Any], ...] = (
+            rows, ids = self._gateway.in_parallel(
                 lambda: _whole(partial(self.search_columns, class_id, wanted, order_by="id"), ">", itemgetter(0)),
                 lambda: _whole(partial(self.id_list, class_id, order_by=descending), "<", int),
             )
-            rows, ids = self._gateway.map(lambda read: read(), reads)
             if [row[0] for row in rows] == ids[::-1]:
                 return [row[1:] for row in rows]
         raise DataError(
@@ -992,6 +991,9 @@ class RowsByValues:
         if isinstance(values, Sized) and len(values) <= LARGEST_LIST:
             lists = list(lists)
         read = self._by_keys if self._unique else self._in_halves
+        if isinstance(lists, list) and len(lists) == 1:
+            yield from read(lists[0])
+            return
         for pages in self._gateway.map(lambda batch: list(read(batch)), lists):
             yield from pages
 

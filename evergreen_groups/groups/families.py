@@ -367,7 +367,7 @@ class FamilyReader:
         barcodes = {card.id: card.barcode for person in people for card in person.cards}
         # One by one, because the primary's records may have come with another IDL, after an upgrade of the server.
         rows = [row for person in people for row in columns([person], *_FIELDS)]
-        reads: tuple[Callable[[], Any], ...] = (
+        found: list[Any] = self._gateway.in_parallel(
             lambda: self._families(rows, barcodes, sorted(by_group)),
             lambda: self._find_hidden(by_group, primary) if by_group else {},
             lambda: (
@@ -376,7 +376,6 @@ class FamilyReader:
                 else {}
             ),
         )
-        found: list[Any] = list(self._gateway.map(lambda read: read(), reads))
         read: Families = found[0]
         return replace(read, groups=_groups(read, by_group, found[1]), contacts=found[2])
 
@@ -405,14 +404,13 @@ class FamilyReader:
             row = PatronRow._make(record[:width])
             rows.append((row, bool(record[width])))
             accounts[row.id] = PatronAccount.of(record[width + 1 : len(_MEMBER_FIELDS)], now)
-        readers: tuple[Callable[[], Any], ...] = (
+        own_fines, known_barcodes, org_units = self._gateway.in_parallel(
             lambda: correct_fines_from_primary(
                 self._gateway, groups, accounts, lambda: read_own_fines(self._gateway, accounts)
             ),
             lambda: barcodes if barcodes is not None else read_barcodes(self._gateway, (row.card for row, _ in rows)),
             lambda: self.org_units if rows else None,
         )
-        own_fines, known_barcodes, org_units = self._gateway.map(lambda read: read(), readers)
         patrons = [
             row.patron(known_barcodes.get(row.card), org_units.unit(row.home_library), deleted=deleted)
             for row, deleted in rows
@@ -440,8 +438,7 @@ def correct_fines_from_primary(
     """
     if not groups or not gateway.reads_replicas:
         return read()
-    readers: tuple[Callable[[], Any], ...] = (read, lambda: read_visible_balances(gateway, groups, primary=True))
-    fines, now = gateway.map(lambda read: read(), readers)
+    fines, now = gateway.in_parallel(read, lambda: read_visible_balances(gateway, groups, primary=True))
 
     def owed_by(id: int) -> Decimal | None:
         # Ask about this patron alone: the answer names the patron, while a list of balances doesn't name the group.
@@ -835,9 +832,8 @@ def visible_group(gateway: Gateway, group: int, viewer: GroupViewer) -> VisibleP
 
     if not gateway.reads_replicas:
         return plain()
-    readers: tuple[Callable[[], Any], ...] = (plain, members)
     for _ in range(_MAX_READINGS):
-        found, ids = gateway.map(lambda read: read(), readers)
+        found, ids = gateway.in_parallel(plain, members)
         if ids is None:
             return cast("VisiblePatrons", found)
         # Members who joined are in another group on the replica, so read their rows by id.

@@ -802,11 +802,10 @@ def read_group_balances(
     former: tuple[Mapping[int, Decimal], frozenset[int]] | None = None
     for _ in range(_MAX_READINGS):
         options = {"primary": primary, "own_connection": former is not None}
-        readers: tuple[Callable[[], Any], ...] = (
+        balances, everybody = gateway.in_parallel(
             partial(read_balances, gateway, [group], **options),
             partial(read_member_ids, gateway, [group], **options),
         )
-        balances, everybody = gateway.map(lambda read: read(), readers)
         hidden = everybody - visible
         # A patron was moved between the two reads, or the balances belong to other patrons. Read again.
         if not everybody >= balances.keys() | visible:

@@ -208,11 +208,10 @@ def read_items(
     if not patrons or not visible_at:
         return dict.fromkeys(patrons, PatronItems((), complete=False))
     hidden_at = sorted({unit.id for unit in org_units} - set(visible_at))
-    readers: tuple[Callable[[], Any], ...] = (
+    found, hidden = gateway.in_parallel(
         lambda: _read_visible(gateway, patrons),
         lambda: patrons_with_circulations_at(gateway, patrons, hidden_at),
     )
-    found, hidden = gateway.map(lambda read: read(), readers)
     return {id: PatronItems(tuple(found.get(id, ())), complete=id not in hidden) for id in patrons}
 
 
@@ -297,11 +296,10 @@ def read_unreturned_items(
         return UnreturnedResult(dict.fromkeys(patrons), {})
     now = datetime.now(UTC)
     hidden_at = sorted({unit.id for unit in org_units} - set(visible_at))
-    readers: tuple[Callable[[], Any], ...] = (
+    (found, stop_fines), hidden = gateway.in_parallel(
         lambda: _count_visible(gateway, patrons, now, all_visible=not hidden_at),
         lambda: patrons_with_circulations_at(gateway, patrons, hidden_at, unreturned_at=now),
     )
-    (found, stop_fines), hidden = gateway.map(lambda read: read(), readers)
     return UnreturnedResult(
         {id: None if id in hidden else found.get(id, UnreturnedItems()) for id in patrons}, stop_fines
     )

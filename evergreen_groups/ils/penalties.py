@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import itemgetter
@@ -124,12 +124,11 @@ class PenaltyKinds:
     ) -> PenaltyKinds:
         """Read the kinds in three calls, or in two if ``fines_penalties`` is given."""
         fields = ("id", "name", "block_list", "label")
-        readers: tuple[Callable[[], Any], ...] = (
+        rows, for_fines = gateway.in_parallel(
             # All staff accounts may read csp (pcrud-089).
             lambda: gateway.pcrud.all_columns("csp", fields),
             lambda: read_fines_penalties(gateway, org_units) if fines_penalties is None else fines_penalties,
         )
-        rows, for_fines = gateway.map(lambda read: read(), readers)
         return cls(
             [
                 PenaltyKind(id, name, tuple(blocks.split("|")) if blocks else (), label or "")
