@@ -673,8 +673,8 @@ def _patron_differences(gateway: Gateway, patrons: Collection[int], steps: Seque
         records = [found for found in gateway.map(partial(read_patron, gateway), sorted(patrons)) if found is not None]
         now = {it.id: (int(it.usrgroup), bool(it.master_account), bool(it.deleted)) for it in records}
     else:
-        batches = gateway.pcrud.columns_by_values("au", ("id", GROUP, LEAD, "deleted"), "id", sorted(patrons))
-        now = {id: (group, bool(lead), bool(deleted)) for batch in batches for id, group, lead, deleted in batch}
+        rows = gateway.pcrud.columns_by_values("au", ("id", GROUP, LEAD, "deleted"), "id", sorted(patrons))
+        now = {id: (group, bool(lead), bool(deleted)) for id, group, lead, deleted in rows}
     for step in steps:
         values: dict[str, object] = {"patron": step.patron_id}
         if step.patron_id not in now:
@@ -703,7 +703,7 @@ def refuse_hidden_patrons(gateway: Gateway, plan: StoredPlan) -> None:
 
 def visible_patrons(gateway: Gateway, patrons: Collection[int]) -> set[int]:
     """Return the patrons (ids) whom the session may see."""
-    return {id for batch in gateway.pcrud.columns_by_values("au", ("id",), "id", sorted(patrons)) for (id,) in batch}
+    return {id for (id,) in gateway.pcrud.columns_by_values("au", ("id",), "id", sorted(patrons))}
 
 
 def recover_by_reading(gateway: Gateway, state: State) -> list[JournalStep]:

@@ -646,8 +646,8 @@ class Pcrud:
         *,
         where: Where | None = None,
         all_visible: bool = False,
-    ) -> Iterator[list[tuple[Any, ...]]]:
-        """Yield the fields ``names`` of the rows that :meth:`by_values` would yield, without making records.
+    ) -> Iterator[tuple[Any, ...]]:
+        """Yield the fields ``names`` of each row that :meth:`by_values` would yield, without making records.
 
         ``all_visible`` promises that the account may see all rows with these values. Before 3.16 this saves one call
         per list, which checks whether hidden rows crowded out others.
@@ -655,7 +655,7 @@ class Pcrud:
         idl = self._gateway.idl(class_id)
         reader = ColumnReader(idl[class_id], names, idl, self._gateway.statistics)
         for page in self._by_values(class_id, field, values, where, select=names, all_visible=all_visible):
-            yield list(reader.read(page.rows))
+            yield from reader.read(page.rows)
 
     def checked(self, class_id: str, rows: list[Any], where: Where) -> list[Record]:
         """Turn whole rows that another service's method returned into records, checked like the rows of a search.

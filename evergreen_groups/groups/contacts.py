@@ -96,12 +96,11 @@ def _rows_in_batches(
 ) -> Iterator[tuple[Any, ...]]:
     """Read the rows of many patrons. Read their own rows first, because most records use no others."""
     known = set[int]()
-    for batch in gateway.pcrud.columns_by_values("aua", _ROW_FIELDS, "usr", patrons):
-        known.update(values[0] for values in batch)
-        yield from batch
+    for values in gateway.pcrud.columns_by_values("aua", _ROW_FIELDS, "usr", patrons):
+        known.add(values[0])
+        yield values
     others = {row for id in patrons for row in _used(records[id])} - known
-    for batch in gateway.pcrud.columns_by_values("aua", _ROW_FIELDS, "id", sorted(others)):
-        yield from batch
+    yield from gateway.pcrud.columns_by_values("aua", _ROW_FIELDS, "id", sorted(others))
 
 
 def _used(record: Sequence[Any]) -> list[int]:

@@ -262,7 +262,7 @@ class FamilyReader:
     def by_ids(self, ids: Collection[int]) -> Families:
         """Read patrons by id, including deleted ones. Leave out hidden patrons."""
         found = self._gateway.pcrud.columns_by_values("au", _MEMBER_FIELDS, "id", sorted(ids))
-        return self._families(chain.from_iterable(found))
+        return self._families(found)
 
     def by_groups(self, numbers: Collection[int]) -> Families:
         """Read whole groups with hidden members.
@@ -274,7 +274,7 @@ class FamilyReader:
         # Deleted patrons keep their group's number, so exclude them (pcrud-009). Send "f", because JSON's false matches
         # nothing (pcrud-011).
         found = self._gateway.pcrud.columns_by_values("au", _MEMBER_FIELDS, "usrgroup", wanted, where={"deleted": "f"})
-        read = self._families(chain.from_iterable(found))
+        read = self._families(found)
         by_group: dict[int, set[int]] = {number: set() for number in wanted}
         for member in read.members.values():
             by_group[member.patron.group].add(member.id)

@@ -9,7 +9,6 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
 from functools import cache
-from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from evergreen_groups.language import name_key
@@ -408,7 +407,7 @@ def make_members(
 def read_barcodes(gateway: Gateway, cards: Iterable[int | None]) -> dict[int, str]:
     """Return the barcodes of cards (ids; None is skipped), by card id."""
     ids = [card for card in cards if card is not None]
-    return dict(chain.from_iterable(gateway.pcrud.columns_by_values("ac", ("id", "barcode"), "id", ids)))
+    return dict(gateway.pcrud.columns_by_values("ac", ("id", "barcode"), "id", ids))
 
 
 class StandingDifference(Enum):

@@ -6,7 +6,7 @@ import copy
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
 from decimal import Decimal
-from itertools import chain, islice
+from itertools import islice
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from evergreen_groups.groups.hidden import HiddenMembers, find_hidden
@@ -157,7 +157,7 @@ class GroupReader:
         rows = self._gateway.pcrud.columns_by_values(
             "au", PATRON_FIELDS, "usrgroup", sorted(set(numbers)), where={"deleted": "f"}
         )
-        return {group.number: group for group in self.build_groups(map(PatronRow._make, chain.from_iterable(rows)))}
+        return {group.number: group for group in self.build_groups(map(PatronRow._make, rows))}
 
 
 class _BalanceProgress:

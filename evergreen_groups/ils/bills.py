@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
-from itertools import chain
 from typing import Any
 
 from evergreen_groups.errors import DataError
@@ -226,8 +225,7 @@ def read_bills(gateway: Gateway, patrons: Collection[int]) -> dict[int, tuple[Bi
     owed = {"balance_owed": {"<>": 0}}
     # all_visible is safe: callers leave out patrons with hidden bills, and a wrong guess shows when the bills are added
     # up.
-    pages = gateway.pcrud.columns_by_values("mobts", _FIELDS, "usr", sorted(patrons), where=owed, all_visible=True)
-    rows = list(chain.from_iterable(pages))
+    rows = list(gateway.pcrud.columns_by_values("mobts", _FIELDS, "usr", sorted(patrons), where=owed, all_visible=True))
     found: dict[int, list[Bill]] = {}
     for bill in _bills(rows, _read_billed(gateway, sorted(row[0] for row in rows))):
         found.setdefault(bill.patron, []).append(bill)
@@ -249,8 +247,8 @@ def _read_billed(gateway: Gateway, transactions: Sequence[int]) -> dict[int, tup
     }
     fields = ("xact", "billing_type", "amount")
     sums: dict[int, dict[str, Decimal]] = {}
-    pages = gateway.pcrud.columns_by_values("mb", fields, "xact", transactions, where=where, all_visible=True)
-    for transaction, billing_type, amount in chain.from_iterable(pages):
+    rows = gateway.pcrud.columns_by_values("mb", fields, "xact", transactions, where=where, all_visible=True)
+    for transaction, billing_type, amount in rows:
         theirs = sums.setdefault(transaction, {})
         theirs[billing_type] = theirs.get(billing_type, ZERO) + amount
     return {id: tuple(Billed(name, amount) for name, amount in theirs.items()) for id, theirs in sums.items()}
@@ -330,7 +328,7 @@ def read_own_fines(gateway: Gateway, ids: Collection[int], *, debtors_only: bool
     """
     fields = ("usr", "balance_owed")
     owes = {"balance_owed": {"<>": 0}} if debtors_only else None
-    return dict(chain.from_iterable(gateway.pcrud.columns_by_values("mous", fields, "usr", sorted(ids), where=owes)))
+    return dict(gateway.pcrud.columns_by_values("mous", fields, "usr", sorted(ids), where=owes))
 
 
 def read_fines_of(gateway: Gateway, id: int, *, primary: bool = False) -> Decimal | None:
@@ -372,8 +370,7 @@ def read_fines_within(
     found: dict[int, list[Decimal]] = {id: [] for id in scopes}
     visible = set[int]()
     fields = ("usr", "billing_location", "balance_owed")
-    pages = gateway.pcrud.columns_by_values("mobts", fields, "usr", sorted(scopes))
-    for id, org_unit, amount in chain.from_iterable(pages):
+    for id, org_unit, amount in gateway.pcrud.columns_by_values("mobts", fields, "usr", sorted(scopes)):
         visible.add(id)
         if org_unit in scopes[id]:
             found[id].append(amount)

@@ -237,10 +237,10 @@ def rows_in_force(
     ``all_visible`` promises that the account has VIEW_USER at the home library of each patron.
     """
     where = None if kinds is None else {"standing_penalty": list(kinds)}
-    for batch in gateway.pcrud.columns_by_values(
+    rows = gateway.pcrud.columns_by_values(
         "ausp", PENALTY_FIELDS, "usr", sorted(patrons), where=where, all_visible=all_visible
-    ):
-        yield from select_in_force(batch)
+    )
+    return select_in_force(rows)
 
 
 def select_in_force(rows: Iterable[tuple[Any, ...]]) -> Iterator[PenaltyRow]:

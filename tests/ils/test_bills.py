@@ -275,6 +275,6 @@ EVEN = [(HERE, Decimal("2.00")), (HERE, Decimal("-2.00"))]
 def test_within_a_scope(transactions: list[tuple[int | None, Decimal]], owed: Decimal | None) -> None:
     """Evergreen's sum over no transaction reaches no threshold, not even 0.00; a sum of 0.00 reaches that."""
     rows = [(5001, library, amount) for library, amount in transactions]
-    pcrud = SimpleNamespace(columns_by_values=lambda *_arguments: iter([rows]))
+    pcrud = SimpleNamespace(columns_by_values=lambda *_arguments: iter(rows))
     gateway = cast(Gateway, SimpleNamespace(pcrud=pcrud))
     assert read_fines_within(gateway, {5001: frozenset({HERE})}, {}) == {5001: owed}
