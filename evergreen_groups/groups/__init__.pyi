@@ -17,7 +17,6 @@ from .families import read_patron as read_patron
 from .families import require_visible as require_visible
 from .families import visible_family_of as visible_family_of
 from .families import visible_group as visible_group
-from .hidden import HiddenMembers as HiddenMembers
 from .hidden import find_hidden as find_hidden
 from .hidden import find_hidden_with_ids as find_hidden_with_ids
 from .hidden import inconsistent_members as inconsistent_members
@@ -27,11 +26,13 @@ from .models import ACCOUNT_FIELDS as ACCOUNT_FIELDS
 from .models import PATRON_FIELDS as PATRON_FIELDS
 from .models import AdultRule as AdultRule
 from .models import Group as Group
+from .models import HiddenMembers as HiddenMembers
 from .models import Member as Member
 from .models import Patron as Patron
 from .models import PatronAccount as PatronAccount
 from .models import PatronRow as PatronRow
 from .models import PatronState as PatronState
+from .models import Query as Query
 from .models import Standing as Standing
 from .models import StandingDifference as StandingDifference
 from .models import StandingTotals as StandingTotals
@@ -45,7 +46,6 @@ from .search import GroupRange as GroupRange
 from .search import Groups as Groups
 from .search import GroupSearch as GroupSearch
 from .search import HighFines as HighFines
-from .search import Query as Query
 from .search import candidates as candidates
 from .search import gc_paused as gc_paused
 from .search import has_member as has_member

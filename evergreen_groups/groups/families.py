@@ -36,6 +36,7 @@ from evergreen_groups.groups.models import (
     Patron,
     PatronAccount,
     PatronRow,
+    Query,
     make_members,
     make_patrons,
     read_barcodes,
@@ -175,8 +176,6 @@ def _read_owner(gateway: Gateway, barcode: str) -> tuple[int, bool] | None:
                 return int(patron.id), bool(card.active)
     raise _not_the_patron()
 
-
-Query = dict[str, Any]
 
 PatronReference = str | int
 """A barcode, in which blanks are ignored, or a patron id."""

@@ -24,16 +24,14 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 from itertools import chain, pairwise, zip_longest
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from evergreen_groups.errors import DataError, PermissionDeniedError, ServerError
 from evergreen_groups.gateway import TOKEN, Gateway, finite_number, holds, rows_beyond, whole_number
+from evergreen_groups.groups.models import HiddenMembers, Query
 from evergreen_groups.ils import read_own_fines
 from evergreen_groups.message import Message
 from evergreen_groups.money import ZERO
-
-if TYPE_CHECKING:
-    from evergreen_groups.groups.search import Query
 
 _SERVICE = "open-ils.actor"
 _MEMBERS = "open-ils.actor.usergroup.members.retrieve"
@@ -53,23 +51,6 @@ _TRY_AGAIN = Message(
 Value = TypeVar("Value")
 
 _CENT = Decimal("0.01")
-
-
-@dataclass(frozen=True, slots=True)
-class HiddenMembers:
-    """The members of one group whom the account can't see.
-
-    ``fines`` is what they owe together, None if unknown. ``ids`` is None if the members were only counted.
-    """
-
-    count: int
-    fines: Decimal | None
-    ids: frozenset[int] | None = None
-
-    @classmethod
-    def of(cls, ids: Set[int], balances: Mapping[int, Decimal] | None) -> HiddenMembers:
-        """Make the record from ids and ``balances`` (None: unknown). A member without a balance owes nothing."""
-        return cls(len(ids), None if balances is None else _sum_of(balances, ids), frozenset(ids))
 
 
 def _sum_of(balances: Mapping[int, Decimal], ids: Iterable[int]) -> Decimal:

@@ -9,10 +9,11 @@ from decimal import Decimal
 from itertools import islice
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from evergreen_groups.groups.hidden import HiddenMembers, find_hidden
+from evergreen_groups.groups.hidden import find_hidden
 from evergreen_groups.groups.models import (
     PATRON_FIELDS,
     Group,
+    HiddenMembers,
     Member,
     Patron,
     PatronRow,
