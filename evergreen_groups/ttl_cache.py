@@ -31,6 +31,11 @@ class TimeToLiveCache(Generic[Value]):
         with self._lock:
             return key in self._values
 
+    def is_fresh(self, key: str) -> bool:
+        """Return whether the cache has a value for the key that hasn't expired."""
+        with self._lock:
+            return key in self._values and self._clock() < self._values[key][0]
+
     def get(self, key: str, read: Callable[[], Value]) -> Value:
         """Return the value. If it is missing or expired, call ``read``, whose exceptions aren't cached."""
         now = self._clock()

@@ -183,10 +183,8 @@ class AccidentalGroupJudge:
     def _with_deleted_lead(self, groups: Iterable[int]) -> set[int]:
         """Return the groups that have a deleted lead (``work-list-009``)."""
         condition = {"deleted": "t", "master_account": "t"}
-        batches = self._gateway.pcrud.columns_by_values(
-            "au", ("usrgroup",), "usrgroup", sorted(groups), where=condition
-        )
-        return {group for batch in batches for (group,) in batch}
+        rows = self._gateway.pcrud.columns_by_values("au", ("usrgroup",), "usrgroup", sorted(groups), where=condition)
+        return {group for (group,) in rows}
 
 
 def _about_leads(family: _Family, accounts: Mapping[int, PatronAccount], now: datetime) -> Iterator[Reason]:

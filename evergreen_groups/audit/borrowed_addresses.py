@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain
 from typing import TYPE_CHECKING
 
 from evergreen_groups.audit.findings import FindingKind, PatronFinding, Reason
@@ -64,7 +63,7 @@ def _findings(
 ) -> Iterator[PatronFinding]:
     """Yield the findings about borrowers (rows with the ids of the address rows in use)."""
     used = sorted({row for rows in borrowers.values() for row in rows if row is not None})
-    owner_of = dict(chain.from_iterable(context.gateway.pcrud.columns_by_values("aua", ("id", "usr"), "id", used)))
+    owner_of: dict[int, int] = dict(context.gateway.pcrud.columns_by_values("aua", ("id", "usr"), "id", used))
     owners = _owners(context, set(owner_of.values()))
     for patron, rows in borrowers.items():
         for reason in _reasons(members[patron.id], rows, owner_of, owners):
@@ -102,9 +101,7 @@ def _borrowers(field: str) -> Query:
 def _owners(context: SearchContext, patrons: set[int]) -> dict[int, _Owner]:
     """Return the visible owners of address rows, by patron id."""
     gateway: Gateway = context.gateway
-    rows = chain.from_iterable(
-        gateway.pcrud.columns_by_values("au", PATRON_FIELDS, "id", sorted(patrons), where={"deleted": "f"})
-    )
+    rows = gateway.pcrud.columns_by_values("au", PATRON_FIELDS, "id", sorted(patrons), where={"deleted": "f"})
     return {
         row.id: _Owner(row.group, row.name, context.org_units.unit(row.home_library).shortname)
         for row in map(PatronRow._make, rows)

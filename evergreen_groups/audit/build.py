@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from datetime import UTC, datetime
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evergreen_groups.audit.findings import Audit, AuditCriteria, FindingKind
 from evergreen_groups.audit.search import LimitBounds, SearchContext
@@ -59,11 +59,10 @@ def build_audit(
     if criteria.limit is not None:
         settings = PolicySettings(criteria.limit.amount, criteria.limit.comparison)
     reader = GroupReader(gateway, org_units, access, progress=progress)
-    readers: tuple[Callable[[], Any], ...] = (
+    penalty_kinds, profiles = gateway.in_parallel(
         lambda: PenaltyKinds.read(gateway, org_units),
         lambda: Profiles.read(gateway),
     )
-    penalty_kinds, profiles = gateway.map(lambda read: read(), readers)
     thresholds = Thresholds.read(gateway, org_units, profiles, penalty_kinds.fines_penalties)
     limits = Limits(settings, org_units, profiles, thresholds)
     # With the same limit for all patrons, there is no need to look up thresholds.

@@ -28,7 +28,7 @@ from evergreen_groups.ils import (
     read_fines_penalties,
     read_fines_within,
     read_own_fines,
-    read_verified_bills,
+    verify_bills,
 )
 
 if TYPE_CHECKING:
@@ -249,7 +249,7 @@ class BlockExplainer:
     ) -> tuple[CheckedBill, ...] | None:
         # Invisible bills come back empty, so name the patron as hidden.
         hidden = () if bills_are_visible else (member.id,)
-        read = read_verified_bills(self._gateway, {member.id: member.own_fines}, hidden)[member.id]
+        read = verify_bills(self._gateway, {member.id: member.own_fines}, hidden=hidden)[member.id]
         if read is None:
             return None
         unit = self._reader.org_units.unit

@@ -205,6 +205,6 @@ class _RecordCache:
         """Remove and return the values of these patrons, by id. Read missing ones."""
         found = {row.id: self._taken.pop(row.id, None) for row in rows}
         missing = sorted(id for id, values in found.items() if values is None)
-        batches = self._gateway.pcrud.columns_by_values("au", ("id", *self.fields), "id", missing)
-        read = {id: values for id, *values in chain.from_iterable(batches)}
+        others = self._gateway.pcrud.columns_by_values("au", ("id", *self.fields), "id", missing)
+        read = {id: values for id, *values in others}
         return {id: read[id] if values is None else values for id, values in found.items()}

@@ -19,7 +19,6 @@ from .journal import RecentlyChanged as RecentlyChanged
 from .journal import StepState as StepState
 from .journal import StoredStep as StoredStep
 from .journal import TerminalUser as TerminalUser
-from .journal import current_terminal_user as current_terminal_user
 from .journal import is_change_id as is_change_id
 from .journal import recently_changed as recently_changed
 from .journal import recently_changed_or_unknown as recently_changed_or_unknown

@@ -1,4 +1,7 @@
-"""Apply the steps of a plan one at a time, with the journal and under a lease on its patrons and groups."""
+"""Apply the steps of a plan one at a time, with the journal and under a lease on its patrons and groups.
+
+Each step is read, checked, journaled, sent, read back, and compared.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,57 @@ from functools import partial
 from typing import TYPE_CHECKING, Generic
 
 from evergreen_groups.changes.journal import GROUP, LEAD, PENALTIES, Journal, Operator, StepState
-from evergreen_groups.changes.outcome_check import FATAL_ERRORS, recover
+from evergreen_groups.changes.outcome_check import (
+    FATAL_ERRORS,
+    ChangeVerdict,
+    ConfirmedWrite,
+    UnclearAnswer,
+    confirmed_write,
+    digest_of_untouched,
+    is_older,
+    is_refusal,
+    judge,
+    new_group_number,
+    new_sending,
+    recover,
+    refused_permission,
+    untouched_fields,
+    value_of,
+    was_never_sent,
+)
 from evergreen_groups.changes.penalties import PenaltyReader
-from evergreen_groups.changes.plans import Action, PlanOutcome, StepOutcome, StepT, claim
-from evergreen_groups.changes.reasons import NOT_STARTED, WAITS_FOR_OTHERS
-from evergreen_groups.changes.steps import PatronChange, PatronRecalculation
-from evergreen_groups.errors import BusyError, PlanError
+from evergreen_groups.changes.plans import Action, PlanOutcome, SideEffect, StepOutcome, StepT, claim
+from evergreen_groups.changes.reasons import (
+    ALREADY_SET,
+    BLOCK_BY_STAFF,
+    BLOCK_BY_STAFF_GONE,
+    CHANGED_BY_ANOTHER,
+    DELETED_SINCE,
+    HIDDEN_AFTER_SENDING,
+    NO_CONNECTION,
+    NO_LONGER_VISIBLE,
+    NO_REASON,
+    NOT_STARTED,
+    STALE_READ,
+    WAITS_FOR_OTHERS,
+    StepReason,
+    may_come_in,
+    no_clear_answer,
+    refusal,
+    unreadable,
+)
+from evergreen_groups.errors import (
+    BusyError,
+    CollisionError,
+    DataError,
+    EvergreenGroupsError,
+    GatewayError,
+    PlanError,
+    not_visible,
+)
+from evergreen_groups.gateway import TOKEN
 from evergreen_groups.groups import read_members, read_patron, require_visible
-from evergreen_groups.ils import PenaltyKinds, rows_in_force
+from evergreen_groups.ils import PenaltyKinds, count_set_by_ils, rows_in_force
 from evergreen_groups.message import Message
 from evergreen_groups.progress import Progress, silent
 
@@ -24,10 +70,391 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from evergreen_groups.changes.journal import JournalStep, StoredStep
+    from evergreen_groups.changes.penalties import PatronPenalties
     from evergreen_groups.changes.plans import ExpectedGroup, StoredPlan
-    from evergreen_groups.errors import GatewayError
-    from evergreen_groups.gateway import Gateway
+    from evergreen_groups.gateway import Gateway, Record
     from evergreen_groups.state import State
+
+TRIES = 3
+_UPDATE = "open-ils.actor.patron.update"
+_NEW_GROUP = "open-ils.actor.usergroup.new"
+_CHANGED_AFTER = StepReason(Message("somebody else changed the record right after"), "changed-again")
+_READ_BACK = Message("it was read back as {value}; somebody else has changed it too")
+_OTHER_ANSWER = Message("the ILS answered with group {group}: the request came in twice, or another answer came back")
+_TRIED = Message("tries: {count}")
+
+
+class AppliedStep(Generic[StepT]):
+    """One step of a plan while it is being applied. ``journaled`` is the step in the journal."""
+
+    def __init__(self, gateway: Gateway, journal: Journal, step: StepT, journaled: JournalStep) -> None:
+        self._gateway = gateway
+        self._journal = journal
+        self._step = step
+        self._journaled = journaled
+        self._sent: JournalStep | None = None  # with the latest request that may have reached Evergreen
+
+    def _end(
+        self,
+        state: StepState,
+        *,
+        value: int | None = None,
+        reason: StepReason = NO_REASON,
+        effects: tuple[SideEffect, ...] = (),
+        error: EvergreenGroupsError | None = None,
+        resolved: bool = False,
+    ) -> StepOutcome[StepT]:
+        """Journal the outcome and return it. A step in state ``SENDING`` stays open for the next run."""
+        self._journal.record(self._journaled.id, state, value=value, reason=reason, refusal=refused_permission(error))
+        sent = self._sent if state is StepState.SENDING else None
+        return StepOutcome(self._step, state, value, reason, effects, error, sent, resolved)
+
+    def _end_unreadable(self, error: EvergreenGroupsError) -> StepOutcome[StepT]:
+        """Leave the step open for the next run to recover: it was sent, and its outcome can't be read now."""
+        return replace(self._end(StepState.SENDING, reason=unreadable(error)), error=error)
+
+
+class PatronChange(AppliedStep[StepT]):
+    """A change of a patron's group or lead flag.
+
+    ``waits_for`` is the patron's open step that rules out sending this one. ``earlier`` is an earlier run's open step
+    for this very change.
+    """
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        journal: Journal,
+        step: StepT,
+        journaled: JournalStep,
+        *,
+        waits_for: JournalStep | None = None,
+        earlier: JournalStep | None = None,
+    ) -> None:
+        super().__init__(gateway, journal, step, journaled)
+        self._waits_for = waits_for
+        self._earlier = earlier
+        self._base: Record | None = None  # the record that the latest request was made from
+        self._last_reason = NO_REASON
+
+    def apply(self) -> StepOutcome[StepT]:
+        """Apply the step. Try up to ``TRIES`` times if a repeat is safe."""
+        if self._waits_for is not None:
+            return self._end(StepState.NOT_DONE, reason=_waits(self._waits_for, self._journal.now()))
+        try:
+            for _ in range(TRIES):
+                outcome = self._try_once()
+                if outcome is not None:
+                    return outcome
+            if self._sent is not None:
+                return self._conclude(self._look_up(self._sent))
+        except (GatewayError, DataError) as error:
+            if self._sent is None:
+                return self._end(StepState.NOT_DONE, reason=refusal(self._gateway, error), error=error)
+            return self._end_unreadable(error)
+        return self._end(StepState.FAILED, reason=self._last_reason.followed_by(_TRIED, count=TRIES))
+
+    def _try_once(self) -> StepOutcome[StepT] | None:
+        """Try once. Return None if the step has to be tried again."""
+        before = read_patron(self._gateway, self._step.patron_id)
+        # An earlier try may have taken effect by now.
+        verdict = ChangeVerdict(StepState.NOT_DONE) if self._sent is None else self._judge(self._sent, before)
+        if verdict.state in (StepState.DONE, StepState.FAILED):
+            return self._conclude(verdict)
+        obstacle = self._obstacle(before)
+        if before is None or obstacle is not None:
+            # Nothing more can be sent, but the earlier try may still arrive.
+            if verdict.state is StepState.SENDING:
+                return self._conclude(verdict)
+            return self._end(StepState.NOT_DONE, reason=obstacle or NO_REASON)
+        if value_of(before, self._step.field) == self._step.after:
+            # Perhaps our own earlier try, but this read doesn't prove it.
+            if verdict.state is not StepState.NOT_DONE:
+                return self._conclude(verdict)
+            # Another user made the change, so the step must not count as ours: an undo must not revert it.
+            return self._end(StepState.UNCHANGED, value=self._step.after, reason=ALREADY_SET)
+        return self._send(before)
+
+    def _send(self, before: Record) -> StepOutcome[StepT] | None:
+        """Send the change and determine its outcome. Return None if the step has to be tried again."""
+        untouched = digest_of_untouched(before, self._step.field)
+        sending = new_sending(
+            self._gateway, self._journal.now(), last_xact_id=before.last_xact_id, other_fields=untouched
+        )
+        self._journal.record_sending(self._journaled.id, sending)
+        self._base = before
+        # The journal has closed the earlier run's step by now, so this one answers for both requests.
+        former, self._earlier = self._sent or self._earlier, None
+        sent = self._sent = replace(self._journaled, state=StepState.SENDING, sending=sending)
+        try:
+            answer = self._request(before)
+        except (GatewayError, UnclearAnswer) as error:
+            return self._resolve(sent, former, error)
+        if isinstance(answer, int):
+            return self._verify_new_group(before, sent, answer)
+        return self._verify_update(before, answer.last_xact_id)
+
+    def _resolve(
+        self, sent: JournalStep, former: JournalStep | None, error: GatewayError | UnclearAnswer
+    ) -> StepOutcome[StepT] | None:
+        """Determine the outcome of a request that wasn't confirmed. Return None if the step has to be tried again.
+
+        ``former`` is an earlier request for the same change that may have reached Evergreen.
+        """
+        if isinstance(error, GatewayError) and not isinstance(error, CollisionError):
+            if is_refusal(error):
+                self._sent = former
+                if former is None:
+                    return self._end(StepState.FAILED, reason=refusal(self._gateway, error), error=error)
+                return self._conclude(self._look_up(former))
+            if was_never_sent(error):
+                self._sent, self._last_reason = former, NO_CONNECTION
+                return None
+        # The status code of an unclear answer doesn't help: a service that fails after writing answers 500, a bus that
+        # loses the answer 404, and a gateway that times out nothing at all. The record decides.
+        verdict = self._look_up(sent)
+        if verdict.state is StepState.DONE:
+            return self._conclude(verdict)
+        if isinstance(error, CollisionError):
+            # Another user has written the record since it was read, or a duplicate of this request has: a network that
+            # delivers a request twice may return the answer to the second one.
+            self._sent, self._last_reason = former, CHANGED_BY_ANOTHER
+        elif verdict.state is StepState.FAILED or not sent.protected:
+            # Never repeat an unprotected request: it could make a second group.
+            return self._conclude(verdict)
+        else:
+            # Once Evergreen would reject the request, it no longer matters.
+            self._sent = None if verdict.state is StepState.NOT_DONE else sent
+            self._last_reason = verdict.reason
+        return None
+
+    def _request(self, before: Record) -> ConfirmedWrite | int:
+        """Send the change. Return the record as written, or the number of the new group.
+
+        Raises:
+            UnclearAnswer: the answer doesn't confirm the change.
+            GatewayError: there is no answer, or Evergreen refuses.
+        """
+        if self._step.after is None:
+            return new_group_number(
+                self._gateway.call("open-ils.actor", _NEW_GROUP, TOKEN, before.id, write=True).value
+            )
+        value = self._step.after if self._step.field == GROUP else bool(self._step.after)
+        # Clear passwd: Evergreen would set any other value as the new password.
+        changed = before.replace(**{self._step.field: value, "passwd": None}).to_wire(changed=True)
+        answer = self._gateway.call("open-ils.actor", _UPDATE, TOKEN, changed, write=True).value
+        yes = confirmed_write(answer, before, self._step.field)
+        if yes.value != self._step.after:  # the record has been written again since
+            raise UnclearAnswer
+        return yes
+
+    def _look_up(self, sent: JournalStep) -> ChangeVerdict:
+        """Read the patron's record and infer the outcome of a request."""
+        return self._judge(sent, read_patron(self._gateway, sent.patron))
+
+    def _judge(self, sent: JournalStep, record: Record | None) -> ChangeVerdict:
+        """Infer the outcome of a request from a record. A record from before the request proves nothing."""
+        if record is not None and self._base is not None and is_older(record, self._base):
+            return ChangeVerdict(StepState.SENDING, reason=STALE_READ)
+        return judge(self._gateway, sent, record, self._journal.now())
+
+    def _obstacle(self, record: Record | None) -> StepReason | None:
+        """Return why the step no longer applies to this patron, or None if it does."""
+        if record is None:
+            return NO_LONGER_VISIBLE
+        if record.deleted:
+            return DELETED_SINCE
+        now = value_of(record, self._step.field)
+        if now not in (self._step.before, self._step.after):
+            if self._step.field == GROUP:
+                return StepReason(Message("moved meanwhile, to group {group}"), "moved-meanwhile", group=now)
+            return StepReason(Message("changed meanwhile"), "lead-changed-meanwhile")
+        return None
+
+    def _verify_update(self, before: Record, last_xact_id: str) -> StepOutcome[StepT]:
+        """Verify that an update changed only the one field.
+
+        ``last_xact_id`` identifies our write. The change counts as done whatever value is read back.
+        """
+        after, wanted = read_patron(self._gateway, self._step.patron_id), self._step.after
+        if after is None:
+            return self._conclude(ChangeVerdict(StepState.SENDING, reason=HIDDEN_AFTER_SENDING))
+        if after.last_xact_id == last_xact_id:
+            return self._end_as_done(before, after)
+        if after.last_xact_id == before.last_xact_id:
+            # The answer has confirmed the write, so this read is outdated.
+            return self._end(StepState.DONE, value=wanted, reason=STALE_READ)
+        now = value_of(after, self._step.field)
+        if now == wanted:
+            return self._end(StepState.DONE, value=now, reason=_CHANGED_AFTER)
+        effect = SideEffect(self._step.field, wanted, now)
+        reason = StepReason(_READ_BACK, "changed-again", value=now)
+        return self._end(StepState.DONE, value=wanted, reason=reason, effects=(effect,))
+
+    def _verify_new_group(self, before: Record, sent: JournalStep, answer: int) -> StepOutcome[StepT]:
+        """Verify the move to a new group. No ``last_xact_id`` identifies this write, so the record decides."""
+        after = read_patron(self._gateway, self._step.patron_id)
+        if after is None:
+            return self._conclude(ChangeVerdict(StepState.SENDING, reason=HIDDEN_AFTER_SENDING))
+        if value_of(after, GROUP) == answer != self._step.before:
+            return self._end_as_done(before, after)
+        verdict = self._judge(sent, after)
+        if verdict.state is StepState.DONE:
+            reason = StepReason(_OTHER_ANSWER, "another-answer", group=answer)
+            return self._end(StepState.DONE, value=verdict.value, reason=reason)
+        return self._conclude(verdict)
+
+    def _end_as_done(self, before: Record, after: Record) -> StepOutcome[StepT]:
+        """End the step as done and report any other fields that changed."""
+        effects = tuple(side_effects(before, after, self._step.field))
+        fields = ", ".join(effect.field for effect in effects)
+        reason = StepReason(Message("also changed: {fields}"), "also-changed", fields=fields) if effects else NO_REASON
+        return self._end(StepState.DONE, value=value_of(after, self._step.field), reason=reason, effects=effects)
+
+    def _conclude(self, verdict: ChangeVerdict) -> StepOutcome[StepT]:
+        return self._end(verdict.state, value=verdict.value, reason=verdict.reason)
+
+
+def _waits(earlier: JournalStep, now: datetime) -> StepReason:
+    if not earlier.may_still_arrive(now):  # the record couldn't be read, or the patron is hidden
+        text = Message("what became of an earlier change of this patron isn't known yet; try again later")
+        return StepReason(text, "waits-for-earlier")
+    until = earlier.request.until
+    text = Message("an earlier change of this patron may still come in until {until:time}; try again after that")
+    return StepReason(text, "waits-for-earlier", until=until.isoformat(timespec="seconds"))
+
+
+def side_effects(before: Record, after: Record, changed: str) -> Iterator[SideEffect]:
+    """Yield the fields that differ between two states of a record, except ``changed`` and the timestamps."""
+    old, new = (
+        {name: (sent, value) for name, sent, value in untouched_fields(record, changed)} for record in (before, after)
+    )
+    absent = (None, None)
+    for name in {**old, **new}:
+        (was, old_value), (became, new_value) = old.get(name, absent), new.get(name, absent)
+        if old_value != new_value:
+            yield SideEffect(name, was, became)
+
+
+_RECALCULATE = "open-ils.actor.user.penalties.update_at_home"
+_PENALTY = "PATRON_EXCEEDS_FINES"
+_DISAGREEMENTS = {  # why Evergreen may disagree with the rule, by whether it blocks the patron
+    True: Message("own fines reach the ILS's threshold, or the block is from another library's threshold"),
+    False: Message(
+        "own fines don't reach the ILS's threshold for this profile and library, or its penalty blocks nothing"
+    ),
+}
+_CHANGES = {  # by whether Evergreen blocked the patron before, and blocks them now
+    (True, True): StepReason(Message("still blocked"), "still-blocked"),
+    (False, True): StepReason(Message("blocked in the ILS now"), "blocked-now"),
+    (True, False): StepReason(Message("not blocked for fines any more"), "block-lifted"),
+    (False, False): StepReason(Message("still not blocked"), "still-not-blocked"),
+}
+
+
+class PatronRecalculation(AppliedStep[StepT]):
+    """A recalculation of a patron's penalties.
+
+    Never remove a block that staff set: skip a patron with a block that the recalculation might remove. ``is_open`` is
+    whether an earlier recalculation may still run; once this one is sent, its step records the outcome of both.
+    """
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        journal: Journal,
+        step: StepT,
+        journaled: JournalStep,
+        *,
+        reader: PenaltyReader,
+        kinds: PenaltyKinds,
+        is_open: bool,
+    ) -> None:
+        super().__init__(gateway, journal, step, journaled)
+        self._reader = reader
+        self._kinds = kinds
+        self._is_open = is_open
+
+    def apply(self) -> StepOutcome[StepT]:
+        """Recalculate once.
+
+        Read the penalties right before, because staff may have set a block since the run began.
+        """
+        try:
+            before = self._reader.read(self._step.patron_id)
+        except (GatewayError, DataError) as error:
+            return self._end(StepState.NOT_DONE, reason=refusal(self._gateway, error), error=error)
+        if before is None:
+            hidden = not_visible("the account can't see this patron any more", code="patron-hidden-meanwhile")
+            return self._end(StepState.NOT_DONE, reason=NO_LONGER_VISIBLE, error=hidden)
+        touched = self._kinds.for_fines_at(before.home_library)
+        if any(row.staff is not None and row.kind in touched for row in before.in_force):
+            return self._end(StepState.NOT_DONE, reason=BLOCK_BY_STAFF)
+        return self._send_and_check(before)
+
+    def _send_and_check(self, before: PatronPenalties) -> StepOutcome[StepT]:
+        """Send the request and determine its outcome."""
+        sending = new_sending(self._gateway, self._journal.now(), other_fields=before.digest)
+        self._journal.record_sending(self._journaled.id, sending)
+        try:
+            is_confirmed = self._send()
+        except GatewayError as error:
+            reason = refusal(self._gateway, error)
+            if not self._is_open:
+                return self._end(StepState.FAILED, reason=reason, error=error)
+            # The earlier request may still run, so the step stays open even if this one was refused.
+            reason = may_come_in(sending.until).preceded_by(*reason.texts, **reason.values)
+            return self._end(StepState.SENDING, reason=reason, error=error)
+        try:
+            after = self._reader.read_at(self._step.patron_id, before.home_library)
+        except (GatewayError, DataError) as error:
+            return self._end_unreadable(error)
+        if not is_confirmed and after.in_force == before.in_force:
+            # The request may still be on its way. Leave the step open for the next run, which may safely send the
+            # request again: two recalculations have the effect of one.
+            return self._end(StepState.SENDING, reason=no_clear_answer(sending.until))
+        return self._conclude(before, after)
+
+    def _send(self) -> bool:
+        """Request the recalculation, and return whether the answer confirms it.
+
+        Name the penalty. Without a name, Evergreen recalculates all penalties and may remove a block that staff set,
+        for example one of the kind that a library uses in place of the standard penalty for overdue items
+        (``penalties-update-022``). Every release with this method accepts a name: both came with Evergreen's commit
+        20a752e24f (3.11).
+
+        Raises:
+            GatewayError: Evergreen refused, or couldn't be reached.
+        """
+        patron = self._step.patron_id
+        try:
+            answer = self._gateway.call("open-ils.actor", _RECALCULATE, TOKEN, patron, _PENALTY, write=True).value
+        except GatewayError as error:
+            if is_refusal(error) or was_never_sent(error):
+                raise
+            return False
+        return str(answer) == "1"
+
+    def _conclude(self, before: PatronPenalties, after: PatronPenalties) -> StepOutcome[StepT]:
+        """End the step with what the recalculation changed, and whether that resolves the finding."""
+        still_there = {row.id for row in after.in_force}
+        # Naming the penalty should prevent this. Report it loudly, because someone has to restore the block.
+        if any(row.staff is not None and row.id not in still_there for row in before.in_force):
+            return self._end(StepState.FAILED, reason=BLOCK_BY_STAFF_GONE)
+        value = count_set_by_ils(after.in_force)
+        had_block, has_block = self._is_blocked(before), self._is_blocked(after)
+        if after.in_force == before.in_force and not after.current:
+            return self._end(StepState.DONE, reason=STALE_READ, value=value)
+        resolved = has_block is self._step.due
+        reason = _CHANGES[had_block, has_block]
+        if not resolved:
+            reason = reason.followed_by(_DISAGREEMENTS[has_block])
+        return self._end(StepState.DONE, resolved=resolved, reason=reason, value=value)
+
+    def _is_blocked(self, penalties: PatronPenalties) -> bool:
+        """Return whether Evergreen has blocked the patron for fines. Blocks by staff don't count."""
+        blocking = self._kinds.blocking_for_fines_at(penalties.home_library)
+        return any(row.staff is None and row.kind in blocking for row in penalties.in_force)
 
 
 class Applier:
@@ -246,8 +673,8 @@ def _patron_differences(gateway: Gateway, patrons: Collection[int], steps: Seque
         records = [found for found in gateway.map(partial(read_patron, gateway), sorted(patrons)) if found is not None]
         now = {it.id: (int(it.usrgroup), bool(it.master_account), bool(it.deleted)) for it in records}
     else:
-        batches = gateway.pcrud.columns_by_values("au", ("id", GROUP, LEAD, "deleted"), "id", sorted(patrons))
-        now = {id: (group, bool(lead), bool(deleted)) for batch in batches for id, group, lead, deleted in batch}
+        rows = gateway.pcrud.columns_by_values("au", ("id", GROUP, LEAD, "deleted"), "id", sorted(patrons))
+        now = {id: (group, bool(lead), bool(deleted)) for id, group, lead, deleted in rows}
     for step in steps:
         values: dict[str, object] = {"patron": step.patron_id}
         if step.patron_id not in now:
@@ -276,7 +703,7 @@ def refuse_hidden_patrons(gateway: Gateway, plan: StoredPlan) -> None:
 
 def visible_patrons(gateway: Gateway, patrons: Collection[int]) -> set[int]:
     """Return the patrons (ids) whom the session may see."""
-    return {id for batch in gateway.pcrud.columns_by_values("au", ("id",), "id", sorted(patrons)) for (id,) in batch}
+    return {id for (id,) in gateway.pcrud.columns_by_values("au", ("id",), "id", sorted(patrons))}
 
 
 def recover_by_reading(gateway: Gateway, state: State) -> list[JournalStep]:

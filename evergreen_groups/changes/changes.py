@@ -407,31 +407,29 @@ class DeskChanges:
         arguments.text("key", key)
         stored = self.find(arguments.text("plan", plan))
         change = self._applied_change(stored, key)
+        if change is not None:
+            yield BegunChange(change, None)
+            return
+        applier = Applier(self._gateway, self._state, self._operator)
+        under_lease = applier.begin(stored.action, stored.steps, stored.groups, undoes=stored.undoes, timeout=timeout)
         with ExitStack() as lease:
-            run = None
-            if change is None:
-                applier = Applier(self._gateway, self._state, self._operator)
-                under_lease = applier.begin(
-                    stored.action, stored.steps, stored.groups, undoes=stored.undoes, timeout=timeout
-                )
-                try:
-                    run = lease.enter_context(under_lease)
-                except BusyError:
-                    # The first of two clicks may be applying this very plan. If so, return its change.
-                    change = self._applied_change(self.find(plan), key)
-                    if change is None:
-                        raise
-            if run is not None:
+            try:
+                run = lease.enter_context(under_lease)
+            except BusyError:
+                # The first of two clicks may be applying this very plan. If so, return its change.
+                change = self._applied_change(self.find(plan), key)
+                if change is None:
+                    raise
+            else:
                 # Another request may have applied the plan while this one waited for the lease.
                 change = self._applied_change(self.find(plan), key)
-                if change is not None:
-                    run = None
-            if run is not None:
-                if self._given.approved_by is not None:
-                    refuse_hidden_patrons(self._gateway, stored)
-                refuse_outdated(self._gateway, stored)
-                change = run.record(stored.id, key)
-            yield BegunChange(change or "", run)
+                if change is None:
+                    if self._given.approved_by is not None:
+                        refuse_hidden_patrons(self._gateway, stored)
+                    refuse_outdated(self._gateway, stored)
+                    yield BegunChange(run.record(stored.id, key), run)
+                    return
+            yield BegunChange(change, None)
 
     def find(self, plan: str) -> StoredPlan:
         """Return one of the caller's plans.

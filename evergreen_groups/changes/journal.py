@@ -245,31 +245,25 @@ class TerminalUser:
     login_user: str | None = None
     terminal: str | None = None
 
+    @classmethod
+    def current(cls) -> TerminalUser:
+        """Identify the user and the terminal that started this program."""
+        import pwd
 
-def current_terminal_user() -> TerminalUser:
-    """Identify the user and the terminal that started this program."""
-    user, login_user = _user_name(), None
-    with suppress(OSError):  # no login session, for example under systemd
-        login_user = os.getlogin()
-    return TerminalUser(user, socket.gethostname(), login_user if login_user != user else None, _terminal())
-
-
-def _user_name() -> str:
-    import pwd
-
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:  # a user id without a name, as in a container
-        return f"uid {os.geteuid()}"
-
-
-def _terminal() -> str | None:
-    for stream in (sys.stdin, sys.stderr, sys.stdout):
-        # The stream may be closed, or replaced by an object without a file descriptor.
-        with suppress(OSError, ValueError, AttributeError):
-            if os.isatty(stream.fileno()):
-                return os.ttyname(stream.fileno()).removeprefix("/dev/")
-    return None
+        try:
+            user = pwd.getpwuid(os.geteuid()).pw_name
+        except KeyError:  # a user id without a name, as in a container
+            user = f"uid {os.geteuid()}"
+        login_user = terminal = None
+        with suppress(OSError):  # no login session, for example under systemd
+            login_user = os.getlogin()
+        for stream in (sys.stdin, sys.stderr, sys.stdout):
+            # The stream may be closed, or replaced by an object without a file descriptor.
+            with suppress(OSError, ValueError, AttributeError):
+                if os.isatty(stream.fileno()):
+                    terminal = os.ttyname(stream.fileno()).removeprefix("/dev/")
+                    break
+        return cls(user, socket.gethostname(), login_user if login_user != user else None, terminal)
 
 
 _TEXTS = "texts"
@@ -511,12 +505,6 @@ def _reason(reason: StepReason) -> dict[str, Any]:
     }
 
 
-def _reason_of(row: Row[Any]) -> StepReason:
-    values = json.loads(row.reason_values or "{}")
-    texts = values.pop(_TEXTS, None)
-    return StepReason(row.reason if texts is None else texts, row.reason_code or "", **values)
-
-
 def _entry(row: Row[Any], its_steps: Sequence[JournalStep]) -> JournalEntry:
     terminal_user = None if row.os_user is None else TerminalUser(row.os_user, row.host, row.login_user, row.terminal)
     return JournalEntry(
@@ -532,6 +520,8 @@ def _entry(row: Row[Any], its_steps: Sequence[JournalStep]) -> JournalEntry:
 
 
 def _step(row: Row[Any]) -> JournalStep:
+    values = json.loads(row.reason_values or "{}")
+    texts = values.pop(_TEXTS, row.reason)
     return JournalStep(
         id=row.id,
         patron=int(row.patron),  # SQLite keeps a text in a column of integers
@@ -540,7 +530,7 @@ def _step(row: Row[Any]) -> JournalStep:
         after=row.after,
         state=StepState(row.state),
         value=row.value,
-        reason=_reason_of(row),
+        reason=StepReason(texts, row.reason_code or "", **values),
         sending=None
         if row.sent_at is None
         else Sending(row.sent_at, row.sent_until, row.last_xact_id, row.other_fields),

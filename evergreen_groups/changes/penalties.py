@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import DataError, PermissionDeniedError
 from evergreen_groups.gateway import TOKEN
@@ -14,8 +14,6 @@ from evergreen_groups.groups import patron_in, read_patron
 from evergreen_groups.ils import OrgUnits, PenaltyRow, is_in_force, rows_in_force
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from evergreen_groups.gateway import Gateway
 
 _RETRIEVE = "open-ils.actor.user.fleshed.retrieve.authoritative"
@@ -73,13 +71,10 @@ class PenaltyReader:
             DataError: the answer is about another patron.
         """
         record = read_patron(self._gateway, patron)
-        return None if record is None else self._of(patron, int(record.home_ou))
+        return None if record is None else self.read_at(patron, int(record.home_ou))
 
-    def read_again(self, patron: int, former: PatronPenalties) -> PatronPenalties:
-        """Read the penalties of a visible patron again, for the home library already known."""
-        return self._of(patron, former.home_library)
-
-    def _of(self, patron: int, home_library: int) -> PatronPenalties:
+    def read_at(self, patron: int, home_library: int) -> PatronPenalties:
+        """Return the penalties of a visible patron whose home library (org unit id) is known."""
         near = self._read_near(patron)
         # Ask pcrud only if there are org units that the first call can't cover.
         everything_is_near = near is not None and all(unit.id in self._near for unit in self.org_units)
@@ -100,16 +95,13 @@ class PenaltyReader:
         rows = patron_in(self._gateway, answer, patron).standing_penalties
         if not isinstance(rows, list):
             raise DataError("the ILS gave no list of a patron's penalties", code="penalties-not-a-list")
-        return list(_rows(rows, patron))
-
-
-def _rows(records: list[Any], patron: int) -> Iterator[PenaltyRow]:
-    now = datetime.now(UTC)
-    for row in records:
-        if row.usr != patron:
+        now = datetime.now(UTC)
+        if any(row.usr != patron for row in rows):
             raise DataError("the ILS gave the penalties of another patron", code="penalties-of-another")
-        if is_in_force(row.stop_date, now):
-            kind = row.standing_penalty
-            yield PenaltyRow(
+        fields = ((row, row.standing_penalty) for row in rows if is_in_force(row.stop_date, now))
+        return [
+            PenaltyRow(
                 row.id, patron, kind if isinstance(kind, int) else kind.id, row.org_unit, row.staff, row.set_date
             )
+            for row, kind in fields
+        ]

@@ -152,14 +152,14 @@ class Invocation:
     @contextmanager
     def client(self) -> Iterator[Client]:
         """Open a client for the gateway, with the configured limits. A temporary sandbox has a temporary journal."""
-        from evergreen_groups.changes import Operator, current_terminal_user
+        from evergreen_groups.changes import Operator, TerminalUser
         from evergreen_groups.client import Client, adult_rule
 
         opened = self._sandbox() if self.use_sandbox else self._configured()
         with self.state() as state, opened as (gateway, account):
             yield Client(
                 gateway,
-                account=Operator(account, terminal_user=current_terminal_user()),
+                account=Operator(account, terminal_user=TerminalUser.current()),
                 policy=self.settings.policy,
                 state=state,
                 adults=adult_rule(self.settings.audit),

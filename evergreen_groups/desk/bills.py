@@ -144,7 +144,7 @@ class BillsReader(DeskReader):
         rights = reference.rights(gateway)
         bills_at, items_at = rights.at(VIEW_USER_TRANSACTIONS), rights.at(VIEW_CIRCULATIONS)
         hidden = {patron.id for patron in patrons if patron.home_library.id not in bills_at}
-        fines, bills, items = self._in_parallel(
+        fines, bills, items = self._gateway.in_parallel(
             lambda: self._visible_fines(ids),
             lambda: read_bills(gateway, ids - hidden) if ids - hidden else {},
             lambda: read_items(gateway, org_units, items_at, ids),

@@ -162,7 +162,7 @@ class DetailsReader(DeskReader):
         """Run a search with a viewer, and in parallel read the libraries' rules for counting items out."""
         self._gateway.idl("au", "ac", "aou", "ausp", "circ", "csp", "mous", "pgt")  # in one request
         viewer = self._details_viewer(names_of, self._recent())
-        found, counting = self._in_parallel(lambda: search(viewer), self._circulation_reader)
+        found, counting = self._gateway.in_parallel(lambda: search(viewer), self._circulation_reader)
         return found, counting
 
     def _details(self, found: VisiblePatrons, counting: CirculationReader, *, exact: bool) -> GroupDetails:
@@ -170,7 +170,7 @@ class DetailsReader(DeskReader):
         org_units = reference.org_units(gateway, found.named_org_units)
         found = self._with_primary_penalties(org_units, found, self._recent())
         patrons = found.patrons(org_units)
-        (own_fines, hidden, circulations), kinds, profiles, limits = self._in_parallel(
+        (own_fines, hidden, circulations), kinds, profiles, limits = self._gateway.in_parallel(
             lambda: self._fines_and_items(found, counting, exact=exact),
             lambda: reference.penalty_kinds(gateway, {row.kind for row in found.penalties}),
             lambda: reference.profiles(gateway, {row.profile for row in found.rows}),
@@ -200,7 +200,7 @@ class DetailsReader(DeskReader):
         homes = {row.id: row.home_library for row in found.rows}
         none_hidden = found.no_circulation_hidden
         if found.complete:
-            own_fines, counted = self._in_parallel(
+            own_fines, counted = self._gateway.in_parallel(
                 lambda: self._own_fines(found),
                 lambda: counting.count(homes, none_hidden=none_hidden, find_hidden=not exact),
             )

@@ -9,7 +9,6 @@ import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import Enum
-from itertools import chain
 from typing import TYPE_CHECKING
 
 from evergreen_groups import arguments
@@ -117,9 +116,8 @@ class PatronLookup:
 
     def names(self, ids: Collection[int]) -> dict[int, str]:
         """Return the names of the patrons who are visible, including deleted ones. Makes one call."""
-        rows = chain.from_iterable(
-            self._gateway.pcrud.columns_by_values("au", PATRON_FIELDS, "id", sorted(arguments.integers("ids", ids)))
-        )
+        patrons = sorted(arguments.integers("ids", ids))
+        rows = self._gateway.pcrud.columns_by_values("au", PATRON_FIELDS, "id", patrons)
         return {row.id: row.name for row in map(PatronRow._make, rows)}
 
     def group_of(self, id: int) -> int:
@@ -192,15 +190,15 @@ class PatronLookup:
         pcrud = self._gateway.pcrud
         numbers = sorted({patron.group for patron in patrons})
         fields = (*PATRON_FIELDS, "mailing_address", "billing_address")
-        batches = pcrud.columns_by_values("au", fields, "usrgroup", numbers, where={"deleted": "f"})
+        rows = pcrud.columns_by_values("au", fields, "usrgroup", numbers, where={"deleted": "f"})
         groups: dict[int, list[PatronRow]] = {number: [] for number in numbers}
         addresses: dict[int, int | None] = {}
-        for *values, mailing, billing in chain.from_iterable(batches):
+        for *values, mailing, billing in rows:
             row = PatronRow._make(values)
             groups[row.group].append(row)
             addresses[row.id] = mailing or billing
         used = sorted({address for patron in patrons if (address := addresses.get(patron.id)) is not None})
-        streets = dict(chain.from_iterable(pcrud.columns_by_values("aua", ("id", "street1"), "id", used)))
+        streets: dict[int | None, str | None] = dict(pcrud.columns_by_values("aua", ("id", "street1"), "id", used))
         described = []
         for patron in patrons:
             account, members = found.accounts[patron.id], groups[patron.group]
@@ -273,8 +271,8 @@ def explain_unknown(gateway: Gateway, barcode: str) -> UnknownBarcode | None:
     pages = gateway.pcrud.by_values("ac", "barcode", likely, select=("id", "usr", "barcode", "active"), unique=True)
     found = [card for page in pages for card in page if card.barcode in likely]
     owners = sorted({card.usr for card in found})
-    batches = gateway.pcrud.columns_by_values("au", (*PATRON_FIELDS, "deleted"), "id", owners)
-    patrons = {values[0]: (PatronRow._make(values[:-1]), bool(values[-1])) for batch in batches for values in batch}
+    rows = gateway.pcrud.columns_by_values("au", (*PATRON_FIELDS, "deleted"), "id", owners)
+    patrons = {values[0]: (PatronRow._make(values[:-1]), bool(values[-1])) for values in rows}
     cards = sorted((card for card in found if card.usr in patrons), key=lambda card: likely[card.barcode])
     deleted, near = None, []
     for card in cards:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evergreen_groups.changes import PenaltyReader, RecentlyChanged
 from evergreen_groups.groups import GroupViewer, HiddenCirculations, can_ask_about
@@ -34,6 +34,8 @@ def with_recalculated_rows(
     theirs = frozenset(patrons)
     if recent.recalculated is not None:
         theirs &= recent.recalculated
+    if not theirs:
+        return list(rows)
     reader = PenaltyReader(gateway, org_units)
     read = [penalties for penalties in gateway.map(reader.read, sorted(theirs)) if penalties is not None]
     others = (row for row in rows if row.patron not in theirs)
@@ -50,10 +52,6 @@ class DeskReader:
         self._gateway = gateway
         self._reference = reference
         self._recent = recent
-
-    def _in_parallel(self, *readers: Callable[[], Any]) -> list[Any]:
-        """Run the readers in parallel, and return their results in order."""
-        return list(self._gateway.map(lambda read: read(), readers))
 
     def _member_viewer(self, recent: RecentlyChanged) -> GroupViewer:
         """Return a viewer that asks for the members only, with the session's account and permissions."""

@@ -218,7 +218,11 @@ class SummaryReader(DeskReader):
         """Run a search with a viewer, and in parallel read the kinds of penalties."""
         self._gateway.idl("au", "ac", "aou", "ausp", "csp", "mous")  # in one request
         viewer = self._member_viewer(recent)
-        found, _kinds = self._in_parallel(lambda: search(viewer), lambda: self._reference.penalty_kinds(self._gateway))
+        if self._reference.has_penalty_kinds(self._gateway):
+            return search(viewer)  # looking up a cached value in another thread costs a fifth of a summary
+        found, _kinds = self._gateway.in_parallel(
+            lambda: search(viewer), lambda: self._reference.penalty_kinds(self._gateway)
+        )
         return cast(Found, found)
 
     def _summary(self, found: VisiblePatrons, recent: RecentlyChanged) -> GroupSummary:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
@@ -37,15 +37,6 @@ _SURROGATES = re.compile(
 _ONE_ESCAPE = 6
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 
-
-@runtime_checkable
-class Encodable(Protocol):
-    """An object that knows its own wire form, like :class:`~evergreen_groups.gateway.record.Record`."""
-
-    def to_wire(self, *, full: bool = False) -> dict[str, Any]:
-        """Return plain JSON values."""
-
-
 _decoder = msgspec.json.Decoder(float_hook=Decimal)
 
 
@@ -58,19 +49,14 @@ def loads(text: str) -> Any:
     """
     # Some amounts are JSON numbers. As floats, 0.10 and 0.20 wouldn't add up to the 0.30 that Evergreen reports
     # (patrons-063).
+    if "\\ud" in text or "\\uD" in text:  # msgspec refuses the escapes of single surrogates
+        text = _SURROGATES.sub(lambda found: "\\ufffd" if len(found[0]) == _ONE_ESCAPE else found[0], text)
     try:
-        return _decoder.decode(_without_lone_escapes(text))
+        return _decoder.decode(text)
     except msgspec.DecodeError as error:  # a ValueError since msgspec 0.21
         raise ValueError(str(error)) from None
     except RecursionError:
         raise ValueError("nested too deeply") from None
-
-
-def _without_lone_escapes(text: str) -> str:
-    """Replace the escapes of single surrogates with U+FFFD; msgspec refuses them."""
-    if "\\ud" not in text and "\\uD" not in text:
-        return text
-    return _SURROGATES.sub(lambda found: "\\ufffd" if len(found[0]) == _ONE_ESCAPE else found[0], text)
 
 
 def dumps(value: object) -> str:
@@ -94,15 +80,15 @@ def dumps(value: object) -> str:
     return text if text.isascii() else _NOT_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 
-def _plain(value: object) -> object:
+def _plain(value: Any) -> object:
     """Return the JSON form of a value that msgspec doesn't know."""
     match value:
         case str():
             return str(value)
         case Mapping():
             return dict(value)
-        case Encodable():
-            return value.to_wire(full=True)
+    if hasattr(value, "to_wire"):  # a record
+        return value.to_wire(full=True)
     raise TypeError(f"{type(value).__name__} can't be written as JSON")
 
 
@@ -117,9 +103,7 @@ def _without_lone_surrogates(value: Any) -> Any:
             return {_without_lone_surrogates(key): _without_lone_surrogates(item) for key, item in value.items()}
         case list() | tuple():
             return [_without_lone_surrogates(item) for item in value]
-        case Encodable():
-            return _without_lone_surrogates(value.to_wire(full=True))
-    return value
+    return _without_lone_surrogates(value.to_wire(full=True)) if hasattr(value, "to_wire") else value
 
 
 def _refuse_not_finite(value: object) -> None:

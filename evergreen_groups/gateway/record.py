@@ -37,19 +37,18 @@ def encode(value: Any, datatype: str) -> Any:
         return "t" if value else "f"
     if isinstance(value, Decimal):
         return str(value.quantize(_CENT) if datatype == "money" else value)
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise TypeError("a timestamp needs a time zone")
+        return value.strftime("%Y-%m-%dT%H:%M:%S%z")
     if isinstance(value, date):
-        return _encode_date(value)
+        return value.isoformat()
     if value is not None and not isinstance(value, int | str):
         raise TypeError(f"a field can't hold {type(value).__name__}")
     return value
 
 
-def _encode_date(value: date) -> str:
-    if not isinstance(value, datetime):
-        return value.isoformat()
-    if value.tzinfo is None:
-        raise TypeError("a timestamp needs a time zone")
-    return value.strftime("%Y-%m-%dT%H:%M:%S%z")
+LOOK_AT_PROXY = Message("look at the proxy, where there is one: it may have mixed up answers")
 
 
 def wrong_value(class_id: str, name: str, what: str) -> DataError:
@@ -245,8 +244,7 @@ class Record:
         return self._class.id == other._class.id and self._values == other._values
 
     def __hash__(self) -> int:
-        primary = self.raw(self._class.primary) if self._class.primary in self._class.positions else None
-        return hash((self._class.id, primary if isinstance(primary, int | str) else None))
+        return hash(repr(self))
 
     def __repr__(self) -> str:
         primary = self.raw(self._class.primary) if self._class.primary in self._class.positions else None
@@ -274,12 +272,21 @@ class Record:
         (``patron-update-odd-014``), but not the flags of nested objects. Raises DataError if the flag would overwrite a
         field that the IDL doesn't know.
         """
-        values: list[Any] = list(self._values)
+        known, values = self._class, list(self._values)
         if full or changed:
-            values = _filled(values, self._class, self._idl)
+            values = _filled(values, known, self._idl)
         if changed:
-            _mark_changed(values, self._class)
-        return {"__c": self._class.id, "__p": values}
+            flags = values[len(known.fields) :]
+            if len(values) > len(known.positions) or not all(flag in (None, *TRUE, *FALSE) for flag in flags):
+                raise DataError(
+                    "a record of {name} came with more fields than the IDL has, and can't be marked as changed",
+                    code="unknown-fields",
+                    values={"name": known.id},
+                )
+            # The staff client sends 1, too. With 0 or null the answer looks right, but nothing is written
+            # (patron-update-odd-014, patron-update-odd-016).
+            values[known.positions["ischanged"]] = 1
+        return {"__c": known.id, "__p": values}
 
 
 _OWN_NAMES = frozenset(name for name in dir(Record) if not name.startswith("_"))
@@ -356,20 +363,6 @@ def _filled_inside(value: Any, idl: Idl) -> Any:
     return value
 
 
-def _mark_changed(values: list[Any], known: Class) -> None:
-    """Set the flag that marks an object as changed."""
-    flags = values[len(known.fields) :]
-    if len(values) > len(known.positions) or not all(flag in (None, *TRUE, *FALSE) for flag in flags):
-        raise DataError(
-            "a record of {name} came with more fields than the IDL has, and can't be marked as changed",
-            code="unknown-fields",
-            values={"name": known.id},
-        )
-    # The staff client sends 1, too. With 0 or null the answer looks right, but nothing is written
-    # (patron-update-odd-014, patron-update-odd-016).
-    values[known.positions["ischanged"]] = 1
-
-
 def _encode(value: Any, datatype: str) -> Any:
     """Return the wire form of a new value, which may be a record or a list."""
     if isinstance(value, Record):
@@ -393,6 +386,11 @@ def values_of_rows(rows: list[Any], class_id: str) -> list[list[Any]]:
         code="rows-of-another-class",
         values={"name": class_id},
     )
+
+
+def unrequested_rows() -> DataError:
+    """Return the error for rows that don't match the search."""
+    return DataError("rows came that were not asked for", advice=LOOK_AT_PROXY, code="rows-not-asked-for")
 
 
 def columns(records: Iterable[Record], *names: str) -> Iterator[tuple[Any, ...]]:
@@ -441,21 +439,17 @@ class ColumnReader:
             return values
         if kinds <= {_NONE, str}:
             table = {value: decoder(value, self._class.id, name) for value in set(values) if value is not None}
-            if decoder is decode_date and (None in table.values() or UNKNOWN in table.values()):
-                self._note_unreadable(
-                    name, {sent for sent, read in table.items() if read is None or read is UNKNOWN}, rows
-                )
+            if decoder is decode_date and self._statistics is not None:
+                odd = {sent for sent, read in table.items() if read is None or read is UNKNOWN}
+                position, key = self._class.positions[name], self._class.positions[self._class.primary]
+                for row in rows if odd else ():
+                    if row[position] in odd:
+                        number = row[key] if key < len(row) else None
+                        self._statistics.unreadable_date(self._class.id, number, name)
             return list(map(table.get, values))  # columns repeat few values: "t" and "f", 0.00
         if kinds.isdisjoint(_CONTAINERS):
             return [None if value is None else decoder(value, self._class.id, name) for value in values]
         return [None if value is None else _decode_field(value, self._class, name, self._idl) for value in values]
-
-    def _note_unreadable(self, name: str, dates: set[str], rows: list[list[Any]]) -> None:
-        position, key = self._class.positions[name], self._class.positions[self._class.primary]
-        for values in rows if dates and self._statistics is not None else ():
-            if values[position] in dates:
-                number = values[key] if key < len(values) else None
-                self._statistics.unreadable_date(self._class.id, number, name)  # type: ignore[union-attr]
 
 
 _NONE = type(None)

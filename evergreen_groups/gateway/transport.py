@@ -36,7 +36,7 @@ from evergreen_groups.gateway.call import Statistics
 from evergreen_groups.message import Message, system_reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     import urllib3
     from _typeshed import WriteableBuffer
@@ -447,33 +447,28 @@ def read_body(response: urllib3.HTTPResponse, limit: int) -> bytes:
         TooLargeError: it has more than ``limit`` bytes.
         DecodeError: it is compressed in another way than requested, or damaged.
     """
-    body = bytearray()
-    for chunk in _decompressed(response, limit):
-        body += chunk
-        if len(body) > limit:
-            raise TooLargeError
-    return bytes(body)
-
-
-def _decompressed(response: urllib3.HTTPResponse, limit: int) -> Iterator[bytes]:
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
     if encoding not in ("", "identity", "gzip", "x-gzip"):
         raise urllib3.exceptions.DecodeError("packed in another way than asked for")
-    chunks = iter(lambda: response.read(_CHUNK_BYTES, decode_content=False), b"")
-    if not encoding.endswith("gzip"):
-        yield from chunks
-        return
-    unpack = None
-    for packed in chunks:
-        while packed:
+    body, unpack = bytearray(), None
+    while chunk := response.read(_CHUNK_BYTES, decode_content=False):
+        if not encoding.endswith("gzip"):
+            body += chunk
+            chunk = b""
+        while chunk:
             unpack = unpack or zlib.decompressobj(_GZIP)
             try:
-                yield unpack.decompress(packed, limit + 1)
+                body += unpack.decompress(chunk, limit + 1)
             except zlib.error as error:
                 raise urllib3.exceptions.DecodeError("broken encoding") from error
-            packed, unpack = unpack.unused_data, None if unpack.eof else unpack  # noqa: PLW2901
+            if len(body) > limit:
+                break
+            chunk, unpack = unpack.unused_data, None if unpack.eof else unpack
+        if len(body) > limit:
+            raise TooLargeError
     if unpack is not None:
         raise urllib3.exceptions.DecodeError("the encoding ends in the middle")
+    return bytes(body)
 
 
 log = logging.getLogger("evergreen_groups.gateway")

@@ -96,12 +96,11 @@ def _rows_in_batches(
 ) -> Iterator[tuple[Any, ...]]:
     """Read the rows of many patrons. Read their own rows first, because most records use no others."""
     known = set[int]()
-    for batch in gateway.pcrud.columns_by_values("aua", _ROW_FIELDS, "usr", patrons):
-        known.update(values[0] for values in batch)
-        yield from batch
+    for values in gateway.pcrud.columns_by_values("aua", _ROW_FIELDS, "usr", patrons):
+        known.add(values[0])
+        yield values
     others = {row for id in patrons for row in _used(records[id])} - known
-    for batch in gateway.pcrud.columns_by_values("aua", _ROW_FIELDS, "id", sorted(others)):
-        yield from batch
+    yield from gateway.pcrud.columns_by_values("aua", _ROW_FIELDS, "id", sorted(others))
 
 
 def _used(record: Sequence[Any]) -> list[int]:
@@ -116,7 +115,7 @@ def _contacts(id: int, record: Sequence[Any], rows: Mapping[int, _AddressRow], o
         # An address without a street is too vague to compare.
         addresses=_shared_set(row[1] for row in (*own, *used) if row is not None and row[1][0]),
         phones=_shared_set(filter(None, map(_phone, phones))),
-        emails=_shared_set(filter(None, [_email(email)])),
+        emails=_shared_set(it for it in [str(email or "").strip().casefold()] if "@" in it),
         created=created,
         lenders=_shared_set(row[0] for row in used if row is not None and row[0] != id),
         # Accounts that see a patron also see the patron's own rows, so a missing row belongs to another patron.
@@ -141,11 +140,6 @@ def _phone(text: object) -> str | None:
     digits = _NO_DIGITS.sub("", str(text))
     # Repeated digits such as 000-0000 are placeholders.
     return digits if len(digits) >= _SHORTEST_PHONE and len(set(digits)) > 1 else None
-
-
-def _email(text: object) -> str | None:
-    found = str(text or "").strip().casefold()
-    return found if "@" in found else None
 
 
 SURNAME, ADDRESS, PHONE, EMAIL, LIBRARY = "surname", "address", "phone", "email", "library"
@@ -228,16 +222,13 @@ class Relations:
         phone or email address don't count, because staff clone records of real families, too.
         """
         among = set(patrons)
-        return [
-            id
-            for id in sorted(among)
-            if any(self._is_clone(id, lender) for lender in self.contacts(id).lenders if lender in among)
-        ]
 
-    def _is_clone(self, patron: int, lender: int) -> bool:
-        one, other = self.contacts(patron).created, self.contacts(lender).created
-        together = one is not None and other is not None and abs(one - other) <= ONE_DAY
-        return together and not self.shared(patron, [lender]) & {SURNAME, PHONE, EMAIL}
+        def is_clone(patron: int, lender: int) -> bool:
+            one, other = self.contacts(patron).created, self.contacts(lender).created
+            together = one is not None and other is not None and abs(one - other) <= ONE_DAY
+            return together and not self.shared(patron, [lender]) & {SURNAME, PHONE, EMAIL}
+
+        return [id for id in sorted(among) if any(is_clone(id, lender) for lender in self.contacts(id).lenders & among)]
 
     def _traits_of(self, patron: Related) -> frozenset[Trait]:
         known = self.contacts(patron.id)

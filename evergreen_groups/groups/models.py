@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
 from functools import cache
-from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from evergreen_groups.language import name_key
@@ -19,9 +18,12 @@ from evergreen_groups.total import Total
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
-    from evergreen_groups.groups.hidden import HiddenMembers
     from evergreen_groups.ils import OrgUnit, OrgUnits, Penalty, PenaltyKinds
     from evergreen_groups.policy import Decision, Limit
+
+
+Query = dict[str, Any]
+"""A condition or a subquery, in Evergreen's JSON query form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,24 @@ class Member:
     def with_barcode(self, barcode: str | None) -> Member:
         """Return the member with this barcode."""
         return replace(self, patron=replace(self.patron, barcode=barcode))
+
+
+@dataclass(frozen=True, slots=True)
+class HiddenMembers:
+    """The members of one group whom the account can't see.
+
+    ``fines`` is what they owe together, None if unknown. ``ids`` is None if the members were only counted.
+    """
+
+    count: int
+    fines: Decimal | None
+    ids: frozenset[int] | None = None
+
+    @classmethod
+    def of(cls, ids: Set[int], balances: Mapping[int, Decimal] | None) -> HiddenMembers:
+        """Make the record from ids and ``balances`` (None: unknown). A member without a balance owes nothing."""
+        owed = None if balances is None else sum((balances.get(id, ZERO) for id in ids), ZERO)
+        return cls(len(ids), owed, frozenset(ids))
 
 
 @dataclass(frozen=True, slots=True)
@@ -408,7 +428,7 @@ def make_members(
 def read_barcodes(gateway: Gateway, cards: Iterable[int | None]) -> dict[int, str]:
     """Return the barcodes of cards (ids; None is skipped), by card id."""
     ids = [card for card in cards if card is not None]
-    return dict(chain.from_iterable(gateway.pcrud.columns_by_values("ac", ("id", "barcode"), "id", ids)))
+    return dict(gateway.pcrud.columns_by_values("ac", ("id", "barcode"), "id", ids))
 
 
 class StandingDifference(Enum):

@@ -6,13 +6,14 @@ import copy
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
 from decimal import Decimal
-from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from itertools import islice
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from evergreen_groups.groups.hidden import HiddenMembers, find_hidden
+from evergreen_groups.groups.hidden import find_hidden
 from evergreen_groups.groups.models import (
     PATRON_FIELDS,
     Group,
+    HiddenMembers,
     Member,
     Patron,
     PatronRow,
@@ -127,11 +128,10 @@ class GroupReader:
     def _members(self, rows: Iterable[PatronRow], *, cards: bool = True, again: bool = False) -> list[Member]:
         by_id = {row.id: row for row in rows}
         # Read lists concurrently. Fleshed cards would take the ILS a query per row.
-        readers: tuple[Callable[[], dict[int, Any]], ...] = (
+        own_fines, barcodes = self._gateway.in_parallel(
             lambda: self._own_fines(by_id),
             lambda: self._barcodes(by_id.values()) if cards else {},
         )
-        own_fines, barcodes = self._gateway.map(lambda read: read(), readers)
         # Reuse equal Decimals (see __init__).
         own_fines = {id: self._amounts.setdefault(amount, amount) for id, amount in own_fines.items()}
         if again:
@@ -158,7 +158,7 @@ class GroupReader:
         rows = self._gateway.pcrud.columns_by_values(
             "au", PATRON_FIELDS, "usrgroup", sorted(set(numbers)), where={"deleted": "f"}
         )
-        return {group.number: group for group in self.build_groups(map(PatronRow._make, chain.from_iterable(rows)))}
+        return {group.number: group for group in self.build_groups(map(PatronRow._make, rows))}
 
 
 class _BalanceProgress:

@@ -23,11 +23,9 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from evergreen_groups.errors import DataError, TimedOutError, UnexpectedAnswerError
 from evergreen_groups.gateway import Gateway, columns
-from evergreen_groups.groups.models import PATRON_FIELDS, PatronRow
+from evergreen_groups.groups.models import PATRON_FIELDS, PatronRow, Query
 from evergreen_groups.message import Message
 from evergreen_groups.progress import Progress, silent
-
-Query = dict[str, Any]
 
 
 class GroupRange(NamedTuple):
@@ -234,20 +232,17 @@ class GroupRanges:
         """Yield the other ranges, requeued ones first. Choose the width of each range when it is requested."""
         self._decay = 0.5  # from now on, older observations count less
         while self.left:
-            if self._requeued:
-                yield self._take_requeued()
-            else:
+            if not self._requeued:
                 yield from self._next_range(self._width)
-
-    def _take_requeued(self) -> GroupRange:
-        """Take one range from the low end of a requeued range, or all of it if little is left."""
-        with self._lock:
-            low, high = within = self._requeued.pop()
-            end = (low or 0) + self._width
-            if (self.highest if high is None else high) - end <= self._width // 2:
-                return within
-            self._requeued.append(GroupRange(end, high))
-            return GroupRange(low, end)
+                continue
+            # Take one range from the low end of a requeued range, or all of it if little is left.
+            with self._lock:
+                low, high = within = self._requeued.pop()
+                end = (low or 0) + self._width
+                if (self.highest if high is None else high) - end > self._width // 2:
+                    self._requeued.append(GroupRange(end, high))
+                    within = GroupRange(low, end)
+            yield within
 
     @property
     def _ended(self) -> bool:
@@ -515,7 +510,12 @@ class GroupSearch:
                 rest = batch.without(moved)
                 if len(rest) < len(batch):
                     batches[index], found[index] = rest, drop(found[index], moved)
-            self._read_again(moved, ranges, batches, found, build)
+            numbers = sorted(moved)
+            parts = range(0, len(numbers), _GROUPS_AT_ONCE)
+            lists = [GroupList(tuple(numbers[start : start + _GROUPS_AT_ONCE])) for start in parts]
+            for rows in batch_by_group(self._gateway.map(lambda within: self._read_range(within, ranges), lists)):
+                batches.append(MemberBatch.of(rows))
+                found.append(build(rows))
             changes.append(changed.groups())
         if not groups_of_duplicates(batches):
             # On a busy day records change all the time. Ignore the latest changes: no patron is counted twice.
@@ -525,21 +525,6 @@ class GroupSearch:
             advice="try again later",
             code="groups-unsteady",
         )
-
-    def _read_again(
-        self,
-        groups: Collection[int],
-        ranges: GroupRanges,
-        batches: list[MemberBatch],
-        found: list[list[Result]],
-        build: BuildResults[Result],
-    ) -> None:
-        """Add the current state of some groups."""
-        numbers = sorted(groups)
-        lists = [GroupList(tuple(numbers[at : at + _GROUPS_AT_ONCE])) for at in range(0, len(numbers), _GROUPS_AT_ONCE)]
-        for rows in batch_by_group(self._gateway.map(lambda within: self._read_range(within, ranges), lists)):
-            batches.append(MemberBatch.of(rows))
-            found.append(build(rows))
 
     def _batches(self, ranges: GroupRanges) -> Iterator[list[PatronRow]]:
         """Yield the members of one range after the other while the next ranges are read."""
@@ -587,7 +572,9 @@ class GroupSearch:
                     self._giants += 1
                     if self._giants > _MAX_GIANTS:
                         raise
-                    found.extend(self._read_giant(part))
+                    # Read the giant group without sums, whatever it owes.
+                    giant = self._read_by_id(self._query.candidates(part))
+                    found.extend(sorted(giant, key=lambda patron: (patron.group, patron.id)))
                 rest.extend((smaller, _PART_SECONDS) for smaller in reversed(parts))
                 continue
             if len(page) < self._page:
@@ -604,11 +591,6 @@ class GroupSearch:
             else:
                 rest.append((remainder, seconds))
         return found
-
-    def _read_giant(self, within: Groups) -> list[PatronRow]:
-        """Read the members of a group whose sums take too long, whatever the group owes."""
-        rows = self._read_by_id(self._query.candidates(within))
-        return sorted(rows, key=lambda patron: (patron.group, patron.id))
 
     def _read_by_id(self, where: Query) -> list[PatronRow]:
         """Read patrons page by page. The condition must name the libraries that the account sees."""

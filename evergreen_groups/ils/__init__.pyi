@@ -6,7 +6,6 @@ from .bills import read_bills as read_bills
 from .bills import read_fines_of as read_fines_of
 from .bills import read_fines_within as read_fines_within
 from .bills import read_own_fines as read_own_fines
-from .bills import read_verified_bills as read_verified_bills
 from .bills import verify_bills as verify_bills
 from .bills import with_item_kinds as with_item_kinds
 from .circulations import CirculationCounts as CirculationCounts

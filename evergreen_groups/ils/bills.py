@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
-from itertools import chain
 from typing import Any
 
 from evergreen_groups.errors import DataError
@@ -192,18 +191,15 @@ class Bill:
 
     def describe_billings(self) -> str:
         """List the billings by type: ``lost materials: $12.99, processing of lost materials: $5.00``."""
-        return ", ".join(
-            gettext("{kind}: {amount}", kind=self._describe_type(billed.billing_type), amount=billed.amount)
-            for billed in self.billings
-        )
+        is_overdue = self.kind.transaction == "circulation" and not self.paid
+        rest = gettext(_STOCK[_OVERDUE]) if is_overdue else gettext("other billings")
 
-    def _describe_type(self, billing_type: str) -> str:
-        if billing_type:
-            return BillKind.of(self.kind.transaction, billing_type).describe()
-        return (
-            gettext("other billings")
-            if self.paid or self.kind.transaction != "circulation"
-            else gettext(_STOCK[_OVERDUE])
+        def name(billing_type: str) -> str:
+            return BillKind.of(self.kind.transaction, billing_type).describe() if billing_type else rest
+
+        return ", ".join(
+            gettext("{kind}: {amount}", kind=name(billed.billing_type), amount=billed.amount)
+            for billed in self.billings
         )
 
 
@@ -222,15 +218,14 @@ def read_bills(gateway: Gateway, patrons: Collection[int]) -> dict[int, tuple[Bi
 
     The account sees the bills of patrons at whose home library it has VIEW_USER_TRANSACTIONS. pcrud silently omits all
     others (``family-018``, ``details-003``), so a patron without bills may still owe something. Use
-    :func:`read_verified_bills` to tell the difference.
+    :func:`verify_bills` to tell the difference.
     """
     # A patron may have hundreds of open transactions: each checked-out item has one, usually without a balance
     # (family-001).
     owed = {"balance_owed": {"<>": 0}}
     # all_visible is safe: callers leave out patrons with hidden bills, and a wrong guess shows when the bills are added
     # up.
-    pages = gateway.pcrud.columns_by_values("mobts", _FIELDS, "usr", sorted(patrons), where=owed, all_visible=True)
-    rows = list(chain.from_iterable(pages))
+    rows = list(gateway.pcrud.columns_by_values("mobts", _FIELDS, "usr", sorted(patrons), where=owed, all_visible=True))
     found: dict[int, list[Bill]] = {}
     for bill in _bills(rows, _read_billed(gateway, sorted(row[0] for row in rows))):
         found.setdefault(bill.patron, []).append(bill)
@@ -252,8 +247,8 @@ def _read_billed(gateway: Gateway, transactions: Sequence[int]) -> dict[int, tup
     }
     fields = ("xact", "billing_type", "amount")
     sums: dict[int, dict[str, Decimal]] = {}
-    pages = gateway.pcrud.columns_by_values("mb", fields, "xact", transactions, where=where, all_visible=True)
-    for transaction, billing_type, amount in chain.from_iterable(pages):
+    rows = gateway.pcrud.columns_by_values("mb", fields, "xact", transactions, where=where, all_visible=True)
+    for transaction, billing_type, amount in rows:
         theirs = sums.setdefault(transaction, {})
         theirs[billing_type] = theirs.get(billing_type, ZERO) + amount
     return {id: tuple(Billed(name, amount) for name, amount in theirs.items()) for id, theirs in sums.items()}
@@ -297,25 +292,21 @@ def with_item_kinds(
     return tuple(found)
 
 
-def read_verified_bills(
-    gateway: Gateway, own_fines: Mapping[int, Decimal], hidden: Collection[int] = ()
-) -> dict[int, tuple[Bill, ...] | None]:
-    """Return each patron's bills by id, or None if the bills are hidden or don't add up to the own fines.
-
-    ``own_fines`` has an amount for each patron, 0.00 included. ``hidden`` are the ids of patrons whose bills the
-    account may not see. If the sums differ, the bills are read again once, because the patron may just have paid.
-    """
-    asked = own_fines.keys() - set(hidden)
-    return verify_bills(gateway, own_fines, read_bills(gateway, asked) if asked else {}, hidden)
-
-
 def verify_bills(
     gateway: Gateway,
     own_fines: Mapping[int, Decimal],
-    bills: Mapping[int, tuple[Bill, ...]],
+    bills: Mapping[int, tuple[Bill, ...]] | None = None,
     hidden: Collection[int] = (),
 ) -> dict[int, tuple[Bill, ...] | None]:
-    """Like :func:`read_verified_bills`, for bills that the caller read together with the own fines."""
+    """Return each patron's bills by id, or None if the bills are hidden or don't add up to the own fines.
+
+    ``own_fines`` has an amount for each patron, 0.00 included. ``bills`` were read together with them, by default they
+    are read. ``hidden`` are the ids of patrons whose bills the account may not see. If the sums differ, the bills are
+    read again once, because the patron may just have paid.
+    """
+    if bills is None:
+        asked = own_fines.keys() - set(hidden)
+        bills = read_bills(gateway, asked) if asked else {}
     # Patrons who owe something but show no bill are left out: their bills are hidden, so reading again is pointless.
     doubtful = [id for id, theirs in bills.items() if id in own_fines and balance_of(theirs) != own_fines[id]]
     again = read_bills(gateway, doubtful) if doubtful else {}
@@ -326,24 +317,7 @@ def verify_bills(
     return found
 
 
-Scope = frozenset[int] | None
-"""The ids of the org units whose transactions count. None: all."""
-
 _SUMMARY = "open-ils.actor.user.fines.summary"
-
-Transaction = tuple[int | None, Decimal]
-"""An open transaction: the id of the billing org unit, and the balance (negative for a credit)."""
-
-
-def within(transactions: Iterable[Transaction], scope: Scope) -> Decimal | None:
-    """Add up the balances of the transactions within a scope. Return None if there are none.
-
-    >>> within([(4, Decimal("3.00")), (5, Decimal("1.50"))], frozenset({4}))
-    Decimal('3.00')
-    """
-    owed = [amount for org_unit, amount in transactions if scope is None or org_unit in scope]
-    # None differs from 0.00: SQL's sum over no rows is null, which doesn't even reach a threshold of 0.00.
-    return sum(owed, ZERO) if owed else None
 
 
 def read_own_fines(gateway: Gateway, ids: Collection[int], *, debtors_only: bool = False) -> dict[int, Decimal]:
@@ -354,7 +328,7 @@ def read_own_fines(gateway: Gateway, ids: Collection[int], *, debtors_only: bool
     """
     fields = ("usr", "balance_owed")
     owes = {"balance_owed": {"<>": 0}} if debtors_only else None
-    return dict(chain.from_iterable(gateway.pcrud.columns_by_values("mous", fields, "usr", sorted(ids), where=owes)))
+    return dict(gateway.pcrud.columns_by_values("mous", fields, "usr", sorted(ids), where=owes))
 
 
 def read_fines_of(gateway: Gateway, id: int, *, primary: bool = False) -> Decimal | None:
@@ -393,14 +367,16 @@ def read_fines_within(
     Raises:
         DataError: a patron has open transactions that the account can't see for lack of VIEW_USER_TRANSACTIONS.
     """
-    found: dict[int, list[Transaction]] = {id: [] for id in scopes}
+    found: dict[int, list[Decimal]] = {id: [] for id in scopes}
+    visible = set[int]()
     fields = ("usr", "billing_location", "balance_owed")
-    for page in gateway.pcrud.columns_by_values("mobts", fields, "usr", sorted(scopes)):
-        for id, org_unit, amount in page:
-            found[id].append((org_unit, amount))
+    for id, org_unit, amount in gateway.pcrud.columns_by_values("mobts", fields, "usr", sorted(scopes)):
+        visible.add(id)
+        if org_unit in scopes[id]:
+            found[id].append(amount)
     # pcrud silently omits hidden transactions (family-018). So a patron who has a total, even 0.00, but no transactions
     # has hidden ones, unless the last was closed between the two calls. Reading the totals again tells.
-    suspects = [id for id in scopes if id in totals and not found[id]]
+    suspects = [id for id in scopes if id in totals and id not in visible]
     hidden = read_own_fines(gateway, suspects) if suspects else {}
     if hidden and not leave_out_hidden:
         raise DataError(
@@ -409,4 +385,5 @@ def read_fines_within(
             advice="give the account VIEW_USER_TRANSACTIONS",
             code="transactions-hidden",
         )
-    return {id: within(found[id], scope) for id, scope in scopes.items() if id not in hidden}
+    # None differs from 0.00: SQL's sum over no rows is null, which doesn't even reach a threshold of 0.00.
+    return {id: sum(owed, ZERO) if owed else None for id, owed in found.items() if id not in hidden}

@@ -8,7 +8,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import DataError, RequestTooLargeError
@@ -38,11 +37,11 @@ def read_titles(gateway: Gateway, copies: Collection[int]) -> dict[int, str]:
     """
     if not copies:
         return {}
-    fields = ("id", "call_number", "dummy_title")
-    items = {id: rest for id, *rest in _rows(gateway, "acp", fields, copies)}
+    read = gateway.pcrud.columns_by_values
+    items = {id: rest for id, *rest in read("acp", ("id", "call_number", "dummy_title"), "id", sorted(copies))}
     volumes = {volume for volume, _dummy in items.values()} - {_NOT_CATALOGED}
-    records = dict(_rows(gateway, "acn", ("id", "record"), volumes)) if volumes else {}
-    titles = dict(_rows(gateway, "rmsr", ("id", "title"), {*records.values()})) if records else {}
+    records = dict(read("acn", ("id", "record"), "id", sorted(volumes))) if volumes else {}
+    titles = dict(read("rmsr", ("id", "title"), "id", sorted({*records.values()}))) if records else {}
     # Like the staff client (circ.service.ts), use dummy_title only for uncataloged items: it stays set after
     # cataloging.
     found = {
@@ -50,10 +49,6 @@ def read_titles(gateway: Gateway, copies: Collection[int]) -> dict[int, str]:
         for id, (volume, dummy) in items.items()
     }
     return {id: title.rstrip(_ISBD) for id, title in found.items() if title}
-
-
-def _rows(gateway: Gateway, class_id: str, fields: tuple[str, ...], ids: Collection[int]) -> chain[tuple[Any, ...]]:
-    return chain.from_iterable(gateway.pcrud.columns_by_values(class_id, fields, "id", sorted(ids)))
 
 
 _DAY = 86_400
@@ -208,11 +203,10 @@ def read_items(
     if not patrons or not visible_at:
         return dict.fromkeys(patrons, PatronItems((), complete=False))
     hidden_at = sorted({unit.id for unit in org_units} - set(visible_at))
-    readers: tuple[Callable[[], Any], ...] = (
+    found, hidden = gateway.in_parallel(
         lambda: _read_visible(gateway, patrons),
         lambda: patrons_with_circulations_at(gateway, patrons, hidden_at),
     )
-    found, hidden = gateway.map(lambda read: read(), readers)
     return {id: PatronItems(tuple(found.get(id, ())), complete=id not in hidden) for id in patrons}
 
 
@@ -233,17 +227,16 @@ def patrons_with_circulations_at(
     out: dict[str, Any] = {"checkin_time": None} if unreturned_at is None else _unreturned(unreturned_at)
     there = {"usr": {"=": {"+au": "id"}}, "circ_lib": sorted(libraries), **out}
     exists = {"-exists": {"select": {"circ": ["id"]}, "from": "circ", "where": there}}
-    pages = gateway.pcrud.columns_by_values("au", ("id",), "id", sorted(patrons), where=exists)
-    return {id for page in pages for (id,) in page}
+    return {id for (id,) in gateway.pcrud.columns_by_values("au", ("id",), "id", sorted(patrons), where=exists)}
 
 
 def _read_visible(gateway: Gateway, patrons: Collection[int]) -> dict[int, list[ItemOut]]:
     now = datetime.now(UTC)
     # The transaction of a returned item stays open until everything is paid (items-004).
     where = {"-or": [{"checkin_time": None}, {"xact_finish": None}]}
-    pages = gateway.pcrud.columns_by_values("circ", _ITEM_FIELDS, "usr", sorted(patrons), where=where)
+    rows = gateway.pcrud.columns_by_values("circ", _ITEM_FIELDS, "usr", sorted(patrons), where=where)
     found: dict[int, list[ItemOut]] = {}
-    for id, usr, library, due, interval, stopped, returned, finish, copy in chain.from_iterable(pages):
+    for id, usr, library, due, interval, stopped, returned, finish, copy in rows:
         kind = None if returned else kind_of(stopped, due, interval, finished=finish is not None, now=now)
         found.setdefault(usr, []).append(ItemOut(id, usr, copy, library, plausible(due), kind, stopped))
     for theirs in found.values():
@@ -297,11 +290,10 @@ def read_unreturned_items(
         return UnreturnedResult(dict.fromkeys(patrons), {})
     now = datetime.now(UTC)
     hidden_at = sorted({unit.id for unit in org_units} - set(visible_at))
-    readers: tuple[Callable[[], Any], ...] = (
+    (found, stop_fines), hidden = gateway.in_parallel(
         lambda: _count_visible(gateway, patrons, now, all_visible=not hidden_at),
         lambda: patrons_with_circulations_at(gateway, patrons, hidden_at, unreturned_at=now),
     )
-    (found, stop_fines), hidden = gateway.map(lambda read: read(), readers)
     return UnreturnedResult(
         {id: None if id in hidden else found.get(id, UnreturnedItems()) for id in patrons}, stop_fines
     )
@@ -316,12 +308,12 @@ def _count_visible(
     gateway: Gateway, patrons: Collection[int], now: datetime, *, all_visible: bool
 ) -> tuple[dict[int, UnreturnedItems], dict[int, str]]:
     where = {"-or": [_unreturned(now), {"xact_finish": None, "stop_fines": list(STOPPED)}]}
-    pages = gateway.pcrud.columns_by_values(
+    rows = gateway.pcrud.columns_by_values(
         "circ", _CIRCULATION_FIELDS, "usr", sorted(patrons), where=where, all_visible=all_visible
     )
     numbers: dict[int, Counter[CirculationKind | None]] = {}
     stopped: dict[int, str] = {}
-    for id, usr, stop_fines, due_date, fine_interval, checkin_time, xact_finish in chain.from_iterable(pages):
+    for id, usr, stop_fines, due_date, fine_interval, checkin_time, xact_finish in rows:
         if stop_fines in STOPPED:
             stopped[id] = stop_fines
         if checkin_time is None:
@@ -527,8 +519,8 @@ class CirculationReader:
     def _count_rows(self, patrons: Collection[int]) -> dict[int, CirculationCounts]:
         # Without VIEW_CIRCULATIONS anywhere, pcrud shows no circulations, not even the user's own.
         ids = sorted(patrons) if self._visible_at else []
-        pages = self._gateway.pcrud.columns_by_values("circ", _COUNTED_FIELDS, "usr", ids, where={"checkin_time": None})
-        return self._counted(patrons, chain.from_iterable(pages))
+        rows = self._gateway.pcrud.columns_by_values("circ", _COUNTED_FIELDS, "usr", ids, where={"checkin_time": None})
+        return self._counted(patrons, rows)
 
     def _counted(self, patrons: Collection[int], rows: Iterable[tuple[Any, ...]]) -> dict[int, CirculationCounts]:
         now = datetime.now(UTC)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import DataError, PermissionDeniedError
 from evergreen_groups.gateway import TOKEN, Gateway
@@ -414,23 +414,6 @@ class RuleDifference:
         return min(amount for amount in amounts if amount is not None)
 
 
-class _Case(NamedTuple):
-    """The key by which differences are grouped."""
-
-    kind: DifferenceKind
-    limit: Limit
-    threshold: Decimal | None
-    penalty: PenaltyKind
-
-
-class _Affected(NamedTuple):
-    """The patrons of one home library and profile, and the threshold's row as ids of org unit and profile."""
-
-    library: int
-    profile: int
-    row: tuple[int, int] | None
-
-
 def find_rule_differences(
     limits: Limits,
     thresholds: Thresholds,
@@ -449,7 +432,10 @@ def find_rule_differences(
         PermissionDeniedError: the account may not see the thresholds of one of the libraries.
         DataError: the ILS refers to a profile or penalty that it doesn't list.
     """
-    found: dict[_Case, list[_Affected]] = {}
+    # By kind, limit, threshold and penalty: the home library and profile, and those where the threshold is set.
+    found: dict[
+        tuple[DifferenceKind, Limit, Decimal | None, PenaltyKind], list[tuple[int, int, tuple[int, int] | None]]
+    ] = {}
     profile_ids = list(profiles)
     for library in libraries:
         penalty = kinds.set_for_fines_at(library)
@@ -457,18 +443,18 @@ def find_rule_differences(
             threshold = thresholds.find(profile, library)
             rule = limits.limit_for(profile, library)
             row = None if threshold is None else (threshold.org_unit, threshold.profile)
+            amount = None if threshold is None else threshold.amount
             for kind in _differences(rule, threshold, penalty, org_units):
-                case = _Case(kind, rule.limit, None if threshold is None else threshold.amount, penalty)
-                found.setdefault(case, []).append(_Affected(library, profile, row))
+                found.setdefault((kind, rule.limit, amount, penalty), []).append((library, profile, row))
     differences = [
         RuleDifference(
             *case,
-            rows=frozenset(pair.row for pair in pairs if pair.row is not None),
-            libraries=frozenset(pair.library for pair in pairs),
-            profiles=frozenset(pair.profile for pair in pairs),
-            pair_count=len(pairs),
+            rows=frozenset(row for _library, _profile, row in affected if row is not None),
+            libraries=frozenset(library for library, _profile, _row in affected),
+            profiles=frozenset(profile for _library, profile, _row in affected),
+            pair_count=len(affected),
         )
-        for case, pairs in found.items()
+        for case, affected in found.items()
     ]
     order = list(DifferenceKind)
     return sorted(differences, key=lambda one: (-one.pair_count, order.index(one.kind), one.example))

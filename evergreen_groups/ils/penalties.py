@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import itemgetter
@@ -124,12 +124,11 @@ class PenaltyKinds:
     ) -> PenaltyKinds:
         """Read the kinds in three calls, or in two if ``fines_penalties`` is given."""
         fields = ("id", "name", "block_list", "label")
-        readers: tuple[Callable[[], Any], ...] = (
+        rows, for_fines = gateway.in_parallel(
             # All staff accounts may read csp (pcrud-089).
             lambda: gateway.pcrud.all_columns("csp", fields),
             lambda: read_fines_penalties(gateway, org_units) if fines_penalties is None else fines_penalties,
         )
-        rows, for_fines = gateway.map(lambda read: read(), readers)
         return cls(
             [
                 PenaltyKind(id, name, tuple(blocks.split("|")) if blocks else (), label or "")
@@ -238,10 +237,10 @@ def rows_in_force(
     ``all_visible`` promises that the account has VIEW_USER at the home library of each patron.
     """
     where = None if kinds is None else {"standing_penalty": list(kinds)}
-    for batch in gateway.pcrud.columns_by_values(
+    rows = gateway.pcrud.columns_by_values(
         "ausp", PENALTY_FIELDS, "usr", sorted(patrons), where=where, all_visible=all_visible
-    ):
-        yield from select_in_force(batch)
+    )
+    return select_in_force(rows)
 
 
 def select_in_force(rows: Iterable[tuple[Any, ...]]) -> Iterator[PenaltyRow]:

@@ -116,6 +116,10 @@ class ReferenceData:
 
         return self._with_all("penalty kinds", gateway, named, read)
 
+    def has_penalty_kinds(self, gateway: Gateway) -> bool:
+        """Return whether :meth:`penalty_kinds` needs no call."""
+        return self.caches["penalty kinds"].is_fresh(gateway.url)
+
     def _cached(self, name: str, key: str, read: Callable[[], Value]) -> Value:
         cache: TimeToLiveCache[Value] = self.caches[name]
         return cache.get(key, read)

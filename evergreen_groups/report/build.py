@@ -184,12 +184,11 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
     started = datetime.now(UTC)
 
     def build_batch(rows: Sequence[PatronRow]) -> list[_BatchResult]:
-        readers: tuple[Callable[[], Any], ...] = (
+        groups, block_rows, found = gateway.in_parallel(
             lambda: reader.with_limits(limits_future.result()).build_groups(rows),
             lambda: read_block_rows(gateway, kinds_future.result(), [row.id for row in rows]),
             lambda: _detail_rows(details_future.result(), rows),
         )
-        groups, block_rows, found = gateway.map(lambda read: read(), readers)
         candidates = with_enough_fines(groups, criteria)
         members = {member.id: member for group in candidates for member in group.members}
         detail_reader = details_future.result()

@@ -6,11 +6,11 @@ the own fines, what the member owes for is unknown, too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evergreen_groups.ils import (
     VIEW_CIRCULATIONS,
@@ -256,11 +256,10 @@ class DetailReader:
         """Read the bills and unreturned items of patrons, in three calls for up to 3,000."""
         # Bills of other patrons would come back empty, which looks like owing nothing.
         visible = [row.id for row in rows if row.home_library in self._bills_at]
-        readers: tuple[Callable[[], Any], ...] = (
+        bills, items = self._gateway.in_parallel(
             lambda: read_bills(self._gateway, visible) if visible else {},
             lambda: read_unreturned_items(self._gateway, self._org_units, self._items_at, [row.id for row in rows]),
         )
-        bills, items = self._gateway.map(lambda read: read(), readers)
         return DetailRows(bills, items)
 
     def add(self, members: Collection[Member], read: DetailRows, states: dict[int, PatronState]) -> None:

@@ -435,7 +435,7 @@ def _current_numbers(gateway: Gateway, cleared: Sequence[GroupChange]) -> dict[i
     """Return, by former group number, the group that most of a cleared group's members are in now."""
     patrons = sorted(set(chain.from_iterable(change.members for change in cleared)))
     rows = gateway.pcrud.columns_by_values("au", ("id", "usrgroup"), "id", patrons, where={"deleted": "f"})
-    groups = dict(chain.from_iterable(rows))
+    groups: dict[int, int] = dict(rows)
     found = {}
     for change in cleared:
         counts = Counter(groups[patron] for patron in sorted(change.members) if patron in groups)

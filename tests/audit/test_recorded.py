@@ -205,7 +205,7 @@ def test_the_evidence_about_them(org_units: OrgUnits) -> None:
     with gateway_of(*evidence) as gateway:
         ids = sorted(row.id for row in rows)
         accounts = gateway.pcrud.columns_by_values("au", ("id", *ACCOUNT_FIELDS), "id", ids)
-        records = {id: values for batch in accounts for id, *values in batch}
+        records = {id: values for id, *values in accounts}
         contacts = read_contact_records(gateway, ids)
         asked = context(gateway, org_units)
         families = {number: [row for row in rows if row.group == number] for number in {row.group for row in rows}}

@@ -350,7 +350,7 @@ def run_load(clerks: int, seconds: float, every: float, gateway: str, address: s
             thread.join()
         ids = [patron for clerk in everybody for patron in clerk.groups]
         found = staff.pcrud.columns_by_values("au", ("id", "usrgroup"), "id", ids)
-        now = {id: group for batch in found for id, group in batch}
+        now = dict(found)
     misplaced = [patron for clerk in everybody for patron, group in clerk.groups.items() if now[patron] != group]
     changes = sum(clerk.changes for clerk in everybody)
     return print_figures(seen, changes, misplaced)

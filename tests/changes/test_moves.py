@@ -34,10 +34,10 @@ from support.journals import begun
 from support.states import journal_in
 
 from evergreen_groups.changes import PENALTIES, Operator, StepState
+from evergreen_groups.changes.apply import TRIES, side_effects
 from evergreen_groups.changes.journal import Sending, StoredStep
 from evergreen_groups.changes.penalties import PatronPenalties
 from evergreen_groups.changes.reasons import TAKEN_OVER
-from evergreen_groups.changes.steps import TRIES, side_effects
 from evergreen_groups.client import Client
 from evergreen_groups.errors import NotFoundError, TransportError, UnreachableError
 from evergreen_groups.gateway import Gateway

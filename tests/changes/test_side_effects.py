@@ -2,7 +2,7 @@
 
 from support.recorded import idl_of, payload
 
-from evergreen_groups.changes.steps import side_effects
+from evergreen_groups.changes.apply import side_effects
 from evergreen_groups.gateway import Record
 from evergreen_groups.gateway.record import decode
 

@@ -115,8 +115,8 @@ def _is_asked_for(row: Result, call: Call) -> bool:
 def _asks_for_any_one(call: Call) -> bool:
     """Whether the question asks, with its others, for any one patron of many: a further row passes for that one.
 
-    A group's members are read that way; the patron says that none of them is hidden (``groups/family.py``). No gateway
-    is known to add a row to an answer, so a second question to confirm the patron isn't worth its cost.
+    A group's members are read that way; the patron says that none of them is hidden (``groups/families.py``). No
+    gateway is known to add a row to an answer, so a second question to confirm the patron isn't worth its cost.
     """
     question = json.dumps(call.parameters[1:])
     return '"union"' in question and '"limit": 1}' in question

@@ -21,7 +21,7 @@ from evergreen_groups import exit_status, hooks
 from evergreen_groups.client import Client
 from evergreen_groups.errors import EvergreenGroupsError
 from evergreen_groups.gateway import Credentials
-from evergreen_groups.gateway import pcrud as rows_by_values
+from evergreen_groups.gateway import gateway as rows_by_values
 from evergreen_groups.groups.search import GroupSearch
 
 _VOLATILE = {"generated_at", "gateway", "since", "trend"}

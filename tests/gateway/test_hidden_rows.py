@@ -9,8 +9,7 @@ from support.fault_proxy import Call, Fault, fault_proxy
 from support.gateways import gateway_of
 
 from evergreen_groups.errors import DataError
-from evergreen_groups.gateway.pcrud import LIMIT_FACTOR
-from evergreen_groups.gateway.rows import LARGEST_LIST
+from evergreen_groups.gateway.gateway import LARGEST_LIST, LIMIT_FACTOR
 from evergreen_groups.groups import GroupRange, GroupSearch, HighFines
 from evergreen_groups.money import ZERO
 from evergreen_groups.sandbox import Sandbox
@@ -80,9 +79,9 @@ def test_lists_of_values(sandbox: Sandbox) -> None:
         seen = sorted(visible(sandbox, "harbor_desk"))
         everybody = sorted(visible(sandbox, "admin"))
         rows = gateway.pcrud.columns_by_values("au", ("usrgroup",), "id", everybody)
-        groups = sorted({group for row in rows for (group,) in row})
+        groups = sorted({group for (group,) in rows})
         for class_id, field, values in (("mous", "usr", everybody), ("au", "usrgroup", groups), ("ausp", "usr", seen)):
-            found = [row for page in gateway.pcrud.columns_by_values(class_id, (field,), field, values) for row in page]
+            found = list(gateway.pcrud.columns_by_values(class_id, (field,), field, values))
             whole = [row for page in admin.pcrud.by_values(class_id, field, values) for row in page]
             if class_id == "au":
                 whole = [row for row in whole if row.home_ou == 11]
@@ -111,8 +110,8 @@ def test_a_list_with_more_hidden_rows_than_an_answer_takes(sandbox: Sandbox) -> 
         connection.executemany("UPDATE au SET usrgroup = ? WHERE id = ?", [(group, id) for id in seen])
     try:
         with gateway_of(sandbox.url, "harbor_desk") as gateway:
-            pages = gateway.pcrud.columns_by_values("au", ("id", "usrgroup"), "usrgroup", [group, 999_999])
-            assert sorted(id for page in pages for id, _ in page) == seen
+            rows = gateway.pcrud.columns_by_values("au", ("id", "usrgroup"), "usrgroup", [group, 999_999])
+            assert sorted(id for id, _ in rows) == seen
     finally:
         with sandbox._store.transaction() as connection:
             connection.execute(f"DELETE FROM au WHERE id BETWEEN {COPIES} AND {COPIES + copies}")

@@ -26,7 +26,7 @@ from support.recorded import (
 
 from evergreen_groups.errors import DataError, ServerError
 from evergreen_groups.gateway.call import dumps
-from evergreen_groups.gateway.rows import NEVER_NULL, Page, PageSize, RowCheck, batches, encoded_length, key_ranges
+from evergreen_groups.gateway.gateway import NEVER_NULL, Page, PageSize, RowCheck, batches, encoded_length, key_ranges
 
 IDL = idl_of()
 

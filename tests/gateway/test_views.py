@@ -43,7 +43,7 @@ from evergreen_groups.errors import (
 )
 from evergreen_groups.gateway import TOKEN as TOKEN_PLACE
 from evergreen_groups.gateway import Gateway, RetryPolicy
-from evergreen_groups.gateway.gateway import begin, ordered_map
+from evergreen_groups.gateway.connection import begin, ordered_map
 from evergreen_groups.sandbox import Sandbox
 
 THING = "open-ils.actor.thing"

@@ -15,7 +15,7 @@ from evergreen_groups.groups import (
     PatronState,
     visible_group,
 )
-from evergreen_groups.groups.family import FamilyQuery
+from evergreen_groups.groups.families import FamilyQuery
 from evergreen_groups.groups.hidden import assign_to_groups, membership_conditions, read_balances, read_member_ids
 from evergreen_groups.groups.search import GroupRange, HighFines
 from evergreen_groups.ils import CirculationReader

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from support.bills_and_items import bill as bill_of
@@ -23,12 +24,12 @@ from evergreen_groups.ils import (
     BillKind,
     balance_of,
     read_bills,
+    read_fines_within,
     read_own_fines,
-    read_verified_bills,
     verify_bills,
     with_item_kinds,
 )
-from evergreen_groups.ils.bills import Billed, Scope, Transaction, within
+from evergreen_groups.ils.bills import Billed
 from evergreen_groups.sandbox import Sandbox
 
 IDL = idl_of()
@@ -101,8 +102,8 @@ def test_hidden_bills_are_not_no_bills() -> None:
     """An account without the permission gets an empty answer (family-017, family-018)."""
     assert payload("family-017") == payload("family-018") == [[]]
     with answering([]) as gateway:
-        found = read_verified_bills(gateway, {5001: Decimal("4.50"), 5004: Decimal(0)})
-        hidden = read_verified_bills(gateway, {5004: Decimal(0)}, hidden={5004})
+        found = verify_bills(gateway, {5001: Decimal("4.50"), 5004: Decimal(0)})
+        hidden = verify_bills(gateway, {5004: Decimal(0)}, hidden={5004})
     assert found == {5001: None, 5004: ()}
     assert hidden == {5004: None}
 
@@ -113,7 +114,7 @@ def test_all_recorded_bills_add_up_to_the_own_fines() -> None:
     with gateway_of("pcrud-051", alike=False) as gateway:
         assert read_own_fines(gateway, [5001, 5004, 5012, 5014, 5042]) == owed
     with answering(open_transactions()) as gateway:
-        found = read_verified_bills(gateway, owed)
+        found = verify_bills(gateway, owed)
     assert {id: balance_of(theirs) for id, theirs in found.items() if theirs is not None} == owed
 
 
@@ -261,19 +262,19 @@ EVEN = [(HERE, Decimal("2.00")), (HERE, Decimal("-2.00"))]
 
 
 @pytest.mark.parametrize(
-    ("transactions", "scope", "owed"),
+    ("transactions", "owed"),
     [
-        ([], None, None),
-        ([], frozenset({HERE}), None),
-        ([(THERE, Decimal("3.00"))], frozenset({HERE}), None),
-        ([(None, Decimal("3.00"))], frozenset({HERE}), None),
-        ([(None, Decimal("3.00"))], None, Decimal("3.00")),
-        ([(HERE, Decimal("0.00"))], frozenset({HERE}), Decimal("0.00")),
-        (EVEN, frozenset({HERE}), Decimal("0.00")),
-        ([*EVEN, (THERE, Decimal("3.00"))], frozenset({HERE}), Decimal("0.00")),
-        ([*EVEN, (THERE, Decimal("3.00"))], None, Decimal("3.00")),
+        ([], None),
+        ([(THERE, Decimal("3.00"))], None),
+        ([(None, Decimal("3.00"))], None),
+        ([(HERE, Decimal("0.00"))], Decimal("0.00")),
+        (EVEN, Decimal("0.00")),
+        ([*EVEN, (THERE, Decimal("3.00"))], Decimal("0.00")),
     ],
 )
-def test_within_a_scope(transactions: list[Transaction], scope: Scope, owed: Decimal | None) -> None:
+def test_within_a_scope(transactions: list[tuple[int | None, Decimal]], owed: Decimal | None) -> None:
     """Evergreen's sum over no transaction reaches no threshold, not even 0.00; a sum of 0.00 reaches that."""
-    assert within(transactions, scope) == owed
+    rows = [(5001, library, amount) for library, amount in transactions]
+    pcrud = SimpleNamespace(columns_by_values=lambda *_arguments: iter(rows))
+    gateway = cast(Gateway, SimpleNamespace(pcrud=pcrud))
+    assert read_fines_within(gateway, {5001: frozenset({HERE})}, {}) == {5001: owed}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import UTC, datetime
-from itertools import chain
 from typing import Any
 
 from evergreen_groups.gateway import Gateway
@@ -15,10 +14,10 @@ from evergreen_groups.groups.contacts import CONTACT_FIELDS
 def read_contact_records(gateway: Gateway, patrons: Collection[int]) -> dict[int, tuple[Any, ...]]:
     """Read the ``CONTACT_FIELDS`` of patrons, by id."""
     found = gateway.pcrud.columns_by_values("au", ("id", *CONTACT_FIELDS), "id", patrons)
-    return {id: tuple(record) for id, *record in chain.from_iterable(found)}
+    return {id: tuple(record) for id, *record in found}
 
 
 def read_accounts(gateway: Gateway, patrons: Collection[int]) -> dict[int, PatronAccount]:
     """Read the accounts of patrons, by id."""
     found = gateway.pcrud.columns_by_values("au", ("id", *ACCOUNT_FIELDS), "id", patrons)
-    return {id: PatronAccount.of(values, datetime.now(UTC)) for id, *values in chain.from_iterable(found)}
+    return {id: PatronAccount.of(values, datetime.now(UTC)) for id, *values in found}

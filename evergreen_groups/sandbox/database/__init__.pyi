@@ -23,6 +23,7 @@ from .values import amount_text as amount_text
 from .values import interval_seconds as interval_seconds
 from .values import lower as lower
 from .values import now as now
+from .values import squash as squash
 from .values import timestamp_text as timestamp_text
 from .values import to_storage as to_storage
 from .values import to_wire as to_wire

@@ -247,10 +247,18 @@ def _similar(value: str, pattern: str) -> bool:
     return bool(re.compile("".join(parts), re.DOTALL).fullmatch(value))
 
 
-def squash(value: str) -> str:
-    """Remove accents, case and punctuation (``evergreen.unaccent_and_squash``)."""
-    plain = "".join(part for part in unicodedata.normalize("NFKD", value) if not unicodedata.combining(part))
-    return re.sub(r"[\W_]+", "", plain.lower())
+_UNLIKE = str.maketrans({"ł": "l", "đ": "d", "ð": "d", "ø": "o", "ß": "ss", "æ": "ae", "œ": "oe", "þ": "th", "ı": "i"})
+_SQUASHED = re.compile(rf"[\s{re.escape(string.punctuation)}]")
+
+
+def squash(text: str) -> str:
+    """Normalize a text like PostgreSQL's function ``evergreen.unaccent_and_squash``.
+
+    >>> squash("O'Brien-Ñandú Łukasz")
+    'obriennandulukasz'
+    """
+    lowered = _SQUASHED.sub("", text).lower().translate(_UNLIKE)
+    return "".join(sign for sign in unicodedata.normalize("NFKD", lowered) if not unicodedata.combining(sign))
 
 
 def _strict(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 import string
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from evergreen_groups.sandbox.database import TO_WIRE, Row, Store
+from evergreen_groups.sandbox.database import TO_WIRE, Row, Store, squash
 from evergreen_groups.sandbox.services import (
     CallContext,
     Die,
@@ -229,20 +228,6 @@ def _patrons(store: Store, org_units: list[int], prefixes: Mapping[str, str], *,
             name: value if convert is None or value is None else convert(value)
             for (name, convert), value in zip(columns, values, strict=True)
         }
-
-
-_UNLIKE = str.maketrans({"ł": "l", "đ": "d", "ð": "d", "ø": "o", "ß": "ss", "æ": "ae", "œ": "oe", "þ": "th", "ı": "i"})
-_SQUASHED = re.compile(rf"[\s{re.escape(string.punctuation)}]")
-
-
-def squash(text: str) -> str:
-    """Normalize a text like PostgreSQL's function ``evergreen.unaccent_and_squash``.
-
-    >>> squash("O'Brien-Ñandú Łukasz")
-    'obriennandulukasz'
-    """
-    lowered = _SQUASHED.sub("", text).lower().translate(_UNLIKE)
-    return "".join(sign for sign in unicodedata.normalize("NFKD", lowered) if not unicodedata.combining(sign))
 
 
 SERVICE = "open-ils.actor"
