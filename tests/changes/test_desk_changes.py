@@ -22,7 +22,6 @@ from support.family_moves import (
     PATRON,
     UPDATE,
     cut_off_at,
-    lacking,
     later,
     value_of,
 )
@@ -99,35 +98,6 @@ class TestOnce:
         seen = desk.history.change(change)
         assert (seen.is_done, seen.is_own, seen.is_under_way) == (True, True, False)
         assert (seen.entry.operator.staff, seen.entry.operator.workstation) == (ONE, 3)
-
-    def test_a_key_stands_for_one_plan_and_a_plan_for_one_key(self, desk: DeskChanges, proxy: FaultProxy) -> None:
-        first, second = plan_of(desk), plan_of(desk, move(SIBLING, to=STRANGER))
-        desk.apply(first, "key")
-        assert refusal(partial(desk.apply, first, "other")) == "plan-applied-before"
-        assert refusal(partial(desk.apply, second, "key")) == "key-of-another-change"
-        assert writes(proxy) == 1
-
-    def test_keys_are_the_staff_users_own(self, desk: DeskChanges, another: DeskChanges) -> None:
-        assert applied(desk, move(PATRON, to=STRANGER)) != applied(another, move(SIBLING, to=STRANGER))
-
-    def test_somebody_elses_plan_is_not_there(self, desk: DeskChanges, another: DeskChanges) -> None:
-        plan = plan_of(desk)
-        for call in (partial(another.apply, plan, "k"), partial(desk.apply, "no such", "k")):
-            assert refusal(call) == "no-such-plan"
-        desk.apply(plan, "k")
-        assert refusal(partial(another.apply, plan, "k")) == "no-such-plan"
-
-    def test_its_time_ends(self, desk: DeskChanges, monkeypatch: pytest.MonkeyPatch, proxy: FaultProxy) -> None:
-        late, in_time = plan_of(desk), plan_of(desk)
-        later(monkeypatch, minutes=59)
-        change = desk.apply(in_time, "in time")
-        later(monkeypatch, minutes=61)
-        assert refusal(partial(desk.apply, late, "k")) == "plan-expired"
-        assert desk.apply(in_time, "in time") == change
-        assert writes(proxy) == 1
-
-    def test_nothing_to_do(self, desk: DeskChanges) -> None:
-        assert refusal(partial(desk.apply, plan_of(desk, move(PATRON, to=PARENT)), "k")) == "plan-empty"
 
     def test_a_refused_one_leaves_its_key_and_nothing_in_the_journal(self, desk: DeskChanges, sandbox: Sandbox) -> None:
         plan = plan_of(desk)
@@ -356,37 +326,6 @@ class TestNoLongerFits:
 
 
 class TestUndo:
-    def test_own(self, desk: DeskChanges, sandbox: Sandbox, proxy: FaultProxy) -> None:
-        change = applied(desk, move(PATRON, SIBLING, to=STRANGER))
-        undone = desk.undo(change, "u")
-        assert (value_of(sandbox), value_of(sandbox, SIBLING)) == (HOME, HOME)
-        assert desk.undo(change, "u") == undone
-        assert desk.history.change(undone).entry.undoes == change
-        assert writes(proxy) == 4
-        assert refusal(partial(desk.undo, undone, "u")) == "key-of-another-change"
-        assert refusal(partial(desk.undo, change, "v")) == "already-undone"
-        assert refusal(partial(desk.propose, PlanRequest(Action.UNDO, change=change))) == "already-undone"
-
-    def test_twice_at_once_under_the_same_key(self, desk: DeskChanges, sandbox: Sandbox, proxy: FaultProxy) -> None:
-        change, together = applied(desk, move(PATRON, to=STRANGER)), Barrier(3)
-
-        def undo(_: object) -> str:
-            together.wait(60)
-            return desk.undo(change, "u")
-
-        with ThreadPoolExecutor(3) as threads:
-            assert len(set(threads.map(undo, range(3)))) == 1
-        assert (value_of(sandbox), writes(proxy)) == (HOME, 2)
-
-    def test_others(self, desk: DeskChanges, another: DeskChanges, gateway: Gateway, state: State) -> None:
-        change = applied(desk, move(PATRON, to=STRANGER))
-        assert refusal(partial(another.undo, change, "u")) == "undo-of-another"
-        assert refusal(partial(another.propose, PlanRequest(Action.UNDO, change=change))) == "undo-of-another"
-        supervisor = desk_of(gateway, state, ANOTHER_CLERK, may_undo_others=True)
-        undone = supervisor.history.change(supervisor.undo(change, "u"))
-        assert (undone.entry.undoes, undone.is_own, undone.entry.operator.staff) == (change, True, ANOTHER_CLERK)
-        assert not desk.history.change(undone.entry.id).is_own
-
     def test_what_never_was(self, desk: DeskChanges, state: State, sandbox: Sandbox) -> None:
         with gateway_of(sandbox.url, "consortium_staff") as elsewhere:
             change = applied(desk_of(elsewhere, state), move(PATRON, to=STRANGER))
@@ -412,14 +351,6 @@ class TestPast:
         seen = desk.history.change(change)
         assert seen.is_done
         assert [step.reason for step in seen.entry.steps] == ["found done after an interruption"]
-
-    def test_a_missing_permission_is_named(self, desk: DeskChanges, proxy: FaultProxy) -> None:
-        proxy.answer = lambda call: lacking("UPDATE_USER", 4) if call.method == UPDATE else None
-        change = applied(desk, move(PATRON, to=STRANGER))
-        (step,) = desk.history.change(change).entry.steps
-        assert step.state is StepState.FAILED
-        assert step.refusal is not None
-        assert (step.refusal.permission, step.refusal.org_unit) == ("UPDATE_USER", 4)
 
     def test_recent_are_ones_own_of_the_last_days(
         self, desk: DeskChanges, another: DeskChanges, monkeypatch: pytest.MonkeyPatch

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.change_ids import change_id
-from support.family_moves import HOME, OTHER, PATRON, RETRIEVE, lacking
+from support.family_moves import BROKEN, HOME, OTHER, PATRON, RETRIEVE, lacking
 from support.fault_proxy import FaultProxy
 from support.gateways import gateway_of
 from support.journals import begun
@@ -322,21 +322,6 @@ class TestRecover:
         (step,) = journal.entry(change_id(journal, entry)).steps
         return step
 
-    def test_found_done(self, journal: Journal, gateway: Gateway, sandbox: Sandbox) -> None:
-        sandbox._store.update("au", PATRON, {"usrgroup": OTHER, "last_update_time": "2026-10-05T11:05:00+0000"})
-        self.sent(journal, gateway)
-        (ended,) = look(gateway, journal)
-        for step in (ended, self.now(journal)):
-            assert (step.state, step.value) == (StepState.DONE, OTHER)
-            assert step.reason == "found done after an interruption"
-        assert look(gateway, journal) == []
-
-    def test_found_not_done(self, journal: Journal, gateway: Gateway) -> None:
-        self.sent(journal, gateway)
-        (ended,) = look(gateway, journal)
-        for step in (ended, self.now(journal)):
-            assert (step.state, step.value, step.reason) == (StepState.NOT_DONE, None, "it never came in")
-
     def test_other_gateways_are_not_looked_at(self, journal: Journal, gateway: Gateway, proxy: FaultProxy) -> None:
         (step,) = begun(
             journal, "https://ils.example.org", GROUPS, "move", [StoredStep(PATRON, "usrgroup", HOME, OTHER)]
@@ -350,10 +335,14 @@ class TestRecover:
         assert recover(gateway, journal, [SOMEBODY]) == recover(gateway, journal, []) == []
         assert RETRIEVE not in proxy.seen
 
-    def test_one_that_cannot_be_read_stops_nobody(self, journal: Journal, gateway: Gateway, proxy: FaultProxy) -> None:
+    @pytest.mark.parametrize(("reaction", "odd"), [("answer", [1]), ("refuse", BROKEN)])
+    def test_one_that_cannot_be_read_stops_nobody(
+        self, journal: Journal, gateway: Gateway, proxy: FaultProxy, reaction: str, odd: object
+    ) -> None:
         self.sent(journal, gateway, SOMEBODY)
         self.sent(journal, gateway)
-        proxy.answer = lambda call: [1] if call.method == RETRIEVE and call.parameters[1] == SOMEBODY else None
+        is_odd = lambda call: odd if call.method == RETRIEVE and call.parameters[1] == SOMEBODY else None  # noqa: E731
+        setattr(proxy, reaction, is_odd)
         assert [step.patron for step in look(gateway, journal)] == [PATRON]
         assert [step.patron for step in journal.open_steps(gateway.url)] == [SOMEBODY]
 

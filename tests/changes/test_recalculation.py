@@ -329,17 +329,6 @@ def test_a_patron_who_is_hidden_by_then_is_left_alone(client: Client, sandbox: S
     assert penalties(sandbox, 1030) == []
 
 
-def test_recovery_concludes_nothing_about_a_patron_it_cannot_see(
-    proxied: Client, proxy: FaultProxy, tmp_path: Path
-) -> None:
-    proxy.decide = lambda call: Fault.HELD_REQUEST if recalculates(call) and call.parameters[1] == 1030 else Fault.NONE
-    proxied.recalculator.recalculate(findings(proxied))
-    proxy.let_go()
-    with gateway_of(proxy.url, "north_manager") as other:
-        assert client_of(other, tmp_path).moves.recover() == []
-    assert [step.patron for step in proxied.moves.recover()] == [1030]
-
-
 def test_what_never_came_in_is_known_in_the_end(
     proxied: Client, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -186,14 +186,6 @@ def test_a_service_that_ends_finishes_the_step_at_hand(
     assert followed(restarted, rest).body["done"]
 
 
-def test_nothing_is_begun_by_a_service_that_ends(desk: DeskCaller, app: Flask, proxy: FaultProxy) -> None:
-    plan = desk.planned("move", *MANY, target=1007)
-    app.extensions["evergreen-groups"].change_runs.close()
-    answer = desk.apply(plan)
-    assert (answer.status, answer.code) == (503, "too-many-changes")
-    assert UPDATE not in proxy.seen
-
-
 def test_a_session_that_ends_in_the_middle(desk: DeskCaller, sandbox: Sandbox, gate: Gate) -> None:
     token = desk.headers["Authorization"].split()[1]
     id = desk.apply(desk.planned("move", *MANY, target=1007)).body["id"]
