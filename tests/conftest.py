@@ -21,7 +21,7 @@ from support.postgresql import DIRECTORY_VARIABLE, Cluster, new_directory
 from support.releases import sandboxes
 from support.replica_site import Looking, replicated_at_once
 from support.states import ENGINES, close_states, state_on
-from support.web_caller import Clock
+from support.web_caller import Clock, MakeApp
 
 from evergreen_groups.client import Client
 from evergreen_groups.gateway import Gateway
@@ -106,6 +106,15 @@ def state(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[State]:
         yield state
 
 
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A PostgreSQL for one module alone, so that its tests can stop or freeze it."""
+    cluster = Cluster(new_directory())
+    cluster.start()
+    yield cluster
+    cluster.remove()
+
+
 @pytest.fixture(scope="session")
 def sandbox_on(
     gateway_options: dict[str, object], replica_options: dict[str, object]
@@ -170,7 +179,7 @@ def gateway_time(monkeypatch: pytest.MonkeyPatch) -> GatewayTime:
 
 
 @pytest.fixture
-def make_app(tmp_path: Path, clock: Clock, proxy: FaultProxy) -> Iterator[Callable[[Settings], Flask]]:
+def make_app(tmp_path: Path, clock: Clock, proxy: FaultProxy) -> Iterator[MakeApp]:
     """Return a factory of web services with the sandbox's service account.
 
     They are closed at the end, before the proxy.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from threading import Barrier, Event
+from threading import Barrier
 
 import pytest
 from sqlalchemy import select
@@ -25,7 +25,7 @@ from support.family_moves import (
     later,
     value_of,
 )
-from support.fault_proxy import Call, FaultProxy
+from support.fault_proxy import FaultProxy, HeldCalls
 from support.gateways import gateway_of
 
 from evergreen_groups.changes import Action, DeskChanges, PlanRequest, StepState
@@ -159,48 +159,39 @@ class TestTwoDesks:
     """A second desk acts while the first one is sending."""
 
     @pytest.fixture
-    def in_the_middle(self, proxy: FaultProxy) -> Iterator[tuple[Event, Event]]:
-        """Yield two events: a write of ``PATRON`` is being sent, and the write may go on."""
-        at_work, may_go_on = Event(), Event()
-
-        def hold(call: Call) -> None:
-            if call.method in WRITES and not at_work.is_set():
-                at_work.set()
-                may_go_on.wait(50)
-
-        proxy.before_answer = hold
-        yield at_work, may_go_on
-        may_go_on.set()
+    def write(self, proxy: FaultProxy) -> Iterator[HeldCalls]:
+        """The first write, which is held back."""
+        held = HeldCalls(proxy, lambda call: call.method in WRITES, most=1)
+        yield held
+        held.let_go()
 
     def test_at_different_families_they_do_not_wait(
-        self, desk: DeskChanges, another: DeskChanges, in_the_middle: tuple[Event, Event]
+        self, desk: DeskChanges, another: DeskChanges, write: HeldCalls
     ) -> None:
-        at_work, may_go_on = in_the_middle
         with ThreadPoolExecutor(1) as threads:
             first = threads.submit(desk.apply, plan_of(desk), "k")
-            assert at_work.wait(60)
+            write.wait_for()
             change = applied(another, move(1030, to=1039))
             assert another.history.change(change).is_done
             seen = desk.history.recent()
             assert [(number_of(it.entry.id), it.is_under_way, it.is_done) for it in seen] == [(1, True, False)]
             assert not first.done()
-            may_go_on.set()
+            write.let_go()
             assert number_of(first.result(60)) == 1
 
     def test_at_the_same_family_the_second_waits_and_is_told(
-        self, desk: DeskChanges, another: DeskChanges, in_the_middle: tuple[Event, Event], proxy: FaultProxy
+        self, desk: DeskChanges, another: DeskChanges, write: HeldCalls, proxy: FaultProxy
     ) -> None:
-        at_work, may_go_on = in_the_middle
         plan, others = plan_of(desk), plan_of(another, move(1001, to=STRANGER))
         with ThreadPoolExecutor(2) as threads:
             first = threads.submit(desk.apply, plan, "k")
-            assert at_work.wait(60)
+            write.wait_for()
             assert refusal(partial(another.apply, others, "k", timeout=0.0)) == "others-changing"
             (under_way,) = (seen.entry.id for seen in desk.history.recent())
             assert refusal(partial(another.undo, under_way, "u")) == "undo-of-another"
             assert refusal(partial(desk.undo, under_way, "u", timeout=0.0)) == "undo-too-early"
             second = threads.submit(another.apply, others, "k", timeout=60.0)
-            may_go_on.set()
+            write.let_go()
             assert number_of(first.result(60)) == 1
             with pytest.raises(PlanError) as caught:
                 second.result(60)
@@ -224,24 +215,17 @@ class TestUndoneTwiceAtOnce:
         self, gateway: Gateway, state: State, proxy: FaultProxy, sandbox: Sandbox, left_open: int, servers: int
     ) -> None:
         """The second undo starts while the first waits for a slow ILS to report the outcome of the original change."""
-        at_work, may_go_on = Event(), Event()
-
-        def hold(call: Call) -> None:
-            if not at_work.is_set() and "retrieve" in call.method:
-                at_work.set()
-                may_go_on.wait(50)
-
         with State(state.directory, state.database.url_text) as own, ThreadPoolExecutor(2) as threads:
             desks = [desk_of(gateway, state), desk_of(gateway, own if servers == 2 else state)]
             for desk in desks:  # log in first, so that the next call is the one under test
                 assert desk.history.recent()
-            proxy.before_answer = hold
+            held = HeldCalls(proxy, lambda call: "retrieve" in call.method, most=1)
             first = threads.submit(desks[0].undo, left_open, "u", timeout=60.0)
-            assert at_work.wait(60)
+            held.wait_for()
             second = threads.submit(desks[1].undo, left_open, "u", timeout=60.0)
             with pytest.raises(TimeoutError):
                 second.result(timeout=0.3)
-            may_go_on.set()
+            held.let_go()
             assert first.result(60) == second.result(60)
         assert value_of(sandbox) == HOME
         assert proxy.seen.count(UPDATE) == 2

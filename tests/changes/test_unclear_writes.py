@@ -41,7 +41,6 @@ from evergreen_groups.sandbox import Sandbox
 
 pytestmark = pytest.mark.long  # too slow for a plain pytest run
 
-MEMBERS = "open-ils.actor.usergroup.members.retrieve.auth"
 RESULTS = {
     "null": None,
     "an empty text": "",

@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from support.command import Command, one_line
+from support.command import Command
 from support.debts import owe
 from support.fault_proxy import Call, FaultProxy
 
@@ -133,9 +133,3 @@ def test_a_file_is_readable_by_its_owner_alone(run: Command, tmp_path: Path) -> 
 def test_options_that_do_not_go_with_it(run: Command, words: list[str]) -> None:
     done = run("audit", "--explain", BARCODE, *words)
     assert (done.returncode, done.stdout) == (2, "")
-
-
-def test_an_unknown_barcode_is_a_one_line_error(run: Command) -> None:
-    done = run("audit", "--explain", "0")
-    assert done.returncode == 1
-    assert one_line(done.stderr)

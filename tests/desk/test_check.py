@@ -208,16 +208,9 @@ def test_exit_statuses(run: Command, sandbox: Sandbox) -> None:
     assert run("check", "--user", "1001", "--all-members").returncode == exit_status.INCOMPLETE
 
 
-@pytest.mark.parametrize(
-    ("words", "status"),
-    [
-        (("check",), exit_status.USAGE),
-        (("check", "20000000001001", "--user", "1001"), exit_status.USAGE),
-        (("check", "--user", "0"), exit_status.USAGE),
-    ],
-)
-def test_usage(run: Command, words: tuple[str, ...], status: int) -> None:
-    assert run(*words).returncode == status
+@pytest.mark.parametrize("words", [(), ("20000000001001", "--user", "1001"), ("--user", "0")])
+def test_usage(run: Command, words: tuple[str, ...]) -> None:
+    assert run("check", *words).returncode == exit_status.USAGE
 
 
 def test_unknown_barcodes_are_one_line_without_the_barcode(run: Command) -> None:

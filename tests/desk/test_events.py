@@ -236,20 +236,3 @@ def test_a_trail_that_cannot_be_used_is_an_error(client: Client, tmp_path: Path)
     (tmp_path / "state" / FILE_NAME).write_text("something else entirely, and long enough to be looked at" * 20)
     with pytest.raises(StateError, match=r"the database .* can't be used"):
         hooks.handle_event(client, Event(1, HOOK, OVER))
-
-
-def test_a_lock_lets_one_after_the_other_in(tmp_path: Path) -> None:
-    inside: list[int] = []
-    most = 0
-
-    def work(number: int) -> None:
-        nonlocal most
-        with state_in(tmp_path).change_lease("https://ils.example.org", [OVER], timeout=60):
-            inside.append(number)
-            most = max(most, len(inside))
-            threading.Event().wait(0.01)
-            inside.remove(number)
-
-    with ThreadPoolExecutor(4) as threads:
-        list(threads.map(work, range(8)))
-    assert most == 1

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
-from support.fault_proxy import Call, Fault, FaultProxy, fault_proxy
+from support.fault_proxy import Call, Fault, FaultProxy, HeldCalls, fault_proxy
 from support.gateways import gateway_of
 
 from evergreen_groups.errors import LoginRefusedError, MethodNotFoundError, OldReleaseError, TransportError
@@ -27,7 +27,6 @@ from evergreen_groups.sandbox import Sandbox
 
 VERSION = "opensrf.open-ils.system.ils_version"
 AT_HOME = "open-ils.actor.user.penalties.update_at_home"
-COUNT = "open-ils.pcrud.count.aou"
 UPDATE = "open-ils.actor.patron.update"
 ECHO = ("open-ils.actor", "opensrf.system.echo", "word")
 ABSENT = (404, "osrfMethodException : Method [x] not found for OpenILS::Application::Actor")
@@ -152,20 +151,13 @@ def test_nor_does_anybody_wait_long_for_it(
     gateway: Gateway, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(capabilities, "_VERSION_SECONDS", 0.2)
-    ended = threading.Event()
-
-    def hold(call: Call) -> Fault:
-        if call.method == VERSION:
-            ended.wait(60)
-        return Fault.NONE
-
-    proxy.decide = hold
+    held = HeldCalls(proxy, lambda call: call.method == VERSION)
     try:
         for _ in range(3):
             assert gateway.call(*ECHO).value == "word"
         assert proxy.seen.count(VERSION) == 1
     finally:
-        ended.set()
+        held.let_go()
 
 
 def test_it_is_asked_beside_the_first_call(gateway: Gateway, proxy: FaultProxy, calls_itself: Answering) -> None:
@@ -191,20 +183,13 @@ def test_all_views_share_what_is_known_and_nobody_waits_for_it_again(
     for view in (gateway, gateway.within(60), gateway.acting_as(gateway.token), gateway.refusing_old_releases()):
         assert view.call(*ECHO).value == "word"
     assert proxy.seen.count(VERSION) == 1
-    let_go = threading.Event()
-
-    def hold(call: Call) -> Fault:
-        if call.method == VERSION:
-            let_go.wait(60)
-        return Fault.NONE
-
-    proxy.decide = hold
+    held = HeldCalls(proxy, lambda call: call.method == VERSION)
     time.now += capabilities.SECONDS
     try:
         for _ in range(3):
             assert gateway.call(*ECHO).value == "word"
     finally:
-        let_go.set()
+        held.let_go()
 
 
 def test_whoever_looks_may_ask_any_release(proxy: FaultProxy, calls_itself: Answering) -> None:

@@ -38,6 +38,7 @@ SHORT = {"timeout": 0.1, "grace": 0.4}
 LONG = {"timeout": 30, "grace": 30}
 """More than any machine needs for an answer that arrives."""
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+BODY = envelope("good").encode()
 
 
 def call(gateway, **how):
@@ -71,6 +72,20 @@ PASSING = {
     "says 502": http_error(502),
     "says 503": http_error(503),
 }
+NOT_HTTP = {
+    "a negative chunk length": CHUNKED + b"-5\r\n" + BODY,
+    "a negative length of the second chunk": CHUNKED + b"5\r\n" + BODY[:5] + b"\r\n-5\r\n" + BODY[5:],
+    "no chunk length": CHUNKED + b"zz\r\n" + BODY,
+    "a chunk length of other digits": CHUNKED + "٥\r\n".encode() + BODY,
+    "an enormous chunk length": CHUNKED + b"F" * 40 + b"\r\n" + BODY,
+    "an endless chunk length": CHUNKED + b"F" * 70_000 + b"\r\n" + BODY,
+    "two lengths": http(BODY, headers={"Content-Length": "7"}),
+    "too many headers": http(BODY, headers={f"X-{number}": "y" for number in range(200)}),
+    "an endless header": http(BODY, headers={"X": "y" * 70_000}),
+    "another HTTP": b"HTTP/9 200 OK\r\n\r\n" + BODY,
+}
+"""Whatever the HTTP library raises for these is a transport error."""
+PASSING |= {name: raw(answer, close=True) for name, answer in NOT_HTTP.items()}
 LASTING = {
     "answers HTML": raw(http("<html></html>", content_type="text/html")),
     "says 404": http_error(404),

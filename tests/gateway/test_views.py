@@ -237,11 +237,6 @@ def test_a_deadline_ends_waiting_for_another_thread_that_asks_for_it(what):
         assert len(server.requests) == 1
 
 
-def test_few_are_all_under_way_at_once() -> None:
-    together = threading.Barrier(4)
-    assert list(ordered_map(lambda number: (together.wait(30), number)[1], [1, 2, 3, 4], 4)) == [1, 2, 3, 4]
-
-
 def test_each_may_have_others_beside_it() -> None:
     """Threads never wait for each other, however deep and however many the calls."""
 
@@ -250,18 +245,6 @@ def test_each_may_have_others_beside_it() -> None:
 
     with ThreadPoolExecutor(4) as executor:
         assert list(executor.map(deep, [4] * 8)) == [81] * 8
-
-
-def test_the_first_error_is_raised_and_the_threads_go_on() -> None:
-    def fail(number: int) -> int:
-        if number:
-            raise ValueError(number)
-        return number
-
-    for _ in range(3):
-        with pytest.raises(ValueError, match="1"):
-            list(ordered_map(fail, [0, 1, 2], 3))
-    assert begin(lambda: 7).result(30) == 7
 
 
 def test_a_thread_is_used_again() -> None:

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.gateways import gateway_of
 
-from evergreen_groups.errors import ConfigurationError, DataError, PermissionDeniedError
+from evergreen_groups.errors import ConfigurationError, PermissionDeniedError
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.ils import Limits, OrgUnit, OrgUnits, Profiles, ResolvedLimit
 from evergreen_groups.ils.bills import within
@@ -168,12 +168,6 @@ def test_a_library_with_its_own_penalty(sandbox: Sandbox, admin: Gateway) -> Non
     assert read_limits(admin, ILS).limit_for(ADULT, MILL).limit.amount == Decimal("5.01")
     insert_threshold(sandbox, 2, 1, "9.00", penalty=OWN)
     assert read_limits(admin, ILS).limit_for(ADULT, HARBOR).limit.amount == Decimal("9.00")
-
-
-def test_a_setting_that_names_no_penalty_is_said(sandbox: Sandbox, admin: Gateway) -> None:
-    sandbox._store.insert("aous", {"name": OVERRIDE, "org_unit": 2, "value": '"fines"'})
-    with pytest.raises(DataError, match="names no penalty by its id"):
-        read_limits(admin, ILS)
 
 
 def test_branch_staff_get_the_thresholds_of_the_org_units_above(sandbox: Sandbox) -> None:

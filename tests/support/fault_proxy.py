@@ -357,3 +357,33 @@ def fault_proxy(target: str) -> Iterator[FaultProxy]:
         proxy.server.server_close()
         thread.join()
         proxy.close()
+
+
+class HeldCalls:
+    """Holds back some calls at a proxy until ``let_go``, but at most ``most`` of them."""
+
+    def __init__(
+        self, proxy: FaultProxy, holds: Callable[[Call], bool] = lambda _call: True, *, most: int = 1_000_000
+    ) -> None:
+        self._holds = holds
+        self._left = most
+        self._arrived, self._released = threading.Semaphore(0), threading.Event()
+        proxy.decide = self._decide
+
+    def _decide(self, call: Call) -> Fault:
+        if self._left and self._holds(call):
+            self._left -= 1
+            self._arrived.release()
+            self._released.wait(50)
+        return Fault.NONE
+
+    def wait_for(self, count: int = 1) -> None:
+        for _ in range(count):
+            assert self._arrived.acquire(timeout=60)
+
+    def any_more(self) -> bool:
+        """Return whether a call has arrived that ``wait_for`` didn't wait for."""
+        return self._arrived.acquire(blocking=False)
+
+    def let_go(self) -> None:
+        self._released.set()

@@ -103,14 +103,6 @@ class TestCaller:
             admission.admit(gateway, HERE)
         assert refused.value.status == 403
 
-    def test_what_holds_above_and_is_said_to_be_missing_here_is_missing(
-        self, sandbox: Sandbox, proxy: FaultProxy, plain: Gateway, admission: Admission
-    ) -> None:
-        proxy.answer = lambda call: [[11, "VIEW_USER"]] if call.method == SEVERAL else None
-        with pytest.raises(ProblemError) as refused:
-            admission.admit(plain.acting_as(session(sandbox.url, username="harbor_desk")), HERE)
-        assert refused.value.status == 403
-
     @pytest.mark.parametrize("method", [SEVERAL, "open-ils.actor.user.has_work_perm_at.batch"])
     def test_who_may_not_even_ask_has_none_of_them(
         self, sandbox: Sandbox, proxy: FaultProxy, plain: Gateway, admission: Admission, method: str

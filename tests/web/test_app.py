@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import requests
-from flask import Flask
 from flask.testing import FlaskClient
 from support.fault_proxy import Call, Fault, FaultProxy
 from support.web_caller import (
     API,
     SECRET,
     Clock,
+    MakeApp,
     bearer,
     client_of,
     cookie,
@@ -40,20 +39,12 @@ from evergreen_groups.web.events import SECRET_HEADER
 
 ECHO = "opensrf.system.echo"
 LOGIN, LOOK = "open-ils.auth.login", "open-ils.auth.session.retrieve"
-FRAMES = "; frame-ancestors 'none'"
-MakeApp = Callable[[Settings], Flask]
 
 
 @pytest.fixture
 def caller(make_app: MakeApp, proxy: FaultProxy) -> FlaskClient:
     """A service on a gateway that records calls."""
     return client_of(make_app(settings_of(proxy.url)))
-
-
-@pytest.fixture
-def staff(sandbox: Sandbox) -> dict[str, str]:
-    """The headers of a session that may see all patrons."""
-    return bearer(session(sandbox.url, username="consortium_staff"))
 
 
 class TestReading:
@@ -91,22 +82,6 @@ class TestReading:
             caller.get(f"{API}/{address}", headers=staff)
         assert LOGIN not in proxy.seen
         assert proxy.seen
-
-    @pytest.mark.apache(reason="it counts calls")
-    @pytest.mark.differs("copies-unsaid", reason="plain reads are taken to come from copies")
-    def test_a_caller_is_remembered_for_a_while(
-        self, caller: FlaskClient, proxy: FaultProxy, clock: Clock, staff: dict[str, str]
-    ) -> None:
-        def calls() -> list[str]:
-            """Return the calls that a summary makes."""
-            before = len(proxy.seen)
-            assert caller.get(f"{API}/patrons/1001/summary", headers=staff).status_code == 200
-            return proxy.seen[before:]
-
-        assert LOOK in calls()
-        assert calls() == ["open-ils.pcrud.search.au.atomic", "open-ils.pcrud.search.mous.atomic"]
-        clock.now += 31
-        assert LOOK in calls()
 
     def test_a_session_that_has_ended_gets_no_further_though_it_is_remembered(
         self, caller: FlaskClient, sandbox: Sandbox

@@ -11,10 +11,10 @@ import pytest
 from flask import Flask
 from support.desk_caller import UPDATE, Answer, DeskCaller, group_of
 from support.fault_proxy import Call, Fault, FaultProxy, HttpAnswer
-from support.web_caller import Clock, client_of, session, settings_of
+from support.web_caller import Clock, MakeApp, client_of, session, settings_of
 
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.settings import ServeSettings, Settings
+from evergreen_groups.settings import ServeSettings
 
 pytestmark = pytest.mark.long  # too slow for a plain pytest run
 
@@ -36,7 +36,7 @@ def logins(proxy: FaultProxy) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def app(make_app: Callable[[Settings], Flask], proxy: FaultProxy) -> Flask:
+def app(make_app: MakeApp, proxy: FaultProxy) -> Flask:
     return make_app(settings_of(proxy.url, serve=ServeSettings(port=0, rate_limit=1_000_000)))
 
 

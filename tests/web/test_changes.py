@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -17,12 +16,12 @@ from support.change_ids import UNKNOWN
 from support.desk_caller import UPDATE, WRITES, Answer, DeskCaller, group_of, leads, new_key, plan_body
 from support.family_moves import later
 from support.fault_proxy import Call, Fault, FaultProxy
-from support.web_caller import API, Clock, bearer, client_of, cookie, end_session, served, session, settings_of
+from support.web_caller import API, Clock, MakeApp, bearer, client_of, cookie, end_session, served, session, settings_of
 
 from evergreen_groups.changes import DeskChanges
 from evergreen_groups.errors import StateUnavailableError
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.settings import ServeSettings, Settings
+from evergreen_groups.settings import ServeSettings
 from evergreen_groups.settings.sections import DeskSettings
 from evergreen_groups.web.requests import LARGEST_PLAN_BODY
 
@@ -32,7 +31,7 @@ UNLIMITED = ServeSettings(port=0, rate_limit=1_000_000)
 
 
 @pytest.fixture
-def app(make_app: Callable[[Settings], Flask], proxy: FaultProxy) -> Flask:
+def app(make_app: MakeApp, proxy: FaultProxy) -> Flask:
     return make_app(settings_of(proxy.url, serve=UNLIMITED))
 
 
@@ -272,7 +271,7 @@ class TestWho:
             assert hidden.body["detail"].replace(elsewhere, UNKNOWN) == unknown.body["detail"]
 
     def test_others_changes_are_taken_back_with_a_permission(
-        self, desk: DeskCaller, make_app: Callable[[Settings], Flask], proxy: FaultProxy, sandbox: Sandbox
+        self, desk: DeskCaller, make_app: MakeApp, proxy: FaultProxy, sandbox: Sandbox
     ) -> None:
         change = desk.apply(desk.planned("move", 1052, target=1007)).body["id"]
         for permission, account, status in (
@@ -339,7 +338,7 @@ class TestRefusals:
         assert desk.apply(plan).body["done"]
 
     def test_waiting_for_another_desk_does_not_block_reading(
-        self, make_app: Callable[[Settings], Flask], proxy: FaultProxy, sandbox: Sandbox, clock: Clock
+        self, make_app: MakeApp, proxy: FaultProxy, sandbox: Sandbox, clock: Clock
     ) -> None:
         app = make_app(settings_of(proxy.url, serve=replace(UNLIMITED, threads=4)))
         desk = caller_of(app, sandbox, "consortium_staff")
@@ -353,7 +352,7 @@ class TestRefusals:
             assert desk.send("GET", "patrons/1017/summary").status == 200
         assert sorted(answer.result().status for answer in waiting) == [200, 409]
 
-    def test_too_often(self, make_app: Callable[[Settings], Flask], proxy: FaultProxy, sandbox: Sandbox) -> None:
+    def test_too_often(self, make_app: MakeApp, proxy: FaultProxy, sandbox: Sandbox) -> None:
         app = make_app(settings_of(proxy.url, serve=ServeSettings(port=0, rate_limit=20)))
         desk = caller_of(app, sandbox, "consortium_staff")
         assert [desk.plan("lead", 1002).status for _ in range(3)] == [201, 201, 429]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext, suppress
 from types import SimpleNamespace
@@ -14,14 +14,14 @@ from flask import Flask
 from support.desk_caller import UPDATE, Answer, DeskCaller, group_of
 from support.fault_proxy import Call, Fault, FaultProxy
 from support.gateway_time import GatewayTime
-from support.web_caller import API, client_of, end_session, session, settings_of
+from support.web_caller import API, MakeApp, client_of, end_session, session, settings_of
 
 from evergreen_groups.changes import JournalStep, StepState
 from evergreen_groups.changes.journal import Journal
 from evergreen_groups.changes.reasons import NOT_READ_IN_TIME, TIMED_OUT
 from evergreen_groups.render.desk.outcome import explain_open_step, explain_step
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.settings import ServeSettings, Settings
+from evergreen_groups.settings import ServeSettings
 from evergreen_groups.web import close
 from evergreen_groups.web.change_runs import MAX_AWAITED_STEPS, MAX_RUNNING
 
@@ -53,7 +53,7 @@ class Gate:
 
 
 @pytest.fixture
-def app(make_app: Callable[[Settings], Flask], proxy: FaultProxy) -> Flask:
+def app(make_app: MakeApp, proxy: FaultProxy) -> Flask:
     return make_app(settings_of(proxy.url, serve=SERVE))
 
 
@@ -159,7 +159,7 @@ def test_a_service_that_ends_finishes_the_step_at_hand(
     sandbox: Sandbox,
     gate: Gate,
     proxy: FaultProxy,
-    make_app: Callable[[Settings], Flask],
+    make_app: MakeApp,
 ) -> None:
     plan = desk.planned("move", *MANY, target=1007)
     id = desk.apply(plan, "k").body["id"]
@@ -219,7 +219,7 @@ class TestTheTimeForARequest:
     READ = "open-ils.actor.user.retrieve.authoritative"
 
     @pytest.fixture
-    def app(self, make_app: Callable[[Settings], Flask], proxy: FaultProxy, gateway_time: GatewayTime) -> Flask:
+    def app(self, make_app: MakeApp, proxy: FaultProxy, gateway_time: GatewayTime) -> Flask:
         proxy.too_late = gateway_time.pass_over
         return make_app(settings_of(proxy.url, serve=SERVE))
 

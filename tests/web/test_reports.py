@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from flask import Flask
 from flask.testing import FlaskClient
 from support.report_samples import sample_report
-from support.web_caller import bearer, client_of, cookie, session, settings_of
+from support.web_caller import MakeApp, bearer, client_of, cookie, session, settings_of
 
 from evergreen_groups.client import Client
 from evergreen_groups.nightly import named_job
@@ -24,7 +23,7 @@ from evergreen_groups.policy import Limit
 from evergreen_groups.render.report import render
 from evergreen_groups.report import Criteria
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.settings import NamedReport, ReportSettings, ServeSettings, Settings
+from evergreen_groups.settings import NamedReport, ReportSettings, ServeSettings
 from evergreen_groups.settings import reading as load
 from evergreen_groups.settings.sections import ClientSettings
 from evergreen_groups.state import RunOutcome, RunStatus, State, write_run_status
@@ -34,13 +33,6 @@ pytestmark = pytest.mark.long
 
 FRAMES = "; frame-ancestors 'none'"
 NAVIGATION = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document", "Sec-Fetch-Site": "cross-site"}
-MakeApp = Callable[[Settings], Flask]
-
-
-@pytest.fixture
-def staff(sandbox: Sandbox) -> dict[str, str]:
-    """The headers of a session that may see all patrons."""
-    return bearer(session(sandbox.url, username="consortium_staff"))
 
 
 class TestReport:

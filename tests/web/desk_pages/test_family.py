@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
 from dataclasses import replace
 from importlib import resources
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 from flask import Flask
 from jsonschema import Draft202012Validator
 from support.bills_and_items import ELM, bill, lend
-from support.desk_page import GROUP, DeskClerk
+from support.desk_page import GROUP, ClerkNamed, DeskClerk
 from support.recorded_nights import record_nights
 from support.schemas import strict
 from support.web_caller import API, bearer, client_of, session, settings_of
@@ -62,7 +61,7 @@ class TestAMember:
         assert "Nothing is out." in page.text
 
     @pytest.mark.long
-    def test_what_is_hidden_is_said(self, clerk_named: Callable[[str], DeskClerk], sandbox: Sandbox) -> None:
+    def test_what_is_hidden_is_said(self, clerk_named: ClerkNamed, sandbox: Sandbox) -> None:
         lend(sandbox, LAN, "2039-01-01", library=ELM)
         lend(sandbox, DUC, "2039-01-01", library=ELM)
         with sandbox._store.transaction() as connection:
@@ -78,14 +77,6 @@ class TestAMember:
         assert member_page(clerk, WHITFIELD).status == 404
         assert member_page(clerk, 999_999).status == 404
         assert clerk.get(f"{GROUP.format(MINH)}/members/abc").status == 400
-
-    @pytest.mark.long
-    def test_the_list_costs_no_more(self, clerk: DeskClerk, proxy: Any) -> None:
-        clerk.open(MINH)
-        proxy.seen.clear()
-        clerk.open(MINH)
-        assert not [method for method in proxy.seen if "mobts" in method]
-        assert len(proxy.seen) <= 4
 
 
 class TestTitles:
@@ -132,7 +123,7 @@ class TestNights:
 
     @pytest.mark.long
     def test_no_trend_beside_hidden_members(
-        self, app: Flask, client: Client, sandbox: Sandbox, clerk_named: Callable[[str], DeskClerk]
+        self, app: Flask, client: Client, sandbox: Sandbox, clerk_named: ClerkNamed
     ) -> None:
         record_nights(app, client, ["30.00", "27.50"])
         desk = clerk_named("harbor_desk")

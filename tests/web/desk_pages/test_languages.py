@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from flask import Flask
 from support.bills_and_items import ELM, bill
-from support.desk_page import GROUP, DeskClerk, DeskPage, agreed, card, scanned, selected
+from support.desk_page import GROUP, ClerkNamed, DeskClerk, DeskPage, agreed, card, scanned, selected
 from support.fault_proxy import Fault, FaultProxy
 from support.recorded_nights import record_nights
 from support.web_caller import session, settings_of
@@ -81,9 +81,7 @@ class TestTheList:
         for patron in (MINH, WHITFIELD, 1039, 1001, 1013, 1049):
             is_translated(clerk.open(patron))
 
-    def test_beside_hidden_members(
-        self, clerk_named: Callable[[str], DeskClerk], is_translated: Check, sandbox: Sandbox
-    ) -> None:
+    def test_beside_hidden_members(self, clerk_named: ClerkNamed, is_translated: Check, sandbox: Sandbox) -> None:
         with sandbox._store.transaction() as connection:
             connection.execute("UPDATE au SET home_ou = ? WHERE id = ?", [ELM, LAN])
         clerk = clerk_named("harbor_desk")

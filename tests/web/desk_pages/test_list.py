@@ -6,13 +6,12 @@ import csv
 import io
 import re
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 from support.circulators import make_stock_circulator
-from support.desk_page import GROUP, DeskClerk, DeskPage, as_text
+from support.desk_page import GROUP, ClerkNamed, DeskClerk, DeskPage, as_text
 from support.fault_proxy import FaultProxy
 from support.thresholds import AT_THRESHOLD, CHILD_AT_THRESHOLD, put_at_thresholds
 from support.web_caller import settings_of
@@ -163,7 +162,7 @@ class TestRecalculationIsOfferedWhereItCouldChangeSomething:
         assert f"Over the limit, not blocked {hidden}" in self.row(page, self.NAME)
 
     def test_where_a_stock_circulator_sees_no_threshold_of_another_branch(
-        self, clerk_named: Callable[[str], DeskClerk], sandbox: Sandbox
+        self, clerk_named: ClerkNamed, sandbox: Sandbox
     ) -> None:
         put_at_thresholds(sandbox)
         sandbox._store.update("au", CHILD_AT_THRESHOLD, {"home_ou": 12})
@@ -216,7 +215,7 @@ def test_a_deleted_patron_has_no_page(clerk: DeskClerk) -> None:
     assert [clerk.open(DELETED, part).status for part in ("", ".csv", "/history")] == [404] * 3
 
 
-def test_hidden_members_are_counted(clerk_named: Callable[[str], DeskClerk]) -> None:
+def test_hidden_members_are_counted(clerk_named: ClerkNamed) -> None:
     """Declan O'Sullivan-Byrne is at a library that Norbert Shore can't see."""
     page = clerk_named("north_manager").open(1026)
     assert len(page.members) == 2
@@ -225,7 +224,7 @@ def test_hidden_members_are_counted(clerk_named: Callable[[str], DeskClerk]) -> 
     assert "Over the $5.00 limit at least 1 Blocked at least 1" in page.text
 
 
-def test_what_is_out_elsewhere_is_said_to_be_more(clerk_named: Callable[[str], DeskClerk], sandbox: Sandbox) -> None:
+def test_what_is_out_elsewhere_is_said_to_be_more(clerk_named: ClerkNamed, sandbox: Sandbox) -> None:
     due = {"due_date": "2099-01-01T10:00:00+0000", "fine_interval": "1 day"}
     sandbox._store.insert("circ", {"usr": 1017, "circ_lib": 21, **due})
     desk = clerk_named("harbor_desk")

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from support.desk_caller import group_of
 from support.desk_page import DeskClerk, DeskPage, agreed, card, scanned, selected
 from support.fault_proxy import Call, Fault, FaultProxy, HttpAnswer
 from support.web_caller import PASSWORD
 
-from evergreen_groups.gateway import Gateway
 from evergreen_groups.sandbox import Sandbox
 
 pytestmark = pytest.mark.long  # too slow for a plain pytest run
@@ -22,10 +22,6 @@ LOGIN = "open-ils.auth.login"
 RETRIEVE = "open-ils.actor.user.retrieve.authoritative"
 UPDATE = "open-ils.actor.patron.update"
 NO_SESSION = {"ilsevent": 1001, "textcode": "NO_SESSION", "desc": "ended"}
-
-
-def group_of(admin: Gateway, patron: int) -> int:
-    return int(admin.pcrud.retrieve("au", patron).usrgroup)
 
 
 @pytest.fixture
@@ -97,13 +93,13 @@ class TestWhatOthersDidMeanwhile:
 
 
 class TestTheIls:
-    def test_it_cant_be_reached_in_the_middle(self, clerk: DeskClerk, proxy: FaultProxy, admin: Gateway) -> None:
+    def test_it_cant_be_reached_in_the_middle(self, clerk: DeskClerk, proxy: FaultProxy, sandbox: Sandbox) -> None:
         plan = selected(clerk.open(WHITFIELD), "remove", THOMAS, RUTH)
         proxy.decide = lambda call: Fault.DROP_REQUEST if call.method == RETRIEVE else Fault.NONE
         page = agreed(plan)
         assert "not changed: Evergreen could not be reached; nothing was sent. Try once more" in page.outcome
         assert "not begun. Look at the list, then do what is left once more." in page.outcome
-        assert {group_of(admin, patron) for patron in (THOMAS, RUTH)} == {1009}
+        assert {group_of(sandbox, patron) for patron in (THOMAS, RUTH)} == {1009}
 
     def test_it_refuses(self, clerk: DeskClerk, proxy: FaultProxy) -> None:
         plan = scanned(clerk.open(NGUYEN), card(RUTH))
@@ -168,7 +164,7 @@ class TestSessionsThatEnd:
     def test_the_supervisors_before_anything_is_sent(
         self,
         clerk: DeskClerk,
-        admin: Gateway,
+        sandbox: Sandbox,
         asks: Callable[..., DeskPage],
         end_supervisors: Callable[[Callable[[Call], bool]], None],
     ) -> None:
@@ -177,13 +173,13 @@ class TestSessionsThatEnd:
         said = agreed(page, username="admin", password=PASSWORD)
         assert said.status == 200, "the clerk's own session goes on"
         assert "The supervisor's session ended before the change was begun. Nothing was changed" in said.message
-        assert {group_of(admin, patron) for patron in (THOMAS, RUTH)} == {1009}
+        assert {group_of(sandbox, patron) for patron in (THOMAS, RUTH)} == {1009}
 
     def test_the_supervisors_in_the_middle(
         self,
         clerk: DeskClerk,
         proxy: FaultProxy,
-        admin: Gateway,
+        sandbox: Sandbox,
         asks: Callable[..., DeskPage],
         end_supervisors: Callable[[Callable[[Call], bool]], None],
     ) -> None:
@@ -194,12 +190,12 @@ class TestSessionsThatEnd:
         assert "Changes done: 1 of 2" in said.outcome
         assert "Whitfield, Thomas is in a group of their own now" in said.outcome
         assert "not changed: the supervisor's approval had ended before this was reached." in said.outcome
-        assert group_of(admin, THOMAS) != group_of(admin, RUTH) == 1009
+        assert group_of(sandbox, THOMAS) != group_of(sandbox, RUTH) == 1009
         proxy.refuse = proxy.answer = lambda call: None
         again = agreed(said.send("/plan", id="approve"), username="admin", password=PASSWORD)
         assert "Done: Whitfield, Ruth" in again.outcome
 
-    def test_the_clerks_own(self, clerk: DeskClerk, proxy: FaultProxy, admin: Gateway) -> None:
+    def test_the_clerks_own(self, clerk: DeskClerk, proxy: FaultProxy, sandbox: Sandbox) -> None:
         plan = selected(clerk.open(WHITFIELD), "remove", THOMAS, RUTH)
         proxy.answer = lambda call: NO_SESSION if call.method == RETRIEVE and call.parameters[1] == RUTH else None
         page = agreed(plan)
@@ -218,7 +214,7 @@ class TestApproval:
         return selected(clerk.open(WHITFIELD), "remove", THOMAS, approve="1")
 
     @pytest.mark.parametrize("login", [{"password": "wrong"}, {"password": ""}], ids=["wrong", "no password"])
-    def test_the_name_that_was_typed_stays(self, asks: DeskPage, admin: Gateway, login: dict[str, str]) -> None:
+    def test_the_name_that_was_typed_stays(self, asks: DeskPage, sandbox: Sandbox, login: dict[str, str]) -> None:
         name = 'north "manager" <b>'
         page = agreed(asks, username=name, **login)
         assert (page.status, page.has_form("/change")) == (200, True)
@@ -226,7 +222,7 @@ class TestApproval:
         assert page.tree.get_element_by_id("password").get("value") is None
         done = agreed(page, username="admin", password=PASSWORD)
         assert done.outcome.startswith("Done"), "the first mistake costs no wait"
-        assert group_of(admin, THOMAS) != 1009
+        assert group_of(sandbox, THOMAS) != 1009
 
     @pytest.mark.parametrize("action", ["remove", "recalculate"])
     def test_what_the_supervisors_login_lacks_is_said(self, clerk: DeskClerk, asks: DeskPage, action: str) -> None:
@@ -246,7 +242,7 @@ class TestALongChangeWithoutAScript:
     def refresh(self, page: DeskPage) -> list[str]:
         return [str(content) for content in page.tree.xpath("//noscript/meta[@http-equiv='refresh']/@content")]
 
-    def test_it_is_asked_after_until_it_is_over(self, clerk: DeskClerk, proxy: FaultProxy, admin: Gateway) -> None:
+    def test_it_is_asked_after_until_it_is_over(self, clerk: DeskClerk, proxy: FaultProxy, sandbox: Sandbox) -> None:
         go_on, reached = threading.Event(), threading.Event()
 
         def decide(call: Call) -> Fault:
@@ -273,4 +269,4 @@ class TestALongChangeWithoutAScript:
         assert page.status == 200
         assert "Done: all 13 changes" in page.outcome
         assert page.has_form("/undo")
-        assert {group_of(admin, patron) for patron in self.MANY} == {group_of(admin, 1039)}
+        assert {group_of(sandbox, patron) for patron in self.MANY} == {group_of(sandbox, 1039)}
