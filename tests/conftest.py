@@ -13,6 +13,8 @@ from types import SimpleNamespace
 import hypothesis
 import pytest
 from flask import Flask
+from support.command import Command
+from support.family_moves import QUICK
 from support.fault_proxy import FaultProxy, fault_proxy
 from support.gateway_time import GatewayTime, gateway_time_of
 from support.gateways import PASSWORD, client_of, gateway_of
@@ -176,6 +178,19 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def gateway_time(monkeypatch: pytest.MonkeyPatch) -> GatewayTime:
     """The clock that decides when calls of this process's gateways are late."""
     return gateway_time_of(monkeypatch)
+
+
+@pytest.fixture
+def mover(proxy: FaultProxy, tmp_path: Path) -> Iterator[Client]:
+    """A client over an unreliable network."""
+    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
+        yield client_of(gateway, tmp_path)
+
+
+@pytest.fixture
+def run(sandbox: Sandbox, tmp_path: Path) -> Command:
+    """The command with the sandbox's gateway, in a separate process."""
+    return Command(tmp_path, sandbox.url)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from threading import Barrier
 import pytest
 from sqlalchemy import select
 from support.change_ids import UNKNOWN, number_of
+from support.circulators import change_rows
 from support.desks import ANOTHER as ANOTHER_CLERK
 from support.desks import ONE, desk_of, move, remove
 from support.family_moves import (
@@ -266,8 +267,7 @@ class TestNoLongerFits:
         self, desk: DeskChanges, sandbox: Sandbox
     ) -> None:
         plan = plan_of(desk)
-        with sandbox._store.transaction() as connection:
-            connection.execute("UPDATE mbts SET balance_owed = '99.00', total_owed = '99.00'")
+        change_rows(sandbox, "UPDATE mbts SET balance_owed = '99.00', total_owed = '99.00'")
         sandbox._store.update("au", SIBLING, {"usrgroup": THIRD})
         desk.apply(plan, "k")
         assert value_of(sandbox) == OTHER

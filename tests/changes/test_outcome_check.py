@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.change_ids import change_id
+from support.circulators import change_rows
 from support.family_moves import BROKEN, HOME, OTHER, PATRON, RETRIEVE, lacking
 from support.fault_proxy import FaultProxy
 from support.gateways import gateway_of
@@ -363,8 +364,7 @@ class TestRecover:
     def test_recalculations(
         self, journal: Journal, gateway: Gateway, proxy: FaultProxy, hidden: bool, sandbox: Sandbox
     ) -> None:
-        with sandbox._store.transaction() as connection:
-            connection.execute("DELETE FROM ausp")
+        change_rows(sandbox, "DELETE FROM ausp")
         (step,) = begun(journal, gateway.url, GROUPS, "recalculate", [StoredStep(PATRON, PENALTIES, 1, None)])
         journal.record_sending(step, Sending(NOW - timedelta(hours=1), NOW))
         proxy.answer = lambda call: lacking("VIEW_USER") if hidden and call.method == RETRIEVE else None

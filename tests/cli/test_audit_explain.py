@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from support.circulators import take_away
 from support.command import Command
 from support.debts import owe
 from support.fault_proxy import Call, FaultProxy
@@ -113,8 +114,7 @@ def test_the_barcode_is_in_no_log(run: Command) -> None:
 def test_an_account_that_may_not_see_thresholds_gets_the_status_for_incomplete(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    with sandbox._store.transaction() as connection:
-        connection.execute("DELETE FROM grants WHERE permission = 'VIEW_GROUP_PENALTY_THRESHOLD'")
+    take_away(sandbox, "VIEW_GROUP_PENALTY_THRESHOLD")
     done = Command(tmp_path, sandbox.url)("audit", "--explain", BARCODE)
     assert done.returncode == 7
     assert "the account may not see Evergreen's thresholds" in done.stdout

@@ -5,7 +5,6 @@ from __future__ import annotations
 import stat
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,8 @@ from sqlalchemy import Row
 from support.audit_trail import trail_of
 from support.documents import document
 from support.fault_proxy import Fault, FaultProxy
-from support.gateways import client_of, gateway_of
-from support.recalculations import METHOD, QUICK, penalties
+from support.gateways import client_of
+from support.recalculations import METHOD, penalties
 from support.states import state_in
 
 from evergreen_groups import hooks
@@ -37,13 +36,6 @@ from evergreen_groups.state.database import FILE_NAME
 
 HOOK = "penalty.PATRON_EXCEEDS_FINES"
 OVER, WITHIN, BY_STAFF = 1030, 1042, 1053  # over the limit but not blocked, a stale block, no staff block yet
-
-
-@pytest.fixture
-def proxied(proxy: FaultProxy, tmp_path: Path) -> Iterator[Client]:
-    """A client over an unreliable network."""
-    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
-        yield client_of(gateway, tmp_path)
 
 
 def trail(directory: Path, client: Client) -> list[Row[Any]]:
@@ -123,36 +115,34 @@ def test_an_id_that_the_ils_gives_out_again_is_another_event(client: Client, tmp
     assert [line.blocked for line in trail(tmp_path, client)] == [True, False, True]
 
 
-def test_another_gateways_events_are_others(client: Client, proxied: Client) -> None:
+def test_another_gateways_events_are_others(client: Client, mover: Client) -> None:
     assert not hooks.handle_event(client, Event(7, HOOK, OVER)).replayed
-    assert not hooks.handle_event(proxied, Event(7, HOOK, OVER)).replayed
+    assert not hooks.handle_event(mover, Event(7, HOOK, OVER)).replayed
 
 
 def test_a_failure_is_in_the_trail_and_the_event_may_come_again(
-    proxied: Client, proxy: FaultProxy, tmp_path: Path
+    mover: Client, proxy: FaultProxy, tmp_path: Path
 ) -> None:
-    proxied.gateway.login()
+    mover.gateway.login()
     proxy.decide = lambda call: Fault.DROP_REQUEST
     with pytest.raises(TransportError):
-        hooks.handle_event(proxied, Event(7, HOOK, OVER))
+        hooks.handle_event(mover, Event(7, HOOK, OVER))
     proxy.decide = lambda call: Fault.NONE
-    assert not hooks.handle_event(proxied, Event(7, HOOK, OVER)).replayed
-    assert [(line.done, line.blocked) for line in trail(tmp_path, proxied)] == [(True, True), (False, None)]
-    assert trail(tmp_path, proxied)[1].reason in ("CutOffError", "UnreachableError")
+    assert not hooks.handle_event(mover, Event(7, HOOK, OVER)).replayed
+    assert [(line.done, line.blocked) for line in trail(tmp_path, mover)] == [(True, True), (False, None)]
+    assert trail(tmp_path, mover)[1].reason in ("CutOffError", "UnreachableError")
 
 
 @pytest.mark.parametrize("fault", [Fault.DROP_REQUEST, Fault.DROP_ANSWER])
-def test_a_recalculation_whose_answer_is_lost(
-    proxied: Client, proxy: FaultProxy, sandbox: Sandbox, fault: Fault
-) -> None:
-    proxied.gateway.call("open-ils.actor", "opensrf.system.echo", 1)  # makes the client look up the release
+def test_a_recalculation_whose_answer_is_lost(mover: Client, proxy: FaultProxy, sandbox: Sandbox, fault: Fault) -> None:
+    mover.gateway.call("open-ils.actor", "opensrf.system.echo", 1)  # makes the client look up the release
     proxy.seen.clear()
     proxy.decide = lambda call: fault if call.method == METHOD else Fault.NONE
     if fault is Fault.DROP_ANSWER:  # the penalties show that the recalculation ran
-        assert hooks.handle_event(proxied, Event(7, HOOK, OVER), recalculate=True).recalculated
+        assert hooks.handle_event(mover, Event(7, HOOK, OVER), recalculate=True).recalculated
     else:
         with pytest.raises(DataError, match="nothing was changed"):
-            hooks.handle_event(proxied, Event(7, HOOK, OVER), recalculate=True)
+            hooks.handle_event(mover, Event(7, HOOK, OVER), recalculate=True)
     assert proxy.seen.count(METHOD) == 1
 
 

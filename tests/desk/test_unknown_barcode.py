@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from support.circulators import change_rows
 from support.fault_proxy import FaultProxy
 from support.gateways import gateway_of
 
@@ -21,11 +22,6 @@ def gateway(client: Client) -> Gateway:
     return client.gateway
 
 
-def changed(sandbox: Sandbox, statement: str, *values: object) -> None:
-    with sandbox._store.transaction() as connection:
-        connection.execute(statement, values)
-
-
 def explained(gateway: Gateway, barcode: str) -> UnknownBarcode:
     unknown = explain_unknown(gateway, barcode)
     assert unknown is not None
@@ -34,7 +30,7 @@ def explained(gateway: Gateway, barcode: str) -> UnknownBarcode:
 
 def with_a_card_of_its_own(sandbox: Sandbox) -> None:
     """Give patron 1036 a barcode unlike all others."""
-    changed(sandbox, "UPDATE ac SET barcode = ? WHERE usr = 1036 AND active = 1", CARD)
+    change_rows(sandbox, "UPDATE ac SET barcode = ? WHERE usr = 1036 AND active = 1", CARD)
 
 
 def test_a_card_that_is_near(sandbox: Sandbox, gateway: Gateway) -> None:
@@ -61,20 +57,20 @@ def test_the_likeliest_comes_first_and_there_are_few(gateway: Gateway) -> None:
 
 def test_whose_record_is_deleted_and_whose_card_is_old(sandbox: Sandbox, gateway: Gateway) -> None:
     with_a_card_of_its_own(sandbox)
-    changed(sandbox, "UPDATE au SET deleted = 1 WHERE id = 1036")
+    change_rows(sandbox, "UPDATE au SET deleted = 1 WHERE id = 1036")
     unknown = explained(gateway, CARD)
     assert (unknown.deleted, unknown.near) == ("Whitfield, Grace", ())
-    changed(sandbox, "UPDATE au SET deleted = 0 WHERE id = 1036")
-    changed(sandbox, "UPDATE ac SET active = 0 WHERE barcode = ?", CARD)
+    change_rows(sandbox, "UPDATE au SET deleted = 0 WHERE id = 1036")
+    change_rows(sandbox, "UPDATE ac SET active = 0 WHERE barcode = ?", CARD)
     assert explained(gateway, "29999000001037").near == (NearCard(CARD, "Whitfield, Grace", False),)
     assert explain_unknown(gateway, CARD) is None  # a visible patron has the card, although it's inactive
 
 
 def test_a_check_digit(sandbox: Sandbox, gateway: Gateway) -> None:
     right = ["21234567890124", "21234567890132", "21234567890140", "21234567890157", "21234567890165"]
-    changed(sandbox, "UPDATE ac SET active = 0")
+    change_rows(sandbox, "UPDATE ac SET active = 0")
     for id, barcode in zip(range(1001, 1006), right, strict=True):
-        changed(sandbox, "UPDATE ac SET barcode = ?, active = 1 WHERE usr = ?", barcode, id)
+        change_rows(sandbox, "UPDATE ac SET barcode = ?, active = 1 WHERE usr = ?", barcode, id)
     assert explained(gateway, "21234567890123").check_digit_fails
     assert not explained(gateway, "21234567890173").check_digit_fails
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 from support.fault_proxy import Call, Fault, FaultProxy, HeldCalls, fault_proxy
 from support.gateways import gateway_of
+from support.web_caller import Clock
 
 from evergreen_groups.errors import LoginRefusedError, MethodNotFoundError, OldReleaseError, TransportError
 from evergreen_groups.gateway import (
@@ -50,22 +52,12 @@ def gateway(proxy: FaultProxy) -> Iterator[Gateway]:
         yield gateway
 
 
-class Time:
-    """Replaces the monotonic clock of a module."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def time(monkeypatch: pytest.MonkeyPatch) -> Time:
+def time(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock by which cached capabilities expire."""
-    stands_in = Time()
-    monkeypatch.setattr(capabilities, "time", stands_in)
-    return stands_in
+    clock = Clock()
+    monkeypatch.setattr(capabilities, "time", SimpleNamespace(monotonic=clock))
+    return clock
 
 
 @pytest.mark.parametrize(
@@ -176,10 +168,9 @@ def test_it_is_asked_beside_the_first_call(gateway: Gateway, proxy: FaultProxy, 
 
 
 def test_all_views_share_what_is_known_and_nobody_waits_for_it_again(
-    gateway: Gateway, proxy: FaultProxy, calls_itself: Answering, time: Time
+    gateway: Gateway, proxy: FaultProxy, calls_itself: Answering, time: Clock
 ) -> None:
     calls_itself("3-12-10")
-    time.now = 1.0
     for view in (gateway, gateway.within(60), gateway.acting_as(gateway.token), gateway.refusing_old_releases()):
         assert view.call(*ECHO).value == "word"
     assert proxy.seen.count(VERSION) == 1
@@ -266,12 +257,12 @@ def moved(proxy: FaultProxy, sandbox: Sandbox) -> None:
 @pytest.mark.parametrize("seen", ["a method that is missing", "a service that is missing", "nobody", "the IDL", "time"])
 @pytest.mark.parametrize("upgrade", [True, False])
 def test_what_was_known_of_another_release_makes_no_answer_shorter(
-    older: Sandbox, newer: Sandbox, upgrade: bool, seen: str, time: Time, monkeypatch: pytest.MonkeyPatch
+    older: Sandbox, newer: Sandbox, upgrade: bool, seen: str, time: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An upgrade or a downgrade is noticed by its effects, or else when the cache expires."""
     former, present = (older, newer) if upgrade else (newer, older)
-    idl_time = Time()
-    monkeypatch.setattr(idl_source, "time", idl_time)
+    idl_time = Clock()
+    monkeypatch.setattr(idl_source, "time", SimpleNamespace(monotonic=idl_time))
     once = RetryPolicy(tries=1)
     with fault_proxy(former.url) as proxy, gateway_of(proxy.url, "harbor_desk", retries=once) as gateway:
         expected = shown_to_the_harbor(gateway)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import select
@@ -387,3 +388,22 @@ class HeldCalls:
 
     def let_go(self) -> None:
         self._released.set()
+
+
+def alter_payloads(
+    proxy: FaultProxy, method: str, change: Callable[[Any], Any], *, first: int = 0, times: int = 1_000_000
+) -> list[Any]:
+    """Change what a method answers, from its call ``first`` on; return the true payloads as they come."""
+    true: list[Any] = []
+    places = itertools.count()
+
+    def alter(call: Call, answer: HttpAnswer) -> HttpAnswer | None:
+        if call.method != method or not first <= next(places) < first + times:
+            return None
+        envelope = json.loads(answer.body)
+        true.append(json.loads(answer.body)["payload"][0])
+        envelope["payload"][0] = change(envelope["payload"][0])
+        return HttpAnswer.of(envelope)
+
+    proxy.alter = alter
+    return true

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import requests
 from flask.testing import FlaskClient
+from support.circulators import take_away
 from support.fault_proxy import Call, Fault, FaultProxy
 from support.web_caller import (
     API,
@@ -99,8 +100,7 @@ class TestReading:
     ) -> None:
         """The ILS's own limits require more permissions than staff commonly have."""
         caplog.set_level(logging.INFO)
-        with sandbox._store.transaction() as connection:
-            connection.execute("DELETE FROM grants WHERE permission = 'VIEW_GROUP_PENALTY_THRESHOLD'")
+        take_away(sandbox, "VIEW_GROUP_PENALTY_THRESHOLD")
         caller = client_of(make_app(settings_of(sandbox.url, policy=PolicySettings(limit="ils"))))
         patron = session(sandbox.url, barcode="20000000001001", type="opac")
         desk = session(sandbox.url, username="harbor_desk")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import requests
 from flask.testing import FlaskClient
+from support.circulators import change_rows
 from support.fault_proxy import Fault, FaultProxy, HeldCalls
 from support.mail_server import free_port
 from support.web_caller import SECRET, MakeApp, client_of, events_settings, served, settings_of
@@ -52,8 +53,7 @@ def test_a_form_says_the_same(caller: FlaskClient) -> None:
 
 def test_a_replay_changes_nothing(caller: FlaskClient, sandbox: Sandbox) -> None:
     first = caller.post(ADDRESS, json=EVENT, headers=HEADERS).get_json()
-    with sandbox._store.transaction() as connection:
-        connection.execute("DELETE FROM mbts WHERE usr = 1053")
+    change_rows(sandbox, "DELETE FROM mbts WHERE usr = 1053")
     second = caller.post(ADDRESS, json=EVENT, headers=HEADERS).get_json()
     assert second == {**first, "replayed": True}
 

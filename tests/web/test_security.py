@@ -17,13 +17,26 @@ from flask import Flask
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.web_caller import API, SECRET, bearer, cookie, end_session, events_settings, served, session, settings_of
+from support.circulators import take_away
+from support.web_caller import (
+    API,
+    SECRET,
+    MakeApp,
+    bearer,
+    client_of,
+    cookie,
+    end_session,
+    events_settings,
+    served,
+    session,
+    settings_of,
+)
 from werkzeug.test import TestResponse
 
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import NamedReport, ReportSettings, ServeSettings
 from evergreen_groups.settings.sections import DeskSettings
-from evergreen_groups.web import PREFIX, close, create_app
+from evergreen_groups.web import PREFIX
 from evergreen_groups.web.app import LARGEST_BODY
 from evergreen_groups.web.events import SECRET_HEADER
 
@@ -86,18 +99,14 @@ UNUSABLE = [
 
 
 @pytest.fixture
-def app(sandbox: Sandbox, tmp_path: Path) -> Iterator[Flask]:
+def app(make_app: MakeApp, sandbox: Sandbox, tmp_path: Path) -> Flask:
     (tmp_path / "reports" / "latest").mkdir(parents=True)
     for name in ("LAKELAND", "NORTH", "HARBOR"):
         page = tmp_path / "reports" / "latest" / f"{name}.html"
         page.write_text("<!DOCTYPE html><title>family of the report</title>")
     serve = ServeSettings(port=0, report=tmp_path / "reports", rate_limit=1_000_000)
     named = NamedReport(name="old", report=ReportSettings(output=tmp_path / "reports", split="library"))
-    environ = {"STATE_DIRECTORY": str(tmp_path / "state"), "EVERGREEN_GROUPS_PASSWORD": "sandbox"}
-    wanted = replace(settings_of(sandbox.url, serve=serve, events=events_settings(tmp_path)), reports=(named,))
-    app = create_app(wanted, environ)
-    yield app
-    close(app)
+    return make_app(replace(settings_of(sandbox.url, serve=serve, events=events_settings(tmp_path)), reports=(named,)))
 
 
 @pytest.fixture
@@ -198,8 +207,7 @@ class TestWhoHasNoBusinessThere:
 
     @pytest.mark.parametrize("address", PRIVATE)
     def test_staff_who_may_not_look_at_patrons(self, caller: FlaskClient, sandbox: Sandbox, address: str) -> None:
-        with sandbox._store.transaction() as connection:
-            connection.execute("DELETE FROM grants WHERE usr = 4 AND permission = 'VIEW_USER'")
+        take_away(sandbox, "VIEW_USER", user=4)
         check(caller.get(address, headers=bearer(session(sandbox.url, username="harbor_desk"))), 403)
 
     @pytest.mark.parametrize("address", ELSEWHERE)
@@ -280,8 +288,7 @@ class TestWhoMayChangeNothing:
     def test_patrons_and_staff_who_may_not_look(
         self, caller: FlaskClient, sandbox: Sandbox, staff: str, address: str
     ) -> None:
-        with sandbox._store.transaction() as connection:
-            connection.execute("DELETE FROM grants WHERE usr = 4 AND permission = 'VIEW_USER'")
+        take_away(sandbox, "VIEW_USER", user=4)
         for token in (
             session(sandbox.url, barcode="20000000001001", type="opac"),
             session(sandbox.url, username="harbor_desk"),
@@ -363,11 +370,9 @@ class TestWhoMayChangeNothing:
             check(caller.get(f"{API}/{path}", headers=headers), 405)
         assert len(caller.get(f"{API}/changes?plan={plan}", headers=headers).get_json()["changes"]) == 1
 
-    def test_switched_off(self, sandbox: Sandbox, tmp_path: Path, staff: str, caller: FlaskClient) -> None:
+    def test_switched_off(self, make_app: MakeApp, sandbox: Sandbox, staff: str, caller: FlaskClient) -> None:
         plan = planned(caller, staff)
-        environ = {"STATE_DIRECTORY": str(tmp_path / "state"), "EVERGREEN_GROUPS_PASSWORD": "sandbox"}
-        off = create_app(settings_of(sandbox.url, desk=DeskSettings(changes=False)), environ)
-        looking = off.test_client(use_cookies=False)
+        looking = client_of(make_app(settings_of(sandbox.url, desk=DeskSettings(changes=False))))
         for address in CHANGING:
             refused = posted(looking, address, body_of(address, plan), **bearer(staff))
             check(refused, 403)
@@ -375,7 +380,6 @@ class TestWhoMayChangeNothing:
             check(posted(looking, address, body_of(address, plan)), 401)
         for address in (f"{API}/changes", f"{API}/changes/1-kkkkkk", f"{API}/patrons/1001/summary"):
             assert looking.get(address, headers=bearer(staff)).status_code == 200
-        close(off)
 
 
 class TestInput:

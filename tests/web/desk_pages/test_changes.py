@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from flask import Flask
+from support.circulators import change_rows, take_away
 from support.desk_caller import group_of, leads
 from support.desk_page import GROUP, ClerkNamed, DeskClerk, DeskPage, agreed, as_text, card, scanned, selected
 from support.fault_proxy import Fault, FaultProxy
@@ -53,8 +54,7 @@ class TestMovingSomebodyIn:
         assert "Check" in warned.warnings
         assert "Enter doesn't confirm." in warned.warnings
         assert "Move anyway" in warned.text
-        with sandbox._store.transaction() as connection:
-            connection.execute("UPDATE au SET usrgroup = 5001, family_name = 'Nguyễn' WHERE id = ?", (RUTH,))
+        change_rows(sandbox, "UPDATE au SET usrgroup = 5001, family_name = 'Nguyễn' WHERE id = ?", RUTH)
         plan = scanned(clerk.open(NGUYEN), card(RUTH))
         assert not plan.warnings
         assert plan.default == "apply"
@@ -303,8 +303,7 @@ class TestOnce:
 class TestWhatGoesWrong:
     def test_a_permission_is_missing(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         page = clerk.open(NGUYEN)
-        with sandbox._store.transaction() as connection:
-            connection.execute("DELETE FROM grants WHERE usr = 2 AND permission = 'UPDATE_USER'")
+        take_away(sandbox, "UPDATE_USER", user=2)
         refused = agreed(scanned(page, card(RUTH)))
         assert "Nothing was changed" in refused.outcome
         assert "your login lacks the permission UPDATE_USER at ELM" in refused.outcome
@@ -319,8 +318,7 @@ class TestWhatGoesWrong:
         self, app: Flask, clerk: DeskClerk, sandbox: Sandbox
     ) -> None:
         assert "(needs approval)" not in clerk.open(NGUYEN).text
-        with sandbox._store.transaction() as connection:
-            connection.execute("DELETE FROM grants WHERE usr = 2 AND permission = 'UPDATE_USER'")
+        take_away(sandbox, "UPDATE_USER", user=2)
         new = DeskClerk(app, session(sandbox.url, username="consortium_staff"), clerk.origin)
         page = new.open(NGUYEN)
         assert "Move another patron to this group (needs approval)" in page.text

@@ -10,7 +10,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 import pytest
-from support.circulators import make_stock_circulator
+from support.circulators import change_rows, make_stock_circulator, take_away
 from support.desk_page import GROUP, ClerkNamed, DeskClerk, DeskPage, as_text
 from support.fault_proxy import FaultProxy
 from support.thresholds import AT_THRESHOLD, CHILD_AT_THRESHOLD, put_at_thresholds
@@ -97,8 +97,7 @@ class TestRecalculationIsOfferedWhereItCouldChangeSomething:
     FAMILY, NAME = 1032, 1034
 
     def evergreen_blocks_from(self, sandbox: Sandbox, cents: int) -> None:
-        with sandbox._store.transaction() as connection:
-            connection.execute("UPDATE pgpt SET threshold = ? WHERE penalty = 1", (cents,))
+        change_rows(sandbox, "UPDATE pgpt SET threshold = ? WHERE penalty = 1", cents)
 
     def row(self, page: DeskPage, patron: int) -> str:
         (row,) = page.tree.xpath(f"//tr[.//input[@value='{patron}']]")
@@ -123,8 +122,7 @@ class TestRecalculationIsOfferedWhereItCouldChangeSomething:
         assert asked.message == "There is nobody here for whom a recalculation could set or lift a block."
 
     def test_not_where_evergreen_has_no_threshold(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
-        with sandbox._store.transaction() as connection:
-            connection.execute("DELETE FROM pgpt WHERE penalty = 1")
+        change_rows(sandbox, "DELETE FROM pgpt WHERE penalty = 1")
         page = clerk.open(self.FAMILY)
         assert not self.is_offered(page)
         assert "Evergreen has no threshold for this profile and library." in self.row(page, self.NAME)
@@ -154,8 +152,7 @@ class TestRecalculationIsOfferedWhereItCouldChangeSomething:
 
     def test_where_the_clerk_may_not_see_the_threshold(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         self.evergreen_blocks_from(sandbox, 1000)
-        with sandbox._store.transaction() as connection:
-            connection.execute("DELETE FROM grants WHERE permission = 'VIEW_GROUP_PENALTY_THRESHOLD'")
+        take_away(sandbox, "VIEW_GROUP_PENALTY_THRESHOLD")
         page = clerk.open(self.FAMILY)
         assert self.is_offered(page)
         hidden = "Evergreen's threshold isn't visible to your login, so recalculating may change nothing."
@@ -185,8 +182,7 @@ def test_a_day_is_the_ils_s_own_wherever_the_service_runs(
     clerk: DeskClerk, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same as in the panel and in `show`."""
-    with sandbox._store.transaction() as connection:
-        connection.execute("UPDATE ausp SET set_date = '2026-10-05T20:00:00-0500'")
+    change_rows(sandbox, "UPDATE ausp SET set_date = '2026-10-05T20:00:00-0500'")
     monkeypatch.setenv("TZ", "UTC+0")
     time.tzset()
     try:
@@ -319,8 +315,7 @@ class TestCsv:
 
     @pytest.mark.long
     def test_a_name_is_no_formula(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
-        with sandbox._store.transaction() as connection:
-            connection.execute("UPDATE au SET family_name = '=cmd()' WHERE id = 1016")
+        change_rows(sandbox, "UPDATE au SET family_name = '=cmd()' WHERE id = 1016")
         assert "'=cmd()" in clerk.open(NGUYEN, ".csv").response.text
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from support.circulators import take_away
 from support.desk_caller import group_of
 from support.desk_page import DeskClerk, DeskPage, agreed, card, scanned, selected
 from support.fault_proxy import Call, Fault, FaultProxy, HttpAnswer
@@ -133,8 +134,7 @@ class TestSessionsThatEnd:
     @pytest.fixture
     def asks(self, clerk: DeskClerk, sandbox: Sandbox) -> Callable[..., DeskPage]:
         """The page that asks for a supervisor's approval to remove members of the Whitfields."""
-        with sandbox._store.transaction() as connection:
-            connection.execute("DELETE FROM grants WHERE usr = 2 AND permission = 'UPDATE_USER'")
+        take_away(sandbox, "UPDATE_USER", user=2)
         return lambda *members: selected(clerk.open(WHITFIELD), "remove", *members, approve="1")
 
     @pytest.fixture
@@ -209,8 +209,7 @@ class TestApproval:
 
     @pytest.fixture
     def asks(self, clerk: DeskClerk, sandbox: Sandbox) -> DeskPage:
-        with sandbox._store.transaction() as connection:
-            connection.execute("DELETE FROM grants WHERE usr = 2 AND permission = 'UPDATE_USER'")
+        take_away(sandbox, "UPDATE_USER", user=2)
         return selected(clerk.open(WHITFIELD), "remove", THOMAS, approve="1")
 
     @pytest.mark.parametrize("login", [{"password": "wrong"}, {"password": ""}], ids=["wrong", "no password"])

@@ -7,6 +7,7 @@ import re
 
 import pytest
 from flask import Flask
+from support.circulators import take_away
 from support.desk_page import GROUP, ClerkNamed, DeskClerk
 from support.fault_proxy import FaultProxy
 from support.web_caller import client_of, cookie, end_session, session
@@ -77,8 +78,7 @@ def test_who_has_no_business_there(app: Flask, sandbox: Sandbox, proxy: FaultPro
     ended = session(sandbox.url, username="consortium_staff")
     end_session(sandbox.url, ended)
     own = session(sandbox.url, barcode="20000000001017", type="opac")
-    with sandbox._store.transaction() as connection:
-        connection.execute("DELETE FROM grants WHERE usr = 4 AND permission = 'VIEW_USER'")
+    take_away(sandbox, "VIEW_USER", user=4)
     blind = session(sandbox.url, username="harbor_desk")
     same_origin = {"Origin": proxy.url, "Sec-Fetch-Site": "same-origin"}
     for headers, status in (({}, 401), (cookie(ended), 401), (cookie(own), 403), (cookie(blind), 403)):
