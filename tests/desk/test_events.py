@@ -98,15 +98,6 @@ def test_a_replayed_event_changes_nothing(client: Client, sandbox: Sandbox, tmp_
     assert len(trail(tmp_path, client)) == 1
 
 
-def test_the_same_event_at_the_same_time_is_written_down_once(client: Client, tmp_path: Path) -> None:
-    client.gateway.login()
-    with ThreadPoolExecutor(4) as threads:
-        outcomes = list(threads.map(lambda _: hooks.handle_event(client, Event(7, HOOK, OVER)), range(8)))
-    assert all(outcome.over_limit for outcome in outcomes)
-    assert [outcome.replayed for outcome in outcomes].count(False) == 1
-    assert len(trail(tmp_path, client)) == 1
-
-
 def test_an_id_that_the_ils_gives_out_again_is_another_event(client: Client, tmp_path: Path) -> None:
     """Event ids start over when the ILS is restored from a backup."""
     for event in (Event(7, HOOK, OVER), Event(7, HOOK, WITHIN), Event(7, "au.updated", OVER)):
