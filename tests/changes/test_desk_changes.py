@@ -14,18 +14,7 @@ from support.change_ids import UNKNOWN, number_of
 from support.circulators import change_rows
 from support.desks import ANOTHER as ANOTHER_CLERK
 from support.desks import ONE, desk_of, move, remove
-from support.family_moves import (
-    ANOTHER,
-    HOME,
-    NEW_GROUP,
-    OTHER,
-    OTHERS,
-    PATRON,
-    UPDATE,
-    cut_off_at,
-    later,
-    value_of,
-)
+from support.family_moves import ANOTHER, HOME, NEW_GROUP, OTHER, OTHERS, PATRON, UPDATE, cut_off_at, later, value_of
 from support.fault_proxy import FaultProxy, HeldCalls
 from support.gateways import gateway_of
 

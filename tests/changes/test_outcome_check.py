@@ -124,14 +124,7 @@ class TestJudge:
         ],
     )
     def test_it_is_as_it_was(
-        self,
-        gateway: Gateway,
-        record: Record,
-        after: int | None,
-        mark: str,
-        late: bool,
-        state: StepState,
-        words: str,
+        self, gateway: Gateway, record: Record, after: int | None, mark: str, late: bool, state: StepState, words: str
     ) -> None:
         verdict = judge(
             gateway,
@@ -227,13 +220,7 @@ class TestAlone:
         [([PATRON], True), ([str(PATRON)], True), ([], True), ([PATRON, 1001], False), ([1001], False)],
     )
     def test_alone(
-        self,
-        gateway: Gateway,
-        sandbox: Sandbox,
-        proxy: FaultProxy,
-        record: Record,
-        members: list[object],
-        alone: bool,
+        self, gateway: Gateway, sandbox: Sandbox, proxy: FaultProxy, record: Record, members: list[object], alone: bool
     ) -> None:
         if 1001 in members:
             sandbox._store.update("au", 1001, {"usrgroup": 1100})

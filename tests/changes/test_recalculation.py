@@ -116,12 +116,7 @@ def test_a_run_cut_off_is_resolved_by_the_next_one(mover: Client, proxy: FaultPr
     outcome = mover.recalculator.recalculate(findings(mover))
     assert outcome.stopped is not None
     states = {id: person.state for id, person in by_id(outcome).items()}
-    assert states == {
-        1030: StepState.DONE,
-        1036: StepState.SENDING,
-        1034: StepState.PLANNED,
-        1042: StepState.PLANNED,
-    }
+    assert states == {1030: StepState.DONE, 1036: StepState.SENDING, 1034: StepState.PLANNED, 1042: StepState.PLANNED}
     proxy.heal()
     (resolved,) = mover.moves.recover()
     assert resolved.patron == 1036

@@ -334,8 +334,7 @@ def behind() -> Iterator[tuple[Sandbox, FaultProxy, Gateway, Gateway]]:
 )
 @given(course=courses)
 def test_nothing_is_done_twice_or_said_wrongly(
-    course: list[tuple[tuple[str, object, object], str, bool]],
-    behind: tuple[Sandbox, FaultProxy, Gateway, Gateway],
+    course: list[tuple[tuple[str, object, object], str, bool]], behind: tuple[Sandbox, FaultProxy, Gateway, Gateway]
 ) -> None:
     sandbox, proxy, staff, gateway = behind
     sandbox.reset()

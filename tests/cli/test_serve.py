@@ -112,11 +112,7 @@ def wait_until_refused(address: str) -> None:
 
 def test_stopping_refuses_connections_and_finishes_requests() -> None:
     application = Application()
-    with (
-        running(application) as (server, finished),
-        connected(server.url) as asked,
-        connected(server.url) as idle,
-    ):
+    with running(application) as (server, finished), connected(server.url) as asked, connected(server.url) as idle:
         idle.request("GET", "/before")
         assert idle.getresponse().read() == b"/before"
         asked.request("GET", "/slow")

@@ -22,14 +22,7 @@ from evergreen_groups import hooks
 from evergreen_groups.client import Client
 from evergreen_groups.desk import Event, EventOutcome
 from evergreen_groups.desk.events import AuditTrail
-from evergreen_groups.errors import (
-    BusyError,
-    DataError,
-    NotFoundError,
-    StateError,
-    TimedOutError,
-    TransportError,
-)
+from evergreen_groups.errors import BusyError, DataError, NotFoundError, StateError, TimedOutError, TransportError
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state import State
 from evergreen_groups.state.database import FILE_NAME

@@ -23,14 +23,7 @@ from support.gateway_server import (
 )
 from support.waiting import wait_until
 
-from evergreen_groups.errors import (
-    CutOffError,
-    EvergreenGroupsError,
-    HTTPStatusError,
-    ServerError,
-    TimedOutError,
-    TransportError,
-)
+from evergreen_groups import errors
 from evergreen_groups.gateway import RetryPolicy
 
 GOOD = http(envelope("good"))
@@ -109,14 +102,14 @@ class TestFailuresThatMayPass:
     @pytest.mark.long
     def test_a_read_is_not_tried_for_ever(self, failure):
         with Server(otherwise=failure) as server, connect(server, **LONG) as gateway:
-            with pytest.raises(TransportError) as caught:
+            with pytest.raises(errors.TransportError) as caught:
                 call(gateway)
             assert len(server.requests) == QUICK.tries
         assert caught.value.sent
 
     def test_a_write_is_never_repeated(self, failure):
         with Server([failure], otherwise=results("good")) as server, connect(server, **LONG) as gateway:
-            with pytest.raises(TransportError) as caught:
+            with pytest.raises(errors.TransportError) as caught:
                 call(gateway, write=True)
             assert len(server.requests) == 1
         assert caught.value.sent
@@ -139,7 +132,7 @@ class TestAnswersThatTakeTooLong:
     @pytest.mark.long
     def test_a_read_is_not_tried_for_ever(self, failure):
         with Server(otherwise=failure) as server, connect(server, **SHORT) as gateway:
-            with pytest.raises(TransportError) as caught:
+            with pytest.raises(errors.TransportError) as caught:
                 call(gateway)
             assert gateway.statistics.calls == QUICK.tries
             wait_until(lambda: len(server.requests) >= QUICK.tries)
@@ -148,7 +141,7 @@ class TestAnswersThatTakeTooLong:
 
     def test_a_write_is_never_repeated(self, failure):
         with Server([failure], otherwise=results("good")) as server, connect(server, **SHORT) as gateway:
-            with pytest.raises(TransportError) as caught:
+            with pytest.raises(errors.TransportError) as caught:
                 call(gateway, write=True)
             assert gateway.statistics.calls == 1
             wait_until(lambda: server.requests)
@@ -167,7 +160,7 @@ class TestAMethodThatDies:
     @pytest.mark.parametrize(("write", "tries"), [(False, QUICK.tries), (True, 1)])
     def test_then_it_is_an_error_that_says_what_the_server_said(self, write, tries):
         with Server(otherwise=says(500)) as server, connect(server, **LONG) as gateway:
-            with pytest.raises(ServerError, match="status 500, osrfMethodException"):
+            with pytest.raises(errors.ServerError, match="status 500, osrfMethodException"):
                 call(gateway, write=write)
             assert len(server.requests) == tries
 
@@ -176,7 +169,7 @@ class TestAMethodThatDies:
 @pytest.mark.parametrize("failure", LASTING.values(), ids=LASTING)
 def test_failures_that_last_are_not_repeated(failure, write):
     with Server([failure], otherwise=results("good")) as server, connect(server) as gateway:
-        with pytest.raises(EvergreenGroupsError):
+        with pytest.raises(errors.EvergreenGroupsError):
             call(gateway, write=write)
         assert len(server.requests) == 1
 
@@ -189,13 +182,13 @@ class TestTime:
             Server(otherwise=slow) as server,
             connect(server, **SHORT, retries=RetryPolicy(tries=1)) as gateway,
             quicker_than(60),
-            pytest.raises(TimedOutError, match=r"0\.5 seconds"),
+            pytest.raises(errors.TimedOutError, match=r"0\.5 seconds"),
         ):
             call(gateway)
 
     def test_one_call_may_have_another_timeout(self):
         with Server(otherwise=stall) as server, connect(server, grace=0.1, retries=RetryPolicy(tries=1)) as gateway:
-            with quicker_than(30), pytest.raises(TimedOutError):
+            with quicker_than(30), pytest.raises(errors.TimedOutError):
                 call(gateway, timeout=0.1)
             wait_until(lambda: server.requests)  # the server may read more slowly than the call ends
             assert ("timeout", "1") in server.requests[0].form
@@ -204,7 +197,7 @@ class TestTime:
         monkeypatch.setattr(RetryPolicy, "delays", lambda _policy: iter([0.0, 0.0, 120.0, 0.0]))
         policy = RetryPolicy(tries=100, total_seconds=100)
         with Server(otherwise=http_error(503)) as server, connect(server, retries=policy) as gateway:
-            with quicker_than(60), pytest.raises(HTTPStatusError):
+            with quicker_than(60), pytest.raises(errors.HTTPStatusError):
                 call(gateway)
             assert len(server.requests) == 3
 
@@ -224,7 +217,7 @@ class TestTime:
             def work():
                 try:
                     call(gateway)
-                except TransportError as error:
+                except errors.TransportError as error:
                     caught.append(error)
 
             worker = threading.Thread(target=work)
@@ -235,4 +228,4 @@ class TestTime:
                 gateway.close()
                 worker.join(30)
             assert not worker.is_alive()
-        assert [type(error) for error in caught] == [CutOffError]
+        assert [type(error) for error in caught] == [errors.CutOffError]

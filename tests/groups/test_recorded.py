@@ -8,13 +8,7 @@ from types import SimpleNamespace
 import pytest
 from support.recorded import gateway_of, params
 
-from evergreen_groups.groups import (
-    FamilyReader,
-    GroupSearch,
-    GroupViewer,
-    PatronState,
-    visible_group,
-)
+from evergreen_groups.groups import FamilyReader, GroupSearch, GroupViewer, PatronState, visible_group
 from evergreen_groups.groups.family import FamilyQuery
 from evergreen_groups.groups.hidden import assign_to_groups, membership_conditions, read_balances, read_member_ids
 from evergreen_groups.groups.search import GroupRange, HighFines

@@ -74,11 +74,7 @@ def test_what_is_made_of_them_gets_whole_groups(staff: Gateway) -> None:
 
 @pytest.mark.parametrize("slow", [1, 3])
 def test_parts_have_less_time_than_ranges(
-    staff: Gateway,
-    proxy: FaultProxy,
-    slow: int,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    staff: Gateway, proxy: FaultProxy, slow: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     expected = whole(staff)
     times: list[float] = []

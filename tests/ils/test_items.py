@@ -285,9 +285,4 @@ def test_an_item_at_a_library_that_is_hidden(sandbox: Sandbox, visible: bool) ->
         assert read_unreturned_items(gateway, org_units, (), FAMILY).items == dict.fromkeys(FAMILY)
         assert read_unreturned_items(gateway, org_units, every, ()).items == {}
     nobody_knows = None if not visible else UnreturnedItems(1, 0)
-    assert found == {
-        1015: UnreturnedItems(),
-        1016: UnreturnedItems(1, 1),
-        1017: nobody_knows,
-        1018: UnreturnedItems(),
-    }
+    assert found == {1015: UnreturnedItems(), 1016: UnreturnedItems(1, 1), 1017: nobody_knows, 1018: UnreturnedItems()}

@@ -42,10 +42,7 @@ def test_where_permissions_are_missing(proxy: FaultProxy, answer: object) -> Non
 @pytest.mark.parametrize("answer", MALFORMED)
 def test_which_permissions_are_missing(proxy: FaultProxy, answer: object) -> None:
     proxy.answer = lambda call: answer if call.method == ONE else None
-    with (
-        gateway_of(proxy.url, "north_manager") as gateway,
-        pytest.raises(UnexpectedAnswerError, match=r"perm\.check"),
-    ):
+    with gateway_of(proxy.url, "north_manager") as gateway, pytest.raises(UnexpectedAnswerError, match=r"perm\.check"):
         missing_permissions(gateway, 1, 1, ["VIEW_USER"])
 
 
@@ -54,10 +51,7 @@ def test_which_permissions_are_missing(proxy: FaultProxy, answer: object) -> Non
 )
 def test_where_they_are_held(proxy: FaultProxy, answer: object) -> None:
     proxy.answer = lambda call: answer if call.method == WORK else None
-    with (
-        gateway_of(proxy.url, "north_manager") as gateway,
-        pytest.raises(UnexpectedAnswerError, match="has_work"),
-    ):
+    with gateway_of(proxy.url, "north_manager") as gateway, pytest.raises(UnexpectedAnswerError, match="has_work"):
         highest_granted(gateway, [VIEW_USER])[VIEW_USER]
 
 

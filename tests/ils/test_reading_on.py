@@ -84,10 +84,7 @@ class TestReferenceData:
         self, sandbox: Sandbox, clock: Clock, policy: PolicySettings, shared: bool
     ) -> None:
         data = ReferenceData(policy, clock=clock)
-        with (
-            gateway_of(sandbox.url, "consortium_staff") as first,
-            gateway_of(sandbox.url, "north_manager") as second,
-        ):
+        with gateway_of(sandbox.url, "consortium_staff") as first, gateway_of(sandbox.url, "north_manager") as second:
             for gateway in (first, second):
                 gateway.idl("aou", "pgt", "pgpt")
                 assert gateway.token

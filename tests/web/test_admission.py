@@ -9,11 +9,7 @@ import pytest
 from support.fault_proxy import FaultProxy
 from support.web_caller import Clock, end_session, session
 
-from evergreen_groups.errors import (
-    NoSessionError,
-    UnexpectedAnswerError,
-    UnreachableError,
-)
+from evergreen_groups.errors import NoSessionError, UnexpectedAnswerError, UnreachableError
 from evergreen_groups.gateway import Gateway, RetryPolicy
 from evergreen_groups.ils import VIEW_USER, ReferenceData
 from evergreen_groups.sandbox import Sandbox

@@ -267,9 +267,7 @@ class TestMaking:
         environ = {"CREDENTIALS_DIRECTORY": str(tmp_path), "EVERGREEN_GROUPS_PASSWORD": "sandbox"}
         app = create_app(settings_of(sandbox.url), environ | {"STATE_DIRECTORY": str(tmp_path / "state")})
         answer = client_of(app).post(
-            f"{PREFIX}/events",
-            json={"event": 1, "hook": "au.updated", "patron": 1001},
-            headers={SECRET_HEADER: SECRET},
+            f"{PREFIX}/events", json={"event": 1, "hook": "au.updated", "patron": 1001}, headers={SECRET_HEADER: SECRET}
         )
         close(app)
         assert answer.status_code == 200

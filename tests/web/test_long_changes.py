@@ -154,12 +154,7 @@ def test_too_many_at_once(desk: DeskCaller, app: Flask) -> None:
 
 
 def test_a_service_that_ends_finishes_the_step_at_hand(
-    desk: DeskCaller,
-    app: Flask,
-    sandbox: Sandbox,
-    gate: Gate,
-    proxy: FaultProxy,
-    make_app: MakeApp,
+    desk: DeskCaller, app: Flask, sandbox: Sandbox, gate: Gate, proxy: FaultProxy, make_app: MakeApp
 ) -> None:
     plan = desk.planned("move", *MANY, target=1007)
     id = desk.apply(plan, "k").body["id"]

@@ -13,25 +13,13 @@ from jsonschema import Draft202012Validator
 from support.change_ids import UNKNOWN
 from support.web_caller import SECRET, MakeApp, bearer, client_of, events_settings, session, settings_of
 
-from evergreen_groups.errors import (
-    ConfigurationError,
-    DataError,
-    ServerError,
-    TimedOutError,
-    UnreachableError,
-)
+from evergreen_groups.errors import ConfigurationError, DataError, ServerError, TimedOutError, UnreachableError
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import ServeSettings
 from evergreen_groups.web import PREFIX, problems
 from evergreen_groups.web.events import SECRET_HEADER
 
-FAILURES = [
-    ConfigurationError("x"),
-    UnreachableError("x"),
-    TimedOutError("x"),
-    ServerError("x"),
-    DataError("x"),
-]
+FAILURES = [ConfigurationError("x"), UnreachableError("x"), TimedOutError("x"), ServerError("x"), DataError("x")]
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 
 

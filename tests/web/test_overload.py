@@ -16,14 +16,7 @@ from hypothesis import strategies as st
 from support.fault_proxy import Fault, FaultProxy, HeldCalls
 from support.web_caller import API, Clock, MakeApp, client_of, served, settings_of
 
-from evergreen_groups.errors import (
-    HTTPStatusError,
-    NoSessionError,
-    NotFoundError,
-    NotJSONError,
-    TimedOutError,
-    UnreachableError,
-)
+from evergreen_groups import errors
 from evergreen_groups.policy import LimitRule
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import PolicySettings, ServeSettings
@@ -34,17 +27,17 @@ from evergreen_groups.web.server import SPARE_REQUESTS
 
 PAUSE, SLOW_AFTER, FAILURES, MOST_WAITING = 10.0, 3.0, 5, 4
 DEAD = [
-    UnreachableError("no connection"),
-    TimedOutError("no answer"),
-    NotJSONError("an error page"),
-    HTTPStatusError("broken", status=500),
-    HTTPStatusError("bad gateway", status=502),
+    errors.UnreachableError("no connection"),
+    errors.TimedOutError("no answer"),
+    errors.NotJSONError("an error page"),
+    errors.HTTPStatusError("broken", status=500),
+    errors.HTTPStatusError("bad gateway", status=502),
 ]
 ANSWERED = [
-    NoSessionError("ended", textcode="NO_SESSION"),
-    HTTPStatusError("not here", status=404),
-    HTTPStatusError("not so", status=499),
-    NotFoundError("nobody"),
+    errors.NoSessionError("ended", textcode="NO_SESSION"),
+    errors.HTTPStatusError("not here", status=404),
+    errors.HTTPStatusError("not so", status=499),
+    errors.NotFoundError("nobody"),
     None,
 ]
 NEITHER = [ProblemError(400, "a bad id"), ZeroDivisionError()]
@@ -171,7 +164,7 @@ def test_the_last_outcome_and_how_long_ago_it_was() -> None:
         clock.now += 2
     clock.now += 1
     assert breaker.last_outcome() == RequestOutcome(1.0, True)
-    assert use(breaker, UnreachableError("no connection"))
+    assert use(breaker, errors.UnreachableError("no connection"))
     assert breaker.last_outcome() == RequestOutcome(0.0, False, "unreachable")
     assert use(breaker, ZeroDivisionError())
     assert breaker.last_outcome() == RequestOutcome(0.0, False, "unreachable")

@@ -324,8 +324,7 @@ class TestSearchWithin:
     def test_without_a_script(self, clerk: DeskClerk) -> None:
         page = clerk.open(LIN)
         form = page.clerk.post(
-            f"{GROUP.format(LIN)}/within",
-            [("form", page.form("/plan").fields["form"]), ("within", " 林, 美 elm ")],
+            f"{GROUP.format(LIN)}/within", [("form", page.form("/plan").fields["form"]), ("within", " 林, 美 elm ")]
         )
         assert list(form.members) == ["林, 美玲"]
         assert len(page.members) == 7

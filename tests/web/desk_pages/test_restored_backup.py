@@ -20,11 +20,7 @@ NGUYEN, LAN, THOMAS, RUTH = 1017, 1018, 1037, 1038
 
 
 def test_a_page_from_before_the_restore_undoes_nothing(
-    desk_settings: Settings,
-    environ: dict[str, str],
-    sandbox: Sandbox,
-    proxy: FaultProxy,
-    tmp_path: Path,
+    desk_settings: Settings, environ: dict[str, str], sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path
 ) -> None:
     token = session(sandbox.url, username="consortium_staff")
     directory = Path(environ["STATE_DIRECTORY"])
