@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.change_ids import change_id
@@ -71,6 +72,19 @@ def change(
     return JournalStep(1, PATRON, field, before, after, StepState.SENDING, seen, sending=sending)
 
 
+Judged = Callable[..., ChangeVerdict]
+
+
+@pytest.fixture
+def judged(gateway: Gateway, record: Record) -> Judged:
+    """Judge a change by the patron's record with these fields."""
+
+    def by(found: dict[str, object], *, later: timedelta = timedelta(), **how: Any) -> ChangeVerdict:
+        return judge(gateway, change(record, **how), record.replace(**found), NOW + later)
+
+    return by
+
+
 class TestTime:
     @pytest.mark.parametrize(
         ("later", "may_still_arrive"),
@@ -124,23 +138,16 @@ class TestJudge:
         ],
     )
     def test_it_is_as_it_was(
-        self, gateway: Gateway, record: Record, after: int | None, mark: str, late: bool, state: StepState, words: str
+        self, judged: Judged, after: int | None, mark: str, late: bool, state: StepState, words: str
     ) -> None:
-        verdict = judge(
-            gateway,
-            change(record, after=after),
-            record.replace(last_xact_id=mark),
-            NOW + (LATE if late else timedelta()),
-        )
+        verdict = judged({"last_xact_id": mark}, later=LATE * late, after=after)
         assert (verdict.state, verdict.value) == (state, None)
         assert verdict.reason.startswith(words)
 
     @pytest.mark.parametrize("late", [False, True])
-    def test_it_is_as_it_was_meant(self, gateway: Gateway, record: Record, late: bool) -> None:
-        found = record.replace(usrgroup=OTHER, last_xact_id="ours", last_update_time=NOW + SECOND)
-        assert judge(gateway, change(record), found, NOW + (LATE if late else timedelta())) == ChangeVerdict(
-            StepState.DONE, OTHER
-        )
+    def test_it_is_as_it_was_meant(self, judged: Judged, late: bool) -> None:
+        found = {"usrgroup": OTHER, "last_xact_id": "ours", "last_update_time": NOW + SECOND}
+        assert judged(found, later=LATE * late) == ChangeVerdict(StepState.DONE, OTHER)
 
     @pytest.mark.parametrize(
         ("written", "ours"),
@@ -152,34 +159,29 @@ class TestJudge:
         ],
     )
     def test_what_was_written_after_it_can_have_come_in_is_not_ours(
-        self, gateway: Gateway, record: Record, written: datetime | None, ours: bool
+        self, judged: Judged, written: datetime | None, ours: bool
     ) -> None:
-        found = record.replace(usrgroup=OTHER, last_update_time=written)
-        verdict = judge(gateway, change(record), found, NOW + timedelta(days=1))
+        verdict = judged({"usrgroup": OTHER, "last_update_time": written}, later=timedelta(days=1))
         assert verdict.state is (StepState.DONE if ours else StepState.FAILED)
         assert verdict.value == (OTHER if ours else None)
 
-    def test_a_write_is_never_later_than_now_whatever_the_ils_clock_says(
-        self, gateway: Gateway, record: Record
-    ) -> None:
-        found = record.replace(usrgroup=OTHER, last_update_time=UNTIL + timedelta(hours=1))
-        assert judge(gateway, change(record), found, NOW + SECOND) == ChangeVerdict(StepState.DONE, OTHER)
+    def test_a_write_is_never_later_than_now_whatever_the_ils_clock_says(self, judged: Judged) -> None:
+        found = {"usrgroup": OTHER, "last_update_time": UNTIL + timedelta(hours=1)}
+        assert judged(found, later=SECOND) == ChangeVerdict(StepState.DONE, OTHER)
 
     @pytest.mark.parametrize(
         ("field", "value", "words"),
         [("usrgroup", OTHER, f"in group {OTHER} now, but"), ("master_account", 1, "changed as it was meant, but")],
     )
     def test_other_fields_that_differ_are_somebody_elses(
-        self, gateway: Gateway, record: Record, field: str, value: int, words: str
+        self, judged: Judged, field: str, value: int, words: str
     ) -> None:
-        found = record.replace(day_phone="555-0100", **{field: value})
-        verdict = judge(gateway, change(record, field=field, after=value), found, NOW)
+        found = {"day_phone": "555-0100", field: value}
+        verdict = judged(found, field=field, after=value)
         assert (verdict.state, verdict.value) == (StepState.FAILED, None)
         assert verdict.reason.startswith(words)
-        unknown = change(record, field=field, after=value, other_fields=None)
-        assert judge(gateway, unknown, found, NOW).state is StepState.DONE, (
-            "an older release wrote nothing down of them"
-        )
+        unknown = judged(found, field=field, after=value, other_fields=None)
+        assert unknown.state is StepState.DONE, "an older release wrote nothing down of them"
 
     @pytest.mark.parametrize(
         ("after", "mark", "late", "state", "value"),
@@ -192,21 +194,9 @@ class TestJudge:
         ],
     )
     def test_somebody_else_has_moved_them(
-        self,
-        gateway: Gateway,
-        record: Record,
-        after: int | None,
-        mark: str | None,
-        late: bool,
-        state: StepState,
-        value: int | None,
+        self, judged: Judged, after: int | None, mark: str | None, late: bool, state: StepState, value: int | None
     ) -> None:
-        verdict = judge(
-            gateway,
-            change(record, after=after, last_xact_id=mark),
-            record.replace(usrgroup=1010),
-            NOW + (LATE if late else timedelta()),
-        )
+        verdict = judged({"usrgroup": 1010}, later=LATE * late, after=after, last_xact_id=mark)
         assert (verdict.state, verdict.value) == (state, value)
         assert verdict.reason.startswith("somebody else moved the patron to group 1010")
         assert ("may still come in" in verdict.reason) is (state is StepState.SENDING)
@@ -220,29 +210,29 @@ class TestAlone:
         [([PATRON], True), ([str(PATRON)], True), ([], True), ([PATRON, 1001], False), ([1001], False)],
     )
     def test_alone(
-        self, gateway: Gateway, sandbox: Sandbox, proxy: FaultProxy, record: Record, members: list[object], alone: bool
+        self, judged: Judged, sandbox: Sandbox, proxy: FaultProxy, members: list[object], alone: bool
     ) -> None:
         if 1001 in members:
             sandbox._store.update("au", 1001, {"usrgroup": 1100})
         proxy.answer = lambda call: members if call.method == MEMBERS and call.parameters[1] == 1100 else None
-        verdict = judge(gateway, change(record, after=None), record.replace(usrgroup=1100), NOW)
+        verdict = judged({"usrgroup": 1100}, after=None)
         assert (verdict.state is StepState.DONE) is alone
         assert (verdict.value, verdict.reason) == (1100, verdict.reason if not alone else "")
 
-    def test_after_a_move_by_staff(self, gateway: Gateway, proxy: FaultProxy, record: Record) -> None:
+    def test_after_a_move_by_staff(self, judged: Judged, proxy: FaultProxy) -> None:
         proxy.answer = lambda call: [PATRON] if call.method == MEMBERS else None
-        verdict = judge(gateway, change(record, after=None, seen=OTHER), record.replace(usrgroup=1100), NOW)
+        verdict = judged({"usrgroup": 1100}, after=None, seen=OTHER)
         assert (verdict.state, verdict.value) == (StepState.DONE, 1100)
         assert verdict.reason == f"it came in late, after somebody else had moved the patron to group {OTHER}"
 
-    def test_by_somebody_else(self, gateway: Gateway, proxy: FaultProxy, record: Record) -> None:
+    def test_by_somebody_else(self, judged: Judged, proxy: FaultProxy) -> None:
         proxy.answer = lambda call: [PATRON] if call.method == MEMBERS else None
-        verdict = judge(gateway, change(record, after=None), record.replace(usrgroup=1100, day_phone="555-0100"), NOW)
+        verdict = judged({"usrgroup": 1100, "day_phone": "555-0100"}, after=None)
         assert (verdict.state, verdict.value) == (StepState.FAILED, None)
         assert verdict.reason.startswith("in group 1100 now, but somebody else")
 
-    def test_a_move_asks_for_nobody(self, gateway: Gateway, proxy: FaultProxy, record: Record) -> None:
-        judge(gateway, change(record), record.replace(usrgroup=1100), NOW)
+    def test_a_move_asks_for_nobody(self, judged: Judged, proxy: FaultProxy) -> None:
+        judged({"usrgroup": 1100})
         assert MEMBERS not in proxy.seen
 
     @pytest.mark.parametrize(
@@ -254,20 +244,13 @@ class TestAlone:
         ],
     )
     def test_members_of_another_group_and_no_list(
-        self,
-        gateway: Gateway,
-        sandbox: Sandbox,
-        proxy: FaultProxy,
-        record: Record,
-        members: object,
-        others: list[int],
-        code: str,
+        self, judged: Judged, sandbox: Sandbox, proxy: FaultProxy, members: object, others: list[int], code: str
     ) -> None:
         for other in others:
             sandbox._store.update("au", other, {"usrgroup": 1100})
         proxy.answer = lambda call: members if call.method == MEMBERS else None
         with pytest.raises(DataError) as told:
-            judge(gateway, change(record, after=None), record.replace(usrgroup=1100), NOW)
+            judged({"usrgroup": 1100}, after=None)
         assert told.value.code == f"members-{code}"
 
 
@@ -287,7 +270,7 @@ class TestPenalties:
         penalties = PatronPenalties(11, self.ROWS)
         sending = Sending(NOW, UNTIL, None, "of others" if others else penalties.digest)
         step = JournalStep(1, PATRON, PENALTIES, 2, None, StepState.SENDING, sending=sending)
-        assert judge_penalties(step, penalties, NOW + (LATE if late else timedelta())) == expected
+        assert judge_penalties(step, penalties, NOW + LATE * late) == expected
 
 
 def look(gateway: Gateway, journal: Journal) -> list[JournalStep]:

@@ -23,10 +23,13 @@ LOGIN = "open-ils.auth.login"
 RETRIEVE = "open-ils.actor.user.retrieve.authoritative"
 UPDATE = "open-ils.actor.patron.update"
 NO_SESSION = {"ilsevent": 1001, "textcode": "NO_SESSION", "desc": "ended"}
+Arrange = Callable[[Callable[[], None]], None]
+EndSessions = Callable[[Callable[[Call], bool]], None]
+Asks = Callable[..., DeskPage]
 
 
 @pytest.fixture
-def once_under_way(proxy: FaultProxy) -> Callable[[Callable[[], None]], None]:
+def once_under_way(proxy: FaultProxy) -> Arrange:
     """Let ``happen`` run after a plan has been found to fit, just before its first patron is read."""
 
     def arrange(happen: Callable[[], None]) -> None:
@@ -57,7 +60,7 @@ class TestWhatOthersDidMeanwhile:
         self,
         clerk: DeskClerk,
         sandbox: Sandbox,
-        once_under_way: Callable[[Callable[[], None]], None],
+        once_under_way: Arrange,
         values: dict[str, object],
         text: str,
         advice: str,
@@ -84,9 +87,7 @@ class TestWhatOthersDidMeanwhile:
         assert "not changed: somebody else changed this patron's record at the same moment." in page.outcome
         assert "Show the group again and look" in page.outcome
 
-    def test_to_the_same_end(
-        self, clerk: DeskClerk, sandbox: Sandbox, once_under_way: Callable[[Callable[[], None]], None]
-    ) -> None:
+    def test_to_the_same_end(self, clerk: DeskClerk, sandbox: Sandbox, once_under_way: Arrange) -> None:
         plan = scanned(clerk.open(NGUYEN), card(RUTH))
         once_under_way(lambda: sandbox._store.update("au", RUTH, {"usrgroup": 1004}))
         page = agreed(plan)
@@ -132,13 +133,13 @@ class TestTheIls:
 
 class TestSessionsThatEnd:
     @pytest.fixture
-    def asks(self, clerk: DeskClerk, sandbox: Sandbox) -> Callable[..., DeskPage]:
+    def asks(self, clerk: DeskClerk, sandbox: Sandbox) -> Asks:
         """The page that asks for a supervisor's approval to remove members of the Whitfields."""
         take_away(sandbox, "UPDATE_USER", user=2)
         return lambda *members: selected(clerk.open(WHITFIELD), "remove", *members, approve="1")
 
     @pytest.fixture
-    def end_supervisors(self, proxy: FaultProxy) -> Callable[[Callable[[Call], bool]], None]:
+    def end_supervisors(self, proxy: FaultProxy) -> EndSessions:
         """End each supervisor's session at the first call that meets a condition."""
 
         def arrange(begins: Callable[[Call], bool]) -> None:
@@ -162,11 +163,7 @@ class TestSessionsThatEnd:
         return arrange
 
     def test_the_supervisors_before_anything_is_sent(
-        self,
-        clerk: DeskClerk,
-        sandbox: Sandbox,
-        asks: Callable[..., DeskPage],
-        end_supervisors: Callable[[Callable[[Call], bool]], None],
+        self, clerk: DeskClerk, sandbox: Sandbox, asks: Asks, end_supervisors: EndSessions
     ) -> None:
         page = asks(THOMAS, RUTH)
         end_supervisors(lambda call: True)
@@ -176,12 +173,7 @@ class TestSessionsThatEnd:
         assert {group_of(sandbox, patron) for patron in (THOMAS, RUTH)} == {1009}
 
     def test_the_supervisors_in_the_middle(
-        self,
-        clerk: DeskClerk,
-        proxy: FaultProxy,
-        sandbox: Sandbox,
-        asks: Callable[..., DeskPage],
-        end_supervisors: Callable[[Callable[[Call], bool]], None],
+        self, clerk: DeskClerk, proxy: FaultProxy, sandbox: Sandbox, asks: Asks, end_supervisors: EndSessions
     ) -> None:
         page = asks(THOMAS, RUTH)
         end_supervisors(lambda call: call.method == RETRIEVE and call.parameters[1] == RUTH)
