@@ -24,7 +24,7 @@ from urllib.request import urlopen
 import click
 import pytest
 from support.command import Command, one_line
-from support.fault_proxy import Call, Fault, fault_proxy
+from support.fault_proxy import Call, Fault, FaultProxy, HeldCalls
 from support.service_process import serving
 from support.web_caller import API, bearer, session
 
@@ -192,8 +192,8 @@ def test_no_address_gets_into_the_log_when_the_app_breaks_down(caplog: pytest.Lo
 
 
 @pytest.fixture
-def serve(sandbox: Sandbox, tmp_path: Path) -> Command:
-    return Command(tmp_path, sandbox.url)
+def serve(proxy: FaultProxy, tmp_path: Path) -> Command:
+    return Command(tmp_path, proxy.url)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -239,52 +239,36 @@ def test_the_demo_desk_has_the_clients_of_each_release_that_the_sandbox_can_be()
     assert list(option.type.choices) == list(LATEST_PATCHES)
 
 
-class Held:
-    """A gateway that holds each call until released, or, with a fault set, fails the call with it."""
-
-    def __init__(self) -> None:
-        self.waiting, self.let = threading.Event(), threading.Event()
-        self.fault = Fault.NONE
-
-    def __call__(self, call: Call) -> Fault:
-        if call.asks_what_there_is:  # the service checks the gateway when it starts
-            return Fault.NONE
-        self.waiting.set()
-        if self.fault is Fault.NONE:
-            self.let.wait(60)
-        return self.fault
-
-
-@pytest.fixture
-def held(serve: Command, sandbox: Sandbox) -> Iterator[Held]:
-    """The service's gateway, which holds back its answers."""
-    held = Held()
-    with fault_proxy(sandbox.url) as proxy:
-        proxy.decide = held
-        serve.environ["EVERGREEN_GROUPS_GATEWAY_URL"] = proxy.url
-        yield held
-        held.let.set()
-
-
-def test_a_signal_lets_a_request_finish_that_waits_for_the_ils(serve: Command, held: Held, sandbox: Sandbox) -> None:
+def test_a_signal_lets_a_request_finish_that_waits_for_the_ils(
+    serve: Command, proxy: FaultProxy, sandbox: Sandbox
+) -> None:
+    held = HeldCalls(proxy, lambda call: not call.asks_what_there_is)  # the service asks that when it starts
     token = session(sandbox.url, username="harbor_desk")
     with serving(serve, "serve", "--port", "0") as (process, _, address), connected(address) as asked:
         asked.request("GET", SUMMARY, headers=bearer(token))
-        assert held.waiting.wait(60)
+        held.wait_for()
         process.send_signal(signal.SIGTERM)
         wait_until_refused(address)
-        held.let.set()
+        held.let_go()
         answer = asked.getresponse()
         assert (answer.status, json.load(answer)["patron"]) == (200, 1001)
         assert process.wait(60) == exit_status.DONE
 
 
-def test_a_second_signal_ends_it_at_once(serve: Command, held: Held, sandbox: Sandbox) -> None:
-    held.fault = Fault.LATE_ANSWER
+def test_a_second_signal_ends_it_at_once(serve: Command, proxy: FaultProxy, sandbox: Sandbox) -> None:
+    asked_now = threading.Event()
+
+    def answer_late(call: Call) -> Fault:
+        if call.asks_what_there_is:
+            return Fault.NONE
+        asked_now.set()
+        return Fault.LATE_ANSWER
+
+    proxy.decide = answer_late
     token = session(sandbox.url, username="harbor_desk")
     with serving(serve, "serve", "--port", "0") as (process, _, address), connected(address) as asked:
         asked.request("GET", SUMMARY, headers=bearer(token))
-        assert held.waiting.wait(60)
+        assert asked_now.wait(60)
         process.send_signal(signal.SIGTERM)
         wait_until_refused(address)
         process.send_signal(signal.SIGTERM)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 import requests
 from flask.testing import FlaskClient
 from support.circulators import take_away
-from support.fault_proxy import Call, Fault, FaultProxy
+from support.fault_proxy import Fault, FaultProxy, HeldCalls
 from support.web_caller import (
     API,
     SECRET,
@@ -199,32 +198,20 @@ class TestHealth:
         self, make_app: MakeApp, proxy: FaultProxy, sandbox: Sandbox, clock: Clock
     ) -> None:
         serve = ServeSettings(port=0, threads=3)
-        arrived, let_go = threading.Event(), threading.Event()
-        asked: list[str] = []
-
-        def hold(call: Call) -> Fault:
-            if call.method == ECHO:
-                asked.append(call.service)
-                arrived.set()
-                let_go.wait(50)
-            return Fault.NONE
-
-        proxy.decide = hold
         with served(make_app(settings_of(proxy.url, serve=serve)), serve) as url, ThreadPoolExecutor(1) as pool:
 
             def gateway() -> str:
                 return str(requests.get(f"{url}{PREFIX}/healthz", timeout=60).json()["gateway"])
 
             for known in ("not known yet", "answers"):
+                held = HeldCalls(proxy, lambda call: call.method == ECHO)
                 looking = pool.submit(gateway)
-                assert arrived.wait(60)
-                before = len(asked)
+                held.wait_for()
+                before = proxy.seen.count(ECHO)
                 assert [gateway() for _ in range(3)] == [known] * 3
-                assert len(asked) == before
-                let_go.set()
+                assert proxy.seen.count(ECHO) == before
+                held.let_go()
                 assert looking.result() == "answers"
-                arrived.clear()
-                let_go.clear()
                 clock.now += 16
 
     def test_what_requests_have_seen_of_the_gateway_will_do(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable
 from urllib.parse import parse_qs, urlsplit
 
@@ -11,7 +10,7 @@ import pytest
 from support.circulators import take_away
 from support.desk_caller import group_of
 from support.desk_page import DeskClerk, DeskPage, agreed, card, scanned, selected
-from support.fault_proxy import Call, Fault, FaultProxy, HttpAnswer
+from support.fault_proxy import Call, Fault, FaultProxy, HeldCalls, HttpAnswer
 from support.web_caller import PASSWORD
 
 from evergreen_groups.sandbox import Sandbox
@@ -234,26 +233,18 @@ class TestALongChangeWithoutAScript:
         return [str(content) for content in page.tree.xpath("//noscript/meta[@http-equiv='refresh']/@content")]
 
     def test_it_is_asked_after_until_it_is_over(self, clerk: DeskClerk, proxy: FaultProxy, sandbox: Sandbox) -> None:
-        go_on, reached = threading.Event(), threading.Event()
-
-        def decide(call: Call) -> Fault:
-            if call.method == RETRIEVE and call.parameters[1] == 1003:
-                reached.set()
-                go_on.wait(50)
-            return Fault.NONE
-
         plan = scanned(clerk.open(1039), card(self.MANY[0]))
         for patron in self.MANY[1:]:
             plan = plan.send("/change", ("do", "add"), card=card(patron))
-        proxy.decide = decide
+        held = HeldCalls(proxy, lambda call: call.method == RETRIEVE and call.parameters[1] == 1003)
         begun = agreed(plan)
-        assert reached.wait(60)
+        held.wait_for()
         under_way = clerk.get(begun.address)
         assert "Changes are being made" in under_way.outcome
         assert "2 of 13. This goes on by itself, whether you look or not." in under_way.outcome
         assert self.refresh(under_way) == ["3"], "after three seconds, to the same address"
         assert not under_way.has_form("/undo")
-        go_on.set()
+        held.let_go()
         page = under_way
         while self.refresh(page):
             page = clerk.get(page.address)
