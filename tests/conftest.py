@@ -13,6 +13,8 @@ from types import SimpleNamespace
 import hypothesis
 import pytest
 from flask import Flask
+from support.command import Command
+from support.family_moves import QUICK
 from support.fault_proxy import FaultProxy, fault_proxy
 from support.gateway_time import GatewayTime, gateway_time_of
 from support.gateways import PASSWORD, client_of, gateway_of
@@ -21,7 +23,7 @@ from support.postgresql import DIRECTORY_VARIABLE, Cluster, new_directory
 from support.releases import sandboxes
 from support.replica_site import Looking, replicated_at_once
 from support.states import ENGINES, close_states, state_on
-from support.web_caller import Clock
+from support.web_caller import Clock, MakeApp
 
 from evergreen_groups.client import Client
 from evergreen_groups.gateway import Gateway
@@ -106,6 +108,15 @@ def state(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[State]:
         yield state
 
 
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A PostgreSQL for one module alone, so that its tests can stop or freeze it."""
+    cluster = Cluster(new_directory())
+    cluster.start()
+    yield cluster
+    cluster.remove()
+
+
 @pytest.fixture(scope="session")
 def sandbox_on(
     gateway_options: dict[str, object], replica_options: dict[str, object]
@@ -170,7 +181,20 @@ def gateway_time(monkeypatch: pytest.MonkeyPatch) -> GatewayTime:
 
 
 @pytest.fixture
-def make_app(tmp_path: Path, clock: Clock, proxy: FaultProxy) -> Iterator[Callable[[Settings], Flask]]:
+def mover(proxy: FaultProxy, tmp_path: Path) -> Iterator[Client]:
+    """A client over an unreliable network."""
+    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
+        yield client_of(gateway, tmp_path)
+
+
+@pytest.fixture
+def run(sandbox: Sandbox, tmp_path: Path) -> Command:
+    """The command with the sandbox's gateway, in a separate process."""
+    return Command(tmp_path, sandbox.url)
+
+
+@pytest.fixture
+def make_app(tmp_path: Path, clock: Clock, proxy: FaultProxy) -> Iterator[MakeApp]:
     """Return a factory of web services with the sandbox's service account.
 
     They are closed at the end, before the proxy.

@@ -50,7 +50,6 @@ def test_money(amount: Any) -> None:
         lambda: Criteria(min_members="2"),  # type: ignore[arg-type]
         lambda: Criteria(orgs="BR1"),  # type: ignore[arg-type]
         lambda: Criteria(top="10"),  # type: ignore[arg-type]
-        lambda: Criteria(sort="totals"),
         lambda: Criteria(limit=Decimal("5.00")),  # type: ignore[arg-type]
         lambda: Criteria(details="no"),  # type: ignore[arg-type]
         lambda: Choice(kinds="lost"),  # type: ignore[arg-type]

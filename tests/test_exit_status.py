@@ -9,18 +9,7 @@ from configparser import ConfigParser
 import pytest
 from support.repository import REPOSITORY
 
-from evergreen_groups import exit_status
-from evergreen_groups.errors import (
-    ConfigurationError,
-    DataError,
-    DeadlineError,
-    DiskError,
-    EvergreenGroupsError,
-    ServerError,
-    StateError,
-    TransportError,
-    UnexpectedAnswerError,
-)
+from evergreen_groups import errors, exit_status
 
 WRITTEN = {exit_status.DONE, exit_status.INCOMPLETE, exit_status.UNSENT}
 """A run of the report that ends with one of these has written it."""
@@ -29,13 +18,15 @@ CRON = (REPOSITORY / "config" / "cron.d" / "evergreen-groups").read_text(encodin
 UNIT = (REPOSITORY / "config" / "systemd" / "evergreen-groups-report.service").read_text(encoding="utf-8")
 
 
-def kinds(kind: type[EvergreenGroupsError] = EvergreenGroupsError) -> Iterator[type[EvergreenGroupsError]]:
+def kinds(
+    kind: type[errors.EvergreenGroupsError] = errors.EvergreenGroupsError,
+) -> Iterator[type[errors.EvergreenGroupsError]]:
     yield kind
     for other in kind.__subclasses__():
         yield from kinds(other)
 
 
-def made(kind: type[EvergreenGroupsError]) -> EvergreenGroupsError:
+def made(kind: type[errors.EvergreenGroupsError]) -> errors.EvergreenGroupsError:
     error = kind.__new__(kind)
     Exception.__init__(error, "no")
     return error
@@ -48,17 +39,17 @@ def test_no_error_looks_like_a_report_that_was_written() -> None:
 @pytest.mark.parametrize(
     ("error", "status"),
     [
-        (DataError("no"), exit_status.UNTRUSTED),
-        (UnexpectedAnswerError("no"), exit_status.UNTRUSTED),
-        (ServerError("no"), exit_status.UNREACHABLE),
-        (TransportError("no"), exit_status.UNREACHABLE),
-        (StateError("no"), exit_status.FAILED),
-        (DiskError("no"), exit_status.FAILED),
-        (ConfigurationError("no"), exit_status.CONFIGURATION),
-        (DeadlineError("no"), exit_status.DEADLINE),
+        (errors.DataError("no"), exit_status.UNTRUSTED),
+        (errors.UnexpectedAnswerError("no"), exit_status.UNTRUSTED),
+        (errors.ServerError("no"), exit_status.UNREACHABLE),
+        (errors.TransportError("no"), exit_status.UNREACHABLE),
+        (errors.StateError("no"), exit_status.FAILED),
+        (errors.DiskError("no"), exit_status.FAILED),
+        (errors.ConfigurationError("no"), exit_status.CONFIGURATION),
+        (errors.DeadlineError("no"), exit_status.DEADLINE),
     ],
 )
-def test_what_an_error_ends_with(error: EvergreenGroupsError, status: int) -> None:
+def test_what_an_error_ends_with(error: errors.EvergreenGroupsError, status: int) -> None:
     assert exit_status.for_error(error) == status
 
 

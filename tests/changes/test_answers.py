@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from evergreen_groups import errors
 from evergreen_groups.changes.outcome_check import (
     ConfirmedWrite,
     UnclearAnswer,
@@ -11,20 +12,6 @@ from evergreen_groups.changes.outcome_check import (
     is_refusal,
     new_group_number,
     was_never_sent,
-)
-from evergreen_groups.errors import (
-    CollisionError,
-    EventError,
-    GatewayError,
-    LoginRefusedError,
-    MethodNotFoundError,
-    NoSessionError,
-    PermissionDeniedError,
-    RequestTooLargeError,
-    ServerError,
-    ServiceNotFoundError,
-    TimedOutError,
-    UnreachableError,
 )
 from evergreen_groups.gateway import Gateway, Record
 
@@ -34,36 +21,36 @@ PATRON = 1052
 @pytest.mark.parametrize(
     ("error", "no"),
     [
-        (LoginRefusedError("no", textcode="LOGIN_FAILED"), True),
-        (RequestTooLargeError("no"), True),
-        (NoSessionError("no", textcode="NO_SESSION"), True),
-        (PermissionDeniedError("no", textcode="PERM_FAILURE"), True),
-        (CollisionError("no", textcode="XACT_COLLISION"), True),
-        (EventError("no", textcode="DATABASE_UPDATE_FAILED"), True),
-        (EventError("no", textcode="DATABASE_QUERY_FAILED"), False),
-        (EventError("no", textcode="ACTOR_USER_NOT_FOUND"), False),
-        (ServerError("no"), False),
-        (MethodNotFoundError("no"), False),
-        (TimedOutError("no"), False),
-        (UnreachableError("no"), False),
+        (errors.LoginRefusedError("no", textcode="LOGIN_FAILED"), True),
+        (errors.RequestTooLargeError("no"), True),
+        (errors.NoSessionError("no", textcode="NO_SESSION"), True),
+        (errors.PermissionDeniedError("no", textcode="PERM_FAILURE"), True),
+        (errors.CollisionError("no", textcode="XACT_COLLISION"), True),
+        (errors.EventError("no", textcode="DATABASE_UPDATE_FAILED"), True),
+        (errors.EventError("no", textcode="DATABASE_QUERY_FAILED"), False),
+        (errors.EventError("no", textcode="ACTOR_USER_NOT_FOUND"), False),
+        (errors.ServerError("no"), False),
+        (errors.MethodNotFoundError("no"), False),
+        (errors.TimedOutError("no"), False),
+        (errors.UnreachableError("no"), False),
     ],
 )
-def test_what_says_that_nothing_was_written(error: GatewayError, no: bool) -> None:
+def test_what_says_that_nothing_was_written(error: errors.GatewayError, no: bool) -> None:
     assert is_refusal(error) is no
 
 
 @pytest.mark.parametrize(
     ("error", "stayed"),
     [
-        (UnreachableError("no"), True),
-        (UnreachableError("no", sent=True), False),
-        (TimedOutError("no", sent=True), False),
-        (ServiceNotFoundError("no"), False),
-        (ServerError("no"), False),
-        (EventError("no", textcode="PERM_FAILURE"), False),
+        (errors.UnreachableError("no"), True),
+        (errors.UnreachableError("no", sent=True), False),
+        (errors.TimedOutError("no", sent=True), False),
+        (errors.ServiceNotFoundError("no"), False),
+        (errors.ServerError("no"), False),
+        (errors.EventError("no", textcode="PERM_FAILURE"), False),
     ],
 )
-def test_what_has_not_left_this_machine(error: GatewayError, stayed: bool) -> None:
+def test_what_has_not_left_this_machine(error: errors.GatewayError, stayed: bool) -> None:
     assert was_never_sent(error) is stayed
 
 

@@ -6,27 +6,16 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from threading import Barrier, Event
+from threading import Barrier
 
 import pytest
 from sqlalchemy import select
 from support.change_ids import UNKNOWN, number_of
+from support.circulators import change_rows
 from support.desks import ANOTHER as ANOTHER_CLERK
 from support.desks import ONE, desk_of, move, remove
-from support.family_moves import (
-    ANOTHER,
-    HOME,
-    NEW_GROUP,
-    OTHER,
-    OTHERS,
-    PATRON,
-    UPDATE,
-    cut_off_at,
-    lacking,
-    later,
-    value_of,
-)
-from support.fault_proxy import Call, FaultProxy
+from support.family_moves import ANOTHER, HOME, NEW_GROUP, OTHER, OTHERS, PATRON, UPDATE, cut_off_at, later, value_of
+from support.fault_proxy import FaultProxy, HeldCalls
 from support.gateways import gateway_of
 
 from evergreen_groups.changes import Action, DeskChanges, PlanRequest, StepState
@@ -100,35 +89,6 @@ class TestOnce:
         assert (seen.is_done, seen.is_own, seen.is_under_way) == (True, True, False)
         assert (seen.entry.operator.staff, seen.entry.operator.workstation) == (ONE, 3)
 
-    def test_a_key_stands_for_one_plan_and_a_plan_for_one_key(self, desk: DeskChanges, proxy: FaultProxy) -> None:
-        first, second = plan_of(desk), plan_of(desk, move(SIBLING, to=STRANGER))
-        desk.apply(first, "key")
-        assert refusal(partial(desk.apply, first, "other")) == "plan-applied-before"
-        assert refusal(partial(desk.apply, second, "key")) == "key-of-another-change"
-        assert writes(proxy) == 1
-
-    def test_keys_are_the_staff_users_own(self, desk: DeskChanges, another: DeskChanges) -> None:
-        assert applied(desk, move(PATRON, to=STRANGER)) != applied(another, move(SIBLING, to=STRANGER))
-
-    def test_somebody_elses_plan_is_not_there(self, desk: DeskChanges, another: DeskChanges) -> None:
-        plan = plan_of(desk)
-        for call in (partial(another.apply, plan, "k"), partial(desk.apply, "no such", "k")):
-            assert refusal(call) == "no-such-plan"
-        desk.apply(plan, "k")
-        assert refusal(partial(another.apply, plan, "k")) == "no-such-plan"
-
-    def test_its_time_ends(self, desk: DeskChanges, monkeypatch: pytest.MonkeyPatch, proxy: FaultProxy) -> None:
-        late, in_time = plan_of(desk), plan_of(desk)
-        later(monkeypatch, minutes=59)
-        change = desk.apply(in_time, "in time")
-        later(monkeypatch, minutes=61)
-        assert refusal(partial(desk.apply, late, "k")) == "plan-expired"
-        assert desk.apply(in_time, "in time") == change
-        assert writes(proxy) == 1
-
-    def test_nothing_to_do(self, desk: DeskChanges) -> None:
-        assert refusal(partial(desk.apply, plan_of(desk, move(PATRON, to=PARENT)), "k")) == "plan-empty"
-
     def test_a_refused_one_leaves_its_key_and_nothing_in_the_journal(self, desk: DeskChanges, sandbox: Sandbox) -> None:
         plan = plan_of(desk)
         sandbox._store.update("au", PATRON, {"usrgroup": THIRD})
@@ -189,48 +149,39 @@ class TestTwoDesks:
     """A second desk acts while the first one is sending."""
 
     @pytest.fixture
-    def in_the_middle(self, proxy: FaultProxy) -> Iterator[tuple[Event, Event]]:
-        """Yield two events: a write of ``PATRON`` is being sent, and the write may go on."""
-        at_work, may_go_on = Event(), Event()
-
-        def hold(call: Call) -> None:
-            if call.method in WRITES and not at_work.is_set():
-                at_work.set()
-                may_go_on.wait(50)
-
-        proxy.before_answer = hold
-        yield at_work, may_go_on
-        may_go_on.set()
+    def write(self, proxy: FaultProxy) -> Iterator[HeldCalls]:
+        """The first write, which is held back."""
+        held = HeldCalls(proxy, lambda call: call.method in WRITES, most=1)
+        yield held
+        held.let_go()
 
     def test_at_different_families_they_do_not_wait(
-        self, desk: DeskChanges, another: DeskChanges, in_the_middle: tuple[Event, Event]
+        self, desk: DeskChanges, another: DeskChanges, write: HeldCalls
     ) -> None:
-        at_work, may_go_on = in_the_middle
         with ThreadPoolExecutor(1) as threads:
             first = threads.submit(desk.apply, plan_of(desk), "k")
-            assert at_work.wait(60)
+            write.wait_for()
             change = applied(another, move(1030, to=1039))
             assert another.history.change(change).is_done
             seen = desk.history.recent()
             assert [(number_of(it.entry.id), it.is_under_way, it.is_done) for it in seen] == [(1, True, False)]
             assert not first.done()
-            may_go_on.set()
+            write.let_go()
             assert number_of(first.result(60)) == 1
 
     def test_at_the_same_family_the_second_waits_and_is_told(
-        self, desk: DeskChanges, another: DeskChanges, in_the_middle: tuple[Event, Event], proxy: FaultProxy
+        self, desk: DeskChanges, another: DeskChanges, write: HeldCalls, proxy: FaultProxy
     ) -> None:
-        at_work, may_go_on = in_the_middle
         plan, others = plan_of(desk), plan_of(another, move(1001, to=STRANGER))
         with ThreadPoolExecutor(2) as threads:
             first = threads.submit(desk.apply, plan, "k")
-            assert at_work.wait(60)
+            write.wait_for()
             assert refusal(partial(another.apply, others, "k", timeout=0.0)) == "others-changing"
             (under_way,) = (seen.entry.id for seen in desk.history.recent())
             assert refusal(partial(another.undo, under_way, "u")) == "undo-of-another"
             assert refusal(partial(desk.undo, under_way, "u", timeout=0.0)) == "undo-too-early"
             second = threads.submit(another.apply, others, "k", timeout=60.0)
-            may_go_on.set()
+            write.let_go()
             assert number_of(first.result(60)) == 1
             with pytest.raises(PlanError) as caught:
                 second.result(60)
@@ -254,24 +205,17 @@ class TestUndoneTwiceAtOnce:
         self, gateway: Gateway, state: State, proxy: FaultProxy, sandbox: Sandbox, left_open: int, servers: int
     ) -> None:
         """The second undo starts while the first waits for a slow ILS to report the outcome of the original change."""
-        at_work, may_go_on = Event(), Event()
-
-        def hold(call: Call) -> None:
-            if not at_work.is_set() and "retrieve" in call.method:
-                at_work.set()
-                may_go_on.wait(50)
-
         with State(state.directory, state.database.url_text) as own, ThreadPoolExecutor(2) as threads:
             desks = [desk_of(gateway, state), desk_of(gateway, own if servers == 2 else state)]
             for desk in desks:  # log in first, so that the next call is the one under test
                 assert desk.history.recent()
-            proxy.before_answer = hold
+            held = HeldCalls(proxy, lambda call: "retrieve" in call.method, most=1)
             first = threads.submit(desks[0].undo, left_open, "u", timeout=60.0)
-            assert at_work.wait(60)
+            held.wait_for()
             second = threads.submit(desks[1].undo, left_open, "u", timeout=60.0)
             with pytest.raises(TimeoutError):
                 second.result(timeout=0.3)
-            may_go_on.set()
+            held.let_go()
             assert first.result(60) == second.result(60)
         assert value_of(sandbox) == HOME
         assert proxy.seen.count(UPDATE) == 2
@@ -312,8 +256,7 @@ class TestNoLongerFits:
         self, desk: DeskChanges, sandbox: Sandbox
     ) -> None:
         plan = plan_of(desk)
-        with sandbox._store.transaction() as connection:
-            connection.execute("UPDATE mbts SET balance_owed = '99.00', total_owed = '99.00'")
+        change_rows(sandbox, "UPDATE mbts SET balance_owed = '99.00', total_owed = '99.00'")
         sandbox._store.update("au", SIBLING, {"usrgroup": THIRD})
         desk.apply(plan, "k")
         assert value_of(sandbox) == OTHER
@@ -356,37 +299,6 @@ class TestNoLongerFits:
 
 
 class TestUndo:
-    def test_own(self, desk: DeskChanges, sandbox: Sandbox, proxy: FaultProxy) -> None:
-        change = applied(desk, move(PATRON, SIBLING, to=STRANGER))
-        undone = desk.undo(change, "u")
-        assert (value_of(sandbox), value_of(sandbox, SIBLING)) == (HOME, HOME)
-        assert desk.undo(change, "u") == undone
-        assert desk.history.change(undone).entry.undoes == change
-        assert writes(proxy) == 4
-        assert refusal(partial(desk.undo, undone, "u")) == "key-of-another-change"
-        assert refusal(partial(desk.undo, change, "v")) == "already-undone"
-        assert refusal(partial(desk.propose, PlanRequest(Action.UNDO, change=change))) == "already-undone"
-
-    def test_twice_at_once_under_the_same_key(self, desk: DeskChanges, sandbox: Sandbox, proxy: FaultProxy) -> None:
-        change, together = applied(desk, move(PATRON, to=STRANGER)), Barrier(3)
-
-        def undo(_: object) -> str:
-            together.wait(60)
-            return desk.undo(change, "u")
-
-        with ThreadPoolExecutor(3) as threads:
-            assert len(set(threads.map(undo, range(3)))) == 1
-        assert (value_of(sandbox), writes(proxy)) == (HOME, 2)
-
-    def test_others(self, desk: DeskChanges, another: DeskChanges, gateway: Gateway, state: State) -> None:
-        change = applied(desk, move(PATRON, to=STRANGER))
-        assert refusal(partial(another.undo, change, "u")) == "undo-of-another"
-        assert refusal(partial(another.propose, PlanRequest(Action.UNDO, change=change))) == "undo-of-another"
-        supervisor = desk_of(gateway, state, ANOTHER_CLERK, may_undo_others=True)
-        undone = supervisor.history.change(supervisor.undo(change, "u"))
-        assert (undone.entry.undoes, undone.is_own, undone.entry.operator.staff) == (change, True, ANOTHER_CLERK)
-        assert not desk.history.change(undone.entry.id).is_own
-
     def test_what_never_was(self, desk: DeskChanges, state: State, sandbox: Sandbox) -> None:
         with gateway_of(sandbox.url, "consortium_staff") as elsewhere:
             change = applied(desk_of(elsewhere, state), move(PATRON, to=STRANGER))
@@ -412,14 +324,6 @@ class TestPast:
         seen = desk.history.change(change)
         assert seen.is_done
         assert [step.reason for step in seen.entry.steps] == ["found done after an interruption"]
-
-    def test_a_missing_permission_is_named(self, desk: DeskChanges, proxy: FaultProxy) -> None:
-        proxy.answer = lambda call: lacking("UPDATE_USER", 4) if call.method == UPDATE else None
-        change = applied(desk, move(PATRON, to=STRANGER))
-        (step,) = desk.history.change(change).entry.steps
-        assert step.state is StepState.FAILED
-        assert step.refusal is not None
-        assert (step.refusal.permission, step.refusal.org_unit) == ("UPDATE_USER", 4)
 
     def test_recent_are_ones_own_of_the_last_days(
         self, desk: DeskChanges, another: DeskChanges, monkeypatch: pytest.MonkeyPatch

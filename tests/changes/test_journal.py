@@ -20,13 +20,7 @@ from support.states import journal_in
 
 from evergreen_groups.changes import PENALTIES, Journal, JournalStep, Operator, StepState, TerminalUser
 from evergreen_groups.changes.journal import Sending, StoredStep
-from evergreen_groups.changes.reasons import (
-    CHANGED_BY_ANOTHER,
-    NO_REASON,
-    TAKEN_OVER,
-    StepReason,
-    no_clear_answer,
-)
+from evergreen_groups.changes.reasons import CHANGED_BY_ANOTHER, NO_REASON, TAKEN_OVER, StepReason, no_clear_answer
 from evergreen_groups.client import Client
 from evergreen_groups.errors import NotFoundError, PlanError, StateError
 from evergreen_groups.gateway import Gateway

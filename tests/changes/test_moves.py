@@ -225,11 +225,6 @@ class TestOutcome:
 class TestWaiting:
     """A request that may still land holds up only the changes that conflict with it."""
 
-    def test_another_patrons_does_not(self, mover: Client, proxy: FaultProxy) -> None:
-        proxy.decide = losing(NEW_GROUP)
-        assert not mover.moves.plan_remove([CARD]).apply().done
-        assert mover.moves.plan_remove([ANOTHERS_CARD]).apply().done
-
     def test_the_same_move_may_be_sent_again(self, mover: Client, proxy: FaultProxy) -> None:
         proxy.decide = losing(UPDATE)
         assert not mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().done

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.change_ids import change_id
-from support.family_moves import HOME, OTHER, PATRON, RETRIEVE, lacking
+from support.circulators import change_rows
+from support.family_moves import BROKEN, HOME, OTHER, PATRON, RETRIEVE, lacking
 from support.fault_proxy import FaultProxy
 from support.gateways import gateway_of
 from support.journals import begun
@@ -70,6 +72,19 @@ def change(
     return JournalStep(1, PATRON, field, before, after, StepState.SENDING, seen, sending=sending)
 
 
+Judged = Callable[..., ChangeVerdict]
+
+
+@pytest.fixture
+def judged(gateway: Gateway, record: Record) -> Judged:
+    """Judge a change by the patron's record with these fields."""
+
+    def by(found: dict[str, object], *, later: timedelta = timedelta(), **how: Any) -> ChangeVerdict:
+        return judge(gateway, change(record, **how), record.replace(**found), NOW + later)
+
+    return by
+
+
 class TestTime:
     @pytest.mark.parametrize(
         ("later", "may_still_arrive"),
@@ -123,30 +138,16 @@ class TestJudge:
         ],
     )
     def test_it_is_as_it_was(
-        self,
-        gateway: Gateway,
-        record: Record,
-        after: int | None,
-        mark: str,
-        late: bool,
-        state: StepState,
-        words: str,
+        self, judged: Judged, after: int | None, mark: str, late: bool, state: StepState, words: str
     ) -> None:
-        verdict = judge(
-            gateway,
-            change(record, after=after),
-            record.replace(last_xact_id=mark),
-            NOW + (LATE if late else timedelta()),
-        )
+        verdict = judged({"last_xact_id": mark}, later=LATE * late, after=after)
         assert (verdict.state, verdict.value) == (state, None)
         assert verdict.reason.startswith(words)
 
     @pytest.mark.parametrize("late", [False, True])
-    def test_it_is_as_it_was_meant(self, gateway: Gateway, record: Record, late: bool) -> None:
-        found = record.replace(usrgroup=OTHER, last_xact_id="ours", last_update_time=NOW + SECOND)
-        assert judge(gateway, change(record), found, NOW + (LATE if late else timedelta())) == ChangeVerdict(
-            StepState.DONE, OTHER
-        )
+    def test_it_is_as_it_was_meant(self, judged: Judged, late: bool) -> None:
+        found = {"usrgroup": OTHER, "last_xact_id": "ours", "last_update_time": NOW + SECOND}
+        assert judged(found, later=LATE * late) == ChangeVerdict(StepState.DONE, OTHER)
 
     @pytest.mark.parametrize(
         ("written", "ours"),
@@ -158,34 +159,29 @@ class TestJudge:
         ],
     )
     def test_what_was_written_after_it_can_have_come_in_is_not_ours(
-        self, gateway: Gateway, record: Record, written: datetime | None, ours: bool
+        self, judged: Judged, written: datetime | None, ours: bool
     ) -> None:
-        found = record.replace(usrgroup=OTHER, last_update_time=written)
-        verdict = judge(gateway, change(record), found, NOW + timedelta(days=1))
+        verdict = judged({"usrgroup": OTHER, "last_update_time": written}, later=timedelta(days=1))
         assert verdict.state is (StepState.DONE if ours else StepState.FAILED)
         assert verdict.value == (OTHER if ours else None)
 
-    def test_a_write_is_never_later_than_now_whatever_the_ils_clock_says(
-        self, gateway: Gateway, record: Record
-    ) -> None:
-        found = record.replace(usrgroup=OTHER, last_update_time=UNTIL + timedelta(hours=1))
-        assert judge(gateway, change(record), found, NOW + SECOND) == ChangeVerdict(StepState.DONE, OTHER)
+    def test_a_write_is_never_later_than_now_whatever_the_ils_clock_says(self, judged: Judged) -> None:
+        found = {"usrgroup": OTHER, "last_update_time": UNTIL + timedelta(hours=1)}
+        assert judged(found, later=SECOND) == ChangeVerdict(StepState.DONE, OTHER)
 
     @pytest.mark.parametrize(
         ("field", "value", "words"),
         [("usrgroup", OTHER, f"in group {OTHER} now, but"), ("master_account", 1, "changed as it was meant, but")],
     )
     def test_other_fields_that_differ_are_somebody_elses(
-        self, gateway: Gateway, record: Record, field: str, value: int, words: str
+        self, judged: Judged, field: str, value: int, words: str
     ) -> None:
-        found = record.replace(day_phone="555-0100", **{field: value})
-        verdict = judge(gateway, change(record, field=field, after=value), found, NOW)
+        found = {"day_phone": "555-0100", field: value}
+        verdict = judged(found, field=field, after=value)
         assert (verdict.state, verdict.value) == (StepState.FAILED, None)
         assert verdict.reason.startswith(words)
-        unknown = change(record, field=field, after=value, other_fields=None)
-        assert judge(gateway, unknown, found, NOW).state is StepState.DONE, (
-            "an older release wrote nothing down of them"
-        )
+        unknown = judged(found, field=field, after=value, other_fields=None)
+        assert unknown.state is StepState.DONE, "an older release wrote nothing down of them"
 
     @pytest.mark.parametrize(
         ("after", "mark", "late", "state", "value"),
@@ -198,21 +194,9 @@ class TestJudge:
         ],
     )
     def test_somebody_else_has_moved_them(
-        self,
-        gateway: Gateway,
-        record: Record,
-        after: int | None,
-        mark: str | None,
-        late: bool,
-        state: StepState,
-        value: int | None,
+        self, judged: Judged, after: int | None, mark: str | None, late: bool, state: StepState, value: int | None
     ) -> None:
-        verdict = judge(
-            gateway,
-            change(record, after=after, last_xact_id=mark),
-            record.replace(usrgroup=1010),
-            NOW + (LATE if late else timedelta()),
-        )
+        verdict = judged({"usrgroup": 1010}, later=LATE * late, after=after, last_xact_id=mark)
         assert (verdict.state, verdict.value) == (state, value)
         assert verdict.reason.startswith("somebody else moved the patron to group 1010")
         assert ("may still come in" in verdict.reason) is (state is StepState.SENDING)
@@ -226,35 +210,29 @@ class TestAlone:
         [([PATRON], True), ([str(PATRON)], True), ([], True), ([PATRON, 1001], False), ([1001], False)],
     )
     def test_alone(
-        self,
-        gateway: Gateway,
-        sandbox: Sandbox,
-        proxy: FaultProxy,
-        record: Record,
-        members: list[object],
-        alone: bool,
+        self, judged: Judged, sandbox: Sandbox, proxy: FaultProxy, members: list[object], alone: bool
     ) -> None:
         if 1001 in members:
             sandbox._store.update("au", 1001, {"usrgroup": 1100})
         proxy.answer = lambda call: members if call.method == MEMBERS and call.parameters[1] == 1100 else None
-        verdict = judge(gateway, change(record, after=None), record.replace(usrgroup=1100), NOW)
+        verdict = judged({"usrgroup": 1100}, after=None)
         assert (verdict.state is StepState.DONE) is alone
         assert (verdict.value, verdict.reason) == (1100, verdict.reason if not alone else "")
 
-    def test_after_a_move_by_staff(self, gateway: Gateway, proxy: FaultProxy, record: Record) -> None:
+    def test_after_a_move_by_staff(self, judged: Judged, proxy: FaultProxy) -> None:
         proxy.answer = lambda call: [PATRON] if call.method == MEMBERS else None
-        verdict = judge(gateway, change(record, after=None, seen=OTHER), record.replace(usrgroup=1100), NOW)
+        verdict = judged({"usrgroup": 1100}, after=None, seen=OTHER)
         assert (verdict.state, verdict.value) == (StepState.DONE, 1100)
         assert verdict.reason == f"it came in late, after somebody else had moved the patron to group {OTHER}"
 
-    def test_by_somebody_else(self, gateway: Gateway, proxy: FaultProxy, record: Record) -> None:
+    def test_by_somebody_else(self, judged: Judged, proxy: FaultProxy) -> None:
         proxy.answer = lambda call: [PATRON] if call.method == MEMBERS else None
-        verdict = judge(gateway, change(record, after=None), record.replace(usrgroup=1100, day_phone="555-0100"), NOW)
+        verdict = judged({"usrgroup": 1100, "day_phone": "555-0100"}, after=None)
         assert (verdict.state, verdict.value) == (StepState.FAILED, None)
         assert verdict.reason.startswith("in group 1100 now, but somebody else")
 
-    def test_a_move_asks_for_nobody(self, gateway: Gateway, proxy: FaultProxy, record: Record) -> None:
-        judge(gateway, change(record), record.replace(usrgroup=1100), NOW)
+    def test_a_move_asks_for_nobody(self, judged: Judged, proxy: FaultProxy) -> None:
+        judged({"usrgroup": 1100})
         assert MEMBERS not in proxy.seen
 
     @pytest.mark.parametrize(
@@ -266,20 +244,13 @@ class TestAlone:
         ],
     )
     def test_members_of_another_group_and_no_list(
-        self,
-        gateway: Gateway,
-        sandbox: Sandbox,
-        proxy: FaultProxy,
-        record: Record,
-        members: object,
-        others: list[int],
-        code: str,
+        self, judged: Judged, sandbox: Sandbox, proxy: FaultProxy, members: object, others: list[int], code: str
     ) -> None:
         for other in others:
             sandbox._store.update("au", other, {"usrgroup": 1100})
         proxy.answer = lambda call: members if call.method == MEMBERS else None
         with pytest.raises(DataError) as told:
-            judge(gateway, change(record, after=None), record.replace(usrgroup=1100), NOW)
+            judged({"usrgroup": 1100}, after=None)
         assert told.value.code == f"members-{code}"
 
 
@@ -299,7 +270,7 @@ class TestPenalties:
         penalties = PatronPenalties(11, self.ROWS)
         sending = Sending(NOW, UNTIL, None, "of others" if others else penalties.digest)
         step = JournalStep(1, PATRON, PENALTIES, 2, None, StepState.SENDING, sending=sending)
-        assert judge_penalties(step, penalties, NOW + (LATE if late else timedelta())) == expected
+        assert judge_penalties(step, penalties, NOW + LATE * late) == expected
 
 
 def look(gateway: Gateway, journal: Journal) -> list[JournalStep]:
@@ -322,21 +293,6 @@ class TestRecover:
         (step,) = journal.entry(change_id(journal, entry)).steps
         return step
 
-    def test_found_done(self, journal: Journal, gateway: Gateway, sandbox: Sandbox) -> None:
-        sandbox._store.update("au", PATRON, {"usrgroup": OTHER, "last_update_time": "2026-10-05T11:05:00+0000"})
-        self.sent(journal, gateway)
-        (ended,) = look(gateway, journal)
-        for step in (ended, self.now(journal)):
-            assert (step.state, step.value) == (StepState.DONE, OTHER)
-            assert step.reason == "found done after an interruption"
-        assert look(gateway, journal) == []
-
-    def test_found_not_done(self, journal: Journal, gateway: Gateway) -> None:
-        self.sent(journal, gateway)
-        (ended,) = look(gateway, journal)
-        for step in (ended, self.now(journal)):
-            assert (step.state, step.value, step.reason) == (StepState.NOT_DONE, None, "it never came in")
-
     def test_other_gateways_are_not_looked_at(self, journal: Journal, gateway: Gateway, proxy: FaultProxy) -> None:
         (step,) = begun(
             journal, "https://ils.example.org", GROUPS, "move", [StoredStep(PATRON, "usrgroup", HOME, OTHER)]
@@ -350,10 +306,14 @@ class TestRecover:
         assert recover(gateway, journal, [SOMEBODY]) == recover(gateway, journal, []) == []
         assert RETRIEVE not in proxy.seen
 
-    def test_one_that_cannot_be_read_stops_nobody(self, journal: Journal, gateway: Gateway, proxy: FaultProxy) -> None:
+    @pytest.mark.parametrize(("reaction", "odd"), [("answer", [1]), ("refuse", BROKEN)])
+    def test_one_that_cannot_be_read_stops_nobody(
+        self, journal: Journal, gateway: Gateway, proxy: FaultProxy, reaction: str, odd: object
+    ) -> None:
         self.sent(journal, gateway, SOMEBODY)
         self.sent(journal, gateway)
-        proxy.answer = lambda call: [1] if call.method == RETRIEVE and call.parameters[1] == SOMEBODY else None
+        is_odd = lambda call: odd if call.method == RETRIEVE and call.parameters[1] == SOMEBODY else None  # noqa: E731
+        setattr(proxy, reaction, is_odd)
         assert [step.patron for step in look(gateway, journal)] == [PATRON]
         assert [step.patron for step in journal.open_steps(gateway.url)] == [SOMEBODY]
 
@@ -374,8 +334,7 @@ class TestRecover:
     def test_recalculations(
         self, journal: Journal, gateway: Gateway, proxy: FaultProxy, hidden: bool, sandbox: Sandbox
     ) -> None:
-        with sandbox._store.transaction() as connection:
-            connection.execute("DELETE FROM ausp")
+        change_rows(sandbox, "DELETE FROM ausp")
         (step,) = begun(journal, gateway.url, GROUPS, "recalculate", [StoredStep(PATRON, PENALTIES, 1, None)])
         journal.record_sending(step, Sending(NOW - timedelta(hours=1), NOW))
         proxy.answer = lambda call: lacking("VIEW_USER") if hidden and call.method == RETRIEVE else None

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.circulators import change_rows
 from support.desks import move, remove
 from support.fault_proxy import FaultProxy
 from support.gateways import gateway_of
@@ -104,8 +105,7 @@ def test_with_more_hidden_members_than_there_are_rows(proxy: FaultProxy, sandbox
 
 
 def test_one_about_a_hundred_as_well(desk: DeskChanges, proxy: FaultProxy, sandbox: Sandbox) -> None:
-    with sandbox._store.transaction() as connection:
-        connection.execute("UPDATE au SET usrgroup = 1001 WHERE id BETWEEN 1012 AND 1053")
+    change_rows(sandbox, "UPDATE au SET usrgroup = 1001 WHERE id BETWEEN 1012 AND 1053")
     proxy.seen.clear()
     proposed = desk.propose(move(*range(1012, 1030), to=1007))
     assert len(proposed.stored.steps) == 18

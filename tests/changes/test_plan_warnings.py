@@ -35,8 +35,7 @@ def barcode(patron: int) -> str:
 
 
 def update(sandbox: Sandbox, patron: int, **values: object) -> None:
-    with sandbox._store.transaction():
-        sandbox._store.update("au", patron, values)
+    sandbox._store.update("au", patron, values)
 
 
 def codes(draft: Draft) -> set[str]:

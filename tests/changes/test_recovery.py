@@ -31,20 +31,10 @@ from support.fault_proxy import Call, Fault, FaultProxy, HttpAnswer
 from support.gateways import client_of, gateway_of, why_not_undone
 from support.states import state_in
 
+from evergreen_groups import errors
 from evergreen_groups.changes import StepState
 from evergreen_groups.changes.reasons import TIMED_OUT, refusal
 from evergreen_groups.client import Client
-from evergreen_groups.errors import (
-    BusyError,
-    CutOffError,
-    DataError,
-    EventError,
-    NotFoundError,
-    PermissionDeniedError,
-    ServerError,
-    TimedOutError,
-    TransportError,
-)
 from evergreen_groups.gateway import Gateway
 
 HIDDEN = lacking("VIEW_USER", 12)
@@ -58,7 +48,7 @@ def test_what_cannot_be_looked_up_because_nothing_answers_is_an_error(mover: Cli
     proxy.decide = only(UPDATE, Fault.DROP_REQUEST)
     mover.moves.plan_move([CARD, ANOTHERS_CARD], to=OTHERS_CARD).apply()
     proxy.decide = lambda call: Fault.DROP_REQUEST
-    with pytest.raises(TransportError):
+    with pytest.raises(errors.TransportError):
         mover.moves.recover()
     assert [step.patron for step in mover.moves.open_steps()] == [PATRON, ANOTHER]
 
@@ -69,7 +59,7 @@ def test_a_plan_is_not_begun_where_what_is_open_cannot_be_looked_up(mover: Clien
     plan = mover.moves.plan_lead(CARD)
     proxy.decide = lambda call: Fault.DROP_REQUEST
     proxy.seen.clear()
-    with pytest.raises(TransportError):
+    with pytest.raises(errors.TransportError):
         plan.apply()
     assert UPDATE not in proxy.seen
     assert [entry.action for entry in mover.moves.entries()] == ["move"]
@@ -190,7 +180,7 @@ def test_one_who_is_hidden_in_passing_is_not_passed_over(mover: Client, proxy: F
     """Undo would report success although it skipped a patron."""
     assert mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().done
     proxy.answer = lambda call: HIDDEN if call.method == RETRIEVE else None
-    with pytest.raises(NotFoundError, match="patron 1052 can't be read"):
+    with pytest.raises(errors.NotFoundError, match="patron 1052 can't be read"):
         mover.moves.plan_undo(change_id(mover.moves, 1))
 
 
@@ -204,17 +194,17 @@ def test_what_is_not_known_to_be_done_is_not_taken_back(mover: Client, proxy: Fa
 
 
 def test_a_refusal_names_the_library_even_where_it_cannot_be_looked_up(mover: Client, proxy: FaultProxy) -> None:
-    lacking = PermissionDeniedError("no", textcode="PERM_FAILURE", permission="UPDATE_USER", org_unit=12, **CALL)
+    lacking = errors.PermissionDeniedError("no", textcode="PERM_FAILURE", permission="UPDATE_USER", org_unit=12, **CALL)
     assert refusal(mover.gateway, lacking) == "the account lacks UPDATE_USER at PINE"
     proxy.refuse = lambda call: (500, "") if ".aou" in call.method else None
     assert refusal(mover.gateway, lacking) == "the account lacks UPDATE_USER at org unit 12"
-    nowhere = PermissionDeniedError("no", textcode="PERM_FAILURE", permission="UPDATE_USER", **CALL)
+    nowhere = errors.PermissionDeniedError("no", textcode="PERM_FAILURE", permission="UPDATE_USER", **CALL)
     assert refusal(mover.gateway, nowhere) == "the account lacks UPDATE_USER"
-    assert refusal(mover.gateway, EventError("no", textcode="ODD", **CALL)) == "ODD"
-    assert refusal(mover.gateway, ServerError("no", status=500, **CALL)) == "the method failed on the server"
-    assert refusal(mover.gateway, CutOffError("no", **CALL)) == "the ILS could not be reached"
-    assert refusal(mover.gateway, TimedOutError("no", **CALL)) == TIMED_OUT
-    assert refusal(mover.gateway, DataError("what came is odd")) == "what came is odd"
+    assert refusal(mover.gateway, errors.EventError("no", textcode="ODD", **CALL)) == "ODD"
+    assert refusal(mover.gateway, errors.ServerError("no", status=500, **CALL)) == "the method failed on the server"
+    assert refusal(mover.gateway, errors.CutOffError("no", **CALL)) == "the ILS could not be reached"
+    assert refusal(mover.gateway, errors.TimedOutError("no", **CALL)) == TIMED_OUT
+    assert refusal(mover.gateway, errors.DataError("what came is odd")) == "what came is odd"
 
 
 def test_a_removal_is_found_out_before_others_join(mover: Client, proxy: FaultProxy) -> None:
@@ -240,7 +230,7 @@ def test_steps_under_change_by_another_process_are_left_alone(mover: Client, pro
     with state_in(tmp_path / "state").change_lease(mover.gateway.url, [PATRON]):
         assert [step.patron for step in mover.moves.recover()] == [ANOTHER]
         assert [step.patron for step in mover.moves.open_steps()] == [PATRON]
-        with pytest.raises(BusyError):
+        with pytest.raises(errors.BusyError):
             mover.moves.plan_lead(CARD).apply()
         seen = mover.plans.history.change(change_id(mover.moves, 1))
         assert (seen.is_under_way, [step.state for step in seen.entry.steps]) == (True, [StepState.SENDING])

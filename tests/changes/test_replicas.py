@@ -11,8 +11,23 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.desk_caller import NEW_GROUP, UPDATE
 from support.desks import desk_of, move
+from support.family_moves import (
+    ANOTHER,
+    ANOTHERS_CARD,
+    BROKEN,
+    CARD,
+    EMPTY,
+    HOME,
+    NEW_GROUP,
+    OTHER,
+    OTHERS,
+    OTHERS_CARD,
+    PATRON,
+    QUICK,
+    RETRIEVE,
+    UPDATE,
+)
 from support.fault_proxy import FaultProxy, fault_proxy
 from support.gateways import client_of, gateway_of
 from support.states import state_in
@@ -23,18 +38,11 @@ from evergreen_groups.changes import Action, DeskChanges, Draft, Plan, PlanReque
 from evergreen_groups.changes.reasons import STALE_READ
 from evergreen_groups.client import Client
 from evergreen_groups.errors import PlanError
-from evergreen_groups.gateway import TOKEN, Gateway, RetryPolicy
+from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.sandbox import Sandbox
 
-PATRON, CARD = 1052, "20000000001052"
-ANOTHER, ANOTHERS_CARD = 1053, "20000000001053"
-HOME, HOMES_CARD = 1015, "20000000001051"
-OTHER, OTHERS, OTHERS_CARD = 1002, 1007, "20000000001007"
+HOMES_CARD = "20000000001051"
 FAMILY = (PATRON, ANOTHER, 1051, OTHERS, 1008, 1009, 1001, 1012)
-QUICK = RetryPolicy(tries=2, first_delay=0.001, longest_delay=0.01)
-EMPTY: dict[str, object] = {"payload": [], "status": 200}
-BROKEN = 500, "osrfMethodException :  *** Call to [x] failed"
-RETRIEVE = "open-ils.actor.user.retrieve.authoritative"
 Found = tuple[int, str, int | None]
 """A patron, a field, and its reported value."""
 
@@ -94,14 +102,6 @@ def test_what_others_have_changed_is_known_as_well(mover: Client, gateway: Gatew
     assert [(step.before, step.after) for step in moved.draft.steps] == [(OTHER, HOME)]
     assert mover.moves.plan_lead(ANOTHERS_CARD).draft.steps == ()
     assert len(mover.moves.plan_lead(ANOTHERS_CARD, off=True).draft.steps) == 1
-
-
-@pytest.mark.long
-def test_a_whole_group_moves_with_whoever_has_just_come(mover: Client) -> None:
-    assert mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().done
-    merged = mover.moves.plan_merge(OTHERS_CARD, to=HOMES_CARD)
-    assert PATRON in {step.patron_id for step in merged.draft.steps}
-    assert merged.apply().done
 
 
 @pytest.mark.long
@@ -334,8 +334,7 @@ def behind() -> Iterator[tuple[Sandbox, FaultProxy, Gateway, Gateway]]:
 )
 @given(course=courses)
 def test_nothing_is_done_twice_or_said_wrongly(
-    course: list[tuple[tuple[str, object, object], str, bool]],
-    behind: tuple[Sandbox, FaultProxy, Gateway, Gateway],
+    course: list[tuple[tuple[str, object, object], str, bool]], behind: tuple[Sandbox, FaultProxy, Gateway, Gateway]
 ) -> None:
     sandbox, proxy, staff, gateway = behind
     sandbox.reset()

@@ -10,9 +10,7 @@ from pathlib import Path
 import pytest
 from support.change_ids import change_id
 from support.family_moves import (
-    ANOTHER,
     ANOTHERS_CARD,
-    BROKEN,
     CARD,
     EMPTY,
     HOME,
@@ -20,7 +18,6 @@ from support.family_moves import (
     OTHER,
     OTHERS_CARD,
     PATRON,
-    QUICK,
     RETRIEVE,
     UPDATE,
     cut_off_at,
@@ -33,7 +30,7 @@ from support.family_moves import (
     record_of,
     write_as_staff,
 )
-from support.fault_proxy import Call, Fault, FaultProxy, HttpAnswer, fault_proxy
+from support.fault_proxy import Call, Fault, FaultProxy
 from support.gateways import client_of, gateway_of, why_not_undone
 
 from evergreen_groups.changes import Plan, StepState
@@ -44,7 +41,6 @@ from evergreen_groups.sandbox import Sandbox
 
 pytestmark = pytest.mark.long  # too slow for a plain pytest run
 
-MEMBERS = "open-ils.actor.usergroup.members.retrieve.auth"
 RESULTS = {
     "null": None,
     "an empty text": "",
@@ -128,16 +124,6 @@ def test_a_write_that_landed_is_done_whatever_was_answered(
     step = only_step(mover)
     assert (step.state, step.value) == (StepState.DONE, record_of(admin).usrgroup)
     assert step.value != HOME
-
-
-def test_a_write_that_failed_on_the_server_is_open_until_it_can_be_known(
-    mover: Client, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    proxy.refuse = lambda call: BROKEN if call.method == UPDATE else None
-    assert not mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().done
-    later(monkeypatch)
-    mover.moves.recover()
-    assert only_step(mover).state is StepState.NOT_DONE
 
 
 # -- changes by other users --------------------------------------------------------------------------------------------
@@ -253,18 +239,6 @@ def test_recovery_only_reads(mover: Client, proxy: FaultProxy, monkeypatch: pyte
     assert set(proxy.seen) <= {RETRIEVE, "", "open-ils.auth.login"}
 
 
-def test_one_patron_whose_record_breaks_the_service_does_not_stop_the_others(
-    mover: Client, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    proxy.decide = only(UPDATE, Fault.DROP_REQUEST)
-    mover.moves.plan_move([CARD, ANOTHERS_CARD], to=OTHERS_CARD).apply()
-    proxy.heal()
-    later(monkeypatch)
-    proxy.refuse = lambda call: BROKEN if call.method == RETRIEVE and call.parameters[1] == PATRON else None
-    assert [step.patron for step in mover.moves.recover()] == [ANOTHER]
-    assert [step.patron for step in mover.moves.open_steps()] == [PATRON]
-
-
 # -- sites with read replicas ------------------------------------------------------------------------------------------
 
 
@@ -281,18 +255,6 @@ def test_what_was_written_is_read_where_it_was_written(tmp_path: Path) -> None:
         assert undone.apply().done
         sandbox.catch_up()
         assert client.gateway.pcrud.count("au", {"usrgroup": HOME, "deleted": "f"}) == 3
-
-
-def test_a_lost_answer_is_cleared_up_where_reads_are_behind(tmp_path: Path) -> None:
-    with ExitStack() as stack:
-        sandbox = stack.enter_context(Sandbox(differences=["replica"], replica_delay=math.inf))
-        proxy = stack.enter_context(fault_proxy(sandbox.url))
-        gateway = stack.enter_context(gateway_of(proxy.url, "consortium_staff", retries=QUICK))
-        client = client_of(gateway, tmp_path)
-        proxy.garble = lambda call: EMPTY if call.method in (UPDATE, NEW_GROUP) else None
-        assert client.moves.plan_move([CARD], to=OTHERS_CARD).apply().done
-        assert client.moves.plan_remove([ANOTHERS_CARD]).apply().done
-        assert (proxy.seen.count(UPDATE), proxy.seen.count(NEW_GROUP)) == (1, 1)
 
 
 # -- answers to other questions ----------------------------------------------------------------------------------------
@@ -327,19 +289,6 @@ def test_a_record_that_is_not_the_patrons_tells_nothing_afterwards(
     assert mover.moves.recover() == []
     proxy.heal()
     assert [step.state for step in mover.moves.recover()] == [StepState.DONE]
-
-
-@pytest.mark.parametrize("members", [None, "1052", {"1052": 1}])
-def test_members_that_are_no_list_tell_nothing(mover: Client, proxy: FaultProxy, members: object) -> None:
-    proxy.garble = lambda call: EMPTY if call.method == NEW_GROUP else None
-    proxy.alter = lambda call, answer: (
-        HttpAnswer.of({"payload": [members], "status": 200}) if call.method.startswith(MEMBERS) else None
-    )
-    (step,) = mover.moves.plan_remove([CARD]).apply().steps
-    assert step.state is StepState.SENDING
-    assert mover.moves.recover() == []
-    proxy.heal()
-    assert [found.state for found in mover.moves.recover()] == [StepState.DONE]
 
 
 def test_a_yes_without_a_change_is_none(

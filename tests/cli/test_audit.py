@@ -77,11 +77,6 @@ def test_an_audit_that_finds_nothing_says_so() -> None:
     assert rendered("csv", nothing).count("\r\n") == 1
 
 
-def test_an_unknown_format_is_refused() -> None:
-    with pytest.raises(ValueError, match="unknown format"):
-        rendered("xml")
-
-
 def test_the_audit_in_words(run: Command) -> None:
     done = run("audit")
     assert (done.returncode, done.stderr) == (0, "")

@@ -7,7 +7,8 @@ import stat
 from pathlib import Path
 
 import pytest
-from support.command import Command, one_line
+from support.circulators import take_away
+from support.command import Command
 from support.debts import owe
 from support.fault_proxy import Call, FaultProxy
 
@@ -113,8 +114,7 @@ def test_the_barcode_is_in_no_log(run: Command) -> None:
 def test_an_account_that_may_not_see_thresholds_gets_the_status_for_incomplete(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    with sandbox._store.transaction() as connection:
-        connection.execute("DELETE FROM grants WHERE permission = 'VIEW_GROUP_PENALTY_THRESHOLD'")
+    take_away(sandbox, "VIEW_GROUP_PENALTY_THRESHOLD")
     done = Command(tmp_path, sandbox.url)("audit", "--explain", BARCODE)
     assert done.returncode == 7
     assert "the account may not see Evergreen's thresholds" in done.stdout
@@ -133,9 +133,3 @@ def test_a_file_is_readable_by_its_owner_alone(run: Command, tmp_path: Path) -> 
 def test_options_that_do_not_go_with_it(run: Command, words: list[str]) -> None:
     done = run("audit", "--explain", BARCODE, *words)
     assert (done.returncode, done.stdout) == (2, "")
-
-
-def test_an_unknown_barcode_is_a_one_line_error(run: Command) -> None:
-    done = run("audit", "--explain", "0")
-    assert done.returncode == 1
-    assert one_line(done.stderr)

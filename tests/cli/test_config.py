@@ -122,9 +122,7 @@ class TestCheck:
         assert run(["config", "check"]) == exit_status.CONFIGURATION
         shown = capsys.readouterr().out
         found = [line for line in shown.splitlines() if line[0] != " "]
-        assert [line.partition(": ")[0] for line in found[:-1]] == [
-            *(f"{config}:{line}" for line in (7, 4, 5, 8, 9)),
-        ]
+        assert [line.partition(": ")[0] for line in found[:-1]] == [*(f"{config}:{line}" for line in (7, 4, 5, 8, 9))]
         assert "is min_total meant?" in shown
         assert "set sender in section [mail]" in shown
         assert found[-1] == "5 faults."

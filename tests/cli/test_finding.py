@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from support.circulators import change_rows
 from support.command import Command
 from support.terminals import at_a_terminal, on_a_terminal
 
@@ -137,8 +138,7 @@ def test_what_goes_together(run: Command) -> None:
 
 @pytest.mark.long
 def test_more_than_can_be_listed(run: Command, sandbox: Sandbox) -> None:
-    with sandbox._store.transaction() as connection:
-        connection.execute("UPDATE au SET family_name = 'Same' WHERE id BETWEEN 1001 AND 1030 AND deleted = 0")
+    change_rows(sandbox, "UPDATE au SET family_name = 'Same' WHERE id BETWEEN 1001 AND 1030 AND deleted = 0")
     shown = run("show", "--name", "same")
     assert "There are more than these 20: type more of the name." in shown.stdout
 

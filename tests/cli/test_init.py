@@ -6,7 +6,8 @@ import os
 import pty
 import select
 import stat
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from decimal import Decimal
@@ -21,7 +22,7 @@ from support.mail_server import SECRET, Post, free_port, server
 
 from evergreen_groups import exit_status
 from evergreen_groups.cli.application import run
-from evergreen_groups.cli.commands import init
+from evergreen_groups.cli.commands.init import init_command
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import (
     CONFIG_VARIABLE,
@@ -37,6 +38,8 @@ from evergreen_groups.settings import (
 from evergreen_groups.settings import reading as load
 
 pytestmark = pytest.mark.long  # too slow together for a plain pytest run
+
+Init = Callable[..., subprocess.CompletedProcess[str]]
 
 
 class Terminal:
@@ -102,6 +105,19 @@ def command(tmp_path: Path) -> Command:
     return command
 
 
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """The configuration to be made."""
+    return tmp_path / "config.toml"
+
+
+@pytest.fixture
+def init(sandbox: Sandbox, command: Command, file: Path) -> Init:
+    """Makes the configuration without questions, with more options."""
+    given = ("--config", str(file), "init", "--yes", "--url", sandbox.url, "--username", "consortium_staff")
+    return lambda *options: command(*given, *options)
+
+
 def mode(file: Path) -> int:
     return stat.S_IMODE(file.stat().st_mode)
 
@@ -140,13 +156,11 @@ def test_all_questions_with_mistakes_on_the_way(sandbox: Sandbox, command: Comma
     assert command("--config", str(file), "report").returncode == exit_status.DONE
 
 
-def test_nothing_is_asked_with_yes(sandbox: Sandbox, command: Command, tmp_path: Path, mail_certificates: Path) -> None:
+def test_nothing_is_asked_with_yes(init: Init, command: Command, file: Path, mail_certificates: Path) -> None:
     post = Post()
     command.environ |= {passwords.PASSWORD_VARIABLE: PASSWORD, "EVERGREEN_GROUPS_MAIL_PASSWORD": SECRET}
-    file = tmp_path / "config.toml"
     with server(post, mail_certificates) as port:
-        done = command(
-            "--config", str(file), "init", "--yes", "--url", sandbox.url, "--username", "consortium_staff",
+        done = init(
             "--org", "NORTH", "--min-total", "40", "--limit", "ils",
             "--ca-bundle", str(mail_certificates / "right.pem"),
             "--mail-host", "localhost", "--mail-port", str(port), "--mail-username", "groups",
@@ -165,8 +179,7 @@ def test_nothing_is_asked_with_yes(sandbox: Sandbox, command: Command, tmp_path:
     assert "ok       Mail server" in done.stdout
 
 
-def test_a_mail_server_that_does_not_do_can_be_left_out(sandbox: Sandbox, command: Command, tmp_path: Path) -> None:
-    file = tmp_path / "config.toml"
+def test_a_mail_server_that_does_not_do_can_be_left_out(sandbox: Sandbox, command: Command, file: Path) -> None:
     command.environ[passwords.PASSWORD_VARIABLE] = PASSWORD
     options = ("--url", sandbox.url, "--username", "consortium_staff", "--org", "NORTH", "--min-total", "30")
     with at_a_terminal(command, "--config", str(file), "init", *options, "--limit", "none") as terminal:
@@ -202,11 +215,10 @@ def test_paths_are_good_wherever_runs_are_started(
     capsys.readouterr()
 
 
-def test_a_threshold_above_the_limit_is_a_warning(sandbox: Sandbox, command: Command, tmp_path: Path) -> None:
+def test_a_threshold_above_the_limit_is_a_warning(sandbox: Sandbox, command: Command, init: Init, file: Path) -> None:
     sandbox._store.update("pgpt", 1, {"threshold": "10.00"})
     command.environ[passwords.PASSWORD_VARIABLE] = PASSWORD
-    file = tmp_path / "config.toml"
-    done = command("--config", str(file), "init", "--yes", "--url", sandbox.url, "--username", "consortium_staff")
+    done = init()
     assert done.returncode == exit_status.DONE
     said = "warning: Thresholds: Evergreen blocks from $10.00 on, and the rule is more than $5.00: whoever owes $5.01"
     assert said in done.stderr
@@ -227,10 +239,10 @@ def test_ctrl_c_on_the_way_writes_nothing(sandbox: Sandbox, command: Command, tm
 
 
 def test_a_password_of_the_environment_that_does_not_do_is_asked_for(
-    sandbox: Sandbox, command: Command, tmp_path: Path
+    sandbox: Sandbox, command: Command, file: Path
 ) -> None:
     command.environ[passwords.PASSWORD_VARIABLE] = "an older one"
-    with at_a_terminal(command, "--config", str(tmp_path / "config.toml"), "init", "--url", sandbox.url) as terminal:
+    with at_a_terminal(command, "--config", str(file), "init", "--url", sandbox.url) as terminal:
         terminal.answer("User name of the service account", "consortium_staff")
         terminal.answer("That doesn't do: Login")
         terminal.answer("User name of the service account", "consortium_staff")
@@ -241,7 +253,7 @@ def test_a_password_of_the_environment_that_does_not_do_is_asked_for(
 
 def test_every_option_is_a_setting() -> None:
     declared_options = {option.name for setting in declared(Settings) if (option := setting.option("init"))}
-    own = {str(option.name) for option in init.init_command.params if option.expose_value}  # not the global ones
+    own = {str(option.name) for option in init_command.params if option.expose_value}  # not the global ones
     assert own - {"yes", "force"} == declared_options
 
 
@@ -294,51 +306,46 @@ def test_a_bad_answer_is_one_line_and_nothing_is_written(
     assert not list(tmp_path.glob("*password*"))
 
 
-def test_no_password(sandbox: Sandbox, command: Command, tmp_path: Path) -> None:
-    options = ("--url", sandbox.url, "--username", "consortium_staff")
-    done = command("--config", str(tmp_path / "config.toml"), "init", "--yes", *options)
+def test_no_password(init: Init) -> None:
+    done = init()
     assert done.returncode == exit_status.CONFIGURATION
     assert "--password-file" in done.stderr
 
 
-def test_a_password_file_that_is_there_is_used_and_left_alone(
-    sandbox: Sandbox, command: Command, tmp_path: Path
-) -> None:
+def test_a_password_file_that_is_there_is_used_and_left_alone(init: Init, file: Path, tmp_path: Path) -> None:
     kept = tmp_path / "secret"
     kept.write_text(PASSWORD)
     kept.chmod(0o600)
-    options = ("--url", sandbox.url, "--username", "consortium_staff", "--password-file", str(kept))
-    done = command("--config", str(tmp_path / "config.toml"), "init", "--yes", *options)
+    done = init("--password-file", str(kept))
     assert done.returncode == exit_status.DONE, done.stderr + done.stdout
-    assert load.load(tmp_path / "config.toml", {}).gateway.password_file == kept
+    assert load.load(file, {}).gateway.password_file == kept
     assert kept.read_text() == PASSWORD
     assert not (tmp_path / "password").exists()
 
 
 class TestWhatIsThere:
-    def test_is_not_overwritten_without_being_asked(self, sandbox: Sandbox, command: Command, tmp_path: Path) -> None:
+    def test_is_not_overwritten_without_being_asked(
+        self, sandbox: Sandbox, command: Command, init: Init, file: Path
+    ) -> None:
         command.environ[passwords.PASSWORD_VARIABLE] = PASSWORD
-        file = tmp_path / "config.toml"
         file.write_text("mine")
-        options = ("--config", str(file), "init", "--yes", "--url", sandbox.url, "--username", "consortium_staff")
-        done = command(*options)
+        done = init()
         assert done.returncode == exit_status.CONFIGURATION
         assert "--force" in done.stderr
         assert file.read_text() == "mine"
-        assert command(*options, "--force").returncode == exit_status.DONE
+        assert init("--force").returncode == exit_status.DONE
         assert load.load(file, {}).gateway.url == sandbox.url
 
-    def test_a_password_file_neither(self, sandbox: Sandbox, command: Command, tmp_path: Path) -> None:
+    def test_a_password_file_neither(self, command: Command, init: Init, file: Path, tmp_path: Path) -> None:
         command.environ[passwords.PASSWORD_VARIABLE] = PASSWORD
         (tmp_path / "password").write_text("another's")
-        options = ("--url", sandbox.url, "--username", "consortium_staff")
-        done = command("--config", str(tmp_path / "config.toml"), "init", "--yes", *options)
+        done = init()
         assert done.returncode == exit_status.CONFIGURATION
         assert (tmp_path / "password").read_text() == "another's"
-        assert not (tmp_path / "config.toml").exists()
+        assert not file.exists()
 
-    def test_is_gone_on_from(self, sandbox: Sandbox, command: Command, tmp_path: Path) -> None:
-        file, password = tmp_path / "config.toml", tmp_path / "secret"
+    def test_is_gone_on_from(self, sandbox: Sandbox, command: Command, file: Path, tmp_path: Path) -> None:
+        password = tmp_path / "secret"
         password.write_text(PASSWORD)
         password.chmod(0o600)
         text = (
@@ -375,8 +382,7 @@ class TestWhatIsThere:
         assert settings.report == replace(former.report, orgs=(), min_total=Decimal("35.00"))
         assert file.with_name("config.toml.former").read_text() == text
 
-    def test_a_no_leaves_it(self, command: Command, tmp_path: Path) -> None:
-        file = tmp_path / "config.toml"
+    def test_a_no_leaves_it(self, command: Command, file: Path) -> None:
         file.write_text("mine")
         with at_a_terminal(command, "--config", str(file), "init") as terminal:
             terminal.answer("Overwrite it", "n")

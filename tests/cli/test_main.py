@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import stat
 import subprocess
 from collections.abc import Callable
@@ -357,19 +356,3 @@ def test_how_to_connect_to_a_sandbox(sandbox: Sandbox) -> None:
     assert sandbox.url in text
     assert all(account.login in text and account.password in text for account in sandbox.accounts.values())
     assert all(barcode in text for barcode in sandbox.barcodes)
-
-
-def test_the_sandbox_says_how_to_connect(tmp_path: Path) -> None:
-    run = Command(tmp_path, None)
-    with subprocess.Popen(
-        run.arguments("sandbox", "--port", "0"), env=run.environ, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        lines = []
-        for line in process.stdout:
-            lines.append(line)
-            if "password" in "".join(lines) and "[gateway]" in "".join(lines):
-                break
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == exit_status.INTERRUPTED
-    assert "http://127.0.0.1:" in "".join(lines)

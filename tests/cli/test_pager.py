@@ -26,12 +26,7 @@ def run(tmp_path: Path) -> Command:
 
 @pytest.mark.parametrize(
     "words",
-    [
-        FAMILY,
-        ("report", "--sandbox"),
-        ("audit", "--sandbox"),
-        ("audit", "--explain", "20000000001034", "--sandbox"),
-    ],
+    [FAMILY, ("report", "--sandbox"), ("audit", "--sandbox"), ("audit", "--explain", "20000000001034", "--sandbox")],
 )
 def test_what_does_not_fit_is_paged(run: Command, words: tuple[str, ...]) -> None:
     status, shown = at_a_terminal(run, *words, lines=8, **MARKING)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import signal
@@ -18,10 +17,8 @@ from urllib.request import urlopen
 
 import pytest
 from support.command import Command
-from support.fault_proxy import Call, Fault, fault_proxy
 from support.service_process import serving
 from support.waiting import wait_until
-from support.web_caller import API, bearer, session
 
 from evergreen_groups import exit_status
 from evergreen_groups.cli import ServiceManager
@@ -146,38 +143,6 @@ def test_settings_are_taken_and_wrong_ones_are_not(serve: Command, manager: Mana
         assert read(desk)["panel_link"] == "same"
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == exit_status.DONE
-
-
-@pytest.mark.long
-def test_a_request_under_way_is_not_disturbed(serve: Command, manager: Manager, sandbox: Sandbox) -> None:
-    waiting, let = threading.Event(), threading.Event()
-
-    def hold(_call: Call) -> Fault:
-        waiting.set()
-        let.wait(60)
-        return Fault.NONE
-
-    token = session(sandbox.url, username="harbor_desk")
-    with fault_proxy(sandbox.url) as proxy:
-        serve.config.write_text(f'[gateway]\nurl = "{proxy.url}"\n')
-        with serving(serve, "-v", "serve", "--port", "0") as (process, _, address):
-            log, parts = Log(process), urlsplit(address)
-            log.wait_for("the gateway answers")
-            manager.next()
-            proxy.decide = hold
-            with closing(http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)) as asked:
-                asked.request("GET", f"{API}/patrons/1001/summary", headers=bearer(token))
-                assert waiting.wait(60)
-                serve.config.write_text(f'[gateway]\nurl = "{sandbox.url}"\n[desk]\npage = false\n')
-                process.send_signal(signal.SIGHUP)
-                assert manager.next()[0] == RELOADING
-                assert manager.next() == [READY]
-                assert read(f"{address}/evergreen-groups/desk.json")["page"] is False
-                let.set()
-                answer = asked.getresponse()
-                assert (answer.status, json.load(answer)["patron"]) == (200, 1001)
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(60) == exit_status.DONE
 
 
 @pytest.mark.long

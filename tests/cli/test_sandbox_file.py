@@ -11,6 +11,7 @@ from support.change_ids import listed_id
 from support.command import Command, one_line
 
 from evergreen_groups import exit_status
+from evergreen_groups.cli import application, invocation
 from evergreen_groups.cli.application import cli
 from evergreen_groups.cli.options import rewrite_sandbox_option
 from evergreen_groups.state import hold
@@ -90,14 +91,12 @@ def test_two_commands_at_once_come_one_after_the_other(run: Command, file: Path)
 def test_who_waits_too_long_is_told_for_whom(
     run: Command, file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from evergreen_groups.cli import invocation as sandbox_files
-    from evergreen_groups.cli.application import run as run_here
 
     assert run(f"--sandbox={file}", "journal").returncode == exit_status.DONE
-    monkeypatch.setattr(sandbox_files, "_WAIT", 0.0)
+    monkeypatch.setattr(invocation, "_WAIT", 0.0)
     monkeypatch.setenv("EVERGREEN_GROUPS_CONFIG", str(run.config))
     with hold(file.with_name("try.sandbox.state") / "sandbox.lock", "testing"):
-        assert run_here([f"--sandbox={file}", "journal"]) == exit_status.BUSY
+        assert application.run([f"--sandbox={file}", "journal"]) == exit_status.BUSY
     said = capsys.readouterr().err
     assert one_line(said)
     assert f"another command is using the sandbox {file} (process " in said
@@ -124,8 +123,7 @@ def test_what_comes_after_two_hyphens_is_no_option() -> None:
 
 
 def test_a_directory_is_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from evergreen_groups.cli.application import run as run_here
 
-    assert run_here([f"--sandbox={tmp_path}", "journal"]) == exit_status.USAGE
+    assert application.run([f"--sandbox={tmp_path}", "journal"]) == exit_status.USAGE
     said = capsys.readouterr().err.splitlines()[0]
     assert said.startswith("evergreen-groups: Invalid value for '--sandbox=FILE': ")

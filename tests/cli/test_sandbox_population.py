@@ -1,7 +1,8 @@
-"""``sandbox --patrons``: a large population is made once, goes on where it was interrupted, and is quick to start."""
+"""``sandbox``: a large population is made once and goes on where it was interrupted; plain reads may be behind."""
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -10,9 +11,12 @@ from pathlib import Path
 
 import pytest
 from support.command import Command, one_line
+from support.gateways import client_of, gateway_of
 from support.waiting import wait_until
 
 from evergreen_groups import exit_status
+from evergreen_groups.cli import application
+from evergreen_groups.cli.commands import sandbox
 from evergreen_groups.state import hold
 
 MANY = ("sandbox", "--port", "0", "--patrons", "100000")
@@ -77,25 +81,36 @@ def test_who_names_a_file_has_it_there(run: Command, tmp_path: Path) -> None:
 
 
 def test_two_do_not_make_one_at_once(run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from evergreen_groups.cli.application import run as run_here
-    from evergreen_groups.cli.commands import sandbox
 
     monkeypatch.setattr(sandbox, "_WAIT", 0.0)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("EVERGREEN_GROUPS_CONFIG", str(run.config))
     (tmp_path / "evergreen-groups").mkdir(mode=0o700)
     with hold(tmp_path / "evergreen-groups" / "sandbox.lock", "testing"):
-        assert run_here(list(MANY)) == exit_status.BUSY
+        assert application.run(list(MANY)) == exit_status.BUSY
 
 
 def test_who_has_no_room_is_told_in_one_line(
     run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from evergreen_groups.cli.application import run as run_here
 
     monkeypatch.setenv("EVERGREEN_GROUPS_CONFIG", str(run.config))
     monkeypatch.setattr("shutil.disk_usage", lambda _path: type("Usage", (), {"free": 10_000})())
-    assert run_here(["sandbox", "--patrons", "2000", "--db", str(tmp_path / "many.sandbox")]) != exit_status.DONE
+    assert application.run(["sandbox", "--patrons", "2000", "--db", str(tmp_path / "many.sandbox")]) != exit_status.DONE
     said = capsys.readouterr().err
     assert one_line(said)
     assert "No space left on device" in said
+
+
+def test_plain_reads_of_a_replica_are_behind(run: Command, tmp_path: Path) -> None:
+    with running(run, "sandbox", "--port", "0", "--replica", "86400") as process:
+        assert process.stdout is not None
+        address = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())
+        assert address
+        with gateway_of(address[0], "consortium_staff") as gateway:
+            moves = client_of(gateway, tmp_path).moves
+            assert moves.plan_move(["20000000001052"], to="20000000001007").apply().done
+            assert [record.usrgroup for record in gateway.pcrud.search("au", {"id": 1052})] == [1015]
+        process.send_signal(signal.SIGINT)
+        process.communicate()
+        assert process.returncode == exit_status.INTERRUPTED

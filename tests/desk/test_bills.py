@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import pytest
 from support.bills_and_items import ELM, bill, lend
+from support.circulators import take_away
 from support.fault_proxy import FaultProxy
 from support.gateways import gateway_of
 
@@ -54,8 +55,7 @@ def test_what_it_costs(sandbox: Sandbox, proxy: FaultProxy) -> None:
 
 def test_what_is_hidden_is_never_nought(sandbox: Sandbox) -> None:
     lend(sandbox, LAN, "2039-01-01", library=ELM)
-    with sandbox._store.transaction() as connection:
-        connection.execute("DELETE FROM grants WHERE usr = 4 AND permission = 'VIEW_USER_TRANSACTIONS'")
+    take_away(sandbox, "VIEW_USER_TRANSACTIONS", user=4)
     with gateway_of(sandbox.url, "harbor_desk") as gateway:
         found = Client(gateway, account="x").bills.of_user(MINH)
     assert [member.bills for member in found.members] == [None] * 4

@@ -31,7 +31,6 @@ RANGED = "open-ils.actor.grp_penalty_threshold.ranged.retrieve.atomic"
 HARBOR, PINE, MILL = 11, 12, 21
 ID = 28
 """Position of the patron's id in a row of the class au."""
-KONDRATENKO = range(1015, 1019)
 
 
 def lend(sandbox: Sandbox, patron: int, library: int, **values: Any) -> int:
@@ -86,17 +85,6 @@ def test_a_group_of_one_and_one_that_nobody_is_in(client: Client) -> None:
     assert [member.id for member in client.groups.of_user(1039).group.members] == [1039]
     with pytest.raises(NotFoundError, match="nobody is in group 424242"):
         client.groups.of_group(424242)
-
-
-def test_hidden_members_are_counted_and_their_fines_are_in_the_total(sandbox: Sandbox, tmp_path: Path) -> None:
-    with gateway_of(sandbox.url, "north_manager") as gateway:
-        group = client_of(gateway, tmp_path).groups.of_group(1006).group
-    assert [member.id for member in group.members] == [1026, 1028]
-    assert (group.hidden_member_count, group.hidden_fines, group.combined_fines) == (
-        1,
-        Decimal("22.00"),
-        Decimal("40.40"),
-    )
 
 
 def test_items_that_the_account_may_not_see_are_unknown_and_not_none_out(sandbox: Sandbox, proxy: FaultProxy) -> None:
@@ -396,23 +384,6 @@ def test_a_family_costs_few_calls(sandbox: Sandbox, proxy: FaultProxy, account: 
             found = calls_of(proxy)
     assert len(found) == then
     assert found[0] == "open-ils.pcrud.search.au.atomic"
-
-
-@pytest.mark.differs("no-count", reason="whether there are more rows than came is asked as well")
-def test_a_large_group_takes_no_more_calls_than_a_small_one(proxy: FaultProxy, sandbox: Sandbox) -> None:
-    store = sandbox._store
-    flags = {"active": "t", **dict.fromkeys(("deleted", "barred", "juvenile", "master_account"), "f")}
-    with store.transaction():
-        for id in range(5001, 5300):
-            values = {"usrgroup": 1001, "home_ou": HARBOR, "profile": 2, "family_name": "Large", "first_given_name": id}
-            store.insert("au", {"id": id, "usrname": f"large{id}", **flags, **values})
-    for account, most in (("consortium_staff", 3), (make_stock_circulator(sandbox), 3)):
-        with desk(proxy.url, account) as client:
-            client.groups.of_user(1001)
-            calls_of(proxy)
-            details = client.groups.of_user(1001)
-            assert len(calls_of(proxy)) == most
-        assert len(details.group.members) == 305
 
 
 @pytest.mark.parametrize("wrong", [1034, 99_999])

@@ -5,7 +5,6 @@ A row of an outside patron's circulation serves as the control; all other rows m
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 from support.circulators import make_stock_circulator, take_away
 from support.debts import owe
-from support.fault_proxy import Call, FaultProxy, HttpAnswer
+from support.fault_proxy import FaultProxy, alter_payloads
 from support.gateways import gateway_of
 
 from evergreen_groups.client import Client
@@ -48,23 +47,6 @@ def client(sandbox: Sandbox, proxy: FaultProxy) -> Iterator[Client]:
         yield client
 
 
-def alter_items(proxy: FaultProxy, change: Callable[[Rows], Rows], times: int = 99) -> list[Rows]:
-    """Change the rows of items out, up to ``times`` times. Return the original rows."""
-    true: list[Rows] = []
-
-    def alter(call: Call, answer: HttpAnswer) -> HttpAnswer | None:
-        if call.method != ITEMS or len(true) == times:
-            return None
-        envelope = json.loads(answer.body)
-        rows = envelope["payload"][0]
-        true.append(json.loads(json.dumps(rows)))
-        envelope["payload"][0] = change(rows)
-        return HttpAnswer.of(envelope)
-
-    proxy.alter = alter
-    return true
-
-
 def is_strangers(row: dict[str, Any]) -> bool:
     return not 1001 <= row["__p"][USR] <= 1006
 
@@ -75,7 +57,7 @@ def figures(details: GroupDetails) -> tuple[int, Decimal | None, Decimal, Circul
 
 
 def test_an_outside_patrons_row_is_the_control(client: Client, proxy: FaultProxy) -> None:
-    true = alter_items(proxy, lambda rows: rows)
+    true = alter_payloads(proxy, ITEMS, lambda rows: rows)
     details = client.groups.of_user(OKONKWO, exact=False)
     assert (details.group.hidden_member_count, details.group.hidden_fines) == (1, Decimal("9.00"))
     assert (proxy.seen.count(ITEMS), proxy.seen.count(CHECK)) == (1, 0)
@@ -99,7 +81,7 @@ def test_without_the_control_row_separate_calls_are_made(
     """The control row may have been mistaken for a member's, so discard the whole answer."""
     right = figures(client.groups.of_user(OKONKWO, exact=False))
     proxy.seen.clear()
-    alter_items(proxy, change, times=1)
+    alter_payloads(proxy, ITEMS, change, times=1)
     assert figures(client.groups.of_user(OKONKWO, exact=False)) == right
     assert (proxy.seen.count(ITEMS), proxy.seen.count(CHECK)) == (2, 1)
 
@@ -111,7 +93,7 @@ def a_members_for_a_strangers(rows: Rows) -> Rows:
 
 @pytest.mark.parametrize("change", [a_members_for_a_strangers, lambda rows: rows + rows[-1:], lambda rows: rows * 2])
 def test_other_rows_are_refused(client: Client, proxy: FaultProxy, change: Callable[[Rows], Rows]) -> None:
-    alter_items(proxy, change)
+    alter_payloads(proxy, ITEMS, change)
     with pytest.raises(DataError):
         client.groups.of_user(OKONKWO, exact=False)
 
@@ -124,22 +106,10 @@ def test_other_rows_are_refused(client: Client, proxy: FaultProxy, change: Calla
     [1, pytest.param(99, marks=pytest.mark.differs("copies-unsaid", reason="they are asked for by another method"))],
 )
 def test_members_that_are_not_the_groups_are_told_by_it(
-    client: Client,
-    sandbox: Sandbox,
-    proxy: FaultProxy,
-    wrong: Callable[[list[int]], list[int]],
-    times: int,
+    client: Client, sandbox: Sandbox, proxy: FaultProxy, wrong: Callable[[list[int]], list[int]], times: int
 ) -> None:
     owe(sandbox, HIDDEN)  # owes nothing, so balances don't reveal the member
-    left = [times]
-
-    def alter(call: Call, answer: HttpAnswer) -> HttpAnswer | None:
-        if call.method != MEMBERS or not left[0]:
-            return None
-        left[0] -= 1
-        return HttpAnswer.of({"payload": [wrong(json.loads(answer.body)["payload"][0])], "status": 200})
-
-    proxy.alter = alter
+    alter_payloads(proxy, MEMBERS, wrong, times=times)
     if times == 1:
         group = client.groups.of_user(OKONKWO, exact=False).group
         assert (group.hidden_ids, group.hidden_fines) == (frozenset({HIDDEN}), Decimal("0.00"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import stat
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,35 +14,21 @@ from sqlalchemy import Row
 from support.audit_trail import trail_of
 from support.documents import document
 from support.fault_proxy import Fault, FaultProxy
-from support.gateways import client_of, gateway_of
-from support.recalculations import METHOD, QUICK, penalties
+from support.gateways import client_of
+from support.recalculations import METHOD, penalties
 from support.states import state_in
 
 from evergreen_groups import hooks
 from evergreen_groups.client import Client
 from evergreen_groups.desk import Event, EventOutcome
 from evergreen_groups.desk.events import AuditTrail
-from evergreen_groups.errors import (
-    BusyError,
-    DataError,
-    NotFoundError,
-    StateError,
-    TimedOutError,
-    TransportError,
-)
+from evergreen_groups.errors import BusyError, DataError, NotFoundError, StateError, TimedOutError, TransportError
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state import State
 from evergreen_groups.state.database import FILE_NAME
 
 HOOK = "penalty.PATRON_EXCEEDS_FINES"
 OVER, WITHIN, BY_STAFF = 1030, 1042, 1053  # over the limit but not blocked, a stale block, no staff block yet
-
-
-@pytest.fixture
-def proxied(proxy: FaultProxy, tmp_path: Path) -> Iterator[Client]:
-    """A client over an unreliable network."""
-    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
-        yield client_of(gateway, tmp_path)
 
 
 def trail(directory: Path, client: Client) -> list[Row[Any]]:
@@ -106,15 +91,6 @@ def test_a_replayed_event_changes_nothing(client: Client, sandbox: Sandbox, tmp_
     assert len(trail(tmp_path, client)) == 1
 
 
-def test_the_same_event_at_the_same_time_is_written_down_once(client: Client, tmp_path: Path) -> None:
-    client.gateway.login()
-    with ThreadPoolExecutor(4) as threads:
-        outcomes = list(threads.map(lambda _: hooks.handle_event(client, Event(7, HOOK, OVER)), range(8)))
-    assert all(outcome.over_limit for outcome in outcomes)
-    assert [outcome.replayed for outcome in outcomes].count(False) == 1
-    assert len(trail(tmp_path, client)) == 1
-
-
 def test_an_id_that_the_ils_gives_out_again_is_another_event(client: Client, tmp_path: Path) -> None:
     """Event ids start over when the ILS is restored from a backup."""
     for event in (Event(7, HOOK, OVER), Event(7, HOOK, WITHIN), Event(7, "au.updated", OVER)):
@@ -123,36 +99,34 @@ def test_an_id_that_the_ils_gives_out_again_is_another_event(client: Client, tmp
     assert [line.blocked for line in trail(tmp_path, client)] == [True, False, True]
 
 
-def test_another_gateways_events_are_others(client: Client, proxied: Client) -> None:
+def test_another_gateways_events_are_others(client: Client, mover: Client) -> None:
     assert not hooks.handle_event(client, Event(7, HOOK, OVER)).replayed
-    assert not hooks.handle_event(proxied, Event(7, HOOK, OVER)).replayed
+    assert not hooks.handle_event(mover, Event(7, HOOK, OVER)).replayed
 
 
 def test_a_failure_is_in_the_trail_and_the_event_may_come_again(
-    proxied: Client, proxy: FaultProxy, tmp_path: Path
+    mover: Client, proxy: FaultProxy, tmp_path: Path
 ) -> None:
-    proxied.gateway.login()
+    mover.gateway.login()
     proxy.decide = lambda call: Fault.DROP_REQUEST
     with pytest.raises(TransportError):
-        hooks.handle_event(proxied, Event(7, HOOK, OVER))
+        hooks.handle_event(mover, Event(7, HOOK, OVER))
     proxy.decide = lambda call: Fault.NONE
-    assert not hooks.handle_event(proxied, Event(7, HOOK, OVER)).replayed
-    assert [(line.done, line.blocked) for line in trail(tmp_path, proxied)] == [(True, True), (False, None)]
-    assert trail(tmp_path, proxied)[1].reason in ("CutOffError", "UnreachableError")
+    assert not hooks.handle_event(mover, Event(7, HOOK, OVER)).replayed
+    assert [(line.done, line.blocked) for line in trail(tmp_path, mover)] == [(True, True), (False, None)]
+    assert trail(tmp_path, mover)[1].reason in ("CutOffError", "UnreachableError")
 
 
 @pytest.mark.parametrize("fault", [Fault.DROP_REQUEST, Fault.DROP_ANSWER])
-def test_a_recalculation_whose_answer_is_lost(
-    proxied: Client, proxy: FaultProxy, sandbox: Sandbox, fault: Fault
-) -> None:
-    proxied.gateway.call("open-ils.actor", "opensrf.system.echo", 1)  # makes the client look up the release
+def test_a_recalculation_whose_answer_is_lost(mover: Client, proxy: FaultProxy, sandbox: Sandbox, fault: Fault) -> None:
+    mover.gateway.call("open-ils.actor", "opensrf.system.echo", 1)  # makes the client look up the release
     proxy.seen.clear()
     proxy.decide = lambda call: fault if call.method == METHOD else Fault.NONE
     if fault is Fault.DROP_ANSWER:  # the penalties show that the recalculation ran
-        assert hooks.handle_event(proxied, Event(7, HOOK, OVER), recalculate=True).recalculated
+        assert hooks.handle_event(mover, Event(7, HOOK, OVER), recalculate=True).recalculated
     else:
         with pytest.raises(DataError, match="nothing was changed"):
-            hooks.handle_event(proxied, Event(7, HOOK, OVER), recalculate=True)
+            hooks.handle_event(mover, Event(7, HOOK, OVER), recalculate=True)
     assert proxy.seen.count(METHOD) == 1
 
 
@@ -236,20 +210,3 @@ def test_a_trail_that_cannot_be_used_is_an_error(client: Client, tmp_path: Path)
     (tmp_path / "state" / FILE_NAME).write_text("something else entirely, and long enough to be looked at" * 20)
     with pytest.raises(StateError, match=r"the database .* can't be used"):
         hooks.handle_event(client, Event(1, HOOK, OVER))
-
-
-def test_a_lock_lets_one_after_the_other_in(tmp_path: Path) -> None:
-    inside: list[int] = []
-    most = 0
-
-    def work(number: int) -> None:
-        nonlocal most
-        with state_in(tmp_path).change_lease("https://ils.example.org", [OVER], timeout=60):
-            inside.append(number)
-            most = max(most, len(inside))
-            threading.Event().wait(0.01)
-            inside.remove(number)
-
-    with ThreadPoolExecutor(4) as threads:
-        list(threads.map(work, range(8)))
-    assert most == 1

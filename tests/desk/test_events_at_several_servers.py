@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from support.audit_trail import trail_of
-from support.fault_proxy import Call, FaultProxy
-from support.gateways import PASSWORD, gateway_of
+from support.fault_proxy import FaultProxy, HeldCalls
+from support.gateways import gateway_of
 from support.recalculations import penalties, recalculates
-from support.web_caller import SECRET, client_of, events_settings, settings_of
 
 from evergreen_groups import hooks
 from evergreen_groups.client import Client
@@ -24,10 +21,7 @@ from evergreen_groups.desk import events as handler
 from evergreen_groups.desk.events import AuditTrail
 from evergreen_groups.errors import BusyError, StateError
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.settings.sections import StateSettings
 from evergreen_groups.state import State
-from evergreen_groups.web import PREFIX, close, create_app
-from evergreen_groups.web.events import SECRET_HEADER
 
 pytestmark = pytest.mark.long  # starts services
 
@@ -69,40 +63,26 @@ def test_it_is_worked_on_once(state: State, servers: list[Client], proxy: FaultP
 
 
 def test_the_second_waits_for_the_first_and_has_its_outcome(servers: list[Client], proxy: FaultProxy) -> None:
-    at_work, may_go_on = threading.Event(), threading.Event()
-
-    def hold(call: Call) -> None:
-        if recalculates(call):
-            at_work.set()
-            may_go_on.wait(50)
-
-    proxy.before_answer = hold
+    held = HeldCalls(proxy, recalculates)
     with ThreadPoolExecutor(2) as threads:
         first = threads.submit(hooks.handle_event, servers[0], EVENT, recalculate=True)
-        assert at_work.wait(60)
+        held.wait_for()
         second = threads.submit(hooks.handle_event, servers[1], EVENT, recalculate=True)
         with pytest.raises(TimeoutError):
             second.result(timeout=0.3)
-        may_go_on.set()
+        held.let_go()
         assert not first.result(60).replayed
         assert second.result(60) == replace(first.result(), replayed=True)
 
 
 def test_other_events_do_not_wait(servers: list[Client], proxy: FaultProxy) -> None:
-    at_work, may_go_on = threading.Event(), threading.Event()
-
-    def hold(call: Call) -> None:
-        if recalculates(call):
-            at_work.set()
-            may_go_on.wait(50)
-
-    proxy.before_answer = hold
+    held = HeldCalls(proxy, recalculates)
     with ThreadPoolExecutor(1) as threads:
         first = threads.submit(hooks.handle_event, servers[0], EVENT, recalculate=True)
-        assert at_work.wait(60)
+        held.wait_for()
         others = [hooks.handle_event(servers[1], Event(number, HOOK, OVER)) for number in range(8, 18)]
         assert not any(outcome.replayed for outcome in others)
-        may_go_on.set()
+        held.let_go()
         assert not first.result(60).replayed
 
 
@@ -129,23 +109,3 @@ def test_what_is_done_is_done_once(state: State) -> None:
     assert [line.done for line in trail_of(state.database, "https://ils.example.org")] == [False, True, False, False]
     assert trail.outcome_of(replace(EVENT, id=8)) is None
     assert AuditTrail(state.database, "https://other.example.org").outcome_of(EVENT) is None
-
-
-def test_two_services_take_it_once(state: State, proxy: FaultProxy, tmp_path: Path) -> None:
-    environ = {"STATE_DIRECTORY": str(state.directory), "EVERGREEN_GROUPS_PASSWORD": PASSWORD}
-    settings = settings_of(proxy.url, events=events_settings(tmp_path, recalculate=True, deadline=120))
-    settings = replace(settings, state=StateSettings(database=state.database.url_text))
-    body = {"event": 41, "hook": HOOK, "patron": OVER}
-    with ExitStack() as stack, ThreadPoolExecutor(6) as threads:
-        apps = [create_app(settings, {**environ, "CACHE_DIRECTORY": str(tmp_path / "cache")}) for _ in range(2)]
-        for app in apps:
-            stack.callback(close, app)
-        answers = list(
-            threads.map(
-                lambda app: client_of(app).post(f"{PREFIX}/events", json=body, headers={SECRET_HEADER: SECRET}),
-                apps * 3,
-            )
-        )
-    assert [answer.status_code for answer in answers] == [200] * 6
-    assert [answer.get_json()["replayed"] for answer in answers].count(False) == 1
-    assert len([call for call in proxy.calls if recalculates(call)]) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from support.circulators import change_rows
 from support.fault_proxy import FaultProxy
 from support.gateways import gateway_of
 
@@ -66,8 +67,7 @@ def test_only_who_is_visible(sandbox: Sandbox) -> None:
 
 
 def test_no_more_than_it_takes(client: Client, sandbox: Sandbox) -> None:
-    with sandbox._store.transaction() as connection:
-        connection.execute("UPDATE au SET family_name = 'Same' WHERE id BETWEEN 1001 AND 1030 AND deleted = 0")
+    change_rows(sandbox, "UPDATE au SET family_name = 'Same' WHERE id BETWEEN 1001 AND 1030 AND deleted = 0")
     found = client.patrons.find("same")
     assert len(found.patrons) == 20
     assert found.more

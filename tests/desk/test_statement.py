@@ -8,6 +8,7 @@ from decimal import Decimal
 
 import pytest
 from support.bills_and_items import bill, lend
+from support.circulators import change_rows, take_away
 
 from evergreen_groups.client import Client
 from evergreen_groups.desk import Statement, is_minor, make_statement
@@ -58,8 +59,7 @@ def test_the_other_adults_are_left_out_of_sums_as_well(client: Client) -> None:
 
 
 def test_an_adult_by_the_date_of_birth_is_left_out(sandbox: Sandbox, client: Client) -> None:
-    with sandbox._store.transaction() as connection:
-        connection.execute("UPDATE au SET dob = '1999-05-05' WHERE id = ?", [MINH])
+    change_rows(sandbox, "UPDATE au SET dob = '1999-05-05' WHERE id = ?", MINH)
     assert on_it(statement(client, HUONG, StatementSettings())) == [HUONG, LAN]
 
 
@@ -127,9 +127,8 @@ def test_what_the_library_leaves_out(client: Client) -> None:
 
 
 def test_what_is_not_known_is_said_and_counted(sandbox: Sandbox, client: Client) -> None:
-    with sandbox._store.transaction() as connection:
-        connection.execute("DELETE FROM grants WHERE usr = 2 AND permission = 'VIEW_USER_TRANSACTIONS'")
-        connection.execute("DELETE FROM grants WHERE usr = 2 AND permission = 'VIEW_CIRCULATIONS'")
+    take_away(sandbox, "VIEW_USER_TRANSACTIONS", user=2)
+    take_away(sandbox, "VIEW_CIRCULATIONS", user=2)
     settings = StatementSettings()
     sheet = pages.statement_page(statement(client, HUONG, settings), settings)
     assert [(line.text, line.amount) for line in sheet.kinds] == [

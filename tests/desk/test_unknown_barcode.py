@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from support.circulators import change_rows
 from support.fault_proxy import FaultProxy
 from support.gateways import gateway_of
 
 from evergreen_groups.client import Client
 from evergreen_groups.desk import NearCard, explain_unknown
+from evergreen_groups.desk.lookup import UnknownBarcode
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.groups import barcodes
 from evergreen_groups.sandbox import Sandbox
@@ -20,14 +22,15 @@ def gateway(client: Client) -> Gateway:
     return client.gateway
 
 
-def changed(sandbox: Sandbox, statement: str, *values: object) -> None:
-    with sandbox._store.transaction() as connection:
-        connection.execute(statement, values)
+def explained(gateway: Gateway, barcode: str) -> UnknownBarcode:
+    unknown = explain_unknown(gateway, barcode)
+    assert unknown is not None
+    return unknown
 
 
 def with_a_card_of_its_own(sandbox: Sandbox) -> None:
     """Give patron 1036 a barcode unlike all others."""
-    changed(sandbox, "UPDATE ac SET barcode = ? WHERE usr = 1036 AND active = 1", CARD)
+    change_rows(sandbox, "UPDATE ac SET barcode = ? WHERE usr = 1036 AND active = 1", CARD)
 
 
 def test_a_card_that_is_near(sandbox: Sandbox, gateway: Gateway) -> None:
@@ -40,53 +43,43 @@ def test_a_card_that_is_near(sandbox: Sandbox, gateway: Gateway) -> None:
         "A29999000001036B",  # letters added by the scanner
         "2-9999-00000-1036",  # printed hyphens
     ):
-        unknown = explain_unknown(gateway, mistyped)
-        assert unknown is not None
+        unknown = explained(gateway, mistyped)
         assert unknown.near == (NearCard(CARD, "Whitfield, Grace", True),), mistyped
         assert unknown.length == (None if len(mistyped) == 14 else 14), mistyped
         assert not unknown.check_digit_fails
 
 
 def test_the_likeliest_comes_first_and_there_are_few(gateway: Gateway) -> None:
-    unknown = explain_unknown(gateway, "20000000001063")
-    assert unknown is not None
+    unknown = explained(gateway, "20000000001063")
     assert unknown.near[0].barcode == "20000000001036"
     assert len(unknown.near) == 5
 
 
 def test_whose_record_is_deleted_and_whose_card_is_old(sandbox: Sandbox, gateway: Gateway) -> None:
     with_a_card_of_its_own(sandbox)
-    changed(sandbox, "UPDATE au SET deleted = 1 WHERE id = 1036")
-    unknown = explain_unknown(gateway, CARD)
-    assert unknown is not None
+    change_rows(sandbox, "UPDATE au SET deleted = 1 WHERE id = 1036")
+    unknown = explained(gateway, CARD)
     assert (unknown.deleted, unknown.near) == ("Whitfield, Grace", ())
-    changed(sandbox, "UPDATE au SET deleted = 0 WHERE id = 1036")
-    changed(sandbox, "UPDATE ac SET active = 0 WHERE barcode = ?", CARD)
-    old = explain_unknown(gateway, "29999000001037")
-    assert old is not None
-    assert old.near == (NearCard(CARD, "Whitfield, Grace", False),)
+    change_rows(sandbox, "UPDATE au SET deleted = 0 WHERE id = 1036")
+    change_rows(sandbox, "UPDATE ac SET active = 0 WHERE barcode = ?", CARD)
+    assert explained(gateway, "29999000001037").near == (NearCard(CARD, "Whitfield, Grace", False),)
     assert explain_unknown(gateway, CARD) is None  # a visible patron has the card, although it's inactive
 
 
 def test_a_check_digit(sandbox: Sandbox, gateway: Gateway) -> None:
     right = ["21234567890124", "21234567890132", "21234567890140", "21234567890157", "21234567890165"]
-    changed(sandbox, "UPDATE ac SET active = 0")
+    change_rows(sandbox, "UPDATE ac SET active = 0")
     for id, barcode in zip(range(1001, 1006), right, strict=True):
-        changed(sandbox, "UPDATE ac SET barcode = ?, active = 1 WHERE usr = ?", barcode, id)
-    unknown = explain_unknown(gateway, "21234567890123")
-    assert unknown is not None
-    assert unknown.check_digit_fails
-    correct = explain_unknown(gateway, "21234567890173")
-    assert correct is not None
-    assert not correct.check_digit_fails
+        change_rows(sandbox, "UPDATE ac SET barcode = ?, active = 1 WHERE usr = ?", barcode, id)
+    assert explained(gateway, "21234567890123").check_digit_fails
+    assert not explained(gateway, "21234567890173").check_digit_fails
 
 
 def test_hidden_patrons_are_not_suggested(sandbox: Sandbox) -> None:
     with_a_card_of_its_own(sandbox)
     with gateway_of(sandbox.url, "harbor_desk") as gateway:
         for barcode in (CARD, "29999000001037"):
-            unknown = explain_unknown(gateway, barcode)
-            assert unknown is not None
+            unknown = explained(gateway, barcode)
             assert (unknown.near, unknown.deleted) == ((), None)
 
 
@@ -103,6 +96,4 @@ def test_three_calls_however_long(proxy: FaultProxy) -> None:
 
 
 def test_nothing_at_all(gateway: Gateway) -> None:
-    unknown = explain_unknown(gateway, " \t")
-    assert unknown is not None
-    assert unknown.barcode == ""
+    assert explained(gateway, " \t").barcode == ""

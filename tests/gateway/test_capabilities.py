@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
-from support.fault_proxy import Call, Fault, FaultProxy, fault_proxy
+from support.fault_proxy import Call, Fault, FaultProxy, HeldCalls, fault_proxy
 from support.gateways import gateway_of
+from support.web_caller import Clock
 
 from evergreen_groups.errors import LoginRefusedError, MethodNotFoundError, OldReleaseError, TransportError
 from evergreen_groups.gateway import (
@@ -27,7 +29,6 @@ from evergreen_groups.sandbox import Sandbox
 
 VERSION = "opensrf.open-ils.system.ils_version"
 AT_HOME = "open-ils.actor.user.penalties.update_at_home"
-COUNT = "open-ils.pcrud.count.aou"
 UPDATE = "open-ils.actor.patron.update"
 ECHO = ("open-ils.actor", "opensrf.system.echo", "word")
 ABSENT = (404, "osrfMethodException : Method [x] not found for OpenILS::Application::Actor")
@@ -51,22 +52,12 @@ def gateway(proxy: FaultProxy) -> Iterator[Gateway]:
         yield gateway
 
 
-class Time:
-    """Replaces the monotonic clock of a module."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def time(monkeypatch: pytest.MonkeyPatch) -> Time:
+def time(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock by which cached capabilities expire."""
-    stands_in = Time()
-    monkeypatch.setattr(capabilities, "time", stands_in)
-    return stands_in
+    clock = Clock()
+    monkeypatch.setattr(capabilities, "time", SimpleNamespace(monotonic=clock))
+    return clock
 
 
 @pytest.mark.parametrize(
@@ -152,20 +143,13 @@ def test_nor_does_anybody_wait_long_for_it(
     gateway: Gateway, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(capabilities, "_VERSION_SECONDS", 0.2)
-    ended = threading.Event()
-
-    def hold(call: Call) -> Fault:
-        if call.method == VERSION:
-            ended.wait(60)
-        return Fault.NONE
-
-    proxy.decide = hold
+    held = HeldCalls(proxy, lambda call: call.method == VERSION)
     try:
         for _ in range(3):
             assert gateway.call(*ECHO).value == "word"
         assert proxy.seen.count(VERSION) == 1
     finally:
-        ended.set()
+        held.let_go()
 
 
 def test_it_is_asked_beside_the_first_call(gateway: Gateway, proxy: FaultProxy, calls_itself: Answering) -> None:
@@ -184,27 +168,19 @@ def test_it_is_asked_beside_the_first_call(gateway: Gateway, proxy: FaultProxy, 
 
 
 def test_all_views_share_what_is_known_and_nobody_waits_for_it_again(
-    gateway: Gateway, proxy: FaultProxy, calls_itself: Answering, time: Time
+    gateway: Gateway, proxy: FaultProxy, calls_itself: Answering, time: Clock
 ) -> None:
     calls_itself("3-12-10")
-    time.now = 1.0
     for view in (gateway, gateway.within(60), gateway.acting_as(gateway.token), gateway.refusing_old_releases()):
         assert view.call(*ECHO).value == "word"
     assert proxy.seen.count(VERSION) == 1
-    let_go = threading.Event()
-
-    def hold(call: Call) -> Fault:
-        if call.method == VERSION:
-            let_go.wait(60)
-        return Fault.NONE
-
-    proxy.decide = hold
+    held = HeldCalls(proxy, lambda call: call.method == VERSION)
     time.now += capabilities.SECONDS
     try:
         for _ in range(3):
             assert gateway.call(*ECHO).value == "word"
     finally:
-        let_go.set()
+        held.let_go()
 
 
 def test_whoever_looks_may_ask_any_release(proxy: FaultProxy, calls_itself: Answering) -> None:
@@ -281,12 +257,12 @@ def moved(proxy: FaultProxy, sandbox: Sandbox) -> None:
 @pytest.mark.parametrize("seen", ["a method that is missing", "a service that is missing", "nobody", "the IDL", "time"])
 @pytest.mark.parametrize("upgrade", [True, False])
 def test_what_was_known_of_another_release_makes_no_answer_shorter(
-    older: Sandbox, newer: Sandbox, upgrade: bool, seen: str, time: Time, monkeypatch: pytest.MonkeyPatch
+    older: Sandbox, newer: Sandbox, upgrade: bool, seen: str, time: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An upgrade or a downgrade is noticed by its effects, or else when the cache expires."""
     former, present = (older, newer) if upgrade else (newer, older)
-    idl_time = Time()
-    monkeypatch.setattr(idl_source, "time", idl_time)
+    idl_time = Clock()
+    monkeypatch.setattr(idl_source, "time", SimpleNamespace(monotonic=idl_time))
     once = RetryPolicy(tries=1)
     with fault_proxy(former.url) as proxy, gateway_of(proxy.url, "harbor_desk", retries=once) as gateway:
         expected = shown_to_the_harbor(gateway)

@@ -25,8 +25,7 @@ HUONG, DUC = 1015, 1016
 
 
 def store(sandbox: Sandbox, class_id: str, id: int, **values: object) -> None:
-    with sandbox._store.transaction():
-        sandbox._store.update(class_id, id, values)
+    sandbox._store.update(class_id, id, values)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from support.recorded import idl_bytes, idl_of
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import Record
 from evergreen_groups.gateway.call import dumps, loads
-from evergreen_groups.gateway.record import _decode_id, _decode_integer, _decode_money, class_ids, decode, whole_number
+from evergreen_groups.gateway.record import class_ids, decode, whole_number
 from evergreen_groups.ils import OrgUnits, Profiles
 from evergreen_groups.sandbox import Sandbox
 
@@ -88,10 +88,16 @@ class TestReading:
             ("mous", "balance_owed", "NaN"),
             ("mous", "balance_owed", "1E+99"),
             ("mous", "balance_owed", ""),
+            *(
+                ("mous", "balance_owed", wire)
+                for wire in (True, False, {}, [], " 5 ", "1_0", "\u0663", "5,00", "0x10", "1e400")
+            ),
             ("au", "active", "yes"),
             ("au", "active", 2),
             ("au", "usrgroup", "abc"),
             ("au", "usrgroup", "1.0"),
+            ("au", "usrgroup", "9" * 21),
+            ("au", "id", "9" * 21),
             ("au", "create_date", "yesterday"),
             ("au", "create_date", "2026-11-24T22:24:11"),
             ("au", "create_date", 20261124),
@@ -368,30 +374,10 @@ class TestThroughTheGateway:
 
 
 @pytest.mark.parametrize(
-    "value", [True, False, "NaN", {}, [], "five", "", " 5 ", "1_0", "\u0663", "5,00", "0x10", "1e400"]
-)
-def test_what_is_no_amount_of_money(value: object) -> None:
-    with pytest.raises(DataError):
-        _decode_money(value, "mous", "balance_owed")
-
-
-@pytest.mark.parametrize(
-    ("value", "amount"), [("5.00", "5.00"), ("-0.0", "0.00"), ("12", "12.00"), (Decimal("0.1"), "0.10")]
-)
-def test_amounts_of_money(value: object, amount: str) -> None:
-    assert _decode_money(value, "mous", "balance_owed") == Decimal(amount)
-
-
-@pytest.mark.parametrize(
     ("value", "number"), [("-9223372036854775808", -(2**63)), ("9" * 21, None), ("9" * 5000, None)]
 )
 def test_no_whole_number_is_longer_than_the_databases(value: str, number: int | None) -> None:
     assert whole_number(value) == number
-    if number is None:
-        with pytest.raises(DataError):
-            _decode_integer(value, "au", "usrgroup")
-        with pytest.raises(DataError):
-            _decode_id(value, "au", "id")
 
 
 @pytest.mark.parametrize("most", [1, 3, 8, 1000])

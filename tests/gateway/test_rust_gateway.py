@@ -11,14 +11,7 @@ from support.fault_proxy import Fault, FaultProxy, HttpAnswer, fault_proxy
 from support.gateways import PASSWORD, gateway_of
 from support.sandbox_caller import Caller
 
-from evergreen_groups.errors import (
-    DataError,
-    NoSessionError,
-    TimedOutError,
-    TransportError,
-    UnexpectedAnswerError,
-    UnexplainedError,
-)
+from evergreen_groups import errors
 from evergreen_groups.gateway import TOKEN, Gateway, GatewayKind, RetryPolicy
 from evergreen_groups.gateway import sender as sender_module
 from evergreen_groups.sandbox import Sandbox
@@ -89,7 +82,7 @@ def test_each_gateway_is_known_by_its_answers(rust: Gateway, sandbox: Sandbox) -
 
 
 def test_a_failure_says_what_is_known_of_it(rust: Gateway) -> None:
-    with pytest.raises(UnexplainedError) as caught:
+    with pytest.raises(errors.UnexplainedError) as caught:
         rust.call(ACTOR, "open-ils.actor.nosuch", 1)
     assert (caught.value.code, caught.value.status) == ("unexplained", 400)
     assert str(caught.value) == (
@@ -106,7 +99,7 @@ def test_a_read_that_failed_is_tried_again_a_few_times(proxy: FaultProxy) -> Non
         assert orgs(gateway) == [1]
         proxy.instead = lambda call: REFUSED if call.method == SEARCH else None
         proxy.seen.clear()
-        with pytest.raises(UnexplainedError):
+        with pytest.raises(errors.UnexplainedError):
             orgs(gateway)
         assert proxy.seen.count(SEARCH) == QUICK.tries
 
@@ -116,7 +109,7 @@ def test_a_write_that_failed_is_not(proxy: FaultProxy) -> None:
         assert orgs(gateway) == [1]
         proxy.alter = lambda call, answer: REFUSED if call.method == NEW_GROUP else None
         proxy.seen.clear()
-        with pytest.raises(UnexplainedError):
+        with pytest.raises(errors.UnexplainedError):
             gateway.call(ACTOR, NEW_GROUP, TOKEN, gateway_user(gateway), write=True)
         assert proxy.seen.count(NEW_GROUP) == 1
 
@@ -128,7 +121,7 @@ def gateway_user(gateway: Gateway) -> int:
 def test_where_a_session_has_ended_pcrud_is_not_asked(running: Sandbox, rust: Gateway) -> None:
     assert orgs(rust) == [1]
     view = rust.acting_as("0" * 32)
-    with pytest.raises(NoSessionError):
+    with pytest.raises(errors.NoSessionError):
         orgs(view)
     assert orgs(rust, -1) == []  # no worker is behind
 
@@ -151,7 +144,7 @@ def test_a_session_that_ended_is_renewed(fresh_workers: Sandbox, connect: Connec
     view = gateway.acting_as(token)
     assert orgs(view) == [1]
     fresh_workers.reset()
-    with pytest.raises(NoSessionError):
+    with pytest.raises(errors.NoSessionError):
         orgs(view)
 
 
@@ -159,14 +152,14 @@ class TestAnswersThatAreMixedUp:
     def test_an_empty_one_is_not_believed(self, running: Sandbox, rust: Gateway) -> None:
         assert orgs(rust, -1) == []
         fall_behind(running)
-        with pytest.raises(DataError) as caught:
+        with pytest.raises(errors.DataError) as caught:
             orgs(rust, -1)
         assert caught.value.code == "answers-mixed-up"
         assert "EG_HTTP_GATEWAY_MAX_REQUESTS=1" in str(caught.value)
 
     def test_a_failure_is_named_as_what_it_is(self, running: Sandbox, rust: Gateway) -> None:
         assert orgs(rust) == [1]
-        with pytest.raises(DataError, match="belongs to another request"):
+        with pytest.raises(errors.DataError, match="belongs to another request"):
             rust.pcrud.search("aou", {"nosuch": 1})
 
     def test_nothing_is_written(self, running: Sandbox) -> None:
@@ -174,7 +167,7 @@ class TestAnswersThatAreMixedUp:
         with fault_proxy(running.url) as proxy, gateway_of(proxy.url, "admin", retries=QUICK) as gateway:
             user = gateway_user(gateway)
             fall_behind(running)
-            with pytest.raises(TransportError, match="not sent, because") as caught:
+            with pytest.raises(errors.TransportError, match="not sent, because") as caught:
                 gateway.call(ACTOR, NEW_GROUP, TOKEN, user, write=True)
             assert (caught.value.code, caught.value.sent) == ("write-withheld", False)
             assert NEW_GROUP not in proxy.seen
@@ -183,7 +176,7 @@ class TestAnswersThatAreMixedUp:
         with gateway_of(proxy.url, "admin", retries=QUICK) as gateway:
             user = gateway_user(gateway)
             proxy.decide = lambda call: Fault.DROP_ANSWER if call.proves_answers else Fault.NONE
-            with pytest.raises(TransportError) as caught:
+            with pytest.raises(errors.TransportError) as caught:
                 gateway.call(ACTOR, NEW_GROUP, TOKEN, user, write=True)
             assert not caught.value.sent
             assert NEW_GROUP not in proxy.seen
@@ -195,7 +188,7 @@ class TestAnswersThatAreMixedUp:
             caller = Caller(running.url)
             login = f'{{"username":"admin","password":"{PASSWORD}","type":"staff"}}'
             caller.send("POST", "/osrf-gateway-v1", caller.form("open-ils.auth", "open-ils.auth.login", login))
-            with pytest.raises(DataError, match="belongs to another request"):
+            with pytest.raises(errors.DataError, match="belongs to another request"):
                 another.login()
         gateway.close()
 
@@ -219,7 +212,7 @@ def test_an_answer_is_given_up_long_before_it_may_be_cut_off(monkeypatch: pytest
 
     # An empty answer, as for a patron who owes nothing, can be the rest of an answer that was cut off.
     assert fines(cut_off=LONGEST / 2) is None
-    with pytest.raises(TimedOutError):
+    with pytest.raises(errors.TimedOutError):
         fines(cut_off=30.0)
 
 
@@ -227,7 +220,7 @@ def test_what_is_left_of_a_list_is_no_list() -> None:
     with (
         Sandbox(gateway="rust", cut_off=0.1, slow={"open-ils.pcrud.search.pgt.atomic": 30.0}) as sandbox,
         gateway_of(sandbox.url, "admin", retries=QUICK) as gateway,
-        pytest.raises(UnexpectedAnswerError) as caught,
+        pytest.raises(errors.UnexpectedAnswerError) as caught,
     ):
         gateway.pcrud.search("pgt", {"id": {">": 0}})
     assert caught.value.code == "no-result"
@@ -258,7 +251,7 @@ def test_a_parameter_of_an_unknown_class_is_a_failure_without_a_reason(
     fresh_workers: Sandbox, connect: Connect
 ) -> None:
     gateway = connect(fresh_workers)
-    with pytest.raises(UnexplainedError):
+    with pytest.raises(errors.UnexplainedError):
         gateway.call(ACTOR, ECHO, {"__c": "nosuch", "__p": []}, write=True)
 
 

@@ -54,7 +54,7 @@ class TestPlainHTTP:
 @pytest.mark.parametrize(
     "url",
     ["", "ils.example.org", "ftp://ils.example.org", "https://", "https://u:hidden@ils.example", "https://x/?a=hidden",
-     "https://x/#hidden", "https://x:notaport", "https://[::1", "https://.", "https://*", "https://\u2603.example",
+     "https://x/#hidden", "https://:443", "https://x:notaport", "https://[::1", "https://.", "https://*", "https://\u2603.example",
      "https://a%00b"],
 )  # fmt: skip
 def test_addresses_that_cannot_be(url):

@@ -23,14 +23,7 @@ from support.gateway_server import (
 )
 from support.waiting import wait_until
 
-from evergreen_groups.errors import (
-    CutOffError,
-    EvergreenGroupsError,
-    HTTPStatusError,
-    ServerError,
-    TimedOutError,
-    TransportError,
-)
+from evergreen_groups import errors
 from evergreen_groups.gateway import RetryPolicy
 
 GOOD = http(envelope("good"))
@@ -38,6 +31,7 @@ SHORT = {"timeout": 0.1, "grace": 0.4}
 LONG = {"timeout": 30, "grace": 30}
 """More than any machine needs for an answer that arrives."""
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+BODY = envelope("good").encode()
 
 
 def call(gateway, **how):
@@ -71,6 +65,20 @@ PASSING = {
     "says 502": http_error(502),
     "says 503": http_error(503),
 }
+NOT_HTTP = {
+    "a negative chunk length": CHUNKED + b"-5\r\n" + BODY,
+    "a negative length of the second chunk": CHUNKED + b"5\r\n" + BODY[:5] + b"\r\n-5\r\n" + BODY[5:],
+    "no chunk length": CHUNKED + b"zz\r\n" + BODY,
+    "a chunk length of other digits": CHUNKED + "٥\r\n".encode() + BODY,
+    "an enormous chunk length": CHUNKED + b"F" * 40 + b"\r\n" + BODY,
+    "an endless chunk length": CHUNKED + b"F" * 70_000 + b"\r\n" + BODY,
+    "two lengths": http(BODY, headers={"Content-Length": "7"}),
+    "too many headers": http(BODY, headers={f"X-{number}": "y" for number in range(200)}),
+    "an endless header": http(BODY, headers={"X": "y" * 70_000}),
+    "another HTTP": b"HTTP/9 200 OK\r\n\r\n" + BODY,
+}
+"""Whatever the HTTP library raises for these is a transport error."""
+PASSING |= {name: raw(answer, close=True) for name, answer in NOT_HTTP.items()}
 LASTING = {
     "answers HTML": raw(http("<html></html>", content_type="text/html")),
     "says 404": http_error(404),
@@ -94,14 +102,14 @@ class TestFailuresThatMayPass:
     @pytest.mark.long
     def test_a_read_is_not_tried_for_ever(self, failure):
         with Server(otherwise=failure) as server, connect(server, **LONG) as gateway:
-            with pytest.raises(TransportError) as caught:
+            with pytest.raises(errors.TransportError) as caught:
                 call(gateway)
             assert len(server.requests) == QUICK.tries
         assert caught.value.sent
 
     def test_a_write_is_never_repeated(self, failure):
         with Server([failure], otherwise=results("good")) as server, connect(server, **LONG) as gateway:
-            with pytest.raises(TransportError) as caught:
+            with pytest.raises(errors.TransportError) as caught:
                 call(gateway, write=True)
             assert len(server.requests) == 1
         assert caught.value.sent
@@ -124,7 +132,7 @@ class TestAnswersThatTakeTooLong:
     @pytest.mark.long
     def test_a_read_is_not_tried_for_ever(self, failure):
         with Server(otherwise=failure) as server, connect(server, **SHORT) as gateway:
-            with pytest.raises(TransportError) as caught:
+            with pytest.raises(errors.TransportError) as caught:
                 call(gateway)
             assert gateway.statistics.calls == QUICK.tries
             wait_until(lambda: len(server.requests) >= QUICK.tries)
@@ -133,7 +141,7 @@ class TestAnswersThatTakeTooLong:
 
     def test_a_write_is_never_repeated(self, failure):
         with Server([failure], otherwise=results("good")) as server, connect(server, **SHORT) as gateway:
-            with pytest.raises(TransportError) as caught:
+            with pytest.raises(errors.TransportError) as caught:
                 call(gateway, write=True)
             assert gateway.statistics.calls == 1
             wait_until(lambda: server.requests)
@@ -152,7 +160,7 @@ class TestAMethodThatDies:
     @pytest.mark.parametrize(("write", "tries"), [(False, QUICK.tries), (True, 1)])
     def test_then_it_is_an_error_that_says_what_the_server_said(self, write, tries):
         with Server(otherwise=says(500)) as server, connect(server, **LONG) as gateway:
-            with pytest.raises(ServerError, match="status 500, osrfMethodException"):
+            with pytest.raises(errors.ServerError, match="status 500, osrfMethodException"):
                 call(gateway, write=write)
             assert len(server.requests) == tries
 
@@ -161,7 +169,7 @@ class TestAMethodThatDies:
 @pytest.mark.parametrize("failure", LASTING.values(), ids=LASTING)
 def test_failures_that_last_are_not_repeated(failure, write):
     with Server([failure], otherwise=results("good")) as server, connect(server) as gateway:
-        with pytest.raises(EvergreenGroupsError):
+        with pytest.raises(errors.EvergreenGroupsError):
             call(gateway, write=write)
         assert len(server.requests) == 1
 
@@ -174,13 +182,13 @@ class TestTime:
             Server(otherwise=slow) as server,
             connect(server, **SHORT, retries=RetryPolicy(tries=1)) as gateway,
             quicker_than(60),
-            pytest.raises(TimedOutError, match=r"0\.5 seconds"),
+            pytest.raises(errors.TimedOutError, match=r"0\.5 seconds"),
         ):
             call(gateway)
 
     def test_one_call_may_have_another_timeout(self):
         with Server(otherwise=stall) as server, connect(server, grace=0.1, retries=RetryPolicy(tries=1)) as gateway:
-            with quicker_than(30), pytest.raises(TimedOutError):
+            with quicker_than(30), pytest.raises(errors.TimedOutError):
                 call(gateway, timeout=0.1)
             wait_until(lambda: server.requests)  # the server may read more slowly than the call ends
             assert ("timeout", "1") in server.requests[0].form
@@ -189,7 +197,7 @@ class TestTime:
         monkeypatch.setattr(RetryPolicy, "delays", lambda _policy: iter([0.0, 0.0, 120.0, 0.0]))
         policy = RetryPolicy(tries=100, total_seconds=100)
         with Server(otherwise=http_error(503)) as server, connect(server, retries=policy) as gateway:
-            with quicker_than(60), pytest.raises(HTTPStatusError):
+            with quicker_than(60), pytest.raises(errors.HTTPStatusError):
                 call(gateway)
             assert len(server.requests) == 3
 
@@ -209,7 +217,7 @@ class TestTime:
             def work():
                 try:
                     call(gateway)
-                except TransportError as error:
+                except errors.TransportError as error:
                     caught.append(error)
 
             worker = threading.Thread(target=work)
@@ -220,4 +228,4 @@ class TestTime:
                 gateway.close()
                 worker.join(30)
             assert not worker.is_alive()
-        assert [type(error) for error in caught] == [CutOffError]
+        assert [type(error) for error in caught] == [errors.CutOffError]

@@ -17,13 +17,7 @@ from support.gateway_server import (
     session_server,
 )
 
-from evergreen_groups.errors import (
-    ConfigurationError,
-    LoginRefusedError,
-    MethodNotFoundError,
-    NoSessionError,
-    UnexpectedAnswerError,
-)
+from evergreen_groups import errors
 from evergreen_groups.gateway import TOKEN as TOKEN_PLACE
 from evergreen_groups.gateway import Credentials
 
@@ -96,12 +90,12 @@ class TestLogin:
         [{"password": "pw"}, {"username": "a", "barcode": "b", "password": "pw"}, {"username": "a", "password": ""}],
     )
     def test_credentials_that_cannot_be(self, given):
-        with pytest.raises(ConfigurationError):
+        with pytest.raises(errors.ConfigurationError):
             Credentials(**given)
 
     def test_without_credentials(self):
         with Server() as server, connect(server) as gateway:
-            with pytest.raises(ConfigurationError, match="credentials"):
+            with pytest.raises(errors.ConfigurationError, match="credentials"):
                 call(gateway)
             assert server.requests == []
 
@@ -110,7 +104,7 @@ class TestLogin:
     )
     def test_refused(self, textcode):
         with Server(otherwise=results(event(textcode, 1000))) as server, connect_as_staff(server) as gateway:
-            with pytest.raises(LoginRefusedError, match=f"login refused .{textcode}") as caught:
+            with pytest.raises(errors.LoginRefusedError, match=f"login refused .{textcode}") as caught:
                 call(gateway)
             assert server.posts == [LOGIN]
         assert caught.value.textcode == textcode
@@ -120,7 +114,7 @@ class TestLogin:
     def test_a_second_factor_is_owed(self, provisional):
         answer = results(logged_in(provisional=provisional))
         with Server(otherwise=answer) as server, connect_as_staff(server) as gateway:
-            with pytest.raises(LoginRefusedError, match="second factor"):
+            with pytest.raises(errors.LoginRefusedError, match="second factor"):
                 call(gateway)
             assert server.posts == [LOGIN]
 
@@ -139,7 +133,7 @@ class TestLogin:
         with (
             Server(otherwise=results(answer)) as server,
             connect_as_staff(server) as gateway,
-            pytest.raises(UnexpectedAnswerError),
+            pytest.raises(errors.UnexpectedAnswerError),
         ):
             gateway.login()
 
@@ -164,13 +158,13 @@ class TestRenewal:
 
     def test_not_twice(self):
         with Server(otherwise=session_server(OVER)) as server, connect_as_staff(server) as gateway:
-            with pytest.raises(NoSessionError):
+            with pytest.raises(errors.NoSessionError):
                 call(gateway)
             assert server.posts == [LOGIN, THING, LOGIN, THING]
 
     def test_not_for_a_call_without_the_token(self):
         with Server(otherwise=session_server(OVER)) as server, connect_as_staff(server) as gateway:
-            with pytest.raises(NoSessionError):
+            with pytest.raises(errors.NoSessionError):
                 gateway.call("open-ils.actor", THING, "some token")
             assert server.posts == [THING]
 
@@ -202,7 +196,7 @@ class TestRenewal:
             server.otherwise = lambda line, request: (
                 results(event("LOGIN_FAILED", 1000)) if request.osrf_method == LOGIN else OVER
             )(line, request)
-            with pytest.raises(LoginRefusedError):
+            with pytest.raises(errors.LoginRefusedError):
                 call(gateway)
 
 
@@ -226,7 +220,7 @@ class TestLogout:
                 call(gateway)
 
         with Server(otherwise=session_server(says(404))) as server:
-            with pytest.raises(MethodNotFoundError):
+            with pytest.raises(errors.MethodNotFoundError):
                 work(server)
             assert server.posts == [LOGIN, THING, LOGOUT]
 
@@ -260,10 +254,10 @@ class TestTokenHandedIn:
     @pytest.mark.parametrize("over", [OVER, says(401)])
     def test_not_renewed(self, over):
         with Server(otherwise=over) as server, connect(server, token="e" * 32) as gateway:
-            with pytest.raises(NoSessionError):
+            with pytest.raises(errors.NoSessionError):
                 call(gateway)
             assert server.posts == [THING]
 
     def test_not_together_with_credentials(self):
-        with Server() as server, pytest.raises(ConfigurationError):
+        with Server() as server, pytest.raises(errors.ConfigurationError):
             connect_as_staff(server, token="e" * 32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from support.circulators import change_rows
 
 from evergreen_groups import hooks
 from evergreen_groups.audit import BlockExplainer
@@ -66,9 +67,8 @@ def test_one_card_in_two_spellings_is_one_patron(client: Client) -> None:
 
 
 def test_a_card_with_a_blank_in_its_barcode_is_found(client: Client, sandbox: Sandbox) -> None:
-    with sandbox._store.transaction() as connection:
-        connection.execute("UPDATE ac SET barcode = 'PINE 36' WHERE barcode = ?", [CARD])
-        connection.execute("UPDATE ac SET barcode = 'PINE36' WHERE barcode = ?", [OTHER])
+    change_rows(sandbox, "UPDATE ac SET barcode = 'PINE 36' WHERE barcode = ?", CARD)
+    change_rows(sandbox, "UPDATE ac SET barcode = 'PINE36' WHERE barcode = ?", OTHER)
     card = find_card(client.gateway, " PINE  36 ")
     assert card is not None
     assert card.usr == 1036

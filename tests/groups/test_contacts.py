@@ -31,8 +31,7 @@ def contacts_of(gateway: Gateway, *patrons: int) -> dict[int, Contacts]:
 
 
 def update(sandbox: Sandbox, patron: int, **values: object) -> None:
-    with sandbox._store.transaction():
-        sandbox._store.update("au", patron, values)
+    sandbox._store.update("au", patron, values)
 
 
 def test_as_a_real_evergreen_has_them() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.debts import owe
-from support.fault_proxy import Call, FaultProxy, HttpAnswer
+from support.fault_proxy import Call, FaultProxy, HttpAnswer, alter_payloads
 from support.gateways import gateway_of
 from support.many_patrons import insert_patrons
 
@@ -232,21 +231,6 @@ def test_a_server_that_does_not_take_the_question(gateway: Gateway, proxy: Fault
     assert found_in(gateway) == TRUTH
 
 
-def alter(proxy: FaultProxy, method: str, change: Callable[[Rows], Rows], at: int | None) -> None:
-    """Change a method's answers; ``at`` is the index of the call, None for all calls."""
-    calls = [-1]
-
-    def altered(call: Call, answer: HttpAnswer) -> HttpAnswer | None:
-        if call.method != method:
-            return None
-        calls[0] += 1
-        if at is not None and calls[0] != at:
-            return None
-        return HttpAnswer.of({"payload": [change(json.loads(answer.body)["payload"][0])], "status": 200})
-
-    proxy.alter = altered
-
-
 @pytest.mark.parametrize("at", some([0, 2], 1, 3))
 @pytest.mark.parametrize("lost", some([40, None], 0, 1, -1))
 def test_rows_that_are_lost(gateway: Gateway, proxy: FaultProxy, at: int, lost: int | None) -> None:
@@ -255,7 +239,7 @@ def test_rows_that_are_lost(gateway: Gateway, proxy: FaultProxy, at: int, lost: 
     def without(rows: Rows) -> Rows:
         return [] if lost is None else [row for place, row in enumerate(rows) if place != lost % max(len(rows), 1)]
 
-    alter(proxy, SETS, without, at)
+    alter_payloads(proxy, SETS, without, first=at, times=1)
     assert found_in(gateway) == TRUTH
 
 
@@ -272,7 +256,7 @@ ORDER_WRONG: dict[str, Callable[[Rows], Rows]] = {
 @pytest.mark.parametrize("at", some([2], 0, 1, 3))
 @pytest.mark.parametrize("wrong", ORDER_WRONG)
 def test_rows_in_another_order(gateway: Gateway, proxy: FaultProxy, at: int, wrong: str) -> None:
-    alter(proxy, SETS, ORDER_WRONG[wrong], at)
+    alter_payloads(proxy, SETS, ORDER_WRONG[wrong], first=at, times=1)
     assert found_in(gateway) == TRUTH
 
 
@@ -283,7 +267,7 @@ def test_the_answer_of_the_question_before(gateway: Gateway, proxy: FaultProxy) 
         before.append(rows)
         return before[-2]
 
-    alter(proxy, SETS, one_behind, None)
+    alter_payloads(proxy, SETS, one_behind)
     assert found_or_refused(gateway) in (TRUTH, None)
 
 
@@ -299,13 +283,13 @@ BALANCES_WRONG: dict[str, Callable[[Rows], Rows]] = {
 @pytest.mark.parametrize("wrong", BALANCES_WRONG)
 def test_wrong_balances_of_the_one_group(gateway: Gateway, proxy: FaultProxy, wrong: str) -> None:
     """The balances contradict the order of the rows, so the groups are read a few at a time."""
-    alter(proxy, BALANCES, BALANCES_WRONG[wrong], 0)
+    alter_payloads(proxy, BALANCES, BALANCES_WRONG[wrong], times=1)
     assert found_in(gateway) == TRUTH
 
 
 @pytest.mark.parametrize("wrong", ["nobody owes anything", "a debt is lost", "somebody else's debt"])
 def test_wrong_balances_again_and_again(gateway: Gateway, proxy: FaultProxy, wrong: str) -> None:
-    alter(proxy, BALANCES, BALANCES_WRONG[wrong], None)
+    alter_payloads(proxy, BALANCES, BALANCES_WRONG[wrong])
     assert found_or_refused(gateway) is None
 
 

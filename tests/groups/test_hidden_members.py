@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from decimal import Decimal
 
 import pytest
 from support.debts import owe
-from support.fault_proxy import Call, FaultProxy, HttpAnswer
+from support.fault_proxy import Call, FaultProxy, alter_payloads
 from support.gateways import gateway_of
 
 from evergreen_groups.errors import DataError, EvergreenGroupsError
@@ -91,25 +89,8 @@ def test_half_of_the_known_members_are_enough(proxy: FaultProxy, members: list[i
         assert find(proxy.url) == {}
 
 
-def alter_members(proxy: FaultProxy, change: Callable[[Call, list[int]], list[int]], times: int = 99) -> None:
-    """Make something else of the lists of members that differ by it, the first few times."""
-    left = [times]
-
-    def alter(call: Call, answer: HttpAnswer) -> HttpAnswer | None:
-        if call.method != MEMBERS:
-            return None
-        ids = json.loads(answer.body)["payload"][0]
-        changed = change(call, ids)
-        if changed == ids or not left[0]:
-            return None
-        left[0] -= 1
-        return HttpAnswer.of({"payload": [changed], "status": 200})
-
-    proxy.alter = alter
-
-
 def test_a_stranger_in_the_list_is_asked_for_again(proxy: FaultProxy) -> None:
-    alter_members(proxy, lambda _call, ids: [*ids, 99_999], times=1)
+    alter_payloads(proxy, MEMBERS, lambda ids: [*ids, 99_999], times=1)
     assert find(proxy.url) == {}
     assert proxy.seen.count(MEMBERS) == 2
 
@@ -117,7 +98,7 @@ def test_a_stranger_in_the_list_is_asked_for_again(proxy: FaultProxy) -> None:
 def test_a_deleted_member_is_none(sandbox: Sandbox, proxy: FaultProxy) -> None:
     join(sandbox, 1012, 1013)
     sandbox._store.update("au", 1013, {"deleted": "t"})
-    alter_members(proxy, lambda _call, ids: [*ids, 1013])
+    alter_payloads(proxy, MEMBERS, lambda ids: [*ids, 1013])
     with pytest.raises(DataError, match="other groups"):
         find(proxy.url)
 
@@ -128,7 +109,7 @@ def test_ids_that_are_read_again_for_the_balances_are_held_against_the_group_too
     join(sandbox, 1012)
     balances = [{"usr": 99_999, "balance_owed": "9.00"}]
     proxy.answer = lambda call: balances if call.method == BALANCES else None
-    alter_members(proxy, lambda _call, ids: [*ids, 99_999] if BALANCES in proxy.seen else ids)
+    alter_payloads(proxy, MEMBERS, lambda ids: [*ids, 99_999] if BALANCES in proxy.seen else ids)
     with pytest.raises(DataError, match="other groups"):
         find(proxy.url)
 
@@ -153,12 +134,21 @@ def test_who_has_no_hidden_members_pays_nothing_for_it(
         (MEMBERS, [True, 1002, 1003, 1004, 1005, 1006, 1012], "members-broken"),
         (BALANCES, {}, "balance-broken"),
         (BALANCES, [7], "balance-broken"),
+        (BALANCES, "x", "balance-broken"),
         (BALANCES, [{"usr": 1012}], "balance-broken"),
         (BALANCES, [{"usr": "x", "balance_owed": "1.00"}], "balance-broken"),
         (BALANCES, [{"usr": True, "balance_owed": "9.00"}], "balance-broken"),
         *(
             (BALANCES, [{"usr": 1012, "balance_owed": wrong}], "balance-broken")
-            for wrong in (None, {}, [], True, "", "much", "NaN", "Infinity", "1_0.00", " 1.00", "١.٠٠")
+            for wrong in (
+                None,
+                {},
+                [],
+                True,
+                "",
+                *["much", "NaN", "sNaN", "Infinity", "-Infinity", "1_0.00", "١.٠٠"],
+                " 1.00",
+            )
         ),
         (BALANCES, [{"usr": id, "balance_owed": "9.00"} for id in (1012, 99_999)], "members-not-asked-for"),
     ],

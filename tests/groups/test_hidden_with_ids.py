@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from support.debts import owe
-from support.fault_proxy import Call, FaultProxy, HttpAnswer
+from support.fault_proxy import Call, FaultProxy, alter_payloads
 from support.gateways import gateway_of
 
 from evergreen_groups.errors import DataError
@@ -51,19 +50,6 @@ def gateway(proxy: FaultProxy) -> Iterator[Gateway]:
 def found_in(gateway: Gateway, *groups: int, org_units: tuple[int, ...] = ORG_UNITS) -> dict[int, tuple[set[int], str]]:
     found = find_hidden_with_ids(gateway, {group: VISIBLE[group] for group in groups}, lambda: org_units)
     return {group: (set(hidden.ids), str(hidden.fines)) for group, hidden in found.items()}
-
-
-def alter(proxy: FaultProxy, method: str, change: Alter, times: int = 99) -> None:
-    """Make something else of the answers of a method, the first few times."""
-    left = [times]
-
-    def altered(call: Call, answer: HttpAnswer) -> HttpAnswer | None:
-        if call.method != method or not left[0]:
-            return None
-        left[0] -= 1
-        return HttpAnswer.of({"payload": [change(json.loads(answer.body)["payload"][0])], "status": 200})
-
-    proxy.alter = altered
 
 
 @pytest.mark.parametrize(
@@ -117,7 +103,7 @@ WRONG: dict[str, tuple[str, Alter]] = {
 def test_an_answer_that_is_wrong_is_asked_for_again(
     gateway: Gateway, proxy: FaultProxy, groups: tuple[int, ...], wrong: str, once: bool
 ) -> None:
-    alter(proxy, *WRONG[wrong], times=1 if once else 99)
+    alter_payloads(proxy, *WRONG[wrong], times=1 if once else 99)
     if once:
         truth = {ONE: ({1012, 1013}, "9.00"), OTHER: ({1014}, "0.00")}
         assert found_in(gateway, *groups) == {group: truth[group] for group in groups}
@@ -137,14 +123,14 @@ def test_rows_that_were_not_asked_for(
         rows[0]["__p"] = [99 if value is not None else None for value in rows[0]["__p"]]
         return rows
 
-    alter(proxy, method, another)
+    alter_payloads(proxy, method, another)
     with pytest.raises(DataError) as raised:
         found_in(gateway, *groups)
     assert raised.value.code == "rows-not-asked-for"
 
 
 def test_one_in_two_groups_is_asked_for_again(gateway: Gateway, proxy: FaultProxy) -> None:
-    alter(proxy, BY_ORG_UNITS, lambda rows: [*rows, {"__c": "aou", "__p": [*[None] * 3, 11]}], times=1)
+    alter_payloads(proxy, BY_ORG_UNITS, lambda rows: [*rows, {"__c": "aou", "__p": [*[None] * 3, 11]}], times=1)
     assert found_in(gateway, ONE, OTHER) == {ONE: ({1012, 1013}, "9.00"), OTHER: ({1014}, "0.00")}
     assert proxy.seen.count(MEMBERS) == 2
 

@@ -16,11 +16,7 @@ from support.patron_records import read_contact_records
 
 from evergreen_groups.errors import DataError, PlanError
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.groups import (
-    Families,
-    FamilyReader,
-    PatronReference,
-)
+from evergreen_groups.groups import Families, FamilyReader, PatronReference
 from evergreen_groups.groups.contacts import read_contacts
 from evergreen_groups.sandbox import Sandbox
 

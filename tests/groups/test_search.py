@@ -10,6 +10,7 @@ from itertools import chain, islice, pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.circulators import change_rows
 from support.fault_proxy import Call, Fault, FaultProxy, HttpAnswer
 from support.gateway_time import GatewayTime
 from support.gateways import gateway_of
@@ -73,11 +74,7 @@ def test_what_is_made_of_them_gets_whole_groups(staff: Gateway) -> None:
 
 @pytest.mark.parametrize("slow", [1, 3])
 def test_parts_have_less_time_than_ranges(
-    staff: Gateway,
-    proxy: FaultProxy,
-    slow: int,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    staff: Gateway, proxy: FaultProxy, slow: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     expected = whole(staff)
     times: list[float] = []
@@ -190,8 +187,7 @@ def test_how_far_it_is_is_told(staff: Gateway) -> None:
 
 @pytest.mark.parametrize(("orgs", "highest"), [((), 5_000), ((3,), 0), ((11,), 1_001)])
 def test_the_highest_group(sandbox: Sandbox, staff: Gateway, orgs: tuple[int, ...], highest: int) -> None:
-    with sandbox._store.transaction() as connection:
-        connection.execute("UPDATE au SET usrgroup = 1001")
+    change_rows(sandbox, "UPDATE au SET usrgroup = 1001")
     sandbox._store.update("au", 1012, {"usrgroup": 5_000, "home_ou": 21})
     sandbox._store.update("au", 1013, {"usrgroup": 6_000, "home_ou": 21, "deleted": True})
     finder = GroupSearch(staff, HighFines(Decimal("5.00"), visible_orgs=orgs))

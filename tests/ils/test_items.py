@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from support.bills_and_items import ELM, HARBOR, bill, lend
+from support.circulators import change_rows
 from support.fault_proxy import FaultProxy
 from support.gateways import gateway_of, recorded_families
 from support.recorded import gateway_of as recorded_gateway_of
@@ -40,8 +41,7 @@ def test_what_is_out_and_what_came_back_unpaid(sandbox: Sandbox, admin: Gateway)
     returned = lend(sandbox, LAN, "2026-08-01", returned=True, billed="2.00")
     bill(sandbox, LAN, "1.00")
     paid = lend(sandbox, LAN, "2026-08-02", returned=True)
-    with sandbox._store.transaction() as connection:
-        connection.execute("UPDATE circ SET xact_finish = '2026-09-01T10:00:00+0000' WHERE id = ?", [paid])
+    change_rows(sandbox, "UPDATE circ SET xact_finish = '2026-09-01T10:00:00+0000' WHERE id = ?", paid)
     found = items_of(admin, DUC, LAN)
     assert [(item.copy, item.kind) for item in found[DUC].out] == [
         (9005, CirculationKind.LOST),
@@ -140,9 +140,8 @@ def test_days_overdue_go_by_the_servers_calendar(now: datetime, days: int) -> No
 
 
 def test_titles_in_three_calls(sandbox: Sandbox, proxy: FaultProxy) -> None:
-    with sandbox._store.transaction() as connection:
-        connection.execute("UPDATE acp SET dummy_title = 'A former name' WHERE id = 9001")
-        connection.execute("UPDATE rmsr SET title = NULL WHERE id = 7004")
+    change_rows(sandbox, "UPDATE acp SET dummy_title = 'A former name' WHERE id = 9001")
+    change_rows(sandbox, "UPDATE rmsr SET title = NULL WHERE id = 7004")
     with gateway_of(proxy.url, "harbor_desk") as desk:
         desk.login()
         desk.idl("acp", "acn", "rmsr")
@@ -286,9 +285,4 @@ def test_an_item_at_a_library_that_is_hidden(sandbox: Sandbox, visible: bool) ->
         assert read_unreturned_items(gateway, org_units, (), FAMILY).items == dict.fromkeys(FAMILY)
         assert read_unreturned_items(gateway, org_units, every, ()).items == {}
     nobody_knows = None if not visible else UnreturnedItems(1, 0)
-    assert found == {
-        1015: UnreturnedItems(),
-        1016: UnreturnedItems(1, 1),
-        1017: nobody_knows,
-        1018: UnreturnedItems(),
-    }
+    assert found == {1015: UnreturnedItems(), 1016: UnreturnedItems(1, 1), 1017: nobody_knows, 1018: UnreturnedItems()}

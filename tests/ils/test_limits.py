@@ -8,9 +8,10 @@ from decimal import Decimal
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.circulators import change_rows, take_away
 from support.gateways import gateway_of
 
-from evergreen_groups.errors import ConfigurationError, DataError, PermissionDeniedError
+from evergreen_groups.errors import ConfigurationError, PermissionDeniedError
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.ils import Limits, OrgUnit, OrgUnits, Profiles, ResolvedLimit
 from evergreen_groups.ils.limits import Threshold, Thresholds
@@ -156,8 +157,7 @@ def test_the_threshold_and_where_it_is_from(sandbox: Sandbox) -> None:
 
 
 def test_no_threshold_is_no_limit(sandbox: Sandbox, admin: Gateway) -> None:
-    with sandbox._store.transaction() as connection:
-        connection.execute("DELETE FROM pgpt WHERE penalty = 1")
+    change_rows(sandbox, "DELETE FROM pgpt WHERE penalty = 1")
     found = read_limits(admin, ILS).limit_for(ADULT, HARBOR)
     assert (found.limit.amount, found.limit.origin) == (None, "ILS: no threshold")
     assert not found.decide(Decimal("900.00")).over_limit
@@ -169,12 +169,6 @@ def test_a_library_with_its_own_penalty(sandbox: Sandbox, admin: Gateway) -> Non
     assert read_limits(admin, ILS).limit_for(ADULT, MILL).limit.amount == Decimal("5.01")
     insert_threshold(sandbox, 2, 1, "9.00", penalty=OWN)
     assert read_limits(admin, ILS).limit_for(ADULT, HARBOR).limit.amount == Decimal("9.00")
-
-
-def test_a_setting_that_names_no_penalty_is_said(sandbox: Sandbox, admin: Gateway) -> None:
-    sandbox._store.insert("aous", {"name": OVERRIDE, "org_unit": 2, "value": '"fines"'})
-    with pytest.raises(DataError, match="names no penalty by its id"):
-        read_limits(admin, ILS)
 
 
 def test_branch_staff_get_the_thresholds_of_the_org_units_above(sandbox: Sandbox) -> None:
@@ -238,8 +232,7 @@ def test_a_threshold_that_the_account_may_not_see_is_no_limit_and_a_rule_counts_
     with Sandbox() as sandbox, gateway_of(sandbox.url, "harbor_desk") as gateway:
         org_units = OrgUnits.read(gateway)
         assert Limits.read(gateway, ILS, org_units).visible_limit_for(ADULT, HARBOR) is not None
-        with sandbox._store.transaction() as connection:
-            connection.execute("DELETE FROM grants WHERE permission = 'VIEW_GROUP_PENALTY_THRESHOLD'")
+        take_away(sandbox, "VIEW_GROUP_PENALTY_THRESHOLD")
         hidden = Limits.read(gateway, rules, org_units)
         assert hidden.visible_limit_for(ADULT, HARBOR) is None
         child = hidden.visible_limit_for(CHILD, HARBOR)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 
 import pytest
-from support.fault_proxy import Call, FaultProxy, HttpAnswer
+from support.fault_proxy import FaultProxy, alter_payloads
 from support.gateways import gateway_of
 
 from evergreen_groups.errors import EvergreenGroupsError
@@ -65,31 +64,17 @@ def test_a_list_that_lost_its_end(sandbox: Sandbox, proxy: FaultProxy, class_id:
     method = f"open-ils.pcrud.{service}.{class_id}.atomic"
     with gateway_of(proxy.url, "consortium_staff") as gateway:
         whole = gateway.pcrud.all_columns(class_id, ("id",))
-        lose(proxy, method, times=1)
+        alter_payloads(proxy, method, lambda rows: rows[:-1], times=1)
         assert gateway.pcrud.all_columns(class_id, ("id",)) == whole  # asked once more
-        lose(proxy, method, times=2)
+        alter_payloads(proxy, method, lambda rows: rows[:-1], times=2)
         assert code_of(lambda: gateway.pcrud.all_columns(class_id, ("id",))) == "rows-missing"
-
-
-def lose(proxy: FaultProxy, method: str, *, times: int) -> None:
-    """Have the next answers of a method lose their last row."""
-    left = [times]
-
-    def alter(call: Call, answer: HttpAnswer) -> HttpAnswer | None:
-        if call.method != method or not left[0]:
-            return None
-        left[0] -= 1
-        (rows,) = json.loads(answer.body)["payload"]
-        return HttpAnswer.of({"payload": [rows[:-1]], "status": 200})
-
-    proxy.alter = alter
 
 
 def test_an_org_unit_without_a_value_of_a_setting(sandbox: Sandbox, proxy: FaultProxy) -> None:
     with gateway_of(proxy.url, "consortium_staff") as gateway:
         org_units = OrgUnits.read(gateway)
         assert read_fines_penalties(gateway, org_units)
-        lose(proxy, "open-ils.actor.settings.value_for_all_orgs.atomic", times=1)
+        alter_payloads(proxy, "open-ils.actor.settings.value_for_all_orgs.atomic", lambda rows: rows[:-1], times=1)
         assert code_of(lambda: read_fines_penalties(gateway, org_units)) == "ils-setting-unusable"
 
 

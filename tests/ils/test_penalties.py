@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from support.circulators import change_rows
 from support.gateways import gateway_of
 
-from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.ils import (
     OrgUnits,
@@ -100,8 +100,7 @@ def insert(sandbox: Sandbox, kind: int, *, staff: int | None = None, stop: timed
 
 @pytest.fixture
 def cleared(sandbox: Sandbox) -> Sandbox:
-    with sandbox._store.transaction() as connection:
-        connection.execute("DELETE FROM ausp")
+    change_rows(sandbox, "DELETE FROM ausp")
     return sandbox
 
 
@@ -123,14 +122,6 @@ class TestInForce:
         assert {penalty.set_date for penalty in found[PATRON]} == {datetime(2026, 10, 1, 10, tzinfo=UTC)}
         assert [count_set_by_ils([row]) for row in rows] == [0, 1]
         assert count_set_by_ils(rows) == 1
-
-    def test_a_kind_that_is_not_among_the_ils_s_is_an_error(self, cleared: Sandbox) -> None:
-        insert(cleared, 77)
-        with gateway_of(cleared.url, "consortium_staff") as gateway:
-            org_units = OrgUnits.read(gateway)
-            kinds = PenaltyKinds.read(gateway, org_units)
-            with pytest.raises(DataError, match="77"):
-                kinds.in_force(gateway, org_units, [PATRON])
 
     def test_they_are_in_the_order_of_their_ids(self, admin: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
         rows = [PenaltyRow(id, PATRON, 25, HARBOR, None, None) for id in (9, 7, 8)]

@@ -79,23 +79,12 @@ def test_only_what_is_owed_within_the_scope_is_decided_about(sandbox: Sandbox, a
 
 
 class TestReferenceData:
-    def test_one_amount_is_never_asked_for(self, admin: Gateway) -> None:
-        policy = PolicySettings(limit=Decimal("7.00"), comparison=Comparison.REACHES)
-        before = admin.statistics.calls
-        limits = ReferenceData(policy).limits(admin)
-        assert limits.uniform
-        assert limits.limit_for(11, 21).limit == Limit(Decimal("7.00"), Comparison.REACHES)
-        assert admin.statistics.calls == before
-
     @pytest.mark.parametrize(("policy", "shared"), [(RULES, True), (ILS, False)])
     def test_rules_are_shared_and_thresholds_are_each_sessions(
         self, sandbox: Sandbox, clock: Clock, policy: PolicySettings, shared: bool
     ) -> None:
         data = ReferenceData(policy, clock=clock)
-        with (
-            gateway_of(sandbox.url, "consortium_staff") as first,
-            gateway_of(sandbox.url, "north_manager") as second,
-        ):
+        with gateway_of(sandbox.url, "consortium_staff") as first, gateway_of(sandbox.url, "north_manager") as second:
             for gateway in (first, second):
                 gateway.idl("aou", "pgt", "pgpt")
                 assert gateway.token

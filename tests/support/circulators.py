@@ -1,4 +1,4 @@
-"""A circulator account with the permissions in Evergreen's seed data."""
+"""What accounts may do, and other rows of the sandbox: a circulator as in Evergreen's seed data, rights taken away."""
 
 from __future__ import annotations
 
@@ -22,7 +22,12 @@ def make_stock_circulator(sandbox: Sandbox) -> str:
     return ACCOUNT
 
 
-def take_away(sandbox: Sandbox, permission: str) -> None:
-    """Revoke a permission from all accounts."""
+def change_rows(sandbox: Sandbox, statement: str, *values: object) -> None:
+    """Run one SQL statement on the sandbox's tables."""
     with sandbox._store.transaction() as connection:
-        connection.execute("DELETE FROM grants WHERE permission = ?", [permission])
+        connection.execute(statement, values)
+
+
+def take_away(sandbox: Sandbox, permission: str, *, user: int | None = None) -> None:
+    """Revoke a permission from one account, or from all."""
+    change_rows(sandbox, "DELETE FROM grants WHERE permission = ? AND usr = ifnull(?, usr)", permission, user)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
 
 import lxml.html
@@ -114,6 +114,9 @@ class DeskClerk:
         if response.status_code == 303:
             return self.get(response.headers["Location"])
         return DeskPage(self, address, response)
+
+
+ClerkNamed = Callable[[str], DeskClerk]
 
 
 def card(patron: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import select
@@ -357,3 +358,52 @@ def fault_proxy(target: str) -> Iterator[FaultProxy]:
         proxy.server.server_close()
         thread.join()
         proxy.close()
+
+
+class HeldCalls:
+    """Holds back some calls at a proxy until ``let_go``, but at most ``most`` of them."""
+
+    def __init__(
+        self, proxy: FaultProxy, holds: Callable[[Call], bool] = lambda _call: True, *, most: int = 1_000_000
+    ) -> None:
+        self._holds = holds
+        self._left = most
+        self._arrived, self._released = threading.Semaphore(0), threading.Event()
+        proxy.decide = self._decide
+
+    def _decide(self, call: Call) -> Fault:
+        if self._left and self._holds(call):
+            self._left -= 1
+            self._arrived.release()
+            self._released.wait(50)
+        return Fault.NONE
+
+    def wait_for(self, count: int = 1) -> None:
+        for _ in range(count):
+            assert self._arrived.acquire(timeout=60)
+
+    def any_more(self) -> bool:
+        """Return whether a call has arrived that ``wait_for`` didn't wait for."""
+        return self._arrived.acquire(blocking=False)
+
+    def let_go(self) -> None:
+        self._released.set()
+
+
+def alter_payloads(
+    proxy: FaultProxy, method: str, change: Callable[[Any], Any], *, first: int = 0, times: int = 1_000_000
+) -> list[Any]:
+    """Change what a method answers, from its call ``first`` on; return the true payloads as they come."""
+    true: list[Any] = []
+    places = itertools.count()
+
+    def alter(call: Call, answer: HttpAnswer) -> HttpAnswer | None:
+        if call.method != method or not first <= next(places) < first + times:
+            return None
+        envelope = json.loads(answer.body)
+        true.append(json.loads(answer.body)["payload"][0])
+        envelope["payload"][0] = change(envelope["payload"][0])
+        return HttpAnswer.of(envelope)
+
+    proxy.alter = alter
+    return true

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from evergreen_groups.web import SPARE_REQUESTS, Server, open_listener
 API = "/evergreen-groups/api/v1"
 PASSWORD = "sandbox"
 SECRET = "events-secret-of-the-tests"
+MakeApp = Callable[[Settings], Flask]
 
 
 class Clock:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import requests
-from flask import Flask
 from flask.testing import FlaskClient
-from support.fault_proxy import Call, Fault, FaultProxy
+from support.circulators import take_away
+from support.fault_proxy import Fault, FaultProxy, HeldCalls
 from support.web_caller import (
     API,
     SECRET,
     Clock,
+    MakeApp,
     bearer,
     client_of,
     cookie,
@@ -40,20 +39,12 @@ from evergreen_groups.web.events import SECRET_HEADER
 
 ECHO = "opensrf.system.echo"
 LOGIN, LOOK = "open-ils.auth.login", "open-ils.auth.session.retrieve"
-FRAMES = "; frame-ancestors 'none'"
-MakeApp = Callable[[Settings], Flask]
 
 
 @pytest.fixture
 def caller(make_app: MakeApp, proxy: FaultProxy) -> FlaskClient:
     """A service on a gateway that records calls."""
     return client_of(make_app(settings_of(proxy.url)))
-
-
-@pytest.fixture
-def staff(sandbox: Sandbox) -> dict[str, str]:
-    """The headers of a session that may see all patrons."""
-    return bearer(session(sandbox.url, username="consortium_staff"))
 
 
 class TestReading:
@@ -76,37 +67,11 @@ class TestReading:
                 assert (answer.status_code, answer.content_type) == (200, "application/json")
                 assert answer.get_json() == document
 
-    def test_members_out_of_the_callers_sight_are_counted_and_not_named(
-        self, caller: FlaskClient, sandbox: Sandbox
-    ) -> None:
-        north = caller.get(f"{API}/groups/1006", headers=bearer(session(sandbox.url, username="north_manager")))
-        everybody = caller.get(f"{API}/groups/1006", headers=bearer(session(sandbox.url, username="admin")))
-        assert "Declan" in everybody.text
-        assert "Declan" not in north.text
-        assert north.get_json()["hidden_members"] == {"count": 1, "fines": "22.00"}
-        assert north.get_json()["group_fines"] == everybody.get_json()["group_fines"] == "40.40"
-
     def test_nobody_is_logged_in_to_read(self, caller: FlaskClient, proxy: FaultProxy, staff: dict[str, str]) -> None:
         for address in ("patrons/1001/summary", "patrons/1001/block", "groups/1001", "patrons/999999/block"):
             caller.get(f"{API}/{address}", headers=staff)
         assert LOGIN not in proxy.seen
         assert proxy.seen
-
-    @pytest.mark.apache(reason="it counts calls")
-    @pytest.mark.differs("copies-unsaid", reason="plain reads are taken to come from copies")
-    def test_a_caller_is_remembered_for_a_while(
-        self, caller: FlaskClient, proxy: FaultProxy, clock: Clock, staff: dict[str, str]
-    ) -> None:
-        def calls() -> list[str]:
-            """Return the calls that a summary makes."""
-            before = len(proxy.seen)
-            assert caller.get(f"{API}/patrons/1001/summary", headers=staff).status_code == 200
-            return proxy.seen[before:]
-
-        assert LOOK in calls()
-        assert calls() == ["open-ils.pcrud.search.au.atomic", "open-ils.pcrud.search.mous.atomic"]
-        clock.now += 31
-        assert LOOK in calls()
 
     def test_a_session_that_has_ended_gets_no_further_though_it_is_remembered(
         self, caller: FlaskClient, sandbox: Sandbox
@@ -124,8 +89,7 @@ class TestReading:
     ) -> None:
         """The ILS's own limits require more permissions than staff commonly have."""
         caplog.set_level(logging.INFO)
-        with sandbox._store.transaction() as connection:
-            connection.execute("DELETE FROM grants WHERE permission = 'VIEW_GROUP_PENALTY_THRESHOLD'")
+        take_away(sandbox, "VIEW_GROUP_PENALTY_THRESHOLD")
         caller = client_of(make_app(settings_of(sandbox.url, policy=PolicySettings(limit="ils"))))
         patron = session(sandbox.url, barcode="20000000001001", type="opac")
         desk = session(sandbox.url, username="harbor_desk")
@@ -154,19 +118,6 @@ class TestReading:
 
 
 class TestRateLimit:
-    def test_a_session_that_asks_too_often_is_told_when_to_come_back(
-        self, make_app: MakeApp, sandbox: Sandbox, clock: Clock, staff: dict[str, str]
-    ) -> None:
-        caller = client_of(make_app(settings_of(sandbox.url, serve=ServeSettings(rate_limit=30))))
-        statuses = [caller.get(f"{API}/patrons/1001/block", headers=staff).status_code for _ in range(5)]
-        assert statuses == [200, 200, 200, 429, 429]
-        refused = caller.get(f"{API}/patrons/1001/summary", headers=staff)
-        assert (refused.headers["Retry-After"], refused.content_type) == ("6", "application/problem+json")
-        other = bearer(session(sandbox.url, username="admin"))
-        assert caller.get(f"{API}/patrons/1001/block", headers=other).status_code == 200
-        clock.now += 6.01
-        assert caller.get(f"{API}/patrons/1001/block", headers=staff).status_code == 200
-
     def test_made_up_tokens_are_soon_refused_without_a_call_and_block_no_session(
         self, make_app: MakeApp, sandbox: Sandbox, proxy: FaultProxy, clock: Clock
     ) -> None:
@@ -247,32 +198,20 @@ class TestHealth:
         self, make_app: MakeApp, proxy: FaultProxy, sandbox: Sandbox, clock: Clock
     ) -> None:
         serve = ServeSettings(port=0, threads=3)
-        arrived, let_go = threading.Event(), threading.Event()
-        asked: list[str] = []
-
-        def hold(call: Call) -> Fault:
-            if call.method == ECHO:
-                asked.append(call.service)
-                arrived.set()
-                let_go.wait(50)
-            return Fault.NONE
-
-        proxy.decide = hold
         with served(make_app(settings_of(proxy.url, serve=serve)), serve) as url, ThreadPoolExecutor(1) as pool:
 
             def gateway() -> str:
                 return str(requests.get(f"{url}{PREFIX}/healthz", timeout=60).json()["gateway"])
 
             for known in ("not known yet", "answers"):
+                held = HeldCalls(proxy, lambda call: call.method == ECHO)
                 looking = pool.submit(gateway)
-                assert arrived.wait(60)
-                before = len(asked)
+                held.wait_for()
+                before = proxy.seen.count(ECHO)
                 assert [gateway() for _ in range(3)] == [known] * 3
-                assert len(asked) == before
-                let_go.set()
+                assert proxy.seen.count(ECHO) == before
+                held.let_go()
                 assert looking.result() == "answers"
-                arrived.clear()
-                let_go.clear()
                 clock.now += 16
 
     def test_what_requests_have_seen_of_the_gateway_will_do(
@@ -315,9 +254,7 @@ class TestMaking:
         environ = {"CREDENTIALS_DIRECTORY": str(tmp_path), "EVERGREEN_GROUPS_PASSWORD": "sandbox"}
         app = create_app(settings_of(sandbox.url), environ | {"STATE_DIRECTORY": str(tmp_path / "state")})
         answer = client_of(app).post(
-            f"{PREFIX}/events",
-            json={"event": 1, "hook": "au.updated", "patron": 1001},
-            headers={SECRET_HEADER: SECRET},
+            f"{PREFIX}/events", json={"event": 1, "hook": "au.updated", "patron": 1001}, headers={SECRET_HEADER: SECRET}
         )
         close(app)
         assert answer.status_code == 200

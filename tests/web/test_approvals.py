@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from support.circulators import take_away
 from support.desk_caller import UPDATE, Answer, DeskCaller, group_of
-from support.fault_proxy import Call, Fault, FaultProxy, HttpAnswer
-from support.web_caller import Clock, client_of, session, settings_of
+from support.fault_proxy import Fault, FaultProxy, alter_payloads
+from support.web_caller import Clock, MakeApp, client_of, session, settings_of
 
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.settings import ServeSettings, Settings
+from evergreen_groups.settings import ServeSettings
 
 pytestmark = pytest.mark.long  # too slow for a plain pytest run
 
@@ -36,7 +37,7 @@ def logins(proxy: FaultProxy) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def app(make_app: Callable[[Settings], Flask], proxy: FaultProxy) -> Flask:
+def app(make_app: MakeApp, proxy: FaultProxy) -> Flask:
     return make_app(settings_of(proxy.url, serve=ServeSettings(port=0, rate_limit=1_000_000)))
 
 
@@ -139,14 +140,7 @@ def test_half_a_character_is_no_login(
 
 
 def test_a_second_factor(clerk: DeskCaller, sandbox: Sandbox, proxy: FaultProxy) -> None:
-    def provisional(call: Call, answer: HttpAnswer) -> HttpAnswer | None:
-        if call.method != LOGIN:
-            return None
-        envelope = json.loads(answer.body)
-        envelope["payload"][0]["payload"]["provisional"] = 1
-        return HttpAnswer.of(envelope)
-
-    proxy.alter = provisional
+    alter_payloads(proxy, LOGIN, lambda event: {**event, "payload": {**event["payload"], "provisional": 1}})
     assert refused(clerk.apply(planned(clerk), approval=SUPERVISOR), sandbox) == "approval-second-factor"
     assert UPDATE not in proxy.seen
 
@@ -181,8 +175,7 @@ def test_the_session_ends_where_the_change_fails(
 
 
 def test_a_supervisor_who_may_not_either(clerk: DeskCaller, sandbox: Sandbox, sessions: Callable[[], int]) -> None:
-    with sandbox._store.transaction() as connection:
-        connection.execute("DELETE FROM grants WHERE usr = 3 AND permission = 'UPDATE_USER'")
+    take_away(sandbox, "UPDATE_USER", user=3)
     done = clerk.apply(planned(clerk), approval=SUPERVISOR)
     assert (done.status, done.states, done.body["approved_by"]) == (200, ["failed"], 3)
     assert done.body["steps"][0]["permission"] == "UPDATE_USER"
@@ -193,8 +186,7 @@ def test_a_supervisor_who_may_not_see_the_patron(
     clerk: DeskCaller, sandbox: Sandbox, sessions: Callable[[], int], proxy: FaultProxy, action: str
 ) -> None:
     """The message names the login, the missing permission and the library. The plan can still be applied."""
-    with sandbox._store.transaction() as connection:
-        connection.execute("DELETE FROM grants WHERE usr = 3 AND permission = 'VIEW_USER'")
+    take_away(sandbox, "VIEW_USER", user=3)
     plan = clerk.planned(action, 1052, **({"target": 1001} if action == "move" else {}))
     answer = clerk.apply(plan, "k", approval=SUPERVISOR)
     assert refused(answer, sandbox) == "approval-permission-missing"

@@ -5,19 +5,15 @@ from __future__ import annotations
 import shutil
 import ssl
 import subprocess
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from flask import Flask
 from support.gateway_server import Server, http_error, says, then_close
-from support.web_caller import client_of, settings_of
+from support.web_caller import MakeApp, client_of, settings_of
 
-from evergreen_groups.settings import Settings
 from evergreen_groups.web import PREFIX
-
-MakeApp = Callable[[Settings], Flask]
 
 
 def health(app: Flask) -> dict[str, str]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from ipaddress import ip_network
@@ -13,14 +11,14 @@ from typing import Any
 
 import pytest
 import requests
-from flask import Flask
 from flask.testing import FlaskClient
-from support.fault_proxy import Call, Fault, FaultProxy
+from support.circulators import change_rows
+from support.fault_proxy import Fault, FaultProxy, HeldCalls
 from support.mail_server import free_port
-from support.web_caller import SECRET, client_of, events_settings, served, settings_of
+from support.web_caller import SECRET, MakeApp, client_of, events_settings, served, settings_of
 
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.settings import ServeSettings, Settings
+from evergreen_groups.settings import ServeSettings
 from evergreen_groups.settings.sections import StateSettings
 from evergreen_groups.state.database import FILE_NAME
 from evergreen_groups.web import PREFIX
@@ -29,8 +27,6 @@ from evergreen_groups.web.events import SECRET_HEADER
 ADDRESS = f"{PREFIX}/events"
 EVENT = {"event": 41, "hook": "penalty.PATRON_EXCEEDS_FINES", "patron": 1053}
 HEADERS = {SECRET_HEADER: SECRET}
-
-MakeApp = Callable[[Settings], Flask]
 
 
 @pytest.fixture
@@ -57,8 +53,7 @@ def test_a_form_says_the_same(caller: FlaskClient) -> None:
 
 def test_a_replay_changes_nothing(caller: FlaskClient, sandbox: Sandbox) -> None:
     first = caller.post(ADDRESS, json=EVENT, headers=HEADERS).get_json()
-    with sandbox._store.transaction() as connection:
-        connection.execute("DELETE FROM mbts WHERE usr = 1053")
+    change_rows(sandbox, "DELETE FROM mbts WHERE usr = 1053")
     second = caller.post(ADDRESS, json=EVENT, headers=HEADERS).get_json()
     assert second == {**first, "replayed": True}
 
@@ -143,28 +138,19 @@ def test_addresses_that_are_allowed(make_app: MakeApp, sandbox: Sandbox, tmp_pat
 def test_events_leave_threads_for_the_desks(make_app: MakeApp, proxy: FaultProxy, tmp_path: Path) -> None:
     serve = ServeSettings(port=0, threads=5)
     app = make_app(settings_of(proxy.url, serve=serve, events=events_settings(tmp_path)))
-    arrived, let_go = threading.Semaphore(0), threading.Event()
-
-    def hold(call: Call) -> Fault:
-        if call.method.startswith("open-ils.pcrud"):
-            arrived.release()
-            let_go.wait(50)
-        return Fault.NONE
-
     with served(app, serve) as url, ThreadPoolExecutor(3) as pool:
 
         def send(number: int) -> requests.Response:
             return requests.post(url + ADDRESS, json={**EVENT, "event": number}, headers=HEADERS, timeout=60)
 
         assert send(1).status_code == 200
-        proxy.decide = hold
-        held = [pool.submit(send, number) for number in (2, 3, 4)]
-        for _ in held:
-            assert arrived.acquire(timeout=60)
+        held = HeldCalls(proxy, lambda call: call.method.startswith("open-ils.pcrud"))
+        waiting = [pool.submit(send, number) for number in (2, 3, 4)]
+        held.wait_for(3)
         assert send(5).status_code == 503
         assert requests.get(f"{url}{PREFIX}/panel.js", timeout=60).status_code == 200
-        let_go.set()
-        assert [one.result().status_code for one in held] == [200, 200, 200]
+        held.let_go()
+        assert [one.result().status_code for one in waiting] == [200, 200, 200]
         assert send(5).status_code == 200
 
 

@@ -15,19 +15,17 @@ import pytest
 import requests
 from flask import Flask
 from prometheus_client.parser import text_string_to_metric_families
-from support.fault_proxy import Call, Fault, FaultProxy
+from support.fault_proxy import Fault, FaultProxy, HeldCalls
 from support.report_samples import report_of, sample_report
-from support.web_caller import API, SECRET, bearer, client_of, metrics_settings, served, session, settings_of
+from support.web_caller import API, SECRET, MakeApp, bearer, client_of, metrics_settings, served, settings_of
 
 from evergreen_groups.doctor.interface import METHODS
 from evergreen_groups.metrics import FAMILIES
 from evergreen_groups.report import History
-from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.settings import MetricsSettings, Settings
+from evergreen_groups.settings import MetricsSettings
 from evergreen_groups.web import PREFIX, MetricsListener, open_metrics_listener, reloadable_service
 
 VERSION = "opensrf.open-ils.system.ils_version"
-MakeApp = Callable[[Settings], Flask]
 Samples = dict[tuple[str, ...], float]
 
 
@@ -47,11 +45,6 @@ def shown(app: Flask) -> Samples:
 @pytest.fixture
 def app(make_app: MakeApp, proxy: FaultProxy, tmp_path: Path) -> Flask:
     return make_app(settings_of(proxy.url, metrics=metrics_settings(tmp_path)))
-
-
-@pytest.fixture
-def staff(sandbox: Sandbox) -> dict[str, str]:
-    return bearer(session(sandbox.url, username="consortium_staff"))
 
 
 def test_nothing_is_shown_without_a_token(make_app: MakeApp, proxy: FaultProxy) -> None:
@@ -200,25 +193,18 @@ def test_other_settings_take_the_place_of_those_before(
     app: Flask, staff: dict[str, str], proxy: FaultProxy, tmp_path: Path
 ) -> None:
     """A request in progress gets its answer, new requests use the new settings, and counters keep their values."""
-    arrived, let_go = threading.Event(), threading.Event()
-
-    def hold(call: Call) -> Fault:
-        arrived.set()
-        let_go.wait(60)
-        return Fault.NONE
-
     former = app.extensions["evergreen-groups"]
-    proxy.decide = hold
+    held = HeldCalls(proxy)
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(lambda: client_of(app).get(f"{API}/patrons/1001/summary", headers=staff))
-        assert arrived.wait(60)
+        held.wait_for()
         without = settings_of(proxy.url, metrics=MetricsSettings())
         assert reloadable_service(app).replace(without) == []
         proxy.decide = lambda call: Fault.NONE
         assert client_of(app).get(f"{PREFIX}/metrics", headers=bearer(SECRET)).status_code == 404
         assert app.extensions["evergreen-groups"] is not former
         assert not former.gateway._sender.is_closed
-        let_go.set()
+        held.let_go()
         assert asked.result().status_code == 200
     for thread in reloadable_service(app)._retiring:
         thread.join(60)

@@ -11,36 +11,22 @@ import pytest
 from flask.testing import FlaskClient
 from jsonschema import Draft202012Validator
 from support.change_ids import UNKNOWN
-from support.web_caller import SECRET, bearer, events_settings, session, settings_of
+from support.web_caller import SECRET, MakeApp, bearer, client_of, events_settings, session, settings_of
 
-from evergreen_groups.errors import (
-    ConfigurationError,
-    DataError,
-    ServerError,
-    TimedOutError,
-    UnreachableError,
-)
+from evergreen_groups.errors import ConfigurationError, DataError, ServerError, TimedOutError, UnreachableError
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.web import PREFIX, close, create_app, problems
+from evergreen_groups.settings import ServeSettings
+from evergreen_groups.web import PREFIX, problems
 from evergreen_groups.web.events import SECRET_HEADER
 
-FAILURES = [
-    ConfigurationError("x"),
-    UnreachableError("x"),
-    TimedOutError("x"),
-    ServerError("x"),
-    DataError("x"),
-]
+FAILURES = [ConfigurationError("x"), UnreachableError("x"), TimedOutError("x"), ServerError("x"), DataError("x")]
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 
 
 @pytest.fixture
-def caller(sandbox: Sandbox, tmp_path: Path) -> Iterator[FlaskClient]:
-    settings = settings_of(sandbox.url, events=events_settings(tmp_path))
-    environ = {"STATE_DIRECTORY": str(tmp_path / "state"), "EVERGREEN_GROUPS_PASSWORD": "sandbox"}
-    app = create_app(settings, environ)
-    yield app.test_client(use_cookies=False)
-    close(app)
+def caller(make_app: MakeApp, sandbox: Sandbox, tmp_path: Path) -> FlaskClient:
+    serve = ServeSettings(rate_limit=1_000_000)
+    return client_of(make_app(settings_of(sandbox.url, serve=serve, events=events_settings(tmp_path))))
 
 
 @pytest.fixture

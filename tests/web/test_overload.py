@@ -10,24 +10,16 @@ from contextlib import ExitStack, suppress
 
 import pytest
 import requests
-from flask import Flask
 from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
-from support.fault_proxy import Call, Fault, FaultProxy
-from support.web_caller import API, Clock, bearer, client_of, served, session, settings_of
+from support.fault_proxy import Fault, FaultProxy, HeldCalls
+from support.web_caller import API, Clock, MakeApp, client_of, served, settings_of
 
-from evergreen_groups.errors import (
-    HTTPStatusError,
-    NoSessionError,
-    NotFoundError,
-    NotJSONError,
-    TimedOutError,
-    UnreachableError,
-)
+from evergreen_groups import errors
 from evergreen_groups.policy import LimitRule
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.settings import PolicySettings, ServeSettings, Settings
+from evergreen_groups.settings import PolicySettings, ServeSettings
 from evergreen_groups.web import PREFIX, service
 from evergreen_groups.web.overload import Breaker, BreakerState, RequestOutcome, Slots
 from evergreen_groups.web.problems import ProblemError
@@ -35,17 +27,17 @@ from evergreen_groups.web.server import SPARE_REQUESTS
 
 PAUSE, SLOW_AFTER, FAILURES, MOST_WAITING = 10.0, 3.0, 5, 4
 DEAD = [
-    UnreachableError("no connection"),
-    TimedOutError("no answer"),
-    NotJSONError("an error page"),
-    HTTPStatusError("broken", status=500),
-    HTTPStatusError("bad gateway", status=502),
+    errors.UnreachableError("no connection"),
+    errors.TimedOutError("no answer"),
+    errors.NotJSONError("an error page"),
+    errors.HTTPStatusError("broken", status=500),
+    errors.HTTPStatusError("bad gateway", status=502),
 ]
 ANSWERED = [
-    NoSessionError("ended", textcode="NO_SESSION"),
-    HTTPStatusError("not here", status=404),
-    HTTPStatusError("not so", status=499),
-    NotFoundError("nobody"),
+    errors.NoSessionError("ended", textcode="NO_SESSION"),
+    errors.HTTPStatusError("not here", status=404),
+    errors.HTTPStatusError("not so", status=499),
+    errors.NotFoundError("nobody"),
     None,
 ]
 NEITHER = [ProblemError(400, "a bad id"), ZeroDivisionError()]
@@ -172,7 +164,7 @@ def test_the_last_outcome_and_how_long_ago_it_was() -> None:
         clock.now += 2
     clock.now += 1
     assert breaker.last_outcome() == RequestOutcome(1.0, True)
-    assert use(breaker, UnreachableError("no connection"))
+    assert use(breaker, errors.UnreachableError("no connection"))
     assert breaker.last_outcome() == RequestOutcome(0.0, False, "unreachable")
     assert use(breaker, ZeroDivisionError())
     assert breaker.last_outcome() == RequestOutcome(0.0, False, "unreachable")
@@ -259,18 +251,10 @@ class TestSlots:
                 raise ZeroDivisionError
 
 
-MakeApp = Callable[[Settings], Flask]
-
-
 @pytest.fixture
 def caller(make_app: MakeApp, proxy: FaultProxy) -> FlaskClient:
     """A service on a gateway with faults."""
     return client_of(make_app(settings_of(proxy.url)))
-
-
-@pytest.fixture
-def staff(sandbox: Sandbox) -> dict[str, str]:
-    return bearer(session(sandbox.url, username="consortium_staff"))
 
 
 @pytest.mark.long
@@ -365,13 +349,6 @@ class TestGatewayTrouble:
         monkeypatch.setattr(service, "_WAIT_SECONDS", 0.1)
         serve = ServeSettings(port=0, threads=2, timeout=90)
         app = make_app(settings_of(proxy.url, serve=serve))
-        arrived, let_go = threading.Semaphore(0), threading.Event()
-
-        def hold(call: Call) -> Fault:
-            arrived.release()
-            let_go.wait(60)
-            return Fault.NONE
-
         many = 3 * SPARE_REQUESTS
         with served(app, serve) as url, ThreadPoolExecutor(many) as pool:
 
@@ -379,15 +356,14 @@ class TestGatewayTrouble:
                 return requests.get(url + self.ADDRESS, headers=staff, timeout=120).status_code
 
             assert ask() == 200
-            proxy.decide = hold
+            held = HeldCalls(proxy)
             hanging = [pool.submit(ask) for _ in range(many)]
-            for _ in range(2):
-                assert arrived.acquire(timeout=60)
+            held.wait_for(2)
             assert requests.get(f"{url}{PREFIX}/panel.js", timeout=60).status_code == 200
             ended = as_completed(hanging, timeout=60)
             assert {next(ended).result() for _ in range(many - 2)} == {503}
-            assert not arrived.acquire(blocking=False)
-            let_go.set()
+            assert not held.any_more()
+            held.let_go()
             assert [one.result() for one in ended] == [200, 200]
             assert ask() == 200
 
@@ -396,27 +372,19 @@ class TestGatewayTrouble:
     ) -> None:
         serve = ServeSettings(port=0, threads=4, timeout=90)
         app = make_app(settings_of(proxy.url, serve=serve))
-        arrived, let_go = threading.Semaphore(0), threading.Event()
-
-        def hold(call: Call) -> Fault:
-            arrived.release()
-            let_go.wait(60)
-            return Fault.NONE
-
         with served(app, serve) as url, ThreadPoolExecutor(2) as pool:
 
             def ask() -> requests.Response:
                 return requests.get(url + self.ADDRESS, headers=staff, timeout=120)
 
             assert ask().status_code == 200
-            proxy.decide = hold
+            held = HeldCalls(proxy)
             hanging = [pool.submit(ask) for _ in range(2)]
-            for _ in hanging:
-                assert arrived.acquire(timeout=60)
+            held.wait_for(2)
             clock.now += 3
             refused = ask()
             assert (refused.status_code, refused.headers["Retry-After"]) == (503, "3")
             assert requests.get(f"{url}{PREFIX}/panel.js", timeout=60).status_code == 200
-            let_go.set()
+            held.let_go()
             assert [one.result().status_code for one in hanging] == [200, 200]
             assert ask().status_code == 200

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,11 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
-from support.web_caller import SECRET, bearer, events_settings, session, settings_of
+from support.web_caller import SECRET, MakeApp, bearer, events_settings, session, settings_of
 
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import ServeSettings
-from evergreen_groups.web import PREFIX, close, create_app
+from evergreen_groups.web import PREFIX
 from evergreen_groups.web.events import SECRET_HEADER
 
 pytestmark = pytest.mark.long
@@ -59,12 +58,9 @@ OPERATIONS = (
 
 
 @pytest.fixture
-def app(sandbox: Sandbox, tmp_path: Path) -> Iterator[Flask]:
+def app(make_app: MakeApp, sandbox: Sandbox, tmp_path: Path) -> Flask:
     serve = ServeSettings(port=0, rate_limit=1_000_000)
-    environ = {"STATE_DIRECTORY": str(tmp_path / "state"), "EVERGREEN_GROUPS_PASSWORD": "sandbox"}
-    app = create_app(settings_of(sandbox.url, serve=serve, events=events_settings(tmp_path)), environ)
-    yield app
-    close(app)
+    return make_app(settings_of(sandbox.url, serve=serve, events=events_settings(tmp_path)))
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import http.client
 import json
 import socket
 import time
-from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,10 +14,10 @@ import pytest
 import requests
 from flask import Flask
 from support.desk_caller import plan_body
-from support.web_caller import API, SECRET, bearer, events_settings, served, session, settings_of
+from support.web_caller import API, SECRET, MakeApp, bearer, events_settings, served, session, settings_of
 
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.settings import ServeSettings, Settings
+from evergreen_groups.settings import ServeSettings
 from evergreen_groups.web import PREFIX
 from evergreen_groups.web.events import SECRET_HEADER
 
@@ -29,7 +28,7 @@ SLOW = 300
 
 
 @pytest.fixture
-def app(make_app: Callable[[Settings], Flask], sandbox: Sandbox, tmp_path: Path) -> Flask:
+def app(make_app: MakeApp, sandbox: Sandbox, tmp_path: Path) -> Flask:
     serve = ServeSettings(port=0, threads=THREADS, rate_limit=1_000_000)
     return make_app(settings_of(sandbox.url, serve=serve, events=events_settings(tmp_path)))
 

@@ -7,11 +7,12 @@ import resource
 import socket
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
-from support.web_caller import served
+from support.web_caller import Clock, served
 
 from evergreen_groups.settings import ServeSettings
 from evergreen_groups.web import server
@@ -142,6 +143,31 @@ def test_headers_have_to_be_whole_in_time(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(server, "TIMEOUT", 1)
     with served(application) as url, client(url, WHOLE[:-2] + b"X-Slow: ") as connection:  # type: ignore[arg-type]
         assert ends(connection, b"x"), "each byte is no new beginning"
+
+
+def test_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, half = Clock(), len(WHOLE) // 2
+    for module in ("waitress.channel", "waitress.server"):
+        monkeypatch.setattr(f"{module}.time", SimpleNamespace(time=clock))
+
+    def is_answered(connection: socket.socket) -> bool:
+        connection.sendall(WHOLE[half:])
+        return answer(connection) == b"hello"
+
+    def others_come() -> None:
+        """Wait for the server to look at all earlier connections, by letting two later ones be answered."""
+        for _ in range(2):
+            with client(url, WHOLE[:half]) as other:
+                assert is_answered(other)
+
+    with served(application) as url, client(url, WHOLE[:half]) as quicker, client(url, WHOLE[:half]) as slower:  # type: ignore[arg-type]
+        others_come()
+        clock.now += 9
+        others_come()
+        assert is_answered(quicker)
+        clock.now += 2
+        others_come()
+        assert slower.recv(1) == b""
 
 
 def test_who_waits_longest_goes_first_where_too_many_do(monkeypatch: pytest.MonkeyPatch) -> None:

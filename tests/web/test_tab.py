@@ -18,11 +18,8 @@ from support.desk_browser import CLIENTS, TIMEOUT, Desk, desk_browser, kind
 from support.page_time import LOST
 
 from evergreen_groups.settings.sections import DeskSettings
-from evergreen_groups.web import PREFIX
 
 pytestmark = pytest.mark.long  # needs a browser
-
-HOSTILE = "\N{RIGHT-TO-LEFT OVERRIDE}<img src=x onerror='top.harmed = 1'>"
 
 both_clients = pytest.mark.parametrize("client", list(CLIENTS))
 
@@ -494,30 +491,6 @@ def test_a_session_that_ends_by_itself_leaves_the_page(tab: Tab) -> None:
     tab.desk.run("new BroadcastChannel('evergreen-groups').postMessage({ kind: 'changed', patrons: [1017] })")
     tab.desk.problem("Your session has ended.")
     tab.shows(1017)
-
-
-@both_clients
-def test_the_seeds_flow_in_the_groups_page(desk_of_the_module: Desk, client: str) -> None:
-    """From the menu to the updated list, with a scanner, in the page itself. The panel is updated too."""
-    desk = desk_of_the_module
-    desk.begin()
-    if f"{PREFIX}/patrons/<patron>/group" not in {rule.rule for rule in desk.gate.app.url_map.iter_rules()}:
-        pytest.skip("the service has no page of a group yet")
-    tab = Tab(desk, client, Page())
-    desk.open(client, "1017/checkout")
-    desk.panel_of(1017)
-    if kind(client) == "AngularJS":
-        desk.click("#other")
-    desk.element("[data-tab=group]").click()
-    desk.until(lambda: tab.state == "shown" and tab.inside("page.activeElement.id") == "card")
-    desk.press("20000000001007", Keys.ENTER)
-    desk.until(lambda: tab.inside("Boolean(page.getElementById('confirm'))"))
-    assert "Lindqvist" in tab.inside("page.querySelector('h1').innerText")
-    tab.inside("page.getElementById('confirm').click()")
-    desk.until(lambda: tab.inside("Boolean(page.getElementById('outcome')) && page.readyState === 'complete'"))
-    assert "Lindqvist" in tab.inside("page.querySelector('#members tbody').innerText")
-    desk.until(lambda: "5 members" in json.dumps(desk.panel()))
-    assert tab.state == "shown"
 
 
 @both_clients

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 from flask import Flask
 from support.desk_caller import DeskCaller
 from support.fault_proxy import FaultProxy
-from support.web_caller import client_of, session, settings_of
+from support.web_caller import MakeApp, client_of, session, settings_of
 
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.settings import ServeSettings, Settings
+from evergreen_groups.settings import ServeSettings
 from evergreen_groups.settings.sections import DeskSettings
 
 SEEN, HIDDEN = 1052, 1038
 
 
 @pytest.fixture
-def app(make_app: Callable[[Settings], Flask], proxy: FaultProxy) -> Flask:
+def app(make_app: MakeApp, proxy: FaultProxy) -> Flask:
     serve = ServeSettings(port=0, rate_limit=1_000_000)
     return make_app(settings_of(proxy.url, serve=serve, desk=DeskSettings(undo_others="VIEW_USER")))
 

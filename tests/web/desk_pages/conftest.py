@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from flask import Flask
 from support.desk_browser import desk_browser
-from support.desk_page import DeskClerk
+from support.desk_page import ClerkNamed, DeskClerk
 from support.fault_proxy import FaultProxy
 from support.page_desk import RUTH, PageDesk
 from support.web_caller import PASSWORD, session, settings_of
@@ -46,12 +46,12 @@ def app(desk_settings: Settings, environ: dict[str, str]) -> Iterator[Flask]:
 
 
 @pytest.fixture
-def clerk_named(app: Flask, sandbox: Sandbox, proxy: FaultProxy) -> Callable[[str], DeskClerk]:
+def clerk_named(app: Flask, sandbox: Sandbox, proxy: FaultProxy) -> ClerkNamed:
     return lambda name: DeskClerk(app, session(sandbox.url, username=name), proxy.url)
 
 
 @pytest.fixture
-def clerk(clerk_named: Callable[[str], DeskClerk]) -> DeskClerk:
+def clerk(clerk_named: ClerkNamed) -> DeskClerk:
     """A clerk who sees and changes patrons of every library."""
     return clerk_named("consortium_staff")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from selenium.webdriver.common.keys import Keys
-from support.desk_page import GROUP, DeskClerk, card
+from support.desk_page import GROUP, card
 from support.page_desk import NGUYEN, RUTH, THOMAS, WHITFIELD, PageDesk
 from support.web_caller import PASSWORD, end_session, session
 
@@ -132,22 +132,6 @@ class TestOnce:
         page.browser.refresh()
         assert "Done: Nguyễn, Ruth" in page.outcome()
         assert self.entries(page) == 1
-
-    def test_the_service_is_restarted_between_plan_and_change(self, page: PageDesk) -> None:
-        page.plan_move(NGUYEN, card(RUTH), "Move Nguyễn, Ruth here?")
-        page.start_anew()
-        page.scan(Keys.ENTER)
-        assert "Done: Nguyễn, Ruth" in page.outcome()
-
-    def test_two_clerks(self, page: PageDesk) -> None:
-        page.plan_move(NGUYEN, card(RUTH), "Move Nguyễn, Ruth here?")
-        other = DeskClerk(page.gate.app, session(page.sandbox.url, username="admin"), page.sandbox.url)
-        other.open(1007).send("/plan", card=card(RUTH)).send("/change", ("do", "apply"))
-        assert page.group_of(RUTH) == 1002
-        page.scan(Keys.ENTER)
-        page.until(lambda: "Something has changed since this was shown" in page.text("#message"))
-        assert "Lindqvist, Åsa" in page.heading
-        assert page.group_of(RUTH) == 1002
 
     @staticmethod
     def entries(page: PageDesk) -> int:

@@ -11,7 +11,7 @@ from decimal import Decimal
 
 import pytest
 from flask import Flask
-from support.circulators import USER, make_stock_circulator, take_away
+from support.circulators import USER, change_rows, make_stock_circulator, take_away
 from support.debts import owe
 from support.desk_caller import DeskCaller
 from support.desk_page import DeskClerk, DeskPage
@@ -198,8 +198,7 @@ def test_without_an_outside_circulation_to_check_against(
 ) -> None:
     """The check needs a circulation of an outside patron at a visible library. Without one it takes extra calls."""
     put_in(sandbox, *HIDDEN)
-    with sandbox._store.transaction() as connection:
-        connection.execute(f"DELETE FROM circ WHERE circ_lib <> {MILL} AND usr NOT IN {SEVERAL}")
+    change_rows(sandbox, f"DELETE FROM circ WHERE circ_lib <> {MILL} AND usr NOT IN {SEVERAL}")
     clerk = new_session()
     clerk.open(OKONKWO)
     calls()

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 from flask import Flask
-from support.desk_page import GROUP, DeskClerk, DeskPage, agreed, as_text, card, scanned, selected
+from support.circulators import change_rows, take_away
+from support.desk_caller import group_of, leads
+from support.desk_page import GROUP, ClerkNamed, DeskClerk, DeskPage, agreed, as_text, card, scanned, selected
 from support.fault_proxy import Fault, FaultProxy
-from support.web_caller import PASSWORD, end_session, session, settings_of
+from support.web_caller import PASSWORD, session, settings_of
 
-from evergreen_groups.gateway import Gateway
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import Settings
 from evergreen_groups.settings.sections import DeskSettings
@@ -24,10 +24,6 @@ NGUYEN, LAN, WHITFIELD, THOMAS, RUTH, HALLORAN = 1017, 1018, 1036, 1037, 1038, 1
 OLD_CARD, ITS_OWNER = "20000000901049", 1049
 
 
-def group_of(admin: Gateway, patron: int) -> int:
-    return int(admin.pcrud.retrieve("au", patron).usrgroup)
-
-
 def words_of(page: DeskPage) -> int:
     """Count the words of a plan that a clerk sees before unfolding anything, without names, barcodes and amounts."""
     shown = [page.tree.find(".//h1"), page.tree.get_element_by_id("main")]
@@ -36,15 +32,11 @@ def words_of(page: DeskPage) -> int:
     return len([word for node in shown for word in re.findall(r"[^\W\d]+", as_text(node))])
 
 
-def is_lead(admin: Gateway, patron: int) -> bool:
-    return bool(admin.pcrud.retrieve("au", patron).master_account)
-
-
 class TestMovingSomebodyIn:
-    def test_from_the_scan_to_the_record_in_the_list(self, clerk: DeskClerk, admin: Gateway) -> None:
+    def test_from_the_scan_to_the_record_in_the_list(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         plan = scanned(clerk.open(NGUYEN), card(WHITFIELD))
         assert plan.heading == "Move Whitfield, Grace here?", "she leads the group that she comes from"
-        assert group_of(admin, WHITFIELD) == 1009, "nothing happens before it was agreed to"
+        assert group_of(sandbox, WHITFIELD) == 1009, "nothing happens before it was agreed to"
         assert "Whitfield, Grace: 3 → 2 members, $24.99 → $15.00" in plan.text
         assert "This group: 4 → 5 members, $25.65 → $35.64" in plan.text
         assert "Whitfield, Ruth 20000000001038, ELM stays behind" in plan.text
@@ -54,7 +46,7 @@ class TestMovingSomebodyIn:
         done = agreed(plan)
         assert done.outcome.startswith("Done: Whitfield, Grace is in this group now")
         assert "Whitfield, Grace" in done.members
-        assert group_of(admin, WHITFIELD) == 1004
+        assert group_of(sandbox, WHITFIELD) == 1004
 
     def test_enter_moves_only_without_warnings(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         warned = scanned(clerk.open(NGUYEN), card(WHITFIELD))
@@ -62,24 +54,23 @@ class TestMovingSomebodyIn:
         assert "Check" in warned.warnings
         assert "Enter doesn't confirm." in warned.warnings
         assert "Move anyway" in warned.text
-        with sandbox._store.transaction() as connection:
-            connection.execute("UPDATE au SET usrgroup = 5001, family_name = 'Nguyễn' WHERE id = ?", (RUTH,))
+        change_rows(sandbox, "UPDATE au SET usrgroup = 5001, family_name = 'Nguyễn' WHERE id = ?", RUTH)
         plan = scanned(clerk.open(NGUYEN), card(RUTH))
         assert not plan.warnings
         assert plan.default == "apply"
         assert "press Enter to move" in plan.text
         assert words_of(plan) <= 60
 
-    def test_several_cards_make_one_change(self, clerk: DeskClerk, admin: Gateway) -> None:
+    def test_several_cards_make_one_change(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         first = scanned(clerk.open(NGUYEN), card(THOMAS))
         both = first.send("/change", ("do", "apply"), card=card(RUTH))  # a scanner types a card, then Enter
         assert both.heading == "Move 2 patrons here?"
-        assert group_of(admin, THOMAS) == 1009, "a card in the field is no yes"
+        assert group_of(sandbox, THOMAS) == 1009, "a card in the field is no yes"
         same = both.send("/change", ("do", "add"), card=card(RUTH))
         assert same.heading == "Move 2 patrons here?"
         done = agreed(same)
         assert done.outcome.startswith("Done: all 2 changes")
-        assert {group_of(admin, patron) for patron in (THOMAS, RUTH)} == {1004}
+        assert {group_of(sandbox, patron) for patron in (THOMAS, RUTH)} == {1004}
         assert len(clerk.open(NGUYEN, "/history").tree.xpath("//section[@class='entry']")) == 1
 
     def test_enter_without_a_card_changes_nothing(self, clerk: DeskClerk) -> None:
@@ -93,7 +84,7 @@ class TestMovingSomebodyIn:
         assert len(page.members) == 4, "the list stays"
         assert scanned(page, card(RUTH)).heading == "Move Whitfield, Ruth here from Whitfield, Grace's group?"
 
-    def test_an_unknown_card_keeps_the_patrons_scanned_so_far(self, clerk: DeskClerk, admin: Gateway) -> None:
+    def test_an_unknown_card_keeps_the_patrons_scanned_so_far(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         plan = scanned(clerk.open(NGUYEN), card(THOMAS)).send("/change", ("do", "apply"), card=card(RUTH))
         page = plan.send("/change", ("do", "apply"), card="20000000001083")
         known = "No patron with card 20000000001083. Nearly the same: 20000000001038 Whitfield, Ruth"
@@ -112,13 +103,13 @@ class TestMovingSomebodyIn:
         assert page.tree.get_element_by_id("card").get("value") == "20000000009999"
         assert scanned(page, card(NGUYEN)).heading == "Move Whitfield, Thomas to Nguyễn, Thị Hương's group?"
 
-    def test_a_hidden_patron_is_nobody(self, clerk_named: Callable[[str], DeskClerk]) -> None:
+    def test_a_hidden_patron_is_nobody(self, clerk_named: ClerkNamed) -> None:
         page = scanned(clerk_named("harbor_desk").open(NGUYEN), card(WHITFIELD))
         hidden = f"No patron with card {card(WHITFIELD)}, or the patron's library isn't visible to your login."
         assert page.message.startswith(hidden)
         assert "Whitfield" not in page.text
 
-    def test_a_card_that_is_not_active_moves_nobody_unasked(self, clerk: DeskClerk, admin: Gateway) -> None:
+    def test_a_card_that_is_not_active_moves_nobody_unasked(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         page = scanned(clerk.open(NGUYEN), OLD_CARD)
         assert "This card is not active any more. It belonged to this patron" in page.message
         assert "Haddad, Noor juvenile 20000000001049" in page.part("found")
@@ -154,7 +145,7 @@ class TestMovingSomebodyIn:
         assert "age 2" in rows[1]
         assert f"{THOMAS} Elm Street ELM Whitfield, Kim 1 member" in rows[0]
 
-    def test_a_name_finds_only_who_is_visible(self, clerk_named: Callable[[str], DeskClerk]) -> None:
+    def test_a_name_finds_only_who_is_visible(self, clerk_named: ClerkNamed) -> None:
         page = scanned(clerk_named("harbor_desk").open(NGUYEN), "Whitfield")
         assert page.message == "No patron named Whitfield, or the patron's library isn't visible to your login."
 
@@ -172,21 +163,6 @@ class TestMovingSomebodyIn:
         plan = scanned(clerk.open(NGUYEN), card(1044))
         assert "Adeyemi-Clarke, Samuel stays alone in group Adeyemi" in plan.warnings
 
-    def test_calls(self, clerk: DeskClerk, proxy: FaultProxy) -> None:
-        """Count the calls that the desk waits for, with reference data and session cached."""
-        agreed(scanned(clerk.open(NGUYEN), card(RUTH)))
-        counts = []
-        proxy.seen.clear()
-        page = clerk.open(NGUYEN)
-        counts.append(len(proxy.seen))
-        proxy.seen.clear()
-        plan = scanned(page, card(THOMAS))
-        counts.append(len(proxy.seen))
-        proxy.seen.clear()
-        assert "Done" in agreed(plan).outcome
-        counts.append(len(proxy.seen))  # including the list that shows the outcome
-        assert counts == [3, 4, 5 + 3]
-
     def test_who_is_there_already(self, clerk: DeskClerk) -> None:
         page = scanned(clerk.open(NGUYEN), card(LAN))
         assert page.heading == "Nothing to do"
@@ -198,23 +174,23 @@ class TestSelectedMembers:
     def test_nobody_selected(self, clerk: DeskClerk) -> None:
         assert selected(clerk.open(NGUYEN), "remove").message == "Select somebody in the list first."
 
-    def test_remove(self, clerk: DeskClerk, admin: Gateway) -> None:
+    def test_remove(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         plan = selected(clerk.open(WHITFIELD), "remove", THOMAS, RUTH)
         assert plan.heading == "Remove 2 patrons from the group?"
         assert "Whitfield, Grace" not in plan.heading
         done = agreed(plan)
         assert "Done: all 2 changes" in done.outcome
         assert list(done.members) == ["Whitfield, Grace"]
-        assert len({group_of(admin, patron) for patron in (WHITFIELD, THOMAS, RUTH)}) == 3
-        assert not is_lead(admin, THOMAS)
+        assert len({group_of(sandbox, patron) for patron in (WHITFIELD, THOMAS, RUTH)}) == 3
+        assert not leads(sandbox, THOMAS)
 
-    def test_a_lead_who_is_removed_stays_one_and_the_plan_says_so(self, clerk: DeskClerk, admin: Gateway) -> None:
+    def test_a_lead_who_is_removed_stays_one_and_the_plan_says_so(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         plan = selected(clerk.open(WHITFIELD), "remove", WHITFIELD)
         assert "stays group lead" in plan.text
         agreed(plan)
-        assert is_lead(admin, WHITFIELD)
+        assert leads(sandbox, WHITFIELD)
 
-    def test_move_to_another_group(self, clerk: DeskClerk, admin: Gateway) -> None:
+    def test_move_to_another_group(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         asks = selected(clerk.open(WHITFIELD), "move", THOMAS)
         assert asks.heading == "To which group?"
         assert "A card of anybody in the other group" in asks.text
@@ -224,50 +200,48 @@ class TestSelectedMembers:
         assert "Nguyễn, Thị Hương: 4 → 5 members" in plan.text
         done = agreed(plan)
         assert "Whitfield, Thomas is in group 1004 now" in done.outcome
-        assert group_of(admin, THOMAS) == 1004
+        assert group_of(sandbox, THOMAS) == 1004
 
-    def test_merge(self, clerk: DeskClerk, admin: Gateway) -> None:
+    def test_merge(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         plan = scanned(selected(clerk.open(WHITFIELD), "merge"), card(NGUYEN))
         assert plan.heading == "Merge this group into Nguyễn, Thị Hương's group?"
         done = agreed(plan)
         assert "Done: all 3 changes" in done.outcome
-        assert {group_of(admin, patron) for patron in (WHITFIELD, THOMAS, RUTH)} == {1004}
+        assert {group_of(sandbox, patron) for patron in (WHITFIELD, THOMAS, RUTH)} == {1004}
         assert len(done.members) == 7
 
     @pytest.mark.parametrize(("action", "patron", "after"), [("lead", THOMAS, True), ("no-lead", WHITFIELD, False)])
-    def test_leads(self, clerk: DeskClerk, admin: Gateway, action: str, patron: int, after: bool) -> None:
+    def test_leads(self, clerk: DeskClerk, sandbox: Sandbox, action: str, patron: int, after: bool) -> None:
         done = agreed(selected(clerk.open(WHITFIELD), action, patron))
         assert "Done:" in done.outcome
-        assert is_lead(admin, patron) is after
+        assert leads(sandbox, patron) is after
 
-    def test_hidden_members_keep_a_group_from_merging(
-        self, clerk_named: Callable[[str], DeskClerk], admin: Gateway
-    ) -> None:
+    def test_hidden_members_keep_a_group_from_merging(self, clerk_named: ClerkNamed, sandbox: Sandbox) -> None:
         page = scanned(selected(clerk_named("north_manager").open(1026), "merge"), card(1007))
         assert "that the account can't see: 1; merging would leave them behind" in page.message
-        assert group_of(admin, 1026) == 1006
+        assert group_of(sandbox, 1026) == 1006
 
 
 class TestUndo:
-    def test_it_stands_at_the_outcome(self, clerk: DeskClerk, admin: Gateway) -> None:
+    def test_it_stands_at_the_outcome(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         done = agreed(scanned(clerk.open(NGUYEN), card(RUTH)))
         undone = done.send("/undo", times=2)
         assert "Undone: Whitfield, Ruth is in group 1009 now" in undone.outcome
-        assert group_of(admin, RUTH) == 1009
+        assert group_of(sandbox, RUTH) == 1009
         assert len(clerk.open(NGUYEN, "/history").tree.xpath("//section[@class='entry']")) == 2
         assert undone.form("/undo").xpath(".//button")[0].text == "Redo"
         assert done.form("/undo").xpath(".//button")[0].text == "Undo"
         again = done.send("/undo", key="0" * 32)
         assert again.message == "This change is already undone."
 
-    def test_from_the_recent_changes(self, clerk: DeskClerk, admin: Gateway) -> None:
+    def test_from_the_recent_changes(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         agreed(scanned(clerk.open(NGUYEN), card(RUTH)))
         recent = clerk.open(NGUYEN, "/history")
         assert "Whitfield, Ruth: from group 1009 to group 1004" in recent.text
         assert "Undone" in recent.send("/undo").outcome
-        assert group_of(admin, RUTH) == 1009
+        assert group_of(sandbox, RUTH) == 1009
 
-    def test_only_by_who_did_it(self, clerk: DeskClerk, clerk_named: Callable[[str], DeskClerk]) -> None:
+    def test_only_by_who_did_it(self, clerk: DeskClerk, clerk_named: ClerkNamed) -> None:
         done = agreed(scanned(clerk.open(NGUYEN), card(RUTH)))
         other = clerk_named("admin")
         seen = other.get(done.address)
@@ -276,18 +250,14 @@ class TestUndo:
         assert "by Whitlock, Constance" in other.open(NGUYEN, "/history").text
         assert not other.open(NGUYEN, "/history").has_form("/undo")
 
-    def test_staff_whom_the_reader_cannot_see_have_no_number(
-        self, clerk: DeskClerk, clerk_named: Callable[[str], DeskClerk]
-    ) -> None:
+    def test_staff_whom_the_reader_cannot_see_have_no_number(self, clerk: DeskClerk, clerk_named: ClerkNamed) -> None:
         agreed(scanned(clerk.open(1001), card(1052)))
         past = clerk_named("harbor_desk").open(1001, "/history")
         assert "Desrosiers" in past.text
         assert "by a staff user whose record your login can't see" in past.text
         assert "user 2" not in past.text
 
-    def test_the_past_shows_visible_patrons_alone(
-        self, clerk: DeskClerk, clerk_named: Callable[[str], DeskClerk]
-    ) -> None:
+    def test_the_past_shows_visible_patrons_alone(self, clerk: DeskClerk, clerk_named: ClerkNamed) -> None:
         agreed(scanned(clerk.open(NGUYEN), card(RUTH)))
         agreed(selected(clerk.open(NGUYEN), "remove", RUTH))
         page = clerk_named("harbor_desk").open(NGUYEN, "/history")
@@ -296,18 +266,18 @@ class TestUndo:
 
 
 class TestOnce:
-    def test_a_double_click(self, clerk: DeskClerk, admin: Gateway) -> None:
+    def test_a_double_click(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         plan = scanned(clerk.open(NGUYEN), card(RUTH))
         done = plan.send("/change", ("do", "apply"), times=3)
         assert "Done: Whitfield, Ruth is in this group now" in done.outcome
         assert len(clerk.open(NGUYEN, "/history").tree.xpath("//section[@class='entry']")) == 1
 
-    def test_back_and_once_more_after_an_undo(self, clerk: DeskClerk, admin: Gateway) -> None:
+    def test_back_and_once_more_after_an_undo(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         """Going back and resubmitting doesn't apply an undone plan again."""
         plan = scanned(clerk.open(NGUYEN), card(RUTH))
         agreed(plan).send("/undo")
         assert "Done: Whitfield, Ruth is in this group now" not in agreed(plan).part("none")
-        assert group_of(admin, RUTH) == 1009
+        assert group_of(sandbox, RUTH) == 1009
 
     def test_the_service_is_restarted_in_between(
         self, clerk: DeskClerk, desk_settings: Settings, environ: dict[str, str]
@@ -319,41 +289,25 @@ class TestOnce:
         close(other)
 
     def test_another_user_moved_the_patron_in_between(
-        self, clerk: DeskClerk, clerk_named: Callable[[str], DeskClerk], admin: Gateway
+        self, clerk: DeskClerk, clerk_named: ClerkNamed, sandbox: Sandbox
     ) -> None:
         plan = scanned(clerk.open(NGUYEN), card(RUTH))
         agreed(scanned(clerk_named("admin").open(1007), card(RUTH)))
         again = agreed(plan)
         assert "Something has changed since this was shown. Nothing has been moved" in again.message
         assert again.heading == "Move Whitfield, Ruth here from Lindqvist, Åsa's group?"
-        assert group_of(admin, RUTH) == 1002
+        assert group_of(sandbox, RUTH) == 1002
         assert "Done" in agreed(again).outcome
-
-    def test_the_session_ends_in_the_middle(self, clerk: DeskClerk, proxy: FaultProxy, admin: Gateway) -> None:
-        plan = scanned(clerk.open(NGUYEN), card(RUTH))
-        end_session(proxy.url, _token(clerk))
-        ended = agreed(plan)
-        assert ended.status in (200, 401)
-        assert "session has ended" in ended.text or "NO_SESSION" in ended.text
-        assert group_of(admin, RUTH) == 1009
-
-
-def _token(clerk: DeskClerk) -> str:
-    import json
-    from urllib.parse import unquote
-
-    return str(json.loads(unquote(clerk.headers["Cookie"].partition("=")[2])))
 
 
 class TestWhatGoesWrong:
-    def test_a_permission_is_missing(self, clerk: DeskClerk, sandbox: Sandbox, admin: Gateway) -> None:
+    def test_a_permission_is_missing(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         page = clerk.open(NGUYEN)
-        with sandbox._store.transaction() as connection:
-            connection.execute("DELETE FROM grants WHERE usr = 2 AND permission = 'UPDATE_USER'")
+        take_away(sandbox, "UPDATE_USER", user=2)
         refused = agreed(scanned(page, card(RUTH)))
         assert "Nothing was changed" in refused.outcome
         assert "your login lacks the permission UPDATE_USER at ELM" in refused.outcome
-        assert group_of(admin, RUTH) == 1009
+        assert group_of(sandbox, RUTH) == 1009
         asks = refused.send("/plan", id="approve")
         assert "Supervisor's approval" in asks.text
         done = agreed(asks, username="admin", password=PASSWORD)
@@ -361,11 +315,10 @@ class TestWhatGoesWrong:
         assert "approved by Administrator, Ada" in clerk.open(NGUYEN, "/history").text
 
     def test_it_is_known_before_that_a_permission_is_missing(
-        self, app: Flask, clerk: DeskClerk, sandbox: Sandbox, admin: Gateway
+        self, app: Flask, clerk: DeskClerk, sandbox: Sandbox
     ) -> None:
         assert "(needs approval)" not in clerk.open(NGUYEN).text
-        with sandbox._store.transaction() as connection:
-            connection.execute("DELETE FROM grants WHERE usr = 2 AND permission = 'UPDATE_USER'")
+        take_away(sandbox, "UPDATE_USER", user=2)
         new = DeskClerk(app, session(sandbox.url, username="consortium_staff"), clerk.origin)
         page = new.open(NGUYEN)
         assert "Move another patron to this group (needs approval)" in page.text
@@ -373,9 +326,9 @@ class TestWhatGoesWrong:
         assert "Supervisor's approval" in plan.text
         assert agreed(plan).message == "Type the supervisor's user name and password."
         assert "Done: Whitfield, Ruth" in agreed(plan, username="admin", password=PASSWORD).outcome
-        assert group_of(admin, RUTH) == 1004
+        assert group_of(sandbox, RUTH) == 1004
 
-    def test_a_supervisors_login_is_refused(self, clerk: DeskClerk, admin: Gateway) -> None:
+    def test_a_supervisors_login_is_refused(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         asks = clerk.open(NGUYEN).send("/plan", ("approve", "1"), card=card(RUTH))
         wrong = agreed(asks, username="admin", password="not-this-one")
         assert wrong.message == "The supervisor could not log in. Nothing was changed."
@@ -384,9 +337,9 @@ class TestWhatGoesWrong:
         at_once = agreed(again, username="admin", password=PASSWORD)
         assert at_once.message == "A login was tried just before. Wait some seconds, then try again."
         assert agreed(wrong, username="admin", password="").message == "Type the supervisor's user name and password."
-        assert group_of(admin, RUTH) == 1009
+        assert group_of(sandbox, RUTH) == 1009
 
-    def test_not_sure_whether_it_arrived(self, clerk: DeskClerk, proxy: FaultProxy, admin: Gateway) -> None:
+    def test_not_sure_whether_it_arrived(self, clerk: DeskClerk, proxy: FaultProxy, sandbox: Sandbox) -> None:
         """The removal's request may or may not have arrived, so it isn't sent again."""
         plan = selected(clerk.open(WHITFIELD), "remove", RUTH)
         new = "open-ils.actor.usergroup.new"
@@ -398,7 +351,9 @@ class TestWhatGoesWrong:
         proxy.let_go()
         assert "Done" in clerk.get(page.address).outcome
 
-    def test_the_ils_is_gone_before_anything_is_sent(self, clerk: DeskClerk, proxy: FaultProxy, admin: Gateway) -> None:
+    def test_the_ils_is_gone_before_anything_is_sent(
+        self, clerk: DeskClerk, proxy: FaultProxy, sandbox: Sandbox
+    ) -> None:
         plan = scanned(clerk.open(NGUYEN), card(RUTH))
         proxy.decide = lambda call: Fault.DROP_REQUEST
         gone = agreed(plan)
@@ -406,7 +361,7 @@ class TestWhatGoesWrong:
         assert "Nothing is done twice" in gone.text
         proxy.decide = lambda call: Fault.NONE
         assert "Done" in gone.send("/change").outcome
-        assert group_of(admin, RUTH) == 1004
+        assert group_of(sandbox, RUTH) == 1004
 
     @pytest.mark.parametrize("patron", ["0", "abc", "9" * 20, "1017 "])
     def test_an_id_that_is_none(self, clerk: DeskClerk, patron: str) -> None:
@@ -414,7 +369,7 @@ class TestWhatGoesWrong:
         assert page.status == 400
         assert page.response.content_type.startswith("text/html")
 
-    def test_nobody_of_that_id(self, clerk_named: Callable[[str], DeskClerk]) -> None:
+    def test_nobody_of_that_id(self, clerk_named: ClerkNamed) -> None:
         for patron in (WHITFIELD, 999_999):
             page = clerk_named("harbor_desk").open(patron)
             assert page.status == 404
@@ -426,16 +381,14 @@ class TestUndoingWhatOthersDid:
     def desk_settings(self, proxy: FaultProxy) -> Settings:
         return replace(settings_of(proxy.url), desk=DeskSettings(undo_others="MERGE_USERS"))
 
-    def test_by_who_has_the_permission(
-        self, clerk: DeskClerk, clerk_named: Callable[[str], DeskClerk], admin: Gateway
-    ) -> None:
+    def test_by_who_has_the_permission(self, clerk: DeskClerk, clerk_named: ClerkNamed, sandbox: Sandbox) -> None:
         done = agreed(scanned(clerk.open(NGUYEN), card(1002)))
         assert not clerk_named("harbor_desk").get(done.address).has_form("/undo")
         assert "Undone" in clerk_named("admin").open(NGUYEN, "/history").send("/undo").outcome
-        assert group_of(admin, 1002) == 1001
+        assert group_of(sandbox, 1002) == 1001
 
     def test_the_permission_is_asked_for_once(
-        self, clerk: DeskClerk, clerk_named: Callable[[str], DeskClerk], proxy: FaultProxy
+        self, clerk: DeskClerk, clerk_named: ClerkNamed, proxy: FaultProxy
     ) -> None:
         for patron in (1002, RUTH, THOMAS):
             agreed(scanned(clerk.open(NGUYEN), card(patron)))

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Callable
 from dataclasses import replace
-from importlib import resources
 from typing import Any
 
+import jsonschema
 import pytest
 from flask import Flask
-from jsonschema import Draft202012Validator
 from support.bills_and_items import ELM, bill, lend
-from support.desk_page import GROUP, DeskClerk
+from support.circulators import change_rows, take_away
+from support.desk_page import GROUP, ClerkNamed, DeskClerk
+from support.documents import schema
 from support.recorded_nights import record_nights
-from support.schemas import strict
 from support.web_caller import API, bearer, client_of, session, settings_of
 
 from evergreen_groups import hooks
@@ -55,18 +53,16 @@ class TestAMember:
 
     @pytest.mark.long
     def test_nothing(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
-        with sandbox._store.transaction() as connection:
-            connection.execute("DELETE FROM mbts WHERE usr = ?", [LAN])
+        change_rows(sandbox, "DELETE FROM mbts WHERE usr = ?", LAN)
         page = member_page(clerk, LAN)
         assert "No open bills." in page.text
         assert "Nothing is out." in page.text
 
     @pytest.mark.long
-    def test_what_is_hidden_is_said(self, clerk_named: Callable[[str], DeskClerk], sandbox: Sandbox) -> None:
+    def test_what_is_hidden_is_said(self, clerk_named: ClerkNamed, sandbox: Sandbox) -> None:
         lend(sandbox, LAN, "2039-01-01", library=ELM)
         lend(sandbox, DUC, "2039-01-01", library=ELM)
-        with sandbox._store.transaction() as connection:
-            connection.execute("DELETE FROM grants WHERE usr = 4 AND permission = 'VIEW_USER_TRANSACTIONS'")
+        take_away(sandbox, "VIEW_USER_TRANSACTIONS", user=4)
         desk = clerk_named("harbor_desk")
         page = member_page(desk, LAN)
         assert "Own fines are -$1.50. What they are for is not visible to your login" in page.text
@@ -78,14 +74,6 @@ class TestAMember:
         assert member_page(clerk, WHITFIELD).status == 404
         assert member_page(clerk, 999_999).status == 404
         assert clerk.get(f"{GROUP.format(MINH)}/members/abc").status == 400
-
-    @pytest.mark.long
-    def test_the_list_costs_no_more(self, clerk: DeskClerk, proxy: Any) -> None:
-        clerk.open(MINH)
-        proxy.seen.clear()
-        clerk.open(MINH)
-        assert not [method for method in proxy.seen if "mobts" in method]
-        assert len(proxy.seen) <= 4
 
 
 class TestTitles:
@@ -132,13 +120,12 @@ class TestNights:
 
     @pytest.mark.long
     def test_no_trend_beside_hidden_members(
-        self, app: Flask, client: Client, sandbox: Sandbox, clerk_named: Callable[[str], DeskClerk]
+        self, app: Flask, client: Client, sandbox: Sandbox, clerk_named: ClerkNamed
     ) -> None:
         record_nights(app, client, ["30.00", "27.50"])
         desk = clerk_named("harbor_desk")
         assert "Nightly report:" in desk.open(MINH).text
-        with sandbox._store.transaction() as connection:
-            connection.execute("UPDATE au SET home_ou = ? WHERE id = ?", [ELM, LAN])
+        change_rows(sandbox, "UPDATE au SET home_ou = ? WHERE id = ?", ELM, LAN)
         assert "Nightly report:" not in desk.open(MINH).text
 
     @pytest.mark.long
@@ -149,8 +136,7 @@ class TestNights:
 
 class TestStatement:
     def test_the_sheet(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
-        with sandbox._store.transaction() as connection:
-            connection.execute("UPDATE au SET dob = ? WHERE id = ?", [BIRTH_DATE, MINH])
+        change_rows(sandbox, "UPDATE au SET dob = ? WHERE id = ?", BIRTH_DATE, MINH)
         page = statement(clerk, HUONG)
         assert page.status == 200
         assert page.heading == "Harbor Street Library"
@@ -168,8 +154,7 @@ class TestStatement:
     def test_it_does_not_reveal_who_is_left_out(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         """The statement is the same as for a family without a second adult, so it doesn't reveal who is left out."""
         before = statement(clerk, HUONG).part("main")
-        with sandbox._store.transaction() as connection:
-            connection.execute("UPDATE au SET usrgroup = 5001 WHERE id = ?", [DUC])
+        change_rows(sandbox, "UPDATE au SET usrgroup = 5001 WHERE id = ?", DUC)
         after = statement(clerk, HUONG).part("main")
         times = {text.rpartition(" at ")[2][:5] for text in (before, after)}
         for time in times:
@@ -205,7 +190,7 @@ class TestPrograms:
         answer = client_of(app).get(f"{API}/patrons/{MINH}/group/bills", headers=bearer(token))
         assert answer.status_code == 200
         document = answer.get_json()
-        assert_fits(document)
+        jsonschema.validate(document, schema("group-bills"))
         assert [member["id"] for member in document["members"]] == [HUONG, LAN, MINH, DUC]
         minh = document["members"][2]
         assert minh["own_fines"] == "3.60"
@@ -216,21 +201,15 @@ class TestPrograms:
         assert [(one["state"], one["due"], one["title"]) for one in minh["items"]] == [
             ("overdue", "2026-09-20T23:59:59+00:00", None)
         ]
-        assert_fits(hooks.as_json(hooks.group_bills(client, MINH, Titles.ALL)))
+        jsonschema.validate(hooks.as_json(hooks.group_bills(client, MINH, Titles.ALL)), schema("group-bills"))
 
     @pytest.mark.long
     def test_what_is_hidden_is_null(self, app: Flask, sandbox: Sandbox) -> None:
-        with sandbox._store.transaction() as connection:
-            connection.execute("DELETE FROM grants WHERE usr = 4 AND permission LIKE 'VIEW_%TRANSACTIONS'")
-            connection.execute("DELETE FROM grants WHERE usr = 4 AND permission = 'VIEW_CIRCULATIONS'")
+        change_rows(sandbox, "DELETE FROM grants WHERE usr = 4 AND permission LIKE 'VIEW_%TRANSACTIONS'")
+        take_away(sandbox, "VIEW_CIRCULATIONS", user=4)
         token = session(sandbox.url, username="harbor_desk")
         document = client_of(app).get(f"{API}/patrons/{MINH}/group/bills", headers=bearer(token)).get_json()
-        assert_fits(document)
+        jsonschema.validate(document, schema("group-bills"))
         assert [(one["bills"], one["items"], one["all_items"]) for one in document["members"]] == [
             (None, [], False)
         ] * 4
-
-
-def assert_fits(document: Any) -> None:
-    schema = resources.files("evergreen_groups.hooks").joinpath("schemas", "group-bills.schema.json").read_text("utf-8")
-    Draft202012Validator(strict(json.loads(schema))).validate(document)

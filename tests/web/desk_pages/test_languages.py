@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 from flask import Flask
 from support.bills_and_items import ELM, bill
-from support.desk_page import GROUP, DeskClerk, DeskPage, agreed, card, scanned, selected
+from support.circulators import change_rows, take_away
+from support.desk_page import GROUP, ClerkNamed, DeskClerk, DeskPage, agreed, card, scanned, selected
 from support.fault_proxy import Fault, FaultProxy
 from support.recorded_nights import record_nights
 from support.web_caller import session, settings_of
@@ -73,27 +74,22 @@ class TestTheList:
         is_translated(clerk.open(MINH, query="client=eg2&sort=-standing"))
 
     def test_of_everybody_else(self, clerk: DeskClerk, is_translated: Check, sandbox: Sandbox) -> None:
-        with sandbox._store.transaction() as connection:
-            connection.execute("UPDATE au SET barred = 't', juvenile = 't' WHERE id = ?", [LAN])
-            connection.execute("UPDATE au SET active = 'f', expire_date = NULL WHERE id = ?", [MINH])
-            connection.execute("UPDATE au SET expire_date = '2020-01-01T00:00:00+0000' WHERE id = ?", [DUC])
+        change_rows(sandbox, "UPDATE au SET barred = 't', juvenile = 't' WHERE id = ?", LAN)
+        change_rows(sandbox, "UPDATE au SET active = 'f', expire_date = NULL WHERE id = ?", MINH)
+        change_rows(sandbox, "UPDATE au SET expire_date = '2020-01-01T00:00:00+0000' WHERE id = ?", DUC)
         sandbox._store.insert("ausp", {"usr": LAN, "org_unit": 1, "standing_penalty": 25, "staff": 2})
         for patron in (MINH, WHITFIELD, 1039, 1001, 1013, 1049):
             is_translated(clerk.open(patron))
 
-    def test_beside_hidden_members(
-        self, clerk_named: Callable[[str], DeskClerk], is_translated: Check, sandbox: Sandbox
-    ) -> None:
-        with sandbox._store.transaction() as connection:
-            connection.execute("UPDATE au SET home_ou = ? WHERE id = ?", [ELM, LAN])
+    def test_beside_hidden_members(self, clerk_named: ClerkNamed, is_translated: Check, sandbox: Sandbox) -> None:
+        change_rows(sandbox, "UPDATE au SET home_ou = ? WHERE id = ?", ELM, LAN)
         clerk = clerk_named("harbor_desk")
         clerk.headers["Accept-Language"] = "ar-XB"
         is_translated(clerk.open(MINH))
         is_translated(selected(clerk.open(MINH), "remove", MINH))
 
     def test_searched_and_found_empty(self, clerk: DeskClerk, is_translated: Check, sandbox: Sandbox) -> None:
-        with sandbox._store.transaction() as connection:
-            connection.execute("UPDATE au SET usrgroup = 1004 WHERE id BETWEEN 1001 AND 1015")
+        change_rows(sandbox, "UPDATE au SET usrgroup = 1004 WHERE id BETWEEN 1001 AND 1015")
         is_translated(clerk.open(MINH).send("/within", within="zzz"))
 
     def test_its_file_is_for_programs(self, clerk: DeskClerk) -> None:
@@ -126,8 +122,7 @@ class TestChanges:
 
     def test_refused_and_approved(self, clerk: DeskClerk, is_translated: Check, sandbox: Sandbox) -> None:
         page = clerk.open(MINH)
-        with sandbox._store.transaction() as connection:
-            connection.execute("DELETE FROM grants WHERE usr = 2 AND permission = 'UPDATE_USER'")
+        take_away(sandbox, "UPDATE_USER", user=2)
         plan = scanned(page, card(RUTH)).send("/change", ("do", "add"), card=card(THOMAS))
         refused = is_translated(agreed(plan), "UPDATE_USER")
         asks = is_translated(refused.send("/plan", id="approve"))

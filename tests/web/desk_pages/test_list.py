@@ -6,13 +6,12 @@ import csv
 import io
 import re
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 
 import pytest
-from support.circulators import make_stock_circulator
-from support.desk_page import GROUP, DeskClerk, DeskPage, as_text
+from support.circulators import change_rows, make_stock_circulator, take_away
+from support.desk_page import GROUP, ClerkNamed, DeskClerk, DeskPage, as_text
 from support.fault_proxy import FaultProxy
 from support.thresholds import AT_THRESHOLD, CHILD_AT_THRESHOLD, put_at_thresholds
 from support.web_caller import settings_of
@@ -98,8 +97,7 @@ class TestRecalculationIsOfferedWhereItCouldChangeSomething:
     FAMILY, NAME = 1032, 1034
 
     def evergreen_blocks_from(self, sandbox: Sandbox, cents: int) -> None:
-        with sandbox._store.transaction() as connection:
-            connection.execute("UPDATE pgpt SET threshold = ? WHERE penalty = 1", (cents,))
+        change_rows(sandbox, "UPDATE pgpt SET threshold = ? WHERE penalty = 1", cents)
 
     def row(self, page: DeskPage, patron: int) -> str:
         (row,) = page.tree.xpath(f"//tr[.//input[@value='{patron}']]")
@@ -124,8 +122,7 @@ class TestRecalculationIsOfferedWhereItCouldChangeSomething:
         assert asked.message == "There is nobody here for whom a recalculation could set or lift a block."
 
     def test_not_where_evergreen_has_no_threshold(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
-        with sandbox._store.transaction() as connection:
-            connection.execute("DELETE FROM pgpt WHERE penalty = 1")
+        change_rows(sandbox, "DELETE FROM pgpt WHERE penalty = 1")
         page = clerk.open(self.FAMILY)
         assert not self.is_offered(page)
         assert "Evergreen has no threshold for this profile and library." in self.row(page, self.NAME)
@@ -155,15 +152,14 @@ class TestRecalculationIsOfferedWhereItCouldChangeSomething:
 
     def test_where_the_clerk_may_not_see_the_threshold(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         self.evergreen_blocks_from(sandbox, 1000)
-        with sandbox._store.transaction() as connection:
-            connection.execute("DELETE FROM grants WHERE permission = 'VIEW_GROUP_PENALTY_THRESHOLD'")
+        take_away(sandbox, "VIEW_GROUP_PENALTY_THRESHOLD")
         page = clerk.open(self.FAMILY)
         assert self.is_offered(page)
         hidden = "Evergreen's threshold isn't visible to your login, so recalculating may change nothing."
         assert f"Over the limit, not blocked {hidden}" in self.row(page, self.NAME)
 
     def test_where_a_stock_circulator_sees_no_threshold_of_another_branch(
-        self, clerk_named: Callable[[str], DeskClerk], sandbox: Sandbox
+        self, clerk_named: ClerkNamed, sandbox: Sandbox
     ) -> None:
         put_at_thresholds(sandbox)
         sandbox._store.update("au", CHILD_AT_THRESHOLD, {"home_ou": 12})
@@ -186,8 +182,7 @@ def test_a_day_is_the_ils_s_own_wherever_the_service_runs(
     clerk: DeskClerk, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same as in the panel and in `show`."""
-    with sandbox._store.transaction() as connection:
-        connection.execute("UPDATE ausp SET set_date = '2026-10-05T20:00:00-0500'")
+    change_rows(sandbox, "UPDATE ausp SET set_date = '2026-10-05T20:00:00-0500'")
     monkeypatch.setenv("TZ", "UTC+0")
     time.tzset()
     try:
@@ -216,7 +211,7 @@ def test_a_deleted_patron_has_no_page(clerk: DeskClerk) -> None:
     assert [clerk.open(DELETED, part).status for part in ("", ".csv", "/history")] == [404] * 3
 
 
-def test_hidden_members_are_counted(clerk_named: Callable[[str], DeskClerk]) -> None:
+def test_hidden_members_are_counted(clerk_named: ClerkNamed) -> None:
     """Declan O'Sullivan-Byrne is at a library that Norbert Shore can't see."""
     page = clerk_named("north_manager").open(1026)
     assert len(page.members) == 2
@@ -225,7 +220,7 @@ def test_hidden_members_are_counted(clerk_named: Callable[[str], DeskClerk]) -> 
     assert "Over the $5.00 limit at least 1 Blocked at least 1" in page.text
 
 
-def test_what_is_out_elsewhere_is_said_to_be_more(clerk_named: Callable[[str], DeskClerk], sandbox: Sandbox) -> None:
+def test_what_is_out_elsewhere_is_said_to_be_more(clerk_named: ClerkNamed, sandbox: Sandbox) -> None:
     due = {"due_date": "2099-01-01T10:00:00+0000", "fine_interval": "1 day"}
     sandbox._store.insert("circ", {"usr": 1017, "circ_lib": 21, **due})
     desk = clerk_named("harbor_desk")
@@ -320,8 +315,7 @@ class TestCsv:
 
     @pytest.mark.long
     def test_a_name_is_no_formula(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
-        with sandbox._store.transaction() as connection:
-            connection.execute("UPDATE au SET family_name = '=cmd()' WHERE id = 1016")
+        change_rows(sandbox, "UPDATE au SET family_name = '=cmd()' WHERE id = 1016")
         assert "'=cmd()" in clerk.open(NGUYEN, ".csv").response.text
 
 
@@ -330,8 +324,7 @@ class TestSearchWithin:
     def test_without_a_script(self, clerk: DeskClerk) -> None:
         page = clerk.open(LIN)
         form = page.clerk.post(
-            f"{GROUP.format(LIN)}/within",
-            [("form", page.form("/plan").fields["form"]), ("within", " 林, 美 elm ")],
+            f"{GROUP.format(LIN)}/within", [("form", page.form("/plan").fields["form"]), ("within", " 林, 美 elm ")]
         )
         assert list(form.members) == ["林, 美玲"]
         assert len(page.members) == 7

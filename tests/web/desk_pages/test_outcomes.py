@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from support.circulators import take_away
+from support.desk_caller import group_of
 from support.desk_page import DeskClerk, DeskPage, agreed, card, scanned, selected
-from support.fault_proxy import Call, Fault, FaultProxy, HttpAnswer
+from support.fault_proxy import Call, Fault, FaultProxy, HeldCalls, HttpAnswer
 from support.web_caller import PASSWORD
 
-from evergreen_groups.gateway import Gateway
 from evergreen_groups.sandbox import Sandbox
 
 pytestmark = pytest.mark.long  # too slow for a plain pytest run
@@ -22,14 +22,13 @@ LOGIN = "open-ils.auth.login"
 RETRIEVE = "open-ils.actor.user.retrieve.authoritative"
 UPDATE = "open-ils.actor.patron.update"
 NO_SESSION = {"ilsevent": 1001, "textcode": "NO_SESSION", "desc": "ended"}
-
-
-def group_of(admin: Gateway, patron: int) -> int:
-    return int(admin.pcrud.retrieve("au", patron).usrgroup)
+Arrange = Callable[[Callable[[], None]], None]
+EndSessions = Callable[[Callable[[Call], bool]], None]
+Asks = Callable[..., DeskPage]
 
 
 @pytest.fixture
-def once_under_way(proxy: FaultProxy) -> Callable[[Callable[[], None]], None]:
+def once_under_way(proxy: FaultProxy) -> Arrange:
     """Let ``happen`` run after a plan has been found to fit, just before its first patron is read."""
 
     def arrange(happen: Callable[[], None]) -> None:
@@ -60,7 +59,7 @@ class TestWhatOthersDidMeanwhile:
         self,
         clerk: DeskClerk,
         sandbox: Sandbox,
-        once_under_way: Callable[[Callable[[], None]], None],
+        once_under_way: Arrange,
         values: dict[str, object],
         text: str,
         advice: str,
@@ -87,9 +86,7 @@ class TestWhatOthersDidMeanwhile:
         assert "not changed: somebody else changed this patron's record at the same moment." in page.outcome
         assert "Show the group again and look" in page.outcome
 
-    def test_to_the_same_end(
-        self, clerk: DeskClerk, sandbox: Sandbox, once_under_way: Callable[[Callable[[], None]], None]
-    ) -> None:
+    def test_to_the_same_end(self, clerk: DeskClerk, sandbox: Sandbox, once_under_way: Arrange) -> None:
         plan = scanned(clerk.open(NGUYEN), card(RUTH))
         once_under_way(lambda: sandbox._store.update("au", RUTH, {"usrgroup": 1004}))
         page = agreed(plan)
@@ -97,13 +94,13 @@ class TestWhatOthersDidMeanwhile:
 
 
 class TestTheIls:
-    def test_it_cant_be_reached_in_the_middle(self, clerk: DeskClerk, proxy: FaultProxy, admin: Gateway) -> None:
+    def test_it_cant_be_reached_in_the_middle(self, clerk: DeskClerk, proxy: FaultProxy, sandbox: Sandbox) -> None:
         plan = selected(clerk.open(WHITFIELD), "remove", THOMAS, RUTH)
         proxy.decide = lambda call: Fault.DROP_REQUEST if call.method == RETRIEVE else Fault.NONE
         page = agreed(plan)
         assert "not changed: Evergreen could not be reached; nothing was sent. Try once more" in page.outcome
         assert "not begun. Look at the list, then do what is left once more." in page.outcome
-        assert {group_of(admin, patron) for patron in (THOMAS, RUTH)} == {1009}
+        assert {group_of(sandbox, patron) for patron in (THOMAS, RUTH)} == {1009}
 
     def test_it_refuses(self, clerk: DeskClerk, proxy: FaultProxy) -> None:
         plan = scanned(clerk.open(NGUYEN), card(RUTH))
@@ -135,14 +132,13 @@ class TestTheIls:
 
 class TestSessionsThatEnd:
     @pytest.fixture
-    def asks(self, clerk: DeskClerk, sandbox: Sandbox) -> Callable[..., DeskPage]:
+    def asks(self, clerk: DeskClerk, sandbox: Sandbox) -> Asks:
         """The page that asks for a supervisor's approval to remove members of the Whitfields."""
-        with sandbox._store.transaction() as connection:
-            connection.execute("DELETE FROM grants WHERE usr = 2 AND permission = 'UPDATE_USER'")
+        take_away(sandbox, "UPDATE_USER", user=2)
         return lambda *members: selected(clerk.open(WHITFIELD), "remove", *members, approve="1")
 
     @pytest.fixture
-    def end_supervisors(self, proxy: FaultProxy) -> Callable[[Callable[[Call], bool]], None]:
+    def end_supervisors(self, proxy: FaultProxy) -> EndSessions:
         """End each supervisor's session at the first call that meets a condition."""
 
         def arrange(begins: Callable[[Call], bool]) -> None:
@@ -166,26 +162,17 @@ class TestSessionsThatEnd:
         return arrange
 
     def test_the_supervisors_before_anything_is_sent(
-        self,
-        clerk: DeskClerk,
-        admin: Gateway,
-        asks: Callable[..., DeskPage],
-        end_supervisors: Callable[[Callable[[Call], bool]], None],
+        self, clerk: DeskClerk, sandbox: Sandbox, asks: Asks, end_supervisors: EndSessions
     ) -> None:
         page = asks(THOMAS, RUTH)
         end_supervisors(lambda call: True)
         said = agreed(page, username="admin", password=PASSWORD)
         assert said.status == 200, "the clerk's own session goes on"
         assert "The supervisor's session ended before the change was begun. Nothing was changed" in said.message
-        assert {group_of(admin, patron) for patron in (THOMAS, RUTH)} == {1009}
+        assert {group_of(sandbox, patron) for patron in (THOMAS, RUTH)} == {1009}
 
     def test_the_supervisors_in_the_middle(
-        self,
-        clerk: DeskClerk,
-        proxy: FaultProxy,
-        admin: Gateway,
-        asks: Callable[..., DeskPage],
-        end_supervisors: Callable[[Callable[[Call], bool]], None],
+        self, clerk: DeskClerk, proxy: FaultProxy, sandbox: Sandbox, asks: Asks, end_supervisors: EndSessions
     ) -> None:
         page = asks(THOMAS, RUTH)
         end_supervisors(lambda call: call.method == RETRIEVE and call.parameters[1] == RUTH)
@@ -194,12 +181,12 @@ class TestSessionsThatEnd:
         assert "Changes done: 1 of 2" in said.outcome
         assert "Whitfield, Thomas is in a group of their own now" in said.outcome
         assert "not changed: the supervisor's approval had ended before this was reached." in said.outcome
-        assert group_of(admin, THOMAS) != group_of(admin, RUTH) == 1009
+        assert group_of(sandbox, THOMAS) != group_of(sandbox, RUTH) == 1009
         proxy.refuse = proxy.answer = lambda call: None
         again = agreed(said.send("/plan", id="approve"), username="admin", password=PASSWORD)
         assert "Done: Whitfield, Ruth" in again.outcome
 
-    def test_the_clerks_own(self, clerk: DeskClerk, proxy: FaultProxy, admin: Gateway) -> None:
+    def test_the_clerks_own(self, clerk: DeskClerk, proxy: FaultProxy, sandbox: Sandbox) -> None:
         plan = selected(clerk.open(WHITFIELD), "remove", THOMAS, RUTH)
         proxy.answer = lambda call: NO_SESSION if call.method == RETRIEVE and call.parameters[1] == RUTH else None
         page = agreed(plan)
@@ -213,12 +200,11 @@ class TestApproval:
 
     @pytest.fixture
     def asks(self, clerk: DeskClerk, sandbox: Sandbox) -> DeskPage:
-        with sandbox._store.transaction() as connection:
-            connection.execute("DELETE FROM grants WHERE usr = 2 AND permission = 'UPDATE_USER'")
+        take_away(sandbox, "UPDATE_USER", user=2)
         return selected(clerk.open(WHITFIELD), "remove", THOMAS, approve="1")
 
     @pytest.mark.parametrize("login", [{"password": "wrong"}, {"password": ""}], ids=["wrong", "no password"])
-    def test_the_name_that_was_typed_stays(self, asks: DeskPage, admin: Gateway, login: dict[str, str]) -> None:
+    def test_the_name_that_was_typed_stays(self, asks: DeskPage, sandbox: Sandbox, login: dict[str, str]) -> None:
         name = 'north "manager" <b>'
         page = agreed(asks, username=name, **login)
         assert (page.status, page.has_form("/change")) == (200, True)
@@ -226,7 +212,7 @@ class TestApproval:
         assert page.tree.get_element_by_id("password").get("value") is None
         done = agreed(page, username="admin", password=PASSWORD)
         assert done.outcome.startswith("Done"), "the first mistake costs no wait"
-        assert group_of(admin, THOMAS) != 1009
+        assert group_of(sandbox, THOMAS) != 1009
 
     @pytest.mark.parametrize("action", ["remove", "recalculate"])
     def test_what_the_supervisors_login_lacks_is_said(self, clerk: DeskClerk, asks: DeskPage, action: str) -> None:
@@ -246,31 +232,23 @@ class TestALongChangeWithoutAScript:
     def refresh(self, page: DeskPage) -> list[str]:
         return [str(content) for content in page.tree.xpath("//noscript/meta[@http-equiv='refresh']/@content")]
 
-    def test_it_is_asked_after_until_it_is_over(self, clerk: DeskClerk, proxy: FaultProxy, admin: Gateway) -> None:
-        go_on, reached = threading.Event(), threading.Event()
-
-        def decide(call: Call) -> Fault:
-            if call.method == RETRIEVE and call.parameters[1] == 1003:
-                reached.set()
-                go_on.wait(50)
-            return Fault.NONE
-
+    def test_it_is_asked_after_until_it_is_over(self, clerk: DeskClerk, proxy: FaultProxy, sandbox: Sandbox) -> None:
         plan = scanned(clerk.open(1039), card(self.MANY[0]))
         for patron in self.MANY[1:]:
             plan = plan.send("/change", ("do", "add"), card=card(patron))
-        proxy.decide = decide
+        held = HeldCalls(proxy, lambda call: call.method == RETRIEVE and call.parameters[1] == 1003)
         begun = agreed(plan)
-        assert reached.wait(60)
+        held.wait_for()
         under_way = clerk.get(begun.address)
         assert "Changes are being made" in under_way.outcome
         assert "2 of 13. This goes on by itself, whether you look or not." in under_way.outcome
         assert self.refresh(under_way) == ["3"], "after three seconds, to the same address"
         assert not under_way.has_form("/undo")
-        go_on.set()
+        held.let_go()
         page = under_way
         while self.refresh(page):
             page = clerk.get(page.address)
         assert page.status == 200
         assert "Done: all 13 changes" in page.outcome
         assert page.has_form("/undo")
-        assert {group_of(admin, patron) for patron in self.MANY} == {group_of(admin, 1039)}
+        assert {group_of(sandbox, patron) for patron in self.MANY} == {group_of(sandbox, 1039)}

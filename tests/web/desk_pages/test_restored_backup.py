@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from support.change_ids import number_of
-from support.desk_caller import DeskCaller
+from support.desk_caller import DeskCaller, group_of
 from support.desk_page import DeskClerk, agreed, card, scanned
 from support.fault_proxy import FaultProxy
 from support.web_caller import client_of, session
 
-from evergreen_groups.gateway import Gateway
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import Settings
 from evergreen_groups.state import State, back_up, restore
@@ -20,17 +19,8 @@ from evergreen_groups.web import close, create_app
 NGUYEN, LAN, THOMAS, RUTH = 1017, 1018, 1037, 1038
 
 
-def group_of(admin: Gateway, patron: int) -> int:
-    return int(admin.pcrud.retrieve("au", patron).usrgroup)
-
-
 def test_a_page_from_before_the_restore_undoes_nothing(
-    desk_settings: Settings,
-    environ: dict[str, str],
-    sandbox: Sandbox,
-    proxy: FaultProxy,
-    admin: Gateway,
-    tmp_path: Path,
+    desk_settings: Settings, environ: dict[str, str], sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path
 ) -> None:
     token = session(sandbox.url, username="consortium_staff")
     directory = Path(environ["STATE_DIRECTORY"])
@@ -54,15 +44,15 @@ def test_a_page_from_before_the_restore_undoes_nothing(
         made = agreed(scanned(page.clerk.open(NGUYEN), card(THOMAS)))
         new = made.form("/undo").fields["entry"]
         assert number_of(new) == number_of(old)
-        group = group_of(admin, THOMAS)
+        group = group_of(sandbox, THOMAS)
 
         assert f"here is no change {old}" in page.send("/undo").message
         caller = DeskCaller(client_of(app), token)
         for answer in (caller.undo(old), caller.change(old), caller.plan("undo", change=old)):
             assert answer.status == 404, answer.body
-        assert group_of(admin, THOMAS) == group
+        assert group_of(sandbox, THOMAS) == group
 
         assert "Undone" in made.send("/undo").outcome
-        assert group_of(admin, THOMAS) != group
+        assert group_of(sandbox, THOMAS) != group
     finally:
         close(app)

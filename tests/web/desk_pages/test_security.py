@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
 
 import pytest
 from flask import Flask
-from support.desk_page import GROUP, DeskClerk
+from support.circulators import take_away
+from support.desk_page import GROUP, ClerkNamed, DeskClerk
 from support.fault_proxy import FaultProxy
 from support.web_caller import client_of, cookie, end_session, session
 
@@ -78,8 +78,7 @@ def test_who_has_no_business_there(app: Flask, sandbox: Sandbox, proxy: FaultPro
     ended = session(sandbox.url, username="consortium_staff")
     end_session(sandbox.url, ended)
     own = session(sandbox.url, barcode="20000000001017", type="opac")
-    with sandbox._store.transaction() as connection:
-        connection.execute("DELETE FROM grants WHERE usr = 4 AND permission = 'VIEW_USER'")
+    take_away(sandbox, "VIEW_USER", user=4)
     blind = session(sandbox.url, username="harbor_desk")
     same_origin = {"Origin": proxy.url, "Sec-Fetch-Site": "same-origin"}
     for headers, status in (({}, 401), (cookie(ended), 401), (cookie(own), 403), (cookie(blind), 403)):
@@ -118,7 +117,7 @@ def test_nothing_is_written_for_another_site(clerk: DeskClerk, admin: Gateway) -
 
 
 def test_a_form_is_of_the_session_that_it_was_made_for(
-    clerk: DeskClerk, clerk_named: Callable[[str], DeskClerk], admin: Gateway
+    clerk: DeskClerk, clerk_named: ClerkNamed, admin: Gateway
 ) -> None:
     other = clerk_named("admin")
     plan = clerk.open(NGUYEN).send("/plan", card=card(RUTH))
@@ -136,9 +135,7 @@ def test_a_form_is_of_the_session_that_it_was_made_for(
     assert admin.pcrud.retrieve("au", RUTH).usrgroup == 1009
 
 
-def test_anothers_change_is_not_undone(
-    clerk: DeskClerk, clerk_named: Callable[[str], DeskClerk], admin: Gateway
-) -> None:
+def test_anothers_change_is_not_undone(clerk: DeskClerk, clerk_named: ClerkNamed, admin: Gateway) -> None:
     done = clerk.open(NGUYEN).send("/plan", card=card(RUTH)).send("/change", ("do", "apply"))
     undo = done.form("/undo").fields
     other = clerk_named("admin")
@@ -148,7 +145,7 @@ def test_anothers_change_is_not_undone(
     assert admin.pcrud.retrieve("au", RUTH).usrgroup == 1004
 
 
-def test_who_is_hidden_stays_hidden(clerk_named: Callable[[str], DeskClerk]) -> None:
+def test_who_is_hidden_stays_hidden(clerk_named: ClerkNamed) -> None:
     desk = clerk_named("harbor_desk")
     form = desk.open(NGUYEN).form("/plan").fields["form"]
     for fields in (

@@ -39,12 +39,6 @@ def test_no_answer_contains_a_supervisors_login(asks: DeskPage, proxy: FaultProx
     assert again.tree.xpath("//input[@name='password' and not(@value)]")
 
 
-def test_without_a_supervisors_login_the_clerks_own_does_not_do(asks: DeskPage, admin: Gateway) -> None:
-    without = agreed(asks, username="", password="")
-    assert without.message == "Type the supervisor's user name and password."
-    assert int(admin.pcrud.retrieve("au", RUTH).usrgroup) == 1009
-
-
 def test_what_was_approved_is_found_without_another_login(asks: DeskPage) -> None:
     done = agreed(asks, username="admin", password=PASSWORD)
     assert "Done" in done.outcome
