@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
     from evergreen_groups.settings import Settings
-    from evergreen_groups.web.rate_limits import Counters
 
 
 log = logging.getLogger("evergreen_groups.web")
@@ -76,13 +75,11 @@ def create_app(
     environ: Mapping[str, str],
     *,
     clock: Callable[[], float] = time.monotonic,
-    request_counters: Counters | None = None,
 ) -> Flask:
     """Create the app. It makes no call to the gateway before the first request.
 
     The app answers below :data:`PREFIX`, whether the server removes the prefix (a WSGI mount) or leaves it in the path
     (a proxy). ``environ`` is used to look up passwords and directories (``os.environ``). ``clock`` returns seconds.
-    ``request_counters`` counts requests unless the settings name a Redis server; processes that count together pass it.
 
     Raises:
         ConfigurationError: no gateway is configured, or the account or the secret for events can't be used.
@@ -95,7 +92,7 @@ def create_app(
     app.url_map.merge_slashes = False
     app.json = DefaultJSONProvider(app)
     app.json.sort_keys = False
-    reloadable = ReloadableService(app, settings, environ, clock, counters := ServiceCounters(), request_counters)
+    reloadable = ReloadableService(app, settings, environ, clock, counters := ServiceCounters())
     counters.add(ServiceCollector(lambda: reloadable.current))
     counters.add(StateCollector(lambda: reloadable.current.state.database))
     parts = (changes, reports, desk_pages, events)

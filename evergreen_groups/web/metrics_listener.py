@@ -13,7 +13,6 @@ from evergreen_groups.web.overload import BreakerState
 from evergreen_groups.web.server import BIND_ERRORS, Server, listening_socket, reason_of
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Iterable
     from types import TracebackType
     from typing import Self
@@ -58,10 +57,26 @@ _CLOSING_SECONDS = 2.0
 
 
 class MetricsListener:
-    """Serves only ``/metrics`` on ``listener``, a listening socket, while entered. ``url`` is its address."""
+    """Serves only ``/metrics`` at ``address`` while entered. ``url`` says where.
 
-    def __init__(self, counters: ServiceCounters, listener: socket.socket) -> None:
+    ``address`` is a host and a port; port 0 picks a free one.
+
+    Raises:
+        ConfigurationError: the address can't be used.
+    """
+
+    def __init__(self, counters: ServiceCounters, address: str) -> None:
         self._counters = counters
+        try:
+            listener = listening_socket(*values.host_and_port(address))
+        except BIND_ERRORS as refusal:
+            raise ConfigurationError(
+                "the metrics can't be shown at {address}: {reason}",
+                advice="set listen in [metrics] to another address",
+                setting="metrics.listen",
+                code="metrics-address-unusable",
+                values={"address": address, "reason": reason_of(refusal)},
+            ) from refusal
         self._server = Server(self._answer, listener, threads=_THREADS)
         self._thread = threading.Thread(target=self._server.run, args=(_CLOSING_SECONDS,), name="metrics", daemon=True)
         self.url = f"{self._server.url}/metrics"
@@ -83,21 +98,3 @@ class MetricsListener:
         text = self._counters.exposition()
         start_response("200 OK", [("Content-Type", METRICS_CONTENT_TYPE), ("Content-Length", str(len(text)))])
         return [text]
-
-
-def open_metrics_listener(address: str) -> socket.socket:
-    """Return a socket that listens at ``address`` (host and port). Port 0 picks a free port.
-
-    Raises:
-        ConfigurationError: the address can't be used.
-    """
-    try:
-        return listening_socket(*values.host_and_port(address))
-    except BIND_ERRORS as refusal:
-        raise ConfigurationError(
-            "the metrics can't be shown at {address}: {reason}",
-            advice="set listen in [metrics] to another address",
-            setting="metrics.listen",
-            code="metrics-address-unusable",
-            values={"address": address, "reason": reason_of(refusal)},
-        ) from refusal

@@ -78,7 +78,7 @@ logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # warns whenever a 
 
 
 class Server:
-    """Serves a WSGI application on a listening socket, which several processes may share.
+    """Serves a WSGI application on a listening socket.
 
     ``url`` is the server's root, for example ``http://127.0.0.1:8211``. ``threads`` is how many requests run at a time;
     the others wait in order of arrival.
@@ -163,7 +163,7 @@ def reduce_garbage_collection() -> None:
 
 
 def open_listener(settings: ServeSettings) -> socket.socket:
-    """Return a socket that listens at the configured address, which several processes may share.
+    """Return a socket that listens at the configured address.
 
     Raises:
         ConfigurationError: the address can't be used.

@@ -3,8 +3,7 @@
 Everything here is in memory and private to the process: admitted callers and request counts (:class:`Admission`),
 limits and their reference data, whether the gateway responds (:class:`Breaker`), and the requests waiting for it
 (:class:`Slots`). Each instance therefore applies ``[serve] rate_limit`` and ``[serve] threads`` on its own, and detects
-an unresponsive gateway on its own. The processes of one instance (:mod:`evergreen_groups.web.processes`) divide the
-threads among them and count requests together.
+an unresponsive gateway on its own.
 
 Data that must survive a restart is in the state database: plans, the journal, and the audit trail of events.
 """
@@ -217,13 +216,10 @@ class Service:
         environ: Mapping[str, str],
         clock: Callable[[], float],
         counters: ServiceCounters,
-        request_counters: Counters | None = None,
         *,
         previous: Service | None = None,
     ) -> None:
         """Build a service, taking over from ``previous`` (the one it replaces) what the settings leave unchanged.
-
-        ``request_counters`` is used unless the settings name a Redis server; processes that count together pass it.
 
         Raises:
             ConfigurationError: no gateway is configured, or the account or the secret for events can't be used.
@@ -242,8 +238,6 @@ class Service:
         redis = settings.redis
         if previous is not None and previous.settings.redis == redis:
             self._request_counters: Counters = previous._request_counters  # no count restarts at zero
-        elif request_counters is not None and redis.url is None:
-            self._request_counters = request_counters
         else:
             self._request_counters = Counters.configured(
                 redis.url, passwords.secret(redis, environ) if redis.url else None
@@ -425,7 +419,7 @@ def service() -> Service:
 RELOADABLE_SERVICE = "evergreen-groups-reloadable"
 """Key in ``app.extensions``."""
 
-AT_START = ("serve.host", "serve.port", "serve.threads", "serve.processes", "metrics.listen")
+AT_START = ("serve.host", "serve.port", "serve.threads", "metrics.listen")
 """Settings that take effect only when the process starts."""
 
 
@@ -442,7 +436,6 @@ class ReloadableService:
         environ: Mapping[str, str],
         clock: Callable[[], float],
         counters: ServiceCounters,
-        request_counters: Counters | None = None,
     ) -> None:
         self._extensions = app.extensions
         self._environ = environ
@@ -452,8 +445,7 @@ class ReloadableService:
         self._under_way: dict[Service, int] = {}
         self._replacing = threading.Lock()
         self._retiring: list[threading.Thread] = []
-        self._request_counters = request_counters
-        self._extensions[EXTENSION] = Service(settings, environ, clock, counters, request_counters)
+        self._extensions[EXTENSION] = Service(settings, environ, clock, counters)
         self._extensions[RELOADABLE_SERVICE] = self
 
     @property
@@ -489,14 +481,7 @@ class ReloadableService:
             previous = self.current
             at_start = [one for one in declared(type(settings)) if one.key in AT_START]
             at_work = {one.key: value_of(previous.settings, one) for one in at_start}
-            new = Service(
-                with_values(settings, at_work),
-                self._environ,
-                self._clock,
-                self.counters,
-                self._request_counters,
-                previous=previous,
-            )
+            new = Service(with_values(settings, at_work), self._environ, self._clock, self.counters, previous=previous)
             with self._changed:
                 self._extensions[EXTENSION] = new
             thread = threading.Thread(target=self._retire, args=(previous, new), name="retiring", daemon=True)
