@@ -17,12 +17,11 @@ from evergreen_groups.errors import PermissionDeniedError
 from evergreen_groups.language import ENGLISH, use_language
 from evergreen_groups.metrics import ServiceCounters, StateCollector
 from evergreen_groups.render import SERVICE
-from evergreen_groups.web import api, changes, events, reports
+from evergreen_groups.web import api, changes, reports
 from evergreen_groups.web import desk as desk_pages
-from evergreen_groups.web.metrics_listener import ServiceCollector
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.requests import language_of_reader
-from evergreen_groups.web.service import ReloadableService, Service, reloadable_service, service
+from evergreen_groups.web.service import ReloadableService, Service, ServiceCollector, reloadable_service, service
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -95,8 +94,7 @@ def create_app(
     reloadable = ReloadableService(app, settings, environ, clock, counters := ServiceCounters())
     counters.add(ServiceCollector(lambda: reloadable.current))
     counters.add(StateCollector(lambda: reloadable.current.state.database))
-    parts = (changes, reports, desk_pages, events)
-    for blueprint in (*api.BLUEPRINTS, *(part.blueprint for part in parts)):
+    for blueprint in (*api.BLUEPRINTS, changes.blueprint, reports.blueprint, desk_pages.blueprint):
         app.register_blueprint(blueprint, url_prefix=PREFIX)
     app.before_request(_begin)
     app.after_request(_finish)

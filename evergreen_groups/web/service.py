@@ -26,13 +26,14 @@ from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
 from evergreen_groups.gateway import Credentials, Gateway, RetryPolicy
 from evergreen_groups.ils import UPDATE_USER, VIEW_USER, ReferenceData
 from evergreen_groups.language import current_language, set_language
+from evergreen_groups.metrics import samples_of
 from evergreen_groups.settings import Settings, declared, passwords, value_of, values, with_values
 from evergreen_groups.state import find_cache_directory
 from evergreen_groups.ttl_cache import TimeToLiveCache
 from evergreen_groups.web import problems
 from evergreen_groups.web.admission import Admission, Caller, has_permission
 from evergreen_groups.web.change_runs import Approvals, ChangeRuns
-from evergreen_groups.web.overload import Breaker, Slots
+from evergreen_groups.web.overload import Breaker, BreakerState, Slots
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.rate_limits import Counters
 from evergreen_groups.web.requests import (
@@ -47,6 +48,7 @@ from evergreen_groups.web.requests import (
 
 if TYPE_CHECKING:
     from flask import Flask
+    from prometheus_client.core import Metric
 
     from evergreen_groups.gateway import Call, CallObserver, CallOutcome
     from evergreen_groups.metrics import ServiceCounters
@@ -508,3 +510,30 @@ class ReloadableService:
 def reloadable_service(app: Flask) -> ReloadableService:
     """Return the reloadable service of an app."""
     return cast(ReloadableService, app.extensions[RELOADABLE_SERVICE])
+
+
+class ServiceCollector:
+    """Collects metrics from the service on request. ``service`` returns the current one."""
+
+    def __init__(self, service: Callable[[], Service]) -> None:
+        self._service = service
+
+    def describe(self) -> Iterable[Metric]:
+        """Return nothing: the collector is registered before the service exists."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the current values."""
+        running = self._service()
+        retries = sum(gateway.statistics.retries for gateway in running.gateways)
+        yield samples_of("gateway_retries_total", [((), retries)])
+        last = running.breaker.last_outcome()
+        yield samples_of("gateway_answers", [((), last.answered)] if last else [])
+        breakers = {"desks": running.breaker, "events": running.events_breaker}
+        yield samples_of(
+            "breaker_closed",
+            [((name,), breaker.state is BreakerState.CLOSED) for name, breaker in breakers.items()],
+        )
+        caches = running.caches.items()
+        yield samples_of("cache_hits_total", [((name,), cache.hits) for name, cache in caches])
+        yield samples_of("cache_misses_total", [((name,), cache.misses) for name, cache in caches])

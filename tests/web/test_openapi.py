@@ -22,7 +22,7 @@ from evergreen_groups.errors import (
 )
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.web import PREFIX, close, create_app, problems
-from evergreen_groups.web.events import SECRET_HEADER
+from evergreen_groups.web.api import SECRET_HEADER
 
 FAILURES = [
     ConfigurationError("x"),

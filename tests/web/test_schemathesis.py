@@ -25,7 +25,7 @@ from support.web_caller import SECRET, bearer, events_settings, session, setting
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import ServeSettings
 from evergreen_groups.web import PREFIX, close, create_app
-from evergreen_groups.web.events import SECRET_HEADER
+from evergreen_groups.web.api import SECRET_HEADER
 
 pytestmark = pytest.mark.long
 

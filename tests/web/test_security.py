@@ -24,8 +24,8 @@ from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import NamedReport, ReportSettings, ServeSettings
 from evergreen_groups.settings.sections import DeskSettings
 from evergreen_groups.web import PREFIX, close, create_app
+from evergreen_groups.web.api import SECRET_HEADER
 from evergreen_groups.web.app import LARGEST_BODY
-from evergreen_groups.web.events import SECRET_HEADER
 
 pytestmark = pytest.mark.long
 

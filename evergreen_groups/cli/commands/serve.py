@@ -181,10 +181,10 @@ def _serve(
         from evergreen_groups.web import (
             PREFIX,
             SPARE_REQUESTS,
-            MetricsListener,
             Server,
             close,
             create_app,
+            metrics_served,
             open_listener,
             reduce_garbage_collection,
             reloadable_service,
@@ -203,15 +203,14 @@ def _serve(
     try:
         server = Server(app, open_listener(settings.serve), threads=settings.serve.threads + SPARE_REQUESTS)
         with ExitStack() as stack:
-            metrics = None
-            if settings.metrics.listen is not None:
-                metrics = stack.enter_context(MetricsListener(reloadable.counters, settings.metrics.listen))
+            listen = settings.metrics.listen
+            metrics_url = listen and stack.enter_context(metrics_served(reloadable.counters, listen))
             stack.enter_context(stop_on_signals(server, manager))
             stack.enter_context(reload_on_sighup(reloadable, read, manager))
             if opened is not None:
                 opened(server.url)
-            if metrics is not None:
-                log.info("metrics are shown at %s", metrics.url)
+            if metrics_url is not None:
+                log.info("metrics are shown at %s", metrics_url)
             click.echo(gettext("Serving at {address}", address=f"{server.url}{PREFIX}/"))
             manager.ready(f"serving at {server.url}{PREFIX}/")
             check_gateway(reloadable)
