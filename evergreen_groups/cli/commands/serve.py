@@ -22,7 +22,6 @@ from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
-    from evergreen_groups.sandbox import Sandbox
     from evergreen_groups.settings import Settings
     from evergreen_groups.web import ReloadableService, Server
 
@@ -129,44 +128,24 @@ def serve_command(context: click.Context, /, *, demo_desk: bool, release: str | 
 
     if not session.use_sandbox:
         return _serve(read, os.environ)
-    with _sandbox(session) as (sandbox, environ):
-        username, _password = sandbox.report_account
+    with session.sandbox() as (sandbox, environ):
 
         def read_for_sandbox() -> Settings:
             settings = read()
-            gateway = replace(settings.gateway, url=sandbox.url, username=username)
+            gateway = replace(settings.gateway, url=sandbox.url, username=sandbox.report_account[0])
             return replace(settings, gateway=gateway)
 
-        return _serve(read_for_sandbox, environ, _announcer(sandbox, release, demo_desk=demo_desk))
-
-
-@contextmanager
-def _sandbox(session: Invocation) -> Iterator[tuple[Sandbox, Mapping[str, str]]]:
-    """Open a sandbox, and return it with an environment that points to it and to its state."""
-    from evergreen_groups.settings import PASSWORD_VARIABLE
-
-    with session.sandbox_files() as files, files.sandbox() as sandbox:
-        _username, password = sandbox.report_account
-        yield sandbox, {**os.environ, **files.environ(), PASSWORD_VARIABLE: password}
-
-
-def _announcer(sandbox: Sandbox, release: str | None, *, demo_desk: bool) -> Callable[[str], None]:
-    """Return a function that prints the sandbox's addresses and opens its demo desk, given the service's address.
-
-    The desk mimics the staff clients of ``release``; by default of the sandbox's own release.
-    """
-
-    def announce(service_url: str) -> None:
-        click.echo(how_to_connect(sandbox))
-        if demo_desk:
-            sandbox.serve_desk(service_url, release)
+        def announce(service_url: str) -> None:
+            click.echo(how_to_connect(sandbox))
+            if demo_desk:
+                sandbox.serve_desk(service_url, release)
+                click.echo()
+                click.echo(gettext("Demo desk, for the staff accounts above:"))
+                for client, address in sandbox.desk_addresses.items():
+                    click.echo(f"  {client:9}  {address}")
             click.echo()
-            click.echo(gettext("Demo desk, for the staff accounts above:"))
-            for client, address in sandbox.desk_addresses.items():
-                click.echo(f"  {client:9}  {address}")
-        click.echo()
 
-    return announce
+        return _serve(read_for_sandbox, environ, announce)
 
 
 def _serve(
