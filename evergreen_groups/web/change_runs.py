@@ -171,7 +171,17 @@ class Approvals:
                     for limit, key in failures:
                         with suppress(ProblemError):  # a parallel attempt may have reached the limit
                             limit.take(key)
-                    raise _refused(error) from None  # keeps the login's details out of the log
+                    # "from None" keeps the login's details out of the log.
+                    if error.code == "second-factor":
+                        raise ProblemError(
+                            403,
+                            "That account must confirm logins with a second factor, which can't be done here. "
+                            "Have the change made where it is logged in.",
+                            code="approval-second-factor",
+                        ) from None
+                    raise ProblemError(
+                        403, "The supervisor could not log in. Nothing was changed.", code="approval-refused"
+                    ) from None
                 if user == caller.user:
                     raise ProblemError(
                         403,
@@ -209,14 +219,3 @@ def _workstation(clerk: Gateway, caller: Caller) -> str | None:
     except GatewayError:
         return None
     return None if record is None else str(record.name)
-
-
-def _refused(error: LoginRefusedError) -> ProblemError:
-    if error.code == "second-factor":
-        return ProblemError(
-            403,
-            "That account must confirm logins with a second factor, which can't be done here. "
-            "Have the change made where it is logged in.",
-            code="approval-second-factor",
-        )
-    return ProblemError(403, "The supervisor could not log in. Nothing was changed.", code="approval-refused")

@@ -14,7 +14,6 @@ from limits.errors import StorageError
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
-from evergreen_groups.state import counter_store
 from evergreen_groups.web.problems import ProblemError
 
 if TYPE_CHECKING:
@@ -45,15 +44,6 @@ class Counters:
         self._shared = shared
         self._retry_at = 0.0
 
-    @classmethod
-    def configured(cls, url: str | None, password: str | None) -> Counters:
-        """Return counters in the store at ``url`` (``redis://host:port/number``, ``rediss``, ``valkey``), or in memory.
-
-        Raises:
-            ConfigurationError: the URL is invalid or contains a password, or the client library isn't installed.
-        """
-        return cls(None if url is None else counter_store(url, password))
-
     def use(self, action: Callable[[MemoryStorage | RedisStorage], Result]) -> Result:
         """Run ``action`` with the shared store, or with this process's own while the shared one is unreachable."""
         if self._shared is not None and time.monotonic() >= self._retry_at:
@@ -67,15 +57,12 @@ class Counters:
                     type(error.storage_error).__name__,
                 )
         with self._local_lock:
-            self._drop_idle_keys()
+            # The library keeps every key, also without recent requests, and anyone can send any number of keys.
+            if time.monotonic() >= self._next_cleanup:
+                self._next_cleanup = time.monotonic() + _CLEANUP_SECONDS
+                for key in [key for key, requests in list(self._local.events.items()) if not requests]:
+                    del self._local.events[key]
             return action(self._local)
-
-    def _drop_idle_keys(self) -> None:
-        """Drop keys without recent requests. The library keeps every key, and anyone can send any number of them."""
-        if time.monotonic() >= self._next_cleanup:
-            self._next_cleanup = time.monotonic() + _CLEANUP_SECONDS
-            for key in [key for key, requests in list(self._local.events.items()) if not requests]:
-                del self._local.events[key]
 
 
 class RateLimit:

@@ -28,7 +28,7 @@ from evergreen_groups.ils import UPDATE_USER, VIEW_USER, ReferenceData
 from evergreen_groups.language import current_language, set_language
 from evergreen_groups.metrics import samples_of
 from evergreen_groups.settings import Settings, declared, passwords, value_of, values, with_values
-from evergreen_groups.state import find_cache_directory
+from evergreen_groups.state import counter_store, find_cache_directory
 from evergreen_groups.ttl_cache import TimeToLiveCache
 from evergreen_groups.web import problems
 from evergreen_groups.web.admission import Admission, Caller, has_permission
@@ -52,7 +52,6 @@ if TYPE_CHECKING:
 
     from evergreen_groups.gateway import Call, CallObserver, CallOutcome
     from evergreen_groups.metrics import ServiceCounters
-    from evergreen_groups.settings import GatewaySettings
     from evergreen_groups.state import State
     from evergreen_groups.web.overload import RequestOutcome
 
@@ -98,23 +97,6 @@ def _gateway(
         on_call=on_call,
         only_supported=True,
     )
-
-
-def _service_account(account: GatewaySettings, environ: Mapping[str, str]) -> Credentials:
-    """Return the login of the service account, which handles events.
-
-    Raises:
-        ConfigurationError: no account is configured, or its password can't be read.
-    """
-    if account.username is None:
-        raise ConfigurationError(
-            "events are taken with a service account",
-            advice="set username in section [gateway]",
-            setting="gateway.username",
-            code="events-without-account",
-        )
-    password = passwords.password(account, environ)
-    return Credentials(username=account.username, password=password, workstation=account.workstation)
 
 
 # Monitoring polls the health page without logging in, so neither Evergreen nor the database is queried every time.
@@ -170,15 +152,13 @@ class Health:
 
     def database_answers(self) -> bool:
         """Return whether the state database was usable within the last few seconds."""
-        if self._checking_database.acquire(blocking=False):
-            looking = threading.Thread(target=self._check_database, name="state", daemon=True)
-            looking.start()
-            looking.join(_DATABASE_SECONDS)
-            if looking.is_alive():
-                self._database_answers = False
-        return self._database_answers
 
-    def _check_database(self) -> None:
+        def check() -> None:
+            try:
+                self._database_answers = self._database_seen.get("", can_be_read)
+            finally:
+                self._checking_database.release()
+
         def can_be_read() -> bool:
             try:
                 if self._state.database.is_there:
@@ -188,10 +168,13 @@ class Health:
                 return False
             return True
 
-        try:
-            self._database_answers = self._database_seen.get("", can_be_read)
-        finally:
-            self._checking_database.release()
+        if self._checking_database.acquire(blocking=False):
+            looking = threading.Thread(target=check, name="state", daemon=True)
+            looking.start()
+            looking.join(_DATABASE_SECONDS)
+            if looking.is_alive():
+                self._database_answers = False
+        return self._database_answers
 
 
 EXTENSION = "evergreen-groups"
@@ -241,9 +224,8 @@ class Service:
         if previous is not None and previous.settings.redis == redis:
             self._request_counters: Counters = previous._request_counters  # no count restarts at zero
         else:
-            self._request_counters = Counters.configured(
-                redis.url, passwords.secret(redis, environ) if redis.url else None
-            )
+            store = counter_store(redis.url, passwords.secret(redis, environ)) if redis.url else None
+            self._request_counters = Counters(store)
         self._reference = ReferenceData(settings.policy, clock=clock)
         self.admission = Admission(clock, self._request_counters, self._reference, per_minute=settings.serve.rate_limit)
         # Refuse new requests once half of the threads hang. The others still answer what doesn't need Evergreen.
@@ -256,13 +238,25 @@ class Service:
         self.metrics_token = passwords.secret(settings.metrics, environ)
         self._events_gateway = None
         if self.events_secret is not None:
+            account = settings.gateway
+            if account.username is None:
+                raise ConfigurationError(
+                    "events are taken with a service account",
+                    advice="set username in section [gateway]",
+                    setting="gateway.username",
+                    code="events-without-account",
+                )
             self._events_gateway = _gateway(
                 settings,
                 environ,
                 self._count_call,
                 timeout=settings.events.deadline,
                 concurrency=EVENTS_AT_ONCE,
-                credentials=_service_account(settings.gateway, environ),
+                credentials=Credentials(
+                    username=account.username,
+                    password=passwords.password(account, environ),
+                    workstation=account.workstation,
+                ),
             )
         self.state.load()  # now, in one thread, instead of in several during the first requests
         # Separate from the desks' breaker: events take longer, and one that hangs must not lock the desks out.
@@ -486,7 +480,14 @@ class ReloadableService:
             new = Service(with_values(settings, at_work), self._environ, self._clock, self.counters, previous=previous)
             with self._changed:
                 self._extensions[EXTENSION] = new
-            thread = threading.Thread(target=self._retire, args=(previous, new), name="retiring", daemon=True)
+
+            def retire() -> None:
+                with self._changed:
+                    self._changed.wait_for(lambda: previous not in self._under_way)
+                previous.change_runs.finish()
+                previous.close(successor=new)
+
+            thread = threading.Thread(target=retire, name="retiring", daemon=True)
             thread.start()
             self._retiring = [one for one in self._retiring if one.is_alive()] + [thread]
         return [one.key for one in at_start if value_of(settings, one) != at_work[one.key]]
@@ -499,12 +500,6 @@ class ReloadableService:
         self.current.close()
         for thread in self._retiring:
             thread.join(1.0)
-
-    def _retire(self, previous: Service, new: Service) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: previous not in self._under_way)
-        previous.change_runs.finish()
-        previous.close(successor=new)
 
 
 def reloadable_service(app: Flask) -> ReloadableService:
