@@ -108,6 +108,7 @@ class StatusReading:
 
     def sentence(self) -> str:
         """Return the same for people, in a few lines."""
+        manual = self.manual
         lines = [*self._about_last()]
         if self._killed and self.holder:
             holder = self.holder.message
@@ -126,22 +127,16 @@ class StatusReading:
             lines.append(
                 gettext("The last run ended in the future: a clock was or is wrong, so nobody knows how old it is.")
             )
-        lines += self._about_manual()
+        # If a manual run is later than the scheduled one, it may be the run that the user expects here.
+        if manual is not None and (self.last is None or manual.finished >= self.last.finished):
+            text = gettext(
+                "Last manual run, which doesn't count here: {outcome}, ended {moment} ({ago}).",
+                outcome=gettext(_OUTCOMES[manual.outcome.value]),
+                moment=manual.finished,
+                ago=_ago(self.now - manual.finished),
+            )
+            lines.append(text)
         return "\n".join(lines)
-
-    def _about_manual(self) -> Iterator[str]:
-        """Yield the last manual run if it is later than the scheduled one, because it may be the run that the user
-        expects here.
-        """
-        last = self.manual
-        if last is None or (self.last and last.finished < self.last.finished):
-            return
-        values = {
-            "outcome": gettext(_OUTCOMES[last.outcome.value]),
-            "moment": last.finished,
-            "ago": _ago(self.now - last.finished),
-        }
-        yield gettext("Last manual run, which doesn't count here: {outcome}, ended {moment} ({ago}).", **values)
 
     @property
     def _verdict(self) -> str:
