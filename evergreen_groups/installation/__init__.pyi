@@ -4,7 +4,6 @@ from .files import render_file as render_file
 from .files import service_address as service_address
 from .files import without_digest as without_digest
 from .machine import Machine as Machine
-from .machine import is_root as is_root
 from .machine import refuse_private_program as refuse_private_program
 from .machine import this_machine as this_machine
 from .machine import uncarried_variables as uncarried_variables

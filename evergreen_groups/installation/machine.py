@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import sys
@@ -144,11 +143,6 @@ def _configuration(config_file: Path | None, environ: Mapping[str, str], root: P
 def uncarried_variables(environ: Mapping[str, str]) -> list[str]:
     """Return the environment variables with settings that the units won't get."""
     return sorted(name for name in environ if name.startswith("EVERGREEN_GROUPS_") and name != CONFIG_VARIABLE)
-
-
-def is_root() -> bool:
-    """Return whether the process runs as root."""
-    return os.geteuid() == 0
 
 
 _SERVICE_SECTIONS = frozenset({"events", "redis", "serve", "metrics"})

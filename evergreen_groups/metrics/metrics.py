@@ -1,6 +1,6 @@
 """All metrics, each declared once, with the code that counts them, reads them from the database, and writes them.
 
-The table in ``docs/monitoring.md`` is generated from :data:`FAMILIES`.
+A test compares the table in ``docs/monitoring.md`` with :data:`FAMILIES`.
 """
 
 from __future__ import annotations
@@ -163,16 +163,6 @@ FAMILIES = (
 """All metrics, in the order of the page. Python's Prometheus client adds ``process_…`` for the process's resources."""
 
 _BY_NAME = {family.name.removeprefix(_PREFIX): family for family in FAMILIES}
-
-
-def as_table() -> str:
-    """Return all metrics as a table in Markdown."""
-    lines = ["| metric | kind | labels | what it says |", "| --- | --- | --- | --- |"]
-    for family in FAMILIES:
-        labels = ", ".join(f"`{label}`" for label in family.labels) or "–"
-        kind = f"{family.kind}, nightly" if family.nightly else family.kind
-        lines.append(f"| `{family.name}` | {kind} | {labels} | {family.help} |")
-    return "\n".join(lines) + "\n"
 
 
 def samples_of(name: str, samples: Iterable[tuple[tuple[str, ...], float | Decimal]]) -> Metric:
@@ -352,23 +342,22 @@ def write_textfile(path: Path, status: RunStatus, transactions: Transactions | N
     Raises:
         ConfigurationError: the file can't be written.
     """
-    metrics = SimpleNamespace(collect=lambda: _nightly_metrics(path, status, transactions))
+    try:
+        of_database = None if transactions is None else figures(transactions, status)
+    except EvergreenGroupsError:
+        of_database = None
+    found = [samples_of("build_info", [((__version__,), 1)]), *(of_database or _run_metrics(status))]
+    found.append(samples_of("database_up", [((), of_database is not None)]))
+    if of_database is None:
+        written = _last_written(status)
+        timestamp = _previous_last_report(path) if written is None else written.timestamp()
+        if timestamp is not None:
+            found.append(samples_of(_LAST_REPORT, [((), timestamp)]))
+    metrics = SimpleNamespace(collect=lambda: found)
     text = generate_latest(cast(CollectorRegistry, metrics)).decode()  # it only calls collect
     with write_atomically(path) as stream:
         os.fchmod(stream.fileno(), _MODE)
         stream.write(text)
-
-
-def _nightly_metrics(path: Path, status: RunStatus, transactions: Transactions | None) -> list[Metric]:
-    found = [samples_of("build_info", [((__version__,), 1)])]
-    if transactions is not None:
-        with suppress(EvergreenGroupsError):
-            found += figures(transactions, status)
-            return [*found, samples_of("database_up", [((), 1)])]
-    found += [*_run_metrics(status), samples_of("database_up", [((), 0)])]
-    written = _last_written(status)
-    timestamp = _previous_last_report(path) if written is None else written.timestamp()
-    return found if timestamp is None else [*found, samples_of(_LAST_REPORT, [((), timestamp)])]
 
 
 def _previous_last_report(path: Path) -> float | None:

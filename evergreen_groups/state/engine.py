@@ -117,11 +117,12 @@ def database_errors(where: str) -> Iterator[None]:
     except EvergreenGroupsError:
         raise
     except IntegrityError as error:
+        diagnosis = getattr(error.orig, "diag", None)  # PostgreSQL's; SQLite's text names columns, not values
         raise StateError(
             "the database {where} refuses what contradicts something in it ({constraint})",
             advice="see whether another program writes there; `evergreen-groups state check` looks it through",
             code="database-contradiction",
-            values={"where": where, "constraint": _constraint(error)},
+            values={"where": where, "constraint": str(diagnosis.constraint_name if diagnosis else error.orig)},
         ) from error
     # The first three are about a value of a row that can't be decoded.
     except (ValueError, TypeError, ArithmeticError, NoResultFound, MultipleResultsFound) as error:
@@ -162,13 +163,6 @@ def _code_reason_and_advice(error: BaseException) -> tuple[int | str, str, str]:
         state = next((code for words, code in _CODES_BY_TEXT.items() if words in reason), "08")
     advice = (_POSTGRESQL_ADVICE[begin] for begin in (state, state[:2]) if begin in _POSTGRESQL_ADVICE)
     return state, reason, next(advice, _DEFAULT_ADVICE)
-
-
-def _constraint(error: IntegrityError) -> str:
-    diagnosis = getattr(error.orig, "diag", None)
-    if diagnosis is not None:
-        return str(diagnosis.constraint_name)
-    return str(error.orig)  # SQLite names columns, not values
 
 
 _COMPANION_SUFFIXES = ("-wal", "-shm", "-journal")

@@ -140,9 +140,8 @@ def _require_root(machine: Machine) -> None:
         ConfigurationError: the user isn't root.
     """
     from evergreen_groups.errors import ConfigurationError
-    from evergreen_groups.installation import is_root
 
-    if machine.root == Path("/") and not is_root():
+    if machine.root == Path("/") and os.geteuid() != 0:
         raise ConfigurationError(
             "only root can install and uninstall",
             advice="use sudo with the whole path of the program, {program}",

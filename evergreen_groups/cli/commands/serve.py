@@ -194,15 +194,15 @@ def _serve(
             manager.ready(f"serving at {server.url}{PREFIX}/")
             check_gateway(reloadable)
             reduce_garbage_collection()
-            finished = server.run(grace=lambda: grace_of(reloadable.current.settings))
+
+            def grace() -> float:
+                serving = reloadable.current.settings
+                return max(serving.serve.timeout, serving.events.deadline) + GRACE
+
+            finished = server.run(grace)
     finally:
         close(app)
     return exit_status.DONE if finished else exit_status.TERMINATED
-
-
-def grace_of(settings: Settings) -> float:
-    """Return how many seconds to wait for running requests at shutdown."""
-    return max(settings.serve.timeout, settings.events.deadline) + GRACE
 
 
 @contextmanager
