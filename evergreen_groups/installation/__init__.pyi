@@ -9,11 +9,9 @@ from .machine import this_machine as this_machine
 from .machine import uncarried_variables as uncarried_variables
 from .plan import RENDERED as RENDERED
 from .plan import InstallationPlan as InstallationPlan
-from .plan import PlannedFile as PlannedFile
 from .plan import has_cron as has_cron
 from .plan import plan_installation as plan_installation
+from .plan import plan_removal as plan_removal
 from .plan import render_files as render_files
 from .plan import run_command as run_command
 from .plan import runs_systemd as runs_systemd
-from .removal import RemovalPlan as RemovalPlan
-from .removal import plan_removal as plan_removal

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from importlib.util import find_spec
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -148,6 +149,22 @@ def serve_command(context: click.Context, /, *, demo_desk: bool, release: str | 
         return _serve(read_for_sandbox, environ, announce)
 
 
+def refuse_without_server() -> None:
+    """Refuse to serve if a package of the extra ``serve`` isn't installed.
+
+    Raises:
+        ConfigurationError: one is missing.
+    """
+    for package in ("flask", "limits", "waitress", "prometheus_client"):
+        if find_spec(package) is None:
+            raise ConfigurationError(
+                "serving needs {package}, which isn't installed",
+                advice="pip install 'evergreen-groups[serve]'",
+                code="server-not-installed",
+                values={"package": package},
+            )
+
+
 def _serve(
     read: Callable[[], Settings], environ: Mapping[str, str], opened: Callable[[str], None] | None = None
 ) -> int:
@@ -156,25 +173,18 @@ def _serve(
     ``read`` reads the settings; ``opened`` is called with the service's origin.
     """
     settings = read()
-    try:
-        from evergreen_groups.web import (
-            PREFIX,
-            SPARE_REQUESTS,
-            Server,
-            close,
-            create_app,
-            metrics_served,
-            open_listener,
-            reduce_garbage_collection,
-            reloadable_service,
-        )
-    except ModuleNotFoundError as missing:
-        raise ConfigurationError(
-            "serving needs {package}, which isn't installed",
-            advice="pip install 'evergreen-groups[serve]'",
-            code="server-not-installed",
-            values={"package": missing.name},
-        ) from None
+    refuse_without_server()
+    from evergreen_groups.web import (
+        PREFIX,
+        SPARE_REQUESTS,
+        Server,
+        close,
+        create_app,
+        metrics_served,
+        open_listener,
+        reduce_garbage_collection,
+        reloadable_service,
+    )
 
     manager = ServiceManager(environ)
     app = create_app(settings, environ)
