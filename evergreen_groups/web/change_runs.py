@@ -157,10 +157,15 @@ class Approvals:
             limit.check(key)
         for limit, key in ((self._tries, both), (self._wide_tries, name), (self._wide_tries, desk)):
             limit.take(key)
+        workstation = None
+        if caller.workstation is not None:
+            with suppress(GatewayError):
+                record = clerk.pcrud.retrieve("aws", caller.workstation)
+                workstation = None if record is None else str(record.name)
         credentials = Credentials(
             username=approval.username,
             password=approval.password,
-            workstation=_workstation(clerk, caller),
+            workstation=workstation,
             login_type="temp",
         )
         with gateway.logged_in(credentials) as supervisor:
@@ -208,14 +213,3 @@ class Approvals:
                     code="approval-permission-missing",
                     values={"permission": error.permission, "library": library},
                 ) from None
-
-
-def _workstation(clerk: Gateway, caller: Caller) -> str | None:
-    """Return the name of the clerk's workstation, for the supervisor's login; None for a session without one."""
-    if caller.workstation is None:
-        return None
-    try:
-        record = clerk.pcrud.retrieve("aws", caller.workstation)
-    except GatewayError:
-        return None
-    return None if record is None else str(record.name)

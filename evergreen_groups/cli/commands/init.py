@@ -70,7 +70,7 @@ def init_command(session: Invocation, /, yes: bool, force: bool, **given: Any) -
         if sys.stdin.isatty():
             raise
         raise UnansweredError from None
-    text = initial_configuration(settings, [table for table, _origin in former.tables] if former else ())
+    text = initial_configuration(settings, former.tables if former else ())
     _write(target, text, interview.secrets, force=force, interactive=not yes)
     with doctor.Subject(target, os.environ) as subject:
         return examine(subject, quiet=session.quiet)

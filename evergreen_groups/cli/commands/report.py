@@ -11,7 +11,6 @@ import click
 
 from evergreen_groups.cli import (
     Invocation,
-    any_terminal,
     json_option,
     requested_format,
     setting_options,
@@ -115,11 +114,13 @@ def report_command(
     else:
         manual = sys.stderr.isatty() if scheduled is None else not scheduled
         purpose = RunPurpose.AT_TERMINAL if history is None and manual else RunPurpose.NIGHTLY
+    # Timers and crontabs start commands without a terminal. Users who redirect all three streams chose that.
+    at_terminal = any(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
     run = ReportRun(
         session,
         lambda: report_options(context, session.settings, purpose),
         purpose=purpose,
-        scheduled=scheduled if scheduled is not None else purpose is RunPurpose.NIGHTLY and not any_terminal(),
+        scheduled=scheduled if scheduled is not None else purpose is RunPurpose.NIGHTLY and not at_terminal,
         healthcheck_url=healthcheck_url,
         deadline=deadline,
     )

@@ -90,9 +90,8 @@ class StatusReading:
     @property
     def exit_status(self) -> int:
         """The exit status for monitoring."""
-        if self.last is None or self._killed or self._too_old or self._in_future:
-            return exit_status.STALE
-        return self.last.exit_code
+        is_current = self.last is not None and self._verdict == self.last.outcome.value
+        return self.last.exit_code if self.last is not None and is_current else exit_status.STALE
 
     def document(self) -> dict[str, object]:
         """Return the JSON object: the last run, its age, and the verdict."""
@@ -140,10 +139,10 @@ class StatusReading:
 
     @property
     def _verdict(self) -> str:
-        if self.last is None:
-            return "killed" if self._killed else "never run"
         if self._killed:
             return "killed"
+        if self.last is None:
+            return "never run"
         return "too old" if self._too_old else "in the future" if self._in_future else self.last.outcome.value
 
     @property
