@@ -252,7 +252,9 @@ def _commands(part: InstalledPart, machine: Machine) -> Iterator[tuple[str, ...]
 def _cron_commands(machine: Machine) -> Iterator[tuple[str, ...]]:
     """Yield commands that create the crontab's user and let it read the configuration and the files named there."""
     home = str(machine.state_directory)
-    if not _has_user(SERVICE_USER):
+    try:
+        pwd.getpwnam(SERVICE_USER)
+    except KeyError:
         yield ("useradd", "--system", "--home-dir", home, "--shell", "/usr/sbin/nologin", SERVICE_USER)
     yield ("install", "-d", "-o", SERVICE_USER, "-g", SERVICE_USER, "-m", "700", home)
     if Path(home).exists():  # it may have files of root, or of a unit's user
@@ -269,14 +271,6 @@ def _cron_commands(machine: Machine) -> Iterator[tuple[str, ...]]:
     if closed:
         yield ("chgrp", SERVICE_USER, *closed)
         yield ("chmod", "g+r", *closed)
-
-
-def _has_user(name: str) -> bool:
-    try:
-        pwd.getpwnam(name)
-    except KeyError:
-        return False
-    return True
 
 
 _MAX_REASON = 300
