@@ -19,7 +19,7 @@ import nox
 
 ROOT = Path(__file__).parent
 GENERATED = {
-    "docs/cli.md": ("-m", "evergreen_groups.cli.reference"),
+    "docs/cli.md": ("-m", "evergreen_groups.cli.manual"),
     "docs/errors.md": ("tests/support/error_catalog.py",),
     "docs/http-reference.md": ("tests/support/http_reference.py",),
     "docs/settings.md": ("-m", "evergreen_groups.settings.reference"),

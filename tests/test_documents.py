@@ -137,7 +137,7 @@ def test_the_example_of_an_output_format(tmp_path: Path) -> None:
     assert (tmp_path / "today.md").read_text("utf-8") == listed
     copy.command("report", "--split", "library", "--format", "markdown", "--output", "libraries")
     assert (tmp_path / "libraries" / "latest" / "PINE.md").read_text("utf-8").startswith("- van der Meer")
-    assert "markdown" in copy.run("-m", "evergreen_groups.cli.reference")
+    assert "markdown" in copy.run("-m", "evergreen_groups.cli.manual")
     copy.command("audit", "--format", "markdown", status=2)
 
 

@@ -15,7 +15,6 @@ from .options import shared_limit as shared_limit
 from .options import usage_error as usage_error
 from .options import with_command_line as with_command_line
 from .output import UnansweredError as UnansweredError
-from .output import any_terminal as any_terminal
 from .output import confirmed as confirmed
 from .output import standard_output as standard_output
 from .output import terminal_progress as terminal_progress

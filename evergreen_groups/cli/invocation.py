@@ -146,7 +146,7 @@ class Invocation:
     @contextmanager
     def gateway(self) -> Iterator[Gateway]:
         """Open a gateway; at the end, log out and close it."""
-        with self._sandbox() if self.use_sandbox else self._configured() as (gateway, _account):
+        with self._gateway() as (gateway, _account):
             yield gateway
 
     @contextmanager
@@ -155,8 +155,7 @@ class Invocation:
         from evergreen_groups.changes import Operator, TerminalUser
         from evergreen_groups.client import Client, adult_rule
 
-        opened = self._sandbox() if self.use_sandbox else self._configured()
-        with self.state() as state, opened as (gateway, account):
+        with self.state() as state, self._gateway() as (gateway, account):
             yield Client(
                 gateway,
                 account=Operator(account, terminal_user=TerminalUser.current()),
@@ -192,6 +191,15 @@ class Invocation:
             return None
         return click.get_current_context().with_resource(hold_sandbox_files(self.sandbox_file))
 
+    @contextmanager
+    def sandbox(self) -> Iterator[tuple[Sandbox, dict[str, str]]]:
+        """Open the sandbox; yield it with an environment that has its password, and directories for its state."""
+        from evergreen_groups.settings import PASSWORD_VARIABLE
+
+        with self.sandbox_files() as files, files.sandbox() as sandbox:
+            _username, password = sandbox.report_account
+            yield sandbox, {**os.environ, **files.environ(), PASSWORD_VARIABLE: password}
+
     def progress(self, doing: str = ASKING) -> AbstractContextManager[Progress]:
         """Show progress on a terminal; ``doing`` is shown until the first report."""
         return terminal_progress(quiet=self.quiet, doing=doing)
@@ -223,20 +231,18 @@ class Invocation:
         return logs.format_line(message, error=error)
 
     @contextmanager
-    def _configured(self) -> Iterator[tuple[Gateway, str]]:
-        """Open the configured gateway; yield it with the account's name."""
-        from evergreen_groups.connect import connect, gateway_and_account
+    def _gateway(self) -> Iterator[tuple[Gateway, str]]:
+        """Open the configured gateway, or one to an embedded sandbox; yield it with the account's name."""
+        if not self.use_sandbox:
+            from evergreen_groups.connect import connect, gateway_and_account
 
-        _url, account = gateway_and_account(self.settings)
-        with connect(self.settings, os.environ) as gateway:
-            yield gateway, account
-
-    @contextmanager
-    def _sandbox(self) -> Iterator[tuple[Gateway, str]]:
-        """Open a gateway to an embedded sandbox; yield it with the account's name."""
+            _url, account = gateway_and_account(self.settings)
+            with connect(self.settings, os.environ) as gateway:
+                yield gateway, account
+            return
         from evergreen_groups.gateway import Credentials, Gateway
 
-        with self.sandbox_files() as files, files.sandbox() as sandbox:
+        with self.sandbox() as (sandbox, _environ):
             username, password = sandbox.report_account
             credentials = Credentials(username=username, password=password)
             with Gateway(sandbox.url, credentials=credentials) as gateway:

@@ -1,6 +1,7 @@
-"""Generate the manual pages and shell completion scripts from the commands' declarations.
+"""Generate the manual pages, shell completion scripts and command reference from the commands' declarations.
 
-``hatch_build.py`` does so for each build. The macros are those of man(7), which both groff and mandoc support.
+``hatch_build.py`` writes pages and scripts for each build. The macros are those of man(7), which both groff and mandoc
+support. ``python -m evergreen_groups.cli.manual > docs/cli.md`` updates the reference.
 """
 
 from __future__ import annotations
@@ -205,6 +206,18 @@ def completion_script(shell: str) -> str:
     return ShellComplete.source(found(cli, {}, PROGRAM, COMPLETION_VARIABLE)).strip() + "\n"
 
 
+_REFERENCE_WIDTH = 88
+
+
+def reference() -> str:
+    """Return the reference in Markdown: the help of all commands, in the order of ``--help``."""
+    heading = "# Command reference\n\nWritten from `--help` by `python -m evergreen_groups.cli.manual`.\n"
+    return heading + "".join(
+        f"\n## `{context.command_path}`\n\n```text\n{context.command.get_help(context).rstrip()}\n```\n"
+        for context in contexts(_REFERENCE_WIDTH)
+    )
+
+
 def write_scripts(directory: Path) -> list[Path]:
     """Write the scripts of all shells below a directory and return their paths."""
     written = []
@@ -214,3 +227,7 @@ def write_scripts(directory: Path) -> list[Path]:
         path.write_text(completion_script(shell), encoding="utf-8")
         written.append(path)
     return written
+
+
+if __name__ == "__main__":
+    click.echo(reference(), nl=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -111,13 +111,6 @@ def rewrite_sandbox_option(arguments: Sequence[str]) -> list[str]:
 def accept_global_options(command: click.Command) -> None:
     """Let a command and its subcommands accept the global options, except those with a name they use themselves."""
     taken = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
-    command.params.extend(_hidden_copies(taken))
-    if isinstance(command, click.Group):
-        for inner in command.commands.values():
-            accept_global_options(inner)
-
-
-def _hidden_copies(taken: set[str]) -> Iterator[click.Option]:
     for option in global_options():
         names = [name for name in option.opts if name not in taken]
         if not names:
@@ -129,7 +122,10 @@ def _hidden_copies(taken: set[str]) -> Iterator[click.Option]:
             option.callback = _override
         option.expose_value = False
         option.name = f"global_{option.name}"  # a command may have a parameter of the same name
-        yield option
+        command.params.append(option)
+    if isinstance(command, click.Group):
+        for inner in command.commands.values():
+            accept_global_options(inner)
 
 
 def _override(context: click.Context, option: click.Parameter, value: Any) -> None:
@@ -208,17 +204,14 @@ def _translated(text: str, inner: str, translation: str) -> str:
     if inner and text == inner:
         return translation
     for sentence in _CLICK_MESSAGES:
-        found = re.fullmatch(_pattern(sentence), text, re.DOTALL)
+        pattern = re.sub(r"\\\{([a-z]+)\\\}", r"(?P<\1>.+?)", re.escape(sentence))
+        found = re.fullmatch(pattern, text, re.DOTALL)
         if found:
             values = found.groupdict()
             if "message" in values:
                 values["message"] = _translated(values["message"], inner, translation)
             return gettext(sentence, **values)
     return text
-
-
-def _pattern(sentence: str) -> str:
-    return re.sub(r"\\\{([a-z]+)\\\}", r"(?P<\1>.+?)", re.escape(sentence))
 
 
 if TYPE_CHECKING:

@@ -109,14 +109,6 @@ _UNSET_WIDTH = 100
 ASKING = Message("asking the gateway …")
 
 
-def any_terminal() -> bool:
-    """Whether a person seems to be present: any of the standard streams is a terminal.
-
-    Timers and crontabs start commands without one. Users who redirect all three streams chose that.
-    """
-    return any(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
-
-
 class UnansweredError(click.ClickException):
     """A question without a terminal or input to answer it. Nothing is done."""
 

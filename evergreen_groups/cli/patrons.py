@@ -24,7 +24,6 @@ from evergreen_groups.message import Message
 if TYPE_CHECKING:
     from evergreen_groups.cli.invocation import Invocation
     from evergreen_groups.client import Client
-    from evergreen_groups.desk import UnknownBarcode
     from evergreen_groups.gateway import Gateway
 
 _CODES = ("no-patron-with-barcode", "barcodes-unknown", "patron-deleted")
@@ -58,6 +57,7 @@ def _person_reads_errors() -> bool:
 
 def _suggestions(gateway: Gateway, barcodes: Iterable[str]) -> Iterator[str]:
     from evergreen_groups.desk import explain_unknown
+    from evergreen_groups.render import describe_unknown, printable
 
     in_time = gateway.within(_SECONDS)
     explained = 0
@@ -68,19 +68,13 @@ def _suggestions(gateway: Gateway, barcodes: Iterable[str]) -> Iterator[str]:
             return
         if unknown is not None:
             explained += 1
-            yield from _describe_unknown(unknown)
+            if unknown.barcode:
+                yield gettext("Looked for: {barcode}", barcode=printable(unknown.barcode))
+                yield from (f"  {line}" for line in describe_unknown(unknown))
+            else:
+                yield gettext("The barcode is empty.")
         if explained == _MOST_EXPLAINED:
             return
-
-
-def _describe_unknown(unknown: UnknownBarcode) -> Iterator[str]:
-    from evergreen_groups.render import describe_unknown, printable
-
-    if not unknown.barcode:
-        yield gettext("The barcode is empty.")
-        return
-    yield gettext("Looked for: {barcode}", barcode=printable(unknown.barcode))
-    yield from (f"  {line}" for line in describe_unknown(unknown))
 
 
 def choose_patron(client: Client, name: str, *, accept_single_match: bool = False) -> int:

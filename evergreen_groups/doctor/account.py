@@ -252,7 +252,10 @@ def _permission(subject: Subject, permission: Permission, held: Collection[int])
     """Return where the account has a permission, held at these org units, and whether that is enough."""
     org_units = subject.org_units
     every = {unit.id for unit in org_units}
-    needed = _needed(subject, permission.need)
+    needed = {
+        Need.CHANGES: subject.changes or subject.settings.events.recalculate,
+        Need.ILS_LIMITS: subject.settings.policy.limit == "ils",
+    }.get(permission.need, permission.need is Need.ALWAYS)
     values: dict[str, object] = {
         "permission": permission.name,
         "purpose": permission.purpose,
@@ -289,15 +292,6 @@ def _permission(subject: Subject, permission: Permission, held: Collection[int])
             values=values,
         )
     return ok("nowhere; only needed for: {purpose}", values=values)
-
-
-def _needed(subject: Subject, need: Need) -> bool:
-    """Return whether the configuration or the options of the command require a permission."""
-    if need is Need.CHANGES:
-        return subject.changes or subject.settings.events.recalculate
-    if need is Need.ILS_LIMITS:
-        return subject.settings.policy.limit == "ils"
-    return need is Need.ALWAYS
 
 
 def name_places(org_units: OrgUnits, ids: set[int]) -> list[str]:

@@ -52,34 +52,30 @@ class Method:
     instead: Message | None = None
 
 
-def _search(class_id: str, purpose: Message) -> Method:
-    return Method(_PCRUD, f"open-ils.pcrud.search.{class_id}.atomic", (NO_TOKEN, {"id": -1}, {"limit": 1}), purpose)
-
-
-def _ids(class_id: str, purpose: Message) -> Method:
-    return Method(_PCRUD, f"open-ils.pcrud.id_list.{class_id}.atomic", (NO_TOKEN, {"id": -1}, {"limit": 1}), purpose)
+def _pcrud(kind: str, class_id: str, purpose: Message) -> Method:
+    return Method(_PCRUD, f"open-ils.pcrud.{kind}.{class_id}.atomic", (NO_TOKEN, {"id": -1}, {"limit": 1}), purpose)
 
 
 METHODS = (
     Method(_AUTH, "open-ils.auth.login", ({"username": "-", "password": "-"},), Message("logging in")),
     Method(_AUTH, "open-ils.auth.session.retrieve", (NO_TOKEN,), Message("knowing the account")),
     Method(_AUTH, "open-ils.auth.session.delete", (NO_TOKEN,), Message("logging out")),
-    _search("aou", Message("everything")),
-    _search("au", Message("everything")),
-    _search("mous", Message("everything")),
-    _search("ac", Message("everything")),
-    _search("mobts", Message("what is owed for, and limits that depend on the library")),
-    _search("mb", Message("what is owed for")),
-    _search("pgt", Message("profiles in the report, and limits that depend on them")),
-    _search("pgpt", Message("the ILS's own limits")),
-    _search("ausp", Message("everything")),
-    _search("csp", Message("everything")),
-    _search("aua", Message("changes and audit")),
-    _search("circ", Message("items overdue and out")),
-    _ids("aou", Message("everything")),
-    _ids("pgt", Message("profiles in the report, and limits that depend on them")),
-    _ids("pgpt", Message("the ILS's own limits")),
-    _ids("csp", Message("everything")),
+    _pcrud("search", "aou", Message("everything")),
+    _pcrud("search", "au", Message("everything")),
+    _pcrud("search", "mous", Message("everything")),
+    _pcrud("search", "ac", Message("everything")),
+    _pcrud("search", "mobts", Message("what is owed for, and limits that depend on the library")),
+    _pcrud("search", "mb", Message("what is owed for")),
+    _pcrud("search", "pgt", Message("profiles in the report, and limits that depend on them")),
+    _pcrud("search", "pgpt", Message("the ILS's own limits")),
+    _pcrud("search", "ausp", Message("everything")),
+    _pcrud("search", "csp", Message("everything")),
+    _pcrud("search", "aua", Message("changes and audit")),
+    _pcrud("search", "circ", Message("items overdue and out")),
+    _pcrud("id_list", "aou", Message("everything")),
+    _pcrud("id_list", "pgt", Message("profiles in the report, and limits that depend on them")),
+    _pcrud("id_list", "pgpt", Message("the ILS's own limits")),
+    _pcrud("id_list", "csp", Message("everything")),
     Method(
         _PCRUD,
         "open-ils.pcrud.count.aou",

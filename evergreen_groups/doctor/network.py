@@ -124,7 +124,18 @@ def certificate(subject: Subject) -> Iterator[Finding]:
             setting="gateway.url",
         )
     else:
-        yield _validity(found)
+        end = ssl.cert_time_to_seconds(str(found["notAfter"]))
+        days = int((end - time.time()) // _DAY)
+        values = {"date": datetime.fromtimestamp(end, UTC).date(), "days": days}
+        if days < FEW_DAYS:
+            yield warning(
+                "ends on {date}; days left: {days}",
+                "renew the certificate; from that day on nothing is read any more",
+                code="certificate-ends-soon",
+                values=values,
+            )
+        else:
+            yield ok("valid until {date}; days left: {days:,}", values=values)
 
 
 def _fetch_certificate(where: Address, context: ssl.SSLContext) -> dict[str, Any]:
@@ -133,21 +144,6 @@ def _fetch_certificate(where: Address, context: ssl.SSLContext) -> dict[str, Any
         context.wrap_socket(connection, server_hostname=where.host) as encrypted,
     ):
         return encrypted.getpeercert() or {}
-
-
-def _validity(found: dict[str, Any]) -> Finding:
-    """Return the finding on an accepted certificate, by how many days are left."""
-    end = str(found["notAfter"])
-    days = int((ssl.cert_time_to_seconds(end) - time.time()) // _DAY)
-    values = {"date": datetime.fromtimestamp(ssl.cert_time_to_seconds(end), UTC).date(), "days": days}
-    if days < FEW_DAYS:
-        return warning(
-            "ends on {date}; days left: {days}",
-            "renew the certificate; from that day on nothing is read any more",
-            code="certificate-ends-soon",
-            values=values,
-        )
-    return ok("valid until {date}; days left: {days:,}", values=values)
 
 
 def _not_accepted(error: ssl.SSLCertVerificationError, where: Address, context: ssl.SSLContext) -> Finding:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import sys
@@ -52,7 +51,11 @@ def this_machine(
     Raises:
         ConfigurationError: the configuration can't be read, or a path has characters that the files can't contain.
     """
-    found = _configuration(config_file, environ, root)
+    below = root / load.SYSTEM_FILE.relative_to("/")
+    if root == Path("/") or config_file is not None or environ.get(CONFIG_VARIABLE):
+        found = load.find_file(config_file, environ)
+    else:
+        found = below if below.is_file() else None
     settings = load.load(found, {}) if found else None  # no environment: units don't get the installing user's
     configuration = load.SYSTEM_FILE if found is None else found.absolute()
     if root != Path("/") and configuration.is_relative_to(root.absolute()):
@@ -134,21 +137,9 @@ def closed_to_others(path: Path) -> Path | None:
         return path
 
 
-def _configuration(config_file: Path | None, environ: Mapping[str, str], root: Path) -> Path | None:
-    if root == Path("/") or config_file is not None or environ.get(CONFIG_VARIABLE):
-        return load.find_file(config_file, environ)
-    below = root / load.SYSTEM_FILE.relative_to("/")
-    return below if below.is_file() else None
-
-
 def uncarried_variables(environ: Mapping[str, str]) -> list[str]:
     """Return the environment variables with settings that the units won't get."""
     return sorted(name for name in environ if name.startswith("EVERGREEN_GROUPS_") and name != CONFIG_VARIABLE)
-
-
-def is_root() -> bool:
-    """Return whether the process runs as root."""
-    return os.geteuid() == 0
 
 
 _SERVICE_SECTIONS = frozenset({"events", "redis", "serve", "metrics"})

@@ -2,9 +2,5 @@ from .metrics import FAMILIES as FAMILIES
 from .metrics import METRICS_CONTENT_TYPE as METRICS_CONTENT_TYPE
 from .metrics import ServiceCounters as ServiceCounters
 from .metrics import StateCollector as StateCollector
-from .metrics import as_table as as_table
-from .metrics import counts_only as counts_only
-from .metrics import format_metrics as format_metrics
-from .metrics import merge_metrics as merge_metrics
 from .metrics import samples_of as samples_of
 from .metrics import write_textfile as write_textfile

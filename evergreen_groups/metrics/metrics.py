@@ -1,6 +1,6 @@
 """All metrics, each declared once, with the code that counts them, reads them from the database, and writes them.
 
-The table in ``docs/monitoring.md`` is generated from :data:`FAMILIES`.
+A test compares the table in ``docs/monitoring.md`` with :data:`FAMILIES`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from prometheus_client.registry import Collector
-    from prometheus_client.samples import Sample
 
     from evergreen_groups.report import RunTotals
     from evergreen_groups.state import Transactions
@@ -166,16 +165,6 @@ FAMILIES = (
 _BY_NAME = {family.name.removeprefix(_PREFIX): family for family in FAMILIES}
 
 
-def as_table() -> str:
-    """Return all metrics as a table in Markdown."""
-    lines = ["| metric | kind | labels | what it says |", "| --- | --- | --- | --- |"]
-    for family in FAMILIES:
-        labels = ", ".join(f"`{label}`" for label in family.labels) or "–"
-        kind = f"{family.kind}, nightly" if family.nightly else family.kind
-        lines.append(f"| `{family.name}` | {kind} | {labels} | {family.help} |")
-    return "\n".join(lines) + "\n"
-
-
 def samples_of(name: str, samples: Iterable[tuple[tuple[str, ...], float | Decimal]]) -> Metric:
     """Build a metric from pairs of label values and value.
 
@@ -214,7 +203,6 @@ class ServiceCounters:
         build = _BY_NAME["build_info"]
         Gauge(build.name, build.help, build.labels, registry=registry).labels(__version__).set(1)
         ProcessCollector(registry=registry)
-        self._merged: Callable[[], bytes] | None = None
 
     def add(self, collector: Collector) -> None:
         """Add a collector whose metrics are read at each scrape."""
@@ -240,17 +228,9 @@ class ServiceCounters:
         if taken:
             self._settings_read.set(time.time())
 
-    def use_merged(self, merged: Callable[[], bytes]) -> None:
-        """Let :meth:`exposition` return the result of ``merged``: the metrics of all worker processes."""
-        self._merged = merged
-
-    def figures(self) -> list[Metric]:
-        """Return the metrics of this process, including those of added collectors."""
-        return list(self._registry.collect())
-
     def exposition(self) -> bytes:
         """Return the metrics in Prometheus's text format, version 0.0.4."""
-        return generate_latest(self._registry) if self._merged is None else self._merged()
+        return generate_latest(self._registry)
 
 
 def _counter(name: str, registry: CollectorRegistry) -> Counter:
@@ -349,55 +329,6 @@ def _report_metrics(totals: Mapping[str, Mapping[str, RunTotals]]) -> Iterator[M
     yield samples_of("report_combined_fines", fines)
 
 
-_SUMMED_KINDS = ("counter", "histogram")
-_SUMMED_GAUGES = ("process_resident_memory_bytes", "process_virtual_memory_bytes", "process_open_fds")
-_MINIMUM = ("breaker_closed", "database_up", "settings_timestamp_seconds", "process_start_time_seconds")
-_MAXIMUM = ("reloads",)
-"""A reload reaches all processes, so a sum would count it several times."""
-
-
-def merge_metrics(parts: Iterable[Iterable[Metric]]) -> list[Metric]:
-    """Merge the metrics of several worker processes.
-
-    Counters and histograms are added up. Health gauges, and the time the settings were read, take the minimum of all
-    processes. Other gauges take the value of the first part that has them, so pass the most recent parts first.
-    """
-    found: dict[str, Metric] = {}
-    samples: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], Sample]] = {}
-    for part in parts:
-        for metric in part:
-            if metric.name not in found:
-                found[metric.name] = Metric(metric.name, metric.documentation, metric.type)
-            known, merge = samples.setdefault(metric.name, {}), _merge_function(metric)
-            for sample in metric.samples:
-                key = (sample.name, tuple(sorted(sample.labels.items())))
-                before = known.get(key)
-                known[key] = sample if before is None else sample._replace(value=merge(before.value, sample.value))
-    for name, metric in found.items():
-        metric.samples = list(samples[name].values())
-    return list(found.values())
-
-
-def counts_only(metrics: Iterable[Metric]) -> list[Metric]:
-    """Return the counters and histograms, which stay valid after their process has exited."""
-    return [metric for metric in metrics if metric.type in _SUMMED_KINDS]
-
-
-def format_metrics(metrics: Iterable[Metric]) -> bytes:
-    """Return metrics in Prometheus's text format, version 0.0.4."""
-    return generate_latest(cast(CollectorRegistry, SimpleNamespace(collect=lambda: metrics)))  # all that it calls
-
-
-def _merge_function(metric: Metric) -> Callable[[float, float], float]:
-    if metric.name.endswith(_MAXIMUM):
-        return max
-    if metric.type in _SUMMED_KINDS or metric.name in _SUMMED_GAUGES:
-        return lambda first, second: first + second
-    if metric.name.endswith(_MINIMUM):
-        return min
-    return lambda first, _other: first
-
-
 _MODE = 0o644  # readable by the node exporter; the file has no patron data
 _LAST_REPORT = "last_report_timestamp_seconds"
 
@@ -411,22 +342,22 @@ def write_textfile(path: Path, status: RunStatus, transactions: Transactions | N
     Raises:
         ConfigurationError: the file can't be written.
     """
-    text = format_metrics(_nightly_metrics(path, status, transactions)).decode()
+    try:
+        of_database = None if transactions is None else figures(transactions, status)
+    except EvergreenGroupsError:
+        of_database = None
+    found = [samples_of("build_info", [((__version__,), 1)]), *(of_database or _run_metrics(status))]
+    found.append(samples_of("database_up", [((), of_database is not None)]))
+    if of_database is None:
+        written = _last_written(status)
+        timestamp = _previous_last_report(path) if written is None else written.timestamp()
+        if timestamp is not None:
+            found.append(samples_of(_LAST_REPORT, [((), timestamp)]))
+    metrics = SimpleNamespace(collect=lambda: found)
+    text = generate_latest(cast(CollectorRegistry, metrics)).decode()  # it only calls collect
     with write_atomically(path) as stream:
         os.fchmod(stream.fileno(), _MODE)
         stream.write(text)
-
-
-def _nightly_metrics(path: Path, status: RunStatus, transactions: Transactions | None) -> list[Metric]:
-    found = [samples_of("build_info", [((__version__,), 1)])]
-    if transactions is not None:
-        with suppress(EvergreenGroupsError):
-            found += figures(transactions, status)
-            return [*found, samples_of("database_up", [((), 1)])]
-    found += [*_run_metrics(status), samples_of("database_up", [((), 0)])]
-    written = _last_written(status)
-    timestamp = _previous_last_report(path) if written is None else written.timestamp()
-    return found if timestamp is None else [*found, samples_of(_LAST_REPORT, [((), timestamp)])]
 
 
 def _previous_last_report(path: Path) -> float | None:

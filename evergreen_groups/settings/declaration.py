@@ -136,26 +136,14 @@ class Setting:
             ) from None
 
 
-def setting(  # noqa: PLR0913 - all of them belong to a setting, and are passed by name
-    kind: Kind[Value],
-    default: Default,
-    *,
-    help: str,
-    example: object = None,
-    sample: str = "",
-    essential: bool = False,
-    options: tuple[Option, ...] = (),
-    question: Question | None = None,
-    secret: Secret | None = None,
-) -> Value | Default:
-    """Declare a setting. The field's name is the key.
+def setting(kind: Kind[Value], default: Default, *, help: str, **more: Any) -> Value | Default:
+    """Declare a setting. The field's name is the key, and ``more`` are further fields of :class:`Setting`.
 
     The first sentence of ``help`` is the text for ``--help``. ``example`` is displayed if the default is None;
     ``sample`` is a longer example in TOML. An ``essential`` setting is needed by every installation, so it isn't
     commented out in the example configuration.
     """
-    declared = Setting(kind, default, help, example, sample, essential, options, question, secret)
-    return field(default=default, metadata={_SETTING: declared})
+    return field(default=default, metadata={_SETTING: Setting(kind, default, help, **more)})
 
 
 def section(kind: type[Section], help: str) -> Section:

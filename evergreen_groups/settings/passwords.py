@@ -86,7 +86,18 @@ def secret(
     setting = _secret_setting(settings)
     declared = secret_of(setting)
     if declared.variable and environ.get(declared.variable):
-        return _text(setting, environ[declared.variable])
+        # Bytes that aren't UTF-8 arrive as lone surrogates, which can't be sent.
+        try:
+            environ[declared.variable].encode("utf-8")
+        except UnicodeEncodeError:
+            raise ConfigurationError(
+                "the password in ${variable} is not UTF-8 text",
+                advice="set the variable anew",
+                setting=setting.key,
+                code="secret-not-text",
+                values={"variable": declared.variable},
+            ) from None
+        return environ[declared.variable]
     file: Path | None = getattr(settings, setting.name)
     credential = Path(environ.get("CREDENTIALS_DIRECTORY") or "/nowhere") / declared.credential
     if file is not None:
@@ -118,21 +129,6 @@ def origin_of_secret(setting: Setting, file: Path | None, environ: Mapping[str, 
         return Origin(file)
     credential = Path(environ.get("CREDENTIALS_DIRECTORY") or "/nowhere") / declared.credential
     return Origin(credential) if credential.is_file() else None
-
-
-def _text(setting: Setting, value: str) -> str:
-    """Check a variable's value. Bytes that aren't UTF-8 arrive as lone surrogates, which can't be sent."""
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        raise ConfigurationError(
-            "the password in ${variable} is not UTF-8 text",
-            advice="set the variable anew",
-            setting=setting.key,
-            code="secret-not-text",
-            values={"variable": secret_of(setting).variable},
-        ) from None
-    return value
 
 
 def _read_secret_file(setting: Setting, path: Path, *, must_be_private: bool) -> str:

@@ -259,12 +259,9 @@ class Reading:
         return self._origin((key or "").partition(".")[0])
 
     @property
-    def tables(self) -> Sequence[tuple[Mapping[str, Any], Origin]]:
-        """The tables of ``[[reports]]`` as written, with their positions."""
-        if not isinstance(self._tables, list):
-            return ()
-        tables = [table for table in self._tables if isinstance(table, dict)]
-        return [(table, self._origin(SECTION, number)) for number, table in enumerate(tables)]
+    def tables(self) -> Sequence[Mapping[str, Any]]:
+        """The tables of ``[[reports]]`` as written."""
+        return [table for table in self._tables if isinstance(table, dict)] if isinstance(self._tables, list) else ()
 
     def origin_in_table(self, number: int, key: str) -> Origin:
         """Return the position of a key in a table of ``[[reports]]`` (numbered from 0)."""
@@ -280,8 +277,16 @@ class Reading:
             try:
                 settings = with_values(settings, values)
             except ConfigurationError as error:
+                # Settings that contradict each other: the error needs a position.
                 place = self.origin_of_key(error.setting)
-                self._faults.append(Fault(_with_origin(error, place), place))
+                located = ConfigurationError(
+                    "{path}: {problem}",
+                    advice=error.advice,
+                    setting=error.setting,
+                    code=error.code,
+                    values={**error.values, "path": str(place), "problem": Message(error.message, values=error.values)},
+                )
+                self._faults.append(Fault(located, place))
         return replace(settings, reports=self._named_reports(settings.report))
 
     def _section(self, name: str) -> Mapping[str, Any]:
@@ -429,17 +434,6 @@ def _unknown_report_key(origin: Origin, number: int, key: str, known: Sequence[s
         setting=SECTION,
         code="unknown-setting-of-report",
         values={"path": str(origin), "number": number, "key": key, "allowed": ", ".join(known), "meant": meant},
-    )
-
-
-def _with_origin(error: ConfigurationError, place: Origin) -> ConfigurationError:
-    """Add a position to an error about settings that contradict each other."""
-    return ConfigurationError(
-        "{path}: {problem}",
-        advice=error.advice,
-        setting=error.setting,
-        code=error.code,
-        values={**error.values, "path": str(place), "problem": Message(error.message, values=error.values)},
     )
 
 

@@ -652,12 +652,6 @@ class ServeSettings:
         8,
         help="How many requests may ask the ILS something at once. Each may use a connection to the gateway.",
     )
-    processes: int = setting(
-        v.whole_number(1, 16),
-        1,
-        help="In how many processes the service works, each on a processor of its own. They share out the threads, two "
-        "for each at the least. More than one is worth its memory where one is busy all the time.",
-    )
     origin: str | None = setting(
         v.ORIGIN,
         None,

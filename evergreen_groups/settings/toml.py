@@ -203,7 +203,7 @@ def effective_values(reading: Reading, environ: Mapping[str, str]) -> Iterator[E
                 file = value if isinstance(value, Path) else None
                 if (place := origin_of_secret(setting, file, environ)) is not None:
                     yield EffectiveValue(section, setting.secret.name, SECRET, SECRET, place, is_secret=True)
-    for number, (table, _origin) in enumerate(reading.tables, 1):
+    for number, table in enumerate(reading.tables, 1):
         for name, value in table.items():
             origin = reading.origin_in_table(number - 1, name)
             yield EffectiveValue(SECTION, name, as_toml(value), _json(value), origin, table=number)

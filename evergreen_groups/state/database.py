@@ -171,13 +171,6 @@ def upgrade_schema(engine: Engine, where: str) -> None:
                 _migrate(connection, where, found)
 
 
-def _refuse_later_schema(connection: Connection, where: str) -> None:
-    """Refuse to write if a later release upgraded the database while this program was running."""
-    found = str(connection.exec_driver_sql(f"SELECT version_num FROM {_VERSIONS.name}").scalar_one())  # noqa: S608 - fixed
-    if found != VERSION:
-        raise _written_by_a_later_release(where, found)
-
-
 def version_of(connection: Connection) -> str | None:
     """Return the version of the schema, or None if there is none."""
     if not inspect(connection).has_table(_VERSIONS.name):
@@ -316,7 +309,10 @@ class Transactions(ABC):
         with self._transaction("READ COMMITTED", **{NOT_DURABLE: not durable}) as connection:
             if not durable and connection.dialect.name == "postgresql":
                 connection.exec_driver_sql("SET LOCAL synchronous_commit TO off")
-            _refuse_later_schema(connection, self.where)
+            # A later release may have upgraded the database while this program was running.
+            version = connection.exec_driver_sql(f"SELECT version_num FROM {_VERSIONS.name}").scalar_one()  # noqa: S608 - fixed
+            if str(version) != VERSION:
+                raise _written_by_a_later_release(self.where, str(version))
             yield connection
 
     @contextmanager

@@ -117,11 +117,12 @@ def database_errors(where: str) -> Iterator[None]:
     except EvergreenGroupsError:
         raise
     except IntegrityError as error:
+        diagnosis = getattr(error.orig, "diag", None)  # PostgreSQL's; SQLite's text names columns, not values
         raise StateError(
             "the database {where} refuses what contradicts something in it ({constraint})",
             advice="see whether another program writes there; `evergreen-groups state check` looks it through",
             code="database-contradiction",
-            values={"where": where, "constraint": _constraint(error)},
+            values={"where": where, "constraint": str(diagnosis.constraint_name if diagnosis else error.orig)},
         ) from error
     # The first three are about a value of a row that can't be decoded.
     except (ValueError, TypeError, ArithmeticError, NoResultFound, MultipleResultsFound) as error:
@@ -162,13 +163,6 @@ def _code_reason_and_advice(error: BaseException) -> tuple[int | str, str, str]:
         state = next((code for words, code in _CODES_BY_TEXT.items() if words in reason), "08")
     advice = (_POSTGRESQL_ADVICE[begin] for begin in (state, state[:2]) if begin in _POSTGRESQL_ADVICE)
     return state, reason, next(advice, _DEFAULT_ADVICE)
-
-
-def _constraint(error: IntegrityError) -> str:
-    diagnosis = getattr(error.orig, "diag", None)
-    if diagnosis is not None:
-        return str(diagnosis.constraint_name)
-    return str(error.orig)  # SQLite names columns, not values
 
 
 _COMPANION_SUFFIXES = ("-wal", "-shm", "-journal")
@@ -226,33 +220,33 @@ def sqlite_engine(path: Path, wait: float, *, shared: bool = True) -> Engine:
     engine = create_engine(
         "sqlite://", creator=connect, poolclass=QueuePool, pool_size=_CONNECTIONS, max_overflow=-1, hide_parameters=True
     )
+
     # The driver itself begins a transaction only before the first write, too late for a read that the write is based
     # on.
-    event.listen(engine, "begin", lambda connection: _begin_on_sqlite(connection, wait))
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        options = connection.get_execution_options()
+        statement = "BEGIN" if options.get(READS) else "BEGIN IMMEDIATE"
+        driver = cast("sqlite3.Connection", connection.connection.dbapi_connection)
+        # FULL makes each commit durable: a published report must survive a power cut, and a step must be on disk before
+        # its request is sent.
+        driver.execute(f"PRAGMA synchronous={'NORMAL' if options.get(NOT_DURABLE) else 'FULL'}")
+        ends = time.monotonic() + wait
+        while True:
+            try:
+                driver.execute(statement)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & _PRIMARY_CODE != sqlite3.SQLITE_BUSY or time.monotonic() >= ends:
+                    raise
+            else:
+                return
+
     return engine
 
 
 def unlocked_uri(path: Path) -> str:
     """Return the URI of a file that SQLite doesn't lock. On network disks, its locks collide with our own."""
     return f"{path.absolute().as_uri()}?nolock=1"
-
-
-def _begin_on_sqlite(connection: Connection, wait: float) -> None:
-    options = connection.get_execution_options()
-    statement = "BEGIN" if options.get(READS) else "BEGIN IMMEDIATE"
-    driver = cast("sqlite3.Connection", connection.connection.dbapi_connection)
-    # FULL makes each commit durable: a published report must survive a power cut, and a step must be on disk before
-    # its request is sent.
-    driver.execute(f"PRAGMA synchronous={'NORMAL' if options.get(NOT_DURABLE) else 'FULL'}")
-    ends = time.monotonic() + wait
-    while True:
-        try:
-            driver.execute(statement)
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & _PRIMARY_CODE != sqlite3.SQLITE_BUSY or time.monotonic() >= ends:
-                raise
-        else:
-            return
 
 
 class CircuitBreaker:

@@ -16,7 +16,6 @@ from evergreen_groups.state.lock import LeaseName
 
 if TYPE_CHECKING:
     from collections.abc import Collection
-    from types import TracebackType
     from typing import Self
 
     from sqlalchemy.engine import Connection
@@ -111,9 +110,7 @@ class State:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
 

@@ -8,14 +8,10 @@ from .bodies import Approval as Approval
 from .bodies import is_plan_id as is_plan_id
 from .changes import apply_plan as apply_plan
 from .changes import undo_change as undo_change
-from .metrics_listener import MetricsListener as MetricsListener
-from .metrics_listener import open_metrics_listener as open_metrics_listener
 from .problems import ProblemError as ProblemError
-from .processes import Supervisor as Supervisor
-from .processes import Worker as Worker
-from .processes import worker_settings as worker_settings
 from .server import SPARE_REQUESTS as SPARE_REQUESTS
 from .server import Server as Server
+from .server import metrics_served as metrics_served
 from .server import open_listener as open_listener
 from .server import reduce_garbage_collection as reduce_garbage_collection
 from .service import DeskRequest as DeskRequest

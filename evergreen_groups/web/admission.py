@@ -106,23 +106,22 @@ class Admission:
                 self._retries.take(address)
         try:
             account = SessionAccount.read(gateway)
-            return Caller(account.user, self._lacks(gateway, account), account.library, account.workstation)
+            try:
+                rights = self._reference.store_account(gateway, account)
+            except PermissionDeniedError:
+                lacks = frozenset(_REQUIRED_PERMISSIONS)
+            else:
+                # For a new session, the rights were just read. For a known one they may be minutes old, so ask again.
+                if rights is not None:
+                    lacks = rights.lacks(account.library, _REQUIRED_PERMISSIONS)
+                else:
+                    lacks = _missing(gateway, account.user, account.library, _REQUIRED_PERMISSIONS)
+            return Caller(account.user, lacks, account.library, account.workstation)
         except NoSessionError:
             self._retry_times.give_up(key)
             with suppress(ProblemError):  # the call for this token has already been made
                 self._unknown_tokens.take(address)
             raise
-
-    def _lacks(self, gateway: Gateway, account: SessionAccount) -> frozenset[str]:
-        """Return the permissions that the user lacks at the session's library, from a fresh answer."""
-        try:
-            rights = self._reference.store_account(gateway, account)
-        except PermissionDeniedError:
-            return frozenset(_REQUIRED_PERMISSIONS)
-        # For a new session, the rights were just read. For a known one they may be minutes old, so ask again.
-        if rights is not None:
-            return rights.lacks(account.library, _REQUIRED_PERMISSIONS)
-        return _missing(gateway, account.user, account.library, _REQUIRED_PERMISSIONS)
 
 
 def has_permission(gateway: Gateway, caller: Caller, org_unit: int, permission: str) -> bool:

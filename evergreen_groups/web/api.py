@@ -1,4 +1,7 @@
-"""The JSON API: groups' fines, for information only, and whether a patron's own fines exceed the limit."""
+"""The JSON API: groups' fines, for information only, and whether a patron's own fines exceed the limit.
+
+This module also has the panel's scripts, the pages for monitoring, and the address for Evergreen's events.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,16 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from flask import Blueprint, Response, current_app, jsonify, request
+from flask import Blueprint, Request, Response, current_app, jsonify, request
 
 from evergreen_groups import __version__, hooks
+from evergreen_groups.errors import EvergreenGroupsError
 from evergreen_groups.language import texts_for_scripts
 from evergreen_groups.metrics import METRICS_CONTENT_TYPE
-from evergreen_groups.web import bodies, requests
+from evergreen_groups.web import bodies, problems, requests
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.requests import language_of_reader
-from evergreen_groups.web.service import reloadable_service, service
+from evergreen_groups.web.service import Service, reloadable_service, service
 from evergreen_groups.web.static_files import digest, file_response, revalidated
 
 if TYPE_CHECKING:
@@ -155,4 +159,47 @@ def _gateway_state() -> dict[str, str]:
     return {"gateway": _ANSWERS} if last.answered else {"gateway": _DOES_NOT, "cause": last.cause}
 
 
-BLUEPRINTS = (blueprint, pages_blueprint, monitoring_blueprint)
+SECRET_HEADER = "X-Evergreen-Groups-Secret"  # noqa: S105  # the header's name
+
+events_blueprint = Blueprint("events", __name__)
+
+
+@events_blueprint.post("/events")
+def receive_event() -> Response:
+    """Handle an event and answer with the outcome."""
+    running = service()
+    _refuse_strangers(request, running)
+    event = bodies.event(request)
+    try:
+        with running.events_breaker.watching():
+            outcome = hooks.handle_event(
+                running.events_client(), event, recalculate=running.settings.events.recalculate
+            )
+    except EvergreenGroupsError as error:
+        raise problems.event_problem(error) from error
+    return jsonify(hooks.as_json(outcome))
+
+
+def _refuse_strangers(event_request: Request, running: Service) -> None:
+    """Refuse a request unless it comes from an allowed address and has the secret.
+
+    Raises:
+        ProblemError: 403 if either is wrong, or 404 if events are disabled.
+    """
+    if running.events_secret is None:
+        raise problems.no_events()
+    # WSGI passes header bytes decoded as Latin-1.
+    given = event_request.headers.get(SECRET_HEADER, "").encode("latin-1")
+    # compare_digest takes the same time for every wrong secret. Evergreen stores the rendered request with the secret
+    # where staff may read it, so the secret alone isn't enough: the address must be right too.
+    knows = hmac.compare_digest(given, running.events_secret.encode())
+    if not requests.is_allowed(running.address_of(event_request), running.settings.events.allow) or not knows:
+        raise ProblemError(
+            403,
+            "The address isn't allowed, or the secret in {header} is wrong.",
+            code="event-not-allowed",
+            values={"header": SECRET_HEADER},
+        )
+
+
+BLUEPRINTS = (blueprint, pages_blueprint, monitoring_blueprint, events_blueprint)

@@ -17,18 +17,16 @@ from evergreen_groups.errors import PermissionDeniedError
 from evergreen_groups.language import ENGLISH, use_language
 from evergreen_groups.metrics import ServiceCounters, StateCollector
 from evergreen_groups.render import SERVICE
-from evergreen_groups.web import api, changes, events, reports
+from evergreen_groups.web import api, changes, reports
 from evergreen_groups.web import desk as desk_pages
-from evergreen_groups.web.metrics_listener import ServiceCollector
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.requests import language_of_reader
-from evergreen_groups.web.service import ReloadableService, Service, reloadable_service, service
+from evergreen_groups.web.service import ReloadableService, Service, ServiceCollector, reloadable_service, service
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
     from evergreen_groups.settings import Settings
-    from evergreen_groups.web.rate_limits import Counters
 
 
 log = logging.getLogger("evergreen_groups.web")
@@ -76,13 +74,11 @@ def create_app(
     environ: Mapping[str, str],
     *,
     clock: Callable[[], float] = time.monotonic,
-    request_counters: Counters | None = None,
 ) -> Flask:
     """Create the app. It makes no call to the gateway before the first request.
 
     The app answers below :data:`PREFIX`, whether the server removes the prefix (a WSGI mount) or leaves it in the path
     (a proxy). ``environ`` is used to look up passwords and directories (``os.environ``). ``clock`` returns seconds.
-    ``request_counters`` counts requests unless the settings name a Redis server; processes that count together pass it.
 
     Raises:
         ConfigurationError: no gateway is configured, or the account or the secret for events can't be used.
@@ -95,11 +91,10 @@ def create_app(
     app.url_map.merge_slashes = False
     app.json = DefaultJSONProvider(app)
     app.json.sort_keys = False
-    reloadable = ReloadableService(app, settings, environ, clock, counters := ServiceCounters(), request_counters)
+    reloadable = ReloadableService(app, settings, environ, clock, counters := ServiceCounters())
     counters.add(ServiceCollector(lambda: reloadable.current))
     counters.add(StateCollector(lambda: reloadable.current.state.database))
-    parts = (changes, reports, desk_pages, events)
-    for blueprint in (*api.BLUEPRINTS, *(part.blueprint for part in parts)):
+    for blueprint in (*api.BLUEPRINTS, changes.blueprint, reports.blueprint, desk_pages.blueprint):
         app.register_blueprint(blueprint, url_prefix=PREFIX)
     app.before_request(_begin)
     app.after_request(_finish)

@@ -157,10 +157,15 @@ class Approvals:
             limit.check(key)
         for limit, key in ((self._tries, both), (self._wide_tries, name), (self._wide_tries, desk)):
             limit.take(key)
+        workstation = None
+        if caller.workstation is not None:
+            with suppress(GatewayError):
+                record = clerk.pcrud.retrieve("aws", caller.workstation)
+                workstation = None if record is None else str(record.name)
         credentials = Credentials(
             username=approval.username,
             password=approval.password,
-            workstation=_workstation(clerk, caller),
+            workstation=workstation,
             login_type="temp",
         )
         with gateway.logged_in(credentials) as supervisor:
@@ -171,7 +176,17 @@ class Approvals:
                     for limit, key in failures:
                         with suppress(ProblemError):  # a parallel attempt may have reached the limit
                             limit.take(key)
-                    raise _refused(error) from None  # keeps the login's details out of the log
+                    # "from None" keeps the login's details out of the log.
+                    if error.code == "second-factor":
+                        raise ProblemError(
+                            403,
+                            "That account must confirm logins with a second factor, which can't be done here. "
+                            "Have the change made where it is logged in.",
+                            code="approval-second-factor",
+                        ) from None
+                    raise ProblemError(
+                        403, "The supervisor could not log in. Nothing was changed.", code="approval-refused"
+                    ) from None
                 if user == caller.user:
                     raise ProblemError(
                         403,
@@ -198,25 +213,3 @@ class Approvals:
                     code="approval-permission-missing",
                     values={"permission": error.permission, "library": library},
                 ) from None
-
-
-def _workstation(clerk: Gateway, caller: Caller) -> str | None:
-    """Return the name of the clerk's workstation, for the supervisor's login; None for a session without one."""
-    if caller.workstation is None:
-        return None
-    try:
-        record = clerk.pcrud.retrieve("aws", caller.workstation)
-    except GatewayError:
-        return None
-    return None if record is None else str(record.name)
-
-
-def _refused(error: LoginRefusedError) -> ProblemError:
-    if error.code == "second-factor":
-        return ProblemError(
-            403,
-            "That account must confirm logins with a second factor, which can't be done here. "
-            "Have the change made where it is logged in.",
-            code="approval-second-factor",
-        )
-    return ProblemError(403, "The supervisor could not log in. Nothing was changed.", code="approval-refused")

@@ -94,7 +94,9 @@ class Breaker:
             answered = True
             raise
         except GatewayError as error:
-            answered = not _is_dead(error)
+            # A refusal is an answer too.
+            is_broken = error.status >= 500 if isinstance(error, HTTPStatusError) else isinstance(error, TransportError)
+            answered = not is_broken
             cause = "" if answered else error.code
             raise
         finally:
@@ -108,14 +110,11 @@ class Breaker:
                 if self._probe is not None or now < self._open_until:
                     raise unreachable(self._open_until - now)
                 self._probe = ticket
-            elif self._is_stuck(now):
-                raise _too_many_wait(self._slow_after)
+            elif now - self._answered_at >= self._slow_after:
+                waiting = sum(now - began >= self._slow_after for began in self._began.values())
+                if waiting >= self._most_waiting:
+                    raise _too_many_wait(self._slow_after)
             self._began[ticket] = now + wait
-
-    def _is_stuck(self, now: float) -> bool:
-        if now - self._answered_at < self._slow_after:
-            return False
-        return sum(now - began >= self._slow_after for began in self._began.values()) >= self._most_waiting
 
     def _leave(self, ticket: object, answered: bool | None, cause: str) -> None:
         with self._lock:
@@ -138,14 +137,6 @@ def _too_many_wait(seconds: float) -> ProblemError:
     return ProblemError(
         503, "Too many requests wait for the ILS already.", code="too-many-waiting", retry_after=seconds
     )
-
-
-def _is_dead(error: GatewayError) -> bool:
-    """Return whether an error means that the gateway gives no usable answers."""
-    if isinstance(error, HTTPStatusError):
-        return error.status >= 500
-    # A refusal is an answer too.
-    return isinstance(error, TransportError)
 
 
 class Slots:

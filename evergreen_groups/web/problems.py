@@ -105,15 +105,28 @@ def read_problem(error: EvergreenGroupsError) -> ProblemError:
         return not_found()
     if isinstance(error, TransportError):
         return _unavailable(error)
-    if isinstance(error, StateError):
-        return _without_state()
+    if isinstance(error, StateError):  # this can happen in the middle of a change
+        return ProblemError(
+            503,
+            "The service's own database can't be used. Ask the same again in a moment; with the same key nothing is "
+            "done twice.",
+            code="state-not-available",
+            retry_after=RETRY_SECONDS,
+        )
     return _refused(error)
 
 
 def _refused(error: EvergreenGroupsError) -> ProblemError:
     """Convert an answer that can't be used. Details about patrons go only to the log."""
     if isinstance(error, PermissionDeniedError):
-        return _lacking(error)
+        if not error.permission or error.org_unit is None:
+            return ProblemError(403, "Your login lacks a permission for this.", code="permission-unknown")
+        return ProblemError(
+            403,
+            "Your login lacks the permission {permission} at org unit {org_unit}.",
+            code="permission-denied",
+            values={"permission": error.permission, "org_unit": error.org_unit},
+        )
     if isinstance(error, ConfigurationError):
         return ProblemError(
             500,
@@ -124,17 +137,6 @@ def _refused(error: EvergreenGroupsError) -> ProblemError:
         502,
         "The ILS refused, or its answers can't be trusted to be whole. The log of this service has more.",
         code="ils-refused",
-    )
-
-
-def _lacking(error: PermissionDeniedError) -> ProblemError:
-    if not error.permission or error.org_unit is None:
-        return ProblemError(403, "Your login lacks a permission for this.", code="permission-unknown")
-    return ProblemError(
-        403,
-        "Your login lacks the permission {permission} at org unit {org_unit}.",
-        code="permission-denied",
-        values={"permission": error.permission, "org_unit": error.org_unit},
     )
 
 
@@ -181,17 +183,6 @@ def change_problem(error: EvergreenGroupsError) -> ProblemError:
             retry_after=BUSY_SECONDS,
         )
     return read_problem(error)
-
-
-def _without_state() -> ProblemError:
-    """Return the error for an unusable state database. This can happen in the middle of a change."""
-    return ProblemError(
-        503,
-        "The service's own database can't be used. Ask the same again in a moment; with the same key nothing is "
-        "done twice.",
-        code="state-not-available",
-        retry_after=RETRY_SECONDS,
-    )
 
 
 def _relayed(error: EvergreenGroupsError, status: int, *, retry_after: float | None = None) -> ProblemError:

@@ -1,4 +1,4 @@
-"""Counts requests and limits how many each key may send: in this process, for all workers, or in a Redis server."""
+"""Counts requests and limits how many each key may send: in this process, or for all instances in a Redis server."""
 
 from __future__ import annotations
 
@@ -7,22 +7,17 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from limits import RateLimitItemPerSecond
 from limits.errors import StorageError
-from limits.storage import MemoryStorage, MovingWindowSupport, Storage
+from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
-from evergreen_groups.state import counter_store
 from evergreen_groups.web.problems import ProblemError
 
 if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
-
     from limits.storage import RedisStorage
-
-    Shared: TypeAlias = "RedisStorage | SharedStorage"
 
 log = logging.getLogger("evergreen_groups.web")
 
@@ -36,78 +31,20 @@ MAX_REFUSED_KEYS = 10_000
 Result = TypeVar("Result")
 
 
-OPERATIONS = ("incr", "get", "get_expiry", "check", "clear", "acquire_entry", "get_moving_window")
-"""The storage operations that a worker may request."""
-
-COUNTING_SECONDS = 2.0
-"""Timeout for one operation."""
-
-
-def _forwarded(operation: str) -> Any:
-    def ask(self: SharedStorage, *arguments: object, **named: object) -> Any:
-        return self._ask(operation, arguments, named)
-
-    return ask
-
-
-class SharedStorage(Storage, MovingWindowSupport):
-    """Storage of the ``limits`` library that forwards each operation to the process at the other end of ``connection``.
-
-    One operation at a time. Raises the library's own StorageError on a timeout. Operations are numbered, because the
-    answer to one that timed out may still arrive and must not be taken for the next one's.
-    """
-
-    STORAGE_SCHEME = None
-    incr, get, get_expiry, check, clear, acquire_entry, get_moving_window = map(_forwarded, OPERATIONS)
-
-    def __init__(self, connection: Connection[Any, Any]) -> None:
-        super().__init__(wrap_exceptions=True)
-        self._connection = connection
-        self._lock = threading.Lock()
-        self._number = 0
-
-    @property
-    def base_exceptions(self) -> tuple[type[Exception], ...]:
-        return OSError, EOFError
-
-    def reset(self) -> int | None:
-        raise NotImplementedError
-
-    def _ask(self, operation: str, arguments: tuple[object, ...], named: dict[str, object]) -> Any:
-        with self._lock:
-            self._number += 1
-            self._connection.send((self._number, operation, arguments, named))
-            deadline = time.monotonic() + COUNTING_SECONDS
-            while self._connection.poll(max(0.0, deadline - time.monotonic())):
-                number, answer = self._connection.recv()
-                if number == self._number:
-                    return answer
-            raise TimeoutError("no answer")
-
-
 class Counters:
     """Counts requests. While the shared store is unreachable, this process counts on its own.
 
     Safe to share between threads.
     """
 
-    def __init__(self, shared: Shared | None = None) -> None:
+    def __init__(self, shared: RedisStorage | None = None) -> None:
         self._local = MemoryStorage()
         self._local_lock = threading.Lock()
         self._next_cleanup = 0.0
         self._shared = shared
         self._retry_at = 0.0
 
-    @classmethod
-    def configured(cls, url: str | None, password: str | None) -> Counters:
-        """Return counters in the store at ``url`` (``redis://host:port/number``, ``rediss``, ``valkey``), or in memory.
-
-        Raises:
-            ConfigurationError: the URL is invalid or contains a password, or the client library isn't installed.
-        """
-        return cls(None if url is None else counter_store(url, password))
-
-    def use(self, action: Callable[[MemoryStorage | Shared], Result]) -> Result:
+    def use(self, action: Callable[[MemoryStorage | RedisStorage], Result]) -> Result:
         """Run ``action`` with the shared store, or with this process's own while the shared one is unreachable."""
         if self._shared is not None and time.monotonic() >= self._retry_at:
             try:
@@ -120,15 +57,12 @@ class Counters:
                     type(error.storage_error).__name__,
                 )
         with self._local_lock:
-            self._drop_idle_keys()
+            # The library keeps every key, also without recent requests, and anyone can send any number of keys.
+            if time.monotonic() >= self._next_cleanup:
+                self._next_cleanup = time.monotonic() + _CLEANUP_SECONDS
+                for key in [key for key, requests in list(self._local.events.items()) if not requests]:
+                    del self._local.events[key]
             return action(self._local)
-
-    def _drop_idle_keys(self) -> None:
-        """Drop keys without recent requests. The library keeps every key, and anyone can send any number of them."""
-        if time.monotonic() >= self._next_cleanup:
-            self._next_cleanup = time.monotonic() + _CLEANUP_SECONDS
-            for key in [key for key, requests in list(self._local.events.items()) if not requests]:
-                del self._local.events[key]
 
 
 class RateLimit:
@@ -188,7 +122,7 @@ class RetryTimes:
 
         known, waiting, count = _known(key), _waiting(key), f"{_PREFIX}/retry/of/{address}"
 
-        def look(store: MemoryStorage | Shared) -> bool:
+        def look(store: MemoryStorage | RedisStorage) -> bool:
             if store.get(known):
                 return not store.get(waiting)
             if store.get(count) >= MAX_REFUSED_KEYS:
@@ -204,7 +138,7 @@ class RetryTimes:
     def give_up(self, key: str) -> None:
         """Put the key off for a day, after a second attempt found no session either."""
 
-        def put_off(store: MemoryStorage | Shared) -> None:
+        def put_off(store: MemoryStorage | RedisStorage) -> None:
             if store.get(_known(key)):
                 store.clear(_waiting(key))
                 store.incr(_waiting(key), _DAY)

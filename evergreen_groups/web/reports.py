@@ -6,8 +6,9 @@ can't collide with a library's.
 
 from __future__ import annotations
 
-from datetime import datetime
-from html.parser import HTMLParser
+import html
+import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ REPORTS = "reports"
 
 _POLICY = "Content-Security-Policy"
 _HEAD_BYTES = 4096  # bytes at the start of a page that contain its policy
+_DECLARED_POLICY = re.compile(f'<meta http-equiv="{_POLICY}" content="([^"]*)"')
 _STRICT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _TEXTS = {401: Message("The report is shown to those who are logged in to the staff client.")}
 _ADVICE = {
@@ -54,22 +56,18 @@ def latest_report(report: str | None = None) -> Response:
         units = OrgUnits.read(desk.client.gateway)
         sees_all = has_permission(desk.client.gateway, desk.caller, units.root.id, VIEW_USER)
     if path.is_dir():
+        # Redirect to a library's page, or to the index if the report has none. The index links to the other libraries.
         library = units.root if sees_all else units.unit(desk.caller.library)
-        return _redirect_to_page(path / LATEST, library, units, report)
+        name = library_file_names([unit.shortname for unit in units])[library.shortname]
+        exists = (path / LATEST / f"{name}.{PAGE}").exists() or not (path / LATEST / INDEX).exists()
+        where = url_for(".report_of_library", report=report, name=name if exists else INDEX)
+        return Response(status=303, headers={"Location": where})
     if not sees_all:
         raise ProblemError(
             403, "The report has patrons of every library: it takes VIEW_USER for all of them.", code="report-refused"
         )
     warning = None if "last" in request.args else _warning(running, path, "?last")
     return warning or _file(path, PAGE, report)
-
-
-def _redirect_to_page(directory: Path, library: OrgUnit, units: OrgUnits, report: str | None) -> Response:
-    """Redirect to a library's page, or to the index if the report has none. The index links to the other libraries."""
-    name = library_file_names([unit.shortname for unit in units])[library.shortname]
-    exists = (directory / f"{name}.{PAGE}").exists() or not (directory / INDEX).exists()
-    where = url_for(".report_of_library", report=report, name=name if exists else INDEX)
-    return Response(status=303, headers={"Location": where})
 
 
 @blueprint.get("/reports/latest/<name>")
@@ -187,17 +185,13 @@ def _warning(running: Service, path: Path, last: str) -> Response | None:
         status = read_run_status(running.state.database)
     except (StateError, ConfigurationError):  # the report can be shown without it
         return None
-    if status is None or status.outcome is not RunOutcome.FAILED or not _is_older(path, status.started):
+    if status is None or status.outcome is not RunOutcome.FAILED:
         return None
-    return _page(failed_run_page(status, last=last).encode())
-
-
-def _is_older(path: Path, time: datetime) -> bool:
-    """Return whether a file is from before ``time``. A failed run may have written some of several reports."""
-    try:
-        return path.stat().st_mtime < time.timestamp()
-    except OSError:
-        return False
+    with suppress(OSError):
+        # A failed run may have written some of several reports.
+        if path.stat().st_mtime < status.started.timestamp():
+            return _page(failed_run_page(status, last=last).encode())
+    return None
 
 
 def _location(running: Service, report: str | None) -> Path:
@@ -232,18 +226,6 @@ def _policy_of(page: bytes) -> str:
     The digests can't be computed here: a page written by the previous release has a different style and script. A
     declared policy that isn't valid in a header is ignored.
     """
-    reader = _PolicyReader()
-    reader.feed(page[:_HEAD_BYTES].decode("utf-8", "replace"))
-    return reader.policy or _STRICT_POLICY
-
-
-class _PolicyReader(HTMLParser):
-    """Finds the policy in a page's tags; "" if there is none that can be used."""
-
-    policy = ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = dict(attrs)
-        if tag == "meta" and given.get("http-equiv") == _POLICY and not self.policy:
-            content = (given.get("content") or "").strip()
-            self.policy = content if content.isascii() and content.isprintable() else ""
+    found = _DECLARED_POLICY.search(page[:_HEAD_BYTES].decode("utf-8", "replace"))
+    policy = html.unescape(found[1]).strip() if found else ""
+    return policy if policy and policy.isascii() and policy.isprintable() else _STRICT_POLICY

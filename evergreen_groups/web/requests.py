@@ -199,18 +199,15 @@ def token_of(headers: Headers) -> str:
         ProblemError: 401, the token is missing or malformed.
     """
     scheme, _, credentials = headers.get("Authorization", "").partition(" ")
-    found = {credentials.strip()} if scheme.lower() == "bearer" else set(_in_cookies(headers))
+    pairs = (pair.partition("=") for header in headers.getlist("Cookie") for pair in header.split(";"))
+    in_cookies = {_unpacked(value.strip()) for name, _, value in pairs if name.strip() == COOKIE}
+    found = {credentials.strip()} if scheme.lower() == "bearer" else in_cookies
     if len(found) != 1:
         raise no_session()
     token = found.pop()
     if not _TOKEN.fullmatch(token):
         raise no_session()
     return token
-
-
-def _in_cookies(headers: Headers) -> list[str]:
-    pairs = (pair.partition("=") for header in headers.getlist("Cookie") for pair in header.split(";"))
-    return [_unpacked(value.strip()) for name, _, value in pairs if name.strip() == COOKIE]
 
 
 def _unpacked(value: str) -> str:

@@ -7,7 +7,10 @@ import logging
 import resource
 import socket
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from waitress import wasyncore
@@ -16,13 +19,16 @@ from waitress.server import create_server
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.message import Message, system_reason
+from evergreen_groups.metrics import METRICS_CONTENT_TYPE
+from evergreen_groups.settings import values
 from evergreen_groups.web.requests import LARGEST_PLAN_BODY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-    from _typeshed.wsgi import WSGIApplication
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
+    from evergreen_groups.metrics import ServiceCounters
     from evergreen_groups.settings import ServeSettings
 
 log = logging.getLogger("evergreen_groups.web.server")
@@ -78,7 +84,7 @@ logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # warns whenever a 
 
 
 class Server:
-    """Serves a WSGI application on a listening socket, which several processes may share.
+    """Serves a WSGI application on a listening socket.
 
     ``url`` is the server's root, for example ``http://127.0.0.1:8211``. ``threads`` is how many requests run at a time;
     the others wait in order of arrival.
@@ -163,31 +169,74 @@ def reduce_garbage_collection() -> None:
 
 
 def open_listener(settings: ServeSettings) -> socket.socket:
-    """Return a socket that listens at the configured address, which several processes may share.
+    """Return a socket that listens at the configured address.
 
     Raises:
         ConfigurationError: the address can't be used.
     """
     try:
-        return listening_socket(settings.host, settings.port)
-    except BIND_ERRORS as refusal:
+        return _listening_socket(settings.host, settings.port)
+    except _BIND_ERRORS as refusal:
         raise ConfigurationError(
             "port {port} on {host} can't be used: {reason}",
             advice="try another",
             setting="serve.port",
             code="port-unusable",
-            values={"port": settings.port, "host": settings.host, "reason": reason_of(refusal)},
+            values={"port": settings.port, "host": settings.host, "reason": _reason(refusal)},
         ) from refusal
 
 
-BIND_ERRORS = (OSError, TypeError, ValueError)
+_METRICS_THREADS = 2
+"""One for Prometheus and one for a second client."""
+_METRICS_GRACE = 2.0
+
+
+@contextmanager
+def metrics_served(counters: ServiceCounters, address: str) -> Iterator[str]:
+    """Serve only ``/metrics`` at ``address`` (host and port) during the block, which gets the URL.
+
+    Port 0 picks a free port.
+
+    Raises:
+        ConfigurationError: the address can't be used.
+    """
+
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ.get("PATH_INFO") != "/metrics" or environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            start_response("404 Not Found", [("Content-Type", "text/plain")])
+            return [b"The metrics are at /metrics.\n"]
+        text = counters.exposition()
+        start_response("200 OK", [("Content-Type", METRICS_CONTENT_TYPE), ("Content-Length", str(len(text)))])
+        return [text]
+
+    try:
+        listener = _listening_socket(*values.host_and_port(address))
+    except _BIND_ERRORS as refusal:
+        raise ConfigurationError(
+            "the metrics can't be shown at {address}: {reason}",
+            advice="set listen in [metrics] to another address",
+            setting="metrics.listen",
+            code="metrics-address-unusable",
+            values={"address": address, "reason": _reason(refusal)},
+        ) from refusal
+    server = Server(answer, listener, threads=_METRICS_THREADS)
+    thread = threading.Thread(target=server.run, args=(_METRICS_GRACE,), name="metrics", daemon=True)
+    thread.start()
+    try:
+        yield f"{server.url}/metrics"
+    finally:
+        server.stop()
+        thread.join(_METRICS_GRACE)
+
+
+_BIND_ERRORS = (OSError, TypeError, ValueError)
 """Errors that mean an address can't be listened on. The last two mean that the host name is invalid."""
 
 
-def listening_socket(host: str, port: int) -> socket.socket:
+def _listening_socket(host: str, port: int) -> socket.socket:
     """Return a socket that listens at an address. Port 0 picks a free port.
 
-    Raises one of :data:`BIND_ERRORS` if the address can't be used.
+    Raises one of :data:`_BIND_ERRORS` if the address can't be used.
     """
     refusal: OSError | None = None
     for family, kind, protocol, _name, address in socket.getaddrinfo(
@@ -208,7 +257,7 @@ def listening_socket(host: str, port: int) -> socket.socket:
     raise refusal or OSError("the name has no address")
 
 
-def reason_of(refusal: Exception) -> Message:
+def _reason(refusal: Exception) -> Message:
     """Return the reason why an address can't be listened on."""
     if isinstance(refusal, OSError) and refusal.strerror:
         return system_reason(refusal)

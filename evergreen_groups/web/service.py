@@ -3,8 +3,7 @@
 Everything here is in memory and private to the process: admitted callers and request counts (:class:`Admission`),
 limits and their reference data, whether the gateway responds (:class:`Breaker`), and the requests waiting for it
 (:class:`Slots`). Each instance therefore applies ``[serve] rate_limit`` and ``[serve] threads`` on its own, and detects
-an unresponsive gateway on its own. The processes of one instance (:mod:`evergreen_groups.web.processes`) divide the
-threads among them and count requests together.
+an unresponsive gateway on its own.
 
 Data that must survive a restart is in the state database: plans, the journal, and the audit trail of events.
 """
@@ -27,13 +26,14 @@ from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
 from evergreen_groups.gateway import Credentials, Gateway, RetryPolicy
 from evergreen_groups.ils import UPDATE_USER, VIEW_USER, ReferenceData
 from evergreen_groups.language import current_language, set_language
+from evergreen_groups.metrics import samples_of
 from evergreen_groups.settings import Settings, declared, passwords, value_of, values, with_values
-from evergreen_groups.state import find_cache_directory
+from evergreen_groups.state import counter_store, find_cache_directory
 from evergreen_groups.ttl_cache import TimeToLiveCache
 from evergreen_groups.web import problems
 from evergreen_groups.web.admission import Admission, Caller, has_permission
 from evergreen_groups.web.change_runs import Approvals, ChangeRuns
-from evergreen_groups.web.overload import Breaker, Slots
+from evergreen_groups.web.overload import Breaker, BreakerState, Slots
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.rate_limits import Counters
 from evergreen_groups.web.requests import (
@@ -48,10 +48,10 @@ from evergreen_groups.web.requests import (
 
 if TYPE_CHECKING:
     from flask import Flask
+    from prometheus_client.core import Metric
 
     from evergreen_groups.gateway import Call, CallObserver, CallOutcome
     from evergreen_groups.metrics import ServiceCounters
-    from evergreen_groups.settings import GatewaySettings
     from evergreen_groups.state import State
     from evergreen_groups.web.overload import RequestOutcome
 
@@ -97,23 +97,6 @@ def _gateway(
         on_call=on_call,
         only_supported=True,
     )
-
-
-def _service_account(account: GatewaySettings, environ: Mapping[str, str]) -> Credentials:
-    """Return the login of the service account, which handles events.
-
-    Raises:
-        ConfigurationError: no account is configured, or its password can't be read.
-    """
-    if account.username is None:
-        raise ConfigurationError(
-            "events are taken with a service account",
-            advice="set username in section [gateway]",
-            setting="gateway.username",
-            code="events-without-account",
-        )
-    password = passwords.password(account, environ)
-    return Credentials(username=account.username, password=password, workstation=account.workstation)
 
 
 # Monitoring polls the health page without logging in, so neither Evergreen nor the database is queried every time.
@@ -169,15 +152,13 @@ class Health:
 
     def database_answers(self) -> bool:
         """Return whether the state database was usable within the last few seconds."""
-        if self._checking_database.acquire(blocking=False):
-            looking = threading.Thread(target=self._check_database, name="state", daemon=True)
-            looking.start()
-            looking.join(_DATABASE_SECONDS)
-            if looking.is_alive():
-                self._database_answers = False
-        return self._database_answers
 
-    def _check_database(self) -> None:
+        def check() -> None:
+            try:
+                self._database_answers = self._database_seen.get("", can_be_read)
+            finally:
+                self._checking_database.release()
+
         def can_be_read() -> bool:
             try:
                 if self._state.database.is_there:
@@ -187,10 +168,13 @@ class Health:
                 return False
             return True
 
-        try:
-            self._database_answers = self._database_seen.get("", can_be_read)
-        finally:
-            self._checking_database.release()
+        if self._checking_database.acquire(blocking=False):
+            looking = threading.Thread(target=check, name="state", daemon=True)
+            looking.start()
+            looking.join(_DATABASE_SECONDS)
+            if looking.is_alive():
+                self._database_answers = False
+        return self._database_answers
 
 
 EXTENSION = "evergreen-groups"
@@ -217,13 +201,10 @@ class Service:
         environ: Mapping[str, str],
         clock: Callable[[], float],
         counters: ServiceCounters,
-        request_counters: Counters | None = None,
         *,
         previous: Service | None = None,
     ) -> None:
         """Build a service, taking over from ``previous`` (the one it replaces) what the settings leave unchanged.
-
-        ``request_counters`` is used unless the settings name a Redis server; processes that count together pass it.
 
         Raises:
             ConfigurationError: no gateway is configured, or the account or the secret for events can't be used.
@@ -242,12 +223,9 @@ class Service:
         redis = settings.redis
         if previous is not None and previous.settings.redis == redis:
             self._request_counters: Counters = previous._request_counters  # no count restarts at zero
-        elif request_counters is not None and redis.url is None:
-            self._request_counters = request_counters
         else:
-            self._request_counters = Counters.configured(
-                redis.url, passwords.secret(redis, environ) if redis.url else None
-            )
+            store = counter_store(redis.url, passwords.secret(redis, environ)) if redis.url else None
+            self._request_counters = Counters(store)
         self._reference = ReferenceData(settings.policy, clock=clock)
         self.admission = Admission(clock, self._request_counters, self._reference, per_minute=settings.serve.rate_limit)
         # Refuse new requests once half of the threads hang. The others still answer what doesn't need Evergreen.
@@ -260,13 +238,25 @@ class Service:
         self.metrics_token = passwords.secret(settings.metrics, environ)
         self._events_gateway = None
         if self.events_secret is not None:
+            account = settings.gateway
+            if account.username is None:
+                raise ConfigurationError(
+                    "events are taken with a service account",
+                    advice="set username in section [gateway]",
+                    setting="gateway.username",
+                    code="events-without-account",
+                )
             self._events_gateway = _gateway(
                 settings,
                 environ,
                 self._count_call,
                 timeout=settings.events.deadline,
                 concurrency=EVENTS_AT_ONCE,
-                credentials=_service_account(settings.gateway, environ),
+                credentials=Credentials(
+                    username=account.username,
+                    password=passwords.password(account, environ),
+                    workstation=account.workstation,
+                ),
             )
         self.state.load()  # now, in one thread, instead of in several during the first requests
         # Separate from the desks' breaker: events take longer, and one that hangs must not lock the desks out.
@@ -425,7 +415,7 @@ def service() -> Service:
 RELOADABLE_SERVICE = "evergreen-groups-reloadable"
 """Key in ``app.extensions``."""
 
-AT_START = ("serve.host", "serve.port", "serve.threads", "serve.processes", "metrics.listen")
+AT_START = ("serve.host", "serve.port", "serve.threads", "metrics.listen")
 """Settings that take effect only when the process starts."""
 
 
@@ -442,7 +432,6 @@ class ReloadableService:
         environ: Mapping[str, str],
         clock: Callable[[], float],
         counters: ServiceCounters,
-        request_counters: Counters | None = None,
     ) -> None:
         self._extensions = app.extensions
         self._environ = environ
@@ -452,8 +441,7 @@ class ReloadableService:
         self._under_way: dict[Service, int] = {}
         self._replacing = threading.Lock()
         self._retiring: list[threading.Thread] = []
-        self._request_counters = request_counters
-        self._extensions[EXTENSION] = Service(settings, environ, clock, counters, request_counters)
+        self._extensions[EXTENSION] = Service(settings, environ, clock, counters)
         self._extensions[RELOADABLE_SERVICE] = self
 
     @property
@@ -489,17 +477,17 @@ class ReloadableService:
             previous = self.current
             at_start = [one for one in declared(type(settings)) if one.key in AT_START]
             at_work = {one.key: value_of(previous.settings, one) for one in at_start}
-            new = Service(
-                with_values(settings, at_work),
-                self._environ,
-                self._clock,
-                self.counters,
-                self._request_counters,
-                previous=previous,
-            )
+            new = Service(with_values(settings, at_work), self._environ, self._clock, self.counters, previous=previous)
             with self._changed:
                 self._extensions[EXTENSION] = new
-            thread = threading.Thread(target=self._retire, args=(previous, new), name="retiring", daemon=True)
+
+            def retire() -> None:
+                with self._changed:
+                    self._changed.wait_for(lambda: previous not in self._under_way)
+                previous.change_runs.finish()
+                previous.close(successor=new)
+
+            thread = threading.Thread(target=retire, name="retiring", daemon=True)
             thread.start()
             self._retiring = [one for one in self._retiring if one.is_alive()] + [thread]
         return [one.key for one in at_start if value_of(settings, one) != at_work[one.key]]
@@ -513,13 +501,34 @@ class ReloadableService:
         for thread in self._retiring:
             thread.join(1.0)
 
-    def _retire(self, previous: Service, new: Service) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: previous not in self._under_way)
-        previous.change_runs.finish()
-        previous.close(successor=new)
-
 
 def reloadable_service(app: Flask) -> ReloadableService:
     """Return the reloadable service of an app."""
     return cast(ReloadableService, app.extensions[RELOADABLE_SERVICE])
+
+
+class ServiceCollector:
+    """Collects metrics from the service on request. ``service`` returns the current one."""
+
+    def __init__(self, service: Callable[[], Service]) -> None:
+        self._service = service
+
+    def describe(self) -> Iterable[Metric]:
+        """Return nothing: the collector is registered before the service exists."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the current values."""
+        running = self._service()
+        retries = sum(gateway.statistics.retries for gateway in running.gateways)
+        yield samples_of("gateway_retries_total", [((), retries)])
+        last = running.breaker.last_outcome()
+        yield samples_of("gateway_answers", [((), last.answered)] if last else [])
+        breakers = {"desks": running.breaker, "events": running.events_breaker}
+        yield samples_of(
+            "breaker_closed",
+            [((name,), breaker.state is BreakerState.CLOSED) for name, breaker in breakers.items()],
+        )
+        caches = running.caches.items()
+        yield samples_of("cache_hits_total", [((name,), cache.hits) for name, cache in caches])
+        yield samples_of("cache_misses_total", [((name,), cache.misses) for name, cache in caches])

@@ -57,17 +57,15 @@ from evergreen_groups.web import create_app
 if TYPE_CHECKING:
     from flask import Flask
 
-    from evergreen_groups.web.rate_limits import Counters
-
 STATIC = "/evergreen-groups/panel.js"
 """Needs no ILS, so an honest client's time depends on the server only."""
 HELD = [8.0] + [1.0] * 20
 """Seconds taken by the requests in progress when a server is told to stop."""
 
 
-def application(request_counters: Counters | None = None) -> Flask:
+def application() -> Flask:
     """The app, and ``/hold``, which takes a while."""
-    app = create_app(load.load(None, os.environ), os.environ, request_counters=request_counters)
+    app = create_app(load.load(None, os.environ), os.environ)
     answer = app.wsgi_app
 
     def wrapped(environ: dict[str, Any], start: Any) -> Iterable[bytes]:
@@ -81,36 +79,18 @@ def application(request_counters: Counters | None = None) -> Flask:
     return app
 
 
-def forked(processes: int, work: Callable[[], None]) -> None:
-    """Run in several processes; a signal to stop is passed to each."""
-    children = []
-    for _ in range(processes - 1):
-        child = os.fork()
-        if not child:
-            work()
-            os._exit(0)
-        children.append(child)
-    work()
-    for child in children:
-        os.kill(child, signal.SIGTERM)
-        os.waitpid(child, 0)
-
-
-def run_waitress(listener: socket.socket, processes: int, threads: int) -> None:
+def run_waitress(listener: socket.socket, threads: int) -> None:
     """Waitress with the service's limits; SIGTERM acts like Ctrl-C in its own runner."""
     from waitress.server import create_server
 
-    def work() -> None:
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-        create_server(
-            application(), sockets=[listener], threads=threads, connection_limit=1000, backlog=1000,
-            max_request_header_size=32 * 1024, asyncore_use_poll=True, ident=None,
-        ).run()  # fmt: skip
-
-    forked(processes, work)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    create_server(
+        application(), sockets=[listener], threads=threads, connection_limit=1000, backlog=1000,
+        max_request_header_size=32 * 1024, asyncore_use_poll=True, ident=None,
+    ).run()  # fmt: skip
 
 
-def run_cheroot(listener: socket.socket, processes: int, threads: int) -> None:
+def run_cheroot(listener: socket.socket, threads: int) -> None:
     """Cheroot on an existing socket."""
     from cheroot.wsgi import Server
 
@@ -119,21 +99,18 @@ def run_cheroot(listener: socket.socket, processes: int, threads: int) -> None:
             self.socket = listener
             return listener
 
-    def work() -> None:
-        server = Given(
-            listener.getsockname(), application(), numthreads=threads, request_queue_size=1000, shutdown_timeout=35
-        )
-        server.max_request_header_size = 32 * 1024
-        server.keep_alive_conn_limit = 1000
-        stopping = threading.Thread(target=server.stop)
-        signal.signal(signal.SIGTERM, lambda *_: stopping.start())
-        server.start()
-        stopping.join()  # waits for requests in progress
-
-    forked(processes, work)
+    server = Given(
+        listener.getsockname(), application(), numthreads=threads, request_queue_size=1000, shutdown_timeout=35
+    )
+    server.max_request_header_size = 32 * 1024
+    server.keep_alive_conn_limit = 1000
+    stopping = threading.Thread(target=server.stop)
+    signal.signal(signal.SIGTERM, lambda *_: stopping.start())
+    server.start()
+    stopping.join()  # waits for requests in progress
 
 
-def run_gunicorn(listener: socket.socket, processes: int, threads: int) -> None:
+def run_gunicorn(listener: socket.socket, threads: int) -> None:
     """Gunicorn with threads."""
     from gunicorn.app.base import BaseApplication
 
@@ -141,7 +118,7 @@ def run_gunicorn(listener: socket.socket, processes: int, threads: int) -> None:
         def load_config(self) -> None:
             options = {
                 "bind": f"fd://{listener.fileno()}",
-                "workers": processes,
+                "workers": 1,
                 "worker_class": "gthread",
                 "threads": threads,
                 "worker_connections": 1000,
@@ -166,11 +143,11 @@ def run_command() -> None:
     import evergreen_groups.web as face
     from evergreen_groups import cli
 
-    face.create_app = lambda *_arguments, request_counters=None: application(request_counters)
+    face.create_app = lambda *_arguments: application()
     cli.main(["serve", "--port", "0"])
 
 
-SERVERS: dict[str, tuple[Callable[[socket.socket, int, int], None], int]] = {
+SERVERS: dict[str, tuple[Callable[[socket.socket, int], None], int]] = {
     "waitress": (run_waitress, 14),
     "cheroot": (run_cheroot, 14),
     "cheroot, 256 threads": (run_cheroot, 256),
@@ -191,7 +168,7 @@ class Running:
 
 
 @contextlib.contextmanager
-def serving(name: str, processes: int, environ: dict[str, str]) -> Iterator[Running]:
+def serving(name: str, environ: dict[str, str]) -> Iterator[Running]:
     """Yield a server once it responds."""
     with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
         notified.bind(f"{directory}/notify")
@@ -199,9 +176,8 @@ def serving(name: str, processes: int, environ: dict[str, str]) -> Iterator[Runn
             **environ,
             "NOTIFY_SOCKET": f"{directory}/notify",
             "STATE_DIRECTORY": directory,
-            "EVERGREEN_GROUPS_SERVE_PROCESSES": str(processes),
         }
-        arguments = [sys.executable, __file__, "--serve", name, "--processes", str(processes)]
+        arguments = [sys.executable, __file__, "--serve", name]
         began = time.monotonic()
         with subprocess.Popen(
             arguments, env=environ, stdout=subprocess.PIPE, text=True, start_new_session=True
@@ -384,7 +360,6 @@ def main() -> None:
     parser.add_argument("--slow", type=int, default=200)
     parser.add_argument("--only", nargs="*", default=[TODAY, *SERVERS])
     parser.add_argument("--serve", help=argparse.SUPPRESS)
-    parser.add_argument("--processes", type=int, default=1, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve == TODAY:
         return run_command()
@@ -392,15 +367,15 @@ def main() -> None:
         listener = socket.create_server(("127.0.0.1", 0), backlog=1000)
         print(f"http://127.0.0.1:{listener.getsockname()[1]}/", flush=True)
         run, threads = SERVERS[options.serve]
-        return run(listener, options.processes, threads)
+        return run(listener, threads)
     return compare(options)
 
 
 def compare(options: argparse.Namespace) -> None:
     """Run each server in turn, and print the table."""
-    cases = [(name, count) for name in options.only for count in (1, 2)]
-    figures: dict[tuple[str, int], list[dict[str, float]]] = defaultdict(list)
-    words: dict[tuple[str, int], list[str]] = {}
+    cases: list[str] = options.only
+    figures: dict[str, list[dict[str, float]]] = defaultdict(list)
+    words: dict[str, list[str]] = {}
     with command("sandbox", "--port", "0") as sandbox, contextlib.ExitStack() as sessions:
         gateway = address_in(sandbox)
         credentials = Credentials(username=ACCOUNT, password=PASSWORD)
@@ -410,22 +385,22 @@ def compare(options: argparse.Namespace) -> None:
         environ = {**os.environ, "EVERGREEN_GROUPS_GATEWAY_URL": gateway, "EVERGREEN_GROUPS_SERVE_THREADS": "8"}
         for number in range(options.rounds):
             for case in cases if number % 2 == 0 else cases[::-1]:
-                with serving(*case, environ) as running:
+                with serving(case, environ) as running:
                     figures[case].append(under_load(running, tokens, options.seconds))
                     if number == 0:
                         words[case] = [honest_among_slow(running, options.slow)]
                 if number == 0:
-                    with serving(*case, environ) as running:
+                    with serving(case, environ) as running:
                         words[case].append(stopped(running))
                         told = ", ".join(running.told) or "nothing"
-                    with serving(*case, environ) as running:
+                    with serving(case, environ) as running:
                         words[case] += [reloaded(running, tokens), told]
                 print(case, figures[case][-1], words[case], file=sys.stderr, flush=True)
     names = list(figures[cases[0]][0])
-    print("server | processes | " + " | ".join(names) + " | slow | stop | reload | notify")
+    print("server | " + " | ".join(names) + " | slow | stop | reload | notify")
     for case in cases:
         medians = [statistics.median(each[name] for each in figures[case]) for name in names]
-        print(f"{case[0]} | {case[1]} | " + " | ".join([f"{value:.3g}" for value in medians] + words[case]))
+        print(f"{case} | " + " | ".join([f"{value:.3g}" for value in medians] + words[case]))
 
 
 if __name__ == "__main__":

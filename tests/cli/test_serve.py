@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import json
 import logging
@@ -15,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
@@ -23,6 +22,7 @@ from urllib.request import urlopen
 
 import click
 import pytest
+import requests
 from support.command import Command, one_line
 from support.fault_proxy import Call, Fault, FaultProxy, HeldCalls
 from support.service_process import serving
@@ -158,7 +158,7 @@ def test_a_header_that_only_looks_like_a_proxy_s_is_left_out() -> None:
 
 def test_no_more_requests_are_at_work_than_may_be_and_the_rest_wait() -> None:
     application = Application()
-    with running(application, threads=2) as (server, _), contextlib.ExitStack() as stack:
+    with running(application, threads=2) as (server, _), ExitStack() as stack:
         asked = [stack.enter_context(connected(server.url)) for _ in range(40)]
         for one in asked:
             one.request("GET", "/slow")
@@ -281,6 +281,27 @@ def test_a_large_answer_comes_whole(path: str) -> None:
         for _ in range(2):  # over one connection
             asked.request("GET", path)
             assert len(asked.getresponse().read()) == {"/large": 8_000_000, "/larger": 40_000_000}[path]
+
+
+def test_any_number_of_instances_answer_the_same_session(serve: Command, sandbox: Sandbox) -> None:
+    """A plan of one is applied, asked for again and undone by others. Each has a rate limit of its own."""
+    serve.config.write_text("[serve]\nrate_limit = 1\n")  # a minute; higher limits have windows of seconds
+    serve.environ["STATE_DIRECTORY"] = str(serve.config.parent / "state")
+
+    def ask(address: str, method: str, path: str, body: object = None, *, key: str = "") -> requests.Response:
+        headers = {**bearer(token), "Idempotency-Key": key}
+        return requests.request(method, f"{address}{API}/{path}", json=body, headers=headers, timeout=60)
+
+    token = session(sandbox.url, username="consortium_staff")
+    with ExitStack() as stack:
+        addresses = [stack.enter_context(serving(serve, "serve", "--port", "0"))[2] for _ in range(4)]
+        move = {"action": "move", "patrons": [{"id": 1052}], "target": {"id": 1007}}
+        plan = {"plan": ask(addresses[0], "POST", "plans", move).json()["id"]}
+        change, again = (ask(address, "POST", "changes", plan, key=f"{1:032}").json() for address in addresses[1:3])
+        assert (change["done"], again["id"]) == (True, change["id"])
+        undone = ask(addresses[3], "POST", f"changes/{change['id']}/undo", {}, key=f"{2:032}")
+        assert undone.json()["done"] is True
+        assert ask(addresses[3], "GET", "patrons/1001/block").status_code == 429
 
 
 def test_a_port_that_is_taken_is_said_in_a_line(serve: Command) -> None:

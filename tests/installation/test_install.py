@@ -10,7 +10,7 @@ from support.command import Command
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.installation import Machine
 from evergreen_groups.installation.files import FileCondition, condition_of, with_digest, without_digest
-from evergreen_groups.installation.removal import plan_removal
+from evergreen_groups.installation.plan import plan_removal
 
 UNITS = Path("etc/systemd/system")
 SERVICE = UNITS / "evergreen-groups-report.service"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -47,6 +48,19 @@ def unit(text: str) -> dict[str, list[str]]:
 
 
 GATEWAY = '[gateway]\nurl = "https://ils.example.org"\nusername = "groups"\n'
+
+
+def test_the_documented_template_has_a_port_and_a_directory_for_each_instance() -> None:
+    page = (REPOSITORY / "docs/several-servers.md").read_text("utf-8")
+    command = page[page.index("sed -e") : page.index("evergreen-groups.service >")]
+    made = subprocess.run(["sh", "-c", f"{command} {CONFIG / SERVICE}"], capture_output=True, text=True, check=True)
+    service, template = unit((CONFIG / SERVICE).read_text("utf-8")), unit(made.stdout)
+    assert {name for name in service if service[name] != template[name]} == {
+        *("ExecStart", "ExecStartPre", "ExecReload", "RuntimeDirectory", "Environment")
+    }
+    assert template["ExecStart"] == [f"{service['ExecStart'][0]} --port %i"]
+    assert template["Environment"] == ["EVERGREEN_GROUPS_CONFIG=%t/evergreen-groups-%i/config.toml"]
+    assert template["RuntimeDirectory"] == ["evergreen-groups-%i"]
 
 
 @pytest.mark.parametrize("name", RENDERED)

@@ -316,7 +316,10 @@ timeout = 0
         places = {key: str(reading.origin(settings[key])) for key in ("report.orgs", "report.top", "report.sort")}
         assert places == {"report.orgs": f"{path}:3", "report.top": "$EVERGREEN_GROUPS_REPORT_TOP", "report.sort": ""}
         assert str(reading.origin(settings["policy.limits"])) == f"{path}:12"
-        assert [str(origin) for _, origin in reading.tables] == [f"{path}:16", f"{path}:19"]
+        assert [str(reading.origin_in_table(number, "")) for number in range(len(reading.tables))] == [
+            f"{path}:16",
+            f"{path}:19",
+        ]
 
     def test_a_line_is_found_however_toml_writes_it(self) -> None:
         text = 'a.b = 1\r\n"c d" = """\n[x]\ny = 1\n"""\n[ e . "f" ]  # g\n\'h\' = {i = 1, j = {k = 2}}\n'

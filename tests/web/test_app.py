@@ -35,7 +35,7 @@ from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import PolicySettings, ServeSettings, Settings
 from evergreen_groups.settings.sections import DeskSettings, EventsSettings, StateSettings
 from evergreen_groups.web import PREFIX, close, create_app
-from evergreen_groups.web.events import SECRET_HEADER
+from evergreen_groups.web.api import SECRET_HEADER
 
 ECHO = "opensrf.system.echo"
 LOGIN, LOOK = "open-ils.auth.login", "open-ils.auth.session.retrieve"

@@ -15,7 +15,7 @@ from evergreen_groups.installation import render_files, this_machine
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import reading as load
 from evergreen_groups.web import PREFIX, close, create_app
-from evergreen_groups.web.events import SECRET_HEADER
+from evergreen_groups.web.api import SECRET_HEADER
 
 ROOT = REPOSITORY
 COPY = "evergreen-groups/config.toml"

@@ -22,7 +22,7 @@ from evergreen_groups.settings import ServeSettings
 from evergreen_groups.settings.sections import StateSettings
 from evergreen_groups.state.database import FILE_NAME
 from evergreen_groups.web import PREFIX
-from evergreen_groups.web.events import SECRET_HEADER
+from evergreen_groups.web.api import SECRET_HEADER
 
 ADDRESS = f"{PREFIX}/events"
 EVENT = {"event": 41, "hook": "penalty.PATRON_EXCEEDS_FINES", "patron": 1053}

@@ -23,7 +23,7 @@ from evergreen_groups.doctor.interface import METHODS
 from evergreen_groups.metrics import FAMILIES
 from evergreen_groups.report import History
 from evergreen_groups.settings import MetricsSettings
-from evergreen_groups.web import PREFIX, MetricsListener, open_metrics_listener, reloadable_service
+from evergreen_groups.web import PREFIX, metrics_served, reloadable_service
 
 VERSION = "opensrf.open-ils.system.ils_version"
 Samples = dict[tuple[str, ...], float]
@@ -172,14 +172,14 @@ def test_a_database_that_cannot_be_used(app: Flask) -> None:
 
 
 def test_an_address_of_their_own(app: Flask) -> None:
-    with MetricsListener(reloadable_service(app).counters, open_metrics_listener("127.0.0.1:0")) as listener:
-        answer = requests.get(listener.url, timeout=60)
+    with metrics_served(reloadable_service(app).counters, "127.0.0.1:0") as url:
+        answer = requests.get(url, timeout=60)
         assert (answer.status_code, answer.headers["Content-Type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
         assert samples(answer.text)["evergreen_groups_database_up",] == 1
-        other = requests.get(listener.url.replace("/metrics", "/evergreen-groups/healthz"), timeout=60)
+        other = requests.get(url.replace("/metrics", "/evergreen-groups/healthz"), timeout=60)
         assert (other.status_code, other.text) == (404, "The metrics are at /metrics.\n")
     with pytest.raises(requests.ConnectionError):
-        requests.get(listener.url, timeout=60)
+        requests.get(url, timeout=60)
 
 
 def test_no_count_is_lost_between_threads(make_app: MakeApp, proxy: FaultProxy, tmp_path: Path) -> None:

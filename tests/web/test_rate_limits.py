@@ -19,6 +19,7 @@ from support.web_caller import Clock
 
 import evergreen_groups.state.shared_counters as shared_counters
 from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.state import counter_store
 from evergreen_groups.web import rate_limits
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.rate_limits import Counters, RateLimit, RetryTimes
@@ -153,7 +154,7 @@ class TestTogether:
         monkeypatch.setattr(shared_counters, "_SECONDS_TO_ANSWER", 60.0)
 
     def test_several_count_as_one(self, server: RedisServer) -> None:
-        limits = [limit_of(Counters.configured(server.url, PASSWORD), per_minute=1) for _ in range(3)]
+        limits = [limit_of(Counters(counter_store(server.url, PASSWORD)), per_minute=1) for _ in range(3)]
         limits[0].take("together")
         for limit in limits:
             refusal = refused(limit, "together")
@@ -161,7 +162,7 @@ class TestTogether:
             limit.take(f"apart {limits.index(limit)}")
 
     def test_a_wait_imposed_by_one_server_counts_on_the_next(self, server: RedisServer) -> None:
-        first, second = (RetryTimes(Counters.configured(server.url, PASSWORD)) for _ in range(2))
+        first, second = (RetryTimes(Counters(counter_store(server.url, PASSWORD))) for _ in range(2))
         assert not first.is_due("token", 60.0, HERE)
         assert not second.is_due("token", 0.0, HERE)
         assert first.is_due("another", 0.0, HERE)
@@ -169,7 +170,7 @@ class TestTogether:
         assert not first.is_due("another", 0.0, HERE)
 
     def test_nothing_stays_there_for_good(self, server: RedisServer) -> None:
-        counters = Counters.configured(server.url, PASSWORD)
+        counters = Counters(counter_store(server.url, PASSWORD))
         limit_of(counters).take("one")
         RetryTimes(counters).is_due("one", 60.0, HERE)
         client = server.client()
@@ -184,7 +185,7 @@ class TestTogether:
     ) -> None:
         caplog.set_level(logging.INFO, "evergreen_groups")
         with RedisServer(tmp_path, PASSWORD) as own:
-            limits = [limit_of(Counters.configured(own.url, PASSWORD)) for _ in range(2)]
+            limits = [limit_of(Counters(counter_store(own.url, PASSWORD))) for _ in range(2)]
             own.stop()
             for limit in limits:
                 for _ in range(3):
@@ -203,7 +204,7 @@ class TestTogether:
     ) -> None:
         monkeypatch.setattr(shared_counters, "_SECONDS_TO_ANSWER", 0.05)
         with socket.create_server(("127.0.0.1", 0)) as silent:
-            counters = Counters.configured(f"redis://127.0.0.1:{silent.getsockname()[1]}/1", None)
+            counters = Counters(counter_store(f"redis://127.0.0.1:{silent.getsockname()[1]}/1", None))
             last_resort = threading.Timer(60, silent.close)
             last_resort.start()
             began = time.monotonic()
@@ -213,7 +214,7 @@ class TestTogether:
         assert "this process counts by itself for now" in caplog.text
 
     def test_a_wrong_password_is_no_reason_to_let_everybody_in(self, server: RedisServer) -> None:
-        limit = limit_of(Counters.configured(server.url, "wrong"))
+        limit = limit_of(Counters(counter_store(server.url, "wrong")))
         for _ in range(3):
             limit.take("one")
         refused(limit)
@@ -232,7 +233,7 @@ class TestTogether:
 )
 def test_addresses_that_will_not_do(url: str, says: str) -> None:
     with pytest.raises(ConfigurationError, match=says) as caught:
-        Counters.configured(url, None)
+        Counters(counter_store(url, None))
     assert "very-secret" not in str(caught.value)
     assert caught.value.code == ("redis-password-in-address" if "very-secret" in url else "redis-address-wrong")
 
@@ -241,6 +242,6 @@ def test_addresses_that_will_not_do(url: str, says: str) -> None:
 def test_what_speaks_to_it_is_not_installed(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(ConfigurationError, match="isn't installed") as caught:
-        Counters.configured("redis://localhost/1", None)
+        Counters(counter_store("redis://localhost/1", None))
     assert (caught.value.code, caught.value.setting) == ("redis-not-installed", "redis.url")
     assert "evergreen-groups[serve,redis]" in caught.value.advice

@@ -24,7 +24,7 @@ from support.web_caller import SECRET, MakeApp, bearer, events_settings, session
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import ServeSettings
 from evergreen_groups.web import PREFIX
-from evergreen_groups.web.events import SECRET_HEADER
+from evergreen_groups.web.api import SECRET_HEADER
 
 pytestmark = pytest.mark.long
 

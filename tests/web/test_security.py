@@ -37,8 +37,8 @@ from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import NamedReport, ReportSettings, ServeSettings
 from evergreen_groups.settings.sections import DeskSettings
 from evergreen_groups.web import PREFIX
+from evergreen_groups.web.api import SECRET_HEADER
 from evergreen_groups.web.app import LARGEST_BODY
-from evergreen_groups.web.events import SECRET_HEADER
 
 pytestmark = pytest.mark.long
 

@@ -22,7 +22,7 @@ from support.web_caller import API, SECRET, bearer, session
 
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.web import PREFIX
-from evergreen_groups.web.events import SECRET_HEADER
+from evergreen_groups.web.api import SECRET_HEADER
 
 pytestmark = pytest.mark.long  # each test starts the service in three processes
 RATE_LIMIT = 1  # per minute: higher limits have windows of seconds, too short for a busy machine

@@ -18,7 +18,7 @@ from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings.sections import StateSettings
 from evergreen_groups.state import engine
 from evergreen_groups.web import PREFIX, close, create_app
-from evergreen_groups.web.events import SECRET_HEADER
+from evergreen_groups.web.api import SECRET_HEADER
 
 pytestmark = pytest.mark.long  # starts its own PostgreSQL
 

@@ -19,7 +19,7 @@ from support.web_caller import API, SECRET, MakeApp, bearer, events_settings, se
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import ServeSettings
 from evergreen_groups.web import PREFIX
-from evergreen_groups.web.events import SECRET_HEADER
+from evergreen_groups.web.api import SECRET_HEADER
 
 THREADS = 2
 BODY = json.dumps(plan_body("move", 1052, target=1001)).encode()

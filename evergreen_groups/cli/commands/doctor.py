@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -29,8 +28,17 @@ def doctor_command(session: Invocation, changes: bool, as_json: bool) -> int:
     Run it as the user who runs the report. Nothing is changed. Exit status 0: all is right, maybe with warnings; 13:
     something failed.
     """
-    with _subject(session, changes=changes) as subject:
-        return examine(subject, as_json=as_json, quiet=session.quiet)
+    from evergreen_groups.doctor import Subject
+    from evergreen_groups.settings import GatewaySettings
+
+    if not session.use_sandbox:
+        with Subject(session.config_file, os.environ, changes=changes) as subject:
+            return examine(subject, as_json=as_json, quiet=session.quiet)
+    with session.sandbox() as (sandbox, environ):
+        gateway = GatewaySettings(url=sandbox.url, username=sandbox.report_account[0])
+        settings = replace(session.settings, gateway=gateway, source=None)
+        with Subject(None, environ, settings=settings, changes=changes) as subject:
+            return examine(subject, as_json=as_json, quiet=session.quiet)
 
 
 def examine(subject: Subject, *, as_json: bool = False, quiet: bool = False) -> int:
@@ -61,21 +69,3 @@ def examine(subject: Subject, *, as_json: bool = False, quiet: bool = False) -> 
             writer.write_counts(diagnosis)
     stream.flush()
     return exit_status.DONE if diagnosis.healthy else exit_status.UNWELL
-
-
-@contextmanager
-def _subject(session: Invocation, *, changes: bool) -> Iterator[Subject]:
-    """Open what is to be checked: this installation, or with ``--sandbox`` a sandbox with its own state directory."""
-    from evergreen_groups.doctor import Subject
-    from evergreen_groups.settings import PASSWORD_VARIABLE, GatewaySettings
-
-    if not session.use_sandbox:
-        with Subject(session.config_file, os.environ, changes=changes) as subject:
-            yield subject
-        return
-    with session.sandbox_files() as files, files.sandbox() as sandbox:
-        username, password = sandbox.report_account
-        environ = {**os.environ, **files.environ(), PASSWORD_VARIABLE: password}
-        settings = replace(session.settings, gateway=GatewaySettings(url=sandbox.url, username=username), source=None)
-        with Subject(None, environ, settings=settings, changes=changes) as subject:
-            yield subject

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -35,7 +34,7 @@ from evergreen_groups.settings import (
 from evergreen_groups.settings import reading as load
 
 if TYPE_CHECKING:
-    from evergreen_groups.doctor import Diagnosis, Finding, Subject
+    from evergreen_groups.doctor import Finding, Subject
     from evergreen_groups.ils import OrgUnits
 
 
@@ -71,7 +70,7 @@ def init_command(session: Invocation, /, yes: bool, force: bool, **given: Any) -
         if sys.stdin.isatty():
             raise
         raise UnansweredError from None
-    text = initial_configuration(settings, [table for table, _origin in former.tables] if former else ())
+    text = initial_configuration(settings, former.tables if former else ())
     _write(target, text, interview.secrets, force=force, interactive=not yes)
     with doctor.Subject(target, os.environ) as subject:
         return examine(subject, quiet=session.quiet)
@@ -165,14 +164,6 @@ class Interview:
         self._passwords: dict[str, str | None] = {}
         self._used: set[str] = set()
         self._org_units: OrgUnits | None = None
-        self._checks: dict[str, Callable[[Settings], Settings]] = {
-            "gateway.url": self._check_gateway,
-            "gateway.username": self._check_account,
-            "report.orgs": self._check_libraries,
-            "policy.limit": self._compare_with_thresholds,
-            "mail": self._check_mail,
-        }
-        """Checks to run after a setting (or after all settings of a section) has been answered."""
 
     def settings(self) -> Settings:
         """Ask all questions and return the resulting settings.
@@ -180,7 +171,15 @@ class Interview:
         Raises:
             RefusedError: not interactive, and a given value failed.
         """
-        self._apply_unasked_options()
+        options = {
+            setting.key: option
+            for setting in declared(self._schema)
+            if not setting.question and not setting.secret
+            if (option := setting.option("init")) is not None and option.name in self._given
+        }
+        self._settings = with_values(self._settings, {key: self._given[option.name] for key, option in options.items()})
+        for option in options.values():
+            self._given.pop(option.name, None)  # an option may set the same key in several sections
         sections = declared_sections(self._schema)
         for name in sorted(sections, key=lambda name: name not in _FIRST_SECTIONS):
             asked = tuple(setting for setting in sections[name] if setting.question is not None)
@@ -199,19 +198,6 @@ class Interview:
             if setting.secret is not None and (password := self._passwords.get(setting.section)) is not None
         }
 
-    def _apply_unasked_options(self) -> None:
-        """Apply the options of settings that have no question."""
-        options = {
-            setting.key: option
-            for setting in declared(self._schema)
-            if not setting.question and not setting.secret
-            if (option := setting.option("init")) is not None and option.name in self._given
-        }
-        values = {key: self._given[option.name] for key, option in options.items()}
-        for option in options.values():
-            self._given.pop(option.name, None)  # an option may set the same key in several sections
-        self._settings = with_values(self._settings, values)
-
     def _ask_for(self, section: tuple[Setting, ...], batch: tuple[Setting, ...]) -> None:
         """Ask for some settings of a section, and run their checks."""
         values: dict[str, object] = {}
@@ -220,13 +206,22 @@ class Interview:
             answer = values[setting.key] = self._accepted.pop(setting.key) if is_accepted else self._answer(setting)
             self._answers[setting.key] = answer
             if setting.question is not None and setting.question.opens_section and answer is None:
-                self._leave_out(section, setting)
+                # Without questions, options for a section that is left out are an error.
+                options = [option for one in section if (option := one.option("init")) is not None]
+                more = next((option for option in options if option.name in self._given), None)
+                if more is not None and not self._interactive:
+                    raise RefusedError(
+                        "{option} needs {other}",
+                        setting=setting.key,
+                        code="option-needs-another",
+                        values={"option": more.flag, "other": _flag(setting)},
+                    )
+                self._settings = with_values(self._settings, {one.key: one.default for one in section})
                 return
             values |= self._password_setting(section, setting, answer, is_accepted=is_accepted)
         settings = with_values(self._settings, values)
         for key in (batch[-1].key, batch[-1].section):
-            if key in self._checks:
-                settings = self._checks[key](settings)
+            settings = self._check(key, settings)
         self._settings = settings
 
     def _password_setting(
@@ -255,63 +250,58 @@ class Interview:
         self._passwords[setting.section] = self._password(setting, gettext("Password of {account}", account=answer))
         return {setting.key: file}
 
-    def _leave_out(self, section: tuple[Setting, ...], opening: Setting) -> None:
-        """Reset a section to its defaults. Without questions, reject options for the section."""
-        options = [option for setting in section if (option := setting.option("init")) is not None]
-        more = next((option for option in options if option.name in self._given), None)
-        if more is not None and not self._interactive:
-            raise RefusedError(
-                "{option} needs {other}",
-                setting=opening.key,
-                code="option-needs-another",
-                values={"option": more.flag, "other": _flag(opening)},
-            )
-        self._settings = with_values(self._settings, {setting.key: setting.default for setting in section})
+    def _check(self, key: str, settings: Settings) -> Settings:
+        """Run the checks that follow a setting, or all settings of a section (``key``).
 
-    def _check_gateway(self, settings: Settings) -> Settings:
-        """Check that the gateway can be reached, with a placeholder for the account."""
-        untried = with_values(settings, {"gateway.username": _UNTRIED})
-        self._run_checks(untried, _GATEWAY_CHECKS, {"gateway": _UNTRIED})
-        return settings
-
-    def _check_account(self, settings: Settings) -> Settings:
-        """Check that the account can log in, and read the org units."""
-        self._run_checks(settings, _ACCOUNT_CHECKS)
-        with self._subject(settings, self._passwords) as subject:
-            self._org_units = subject.org_units
-        return settings
-
-    def _compare_with_thresholds(self, settings: Settings) -> Settings:
-        """Show where Evergreen's thresholds disagree with the limit. Either may be right, so this never fails."""
-        self._run_checks(settings, ("thresholds",))
-        return settings
-
-    def _check_libraries(self, settings: Settings) -> Settings:
-        """Look up the libraries, and use Evergreen's spelling of their names."""
-        if self._org_units is None:
-            return settings
-        found = tuple(self._org_units.find(name).shortname for name in settings.report.orgs)
-        return with_values(settings, {"report.orgs": found})
-
-    def _check_mail(self, settings: Settings) -> Settings:
-        """Look up the recipients' libraries, and log in to the mail server."""
-        if self._org_units is not None:
-            try:
-                self._org_units.named(
-                    place for place, _addresses in settings.mail.recipients if place != nightly.EVERYTHING
-                )
-            except ConfigurationError as error:
-                error.setting = "mail.recipients"
-                raise
-        self._run_checks(settings, ("mail",))
+        Returns the settings, with the names of libraries as Evergreen spells them.
+        """
+        match key:
+            case "gateway.url":
+                untried = with_values(settings, {"gateway.username": _UNTRIED})
+                self._run_checks(untried, _GATEWAY_CHECKS, {"gateway": _UNTRIED})
+            case "gateway.username":
+                self._run_checks(settings, _ACCOUNT_CHECKS)
+                with self._subject(settings, self._passwords) as subject:
+                    self._org_units = subject.org_units
+            case "report.orgs" if self._org_units is not None:
+                found = tuple(self._org_units.find(name).shortname for name in settings.report.orgs)
+                return with_values(settings, {"report.orgs": found})
+            case "policy.limit":
+                self._run_checks(settings, ("thresholds",))  # either side may be right, so this never fails
+            case "mail":
+                places = [place for place, _addresses in settings.mail.recipients if place != nightly.EVERYTHING]
+                try:
+                    if self._org_units is not None:
+                        self._org_units.named(places)
+                except ConfigurationError as error:
+                    error.setting = "mail.recipients"
+                    raise
+                self._run_checks(settings, ("mail",))
         return settings
 
     def _run_checks(
         self, settings: Settings, checks: tuple[str, ...], passwords: Mapping[str, str] | None = None
     ) -> None:
-        """Run some of doctor's checks on these settings. Raises what :meth:`_report` raises."""
+        """Run some of doctor's checks on these settings. Warnings are shown here, and doctor repeats them.
+
+        Raises:
+            RefusedError: a check failed.
+        """
         with self._subject(settings, passwords or self._passwords) as subject:
-            self._report(doctor.run(subject, only=checks))
+            findings = doctor.run(subject, only=checks).findings
+        for finding in findings:
+            if finding.verdict in (doctor.Verdict.FAILED, doctor.Verdict.WARNING):
+                refused = RefusedError(
+                    "{title}: {found}",
+                    advice="{advice}",
+                    setting=finding.setting,
+                    code="trial-failed",
+                    values={"title": finding.title, "found": finding.found, "advice": self._advice(finding)},
+                )
+                if finding.verdict is doctor.Verdict.FAILED:
+                    raise refused
+                click.echo("  " + gettext("warning: {problem}", problem=refused), err=True)
+        click.echo("  " + gettext("ok: {found}", found=findings[-1].found), err=True)
 
     def _answer(self, setting: Setting) -> Any:
         """Return the value given for a setting, or ask. A given value is used only once, so that a wrong one is asked
@@ -405,8 +395,7 @@ class Interview:
             else:
                 return
 
-    @contextmanager
-    def _subject(self, settings: Settings, passwords: Mapping[str, str | None]) -> Iterator[Subject]:
+    def _subject(self, settings: Settings, passwords: Mapping[str, str | None]) -> Subject:
         environ = dict(self._environ)
         for setting in declared(self._schema):
             if setting.secret is not None and setting.secret.variable is not None:
@@ -414,28 +403,7 @@ class Interview:
                 password = passwords.get(setting.section)
                 if password is not None:
                     environ[setting.secret.variable] = password
-        with doctor.Subject(None, environ, settings=settings) as subject:
-            yield subject
-
-    def _report(self, diagnosis: Diagnosis) -> None:
-        """Show the result of a check. Warnings are shown here, and doctor repeats them.
-
-        Raises:
-            RefusedError: the check failed.
-        """
-        for finding in diagnosis.findings:
-            if finding.verdict in (doctor.Verdict.FAILED, doctor.Verdict.WARNING):
-                refused = RefusedError(
-                    "{title}: {found}",
-                    advice="{advice}",
-                    setting=finding.setting,
-                    code="trial-failed",
-                    values={"title": finding.title, "found": finding.found, "advice": self._advice(finding)},
-                )
-                if finding.verdict is doctor.Verdict.FAILED:
-                    raise refused
-                click.echo("  " + gettext("warning: {problem}", problem=refused), err=True)
-        click.echo("  " + gettext("ok: {found}", found=diagnosis.findings[-1].found), err=True)
+        return doctor.Subject(None, environ, settings=settings)
 
     def _advice(self, finding: Finding) -> Message:
         """Return a finding's advice. It names the command line option if the user won't be asked again."""

@@ -120,7 +120,9 @@ def install_command(
     if root is None and program is None:
         refuse_private_program(machine)
     if "serve" in parts and root is None:
-        _refuse_without_server()
+        from evergreen_groups.cli.commands.serve import refuse_without_server
+
+        refuse_without_server()
     plan = plan_installation(machine, dict.fromkeys(parts), starts=not no_start)
     _show_plan(plan)
     if plan.wanted:
@@ -140,9 +142,8 @@ def _require_root(machine: Machine) -> None:
         ConfigurationError: the user isn't root.
     """
     from evergreen_groups.errors import ConfigurationError
-    from evergreen_groups.installation import is_root
 
-    if machine.root == Path("/") and not is_root():
+    if machine.root == Path("/") and os.geteuid() != 0:
         raise ConfigurationError(
             "only root can install and uninstall",
             advice="use sudo with the whole path of the program, {program}",
@@ -232,21 +233,6 @@ def _show_commands(text: str, commands: Iterable[str]) -> None:
     click.echo(text)
     for command in commands:
         click.echo(f"    {command}")
-
-
-def _refuse_without_server() -> None:
-    from importlib.util import find_spec
-
-    from evergreen_groups.errors import ConfigurationError
-
-    for package in ("flask", "limits", "waitress"):
-        if find_spec(package) is None:
-            raise ConfigurationError(
-                "serving needs {package}, which isn't installed",
-                advice="pip install 'evergreen-groups[serve]'",
-                code="server-not-installed",
-                values={"package": package},
-            )
 
 
 @click.command("uninstall")

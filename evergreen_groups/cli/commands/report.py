@@ -11,7 +11,6 @@ import click
 
 from evergreen_groups.cli import (
     Invocation,
-    any_terminal,
     json_option,
     requested_format,
     setting_options,
@@ -94,7 +93,7 @@ def report_command(
     The combined fines are for information only: they block nobody. Members are marked who are over the limit by their
     own fines. Each group is shown with what changed since the last run.
     """
-    from evergreen_groups.nightly import ReportRun, RunPurpose
+    from evergreen_groups.nightly import ReportRun
 
     # A run makes hundreds of thousands of objects, keeps most until the end, and has hardly any reference cycles. With
     # the default threshold of 700 objects, garbage collection takes an eighth of the run's time.
@@ -110,26 +109,22 @@ def report_command(
         raise usage_error(
             Message("--sandbox has sample data: it doesn't go with {option}.", values={"option": refused})
         )
-    purpose = _purpose(history, scheduled)
+    if history is False:
+        purpose = RunPurpose.PREVIEW
+    else:
+        manual = sys.stderr.isatty() if scheduled is None else not scheduled
+        purpose = RunPurpose.AT_TERMINAL if history is None and manual else RunPurpose.NIGHTLY
+    # Timers and crontabs start commands without a terminal. Users who redirect all three streams chose that.
+    at_terminal = any(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
     run = ReportRun(
         session,
         lambda: report_options(context, session.settings, purpose),
         purpose=purpose,
-        scheduled=scheduled if scheduled is not None else purpose is RunPurpose.NIGHTLY and not any_terminal(),
+        scheduled=scheduled if scheduled is not None else purpose is RunPurpose.NIGHTLY and not at_terminal,
         healthcheck_url=healthcheck_url,
         deadline=deadline,
     )
     return run()
-
-
-def _purpose(history: bool | None, scheduled: bool | None) -> RunPurpose:
-    """Determine the purpose of the run from the options or, without them, from whether standard error is a terminal."""
-    from evergreen_groups.nightly import RunPurpose
-
-    if history is False:
-        return RunPurpose.PREVIEW
-    manual = sys.stderr.isatty() if scheduled is None else not scheduled
-    return RunPurpose.AT_TERMINAL if history is None and manual else RunPurpose.NIGHTLY
 
 
 def report_options(context: click.Context, settings: Settings, purpose: RunPurpose) -> ReportOptions:

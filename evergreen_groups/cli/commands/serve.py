@@ -5,18 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from functools import partial
+from importlib.util import find_spec
 from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
 
-from evergreen_groups import exit_status, web
+from evergreen_groups import exit_status
 from evergreen_groups.cli import Invocation, ServiceManager, setting_options, usage_error, with_command_line
 from evergreen_groups.cli.commands.sandbox import how_to_connect
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
@@ -24,12 +23,8 @@ from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
-
-    from evergreen_groups.sandbox import Sandbox
     from evergreen_groups.settings import Settings
-    from evergreen_groups.web import ReloadableService, Server, Worker
+    from evergreen_groups.web import ReloadableService, Server
 
 log = logging.getLogger("evergreen_groups.web")
 
@@ -37,92 +32,71 @@ log = logging.getLogger("evergreen_groups.web")
 _SECONDS_TO_ANSWER = 20.0
 
 
-class SettingsReloader:
+@contextmanager
+def reload_on_sighup(
+    reloadable: ReloadableService, read: Callable[[], Settings], manager: ServiceManager
+) -> Iterator[None]:
     """Within this context, SIGHUP reloads the settings with ``read``, and new requests use them.
 
     Invalid settings are logged on one line, and the previous ones stay in effect. A reload runs in a thread, so
     requests continue. Several signals in a row cause a single reload.
     """
+    asked = threading.Event()
+    is_ending = False
 
-    def __init__(self, reloadable: ReloadableService, read: Callable[[], Settings], manager: ServiceManager) -> None:
-        self._reloadable = reloadable
-        self._read = read
-        self._manager = manager
-        self._request_counters = threading.Event()
-        self._ending = False
-        self._thread = threading.Thread(target=self._run, name="reloading", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._former = signal.signal(signal.SIGHUP, self._ask)
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        signal.signal(signal.SIGHUP, self._former)
-        self._ending = True
-        self._request_counters.set()
-
-    def check_gateway(self) -> None:
-        """Check in a thread whether the gateway answers, and log the result."""
-        target, name = partial(check_gateway, self._reloadable), "look at the gateway"
-        threading.Thread(target=target, name=name, daemon=True).start()
-
-    def _ask(self, _signal: int, _frame: FrameType | None) -> None:
-        self._request_counters.set()
-
-    def _run(self) -> None:
-        while True:
-            self._request_counters.wait()
-            self._request_counters.clear()
-            if self._ending:
+    def reload_when_asked() -> None:
+        while asked.wait():
+            asked.clear()
+            if is_ending:
                 return
-            self._manager.reloading()
-            settings = reread(self._read)
-            taken = settings is not None and apply_settings(self._reloadable, settings)
-            self._reloadable.counters.reload(taken=taken)
-            self._manager.ready()
+            manager.reloading()
+            taken = reload(reloadable, read)
+            reloadable.counters.reload(taken=taken)
+            manager.ready()
             if taken:
-                self.check_gateway()
+                check_gateway(reloadable)
+
+    former = signal.signal(signal.SIGHUP, lambda _signal, _frame: asked.set())
+    threading.Thread(target=reload_when_asked, name="reloading", daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, former)
+        is_ending = True
+        asked.set()
 
 
-def reread(read: Callable[[], Settings]) -> Settings | None:
-    """Read the settings again. Invalid ones are logged, and None is returned."""
-    with _log_setting_errors():
-        return read()
-    return None
+def reload(reloadable: ReloadableService, read: Callable[[], Settings]) -> bool:
+    """Read the settings and use them for new requests. Return whether they were accepted.
 
-
-def apply_settings(reloadable: ReloadableService, settings: Settings) -> bool:
-    """Use these settings for new requests, log it, and return whether they were accepted."""
-    with _log_setting_errors():
+    Errors are logged instead of raised, because a running service must not stop because of them.
+    """
+    try:
+        settings = read()
         not_taken = reloadable.replace(settings)
-        log.info("the settings were read anew from %s", settings.source or "the environment")
-        if not_taken:
-            log.warning("these settings were changed and take a restart: %s", ", ".join(not_taken))
-        return True
-    return False
+    except EvergreenGroupsError as error:
+        log.error("the settings are wrong, and those before stay: %s", error)  # noqa: TRY400 - a traceback adds nothing
+        return False
+    except Exception as error:  # log only its type, because its text may contain secrets
+        log.error("the settings can't be read, and those before stay: %s", type(error).__name__)  # noqa: TRY400
+        return False
+    log.info("the settings were read anew from %s", settings.source or "the environment")
+    if not_taken:
+        log.warning("these settings were changed and take a restart: %s", ", ".join(not_taken))
+    return True
 
 
 def check_gateway(reloadable: ReloadableService) -> None:
-    """Check whether the gateway answers, and log the result with advice."""
-    problem = reloadable.current.health.check_gateway(_SECONDS_TO_ANSWER)
-    if problem is None:
-        log.info("the gateway answers")
-    else:
-        log.warning("the gateway can't be used: %s", problem)
+    """Check in a thread whether the gateway answers, and log the result with advice."""
 
+    def check() -> None:
+        problem = reloadable.current.health.check_gateway(_SECONDS_TO_ANSWER)
+        if problem is None:
+            log.info("the gateway answers")
+        else:
+            log.warning("the gateway can't be used: %s", problem)
 
-@contextmanager
-def _log_setting_errors() -> Iterator[None]:
-    """Log errors in settings instead of raising them, because a running service must not stop because of them."""
-    try:
-        yield
-    except EvergreenGroupsError as error:
-        log.error("the settings are wrong, and those before stay: %s", error)  # noqa: TRY400 - a traceback adds nothing
-    except Exception as error:  # log only its type, because its text may contain secrets
-        log.error("the settings can't be read, and those before stay: %s", type(error).__name__)  # noqa: TRY400
+    threading.Thread(target=check, name="look at the gateway", daemon=True).start()
 
 
 GRACE = 5.0
@@ -155,45 +129,40 @@ def serve_command(context: click.Context, /, *, demo_desk: bool, release: str | 
 
     if not session.use_sandbox:
         return _serve(read, os.environ)
-    with _sandbox(session) as (sandbox, environ):
-        username, _password = sandbox.report_account
+    with session.sandbox() as (sandbox, environ):
 
         def read_for_sandbox() -> Settings:
             settings = read()
-            gateway = replace(settings.gateway, url=sandbox.url, username=username)
-            # The sandbox runs in threads of this process, which rules out forking workers.
-            return replace(settings, gateway=gateway, serve=replace(settings.serve, processes=1))
+            gateway = replace(settings.gateway, url=sandbox.url, username=sandbox.report_account[0])
+            return replace(settings, gateway=gateway)
 
-        return _serve(read_for_sandbox, environ, _announcer(sandbox, release, demo_desk=demo_desk))
-
-
-@contextmanager
-def _sandbox(session: Invocation) -> Iterator[tuple[Sandbox, Mapping[str, str]]]:
-    """Open a sandbox, and return it with an environment that points to it and to its state."""
-    from evergreen_groups.settings import PASSWORD_VARIABLE
-
-    with session.sandbox_files() as files, files.sandbox() as sandbox:
-        _username, password = sandbox.report_account
-        yield sandbox, {**os.environ, **files.environ(), PASSWORD_VARIABLE: password}
-
-
-def _announcer(sandbox: Sandbox, release: str | None, *, demo_desk: bool) -> Callable[[str], None]:
-    """Return a function that prints the sandbox's addresses and opens its demo desk, given the service's address.
-
-    The desk mimics the staff clients of ``release``; by default of the sandbox's own release.
-    """
-
-    def announce(service_url: str) -> None:
-        click.echo(how_to_connect(sandbox))
-        if demo_desk:
-            sandbox.serve_desk(service_url, release)
+        def announce(service_url: str) -> None:
+            click.echo(how_to_connect(sandbox))
+            if demo_desk:
+                sandbox.serve_desk(service_url, release)
+                click.echo()
+                click.echo(gettext("Demo desk, for the staff accounts above:"))
+                for client, address in sandbox.desk_addresses.items():
+                    click.echo(f"  {client:9}  {address}")
             click.echo()
-            click.echo(gettext("Demo desk, for the staff accounts above:"))
-            for client, address in sandbox.desk_addresses.items():
-                click.echo(f"  {client:9}  {address}")
-        click.echo()
 
-    return announce
+        return _serve(read_for_sandbox, environ, announce)
+
+
+def refuse_without_server() -> None:
+    """Refuse to serve if a package of the extra ``serve`` isn't installed.
+
+    Raises:
+        ConfigurationError: one is missing.
+    """
+    for package in ("flask", "limits", "waitress", "prometheus_client"):
+        if find_spec(package) is None:
+            raise ConfigurationError(
+                "serving needs {package}, which isn't installed",
+                advice="pip install 'evergreen-groups[serve]'",
+                code="server-not-installed",
+                values={"package": package},
+            )
 
 
 def _serve(
@@ -204,58 +173,46 @@ def _serve(
     ``read`` reads the settings; ``opened`` is called with the service's origin.
     """
     settings = read()
-    try:
-        from evergreen_groups.web import (
-            PREFIX,
-            SPARE_REQUESTS,
-            MetricsListener,
-            Server,
-            close,
-            create_app,
-            open_listener,
-            open_metrics_listener,
-            reduce_garbage_collection,
-            reloadable_service,
-        )
-    except ModuleNotFoundError as missing:
-        raise ConfigurationError(
-            "serving needs {package}, which isn't installed",
-            advice="pip install 'evergreen-groups[serve]'",
-            code="server-not-installed",
-            values={"package": missing.name},
-        ) from None
+    refuse_without_server()
+    from evergreen_groups.web import (
+        PREFIX,
+        SPARE_REQUESTS,
+        Server,
+        close,
+        create_app,
+        metrics_served,
+        open_listener,
+        reduce_garbage_collection,
+        reloadable_service,
+    )
 
     manager = ServiceManager(environ)
-    if settings.serve.processes > 1:
-        return serve_in_processes(settings, read, environ, manager)
     app = create_app(settings, environ)
+    reloadable = reloadable_service(app)
     try:
         server = Server(app, open_listener(settings.serve), threads=settings.serve.threads + SPARE_REQUESTS)
         with ExitStack() as stack:
             listen = settings.metrics.listen
-            metrics = None
-            if listen is not None:
-                counters = reloadable_service(app).counters
-                metrics = stack.enter_context(MetricsListener(counters, open_metrics_listener(listen)))
+            metrics_url = listen and stack.enter_context(metrics_served(reloadable.counters, listen))
             stack.enter_context(stop_on_signals(server, manager))
-            reloading = stack.enter_context(SettingsReloader(reloadable_service(app), read, manager))
+            stack.enter_context(reload_on_sighup(reloadable, read, manager))
             if opened is not None:
                 opened(server.url)
-            if metrics is not None:
-                log.info("metrics are shown at %s", metrics.url)
+            if metrics_url is not None:
+                log.info("metrics are shown at %s", metrics_url)
             click.echo(gettext("Serving at {address}", address=f"{server.url}{PREFIX}/"))
             manager.ready(f"serving at {server.url}{PREFIX}/")
-            reloading.check_gateway()
+            check_gateway(reloadable)
             reduce_garbage_collection()
-            finished = server.run(grace=lambda: grace_of(reloadable_service(app).current.settings))
+
+            def grace() -> float:
+                serving = reloadable.current.settings
+                return max(serving.serve.timeout, serving.events.deadline) + GRACE
+
+            finished = server.run(grace)
     finally:
         close(app)
     return exit_status.DONE if finished else exit_status.TERMINATED
-
-
-def grace_of(settings: Settings) -> float:
-    """Return how many seconds to wait for running requests at shutdown."""
-    return max(settings.serve.timeout, settings.events.deadline) + GRACE
 
 
 @contextmanager
@@ -278,73 +235,3 @@ def stop_on_signals(server: Server, manager: ServiceManager) -> Iterator[None]:
         yield
     finally:
         restore()
-
-
-def serve_in_processes(
-    settings: Settings, read: Callable[[], Settings], environ: Mapping[str, str], manager: ServiceManager
-) -> int:
-    """Serve from several worker processes until a signal arrives, and return the exit status.
-
-    Returns in each worker process, too, when it ends.
-
-    Raises:
-        ConfigurationError: an address can't be used.
-    """
-    listener, metrics_listener = _listeners(settings)
-    supervisor = web.Supervisor(
-        settings,
-        manager,
-        reread=lambda: reread(read),
-        opened=lambda url: click.echo(gettext("Serving at {address}", address=f"{url}{web.PREFIX}/")),
-        grace=grace_of,
-        listeners=tuple(one for one in (listener, metrics_listener) if one is not None),
-    )
-    web.reduce_garbage_collection()  # before forking, so that workers share the memory of existing objects
-    worker = supervisor.run()
-    return supervisor.status if worker is None else _run_worker(worker, listener, metrics_listener, read, environ)
-
-
-def _listeners(settings: Settings) -> tuple[socket.socket, socket.socket | None]:
-    """Open the sockets shared by all processes, for requests and, if configured, for metrics."""
-    with ExitStack() as stack:
-        listener = stack.enter_context(web.open_listener(settings.serve))
-        address = settings.metrics.listen
-        metrics_listener = None if address is None else web.open_metrics_listener(address)
-        stack.pop_all()
-    return listener, metrics_listener
-
-
-def _run_worker(
-    worker: Worker,
-    listener: socket.socket,
-    metrics_listener: socket.socket | None,
-    read: Callable[[], Settings],
-    environ: Mapping[str, str],
-) -> int:
-    """Answer requests in a worker process until told to stop, and return the exit status."""
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the supervisor tells workers when to reload
-    settings = worker.settings
-    app = web.create_app(settings, environ, request_counters=worker.request_counters)
-    reloadable = web.reloadable_service(app)
-
-    def reload() -> bool:
-        settings = reread(read)
-        return settings is not None and apply_settings(reloadable, web.worker_settings(settings))
-
-    try:
-        server = web.Server(app, listener, threads=settings.serve.threads + web.SPARE_REQUESTS)
-        with ExitStack() as stack:
-            # Only the supervisor reports to the service manager.
-            stack.enter_context(stop_on_signals(server, ServiceManager({})))
-            if metrics_listener is not None:
-                metrics = stack.enter_context(web.MetricsListener(reloadable.counters, metrics_listener))
-                if worker.is_first:
-                    log.info("metrics are shown at %s", metrics.url)
-            worker.serve(server, reloadable, reload)
-            if worker.is_first:
-                threading.Thread(target=check_gateway, args=(reloadable,), daemon=True).start()
-            web.reduce_garbage_collection()
-            finished = server.run(grace=lambda: grace_of(reloadable.current.settings))
-    finally:
-        web.close(app)
-    return exit_status.DONE if finished else exit_status.TERMINATED

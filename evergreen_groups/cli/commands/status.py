@@ -90,9 +90,8 @@ class StatusReading:
     @property
     def exit_status(self) -> int:
         """The exit status for monitoring."""
-        if self.last is None or self._killed or self._too_old or self._in_future:
-            return exit_status.STALE
-        return self.last.exit_code
+        is_current = self.last is not None and self._verdict == self.last.outcome.value
+        return self.last.exit_code if self.last is not None and is_current else exit_status.STALE
 
     def document(self) -> dict[str, object]:
         """Return the JSON object: the last run, its age, and the verdict."""
@@ -108,6 +107,7 @@ class StatusReading:
 
     def sentence(self) -> str:
         """Return the same for people, in a few lines."""
+        manual = self.manual
         lines = [*self._about_last()]
         if self._killed and self.holder:
             holder = self.holder.message
@@ -126,29 +126,23 @@ class StatusReading:
             lines.append(
                 gettext("The last run ended in the future: a clock was or is wrong, so nobody knows how old it is.")
             )
-        lines += self._about_manual()
+        # If a manual run is later than the scheduled one, it may be the run that the user expects here.
+        if manual is not None and (self.last is None or manual.finished >= self.last.finished):
+            text = gettext(
+                "Last manual run, which doesn't count here: {outcome}, ended {moment} ({ago}).",
+                outcome=gettext(_OUTCOMES[manual.outcome.value]),
+                moment=manual.finished,
+                ago=_ago(self.now - manual.finished),
+            )
+            lines.append(text)
         return "\n".join(lines)
-
-    def _about_manual(self) -> Iterator[str]:
-        """Yield the last manual run if it is later than the scheduled one, because it may be the run that the user
-        expects here.
-        """
-        last = self.manual
-        if last is None or (self.last and last.finished < self.last.finished):
-            return
-        values = {
-            "outcome": gettext(_OUTCOMES[last.outcome.value]),
-            "moment": last.finished,
-            "ago": _ago(self.now - last.finished),
-        }
-        yield gettext("Last manual run, which doesn't count here: {outcome}, ended {moment} ({ago}).", **values)
 
     @property
     def _verdict(self) -> str:
-        if self.last is None:
-            return "killed" if self._killed else "never run"
         if self._killed:
             return "killed"
+        if self.last is None:
+            return "never run"
         return "too old" if self._too_old else "in the future" if self._in_future else self.last.outcome.value
 
     @property

@@ -16,7 +16,7 @@ from support.web_caller import API, SECRET, bearer, client_of, events_settings, 
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import Settings
 from evergreen_groups.web import PREFIX
-from evergreen_groups.web.events import SECRET_HEADER
+from evergreen_groups.web.api import SECRET_HEADER
 
 pytestmark = pytest.mark.long  # too slow for a plain pytest run
 
