@@ -41,7 +41,6 @@ LONG = (
     "test_faults.py",
     "test_panel.py",
     "test_main.py",
-    "test_nights.py",
 )
 """The slowest files. They start first, so that no worker is still busy with one when the others are done."""
 
