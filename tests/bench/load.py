@@ -147,7 +147,7 @@ class OurDesk:
 
 @dataclass(frozen=True)
 class Load:
-    """A task for many clients; ``ours`` says which server they call."""
+    """A task for many clients; ``ours`` says which server they call, ``fresh`` over a new connection each time."""
 
     what: str
     ours: bool
@@ -156,6 +156,7 @@ class Load:
     families: tuple[Family, ...]
     clients: int
     seconds: float
+    fresh: bool = False
 
 
 @dataclass
@@ -230,6 +231,8 @@ def _client(load: Load, number: int, start: float, outcome: Outcome) -> None:
             desk.close()
         else:
             outcome.seconds.append(time.monotonic() - began)
+            if load.fresh:
+                desk.close()
         outcome.took = max(outcome.took, time.monotonic() - start)
         turn += 7  # so that clients don't request the same at the same time
     desk.close()

@@ -12,8 +12,6 @@ from pathlib import Path
 ACCOUNT = "consortium_staff"
 PASSWORD = "sandbox"
 API = "/evergreen-groups/api/v1"
-PATRONS = [number for number in range(1001, 1054) if number not in (1031, 1048)]
-"""The built-in patrons, except one who is deleted and one without a card."""
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ The sandbox, each server and the clients are separate processes. Prints a table:
 - *requests/s*, *p99*: summaries of patrons for all clients at once, over persistent connections. Servers take turns in
   each round; the table shows the medians of the rounds. *fresh* uses a connection per request, like Apache with
   ``disablereuse=on``. *CPU* is the server's seconds per 1,000 requests, the most reliable figure on a busy machine.
-  *wrong*: responses other than 200.
+  *wrong*: responses other than the expected ones.
 - *slow*: the longest of ten requests by an honest client while slow clients send a byte of their headers every half
   second; ``none`` if it takes longer than 10 seconds.
 - *memory*: all processes of the server, counting shared memory once, after the load.
@@ -15,7 +15,7 @@ The sandbox, each server and the clients are separate processes. Prints a table:
   responses, and the exit status. *reload*: requests that failed during SIGHUP; ``ends`` if it stops the server.
   *notify*: messages to the service manager.
 
-It needs two more servers: ``pip install gunicorn cheroot``.
+It needs another server: ``pip install gunicorn``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ import argparse
 import contextlib
 import http.client
 import os
-import random
 import signal
 import socket
 import statistics
@@ -34,25 +33,15 @@ import tempfile
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from programs import (
-    ACCOUNT,
-    API,
-    PASSWORD,
-    PATRONS,
-    address_in,
-    command,
-    megabytes,
-    processor_seconds,
-)
-
-from evergreen_groups.gateway import Credentials, Gateway
-from evergreen_groups.settings import reading as load
-from evergreen_groups.web import create_app
+from bare_desk import Family, families, log_in
+from load import Load, Outcome, clients_pool, under_load
+from programs import ACCOUNT, PASSWORD, address_in, command, megabytes, processor_seconds
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -63,10 +52,25 @@ STATIC = "/evergreen-groups/panel.js"
 """Needs no ILS, so an honest client's time depends on the server only."""
 HELD = [8.0] + [1.0] * 20
 """Seconds taken by the requests in progress when a server is told to stop."""
+OURS = "evergreen-groups serve"
+GUNICORN = (
+    *("-m", "gunicorn", "--worker-class", "gthread", "--threads", "14", "--worker-connections", "1000"),
+    *("--backlog", "1000", "--graceful-timeout", "35", "--keep-alive", "75", "--log-level", "error"),
+    *("servers:application()", "--bind", "127.0.0.1:{port}", "--workers", "{processes}"),
+)
+WAITRESS = (
+    *("-m", "waitress", "--threads", "14", "--connection-limit", "1000", "--backlog", "1000"),
+    *("--host", "127.0.0.1", "--port", "{port}", "--call", "servers:application"),
+)
+SERVERS = {OURS: (__file__, "--serve", "{port}"), "gunicorn": GUNICORN, "waitress": WAITRESS}
+"""What Python is to run."""
 
 
 def application(request_counters: Counters | None = None) -> Flask:
     """The app, and ``/hold``, which takes a while."""
+    from evergreen_groups.settings import reading as load
+    from evergreen_groups.web.app import create_app
+
     app = create_app(load.load(None, os.environ), os.environ, request_counters=request_counters)
     answer = app.wsgi_app
 
@@ -81,118 +85,49 @@ def application(request_counters: Counters | None = None) -> Flask:
     return app
 
 
-def forked(processes: int, work: Callable[[], None]) -> None:
-    """Run in several processes; a signal to stop is passed to each."""
-    children = []
-    for _ in range(processes - 1):
-        child = os.fork()
-        if not child:
-            work()
-            os._exit(0)
-        children.append(child)
-    work()
-    for child in children:
-        os.kill(child, signal.SIGTERM)
-        os.waitpid(child, 0)
-
-
-def run_waitress(listener: socket.socket, processes: int, threads: int) -> None:
-    """Waitress with the service's limits; SIGTERM acts like Ctrl-C in its own runner."""
-    from waitress.server import create_server
-
-    def work() -> None:
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-        create_server(
-            application(), sockets=[listener], threads=threads, connection_limit=1000, backlog=1000,
-            max_request_header_size=32 * 1024, asyncore_use_poll=True, ident=None,
-        ).run()  # fmt: skip
-
-    forked(processes, work)
-
-
-def run_cheroot(listener: socket.socket, processes: int, threads: int) -> None:
-    """Cheroot on an existing socket."""
-    from cheroot.wsgi import Server
-
-    class Given(Server):
-        def bind(self, *_args: Any) -> socket.socket:
-            self.socket = listener
-            return listener
-
-    def work() -> None:
-        server = Given(
-            listener.getsockname(), application(), numthreads=threads, request_queue_size=1000, shutdown_timeout=35
-        )
-        server.max_request_header_size = 32 * 1024
-        server.keep_alive_conn_limit = 1000
-        stopping = threading.Thread(target=server.stop)
-        signal.signal(signal.SIGTERM, lambda *_: stopping.start())
-        server.start()
-        stopping.join()  # waits for requests in progress
-
-    forked(processes, work)
-
-
-def run_gunicorn(listener: socket.socket, processes: int, threads: int) -> None:
-    """Gunicorn with threads."""
-    from gunicorn.app.base import BaseApplication
-
-    class Application(BaseApplication):
-        def load_config(self) -> None:
-            options = {
-                "bind": f"fd://{listener.fileno()}",
-                "workers": processes,
-                "worker_class": "gthread",
-                "threads": threads,
-                "worker_connections": 1000,
-                "backlog": 1000,
-                "graceful_timeout": 35,
-                "keepalive": 75,
-                "loglevel": "error",
-                "control_socket_disable": True,
-            }
-            for name, value in options.items():
-                self.cfg.set(name, value)
-
-        def load(self) -> Any:
-            return application()
-
-    os.set_inheritable(listener.fileno(), True)
-    Application().run()
-
-
-def run_command() -> None:
-    """``evergreen-groups serve``."""
+def run_ours(port: str) -> None:
+    """Run the command with the app that has ``/hold``."""
     import evergreen_groups.web as face
     from evergreen_groups import cli
 
     face.create_app = lambda *_arguments, request_counters=None: application(request_counters)
-    cli.main(["serve", "--port", "0"])
-
-
-SERVERS: dict[str, tuple[Callable[[socket.socket, int, int], None], int]] = {
-    "waitress": (run_waitress, 14),
-    "cheroot": (run_cheroot, 14),
-    "cheroot, 256 threads": (run_cheroot, 256),
-    "gunicorn": (run_gunicorn, 14),
-    "gunicorn, 256 threads": (run_gunicorn, 256),
-}
-TODAY = "evergreen-groups serve"
+    cli.main(["serve", "--port", port])
 
 
 @dataclass
 class Running:
-    """A running server."""
+    """A running server; ``began`` is how many seconds it took to start."""
 
     process: subprocess.Popen[str]
     port: int
-    began: float
+    began: float = 0.0
     told: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Clients:
+    """The clients, and what they ask about."""
+
+    executor: ProcessPoolExecutor
+    tokens: tuple[str, ...]
+    families: tuple[Family, ...]
+    count: int
+    seconds: float
+
+    def ask(self, running: Running, count: int = 0, seconds: float = 0.0, *, fresh: bool = False) -> Outcome:
+        """Request summaries, by default with all clients, and as long as configured."""
+        url = f"http://127.0.0.1:{running.port}"
+        count, seconds = count or self.count, seconds or self.seconds
+        return under_load(
+            self.executor, Load("summary", True, url, self.tokens, self.families, count, seconds, fresh=fresh)
+        )
 
 
 @contextlib.contextmanager
 def serving(name: str, processes: int, environ: dict[str, str]) -> Iterator[Running]:
     """Yield a server once it responds."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
     with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
         notified.bind(f"{directory}/notify")
         environ = {
@@ -200,32 +135,22 @@ def serving(name: str, processes: int, environ: dict[str, str]) -> Iterator[Runn
             "NOTIFY_SOCKET": f"{directory}/notify",
             "STATE_DIRECTORY": directory,
             "EVERGREEN_GROUPS_SERVE_PROCESSES": str(processes),
+            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),
         }
-        arguments = [sys.executable, __file__, "--serve", name, "--processes", str(processes)]
+        arguments = [word.format(port=port, processes=processes) for word in SERVERS[name]]
         began = time.monotonic()
         with subprocess.Popen(
-            arguments, env=environ, stdout=subprocess.PIPE, text=True, start_new_session=True
+            [sys.executable, *arguments], env=environ, stdout=subprocess.DEVNULL, text=True, start_new_session=True
         ) as process:
-            running = Running(process, int(address_in(process).split(":")[2].split("/")[0]), began)
+            running = Running(process, port)
             threading.Thread(target=listen, args=(notified, running.told), daemon=True).start()
             try:
-                wait_for_answer(running.port)
+                wait_for_answer(running)
                 running.began = time.monotonic() - began
                 yield running
             finally:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)  # a new session, so that children can be killed too
-
-
-@dataclass
-class Load:
-    """What clients do until ``end``, over ``kept`` connections or one per request, and what they observe."""
-
-    port: int
-    end: float
-    kept: bool
-    times: list[float] = field(default_factory=list)
-    failures: Counter[str] = field(default_factory=Counter)
 
 
 def listen(notified: socket.socket, told: list[str]) -> None:
@@ -235,18 +160,19 @@ def listen(notified: socket.socket, told: list[str]) -> None:
             told += [line.split("=")[0] for line in notified.recv(4096).decode().split("\n") if line]
 
 
-def wait_for_answer(port: int) -> None:
+def wait_for_answer(running: Running) -> None:
     """Send requests until there is a response."""
-    while True:
+    while running.process.poll() is None:
         try:
-            return ask(port, STATIC)
+            return ask(running, STATIC)
         except (OSError, http.client.HTTPException):
             time.sleep(0.02)
+    raise SystemExit("it did not start")
 
 
-def ask(port: int, path: str, timeout: float = 30) -> None:
+def ask(running: Running, path: str, timeout: float = 30) -> None:
     """Send one request; a wrong response is an error."""
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)) as connection:
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", running.port, timeout=timeout)) as connection:
         connection.request("GET", path)
         answer = connection.getresponse()
         answer.read()
@@ -254,54 +180,20 @@ def ask(port: int, path: str, timeout: float = 30) -> None:
             raise http.client.HTTPException(str(answer.status))
 
 
-def desk(load: Load, number: int, token: str) -> None:
-    """Request one patron after another until the time is over."""
-    chance, connection = random.Random(number), http.client.HTTPConnection("127.0.0.1", load.port, timeout=30)
-    headers = {"Authorization": f"Bearer {token}", "Connection": "keep-alive" if load.kept else "close"}
-    while (began := time.monotonic()) < load.end:
-        try:
-            connection.request("GET", f"{API}/patrons/{chance.choice(PATRONS)}/summary", headers=headers)
-            answer = connection.getresponse()
-            answer.read()
-            if answer.status != 200:
-                load.failures[str(answer.status)] += 1
-        except (OSError, http.client.HTTPException) as error:
-            load.failures[type(error).__name__] += 1
-            connection.close()
-        load.times.append(time.monotonic() - began)
-    connection.close()
-
-
-@contextlib.contextmanager
-def loaded(port: int, tokens: list[str], seconds: float, *, kept: bool = True) -> Iterator[Load]:
-    """Run clients during the block, and for at least so many seconds."""
-    load = Load(port, time.monotonic() + seconds, kept)
-    desks = [threading.Thread(target=desk, args=(load, number, token)) for number, token in enumerate(tokens)]
-    for thread in desks:
-        thread.start()
-    yield load
-    for thread in desks:
-        thread.join()
-
-
-def under_load(running: Running, tokens: list[str], seconds: float) -> dict[str, float]:
+def figures_of(running: Running, clients: Clients) -> dict[str, float]:
     """Return figures under load."""
-    with loaded(running.port, tokens, 1):
-        pass
-    used, began = processor_seconds(running.process), time.monotonic()
-    with loaded(running.port, tokens, seconds) as load:
-        pass
-    took, used = time.monotonic() - began, processor_seconds(running.process) - used
-    began = time.monotonic()
-    with loaded(running.port, tokens, seconds, kept=False) as fresh:
-        pass
+    clients.ask(running, seconds=1.0)
+    used = processor_seconds(running.process)
+    kept = clients.ask(running)
+    used = processor_seconds(running.process) - used
+    fresh = clients.ask(running, fresh=True)
     return {
-        "requests/s": len(load.times) / took,
-        "p99 ms": statistics.quantiles(load.times, n=100)[98] * 1000,
-        "CPU": used / len(load.times) * 1000,
-        "fresh/s": len(fresh.times) / (time.monotonic() - began),
-        "fresh p99 ms": statistics.quantiles(fresh.times, n=100)[98] * 1000,
-        "wrong": (load.failures + fresh.failures).total(),
+        "requests/s": kept.per_second,
+        "p99 ms": kept.quantile(99),
+        "CPU": used / max(1, len(kept.seconds)) * 1000,
+        "fresh/s": fresh.per_second,
+        "fresh p99 ms": fresh.quantile(99),
+        "wrong": (kept.errors + fresh.errors).total(),
         "memory MB": megabytes(running.process),
         "start s": running.began,
     }
@@ -314,13 +206,12 @@ def honest_among_slow(running: Running, slow: int) -> str:
         ended = threading.Event()
 
         def trickle() -> None:
-            for client in clients:
-                with contextlib.suppress(OSError):
-                    client.sendall(b"GET /evergreen-groups/healthz HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
+            sent = b"GET /evergreen-groups/healthz HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
             while not ended.wait(0.5):
                 for client in clients:
                     with contextlib.suppress(OSError):
-                        client.sendall(b"x")
+                        client.sendall(sent)
+                sent = b"x"
 
         thread = threading.Thread(target=trickle)
         thread.start()
@@ -329,7 +220,7 @@ def honest_among_slow(running: Running, slow: int) -> str:
         try:
             for _ in range(10):
                 began = time.monotonic()
-                ask(running.port, STATIC, timeout=10)
+                ask(running, STATIC, timeout=10)
                 times.append(time.monotonic() - began)
             return f"{max(times) * 1000:.0f} ms"
         except (OSError, http.client.HTTPException):
@@ -344,35 +235,32 @@ def stopped(running: Running) -> str:
     outcomes = Counter[str]()
 
     def hold(seconds: float) -> None:
-        try:
-            ask(running.port, f"/hold?{seconds}")
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            ask(running, f"/hold?{seconds}")
             outcomes["answered"] += 1
-        except (OSError, http.client.HTTPException) as error:
-            outcomes[type(error).__name__] += 1
 
-    threads = [threading.Thread(target=hold, args=(seconds,)) for seconds in HELD]
-    for thread in threads:
-        thread.start()
-    time.sleep(0.5)
-    began = time.monotonic()
-    running.process.send_signal(signal.SIGTERM)
-    try:
-        status = str(running.process.wait(45))
-    except subprocess.TimeoutExpired:
-        status = "never"
-    took = time.monotonic() - began
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(len(HELD)) as threads:
+        for seconds in HELD:
+            threads.submit(hold, seconds)
+        time.sleep(0.5)
+        began = time.monotonic()
+        running.process.send_signal(signal.SIGTERM)
+        try:
+            status = str(running.process.wait(45))
+        except subprocess.TimeoutExpired:
+            status = "never"
+        took = time.monotonic() - began
     return f"{took:.1f} s, {outcomes['answered']} of {len(HELD)}, status {status}"
 
 
-def reloaded(running: Running, tokens: list[str]) -> str:
+def reloaded(running: Running, clients: Clients) -> str:
     """Return what SIGHUP does under load."""
-    with loaded(running.port, tokens[:8], 4, kept=False) as load:
-        time.sleep(1)
-        running.process.send_signal(signal.SIGHUP)
-    time.sleep(0.2)
-    return "ends" if running.process.poll() is not None else f"{load.failures.total()} of {len(load.times)} failed"
+    threading.Timer(1.5, running.process.send_signal, [signal.SIGHUP]).start()
+    outcome = clients.ask(running, 8, 4.0, fresh=True)
+    failed = outcome.errors.total()
+    if running.process.poll() is not None:
+        return "ends"
+    return f"{failed} of {len(outcome.seconds) + failed} failed"
 
 
 def main() -> None:
@@ -382,50 +270,49 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=6)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--slow", type=int, default=200)
-    parser.add_argument("--only", nargs="*", default=[TODAY, *SERVERS])
+    parser.add_argument("--only", nargs="*", default=list(SERVERS))
     parser.add_argument("--serve", help=argparse.SUPPRESS)
-    parser.add_argument("--processes", type=int, default=1, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.serve == TODAY:
-        return run_command()
     if options.serve:
-        listener = socket.create_server(("127.0.0.1", 0), backlog=1000)
-        print(f"http://127.0.0.1:{listener.getsockname()[1]}/", flush=True)
-        run, threads = SERVERS[options.serve]
-        return run(listener, options.processes, threads)
-    return compare(options)
+        run_ours(options.serve)
+    else:
+        compare(options)
 
 
 def compare(options: argparse.Namespace) -> None:
     """Run each server in turn, and print the table."""
-    cases = [(name, count) for name in options.only for count in (1, 2)]
+    cases = [(name, count) for name in options.only for count in ((1,) if name == "waitress" else (1, 2))]
     figures: dict[tuple[str, int], list[dict[str, float]]] = defaultdict(list)
-    words: dict[tuple[str, int], list[str]] = {}
-    with command("sandbox", "--port", "0") as sandbox, contextlib.ExitStack() as sessions:
-        gateway = address_in(sandbox)
-        credentials = Credentials(username=ACCOUNT, password=PASSWORD)
-        accounts = [sessions.enter_context(Gateway(gateway, credentials=credentials)) for _ in range(options.clients)]
-        with ThreadPoolExecutor(8) as executor:
-            tokens = list(executor.map(lambda account: account.token, accounts))
-        environ = {**os.environ, "EVERGREEN_GROUPS_GATEWAY_URL": gateway, "EVERGREEN_GROUPS_SERVE_THREADS": "8"}
+    others: dict[tuple[str, int], list[str]] = {}
+    with command("sandbox", "--port", "0") as sandbox, clients_pool() as executor:
+        gateway = address_in(sandbox).rstrip("/")
+        tokens = tuple(log_in(gateway, ACCOUNT, PASSWORD) for _ in range(options.clients))
+        asked = tuple(families(gateway, tokens[0], 100, above=1000))
+        clients = Clients(executor, tokens, asked, options.clients, options.seconds)
+        environ = {
+            **os.environ,
+            "EVERGREEN_GROUPS_GATEWAY_URL": gateway,
+            "EVERGREEN_GROUPS_SERVE_THREADS": "8",
+            "EVERGREEN_GROUPS_SERVE_RATE_LIMIT": "1000000",
+        }
         for number in range(options.rounds):
             for case in cases if number % 2 == 0 else cases[::-1]:
                 with serving(*case, environ) as running:
-                    figures[case].append(under_load(running, tokens, options.seconds))
+                    figures[case].append(figures_of(running, clients))
                     if number == 0:
-                        words[case] = [honest_among_slow(running, options.slow)]
+                        others[case] = [honest_among_slow(running, options.slow)]
                 if number == 0:
                     with serving(*case, environ) as running:
-                        words[case].append(stopped(running))
+                        others[case].append(stopped(running))
                         told = ", ".join(running.told) or "nothing"
                     with serving(*case, environ) as running:
-                        words[case] += [reloaded(running, tokens), told]
-                print(case, figures[case][-1], words[case], file=sys.stderr, flush=True)
+                        others[case] += [reloaded(running, clients), told]
+                print(case, figures[case][-1], others[case], file=sys.stderr, flush=True)
     names = list(figures[cases[0]][0])
     print("server | processes | " + " | ".join(names) + " | slow | stop | reload | notify")
     for case in cases:
         medians = [statistics.median(each[name] for each in figures[case]) for name in names]
-        print(f"{case[0]} | {case[1]} | " + " | ".join([f"{value:.3g}" for value in medians] + words[case]))
+        print(f"{case[0]} | {case[1]} | " + " | ".join([f"{value:.3g}" for value in medians] + others[case]))
 
 
 if __name__ == "__main__":
