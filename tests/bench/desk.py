@@ -80,7 +80,6 @@ class DeskClerk:
         self.changes = 0
 
     def act(self) -> None:
-        """Do one action."""
         what = self._chance.random()
         if what < 0.5:
             self._timed("read", lambda: self._ask("GET", f"patrons/{self._chance.choice(self._family)}/summary"))
@@ -170,7 +169,6 @@ def main() -> None:
 
 @contextlib.contextmanager
 def served(gateway: str, directory: str, name: str, threads: int) -> Iterator[tuple[str, Any]]:
-    """Yield the service's URL and its process."""
     environ = {
         **os.environ,
         "STATE_DIRECTORY": f"{directory}/{name}",
@@ -205,7 +203,6 @@ def plan_of(action: str, *patrons: int, target: int | None = None) -> dict[str, 
 
 
 def cost(gateway: str, address: str, proxy: FaultProxy) -> None:
-    """Print the cost of each task for one clerk."""
     ask, state = Caller(gateway, address, ACCOUNT), dict[str, int | str]()
 
     def keep(name: str, body: dict[str, Any]) -> None:
@@ -366,7 +363,6 @@ def families_of(staff: Gateway, count: int) -> list[list[int]]:
 
 
 def print_figures(seen: Seen, changes: int, misplaced: list[int]) -> bool:
-    """Print the figures; returns whether all is well."""
     total = seen.statuses.total()
     put_off = seen.statuses[503] / total
     print(f"{total:,} requests, {changes:,} changes; answers: {dict(sorted(seen.statuses.items()))}")

@@ -16,7 +16,6 @@ API = "/evergreen-groups/api/v1"
 
 @contextlib.contextmanager
 def command(*words: str, environ: dict[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
-    """Start the command in another process."""
     arguments = [sys.executable, "-m", "evergreen_groups", *words]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, env=environ) as process:
         try:
@@ -26,7 +25,6 @@ def command(*words: str, environ: dict[str, str] | None = None) -> Iterator[subp
 
 
 def address_in(process: subprocess.Popen[str]) -> str:
-    """Return the first URL that it prints."""
     assert process.stdout is not None
     for line in process.stdout:
         for word in line.split():
@@ -36,7 +34,6 @@ def address_in(process: subprocess.Popen[str]) -> str:
 
 
 def family_of(process: subprocess.Popen[str]) -> list[int]:
-    """Return the ids of a process and its children."""
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     return [process.pid, *map(int, children)]
 
@@ -48,6 +45,5 @@ def megabytes(process: subprocess.Popen[str]) -> float:
 
 
 def processor_seconds(process: subprocess.Popen[str]) -> float:
-    """Return the CPU time of a process and its children."""
     fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in family_of(process)]
     return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")

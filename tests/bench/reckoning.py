@@ -94,7 +94,6 @@ def _kind(difference: str) -> str:
 
 
 def _many(subject: Product, given: argparse.Namespace) -> int:
-    """Count the populations with differences."""
     jobs = given.job or JOBS
     differing: dict[str, dict[int, list[str]]] = {job: {} for job in jobs}
     began = time.monotonic()

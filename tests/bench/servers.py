@@ -106,8 +106,6 @@ class Running:
 
 @dataclass(frozen=True)
 class Clients:
-    """The clients, and what they ask about."""
-
     executor: ProcessPoolExecutor
     tokens: tuple[str, ...]
     families: tuple[Family, ...]
@@ -125,7 +123,6 @@ class Clients:
 
 @contextlib.contextmanager
 def serving(name: str, processes: int, environ: dict[str, str]) -> Iterator[Running]:
-    """Yield a server once it responds."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
@@ -181,7 +178,6 @@ def ask(running: Running, path: str, timeout: float = 30) -> None:
 
 
 def figures_of(running: Running, clients: Clients) -> dict[str, float]:
-    """Return figures under load."""
     clients.ask(running, seconds=1.0)
     used = processor_seconds(running.process)
     kept = clients.ask(running)

@@ -58,12 +58,10 @@ class Site:
     processes: dict[str, Popen[str]] = field(default_factory=dict)
 
     def load(self, what: str, clients: int, seconds: float, *, ours: bool) -> Load:
-        """Run a number of clients with a task."""
         url = self.service if ours else self.gateway
         return Load(what, ours, url, self.tokens[:clients], self.families, clients, seconds)
 
     def used(self) -> dict[str, float]:
-        """Return the CPU seconds of each program."""
         return {name: processor_seconds(process) for name, process in self.processes.items()}
 
 
@@ -79,7 +77,6 @@ class Row:
     """Seconds by program, for the product and the floor."""
 
     def as_line(self) -> str:
-        """Format a line of the Markdown table."""
         ours, floor = _together(self.ours), _together(self.floor)
         per_second, bare = (statistics.median(one.per_second for one in found) for found in (self.ours, self.floor))
         differences = [one.quantile(50) - other.quantile(50) for one, other in zip(self.ours, self.floor, strict=True)]
@@ -135,7 +132,6 @@ def known(site: Site, clients: int) -> None:
 
 @contextlib.contextmanager
 def sandboxed(patrons: int, clients: int) -> Iterator[Site]:
-    """Yield a sandbox with a service in front of it."""
     with command("sandbox", "--port", "0", "--patrons", str(patrons)) as sandbox:
         url = address_in(sandbox).rstrip("/")
         with served(url, ACCOUNT, PASSWORD, clients, above=100_000) as site:

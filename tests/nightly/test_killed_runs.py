@@ -59,7 +59,6 @@ class Nights:
         self.keep()
 
     def keep(self) -> None:
-        """Keep how things are now."""
         shutil.rmtree(self._kept, ignore_errors=True)
         shutil.copytree(self._directory / "night", self._kept, symlinks=True)
 
@@ -69,7 +68,6 @@ class Nights:
         shutil.copytree(self._kept, self._directory / "night", symlinks=True)
 
     def mail_to(self, port: int) -> None:
-        """Have one recipient."""
         self.environ |= {
             "EVERGREEN_GROUPS_MAIL_HOST": "localhost",
             "EVERGREEN_GROUPS_MAIL_PORT": str(port),
@@ -107,11 +105,9 @@ class Nights:
         return (self.target / "report.json").read_bytes() != kept.read_bytes()
 
     def recorded(self) -> int:
-        """How many runs are in the history."""
         return count_runs(self.state) or 0
 
     def told(self) -> bool:
-        """Whether the status is tonight's."""
         return last_run(self.state) != last_run(self._kept / "state")
 
     def leftovers(self) -> list[str]:

@@ -56,7 +56,6 @@ def _counts(groups: Sequence[Document]) -> dict[str, int]:
 
 
 def _findings(library: Library, patron: Row) -> Iterable[Document]:
-    """Return the findings about one patron's blocks."""
     in_force = library.in_force(patron["id"])
     blocking = [row for row in in_force if library.blocks(row["standing_penalty"])]
     for_fines = [row for row in blocking if library.for_fines(row["standing_penalty"], patron["home_ou"])]

@@ -120,8 +120,6 @@ def content_of(sandbox: Sandbox, account: str, dataset: Path | None = None, *, p
 
 
 def configuration(content: Content) -> str:
-    """Return the question as a configuration file."""
-
     def amount(limit: str) -> str:
         return limit if limit[0].isdigit() else json.dumps(limit)
 
@@ -151,7 +149,6 @@ def _criteria(client: Client, content: Content) -> Criteria:
 
 
 def audit_criteria(client: Client, content: Content) -> AuditCriteria:
-    """Return the criteria of the audit."""
     policy, wanted = client._policy, content["_question"]["audit"]
     return AuditCriteria(
         orgs=tuple(wanted["orgs"]),
@@ -313,7 +310,6 @@ def _unlike(said: Any, expected: Document) -> Iterator[str]:
 
 
 def _document(write: Callable[[io.StringIO], object]) -> Document:
-    """Return the JSON that a writer writes."""
     stream = io.StringIO()
     write(stream)
     document = json.loads(stream.getvalue())

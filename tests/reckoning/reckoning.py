@@ -19,7 +19,6 @@ Document = dict[str, Any]
 
 
 def money(amount: Decimal) -> str:
-    """Format an amount as in documents."""
     return f"{amount + 0:.2f}"
 
 
@@ -42,7 +41,6 @@ def in_order(text: str) -> tuple[str, str, str]:
 
 
 def member(library: Library, patron: Row) -> Document:
-    """Return one member as in report and audit."""
     return {
         "id": patron["id"],
         "barcode": library.cards.get(patron.get("card")),
@@ -61,7 +59,6 @@ def lead_of(members: Sequence[Row]) -> Row:
 
 
 def by_fines(library: Library, members: Iterable[Row]) -> list[Row]:
-    """Return members by balance, highest first."""
     return sorted(members, key=lambda patron: (-library.owes(patron["id"]), patron["id"]))
 
 
@@ -126,7 +123,6 @@ def report(library: Library) -> Document | None:
 
 
 def _summed(name: str, documents: Sequence[Document]) -> Document:
-    """Return the sum of each group's total."""
     exact = all(one[name] is not None for one in documents)
     return total(name, sum(one[f"{name}_at_least"] for one in documents), exact=exact)
 
@@ -158,7 +154,6 @@ def _notes(library: Library, listed: Iterable[Sequence[Row]], unknown: bool) -> 
 
 
 def group(library: Library, number: int, members: Sequence[Row]) -> Document:
-    """Return one listed group."""
     visible = by_fines(library, filter(library.visible, members))
     hidden = [patron for patron in members if not library.visible(patron)]
     lead = lead_of(visible)

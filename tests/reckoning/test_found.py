@@ -75,20 +75,17 @@ def add(content: Content, id: int, home: int, *owed: tuple[int, str], group: int
 
 
 def block(content: Content, id: int, penalty: int, org_unit: int, staff: int | None = None) -> None:
-    """Add a penalty to a patron."""
     number = 9000 + len(content["ausp"])
     penalties = {"id": number, "usr": id, "standing_penalty": penalty, "org_unit": org_unit, "staff": staff}
     content["ausp"].append(penalties)
 
 
 def setting(content: Content, org_unit: int, name: str, penalty: int) -> None:
-    """Give an org unit a custom penalty."""
     rows = content["aous"]
     rows.append({"id": len(rows) + 1, "org_unit": org_unit, "name": name, "value": str(penalty)})
 
 
 def threshold(content: Content, org_unit: int, amount: str, penalty: int = 1) -> None:
-    """Add a threshold at an org unit."""
     rows = content["pgpt"]
     rows.append({"id": len(rows) + 1, "org_unit": org_unit, "grp": 1, "penalty": penalty, "threshold": amount})
 

@@ -17,8 +17,6 @@ PATRON_PAGES = ("/eg2/en-US/staff/circ/patron/1001/{}", "/eg/staff/circ/patron/1
 
 
 class Echo(BaseHTTPRequestHandler):
-    """Responds with the request."""
-
     def do_GET(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
         asked = {

@@ -32,7 +32,6 @@ NOON = datetime(2026, 8, 14, 12, tzinfo=UTC)
 
 @pytest.fixture
 def stack() -> Iterator[ExitStack]:
-    """Resources to close at the end of the test."""
     with ExitStack() as stack:
         yield stack
 

@@ -23,6 +23,5 @@ def make_stock_circulator(sandbox: Sandbox) -> str:
 
 
 def take_away(sandbox: Sandbox, permission: str) -> None:
-    """Revoke a permission from all accounts."""
     with sandbox._store.transaction() as connection:
         connection.execute("DELETE FROM grants WHERE permission = ?", [permission])

@@ -52,8 +52,6 @@ class Asked:
 
 @dataclass
 class Tally:
-    """Counts of all sequences."""
-
     asked: int = 0
     changes: int = 0
     undone: int = 0

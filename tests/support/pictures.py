@@ -60,7 +60,6 @@ MADE_FROM = {
 
 
 def digest(picture: str) -> str:
-    """Return a digest of a picture's files."""
     found = hashlib.sha256()
     package = REPOSITORY / "evergreen_groups"
     for pattern in MADE_FROM[picture]:
@@ -72,7 +71,6 @@ def digest(picture: str) -> str:
 
 
 def recorded() -> dict[str, str]:
-    """Return the digests recorded with the pictures."""
     record: dict[str, str] = json.loads((PICTURES / RECORD).read_text("utf-8"))
     return record
 
@@ -96,7 +94,6 @@ def take_panel(desk: Desk, target: Path) -> None:
 
 
 def take_move(desk: Desk, target: Path) -> None:
-    """Scan a card, and move its owner."""
     browser = desk.browser
     desk.open("Angular", f"{PATRON}/group")
     desk.panel_of(PATRON)
@@ -181,7 +178,6 @@ def main(directory: str = str(PICTURES)) -> None:
 
 
 def record(target: Path) -> None:
-    """Record the digests of the pictures' inputs."""
     digests = {picture: digest(picture) for picture in MADE_FROM}
     (target / RECORD).write_text(json.dumps(digests, indent=2) + "\n", "utf-8")
 

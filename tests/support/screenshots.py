@@ -50,7 +50,6 @@ def take(browser: Chrome, target: Path) -> None:
 
 
 def take_in_each_look(browser: Chrome, name: str, target: Path) -> None:
-    """Take a screenshot of the open page in each look."""
     for look, (width, colours) in LOOKS.items():
         screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": True}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
@@ -84,7 +83,6 @@ def group_pages(desk: Desk, target: Path) -> None:
 
 
 def pages(browser: Chrome, files: Path, target: Path) -> None:
-    """Take each page in each look."""
     found = {
         "report": files / "report.html",
         "audit": files / "audit.html",

@@ -92,7 +92,6 @@ def bearer(token: str) -> dict[str, str]:
 
 
 def cookie(token: str) -> dict[str, str]:
-    """Return the header with the staff client's cookie."""
     return {"Cookie": f"eg.auth.token={quote(json.dumps(token), safe='')}"}
 
 

@@ -100,7 +100,6 @@ def rendered(audit: Audit, format: str, language: Language) -> str:
 
 
 def words_in(text: str, data: tuple[str, ...] = DATA) -> list[str]:
-    """Return the Latin words of a text that aren't data."""
     text = re.sub(r"https?://\S+|\bBR\d+\b|US\$", " ", text)
     for name in sorted(data, key=len, reverse=True):
         text = text.replace(name, " ")

@@ -16,7 +16,6 @@ PATRON = "20000000001001"
 
 
 def auth(caller: Caller, name: str, *values: Any) -> Any:
-    """Return the only result of a call, or None."""
     answer = caller.body("open-ils.auth", f"open-ils.auth.{name}", *values)
     assert answer["status"] == 200, answer
     return answer["payload"][0] if answer["payload"] else None
