@@ -156,9 +156,6 @@ def call(caller: Caller, account: str, name: str, *values: Any) -> Any:
     return answer["payload"][0]
 
 
-APPLY, REMOVE = "open-ils.actor.user.penalty.apply", "open-ils.actor.user.penalty.remove"
-
-
 def summary(caller: Caller, transaction: str) -> dict[str, Any]:
     (row,) = caller.pcrud("admin", "search.mbts.atomic", {"id": transaction})["payload"][0]
     return {item.name: value for item, value in zip(idl_classes()["mbts"].fields, row["__p"], strict=False)}
