@@ -17,7 +17,7 @@ from support.fault_proxy import FaultProxy, fault_proxy
 from support.gateway_time import GatewayTime, gateway_time_of
 from support.gateways import PASSWORD, client_of, gateway_of
 from support.mail_server import make_certificates
-from support.postgresql import DIRECTORY_VARIABLE, Cluster, new_directory
+from support.postgresql import DIRECTORY_VARIABLE, Cluster, new_directory, own_cluster
 from support.releases import sandboxes
 from support.replica_site import Looking, replicated_at_once
 from support.states import ENGINES, close_states, state_on
@@ -103,6 +103,13 @@ def state(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[State]:
     """A new state, once for each database engine."""
     with state_on(request.param, tmp_path / "state") as state:
         yield state
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A PostgreSQL for one module alone, so that its tests can freeze or stop it."""
+    with own_cluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from support.fault_proxy import Call, Fault, FaultProxy
 from support.gateways import gateway_of
-from support.postgresql import Cluster, new_directory
+from support.postgresql import Cluster
 
 from evergreen_groups.changes import StepState
 from evergreen_groups.client import Client
@@ -19,15 +19,6 @@ pytestmark = pytest.mark.long  # starts its own PostgreSQL
 
 UPDATE, RETRIEVE = "open-ils.actor.patron.update", "open-ils.actor.user.retrieve.authoritative"
 PATRONS = (1052, 1053, 1008)
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """A PostgreSQL for this module alone, so that tests can stop it."""
-    cluster = Cluster(new_directory())
-    cluster.start()
-    yield cluster
-    cluster.remove()
 
 
 @pytest.fixture

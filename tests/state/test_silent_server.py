@@ -12,19 +12,10 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
-from support.postgresql import Cluster, new_directory
+from support.postgresql import Cluster
 
 from evergreen_groups.errors import StateUnavailableError
 from evergreen_groups.state import State, engine
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """A PostgreSQL for this module alone, so that tests can freeze it."""
-    cluster = Cluster(new_directory())
-    cluster.start()
-    yield cluster
-    cluster.remove()
 
 
 @pytest.fixture

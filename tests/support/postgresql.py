@@ -115,6 +115,17 @@ def new_directory() -> Path:
     return directory
 
 
+@contextmanager
+def own_cluster() -> Iterator[Cluster]:
+    """Yield a running cluster that nothing else uses, so that it can be frozen or stopped."""
+    cluster = Cluster(new_directory())
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.remove()
+
+
 def shared_cluster() -> Cluster:
     """Return the running cluster shared by all workers."""
     cluster = Cluster(Path(os.environ[DIRECTORY_VARIABLE]))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from flask import Flask
 from support.desk_caller import DeskCaller
-from support.postgresql import Cluster, new_directory
+from support.postgresql import Cluster
 from support.web_caller import API, PASSWORD, SECRET, bearer, client_of, events_settings, session, settings_of
 
 from evergreen_groups.sandbox import Sandbox
@@ -23,15 +23,6 @@ from evergreen_groups.web.events import SECRET_HEADER
 pytestmark = pytest.mark.long  # starts its own PostgreSQL
 
 NGUYEN, WHITFIELD = 1017, 1036
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """A PostgreSQL for this module alone, so that tests can freeze it."""
-    cluster = Cluster(new_directory())
-    cluster.start()
-    yield cluster
-    cluster.remove()
 
 
 @pytest.fixture
