@@ -41,7 +41,7 @@ from typing import TYPE_CHECKING, Any
 
 from bare_desk import Family, families, log_in
 from load import Load, Outcome, clients_pool, under_load
-from programs import ACCOUNT, PASSWORD, address_in, command, megabytes, processor_seconds
+from programs import ACCOUNT, PASSWORD, address_in, command, megabytes, processor_seconds, service_environ
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -285,12 +285,7 @@ def compare(options: argparse.Namespace) -> None:
         tokens = tuple(log_in(gateway, ACCOUNT, PASSWORD) for _ in range(options.clients))
         asked = tuple(families(gateway, tokens[0], 100, above=1000))
         clients = Clients(executor, tokens, asked, options.clients, options.seconds)
-        environ = {
-            **os.environ,
-            "EVERGREEN_GROUPS_GATEWAY_URL": gateway,
-            "EVERGREEN_GROUPS_SERVE_THREADS": "8",
-            "EVERGREEN_GROUPS_SERVE_RATE_LIMIT": "1000000",
-        }
+        environ = service_environ(gateway)
         for number in range(options.rounds):
             for case in cases if number % 2 == 0 else cases[::-1]:
                 with serving(*case, environ) as running:

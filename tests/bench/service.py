@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import statistics
 import sys
 import tempfile
@@ -37,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from bare_desk import Family, families, log_in
 from load import READS, WRITES, Load, OurDesk, Outcome, clients_pool, under_load
-from programs import ACCOUNT, PASSWORD, address_in, command, megabytes, processor_seconds
+from programs import ACCOUNT, PASSWORD, address_in, command, megabytes, processor_seconds, serve
 
 CLIENTS = (1, 50, 200, 500)
 MOST_SESSIONS = 50
@@ -141,21 +140,12 @@ def sandboxed(patrons: int, clients: int) -> Iterator[Site]:
 @contextlib.contextmanager
 def served(url: str, account: str, password: str, clients: int, *, above: int = 0) -> Iterator[Site]:
     """Yield a service in front of the gateway at ``url``, and sessions of the account."""
-    with tempfile.TemporaryDirectory() as directory:
-        environ = {
-            **os.environ,
-            "STATE_DIRECTORY": directory,
-            "EVERGREEN_GROUPS_GATEWAY_URL": url,
-            "EVERGREEN_GROUPS_SERVE_THREADS": "8",
-            "EVERGREEN_GROUPS_SERVE_RATE_LIMIT": "1000000",
-        }
-        with command("serve", "--port", "0", environ=environ) as service:
-            address = address_in(service).removesuffix("/evergreen-groups/")
-            tokens = tuple(log_in(url, account, password) for _ in range(min(clients, MOST_SESSIONS)))
-            found = tuple(families(url, tokens[0], 2 * clients, above=above))
-            if len(found) < 2:
-                raise SystemExit("there are no groups of three to eight members to ask about")
-            yield Site(url, address, tokens, found, {"service": service})
+    with tempfile.TemporaryDirectory() as directory, serve(url, directory) as (address, service):
+        tokens = tuple(log_in(url, account, password) for _ in range(min(clients, MOST_SESSIONS)))
+        found = tuple(families(url, tokens[0], 2 * clients, above=above))
+        if len(found) < 2:
+            raise SystemExit("there are no groups of three to eight members to ask about")
+        yield Site(url, address, tokens, found, {"service": service})
 
 
 COLUMNS = (

@@ -40,13 +40,19 @@ def in_order(text: str) -> tuple[str, str, str]:
     return "".join(letter for letter in letters if not unicodedata.combining(letter)), letters, text.swapcase()
 
 
-def member(library: Library, patron: Row) -> Document:
+def person(library: Library, patron: Row) -> Document:
     return {
         "id": patron["id"],
         "barcode": library.cards.get(patron.get("card")),
         "name": name(patron),
         "library": library.shortname(patron["home_ou"]),
         "own_fines": money(library.owes(patron["id"])),
+    }
+
+
+def member(library: Library, patron: Row) -> Document:
+    return {
+        **person(library, patron),
         "over_limit": library.over(patron),
         "group_lead": patron["master_account"] == "t",
         "limit": library.limit(patron).document(),

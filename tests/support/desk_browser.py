@@ -354,3 +354,13 @@ def chromium() -> Iterator[Chrome]:
         yield browser
     finally:
         browser.quit()
+
+
+def look(
+    browser: Chrome, width: int, scheme: str = "light", *, height: int = 900, mobile: bool = False, medium: str = ""
+) -> None:
+    """Show pages on a screen of this size, in a color scheme, or as on another medium (``print``)."""
+    screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features, "media": medium})

@@ -24,7 +24,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support import expected_conditions as expected
 from selenium.webdriver.support.wait import WebDriverWait
-from support.desk_browser import Desk, chromium
+from support.desk_browser import Desk, chromium, look
 from support.report_samples import member, report_of
 from support.repository import REPOSITORY
 from support.screenshots import desk_of, take
@@ -148,8 +148,7 @@ def take_report(browser: Chrome, home: str, target: Path) -> None:
     browser.get(page.as_uri())
     browser.save_screenshot(str(target / "report.png"))
     print(target / "report.png")
-    screen = {"width": 1280, "height": 1300, "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    look(browser, 1280, height=1300)
     browser.find_element(By.CSS_SELECTOR, "#groups > tbody:nth-of-type(2) summary").click()
     WebDriverWait(browser, 30).until(expected.visibility_of_element_located((By.CSS_SELECTOR, "#groups details table")))
     groups = browser.find_element(By.CSS_SELECTOR, "section[aria-labelledby=all]")
