@@ -27,6 +27,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -322,14 +323,8 @@ def run_load(clerks: int, seconds: float, every: float, gateway: str, address: s
                 clerk.act()
                 due = max(due + every, time.monotonic())
 
-        threads = [
-            threading.Thread(target=work, args=(clerk, every * number / clerks))
-            for number, clerk in enumerate(everybody)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(clerks) as threads:
+            list(threads.map(work, everybody, [every * number / clerks for number in range(len(everybody))]))
         ids = [patron for clerk in everybody for patron in clerk.groups]
         found = staff.pcrud.columns_by_values("au", ("id", "usrgroup"), "id", ids)
         now = {id: group for batch in found for id, group in batch}
