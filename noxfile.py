@@ -231,7 +231,7 @@ def night(session: nox.Session) -> None:
 
 @nox.session
 def benches(session: nox.Session) -> None:
-    """What things cost, and whether figures are right (-- table, service, servers, history, reckoning, paths, …)."""
+    """What things cost, and whether figures are right (-- table, service, history, reckoning, paths, …)."""
     small = {
         "table": ["--patrons", "20000", "--pairs", "3", "--only", "report", "limited", "startup"],
         "output": ["--members", "1000"],
@@ -239,7 +239,6 @@ def benches(session: nox.Session) -> None:
         "service": ["--clients", "1", "50", "--pairs", "2"],
         "reckoning": ["--populations", "500"],
         "faults": ["--runs", "1000"],
-        "servers": [],
         "history": ["--nights", "100"],
         "command_lines": ["--lines", "300", "--damaged", "200"],
         "desk": ["--clerks", "50", "--seconds", "20"],

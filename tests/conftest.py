@@ -19,7 +19,7 @@ from support.fault_proxy import FaultProxy, fault_proxy
 from support.gateway_time import GatewayTime, gateway_time_of
 from support.gateways import PASSWORD, client_of, gateway_of
 from support.mail_server import make_certificates
-from support.postgresql import DIRECTORY_VARIABLE, Cluster, new_directory
+from support.postgresql import DIRECTORY_VARIABLE, Cluster, new_directory, own_cluster
 from support.releases import sandboxes
 from support.replica_site import Looking, replicated_at_once
 from support.states import ENGINES, close_states, state_on
@@ -43,7 +43,6 @@ LONG = (
     "test_faults.py",
     "test_panel.py",
     "test_main.py",
-    "test_nights.py",
 )
 """The slowest files. They start first, so that no worker is still busy with one when the others are done."""
 
@@ -110,11 +109,9 @@ def state(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[State]:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """A PostgreSQL for one module alone, so that its tests can stop or freeze it."""
-    cluster = Cluster(new_directory())
-    cluster.start()
-    yield cluster
-    cluster.remove()
+    """A PostgreSQL for one module alone, so that its tests can freeze or stop it."""
+    with own_cluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="session")

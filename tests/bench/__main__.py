@@ -35,7 +35,6 @@ PREPARED = Path(__file__).resolve().parents[2] / "build" / "sandboxes"
 
 
 def rows_of(site: Site, subjects: list[str], pairs: int) -> Iterator[Row]:
-    """Yield the rows of one site, in the order of the subjects."""
     for account in site.accounts:
         if ("report" if account.sees_all else "limited") in subjects:
             yield reading.report(site, account, pairs, what="report, sums")
@@ -79,7 +78,6 @@ def machine() -> str:
 
 
 def options() -> argparse.Namespace:
-    """Parse the command line."""
     parser = argparse.ArgumentParser("python -m tests.bench", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--url", help="an Evergreen's address; none: sandboxes")
     parser.add_argument("--account", action="append", default=[], metavar="NAME[=VARIABLE]")
@@ -95,7 +93,6 @@ def options() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Measure, and print the table."""
     chosen = options()
     before = os.getloadavg()[0]
     found: list[Row] = []
@@ -112,7 +109,6 @@ def main() -> int:
 
 
 def measured(chosen: argparse.Namespace) -> Iterator[Row]:
-    """Yield all rows as they are measured."""
     if chosen.url:
         with evergreen(chosen.url, dict(password(one) for one in chosen.account)) as site:
             print(f"{site.url}, release {site.release}, {site.size}", file=sys.stderr)

@@ -239,7 +239,6 @@ def accidental(low: int, high: int, at_home: list[Query]) -> Query:
 
 
 def floor(url: str, account: str, password: str) -> dict[str, Any]:
-    """Return the figures of the bare queries."""
     bare = Bare(url, positions_of(url, None))
     started = time.perf_counter()
     log_in(bare, account, password)
@@ -254,7 +253,6 @@ def floor(url: str, account: str, password: str) -> dict[str, Any]:
 
 
 def ours(url: str, account: str, password: str, output_format: str) -> dict[str, Any]:
-    """Return the figures of the product's audit."""
     from evergreen_groups.audit import AuditCriteria, FindingKind, build_audit
     from evergreen_groups.gateway import Credentials, Gateway
     from evergreen_groups.render.audit import render_audit

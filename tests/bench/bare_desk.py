@@ -89,8 +89,6 @@ def families(url: str, token: str, count: int, *, above: int = 0) -> list[Family
 
 @dataclass
 class BareDesk:
-    """One desk."""
-
     url: str
     token: str
     connections: list[http.client.HTTPConnection] = field(default_factory=list)
@@ -113,7 +111,6 @@ class BareDesk:
         return payloads
 
     def close(self) -> None:
-        """Close the connections."""
         for connection in self.connections:
             connection.close()
 

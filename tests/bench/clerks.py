@@ -53,7 +53,6 @@ def main() -> None:
 
 
 def report(running: Town, sequences: int, wrong: int, took: float) -> None:
-    """Print the figures."""
     tally = running.tally
     print(
         f"{sequences} sequences in {took:.0f} s: {wrong} wrong; services killed {running.kills} times, "

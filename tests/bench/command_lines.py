@@ -123,7 +123,6 @@ def fitting(command: str, chance: random.Random, odd: Sequence[str]) -> list[str
 
 
 def odd_line(chance: random.Random, directory: Path) -> tuple[list[str], dict[str, str]]:
-    """Return a command line, and changes to the environment."""
     documents = [directory / f"document-{number}" for number in range(3)]
     for document in documents:
         document.unlink(missing_ok=True)

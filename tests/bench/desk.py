@@ -19,8 +19,6 @@ chain.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
 import random
 import statistics
 import sys
@@ -28,7 +26,8 @@ import tempfile
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -37,7 +36,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import requests
-from programs import ACCOUNT, PASSWORD, address_in, command, processor_seconds
+from programs import ACCOUNT, PASSWORD, address_in, command, processor_seconds, serve
 from support.fault_proxy import Call, Fault, FaultProxy, fault_proxy
 from support.web_caller import API, bearer, cookie, session
 
@@ -80,7 +79,6 @@ class DeskClerk:
         self.changes = 0
 
     def act(self) -> None:
-        """Do one action."""
         what = self._chance.random()
         if what < 0.5:
             self._timed("read", lambda: self._ask("GET", f"patrons/{self._chance.choice(self._family)}/summary"))
@@ -155,31 +153,17 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory, command("sandbox", "--port", "0", "--patrons", "6000") as sandbox:
         gateway = address_in(sandbox)
-        with fault_proxy(gateway) as proxy, served(proxy.url, directory, "one", options.threads) as (address, _):
+        with fault_proxy(gateway) as proxy, serve(proxy.url, f"{directory}/one", options.threads) as (address, _):
             cost(gateway, address, proxy)
             cost_with_hidden(gateway, address, proxy)
             quick = chains(gateway, address, proxy)
         if options.calls_only:
             sys.exit(0 if quick else 1)
-        with served(gateway, directory, "many", options.threads) as (address, service):
+        with serve(gateway, f"{directory}/many", options.threads) as (address, service):
             well = run_load(options.clerks, options.seconds, options.every, gateway, address)
             used = {"service": processor_seconds(service), "sandbox": processor_seconds(sandbox)}
         print("processor, s: " + ", ".join(f"{name} {value:.1f}" for name, value in used.items()))
     sys.exit(0 if well and quick else 1)
-
-
-@contextlib.contextmanager
-def served(gateway: str, directory: str, name: str, threads: int) -> Iterator[tuple[str, Any]]:
-    """Yield the service's URL and its process."""
-    environ = {
-        **os.environ,
-        "STATE_DIRECTORY": f"{directory}/{name}",
-        "EVERGREEN_GROUPS_GATEWAY_URL": gateway,
-        "EVERGREEN_GROUPS_SERVE_THREADS": str(threads),
-        "EVERGREEN_GROUPS_SERVE_RATE_LIMIT": "1000000",
-    }
-    with command("serve", "--port", "0", environ=environ) as service:
-        yield address_in(service).removesuffix("/evergreen-groups/"), service
 
 
 _keys = count()
@@ -205,7 +189,6 @@ def plan_of(action: str, *patrons: int, target: int | None = None) -> dict[str, 
 
 
 def cost(gateway: str, address: str, proxy: FaultProxy) -> None:
-    """Print the cost of each task for one clerk."""
     ask, state = Caller(gateway, address, ACCOUNT), dict[str, int | str]()
 
     def keep(name: str, body: dict[str, Any]) -> None:
@@ -340,14 +323,8 @@ def run_load(clerks: int, seconds: float, every: float, gateway: str, address: s
                 clerk.act()
                 due = max(due + every, time.monotonic())
 
-        threads = [
-            threading.Thread(target=work, args=(clerk, every * number / clerks))
-            for number, clerk in enumerate(everybody)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(clerks) as threads:
+            list(threads.map(work, everybody, [every * number / clerks for number in range(len(everybody))]))
         ids = [patron for clerk in everybody for patron in clerk.groups]
         found = staff.pcrud.columns_by_values("au", ("id", "usrgroup"), "id", ids)
         now = dict(found)
@@ -366,7 +343,6 @@ def families_of(staff: Gateway, count: int) -> list[list[int]]:
 
 
 def print_figures(seen: Seen, changes: int, misplaced: list[int]) -> bool:
-    """Print the figures; returns whether all is well."""
     total = seen.statuses.total()
     put_off = seen.statuses[503] / total
     print(f"{total:,} requests, {changes:,} changes; answers: {dict(sorted(seen.statuses.items()))}")

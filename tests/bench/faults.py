@@ -54,7 +54,6 @@ def start(release: str | None, gateway: Literal["apache", "rust"], only: str | N
 
 
 def make(seed: int) -> Outcome:
-    """Make one run."""
     verdict = _runners[0].run(seed)
     return (
         verdict.kind.name if verdict.hit else "",

@@ -78,7 +78,6 @@ class Bare:
         self._of_thread = threading.local()
 
     def call(self, service: str, method: str, *parameters: object) -> Any:
-        """Return a method's only result."""
         form = [("service", service), ("method", method), *(("param", compact(one)) for one in parameters)]
         body = urlencode(form, safe=",:", quote_via=quote)
         if not hasattr(self._of_thread, "session"):
@@ -129,7 +128,6 @@ def positions_of(url: str, kept: Path | None) -> dict[str, dict[str, int]]:
 
 
 def log_in(bare: Bare, account: str, password: str) -> None:
-    """Open a session."""
     given = {"username": account, "password": password, "type": "staff"}
     answer = bare.call("open-ils.auth", "open-ils.auth.login", given)
     if answer["textcode"] != "SUCCESS":

@@ -23,7 +23,7 @@ from selenium.webdriver import Chrome
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from support.desk_browser import chromium
+from support.desk_browser import chromium, look
 from support.large_reports import full_report
 from support.printed_pages import sheets_of
 
@@ -64,15 +64,10 @@ def write(groups: int, target: Path) -> tuple[float, float]:
     return time.process_time() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def look_at(browser: Chrome, width: int) -> None:
-    screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
-
-
 def opened(page: Path) -> tuple[float, float, float, float]:
     """Return the seconds until the first content, until the page is open, and for a search and a sort."""
     with chromium() as browser:
-        look_at(browser, WIDTHS[0])
+        look(browser, WIDTHS[0])
         browser.get("about:blank")
         browser.get(page.as_uri())
         usable = browser.execute_async_script(_USABLE)
@@ -88,7 +83,7 @@ def measures(page: Path, groups: int) -> tuple[dict[int, int], int, dict[str, in
     heights = {}
     with chromium() as browser:
         for width in WIDTHS:
-            look_at(browser, width)
+            look(browser, width, mobile=width < 500)
             browser.get(page.as_uri())
             heights[width] = browser.execute_script(_HEIGHT)
         elements = browser.execute_script(_ELEMENTS)

@@ -12,13 +12,10 @@ from pathlib import Path
 ACCOUNT = "consortium_staff"
 PASSWORD = "sandbox"
 API = "/evergreen-groups/api/v1"
-PATRONS = [number for number in range(1001, 1054) if number not in (1031, 1048)]
-"""The built-in patrons, except one who is deleted and one without a card."""
 
 
 @contextlib.contextmanager
 def command(*words: str, environ: dict[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
-    """Start the command in another process."""
     arguments = [sys.executable, "-m", "evergreen_groups", *words]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, env=environ) as process:
         try:
@@ -27,8 +24,25 @@ def command(*words: str, environ: dict[str, str] | None = None) -> Iterator[subp
             process.terminate()
 
 
+def service_environ(gateway: str, threads: int = 8) -> dict[str, str]:
+    """Return the environment of a service without a rate limit in front of a gateway."""
+    return {
+        **os.environ,
+        "EVERGREEN_GROUPS_GATEWAY_URL": gateway,
+        "EVERGREEN_GROUPS_SERVE_THREADS": str(threads),
+        "EVERGREEN_GROUPS_SERVE_RATE_LIMIT": "1000000",
+    }
+
+
+@contextlib.contextmanager
+def serve(gateway: str, state: str, threads: int = 8) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Run a service in front of a gateway. Yield its address and its process."""
+    environ = {**service_environ(gateway, threads), "STATE_DIRECTORY": state}
+    with command("serve", "--port", "0", environ=environ) as service:
+        yield address_in(service).removesuffix("/evergreen-groups/"), service
+
+
 def address_in(process: subprocess.Popen[str]) -> str:
-    """Return the first URL that it prints."""
     assert process.stdout is not None
     for line in process.stdout:
         for word in line.split():
@@ -38,7 +52,6 @@ def address_in(process: subprocess.Popen[str]) -> str:
 
 
 def family_of(process: subprocess.Popen[str]) -> list[int]:
-    """Return the ids of a process and its children."""
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     return [process.pid, *map(int, children)]
 
@@ -50,6 +63,5 @@ def megabytes(process: subprocess.Popen[str]) -> float:
 
 
 def processor_seconds(process: subprocess.Popen[str]) -> float:
-    """Return the CPU time of a process and its children."""
     fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in family_of(process)]
     return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")

@@ -65,7 +65,6 @@ def _agreed(what: str, account: Account, said: Sequence[dict[str, Any]]) -> None
 
 
 def _middle(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the run with the median time."""
     return sorted(found, key=lambda one: one["seconds"])[len(found) // 2]
 
 

@@ -28,15 +28,9 @@ from typing import Any
 # Replaces this directory in the path, where this file has the room's name.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from reckoning.large import (  # noqa: E402
-    audit_differences,
-    content_of,
-    explanation_differences,
-    report_differences,
-)
 from reckoning.minimal import minimal  # noqa: E402
 from reckoning.populations import Content, population  # noqa: E402
-from reckoning.product import JOBS, Product, product  # noqa: E402
+from reckoning.product import JOBS, Product, content_of, product  # noqa: E402
 
 from evergreen_groups.gateway import Credentials, Gateway  # noqa: E402
 from evergreen_groups.sandbox import Sandbox  # noqa: E402
@@ -100,7 +94,6 @@ def _kind(difference: str) -> str:
 
 
 def _many(subject: Product, given: argparse.Namespace) -> int:
-    """Count the populations with differences."""
     jobs = given.job or JOBS
     differing: dict[str, dict[int, list[str]]] = {job: {} for job in jobs}
     began = time.monotonic()
@@ -137,22 +130,19 @@ CHOICES: tuple[dict[str, Any], ...] = (
 def _large(patrons: int, dataset: Path | None, explanations: int) -> int:
     """Compare report, audit and explanations for one large dataset; the report with each selection."""
     status = 0
-    with Sandbox(patrons=patrons, dataset=dataset) as sandbox:
+    with Sandbox(patrons=patrons, dataset=dataset) as sandbox, tempfile.TemporaryDirectory() as directory:
         username, password = sandbox.report_account
-        content = content_of(sandbox, username, dataset)
+        content = content_of(sandbox, username, dataset, patrons=explanations)
         with Gateway(sandbox.url, credentials=Credentials(username=username, password=password)) as gateway:
-            for choice in CHOICES:
+            subject = Product(sandbox, gateway, Path(directory))
+            for job, choice in (*(("report", choice) for choice in CHOICES), ("audit", {}), ("explanation", {})):
                 content["_question"]["report"]["choice"] = choice
-                found, count = report_differences(gateway, content)
-                print(f"{choice}: {count} groups, {len(found)} differences", *found[:5], sep="\n  ")
+                subject.use(content, gateway)
+                found = subject.differences(content, job)
+                print(
+                    f"{job} {choice or ''}: {len(found)} differences", *(text[:500] for text in found[:5]), sep="\n  "
+                )
                 status |= bool(found)
-            found, counts = audit_differences(gateway, content)
-            counted = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-            print(f"audit: {counted}: {len(found)} differences", *(text[:500] for text in found[:5]), sep="\n  ")
-            status |= bool(found)
-            found, count = explanation_differences(gateway, content, explanations)
-            print(f"explanations: {count} patrons, {len(found)} differences", *found[:5], sep="\n  ")
-            status |= bool(found)
     return status
 
 

@@ -16,7 +16,6 @@ class Spread:
 
     @property
     def median(self) -> float:
-        """The median."""
         return statistics.median(self.values)
 
     def text(self, digits: int = 2) -> str:
@@ -63,7 +62,6 @@ class Row:
 
     @property
     def ratio_of_medians(self) -> float | None:
-        """The ratio of both medians."""
         return None if self.floor is None else self.ours.median / self.floor.median
 
 
@@ -71,7 +69,6 @@ HEADINGS = ("what", "account", "size", "ours", "floor", "ratio", "CPU s", "calls
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """Format the rows as a Markdown table."""
     lines = [HEADINGS, tuple("---" for _ in HEADINGS), *(_cells(row) for row in rows)]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 

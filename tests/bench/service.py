@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import statistics
 import sys
 import tempfile
@@ -37,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from bare_desk import Family, families, log_in
 from load import READS, WRITES, Load, OurDesk, Outcome, clients_pool, under_load
-from programs import ACCOUNT, PASSWORD, address_in, command, megabytes, processor_seconds
+from programs import ACCOUNT, PASSWORD, address_in, command, megabytes, processor_seconds, serve
 
 CLIENTS = (1, 50, 200, 500)
 MOST_SESSIONS = 50
@@ -58,12 +57,10 @@ class Site:
     processes: dict[str, Popen[str]] = field(default_factory=dict)
 
     def load(self, what: str, clients: int, seconds: float, *, ours: bool) -> Load:
-        """Run a number of clients with a task."""
         url = self.service if ours else self.gateway
         return Load(what, ours, url, self.tokens[:clients], self.families, clients, seconds)
 
     def used(self) -> dict[str, float]:
-        """Return the CPU seconds of each program."""
         return {name: processor_seconds(process) for name, process in self.processes.items()}
 
 
@@ -79,7 +76,6 @@ class Row:
     """Seconds by program, for the product and the floor."""
 
     def as_line(self) -> str:
-        """Format a line of the Markdown table."""
         ours, floor = _together(self.ours), _together(self.floor)
         per_second, bare = (statistics.median(one.per_second for one in found) for found in (self.ours, self.floor))
         differences = [one.quantile(50) - other.quantile(50) for one, other in zip(self.ours, self.floor, strict=True)]
@@ -135,7 +131,6 @@ def known(site: Site, clients: int) -> None:
 
 @contextlib.contextmanager
 def sandboxed(patrons: int, clients: int) -> Iterator[Site]:
-    """Yield a sandbox with a service in front of it."""
     with command("sandbox", "--port", "0", "--patrons", str(patrons)) as sandbox:
         url = address_in(sandbox).rstrip("/")
         with served(url, ACCOUNT, PASSWORD, clients, above=100_000) as site:
@@ -145,21 +140,12 @@ def sandboxed(patrons: int, clients: int) -> Iterator[Site]:
 @contextlib.contextmanager
 def served(url: str, account: str, password: str, clients: int, *, above: int = 0) -> Iterator[Site]:
     """Yield a service in front of the gateway at ``url``, and sessions of the account."""
-    with tempfile.TemporaryDirectory() as directory:
-        environ = {
-            **os.environ,
-            "STATE_DIRECTORY": directory,
-            "EVERGREEN_GROUPS_GATEWAY_URL": url,
-            "EVERGREEN_GROUPS_SERVE_THREADS": "8",
-            "EVERGREEN_GROUPS_SERVE_RATE_LIMIT": "1000000",
-        }
-        with command("serve", "--port", "0", environ=environ) as service:
-            address = address_in(service).removesuffix("/evergreen-groups/")
-            tokens = tuple(log_in(url, account, password) for _ in range(min(clients, MOST_SESSIONS)))
-            found = tuple(families(url, tokens[0], 2 * clients, above=above))
-            if len(found) < 2:
-                raise SystemExit("there are no groups of three to eight members to ask about")
-            yield Site(url, address, tokens, found, {"service": service})
+    with tempfile.TemporaryDirectory() as directory, serve(url, directory) as (address, service):
+        tokens = tuple(log_in(url, account, password) for _ in range(min(clients, MOST_SESSIONS)))
+        found = tuple(families(url, tokens[0], 2 * clients, above=above))
+        if len(found) < 2:
+            raise SystemExit("there are no groups of three to eight members to ask about")
+        yield Site(url, address, tokens, found, {"service": service})
 
 
 COLUMNS = (

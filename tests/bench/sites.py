@@ -70,7 +70,6 @@ class Site:
 
 @contextlib.contextmanager
 def evergreen(url: str, passwords: dict[str, str]) -> Iterator[Site]:
-    """Return the Evergreen at a URL, with accounts by their passwords."""
     with tempfile.TemporaryDirectory(prefix="evergreen-groups-bench-") as directory:
         yield _place(url.rstrip("/"), passwords, Path(directory))
 

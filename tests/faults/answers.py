@@ -46,7 +46,6 @@ class Bank:
     earlier: list[bytes] = field(default_factory=list)
 
     def learn(self, answer: HttpAnswer) -> None:
-        """Collect the rows of a response."""
         result = result_of(answer)
         for row in result if isinstance(result, list) else [result]:
             if isinstance(row, dict) and row.get("__c"):
@@ -56,7 +55,6 @@ class Bank:
 
 
 def result_of(answer: HttpAnswer) -> Result:
-    """Return the result in a gateway's response, or None."""
     try:
         envelope = json.loads(answer.body)
     except ValueError:
@@ -66,7 +64,6 @@ def result_of(answer: HttpAnswer) -> Result:
 
 
 def with_result(result: Result) -> HttpAnswer:
-    """Return a gateway's response with another result."""
     return HttpAnswer.of({"payload": [result], "status": 200})
 
 
@@ -204,7 +201,6 @@ def _value(row: Result, position: int) -> Result:
 
 
 def another_record(chance: Random, result: Result, bank: Bank) -> Result | None:
-    """Return another patron's record."""
     if not (isinstance(result, dict) and result.get("__c") in idl_classes()):
         return None
     position = _key(result["__c"])

@@ -142,7 +142,6 @@ class _Aftermath:
 
     @property
     def open_steps(self) -> list[str]:
-        """Return the steps with an unknown outcome."""
         return [f"{step.patron} {step.field}: {step.reason}" for step in self._steps if step.state is StepState.SENDING]
 
     @property
@@ -151,7 +150,6 @@ class _Aftermath:
 
     @property
     def left(self) -> list[Place]:
-        """Return what differs from the plan."""
         now = self._now
         return [place for place, value in self._plan.items() if now.get(place) != value]
 
@@ -238,7 +236,6 @@ class _Aftermath:
 
 
 def credentials(world: World) -> Any:
-    """Return the credentials of the acting account."""
     return Credentials(username=world.account, password=PASSWORD)
 
 

@@ -26,8 +26,6 @@ SUBJECTS: Mapping[str, Sequence[Reading]] = {"reading": (*READINGS, *PANELS), "w
 
 @dataclass(frozen=True)
 class Verdict:
-    """The result of the run with a seed."""
-
     seed: int
     subject: Reading
     injections: tuple[Injection, ...]
@@ -36,12 +34,10 @@ class Verdict:
 
     @property
     def kind(self) -> Kind:
-        """The kind of fault."""
         return self.injections[0].kind
 
     @property
     def ending(self) -> Ending:
-        """The overall ending."""
         return self.judgement.ending
 
     @property
@@ -61,8 +57,6 @@ class Verdict:
 
 
 class Runner:
-    """Makes runs in one world."""
-
     def __init__(self, world: World, subjects: Sequence[Reading] = (*READINGS, *PANELS, *CHANGES * 3)) -> None:
         """Without the pages unless asked for, because existing numbers would mean other runs."""
         self.world = world
@@ -73,7 +67,6 @@ class Runner:
         return {subject: subject.clean(self.world) for subject in self._subjects}
 
     def run(self, seed: int) -> Verdict:
-        """Make the run of a number."""
         verdict = self._run(seed, 1.0)
         if not verdict.ending.is_well and any(injection.kind.late for injection in verdict.injections):
             # On a busy machine more than the late answer may have timed out: decide with a longer timeout.

@@ -47,7 +47,6 @@ class ListPage(Panel):
 
     @property
     def name(self) -> str:
-        """The name in the table."""
         return "page"
 
     def _ask(self, app: Flask, token: str) -> CommandResult:

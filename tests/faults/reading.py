@@ -70,7 +70,6 @@ class Reading:
 
     @property
     def name(self) -> str:
-        """The name in the table."""
         return self.words[0]
 
     def _run(self, world: World, directory: Path) -> CommandResult:
@@ -91,7 +90,6 @@ class Reading:
         )
 
     def run(self, world: World, clean: Clean, injections: list[Injection], chance: Random) -> Judgement:
-        """Run the command with faults and judge the result."""
         judgement = Judgement()
         cached = chance.random() < 0.7
         again = chance.random() < (0.5 if self.name in _RECORDS else 0.2)
@@ -150,8 +148,6 @@ class Reading:
 
 
 class Hook(Reading):
-    """One of the hooks, for an account."""
-
     def __init__(self, account: str, name: str, call: Callable[[Client], Any]) -> None:
         super().__init__(account, name)
         self._call = call

@@ -28,7 +28,6 @@ class Stores:
 
     @classmethod
     def of(cls, sandbox: Sandbox) -> Stores:
-        """Take a snapshot."""
         connection = sandbox._store.read()
         tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         rows: dict[str, dict[Any, tuple[Any, ...]]] = {}
@@ -43,7 +42,6 @@ class Stores:
         return cls(rows, columns, int(connection.execute(asked).fetchone()[0]))
 
     def value(self, patron: int, field: str) -> int:
-        """Return the value of a patron's field."""
         return int(self.rows["au"][patron][self.columns["au"].index(field)])
 
     def penalties(self) -> dict[int, frozenset[tuple[Any, ...]]]:

@@ -19,7 +19,6 @@ PARTS = 4
 
 @pytest.fixture(scope="module", params=sorted(SUBJECTS))
 def subject(request: pytest.FixtureRequest) -> str:
-    """Return what a runner's runs test."""
     name: str = request.param
     return name
 

@@ -27,8 +27,6 @@ SLOW = 20.0
 
 
 class Ending(Enum):
-    """How a run ended."""
-
     RIGHT = "right"
     ERROR = "an error, as it should be"
     WRONG_NUMBER = "wrong number"
@@ -41,7 +39,6 @@ class Ending(Enum):
 
     @property
     def is_well(self) -> bool:
-        """Whether the ending is allowed."""
         return self in (Ending.RIGHT, Ending.ERROR)
 
 
@@ -52,12 +49,10 @@ class Judgement:
     found: list[tuple[Ending, str]] = field(default_factory=list)
 
     def add(self, ending: Ending, detail: str = "") -> None:
-        """Record a finding."""
         self.found.append((ending, detail))
 
     @property
     def ending(self) -> Ending:
-        """The worst ending."""
         order = list(Ending)
         bad = [ending for ending, _ in self.found if not ending.is_well]
         if bad:

@@ -143,7 +143,6 @@ class World:
         self._made = 0
 
     def close(self) -> None:
-        """Stop all servers."""
         self._stack.close()
 
     def _unforeseen(self, error: Exception) -> None:
@@ -212,7 +211,6 @@ class World:
 
     @contextmanager
     def faults(self, injections: list[Injection], chance: Random) -> Iterator[Traffic]:
-        """Inject faults inside the block."""
         self.traffic = Traffic(list(injections), chance)
         self.bank.earlier.clear()
         try:
@@ -252,7 +250,6 @@ class World:
 
     @contextmanager
     def environment(self, directory: Path) -> Iterator[None]:
-        """Return the environment of a command."""
         environ = {
             "HOME": str(directory),
             "COLUMNS": "80",
@@ -270,7 +267,6 @@ class World:
             yield
 
     def command(self, directory: Path, *words: str) -> CommandResult:
-        """Run a command in this process."""
         output, errors = io.StringIO(), io.StringIO()
         root = logging.getLogger()
         handlers, level = list(root.handlers), root.level
@@ -296,7 +292,6 @@ class World:
         return CommandResult(status, output.getvalue(), errors.getvalue(), seconds, escaped)
 
     def stores(self) -> Stores:
-        """Return a snapshot of the sandbox's data."""
         return Stores.of(self.sandbox)
 
 

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from support.debts import owe
 from support.fault_proxy import Call, FaultProxy, HttpAnswer, alter_payloads
 from support.gateways import gateway_of
-from support.many_patrons import insert_patrons
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import Gateway
@@ -50,6 +49,8 @@ TRUTH = {
     THREE: HiddenMembers(3, Decimal("1.50")),
 }
 
+FLAGS = {"active": "t", **dict.fromkeys(("deleted", "barred", "juvenile", "master_account"), "f")}
+
 Rows = list[Any]
 
 
@@ -67,6 +68,15 @@ def make_groups(sandbox: Sandbox, hidden: Mapping[int, list[int]], owed: Mapping
     for group, members in hidden.items():
         for member in members:
             sandbox._store.update("au", member, {"usrgroup": group})
+
+
+def insert_patrons(sandbox: Sandbox, groups: Mapping[int, int], home: int) -> None:
+    """Add patrons without debts, given their ids with their groups, at one home library."""
+    store = sandbox._store
+    with store.transaction():
+        for id, group in groups.items():
+            names = {"usrname": f"patron{id}", "family_name": "L", "first_given_name": str(id)}
+            store.insert("au", {"id": id, "usrgroup": group, "home_ou": home, "profile": 2, **names, **FLAGS})
 
 
 @pytest.fixture

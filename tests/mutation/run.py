@@ -97,7 +97,6 @@ def chosen(files: Sequence[str], sample: int, seed: int, only: str) -> tuple[int
 
 @contextlib.contextmanager
 def copied() -> Iterator[Path]:
-    """Yield a temporary copy of the checkout."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=REPOSITORY, check=True, capture_output=True, text=True,

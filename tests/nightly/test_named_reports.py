@@ -34,6 +34,16 @@ def document(path: Path) -> Any:
     return json.loads(path.read_text("utf-8"))
 
 
+def configured(command: Command, directory: Path, more: str = "", **others: str) -> dict[str, Path]:
+    """Have the report, with more lines of its section, and others written as JSON; give the files by name."""
+    files = {name: directory / f"{name}.json" for name in ("main", *others)}
+    text = f'[report]\noutput = "{files["main"]}"\n{more}\n'
+    for name, lines in others.items():
+        text += f'[[reports]]\nname = "{name}"\noutput = "{files[name]}"\n{lines}\n'
+    command.config.write_text(text)
+    return files
+
+
 def test_each_is_what_a_reading_of_its_own_gives(client: Client) -> None:
     together = read_reports(client.gateway, WANTED)
     for criteria, report in zip(WANTED, together, strict=True):
@@ -50,20 +60,11 @@ def test_they_take_the_calls_of_one(client: Client, proxy: FaultProxy, tmp_path:
     command.environ["STATE_DIRECTORY"] = str(tmp_path / "state")
     assert command("report", "--min-total", "10", "--output", str(tmp_path / "wide.json")).returncode == 0
     alone = len(proxy.seen)
-    command.config.write_text(
-        f"""
-[report]
-output = "{tmp_path / "main.json"}"
-[[reports]]
-name = "small"
-min_total = 10
-output = "{tmp_path / "small.json"}"
-"""
-    )
+    files = configured(command, tmp_path, small="min_total = 10")
     proxy.seen.clear()
     assert command("report").returncode == 0
     assert len(proxy.seen) == alone
-    assert document(tmp_path / "small.json")["groups"] == document(tmp_path / "wide.json")["groups"]
+    assert document(files["small"])["groups"] == document(tmp_path / "wide.json")["groups"]
 
 
 def test_each_chooses_and_orders_by_whatever_the_report_does(command: Command, tmp_path: Path) -> None:
@@ -71,31 +72,16 @@ def test_each_chooses_and_orders_by_whatever_the_report_does(command: Command, t
     assert {setting.name for setting in shared_settings()} == {
         setting.name for setting in declared_in("report", ReportSettings)
     } - of_the_run
-    command.config.write_text(
-        f"""
-[report]
-output = "{tmp_path / "main.json"}"
-top = 3
-sort = "name"
-[[reports]]
-name = "first"
-top = 1
-output = "{tmp_path / "first.json"}"
-[[reports]]
-name = "as-the-report"
-sort = "total"
-output = "{tmp_path / "as-the-report.json"}"
-"""
-    )
+    files = configured(command, tmp_path, 'top = 3\nsort = "name"', first="top = 1", ordered='sort = "total"')
     assert command("report").returncode == exit_status.DONE
-    found = {name: document(tmp_path / f"{name}.json") for name in ("main", "first", "as-the-report")}
+    found = {name: document(file) for name, file in files.items()}
     groups = {name: [group["group"] for group in one["groups"]] for name, one in found.items()}
-    assert (len(groups["main"]), len(groups["as-the-report"])) == (3, 3)
-    assert sorted(groups["main"]) == sorted(groups["as-the-report"])
-    assert groups["first"] == groups["as-the-report"][:1]
+    assert (len(groups["main"]), len(groups["ordered"])) == (3, 3)
+    assert sorted(groups["main"]) == sorted(groups["ordered"])
+    assert groups["first"] == groups["ordered"][:1]
     assert command("report", "--top", "2").returncode == exit_status.DONE
-    assert len(document(tmp_path / "main.json")["groups"]) == 2
-    assert len(document(tmp_path / "first.json")["groups"]) == 1
+    assert len(document(files["main"])["groups"]) == 2
+    assert len(document(files["first"])["groups"]) == 1
 
 
 def test_the_widest() -> None:
@@ -105,20 +91,10 @@ def test_the_widest() -> None:
 
 
 def test_each_is_compared_with_itself(command: Command, sandbox: Sandbox, tmp_path: Path) -> None:
-    files = {name: tmp_path / f"{name}.json" for name in ("main", "same", "high")}
-    command.config.write_text(
-        f"""
-[report]
-output = "{files["main"]}"
-[[reports]]
-name = "same"
-output = "{files["same"]}"
-"""
-    )
+    configured(command, tmp_path, same="")
     assert command("report").returncode == exit_status.DONE
     assert count_runs(tmp_path / "state") == 2
-    with command.config.open("a") as config:
-        config.write(f'[[reports]]\nname = "high"\nmin_total = 40\noutput = "{files["high"]}"\n')
+    files = configured(command, tmp_path, same="", high="min_total = 40")
     assert command("report").returncode == exit_status.DONE
     found = {name: document(path)["changes"] for name, path in files.items()}
     assert found["main"]["since"]
@@ -130,23 +106,14 @@ output = "{files["same"]}"
 
 
 def test_one_that_cannot_be_written_keeps_no_other_back(command: Command, tmp_path: Path) -> None:
-    command.config.write_text(
-        f"""
-[report]
-output = "{tmp_path / "main.json"}"
-[[reports]]
-name = "lost"
-output = "{tmp_path / "no" / "such" / "lost.json"}"
-[[reports]]
-name = "last"
-output = "{tmp_path / "last.json"}"
-"""
-    )
+    files = configured(command, tmp_path, lost="", last="")
+    text = command.config.read_text()
+    command.config.write_text(text.replace(str(files["lost"]), str(tmp_path / "no" / "such" / "lost.json")))
     done = command("report")
     assert done.returncode == exit_status.CONFIGURATION
     assert one_line(done.stderr)
-    assert document(tmp_path / "main.json")["groups"]
-    assert document(tmp_path / "last.json")["groups"]
+    assert document(files["main"])["groups"]
+    assert document(files["last"])["groups"]
     assert count_runs(tmp_path / "state") == 2, "of what was written"
 
 

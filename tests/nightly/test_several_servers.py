@@ -14,7 +14,7 @@ from support.command import Command
 from support.fault_proxy import FaultProxy
 from support.killable import KILLED, Killable, Run, World
 from support.mail_server import Post, server
-from support.postgresql import Cluster, new_directory, shared_cluster
+from support.postgresql import own_cluster, shared_cluster
 from support.state_files import write_last_run
 from support.wrong_clocks import clock_ahead
 
@@ -114,10 +114,9 @@ def test_another_one_is_waited_for_as_long_as_the_command_line_says(
 
 
 def test_a_server_stopped_midway_does_not_cost_the_report(sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path) -> None:
-    cluster, post = Cluster(new_directory()), Post()
+    post = Post()
     with ExitStack() as stack:
-        stack.callback(cluster.remove)
-        cluster.start()
+        cluster = stack.enter_context(own_cluster())
         port = stack.enter_context(server(post, None))
         url = cluster.url(stack.enter_context(cluster.database()))
         command = command_on(tmp_path / "one", sandbox, url, port, 0)

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from reckoning.library import Library, Row, birth_year, expiry
-from reckoning.reckoning import Document, by_fines, lead_of, member, money, name
+from reckoning.reckoning import Document, by_fines, lead_of, member, money, name, person
 from reckoning.relating import adult_by_age, confidence, sees_row, split, strangers, used_rows
 
 UNUSUAL_SIZE = 10
@@ -56,7 +56,6 @@ def _counts(groups: Sequence[Document]) -> dict[str, int]:
 
 
 def _findings(library: Library, patron: Row) -> Iterable[Document]:
-    """Return the findings about one patron's blocks."""
     in_force = library.in_force(patron["id"])
     blocking = [row for row in in_force if library.blocks(row["standing_penalty"])]
     for_fines = [row for row in blocking if library.for_fines(row["standing_penalty"], patron["home_ou"])]
@@ -263,9 +262,7 @@ def _group(library: Library, kind: str, number: int, members: Sequence[Row], vis
 
 def _shown(library: Library, patron: Row) -> Document:
     """Return a member without any decision."""
-    return {
-        key: member(library, patron)[key] for key in ("id", "barcode", "name", "library", "own_fines", "group_lead")
-    }
+    return {**person(library, patron), "group_lead": patron["master_account"] == "t"}
 
 
 def _adult(patron: Row) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from reckoning.family import blocked_for_fines, out_overdue_lost, total
 from reckoning.library import NOTHING, Library, Row
-from reckoning.reckoning import Document, in_order, money, name
+from reckoning.reckoning import Document, in_order, money, name, person
 
 
 def check(library: Library, patron_id: int) -> Document | None:
@@ -37,11 +37,7 @@ def _checked(library: Library, patron: Row) -> Document:
     for_fines = [one for one in recorded if one["for_fines"] and one["blocks"]]
     others = [one for one in recorded if not one["for_fines"] and one["blocks"]]
     found = {
-        "id": patron["id"],
-        "name": name(patron),
-        "barcode": library.cards.get(patron.get("card")),
-        "library": library.shortname(patron["home_ou"]),
-        "own_fines": money(library.owes(patron["id"])),
+        **person(library, patron),
         "counted_fines": money(counted),
         "limit": {**limit.document(), "origin": limit.origin},
         "over_limit": over,
@@ -92,15 +88,7 @@ def summary(library: Library, patron_id: int) -> Document | None:
         "hidden_members": {"count": len(hidden), "fines": money(library.combined(hidden))},
         **standing_totals(library, members),
         "members": [
-            {
-                "id": one["id"],
-                "name": name(one),
-                "barcode": library.cards.get(one.get("card")),
-                "library": library.shortname(one["home_ou"]),
-                "own_fines": money(library.owes(one["id"])),
-                **_blocked(library, one),
-                "group_lead": one["master_account"] == "t",
-            }
+            {**person(library, one), **_blocked(library, one), "group_lead": one["master_account"] == "t"}
             for one in visible
         ],
     }

@@ -40,7 +40,6 @@ Kind = tuple[str, str]
 
 
 def called(kind: Kind) -> str:
-    """Return the words for a kind."""
     transaction, what = kind
     if not what:
         return {"circulation": "items", "grocery": "other bills"}[transaction]
@@ -216,7 +215,6 @@ def group_details(library: Library, members: Sequence[Row]) -> Row:
 
 
 def blocked_for_fines(library: Library, patron: Row) -> bool:
-    """Return whether a patron has a blocking penalty for fines in force."""
     penalties = [row["standing_penalty"] for row in library.in_force(patron["id"])]
     return any(library.blocks(one) and library.for_fines(one, patron["home_ou"]) for one in penalties)
 

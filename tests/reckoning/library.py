@@ -44,13 +44,11 @@ class OwnLimit:
     scope: frozenset[int] | None = None
 
     def over(self, amount: Decimal) -> bool:
-        """Return whether an amount is over the limit."""
         if self.amount is None:
             return False
         return amount >= self.amount if self.reaches else amount > self.amount
 
     def document(self) -> Row:
-        """Return the limit as in documents."""
         amount = None if self.amount is None else f"{self.amount:.2f}"
         return {"amount": amount, "comparison": "reaches" if self.reaches else "exceeds"}
 
@@ -83,11 +81,9 @@ class Library:
         return self._rows[class_id]
 
     def rows_of(self, class_id: str, patron: int) -> list[Row]:
-        """Return a patron's rows of a class."""
         return self.rows_with(class_id, "usr", patron)
 
     def rows_with(self, class_id: str, field: str, value: object) -> list[Row]:
-        """Return the rows of a class by the value of a field."""
         if (class_id, field) not in self._by_field:
             found = defaultdict(list)
             for row in self.rows(class_id):
@@ -102,7 +98,6 @@ class Library:
         return [] if org is None else [org, *self.upwards(self.orgs[org]["parent_ou"])]
 
     def downwards(self, org: int) -> list[int]:
-        """Return an org unit and its descendants."""
         return [other for other in self.orgs if org in self.upwards(other)]
 
     def profiles_upwards(self, profile: int | None) -> list[int]:
@@ -115,7 +110,6 @@ class Library:
         return {below for org in found for below in self.downwards(org)}
 
     def shortname(self, org: int) -> str:
-        """Return an org unit's short name."""
         return str(self.orgs[org]["shortname"])
 
     # Visibility.
@@ -164,7 +158,6 @@ class Library:
         return self.sees_everything or self.account["home_ou"] in self.visible_orgs
 
     def visible(self, patron: Row) -> bool:
-        """Return whether the account sees a patron."""
         return patron["home_ou"] in self.visible_orgs
 
     def is_asking(self, patron: Row) -> bool:
@@ -195,7 +188,6 @@ class Library:
         return self._groups
 
     def combined(self, members: Iterable[Row]) -> Decimal:
-        """Return the total balance of some patrons."""
         return sum((self.owes(member["id"]) for member in members), NOTHING)
 
     # Limits.
@@ -231,7 +223,6 @@ class Library:
         return OwnLimit(Decimal(row["threshold"]), True, origin, scope)
 
     def threshold_row(self, patron: Row) -> Row | None:
-        """Return the row of the ILS's threshold for a patron."""
         penalty = self.penalty_for("PATRON_EXCEEDS_FINES", patron["home_ou"])
         for org in self.upwards(patron["home_ou"]):
             for profile in self.profiles_upwards(patron["profile"]):

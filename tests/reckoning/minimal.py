@@ -52,7 +52,6 @@ def _fewer_rows(content: Content, *, present: bool) -> Iterator[Content]:
 
 
 def _simpler_question(content: Content) -> Iterator[Content]:
-    """Yield the content with a simpler question."""
     question = content["_question"]
     for index in range(len(question["policy"]["limits"])):
         yield _changed(content, True, lambda rows, index=index: rows["_question"]["policy"]["limits"].pop(index))

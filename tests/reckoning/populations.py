@@ -142,11 +142,9 @@ class _Maker:
         self.transaction = 7000
 
     def often(self, part: float) -> bool:
-        """Return True with a probability."""
         return self.chance.random() < part
 
     def some(self, items: Sequence[Any], most: int) -> list[Any]:
-        """Return a few of the items."""
         return self.chance.sample(list(items), self.chance.randint(0, min(most, len(items))))
 
     def libraries(self) -> None:
@@ -490,5 +488,4 @@ def _unit(id: int, level: int, parent: int | None) -> Row:
 
 
 def earlier(content: Content) -> Content:
-    """Return the dataset of the run before."""
     return {**content, **content["_before"]}

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 from functools import partial
+from importlib import resources
 from pathlib import Path
+from random import Random
 from typing import Any
 
-import lxml.html
-import openpyxl
 from reckoning.auditing import audit, explanation, in_order
 from reckoning.changes import changes
 from reckoning.desk import check, decision, details, summary
@@ -31,17 +28,15 @@ from evergreen_groups.errors import DataError, EvergreenGroupsError, NotFoundErr
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.groups import AdultRule
 from evergreen_groups.nightly import choice_of
-from evergreen_groups.render import write_check_json, write_details, write_json
+from evergreen_groups.render import write_check_json
 from evergreen_groups.render.audit import render_audit, write_block_explanation_json
-from evergreen_groups.render.desk import group_sums
-from evergreen_groups.render.report import LetterOptions, plain_letter, render, render_bytes
+from evergreen_groups.render.report import render
 from evergreen_groups.report import Criteria, History, Report, look_up_cleared
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import reading as load
 from evergreen_groups.state import State
 
-JOBS = ("comparison", "report", "writers", "audit", "explanation", "check", "summary", "group")
-"""What is compared. The comparison of runs comes first, because it starts with another dataset."""
+CLASSES = ("aou", "aout", "pgt", "csp", "pgpt", "aous", "au", "ac", "aua", "mb", "maa", "mbts", "mg", "circ", "ausp")
 
 REFUSALS = (PermissionDeniedError, NotFoundError, DataError)
 """Errors that may be right; any other error is a difference, whatever the account may see."""
@@ -70,8 +65,20 @@ class Product:
     def client(self, content: Content) -> Client:
         """Return a client for a sandbox with this dataset, logged in as the account that asks."""
         if self._client is None or self._loaded is not content:
-            self._client, self._loaded, self._made = self._logged_in(content), content, None
+            self.sandbox.load(content)
+            account = {"username": content["_question"]["account"], "password": PASSWORD, "type": "staff"}
+            token = self.gateway.call("open-ils.auth", "open-ils.auth.login", account).value["payload"]["authtoken"]
+            self.use(content, self.gateway.acting_as(token))
+        assert self._client is not None
         return self._client
+
+    def use(self, content: Content, gateway: Gateway) -> None:
+        """Ask about a dataset that the sandbox has already, over a gateway of the account that asks."""
+        path = self.directory / "config.toml"
+        path.write_text(configuration(content))
+        policy, state = load.load(path, {}).policy, state_in(self.directory)
+        self._client = Client(gateway, account=content["_question"]["account"], policy=policy, state=state)
+        self._loaded, self._made = content, None
 
     def report(self, content: Content) -> Report:
         """Return the report for this dataset, cached until another dataset is loaded."""
@@ -79,17 +86,6 @@ class Product:
         if self._made is None:
             self._made = client.report(_criteria(client, content))
         return self._made
-
-    def _logged_in(self, content: Content) -> Client:
-        self.sandbox.load(content)
-        account = {"username": content["_question"]["account"], "password": PASSWORD, "type": "staff"}
-        token = self.gateway.call("open-ils.auth", "open-ils.auth.login", account).value["payload"]["authtoken"]
-        path = self.directory / "config.toml"
-        path.write_text(configuration(content))
-        policy = load.load(path, {}).policy
-        return Client(
-            self.gateway.acting_as(token), account=account["username"], policy=policy, state=state_in(self.directory)
-        )
 
 
 @contextmanager
@@ -99,9 +95,31 @@ def product(directory: Path, release: str | None = None) -> Iterator[Product]:
         yield Product(sandbox, gateway, directory)
 
 
-def configuration(content: Content) -> str:
-    """Return the question as a configuration file."""
+def content_of(sandbox: Sandbox, account: str, dataset: Path | None = None, *, patrons: int = 400) -> Content:
+    """Return a sandbox's own data, with questions: groups that owe 25.00, every finding of the audit, and some patrons.
 
+    Half of the patrons have a penalty. ``dataset`` has the permissions, by default those of the built-in families.
+    """
+    built_in = resources.files("evergreen_groups.sandbox.data").joinpath("families.json")
+    permissions = json.loads((dataset or built_in).read_text(encoding="utf-8"))
+    content = {
+        **{class_id: sandbox._store.rows(class_id) for class_id in CLASSES},
+        **{name: permissions.get(name, {}) for name in ("staff_permissions", "group_permissions")},
+        "_question": {
+            "account": account,
+            "policy": {"limit": "5.00", "comparison": "exceeds", "limits": []},
+            "report": {"min_total": "25.00", "min_members": 2, "orgs": [], "top": None, "sort": "total"},
+            "audit": {"orgs": [], "max_adults": 2, "adults_from_age": 18, "institutions": []},
+        },
+    }
+    library, chance = Library(content), Random(patrons)
+    blocked = [id for id in library.patrons if library.in_force(id)]
+    asked = {id for ids in (list(library.patrons), blocked) for id in chance.sample(ids, min(len(ids), patrons // 2))}
+    content["_question"]["check"] = sorted(asked)
+    return content
+
+
+def configuration(content: Content) -> str:
     def amount(limit: str) -> str:
         return limit if limit[0].isdigit() else json.dumps(limit)
 
@@ -131,7 +149,6 @@ def _criteria(client: Client, content: Content) -> Criteria:
 
 
 def audit_criteria(client: Client, content: Content) -> AuditCriteria:
-    """Return the criteria of the audit."""
     policy, wanted = client._policy, content["_question"]["audit"]
     return AuditCriteria(
         orgs=tuple(wanted["orgs"]),
@@ -250,163 +267,25 @@ def _comparison(product: Product, content: Content) -> Iterator[str]:
 
 
 def _group(product: Product, content: Content) -> Iterator[str]:
-    """Return the totals of groups: in the API, on the desk's page, and in the command's JSON and table."""
+    """Return the totals of groups in the API; the desk's page and the command write the same record."""
 
     def ask(client: Client, patron: int) -> Document:
-        found, table = client.groups.of_user(patron), io.StringIO()
-        write_details(found, table, width=300)
-        sums = group_sums(found)
-        return {
-            "api": hooks.as_json(found),
-            "json": _document(lambda stream: write_json(found, stream)),
-            "table": next(_cells(line) for line in table.getvalue().splitlines() if line.startswith("Total ")),
-            "page": [text for _label, text in sums.totals],
-        }
+        return hooks.as_json(client.groups.of_user(patron))
 
-    def expect(library: Library, patron: int) -> Document | None:
-        expected = details(library, patron)
-        return expected and _of_group(expected)
-
-    return _each(product, content, "check", ask, expect)
-
-
-def _of_group(expected: Document) -> Document:
-    """Return the totals of a group as each writer formats them."""
-    items, counts = expected["items_at_least"], ("over_limit_count", "blocked_count")
-    each = [(items[name], expected["items"] is not None) for name in ("out", "overdue", "lost")]
-    both = [(expected[f"{name}_at_least"], expected[name] is not None) for name in counts]
-    in_json = {name: value for name, value in expected.items() if not name.startswith(("items", "member_count"))}
-    fines = _price(expected["group_fines"])
-    return {
-        "api": expected,
-        "json": {**in_json, "totals": expected["items"], "totals_at_least": items},
-        "table": ["Total", fines, *(_short_text(*one) for one in each)],
-        "page": [_text(*one) for one in (*both, *each)],
-    }
-
-
-def _writers(product: Product, content: Content) -> Iterator[str]:
-    """Return the totals of the report and its groups in each format except JSON."""
-    library = Library(content)
-    whole = report(library)
-
-    def answer() -> Document:
-        made = product.report(content)
-        text, lines, workbook, table = io.StringIO(newline=""), io.StringIO(), io.BytesIO(), io.StringIO()
-        render(made, "csv", text, details=False)
-        render(made, "jsonl", lines, details=False)
-        render_bytes(made, "xlsx", workbook, details=False)
-        render(made, "table", table, details=False, width=300)
-        page = io.StringIO()
-        render(made, "html", page, details=False)
-        sheets = openpyxl.load_workbook(io.BytesIO(workbook.getvalue()))
-        heads, *rows = sheets["Groups"].values
-        facts = {row[0]: row[1] for row in sheets["Summary"].values}
-        tree = lxml.html.fromstring(page.getvalue())
-        printed = [_cells(line) for line in table.getvalue().splitlines()]
-        return {
-            "csv": list(csv.DictReader(io.StringIO(text.getvalue()))),
-            "jsonl": [json.loads(line)["totals"] for line in lines.getvalue().splitlines()[:1]],
-            "xlsx": [dict(zip(heads, row, strict=True)) for row in rows],
-            "summary": facts,
-            "table": next((cells[1:] for cells in printed if cells and cells[0].startswith("Total, ")), None),
-            "page": [cell.text_content() for cell in tree.xpath("//table[@id='groups']/tfoot/tr/td")],
-            "mail": " ".join(plain_letter(made, LetterOptions()).split()),
-        }
-
-    for said, expected in _judged(answer, whole and _written(whole), may_refuse(library, "report")):
-        mail, facts = (said.pop("mail"), expected.pop("mail")) if isinstance(said, dict) else ("", ())
-        yield from _unlike(said, expected)
-        yield from (f"mail: {fact} isn't there" for fact in facts if fact not in mail)
-
-
-def _written(whole: Document) -> Document:
-    """Return a computed report's totals as each writer formats them."""
-    names = ("owing_count", "over_limit_count")
-    totals, groups = whole["totals"], whole["groups"]
-    sums = {name: (totals[f"{name}_at_least"], totals[name] is not None) for name in _COUNTS}
-    fines = _price(totals["combined_fines"])
-    members = f"{totals['member_count']}"
-    columns = {"owing_count": "Owing", "over_limit_count": "Over the limit"}
-    row = [members, *(_short_text(*sums["owing_count"]),), fines, _short_text(*sums["over_limit_count"])]
-    detailed = [name for name in ("items_overdue", "items_lost") if groups and name in groups[0]]
-    page = [members, _text(*sums["owing_count"]), fines, "", _text(*sums["over_limit_count"])]
-    return {
-        "csv": [
-            {
-                cell: "" if one[cell] is None else str(one[cell])
-                for name in (*names, "highest_own_fines", *detailed)
-                for cell in (name, f"{name}_at_least")
-            }
-            for one in groups
-        ],
-        "jsonl": [totals],
-        "xlsx": [
-            {heading: _cell(one[f"{name}_at_least"], one[name] is not None) for name, heading in columns.items()}
-            for one in groups
-        ],
-        "summary": {
-            "Members who owe": _cell(*sums["owing_count"]),
-            "Members over the limit": _cell(*sums["over_limit_count"]),
-            "Group Fines": float(totals["combined_fines"]),
-            "Members blocked in Evergreen": _cell(*sums["blocked_in_evergreen_count"]),
-            "Over the limit, not yet blocked in Evergreen": _cell(*sums["not_yet_blocked_count"]),
-            "Blocked in Evergreen, own fines within the limit": _cell(*sums["now_within_limit_count"]),
-            "Groups with no member over the limit": _cell(*sums["groups_no_member_over_limit"]),
-        },
-        "table": row if groups else None,
-        "page": [*page, *[""] * 2] if groups and detailed else page if groups else [],
-        "mail": [
-            f"Members {members}; owing: {_text(*sums['owing_count'])} ",
-            f"Group Fines {fines} ",
-            f"Members over the limit {_text(*sums['over_limit_count'])} ",
-            f"Members blocked in Evergreen {_text(*sums['blocked_in_evergreen_count'])}",
-            f"Groups, none over the limit {_text(*sums['groups_no_member_over_limit'])} ",
-        ],
-    }
-
-
-_COUNTS = (
-    "owing_count",
-    "over_limit_count",
-    "groups_no_member_over_limit",
-    "blocked_in_evergreen_count",
-    "not_yet_blocked_count",
-    "now_within_limit_count",
-)
-
-
-def _price(amount: str) -> str:
-    return f"${Decimal(amount):,.2f}".replace("$-", "-$")
-
-
-def _text(at_least: int, exact: bool) -> str:
-    return str(at_least) if exact else f"at least {at_least}" if at_least else "unknown"
-
-
-def _cell(at_least: int, exact: bool) -> int | str:
-    return at_least if exact else _text(at_least, exact)
-
-
-def _short_text(at_least: int, exact: bool) -> str:
-    return f"{at_least}{'' if exact else '+'}"
-
-
-def _cells(line: str) -> list[str]:
-    """Return the columns of a line in a wide table."""
-    return re.split(r" {2,}", line.strip())
+    return _each(product, content, "check", ask, details)
 
 
 _JOBS: dict[str, Callable[[Product, Content], Iterator[str]]] = {
+    "comparison": _comparison,  # first, because it starts with another dataset
     "report": _report,
-    "writers": _writers,
     "audit": _audit,
     "explanation": _explanation,
     "check": _check,
     "summary": _summary,
     "group": _group,
-    "comparison": _comparison,
 }
+JOBS = tuple(_JOBS)
+"""What is compared."""
 
 
 def _judged(
@@ -431,7 +310,6 @@ def _unlike(said: Any, expected: Document) -> Iterator[str]:
 
 
 def _document(write: Callable[[io.StringIO], object]) -> Document:
-    """Return the JSON that a writer writes."""
     stream = io.StringIO()
     write(stream)
     document = json.loads(stream.getvalue())

@@ -19,7 +19,6 @@ Document = dict[str, Any]
 
 
 def money(amount: Decimal) -> str:
-    """Format an amount as in documents."""
     return f"{amount + 0:.2f}"
 
 
@@ -41,14 +40,19 @@ def in_order(text: str) -> tuple[str, str, str]:
     return "".join(letter for letter in letters if not unicodedata.combining(letter)), letters, text.swapcase()
 
 
-def member(library: Library, patron: Row) -> Document:
-    """Return one member as in report and audit."""
+def person(library: Library, patron: Row) -> Document:
     return {
         "id": patron["id"],
         "barcode": library.cards.get(patron.get("card")),
         "name": name(patron),
         "library": library.shortname(patron["home_ou"]),
         "own_fines": money(library.owes(patron["id"])),
+    }
+
+
+def member(library: Library, patron: Row) -> Document:
+    return {
+        **person(library, patron),
         "over_limit": library.over(patron),
         "group_lead": patron["master_account"] == "t",
         "limit": library.limit(patron).document(),
@@ -61,7 +65,6 @@ def lead_of(members: Sequence[Row]) -> Row:
 
 
 def by_fines(library: Library, members: Iterable[Row]) -> list[Row]:
-    """Return members by balance, highest first."""
     return sorted(members, key=lambda patron: (-library.owes(patron["id"]), patron["id"]))
 
 
@@ -126,7 +129,6 @@ def report(library: Library) -> Document | None:
 
 
 def _summed(name: str, documents: Sequence[Document]) -> Document:
-    """Return the sum of each group's total."""
     exact = all(one[name] is not None for one in documents)
     return total(name, sum(one[f"{name}_at_least"] for one in documents), exact=exact)
 
@@ -158,7 +160,6 @@ def _notes(library: Library, listed: Iterable[Sequence[Row]], unknown: bool) -> 
 
 
 def group(library: Library, number: int, members: Sequence[Row]) -> Document:
-    """Return one listed group."""
     visible = by_fines(library, filter(library.visible, members))
     hidden = [patron for patron in members if not library.visible(patron)]
     lead = lead_of(visible)

@@ -39,7 +39,6 @@ def sees_row(library: Library, row: Row) -> bool:
 
 
 def in_common(library: Library, one: Row, other: Row) -> set[str]:
-    """Return what two patrons have in common."""
     surnames = [patron["family_name"].strip().casefold() for patron in (one, other)]
     pairs = {
         "surname": surnames[0] == surnames[1] != "",

@@ -75,20 +75,17 @@ def add(content: Content, id: int, home: int, *owed: tuple[int, str], group: int
 
 
 def block(content: Content, id: int, penalty: int, org_unit: int, staff: int | None = None) -> None:
-    """Add a penalty to a patron."""
     number = 9000 + len(content["ausp"])
     penalties = {"id": number, "usr": id, "standing_penalty": penalty, "org_unit": org_unit, "staff": staff}
     content["ausp"].append(penalties)
 
 
 def setting(content: Content, org_unit: int, name: str, penalty: int) -> None:
-    """Give an org unit a custom penalty."""
     rows = content["aous"]
     rows.append({"id": len(rows) + 1, "org_unit": org_unit, "name": name, "value": str(penalty)})
 
 
 def threshold(content: Content, org_unit: int, amount: str, penalty: int = 1) -> None:
-    """Add a threshold at an org unit."""
     rows = content["pgpt"]
     rows.append({"id": len(rows) + 1, "org_unit": org_unit, "grp": 1, "penalty": penalty, "threshold": amount})
 
@@ -167,15 +164,8 @@ def test_open_transactions_that_add_up_to_zero_reach_it(
     content = consortium(limit=limit, comparison="reaches")
     threshold(content, CONS, "0.00")
     add(content, 1001, BR1, *owed)
-    agrees(asked, content, "audit")
-
-
-@pytest.mark.parametrize("owed", [[(BR1, "0.00")], [(BR1, "3.00"), (BR2, "-3.00")]])
-def test_report_check_and_summary_say_that_they_do(owed: list[tuple[int, str]], asked: Product) -> None:
-    content = consortium(limit="0.00", comparison="reaches")
-    add(content, 1001, BR1, *owed)
     add(content, 1002, BR1, (BR1, "30.00"))
-    agrees(asked, content, "report", "check", "summary")
+    agrees(asked, content, "audit", "report", "check", "summary")
 
 
 def _net_zero_hidden() -> Content:

@@ -15,7 +15,10 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from reckoning import auditing, changes, desk, family, library, populations, reckoning, relating
 from reckoning.populations import population
-from reckoning.product import JOBS, Product
+from reckoning.product import JOBS, Product, content_of
+from support.gateways import gateway_of
+
+from evergreen_groups.sandbox import Sandbox
 
 INDEPENDENT = (library, reckoning, family, auditing, relating, desk, changes, populations)
 """The modules that compute, and generate what is computed from."""
@@ -50,3 +53,16 @@ def test_the_products_documents_match(seed: int, asked: Product) -> None:
     content = population(Random(seed))
     found = [f"{job}: {text}" for job in JOBS for text in asked.differences(content, job)]
     assert not found, "\n".join(found)
+
+
+@pytest.mark.long
+def test_a_large_population(tmp_path: Path) -> None:
+    with Sandbox(patrons=20_000) as sandbox, gateway_of(sandbox.url, "consortium_staff") as gateway:
+        content = content_of(sandbox, "consortium_staff", patrons=100)
+        subject = Product(sandbox, gateway, tmp_path)
+        subject.use(content, gateway)
+        for job in ("report", "explanation"):
+            assert subject.differences(content, job) == []
+        before = gateway.statistics.calls
+        assert subject.differences(content, "audit") == []
+        assert gateway.statistics.calls - before <= 70

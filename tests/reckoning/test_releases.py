@@ -31,7 +31,6 @@ over_made_up_consortia = settings(
 
 @pytest.fixture(scope="module")
 def product_on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProductOn]:
-    """Return the product with a sandbox of a release."""
     with ExitStack() as stack:
         yield cache(lambda release: stack.enter_context(product(tmp_path_factory.mktemp("product"), release)))
 

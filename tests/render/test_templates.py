@@ -164,8 +164,6 @@ def test_the_search_for_colors_finds_them() -> None:
 
 
 class Writes(io.StringIO):
-    """Records the length of each piece."""
-
     def __init__(self) -> None:
         super().__init__()
         self.sizes: list[int] = []

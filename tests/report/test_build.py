@@ -24,7 +24,6 @@ from evergreen_groups.language import Language, name_key, use_language
 from evergreen_groups.policy import Comparison, Limit
 from evergreen_groups.report import Criteria, Report, build_report, by_library
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.settings import PolicySettings
 from evergreen_groups.total import Total
 
 DEFAULT_GROUPS = [1008, 1003, 1006, 1001, 1005, 1004, 1007, 1002]
@@ -187,11 +186,6 @@ def test_by_name_is_as_people_sort_names(sandbox: Sandbox, staff: Gateway, tag: 
     assert [group.lead.patron.family_name for group in listed] == names
 
 
-@pytest.mark.parametrize("sort", ["total", "members", "name", "library"])
-def test_every_order_lists_the_same_groups(staff: Gateway, sort: str) -> None:
-    assert set(numbers(build_report(staff, Criteria(sort=sort)))) == set(numbers(build_report(staff, Criteria())))
-
-
 def test_a_patron_without_a_card(staff: Gateway) -> None:
     report = build_report(staff, Criteria(min_total=Decimal("5.00")))
     yusuf = next(member for member in one(report, 1014).members if member.id == 1048)
@@ -310,14 +304,6 @@ def test_small_pages_find_the_same_members_each_once(sandbox: Sandbox, staff: Ga
     assert len({patron.id for patron in found}) == len(found)
 
 
-@pytest.mark.long
-def test_small_pages_on_a_large_population(large: Sandbox) -> None:
-    with gateway_of(large.url, "consortium_staff") as gateway:
-        query = HighFines(Decimal("25.00"), more_than_one=True)
-        small = GroupSearch(gateway, query, page=100).run(list)
-        assert ids(small) == ids(GroupSearch(gateway, query).run(list))
-
-
 @pytest.mark.parametrize("status", [408, 200], ids=["a time-out", "nothing, as older gateways answer one"])
 def test_a_range_that_takes_too_long_is_asked_for_in_parts(proxy: FaultProxy, staff: Gateway, status: int) -> None:
     answers = iter([status, status])
@@ -415,19 +401,6 @@ def test_patrons_who_are_moved_all_the_while_are_an_error(
     monkeypatch.setattr("evergreen_groups.groups.search.groups_of_duplicates", lambda batches: {1001})
     with gateway_of(proxy.url, "consortium_staff") as gateway, pytest.raises(DataError, match="moved from group"):
         build_report(gateway, Criteria())
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("account", ["consortium_staff", "north_manager", "harbor_desk"])
-@pytest.mark.parametrize("policy", [PolicySettings(), PolicySettings(limit="ils")], ids=["one limit", "the ILS's"])
-def test_older_releases_give_the_same_report(sandbox: Sandbox, account: str, policy: PolicySettings) -> None:
-    criteria = Criteria(limit=None, min_total=Decimal("5.00"))
-    with Sandbox(release="3.12") as older, gateway_of(older.url, account) as before:
-        with gateway_of(sandbox.url, account) as gateway:
-            expected = build_report(gateway, criteria, policy=policy)
-        found = build_report(before, criteria, policy=policy)
-    assert (found.groups, found.notes) == (expected.groups, expected.notes)
-    assert found.groups
 
 
 @pytest.mark.parametrize("fault", [Fault.DROP_REQUEST, Fault.DROP_ANSWER])

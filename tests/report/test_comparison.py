@@ -24,7 +24,6 @@ numbers = st.fixed_dictionaries(dict.fromkeys(PATRONS, st.integers(101, 106)))
 
 
 def families(groups: Mapping[int, int], owed: Mapping[int, str]) -> Families:
-    """Group patrons by their group numbers."""
     found: dict[int, dict[int, str]] = {}
     for patron, group in groups.items():
         found.setdefault(group, {})[patron] = owed[patron]

@@ -33,7 +33,6 @@ def run(state: State, night: int, *groups: Group, criteria: Criteria | None = No
 
 
 def nights(state: State, number: int, *members: int, url: str = URL) -> list[tuple[int, str | None]]:
-    """Return a group's nights and what it owed."""
     found = GroupNights(state.database, url).of_group(number, members or (number * 10, number * 10 + 1))
     return [((night.at - FIRST).days, night.combined_fines and str(night.combined_fines)) for night in found]
 

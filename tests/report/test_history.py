@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import pickle
-import signal
 import sqlite3
-import subprocess
-import sys
-from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -239,53 +233,3 @@ def test_a_full_disk_leaves_the_last_run_as_it_was(state: State) -> None:
         record(state, replace(large_report(2000), generated_at=TONIGHT + timedelta(days=1)))
     assert kinds(compare(state, report("35.00", night=2))) == {1: ChangeKind.WORSE}
     assert (rows(state, "runs"), rows(state, "run_groups")) == (1, 1)
-
-
-KILLED = """
-import os, pickle, sys
-from pathlib import Path
-from sqlalchemy import event
-from evergreen_groups.report import History
-from evergreen_groups.state import State
-directory, url, gateway = sys.argv[1:]
-report, statement = pickle.load(sys.stdin.buffer)
-state, seen = State(Path(directory), url or None), 0
-def kill(*_arguments):
-    global seen
-    seen += 1
-    if seen == statement:
-        os.kill(os.getpid(), 9)
-history = History(state.database, gateway)
-history.compare(report)
-engine = state.database._opened()
-event.listen(engine, "before_cursor_execute", kill)
-event.listen(engine, "commit", kill)
-history.record(report)
-"""
-
-
-def killed_at(state: State, one: Report, statements: Iterable[int]) -> list[int]:
-    """Record ``one`` in processes that kill themselves, each at another statement, and return their exit codes."""
-    ended = []
-    for statement in statements:
-        done = subprocess.run(
-            [sys.executable, "-c", KILLED, str(state.directory), state.database.url_text or "", URL],
-            input=pickle.dumps((one, statement)),
-            check=False,
-            env={name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
-        )
-        ended.append(done.returncode)
-    return ended
-
-
-@pytest.mark.long
-def test_a_run_that_is_killed_while_it_records_leaves_no_half_entry(state: State) -> None:
-    record(state, report("30.00", "40.00"))
-    tonight = report("30.00", "41.00", "26.00", night=1)
-    statements = (2, 4, 5, 6)  # the last one is the commit
-    assert killed_at(state, tonight, statements) == [-signal.SIGKILL] * len(statements)
-    assert (rows(state, "runs"), rows(state, "run_groups")) == (1, 2)
-    found = compare(state, tonight)
-    assert (found.since, found.difference) == (TONIGHT, Decimal("27.00"))
-    record(state, tonight)
-    assert compare(state, report("30.00", "41.00", "26.00", night=2)).difference == 0

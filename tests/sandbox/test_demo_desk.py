@@ -17,8 +17,6 @@ PATRON_PAGES = ("/eg2/en-US/staff/circ/patron/1001/{}", "/eg/staff/circ/patron/1
 
 
 class Echo(BaseHTTPRequestHandler):
-    """Responds with the request."""
-
     def do_GET(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
         asked = {
@@ -88,19 +86,6 @@ def test_the_clients_pages_load_the_panel(desk: Sandbox, path: str, mark: str) -
 
 
 @pytest.mark.parametrize(
-    ("path", "list_"),
-    [
-        ("/eg2/en-US/staff/circ/patron/1001/group", "<eg-patron-group>"),
-        ("/eg/staff/circ/patron/1001/group", 'persist-key="circ.patron.group_members"'),
-    ],
-)
-def test_the_clients_have_their_own_list_of_a_group(desk: Sandbox, path: str, list_: str) -> None:
-    page = fetch(desk.url, path)[2]
-    assert list_ in page
-    assert ">Group Member Details</a>" in page
-
-
-@pytest.mark.parametrize(
     ("release", "angular", "angularjs"),
     [
         ("3.11", ('class="eg-grid-body"></div>', "<hr"), ('ng-show="patron_stats().fines.group_balance_owed',)),
@@ -166,8 +151,3 @@ def test_a_service_that_is_down_gives_503(desk: Sandbox) -> None:
     desk.serve_desk("http://127.0.0.1:9")
     status, headers, _ = fetch(desk.url, "/evergreen-groups/healthz")
     assert (status, headers["content-type"].partition(";")[0]) == (503, "text/html")
-
-
-def test_the_gateway_is_still_there(desk: Sandbox) -> None:
-    status, _, answer = fetch(desk.url, "/osrf-gateway-v1?service=open-ils.auth&method=none")
-    assert (status, json.loads(answer)["status"]) == (200, 404)

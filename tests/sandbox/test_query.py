@@ -185,38 +185,6 @@ def _balances(store: Store) -> dict[int, Decimal]:
     return {row["usr"]: Decimal(row["balance_owed"]) for row in store.rows("mous")}
 
 
-def _pushdown(threshold: str) -> dict[str, Any]:
-    """Return the groups whose members owe so much together, as the product queries them."""
-    return {
-        "select": {"d": ["usrgroup"]},
-        "from": {"mbts": {"d": {"class": "au", "fkey": "usr", "field": "id"}}},
-        "where": {
-            "+mbts": {"xact_finish": None, "balance_owed": {"<>": 0}},
-            "+d": {"deleted": "f"},
-            "-exists": {
-                "select": {"mbts": [{"column": "balance_owed", "transform": "sum", "aggregate": True}]},
-                "from": {"mbts": {"m": {"class": "au", "fkey": "usr", "field": "id"}}},
-                "where": {
-                    "+m": {"deleted": "f", "usrgroup": {"=": {"+d": "usrgroup"}}},
-                    "+mbts": {"xact_finish": None},
-                },
-                "having": {"+mbts": {"balance_owed": {">=": {"transform": "sum", "value": threshold}}}},
-            },
-        },
-    }
-
-
-@pytest.mark.parametrize("threshold", ["0.01", "5.45", "24.99", "25.00", "25.01", "62.00", "1000"])
-def test_the_pushed_down_sum_equals_the_members_sum(store: Store, patrons: list[Row], threshold: str) -> None:
-    balances, totals = _balances(store), dict[int, Decimal]()
-    for row in patrons:
-        if row["deleted"] == "f":
-            totals[row["usrgroup"]] = totals.get(row["usrgroup"], Decimal(0)) + balances.get(row["id"], Decimal(0))
-    where = {"deleted": "f", "-or": [{"usrgroup": {"in": _pushdown(threshold)}}, {"id": {"<": 0}}]}
-    expected = kept(patrons, lambda row: row["deleted"] == "f" and totals[row["usrgroup"]] >= Decimal(threshold))
-    assert found(store, where) == expected
-
-
 @pytest.mark.parametrize(
     ("amount", "operator"), [(5, ">"), ("5.00", ">="), (4.995, ">"), ("4.999", ">="), (-4, "<="), ("1e1", "<")]
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.conversation import Conversation, Exchange, can_be_sent_again
-from support.recorded import BETWEEN, DATASET, ON_FAMILIES, RECORDED, RELEASES, files, is_scenario, read
+from support.recorded import BETWEEN, CURRENT, DATASET, ON_FAMILIES, RECORDED, RELEASES, files, is_scenario, read
 
 from evergreen_groups.sandbox import Sandbox
 
@@ -51,8 +51,10 @@ def test_exchanges_that_differ_between_releases(release: str) -> None:
     assert differences(release, [RECORDED / release / "releases.jsonl"]) == {}
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize(
+    "release",
+    [release if release == CURRENT else pytest.param(release, marks=pytest.mark.long) for release in RELEASES],
+)
 def test_everything(release: str) -> None:
     found = [file for file in files(release) if file.stem not in ELSEWHERE]
     assert any(map(is_scenario, found))

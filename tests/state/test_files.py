@@ -15,7 +15,6 @@ from support.report_samples import sample_report
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.render.report import render
-from evergreen_groups.render.report.writers import FORMATS
 from evergreen_groups.state import private_file, write_atomically
 
 
@@ -139,14 +138,6 @@ def test_a_private_file_has_no_name_and_is_gone_when_it_is_closed(
     monkeypatch.setenv("SQLITE_TMPDIR", str(tmp_path / "missing"))
     with pytest.raises(ConfigurationError, match="missing"):
         private_file()
-
-
-@pytest.mark.parametrize("format", FORMATS)
-def test_every_format_into_a_file(tmp_path: Path, format: str) -> None:
-    path = tmp_path / "report"
-    with write_atomically(path) as stream:
-        render(sample_report(), format, stream)
-    assert "田中 さくら" in path.read_text(encoding="utf-8")
 
 
 def test_unknown_format() -> None:

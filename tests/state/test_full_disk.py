@@ -51,7 +51,6 @@ def library(killable: Killable, sandbox: Sandbox, proxy: FaultProxy) -> Iterator
 
 
 def small_files(chance: Random, library: WatchedLibrary, words: tuple[str, ...]) -> Run:
-    """Limit the size of each file."""
     return library.run(*words, world=World(file_limit=chance.choice((0, *3 * (chance.randint(*MIDDLE),)))))
 
 

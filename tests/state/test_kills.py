@@ -1,8 +1,10 @@
-"""Killed at any moment: confirmed work is stored, the journal is correct, and the next run does the rest."""
+"""Killed at any moment: confirmed work is stored, the journal is correct, and the next run does the rest.
+
+``nightly/test_killed_runs.py`` kills the report.
+"""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sqlite3
@@ -17,14 +19,10 @@ import pytest
 from support.command import Command
 from support.fault_proxy import FaultProxy
 from support.killable import KILLED, ORDINARY, Killable, Run, World
-from support.mail_server import Post, server
-from support.state_files import count_runs
 from support.watched_library import Target, WatchedLibrary
 
 from evergreen_groups import exit_status
-from evergreen_groups.mail.mailer import Outbox
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.state import State
 from evergreen_groups.state import database as upgrade
 from evergreen_groups.state.database import FILE_NAME
 from evergreen_groups.state.schema import VERSION
@@ -41,12 +39,6 @@ lead,20000000001008,on
 BATCHED: Target = {(1052, "usrgroup"): 1002, (1053, "usrgroup"): None, (1008, "master_account"): 1}
 OFTEN = [pytest.param(25, marks=pytest.mark.long, id="often")]
 """Number of kills of each kind."""
-MAIL = {
-    "EVERGREEN_GROUPS_MAIL_HOST": "localhost",
-    "EVERGREEN_GROUPS_MAIL_SECURITY": "none",
-    "EVERGREEN_GROUPS_MAIL_SENDER": "groups@library.example",
-    "EVERGREEN_GROUPS_MAIL_RECIPIENTS": "*=director@library.example",
-}
 LATER_MIGRATION = f"""
 import sqlalchemy as sa
 from alembic import op
@@ -142,44 +134,6 @@ def test_the_first_change_of_all(library: WatchedLibrary, kills: int) -> None:
     """The database doesn't exist yet."""
     library.keep()
     killed_changes(library, MOVE, MOVED, kills)
-
-
-@pytest.mark.parametrize("kills", OFTEN)
-def test_a_report(library: WatchedLibrary, kills: int) -> None:
-    target = library.directory / "report.json"
-    words = ("report", "--output", str(target))
-    library.prepare(*words)
-    for _killed in killed_runs(library, words, kills):
-        library.check_whole()
-        json.loads(target.read_text("utf-8"))
-        recorded = count_runs(library.state)
-        assert recorded in (1, 2)
-        library.check_next_run(words, {})
-        assert count_runs(library.state) == recorded + 1
-        assert len(json.loads(target.read_text("utf-8"))["changes"]["trend"]) == recorded + 1
-
-
-@pytest.mark.parametrize("kills", OFTEN)
-def test_a_report_that_is_mailed(library: WatchedLibrary, kills: int) -> None:
-    post = Post()
-    library.put_back = post.taken.clear
-    with server(post, None) as port:
-        words = ("report", "--mail", "--output", str(library.directory / "report.json"))
-        library.environ |= MAIL | {"EVERGREEN_GROUPS_MAIL_PORT": str(port)}
-        library.keep()
-        for _killed in killed_runs(library, words, kills):
-            library.check_whole()
-            recorded, waiting = count_runs(library.state) or 0, outbox_size(library)
-            taken = {message["Message-ID"] for message in post.taken}
-            assert len(taken) + waiting >= recorded  # each report in the history is mailed or queued
-            library.check_next_run(words, {})
-            assert outbox_size(library) == 0
-            assert len({message["Message-ID"] for message in post.taken}) >= recorded + 1
-
-
-def outbox_size(library: WatchedLibrary) -> int:
-    with State(library.state) as state:
-        return len(Outbox(state.database)) if state.database.is_there else 0
 
 
 @pytest.mark.long

@@ -18,7 +18,6 @@ def bill(
     library: int = HARBOR,
     since: str = _SINCE,
 ) -> int:
-    """Add a manual bill and return its id."""
     with sandbox._store.transaction():
         id = sandbox._store.insert("mg", {"usr": patron, "billing_location": library, "xact_start": since})
         _summary(sandbox, id, patron, "grocery", kind, billed, paid, since)

@@ -34,5 +34,4 @@ def _listed(run: Command, number: int, *options: str) -> list[str]:
 
 
 def number_of(id: str | None) -> int | None:
-    """Return the number in a change's id."""
     return None if id is None else int(id.partition("-")[0])

@@ -14,7 +14,7 @@ from support.desk_clerks import Clerk, Faults, Sequence, Tally
 from support.fault_proxy import FaultProxy, fault_proxy
 from support.forked_servers import ForkedServers
 from support.gateways import PASSWORD
-from support.postgresql import Cluster, new_directory
+from support.postgresql import Cluster, own_cluster
 from support.web_caller import session
 from support.write_log import WriteLog
 from support.wrong_clocks import clock_ahead
@@ -112,9 +112,7 @@ def town(servers: int, sequences: int, *, database: str, clocks: tuple[int, ...]
         proxy = stack.enter_context(fault_proxy(sandbox.url))
         cluster, line = None, ""
         if database == "postgresql":
-            cluster = Cluster(new_directory())
-            stack.callback(cluster.remove)
-            cluster.start()
+            cluster = stack.enter_context(own_cluster())
             line = f'database = "{cluster.url(stack.enter_context(cluster.database()))}"'
         environs = {}
         for number in range(servers):

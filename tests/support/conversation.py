@@ -53,7 +53,6 @@ class Conversation:
         self._connection.close()
 
     def reset(self) -> None:
-        """Restore the fresh data."""
         status, _, body = self._send("POST", "/sandbox/reset", [])
         assert status == 200, body
         self._tokens.clear()

@@ -129,8 +129,6 @@ class Gate:
 
 
 class Desk:
-    """A browser at the demo desk."""
-
     def __init__(self, browser: Chrome, sandbox: Sandbox, gate: Gate, service_url: str) -> None:
         self.browser = browser
         self.sandbox = sandbox
@@ -192,7 +190,6 @@ class Desk:
         self.browser.get(f"{self.sandbox.url}{self.address(client)}/{place}")
 
     def address(self, client: str) -> str:
-        """Return the URL of a client's patrons' pages."""
         return client if client.startswith("/") else CLIENTS[kind(client)]
 
     def run(self, script: str, *arguments: object) -> Any:
@@ -203,7 +200,6 @@ class Desk:
         return self.run(_PANEL)
 
     def until(self, condition: Callable[[], Any]) -> Any:
-        """Wait for a true result and return it."""
         return WebDriverWait(self.browser, TIMEOUT, poll_frequency=0.03).until(lambda _: condition())
 
     def panel_of(self, patron: int) -> Any:
@@ -313,7 +309,6 @@ class Desk:
         ActionChains(self.browser, duration=0).send_keys(*keys).perform()
 
     def press_with(self, modifier: str, key: str) -> None:
-        """Press a key while holding another."""
         chain = ActionChains(self.browser, duration=0)
         chain.key_down(modifier).send_keys(key).key_up(modifier).perform()
 
@@ -322,7 +317,6 @@ class Desk:
         self.run("localStorage.setItem('eg.ui.general.colormode', arguments[0])", json.dumps(mode))
 
     def axe(self) -> Any:
-        """Return axe's findings on the page."""
         self.run(resources.files("axe_core_python").joinpath("axe.min.js").read_text("utf-8"))
         return self.browser.execute_async_script("const done = arguments[0]; axe.run().then(done)")
 
@@ -360,3 +354,13 @@ def chromium() -> Iterator[Chrome]:
         yield browser
     finally:
         browser.quit()
+
+
+def look(
+    browser: Chrome, width: int, scheme: str = "light", *, height: int = 900, mobile: bool = False, medium: str = ""
+) -> None:
+    """Show pages on a screen of this size, in a color scheme, or as on another medium (``print``)."""
+    screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features, "media": medium})

@@ -21,20 +21,16 @@ _numbers = count(1)
 
 @dataclass
 class Answer:
-    """A response."""
-
     status: int
     body: dict[str, Any]
     headers: Mapping[str, str]
 
     @property
     def code(self) -> str:
-        """The code of a problem."""
         return str(self.body["code"])
 
     @property
     def states(self) -> list[str]:
-        """The states of a change's steps."""
         return [step["state"] for step in self.body["steps"]]
 
 
@@ -88,7 +84,6 @@ def new_key() -> str:
 
 
 def group_of(sandbox: Sandbox, patron: int) -> int:
-    """Return a patron's group in the ILS."""
     return int(sandbox._store.rows("au", {"id": patron})[0]["usrgroup"])
 
 

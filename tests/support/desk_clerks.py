@@ -10,6 +10,7 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,8 +53,6 @@ class Asked:
 
 @dataclass
 class Tally:
-    """Counts of all sequences."""
-
     asked: int = 0
     changes: int = 0
     undone: int = 0
@@ -127,21 +126,16 @@ class Sequence:
     def run(self, actions: int) -> None:
         """Let both clerks act concurrently."""
 
-        def act(clerk: Clerk, chance: random.Random) -> None:
+        def act(clerk: Clerk) -> None:
+            chance = random.Random(f"{self._number} {clerk.user}")
             try:
                 for _ in range(actions):
                     self._act(clerk, chance)
             except BaseException as error:
                 self.errors.append(f"{type(error).__name__}: {error}")
 
-        threads = [
-            threading.Thread(target=act, args=(clerk, random.Random(f"{self._number} {clerk.user}")))
-            for clerk in self._clerks
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(len(self._clerks)) as threads:
+            list(threads.map(act, self._clerks))
 
     def judge(self, log: WriteLog, sandbox: Sandbox, before: dict[int, dict[str, int]]) -> list[str]:
         """Repeat all requests, and return what is wrong."""
@@ -210,13 +204,8 @@ class Sequence:
         if plan is None:
             return None
         asked = self._new(clerk, "changes", {"plan": plan}, chance)
-        if kind != "double click":
-            return self._ask(asked)
-        twice = [threading.Thread(target=self._ask, args=(asked,)) for _ in range(2)]
-        for thread in twice:
-            thread.start()
-        for thread in twice:
-            thread.join()
+        with ThreadPoolExecutor(2) as threads:
+            list(threads.map(self._ask, [asked] * (2 if kind == "double click" else 1)))
         return None
 
     def _undo(self, clerk: Clerk, chance: random.Random) -> None:

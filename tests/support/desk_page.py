@@ -18,8 +18,6 @@ def as_text(node: lxml.html.HtmlElement) -> str:
 
 
 class DeskPage:
-    """A page and its forms."""
-
     def __init__(self, clerk: DeskClerk, address: str, response: TestResponse) -> None:
         self.clerk = clerk
         self.address = address
@@ -74,7 +72,6 @@ class DeskPage:
         raise AssertionError(f"no form for {action}")
 
     def has_form(self, action: str) -> bool:
-        """Return whether the page has a form for a path."""
         return any(urlsplit(form.action).path.endswith(action) for form in self.tree.forms)
 
     def send(
@@ -91,8 +88,6 @@ class DeskPage:
 
 
 class DeskClerk:
-    """A clerk at a desk, with a session's cookie."""
-
     def __init__(self, app: Flask, token: str, origin: str) -> None:
         self._client = client_of(app)
         self.headers = cookie(token)
@@ -120,7 +115,6 @@ ClerkNamed = Callable[[str], DeskClerk]
 
 
 def card(patron: int) -> str:
-    """Return the barcode of a built-in patron."""
     return f"2000000000{patron}"
 
 
@@ -130,7 +124,6 @@ def scanned(page: DeskPage, text: str) -> DeskPage:
 
 
 def agreed(page: DeskPage, **filled: str) -> DeskPage:
-    """Press the button that confirms."""
     return page.send("/change", ("do", "apply"), **filled)
 
 

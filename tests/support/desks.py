@@ -14,17 +14,14 @@ ONE, ANOTHER = 11, 12
 
 
 def desk_of(gateway: Gateway, state: State, staff: int = ONE, *, may_undo_others: bool = False) -> DeskChanges:
-    """Return the changes of a staff user."""
     operator = Operator("desk", staff=staff, workstation=3)
     reference = ReferenceData(PolicySettings())
     return DeskChanges(gateway, state, operator, reference, may_undo_others=lambda: may_undo_others)
 
 
 def move(patron: PatronReference, *others: PatronReference, to: PatronReference) -> PlanRequest:
-    """Return a request to move patrons to another patron's group."""
     return PlanRequest(Action.MOVE, (patron, *others), target=to)
 
 
 def remove(*patrons: PatronReference) -> PlanRequest:
-    """Return a request to remove patrons from their groups."""
     return PlanRequest(Action.REMOVE, patrons)

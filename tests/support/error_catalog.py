@@ -107,7 +107,6 @@ def records(name: str) -> list[tuple[str, frozenset[str]]]:
 
 
 def names_in(template: str) -> set[str]:
-    """Return the names of the values in a template."""
     return {name for _text, name, _spec, _conversion in string.Formatter().parse(template) if name is not None}
 
 
@@ -230,7 +229,6 @@ def _set_in(function: ast.AST, name: str) -> Iterator[str]:
 
 
 def page() -> str:
-    """Return the contents of ``docs/errors.md``."""
     from evergreen_groups.audit.findings import WEIGHTS
     from evergreen_groups.render.audit.wording import EVIDENCE, REASONS
     from evergreen_groups.render.plans import WARNINGS
@@ -276,7 +274,6 @@ def page() -> str:
 
 
 def default_code(kind: str) -> str:
-    """Return an error class's default code."""
     from evergreen_groups.errors import _code_of
 
     return _code_of(type(kind, (), {}))

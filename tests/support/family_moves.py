@@ -59,7 +59,6 @@ def plan_with(method: str, client: Client) -> Plan:
 
 
 def only_step(client: Client, number: int = 1) -> JournalStep:
-    """Return the step of the change with this number."""
     (step,) = client.moves.entry(change_id(client.moves, number)).steps
     return step
 

@@ -23,8 +23,6 @@ from evergreen_groups.gateway import NO_TOKEN
 
 
 class Fault(Enum):
-    """What happens to a request."""
-
     NONE = "it goes through"
     DROP_REQUEST = "it is lost before it reaches the server"
     DROP_ANSWER = "the server carries it out, and its answer is lost"
@@ -67,7 +65,6 @@ class HttpAnswer:
         return self.length is not None and self.length > len(self.body)
 
     def to_bytes(self) -> bytes:
-        """Return the bytes on the wire."""
         length = len(self.body) if self.length is None else self.length
         framing = ("Transfer-Encoding", "chunked") if self.chunk_length else ("Content-Length", str(length))
         headers = [("Content-Type", self.content_type), framing, *self.headers]
@@ -347,7 +344,6 @@ def _wait_for_the_client_to_go(connection: socket.socket) -> None:
 
 @contextmanager
 def fault_proxy(target: str) -> Iterator[FaultProxy]:
-    """Yield a running proxy in front of ``target``."""
     proxy = FaultProxy(target)
     thread = threading.Thread(target=proxy.server.serve_forever, args=(0.02,), daemon=True)
     thread.start()

@@ -50,12 +50,10 @@ class ForkedServers(ForkingProgram):
         pipe.unlink()
 
     def kill_service(self, name: str) -> None:
-        """Kill a service with SIGKILL."""
         self.kill(self._running.pop(name))
 
     @property
     def errors(self) -> str:
-        """Return what the services have logged."""
         return self._errors.read_text() if self._errors.exists() else ""
 
 

@@ -32,7 +32,6 @@ class ForkingProgram:
         )
 
     def ask(self, order: Mapping[str, Any]) -> Any:
-        """Give an order and return the answer."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with self._lock:
@@ -40,7 +39,6 @@ class ForkingProgram:
             return json.loads(self._process.stdout.readline())
 
     def kill(self, process: int) -> None:
-        """Kill a process that the program has forked with SIGKILL."""
         self.ask({"kill": process})
 
     def __enter__(self) -> Self:

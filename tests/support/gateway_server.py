@@ -105,7 +105,6 @@ def http_error(status: int, **how: object) -> Action:
 
 
 def hang_up(line: Line, request: Request) -> None:
-    """Close without a response."""
     line.keep = False
 
 

@@ -23,7 +23,6 @@ METHODS = ("get", "post")
 
 
 def page() -> str:
-    """Return the page in Markdown."""
     return HEAD + "".join(_sections(description()))
 
 
@@ -105,7 +104,6 @@ def _cell(text: str) -> str:
 
 
 def _documents(document: dict[str, Any]) -> Iterator[str]:
-    """Return the documents of the routes, with their keys."""
     schemas = document["components"]["schemas"]
     wanted = _named(document["paths"], document)
     yield "\n## Documents\n"

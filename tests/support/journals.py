@@ -13,7 +13,6 @@ def begun(
     steps: Sequence[StoredStep],
     undoes: str | None = None,
 ) -> list[int]:
-    """Record a plan, and return the ids of its steps."""
     with journal.writing() as connection:
         entry = journal.begin(connection, gateway, operator, action, steps, undoes)
     return [step.id for step in entry.steps]

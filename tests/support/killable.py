@@ -71,7 +71,6 @@ class Killable(ForkingProgram):
         super().__init__("support.killable", environ)
 
     def __call__(self, *words: str, environ: Mapping[str, str], world: World = ORDINARY) -> Run:
-        """Run the command."""
         return Run(**self.ask({"words": words, "environ": dict(environ), "world": asdict(world)}))
 
 
@@ -108,7 +107,6 @@ def _asks_postgresql(frame: FrameType) -> bool:
 
 
 def _enter(world: World) -> None:
-    """Set up the conditions in the process."""
     from evergreen_groups.state import database as upgrade
     from evergreen_groups.state.database import Database
 

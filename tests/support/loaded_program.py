@@ -58,7 +58,6 @@ class LoadedProgram:
 
 @cache
 def loaded_program() -> LoadedProgram:
-    """Return this test process's program."""
     return LoadedProgram()
 
 

@@ -57,7 +57,6 @@ def collected() -> tuple[Text, ...]:
 
 
 def template() -> Catalog:
-    """Return the catalog of the English texts."""
     made = Catalog(domain=DOMAIN, charset="utf-8", fuzzy=False, header_comment=_HEADER)
     for text in sorted(collected(), key=lambda one: (one.place, one.text)):
         key = (text.text, text.plural) if text.plural else text.text
@@ -67,7 +66,6 @@ def template() -> Catalog:
 
 
 def catalogues() -> dict[str, Catalog]:
-    """Return each language's catalog by name."""
     found = {}
     for path in sorted(DIRECTORY.glob(f"*/LC_MESSAGES/{DOMAIN}.po")):
         with path.open("rb") as file:

@@ -37,7 +37,6 @@ class Movers(ForkingProgram):
 
     @property
     def errors(self) -> str:
-        """Return what movers recorded."""
         return self._errors.read_text(encoding="utf-8") if self._errors.exists() else ""
 
 

@@ -15,8 +15,6 @@ ARABIC = "\N{ARABIC LETTER MEEM}\N{ARABIC LETTER HAH}\N{ARABIC LETTER MEEM}\N{AR
 
 
 class PageDesk:
-    """A clerk's browser on the pages."""
-
     def __init__(self, desk: Desk, environ: dict[str, str]) -> None:
         self.desk = desk
         self.gate = desk.gate

@@ -160,7 +160,6 @@ class PageReader:
 
 @contextmanager
 def reader_of(page: Path, home: Path) -> Iterator[PageReader]:
-    """Yield a page's reader with everything the page needs."""
     needed = run_with(page)
     with ExitStack() as stack:
         if needed is None:
@@ -175,7 +174,6 @@ def reader_of(page: Path, home: Path) -> Iterator[PageReader]:
 
 
 def try_page(page: Path, home: Path) -> None:
-    """Run all blocks of a page, in order."""
     with reader_of(page, home) as reader:
         for block in tried(page):
             reader.try_block(block)

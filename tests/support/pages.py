@@ -53,7 +53,6 @@ class Block:
 
     @property
     def not_run(self) -> str | None:
-        """Why it isn't run."""
         return self.comment[1] if self.comment and self.comment[0] == "not run" else None
 
     @property

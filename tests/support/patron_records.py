@@ -18,6 +18,5 @@ def read_contact_records(gateway: Gateway, patrons: Collection[int]) -> dict[int
 
 
 def read_accounts(gateway: Gateway, patrons: Collection[int]) -> dict[int, PatronAccount]:
-    """Read the accounts of patrons, by id."""
     found = gateway.pcrud.columns_by_values("au", ("id", *ACCOUNT_FIELDS), "id", patrons)
     return {id: PatronAccount.of(values, datetime.now(UTC)) for id, *values in found}

@@ -24,7 +24,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support import expected_conditions as expected
 from selenium.webdriver.support.wait import WebDriverWait
-from support.desk_browser import Desk, chromium
+from support.desk_browser import Desk, chromium, look
 from support.report_samples import member, report_of
 from support.repository import REPOSITORY
 from support.screenshots import desk_of, take
@@ -60,7 +60,6 @@ MADE_FROM = {
 
 
 def digest(picture: str) -> str:
-    """Return a digest of a picture's files."""
     found = hashlib.sha256()
     package = REPOSITORY / "evergreen_groups"
     for pattern in MADE_FROM[picture]:
@@ -72,7 +71,6 @@ def digest(picture: str) -> str:
 
 
 def recorded() -> dict[str, str]:
-    """Return the digests recorded with the pictures."""
     record: dict[str, str] = json.loads((PICTURES / RECORD).read_text("utf-8"))
     return record
 
@@ -96,7 +94,6 @@ def take_panel(desk: Desk, target: Path) -> None:
 
 
 def take_move(desk: Desk, target: Path) -> None:
-    """Scan a card, and move its owner."""
     browser = desk.browser
     desk.open("Angular", f"{PATRON}/group")
     desk.panel_of(PATRON)
@@ -151,8 +148,7 @@ def take_report(browser: Chrome, home: str, target: Path) -> None:
     browser.get(page.as_uri())
     browser.save_screenshot(str(target / "report.png"))
     print(target / "report.png")
-    screen = {"width": 1280, "height": 1300, "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    look(browser, 1280, height=1300)
     browser.find_element(By.CSS_SELECTOR, "#groups > tbody:nth-of-type(2) summary").click()
     WebDriverWait(browser, 30).until(expected.visibility_of_element_located((By.CSS_SELECTOR, "#groups details table")))
     groups = browser.find_element(By.CSS_SELECTOR, "section[aria-labelledby=all]")
@@ -181,7 +177,6 @@ def main(directory: str = str(PICTURES)) -> None:
 
 
 def record(target: Path) -> None:
-    """Record the digests of the pictures' inputs."""
     digests = {picture: digest(picture) for picture in MADE_FROM}
     (target / RECORD).write_text(json.dumps(digests, indent=2) + "\n", "utf-8")
 

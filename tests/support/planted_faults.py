@@ -90,8 +90,6 @@ def refused(
 
 
 def answered(method: str, make: Callable[[], object], *, service: str = "") -> Plant:
-    """Return a plant of a method's result."""
-
     def plant(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
         result = make()
         proxy.answer = lambda call: result if call.method.endswith(method) and service in call.service else None
@@ -104,8 +102,6 @@ def server_time(seconds: int) -> str:
 
 
 def last_run(outcome: RunOutcome, status: int, error: str | None = None, *, days: int = 0) -> Plant:
-    """Return a plant of the record of the last night."""
-
     def plant(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
         then = datetime.now(UTC) - timedelta(days)
         counts = {} if error else {"groups": 3, "members": 9}

@@ -59,16 +59,13 @@ class Cluster:
             self._run("pg_ctl", "-w", "-s", "-D", str(self._data), "-m", mode, "stop")
 
     def url(self, name: str) -> str:
-        """Return a database's URL, as in the setting."""
         return f"postgresql+psycopg://{_USER}@/{name}?host={self.directory}"
 
     def remove(self) -> None:
-        """Stop it and delete everything."""
         self.stop("immediate")
         shutil.rmtree(self.directory)
 
     def execute(self, statement: str, name: str = "postgres") -> None:
-        """Execute a statement in a database."""
         with psycopg.connect(host=str(self.directory), user=_USER, dbname=name, autocommit=True) as connection:
             connection.execute(statement)  # type: ignore[call-overload]  # the tests' own
 
@@ -94,7 +91,6 @@ class Cluster:
 
     @contextmanager
     def database(self) -> Iterator[str]:
-        """Create an empty database and return its name."""
         name = f"test_{uuid4().hex}"
         self.execute(f"CREATE DATABASE {name}")
         try:
@@ -117,6 +113,17 @@ def new_directory() -> Path:
             user = pwd.getpwnam(_USER)
             os.chown(directory, user.pw_uid, user.pw_gid)
     return directory
+
+
+@contextmanager
+def own_cluster() -> Iterator[Cluster]:
+    """Yield a running cluster that nothing else uses, so that it can be frozen or stopped."""
+    cluster = Cluster(new_directory())
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.remove()
 
 
 def shared_cluster() -> Cluster:

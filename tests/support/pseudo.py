@@ -13,15 +13,15 @@ _ALWAYS = {"evergreen-groups", "Evergreen"}
 
 
 def latin_words(text: str, data: Iterable[str] = ()) -> list[str]:
-    """Return the words in Latin letters, except those of the ``data``."""
+    """Return the words in Latin letters, except those of addresses and of the ``data``."""
     known = {word for one in data for word in _WORD.findall(one)} | _ALWAYS
-    return [word for word in _WORD.findall(text) if word not in known]
+    return [word for word in _WORD.findall(re.sub(r"https?://\S+", " ", text)) if word not in known]
 
 
 def texts_of_page(html: str) -> str:
-    """Return a page's texts: of its elements, and of attributes that are shown or spoken."""
+    """Return a page's texts: of its elements but commands, and of attributes that are shown or spoken."""
     tree = lxml.html.document_fromstring(html.encode(), parser=lxml.html.HTMLParser(encoding="utf-8"))
     spoken = [value for one in tree.iter() for name, value in one.attrib.items() if name in _READ and one.tag != "meta"]
-    for one in tree.xpath("//script | //style"):
+    for one in tree.xpath("//script | //style | //code"):
         one.drop_tree()
     return "\n".join([*tree.itertext(), *spoken])

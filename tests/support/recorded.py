@@ -51,7 +51,6 @@ def read(file: Path) -> list[Exchange]:
 
 @cache
 def exchanges() -> dict[str, Exchange]:
-    """Return all exchanges by id."""
     return {
         exchange["id"] if release == CURRENT else f"{release}/{exchange['id']}": exchange
         for release in RELEASES

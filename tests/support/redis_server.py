@@ -23,11 +23,9 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        """The server's URL, as in the setting."""
         return f"redis://127.0.0.1:{self.port}/1"
 
     def start(self) -> None:
-        """Start it, and wait until it responds."""
         program = shutil.which("valkey-server") or shutil.which("redis-server")
         if program is None:
             raise RuntimeError("the tests need Valkey or Redis: apt install valkey-server, or redis-server")
@@ -47,7 +45,6 @@ class RedisServer:
             self._process = None
 
     def client(self) -> redis.Redis:
-        """Return a connection, to inspect the data."""
         return redis.Redis(port=self.port, db=1, password=self.password or None)
 
     def __enter__(self) -> Self:

@@ -101,8 +101,6 @@ def _wanted(config: pytest.Config) -> list[str]:
 
 
 class _Results:
-    """Counts how tests ended, by release."""
-
     def __init__(self, file: Path) -> None:
         self._file = file
         self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)

@@ -10,14 +10,12 @@ from evergreen_groups.report import Report
 
 
 def written(report: Report, format: str, **options: Any) -> str:
-    """Return a report in a format of text."""
     stream = io.StringIO(newline="")
     render(report, format, stream, **options)
     return stream.getvalue()
 
 
 def written_bytes(report: Report, format: str, **options: Any) -> bytes:
-    """Return a report in any format, as in a file."""
     stream = io.BytesIO()
     render_bytes(report, format, stream, **options)
     return stream.getvalue()

@@ -45,6 +45,5 @@ class Looking(Gateway):
         self._sandbox = sandbox
 
     def call(self, service: str, method: str, *params: object, **options: Any) -> Result:
-        """Call a method on current data."""
         self._sandbox.catch_up()
         return super().call(service, method, *params, **options)

@@ -184,7 +184,6 @@ def changed_report() -> Report:
 
 
 def empty_report() -> Report:
-    """Return a report without groups."""
     return report_of((), criteria=Criteria(min_total=Decimal("10000.00")))
 
 

@@ -66,7 +66,6 @@ class Caller:
         return found
 
     def refused(self, account: str, class_id: str, where: Any, options: Any = None) -> bool:
-        """Return whether a search ends with status 500."""
         return self.pcrud(account, f"search.{class_id}.atomic", where, options)["status"] == 500
 
 
@@ -79,7 +78,6 @@ def actor(caller: Caller, account: str | None, name: str, *values: Any) -> Any:
 
 
 def opened(wire: Any) -> dict[str, Any]:
-    """Return the values of an object by field."""
     parsed = idl_classes().parse_object(wire)
     assert parsed is not None, wire
     return parsed[1]

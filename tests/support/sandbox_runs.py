@@ -46,14 +46,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def gateway_options(request: pytest.FixtureRequest) -> dict[str, object]:
-    """Return the options of a sandbox for the chosen gateway."""
     rust = request.config.getoption("--gateway") == "rust"
     return {"gateway": "rust", "worker_requests": 1} if rust else {}
 
 
 @pytest.fixture(scope="session")
 def with_replica(request: pytest.FixtureRequest) -> bool:
-    """Whether sandboxes have a replica."""
     return bool(request.config.getoption("--replica"))
 
 

@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.keys import Keys
-from support.desk_browser import CLIENTS, Desk, Gate, chromium
+from support.desk_browser import CLIENTS, Desk, Gate, chromium, look
 from support.repository import REPOSITORY
 from support.web_caller import served, session, settings_of
 
@@ -50,13 +50,14 @@ def take(browser: Chrome, target: Path) -> None:
 
 
 def take_in_each_look(browser: Chrome, name: str, target: Path) -> None:
-    """Take a screenshot of the open page in each look."""
-    for look, (width, colours) in LOOKS.items():
-        screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": True}
-        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
-        scheme = {"features": [{"name": "prefers-color-scheme", "value": colours}]}
-        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", scheme)
-        take(browser, target / f"{name}-{look}.png")
+    for shown in in_each_look(browser, mobile=True):
+        take(browser, target / f"{name}-{shown}.png")
+
+
+def in_each_look(browser: Chrome, *, mobile: bool) -> Iterator[str]:
+    for name, (width, scheme) in LOOKS.items():
+        look(browser, width, scheme, mobile=mobile)
+        yield name
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
@@ -84,7 +85,6 @@ def group_pages(desk: Desk, target: Path) -> None:
 
 
 def pages(browser: Chrome, files: Path, target: Path) -> None:
-    """Take each page in each look."""
     found = {
         "report": files / "report.html",
         "audit": files / "audit.html",
@@ -93,16 +93,10 @@ def pages(browser: Chrome, files: Path, target: Path) -> None:
     }
     site = REPOSITORY / "build" / "site"
     found |= {f"site-{name}": site / f"{name}.html" for name in SITE_PAGES if (site / f"{name}.html").is_file()}
-    for look, (width, colours) in LOOKS.items():
-        screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
-        scheme = {"features": [{"name": "prefers-color-scheme", "value": colours}]}
-        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", scheme)
+    for shown in in_each_look(browser, mobile=False):
         for name, page in found.items():
             browser.get(page.resolve().as_uri())
-            take(browser, target / f"{name}-{look}.png")
-    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+            take(browser, target / f"{name}-{shown}.png")
 
 
 @contextmanager

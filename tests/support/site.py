@@ -54,7 +54,6 @@ def _linked(link: re.Match[str], folder: Path) -> str:
 
 
 def read_page(_app: Sphinx, name: str, source: list[str]) -> None:
-    """Adapt a page to the site."""
     root = name in FROM_ROOT
     text = (REPOSITORY / FROM_ROOT[name]).read_text("utf-8") if root else source[0]
     text = re.sub(r"^```mermaid\n(.*?)^```$", lambda chart: draw(chart[1]), text, flags=re.DOTALL | re.MULTILINE)

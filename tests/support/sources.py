@@ -13,10 +13,8 @@ PACKAGE = REPOSITORY / "evergreen_groups"
 
 @cache
 def syntax_tree(path: Path) -> ast.Module:
-    """Return the syntax tree of one file."""
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def package() -> dict[Path, ast.Module]:
-    """Return the syntax tree of each module of the package, by path."""
     return {path: syntax_tree(path) for path in sorted(PACKAGE.rglob("*.py"))}

@@ -12,13 +12,11 @@ from evergreen_groups.state import Holder, RunStatus, State, read_run_status, sc
 
 
 def last_run(directory: Path) -> RunStatus | None:
-    """Return how the last run of the report ended."""
     with State(directory) as state:
         return read_run_status(state.database)
 
 
 def write_last_run(directory: Path, status: RunStatus) -> None:
-    """Record how the last run ended."""
     with State(directory) as state:
         write_run_status(state.database, status)
 
@@ -31,7 +29,6 @@ def reporter(directory: Path) -> Holder | None:
 
 @contextmanager
 def reporting(directory: Path) -> Iterator[None]:
-    """Hold the lease for making the report."""
     with State(directory) as state, state.report_lease():
         yield
 

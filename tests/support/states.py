@@ -26,7 +26,6 @@ def state_in(directory: Path) -> State:
 
 
 def journal_in(directory: Path) -> Journal:
-    """Return the journal in a directory, to inspect it."""
     return Journal(state_in(directory).database)
 
 
@@ -42,6 +41,5 @@ def state_on(engine: str, directory: Path) -> Iterator[State]:
 
 
 def close_states() -> None:
-    """Close all states."""
     while _open:
         _open.pop().close()

@@ -8,7 +8,7 @@ from evergreen_groups.sandbox import Sandbox
 
 AT_THRESHOLD, CHILD_AT_THRESHOLD = 1001, 1003
 """A patron who owes 5.00 at the threshold of 5.00, and a juvenile who owes 3.00 at one of 3.00."""
-_EVERYBODY, _CHILD, _CONSORTIUM, _HARBOR = 1, 12, 1, 11
+_CHILD, _CONSORTIUM, _HARBOR = 12, 1, 11
 
 
 def put_at_thresholds(sandbox: Sandbox) -> None:

@@ -59,7 +59,6 @@ def results() -> Results:
 
 
 def page(name: str, found: Results, tried: list[Trial]) -> str:
-    """Return a page of ``PAGES`` with its table updated."""
     text = (REPOSITORY / name).read_text("utf-8")
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
@@ -77,7 +76,6 @@ def short_table(found: Results, tried: list[Trial]) -> Iterator[str]:
 
 
 def long_table(tried: list[Trial]) -> Iterator[str]:
-    """Return a row for each trial with a real Evergreen."""
     yield "| Evergreen | bus | tried on | patrons | what | result |"
     yield "| --- | --- | --- | --- | --- | --- |"
     for one in tried:

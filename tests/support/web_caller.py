@@ -14,8 +14,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.settings import GatewaySettings, MetricsSettings, PolicySettings, ServeSettings, Settings
-from evergreen_groups.settings.sections import DeskSettings, EventsSettings
+from evergreen_groups.settings import GatewaySettings, MetricsSettings, ServeSettings, Settings
+from evergreen_groups.settings.sections import EventsSettings
 from evergreen_groups.web import SPARE_REQUESTS, Server, open_listener
 
 API = "/evergreen-groups/api/v1"
@@ -34,40 +34,25 @@ class Clock:
         return self.now
 
 
-def settings_of(
-    url: str,
-    *,
-    serve: ServeSettings | None = None,
-    events: EventsSettings | None = None,
-    policy: PolicySettings | None = None,
-    desk: DeskSettings | None = None,
-    metrics: MetricsSettings | None = None,
-) -> Settings:
+def settings_of(url: str, *, serve: ServeSettings | None = None, **sections: Any) -> Settings:
     gateway = GatewaySettings(url=url, username="consortium_staff")
-    return Settings(
-        gateway=gateway,
-        policy=policy or PolicySettings(),
-        serve=serve or ServeSettings(port=0),
-        events=events or EventsSettings(),
-        desk=desk or DeskSettings(),
-        metrics=metrics or MetricsSettings(),
-    )
+    return Settings(gateway=gateway, serve=serve or ServeSettings(port=0), **sections)
 
 
 def events_settings(directory: Path, **options: Any) -> EventsSettings:
     """Return settings for events taken with ``SECRET``, which is written to a file."""
-    file = directory / "events-secret"
-    file.write_text(SECRET)
-    file.chmod(0o600)
-    return EventsSettings(secret_file=file, **options)
+    return EventsSettings(secret_file=_secret_in(directory / "events-secret"), **options)
 
 
 def metrics_settings(directory: Path, **options: Any) -> MetricsSettings:
     """Return settings for metrics protected by ``SECRET``, which is written to a file."""
-    file = directory / "metrics-token"
+    return MetricsSettings(token_file=_secret_in(directory / "metrics-token"), **options)
+
+
+def _secret_in(file: Path) -> Path:
     file.write_text(SECRET)
     file.chmod(0o600)
-    return MetricsSettings(token_file=file, **options)
+    return file
 
 
 def session(url: str, **login: Any) -> str:
@@ -93,7 +78,6 @@ def bearer(token: str) -> dict[str, str]:
 
 
 def cookie(token: str) -> dict[str, str]:
-    """Return the header with the staff client's cookie."""
     return {"Cookie": f"eg.auth.token={quote(json.dumps(token), safe='')}"}
 
 

@@ -14,7 +14,7 @@ import pytest
 import requests
 from support.command import Command
 from support.fault_proxy import Call, FaultProxy
-from support.postgresql import Cluster, new_directory
+from support.postgresql import Cluster, own_cluster
 from support.recalculations import recalculates
 from support.redis_server import RedisServer
 from support.service_process import serving
@@ -47,10 +47,8 @@ class Servers:
 
 @pytest.fixture
 def servers(sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path) -> Iterator[Servers]:
-    cluster = Cluster(new_directory())
     with ExitStack() as stack:
-        stack.callback(cluster.remove)
-        cluster.start()
+        cluster = stack.enter_context(own_cluster())
         name = stack.enter_context(cluster.database())
         counters = stack.enter_context(RedisServer(tmp_path))
         secret = tmp_path / "secret"

@@ -12,7 +12,7 @@ import pytest
 from selenium.webdriver import Chrome
 from selenium.webdriver.support.wait import WebDriverWait
 from support.audit_samples import sample_audit
-from support.desk_browser import chromium
+from support.desk_browser import chromium, look
 
 from evergreen_groups.render import StaffClient
 from evergreen_groups.render.audit import render_audit
@@ -46,13 +46,6 @@ def _page(file: Path, times: int) -> str:
     with file.open("w", encoding="utf-8") as stream:
         render_audit(sample_audit(times), "html", stream, client=StaffClient(url="https://ils.example.org"))
     return file.as_uri()
-
-
-def look(browser: Chrome, width: int, scheme: str = "light", medium: str = "") -> None:
-    screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
-    features = [{"name": "prefers-color-scheme", "value": scheme}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features, "media": medium})
 
 
 def opened(browser: Chrome, address: str) -> None:

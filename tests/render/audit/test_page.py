@@ -58,7 +58,6 @@ def page(
 
 
 def texts(row: lxml.html.HtmlElement) -> list[list[str]]:
-    """Return the texts of each cell of a row."""
     return [[text.strip() for text in cell.itertext() if text.strip()] for cell in row]
 
 

@@ -15,7 +15,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
 from selenium.webdriver.support.wait import WebDriverWait
-from support.desk_browser import chromium
+from support.desk_browser import chromium, look
 from support.detailed_reports import detailed
 from support.large_reports import full_report
 from support.printed_pages import sheets_of
@@ -73,10 +73,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def opened(browser: Chrome, page: Path, width: int = 1280, colours: str = "light") -> None:
-    screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
-    scheme = {"features": [{"name": "prefers-color-scheme", "value": colours}]}
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", scheme)
+    look(browser, width, colours, mobile=width < 500)
     browser.get(page.as_uri())
 
 

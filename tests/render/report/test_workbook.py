@@ -63,7 +63,6 @@ def rows(worksheet: Any) -> list[dict[str, Any]]:
 
 
 def column(worksheet: Any, heading: str) -> list[Any]:
-    """The cells of a column under its heading."""
     [place] = [cell.column for cell in worksheet[1] if cell.value == heading]
     return [row[place - 1] for row in worksheet.iter_rows(min_row=2)]
 

@@ -34,7 +34,6 @@ def connection() -> Iterator[sqlite3.Connection]:
 
 
 def number(connection: sqlite3.Connection, statement: str) -> int:
-    """Return a statement's only number."""
     return int(connection.execute(statement).fetchone()[0])
 
 
@@ -152,7 +151,6 @@ def test_summaries_are_consistent(connection: sqlite3.Connection) -> None:
 
 
 def everything(store: Store) -> list[object]:
-    """Return all rows that make up a population."""
     return [store.rows(class_id) for class_id in ("au", "ac", "aua", "mbts", "mg", "circ", "ausp")]
 
 

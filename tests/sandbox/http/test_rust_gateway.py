@@ -31,7 +31,6 @@ def caller(running: Sandbox) -> Caller:
 
 
 def send(caller: Caller, service: str, method: str, *values: object) -> tuple[int, Any]:
-    """Return the HTTP status and the payload."""
     status, content_type, body = caller.send("POST", GATEWAY, caller.form(service, method, *map(json.dumps, values)))
     answer = json.loads(body)
     assert (content_type, answer["status"], set(answer)) == ("text/json", status, {"status", "payload"})

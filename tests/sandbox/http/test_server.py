@@ -92,19 +92,6 @@ def test_html_404_without_service_or_method_or_address(
     assert (status, content_type) == (404, "text/html; charset=iso-8859-1")
 
 
-@pytest.mark.parametrize(
-    ("service", "method", "debug"),
-    [
-        ("open-ils.nosuch", "x", "osrfServiceException : Service Not Found"),
-        ("open-ils.cstore", "x", "osrfServiceException : Service Not Found"),
-        (ACTOR, "x", "osrfMethodException : Method [x] not found for OpenILS::Application::Actor"),
-        ("open-ils.pcrud", "x", "osrfMethodException : Method [x] not found for service open-ils.pcrud"),
-    ],
-)
-def test_unknown_services_and_methods(caller: Caller, service: str, method: str, debug: str) -> None:
-    assert caller.body(service, method) == {"payload": [], "debug": debug, "status": 404}
-
-
 def test_rejections_are_logged_without_parameters(caller: Caller, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("DEBUG"):
         caller.body(ACTOR, "open-ils.actor.nosuch", "a secret")
@@ -132,14 +119,6 @@ def test_xml_parameters(caller: Caller) -> None:
 def test_an_unknown_format_hangs_up(caller: Caller) -> None:
     with pytest.raises(RemoteDisconnected):
         caller.send("POST", GATEWAY, caller.form(ACTOR, ECHO, "1", format="yaml"))
-
-
-def test_one_connection_serves_many_requests(caller: Caller) -> None:
-    connection = HTTPConnection(caller.address, timeout=30)
-    for number in range(3):
-        connection.request("POST", GATEWAY, caller.form(ACTOR, ECHO, str(number)), FORM)
-        assert json.loads(connection.getresponse().read())["payload"] == [number]
-    connection.close()
 
 
 def test_a_chunked_body(caller: Caller) -> None:
@@ -172,11 +151,6 @@ def test_a_reset_ends_sessions(caller: Caller) -> None:
     assert caller.body("open-ils.pcrud", "open-ils.pcrud.count.au", token, {"id": 1})["payload"] == [1]
     assert caller.send("POST", "/sandbox/reset", b"")[0] == 200
     assert caller.body("open-ils.pcrud", "open-ils.pcrud.count.au", token, {"id": 1})["status"] == 401
-
-
-def test_report_account_and_barcodes(sandbox: Sandbox) -> None:
-    assert sandbox.report_account[0] == "consortium_staff"
-    assert sandbox.barcodes
 
 
 def test_a_busy_port_is_a_configuration_error() -> None:

@@ -7,7 +7,7 @@ from hashlib import md5
 from typing import Any
 
 import pytest
-from support.sandbox_caller import Caller, opened
+from support.sandbox_caller import Caller
 
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.sandbox.services import Sessions
@@ -16,7 +16,6 @@ PATRON = "20000000001001"
 
 
 def auth(caller: Caller, name: str, *values: Any) -> Any:
-    """Return the only result of a call, or None."""
     answer = caller.body("open-ils.auth", f"open-ils.auth.{name}", *values)
     assert answer["status"] == 200, answer
     return answer["payload"][0] if answer["payload"] else None
@@ -63,42 +62,12 @@ def test_failed_logins(caller: Caller, arguments: dict[str, Any], textcode: str)
     assert "payload" not in event
 
 
-@pytest.mark.parametrize("arguments", [{}, None, [], "harbor_desk", {"password": "sandbox"}])
-def test_a_login_without_a_name_is_a_failure(caller: Caller, arguments: Any) -> None:
-    answer = caller.body("open-ils.auth", "open-ils.auth.login", arguments)
-    assert (answer["payload"], answer["status"]) == ([], 404)
-    assert answer["debug"].startswith("osrfMethodException : username/barcode and password required")
-
-
 def test_too_many_failures_block_the_right_password(caller: Caller) -> None:
     for _ in range(10):
         auth(caller, "login", {"username": "north_manager", "password": "guess"})
     right = {"username": "north_manager", "password": "sandbox"}
     assert auth(caller, "login", right)["textcode"] == "LOGIN_FAILED"
     assert auth(caller, "login", {**right, "username": "harbor_desk"})["textcode"] == "SUCCESS"
-
-
-def session_user(caller: Caller, token: str) -> dict[str, Any]:
-    return opened(auth(caller, "session.retrieve", token))
-
-
-def test_the_workstation_decides_the_work_org_unit(caller: Caller) -> None:
-    login = {"username": "consortium_staff", "password": "sandbox", "org": 22}
-    plain = session_user(caller, auth(caller, "login", login)["payload"]["authtoken"])
-    assert (plain["ws_ou"], plain["wsid"], plain["passwd"]) == ("1", None, "")
-    there = auth(caller, "login", {**login, "workstation": "MILL-desk1"})["payload"]["authtoken"]
-    assert (session_user(caller, there)["ws_ou"], session_user(caller, there)["wsid"]) == ("21", "2")
-
-
-def test_deleting_a_session_ends_it(caller: Caller) -> None:
-    token = caller.token("harbor_desk")
-    assert auth(caller, "session.reset_timeout", token)["payload"] == 7200
-    assert auth(caller, "session.retrieve", token, 1)["authtime"] == 7200
-    assert auth(caller, "session.delete", token) == token
-    assert auth(caller, "session.retrieve", token)["textcode"] == "NO_SESSION"
-    assert auth(caller, "session.delete", token) == token
-    members = caller.body("open-ils.actor", "open-ils.actor.usergroup.members.retrieve", token, 1001)
-    assert members["payload"][0]["ilsevent"] == 1001
 
 
 def hashed(text: str) -> str:

@@ -172,18 +172,6 @@ def test_the_database_applies_limit_and_offset_before_3_14(caller_of: CallerOf) 
     assert caller_of("3.15").ids("north_manager", "au", {"usrgroup": 1006}, {**cards, "limit": 1}) != []
 
 
-def test_hidden_rows_don_t_count_from_3_14_on(caller_of: CallerOf) -> None:
-    first = {
-        release: caller_of(release).ids("north_manager", "au", {"id": {">": 1000}}, LIMITED)
-        for release in (*("3.13", "3.14", "3.16"),)
-    }
-    assert len(first["3.13"]) < 12 == len(first["3.14"])
-    assert first["3.14"] == first["3.16"]
-
-
-LIMITED = {"order_by": {"au": "id"}, "limit": 12}
-
-
 def test_the_password_column_has_a_hash(caller_of: CallerOf) -> None:
     place = classes("3.12")["au"].positions["passwd"]
     caller = caller_of("3.12")
@@ -194,22 +182,6 @@ def test_the_password_column_has_a_hash(caller_of: CallerOf) -> None:
     assert caller.ids("admin", "au", {"passwd": found[1]}) == [1013]
     (seen,) = caller.pcrud("admin", "search.au.atomic", {"id": 1012})["payload"][0]
     assert seen["__p"][place] is None
-
-
-def test_patrons_don_t_see_themselves(caller_of: CallerOf) -> None:
-    assert caller_of("3.14").ids("20000000001001", "au", {"usrgroup": 1001}) == []
-    assert caller_of("3.15").ids("20000000001001", "au", {"usrgroup": 1001}) == [1001]
-
-
-def test_logins_have_no_provisional_field(caller_of: CallerOf) -> None:
-    login = {"username": "admin", "password": "sandbox", "type": "staff"}
-    keys = {}
-    for release in ("3.13", "3.14"):
-        caller = caller_of(release)
-        (event,) = caller.body("open-ils.auth", LOGIN, login)["payload"]
-        answer = caller.body("open-ils.auth_mfa", "opensrf.system.echo", 5)
-        keys[release] = (sorted(event["payload"]), answer["status"])
-    assert keys == {"3.13": (["authtime", "authtoken"], 404), "3.14": (["authtime", "authtoken", "provisional"], 200)}
 
 
 def test_a_silent_bus_reports_no_missing_service() -> None:
@@ -248,34 +220,6 @@ def test_there_are_no_api_logins(caller_of: CallerOf) -> None:
     for release in ("3.14", "3.15"):
         (event,) = caller_of(release).body("open-ils.auth", LOGIN, login)["payload"]
         assert event["textcode"] == "LOGIN_FAILED"
-
-
-def test_vital_statistics_have_no_group(caller_of: CallerOf) -> None:
-    found = {
-        release: actor(caller_of(release), "admin", "user.opac.vital_stats", 1013)["checkouts"]
-        for release in ("3.16", "3.17")
-    }
-    assert "group" not in found["3.16"]
-    assert found["3.16"] == {name: value for name, value in found["3.17"].items() if name != "group"}
-
-
-def test_removing_a_missing_row_succeeds(older: Caller) -> None:
-    gone = {"id": 999_999, "usr": 1013, "standing_penalty": 25, "org_unit": 1}
-    assert actor(older, "admin", "user.penalty.remove", sent("ausp", **gone)) == "1"
-    nameless = actor(older, "admin", "user.penalty.remove", sent("ausp", **{**gone, "id": None}))
-    assert nameless["textcode"] == "DATABASE_UPDATE_FAILED"
-
-
-def test_a_patron_is_written_in_the_releases_field_order(older: Caller) -> None:
-    known = classes("3.12")
-    read = known.parse_object(actor(older, "admin", "user.fleshed.retrieve", 1052, []))
-    assert read is not None
-    names = [*(item.name for item in known["au"].fields), "isnew", "ischanged", "isdeleted"]
-    values = {**read[1], "usrgroup": 1007, "ischanged": 1}
-    answer = actor(older, "admin", "patron.update", {"__c": "au", "__p": [values.get(name) for name in names]})
-    written = known.parse_object(answer)
-    assert written is not None
-    assert (written[1]["usrgroup"], written[1]["guardian"]) == (1007, read[1]["guardian"])
 
 
 def test_a_card_marked_as_deleted_stays(older: Caller) -> None:

@@ -22,15 +22,6 @@ def updated(caller: Caller, user_id: int, account: str = "admin", **changes: Any
     return actor(caller, account, "patron.update", sent)
 
 
-def test_a_fleshed_patron_has_objects(caller: Caller) -> None:
-    user = opened(actor(caller, "admin", "user.fleshed.retrieve_by_barcode", "20000000001013", 1))
-    assert opened(user["card"])["barcode"] == "20000000001013"
-    assert opened(user["home_ou"])["shortname"] == "MILL"
-    (penalty,) = map(opened, user["standing_penalties"])
-    assert opened(penalty["standing_penalty"])["name"] == "PATRON_EXCEEDS_FINES"
-    assert (user["usr_activity"], user["groups"], user["notes"]) == ([], None, None)
-
-
 def test_penalties_are_those_around_the_callers_library(caller: Caller) -> None:
     assert len(fetched(caller, 1042)["standing_penalties"]) == 1
     actor(caller, "admin", "user.penalty.apply", closed("ausp", {"usr": 1042, "standing_penalty": 25, "org_unit": 21}))
@@ -53,10 +44,6 @@ def test_penalties_are_those_around_the_callers_library(caller: Caller) -> None:
 def test_permissions_checked_at_the_patrons_library(caller: Caller, name: str, parameter: Any, permission: str) -> None:
     denied = actor(caller, "harbor_desk", name, parameter)
     assert (denied["textcode"], denied["ilsperm"], denied["ilspermloc"]) == ("PERM_FAILURE", permission, "22")
-
-
-def test_by_id_the_callers_own_library_is_enough(caller: Caller) -> None:
-    assert opened(actor(caller, "harbor_desk", "user.fleshed.retrieve", 1036, ["card"]))["home_ou"] == 22
 
 
 def test_barcodes_match_exactly_and_the_event_has_the_barcode(caller: Caller) -> None:
@@ -133,16 +120,6 @@ def stored(caller: Caller, user_id: int) -> dict[str, Any]:
     return opened(row)
 
 
-def test_a_move_only_changes_the_group_and_the_write_marks(caller: Caller) -> None:
-    before = stored(caller, 1008)
-    answer = opened(updated(caller, 1008, usrgroup=1003))
-    after = stored(caller, 1008)
-    changed = {name for name in before if before[name] != after[name]}
-    assert changed == {"usrgroup", "last_xact_id", "last_update_time"}
-    assert answer["last_xact_id"] == after["last_xact_id"]
-    assert opened(answer["card"])["id"] == before["card"]
-
-
 def test_without_the_changed_flag_nothing_is_written(caller: Caller) -> None:
     for mark in (None, 0, "", "0", False):
         assert opened(updated(caller, 1008, usrgroup=1003, ischanged=mark))["usrgroup"] == 1002
@@ -155,14 +132,6 @@ def test_a_main_address_marks_the_patron_as_changed(caller: Caller) -> None:
     updated(caller, 1008, ischanged=0, addresses=[address], billing_address=-1)
     (row,) = caller.pcrud("admin", "search.aua.atomic", {"usr": 1008, "street1": "1 New Lane"})["payload"][0]
     assert stored(caller, 1008)["billing_address"] == opened(row)["id"] > 0
-
-
-def test_an_older_object_collides(caller: Caller) -> None:
-    early = closed("au", {**fetched(caller, 1008), "ischanged": 1, "usrgroup": 1004})
-    updated(caller, 1008, usrgroup=1003)
-    collision = actor(caller, "admin", "patron.update", early)
-    assert (collision["textcode"], collision["ilsevent"]) == ("XACT_COLLISION", "1230")
-    assert stored(caller, 1008)["usrgroup"] == 1003
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from support.sandbox_caller import Caller, opened
-
-from evergreen_groups.sandbox.database import idl_classes
-
-FAMILY = {"usrgroup": 1006}  # home libraries PINE and MILL
 
 
 def rows(caller: Caller, account: str, class_id: str, where: Any, options: Any = None) -> list[dict[str, Any]]:
@@ -18,36 +13,10 @@ def rows(caller: Caller, account: str, class_id: str, where: Any, options: Any =
     return [opened(item) for item in answer["payload"][0]]
 
 
-def test_hidden_rows_are_never_returned(caller: Caller) -> None:
-    everyone = caller.ids("admin", "au", FAMILY)
-    assert len(everyone) == 3
-    seen = [row["id"] for row in rows(caller, "north_manager", "au", FAMILY) if row["home_ou"] == 12]
-    assert caller.ids("north_manager", "au", FAMILY) == seen
-    assert 0 < len(seen) < len(everyone)
-    assert caller.pcrud("north_manager", "count.au", FAMILY)["payload"] == [len(seen)]
-    assert caller.ids("north_manager", "au", FAMILY, {"order_by": {"au": "id"}, "limit": 2}) == seen[:2]
-    (hidden,) = set(everyone) - set(seen)
-    assert caller.pcrud("north_manager", "retrieve.au", hidden)["payload"] == []
-    assert caller.ids("harbor_desk", "au", FAMILY) == []
-
-
 def test_patrons_see_themselves_and_their_cards_but_not_their_summary(caller: Caller) -> None:
     assert caller.ids("20000000001001", "au", {"usrgroup": 1001}) == [1001]
     assert caller.ids("20000000001001", "ac", {"usr": [1001, 1002]}) == [1001]
     assert rows(caller, "20000000001001", "mous", {"usr": 1001}) == []
-
-
-def test_subqueries_are_not_filtered(caller: Caller) -> None:
-    debtors = {"select": {"mous": ["usr"]}, "from": "mous", "where": {"balance_owed": {">": 20}}}
-    sisters = {"select": {"au": ["usrgroup"]}, "from": "au", "where": {"id": {"in": debtors}}}
-    where = {"-and": [FAMILY, {"usrgroup": {"in": sisters}}]}
-    assert caller.ids("north_manager", "au", where) == caller.ids("north_manager", "au", FAMILY)
-
-
-@pytest.mark.parametrize("token", ["badtoken", "", None, 5, {"a": 1}])
-def test_a_bad_token_is_rejected_before_the_query_is_parsed(caller: Caller, token: Any) -> None:
-    for method in ("search.au.atomic", "id_list.au", "count.aou", "retrieve.au"):
-        assert caller.body("open-ils.pcrud", f"open-ils.pcrud.{method}", token, {"nosuch": 1})["status"] == 401
 
 
 def test_anyone_may_read_org_units(caller: Caller) -> None:
@@ -71,13 +40,6 @@ def test_forms_of_methods(caller: Caller) -> None:
         assert caller.pcrud("admin", method, 1)["status"] == 404
     for method in ("search.ac", "count.ac", "id_list.ac.atomic"):
         assert caller.pcrud("admin", method)["status"] == 404
-
-
-def test_rows_end_with_the_last_selected_column(caller: Caller) -> None:
-    (answer,) = caller.pcrud("admin", "search.ac.atomic", {"id": 1}, {"select": {"ac": ["barcode", "nosuch"]}})[
-        "payload"
-    ]
-    assert answer == [{"__c": "ac", "__p": [None, "90000000000001"]}]
 
 
 def test_fleshing(caller: Caller) -> None:
@@ -121,11 +83,3 @@ def test_a_flattened_search_follows_links_in_filter_and_result(caller: Caller) -
     assert flat({"id": "id", "x": "nosuch"}, {"id": 1})["status"] == 500
     assert flat({"id": "nosuch.id"}, {"id": 1})["status"] == 500
     assert flat(mapping, {"id": []})["status"] == 500
-
-
-def test_objects_round_trip() -> None:
-    row = {item.name: None for item in idl_classes()["ac"].fields} | {"barcode": "0815", "id": 3}
-    parsed = idl_classes().parse_object(idl_classes().wire_object("ac", row))
-    assert parsed == ("ac", {**row, "isnew": None, "ischanged": None, "isdeleted": None})
-    assert idl_classes().parse_object({"__c": "zzz", "__p": []}) is None
-    assert idl_classes().parse_object(5) is None

@@ -101,16 +101,6 @@ def test_the_nearest_threshold_decides(
     assert len(store.rows("ausp", {"usr": 1001})) == len(held)
 
 
-def test_stale_rows_are_only_removed_at_the_thresholds_org_unit(store: Store) -> None:
-    set_up(store, 11, {11: 100}, {(2, 1): 500, (1, 1): 5000})
-    for org_unit in (1, 2, 2, 11):
-        store.insert("ausp", {"usr": 1001, "org_unit": org_unit, "standing_penalty": 1})
-    store.insert("ausp", {"usr": 1001, "org_unit": 2, "standing_penalty": 25})
-    recalculate(store, 1001, 11)
-    left = [(row["org_unit"], row["standing_penalty"]) for row in store.rows("ausp", {"usr": 1001})]
-    assert sorted(left) == [(1, 1), (2, 25), (11, 1)]
-
-
 def test_a_library_may_have_a_custom_penalty(store: Store) -> None:
     set_up(store, 11, {11: 900}, {(1, 1): 500})
     store.insert("csp", {"id": 101, "name": "NORTH_OWES", "label": "North"})
@@ -164,32 +154,6 @@ def call(caller: Caller, account: str, name: str, *values: Any) -> Any:
     answer = caller.body(service, name, caller.token(account), *values)
     assert answer["status"] == 200, answer
     return answer["payload"][0]
-
-
-APPLY, REMOVE = "open-ils.actor.user.penalty.apply", "open-ils.actor.user.penalty.remove"
-
-
-def test_a_penalty_by_staff_with_a_note(caller: Caller) -> None:
-    penalty = closed("ausp", usr=1002, standing_penalty=25, org_unit=11)
-    first, second = call(caller, "admin", APPLY, penalty), call(caller, "admin", APPLY, penalty)
-    assert int(second) == int(first) + 1
-    noted = call(caller, "admin", APPLY, penalty, {"title": "Lost card", "message": "Ask for it", "pub": 0})
-    assert int(noted) == int(second) + 2
-    (row,) = caller.pcrud("admin", "search.ausp.atomic", {"id": int(noted)})["payload"][0]
-    assert (row["__p"][3], row["__p"][7]) == (1, int(second) + 1)
-    assert call(caller, "admin", REMOVE, closed("ausp", id=int(first), usr=1002)) == "1"
-    gone = call(caller, "admin", REMOVE, closed("ausp", id=int(first), usr=1002))
-    assert gone["textcode"] == "DATABASE_UPDATE_FAILED"
-    assert call(caller, "harbor_desk", APPLY, penalty)["ilsperm"] == "UPDATE_USER"
-
-
-def test_requirements_of_a_penalty(caller: Caller) -> None:
-    unknown = call(caller, "admin", APPLY, closed("ausp", usr=1002, standing_penalty=999, org_unit=11))
-    assert (unknown["textcode"], unknown["payload"]) == ("CONFIG_STANDING_PENALTY_NOT_FOUND", 999)
-    nowhere = call(caller, "admin", APPLY, closed("ausp", usr=1002, standing_penalty=25))
-    assert nowhere["textcode"] == "DATABASE_UPDATE_FAILED"
-    # The failed row used up its number, as with any sequence of PostgreSQL.
-    assert call(caller, "admin", APPLY, closed("ausp", usr=1002, standing_penalty=25, org_unit=11)) == "9102"
 
 
 def summary(caller: Caller, transaction: str) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from support.gateways import gateway_of
 
 from evergreen_groups.errors import (
     ConfigurationError,
-    MethodNotFoundError,
     ServerError,
     ServiceNotFoundError,
 )
@@ -80,14 +79,6 @@ def test_a_select_without_the_key_fails_if_a_row_matches(house: ExitStack) -> No
     assert search("au", {"usrgroup": -7}, "usrgroup") == []
     assert search("aou", {"id": 1}, "shortname")  # anyone may see those
     assert older.pcrud.search("au", {"usrgroup": 1001}, select=("usrgroup",))
-
-
-def test_newer_methods_are_absent(house: ExitStack) -> None:
-    older = gateway(house, "admin", release="3.12")
-    with pytest.raises(MethodNotFoundError):
-        older.pcrud.count("au", {"usrgroup": 1001})
-    with pytest.raises(MethodNotFoundError):
-        older.call("open-ils.actor", "open-ils.actor.usergroup.members.overdue_count", TOKEN, 1001)
 
 
 def test_on_xmpp_a_missing_service_is_a_transport_error(house: ExitStack) -> None:

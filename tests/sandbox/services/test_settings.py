@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from support.sandbox_caller import Caller, actor, opened
 
 from evergreen_groups.sandbox import Sandbox
@@ -31,19 +29,6 @@ def test_a_setting_at_every_org_unit(caller: Caller, sandbox: Sandbox) -> None:
     }
     refused = actor(caller, None, "settings.value_for_all_orgs.atomic", "no-token", "circ.grace")
     assert [event["textcode"] for event in refused] == ["NO_SESSION"]
-
-
-def shape(wire: dict[str, Any], name: str) -> Any:
-    node = opened(wire)
-    return {node[name]: [shape(child, name) for child in node["children"] or []]}
-
-
-def test_the_org_tree_is_ordered_by_name(caller: Caller) -> None:
-    tree = shape(actor(caller, None, "org_tree.retrieve"), "shortname")
-    north, valley = tree["LAKELAND"]
-    assert north == {"NORTH": [{"HARBOR": []}, {"PINE": []}]}
-    assert valley == {"VALLEY": [{"ELM": []}, {"MILL": [{"BUS": []}]}]}
-    assert shape(actor(caller, None, "groups.tree.retrieve"), "name")["Everyone"][0] == {"Library staff": []}
 
 
 def test_parts_of_the_tree_have_text_values(caller: Caller) -> None:
