@@ -375,6 +375,19 @@ class TestWhatGoesWrong:
         assert "Done: Whitfield, Ruth" in agreed(plan, username="admin", password=PASSWORD).outcome
         assert group_of(admin, RUTH) == 1004
 
+    @pytest.mark.parametrize(("profile", "needed"), [(12, True), (3, False)])
+    def test_a_profiles_permission_counts(
+        self, app: Flask, clerk: DeskClerk, sandbox: Sandbox, profile: int, *, needed: bool
+    ) -> None:
+        """Evergreen requires the permission of the profile, or of the nearest profile above that has one."""
+        sandbox._store.update("au", RUTH, {"profile": profile})
+        with sandbox._store.transaction() as connection:
+            connection.execute("DELETE FROM grants WHERE usr = 2 AND permission = 'group_application.user.patron'")
+            connection.execute("INSERT INTO grants VALUES (2, 'group_application.user.staff', 0)")
+        page = DeskClerk(app, session(sandbox.url, username="consortium_staff"), clerk.origin).open(NGUYEN)
+        assert "(needs approval)" in page.text, "all members have a patron's profile"
+        assert ("Supervisor's approval" in scanned(page, card(RUTH)).text) is needed
+
     def test_a_supervisors_login_is_refused(self, clerk: DeskClerk, admin: Gateway) -> None:
         asks = clerk.open(NGUYEN).send("/plan", ("approve", "1"), card=card(RUTH))
         wrong = agreed(asks, username="admin", password="not-this-one")
