@@ -264,6 +264,10 @@ sheet.replaceSync(`
     border: 1px solid; border-radius: .25em; background: var(--bs-body-bg, Canvas); }
   .evergreen-groups [role=tooltip]::before { content: ""; position: absolute; inset-block: 0; inset-inline: -9px 100%; }
   .evergreen-groups li:not([data-dismissed]):is(:hover, ul:not(:hover) > :focus-within) > [role=tooltip] { display: block; }
+  @media (width >= 700px) { /* AngularJS keeps its summary on the left, whatever the language */
+    .evergreen-groups.row [role=tooltip] { inset-inline: auto; left: 100%; margin: 0 0 0 8px; }
+    .evergreen-groups.row [role=tooltip]::before { inset: 0 100% 0 -9px; }
+  }
   @media (width < 700px) { /* no room beside the row */
     .evergreen-groups [role=tooltip] { top: 100%; translate: none; inset-inline: 0; width: auto; margin: 0; pointer-events: none; }
   }
