@@ -119,6 +119,17 @@ class TestInView:
             assert len(page.run(shown)) == parts, width
 
 
+def test_details_have_what_the_table_has_no_room_for(page: PageDesk) -> None:
+    for width, shown in ((1400, ()), (1000, ("Profile Child",)), (390, ("Profile Child", "Expires "))):
+        resize(page, width, 800)
+        page.open_group(NGUYEN)
+        page.desk.click(f"[data-unfold][href*='/members/{NGUYEN}?']")
+        page.until(lambda: page.text(".unfolded"))
+        lines = page.run("return [...document.querySelectorAll('.unfolded td > div')].map((one) => one.innerText)")
+        assert len(lines) == len(shown), width
+        assert all(line.startswith(start) for line, start in zip(lines, shown, strict=True)), lines
+
+
 def test_the_menu_with_the_keyboard(page: PageDesk) -> None:
     page.open_group(NGUYEN)
     opened = "return document.querySelector('.menu').open"
