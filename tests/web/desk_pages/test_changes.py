@@ -347,10 +347,10 @@ def _token(clerk: DeskClerk) -> str:
 
 class TestWhatGoesWrong:
     def test_a_permission_is_missing(self, clerk: DeskClerk, sandbox: Sandbox, admin: Gateway) -> None:
-        page = clerk.open(NGUYEN)
+        plan = scanned(clerk.open(NGUYEN), card(RUTH))
         with sandbox._store.transaction() as connection:
             connection.execute("DELETE FROM grants WHERE usr = 2 AND permission = 'UPDATE_USER'")
-        refused = agreed(scanned(page, card(RUTH)))
+        refused = agreed(plan)
         assert "Nothing was changed" in refused.outcome
         assert "your login lacks the permission UPDATE_USER at ELM" in refused.outcome
         assert group_of(admin, RUTH) == 1009
