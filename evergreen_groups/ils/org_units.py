@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
@@ -231,10 +231,16 @@ def read_timezones(gateway: Gateway) -> dict[int, tzinfo]:
 
 
 class Profiles:
-    """The tree of all profiles, built from triples: id, name, and the parent's id (None for the root)."""
+    """The tree of all profiles, built from triples: id, name, and the parent's id (None for the root).
 
-    def __init__(self, profiles: Iterable[tuple[int, str, int | None]]) -> None:
+    ``permissions`` are the application permissions of those profiles that have one of their own, by profile.
+    """
+
+    def __init__(
+        self, profiles: Iterable[tuple[int, str, int | None]], permissions: Mapping[int, str] | None = None
+    ) -> None:
         found = list(profiles)
+        self._permissions = permissions or {}
         self._names = {id: name for id, name, _parent in found}
         self._parents = {id: parent for id, _name, parent in found}
         for parent in self._parents.values():
@@ -249,8 +255,8 @@ class Profiles:
             DataError: a profile's parent is missing.
         """
         # Recorded in pcrud-082. A patron's session gets an empty list (pcrud-083).
-        rows = gateway.pcrud.all_columns("pgt", ("id", "name", "parent"))
-        return cls((id, name, parent) for id, name, parent in rows)
+        rows = gateway.pcrud.all_columns("pgt", ("id", "name", "parent", "application_perm"))
+        return cls((row[:3] for row in rows), {row[0]: row[3] for row in rows if row[3]})
 
     def __iter__(self) -> Iterator[int]:
         """Iterate over the ids of all profiles."""
@@ -279,6 +285,15 @@ class Profiles:
             path.append(current)
             current = self._parents[current]
         return path
+
+    @property
+    def permissions(self) -> frozenset[str]:
+        """All permissions that changing patrons may require because of their profile."""
+        return frozenset(self._permissions.values())
+
+    def permission(self, profile: int) -> str | None:
+        """Return the permission that changing patrons of a profile requires: its own, or the nearest ancestor's."""
+        return next((self._permissions[id] for id in self.upwards(profile) if id in self._permissions), None)
 
     def _known(self, profile: int) -> int:
         if profile not in self._names:

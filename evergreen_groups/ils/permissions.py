@@ -253,7 +253,7 @@ def _id(value: object) -> int:
     return number
 
 
-_ASKED = (STAFF_LOGIN, VIEW_USER, VIEW_CIRCULATIONS, VIEW_USER_TRANSACTIONS, UPDATE_USER)
+_ASKED = (STAFF_LOGIN, VIEW_USER, VIEW_CIRCULATIONS, VIEW_USER_TRANSACTIONS)
 
 
 @dataclass(frozen=True, slots=True)

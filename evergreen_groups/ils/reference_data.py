@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
@@ -12,7 +13,7 @@ from evergreen_groups.ils.circulations import CirculationTally
 from evergreen_groups.ils.limits import Limits, Thresholds
 from evergreen_groups.ils.org_units import OrgUnits, Profiles, read_timezones
 from evergreen_groups.ils.penalties import PenaltyKinds
-from evergreen_groups.ils.permissions import SessionAccount, SessionRights
+from evergreen_groups.ils.permissions import UPDATE_USER, SessionAccount, SessionRights, missing_permissions
 from evergreen_groups.message import Message
 from evergreen_groups.settings import PolicySettings
 from evergreen_groups.ttl_cache import TimeToLiveCache
@@ -34,6 +35,8 @@ _CACHES = (
     *("rights", "accounts", "limits", "ILS limits", "org units", "profiles", "penalty kinds", "circulation tallies"),
     "time zones",
 )
+_CHANGES = "changes"
+"""The cache of what a session may change, which lasts as long as the session. Evergreen checks each change anyway."""
 
 
 class ReferenceData:
@@ -45,7 +48,10 @@ class ReferenceData:
 
     def __init__(self, policy: PolicySettings, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._policy = policy
-        self.caches: Mapping[str, TimeToLiveCache[Any]] = {name: TimeToLiveCache(clock, SECONDS) for name in _CACHES}
+        self.caches: Mapping[str, TimeToLiveCache[Any]] = {
+            **{name: TimeToLiveCache(clock, SECONDS) for name in _CACHES},
+            _CHANGES: TimeToLiveCache(clock, math.inf),
+        }
         """All caches by name, for metrics."""
 
     def account(self, gateway: Gateway) -> SessionAccount:
@@ -82,6 +88,21 @@ class ReferenceData:
 
         self._cached("rights", key, read_now)
         return read[0] if read else None
+
+    def may_change(self, gateway: Gateway, library: int, profile: int | None) -> bool:
+        """Return whether the session may change patrons of a home library (an id) who have a profile.
+
+        Evergreen requires UPDATE_USER and the profile's permission, both at the home library; pass None for a change
+        that requires no more than the first. One call per session and library, plus those of :meth:`profiles`.
+        """
+
+        def read() -> frozenset[str]:
+            wanted = sorted({UPDATE_USER, *self.profiles(gateway).permissions})
+            return missing_permissions(gateway, self.user(gateway), library, wanted)
+
+        lacks = self._cached(_CHANGES, f"{_key(gateway)} {library}", read)
+        needed = {UPDATE_USER, None if profile is None else self.profiles(gateway, [profile]).permission(profile)}
+        return lacks.isdisjoint(needed)
 
     def org_units(self, gateway: Gateway, named: Iterable[int] = ()) -> OrgUnits:
         """Return all org units. Two calls.

@@ -11,7 +11,7 @@ Data that must survive a restart is in the state database: plans, the journal, a
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -24,7 +24,7 @@ from evergreen_groups.client import Client, adult_rule
 from evergreen_groups.connect import configured_state, gateway_url
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
 from evergreen_groups.gateway import Credentials, Gateway, RetryPolicy
-from evergreen_groups.ils import UPDATE_USER, VIEW_USER, ReferenceData
+from evergreen_groups.ils import VIEW_USER, ReferenceData
 from evergreen_groups.language import current_language, set_language
 from evergreen_groups.metrics import samples_of
 from evergreen_groups.settings import Settings, declared, passwords, value_of, values, with_values
@@ -341,12 +341,9 @@ class Service:
         rights, units = self._reference.rights(client.gateway), self._reference.org_units(client.gateway)
         return all(unit.id in rights.at(VIEW_USER) for unit in units)
 
-    def needs_approval(self, client: Client, libraries: Iterable[int]) -> bool:
-        """Return whether the client's session may not change patrons of one of these home libraries (org unit ids).
-
-        Cached with what the session may see, so usually no call. Evergreen checks a patron's profile as well.
-        """
-        return not self._reference.rights(client.gateway).at(UPDATE_USER).issuperset(libraries)
+    def may_change(self, client: Client, library: int, profile: int | None) -> bool:
+        """Return whether the client's session may change such patrons. One call per session and library (an id)."""
+        return self._reference.may_change(client.gateway, library, profile)
 
     def use_session_timezone(self, gateway: Gateway) -> None:
         """Show times in the time zone of the caller's library unless the settings name one.

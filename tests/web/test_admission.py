@@ -149,7 +149,7 @@ class TestCaller:
         ((units, names),) = asked
         assert isinstance(units, list)
         assert 11 in units
-        assert names == ["STAFF_LOGIN", "VIEW_USER", "VIEW_CIRCULATIONS", "VIEW_USER_TRANSACTIONS", "UPDATE_USER"]
+        assert names == ["STAFF_LOGIN", "VIEW_USER", "VIEW_CIRCULATIONS", "VIEW_USER_TRANSACTIONS"]
         clock.now += CALLER_CACHE_SECONDS
         door.admit(token)
         assert asked[1:] == [[11, ["STAFF_LOGIN", "VIEW_USER"]]]

@@ -17,7 +17,7 @@ MIRRORED = "/eg2/ar-XB/staff/circ/patron"
 LATIN = re.compile(r"[A-Za-z]{2,}")
 SPOKEN = """
 const block = document.querySelector(".evergreen-groups");
-const texts = [...block.querySelectorAll("*")].flatMap((node) => [
+const texts = [...block.querySelectorAll(":not(bdi *)")].flatMap((node) => [
   ...[...node.childNodes].filter((child) => child.nodeType === 3).map((child) => child.data),
   node.title, node.getAttribute("aria-label"),
 ]);

@@ -9,7 +9,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from evergreen_groups.changes import Action, PlanRequest, StepState
+from evergreen_groups.changes import PENALTIES, Action, PlanRequest, StepState
 from evergreen_groups.desk import LookupKind, explain_unknown
 from evergreen_groups.errors import BusyError, EvergreenGroupsError, NotFoundError, PlanError
 from evergreen_groups.ils import OrgUnits
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from evergreen_groups.changes import Change, Draft, JournalEntry, ProposedPlan
     from evergreen_groups.client import Client
     from evergreen_groups.desk import GroupDetails
+    from evergreen_groups.groups import Group
     from evergreen_groups.web import Approval, DeskRequest, Service
     from evergreen_groups.web.desk.forms import ChangeForm
 
@@ -132,6 +133,20 @@ def _request(form: ChangeForm, patron: int) -> PlanRequest:
             return PlanRequest(Action.RECALCULATE, form.patrons)
         case _:
             return PlanRequest(Action.LEAD, form.patrons, off=form.action == "no-lead")
+
+
+def may_move_like(running: Service, desk: DeskRequest, group: Group) -> bool:
+    """Return whether the clerk may move patrons of the own library who have the profile of a member."""
+    profiles = {member.patron.profile for member in group.members}
+    return any(running.may_change(desk.client, desk.caller.library, profile) for profile in profiles)
+
+
+def may_apply(running: Service, client: Client, draft: Draft) -> bool:
+    """Return whether the clerk may change all patrons of a plan. The profile matters for changes of the record only."""
+    return all(
+        running.may_change(client, patron.home_library.id, None if field == PENALTIES else patron.profile)
+        for patron, field in ((step.member.patron, step.field) for step in draft.steps)
+    )
 
 
 def apply(

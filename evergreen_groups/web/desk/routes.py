@@ -144,7 +144,7 @@ def list_page(
         title=f"{outcome.title} - {title}" if outcome else title,
         form_token=clerk.form_token,
         may_change=clerk.may_change,
-        needs_approval=service.service().needs_approval(clerk.client, [clerk.desk.caller.library]),
+        needs_approval=clerk.may_change and not actions.may_move_like(service.service(), clerk.desk, details.group),
         group=details.group,
         rows=fitting,
         heads=pages.HEADER_CELLS,
@@ -292,8 +292,7 @@ def _show_plan(
 ) -> Response:
     if isinstance(made, str):
         return list_page(clerk, message=made, selected=form.patrons if form.action != "join" else ())
-    homes = {step.member.patron.home_library.id for step in made.draft.steps}
-    if service.service().needs_approval(clerk.client, homes):
+    if not actions.may_apply(service.service(), clerk.client, made.draft):
         form = replace(form, approve=True)
     page = pages.plan_page(made.draft, form.action, actions.number_of(made.draft, form))
     return html(

@@ -92,6 +92,15 @@
     }
   };
 
+  /** Return the cells of a row for whose columns there is no room, as lines with their headings. */
+  const withoutRoom = (row) => all(".profile, .expires", row).filter((cell) => !cell.offsetParent).map((cell) => {
+    const [line, label] = [document.createElement("div"), document.createElement("span")];
+    label.className = "soft";
+    label.textContent = `${cell.dataset.label} `;
+    line.append(label, ...[...cell.childNodes].map((node) => node.cloneNode(true)));
+    return line;
+  });
+
   /** Show all remarks about a member, and their bills and items, below their row. */
   const unfold = (link) => {
     const row = link.closest("tr");
@@ -110,7 +119,7 @@
       below.className = "unfolded";
       cell.colSpan = row.cells.length;
       found.removeAttribute("id"); // several members may be unfolded, so the id would not be unique
-      cell.append(...all(".remarks", row).map((remarks) => remarks.cloneNode(true)), found);
+      cell.append(...all(".remarks", row).map((remarks) => remarks.cloneNode(true)), ...withoutRoom(row), found);
       below.append(cell);
       row.after(below);
       keepRoles([below, ...all("*", below)]);

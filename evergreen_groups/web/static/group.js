@@ -107,12 +107,26 @@ function counted(page, answer, all) {
   ];
 }
 
-/** Make the line that leads to the group's page. */
+// Show the full form of a text where it fits on one line, else its short form.
+const fitting = new ResizeObserver((entries) => {
+  for (const { target } of entries) {
+    const [full, short] = target.children;
+    [full.hidden, short.hidden] = [false, true];
+    full.hidden = full.getClientRects().length > 1;
+    short.hidden = !full.hidden;
+  }
+});
+
+/** Make the line that leads to the group's page. Two elements are the forms of one text. */
 function info(page, options, ...said) {
   const made = element(options && options.page ? "a" : "span", "evergreen-groups-info", ...said);
   if (made.localName === "a") {
     made.href = groupPage(page);
     made.target = options.panel_link === "new" ? "_blank" : "_self"; // AngularJS doesn't handle links that have a target
+  }
+  if (said.length > 1) {
+    said[0].hidden = true; // until it is known to fit, so that nothing moves
+    fitting.observe(made);
   }
   return line(made);
 }
@@ -183,7 +197,10 @@ function described(page, person) {
 
 function member(page, person) {
   const name = person.name || person.barcode || `#${person.id}`;
-  const link = element("a", "evergreen-groups-cut", element("bdi", "", name));
+  // Members share their family name, so that is cut first. The parts have a label, which reads as one name.
+  const parts = name.split(/(?<=, )/).map((part) => element("span", "evergreen-groups-cut", part));
+  const link = element("a", "", element("bdi", "", ...parts));
+  link.setAttribute("aria-label", name);
   link.href = address(page, person.id, "checkout");
   if (String(person.id) === page.id) link.setAttribute("aria-current", "true");
   link.addEventListener("click", (event) => {
@@ -245,16 +262,14 @@ sheet.replaceSync(`
   .evergreen-groups [aria-expanded]::before { content: "▸"; }
   .evergreen-groups [aria-expanded=true]::before { content: "▾"; }
   .evergreen-groups [dir=rtl] [aria-expanded=false]::before { content: "◂"; }
-  .evergreen-groups-line:has(> .evergreen-groups-info) { container-type: inline-size; }
   .evergreen-groups-info { flex: 1; align-content: center; min-height: 24px; }
-  .evergreen-groups-info > :nth-child(2) { display: none; }
-  @container (width < 18.5em) { /* Angular's column */
-    .evergreen-groups-info > :nth-child(2) { display: inline; }
-    .evergreen-groups-info > :first-child { display: none; }
-  }
   .evergreen-groups-members { list-style: none; margin: 0; padding: 0; border-top: 1px solid var(--border, #adb5bd); }
   .evergreen-groups-members > li { position: relative; }
   .evergreen-groups-members a { flex: 1; min-width: 3.5em; line-height: 24px; }
+  /* A family name with less than 3em of room wraps into a line below, which isn't shown. */
+  .evergreen-groups-members a > bdi { display: flex; flex-wrap: wrap-reverse; align-content: flex-end; height: 24px; overflow: hidden; }
+  .evergreen-groups-members a span { white-space: pre; }
+  .evergreen-groups-members a span:first-child:not(:last-child) { flex: 1 0 3em; max-width: max-content; }
   .evergreen-groups-members a[aria-current] { font-weight: bold; }
   .evergreen-groups-cut { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; min-width: 0; }
   .evergreen-groups-mark, .evergreen-groups-blocked { padding: 0 3px; border: 1px solid; border-radius: .25em; }
@@ -264,6 +279,10 @@ sheet.replaceSync(`
     border: 1px solid; border-radius: .25em; background: var(--bs-body-bg, Canvas); }
   .evergreen-groups [role=tooltip]::before { content: ""; position: absolute; inset-block: 0; inset-inline: -9px 100%; }
   .evergreen-groups li:not([data-dismissed]):is(:hover, ul:not(:hover) > :focus-within) > [role=tooltip] { display: block; }
+  @media (width >= 700px) { /* AngularJS keeps its summary on the left, whatever the language */
+    .evergreen-groups.row [role=tooltip] { inset-inline: auto; left: 100%; margin: 0 0 0 8px; }
+    .evergreen-groups.row [role=tooltip]::before { inset: 0 100% 0 -9px; }
+  }
   @media (width < 700px) { /* no room beside the row */
     .evergreen-groups [role=tooltip] { top: 100%; translate: none; inset-inline: 0; width: auto; margin: 0; pointer-events: none; }
   }

@@ -131,15 +131,18 @@ function loaded(made) {
   fit(made, page);
   page.addEventListener("click", follow);
   page.addEventListener("keydown", passOut);
-  reveal(first);
+  reveal(page, first);
   passIn(); // browsers apply autofocus at most once per window
 }
 
-/** Scroll the page's start into view: Angular's expanded summary leaves little room; a reload may start higher. */
-function reveal(first) {
+/** Scroll the page's start into view unless its first button is: a step may be below Angular's expanded summary. */
+function reveal(page, first) {
   const { top } = holder.getBoundingClientRect();
-  const low = top > innerHeight * LOW && !scrollY && !document.activeElement?.matches(TYPING);
-  if (first ? low : top < 0) holder.scrollIntoView({ block: "start", behavior: "instant" });
+  const button = page.querySelector("#found .btn") || page.querySelector("main .btn");
+  const hidden = button && frame().getBoundingClientRect().top + button.getBoundingClientRect().bottom > innerHeight;
+  const low = hidden || (first && top > innerHeight * LOW);
+  if (document.activeElement?.matches(TYPING) || (first && scrollY)) return;
+  if (low || top < 0) holder.scrollIntoView({ block: "start", behavior: "instant" });
 }
 
 /** Give the page the client's font, size, background and colors; desk.css uses `--paper`. */

@@ -19,17 +19,86 @@ def in_tab(page: PageDesk, client: str) -> None:
     page.until(lambda: page.run("return document.querySelector('.evergreen-groups-tab')?.dataset.state") == "shown")
 
 
+# The real summary has six more rows than the imitation, and is wider than high otherwise.
+UNFOLDED = """
+const list = document.querySelector(".account-status > dl");
+for (let i = 0; list && i < 6; i++) list.append(list.lastElementChild.cloneNode(true));
+"""
+VISIBLE = """
+const frame = window.frameElement.getBoundingClientRect();
+return arguments[0].map((selector) => {
+  const [node] = [...document.querySelectorAll(selector)].filter((one) => one.checkVisibility());
+  if (!node) return `no ${selector}`;
+  const { top, bottom, height } = node.getBoundingClientRect();
+  const fits = height > 0 && frame.top + top >= 0 && frame.top + bottom <= parent.innerHeight;
+  return fits ? "" : `${selector}: ${frame.top + top} to ${frame.top + bottom}`;
+}).join("");
+"""
+
+
 class TestInView:
     @pytest.mark.parametrize("size", [(1280, 720), (1024, 768)])
-    def test_the_question_and_its_button_in_the_angular_client(self, page: PageDesk, size: tuple[int, int]) -> None:
+    @pytest.mark.parametrize("client", ["Angular", "AngularJS"])
+    @pytest.mark.parametrize("at", ["top", "where it was"])
+    def test_the_question_and_its_button_after_each_step(
+        self, page: PageDesk, client: str, size: tuple[int, int], at: str
+    ) -> None:
+        """With Angular's summary unfolded, and wherever the window was scrolled to before the step."""
+
+        def comes(seen: str, *question: str) -> None:
+            page.until(lambda: page.text(seen) and page.loaded())
+            page.until(lambda: not page.run(VISIBLE, list(question)) or page.run("return performance.now() > 3000"))
+            assert page.run(VISIBLE, list(question)) == "", seen
+            if at == "top":
+                page.run("parent.scrollTo(0, 0)")
+
         resize(page, *size)
-        in_tab(page, "Angular")
-        bottom = page.run(
-            "const frame = document.querySelector('.evergreen-groups-tab iframe');"
-            "const button = frame.contentDocument.querySelector('.card-form .btn');"
-            "return frame.getBoundingClientRect().top + button.getBoundingClientRect().bottom - innerHeight"
+        page.desk.open(client, f"{NGUYEN}/checkout")
+        page.until(lambda: "4 members" in page.text(".evergreen-groups"))
+        page.run(UNFOLDED)
+        page.desk.click("[data-tab=group]")
+        page.until(lambda: page.run("return document.querySelector('.evergreen-groups-tab')?.dataset.state") == "shown")
+        page.browser.switch_to.frame(page.desk.element(".evergreen-groups-tab iframe"))
+        try:
+            comes("#members", "#card", ".card-form .btn")
+            page.scan("20000000009999", Keys.ENTER)
+            comes("#message", "#message", "#card", ".card-form .btn")
+            page.scan("whitf", Keys.ENTER)
+            comes("#found", "h1", "#card", "#found button")
+            page.desk.click("#found button")
+            comes("#warnings", "h1", "#warnings", "#confirm")
+            page.desk.click("#confirm")
+            comes("#outcome", "#outcome-heading", "#outcome button")
+            page.desk.click("#outcome button")
+            comes("#outcome", "#outcome-heading", "#outcome button", "#card")
+            page.desk.click("#members input[value='1018']")
+            page.desk.click("button[value=remove]")
+            comes("#confirm", "h1", "#confirm")
+        finally:
+            page.browser.switch_to.default_content()
+
+    @pytest.mark.parametrize("client", ["Angular", "AngularJS"])
+    def test_nothing_jumps_while_somebody_types(self, page: PageDesk, client: str) -> None:
+        resize(page, 1280, 720)
+        in_tab(page, client)
+        page.browser.switch_to.frame(page.desk.element(".evergreen-groups-tab iframe"))
+        places = (
+            "const all = [...document.querySelectorAll('h1, #card, .card-form .btn, .sums, #members tr, #message')];"
+            "return [parent.scrollY, frameElement.getBoundingClientRect().top,"
+            " ...all.map((one) => one.getBoundingClientRect().top)]"
         )
-        assert bottom <= 0
+        page.shows("Group Member Details")
+        before = page.run(places)
+        for digit in "20000000009999":
+            page.scan(digit)
+            assert page.run(places) == before
+        page.scan(Keys.ENTER)
+        page.until(lambda: page.text("#message") and page.loaded())
+        before = page.run(places)
+        for digit in "2000":
+            page.scan(digit)
+            assert page.run(places) == before
+        page.browser.switch_to.default_content()
 
     def test_the_frame_fits_a_small_screen_that_the_client_does_not(self, page: PageDesk) -> None:
         resize(page, 390, 800)
@@ -48,6 +117,17 @@ class TestInView:
         for width, parts in ((720, 1), (719, 0), (960, 2), (1280, 3)):
             page.run("document.querySelector('main').style.width = arguments[0] + 'px'", width)
             assert len(page.run(shown)) == parts, width
+
+
+def test_details_have_what_the_table_has_no_room_for(page: PageDesk) -> None:
+    for width, shown in ((1400, ()), (1000, ("Profile Child",)), (390, ("Profile Child", "Expires "))):
+        resize(page, width, 800)
+        page.open_group(NGUYEN)
+        page.desk.click(f"[data-unfold][href*='/members/{NGUYEN}?']")
+        page.until(lambda: page.text(".unfolded"))
+        lines = page.run("return [...document.querySelectorAll('.unfolded td > div')].map((one) => one.innerText)")
+        assert len(lines) == len(shown), width
+        assert all(line.startswith(start) for line, start in zip(lines, shown, strict=True)), lines
 
 
 def test_the_menu_with_the_keyboard(page: PageDesk) -> None:

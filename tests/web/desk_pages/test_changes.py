@@ -302,9 +302,9 @@ class TestOnce:
 
 class TestWhatGoesWrong:
     def test_a_permission_is_missing(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
-        page = clerk.open(NGUYEN)
+        plan = scanned(clerk.open(NGUYEN), card(RUTH))
         take_away(sandbox, "UPDATE_USER", user=2)
-        refused = agreed(scanned(page, card(RUTH)))
+        refused = agreed(plan)
         assert "Nothing was changed" in refused.outcome
         assert "your login lacks the permission UPDATE_USER at ELM" in refused.outcome
         assert group_of(sandbox, RUTH) == 1009
@@ -327,6 +327,18 @@ class TestWhatGoesWrong:
         assert agreed(plan).message == "Type the supervisor's user name and password."
         assert "Done: Whitfield, Ruth" in agreed(plan, username="admin", password=PASSWORD).outcome
         assert group_of(sandbox, RUTH) == 1004
+
+    @pytest.mark.parametrize(("profile", "needed"), [(12, True), (3, False)])
+    def test_a_profiles_permission_counts(
+        self, app: Flask, clerk: DeskClerk, sandbox: Sandbox, profile: int, *, needed: bool
+    ) -> None:
+        """Evergreen requires the permission of the profile, or of the nearest profile above that has one."""
+        sandbox._store.update("au", RUTH, {"profile": profile})
+        take_away(sandbox, "group_application.user.patron", user=2)
+        change_rows(sandbox, "INSERT INTO grants VALUES (2, 'group_application.user.staff', 0)")
+        page = DeskClerk(app, session(sandbox.url, username="consortium_staff"), clerk.origin).open(NGUYEN)
+        assert "(needs approval)" in page.text, "all members have a patron's profile"
+        assert ("Supervisor's approval" in scanned(page, card(RUTH)).text) is needed
 
     def test_a_supervisors_login_is_refused(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         asks = clerk.open(NGUYEN).send("/plan", ("approve", "1"), card=card(RUTH))

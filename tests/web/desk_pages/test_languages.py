@@ -121,9 +121,8 @@ class TestChanges:
             is_translated(scanned(clerk.open(MINH), text))
 
     def test_refused_and_approved(self, clerk: DeskClerk, is_translated: Check, sandbox: Sandbox) -> None:
-        page = clerk.open(MINH)
+        plan = scanned(clerk.open(MINH), card(RUTH)).send("/change", ("do", "add"), card=card(THOMAS))
         take_away(sandbox, "UPDATE_USER", user=2)
-        plan = scanned(page, card(RUTH)).send("/change", ("do", "add"), card=card(THOMAS))
         refused = is_translated(agreed(plan), "UPDATE_USER")
         asks = is_translated(refused.send("/plan", id="approve"))
         is_translated(agreed(asks, username="admin", password="not-this-one"))

@@ -1,0 +1,192 @@
+"""Clicks, keys and words of ten jobs at the desk, in the client's own tab of a real browser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from selenium.webdriver.common.keys import Keys
+from support.desk_page import card
+from support.page_desk import NGUYEN, RUTH, PageDesk
+from support.web_caller import PASSWORD, session
+
+pytestmark = pytest.mark.long  # needs a browser
+
+LAN, SECOND, THIRD = 1018, 1042, 1049
+"""A member of the family, and two patrons who are moved in besides Ruth."""
+
+# Words that a clerk reads: not names, barcodes, amounts and dates, nor what only screen readers say.
+WORDS = r"""
+const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+let text = "";
+while (walker.nextNode()) {
+  const { data, parentElement: parent } = walker.currentNode;
+  if (parent.checkVisibility() && !parent.closest("bdi, .barcode, .spoken, time, script, style")) text += ` ${data}`;
+}
+return text.replace(/\u2068.*?\u2069/gs, " ").match(/\p{L}[\p{L}'’-]*/gu);
+"""
+
+
+class Hands:
+    """A clerk's hands, in the group's page within the client's tab. ``done`` lists what they did."""
+
+    def __init__(self, page: PageDesk) -> None:
+        self.page = page
+        self.done: list[str] = []
+
+    def open(self) -> None:
+        """Open the family in the client's tab, which counts as no step."""
+        page = self.page
+        page.desk.open("Angular", f"{NGUYEN}/group")
+        page.until(lambda: page.run("return document.querySelector('.evergreen-groups-tab')?.dataset.state") == "shown")
+        page.browser.switch_to.frame(page.desk.element(".evergreen-groups-tab iframe"))
+        page.shows("Group Member Details")
+
+    def click(self, selector: str) -> None:
+        self.done.append("click")
+        self.page.desk.element(selector).click()
+
+    def press(self, name: str, key: str) -> None:
+        self.done.append(name)
+        self.page.scan(key)
+
+    def enter(self) -> None:
+        self.press("Enter", Keys.ENTER)
+
+    def scan(self, digits: str) -> None:
+        """Scan a card: the scanner ends with Enter."""
+        self.done.append("scan")
+        self.page.scan(digits, Keys.ENTER)
+
+    def type(self, what: str, text: str) -> None:
+        self.done.append(what)
+        self.page.scan(text)
+
+
+@pytest.fixture
+def hands(page: PageDesk) -> Iterator[Hands]:
+    for patron in (SECOND, THIRD):
+        page.change("UPDATE au SET family_name = 'Nguyễn', usrgroup = 5000 + id WHERE id = ?", patron)
+    made = Hands(page)
+    made.open()
+    yield made
+    page.browser.switch_to.default_content()
+
+
+def move_in(hands: Hands) -> None:
+    hands.scan(card(RUTH))
+    hands.page.shows("Move Nguyễn, Ruth here?")
+    hands.enter()
+    assert hands.page.outcome().startswith("Done")
+
+
+def test_move_one_in(hands: Hands) -> None:
+    move_in(hands)
+    assert hands.done == ["scan", "Enter"]
+    assert hands.page.group_of(RUTH) == 1004
+
+
+def scan_three(hands: Hands, *unknown: str) -> None:
+    hands.scan(card(RUTH))
+    hands.page.shows("Move Nguyễn, Ruth here?")
+    hands.scan(card(SECOND))
+    hands.page.shows("Move 2 patrons here?")
+    for digits in unknown:
+        hands.scan(digits)
+        hands.page.until(lambda: "No patron with card" in hands.page.text("#message") and hands.page.loaded())
+    hands.scan(card(THIRD))
+    hands.page.shows("Move 3 patrons here?")
+    hands.enter()
+    assert "all 3 changes" in hands.page.outcome()
+
+
+def test_move_three_in(hands: Hands) -> None:
+    scan_three(hands)
+    assert hands.done == ["scan"] * 3 + ["Enter"]
+
+
+def test_an_unknown_card_among_three(hands: Hands) -> None:
+    scan_three(hands, "20000000009999")
+    assert hands.done == ["scan"] * 4 + ["Enter"]
+
+
+def test_remove(hands: Hands) -> None:
+    hands.click(f"#members input[value='{LAN}']")
+    hands.click("button[value=remove]")
+    hands.page.shows("Remove Nguyễn, Lan from the group?")
+    hands.enter()
+    assert hands.page.outcome().startswith("Done")
+    assert hands.done == ["click", "click", "Enter"]
+
+
+def test_undo_and_redo(hands: Hands) -> None:
+    move_in(hands)
+    hands.done.clear()
+    hands.click("form[action*='/undo'] button")
+    hands.page.until(lambda: hands.page.text("#outcome").startswith("Undone") and hands.page.loaded())
+    assert hands.page.group_of(RUTH) == 5001
+    assert hands.page.text("form[action*='/undo'] button") == "Redo"
+    hands.click("form[action*='/undo'] button")
+    hands.page.until(lambda: hands.page.group_of(RUTH) == 1004)
+    assert hands.done == ["click", "click"], "one each"
+
+
+def test_move_in_by_name(hands: Hands) -> None:
+    hands.type("name", "Nguyễn, Ruth")
+    hands.enter()
+    hands.page.until(lambda: hands.page.text("#found") and hands.page.loaded())
+    first = hands.page.text("#found tbody bdi")
+    hands.press("arrow", Keys.ARROW_DOWN)
+    assert first in hands.page.desk.focused()
+    hands.enter()
+    hands.page.until(lambda: hands.page.text("h1") != "Move another patron to this group" and hands.page.loaded())
+    assert first in hands.page.heading
+    hands.enter()
+    hands.page.outcome()
+    assert hands.done == ["name", "Enter", "arrow", "Enter", "Enter"]
+
+
+def test_statement(hands: Hands) -> None:
+    hands.click("nav a[href*='/statement']")
+    hands.page.until(lambda: hands.page.text(".sheet"))
+    assert hands.done == ["click"], "and print"
+
+
+def test_history(hands: Hands) -> None:
+    move_in(hands)
+    hands.done.clear()
+    hands.click("nav a[href*='/history']")
+    hands.page.shows("History")
+    assert "Nguyễn, Ruth" in hands.page.text(".entry")
+    assert hands.done == ["click"]
+
+
+def test_move_in_with_approval(hands: Hands) -> None:
+    page = hands.page
+    page.browser.switch_to.default_content()
+    page.change("DELETE FROM grants WHERE usr = 2 AND permission = 'UPDATE_USER'")
+    page.desk.log_in(session(page.sandbox.url, username="consortium_staff"))
+    hands.open()
+    assert "(needs approval)" in page.text("label[for=card]"), "known from the start"
+    hands.scan(card(RUTH))
+    page.shows("Move Nguyễn, Ruth here?")
+    hands.type("user name", f"admin{Keys.ENTER}")  # a key ends the user name, as it ends a scan
+    hands.type("password", PASSWORD)
+    hands.enter()
+    assert page.outcome().startswith("Done")
+    assert hands.done == ["scan", "user name", "password", "Enter"]
+
+
+@pytest.mark.parametrize("tab", [True, False])
+def test_words(hands: Hands, tab: bool) -> None:
+    page = hands.page
+    if not tab:
+        page.browser.switch_to.default_content()
+        page.open_group(NGUYEN)
+    words = page.run(WORDS)
+    assert len(page.members()) == 4
+    assert len(words) <= 120, " ".join(words)
+    page.scan(card(RUTH), Keys.ENTER)
+    page.shows("Move Nguyễn, Ruth here?")
+    words = page.run(WORDS)
+    assert 10 < len(words) <= 60, " ".join(words)
