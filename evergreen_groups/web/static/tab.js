@@ -155,11 +155,11 @@ function dress(page) {
   Object.assign(page.body.style, { fontFamily: client.fontFamily, paddingInline: `${RING}px` });
 }
 
-/** Keep the frame as high as its page, and within the window: on a small screen, Angular's own page is wider. */
+/** Keep the frame as high as its page, and the bar and it within the window: on a small screen, Angular's own page is wider. */
 function fit(made, page) {
   const measure = () => {
     const start = made.getBoundingClientRect().left + scrollX;
-    made.style.maxWidth = `${document.documentElement.clientWidth - start}px`;
+    holder.style.maxWidth = `${document.documentElement.clientWidth - start - 2 * RING}px`;
     const wide = page.documentElement.scrollWidth > page.documentElement.clientWidth;
     made.style.height = `${Math.ceil(page.documentElement.getBoundingClientRect().height) + (wide ? 20 : 0)}px`;
   };
