@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from evergreen_groups import arguments
 from evergreen_groups.formats import SORT_ORDERS
+from evergreen_groups.groups import Standing, StandingDifference
 from evergreen_groups.money import ZERO
 from evergreen_groups.policy import Limit
-from evergreen_groups.report.blocks import BlockTotals
 from evergreen_groups.total import Total, sum_of_counts
 
 if TYPE_CHECKING:
-    from evergreen_groups.groups import Group, Member, Standing
-    from evergreen_groups.ils import OrgUnit
-    from evergreen_groups.report.blocks import FinesBlocks
+    from evergreen_groups.groups import Group, Member
+    from evergreen_groups.ils import OrgUnit, Penalty, PenaltyKinds
     from evergreen_groups.report.details import ReportDetails
 
 Verdict = bool | None
@@ -197,6 +196,54 @@ def _sum_of(amounts: Collection[Decimal | None]) -> Decimal | None:
 def _count_of(truths: Collection[bool | None]) -> Total[int]:
     """Count the true values. None means unknown."""
     return Total(sum(truth is True for truth in truths), None not in truths)
+
+
+_WITHOUT_BLOCKS = {over_limit: Standing(over_limit, (), ()) for over_limit in (True, False, None)}
+
+
+@dataclass(frozen=True, slots=True)
+class FinesBlocks:
+    """Penalties that block members for fines, by patron id. Patrons without such penalties are left out."""
+
+    penalties: Mapping[int, Sequence[Penalty]]
+    kinds: PenaltyKinds
+
+    def standing(self, member: Member) -> Standing:
+        """Return a member's status by rule, and the blocks for fines. Other blocks weren't read."""
+        if member.id not in self.penalties:  # the usual case
+            return _WITHOUT_BLOCKS[member.over_limit_if_known]
+        return Standing.of(member, self.penalties[member.id], self.kinds)
+
+    def of_members(self, groups: Iterable[Group]) -> FinesBlocks:
+        """Keep the blocks of these groups' members."""
+        members = (member.id for group in groups for member in group.members)
+        return FinesBlocks({id: self.penalties[id] for id in members if id in self.penalties}, self.kinds)
+
+
+@dataclass(frozen=True, slots=True)
+class BlockTotals:
+    """How many members are blocked for fines, and for how many that differs from the rule."""
+
+    blocked: Total[int]
+    not_yet_blocked: Total[int]
+    now_within_limit: Total[int]
+
+    @classmethod
+    def of(cls, groups: Iterable[Group], blocks: FinesBlocks) -> BlockTotals:
+        """Count the members of these groups."""
+        blocked = not_yet = within = 0
+        complete = True
+        for group in groups:
+            complete = complete and group.complete
+            for member in group.members:
+                # Neither blocked nor over the limit: nothing to count.
+                if member.id not in blocks.penalties and not member.over_limit:
+                    continue  # the usual case, kept fast
+                standing = blocks.standing(member)
+                blocked += standing.blocked_for_fines
+                not_yet += standing.difference is StandingDifference.NOT_YET_BLOCKED
+                within += standing.difference is StandingDifference.NOW_WITHIN_LIMIT
+        return cls(Total(blocked, complete), Total(not_yet, complete), Total(within, complete))
 
 
 @dataclass(frozen=True, slots=True)
