@@ -51,9 +51,9 @@ class JsonWriter(GroupWriter):
 
     def _document(self, group: Group) -> dict[str, Any]:
         row = group_row(self._report, group)
-        document = _document(_GROUP, row.group) | _document(_CHANGE, row.change)
+        document = document_of(_GROUP, row.group) | document_of(_CHANGE, row.change)
         if self._report.details is not None:
-            document |= _document(_GROUP_DETAILS, row.details)
+            document |= document_of(_GROUP_DETAILS, row.details)
         if self._with_members:
             document["members"] = [self._member(group, member) for member in group.members]
         return document
@@ -61,8 +61,8 @@ class JsonWriter(GroupWriter):
     def _member(self, group: Group, member: Member) -> dict[str, Any]:
         row = member_row(self._report, group, member)
         # Null means that penalties weren't read; an empty list means none.
-        document = member_document(member) | _document(_BLOCKS, row.standing)
-        return document if row.details is None else document | _document(_MEMBER_DETAILS, row.details)
+        document = member_document(member) | document_of(_BLOCKS, row.standing)
+        return document if row.details is None else document | document_of(_MEMBER_DETAILS, row.details)
 
 
 class JsonLinesWriter(JsonWriter):
@@ -122,10 +122,10 @@ def _head(report: Report) -> dict[str, Any]:
     }
 
 
-_Keys = tuple[tuple[str, Callable[[Any], Any]], ...]
+Keys = tuple[tuple[str, Callable[[Any], Any]], ...]
 
 
-def _keys(columns: Iterable[Column[Any]]) -> _Keys:
+def json_keys(columns: Iterable[Column[Any]]) -> Keys:
     """Return the keys of JSON objects, each with a function that returns its value."""
     found: list[tuple[str, Callable[[Any], Any]]] = []
     for column in columns:
@@ -153,24 +153,24 @@ def _with_bounds(column: Column[Any]) -> Iterator[tuple[str, Callable[[Any], Any
         yield f"{column.name}_at_least", lambda row: value_of(row).at_least
 
 
-_GROUP, _CHANGE, _GROUP_DETAILS = _keys(columns.GROUP), _keys(columns.CHANGE), _keys(columns.GROUP_DETAILS)
-_BLOCKS, _MEMBER_DETAILS = _keys(columns.BLOCKS), _keys(columns.MEMBER_DETAILS)
+_GROUP, _CHANGE, _GROUP_DETAILS = json_keys(columns.GROUP), json_keys(columns.CHANGE), json_keys(columns.GROUP_DETAILS)
+_BLOCKS, _MEMBER_DETAILS = json_keys(columns.BLOCKS), json_keys(columns.MEMBER_DETAILS)
 
 
-def _document(keys: _Keys, row: Any) -> dict[str, Any]:
+def document_of(keys: Keys, row: Any) -> dict[str, Any]:
     """Return an object, with only nulls for None."""
     return (
         {name: value_of(row) for name, value_of in keys} if row is not None else dict.fromkeys(name for name, _ in keys)
     )
 
 
-_MEMBER = _keys(columns.MEMBER)
+_MEMBER = json_keys(columns.MEMBER)
 _UNDECIDED = tuple(key for key in _MEMBER if key[0] not in ("over_limit", "limit"))
 
 
 def member_document(member: Member) -> dict[str, Any]:
     """Return a member of a group, with ``over_limit`` and ``limit`` only if a decision was made."""
-    return _document(_UNDECIDED if member.decision is None else _MEMBER, member)
+    return document_of(_UNDECIDED if member.decision is None else _MEMBER, member)
 
 
 def _criteria(criteria: Criteria) -> dict[str, Any]:

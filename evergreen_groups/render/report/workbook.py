@@ -196,7 +196,7 @@ def write_workbooks(
     Raises:
         ConfigurationError: xlsxwriter isn't installed, or there are more groups or members than fit on a sheet.
     """
-    sheets = [_groups(report, client), *([_members(report, client)] if details else [])]
+    sheets: list[LongSheet[Any]] = [_groups(report, client), *([_members(report, client)] if details else [])]
     indexes = part_indexes([part for part, _stream in parts])
     workbooks: list[StreamedWorkbook] = []
     try:
@@ -246,7 +246,7 @@ def _groups(report: Report, client: StaffClient | None) -> LongSheet[GroupRow]:
         fitted_widths(columns_of_groups, rows(), rows),
         lambda group: (group_row(report, group),),
         lambda _group: 1,
-        client and (lambda group: (client.group_page(group.lead.id),)),
+        None if client is None else lambda group: (client.group_page(group.lead.id),),
     )
 
 
@@ -263,7 +263,7 @@ def _members(report: Report, client: StaffClient | None) -> LongSheet[MemberRow]
         widths,
         lambda group: [member_row(report, group, member) for member in group.members],
         lambda group: len(group.members),
-        client and (lambda group: [client.patron_page(member.id) for member in group.members]),
+        None if client is None else lambda group: [client.patron_page(member.id) for member in group.members],
     )
 
 
