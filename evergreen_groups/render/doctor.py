@@ -8,13 +8,12 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console
 from rich.text import Text
 
 from evergreen_groups.doctor import Diagnosis, Finding, Verdict
 from evergreen_groups.language import day, decimal, gettext, ngettext, npgettext, number
 from evergreen_groups.message import Message
-from evergreen_groups.render.columns import aligned
+from evergreen_groups.render.columns import aligned, console_for
 from evergreen_groups.render.json_documents import write_json_document
 from evergreen_groups.render.text import printable
 
@@ -46,14 +45,7 @@ class DiagnosisWriter:
         self._width = max(width, _LEAST_WIDTH)
         self._verdicts = {verdict: gettext(word) for verdict, word in _VERDICTS.items()}
         self._verdict_width = max(map(cell_len, self._verdicts.values())) + _GAP
-        self._console = Console(
-            file=stream,
-            width=self._width,
-            force_terminal=color,
-            color_system="standard" if color else None,
-            no_color=not color,
-            highlight=False,
-        )
+        self._console = console_for(stream, color=color, width=self._width)
 
     def write_finding(self, finding: Finding) -> None:
         """Write a finding and, below it, the advice."""

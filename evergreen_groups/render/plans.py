@@ -30,7 +30,7 @@ from evergreen_groups.language import (
     pgettext,
 )
 from evergreen_groups.message import Message
-from evergreen_groups.render.columns import PLAIN, Cell, Columns, TextColumn, aligned
+from evergreen_groups.render.columns import Cell, Columns, TextColumn, aligned
 from evergreen_groups.render.text import isolated, printable
 from evergreen_groups.total import Total
 
@@ -341,18 +341,7 @@ def _near_card(card: NearCard) -> str:
 
 def write_found_patrons(found: Lookup, stream: TextIO, *, width: int) -> None:
     """Write a row for each patron, numbered from 1, and say if there are more."""
-    rows = [_row(number, one) for number, one in enumerate(found.patrons, 1)]
-    columns = Columns(_columns(), rows, width)
-    stream.write("".join(segment.text for segment in columns.heading(PLAIN)))
-    for row in rows:
-        stream.write("".join(segment.text for segment in columns.row(row)))
-    if found.more:
-        text = gettext("There are more than these {most}: type more of the name.", most=len(found.patrons))
-        stream.write(f"{text}\n")
-
-
-def _columns() -> tuple[TextColumn, ...]:
-    return (
+    headings = (
         TextColumn("", right=True),
         TextColumn(gettext("Name"), least=14),
         TextColumn(gettext("Barcode"), least=14),
@@ -360,6 +349,11 @@ def _columns() -> tuple[TextColumn, ...]:
         TextColumn(gettext("Profile"), least=10),
         TextColumn("", least=10),
     )
+    rows = [_row(number, one) for number, one in enumerate(found.patrons, 1)]
+    print(*Columns(headings, rows, width).lines(rows), sep="\n", file=stream)
+    if found.more:
+        text = gettext("There are more than these {most}: type more of the name.", most=len(found.patrons))
+        stream.write(f"{text}\n")
 
 
 def _row(number: int, one: FoundPatron) -> list[Cell]:

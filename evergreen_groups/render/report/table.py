@@ -14,7 +14,6 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console
 from rich.segment import Segment, Segments
 from rich.style import Style
 from rich.text import Text
@@ -33,7 +32,7 @@ from evergreen_groups.language import (
 )
 from evergreen_groups.message import Message
 from evergreen_groups.render import printable
-from evergreen_groups.render.columns import EMPTY, PLAIN, Cell, Columns, TextColumn, wrapped
+from evergreen_groups.render.columns import EMPTY, PLAIN, Cell, Columns, TextColumn, console_for, wrapped
 from evergreen_groups.render.report import columns
 from evergreen_groups.render.report.columns import Column, MemberRow, member_row
 from evergreen_groups.render.report.wording import (
@@ -64,6 +63,8 @@ from evergreen_groups.report import ChangeKind, Changes, GroupChange, Totals
 from evergreen_groups.total import Total
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from evergreen_groups.groups import Group, Member
     from evergreen_groups.report import Report, ReportDetails
 
@@ -332,7 +333,7 @@ def write_table(
     encoding = getattr(stream, "encoding", None) or "utf-8"
     rule = "─" if "─".encode(encoding, "replace") != b"?" else "-"
     buffer = io.StringIO()
-    console = _console(buffer, width, color)
+    console = console_for(buffer, color=color, width=width)
     for _ in _parts(console, report, details, rule):
         stream.write(buffer.getvalue().encode(encoding, "replace").decode(encoding))
         buffer.seek(0)
@@ -354,20 +355,6 @@ def _parts(console: Console, report: Report, details: bool, rule: str) -> Iterat
     yield
     _print_foot(console, report)
     yield
-
-
-def _console(buffer: io.StringIO, width: int, color: bool) -> Console:
-    """Return a console that prints text as is, without markup, emoji codes or highlighting."""
-    return Console(
-        file=buffer,
-        width=width,
-        force_terminal=color,
-        color_system="standard" if color else None,
-        no_color=not color,
-        markup=False,
-        emoji=False,
-        highlight=False,
-    )
 
 
 def _print_head(console: Console, report: Report) -> None:
