@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -11,7 +10,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from evergreen_groups.doctor import Diagnosis, Finding, Verdict
-from evergreen_groups.language import day, decimal, gettext, ngettext, npgettext, number
+from evergreen_groups.language import day, decimal, gettext, ngettext, number
 from evergreen_groups.message import Message
 from evergreen_groups.render.columns import aligned, console_for
 from evergreen_groups.render.json_documents import write_json_document
@@ -29,6 +28,12 @@ _VERDICTS = {
     Verdict.WARNING: Message("warning", context="a check"),
     Verdict.FAILED: Message("failed", context="a check"),
     Verdict.SKIPPED: Message("skipped", context="a check"),
+}
+_COUNTS = {
+    Verdict.OK: Message("{count} ok", plural="{count} ok", context="checks"),
+    Verdict.WARNING: Message("{count} warning", plural="{count} warnings", context="checks"),
+    Verdict.FAILED: Message("{count} failed", plural="{count} failed", context="checks"),
+    Verdict.SKIPPED: Message("{count} skipped", plural="{count} skipped", context="checks"),
 }
 _GAP = 2
 _TITLE_WIDTH = 18
@@ -66,7 +71,10 @@ class DiagnosisWriter:
     def write_counts(self, diagnosis: Diagnosis) -> None:
         """Write the number of findings for each verdict."""
         self._line()
-        self._line((", ".join(_counts(diagnosis)) + ".", ""))
+        counts = [
+            gettext(text, count=count) for verdict, text in _COUNTS.items() if (count := diagnosis.count(verdict))
+        ]
+        self._line((", ".join(counts) + ".", ""))
 
     def _wrapped(self, text: str, indent: int, hanging: str = "") -> list[str]:
         width = self._width - indent
@@ -74,17 +82,6 @@ class DiagnosisWriter:
 
     def _line(self, *parts: tuple[str, str]) -> None:
         self._console.print(Text.assemble(*parts, no_wrap=True, overflow="ignore"), crop=False)
-
-
-def _counts(diagnosis: Diagnosis) -> Iterator[str]:
-    if count := diagnosis.count(Verdict.OK):
-        yield npgettext("checks", "{count} ok", "{count} ok", count)
-    if count := diagnosis.count(Verdict.WARNING):
-        yield npgettext("checks", "{count} warning", "{count} warnings", count)
-    if count := diagnosis.count(Verdict.FAILED):
-        yield npgettext("checks", "{count} failed", "{count} failed", count)
-    if count := diagnosis.count(Verdict.SKIPPED):
-        yield npgettext("checks", "{count} skipped", "{count} skipped", count)
 
 
 def write_diagnosis_json(diagnosis: Diagnosis, stream: TextIO) -> None:

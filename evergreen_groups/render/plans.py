@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from evergreen_groups.changes import PlanWarning, StepReason
     from evergreen_groups.desk import FoundPatron, Lookup, NearCard, UnknownBarcode
 
-WARNINGS: Mapping[str, str] = {
+WARNINGS: Mapping[str, Message] = {
     "card-not-active": Message("{name}'s card isn't active: check that it is theirs"),
     "account-barred": Message("{name} is barred: see the messages of their account"),
     "account-not-active": Message("{name}'s account isn't active: check that it is the right one"),
@@ -59,43 +59,29 @@ WARNINGS: Mapping[str, str] = {
         "{borrower} stays and uses {name}'s address, and editing one changes both: give {borrower} an address of "
         "their own"
     ),
-    "several-adults": "group {group} will have {count} adults, more than {most}: ask them, they see each other's fines",
+    "several-adults": Message(
+        "group {group} will have {count} adult, more than {most}: ask them, they see each other's fines",
+        plural="group {group} will have {count} adults, more than {most}: ask them, they see each other's fines",
+    ),
     "group-left-empty": Message("group {group} will be empty"),
     "last-member-leaves": Message("the last member leaves group {group}"),
     "left-alone": Message("{name} stays alone in group {group}: move them too if they belong together"),
     "left-without-lead": Message("group {group} loses its lead: make another member lead"),
     "several-leads": Message("group {group} will have several leads ({names}): keep one"),
-    "hidden-members": "group {group} has {count} members that the account can't see",
+    "hidden-members": Message(
+        "group {group} has {count} member that the account can't see",
+        plural="group {group} has {count} members that the account can't see",
+    ),
 }
-"""What to check before confirming a plan, by the code of the warning. Texts with a count are in the plural."""
+"""What to check before confirming a plan, by the code of the warning."""
 
 
 def describe_warning(warning: PlanWarning) -> str:
     """Describe a plan's warning in the reader's language, joining lists of names."""
     values = {name: _isolated_value(value) for name, value in warning.values.items()}
-    count, at_least = values.pop("count", 0), values.pop("at_least", None)
-    if isinstance(at_least, int):
-        return _describe(warning.code, at_least, {**values, "count": Total(at_least, exact=False)})
-    return _describe(warning.code, count if isinstance(count, int) else 0, values)
-
-
-def _describe(code: str, count: int, values: Mapping[str, object]) -> str:
-    match code:
-        case "several-adults":
-            return ngettext(
-                "group {group} will have {count} adult, more than {most}: ask them, they see each other's fines",
-                "group {group} will have {count} adults, more than {most}: ask them, they see each other's fines",
-                count,
-                **values,
-            )
-        case "hidden-members":
-            return ngettext(
-                "group {group} has {count} member that the account can't see",
-                "group {group} has {count} members that the account can't see",
-                count,
-                **values,
-            )
-    return gettext(WARNINGS[code], **values)
+    if isinstance(at_least := values.pop("at_least", None), int):
+        values["count"] = Total(at_least, exact=False)
+    return gettext(WARNINGS[warning.code], **values)
 
 
 def _isolated_value(value: object) -> object:

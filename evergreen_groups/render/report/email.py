@@ -23,6 +23,7 @@ from evergreen_groups.language import (
     pgettext,
     time_with_zone,
 )
+from evergreen_groups.message import Message
 from evergreen_groups.render import printable, template_text
 from evergreen_groups.render.columns import aligned
 from evergreen_groups.render.report.wording import KINDS, compared_changes, since
@@ -40,6 +41,14 @@ _MOST_INDENT = 34
 _WITHOUT_NO_BREAK = {0xA0: " ", 0x202F: " "}
 _NUMBERS = (0, 2, 3)
 """The columns aligned to the right: group, members and fines."""
+
+
+_WITHIN_LIMIT = Message(
+    "{count} member with own fines within the limit", plural="{count} members with own fines within the limit"
+)
+_NOT_YET_BLOCKED = Message(
+    "{count} member over the limit, not yet blocked", plural="{count} members over the limit, not yet blocked"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,24 +177,10 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     yield gettext("Members over the limit"), describe_total(totals.over_limit_count)
     if (blocks := report.block_totals) is not None:
         blocked = [describe_total(blocks.blocked)]
-        if (count := blocks.now_within_limit).at_least:
-            blocked.append(
-                ngettext(
-                    "{count} member with own fines within the limit",
-                    "{count} members with own fines within the limit",
-                    count.at_least,
-                    count=count,
-                )
-            )
-        if (count := blocks.not_yet_blocked).at_least:
-            blocked.append(
-                ngettext(
-                    "{count} member over the limit, not yet blocked",
-                    "{count} members over the limit, not yet blocked",
-                    count.at_least,
-                    count=count,
-                )
-            )
+        if blocks.now_within_limit.at_least:
+            blocked.append(gettext(_WITHIN_LIMIT, count=blocks.now_within_limit))
+        if blocks.not_yet_blocked.at_least:
+            blocked.append(gettext(_NOT_YET_BLOCKED, count=blocks.not_yet_blocked))
         yield gettext("Members blocked in Evergreen"), "; ".join(blocked)
     yield gettext("Groups, none over the limit"), describe_total(totals.groups_without_member_over_limit)
     if totals.incomplete_group_count:
