@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Set
 from datetime import UTC, datetime
+from operator import call
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +64,7 @@ def build_audit(
         lambda: PenaltyKinds.read(gateway, org_units),
         lambda: Profiles.read(gateway),
     )
-    penalty_kinds, profiles = gateway.map(lambda read: read(), readers)
+    penalty_kinds, profiles = gateway.map(call, readers)
     thresholds = Thresholds.read(gateway, org_units, profiles, penalty_kinds.fines_penalties)
     limits = Limits(settings, org_units, profiles, thresholds)
     # With the same limit for all patrons, there is no need to look up thresholds.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from operator import attrgetter
+from operator import attrgetter, call
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import ConfigurationError
@@ -177,7 +177,7 @@ def read_reports(
         lambda: _read_org_units(gateway, criteria),
         lambda: highest_granted(gateway, [VIEW_USER, *of_details]),
     )
-    org_units, granted = gateway.map(lambda read: read(), readers)
+    org_units, granted = gateway.map(call, readers)
     chosen = org_units.named(criteria.orgs)
     access = Access.read(gateway, org_units, granted[VIEW_USER])
     # Read these while the search looks for the first groups, which need them.
@@ -212,7 +212,7 @@ def read_reports(
             lambda: _read_block_rows(gateway, kinds_future.result(), [row.id for row in rows]),
             lambda: details.read(rows) if (details := details_future.result()) else None,
         )
-        groups, block_rows, found = gateway.map(lambda read: read(), readers)
+        groups, block_rows, found = gateway.map(call, readers)
         candidates = with_enough_fines(groups, criteria)
         members = {member.id: member for group in candidates for member in group.members}
         if (details := details_future.result()) is not None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from operator import call
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.ils import (
@@ -250,7 +251,7 @@ class DetailReader:
             lambda: read_bills(self._gateway, visible) if visible else {},
             lambda: read_unreturned_items(self._gateway, self._org_units, self._items_at, [row.id for row in rows]),
         )
-        bills, items = self._gateway.map(lambda read: read(), readers)
+        bills, items = self._gateway.map(call, readers)
         return bills, items
 
     def add(
