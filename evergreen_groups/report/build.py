@@ -32,7 +32,7 @@ from evergreen_groups.message import Message
 from evergreen_groups.progress import Progress, silent
 from evergreen_groups.report.details import DetailReader, ReportDetails
 from evergreen_groups.report.libraries import for_libraries
-from evergreen_groups.report.models import Chooser, Criteria, FinesBlocks, Report, Totals
+from evergreen_groups.report.models import Criteria, FinesBlocks, Report, Totals, matches
 from evergreen_groups.settings import PolicySettings
 
 if TYPE_CHECKING:
@@ -87,10 +87,11 @@ def apply_criteria(report: Report, criteria: Criteria) -> Report:
     if criteria.choice.document():
         if report.blocks is None:
             raise ValueError("a report is chosen from with its blocks")
-        chooser = Chooser(criteria.choice, report.details, report.blocks, report.generated_at)
-        verdicts = [(group, chooser.fits(group)) for group in groups]
-        groups = [group for group, fits in verdicts if fits]
-        unknown = sum(fits is None for _group, fits in verdicts)
+        verdicts = [
+            matches(criteria.choice, group, report.blocks, report.details, report.generated_at) for group in groups
+        ]
+        groups = [group for group, verdict in zip(groups, verdicts, strict=True) if verdict]
+        unknown = verdicts.count(None)
         if unknown:
             more = Message(
                 "Not listed: {count} more that owes enough, and may fit as far as the account can see.",

@@ -73,51 +73,43 @@ class Choice:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Chooser:
-    """Matches groups against a choice. ``now`` is aware. ``details`` may be None if the choice needs none."""
+def matches(choice: Choice, group: Group, blocks: FinesBlocks, details: ReportDetails | None, now: datetime) -> Verdict:
+    """Return whether a group matches. None if no requirement fails but some can't be decided.
 
-    choice: Choice
-    details: ReportDetails | None
-    blocks: FinesBlocks
-    now: datetime
+    ``now`` is aware. ``details`` may be None if the choice needs none.
+    """
+    verdicts: list[Verdict] = []
+    if choice.over_limit is not None:
+        found = _any_member(group.over_limit_count.at_least > 0, group.complete)
+        # "No member over the limit" is the negation of "any member", and an unknown answer stays unknown.
+        verdicts.append(found if choice.over_limit or found is None else not found)
+    if choice.blocked:
+        blocked = any(blocks.standing(member).blocked_for_fines for member in group.members)
+        verdicts.append(_any_member(blocked, group.complete))
+    if details is not None and choice.needs_details:
+        verdicts += _verdicts_by_details(choice, group, details, now)
+    # One failed requirement excludes the group, even if others are unknown.
+    if False in verdicts:
+        return False
+    return None if None in verdicts else True
 
-    def fits(self, group: Group) -> Verdict:
-        """Return whether a group matches. None if no requirement fails but some can't be decided."""
-        verdicts = list(self._verdicts(group))
-        # One failed requirement excludes the group, even if others are unknown.
-        if False in verdicts:
-            return False
-        return None if None in verdicts else True
 
-    def _verdicts(self, group: Group) -> Iterator[Verdict]:
-        choice = self.choice
-        if choice.over_limit is not None:
-            found = _any_member(group.over_limit_count.at_least > 0, group.complete)
-            # "No member over the limit" is the negation of "any member", and an unknown answer stays unknown.
-            yield found if choice.over_limit or found is None else not found
-        if choice.blocked:
-            blocked = any(self.blocks.standing(member).blocked_for_fines for member in group.members)
-            yield _any_member(blocked, group.complete)
-        if self.details is not None and choice.needs_details:
-            yield from self._verdicts_by_details(group, self.details)
-
-    def _verdicts_by_details(self, group: Group, details: ReportDetails) -> Iterator[Verdict]:
-        choice, found = self.choice, details.of_group(group)
-        if choice.owing_since is not None:
-            since = found.owing_since
-            yield _any_member(since is not None and since <= self.now - timedelta(choice.owing_since), found.certain)
-        if choice.kinds:
-            owed = any(kind.matches_name(name) for kind in found.owed_kinds for name in choice.kinds)
-            yield _any_member(owed, found.certain)
-        if choice.with_items_out:
-            yield found.returnable
-        if choice.with_juvenile:
-            juvenile = any(details.of(member).state.juvenile for member in group.members)
-            yield _any_member(juvenile, group.complete)
-        if choice.profiles:
-            wanted = details.profiles.named(choice.profiles)
-            yield _any_member(any(member.patron.profile in wanted for member in group.members), group.complete)
+def _verdicts_by_details(choice: Choice, group: Group, details: ReportDetails, now: datetime) -> Iterator[Verdict]:
+    found = details.of_group(group)
+    if choice.owing_since is not None:
+        since = found.owing_since
+        yield _any_member(since is not None and since <= now - timedelta(choice.owing_since), found.certain)
+    if choice.kinds:
+        owed = any(kind.matches_name(name) for kind in found.owed_kinds for name in choice.kinds)
+        yield _any_member(owed, found.certain)
+    if choice.with_items_out:
+        yield found.returnable
+    if choice.with_juvenile:
+        juvenile = any(details.of(member).state.juvenile for member in group.members)
+        yield _any_member(juvenile, group.complete)
+    if choice.profiles:
+        wanted = details.profiles.named(choice.profiles)
+        yield _any_member(any(member.patron.profile in wanted for member in group.members), group.complete)
 
 
 def _any_member(found: bool, all_known: bool) -> Verdict:

@@ -162,6 +162,9 @@ def _of_member(name: str) -> Column[Any]:
 
 _KIND: Column[Any] = Column("kind", lambda row: row.finding.kind.value)
 _MEMBER = tuple(map(_of_member, ("id", "barcode", "name", "library", "own_fines")))
+_SPLIT: Column[Any] = Column("split", _split, json=_split_json)
+OF_MEMBER = (*_MEMBER, _SPLIT)
+"""The columns that differ between the members of a group."""
 PATRON: tuple[Column[PatronFindingRow], ...] = (
     _KIND,
     Column("", lambda row: row.member, Message("Name"), page="patron"),
@@ -231,7 +234,7 @@ GROUP: tuple[Column[GroupFindingRow], ...] = (
     Column("confidence", _confidence, json=_confidence_json),
     Column("", lambda row: row.finding.confidence, Message("Confidence"), "number", page="confidence"),
     Column("evidence", lambda row: "; ".join(_evidence(row)), for_json=False),
-    Column("split", _split, json=_split_json),
+    _SPLIT,
     Column("page", lambda row: row.page),
     Column("members", lambda row: list(map(member_document, row.finding.group.members)), for_csv=False),
     Column("", _why_group, Message("Why"), page="why"),

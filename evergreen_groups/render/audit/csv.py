@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -33,16 +33,22 @@ def write_rows(audit: Audit, stream: TextIO, *, client: StaffClient | None = Non
     names = dict.fromkeys((*_FIRST, *(column.name for column in every if column.name and column.for_csv)))
     writer = csv.DictWriter(stream, names, restval="", lineterminator="\r\n")
     writer.writeheader()
-    writer.writerows(_rows(columns.PATRON, map(PatronFindingRow, audit.patrons)))
-    writer.writerows(_rows(columns.THRESHOLD, audit.thresholds))
-    groups = (GroupFindingRow(found, client, member) for found in audit.groups for member in found.group.members)
-    writer.writerows(_rows(columns.GROUP, groups))
+    patrons, thresholds = _for_csv(columns.PATRON), _for_csv(columns.THRESHOLD)
+    writer.writerows(_cells(patrons, PatronFindingRow(finding)) for finding in audit.patrons)
+    writer.writerows(_cells(thresholds, finding) for finding in audit.thresholds)
+    of_group = _for_csv(column for column in columns.GROUP if column not in columns.OF_MEMBER)
+    for found in audit.groups:
+        shared = _cells(of_group, GroupFindingRow(found, client))
+        for member in found.group.members:
+            writer.writerow(shared | _cells(columns.OF_MEMBER, GroupFindingRow(found, client, member)))
 
 
-def _rows(some: Iterable[Column[Any]], rows: Iterable[Any]) -> Iterator[dict[str, object]]:
-    shown = [column for column in some if column.name and column.for_csv]
-    for row in rows:
-        yield {column.name: _cell(column.value(row)) for column in shown}
+def _for_csv(some: Iterable[Column[Any]]) -> list[Column[Any]]:
+    return [column for column in some if column.name and column.for_csv]
+
+
+def _cells(some: Iterable[Column[Any]], row: Any) -> dict[str, object]:
+    return {column.name: _cell(column.value(row)) for column in some}
 
 
 def _cell(value: object) -> object:

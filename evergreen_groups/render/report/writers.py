@@ -141,6 +141,7 @@ def _write_side_by_side(writer: GroupWriter, report: Report, parts: Sequence[Par
     indexes = part_indexes([part for part, _stream in parts])
     streams = [stream for _part, stream in parts]
     between = [b""] * len(parts)
+    following = writer.between.encode()
     for group in report.groups:
         wanted = indexes.get(group.number, ())
         if not wanted:
@@ -148,7 +149,7 @@ def _write_side_by_side(writer: GroupWriter, report: Report, parts: Sequence[Par
         piece = writer.group(group).encode()
         for index in wanted:
             streams[index].write(between[index] + piece)
-            between[index] = writer.between.encode()
+            between[index] = following
     for part, stream in parts:
         stream.writelines(map(str.encode, writer.tail(part)))
 
