@@ -33,18 +33,18 @@ class OutputFormat(NamedTuple):
     """The extension of its files, without the dot."""
     media_type: str
     report: str
-    """The function that writes a report. It takes the report, a stream, and ``options`` as keywords."""
-    parts: str | None = None
-    """The function that writes several parts of a report at once, for example one per library. None: one at a time.
+    """The function that writes a report. It takes the report, a text stream, and ``options`` as keywords.
 
-    It takes the report, the parts with their byte streams, and ``options`` as keywords.
+    For a format that can render several parts of a report at once, for example one per library, it is a class
+    ``GroupWriter`` instead (in ``render/report``). If ``binary``, the function takes the report, and all its parts with
+    their byte streams.
     """
     audit: str | None = None
-    """The function that writes an audit, called as ``report`` is. None: audits can't be written in this format."""
+    """The function that writes an audit to a text stream. None: audits can't be written in this format."""
     options: tuple[str, ...] = ("details",)
     """The fields of ``WritingOptions`` (in ``render/report``) that the functions take."""
     binary: bool = False
-    """Whether the functions need a byte stream."""
+    """Whether the format isn't text."""
     to_file: bool = True
     """Whether the format makes sense for mail attachments and for one file per library."""
     phrase: str = Message("a file")
@@ -75,8 +75,7 @@ OUTPUT_FORMATS = (
         "csv",
         ending="csv",
         media_type="text/csv",
-        report=f"{_REPORT}.csv:write_rows",
-        parts=f"{_REPORT}.csv:write_parts",
+        report=f"{_REPORT}.csv:CsvWriter",
         audit=f"{_AUDIT}.csv:write_rows",
         options=("details", "bom", "dialect"),
         phrase=Message("CSV"),
@@ -86,8 +85,7 @@ OUTPUT_FORMATS = (
         "json",
         ending="json",
         media_type="application/json",
-        report=f"{_REPORT}.json:write_document",
-        parts=f"{_REPORT}.json:write_parts",
+        report=f"{_REPORT}.json:JsonWriter",
         audit=f"{_AUDIT}.json:write_document",
         phrase=Message("JSON"),
         for_programs=True,
@@ -96,8 +94,7 @@ OUTPUT_FORMATS = (
         "html",
         ending="html",
         media_type="text/html",
-        report=f"{_REPORT}.page:write_page",
-        parts=f"{_REPORT}.page:write_parts",
+        report=f"{_REPORT}.page:PageWriter",
         audit=f"{_AUDIT}.page:write_page",
         options=("details", "client", "index"),
         phrase=Message("a page"),
@@ -106,8 +103,7 @@ OUTPUT_FORMATS = (
         "xlsx",
         ending="xlsx",
         media_type="application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-        report=f"{_REPORT}.workbook:write_workbook",
-        parts=f"{_REPORT}.workbook:write_parts",
+        report=f"{_REPORT}.workbook:write_workbooks",
         options=("details", "client"),
         binary=True,
         phrase=Message("a spreadsheet"),
@@ -117,8 +113,7 @@ OUTPUT_FORMATS = (
         "jsonl",
         ending="jsonl",
         media_type="application/jsonl",
-        report=f"{_REPORT}.json:write_lines",
-        parts=f"{_REPORT}.json:write_line_parts",
+        report=f"{_REPORT}.json:JsonLinesWriter",
         audit=f"{_AUDIT}.json:write_lines",
         phrase=Message("JSON lines"),
         for_programs=True,

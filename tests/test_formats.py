@@ -16,7 +16,7 @@ from evergreen_groups.render.audit.wording import HEADINGS, WHAT_TO_DO
 
 
 def test_formats_and_findings_name_functions_that_are_there() -> None:
-    named = [name for one in formats.OUTPUT_FORMATS for name in (one.report, one.parts, one.audit) if name is not None]
+    named = [name for one in formats.OUTPUT_FORMATS for name in (one.report, one.audit) if name is not None]
     named += [kind.search for kind in FindingKind]
     assert [name for name in named if not callable(resolve_name(name))] == []
     assert [kind for kind in FindingKind if not (HEADINGS[kind] and WHAT_TO_DO[kind])] == []

@@ -1,4 +1,4 @@
-"""Find groups that look accidental.
+"""Find groups that look accidental, and those with more adults than the library wants in one.
 
 Most groups come from cloning a patron's record, and some of those never were families. Their members see each other's
 fines, so this is a privacy problem.
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import delete, insert, select
 
 from evergreen_groups.audit.findings import Confidence, Evidence, FindingKind, Reason, suggested_split
-from evergreen_groups.audit.queries import AccidentalGroups
+from evergreen_groups.audit.queries import AccidentalGroups, GroupsOfAdults
 from evergreen_groups.audit.search import list_groups
 from evergreen_groups.audit.store import GroupDraft
 from evergreen_groups.groups import (
@@ -55,6 +55,26 @@ def find_accidental_groups(context: SearchContext) -> None:
         visible_orgs=context.visible_orgs,
     )
     list_groups(context, query, (*ACCOUNT_FIELDS, *contacts.CONTACT_FIELDS), AccidentalGroupJudge(context).judge)
+
+
+def find_groups_of_adults(context: SearchContext) -> None:
+    """Search for groups with too many adults. Does nothing if the rule is off."""
+    rule = context.adults
+    if not rule.applies:
+        return
+    today, visible = context.now.date(), context.visible_orgs
+    query = GroupsOfAdults(rule=rule, today=today, homes=context.chosen, visible_orgs=visible)
+
+    def judge(groups: Mapping[int, Sequence[PatronRow]], records: Mapping[int, Sequence[Any]]) -> Iterator[GroupDraft]:
+        accounts = {id: PatronAccount.of(values, context.now) for id, values in records.items()}
+        for members in groups.values():
+            # Hidden members' ages are unknown, so this counts visible adults. A GroupDraft makes it a lower bound.
+            count = rule.count((row.id for row in members), accounts)
+            if count > rule.most:
+                reason = Reason("several-adults", {"count": count, "most": rule.most})
+                yield GroupDraft(tuple(members), (reason,), FindingKind.SEVERAL_ADULTS)
+
+    list_groups(context, query, ACCOUNT_FIELDS, judge)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
+from operator import call
 from typing import TYPE_CHECKING, TypeAlias
 
 from evergreen_groups.audit.findings import FindingKind, PatronFinding, Reason, ThresholdFinding
@@ -58,7 +59,7 @@ class BlockSearch:
         The ILS's matches are checked again with balances read afterwards, which may have changed.
         """
         found = 0
-        for count in self._gateway.map(lambda job: job(), self._jobs()):
+        for count in self._gateway.map(call, self._jobs()):
             found += count
             self._context.progress(Message("reading people"), found)
         self._context.found_thresholds.extend(self._threshold_findings())

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from evergreen_groups.total import Total
 
 _BLOCKS = "evergreen_groups.audit.blocks:find_blocks"
-_ADULTS = "evergreen_groups.audit.adults:find_groups_of_adults"
+_ADULTS = "evergreen_groups.audit.accidental_groups:find_groups_of_adults"
 _BORROWED = "evergreen_groups.audit.borrowed_addresses:find_borrowed_addresses"
 _ACCIDENTAL = "evergreen_groups.audit.accidental_groups:find_accidental_groups"
 

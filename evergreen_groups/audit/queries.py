@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evergreen_groups.groups import Groups, Query, candidates, has_member
 from evergreen_groups.policy import Comparison, Limit
+
+if TYPE_CHECKING:
+    from evergreen_groups.groups import AdultRule
 
 # If one in five patrons matches, an answer has a few thousand.
 _WIDTH = 20_000
@@ -230,6 +233,28 @@ class AccidentalGroups(GroupsToJudge):
             },
         ]
         return patron, conditions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupsOfAdults(GroupsToJudge):
+    """The query for groups that may have too many adults ``today``. Some turn out not to.
+
+    A real Evergreen answers it in ``work-list-001`` (more than one adult), ``work-list-003`` (for a branch),
+    ``work-list-005`` (for one library) and ``work-list-007`` (more than two adults).
+    """
+
+    rule: AdultRule
+    today: date
+
+    def _found_by(self, within: Groups) -> tuple[Query, list[Query]]:
+        """Match each adult of a group, and count the group's adults."""
+        patron: Query = {"deleted": "f", "-and": [*within.conditions(), self._adult()]}
+        return patron, [has_members(self._adult(), ">", self.rule.most)]
+
+    def _adult(self) -> Query:
+        # Use the end of the year: patrons who come of age this year are checked again with their exact birth date.
+        latest = f"{self.today.year - self.rule.from_age}-12-31"
+        return {"-or": [{"dob": {"<=": latest}}, {"-and": [{"dob": None}, {"juvenile": "f"}]}]}
 
 
 def has_members(condition: Query, operator: str, count: int) -> Query:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from operator import attrgetter
-from typing import Any, Protocol, Self, cast, overload
+from typing import Any, Self, TypeAlias, cast
 
 from evergreen_groups.audit.findings import (
     Confidence,
@@ -117,20 +117,8 @@ _INSERT = "INSERT INTO finding (kind, rank, number, content) VALUES (?, ?, ?, ?)
 _SELECT = "SELECT content FROM finding WHERE kind = ? ORDER BY rank, number, id LIMIT ? OFFSET ?"
 
 
-class Ranked(Protocol):
-    """A record with a place in an audit's order: by kind, then rank, then number, the lowest first."""
-
-    @property
-    def kind(self) -> FindingKind:
-        """The kind of finding."""
-
-    @property
-    def rank(self) -> int:
-        """The sort key within the kind."""
-
-    @property
-    def number(self) -> int:
-        """The sort key within the rank."""
+Ranked: TypeAlias = PatronFinding | GroupFinding | GroupDraft
+"""A record with a place in an audit's order: by kind, then ``rank``, then ``number``, the lowest first."""
 
 
 class FindingStore:
@@ -225,13 +213,7 @@ class StoredFindings(Sequence[Listed]):
         for kind, count in self._counts.items():
             yield from self._store.of_kind(kind, count)
 
-    @overload
-    def __getitem__(self, index: int) -> Listed: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Listed]: ...
-
-    def __getitem__(self, index: int | slice) -> Listed | Sequence[Listed]:
+    def __getitem__(self, index: Any) -> Any:
         """Return the finding at an index, or a tuple for a slice."""
         if isinstance(index, slice):
             return tuple(self[at] for at in range(*index.indices(len(self))))
@@ -239,7 +221,7 @@ class StoredFindings(Sequence[Listed]):
         for kind, count in self._counts.items():
             if at < count:
                 (finding,) = self._store.of_kind(kind, 1, at)
-                return cast("Listed", finding)
+                return finding
             at -= count
         raise IndexError(index)
 

@@ -12,13 +12,12 @@ from gettext import c2py
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.language.catalogue import PseudoTranslations
+from evergreen_groups.language.catalogue import DOMAIN, NAME, PseudoTranslations
 from evergreen_groups.language.language import PSEUDO
 
 if TYPE_CHECKING:
     from babel.messages.catalog import Catalog
 
-_DOMAIN = "evergreen_groups"
 _NO_DATE = datetime(1970, 1, 1, tzinfo=UTC)
 _HIGHEST_TESTED = 200
 """Plural rules are evaluated up to this number. All rules of the languages repeat before."""
@@ -33,25 +32,25 @@ def compile_catalogues(directory: Path) -> list[Path]:
     from babel.messages.pofile import read_po
 
     written = []
-    for source in sorted(directory.glob(f"*/LC_MESSAGES/{_DOMAIN}.po")):
+    for source in sorted(directory.glob(f"*/LC_MESSAGES/{DOMAIN}.po")):
         with source.open("rb") as file:
-            catalog = read_po(file, locale=source.parts[-3], domain=_DOMAIN)
+            catalog = read_po(file, locale=source.parts[-3], domain=DOMAIN)
         # The sources contain no dates. Babel would insert the current time, so that no two builds would be equal.
         catalog.creation_date = catalog.revision_date = _NO_DATE
         with source.with_suffix(".mo").open("wb") as file:
             write_mo(file, catalog)
         written += [source.with_suffix(".mo"), _write_scripts(source.parent.parent, _document(catalog))]
-    template = directory / f"{_DOMAIN}.pot"
+    template = directory / f"{DOMAIN}.pot"
     if template.is_file():
         with template.open("rb") as file:
-            pseudo = _pseudo_document(read_po(file, domain=_DOMAIN))
+            pseudo = _pseudo_document(read_po(file, domain=DOMAIN))
         written.append(_write_scripts(directory / PSEUDO.replace("-", "_"), pseudo))
     return written
 
 
 def _write_scripts(directory: Path, document: dict[str, Any]) -> Path:
     directory.mkdir(exist_ok=True)
-    path = directory / "scripts.json"
+    path = directory / NAME
     path.write_text(json.dumps(document, ensure_ascii=False, sort_keys=True), encoding="utf-8")
     return path
 

@@ -66,10 +66,12 @@ def _translate_message(message: Message, more: Mapping[str, object]) -> str:
     values = {**message.values, **more} if more else message.values
     context, text = message.context, message.text
     if message.plural:
-        count = cast("int", values["count"])
+        count = cast("int | Total[int]", values["count"])
+        total = count if isinstance(count, Total) else Total(count)
+        values = {**values, "count": describe_total(total)}
         if context:
-            return npgettext(context, text, message.plural, count, **{**values, "count": number(count)})
-        return ngettext(text, message.plural, count, **{**values, "count": number(count)})
+            return npgettext(context, text, message.plural, total.at_least, **values)
+        return ngettext(text, message.plural, total.at_least, **values)
     translations = translations_for(current_language().tag)
     if not text:
         return ""

@@ -162,13 +162,7 @@ class Mailer:
             ConfigurationError: the server, sender or recipients are missing, or the password can't be read.
         """
         if not settings.recipients:
-            raise ConfigurationError(
-                "no mail can be sent",
-                advice="set {name} in section [mail]",
-                setting="mail.recipients",
-                code="mail-not-set",
-                values={"name": "recipients"},
-            )
+            raise _not_set("recipients")
         password = passwords.password(settings, environ) if settings.username else None
         return cls(settings, password, Outbox(transactions))
 

@@ -9,5 +9,4 @@ from .mailing import EVERYTHING as EVERYTHING
 from .output import INDEX as INDEX
 from .output import Rendered as Rendered
 from .output import library_file_names as library_file_names
-from .run import ReportEnvironment as ReportEnvironment
 from .run import ReportRun as ReportRun

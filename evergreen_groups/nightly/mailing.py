@@ -12,7 +12,7 @@ from evergreen_groups.formats import output_format
 from evergreen_groups.ils import OrgUnits
 from evergreen_groups.language import current_language, gettext, use_language
 from evergreen_groups.mail import Attachment, Letter, Mail, Mailer, build_message
-from evergreen_groups.nightly.output import library_file_names, report_date
+from evergreen_groups.nightly.output import Readers, library_file_names, report_date
 from evergreen_groups.render.report import (
     LetterOptions,
     WritingOptions,
@@ -25,7 +25,6 @@ from evergreen_groups.report import for_libraries
 from evergreen_groups.state import private_file, temporary_directory, write_errors
 
 if TYPE_CHECKING:
-    from evergreen_groups.nightly.readers import Readers
     from evergreen_groups.report import Report
     from evergreen_groups.settings import MailSettings
     from evergreen_groups.state import Transactions

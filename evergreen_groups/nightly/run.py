@@ -19,17 +19,21 @@ from evergreen_groups.errors import ConfigurationError, DeadlineError, Evergreen
 from evergreen_groups.formats import require
 from evergreen_groups.message import Message
 from evergreen_groups.nightly.jobs import RunPurpose
-from evergreen_groups.nightly.output import Rendered, WrittenReport, remove_failure_page, write, write_failure_page
-from evergreen_groups.nightly.readers import Readers, timezones_for
-from evergreen_groups.nightly.report import read_reports
+from evergreen_groups.nightly.output import (
+    Readers,
+    Rendered,
+    WrittenReport,
+    remove_failure_page,
+    timezones_for,
+    write,
+    write_failure_page,
+)
 from evergreen_groups.render import StaffClient
-from evergreen_groups.report import History, look_up_cleared
+from evergreen_groups.report import History, look_up_cleared, read_reports
 from evergreen_groups.state import RunOutcome, RunStatus, prune, read_run_status, write_run_status
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
-
-    from sqlalchemy.engine import Connection
 
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.mail import Delivery, Mailer
@@ -68,15 +72,17 @@ def summary(made: Sequence[PreparedReport], delivery: Delivery | None) -> Messag
     for one in made:
         if not isinstance(written := one.output, WrittenReport):
             continue
-        groups = Message("{count} group", plural="{count} groups", values={"count": one.report.totals.group_count})
-        values: dict[str, object] = {"path": written.path, "groups": groups}
+        groups = {"count": one.report.totals.group_count}
+        values: dict[str, object] = {
+            "path": written.path,
+            "groups": Message("{count} group", plural="{count} groups", values=groups),
+        }
         if written.library_count is None:
             parts.append(Message("written: {path} ({groups})", values=values))
             continue
-        count = {"count": written.library_count}
-        values["libraries"] = Message("{count} library", plural="{count} libraries", values=count)
-        count = {"count": written.file_count}
-        values["files"] = Message("{count} file", plural="{count} files", values=count)
+        libraries, files = {"count": written.library_count}, {"count": written.file_count}
+        values["libraries"] = Message("{count} library", plural="{count} libraries", values=libraries)
+        values["files"] = Message("{count} file", plural="{count} files", values=files)
         parts.append(Message("written: {path} ({files}, {libraries}, {groups})", values=values))
     if delivery is not None:
         count = {"count": delivery.sent}
@@ -91,110 +97,6 @@ def summary(made: Sequence[PreparedReport], delivery: Delivery | None) -> Messag
 
 
 log = logging.getLogger("evergreen_groups.report_run")
-
-
-class RunRecord:
-    """Records the outcome of a run and reports it to monitoring.
-
-    ``options`` are set once the settings have been read, ``reports`` once Evergreen has. ``healthcheck_url`` comes from
-    the command line, so it is called even if the settings are invalid.
-
-    Monitoring watches only ``scheduled`` runs. A manual run has a separate status and calls only a health check named
-    on the command line. If a run ``is_recorded`` for later comparison, its failure also leaves a page for readers.
-    """
-
-    def __init__(
-        self, environment: ReportEnvironment, healthcheck_url: str | None, *, scheduled: bool, is_recorded: bool
-    ) -> None:
-        self._environment = environment
-        self._healthcheck_url = healthcheck_url
-        self._scheduled = scheduled
-        self._is_recorded = is_recorded
-        self.options: ReportOptions | None = None
-        self.reports: Sequence[Report] = ()
-        self.started = datetime.now(UTC)
-        self.is_stored = False
-        """Whether mails, history and status are stored, so that no later run makes these reports again."""
-
-    def write(
-        self,
-        transactions: Transactions,
-        exit_code: int,
-        error: BaseException | None,
-        within: Connection,
-    ) -> None:
-        """Store the status that applies if the run gets no further.
-
-        ``within`` is the connection of a transaction that also stores mails and history.
-
-        Raises:
-            StateError: the database can't be written.
-        """
-        status = self._status(transactions, exit_code, error)
-        write_run_status(transactions, status, manual=not self._scheduled, within=within)
-
-    def publish(self, transactions: Transactions, exit_code: int, error: BaseException | None = None) -> int:
-        """Store the final status and call the health check. Return the exit status; a failure to store changes it."""
-        status = self._status(transactions, exit_code, error)
-        problem = None
-        try:
-            write_run_status(transactions, status, manual=not self._scheduled)
-        except EvergreenGroupsError as refusal:
-            if self._is_recorded:
-                problem, exit_code = refusal, exit_code or exit_status.FAILED
-            log.info("the status of this run could not be stored: %s", type(refusal).__name__)
-        if status.outcome is RunOutcome.FAILED and self._is_recorded:
-            for job in self.options.jobs if self.options else ():
-                write_failure_page(job.target, status, error, Readers(self._environment.settings.language).of_all)
-        self.call_healthcheck(succeeded=exit_code == exit_status.DONE)
-        if problem is not None:
-            text = Message("the status of this run could not be stored: {problem}", values={"problem": problem})
-            self._environment.emit(text, error=True)
-        self._write_textfile(status, transactions)
-        return exit_code
-
-    def could_not_start(self, error: EvergreenGroupsError) -> None:
-        """Tell monitoring about a run that couldn't start because the state database can't be opened."""
-        self.call_healthcheck(succeeded=False)
-        self._write_textfile(self._status(None, exit_status.for_exception(error), error), None)
-
-    def _write_textfile(self, status: RunStatus, transactions: Transactions | None) -> None:
-        """Write the metrics file if one is configured. Failures are only logged."""
-        with suppress(ConfigurationError):  # invalid settings have already ended the run, and name no file
-            if (path := self._environment.settings.metrics.textfile) is None:
-                return
-            try:
-                from evergreen_groups.metrics import write_textfile
-
-                write_textfile(path, status, transactions)
-            except ModuleNotFoundError:
-                log.warning("the metrics are not written: pip install 'evergreen-groups[metrics]'")
-            except EvergreenGroupsError as error:
-                log.warning("the metrics are not written: %s", error)
-
-    def call_healthcheck(self, *, succeeded: bool) -> None:
-        """Call the configured health check, if any."""
-        url = self.options.healthcheck_url if self.options else self._healthcheck_url
-        if url and (self._scheduled or self._healthcheck_url):
-            call_url(url if succeeded else f"{url}/fail")
-
-    def _status(self, transactions: Transactions | None, exit_code: int, error: BaseException | None) -> RunStatus:
-        # A group in several reports counts once.
-        finished = datetime.now(UTC)
-        if transactions is not None:
-            with suppress(EvergreenGroupsError):  # then the status can't be written either
-                finished = transactions.now()
-        failed = error is not None and not self.is_stored
-        groups = {group.number: group for report in self.reports for group in report.groups}
-        return RunStatus(
-            outcome=RunOutcome.FAILED if failed else RunOutcome.PARTIAL if exit_code else RunOutcome.DONE,
-            started=self.started,
-            finished=finished,
-            exit_code=exit_code,
-            error=type(error).__name__ if error else None,
-            groups=len(groups) if self.reports else None,
-            members=sum(group.member_count for group in groups.values()) if self.reports else None,
-        )
 
 
 _GRACE = 30.0
@@ -289,13 +191,14 @@ class ReportRun:
     """One run of the report. ``choose`` returns what to do; it is called late, so that a bad setting is recorded.
 
     The ``purpose`` determines what the run leaves behind. Monitoring watches only ``scheduled`` runs, by default the
-    nightly ones. ``healthcheck_url`` and ``deadline`` (seconds) come from the command line: the former is called even
-    if the settings are invalid, the latter is how long to wait for another run.
+    nightly ones; a manual run has a separate status and calls only a health check named on the command line.
+    ``healthcheck_url`` and ``deadline`` (seconds) come from the command line: the former is called even if the settings
+    are invalid, the latter is how long to wait for another run.
     """
 
     def __init__(
         self,
-        environment: ReportEnvironment,
+        environment: _Environment,
         choose: Callable[[], ReportOptions],
         *,
         purpose: RunPurpose,
@@ -308,24 +211,36 @@ class ReportRun:
         self._recorded = purpose is RunPurpose.NIGHTLY
         self._is_preview = purpose is RunPurpose.PREVIEW
         self._scheduled = self._recorded if scheduled is None else scheduled
+        self._healthcheck_url = healthcheck_url
         self._deadline = deadline
-        self._record = RunRecord(
-            environment, healthcheck_url, scheduled=self._scheduled, is_recorded=self._recorded or self._scheduled
-        )
+        self._started = datetime.now(UTC)
+        self._options: ReportOptions | None = None  # set once the settings have been read
+        self._read: list[PreparedReport] = []
         self._made: list[PreparedReport] = []
         self._delivery: Delivery | None = None
         self._problem: EvergreenGroupsError | None = None
         self._state_fails = False
+        # Whether mails, history and status are stored, so that no later run makes these reports again.
+        self._is_stored = False
 
     def __call__(self) -> int:
-        """Make the reports and return the exit status.
+        """Make the reports and return the exit status. Record the outcome in any case, except of a preview.
 
-        Standard output is written last, after the lock is released, because a pager may hold it for long.
+        Standard output is written last, after the lease is released, because a pager may hold it for long.
         """
         try:
             with ExitStack() as stack:
                 state = self._open_state(stack)
-                status = self._in_time(state, state.database) if self._is_preview else self._with_lease(state)
+                transactions = state.database if self._is_preview else self._take_lease(state, stack)
+                if self._is_already_made(transactions):
+                    status = self._send_queued(transactions)
+                else:
+                    try:
+                        status = self._make(state, transactions)
+                    except BaseException as error:
+                        self._publish_status(transactions, exit_status.for_exception(error), error)
+                        raise
+                    status = self._publish_status(transactions, status)
         except EvergreenGroupsError:
             self._show()  # whatever was made before the error
             raise
@@ -339,34 +254,33 @@ class ReportRun:
             state.load()
         except EvergreenGroupsError as error:
             if self._recorded:
-                self._record.could_not_start(error)
+                self._call_healthcheck(succeeded=False)
+                self._write_textfile(self._status(None, exit_status.for_exception(error), error), None)
             raise
         return state
 
-    def _with_lease(self, state: State) -> int:
-        """Make the reports while holding the lock that keeps other runs out.
+    def _take_lease(self, state: State, stack: ExitStack) -> Transactions:
+        """Take the lease that keeps other runs out.
 
-        If the shared database can't be reached or the lock can't be opened, another run may be active. The reports are
+        If the shared database can't be reached or the lease can't be taken, another run may be active. The reports are
         then made, nothing is mailed, and the run ends with the error.
         """
-        with ExitStack() as stack:
-            try:
-                lease = stack.enter_context(state.report_lease(self._waiting_time()))
-            except _STATE_ERRORS as error:
-                self._continue_without_state(error)
-                return self._on_record(state, state.database, datetime.now(UTC))
-            if self._is_already_made(lease):
-                return self._send_queued(lease)
-            return self._on_record(state, lease, lease.since)
-
-    def _waiting_time(self) -> float:
-        """Return how many seconds to wait for another run. If that one fails, this one makes the report instead."""
         report = self._environment.settings.report
-        return float(self._deadline or report.deadline) if report.hours_between_runs else 0.0
+        # If the other run fails while this one waits, this one makes the report instead.
+        timeout = float(self._deadline or report.deadline) if report.hours_between_runs else 0.0
+        try:
+            lease = stack.enter_context(state.report_lease(timeout))
+        except _STATE_ERRORS as error:
+            self._continue_without_state(error)
+            return state.database
+        self._started = lease.since
+        return lease
 
     def _is_already_made(self, transactions: Transactions) -> bool:
         """Return whether any server has made the report so recently that a scheduled run can skip it."""
-        if not self._scheduled or not (hours := self._environment.settings.report.hours_between_runs):
+        if not self._scheduled or self._state_fails:
+            return False
+        if not (hours := self._environment.settings.report.hours_between_runs):
             return False
         try:
             last = read_run_status(transactions)
@@ -394,83 +308,70 @@ class ReportRun:
         with Deadline(options.deadline, message=self._environment.line(CUT_OFF, error=True)):
             return exit_status.DONE if self._send(mailer) else exit_status.UNSENT
 
-    def _on_record(self, state: State, transactions: Transactions, started: datetime) -> int:
-        """Make the reports and record the outcome in any case."""
-        self._record.started = started
-        try:
-            status = self._in_time(state, transactions)
-        except BaseException as error:
-            self._record.publish(transactions, exit_status.for_exception(error), error)
-            raise
-        return self._record.publish(transactions, status)
-
-    def _in_time(self, state: State, transactions: Transactions) -> int:
-        options = self._record.options = self._choose()
-        message = self._environment.line(CUT_OFF, error=True)
-        with Deadline(options.deadline, message=message):
-            return self._make(options, state, transactions)
-
-    def _make(self, options: ReportOptions, state: State, transactions: Transactions) -> int:
+    def _make(self, state: State, transactions: Transactions) -> int:
         """Make everything in order: publish, then record what was published, then mail what was recorded.
 
         Settings that could fail are checked before publishing. An unusable database, or one report that can't be
         written, doesn't keep the other reports from being made; the error is raised at the end.
         """
-        # Find out now, not after a long reading, whether a format's dependency is missing.
-        for job in options.jobs:
-            attach = job.mail.attach if job.mail else "none"
-            require((*job.target.formats, *((attach,) if attach != "none" else ())))
-        mailer = self._mailer(options, transactions)
-        with self._environment.gateway() as gateway:
-            made = self._read(gateway, options.jobs, transactions)
-            self._recover(gateway, state)
-        self._record.reports = [one.report for one in made]
-        log.info("%d groups read", max(one.report.totals.group_count for one in made))
-        self._write_letters(made)
-        self._write(made)
-        if self._problem is not None and not self._made:
-            raise self._problem
-        incomplete = any(one.report.totals.incomplete_group_count for one in made)
-        written = exit_status.INCOMPLETE if incomplete else exit_status.DONE
-        sent = self._store_and_send(transactions, mailer, written)
-        if self._problem is not None:
-            raise self._problem
-        return written if sent else exit_status.UNSENT
+        options = self._options = self._choose()
+        with Deadline(options.deadline, message=self._environment.line(CUT_OFF, error=True)):
+            # Find out now, not after a long reading, whether a format's dependency is missing.
+            for job in options.jobs:
+                attach = job.mail.attach if job.mail else "none"
+                require((*job.target.formats, *((attach,) if attach != "none" else ())))
+            mailer = self._mailer(options, transactions)
+            settings = self._environment.settings
+            with self._environment.gateway() as gateway:
+                with self._environment.progress(Message("asking the gateway …")) as progress:
+                    wanted = [job.criteria for job in options.jobs]
+                    now = self._now(transactions)
+                    reports = read_reports(gateway, wanted, progress, policy=settings.policy, now=now)
+                    timezones = timezones_for(gateway, options.jobs, settings.language)
+                read = []
+                for job, report in zip(options.jobs, reports, strict=True):
+                    readers = Readers(settings.language, report.org_units, timezones)
+                    read.append(PreparedReport(job, *self._compare(gateway, report, job.name, transactions), readers))
+                self._recover(gateway, state)
+            self._read = read
+            log.info("%d groups read", max(one.report.totals.group_count for one in self._read))
+            self._write_letters()
+            self._write()
+            if self._problem is not None and not self._made:
+                raise self._problem
+            incomplete = any(one.report.totals.incomplete_group_count for one in self._read)
+            written = exit_status.INCOMPLETE if incomplete else exit_status.DONE
+            sent = self._store_and_send(transactions, mailer, written)
+            if self._problem is not None:
+                raise self._problem
+            return written if sent else exit_status.UNSENT
 
-    def _read(self, gateway: Gateway, jobs: Sequence[ReportJob], transactions: Transactions) -> list[PreparedReport]:
-        """Read the reports and compare each with its previous run."""
-        with self._environment.progress(Message("asking the gateway …")) as progress:
-            wanted = [job.criteria for job in jobs]
-            reports = read_reports(
-                gateway, wanted, progress, policy=self._environment.settings.policy, now=self._now(transactions)
+    def _compare(
+        self, gateway: Gateway, report: Report, name: str, transactions: Transactions
+    ) -> tuple[Report, History | None]:
+        """Compare a report with its previous run. Return it with its name, and the history, None without a database."""
+        history, changes = None, None
+        if not self._state_fails:
+            try:
+                history = History(transactions, gateway.url, name)
+                changes = history.compare(report)
+            except _STATE_ERRORS as error:
+                self._continue_without_state(error)
+        report = replace(report, name=name)
+        if changes is None:
+            return replace(report, notes=(*report.notes, NOT_COMPARED)), history
+        report = look_up_cleared(gateway, replace(report, changes=changes))
+        # Probably a problem with the data or the permissions rather than a sudden absence of debts.
+        if not report.groups and (before := len(changes.cleared) + len(changes.hidden)):
+            note = Message(
+                "No groups are listed, but the previous report listed {count} group. If you don't expect this, "
+                "run the report again.",
+                plural="No groups are listed, but the previous report listed {count} groups. If you don't "
+                "expect this, run the report again.",
+                values={"count": before},
             )
-            timezones = timezones_for(gateway, jobs, self._environment.settings.language)
-        made = []
-        for job, report in zip(jobs, reports, strict=True):
-            history, changes = None, None
-            if not self._state_fails:
-                try:
-                    history = History(transactions, gateway.url, job.name)
-                    changes = history.compare(report)
-                except _STATE_ERRORS as error:
-                    self._continue_without_state(error)
-            if changes is None:
-                report = replace(report, notes=(*report.notes, NOT_COMPARED))  # noqa: PLW2901
-            else:
-                report = look_up_cleared(gateway, replace(report, changes=changes))  # noqa: PLW2901
-                # Probably a problem with the data or the permissions rather than a sudden absence of debts.
-                if not report.groups and (before := len(changes.cleared) + len(changes.hidden)):
-                    note = Message(
-                        "No groups are listed, but the previous report listed {count} group. If you don't expect this, "
-                        "run the report again.",
-                        plural="No groups are listed, but the previous report listed {count} groups. If you don't "
-                        "expect this, run the report again.",
-                        values={"count": before},
-                    )
-                    report = replace(report, notes=(*report.notes, note))  # noqa: PLW2901
-            readers = Readers(self._environment.settings.language, report.org_units, timezones)
-            made.append(PreparedReport(job, replace(report, name=job.name), history, readers))
-        return made
+            report = replace(report, notes=(*report.notes, note))
+        return report, history
 
     def _recover(self, gateway: Gateway, state: State) -> None:
         """Look up the outcome of unfinished changes, without sending any. The report doesn't depend on this."""
@@ -486,9 +387,9 @@ class ReportRun:
             if ended:
                 log.info("%d changes that were left open were looked up", len(ended))
 
-    def _write_letters(self, made: Sequence[PreparedReport]) -> None:
+    def _write_letters(self) -> None:
         """Render the mails of the reports that have recipients."""
-        for one in made:
+        for one in self._read:
             if one.job.mail is None:
                 continue
             from evergreen_groups.nightly.mailing import messages
@@ -498,9 +399,9 @@ class ReportRun:
             with_name = not one.job.own_subject
             one.letters = list(messages(one.report, one.job.mail, one.readers, with_name=with_name, **options))
 
-    def _write(self, made: Sequence[PreparedReport]) -> None:
+    def _write(self) -> None:
         """Write each report to its target. A failure doesn't keep the others from being written."""
-        for one in made:
+        for one in self._read:
             try:
                 with self._environment.progress(Message("writing …")) as progress:
                     if one.job.target.formats:  # not only mailed
@@ -533,23 +434,19 @@ class ReportRun:
         try:
             self._store(transactions, mailer, written)
             if self._recorded and self._made:
-                self._remove_expired_rows(transactions)
+                settings = self._environment.settings
+                days = {
+                    "history": settings.history.keep_days,
+                    "journal": settings.journal.keep_days,
+                    "events": settings.events.keep_days,
+                }
+                for name, rows in prune(transactions, days, transactions.now()).items():
+                    if rows:
+                        log.info("%d rows of the %s were too old and are removed", rows, name)
             return mailer is None or self._send(mailer)
         except _STATE_ERRORS as error:
             self._continue_without_state(error)
             return False
-
-    def _remove_expired_rows(self, transactions: Transactions) -> None:
-        """Remove rows that are older than the settings allow."""
-        settings = self._environment.settings
-        days = {
-            "history": settings.history.keep_days,
-            "journal": settings.journal.keep_days,
-            "events": settings.events.keep_days,
-        }
-        for name, rows in prune(transactions, days, transactions.now()).items():
-            if rows:
-                log.info("%d rows of the %s were too old and are removed", rows, name)
 
     def _send(self, mailer: Mailer) -> bool:
         """Send the queued mails. Return False if some couldn't be sent."""
@@ -575,9 +472,10 @@ class ReportRun:
             for one in self._made:
                 if self._recorded and one.history is not None:
                     one.history.record(one.report, connection)
-            if not self._is_preview:
-                self._record.write(transactions, exit_status.UNSENT if letters else written, self._problem, connection)
-        self._record.is_stored = self._problem is None
+            if not self._is_preview:  # the status that applies if the run gets no further
+                status = self._status(transactions, exit_status.UNSENT if letters else written, self._problem)
+                write_run_status(transactions, status, manual=not self._scheduled, within=connection)
+        self._is_stored = self._problem is None
         if self._recorded:
             log.info("recorded in the history")
 
@@ -610,47 +508,91 @@ class ReportRun:
                 self._environment.write(one.output)
         if self._environment.quiet:
             return
-        for report in self._record.reports:
-            for note in report.notes:
-                named = Message("{name}: {note}", values={"name": report.name, "note": note})
-                self._environment.emit(named if report.name else note)
+        for one in self._read:
+            for note in one.report.notes:
+                named = Message("{name}: {note}", values={"name": one.job.name, "note": note})
+                self._environment.emit(named if one.job.name else note)
         if self._made and not (self._recorded or self._is_preview):
             self._environment.emit(AT_TERMINAL)
         if done := summary(self._made, self._delivery):
             self._environment.summarise(done)
 
+    def _publish_status(self, transactions: Transactions, exit_code: int, error: BaseException | None = None) -> int:
+        """Store the final status and tell monitoring. Return the exit status; a failure to store changes it.
 
-class ReportEnvironment(Protocol):
-    """What a run needs from its surroundings. The command line's invocation implements it."""
+        If a run that others wait for fails, leave a page for the readers of its reports.
+        """
+        if self._is_preview:
+            return exit_code
+        status = self._status(transactions, exit_code, error)
+        awaited = self._recorded or self._scheduled
+        problem = None
+        try:
+            write_run_status(transactions, status, manual=not self._scheduled)
+        except EvergreenGroupsError as refusal:
+            if awaited:
+                problem, exit_code = refusal, exit_code or exit_status.FAILED
+            log.info("the status of this run could not be stored: %s", type(refusal).__name__)
+        if status.outcome is RunOutcome.FAILED and awaited:
+            for job in self._options.jobs if self._options else ():
+                write_failure_page(job.target, status, error, Readers(self._environment.settings.language).of_all)
+        self._call_healthcheck(succeeded=exit_code == exit_status.DONE)
+        if problem is not None:
+            text = Message("the status of this run could not be stored: {problem}", values={"problem": problem})
+            self._environment.emit(text, error=True)
+        self._write_textfile(status, transactions)
+        return exit_code
+
+    def _write_textfile(self, status: RunStatus, transactions: Transactions | None) -> None:
+        """Write the metrics file if one is configured. Failures are only logged."""
+        with suppress(ConfigurationError):  # invalid settings have already ended the run, and name no file
+            if (path := self._environment.settings.metrics.textfile) is None:
+                return
+            try:
+                from evergreen_groups.metrics import write_textfile
+
+                write_textfile(path, status, transactions)
+            except ModuleNotFoundError:
+                log.warning("the metrics are not written: pip install 'evergreen-groups[metrics]'")
+            except EvergreenGroupsError as error:
+                log.warning("the metrics are not written: %s", error)
+
+    def _call_healthcheck(self, *, succeeded: bool) -> None:
+        url = self._options.healthcheck_url if self._options else self._healthcheck_url
+        if url and (self._scheduled or self._healthcheck_url):
+            call_url(url if succeeded else f"{url}/fail")
+
+    def _status(self, transactions: Transactions | None, exit_code: int, error: BaseException | None) -> RunStatus:
+        finished = datetime.now(UTC)
+        if transactions is not None:
+            with suppress(EvergreenGroupsError):  # then the status can't be written either
+                finished = transactions.now()
+        failed = error is not None and not self._is_stored
+        # A group in several reports counts once.
+        groups = {group.number: group for one in self._read for group in one.report.groups}
+        return RunStatus(
+            outcome=RunOutcome.FAILED if failed else RunOutcome.PARTIAL if exit_code else RunOutcome.DONE,
+            started=self._started,
+            finished=finished,
+            exit_code=exit_code,
+            error=type(error).__name__ if error else None,
+            groups=len(groups) if self._read else None,
+            members=sum(group.member_count for group in groups.values()) if self._read else None,
+        )
+
+
+class _Environment(Protocol):
+    """What a run needs from the command line, which is in a room above: see the class ``Invocation`` there."""
 
     @property
-    def settings(self) -> Settings:
-        """The settings, read on first use."""
-
+    def settings(self) -> Settings: ...
     @property
-    def quiet(self) -> bool:
-        """Whether to print only errors."""
-
-    def gateway(self) -> AbstractContextManager[Gateway]:
-        """Return a gateway that logs out and closes at the end."""
-
-    def state(self) -> AbstractContextManager[State]:
-        """Open the state, which has the history, the outbox and the status."""
-
-    def progress(self, doing: str) -> AbstractContextManager[Progress]:
-        """Show progress. ``doing`` is displayed until the first step is reported."""
-
-    def width(self) -> int:
-        """Return the maximum width of a table in columns."""
-
-    def write(self, rendered: Rendered) -> None:
-        """Write a report to standard output."""
-
-    def emit(self, message: str, *, error: bool = False) -> None:
-        """Write a line for people to standard error."""
-
-    def summarise(self, message: str) -> None:
-        """Write a summary of what was written and sent, if a person is at the terminal."""
-
-    def line(self, message: str, *, error: bool = False) -> str:
-        """Return the line that :meth:`emit` would write."""
+    def quiet(self) -> bool: ...
+    def gateway(self) -> AbstractContextManager[Gateway]: ...
+    def state(self) -> AbstractContextManager[State]: ...
+    def progress(self, doing: str) -> AbstractContextManager[Progress]: ...
+    def width(self) -> int: ...
+    def write(self, rendered: Rendered) -> None: ...
+    def emit(self, message: str, *, error: bool = False) -> None: ...
+    def summarise(self, message: str) -> None: ...
+    def line(self, message: str, *, error: bool = False) -> str: ...

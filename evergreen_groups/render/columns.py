@@ -10,9 +10,10 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from rich.cells import cell_len, chop_cells
+from rich.console import Console
 from rich.segment import Segment
 from rich.style import Style
 
@@ -152,6 +153,23 @@ class Columns:
         for line in zip_longest(*blocks, fillvalue=EMPTY):
             yield from self._line(line)
 
+    def lines(
+        self, rows: Iterable[Sequence[Cell]], *, ruled: bool = False, sums: Sequence[Cell] | None = None
+    ) -> Iterator[str]:
+        """Yield the headings and the rows as lines of plain text.
+
+        ``ruled`` draws a line below the headings. With ``sums``, these follow below another line.
+        """
+        rule = "─" * self.width
+        yield from _plain(self.heading(PLAIN))
+        if ruled:
+            yield rule
+        for row in rows:
+            yield from _plain(self.row(row))
+        if sums is not None:
+            yield rule
+            yield from _plain(self.row(sums))
+
     def _paired(self) -> Iterator[tuple[TextColumn, int]]:
         return zip(self._columns, self.widths, strict=True)
 
@@ -176,3 +194,21 @@ class Columns:
             else:
                 owed += width + GAP
         yield Segment.line()
+
+
+def _plain(segments: Iterable[Segment]) -> list[str]:
+    return "".join(segment.text for segment in segments).splitlines()
+
+
+def console_for(stream: IO[str], *, color: bool, width: int | None = None) -> Console:
+    """Return a console that prints text as is, without markup, emoji codes or highlighting."""
+    return Console(
+        file=stream,
+        width=width,
+        force_terminal=color,
+        color_system="standard" if color else None,
+        no_color=not color,
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )

@@ -8,17 +8,18 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.cells import cell_len
-from rich.console import Console
 from rich.text import Text
 
 from evergreen_groups.doctor import LocatedFinding, Verdict
 from evergreen_groups.language import gettext, ngettext
-from evergreen_groups.render.columns import aligned
+from evergreen_groups.render.columns import aligned, console_for
 from evergreen_groups.render.json_documents import write_json_document
 from evergreen_groups.render.text import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from rich.console import Console
 
     from evergreen_groups.settings import EffectiveValue, Origin
 
@@ -35,7 +36,7 @@ def write_values(source: Path | None, values: Iterable[EffectiveValue], stream: 
 
     Settings without a value, and secrets, are commented out. ``source`` is the configuration file, None without one.
     """
-    console = _console(stream, color=color)
+    console = console_for(stream, color=color)
     text = gettext("no configuration file") if source is None else str(source)
     _line(console, (f"# {printable(text)}", ""))
     for (section, table), some in groupby(values, key=lambda value: (value.section, value.table)):
@@ -162,17 +163,6 @@ def _origin_document(origin: Origin) -> dict[str, Any] | None:
         return None
     path = None if origin.path is None else str(origin.path)
     return {"file": path, "line": origin.line, "variable": origin.variable}
-
-
-def _console(stream: TextIO, *, color: bool) -> Console:
-    return Console(
-        file=stream,
-        force_terminal=color,
-        color_system="standard" if color else None,
-        no_color=not color,
-        highlight=False,
-        soft_wrap=True,
-    )
 
 
 def _line(console: Console, *parts: tuple[str, str]) -> None:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console
 from rich.text import Text
 
 from evergreen_groups.doctor import Diagnosis, Finding, Verdict
-from evergreen_groups.language import day, decimal, gettext, ngettext, npgettext, number
+from evergreen_groups.language import day, decimal, gettext, ngettext, number
 from evergreen_groups.message import Message
-from evergreen_groups.render.columns import aligned
+from evergreen_groups.render.columns import aligned, console_for
 from evergreen_groups.render.json_documents import write_json_document
 from evergreen_groups.render.text import printable
 
@@ -31,6 +29,12 @@ _VERDICTS = {
     Verdict.FAILED: Message("failed", context="a check"),
     Verdict.SKIPPED: Message("skipped", context="a check"),
 }
+_COUNTS = {
+    Verdict.OK: Message("{count} ok", plural="{count} ok", context="checks"),
+    Verdict.WARNING: Message("{count} warning", plural="{count} warnings", context="checks"),
+    Verdict.FAILED: Message("{count} failed", plural="{count} failed", context="checks"),
+    Verdict.SKIPPED: Message("{count} skipped", plural="{count} skipped", context="checks"),
+}
 _GAP = 2
 _TITLE_WIDTH = 18
 _LEAST_WIDTH = 60
@@ -46,14 +50,7 @@ class DiagnosisWriter:
         self._width = max(width, _LEAST_WIDTH)
         self._verdicts = {verdict: gettext(word) for verdict, word in _VERDICTS.items()}
         self._verdict_width = max(map(cell_len, self._verdicts.values())) + _GAP
-        self._console = Console(
-            file=stream,
-            width=self._width,
-            force_terminal=color,
-            color_system="standard" if color else None,
-            no_color=not color,
-            highlight=False,
-        )
+        self._console = console_for(stream, color=color, width=self._width)
 
     def write_finding(self, finding: Finding) -> None:
         """Write a finding and, below it, the advice."""
@@ -74,7 +71,10 @@ class DiagnosisWriter:
     def write_counts(self, diagnosis: Diagnosis) -> None:
         """Write the number of findings for each verdict."""
         self._line()
-        self._line((", ".join(_counts(diagnosis)) + ".", ""))
+        counts = [
+            gettext(text, count=count) for verdict, text in _COUNTS.items() if (count := diagnosis.count(verdict))
+        ]
+        self._line((", ".join(counts) + ".", ""))
 
     def _wrapped(self, text: str, indent: int, hanging: str = "") -> list[str]:
         width = self._width - indent
@@ -82,17 +82,6 @@ class DiagnosisWriter:
 
     def _line(self, *parts: tuple[str, str]) -> None:
         self._console.print(Text.assemble(*parts, no_wrap=True, overflow="ignore"), crop=False)
-
-
-def _counts(diagnosis: Diagnosis) -> Iterator[str]:
-    if count := diagnosis.count(Verdict.OK):
-        yield npgettext("checks", "{count} ok", "{count} ok", count)
-    if count := diagnosis.count(Verdict.WARNING):
-        yield npgettext("checks", "{count} warning", "{count} warnings", count)
-    if count := diagnosis.count(Verdict.FAILED):
-        yield npgettext("checks", "{count} failed", "{count} failed", count)
-    if count := diagnosis.count(Verdict.SKIPPED):
-        yield npgettext("checks", "{count} skipped", "{count} skipped", count)
 
 
 def write_diagnosis_json(diagnosis: Diagnosis, stream: TextIO) -> None:

@@ -9,7 +9,7 @@ from evergreen_groups.language import describe_total, gettext, ngettext, pgettex
 from evergreen_groups.message import Message
 from evergreen_groups.money import plain_amount
 from evergreen_groups.policy import Comparison
-from evergreen_groups.render.columns import EMPTY, PLAIN, Cell, Columns, TextColumn, wrapped
+from evergreen_groups.render.columns import Cell, Columns, TextColumn, wrapped
 from evergreen_groups.render.json_documents import (
     forecast_document,
     group_document,
@@ -38,8 +38,16 @@ SCHEMA = "evergreen-groups/group/1"
 _UNKNOWN = "–"
 
 
-def _columns() -> tuple[TextColumn, ...]:
-    return (
+def write_details(details: GroupDetails, stream: TextIO, *, width: int) -> None:
+    """Write a table with a row for each member and a row of totals, followed by notes. Group fines are for information
+    only.
+    """
+    group = details.group
+    rows = [_row(details, member) for member in group.members]
+    items = (describe_total(total, short=True) for total in details.all_circulations.totals)
+    total = pgettext("last line of a table", "Total")
+    sums = [*map(Cell, (total, "", "", describe_total(group.combined_fines), *items, ""))]
+    headings = (
         TextColumn(gettext("Name"), least=14),
         TextColumn(gettext("Barcode"), least=14),
         TextColumn(gettext("Library")),
@@ -49,30 +57,13 @@ def _columns() -> tuple[TextColumn, ...]:
         TextColumn(pgettext("items", "Lost"), right=True),
         TextColumn(gettext("Remarks"), least=10),
     )
-
-
-def write_details(details: GroupDetails, stream: TextIO, *, width: int) -> None:
-    """Write a table with a row for each member and a row of totals, followed by notes. Group fines are for information
-    only.
-    """
-    group = details.group
-    rows = [_row(details, member) for member in group.members]
-    sums = _sums(details)
-    columns = Columns(_columns(), [*rows, sums], width)
     heading = ngettext(
         "Group {group}: {count} member", "Group {group}: {count} members", group.member_count, group=group.number
     )
-    stream.write(f"{heading}\n\n")
-    stream.writelines(_lines(columns, rows, sums))
-    stream.write("\n")
-    fines = gettext("Group fines: {fines}, for information only.", fines=describe_total(group.combined_fines))
-    for sentence in (fines, _rule(details.limit)):
-        stream.writelines(f"{line}\n" for line in wrapped(sentence, width))
-    stream.writelines(_explanations(details, width))
-    if not group.complete:
-        stream.writelines(f"{line}\n" for line in wrapped(hidden_members(group), width))
-    if not details.all_circulations.complete:
-        stream.writelines(f"{line}\n" for line in wrapped(gettext(LOWER_BOUND_NOTE), width))
+    table = Columns(headings, [*rows, sums], width).lines(rows, ruled=True, sums=sums)
+    print(heading, "", *table, "", sep="\n", file=stream)
+    for sentence in _notes(details):
+        print(*wrapped(sentence, width), sep="\n", file=stream)
 
 
 def _rule(limit: Limit | None) -> str:
@@ -121,48 +112,35 @@ def _remarks(details: GroupDetails, member: Member, account: PatronAccount) -> I
         yield pgettext("remark about a member", "expired")
 
 
-def _explanations(details: GroupDetails, width: int) -> Iterator[str]:
-    """Yield where limit and blocks disagree, other blocks, and how many members' limits aren't visible."""
-    for member in details.group.members:
+def _notes(details: GroupDetails) -> Iterator[str]:
+    """Yield the group's fines, the rule, where limit and blocks disagree, other blocks, and what isn't visible."""
+    group = details.group
+    yield gettext("Group fines: {fines}, for information only.", fines=describe_total(group.combined_fines))
+    yield _rule(details.limit)
+    for member in group.members:
         forecast = details.forecasts.get(member.id)
         why = None if forecast is None else forecast.explain(member)
         for sentence in explain_standing(details.standing(member), not_yet=why is None):
-            text = gettext("{name}: {sentence}.", name=printable(member.name), sentence=sentence)
-            yield from (f"{line}\n" for line in wrapped(text, width))
+            yield gettext("{name}: {sentence}.", name=printable(member.name), sentence=sentence)
         if why is not None:
-            text = gettext("{name}: {explanation}", name=printable(member.name), explanation=why)
-            yield from (f"{line}\n" for line in wrapped(text, width))
-    hidden = sum(member.decision is None for member in details.group.members)
+            yield gettext("{name}: {explanation}", name=printable(member.name), explanation=why)
+    hidden = sum(member.decision is None for member in group.members)
     if hidden:
-        text = ngettext(
+        yield ngettext(
             "Whether {count} member is over the limit isn't known: this account may not see the limit.",
             "Whether {count} members are over the limit isn't known: this account may not see the limit.",
             hidden,
         )
-        yield from (f"{line}\n" for line in wrapped(text, width))
-
-
-def _sums(details: GroupDetails) -> list[Cell]:
-    fines = describe_total(details.group.combined_fines)
-    items = (describe_total(total, short=True) for total in details.all_circulations.totals)
-    texts = [pgettext("last line of a table", "Total"), "", "", fines, *items, ""]
-    return [Cell(text) if text else EMPTY for text in texts]
+    if not group.complete:
+        yield hidden_members(group)
+    if not details.all_circulations.complete:
+        yield gettext(LOWER_BOUND_NOTE)
 
 
 def _counts(counts: CirculationCounts | None) -> list[str]:
     if counts is None:
         return [_UNKNOWN] * 3
     return [describe_total(total, short=True) for total in counts.totals]
-
-
-def _lines(columns: Columns, rows: list[list[Cell]], sums: list[Cell]) -> Iterator[str]:
-    rule = "─" * columns.width + "\n"
-    yield "".join(segment.text for segment in columns.heading(PLAIN))
-    yield rule
-    for row in rows:
-        yield "".join(segment.text for segment in columns.row(row))
-    yield rule
-    yield "".join(segment.text for segment in columns.row(sums))
 
 
 def write_json(details: GroupDetails, stream: TextIO) -> None:
@@ -215,12 +193,15 @@ CHECK_SCHEMA = "evergreen-groups/check/1"
 def write_check(check: GroupCheck, stream: TextIO, *, width: int) -> None:
     """Write a row for each patron, the reasons below, and the group's total for information only."""
     rows = [_check_row(member) for member in check.checked]
-    columns = Columns(_check_columns(), rows, width)
-    stream.write("".join(segment.text for segment in columns.heading(PLAIN)))
-    stream.write("─" * columns.width + "\n")
-    for row in rows:
-        stream.write("".join(segment.text for segment in columns.row(row)))
-    stream.write("\n")
+    headings = (
+        TextColumn(gettext("Name"), least=14),
+        TextColumn(gettext("Barcode"), least=14),
+        TextColumn(gettext("Library")),
+        TextColumn(gettext("Own fines"), right=True),
+        TextColumn(gettext("Limit"), least=10),
+        TextColumn(gettext("Over the limit")),
+    )
+    print(*Columns(headings, rows, width).lines(rows, ruled=True), "", sep="\n", file=stream)
     for member in check.checked:
         differences = (f"  {printable(gettext(difference))}" for difference in check.differences(member))
         stream.writelines(f"{line}\n" for line in (*_decision(member), *differences))
@@ -233,17 +214,6 @@ def write_check(check: GroupCheck, stream: TextIO, *, width: int) -> None:
     stream.write(f"\n{text}\n")
     if not group.complete:
         stream.write(hidden_members(group) + "\n")
-
-
-def _check_columns() -> tuple[TextColumn, ...]:
-    return (
-        TextColumn(gettext("Name"), least=14),
-        TextColumn(gettext("Barcode"), least=14),
-        TextColumn(gettext("Library")),
-        TextColumn(gettext("Own fines"), right=True),
-        TextColumn(gettext("Limit"), least=10),
-        TextColumn(gettext("Over the limit")),
-    )
 
 
 _OVER_THE_LIMIT = {

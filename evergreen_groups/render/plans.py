@@ -30,7 +30,7 @@ from evergreen_groups.language import (
     pgettext,
 )
 from evergreen_groups.message import Message
-from evergreen_groups.render.columns import PLAIN, Cell, Columns, TextColumn, aligned
+from evergreen_groups.render.columns import Cell, Columns, TextColumn, aligned
 from evergreen_groups.render.text import isolated, printable
 from evergreen_groups.total import Total
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from evergreen_groups.changes import PlanWarning, StepReason
     from evergreen_groups.desk import FoundPatron, Lookup, NearCard, UnknownBarcode
 
-WARNINGS: Mapping[str, str] = {
+WARNINGS: Mapping[str, Message] = {
     "card-not-active": Message("{name}'s card isn't active: check that it is theirs"),
     "account-barred": Message("{name} is barred: see the messages of their account"),
     "account-not-active": Message("{name}'s account isn't active: check that it is the right one"),
@@ -59,43 +59,29 @@ WARNINGS: Mapping[str, str] = {
         "{borrower} stays and uses {name}'s address, and editing one changes both: give {borrower} an address of "
         "their own"
     ),
-    "several-adults": "group {group} will have {count} adults, more than {most}: ask them, they see each other's fines",
+    "several-adults": Message(
+        "group {group} will have {count} adult, more than {most}: ask them, they see each other's fines",
+        plural="group {group} will have {count} adults, more than {most}: ask them, they see each other's fines",
+    ),
     "group-left-empty": Message("group {group} will be empty"),
     "last-member-leaves": Message("the last member leaves group {group}"),
     "left-alone": Message("{name} stays alone in group {group}: move them too if they belong together"),
     "left-without-lead": Message("group {group} loses its lead: make another member lead"),
     "several-leads": Message("group {group} will have several leads ({names}): keep one"),
-    "hidden-members": "group {group} has {count} members that the account can't see",
+    "hidden-members": Message(
+        "group {group} has {count} member that the account can't see",
+        plural="group {group} has {count} members that the account can't see",
+    ),
 }
-"""What to check before confirming a plan, by the code of the warning. Texts with a count are in the plural."""
+"""What to check before confirming a plan, by the code of the warning."""
 
 
 def describe_warning(warning: PlanWarning) -> str:
     """Describe a plan's warning in the reader's language, joining lists of names."""
     values = {name: _isolated_value(value) for name, value in warning.values.items()}
-    count, at_least = values.pop("count", 0), values.pop("at_least", None)
-    if isinstance(at_least, int):
-        return _describe(warning.code, at_least, {**values, "count": Total(at_least, exact=False)})
-    return _describe(warning.code, count if isinstance(count, int) else 0, values)
-
-
-def _describe(code: str, count: int, values: Mapping[str, object]) -> str:
-    match code:
-        case "several-adults":
-            return ngettext(
-                "group {group} will have {count} adult, more than {most}: ask them, they see each other's fines",
-                "group {group} will have {count} adults, more than {most}: ask them, they see each other's fines",
-                count,
-                **values,
-            )
-        case "hidden-members":
-            return ngettext(
-                "group {group} has {count} member that the account can't see",
-                "group {group} has {count} members that the account can't see",
-                count,
-                **values,
-            )
-    return gettext(WARNINGS[code], **values)
+    if isinstance(at_least := values.pop("at_least", None), int):
+        values["count"] = Total(at_least, exact=False)
+    return gettext(WARNINGS[warning.code], **values)
 
 
 def _isolated_value(value: object) -> object:
@@ -341,18 +327,7 @@ def _near_card(card: NearCard) -> str:
 
 def write_found_patrons(found: Lookup, stream: TextIO, *, width: int) -> None:
     """Write a row for each patron, numbered from 1, and say if there are more."""
-    rows = [_row(number, one) for number, one in enumerate(found.patrons, 1)]
-    columns = Columns(_columns(), rows, width)
-    stream.write("".join(segment.text for segment in columns.heading(PLAIN)))
-    for row in rows:
-        stream.write("".join(segment.text for segment in columns.row(row)))
-    if found.more:
-        text = gettext("There are more than these {most}: type more of the name.", most=len(found.patrons))
-        stream.write(f"{text}\n")
-
-
-def _columns() -> tuple[TextColumn, ...]:
-    return (
+    headings = (
         TextColumn("", right=True),
         TextColumn(gettext("Name"), least=14),
         TextColumn(gettext("Barcode"), least=14),
@@ -360,6 +335,11 @@ def _columns() -> tuple[TextColumn, ...]:
         TextColumn(gettext("Profile"), least=10),
         TextColumn("", least=10),
     )
+    rows = [_row(number, one) for number, one in enumerate(found.patrons, 1)]
+    print(*Columns(headings, rows, width).lines(rows), sep="\n", file=stream)
+    if found.more:
+        text = gettext("There are more than these {most}: type more of the name.", most=len(found.patrons))
+        stream.write(f"{text}\n")
 
 
 def _row(number: int, one: FoundPatron) -> list[Cell]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
@@ -256,37 +256,18 @@ _RELATIONSHIPS = (
 
 @dataclass(frozen=True)
 class LongSheet(Generic[Row]):
-    """A sheet for a long list; ``widths`` are in characters, and the first ``frozen`` columns stay visible.
+    """A sheet for a long list, with the ``widths`` of its columns in characters.
 
-    ``linked`` is the index of the column whose texts are links, None for no links.
+    For each item of the list, ``rows_of`` returns its rows, and ``count_of`` their number. ``links_of`` returns their
+    links, which the texts in the second column get (None: no links).
     """
 
     name: str
     columns: Sequence[SpreadsheetColumn[Row]]
-    frozen: int
     widths: Sequence[int]
-    linked: int | None = None
-
-    @classmethod
-    def fitted(
-        cls,
-        name: str,
-        columns: Sequence[SpreadsheetColumn[Row]],
-        rows: Iterable[Row],
-        every: Callable[[], Iterable[Row]],
-        *,
-        frozen: int,
-        linked: int | None = None,
-    ) -> LongSheet[Row]:
-        """Return a sheet with fitted columns: to the first of ``rows`` for text and days, to ``every`` row for numbers.
-
-        ``every`` is called once for each column of numbers. Its rows need values only in these columns.
-        """
-        widths = widths_of(columns, islice(rows, _MEASURED_ROWS))
-        for index, column in enumerate(columns):
-            if column.kind not in ("text", "flag", "day"):
-                widths[index] = max(widths[index], width_of(column, map(column.value, every())))
-        return cls(name, columns, frozen, widths, linked)
+    rows_of: Callable[[Any], Sequence[Row]]
+    count_of: Callable[[Any], int]
+    links_of: Callable[[Any], Sequence[str]] | None = None
 
     def add_to(self, workbook: Any, formats: Formats, count: int) -> None:
         """Add the sheet with room for ``count`` rows, and sample cells of all formats in the first of them.
@@ -302,10 +283,25 @@ class LongSheet(Generic[Row]):
                 values={"most": MOST_ROWS},
             )
         sheet = workbook.add_worksheet(self.name)
-        lay_out(sheet, self.columns, self.widths, count, formats, frozen=self.frozen)
+        lay_out(sheet, self.columns, self.widths, count, formats, frozen=2)
         used = [formats.of(column.kind, mark) for column in self.columns for mark in MARKS]
         for index, form in enumerate(used):
             sheet.write_blank(1, index, None, form)
+
+
+def fitted_widths(
+    columns: Sequence[SpreadsheetColumn[Row]], rows: Iterable[Row], every: Callable[[], Iterable[Row]]
+) -> list[int]:
+    """Return the widths of the columns of a long sheet.
+
+    Text and days are measured in the first of ``rows``, numbers in ``every`` row. ``every`` is called once for each
+    column of numbers. Its rows need values only in these columns.
+    """
+    widths = widths_of(columns, islice(rows, _MEASURED_ROWS))
+    for index, column in enumerate(columns):
+        if column.kind not in ("text", "flag", "day"):
+            widths[index] = max(widths[index], width_of(column, map(column.value, every())))
+    return widths
 
 
 class RowWriter(Generic[Row]):
@@ -316,13 +312,22 @@ class RowWriter(Generic[Row]):
     def __init__(self, sheet: LongSheet[Row], styles: Sequence[int]) -> None:
         numbers = iter(styles)
         self._cells = [
-            _cell_maker(column, {mark: _CellCache(index, next(numbers)) for mark in MARKS})
+            self._cell_maker(column, {mark: _CellCache(index, next(numbers)) for mark in MARKS})
             for index, column in enumerate(sheet.columns)
         ]
 
     def row(self, row: Row) -> bytes:
         """Return a row as XML, with a placeholder for its number."""
         return f'<row r="{_ROW}">{"".join([cell(row) for cell in self._cells])}</row>'.encode()
+
+    @staticmethod
+    def _cell_maker(column: SpreadsheetColumn[Row], cells: Mapping[Mark, _CellCache]) -> Callable[[Row], str]:
+        """Return a function that makes the column's cell of a row."""
+        value_of, mark_of = column.value, column.mark
+        if mark_of is None:
+            unmarked = cells[""]
+            return lambda row: unmarked[value_of(row)]
+        return lambda row: cells[mark_of(row)][value_of(row)]
 
 
 class _CellCache(dict[Value, str]):
@@ -336,22 +341,18 @@ class _CellCache(dict[Value, str]):
         if value is None:
             cell = f"{self._opening}/>"
         elif isinstance(value, str):
-            cell = f'{self._opening} t="inlineStr">{_inline(value)}</c>'
+            text = escape(cell_text(value))
+            if "_x" in text:
+                text = _ESCAPE.sub(r"_x005F\1", text)  # programs would decode _xHHHH_ as one character
+            space = ' xml:space="preserve"' if text != text.strip() else ""
+            cell = f'{self._opening} t="inlineStr"><is><t{space}>{text}</t></is></c>'
         else:
-            cell = f"{self._opening}><v>{_number(value)}</v></c>"
+            number = (value - _EPOCH).days if isinstance(value, date) else value
+            cell = f"{self._opening}><v>{number}</v></c>"
         if len(self) >= _CACHE_SIZE:
             self.clear()
         self[value] = cell
         return cell
-
-
-def _cell_maker(column: SpreadsheetColumn[Row], cells: Mapping[Mark, _CellCache]) -> Callable[[Row], str]:
-    """Return a function that makes the column's cell of a row."""
-    value_of, mark_of = column.value, column.mark
-    if mark_of is None:
-        unmarked = cells[""]
-        return lambda row: unmarked[value_of(row)]
-    return lambda row: cells[mark_of(row)][value_of(row)]
 
 
 class StreamedWorkbook:
@@ -411,27 +412,36 @@ class StreamedWorkbook:
         self._entry.write(b"".join(self._waiting))
         self._waiting.clear()
 
-    def end(self, index: int, links: Iterable[str], linked: int | None) -> None:
-        """Finish a long sheet. Texts in the column ``linked`` link to these addresses, row by row."""
+    def end(self, index: int, links: Iterable[str] | None) -> None:
+        """Finish a long sheet. Texts in the second column link to these addresses, row by row (None: no links)."""
         self._flush()
         name, _head, tail = self._sheets[index]
         before, margins, after = tail.partition("<pageMargins")
         self._entry.write(before.encode())
-        count = 0 if linked is None else min(self._row - 1, MOST_LINKS)
-        if linked is not None and count:
+        count = 0 if links is None else min(self._row - 1, MOST_LINKS)
+        if count:
             self._entry.write(b"<hyperlinks>")
-            for some in _in_batches(_references(linked, count)):
-                self._entry.write(some)
+            for number in range(1, count + 1):
+                self._waiting.append(b'<hyperlink ref="B%d" r:id="rId%d"/>' % (number + 1, number))
+                if len(self._waiting) >= _BATCH_SIZE:
+                    self._flush()
+            self._flush()
             self._entry.write(b"</hyperlinks>")
         self._entry.write(f"{margins}{after}".encode())
         self._entry.close()
-        if count:
-            relationships = name.replace("worksheets/", "worksheets/_rels/") + ".rels"
-            with self._archive.open(_archive_entry(relationships), "w") as entry:
-                entry.write(_RELATIONSHIPS.encode())
-                for some in _in_batches(_relationships(islice(links, count))):
-                    entry.write(some)
-                entry.write(b"</Relationships>")
+        if links is None or not count:
+            return
+        relationships = name.replace("worksheets/", "worksheets/_rels/") + ".rels"
+        self._entry = self._archive.open(_archive_entry(relationships), "w")
+        self._entry.write(_RELATIONSHIPS.encode())
+        for number, target in enumerate(islice(links, count), 1):
+            link = f'<Relationship Id="rId{number}" Type="{_LINK}" Target={quoteattr(target)} TargetMode="External"/>'
+            self._waiting.append(link.encode())
+            if len(self._waiting) >= _BATCH_SIZE:
+                self._flush()
+        self._flush()
+        self._entry.write(b"</Relationships>")
+        self._entry.close()
 
     def close(self) -> None:
         """Complete the workbook."""
@@ -454,22 +464,6 @@ def _archive_entry(name: str) -> zipfile.ZipInfo:
     return entry
 
 
-def _in_batches(texts: Iterator[str]) -> Iterator[bytes]:
-    while some := list(islice(texts, _BATCH_SIZE)):
-        yield "".join(some).encode()
-
-
-def _references(column: int, count: int) -> Iterator[str]:
-    letters = _column_name(column)
-    for number in range(1, count + 1):
-        yield f'<hyperlink ref="{letters}{number + 1}" r:id="rId{number}"/>'
-
-
-def _relationships(targets: Iterable[str]) -> Iterator[str]:
-    for number, target in enumerate(targets, 1):
-        yield f'<Relationship Id="rId{number}" Type="{_LINK}" Target={quoteattr(target)} TargetMode="External"/>'
-
-
 def _column_name(index: int) -> str:
     """Return the name of the column at an index.
 
@@ -482,17 +476,3 @@ def _column_name(index: int) -> str:
         index, rest = divmod(index - 1, 26)
         found = chr(ord("A") + rest) + found
     return found
-
-
-def _inline(text: str) -> str:
-    text = escape(cell_text(text))
-    if "_x" in text:
-        text = _ESCAPE.sub(r"_x005F\1", text)  # programs would decode _xHHHH_ as one character
-    space = ' xml:space="preserve"' if text != text.strip() else ""
-    return f"<is><t{space}>{text}</t></is>"
-
-
-def _number(value: Value) -> str:
-    if isinstance(value, date):
-        return str((value - _EPOCH).days)
-    return str(value)

@@ -1,7 +1,7 @@
 from . import history as history
-from .blocks import BlockTotals as BlockTotals
 from .build import apply_criteria as apply_criteria
 from .build import build_report as build_report
+from .build import read_reports as read_reports
 from .details import KindSum as KindSum
 from .details import MemberDetails as MemberDetails
 from .details import ReportDetails as ReportDetails
@@ -12,6 +12,7 @@ from .libraries import ReportedLibrary as ReportedLibrary
 from .libraries import by_library as by_library
 from .libraries import for_libraries as for_libraries
 from .libraries import libraries as libraries
+from .models import BlockTotals as BlockTotals
 from .models import ChangeKind as ChangeKind
 from .models import Changes as Changes
 from .models import Choice as Choice

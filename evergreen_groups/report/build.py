@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import chain
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.groups import (
-    Group,
     GroupReader,
     GroupSearch,
     HighFines,
-    PatronRow,
     PatronState,
     gc_paused,
 )
@@ -28,18 +25,20 @@ from evergreen_groups.ils import (
     OrgUnits,
     PenaltyKinds,
     highest_granted,
+    rows_in_force,
 )
 from evergreen_groups.language import name_key
 from evergreen_groups.message import Message
 from evergreen_groups.progress import Progress, silent
-from evergreen_groups.report.blocks import FinesBlocks, read_block_rows
-from evergreen_groups.report.models import Chooser, Criteria, Report, Totals
+from evergreen_groups.report.details import DetailReader, ReportDetails
+from evergreen_groups.report.libraries import for_libraries
+from evergreen_groups.report.models import Criteria, FinesBlocks, Report, Totals, matches
 from evergreen_groups.settings import PolicySettings
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
-    from evergreen_groups.ils import Penalty
-    from evergreen_groups.report.details import DetailReader, DetailRows, ReportDetails
+    from evergreen_groups.groups import Group, PatronRow
+    from evergreen_groups.ils import Penalty, PenaltyRow
 
 _NEVER = float("inf")
 
@@ -88,10 +87,11 @@ def apply_criteria(report: Report, criteria: Criteria) -> Report:
     if criteria.choice.document():
         if report.blocks is None:
             raise ValueError("a report is chosen from with its blocks")
-        chooser = Chooser(criteria.choice, report.details, report.blocks, report.generated_at)
-        verdicts = [(group, chooser.fits(group)) for group in groups]
-        groups = [group for group, fits in verdicts if fits]
-        unknown = sum(fits is None for _group, fits in verdicts)
+        verdicts = [
+            matches(criteria.choice, group, report.blocks, report.details, report.generated_at) for group in groups
+        ]
+        groups = [group for group, verdict in zip(groups, verdicts, strict=True) if verdict]
+        unknown = verdicts.count(None)
         if unknown:
             more = Message(
                 "Not listed: {count} more that owes enough, and may fit as far as the account can see.",
@@ -153,22 +153,45 @@ def build_report(
         PermissionDeniedError: the account sees no patrons.
         GatewayError: the gateway can't be reached or gives no usable answer.
     """
-    with gc_paused():
-        return _build(gateway, criteria, progress, policy or PolicySettings(), now or datetime.now(UTC))
+    return read_reports(gateway, (criteria,), progress, policy=policy, now=now)[0]
 
 
-def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: PolicySettings, now: datetime) -> Report:
+@gc_paused()
+def read_reports(
+    gateway: Gateway,
+    wanted: Sequence[Criteria],
+    progress: Progress = silent,
+    *,
+    policy: PolicySettings | None = None,
+    now: datetime | None = None,
+) -> list[Report]:
+    """Return a report for each of the criteria, in order, from a single reading.
+
+    Raises the same errors as :func:`build_report`.
+    """
+    criteria = wanted[0] if len(wanted) == 1 else combined_criteria(wanted)
     require_details(criteria)
     # The gateway collects unreadable dates of all calls. Only those of this report get notes.
     unreadable_before = len(gateway.statistics.unreadable_dates)
-    readers: tuple[Callable[[Gateway, Criteria], Any], ...] = (_org_units, _granted)
-    org_units, granted = gateway.map(lambda read: read(gateway, criteria), readers)
-    home_orgs = _home_orgs(criteria, org_units)
+    of_details = (VIEW_USER_TRANSACTIONS, VIEW_CIRCULATIONS) if criteria.details else ()
+    org_units, granted = gateway.in_parallel(
+        lambda: _read_org_units(gateway, criteria),
+        lambda: highest_granted(gateway, [VIEW_USER, *of_details]),
+    )
+    chosen = org_units.named(criteria.orgs)
     access = Access.read(gateway, org_units, granted[VIEW_USER])
     # Read these while the search looks for the first groups, which need them.
     kinds_future = gateway.begin(lambda: PenaltyKinds.read(gateway, org_units))
-    limits_future = gateway.begin(lambda: _limits(gateway, criteria, policy, org_units))
-    details_future = gateway.begin(lambda: _detail_reader(gateway, criteria, org_units, granted))
+    limits_future = gateway.begin(
+        lambda: (
+            Limits.read(gateway, policy or PolicySettings(), org_units)
+            if criteria.limit is None
+            else Limits.of(criteria.limit)
+        )
+    )
+    details_future = gateway.begin(
+        lambda: DetailReader(gateway, org_units, granted, criteria.choice.profiles) if criteria.details else None
+    )
     if criteria.choice.profiles:
         details_future.result()  # reports a wrong name before reading everything
     reader = GroupReader(gateway, org_units, access, progress=progress)
@@ -176,27 +199,30 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
         min_total=criteria.min_total,
         # The query can only tell one member from several. with_enough_fines applies the exact minimum.
         more_than_one=criteria.min_members > 1,
-        home_orgs=home_orgs,
+        home_orgs=frozenset() if len(chosen) == len(org_units) else frozenset(chosen),
         visible_orgs=() if access.everywhere else access.visible_orgs,
     )
-
     states: dict[int, PatronState] = {}
+    penalties: dict[int, list[Penalty]] = {}
     started = datetime.now(UTC)
 
-    def build_batch(rows: Sequence[PatronRow]) -> list[_BatchResult]:
+    def build_batch(rows: Sequence[PatronRow]) -> list[Group]:
         groups, block_rows, found = gateway.in_parallel(
             lambda: reader.with_limits(limits_future.result()).build_groups(rows),
-            lambda: read_block_rows(gateway, kinds_future.result(), [row.id for row in rows]),
-            lambda: _detail_rows(details_future.result(), rows),
+            lambda: _read_block_rows(gateway, kinds_future.result(), [row.id for row in rows]),
+            lambda: details.read(rows) if (details := details_future.result()) else None,
         )
         candidates = with_enough_fines(groups, criteria)
         members = {member.id: member for group in candidates for member in group.members}
-        detail_reader = details_future.result()
-        if detail_reader is not None:
-            detail_reader.add(members.values(), found, states)
+        if (details := details_future.result()) is not None:
+            bills, items = found
+            details.add(members.values(), bills, items, states)
         blocked = [row for row in block_rows if row.patron in members]
-        blocks = kinds_future.result().by_patron(blocked, org_units, {row.patron for row in blocked})
-        return [_BatchResult(candidates, blocks)]
+        # Groups that are read again replace what was read of their members before.
+        for row in rows:
+            penalties.pop(row.id, None)
+        penalties.update(kinds_future.result().by_patron(blocked, org_units, {row.patron for row in blocked}))
+        return candidates
 
     search = GroupSearch(
         gateway,
@@ -205,14 +231,11 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
         extra_fields=PatronState.FIELDS if criteria.details else (),
         take=lambda patron, values: states.update({patron: PatronState.of(values, started)}),
     )
-    results = search.run(build_batch, lambda found, numbers: [result.without(numbers) for result in found])
-    kinds, detail_reader = kinds_future.result(), details_future.result()
+    candidates = search.run(build_batch, lambda found, gone: [group for group in found if group.number not in gone])
+    blocks, details = FinesBlocks(penalties, kinds_future.result()), details_future.result()
     limits_future.result()  # report invalid limits even if no group was found
-    candidates = [group for result in results for group in result.groups]
-    blocks = FinesBlocks(dict(chain.from_iterable(result.blocks.items() for result in results)), kinds)
-    details = None if detail_reader is None else detail_reader.details()
     report = Report(
-        generated_at=now.astimezone(),
+        generated_at=(now or datetime.now(UTC)).astimezone(),
         gateway=gateway.url,
         criteria=criteria,
         groups=tuple(candidates),
@@ -220,81 +243,71 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
         org_units=tuple(org_units),
         hidden_libraries=frozenset(unit.shortname for unit in org_units if unit.id not in access.visible_orgs),
         blocks=blocks,
-        details=details,
+        details=None if details is None else ReportDetails(details.members, details.profiles),
     )
     report = apply_criteria(report, criteria)
-    # Keep only the blocks of the groups that are listed.
-    if len(report.groups) < len(candidates):
-        report = replace(report, blocks=blocks.of_members(report.groups))
     notes = [*_notes(access, report.groups), *report.notes]
-    if detail_reader is not None and details is not None:
-        notes += detail_reader.notes(report.groups, details)
-    unreadable = gateway.statistics.unreadable_dates[unreadable_before:]
-    notes += [_unreadable(*date) for date in unreadable[:_MAX_DATES]]
-    return replace(report, notes=tuple(notes))
+    if details is not None:
+        notes += details.notes(report.groups)
+    notes += [
+        Message(
+            "The date in the field {field} of the record {name} {id} can't be read and counts as unknown.",
+            values={"field": field, "name": class_id, "id": str(key)},
+        )
+        for class_id, key, field in gateway.statistics.unreadable_dates[unreadable_before:][:_MAX_DATES]
+    ]
+    report = replace(report, blocks=blocks.of_members(report.groups), notes=tuple(notes))
+    if len(wanted) == 1:
+        return [report]
+    for one in wanted:
+        org_units.named(one.orgs)  # an unknown library would silently select nothing
+    return [_selected(report, one) for one in wanted]
 
 
-def _unreadable(class_id: str, key: object, field: str) -> Message:
-    return Message(
-        "The date in the field {field} of the record {name} {id} can't be read and counts as unknown.",
-        values={"field": field, "name": class_id, "id": str(key)},
+def combined_criteria(wanted: Sequence[Criteria]) -> Criteria:
+    """Return criteria that include every group which meets any of ``wanted``.
+
+    >>> combined_criteria([Criteria(), Criteria(orgs=("BR1",), top=3)]).orgs
+    ()
+    """
+    orgs = {name: None for criteria in wanted for name in criteria.orgs}
+    return Criteria(
+        min_total=min(criteria.min_total for criteria in wanted),
+        min_members=min(criteria.min_members for criteria in wanted),
+        orgs=tuple(orgs) if all(criteria.orgs for criteria in wanted) else (),
+        limit=wanted[0].limit,
+        details=any(criteria.details for criteria in wanted),
     )
 
 
-def _detail_reader(
-    gateway: Gateway, criteria: Criteria, org_units: OrgUnits, granted: Mapping[str, Sequence[int]]
-) -> DetailReader | None:
-    if not criteria.details:
-        return None
-    # The module imports bills and items, which a report without details needn't load.
-    from evergreen_groups.report.details import DetailReader
-
-    reader = DetailReader(gateway, org_units, granted)
-    reader.profiles.named(criteria.choice.profiles)  # raises for an unknown name
-    return reader
-
-
-def _detail_rows(reader: DetailReader | None, rows: Sequence[PatronRow]) -> DetailRows | None:
-    return None if reader is None else reader.read(rows)
+def _selected(everything: Report, criteria: Criteria) -> Report:
+    """Select the report of some criteria from one with wider criteria."""
+    part = for_libraries(everything, criteria.orgs) if criteria.orgs else everything
+    found = apply_criteria(replace(part, notes=everything.notes), criteria)
+    if len(found.groups) == len(everything.groups):
+        return found
+    # Notes about the reading count the groups of all reports, so say so.
+    notes = (
+        Message("Of everything that was read: {note}", values={"note": note}) if note in everything.notes else note
+        for note in found.notes
+    )
+    return replace(found, notes=tuple(notes))
 
 
-class _BatchResult(NamedTuple):
-    """The results for some groups: those that owe enough, and their blocks for fines by patron id."""
-
-    groups: list[Group]
-    blocks: dict[int, list[Penalty]]
-
-    def without(self, numbers: Collection[int]) -> _BatchResult:
-        """Return the result without these groups and their members' blocks."""
-        gone = {member.id for group in self.groups if group.number in numbers for member in group.members}
-        return _BatchResult(
-            [group for group in self.groups if group.number not in numbers],
-            {id: penalties for id, penalties in self.blocks.items() if id not in gone},
-        )
-
-
-def _limits(gateway: Gateway, criteria: Criteria, policy: PolicySettings, org_units: OrgUnits) -> Limits:
-    """Return the one limit of the criteria, or the policy's limits."""
-    if criteria.limit is not None:
-        return Limits.of(criteria.limit)
-    return Limits.read(gateway, policy, org_units)
-
-
-def _granted(gateway: Gateway, criteria: Criteria) -> dict[str, list[int]]:
-    more = (VIEW_USER_TRANSACTIONS, VIEW_CIRCULATIONS) if criteria.details else ()
-    return highest_granted(gateway, [VIEW_USER, *more])
-
-
-def _org_units(gateway: Gateway, criteria: Criteria) -> OrgUnits:
-    more = ("mobts", "mb", "circ", "pgt") if criteria.details else ()
-    gateway.idl("au", "aou", "mous", "ac", "ausp", "csp", *more)
+def _read_org_units(gateway: Gateway, criteria: Criteria) -> OrgUnits:
+    # All classes in one request instead of one at a time.
+    gateway.idl("au", "aou", "mous", "ac", "ausp", "csp", *(("mobts", "mb", "circ", "pgt") if criteria.details else ()))
     return OrgUnits.read(gateway)
 
 
-def _home_orgs(criteria: Criteria, org_units: OrgUnits) -> frozenset[int]:
-    """Return the ids of the requested home libraries, empty if all are requested."""
-    chosen = org_units.named(criteria.orgs)
-    return frozenset() if len(chosen) == sum(1 for _ in org_units) else frozenset(chosen)
+def _read_block_rows(gateway: Gateway, kinds: PenaltyKinds, patrons: list[int]) -> list[PenaltyRow]:
+    """Read the rows of these patrons' blocks for fines, in lists of up to 3,000. Few patrons have any.
+
+    The patrons were found at home libraries where the account has VIEW_USER.
+    """
+    wanted = sorted(kinds.blocking_for_fines_anywhere)
+    # If no kind blocks, no patron is blocked. An empty list of kinds would be a server error (pcrud-015).
+    return list(rows_in_force(gateway, patrons, kinds=wanted, all_visible=True)) if wanted else []
 
 
 def _notes(access: Access, listed: Sequence[Group]) -> list[Message]:

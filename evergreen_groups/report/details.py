@@ -6,7 +6,7 @@ the own fines, what the member owes for is unknown, too.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -18,6 +18,7 @@ from evergreen_groups.ils import (
     Bill,
     OrgUnits,
     Profiles,
+    UnreturnedItems,
     UnreturnedResult,
     account_of_session,
     orgs_with_permission,
@@ -34,7 +35,7 @@ from evergreen_groups.total import Total
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.groups import Group, Member, PatronRow, PatronState
-    from evergreen_groups.ils import BillKind, UnreturnedItems
+    from evergreen_groups.ils import BillKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,22 +124,17 @@ class MemberDetails:
         return None if self.owed is None else self.owed.last_payment
 
 
-@dataclass(frozen=True, slots=True)
-class SummedDetails:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SummedDetails(SummedBills):
     """The details of all members of a group.
 
     ``kinds`` and ``not_known`` add up to the combined fines. ``not_known`` is the part whose kind is unknown, including
     hidden members; None if the combined fines are. ``certain`` means that all members' bills are known, so
-    ``owing_since`` is the oldest. ``owed_kinds`` are the kinds of bills with a positive balance, even where credits
-    cancel it out. ``items`` are the known items, which are all of them if ``items_certain``.
+    ``owing_since`` is the oldest. ``items`` are the known items, which are all of them if ``items_certain``.
     """
 
-    kinds: tuple[KindSum, ...]
-    owed_kinds: frozenset[BillKind]
     not_known: Decimal | None
     certain: bool
-    owing_since: datetime | None
-    last_payment: datetime | None
     items: UnreturnedItems
     items_certain: bool
 
@@ -178,17 +174,10 @@ class ReportDetails:
         for latest, summed in self._latest:
             if latest is group:
                 return summed
-        summed = self._summed(group)
-        self._latest[:] = [(group, summed)]
-        return summed
-
-    def _summed(self, group: Group) -> SummedDetails:
-        from evergreen_groups.ils import UnreturnedItems  # imports the gateway, which --help needn't load
-
         fines = group.combined_fines
         found = [self.members[member.id] for member in group.members]
         bills = SummedBills.combine(details.owed for details in found if details.owed is not None)
-        return SummedDetails(
+        summed = SummedDetails(
             kinds=bills.kinds,
             owed_kinds=bills.owed_kinds,
             not_known=None if fines is None else fines - sum((sums.balance for sums in bills.kinds), ZERO),
@@ -198,6 +187,8 @@ class ReportDetails:
             items=UnreturnedItems.sum_of(details.items for details in found if details.items is not None),
             items_certain=group.complete and all(details.items is not None for details in found),
         )
+        self._latest[:] = [(group, summed)]
+        return summed
 
 
 def _merge_sums(sums: Iterable[KindSum]) -> tuple[KindSum, ...]:
@@ -216,28 +207,27 @@ def _merge_sums(sums: Iterable[KindSum]) -> tuple[KindSum, ...]:
 Bills = Mapping[int, tuple[Bill, ...]]
 
 
-@dataclass(frozen=True, slots=True)
-class DetailRows:
-    """Bills and items of the members of some groups."""
-
-    bills: Bills
-    items: UnreturnedResult
-
-
 class DetailReader:
     """Reads the details that the account may see.
 
     ``granted`` is :func:`highest_granted`'s result for both permissions.
+
+    Raises:
+        ConfigurationError: one of the profiles ``named`` in the settings doesn't exist.
     """
 
-    def __init__(self, gateway: Gateway, org_units: OrgUnits, granted: Mapping[str, Collection[int]]) -> None:
+    def __init__(
+        self, gateway: Gateway, org_units: OrgUnits, granted: Mapping[str, Collection[int]], named: Sequence[str] = ()
+    ) -> None:
         self._gateway = gateway
         self._org_units = org_units
         self._bills_at = self._visible_at(VIEW_USER_TRANSACTIONS, granted)
         self._items_at = self._visible_at(VIEW_CIRCULATIONS, granted)
         self.profiles = Profiles.read(gateway)
         """All of the ILS's profiles."""
-        self._members: dict[int, MemberDetails] = {}
+        self.profiles.named(named)
+        self.members: dict[int, MemberDetails] = {}
+        """The details of all members that were added, by patron id."""
         # Members with equal details share one record, because for most there is nothing to say. Equal sums by kind are
         # shared, too.
         self._shared: dict[MemberDetails, MemberDetails] = {}
@@ -252,7 +242,7 @@ class DetailReader:
         user = account_of_session(self._gateway).id
         return orgs_with_permission(self._gateway, self._org_units, permission, highest, user)
 
-    def read(self, rows: Collection[PatronRow]) -> DetailRows:
+    def read(self, rows: Collection[PatronRow]) -> tuple[Bills, UnreturnedResult]:
         """Read the bills and unreturned items of patrons, in three calls for up to 3,000."""
         # Bills of other patrons would come back empty, which looks like owing nothing.
         visible = [row.id for row in rows if row.home_library in self._bills_at]
@@ -260,35 +250,33 @@ class DetailReader:
             lambda: read_bills(self._gateway, visible) if visible else {},
             lambda: read_unreturned_items(self._gateway, self._org_units, self._items_at, [row.id for row in rows]),
         )
-        return DetailRows(bills, items)
+        return bills, items
 
-    def add(self, members: Collection[Member], read: DetailRows, states: dict[int, PatronState]) -> None:
+    def add(
+        self, members: Collection[Member], bills: Bills, items: UnreturnedResult, states: dict[int, PatronState]
+    ) -> None:
         """Store the details of these members, and remove theirs from ``states``. A later record of a member wins.
 
         Reread bills that don't add up to the own fines.
         """
         hidden = {member.id for member in members if member.patron.home_library.id not in self._bills_at}
         own_fines = {member.id: member.own_fines for member in members}
-        verified = verify_bills(self._gateway, own_fines, read.bills, hidden)
+        verified = verify_bills(self._gateway, own_fines, bills, hidden)
         for member in members:
             id, profile = member.id, self.profiles.name(member.patron.profile)
-            bills = verified[id]
-            if bills:
+            found = verified[id]
+            if found:
                 # A bill for an item counts as overdue, lost and so on by the circulation's state.
-                bills = with_item_kinds(bills, read.items.stop_fines, self._items_at)
-                if any(bill.kind.transaction == "circulation" and bill.library not in self._items_at for bill in bills):
+                found = with_item_kinds(found, items.stop_fines, self._items_at)
+                if any(bill.kind.transaction == "circulation" and bill.library not in self._items_at for bill in found):
                     self._by_billing_type.add(id)
-            owed = None if bills is None else SummedBills.of(bills, self._kinds)
-            details = MemberDetails(owed, read.items.items.get(id), states.pop(id), profile)
-            self._members[id] = details if bills else self._shared.setdefault(details, details)
+            owed = None if found is None else SummedBills.of(found, self._kinds)
+            details = MemberDetails(owed, items.items.get(id), states.pop(id), profile)
+            self.members[id] = details if found else self._shared.setdefault(details, details)
 
-    def details(self) -> ReportDetails:
-        """Return the details of all members stored so far."""
-        return ReportDetails(self._members, self.profiles)
-
-    def notes(self, groups: Collection[Group], details: ReportDetails) -> Iterator[Message]:
+    def notes(self, groups: Collection[Group]) -> Iterator[Message]:
         """Yield notes: for how many members bills or items are unknown, and which permissions the account lacks."""
-        found = [details.of(member) for group in groups for member in group.members]
+        found = [self.members[member.id] for group in groups for member in group.members]
         without_bills = sum(member.owed is None for member in found)
         if without_bills:
             reason = self._reason(VIEW_USER_TRANSACTIONS, self._bills_at)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import delete, func, select
 
 from evergreen_groups.errors import DataError, GatewayError
-from evergreen_groups.groups import Group, GroupReader
+from evergreen_groups.groups import GroupReader
 from evergreen_groups.ils import Access, Limits, OrgUnit, OrgUnits, shortnames_upwards
 from evergreen_groups.money import ZERO
 from evergreen_groups.policy import Limit
@@ -90,12 +90,13 @@ class Run:
         for listing in self.listings.values():
             for shortname in concerned(listing.libraries):
                 found[shortname].append(listing)
-        return {shortname: self._sum(listings) for shortname, listings in found.items()}
-
-    def _sum(self, listings: Sequence[Listing]) -> RunTotals:
-        certain = all(listing.certain for listing in listings)
-        fines = sum((listing.combined_fines for listing in listings), ZERO) if certain else None
-        return RunTotals(self.at, len(listings), sum(listing.member_count for listing in listings), fines)
+        totals = {}
+        for shortname, listings in found.items():
+            certain = all(listing.certain for listing in listings)
+            fines = sum((listing.combined_fines for listing in listings), ZERO) if certain else None
+            member_count = sum(listing.member_count for listing in listings)
+            totals[shortname] = RunTotals(self.at, len(listings), member_count, fines)
+        return totals
 
 
 def compare(previous: Run | None, current: Run, matching: GroupMatching | None = None) -> Changes:
@@ -235,7 +236,11 @@ class History:
             StateError: the database is damaged, can't be written, or stays locked by another process.
         """
         with self._transactions.writing() if within is None else nullcontext(within) as connection:
-            series = self._series(connection, _series_settings(report.criteria, self._name))
+            mine = {"gateway": self._url, "settings": _series_settings(report.criteria, self._name)}
+            series = connection.execute(select(schema.series.c.id).filter_by(**mine)).scalar_one_or_none()
+            if series is None:
+                added = schema.series.insert().values(**mine).returning(schema.series.c.id)
+                series = connection.execute(added).scalar_one()
             last = self._last_runs(connection, report)
             current, _previous, matching = self._matched(connection, report, last[-1] if last else None)
             # Groups with patron ids are kept for the last run only.
@@ -261,7 +266,20 @@ class History:
                 ],
             )
             for batch in in_batches(current.listings):
-                connection.execute(schema.run_groups.insert(), [_row(new, listing) for listing in batch])
+                rows = [
+                    {
+                        "run": new,
+                        "number": listing.group,
+                        "combined_fines": listing.combined_fines,
+                        "certain": listing.certain,
+                        "member_count": listing.member_count,
+                        "members": str(list(listing.members)),  # valid JSON as well
+                        "library": listing.library,
+                        "libraries": _list_of(listing.libraries),
+                    }
+                    for listing in batch
+                ]
+                connection.execute(schema.run_groups.insert(), rows)
             record_nights(connection, series, new, current.listings, matching)
 
     def _last_runs(self, connection: Connection, report: Report) -> list[Row[Any]]:
@@ -298,14 +316,6 @@ class History:
             matching = GroupMatching(previous.listings, current.listings)
         self._latest = (number, *source), current, previous, matching
         return current, previous, matching
-
-    def _series(self, connection: Connection, settings: str) -> int:
-        mine = {"gateway": self._url, "settings": settings}
-        found = connection.execute(select(schema.series.c.id).filter_by(**mine)).scalar_one_or_none()
-        if found is None:
-            new = schema.series.insert().values(**mine).returning(schema.series.c.id)
-            found = connection.execute(new).scalar_one()
-        return int(found)
 
 
 def latest_totals(transactions: Transactions) -> dict[str, dict[str, RunTotals]]:
@@ -360,19 +370,6 @@ def _listings(connection: Connection, run: int) -> Iterator[Listing]:
             yield Listing(number, fines, certain, count, tuple(ids), library, _names_in(libraries))
 
 
-def _row(run: int, listing: Listing) -> dict[str, object]:
-    return {
-        "run": run,
-        "number": listing.group,
-        "combined_fines": listing.combined_fines,
-        "certain": listing.certain,
-        "member_count": listing.member_count,
-        "members": str(list(listing.members)),  # valid JSON as well
-        "library": listing.library,
-        "libraries": _list_of(listing.libraries),
-    }
-
-
 # Most of the thousands of groups have members of the same few libraries.
 @lru_cache(1000)
 def _names_in(text: str) -> frozenset[str]:
@@ -410,25 +407,22 @@ def look_up_cleared(gateway: Gateway, report: Report) -> Report:
     if changes is None or not changes.cleared:
         return report
     try:
-        cleared = _looked_up(gateway, report, changes.cleared)
+        numbers = _current_numbers(gateway, changes.cleared)
+        org_units = OrgUnits(report.org_units) if report.org_units else OrgUnits.read(gateway)
+        access = Access.read(gateway, org_units)
+        reader = GroupReader(gateway, org_units, access, Limits.of(Limit()))  # the limit doesn't matter here
+        groups = reader.read_groups(numbers.values()) if numbers else {}
     except (DataError, GatewayError) as error:
         logger.warning("how the cleared groups stand now could not be looked up: %s", error)
         return report
-    return replace(report, changes=replace(changes, cleared=cleared))
-
-
-def _looked_up(gateway: Gateway, report: Report, cleared: Sequence[GroupChange]) -> tuple[GroupChange, ...]:
-    numbers = _current_numbers(gateway, cleared)
-    org_units = OrgUnits(report.org_units) if report.org_units else OrgUnits.read(gateway)
-    access = Access.read(gateway, org_units)
-    reader = GroupReader(gateway, org_units, access, Limits.of(Limit()))  # the limit doesn't matter here
-    groups = reader.read_groups(numbers.values()) if numbers else {}
-    return tuple(
-        replace(change, present=_group_now(groups[numbers[change.group]]))
-        if numbers.get(change.group) in groups
-        else change
-        for change in cleared
-    )
+    cleared = []
+    for change in changes.cleared:
+        group = groups.get(numbers.get(change.group, 0))
+        if group is not None:
+            present = GroupNow(group.number, group.lead.name, group.member_count, group.combined_fines)
+            change = replace(change, present=present)  # noqa: PLW2901
+        cleared.append(change)
+    return replace(report, changes=replace(changes, cleared=tuple(cleared)))
 
 
 def _current_numbers(gateway: Gateway, cleared: Sequence[GroupChange]) -> dict[int, int]:
@@ -444,12 +438,3 @@ def _current_numbers(gateway: Gateway, cleared: Sequence[GroupChange]) -> dict[i
         if count * 2 > counts.total():
             found[change.group] = number
     return found
-
-
-def _group_now(group: Group) -> GroupNow:
-    return GroupNow(
-        group=group.number,
-        lead_name=group.lead.name,
-        member_count=group.member_count,
-        combined_fines=group.combined_fines,
-    )

@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from evergreen_groups import arguments
 from evergreen_groups.formats import SORT_ORDERS
+from evergreen_groups.groups import Standing, StandingDifference
 from evergreen_groups.money import ZERO
 from evergreen_groups.policy import Limit
-from evergreen_groups.report.blocks import BlockTotals
 from evergreen_groups.total import Total, sum_of_counts
 
 if TYPE_CHECKING:
-    from evergreen_groups.groups import Group, Member, Standing
-    from evergreen_groups.ils import OrgUnit
-    from evergreen_groups.report.blocks import FinesBlocks
+    from evergreen_groups.groups import Group, Member
+    from evergreen_groups.ils import OrgUnit, Penalty, PenaltyKinds
     from evergreen_groups.report.details import ReportDetails
 
 Verdict = bool | None
@@ -74,51 +73,43 @@ class Choice:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Chooser:
-    """Matches groups against a choice. ``now`` is aware. ``details`` may be None if the choice needs none."""
+def matches(choice: Choice, group: Group, blocks: FinesBlocks, details: ReportDetails | None, now: datetime) -> Verdict:
+    """Return whether a group matches. None if no requirement fails but some can't be decided.
 
-    choice: Choice
-    details: ReportDetails | None
-    blocks: FinesBlocks
-    now: datetime
+    ``now`` is aware. ``details`` may be None if the choice needs none.
+    """
+    verdicts: list[Verdict] = []
+    if choice.over_limit is not None:
+        found = _any_member(group.over_limit_count.at_least > 0, group.complete)
+        # "No member over the limit" is the negation of "any member", and an unknown answer stays unknown.
+        verdicts.append(found if choice.over_limit or found is None else not found)
+    if choice.blocked:
+        blocked = any(blocks.standing(member).blocked_for_fines for member in group.members)
+        verdicts.append(_any_member(blocked, group.complete))
+    if details is not None and choice.needs_details:
+        verdicts += _verdicts_by_details(choice, group, details, now)
+    # One failed requirement excludes the group, even if others are unknown.
+    if False in verdicts:
+        return False
+    return None if None in verdicts else True
 
-    def fits(self, group: Group) -> Verdict:
-        """Return whether a group matches. None if no requirement fails but some can't be decided."""
-        verdicts = list(self._verdicts(group))
-        # One failed requirement excludes the group, even if others are unknown.
-        if False in verdicts:
-            return False
-        return None if None in verdicts else True
 
-    def _verdicts(self, group: Group) -> Iterator[Verdict]:
-        choice = self.choice
-        if choice.over_limit is not None:
-            found = _any_member(group.over_limit_count.at_least > 0, group.complete)
-            # "No member over the limit" is the negation of "any member", and an unknown answer stays unknown.
-            yield found if choice.over_limit or found is None else not found
-        if choice.blocked:
-            blocked = any(self.blocks.standing(member).blocked_for_fines for member in group.members)
-            yield _any_member(blocked, group.complete)
-        if self.details is not None and choice.needs_details:
-            yield from self._verdicts_by_details(group, self.details)
-
-    def _verdicts_by_details(self, group: Group, details: ReportDetails) -> Iterator[Verdict]:
-        choice, found = self.choice, details.of_group(group)
-        if choice.owing_since is not None:
-            since = found.owing_since
-            yield _any_member(since is not None and since <= self.now - timedelta(choice.owing_since), found.certain)
-        if choice.kinds:
-            owed = any(kind.matches_name(name) for kind in found.owed_kinds for name in choice.kinds)
-            yield _any_member(owed, found.certain)
-        if choice.with_items_out:
-            yield found.returnable
-        if choice.with_juvenile:
-            juvenile = any(details.of(member).state.juvenile for member in group.members)
-            yield _any_member(juvenile, group.complete)
-        if choice.profiles:
-            wanted = details.profiles.named(choice.profiles)
-            yield _any_member(any(member.patron.profile in wanted for member in group.members), group.complete)
+def _verdicts_by_details(choice: Choice, group: Group, details: ReportDetails, now: datetime) -> Iterator[Verdict]:
+    found = details.of_group(group)
+    if choice.owing_since is not None:
+        since = found.owing_since
+        yield _any_member(since is not None and since <= now - timedelta(choice.owing_since), found.certain)
+    if choice.kinds:
+        owed = any(kind.matches_name(name) for kind in found.owed_kinds for name in choice.kinds)
+        yield _any_member(owed, found.certain)
+    if choice.with_items_out:
+        yield found.returnable
+    if choice.with_juvenile:
+        juvenile = any(details.of(member).state.juvenile for member in group.members)
+        yield _any_member(juvenile, group.complete)
+    if choice.profiles:
+        wanted = details.profiles.named(choice.profiles)
+        yield _any_member(any(member.patron.profile in wanted for member in group.members), group.complete)
 
 
 def _any_member(found: bool, all_known: bool) -> Verdict:
@@ -197,6 +188,54 @@ def _sum_of(amounts: Collection[Decimal | None]) -> Decimal | None:
 def _count_of(truths: Collection[bool | None]) -> Total[int]:
     """Count the true values. None means unknown."""
     return Total(sum(truth is True for truth in truths), None not in truths)
+
+
+_WITHOUT_BLOCKS = {over_limit: Standing(over_limit, (), ()) for over_limit in (True, False, None)}
+
+
+@dataclass(frozen=True, slots=True)
+class FinesBlocks:
+    """Penalties that block members for fines, by patron id. Patrons without such penalties are left out."""
+
+    penalties: Mapping[int, Sequence[Penalty]]
+    kinds: PenaltyKinds
+
+    def standing(self, member: Member) -> Standing:
+        """Return a member's status by rule, and the blocks for fines. Other blocks weren't read."""
+        if member.id not in self.penalties:  # the usual case
+            return _WITHOUT_BLOCKS[member.over_limit_if_known]
+        return Standing.of(member, self.penalties[member.id], self.kinds)
+
+    def of_members(self, groups: Iterable[Group]) -> FinesBlocks:
+        """Keep the blocks of these groups' members."""
+        members = (member.id for group in groups for member in group.members)
+        return FinesBlocks({id: self.penalties[id] for id in members if id in self.penalties}, self.kinds)
+
+
+@dataclass(frozen=True, slots=True)
+class BlockTotals:
+    """How many members are blocked for fines, and for how many that differs from the rule."""
+
+    blocked: Total[int]
+    not_yet_blocked: Total[int]
+    now_within_limit: Total[int]
+
+    @classmethod
+    def of(cls, groups: Iterable[Group], blocks: FinesBlocks) -> BlockTotals:
+        """Count the members of these groups."""
+        blocked = not_yet = within = 0
+        complete = True
+        for group in groups:
+            complete = complete and group.complete
+            for member in group.members:
+                # Neither blocked nor over the limit: nothing to count.
+                if member.id not in blocks.penalties and not member.over_limit:
+                    continue  # the usual case, kept fast
+                standing = blocks.standing(member)
+                blocked += standing.blocked_for_fines
+                not_yet += standing.difference is StandingDifference.NOT_YET_BLOCKED
+                within += standing.difference is StandingDifference.NOW_WITHIN_LIMIT
+        return cls(Total(blocked, complete), Total(not_yet, complete), Total(within, complete))
 
 
 @dataclass(frozen=True, slots=True)

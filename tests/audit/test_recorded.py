@@ -13,9 +13,8 @@ from support.recorded import gateway_of, params
 
 from evergreen_groups.audit import BlockExplainer, FindingKind, PenaltyFate
 from evergreen_groups.audit.accidental_groups import UNUSUAL_SIZE, AccidentalGroupJudge
-from evergreen_groups.audit.adults import GroupsOfAdults
 from evergreen_groups.audit.borrowed_addresses import find_borrowed_addresses
-from evergreen_groups.audit.queries import AccidentalGroups, BlockQuery, IdRange
+from evergreen_groups.audit.queries import AccidentalGroups, BlockQuery, GroupsOfAdults, IdRange
 from evergreen_groups.audit.search import SearchContext
 from evergreen_groups.audit.store import FindingStore
 from evergreen_groups.gateway import Gateway

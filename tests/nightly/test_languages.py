@@ -15,7 +15,7 @@ from support.report_samples import ORG_UNITS
 
 from evergreen_groups import exit_status
 from evergreen_groups.language import timezone_of
-from evergreen_groups.nightly.readers import Readers
+from evergreen_groups.nightly.output import Readers
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import LanguageSettings
 

@@ -15,8 +15,8 @@ from support.state_files import count_runs, last_run
 
 from evergreen_groups import exit_status
 from evergreen_groups.client import Client
-from evergreen_groups.nightly.report import combined_criteria, read_reports
 from evergreen_groups.report import Choice, Criteria
+from evergreen_groups.report.build import combined_criteria, read_reports
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import ReportSettings
 from evergreen_groups.settings.declaration import declared_in

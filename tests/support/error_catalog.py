@@ -259,7 +259,7 @@ def page() -> str:
         "be checked `not-checked`.",
         _table(("Code", "Verdict", "Says"), verdicts),
         "## Warnings of a plan",
-        _table(("Code", "Says"), ((f"`{code}`", _shown(words)) for code, words in WARNINGS.items())),
+        _table(("Code", "Says"), ((f"`{code}`", _shown(words.plural or words)) for code, words in WARNINGS.items())),
         "## Reasons in an audit",
         _table(("Code", "Says"), ((f"`{code}`", _shown(words.plural or words)) for code, words in REASONS.items())),
         "## Evidence that a group is accidental",

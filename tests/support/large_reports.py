@@ -21,8 +21,8 @@ from evergreen_groups.ils import (
     UnreturnedItems,
 )
 from evergreen_groups.report import ChangeKind, Changes, GroupChange, MemberDetails, Report, ReportDetails, RunTotals
-from evergreen_groups.report.blocks import FinesBlocks
 from evergreen_groups.report.details import SummedBills
+from evergreen_groups.report.models import FinesBlocks
 
 _OVERDUE = BillKind("circulation", "Overdue Materials")
 _LOST = BillKind("circulation", "Lost Materials")

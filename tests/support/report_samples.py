@@ -14,8 +14,7 @@ from evergreen_groups.groups import Group, Member, Patron
 from evergreen_groups.ils import OrgUnit, Penalty, PenaltyKind, PenaltyKinds
 from evergreen_groups.policy import Comparison, Limit, decide
 from evergreen_groups.report import ChangeKind, Changes, Criteria, GroupChange, Report, RunTotals, Totals
-from evergreen_groups.report.blocks import FinesBlocks
-from evergreen_groups.report.models import GroupNow
+from evergreen_groups.report.models import FinesBlocks, GroupNow
 
 BLOCKED_SINCE = datetime(2026, 8, 1, 10, tzinfo=UTC)
 GENERATED_AT = datetime(2026, 8, 14, 3, 15, 7, tzinfo=timezone(timedelta(hours=-5)))

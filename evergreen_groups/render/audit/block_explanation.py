@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from rich.cells import cell_len, set_cell_size
 
@@ -21,12 +21,12 @@ from evergreen_groups.language import (
 from evergreen_groups.message import Message
 from evergreen_groups.money import ZERO, plain_amount, plain_amount_or_none
 from evergreen_groups.render import printable
-from evergreen_groups.render.columns import PLAIN, Cell, Columns, TextColumn
+from evergreen_groups.render.columns import Cell, Columns, TextColumn
 from evergreen_groups.render.json_documents import limit_document, penalty_document, text
 from evergreen_groups.render.wording import CONFIDENTIAL, describe_penalty
 
 if TYPE_CHECKING:
-    from evergreen_groups.audit import BlockExplanation, CheckedBill
+    from evergreen_groups.audit import BlockExplanation
 
 _FATES = {
     PenaltyFate.STAYS: Message("{penalty}: it stays when Evergreen recalculates."),
@@ -42,12 +42,8 @@ _MOST_PLACES = 12
 
 def write_block_explanation(explanation: BlockExplanation, stream: TextIO, *, width: int) -> None:
     """Write the six steps as text. Tables are kept within ``width`` columns where possible."""
-    stream.writelines(f"{line}\n" for line in _lines(explanation, width))
-
-
-def _lines(explanation: BlockExplanation, width: int) -> Iterator[str]:
     member = explanation.member
-    yield gettext(
+    about = gettext(
         "{name} ({card}), {library}, profile {profile}, owes {owed} themselves",
         name=printable(member.name),
         card=printable(member.barcode) if member.barcode else gettext("no card"),
@@ -56,7 +52,8 @@ def _lines(explanation: BlockExplanation, width: int) -> Iterator[str]:
         owed=member.own_fines,
     )
     moment, gateway = time_with_zone(explanation.generated_at), printable(explanation.gateway)
-    yield gettext("Data as of {moment}, {gateway}", moment=moment, gateway=gateway)
+    source = gettext("Data as of {moment}, {gateway}", moment=moment, gateway=gateway)
+    print(about, source, sep="\n", file=stream)
     steps = (
         (gettext("What Evergreen sets for fines"), _penalty(explanation)),
         (gettext("Which threshold it holds against them"), _threshold(explanation)),
@@ -66,11 +63,8 @@ def _lines(explanation: BlockExplanation, width: int) -> Iterator[str]:
         (gettext("What the rule says"), _rule(explanation)),
     )
     for number, (heading, lines) in enumerate(steps, start=1):
-        yield ""
-        yield f"{number}. {heading}"
-        yield from (f"   {line}" for line in lines)
-    yield ""
-    yield gettext(CONFIDENTIAL)
+        print(f"\n{number}. {heading}", *(f"   {line}" for line in lines), sep="\n", file=stream)
+    print(f"\n{gettext(CONFIDENTIAL)}", file=stream)
 
 
 def _penalty(explanation: BlockExplanation) -> Iterator[str]:
@@ -120,11 +114,20 @@ def _bills(explanation: BlockExplanation, width: int) -> Iterator[str]:
     if not explanation.bills:
         yield gettext("There is no open bill.")
         return
-    rows = [_bill(explanation, one) for one in explanation.bills]
-    columns = Columns(_bill_columns(), rows, width - 5)
-    written = "".join(segment.text for segment in columns.heading(PLAIN))
-    written += "".join(segment.text for row in rows for segment in columns.row(row))
-    yield from (f"  {line}" for line in written.splitlines())
+    headings = (
+        TextColumn(pgettext("a bill", "Since")),
+        TextColumn(pgettext("a bill", "For"), least=14),
+        TextColumn(gettext("Library")),
+        TextColumn(pgettext("a bill", "Owed"), right=True),
+        TextColumn(pgettext("a bill", "Counts")),
+    )
+    rows = []
+    for one in explanation.bills:
+        library = printable(one.library.shortname) if one.library is not None else gettext("not known")
+        counts = (gettext("yes") if one.counts else gettext("no")) if explanation.threshold is not None else ""
+        kind, owed = printable(one.bill.kind.describe()), price(one.bill.balance)
+        rows.append([Cell(text) for text in (day(one.bill.since), kind, library, owed, counts)])
+    yield from (f"  {line}" for line in Columns(headings, rows, width - 5).lines(rows))
     if explanation.threshold is not None:
         yield gettext("Counted: {amount}.", amount=explanation.counted or ZERO)
 
@@ -139,24 +142,6 @@ def _scope(explanation: BlockExplanation, place: str) -> str:
     return gettext("Those billed at, above and below {library}: {libraries}.", library=place, libraries=libraries)
 
 
-def _bill_columns() -> tuple[TextColumn, ...]:
-    return (
-        TextColumn(pgettext("a bill", "Since")),
-        TextColumn(pgettext("a bill", "For"), least=14),
-        TextColumn(gettext("Library")),
-        TextColumn(pgettext("a bill", "Owed"), right=True),
-        TextColumn(pgettext("a bill", "Counts")),
-    )
-
-
-def _bill(explanation: BlockExplanation, one: CheckedBill) -> list[Cell]:
-    library = printable(one.library.shortname) if one.library is not None else gettext("not known")
-    counts = (gettext("yes") if one.counts else gettext("no")) if explanation.threshold is not None else ""
-    bill = one.bill
-    texts = (day(bill.since), printable(bill.kind.describe()), library, price(bill.balance), counts)
-    return [Cell(text) for text in texts]
-
-
 def _verdict(explanation: BlockExplanation) -> Iterator[str]:
     threshold, reached = explanation.threshold, explanation.reaches_threshold
     if reached is None:
@@ -165,30 +150,26 @@ def _verdict(explanation: BlockExplanation) -> Iterator[str]:
     if threshold is None or threshold.amount is None:
         yield gettext("Nothing: without a threshold it neither sets nor removes a penalty for fines.")
         return
-    place = printable(threshold.org_unit.shortname)
     values = {
         "counted": explanation.counted or ZERO,
         "threshold": threshold.amount,
         "penalty": printable(explanation.penalty.name),
-        "library": place,
+        "library": printable(threshold.org_unit.shortname),
     }
     if reached:
-        if explanation.penalty.blocks:
-            yield gettext(
-                "{counted} is {threshold} or more: it sets {penalty} at {library}, a penalty that blocks them.",
-                **values,
-            )
-        else:
-            yield gettext(
-                "{counted} is {threshold} or more: it sets {penalty} at {library}, a penalty that blocks nothing.",
-                **values,
-            )
+        blocks = Message(
+            "{counted} is {threshold} or more: it sets {penalty} at {library}, a penalty that blocks them."
+        )
+        note = Message(
+            "{counted} is {threshold} or more: it sets {penalty} at {library}, a penalty that blocks nothing."
+        )
+        yield gettext(blocks if explanation.penalty.blocks else note, **values)
         return
     if explanation.any_open:
         yield gettext("{counted} is less than {threshold}: it sets no {penalty}.", **values)
     else:
         yield gettext("There is no open transaction that counts: it sets no {penalty}.", **values)
-    yield gettext("One that stands at {library} is removed.", library=place)
+    yield gettext("One that stands at {library} is removed.", library=values["library"])
 
 
 def _standing(explanation: BlockExplanation) -> Iterator[str]:
@@ -227,16 +208,12 @@ def _rule(explanation: BlockExplanation) -> Iterator[str]:
             "{origin}: over the limit from {least} on; with {owed} that is not over the limit.", **values, least=least
         )
     if explanation.would_block is not None:
-        yield _agreement(explanation, explanation.would_block, over_limit=decision.over_limit)
-
-
-def _agreement(explanation: BlockExplanation, then: bool, *, over_limit: bool) -> str:
-    """Say whether Evergreen's blocks match the rule, now and after a recalculation (``then``: it would block)."""
-    agrees_now, agrees_then = explanation.standing.blocked_for_fines == over_limit, then == over_limit
-    sentence = gettext(_AGREEMENT[agrees_now, agrees_then, then])
-    if agrees_then:
-        return sentence
-    return f"{sentence} {gettext('evergreen-groups doctor says which thresholds differ from the rule.')}"
+        agrees_now = explanation.standing.blocked_for_fines == decision.over_limit
+        agrees_then = explanation.would_block == decision.over_limit
+        sentence = gettext(_AGREEMENT[agrees_now, agrees_then, explanation.would_block])
+        if not agrees_then:
+            sentence += f" {gettext('evergreen-groups doctor says which thresholds differ from the rule.')}"
+        yield sentence
 
 
 _AGREEMENT = {
@@ -263,17 +240,21 @@ def write_block_explanation_json(explanation: BlockExplanation, stream: TextIO) 
     """Write one JSON object. Amounts are strings with two decimal places; null means that the account can't see the
     value.
     """
-    stream.write(text(_document(explanation)) + "\n")
-
-
-def _document(explanation: BlockExplanation) -> dict[str, Any]:
+    member, threshold, decision = explanation.member, explanation.threshold, explanation.member.decision
     looked_at, bills = explanation.looked_at, explanation.bills
-    return {
+    document = {
         "schema": SCHEMA,
         "generated_at": explanation.generated_at.isoformat(timespec="seconds"),
         "gateway": explanation.gateway,
         "complete": explanation.complete,
-        "patron": _patron(explanation),
+        "patron": {
+            "id": member.id,
+            "name": member.name,
+            "barcode": member.barcode,
+            "library": member.library,
+            "profile": explanation.profile,
+            "own_fines": plain_amount(member.own_fines),
+        },
         "penalty": {
             "name": explanation.penalty.name,
             "blocks": list(explanation.penalty.blocks),
@@ -285,8 +266,26 @@ def _document(explanation: BlockExplanation) -> dict[str, Any]:
             {"org_unit": one.org_unit.shortname, "profile": one.profile, "threshold": plain_amount_or_none(one.amount)}
             for one in looked_at
         ],
-        "threshold": _threshold_json(explanation),
-        "bills": None if bills is None else list(map(_bill_json, bills)),
+        "threshold": None
+        if threshold is None
+        else {
+            "org_unit": threshold.org_unit.shortname,
+            "profile": threshold.profile,
+            "amount": plain_amount_or_none(threshold.amount),
+            "counts_bills_of": [unit.shortname for unit in explanation.scope],
+        },
+        "bills": None
+        if bills is None
+        else [
+            {
+                "since": one.bill.since.isoformat(timespec="seconds"),
+                "kind": one.bill.kind.text,
+                "library": one.library.shortname if one.library is not None else None,
+                "balance": plain_amount(one.bill.balance),
+                "counts": one.counts,
+            }
+            for one in bills
+        ],
         "counted": plain_amount_or_none(explanation.counted),
         "reaches_threshold": explanation.reaches_threshold,
         "would_block": explanation.would_block,
@@ -298,51 +297,12 @@ def _document(explanation: BlockExplanation) -> dict[str, Any]:
             for penalty in explanation.penalties_for_fines
         ],
         "other_blocks": list(map(penalty_document, explanation.standing.other_blocks)),
-        "rule": _rule_json(explanation),
+        "rule": None
+        if decision is None
+        else {
+            "over_limit": decision.over_limit,
+            "counted": plain_amount(decision.own_balance),
+            "limit": {**limit_document(decision.limit), "origin": decision.limit.origin},
+        },
     }
-
-
-def _patron(explanation: BlockExplanation) -> dict[str, Any]:
-    member = explanation.member
-    return {
-        "id": member.id,
-        "name": member.name,
-        "barcode": member.barcode,
-        "library": member.library,
-        "profile": explanation.profile,
-        "own_fines": plain_amount(member.own_fines),
-    }
-
-
-def _threshold_json(explanation: BlockExplanation) -> dict[str, Any] | None:
-    threshold = explanation.threshold
-    if threshold is None:
-        return None
-    return {
-        "org_unit": threshold.org_unit.shortname,
-        "profile": threshold.profile,
-        "amount": plain_amount_or_none(threshold.amount),
-        "counts_bills_of": [unit.shortname for unit in explanation.scope],
-    }
-
-
-def _bill_json(one: CheckedBill) -> dict[str, Any]:
-    bill = one.bill
-    return {
-        "since": bill.since.isoformat(timespec="seconds"),
-        "kind": bill.kind.text,
-        "library": one.library.shortname if one.library is not None else None,
-        "balance": plain_amount(bill.balance),
-        "counts": one.counts,
-    }
-
-
-def _rule_json(explanation: BlockExplanation) -> dict[str, Any] | None:
-    decision = explanation.member.decision
-    if decision is None:
-        return None
-    return {
-        "over_limit": decision.over_limit,
-        "counted": plain_amount(decision.own_balance),
-        "limit": {**limit_document(decision.limit), "origin": decision.limit.origin},
-    }
+    stream.write(text(document) + "\n")

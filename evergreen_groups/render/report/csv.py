@@ -18,13 +18,13 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.money import plain_amount
 from evergreen_groups.render.report import columns
 from evergreen_groups.render.report.columns import Column, group_row, member_row
 from evergreen_groups.render.report.wording import compared_changes
-from evergreen_groups.render.report.writers import Part, write_alone, write_side_by_side
+from evergreen_groups.render.report.writers import GroupWriter
 from evergreen_groups.render.text import escape_formula
 
 if TYPE_CHECKING:
@@ -72,29 +72,14 @@ def _columns(members: bool) -> list[tuple[str, bool, str, Column[Any] | None]]:
     ]
 
 
-def write_rows(
-    report: Report, stream: TextIO, *, details: bool = True, bom: bool = False, dialect: str = "plain"
-) -> None:
-    """Write the header and the rows, each ending in CR LF; open ``stream`` with ``newline=""``.
+class CsvWriter(GroupWriter):
+    """Writes the header and the rows, each ending in CR LF; open a text stream with ``newline=""``.
 
     ``bom`` writes a byte order mark first, so that Excel recognizes UTF-8. So does every ``dialect`` except "plain".
+    A group's own cells are made once for all its members.
     """
-    write_alone(_RowWriter(report, details, bom, dialect), report, stream)
 
-
-def write_parts(
-    report: Report, parts: Sequence[Part], *, details: bool = True, bom: bool = False, dialect: str = "plain"
-) -> None:
-    """Write parts of a report as :func:`write_rows` does."""
-    write_side_by_side(_RowWriter(report, details, bom, dialect), report, parts)
-
-
-class _RowWriter:
-    """Writes the rows of each group. The group's own cells are made once for all its members."""
-
-    between = ""
-
-    def __init__(self, report: Report, details: bool, bom: bool, dialect: str) -> None:
+    def __init__(self, report: Report, *, details: bool = True, bom: bool = False, dialect: str = "plain") -> None:
         self._report = report
         self._with_members = details
         self._mark = BYTE_ORDER_MARK if bom or dialect != "plain" else ""
@@ -109,29 +94,22 @@ class _RowWriter:
             type(None): lambda _none: "",
         }
         self._columns = _columns(details)
-        self._blocks = self._adjacent()
-
-    def _adjacent(self) -> list[tuple[str, list[Callable[[Any], str]]]]:
-        """Return the functions that make the cells, with adjacent columns about the same thing together."""
-        found: list[tuple[str, list[Callable[[Any], str]]]] = []
+        # The functions that make the cells, with adjacent columns about the same thing together.
+        self._blocks: list[tuple[str, list[Callable[[Any], str]]]] = []
         for about, at_least, _name, column in self._columns:
-            if not found or found[-1][0] != about:
-                found.append((about, []))
+            if not self._blocks or self._blocks[-1][0] != about:
+                self._blocks.append((about, []))
             if column is not None:
-                found[-1][1].append(self._cell(column, at_least=at_least))
-        return found
+                self._blocks[-1][1].append(self._cell(column, at_least=at_least))
 
     def _cell(self, column: Column[Any], *, at_least: bool) -> Callable[[Any], str]:
         """Return a function that makes the column's cell."""
         value_of, writers, text = column.value, self._written, self._text
         if at_least:
-            return lambda row: self._plain(value_of(row).at_least)
+            return lambda row: writers[type(value := value_of(row).at_least)](value)
         if column.total:
-            return lambda row: self._plain(value_of(row).value)
+            return lambda row: writers[type(value := value_of(row).value)](value)
         return lambda row: writers.get(type(value := value_of(row)), text)(value)
-
-    def _plain(self, value: Any) -> str:
-        return self._written.get(type(value), self._text)(value)
 
     def head(self, part: Report) -> Iterator[str]:  # noqa: ARG002  # all parts have the same columns
         yield f"{self._mark}{self._separator.join(name for _, _, name, _ in self._columns)}\r\n"

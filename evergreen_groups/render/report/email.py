@@ -23,10 +23,12 @@ from evergreen_groups.language import (
     pgettext,
     time_with_zone,
 )
+from evergreen_groups.message import Message
 from evergreen_groups.render import printable, template_text
+from evergreen_groups.render.columns import aligned
 from evergreen_groups.render.report.wording import KINDS, compared_changes, since
 from evergreen_groups.render.wording import TITLE, describe_criteria
-from evergreen_groups.report import BlockTotals, ChangeKind, Changes, GroupChange, Report
+from evergreen_groups.report import ChangeKind, GroupChange, Report
 
 if TYPE_CHECKING:
     from evergreen_groups.groups import Group
@@ -39,6 +41,14 @@ _MOST_INDENT = 34
 _WITHOUT_NO_BREAK = {0xA0: " ", 0x202F: " "}
 _NUMBERS = (0, 2, 3)
 """The columns aligned to the right: group, members and fines."""
+
+
+_WITHIN_LIMIT = Message(
+    "{count} member with own fines within the limit", plural="{count} members with own fines within the limit"
+)
+_NOT_YET_BLOCKED = Message(
+    "{count} member over the limit, not yet blocked", plural="{count} members over the limit, not yet blocked"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +85,12 @@ def subject_line(template: str, report: Report, places: Sequence[str]) -> str:
 def plain_letter(report: Report, options: LetterOptions) -> str:
     """Return the mail as plain text, 72 columns wide."""
     return template_text(
-        "mail.txt", **_values(report, options), filled=_wrapped, aligned=_aligned, fact=_fact, label_of=_label
+        "mail.txt",
+        **_values(report, options),
+        filled=_wrapped,
+        aligned=_aligned,
+        fact=_fact,
+        label_of=lambda word: gettext("{label}:", label=word),
     )
 
 
@@ -118,7 +133,10 @@ def _values(report: Report, options: LetterOptions) -> dict[str, object]:
         "report": report,
         "facts": facts,
         "figures": [(term, value) for term, value in facts if term in large],
-        "other_facts": sorted((one for one in facts if one[0] not in large), key=_changes_first),
+        # What changed comes first: readers look for it every morning.
+        "other_facts": sorted(
+            (one for one in facts if one[0] not in large), key=lambda fact: fact[0] != gettext("What changed")
+        ),
         "facts_indent": max(filter(_MOST_INDENT.__ge__, (cell_len(term) + 2 for term, _ in facts)), default=0),
         "columns": columns,
         "rows": rows,
@@ -127,11 +145,6 @@ def _values(report: Report, options: LetterOptions) -> dict[str, object]:
         else [],
         "links": [(name or gettext("all libraries"), address) for name, address in options.links],
     }
-
-
-def _changes_first(fact: tuple[str, str]) -> bool:
-    """Sort key that puts the fact about changes first, which readers look for every morning."""
-    return fact[0] != gettext("What changed")
 
 
 def _wrapped(text: str, before: str = "") -> str:
@@ -145,10 +158,6 @@ def _fact(term: str, value: str, indent: int) -> str:
     if cell_len(term) + 2 <= indent:
         return _wrapped(value, set_cell_size(term, indent))
     return f"{_wrapped(term)}\n{_wrapped(value, ' ' * indent)}"
-
-
-def _label(word: str) -> str:
-    return gettext("{label}:", label=word)
 
 
 def _places(places: Sequence[str]) -> str:
@@ -167,32 +176,18 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     yield pgettext("of all groups", "Group Fines"), describe_total(totals.combined_fines)
     yield gettext("Members over the limit"), describe_total(totals.over_limit_count)
     if (blocks := report.block_totals) is not None:
-        yield gettext("Members blocked in Evergreen"), "; ".join(_blocked(blocks))
+        blocked = [describe_total(blocks.blocked)]
+        if blocks.now_within_limit.at_least:
+            blocked.append(gettext(_WITHIN_LIMIT, count=blocks.now_within_limit))
+        if blocks.not_yet_blocked.at_least:
+            blocked.append(gettext(_NOT_YET_BLOCKED, count=blocks.not_yet_blocked))
+        yield gettext("Members blocked in Evergreen"), "; ".join(blocked)
     yield gettext("Groups, none over the limit"), describe_total(totals.groups_without_member_over_limit)
     if totals.incomplete_group_count:
         count = totals.incomplete_group_count
         yield gettext("Incomplete groups"), gettext("{count:,} (not every member can be seen)", count=count)
     if (changes := report.changes) is not None:
         yield gettext("What changed"), since(changes) if changes.compared else gettext("nothing to compare with yet")
-
-
-def _blocked(blocks: BlockTotals) -> Iterator[str]:
-    """Yield how many members are blocked, and how many blocks disagree with the rule."""
-    yield describe_total(blocks.blocked)
-    if (count := blocks.now_within_limit).at_least:
-        yield ngettext(
-            "{count} member with own fines within the limit",
-            "{count} members with own fines within the limit",
-            count.at_least,
-            count=count,
-        )
-    if (count := blocks.not_yet_blocked).at_least:
-        yield ngettext(
-            "{count} member over the limit, not yet blocked",
-            "{count} members over the limit, not yet blocked",
-            count.at_least,
-            count=count,
-        )
 
 
 def _highest(
@@ -203,39 +198,29 @@ def _highest(
     changes = compared_changes(report)
     change = (gettext("Change"),) if changes is not None else ()
     heading = (gettext("Group"), gettext("Library"), gettext("Members"), gettext("Fines"), *change, *names)
-    return heading, [_row(group, changes, names=options.names) for group in groups]
-
-
-def _row(group: Group, changes: Changes | None, *, names: bool) -> tuple[str, ...]:
-    cells = (
-        str(group.number),
-        printable(group.library),
-        number(group.member_count),
-        describe_total(group.combined_fines),
-    )
-    change = () if changes is None else (_change(changes.by_group.get(group.number)),)
-    return (*cells, *change, *((printable(group.lead.name),) if names else ()))
+    rows = [
+        (
+            str(group.number),
+            printable(group.library),
+            number(group.member_count),
+            describe_total(group.combined_fines),
+            *(() if changes is None else (_change(changes.by_group.get(group.number)),)),
+            *((printable(group.lead.name),) if options.names else ()),
+        )
+        for group in groups
+    ]
+    return heading, rows
 
 
 def _change(change: GroupChange | None) -> str:
     if change is None:
         return ""
-    differs = change.kind in (ChangeKind.WORSE, ChangeKind.BETTER)
     kind = gettext(KINDS[change.kind])
-    return (
-        gettext("{kind}: {difference}", kind=kind, difference=describe_difference(change.difference))
-        if differs
-        else kind
-    )
+    if change.kind not in (ChangeKind.WORSE, ChangeKind.BETTER):
+        return kind
+    return gettext("{kind}: {difference}", kind=kind, difference=describe_difference(change.difference))
 
 
 def _aligned(row: Iterable[str], columns: Sequence[_Column]) -> str:
-    cells = [
-        _padding(cell, column) + cell if column.is_number else cell + _padding(cell, column)
-        for cell, column in zip(row, columns, strict=True)
-    ]
-    return "  ".join(cells).rstrip()
-
-
-def _padding(cell: str, column: _Column) -> str:
-    return " " * (column.width - cell_len(cell))
+    cells = zip(row, columns, strict=True)
+    return "  ".join(aligned(cell, column.width, right=column.is_number) for cell, column in cells).rstrip()

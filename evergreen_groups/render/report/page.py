@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import lru_cache
 from heapq import nlargest
-from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from markupsafe import escape
 
@@ -45,18 +45,16 @@ from evergreen_groups.render.report.wording import (
     remarks,
     since,
 )
-from evergreen_groups.render.report.writers import Part, write_alone, write_side_by_side
+from evergreen_groups.render.report.writers import GroupWriter
 from evergreen_groups.render.wording import describe_limit, describe_penalty, report_title
 from evergreen_groups.report import ChangeKind
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from evergreen_groups.groups import Group, Member
     from evergreen_groups.ils import BillKind
     from evergreen_groups.language import Language
     from evergreen_groups.render import StaffClient
-    from evergreen_groups.report import GroupChange, Report, ReportedLibrary, RunTotals
+    from evergreen_groups.report import Report, ReportedLibrary, RunTotals
 
 _CACHE_SIZE = 4096
 """Cache this many formatted values of each kind."""
@@ -75,110 +73,6 @@ def _member_columns(report: Report) -> list[Column[Any]]:
     blocks = columns.BLOCKS if report.blocks is not None else ()
     every: tuple[Column[Any], ...] = (*columns.MEMBER, *blocks)
     return sorted((column for column in every if column.page), key=lambda column: column.rank)
-
-
-class GroupRows:
-    """Renders the rows of a report's groups; ``values`` are shared by all its templates."""
-
-    def __init__(
-        self, report: Report, marks: GroupMarks, client: StaffClient | None, details: bool, values: Mapping[str, object]
-    ) -> None:
-        self._report = report
-        self._marks = marks
-        self._client = client
-        self._with_members = details
-        of_groups, of_members = group_columns(report), _member_columns(report)
-        given = {
-            **values,
-            "report": report,
-            "owed_for": marks.with_kinds,
-            "column_count": len(of_groups),
-            "member_headings": [gettext(column.heading or "") for column in of_members],
-            "members_of_group": _members_of_group,
-        }
-        macros: Any = environment().get_template("report_groups.html").make_module(given)
-        self._group, self._member, self._about_member = map(
-            RowTemplate, (macros.group_form, macros.member_form, macros.about_form)
-        )
-        self._about = macros.about
-        self._incomplete, self._lead = str(macros.incomplete_mark()), str(macros.lead_mark())
-        self._summary = _cached(_count_of_members)
-        over_count, over_limit = _cached(macros.count_over_limit), _cached(macros.over_limit)
-        blocked, change, no_card = _cached(macros.blocked), _cached(macros.change), str(macros.no_card())
-        cell_form, self._empty_cell = RowTemplate(macros.cell_form), str(macros.empty_cell())
-        one_limit = report.criteria.limit is not None
-        # The template has the cells of group, lead and member's name, which are links.
-        special: dict[str, Callable[[Any], str]] = {
-            "over_limit_count": lambda group: over_count(group.over_limit_count, group.no_member_over_limit),
-            "change": lambda change_: change(change_.kind, change_.difference, change_.certain),
-            "barcode": lambda member: no_card if member.barcode is None else escape(printable(member.barcode)),
-            "over_limit": lambda one: over_limit(one.over_limit, "" if one_limit else describe_limit(one.limit)),
-            "blocked_in_evergreen": lambda standing: blocked(
-                tuple(map(describe_penalty, standing.blocks_for_fines)), standing.difference
-            ),
-        }
-        opening = {"owing_since": macros.dated}
-        cells = [
-            (column, opening.get(column.name) or _in_cell(cell_form, special.get(column.name) or _shown(column)))
-            for column in (*of_groups[2:], *of_members[1:])
-        ]
-        self._group_cells = [
-            [cell for column, cell in cells if column in some]
-            for some in (columns.GROUP, columns.GROUP_DETAILS, columns.CHANGE)
-        ]
-        self._member_cells = [
-            [cell for column, cell in cells if column in some] for some in (columns.MEMBER, columns.BLOCKS)
-        ]
-
-    def of(self, group: Group) -> str:
-        """Return the rows of a group as HTML."""
-        lead, client = group.lead, self._client
-        row = group_row(self._report, group)
-        marks, owed = self._marks.of(group)
-        about = self._about_group(group, lead, row.change)
-        incomplete = "" if group.complete else self._incomplete
-        return self._group.filled(
-            {
-                "marks": marks,
-                "owed": owed,
-                "link": escape(client.group_page(lead.id)) if client else "",
-                "number": group.number,
-                "lead_link": escape(client.patron_page(lead.id)) if client else "",
-                "lead": escape(printable(lead.name)),
-                "beside": incomplete if self._with_members else about,
-                "cells": _cells_of(self._group_cells, (row.group, row.details, row.change), self._empty_cell),
-                "summary": self._summary(len(group.members), group.member_count) if self._with_members else "",
-                "about": about,
-                "members": "".join(self._of_member(group, member) for member in group.members)
-                if self._with_members
-                else "",
-            }
-        )
-
-    def _about_group(self, group: Group, lead: Member, change: GroupChange | None) -> str:
-        remarkable = self._report.details or not group.complete or not lead.group_lead or remarks(change)
-        return str(self._about(group, change)) if remarkable else ""
-
-    def _of_member(self, group: Group, member: Member) -> str:
-        patron, client = member.patron, self._client
-        row = member_row(self._report, group, member)
-        return self._member.filled(
-            {
-                "link": escape(client.patron_page(patron.id)) if client else "",
-                "name": escape(printable(patron.name)),
-                "lead": self._lead if patron.group_lead else "",
-                "cells": _cells_of(self._member_cells, (member, row.standing), self._empty_cell),
-                "about": self._details_of(member),
-            }
-        )
-
-    def _details_of(self, member: Member) -> str:
-        """Return what a member owes for and has out, and the profile; empty if details weren't read."""
-        if self._report.details is None:
-            return ""
-        found = self._report.details.of(member)
-        text = "; ".join(filter(None, (describe_member_details(found), printable(found.profile))))
-        return self._about_member.filled({"text": escape(text)}) if text else ""
 
 
 def _in_cell(form: RowTemplate, shown: Callable[[Any], str]) -> Callable[[Any], str]:
@@ -218,10 +112,6 @@ def _count_of_members(visible: int, count: int) -> str:
     return ngettext("{visible:,} of {count} member", "{visible:,} of {count} members", count, visible=visible)
 
 
-def _members_of_group(group: object) -> str:
-    return gettext("Members of group {group}", group=group)
-
-
 _FILTERS = {
     "over": Message("with a member over the limit"),
     "within": Message("with no member over the limit"),
@@ -242,7 +132,6 @@ class GroupMarks:
     """
 
     def __init__(self, report: Report) -> None:
-        self._with_details = report.details is not None
         counts: Counter[BillKind] = Counter()
         self._groups: dict[int, tuple[tuple[str, ...], frozenset[BillKind]]] = {}
         # Thousands of groups share a few combinations, so equal ones are stored once.
@@ -255,10 +144,10 @@ class GroupMarks:
             found = (_marks_of(group, report), kinds)
             self._groups[group.number] = alike.setdefault(found, found)
         self._marks = {kind: str(index) for index, kind in enumerate(_most_first(counts))}
-        self._written = {found: self._as_written(*found) for found in alike.values()}
-
-    def _as_written(self, marks: tuple[str, ...], kinds: frozenset[BillKind]) -> tuple[str, str]:
-        return " ".join(marks), " ".join(sorted((self._marks[kind] for kind in kinds), key=int))
+        self._written = {
+            (marks, kinds): (" ".join(marks), " ".join(sorted((self._marks[kind] for kind in kinds), key=int)))
+            for marks, kinds in alike.values()
+        }
 
     @property
     def with_kinds(self) -> bool:
@@ -343,7 +232,8 @@ def trend_charts(trend: Sequence[RunTotals]) -> tuple[TrendChart, ...]:
     if len(trend) < 2:
         return ()
     fines = [run.combined_fines for run in trend if run.combined_fines is not None]
-    groups = _trend_chart(gettext("Groups"), [Decimal(run.group_count) for run in trend], _count)
+    counts = [Decimal(run.group_count) for run in trend]
+    groups = _trend_chart(gettext("Groups"), counts, lambda value: number(int(value)))
     if len(fines) < len(trend):
         return (groups,)
     return _trend_chart(pgettext("of all groups", "Group Fines"), fines, price), groups
@@ -361,21 +251,17 @@ def _trend_chart(name: str, values: Sequence[Decimal], written: Callable[[Decima
     )
 
 
-def _count(value: Decimal) -> str:
-    return number(int(value))
-
-
 def group_bars(groups: Sequence[Group]) -> list[GroupBar]:
     """Return bars for the ``BARS`` groups with the highest combined fines, as far as they are above zero."""
+    bars = []
     highest = nlargest(BARS, groups, key=lambda group: group.known_fines)
-    return [_group_bar(group, highest[0].known_fines) for group in highest if group.known_fines > 0]
-
-
-def _group_bar(group: Group, scale: Decimal) -> GroupBar:
-    """Return a group's bar. Credits of other members may make the total less than what members over the limit owe."""
-    whole = group.known_fines / scale * 100
-    fines_over = sum((member.own_fines for member in group.members if member.over_limit), ZERO)
-    return GroupBar(group, whole, min(fines_over / scale * 100, whole))
+    for group in highest:
+        if group.known_fines > 0:
+            whole = group.known_fines / highest[0].known_fines * 100
+            fines_over = sum((member.own_fines for member in group.members if member.over_limit), ZERO)
+            # Credits of other members may make the total less than what members over the limit owe.
+            bars.append(GroupBar(group, whole, min(fines_over / highest[0].known_fines * 100, whole)))
+    return bars
 
 
 def shared_values(report: Report) -> dict[str, object]:
@@ -394,55 +280,82 @@ _GROUPS = "\0"
 """Placeholder for the groups. No page contains this character."""
 
 
-def write_page(
-    report: Report, stream: TextIO, *, details: bool = True, client: StaffClient | None = None, index: str = ""
-) -> None:
-    """Write the page. With ``details``, the members of each group can be unfolded, and are printed if unfolded.
+class PageWriter(GroupWriter):
+    """Writes the page. With ``details``, the members of each group can be unfolded, and are printed if unfolded.
 
     With a staff ``client``, names link to patrons. ``index`` is the address of the index that a library's page links
     to.
     """
-    write_alone(_PageWriter(report, details, client, index), report, stream)
 
-
-def write_parts(
-    report: Report, parts: Sequence[Part], *, details: bool = True, client: StaffClient | None = None, index: str = ""
-) -> None:
-    """Write parts of a report as :func:`write_page` does."""
-    write_side_by_side(_PageWriter(report, details, client, index), report, parts)
-
-
-class _PageWriter:
-    between = ""
-
-    def __init__(self, report: Report, details: bool, client: StaffClient | None, index: str) -> None:
+    def __init__(
+        self, report: Report, *, details: bool = True, client: StaffClient | None = None, index: str = ""
+    ) -> None:
+        self._report = report
         self._marks = GroupMarks(report)
+        self._client = client
+        self._with_members = details
+        # The values that all templates have.
         self._values = {
             "kinds": KINDS,
             "nothing": ZERO,
             "details": details,
             "client": client,
             "index": index,
-            "day_number": _day_number,
+            "day_number": lambda moment: local(moment).date().toordinal(),  # the script sorts by it
             "remarks": remarks,
             "describe_group_details": describe_group_details,
         }
-        self._rows = GroupRows(report, self._marks, client, details, self._values)
         self._tails: dict[tuple[tuple[str, ...], str], str] = {}
+        of_groups, of_members = group_columns(report), _member_columns(report)
+        given = {
+            **self._values,
+            "report": report,
+            "owed_for": self._marks.with_kinds,
+            "column_count": len(of_groups),
+            "member_headings": [gettext(column.heading or "") for column in of_members],
+            "members_of_group": lambda group: gettext("Members of group {group}", group=group),
+        }
+        macros: Any = environment().get_template("report_groups.html").make_module(given)
+        self._group, self._member, self._about_member = map(
+            RowTemplate, (macros.group_form, macros.member_form, macros.about_form)
+        )
+        self._about = macros.about
+        self._incomplete, self._lead = str(macros.incomplete_mark()), str(macros.lead_mark())
+        self._summary = _cached(_count_of_members)
+        over_count, over_limit = _cached(macros.count_over_limit), _cached(macros.over_limit)
+        blocked, change, no_card = _cached(macros.blocked), _cached(macros.change), str(macros.no_card())
+        cell_form, self._empty_cell = RowTemplate(macros.cell_form), str(macros.empty_cell())
+        one_limit = report.criteria.limit is not None
+        # The template has the cells of group, lead and member's name, which are links.
+        special: dict[str, Callable[[Any], str]] = {
+            "over_limit_count": lambda group: over_count(group.over_limit_count, group.no_member_over_limit),
+            "change": lambda change_: change(change_.kind, change_.difference, change_.certain),
+            "barcode": lambda member: no_card if member.barcode is None else escape(printable(member.barcode)),
+            "over_limit": lambda one: over_limit(one.over_limit, "" if one_limit else describe_limit(one.limit)),
+            "blocked_in_evergreen": lambda standing: blocked(
+                tuple(map(describe_penalty, standing.blocks_for_fines)), standing.difference
+            ),
+        }
+        cells = [
+            (
+                column,
+                macros.dated
+                if column.name == "owing_since"
+                else _in_cell(cell_form, special.get(column.name) or _shown(column)),
+            )
+            for column in (*of_groups[2:], *of_members[1:])
+        ]
+        self._group_cells = [
+            [cell for column, cell in cells if column in some]
+            for some in (columns.GROUP, columns.GROUP_DETAILS, columns.CHANGE)
+        ]
+        self._member_cells = [
+            [cell for column, cell in cells if column in some] for some in (columns.MEMBER, columns.BLOCKS)
+        ]
 
     def head(self, part: Report) -> Iterator[str]:
-        head, _place, self._tails[part.criteria.orgs, part.name] = self._page(part).partition(_GROUPS)
-        yield head
-
-    def group(self, group: Group) -> str:
-        return self._rows.of(group)
-
-    def tail(self, part: Report) -> Iterator[str]:
-        yield self._tails.pop((part.criteria.orgs, part.name))
-
-    def _page(self, part: Report) -> str:
-        """Render the page with a placeholder for its groups."""
-        return template_text(
+        # Render the page with a placeholder for its groups.
+        page = template_text(
             "report.html",
             **shared_values(part),
             **self._values,
@@ -461,11 +374,57 @@ class _PageWriter:
             cleared_remarks=cleared_remarks,
             groups=_GROUPS,
         )
+        head, _place, self._tails[part.criteria.orgs, part.name] = page.partition(_GROUPS)
+        yield head
 
+    def tail(self, part: Report) -> Iterator[str]:
+        yield self._tails.pop((part.criteria.orgs, part.name))
 
-def _day_number(moment: datetime) -> int:
-    """Return the day as a number, for the script to sort by."""
-    return local(moment).date().toordinal()
+    def group(self, group: Group) -> str:
+        lead, client = group.lead, self._client
+        row = group_row(self._report, group)
+        marks, owed = self._marks.of(group)
+        remarkable = self._report.details or not group.complete or not lead.group_lead or remarks(row.change)
+        about = str(self._about(group, row.change)) if remarkable else ""
+        incomplete = "" if group.complete else self._incomplete
+        return self._group.filled(
+            {
+                "marks": marks,
+                "owed": owed,
+                "link": escape(client.group_page(lead.id)) if client else "",
+                "number": group.number,
+                "lead_link": escape(client.patron_page(lead.id)) if client else "",
+                "lead": escape(printable(lead.name)),
+                "beside": incomplete if self._with_members else about,
+                "cells": _cells_of(self._group_cells, (row.group, row.details, row.change), self._empty_cell),
+                "summary": self._summary(len(group.members), group.member_count) if self._with_members else "",
+                "about": about,
+                "members": "".join(self._of_member(group, member) for member in group.members)
+                if self._with_members
+                else "",
+            }
+        )
+
+    def _of_member(self, group: Group, member: Member) -> str:
+        patron, client = member.patron, self._client
+        row = member_row(self._report, group, member)
+        return self._member.filled(
+            {
+                "link": escape(client.patron_page(patron.id)) if client else "",
+                "name": escape(printable(patron.name)),
+                "lead": self._lead if patron.group_lead else "",
+                "cells": _cells_of(self._member_cells, (member, row.standing), self._empty_cell),
+                "about": self._details_of(member),
+            }
+        )
+
+    def _details_of(self, member: Member) -> str:
+        """Return what a member owes for and has out, and the profile; empty if details weren't read."""
+        if self._report.details is None:
+            return ""
+        found = self._report.details.of(member)
+        text = "; ".join(filter(None, (describe_member_details(found), printable(found.profile))))
+        return self._about_member.filled({"text": escape(text)}) if text else ""
 
 
 def _sort_kind(column: Column[Any]) -> str:
@@ -498,16 +457,6 @@ class IndexedLibrary:
     def main_format(self) -> str:
         """The format that the library's name links to: HTML if available."""
         return "html" if "html" in self.files else next(iter(self.files))
-
-    @property
-    def main_file(self) -> str:
-        """The file that the library's name links to."""
-        return self.files[self.main_format]
-
-    @property
-    def other_files(self) -> dict[str, str]:
-        """The remaining files, by format."""
-        return {format: file for format, file in self.files.items() if format != self.main_format}
 
 
 def write_index(report: Report, entries: Sequence[IndexedLibrary], stream: BinaryIO) -> None:

@@ -14,7 +14,6 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console
 from rich.segment import Segment, Segments
 from rich.style import Style
 from rich.text import Text
@@ -33,7 +32,7 @@ from evergreen_groups.language import (
 )
 from evergreen_groups.message import Message
 from evergreen_groups.render import printable
-from evergreen_groups.render.columns import EMPTY, PLAIN, Cell, Columns, TextColumn, wrapped
+from evergreen_groups.render.columns import EMPTY, PLAIN, Cell, Columns, TextColumn, console_for, wrapped
 from evergreen_groups.render.report import columns
 from evergreen_groups.render.report.columns import Column, MemberRow, member_row
 from evergreen_groups.render.report.wording import (
@@ -60,10 +59,12 @@ from evergreen_groups.render.wording import (
     explain_no_member_over_limit,
     information_only,
 )
-from evergreen_groups.report import ChangeKind, Changes, GroupChange, Totals
+from evergreen_groups.report import ChangeKind, Changes, Totals
 from evergreen_groups.total import Total
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from evergreen_groups.groups import Group, Member
     from evergreen_groups.report import Report, ReportDetails
 
@@ -150,7 +151,7 @@ def table_columns(report: Report, width: int, *, details: bool) -> list[TableCol
         counts_or_barcode = TableColumn(
             gettext("Members or barcode") if details else gettext("Members"),
             lambda group: Cell(_counts(group)),
-            _barcode,
+            lambda row: _barcode(row.member),
             lambda totals: Cell(_counts(totals), BOLD),
             least=8,
         )
@@ -159,7 +160,7 @@ def table_columns(report: Report, width: int, *, details: bool) -> list[TableCol
     return [
         number_column,
         name,
-        TableColumn(gettext("Barcode"), lambda group: _barcode_of(group.lead), _barcode, least=10),
+        TableColumn(gettext("Barcode"), lambda group: _barcode(group.lead), lambda row: _barcode(row.member), least=10),
         library,
         TableColumn(
             gettext("Members"),
@@ -219,11 +220,7 @@ def _name(member: Member, *, mark: bool = False) -> str:
     return f"{name} {NO_LEAD_MARK}" if mark and not member.group_lead else name
 
 
-def _barcode(row: MemberRow) -> Cell:
-    return _barcode_of(row.member)
-
-
-def _barcode_of(member: Member) -> Cell:
+def _barcode(member: Member) -> Cell:
     return Cell(gettext("no card") if member.barcode is None else printable(member.barcode), FAINT)
 
 
@@ -295,22 +292,21 @@ def cleared_grid(changes: Changes, width: int) -> Iterator[Segment]:
         TextColumn(gettext("Owes now"), right=True),
         TextColumn(gettext("Remarks"), least=10),
     )
-    rows = [_cleared_row(change) for change in changes.cleared]
+    rows = [
+        [
+            Cell(str(change.group), BOLD),
+            Cell(cleared_lead(change)),
+            Cell(printable(change.library)),
+            Cell(describe_total(change.known_before)),
+            Cell(cleared_now(change)),
+            Cell(cleared_remarks(change), FAINT),
+        ]
+        for change in changes.cleared
+    ]
     grid = Columns(columns, rows, width)
     yield from grid.heading(BOLD)
     for row in rows:
         yield from grid.row(row)
-
-
-def _cleared_row(change: GroupChange) -> list[Cell]:
-    return [
-        Cell(str(change.group), BOLD),
-        Cell(cleared_lead(change)),
-        Cell(printable(change.library)),
-        Cell(describe_total(change.known_before)),
-        Cell(cleared_now(change)),
-        Cell(cleared_remarks(change), FAINT),
-    ]
 
 
 NARROWEST = 72
@@ -332,45 +328,15 @@ def write_table(
     encoding = getattr(stream, "encoding", None) or "utf-8"
     rule = "─" if "─".encode(encoding, "replace") != b"?" else "-"
     buffer = io.StringIO()
-    console = _console(buffer, width, color)
-    for _ in _parts(console, report, details, rule):
+    console = console_for(buffer, color=color, width=width)
+    for _ in _print_parts(console, report, details, rule):
         stream.write(buffer.getvalue().encode(encoding, "replace").decode(encoding))
         buffer.seek(0)
         buffer.truncate()
 
 
-def _parts(console: Console, report: Report, details: bool, rule: str) -> Iterator[None]:
+def _print_parts(console: Console, report: Report, details: bool, rule: str) -> Iterator[None]:
     """Print the table in parts, so that a large one is never in memory as a whole."""
-    _print_head(console, report)
-    yield
-    if report.groups:
-        lines = _grid(report, details, console.width, rule)
-        while part := list(islice(lines, SEGMENTS_AT_ONCE)):
-            console.print(Segments(part), soft_wrap=True, end="")
-            yield
-    else:
-        console.print(gettext(NOTHING_FOUND), style=BOLD)
-    _print_changes(console, report)
-    yield
-    _print_foot(console, report)
-    yield
-
-
-def _console(buffer: io.StringIO, width: int, color: bool) -> Console:
-    """Return a console that prints text as is, without markup, emoji codes or highlighting."""
-    return Console(
-        file=buffer,
-        width=width,
-        force_terminal=color,
-        color_system="standard" if color else None,
-        no_color=not color,
-        markup=False,
-        emoji=False,
-        highlight=False,
-    )
-
-
-def _print_head(console: Console, report: Report) -> None:
     title = gettext(TITLE)
     heading = Text(gettext("{title}, for information only", title=title))
     heading.highlight_words([title], BOLD)
@@ -390,6 +356,22 @@ def _print_head(console: Console, report: Report) -> None:
         for line in others:
             console.print(f"{'':{indent}}{line}", soft_wrap=True)
     console.print()
+    yield
+    if report.groups:
+        lines = _grid(report, details, console.width, rule)
+        while part := list(islice(lines, SEGMENTS_AT_ONCE)):
+            console.print(Segments(part), soft_wrap=True, end="")
+            yield
+    else:
+        console.print(gettext(NOTHING_FOUND), style=BOLD)
+    _print_changes(console, report)
+    notes = [Text(note) for note in _notes(report, wide=console.width >= WIDE)]
+    notes += [Text(note, style=REMARKABLE) for note in _warnings(report)]
+    if notes:
+        console.print()
+    for note in notes:
+        console.print(note, overflow="fold")
+    yield
 
 
 def _grid(report: Report, details: bool, width: int, rule: str) -> Iterator[Segment]:
@@ -464,15 +446,6 @@ def _print_changes(console: Console, report: Report) -> None:
         console.print(Segments(cleared_grid(changes, console.width)), soft_wrap=True, end="")
 
 
-def _print_foot(console: Console, report: Report) -> None:
-    notes = [Text(note) for note in _notes(report, wide=console.width >= WIDE)]
-    notes += [Text(note, style=REMARKABLE) for note in _warnings(report)]
-    if notes:
-        console.print()
-    for note in notes:
-        console.print(note, overflow="fold")
-
-
 def _notes(report: Report, *, wide: bool) -> Iterator[str]:
     """Explain the words used in the columns."""
     count = report.totals.groups_without_member_over_limit
@@ -496,6 +469,22 @@ def _warnings(report: Report) -> Iterator[str]:
         yield gettext("Note: {note}", note=printable(gettext(note)))
 
 
+_BLOCK_NOTES = {
+    OVER_AND_BLOCKED: Message(
+        "{count} member is over the limit, and blocked in Evergreen.",
+        plural="{count} members are over the limit, and blocked in Evergreen.",
+    ),
+    OVER: Message(
+        "{count} member is over the limit, not yet blocked in Evergreen.",
+        plural="{count} members are over the limit, not yet blocked in Evergreen.",
+    ),
+    BLOCKED_ALONE: Message(
+        "{count} member is blocked in Evergreen, own fines within the limit.",
+        plural="{count} members are blocked in Evergreen, own fines within the limit.",
+    ),
+}
+
+
 def _block_notes(report: Report, *, wide: bool) -> Iterator[str]:
     """Say how many members are over the limit, blocked or both, with the word used in the table."""
     totals = report.block_totals
@@ -509,28 +498,5 @@ def _block_notes(report: Report, *, wide: bool) -> Iterator[str]:
     }
     for word, count in numbers.items():
         if count.at_least:
-            explanation = _explain_word(word, count)
+            explanation = gettext(_BLOCK_NOTES[word], count=count)
             yield explanation if wide else gettext("{word}: {explanation}", word=word, explanation=explanation)
-
-
-def _explain_word(word: Message, count: Total[int]) -> str:
-    if word is OVER_AND_BLOCKED:
-        return ngettext(
-            "{count} member is over the limit, and blocked in Evergreen.",
-            "{count} members are over the limit, and blocked in Evergreen.",
-            count.at_least,
-            count=count,
-        )
-    if word is OVER:
-        return ngettext(
-            "{count} member is over the limit, not yet blocked in Evergreen.",
-            "{count} members are over the limit, not yet blocked in Evergreen.",
-            count.at_least,
-            count=count,
-        )
-    return ngettext(
-        "{count} member is blocked in Evergreen, own fines within the limit.",
-        "{count} members are blocked in Evergreen, own fines within the limit.",
-        count.at_least,
-        count=count,
-    )

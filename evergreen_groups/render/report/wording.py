@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -28,13 +28,10 @@ if TYPE_CHECKING:
 
 def describe_kinds(kinds: Iterable[KindSum]) -> str:
     """Describe what is owed by kind: ``lost materials: $23.00, overdue materials: $0.50``."""
-    return ", ".join(_kinds(kinds))
-
-
-def _kinds(kinds: Iterable[KindSum]) -> Iterator[str]:
-    for one in kinds:
-        kind = _described_kind(one.kind, current_language().tag)
-        yield gettext("{kind}: {amount}", kind=kind, amount=one.balance)
+    tag = current_language().tag
+    return ", ".join(
+        gettext("{kind}: {amount}", kind=_described_kind(one.kind, tag), amount=one.balance) for one in kinds
+    )
 
 
 # A report has about a dozen kinds of bills and a hundred thousand bills.
@@ -45,21 +42,17 @@ def _described_kind(kind: BillKind, _tag: str) -> str:
 
 def describe_group_details(details: SummedDetails) -> str:
     """Describe in one sentence what a group owes for, since when, and whether anything can still be returned."""
-    return "; ".join(_of_group(details))
-
-
-def _of_group(details: SummedDetails) -> Iterator[str]:
-    parts = list(_kinds(details.kinds))
+    owed = [describe_kinds(details.kinds)] if details.kinds else []
     if details.not_known is None or details.not_known:
-        parts.append(gettext("not known for what: {amount}", amount=describe_total(details.not_known)))
-    yield ", ".join(parts)
+        owed.append(gettext("not known for what: {amount}", amount=describe_total(details.not_known)))
+    parts = [", ".join(owed)]
     if details.owing_since is not None:
         since = day(details.owing_since)
         at_least = gettext("owing since {day} or longer", day=since)
-        yield gettext("owing since {day}", day=since) if details.certain else at_least
+        parts.append(gettext("owing since {day}", day=since) if details.certain else at_least)
     if details.last_payment is not None:
-        yield gettext("last paid {day}", day=day(details.last_payment))
-    yield describe_returnable(details)
+        parts.append(gettext("last paid {day}", day=day(details.last_payment)))
+    return "; ".join([*parts, describe_returnable(details)])
 
 
 def describe_returnable(details: SummedDetails) -> str:
@@ -87,34 +80,28 @@ def describe_items(items: UnreturnedItems) -> str:
 
 def describe_member_details(details: MemberDetails) -> str:
     """Describe a member's bills, items and account; empty if nothing is worth mentioning."""
-    return "; ".join(filter(None, _of_member(details)))
-
-
-def _of_member(details: MemberDetails) -> Iterator[str]:
+    parts = []
     if details.owed is None:
-        yield gettext("not known for what")
+        parts.append(gettext("not known for what"))
     elif details.owed.kinds:
-        yield describe_kinds(details.kinds or ())
+        parts.append(describe_kinds(details.owed.kinds))
         if details.owing_since is not None:
-            yield gettext("since {day}", day=day(details.owing_since))
+            parts.append(gettext("since {day}", day=day(details.owing_since)))
         if details.last_payment is not None:
-            yield gettext("last paid {day}", day=day(details.last_payment))
-    yield gettext("items overdue not known") if details.items is None else describe_items(details.items)
-    yield describe_state(details)
+            parts.append(gettext("last paid {day}", day=day(details.last_payment)))
+    parts.append(gettext("items overdue not known") if details.items is None else describe_items(details.items))
+    return "; ".join(filter(None, [*parts, describe_state(details)]))
 
 
 def describe_state(details: MemberDetails) -> str:
     """Describe what is unusual about a member's account: ``juvenile, expired``; empty for a regular adult account."""
-    return ", ".join(_of_state(details))
-
-
-def _of_state(details: MemberDetails) -> Iterator[str]:
-    if details.state.juvenile:
-        yield pgettext("remark about a member", "juvenile")
-    if details.state.expired:
-        yield pgettext("remark about a member", "expired")
-    if details.state.barred:
-        yield pgettext("remark about a member", "barred")
+    state = details.state
+    remarks = {
+        pgettext("remark about a member", "juvenile"): state.juvenile,
+        pgettext("remark about a member", "expired"): state.expired,
+        pgettext("remark about a member", "barred"): state.barred,
+    }
+    return ", ".join(remark for remark, applies in remarks.items() if applies)
 
 
 UNCERTAIN = Message("not certain: what hidden members owe, or owed, is not known")
@@ -138,27 +125,20 @@ def compared_changes(report: Report) -> Changes | None:
     return report.changes if report.changes is not None and report.changes.compared else None
 
 
+_COUNTS = {
+    ChangeKind.NEW: Message("{count} new", plural="{count} new", context="groups"),
+    ChangeKind.WORSE: Message("{count} worse", plural="{count} worse", context="groups"),
+    ChangeKind.BETTER: Message("{count} better", plural="{count} better", context="groups"),
+    ChangeKind.UNCHANGED: Message("{count} unchanged", plural="{count} unchanged", context="groups"),
+    ChangeKind.CLEARED: Message("{count} no longer listed", plural="{count} no longer listed", context="groups"),
+    ChangeKind.HIDDEN: Message("{count} hidden", plural="{count} hidden", context="groups"),
+}
+
+
 def counts(changes: Changes) -> str:
     """Say how many groups there are of each kind of change: ``2 new, 14 unchanged``."""
-    numbers = [(kind, changes.count(kind)) for kind in ChangeKind]
-    words = ", ".join(_count(kind, number) for kind, number in numbers if number)
-    return words or gettext("no group was listed then, and none is now")
-
-
-def _count(kind: ChangeKind, number: int) -> str:
-    match kind:
-        case ChangeKind.NEW:
-            return npgettext("groups", "{count} new", "{count} new", number)
-        case ChangeKind.WORSE:
-            return npgettext("groups", "{count} worse", "{count} worse", number)
-        case ChangeKind.BETTER:
-            return npgettext("groups", "{count} better", "{count} better", number)
-        case ChangeKind.UNCHANGED:
-            return npgettext("groups", "{count} unchanged", "{count} unchanged", number)
-        case ChangeKind.CLEARED:
-            return npgettext("groups", "{count} no longer listed", "{count} no longer listed", number)
-        case ChangeKind.HIDDEN:
-            return npgettext("groups", "{count} hidden", "{count} hidden", number)
+    words = [gettext(text, count=count) for kind, text in _COUNTS.items() if (count := changes.count(kind))]
+    return ", ".join(words) or gettext("no group was listed then, and none is now")
 
 
 def since(changes: Changes) -> str:
@@ -172,37 +152,35 @@ def change_sentence(change: GroupChange | None) -> str:
     """Describe a group's change with remarks: ``worse by $12.50; 1 member joined``; empty if nothing changed."""
     if change is None:
         return ""
-    return "; ".join(filter(None, (_verdict(change), remarks(change))))
-
-
-def _verdict(change: GroupChange) -> str:
     if change.kind is ChangeKind.UNCHANGED:
-        return ""
-    if change.kind is ChangeKind.NEW or change.difference is None:
-        return gettext(KINDS[change.kind])
-    if change.kind is ChangeKind.WORSE:
-        return gettext("worse by {amount}", amount=change.difference)
-    return gettext("better by {amount}", amount=-change.difference)
+        verdict = ""
+    elif change.kind is ChangeKind.NEW or change.difference is None:
+        verdict = gettext(KINDS[change.kind])
+    elif change.kind is ChangeKind.WORSE:
+        verdict = gettext("worse by {amount}", amount=change.difference)
+    else:
+        verdict = gettext("better by {amount}", amount=-change.difference)
+    return "; ".join(filter(None, (verdict, remarks(change))))
 
 
 def remarks(change: GroupChange | None) -> str:
     """Describe moves and mergers that may explain a group's change; empty if there were none."""
-    return "; ".join(_remarks(change)) if change else ""
-
-
-def _remarks(change: GroupChange) -> Iterator[str]:
+    if change is None:
+        return ""
+    found = []
     if change.kind is ChangeKind.NEW and change.formerly:
-        yield gettext("split from group {group}", group=change.formerly[0])
+        found.append(gettext("split from group {group}", group=change.formerly[0]))
     elif len(change.formerly) == 1:
-        yield gettext("was group {group}", group=change.formerly[0])
+        found.append(gettext("was group {group}", group=change.formerly[0]))
     elif change.formerly:
-        yield gettext("were groups {groups}", groups=enumeration(map(str, change.formerly)))
+        found.append(gettext("were groups {groups}", groups=enumeration(map(str, change.formerly))))
     if change.joined_count:
-        yield ngettext("{count} member joined", "{count} members joined", change.joined_count)
+        found.append(ngettext("{count} member joined", "{count} members joined", change.joined_count))
     if change.left_count:
-        yield ngettext("{count} member left", "{count} members left", change.left_count)
+        found.append(ngettext("{count} member left", "{count} members left", change.left_count))
     if not change.certain:
-        yield gettext(UNCERTAIN)
+        found.append(gettext(UNCERTAIN))
+    return "; ".join(found)
 
 
 def cleared_lead(change: GroupChange) -> str:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.language import (
@@ -41,6 +41,7 @@ from evergreen_groups.render.sheets import (
     Value,
     cell_text,
     fill,
+    fitted_widths,
     set_direction,
     write_cell,
 )
@@ -53,7 +54,6 @@ from evergreen_groups.render.wording import (
 from evergreen_groups.report import ChangeKind, Report
 
 if TYPE_CHECKING:
-    from evergreen_groups.groups import Group
     from evergreen_groups.render import StaffClient
 
 Row = TypeVar("Row")
@@ -186,33 +186,25 @@ class _UnclosedBuffer(io.BytesIO):
         pass
 
 
-def write_workbook(
-    report: Report, stream: BinaryIO, *, details: bool = True, client: StaffClient | None = None
+def write_workbooks(
+    report: Report, parts: Sequence[Part], *, details: bool = True, client: StaffClient | None = None
 ) -> None:
-    """Write the workbook, including a sheet of members if ``details``. Names link to the staff ``client``.
+    """Write a workbook for each part of a report, including a sheet of members if ``details``.
 
-    No temporary files are used.
+    Names link to the staff ``client``. Column widths are the same in all parts. No temporary files are used.
 
     Raises:
         ConfigurationError: xlsxwriter isn't installed, or there are more groups or members than fit on a sheet.
     """
-    write_parts(report, [(report, stream)], details=details, client=client)
-
-
-def write_parts(
-    report: Report, parts: Sequence[Part], *, details: bool = True, client: StaffClient | None = None
-) -> None:
-    """Write parts of a report as :func:`write_workbook` does. Column widths are the same in all parts."""
-    lists: list[_List[Any]] = [_groups(report, client), *([_members(report, client)] if details else [])]
-    sheets = [one.sheet for one in lists]
+    sheets: list[LongSheet[Any]] = [_groups(report, client), *([_members(report, client)] if details else [])]
     indexes = part_indexes([part for part, _stream in parts])
     workbooks: list[StreamedWorkbook] = []
     try:
         for part, stream in parts:
             workbooks.append(StreamedWorkbook(stream))
-            workbooks[-1].copy_from(_without_rows(part, lists), sheets)
-        for number, one in enumerate(lists):
-            _write_list(one, number, report, parts, workbooks, indexes)
+            workbooks[-1].copy_from(_without_rows(part, sheets), sheets)
+        for number, sheet in enumerate(sheets):
+            _write_sheet(sheet, number, report, parts, workbooks, indexes)
         for workbook in workbooks:
             workbook.close()
     except BaseException:
@@ -221,78 +213,72 @@ def write_parts(
         raise
 
 
-def _write_list(
-    one: _List[Any],
+def _write_sheet(
+    sheet: LongSheet[Any],
     number: int,
     report: Report,
     parts: Sequence[Part],
     workbooks: Sequence[StreamedWorkbook],
     indexes: Mapping[int, Sequence[int]],
 ) -> None:
-    """Write one of the long lists into all workbooks, making each row only once."""
+    """Write one of the long sheets into all workbooks, making each row only once."""
     for workbook in workbooks:
         workbook.begin(number)
         # All parts have the same columns, so their formats should have the same numbers.
         if workbook.styles(number) != workbooks[0].styles(number):
             raise ValueError("parts of a report have other formats than the report")
-    rows = RowWriter(one.sheet, workbooks[0].styles(number)) if workbooks else None
+    writer = RowWriter(sheet, workbooks[0].styles(number)) if workbooks else None
     for group in report.groups:
-        if rows is not None and (wanted := indexes.get(group.number)):
-            made = [rows.row(row) for row in one.rows(group)]
+        if writer is not None and (wanted := indexes.get(group.number)):
+            made = [writer.row(row) for row in sheet.rows_of(group)]
             for index in wanted:
                 workbooks[index].add(made)
     for (part, _stream), workbook in zip(parts, workbooks, strict=True):
-        links = chain.from_iterable(map(one.links, part.groups))
-        workbook.end(number, links, one.sheet.linked)
+        workbook.end(number, sheet.links_of and chain.from_iterable(map(sheet.links_of, part.groups)))
 
 
-@dataclass(frozen=True)
-class _List(Generic[Row]):
-    """A long sheet and, for each group, its rows, their number, and their links."""
-
-    sheet: LongSheet[Row]
-    rows: Callable[[Group], Sequence[Row]]
-    count: Callable[[Group], int]
-    links: Callable[[Group], Sequence[str]]
-
-
-def _groups(report: Report, client: StaffClient | None) -> _List[GroupRow]:
+def _groups(report: Report, client: StaffClient | None) -> LongSheet[GroupRow]:
     rows = partial(map, partial(group_row, report), report.groups)
-    linked = None if client is None else 1
-    return _List(
-        LongSheet.fitted(_sheet_name(gettext("Groups")), group_columns(report), rows(), rows, frozen=2, linked=linked),
+    columns_of_groups = group_columns(report)
+    return LongSheet(
+        _sheet_name(gettext("Groups")),
+        columns_of_groups,
+        fitted_widths(columns_of_groups, rows(), rows),
         lambda group: (group_row(report, group),),
         lambda _group: 1,
-        lambda group: () if client is None else (client.group_page(group.lead.id),),
+        None if client is None else lambda group: (client.group_page(group.lead.id),),
     )
 
 
-def _members(report: Report, client: StaffClient | None) -> _List[MemberRow]:
-    def rows(group: Group) -> list[MemberRow]:
-        return [member_row(report, group, member) for member in group.members]
+def _members(report: Report, client: StaffClient | None) -> LongSheet[MemberRow]:
+    def rows(report: Report) -> Iterator[MemberRow]:
+        return (member_row(report, group, member) for group in report.groups for member in group.members)
 
-    # For measuring numbers, without standings, which are slow to determine.
-    without_blocks = replace(report, blocks=None)
-
-    def with_numbers() -> Iterator[MemberRow]:
-        return (member_row(without_blocks, group, member) for group in report.groups for member in group.members)
-
-    every = chain.from_iterable(map(rows, report.groups))
-    linked = None if client is None else 1
-    return _List(
-        LongSheet.fitted(
-            _sheet_name(gettext("Members")), member_columns(report), every, with_numbers, frozen=2, linked=linked
-        ),
-        rows,
+    columns_of_members = member_columns(report)
+    # Numbers are measured without standings, which are slow to determine.
+    widths = fitted_widths(columns_of_members, rows(report), lambda: rows(replace(report, blocks=None)))
+    return LongSheet(
+        _sheet_name(gettext("Members")),
+        columns_of_members,
+        widths,
+        lambda group: [member_row(report, group, member) for member in group.members],
         lambda group: len(group.members),
-        lambda group: () if client is None else [client.patron_page(member.id) for member in group.members],
+        None if client is None else lambda group: [client.patron_page(member.id) for member in group.members],
     )
 
 
-def _without_rows(report: Report, lists: Sequence[_List[Any]]) -> bytes:
-    """Return a workbook whose long lists have no rows yet."""
+def _without_rows(report: Report, sheets: Sequence[LongSheet[Any]]) -> bytes:
+    """Return a workbook whose long sheets have no rows yet."""
+    try:
+        import xlsxwriter  # type: ignore[import-untyped]  # it has no types of its own
+    except ImportError:
+        raise ConfigurationError(
+            "a spreadsheet needs the package xlsxwriter",
+            advice="pip install 'evergreen-groups[xlsx]', or choose another format",
+            code="xlsxwriter-not-installed",
+        ) from None
     buffer = _UnclosedBuffer()
-    workbook = _xlsxwriter().Workbook(
+    workbook = xlsxwriter.Workbook(
         buffer,
         {
             "in_memory": True,
@@ -306,8 +292,8 @@ def _without_rows(report: Report, lists: Sequence[_List[Any]]) -> bytes:
     workbook.set_properties({"title": title, "comments": gettext(CONFIDENTIAL), "created": created})
     formats = Formats(workbook, f"{title}, {day(report.generated_at)}")
     write_summary(workbook.add_worksheet(_sheet_name(gettext("Summary"))), report, formats)
-    for one in lists:
-        one.sheet.add_to(workbook, formats, sum(map(one.count, report.groups)))
+    for sheet in sheets:
+        sheet.add_to(workbook, formats, sum(map(sheet.count_of, report.groups)))
     if (changes := compared_changes(report)) and changes.cleared:
         fill(
             workbook.add_worksheet(_sheet_name(gettext(CLEARED))),
@@ -323,15 +309,3 @@ def _without_rows(report: Report, lists: Sequence[_List[Any]]) -> bytes:
 def _sheet_name(text: str) -> str:
     """Return a valid name: at most 31 characters, and none that have a meaning in formulas."""
     return re.sub(r"[\[\]:*?/\\']", " ", text)[:_LONGEST_SHEET_NAME].strip()
-
-
-def _xlsxwriter() -> Any:
-    try:
-        import xlsxwriter  # type: ignore[import-untyped]  # it has no types of its own
-    except ImportError:
-        raise ConfigurationError(
-            "a spreadsheet needs the package xlsxwriter",
-            advice="pip install 'evergreen-groups[xlsx]', or choose another format",
-            code="xlsxwriter-not-installed",
-        ) from None
-    return xlsxwriter

@@ -6,10 +6,12 @@ A format's module is imported on first use, so that commands that render nothing
 from __future__ import annotations
 
 import io
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, BinaryIO, Protocol, TextIO, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypedDict, Unpack
 
 from evergreen_groups.formats import TEXT_FORMATS, OutputFormat, output_format
 from evergreen_groups.language import ENGLISH, current_language, use_language
@@ -40,6 +42,10 @@ class WritingOptions(TypedDict, total=False):
     index: str
 
 
+Part = tuple["Report", BinaryIO]
+"""A part of a report, and the stream to write it to."""
+
+
 def render(report: Report, format: str, stream: TextIO, **options: Unpack[WritingOptions]) -> None:
     """Write ``report`` as text to ``stream`` in ``format``, one of ``FORMATS``.
 
@@ -51,40 +57,44 @@ def render(report: Report, format: str, stream: TextIO, **options: Unpack[Writin
     chosen = output_format(format)
     if chosen.binary:
         raise ValueError(f"unknown format {format!r}; known are {', '.join(FORMATS)}")
-    _write(chosen, report, stream, options)
+    with _language_of(chosen):
+        write, wanted = resolve_name(chosen.report), _accepted(chosen, options)
+        if not isinstance(write, type):
+            write(report, stream, **wanted)
+            return
+        writer: GroupWriter = write(report, **wanted)
+        stream.writelines(writer.head(report))
+        between = ""
+        for group in report.groups:
+            stream.write(between + writer.group(group))
+            between = writer.between
+        stream.writelines(writer.tail(report))
 
 
 def render_bytes(report: Report, format: str, stream: BinaryIO, **options: Unpack[WritingOptions]) -> None:
     """Write ``report`` to a binary stream in ``format``, one of ``REPORT_FORMATS``. Text is encoded as UTF-8."""
-    chosen = output_format(format)
-    if chosen.parts is not None:
-        render_parts(report, format, [(report, stream)], **options)
-        return
-    if chosen.binary:
-        _write(chosen, report, stream, options)
-        return
-    text = io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True)
-    try:
-        render(report, format, text, **options)
-    finally:
-        text.detach()
+    render_parts(report, format, [(report, stream)], **options)
 
 
-def render_parts(
-    report: Report, format: str, parts: Sequence[tuple[Report, BinaryIO]], **options: Unpack[WritingOptions]
-) -> None:
+def render_parts(report: Report, format: str, parts: Sequence[Part], **options: Unpack[WritingOptions]) -> None:
     """Write each part of a report to its binary stream. Groups must be in the same order as in ``report``.
 
     Formats that support it render content common to several parts only once.
     """
     chosen = output_format(format)
-    if chosen.parts is None:
-        for part, stream in parts:
-            render_bytes(part, format, stream, **options)
-        return
-    wanted = {name: value for name, value in options.items() if name in chosen.options}
-    with use_language(ENGLISH if chosen.for_programs else current_language()):
-        resolve_name(chosen.parts)(report, parts, **wanted)
+    with _language_of(chosen):
+        write, wanted = resolve_name(chosen.report), _accepted(chosen, options)
+        if chosen.binary:
+            write(report, parts, **wanted)
+        elif isinstance(write, type):
+            _write_side_by_side(write(report, **wanted), report, parts)
+        else:
+            for part, stream in parts:
+                text = io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True)
+                try:
+                    write(part, text, **wanted)
+                finally:
+                    text.detach()
 
 
 def write_file(report: Report, format: str, path: Path, **options: Unpack[WritingOptions]) -> None:
@@ -97,60 +107,49 @@ def write_file(report: Report, format: str, path: Path, **options: Unpack[Writin
         render_bytes(report, format, stream, **options)
 
 
-def _write(chosen: OutputFormat, report: Report, stream: TextIO | BinaryIO, options: WritingOptions) -> None:
-    """Call the format's own function with the options that it accepts."""
-    wanted = {name: value for name, value in options.items() if name in chosen.options}
-    with use_language(ENGLISH if chosen.for_programs else current_language()):
-        resolve_name(chosen.report)(report, stream, **wanted)
+def _language_of(chosen: OutputFormat) -> AbstractContextManager[None]:
+    return use_language(ENGLISH if chosen.for_programs else current_language())
 
 
-Part = tuple["Report", BinaryIO]
-"""A part of a report, and the stream to write it to."""
+def _accepted(chosen: OutputFormat, options: WritingOptions) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name in chosen.options}
 
 
-class GroupWriter(Protocol):
-    """Renders the pieces of a report. ``between`` separates groups."""
+class GroupWriter(ABC):
+    """Renders the pieces of a report in a text format. Created with the report and, by name, the format's options."""
 
-    between: str
+    between = ""
+    """Separates groups."""
 
+    @abstractmethod
     def head(self, part: Report) -> Iterable[str]:
         """Yield what precedes the groups."""
 
+    @abstractmethod
     def group(self, group: Group) -> str:
         """Return a group, which looks the same in every part."""
 
-    def tail(self, part: Report) -> Iterable[str]:
+    def tail(self, part: Report) -> Iterable[str]:  # noqa: ARG002  # for formats in which nothing follows
         """Yield what follows the groups."""
+        return ()
 
 
-def write_alone(writer: GroupWriter, report: Report, stream: TextIO) -> None:
-    stream.writelines(writer.head(report))
-    between = ""
-    for group in report.groups:
-        stream.write(between + writer.group(group))
-        between = writer.between
-    stream.writelines(writer.tail(report))
-
-
-def write_side_by_side(writer: GroupWriter, report: Report, parts: Sequence[Part]) -> None:
-    """Write all parts of a report as UTF-8, rendering each group once. Groups must be in the same order as in
-    ``report``.
-    """
+def _write_side_by_side(writer: GroupWriter, report: Report, parts: Sequence[Part]) -> None:
+    """Write all parts of a report as UTF-8, rendering each group once."""
     for part, stream in parts:
         stream.writelines(map(str.encode, writer.head(part)))
     indexes = part_indexes([part for part, _stream in parts])
-    began = [False] * len(parts)
     streams = [stream for _part, stream in parts]
-    between = writer.between.encode()
+    between = [b""] * len(parts)
+    following = writer.between.encode()
     for group in report.groups:
         wanted = indexes.get(group.number, ())
         if not wanted:
             continue
         piece = writer.group(group).encode()
-        following = between + piece
         for index in wanted:
-            streams[index].write(following if began[index] else piece)
-            began[index] = True
+            streams[index].write(between[index] + piece)
+            between[index] = following
     for part, stream in parts:
         stream.writelines(map(str.encode, writer.tail(part)))
 
