@@ -92,11 +92,8 @@ class Copy:
     def _insert(file: Path, name: str, code: str) -> None:
         lines = file.read_text("utf-8").splitlines(keepends=True)
         for node in ast.parse("".join(lines)).body:
-            named = (
-                [node.name]
-                if isinstance(node, ast.ClassDef | ast.FunctionDef)
-                else [target.id for target in getattr(node, "targets", ()) if isinstance(target, ast.Name)]
-            )
+            targets = [*getattr(node, "targets", ()), getattr(node, "target", None)]
+            named = [getattr(node, "name", None), *(getattr(target, "id", None) for target in targets)]
             if name in named:
                 assert node.end_lineno is not None
                 lines.insert(node.end_lineno - (not isinstance(node, ast.ClassDef)), code)

@@ -438,6 +438,7 @@ class ReloadableService:
         self._under_way: dict[Service, int] = {}
         self._replacing = threading.Lock()
         self._retiring: list[threading.Thread] = []
+        self.is_closed = False
         self._extensions[EXTENSION] = Service(settings, environ, clock, counters)
         self._extensions[RELOADABLE_SERVICE] = self
 
@@ -491,6 +492,7 @@ class ReloadableService:
 
     def close(self) -> None:
         """Close the current service. Services that were replaced close themselves after their last request."""
+        self.is_closed = True
         with self._changed:
             self._under_way.clear()
             self._changed.notify_all()

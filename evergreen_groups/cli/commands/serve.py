@@ -93,7 +93,7 @@ def check_gateway(reloadable: ReloadableService) -> None:
         problem = reloadable.current.health.check_gateway(_SECONDS_TO_ANSWER)
         if problem is None:
             log.info("the gateway answers")
-        else:
+        elif not reloadable.is_closed:  # a sandbox stops with the service, perhaps before it has answered
             log.warning("the gateway can't be used: %s", problem)
 
     threading.Thread(target=check, name="look at the gateway", daemon=True).start()
