@@ -158,7 +158,7 @@ OF_PCRUD = pytest.mark.apache(reason="the doctor tries none of pcrud's methods b
     "name",
     [
         pytest.param(
-            name, marks=OF_PCRUD if name == "an_old_server_without_a_method" else pytest.mark.long if place % 3 else ()
+            name, marks=OF_PCRUD if name == "an old server without a method" else pytest.mark.long if place % 3 else ()
         )
         for place, name in enumerate(PLANTED)
     ],
