@@ -123,6 +123,21 @@ def read_text(fields: MultiDict[str, str], name: str) -> str:
     return text
 
 
+def read_card(fields: MultiDict[str, str]) -> str:
+    """Return the scanned or typed text to look up; "" if there is none.
+
+    The confirming button concerns the patrons shown, whatever the field contains. Text that was looked up in vain stays
+    in the field, and approving the plan doesn't look it up again.
+
+    Raises:
+        ProblemError: 400, the text is too long.
+    """
+    if fields.get("do") == "apply":
+        return ""
+    card = read_text(fields, "card")
+    return "" if card == read_text(fields, "unfound") and read_approval(fields) else card
+
+
 def read_plan(fields: MultiDict[str, str]) -> str:
     """Return the id of the plan that was shown.
 

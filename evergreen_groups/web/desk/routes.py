@@ -198,9 +198,9 @@ def plan(patron: str) -> Response:
 
 @blueprint.post(f"{_GROUP}/change")
 def change(patron: str) -> Response:
-    """Apply a plan that was shown, once. If a card was scanned instead, add the patron to the plan."""
+    """Apply a plan that was shown, once. If Enter follows a scanned card instead, add the patron to the plan."""
     with admitted(patron, writes=True) as clerk:
-        if clerk.fields.get("do") != "apply" or forms.read_text(clerk.fields, "card"):
+        if clerk.fields.get("do") not in ("apply", "enter") or forms.read_card(clerk.fields):
             return _next_step(clerk)
         form = forms.read_change(clerk.fields)
         stored, approval = forms.read_plan(clerk.fields), forms.read_approval(clerk.fields)
@@ -223,7 +223,7 @@ def undo(patron: str) -> Response:
 def _next_step(clerk: Clerk) -> Response:
     """Look up scanned or typed text, and show the next step: the candidates, a request for a target, or the plan."""
     form = forms.read_change(clerk.fields)
-    card = forms.read_text(clerk.fields, "card")
+    card = forms.read_card(clerk.fields)
     if form.action == "merge":
         form = forms.ChangeForm("merge", (clerk.patron,), form.target)
     elif form.action == "recalculate" and not clerk.fields.getlist("patron"):

@@ -57,16 +57,17 @@ class TestMovingSomebodyIn:
         change_rows(sandbox, "UPDATE au SET usrgroup = 5001, family_name = 'Nguyễn' WHERE id = ?", RUTH)
         plan = scanned(clerk.open(NGUYEN), card(RUTH))
         assert not plan.warnings
-        assert plan.default == "apply"
+        assert plan.default == "enter"
         assert "press Enter to move" in plan.text
+        assert plan.send("/change", ("do", "look")).heading == plan.heading, "Look up without a card"
         assert words_of(plan) <= 60
 
     def test_several_cards_make_one_change(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         first = scanned(clerk.open(NGUYEN), card(THOMAS))
-        both = first.send("/change", ("do", "apply"), card=card(RUTH))  # a scanner types a card, then Enter
+        both = first.send("/change", ("do", first.default), card=card(RUTH))  # a scanner types a card, then Enter
         assert both.heading == "Move 2 patrons here?"
         assert group_of(sandbox, THOMAS) == 1009, "a card in the field is no yes"
-        same = both.send("/change", ("do", "add"), card=card(RUTH))
+        same = both.send("/change", ("do", "look"), card=card(RUTH))
         assert same.heading == "Move 2 patrons here?"
         done = agreed(same)
         assert done.outcome.startswith("Done: all 2 changes")
@@ -85,13 +86,14 @@ class TestMovingSomebodyIn:
         assert scanned(page, card(RUTH)).heading == "Move Whitfield, Ruth here from Whitfield, Grace's group?"
 
     def test_an_unknown_card_keeps_the_patrons_scanned_so_far(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
-        plan = scanned(clerk.open(NGUYEN), card(THOMAS)).send("/change", ("do", "apply"), card=card(RUTH))
-        page = plan.send("/change", ("do", "apply"), card="20000000001083")
+        plan = scanned(clerk.open(NGUYEN), card(THOMAS)).send("/change", ("do", "look"), card=card(RUTH))
+        page = plan.send("/change", ("do", "enter"), card="20000000001083")
         known = "No patron with card 20000000001083. Nearly the same: 20000000001038 Whitfield, Ruth"
         assert page.message.startswith(known)
         assert page.tree.get_element_by_id("card").get("value") == "20000000001083"
         assert page.heading == "Move 2 patrons here?"
-        assert "Done: all 2 changes" in agreed(page, card="").outcome
+        assert page.send("/change", ("do", page.default)).message.startswith(known), "Enter looks it up again"
+        assert "Done: all 2 changes" in agreed(page).outcome, "the button moves the patrons shown"
 
     def test_a_name_that_nobody_has(self, clerk: DeskClerk) -> None:
         assert scanned(clerk.open(NGUYEN), "Zzyzx, Q").message == "No patron named Zzyzx, Q."
