@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -126,7 +127,7 @@ def read_text(fields: MultiDict[str, str], name: str) -> str:
 def read_card(fields: MultiDict[str, str]) -> str:
     """Return the scanned or typed text to look up; "" if there is none.
 
-    The confirming button concerns the patrons shown, whatever the field contains. Text that was looked up in vain stays
+    A scanner types into the field with the focus, which may be the supervisor's user name. The confirming button concerns the patrons shown, whatever the field contains. Text that was looked up in vain stays
     in the field, and approving the plan doesn't look it up again.
 
     Raises:
@@ -134,7 +135,7 @@ def read_card(fields: MultiDict[str, str]) -> str:
     """
     if fields.get("do") == "apply":
         return ""
-    card = read_text(fields, "card")
+    card = _scan_as_username(fields) or read_text(fields, "card")
     return "" if card == read_text(fields, "unfound") and read_approval(fields) else card
 
 
@@ -163,7 +164,7 @@ def read_approval(fields: MultiDict[str, str]) -> Approval | None:
 
 
 def read_username(fields: MultiDict[str, str]) -> str:
-    """Return the supervisor's user name as typed; "" if empty.
+    """Return the supervisor's user name as typed; "" if empty or a scanned card.
 
     Raises:
         ProblemError: 400, the name is longer than the pages allow.
@@ -171,7 +172,17 @@ def read_username(fields: MultiDict[str, str]) -> str:
     username = fields.get("username", "").strip()
     if len(username) > LONGEST_LOGIN:
         raise _login_too_long()
-    return username
+    return "" if _scan_as_username(fields) else username
+
+
+_BARCODE = re.compile("[0-9]{8,}")  # as in desk.js
+
+
+def _scan_as_username(fields: MultiDict[str, str]) -> str:
+    """Return the card that was scanned into the field for a user name; "" if none. A user name has a password."""
+    username = fields.get("username", "").strip()
+    joins = fields.get("action") == "join" and not fields.get("password")
+    return username if joins and len(username) <= LONGEST_TEXT and _BARCODE.fullmatch(username) else ""
 
 
 def _login_too_long() -> ProblemError:

@@ -43,6 +43,10 @@ _NO_PATRON = {
     "join": Message("Scan a card first."),
     "recalculate": Message("There is nobody here for whom a recalculation could set or lift a block."),
 }
+_NOT_CONFIRMED = Message("Nothing was changed: Enter doesn't confirm. Use the {button} button.")
+_TYPE_AGAIN = Message(
+    "Nothing was changed: Enter doesn't confirm. Type the password again, then use the {button} button."
+)
 _SELECT_FIRST = Message("Select somebody in the list first.")
 _SHOWN_OF_ALL = Message("{shown} of {all} shown")
 _LEAST_SEARCHABLE = 10
@@ -200,15 +204,17 @@ def plan(patron: str) -> Response:
 def change(patron: str) -> Response:
     """Apply a plan that was shown, once. If Enter follows a scanned card instead, add the patron to the plan."""
     with admitted(patron, writes=True) as clerk:
-        if clerk.fields.get("do") not in ("apply", "enter") or forms.read_card(clerk.fields):
+        if forms.read_card(clerk.fields):
             return _next_step(clerk)
         form = forms.read_change(clerk.fields)
+        if clerk.fields.get("do") not in ("apply", "enter"):
+            return _plan_page(clerk, form, warned=True)
         stored, approval = forms.read_plan(clerk.fields), forms.read_approval(clerk.fields)
         done, message = actions.apply(service.service(), clerk.desk, stored, approval, needs_approval=form.approve)
         if done:
             return _redirect_to_outcome(done)
         # The plan is outdated. Show a new one, and why.
-        return _plan_page(clerk, form, message=message, username=forms.read_username(clerk.fields))
+        return _plan_page(clerk, form, message)
 
 
 @blueprint.post(f"{_GROUP}/undo")
@@ -277,9 +283,10 @@ def _card_page(
 
 
 def _plan_page(
-    clerk: Clerk, form: forms.ChangeForm, message: str = "", username: str = "", typed: str = ""
+    clerk: Clerk, form: forms.ChangeForm, message: str = "", typed: str = "", *, warned: bool = False
 ) -> Response:
-    return _show_plan(clerk, form, actions.propose(clerk.client, form, clerk.patron), message, username, typed)
+    made = actions.propose(clerk.client, form, clerk.patron)
+    return _show_plan(clerk, form, made, message, typed, warned=warned)
 
 
 def _show_plan(
@@ -287,14 +294,19 @@ def _show_plan(
     form: forms.ChangeForm,
     made: ProposedPlan | str,
     message: str = "",
-    username: str = "",
     typed: str = "",
+    *,
+    warned: bool = False,
 ) -> Response:
+    """Show a plan. ``warned`` means that Enter was pressed on a plan with warnings."""
     if isinstance(made, str):
         return list_page(clerk, message=made, selected=form.patrons if form.action != "join" else ())
     if not actions.may_apply(service.service(), clerk.client, made.draft):
         form = replace(form, approve=True)
     page = pages.plan_page(made.draft, form.action, actions.number_of(made.draft, form))
+    username = forms.read_username(clerk.fields) if not forms.read_card(clerk.fields) else ""
+    if warned and page.warnings:
+        message = gettext(_TYPE_AGAIN if username else _NOT_CONFIRMED, button=page.confirm)
     return html(
         "plan.html",
         title=page.title,

@@ -330,6 +330,31 @@ class TestWhatGoesWrong:
         assert "Done: Whitfield, Ruth" in agreed(plan, username="admin", password=PASSWORD).outcome
         assert group_of(sandbox, RUTH) == 1004
 
+    def test_a_scan_in_the_field_for_the_user_name_is_a_card(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
+        """The field has the focus. Nothing but digits without a password is a card."""
+        asks = clerk.open(NGUYEN).send("/plan", ("approve", "1"), card=card(THOMAS))
+        both = asks.send("/change", ("do", asks.default), username=card(RUTH))
+        assert both.heading == "Move 2 patrons here?"
+        assert both.tree.get_element_by_id("username").get("value") == ""
+        unknown = both.send("/change", ("do", both.default), username="20000000009999")
+        assert unknown.message.startswith("No patron with card 20000000009999.")
+        assert unknown.heading == "Move 2 patrons here?"
+        login = unknown.send("/change", ("do", "enter"), username=card(1001), password="none")
+        assert login.message == "The supervisor could not log in. Nothing was changed."
+        done = login.send("/change", ("do", "apply"), username="admin", password=PASSWORD)
+        assert "Done: all 2 changes" in done.outcome
+
+    def test_enter_with_a_warning_says_that_it_moves_nobody(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
+        warned = scanned(clerk.open(NGUYEN), card(WHITFIELD)).send("/change", ("do", "look"))
+        assert warned.message == "Nothing was changed: Enter doesn't confirm. Use the Move anyway button."
+        asks = clerk.open(NGUYEN).send("/plan", ("approve", "1"), card=card(WHITFIELD))
+        page = asks.send("/change", ("do", asks.default), username="admin", password=PASSWORD)
+        assert "Type the password again, then use the Move anyway button." in page.message
+        assert page.tree.get_element_by_id("username").get("value") == "admin"
+        assert page.tree.get_element_by_id("password").get("value") is None
+        assert group_of(sandbox, WHITFIELD) == 1009
+        assert agreed(page, password=PASSWORD).outcome.startswith("Done")
+
     @pytest.mark.parametrize(("profile", "needed"), [(12, True), (3, False)])
     def test_a_profiles_permission_counts(
         self, app: Flask, clerk: DeskClerk, sandbox: Sandbox, profile: int, *, needed: bool
