@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from evergreen_groups.web.desk.forms import ChangeForm
 
 _NO_NAMES: Mapping[int, str] = MappingProxyType({})
+_NO_ENTRIES: Mapping[str, JournalEntry] = MappingProxyType({})
 
 
 class PatronNames:
@@ -219,8 +220,22 @@ def outcome(client: Client, made: JournalEntry, details: GroupDetails, *, may_ch
         this_group=details.group.number,
         may_undo=may_change and client.plans.may_undo(change),
         may_approve=may_change and change.is_own,
+        undoes=is_undo(client, made),
         key=secrets.token_hex(16),
     )
+
+
+def is_undo(client: Client, made: JournalEntry, known: Mapping[str, JournalEntry] = _NO_ENTRIES) -> bool:
+    """Return whether a change undid another, not counting an undo of an undo, which is a redo.
+
+    ``known`` has entries by id that needn't be read.
+    """
+    depth, undone = 0, made.undoes
+    while undone is not None:
+        depth += 1
+        earlier = known.get(undone) or entry(client, undone)
+        undone = earlier and earlier.undoes
+    return depth % 2 == 1
 
 
 def history(client: Client, group: int, *, may_change: bool) -> tuple[list[pages.PastEntry], list[pages.PastEntry]]:
@@ -231,6 +246,7 @@ def history(client: Client, group: int, *, may_change: bool) -> tuple[list[pages
     others = [change for change in client.plans.history.recent(names.visible) if change.entry.id not in listed]
     names.read({id for change in changes for id in _staff_of(change.entry)})
     undone = _undone_changes([*changes, *others])
+    known = {change.entry.id: change.entry for change in [*changes, *others]}
 
     def entry_of(change: Change, by: str = "") -> pages.PastEntry:
         return pages.past_entry(
@@ -239,6 +255,7 @@ def history(client: Client, group: int, *, may_change: bool) -> tuple[list[pages
             by=by,
             hidden=change.hidden_step_count,
             may_undo=may_change and change.entry.id not in undone and client.plans.may_undo(change),
+            undoes=is_undo(client, change.entry, known),
             key=secrets.token_hex(16),
         )
 

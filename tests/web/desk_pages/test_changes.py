@@ -236,6 +236,18 @@ class TestUndo:
         again = done.send("/undo", key="0" * 32)
         assert again.message == "This change is already undone."
 
+    def test_a_redo_is_done_and_can_be_undone(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
+        redone = agreed(scanned(clerk.open(NGUYEN), card(RUTH))).send("/undo").send("/undo")
+        assert redone.outcome.startswith("Done: Whitfield, Ruth is in this group now")
+        assert redone.form("/undo").xpath(".//button")[0].text == "Undo"
+        past = clerk.open(NGUYEN, "/history")
+        entries = [as_text(heading).split(": ")[1] for heading in past.tree.xpath("//section[@class='entry']/h3")]
+        assert entries == ["redone by you", "undone by you", "moved by you"]
+        assert past.form("/undo").xpath(".//button")[0].text == "Undo"
+        undone = redone.send("/undo")
+        assert undone.outcome.startswith("Undone: Whitfield, Ruth is in group 1009 now")
+        assert group_of(sandbox, RUTH) == 1009
+
     def test_from_the_recent_changes(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         agreed(scanned(clerk.open(NGUYEN), card(RUTH)))
         recent = clerk.open(NGUYEN, "/history")
