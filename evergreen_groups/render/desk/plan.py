@@ -70,7 +70,9 @@ def plan_page(draft: Draft, action: str, this_group: int | None) -> PlanPage:
     groups = {group.before.number: group for group in draft.groups if group.before is not None}
     leads = {number: _lead(group.before) for number, group in groups.items() if group.before}
     warnings = tuple(
-        sentence(describe_warning(_with_lead(one, leads))) for one in draft.warnings if one.code not in expected
+        sentence(describe_warning(_with_lead(one, leads)))
+        for one in draft.warnings
+        if one.code not in expected and action not in ("undo", "redo")  # the group was like that before
     )
     return PlanPage(
         title=gettext(_TITLES[action]),  # without names, because page titles stay in the browser's history
@@ -91,6 +93,8 @@ _CONFIRM = {
     "lead": Message("Make group lead", context="a button"),
     "no-lead": Message("No longer group lead", context="a button"),
     "recalculate": Message("Recalculate", context="a button"),
+    "undo": Message("Undo"),
+    "redo": Message("Redo"),
 }
 _CONFIRM_ANYWAY = {
     "join": Message("Move anyway"),
@@ -109,6 +113,8 @@ _TITLES = {
     "lead": Message("Make group lead?"),
     "no-lead": Message("No longer group lead?"),
     "recalculate": Message("Recalculate?"),
+    "undo": Message("Undo?"),
+    "redo": Message("Redo?"),
 }
 _HEADINGS = {
     "join": Message("Move {who} here?"),
@@ -118,6 +124,8 @@ _HEADINGS = {
     "lead": Message("Make {who} group lead?"),
     "no-lead": Message("Should {who} no longer be group lead?"),
     "recalculate": Message("Recalculate the penalties of {who}?"),
+    "undo": Message("Undo the change to {who}?"),
+    "redo": Message("Redo the change to {who}?"),
 }
 
 
@@ -168,6 +176,10 @@ def _heading_for(count: int, action: str) -> str:
                 "Should {count} patrons no longer be group lead?",
                 count,
             )
+        case "undo":
+            return ngettext("Undo {count} change?", "Undo {count} changes?", count)
+        case "redo":
+            return ngettext("Redo {count} change?", "Redo {count} changes?", count)
         case _:
             return ngettext(
                 "Recalculate the penalties of {count} patron?", "Recalculate the penalties of {count} patrons?", count

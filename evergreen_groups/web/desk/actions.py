@@ -18,6 +18,7 @@ from evergreen_groups.message import Message
 from evergreen_groups.render import describe_unknown, error_sentences, isolated, printable, sentence
 from evergreen_groups.render import desk as pages
 from evergreen_groups.web import ProblemError, apply_plan, undo_change
+from evergreen_groups.web.desk.forms import ChangeForm
 
 if TYPE_CHECKING:
     from evergreen_groups.changes import Change, Draft, JournalEntry, ProposedPlan
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from evergreen_groups.desk import GroupDetails
     from evergreen_groups.groups import Group
     from evergreen_groups.web import Approval, DeskRequest, Service
-    from evergreen_groups.web.desk.forms import ChangeForm
 
 _NO_NAMES: Mapping[int, str] = MappingProxyType({})
 _NO_ENTRIES: Mapping[str, JournalEntry] = MappingProxyType({})
@@ -130,6 +130,8 @@ def _request(form: ChangeForm, patron: int) -> PlanRequest:
             return PlanRequest(Action.MERGE, form.patrons, form.target)
         case "remove":
             return PlanRequest(Action.REMOVE, form.patrons)
+        case "undo" | "redo":
+            return PlanRequest(Action.UNDO, change=form.change)
         case "recalculate":
             return PlanRequest(Action.RECALCULATE, form.patrons)
         case _:
@@ -176,6 +178,20 @@ def apply(
         if error.code.startswith("approval-") or error.status == 429:  # the clerk can correct the form
             return "", sentence(describe_problem(error))
         raise
+
+
+def undo_to_approve(running: Service, client: Client, change: str) -> tuple[ChangeForm, ProposedPlan] | None:
+    """Return the undo of an approved change, to be approved as well; None if the clerk may undo it alone."""
+    made = entry(client, change)
+    if made is None or made.operator.approved_by is None:
+        return None
+    try:
+        plan = client.plans.propose(PlanRequest(Action.UNDO, change=change))
+    except (PlanError, NotFoundError, BusyError):
+        return None  # undoing gives the same error
+    if may_apply(running, client, plan.draft):
+        return None
+    return ChangeForm("redo" if is_undo(client, made) else "undo", (), approve=True, change=change), plan
 
 
 def undo(running: Service, desk: DeskRequest, entry: str, key: str) -> tuple[str, str]:
@@ -315,8 +331,7 @@ def _refusal(error: PlanError | NotFoundError) -> str:
     return error_sentences(error)
 
 
-def number_of(draft: Draft, form: ChangeForm) -> int | None:
-    """Return the number of the page's own group if the plan concerns it."""
-    if form.action == "join":
-        return next((step.after for step in draft.steps if step.after is not None), None)
-    return next((step.member.patron.group for step in draft.steps), None)
+def number_of(draft: Draft, patron: int) -> int | None:
+    """Return the number of the page's own group, which is that of ``patron``, if the plan concerns it."""
+    groups = (group.before for group in draft.groups if group.before is not None)
+    return next((group.number for group in groups if any(member.id == patron for member in group.members)), None)

@@ -33,7 +33,7 @@ MOST_PATRONS = 1000
 LONGEST_TEXT = 100
 LONGEST_LOGIN = 200
 
-ACTIONS = ("join", "move", "remove", "merge", "lead", "no-lead", "recalculate")
+ACTIONS = ("join", "move", "remove", "merge", "lead", "no-lead", "recalculate", "undo", "redo")
 """``join`` moves other patrons into the page's group, ``move`` moves its members into another group."""
 
 
@@ -42,13 +42,15 @@ class ChangeForm:
     """The change that a clerk wants.
 
     ``patrons`` are ids in the order in which they were named. ``target`` is the id of a member of the target group,
-    None until one is named. ``approve`` asks for a supervisor's login.
+    None until one is named. ``approve`` asks for a supervisor's login. ``change`` is the id of the change to undo or
+    redo.
     """
 
     action: str
     patrons: tuple[int, ...]
     target: int | None = None
     approve: bool = False
+    change: str | None = None
 
     def with_patron(self, patron: int) -> ChangeForm:
         """Return the form with one more patron. Duplicates count once."""
@@ -94,7 +96,11 @@ def read_change(fields: MultiDict[str, str]) -> ChangeForm:
         )
     target = fields.get("target_id")
     return ChangeForm(
-        action, patrons, requests.record_id(target) if target else None, approve=fields.get("approve") == "1"
+        action,
+        patrons,
+        requests.record_id(target) if target else None,
+        approve=fields.get("approve") == "1",
+        change=requests.change_id(fields.get("entry", "")) if action in ("undo", "redo") else None,
     )
 
 

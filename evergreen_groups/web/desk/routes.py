@@ -219,9 +219,12 @@ def change(patron: str) -> Response:
 
 @blueprint.post(f"{_GROUP}/undo")
 def undo(patron: str) -> Response:
-    """Undo a change."""
+    """Undo a change. If a supervisor had to approve it and has to again, show the plan instead."""
     with admitted(patron, writes=True) as clerk:
         entry = requests.change_id(clerk.fields.get("entry", ""))
+        planned = actions.undo_to_approve(service.service(), clerk.client, entry)
+        if planned is not None:
+            return _show_plan(clerk, *planned)
         done, message = actions.undo(service.service(), clerk.desk, entry, forms.read_key(clerk.fields))
         return _redirect_to_outcome(done) if done else list_page(clerk, message=message)
 
@@ -303,7 +306,7 @@ def _show_plan(
         return list_page(clerk, message=made, selected=form.patrons if form.action != "join" else ())
     if not actions.may_apply(service.service(), clerk.client, made.draft):
         form = replace(form, approve=True)
-    page = pages.plan_page(made.draft, form.action, actions.number_of(made.draft, form))
+    page = pages.plan_page(made.draft, form.action, actions.number_of(made.draft, clerk.patron))
     username = forms.read_username(clerk.fields) if not forms.read_card(clerk.fields) else ""
     if warned and page.warnings:
         message = gettext(_TYPE_AGAIN if username else _NOT_CONFIRMED, button=page.confirm)

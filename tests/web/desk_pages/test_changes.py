@@ -248,6 +248,26 @@ class TestUndo:
         assert undone.outcome.startswith("Undone: Whitfield, Ruth is in group 1009 now")
         assert group_of(sandbox, RUTH) == 1009
 
+    def test_what_a_supervisor_approved_needs_approval_again(
+        self, app: Flask, clerk: DeskClerk, sandbox: Sandbox
+    ) -> None:
+        take_away(sandbox, "UPDATE_USER", user=2)
+        new = DeskClerk(app, session(sandbox.url, username="consortium_staff"), clerk.origin)
+        done = agreed(scanned(new.open(NGUYEN), card(WHITFIELD)), username="admin", password=PASSWORD)
+        asks = done.send("/undo")
+        assert asks.heading == "Undo the change to Whitfield, Grace?"
+        assert "Supervisor's approval" in asks.text
+        assert "This group: 5 → 4 members" in asks.text
+        assert not asks.warnings
+        assert agreed(asks).message == "Type the supervisor's user name and password."
+        undone = agreed(asks, username="admin", password=PASSWORD)
+        assert undone.outcome.startswith("Undone: Whitfield, Grace is in group 1009 now")
+        assert done.send("/undo").message == "This change is already undone."
+        asks = undone.send("/undo")
+        assert asks.heading == "Redo the change to Whitfield, Grace?"
+        assert agreed(asks, username="admin", password=PASSWORD).outcome.startswith("Done: Whitfield, Grace")
+        assert "refused" not in new.open(NGUYEN, "/history").text
+
     def test_from_the_recent_changes(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         agreed(scanned(clerk.open(NGUYEN), card(RUTH)))
         recent = clerk.open(NGUYEN, "/history")
