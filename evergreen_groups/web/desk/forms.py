@@ -57,6 +57,11 @@ class ChangeForm:
         return replace(self, patrons=tuple(dict.fromkeys((*self.patrons, patron))))
 
     @property
+    def selected(self) -> tuple[int, ...]:
+        """The members who were selected in the list."""
+        return self.patrons if self.action in ("move", "remove", "lead", "no-lead") else ()
+
+    @property
     def needs_target(self) -> bool:
         """Whether a member of the target group must still be named."""
         return self.action in ("move", "merge") and self.target is None

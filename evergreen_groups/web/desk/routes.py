@@ -51,6 +51,8 @@ _SELECT_FIRST = Message("Select somebody in the list first.")
 _SHOWN_OF_ALL = Message("{shown} of {all} shown")
 _LEAST_SEARCHABLE = 10
 """The search field appears from this many members on."""
+_LONGEST_SELECTION = 6000
+"""Apache takes request lines of up to 8190 characters."""
 _GROUP = "/patrons/<patron>/group"
 
 
@@ -265,6 +267,12 @@ def _nobody(clerk: Clerk, form: forms.ChangeForm, card: str) -> Response:
     return _plan_page(clerk, form, message, typed=card)
 
 
+def _unchanged(form: forms.ChangeForm) -> str:
+    """Return the address of the group page with the selection kept, unless it is too long for an address."""
+    selected = ",".join(map(str, form.selected))
+    return here().address(**({"select": selected} if 0 < len(selected) < _LONGEST_SELECTION else {}))
+
+
 def _card_page(
     clerk: Clerk, form: forms.ChangeForm, lookup: Lookup | None, message: str = "", typed: str = ""
 ) -> Response:
@@ -272,6 +280,7 @@ def _card_page(
     return html(
         "card.html",
         title=gettext("Move another patron to this group") if joins else gettext("To which group?"),
+        unchanged=_unchanged(form),
         label=gettext("The patron's card") if joins else gettext("A card of anybody in the other group"),
         form_token=clerk.form_token,
         form=form,
@@ -303,7 +312,7 @@ def _show_plan(
 ) -> Response:
     """Show a plan. ``warned`` means that Enter was pressed on a plan with warnings."""
     if isinstance(made, str):
-        return list_page(clerk, message=made, selected=form.patrons if form.action != "join" else ())
+        return list_page(clerk, message=made, selected=form.selected)
     if not actions.may_apply(service.service(), clerk.client, made.draft):
         form = replace(form, approve=True)
     page = pages.plan_page(made.draft, form.action, actions.number_of(made.draft, clerk.patron))
@@ -315,6 +324,7 @@ def _show_plan(
         title=page.title,
         form_token=clerk.form_token,
         form=form,
+        unchanged=_unchanged(form),
         plan=page,
         stored=made.stored if made.draft.steps else None,
         message=message,

@@ -186,6 +186,19 @@ class TestSelectedMembers:
         assert len({group_of(sandbox, patron) for patron in (WHITFIELD, THOMAS, RUTH)}) == 3
         assert not leads(sandbox, THOMAS)
 
+    def test_cancel_keeps_the_selection(self, clerk: DeskClerk) -> None:
+        checked = "//input[@name='member' and @checked]/@value"
+        for action in ("remove", "move"):
+            page = selected(clerk.open(WHITFIELD), action, THOMAS, RUTH)
+            back = clerk.get(page.tree.xpath("//a[@accesskey='b']/@href")[0])
+            assert sorted(back.tree.xpath(checked)) == [str(THOMAS), str(RUTH)]
+        plan = scanned(page, card(NGUYEN))
+        assert plan.tree.xpath("//*[@autofocus]/@aria-labelledby") == ["warnings"], "where Enter does nothing"
+        assert clerk.get(plan.tree.xpath("//a[@accesskey='b']/@href")[0]).tree.xpath(checked)
+        merge = scanned(selected(clerk.open(WHITFIELD), "merge"), card(NGUYEN))
+        assert merge.tree.xpath("//*[@autofocus]/@aria-labelledby") == ["warnings"]
+        assert not clerk.get(merge.tree.xpath("//a[@accesskey='b']/@href")[0]).tree.xpath(checked)
+
     def test_a_lead_who_is_removed_stays_one_and_the_plan_says_so(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         plan = selected(clerk.open(WHITFIELD), "remove", WHITFIELD)
         assert "stays group lead" in plan.text
