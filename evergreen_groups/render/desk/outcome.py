@@ -234,6 +234,7 @@ class ApprovalRequest:
     patrons: tuple[int, ...]
     target: int | None
     approve: bool = True
+    change: None = None  # as in the form of a change
 
 
 @dataclass(frozen=True, slots=True)

@@ -218,7 +218,10 @@ def entry(client: Client, id: str) -> JournalEntry | None:
 
 
 def outcome(client: Client, made: JournalEntry, details: GroupDetails, *, may_change: bool) -> pages.OutcomeView | None:
-    """Return the outcome of a change for the page of a group; None if the caller may see none of its patrons.
+    """Return the outcome of a change for the page of a group.
+
+    None if the caller may see none of its patrons, or if the outcome is no longer true: the browser's Back leads to the
+    page of a change that was undone since.
 
     ``details`` must have been read together with the names of the change's patrons.
     """
@@ -227,6 +230,8 @@ def outcome(client: Client, made: JournalEntry, details: GroupDetails, *, may_ch
     try:
         change = client.plans.history.change(made.id, names.visible)
     except NotFoundError:
+        return None
+    if not client.plans.history.is_latest(made):
         return None
     refused_at = {step.refusal.org_unit for step in change.entry.steps if step.refusal is not None}
     return pages.outcome_view(

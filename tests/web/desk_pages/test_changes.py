@@ -323,8 +323,20 @@ class TestOnce:
         """Going back and resubmitting doesn't apply an undone plan again."""
         plan = scanned(clerk.open(NGUYEN), card(RUTH))
         agreed(plan).send("/undo")
-        assert "Done: Whitfield, Ruth is in this group now" not in agreed(plan).part("none")
+        assert agreed(plan).outcome == ""
         assert group_of(sandbox, RUTH) == 1009
+
+    @pytest.mark.parametrize("action", ["remove", "no-lead"])
+    def test_back_to_an_outcome_that_was_undone(self, clerk: DeskClerk, action: str) -> None:
+        done = agreed(selected(clerk.open(WHITFIELD), action, WHITFIELD, THOMAS))
+        assert clerk.get(done.address).outcome == done.outcome
+        undone = done.send("/undo")
+        back = clerk.get(done.address)
+        assert back.outcome == ""
+        assert not back.has_form("/undo")
+        redone = undone.send("/undo")
+        assert clerk.get(undone.address).outcome == ""
+        assert clerk.get(redone.address).outcome.startswith("Done")
 
     def test_the_service_is_restarted_in_between(
         self, clerk: DeskClerk, desk_settings: Settings, environ: dict[str, str]
