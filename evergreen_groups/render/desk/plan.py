@@ -81,7 +81,8 @@ def plan_page(draft: Draft, action: str, this_group: int | None) -> PlanPage:
         people=tuple(Person(step.member, tuple(_facts(step))) for step in draft.steps),
         groups=tuple(_group(group, leads[number], this_group) for number, group in groups.items()),
         warnings=warnings,
-        unchanged=tuple(sentence(printable(gettext(text))) for text in draft.unchanged),
+        # Of patrons who join, a message says who is there already.
+        unchanged=tuple(sentence(printable(gettext(text))) for text in draft.unchanged if action != "join"),
     )
 
 

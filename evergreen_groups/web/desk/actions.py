@@ -101,6 +101,16 @@ def propose_with_card(
     return with_found(form, made.draft.named[-2 if joins else -1]), made
 
 
+def without_members(form: ChangeForm, draft: Draft) -> tuple[ChangeForm, str]:
+    """Return the form without patrons who are in the group that they would join, and sentences that say so."""
+    if form.action != "join" or not draft.unchanged:
+        return form, ""
+    joining = {step.member.id for step in draft.steps}
+    patrons = tuple(patron for patron in form.patrons if patron in joining)
+    said = " ".join(sentence(printable(gettext(text))) for text in draft.unchanged)
+    return replace(form, patrons=patrons), said
+
+
 def describe_unfound(client: Client, text: str, *, sees_everybody: bool) -> str:
     """Say that nobody was found, with advice about a barcode. Makes up to three calls."""
     if not any(letter.isdigit() for letter in text):

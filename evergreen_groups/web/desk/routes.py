@@ -313,6 +313,11 @@ def _show_plan(
     """Show a plan. ``warned`` means that Enter was pressed on a plan with warnings."""
     if isinstance(made, str):
         return list_page(clerk, message=made, selected=form.selected)
+    form, already = actions.without_members(form, made.draft)
+    if already:  # said once, like an unknown card
+        message = " ".join(filter(None, (message, already)))
+        if not form.patrons:
+            return list_page(clerk, message=message)
     if not actions.may_apply(service.service(), clerk.client, made.draft):
         form = replace(form, approve=True)
     page = pages.plan_page(made.draft, form.action, actions.number_of(made.draft, clerk.patron))

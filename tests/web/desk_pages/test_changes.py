@@ -167,9 +167,18 @@ class TestMovingSomebodyIn:
 
     def test_who_is_there_already(self, clerk: DeskClerk) -> None:
         page = scanned(clerk.open(NGUYEN), card(LAN))
-        assert page.heading == "Nothing to do"
-        assert "is already in group 1004" in page.text
-        assert "Move" not in [button.text for button in page.form("/change").xpath(".//button")]
+        assert page.message == "Nguyễn, Lan is already in group 1004."
+        assert len(page.members) == 4, "the list stays"
+        assert page.tree.xpath("//*[@autofocus]/@id") == ["card"]
+        first = scanned(page, card(THOMAS))
+        both = first.send("/change", ("do", first.default), card=card(LAN))
+        assert both.heading.startswith("Move Whitfield, Thomas here")
+        assert both.message == "Nguyễn, Lan is already in group 1004."
+        assert both.tree.xpath("//*[@autofocus]/@id") == ["card"]
+        then = both.send("/change", ("do", both.default), card=card(RUTH))
+        assert then.heading == "Move 2 patrons here?"
+        assert "already in group" not in then.text, "said once"
+        assert agreed(then).outcome.startswith("Done: all 2 changes")
 
 
 class TestSelectedMembers:
