@@ -362,9 +362,7 @@ def _kind(states: list[StepState], under_way: bool) -> str:
     return "warning" if StepState.DONE in states or StepState.SENDING in states else "problem"
 
 
-def _heading(
-    entry: JournalEntry, lines: tuple[OutcomeLine, ...], done: int, *, under_way: bool, undoes: bool
-) -> str:
+def _heading(entry: JournalEntry, lines: tuple[OutcomeLine, ...], done: int, *, under_way: bool, undoes: bool) -> str:
     if under_way:
         return gettext("Changes are being made")
     if done == len(entry.steps):

@@ -128,6 +128,20 @@ _HEADINGS = {
     "undo": Message("Undo the change to {who}?"),
     "redo": Message("Redo the change to {who}?"),
 }
+_HEADINGS_OF_SEVERAL = {
+    "join": Message("Move {count} patron here?", plural="Move {count} patrons here?"),
+    "move": Message("Move {count} patron to another group?", plural="Move {count} patrons to another group?"),
+    "remove": Message("Remove {count} patron from the group?", plural="Remove {count} patrons from the group?"),
+    "lead": Message("Make {count} patron group lead?", plural="Make {count} patrons group lead?"),
+    "no-lead": Message(
+        "Should {count} patron no longer be group lead?", plural="Should {count} patrons no longer be group lead?"
+    ),
+    "recalculate": Message(
+        "Recalculate the penalties of {count} patron?", plural="Recalculate the penalties of {count} patrons?"
+    ),
+    "undo": Message("Undo {count} change?", plural="Undo {count} changes?"),
+    "redo": Message("Redo {count} change?", plural="Redo {count} changes?"),
+}
 
 
 # Emptying a group is no reason to warn where that is the point: a single patron joins a family, or two families merge.
@@ -154,37 +168,11 @@ def _heading(draft: Draft, action: str, leads: dict[int, str]) -> str:
     step = draft.steps[0]
     count = len({step.member.id for step in draft.steps})
     if count > 1 and action != "merge":
-        return _heading_for(count, action)
+        return gettext(_HEADINGS_OF_SEVERAL[action], count=count)
     who, before = isolated(step.member.name), leads.get(step.before, "")
     if action == "join" and before not in ("", who):
         return gettext("Move {who} here from {lead}'s group?", who=who, lead=before)
     return gettext(_HEADINGS[action], who=who, lead=leads.get(step.after or 0, ""))
-
-
-def _heading_for(count: int, action: str) -> str:
-    match action:
-        case "join":
-            return ngettext("Move {count} patron here?", "Move {count} patrons here?", count)
-        case "move":
-            return ngettext("Move {count} patron to another group?", "Move {count} patrons to another group?", count)
-        case "remove":
-            return ngettext("Remove {count} patron from the group?", "Remove {count} patrons from the group?", count)
-        case "lead":
-            return ngettext("Make {count} patron group lead?", "Make {count} patrons group lead?", count)
-        case "no-lead":
-            return ngettext(
-                "Should {count} patron no longer be group lead?",
-                "Should {count} patrons no longer be group lead?",
-                count,
-            )
-        case "undo":
-            return ngettext("Undo {count} change?", "Undo {count} changes?", count)
-        case "redo":
-            return ngettext("Redo {count} change?", "Redo {count} changes?", count)
-        case _:
-            return ngettext(
-                "Recalculate the penalties of {count} patron?", "Recalculate the penalties of {count} patrons?", count
-            )
 
 
 def age_or_juvenile(account: PatronAccount) -> str:

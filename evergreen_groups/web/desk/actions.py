@@ -138,12 +138,10 @@ def _request(form: ChangeForm, patron: int) -> PlanRequest:
             return PlanRequest(Action.MOVE, form.patrons, form.target)
         case "merge":
             return PlanRequest(Action.MERGE, form.patrons, form.target)
-        case "remove":
-            return PlanRequest(Action.REMOVE, form.patrons)
         case "undo" | "redo":
             return PlanRequest(Action.UNDO, change=form.change)
-        case "recalculate":
-            return PlanRequest(Action.RECALCULATE, form.patrons)
+        case "remove" | "recalculate":
+            return PlanRequest(Action(form.action), form.patrons)
         case _:
             return PlanRequest(Action.LEAD, form.patrons, off=form.action == "no-lead")
 

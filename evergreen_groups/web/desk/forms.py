@@ -138,8 +138,9 @@ def read_text(fields: MultiDict[str, str], name: str) -> str:
 def read_card(fields: MultiDict[str, str]) -> str:
     """Return the scanned or typed text to look up; "" if there is none.
 
-    A scanner types into the field with the focus, which may be the supervisor's user name. The confirming button concerns the patrons shown, whatever the field contains. Text that was looked up in vain stays
-    in the field, and approving the plan doesn't look it up again.
+    A scanner types into the field with the focus, which may be the supervisor's user name. The confirming button
+    concerns the patrons shown, whatever the field contains. Text that was looked up in vain stays in the field, and
+    approving the plan doesn't look it up again.
 
     Raises:
         ProblemError: 400, the text is too long.
