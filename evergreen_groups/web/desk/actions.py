@@ -107,8 +107,8 @@ def without_members(form: ChangeForm, draft: Draft) -> tuple[ChangeForm, str]:
         return form, ""
     joining = {step.member.id for step in draft.steps}
     patrons = tuple(patron for patron in form.patrons if patron in joining)
-    said = " ".join(sentence(printable(gettext(text))) for text in draft.unchanged)
-    return replace(form, patrons=patrons), said
+    members = " ".join(sentence(printable(gettext(text))) for text in draft.unchanged)
+    return replace(form, patrons=patrons), members
 
 
 def describe_unfound(client: Client, text: str, *, sees_everybody: bool) -> str:
@@ -263,7 +263,7 @@ def is_undo(client: Client, made: JournalEntry, known: Mapping[str, JournalEntry
     while undone is not None:
         depth += 1
         earlier = known.get(undone) or entry(client, undone)
-        undone = earlier and earlier.undoes
+        undone = earlier.undoes if earlier else None
     return depth % 2 == 1
 
 
