@@ -285,6 +285,11 @@ class ChangeReader:
             raise _no_such_change(id)
         return entry
 
+    def is_latest(self, entry: JournalEntry) -> bool:
+        """Return whether no later change has changed, or may have changed, the same fields of the same patrons."""
+        later = self._journal.changed_since(entry)
+        return not any((step.patron, step.field) in later for step in entry.steps)
+
     def _visible_changes(self, entries: Sequence[JournalEntry], visible_of: Visible | None) -> list[Change]:
         """Return the entries as changes, without hidden patrons' steps and without entries that have no other steps."""
         patrons = {step.patron for entry in entries for step in entry.steps}

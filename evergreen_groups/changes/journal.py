@@ -442,16 +442,19 @@ class Journal:
 
     def moved_since(self, entry: JournalEntry) -> frozenset[int]:
         """Return the ids of the entry's patrons whom later entries have moved, or may have moved."""
+        return frozenset(patron for patron, field in self.changed_since(entry) if field == GROUP)
+
+    def changed_since(self, entry: JournalEntry) -> frozenset[tuple[int, str]]:
+        """Return the fields of the entry's patrons (ids) that later entries have changed, or may have changed."""
         its_own = steps.alias("its_own")
-        later = select(steps.c.patron).where(
+        later = select(steps.c.patron, steps.c.field).where(
             steps.c.patron.in_(select(its_own.c.patron).where(its_own.c.change == change_number(entry.id))),
             steps.c.gateway == entry.gateway,
-            steps.c.field == "usrgroup",
             steps.c.state.in_((StepState.DONE.value, StepState.SENDING.value)),
             steps.c.id > max((step.id for step in entry.steps), default=0),
         )
         with self._transactions.reading() as connection:
-            return frozenset(connection.execute(later).scalars())
+            return frozenset((row.patron, row.field) for row in connection.execute(later))
 
     def open_steps(self, gateway: str, patrons: Collection[int] | None = None) -> list[JournalStep]:
         """Return the steps that were sent and have no known outcome, with their latest requests.

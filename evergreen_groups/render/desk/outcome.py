@@ -234,13 +234,15 @@ class ApprovalRequest:
     patrons: tuple[int, ...]
     target: int | None
     approve: bool = True
+    change: None = None  # as in the form of a change
 
 
 @dataclass(frozen=True, slots=True)
 class OutcomeView:
     """The box above the list. ``kind`` selects its look: done, problem, warning, or note while the change is under way.
 
-    ``undoes`` says that the change undid another, so that undoing it means redoing that one. ``patrons`` (ids) and
+    ``undoes`` says that the change undid another, so that undoing it means redoing that one; it is false for a redo.
+    ``patrons`` (ids) and
     ``groups`` (numbers) tell the staff client's panel what to refresh. ``key`` identifies a request to undo, so that
     its outcome can be asked for again.
     """
@@ -288,6 +290,7 @@ def outcome_view(
     this_group: int,
     may_undo: bool,
     may_approve: bool,
+    undoes: bool,
     key: str,
 ) -> OutcomeView:
     """Return the view of a change.
@@ -308,10 +311,10 @@ def outcome_view(
     return OutcomeView(
         entry=entry.id,
         kind=_kind(states, under_way),
-        heading=_heading(entry, lines, done, under_way),
+        heading=_heading(entry, lines, done, under_way=under_way, undoes=undoes),
         lines=lines,
         under_way=under_way,
-        undoes=entry.undoes is not None,
+        undoes=undoes,
         count=len(states),
         ended=sum(state not in (StepState.PLANNED, StepState.SENDING) for state in states),
         may_undo=may_undo and not under_way and any(map(_can_be_undone, entry.steps)),
@@ -359,11 +362,11 @@ def _kind(states: list[StepState], under_way: bool) -> str:
     return "warning" if StepState.DONE in states or StepState.SENDING in states else "problem"
 
 
-def _heading(entry: JournalEntry, lines: tuple[OutcomeLine, ...], done: int, under_way: bool) -> str:
+def _heading(entry: JournalEntry, lines: tuple[OutcomeLine, ...], done: int, *, under_way: bool, undoes: bool) -> str:
     if under_way:
         return gettext("Changes are being made")
     if done == len(entry.steps):
-        return _all_done(entry, lines, done)
+        return _all_done(lines, done, undoes=undoes)
     if any(step.state is StepState.SENDING for step in entry.steps):
         return gettext("It isn't certain yet whether everything arrived")
     if all(line.done for line in lines) and not done:
@@ -373,16 +376,15 @@ def _heading(entry: JournalEntry, lines: tuple[OutcomeLine, ...], done: int, und
     return gettext("Changes done: {done:,} of {all:,}", done=done, all=len(entry.steps))
 
 
-def _all_done(entry: JournalEntry, lines: tuple[OutcomeLine, ...], done: int) -> str:
-    undone = entry.undoes is not None
+def _all_done(lines: tuple[OutcomeLine, ...], done: int, *, undoes: bool) -> str:
     if done == 1:
         text = (
             lines[0].text
             if lines[0].names_patron
             else gettext("{name}: {text}", name=isolated(lines[0].who), text=lines[0].text)
         )
-        return gettext("Undone: {text}", text=text) if undone else gettext("Done: {text}", text=text)
-    if undone:
+        return gettext("Undone: {text}", text=text) if undoes else gettext("Done: {text}", text=text)
+    if undoes:
         return ngettext("Undone: {count} change", "Undone: all {count} changes", done)
     return ngettext("Done: {count} change", "Done: all {count} changes", done)
 
@@ -487,7 +489,8 @@ _ACTIONS = {
     "merge": Message("groups merged", context="what was done"),
     "lead": Message("group lead changed", context="what was done"),
     "batch": Message("changes from a file", context="what was done"),
-    "undo": Message("taken back", context="what was done"),
+    "undo": Message("undone", context="what was done"),
+    "redo": Message("redone", context="what was done"),
     "recalculate": Message("penalties recalculated", context="what was done"),
 }
 # DONE has no entry: the change alone is shown.
@@ -516,21 +519,29 @@ class PastEntry:
 
 
 def past_entry(
-    entry: JournalEntry, patrons: Mapping[int, str], *, by: str, hidden: int = 0, may_undo: bool = False, key: str = ""
+    entry: JournalEntry,
+    patrons: Mapping[int, str],
+    *,
+    by: str,
+    hidden: int = 0,
+    may_undo: bool = False,
+    undoes: bool = False,
+    key: str = "",
 ) -> PastEntry:
     """Return the view of an entry. ``patrons`` has the names of visible patrons by id; ``hidden`` counts further steps
-    that were left out of ``entry``.
+    that were left out of ``entry``. ``undoes`` is false for a redo.
     """
+    action = "redo" if entry.undoes and not undoes else entry.action
     seen = [step for step in entry.steps if step.patron in patrons]
     return PastEntry(
         id=entry.id,
         at=entry.at,
-        what=gettext(_ACTIONS[entry.action]) if entry.action in _ACTIONS else entry.action,
+        what=gettext(_ACTIONS[action]) if action in _ACTIONS else action,
         by=by,
         lines=tuple(OutcomeLine(patrons[step.patron], _past_change(step)) for step in seen),
         hidden=hidden + len(entry.steps) - len(seen),
         may_undo=may_undo and any(map(_can_be_undone, entry.steps)),
-        undoes=entry.undoes is not None,
+        undoes=undoes,
         key=key,
     )
 

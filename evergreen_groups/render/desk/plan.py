@@ -70,7 +70,9 @@ def plan_page(draft: Draft, action: str, this_group: int | None) -> PlanPage:
     groups = {group.before.number: group for group in draft.groups if group.before is not None}
     leads = {number: _lead(group.before) for number, group in groups.items() if group.before}
     warnings = tuple(
-        sentence(describe_warning(_with_lead(one, leads))) for one in draft.warnings if one.code not in expected
+        sentence(describe_warning(_with_lead(one, leads)))
+        for one in draft.warnings
+        if one.code not in expected and action not in ("undo", "redo")  # the group was like that before
     )
     return PlanPage(
         title=gettext(_TITLES[action]),  # without names, because page titles stay in the browser's history
@@ -79,7 +81,8 @@ def plan_page(draft: Draft, action: str, this_group: int | None) -> PlanPage:
         people=tuple(Person(step.member, tuple(_facts(step))) for step in draft.steps),
         groups=tuple(_group(group, leads[number], this_group) for number, group in groups.items()),
         warnings=warnings,
-        unchanged=tuple(sentence(printable(gettext(text))) for text in draft.unchanged),
+        # Of patrons who join, a message says who is there already.
+        unchanged=tuple(sentence(printable(gettext(text))) for text in draft.unchanged if action != "join"),
     )
 
 
@@ -91,6 +94,8 @@ _CONFIRM = {
     "lead": Message("Make group lead", context="a button"),
     "no-lead": Message("No longer group lead", context="a button"),
     "recalculate": Message("Recalculate", context="a button"),
+    "undo": Message("Undo"),
+    "redo": Message("Redo"),
 }
 _CONFIRM_ANYWAY = {
     "join": Message("Move anyway"),
@@ -109,6 +114,8 @@ _TITLES = {
     "lead": Message("Make group lead?"),
     "no-lead": Message("No longer group lead?"),
     "recalculate": Message("Recalculate?"),
+    "undo": Message("Undo?"),
+    "redo": Message("Redo?"),
 }
 _HEADINGS = {
     "join": Message("Move {who} here?"),
@@ -118,6 +125,22 @@ _HEADINGS = {
     "lead": Message("Make {who} group lead?"),
     "no-lead": Message("Should {who} no longer be group lead?"),
     "recalculate": Message("Recalculate the penalties of {who}?"),
+    "undo": Message("Undo the change to {who}?"),
+    "redo": Message("Redo the change to {who}?"),
+}
+_HEADINGS_OF_SEVERAL = {
+    "join": Message("Move {count} patron here?", plural="Move {count} patrons here?"),
+    "move": Message("Move {count} patron to another group?", plural="Move {count} patrons to another group?"),
+    "remove": Message("Remove {count} patron from the group?", plural="Remove {count} patrons from the group?"),
+    "lead": Message("Make {count} patron group lead?", plural="Make {count} patrons group lead?"),
+    "no-lead": Message(
+        "Should {count} patron no longer be group lead?", plural="Should {count} patrons no longer be group lead?"
+    ),
+    "recalculate": Message(
+        "Recalculate the penalties of {count} patron?", plural="Recalculate the penalties of {count} patrons?"
+    ),
+    "undo": Message("Undo {count} change?", plural="Undo {count} changes?"),
+    "redo": Message("Redo {count} change?", plural="Redo {count} changes?"),
 }
 
 
@@ -145,33 +168,11 @@ def _heading(draft: Draft, action: str, leads: dict[int, str]) -> str:
     step = draft.steps[0]
     count = len({step.member.id for step in draft.steps})
     if count > 1 and action != "merge":
-        return _heading_for(count, action)
+        return gettext(_HEADINGS_OF_SEVERAL[action], count=count)
     who, before = isolated(step.member.name), leads.get(step.before, "")
     if action == "join" and before not in ("", who):
         return gettext("Move {who} here from {lead}'s group?", who=who, lead=before)
     return gettext(_HEADINGS[action], who=who, lead=leads.get(step.after or 0, ""))
-
-
-def _heading_for(count: int, action: str) -> str:
-    match action:
-        case "join":
-            return ngettext("Move {count} patron here?", "Move {count} patrons here?", count)
-        case "move":
-            return ngettext("Move {count} patron to another group?", "Move {count} patrons to another group?", count)
-        case "remove":
-            return ngettext("Remove {count} patron from the group?", "Remove {count} patrons from the group?", count)
-        case "lead":
-            return ngettext("Make {count} patron group lead?", "Make {count} patrons group lead?", count)
-        case "no-lead":
-            return ngettext(
-                "Should {count} patron no longer be group lead?",
-                "Should {count} patrons no longer be group lead?",
-                count,
-            )
-        case _:
-            return ngettext(
-                "Recalculate the penalties of {count} patron?", "Recalculate the penalties of {count} patrons?", count
-            )
 
 
 def age_or_juvenile(account: PatronAccount) -> str:

@@ -18,6 +18,7 @@ from evergreen_groups.message import Message
 from evergreen_groups.render import describe_unknown, error_sentences, isolated, printable, sentence
 from evergreen_groups.render import desk as pages
 from evergreen_groups.web import ProblemError, apply_plan, undo_change
+from evergreen_groups.web.desk.forms import ChangeForm
 
 if TYPE_CHECKING:
     from evergreen_groups.changes import Change, Draft, JournalEntry, ProposedPlan
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
     from evergreen_groups.desk import GroupDetails
     from evergreen_groups.groups import Group
     from evergreen_groups.web import Approval, DeskRequest, Service
-    from evergreen_groups.web.desk.forms import ChangeForm
 
 _NO_NAMES: Mapping[int, str] = MappingProxyType({})
+_NO_ENTRIES: Mapping[str, JournalEntry] = MappingProxyType({})
 
 
 class PatronNames:
@@ -100,6 +101,16 @@ def propose_with_card(
     return with_found(form, made.draft.named[-2 if joins else -1]), made
 
 
+def without_members(form: ChangeForm, draft: Draft) -> tuple[ChangeForm, str]:
+    """Return the form without patrons who are in the group that they would join, and sentences that say so."""
+    if form.action != "join" or not draft.unchanged:
+        return form, ""
+    joining = {step.member.id for step in draft.steps}
+    patrons = tuple(patron for patron in form.patrons if patron in joining)
+    members = " ".join(sentence(printable(gettext(text))) for text in draft.unchanged)
+    return replace(form, patrons=patrons), members
+
+
 def describe_unfound(client: Client, text: str, *, sees_everybody: bool) -> str:
     """Say that nobody was found, with advice about a barcode. Makes up to three calls."""
     if not any(letter.isdigit() for letter in text):
@@ -127,10 +138,10 @@ def _request(form: ChangeForm, patron: int) -> PlanRequest:
             return PlanRequest(Action.MOVE, form.patrons, form.target)
         case "merge":
             return PlanRequest(Action.MERGE, form.patrons, form.target)
-        case "remove":
-            return PlanRequest(Action.REMOVE, form.patrons)
-        case "recalculate":
-            return PlanRequest(Action.RECALCULATE, form.patrons)
+        case "undo" | "redo":
+            return PlanRequest(Action.UNDO, change=form.change)
+        case "remove" | "recalculate":
+            return PlanRequest(Action(form.action), form.patrons)
         case _:
             return PlanRequest(Action.LEAD, form.patrons, off=form.action == "no-lead")
 
@@ -177,6 +188,20 @@ def apply(
         raise
 
 
+def undo_to_approve(running: Service, client: Client, change: str) -> tuple[ChangeForm, ProposedPlan] | None:
+    """Return the undo of an approved change, to be approved as well; None if the clerk may undo it alone."""
+    made = entry(client, change)
+    if made is None or made.operator.approved_by is None:
+        return None
+    try:
+        plan = client.plans.propose(PlanRequest(Action.UNDO, change=change))
+    except (PlanError, NotFoundError, BusyError):
+        return None  # undoing gives the same error
+    if may_apply(running, client, plan.draft):
+        return None
+    return ChangeForm("redo" if is_undo(client, made) else "undo", (), approve=True, change=change), plan
+
+
 def undo(running: Service, desk: DeskRequest, entry: str, key: str) -> tuple[str, str]:
     """Undo a change. Return the id of the new change, or "" and a sentence why it can't be undone."""
     try:
@@ -201,7 +226,10 @@ def entry(client: Client, id: str) -> JournalEntry | None:
 
 
 def outcome(client: Client, made: JournalEntry, details: GroupDetails, *, may_change: bool) -> pages.OutcomeView | None:
-    """Return the outcome of a change for the page of a group; None if the caller may see none of its patrons.
+    """Return the outcome of a change for the page of a group.
+
+    None if the caller may see none of its patrons, or if the outcome is no longer true: the browser's Back leads to the
+    page of a change that was undone since.
 
     ``details`` must have been read together with the names of the change's patrons.
     """
@@ -211,6 +239,8 @@ def outcome(client: Client, made: JournalEntry, details: GroupDetails, *, may_ch
         change = client.plans.history.change(made.id, names.visible)
     except NotFoundError:
         return None
+    if not client.plans.history.is_latest(made):
+        return None
     refused_at = {step.refusal.org_unit for step in change.entry.steps if step.refusal is not None}
     return pages.outcome_view(
         change,
@@ -219,8 +249,22 @@ def outcome(client: Client, made: JournalEntry, details: GroupDetails, *, may_ch
         this_group=details.group.number,
         may_undo=may_change and client.plans.may_undo(change),
         may_approve=may_change and change.is_own,
+        undoes=is_undo(client, made),
         key=secrets.token_hex(16),
     )
+
+
+def is_undo(client: Client, made: JournalEntry, known: Mapping[str, JournalEntry] = _NO_ENTRIES) -> bool:
+    """Return whether a change undid another, not counting an undo of an undo, which is a redo.
+
+    ``known`` has entries by id that needn't be read.
+    """
+    depth, undone = 0, made.undoes
+    while undone is not None:
+        depth += 1
+        earlier = known.get(undone) or entry(client, undone)
+        undone = earlier.undoes if earlier else None
+    return depth % 2 == 1
 
 
 def history(client: Client, group: int, *, may_change: bool) -> tuple[list[pages.PastEntry], list[pages.PastEntry]]:
@@ -231,6 +275,7 @@ def history(client: Client, group: int, *, may_change: bool) -> tuple[list[pages
     others = [change for change in client.plans.history.recent(names.visible) if change.entry.id not in listed]
     names.read({id for change in changes for id in _staff_of(change.entry)})
     undone = _undone_changes([*changes, *others])
+    known = {change.entry.id: change.entry for change in [*changes, *others]}
 
     def entry_of(change: Change, by: str = "") -> pages.PastEntry:
         return pages.past_entry(
@@ -239,6 +284,7 @@ def history(client: Client, group: int, *, may_change: bool) -> tuple[list[pages
             by=by,
             hidden=change.hidden_step_count,
             may_undo=may_change and change.entry.id not in undone and client.plans.may_undo(change),
+            undoes=is_undo(client, change.entry, known),
             key=secrets.token_hex(16),
         )
 
@@ -298,8 +344,7 @@ def _refusal(error: PlanError | NotFoundError) -> str:
     return error_sentences(error)
 
 
-def number_of(draft: Draft, form: ChangeForm) -> int | None:
-    """Return the number of the page's own group if the plan concerns it."""
-    if form.action == "join":
-        return next((step.after for step in draft.steps if step.after is not None), None)
-    return next((step.member.patron.group for step in draft.steps), None)
+def number_of(draft: Draft, patron: int) -> int | None:
+    """Return the number of the page's own group, which is that of ``patron``, if the plan concerns it."""
+    groups = (group.before for group in draft.groups if group.before is not None)
+    return next((group.number for group in groups if any(member.id == patron for member in group.members)), None)

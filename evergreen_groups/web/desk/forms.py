@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -32,7 +33,7 @@ MOST_PATRONS = 1000
 LONGEST_TEXT = 100
 LONGEST_LOGIN = 200
 
-ACTIONS = ("join", "move", "remove", "merge", "lead", "no-lead", "recalculate")
+ACTIONS = ("join", "move", "remove", "merge", "lead", "no-lead", "recalculate", "undo", "redo")
 """``join`` moves other patrons into the page's group, ``move`` moves its members into another group."""
 
 
@@ -41,17 +42,24 @@ class ChangeForm:
     """The change that a clerk wants.
 
     ``patrons`` are ids in the order in which they were named. ``target`` is the id of a member of the target group,
-    None until one is named. ``approve`` asks for a supervisor's login.
+    None until one is named. ``approve`` asks for a supervisor's login. ``change`` is the id of the change to undo or
+    redo.
     """
 
     action: str
     patrons: tuple[int, ...]
     target: int | None = None
     approve: bool = False
+    change: str | None = None
 
     def with_patron(self, patron: int) -> ChangeForm:
         """Return the form with one more patron. Duplicates count once."""
         return replace(self, patrons=tuple(dict.fromkeys((*self.patrons, patron))))
+
+    @property
+    def selected(self) -> tuple[int, ...]:
+        """The members who were selected in the list."""
+        return self.patrons if self.action in ("move", "remove", "lead", "no-lead") else ()
 
     @property
     def needs_target(self) -> bool:
@@ -93,7 +101,11 @@ def read_change(fields: MultiDict[str, str]) -> ChangeForm:
         )
     target = fields.get("target_id")
     return ChangeForm(
-        action, patrons, requests.record_id(target) if target else None, approve=fields.get("approve") == "1"
+        action,
+        patrons,
+        requests.record_id(target) if target else None,
+        approve=fields.get("approve") == "1",
+        change=requests.change_id(fields.get("entry", "")) if action in ("undo", "redo") else None,
     )
 
 
@@ -123,6 +135,22 @@ def read_text(fields: MultiDict[str, str], name: str) -> str:
     return text
 
 
+def read_card(fields: MultiDict[str, str]) -> str:
+    """Return the scanned or typed text to look up; "" if there is none.
+
+    A scanner types into the field with the focus, which may be the supervisor's user name. The confirming button
+    concerns the patrons shown, whatever the field contains. Text that was looked up in vain stays in the field, and
+    approving the plan doesn't look it up again.
+
+    Raises:
+        ProblemError: 400, the text is too long.
+    """
+    if fields.get("do") == "apply":
+        return ""
+    card = _scan_as_username(fields) or read_text(fields, "card")
+    return "" if card == read_text(fields, "unfound") and read_approval(fields) else card
+
+
 def read_plan(fields: MultiDict[str, str]) -> str:
     """Return the id of the plan that was shown.
 
@@ -148,7 +176,7 @@ def read_approval(fields: MultiDict[str, str]) -> Approval | None:
 
 
 def read_username(fields: MultiDict[str, str]) -> str:
-    """Return the supervisor's user name as typed; "" if empty.
+    """Return the supervisor's user name as typed; "" if empty or a scanned card.
 
     Raises:
         ProblemError: 400, the name is longer than the pages allow.
@@ -156,7 +184,17 @@ def read_username(fields: MultiDict[str, str]) -> str:
     username = fields.get("username", "").strip()
     if len(username) > LONGEST_LOGIN:
         raise _login_too_long()
-    return username
+    return "" if _scan_as_username(fields) else username
+
+
+_BARCODE = re.compile("[0-9]{8,}")  # as in desk.js
+
+
+def _scan_as_username(fields: MultiDict[str, str]) -> str:
+    """Return the card that was scanned into the field for a user name; "" if none. A user name has a password."""
+    username = fields.get("username", "").strip()
+    joins = fields.get("action") == "join" and not fields.get("password")
+    return username if joins and len(username) <= LONGEST_TEXT and _BARCODE.fullmatch(username) else ""
 
 
 def _login_too_long() -> ProblemError:

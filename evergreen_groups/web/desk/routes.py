@@ -43,10 +43,16 @@ _NO_PATRON = {
     "join": Message("Scan a card first."),
     "recalculate": Message("There is nobody here for whom a recalculation could set or lift a block."),
 }
+_NOT_CONFIRMED = Message("Nothing was changed: Enter doesn't confirm. Use the {button} button.")
+_TYPE_AGAIN = Message(
+    "Nothing was changed: Enter doesn't confirm. Type the password again, then use the {button} button."
+)
 _SELECT_FIRST = Message("Select somebody in the list first.")
 _SHOWN_OF_ALL = Message("{shown} of {all} shown")
 _LEAST_SEARCHABLE = 10
 """The search field appears from this many members on."""
+_LONGEST_SELECTION = 6000
+"""Apache takes request lines of up to 8190 characters."""
 _GROUP = "/patrons/<patron>/group"
 
 
@@ -198,24 +204,29 @@ def plan(patron: str) -> Response:
 
 @blueprint.post(f"{_GROUP}/change")
 def change(patron: str) -> Response:
-    """Apply a plan that was shown, once. If a card was scanned instead, add the patron to the plan."""
+    """Apply a plan that was shown, once. If Enter follows a scanned card instead, add the patron to the plan."""
     with admitted(patron, writes=True) as clerk:
-        if clerk.fields.get("do") != "apply" or forms.read_text(clerk.fields, "card"):
+        if forms.read_card(clerk.fields):
             return _next_step(clerk)
         form = forms.read_change(clerk.fields)
+        if clerk.fields.get("do") not in ("apply", "enter"):
+            return _plan_page(clerk, form, warned=True)
         stored, approval = forms.read_plan(clerk.fields), forms.read_approval(clerk.fields)
         done, message = actions.apply(service.service(), clerk.desk, stored, approval, needs_approval=form.approve)
         if done:
             return _redirect_to_outcome(done)
         # The plan is outdated. Show a new one, and why.
-        return _plan_page(clerk, form, message=message, username=forms.read_username(clerk.fields))
+        return _plan_page(clerk, form, message)
 
 
 @blueprint.post(f"{_GROUP}/undo")
 def undo(patron: str) -> Response:
-    """Undo a change."""
+    """Undo a change. If a supervisor had to approve it and has to again, show the plan instead."""
     with admitted(patron, writes=True) as clerk:
         entry = requests.change_id(clerk.fields.get("entry", ""))
+        planned = actions.undo_to_approve(service.service(), clerk.client, entry)
+        if planned is not None:
+            return _show_plan(clerk, *planned)
         done, message = actions.undo(service.service(), clerk.desk, entry, forms.read_key(clerk.fields))
         return _redirect_to_outcome(done) if done else list_page(clerk, message=message)
 
@@ -223,7 +234,7 @@ def undo(patron: str) -> Response:
 def _next_step(clerk: Clerk) -> Response:
     """Look up scanned or typed text, and show the next step: the candidates, a request for a target, or the plan."""
     form = forms.read_change(clerk.fields)
-    card = forms.read_text(clerk.fields, "card")
+    card = forms.read_card(clerk.fields)
     if form.action == "merge":
         form = forms.ChangeForm("merge", (clerk.patron,), form.target)
     elif form.action == "recalculate" and not clerk.fields.getlist("patron"):
@@ -256,6 +267,12 @@ def _nobody(clerk: Clerk, form: forms.ChangeForm, card: str) -> Response:
     return _plan_page(clerk, form, message, typed=card)
 
 
+def _unchanged(form: forms.ChangeForm) -> str:
+    """Return the address of the group page with the selection kept, unless it is too long for an address."""
+    selected = ",".join(map(str, form.selected))
+    return here().address(**({"select": selected} if 0 < len(selected) < _LONGEST_SELECTION else {}))
+
+
 def _card_page(
     clerk: Clerk, form: forms.ChangeForm, lookup: Lookup | None, message: str = "", typed: str = ""
 ) -> Response:
@@ -263,6 +280,7 @@ def _card_page(
     return html(
         "card.html",
         title=gettext("Move another patron to this group") if joins else gettext("To which group?"),
+        unchanged=_unchanged(form),
         label=gettext("The patron's card") if joins else gettext("A card of anybody in the other group"),
         form_token=clerk.form_token,
         form=form,
@@ -277,9 +295,10 @@ def _card_page(
 
 
 def _plan_page(
-    clerk: Clerk, form: forms.ChangeForm, message: str = "", username: str = "", typed: str = ""
+    clerk: Clerk, form: forms.ChangeForm, message: str = "", typed: str = "", *, warned: bool = False
 ) -> Response:
-    return _show_plan(clerk, form, actions.propose(clerk.client, form, clerk.patron), message, username, typed)
+    made = actions.propose(clerk.client, form, clerk.patron)
+    return _show_plan(clerk, form, made, message, typed, warned=warned)
 
 
 def _show_plan(
@@ -287,19 +306,30 @@ def _show_plan(
     form: forms.ChangeForm,
     made: ProposedPlan | str,
     message: str = "",
-    username: str = "",
     typed: str = "",
+    *,
+    warned: bool = False,
 ) -> Response:
+    """Show a plan. ``warned`` means that Enter was pressed on a plan with warnings."""
     if isinstance(made, str):
-        return list_page(clerk, message=made, selected=form.patrons if form.action != "join" else ())
+        return list_page(clerk, message=made, selected=form.selected)
+    form, already = actions.without_members(form, made.draft)
+    if already:  # said once, like an unknown card
+        message = " ".join(filter(None, (message, already)))
+        if not form.patrons:
+            return list_page(clerk, message=message)
     if not actions.may_apply(service.service(), clerk.client, made.draft):
         form = replace(form, approve=True)
-    page = pages.plan_page(made.draft, form.action, actions.number_of(made.draft, form))
+    page = pages.plan_page(made.draft, form.action, actions.number_of(made.draft, clerk.patron))
+    username = forms.read_username(clerk.fields) if not forms.read_card(clerk.fields) else ""
+    if warned and page.warnings:
+        message = gettext(_TYPE_AGAIN if username else _NOT_CONFIRMED, button=page.confirm)
     return html(
         "plan.html",
         title=page.title,
         form_token=clerk.form_token,
         form=form,
+        unchanged=_unchanged(form),
         plan=page,
         stored=made.stored if made.draft.steps else None,
         message=message,

@@ -4,6 +4,7 @@
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
   const one = (selector) => document.querySelector(selector);
   const SCANNER_ECHO = 400; // ms: a scanner may send two line ends, and the second must not press a button
+  const SCANNED = 35; // ms: a scanner's longest time for each letter
   const ASKED_AGAIN = 1500; // ms between two polls of a running change
   const PSEUDO = "ar-XB"; // the test language, which uses Hebrew letters
   const LANGUAGE = document.documentElement.lang === PSEUDO ? "he" : document.documentElement.lang;
@@ -205,11 +206,24 @@
 
   // In a frame, browsers apply autofocus only to the first page.
   if (document.activeElement === document.body) one("[autofocus]")?.focus();
-  one("#username")?.addEventListener("keydown", (event) => {
-    if (event.key !== "Enter" || one("#password").value) return;
-    event.preventDefault();
-    one("#password").focus();
-  });
+  /** Enter after a user name leads to the password, except after a scan: the server looks that up. */
+  const approve = (username, password, card) => {
+    const isCard = (field) => card && /^[0-9]{8,}$/.test(field.value.trim()); // as in forms.py
+    let began = 0;
+    username.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" || password.value || isCard(username)) return;
+      event.preventDefault();
+      password.focus();
+    });
+    // Nobody types a password of digits as fast as a scanner.
+    password.addEventListener("keydown", (event) => {
+      if (!password.value && event.key.length === 1) began = event.timeStamp;
+      if (event.key !== "Enter" || !isCard(password) || event.timeStamp - began > SCANNED * password.value.length) return;
+      card.value = password.value;
+      password.value = "";
+    });
+  };
+  if (one("#username")) approve(one("#username"), one("#password"), one("#card"));
   const found = all("#found button");
   addEventListener("keydown", (event) => {
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];

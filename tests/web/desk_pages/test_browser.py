@@ -10,6 +10,8 @@ from support.web_caller import PASSWORD, end_session, session
 
 pytestmark = pytest.mark.long  # needs a browser
 
+THIRD = 1042
+
 
 class TestTheSeedsFlow:
     """From the list and back to the updated list, using only a scanner and Enter."""
@@ -71,8 +73,10 @@ class TestTheSeedsFlow:
             assert len(stops) < 40
         page.scan(Keys.ENTER)
         page.shows("Remove Whitfield, Thomas from the group?")
-        assert page.desk.focused() == "Cancel", "somebody is left behind alone, so the yes isn't at hand"
-        page.run("document.querySelector('#confirm').focus()")
+        assert page.run("return document.activeElement.getAttribute('aria-labelledby')") == "warnings"
+        page.scan(Keys.ENTER)  # neither confirms nor cancels
+        page.scan(Keys.TAB)
+        assert page.desk.focused() == "Remove anyway"
         page.scan(Keys.ENTER)
         assert "is in a group of their own now" in page.outcome()
 
@@ -95,12 +99,20 @@ class TestWhoIsMeant:
         page.scan(Keys.ENTER)
         page.shows("Move Whitfield, Thomas here")
 
-    def test_a_supervisor_approves_in_the_preview(self, page: PageDesk) -> None:
+    def test_scans_and_a_supervisors_approval_in_the_preview(self, page: PageDesk) -> None:
         page.change("DELETE FROM grants WHERE usr = 2 AND permission = 'UPDATE_USER'")
         page.desk.log_in(session(page.sandbox.url, username="consortium_staff"))
         page.plan_move(NGUYEN, card(RUTH), "Move Nguyễn, Ruth here?")
+        page.scan(card(THOMAS), Keys.ENTER)
+        page.shows("Move 2 patrons here?")
+        page.run("document.querySelector('#password').focus()")
+        page.scan(card(THIRD), Keys.ENTER)
+        page.shows("Move 3 patrons here?")
         page.scan("admin", Keys.ENTER, PASSWORD, Keys.ENTER)
-        assert page.outcome().startswith("Done: Nguyễn, Ruth is in this group now")
+        page.until(lambda: "Type the password again" in page.text("#message") and page.loaded())
+        page.scan(PASSWORD)
+        page.desk.click("#confirm")
+        assert page.outcome().startswith("Done: all 3 changes")
 
 
 class TestOnce:

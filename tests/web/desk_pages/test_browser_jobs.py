@@ -127,7 +127,9 @@ def test_undo_and_redo(hands: Hands) -> None:
     assert hands.page.group_of(RUTH) == 5001
     assert hands.page.text("form[action*='/undo'] button") == "Redo"
     hands.click("form[action*='/undo'] button")
-    hands.page.until(lambda: hands.page.group_of(RUTH) == 1004)
+    hands.page.until(lambda: hands.page.text("#outcome").startswith("Done: Nguyễn, Ruth") and hands.page.loaded())
+    assert hands.page.group_of(RUTH) == 1004
+    assert hands.page.text("form[action*='/undo'] button") == "Undo"
     assert hands.done == ["click", "click"], "one each"
 
 

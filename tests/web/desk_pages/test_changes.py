@@ -57,16 +57,17 @@ class TestMovingSomebodyIn:
         change_rows(sandbox, "UPDATE au SET usrgroup = 5001, family_name = 'Nguyễn' WHERE id = ?", RUTH)
         plan = scanned(clerk.open(NGUYEN), card(RUTH))
         assert not plan.warnings
-        assert plan.default == "apply"
+        assert plan.default == "enter"
         assert "press Enter to move" in plan.text
+        assert plan.send("/change", ("do", "look")).heading == plan.heading, "Look up without a card"
         assert words_of(plan) <= 60
 
     def test_several_cards_make_one_change(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         first = scanned(clerk.open(NGUYEN), card(THOMAS))
-        both = first.send("/change", ("do", "apply"), card=card(RUTH))  # a scanner types a card, then Enter
+        both = first.send("/change", ("do", first.default), card=card(RUTH))  # a scanner types a card, then Enter
         assert both.heading == "Move 2 patrons here?"
         assert group_of(sandbox, THOMAS) == 1009, "a card in the field is no yes"
-        same = both.send("/change", ("do", "add"), card=card(RUTH))
+        same = both.send("/change", ("do", "look"), card=card(RUTH))
         assert same.heading == "Move 2 patrons here?"
         done = agreed(same)
         assert done.outcome.startswith("Done: all 2 changes")
@@ -85,13 +86,14 @@ class TestMovingSomebodyIn:
         assert scanned(page, card(RUTH)).heading == "Move Whitfield, Ruth here from Whitfield, Grace's group?"
 
     def test_an_unknown_card_keeps_the_patrons_scanned_so_far(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
-        plan = scanned(clerk.open(NGUYEN), card(THOMAS)).send("/change", ("do", "apply"), card=card(RUTH))
-        page = plan.send("/change", ("do", "apply"), card="20000000001083")
+        plan = scanned(clerk.open(NGUYEN), card(THOMAS)).send("/change", ("do", "look"), card=card(RUTH))
+        page = plan.send("/change", ("do", "enter"), card="20000000001083")
         known = "No patron with card 20000000001083. Nearly the same: 20000000001038 Whitfield, Ruth"
         assert page.message.startswith(known)
         assert page.tree.get_element_by_id("card").get("value") == "20000000001083"
         assert page.heading == "Move 2 patrons here?"
-        assert "Done: all 2 changes" in agreed(page, card="").outcome
+        assert page.send("/change", ("do", page.default)).message.startswith(known), "Enter looks it up again"
+        assert "Done: all 2 changes" in agreed(page).outcome, "the button moves the patrons shown"
 
     def test_a_name_that_nobody_has(self, clerk: DeskClerk) -> None:
         assert scanned(clerk.open(NGUYEN), "Zzyzx, Q").message == "No patron named Zzyzx, Q."
@@ -165,9 +167,18 @@ class TestMovingSomebodyIn:
 
     def test_who_is_there_already(self, clerk: DeskClerk) -> None:
         page = scanned(clerk.open(NGUYEN), card(LAN))
-        assert page.heading == "Nothing to do"
-        assert "is already in group 1004" in page.text
-        assert "Move" not in [button.text for button in page.form("/change").xpath(".//button")]
+        assert page.message == "Nguyễn, Lan is already in group 1004."
+        assert len(page.members) == 4, "the list stays"
+        assert page.tree.xpath("//*[@autofocus]/@id") == ["card"]
+        first = scanned(page, card(THOMAS))
+        both = first.send("/change", ("do", first.default), card=card(LAN))
+        assert both.heading.startswith("Move Whitfield, Thomas here")
+        assert both.message == "Nguyễn, Lan is already in group 1004."
+        assert both.tree.xpath("//*[@autofocus]/@id") == ["card"]
+        then = both.send("/change", ("do", both.default), card=card(RUTH))
+        assert then.heading == "Move 2 patrons here?"
+        assert "already in group" not in then.text, "said once"
+        assert agreed(then).outcome.startswith("Done: all 2 changes")
 
 
 class TestSelectedMembers:
@@ -183,6 +194,19 @@ class TestSelectedMembers:
         assert list(done.members) == ["Whitfield, Grace"]
         assert len({group_of(sandbox, patron) for patron in (WHITFIELD, THOMAS, RUTH)}) == 3
         assert not leads(sandbox, THOMAS)
+
+    def test_cancel_keeps_the_selection(self, clerk: DeskClerk) -> None:
+        checked = "//input[@name='member' and @checked]/@value"
+        for action in ("remove", "move"):
+            page = selected(clerk.open(WHITFIELD), action, THOMAS, RUTH)
+            back = clerk.get(page.tree.xpath("//a[@accesskey='b']/@href")[0])
+            assert sorted(back.tree.xpath(checked)) == [str(THOMAS), str(RUTH)]
+        plan = scanned(page, card(NGUYEN))
+        assert plan.tree.xpath("//*[@autofocus]/@aria-labelledby") == ["warnings"], "where Enter does nothing"
+        assert clerk.get(plan.tree.xpath("//a[@accesskey='b']/@href")[0]).tree.xpath(checked)
+        merge = scanned(selected(clerk.open(WHITFIELD), "merge"), card(NGUYEN))
+        assert merge.tree.xpath("//*[@autofocus]/@aria-labelledby") == ["warnings"]
+        assert not clerk.get(merge.tree.xpath("//a[@accesskey='b']/@href")[0]).tree.xpath(checked)
 
     def test_a_lead_who_is_removed_stays_one_and_the_plan_says_so(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         plan = selected(clerk.open(WHITFIELD), "remove", WHITFIELD)
@@ -234,6 +258,38 @@ class TestUndo:
         again = done.send("/undo", key="0" * 32)
         assert again.message == "This change is already undone."
 
+    def test_a_redo_is_done_and_can_be_undone(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
+        redone = agreed(scanned(clerk.open(NGUYEN), card(RUTH))).send("/undo").send("/undo")
+        assert redone.outcome.startswith("Done: Whitfield, Ruth is in this group now")
+        assert redone.form("/undo").xpath(".//button")[0].text == "Undo"
+        past = clerk.open(NGUYEN, "/history")
+        entries = [as_text(heading).split(": ")[1] for heading in past.tree.xpath("//section[@class='entry']/h3")]
+        assert entries == ["redone by you", "undone by you", "moved by you"]
+        assert past.form("/undo").xpath(".//button")[0].text == "Undo"
+        undone = redone.send("/undo")
+        assert undone.outcome.startswith("Undone: Whitfield, Ruth is in group 1009 now")
+        assert group_of(sandbox, RUTH) == 1009
+
+    def test_what_a_supervisor_approved_needs_approval_again(
+        self, app: Flask, clerk: DeskClerk, sandbox: Sandbox
+    ) -> None:
+        take_away(sandbox, "UPDATE_USER", user=2)
+        new = DeskClerk(app, session(sandbox.url, username="consortium_staff"), clerk.origin)
+        done = agreed(scanned(new.open(NGUYEN), card(WHITFIELD)), username="admin", password=PASSWORD)
+        asks = done.send("/undo")
+        assert asks.heading == "Undo the change to Whitfield, Grace?"
+        assert "Supervisor's approval" in asks.text
+        assert "This group: 5 → 4 members" in asks.text
+        assert not asks.warnings
+        assert agreed(asks).message == "Type the supervisor's user name and password."
+        undone = agreed(asks, username="admin", password=PASSWORD)
+        assert undone.outcome.startswith("Undone: Whitfield, Grace is in group 1009 now")
+        assert done.send("/undo").message == "This change is already undone."
+        asks = undone.send("/undo")
+        assert asks.heading == "Redo the change to Whitfield, Grace?"
+        assert agreed(asks, username="admin", password=PASSWORD).outcome.startswith("Done: Whitfield, Grace")
+        assert "refused" not in new.open(NGUYEN, "/history").text
+
     def test_from_the_recent_changes(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         agreed(scanned(clerk.open(NGUYEN), card(RUTH)))
         recent = clerk.open(NGUYEN, "/history")
@@ -276,8 +332,20 @@ class TestOnce:
         """Going back and resubmitting doesn't apply an undone plan again."""
         plan = scanned(clerk.open(NGUYEN), card(RUTH))
         agreed(plan).send("/undo")
-        assert "Done: Whitfield, Ruth is in this group now" not in agreed(plan).part("none")
+        assert agreed(plan).outcome == ""
         assert group_of(sandbox, RUTH) == 1009
+
+    @pytest.mark.parametrize("action", ["remove", "no-lead"])
+    def test_back_to_an_outcome_that_was_undone(self, clerk: DeskClerk, action: str) -> None:
+        done = agreed(selected(clerk.open(WHITFIELD), action, WHITFIELD, THOMAS))
+        assert clerk.get(done.address).outcome == done.outcome
+        undone = done.send("/undo")
+        back = clerk.get(done.address)
+        assert back.outcome == ""
+        assert not back.has_form("/undo")
+        redone = undone.send("/undo")
+        assert clerk.get(undone.address).outcome == ""
+        assert clerk.get(redone.address).outcome.startswith("Done")
 
     def test_the_service_is_restarted_in_between(
         self, clerk: DeskClerk, desk_settings: Settings, environ: dict[str, str]
@@ -327,6 +395,31 @@ class TestWhatGoesWrong:
         assert agreed(plan).message == "Type the supervisor's user name and password."
         assert "Done: Whitfield, Ruth" in agreed(plan, username="admin", password=PASSWORD).outcome
         assert group_of(sandbox, RUTH) == 1004
+
+    def test_a_scan_in_the_field_for_the_user_name_is_a_card(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
+        """The field has the focus. Nothing but digits without a password is a card."""
+        asks = clerk.open(NGUYEN).send("/plan", ("approve", "1"), card=card(THOMAS))
+        both = asks.send("/change", ("do", asks.default), username=card(RUTH))
+        assert both.heading == "Move 2 patrons here?"
+        assert both.tree.get_element_by_id("username").get("value") == ""
+        unknown = both.send("/change", ("do", both.default), username="20000000009999")
+        assert unknown.message.startswith("No patron with card 20000000009999.")
+        assert unknown.heading == "Move 2 patrons here?"
+        login = unknown.send("/change", ("do", "enter"), username=card(1001), password="none")
+        assert login.message == "The supervisor could not log in. Nothing was changed."
+        done = login.send("/change", ("do", "apply"), username="admin", password=PASSWORD)
+        assert "Done: all 2 changes" in done.outcome
+
+    def test_enter_with_a_warning_says_that_it_moves_nobody(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
+        warned = scanned(clerk.open(NGUYEN), card(WHITFIELD)).send("/change", ("do", "look"))
+        assert warned.message == "Nothing was changed: Enter doesn't confirm. Use the Move anyway button."
+        asks = clerk.open(NGUYEN).send("/plan", ("approve", "1"), card=card(WHITFIELD))
+        page = asks.send("/change", ("do", asks.default), username="admin", password=PASSWORD)
+        assert "Type the password again, then use the Move anyway button." in page.message
+        assert page.tree.get_element_by_id("username").get("value") == "admin"
+        assert page.tree.get_element_by_id("password").get("value") is None
+        assert group_of(sandbox, WHITFIELD) == 1009
+        assert agreed(page, password=PASSWORD).outcome.startswith("Done")
 
     @pytest.mark.parametrize(("profile", "needed"), [(12, True), (3, False)])
     def test_a_profiles_permission_counts(
