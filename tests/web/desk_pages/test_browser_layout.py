@@ -34,6 +34,22 @@ return arguments[0].map((selector) => {
   return fits ? "" : `${selector}: ${frame.top + top} to ${frame.top + bottom}`;
 }).join("");
 """
+# A chip may wrap between words: no line of it is narrower than its longest word.
+STICKING_OUT = """
+const main = document.querySelector("main");
+const { left, right } = main.getBoundingClientRect();
+const found = [...main.querySelectorAll("#members :is(th, td, a, .badge, bdi)")].filter((one) => {
+  const box = one.getBoundingClientRect();
+  return box.width > 0 && (box.left < left - 1 || box.right > right + 1);
+}).map((one) => one.outerHTML.slice(0, 80));
+const lines = new Set([...main.querySelectorAll(".sums > div")].map((one) => one.getBoundingClientRect().bottom));
+const broken = [...main.querySelectorAll(".standing .badge")].filter((chip) => {
+  const text = document.createRange();
+  text.selectNodeContents(chip);
+  return text.getClientRects().length > chip.textContent.split(" ").length;
+}).map((chip) => chip.textContent);
+return [...found, ...broken, ...(lines.size > 1 ? [`${lines.size} lines of totals`] : [])].join("\n");
+"""
 
 
 class TestInView:
@@ -118,9 +134,23 @@ class TestInView:
             page.run("document.querySelector('main').style.width = arguments[0] + 'px'", width)
             assert len(page.run(shown)) == parts, width
 
+    @pytest.mark.parametrize("language", ["en-US", "fr-CA", "es", "cs", "ar-XB"])
+    def test_the_table_and_one_line_of_totals_fit_in_each_language(self, page: PageDesk, language: str) -> None:
+        """In the widths that both clients leave on screens of 1024 and 1280 px, and at the limits of the style."""
+        page.browser.add_cookie({"name": "eg_locale", "value": language, "path": "/"})
+        try:
+            resize(page, 1400, 800)
+            page.open(NGUYEN)
+            page.until(page.loaded)
+            for width in (720, 774, 905, 959, 960, 988, 1024, 1217):
+                page.run("document.querySelector('main').style.width = arguments[0] + 'px'", width)
+                assert page.run(STICKING_OUT) == "", width
+        finally:
+            page.browser.delete_cookie("eg_locale")
+
 
 def test_details_have_what_the_table_has_no_room_for(page: PageDesk) -> None:
-    for width, shown in ((1400, ()), (1000, ("Profile Child",)), (390, ("Profile Child", "Expires "))):
+    for width, shown in ((1400, ()), (1100, ("Profile Child",)), (390, ("Profile Child", "Expires "))):
         resize(page, width, 800)
         page.open_group(NGUYEN)
         page.desk.click(f"[data-unfold][href*='/members/{NGUYEN}?']")
