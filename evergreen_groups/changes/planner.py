@@ -176,9 +176,8 @@ class PlanBasis:
             # As in the audit: the home library alone makes no relatives, and a relative may be among those who arrive.
             families = relations.families([*there, *(step.patron_id for step in arriving)]) if there else ()
             strangers = {id for family in families if there.isdisjoint(family) for id in family}
-            for step in arriving:
-                if step.patron_id in strangers:
-                    yield PlanWarning("stranger-to-group", {"name": step.member.name, "group": number})
+            if names := tuple(step.member.name for step in arriving if step.patron_id in strangers):
+                yield PlanWarning("stranger-to-group", {"names": names, "group": number, "count": len(names)})
         yield from _warnings_about_addresses(moves, groups, members, relations)
         yield from self._warnings_about_adults(moves, groups)
         for number in sorted({step.before for step in moves}):

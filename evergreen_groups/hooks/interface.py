@@ -334,7 +334,7 @@ def _rule_and_penalties(
     member: Member, standing: Standing | None, forecast: RecalculationForecast | None
 ) -> dict[str, Any]:
     if standing is not None:
-        return {**standing_document(standing), **forecast_document(forecast)}
+        return {**standing_document(standing, labels=True), **forecast_document(forecast)}
     # Penalties that weren't read are null. An empty list would mean that there are none.
     unknown = {"blocked_in_evergreen": None, "other_blocks": None, "difference": None}
     return {"over_limit": member.over_limit_if_known, **unknown, **forecast_document(None)}

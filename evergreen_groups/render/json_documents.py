@@ -73,22 +73,23 @@ def limit_document(limit: Limit) -> dict[str, Any]:
     }
 
 
-def penalty_document(penalty: Penalty) -> dict[str, Any]:
-    """Return a penalty as a JSON object."""
+def penalty_document(penalty: Penalty, *, label: bool = False) -> dict[str, Any]:
+    """Return a penalty as a JSON object, with the staff client's ``label`` if requested."""
     return {
         "name": penalty.kind.name,
+        **({"label": penalty.kind.label} if label else {}),
         "org_unit": penalty.org_unit.shortname,
         "since": penalty.set_date.isoformat(timespec="seconds") if penalty.set_date else None,
         "by_staff": penalty.by_staff,
     }
 
 
-def standing_document(standing: Standing) -> dict[str, Any]:
+def standing_document(standing: Standing, *, labels: bool = False) -> dict[str, Any]:
     """Return a member's standing as keys of a JSON object; ``over_limit`` is null if the limit isn't visible."""
     return {
         "over_limit": standing.over_limit,
-        "blocked_in_evergreen": [penalty_document(penalty) for penalty in standing.blocks_for_fines],
-        "other_blocks": [penalty_document(penalty) for penalty in standing.other_blocks],
+        "blocked_in_evergreen": [penalty_document(penalty, label=labels) for penalty in standing.blocks_for_fines],
+        "other_blocks": [penalty_document(penalty, label=labels) for penalty in standing.other_blocks],
         "difference": None if standing.difference is None else standing.difference.value,
     }
 

@@ -46,7 +46,8 @@ WARNINGS: Mapping[str, Message] = {
     "account-not-active": Message("{name}'s account isn't active: check that it is the right one"),
     "account-expired": Message("{name}'s account has expired: renew it"),
     "stranger-to-group": Message(
-        "{name} shares no surname, address, phone or e-mail with group {group}: check that they belong together"
+        "{names} shares no surname, address, phone or e-mail with group {group}: check that they belong together",
+        plural="{names} share no surname, address, phone or e-mail with group {group}: check that they belong together",
     ),
     "borrowed-address": Message(
         "{name} uses {owner}'s address, and editing one changes both: give {name} an address of their own"

@@ -125,9 +125,23 @@ def test_over_the_limit_is_one_thing_and_blocked_in_evergreen_another(client: Cl
     found = {
         "over_limit": False,
         "blocked_in_evergreen": [
-            {"name": "PATRON_EXCEEDS_FINES", "org_unit": "LAKELAND", "since": since, "by_staff": False}
+            {
+                "name": "PATRON_EXCEEDS_FINES",
+                "label": "Patron exceeds fine threshold",
+                "org_unit": "LAKELAND",
+                "since": since,
+                "by_staff": False,
+            }
         ],
-        "other_blocks": [{"name": "STAFF_CHR", "org_unit": "HARBOR", "since": since, "by_staff": True}],
+        "other_blocks": [
+            {
+                "name": "STAFF_CHR",
+                "label": "Alerting block on Circ, Hold and Renew",
+                "org_unit": "HARBOR",
+                "since": since,
+                "by_staff": True,
+            }
+        ],
         "difference": "now-within-limit",
         "recalculation": "may-help",
         "evergreen_threshold": "5.01",

@@ -240,6 +240,7 @@ def test_over_the_limit_and_blocked_in_evergreen_are_two_things(desk: Desk, clie
     desk.panel_of(1012)
     fines = {
         "name": "PATRON_EXCEEDS_FINES",
+        "label": "Patron exceeds fine threshold",
         "org_unit": "HARBOR",
         "since": "2026-11-02T09:00:00+0000",
         "by_staff": False,
@@ -260,7 +261,7 @@ def test_over_the_limit_and_blocked_in_evergreen_are_two_things(desk: Desk, clie
     assert panel["amount"] == "$25.65"
     assert panel["lines"][1] == "Info only · 3 of 4 members blocked"
     note = "STAFF_CHR at CONS, set by staff"
-    fines = "PATRON_EXCEEDS_FINES at HARBOR since Nov 2, 2026"
+    fines = "Patron exceeds fine threshold at HARBOR since Nov 2, 2026"
     over = "over the limit, not blocked for it: own fines over the limit of $5.00"
     assert {member["name"]: (member["blocked"], member["about"]) for member in panel["members"]} == {
         FAMILY[0][0]: (["Blocked"], ["group lead", f"blocked in Evergreen: {fines}"]),

@@ -97,6 +97,17 @@ def test_the_demo_desk_is_in_the_clients_language_as_well(desk: Desk, client: st
     assert [text for text in texts if LATIN.search(data.sub("", text))] == []
 
 
+@pytest.mark.parametrize("tag", ["fr-CA", "cs-CZ", "es-ES"])
+def test_who_is_blocked_takes_one_line_of_200_px(desk: Desk, tag: str) -> None:
+    desk.begin()
+    desk.open(f"/eg2/{tag}/staff/circ/patron", "1017/checkout")
+    desk.panel_of(1017)
+    desk.until(lambda: desk.run("return Boolean(document.querySelector('a.evergreen-groups-info'))"))
+    desk.run("document.querySelector('.evergreen-groups-box').style.width = '200px'")
+    desk.framed()
+    assert desk.run("return document.querySelector('.evergreen-groups-info').offsetHeight") == 24
+
+
 @pytest.mark.parametrize(("tag", "amount"), [("fr-CA", "25,65\xa0$"), ("cs-CZ", "25,65\xa0$"), ("es-ES", "25,65\xa0$")])
 def test_panel_tab_and_page_are_in_the_language_of_the_address(desk: Desk, tag: str, amount: str) -> None:
     with use_language(Language(tag)):

@@ -110,7 +110,7 @@ COLUMNS = (
     DeskColumn(
         "library",
         lambda row: row.member.library,
-        Message("Home library"),
+        Message("Library"),
         "library",
         lambda row: name_key(row.member.library),
     ),

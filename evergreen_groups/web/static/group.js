@@ -18,7 +18,7 @@ const MOST = 8; // further members are only on the group's page
 
 /** Describe a penalty in full: name, library, date, and whether staff have set it. */
 function penalty(block) {
-  const values = { name: block.name, place: block.org_unit, day: block.since && texts.day(block.since) };
+  const values = { name: block.label || block.name, place: block.org_unit, day: block.since && texts.day(block.since) };
   if (!block.since) {
     return block.by_staff ? gettext("{name} at {place}, set by staff", values) : gettext("{name} at {place}", values);
   }

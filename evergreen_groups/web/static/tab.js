@@ -135,14 +135,17 @@ function loaded(made) {
   passIn(); // browsers apply autofocus at most once per window
 }
 
-/** Scroll the page's start into view unless its first button is: a step may be below Angular's expanded summary. */
+/** Scroll the page's start into view unless its field and first button are: a step may be below Angular's expanded
+ * summary. Of a question that is higher than the window, show the end. */
 function reveal(page, first) {
-  const { top } = holder.getBoundingClientRect();
-  const button = page.querySelector("#found .btn") || page.querySelector("main .btn");
-  const hidden = button && frame().getBoundingClientRect().top + button.getBoundingClientRect().bottom > innerHeight;
-  const low = hidden || (first && top > innerHeight * LOW);
   if (document.activeElement?.matches(TYPING) || (first && scrollY)) return;
-  if (low || top < 0) holder.scrollIntoView({ block: "start", behavior: "instant" });
+  const button = page.querySelector("#found .btn") || page.querySelector("main .btn");
+  const needed = [button, page.querySelector("[autofocus]")].filter(Boolean);
+  const below = () =>
+    Math.max(...needed.map((one) => one.getBoundingClientRect().bottom)) + frame().getBoundingClientRect().top - innerHeight;
+  const { top } = holder.getBoundingClientRect();
+  if (below() > 0 || top < 0 || (first && top > innerHeight * LOW)) holder.scrollIntoView({ block: "start", behavior: "instant" });
+  if (below() > 0) scrollBy({ top: below() + RING, behavior: "instant" });
 }
 
 /** Give the page the client's font, size, background and colors; desk.css uses `--paper`. */
@@ -162,11 +165,23 @@ function fit(made, page) {
     holder.style.maxWidth = `${document.documentElement.clientWidth - start - 2 * RING}px`;
     const wide = page.documentElement.scrollWidth > page.documentElement.clientWidth;
     made.style.height = `${Math.ceil(page.documentElement.getBoundingClientRect().height) + (wide ? 20 : 0)}px`;
+    underneath();
   };
   measure();
   new made.contentWindow.ResizeObserver(measure).observe(page.documentElement);
   made.contentWindow.addEventListener("resize", measure);
 }
+
+/** Tell the page how much of it is below the window: its buttons for selected members stay above that. */
+function underneath() {
+  const made = frame();
+  if (holder?.dataset.state !== "shown" || !made) return;
+  const below = Math.max(0, made.getBoundingClientRect().bottom - innerHeight);
+  attempt(() => made.contentDocument.documentElement.style.setProperty("--below", `${below}px`));
+}
+addEventListener("scroll", underneath, { passive: true });
+addEventListener("resize", underneath);
+new ResizeObserver(underneath).observe(document.body); // the summary above it unfolds
 
 /** Open links to the client's patron pages in the client around the frame, without reloading it. */
 function follow(event) {

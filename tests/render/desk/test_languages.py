@@ -94,7 +94,7 @@ def test_what_is_not_certain(under_way: bool, code: str) -> None:
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_warnings(code: str, count: int) -> None:
     names = dict.fromkeys(("name", "owner", "borrower"), NAME)
-    counted = {"count": count, "most": 2} if "{count}" in WARNINGS[code] else {}
+    counted = {"count": count, "most": 2} if "{count}" in WARNINGS[code] or WARNINGS[code].plural else {}
     warning = PlanWarning(code, {**names, "names": (NAME, NAME), "group": 1004, **counted})
     assert latin(sentence(describe_warning(warning))) == set()
 

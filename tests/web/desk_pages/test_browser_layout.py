@@ -34,6 +34,22 @@ return arguments[0].map((selector) => {
   return fits ? "" : `${selector}: ${frame.top + top} to ${frame.top + bottom}`;
 }).join("");
 """
+# A chip may wrap between words: no line of it is narrower than its longest word.
+STICKING_OUT = """
+const main = document.querySelector("main");
+const { left, right } = main.getBoundingClientRect();
+const found = [...main.querySelectorAll("#members :is(th, td, a, .badge, bdi)")].filter((one) => {
+  const box = one.getBoundingClientRect();
+  return box.width > 0 && (box.left < left - 1 || box.right > right + 1);
+}).map((one) => one.outerHTML.slice(0, 80));
+const lines = new Set([...main.querySelectorAll(".sums > div")].map((one) => one.getBoundingClientRect().bottom));
+const broken = [...main.querySelectorAll(".standing .badge")].filter((chip) => {
+  const text = document.createRange();
+  text.selectNodeContents(chip);
+  return text.getClientRects().length > chip.textContent.split(" ").length;
+}).map((chip) => chip.textContent);
+return [...found, ...broken, ...(lines.size > 1 ? [`${lines.size} lines of totals`] : [])].join("; ");
+"""
 
 
 class TestInView:
@@ -77,6 +93,50 @@ class TestInView:
         finally:
             page.browser.switch_to.default_content()
 
+    @pytest.mark.parametrize("size", [(1280, 720), (1024, 768)])
+    @pytest.mark.parametrize("client", ["Angular", "AngularJS"])
+    def test_three_strangers_an_unknown_card_and_a_selection(
+        self, page: PageDesk, client: str, size: tuple[int, int]
+    ) -> None:
+        """With the panel unfolded, and several warnings above the button."""
+
+        def comes(*seen: str) -> None:
+            page.until(lambda: page.run("return !window.before") and page.text(seen[0]) and page.loaded())
+            page.until(lambda: not page.run(VISIBLE, list(seen)) or page.run("return performance.now() > 3000"))
+            assert page.run(VISIBLE, list(seen)) == ""
+
+        resize(page, *size)
+        in_tab(page, client)
+        page.desk.unfold()
+        page.desk.open(client, "1001/checkout")
+        page.desk.panel_of(1001)
+        page.run(UNFOLDED)
+        page.desk.click("[data-tab=group]")
+        page.until(lambda: page.run("return document.querySelector('.evergreen-groups-tab')?.dataset.state") == "shown")
+        page.browser.switch_to.frame(page.desk.element(".evergreen-groups-tab iframe"))
+        try:
+            comes("h1", "#card")
+            for card in ("20000000001036", "20000000001047", "20000000001012"):
+                page.run("window.before = true")
+                page.scan(card, Keys.ENTER)
+                comes("#warnings", "h1", "#card", "#confirm")
+            assert page.text("[aria-labelledby=warnings]").count("share no surname") == 1, "one line for all three"
+            page.run("window.before = true")
+            page.scan("2000000000108", Keys.ENTER)
+            comes("#message", "h1", "#warnings", "#card", "#confirm")
+            page.run("window.before = true; document.querySelector('a[accesskey=b]').click()")
+            comes("#members", "#card")
+            tops = "return [...document.querySelectorAll('#members tr')].map((row) => row.getBoundingClientRect().top)"
+            before = page.run(tops)
+            page.desk.click("#members input[name=member]")
+            comes(".for-selected", "button[value=move]", "button[value=no-lead]")
+            assert page.run(tops) == before, "the rows stay where they are"
+            page.run("parent.scrollBy(0, 60)")
+            comes(".for-selected", "button[value=move]", "button[value=no-lead]")
+        finally:
+            page.browser.switch_to.default_content()
+            page.run("localStorage.clear()")
+
     @pytest.mark.parametrize("client", ["Angular", "AngularJS"])
     def test_nothing_jumps_while_somebody_types(self, page: PageDesk, client: str) -> None:
         resize(page, 1280, 720)
@@ -118,9 +178,23 @@ class TestInView:
             page.run("document.querySelector('main').style.width = arguments[0] + 'px'", width)
             assert len(page.run(shown)) == parts, width
 
+    @pytest.mark.parametrize("language", ["en-US", "fr-CA", "es", "cs", "ar-XB"])
+    def test_the_table_and_one_line_of_totals_fit_in_each_language(self, page: PageDesk, language: str) -> None:
+        """In the widths that both clients leave on screens of 1024 and 1280 px, and at the limits of the style."""
+        page.browser.add_cookie({"name": "eg_locale", "value": language, "path": "/"})
+        try:
+            resize(page, 1400, 800)
+            page.open(NGUYEN)
+            page.until(page.loaded)
+            for width in (720, 774, 905, 959, 960, 988, 1024, 1217):
+                page.run("document.querySelector('main').style.width = arguments[0] + 'px'", width)
+                assert page.run(STICKING_OUT) == "", width
+        finally:
+            page.browser.delete_cookie("eg_locale")
+
 
 def test_details_have_what_the_table_has_no_room_for(page: PageDesk) -> None:
-    for width, shown in ((1400, ()), (1000, ("Profile Child",)), (390, ("Profile Child", "Expires "))):
+    for width, shown in ((1400, ()), (1100, ("Profile Child",)), (390, ("Profile Child", "Expires "))):
         resize(page, width, 800)
         page.open_group(NGUYEN)
         page.desk.click(f"[data-unfold][href*='/members/{NGUYEN}?']")
