@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -48,7 +49,9 @@ LONG = (
 """The slowest files. They start first, so that no worker is still busy with one when the others are done."""
 
 # How long Hypothesis needs for an example depends on the machine.
-hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.register_profile(
+    "suite", deadline=None, max_examples=40, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("suite")
 
 # In the background of a shell script, the suite ignores Ctrl-C, and so would the commands it starts.
@@ -65,6 +68,9 @@ os.environ["LC_ALL"] = "C.UTF-8"
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+# Collecting makes millions of objects that stay.
+gc.set_threshold(50_000, 20, 20)
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Prepare a place for a PostgreSQL server; the first test that needs the server starts it."""
@@ -76,6 +82,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector all the tests, which stay until the end."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

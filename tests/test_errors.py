@@ -138,20 +138,19 @@ WORDS = {"advice", "args", "found", "message", "problem", "what_to_do"}
 
 def taken_apart(tree: ast.AST) -> list[ast.expr]:
     """Return the expressions that parse the text of an error or a finding, in the order of the source."""
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.Module)]
-    return sorted({found for function in functions for found in _in(function)}, key=lambda found: found.lineno)
+    return sorted(_in(tree), key=lambda found: found.lineno)
 
 
-def _in(function: ast.AST) -> Iterator[ast.expr]:
-    caught = _errors_of(function)
+def _in(tree: ast.AST) -> Iterator[ast.expr]:
+    caught = _errors_of(tree)
     worded = {
         target.id
-        for node in ast.walk(function)
+        for node in ast.walk(tree)
         if isinstance(node, ast.Assign) and _is_words(node.value, caught, set())
         for target in node.targets
         if isinstance(target, ast.Name)
     }
-    for node in ast.walk(function):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in TAKING_APART:
             folds = node.func.attr == "split" and not node.args and not node.keywords  # joins lines into one
             looked_at = [node.func.value, *node.args]
@@ -165,10 +164,10 @@ def _in(function: ast.AST) -> Iterator[ast.expr]:
             yield node
 
 
-def _errors_of(function: ast.AST) -> set[str]:
-    """Return the names of errors that a function catches or gets as arguments."""
-    caught = {node.name for node in ast.walk(function) if isinstance(node, ast.ExceptHandler) and node.name}
-    for node in ast.walk(function):
+def _errors_of(tree: ast.AST) -> set[str]:
+    """Return the names of errors that a module catches or gets as arguments."""
+    caught = {node.name for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler) and node.name}
+    for node in ast.walk(tree):
         if isinstance(node, ast.arg) and node.annotation is not None:
             annotation = ast.unparse(node.annotation)
             if any(annotation.startswith(name) for name in (*error_classes(), "Exception", "OSError", "Finding")):
