@@ -2,18 +2,18 @@
 
 import doctest
 from importlib import import_module
-from pkgutil import walk_packages
 
-import evergreen_groups
+from support.sources import PACKAGE
 
 
 def test_examples() -> None:
     """Doctest prints each failure to the output."""
     failed, tried = [], 0
-    for module in walk_packages(evergreen_groups.__path__, "evergreen_groups."):
-        if not module.name.endswith("__main__") and ".migrations." not in module.name:  # Alembic runs those
-            results = doctest.testmod(import_module(module.name))
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if ">>> " in path.read_text("utf-8"):
+            name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+            results = doctest.testmod(import_module(name))
             tried += results.attempted
-            failed += [module.name] if results.failed else []
+            failed += [name] if results.failed else []
     assert failed == []
     assert tried >= 5

@@ -33,8 +33,6 @@ from evergreen_groups.message import filled
 from evergreen_groups.render.audit.wording import REASONS
 from evergreen_groups.render.plans import WARNINGS
 
-ERRORS = errors()
-SITES = [*ERRORS, *findings()]
 CODE = re.compile(r"[a-z]+(-[a-z]+)*")
 
 
@@ -46,8 +44,12 @@ class Anything:
 
 
 def test_there_is_something_to_look_at() -> None:
-    assert len(ERRORS) > 150
+    assert len(errors()) > 150
     assert len(findings()) > 80
+
+
+def sites() -> list[Site]:
+    return [*errors(), *findings()]
 
 
 def places(sites: list[Site]) -> list[str]:
@@ -58,13 +60,13 @@ def places(sites: list[Site]) -> list[str]:
 
 
 def test_every_message_is_a_literal_template() -> None:
-    assert places([site for site in SITES if site.message is None]) == []
+    assert places([site for site in sites() if site.message is None]) == []
 
 
 def test_templates_have_the_names_of_their_values() -> None:
     """Values given one by one are all used; advice chosen elsewhere may use other values."""
     wrong = []
-    for site in SITES:
+    for site in sites():
         values, named = site.values or frozenset(), names_in(site.message or "") | names_in(site.advice or "")
         unused = values - named if site.exact and site.advice is not None and site.message is not None else set()
         filled_in = [filled(text or "", dict.fromkeys(values, Anything())) for text in (site.message, site.advice)]
@@ -74,7 +76,7 @@ def test_templates_have_the_names_of_their_values() -> None:
 
 
 def test_a_message_is_one_line_without_a_full_stop_or_the_joiner_at_its_end() -> None:
-    messages = [site for site in SITES if site.kind != "ProblemError"]
+    messages = [site for site in sites() if site.kind != "ProblemError"]
     assert places([site for site in messages if "\n" in (site.message or "")]) == []
     ends = (".", ";", ":", " ")
     assert (
@@ -84,7 +86,7 @@ def test_a_message_is_one_line_without_a_full_stop_or_the_joiner_at_its_end() ->
 
 
 def test_codes_are_lower_case_with_hyphens() -> None:
-    codes = {site.code or default_code(site.kind) for site in ERRORS if site.code is not None}
+    codes = {site.code or default_code(site.kind) for site in errors() if site.code is not None}
     codes |= {site.code for site in findings() if site.code} | set(REASONS) | set(WARNINGS)
     codes |= {default_code(name) for name in error_classes()}
     assert [code for code in codes if not CODE.fullmatch(code)] == []
@@ -92,7 +94,7 @@ def test_codes_are_lower_case_with_hyphens() -> None:
 
 def test_a_code_means_one_thing() -> None:
     meanings: defaultdict[str, set[tuple[str, str | None]]] = defaultdict(set)
-    for site in ERRORS:
+    for site in errors():
         if site.code is not None:
             kind = "problem" if site.kind == "ProblemError" else site.kind
             meanings[f"{kind == 'problem'} {site.code or default_code(site.kind)}"].add((kind, site.message))
@@ -136,20 +138,19 @@ WORDS = {"advice", "args", "found", "message", "problem", "what_to_do"}
 
 def taken_apart(tree: ast.AST) -> list[ast.expr]:
     """Return the expressions that parse the text of an error or a finding, in the order of the source."""
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.Module)]
-    return sorted({found for function in functions for found in _in(function)}, key=lambda found: found.lineno)
+    return sorted(_in(tree), key=lambda found: found.lineno)
 
 
-def _in(function: ast.AST) -> Iterator[ast.expr]:
-    caught = _errors_of(function)
+def _in(tree: ast.AST) -> Iterator[ast.expr]:
+    caught = _errors_of(tree)
     worded = {
         target.id
-        for node in ast.walk(function)
+        for node in ast.walk(tree)
         if isinstance(node, ast.Assign) and _is_words(node.value, caught, set())
         for target in node.targets
         if isinstance(target, ast.Name)
     }
-    for node in ast.walk(function):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in TAKING_APART:
             folds = node.func.attr == "split" and not node.args and not node.keywords  # joins lines into one
             looked_at = [node.func.value, *node.args]
@@ -163,10 +164,10 @@ def _in(function: ast.AST) -> Iterator[ast.expr]:
             yield node
 
 
-def _errors_of(function: ast.AST) -> set[str]:
-    """Return the names of errors that a function catches or gets as arguments."""
-    caught = {node.name for node in ast.walk(function) if isinstance(node, ast.ExceptHandler) and node.name}
-    for node in ast.walk(function):
+def _errors_of(tree: ast.AST) -> set[str]:
+    """Return the names of errors that a module catches or gets as arguments."""
+    caught = {node.name for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler) and node.name}
+    for node in ast.walk(tree):
         if isinstance(node, ast.arg) and node.annotation is not None:
             annotation = ast.unparse(node.annotation)
             if any(annotation.startswith(name) for name in (*error_classes(), "Exception", "OSError", "Finding")):

@@ -7,16 +7,14 @@ on disk) stay.
 from __future__ import annotations
 
 import ast
-import io
 import re
 import subprocess
-import tokenize
 from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
 from support.repository import REPOSITORY
-from support.sources import package, syntax_tree
+from support.sources import package
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -128,17 +126,12 @@ def test_prose(folder: str) -> None:
     assert rare * 10_000 <= MAX_RARE * words, f"{rare} rare words of {words}, most of them in:{most}"
 
 
+# Also strings in several lines, of which those that a statement begins with are docstrings.
+DOCSTRING_OR_COMMENT = re.compile(r'(?ms)(?P<first>^ *)?[rfb]*"""(?P<text>.*?)"""|(?:^| )#(?P<comment>[^\n]*)')
+
+
 def prose(file: Path) -> str:
     """Return the docstrings and comments of a file as one line, so that a phrase may span lines."""
-    source = io.StringIO(file.read_text("utf-8"))
-    comments = [
-        token.string.lstrip("#")
-        for token in tokenize.generate_tokens(source.readline)
-        if token.type == tokenize.COMMENT
-    ]
-    docstrings = [
-        node.value.value
-        for node in ast.walk(syntax_tree(file))
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-    ]
-    return " ".join(" ".join([*docstrings, *comments]).split())
+    found = DOCSTRING_OR_COMMENT.finditer(file.read_text("utf-8"))
+    texts = [match["comment"] or match["text"] for match in found if match["comment"] or match["first"] is not None]
+    return " ".join(" ".join(texts).split())

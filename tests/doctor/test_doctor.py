@@ -226,9 +226,9 @@ def test_spreadsheets_without_what_writes_them(
     installation: Installation, monkeypatch: pytest.MonkeyPatch, output: str
 ) -> None:
     installation.more = f'[report]\noutput = "{installation.directory}/{output}\n'
-    assert only(installation.examined(), WARNING, FAILED) == []
+    assert only(installation.examined(["configuration", "output"]), WARNING, FAILED) == []
     monkeypatch.setitem(sys.modules, "xlsxwriter", None)  # as if it weren't installed
-    (failure,) = only(installation.examined(), WARNING, FAILED)
+    (failure,) = only(installation.examined(["configuration", "output"]), WARNING, FAILED)
     assert (failure.check, failure.verdict) == ("output", FAILED)
     assert "pip install" in failure.advice
 
@@ -289,7 +289,8 @@ def test_spreadsheets_of_the_night_without_what_writes_them(
 )
 def test_what_the_reports_of_the_night_name_is_there(installation: Installation, setting: str, code: str) -> None:
     installation.more = f'[[reports]]\nname = "old"\noutput = "{installation.directory}/a.html"\n{setting}\n'
-    (found,) = [one for one in installation.examined().findings if one.check == "names"]
+    examined = installation.examined(["configuration", "gateway", "login", "names"])
+    (found,) = [one for one in examined.findings if one.check == "names"]
     assert found.code == code, said(found)
 
 

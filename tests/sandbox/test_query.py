@@ -91,7 +91,7 @@ _CONDITIONS = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(_CONDITIONS)
 def test_nested_conditions_match_a_plain_reading(
     store: Store, patrons: list[Row], condition: tuple[Any, Callable[[Row], bool]]

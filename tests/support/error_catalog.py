@@ -58,20 +58,20 @@ def sources() -> dict[str, ast.Module]:
 def error_classes() -> dict[str, str]:
     """Return each class of the error tree with its base class."""
     found = {"EvergreenGroupsError": ""}
+    classes = [node for tree in sources().values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
     grown = True
     while grown:
         grown = False
-        for tree in sources().values():
-            for node in ast.walk(tree):
-                if isinstance(node, ast.ClassDef) and node.name not in found:
-                    bases = [base.id for base in node.bases if isinstance(base, ast.Name) and base.id in found]
-                    if bases:
-                        found[node.name], grown = bases[0], True
+        for node in classes:
+            bases = [base.id for base in node.bases if isinstance(base, ast.Name) and base.id in found]
+            if bases and node.name not in found:
+                found[node.name], grown = bases[0], True
     return found
 
 
+@cache
 def errors() -> list[Site]:
-    """Yield all places that make one of the package's errors."""
+    """Return all places that make one of the package's errors."""
     return [
         site
         for path, tree in sources().items()
@@ -81,8 +81,9 @@ def errors() -> list[Site]:
     ]
 
 
+@cache
 def findings() -> list[Site]:
-    """Yield all places that make a finding of the doctor."""
+    """Return all places that make a finding of the doctor."""
     return [
         _site(path, tree, function, call, call.func.id, message=0, advice=1)
         for path, tree in sources().items()
@@ -110,25 +111,28 @@ def names_in(template: str) -> set[str]:
     return {name for _text, name, _spec, _conversion in string.Formatter().parse(template) if name is not None}
 
 
-def _calls(tree: ast.Module) -> Iterator[tuple[ast.AST, ast.Call]]:
-    """Yield all calls with their innermost function, or the module."""
+@cache
+def _calls(tree: ast.Module) -> list[tuple[ast.AST, ast.Call]]:
+    """Return all calls with their innermost function, or the module."""
+    found: list[tuple[ast.AST, ast.Call]] = []
 
-    def visit(node: ast.AST, function: ast.AST) -> Iterator[tuple[ast.AST, ast.Call]]:
+    def visit(node: ast.AST, function: ast.AST) -> None:
         if isinstance(node, ast.FunctionDef):
             function = node
         if isinstance(node, ast.Call):
-            yield function, node
+            found.append((function, node))
         for inner in ast.iter_child_nodes(node):
-            yield from visit(inner, function)
+            visit(inner, function)
 
-    return visit(tree, tree)
+    visit(tree, tree)
+    return found
 
 
 def _error(path: str, tree: ast.Module, function: ast.AST, call: ast.Call) -> Site | None:
     func, first = call.func, call.args[0] if call.args else None
     if isinstance(func, ast.Attribute) and func.attr in PASSING_ON and isinstance(first, ast.Name):
         return _site(path, tree, function, call, first.id, message=1)
-    if not isinstance(func, ast.Name) or func.id not in {*error_classes(), *MAKERS}:
+    if not isinstance(func, ast.Name) or (func.id not in error_classes() and func.id not in MAKERS):
         return None
     kind = MAKERS.get(func.id, func.id)
     return _site(path, tree, function, call, kind, message=int(kind == "ProblemError"))
@@ -180,6 +184,7 @@ def _code(node: ast.AST | None, tree: ast.Module) -> str | None:
     return _text(node, tree) or "?"
 
 
+@cache
 def _constants(tree: ast.Module) -> dict[str, str]:
     return {
         target.id: node.value.value

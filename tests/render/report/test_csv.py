@@ -203,7 +203,7 @@ def test_the_apostrophe_can_be_taken_back(text: str) -> None:
     assert taken_back(escape_formula(text)) == text
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(hostile_reports(), st.booleans())
 def test_hostile_names_read_back(report: Report, bom: bool) -> None:
     text = csv_text(report, bom=bom)

@@ -240,7 +240,7 @@ def test_written_as_the_standard_library_would() -> None:
         assert written(report, "json") == json.dumps(document(report), indent=2, ensure_ascii=False) + "\n"
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(hostile_reports(), st.booleans())
 def test_hostile_names_read_back(report: Report, details: bool) -> None:
     shown = document(report, details=details)
