@@ -562,7 +562,8 @@ class MailSettings:
         v.template("date", "library"),
         None,
         help="Where the report is to be found instead, with {date} and {library} in it or not. Of a report by library "
-        "the service hands each library's page to those who may see its patrons, as in the example.",
+        "the service hands each library's page to those who may see its patrons, as in the example. Where it isn't "
+        "given, it is the service's address, if origin in [serve] says that and the report has pages.",
         example="https://evergreen.example.org/evergreen-groups/reports/latest/{library}",
         options=(
             Option("--mail-link", _INIT, "Where the report is to be found, with {date} and {library} in it or not."),

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import lru_cache
-from heapq import nlargest
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from markupsafe import escape
@@ -197,10 +196,6 @@ def _most_first(counts: Counter[BillKind]) -> list[BillKind]:
     return sorted(counts, key=lambda kind: (-counts[kind], kind))
 
 
-BARS = 12
-"""The number of groups in the chart."""
-
-
 @dataclass(frozen=True, slots=True)
 class TrendChart:
     """A bar for each run, the oldest first, with heights in percent of the highest.
@@ -215,32 +210,18 @@ class TrendChart:
     bars: tuple[Decimal, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class GroupBar:
-    """A group's bar in percent of the longest: the ``whole``, and the part owed by members ``over`` the limit."""
+def trend_chart(trend: Sequence[RunTotals]) -> TrendChart | None:
+    """Return a chart of the combined fines, or of the number of groups if a run's fines are unknown.
 
-    group: Group
-    whole: Decimal
-    over: Decimal
-
-
-def trend_charts(trend: Sequence[RunTotals]) -> tuple[TrendChart, ...]:
-    """Return charts of combined fines and of the number of groups; none until there are two runs.
-
-    The chart of fines is left out if a run's fines are unknown.
+    Bars start at zero, and negative sums (credits) get none. None until there are two runs.
     """
     if len(trend) < 2:
-        return ()
-    fines = [run.combined_fines for run in trend if run.combined_fines is not None]
-    counts = [Decimal(run.group_count) for run in trend]
-    groups = _trend_chart(gettext("Groups"), counts, lambda value: number(int(value)))
-    if len(fines) < len(trend):
-        return (groups,)
-    return _trend_chart(pgettext("of all groups", "Group Fines"), fines, price), groups
-
-
-def _trend_chart(name: str, values: Sequence[Decimal], written: Callable[[Decimal], str]) -> TrendChart:
-    """Return a chart whose bars start at zero; negative sums (credits) get no bar."""
+        return None
+    values = [run.combined_fines for run in trend if run.combined_fines is not None]
+    name, written = pgettext("of all groups", "Group Fines"), price
+    if len(values) < len(trend):
+        values = [Decimal(run.group_count) for run in trend]
+        name, written = gettext("Groups"), lambda value: number(int(value))
     highest = max(*values, ZERO) or Decimal(1)
     return TrendChart(
         name=name,
@@ -251,17 +232,13 @@ def _trend_chart(name: str, values: Sequence[Decimal], written: Callable[[Decima
     )
 
 
-def group_bars(groups: Sequence[Group]) -> list[GroupBar]:
-    """Return bars for the ``BARS`` groups with the highest combined fines, as far as they are above zero."""
-    bars = []
-    highest = nlargest(BARS, groups, key=lambda group: group.known_fines)
-    for group in highest:
-        if group.known_fines > 0:
-            whole = group.known_fines / highest[0].known_fines * 100
-            fines_over = sum((member.own_fines for member in group.members if member.over_limit), ZERO)
-            # Credits of other members may make the total less than what members over the limit owe.
-            bars.append(GroupBar(group, whole, min(fines_over / highest[0].known_fines * 100, whole)))
-    return bars
+def _share_over_limit(group: Group) -> int | None:
+    """Return the percentage of a group's fines that members over the limit owe. None if not known."""
+    if not group.complete or group.known_fines <= 0:
+        return None
+    owed = sum((member.own_fines for member in group.members if member.over_limit), ZERO)
+    # Credits of other members may make the total less than what members over the limit owe.
+    return min(round(owed / group.known_fines * 100), 100)
 
 
 def shared_values(report: Report) -> dict[str, object]:
@@ -272,7 +249,7 @@ def shared_values(report: Report) -> dict[str, object]:
         "changes": compared_changes(report),
         "since": since,
         "trend": trend,
-        "trend_charts": trend_charts(trend),
+        "chart": trend_chart(trend),
     }
 
 
@@ -323,11 +300,13 @@ class PageWriter(GroupWriter):
         self._incomplete, self._lead = str(macros.incomplete_mark()), str(macros.lead_mark())
         self._summary = _cached(_count_of_members)
         over_count, over_limit = _cached(macros.count_over_limit), _cached(macros.over_limit)
+        fines = _cached(macros.fines)
         blocked, change, no_card = _cached(macros.blocked), _cached(macros.change), str(macros.no_card())
         cell_form, self._empty_cell = RowTemplate(macros.cell_form), str(macros.empty_cell())
         one_limit = report.criteria.limit is not None
         # The template has the cells of group, lead and member's name, which are links.
         special: dict[str, Callable[[Any], str]] = {
+            "combined_fines": lambda group: fines(group.combined_fines, _share_over_limit(group)),
             "over_limit_count": lambda group: over_count(group.over_limit_count, group.no_member_over_limit),
             "change": lambda change_: change(change_.kind, change_.difference, change_.certain),
             "barcode": lambda member: no_card if member.barcode is None else escape(printable(member.barcode)),
@@ -363,7 +342,6 @@ class PageWriter(GroupWriter):
             columns=[
                 (column.page, gettext(column.heading or ""), _sort_kind(column)) for column in group_columns(part)
             ],
-            bars=group_bars(part.groups),
             filters=self._marks.offered_filters(part),
             owed_for=self._marks.offered_kinds(part),
             cleared=part.changes.cleared if part.changes else (),

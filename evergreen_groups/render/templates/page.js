@@ -108,7 +108,7 @@
   const libraryOf = (body) => textUnder(body, "library");
   const withSum = groups.some((body) => textUnder(body, "total"));
   [...new Set(groups.map(libraryOf))].sort(words.compare).forEach((name) => at.append(new Option(name, name)));
-  at.closest("p").hidden = at.options.length < 3;
+  at.hidden = at.options.length < 3;
 
   // Looked up when somebody first searches: names, barcodes and the group's number.
   const searchable = new Map();

@@ -67,6 +67,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, language in {"pseudo": Language(PSEUDO), "french": Language("fr-CA", "CAD")}.items():
         with use_language(language), (directory / f"{name}.html").open("w", encoding="utf-8") as stream:
             render(changed_report(), "html", stream, client=CLIENT)
+    for language in (Language("fr-CA", "CAD"), Language("es"), Language("cs", "CZK")):
+        with use_language(language), (directory / f"full-{language.tag}.html").open("w", encoding="utf-8") as stream:
+            render(reports["full"], "html", stream, client=CLIENT)
     placed = replace(changed_report(), org_units=ORG_UNITS, criteria=Criteria())
     publish(placed, directory / "libraries", client=CLIENT)
     return directory
@@ -95,6 +98,14 @@ def test_axe_finds_nothing_and_nothing_sticks_out(
     assert [(one["id"], one["nodes"][0]["html"]) for one in found["violations"]] == []
     page = "document.documentElement"
     assert browser.execute_script(f"return {page}.scrollWidth - {page}.clientWidth") == 0
+
+
+@pytest.mark.parametrize(("width", "most"), [(1280, 420), (390, 700)])
+@pytest.mark.parametrize("name", ["full", "blocked", "detailed", "full-fr-CA", "full-es", "full-cs"])
+def test_the_list_begins_on_the_first_screen(browser: Chrome, files: Path, name: str, width: int, most: int) -> None:
+    opened(browser, files / f"{name}.html", width)
+    first = "document.querySelector('#groups > tbody > tr').getBoundingClientRect()"
+    assert browser.execute_script(f"return {first}.top") < most
 
 
 def test_it_finds_filters_and_sorts_without_a_server(browser: Chrome, files: Path) -> None:
