@@ -228,6 +228,18 @@ class ReportSettings:
         example=60,
         options=(Option("--owing-since", _REPORT, "Only groups that have owed something for this many days."),),
     )
+    contact: bool = setting(
+        v.BOOLEAN,
+        False,
+        help="Say whom to contact about each group, with phone numbers, e-mail and postal address. This puts more "
+        "personal data into every file of the report; it is never mailed. See docs/security.md.",
+    )
+    age_bands: tuple[int, ...] = setting(
+        v.ASCENDING_DAYS,
+        (30, 60, 90),
+        help="Where the bands begin, in days, by which the report sorts groups after how long they have owed "
+        "something, and adds up what they owe. With an empty list there are none.",
+    )
     kinds: tuple[str, ...] = setting(
         v.KIND_NAMES,
         (),

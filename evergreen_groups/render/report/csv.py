@@ -40,6 +40,7 @@ _LAYOUT: tuple[tuple[str, tuple[Column[Any], ...], str], ...] = (
     ("standing", columns.BLOCKS, "member_"),
     ("details", columns.GROUP_DETAILS, ""),
     ("member_details", columns.MEMBER_DETAILS, "member_"),
+    ("contact", columns.CONTACT, ""),
 )
 """The order of the columns: what they are about, the columns, and how their names begin.
 
@@ -117,7 +118,7 @@ class CsvWriter(GroupWriter):
     def group(self, group: Group) -> str:
         separator = self._separator
         row = group_row(self._report, group)
-        of_group = {"group": row.group, "change": row.change, "details": row.details}
+        of_group = {"group": row.group, "change": row.change, "details": row.details, "contact": row.contact}
         made = [self._joined(cells, of_group[about]) if about in of_group else None for about, cells in self._blocks]
         if not self._with_members:
             return f"{separator.join('true' if block is None else block for block in made)}\r\n"

@@ -5,12 +5,14 @@ Without JavaScript the page still shows everything; only finding, sorting and fo
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, BinaryIO
+from urllib.parse import quote
 
 from markupsafe import escape
 
@@ -34,26 +36,31 @@ from evergreen_groups.render.report.wording import (
     CLEARED,
     KINDS,
     NOT_KNOWN,
+    WAYS_TO_REACH,
     cleared_lead,
     cleared_now,
     cleared_remarks,
     compared_changes,
+    describe_age_band,
+    describe_age_sum,
     describe_group_details,
+    describe_invalid,
     describe_member_details,
+    describe_role,
     explain_cleared,
     remarks,
     since,
 )
 from evergreen_groups.render.report.writers import GroupWriter
 from evergreen_groups.render.wording import describe_limit, describe_penalty, report_title
-from evergreen_groups.report import ChangeKind
+from evergreen_groups.report import AgeSum, ChangeKind
 
 if TYPE_CHECKING:
     from evergreen_groups.groups import Group, Member
     from evergreen_groups.ils import BillKind
     from evergreen_groups.language import Language
     from evergreen_groups.render import StaffClient
-    from evergreen_groups.report import Report, ReportedLibrary, RunTotals
+    from evergreen_groups.report import AgeBand, Report, ReportedLibrary, RunTotals
 
 _CACHE_SIZE = 4096
 """Cache this many formatted values of each kind."""
@@ -116,6 +123,7 @@ _FILTERS = {
     "within": Message("with no member over the limit"),
     "blocked": Message("with a member blocked in Evergreen"),
     "items": Message("with items that can still be returned"),
+    "collections": Message("with a member in collections"),
     "new": Message("new since the last run"),
     "worse": Message("owing more than in the last run"),
     "better": Message("owing less than in the last run"),
@@ -175,6 +183,10 @@ class GroupMarks:
         return Counter(self._groups[group.number] for group in part.groups)
 
 
+def _band_mark(band: AgeBand) -> str:
+    return f"days-{band.least}"
+
+
 def _marks_of(group: Group, report: Report) -> tuple[str, ...]:
     """Return the marks of the filters that select a group."""
     over = group.over_limit_count
@@ -183,6 +195,10 @@ def _marks_of(group: Group, report: Report) -> tuple[str, ...]:
         found.append("blocked")
     if report.details is not None and report.details.of_group(group).returnable:
         found.append("items")
+    if report.contacts is not None and report.contacts[group.number].in_collections:
+        found.append("collections")
+    if report.details is not None and (band := report.details.age_band(group)) is not None:
+        found.append(_band_mark(band))
     if not group.complete:
         found.append("incomplete")
     changes = compared_changes(report)
@@ -253,6 +269,21 @@ def shared_values(report: Report) -> dict[str, object]:
     }
 
 
+def link_to(way: str, text: str) -> str:
+    """Return the address that calls a phone number or writes an e-mail, empty if there is none.
+
+    >>> link_to("day_phone", "(555) 123-4567 ext. 8"), link_to("day_phone", "none"), link_to("email", "a@b.example")
+    ('tel:5551234567;ext=8', '', 'mailto:a@b.example')
+    """
+    if way == "email":
+        return f"mailto:{quote(text, safe='@')}" if re.fullmatch(r"[^@\s]+@[^@\s]+", text) else ""
+    number_, _word, extension = re.match(r"([^a-zA-Z#]*)([a-zA-Z.#\s]*)(\d*)", text).groups()  # type: ignore[union-attr]
+    digits = re.sub(r"(?!^\+)\D", "", number_.strip())
+    if len(digits) < 5:
+        return ""
+    return f"tel:{digits};ext={extension}" if extension else f"tel:{digits}"
+
+
 _GROUPS = "\0"
 """Placeholder for the groups. No page contains this character."""
 
@@ -281,6 +312,10 @@ class PageWriter(GroupWriter):
             "day_number": lambda moment: local(moment).date().toordinal(),  # the script sorts by it
             "remarks": remarks,
             "describe_group_details": describe_group_details,
+            "describe_invalid": describe_invalid,
+            "describe_role": describe_role,
+            "ways_to_reach": WAYS_TO_REACH,
+            "link_to": link_to,
         }
         self._tails: dict[tuple[tuple[str, ...], str], str] = {}
         of_groups, of_members = group_columns(report), _member_columns(report)
@@ -308,6 +343,7 @@ class PageWriter(GroupWriter):
         special: dict[str, Callable[[Any], str]] = {
             "combined_fines": lambda group: fines(group.combined_fines, _share_over_limit(group)),
             "over_limit_count": lambda group: over_count(group.over_limit_count, group.no_member_over_limit),
+            "age_band": lambda details: describe_age_band(details.age_band) or "",
             "change": lambda change_: change(change_.kind, change_.difference, change_.certain),
             "barcode": lambda member: no_card if member.barcode is None else escape(printable(member.barcode)),
             "over_limit": lambda one: over_limit(one.over_limit, "" if one_limit else describe_limit(one.limit)),
@@ -344,6 +380,7 @@ class PageWriter(GroupWriter):
             ],
             filters=self._marks.offered_filters(part),
             owed_for=self._marks.offered_kinds(part),
+            age_sums=[(_band_mark(one.band), describe_age_sum(one)) for one in AgeSum.of(part)],
             cleared=part.changes.cleared if part.changes else (),
             cleared_heading=gettext(CLEARED),
             cleared_explanation=explain_cleared(part),
@@ -362,8 +399,14 @@ class PageWriter(GroupWriter):
         lead, client = group.lead, self._client
         row = group_row(self._report, group)
         marks, owed = self._marks.of(group)
-        remarkable = self._report.details or not group.complete or not lead.group_lead or remarks(row.change)
-        about = str(self._about(group, row.change)) if remarkable else ""
+        remarkable = (
+            self._report.details
+            or self._report.contacts
+            or not group.complete
+            or not lead.group_lead
+            or remarks(row.change)
+        )
+        about = str(self._about(group, row.change, row.contact)) if remarkable else ""
         incomplete = "" if group.complete else self._incomplete
         return self._group.filled(
             {
@@ -446,5 +489,7 @@ def write_index(report: Report, entries: Sequence[IndexedLibrary], stream: Binar
         title=gettext("{title}, by library", title=title),
         entries=entries,
         kinds=_KINDS,
+        bands=[(one.band, gettext("Owing {days} days", days=describe_age_band(one.band))) for one in AgeSum.of(report)],
+        age_sums=lambda part: {one.band: one.combined_fines for one in AgeSum.of(part)},
     )
     stream.write(page.encode())
