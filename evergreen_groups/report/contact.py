@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evergreen_groups.ils import read_setting, rows_in_force
 
@@ -35,13 +35,11 @@ _IN_COLLECTIONS = "PATRON_IN_COLLECTIONS"
 # put_into_collections sets the penalty that this setting names where the patron is in collections (Collections.pm).
 _COLLECTIONS_OVERRIDE = "circ.custom_penalty_override.PATRON_IN_COLLECTIONS"
 _ADDRESS_FIELDS = ("id", "street1", "street2", "city", "state", "post_code", "country", "valid", "pending")
-_LATER_FIELDS = ("guardian", "guardian_email")
-"""``guardian_email`` is missing before 3.16."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """The person to contact about a group, and how. Empty texts for what isn't known.
+    """The person to contact about a group, and how. Texts are empty for what isn't known.
 
     ``patron`` is the id of the member, or of the juvenile whose guardian this is; None if there is nobody to contact.
     ``role`` is one of ``LEAD``, ``ADULT`` and ``GUARDIAN``. ``library`` is the home library's short name. ``withheld``
@@ -67,7 +65,17 @@ class Contact:
         """Return what readers of these libraries may see."""
         if not self.library or self.library in libraries:
             return self
-        return replace(self, **dict.fromkeys(WAYS, ""), invalid=(), withheld=True)
+        # A member's name is in the report anyway.
+        name = "" if self.role == GUARDIAN else self.name
+        return Contact(
+            self.patron,
+            name,
+            self.role,
+            self.library,
+            in_collections=self.in_collections,
+            collections_since=self.collections_since,
+            withheld=True,
+        )
 
 
 class _Person(NamedTuple):
@@ -128,16 +136,14 @@ def _read_people(gateway: Gateway, members: Collection[int]) -> dict[int, _Perso
     known = gateway.idl("au")["au"].positions
     fields = tuple(name for name in _Person._fields if name in known)
     rows = gateway.pcrud.columns_by_values("au", fields, "id", sorted(members)) if members else ()
-    numbers = ("id", "juvenile", "mailing_address", "billing_address")
-    return {
-        row[0]: _Person(
-            **{
-                name: value if name in numbers else str(value or "").strip()
-                for name, value in zip(fields, row, strict=True)
-            }
-        )
-        for row in rows
-    }
+    as_sent = {"id", "juvenile", "mailing_address", "billing_address"}
+    people: dict[int, _Person] = {}
+    for row in rows:
+        values: dict[str, Any] = dict(zip(fields, row, strict=True))
+        for name in values.keys() - as_sent:
+            values[name] = str(values[name] or "").strip()
+        people[row[0]] = _Person(**values)
+    return people
 
 
 def _read_addresses(gateway: Gateway, ids: Sequence[int]) -> Iterator[tuple[int, str]]:

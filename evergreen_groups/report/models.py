@@ -295,7 +295,9 @@ class AgeSum:
     def of(cls, report: Report) -> list[AgeSum]:
         """Return the sums of the bands that the report has groups of, the newest debts first."""
         found: dict[AgeBand, list[Decimal | None]] = {}
-        for group in report.groups if report.details is not None else ():
+        if report.details is None:
+            return []
+        for group in report.groups:
             if (band := report.details.age_band(group)) is not None:
                 found.setdefault(band, []).append(group.combined_fines)
         return [cls(band, len(fines), _sum_of(fines)) for band, fines in sorted(found.items())]

@@ -2,7 +2,7 @@
 
 Rows of members repeat the columns of their group. Columns are named like the keys of the JSON document; those of the
 lead and the members begin with ``lead_`` and ``member_``. A member's limit is an amount, empty for no limit. To add up
-group totals, use only rows whose last column, ``first_of_group``, is true. Timestamp, gateway, criteria, sums and notes
+group totals, use only rows whose ``first_of_group`` is true. Timestamp, gateway, criteria, sums and notes
 are only in JSON. Groups that were cleared since the last run have one row each at the end, without current amounts, but
 with the name of their current lead if it was looked up.
 
