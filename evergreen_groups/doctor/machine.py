@@ -276,6 +276,10 @@ def outputs(subject: Subject) -> Iterator[Finding]:
     """Each configured report can be written to its output."""
     settings = subject.settings
     yield _output_finding(settings.report, "[report]", settings.mail.attach)
+    if any(one.contact for one in (settings.report, *(named.report for named in settings.reports))):
+        yield ok("on: the files of the report also hold phone numbers, e-mail and postal addresses of patrons").named(
+            "output.contact", Message("Contact data")
+        )
     writers = {settings.report.output: "[report]"}
     for named in settings.reports:
         path = named.report.output

@@ -31,6 +31,7 @@ from .org_units import OrgUnit as OrgUnit
 from .org_units import OrgUnits as OrgUnits
 from .org_units import Profiles as Profiles
 from .org_units import library_name as library_name
+from .org_units import read_setting as read_setting
 from .org_units import read_timezones as read_timezones
 from .org_units import shortnames_upwards as shortnames_upwards
 from .penalties import PATRON_EXCEEDS_FINES as PATRON_EXCEEDS_FINES

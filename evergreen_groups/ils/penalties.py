@@ -144,6 +144,10 @@ class PenaltyKinds:
         """Return whether there is a kind with this id."""
         return kind in self._by_id
 
+    def ids_of(self, names: Collection[str]) -> dict[int, str]:
+        """Return the names of the kinds with these names, by id."""
+        return {kind.id: kind.name for kind in self._by_id.values() if kind.name in names}
+
     def for_fines_at(self, home_library: int) -> frozenset[int]:
         """Return the ids of the kinds that are for fines of patrons of this home library.
 

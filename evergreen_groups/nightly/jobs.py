@@ -110,6 +110,8 @@ def criteria_of(settings: ReportSettings, limit: Limit | None) -> Criteria:
         limit=limit,
         choice=choice_of(settings),
         details=settings.details == "full",
+        age_bands=settings.age_bands,
+        contact=settings.contact,
     )
 
 

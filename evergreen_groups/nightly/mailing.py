@@ -106,6 +106,8 @@ def messages(
     Raises:
         ConfigurationError: a recipient's library doesn't exist.
     """
+    # How to reach patrons is never mailed, not even in an attachment.
+    report = replace(report, contacts=None)
     org_units = OrgUnits(report.org_units)
     run = f"{report.gateway} {report.generated_at.isoformat()}" + (f" {report.name}" if report.name else "")
     all_libraries = tuple(org_units.find(name).shortname for name in report.criteria.orgs)

@@ -13,10 +13,11 @@ from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, NoReturn, Protocol, Self
+from urllib.parse import quote
 
 from evergreen_groups import exit_status
 from evergreen_groups.errors import ConfigurationError, DeadlineError, EvergreenGroupsError, StateError
-from evergreen_groups.formats import require
+from evergreen_groups.formats import PAGE, require
 from evergreen_groups.message import Message
 from evergreen_groups.nightly.jobs import RunPurpose
 from evergreen_groups.nightly.output import (
@@ -28,7 +29,7 @@ from evergreen_groups.nightly.output import (
     write,
     write_failure_page,
 )
-from evergreen_groups.render import StaffClient
+from evergreen_groups.render import SERVICE, StaffClient
 from evergreen_groups.report import History, look_up_cleared, read_reports
 from evergreen_groups.state import RunOutcome, RunStatus, prune, read_run_status, write_run_status
 
@@ -394,10 +395,16 @@ class ReportRun:
                 continue
             from evergreen_groups.nightly.mailing import messages
 
+            mail, target = one.job.mail, one.job.target
+            origin = self._environment.settings.serve.origin
+            if mail.link is None and origin is not None and target.path is not None and PAGE in target.formats:
+                named = f"/named/{quote(one.job.name, safe='')}" if one.job.name else ""
+                library = "/{library}" if target.split else ""
+                mail = replace(mail, link=f"{origin}{SERVICE}/reports{named}/latest{library}")
             client = StaffClient.of(self._environment.settings, one.report.gateway)
-            options: WritingOptions = {"client": client, "dialect": one.job.target.dialect}
+            options: WritingOptions = {"client": client, "dialect": target.dialect}
             with_name = not one.job.own_subject
-            one.letters = list(messages(one.report, one.job.mail, one.readers, with_name=with_name, **options))
+            one.letters = list(messages(one.report, mail, one.readers, with_name=with_name, **options))
 
     def _write(self) -> None:
         """Write each report to its target. A failure doesn't keep the others from being written."""

@@ -116,7 +116,6 @@ def environment() -> Environment:
         "nothing_found": wording.NOTHING_FOUND,
         "texts_for": lambda name: _texts_for(name, language.current_language().tag),
         "version": __version__,
-        "describe_excess": wording.describe_excess,
     }
     return made
 

@@ -153,13 +153,6 @@ def explain_no_member_over_limit(limit: Limit | None, count: Total[int]) -> str:
     )
 
 
-def describe_excess(limit: Limit | None) -> str:
-    """Return a short form of :func:`explain_no_member_over_limit`, which follows the number of groups."""
-    if limit is None or limit.amount is None:
-        return gettext("yet together they owe more than one of them may")
-    return gettext("yet together they owe more than {amount}", amount=limit.amount)
-
-
 def describe_incomplete(group: Group) -> str:
     """Say how many members are hidden from an incomplete group, and whether its total includes their fines."""
     if group.hidden_fines is None:

@@ -2,6 +2,12 @@ from . import history as history
 from .build import apply_criteria as apply_criteria
 from .build import build_report as build_report
 from .build import read_reports as read_reports
+from .contact import ADULT as ADULT
+from .contact import GUARDIAN as GUARDIAN
+from .contact import LEAD as LEAD
+from .contact import WAYS as WAYS
+from .contact import Contact as Contact
+from .details import AgeBand as AgeBand
 from .details import KindSum as KindSum
 from .details import MemberDetails as MemberDetails
 from .details import ReportDetails as ReportDetails
@@ -12,6 +18,7 @@ from .libraries import ReportedLibrary as ReportedLibrary
 from .libraries import by_library as by_library
 from .libraries import for_libraries as for_libraries
 from .libraries import libraries as libraries
+from .models import AgeSum as AgeSum
 from .models import BlockTotals as BlockTotals
 from .models import ChangeKind as ChangeKind
 from .models import Changes as Changes

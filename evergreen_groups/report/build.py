@@ -30,6 +30,7 @@ from evergreen_groups.ils import (
 from evergreen_groups.language import name_key
 from evergreen_groups.message import Message
 from evergreen_groups.progress import Progress, silent
+from evergreen_groups.report.contact import read_contacts
 from evergreen_groups.report.details import DetailReader, ReportDetails
 from evergreen_groups.report.libraries import for_libraries
 from evergreen_groups.report.models import Criteria, FinesBlocks, Report, Totals, matches
@@ -105,9 +106,12 @@ def apply_criteria(report: Report, criteria: Criteria) -> Report:
     count = len(groups) if criteria.top is None else criteria.top
     listed = sorted(groups[:count], key=_sort_key(criteria.sort, report.details))
     left_out = tuple(groups[count:])
+    details = report.details and replace(report.details, age_bands=criteria.age_bands, at=report.generated_at)
     return replace(
         report,
         criteria=criteria,
+        details=details,
+        contacts=report.contacts if criteria.contact else None,
         groups=tuple(listed),
         totals=Totals.of(listed),
         notes=notes,
@@ -256,7 +260,8 @@ def read_reports(
         )
         for class_id, key, field in gateway.statistics.unreadable_dates[unreadable_before:][:_MAX_DATES]
     ]
-    report = replace(report, blocks=blocks.of_members(report.groups), notes=tuple(notes))
+    contacts = read_contacts(gateway, report.groups, blocks.kinds) if criteria.contact else None
+    report = replace(report, blocks=blocks.of_members(report.groups), contacts=contacts, notes=tuple(notes))
     if len(wanted) == 1:
         return [report]
     for one in wanted:
@@ -277,6 +282,7 @@ def combined_criteria(wanted: Sequence[Criteria]) -> Criteria:
         orgs=tuple(orgs) if all(criteria.orgs for criteria in wanted) else (),
         limit=wanted[0].limit,
         details=any(criteria.details for criteria in wanted),
+        contact=any(criteria.contact for criteria in wanted),
     )
 
 
@@ -296,7 +302,8 @@ def _selected(everything: Report, criteria: Criteria) -> Report:
 
 def _read_org_units(gateway: Gateway, criteria: Criteria) -> OrgUnits:
     # All classes in one request instead of one at a time.
-    gateway.idl("au", "aou", "mous", "ac", "ausp", "csp", *(("mobts", "mb", "circ", "pgt") if criteria.details else ()))
+    of_details = ("mobts", "mb", "circ", "pgt") if criteria.details else ()
+    gateway.idl("au", "aou", "mous", "ac", "ausp", "csp", *of_details, *(("aua",) if criteria.contact else ()))
     return OrgUnits.read(gateway)
 
 

@@ -6,11 +6,12 @@ the own fines, what the member owes for is unknown, too.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from evergreen_groups.ils import (
     VIEW_CIRCULATIONS,
@@ -124,6 +125,18 @@ class MemberDetails:
         return None if self.owed is None else self.owed.last_payment
 
 
+class AgeBand(NamedTuple):
+    """How long a group has owed something: from ``least`` days on, and less than ``below`` days (None: or more)."""
+
+    least: int
+    below: int | None
+
+    @property
+    def text(self) -> str:
+        """The days, for programs: ``30 to 59``. Spreadsheets take ``5-9`` for a date."""
+        return f"{self.least} or more" if self.below is None else f"{self.least} to {self.below - 1}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SummedDetails(SummedBills):
     """The details of all members of a group.
@@ -131,12 +144,14 @@ class SummedDetails(SummedBills):
     ``kinds`` and ``not_known`` add up to the combined fines. ``not_known`` is the part whose kind is unknown, including
     hidden members; None if the combined fines are. ``certain`` means that all members' bills are known, so
     ``owing_since`` is the oldest. ``items`` are the known items, which are all of them if ``items_certain``.
+    ``age_band`` is that of ``owing_since``.
     """
 
     not_known: Decimal | None
     certain: bool
     items: UnreturnedItems
     items_certain: bool
+    age_band: AgeBand | None = None
 
     @property
     def overdue(self) -> Total[int]:
@@ -158,12 +173,17 @@ class SummedDetails(SummedBills):
 
 @dataclass(frozen=True, slots=True)
 class ReportDetails:
-    """The details of a report's members, by patron id. ``profiles`` are all of the ILS's profiles."""
+    """The details of a report's members, by patron id. ``profiles`` are all of the ILS's profiles.
+
+    ``age_bands`` are the days after which bands begin, counted up to ``at`` (aware; None: there are no bands).
+    """
 
     members: Mapping[int, MemberDetails]
     profiles: Profiles
+    age_bands: tuple[int, ...] = ()
+    at: datetime | None = None
     # Cache only the last group: writers ask several times for one group, and all groups would double the memory.
-    _latest: list[tuple[Group, SummedDetails]] = field(default_factory=list, repr=False, compare=False)
+    _latest: list[tuple[Group, SummedDetails]] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def of(self, member: Member) -> MemberDetails:
         """Return the details of a member of the report."""
@@ -186,9 +206,20 @@ class ReportDetails:
             last_payment=bills.last_payment,
             items=UnreturnedItems.sum_of(details.items for details in found if details.items is not None),
             items_certain=group.complete and all(details.items is not None for details in found),
+            age_band=self.age_band(group),
         )
         self._latest[:] = [(group, summed)]
         return summed
+
+    def age_band(self, group: Group) -> AgeBand | None:
+        """Return for how long a group of the report has owed something, None if not known."""
+        known = (self.members[member.id].owing_since for member in group.members)
+        since = min((one for one in known if one is not None), default=None)
+        if since is None or self.at is None or not self.age_bands:
+            return None
+        begins = (0, *self.age_bands)
+        place = bisect_right(begins, max((self.at - since).days, 0))
+        return AgeBand(begins[place - 1], begins[place] if place < len(begins) else None)
 
 
 def _merge_sums(sums: Iterable[KindSum]) -> tuple[KindSum, ...]:

@@ -19,7 +19,8 @@ from evergreen_groups.total import Total, sum_of_counts
 if TYPE_CHECKING:
     from evergreen_groups.groups import Group, Member
     from evergreen_groups.ils import OrgUnit, Penalty, PenaltyKinds
-    from evergreen_groups.report.details import ReportDetails
+    from evergreen_groups.report.contact import Contact
+    from evergreen_groups.report.details import AgeBand, ReportDetails
 
 Verdict = bool | None
 """Whether a group matches. None if hidden data decides."""
@@ -124,7 +125,9 @@ class Criteria:
     A group is listed if a member's home library is at or below one of ``orgs`` (short names; empty: everywhere).
     ``top`` limits the number of groups (None: all). ``sort`` is one of :data:`~evergreen_groups.formats.SORT_ORDERS`.
     ``limit`` is the limit of own fines, None if it differs between patrons. ``choice`` narrows the list further. With
-    ``details``, bills and unreturned items of members are read; some choices, and sorting by age, need them.
+    ``details``, bills and unreturned items of members are read; some choices, and sorting by age, need them. Bands of
+    how long groups have owed begin after 0 and ``age_bands`` days (ascending; empty: no bands). With ``contact``, the
+    report says whom to contact about each group.
     """
 
     min_total: Decimal = Decimal("25.00")
@@ -135,6 +138,8 @@ class Criteria:
     limit: Limit | None = field(default_factory=Limit)
     choice: Choice = field(default_factory=Choice)
     details: bool = True
+    age_bands: tuple[int, ...] = (30, 60, 90)
+    contact: bool = False
 
     def __post_init__(self) -> None:
         """Raise ArgumentError for values of the wrong type."""
@@ -148,6 +153,7 @@ class Criteria:
             arguments.instance("limit", self.limit, Limit)
         arguments.instance("choice", self.choice, Choice)
         arguments.boolean("details", self.details)
+        arguments.boolean("contact", self.contact)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +253,8 @@ class Report:
     fines first, and ``left_out_count`` is their number. ``changes`` is the comparison with the previous run (None: not
     compared). ``org_units`` are all of the ILS's org units (empty: not read); ``hidden_libraries`` are short names of
     those whose patrons the account can't see. ``blocks`` are the listed members' penalties for fines in the ILS and
-    ``details`` what they owe for (None: not read). ``name`` tells apart several reports of one night.
+    ``details`` what they owe for (None: not read). ``contacts`` are whom to
+    contact, by group number (None: not read). ``name`` tells apart several reports of one night.
     """
 
     generated_at: datetime
@@ -263,6 +270,7 @@ class Report:
     hidden_libraries: frozenset[str] = frozenset()
     blocks: FinesBlocks | None = None
     details: ReportDetails | None = None
+    contacts: Mapping[int, Contact] | None = field(default=None, repr=False)
     name: str = ""
 
     def standing(self, member: Member) -> Standing | None:
@@ -273,6 +281,26 @@ class Report:
     def block_totals(self) -> BlockTotals | None:
         """How many listed members are blocked, None if blocks weren't read. Recomputed on every access."""
         return None if self.blocks is None else BlockTotals.of(self.groups, self.blocks)
+
+
+@dataclass(frozen=True, slots=True)
+class AgeSum:
+    """The groups that have owed something for as long as ``band`` says. ``combined_fines`` is None if not known."""
+
+    band: AgeBand
+    group_count: int
+    combined_fines: Decimal | None
+
+    @classmethod
+    def of(cls, report: Report) -> list[AgeSum]:
+        """Return the sums of the bands that the report has groups of, the newest debts first."""
+        found: dict[AgeBand, list[Decimal | None]] = {}
+        if report.details is None:
+            return []
+        for group in report.groups:
+            if (band := report.details.age_band(group)) is not None:
+                found.setdefault(band, []).append(group.combined_fines)
+        return [cls(band, len(fines), _sum_of(fines)) for band, fines in sorted(found.items())]
 
 
 class ChangeKind(Enum):

@@ -228,6 +228,18 @@ class ReportSettings:
         example=60,
         options=(Option("--owing-since", _REPORT, "Only groups that have owed something for this many days."),),
     )
+    contact: bool = setting(
+        v.BOOLEAN,
+        False,
+        help="Say whom to contact about each group, with phone numbers, e-mail and postal address. This puts more "
+        "personal data into every file of the report, but never into mails. See docs/security.md.",
+    )
+    age_bands: tuple[int, ...] = setting(
+        v.ASCENDING_DAYS,
+        (30, 60, 90),
+        help="The days of owing at which a new band begins. The report says which band each group is in, and adds up "
+        "what the groups of each band owe. An empty list turns bands off.",
+    )
     kinds: tuple[str, ...] = setting(
         v.KIND_NAMES,
         (),
@@ -562,7 +574,8 @@ class MailSettings:
         v.template("date", "library"),
         None,
         help="Where the report is to be found instead, with {date} and {library} in it or not. Of a report by library "
-        "the service hands each library's page to those who may see its patrons, as in the example.",
+        "the service hands each library's page to those who may see its patrons, as in the example. Without "
+        "it, mails link to the service if origin in [serve] is set and the report has pages.",
         example="https://evergreen.example.org/evergreen-groups/reports/latest/{library}",
         options=(
             Option("--mail-link", _INIT, "Where the report is to be found, with {date} and {library} in it or not."),

@@ -175,6 +175,17 @@ def _texts(value: object) -> tuple[str, ...]:
     return tuple(_text(part) for part in value)
 
 
+def _ascending_days(value: object) -> tuple[int, ...]:
+    if isinstance(value, str):
+        value = value.split(",")
+    if not isinstance(value, list):
+        raise ValueError  # noqa: TRY004 - a value that isn't allowed, whatever its type
+    days = tuple(whole_number(1, 100_000)(one.strip() if isinstance(one, str) else one) for one in value)
+    if len(days) > 9 or list(days) != sorted(set(days)):
+        raise ValueError
+    return days
+
+
 def _boolean(value: object) -> bool:
     word = str(value).lower()
     if not isinstance(value, (bool, str)) or word not in _TRUE + _FALSE:
@@ -367,6 +378,7 @@ REPORT_NAME = Kind(
 )
 KIND_NAMES = Kind("kind", Message('a list of kinds such as ["lost materials"]'), _texts, several=True)
 PROFILE_NAMES = Kind("profile", Message('a list of profiles such as ["Juvenile"]'), _texts, several=True)
+ASCENDING_DAYS = Kind("days", Message("a list of up to 9 ascending numbers such as [30, 60, 90]"), _ascending_days)
 BOOLEAN = Kind("flag", Message("true or false"), _boolean)
 URL = Kind(
     "url", Message('an address such as "https://evergreen.example.org", without a user name or password in it'), _url

@@ -221,6 +221,14 @@ def test_a_run_that_was_killed_when_all_was_done_is_no_fault(installation: Insta
     assert only(installation.examined(), WARNING, FAILED) == []
 
 
+def test_it_says_what_contact_data_means(installation: Installation) -> None:
+    installation.more = "[report]\ncontact = true\n"
+    [found] = [
+        one for one in installation.examined(["configuration", "output"]).findings if one.check == "output.contact"
+    ]
+    assert "phone numbers, e-mail and postal addresses" in found.found
+
+
 @pytest.mark.parametrize("output", ['report.xlsx"', 'report.today"\nformat = "xlsx"'])
 def test_spreadsheets_without_what_writes_them(
     installation: Installation, monkeypatch: pytest.MonkeyPatch, output: str

@@ -111,6 +111,30 @@ def test_everyone_gets_their_part_and_no_names(sandbox: Sandbox, mail_certificat
     assert not others & set(listed)
 
 
+@pytest.mark.parametrize(
+    ("split", "output", "address"),
+    [
+        ("none", "report.html", "https://ils.example/evergreen-groups/reports/latest"),
+        ("library", "libraries", "https://ils.example/evergreen-groups/reports/latest/NORTH"),
+        ("none", "report.json", None),
+    ],
+)
+def test_the_button_is_there_whenever_the_services_address_is_known(
+    sandbox: Sandbox, mail_certificates: Path, tmp_path: Path, split: str, output: str, address: str | None
+) -> None:
+    post = Post()
+    with server(post, mail_certificates) as port:
+        command = command_with(tmp_path, sandbox, mail_certificates, port)
+        with command.config.open("a") as config:
+            config.write(f'[serve]\norigin = "https://ils.example"\n[report]\nsplit = "{split}"\n')
+        done = command("report", "--mail", "--output", str(tmp_path / output))
+    assert done.returncode == exit_status.DONE, done.stderr
+    mails = {address: plain(message) for address, message in zip(post.recipients, post.taken, strict=True)}
+    lines = mails["north@library.example"].splitlines()
+    found = [line.split()[-1] for line in lines if "https://" in line]
+    assert found == ([address] if address else [])
+
+
 def test_attached_only_with_names(sandbox: Sandbox, mail_certificates: Path, tmp_path: Path) -> None:
     post = Post()
     with server(post, mail_certificates) as port:
@@ -316,6 +340,14 @@ class TestTheLetter:
         assert "nothing to compare with yet" in plain_letter(
             replace(SAMPLE, changes=Changes(None, {})), LetterOptions()
         )
+
+    def test_what_changed_comes_first_then_the_groups_then_the_button(self) -> None:
+        options = LetterOptions(links=(("BR1", "https://reports.example/today"),))
+        for letter, end in ((plain_letter, "Listed"), (html_letter, ">Listed<")):
+            text = letter(changed_report(), options)
+            parts = ["What changed", "Highest combined fines", "https://reports.example/today", end]
+            places = [text.index(part) for part in parts]
+            assert places == sorted(places), letter
 
     def test_nothing_to_list(self) -> None:
         for letter in (plain_letter, html_letter):

@@ -36,4 +36,5 @@ def detailed() -> Report:
             found[member.id] = MemberDetails(
                 None if unknown else SummedBills.of(bills), None if unknown else items, state, "Adult"
             )
-    return replace(report, details=ReportDetails(found, Profiles([(1, "Adult", None)])))
+    profiles = Profiles([(1, "Adult", None)])
+    return replace(report, details=ReportDetails(found, profiles, (30, 60, 90), report.generated_at))

@@ -20,7 +20,17 @@ from evergreen_groups.ils import (
     Profiles,
     UnreturnedItems,
 )
-from evergreen_groups.report import ChangeKind, Changes, GroupChange, MemberDetails, Report, ReportDetails, RunTotals
+from evergreen_groups.report import (
+    LEAD,
+    ChangeKind,
+    Changes,
+    Contact,
+    GroupChange,
+    MemberDetails,
+    Report,
+    ReportDetails,
+    RunTotals,
+)
 from evergreen_groups.report.details import SummedBills
 from evergreen_groups.report.models import FinesBlocks
 
@@ -31,7 +41,7 @@ _BEGAN = datetime(2025, 11, 26, 12, tzinfo=UTC)
 _KINDS = (ChangeKind.UNCHANGED, ChangeKind.WORSE, ChangeKind.UNCHANGED, ChangeKind.BETTER, ChangeKind.NEW)
 
 
-def full_report(group_count: int) -> Report:
+def full_report(group_count: int, *, contact: bool = False) -> Report:
     """Return so many families, about eleven members to four, like a night of a real library."""
     report = large_report(group_count)
     members = {member.id: _details(member) for group in report.groups for member in group.members}
@@ -42,11 +52,29 @@ def full_report(group_count: int) -> Report:
         for member in group.members
         if member.over_limit and member.id % 10
     }
+    profiles = Profiles([(1, "Patrons", None), (2, "Juvenile", 1)])
     return replace(
         report,
-        details=ReportDetails(members, Profiles([(1, "Patrons", None), (2, "Juvenile", 1)])),
+        details=ReportDetails(members, profiles, report.criteria.age_bands, report.generated_at),
+        contacts={group.number: _contact(group) for group in report.groups} if contact else None,
         blocks=FinesBlocks(penalties, PenaltyKinds([fines], {})),
         changes=_changes(report),
+    )
+
+
+def _contact(group: Group) -> Contact:
+    lead = group.lead
+    return Contact(
+        patron=lead.id,
+        name=lead.name,
+        role=LEAD,
+        library=lead.library,
+        day_phone=f"(555) 555-{lead.id % 10_000:04d}",
+        email=f"patron.{lead.id}@example.org",
+        address=f"{lead.id % 200} Harbor Street, apt. 5, Lakeland, MN 55555, USA",
+        invalid=("evening_phone",) if lead.id % 9 == 0 else (),
+        in_collections=group.number % 12 == 0,
+        collections_since=_BEGAN if group.number % 12 == 0 else None,
     )
 
 

@@ -46,7 +46,15 @@ DEMO_DESK = ("sandbox/demo_desk/static/*", "sandbox/demo_desk/templates/*", *SAM
 PANEL = ("web/static/panel.js", "web/static/group.js", *DEMO_DESK)
 GROUP_PAGE = ("web/static/*", "render/templates/desk/*", *DEMO_DESK)
 NIGHTS = 9
-REPORT_FILES = ("report.html", "report_parts.html", "layout.html", "macros.html", "page.css", "page.js")
+REPORT_FILES = (
+    "report.html",
+    "report_parts.html",
+    "report_groups.html",
+    "layout.html",
+    "macros.html",
+    "page.css",
+    "page.js",
+)
 REPORT = (*(f"render/templates/{name}" for name in REPORT_FILES), *SAMPLE_DATA)
 MADE_FROM = {
     "panel.png": PANEL,
@@ -115,7 +123,10 @@ def compared_report(sandbox: Sandbox, home: str) -> Report:
         Gateway(sandbox.url, credentials=Credentials(username=user, password=password)) as gateway,
         State(Path(home) / "state") as state,
     ):
-        tonight = build_report(gateway, Criteria())
+        for number, group in enumerate(build_report(gateway, Criteria()).groups):
+            fields = {"day_phone": f"218-555-01{number:02d}", "email": f"patron{number}@example.org"}
+            sandbox._store.update("au", group.lead.id, fields)
+        tonight = build_report(gateway, Criteria(contact=True))
         history = History(state.database, gateway.url)
         for nights in range(NIGHTS, 0, -1):
             history.record(_earlier(tonight, nights))
@@ -151,9 +162,9 @@ def take_report(browser: Chrome, home: str, target: Path) -> None:
     look(browser, 1280, height=1300)
     browser.find_element(By.CSS_SELECTOR, "#groups > tbody:nth-of-type(2) summary").click()
     WebDriverWait(browser, 30).until(expected.visibility_of_element_located((By.CSS_SELECTOR, "#groups details table")))
-    groups = browser.find_element(By.CSS_SELECTOR, "section[aria-labelledby=all]")
-    browser.execute_script("document.activeElement.blur(); arguments[0].scrollIntoView()", groups)
-    groups.screenshot(str(target / "report-list.png"))
+    table = browser.find_element(By.CSS_SELECTOR, "#groups")
+    browser.execute_script("document.activeElement.blur(); arguments[0].scrollIntoView()", table)
+    table.screenshot(str(target / "report-list.png"))
     print(target / "report-list.png")
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     link = ("", "https://evergreen.example.org/evergreen-groups/reports/latest")

@@ -17,7 +17,10 @@ from evergreen_groups.render.report.wording import (
     KINDS,
     NOT_KNOWN,
     cleared_lead,
+    describe_age_band,
+    describe_invalid,
     describe_kinds,
+    describe_role,
     describe_state,
     remarks,
 )
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
 
     from evergreen_groups.groups import Group, Member, Standing
     from evergreen_groups.render.sheets import ColumnKind, Mark, Value
-    from evergreen_groups.report import KindSum, MemberDetails, Report, SummedDetails
+    from evergreen_groups.report import Contact, KindSum, MemberDetails, Report, SummedDetails
 
 Row = TypeVar("Row")
 
@@ -228,6 +231,14 @@ GROUP_DETAILS: tuple[Column[SummedDetails], ...] = (
     ),
     Column("kinds_complete", lambda one: one.certain),
     Column("owing_since", lambda one: one.owing_since, Message("Owing since"), "day", page="age"),
+    Column(
+        "age_band",
+        lambda one: one.age_band and one.age_band.text,
+        Message("Days owing"),
+        shown=lambda one: describe_age_band(one.age_band),
+        page="band",
+        new=True,
+    ),
     Column("last_payment", lambda one: one.last_payment, Message("Last payment"), "day"),
     Column("items_overdue", lambda one: one.overdue, Message("Items overdue"), "number", page="overdue", total=True),
     Column("items_lost", lambda one: one.lost, Message("Items lost"), "number", total=True),
@@ -321,12 +332,42 @@ CLEARED: tuple[Column[GroupChange], ...] = (
 """The columns of cleared groups. Those with a name are columns of groups as well, which cleared groups fill in CSV."""
 
 
+CONTACT: tuple[Column[Contact], ...] = (
+    Column("contact_id", lambda one: one.patron, new=True),
+    Column("contact_name", lambda one: one.name, Message("Contact"), new=True),
+    Column(
+        "contact_role",
+        lambda one: one.role,
+        Message("Contact is"),
+        shown=lambda one: describe_role(one) or None,
+        new=True,
+    ),
+    Column("contact_day_phone", lambda one: one.day_phone, Message("Daytime phone"), new=True),
+    Column("contact_evening_phone", lambda one: one.evening_phone, Message("Evening phone"), new=True),
+    Column("contact_other_phone", lambda one: one.other_phone, Message("Other phone"), new=True),
+    Column("contact_email", lambda one: one.email, Message("E-mail"), new=True),
+    Column("contact_address", lambda one: one.address, Message("Postal address"), new=True),
+    Column(
+        "contact_invalid",
+        lambda one: " ".join(one.invalid),
+        Message("Marked invalid"),
+        shown=lambda one: describe_invalid(one) or None,
+        json=lambda one: list(one.invalid),
+        new=True,
+    ),
+    Column("contact_withheld", lambda one: one.withheld, new=True),
+    Column("in_collections", lambda one: one.in_collections, Message("In collections"), "flag", new=True),
+    Column("collections_since", lambda one: one.collections_since, Message("In collections since"), "day", new=True),
+)
+
+
 class GroupRow(NamedTuple):
-    """A group with its change and its details, None if there are none."""
+    """A group with its change, its details and its contact, None if there are none."""
 
     group: Group
     change: GroupChange | None
     details: SummedDetails | None
+    contact: Contact | None
 
 
 class MemberRow(NamedTuple):
@@ -341,7 +382,8 @@ class MemberRow(NamedTuple):
 def group_row(report: Report, group: Group) -> GroupRow:
     """Return a group with what the report knows about it."""
     change = report.changes.by_group.get(group.number) if report.changes else None
-    return GroupRow(group, change, None if report.details is None else report.details.of_group(group))
+    details = None if report.details is None else report.details.of_group(group)
+    return GroupRow(group, change, details, None if report.contacts is None else report.contacts[group.number])
 
 
 def member_row(report: Report, group: Group, member: Member) -> MemberRow:

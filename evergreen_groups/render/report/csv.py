@@ -2,7 +2,7 @@
 
 Rows of members repeat the columns of their group. Columns are named like the keys of the JSON document; those of the
 lead and the members begin with ``lead_`` and ``member_``. A member's limit is an amount, empty for no limit. To add up
-group totals, use only rows whose last column, ``first_of_group``, is true. Timestamp, gateway, criteria, sums and notes
+group totals, use only rows whose ``first_of_group`` is true. Timestamp, gateway, criteria, sums and notes
 are only in JSON. Groups that were cleared since the last run have one row each at the end, without current amounts, but
 with the name of their current lead if it was looked up.
 
@@ -40,6 +40,7 @@ _LAYOUT: tuple[tuple[str, tuple[Column[Any], ...], str], ...] = (
     ("standing", columns.BLOCKS, "member_"),
     ("details", columns.GROUP_DETAILS, ""),
     ("member_details", columns.MEMBER_DETAILS, "member_"),
+    ("contact", columns.CONTACT, ""),
 )
 """The order of the columns: what they are about, the columns, and how their names begin.
 
@@ -117,7 +118,7 @@ class CsvWriter(GroupWriter):
     def group(self, group: Group) -> str:
         separator = self._separator
         row = group_row(self._report, group)
-        of_group = {"group": row.group, "change": row.change, "details": row.details}
+        of_group = {"group": row.group, "change": row.change, "details": row.details, "contact": row.contact}
         made = [self._joined(cells, of_group[about]) if about in of_group else None for about, cells in self._blocks]
         if not self._with_members:
             return f"{separator.join('true' if block is None else block for block in made)}\r\n"

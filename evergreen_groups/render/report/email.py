@@ -115,6 +115,7 @@ class _Column:
 
 def _values(report: Report, options: LetterOptions) -> dict[str, object]:
     facts = list(_facts(report))
+    changed = gettext("What changed")
     large = (gettext("Groups"), pgettext("of all groups", "Group Fines"), gettext("Members over the limit"))
     groups = sorted(report.groups, key=lambda group: (-group.known_fines, group.number))[:_MOST_GROUPS]
     headings, rows = _highest(groups, report, options)
@@ -131,12 +132,10 @@ def _values(report: Report, options: LetterOptions) -> dict[str, object]:
         ),
         "start": "right" if current_language().direction == "rtl" else "left",
         "report": report,
-        "facts": facts,
+        "first_facts": [fact for fact in facts if fact[0] in (changed, *large)],
+        "changed": dict(facts).get(changed, ""),
         "figures": [(term, value) for term, value in facts if term in large],
-        # What changed comes first: readers look for it every morning.
-        "other_facts": sorted(
-            (one for one in facts if one[0] not in large), key=lambda fact: fact[0] != gettext("What changed")
-        ),
+        "other_facts": [fact for fact in facts if fact[0] not in (changed, *large)],
         "facts_indent": max(filter(_MOST_INDENT.__ge__, (cell_len(term) + 2 for term, _ in facts)), default=0),
         "columns": columns,
         "rows": rows,
@@ -166,8 +165,9 @@ def _places(places: Sequence[str]) -> str:
 
 def _facts(report: Report) -> Iterator[tuple[str, str]]:
     totals = report.totals
-    yield gettext("Listed"), describe_criteria(report.criteria)
-    yield gettext("Data as of"), time_with_zone(report.generated_at)
+    # Readers look for it every morning.
+    if (changes := report.changes) is not None:
+        yield gettext("What changed"), since(changes) if changes.compared else gettext("nothing to compare with yet")
     yield gettext("Groups"), number(totals.group_count)
     yield (
         gettext("Members"),
@@ -186,8 +186,8 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     if totals.incomplete_group_count:
         count = totals.incomplete_group_count
         yield gettext("Incomplete groups"), gettext("{count:,} (not every member can be seen)", count=count)
-    if (changes := report.changes) is not None:
-        yield gettext("What changed"), since(changes) if changes.compared else gettext("nothing to compare with yet")
+    yield gettext("Listed"), describe_criteria(report.criteria)
+    yield gettext("Data as of"), time_with_zone(report.generated_at)
 
 
 def _highest(

@@ -14,7 +14,7 @@ from evergreen_groups.render.json_documents import limit_document, line, text, t
 from evergreen_groups.render.report import columns
 from evergreen_groups.render.report.columns import Column, group_row, member_row
 from evergreen_groups.render.report.writers import GroupWriter
-from evergreen_groups.report import BlockTotals, ChangeKind, Criteria, GroupChange, Report
+from evergreen_groups.report import AgeSum, BlockTotals, ChangeKind, Criteria, GroupChange, Report
 from evergreen_groups.total import Total
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ class JsonWriter(GroupWriter):
         document = document_of(_GROUP, row.group) | document_of(_CHANGE, row.change)
         if self._report.details is not None:
             document |= document_of(_GROUP_DETAILS, row.details)
+        if row.contact is not None:
+            document |= document_of(_CONTACT, row.contact)
         if self._with_members:
             document["members"] = [self._member(group, member) for member in group.members]
         return document
@@ -99,6 +101,14 @@ def _head(report: Report) -> dict[str, Any]:
             **total_document("blocked_in_evergreen_count", blocks.blocked),
             **total_document("not_yet_blocked_count", blocks.not_yet_blocked),
             **total_document("now_within_limit_count", blocks.now_within_limit),
+            "age_bands": [
+                {
+                    "age_band": one.band.text,
+                    "group_count": one.group_count,
+                    "combined_fines": plain_amount_or_none(one.combined_fines),
+                }
+                for one in AgeSum.of(report)
+            ],
         },
         "notes": list(report.notes),
         "left_out_count": report.left_out_count,
@@ -155,6 +165,7 @@ def _with_bounds(column: Column[Any]) -> Iterator[tuple[str, Callable[[Any], Any
 
 _GROUP, _CHANGE, _GROUP_DETAILS = json_keys(columns.GROUP), json_keys(columns.CHANGE), json_keys(columns.GROUP_DETAILS)
 _BLOCKS, _MEMBER_DETAILS = json_keys(columns.BLOCKS), json_keys(columns.MEMBER_DETAILS)
+_CONTACT = json_keys(columns.CONTACT)
 
 
 def document_of(keys: Keys, row: Any) -> dict[str, Any]:

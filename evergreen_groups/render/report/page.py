@@ -5,13 +5,14 @@ Without JavaScript the page still shows everything; only finding, sorting and fo
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import lru_cache
-from heapq import nlargest
 from typing import TYPE_CHECKING, Any, BinaryIO
+from urllib.parse import quote
 
 from markupsafe import escape
 
@@ -35,26 +36,31 @@ from evergreen_groups.render.report.wording import (
     CLEARED,
     KINDS,
     NOT_KNOWN,
+    WAYS_TO_REACH,
     cleared_lead,
     cleared_now,
     cleared_remarks,
     compared_changes,
+    describe_age_band,
+    describe_age_sum,
     describe_group_details,
+    describe_invalid,
     describe_member_details,
+    describe_role,
     explain_cleared,
     remarks,
     since,
 )
 from evergreen_groups.render.report.writers import GroupWriter
 from evergreen_groups.render.wording import describe_limit, describe_penalty, report_title
-from evergreen_groups.report import ChangeKind
+from evergreen_groups.report import AgeSum, ChangeKind
 
 if TYPE_CHECKING:
     from evergreen_groups.groups import Group, Member
     from evergreen_groups.ils import BillKind
     from evergreen_groups.language import Language
     from evergreen_groups.render import StaffClient
-    from evergreen_groups.report import Report, ReportedLibrary, RunTotals
+    from evergreen_groups.report import AgeBand, Report, ReportedLibrary, RunTotals
 
 _CACHE_SIZE = 4096
 """Cache this many formatted values of each kind."""
@@ -117,6 +123,7 @@ _FILTERS = {
     "within": Message("with no member over the limit"),
     "blocked": Message("with a member blocked in Evergreen"),
     "items": Message("with items that can still be returned"),
+    "collections": Message("with a member in collections"),
     "new": Message("new since the last run"),
     "worse": Message("owing more than in the last run"),
     "better": Message("owing less than in the last run"),
@@ -176,6 +183,10 @@ class GroupMarks:
         return Counter(self._groups[group.number] for group in part.groups)
 
 
+def _band_mark(band: AgeBand) -> str:
+    return f"days-{band.least}"
+
+
 def _marks_of(group: Group, report: Report) -> tuple[str, ...]:
     """Return the marks of the filters that select a group."""
     over = group.over_limit_count
@@ -184,6 +195,10 @@ def _marks_of(group: Group, report: Report) -> tuple[str, ...]:
         found.append("blocked")
     if report.details is not None and report.details.of_group(group).returnable:
         found.append("items")
+    if report.contacts is not None and report.contacts[group.number].in_collections:
+        found.append("collections")
+    if report.details is not None and (band := report.details.age_band(group)) is not None:
+        found.append(_band_mark(band))
     if not group.complete:
         found.append("incomplete")
     changes = compared_changes(report)
@@ -195,10 +210,6 @@ def _marks_of(group: Group, report: Report) -> tuple[str, ...]:
 
 def _most_first(counts: Counter[BillKind]) -> list[BillKind]:
     return sorted(counts, key=lambda kind: (-counts[kind], kind))
-
-
-BARS = 12
-"""The number of groups in the chart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,32 +226,18 @@ class TrendChart:
     bars: tuple[Decimal, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class GroupBar:
-    """A group's bar in percent of the longest: the ``whole``, and the part owed by members ``over`` the limit."""
+def trend_chart(trend: Sequence[RunTotals]) -> TrendChart | None:
+    """Return a chart of the combined fines, or of the number of groups if a run's fines are unknown.
 
-    group: Group
-    whole: Decimal
-    over: Decimal
-
-
-def trend_charts(trend: Sequence[RunTotals]) -> tuple[TrendChart, ...]:
-    """Return charts of combined fines and of the number of groups; none until there are two runs.
-
-    The chart of fines is left out if a run's fines are unknown.
+    Bars start at zero, and negative sums (credits) get none. None until there are two runs.
     """
     if len(trend) < 2:
-        return ()
-    fines = [run.combined_fines for run in trend if run.combined_fines is not None]
-    counts = [Decimal(run.group_count) for run in trend]
-    groups = _trend_chart(gettext("Groups"), counts, lambda value: number(int(value)))
-    if len(fines) < len(trend):
-        return (groups,)
-    return _trend_chart(pgettext("of all groups", "Group Fines"), fines, price), groups
-
-
-def _trend_chart(name: str, values: Sequence[Decimal], written: Callable[[Decimal], str]) -> TrendChart:
-    """Return a chart whose bars start at zero; negative sums (credits) get no bar."""
+        return None
+    values = [run.combined_fines for run in trend if run.combined_fines is not None]
+    name, written = pgettext("of all groups", "Group Fines"), price
+    if len(values) < len(trend):
+        values = [Decimal(run.group_count) for run in trend]
+        name, written = gettext("Groups"), lambda value: number(int(value))
     highest = max(*values, ZERO) or Decimal(1)
     return TrendChart(
         name=name,
@@ -251,17 +248,13 @@ def _trend_chart(name: str, values: Sequence[Decimal], written: Callable[[Decima
     )
 
 
-def group_bars(groups: Sequence[Group]) -> list[GroupBar]:
-    """Return bars for the ``BARS`` groups with the highest combined fines, as far as they are above zero."""
-    bars = []
-    highest = nlargest(BARS, groups, key=lambda group: group.known_fines)
-    for group in highest:
-        if group.known_fines > 0:
-            whole = group.known_fines / highest[0].known_fines * 100
-            fines_over = sum((member.own_fines for member in group.members if member.over_limit), ZERO)
-            # Credits of other members may make the total less than what members over the limit owe.
-            bars.append(GroupBar(group, whole, min(fines_over / highest[0].known_fines * 100, whole)))
-    return bars
+def _share_over_limit(group: Group) -> int | None:
+    """Return the percentage of a group's fines that members over the limit owe. None if not known."""
+    if not group.complete or group.known_fines <= 0:
+        return None
+    owed = sum((member.own_fines for member in group.members if member.over_limit), ZERO)
+    # Credits of other members may make the total less than what members over the limit owe.
+    return min(round(owed / group.known_fines * 100), 100)
 
 
 def shared_values(report: Report) -> dict[str, object]:
@@ -272,8 +265,23 @@ def shared_values(report: Report) -> dict[str, object]:
         "changes": compared_changes(report),
         "since": since,
         "trend": trend,
-        "trend_charts": trend_charts(trend),
+        "chart": trend_chart(trend),
     }
+
+
+def link_to(way: str, text: str) -> str:
+    """Return the address that calls a phone number or writes an e-mail, empty if there is none.
+
+    >>> link_to("day_phone", "(555) 123-4567 ext. 8"), link_to("day_phone", "none"), link_to("email", "a@b.example")
+    ('tel:5551234567;ext=8', '', 'mailto:a@b.example')
+    """
+    if way == "email":
+        return f"mailto:{quote(text, safe='@')}" if re.fullmatch(r"[^@\s]+@[^@\s]+", text) else ""
+    number_, _word, extension = re.match(r"([^a-zA-Z#]*)([a-zA-Z.#\s]*)(\d*)", text).groups()  # type: ignore[union-attr]
+    digits = re.sub(r"(?!^\+)\D", "", number_.strip())
+    if len(digits) < 5:
+        return ""
+    return f"tel:{digits};ext={extension}" if extension else f"tel:{digits}"
 
 
 _GROUPS = "\0"
@@ -304,6 +312,10 @@ class PageWriter(GroupWriter):
             "day_number": lambda moment: local(moment).date().toordinal(),  # the script sorts by it
             "remarks": remarks,
             "describe_group_details": describe_group_details,
+            "describe_invalid": describe_invalid,
+            "describe_role": describe_role,
+            "ways_to_reach": WAYS_TO_REACH,
+            "link_to": link_to,
         }
         self._tails: dict[tuple[tuple[str, ...], str], str] = {}
         of_groups, of_members = group_columns(report), _member_columns(report)
@@ -323,12 +335,15 @@ class PageWriter(GroupWriter):
         self._incomplete, self._lead = str(macros.incomplete_mark()), str(macros.lead_mark())
         self._summary = _cached(_count_of_members)
         over_count, over_limit = _cached(macros.count_over_limit), _cached(macros.over_limit)
+        fines = _cached(macros.fines)
         blocked, change, no_card = _cached(macros.blocked), _cached(macros.change), str(macros.no_card())
         cell_form, self._empty_cell = RowTemplate(macros.cell_form), str(macros.empty_cell())
         one_limit = report.criteria.limit is not None
         # The template has the cells of group, lead and member's name, which are links.
         special: dict[str, Callable[[Any], str]] = {
+            "combined_fines": lambda group: fines(group.combined_fines, _share_over_limit(group)),
             "over_limit_count": lambda group: over_count(group.over_limit_count, group.no_member_over_limit),
+            "age_band": lambda details: describe_age_band(details.age_band) or "",
             "change": lambda change_: change(change_.kind, change_.difference, change_.certain),
             "barcode": lambda member: no_card if member.barcode is None else escape(printable(member.barcode)),
             "over_limit": lambda one: over_limit(one.over_limit, "" if one_limit else describe_limit(one.limit)),
@@ -363,9 +378,9 @@ class PageWriter(GroupWriter):
             columns=[
                 (column.page, gettext(column.heading or ""), _sort_kind(column)) for column in group_columns(part)
             ],
-            bars=group_bars(part.groups),
             filters=self._marks.offered_filters(part),
             owed_for=self._marks.offered_kinds(part),
+            age_sums=[(_band_mark(one.band), describe_age_sum(one)) for one in AgeSum.of(part)],
             cleared=part.changes.cleared if part.changes else (),
             cleared_heading=gettext(CLEARED),
             cleared_explanation=explain_cleared(part),
@@ -384,8 +399,14 @@ class PageWriter(GroupWriter):
         lead, client = group.lead, self._client
         row = group_row(self._report, group)
         marks, owed = self._marks.of(group)
-        remarkable = self._report.details or not group.complete or not lead.group_lead or remarks(row.change)
-        about = str(self._about(group, row.change)) if remarkable else ""
+        remarkable = (
+            self._report.details
+            or self._report.contacts
+            or not group.complete
+            or not lead.group_lead
+            or remarks(row.change)
+        )
+        about = str(self._about(group, row.change, row.contact)) if remarkable else ""
         incomplete = "" if group.complete else self._incomplete
         return self._group.filled(
             {
@@ -468,5 +489,7 @@ def write_index(report: Report, entries: Sequence[IndexedLibrary], stream: Binar
         title=gettext("{title}, by library", title=title),
         entries=entries,
         kinds=_KINDS,
+        bands=[(one.band, gettext("Owing {days} days", days=describe_age_band(one.band))) for one in AgeSum.of(report)],
+        age_sums=lambda part: {one.band: one.combined_fines for one in AgeSum.of(part)},
     )
     stream.write(page.encode())

@@ -19,11 +19,11 @@ from evergreen_groups.language import (
 )
 from evergreen_groups.message import Message
 from evergreen_groups.render import printable
-from evergreen_groups.report import ChangeKind, Changes, GroupChange, Report
+from evergreen_groups.report import ADULT, GUARDIAN, LEAD, ChangeKind, Changes, GroupChange, Report
 
 if TYPE_CHECKING:
     from evergreen_groups.ils import BillKind, UnreturnedItems
-    from evergreen_groups.report import KindSum, MemberDetails, SummedDetails
+    from evergreen_groups.report import AgeBand, AgeSum, Contact, KindSum, MemberDetails, SummedDetails
 
 
 def describe_kinds(kinds: Iterable[KindSum]) -> str:
@@ -38,6 +38,51 @@ def describe_kinds(kinds: Iterable[KindSum]) -> str:
 @lru_cache(maxsize=1024)
 def _described_kind(kind: BillKind, _tag: str) -> str:
     return printable(kind.describe())
+
+
+def describe_age_band(band: AgeBand | None) -> str | None:
+    """Write a band of days for a cell: ``30–59`` or ``90+``."""
+    if band is None:
+        return None
+    return f"{band.least}+" if band.below is None else f"{band.least}\N{EN DASH}{band.below - 1}"
+
+
+def describe_age_sum(one: AgeSum) -> str:
+    """Describe a band with its sum: ``30 to 59 days: $120.00 (3 groups)``."""
+    values = {
+        "least": one.band.least,
+        "most": (one.band.below or 1) - 1,
+        "amount": describe_total(one.combined_fines),
+        "groups": ngettext("{count} group", "{count} groups", one.group_count),
+    }
+    if one.band.below is None:
+        return gettext("{least} days or more: {amount} ({groups})", **values)
+    return gettext("{least} to {most} days: {amount} ({groups})", **values)
+
+
+_ROLES = {
+    LEAD: Message("group lead"),
+    ADULT: Message("adult member"),
+    GUARDIAN: Message("parent or guardian"),
+}
+WAYS_TO_REACH = {
+    "day_phone": Message("day", context="phone"),
+    "evening_phone": Message("evening", context="phone"),
+    "other_phone": Message("other", context="phone"),
+    "email": Message("e-mail"),
+    "address": Message("address"),
+}
+"""A word for each way to reach a person."""
+
+
+def describe_role(contact: Contact) -> str:
+    """Say why this is the person to contact; empty if there is nobody."""
+    return gettext(_ROLES.get(contact.role, ""))
+
+
+def describe_invalid(contact: Contact) -> str:
+    """Name what is marked invalid in Evergreen."""
+    return ", ".join(gettext(WAYS_TO_REACH[way]) for way in contact.invalid)
 
 
 def describe_group_details(details: SummedDetails) -> str:

@@ -28,7 +28,7 @@ from evergreen_groups.language import (
 from evergreen_groups.message import Message
 from evergreen_groups.render.report import columns
 from evergreen_groups.render.report.columns import Column, GroupRow, MemberRow, group_row, known, member_row
-from evergreen_groups.render.report.wording import CLEARED, NOT_KNOWN, compared_changes
+from evergreen_groups.render.report.wording import CLEARED, NOT_KNOWN, compared_changes, describe_age_band
 from evergreen_groups.render.report.writers import Part, part_indexes
 from evergreen_groups.render.sheets import (
     ColumnKind,
@@ -51,7 +51,7 @@ from evergreen_groups.render.wording import (
     information_only,
     report_title,
 )
-from evergreen_groups.report import ChangeKind, Report
+from evergreen_groups.report import AgeSum, ChangeKind, Report
 
 if TYPE_CHECKING:
     from evergreen_groups.render import StaffClient
@@ -67,6 +67,7 @@ def group_columns(report: Report) -> list[SpreadsheetColumn[GroupRow]]:
         (columns.GROUP, lambda row: row.group),
         (columns.GROUP_DETAILS if report.details is not None else (), lambda row: row.details),
         (columns.CHANGE if compared_changes(report) else (), lambda row: row.change),
+        (columns.CONTACT if report.contacts is not None else (), lambda row: row.contact),
     )
 
 
@@ -167,6 +168,8 @@ def _facts(report: Report) -> Iterator[tuple[str, ColumnKind, Value]]:
         yield gettext("Blocked in Evergreen, own fines within the limit"), "number", known(blocks.now_within_limit)
     yield gettext("Groups with no member over the limit"), "number", known(totals.groups_without_member_over_limit)
     yield gettext("Incomplete groups"), "number", totals.incomplete_group_count
+    for one in AgeSum.of(report):
+        yield gettext("Owing {days} days", days=describe_age_band(one.band)), "money", known(one.combined_fines)
     if (changes := compared_changes(report)) and changes.since:
         yield "", "text", None
         yield gettext("Compared with data as of"), "text", minute(changes.since)

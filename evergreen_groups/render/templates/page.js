@@ -87,9 +87,11 @@
   const tools = document.querySelector(".tools");
   if (!tools) return;
   tools.hidden = false;
-  const [find, at, only, kind, unfold, shown] = ["find", "at", "only", "kind", "unfold", "shown"].map(
+  const [find, at, only, age, kind, unfold, shown] = ["find", "at", "only", "age", "kind", "unfold", "shown"].map(
     (id) => document.getElementById(id),
   );
+  // A library is written in a cell; what the other lists choose stands among a group's marks.
+  const choices = [at, only, age, kind].filter(Boolean);
 
   // Letters that aren't made of a plain one and a mark, for whoever searches without them.
   const letters = { æ: "ae", đ: "d", ð: "d", ı: "i", ł: "l", ø: "o", œ: "oe", ß: "ss", þ: "th" };
@@ -108,7 +110,7 @@
   const libraryOf = (body) => textUnder(body, "library");
   const withSum = groups.some((body) => textUnder(body, "total"));
   [...new Set(groups.map(libraryOf))].sort(words.compare).forEach((name) => at.append(new Option(name, name)));
-  at.closest("p").hidden = at.options.length < 3;
+  at.hidden = at.options.length < 3;
 
   // Looked up when somebody first searches: names, barcodes and the group's number.
   const searchable = new Map();
@@ -137,7 +139,7 @@
     const wanted = plain(find.value).split(/\s+/).filter(Boolean);
     const fits = (body) =>
       (!at.value || libraryOf(body) === at.value) &&
-      (!only?.value || body.dataset.is.split(" ").includes(only.value)) &&
+      [only, age].every((choice) => !choice?.value || body.dataset.is.split(" ").includes(choice.value)) &&
       (!kind?.value || body.dataset.for.split(" ").includes(kind.value)) &&
       (!wanted.length || wanted.every((word) => textOf(body).includes(word)));
     let count = 0;
@@ -150,7 +152,7 @@
       const total = textUnder(body, "total");
       sum = sum === null || !/\d/.test(total) ? null : sum + numberIn(total);
     }
-    const all = !wanted.length && !at.value && !only?.value && !kind?.value;
+    const all = !wanted.length && !choices.some((choice) => choice.value);
     for (const table of tables) {
       if (table.tFoot) table.tFoot.hidden = !all;
       const section = table.closest(".kind");
@@ -166,8 +168,7 @@
       : [
         describeShown(count, sum),
         at.value && gettext("library {library}", { library: at.value }),
-        only?.value && only.selectedOptions[0].textContent,
-        kind?.value && kind.selectedOptions[0].textContent,
+        ...choices.slice(1).map((choice) => choice.value && choice.selectedOptions[0].textContent),
         wanted.length && gettext("with “{words}”", { words: find.value.trim() }),
       ].filter(Boolean).join("; ");
   };
@@ -177,10 +178,10 @@
     waiting = requestAnimationFrame(filter);
   };
   find.addEventListener("input", filterSoon);
-  for (const choice of [at, only, kind]) choice?.addEventListener("change", filterSoon);
+  for (const choice of choices) choice.addEventListener("change", filterSoon);
   // A browser that comes back to the page fills in what was there.
   addEventListener("pageshow", () => {
-    if (find.value || at.value || only?.value || kind?.value) filter();
+    if (find.value || choices.some((choice) => choice.value)) filter();
   });
 
   if (!unfold) return;

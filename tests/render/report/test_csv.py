@@ -48,7 +48,9 @@ MEMBER_DETAILS = (
 )
 LAST = (
     "owing_count_at_least,highest_own_fines_at_least,over_limit_count_at_least,items_overdue_at_least,"
-    "items_lost_at_least,first_of_group"
+    "items_lost_at_least,first_of_group,age_band,contact_id,contact_name,contact_role,contact_day_phone,"
+    "contact_evening_phone,contact_other_phone,contact_email,contact_address,contact_invalid,contact_withheld,"
+    "in_collections,collections_since"
 )
 AMOUNT_COLUMNS = {
     "combined_fines", "highest_own_fines", "highest_own_fines_at_least", "hidden_fines", "member_own_fines",

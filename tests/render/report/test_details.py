@@ -6,21 +6,24 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 
 import openpyxl
 import pytest
 from support.detailed_reports import detailed
 from support.rendered import written, written_bytes
-from support.report_samples import changed_report, sample_report
+from support.report_samples import ORG_UNITS, changed_report, sample_report
 
 from evergreen_groups.language import price
+from evergreen_groups.nightly.output import publish
 from evergreen_groups.render.report.wording import describe_group_details, describe_member_details
 from evergreen_groups.render.wording import describe_criteria
-from evergreen_groups.report import Choice, Criteria, Report
+from evergreen_groups.report import Choice, Criteria, Report, apply_criteria
 
 
 @pytest.fixture(scope="module")
@@ -126,3 +129,36 @@ def test_a_group_that_is_no_longer_chosen_has_not_paid() -> None:
         text = " ".join(written(narrowed, form).replace("&#39;", "'").split())
         assert "aren't what was asked for any more" in text
         assert "enough was paid" not in text
+
+
+def test_groups_are_in_bands_by_how_long_they_have_owed_with_sums_in_every_format(report: Report) -> None:
+    aged = apply_criteria(report, replace(report.criteria, age_bands=(30, 104)))
+    document = json.loads(written(aged, "json"))
+    bands = {group["group"]: group["age_band"] for group in document["groups"]}
+    # Read on 14 August; the oldest debts began on 3 and 29 May. Of 31007 nothing is owed that is known of.
+    assert bands == {1187: "30 to 103", 902: "104 or more", 2240: "30 to 103", 85: "30 to 103", 31007: "30 to 103"}
+    sums = {one["age_band"]: (one["group_count"], one["combined_fines"]) for one in document["totals"]["age_bands"]}
+    assert sums["104 or more"] == (1, "29.00")
+    rows = csv.DictReader(io.StringIO(written(aged, "csv")))
+    assert {int(row["group"]): row["age_band"] for row in rows} == bands
+    book = openpyxl.load_workbook(io.BytesIO(written_bytes(aged, "xlsx")))
+    groups = [[cell.value for cell in row] for row in book["Groups"].iter_rows()]
+    place = groups[0].index("Days owing")
+    assert {row[0]: row[place] for row in groups[1:]}[902] == "104+"
+    summary = {row[0].value: row[1].value for row in book["Summary"].iter_rows()}
+    assert summary["Owing 104+ days"] == 29
+    page = written(aged, "html")
+    assert '<option value="days-104">104 days or more: $29.00 (1 group)</option>' in page
+    assert "<td>30\N{EN DASH}103</td>" in page
+    assert "days-" not in written(apply_criteria(report, replace(report.criteria, age_bands=())), "html")
+
+
+def test_each_library_has_the_sums_of_its_bands(report: Report, tmp_path: Path) -> None:
+    aged = apply_criteria(report, Criteria())
+    publish(replace(aged, org_units=ORG_UNITS, criteria=Criteria()), tmp_path, ("html", "json"))
+    for name in ("BR1", "BR2"):
+        document = json.loads((tmp_path / "latest" / f"{name}.json").read_text())
+        listed = [group["age_band"] for group in document["groups"]]
+        assert {one["age_band"]: one["group_count"] for one in document["totals"]["age_bands"]} == Counter(listed)
+    index = (tmp_path / "latest" / "index.html").read_text()
+    assert ">Owing 90+ days</th>" in index

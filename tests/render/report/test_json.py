@@ -187,6 +187,7 @@ def test_totals() -> None:
         "not_yet_blocked_count_at_least": 0,
         "now_within_limit_count": None,
         "now_within_limit_count_at_least": 0,
+        "age_bands": [],
     }
 
 

@@ -60,6 +60,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "detailed": detailed(),
         "many": large_report(800),
         "full": full_report(747),
+        "contact": full_report(12, contact=True),
     }
     for name, report in reports.items():
         with (directory / f"{name}.html").open("w", encoding="utf-8") as stream:
@@ -67,6 +68,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, language in {"pseudo": Language(PSEUDO), "french": Language("fr-CA", "CAD")}.items():
         with use_language(language), (directory / f"{name}.html").open("w", encoding="utf-8") as stream:
             render(changed_report(), "html", stream, client=CLIENT)
+    for language in (Language("fr-CA", "CAD"), Language("es"), Language("cs", "CZK")):
+        with use_language(language), (directory / f"full-{language.tag}.html").open("w", encoding="utf-8") as stream:
+            render(reports["full"], "html", stream, client=CLIENT)
     placed = replace(changed_report(), org_units=ORG_UNITS, criteria=Criteria())
     publish(placed, directory / "libraries", client=CLIENT)
     return directory
@@ -83,7 +87,8 @@ def until(browser: Chrome, script: str, expected: Any) -> None:
 
 @pytest.mark.parametrize(("width", "colours"), [(1280, "light"), (768, "light"), (390, "light"), (1280, "dark")])
 @pytest.mark.parametrize(
-    "name", ["blocked", "changed", "detailed", "libraries/latest/BR1", "libraries/latest/index", "pseudo", "french"]
+    "name",
+    ["blocked", "changed", "detailed", "contact", "libraries/latest/BR1", "libraries/latest/index", "pseudo", "french"],
 )
 def test_axe_finds_nothing_and_nothing_sticks_out(
     browser: Chrome, files: Path, name: str, width: int, colours: str
@@ -95,6 +100,14 @@ def test_axe_finds_nothing_and_nothing_sticks_out(
     assert [(one["id"], one["nodes"][0]["html"]) for one in found["violations"]] == []
     page = "document.documentElement"
     assert browser.execute_script(f"return {page}.scrollWidth - {page}.clientWidth") == 0
+
+
+@pytest.mark.parametrize(("width", "most"), [(1280, 420), (390, 700)])
+@pytest.mark.parametrize("name", ["full", "blocked", "detailed", "full-fr-CA", "full-es", "full-cs"])
+def test_the_list_begins_on_the_first_screen(browser: Chrome, files: Path, name: str, width: int, most: int) -> None:
+    opened(browser, files / f"{name}.html", width)
+    first = "document.querySelector('#groups > tbody > tr').getBoundingClientRect()"
+    assert browser.execute_script(f"return {first}.top") < most
 
 
 def test_it_finds_filters_and_sorts_without_a_server(browser: Chrome, files: Path) -> None:
@@ -204,6 +217,26 @@ def test_groups_are_chosen_by_what_they_owe_for_and_sorted_by_day(browser: Chrom
     numbers = f"{days}.map((cell) => Number(cell.dataset.value))"
     browser.find_element(By.CSS_SELECTOR, "#groups > thead th:nth-child(9) button").click()
     assert browser.execute_script(numbers) == sorted(browser.execute_script(numbers))
+
+
+def test_groups_are_chosen_by_how_long_they_have_owed(browser: Chrome, files: Path) -> None:
+    opened(browser, files / "full.html")
+    bands = Select(browser.find_element(By.ID, "age"))
+    words = bands.options[-1].text
+    bands.select_by_index(len(bands.options) - 1)
+    until(browser, "return document.getElementById('shown').hidden", False)
+    assert browser.execute_script(_STATE).endswith(f"; {words}")
+    assert words.endswith(f"({browser.execute_script(_SHOWN)} groups)")
+    assert 0 < browser.execute_script(_SHOWN) < 747
+
+
+def test_the_person_to_contact_is_a_click_away(browser: Chrome, files: Path) -> None:
+    opened(browser, files / "contact.html")
+    browser.find_element(By.CSS_SELECTOR, "#groups > tbody:nth-of-type(1) summary").send_keys(Keys.ENTER)
+    until(browser, "return document.querySelectorAll('#groups .contact').length", 1)
+    links = browser.find_elements(By.CSS_SELECTOR, "#groups .contact a")
+    assert [link.get_attribute("href").partition(":")[0] for link in links] == ["tel", "mailto"]
+    assert all(link.is_displayed() and link.get_attribute("target") == "_self" for link in links)
 
 
 @pytest.mark.parametrize("width", [1280, 390])

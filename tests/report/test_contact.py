@@ -1,0 +1,204 @@
+"""Whom to contact about a group: the rule, what is shown of the person, and what it costs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections import Counter
+from dataclasses import replace
+from email import message_from_bytes
+from email.policy import SMTP
+from typing import Any
+
+import lxml.html
+import openpyxl
+import pytest
+from support.fault_proxy import FaultProxy
+from support.gateways import gateway_of
+from support.rendered import written, written_bytes
+
+from evergreen_groups.nightly.mailing import messages
+from evergreen_groups.report import ADULT, GUARDIAN, LEAD, Contact, Criteria, Report, build_report, for_libraries
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import MailSettings
+
+WANTED = Criteria(contact=True)
+FAMILY, LEAD_ID, ADULT_ID = 1001, 1001, 1002
+CHILDREN = (1003, 1004, 1005, 1006)
+INVALID_DAY_PHONE, IN_COLLECTIONS, ALERT_NOTE = 32, 30, 20
+CONSORTIUM, HARBOR = 1, 11
+
+
+def change(sandbox: Sandbox, patron: int, **fields: Any) -> None:
+    sandbox._store.update("au", patron, fields)
+
+
+def penalize(sandbox: Sandbox, patron: int, kind: int, org_unit: int = CONSORTIUM, **fields: Any) -> None:
+    row = {"usr": patron, "standing_penalty": kind, "org_unit": org_unit, "staff": 4}
+    sandbox._store.insert("ausp", {"set_date": "2026-09-03T10:00:00+0000", **row, **fields})
+
+
+def read(sandbox: Sandbox, criteria: Criteria = WANTED) -> Report:
+    with gateway_of(sandbox.url, "consortium_staff") as gateway:
+        return build_report(gateway, criteria)
+
+
+def contact(sandbox: Sandbox) -> Contact:
+    contacts = read(sandbox).contacts
+    assert contacts is not None
+    return contacts[FAMILY]
+
+
+@pytest.fixture
+def family(sandbox: Sandbox) -> Sandbox:
+    change(sandbox, LEAD_ID, day_phone="555-0100", email="lead@example.org", pref_first_given_name="Chi")
+    return sandbox
+
+
+def test_the_lead_is_contacted_by_the_preferred_name(family: Sandbox) -> None:
+    found = contact(family)
+    assert (found.patron, found.role) == (LEAD_ID, LEAD)
+    assert found.name == "Okonkwo, Chi"
+    assert (found.day_phone, found.email) == ("555-0100", "lead@example.org")
+    assert found.address.startswith("14 Harbor Street, Lakeland, MN 55555")
+
+
+@pytest.mark.parametrize(
+    "fields", [{"juvenile": "t"}, {"day_phone": None, "email": None, "mailing_address": None, "billing_address": None}]
+)
+def test_an_adult_is_contacted_instead_of_a_juvenile_or_unreachable_lead(
+    family: Sandbox, fields: dict[str, Any]
+) -> None:
+    change(family, LEAD_ID, **fields)
+    change(family, ADULT_ID, evening_phone="555-0200")
+    found = contact(family)
+    assert (found.patron, found.role, found.evening_phone) == (ADULT_ID, ADULT, "555-0200")
+
+
+def test_never_a_juvenile_but_their_guardian(family: Sandbox) -> None:
+    for patron in (LEAD_ID, ADULT_ID, *CHILDREN):
+        change(family, patron, juvenile="t", guardian=None, guardian_email=None)
+    assert contact(family).patron is None
+    change(family, LEAD_ID, guardian="Ada Okonkwo", guardian_email="ada@example.org")
+    found = contact(family)
+    assert (found.role, found.name, found.email, found.day_phone) == (GUARDIAN, "Ada Okonkwo", "ada@example.org", "")
+
+
+@pytest.mark.parametrize("fields", [{"valid": "f"}, {"pending": "t"}])
+def test_an_address_is_valid_and_not_pending_or_the_other_one(family: Sandbox, fields: dict[str, str]) -> None:
+    store = family._store
+    row = {
+        "usr": LEAD_ID,
+        "street1": "1 Old Road",
+        "city": "Lakeland",
+        "country": "USA",
+        "post_code": "1",
+        "state": None,
+    }
+    new = store.insert("aua", {**row, "valid": "t", "pending": "f", "within_city_limits": "t", **fields})
+    change(family, LEAD_ID, mailing_address=new, billing_address=1001)
+    assert contact(family).address.startswith("14 Harbor Street")
+    change(family, LEAD_ID, billing_address=new)
+    assert contact(family).address == ""
+
+
+def test_what_is_marked_invalid_and_who_is_in_collections(family: Sandbox) -> None:
+    change(family, LEAD_ID, day_phone=None)
+    penalize(family, LEAD_ID, INVALID_DAY_PHONE)
+    penalize(family, LEAD_ID, IN_COLLECTIONS, stop_date="2026-09-30T10:00:00+0000")  # archived
+    found = contact(family)
+    assert (found.invalid, found.in_collections) == (("day_phone",), False)
+    penalize(family, CHILDREN[0], IN_COLLECTIONS)
+    found = contact(family)
+    assert found.in_collections
+    assert found.collections_since is not None
+    assert found.collections_since.isoformat().startswith("2026-09-03")
+
+
+def test_the_penalty_that_a_library_uses_in_place_of_the_stock_one(family: Sandbox) -> None:
+    penalize(family, LEAD_ID, ALERT_NOTE, HARBOR)
+    assert not contact(family).in_collections
+    name = "circ.custom_penalty_override.PATRON_IN_COLLECTIONS"
+    family._store.insert("aous", {"name": name, "org_unit": HARBOR, "value": f'"{ALERT_NOTE}"'})
+    assert contact(family).in_collections
+
+
+def test_it_is_in_page_spreadsheet_csv_and_json_and_never_in_mail(family: Sandbox) -> None:
+    change(family, LEAD_ID, day_phone="+1 555-0100 x7", email="lead@example.org")
+    penalize(family, CHILDREN[0], IN_COLLECTIONS)
+    report = read(family)
+    group = next(one for one in json.loads(written(report, "json"))["groups"] if one["group"] == FAMILY)
+    assert (group["contact_name"], group["contact_role"], group["in_collections"]) == ("Okonkwo, Chi", "lead", True)
+    rows = [row for row in csv.DictReader(io.StringIO(written(report, "csv"))) if row["group"] == str(FAMILY)]
+    assert {row["contact_day_phone"] for row in rows} == {"'+1 555-0100 x7"}, "no formula"
+    sheet = openpyxl.load_workbook(io.BytesIO(written_bytes(report, "xlsx")))["Groups"]
+    heads, *cells = [[cell.value for cell in row] for row in sheet.iter_rows()]
+    [row] = [row for row in cells if row[0] == FAMILY]
+    assert row[heads.index("Daytime phone")] == "+1 555-0100 x7"
+    tree = lxml.html.document_fromstring(written(report, "html"))
+    [body] = tree.xpath(f"//tbody[tr/th='{FAMILY}']")
+    assert body.xpath(".//small[@class='contact']/a/@href") == ["tel:+15550100;ext=7", "mailto:lead@example.org"]
+    assert "in collections since 3 Sept 2026" in body.text_content()
+    assert "collections" in body.get("data-is")
+    mail = MailSettings(
+        host="localhost", sender="g@b.example", recipients=(("*", ("a@b.example",)),), names_in_mail=True, attach="csv"
+    )
+    [message] = messages(report, mail)
+    [attached] = message_from_bytes(bytes(message), policy=SMTP).iter_attachments()
+    assert "Okonkwo" in attached.get_content()
+    assert not {"lead@example.org", "0100", "2026-09-03"} & {*re.split(r"[\s,;<>-]+", attached.get_content())}
+    assert "lead@example.org" not in attached.get_content() + str(message.get_body(("html",)))
+
+
+def test_readers_of_a_library_see_how_to_reach_its_own_patrons_only(family: Sandbox) -> None:
+    report = read(family)
+    at_home = for_libraries(report, ("HARBOR",)).contacts
+    assert at_home is not None
+    assert at_home[FAMILY].day_phone == "555-0100"
+    change(family, LEAD_ID, home_ou=12)
+    elsewhere = for_libraries(read(family), ("HARBOR",))
+    assert elsewhere.contacts is not None
+    found = elsewhere.contacts[FAMILY]
+    assert (found.name, found.withheld, found.day_phone, found.email, found.address) == (
+        "Okonkwo, Chi",
+        True,
+        "",
+        "",
+        "",
+    )
+    assert "how to reach them is on the page of" in written(elsewhere, "html")
+
+
+def test_at_most_four_more_calls_and_none_without_contact_data(proxy: FaultProxy) -> None:
+    methods: list[list[str]] = []
+    for criteria in (Criteria(), WANTED):
+        before = len(proxy.calls)
+        with gateway_of(proxy.url, "consortium_staff") as gateway:
+            build_report(gateway, criteria)
+        methods.append([call.method for call in proxy.calls[before:]])
+    without, with_contacts = methods
+    added = Counter(with_contacts) - Counter(without)
+    assert sorted(added) == [
+        "open-ils.actor.settings.value_for_all_orgs.atomic",
+        "open-ils.pcrud.search.au.atomic",
+        "open-ils.pcrud.search.aua.atomic",
+        "open-ils.pcrud.search.ausp.atomic",
+    ]
+    assert added.total() == 4
+    assert not Counter(without) - Counter(with_contacts)
+    assert not [name for name in without if ".aua." in name]
+
+
+@pytest.mark.long
+def test_at_most_four_more_calls_for_a_thousand_groups() -> None:
+    counts = []
+    with Sandbox(patrons=60_000) as running:
+        username, _password = running.report_account
+        for criteria in (Criteria(), WANTED):
+            with gateway_of(running.url, username) as gateway:
+                report = build_report(gateway, replace(criteria, top=1000))
+                counts.append(gateway.statistics.calls)
+    assert report.totals.group_count == 1000
+    assert counts[1] <= counts[0] + 4
