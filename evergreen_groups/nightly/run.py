@@ -23,7 +23,7 @@ from evergreen_groups.nightly.output import Rendered, WrittenReport, remove_fail
 from evergreen_groups.nightly.readers import Readers, timezones_for
 from evergreen_groups.nightly.report import read_reports
 from evergreen_groups.render import StaffClient
-from evergreen_groups.report import History, look_up_cleared
+from evergreen_groups.report import History, Run, look_up_cleared
 from evergreen_groups.state import RunOutcome, RunStatus, prune, read_run_status, write_run_status
 
 if TYPE_CHECKING:
@@ -546,6 +546,7 @@ class ReportRun:
             "history": settings.history.keep_days,
             "journal": settings.journal.keep_days,
             "events": settings.events.keep_days,
+            "follow-ups": settings.follow_up.keep_days,
         }
         for name, rows in prune(transactions, days, transactions.now()).items():
             if rows:
@@ -575,6 +576,11 @@ class ReportRun:
             for one in self._made:
                 if self._recorded and one.history is not None:
                     one.history.record(one.report, connection)
+            if self._recorded and self._made:
+                from evergreen_groups.follow_up import note_listed
+
+                runs, url = [Run.of(one.report) for one in self._made], self._made[0].report.gateway
+                note_listed(connection, url, runs, all_reports=len(runs) == len(self._record.reports))
             if not self._is_preview:
                 self._record.write(transactions, exit_status.UNSENT if letters else written, self._problem, connection)
         self._record.is_stored = self._problem is None
