@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from datetime import date, datetime, tzinfo
 from decimal import Decimal
@@ -15,6 +15,7 @@ from evergreen_groups.errors import NotFoundError, PlanError
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
+    from evergreen_groups.ils import OrgUnit
     from evergreen_groups.report import Listing
 
 LONGEST_NOTE = 300
@@ -214,13 +215,15 @@ def digest_of(report: str, drafts: Sequence[DraftEntry]) -> str:
     return sha256(json.dumps([report, *map(astuple, drafts)], default=str).encode()).hexdigest()
 
 
-def today_at(now: datetime, zones: Mapping[str, tzinfo], everywhere: tzinfo | None = None) -> Today:
+def today_at(
+    now: datetime, configured: tzinfo | None, zones: Mapping[int, tzinfo], org_units: Iterable[OrgUnit]
+) -> Today:
     """Return the function that tells today's date at a library. ``now`` is aware.
 
-    ``everywhere`` is the configured time zone. Without one, each library has its own in ``zones`` (by short name), or
-    this machine's.
+    Without a ``configured`` time zone, each library has its own in ``zones`` (by org unit id), or this machine's.
     """
-    return lambda library: now.astimezone(everywhere or zones.get(library)).date()
+    named = {unit.shortname: zones[unit.id] for unit in org_units if unit.id in zones}
+    return lambda library: now.astimezone(configured or named.get(library)).date()
 
 
 def _refused(problem: Message) -> PlanError:

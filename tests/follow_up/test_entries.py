@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from evergreen_groups.errors import NotFoundError, PlanError
 from evergreen_groups.follow_up import DraftEntry, Entry, FollowUp, FollowUpStatus, How, What, digest_of, today_at
 from evergreen_groups.follow_up.entries import current_entries, status_of
+from evergreen_groups.ils import OrgUnit
 from evergreen_groups.report import Listing
 
 TODAY = date(2026, 11, 29)
@@ -208,6 +209,8 @@ def test_a_digest_tells_requests_apart() -> None:
 
 def test_today_is_in_the_librarys_time_zone() -> None:
     now = datetime(2026, 11, 29, 23, 30, tzinfo=UTC)
-    today = today_at(now, {"BR1": ZoneInfo("Asia/Tokyo"), "BR2": ZoneInfo("America/Toronto")})
+    zones = {4: ZoneInfo("Asia/Tokyo"), 5: ZoneInfo("America/Toronto")}
+    units = [OrgUnit(4, "BR1", "Branch 1", None), OrgUnit(5, "BR2", "Branch 2", None)]
+    today = today_at(now, None, zones, units)
     assert [today(name).day for name in ("BR1", "BR2")] == [30, 29]
-    assert today_at(now, {"BR1": ZoneInfo("Asia/Tokyo")}, ZoneInfo("UTC"))("BR1").day == 29
+    assert today_at(now, ZoneInfo("UTC"), zones, units)("BR1").day == 29
