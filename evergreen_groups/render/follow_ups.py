@@ -113,7 +113,7 @@ def write_follow_ups(
         print(gettext("No run of the report was recorded yet."), file=stream)
         return
     if report:
-        print(gettext("{name}:", name=report), file=stream)
+        print(f"{report}:", file=stream)
     print(gettext("Data as of {moment}", moment=found.at), file=stream)
     for status in FollowUpStatus:
         groups = [
