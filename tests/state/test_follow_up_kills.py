@@ -96,10 +96,15 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(sqlite3, "connect", small)
     confirmed: list[int] = []
-    with State(place[0]) as state, pytest.raises(StateError):
-        while len(confirmed) < 1000:
-            seen = confirmed[-1] if confirmed else None
-            confirmed += [entry.id for entry in save(state, draft(GROUP, seen=seen, note="x" * 300)).entries]
+    with State(place[0]) as state:
+
+        def fill() -> None:
+            for _ in range(1000):
+                seen = confirmed[-1] if confirmed else None
+                confirmed.extend(entry.id for entry in save(state, draft(GROUP, seen=seen, note="x" * 300)).entries)
+
+        with pytest.raises(StateError):
+            fill()
     monkeypatch.undo()
     assert confirmed
     assert stored(place) == confirmed
