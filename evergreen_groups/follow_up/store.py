@@ -199,7 +199,7 @@ class FollowUps:
         return int(connection.execute(insert(schema.follow_ups).values(values).returning(_FOLLOW_UPS.id)).scalar_one())
 
 
-def note_listed(connection: Connection, url: str, runs: Sequence[Run], *, all_reports: bool) -> None:
+def note_listed(connection: Connection, url: str, runs: Iterable[Run], *, all_reports: bool) -> None:
     """Let follow-ups follow their groups into new runs of the reports, in the transaction that records the runs.
 
     Unless ``all_reports`` were made, a group that isn't listed may be in another one, so it doesn't count as gone. The
@@ -207,8 +207,9 @@ def note_listed(connection: Connection, url: str, runs: Sequence[Run], *, all_re
     """
     _lock(connection)
     stored = _stored(connection, url)
-    if not stored or not runs:
+    if not stored:
         return
+    runs = list(runs)  # only now: many libraries have thousands of groups and no follow-up
     listings = {number: listing for run in runs for number, listing in run.listings.items()}
     hidden = frozenset[str]().union(*(run.hidden_libraries for run in runs))
     current = _current_numbers(stored, listings)

@@ -579,8 +579,8 @@ class ReportRun:
             if self._recorded and self._made:
                 from evergreen_groups.follow_up import note_listed
 
-                runs, url = [Run.of(one.report) for one in self._made], self._made[0].report.gateway
-                note_listed(connection, url, runs, all_reports=len(runs) == len(self._record.reports))
+                runs, url = (Run.of(one.report) for one in self._made), self._made[0].report.gateway
+                note_listed(connection, url, runs, all_reports=len(self._made) == len(self._record.reports))
             if not self._is_preview:
                 self._record.write(transactions, exit_status.UNSENT if letters else written, self._problem, connection)
         self._record.is_stored = self._problem is None
