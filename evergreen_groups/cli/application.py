@@ -71,6 +71,7 @@ COMMANDS = {
     "init": "Set up: ask, try each answer, write the configuration.",
     "install": "Install the nightly report and the service on this machine.",
     "uninstall": "Take back what install has written.",
+    "follow-ups": "List the groups of the report and what was agreed with them.",
     "audit": "List blocks and groups that don't fit the rule.",
     "move": "Move patrons into the group of another.",
     "remove": "Give patrons new groups of their own.",
@@ -104,8 +105,8 @@ class _Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         name = next((module for module, names in _MODULES.items() if cmd_name in names), cmd_name)
-        module = import_module(f"evergreen_groups.cli.commands.{name}")
-        command: click.Command = getattr(module, f"{cmd_name}_command")
+        module = import_module(f"evergreen_groups.cli.commands.{name.replace('-', '_')}")
+        command: click.Command = getattr(module, f"{cmd_name.replace('-', '_')}_command")
         accept_global_options(command)
         return command
 

@@ -216,7 +216,8 @@ def desk(subject: Subject) -> Iterator[Finding]:
     if not subject.settings.desk.changes:
         return
     root, application = subject.org_units.root, _application_permissions(subject)
-    names = [*DESK_PERMISSIONS, *application]
+    to_follow_up = subject.settings.follow_up.permission
+    names = list(dict.fromkeys((*DESK_PERMISSIONS, *application, to_follow_up)))
     held = orgs_by_permission(subject.gateway, subject.org_units, names)
     changes = held["UPDATE_USER"] & held["VIEW_USER"]
     # Patrons can only be changed with a permission that their profile names, so at least one is needed.
@@ -232,6 +233,13 @@ def desk(subject: Subject) -> Iterator[Finding]:
         "depth of the branch",
         code="desk-thresholds",
         values={"permission": VIEW_THRESHOLDS},
+    )
+    places = name_places(subject.org_units, set(held[to_follow_up])) if held[to_follow_up] else Message("nowhere")
+    yield ok(
+        "to save what was agreed with a group of the report, staff need {permission} at the home library of the person "
+        "to contact; this account has it: {places}",
+        code="desk-follow-ups",
+        values={"permission": to_follow_up, "places": places},
     )
     if not changes:
         yield ok(

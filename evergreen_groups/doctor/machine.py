@@ -29,6 +29,7 @@ _STORED = {
     "history": Message("runs of the report: {count:,}, since {day}"),
     "journal": Message("changes: {count:,}, since {day}"),
     "events": Message("events: {count:,}, since {day}"),
+    "follow-ups": Message("follow-ups: {count:,}, since {day}"),
     "mails": Message("mails that wait: {count:,}, since {day}"),
 }
 """Descriptions of the kinds of rows in the database."""

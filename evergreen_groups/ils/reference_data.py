@@ -168,9 +168,11 @@ class ReferenceData:
         Raises:
             DataError: the answer has the wrong shape.
         """
-        return self._cached("time zones", gateway.url, lambda: read_timezones(gateway)).get(
-            self.account(gateway).library
-        )
+        return self.timezones(gateway).get(self.account(gateway).library)
+
+    def timezones(self, gateway: Gateway) -> Mapping[int, tzinfo]:
+        """Return the time zones of org units (ids). One call. Raises the errors of :meth:`timezone`."""
+        return self._cached("time zones", gateway.url, lambda: read_timezones(gateway))
 
     def limits(self, gateway: Gateway) -> Limits:
         """Return the configured limits. No call for one amount, four with rules, eight or more for ILS thresholds.

@@ -30,7 +30,7 @@ from evergreen_groups.nightly.output import (
     write_failure_page,
 )
 from evergreen_groups.render import SERVICE, StaffClient
-from evergreen_groups.report import History, look_up_cleared, read_reports
+from evergreen_groups.report import History, Run, look_up_cleared, read_reports
 from evergreen_groups.state import RunOutcome, RunStatus, prune, read_run_status, write_run_status
 
 if TYPE_CHECKING:
@@ -446,6 +446,7 @@ class ReportRun:
                     "history": settings.history.keep_days,
                     "journal": settings.journal.keep_days,
                     "events": settings.events.keep_days,
+                    "follow-ups": settings.follow_up.keep_days,
                 }
                 for name, rows in prune(transactions, days, transactions.now()).items():
                     if rows:
@@ -479,6 +480,11 @@ class ReportRun:
             for one in self._made:
                 if self._recorded and one.history is not None:
                     one.history.record(one.report, connection)
+            if self._recorded and self._made:
+                from evergreen_groups.follow_up import note_listed
+
+                runs, url = (Run.of(one.report) for one in self._made), self._made[0].report.gateway
+                note_listed(connection, url, runs, all_reports=len(self._made) == len(self._read))
             if not self._is_preview:  # the status that applies if the run gets no further
                 status = self._status(transactions, exit_status.UNSENT if letters else written, self._problem)
                 write_run_status(transactions, status, manual=not self._scheduled, within=connection)

@@ -6,6 +6,9 @@ from .doctor import DiagnosisWriter as DiagnosisWriter
 from .doctor import examination_document as examination_document
 from .doctor import write_diagnosis_json as write_diagnosis_json
 from .doctor import write_examination as write_examination
+from .follow_ups import entry_document as entry_document
+from .follow_ups import follow_ups_document as follow_ups_document
+from .follow_ups import write_follow_ups as write_follow_ups
 from .group import write_check as write_check
 from .group import write_check_json as write_check_json
 from .group import write_details as write_details

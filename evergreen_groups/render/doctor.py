@@ -131,6 +131,7 @@ _NAMES = {
     "history": Message("runs of the report"),
     "journal": Message("changes"),
     "events": Message("events"),
+    "follow-ups": Message("follow-ups"),
     "mails": Message("mails that wait"),
 }
 _ROWS_WIDTH = 9

@@ -13,11 +13,17 @@ from .details import MemberDetails as MemberDetails
 from .details import ReportDetails as ReportDetails
 from .details import SummedDetails as SummedDetails
 from .history import History as History
+from .history import Run as Run
+from .history import listed_by as listed_by
 from .history import look_up_cleared as look_up_cleared
 from .libraries import ReportedLibrary as ReportedLibrary
 from .libraries import by_library as by_library
 from .libraries import for_libraries as for_libraries
 from .libraries import libraries as libraries
+from .listings import GroupMatching as GroupMatching
+from .listings import Listing as Listing
+from .listings import Listings as Listings
+from .listings import group_by_patron as group_by_patron
 from .models import AgeSum as AgeSum
 from .models import BlockTotals as BlockTotals
 from .models import ChangeKind as ChangeKind

@@ -41,6 +41,7 @@ from evergreen_groups.state import schema
 if TYPE_CHECKING:
     from typing import Any
 
+    from sqlalchemy import ColumnElement
     from sqlalchemy.engine import Connection, Row
 
     from evergreen_groups.gateway import Gateway
@@ -265,6 +266,7 @@ class History:
                     for name, totals in current.totals(report.org_units).items()
                 ],
             )
+            listed = {listing.group for listing in current.listed}
             for batch in in_batches(current.listings):
                 rows = [
                     {
@@ -276,6 +278,9 @@ class History:
                         "members": str(list(listing.members)),  # valid JSON as well
                         "library": listing.library,
                         "libraries": _list_of(listing.libraries),
+                        "contact": listing.contact,
+                        "contact_library": listing.contact_library,
+                        "listed": listing.group in listed,
                     }
                     for listing in batch
                 ]
@@ -345,6 +350,24 @@ def latest_totals(transactions: Transactions) -> dict[str, dict[str, RunTotals]]
     }
 
 
+def listed_by(connection: Connection, url: str, name: str) -> Run | None:
+    """Return the last run of the report ``name`` at the gateway ``url``, with the groups that it shows; None without.
+
+    The name '' is the report configured as ``[report]``.
+    """
+    columns = (schema.runs.c.id, schema.runs.c.at, schema.runs.c.hidden_libraries, schema.series.c.settings)
+    of_the_gateway = select(*columns).join(schema.series).where(schema.series.c.gateway == url)
+    last = select(func.max(schema.runs.c.id)).group_by(schema.runs.c.series)
+    found = None
+    for run in connection.execute(of_the_gateway.where(schema.runs.c.id.in_(last)).order_by(schema.runs.c.id)):
+        if json.loads(run.settings).get("report", "") == name:
+            found = run
+    if found is None:
+        return None
+    listings = {one.group: one for one in _listings(connection, found.id, schema.run_groups.c.listed)}
+    return Run(found.at, listings, frozenset(json.loads(found.hidden_libraries)), len(listings))
+
+
 def _totals_of_runs(connection: Connection, runs: Sequence[Row[Any]]) -> list[dict[str, RunTotals]]:
     """Read the totals of some runs, in order.
 
@@ -360,14 +383,15 @@ def _totals_of_runs(connection: Connection, runs: Sequence[Row[Any]]) -> list[di
     return list(found.values())
 
 
-def _listings(connection: Connection, run: int) -> Iterator[Listing]:
+def _listings(connection: Connection, run: int, *where: ColumnElement[bool]) -> Iterator[Listing]:
     stored = schema.run_groups.c
     columns = (stored.number, stored.combined_fines, stored.certain, stored.member_count, stored.members,
-               stored.library, stored.libraries)  # fmt: skip
-    for rows in connection.execute(select(*columns).where(stored.run == run)).partitions(BATCH_SIZE):
+               stored.library, stored.libraries, stored.contact, stored.contact_library)  # fmt: skip
+    for rows in connection.execute(select(*columns).where(stored.run == run, *where)).partitions(BATCH_SIZE):
         members = json.loads(f"[{','.join(row.members for row in rows)}]")  # one call instead of thousands
-        for (number, fines, certain, count, _members, library, libraries), ids in zip(rows, members, strict=True):
-            yield Listing(number, fines, certain, count, tuple(ids), library, _names_in(libraries))
+        for row, ids in zip(rows, members, strict=True):
+            number, fines, certain, count, _members, library, libraries, *contact = row
+            yield Listing(number, fines, certain, count, tuple(ids), library, _names_in(libraries), *contact)
 
 
 # Most of the thousands of groups have members of the same few libraries.

@@ -9,14 +9,15 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from evergreen_groups.groups import Group
+    from evergreen_groups.groups import Group, Member
 
 
 class Listing(NamedTuple):
     """What a run records of a group: amounts and ids, no names.
 
     ``members`` are the sorted ids of the visible members, ``libraries`` the short names of their home libraries.
-    ``certain`` means that ``combined_fines`` includes all members.
+    ``certain`` means that ``combined_fines`` includes all members. ``contact`` is the id of the person to contact, 0
+    once forgotten, and ``contact_library`` the short name of their home library.
     """
 
     group: int
@@ -27,10 +28,13 @@ class Listing(NamedTuple):
     members: tuple[int, ...]
     library: str
     libraries: frozenset[str]
+    contact: int = 0
+    contact_library: str = ""
 
     @classmethod
     def of(cls, group: Group) -> Listing:
         """Make the record of ``group``."""
+        contact = contact_person(group)
         return cls(
             group=group.number,
             combined_fines=group.known_fines,
@@ -39,12 +43,19 @@ class Listing(NamedTuple):
             members=tuple(sorted([member.id for member in group.members])),
             library=group.library,
             libraries=_share(frozenset([member.library for member in group.members])),
+            contact=contact.id,
+            contact_library=contact.library,
         )
 
     @property
     def complete(self) -> bool:
         """Whether every member was visible."""
         return len(self.members) == self.member_count
+
+
+def contact_person(group: Group) -> Member:
+    """Return the person to contact: the group lead, or the member who owes the most if there is none."""
+    return min(group.members, key=lambda member: (not member.group_lead, -member.own_fines, member.id))
 
 
 # Most of the thousands of groups have members of the same few libraries, so share equal sets.

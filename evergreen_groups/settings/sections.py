@@ -776,6 +776,28 @@ class DeskSettings:
 
 
 @dataclass(frozen=True)
+class FollowUpSettings:
+    """Section ``[follow_up]``."""
+
+    again_after: int = setting(
+        v.whole_number(1, 10_000),
+        30,
+        help="After how many days without an entry a group of the report is to do again.",
+    )
+    permission: str = setting(
+        v.TEXT,
+        "UPDATE_USER",
+        help="The permission of Evergreen, by name, that lets staff save entries: at the home library of the person to "
+        "contact.",
+    )
+    keep_days: int = setting(
+        v.whole_number(1, 100_000),
+        400,
+        help="How many days to keep the entries of a group after a report last listed it.",
+    )
+
+
+@dataclass(frozen=True)
 class StatementSettings:
     """Section ``[statement]``. If ``library`` is None, it is the patron's home library as named in Evergreen."""
 
@@ -899,6 +921,7 @@ class Settings:
     client: ClientSettings = section(ClientSettings, "The staff client, into which names in the report lead.")
     serve: ServeSettings = section(ServeSettings, "The web service.")
     desk: DeskSettings = section(DeskSettings, "The page of a patron's group, and what of it the staff client shows.")
+    follow_up: FollowUpSettings = section(FollowUpSettings, "What was agreed with the groups of the report.")
     statement: StatementSettings = section(StatementSettings, "What may be on the family statement.")
     redis: RedisSettings = section(RedisSettings, "What several servers count together.")
     events: EventsSettings = section(

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -274,6 +274,6 @@ def _rows(transactions: Transactions) -> Generator[dict[str, Any]]:
 
 
 def _plain(value: Any) -> str:
-    if isinstance(value, datetime):
+    if isinstance(value, date):  # or a datetime
         return value.isoformat()
     return str(value) if isinstance(value, Decimal) else base64.b64encode(bytes(value)).decode("ascii")

@@ -19,6 +19,8 @@ from evergreen_groups.errors import StateError
 from evergreen_groups.state.schema import (
     changes,
     events,
+    follow_up_entries,
+    follow_ups,
     groups_to_keep,
     mails,
     plans,
@@ -66,6 +68,7 @@ KINDS = (
     # Keep open steps of any age: recovery needs them.
     StoredKind("journal", changes, changes.c.at, ~_open),
     StoredKind("events", events, events.c.at, true()),
+    StoredKind("follow-ups", follow_ups, follow_ups.c.listed_at, true()),
 )
 """The kinds with a configurable lifetime. Waiting mails aren't among them: they expire with an error instead."""
 
@@ -145,11 +148,12 @@ def _advance_trusted_time(transactions: Transactions, now: datetime) -> datetime
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """The number of deleted steps and events, and of report groups from which the patron's id was removed."""
+    """The number of deleted steps, events and follow-ups, and of report groups from which the id was removed."""
 
     steps: int
     events: int
     groups: int
+    follow_ups: int
 
 
 def forget(transactions: Transactions, patron: int) -> Forgotten:
@@ -181,7 +185,16 @@ def forget(transactions: Transactions, patron: int) -> Forgotten:
         for where, row in in_groups:  # the next report is compared with these lists
             left = json.dumps([member for member in json.loads(row.members) if member != patron])
             connection.execute(update(run_groups).where(*where).values(members=left))
-        return Forgotten(gone, of_events, len(in_groups))
+        connection.execute(update(run_groups).where(run_groups.c.contact == patron).values(contact=0))
+        # Notes are about families, so a follow-up goes as a whole, whichever member is forgotten.
+        wanted = {row.id for _where, row in _naming(connection, follow_ups.c.members, patron)}
+        entries = follow_up_entries.c
+        wanted.update(connection.scalars(select(follow_ups.c.id).where(follow_ups.c.contact == patron)))
+        wanted.update(connection.scalars(select(entries.follow_up).where(entries.contact == patron)))
+        connection.execute(delete(follow_ups).where(follow_ups.c.id.in_(wanted)))
+        by_staff = update(follow_up_entries).where(entries.staff == patron)
+        connection.execute(by_staff.values(staff=None, workstation=None, idempotency_key=""))
+        return Forgotten(gone, of_events, len(in_groups), len(wanted))
 
 
 def _naming(connection: Connection, column: Column[str], patron: int) -> list[tuple[list[ColumnElement[bool]], Any]]:

@@ -1,7 +1,7 @@
 """The database schema, the same for SQLite and PostgreSQL.
 
 Constraints back what the code promises: at most one open step per patron and field, and one outcome per event. Patrons
-appear only by id; only waiting mails contain names.
+appear only by id; only waiting mails contain names. Notes of a follow-up are free text.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Date,
     DateTime,
     ForeignKey,
     Index,
@@ -88,7 +89,7 @@ class Amount(TypeDecorator[Decimal]):
         return None if value is None else Decimal(value)
 
 
-VERSION = "9"
+VERSION = "10"
 """The version of this release's schema. Until 1.0, raise it with each change of a table. There are no migrations yet,
 so a database of another version is refused."""
 
@@ -245,6 +246,10 @@ run_groups = Table(
     Column("members", Text, nullable=False),  # JSON: a list of patron ids
     Column("library", Text, nullable=False),
     Column("libraries", Text, nullable=False),  # JSON: a list of short names
+    # The person to contact, and the short name of their home library.
+    Column("contact", BIG, nullable=False),
+    Column("contact_library", Text, nullable=False),
+    Column("listed", Boolean, nullable=False),  # false: met the criteria, but ``top`` cut it off
 )
 """The groups in the last run of a series. Earlier runs are never compared, so their groups aren't kept."""
 
@@ -260,6 +265,53 @@ group_nights = Table(
     Index("group_nights_number", "number"),
 )
 """What each listed group owed in the last runs of a series, by number, without patron ids."""
+
+follow_ups = Table(
+    "follow_ups",
+    metadata,
+    Column("id", BIG, primary_key=True),
+    Column("gateway", Text, nullable=False, index=True),
+    # The group as of ``listed_at``, when a report last listed it.
+    Column("number", BIG, nullable=False),
+    Column("contact", BIG, nullable=False, index=True),
+    Column("member_count", Integer, nullable=False),
+    Column("members", Text, nullable=False),  # JSON: a list of patron ids
+    Column("library", Text, nullable=False),  # short name of the contact person's home library
+    Column("listed_at", Timestamp, nullable=False, index=True),
+    sqlite_autoincrement=True,
+)
+"""The follow-ups of groups, whichever reports list them."""
+
+follow_up_entries = Table(
+    "follow_up_entries",
+    metadata,
+    # Numbers are never used again: a writer names the last one that it has seen.
+    Column("id", BIG, primary_key=True),
+    Column("follow_up", BIG, ForeignKey("follow_ups.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("at", Timestamp, nullable=False),
+    # The group and the contact person at that time.
+    Column("number", BIG, nullable=False),
+    Column("contact", BIG, nullable=False, index=True),
+    Column("what", Text, nullable=False),
+    Column("how", Text),
+    Column("day", Date, nullable=False),
+    Column("remind_on", Date),
+    Column("note", Text, nullable=False),
+    Column("combined_fines", Amount, nullable=False),
+    Column("has_left", Boolean, nullable=False),  # whether the reports have stopped listing the group since
+    Column("staff", BIG, index=True),  # au.id; null once forgotten
+    Column("workstation", BIG),  # aws.id
+    # A correction is a row that replaces an earlier entry; a deletion replaces it with nothing.
+    Column("corrects", BIG, ForeignKey("follow_up_entries.id", ondelete="CASCADE"), index=True),
+    Column("deleted", Boolean, nullable=False),
+    Column("idempotency_key", Text, nullable=False),
+    Column("request", Text, nullable=False),  # a digest of what was requested under the key
+    CheckConstraint("what IN ('contacted', 'promised', 'no-answer', 'closed', 'note')", name="what"),
+    CheckConstraint("how IN ('phone', 'email', 'letter', 'in-person')", name="how"),
+    Index("follow_up_entries_requested", "staff", "idempotency_key"),
+    sqlite_autoincrement=True,
+)
+"""The entries of follow-ups. Rows are only added, so that each correction is on record."""
 
 events = Table(
     "events",

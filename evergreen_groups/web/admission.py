@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import NoSessionError, PermissionDeniedError
-from evergreen_groups.ils import STAFF_LOGIN, VIEW_USER, SessionAccount, missing_permissions
+from evergreen_groups.ils import STAFF_LOGIN, VIEW_USER, SessionAccount, missing_permissions, permissions
 from evergreen_groups.message import Message
 from evergreen_groups.ttl_cache import TimeToLiveCache
 from evergreen_groups.web.problems import ProblemError
@@ -127,6 +127,17 @@ class Admission:
 def has_permission(gateway: Gateway, caller: Caller, org_unit: int, permission: str) -> bool:
     """Return whether the caller has a permission at an org unit (an id)."""
     return not _missing(gateway, caller.user, org_unit, [permission])
+
+
+def permitted_at(gateway: Gateway, caller: Caller, org_units: Collection[int], permission: str) -> frozenset[int]:
+    """Return at which of these org units (ids) the caller has a permission. One call, none without org units."""
+    if not org_units:
+        return frozenset()
+    try:
+        denied = permissions.denied_pairs(gateway, caller.user, sorted(org_units), [permission])
+    except PermissionDeniedError:
+        return frozenset()
+    return frozenset(org_units) - {org_unit for org_unit, _permission in denied}
 
 
 def _missing(gateway: Gateway, user: int, org_unit: int, permissions: Sequence[str]) -> frozenset[str]:

@@ -17,7 +17,7 @@ from evergreen_groups.errors import PermissionDeniedError
 from evergreen_groups.language import ENGLISH, use_language
 from evergreen_groups.metrics import ServiceCounters, StateCollector
 from evergreen_groups.render import SERVICE
-from evergreen_groups.web import api, changes, reports
+from evergreen_groups.web import api, changes, follow_ups, reports
 from evergreen_groups.web import desk as desk_pages
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.requests import language_of_reader
@@ -94,7 +94,13 @@ def create_app(
     reloadable = ReloadableService(app, settings, environ, clock, counters := ServiceCounters())
     counters.add(ServiceCollector(lambda: reloadable.current))
     counters.add(StateCollector(lambda: reloadable.current.state.database))
-    for blueprint in (*api.BLUEPRINTS, changes.blueprint, reports.blueprint, desk_pages.blueprint):
+    for blueprint in (
+        *api.BLUEPRINTS,
+        changes.blueprint,
+        follow_ups.blueprint,
+        reports.blueprint,
+        desk_pages.blueprint,
+    ):
         app.register_blueprint(blueprint, url_prefix=PREFIX)
     app.before_request(_begin)
     app.after_request(_finish)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -12,6 +13,7 @@ from msgspec import Meta, Struct
 
 from evergreen_groups import hooks
 from evergreen_groups.changes import MOST_PATRONS, Action, is_change_id
+from evergreen_groups.follow_up import LONGEST_NOTE, DraftEntry, How, What
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.requests import LARGEST_ID
 
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 MOST_FIELDS = 20
 """Maximum number of fields in an event. Fields other than event, hook and patron are ignored."""
+
+MOST_ENTRIES = 200
+"""Maximum number of entries that are saved at once."""
 
 _PLAN = "[A-Za-z0-9_-]{1,64}"
 _CHANGE = "^[1-9][0-9]{0,17}-[0-9a-z]{6}$"
@@ -67,6 +72,35 @@ class Agreement(Struct, frozen=True, forbid_unknown_fields=True):
     approval: Approval | None = None
 
 
+class FollowUpEntry(Struct, frozen=True, forbid_unknown_fields=True):
+    """An entry of a group's follow-up. With `deletes`, the fields after it don't matter."""
+
+    group: _Id
+    seen: Annotated[
+        int | None,
+        Meta(description="The group's `seen`, as last read. If there is a newer entry, nothing is saved."),
+    ] = None
+    corrects: Annotated[int | None, Meta(description="The id of the entry to replace.")] = None
+    deletes: Annotated[bool, Meta(description="With `corrects`: replace it with nothing.")] = False
+    what: Literal["contacted", "promised", "no-answer", "closed", "note"] = "note"
+    how: Annotated[
+        Literal["phone", "email", "letter", "in-person"] | None,
+        Meta(description="Needed with contacted, promised and no-answer."),
+    ] = None
+    date: Annotated[datetime.date | None, Meta(description="When it happened; today unless given.")] = None
+    remind_on: Annotated[datetime.date | None, Meta(description="Today or later; not with closed.")] = None
+    note: Annotated[str, Meta(max_length=LONGEST_NOTE)] = ""
+    __repr__ = object.__repr__  # without the note
+
+
+class FollowUpBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """Entries to save, one for each group: all of them or none."""
+
+    entries: Annotated[tuple[FollowUpEntry, ...], Meta(min_length=1, max_length=MOST_ENTRIES)]
+    report: Annotated[str, Meta(max_length=100, description="As in `GET`.")] = ""
+    __repr__ = object.__repr__
+
+
 class Empty(Struct, frozen=True, forbid_unknown_fields=True):
     """No fields."""
 
@@ -90,7 +124,7 @@ class EventBody(Struct, frozen=True):
 def schemas() -> dict[str, Any]:
     """Return the JSON schemas of the bodies, by their names in the API description."""
     _, found = msgspec.json.schema_components(
-        [PlanBody, Agreement, EventBody], ref_template="#/components/schemas/{name}"
+        [PlanBody, Agreement, FollowUpBody, EventBody], ref_template="#/components/schemas/{name}"
     )
     found["EventBody"]["maxProperties"] = MOST_FIELDS
     return found
@@ -110,6 +144,17 @@ _FORMS = {
     "change": "the id of a change",
     "plan": "the id of a plan",
     "approval": "an object with username and password",
+    "report": "the name of a report",
+    "entries": f"a list of 1 to {MOST_ENTRIES} objects",
+    "entries[].group": _NUMBER,
+    "entries[].seen": "a whole number, or null",
+    "entries[].corrects": "a whole number, or null",
+    "entries[].deletes": "true or false",
+    "entries[].what": "one of contacted, promised, no-answer, closed and note",
+    "entries[].how": "one of phone, email, letter and in-person, or null",
+    "entries[].date": "a date, such as 2026-11-29, or null",
+    "entries[].remind_on": "a date, such as 2026-11-29, or null",
+    "entries[].note": f"a text of at most {LONGEST_NOTE} characters",
 }
 """What each field is, by its place in the body."""
 
@@ -144,6 +189,26 @@ def agreement(request: Request) -> Agreement:
     if body.approval and re.search("[\ud800-\udfff]", body.approval.username + body.approval.password):
         raise _wrong("approval")
     return body
+
+
+def follow_up_entries(request: Request) -> tuple[str, list[DraftEntry]]:
+    """Parse a report's name and the entries to save. Raises the same errors as :func:`plan_request`."""
+    body = _body(request, FollowUpBody)
+    drafts = [
+        DraftEntry(
+            group=entry.group,
+            seen=entry.seen,
+            corrects=entry.corrects,
+            deletes=entry.deletes,
+            what=What(entry.what),
+            how=None if entry.how is None else How(entry.how),
+            day=entry.date,
+            remind_on=entry.remind_on,
+            note=entry.note,
+        )
+        for entry in body.entries
+    ]
+    return body.report, drafts
 
 
 def is_plan_id(text: str) -> bool:

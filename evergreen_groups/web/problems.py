@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from flask import Response
 
@@ -22,6 +22,9 @@ from evergreen_groups.errors import (
     TimedOutError,
     TransportError,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 CONTENT_TYPE = "application/problem+json"
 # The breaker's pause: before that, the answer would be the same.
@@ -50,14 +53,24 @@ _TITLES = {
 
 
 class ProblemError(EvergreenGroupsError):
-    """An HTTP error response: ``status``, one sentence, and after how many seconds to retry."""
+    """An HTTP error response: ``status``, one sentence, and after how many seconds to retry.
+
+    ``more`` are further keys of the JSON. They may have patron data, so no other text shows them.
+    """
 
     def __init__(
-        self, status: int, message: str, *, retry_after: float | None = None, **fields: Unpack[ErrorFields]
+        self,
+        status: int,
+        message: str,
+        *,
+        retry_after: float | None = None,
+        more: Mapping[str, Any] | None = None,
+        **fields: Unpack[ErrorFields],
     ) -> None:
         super().__init__(message, **fields)
         self.status = status
         self.retry_after = retry_after
+        self._more = more or {}
 
     def response(self) -> Response:
         """Return the response in JSON."""
@@ -67,6 +80,7 @@ class ProblemError(EvergreenGroupsError):
             "status": self.status,
             "detail": str(self),
             "code": self.code,
+            **self._more,
         }
         text = json.dumps(document) + "\n"
         return Response(text, status=self.status, content_type=CONTENT_TYPE, headers=self.headers)
@@ -155,6 +169,8 @@ def event_problem(error: EvergreenGroupsError) -> ProblemError:
 
 _PLAN_PROBLEMS = {
     "plan-unclear": 400,
+    "follow-up-unclear": 400,
+    "group-named-twice": 400,
     "undo-of-another": 403,
     "plan-outdated": 409,
     "plan-applied-before": 409,
@@ -164,6 +180,10 @@ _PLAN_PROBLEMS = {
 }
 
 
+_MISSING_RECORDS = ("no-such-plan", "no-such-change", "no-such-entry", "no-such-follow-up-entry", "group-not-listed")
+"""The codes of our own records that may be named as missing."""
+
+
 def change_problem(error: EvergreenGroupsError) -> ProblemError:
     """Convert an error from planning or making a change.
 
@@ -171,7 +191,7 @@ def change_problem(error: EvergreenGroupsError) -> ProblemError:
     """
     if isinstance(error, PlanError):  # contains ids and numbers, but no names
         return _relayed(error, _PLAN_PROBLEMS.get(error.code, 422))
-    if isinstance(error, NotFoundError) and error.code in ("no-such-plan", "no-such-change", "no-such-entry"):
+    if isinstance(error, NotFoundError) and error.code in _MISSING_RECORDS:
         return _relayed(error, 404)
     if isinstance(error, BusyError) and error.code == "undo-too-early":
         return _relayed(error, 503, retry_after=BUSY_SECONDS)

@@ -52,7 +52,7 @@ def latest_report(report: str | None = None) -> Response:
     running = service()
     # Mails link here. A reader who follows such a link sees only what their session may see.
     with running.desk(request, by_link=True) as desk:
-        path = _location(running, report)
+        path = location_of(running, report)
         units = OrgUnits.read(desk.client.gateway)
         sees_all = has_permission(desk.client.gateway, desk.caller, units.root.id, VIEW_USER)
     if path.is_dir():
@@ -63,9 +63,7 @@ def latest_report(report: str | None = None) -> Response:
         where = url_for(".report_of_library", report=report, name=name if exists else INDEX)
         return Response(status=303, headers={"Location": where})
     if not sees_all:
-        raise ProblemError(
-            403, "The report has patrons of every library: it takes VIEW_USER for all of them.", code="report-refused"
-        )
+        raise report_refused()
     warning = None if "last" in request.args else _warning(running, path, "?last")
     return warning or _file(path, PAGE, report)
 
@@ -81,7 +79,7 @@ def report_of_library(name: str, report: str | None = None) -> Response:
     """
     running = service()
     with running.desk(request, by_link=True) as desk:
-        directory = _location(running, report) / LATEST
+        directory = location_of(running, report) / LATEST
         if name == INDEX:
             return _file(directory / INDEX, PAGE, report)
         units = OrgUnits.read(desk.client.gateway)
@@ -99,6 +97,13 @@ def report_of_library(name: str, report: str | None = None) -> Response:
     # A file's name comes from a link within the report, so the reader has already seen the warning.
     warning = None if name == path.name else _warning(running, path, path.name)
     return warning or _file(path, format, report)
+
+
+def report_refused() -> ProblemError:
+    """Return the error for a report of all libraries, for a caller who doesn't see them all."""
+    return ProblemError(
+        403, "The report has patrons of every library: it takes VIEW_USER for all of them.", code="report-refused"
+    )
 
 
 def problem_page(error: ProblemError) -> Response:
@@ -194,7 +199,7 @@ def _warning(running: Service, path: Path, last: str) -> Response | None:
     return None
 
 
-def _location(running: Service, report: str | None) -> Path:
+def location_of(running: Service, report: str | None) -> Path:
     """Return the page, or the directory of a split report: the configured one, or where the systemd unit writes it.
 
     Raises:

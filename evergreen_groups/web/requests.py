@@ -222,6 +222,9 @@ def _unpacked(value: str) -> str:
 LARGEST_PLAN_BODY = 128 * 1024
 """Maximum size of a body in bytes; holds a thousand barcodes of the maximum length."""
 
+LARGEST_ENTRIES_BODY = 512 * 1024
+"""Maximum size of a body with entries of follow-ups, in bytes; holds as many as may be saved at once."""
+
 KEY_HEADER = "Idempotency-Key"
 
 _KEY = re.compile(r"[\x21-\x7e]{1,100}")

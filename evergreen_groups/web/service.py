@@ -226,8 +226,8 @@ class Service:
         else:
             store = counter_store(redis.url, passwords.secret(redis, environ)) if redis.url else None
             self._request_counters = Counters(store)
-        self._reference = ReferenceData(settings.policy, clock=clock)
-        self.admission = Admission(clock, self._request_counters, self._reference, per_minute=settings.serve.rate_limit)
+        self.reference = ReferenceData(settings.policy, clock=clock)
+        self.admission = Admission(clock, self._request_counters, self.reference, per_minute=settings.serve.rate_limit)
         # Refuse new requests once half of the threads hang. The others still answer what doesn't need Evergreen.
         self.breaker = Breaker(clock, failures=5, most_waiting=threads // 2, slow_after=_WAIT_SECONDS, pause=10.0)
         self.change_runs = ChangeRuns()
@@ -328,7 +328,7 @@ class Service:
             account=Operator(f"user {caller.user}", caller.user, caller.workstation, approved_by),
             policy=self.settings.policy,
             state=self.state,
-            reference=self._reference,
+            reference=self.reference,
             # Cached: a page lists many changes, and the permission is the same for all of them.
             may_undo_others=cache(
                 lambda: permission is not None and has_permission(gateway, caller, caller.library, permission)
@@ -338,12 +338,12 @@ class Service:
 
     def sees_everybody(self, client: Client) -> bool:
         """Return whether the client's session sees patrons of every library, as far as known. Usually cached."""
-        rights, units = self._reference.rights(client.gateway), self._reference.org_units(client.gateway)
+        rights, units = self.reference.rights(client.gateway), self.reference.org_units(client.gateway)
         return all(unit.id in rights.at(VIEW_USER) for unit in units)
 
     def may_change(self, client: Client, library: int, profile: int | None) -> bool:
         """Return whether the client's session may change such patrons. One call per session and library (an id)."""
-        return self._reference.may_change(client.gateway, library, profile)
+        return self.reference.may_change(client.gateway, library, profile)
 
     def use_session_timezone(self, gateway: Gateway) -> None:
         """Show times in the time zone of the caller's library unless the settings name one.
@@ -353,7 +353,7 @@ class Service:
         """
         if self.settings.language.timezone is None:
             try:
-                timezone = self._reference.timezone(gateway)
+                timezone = self.reference.timezone(gateway)
             except EvergreenGroupsError as error:
                 raise problems.read_problem(error) from error
             set_language(self.settings.language.language(current_language().tag, timezone))
@@ -376,7 +376,7 @@ class Service:
             account=self.settings.gateway.username or "",
             policy=self.settings.policy,
             state=self.state,
-            reference=self._reference,
+            reference=self.reference,
         )
 
     def close(self, *, successor: Service | None = None) -> None:
@@ -398,7 +398,7 @@ class Service:
     @property
     def caches(self) -> Mapping[str, TimeToLiveCache[Any]]:
         """The caches of Evergreen's data, by name."""
-        return {"callers": self.admission.callers, **self._reference.caches}
+        return {"callers": self.admission.callers, **self.reference.caches}
 
     def _count_call(self, call: Call, seconds: float, outcome: CallOutcome) -> None:
         self.counters.call(call.service, str(call), seconds, outcome.value)

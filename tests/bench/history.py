@@ -32,7 +32,7 @@ from evergreen_groups.ils import OrgUnit  # noqa: E402
 from evergreen_groups.report import History, Report  # noqa: E402
 from evergreen_groups.state import State, examine, prune  # noqa: E402
 
-KEPT = {"history": 400, "journal": 730, "events": 90}
+KEPT = {"history": 400, "journal": 730, "events": 90, "follow-ups": 400}
 
 
 def nights(count: int, group_count: int, libraries: int) -> Iterator[Report]:

@@ -410,6 +410,8 @@ class TestKept:
         assert count() == 2, "what nobody agreed to is removed with the next plan"
         for days, left in ((6, 2), (8, 1), (9.1, 0)):
             prune(
-                state.database, {"history": 400, "journal": 730, "events": 90}, datetime.now(UTC) + timedelta(days=days)
+                state.database,
+                {"history": 400, "journal": 730, "events": 90, "follow-ups": 400},
+                datetime.now(UTC) + timedelta(days=days),
             )
             assert count() == left

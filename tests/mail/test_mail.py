@@ -283,7 +283,7 @@ class TestTheOutbox:
         self, state: State, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         outbox.add([mail_for("a@library.example")])
-        prune(state.database, {"history": 400, "journal": 730, "events": 90}, MOMENT)
+        prune(state.database, {"history": 400, "journal": 730, "events": 90, "follow-ups": 400}, MOMENT)
         monkeypatch.setattr(Database, "now", lambda _: datetime(2099, 1, 1, tzinfo=UTC))
         assert outbox.drop_older(14) == 0
         assert len(outbox) == 1

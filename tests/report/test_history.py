@@ -37,7 +37,7 @@ def record(state: State, *reports: Report, url: str = URL, keep_days: int = 400)
     for one in reports:
         with state.report_lease() as lease:
             History(lease, url).record(one)
-            prune(lease, {"history": keep_days, "journal": 730, "events": 90}, one.generated_at)
+            prune(lease, {"history": keep_days, "journal": 730, "events": 90, "follow-ups": 400}, one.generated_at)
 
 
 def compare(state: State, one: Report, url: str = URL) -> Changes:

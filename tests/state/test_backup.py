@@ -70,11 +70,32 @@ def fill(state: State) -> None:
         )
         group = {
             "run": 4, "combined_fines": Decimal("30.10"), "certain": True, "member_count": 2, "library": "BR1",
-            "libraries": '["BR1"]',
+            "libraries": '["BR1"]', "contact": 5, "contact_library": "BR1", "listed": True,
         }  # fmt: skip
         connection.execute(
             schema.run_groups.insert(),
             [{**group, "number": 1, "members": "[5, 6]"}, {**group, "number": 2, "members": "[55, 15]"}],
+        )
+        place = {"gateway": "g", "number": 1, "member_count": 2, "library": "BR1", "listed_at": NOON}
+        connection.execute(
+            schema.follow_ups.insert(),
+            [
+                {**place, "id": 1, "contact": 5, "members": "[5, 6]"},
+                {**place, "id": 2, "contact": 55, "members": "[55, 15]"},
+            ],
+        )
+        entry = {
+            "at": NOON, "number": 1, "what": "promised", "how": "phone", "day": NOON.date(), "remind_on": None,
+            "note": "soon", "combined_fines": Decimal("30.10"), "has_left": False, "workstation": 7, "corrects": None,
+            "deleted": False, "idempotency_key": "k", "request": "r",
+        }  # fmt: skip
+        connection.execute(
+            schema.follow_up_entries.insert(),
+            [
+                {**entry, "id": 8, "follow_up": 1, "contact": 6, "staff": 9},
+                {**entry, "id": 9, "follow_up": 1, "contact": 6, "staff": 5, "corrects": 8},
+                {**entry, "id": 10, "follow_up": 2, "contact": 55, "staff": 5},
+            ],
         )
         event = {"gateway": "g", "at": NOON, "hook": "h", "done": True, "recalculated": False, "reason": ""}
         connection.execute(
@@ -87,7 +108,7 @@ def fill(state: State) -> None:
         connection.execute(schema.retention.insert().values(name="clock", believed_at=NOON))
 
 
-ROWS = 19
+ROWS = 24
 
 
 def exported(state: State) -> list[str]:
@@ -238,6 +259,7 @@ def test_export_has_a_line_for_each_row(state: State) -> None:
     assert run["at"] == "2026-08-14T12:00:00+00:00"
     (mail,) = [line for line in lines if line["table"] == "mails"]
     assert mail["content"] == "AG1haWz/"
+    assert {line["day"] for line in lines if line["table"] == "follow_up_entries"} == {"2026-08-14"}
 
 
 def test_nobody_to_read_an_export_is_not_the_databases_fault(state: State) -> None:
@@ -254,7 +276,7 @@ def test_nobody_to_read_an_export_is_not_the_databases_fault(state: State) -> No
 
 def test_what_is_kept_of_one_patron_is_removed(state: State) -> None:
     fill(state)
-    assert forget(state.database, 5) == Forgotten(steps=2, events=1, groups=1)
+    assert forget(state.database, 5) == Forgotten(steps=2, events=1, groups=1, follow_ups=1)
     lines = [json.loads(line) for line in exported(state)[1:]]
     assert [line["id"] for line in lines if line["table"] == "changes"] == [3], "the undo was of nobody else"
     assert [line["id"] for line in lines if line["table"] == "plans"] == ["x"], "as a member of a group as well"
@@ -263,7 +285,11 @@ def test_what_is_kept_of_one_patron_is_removed(state: State) -> None:
     ] == [55, 6]
     assert [line["members"] for line in lines if line["table"] == "run_groups"] == ["[6]", "[55, 15]"]
     assert [line["number"] for line in lines if line["table"] == "groups_to_keep"] == [11]
-    assert forget(state.database, 5) == Forgotten(0, 0, 0)
+    [entry] = [line for line in lines if line["table"] == "follow_up_entries"]
+    assert (entry["id"], entry["staff"], entry["workstation"], entry["idempotency_key"]) == (10, None, None, "")
+    assert [line["id"] for line in lines if line["table"] == "follow_ups"] == [2]
+    assert [line["contact"] for line in lines if line["table"] == "run_groups"] == [0, 0]
+    assert forget(state.database, 5) == Forgotten(0, 0, 0, 0)
 
 
 def test_nothing_is_removed_while_a_change_is_open(state: State) -> None:

@@ -15,7 +15,7 @@ from evergreen_groups.state.retention import BATCH_SIZE, MAX_ADVANCE, stored_amo
 pytestmark = pytest.mark.long
 
 NOON = datetime(2026, 8, 14, 12, tzinfo=UTC)
-DAYS = {"history": 400, "journal": 730, "events": 90}
+DAYS = {"history": 400, "journal": 730, "events": 90, "follow-ups": 400}
 
 
 def days_ago(days: float) -> datetime:
@@ -71,7 +71,7 @@ def test_each_kind_has_its_own_life(state: State) -> None:
             schema.runs.insert(),
             [{"series": 1, "at": days_ago(age), "hidden_libraries": "[]"} for age in (1, 399, 401)],
         )
-    assert prune(state.database, DAYS, NOON) == {"history": 1, "journal": 1, "events": 1}
+    assert prune(state.database, DAYS, NOON) == {"history": 1, "journal": 1, "events": 1, "follow-ups": 0}
     assert ages(state) == [0, 89]
     with state.database.reading() as connection:
         assert connection.execute(select(schema.changes.c.id)).scalars().all() == [young]
@@ -81,6 +81,7 @@ def test_each_kind_has_its_own_life(state: State) -> None:
         "history": (2, days_ago(399)),
         "journal": (1, days_ago(729)),
         "events": (2, days_ago(89)),
+        "follow-ups": (0, None),
         "mails": (0, None),
     }
 

@@ -50,6 +50,8 @@ OPERATIONS = (
     ("POST", "/api/v1/changes"),
     ("GET", "/api/v1/changes/{change}"),
     ("POST", "/api/v1/changes/{change}/undo"),
+    ("GET", "/api/v1/follow-ups"),
+    ("POST", "/api/v1/follow-ups"),
     ("POST", "/events"),
     ("GET", "/healthz"),
     ("GET", "/readyz"),

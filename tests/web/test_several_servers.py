@@ -14,13 +14,17 @@ import pytest
 import requests
 from support.command import Command
 from support.fault_proxy import Call, FaultProxy
+from support.follow_ups import note_run
+from support.gateways import gateway_of
 from support.postgresql import Cluster, own_cluster
 from support.recalculations import recalculates
 from support.redis_server import RedisServer
 from support.service_process import serving
 from support.web_caller import API, SECRET, bearer, session
 
+from evergreen_groups.report import Criteria, build_report
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.state import State
 from evergreen_groups.web import PREFIX
 from evergreen_groups.web.api import SECRET_HEADER
 
@@ -29,10 +33,11 @@ RATE_LIMIT = 1  # per minute: higher limits have windows of seconds, too short f
 
 
 class Servers:
-    """The addresses of three services, used in turn."""
+    """The addresses of three services, used in turn, and of their ``database``."""
 
-    def __init__(self, addresses: list[str], cluster: Cluster) -> None:
+    def __init__(self, addresses: list[str], cluster: Cluster, database: str) -> None:
         self.cluster = cluster
+        self.database = database
         self.addresses = addresses
         self._next = cycle(addresses)
 
@@ -75,7 +80,7 @@ deadline = 120
             )
             _, _, address = stack.enter_context(serving(command, "serve", "--port", "0"))
             addresses.append(address)
-        yield Servers(addresses, cluster)
+        yield Servers(addresses, cluster, cluster.url(name))
 
 
 def test_each_event_is_taken_once(servers: Servers, sandbox: Sandbox, proxy: FaultProxy) -> None:
@@ -109,6 +114,35 @@ def test_made_up_tokens_are_one_stranger_s(servers: Servers, sandbox: Sandbox, p
     assert [answer.status_code for answer in waiting] == [429] * 3, "whoever of them is asked"
     assert all("Retry-After" in answer.headers for answer in waiting)
     assert [method for method in proxy.seen[before:] if "pcrud" in method] == []
+
+
+def test_of_entries_saved_at_once_one_is_first_at_all_servers(
+    servers: Servers, sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    with State(tmp_path, servers.database) as state, gateway_of(proxy.url, "consortium_staff") as gateway:
+        report = build_report(gateway, Criteria())
+        note_run(state, report)
+    # The rate limit is one request for each session.
+    tokens = [bearer(session(sandbox.url, username="consortium_staff")) for _ in range(21)]
+    path = f"{API}/follow-ups"
+
+    def save(number: int) -> requests.Response:
+        entry = {"group": report.groups[number // 9].number, "note": f"{number % 9 if number < 9 else 0}"}
+        headers = {**tokens[number], "Idempotency-Key": f"{number}" if number < 9 else "same"}
+        address = servers.addresses[number % 3]
+        return requests.post(f"{address}{path}", json={"entries": [entry]}, headers=headers, timeout=60)
+
+    with ThreadPoolExecutor(9) as pool:
+        answers = list(pool.map(save, range(9)))
+        repeated = list(pool.map(save, range(9, 18)))
+    assert sorted(answer.status_code for answer in answers) == [200] + [409] * 8
+    (first,) = [answer.json()["entries"] for answer in answers if answer.status_code == 200]
+    assert [answer.json()["newer"] for answer in answers if answer.status_code == 409] == [first] * 8
+    assert {answer.text for answer in repeated} == {repeated[0].text}
+    assert repeated[0].status_code == 200
+    read = [servers.get(path, token).json() for token in tokens[18:]]
+    assert read[0] == read[1] == read[2]
+    assert read[0]["counts"]["waiting"] == 2
 
 
 def test_without_the_database_the_desks_go_on_and_events_are_told_to_come_back(

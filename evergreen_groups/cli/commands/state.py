@@ -21,7 +21,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 
 @click.group("state")
 def state_command() -> None:
-    """Look after what is kept between runs: the journal, the history, events, and mails that wait."""
+    """Look after what is kept between runs: the journal, the history, follow-ups, events, and mails that wait."""
 
 
 @state_command.command("upgrade")
@@ -128,8 +128,9 @@ def export_command(invocation: Invocation) -> None:
 def forget_command(invocation: Invocation, patron: int, as_json: bool) -> None:
     """Remove what is kept of one patron, by the id that the ILS has for them (not the barcode).
 
-    Changes of theirs can't be taken back any more. It is refused while one of them is open. Logs and written reports
-    have lives of their own, and a mail that waits is gone when it is sent.
+    Changes of theirs can't be taken back any more. The follow-ups of their groups go too, since notes may name them;
+    where staff is forgotten, entries lose the id. It is refused while a change is open. Logs and written reports have
+    lives of their own, and a mail that waits is gone when it is sent.
     """
     from evergreen_groups.state import forget
 
@@ -137,15 +138,16 @@ def forget_command(invocation: Invocation, patron: int, as_json: bool) -> None:
         gone = forget(state.database, patron)
         log_emptied = state.database.empty_log()
     if as_json:
-        counts = {"steps": gone.steps, "events": gone.events, "groups": gone.groups}
+        counts = {"steps": gone.steps, "events": gone.events, "groups": gone.groups, "follow_ups": gone.follow_ups}
         write_json({"version": 1, "kind": "state-forget", "removed": counts, "log_emptied": log_emptied})
         return
     text = gettext(
         "Steps of changes removed: {steps:,}; events removed: {events:,}; listed groups that named the patron: "
-        "{groups:,}.",
+        "{groups:,}; follow-ups removed: {follow_ups:,}.",
         steps=gone.steps,
         events=gone.events,
         groups=gone.groups,
+        follow_ups=gone.follow_ups,
     )
     click.echo(text)
     if not log_emptied:

@@ -1,0 +1,46 @@
+"""``evergreen-groups follow-ups``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from evergreen_groups.cli import json_option, write_json
+
+if TYPE_CHECKING:
+    from evergreen_groups.cli import Invocation
+
+
+@click.command("follow-ups")
+@click.option("--due", is_flag=True, help="Only groups that are to do.")
+@json_option
+@click.pass_obj
+def follow_ups_command(invocation: Invocation, due: bool, as_json: bool) -> None:
+    """List the groups of the last reports: what they owe, who has to act, and the latest entry.
+
+    A group is to do if its reminder is due, or if it has no entry of the last days ([follow_up] again_after). With
+    --json, all entries are listed with their notes.
+    """
+    from evergreen_groups.follow_up import FollowUpStatus
+    from evergreen_groups.render import follow_ups_document, write_follow_ups
+
+    only = (FollowUpStatus.TO_DO,) if due else tuple(FollowUpStatus)
+    again_after = invocation.settings.follow_up.again_after
+    with invocation.client() as client:
+        database = client.state.database  # first, because it imports SQLAlchemy under a lock
+        from evergreen_groups.follow_up import FollowUps, today_at
+        from evergreen_groups.ils import OrgUnits, read_timezones
+
+        store, configured = FollowUps(database, client.gateway.url), invocation.settings.language.language().timezone
+        zones = {} if configured else read_timezones(client.gateway)
+        today = today_at(database.now(), configured, zones, OrgUnits.read(client.gateway) if zones else ())
+        names = ("", *(named.name for named in invocation.settings.reports))
+        found = {name: store.of_report(name) for name in names}
+    if as_json:
+        reports = [follow_ups_document(name, one, today, again_after, only=only) for name, one in found.items()]
+        write_json({"version": 1, "kind": "follow-ups-of-reports", "reports": reports})
+        return
+    with invocation.output("table") as stream:
+        for name, one in found.items():
+            write_follow_ups(name, one, today, again_after, stream, only=only)

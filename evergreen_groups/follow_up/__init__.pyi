@@ -1,0 +1,14 @@
+from .entries import LONGEST_NOTE as LONGEST_NOTE
+from .entries import DraftEntry as DraftEntry
+from .entries import Entry as Entry
+from .entries import FollowUp as FollowUp
+from .entries import FollowUpStatus as FollowUpStatus
+from .entries import How as How
+from .entries import Today as Today
+from .entries import What as What
+from .entries import digest_of as digest_of
+from .entries import today_at as today_at
+from .store import FollowUps as FollowUps
+from .store import ReportFollowUps as ReportFollowUps
+from .store import Written as Written
+from .store import note_listed as note_listed

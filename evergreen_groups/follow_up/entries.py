@@ -1,0 +1,230 @@
+"""Entries of a follow-up, and the rule that says whether somebody has to act. Pure functions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, field, replace
+from datetime import date, datetime, tzinfo
+from decimal import Decimal
+from enum import Enum
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from evergreen_groups.errors import NotFoundError, PlanError
+from evergreen_groups.message import Message
+
+if TYPE_CHECKING:
+    from evergreen_groups.ils import OrgUnit
+    from evergreen_groups.report import Listing
+
+LONGEST_NOTE = 300
+"""Maximum number of characters in a note."""
+
+Today = Callable[[str], date]
+"""Returns today's date at a library (short name)."""
+
+
+class What(Enum):
+    """What happened."""
+
+    CONTACTED = "contacted"
+    PROMISED = "promised"
+    NO_ANSWER = "no-answer"
+    CLOSED = "closed"
+    NOTE = "note"
+
+
+class How(Enum):
+    """How the library got in touch."""
+
+    PHONE = "phone"
+    EMAIL = "email"
+    LETTER = "letter"
+    IN_PERSON = "in-person"
+
+
+class FollowUpStatus(Enum):
+    """Whether somebody has to act."""
+
+    TO_DO = "to-do"
+    WAITING = "waiting"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry as stored.
+
+    ``at`` is when it was saved, ``day`` when it happened. ``group`` (number), ``contact`` (patron id) and
+    ``combined_fines`` are those of that time. ``staff`` (``au.id``, None once forgotten) saved it at ``workstation``
+    (``aws.id``). ``has_left`` is True once the reports have stopped listing the group since.
+
+    An entry that ``corrects`` another (id) replaces it; if ``deleted``, with nothing. ``earlier`` are the replaced
+    versions, the oldest first.
+    """
+
+    id: int
+    follow_up: int
+    at: datetime
+    group: int
+    contact: int
+    what: What
+    how: How | None
+    day: date
+    remind_on: date | None
+    note: str = field(repr=False)
+    combined_fines: Decimal
+    has_left: bool = False
+    staff: int | None = None
+    workstation: int | None = None
+    corrects: int | None = None
+    deleted: bool = False
+    earlier: tuple[Entry, ...] = ()
+
+    @property
+    def original(self) -> Entry:
+        """The entry as it was first saved."""
+        return self.earlier[0] if self.earlier else self
+
+
+def current_entries(rows: Sequence[Entry]) -> tuple[Entry, ...]:
+    """Return the entries in the order in which they were first saved, each in its latest version.
+
+    ``rows`` are the stored versions in the order of their ids.
+    """
+    found: dict[int, Entry] = {}
+    for row in rows:
+        before = None if row.corrects is None else found.get(row.corrects)
+        if before is None:
+            found[row.id] = row
+        else:
+            earlier = (*before.earlier, replace(before, earlier=()))
+            found[before.original.id] = replace(row, has_left=before.has_left, earlier=earlier)
+    return tuple(found.values())
+
+
+def status_of(entries: Sequence[Entry], combined_fines: Decimal, today: date, again_after: int) -> FollowUpStatus:
+    """Return whether somebody has to act for a listed group that owes ``combined_fines``.
+
+    *To do*: the latest entry's reminder is due, or no entry is from the last ``again_after`` days. *Waiting*: every
+    other open group. *Closed*: until the group owes more than at closing, or returns after having left the report. A
+    closing ends what was agreed before it, so a group that opens again is to do. A note changes none of this; any other
+    entry after a closing opens the group.
+    """
+    entries = [entry for entry in entries if not entry.deleted]
+    decisive = next((entry for entry in reversed(entries) if entry.what is not What.NOTE), None)
+    if decisive is not None and decisive.what is What.CLOSED:
+        holds = combined_fines <= decisive.combined_fines and not decisive.has_left
+        return FollowUpStatus.CLOSED if holds else FollowUpStatus.TO_DO
+    if not entries:
+        return FollowUpStatus.TO_DO
+    remind_on = entries[-1].remind_on
+    is_due = remind_on is not None and remind_on <= today
+    is_recent = any((today - entry.day).days <= again_after for entry in entries)
+    return FollowUpStatus.WAITING if is_recent and not is_due else FollowUpStatus.TO_DO
+
+
+@dataclass(frozen=True, slots=True)
+class FollowUp:
+    """The follow-up of a listed group: its entries, and the last row that a writer must have seen.
+
+    ``ids`` are those of the stored follow-ups: several if groups were merged, none without an entry.
+    """
+
+    group: Listing
+    entries: tuple[Entry, ...] = ()
+    ids: tuple[int, ...] = ()
+    seen: int | None = None
+
+    @classmethod
+    def of(cls, group: Listing, ids: Sequence[int], rows: Sequence[Entry]) -> FollowUp:
+        """Make the follow-up from the stored rows of ``ids``, in the order of their ids."""
+        return cls(group, current_entries(rows), tuple(ids), rows[-1].id if rows else None)
+
+    def status(self, today: date, again_after: int) -> FollowUpStatus:
+        """Return whether somebody has to act. See :func:`status_of`."""
+        return status_of(self.entries, self.group.combined_fines, today, again_after)
+
+    def entry(self, id: int) -> Entry:
+        """Return an entry that isn't deleted, by the id with which it was first saved.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        found = next((entry for entry in self.entries if entry.original.id == id and not entry.deleted), None)
+        if found is None:
+            raise NotFoundError(
+                "group {group} has no entry {entry}, or it was deleted",
+                code="no-such-follow-up-entry",
+                values={"group": self.group.group, "entry": id},
+            )
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class DraftEntry:
+    """An entry to save for a group (number).
+
+    ``seen`` is the last row that the writer has seen of the group's follow-up, None if there was none. ``corrects`` is
+    the id of the entry to replace; with ``deletes``, replace it with nothing, and the fields after it don't matter.
+    """
+
+    group: int
+    seen: int | None
+    corrects: int | None = None
+    deletes: bool = False
+    what: What = What.NOTE
+    how: How | None = None
+    day: date | None = None
+    remind_on: date | None = None
+    note: str = field(default="", repr=False)
+
+    def checked(self, follow_up: FollowUp, today: date) -> DraftEntry:
+        """Return the draft with all fields filled in. ``today`` is the default for ``day``.
+
+        Raises:
+            PlanError: the fields contradict each other.
+            NotFoundError: the entry to correct doesn't exist.
+        """
+        before = None if self.corrects is None else follow_up.entry(self.corrects)
+        if self.deletes:
+            if before is None:
+                raise _refused(Message("an entry to delete is named in `corrects`"))
+            values = (before.what, before.how, before.day, before.remind_on, before.note)
+            return DraftEntry(self.group, self.seen, self.corrects, True, *values)
+        day, note = self.day or today, " ".join(self.note.split())
+        if self.how is None and self.what in (What.CONTACTED, What.PROMISED, What.NO_ANSWER):
+            raise _refused(Message("`how` is missing"))
+        if day > today:
+            raise _refused(Message("`date` is in the future"))
+        if self.remind_on is not None and self.what is What.CLOSED:
+            raise _refused(Message("`remind_on` doesn't go with closed"))
+        is_new = before is None or self.remind_on != before.remind_on
+        if self.remind_on is not None and self.remind_on < today and is_new:
+            raise _refused(Message("`remind_on` is before today"))
+        if len(note) > LONGEST_NOTE or not note.isprintable():
+            raise _refused(Message("a note has at most {most} printable characters", values={"most": LONGEST_NOTE}))
+        if self.what is What.NOTE and not note:
+            raise _refused(Message("the note is empty"))
+        return replace(self, day=day, note=note)
+
+
+def digest_of(report: str, drafts: Sequence[DraftEntry]) -> str:
+    """Return a digest that tells two requests under the same idempotency key apart."""
+    return sha256(json.dumps([report, *map(astuple, drafts)], default=str).encode()).hexdigest()
+
+
+def today_at(
+    now: datetime, configured: tzinfo | None, zones: Mapping[int, tzinfo], org_units: Iterable[OrgUnit]
+) -> Today:
+    """Return the function that tells today's date at a library. ``now`` is aware.
+
+    Without a ``configured`` time zone, each library has its own in ``zones`` (by org unit id), or this machine's.
+    """
+    named = {unit.shortname: zones[unit.id] for unit in org_units if unit.id in zones}
+    return lambda library: now.astimezone(configured or named.get(library)).date()
+
+
+def _refused(problem: Message) -> PlanError:
+    return PlanError("the entry isn't accepted: {problem}", code="follow-up-unclear", values={"problem": problem})

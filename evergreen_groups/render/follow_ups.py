@@ -1,0 +1,140 @@
+"""Follow-ups as JSON and as text."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from evergreen_groups.follow_up import FollowUpStatus, How, What
+from evergreen_groups.language import day, gettext, number, price
+from evergreen_groups.message import Message
+from evergreen_groups.money import plain_amount
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from typing import TextIO
+
+    from evergreen_groups.follow_up import Entry, FollowUp, ReportFollowUps, Today
+
+STATUSES = {
+    FollowUpStatus.TO_DO: Message("To do"),
+    FollowUpStatus.WAITING: Message("Waiting", context="for a patron"),
+    FollowUpStatus.CLOSED: Message("Closed", context="a follow-up"),
+}
+WHAT = {
+    What.CONTACTED: Message("Contacted"),
+    What.PROMISED: Message("Promised to pay"),
+    What.NO_ANSWER: Message("No answer"),
+    What.CLOSED: Message("Closed", context="a follow-up"),
+    What.NOTE: Message("Note"),
+}
+HOW = {
+    How.PHONE: Message("by phone"),
+    How.EMAIL: Message("by e-mail"),
+    How.LETTER: Message("by letter"),
+    How.IN_PERSON: Message("in person"),
+}
+
+
+def follow_ups_document(
+    report: str,
+    found: ReportFollowUps | None,
+    today: Today,
+    again_after: int,
+    *,
+    only: Collection[FollowUpStatus] = tuple(FollowUpStatus),
+    writable: Collection[str] | None = None,
+) -> dict[str, Any]:
+    """Return the follow-ups of a report as a JSON object, version 1; ``counts`` are of all groups.
+
+    ``only`` selects groups. ``writable`` are the libraries at which the reader may save entries (None: left out).
+    """
+    groups = [
+        (one, one.status(today(one.group.contact_library), again_after))
+        for one in (found.by_group.values() if found else ())
+    ]
+    counts = Counter(status for _one, status in groups)
+    return {
+        "version": 1,
+        "kind": "follow-ups",
+        "report": report,
+        "as_of": found.at.isoformat() if found else None,
+        "again_after": again_after,
+        "counts": {status.value: counts[status] for status in FollowUpStatus},
+        "groups": [_group_document(one, status, writable) for one, status in groups if status in only],
+    }
+
+
+def _group_document(one: FollowUp, status: FollowUpStatus, writable: Collection[str] | None) -> dict[str, Any]:
+    group = one.group
+    document = {
+        "group": group.group,
+        "status": status.value,
+        "contact": group.contact or None,
+        "library": group.contact_library,
+        "combined_fines": plain_amount(group.combined_fines) if group.certain else None,
+        "seen": one.seen,
+        "entries": [entry_document(entry) for entry in one.entries],
+    }
+    return document if writable is None else {**document, "may_write": group.contact_library in writable}
+
+
+def entry_document(entry: Entry) -> dict[str, Any]:
+    """Return an entry as a JSON object. ``id`` stays the same when it is corrected, ``revision`` doesn't."""
+    return {
+        "id": entry.corrects or entry.id,
+        "revision": entry.id,
+        "group": entry.group,
+        "contact": entry.contact,
+        "saved_at": entry.at.isoformat(),
+        "staff": entry.staff,
+        "workstation": entry.workstation,
+        "what": entry.what.value,
+        "how": None if entry.how is None else entry.how.value,
+        "date": entry.day.isoformat(),
+        "remind_on": None if entry.remind_on is None else entry.remind_on.isoformat(),
+        "note": entry.note,
+        "deleted": entry.deleted,
+        "earlier": [entry_document(version) for version in entry.earlier],
+    }
+
+
+def write_follow_ups(
+    report: str,
+    found: ReportFollowUps | None,
+    today: Today,
+    again_after: int,
+    stream: TextIO,
+    *,
+    only: Collection[FollowUpStatus] = tuple(FollowUpStatus),
+) -> None:
+    """Write a line for each group, without notes: what it owes, who has to act, and the latest entry."""
+    if found is None:
+        print(gettext("No run of the report was recorded yet."), file=stream)
+        return
+    if report:
+        print(f"{report}:", file=stream)
+    print(gettext("Data as of {moment}", moment=found.at), file=stream)
+    for status in FollowUpStatus:
+        groups = [
+            one
+            for one in found.by_group.values()
+            if one.status(today(one.group.contact_library), again_after) is status
+        ]
+        print(gettext("{status}: {count}", status=gettext(STATUSES[status]), count=number(len(groups))), file=stream)
+        for one in groups if status in only else ():
+            group = one.group
+            owed = price(group.combined_fines) if group.certain else gettext("not known")
+            line = gettext(
+                "Group {group} · {library} · {amount}", group=group.group, library=group.contact_library, amount=owed
+            )
+            entries = [entry for entry in one.entries if not entry.deleted]
+            print("  " + " · ".join([line, *(describe_entry(entry) for entry in entries[-1:])]), file=stream)
+
+
+def describe_entry(entry: Entry) -> str:
+    """Return what happened, how and when, and the reminder, without the note."""
+    parts = [gettext(WHAT[entry.what]), *([] if entry.how is None else [gettext(HOW[entry.how])]), day(entry.day)]
+    if entry.remind_on is not None:
+        parts.append(gettext("reminder on {day}", day=day(entry.remind_on)))
+    return " · ".join(parts)

@@ -1,0 +1,92 @@
+"""``evergreen-groups follow-ups``, and what the nightly run does to follow-ups."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.command import Command
+from support.follow_ups import draft, save
+from support.gateways import gateway_of
+
+from evergreen_groups.follow_up import What
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.state import State
+
+SECRET = "SECRET note"
+
+
+@pytest.fixture
+def command(run: Command, tmp_path: Path) -> Command:
+    run.environ["STATE_DIRECTORY"] = str(tmp_path / "state")
+    return run
+
+
+def told(command: Command, *words: str) -> str:
+    done = command(*words)
+    assert done.returncode == 0, done.stderr
+    return str(done.stdout)
+
+
+def report_of(command: Command, *words: str) -> dict[str, Any]:
+    document = json.loads(told(command, "follow-ups", "--json", *words))
+    assert document["kind"] == "follow-ups-of-reports"
+    (report,) = document["reports"]
+    return dict(report)
+
+
+def test_without_a_recorded_run(command: Command) -> None:
+    assert told(command, "follow-ups") == "No run of the report was recorded yet.\n"
+    assert report_of(command)["groups"] == []
+
+
+def test_listed_as_text_and_json(command: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    told(command, "-q", "report", "--history")
+    first, second, *others = [one["group"] for one in report_of(command)["groups"]]
+    with State(tmp_path / "state") as state:
+        entries = draft(first, What.PROMISED, note=SECRET), draft(second, What.CLOSED)
+        save(state, *entries, url=gateway_url(sandbox))
+    text = told(command, "follow-ups")
+    assert f"To do: {len(others)}\n" in text
+    assert "Promised to pay · by phone · " in text
+    assert SECRET not in text
+    due = told(command, "follow-ups", "--due")
+    assert "Waiting: 1\nClosed: 1\n" in due
+    assert f"Group {first} " not in due
+    assert f"Group {others[0]} " in due
+    found = report_of(command, "--due")
+    assert [one["group"] for one in found["groups"]] == others
+    assert found["counts"] == {"to-do": len(others), "waiting": 1, "closed": 1}
+    assert SECRET in json.dumps(report_of(command))
+
+
+def test_nights_follow_the_groups(command: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    """A closed group that is gone for a night is to do when it returns, with its history."""
+
+    def status_after_a_night() -> str | None:
+        told(command, "-q", "report", "--history")
+        return {one["group"]: one["status"] for one in report_of(command)["groups"]}.get(number)
+
+    number = 0
+    status_after_a_night()
+    number = report_of(command)["groups"][0]["group"]
+    with State(tmp_path / "state") as state:
+        save(state, draft(number, What.CLOSED, note=SECRET), url=gateway_url(sandbox))
+    assert status_after_a_night() == "closed"
+    members = [row["id"] for row in sandbox._store.rows("au", {"usrgroup": number})]
+    debts = [row for member in members for row in sandbox._store.rows("mbts", {"usr": member, "xact_finish": None})]
+    for row in debts:
+        sandbox._store.update("mbts", row["id"], {"xact_finish": "2026-01-01T12:00:00+0000"})
+    assert status_after_a_night() is None
+    for row in debts:
+        sandbox._store.update("mbts", row["id"], {"xact_finish": None})
+    assert status_after_a_night() == "to-do"
+    [found] = [one for one in report_of(command)["groups"] if one["group"] == number]
+    assert [entry["note"] for entry in found["entries"]] == [SECRET]
+
+
+def gateway_url(sandbox: Sandbox) -> str:
+    with gateway_of(sandbox.url, "consortium_staff") as gateway:
+        return gateway.url

@@ -1,0 +1,273 @@
+"""Follow-ups stay with their families, and nothing is saved over a newer entry. On each engine."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from support.follow_ups import GATEWAY, STAFF, draft, note_run, save
+from support.report_samples import member, report_of
+
+from evergreen_groups.errors import NotFoundError, PlanError
+from evergreen_groups.follow_up import Entry, FollowUp, FollowUps, FollowUpStatus, What
+from evergreen_groups.groups import Group
+from evergreen_groups.report import Report
+from evergreen_groups.state import State, prune
+
+TONIGHT = datetime(2026, 11, 29, 3, tzinfo=UTC)
+A, B, C, D, E = 71, 72, 73, 74, 75
+
+
+def report(groups: Mapping[int, Sequence[int]], night: int = 0, hidden: Sequence[str] = ()) -> Report:
+    """Return a report of groups with these members. The first member is the lead, and each owes 10.00."""
+    found = [
+        Group(number, tuple(member(id, "Secret, Name", "10.00", group_lead=id == ids[0]) for id in ids))
+        for number, ids in groups.items()
+    ]
+    at = TONIGHT + timedelta(night)
+    return replace(report_of(found), generated_at=at, hidden_libraries=frozenset(hidden))
+
+
+def listed(state: State, groups: Mapping[int, Sequence[int]], night: int = 0, **more: Sequence[str]) -> None:
+    note_run(state, report(groups, night, **more))
+
+
+def follow_up(state: State, number: int) -> FollowUp:
+    found = FollowUps(state.database, GATEWAY).of_report("")
+    assert found is not None
+    return found.group(number)
+
+
+def notes(state: State, number: int) -> list[str]:
+    return [entry.note for entry in follow_up(state, number).entries]
+
+
+def status(state: State, number: int) -> FollowUpStatus:
+    return follow_up(state, number).status(TONIGHT.date(), 30)
+
+
+def test_an_entry_is_stored_as_a_whole(state: State) -> None:
+    listed(state, {7: [A, B]})
+    [saved] = save(state, draft(7, note="by the 15th")).entries
+    [found] = follow_up(state, 7).entries
+    assert found == saved
+    assert (found.group, found.contact, found.note, found.staff, found.workstation) == (7, A, "by the 15th", *STAFF)
+    assert (str(found.combined_fines), found.has_left, found.deleted) == ("20.00", False, False)
+
+
+def test_without_a_run_there_is_nothing(state: State) -> None:
+    assert FollowUps(state.database, GATEWAY).of_report("") is None
+    listed(state, {7: [A]})
+    assert FollowUps(state.database, GATEWAY).of_report("other") is None
+    assert FollowUps(state.database, "https://other.example.org").of_report("") is None
+
+
+def test_only_groups_that_the_report_shows_are_there(state: State) -> None:
+    found = report({7: [A], 8: [B]})
+    note_run(state, replace(found, groups=found.groups[:1], left_out=found.groups[1:], left_out_count=1))
+    with pytest.raises(NotFoundError):
+        follow_up(state, 8)
+
+
+def test_the_contact_person_is_the_lead_or_who_owes_the_most(state: State) -> None:
+    lead = (member(A, "a", "1.00"), member(B, "b", "2.00", group_lead=True, library="BR2"), member(C, "c", "3.00"))
+    nobody = (member(D, "d", "1.00"), member(E, "e", "2.00"))
+    note_run(state, report_of([Group(7, lead), Group(8, nobody)]))
+    assert [follow_up(state, number).group.contact for number in (7, 8)] == [B, E]
+    assert follow_up(state, 7).group.contact_library == "BR2"
+
+
+# --- With its family ---
+
+
+def test_it_follows_a_new_number(state: State) -> None:
+    listed(state, {7: [A, B]})
+    save(state, draft(7, note="one"))
+    listed(state, {9: [A, B]}, 1)
+    assert notes(state, 9) == ["one"]
+    listed(state, {11: [B, A, C], 7: [D]}, 2)
+    assert (notes(state, 11), notes(state, 7)) == (["one"], [])
+
+
+def test_a_merged_group_shows_both_histories(state: State) -> None:
+    listed(state, {7: [A, B], 8: [C, D]})
+    save(state, draft(7, note="one"))
+    save(state, draft(8, note="two"))
+    listed(state, {8: [C, D, A, B]}, 1)
+    assert notes(state, 8) == ["one", "two"]
+    save(state, draft(8, seen=follow_up(state, 8).seen, note="three"))
+    assert notes(state, 8) == ["one", "two", "three"]
+    assert len(follow_up(state, 8).ids) == 2
+
+
+def test_a_split_group_s_goes_with_the_contact_person(state: State) -> None:
+    listed(state, {7: [A, B, C]})
+    save(state, draft(7, note="one"))
+    listed(state, {7: [B, C], 9: [A]}, 1)
+    assert (notes(state, 7), notes(state, 9)) == ([], ["one"])
+
+
+def test_it_goes_with_the_contact_person_as_of_the_last_report(state: State) -> None:
+    listed(state, {7: [A, B, C]})
+    save(state, draft(7, note="one"))
+    listed(state, {7: [B, A, C]}, 1)
+    listed(state, {7: [A, C], 9: [B]}, 2)
+    assert (notes(state, 7), notes(state, 9)) == ([], ["one"])
+
+
+def test_it_stays_with_the_family_when_the_contact_person_is_gone(state: State) -> None:
+    listed(state, {7: [A, B, C], 8: [D, E]})
+    save(state, draft(7, note="one"))
+    save(state, draft(8, note="two"))
+    listed(state, {7: [B, C], 9: [E]}, 1)
+    assert notes(state, 7) == ["one"]
+    assert notes(state, 9) == []  # one of two is no majority
+
+
+def test_two_with_one_number_are_both_followed(state: State) -> None:
+    listed(state, {7: [A, B], 8: [C, D]})
+    save(state, draft(7, note="one"))
+    save(state, draft(8, note="two"))
+    listed(state, {7: [A, B, C, D]}, 1)
+    listed(state, {9: [B, C, D]}, 2)
+    assert notes(state, 9) == ["one", "two"]
+
+
+def test_hidden_members_change_nothing(state: State) -> None:
+    def with_hidden(*visible: int) -> Report:
+        group = Group(7, tuple(member(id, "n", "30.00") for id in visible), 1, None)
+        return replace(report_of([group]), generated_at=TONIGHT)
+
+    note_run(state, with_hidden(A))
+    save(state, draft(7, What.CLOSED))
+    note_run(state, with_hidden(B))  # the contact person is hidden now
+    assert len(follow_up(state, 7).entries) == 1
+    assert status(state, 7) is FollowUpStatus.CLOSED
+
+
+# --- Closed ---
+
+
+def test_closed_until_the_group_returns(state: State) -> None:
+    listed(state, {7: [A, B]})
+    save(state, draft(7, note="before"))
+    save(state, draft(7, What.CLOSED, seen=follow_up(state, 7).seen))
+    listed(state, {7: [A, B]}, 1)
+    assert status(state, 7) is FollowUpStatus.CLOSED
+    listed(state, {}, 2)
+    listed(state, {7: [A, B]}, 3)
+    assert status(state, 7) is FollowUpStatus.TO_DO
+    assert notes(state, 7) == ["before", ""]
+    save(state, draft(7, What.CLOSED, seen=follow_up(state, 7).seen))
+    assert status(state, 7) is FollowUpStatus.CLOSED
+
+
+def test_closed_until_the_total_rises(state: State) -> None:
+    listed(state, {7: [A, B]})
+    save(state, draft(7, What.CLOSED))
+    listed(state, {7: [A]}, 1)
+    assert status(state, 7) is FollowUpStatus.CLOSED
+    listed(state, {7: [A, B, C]}, 2)
+    assert status(state, 7) is FollowUpStatus.TO_DO
+
+
+def test_a_group_in_any_report_hasnt_left(state: State) -> None:
+    listed(state, {7: [A, B]})
+    save(state, draft(7, What.CLOSED))
+    note_run(state, report({}, 1), replace(report({7: [A, B]}, 1), name="old"))
+    note_run(state, report({7: [A, B]}, 2), replace(report({}, 2), name="old"))
+    assert status(state, 7) is FollowUpStatus.CLOSED
+
+
+def test_a_report_that_couldnt_be_made_may_have_listed_it(state: State) -> None:
+    listed(state, {7: [A, B]})
+    save(state, draft(7, What.CLOSED))
+    note_run(state, report({}, 1), all_reports=False)
+    listed(state, {7: [A, B]}, 2)
+    assert status(state, 7) is FollowUpStatus.CLOSED
+
+
+def test_a_library_that_was_hidden_for_a_night(state: State) -> None:
+    listed(state, {7: [A, B]})
+    save(state, draft(7, What.CLOSED))
+    listed(state, {}, 1, hidden=["BR1"])
+    listed(state, {7: [A, B]}, 2)
+    assert status(state, 7) is FollowUpStatus.CLOSED
+
+
+# --- Two people at once ---
+
+
+def test_over_a_newer_entry_nothing_is_saved(state: State) -> None:
+    listed(state, {7: [A], 8: [B]})
+    [first] = save(state, draft(7, note="first")).entries
+    refused = save(state, draft(8, note="x"), draft(7, note="second"))
+    assert (refused.entries, refused.newer) == ((), (first,))
+    assert (notes(state, 7), notes(state, 8)) == (["first"], [])
+    assert save(state, draft(7, seen=first.id, note="second")).entries
+    assert [entry.note for entry in save(state, draft(7, seen=first.id)).newer] == ["second"]
+
+
+def test_of_many_at_once_one_is_first(state: State) -> None:
+    listed(state, {7: [A]})
+    barrier = threading.Barrier(8)
+
+    def at_once(number: int) -> tuple[Entry, ...]:
+        barrier.wait()
+        return save(state, draft(7, note=f"{number}")).entries
+
+    with ThreadPoolExecutor(8) as pool:
+        saved = [entries for entries in pool.map(at_once, range(8)) if entries]
+    assert len(saved) == 1
+    assert len(follow_up(state, 7).ids) == 1
+
+
+def test_a_correction_is_newer_too(state: State) -> None:
+    listed(state, {7: [A]})
+    [first] = save(state, draft(7, note="first")).entries
+    [second] = save(state, draft(7, seen=first.id, note="corrected", corrects=first.id)).entries
+    assert save(state, draft(7, seen=first.id)).newer == (second,)
+    [found] = follow_up(state, 7).entries
+    assert (found.note, [one.note for one in found.earlier]) == ("corrected", ["first"])
+
+
+def test_a_deletion_is_on_record(state: State) -> None:
+    listed(state, {7: [A]})
+    [first] = save(state, draft(7, What.CLOSED, note="wrong family")).entries
+    save(state, draft(7, seen=first.id, corrects=first.id, deletes=True), staff=99)
+    [found] = follow_up(state, 7).entries
+    assert (found.deleted, found.staff, found.original.staff) == (True, 99, STAFF[0])
+    assert status(state, 7) is FollowUpStatus.TO_DO
+
+
+def test_a_repeated_request_saves_nothing_again(state: State) -> None:
+    listed(state, {7: [A], 8: [B]})
+    drafts = (draft(7, note="one"), draft(8, note="two"))
+    saved = save(state, *drafts, key="k").entries
+    assert save(state, *drafts, key="k").entries == saved
+    assert save(state, *drafts, key="k", staff=99).newer  # keys belong to staff
+    with pytest.raises(PlanError) as refusal:
+        save(state, drafts[0], key="k")
+    assert refusal.value.code == "key-of-other-entries"
+    assert (notes(state, 7), notes(state, 8)) == (["one"], ["two"])
+
+
+def test_a_group_is_named_once(state: State) -> None:
+    listed(state, {7: [A]})
+    with pytest.raises(PlanError, match="named twice"):
+        save(state, draft(7), draft(7))
+
+
+def test_entries_go_some_days_after_the_group_was_last_listed(state: State) -> None:
+    days = {"history": 9999, "journal": 9999, "events": 9999, "follow-ups": 3}
+    listed(state, {7: [A], 8: [B]})
+    save(state, draft(7, note="one"), draft(8, note="two"))
+    for night in range(1, 7):
+        listed(state, {7: [A]}, night)
+        prune(state.database, days, TONIGHT + timedelta(night))
+    listed(state, {7: [A], 8: [B]}, 7)
+    assert (notes(state, 7), notes(state, 8)) == (["one"], [])

@@ -1,0 +1,40 @@
+"""Follow-ups for tests: runs that list groups, and entries for those groups."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from support.report_samples import GATEWAY
+
+from evergreen_groups.follow_up import DraftEntry, FollowUps, How, What, Written, digest_of, note_listed
+from evergreen_groups.report import History, Report, Run
+from evergreen_groups.state import State
+
+STAFF = (5, 6)
+"""The staff user and the workstation of entries."""
+
+
+def note_run(state: State, *reports: Report, all_reports: bool = True) -> None:
+    """Record the reports of a run, as the nightly run does."""
+    with state.database.writing() as connection:
+        for report in reports:
+            History(state.database, report.gateway, report.name).record(report, connection)
+        runs = [Run.of(report) for report in reports]
+        note_listed(connection, reports[0].gateway, runs, all_reports=all_reports)
+
+
+def draft(group: int, what: What = What.CONTACTED, **fields: Any) -> DraftEntry:
+    """Return an entry to save. Nobody has seen an earlier one by default."""
+    return DraftEntry(group, **{"seen": None, "what": what, "how": How.PHONE, **fields})
+
+
+def save(state: State, *drafts: DraftEntry, staff: int = STAFF[0], key: str = "", url: str = GATEWAY) -> Written:
+    """Save entries for groups of the report, by default under a new key."""
+    store = FollowUps(state.database, url)
+    found = store.of_report("")
+    assert found is not None
+    today = state.database.now().date()
+    checked = [one.checked(found.group(one.group), today) for one in drafts]
+    who = {"staff": staff, "workstation": STAFF[1], "key": key or secrets.token_hex()}
+    return store.write(found, checked, **who, request=digest_of("", drafts))
