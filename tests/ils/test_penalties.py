@@ -89,7 +89,7 @@ class TestKinds:
         assert (admin.statistics.calls - before, kinds.for_fines) == (3, {1})
         given = PenaltyKinds.read(admin, org_units, {HARBOR: 101})
         assert (admin.statistics.calls - before, given.for_fines) == (5, {1, 101})
-        assert len(kinds) == len(given) == 6
+        assert len(kinds) == len(given) == 12
 
 
 def insert(sandbox: Sandbox, kind: int, *, staff: int | None = None, stop: timedelta | None = None) -> int:

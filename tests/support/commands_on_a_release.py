@@ -74,6 +74,7 @@ NOTHING_OF_A_RELEASE = frozenset(
     {
         *("completion", "config", "help", "init", "install", "sandbox", "serve", "state", "status", "uninstall"),
         "doctor",  # names the release
+        "follow-ups",  # shows what the service has stored
     }
 )
 """Commands that neither show nor change patrons."""

@@ -16,7 +16,7 @@ from evergreen_groups.state import State, back_up, restore
 from evergreen_groups.state.database import FILE_NAME
 from evergreen_groups.web import close, create_app
 
-NGUYEN, LAN, THOMAS, RUTH = 1017, 1018, 1037, 1038
+NGUYEN, THOMAS, RUTH, KONRAD = 1017, 1037, 1038, 1052
 
 
 def test_a_page_from_before_the_restore_undoes_nothing(
@@ -27,7 +27,7 @@ def test_a_page_from_before_the_restore_undoes_nothing(
 
     app = create_app(desk_settings, environ)
     clerk = DeskClerk(app, token, proxy.url)
-    agreed(scanned(clerk.open(NGUYEN), card(LAN)))
+    agreed(scanned(clerk.open(NGUYEN), card(KONRAD)))
     with State(directory) as state:
         back_up(state.database, tmp_path / "backup")
     page = agreed(scanned(clerk.open(NGUYEN), card(RUTH)))
