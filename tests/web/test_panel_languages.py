@@ -26,7 +26,7 @@ return [block.lang, getComputedStyle(block.querySelector("[role=group]")).direct
         texts.filter((text) => text && !names.has(text))];
 """
 GO = "history.pushState(null, '', arguments[0]); dispatchEvent(new PopStateEvent('popstate'))"
-DATA = re.compile(r"PATRON_EXCEEDS_FINES|HARBOR|LAKELAND|STAFF_C|Group Fines|US\\$")
+DATA = re.compile(r"Patron exceeds fine threshold|HARBOR|LAKELAND|STAFF_C|Group Fines|US\\$")
 """Untranslated data: names of penalties and libraries, and the client's name for its own row."""
 
 

@@ -177,7 +177,7 @@ def test_a_line_a_group_until_it_is_unfolded(browser: Chrome, files: Path) -> No
     opened(browser, files / "full.html")
     height = "return document.querySelector('#groups > tbody:nth-of-type(3)').offsetHeight"
     table = "return document.querySelectorAll('#groups details table').length"
-    assert browser.execute_script(height) < 50
+    assert browser.execute_script(height) < 60
     assert browser.execute_script(table) == 0, "no elements are made of what is folded"
     browser.find_element(By.CSS_SELECTOR, "#groups > tbody:nth-of-type(3) > tr > td:nth-child(4)").click()
     until(browser, table, 1)
