@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 import hypothesis
@@ -73,11 +74,14 @@ gc.set_threshold(50_000, 20, 20)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Prepare a place for a PostgreSQL server; the first test that needs the server starts it."""
+    """Prepare a place for state, and one for a PostgreSQL server, which the first test that needs it starts."""
     if DIRECTORY_VARIABLE not in os.environ:
         directory = new_directory()
         os.environ[DIRECTORY_VARIABLE] = str(directory)
         config.add_cleanup(Cluster(directory).remove)
+        home = TemporaryDirectory(prefix="evergreen-groups-")
+        os.environ["XDG_STATE_HOME"] = home.name
+        config.add_cleanup(home.cleanup)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
