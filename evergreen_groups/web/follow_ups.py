@@ -129,7 +129,7 @@ def save() -> Response:
         if outcome.newer:
             raise ProblemError(
                 409,
-                "Somebody has saved an entry since you looked. Nothing was saved.",
+                "A colleague has saved an entry since you looked. Nothing was saved.",
                 advice="Look at the newer entry, then save yours.",
                 code="newer-entry",
                 more={"newer": [entry_document(entry) for entry in outcome.newer]},
