@@ -89,7 +89,7 @@ class Amount(TypeDecorator[Decimal]):
         return None if value is None else Decimal(value)
 
 
-VERSION = "10"
+VERSION = "11"
 """The version of this release's schema. Until 1.0, raise it with each change of a table. There are no migrations yet,
 so a database of another version is refused."""
 
@@ -250,6 +250,10 @@ run_groups = Table(
     Column("contact", BIG, nullable=False),
     Column("contact_library", Text, nullable=False),
     Column("listed", Boolean, nullable=False),  # false: met the criteria, but ``top`` cut it off
+    # How many members are over the limit, at least; exactly, if certain. Null: not listed.
+    Column("over_limit_count", Integer),
+    Column("over_limit_certain", Boolean),
+    Column("age_band", Text),  # null: not known
 )
 """The groups in the last run of a series. Earlier runs are never compared, so their groups aren't kept."""
 

@@ -17,7 +17,7 @@ from evergreen_groups.errors import PermissionDeniedError
 from evergreen_groups.language import ENGLISH, use_language
 from evergreen_groups.metrics import ServiceCounters, StateCollector
 from evergreen_groups.render import SERVICE
-from evergreen_groups.web import api, changes, follow_ups, reports
+from evergreen_groups.web import api, changes, follow_ups, groups, reports
 from evergreen_groups.web import desk as desk_pages
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.requests import language_of_reader
@@ -98,6 +98,7 @@ def create_app(
         *api.BLUEPRINTS,
         changes.blueprint,
         follow_ups.blueprint,
+        groups.blueprint,
         reports.blueprint,
         desk_pages.blueprint,
     ):
