@@ -82,6 +82,7 @@ def description() -> dict[str, Any]:
         schema = json.loads(file.read_text("utf-8"), object_hook=_relinked)
         schemas.update(schema.pop("$defs", {}))
         del schema["$schema"]
+        del schema["title"]  # generated clients would name their classes after it
         schemas[file.name.partition(".")[0].title().replace("-", "")] = schema  # patron-summary: PatronSummary
     return document
 

@@ -312,8 +312,7 @@ def event(request: Request) -> hooks.Event:
     try:
         body = msgspec.convert(fields, EventBody)
     except msgspec.ValidationError as error:
-        found = _PLACE.search(str(error))
-        place = found and (found["path"] or found["field"])
+        place = ".".join(_place(error)[0])
         if place != "hook":
             raise ProblemError(
                 400, "{name} is a whole number above zero.", code="event-number-wrong", values={"name": place}
@@ -348,26 +347,16 @@ def _converted(fields: dict[str, Any], shape: type[Body], *, strict: bool = True
     try:
         return msgspec.convert(fields, shape, strict=strict)
     except msgspec.ValidationError as error:
-        found = _PLACE.search(str(error))
-    place, field = (_parts(found["path"]), found["field"]) if found else ((), None)
-    if field is not None:
-        place += (field,)
-    if not found or found["kind"] != "unknown":
+        place, is_unknown = _place(error)
+    if not is_unknown:
         raise _wrong(place, _FORMS if strict else _QUERY_FORMS)
     known = (_OBJECTS.get(place[0], shape) if len(place) > 1 else shape).__struct_fields__
-    if nearest := get_close_matches(place[-1], known, 1):
-        raise ProblemError(
-            400,
-            "A key isn't known. Did you mean {nearest}?",
-            code="key-unknown",
-            values={"nearest": nearest[0]},
-            more=_pointing(place),
-        )
+    nearest = get_close_matches(place[-1], known, 1) or [f"one of {', '.join(known)}" if known else "none"]
     raise ProblemError(
         400,
-        "A key isn't known. Known here: {names}.",
+        "A key isn't known. Did you mean {nearest}?",
         code="key-unknown",
-        values={"names": ", ".join(known) or "none"},
+        values={"nearest": nearest[0]},
         more=_pointing(place),
     )
 
@@ -389,9 +378,13 @@ def _whole_or_float(text: str) -> float:
     return int(number) if number.is_integer() else number
 
 
-def _parts(path: str | None) -> tuple[str, ...]:
-    """Return the keys and indices of a path such as ``patrons[0].id``."""
-    return tuple(re.findall(r"[^.\[\]]+", path or ""))
+def _place(error: msgspec.ValidationError) -> tuple[tuple[str, ...], bool]:
+    """Return the keys and indices that lead to the wrong field, and whether its key is unknown."""
+    found = _PLACE.search(str(error))
+    if found is None:
+        return (), False
+    place = re.findall(r"[^.\[\]]+", found["path"] or "")
+    return (*place, *([] if found["field"] is None else [found["field"]])), found["kind"] == "unknown"
 
 
 def _pointing(place: tuple[str, ...]) -> dict[str, Any]:
