@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.message import Message
-from evergreen_groups.odd_dates import UNKNOWN
+from evergreen_groups.values import UNKNOWN
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway.call import Statistics
