@@ -200,8 +200,8 @@ class DeskReader:
         gateway, reference = self._gateway, self._reference
         patrons_at = reference.rights(gateway).at(VIEW_USER)
         everywhere = reference.org_units(gateway).root.id in patrons_at
-        group = reference.account(gateway).group
-        return GroupViewer(reference.user(gateway), patrons_at, everywhere, group=group, changed=recent.patrons)
+        account = reference.account(gateway)
+        return GroupViewer(account.user, patrons_at, everywhere, group=account.group, changed=recent.patrons)
 
     def _details_viewer(self, names_of: Collection[int], recent: RecentlyChanged) -> GroupViewer:
         """Return a viewer that asks for all that a desk shows of a group, and for the names of ``names_of`` (ids)."""

@@ -56,6 +56,16 @@ MAX_REFUSED_KEYS = 10_000
 Result = TypeVar("Result")
 
 
+class _NoTimer(threading.Timer):
+    """Keeps the store in memory from starting a thread that drops expired counts, which it does for each request."""
+
+    def __init__(self) -> None:
+        super().__init__(0.0, lambda: None)
+
+    def is_alive(self) -> bool:
+        return True
+
+
 class Counters:
     """Counts requests. While the shared store is unreachable, this process counts on its own.
 
@@ -64,6 +74,7 @@ class Counters:
 
     def __init__(self, shared: RedisStorage | None = None) -> None:
         self._local = MemoryStorage()
+        self._local.timer = _NoTimer()
         self._local_lock = threading.Lock()
         self._next_cleanup = 0.0
         self._shared = shared
@@ -82,12 +93,20 @@ class Counters:
                     type(error.storage_error).__name__,
                 )
         with self._local_lock:
-            # The library keeps every key, also without recent requests, and anyone can send any number of keys.
             if time.monotonic() >= self._next_cleanup:
                 self._next_cleanup = time.monotonic() + _CLEANUP_SECONDS
-                for key in [key for key, requests in list(self._local.events.items()) if not requests]:
-                    del self._local.events[key]
+                self._drop_expired()
             return action(self._local)
+
+    def _drop_expired(self) -> None:
+        """Forget requests and keys of the past. Anyone can send any number of keys."""
+        now = time.time()
+        for key, requests in list(self._local.events.items()):
+            self._local.events[key] = [one for one in requests if one.expiry > now]
+            if not self._local.events[key]:
+                self._local.clear(key)
+        for key in list(self._local.expirations):
+            self._local.get(key)  # drops it if it has expired
 
 
 class RateLimit:

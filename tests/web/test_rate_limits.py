@@ -127,9 +127,16 @@ class TestInOneProcess:
         for number in range(50):
             limit.take(str(number))
         clock.now += 3600
-        counters._local._MemoryStorage__expire_events()  # type: ignore[attr-defined]  # what its timer does
         limit.take("the next")
         assert len(counters._local.events) == 1, "whoever makes keys up fills no memory"
+
+    def test_counting_starts_no_thread(self) -> None:
+        limit = limit_of(Counters())
+        for timer in (thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)):
+            timer.join(1.0)  # the one that the store begins with
+        before = set(threading.enumerate())
+        limit.take("one")
+        assert set(threading.enumerate()) <= before
 
     def test_of_one_place_no_more_than_so_many_are_remembered(
         self, clock: Clock, monkeypatch: pytest.MonkeyPatch
