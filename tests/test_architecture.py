@@ -63,12 +63,10 @@ GROUND = {
     "formats",
     "language",
     "message",
-    "money",
-    "odd_dates",
     "policy",
     "progress",
-    "total",
     "ttl_cache",
+    "values",
 }
 """The modules below all rooms, which any room may import."""
 GROUND_MAY_IMPORT = {
@@ -76,14 +74,13 @@ GROUND_MAY_IMPORT = {
     "errors": {"message"},
     "exit_status": {"errors", "message"},
     "formats": {"errors", "message"},
-    "language": {"errors", "message", "odd_dates", "total"},
-    "policy": {"arguments", "errors", "message", "money"},
-    "money": {"errors"},
+    "language": {"errors", "message", "values"},
+    "policy": {"arguments", "errors", "message"},
 }
 STANDS_APART = {
-    "gateway": {"arguments", "certificates", "errors", "message", "odd_dates", "ttl_cache"},
+    "gateway": {"arguments", "certificates", "errors", "message", "ttl_cache", "values"},
     "state": {"errors", "message"},
-    "sandbox": {"errors", "language", "message", "money"},
+    "sandbox": {"errors", "language", "message", "values"},
 }
 """Rooms that import only part of the ground, so that they can be used or reviewed alone."""
 

@@ -21,7 +21,7 @@ from evergreen_groups.policy import Limit
 if TYPE_CHECKING:
     from evergreen_groups.groups import Group, Member, Relations
     from evergreen_groups.ils import Penalty
-    from evergreen_groups.total import Total
+    from evergreen_groups.values import Total
 
 _BLOCKS = "evergreen_groups.audit.blocks:find_blocks"
 _ADULTS = "evergreen_groups.audit.accidental_groups:find_groups_of_adults"

@@ -21,9 +21,8 @@ from evergreen_groups.changes.journal import GROUP, LEAD, StepState, StoredStep,
 from evergreen_groups.changes.reasons import NO_REASON, StepReason
 from evergreen_groups.errors import PlanError
 from evergreen_groups.message import Message
-from evergreen_groups.money import ZERO
 from evergreen_groups.state import schema
-from evergreen_groups.total import Total
+from evergreen_groups.values import ZERO, Total
 
 if TYPE_CHECKING:
     from decimal import Decimal

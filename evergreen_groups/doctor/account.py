@@ -20,8 +20,8 @@ from evergreen_groups.ils import (
     read_fines_penalties,
 )
 from evergreen_groups.message import Message
-from evergreen_groups.odd_dates import plausible
 from evergreen_groups.settings import passwords
+from evergreen_groups.values import plausible
 
 if TYPE_CHECKING:
     from evergreen_groups.doctor.finding import Subject

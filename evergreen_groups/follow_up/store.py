@@ -18,9 +18,9 @@ from sqlalchemy import insert, or_, select, update
 
 from evergreen_groups.errors import NotFoundError, PlanError
 from evergreen_groups.follow_up.entries import DraftEntry, Entry, FollowUp, How, What
-from evergreen_groups.money import ZERO
 from evergreen_groups.report import GroupMatching, Listing, group_by_patron, listed_by
 from evergreen_groups.state import schema
+from evergreen_groups.values import ZERO
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

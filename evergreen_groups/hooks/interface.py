@@ -32,7 +32,6 @@ from evergreen_groups.desk import (
     Titles,
 )
 from evergreen_groups.groups import Group, Member, Standing, StandingTotals
-from evergreen_groups.money import plain_amount, plain_amount_or_none
 from evergreen_groups.render import (
     describe_warning,
     forecast_document,
@@ -41,6 +40,7 @@ from evergreen_groups.render import (
     standing_document,
     standing_totals_document,
 )
+from evergreen_groups.values import plain_amount, plain_amount_or_none
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -23,7 +23,6 @@ from sqlalchemy import delete, func, select
 from evergreen_groups.errors import DataError, GatewayError
 from evergreen_groups.groups import GroupReader
 from evergreen_groups.ils import Access, Limits, OrgUnit, OrgUnits, shortnames_upwards
-from evergreen_groups.money import ZERO
 from evergreen_groups.policy import Limit
 from evergreen_groups.report.listings import GroupMatching, Listing, Listings, group_by_patron, majority_group
 from evergreen_groups.report.models import (
@@ -37,7 +36,7 @@ from evergreen_groups.report.models import (
 )
 from evergreen_groups.report.nights import BATCH_SIZE, in_batches, record_nights
 from evergreen_groups.state import schema
-from evergreen_groups.total import Total
+from evergreen_groups.values import ZERO, Total
 
 if TYPE_CHECKING:
     from typing import Any

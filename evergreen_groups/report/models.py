@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 from evergreen_groups import arguments
 from evergreen_groups.formats import SORT_ORDERS
 from evergreen_groups.groups import Standing, StandingDifference
-from evergreen_groups.money import ZERO
 from evergreen_groups.policy import Limit
-from evergreen_groups.total import Total, sum_of_counts
+from evergreen_groups.values import ZERO, Total, sum_of_counts
 
 if TYPE_CHECKING:
     from evergreen_groups.groups import Group, Member

@@ -24,7 +24,7 @@ from evergreen_groups.groups import StandingDifference
 from evergreen_groups.ils import CirculationCounts
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import PolicySettings
-from evergreen_groups.total import Total
+from evergreen_groups.values import Total
 
 COUNT = "open-ils.actor.user.checked_out.count"
 RANGED = "open-ils.actor.grp_penalty_threshold.ranged.retrieve.atomic"

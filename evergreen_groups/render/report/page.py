@@ -27,7 +27,6 @@ from evergreen_groups.language import (
     price,
 )
 from evergreen_groups.message import Message
-from evergreen_groups.money import ZERO
 from evergreen_groups.render import printable, template_text
 from evergreen_groups.render.pages import RowTemplate, environment
 from evergreen_groups.render.report import columns
@@ -54,6 +53,7 @@ from evergreen_groups.render.report.wording import (
 from evergreen_groups.render.report.writers import GroupWriter
 from evergreen_groups.render.wording import describe_limit, describe_penalty, report_title
 from evergreen_groups.report import AgeSum, ChangeKind
+from evergreen_groups.values import ZERO
 
 if TYPE_CHECKING:
     from evergreen_groups.groups import Group, Member
