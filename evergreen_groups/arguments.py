@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Protocol, TypeVar
 
 from evergreen_groups.errors import ArgumentError
@@ -85,8 +85,36 @@ def integers(name: str, values: object) -> tuple[int, ...]:
     return tuple(integer(name, value, expected) for value in _several(name, values, expected))
 
 
+Amount = Decimal | int | str
+"""What the public API takes as an amount of money."""
+
+
+def amount(name: str, value: object) -> Decimal:
+    """Return a monetary amount given as ``Decimal``, ``int`` or ``str``: finite, and in whole cents.
+
+    >>> amount("min_total", "40"), amount("min_total", 40)
+    (Decimal('40.00'), Decimal('40.00'))
+    >>> amount("min_total", 40.1)
+    Traceback (most recent call last):
+    evergreen_groups.errors.ArgumentError: min_total takes an amount of money as Decimal, int or str, because a float \
+can't hold 0.10 exactly, not float
+    """
+    expected = "an amount of money as Decimal, int or str"
+    if isinstance(value, float):
+        raise wrong(name, value, f"{expected}, because a float can't hold 0.10 exactly")
+    if isinstance(value, bool) or not isinstance(value, Decimal | int | str):
+        raise wrong(name, value, expected)
+    try:
+        given = Decimal(value)
+        if given.is_finite() and given == (cents := given.quantize(Decimal("0.01"))):
+            return cents
+    except InvalidOperation:
+        pass
+    raise wrong(name, value, f'{expected}, such as "12.50"', "another text" if isinstance(value, str) else "")
+
+
 def money(name: str, value: object) -> Decimal:
-    """Return a monetary amount, a finite ``Decimal``. Floats are refused because they can't represent 0.10 exactly.
+    """Return a monetary amount that is a finite ``Decimal`` already.
 
     >>> money("min_total", "40")
     Traceback (most recent call last):

@@ -136,6 +136,7 @@ class Draft:
     """A plan for review: the steps, the warnings, and texts about what is already as requested.
 
     ``named`` has the ids of the patrons in the request, in its order, followed by the patron whose group is joined.
+    ``undoes`` is the id of the journal entry that the plan undoes, if any.
     """
 
     action: Action
@@ -144,6 +145,7 @@ class Draft:
     warnings: tuple[PlanWarning, ...] = ()
     unchanged: tuple[str, ...] = ()
     named: tuple[int, ...] = ()
+    undoes: str | None = None
 
     @property
     def expected_groups(self) -> tuple[ExpectedGroup, ...]:
@@ -179,7 +181,7 @@ def group_changes(steps: Sequence[Step], groups: Mapping[int, Group]) -> tuple[P
 
 
 MOST_PATRONS = 1_000
-"""How many patrons one plan may name. A batch file may name more."""
+"""How many patrons a stored plan may name. A program, or a batch file, may name more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,8 +221,6 @@ class PlanRequest:
             raise _unclear(Message("a target goes with `move` and `merge`, and they need one"), "target")
         if self.action is Action.MERGE and len(self.patrons) > 1:
             raise _unclear(Message("`merge` takes one patron of the group that moves"), "patrons")
-        if len(self.patrons) > MOST_PATRONS:
-            raise _unclear(Message("more than {most:,} patrons at once", values={"most": MOST_PATRONS}), "patrons")
         if (self.lead and self.action is not Action.REMOVE) or (self.off and self.action is not Action.LEAD):
             raise _unclear(Message("`lead` goes with `remove`, `off` with `lead`"), "lead")
         if self.active_cards and self.target is None:
@@ -236,6 +236,16 @@ class PlanRequest:
             arguments.boolean(name, getattr(self, name))
         if self.change is not None:
             arguments.text("change", self.change)
+
+
+def refuse_too_many(request: PlanRequest) -> None:
+    """Refuse a request that names too many patrons for a plan that is stored.
+
+    Raises:
+        PlanError: it names more than ``MOST_PATRONS``.
+    """
+    if len(request.patrons) > MOST_PATRONS:
+        raise _unclear(Message("more than {most:,} patrons at once", values={"most": MOST_PATRONS}), "patrons")
 
 
 def _unclear(problem: Message, field: str) -> PlanError:

@@ -122,6 +122,16 @@ class SummaryReader(DeskReader):
         group = self._summary(found, recent)
         return PatronSummary(next(member for member in group.members if member.id == id), group)
 
+    def of_barcode(self, barcode: str) -> PatronSummary:
+        """Read the patron with this barcode, on any of their cards, and their group. Blanks are ignored.
+
+        Raises the errors of :meth:`of_patron`.
+        """
+        owner = find_owner(self._gateway, arguments.text("barcode", barcode))
+        if owner is None:
+            raise not_visible("no visible patron has this barcode", code="no-patron-with-barcode")
+        return self.of_patron(owner[0])
+
     def of_group(self, number: int) -> GroupSummary:
         """Read the group with this number. Raises the errors of :meth:`of_patron`.
 
