@@ -12,8 +12,8 @@ Group fines are for information only. They never block anyone: only a member's o
         outcome = plan.apply()
         outcome.undo()
 
-``connect`` returns a :class:`Client`. ``Sandbox`` is an Evergreen with sample data, for tests. ``gateway.connect`` opens
-Evergreen's gateway alone, for programs that have nothing to do with groups.
+``connect`` returns a :class:`Client`. ``Sandbox`` is an Evergreen with sample data, for tests. ``gateway.connect`` is
+for programs that need Evergreen and no groups.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ def __getattr__(name: str) -> object:
     """Find the names of the stub on first use, because most of their modules take long to import."""
     import lazy_loader
 
-    load, listed, names = lazy_loader.attach_stub(__name__, __file__)
-    globals().update(__getattr__=load, __dir__=listed, __all__=names)
-    return names if name == "__all__" else load(name)
+    load, listed, _names = lazy_loader.attach_stub(__name__, __file__)
+    globals().update(__getattr__=load, __dir__=listed)
+    return load(name)
 
 
 def __dir__() -> list[str]:
     """List the names of the stub."""
-    return list(__getattr__("__all__"))  # type: ignore[call-overload]
+    import lazy_loader
+
+    return list(lazy_loader.attach_stub(__name__, __file__)[2])

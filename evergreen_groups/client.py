@@ -210,7 +210,7 @@ class Client:
         owned: What the client closes in addition.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - options, passed by name
         self,
         gateway: Gateway,
         *,

@@ -28,7 +28,7 @@ from evergreen_groups.settings import PolicySettings
 
 CARD = "20000000001036"
 NOT_MONEY: list[Any] = ["40", 40.0, 40, None, Decimal("NaN"), Decimal("Infinity")]
-NOT_TEXTS: list[Any] = [CARD, b"2", 1036, [1036], None, {CARD: 1}]
+NOT_TEXTS: list[Any] = [CARD, b"2", 1036, [1036.0], None, {CARD: 1}]
 
 
 @pytest.mark.parametrize("amount", NOT_MONEY)

@@ -72,6 +72,8 @@ class Change:
     caller can't see. ``is_own`` says whether the caller made the change.
     """
 
+    __repr__ = arguments.brief
+
     entry: JournalEntry
     is_under_way: bool
     is_own: bool
@@ -96,12 +98,14 @@ WAIT = 5.0
 
 
 class Changer:
-    """Plans changes at one gateway, applies them with a journal in ``state``, and looks up and undoes earlier ones.
+    """Plans changes at one gateway, applies them, and looks up and undoes earlier ones, with a journal in ``state``.
 
-    ``operator`` is responsible for the changes. An operator who is staff, or a program acting for one, may look up and
-    undo only what :meth:`propose` allows: ``may_undo_others`` returns whether that includes other users' changes.
-    ``reference`` has the limits that recalculations need. ``adults`` sets how many adults a group may have before a
-    plan warns.
+    ``operator`` is responsible for the changes. ``reference`` has the limits that recalculations need. ``adults`` sets
+    how many adults a group may have before a plan warns.
+
+    A plan of :meth:`plan` is applied at once by :meth:`apply_draft`. A service stores it with :meth:`propose`, and
+    :meth:`apply` applies it under an idempotency key, in another request. These check whose change is to be undone:
+    ``may_undo_others`` returns whether the operator may undo other users' changes.
     """
 
     def __init__(
@@ -208,10 +212,8 @@ class Changer:
             NotFoundError: the change to undo doesn't exist.
         """
         refuse_too_many(arguments.instance("request", request, PlanRequest).checked())
-        if request.change is not None:
-            draft = self.planner.undo(*self._to_undo(request.change))
-        else:
-            draft = self.plan(request)
+        change = request.change
+        draft = self.plan(request) if change is None else self.planner.undo(*self._to_undo(change))
         return ProposedPlan(self._store.add(draft.action, draft.steps, draft.expected_groups, draft.undoes), draft)
 
     def apply(self, plan: str, key: str, *, timeout: float = WAIT, progress: Progress = silent) -> str:

@@ -53,6 +53,8 @@ class Action(Enum):
 class Step(StoredStep):
     """A planned step with the member and the state of the member's account, to show before it is applied."""
 
+    __repr__ = arguments.brief
+
     member: Member
     account: PatronAccount
 
@@ -80,6 +82,8 @@ class PlannedGroup:
     ``after`` has only visible members. The totals of fines are informational. They include what hidden members owe,
     and are None if that is unknown.
     """
+
+    __repr__ = arguments.brief
 
     before: Group | None
     after: tuple[Member, ...]
@@ -122,6 +126,8 @@ class PlanWarning:
     :func:`evergreen_groups.render.describe_warning` turns a warning into a sentence.
     """
 
+    __repr__ = arguments.brief
+
     code: str
     values: Mapping[str, object]
 
@@ -138,6 +144,8 @@ class Draft:
     ``named`` has the ids of the patrons in the request, in its order, followed by the patron whose group is joined.
     ``undoes`` is the id of the journal entry that the plan undoes, if any.
     """
+
+    __repr__ = arguments.brief
 
     action: Action
     steps: tuple[Step, ...]
@@ -193,6 +201,8 @@ class PlanRequest:
     ``off`` clears the lead flag, and ``change`` is the id of the journal entry to undo. With ``active_cards``, each
     barcode of a move or merge must be on an active card; by default an inactive card only causes a warning.
     """
+
+    __repr__ = arguments.brief
 
     action: Action
     patrons: tuple[PatronReference, ...] = ()
@@ -276,6 +286,8 @@ class StoredPlan:
     applied the plan, under the caller's ``key``. Both are None until then.
     """
 
+    __repr__ = arguments.brief
+
     id: str
     action: Action
     expires: datetime
@@ -294,6 +306,8 @@ class StoredPlan:
 @dataclass(frozen=True, slots=True)
 class ProposedPlan:
     """A plan to show: apply ``stored``, display ``draft``."""
+
+    __repr__ = arguments.brief
 
     stored: StoredPlan
     draft: Draft
@@ -320,6 +334,8 @@ class StepOutcome(Generic[StepT]):
     agrees with the rule.
     """
 
+    __repr__ = arguments.brief
+
     step: StepT
     state: StepState
     value: int | None = None
@@ -337,6 +353,8 @@ class PlanOutcome(Generic[StepT]):
     ``stopped`` is the error that ended the run early, if any. Steps that weren't reached are ``PLANNED``. Make the same
     plan again to apply the rest. ``entry`` is the id of the journal entry, None if there was nothing to do.
     """
+
+    __repr__ = arguments.brief
 
     steps: tuple[StepOutcome[StepT], ...]
     stopped: GatewayError | None = None

@@ -54,6 +54,8 @@ class GroupSummary(Group):
     ``forecasts`` say what a recalculation could change for members about whom the rule and Evergreen disagree.
     """
 
+    __repr__ = arguments.brief
+
     standings: Mapping[int, Standing] = field(default_factory=dict)
     forecasts: Mapping[int, RecalculationForecast] = field(default_factory=dict)
 
@@ -69,6 +71,8 @@ class PatronSummary:
 
     Whether a patron is over the limit depends only on their own fines. Members with a hidden limit have no decision.
     """
+
+    __repr__ = arguments.brief
 
     member: Member
     group: GroupSummary
@@ -90,6 +94,8 @@ class PatronDecision(Decision):
 
     ``standing`` compares it with Evergreen's penalties. It is None if they weren't read or are hidden.
     """
+
+    __repr__ = arguments.brief
 
     patron: int
     standing: Standing | None

@@ -11,6 +11,7 @@ from enum import Enum
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from evergreen_groups import arguments
 from evergreen_groups.language import name_key
 from evergreen_groups.money import ZERO
 from evergreen_groups.odd_dates import age_of, plausible, plausible_birth_date
@@ -34,6 +35,8 @@ class Member:
     policy's decision, based on own fines only. It is None if no limit was requested (plans and accidental groups don't
     decide about anyone), or if the account may not see the limit.
     """
+
+    __repr__ = arguments.brief
 
     patron: Patron
     own_fines: Decimal
@@ -126,6 +129,8 @@ class Group:
     only counted. Totals either include hidden members or say that they don't: ``combined_fines`` is None if
     ``hidden_fines`` is, and counts of visible members are a :class:`~evergreen_groups.total.Total`.
     """
+
+    __repr__ = arguments.brief
 
     number: int
     members: tuple[Member, ...]
@@ -278,6 +283,8 @@ class Patron:
     id of the permission profile. Every reader fills all fields; data that only some readers need, such as
     :class:`PatronAccount`, fines and penalties, is kept in mappings by patron id.
     """
+
+    __repr__ = arguments.brief
 
     id: int
     group: int

@@ -122,12 +122,12 @@ def block_decision(client: Client, patron_id: int) -> PatronDecision:
     Reads nothing about other members of the group. The result includes the patron's own fines and the limit, both in
     the library's currency. Raises what :func:`patron_summary` raises.
     """
-    return client.check(patron_id)
+    return client.check(arguments.integer("patron_id", patron_id))
 
 
 def block_decision_by_barcode(client: Client, barcode: str) -> PatronDecision:
     """Like :func:`block_decision`, by the barcode of any of the patron's cards. Ignores blanks in the barcode."""
-    return client.check(barcode)
+    return client.check(arguments.text("barcode", barcode))
 
 
 def handle_event(client: Client, event: Event, *, recalculate: bool = False) -> EventOutcome:

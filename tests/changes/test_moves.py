@@ -285,6 +285,5 @@ def test_an_entry_of_another_gateway(mover: Client, sandbox: Sandbox, tmp_path: 
             elsewhere.undo(id)
         assert elsewhere.changes.entries() == []
         assert elsewhere.changes.open_steps() == []
-        assert elsewhere.changes.entry(id).gateway == mover.gateway.url
     assert told.value.code == "entry-of-another-gateway"
     assert told.value.values == {"entry": id, "gateway": mover.gateway.url}
