@@ -250,7 +250,9 @@ def test_faces_say_what_their_rooms_are_and_hand_out_what_is_there() -> None:
         if not ast.get_docstring(syntax(name)):
             wrong.append(f"{name} has no docstring")
         for exported, module in exports(name).items():
-            if not module.endswith(f".{exported}") and exported not in modules()[source(module, exported)].read_text("utf-8"):
+            if not module.endswith(f".{exported}") and exported not in modules()[source(module, exported)].read_text(
+                "utf-8"
+            ):
                 wrong.append(f"{exported} is not in {module}")
             # With Debian 13's lazy-loader (0.4), the name would give the module once the module is imported.
             if module != f"{name}.{exported}" and f"{name}.{exported}" in modules():
