@@ -184,6 +184,8 @@ class AuditCriteria:
     profiles below. ``top`` lists the first findings of each kind and counts the rest (None: list all).
     """
 
+    __repr__ = arguments.brief
+
     orgs: tuple[str, ...] = ()
     limit: Limit | None = field(default_factory=Limit)
     adults: AdultRule = field(default_factory=AdultRule)
@@ -222,6 +224,8 @@ class Audit:
     are such groups that are listed because their members have changed since. ``counts`` has the number of findings of
     each kind if not all are listed (None: all are).
     """
+
+    __repr__ = arguments.brief
 
     generated_at: datetime
     gateway: str

@@ -79,6 +79,8 @@ class GroupBills:
     members. ``gateway`` is the address of the gateway.
     """
 
+    __repr__ = arguments.brief
+
     gateway: str
     at: datetime
     group: int

@@ -53,6 +53,8 @@ class GroupDetails:
     for members about whom the rule and Evergreen disagree.
     """
 
+    __repr__ = arguments.brief
+
     gateway: str
     limit: Limit | None
     group: Group

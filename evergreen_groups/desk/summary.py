@@ -256,6 +256,8 @@ class GroupSummary(Group):
     ``forecasts`` say what a recalculation could change for members about whom the rule and Evergreen disagree.
     """
 
+    __repr__ = arguments.brief
+
     standings: Mapping[int, Standing] = field(default_factory=dict)
     forecasts: Mapping[int, RecalculationForecast] = field(default_factory=dict)
 
@@ -271,6 +273,8 @@ class PatronSummary:
 
     Whether a patron is over the limit depends only on their own fines. Members with a hidden limit have no decision.
     """
+
+    __repr__ = arguments.brief
 
     member: Member
     group: GroupSummary
@@ -292,6 +296,8 @@ class PatronDecision(Decision):
 
     ``standing`` compares it with Evergreen's penalties. It is None if they weren't read or are hidden.
     """
+
+    __repr__ = arguments.brief
 
     patron: int
     standing: Standing | None
@@ -323,6 +329,16 @@ class SummaryReader(DeskReader):
             raise not_visible("no visible patron has this id", code="no-patron-with-id")
         group = self._summary(found, recent)
         return PatronSummary(next(member for member in group.members if member.id == id), group)
+
+    def of_barcode(self, barcode: str) -> PatronSummary:
+        """Read the patron with this barcode, on any of their cards, and their group. Blanks are ignored.
+
+        Raises the errors of :meth:`of_patron`.
+        """
+        owner = find_owner(self._gateway, arguments.text("barcode", barcode))
+        if owner is None:
+            raise not_visible("no visible patron has this barcode", code="no-patron-with-barcode")
+        return self.of_patron(owner[0])
 
     def of_group(self, number: int) -> GroupSummary:
         """Read the group with this number. Raises the errors of :meth:`of_patron`.

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from evergreen_groups import connect
+from evergreen_groups import configured
 from evergreen_groups.doctor.finding import Finding, failed, from_error, ok, warning
 from evergreen_groups.doctor.interface import DESK_PERMISSIONS, PERMISSIONS, VIEW_USER, Need, Permission
 from evergreen_groups.errors import EventError, LoginRefusedError
@@ -32,7 +32,7 @@ _EXPIRES_SOON = timedelta(days=30)
 
 def login(subject: Subject) -> Iterator[Finding]:
     """Evergreen accepts the user name and password for a staff login."""
-    _url, name = connect.gateway_and_account(subject.settings)
+    _url, name = configured.gateway_and_account(subject.settings)
     try:
         subject.gateway.login()
     except LoginRefusedError as error:

@@ -14,7 +14,7 @@ from enum import Enum
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from evergreen_groups import ils  # as a whole, because help texts need this module and shouldn't wait for a gateway
+from evergreen_groups import arguments, ils  # ils as a whole: help texts shouldn't wait for a gateway
 from evergreen_groups.language import name_key
 from evergreen_groups.values import ZERO, Total, age_of, plausible, plausible_birth_date
 
@@ -36,6 +36,8 @@ class Member:
     policy's decision, based on own fines only. It is None if no limit was requested (plans and accidental groups don't
     decide about anyone), or if the account may not see the limit.
     """
+
+    __repr__ = arguments.brief
 
     patron: Patron
     own_fines: Decimal
@@ -128,6 +130,8 @@ class Group:
     only counted. Totals either include hidden members or say that they don't: ``combined_fines`` is None if
     ``hidden_fines`` is, and counts of visible members are a :class:`~evergreen_groups.values.Total`.
     """
+
+    __repr__ = arguments.brief
 
     number: int
     members: tuple[Member, ...]
@@ -280,6 +284,8 @@ class Patron:
     id of the permission profile. Every reader fills all fields; data that only some readers need, such as
     :class:`PatronAccount`, fines and penalties, is kept in mappings by patron id.
     """
+
+    __repr__ = arguments.brief
 
     id: int
     group: int

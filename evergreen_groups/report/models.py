@@ -37,6 +37,8 @@ class Choice:
     Evergreen.
     """
 
+    __repr__ = arguments.brief
+
     owing_since: int | None = None
     kinds: tuple[str, ...] = ()
     with_items_out: bool = False
@@ -128,6 +130,8 @@ class Criteria:
     how long groups have owed begin after 0 and ``age_bands`` days (ascending; empty: no bands). With ``contact``, the
     report says whom to contact about each group.
     """
+
+    __repr__ = arguments.brief
 
     min_total: Decimal = Decimal("25.00")
     min_members: int = 2
@@ -255,6 +259,8 @@ class Report:
     ``details`` what they owe for (None: not read). ``contacts`` are whom to
     contact, by group number (None: not read). ``name`` tells apart several reports of one night.
     """
+
+    __repr__ = arguments.brief
 
     generated_at: datetime
     gateway: str

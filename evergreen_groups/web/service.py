@@ -21,7 +21,7 @@ from flask import Request, g
 
 from evergreen_groups.changes import WAIT, Operator
 from evergreen_groups.client import Client, adult_rule
-from evergreen_groups.connect import configured_state, gateway_url
+from evergreen_groups.configured import configured_state, gateway_url
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
 from evergreen_groups.gateway import Credentials, Gateway, RetryPolicy
 from evergreen_groups.ils import VIEW_USER, ReferenceData

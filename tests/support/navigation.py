@@ -38,6 +38,7 @@ NAVIGATION = {
     ),
     "For programmers": (
         "python",
+        "gateway",
         "Python reference <python-api>",
         "http-api",
         "http-reference",
