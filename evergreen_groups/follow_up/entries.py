@@ -9,7 +9,7 @@ from datetime import date, datetime, tzinfo
 from decimal import Decimal
 from enum import Enum
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from evergreen_groups.errors import NotFoundError, PlanError
 from evergreen_groups.message import Message
@@ -125,6 +125,13 @@ def status_of(entries: Sequence[Entry], combined_fines: Decimal, today: date, ag
     return FollowUpStatus.WAITING if is_recent and not is_due else FollowUpStatus.TO_DO
 
 
+class FollowUpState(NamedTuple):
+    """How far a follow-up is: whether somebody has to act, and the latest entry that isn't deleted."""
+
+    status: FollowUpStatus
+    latest: Entry | None
+
+
 @dataclass(frozen=True, slots=True)
 class FollowUp:
     """The follow-up of a listed group: its entries, and the last row that a writer must have seen.
@@ -145,6 +152,11 @@ class FollowUp:
     def status(self, today: date, again_after: int) -> FollowUpStatus:
         """Return whether somebody has to act. See :func:`status_of`."""
         return status_of(self.entries, self.group.combined_fines, today, again_after)
+
+    def state(self, today: Today, again_after: int) -> FollowUpState:
+        """Return how far it is. ``today`` is asked for the library of the contact person."""
+        latest = next((entry for entry in reversed(self.entries) if not entry.deleted), None)
+        return FollowUpState(self.status(today(self.group.contact_library), again_after), latest)
 
     def entry(self, id: int) -> Entry:
         """Return an entry that isn't deleted, by the id with which it was first saved.

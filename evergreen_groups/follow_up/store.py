@@ -23,7 +23,7 @@ from evergreen_groups.state import schema
 from evergreen_groups.values import ZERO
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from sqlalchemy.engine import Connection, Row
 
@@ -88,15 +88,23 @@ class FollowUps:
             run = listed_by(connection, self._url, name)
             if run is None:
                 return None
-            ids = defaultdict[int, list[int]](list)
-            for id, number in _current_numbers(_stored(connection, self._url), run.listings).items():
-                ids[number].append(id)
-            rows = _rows_of(connection, [id for some in ids.values() for id in some])
-        found = {}
-        for number, listing in run.listings.items():
-            mine = sorted((row for id in ids[number] for row in rows[id]), key=lambda row: row.id)
-            found[number] = FollowUp.of(listing, ids[number], mine)
+            found = _follow_ups(connection, _stored(connection, self._url), run.listings)
         return ReportFollowUps(name, run.at, found)
+
+    def of_run(self, run: Callable[[], Run]) -> dict[int, FollowUp]:
+        """Return the follow-ups of the groups of a run that isn't recorded yet, by group number, without empty ones.
+
+        ``run`` is called only if anything is stored: many libraries have thousands of groups and no follow-up.
+
+        Raises:
+            StateError: the database can't be read.
+        """
+        if not self._transactions.is_there:
+            return {}
+        with self._transactions.reading() as connection:
+            stored = _stored(connection, self._url)
+            found = _follow_ups(connection, stored, run().listings) if stored else {}
+        return {number: one for number, one in found.items() if one.entries}
 
     def saved(self, staff: int, key: str, request: str) -> tuple[Entry, ...]:
         """Return what a staff user (``au.id``) has saved under an idempotency key, nothing if the key is new.
@@ -197,6 +205,19 @@ class FollowUps:
     def _add(self, connection: Connection, group: Listing, at: datetime) -> int:
         values = {"gateway": self._url, "listed_at": at, **_place(group)}
         return int(connection.execute(insert(schema.follow_ups).values(values).returning(_FOLLOW_UPS.id)).scalar_one())
+
+
+def _follow_ups(connection: Connection, stored: Sequence[Row[Any]], listings: Listings) -> dict[int, FollowUp]:
+    """Return the follow-up of each group, by its number."""
+    ids = defaultdict[int, list[int]](list)
+    for id, number in _current_numbers(stored, listings).items():
+        ids[number].append(id)
+    rows = _rows_of(connection, [id for some in ids.values() for id in some])
+    found = {}
+    for number, listing in listings.items():
+        mine = sorted((row for id in ids[number] for row in rows[id]), key=lambda row: row.id)
+        found[number] = FollowUp.of(listing, ids[number], mine)
+    return found
 
 
 def note_listed(connection: Connection, url: str, runs: Iterable[Run], *, all_reports: bool) -> None:

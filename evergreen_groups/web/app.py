@@ -16,7 +16,7 @@ from evergreen_groups.errors import PermissionDeniedError
 from evergreen_groups.language import ENGLISH, current_language, set_language
 from evergreen_groups.metrics import ServiceCounters, StateCollector
 from evergreen_groups.render import SERVICE
-from evergreen_groups.web import api, changes, follow_ups, groups, reports
+from evergreen_groups.web import api, changes, follow_ups, groups, reports, worklist
 from evergreen_groups.web import desk as desk_pages
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.requests import language_of_reader
@@ -52,6 +52,7 @@ _HTTP_PROBLEMS = {
     405: ProblemError(405, "This address doesn't take that method.", code="no-such-method"),
 }
 _TURNED_AWAY = {429, 503, 504}
+_READ_BY_PEOPLE = (desk_pages.blueprint.name, reports.blueprint.name, worklist.blueprint.name)
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 
@@ -99,6 +100,7 @@ def create_app(
         follow_ups.blueprint,
         groups.blueprint,
         reports.blueprint,
+        worklist.blueprint,
         desk_pages.blueprint,
     ):
         app.register_blueprint(blueprint, url_prefix=PREFIX)
@@ -120,7 +122,7 @@ def _begin() -> None:
     g.began = time.monotonic()
     g.service = reloadable_service(current_app).enter()
     # Answers to programs are in English. Threads are reused, so the previous language is restored after the request.
-    read_by_people = request.blueprint in (desk_pages.blueprint.name, reports.blueprint.name)
+    read_by_people = request.blueprint in _READ_BY_PEOPLE
     language = language_of_reader(request, service().settings.language) if read_by_people else ENGLISH
     g.previous_language = current_language()
     set_language(language)
@@ -164,7 +166,7 @@ def _answer(error: ProblemError) -> Response:
     """Answer with a page if the route serves pages, or else in JSON."""
     if request.blueprint == desk_pages.blueprint.name:
         return desk_pages.describe_problem(error)
-    return reports.problem_page(error) if request.blueprint == reports.blueprint.name else error.response()
+    return reports.problem_page(error) if request.blueprint in _READ_BY_PEOPLE else error.response()
 
 
 def _http_problem(error: HTTPException) -> Response:
