@@ -89,7 +89,7 @@ class Amount(TypeDecorator[Decimal]):
         return None if value is None else Decimal(value)
 
 
-VERSION = "10"
+VERSION = "11"
 """The version of this release's schema. Until 1.0, raise it with each change of a table. There are no migrations yet,
 so a database of another version is refused."""
 
@@ -249,6 +249,7 @@ run_groups = Table(
     # The person to contact, and the short name of their home library.
     Column("contact", BIG, nullable=False),
     Column("contact_library", Text, nullable=False),
+    Column("in_collections", Boolean, nullable=False),  # whether a member is
     Column("listed", Boolean, nullable=False),  # false: met the criteria, but ``top`` cut it off
 )
 """The groups in the last run of a series. Earlier runs are never compared, so their groups aren't kept."""

@@ -36,8 +36,10 @@ def entry(
     return replace(made, **more)  # type: ignore[arg-type]
 
 
-def status(*entries: Entry, owed: Decimal = OWED, after: int = 30, days: int = 0) -> FollowUpStatus:
-    return status_of(entries, owed, TODAY + timedelta(days), after)
+def status(
+    *entries: Entry, owed: Decimal = OWED, after: int = 30, days: int = 0, collections: bool = False
+) -> FollowUpStatus:
+    return status_of(entries, owed, TODAY + timedelta(days), after, in_collections=collections)
 
 
 def test_to_do_without_an_entry() -> None:
@@ -77,6 +79,15 @@ def test_a_note_doesnt_open_a_closed_group_and_anything_else_does() -> None:
     assert status(closing, entry(2, What.PROMISED, remind=9)) is WAITING
 
 
+def test_a_group_in_collections_waits_until_it_leaves() -> None:
+    due = entry(remind=-5)
+    assert status(due) is TO_DO
+    assert status(due, collections=True) is status(collections=True) is WAITING
+    assert replace(FollowUp.of(GROUP, [1], [due]), group=GROUP._replace(in_collections=True)).status(TODAY, 30) is (
+        WAITING
+    )
+
+
 def test_a_deleted_entry_counts_for_nothing() -> None:
     assert status(entry(deleted=True)) is TO_DO
 
@@ -112,6 +123,15 @@ def test_owing_more_never_closes_and_time_alone_never_closes_or_opens(
     assert (status(*entries, owed=owed, days=999) is CLOSED) is (before is CLOSED)
     if before is not CLOSED:
         assert status(*entries, owed=owed + more) is before
+
+
+@given(ENTRIES, AMOUNTS, st.integers(1, 60), st.integers(0, 99))
+def test_in_collections_only_what_is_to_do_changes(
+    entries: Sequence[Entry], owed: Decimal, after: int, days: int
+) -> None:
+    before = status(*entries, owed=owed, after=after, days=days)
+    expected = WAITING if before is TO_DO else before
+    assert status(*entries, owed=owed, after=after, days=days, collections=True) is expected
 
 
 @given(ENTRIES, AMOUNTS)

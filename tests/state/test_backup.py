@@ -70,7 +70,7 @@ def fill(state: State) -> None:
         )
         group = {
             "run": 4, "combined_fines": Decimal("30.10"), "certain": True, "member_count": 2, "library": "BR1",
-            "libraries": '["BR1"]', "contact": 5, "contact_library": "BR1", "listed": True,
+            "libraries": '["BR1"]', "contact": 5, "contact_library": "BR1", "in_collections": False, "listed": True,
         }  # fmt: skip
         connection.execute(
             schema.run_groups.insert(),
