@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import delete, select
 from support.follow_ups import GATEWAY, STAFF, draft, note_run, save
 from support.report_samples import member, report_of
 
@@ -16,7 +20,7 @@ from evergreen_groups.errors import NotFoundError, PlanError
 from evergreen_groups.follow_up import Entry, FollowUp, FollowUps, FollowUpStatus, What
 from evergreen_groups.groups import Group
 from evergreen_groups.report import Report
-from evergreen_groups.state import State, prune
+from evergreen_groups.state import State, forget, prune, schema
 
 TONIGHT = datetime(2026, 11, 29, 3, tzinfo=UTC)
 A, B, C, D, E = 71, 72, 73, 74, 75
@@ -271,3 +275,81 @@ def test_entries_go_some_days_after_the_group_was_last_listed(state: State) -> N
         prune(state.database, days, TONIGHT + timedelta(night))
     listed(state, {7: [A], 8: [B]}, 7)
     assert (notes(state, 7), notes(state, 8)) == (["one"], [])
+
+
+# --- Forgotten ---
+
+
+def test_of_a_forgotten_person_only_their_own_entries_go(state: State) -> None:
+    listed(state, {7: [A, B, C]})
+    save(state, draft(7, note="with A"))
+    listed(state, {7: [B, A, C]}, 1)
+    save(state, draft(7, seen=follow_up(state, 7).seen, note="with B"))
+    assert forget(state.database, A).entries == 1
+    assert notes(state, 7) == ["with B"]
+    [entry] = follow_up(state, 7).entries
+    assert (entry.contact, entry.staff) == (B, STAFF[0])
+    listed(state, {9: [C, B]}, 2)
+    assert notes(state, 9) == ["with B"]
+
+
+def test_a_family_keeps_its_entries_without_the_person_who_was_contacted(state: State) -> None:
+    listed(state, {7: [A, B, C]})
+    save(state, draft(7, note="with A"))
+    listed(state, {7: [B, A, C]}, 1)
+    save(state, draft(7, seen=follow_up(state, 7).seen, note="with B"))
+    assert forget(state.database, B).entries == 1
+    assert (notes(state, 7), follow_up(state, 7).group.contact) == (["with A"], 0)
+    listed(state, {9: [A, C]}, 2)
+    assert notes(state, 9) == ["with A"]
+
+
+def test_a_corrected_or_deleted_entry_of_theirs_doesnt_come_back(state: State) -> None:
+    listed(state, {7: [A, B]})
+    [first, other] = [
+        save(state, draft(7, note=note, seen=follow_up(state, 7).seen)).entries[0] for note in ("one", "two")
+    ]
+    listed(state, {7: [B, A]}, 1)
+    save(state, draft(7, seen=other.id, corrects=first.id, deletes=True))
+    save(state, draft(7, seen=follow_up(state, 7).seen, corrects=other.id, note="corrected"))
+    assert forget(state.database, B).entries == 2
+    assert (follow_up(state, 7).entries, follow_up(state, 7).ids) == ((), ())
+
+
+def test_entries_of_forgotten_staff_lose_their_id(state: State) -> None:
+    listed(state, {7: [A]})
+    save(state, draft(7, note="one"), key="k")
+    assert forget(state.database, STAFF[0]).entries == 0
+    [entry] = follow_up(state, 7).entries
+    assert (entry.note, entry.staff, entry.workstation) == ("one", None, None)
+    assert FollowUps(state.database, GATEWAY).saved(STAFF[0], "k", "") == ()
+
+
+@given(
+    contacts=st.lists(st.sampled_from([A, B, C]), min_size=1, max_size=6),
+    corrected=st.lists(st.integers(0, 5), max_size=6),
+    gone=st.sampled_from([A, B, C]),
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20, deadline=None)
+def test_forgetting_leaves_no_trace_and_nothing_else_changes(
+    state: State, contacts: list[int], corrected: list[int], gone: int
+) -> None:
+    with state.database.writing() as connection:
+        connection.execute(delete(schema.follow_ups))
+    for night, who in enumerate(contacts):
+        listed(state, {7: [who, *{A, B, C} - {who}]}, night)
+        before = follow_up(state, 7)
+        originals = [entry.original.id for entry in before.entries]
+        wrong = next((originals[at] for at in corrected[night : night + 1] if at < len(originals)), None)
+        save(state, draft(7, seen=before.seen, note=f"{night}", corrects=wrong))
+
+    def versions(entry: Entry) -> set[int]:
+        return {entry.contact, *(version.contact for version in entry.earlier)}
+
+    kept = [entry for entry in follow_up(state, 7).entries if gone not in versions(entry)]
+    forget(state.database, gone)
+    assert list(follow_up(state, 7).entries) == kept
+    with state.database.reading() as connection:
+        for row in connection.execute(select(schema.follow_ups)):
+            assert gone != row.contact
+            assert gone not in json.loads(row.members)
