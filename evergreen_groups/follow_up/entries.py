@@ -58,7 +58,7 @@ class Entry:
 
     ``at`` is when it was saved, ``day`` when it happened. ``group`` (number), ``contact`` (patron id) and
     ``combined_fines`` are those of that time. ``staff`` (``au.id``, None once forgotten) saved it at ``workstation``
-    (``aws.id``). ``has_left`` is True once the reports have stopped listing the group since.
+    (``aws.id``). ``reopened`` means, for a closing, that the group has owed more since, or left the reports.
 
     An entry that ``corrects`` another (id) replaces it; if ``deleted``, with nothing. ``earlier`` are the replaced
     versions, the oldest first.
@@ -75,7 +75,7 @@ class Entry:
     remind_on: date | None
     note: str = field(repr=False)
     combined_fines: Decimal
-    has_left: bool = False
+    reopened: bool = False
     staff: int | None = None
     workstation: int | None = None
     corrects: int | None = None
@@ -99,8 +99,9 @@ def current_entries(rows: Sequence[Entry]) -> tuple[Entry, ...]:
         if before is None:
             found[row.id] = row
         else:
-            earlier = (*before.earlier, replace(before, earlier=()))
-            found[before.original.id] = replace(row, has_left=before.has_left, earlier=earlier)
+            if before.what is What.CLOSED:  # a correction doesn't close it again
+                row = replace(row, combined_fines=before.combined_fines, reopened=before.reopened)  # noqa: PLW2901
+            found[before.original.id] = replace(row, earlier=(*before.earlier, replace(before, earlier=())))
     return tuple(found.values())
 
 
@@ -118,7 +119,7 @@ def status_of(
     entries = [entry for entry in entries if not entry.deleted]
     decisive = next((entry for entry in reversed(entries) if entry.what is not What.NOTE), None)
     if decisive is not None and decisive.what is What.CLOSED:
-        holds = combined_fines <= decisive.combined_fines and not decisive.has_left
+        holds = combined_fines <= decisive.combined_fines and not decisive.reopened
         return FollowUpStatus.CLOSED if holds else open_status
     if not entries:
         return open_status

@@ -299,7 +299,7 @@ follow_up_entries = Table(
     Column("remind_on", Date),
     Column("note", Text, nullable=False),
     Column("combined_fines", Amount, nullable=False),
-    Column("has_left", Boolean, nullable=False),  # whether the reports have stopped listing the group since
+    Column("reopened", Boolean, nullable=False),  # of a closing: whether the group has owed more since, or left
     Column("staff", BIG, index=True),  # au.id; null once forgotten
     Column("workstation", BIG),  # aws.id
     # A correction is a row that replaces an earlier entry; a deletion replaces it with nothing.

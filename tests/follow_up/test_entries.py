@@ -70,7 +70,7 @@ def test_closed_until_the_total_rises() -> None:
 
 
 def test_closed_until_the_group_returns() -> None:
-    assert status(entry(1), entry(2, What.CLOSED, has_left=True)) is TO_DO
+    assert status(entry(1), entry(2, What.CLOSED, reopened=True)) is TO_DO
 
 
 def test_a_note_doesnt_open_a_closed_group_and_anything_else_does() -> None:
@@ -98,7 +98,7 @@ ENTRIES = st.lists(
         what=st.sampled_from(What),
         ago=st.integers(0, 60),
         remind=st.none() | st.integers(-60, 60),
-        has_left=st.booleans(),
+        reopened=st.booleans(),
         deleted=st.booleans(),
         combined_fines=st.decimals(0, 99, places=2),
     ),
@@ -136,7 +136,7 @@ def test_in_collections_only_what_is_to_do_changes(
 
 @given(ENTRIES, AMOUNTS)
 def test_after_a_return_nothing_is_closed(entries: Sequence[Entry], owed: Decimal) -> None:
-    assert status(*(replace(one, has_left=True) for one in entries), owed=owed) is not CLOSED
+    assert status(*(replace(one, reopened=True) for one in entries), owed=owed) is not CLOSED
 
 
 @given(ENTRIES, AMOUNTS)
@@ -156,9 +156,11 @@ def test_a_correction_keeps_the_entrys_place_and_the_former_version() -> None:
     assert found[0].earlier == (first, corrected)
 
 
-def test_a_corrected_closing_still_knows_that_the_group_has_left() -> None:
-    closing = entry(1, What.CLOSED, has_left=True)
+def test_a_corrected_closing_still_knows_that_the_group_reopened() -> None:
+    closing = entry(1, What.CLOSED, reopened=True)
     assert status(*current_entries([closing, entry(2, What.CLOSED, corrects=1)])) is TO_DO
+    promised = replace(closing, what=What.PROMISED, reopened=False)
+    assert status(*current_entries([promised, entry(2, What.CLOSED, corrects=1)])) is CLOSED
 
 
 def test_the_last_row_is_what_a_writer_must_have_seen() -> None:

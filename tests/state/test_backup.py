@@ -86,7 +86,7 @@ def fill(state: State) -> None:
         )
         entry = {
             "at": NOON, "number": 1, "what": "promised", "how": "phone", "day": NOON.date(), "remind_on": None,
-            "note": "soon", "combined_fines": Decimal("30.10"), "has_left": False, "workstation": 7, "corrects": None,
+            "note": "soon", "combined_fines": Decimal("30.10"), "reopened": False, "workstation": 7, "corrects": None,
             "deleted": False, "idempotency_key": "k", "request": "r",
         }  # fmt: skip
         connection.execute(
