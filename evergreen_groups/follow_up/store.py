@@ -170,7 +170,7 @@ class FollowUps:
                     "remind_on": draft.remind_on,
                     "note": draft.note,
                     "combined_fines": group.combined_fines,
-                    "has_left": False,
+                    "reopened": False,
                     "corrects": draft.corrects,
                     "deleted": draft.deletes,
                 }
@@ -223,6 +223,8 @@ def _follow_ups(connection: Connection, stored: Sequence[Row[Any]], listings: Li
 def note_listed(connection: Connection, url: str, runs: Iterable[Run], *, all_reports: bool) -> None:
     """Let follow-ups follow their groups into new runs of the reports, in the transaction that records the runs.
 
+    Closings of groups that owe more now, or left the reports, are marked as reopened.
+
     Unless ``all_reports`` were made, a group that isn't listed may be in another one, so it doesn't count as gone. The
     same is true of a group whose library is hidden now.
     """
@@ -241,11 +243,18 @@ def note_listed(connection: Connection, url: str, runs: Iterable[Run], *, all_re
             connection.execute(update(schema.follow_ups).where(_FOLLOW_UPS.id == row.id).values(place))
     for some in _batches(current):
         connection.execute(update(schema.follow_ups).where(_FOLLOW_UPS.id.in_(some)).values(listed_at=runs[0].at))
-    if all_reports:
-        gone = [row.id for row in stored if row.id not in current and row.library not in hidden]
-        for some in _batches(gone):
-            left = update(schema.follow_up_entries).where(_ENTRIES.follow_up.in_(some), ~_ENTRIES.has_left)
-            connection.execute(left.values(has_left=True))
+    gone = {row.id for row in stored if all_reports and row.id not in current and row.library not in hidden}
+    closings = select(schema.follow_up_entries).join(schema.follow_ups)
+    closings = closings.where(_FOLLOW_UPS.gateway == url, _ENTRIES.what == What.CLOSED.value, ~_ENTRIES.reopened)
+    reopened = [
+        row.id
+        for row in connection.execute(closings)
+        if row.follow_up in gone
+        or (row.follow_up in current and listings[current[row.follow_up]].combined_fines > row.combined_fines)
+    ]
+    for some in _batches(reopened):
+        marked = update(schema.follow_up_entries).where(_ENTRIES.id.in_(some))
+        connection.execute(marked.values(reopened=True))
 
 
 def _lock(connection: Connection) -> None:
@@ -319,7 +328,7 @@ def _entry(row: Row[Any]) -> Entry:
         remind_on=row.remind_on,
         note=row.note,
         combined_fines=row.combined_fines,
-        has_left=row.has_left,
+        reopened=row.reopened,
         staff=row.staff,
         workstation=row.workstation,
         corrects=row.corrects,

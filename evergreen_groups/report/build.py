@@ -260,8 +260,13 @@ def read_reports(
         )
         for class_id, key, field in gateway.statistics.unreadable_dates[unreadable_before:][:_MAX_DATES]
     ]
-    contacts = read_contacts(gateway, report.groups, blocks.kinds) if criteria.contact else None
-    report = replace(report, blocks=blocks.of_members(report.groups), contacts=contacts, notes=tuple(notes))
+    if criteria.contact:
+        contacts = read_contacts(gateway, report.groups, blocks.kinds)
+        # A report of some libraries is for their staff.
+        libraries = {unit.shortname for unit in org_units if unit.id in chosen or not chosen}
+        shown = {number: contact.for_libraries(libraries) for number, contact in contacts.items()}
+        report = replace(report, contacts=shown, known_contacts=contacts)
+    report = replace(report, blocks=blocks.of_members(report.groups), notes=tuple(notes))
     if len(wanted) == 1:
         return [report]
     for one in wanted:

@@ -249,6 +249,7 @@ run_groups = Table(
     # The person to contact, and the short name of their home library.
     Column("contact", BIG, nullable=False),
     Column("contact_library", Text, nullable=False),
+    Column("in_collections", Boolean, nullable=False),  # whether a member is
     Column("listed", Boolean, nullable=False),  # false: met the criteria, but ``top`` cut it off
     # How many members are over the limit, at least; exactly, if certain. Null: not listed.
     Column("over_limit_count", Integer),
@@ -302,7 +303,7 @@ follow_up_entries = Table(
     Column("remind_on", Date),
     Column("note", Text, nullable=False),
     Column("combined_fines", Amount, nullable=False),
-    Column("has_left", Boolean, nullable=False),  # whether the reports have stopped listing the group since
+    Column("reopened", Boolean, nullable=False),  # of a closing: whether the group has owed more since, or left
     Column("staff", BIG, index=True),  # au.id; null once forgotten
     Column("workstation", BIG),  # aws.id
     # A correction is a row that replaces an earlier entry; a deletion replaces it with nothing.
