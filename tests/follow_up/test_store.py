@@ -164,6 +164,18 @@ def test_hidden_members_change_nothing(state: State) -> None:
     assert status(state, 7) is FollowUpStatus.CLOSED
 
 
+def test_a_group_as_the_desk_sees_it(state: State) -> None:
+    store = FollowUps(state.database, GATEWAY)
+    assert store.of_group(7, [A, B]) == ()
+    listed(state, {7: [A, B, C]})
+    [entry] = save(state, draft(7)).entries
+    for number, members in ((7, [A, B, C]), (9, [A, D]), (9, [B, C]), (7, [C]), (9, [B, C, *range(100, 200)])):
+        assert store.of_group(number, members) == (entry,), (number, members)
+    for number, members in ((9, [C]), (7, [D]), (9, [711, 712]), (9, [C, *range(100, 200)])):
+        assert store.of_group(number, members) == (), (number, members)
+    assert FollowUps(state.database, "https://other.example.org").of_group(7, [A, B, C]) == ()
+
+
 # --- Closed ---
 
 
@@ -251,6 +263,9 @@ def test_reports_agree_and_lose_nothing_of_groups_that_are_listed(
             saved.append(entry.id)
         found = {number: follow_up(state, number).entries for number in groups}
         assert found == {number: follow_up(state, number, "old").entries for number in groups}
+        assert found == {
+            number: FollowUps(state.database, GATEWAY).of_group(number, groups[number]) for number in groups
+        }
         everything = [entry.id for entries in found.values() for entry in entries]
         assert len(everything) == len({*everything}), "no entry is in two groups"
     # The whole family again, in one group: everything is there.
