@@ -104,11 +104,10 @@ class FollowUps:
         if not self._transactions.is_there:
             return (), []
         ids = tuple(sorted(members))
-        mine = [_FOLLOW_UPS.number == number, _FOLLOW_UPS.contact.in_(ids)]
         # Only candidates; in a large group, any may be one.
-        mine += map(_FOLLOW_UPS.members.contains, map(str, ids)) if len(ids) <= _MOST_NAMED else [true()]
+        named = map(_FOLLOW_UPS.members.contains, map(str, ids)) if len(ids) <= _MOST_NAMED else [true()]
         with self._transactions.reading() as connection:
-            stored = _stored(connection, self._url, or_(*mine))
+            stored = _stored(connection, self._url, or_(_FOLLOW_UPS.number == number, *named))
             listing = Listing(number, ZERO, True, len(ids), ids, "", frozenset())
             found = _follow_ups(connection, stored, {number: listing})[number]
             return found.entries, reports_with(connection, self._url, number, ids)
