@@ -106,6 +106,17 @@ def test_every_listed_group_is_to_do_at_first(desk: DeskCaller, recorded: dict[i
     assert {(one["seen"], one["may_write"]) for one in found["groups"]} == {(None, True)}
 
 
+def test_a_group_in_collections_is_not_to_do(
+    desk: DeskCaller, recorded: dict[int, int], state: State, sandbox: Sandbox, proxy: FaultProxy
+) -> None:
+    number, other, *_ = recorded
+    penalty = {"usr": recorded[number], "standing_penalty": 30, "org_unit": 1, "staff": 4}
+    sandbox._store.insert("ausp", {"set_date": "2026-09-03T10:00:00+0000", **penalty})
+    with gateway_of(proxy.url, "consortium_staff") as gateway:
+        note_run(state, build_report(gateway, Criteria(contact=True)))
+    assert [group(desk, one)["status"] for one in (number, other)] == ["waiting", "to-do"]
+
+
 def test_saved_for_several_groups_at_once(desk: DeskCaller, recorded: dict[int, int], sandbox: Sandbox) -> None:
     one, two, *_ = recorded
     remind = (datetime.now(UTC).date() + timedelta(9)).isoformat()
