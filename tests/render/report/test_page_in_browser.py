@@ -103,7 +103,7 @@ def test_axe_finds_nothing_and_nothing_sticks_out(
 
 
 @pytest.mark.parametrize(("width", "most"), [(1280, 420), (390, 700)])
-@pytest.mark.parametrize("name", ["full", "blocked", "detailed", "full-fr-CA", "full-es", "full-cs"])
+@pytest.mark.parametrize("name", ["full", "contact", "blocked", "detailed", "full-fr-CA", "full-es", "full-cs"])
 def test_the_list_begins_on_the_first_screen(browser: Chrome, files: Path, name: str, width: int, most: int) -> None:
     opened(browser, files / f"{name}.html", width)
     first = "document.querySelector('#groups > tbody > tr').getBoundingClientRect()"
