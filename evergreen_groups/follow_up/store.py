@@ -14,7 +14,7 @@ from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import insert, or_, select, update
+from sqlalchemy import insert, or_, select, true, update
 
 from evergreen_groups.errors import NotFoundError, PlanError
 from evergreen_groups.follow_up.entries import DraftEntry, Entry, FollowUp, How, What
@@ -25,6 +25,7 @@ from evergreen_groups.state import schema
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from sqlalchemy import ColumnElement
     from sqlalchemy.engine import Connection, Row
 
     from evergreen_groups.report import Listings, Run
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 _FOLLOW_UPS, _ENTRIES = schema.follow_ups.c, schema.follow_up_entries.c
 _BATCH = 500
+_MOST_NAMED = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +90,25 @@ class FollowUps:
             run = listed_by(connection, self._url, name)
             if run is None:
                 return None
-            ids = defaultdict[int, list[int]](list)
-            for id, number in _current_numbers(_stored(connection, self._url), run.listings).items():
-                ids[number].append(id)
-            rows = _rows_of(connection, [id for some in ids.values() for id in some])
-        found = {}
-        for number, listing in run.listings.items():
-            mine = sorted((row for id in ids[number] for row in rows[id]), key=lambda row: row.id)
-            found[number] = FollowUp.of(listing, ids[number], mine)
+            found = _follow_ups(connection, _stored(connection, self._url), run.listings)
         return ReportFollowUps(name, run.at, found)
+
+    def of_group(self, number: int, members: Collection[int]) -> tuple[Entry, ...]:
+        """Return the entries of a group, whether or not a report lists it, by its number and visible members (ids).
+
+        Raises:
+            StateError: the database can't be read.
+        """
+        if not self._transactions.is_there:
+            return ()
+        ids = tuple(sorted(members))
+        mine = [_FOLLOW_UPS.number == number, _FOLLOW_UPS.contact.in_(ids)]
+        # Only candidates; in a large group, any may be one.
+        mine += map(_FOLLOW_UPS.members.contains, map(str, ids)) if len(ids) <= _MOST_NAMED else [true()]
+        with self._transactions.reading() as connection:
+            stored = _stored(connection, self._url, or_(*mine))
+            listing = Listing(number, ZERO, True, len(ids), ids, "", frozenset())
+            return _follow_ups(connection, stored, {number: listing})[number].entries
 
     def saved(self, staff: int, key: str, request: str) -> tuple[Entry, ...]:
         """Return what a staff user (``au.id``) has saved under an idempotency key, nothing if the key is new.
@@ -119,6 +131,7 @@ class FollowUps:
         *,
         staff: int,
         workstation: int | None,
+        org_unit: int | None,
         key: str,
         request: str,
     ) -> Written:
@@ -146,7 +159,8 @@ class FollowUps:
             newer = [row for number, some in stored.items() for rows in some for row in rows if row.id > seen[number]]
             if newer:
                 return Written((), tuple(sorted(newer, key=lambda row: row.id)))
-            who = {"staff": staff, "workstation": workstation, "idempotency_key": key, "request": request}
+            who = {"staff": staff, "workstation": workstation, "org_unit": org_unit}
+            who |= {"idempotency_key": key, "request": request}
             at = self._transactions.now()
             rows = []
             for draft in drafts:
@@ -162,7 +176,7 @@ class FollowUps:
                     "remind_on": draft.remind_on,
                     "note": draft.note,
                     "combined_fines": group.combined_fines,
-                    "has_left": False,
+                    "reopened": False,
                     "corrects": draft.corrects,
                     "deleted": draft.deletes,
                 }
@@ -199,8 +213,23 @@ class FollowUps:
         return int(connection.execute(insert(schema.follow_ups).values(values).returning(_FOLLOW_UPS.id)).scalar_one())
 
 
+def _follow_ups(connection: Connection, stored: Sequence[Row[Any]], listings: Listings) -> dict[int, FollowUp]:
+    """Return the follow-up of each group, by its number."""
+    ids = defaultdict[int, list[int]](list)
+    for id, number in _current_numbers(stored, listings).items():
+        ids[number].append(id)
+    rows = _rows_of(connection, [id for some in ids.values() for id in some])
+    found = {}
+    for number, listing in listings.items():
+        mine = sorted((row for id in ids[number] for row in rows[id]), key=lambda row: row.id)
+        found[number] = FollowUp.of(listing, ids[number], mine)
+    return found
+
+
 def note_listed(connection: Connection, url: str, runs: Iterable[Run], *, all_reports: bool) -> None:
     """Let follow-ups follow their groups into new runs of the reports, in the transaction that records the runs.
+
+    Closings of groups that owe more now, or left the reports, are marked as reopened.
 
     Unless ``all_reports`` were made, a group that isn't listed may be in another one, so it doesn't count as gone. The
     same is true of a group whose library is hidden now.
@@ -220,11 +249,18 @@ def note_listed(connection: Connection, url: str, runs: Iterable[Run], *, all_re
             connection.execute(update(schema.follow_ups).where(_FOLLOW_UPS.id == row.id).values(place))
     for some in _batches(current):
         connection.execute(update(schema.follow_ups).where(_FOLLOW_UPS.id.in_(some)).values(listed_at=runs[0].at))
-    if all_reports:
-        gone = [row.id for row in stored if row.id not in current and row.library not in hidden]
-        for some in _batches(gone):
-            left = update(schema.follow_up_entries).where(_ENTRIES.follow_up.in_(some), ~_ENTRIES.has_left)
-            connection.execute(left.values(has_left=True))
+    gone = {row.id for row in stored if all_reports and row.id not in current and row.library not in hidden}
+    closings = select(schema.follow_up_entries).join(schema.follow_ups)
+    closings = closings.where(_FOLLOW_UPS.gateway == url, _ENTRIES.what == What.CLOSED.value, ~_ENTRIES.reopened)
+    reopened = [
+        row.id
+        for row in connection.execute(closings)
+        if row.follow_up in gone
+        or (row.follow_up in current and listings[current[row.follow_up]].combined_fines > row.combined_fines)
+    ]
+    for some in _batches(reopened):
+        marked = update(schema.follow_up_entries).where(_ENTRIES.id.in_(some))
+        connection.execute(marked.values(reopened=True))
 
 
 def _lock(connection: Connection) -> None:
@@ -233,9 +269,9 @@ def _lock(connection: Connection) -> None:
         connection.exec_driver_sql("LOCK TABLE follow_ups IN SHARE ROW EXCLUSIVE MODE")
 
 
-def _stored(connection: Connection, url: str) -> Sequence[Row[Any]]:
+def _stored(connection: Connection, url: str, *where: ColumnElement[bool]) -> Sequence[Row[Any]]:
     return connection.execute(
-        select(schema.follow_ups).where(_FOLLOW_UPS.gateway == url).order_by(_FOLLOW_UPS.id)
+        select(schema.follow_ups).where(_FOLLOW_UPS.gateway == url, *where).order_by(_FOLLOW_UPS.id)
     ).all()
 
 
@@ -298,9 +334,10 @@ def _entry(row: Row[Any]) -> Entry:
         remind_on=row.remind_on,
         note=row.note,
         combined_fines=row.combined_fines,
-        has_left=row.has_left,
+        reopened=row.reopened,
         staff=row.staff,
         workstation=row.workstation,
+        org_unit=row.org_unit,
         corrects=row.corrects,
         deleted=row.deleted,
     )

@@ -1,6 +1,7 @@
 from . import barcodes as barcodes
 from . import contacts as contacts
 from .contacts import Relations as Relations
+from .families import MAX_MEMBERS as MAX_MEMBERS
 from .families import Card as Card
 from .families import Families as Families
 from .families import FamilyReader as FamilyReader

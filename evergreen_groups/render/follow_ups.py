@@ -132,9 +132,16 @@ def write_follow_ups(
             print("  " + " · ".join([line, *(describe_entry(entry) for entry in entries[-1:])]), file=stream)
 
 
-def describe_entry(entry: Entry) -> str:
-    """Return what happened, how and when, and the reminder, without the note."""
-    parts = [gettext(WHAT[entry.what]), *([] if entry.how is None else [gettext(HOW[entry.how])]), day(entry.day)]
-    if entry.remind_on is not None:
-        parts.append(gettext("reminder on {day}", day=day(entry.remind_on)))
-    return " · ".join(parts)
+def describe_entry(entry: Entry, library: str = "") -> str:
+    """Return what happened, how and when, the reminder and the ``library``, without the note.
+
+    For example, ``Promised to pay by 15 Nov 2026 · by phone on 3 Nov 2026 · BR1``.
+    """
+    what, when, reminder = gettext(WHAT[entry.what]), day(entry.day), ""
+    if entry.remind_on is not None and entry.what is What.PROMISED:
+        what = gettext("Promised to pay by {day}", day=day(entry.remind_on))
+    elif entry.remind_on is not None:
+        reminder = gettext("reminder on {day}", day=day(entry.remind_on))
+    if entry.how is not None:
+        when = gettext("{how} on {day}", how=gettext(HOW[entry.how]), day=when)
+    return " · ".join(filter(None, (what, when, reminder, library)))

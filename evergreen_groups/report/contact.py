@@ -1,5 +1,8 @@
 """Whom to contact about each group of a report, and how.
 
+The group lead, or the adult who owes the most if the lead is a juvenile or can't be reached. Never a juvenile: if the
+group has no adult, a guardian.
+
 Evergreen returns an au or aua only with VIEW_USER at the patron's home library. What it leaves out counts as missing.
 """
 
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.groups import Group, Member
     from evergreen_groups.ils import PenaltyKinds, PenaltyRow
+    from evergreen_groups.report.details import ReportDetails
 
 LEAD, ADULT, GUARDIAN = "lead", "adult", "guardian"
 """Why a person is the one to contact."""
@@ -94,7 +98,7 @@ class ContactReader:
     """Finds the contacts of groups, in two calls for up to 1,500 groups whose leads have a phone number or an e-mail.
 
     The rest comes with the report's own calls: select ``fields`` with each patron, and ``penalties`` with the blocks,
-    and add both. Unless ``wanted``, the reader needs nothing and finds None.
+    and add both. Unless ``wanted``, the reader needs nothing.
     """
 
     def __init__(self, gateway: Gateway, wanted: bool) -> None:
@@ -126,10 +130,8 @@ class ContactReader:
         for row in rows:
             self._rows.setdefault(row.patron, []).append(row)
 
-    def read(self, groups: Sequence[Group], kinds: PenaltyKinds) -> dict[int, Contact] | None:
+    def read(self, groups: Sequence[Group], kinds: PenaltyKinds) -> dict[int, Contact]:
         """Return the contact of each group by number."""
-        if not self.fields:
-            return None
         people, overrides = self._people, self._overrides.result()
         used = sorted({id for group in groups for id in _addresses_needed(group, people)})
         addresses = dict(_read_addresses(self._gateway, used)) if used else {}
@@ -161,18 +163,13 @@ def _id_in(value: object) -> int:
 
 def _addresses_needed(group: Group, people: Mapping[int, _Person]) -> Iterator[int]:
     """Yield the ids of the addresses on which the choice depends: those of adults up to the first with another way."""
-    for member in _lead_first(group):
+    for member in _in_order(group):
         person = people.get(member.id)
         if person is None or person.juvenile:
             continue
         yield from filter(None, (person.mailing_address, person.billing_address))
         if person.day_phone or person.evening_phone or person.other_phone or person.email:
             return
-
-
-def _lead_first(group: Group) -> Iterator[Member]:
-    yield group.lead
-    yield from (member for member in group.members if member is not group.lead)
 
 
 def _read_addresses(gateway: Gateway, ids: Sequence[int]) -> Iterator[tuple[int, str]]:
@@ -184,12 +181,37 @@ def _read_addresses(gateway: Gateway, ids: Sequence[int]) -> Iterator[tuple[int,
             yield id, ", ".join(filter(None, (street1, street2, city, f"{state} {code}".strip(), country)))
 
 
+def _in_order(group: Group) -> list[Member]:
+    """Return the members in the order in which they are considered: the lead, then those who owe the most."""
+    first = group.lead  # the oldest record if the group has no lead
+    lead = first if first.group_lead else None
+    return sorted(group.members, key=lambda member: (member is not lead, -member.own_fines, member.id))
+
+
+def contact_person(group: Group, contact: Contact | None, details: ReportDetails | None) -> Member:
+    """Return the member whose home library decides who may save entries, and with whom a follow-up goes after a split.
+
+    It is the ``contact``, or the juvenile whose guardian that is. Without contact data, the same rule applies as far as
+    the report knows: only ``details`` tell juveniles from adults, and nothing tells who can be reached.
+    """
+    members = _in_order(group)
+    known = None if contact is None else contact.patron
+    for member in members:
+        if member.id == known:
+            return member
+    of_members = {} if details is None else details.members
+    adults = (one for one in members if (of := of_members.get(one.id)) is None or not of.state.juvenile)
+    return next(adults, members[0])
+
+
 def _choose(group: Group, people: Mapping[int, _Person], addresses: Mapping[int, str]) -> Contact:
-    """Return the lead, else the adult with contact data who owes the most, else the guardian of a juvenile."""
-    lead = group.lead
+    """Return the lead, else the adult with contact data who owes the most, else the guardian of a juvenile.
+
+    If no adult has contact data, the first adult stays the contact.
+    """
     juveniles: list[tuple[Member, _Person]] = []
     adults: list[Contact] = []
-    for member in _lead_first(group):
+    for member in _in_order(group):
         person = people.get(member.id)
         if person is None:
             continue
@@ -199,7 +221,7 @@ def _choose(group: Group, people: Mapping[int, _Person], addresses: Mapping[int,
         contact = Contact(
             patron=member.id,
             name=member.name,
-            role=LEAD if member is lead and member.group_lead else ADULT,
+            role=LEAD if member is group.lead and member.group_lead else ADULT,
             library=member.library,
             day_phone=person.day_phone,
             evening_phone=person.evening_phone,

@@ -68,7 +68,11 @@ class Run:
     @classmethod
     def of(cls, report: Report) -> Run:
         """Make the record of ``report``, including groups cut off by ``top``, which met its criteria as well."""
-        listings = {group.number: Listing.of(group) for group in chain(report.groups, report.left_out)}
+        contacts, details = report.known_contacts, report.details
+        listings = {
+            group.number: Listing.of(group, contacts.get(group.number), details)
+            for group in chain(report.groups, report.left_out)
+        }
         return cls(report.generated_at, listings, report.hidden_libraries, len(report.groups))
 
     @property
@@ -280,6 +284,7 @@ class History:
                         "libraries": _list_of(listing.libraries),
                         "contact": listing.contact,
                         "contact_library": listing.contact_library,
+                        "in_collections": listing.in_collections,
                         "listed": listing.group in listed,
                     }
                     for listing in batch
@@ -386,7 +391,8 @@ def _totals_of_runs(connection: Connection, runs: Sequence[Row[Any]]) -> list[di
 def _listings(connection: Connection, run: int, *where: ColumnElement[bool]) -> Iterator[Listing]:
     stored = schema.run_groups.c
     columns = (stored.number, stored.combined_fines, stored.certain, stored.member_count, stored.members,
-               stored.library, stored.libraries, stored.contact, stored.contact_library)  # fmt: skip
+               stored.library, stored.libraries, stored.contact, stored.contact_library,
+               stored.in_collections)  # fmt: skip
     for rows in connection.execute(select(*columns).where(stored.run == run, *where)).partitions(BATCH_SIZE):
         members = json.loads(f"[{','.join(row.members for row in rows)}]")  # one call instead of thousands
         for row, ids in zip(rows, members, strict=True):

@@ -253,8 +253,9 @@ class Report:
     fines first, and ``left_out_count`` is their number. ``changes`` is the comparison with the previous run (None: not
     compared). ``org_units`` are all of the ILS's org units (empty: not read); ``hidden_libraries`` are short names of
     those whose patrons the account can't see. ``blocks`` are the listed members' penalties for fines in the ILS and
-    ``details`` what they owe for (None: not read). ``contacts`` are whom to
-    contact, by group number (None: not read). ``name`` tells apart several reports of one night.
+    ``details`` what they owe for (None: not read). ``contacts`` are whom to contact, by group number (None: the report
+    doesn't show it); ``known_contacts`` are all that were read, for any report of the night and for follow-ups only.
+    ``name`` tells apart several reports of one night.
     """
 
     generated_at: datetime
@@ -271,6 +272,7 @@ class Report:
     blocks: FinesBlocks | None = None
     details: ReportDetails | None = None
     contacts: Mapping[int, Contact] | None = field(default=None, repr=False)
+    known_contacts: Mapping[int, Contact] = field(default_factory=dict, repr=False)
     name: str = ""
 
     def standing(self, member: Member) -> Standing | None:

@@ -124,7 +124,13 @@ def save() -> Response:
         ]
         user, key = who
         outcome = read.store.write(
-            found, checked, staff=user, workstation=desk.caller.workstation, key=key, request=digest
+            found,
+            checked,
+            staff=user,
+            workstation=desk.caller.workstation,
+            org_unit=desk.caller.library,
+            key=key,
+            request=digest,
         )
         if outcome.newer:
             raise ProblemError(

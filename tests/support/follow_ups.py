@@ -13,6 +13,8 @@ from evergreen_groups.state import State
 
 STAFF = (5, 6)
 """The staff user and the workstation of entries."""
+ORG_UNIT = 11
+"""Where that user works."""
 
 
 def note_run(state: State, *reports: Report, all_reports: bool = True) -> None:
@@ -29,12 +31,19 @@ def draft(group: int, what: What = What.CONTACTED, **fields: Any) -> DraftEntry:
     return DraftEntry(group, **{"seen": None, "what": what, "how": How.PHONE, **fields})
 
 
-def save(state: State, *drafts: DraftEntry, staff: int = STAFF[0], key: str = "", url: str = GATEWAY) -> Written:
+def save(
+    state: State,
+    *drafts: DraftEntry,
+    staff: int = STAFF[0],
+    key: str = "",
+    url: str = GATEWAY,
+    report: str = "",
+) -> Written:
     """Save entries for groups of the report, by default under a new key."""
     store = FollowUps(state.database, url)
-    found = store.of_report("")
+    found = store.of_report(report)
     assert found is not None
     today = state.database.now().date()
     checked = [one.checked(found.group(one.group), today) for one in drafts]
-    who = {"staff": staff, "workstation": STAFF[1], "key": key or secrets.token_hex()}
-    return store.write(found, checked, **who, request=digest_of("", drafts))
+    who = {"staff": staff, "workstation": STAFF[1], "org_unit": ORG_UNIT, "key": key or secrets.token_hex()}
+    return store.write(found, checked, **who, request=digest_of(report, drafts))
