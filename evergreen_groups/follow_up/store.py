@@ -19,7 +19,7 @@ from sqlalchemy import insert, or_, select, true, update
 from evergreen_groups.errors import NotFoundError, PlanError
 from evergreen_groups.follow_up.entries import DraftEntry, Entry, FollowUp, How, What
 from evergreen_groups.money import ZERO
-from evergreen_groups.report import GroupMatching, Listing, group_by_patron, listed_by
+from evergreen_groups.report import GroupMatching, Listing, group_by_patron, listed_by, reports_with
 from evergreen_groups.state import schema
 
 if TYPE_CHECKING:
@@ -93,14 +93,16 @@ class FollowUps:
             found = _follow_ups(connection, _stored(connection, self._url), run.listings)
         return ReportFollowUps(name, run.at, found)
 
-    def of_group(self, number: int, members: Collection[int]) -> tuple[Entry, ...]:
-        """Return the entries of a group, whether or not a report lists it, by its number and visible members (ids).
+    def of_group(self, number: int, members: Collection[int]) -> tuple[tuple[Entry, ...], list[str]]:
+        """Return the entries of a group, whether or not a report lists it, and the names of the reports that do.
+
+        ``number`` is the group's, and ``members`` are the ids of its visible members.
 
         Raises:
             StateError: the database can't be read.
         """
         if not self._transactions.is_there:
-            return ()
+            return (), []
         ids = tuple(sorted(members))
         mine = [_FOLLOW_UPS.number == number, _FOLLOW_UPS.contact.in_(ids)]
         # Only candidates; in a large group, any may be one.
@@ -108,7 +110,8 @@ class FollowUps:
         with self._transactions.reading() as connection:
             stored = _stored(connection, self._url, or_(*mine))
             listing = Listing(number, ZERO, True, len(ids), ids, "", frozenset())
-            return _follow_ups(connection, stored, {number: listing})[number].entries
+            found = _follow_ups(connection, stored, {number: listing})[number]
+            return found.entries, reports_with(connection, self._url, number, ids)
 
     def saved(self, staff: int, key: str, request: str) -> tuple[Entry, ...]:
         """Return what a staff user (``au.id``) has saved under an idempotency key, nothing if the key is new.
@@ -159,7 +162,7 @@ class FollowUps:
             newer = [row for number, some in stored.items() for rows in some for row in rows if row.id > seen[number]]
             if newer:
                 return Written((), tuple(sorted(newer, key=lambda row: row.id)))
-            who = {"staff": staff, "workstation": workstation, "org_unit": org_unit}
+            who: dict[str, Any] = {"staff": staff, "workstation": workstation, "org_unit": org_unit}
             who |= {"idempotency_key": key, "request": request}
             at = self._transactions.now()
             rows = []

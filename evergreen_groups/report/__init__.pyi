@@ -16,6 +16,7 @@ from .history import History as History
 from .history import Run as Run
 from .history import listed_by as listed_by
 from .history import look_up_cleared as look_up_cleared
+from .history import reports_with as reports_with
 from .libraries import ReportedLibrary as ReportedLibrary
 from .libraries import by_library as by_library
 from .libraries import for_libraries as for_libraries

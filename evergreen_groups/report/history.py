@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -360,17 +360,33 @@ def listed_by(connection: Connection, url: str, name: str) -> Run | None:
 
     The name '' is the report configured as ``[report]``.
     """
-    columns = (schema.runs.c.id, schema.runs.c.at, schema.runs.c.hidden_libraries, schema.series.c.settings)
-    of_the_gateway = select(*columns).join(schema.series).where(schema.series.c.gateway == url)
-    last = select(func.max(schema.runs.c.id)).group_by(schema.runs.c.series)
-    found = None
-    for run in connection.execute(of_the_gateway.where(schema.runs.c.id.in_(last)).order_by(schema.runs.c.id)):
-        if json.loads(run.settings).get("report", "") == name:
-            found = run
+    found = _last_runs(connection, url).get(name)
     if found is None:
         return None
     listings = {one.group: one for one in _listings(connection, found.id, schema.run_groups.c.listed)}
     return Run(found.at, listings, frozenset(json.loads(found.hidden_libraries)), len(listings))
+
+
+def reports_with(connection: Connection, url: str, number: int, members: Collection[int]) -> list[str]:
+    """Return the names of the reports whose last run shows a group with this number and one of the members (ids)."""
+    names = {run.id: name for name, run in _last_runs(connection, url).items()}
+    stored = schema.run_groups.c
+    rows = select(stored.run, stored.members).where(stored.run.in_(names), stored.number == number, stored.listed)
+    return sorted(
+        names[row.run] for row in connection.execute(rows) if set(members).intersection(json.loads(row.members))
+    )
+
+
+def _last_runs(connection: Connection, url: str) -> dict[str, Row[Any]]:
+    """Return the last run of each report, by the report's name."""
+    columns = (schema.runs.c.id, schema.runs.c.at, schema.runs.c.hidden_libraries, schema.series.c.settings)
+    of_the_gateway = select(*columns).join(schema.series).where(schema.series.c.gateway == url)
+    last = select(func.max(schema.runs.c.id)).group_by(schema.runs.c.series)
+    # If a report has several series, because its settings changed, use the one with the last run.
+    runs: Iterable[Row[Any]] = connection.execute(
+        of_the_gateway.where(schema.runs.c.id.in_(last)).order_by(schema.runs.c.id)
+    )
+    return {str(json.loads(run.settings).get("report", "")): run for run in runs}
 
 
 def _totals_of_runs(connection: Connection, runs: Sequence[Row[Any]]) -> list[dict[str, RunTotals]]:

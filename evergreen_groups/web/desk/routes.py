@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 from flask import Blueprint, Response, g, request
 from werkzeug.datastructures import MultiDict
@@ -31,6 +32,7 @@ from evergreen_groups.web import DeskRequest, ProblemError, requests, service, s
 from evergreen_groups.web.desk import actions, answers, forms
 from evergreen_groups.web.desk.answers import SENT_FORM, here, html, with_headers
 from evergreen_groups.web.desk.forms import form_token
+from evergreen_groups.web.reports import location_of
 
 if TYPE_CHECKING:
     from evergreen_groups.changes import ProposedPlan
@@ -145,7 +147,8 @@ def list_page(
     details = clerk.client.groups.of_user(clerk.patron, names_of=beside, exact=False)
     sort = _sort()
     rows = pages.member_rows(details, sort)
-    entries = _entries(clerk, details.group.number, [member.id for member in details.group.members])
+    members = [member.id for member in details.group.members]
+    entries, reports = _follow_up(clerk, details.group.number, members)
     outcome = entry and actions.outcome(clerk.client, entry, details, may_change=clerk.may_change)
     title = gettext("Group {group}: Group Member Details", group=details.group.number)
     fitting = pages.search_rows(rows, within) if within else rows
@@ -171,6 +174,7 @@ def list_page(
         recalculable=any(forecast.may_change for forecast in details.forecasts.values()),
         sent=request.method == "POST",
         trend=_trend(clerk, details),
+        entry_page=_entry_page(clerk, details.group.number, reports),
         follow_up=next(iter(_agreements(clerk, entries)), None),
         with_statement=service.service().settings.statement.page,
     )
@@ -188,14 +192,28 @@ def _trend(clerk: Clerk, details: GroupDetails) -> pages.TrendView | None:
     return pages.trend_view(nights)
 
 
-def _entries(clerk: Clerk, group: int, members: Collection[int]) -> list[Entry]:
-    """Return the entries of a group's follow-up, the latest first, without those that were deleted."""
+def _follow_up(clerk: Clerk, group: int, members: Collection[int]) -> tuple[list[Entry], list[str]]:
+    """Return the entries of a group's follow-up, the latest first, without those that were deleted.
+
+    The second list names the reports that show the group.
+    """
     try:
-        found = FollowUps(service.service().state.database, clerk.client.gateway.url).of_group(group, members)
+        found, reports = FollowUps(service.service().state.database, clerk.client.gateway.url).of_group(group, members)
     except StateError as error:
         log.warning("the follow-up can't be read: %s", error)
-        return []
-    return [entry for entry in reversed(found) if not entry.deleted]
+        return [], []
+    return [entry for entry in reversed(found) if not entry.deleted], reports
+
+
+def _entry_page(clerk: Clerk, group: int, reports: Iterable[str]) -> str:
+    """Return the address where an entry can be added, empty if the caller may read none of the reports."""
+    running = service.service()
+    for report in reports if clerk.may_change else ():
+        with suppress(ProblemError):  # the report has no page
+            if location_of(running, report or None).is_dir() or running.sees_everybody(clerk.client):
+                query = urlencode({"group": group, **({"report": report} if report else {})})
+                return f"{here().root}/reports/follow-up?{query}"
+    return ""
 
 
 def _agreements(clerk: Clerk, entries: Sequence[Entry]) -> list[str]:
@@ -417,7 +435,7 @@ def history(patron: str) -> Response:
     """Show the known changes of the group, its follow-up, and the caller's own recent changes of other groups."""
     with admitted(patron) as clerk:
         group, members = clerk.client.patrons.family_of(clerk.patron)
-        agreed = _entries(clerk, group, members)
+        agreed, _reports = _follow_up(clerk, group, members)
         entries, elsewhere, authors = actions.history(
             clerk.client, group, agreed, user=clerk.desk.caller.user, may_change=clerk.may_change
         )

@@ -16,11 +16,13 @@ from support.fault_proxy import FaultProxy
 from support.follow_ups import note_run
 from support.gateways import gateway_of
 from support.page_desk import HOSTILE
-from support.web_caller import client_of, session
+from support.web_caller import client_of, session, settings_of
 
 from evergreen_groups.language import languages
 from evergreen_groups.report import Criteria, build_report
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import Settings
+from evergreen_groups.settings.sections import DeskSettings
 
 HUONG, DUC, MINH, LAN, WHITFIELD = 1015, 1016, 1017, 1018, 1036
 FAMILY, ELM = 1004, 22
@@ -220,7 +222,42 @@ def test_in_each_language(clerk: DeskClerk, saved: Saved, language: str) -> None
     saved(PROMISED)
     clerk.headers["Accept-Language"] = language
     text = line(clerk.open(MINH)) + " ".join(past(clerk))
-    assert not [word for word in ("Follow-up", "Promised", "phone") if word in text]
+    assert not [word for word in ("Follow-up", "Promised", "by phone") if word in text]
+
+
+class TestAddingAnEntry:
+    """The report's own page for entries is a link in the menu."""
+
+    def link(self, page: DeskPage) -> list[str]:
+        return [str(address) for address in page.tree.xpath("//a[.='Add a follow-up entry']/@href")]
+
+    def test_for_a_listed_group(self, clerk: DeskClerk, recorded: Recorded) -> None:
+        assert self.link(clerk.open(MINH)) == []
+        recorded()
+        assert self.link(clerk.open(MINH)) == ["/evergreen-groups/reports/follow-up?group=1004"]
+        assert clerk.open(MINH, query="client=eg2&in=tab").tree.xpath("//a[contains(@href, 'follow-up')]/@target") == [
+            "_top"
+        ]
+        assert self.link(clerk.open(WHITFIELD)) == [], "owes less than the report lists"
+
+    def test_not_for_whoever_cant_read_the_report(
+        self, clerk_named: ClerkNamed, recorded: Recorded, app: Flask
+    ) -> None:
+        recorded()
+        desk = clerk_named("harbor_desk")
+        assert self.link(desk.open(MINH)) == []
+        (app.extensions["evergreen-groups"].state.directory / "reports").mkdir()  # a page for each library
+        assert len(self.link(desk.open(MINH))) == 1
+
+    class TestReadOnly:
+        @pytest.fixture
+        def desk_settings(self, proxy: FaultProxy) -> Settings:
+            return settings_of(proxy.url, desk=DeskSettings(changes=False))
+
+        def test_not_where_nothing_is_changed(self, clerk: DeskClerk, recorded: Recorded) -> None:
+            recorded()
+            page = clerk.open(MINH)
+            assert (page.status, "Add a follow-up entry" in page.text) == (200, False)
 
 
 def test_a_database_that_cant_be_read(clerk: DeskClerk, app: Flask, saved: Saved, caplog: Any) -> None:
