@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.follow_up import FollowUpStatus, How, What
@@ -108,12 +109,12 @@ def write_follow_ups(
     *,
     only: Collection[FollowUpStatus] = tuple(FollowUpStatus),
 ) -> None:
-    """Write a line for each group, without notes: what it owes, who has to act, and the latest entry."""
+    """Write each group, without notes: what it owes, who has to act, and below it the latest entry."""
+    if report:
+        print(f"{report}:", file=stream)
     if found is None:
         print(gettext("No run of the report was recorded yet."), file=stream)
         return
-    if report:
-        print(f"{report}:", file=stream)
     print(gettext("Data as of {moment}", moment=found.at), file=stream)
     for status in FollowUpStatus:
         groups = [
@@ -129,7 +130,12 @@ def write_follow_ups(
                 "Group {group} · {library} · {amount}", group=group.group, library=group.contact_library, amount=owed
             )
             entries = [entry for entry in one.entries if not entry.deleted]
-            print("  " + " · ".join([line, *(describe_entry(entry) for entry in entries[-1:])]), file=stream)
+            print(f"  {line}", file=stream)
+            if entries:
+                print(
+                    fill(describe_entry(entries[-1]), 80, initial_indent="    ", subsequent_indent="      "),
+                    file=stream,
+                )
 
 
 def describe_entry(entry: Entry, library: str = "") -> str:

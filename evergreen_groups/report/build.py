@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from operator import attrgetter
@@ -268,11 +268,7 @@ def read_reports(
         )
         for class_id, key, field in gateway.statistics.unreadable_dates[unreadable_before:][:_MAX_DATES]
     ]
-    if (known := contacts.read(report.groups, blocks.kinds)) is not None:
-        # A report of some libraries is for their staff.
-        libraries = {unit.shortname for unit in org_units if unit.id in chosen or not chosen}
-        shown = {number: contact.for_libraries(libraries) for number, contact in known.items()}
-        report = replace(report, contacts=shown, known_contacts=known)
+    report = _with_contacts(report, contacts, blocks.kinds, chosen)
     report = replace(report, blocks=blocks.of_members(report.groups), notes=tuple(notes))
     if len(wanted) == 1:
         return [report]
@@ -332,6 +328,16 @@ def _read_block_rows(
     rows = list(rows_in_force(gateway, patrons, kinds=wanted, all_visible=True)) if wanted else []
     contacts.add_penalties(patrons, rows)
     return [row for row in rows if row.kind in blocking]
+
+
+def _with_contacts(report: Report, contacts: ContactReader, kinds: PenaltyKinds, chosen: Collection[int]) -> Report:
+    """Add the contacts if wanted. A report of some libraries (``chosen``, by id) is for their staff."""
+    if not report.criteria.contact:
+        return report
+    known = contacts.read(report.groups, kinds)
+    libraries = {unit.shortname for unit in report.org_units if unit.id in chosen or not chosen}
+    shown = {number: contact.for_libraries(libraries) for number, contact in known.items()}
+    return replace(report, contacts=shown, known_contacts=known)
 
 
 def _notes(access: Access, listed: Sequence[Group]) -> list[Message]:

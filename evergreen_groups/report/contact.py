@@ -98,7 +98,7 @@ class ContactReader:
     """Finds the contacts of groups, in two calls for up to 1,500 groups whose leads have a phone number or an e-mail.
 
     The rest comes with the report's own calls: select ``fields`` with each patron, and ``penalties`` with the blocks,
-    and add both. Unless ``wanted``, the reader needs nothing and finds None.
+    and add both. Unless ``wanted``, the reader needs nothing.
     """
 
     def __init__(self, gateway: Gateway, wanted: bool) -> None:
@@ -130,10 +130,8 @@ class ContactReader:
         for row in rows:
             self._rows.setdefault(row.patron, []).append(row)
 
-    def read(self, groups: Sequence[Group], kinds: PenaltyKinds) -> dict[int, Contact] | None:
+    def read(self, groups: Sequence[Group], kinds: PenaltyKinds) -> dict[int, Contact]:
         """Return the contact of each group by number."""
-        if not self.fields:
-            return None
         people, overrides = self._people, self._overrides.result()
         used = sorted({id for group in groups for id in _addresses_needed(group, people)})
         addresses = dict(_read_addresses(self._gateway, used)) if used else {}

@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from email import message_from_bytes
 from email.policy import SMTP
 from typing import Any
@@ -158,7 +159,7 @@ def test_the_rule(drawn: list[tuple[bool, bool, bool, bool, int]]) -> None:
     people, states, members = {}, {}, []
     for id, (juvenile, is_lead, reachable, guarded, owed) in enumerate(drawn, 1):
         guardian = "Secret" if guarded else ""
-        people[id] = _Person(id, juvenile, "555" if reachable else "", "", "", "", None, None, guardian)
+        people[id] = _Person(juvenile, "555" if reachable else "", "", "", "", None, None, guardian)
         states[id] = MemberDetails(None, None, PatronState(juvenile, barred=False, expired=False), "Patrons")
         members.append(member(id, "n", f"{owed}", group_lead=is_lead))
     group, details = Group(7, tuple(members)), ReportDetails(states, Profiles([]))

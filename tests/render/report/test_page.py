@@ -33,7 +33,7 @@ from support.report_samples import (
 
 from evergreen_groups.groups import Group
 from evergreen_groups.render import StaffClient, printable
-from evergreen_groups.report import Changes, Criteria, Report
+from evergreen_groups.report import WAYS, Changes, Criteria, Report
 
 ELEMENTS = """
     html head meta title style body header main footer section h1 h2 p strong small dl div dt dd time ul ol li
@@ -101,7 +101,12 @@ def test_no_element_or_attribute_comes_from_a_name(report: Report, details: bool
     assert len(groups) == len(report.groups)
     for body, group in zip(groups, report.groups, strict=True):
         names = [group.lead.name] + ([one.name for one in group.members] if details else [])
-        assert texts(body.xpath(".//bdi")) == [printable(name) for name in names]
+        assert texts(body.xpath(".//bdi[not(ancestor::small[@class='contact'])]")) == [*map(printable, names)]
+        contact = report.contacts and report.contacts[group.number]
+        shown = [contact.name, *filter(None, (getattr(contact, way) for way in WAYS))] if contact else []
+        assert texts(body.xpath(".//small[@class='contact']//bdi")) == [*map(printable, shown)]
+        links = body.xpath(".//small[@class='contact']//a/@href")
+        assert all(re.match(r"tel:\+?\d+(;ext=\d+)?$|mailto:[^?&\s]+$", link) for link in links)
 
 
 def test_page_asks_nobody_for_anything() -> None:
