@@ -50,7 +50,7 @@ CSS = resources.files("evergreen_groups.render").joinpath("templates", "page.css
 
 
 def page(report: Report, **options: Any) -> lxml.html.HtmlElement:
-    parser = lxml.html.HTMLParser(encoding="utf-8")
+    parser = lxml.html.HTMLParser(remove_comments=True, encoding="utf-8")
     return lxml.html.document_fromstring(written(report, "html", **options).encode(), parser=parser)
 
 
