@@ -161,10 +161,10 @@ class Form:
 
     def fields(self, token: str) -> list[tuple[str, str]]:
         """Return the form's hidden fields. ``token`` is the session's form token."""
-        kept = {"report": self.report, "page": self.page, "language": self.language, "columns": str(self.columns)}
+        origin = {"report": self.report, "page": self.page, "language": self.language, "columns": str(self.columns)}
         groups = [("group", f"{number}:{row or ''}") for number, row in self.seen.items()]
         entry = "" if self.entry is None else str(self.entry)
-        each = [*kept.items(), ("entry", entry), ("form", token), ("key", self.key), *groups]
+        each = [*origin.items(), ("entry", entry), ("form", token), ("key", self.key), *groups]
         return [(name, value) for name, value in each if value]
 
     def draft(self, group: int, today: date) -> DraftEntry:

@@ -31,9 +31,9 @@ def _macros() -> Any:
 
 
 def replaceable_row(group: int, state: FollowUpState | None, columns: int) -> str:
-    """Return a group's follow-up for the written page, between markers. Without one (None), only the markers."""
+    """Return a group's follow-up for the written page, between markers. Without an entry, only the markers."""
     row = ""
-    if state is not None:
+    if state is not None and state.latest is not None:
         macros = _macros()
         row = macros.row_form(columns, state.status.value, _agreed(macros.agreed_form, state), "")
     return f"{_ROW}{group}{_MARKER_END}{row}{_ROW_END}"

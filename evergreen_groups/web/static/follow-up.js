@@ -151,7 +151,7 @@
   dialog.addEventListener("keydown", (event) => { if (event.repeat && event.key === "Enter") event.preventDefault(); });
   dialog.addEventListener("input", ({ target }) => {
     const form = target.closest("form");
-    if (target.name === "remind_on" && target.value) form.elements.weeks.value = "";
+    if (target.name === "remind_on" && target.value) form.elements.weeks.value = "0";
     if (target.name === "weeks") form.elements.remind_on.value = "";
   });
   dialog.addEventListener("close", () => {
