@@ -435,8 +435,15 @@ class ReportRun:
                     if one.job.target.formats:  # not only mailed
                         client = StaffClient.of(self._environment.settings, one.report.gateway)
                         width = self._environment.width()
-                        more = {"readers": one.readers, "follow_ups": one.follow_ups}
-                        one.output = write(one.report, one.job.target, width, progress, client, **more)
+                        one.output = write(
+                            one.report,
+                            one.job.target,
+                            width,
+                            progress,
+                            client,
+                            readers=one.readers,
+                            follow_ups=one.follow_ups,
+                        )
             except EvergreenGroupsError as error:
                 if isinstance(error, DeadlineError):
                     raise

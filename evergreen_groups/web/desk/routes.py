@@ -31,7 +31,6 @@ from evergreen_groups.render import desk as pages
 from evergreen_groups.web import DeskRequest, ProblemError, requests, service, static_files
 from evergreen_groups.web.desk import actions, answers, forms
 from evergreen_groups.web.desk.answers import SENT_FORM, here, html, with_headers
-from evergreen_groups.web.desk.forms import form_token
 from evergreen_groups.web.reports import location_of
 
 if TYPE_CHECKING:
@@ -101,7 +100,7 @@ def admitted(patron: str, *, writes: bool = False) -> Iterator[Clerk]:
         if request.method == "POST":
             fields = forms.read_fields(request, token, desk.caller.user)
             setattr(g, SENT_FORM, fields)
-        form = form_token(token, desk.caller.user)
+        form = requests.form_token(token, desk.caller.user)
         yield Clerk(desk, requests.record_id(patron), form, running.settings.desk.changes, fields)
 
 

@@ -31,6 +31,7 @@ from support.report_samples import (
     sample_report,
 )
 
+from evergreen_groups.follow_up import Entry, FollowUpState, FollowUpStatus, How, What
 from evergreen_groups.groups import Group
 from evergreen_groups.render import StaffClient, printable
 from evergreen_groups.report import WAYS, Changes, Criteria, Report
@@ -50,7 +51,7 @@ CSS = resources.files("evergreen_groups.render").joinpath("templates", "page.css
 
 
 def page(report: Report, **options: Any) -> lxml.html.HtmlElement:
-    parser = lxml.html.HTMLParser(encoding="utf-8")
+    parser = lxml.html.HTMLParser(remove_comments=True, encoding="utf-8")
     return lxml.html.document_fromstring(written(report, "html", **options).encode(), parser=parser)
 
 
@@ -416,3 +417,33 @@ def test_contrast(palette: dict[str, str]) -> None:
     for bar in ("rest", "mark", "green"):
         for ground in ("paper", "shade"):
             assert contrast(palette[bar], palette[ground]) >= 3, (bar, ground)
+
+
+def test_what_was_agreed_is_below_the_group_without_the_note() -> None:
+    report = sample_report()
+    first, second, *_ = report.groups
+    entry = Entry(
+        id=1,
+        follow_up=1,
+        at=report.generated_at,
+        group=first.number,
+        contact=first.lead.id,
+        what=What.PROMISED,
+        how=How.PHONE,
+        day=date(2026, 8, 3),
+        remind_on=date(2026, 8, 15),
+        note="SECRET",
+        combined_fines=first.known_fines,
+    )
+    states = {
+        first.number: FollowUpState(FollowUpStatus.WAITING, entry),
+        second.number: FollowUpState(FollowUpStatus.TO_DO, None),
+    }
+    text = written(report, "html", follow_ups=states)
+    agreed = page(report, follow_ups=states).find_class("agreed")
+    assert [one.text_content() for one in agreed] == [
+        "Waiting · Promised to pay · by phone · 3 Aug 2026 · reminder on 15 Aug 2026"
+    ]
+    assert "SECRET" not in text
+    assert "<button" not in "".join(re.findall("<!--follow-up.*?<!--/-->", text))
+    assert not page(report).find_class("agreed")
