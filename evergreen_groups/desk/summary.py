@@ -220,6 +220,8 @@ class DeskReader:
         self, org_units: OrgUnits, found: VisiblePatrons, recent: RecentlyChanged
     ) -> VisiblePatrons:
         """Return a group with the recently recalculated members' penalties from the primary database."""
+        if recent.recalculated == frozenset():
+            return found
         rows = with_recalculated_rows(self._gateway, org_units, found.penalties, found.ids, recent)
         return replace(found, penalties=tuple(rows))
 

@@ -490,6 +490,8 @@ def read_body(response: urllib3.BaseHTTPResponse, limit: int) -> bytes:
             chunk, unpack = unpack.unused_data, None if unpack.eof else unpack
         if len(body) > limit:
             raise TooLargeError
+        if response.length_remaining == 0:
+            break  # another read would find nothing
     if unpack is not None:
         raise urllib3.exceptions.DecodeError("the encoding ends in the middle")
     return bytes(body)
