@@ -24,7 +24,7 @@ from evergreen_groups.ils import (
     Profiles,
     Thresholds,
     balance_of,
-    orgs_by_permission,
+    permissions,
     read_fines_penalties,
     read_fines_within,
     read_own_fines,
@@ -181,7 +181,7 @@ class BlockExplainer:
         gateway, org_units, home = self._gateway, self._reader.org_units, member.patron.home_library.id
         # Check permissions instead of relying on the data: hidden bills may add up to the 0.00 of a patron without any,
         # and an account sees its own record, but not its bills, without VIEW_USER (pcrud-056).
-        held = orgs_by_permission(gateway, org_units, [VIEW_USER, _VIEW_BILLS])
+        held = permissions.orgs_by_permission(gateway, org_units, [VIEW_USER, _VIEW_BILLS])
         if home not in held[VIEW_USER]:
             raise error
         profiles = Profiles.read(gateway)

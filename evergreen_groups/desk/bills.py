@@ -15,13 +15,12 @@ from evergreen_groups.desk.summary import DeskReader
 from evergreen_groups.errors import not_visible
 from evergreen_groups.groups import AdultRule, visible_family_of
 from evergreen_groups.ils import (
-    VIEW_CIRCULATIONS,
-    VIEW_USER_TRANSACTIONS,
     Bill,
     CirculationCounts,
     ItemOut,
     OrgUnits,
     PatronItems,
+    permissions,
     read_bills,
     read_items,
     read_titles,
@@ -142,7 +141,7 @@ class BillsReader(DeskReader):
         patrons = [patron for patron in found.patrons(org_units) if patron.id in wanted]
         ids = {patron.id for patron in patrons}
         rights = reference.rights(gateway)
-        bills_at, items_at = rights.at(VIEW_USER_TRANSACTIONS), rights.at(VIEW_CIRCULATIONS)
+        bills_at, items_at = rights.at(permissions.VIEW_USER_TRANSACTIONS), rights.at(permissions.VIEW_CIRCULATIONS)
         hidden = {patron.id for patron in patrons if patron.home_library.id not in bills_at}
         fines, bills, items = self._gateway.in_parallel(
             lambda: self._visible_fines(ids),

@@ -46,17 +46,7 @@ from .penalties import is_in_force as is_in_force
 from .penalties import read_fines_penalties as read_fines_penalties
 from .penalties import rows_in_force as rows_in_force
 from .penalties import select_in_force as select_in_force
-from .permissions import STAFF_LOGIN as STAFF_LOGIN
-from .permissions import UPDATE_USER as UPDATE_USER
-from .permissions import VIEW_CIRCULATIONS as VIEW_CIRCULATIONS
 from .permissions import VIEW_USER as VIEW_USER
-from .permissions import VIEW_USER_TRANSACTIONS as VIEW_USER_TRANSACTIONS
 from .permissions import Access as Access
 from .permissions import SessionAccount as SessionAccount
-from .permissions import account_of_session as account_of_session
-from .permissions import highest_granted as highest_granted
-from .permissions import library_of as library_of
-from .permissions import missing_permissions as missing_permissions
-from .permissions import orgs_by_permission as orgs_by_permission
-from .permissions import orgs_with_permission as orgs_with_permission
 from .reference_data import ReferenceData as ReferenceData

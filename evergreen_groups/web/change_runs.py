@@ -18,7 +18,7 @@ from evergreen_groups.errors import (
     PermissionDeniedError,
 )
 from evergreen_groups.gateway import Credentials
-from evergreen_groups.ils import account_of_session, library_name
+from evergreen_groups.ils import library_name, permissions
 from evergreen_groups.message import Message
 from evergreen_groups.web.admission import Counters, RateLimit
 from evergreen_groups.web.problems import ProblemError
@@ -171,7 +171,7 @@ class Approvals:
         with gateway.logged_in(credentials) as supervisor:
             try:
                 try:
-                    user = int(account_of_session(supervisor).id)  # logs in, as the first call
+                    user = int(permissions.account_of_session(supervisor).id)  # logs in, as the first call
                 except LoginRefusedError as error:
                     for limit, key in failures:
                         with suppress(ProblemError):  # a parallel attempt may have reached the limit

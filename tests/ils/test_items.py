@@ -19,7 +19,6 @@ from evergreen_groups.ils import (
     OrgUnits,
     PatronItems,
     UnreturnedItems,
-    orgs_by_permission,
     permissions,
     read_items,
     read_titles,
@@ -33,7 +32,9 @@ HUONG, DUC, MINH, LAN = 1015, 1016, 1017, 1018
 
 def items_of(gateway: Gateway, *patrons: int) -> dict[int, PatronItems]:
     org_units = OrgUnits.read(gateway)
-    visible = orgs_by_permission(gateway, org_units, [permissions.VIEW_CIRCULATIONS])[permissions.VIEW_CIRCULATIONS]
+    visible = permissions.orgs_by_permission(gateway, org_units, [permissions.VIEW_CIRCULATIONS])[
+        permissions.VIEW_CIRCULATIONS
+    ]
     return read_items(gateway, org_units, visible, patrons)
 
 
