@@ -16,7 +16,6 @@ from evergreen_groups.ils import (
     Profiles,
     RuleDifference,
     Thresholds,
-    find_rule_differences,
     permissions,
     read_fines_penalties,
 )
@@ -101,7 +100,7 @@ def thresholds(subject: Subject) -> Iterator[Finding]:
         )
     if not libraries:
         return
-    found = find_rule_differences(
+    found = RuleDifference.find(
         Limits.read(gateway, subject.settings.policy, org_units, penalties),
         reader,
         PenaltyKinds.read(gateway, org_units, penalties),

@@ -41,14 +41,7 @@ from evergreen_groups.groups.models import (
     make_patrons,
     read_barcodes,
 )
-from evergreen_groups.ils import (
-    PENALTY_FIELDS,
-    OrgUnits,
-    PenaltyRow,
-    read_fines_of,
-    read_own_fines,
-    select_in_force,
-)
+from evergreen_groups.ils import PENALTY_FIELDS, OrgUnits, PenaltyRow, read_fines_of, read_own_fines
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -929,7 +922,7 @@ def _of_members(group: int, members: list[Record], penalties: list[tuple[Any, ..
             row.id: PatronAccount.of(values, now)
             for row, values in zip(rows, columns(members, *ACCOUNT_FIELDS), strict=True)
         },
-        penalties=tuple(select_in_force(penalties)),
+        penalties=tuple(PenaltyRow.select_in_force(penalties)),
         names={},
         complete=False,
         no_circulation_hidden=False,

@@ -13,18 +13,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
-from evergreen_groups.ils import (
-    Bill,
-    OrgUnits,
-    Profiles,
-    UnreturnedItems,
-    UnreturnedResult,
-    permissions,
-    read_bills,
-    read_unreturned_items,
-    verify_bills,
-    with_item_kinds,
-)
+from evergreen_groups.ils import Bill, OrgUnits, Profiles, UnreturnedItems, UnreturnedResult, permissions
 from evergreen_groups.message import Message
 from evergreen_groups.values import ZERO, Total
 from evergreen_groups.values import plausible as known_date
@@ -274,8 +263,8 @@ class DetailReader:
         # Bills of other patrons would come back empty, which looks like owing nothing.
         visible = [row.id for row in rows if row.home_library in self._bills_at]
         bills, items = self._gateway.in_parallel(
-            lambda: read_bills(self._gateway, visible) if visible else {},
-            lambda: read_unreturned_items(self._gateway, self._org_units, self._items_at, [row.id for row in rows]),
+            lambda: Bill.read(self._gateway, visible) if visible else {},
+            lambda: UnreturnedItems.read(self._gateway, self._org_units, self._items_at, [row.id for row in rows]),
         )
         return bills, items
 
@@ -288,13 +277,13 @@ class DetailReader:
         """
         hidden = {member.id for member in members if member.patron.home_library.id not in self._bills_at}
         own_fines = {member.id: member.own_fines for member in members}
-        verified = verify_bills(self._gateway, own_fines, bills, hidden)
+        verified = Bill.verify(self._gateway, own_fines, bills, hidden)
         for member in members:
             id, profile = member.id, self.profiles.name(member.patron.profile)
             found = verified[id]
             if found:
                 # A bill for an item counts as overdue, lost and so on by the circulation's state.
-                found = with_item_kinds(found, items.stop_fines, self._items_at)
+                found = Bill.with_item_kinds(found, items.stop_fines, self._items_at)
                 if any(bill.kind.transaction == "circulation" and bill.library not in self._items_at for bill in found):
                     self._by_billing_type.add(id)
             owed = None if found is None else SummedBills.of(found, self._kinds)
