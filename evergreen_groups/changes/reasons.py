@@ -15,7 +15,7 @@ from evergreen_groups.errors import (
     TimedOutError,
     TransportError,
 )
-from evergreen_groups.ils import library_name
+from evergreen_groups.ils import OrgUnits
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def refusal(gateway: Gateway, error: EvergreenGroupsError) -> StepReason:
         case PermissionDeniedError():
             values: dict[str, object] = {"permission": error.permission}
             text = Message("the account lacks {permission}")
-            if library := library_name(gateway, error.org_unit):
+            if library := OrgUnits.shortname_for_message(gateway, error.org_unit):
                 text = Message("the account lacks {permission} at {library}")
                 values["library"] = library
             elif error.org_unit is not None:

@@ -23,7 +23,7 @@ from evergreen_groups.groups import (
     find_owner,
     read_patron,
 )
-from evergreen_groups.ils import Profiles, account_of_session, library_of
+from evergreen_groups.ils import Profiles, permissions
 from evergreen_groups.language import name_key
 from evergreen_groups.message import Message
 
@@ -145,7 +145,7 @@ class PatronLookup:
 
     def _find_by_short_barcode(self, text: str) -> Lookup:
         """Find patrons with the barcode completion of the workplace's library, done by Evergreen."""
-        library = library_of(account_of_session(self._gateway))
+        library = permissions.library_of(permissions.account_of_session(self._gateway))
         try:
             answer = self._gateway.call(
                 "open-ils.actor", "open-ils.actor.get_barcodes", TOKEN, library, "actor", text, expect="optional"

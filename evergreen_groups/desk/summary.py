@@ -39,10 +39,10 @@ from evergreen_groups.groups import (
     visible_group,
 )
 from evergreen_groups.ils import (
-    VIEW_CIRCULATIONS,
     VIEW_USER,
     CirculationReader,
     decide_all,
+    permissions,
     read_fines_of,
     read_own_fines,
     rows_in_force,
@@ -206,7 +206,7 @@ class DeskReader:
     def _details_viewer(self, names_of: Collection[int], recent: RecentlyChanged) -> GroupViewer:
         """Return a viewer that asks for all that a desk shows of a group, and for the names of ``names_of`` (ids)."""
         plain = self._member_viewer(recent)
-        counted_at = self._reference.rights(self._gateway).at(VIEW_CIRCULATIONS)
+        counted_at = self._reference.rights(self._gateway).at(permissions.VIEW_CIRCULATIONS)
         hidden_at = frozenset(unit.id for unit in self._reference.org_units(self._gateway)) - counted_at
         circulations = HiddenCirculations(hidden_at, counted_at)
         return replace(
@@ -220,6 +220,8 @@ class DeskReader:
         self, org_units: OrgUnits, found: VisiblePatrons, recent: RecentlyChanged
     ) -> VisiblePatrons:
         """Return a group with the recently recalculated members' penalties from the primary database."""
+        if recent.recalculated == frozenset():
+            return found
         rows = with_recalculated_rows(self._gateway, org_units, found.penalties, found.ids, recent)
         return replace(found, penalties=tuple(rows))
 
@@ -239,7 +241,7 @@ class DeskReader:
             gateway,
             reference.org_units(gateway),
             reference.circulation_tally(gateway),
-            reference.rights(gateway).at(VIEW_CIRCULATIONS),
+            reference.rights(gateway).at(permissions.VIEW_CIRCULATIONS),
             reference.user(gateway),
         )
 

@@ -189,7 +189,8 @@ def percent_encoded(value: str) -> str:
     others = set(quoted.translate(None, _UNQUOTED))
     if not others:
         return value
-    for byte in sorted(others, key=lambda byte: byte != ord("%")):  # percent first: the others insert it
+    quoted = quoted.replace(b"%", b"%25")  # first, because the others insert it
+    for byte in others - {ord("%")}:
         quoted = quoted.replace(bytes([byte]), b"%%%02X" % byte)
     return quoted.decode("ascii")
 

@@ -383,7 +383,7 @@ class _TLSPool(_DeadlinePool, HTTPSConnectionPool):
     ConnectionCls = _WatchedTLSConnection
 
 
-class Request(NamedTuple):
+class HTTPRequest(NamedTuple):
     """A request as urllib3 takes it. ``target`` is the URL's path, or the whole URL if a proxy needs that."""
 
     method: str
@@ -414,7 +414,7 @@ class Adapter(HTTPAdapter):
         super().init_poolmanager(*args, **options)
         self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
 
-    def open(self, request: Request, timeout: urllib3.Timeout) -> urllib3.BaseHTTPResponse:
+    def open(self, request: HTTPRequest, timeout: urllib3.Timeout) -> urllib3.BaseHTTPResponse:
         """Send a request and return the answer without its body. Raises the exceptions of urllib3."""
         # Not through send(), which looks up the pool, the proxy and the certificates for each request, and wraps the
         # answer: a fifth of a call's processor time.
@@ -490,6 +490,8 @@ def read_body(response: urllib3.BaseHTTPResponse, limit: int) -> bytes:
             chunk, unpack = unpack.unused_data, None if unpack.eof else unpack
         if len(body) > limit:
             raise TooLargeError
+        if response.length_remaining == 0:
+            break  # another read would find nothing
     if unpack is not None:
         raise urllib3.exceptions.DecodeError("the encoding ends in the middle")
     return bytes(body)
@@ -611,11 +613,11 @@ class Transport:
         request = self._requests.prepare_request(requests.Request("GET", url, dict(headers)))
         return self._send(call, self._prepared(request), seconds, deadline)
 
-    def _prepared(self, request: requests.PreparedRequest) -> Request:
+    def _prepared(self, request: requests.PreparedRequest) -> HTTPRequest:
         target = self._adapter.request_url(request, self._environment["proxies"])
-        return Request(str(request.method), str(request.url), target, dict(request.headers))
+        return HTTPRequest(str(request.method), str(request.url), target, dict(request.headers))
 
-    def _send(self, call: Call, request: Request, seconds: float, deadline: float | None) -> Reply:
+    def _send(self, call: Call, request: HTTPRequest, seconds: float, deadline: float | None) -> Reply:
         # Every pooled connection may be stale, but only once.
         for _ in range(self._concurrency):
             try:
@@ -628,7 +630,7 @@ class Transport:
         self,
         adapter: Adapter,
         call: Call,
-        request: Request,
+        request: HTTPRequest,
         seconds: float,
         deadline: float | None,
         *,

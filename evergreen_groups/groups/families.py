@@ -41,14 +41,7 @@ from evergreen_groups.groups.models import (
     make_patrons,
     read_barcodes,
 )
-from evergreen_groups.ils import (
-    PENALTY_FIELDS,
-    OrgUnits,
-    PenaltyRow,
-    read_fines_of,
-    read_own_fines,
-    select_in_force,
-)
+from evergreen_groups.ils import PENALTY_FIELDS, OrgUnits, PenaltyRow, read_fines_of, read_own_fines
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -911,24 +904,25 @@ def _split_rows(group: int, found: list[Record], query: FamilyQuery) -> VisibleP
             code="groups-not-asked-for",
         )
     named, complete, no_circulation_hidden = extra
-    names = {row.id: row.name for row in _patron_rows([others[id][0] for id in named])}
+    named_rows = map(PatronRow._make, columns([others[id][0] for id in named], *PATRON_FIELDS))
+    names = {row.id: row.name for row in named_rows}
     return replace(visible, names=names, complete=complete, no_circulation_hidden=no_circulation_hidden)
 
 
 def _of_members(group: int, members: list[Record], penalties: list[tuple[Any, ...]]) -> VisiblePatrons:
     """Make the record from the members' rows and their ``penalties``. The other answers are left at False."""
     now = datetime.now(UTC)
-    rows = _patron_rows(members)
-    cards = [card for (card,) in columns(members, "card") if isinstance(card, Record)]
+    rows = list(map(PatronRow._make, columns(members, *PATRON_FIELDS)))
+    cards = [row.card for row in rows if isinstance(row.card, Record)]
     return VisiblePatrons(
         group,
-        rows=tuple(rows),
+        rows=tuple(row._replace(card=card.id) if isinstance(card := row.card, Record) else row for row in rows),
         barcodes=dict(columns(cards, "id", "barcode")),
         accounts={
             row.id: PatronAccount.of(values, now)
             for row, values in zip(rows, columns(members, *ACCOUNT_FIELDS), strict=True)
         },
-        penalties=tuple(select_in_force(penalties)),
+        penalties=tuple(PenaltyRow.select_in_force(penalties)),
         names={},
         complete=False,
         no_circulation_hidden=False,
@@ -942,11 +936,6 @@ def _too_large() -> DataError:
         code="group-too-large",
         values={"most": MAX_MEMBERS},
     )
-
-
-def _patron_rows(records: Sequence[Record]) -> list[PatronRow]:
-    rows = map(PatronRow._make, columns(records, *PATRON_FIELDS))
-    return [row._replace(card=card.id) if isinstance(card := row.card, Record) else row for row in rows]
 
 
 def _penalties(records: Sequence[Record]) -> list[tuple[Any, ...]]:

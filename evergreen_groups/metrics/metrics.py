@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -190,12 +191,14 @@ class ServiceCounters:
         # Creation times would double the number of series, and Prometheus doesn't use them.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = registry = CollectorRegistry()
-        self._requests = _counter("requests_total", registry)
+        # Looking a series up takes the client longer than counting, so each is looked up once.
+        self._requests = cache(_counter("requests_total", registry).labels)
         seconds = _BY_NAME["request_seconds"]
-        self._seconds = Histogram(seconds.name, seconds.help, seconds.labels, registry=registry, buckets=_BUCKETS)
+        durations = Histogram(seconds.name, seconds.help, seconds.labels, registry=registry, buckets=_BUCKETS)
+        self._seconds = cache(durations.labels)
         self._refusals = _counter("refusals_total", registry)
-        self._calls = _counter("gateway_calls_total", registry)
-        self._call_seconds = _counter("gateway_seconds_total", registry)
+        self._calls = cache(_counter("gateway_calls_total", registry).labels)
+        self._call_seconds = cache(_counter("gateway_seconds_total", registry).labels)
         self._reloads = _counter("reloads_total", registry)
         read = _BY_NAME["settings_timestamp_seconds"]
         self._settings_read = Gauge(read.name, read.help, registry=registry)
@@ -210,8 +213,8 @@ class ServiceCounters:
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request that was answered. ``route`` has placeholders for ids and barcodes."""
-        self._requests.labels(method, route, str(status)).inc()
-        self._seconds.labels(route).observe(seconds)
+        self._requests(method, route, str(status)).inc()
+        self._seconds(route).observe(seconds)
 
     def refusal(self, code: str) -> None:
         """Count a request that was refused, by the problem's code."""
@@ -219,8 +222,8 @@ class ServiceCounters:
 
     def call(self, service: str, method: str, seconds: float, outcome: str) -> None:
         """Count a request to the gateway."""
-        self._calls.labels(service, method, outcome).inc()
-        self._call_seconds.labels(service, method).inc(seconds)
+        self._calls(service, method, outcome).inc()
+        self._call_seconds(service, method).inc(seconds)
 
     def reload(self, *, taken: bool) -> None:
         """Count a reload of the settings, which were accepted (``taken``) or refused."""

@@ -16,17 +16,7 @@ from evergreen_groups.groups import (
     PatronState,
     gc_paused,
 )
-from evergreen_groups.ils import (
-    VIEW_CIRCULATIONS,
-    VIEW_USER,
-    VIEW_USER_TRANSACTIONS,
-    Access,
-    Limits,
-    OrgUnits,
-    PenaltyKinds,
-    highest_granted,
-    rows_in_force,
-)
+from evergreen_groups.ils import VIEW_USER, Access, Limits, OrgUnits, PenaltyKinds, permissions, rows_in_force
 from evergreen_groups.language import name_key
 from evergreen_groups.message import Message
 from evergreen_groups.progress import Progress, silent
@@ -177,10 +167,10 @@ def read_reports(
     require_details(criteria)
     # The gateway collects unreadable dates of all calls. Only those of this report get notes.
     unreadable_before = len(gateway.statistics.unreadable_dates)
-    of_details = (VIEW_USER_TRANSACTIONS, VIEW_CIRCULATIONS) if criteria.details else ()
+    of_details = (permissions.VIEW_USER_TRANSACTIONS, permissions.VIEW_CIRCULATIONS) if criteria.details else ()
     org_units, granted = gateway.in_parallel(
         lambda: _read_org_units(gateway, criteria),
-        lambda: highest_granted(gateway, [VIEW_USER, *of_details]),
+        lambda: permissions.highest_granted(gateway, [VIEW_USER, *of_details]),
     )
     chosen = org_units.named(criteria.orgs)
     access = Access.read(gateway, org_units, granted[VIEW_USER])

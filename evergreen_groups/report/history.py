@@ -22,7 +22,7 @@ from sqlalchemy import delete, func, select
 
 from evergreen_groups.errors import DataError, GatewayError
 from evergreen_groups.groups import GroupReader
-from evergreen_groups.ils import Access, Limits, OrgUnit, OrgUnits, shortnames_upwards
+from evergreen_groups.ils import Access, Limits, OrgUnit, OrgUnits
 from evergreen_groups.policy import Limit
 from evergreen_groups.report.listings import GroupMatching, Listing, Listings, group_by_patron, majority_group
 from evergreen_groups.report.models import (
@@ -86,7 +86,7 @@ class Run:
 
         The latter are over groups with a member whose home library is there or below.
         """
-        above = shortnames_upwards(org_units)
+        above = OrgUnits.shortnames_upwards(org_units)
 
         @cache
         def concerned(libraries: frozenset[str]) -> frozenset[str]:

@@ -14,7 +14,7 @@ from support.sandbox_caller import Caller
 
 from evergreen_groups.client import Client
 from evergreen_groups.groups import ACCOUNT_FIELDS, PatronAccount
-from evergreen_groups.ils import OrgUnits, read_items, rows_in_force
+from evergreen_groups.ils import OrgUnits, PatronItems, rows_in_force
 from evergreen_groups.ils.circulations import CirculationKind
 from evergreen_groups.language import day, local, use_language
 from evergreen_groups.language.language import Language
@@ -83,7 +83,7 @@ def test_a_penalty_without_end_is_in_force_and_an_item_is_never_due(sandbox: San
     with gateway_of(sandbox.url, "consortium_staff") as gateway:
         (penalty,) = rows_in_force(gateway, [DUC])
         org_units = OrgUnits.read(gateway)
-        items = read_items(gateway, org_units, [unit.id for unit in org_units], [DUC])[DUC]
+        items = PatronItems.read(gateway, org_units, [unit.id for unit in org_units], [DUC])[DUC]
     assert penalty.set_date is None
     (item,) = (item for item in items.items if item.id == 70203)
     assert (item.due, item.kind) == (None, CirculationKind.OUT)
