@@ -234,12 +234,12 @@ class Client:
         if state is None:
             state = State(find_state_directory(os.environ))
             self._owned.callback(state.close)
-        self._state = arguments.instance("state", state, State)
+        self.state = arguments.instance("state", state, State)
         self._progress = progress
         self._reference = reference or ReferenceData(self._policy)
         self._changes = Changer(
             self.gateway,
-            self._state,
+            self.state,
             self._operator,
             self._reference,
             may_undo_others=may_undo_others,
@@ -423,11 +423,6 @@ class Client:
         return self._changes
 
     @property
-    def state(self) -> State:
-        """The stored journal, history and events."""
-        return self._state
-
-    @property
     def details(self) -> DetailsReader:
         """Reads groups with the details that the desk shows, by barcode, patron id or group number."""
         return DetailsReader(self.gateway, self._policy, self._reference, self._recently_changed)
@@ -451,18 +446,18 @@ class Client:
     def summaries(self) -> SummaryReader:
         """Reads patrons with their groups, as the desk's panel shows them."""
         return SummaryReader(
-            self.gateway, self._reference, lambda: recently_changed_or_unknown(self.gateway, self._state)
+            self.gateway, self._reference, lambda: recently_changed_or_unknown(self.gateway, self.state)
         )
 
     @property
     def events(self) -> EventHandler:
         """Handles the events that Evergreen sends when patrons or their fines change."""
-        return EventHandler(self.gateway, self.summaries, self._changes, self._state)
+        return EventHandler(self.gateway, self.summaries, self._changes, self.state)
 
     @property
     def nights(self) -> GroupNights:
         """The groups' totals in previous nightly reports."""
-        database = self._state.database  # first, because it imports SQLAlchemy under a lock
+        database = self.state.database  # first, because it imports SQLAlchemy under a lock
         from evergreen_groups.report import GroupNights
 
         return GroupNights(database, self.gateway.url)
@@ -494,13 +489,13 @@ class Client:
         return self._groups_to_keep().remove(arguments.integers("numbers", numbers))
 
     def _groups_to_keep(self) -> GroupsToKeep:
-        database = self._state.database  # first, because it imports SQLAlchemy under a lock
+        database = self.state.database  # first, because it imports SQLAlchemy under a lock
         from evergreen_groups.audit import GroupsToKeep
 
         return GroupsToKeep(database, self.gateway.url)
 
     def _recently_changed(self) -> RecentlyChanged:
-        return recently_changed(self.gateway, self._state)
+        return recently_changed(self.gateway, self.state)
 
     @property
     def explanations(self) -> BlockExplainer:

@@ -214,7 +214,7 @@ class Changer:
         refuse_too_many(arguments.instance("request", request, PlanRequest).checked())
         change = request.change
         draft = self.plan(request) if change is None else self.planner.undo(*self._to_undo(change))
-        return ProposedPlan(self._store.add(draft.action, draft.steps, draft.expected_groups, draft.undoes), draft)
+        return ProposedPlan(self._store.add(draft), draft)
 
     def apply(self, plan: str, key: str, *, timeout: float = WAIT, progress: Progress = silent) -> str:
         """Apply a plan under an idempotency key and return the id of the journal entry, the same for each repeat.
@@ -312,7 +312,7 @@ class Changer:
             # An identical request may hold the lease to resolve open steps, so wait.
             self.wait(change, timeout)
             to_undo = self._to_undo(change)
-        return self._store.add(Action.UNDO, *self.planner.undo_without_preview(*to_undo), undoes=change)
+        return self._store.add(self.planner.undo(*to_undo))
 
     def _applied_undo(self, change: str, key: str) -> StoredPlan | None:
         """Return the plan of an undo that was applied under this key, or None."""

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups.changes.journal import GROUP, LEAD, PENALTIES, JournalEntry, StepState, StoredStep
 from evergreen_groups.changes.outcome_check import has_late_duplicate
-from evergreen_groups.changes.plans import Action, Draft, ExpectedGroup, PlanWarning, Step, group_changes
+from evergreen_groups.changes.plans import Action, Draft, PlanWarning, Step, group_changes
 from evergreen_groups.errors import PlanError, not_visible
 from evergreen_groups.groups import (
     AdultRule,
     FamilyReader,
     Relations,
     decided_members,
-    read_members,
     read_patron,
 )
 from evergreen_groups.message import Message
@@ -347,22 +346,22 @@ def find_reversals(
     entry: JournalEntry,
     now: datetime,
     moved_since: Collection[int],
-    visible: Collection[int] | None = None,
+    visible: Collection[int],
 ) -> Reversals:
     """Find out how to undo the steps of an entry.
 
     Read the patrons' records from the primary: a replica may not have the change that is to be undone. ``now`` is the
     time by the state database's clock. ``moved_since`` has the ids of patrons whom later entries move. ``visible`` are
-    the patrons (ids) who are known to be visible; the default is to find out.
+    the patrons (ids) whom the account sees.
 
     Raises:
         NotFoundError: one of ``visible`` has just become hidden.
         PlanError: nothing can be undone. The error gives the reasons, with patrons' ids.
     """
-    patrons = sorted({step.patron for step in entry.steps} if visible is None else visible)
+    patrons = sorted(visible)
     read = zip(patrons, gateway.map(partial(read_patron, gateway), patrons), strict=True)
     records = {id: record for id, record in read if record is not None}
-    gone = set(visible or ()) - records.keys()
+    gone = set(visible) - records.keys()
     if gone:  # fail instead of skipping them
         raise not_visible("patron {patron} can't be read", code="patron-not-read", values={"patron": min(gone)})
     former = dict(records)
@@ -549,16 +548,3 @@ class Planner:
         steps = [Step.of(members[it.patron_id], it.field, it.after, basis.accounts[it.patron_id]) for it in found.steps]
         unchanged = [it.described(members[it.patron].name) for it in found.others]
         return replace(basis.draft(Action.UNDO, steps, [*unchanged, *found.hidden]), undoes=entry.id)
-
-    def undo_without_preview(
-        self, entry: JournalEntry, now: datetime, moved_since: Collection[int] = ()
-    ) -> tuple[Sequence[StoredStep], list[ExpectedGroup]]:
-        """Plan the undo of a journal entry, to be applied without a preview. See :meth:`undo` for the arguments.
-
-        Skip what only a preview needs: make one call per patron, and one per group that a patron returns to.
-        """
-        refuse_irreversible(entry)
-        steps = find_reversals(self._gateway, entry, now, moved_since).steps
-        joined = sorted({step.after for step in steps if step.field == GROUP and step.after is not None})
-        members = read_members(self._gateway, joined)
-        return steps, [ExpectedGroup(group, tuple(sorted(members[group]))) for group in joined]
