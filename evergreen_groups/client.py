@@ -29,6 +29,7 @@ from evergreen_groups.changes import (
     PlanRequest,
     RecentlyChanged,
     Step,
+    plan_batch,
     read_batch,
     recently_changed,
     recently_changed_or_unknown,
@@ -48,7 +49,14 @@ from evergreen_groups.groups import AdultRule, FamilyReader
 from evergreen_groups.ils import ReferenceData
 from evergreen_groups.progress import Progress, silent
 from evergreen_groups.report import Choice, Criteria, Report, build_report
-from evergreen_groups.settings import AuditSettings, PolicySettings
+from evergreen_groups.settings import (
+    PASSWORD_VARIABLE,
+    AuditSettings,
+    GatewaySettings,
+    PolicySettings,
+    Settings,
+    reading,
+)
 from evergreen_groups.state import State, find_state_directory
 
 if TYPE_CHECKING:
@@ -97,28 +105,24 @@ def connect(
         ConfigurationError: the configuration is missing or wrong, or the address can't be used.
         ArgumentError: an argument has the wrong type, or ``url`` comes without an account, or with ``config``.
     """
-    from evergreen_groups import gateway as evergreen
-
-    if url is None:
-        return _configured(None if config is None else Path(config), None if state is None else Path(state))
-    if username is None or password is None or config is not None:
-        raise arguments.wrong("connect", url, "a URL with username and password, or config", "a URL alone, or all")
-    gateway = evergreen.connect(url, username=username, password=password, workstation=workstation)
-    policy = PolicySettings(limit=arguments.amount("limit", limit))
-    opened = State(Path(state) if state is not None else find_state_directory(os.environ))
-    return Client(gateway, account=username, policy=policy, state=opened, owned=(gateway, opened))
-
-
-def _configured(config: Path | None, directory: Path | None) -> Client:
     from evergreen_groups import configured
-    from evergreen_groups.settings import reading
 
-    settings = reading.load(config, os.environ)
+    environ = dict(os.environ)
+    if url is None:
+        settings = reading.load(None if config is None else Path(config), environ)
+    elif username is None or password is None or config is not None:
+        raise arguments.wrong("connect", url, "a URL with username and password, or config", "a URL without, or both")
+    else:
+        environ[PASSWORD_VARIABLE] = arguments.text("password", password)
+        own = GatewaySettings(url=url, username=username, workstation=workstation)
+        settings = Settings(gateway=own, policy=PolicySettings(limit=arguments.amount("limit", limit)))
     _url, account = configured.gateway_and_account(settings)
-    gateway = configured.connect(settings, os.environ)
-    state = configured.configured_state(settings, os.environ, directory)
+    gateway = configured.connect(settings, environ)
+    opened = configured.configured_state(settings, environ, None if state is None else Path(state))
     adults = adult_rule(settings.audit)
-    return Client(gateway, account=account, policy=settings.policy, state=state, adults=adults, owned=(gateway, state))
+    return Client(
+        gateway, account=account, policy=settings.policy, state=opened, adults=adults, owned=(gateway, opened)
+    )
 
 
 class Outcome(PlanOutcome[Step]):
@@ -415,7 +419,7 @@ class Client:
             ConfigurationError: the file can't be read.
         """
         batch = read_batch(Path(file))
-        return Plan(self._changes.plan_batch(batch), self)
+        return Plan(plan_batch(self._changes.planner, batch), self)
 
     @property
     def changes(self) -> Changer:

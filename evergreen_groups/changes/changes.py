@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from evergreen_groups import arguments
 from evergreen_groups.audit import RECALCULABLE, Audit, FindingKind
 from evergreen_groups.changes.apply import Applier, refuse_hidden_patrons, refuse_outdated, visible_patrons
-from evergreen_groups.changes.batch import Batch, plan_batch
 from evergreen_groups.changes.journal import (
     PENALTIES,
     Journal,
@@ -151,10 +150,6 @@ class Changer:
                 values={"entry": found.id, "gateway": found.gateway},
             )
         return self.planner.undo(found, self._journal.now(), self._journal.moved_since(found))
-
-    def plan_batch(self, batch: Batch) -> Draft:
-        """Make one plan from all lines of a batch file. Raises PlanError with the problems of every line."""
-        return plan_batch(self.planner, batch)
 
     def apply_draft(self, draft: Draft, progress: Progress = silent, *, timeout: float = 0.0) -> PlanOutcome[Step]:
         """Apply a plan that isn't stored. A step that no longer fits its patron isn't made.

@@ -303,20 +303,6 @@ class Irreversible:
         return Message(self.text.text, values={**self.values, "name": name})
 
 
-@dataclass(frozen=True, slots=True)
-class Reversals:
-    """The ``steps`` that undo an entry, in reverse order, and why the ``others`` can't be undone.
-
-    ``records`` are the visible patrons' records, by id. ``hidden`` has at most one text, with the number of hidden
-    patrons. It doesn't name them, because the change may be another user's.
-    """
-
-    records: Mapping[int, Record]
-    steps: Sequence[StoredStep]
-    others: Sequence[Irreversible]
-    hidden: Sequence[Message]
-
-
 def refuse_irreversible(entry: JournalEntry) -> None:
     """Refuse to undo an entry that can't be undone as a whole.
 
@@ -347,8 +333,12 @@ def find_reversals(
     now: datetime,
     moved_since: Collection[int],
     visible: Collection[int],
-) -> Reversals:
+) -> tuple[Mapping[int, Record], list[StoredStep], list[Irreversible], list[Message]]:
     """Find out how to undo the steps of an entry.
+
+    Return the visible patrons' records by id, the steps that undo the entry, in reverse order, why the others can't be
+    undone, and at most one text with the number of hidden patrons. It doesn't name them, because the change may be
+    another user's.
 
     Read the patrons' records from the primary: a replica may not have the change that is to be undone. ``now`` is the
     time by the state database's clock. ``moved_since`` has the ids of patrons whom later entries move. ``visible`` are
@@ -390,7 +380,7 @@ def find_reversals(
     hidden = [text] if count else []
     if not steps:
         raise _nothing_to_undo(entry, others, hidden)
-    return Reversals(records, steps, others, hidden)
+    return records, steps, others, hidden
 
 
 def _value(step: JournalStep, record: Record) -> int:
@@ -535,16 +525,16 @@ class Planner:
         patrons = {step.patron for step in entry.steps}
         basis = self.basis(patrons, groups)
         visible = {id: card.member for id, card in basis.cards.items() if isinstance(id, int)}
-        found = find_reversals(self._gateway, entry, now, moved_since, visible)
+        records, reversals, others, hidden = find_reversals(self._gateway, entry, now, moved_since, visible)
         # The visible members come from pcrud, which may read from a replica. Use the primary's groups and flags.
         members = {}
-        for id, record in found.records.items():
+        for id, record in records.items():
             group, lead = int(record.usrgroup), bool(record.master_account)
             patron = replace(visible[id].patron, group=group, group_lead=lead)
             members[id] = replace(visible[id], patron=patron)
-        late = {step.before for step in found.steps if step.field == GROUP} - basis.groups.keys()
+        late = {step.before for step in reversals if step.field == GROUP} - basis.groups.keys()
         if late:  # groups that a late duplicate made, which a replica didn't have yet
             basis = self.basis(patrons, groups | late)
-        steps = [Step.of(members[it.patron_id], it.field, it.after, basis.accounts[it.patron_id]) for it in found.steps]
-        unchanged = [it.described(members[it.patron].name) for it in found.others]
-        return replace(basis.draft(Action.UNDO, steps, [*unchanged, *found.hidden]), undoes=entry.id)
+        steps = [Step.of(members[it.patron_id], it.field, it.after, basis.accounts[it.patron_id]) for it in reversals]
+        unchanged = [it.described(members[it.patron].name) for it in others]
+        return replace(basis.draft(Action.UNDO, steps, [*unchanged, *hidden]), undoes=entry.id)

@@ -109,7 +109,7 @@ _UNSET_WIDTH = 100
 ASKING = Message("asking the gateway …")
 
 
-_NOBODY = Message("there is nobody to answer the question, and nothing was done; use --yes")
+_UNANSWERED = Message("there is nobody to answer the question, and nothing was done; use --yes")
 
 
 class UnansweredError(click.ClickException):
@@ -117,7 +117,7 @@ class UnansweredError(click.ClickException):
 
     exit_code = exit_status.USAGE
 
-    def __init__(self, text: str = _NOBODY) -> None:
+    def __init__(self, text: str = _UNANSWERED) -> None:
         super().__init__(text)
 
 

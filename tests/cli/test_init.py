@@ -22,7 +22,7 @@ from support.mail_server import SECRET, Post, free_port, server
 
 from evergreen_groups import exit_status
 from evergreen_groups.cli.application import run
-from evergreen_groups.cli.commands.init import _say, init_command
+from evergreen_groups.cli.commands.init import _emit, init_command
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import (
     CONFIG_VARIABLE,
@@ -289,7 +289,7 @@ def test_lines_are_wrapped_between_words(monkeypatch: pytest.MonkeyPatch, capsys
         *(f"LIBRARY-{number}" for number in range(20)),
         "https://evergreen.example.org/" + "x" * 40,
     ]
-    _say(" ".join(words), indent="  ")
+    _emit(" ".join(words), indent="  ")
     lines = capsys.readouterr().err.splitlines()
     assert [word for line in lines for word in line.split()] == words
     assert all(len(line) <= 40 and line.startswith("  ") for line in lines[:-1])

@@ -301,8 +301,8 @@ class Interview:
                 )
                 if finding.verdict is doctor.Verdict.FAILED:
                     raise refused
-                _say(gettext("warning: {problem}", problem=refused), indent="  ")
-        _say(gettext("ok: {found}", found=findings[-1].found), indent="  ")
+                _emit(gettext("warning: {problem}", problem=refused), indent="  ")
+        _emit(gettext("ok: {found}", found=findings[-1].found), indent="  ")
 
     def _answer(self, setting: Setting) -> Any:
         """Return the value given for a setting, or ask. A given value is used only once, so that a wrong one is asked
@@ -333,10 +333,10 @@ class Interview:
             return default
         if setting.key == "report.orgs" and self._org_units is not None:
             names = sorted(unit.shortname for unit in self._org_units)
-            _say(gettext("There are {libraries}.", libraries=", ".join(names[:40])))
+            _emit(gettext("There are {libraries}.", libraries=", ".join(names[:40])))
         if setting.key == "mail.link":
             link = f"{self._settings.serve.origin or self._settings.gateway.url}{SERVICE}/reports/latest/{{library}}"
-            _say(gettext("Where the service runs, it is at {link}.", link=link))
+            _emit(gettext("Where the service runs, it is at {link}.", link=link))
         return setting.default if question is None else self._prompt(setting, question)
 
     def _prompt(self, setting: Setting, question: Question) -> Any:
@@ -359,7 +359,7 @@ class Interview:
             try:
                 return setting.kind(answer)
             except NotAllowedError as problem:
-                _say(gettext("That doesn't do: this takes {allowed}", allowed=problem.allowed))
+                _emit(gettext("That doesn't do: this takes {allowed}", allowed=problem.allowed))
 
     def _password(self, setting: Setting, question: str) -> str:
         variable = secret_of(setting).variable or ""
@@ -390,14 +390,14 @@ class Interview:
             except ConfigurationError as error:
                 if not self._interactive:
                     raise
-                _say(gettext("That doesn't do: {problem}", problem=error))
+                _emit(gettext("That doesn't do: {problem}", problem=error))
                 keys = [setting.key for setting in batch]
                 # Ask for everything again if it's unclear which answer was wrong, or if it was the section's first
                 # question, which offers to skip the section.
                 wrong = {error.setting} if error.setting in keys[1:] else {*keys}
                 self._accepted = {key: self._answers[key] for key in keys if key in self._answers and key not in wrong}
             except NotAllowedError as problem:
-                _say(gettext("That doesn't do: this takes {allowed}", allowed=problem.allowed))
+                _emit(gettext("That doesn't do: this takes {allowed}", allowed=problem.allowed))
             else:
                 return
 
@@ -423,7 +423,7 @@ class Interview:
         return Message("{advice}; here, give {option}", values=here)
 
 
-def _say(text: str, indent: str = "") -> None:
+def _emit(text: str, indent: str = "") -> None:
     """Write a line for the user, wrapped between words."""
     width = terminal_width()
     lines = wrap(text, width - len(indent), break_long_words=False, break_on_hyphens=False)
