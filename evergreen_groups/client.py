@@ -147,7 +147,7 @@ class Outcome(PlanOutcome[Step]):
             PlanError: nothing was changed, nothing is left to undo, or the change can't be undone.
         """
         if self.entry is None:
-            raise PlanError("nothing was changed, so nothing can be undone", code="nothing-changed")
+            raise PlanError("there is nothing to do", code="plan-empty")
         client: Client = self._client  # type: ignore[attr-defined]  # not a field, so that outcomes compare as data
         return client.undo(self.entry).apply(timeout=timeout)
 

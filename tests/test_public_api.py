@@ -106,7 +106,7 @@ def test_a_plan_prints_what_will_happen_and_an_outcome_can_be_undone(client: eg.
     assert undone.entry != outcome.entry
     with pytest.raises(eg.errors.PlanError, match="already undone"):
         outcome.undo()
-    with pytest.raises(eg.errors.PlanError, match="nothing was changed"):
+    with pytest.raises(eg.errors.PlanError, match="there is nothing to do"):
         client.move([THOMAS], to=GRACE).apply().undo()
 
 
