@@ -83,7 +83,7 @@ def connect(
     username: str | None = None,
     password: str | None = None,
     workstation: str | None = None,
-    limit: Amount = "5.00",
+    limit: Amount | None = None,
     state: Path | str | None = None,
     config: Path | str | None = None,
 ) -> Client:
@@ -94,39 +94,43 @@ def connect(
         username: The Evergreen account, which the journal names for changes.
         password: Its password.
         workstation: A registered workstation to log in with.
-        limit: The limit of a person's own fines.
+        limit: The limit of a person's own fines, 5.00 unless given.
         state: The directory of the journal. By default the one that the command uses.
-        config: A configuration file, to use in place of these arguments.
+        config: A configuration file.
 
-    Without ``url``, the configuration and the environment say all this, as they do for the command
-    ``evergreen-groups``: ``connect()`` looks for the file where the command does.
+    Without ``url``, the configuration and the environment say all but ``state``, as they do for the command
+    ``evergreen-groups``. Without ``config`` either, the file is where the command looks for it.
 
     Raises:
         ConfigurationError: the configuration is missing or wrong, or the address can't be used.
-        ArgumentError: an argument has the wrong type, or ``url`` comes without an account, or with ``config``.
+        ArgumentError: an argument has the wrong type, or doesn't go with the others.
     """
     from evergreen_groups import configured
 
     environ = dict(os.environ)
+    account = (username, password) if url is not None else (username, password, workstation, limit)
+    if any((url is None) is (value is not None) for value in account) or None not in (url, config):
+        expected = "a URL with username and password, or nothing but config and state"
+        raise arguments.wrong("connect", url, expected, "a part of both")
     if url is None:
         settings = reading.load(None if config is None else Path(config), environ)
-    elif username is None or password is None or config is not None:
-        raise arguments.wrong("connect", url, "a URL with username and password, or config", "a URL without, or both")
     else:
         environ[PASSWORD_VARIABLE] = arguments.text("password", password)
         own = GatewaySettings(url=url, username=username, workstation=workstation)
-        settings = Settings(gateway=own, policy=PolicySettings(limit=arguments.amount("limit", limit)))
-    _url, account = configured.gateway_and_account(settings)
+        settings = Settings(
+            gateway=own, policy=PolicySettings(limit=arguments.amount("limit", "5.00" if limit is None else limit))
+        )
+    _url, name = configured.gateway_and_account(settings)
     gateway = configured.connect(settings, environ)
     opened = configured.configured_state(settings, environ, None if state is None else Path(state))
     adults = adult_rule(settings.audit)
-    return Client(
-        gateway, account=account, policy=settings.policy, state=opened, adults=adults, owned=(gateway, opened)
-    )
+    return Client(gateway, account=name, policy=settings.policy, state=opened, adults=adults, owned=(gateway, opened))
 
 
 class Outcome(PlanOutcome[Step]):
     """What applying a plan came to: ``steps`` with their states, ``entry`` (the journal's id), and ``done``."""
+
+    _client: Client  # no field, so that outcomes compare as data
 
     def __init__(self, outcome: PlanOutcome[Step], client: Client) -> None:
         super().__init__(outcome.steps, outcome.stopped, outcome.entry)
@@ -148,8 +152,7 @@ class Outcome(PlanOutcome[Step]):
         """
         if self.entry is None:
             raise PlanError("there is nothing to do", code="plan-empty")
-        client: Client = self._client  # type: ignore[attr-defined]  # not a field, so that outcomes compare as data
-        return client.undo(self.entry).apply(timeout=timeout)
+        return self._client.undo(self.entry).apply(timeout=timeout)
 
 
 class Plan:
