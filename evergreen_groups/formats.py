@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, NamedTuple
 
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.message import Message
+from evergreen_groups.message import Message, own_pip
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -200,7 +200,7 @@ def require(names: Collection[str]) -> None:
         if not format.installed:
             raise ConfigurationError(
                 "{format} needs the package {package}",
-                advice="pip install 'evergreen-groups[{extra}]', or choose another format",
+                advice="{pip} install 'evergreen-groups[{extra}]', or choose another format",
                 code="format-not-installed",
-                values={"format": format.phrase, "package": format.package, "extra": format.name},
+                values={"format": format.phrase, "package": format.package, "extra": format.name, "pip": own_pip()},
             )

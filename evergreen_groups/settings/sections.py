@@ -551,8 +551,14 @@ class MailSettings:
         'below it, and "*" for the whole report. Whoever stands at several gets one mail. A report of some libraries '
         'alone (orgs) goes to theirs, and to "*".',
         sample='[mail.recipients]\nBR1 = ["circulation@example.org"]\n"*" = ["director@example.org"]',
-        options=(Option("--mail-recipients", _INIT, 'Who gets them: "BR1=a@example.org; *=b@example.org".'),),
-        question=Question(Message('Recipients, as "*=ADDRESS; SHORTNAME=ADDRESS"')),
+        options=(
+            Option(
+                "--mail-recipients",
+                _INIT,
+                'Who gets them: "all@example.org", or "BR1=a@example.org; *=all@example.org".',
+            ),
+        ),
+        question=Question(Message('Recipients: one address for the whole report, or "SHORTNAME=ADDRESS; *=ADDRESS"')),
     )
     subject: str = setting(
         v.template("date", "groups", "members", "total", "libraries"),

@@ -350,8 +350,8 @@ def _mail_address(value: object) -> str:
 
 def _recipients(value: object) -> tuple[tuple[str, tuple[str, ...]], ...]:
     if isinstance(value, str):
-        pairs = [part.partition("=") for part in value.split(";") if part.strip()]
-        value = {name: addresses.split(",") for name, _, addresses in pairs}
+        parts = [part if "=" in part else f"*={part}" for part in value.split(";") if part.strip()]
+        value = {name: addresses.split(",") for name, _, addresses in (part.partition("=") for part in parts)}
     if not isinstance(value, dict):
         raise ValueError  # noqa: TRY004 - a value that isn't allowed, whatever its type
     found = {_text(name): tuple(_addresses(listed)) for name, listed in value.items()}
@@ -421,7 +421,9 @@ MAIL_ADDRESS = Kind(
 )
 RECIPIENTS = Kind(
     "shortname=address",
-    Message('short names with addresses such as {BR1 = ["desk@example.org"], "*" = ["all@example.org"]}'),
+    Message(
+        'an address, or short names with addresses such as {BR1 = ["desk@example.org"], "*" = ["all@example.org"]}'
+    ),
     _recipients,
     empty="{}",
 )

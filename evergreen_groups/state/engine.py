@@ -33,7 +33,7 @@ from evergreen_groups.errors import (
     StateError,
     StateUnavailableError,
 )
-from evergreen_groups.message import Message, system_reason
+from evergreen_groups.message import Message, own_pip, system_reason
 from evergreen_groups.state.files import NO_ROOM, open_directory, require_own_file
 
 if TYPE_CHECKING:
@@ -312,9 +312,10 @@ def postgresql_engine(url: URL, wait: float, breaker: CircuitBreaker, clock: Ser
     except (ImportError, NoSuchModuleError) as error:
         raise ConfigurationError(
             "what speaks to PostgreSQL isn't installed",
-            advice="pip install 'evergreen-groups[postgresql]'",
+            advice="{pip} install 'evergreen-groups[postgresql]'",
             setting="state.database",
             code="postgresql-not-installed",
+            values={"pip": own_pip()},
         ) from error
     session = {
         # Override a server default that would make commits not durable.

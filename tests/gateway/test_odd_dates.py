@@ -64,7 +64,7 @@ def test_what_is_stored_is_compared(sandbox: Sandbox) -> None:
 def test_an_expiry_that_says_nothing_is_unknown(sandbox: Sandbox, stored: str) -> None:
     store(sandbox, "au", DUC, expire_date=stored, dob="2091-01-01" if stored == "infinity" else "0201-03-04")
     with gateway_of(sandbox.url, "consortium_staff") as gateway:
-        account = Client(gateway, account="x").groups.of_user(DUC).accounts[DUC]
+        account = Client(gateway, account="x").details.of_user(DUC).accounts[DUC]
         report = build_report(gateway, Criteria())
     assert (account.expired, account.expire_date, account.expiry_unknown) == (False, None, True)
     assert account.birth_date is None
@@ -105,7 +105,7 @@ def another_gateway(sandbox: Sandbox) -> Iterator[str]:
 def test_a_date_that_cannot_be_held_is_unknown_with_a_note(another_gateway: str) -> None:
     with gateway_of(another_gateway, "consortium_staff") as gateway:
         report = build_report(gateway, Criteria())
-        details = Client(gateway, account="x").groups.of_user(1001)
+        details = Client(gateway, account="x").details.of_user(1001)
     assert report.groups
     notes = [str(note) for note in report.notes if "can't be read" in note]
     assert len(notes) == 10

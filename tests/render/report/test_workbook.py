@@ -32,6 +32,7 @@ from support.report_samples import (
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.groups import Group
+from evergreen_groups.message import own_pip
 from evergreen_groups.render import StaffClient, printable
 from evergreen_groups.render import sheets as long_sheets
 from evergreen_groups.render.report import write_file
@@ -364,7 +365,7 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigurationError) as caught:
         xlsx(sample_report())
     assert str(caught.value).count("\n") == 0
-    assert "pip install 'evergreen-groups[xlsx]'" in str(caught.value)
+    assert f"{own_pip()} install 'evergreen-groups[xlsx]'" in str(caught.value)
 
 
 def test_a_large_report() -> None:
