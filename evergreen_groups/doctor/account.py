@@ -138,7 +138,7 @@ def names(subject: Subject) -> Iterator[Finding]:
         Profiles.read(subject.gateway).named(profiles)
     penalties = read_fines_penalties(subject.gateway, org_units)
     Limits.read(subject.gateway, settings.policy, org_units, penalties)
-    if settings.desk.changes and settings.follow_up.permission not in permission_names(subject.gateway):
+    if settings.desk.changes and settings.follow_up.permission not in permissions.permission_names(subject.gateway):
         yield failed(
             "Evergreen has no permission {permission}, so only superusers can save what was agreed with a group",
             "correct permission in [follow_up], or add the permission in Evergreen and grant it to those who follow up",

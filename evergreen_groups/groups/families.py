@@ -913,7 +913,7 @@ def _of_members(group: int, members: list[Record], penalties: list[tuple[Any, ..
     """Make the record from the members' rows and their ``penalties``. The other answers are left at False."""
     now = datetime.now(UTC)
     rows = list(map(PatronRow._make, columns(members, *PATRON_FIELDS)))
-    cards = [row.card for row in rows if isinstance(row.card, Record)]
+    cards: list[Any] = [row.card for row in rows if isinstance(row.card, Record)]
     return VisiblePatrons(
         group,
         rows=tuple(row._replace(card=card.id) if isinstance(card := row.card, Record) else row for row in rows),

@@ -31,7 +31,7 @@ from evergreen_groups.render import desk as pages
 from evergreen_groups.web import DeskRequest, ProblemError, requests, service, static_files
 from evergreen_groups.web.desk import actions, answers, forms
 from evergreen_groups.web.desk.answers import SENT_FORM, here, html, with_headers
-from evergreen_groups.web.reports import location_of
+from evergreen_groups.web.report_pages import location_of
 
 if TYPE_CHECKING:
     from evergreen_groups.changes import ProposedPlan
