@@ -30,7 +30,7 @@ from evergreen_groups.ils import (
 from evergreen_groups.language import name_key
 from evergreen_groups.message import Message
 from evergreen_groups.progress import Progress, silent
-from evergreen_groups.report.contact import read_contacts
+from evergreen_groups.report.contact import ContactBook
 from evergreen_groups.report.details import DetailReader, ReportDetails
 from evergreen_groups.report.libraries import for_libraries
 from evergreen_groups.report.models import Criteria, FinesBlocks, Report, Totals, matches
@@ -260,7 +260,10 @@ def read_reports(
         )
         for class_id, key, field in gateway.statistics.unreadable_dates[unreadable_before:][:_MAX_DATES]
     ]
-    contacts = read_contacts(gateway, report.groups, blocks.kinds) if criteria.contact else None
+    contacts = None
+    if criteria.contact:
+        book = ContactBook(gateway, report.groups, blocks.kinds)
+        contacts = {group.number: book.of_group(group) for group in report.groups}
     report = replace(report, blocks=blocks.of_members(report.groups), contacts=contacts, notes=tuple(notes))
     if len(wanted) == 1:
         return [report]

@@ -34,7 +34,28 @@ _INVALID = {
 _IN_COLLECTIONS = "PATRON_IN_COLLECTIONS"
 # put_into_collections sets the penalty that this setting names where the patron is in collections (Collections.pm).
 _COLLECTIONS_OVERRIDE = "circ.custom_penalty_override.PATRON_IN_COLLECTIONS"
-_ADDRESS_FIELDS = ("id", "street1", "street2", "city", "state", "post_code", "country", "valid", "pending")
+
+
+class PostalAddress(NamedTuple):
+    """An address of a patron (``aua``) or an org unit (``aoa``). Parts are empty if they aren't set."""
+
+    street1: str
+    street2: str
+    city: str
+    state: str
+    post_code: str
+    country: str
+
+    @classmethod
+    def of(cls, values: Iterable[object]) -> PostalAddress:
+        """Make an address from the values of the fields, as sent."""
+        return cls(*(str(value or "").strip() for value in values))
+
+    def lines(self, domestic: str = "") -> tuple[str, ...]:
+        """Return the lines, without the country if it is ``domestic``."""
+        place = f"{self.city}, {self.state} {self.post_code}" if self.state else f"{self.post_code} {self.city}"
+        country = "" if self.country.casefold() == domestic.casefold() else self.country
+        return tuple(filter(None, (self.street1, self.street2, place.strip(", "), country)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +76,16 @@ class Contact:
     evening_phone: str = ""
     other_phone: str = ""
     email: str = ""
-    address: str = ""
+    postal_address: PostalAddress | None = None
     invalid: tuple[str, ...] = ()
     in_collections: bool = False
     collections_since: datetime | None = None
     withheld: bool = False
+
+    @property
+    def address(self) -> str:
+        """The postal address on one line."""
+        return ", ".join(self.postal_address.lines()) if self.postal_address else ""
 
     def for_libraries(self, libraries: Collection[str]) -> Contact:
         """Return what readers of these libraries may see."""
@@ -91,39 +117,95 @@ class _Person(NamedTuple):
     guardian_email: str = ""
 
 
-def read_contacts(gateway: Gateway, groups: Sequence[Group], kinds: PenaltyKinds) -> dict[int, Contact]:
-    """Return the contact of each group by number, in four calls for up to 3,000 members."""
-    members = [member.id for group in groups for member in group.members]
-    people = _read_people(gateway, members)
-    used = sorted({id for one in people.values() for id in (one.mailing_address, one.billing_address) if id})
-    overrides = read_setting(gateway, _COLLECTIONS_OVERRIDE)
-    stock = kinds.ids_of([_IN_COLLECTIONS])
-    in_collections = {*stock, *map(_id_in, overrides.values())} - {0}
-    invalid = {id: _INVALID[name] for id, name in kinds.ids_of(_INVALID).items()}
-    wanted = sorted(in_collections | invalid.keys())
-    addresses, rows = gateway.in_parallel(
-        lambda: dict(_read_addresses(gateway, used)) if used else {},
-        lambda: list(rows_in_force(gateway, members, kinds=wanted, all_visible=True)) if wanted and members else [],
-    )
-    penalties: dict[int, list[PenaltyRow]] = {}
-    for row in rows:
-        penalties.setdefault(row.patron, []).append(row)
+class ContactBook:
+    """How to reach the members of groups, read in four calls for up to 3,000 members.
 
-    def contact_of(group: Group) -> Contact:
-        contact = _choose(group, people, addresses)
-        found = [row for member in group.members for row in penalties.get(member.id, ())]
+    ``records`` has what was read of each visible member's ``au``, by patron id: the fields that contacts need and
+    ``more``, decoded but otherwise as sent.
+    """
+
+    def __init__(
+        self, gateway: Gateway, groups: Sequence[Group], kinds: PenaltyKinds, more: Collection[str] = ()
+    ) -> None:
+        members = [member.id for group in groups for member in group.members]
+        self.records = _read_records(gateway, members, more)
+        self._people = {id: _person(record) for id, record in self.records.items()}
+        used = sorted({id for one in self._people.values() for id in (one.mailing_address, one.billing_address) if id})
+        self._overrides = read_setting(gateway, _COLLECTIONS_OVERRIDE)
+        self._in_collections = {*kinds.ids_of([_IN_COLLECTIONS])}
+        self._invalid = {id: _INVALID[name] for id, name in kinds.ids_of(_INVALID).items()}
+        wanted = sorted({*self._in_collections, *map(_id_in, self._overrides.values()), *self._invalid} - {0})
+        self._addresses, rows = gateway.in_parallel(
+            lambda: dict(_read_addresses(gateway, used)) if used else {},
+            lambda: list(rows_in_force(gateway, members, kinds=wanted, all_visible=True)) if wanted and members else [],
+        )
+        self._penalties: dict[int, list[PenaltyRow]] = {}
+        for row in rows:
+            self._penalties.setdefault(row.patron, []).append(row)
+
+    def of_group(self, group: Group) -> Contact:
+        """Return the lead, else the adult with contact data who owes the most, else the guardian of a juvenile."""
+        return self._with_penalties(self._choose(group), group.members)
+
+    def of_member(self, group: Group, member: Member) -> Contact:
+        """Return how to reach an adult of a group."""
+        return self._with_penalties(self._contact(group, member), [member])
+
+    def _with_penalties(self, contact: Contact, members: Iterable[Member]) -> Contact:
+        found = [row for member in members for row in self._penalties.get(member.id, ())]
         # Elsewhere, the penalty that a library uses in place of the stock one may mean something else.
-        collections = [row for row in found if row.kind in stock or row.kind == _id_in(overrides.get(row.org_unit))]
+        collections = [
+            row
+            for row in found
+            if row.kind in self._in_collections or row.kind == _id_in(self._overrides.get(row.org_unit))
+        ]
+        # Of a juvenile's data, only the address is the guardian's as well.
+        ways = [self._invalid[row.kind] for row in found if row.patron == contact.patron and row.kind in self._invalid]
         return replace(
             contact,
-            invalid=tuple(way for row in found if row.patron == contact.patron and (way := invalid.get(row.kind)))
-            if contact.role != GUARDIAN
-            else (),
+            invalid=tuple(way for way in ways if contact.role != GUARDIAN or way == "address"),
             in_collections=bool(collections),
             collections_since=min((row.set_date for row in collections if row.set_date), default=None),
         )
 
-    return {group.number: contact_of(group) for group in groups}
+    def _choose(self, group: Group) -> Contact:
+        lead = group.lead
+        known = [one for one in (lead, *group.members) if one.id in self._people]
+        adults = [self._contact(group, one) for one in known if not self._people[one.id].juvenile]
+        for contact in adults:
+            if any(getattr(contact, way) for way in WAYS):
+                return contact
+        if adults:
+            return adults[0]
+        for member in known:
+            person = self._people[member.id]
+            if person.guardian or person.guardian_email:
+                return Contact(
+                    member.id,
+                    person.guardian,
+                    GUARDIAN,
+                    member.library,
+                    email=person.guardian_email,
+                    postal_address=self._address(person),
+                )
+        return Contact()
+
+    def _contact(self, group: Group, member: Member) -> Contact:
+        person = self._people[member.id]
+        return Contact(
+            patron=member.id,
+            name=member.name,
+            role=LEAD if member is group.lead and member.group_lead else ADULT,
+            library=member.library,
+            day_phone=person.day_phone,
+            evening_phone=person.evening_phone,
+            other_phone=person.other_phone,
+            email=person.email,
+            postal_address=self._address(person),
+        )
+
+    def _address(self, person: _Person) -> PostalAddress | None:
+        return self._addresses.get(person.mailing_address or 0) or self._addresses.get(person.billing_address or 0)
 
 
 def _id_in(value: object) -> int:
@@ -132,58 +214,22 @@ def _id_in(value: object) -> int:
     return int(text) if text.isdecimal() else 0
 
 
-def _read_people(gateway: Gateway, members: Collection[int]) -> dict[int, _Person]:
+def _read_records(gateway: Gateway, members: Collection[int], more: Collection[str]) -> dict[int, dict[str, Any]]:
     known = gateway.idl("au")["au"].positions
-    fields = tuple(name for name in _Person._fields if name in known)
+    fields = tuple(name for name in dict.fromkeys((*_Person._fields, *more)) if name in known)
     rows = gateway.pcrud.columns_by_values("au", fields, "id", sorted(members)) if members else ()
+    return {row[0]: dict(zip(fields, row, strict=True)) for row in rows}
+
+
+def _person(record: Mapping[str, Any]) -> _Person:
     as_sent = {"id", "juvenile", "mailing_address", "billing_address"}
-    people: dict[int, _Person] = {}
-    for row in rows:
-        values: dict[str, Any] = dict(zip(fields, row, strict=True))
-        for name in values.keys() - as_sent:
-            values[name] = str(values[name] or "").strip()
-        people[row[0]] = _Person(**values)
-    return people
+    known = {name: record[name] for name in _Person._fields if name in record}
+    return _Person(**{name: value if name in as_sent else str(value or "").strip() for name, value in known.items()})
 
 
-def _read_addresses(gateway: Gateway, ids: Sequence[int]) -> Iterator[tuple[int, str]]:
-    """Yield the usable addresses, each on one line, with their ids."""
-    for row in gateway.pcrud.columns_by_values("aua", _ADDRESS_FIELDS, "id", ids):
-        id, *parts, valid, pending = row
+def _read_addresses(gateway: Gateway, ids: Sequence[int]) -> Iterator[tuple[int, PostalAddress]]:
+    """Yield the usable addresses with their ids."""
+    fields = ("id", *PostalAddress._fields, "valid", "pending")
+    for id, *parts, valid, pending in gateway.pcrud.columns_by_values("aua", fields, "id", ids):
         if valid and not pending:
-            street1, street2, city, state, code, country = (str(part or "").strip() for part in parts)
-            yield id, ", ".join(filter(None, (street1, street2, city, f"{state} {code}".strip(), country)))
-
-
-def _choose(group: Group, people: Mapping[int, _Person], addresses: Mapping[int, str]) -> Contact:
-    """Return the lead, else the adult with contact data who owes the most, else the guardian of a juvenile."""
-    lead = group.lead
-    members = [lead, *(member for member in group.members if member is not lead)]
-    juveniles: list[tuple[Member, _Person]] = []
-    adults: list[Contact] = []
-    for member in members:
-        person = people.get(member.id)
-        if person is None:
-            continue
-        if person.juvenile:
-            juveniles.append((member, person))
-            continue
-        contact = Contact(
-            patron=member.id,
-            name=member.name,
-            role=LEAD if member is lead and member.group_lead else ADULT,
-            library=member.library,
-            day_phone=person.day_phone,
-            evening_phone=person.evening_phone,
-            other_phone=person.other_phone,
-            email=person.email,
-            address=addresses.get(person.mailing_address or 0) or addresses.get(person.billing_address or 0, ""),
-        )
-        if any(getattr(contact, way) for way in WAYS):
-            return contact
-        adults.append(contact)
-    for member, person in juveniles if not adults else ():
-        if person.guardian or person.guardian_email:
-            name = person.guardian
-            return Contact(member.id, name, GUARDIAN, member.library, email=person.guardian_email)
-    return adults[0] if adults else Contact()
+            yield id, PostalAddress.of(parts)

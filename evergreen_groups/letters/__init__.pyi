@@ -1,0 +1,10 @@
+from .debtors import Debtor as Debtor
+from .debtors import Debtors as Debtors
+from .debtors import Selection as Selection
+from .debtors import read_debtors as read_debtors
+from .letters import LeftOut as LeftOut
+from .letters import Letter as Letter
+from .letters import Letters as Letters
+from .letters import NoLetter as NoLetter
+from .letters import Sender as Sender
+from .letters import read_letters as read_letters

@@ -1,0 +1,135 @@
+"""Letters as a document to print, a sheet for each family; and who gets none, as text and JSON."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from evergreen_groups.language import current_language, first_available, gettext, use_language
+from evergreen_groups.letters import Debtors, NoLetter
+from evergreen_groups.message import Message
+from evergreen_groups.render.desk import HOW_TO_PAY, statement_page
+from evergreen_groups.render.pages import template_text, write_template
+from evergreen_groups.report import GUARDIAN
+from evergreen_groups.settings import StatementSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import TextIO
+
+    from markupsafe import Markup
+
+    from evergreen_groups.language import Language
+    from evergreen_groups.letters import LeftOut, Letter, Letters
+    from evergreen_groups.settings import LetterSettings
+
+    LanguageOf = Callable[[str], Language]
+
+_TEXTS = {
+    "opening": Message(
+        "Dear {name},\nthis letter lists what is owed to the library, and what can still be returned."
+    ),
+    "payment": HOW_TO_PAY,
+    "closing": Message("Please call or visit us if you have questions.\nSincerely,\n{library}"),
+}
+REASONS = {
+    NoLetter.NO_CONTACT: Message("no adult or guardian is known"),
+    NoLetter.INACTIVE: Message("the account is inactive or deleted"),
+    NoLetter.WITHHELD: Message("the person to contact belongs to another library"),
+    NoLetter.MINOR: Message("the person to contact is a minor"),
+    NoLetter.IN_COLLECTIONS: Message("in collections"),
+    NoLetter.EXEMPT: Message("exempt from collections"),
+    NoLetter.NO_ADDRESS: Message("no valid address"),
+    NoLetter.NOTHING_OWED: Message("the person to contact and the children owe nothing"),
+}
+"""Why somebody gets no letter."""
+
+_LONGEST_LINE = 38
+"""Address lines with more characters are set smaller."""
+
+
+def write_letters(
+    letters: Letters,
+    stream: TextIO,
+    settings: LetterSettings,
+    language_of: LanguageOf,
+    upwards: Callable[[str], Sequence[str]],
+) -> None:
+    """Write the letters as one HTML document, each in the addressee's language, or else the library's.
+
+    ``language_of`` returns the language of a library (short name), ``upwards`` its short name and those above.
+    """
+    language_of = cache(language_of)
+
+    from markupsafe import Markup
+
+    def sheets() -> Iterator[Markup]:
+        for letter in letters.letters:
+            library = letter.statement.library.shortname
+            language = language_of(library)
+            with use_language(replace(language, tag=first_available([letter.locale]) or language.tag)):
+                text = _letter(letter, settings, upwards(library))
+            yield Markup(text)  # noqa: S704 - a rendered template
+
+    write_template("letters.html", stream, sheets=sheets(), envelope=settings.envelope, count=len(letters.letters))
+
+
+def _letter(letter: Letter, settings: LetterSettings, libraries: Sequence[str]) -> str:
+    sender, contact = letter.sender, letter.contact
+    address = contact.postal_address
+    assert address is not None
+    name = letter.name or gettext("Parent or guardian of {name}", name=letter.statement.patron.name)
+    lines = [name, *address.lines(domestic=sender.address.country if sender.address else "")]
+    if settings.envelope == "us10" and address.street2:
+        # As USPS asks, so that four lines are enough.
+        lines[1:3] = [f"{lines[1]} {lines[2]}"]
+
+    def text(part: str) -> str:
+        own = settings.text(part, libraries, current_language().tag)
+        return (gettext(_TEXTS[part]) if own is None else own).replace("{name}", name).replace("{library}", sender.name)
+
+    # The statement has the amounts, so a letter can't say more than a statement would.
+    said = StatementSettings(library=sender.name, text=text("opening"), how_to_pay=text("payment"))
+    return template_text(
+        "letter.html",
+        sheet=statement_page(letter.statement, said),
+        address=lines,
+        small=max(map(len, lines)) > _LONGEST_LINE,
+        sender_lines=sender.address.lines(sender.address.country) if sender.address else (),
+        phone=sender.phone,
+        closing=tuple(line.strip() for line in text("closing").splitlines() if line.strip()),
+        to_guardian=contact.role == GUARDIAN,
+        envelope=settings.envelope,
+    )
+
+
+def letters_document(made: Letters | Debtors) -> dict[str, Any]:
+    """Return who is written to, by ids, and who isn't and why, as a JSON object, version 1."""
+    if isinstance(made, Debtors):
+        written = [{"group": one.group, "patron": one.member.id, "contact": one.contact.patron} for one in made.people]
+    else:
+        written = [{"group": one.group, "contact": one.contact.patron} for one in made.letters]
+    return {
+        "version": 1,
+        "kind": "letters" if not isinstance(made, Debtors) else "people-who-owe",
+        "written": written,
+        "left_out": [
+            {"group": one.group, **({"patron": one.patron} if one.patron else {}), "reason": one.reason.value}
+            for one in made.left_out
+        ],
+    }
+
+
+def describe_left_out(left_out: Sequence[LeftOut]) -> Iterator[str]:
+    """Yield a line for each reason, with the numbers of the groups."""
+    groups: dict[NoLetter, dict[int, None]] = defaultdict(dict)
+    for one in left_out:
+        groups[one.reason][one.group] = None
+    for reason, numbers in groups.items():
+        yield gettext(
+            "Not written to: {reason} ({groups})",
+            reason=gettext(REASONS[reason]),
+            groups=", ".join(gettext("group {group}", group=number) for number in numbers),
+        )
