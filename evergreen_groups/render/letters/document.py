@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _TEXTS = {
     "opening": Message(
-        "Dear {name},\nthis letter lists what is owed to the library, and what can still be returned."
+        "Dear {name},\nThis letter lists what is owed to the library, and what can still be returned."
     ),
     "payment": HOW_TO_PAY,
     "closing": Message("Please call or visit us if you have questions.\nSincerely,\n{library}"),
