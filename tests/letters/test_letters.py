@@ -13,6 +13,17 @@ import pytest
 from support.bills_and_items import lend
 from support.fault_proxy import FaultProxy
 from support.gateways import gateway_of
+from support.letters import (
+    CHILDREN,
+    FAMILY,
+    IN_COLLECTIONS,
+    INVALID_ADDRESS,
+    LEAD,
+    OTHER_ADULT,
+    change,
+    library_address,
+    penalize,
+)
 
 from evergreen_groups.ils import shortnames_upwards
 from evergreen_groups.letters import Letter, Letters, NoLetter, read_letters
@@ -23,26 +34,7 @@ from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings.sections import LanguageSettings, LetterSettings
 from evergreen_groups.settings.values import LetterTexts
 
-FAMILY, LEAD, OTHER_ADULT = 1001, 1001, 1002
-CHILDREN = (1003, 1004, 1005, 1006)
 NAMES = ("Adaeze", "Chidi", "Ifeoma", "Emeka", "Ngozi", "Obinna")
-HARBOR, CONSORTIUM, INVALID_ADDRESS, IN_COLLECTIONS = 11, 1, 29, 30
-
-
-def change(sandbox: Sandbox, patron: int, **fields: Any) -> None:
-    sandbox._store.update("au", patron, fields)
-
-
-def penalize(sandbox: Sandbox, patron: int, kind: int) -> None:
-    row = {"usr": patron, "standing_penalty": kind, "org_unit": CONSORTIUM, "staff": 4}
-    sandbox._store.insert("ausp", {"set_date": "2026-09-03T10:00:00+0000", **row})
-
-
-def library_address(sandbox: Sandbox, field: str = "mailing_address", **fields: Any) -> None:
-    row = {"org_unit": HARBOR, "address_type": "MAILING", "street1": "1 Harbor Street", "city": "Lakeland"}
-    place = {"state": "MN", "post_code": "55550", "country": "USA", "valid": "t"}
-    id = sandbox._store.insert("aoa", {**row, **place, **fields})
-    sandbox._store.update("aou", HARBOR, {field: id, "phone": "555-0111"})
 
 
 def read(sandbox: Sandbox, criteria: Criteria = Criteria()) -> tuple[Report, Letters]:
