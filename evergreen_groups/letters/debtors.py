@@ -7,13 +7,13 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from evergreen_groups.letters.letters import Addressees, LeftOut, NoLetter
+from evergreen_groups.letters.letters import AddressBook, Addressee, LeftOut, NoLetter
 from evergreen_groups.money import ZERO
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.groups import Member
-    from evergreen_groups.report import AgeBand, Contact, Report
+    from evergreen_groups.report import AgeBand, Report
 
 # Staff set it to keep a patron from being sent to collections (Collections.pm, 950.data.seed-values.sql, rel_3_17).
 # Evergreen compares its value with the text true (Storage/Publisher/money.pm).
@@ -34,19 +34,14 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Debtor:
-    """A member who owes something, and whom to contact about it: themselves, or for a minor the group's contact.
-
-    ``name`` is the contact's, given name first.
-    """
+    """A member who owes something, and whom to write to: themselves, or for a minor the person to contact."""
 
     group: int
     member: Member
     minor: bool
     owing_since: datetime | None
     age_band: AgeBand | None
-    contact: Contact
-    name: str
-    locale: str
+    addressee: Addressee
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +57,7 @@ def read_debtors(gateway: Gateway, report: Report, selection: Selection) -> Debt
     details = report.details
     if details is None:
         raise ValueError("people are listed from a report with its details")
-    addressees = Addressees.read(gateway, report)
+    book = AddressBook.read(gateway, report)
     before = None if selection.owing_since is None else report.generated_at - timedelta(selection.owing_since)
     wanted = []
     for group in report.groups:
@@ -76,19 +71,17 @@ def read_debtors(gateway: Gateway, report: Report, selection: Selection) -> Debt
         ids = sorted(member.id for _group, member, _since in wanted)
         rows = gateway.pcrud.columns_by_values("aus", ("usr", "value"), "usr", ids, where={"name": _EXEMPT})
         exempt = {patron for patron, value in rows if value == "true"}
-    people, left_out = [], []
+    people: list[Debtor] = []
+    left_out: list[LeftOut] = []
     for group, member, since in wanted:
-        minor, visible = addressees.is_minor(member.id), member.id in addressees.book.records
-        contact = addressees.book.of_member(group, member) if visible and not minor else addressees.book.of_group(group)
-        reason = NoLetter.EXEMPT if member.id in exempt else addressees.obstacle(contact)
-        if not visible:
-            reason = NoLetter.NO_CONTACT
-        if reason is not None:
-            left_out.append(LeftOut(group.number, reason, member.id))
-            continue
-        assert contact.patron is not None
-        name = contact.name if contact.role == "guardian" else addressees.name(contact.patron)
-        band = details.age_band_since(since)
-        locale = addressees.locale(contact.patron)
-        people.append(Debtor(group.number, member, minor, since, band, contact, name, locale))
+        minor = book.is_minor(member.id)
+        is_own = member.id in book.accounts and not minor
+        contact = book.contacts.of_member(group, member) if is_own else book.contacts.of_group(group)
+        found = NoLetter.EXEMPT if member.id in exempt else book.addressee(contact)
+        if member.id not in book.accounts:
+            found = NoLetter.INACTIVE
+        if isinstance(found, NoLetter):
+            left_out.append(LeftOut(group.number, found, member.id))
+        else:
+            people.append(Debtor(group.number, member, minor, since, details.age_band_since(since), found))
     return Debtors(tuple(people), tuple(left_out))

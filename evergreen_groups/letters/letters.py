@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime
-from decimal import Decimal
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evergreen_groups.desk import GroupBills, MemberBills, Statement, is_minor
 from evergreen_groups.groups import ACCOUNT_FIELDS, PatronAccount
@@ -23,13 +21,15 @@ from evergreen_groups.money import ZERO
 from evergreen_groups.report import GUARDIAN, Contact, ContactBook, PostalAddress
 
 if TYPE_CHECKING:
+    from datetime import date
+
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.groups import Member, Patron
     from evergreen_groups.ils import Bill
     from evergreen_groups.report import Report
 
 _NAMES = ("first_given_name", "second_given_name", "family_name", "suffix")
-RECORD_FIELDS = (*ACCOUNT_FIELDS, "deleted", "locale", *_NAMES, *(f"pref_{name}" for name in _NAMES))
+_RECORD_FIELDS = (*ACCOUNT_FIELDS, "deleted", "locale", *_NAMES, *(f"pref_{name}" for name in _NAMES))
 """The fields of an ``au`` that letters need in addition to contacts."""
 _RETURNABLE = (CirculationKind.OVERDUE, CirculationKind.LONG_OVERDUE)
 
@@ -61,7 +61,7 @@ class LeftOut:
 
 
 @dataclass(frozen=True, slots=True)
-class Sender:
+class Letterhead:
     """A library as a letter names it."""
 
     name: str
@@ -70,17 +70,26 @@ class Sender:
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
-    """A letter about the members in ``statement``.
+class Addressee:
+    """Somebody to write to: a member (id ``patron``), or the guardian of one.
 
-    ``name`` is the addressee's, given name first; empty for a guardian whose name isn't known. ``locale`` is the
-    addressee's in Evergreen (``fr-CA``), empty if none is set.
+    ``name`` has the given name first; it is empty for a guardian whose name isn't known. ``locale`` is the member's in
+    Evergreen (``fr-CA``), empty if none is set.
     """
 
     contact: Contact
+    patron: int
+    address: PostalAddress
     name: str
     locale: str
-    sender: Sender
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyLetter:
+    """A letter about the members in ``statement``."""
+
+    addressee: Addressee
+    head: Letterhead
     statement: Statement
 
     @property
@@ -93,68 +102,67 @@ class Letter:
 class Letters:
     """The letters of a report in its order, and the groups that get none."""
 
-    letters: tuple[Letter, ...]
+    letters: tuple[FamilyLetter, ...]
     left_out: tuple[LeftOut, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Addressees:
-    """What tells whom to write to about the groups of a report, and who is a minor.
+class AddressBook:
+    """Whom to write to about the members of a report, and who is a minor.
 
-    ``homes`` are the short names of the home libraries of people who may be written to (None: all).
+    ``accounts`` are those of visible members by patron id, without those deleted since. ``homes`` are the short names
+    of the libraries whose patrons may be written to (None: all).
     """
 
-    book: ContactBook
+    contacts: ContactBook
+    accounts: Mapping[int, PatronAccount]
     homes: frozenset[str] | None
     today: date
-    now: datetime
 
     @classmethod
-    def read(cls, gateway: Gateway, report: Report) -> Addressees:
-        """Read the contact data of a report's members, in four calls for up to 3,000 of them."""
+    def read(cls, gateway: Gateway, report: Report) -> AddressBook:
+        """Read what is needed of a report's members, in four calls for up to 3,000 of them."""
         if report.blocks is None:
             raise ValueError("letters are made from a report with its blocks")
-        book = ContactBook(gateway, report.groups, report.blocks.kinds, RECORD_FIELDS)
+        contacts = ContactBook(gateway, report.groups, report.blocks.kinds, _RECORD_FIELDS)
+        accounts = {
+            id: PatronAccount.of((record[name] for name in ACCOUNT_FIELDS), report.generated_at)
+            for id, record in contacts.records.items()
+            if not record["deleted"]
+        }
         units, orgs = OrgUnits(report.org_units), report.criteria.orgs
         homes = frozenset(map(units.shortname, units.named(orgs))) if orgs else None
-        return cls(book, homes, report.generated_at.astimezone().date(), report.generated_at)
-
-    def account(self, patron: int) -> PatronAccount | None:
-        """Return the account of a patron (id), None if it isn't visible or was deleted since."""
-        record = self.book.records.get(patron)
-        if record is None or record["deleted"]:
-            return None
-        return PatronAccount.of((record[name] for name in ACCOUNT_FIELDS), self.now)
+        return cls(contacts, accounts, homes, report.generated_at.astimezone().date())
 
     def is_minor(self, patron: int) -> bool:
         """Return whether a patron (id) is known to be a minor."""
-        account = self.account(patron)
-        return account is not None and is_minor(account, self.today)
+        return patron in self.accounts and is_minor(self.accounts[patron], self.today)
 
     def name(self, patron: int) -> str:
         """Return a patron's name as on an envelope, preferred parts before legal ones."""
-        record = self.book.records[patron]
+        record = self.contacts.records[patron]
         parts = (str(record[f"pref_{name}"] or "").strip() or str(record[name] or "").strip() for name in _NAMES)
         return " ".join(filter(None, parts))
 
-    def locale(self, patron: int) -> str:
-        """Return a patron's locale, empty if none is set."""
-        return str(self.book.records[patron]["locale"] or "")
-
-    def obstacle(self, contact: Contact) -> NoLetter | None:
-        """Return why nothing can be sent to somebody, None if it can."""
-        if contact.patron is None:
+    def addressee(self, contact: Contact) -> Addressee | NoLetter:
+        """Return the person to write to, or why that isn't possible."""
+        patron, address = contact.patron, contact.postal_address
+        if patron is None:
             return NoLetter.NO_CONTACT
-        if self.homes is not None and contact.library not in self.homes:
-            return NoLetter.WITHHELD
-        account = self.account(contact.patron)
-        if account is None or not account.active:
-            return NoLetter.INACTIVE
-        if contact.role != GUARDIAN and self.is_minor(contact.patron):
-            return NoLetter.MINOR
-        if contact.in_collections:
-            return NoLetter.IN_COLLECTIONS
-        return None if contact.postal_address and "address" not in contact.invalid else NoLetter.NO_ADDRESS
+        account = self.accounts.get(patron)
+        obstacles = {
+            NoLetter.WITHHELD: self.homes is not None and contact.library not in self.homes,
+            NoLetter.INACTIVE: account is None or not account.active,
+            NoLetter.MINOR: contact.role != GUARDIAN and self.is_minor(patron),
+            NoLetter.IN_COLLECTIONS: contact.in_collections,
+        }
+        for reason, holds in obstacles.items():
+            if holds:
+                return reason
+        if address is None or "address" in contact.invalid:
+            return NoLetter.NO_ADDRESS
+        name = contact.name if contact.role == GUARDIAN else self.name(patron)
+        return Addressee(contact, patron, address, name, str(self.contacts.records[patron]["locale"] or ""))
 
 
 def read_letters(gateway: Gateway, report: Report) -> Letters:
@@ -163,50 +171,40 @@ def read_letters(gateway: Gateway, report: Report) -> Letters:
     Each is about the addressee (unless that is a guardian) and the group's minors. Takes about ten calls for 3,000
     members.
     """
-    addressees = Addressees.read(gateway, report)
+    book = AddressBook.read(gateway, report)
     left_out: list[LeftOut] = []
-    chosen: list[tuple[Contact, Patron, list[Member]]] = []
+    chosen: list[tuple[Addressee, Patron, list[Member]]] = []
     for group in report.groups:
-        contact = addressees.book.of_group(group)
+        contact = book.contacts.of_group(group)
+        found = book.addressee(contact)
         about = [
             member
             for member in group.members
-            if addressees.is_minor(member.id) or (contact.role != GUARDIAN and member.id == contact.patron)
+            if book.is_minor(member.id) or (contact.role != GUARDIAN and member.id == contact.patron)
         ]
-        reason = addressees.obstacle(contact)
-        if reason is None and sum((member.own_fines for member in about), ZERO) <= 0:
-            reason = NoLetter.NOTHING_OWED
-        if reason is not None:
-            left_out.append(LeftOut(group.number, reason))
+        if isinstance(found, Addressee) and sum((member.own_fines for member in about), ZERO) <= 0:
+            found = NoLetter.NOTHING_OWED
+        if isinstance(found, Addressee):
+            patron = next(member.patron for member in group.members if member.id == found.patron)
+            chosen.append((found, replace(patron, name=book.name(patron.id)), about))
         else:
-            chosen.append((contact, next(one.patron for one in group.members if one.id == contact.patron), about))
-    members = [member for _contact, _patron, about in chosen for member in about]
+            left_out.append(LeftOut(group.number, found))
     org_units = OrgUnits(report.org_units)
-    homes = {patron.home_library.id for _contact, patron, _about in chosen}
-    bills, senders = gateway.in_parallel(
-        lambda: _read_bills(gateway, report, org_units, addressees, members),
-        lambda: _read_senders(gateway, org_units, homes),
+    bills, heads = gateway.in_parallel(
+        lambda: _read_bills(gateway, report, org_units, book, [member for *_, about in chosen for member in about]),
+        lambda: _read_letterheads(gateway, org_units, {patron.home_library.id for _, patron, _ in chosen}),
     )
     letters = []
-    for contact, patron, about in chosen:
+    for addressee, patron, about in chosen:
         theirs = tuple(bills[member.id] for member in about if bills[member.id].own_fines or bills[member.id].items.out)
         # Whether the group has hidden members is nothing to tell the family.
         of_group = GroupBills(report.gateway, report.generated_at, patron.group, theirs, True, org_units)
-        name = addressees.name(patron.id)
-        letters.append(
-            Letter(
-                contact=contact,
-                name=contact.name if contact.role == GUARDIAN else name,
-                locale=addressees.locale(patron.id),
-                sender=senders[patron.home_library.id],
-                statement=Statement(of_group, replace(patron, name=name), theirs),
-            )
-        )
+        letters.append(FamilyLetter(addressee, heads[patron.home_library.id], Statement(of_group, patron, theirs)))
     return Letters(tuple(letters), tuple(left_out))
 
 
 def _read_bills(
-    gateway: Gateway, report: Report, org_units: OrgUnits, addressees: Addressees, members: Sequence[Member]
+    gateway: Gateway, report: Report, org_units: OrgUnits, book: AddressBook, members: Sequence[Member]
 ) -> Mapping[int, MemberBills]:
     """Return the bills and the returnable items of members, by patron id."""
     if not members:
@@ -224,12 +222,10 @@ def _read_bills(
     for member in members:
         theirs = items[member.id].items
         stopped = {item.id: item.stop_fines for item in theirs}
-        account = addressees.account(member.id)
-        assert account is not None
         known = bills.get(member.id, ())
         found[member.id] = MemberBills(
-            patron=replace(member.patron, name=addressees.name(member.id)),
-            account=account,
+            patron=replace(member.patron, name=book.name(member.id)),
+            account=book.accounts[member.id],
             own_fines=member.own_fines,
             bills=None if known is None else tuple(_with_item_kind(bill, stopped) for bill in known),
             # The report knows whether the account sees every item that may have to be returned.
@@ -244,17 +240,17 @@ def _read_bills(
 
 def _with_item_kind(bill: Bill, stopped: Mapping[int, str | None]) -> Bill:
     """Name what happened to the item, if its circulation is visible."""
-    (found,) = with_item_kinds((bill,), stopped, {bill.library} if bill.id in stopped else ())
+    (found,) = with_item_kinds((bill,), stopped, [bill.library or 0] if bill.id in stopped else ())
     return found
 
 
-def _read_senders(gateway: Gateway, org_units: OrgUnits, libraries: Collection[int]) -> dict[int, Sender]:
+def _read_letterheads(gateway: Gateway, org_units: OrgUnits, libraries: Collection[int]) -> dict[int, Letterhead]:
     """Return libraries (ids) with their mailing addresses, or else their billing addresses."""
     if not libraries:
         return {}
     read = gateway.pcrud.columns_by_values
     fields = ("id", "phone", "mailing_address", "billing_address")
-    units: dict[int, tuple[Any, ...]] = {id: rest for id, *rest in read("aou", fields, "id", sorted(libraries))}
+    units = {row[0]: row[1:] for row in read("aou", fields, "id", sorted(libraries))}
     used = sorted({id for _phone, *addresses in units.values() for id in addresses if id})
     addresses = {
         id: PostalAddress.of(parts)
@@ -262,7 +258,7 @@ def _read_senders(gateway: Gateway, org_units: OrgUnits, libraries: Collection[i
         if valid
     }
     return {
-        id: Sender(
+        id: Letterhead(
             org_units.unit(id).name, addresses.get(mailing) or addresses.get(billing), str(phone or "").strip()
         )
         for id, (phone, mailing, billing) in units.items()

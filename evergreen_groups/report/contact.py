@@ -5,7 +5,7 @@ Evergreen returns an au or aua only with VIEW_USER at the patron's home library.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -135,6 +135,7 @@ class ContactBook:
         self._in_collections = {*kinds.ids_of([_IN_COLLECTIONS])}
         self._invalid = {id: _INVALID[name] for id, name in kinds.ids_of(_INVALID).items()}
         wanted = sorted({*self._in_collections, *map(_id_in, self._overrides.values()), *self._invalid} - {0})
+        self._addresses: dict[int, PostalAddress]
         self._addresses, rows = gateway.in_parallel(
             lambda: dict(_read_addresses(gateway, used)) if used else {},
             lambda: list(rows_in_force(gateway, members, kinds=wanted, all_visible=True)) if wanted and members else [],
@@ -205,7 +206,8 @@ class ContactBook:
         )
 
     def _address(self, person: _Person) -> PostalAddress | None:
-        return self._addresses.get(person.mailing_address or 0) or self._addresses.get(person.billing_address or 0)
+        used = person.mailing_address, person.billing_address
+        return next((self._addresses[id] for id in used if id in self._addresses), None)
 
 
 def _id_in(value: object) -> int:
@@ -223,8 +225,10 @@ def _read_records(gateway: Gateway, members: Collection[int], more: Collection[s
 
 def _person(record: Mapping[str, Any]) -> _Person:
     as_sent = {"id", "juvenile", "mailing_address", "billing_address"}
-    known = {name: record[name] for name in _Person._fields if name in record}
-    return _Person(**{name: value if name in as_sent else str(value or "").strip() for name, value in known.items()})
+    values = {name: record[name] for name in _Person._fields if name in record}
+    for name in values.keys() - as_sent:
+        values[name] = str(values[name] or "").strip()
+    return _Person(**values)
 
 
 def _read_addresses(gateway: Gateway, ids: Sequence[int]) -> Iterator[tuple[int, PostalAddress]]:

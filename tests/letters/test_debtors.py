@@ -17,6 +17,7 @@ from evergreen_groups.render.letters import write_debtors
 from evergreen_groups.report import Criteria, Report, build_report
 from evergreen_groups.sandbox import Sandbox
 
+EVERYBODY = Selection()
 NOW = datetime(2026, 11, 15, 12, tzinfo=UTC)
 COLUMNS = (
     "group,library,patron,barcode,patron_name,minor,own_fines,owing_since,age_band,contact,contact_role,contact_name,"
@@ -24,7 +25,7 @@ COLUMNS = (
 )
 
 
-def read(sandbox: Sandbox, selection: Selection = Selection()) -> tuple[Report, Debtors]:
+def read(sandbox: Sandbox, selection: Selection = EVERYBODY) -> tuple[Report, Debtors]:
     with gateway_of(sandbox.url, "consortium_staff") as gateway:
         report = build_report(gateway, Criteria(), now=NOW)
         return report, read_debtors(gateway, report, selection)
@@ -60,7 +61,8 @@ def test_a_person_with_their_own_contact_data(sandbox: Sandbox) -> None:
     _report, made = read(sandbox)
     rows = {int(row["patron"]): row for row in rows_of(made)}
     lead, other, child = rows[LEAD], rows[OTHER_ADULT], rows[CHILDREN[0]]
-    assert (lead["own_fines"], lead["contact"], lead["contact_role"], lead["minor"]) == ("4.90", "1001", "lead", "false")
+    assert (lead["own_fines"], lead["minor"]) == ("4.90", "false")
+    assert (lead["contact"], lead["contact_role"]) == ("1001", "lead")
     assert (lead["street1"], lead["post_code"], lead["locale"]) == ("14 Harbor Street", "55555", "fr-CA")
     assert (lead["owing_since"], lead["age_band"]) == ("2026-02-02", "90 or more")
     assert lead["evening_phone"] == "'+1 555 0100", "no formula"

@@ -26,7 +26,7 @@ from support.letters import (
 )
 
 from evergreen_groups.ils import shortnames_upwards
-from evergreen_groups.letters import Letter, Letters, NoLetter, read_letters
+from evergreen_groups.letters import FamilyLetter, Letters, NoLetter, read_letters
 from evergreen_groups.nightly import Readers
 from evergreen_groups.render.letters import write_letters
 from evergreen_groups.report import GUARDIAN, Criteria, Report, build_report
@@ -34,17 +34,18 @@ from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings.sections import LanguageSettings, LetterSettings
 from evergreen_groups.settings.values import LetterTexts
 
+EVERY, STOCK = Criteria(), LetterSettings()
 NAMES = ("Adaeze", "Chidi", "Ifeoma", "Emeka", "Ngozi", "Obinna")
 
 
-def read(sandbox: Sandbox, criteria: Criteria = Criteria()) -> tuple[Report, Letters]:
+def read(sandbox: Sandbox, criteria: Criteria = EVERY) -> tuple[Report, Letters]:
     with gateway_of(sandbox.url, "consortium_staff") as gateway:
         report = build_report(gateway, criteria)
         return report, read_letters(gateway, report)
 
 
 def document(
-    report: Report, made: Letters, settings: LetterSettings = LetterSettings(), language: LanguageSettings | None = None
+    report: Report, made: Letters, settings: LetterSettings = STOCK, language: LanguageSettings | None = None
 ) -> lxml.html.HtmlElement:
     stream = io.StringIO()
     readers = Readers(language or LanguageSettings(timezone="UTC"), report.org_units)
@@ -53,7 +54,7 @@ def document(
     return lxml.html.document_fromstring(stream.getvalue())
 
 
-def of_family(made: Letters) -> Letter:
+def of_family(made: Letters) -> FamilyLetter:
     return next(letter for letter in made.letters if letter.group == FAMILY)
 
 
@@ -63,7 +64,7 @@ def sheet_of_family(sandbox: Sandbox, *settings: Any) -> lxml.html.HtmlElement:
     return document(report, made, *settings).xpath("//article")[place]
 
 
-def reason_of_family(sandbox: Sandbox, criteria: Criteria = Criteria()) -> NoLetter | None:
+def reason_of_family(sandbox: Sandbox, criteria: Criteria = EVERY) -> NoLetter | None:
     _report, made = read(sandbox, criteria)
     found = [one.reason for one in made.left_out if one.group == FAMILY]
     assert bool(found) is (FAMILY not in [letter.group for letter in made.letters])
@@ -105,7 +106,7 @@ def test_a_letter_to_a_guardian_is_about_the_children_alone(sandbox: Sandbox) ->
     change(sandbox, LEAD, juvenile="t", dob="1999-05-05", guardian="Ada Obi")
     report, made = read(sandbox, Criteria(min_total=Decimal("20.00")))
     letter = of_family(made)
-    assert letter.contact.role == GUARDIAN
+    assert letter.addressee.contact.role == GUARDIAN
     text = document(report, replace(made, letters=(letter,))).xpath("//article")[0].text_content()
     assert "Dear Ada Obi" in text
     assert "Adaeze" not in text, "an adult, whatever the mark of a juvenile says"

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.long
 class Paper(NamedTuple):
     """Lengths in millimeters: the page, its left and top margins, and rectangles as left, top, right and bottom.
 
-    ``always`` is the part of the sheet that the window shows wherever the sheet slides to, ``perhaps`` what it may show.
+    The window shows ``always`` wherever the sheet slides to, and ``perhaps`` somewhere.
     """
 
     box: str
@@ -56,6 +56,7 @@ PAPERS = {
         "612 792", *_inches(8.5, 1, 1, 0.5), _inches(0.875, 2.5, 4.375, 3.1667), _inches(-0.125, 2.0417, 5.375, 3.625)
     ),
 }
+EVERY = Criteria()
 LANGUAGES = ("en", "fr-CA", "es", "cs")
 _RECTANGLES = """
 const sheet = document.querySelector("article"), origin = sheet.getBoundingClientRect();
@@ -67,7 +68,8 @@ while (texts.nextNode()) {
     const inside = Boolean(texts.currentNode.parentElement.closest(".window"));
     const name = Boolean(texts.currentNode.parentElement.closest("address"));
     if (texts.currentNode.textContent.trim()) {
-      found.push([inside, name, one.left - origin.left, one.top - origin.top, one.right - origin.left, one.bottom - origin.top]);
+      const edges = [one.left - origin.left, one.top - origin.top, one.right - origin.left, one.bottom - origin.top];
+      found.push([inside, name, ...edges]);
     }
   }
 }
@@ -81,7 +83,7 @@ def browser() -> Iterator[Chrome]:
         yield browser
 
 
-def letters_of(url: str, account: str, criteria: Criteria = Criteria()) -> tuple[Report, Letters]:
+def letters_of(url: str, account: str, criteria: Criteria = EVERY) -> tuple[Report, Letters]:
     with gateway_of(url, account) as gateway:
         report = build_report(gateway, criteria)
         return report, read_letters(gateway, report)
@@ -151,7 +153,9 @@ def test_the_window_shows_the_address_and_nothing_else(
     found = []
     for in_window, in_address, *edges in browser.execute_script(_RECTANGLES):
         left, top, right, bottom = (edge * 25.4 / 96 for edge in edges)
-        found.append((in_window, in_address, left + paper.left, top + paper.top, right + paper.left, bottom + paper.top))
+        found.append(
+            (in_window, in_address, left + paper.left, top + paper.top, right + paper.left, bottom + paper.top)
+        )
     assert sum(in_address for _, in_address, *_ in found) >= 4
     for in_window, in_address, left, top, right, bottom in found:
         # Lines of text are higher than their letters.

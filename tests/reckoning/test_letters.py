@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from datetime import UTC, date, datetime
-from decimal import Decimal
 from random import Random
 
 import lxml.html
@@ -46,7 +45,7 @@ def check(product: Product, content: Content) -> int:
     numbers = [letter.group for letter in made.letters] + [one.group for one in made.left_out]
     assert sorted(numbers) == sorted(group.number for group in report.groups)
     for letter, sheet in zip(made.letters, sheets, strict=True):
-        contact = letter.contact
+        contact = letter.addressee.contact
         visible = [patron for patron in library.groups()[letter.group] if library.visible(patron)]
         said = sheet.text_content()
         about = [one for one in visible if minor(one) or (contact.role != "guardian" and one["id"] == contact.patron)]

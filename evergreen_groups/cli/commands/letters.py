@@ -57,9 +57,7 @@ _FORMATS = ("html", "csv")
 @click.option(
     "--min-own", type=CheckedType(values.AMOUNT_ABOVE_ZERO), help="CSV: only people who owe this much or more."
 )
-@click.option(
-    "--collections", is_flag=True, help="CSV: without people whom Evergreen exempts from collections."
-)
+@click.option("--collections", is_flag=True, help="CSV: without people whom Evergreen exempts from collections.")
 @click.option(
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -111,7 +109,7 @@ def letters_command(
     with session.client() as client, session.progress() as progress:
         report = build_report(client.gateway, criteria, progress, policy=settings.policy)
         configured = settings.language.language().timezone
-        zones = {} if configured or (format_name == "csv" and not due) else read_timezones(client.gateway)
+        zones = {} if configured else read_timezones(client.gateway)
         if due:
             report = _only_due(client, report, settings, zones)
         made: Letters | Debtors
@@ -131,14 +129,9 @@ def letters_command(
     if as_json:
         write_json(letters_document(made))
     elif not session.quiet:
-        for line in describe_left_out(made.left_out):
-            click.echo(line, err=True)
+        click.echo("".join(f"{line}\n" for line in describe_left_out(made.left_out)), err=True, nl=False)
     if output is not None:
-        count = {"count": len(made.people if isinstance(made, Debtors) else made.letters)}
-        letters = Message("{count} letter", plural="{count} letters", values=count)
-        people = Message("{count} person", plural="{count} people", values=count)
-        written = people if isinstance(made, Debtors) else letters
-        session.summarise(Message("written: {path} ({what})", values={"path": output, "what": written}))
+        session.summarise(Message("written: {path}", values={"path": output}))
     return exit_status.INCOMPLETE if report.totals.incomplete_group_count else exit_status.DONE
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.money import plain_amount
@@ -15,6 +16,15 @@ if TYPE_CHECKING:
 
     from evergreen_groups.letters import Debtor, Debtors
 
+
+def _part(name: str, one: Debtor) -> str:
+    return str(getattr(one.addressee.address, name))
+
+
+def _way(name: str, one: Debtor) -> str:
+    return str(getattr(one.addressee.contact, name))
+
+
 _COLUMNS: dict[str, Callable[[Debtor], Any]] = {
     "group": lambda one: one.group,
     "library": lambda one: one.member.library,
@@ -25,12 +35,12 @@ _COLUMNS: dict[str, Callable[[Debtor], Any]] = {
     "own_fines": lambda one: plain_amount(one.member.own_fines),
     "owing_since": lambda one: one.owing_since and one.owing_since.date().isoformat(),
     "age_band": lambda one: one.age_band and one.age_band.text,
-    "contact": lambda one: one.contact.patron,
-    "contact_role": lambda one: one.contact.role,
-    "contact_name": lambda one: one.name,
-    **{name: lambda one, name=name: getattr(one.contact.postal_address, name) for name in PostalAddress._fields},
-    **{name: lambda one, name=name: getattr(one.contact, name) for name in WAYS if name != "address"},
-    "locale": lambda one: one.locale,
+    "contact": lambda one: one.addressee.patron,
+    "contact_role": lambda one: one.addressee.contact.role,
+    "contact_name": lambda one: one.addressee.name,
+    **{name: partial(_part, name) for name in PostalAddress._fields},
+    **{name: partial(_way, name) for name in WAYS if name != "address"},
+    "locale": lambda one: one.addressee.locale,
 }
 """A stable interface (docs/letters.md): new columns come after all others."""
 _AS_IS = {"own_fines"}

@@ -22,15 +22,13 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
     from evergreen_groups.language import Language
-    from evergreen_groups.letters import LeftOut, Letter, Letters
+    from evergreen_groups.letters import FamilyLetter, LeftOut, Letters
     from evergreen_groups.settings import LetterSettings
 
     LanguageOf = Callable[[str], Language]
 
 _TEXTS = {
-    "opening": Message(
-        "Dear {name},\nThis letter lists what is owed to the library, and what can still be returned."
-    ),
+    "opening": Message("Dear {name},\nThis letter lists what is owed to the library, and what can still be returned."),
     "payment": HOW_TO_PAY,
     "closing": Message("Please call or visit us if you have questions.\nSincerely,\n{library}"),
 }
@@ -69,38 +67,36 @@ def write_letters(
         for letter in letters.letters:
             library = letter.statement.library.shortname
             language = language_of(library)
-            with use_language(replace(language, tag=first_available([letter.locale]) or language.tag)):
+            with use_language(replace(language, tag=first_available([letter.addressee.locale]) or language.tag)):
                 text = _letter(letter, settings, upwards(library))
             yield Markup(text)  # noqa: S704 - a rendered template
 
     write_template("letters.html", stream, sheets=sheets(), envelope=settings.envelope, count=len(letters.letters))
 
 
-def _letter(letter: Letter, settings: LetterSettings, libraries: Sequence[str]) -> str:
-    sender, contact = letter.sender, letter.contact
-    address = contact.postal_address
-    assert address is not None
-    name = letter.name or gettext("Parent or guardian of {name}", name=letter.statement.patron.name)
-    lines = [name, *address.lines(domestic=sender.address.country if sender.address else "")]
-    if settings.envelope == "us10" and address.street2:
+def _letter(letter: FamilyLetter, settings: LetterSettings, libraries: Sequence[str]) -> str:
+    head, addressee = letter.head, letter.addressee
+    name = addressee.name or gettext("Parent or guardian of {name}", name=letter.statement.patron.name)
+    lines = [name, *addressee.address.lines(domestic=head.address.country if head.address else "")]
+    if settings.envelope == "us10" and addressee.address.street2:
         # As USPS asks, so that four lines are enough.
         lines[1:3] = [f"{lines[1]} {lines[2]}"]
 
     def text(part: str) -> str:
         own = settings.text(part, libraries, current_language().tag)
-        return (gettext(_TEXTS[part]) if own is None else own).replace("{name}", name).replace("{library}", sender.name)
+        return (gettext(_TEXTS[part]) if own is None else own).replace("{name}", name).replace("{library}", head.name)
 
     # The statement has the amounts, so a letter can't say more than a statement would.
-    said = StatementSettings(library=sender.name, text=text("opening"), how_to_pay=text("payment"))
+    wanted = StatementSettings(library=head.name, text=text("opening"), how_to_pay=text("payment"))
     return template_text(
         "letter.html",
-        sheet=statement_page(letter.statement, said),
+        sheet=statement_page(letter.statement, wanted),
         address=lines,
         small=max(map(len, lines)) > _LONGEST_LINE,
-        sender_lines=sender.address.lines(sender.address.country) if sender.address else (),
-        phone=sender.phone,
+        sender_lines=head.address.lines(head.address.country) if head.address else (),
+        phone=head.phone,
         closing=tuple(line.strip() for line in text("closing").splitlines() if line.strip()),
-        to_guardian=contact.role == GUARDIAN,
+        to_guardian=addressee.contact.role == GUARDIAN,
         envelope=settings.envelope,
     )
 
@@ -108,9 +104,11 @@ def _letter(letter: Letter, settings: LetterSettings, libraries: Sequence[str]) 
 def letters_document(made: Letters | Debtors) -> dict[str, Any]:
     """Return who is written to, by ids, and who isn't and why, as a JSON object, version 1."""
     if isinstance(made, Debtors):
-        written = [{"group": one.group, "patron": one.member.id, "contact": one.contact.patron} for one in made.people]
+        written = [
+            {"group": one.group, "patron": one.member.id, "contact": one.addressee.patron} for one in made.people
+        ]
     else:
-        written = [{"group": one.group, "contact": one.contact.patron} for one in made.letters]
+        written = [{"group": one.group, "contact": one.addressee.patron} for one in made.letters]
     return {
         "version": 1,
         "kind": "letters" if not isinstance(made, Debtors) else "people-who-owe",
