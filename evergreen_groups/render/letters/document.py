@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from evergreen_groups.language import current_language, first_available, gettext
 from evergreen_groups.letters import Debtors, NoLetter
 from evergreen_groups.message import Message
 from evergreen_groups.render.desk import HOW_TO_PAY, statement_page
-from evergreen_groups.render.pages import template_text, write_template
+from evergreen_groups.render.pages import write_template
 from evergreen_groups.report import GUARDIAN
 from evergreen_groups.settings import StatementSettings
 
@@ -19,10 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import TextIO
 
-    from markupsafe import Markup
-
     from evergreen_groups.language import Language
     from evergreen_groups.letters import FamilyLetter, LeftOut, Letters
+    from evergreen_groups.render.desk import StatementPage
     from evergreen_groups.settings import LetterSettings
 
     LanguageOf = Callable[[str], Language]
@@ -44,8 +43,23 @@ REASONS = {
 }
 """Why somebody gets no letter."""
 
+_PAPER = {"din": "letters_din.css", "us10": "letters_us10.css"}
 _LONGEST_LINE = 38
 """Address lines with more characters are set smaller."""
+
+
+@dataclass(frozen=True, slots=True)
+class LetterSheet:
+    """A letter as the template shows it."""
+
+    sheet: StatementPage
+    address: tuple[str, ...]
+    small: bool
+    sender_lines: tuple[str, ...]
+    phone: str
+    return_address: bool
+    closing: tuple[str, ...]
+    to_guardian: bool
 
 
 def write_letters(
@@ -61,20 +75,20 @@ def write_letters(
     """
     language_of = cache(language_of)
 
-    from markupsafe import Markup
-
-    def sheets() -> Iterator[Markup]:
+    def in_its_language() -> Iterator[LetterSheet]:
         for letter in letters.letters:
             library = letter.statement.library.shortname
             language = language_of(library)
-            with use_language(replace(language, tag=first_available([letter.addressee.locale]) or language.tag)):
-                text = _letter(letter, settings, upwards(library))
-            yield Markup(text)  # noqa: S704 - a rendered template
+            tag = first_available([letter.addressee.locale]) or language.tag
+            # The template writes the letter before it asks for the next one.
+            with use_language(replace(language, tag=tag)):
+                yield _sheet(letter, settings, upwards(library))
 
-    write_template("letters.html", stream, sheets=sheets(), envelope=settings.envelope, count=len(letters.letters))
+    paper, count = _PAPER[settings.envelope], len(letters.letters)
+    write_template("letters.html", stream, letters=in_its_language(), paper=paper, count=count)
 
 
-def _letter(letter: FamilyLetter, settings: LetterSettings, libraries: Sequence[str]) -> str:
+def _sheet(letter: FamilyLetter, settings: LetterSettings, libraries: Sequence[str]) -> LetterSheet:
     head, addressee = letter.head, letter.addressee
     name = addressee.name or gettext("Parent or guardian of {name}", name=letter.statement.patron.name)
     lines = [name, *addressee.address.lines(domestic=head.address.country if head.address else "")]
@@ -87,17 +101,16 @@ def _letter(letter: FamilyLetter, settings: LetterSettings, libraries: Sequence[
         return (gettext(_TEXTS[part]) if own is None else own).replace("{name}", name).replace("{library}", head.name)
 
     # The statement has the amounts, so a letter can't say more than a statement would.
-    wanted = StatementSettings(library=head.name, text=text("opening"), how_to_pay=text("payment"))
-    return template_text(
-        "letter.html",
-        sheet=statement_page(letter.statement, wanted),
-        address=lines,
+    texts = StatementSettings(library=head.name, text=text("opening"), how_to_pay=text("payment"))
+    return LetterSheet(
+        sheet=statement_page(letter.statement, texts),
+        address=tuple(lines),
         small=max(map(len, lines)) > _LONGEST_LINE,
         sender_lines=head.address.lines(head.address.country) if head.address else (),
         phone=head.phone,
+        return_address=settings.envelope == "din",
         closing=tuple(line.strip() for line in text("closing").splitlines() if line.strip()),
         to_guardian=addressee.contact.role == GUARDIAN,
-        envelope=settings.envelope,
     )
 
 
