@@ -10,7 +10,7 @@ from typing import Any
 
 import lxml.html
 import pytest
-from support.bills_and_items import lend
+from support.bills_and_items import bill, lend
 from support.fault_proxy import FaultProxy
 from support.gateways import gateway_of
 from support.letters import (
@@ -156,8 +156,10 @@ def test_what_is_owed_for_and_what_can_be_returned(sandbox: Sandbox) -> None:
     lend(sandbox, LEAD, "2026-05-01", copy=9005, state="LOST", kind="Lost Materials", billed="18.00", paid="3.00")
     lend(sandbox, LEAD, "2039-02-01", copy=9002)
     lend(sandbox, LEAD, "2026-06-01", copy=9006)
+    bill(sandbox, CHILDREN[0], "40.00")
     sheet = sheet_of_family(sandbox)
     (lead, *_others) = sheet.xpath(".//section")
+    assert lead.xpath("string(.//bdi)") == "Adaeze Okonkwo", "the addressee comes first"
     assert [" ".join(one.text_content().split()) for one in lead.xpath(".//li")] == [
         "overdue materials $4.90",
         "lost materials $15.00",
