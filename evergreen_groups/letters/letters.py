@@ -186,7 +186,7 @@ def read_letters(gateway: Gateway, report: Report) -> Letters:
             found = NoLetter.NOTHING_OWED
         if isinstance(found, Addressee):
             patron = next(member.patron for member in group.members if member.id == found.patron)
-            about.sort(key=lambda member: member.id != patron.id)  # noqa: B023 - used at once
+            about.sort(key=lambda member: member.id != patron.id)
             chosen.append((found, replace(patron, name=book.name(patron.id)), about))
         else:
             left_out.append(LeftOut(group.number, found))
