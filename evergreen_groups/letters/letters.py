@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING
 
 from evergreen_groups.desk import GroupBills, MemberBills, Statement, is_minor
@@ -249,7 +250,7 @@ def _read_letterheads(gateway: Gateway, org_units: OrgUnits, libraries: Collecti
     """Return libraries (ids) with their mailing addresses, or else their billing addresses."""
     if not libraries:
         return {}
-    read = gateway.pcrud.columns_by_values
+    read = partial(gateway.pcrud.columns_by_values, all_visible=True)  # both classes are public (fm_IDL.xml)
     fields = ("id", "phone", "mailing_address", "billing_address")
     units = {row[0]: row[1:] for row in read("aou", fields, "id", sorted(libraries))}
     used = sorted({id for _phone, *addresses in units.values() for id in addresses if id})

@@ -120,16 +120,20 @@ class _Person(NamedTuple):
 class ContactBook:
     """How to reach the members of groups, read in four calls for up to 3,000 members.
 
-    ``records`` has what was read of each visible member's ``au``, by patron id: the fields that contacts need and
-    ``more``, decoded but otherwise as sent.
+    ``more`` are fields of ``au`` to read as well. If there are any, ``records`` has all that was read of each visible
+    member, by patron id and field.
     """
 
     def __init__(
         self, gateway: Gateway, groups: Sequence[Group], kinds: PenaltyKinds, more: Collection[str] = ()
     ) -> None:
         members = [member.id for group in groups for member in group.members]
-        self.records = _read_records(gateway, members, more)
-        self._people = {id: _person(record) for id, record in self.records.items()}
+        self.records: dict[int, dict[str, Any]] = {}
+        self._people: dict[int, _Person] = {}
+        for record in _read_records(gateway, members, more):
+            self._people[record["id"]] = _person(record)
+            if more:
+                self.records[record["id"]] = record
         used = sorted({id for one in self._people.values() for id in (one.mailing_address, one.billing_address) if id})
         self._overrides = read_setting(gateway, _COLLECTIONS_OVERRIDE)
         self._in_collections = {*kinds.ids_of([_IN_COLLECTIONS])}
@@ -216,11 +220,11 @@ def _id_in(value: object) -> int:
     return int(text) if text.isdecimal() else 0
 
 
-def _read_records(gateway: Gateway, members: Collection[int], more: Collection[str]) -> dict[int, dict[str, Any]]:
+def _read_records(gateway: Gateway, members: Collection[int], more: Collection[str]) -> Iterator[dict[str, Any]]:
     known = gateway.idl("au")["au"].positions
     fields = tuple(name for name in dict.fromkeys((*_Person._fields, *more)) if name in known)
-    rows = gateway.pcrud.columns_by_values("au", fields, "id", sorted(members)) if members else ()
-    return {row[0]: dict(zip(fields, row, strict=True)) for row in rows}
+    for row in gateway.pcrud.columns_by_values("au", fields, "id", sorted(members)) if members else ():
+        yield dict(zip(fields, row, strict=True))
 
 
 def _person(record: Mapping[str, Any]) -> _Person:

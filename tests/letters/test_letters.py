@@ -111,13 +111,15 @@ def test_a_letter_to_a_guardian_is_about_the_children_alone(sandbox: Sandbox) ->
     assert "Dear Ada Obi" in text
     assert "Adaeze" not in text, "an adult, whatever the mark of a juvenile says"
     assert "only the fines of children in your care" in text
-    change(sandbox, LEAD, guardian=None, guardian_email="ada@example.org")
-    assert "Dear Parent or guardian of Adaeze Okonkwo" in sheet_of_family_with(sandbox, Decimal("20.00"))
 
 
-def sheet_of_family_with(sandbox: Sandbox, min_total: Decimal) -> str:
-    report, made = read(sandbox, Criteria(min_total=min_total))
-    return str(document(report, replace(made, letters=(of_family(made),))).xpath("//article")[0].text_content())
+@pytest.mark.differs("fields-of-3.16", reason="records have no e-mail address of a guardian")
+def test_a_guardian_whose_name_is_not_known(sandbox: Sandbox) -> None:
+    change(sandbox, OTHER_ADULT, usrgroup=OTHER_ADULT)
+    change(sandbox, LEAD, juvenile="t", dob="1999-05-05", guardian_email="ada@example.org")
+    report, made = read(sandbox, Criteria(min_total=Decimal("20.00")))
+    (sheet,) = document(report, replace(made, letters=(of_family(made),))).xpath("//article")
+    assert "Dear Parent or guardian of Adaeze Okonkwo," in sheet.text_content()
 
 
 @pytest.mark.parametrize(
