@@ -7,6 +7,8 @@ from .contact import GUARDIAN as GUARDIAN
 from .contact import LEAD as LEAD
 from .contact import WAYS as WAYS
 from .contact import Contact as Contact
+from .contact import ContactReader as ContactReader
+from .contact import PostalAddress as PostalAddress
 from .details import AgeBand as AgeBand
 from .details import KindSum as KindSum
 from .details import MemberDetails as MemberDetails

@@ -324,7 +324,8 @@ def _with_contacts(report: Report, contacts: ContactReader, kinds: PenaltyKinds,
     """Add the contacts if wanted. A report of some libraries (``chosen``, by id) is for their staff."""
     if not report.criteria.contact:
         return report
-    known = contacts.read(report.groups, kinds)
+    contacts.finish(report.groups, kinds)
+    known = {group.number: contacts.of_group(group) for group in report.groups}
     libraries = {unit.shortname for unit in report.org_units if unit.id in chosen or not chosen}
     shown = {number: contact.for_libraries(libraries) for number, contact in known.items()}
     return replace(report, contacts=shown, known_contacts=known)

@@ -199,7 +199,10 @@ class ReportDetails:
     def age_band(self, group: Group) -> AgeBand | None:
         """Return for how long a group of the report has owed something, None if not known."""
         known = (self.members[member.id].owing_since for member in group.members)
-        since = min((one for one in known if one is not None), default=None)
+        return self.age_band_since(min((one for one in known if one is not None), default=None))
+
+    def age_band_since(self, since: datetime | None) -> AgeBand | None:
+        """Return the band of a debt that began then, None if not known."""
         if since is None or self.at is None or not self.age_bands:
             return None
         begins = (0, *self.age_bands)

@@ -16,6 +16,7 @@ from .reading import Reading as Reading
 from .sections import AuditSettings as AuditSettings
 from .sections import GatewaySettings as GatewaySettings
 from .sections import LanguageSettings as LanguageSettings
+from .sections import LetterSettings as LetterSettings
 from .sections import MailSettings as MailSettings
 from .sections import MetricsSettings as MetricsSettings
 from .sections import NamedReport as NamedReport

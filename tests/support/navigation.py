@@ -11,6 +11,7 @@ NAVIGATION = {
     "In the library": (
         "desk",
         "For the branch manager <branch-manager>",
+        "Letters to families <letters>",
     ),
     "In the server room": (
         "Install the nightly report <install-report>",
