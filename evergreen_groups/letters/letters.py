@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Any
 from evergreen_groups.desk import GroupBills, MemberBills, Statement, is_minor
 from evergreen_groups.groups import ACCOUNT_FIELDS, PatronAccount
 from evergreen_groups.ils import (
+    Bill,
     CirculationKind,
     OrgUnits,
     PatronItems,
-    read_items,
     rows_in_force,
-    verify_bills,
-    with_item_kinds,
 )
 from evergreen_groups.report import GUARDIAN, Contact, ContactReader, PostalAddress
 from evergreen_groups.values import ZERO
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
 
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.groups import Member, Patron
-    from evergreen_groups.ils import Bill
     from evergreen_groups.report import Report
 
 _NAMES = ("first_given_name", "second_given_name", "family_name", "suffix")
@@ -112,8 +109,8 @@ class Letters:
 class AddressBook:
     """Whom to write to about the members of a report, and who is a minor.
 
-    ``records`` are the ``_RECORD_FIELDS`` of visible members by patron id, and ``accounts`` those not deleted since. ``homes`` are the short names
-    of the libraries whose patrons may be written to (None: all).
+    ``records`` are the ``_RECORD_FIELDS`` of visible members by patron id, and ``accounts`` are without patrons deleted
+    since the report. ``homes`` are the short names of the libraries whose patrons may be written to (None: all).
     """
 
     contacts: ContactReader
@@ -229,8 +226,8 @@ def _read_bills(
     everywhere = {unit.id for unit in org_units}
     debts = {member.id: member.own_fines for member in members if member.own_fines}
     bills, items = gateway.in_parallel(
-        lambda: verify_bills(gateway, debts),
-        lambda: read_items(gateway, org_units, everywhere, [member.id for member in members]),
+        lambda: Bill.verify(gateway, debts),
+        lambda: PatronItems.read(gateway, org_units, everywhere, [member.id for member in members]),
     )
     found = {}
     for member in members:
@@ -254,7 +251,7 @@ def _read_bills(
 
 def _with_item_kind(bill: Bill, stopped: Mapping[int, str | None]) -> Bill:
     """Name what happened to the item, if its circulation is visible."""
-    (found,) = with_item_kinds((bill,), stopped, [bill.library or 0] if bill.id in stopped else ())
+    (found,) = Bill.with_item_kinds((bill,), stopped, [bill.library or 0] if bill.id in stopped else ())
     return found
 
 

@@ -24,8 +24,8 @@ from evergreen_groups.errors import ConfigurationError, NotFoundError
 from evergreen_groups.formats import format_for
 from evergreen_groups.language import use_language
 from evergreen_groups.message import Message
-from evergreen_groups.values import ZERO
 from evergreen_groups.settings import values
+from evergreen_groups.values import ZERO
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -85,7 +85,7 @@ def letters_command(
     and doesn't mention them. Which groups are written to is as in [report]. At the end, the command says who gets no
     letter, and why. With --json, it says that, by ids, on standard output. Nothing is marked as sent.
     """
-    from evergreen_groups.ils import read_timezones, shortnames_upwards
+    from evergreen_groups.ils import OrgUnits
     from evergreen_groups.letters import Debtors, Selection, read_debtors, read_letters
     from evergreen_groups.nightly import Readers, criteria_of
     from evergreen_groups.render.letters import describe_left_out, letters_document, write_debtors, write_letters
@@ -109,7 +109,7 @@ def letters_command(
     with session.client() as client, session.progress() as progress:
         report = build_report(client.gateway, criteria, progress, policy=settings.policy)
         configured = settings.language.language().timezone
-        zones = {} if configured else read_timezones(client.gateway)
+        zones = {} if configured else OrgUnits.read_timezones(client.gateway)
         if due:
             report = _only_due(client, report, settings, zones)
         made: Letters | Debtors
@@ -118,7 +118,10 @@ def letters_command(
             made = read_debtors(client.gateway, report, selection)
         else:
             made = read_letters(client.gateway, report)
-    readers, upwards = Readers(settings.language, report.org_units, zones), shortnames_upwards(report.org_units)
+    readers, upwards = (
+        Readers(settings.language, report.org_units, zones),
+        OrgUnits.shortnames_upwards(report.org_units),
+    )
     if output is not None or not as_json:
         opened = session.output(format_name) if output is None else write_atomically(output)
         with use_language(readers.of_all), opened as stream:

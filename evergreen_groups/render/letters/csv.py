@@ -6,9 +6,9 @@ import csv
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.values import plain_amount
 from evergreen_groups.render.text import escape_formula
 from evergreen_groups.report import WAYS, PostalAddress
+from evergreen_groups.values import plain_amount
 
 if TYPE_CHECKING:
     from collections.abc import Callable
