@@ -25,7 +25,7 @@ from support.letters import (
     penalize,
 )
 
-from evergreen_groups.ils import shortnames_upwards
+from evergreen_groups.ils import OrgUnits
 from evergreen_groups.letters import FamilyLetter, Letters, NoLetter, read_letters
 from evergreen_groups.nightly import Readers
 from evergreen_groups.render.letters import write_letters
@@ -49,7 +49,7 @@ def document(
 ) -> lxml.html.HtmlElement:
     stream = io.StringIO()
     readers = Readers(language or LanguageSettings(timezone="UTC"), report.org_units)
-    upwards = shortnames_upwards(report.org_units)
+    upwards = OrgUnits.shortnames_upwards(report.org_units)
     write_letters(made, stream, settings, readers.of_library, upwards.__getitem__)
     return lxml.html.document_fromstring(stream.getvalue())
 

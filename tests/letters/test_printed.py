@@ -18,7 +18,7 @@ from support.gateways import gateway_of
 from support.letters import FAMILY, LEAD, change, library_address
 from support.printed_pages import sheets_of
 
-from evergreen_groups.ils import shortnames_upwards
+from evergreen_groups.ils import OrgUnits
 from evergreen_groups.letters import Letters, read_letters
 from evergreen_groups.nightly import Readers
 from evergreen_groups.render.letters import write_letters
@@ -92,7 +92,7 @@ def letters_of(url: str, account: str, criteria: Criteria = EVERY) -> tuple[Repo
 def page(directory: Path, report: Report, made: Letters, envelope: str, language: str = "en") -> Path:
     stream = io.StringIO()
     readers = Readers(LanguageSettings(default=language, timezone="UTC"), report.org_units)
-    upwards = shortnames_upwards(report.org_units)
+    upwards = OrgUnits.shortnames_upwards(report.org_units)
     write_letters(made, stream, LetterSettings(envelope), readers.of_library, upwards.__getitem__)
     path = directory / f"{envelope}-{language}.html"
     path.write_text(stream.getvalue(), "utf-8")

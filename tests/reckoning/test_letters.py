@@ -14,7 +14,7 @@ from reckoning.library import NOTHING, Content, Library, Row
 from reckoning.populations import population
 from reckoning.product import REFUSALS, Product
 
-from evergreen_groups.ils import shortnames_upwards
+from evergreen_groups.ils import OrgUnits
 from evergreen_groups.letters import Selection, read_debtors, read_letters
 from evergreen_groups.nightly import Readers
 from evergreen_groups.render.letters import write_letters
@@ -39,7 +39,10 @@ def check(product: Product, content: Content) -> int:
     gateway = product.client(content).gateway
     made = read_letters(gateway, report)
     stream = io.StringIO()
-    readers, upwards = Readers(LanguageSettings(timezone="UTC"), report.org_units), shortnames_upwards(report.org_units)
+    readers, upwards = (
+        Readers(LanguageSettings(timezone="UTC"), report.org_units),
+        OrgUnits.shortnames_upwards(report.org_units),
+    )
     write_letters(made, stream, LetterSettings(), readers.of_library, upwards.__getitem__)
     sheets = lxml.html.document_fromstring(stream.getvalue()).xpath("//article")
     numbers = [letter.group for letter in made.letters] + [one.group for one in made.left_out]
