@@ -12,14 +12,7 @@ from evergreen_groups.changes.journal import GROUP, LEAD, PENALTIES, JournalEntr
 from evergreen_groups.changes.outcome_check import has_late_duplicate
 from evergreen_groups.changes.plans import Action, Draft, ExpectedGroup, PlanWarning, Step, group_changes
 from evergreen_groups.errors import PlanError, not_visible
-from evergreen_groups.groups import (
-    AdultRule,
-    FamilyReader,
-    Relations,
-    decided_members,
-    read_members,
-    read_patron,
-)
+from evergreen_groups.groups import AdultRule, FamilyReader, Member, contacts, read_members, read_patron
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
@@ -169,7 +162,7 @@ class PlanBasis:
     def _warnings(self, moves: Sequence[Step], groups: Mapping[int, Group]) -> Iterator[PlanWarning]:
         """Yield the warnings about ``moves``, which leave and join ``groups``."""
         members = self._families.members
-        relations = Relations((member.patron for member in members.values()), self._families.contacts)
+        relations = contacts.Relations((member.patron for member in members.values()), self._families.contacts)
         for number in sorted({step.after for step in moves if step.after is not None}):
             arriving = [step for step in moves if step.after == number]
             there = {member.id for member in groups[number].members} - {step.patron_id for step in moves}
@@ -220,7 +213,7 @@ def _warnings_about_accounts(steps: Sequence[Step]) -> Iterator[PlanWarning]:
 
 
 def _warnings_about_addresses(
-    moves: Sequence[Step], groups: Mapping[int, Group], members: Mapping[int, Member], relations: Relations
+    moves: Sequence[Step], groups: Mapping[int, Group], members: Mapping[int, Member], relations: contacts.Relations
 ) -> Iterator[PlanWarning]:
     """Yield a warning for each borrowed address whose borrower and owner end up in different groups."""
     after: dict[int, object] = {member.id: member.patron.group for member in members.values()}
@@ -545,7 +538,7 @@ class Planner:
         basis = self.basis(patrons, with_contacts=False)
         found = basis.find(patrons)
         named = [card.member.patron for card in found]
-        members = decided_members(self._gateway, reference.limits(self._gateway), named, basis.own_fines)
+        members = Member.of_patrons(self._gateway, reference.limits(self._gateway), named, basis.own_fines)
         due = {member.id for member in members if member.over_limit_if_known}
         steps = [Step.of(card.member, PENALTIES, None, card.account, due=card.member.id in due) for card in found]
         return basis.draft(Action.RECALCULATE, steps, cards=found)

@@ -17,7 +17,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from urllib.parse import urlsplit, urlunsplit
 
 import requests
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from _typeshed import WriteableBuffer
-    from urllib3.connectionpool import ConnectionPool
 
     from evergreen_groups.gateway.call import Call
 
@@ -399,7 +398,7 @@ class Adapter(HTTPAdapter):
     ``environment`` has the proxies and certificates to use, as ``merge_environment_settings`` of requests returns them.
     """
 
-    _pool: ConnectionPool | None = None
+    _pool: HTTPConnectionPool | None = None
 
     def __init__(self, size: int, example: requests.PreparedRequest, environment: Mapping[str, Any]) -> None:
         # No retries at this level, because only the sender can tell reads from writes. Threads wait for a free
@@ -419,11 +418,11 @@ class Adapter(HTTPAdapter):
         # Not through send(), which looks up the pool, the proxy and the certificates for each request, and wraps the
         # answer: a fifth of a call's processor time.
         if self._pool is None:
-            pool = self.get_connection_with_tls_context(
+            found = self.get_connection_with_tls_context(
                 self._example, self._verify, proxies=self._proxies, cert=self._cert
             )
-            self.cert_verify(pool, str(self._example.url), self._verify, self._cert)
-            self._pool = pool
+            self.cert_verify(found, self._example.url, self._verify, self._cert)  # type: ignore[no-untyped-call]
+            self._pool = cast(HTTPConnectionPool, found)
         return self._pool.urlopen(
             request.method,
             request.target,
