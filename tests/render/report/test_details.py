@@ -23,7 +23,8 @@ from evergreen_groups.language import price
 from evergreen_groups.nightly.output import publish
 from evergreen_groups.render.report.wording import describe_group_details, describe_member_details
 from evergreen_groups.render.wording import describe_criteria
-from evergreen_groups.report import Choice, Criteria, Report, apply_criteria
+from evergreen_groups.report import Choice, Criteria, Report
+from evergreen_groups.report.build import apply_criteria
 
 
 @pytest.fixture(scope="module")
