@@ -12,6 +12,7 @@ import ssl
 import threading
 import time
 import zlib
+from collections.abc import Mapping
 from contextlib import closing
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -35,8 +36,6 @@ from evergreen_groups.gateway.call import Statistics
 from evergreen_groups.message import Message, system_reason
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from _typeshed import WriteableBuffer
 
     from evergreen_groups.gateway.call import Call

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.follow_up import FollowUpStatus, How, What
@@ -11,7 +12,6 @@ from evergreen_groups.message import Message
 from evergreen_groups.values import plain_amount
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
     from typing import TextIO
 
     from evergreen_groups.follow_up import Entry, FollowUp, ReportFollowUps, Today
