@@ -33,4 +33,5 @@ from .plans import PlanWarning as PlanWarning
 from .plans import ProposedPlan as ProposedPlan
 from .plans import Step as Step
 from .plans import StepOutcome as StepOutcome
+from .plans import StoredPlan as StoredPlan
 from .reasons import StepReason as StepReason
