@@ -5,7 +5,7 @@ The command line, programs, the desk and the API all come through :class:`Change
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -41,7 +41,6 @@ from evergreen_groups.errors import BusyError, NotFoundError, PlanError
 from evergreen_groups.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from datetime import datetime
 
     from evergreen_groups.audit import PatronFinding

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,17 +11,10 @@ from evergreen_groups.changes.journal import GROUP, LEAD, PENALTIES, JournalEntr
 from evergreen_groups.changes.outcome_check import has_late_duplicate
 from evergreen_groups.changes.plans import Action, Draft, PlanWarning, Step, group_changes
 from evergreen_groups.errors import PlanError, not_visible
-from evergreen_groups.groups import (
-    AdultRule,
-    FamilyReader,
-    Relations,
-    decided_members,
-    read_patron,
-)
+from evergreen_groups.groups import AdultRule, FamilyReader, Member, contacts, read_patron
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
     from datetime import datetime
 
     from evergreen_groups.changes.journal import JournalStep
@@ -166,7 +159,7 @@ class PlanBasis:
     def _warnings(self, moves: Sequence[Step], groups: Mapping[int, Group]) -> Iterator[PlanWarning]:
         """Yield the warnings about ``moves``, which leave and join ``groups``."""
         members = self._families.members
-        relations = Relations((member.patron for member in members.values()), self._families.contacts)
+        relations = contacts.Relations((member.patron for member in members.values()), self._families.contacts)
         for number in sorted({step.after for step in moves if step.after is not None}):
             arriving = [step for step in moves if step.after == number]
             there = {member.id for member in groups[number].members} - {step.patron_id for step in moves}
@@ -217,7 +210,7 @@ def _warnings_about_accounts(steps: Sequence[Step]) -> Iterator[PlanWarning]:
 
 
 def _warnings_about_addresses(
-    moves: Sequence[Step], groups: Mapping[int, Group], members: Mapping[int, Member], relations: Relations
+    moves: Sequence[Step], groups: Mapping[int, Group], members: Mapping[int, Member], relations: contacts.Relations
 ) -> Iterator[PlanWarning]:
     """Yield a warning for each borrowed address whose borrower and owner end up in different groups."""
     after: dict[int, object] = {member.id: member.patron.group for member in members.values()}
@@ -481,7 +474,7 @@ class Planner:
                     unchanged += its_unchanged
             case _:
                 patrons = [card.member.patron for card in found]
-                members = decided_members(self._gateway, reference.limits(self._gateway), patrons, basis.own_fines)
+                members = Member.of_patrons(self._gateway, reference.limits(self._gateway), patrons, basis.own_fines)
                 due = {member.id for member in members if member.over_limit_if_known}
                 steps = [
                     Step.of(card.member, PENALTIES, None, card.account, due=card.member.id in due) for card in found

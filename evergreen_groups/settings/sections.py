@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from decimal import Decimal
 from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from evergreen_groups import arguments
@@ -38,7 +39,6 @@ from evergreen_groups.settings.declaration import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import tzinfo
-    from pathlib import Path
 
     from evergreen_groups.policy import LimitRule
     from evergreen_groups.settings.values import LetterTexts, Network
