@@ -1,4 +1,4 @@
-"""The web service for Apache's mod_wsgi, in place of ``evergreen-groups serve`` (docs/install-service.md says how).
+"""The web service for Apache's mod_wsgi, in place of ``evergreen-groups serve`` (docs/install.md says how).
 
 Settings come from /etc/evergreen-groups/config.toml, or from the file that $EVERGREEN_GROUPS_CONFIG names.
 """
