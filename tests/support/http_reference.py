@@ -14,8 +14,8 @@ from evergreen_groups.web.api import description
 
 HEAD = """# Routes and answers
 
-Every address of [the service](install.md#the-service-and-the-panel), below `/evergreen-groups`. [HTTP API](http-api.md) shows how to use
-them.
+Every address of [the service](install.md#the-service-and-the-panel), below `/evergreen-groups`, and its metrics.
+[HTTP API](http-api.md) shows how to use the addresses.
 
 Written from the service's own description (`/evergreen-groups/openapi.json`) by
 `python tests/support/http_reference.py`.
@@ -125,8 +125,8 @@ def _documents(document: dict[str, Any]) -> Iterator[str]:
 
 
 def _metrics() -> Iterator[str]:
-    yield "\n## Metrics\n\n[Monitoring](monitoring.md#metrics) says how to read them. *nightly*: also in the file after each"
-    yield " night. Amounts are in the library's currency.\n\n| Metric | Kind | Labels | |\n| --- | --- | --- | --- |\n"
+    yield "\n## Metrics\n\n[Monitoring](monitoring.md#metrics) says how to read them. *nightly*: also in the file."
+    yield "\n\n| Metric | Kind | Labels | |\n| --- | --- | --- | --- |\n"
     for family in FAMILIES:
         labels = ", ".join(f"`{label}`" for label in family.labels) or "–"
         kind = f"{family.kind}, nightly" if family.nightly else family.kind

@@ -4,10 +4,10 @@
     python tests/support/tried_releases.py [--write] --found build/releases.json
     python tests/support/tried_releases.py [--write] --replayed build/replayed.json
 
-The first form prints the page with its table updated; ``nox -s docs`` writes it. The others are the last step of ``nox -s
-releases`` and ``nox -s replay``: they fail if something failed, or if the table claims more than was found; with
-``--write`` they update ``tests/recorded/results.json``, its source. The number of tests is rounded to hundreds, so that
-a new test doesn't outdate the table. Trials with real Evergreens are in ``tests/recorded/tried.toml``.
+The first form prints the page with its table updated; ``nox -s docs`` writes it. The others are the last step of
+``nox -s releases`` and ``nox -s replay``: they fail if something failed, or if the table claims more than was found.
+With ``--write`` they update ``tests/recorded/results.json``, its source. The number of tests is rounded to hundreds, so
+that a new test doesn't outdate the table. Trials with real Evergreens are in ``tests/recorded/tried.toml``.
 """
 
 from __future__ import annotations
