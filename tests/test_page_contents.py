@@ -36,14 +36,6 @@ def test_the_troubles_have_every_error_by_its_code_or_its_kind() -> None:
     assert missing == [], "name these in a row of docs/troubleshooting.md, or their kinds"
 
 
-def test_the_troubles_have_every_status_of_the_web_service() -> None:
-    statuses = set(
-        re.findall(r"^\| `[\w-]+` \| (\d+) \|", section(text_of("errors.md"), "Problems of the web service"), re.M)
-    )
-    answered = section(text_of("troubleshooting.md"), "Programs that ask over HTTP")
-    assert statuses <= set(re.findall(r"\b\d{3}\b", answered))
-
-
 def test_the_troubles_name_no_code_that_is_not_there() -> None:
     known = set(re.findall(r"`([\w-]+)`", text_of("errors.md")))
     named = set(re.findall(r"\(`([a-z][a-z-]+-[a-z-]+)`", text_of("troubleshooting.md")))
