@@ -22,6 +22,7 @@ GENERATED = {
     "docs/cli.md": ("-m", "evergreen_groups.cli.manual"),
     "docs/errors.md": ("tests/support/error_catalog.py",),
     "docs/http-reference.md": ("tests/support/http_reference.py",),
+    "docs/python-api.md": ("tests/support/python_reference.py",),
     "docs/settings.md": ("-m", "evergreen_groups.settings.reference"),
     "config/evergreen-groups.toml": ("-m", "evergreen_groups.settings.toml"),
     "docs/releases.md": ("tests/support/tried_releases.py", "--page"),

@@ -1,6 +1,6 @@
-"""Type checks for the arguments of the public Python API.
+"""What the public Python API takes and shows: type checks for arguments, and reprs.
 
-Each function returns the value, or raises ArgumentError if its type isn't the documented one. Without the checks, the
+Each check returns the value, or raises ArgumentError if its type isn't the documented one. Without the checks, the
 mistake would surface far from its cause: a string passed as a list of barcodes would be read letter by letter, ``"40"``
 or ``40.0`` passed as an amount would be compared wrongly, and an id passed as a string would match no patron. mypy
 reports the same mistakes before the program runs, with the help of :class:`Several`.
@@ -11,9 +11,12 @@ The messages are for programmers, so they aren't translated.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from decimal import Decimal
-from typing import Protocol, TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from dataclasses import fields
+from datetime import date
+from decimal import Decimal, InvalidOperation
+from enum import Enum
+from typing import Any, Protocol, TypeVar
 
 from evergreen_groups.errors import ArgumentError
 
@@ -85,8 +88,36 @@ def integers(name: str, values: object) -> tuple[int, ...]:
     return tuple(integer(name, value, expected) for value in _several(name, values, expected))
 
 
+Amount = Decimal | int | str
+"""What the public API takes as an amount of money."""
+
+
+def amount(name: str, value: object) -> Decimal:
+    """Return a monetary amount given as ``Decimal``, ``int`` or ``str``: finite, and in whole cents.
+
+    >>> amount("min_total", "40"), amount("min_total", 40)
+    (Decimal('40.00'), Decimal('40.00'))
+    >>> amount("min_total", 40.1)
+    Traceback (most recent call last):
+    evergreen_groups.errors.ArgumentError: min_total takes an amount of money as Decimal, int or str, because a float \
+can't hold 0.10 exactly, not float
+    """
+    expected = "an amount of money as Decimal, int or str"
+    if isinstance(value, float):
+        raise wrong(name, value, f"{expected}, because a float can't hold 0.10 exactly")
+    if isinstance(value, bool) or not isinstance(value, Decimal | int | str):
+        raise wrong(name, value, expected)
+    try:
+        given = Decimal(value)
+        if given.is_finite() and given == (cents := given.quantize(Decimal("0.01"))):
+            return cents
+    except InvalidOperation:
+        pass
+    raise wrong(name, value, f'{expected}, such as "12.50"', "another text" if isinstance(value, str) else "")
+
+
 def money(name: str, value: object) -> Decimal:
-    """Return a monetary amount, a finite ``Decimal``. Floats are refused because they can't represent 0.10 exactly.
+    """Return a monetary amount that is a finite ``Decimal`` already.
 
     >>> money("min_total", "40")
     Traceback (most recent call last):
@@ -144,6 +175,30 @@ def not_among(name: str, value: object, allowed: Iterable[str]) -> ArgumentError
     """Build the error for an argument that isn't one of the ``allowed`` strings."""
     expected = f"one of {', '.join(allowed)}"
     return wrong(name, value, expected, "another text" if isinstance(value, str) else "")
+
+
+_LONGEST_REPR = 120
+_HARMLESS = ("action", "code", "entry", "field", "id", "sort", "undoes")
+"""Text fields that are never patron data."""
+
+
+def brief(record: Any) -> str:
+    """Return a ``repr`` of a dataclass in one line: numbers, flags, times, and how many there are of anything else.
+
+    Leave out texts, because they may be a patron's name or barcode, and reprs end up in logs.
+    """
+    names = [each.name for each in fields(record)]
+    parts = [type(record).__name__]
+    for name in names if "id" in names or not hasattr(record, "id") else ["id", *names]:
+        value = getattr(record, name)
+        if isinstance(value, Enum):
+            parts.append(f"{name}={value.name}")
+        elif isinstance(value, int | Decimal | date) or (isinstance(value, str) and name in _HARMLESS):
+            parts.append(f"{name}={value}")
+        elif isinstance(value, Sized) and not isinstance(value, str):
+            parts.append(f"{len(value)} {name}")
+    text = " ".join(parts)
+    return f"<{text}>" if len(text) <= _LONGEST_REPR - 2 else f"<{text[: _LONGEST_REPR - 3].rpartition(' ')[0]} …>"
 
 
 def _several(name: str, values: object, expected: str) -> Iterable[object]:

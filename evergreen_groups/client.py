@@ -2,10 +2,10 @@
 
 Example::
 
-    with Gateway("https://ils.example.org", credentials=credentials) as gateway:
-        client = Client(gateway, account="groups_report")
-        plan = client.moves.plan_move(["20000000005002"], to="20000000005011")
-        if not plan.draft.warnings:
+    with connect("https://evergreen.example.org", username="groups_report", password="…") as client:
+        plan = client.move(["20000000005002"], to="20000000005011")
+        print(plan)
+        if not plan.warnings:
             plan.apply()
 
 Nothing is written to Evergreen before ``apply``.
@@ -14,17 +14,22 @@ Nothing is written to Evergreen before ``apply``.
 from __future__ import annotations
 
 import os
-from functools import cached_property
+from contextlib import ExitStack
+from io import StringIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from evergreen_groups import arguments
 from evergreen_groups.audit import Audit, AuditCriteria, BlockExplainer, build_audit
 from evergreen_groups.changes import (
-    DeskChanges,
-    Moves,
+    Action,
+    Changer,
     Operator,
-    Recalculator,
+    PlanOutcome,
+    PlanRequest,
     RecentlyChanged,
+    Step,
+    read_batch,
     recently_changed,
     recently_changed_or_unknown,
 )
@@ -33,14 +38,16 @@ from evergreen_groups.desk import (
     Checker,
     DetailsReader,
     EventHandler,
+    GroupSummary,
+    PatronDecision,
     PatronLookup,
     SummaryReader,
 )
-from evergreen_groups.errors import not_visible
+from evergreen_groups.errors import PlanError, not_visible
 from evergreen_groups.groups import AdultRule, FamilyReader
 from evergreen_groups.ils import ReferenceData
 from evergreen_groups.progress import Progress, silent
-from evergreen_groups.report import Criteria, Report, build_report
+from evergreen_groups.report import Choice, Criteria, Report, build_report
 from evergreen_groups.settings import AuditSettings, PolicySettings
 from evergreen_groups.state import State, find_state_directory
 
@@ -48,8 +55,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from types import TracebackType
 
+    from evergreen_groups.arguments import Amount, Several
     from evergreen_groups.audit import GroupsToKeep
+    from evergreen_groups.changes import Draft, PlannedGroup, PlanWarning
     from evergreen_groups.gateway import Gateway
+    from evergreen_groups.groups import PatronReference
+    from evergreen_groups.policy import Limit
     from evergreen_groups.report import GroupNights
 
 
@@ -58,8 +69,134 @@ def adult_rule(settings: AuditSettings) -> AdultRule:
     return AdultRule(settings.adults_from_age, settings.max_adults)
 
 
+def connect(
+    url: str | None = None,
+    *,
+    username: str | None = None,
+    password: str | None = None,
+    workstation: str | None = None,
+    limit: Amount = "5.00",
+    state: Path | str | None = None,
+    config: Path | str | None = None,
+) -> Client:
+    """Open a client. Use it in a ``with`` statement, or close it; closing logs out.
+
+    Args:
+        url: The server's address, such as ``https://evergreen.example.org``.
+        username: The Evergreen account, which the journal names for changes.
+        password: Its password.
+        workstation: A registered workstation to log in with.
+        limit: The limit of a person's own fines.
+        state: The directory of the journal. By default the one that the command uses.
+        config: A configuration file, to use in place of these arguments.
+
+    Without ``url``, the configuration and the environment say all this, as they do for the command
+    ``evergreen-groups``: ``connect()`` looks for the file where the command does.
+
+    Raises:
+        ConfigurationError: the configuration is missing or wrong, or the address can't be used.
+        ArgumentError: an argument has the wrong type, or ``url`` comes without an account, or with ``config``.
+    """
+    from evergreen_groups import gateway as evergreen
+
+    if url is None:
+        return _configured(None if config is None else Path(config), None if state is None else Path(state))
+    if username is None or password is None or config is not None:
+        raise arguments.wrong("connect", url, "a URL with username and password, or config", "a URL alone, or all")
+    gateway = evergreen.connect(url, username=username, password=password, workstation=workstation)
+    policy = PolicySettings(limit=arguments.amount("limit", limit))
+    opened = State(Path(state) if state is not None else find_state_directory(os.environ))
+    return Client(gateway, account=username, policy=policy, state=opened, owned=(gateway, opened))
+
+
+def _configured(config: Path | None, directory: Path | None) -> Client:
+    from evergreen_groups import configured
+    from evergreen_groups.settings import reading
+
+    settings = reading.load(config, os.environ)
+    _url, account = configured.gateway_and_account(settings)
+    gateway = configured.connect(settings, os.environ)
+    state = configured.configured_state(settings, os.environ, directory)
+    adults = adult_rule(settings.audit)
+    return Client(gateway, account=account, policy=settings.policy, state=state, adults=adults, owned=(gateway, state))
+
+
+class Outcome(PlanOutcome[Step]):
+    """What applying a plan came to: ``steps`` with their states, ``entry`` (the journal's id), and ``done``."""
+
+    def __init__(self, outcome: PlanOutcome[Step], client: Client) -> None:
+        super().__init__(outcome.steps, outcome.stopped, outcome.entry)
+        object.__setattr__(self, "_client", client)
+
+    def __str__(self) -> str:
+        from evergreen_groups.render import write_outcome
+
+        write_outcome(self, text := StringIO())
+        return text.getvalue().rstrip()
+
+    def undo(self, *, timeout: float = 0.0) -> Outcome:
+        """Undo the change now: move back every patron who is still where it put them. Return the outcome of that.
+
+        ``timeout`` is how many seconds to wait for another run that is changing the same patrons.
+
+        Raises:
+            PlanError: nothing was changed, nothing is left to undo, or the change can't be undone.
+        """
+        if self.entry is None:
+            raise PlanError("nothing was changed, so nothing can be undone", code="nothing-changed")
+        client: Client = self._client  # type: ignore[attr-defined]  # not a field, so that outcomes compare as data
+        return client.undo(self.entry).apply(timeout=timeout)
+
+
+class Plan:
+    """A plan that is ready to apply. Inspect it first, by :func:`print` or its attributes: nothing has been sent yet.
+
+    ``draft`` has the plan in full.
+    """
+
+    def __init__(self, draft: Draft, client: Client) -> None:
+        self.draft = draft
+        self._client = client
+
+    def __repr__(self) -> str:
+        return f"<Plan to {self.draft.action.value}: {len(self.steps)} steps, {len(self.warnings)} warnings>"
+
+    def __str__(self) -> str:
+        from evergreen_groups.render import write_draft
+
+        write_draft(self.draft, text := StringIO())
+        return text.getvalue().rstrip()
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The changes, one for each patron and field."""
+        return self.draft.steps
+
+    @property
+    def groups(self) -> tuple[PlannedGroup, ...]:
+        """The groups before and after."""
+        return self.draft.groups
+
+    @property
+    def warnings(self) -> tuple[PlanWarning, ...]:
+        """What to look at before applying the plan, by ``code``."""
+        return self.draft.warnings
+
+    def apply(self, progress: Progress = silent, *, timeout: float = 0.0) -> Outcome:
+        """Apply the plan step by step. Journal each step before it is sent, and read it back.
+
+        ``timeout`` is how many seconds to wait for another run on the same patrons or groups. Apply the same plan again
+        to continue after an interruption: what is done isn't done twice.
+
+        Raises:
+            BusyError: another run is changing one of the patrons or groups.
+            TransportError: the outcome of an interrupted run can't be looked up. Nothing was sent.
+        """
+        return Outcome(self._client.changes.apply_draft(self.draft, progress, timeout=timeout), self._client)
+
+
 class Client:
-    """A client for one gateway. Close it, or use it in a ``with`` statement.
+    """A client for one gateway, as :func:`connect` opens it. Close it, or use it in a ``with`` statement.
 
     Args:
         gateway: The connection to Evergreen. The client doesn't close it.
@@ -68,11 +205,12 @@ class Client:
         state: Holds the journal. By default the client opens, and closes, the one that the command uses.
         progress: Called during long jobs.
         reference: A cache of reference data that several clients with the same policy share.
-        may_undo_others: Tells whether the operator may undo, by :attr:`plans`, what other people changed.
+        may_undo_others: Tells whether the operator may undo what other people changed, in a stored plan.
         adults: When to warn that a plan puts too many adults in one group. By default there is no warning.
+        owned: What the client closes in addition.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - options, passed by name
         self,
         gateway: Gateway,
         *,
@@ -83,18 +221,30 @@ class Client:
         reference: ReferenceData | None = None,
         may_undo_others: Callable[[], bool] = lambda: False,
         adults: AdultRule | None = None,
+        owned: Collection[Gateway | State] = (),
     ) -> None:
         from evergreen_groups.gateway import Gateway as GatewayClass
 
         self.gateway = arguments.instance("gateway", gateway, GatewayClass).refusing_old_releases()
         self._operator = Operator(arguments.text("account", account)) if not isinstance(account, Operator) else account
         self._policy = PolicySettings() if policy is None else arguments.instance("policy", policy, PolicySettings)
-        self._own_state = State(find_state_directory(os.environ)) if state is None else None
-        self._state = self._own_state or arguments.instance("state", state, State)
+        self._owned = ExitStack()
+        for each in owned:
+            self._owned.callback(each.close)
+        if state is None:
+            state = State(find_state_directory(os.environ))
+            self._owned.callback(state.close)
+        self._state = arguments.instance("state", state, State)
         self._progress = progress
-        self._may_undo_others = may_undo_others
-        self._adults = adults
         self._reference = reference or ReferenceData(self._policy)
+        self._changes = Changer(
+            self.gateway,
+            self._state,
+            self._operator,
+            self._reference,
+            may_undo_others=may_undo_others,
+            adults=adults,
+        )
 
     def __repr__(self) -> str:
         return f"Client({self.gateway!r}, account={self._operator.account!r})"
@@ -108,104 +258,214 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the database if this client opened it. Raises nothing.
+        """Log out, and close the database, if this client opened them."""
+        self._owned.close()
 
-        The gateway, and a state passed to the constructor, belong to the caller and stay open.
-        """
-        if self._own_state is not None:
-            self._own_state.close()
+    def group(self, patron: PatronReference | None = None, *, number: int | None = None) -> GroupSummary:
+        """Read a group: that of a patron, by barcode (``str``) or id (``int``), or the one with this ``number``.
 
-    @property
-    def state(self) -> State:
-        """The stored journal, history and events."""
-        return self._state
-
-    @cached_property
-    def moves(self) -> Moves:
-        """Plans and applies membership changes. Each change is recorded in the journal before it is sent."""
-        return Moves(self.gateway, self._state, self._operator, adults=self._adults)
-
-    @cached_property
-    def plans(self) -> DeskChanges:
-        """Plans changes for the desk, stores the plans, and applies each at most once."""
-        return DeskChanges(
-            self.gateway,
-            self._state,
-            self._operator,
-            self._reference,
-            may_undo_others=self._may_undo_others,
-            adults=self._adults,
-        )
-
-    @cached_property
-    def groups(self) -> DetailsReader:
-        """Reads groups with the details that the desk shows, by barcode, patron id or group number."""
-        return DetailsReader(self.gateway, self._policy, self._reference, self._recently_changed)
-
-    @cached_property
-    def bills(self) -> BillsReader:
-        """Reads the open bills and checked-out items of group members."""
-        return BillsReader(self.gateway, self._reference, self._recently_changed)
-
-    @cached_property
-    def checks(self) -> Checker:
-        """Decides whether patrons are over the limit, and reads the penalties that Evergreen has recorded."""
-        return Checker(self.gateway, self._policy, self._recently_changed)
-
-    @cached_property
-    def patrons(self) -> PatronLookup:
-        """Finds visible patrons by barcode, by a barcode as the library shortens it, or by name."""
-        return PatronLookup(self.gateway)
-
-    @cached_property
-    def summaries(self) -> SummaryReader:
-        """Reads patrons with their groups, as the desk's panel shows them."""
-        return SummaryReader(
-            self.gateway, self._reference, lambda: recently_changed_or_unknown(self.gateway, self._state)
-        )
-
-    @cached_property
-    def events(self) -> EventHandler:
-        """Handles the events that Evergreen sends when patrons or their fines change."""
-        return EventHandler(self.gateway, self.summaries, self.recalculator, self._state)
-
-    @cached_property
-    def nights(self) -> GroupNights:
-        """The groups' totals in previous nightly reports."""
-        database = self._state.database  # first, because it imports SQLAlchemy under a lock
-        from evergreen_groups.report import GroupNights
-
-        return GroupNights(database, self.gateway.url)
-
-    def report(self, criteria: Criteria) -> Report:
-        """Build a report on the groups that ``criteria`` selects, usually those whose members together owe a lot.
+        The combined fines are for information only. Blanks in a barcode are ignored.
 
         Raises:
-            ConfigurationError: ``criteria`` or a limit names an org unit or profile that doesn't exist.
+            NotFoundError: the patron or group doesn't exist, or the account may not see it.
+            PermissionDeniedError: the account lacks VIEW_USER at its own library, so hidden members can't be counted.
+        """
+        if (patron is None) == (number is None):
+            raise arguments.wrong("group", patron, "a patron or a number", "both" if patron is not None else "neither")
+        if patron is None:
+            return self.summaries.of_group(number or 0)
+        if isinstance(patron, str):
+            return self.summaries.of_barcode(patron).group
+        return self.summaries.of_patron(patron).group
+
+    def check(self, patron: PatronReference) -> PatronDecision:
+        """Decide whether a patron, by barcode (``str``) or id (``int``), is over the limit by their own fines.
+
+        Read nothing about other members of the group.
+
+        Raises:
+            NotFoundError: the patron doesn't exist, or the account may not see them.
+        """
+        if isinstance(patron, str):
+            return self.summaries.decision_by_barcode(patron)
+        return self.summaries.decision(arguments.reference("patron", patron))  # type: ignore[arg-type]  # not text
+
+    def report(
+        self,
+        criteria: Criteria | None = None,
+        *,
+        min_total: Amount = 25,
+        libraries: Several[str] = (),
+        min_members: int = 2,
+        choice: Choice | None = None,
+        sort: str = "total",
+        top: int | None = None,
+        details: bool = True,
+    ) -> Report:
+        """Build a report on groups whose members together owe ``min_total`` or more.
+
+        A group is listed if a member's home library is one of ``libraries`` (short names) or below; without any, all
+        are. ``choice`` narrows the list. ``top`` limits the number of groups. ``details`` reads what the members owe
+        for. ``criteria`` has all of these and more, and takes their place.
+
+        Raises:
+            ConfigurationError: a library, or a profile or library of a limit, doesn't exist.
             PermissionDeniedError: the account sees no patrons.
             GatewayError: Evergreen can't be reached, or gives no usable answer.
         """
+        if criteria is None:
+            criteria = Criteria(
+                min_total=arguments.amount("min_total", min_total),
+                min_members=min_members,
+                orgs=arguments.texts("libraries", libraries),
+                top=top,
+                sort=sort,
+                limit=self._limit,
+                choice=choice or Choice(),
+                details=details,
+            )
         arguments.instance("criteria", criteria, Criteria)
         return build_report(self.gateway, criteria, self._progress, policy=self._policy)
 
-    def audit(self, criteria: AuditCriteria, progress: Progress | None = None) -> Audit:
+    def audit(
+        self, criteria: AuditCriteria | None = None, progress: Progress | None = None, *, libraries: Several[str] = ()
+    ) -> Audit:
         """Find records that contradict the rule, and groups to review.
+
+        ``libraries`` are short names of home libraries, each with all below it; without any, all are audited.
+        ``criteria`` has more to choose, and takes its place.
 
         Groups marked by :meth:`keep_groups` are left out. If a marked group's members have changed, the mark is removed
         and the group is listed again.
 
         Raises:
-            ConfigurationError: ``criteria`` or a limit names an org unit or profile that doesn't exist.
+            ConfigurationError: a library, or a profile or library of a limit, doesn't exist.
             PermissionDeniedError: the account sees no patrons.
             GatewayError: Evergreen can't be reached, or gives no usable answer.
             StateError: the state can't be read.
         """
+        if criteria is None:
+            criteria = AuditCriteria(orgs=arguments.texts("libraries", libraries), limit=self._limit)
         arguments.instance("criteria", criteria, AuditCriteria)
         stored = self._groups_to_keep()
         to_keep = stored.read()
         audit = build_audit(self.gateway, criteria, progress or self._progress, policy=self._policy, to_keep=to_keep)
         stored.remove(audit.changed)
         return audit
+
+    def move(self, patrons: Several[PatronReference], *, to: PatronReference, active_cards: bool = False) -> Plan:
+        """Plan to move patrons into the group of the patron ``to``. Nothing is changed before ``Plan.apply``.
+
+        Patrons are barcodes (``str``, any card of theirs, blanks are ignored) or ids (``int``); name each once.
+        ``active_cards`` refuses barcodes of inactive cards, which otherwise only cause a warning.
+
+        Raises:
+            PlanError: a patron is unknown, hidden, deleted, or named twice.
+            ArgumentError: ``patrons`` is a single barcode or contains something else.
+            GatewayError: Evergreen can't be reached or refuses.
+        """
+        moving, target = arguments.references("patrons", patrons), arguments.reference("to", to)
+        return self._plan(PlanRequest(Action.MOVE, moving, target, active_cards=active_cards))
+
+    def remove(self, patrons: Several[PatronReference], *, lead: bool = False) -> Plan:
+        """Plan to give each patron a new group of their own, as its lead if ``lead`` is true.
+
+        Raises the errors of :meth:`move`.
+        """
+        return self._plan(PlanRequest(Action.REMOVE, arguments.references("patrons", patrons), lead=lead))
+
+    def merge(self, source: PatronReference, *, to: PatronReference) -> Plan:
+        """Plan to move the whole group of the patron ``source`` into the group of the patron ``to``.
+
+        Raises the errors of :meth:`move`, and PlanError if the group has members whom the account can't see.
+        """
+        moving, target = arguments.reference("source", source), arguments.reference("to", to)
+        return self._plan(PlanRequest(Action.MERGE, (moving,), target))
+
+    def set_lead(self, patron: PatronReference, *, lead: bool = True) -> Plan:
+        """Plan to make a patron a group lead or, with ``lead`` false, no longer one.
+
+        Raises the errors of :meth:`move`.
+        """
+        named = (arguments.reference("patron", patron),)
+        return self._plan(PlanRequest(Action.LEAD, named, off=not arguments.boolean("lead", lead)))
+
+    def recalculate(self, patrons: Several[PatronReference]) -> Plan:
+        """Plan to have Evergreen recalculate the penalties of patrons at their home libraries.
+
+        Blocks that staff set are never removed. A recalculation can't be undone. Raises the errors of :meth:`move`.
+        """
+        return self._plan(PlanRequest(Action.RECALCULATE, arguments.references("patrons", patrons)))
+
+    def undo(self, entry: str) -> Plan:
+        """Plan to undo a journal entry, moving back every patron who is still where the entry put them.
+
+        Raises:
+            NotFoundError: this gateway has no entry with this id.
+            PlanError: the entry is already undone, has nothing to undo, or can't be undone. The error says why.
+            GatewayError: Evergreen can't be reached or refuses.
+        """
+        return self._plan(PlanRequest(Action.UNDO, change=arguments.text("entry", entry)))
+
+    def batch(self, file: Path | str) -> Plan:
+        """Plan the changes in a CSV file with the columns ``action,barcode,target``.
+
+        Raises:
+            PlanError: lines are wrong or contradict each other. The error lists them all.
+            ConfigurationError: the file can't be read.
+        """
+        batch = read_batch(Path(file))
+        return Plan(self._changes.plan_batch(batch), self)
+
+    @property
+    def changes(self) -> Changer:
+        """The journal: earlier changes, and those whose outcome is open. For services, plans stored under an id."""
+        return self._changes
+
+    @property
+    def state(self) -> State:
+        """The stored journal, history and events."""
+        return self._state
+
+    @property
+    def details(self) -> DetailsReader:
+        """Reads groups with the details that the desk shows, by barcode, patron id or group number."""
+        return DetailsReader(self.gateway, self._policy, self._reference, self._recently_changed)
+
+    @property
+    def bills(self) -> BillsReader:
+        """Reads the open bills and checked-out items of group members."""
+        return BillsReader(self.gateway, self._reference, self._recently_changed)
+
+    @property
+    def checks(self) -> Checker:
+        """Decides whether patrons are over the limit, and reads the penalties that Evergreen has recorded."""
+        return Checker(self.gateway, self._policy, self._recently_changed)
+
+    @property
+    def patrons(self) -> PatronLookup:
+        """Finds visible patrons by barcode, by a barcode as the library shortens it, or by name."""
+        return PatronLookup(self.gateway)
+
+    @property
+    def summaries(self) -> SummaryReader:
+        """Reads patrons with their groups, as the desk's panel shows them."""
+        return SummaryReader(
+            self.gateway, self._reference, lambda: recently_changed_or_unknown(self.gateway, self._state)
+        )
+
+    @property
+    def events(self) -> EventHandler:
+        """Handles the events that Evergreen sends when patrons or their fines change."""
+        return EventHandler(self.gateway, self.summaries, self._changes, self._state)
+
+    @property
+    def nights(self) -> GroupNights:
+        """The groups' totals in previous nightly reports."""
+        database = self._state.database  # first, because it imports SQLAlchemy under a lock
+        from evergreen_groups.report import GroupNights
+
+        return GroupNights(database, self.gateway.url)
 
     def keep_groups(self, numbers: Collection[int]) -> None:
         """Mark groups (by number) as intended, so that audits don't list them as accidental or for review.
@@ -242,12 +502,15 @@ class Client:
     def _recently_changed(self) -> RecentlyChanged:
         return recently_changed(self.gateway, self._state)
 
-    @cached_property
+    @property
     def explanations(self) -> BlockExplainer:
         """Explains step by step why a patron is or isn't blocked for fines."""
         return BlockExplainer(self.gateway, self._policy)
 
-    @cached_property
-    def recalculator(self) -> Recalculator:
-        """Has Evergreen recalculate the penalties of patrons whom an audit found, and records this in the journal."""
-        return Recalculator(self.gateway, self._state, self._operator)
+    def _plan(self, request: PlanRequest) -> Plan:
+        return Plan(self._changes.plan(request), self)
+
+    @property
+    def _limit(self) -> Limit | None:
+        """The limit that applies to everyone, None if limits differ."""
+        return self._policy.as_limit() if self._policy.uniform else None

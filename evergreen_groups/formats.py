@@ -96,7 +96,7 @@ OUTPUT_FORMATS = (
         media_type="text/html",
         report=f"{_REPORT}.page:PageWriter",
         audit=f"{_AUDIT}.page:write_page",
-        options=("details", "client", "index"),
+        options=("details", "client", "index", "follow_ups"),
         phrase=Message("a page"),
     ),
     OutputFormat(

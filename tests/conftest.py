@@ -185,7 +185,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock of the apps that ``make_app`` makes and of their counters."""
     clock = Clock()
     monkeypatch.setattr("limits.storage.memory.time", SimpleNamespace(time=clock))
-    monkeypatch.setattr("evergreen_groups.web.rate_limits.time", SimpleNamespace(time=clock, monotonic=clock))
+    monkeypatch.setattr("evergreen_groups.web.admission.time", SimpleNamespace(time=clock, monotonic=clock))
     return clock
 
 

@@ -28,7 +28,7 @@ from evergreen_groups.settings import PolicySettings
 
 CARD = "20000000001036"
 NOT_MONEY: list[Any] = ["40", 40.0, 40, None, Decimal("NaN"), Decimal("Infinity")]
-NOT_TEXTS: list[Any] = [CARD, b"2", 1036, [1036], None, {CARD: 1}]
+NOT_TEXTS: list[Any] = [CARD, b"2", 1036, [1036.0], None, {CARD: 1}]
 
 
 @pytest.mark.parametrize("amount", NOT_MONEY)
@@ -81,17 +81,23 @@ def test_before_anything_is_asked(proxy: FaultProxy, tmp_path: Path) -> None:
         pcrud: Any = gateway.pcrud
         untyped: Any = client
         calls: list[Callable[[], object]] = [
-            *((lambda texts=texts: untyped.moves.plan_move(texts, to=CARD)) for texts in NOT_TEXTS),
-            *((lambda texts=texts: untyped.moves.plan_remove(texts)) for texts in NOT_TEXTS),
-            lambda: untyped.moves.plan_move([CARD], to=1036),
-            lambda: untyped.moves.plan_merge(1036, to=CARD),
-            lambda: untyped.moves.plan_lead([CARD]),
-            lambda: untyped.moves.plan_undo(1),
-            lambda: untyped.moves.planner.move(CARD, CARD),
-            lambda: untyped.groups.of_user("1036"),
-            lambda: untyped.groups.of_user(True),
-            lambda: untyped.groups.of_group("1009"),
-            lambda: untyped.groups.of_barcode(20000000001036),
+            *((lambda texts=texts: untyped.move(texts, to=CARD)) for texts in NOT_TEXTS),
+            *((lambda texts=texts: untyped.remove(texts)) for texts in NOT_TEXTS),
+            lambda: untyped.move([CARD], to=1036.0),
+            lambda: untyped.merge([CARD], to=CARD),
+            lambda: untyped.set_lead([CARD]),
+            lambda: untyped.undo(1),
+            lambda: untyped.group(1036.0),
+            lambda: untyped.group(CARD, number=1009),
+            lambda: untyped.group(),
+            lambda: untyped.check(1036.0),
+            lambda: untyped.recalculate(CARD),
+            lambda: untyped.report(min_total=25.0),
+            lambda: untyped.report(libraries="BR1"),
+            lambda: untyped.details.of_user("1036"),
+            lambda: untyped.details.of_user(True),
+            lambda: untyped.details.of_group("1009"),
+            lambda: untyped.details.of_barcode(20000000001036),
             lambda: untyped.checks.of_user("1036"),
             lambda: untyped.checks.of_barcode([CARD]),
             lambda: untyped.bills.of_user("1036"),
@@ -147,14 +153,15 @@ from evergreen_groups.policy import Limit, decide
 from evergreen_groups.report import Criteria
 
 def script(client: Client, gateway: Gateway) -> None:
-    client.moves.plan_move("20000000001036", to="20000000001052")  # wrong
-    client.moves.plan_move(["20000000001036"], to="20000000001052")
-    client.moves.plan_move(("20000000001036",), to="20000000001052")
-    client.moves.plan_move({"20000000001036"}, to="20000000001052")
-    client.moves.plan_remove("20000000001036")  # wrong
-    client.moves.planner.move("20000000001036", "20000000001052")  # wrong
-    client.moves.planner.move([1036, "20000000001052"], 1052)
-    client.groups.of_user("1036")  # wrong
+    client.move("20000000001036", to="20000000001052")  # wrong
+    client.move(["20000000001036"], to="20000000001052")
+    client.move(("20000000001036",), to="20000000001052")
+    client.move({"20000000001036"}, to="20000000001052")
+    client.remove("20000000001036")  # wrong
+    client.move([1036, "20000000001052"], to=1052)
+    client.report(min_total=25)
+    client.report(min_total=25.0)  # wrong
+    client.details.of_user("1036")  # wrong
     hooks.patron_summary(client, "1036")  # wrong
     Criteria(min_total="40")  # wrong
     Criteria(min_total=40.0)  # wrong
@@ -194,12 +201,12 @@ def test_a_client_shows_no_secret_and_closes_what_it_opened(
         assert repr(gateway.acting_as("0123456789abcdef0123456789abcdef")) == repr(gateway)
         with Client(gateway, account="groups_report") as client:
             assert repr(client) == f"Client({gateway!r}, account='groups_report')"
-            assert client.moves.entries() == []
+            assert client.changes.entries() == []
             assert client._state._database is not None
         assert client._state._database is None
         with state_in(tmp_path / "given") as state:
             with Client(gateway, account="groups_report", state=state) as other:
-                assert other.moves.entries() == []
+                assert other.changes.entries() == []
             assert state._database is not None  # its owner's affair
         assert proxy.seen == []
 

@@ -6,10 +6,14 @@ import re
 
 from support.http_reference import page as http_page
 from support.navigation import in_navigation
-from support.pages import GENERATED, PAGES
+from support.pages import GENERATED, PAGES, blocks
 from support.pictures import MADE_FROM, PICTURES, digest, recorded
+from support.python_reference import names as python_names
+from support.python_reference import page as python_page
 from support.repository import REPOSITORY
 
+import evergreen_groups as eg
+from evergreen_groups import hooks
 from evergreen_groups.doctor.interface import DESK_PERMISSIONS, PERMISSIONS, VIEW_USER
 
 DOCS = REPOSITORY / "docs"
@@ -73,6 +77,21 @@ def test_the_pages_are_short() -> None:
 
 def test_the_pages_of_routes_is_the_services_own_description() -> None:
     assert text_of("http-reference.md") == http_page(), "run: nox -s docs"
+
+
+def test_the_python_reference_has_every_public_name_and_no_other() -> None:
+    assert text_of("python-api.md") == python_page(), "run: nox -s docs"
+    functions_and_types = {f"hooks.{name}" for name in dir(hooks) if name not in dir(eg)}
+    assert sorted(python_names()) == sorted([*dir(eg), "gateway.connect", *functions_and_types])
+    assert len(python_names()) <= 60
+
+
+def test_the_python_programs_are_short() -> None:
+    programs = [block.text.splitlines() for block in blocks(DOCS / "python.md") if block.language == "python"]
+    assert len(programs) == 5
+    assert max(map(len, programs)) <= 12
+    assert len(text_of("python.md").split()) <= 900
+    assert [block.language for block in blocks(DOCS / "gateway.md")].count("python") == 5
 
 
 def test_every_picture_is_made_of_this_source_and_shown() -> None:

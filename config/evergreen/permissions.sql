@@ -22,10 +22,11 @@
 -- session of whoever asks, never with the service account. A stock *Circulator* has what it takes, at the libraries where
 -- that person works: STAFF_LOGIN (at the root), VIEW_USER to look at a group, VIEW_CIRCULATIONS for what its members have
 -- out, and, to change groups, UPDATE_USER and what the patrons' profiles ask for (group_application.user.patron).
--- Whoever lacks the last two has a supervisor approve a change. Saving what was agreed with a group of the report takes
--- UPDATE_USER at the home library of the person to contact, or what [follow_up] permission names. VIEW_GROUP_PENALTY_THRESHOLD, which stock groups have at
--- the depth of the branch, shows at which amount Evergreen blocks if it is granted with depth 0. `evergreen-groups doctor`, run with somebody's account,
--- says at which libraries that one could.
+-- Whoever lacks the last two has a supervisor approve a change. VIEW_GROUP_PENALTY_THRESHOLD, which stock groups have at
+-- the depth of the branch, shows at which amount Evergreen blocks if it is granted with depth 0. Saving what was agreed
+-- with a group of the report takes UPDATE_USER at the home library of the person to contact, or what [follow_up]
+-- permission names: a permission of your own has to be in permission.perm_list, and granted. `evergreen-groups doctor`,
+-- run with somebody's account, says at which libraries that one could.
 --
 -- It can be run again, with more of these: it adds what is missing, and takes nothing away.
 

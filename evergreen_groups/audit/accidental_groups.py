@@ -28,9 +28,8 @@ from evergreen_groups.groups import (
     find_hidden,
     find_hidden_with_ids,
 )
-from evergreen_groups.odd_dates import age_of
 from evergreen_groups.state import schema
-from evergreen_groups.total import Total
+from evergreen_groups.values import Total, age_of
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement

@@ -21,7 +21,7 @@ from evergreen_groups.policy import Limit
 if TYPE_CHECKING:
     from evergreen_groups.groups import Group, Member, Relations
     from evergreen_groups.ils import Penalty
-    from evergreen_groups.total import Total
+    from evergreen_groups.values import Total
 
 _BLOCKS = "evergreen_groups.audit.blocks:find_blocks"
 _ADULTS = "evergreen_groups.audit.accidental_groups:find_groups_of_adults"
@@ -184,6 +184,8 @@ class AuditCriteria:
     profiles below. ``top`` lists the first findings of each kind and counts the rest (None: list all).
     """
 
+    __repr__ = arguments.brief
+
     orgs: tuple[str, ...] = ()
     limit: Limit | None = field(default_factory=Limit)
     adults: AdultRule = field(default_factory=AdultRule)
@@ -222,6 +224,8 @@ class Audit:
     are such groups that are listed because their members have changed since. ``counts`` has the number of findings of
     each kind if not all are listed (None: all are).
     """
+
+    __repr__ = arguments.brief
 
     generated_at: datetime
     gateway: str

@@ -1,13 +1,11 @@
 from .apply import recover_by_reading as recover_by_reading
-from .batch import plan_batch as plan_batch
+from .batch import Batch as Batch
 from .batch import read_batch as read_batch
 from .changes import WAIT as WAIT
 from .changes import BegunChange as BegunChange
 from .changes import Change as Change
-from .changes import DeskChanges as DeskChanges
-from .changes import Moves as Moves
-from .changes import Plan as Plan
-from .changes import Recalculator as Recalculator
+from .changes import Changer as Changer
+from .changes import over_limit_of as over_limit_of
 from .changes import recalculable as recalculable
 from .journal import GROUP as GROUP
 from .journal import PENALTIES as PENALTIES

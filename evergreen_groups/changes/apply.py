@@ -494,6 +494,23 @@ class Applier:
             recover(self._gateway, journal, patrons)
             yield PlanRun(self._gateway, journal, self._operator, action, steps, undoes)
 
+    def apply(
+        self,
+        action: Action,
+        steps: Sequence[StepT],
+        groups: Collection[ExpectedGroup] = (),
+        *,
+        undoes: str | None = None,
+        progress: Progress = silent,
+        timeout: float = 0.0,
+    ) -> PlanOutcome[StepT]:
+        """Apply a plan that isn't stored. Raises the errors of :meth:`begin`."""
+        if not steps:
+            return PlanOutcome(())
+        with self.begin(action, steps, groups, undoes=undoes, timeout=timeout) as run:
+            run.record()
+            return run.apply(progress)
+
     def recover(self, patrons: Collection[int] | None = None) -> list[JournalStep]:
         """Resolve steps that an earlier run left open, and return the resolved steps.
 

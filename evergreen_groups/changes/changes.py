@@ -1,17 +1,21 @@
-"""The entrances for changes: the command line and programs, the desk, and recalculations that an audit asks for."""
+"""Changes at one gateway: planned, applied once, journaled, looked up and undone.
+
+The command line, programs, the desk and the API all come through :class:`Changer`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from evergreen_groups import arguments
-from evergreen_groups.audit import RECALCULABLE, Audit, FindingKind, PatronFinding
+from evergreen_groups.audit import RECALCULABLE, Audit, FindingKind
 from evergreen_groups.changes.apply import Applier, refuse_hidden_patrons, refuse_outdated, visible_patrons
+from evergreen_groups.changes.batch import Batch, plan_batch
 from evergreen_groups.changes.journal import (
     PENALTIES,
     Journal,
@@ -29,10 +33,10 @@ from evergreen_groups.changes.plans import (
     PlanStore,
     ProposedPlan,
     Step,
-    StepOutcome,
     StoredPlan,
     already_applied,
     key_conflict,
+    refuse_too_many,
 )
 from evergreen_groups.errors import BusyError, NotFoundError, PlanError
 from evergreen_groups.progress import Progress, silent
@@ -41,144 +45,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from evergreen_groups.arguments import Several
+    from evergreen_groups.audit import PatronFinding
     from evergreen_groups.changes.apply import PlanRun
     from evergreen_groups.changes.plans import Draft
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.groups import AdultRule
     from evergreen_groups.ils import ReferenceData
     from evergreen_groups.state import State
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A plan that is ready to apply. Inspect ``draft`` first: nothing has been sent yet."""
-
-    draft: Draft
-    _applier: Applier = field(repr=False)
-    _undoes: str | None = None
-
-    def apply(self, progress: Progress = silent, *, timeout: float = 0.0) -> PlanOutcome[Step]:
-        """Apply the plan step by step. Wait up to ``timeout`` seconds for another run on the same patrons or groups.
-
-        Raises:
-            BusyError: another run is changing one of the patrons or groups.
-            TransportError: the outcome of an interrupted run can't be looked up. Nothing was sent.
-        """
-        arguments.seconds("timeout", timeout)
-        draft = self.draft
-        if not draft.steps:
-            return PlanOutcome(())
-        with self._applier.begin(
-            draft.action, draft.steps, draft.expected_groups, undoes=self._undoes, timeout=timeout
-        ) as run:
-            run.record()
-            return run.apply(progress)
-
-
-class Moves:
-    """Changes to group membership at one gateway, journaled in ``state``.
-
-    The journal names ``operator`` as the person responsible. ``adults`` sets how many adults a group may have before a
-    plan warns.
-    """
-
-    def __init__(self, gateway: Gateway, state: State, operator: Operator, *, adults: AdultRule | None = None) -> None:
-        self._planner = Planner(gateway, adults=adults)
-        self._applier = Applier(gateway, state, operator)
-        self._gateway = gateway
-        self._state = state
-
-    @property
-    def planner(self) -> Planner:
-        """The planner, for drafts that the methods below don't cover."""
-        return self._planner
-
-    def plan(self, draft: Draft) -> Plan:
-        """Turn a draft into a plan that can be applied."""
-        return Plan(draft, self._applier)
-
-    def plan_move(self, barcodes: Several[str], *, to: str) -> Plan:
-        """Plan to move patrons into the group of the patron with barcode ``to``.
-
-        Any barcode of a patron will do. Blanks are ignored, and each patron may be named once. Planning changes
-        nothing.
-
-        Raises:
-            PlanError: a barcode is unknown, hidden, or given twice.
-            ArgumentError: ``barcodes`` is a single string or contains something other than strings.
-            GatewayError: the ILS can't be reached or refuses.
-        """
-        return self.plan(self._planner.move(arguments.texts("barcodes", barcodes), arguments.text("to", to)))
-
-    def plan_remove(self, barcodes: Several[str], *, lead: bool = False) -> Plan:
-        """Plan to give each patron a new group of their own, as its lead if ``lead`` is true.
-
-        Raises the errors of :meth:`plan_move`.
-        """
-        return self.plan(
-            self._planner.remove(arguments.texts("barcodes", barcodes), lead=arguments.boolean("lead", lead))
-        )
-
-    def plan_merge(self, source: str, *, to: str) -> Plan:
-        """Plan to move the whole group of the patron with barcode ``source`` into the group of the patron ``to``.
-
-        Raises the errors of :meth:`plan_move`.
-
-        Raises:
-            PlanError: the group has members whom the account can't see.
-        """
-        return self.plan(self._planner.merge(arguments.text("source", source), arguments.text("to", to)))
-
-    def plan_lead(self, barcode: str, *, off: bool = False) -> Plan:
-        """Plan to make a patron a group lead, or with ``off`` no longer one. Raises the errors of :meth:`plan_move`."""
-        return self.plan(self._planner.lead([arguments.text("barcode", barcode)], off=arguments.boolean("off", off)))
-
-    def plan_undo(self, entry: str) -> Plan:
-        """Plan to undo a journal entry, moving back every patron who is still where the entry put them.
-
-        Raises:
-            NotFoundError: this gateway has no entry with this id.
-            PlanError: the entry is already undone, has nothing to undo, or can't be undone. The error says why.
-            GatewayError: the ILS can't be reached or refuses.
-        """
-        found = self.entry(entry)
-        if found.gateway != self._gateway.url:
-            raise NotFoundError(
-                "the journal's entry {entry} is of another gateway, {gateway}",
-                code="entry-of-another-gateway",
-                values={"entry": entry, "gateway": found.gateway},
-            )
-        journal = Journal(self._state.database)
-        draft = self._planner.undo(found, journal.now(), journal.moved_since(found))
-        return Plan(draft, self._applier, entry)
-
-    def recover(self) -> list[JournalStep]:
-        """Resolve steps that earlier runs left open, by reading only, and return the resolved steps.
-
-        Steps that may still reach Evergreen, or whose patrons are hidden, stay open. See :meth:`open_steps`.
-
-        Raises:
-            TransportError: the ILS can't be reached.
-        """
-        return self._applier.recover()
-
-    def open_steps(self) -> list[JournalStep]:
-        """Return steps with an unknown outcome: they may still reach Evergreen, or the patron was hidden so far."""
-        return Journal(self._state.database).open_steps(self._gateway.url)
-
-    def entries(self) -> list[JournalEntry]:
-        """Return this gateway's journal entries, latest first."""
-        return Journal(self._state.database).entries(self._gateway.url)
-
-    def entry(self, id: str) -> JournalEntry:
-        """Return one journal entry.
-
-        Raises:
-            NotFoundError: the id is unknown.
-        """
-        return Journal(self._state.database).entry(arguments.text("id", id))
-
 
 RECENT = timedelta(days=7)
 """How far back the list of a user's own changes goes."""
@@ -199,6 +72,8 @@ class Change:
     caller can't see. ``is_own`` says whether the caller made the change.
     """
 
+    __repr__ = arguments.brief
+
     entry: JournalEntry
     is_under_way: bool
     is_own: bool
@@ -208,117 +83,6 @@ class Change:
     def is_done(self) -> bool:
         """Whether nothing is left to do: every step is done or had nothing to change."""
         return not self.hidden_step_count and all(step.state.is_as_planned for step in self.entry.steps)
-
-
-class ChangeReader:
-    """Reads changes at one gateway from the journal in ``state``, for an ``operator`` whose ``staff`` id is known."""
-
-    def __init__(self, gateway: Gateway, state: State, operator: Operator) -> None:
-        self._gateway = gateway
-        self._journal = Journal(state.database)
-        self._staff = operator.staff or 0
-        self._applier = Applier(gateway, state, operator)
-
-    def change(self, id: str, visible: Visible | None = None) -> Change:
-        """Return a change, after resolving open steps where possible.
-
-        ``visible``, here and below, maps patron ids to those the session may see. Pass it if they are known already;
-        the default makes one call.
-
-        Raises:
-            NotFoundError: the id is unknown, or the caller can see none of its patrons.
-        """
-        entry = self.entry(arguments.text("id", id))
-        open_ones = {step.patron for step in entry.steps if step.state is StepState.SENDING}
-        if open_ones:
-            self._applier.recover(open_ones)
-            entry = self.entry(id)
-        (seen,) = self._visible_changes([entry], visible) or (None,)
-        if seen is None:
-            raise _no_such_change(id)
-        return seen
-
-    def own(self, id: str) -> Change:
-        """Return one of the caller's own changes as the journal has it, without any call to the ILS.
-
-        Raises:
-            NotFoundError: the id is unknown, or another user made it.
-        """
-        entry = self.entry(arguments.text("id", id))
-        if entry.operator.staff != self._staff:
-            raise _no_such_change(id)
-        entry, is_under_way = self._current(entry)
-        return Change(entry, is_under_way=is_under_way, is_own=True)
-
-    def wait(self, id: str, timeout: float) -> None:
-        """Wait up to ``timeout`` seconds until a change is no longer being applied.
-
-        Raises:
-            NotFoundError: the id is unknown.
-        """
-        undecided = _undecided(self.entry(id))
-        if undecided:
-            self._applier.wait(undecided, timeout)
-
-    def recent(self, visible: Visible | None = None) -> list[Change]:
-        """Return the caller's own changes of the last days, latest first."""
-        entries = self._journal.entries_of(self._gateway.url, self._staff, self._journal.now() - RECENT)
-        return self._visible_changes(entries, visible)
-
-    def of_group(self, group: int, visible: Visible | None = None) -> list[Change]:
-        """Return the latest changes to a group, latest first."""
-        entries = self._journal.entries_about(self._gateway.url, group, MAX_GROUP_CHANGES)
-        return self._visible_changes(entries, visible)
-
-    def entry(self, id: str) -> JournalEntry:
-        """Return a journal entry of this gateway with all its steps.
-
-        Raises:
-            NotFoundError: the id is unknown.
-        """
-        try:
-            entry = self._journal.entry(id)
-        except NotFoundError:
-            # Same error as for a change with hidden patrons, so a caller can't find out which change ids exist.
-            raise _no_such_change(id) from None
-        if entry.gateway != self._gateway.url:
-            raise _no_such_change(id)
-        return entry
-
-    def is_latest(self, entry: JournalEntry) -> bool:
-        """Return whether no later change has changed, or may have changed, the same fields of the same patrons."""
-        later = self._journal.changed_since(entry)
-        return not any((step.patron, step.field) in later for step in entry.steps)
-
-    def _visible_changes(self, entries: Sequence[JournalEntry], visible_of: Visible | None) -> list[Change]:
-        """Return the entries as changes, without hidden patrons' steps and without entries that have no other steps."""
-        patrons = {step.patron for entry in entries for step in entry.steps}
-        visible = visible_patrons(self._gateway, patrons) if visible_of is None else visible_of(patrons)
-        found = []
-        for read in entries:
-            if not any(step.patron in visible for step in read.steps):
-                continue
-            entry, is_under_way = self._current(read)
-            steps = tuple(step for step in entry.steps if step.patron in visible)
-            found.append(
-                Change(
-                    replace(entry, steps=steps),
-                    is_under_way=is_under_way,
-                    is_own=entry.operator.staff == self._staff,
-                    hidden_step_count=len(entry.steps) - len(steps),
-                )
-            )
-        return found
-
-    def _current(self, entry: JournalEntry) -> tuple[JournalEntry, bool]:
-        """Return an entry and whether it is being applied now. If it isn't, read the entry again."""
-        undecided = _undecided(entry)
-        if not undecided:
-            return entry, False
-        if self._applier.is_under_way(undecided):
-            return entry, True
-        # The run may have ended after the entry was read. Read again to get all outcomes.
-        return self.entry(entry.id), False
 
 
 def _undecided(entry: JournalEntry) -> set[int]:
@@ -333,11 +97,15 @@ WAIT = 5.0
 """How many seconds to wait for another desk that is changing the same patrons or groups."""
 
 
-class DeskChanges:
-    """Changes that ``operator`` makes at one gateway, with plans and journal in ``state``.
+class Changer:
+    """Plans changes at one gateway, applies them, and looks up and undoes earlier ones, with a journal in ``state``.
 
-    ``may_undo_others`` returns whether the operator may undo other users' changes. ``adults`` sets how many adults a
-    group may have before a plan warns.
+    ``operator`` is responsible for the changes. ``reference`` has the limits that recalculations need. ``adults`` sets
+    how many adults a group may have before a plan warns.
+
+    A plan of :meth:`plan` is applied at once by :meth:`apply_draft`. A service stores it with :meth:`propose`, and
+    :meth:`apply` applies it under an idempotency key, in another request. These check whose change is to be undone:
+    ``may_undo_others`` returns whether the operator may undo other users' changes.
     """
 
     def __init__(
@@ -354,27 +122,99 @@ class DeskChanges:
         self._state = state
         self._given = operator
         self._reference = reference
-        self._adults = adults
         self._may_undo_others = may_undo_others
+        self._adults = adults
 
     @cached_property
     def planner(self) -> Planner:
         """The planner for this gateway."""
         return Planner(self._gateway, lambda: self._reference.org_units(self._gateway), adults=self._adults)
 
-    def propose(self, request: PlanRequest) -> ProposedPlan:
-        """Make a plan and store it. Changes nothing in Evergreen.
+    def plan(self, request: PlanRequest) -> Draft:
+        """Make a plan. Changes nothing in Evergreen, and stores nothing.
+
+        An undo moves back every patron who is still where the entry put them, whoever made the change.
 
         Raises:
             PlanError: the request is unclear or impossible, for example a barcode is unknown, hidden, or given twice.
-            NotFoundError: the change to undo doesn't exist.
+            NotFoundError: the journal has no such entry, or it is of another gateway.
+            GatewayError: Evergreen can't be reached or refuses.
         """
         checked = arguments.instance("request", request, PlanRequest).checked()
-        if checked.change is not None:
-            draft = self.planner.undo(*self._to_undo(checked.change))
-        else:
-            draft = self.planner.plan(checked, self._reference)
-        return ProposedPlan(self._store.add(draft.action, draft.steps, draft.expected_groups, checked.change), draft)
+        if checked.change is None:
+            return self.planner.plan(checked, self._reference)
+        found = self._journal.entry(checked.change)
+        if found.gateway != self._gateway.url:
+            raise NotFoundError(
+                "the journal's entry {entry} is of another gateway, {gateway}",
+                code="entry-of-another-gateway",
+                values={"entry": found.id, "gateway": found.gateway},
+            )
+        return self.planner.undo(found, self._journal.now(), self._journal.moved_since(found))
+
+    def plan_batch(self, batch: Batch) -> Draft:
+        """Make one plan from all lines of a batch file. Raises PlanError with the problems of every line."""
+        return plan_batch(self.planner, batch)
+
+    def apply_draft(self, draft: Draft, progress: Progress = silent, *, timeout: float = 0.0) -> PlanOutcome[Step]:
+        """Apply a plan that isn't stored. A step that no longer fits its patron isn't made.
+
+        ``timeout`` is how many seconds to wait for another run on the same patrons or groups.
+
+        Raises:
+            BusyError: another run is changing one of the patrons or groups.
+            TransportError: the outcome of an interrupted run can't be looked up. Nothing was sent.
+        """
+        return self._applier(self._given).apply(
+            draft.action,
+            draft.steps,
+            draft.expected_groups,
+            undoes=draft.undoes,
+            progress=progress,
+            timeout=arguments.seconds("timeout", timeout),
+        )
+
+    def recalculate(
+        self, over_limit: Mapping[int, bool], progress: Progress = silent, *, timeout: float = 0.0
+    ) -> PlanOutcome[StoredStep]:
+        """Recalculate the penalties of patrons at their home libraries, in order.
+
+        ``over_limit`` is by patron id whether the rule has them over the limit. Raises the errors of
+        :meth:`apply_draft`, and GatewayError if the penalties can't be read.
+        """
+        steps = [StoredStep(patron, PENALTIES, 0, None, due=is_over) for patron, is_over in over_limit.items()]
+        return self._applier(self._given).apply(Action.RECALCULATE, steps, progress=progress, timeout=timeout)
+
+    def recover(self) -> list[JournalStep]:
+        """Resolve steps that earlier runs left open, by reading only, and return the resolved steps.
+
+        Steps that may still reach Evergreen, or whose patrons are hidden, stay open. See :meth:`open_steps`.
+
+        Raises:
+            TransportError: Evergreen can't be reached.
+        """
+        return self._applier(self._given).recover()
+
+    def open_steps(self) -> list[JournalStep]:
+        """Return steps with an unknown outcome: they may still reach Evergreen, or the patron was hidden so far."""
+        return self._journal.open_steps(self._gateway.url)
+
+    def entries(self) -> list[JournalEntry]:
+        """Return this gateway's journal entries, latest first."""
+        return self._journal.entries(self._gateway.url)
+
+    def propose(self, request: PlanRequest) -> ProposedPlan:
+        """Make a plan and store it for the operator. Changes nothing in Evergreen.
+
+        Raises:
+            PlanError: the request is unclear or impossible, for example a barcode is unknown, hidden, or given twice,
+                or the change to undo is somebody else's.
+            NotFoundError: the change to undo doesn't exist.
+        """
+        refuse_too_many(arguments.instance("request", request, PlanRequest).checked())
+        change = request.change
+        draft = self.plan(request) if change is None else self.planner.undo(*self._to_undo(change))
+        return ProposedPlan(self._store.add(draft.action, draft.steps, draft.expected_groups, draft.undoes), draft)
 
     def apply(self, plan: str, key: str, *, timeout: float = WAIT, progress: Progress = silent) -> str:
         """Apply a plan under an idempotency key and return the id of the journal entry, the same for each repeat.
@@ -392,7 +232,7 @@ class DeskChanges:
 
     def _finish(self, begun: BegunChange, timeout: float, progress: Progress) -> str:
         if begun.run is None:
-            self.history.wait(begun.id, timeout)
+            self.wait(begun.id, timeout)
         begun.apply(progress)
         return begun.id
 
@@ -415,8 +255,9 @@ class DeskChanges:
         if change is not None:
             yield BegunChange(change, None)
             return
-        applier = Applier(self._gateway, self._state, self._operator)
-        under_lease = applier.begin(stored.action, stored.steps, stored.groups, undoes=stored.undoes, timeout=timeout)
+        under_lease = self._applier(self._operator).begin(
+            stored.action, stored.steps, stored.groups, undoes=stored.undoes, timeout=timeout
+        )
         with ExitStack() as lease:
             try:
                 run = lease.enter_context(under_lease)
@@ -469,7 +310,7 @@ class DeskChanges:
             to_undo = self._to_undo(change)
         except BusyError:
             # An identical request may hold the lease to resolve open steps, so wait.
-            self.history.wait(change, timeout)
+            self.wait(change, timeout)
             to_undo = self._to_undo(change)
         return self._store.add(Action.UNDO, *self.planner.undo_without_preview(*to_undo), undoes=change)
 
@@ -484,16 +325,119 @@ class DeskChanges:
         """Return whether the operator may undo a change now. Asks the ILS if another user made the change."""
         return not change.is_under_way and (change.is_own or self._may_undo_others())
 
-    @property
-    def history(self) -> ChangeReader:
-        """The changes made so far."""
-        return ChangeReader(self._gateway, self._state, self._operator)
+    def change(self, id: str, visible: Visible | None = None) -> Change:
+        """Return a change, after resolving open steps where possible.
+
+        ``visible``, here and below, maps patron ids to those the session may see. Pass it if they are known already;
+        the default makes one call.
+
+        Raises:
+            NotFoundError: the id is unknown, or the caller can see none of its patrons.
+        """
+        entry = self.entry(arguments.text("id", id))
+        open_ones = {step.patron for step in entry.steps if step.state is StepState.SENDING}
+        if open_ones:
+            self._applier(self._given).recover(open_ones)
+            entry = self.entry(id)
+        (seen,) = self._visible_changes([entry], visible) or (None,)
+        if seen is None:
+            raise _no_such_change(id)
+        return seen
+
+    def own(self, id: str) -> Change:
+        """Return one of the caller's own changes as the journal has it, without any call to the ILS.
+
+        Raises:
+            NotFoundError: the id is unknown, or another user made it.
+        """
+        entry = self.entry(arguments.text("id", id))
+        if entry.operator.staff != self._operator.staff:
+            raise _no_such_change(id)
+        entry, is_under_way = self._current(entry)
+        return Change(entry, is_under_way=is_under_way, is_own=True)
+
+    def wait(self, id: str, timeout: float) -> None:
+        """Wait up to ``timeout`` seconds until a change is no longer being applied.
+
+        Raises:
+            NotFoundError: the id is unknown.
+        """
+        undecided = _undecided(self.entry(id))
+        if undecided:
+            self._applier(self._given).wait(undecided, timeout)
+
+    def recent(self, visible: Visible | None = None) -> list[Change]:
+        """Return the caller's own changes of the last days, latest first."""
+        entries = self._journal.entries_of(self._gateway.url, self._operator.staff or 0, self._journal.now() - RECENT)
+        return self._visible_changes(entries, visible)
+
+    def of_group(self, group: int, visible: Visible | None = None) -> list[Change]:
+        """Return the latest changes to a group, latest first."""
+        entries = self._journal.entries_about(self._gateway.url, group, MAX_GROUP_CHANGES)
+        return self._visible_changes(entries, visible)
+
+    def entry(self, id: str) -> JournalEntry:
+        """Return a journal entry of this gateway with all its steps.
+
+        Raises:
+            NotFoundError: the id is unknown.
+        """
+        try:
+            entry = self._journal.entry(id)
+        except NotFoundError:
+            # Same error as for a change with hidden patrons, so a caller can't find out which change ids exist.
+            raise _no_such_change(id) from None
+        if entry.gateway != self._gateway.url:
+            raise _no_such_change(id)
+        return entry
+
+    def is_latest(self, entry: JournalEntry) -> bool:
+        """Return whether no later change has changed, or may have changed, the same fields of the same patrons."""
+        later = self._journal.changed_since(entry)
+        return not any((step.patron, step.field) in later for step in entry.steps)
+
+    def _visible_changes(self, entries: Sequence[JournalEntry], visible_of: Visible | None) -> list[Change]:
+        """Return the entries as changes, without hidden patrons' steps and without entries that have no other steps."""
+        patrons = {step.patron for entry in entries for step in entry.steps}
+        visible = visible_patrons(self._gateway, patrons) if visible_of is None else visible_of(patrons)
+        found = []
+        for read in entries:
+            if not any(step.patron in visible for step in read.steps):
+                continue
+            entry, is_under_way = self._current(read)
+            steps = tuple(step for step in entry.steps if step.patron in visible)
+            found.append(
+                Change(
+                    replace(entry, steps=steps),
+                    is_under_way=is_under_way,
+                    is_own=entry.operator.staff == self._operator.staff,
+                    hidden_step_count=len(entry.steps) - len(steps),
+                )
+            )
+        return found
+
+    def _current(self, entry: JournalEntry) -> tuple[JournalEntry, bool]:
+        """Return an entry and whether it is being applied now. If it isn't, read the entry again."""
+        undecided = _undecided(entry)
+        if not undecided:
+            return entry, False
+        if self._applier(self._given).is_under_way(undecided):
+            return entry, True
+        # The run may have ended after the entry was read. Read again to get all outcomes.
+        return self.entry(entry.id), False
+
+    @cached_property
+    def _operator(self) -> Operator:
+        """The operator with the id of their staff account, which a program may not have given."""
+        known = self._given.staff is not None
+        return self._given if known else replace(self._given, staff=self._reference.user(self._gateway))
+
+    def _applier(self, operator: Operator) -> Applier:
+        return Applier(self._gateway, self._state, operator)
 
     @property
-    def _operator(self) -> Operator:
-        if self._given.staff is None:  # a program that knows only its account's name
-            self._given = replace(self._given, staff=self._reference.user(self._gateway))
-        return self._given
+    def _journal(self) -> Journal:
+        return Journal(self._state.database)
 
     @property
     def _store(self) -> PlanStore:
@@ -503,9 +447,8 @@ class DeskChanges:
         """Return a change that the operator may undo, the current time, and the patron ids that later changes move."""
         # Don't filter the operator's own change by visibility: they know its patrons already, and the undo itself skips
         # patrons who are hidden by now.
-        history = self.history
-        is_own = history.entry(id).operator.staff == self._operator.staff
-        change = history.change(id, (lambda patrons: patrons) if is_own else None)
+        is_own = self.entry(id).operator.staff == self._operator.staff
+        change = self.change(id, (lambda patrons: patrons) if is_own else None)
         if not (change.is_own or self._may_undo_others()):
             raise PlanError(
                 "change {change} is somebody else's",
@@ -520,8 +463,7 @@ class DeskChanges:
                 code="undo-too-early",
                 values={"change": id},
             )
-        journal = Journal(self._state.database)
-        return history.entry(id), journal.now(), journal.moved_since(change.entry)
+        return self.entry(id), self._journal.now(), self._journal.moved_since(change.entry)
 
     def _applied_change(self, stored: StoredPlan, key: str) -> str | None:
         """Return the entry that applied a plan under this key, or None if the plan can still be applied."""
@@ -563,45 +505,6 @@ def recalculable(audit: Audit) -> list[PatronFinding]:
     return list(found.values())
 
 
-class Recalculator:
-    """Recalculates penalties at one gateway, journaled in ``state``.
-
-    The journal names ``operator`` as the person responsible.
-    """
-
-    def __init__(self, gateway: Gateway, state: State, operator: Operator) -> None:
-        self._applier = Applier(gateway, state, operator)
-
-    def recalculate(self, findings: Sequence[PatronFinding], progress: Progress = silent) -> PlanOutcome[StoredStep]:
-        """Recalculate the penalties of each finding's patron at the home library. Returns their outcomes in order.
-
-        Raises:
-            BusyError: another run is changing one of the patrons.
-            TransportError: the outcome of an interrupted run can't be looked up, or the penalties can't be read.
-                Nothing was sent.
-        """
-        if not findings:
-            return PlanOutcome(())
-        due = {finding.member.id: finding.kind is FindingKind.NOT_BLOCKED for finding in findings}
-        return self._apply(due, 0.0, progress)
-
-    def for_patron(self, patron: int, *, over_limit: bool, timeout: float) -> StepOutcome[StoredStep]:
-        """Recalculate for one patron, given whether the rule has them over the limit.
-
-        ``timeout`` is how many seconds to wait while another run is changing the patron.
-
-        Raises:
-            BusyError: another run is still changing the patron.
-            GatewayError: the ILS can't be reached, or refuses.
-        """
-        (outcome,) = self._apply({patron: over_limit}, timeout, silent).steps
-        if outcome.error is not None:
-            raise outcome.error
-        return outcome
-
-    def _apply(self, due: Mapping[int, bool], timeout: float, progress: Progress) -> PlanOutcome[StoredStep]:
-        """Recalculate for patrons (ids). ``due`` is whether the rule has them over the limit."""
-        steps = [StoredStep(patron, PENALTIES, 0, None, due=is_due) for patron, is_due in due.items()]
-        with self._applier.begin(Action.RECALCULATE, steps, timeout=timeout) as run:
-            run.record()
-            return run.apply(progress)
+def over_limit_of(findings: Sequence[PatronFinding]) -> dict[int, bool]:
+    """Return for :meth:`Changer.recalculate` whether the rule has the findings' patrons over the limit, by id."""
+    return {finding.member.id: finding.kind is FindingKind.NOT_BLOCKED for finding in findings}

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, bindparam, insert, literal_column, select, true, union, update
 
+from evergreen_groups import arguments
 from evergreen_groups.changes.reasons import NO_REASON, TAKEN_OVER, StepReason
 from evergreen_groups.errors import EvergreenGroupsError, NotFoundError, StateError
 from evergreen_groups.state import schema
@@ -143,6 +144,8 @@ class JournalStep:
     ``sending`` is the step's latest request, None if none was sent or none is known.
     """
 
+    __repr__ = arguments.brief
+
     id: int
     patron: int
     field: str
@@ -190,6 +193,8 @@ class JournalEntry:
 
     ``missing_step_count`` is how many of its steps have been deleted since, because their patrons were forgotten.
     """
+
+    __repr__ = arguments.brief
 
     id: str
     gateway: str

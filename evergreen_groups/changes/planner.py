@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from evergreen_groups import arguments
 from evergreen_groups.changes.journal import GROUP, LEAD, PENALTIES, JournalEntry, StepState, StoredStep
 from evergreen_groups.changes.outcome_check import has_late_duplicate
 from evergreen_groups.changes.plans import Action, Draft, ExpectedGroup, PlanWarning, Step, group_changes
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
     from datetime import datetime
 
-    from evergreen_groups.arguments import Several
     from evergreen_groups.changes.journal import JournalStep
     from evergreen_groups.changes.plans import PlanRequest
     from evergreen_groups.gateway import Gateway, Record
@@ -466,19 +464,40 @@ class Planner:
         ``reference`` has the limits that a recalculation needs.
 
         Raises:
-            PlanError: the request can't be planned.
+            PlanError: a patron is unknown, hidden, deleted, or named twice, or a merge would leave hidden members
+                behind.
         """
-        match request.action:
-            case Action.MOVE if request.target is not None:
-                return self.move(request.patrons, request.target, active_cards=request.active_cards)
-            case Action.MERGE if request.target is not None:
-                return self.merge(request.patrons[0], request.target, active_cards=request.active_cards)
+        action = request.action
+        # The target is a member, never a group number: Evergreen accepts any number as a group (patron-update-odd-002,
+        # patron-update-odd-010) and turns "abc" into 0 (patron-update-odd-008).
+        targets = [] if request.target is None else [request.target]
+        named = [*request.patrons, *targets]
+        with_contacts = action in (Action.MOVE, Action.REMOVE, Action.MERGE)
+        basis = self.basis(named, with_contacts=with_contacts, active_cards=request.active_cards)
+        basis.expect(named)
+        found, joined = basis.find(request.patrons), basis.find(targets)
+        steps: list[Step] = []
+        unchanged: list[str] = []
+        match action:
+            case Action.MOVE:
+                steps, unchanged = basis.moves(found, joined[0].member.patron.group)
+            case Action.MERGE:
+                steps, unchanged = basis.merge_steps(found[0], joined[0])
             case Action.REMOVE:
-                return self.remove(request.patrons, lead=request.lead)
+                steps, unchanged = basis.removal_steps(found, lead=request.lead)
             case Action.LEAD:
-                return self.lead(request.patrons, off=request.off)
+                for card in found:
+                    its_steps, its_unchanged = basis.leads(card, on=not request.off)
+                    steps += its_steps
+                    unchanged += its_unchanged
             case _:
-                return self._recalculate(request.patrons, reference)
+                patrons = [card.member.patron for card in found]
+                members = decided_members(self._gateway, reference.limits(self._gateway), patrons, basis.own_fines)
+                due = {member.id for member in members if member.over_limit_if_known}
+                steps = [
+                    Step.of(card.member, PENALTIES, None, card.account, due=card.member.id in due) for card in found
+                ]
+        return basis.draft(action, steps, unchanged, cards=[*found, *joined])
 
     def basis(
         self,
@@ -498,57 +517,6 @@ class Planner:
         """
         families = self._reader.named(references, groups, with_contacts=with_contacts, active_cards=active_cards)
         return PlanBasis(families, self._adults)
-
-    def move(self, patrons: Several[PatronReference], to: PatronReference, *, active_cards: bool = False) -> Draft:
-        """Plan to move patrons, named by barcode or id, into the group of the patron ``to``.
-
-        Raises:
-            PlanError: a patron is unknown, hidden, or named twice.
-            ArgumentError: ``patrons`` is a single string.
-        """
-        patrons = arguments.references("patrons", patrons)
-        # The target is a member, never a group number: Evergreen accepts any number as a group (patron-update-odd-002,
-        # patron-update-odd-010) and turns "abc" into 0 (patron-update-odd-008).
-        basis = self.basis([*patrons, to], active_cards=active_cards)
-        basis.expect([*patrons, to])
-        target = basis.find([to])[0]
-        found = basis.find(patrons)
-        return basis.draft(Action.MOVE, *basis.moves(found, target.member.patron.group), cards=[*found, target])
-
-    def remove(self, patrons: Several[PatronReference], *, lead: bool = False) -> Draft:
-        """Plan to give each patron a new group of their own, as its lead only if ``lead`` is true.
-
-        Raises the errors of :meth:`move`.
-        """
-        patrons = arguments.references("patrons", patrons)
-        basis = self.basis(patrons)
-        found = basis.find(patrons)
-        return basis.draft(Action.REMOVE, *basis.removal_steps(found, lead=lead), cards=found)
-
-    def merge(self, source: PatronReference, to: PatronReference, *, active_cards: bool = False) -> Draft:
-        """Plan to move everyone in the group of the patron ``source`` into the group of the patron ``to``."""
-        basis = self.basis([source, to], active_cards=active_cards)
-        basis.expect([source, to])
-        source_card, target = basis.find([source])[0], basis.find([to])[0]
-        return basis.draft(Action.MERGE, *basis.merge_steps(source_card, target), cards=[source_card, target])
-
-    def lead(self, patrons: Several[PatronReference], *, off: bool = False) -> Draft:
-        """Plan to make patrons group leads, or with ``off`` no longer leads. Raises the errors of :meth:`move`."""
-        patrons = arguments.references("patrons", patrons)
-        basis = self.basis(patrons, with_contacts=False)
-        found = basis.find(patrons)
-        planned = [basis.leads(card, on=not off) for card in found]
-        steps = [step for its_steps, _unchanged in planned for step in its_steps]
-        return basis.draft(Action.LEAD, steps, [text for _steps, texts in planned for text in texts], cards=found)
-
-    def _recalculate(self, patrons: Sequence[PatronReference], reference: ReferenceData) -> Draft:
-        basis = self.basis(patrons, with_contacts=False)
-        found = basis.find(patrons)
-        named = [card.member.patron for card in found]
-        members = decided_members(self._gateway, reference.limits(self._gateway), named, basis.own_fines)
-        due = {member.id for member in members if member.over_limit_if_known}
-        steps = [Step.of(card.member, PENALTIES, None, card.account, due=card.member.id in due) for card in found]
-        return basis.draft(Action.RECALCULATE, steps, cards=found)
 
     def undo(self, entry: JournalEntry, now: datetime, moved_since: Collection[int] = ()) -> Draft:
         """Plan to undo a journal entry: move back patrons who are still where it put them, and explain the others.
@@ -580,7 +548,7 @@ class Planner:
             basis = self.basis(patrons, groups | late)
         steps = [Step.of(members[it.patron_id], it.field, it.after, basis.accounts[it.patron_id]) for it in found.steps]
         unchanged = [it.described(members[it.patron].name) for it in found.others]
-        return basis.draft(Action.UNDO, steps, [*unchanged, *found.hidden])
+        return replace(basis.draft(Action.UNDO, steps, [*unchanged, *found.hidden]), undoes=entry.id)
 
     def undo_without_preview(
         self, entry: JournalEntry, now: datetime, moved_since: Collection[int] = ()

@@ -21,9 +21,8 @@ from evergreen_groups.changes.journal import GROUP, LEAD, StepState, StoredStep,
 from evergreen_groups.changes.reasons import NO_REASON, StepReason
 from evergreen_groups.errors import PlanError
 from evergreen_groups.message import Message
-from evergreen_groups.money import ZERO
 from evergreen_groups.state import schema
-from evergreen_groups.total import Total
+from evergreen_groups.values import ZERO, Total
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -53,6 +52,8 @@ class Action(Enum):
 class Step(StoredStep):
     """A planned step with the member and the state of the member's account, to show before it is applied."""
 
+    __repr__ = arguments.brief
+
     member: Member
     account: PatronAccount
 
@@ -80,6 +81,8 @@ class PlannedGroup:
     ``after`` has only visible members. The totals of fines are informational. They include what hidden members owe,
     and are None if that is unknown.
     """
+
+    __repr__ = arguments.brief
 
     before: Group | None
     after: tuple[Member, ...]
@@ -122,6 +125,8 @@ class PlanWarning:
     :func:`evergreen_groups.render.describe_warning` turns a warning into a sentence.
     """
 
+    __repr__ = arguments.brief
+
     code: str
     values: Mapping[str, object]
 
@@ -136,7 +141,10 @@ class Draft:
     """A plan for review: the steps, the warnings, and texts about what is already as requested.
 
     ``named`` has the ids of the patrons in the request, in its order, followed by the patron whose group is joined.
+    ``undoes`` is the id of the journal entry that the plan undoes, if any.
     """
+
+    __repr__ = arguments.brief
 
     action: Action
     steps: tuple[Step, ...]
@@ -144,6 +152,7 @@ class Draft:
     warnings: tuple[PlanWarning, ...] = ()
     unchanged: tuple[str, ...] = ()
     named: tuple[int, ...] = ()
+    undoes: str | None = None
 
     @property
     def expected_groups(self) -> tuple[ExpectedGroup, ...]:
@@ -179,7 +188,7 @@ def group_changes(steps: Sequence[Step], groups: Mapping[int, Group]) -> tuple[P
 
 
 MOST_PATRONS = 1_000
-"""How many patrons one plan may name. A batch file may name more."""
+"""How many patrons a stored plan may name. A program, or a batch file, may name more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +200,8 @@ class PlanRequest:
     ``off`` clears the lead flag, and ``change`` is the id of the journal entry to undo. With ``active_cards``, each
     barcode of a move or merge must be on an active card; by default an inactive card only causes a warning.
     """
+
+    __repr__ = arguments.brief
 
     action: Action
     patrons: tuple[PatronReference, ...] = ()
@@ -219,8 +230,6 @@ class PlanRequest:
             raise _unclear(Message("a target goes with `move` and `merge`, and they need one"), "target")
         if self.action is Action.MERGE and len(self.patrons) > 1:
             raise _unclear(Message("`merge` takes one patron of the group that moves"), "patrons")
-        if len(self.patrons) > MOST_PATRONS:
-            raise _unclear(Message("more than {most:,} patrons at once", values={"most": MOST_PATRONS}), "patrons")
         if (self.lead and self.action is not Action.REMOVE) or (self.off and self.action is not Action.LEAD):
             raise _unclear(Message("`lead` goes with `remove`, `off` with `lead`"), "lead")
         if self.active_cards and self.target is None:
@@ -236,6 +245,16 @@ class PlanRequest:
             arguments.boolean(name, getattr(self, name))
         if self.change is not None:
             arguments.text("change", self.change)
+
+
+def refuse_too_many(request: PlanRequest) -> None:
+    """Refuse a request that names too many patrons for a plan that is stored.
+
+    Raises:
+        PlanError: it names more than ``MOST_PATRONS``.
+    """
+    if len(request.patrons) > MOST_PATRONS:
+        raise _unclear(Message("more than {most:,} patrons at once", values={"most": MOST_PATRONS}), "patrons")
 
 
 def _unclear(problem: Message, field: str) -> PlanError:
@@ -266,6 +285,8 @@ class StoredPlan:
     applied the plan, under the caller's ``key``. Both are None until then.
     """
 
+    __repr__ = arguments.brief
+
     id: str
     action: Action
     expires: datetime
@@ -284,6 +305,8 @@ class StoredPlan:
 @dataclass(frozen=True, slots=True)
 class ProposedPlan:
     """A plan to show: apply ``stored``, display ``draft``."""
+
+    __repr__ = arguments.brief
 
     stored: StoredPlan
     draft: Draft
@@ -310,6 +333,8 @@ class StepOutcome(Generic[StepT]):
     agrees with the rule.
     """
 
+    __repr__ = arguments.brief
+
     step: StepT
     state: StepState
     value: int | None = None
@@ -327,6 +352,8 @@ class PlanOutcome(Generic[StepT]):
     ``stopped`` is the error that ended the run early, if any. Steps that weren't reached are ``PLANNED``. Make the same
     plan again to apply the rest. ``entry`` is the id of the journal entry, None if there was nothing to do.
     """
+
+    __repr__ = arguments.brief
 
     steps: tuple[StepOutcome[StepT], ...]
     stopped: GatewayError | None = None

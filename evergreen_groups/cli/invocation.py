@@ -168,7 +168,7 @@ class Invocation:
     def state(self) -> Iterator[State]:
         """Open the journal, history and status. A temporary sandbox has temporary ones."""
         if not self.use_sandbox:
-            from evergreen_groups.connect import configured_state
+            from evergreen_groups.configured import configured_state
 
             with configured_state(self.settings, os.environ) as state:
                 yield state
@@ -234,7 +234,7 @@ class Invocation:
     def _gateway(self) -> Iterator[tuple[Gateway, str]]:
         """Open the configured gateway, or one to an embedded sandbox; yield it with the account's name."""
         if not self.use_sandbox:
-            from evergreen_groups.connect import connect, gateway_and_account
+            from evergreen_groups.configured import connect, gateway_and_account
 
             _url, account = gateway_and_account(self.settings)
             with connect(self.settings, os.environ) as gateway:

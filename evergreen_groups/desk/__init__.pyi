@@ -12,8 +12,6 @@ from .details import GroupDetails as GroupDetails
 from .events import Event as Event
 from .events import EventHandler as EventHandler
 from .events import EventOutcome as EventOutcome
-from .forecast import Obstacle as Obstacle
-from .forecast import RecalculationForecast as RecalculationForecast
 from .lookup import FoundPatron as FoundPatron
 from .lookup import Lookup as Lookup
 from .lookup import LookupKind as LookupKind
@@ -22,6 +20,8 @@ from .lookup import PatronLookup as PatronLookup
 from .lookup import UnknownBarcode as UnknownBarcode
 from .lookup import explain_unknown as explain_unknown
 from .summary import GroupSummary as GroupSummary
+from .summary import Obstacle as Obstacle
 from .summary import PatronDecision as PatronDecision
 from .summary import PatronSummary as PatronSummary
+from .summary import RecalculationForecast as RecalculationForecast
 from .summary import SummaryReader as SummaryReader

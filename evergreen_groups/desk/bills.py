@@ -11,7 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from evergreen_groups import arguments
-from evergreen_groups.desk.readers import DeskReader
+from evergreen_groups.desk.summary import DeskReader
 from evergreen_groups.errors import not_visible
 from evergreen_groups.groups import AdultRule, visible_family_of
 from evergreen_groups.ils import (
@@ -29,7 +29,7 @@ from evergreen_groups.ils import (
     with_item_kinds,
 )
 from evergreen_groups.language import name_key
-from evergreen_groups.money import ZERO
+from evergreen_groups.values import ZERO
 
 if TYPE_CHECKING:
     from evergreen_groups.groups import Patron, PatronAccount, VisiblePatrons
@@ -78,6 +78,8 @@ class GroupBills:
     ``members`` are those requested, in the group's display order. ``complete`` says that the group has no hidden
     members. ``gateway`` is the address of the gateway.
     """
+
+    __repr__ = arguments.brief
 
     gateway: str
     at: datetime

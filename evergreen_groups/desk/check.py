@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups import arguments
 from evergreen_groups.changes import RecentlyChanged
-from evergreen_groups.desk.forecast import RecalculationForecast, read_forecasts
-from evergreen_groups.desk.readers import with_recalculated_rows
+from evergreen_groups.desk.summary import RecalculationForecast, read_forecasts, with_recalculated_rows
 from evergreen_groups.errors import not_visible
 from evergreen_groups.groups import (
     FamilyReader,

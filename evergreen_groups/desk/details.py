@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from evergreen_groups import arguments
 from evergreen_groups.changes import RecentlyChanged
-from evergreen_groups.desk.forecast import RecalculationForecast, read_forecasts
-from evergreen_groups.desk.readers import DeskReader
+from evergreen_groups.desk.summary import DeskReader, RecalculationForecast, read_forecasts
 from evergreen_groups.errors import PermissionDeniedError, not_visible
 from evergreen_groups.groups import (
     Group,
@@ -53,6 +52,8 @@ class GroupDetails:
     is the address of the gateway, ``user`` the session's account. ``forecasts`` say what a recalculation could change
     for members about whom the rule and Evergreen disagree.
     """
+
+    __repr__ = arguments.brief
 
     gateway: str
     limit: Limit | None

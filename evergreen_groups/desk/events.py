@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import insert, literal_column, select
 
 from evergreen_groups import arguments
-from evergreen_groups.changes import Recalculator, StepState
+from evergreen_groups.changes import Changer, StepState
 from evergreen_groups.errors import BusyError, DataError, EventError, EvergreenGroupsError, NotFoundError
 from evergreen_groups.state import schema
 
@@ -57,10 +57,10 @@ class EventOutcome:
 class EventHandler:
     """Handles events under a service account's session, with an audit trail in ``state``."""
 
-    def __init__(self, gateway: Gateway, summaries: SummaryReader, recalculator: Recalculator, state: State) -> None:
+    def __init__(self, gateway: Gateway, summaries: SummaryReader, changes: Changer, state: State) -> None:
         self._gateway = gateway
         self._summaries = summaries
-        self._recalculator = recalculator
+        self._changes = changes
         self._state = state
 
     def handle(self, event: Event, *, recalculate: bool) -> EventOutcome:
@@ -110,9 +110,10 @@ class EventHandler:
             return None, False, "the patron has been deleted"
         if not recalculate:
             return decision.over_limit, False, ""
-        outcome = self._recalculator.for_patron(
-            event.patron_id, over_limit=decision.over_limit, timeout=self._time_left()
-        )
+        over_limit = {event.patron_id: decision.over_limit}
+        (outcome,) = self._changes.recalculate(over_limit, timeout=self._time_left()).steps
+        if outcome.error is not None:
+            raise outcome.error
         if outcome.state in (StepState.FAILED, StepState.SENDING):
             raise DataError(
                 "the ILS was asked to recalculate: {reason}",

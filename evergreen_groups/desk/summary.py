@@ -1,27 +1,35 @@
-"""A patron's summary for the desk: own fines, the group's combined fines, who is over the limit, and who is blocked."""
+"""A patron's summary for the desk: own fines, the group's combined fines, who is over the limit, and who is blocked.
+
+Where the rule and Evergreen disagree about a member, :class:`RecalculationForecast` says whether a recalculation of
+penalties would help. :class:`DeskReader` has what all of the desk's readers share.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from enum import Enum
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from evergreen_groups import arguments
-from evergreen_groups.desk.forecast import RecalculationForecast, read_forecasts
-from evergreen_groups.desk.readers import DeskReader, with_recalculated_rows
-from evergreen_groups.errors import PermissionDeniedError, not_visible
+from evergreen_groups.changes import PenaltyReader, RecentlyChanged
+from evergreen_groups.errors import DataError, PermissionDeniedError, not_visible
 from evergreen_groups.gateway import Record
 from evergreen_groups.groups import (
     Group,
     GroupViewer,
+    HiddenCirculations,
     HiddenMembers,
     Member,
     Standing,
+    StandingDifference,
     StandingTotals,
     VisiblePatrons,
+    can_ask_about,
     correct_fines_from_primary,
+    decide_by_thresholds,
     decided_members,
     find_card,
     find_owner,
@@ -31,16 +39,210 @@ from evergreen_groups.groups import (
     visible_group,
 )
 from evergreen_groups.ils import (
+    VIEW_CIRCULATIONS,
     VIEW_USER,
+    CirculationReader,
     decide_all,
     read_fines_of,
     read_own_fines,
     rows_in_force,
 )
+from evergreen_groups.message import Message
 from evergreen_groups.policy import Decision
 
 if TYPE_CHECKING:
-    from evergreen_groups.changes import RecentlyChanged
+    from evergreen_groups.gateway import Gateway
+    from evergreen_groups.ils import Limits, OrgUnits, PenaltyKinds, PenaltyRow, ReferenceData, ResolvedLimit
+    from evergreen_groups.policy import Limit
+
+
+class Obstacle(Enum):
+    """Why a recalculation would change nothing. The values appear in JSON documents."""
+
+    BELOW_THRESHOLD = "below-threshold"
+    """Over the limit, but below Evergreen's threshold."""
+    REACHES_THRESHOLD = "reaches-threshold"
+    """Within the limit, but Evergreen's threshold is reached."""
+    NO_THRESHOLD = "no-threshold"
+    """Without a threshold, Evergreen neither sets nor lifts blocks for fines."""
+    BLOCKS_NOTHING = "blocks-nothing"
+    """The penalty that Evergreen sets for fines at the member's home library is a note."""
+    SET_BY_STAFF = "set-by-staff"
+    """Staff set a block. Recalculating might remove it, so it isn't offered."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecalculationForecast:
+    """What a recalculation could change for one member: nothing if there is an ``obstacle``.
+
+    ``limit`` is Evergreen's own threshold for the member, None if the account can't see it. ``decision`` compares the
+    threshold with the fines that Evergreen counts, None if the account can't see either of them.
+    """
+
+    obstacle: Obstacle | None
+    limit: Limit | None
+    decision: Decision | None
+
+    @property
+    def may_change(self) -> bool:
+        """Whether a recalculation could set or lift a block, as far as the account can tell."""
+        return self.obstacle is None
+
+    @property
+    def code(self) -> str:
+        """The code for JSON documents: an obstacle, ``may-help`` or ``not-known``."""
+        if self.obstacle is not None:
+            return self.obstacle.value
+        return "may-help" if self.decision is not None else "not-known"
+
+    def explain(self, member: Member) -> Message | None:
+        """Explain why a recalculation would change nothing, or that the account can't tell. None if it may help."""
+        if self.obstacle in _EXPLANATIONS:
+            return _EXPLANATIONS[self.obstacle]
+        if self.limit is None or self.decision is None:
+            return _THRESHOLD_HIDDEN if self.limit is None else _BILLS_HIDDEN
+        if self.obstacle is None:
+            return None
+        values = {"threshold": self.limit.amount, "owed": self.decision.own_balance}
+        if self.decision.own_balance == member.own_fines:
+            return Message("Evergreen blocks at {threshold}.", values=values)
+        return Message("Evergreen blocks at {threshold} and counts {owed} here.", values=values)
+
+
+_EXPLANATIONS: Mapping[Obstacle | None, Message] = {
+    Obstacle.SET_BY_STAFF: Message("A block set by staff is never recalculated. Remove it in the patron's Messages."),
+    Obstacle.BLOCKS_NOTHING: Message("The penalty that Evergreen sets for fines at this library blocks nothing."),
+    Obstacle.NO_THRESHOLD: Message("Evergreen has no threshold for this profile and library."),
+}
+_THRESHOLD_HIDDEN = Message("Evergreen's threshold isn't visible to your login, so recalculating may change nothing.")
+_BILLS_HIDDEN = Message(
+    "The bills that Evergreen counts aren't visible to your login, so recalculating may change nothing."
+)
+
+
+def read_forecasts(
+    gateway: Gateway,
+    ils_limits: Callable[[], Limits],
+    people: Iterable[tuple[Member, Standing]],
+    kinds: PenaltyKinds,
+) -> dict[int, RecalculationForecast]:
+    """Return the forecasts of members about whom the rule and Evergreen disagree, by id.
+
+    Call ``ils_limits`` for Evergreen's thresholds only if there are any. Read fines only if a threshold counts the
+    fines of some libraries only.
+    """
+    differing = [(member, standing) for member, standing in people if standing.difference is not None]
+    if not differing:
+        return {}
+    seen: Mapping[int, ResolvedLimit]
+    decisions: Mapping[int, Decision]
+    try:
+        seen, decisions = decide_by_thresholds(gateway, ils_limits(), [member for member, _standing in differing])
+    except (PermissionDeniedError, DataError):
+        seen, decisions = {}, {}  # treat what couldn't be read as unknown
+    return {
+        member.id: RecalculationForecast(
+            _obstacle(member, standing, kinds, limit, decisions.get(member.id)), limit, decisions.get(member.id)
+        )
+        for member, standing in differing
+        for limit in (seen[member.id].limit if member.id in seen else None,)
+    }
+
+
+def _obstacle(
+    member: Member, standing: Standing, kinds: PenaltyKinds, limit: Limit | None, decision: Decision | None
+) -> Obstacle | None:
+    not_yet_blocked = standing.difference is StandingDifference.NOT_YET_BLOCKED
+    # The order matters: report the reason that holds whatever the threshold is.
+    if any(penalty.by_staff for penalty in standing.blocks_for_fines):
+        return Obstacle.SET_BY_STAFF
+    if not_yet_blocked and not kinds.sets_block_for_fines_at(member.patron.home_library.id):
+        return Obstacle.BLOCKS_NOTHING
+    if limit is not None and limit.amount is None:
+        return Obstacle.NO_THRESHOLD
+    if decision is None or decision.over_limit is not_yet_blocked:
+        return None
+    return Obstacle.BELOW_THRESHOLD if not_yet_blocked else Obstacle.REACHES_THRESHOLD
+
+
+def with_recalculated_rows(
+    gateway: Gateway,
+    org_units: OrgUnits,
+    rows: Iterable[PenaltyRow],
+    patrons: Collection[int],
+    recent: RecentlyChanged,
+) -> list[PenaltyRow]:
+    """Return the penalties of ``patrons`` (ids), replacing those of recently recalculated patrons by the primary's."""
+    theirs = frozenset(patrons)
+    if recent.recalculated is not None:
+        theirs &= recent.recalculated
+    if not theirs:
+        return list(rows)
+    reader = PenaltyReader(gateway, org_units)
+    read = [penalties for penalties in gateway.map(reader.read, sorted(theirs)) if penalties is not None]
+    others = (row for row in rows if row.patron not in theirs)
+    return [*others, *(row for penalties in read for row in penalties.in_force)]
+
+
+class DeskReader:
+    """Reads patrons at one gateway, as far as its session may see them."""
+
+    def __init__(
+        self, gateway: Gateway, reference: ReferenceData, recent: Callable[[], RecentlyChanged] = RecentlyChanged
+    ) -> None:
+        """``recent`` returns patrons whose latest changes a replica may not have yet."""
+        self._gateway = gateway
+        self._reference = reference
+        self._recent = recent
+
+    def _member_viewer(self, recent: RecentlyChanged) -> GroupViewer:
+        """Return a viewer that asks for the members only, with the session's account and permissions."""
+        gateway, reference = self._gateway, self._reference
+        patrons_at = reference.rights(gateway).at(VIEW_USER)
+        everywhere = reference.org_units(gateway).root.id in patrons_at
+        account = reference.account(gateway)
+        return GroupViewer(account.user, patrons_at, everywhere, group=account.group, changed=recent.patrons)
+
+    def _details_viewer(self, names_of: Collection[int], recent: RecentlyChanged) -> GroupViewer:
+        """Return a viewer that asks for all that a desk shows of a group, and for the names of ``names_of`` (ids)."""
+        plain = self._member_viewer(recent)
+        counted_at = self._reference.rights(self._gateway).at(VIEW_CIRCULATIONS)
+        hidden_at = frozenset(unit.id for unit in self._reference.org_units(self._gateway)) - counted_at
+        circulations = HiddenCirculations(hidden_at, counted_at)
+        return replace(
+            plain,
+            circulations=circulations if can_ask_about(circulations) else None,
+            with_staff=True,
+            extra_patrons=frozenset(names_of),
+        )
+
+    def _with_primary_penalties(
+        self, org_units: OrgUnits, found: VisiblePatrons, recent: RecentlyChanged
+    ) -> VisiblePatrons:
+        """Return a group with the recently recalculated members' penalties from the primary database."""
+        rows = with_recalculated_rows(self._gateway, org_units, found.penalties, found.ids, recent)
+        return replace(found, penalties=tuple(rows))
+
+    def _visible_fines(self, patrons: Collection[int]) -> dict[int, Decimal]:
+        """Return visible patrons' own fines by id, without those who owe nothing."""
+        fines, user = read_own_fines(self._gateway, patrons), self._reference.user(self._gateway)
+        # Since 3.15 an account sees its own record without VIEW_USER, but not its own balance in pcrud (pcrud-056).
+        if user in patrons and user not in fines:
+            owed = read_fines_of(self._gateway, user)
+            return fines if owed is None else {**fines, user: owed}
+        return fines
+
+    def _circulation_reader(self) -> CirculationReader:
+        """Return a reader that counts items out as the session may see them, by the home library's rules."""
+        gateway, reference = self._gateway, self._reference
+        return CirculationReader(
+            gateway,
+            reference.org_units(gateway),
+            reference.circulation_tally(gateway),
+            reference.rights(gateway).at(VIEW_CIRCULATIONS),
+            reference.user(gateway),
+        )
+
 
 _DECIDING = ("id", "profile", "home_ou", "deleted")
 
@@ -53,6 +255,8 @@ class GroupSummary(Group):
 
     ``forecasts`` say what a recalculation could change for members about whom the rule and Evergreen disagree.
     """
+
+    __repr__ = arguments.brief
 
     standings: Mapping[int, Standing] = field(default_factory=dict)
     forecasts: Mapping[int, RecalculationForecast] = field(default_factory=dict)
@@ -69,6 +273,8 @@ class PatronSummary:
 
     Whether a patron is over the limit depends only on their own fines. Members with a hidden limit have no decision.
     """
+
+    __repr__ = arguments.brief
 
     member: Member
     group: GroupSummary
@@ -90,6 +296,8 @@ class PatronDecision(Decision):
 
     ``standing`` compares it with Evergreen's penalties. It is None if they weren't read or are hidden.
     """
+
+    __repr__ = arguments.brief
 
     patron: int
     standing: Standing | None
@@ -121,6 +329,16 @@ class SummaryReader(DeskReader):
             raise not_visible("no visible patron has this id", code="no-patron-with-id")
         group = self._summary(found, recent)
         return PatronSummary(next(member for member in group.members if member.id == id), group)
+
+    def of_barcode(self, barcode: str) -> PatronSummary:
+        """Read the patron with this barcode, on any of their cards, and their group. Blanks are ignored.
+
+        Raises the errors of :meth:`of_patron`.
+        """
+        owner = find_owner(self._gateway, arguments.text("barcode", barcode))
+        if owner is None:
+            raise not_visible("no visible patron has this barcode", code="no-patron-with-barcode")
+        return self.of_patron(owner[0])
 
     def of_group(self, number: int) -> GroupSummary:
         """Read the group with this number. Raises the errors of :meth:`of_patron`.
@@ -223,7 +441,7 @@ class SummaryReader(DeskReader):
         found, _kinds = self._gateway.in_parallel(
             lambda: search(viewer), lambda: self._reference.penalty_kinds(self._gateway)
         )
-        return cast(Found, found)
+        return cast("Found", found)
 
     def _summary(self, found: VisiblePatrons, recent: RecentlyChanged) -> GroupSummary:
         org_units = self._reference.org_units(self._gateway, found.named_org_units)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from evergreen_groups import connect
+from evergreen_groups import configured
 from evergreen_groups.doctor.finding import Finding, failed, from_error, ok, warning
 from evergreen_groups.doctor.interface import DESK_PERMISSIONS, PERMISSIONS, VIEW_USER, Need, Permission
 from evergreen_groups.errors import EventError, LoginRefusedError
@@ -17,11 +17,12 @@ from evergreen_groups.ils import (
     OrgUnits,
     Profiles,
     orgs_by_permission,
+    permission_names,
     read_fines_penalties,
 )
 from evergreen_groups.message import Message
-from evergreen_groups.odd_dates import plausible
 from evergreen_groups.settings import passwords
+from evergreen_groups.values import plausible
 
 if TYPE_CHECKING:
     from evergreen_groups.doctor.finding import Subject
@@ -32,7 +33,7 @@ _EXPIRES_SOON = timedelta(days=30)
 
 def login(subject: Subject) -> Iterator[Finding]:
     """Evergreen accepts the user name and password for a staff login."""
-    _url, name = connect.gateway_and_account(subject.settings)
+    _url, name = configured.gateway_and_account(subject.settings)
     try:
         subject.gateway.login()
     except LoginRefusedError as error:
@@ -136,7 +137,7 @@ def workstation(subject: Subject) -> Iterator[Finding]:
 
 
 def names(subject: Subject) -> Iterator[Finding]:
-    """The configured libraries and profiles exist, and Evergreen's settings are valid."""
+    """The configured libraries, profiles and permissions exist, and Evergreen's settings are valid."""
     settings, org_units = subject.settings, subject.org_units
     reports = [settings.report, *(named.report for named in settings.reports)]
     recipients = [settings.mail.recipients, *(named.recipients for named in settings.reports)]
@@ -146,6 +147,15 @@ def names(subject: Subject) -> Iterator[Finding]:
         Profiles.read(subject.gateway).named(profiles)
     penalties = read_fines_penalties(subject.gateway, org_units)
     Limits.read(subject.gateway, settings.policy, org_units, penalties)
+    if settings.desk.changes and settings.follow_up.permission not in permission_names(subject.gateway):
+        yield failed(
+            "Evergreen has no permission {permission}, so only superusers can save what was agreed with a group",
+            "correct permission in [follow_up], or add the permission in Evergreen and grant it to those who follow up",
+            code="follow-up-permission-unknown",
+            values={"permission": settings.follow_up.permission},
+            setting="follow_up.permission",
+        )
+        return
     count = sum(1 for _unit in org_units)
     yield ok(
         "org units under {root}: {count:,}; all that are named are among them",

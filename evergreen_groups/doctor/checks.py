@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from evergreen_groups import connect
+from evergreen_groups import configured
 from evergreen_groups.doctor import account, interface, machine, network, nightly, thresholds
 from evergreen_groups.doctor.finding import (
     NOT_NEEDED,
@@ -156,7 +156,7 @@ def _gateway(subject: Subject) -> Iterator[Finding]:
     if nothing := machine.missing_configuration(subject.settings):
         yield nothing
         return
-    connect.gateway_url(subject.settings)
+    configured.gateway_url(subject.settings)
     if subject.settings.gateway.username is None:
         yield warning(
             "no account is set: the web service works without one, and nothing else does",

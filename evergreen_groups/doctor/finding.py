@@ -10,7 +10,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from evergreen_groups.connect import configured_state, connect
+from evergreen_groups.configured import configured_state, connect
 from evergreen_groups.errors import (
     ConfigurationError,
     CutOffError,

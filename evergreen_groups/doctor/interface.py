@@ -157,6 +157,7 @@ FIELDS: dict[str, frozenset[str]] = {
     "pgt": frozenset({"id", "name", "parent", "application_perm"}),
     "pgpt": frozenset({"id", "org_unit", "grp", "penalty", "threshold"}),
     "aua": frozenset({"id", "usr", "street1", "post_code"}),
+    "ppl": frozenset({"id", "code"}),
 }
 """The fields that are read, selected or compared, by class."""
 

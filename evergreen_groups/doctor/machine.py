@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evergreen_groups import connect
+from evergreen_groups import configured
 from evergreen_groups.doctor.finding import Finding, failed, from_error, ok, warning
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.formats import OUTPUT_FORMATS, TEXT_FORMATS, format_of_file, output_format
@@ -45,11 +45,11 @@ def configuration(subject: Subject) -> Iterator[Finding]:
         yield nothing
         return
     if subject.is_web_only:
-        connect.gateway_url(settings)
+        configured.gateway_url(settings)
         place = settings.source or Message("the environment")
         yield ok("{path}; without a username: for the web service alone, without events", values={"path": place})
         return
-    connect.gateway_and_account(settings)
+    configured.gateway_and_account(settings)
     if settings.source:
         yield ok("{path}", values={"path": settings.source})
     else:

@@ -2,6 +2,7 @@ from .entries import LONGEST_NOTE as LONGEST_NOTE
 from .entries import DraftEntry as DraftEntry
 from .entries import Entry as Entry
 from .entries import FollowUp as FollowUp
+from .entries import FollowUpState as FollowUpState
 from .entries import FollowUpStatus as FollowUpStatus
 from .entries import How as How
 from .entries import Today as Today

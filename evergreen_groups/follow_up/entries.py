@@ -9,7 +9,7 @@ from datetime import date, datetime, tzinfo
 from decimal import Decimal
 from enum import Enum
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from evergreen_groups.errors import NotFoundError, PlanError
 from evergreen_groups.message import Message
@@ -58,7 +58,7 @@ class Entry:
 
     ``at`` is when it was saved, ``day`` when it happened. ``group`` (number), ``contact`` (patron id) and
     ``combined_fines`` are those of that time. ``staff`` (``au.id``, None once forgotten) saved it at ``workstation``
-    (``aws.id``). ``has_left`` is True once the reports have stopped listing the group since.
+    (``aws.id``). ``reopened`` means, for a closing, that the group has owed more since, or left the reports.
 
     An entry that ``corrects`` another (id) replaces it; if ``deleted``, with nothing. ``earlier`` are the replaced
     versions, the oldest first.
@@ -75,7 +75,7 @@ class Entry:
     remind_on: date | None
     note: str = field(repr=False)
     combined_fines: Decimal
-    has_left: bool = False
+    reopened: bool = False
     staff: int | None = None
     workstation: int | None = None
     corrects: int | None = None
@@ -99,30 +99,41 @@ def current_entries(rows: Sequence[Entry]) -> tuple[Entry, ...]:
         if before is None:
             found[row.id] = row
         else:
-            earlier = (*before.earlier, replace(before, earlier=()))
-            found[before.original.id] = replace(row, has_left=before.has_left, earlier=earlier)
+            if before.what is What.CLOSED:  # a correction doesn't close it again
+                row = replace(row, combined_fines=before.combined_fines, reopened=before.reopened)  # noqa: PLW2901
+            found[before.original.id] = replace(row, earlier=(*before.earlier, replace(before, earlier=())))
     return tuple(found.values())
 
 
-def status_of(entries: Sequence[Entry], combined_fines: Decimal, today: date, again_after: int) -> FollowUpStatus:
+def status_of(
+    entries: Sequence[Entry], combined_fines: Decimal, today: date, again_after: int, *, in_collections: bool = False
+) -> FollowUpStatus:
     """Return whether somebody has to act for a listed group that owes ``combined_fines``.
 
     *To do*: the latest entry's reminder is due, or no entry is from the last ``again_after`` days. *Waiting*: every
     other open group. *Closed*: until the group owes more than at closing, or returns after having left the report. A
     closing ends what was agreed before it, so a group that opens again is to do. A note changes none of this; any other
-    entry after a closing opens the group.
+    entry after a closing opens the group. A group ``in_collections`` is never to do: it waits.
     """
+    open_status = FollowUpStatus.WAITING if in_collections else FollowUpStatus.TO_DO
     entries = [entry for entry in entries if not entry.deleted]
     decisive = next((entry for entry in reversed(entries) if entry.what is not What.NOTE), None)
     if decisive is not None and decisive.what is What.CLOSED:
-        holds = combined_fines <= decisive.combined_fines and not decisive.has_left
-        return FollowUpStatus.CLOSED if holds else FollowUpStatus.TO_DO
+        holds = combined_fines <= decisive.combined_fines and not decisive.reopened
+        return FollowUpStatus.CLOSED if holds else open_status
     if not entries:
-        return FollowUpStatus.TO_DO
+        return open_status
     remind_on = entries[-1].remind_on
     is_due = remind_on is not None and remind_on <= today
     is_recent = any((today - entry.day).days <= again_after for entry in entries)
-    return FollowUpStatus.WAITING if is_recent and not is_due else FollowUpStatus.TO_DO
+    return FollowUpStatus.WAITING if is_recent and not is_due else open_status
+
+
+class FollowUpState(NamedTuple):
+    """How far a follow-up is: whether somebody has to act, and the latest entry that isn't deleted."""
+
+    status: FollowUpStatus
+    latest: Entry | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +155,13 @@ class FollowUp:
 
     def status(self, today: date, again_after: int) -> FollowUpStatus:
         """Return whether somebody has to act. See :func:`status_of`."""
-        return status_of(self.entries, self.group.combined_fines, today, again_after)
+        group = self.group
+        return status_of(self.entries, group.combined_fines, today, again_after, in_collections=group.in_collections)
+
+    def state(self, today: Today, again_after: int) -> FollowUpState:
+        """Return how far it is. ``today`` is asked for the library of the contact person."""
+        latest = next((entry for entry in reversed(self.entries) if not entry.deleted), None)
+        return FollowUpState(self.status(today(self.group.contact_library), again_after), latest)
 
     def entry(self, id: int) -> Entry:
         """Return an entry that isn't deleted, by the id with which it was first saved.

@@ -18,12 +18,12 @@ from sqlalchemy import insert, or_, select, update
 
 from evergreen_groups.errors import NotFoundError, PlanError
 from evergreen_groups.follow_up.entries import DraftEntry, Entry, FollowUp, How, What
-from evergreen_groups.money import ZERO
 from evergreen_groups.report import GroupMatching, Listing, group_by_patron, listed_by
 from evergreen_groups.state import schema
+from evergreen_groups.values import ZERO
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from sqlalchemy.engine import Connection, Row
 
@@ -88,15 +88,23 @@ class FollowUps:
             run = listed_by(connection, self._url, name)
             if run is None:
                 return None
-            ids = defaultdict[int, list[int]](list)
-            for id, number in _current_numbers(_stored(connection, self._url), run.listings).items():
-                ids[number].append(id)
-            rows = _rows_of(connection, [id for some in ids.values() for id in some])
-        found = {}
-        for number, listing in run.listings.items():
-            mine = sorted((row for id in ids[number] for row in rows[id]), key=lambda row: row.id)
-            found[number] = FollowUp.of(listing, ids[number], mine)
+            found = _follow_ups(connection, _stored(connection, self._url), run.listings)
         return ReportFollowUps(name, run.at, found)
+
+    def of_run(self, run: Callable[[], Run]) -> dict[int, FollowUp]:
+        """Return the follow-ups of the groups of a run that isn't recorded yet, by group number, without empty ones.
+
+        ``run`` is called only if anything is stored: many libraries have thousands of groups and no follow-up.
+
+        Raises:
+            StateError: the database can't be read.
+        """
+        if not self._transactions.is_there:
+            return {}
+        with self._transactions.reading() as connection:
+            stored = _stored(connection, self._url)
+            found = _follow_ups(connection, stored, run().listings) if stored else {}
+        return {number: one for number, one in found.items() if one.entries}
 
     def saved(self, staff: int, key: str, request: str) -> tuple[Entry, ...]:
         """Return what a staff user (``au.id``) has saved under an idempotency key, nothing if the key is new.
@@ -162,7 +170,7 @@ class FollowUps:
                     "remind_on": draft.remind_on,
                     "note": draft.note,
                     "combined_fines": group.combined_fines,
-                    "has_left": False,
+                    "reopened": False,
                     "corrects": draft.corrects,
                     "deleted": draft.deletes,
                 }
@@ -199,8 +207,23 @@ class FollowUps:
         return int(connection.execute(insert(schema.follow_ups).values(values).returning(_FOLLOW_UPS.id)).scalar_one())
 
 
+def _follow_ups(connection: Connection, stored: Sequence[Row[Any]], listings: Listings) -> dict[int, FollowUp]:
+    """Return the follow-up of each group, by its number."""
+    ids = defaultdict[int, list[int]](list)
+    for id, number in _current_numbers(stored, listings).items():
+        ids[number].append(id)
+    rows = _rows_of(connection, [id for some in ids.values() for id in some])
+    found = {}
+    for number, listing in listings.items():
+        mine = sorted((row for id in ids[number] for row in rows[id]), key=lambda row: row.id)
+        found[number] = FollowUp.of(listing, ids[number], mine)
+    return found
+
+
 def note_listed(connection: Connection, url: str, runs: Iterable[Run], *, all_reports: bool) -> None:
     """Let follow-ups follow their groups into new runs of the reports, in the transaction that records the runs.
+
+    Closings of groups that owe more now, or left the reports, are marked as reopened.
 
     Unless ``all_reports`` were made, a group that isn't listed may be in another one, so it doesn't count as gone. The
     same is true of a group whose library is hidden now.
@@ -220,11 +243,18 @@ def note_listed(connection: Connection, url: str, runs: Iterable[Run], *, all_re
             connection.execute(update(schema.follow_ups).where(_FOLLOW_UPS.id == row.id).values(place))
     for some in _batches(current):
         connection.execute(update(schema.follow_ups).where(_FOLLOW_UPS.id.in_(some)).values(listed_at=runs[0].at))
-    if all_reports:
-        gone = [row.id for row in stored if row.id not in current and row.library not in hidden]
-        for some in _batches(gone):
-            left = update(schema.follow_up_entries).where(_ENTRIES.follow_up.in_(some), ~_ENTRIES.has_left)
-            connection.execute(left.values(has_left=True))
+    gone = {row.id for row in stored if all_reports and row.id not in current and row.library not in hidden}
+    closings = select(schema.follow_up_entries).join(schema.follow_ups)
+    closings = closings.where(_FOLLOW_UPS.gateway == url, _ENTRIES.what == What.CLOSED.value, ~_ENTRIES.reopened)
+    reopened = [
+        row.id
+        for row in connection.execute(closings)
+        if row.follow_up in gone
+        or (row.follow_up in current and listings[current[row.follow_up]].combined_fines > row.combined_fines)
+    ]
+    for some in _batches(reopened):
+        marked = update(schema.follow_up_entries).where(_ENTRIES.id.in_(some))
+        connection.execute(marked.values(reopened=True))
 
 
 def _lock(connection: Connection) -> None:
@@ -298,7 +328,7 @@ def _entry(row: Row[Any]) -> Entry:
         remind_on=row.remind_on,
         note=row.note,
         combined_fines=row.combined_fines,
-        has_left=row.has_left,
+        reopened=row.reopened,
         staff=row.staff,
         workstation=row.workstation,
         corrects=row.corrects,

@@ -1,6 +1,6 @@
 """A Python client for the Evergreen ILS: calls over its OpenSRF gateway, sessions, the IDL and pcrud::
 
-    with Gateway("https://ils.example.org", credentials=credentials) as gateway:
+    with connect("https://evergreen.example.org", username="…", password="…") as gateway:
         ids = gateway.call("open-ils.actor", "open-ils.actor.usergroup.members.retrieve", TOKEN, 6001).value
         for patron in gateway.pcrud.search("au", {"usrgroup": 6001, "deleted": "f"}):
             print(patron.family_name, patron.expire_date)

@@ -14,6 +14,7 @@ from .connection import RowChecks as RowChecks
 from .connection import Version as Version
 from .gateway import Gateway as Gateway
 from .gateway import Pcrud as Pcrud
+from .gateway import connect as connect
 from .gateway import holds as holds
 from .gateway import rows_beyond as rows_beyond
 from .idl import Class as Class

@@ -10,6 +10,7 @@ import ssl
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
@@ -39,9 +40,7 @@ from evergreen_groups.gateway.call import is_rust_gateway
 from evergreen_groups.message import Message, system_reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import requests
+    from collections.abc import Iterator, Mapping
 
     from evergreen_groups.gateway.call import Call
 
@@ -56,11 +55,15 @@ _NOT_CONNECTED = (
 )
 
 
-def http_error(response: requests.Response, call: Call, raw: str, base: str) -> TransportError | UnexplainedError:
-    """Return the error for an HTTP status. ``base`` is the server's root; ``raw`` must be redacted already."""
-    status = response.status_code
+def http_error(
+    status: int, headers: Mapping[str, str], url: str, call: Call, *, raw: str, base: str
+) -> TransportError | UnexplainedError:
+    """Return the error for the HTTP status of an answer from ``url``.
+
+    ``base`` is the server's root; ``raw`` must be redacted already.
+    """
     fields: dict[str, Any] = {"status": status, "raw": raw, **call.names}
-    if status == 400 and call.method and is_rust_gateway(response.headers):
+    if status == 400 and call.method and is_rust_gateway(headers):
         return UnexplainedError(
             "the call failed, and this gateway gives no reason (HTTP {status})",
             advice="look into the logs of {service} and of the gateway",
@@ -82,7 +85,7 @@ def http_error(response: requests.Response, call: Call, raw: str, base: str) -> 
             advice="put that address in the configuration",
             setting=_URL,
             code="web-server-elsewhere",
-            values={"address": base, "place": _place(response)},
+            values={"address": base, "place": _place(url, headers)},
             **fields,
         )
     if status >= 500:
@@ -106,7 +109,7 @@ def http_error(response: requests.Response, call: Call, raw: str, base: str) -> 
 def transport_error(
     error: Exception, call: Call, *, sent: bool, seconds: float, base: str, connect_timeout: float
 ) -> TransportError:
-    """Return the error to raise instead of an exception from requests, urllib3 or the socket.
+    """Return the error to raise instead of an exception from urllib3 or the socket.
 
     ``sent`` means that the request may have reached the server. ``seconds`` is the time limit for the whole answer.
     """
@@ -233,7 +236,7 @@ def _certificate_error(cause: ssl.SSLCertVerificationError, base: str, fields: d
 
 
 def causes_of(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and all its causes; requests and urllib3 keep them in different places."""
+    """Yield an error and all its causes; urllib3 keeps them in different places."""
     waiting, seen = [error], set[int]()
     while waiting:
         cause = waiting.pop(0)
@@ -250,10 +253,10 @@ def root_of(error: BaseException) -> BaseException:
     return next((cause for cause in causes_of(error) if isinstance(cause, ssl.SSLCertVerificationError)), error)
 
 
-def _place(response: requests.Response) -> str:
+def _place(url: str, headers: Mapping[str, str]) -> str:
     """Return a redirect's target, without query and fragment."""
     try:
-        parts = urlsplit(urljoin(response.url, response.headers.get("Location", "")))
+        parts = urlsplit(urljoin(url, headers.get("Location", "")))
     except ValueError:  # for example http://[
         return Message("an address that can't be read")
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
@@ -283,17 +286,17 @@ class Redactor:
 
     def learn(self, secret: str) -> None:
         """Redact ``secret`` from now on, also in its JSON and form encodings."""
-        forms = {secret, json.dumps(secret)[1:-1], quote(secret, safe="")} - {""}
         with self._lock:
-            self._secrets |= forms
+            self._secrets |= {secret}
 
     def redact(self, text: str) -> str:
         """Return ``text`` with every secret, and everything that looks like a token, as asterisks.
 
         The length stays the same, so cutting the text later can't leave half a secret.
         """
+        forms = [(secret, json.dumps(secret)[1:-1], quote(secret, safe="")) for secret in self._secrets if secret]
         # Longest first, because one secret may contain another.
-        for secret in sorted(self._secrets, key=len, reverse=True):
+        for secret in sorted(chain.from_iterable(forms), key=len, reverse=True):
             text = text.replace(secret, "*" * len(secret))
         return _TOKEN_LIKE.sub(lambda found: "*" * len(found.group()), text)
 

@@ -187,6 +187,8 @@ def percent_encoded(value: str) -> str:
     # characters to encode.
     quoted = value.encode()
     others = set(quoted.translate(None, _UNQUOTED))
+    if not others:
+        return value
     for byte in sorted(others, key=lambda byte: byte != ord("%")):  # percent first: the others insert it
         quoted = quoted.replace(bytes([byte]), b"%%%02X" % byte)
     return quoted.decode("ascii")

@@ -33,7 +33,7 @@ from evergreen_groups.gateway.record import (
     values_of_rows,
     whole_number,
 )
-from evergreen_groups.gateway.sender import TOKEN
+from evergreen_groups.gateway.sender import TOKEN, Credentials
 
 if TYPE_CHECKING:
     from evergreen_groups.arguments import Several
@@ -1071,3 +1071,31 @@ class Gateway(Connection):
     def pcrud(self) -> Pcrud:
         """Searches through open-ils.pcrud."""
         return Pcrud(self)
+
+
+def connect(
+    url: str,
+    *,
+    username: str | None = None,
+    password: str | None = None,
+    workstation: str | None = None,
+    locale: str | None = None,
+    timeout: float = 60.0,
+) -> Gateway:
+    """Open a gateway: ``connect("https://evergreen.example.org", username="…", password="…")``.
+
+    Nothing is sent before the first call. The first call that needs a session logs in, and closing the gateway logs
+    out. Without an account, only calls that need no session work. :class:`Gateway` has more options.
+
+    Raises:
+        ConfigurationError: the address isn't one, or a password would be sent unencrypted to another machine.
+        ArgumentError: an argument has the wrong type, or one of ``username`` and ``password`` is missing.
+    """
+    credentials = None
+    if username is not None or password is not None:
+        credentials = Credentials(
+            username=arguments.text("username", username),
+            password=arguments.text("password", password),
+            workstation=workstation,
+        )
+    return Gateway(url, credentials=credentials, locale=locale, timeout=timeout)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.message import Message
-from evergreen_groups.odd_dates import UNKNOWN
+from evergreen_groups.values import UNKNOWN
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway.call import Statistics
@@ -311,12 +311,13 @@ def _decode_field(value: Any, known: Class, name: str, idl: Idl) -> Any:
     if not isinstance(value, dict | list):
         return decoder_of(known.datatypes[name])(value, known.id, name)
     # Only links hold objects (even an amount: circ.billing_total). A hash or a list in any other field is an error.
-    items = value if isinstance(value, list) else [value]
+    items: list[Any] = value if isinstance(value, list) else [value]
     position = known.positions[name]
     is_link = position < len(known.fields) and known.fields[position].link is not None  # flags come after the fields
     if not is_link or not all(map(is_object, items)):
         raise wrong_value(known.id, name, Message("a value of its datatype"))
-    return decode(value, idl)
+    records = [Record(idl[item["__c"]], item["__p"], idl) for item in items]
+    return records if isinstance(value, list) else records[0]
 
 
 def is_object(value: object) -> bool:

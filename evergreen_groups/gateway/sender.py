@@ -161,6 +161,8 @@ class Session:
 
         Raises ConfigurationError without credentials, LoginRefusedError if Evergreen refuses.
         """
+        if (token := self._token) is not None:
+            return token
         with held(self._lock, sender.deadline, _LOGIN):
             if self._token is None:
                 self._token = self._login(sender)

@@ -36,11 +36,11 @@ from .models import Query as Query
 from .models import Standing as Standing
 from .models import StandingDifference as StandingDifference
 from .models import StandingTotals as StandingTotals
+from .models import decide_by_thresholds as decide_by_thresholds
+from .models import decided_members as decided_members
 from .models import read_barcodes as read_barcodes
+from .models import with_decisions as with_decisions
 from .reader import GroupReader as GroupReader
-from .reader import decide_by_thresholds as decide_by_thresholds
-from .reader import decided_members as decided_members
-from .reader import with_decisions as with_decisions
 from .search import GroupQuery as GroupQuery
 from .search import GroupRange as GroupRange
 from .search import Groups as Groups

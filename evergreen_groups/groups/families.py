@@ -743,7 +743,7 @@ MAX_MEMBERS = 5_000
 _MAX_OTHERS = 500
 """How many extra rows to allow for. Most are staff who set penalties."""
 
-_STAFF = PENALTY_FIELDS.index("staff")
+_PATRON, _STAFF = PENALTY_FIELDS.index("usr"), PENALTY_FIELDS.index("staff")
 
 # Fleshing costs the ILS two queries per row, which is cheaper for a family than two more calls.
 _FLESHED = ("card", "standing_penalties")
@@ -952,13 +952,16 @@ def _patron_rows(records: Sequence[Record]) -> list[PatronRow]:
 def _penalties(records: Sequence[Record]) -> list[tuple[Any, ...]]:
     """Return the fields of the patrons' penalties, including archived ones."""
     found: list[Record] = []
+    owners: list[int] = []
     for id, rows in columns(records, "id", "standing_penalties"):
         # The ILS sends an empty list for no penalties (oils_sql.c, doFieldmapperSearch). A missing list mustn't pass
         # for none.
         if not isinstance(rows, list):
             raise DataError("the ILS gave no list of a patron's penalties", code="penalties-not-a-list")
-        # A mixed-up answer would show another patron's penalties.
-        if any(usr != id for (usr,) in columns(rows, "usr")):
-            raise DataError("the ILS gave the penalties of another patron", code="penalties-of-another")
         found += rows
-    return list(columns(found, *PENALTY_FIELDS))
+        owners += [id] * len(rows)
+    penalties = list(columns(found, *PENALTY_FIELDS))
+    # A mixed-up answer would show another patron's penalties.
+    if [row[_PATRON] for row in penalties] != owners:
+        raise DataError("the ILS gave the penalties of another patron", code="penalties-of-another")
+    return penalties

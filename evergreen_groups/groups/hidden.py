@@ -31,7 +31,7 @@ from evergreen_groups.gateway import TOKEN, Gateway, finite_number, holds, rows_
 from evergreen_groups.groups.models import HiddenMembers, Query
 from evergreen_groups.ils import read_own_fines
 from evergreen_groups.message import Message
-from evergreen_groups.money import ZERO
+from evergreen_groups.values import ZERO
 
 _SERVICE = "open-ils.actor"
 _MEMBERS = "open-ils.actor.usergroup.members.retrieve"

@@ -1,4 +1,7 @@
-"""Records of patrons, members and groups. Money is ``Decimal`` with two decimal places."""
+"""Records of patrons, members and groups, and the decisions about members.
+
+Money is ``Decimal`` with two decimal places.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,13 @@ from enum import Enum
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from evergreen_groups import arguments, ils  # ils as a whole: help texts shouldn't wait for a gateway
 from evergreen_groups.language import name_key
-from evergreen_groups.money import ZERO
-from evergreen_groups.odd_dates import age_of, plausible, plausible_birth_date
-from evergreen_groups.total import Total
+from evergreen_groups.values import ZERO, Total, age_of, plausible, plausible_birth_date
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
-    from evergreen_groups.ils import OrgUnit, OrgUnits, Penalty, PenaltyKinds
+    from evergreen_groups.ils import Limits, OrgUnit, OrgUnits, Penalty, PenaltyKinds, ResolvedLimit
     from evergreen_groups.policy import Decision, Limit
 
 
@@ -34,6 +36,8 @@ class Member:
     policy's decision, based on own fines only. It is None if no limit was requested (plans and accidental groups don't
     decide about anyone), or if the account may not see the limit.
     """
+
+    __repr__ = arguments.brief
 
     patron: Patron
     own_fines: Decimal
@@ -124,8 +128,10 @@ class Group:
 
     ``members`` are the visible ones. ``hidden_fines`` is None if unknown; ``hidden_ids`` is None if hidden members were
     only counted. Totals either include hidden members or say that they don't: ``combined_fines`` is None if
-    ``hidden_fines`` is, and counts of visible members are a :class:`~evergreen_groups.total.Total`.
+    ``hidden_fines`` is, and counts of visible members are a :class:`~evergreen_groups.values.Total`.
     """
+
+    __repr__ = arguments.brief
 
     number: int
     members: tuple[Member, ...]
@@ -279,6 +285,8 @@ class Patron:
     :class:`PatronAccount`, fines and penalties, is kept in mappings by patron id.
     """
 
+    __repr__ = arguments.brief
+
     id: int
     group: int
     name: str
@@ -423,6 +431,84 @@ def make_members(
 ) -> list[Member]:
     """Combine patrons, fines and decisions. A patron without fines owes nothing, and decisions may be missing."""
     return [Member(patron, own_fines.get(patron.id, ZERO), decisions.get(patron.id)) for patron in patrons]
+
+
+def decide_patrons(
+    gateway: Gateway,
+    limits: Limits,
+    patrons: Collection[Patron],
+    own_fines: Mapping[int, Decimal],
+    known: dict[Decimal, Decision] | None = None,
+    *,
+    where_visible: bool = False,
+) -> dict[int, Decision]:
+    """Decide about each patron, by id. Reads nothing if the same limit applies to all patrons.
+
+    In this case, ``known`` caches decisions by amount. ``where_visible`` leaves out patrons whose limit is the ILS's
+    threshold, if the account may not see it.
+
+    Raises:
+        DataError: some transactions must be read, and the account may not see them.
+        PermissionDeniedError: a limit is the ILS's threshold, and the account may not see it.
+    """
+    if limits.uniform:
+        resolved_for_all = limits.limit_for(0, 0)
+        nothing = resolved_for_all.decide(None)  # shared, because most patrons owe nothing
+        decided = {} if known is None else known
+        for amount in own_fines.values():
+            if amount not in decided:
+                decided[amount] = resolved_for_all.decide(amount)
+        return {patron.id: decided[own_fines[patron.id]] if patron.id in own_fines else nothing for patron in patrons}
+    find = limits.visible_limit_for if where_visible else limits.limit_for
+    found = ((patron.id, find(patron.profile, patron.home_library.id)) for patron in patrons)
+    return ils.decide_all(gateway, {id: limit for id, limit in found if limit is not None}, own_fines)
+
+
+def decided_members(
+    gateway: Gateway, limits: Limits, patrons: Collection[Patron], own_fines: Mapping[int, Decimal]
+) -> list[Member]:
+    """Make members of patrons, with a decision about each whose limit the account may see.
+
+    ``own_fines`` are those of all patrons with open transactions.
+
+    Raises:
+        DataError: some transactions must be read, and the account may not see them.
+    """
+    return make_members(patrons, own_fines, decide_patrons(gateway, limits, patrons, own_fines, where_visible=True))
+
+
+def decide_by_thresholds(
+    gateway: Gateway, thresholds: Limits, members: Collection[Member]
+) -> tuple[dict[int, ResolvedLimit], dict[int, Decision]]:
+    """Return Evergreen's own limit of each member and the decision by it, both by id.
+
+    Leave out members whose threshold the account can't see. The decision is missing as well where the account can't see
+    the transactions that the threshold counts. Read nothing unless a threshold counts only some libraries, or is 0.00.
+    """
+    found = {
+        member.id: limit
+        for member in members
+        if (limit := thresholds.visible_limit_for(member.patron.profile, member.patron.home_library.id)) is not None
+    }
+    own_fines = {member.id: member.own_fines for member in members if member.own_fines}
+    # Open transactions matter even if they add up to 0.00: they reach a threshold of 0.00, and a threshold that counts
+    # only some libraries may count a bill without the refund that balances it.
+    may_matter = [
+        id
+        for id, limit in found.items()
+        if id not in own_fines
+        and limit.limit.amount is not None
+        and (limit.scope is not None or limit.limit.amount <= 0)
+    ]
+    if may_matter:
+        own_fines |= ils.read_own_fines(gateway, may_matter)
+    return found, ils.decide_all(gateway, found, own_fines, leave_out_hidden=True)
+
+
+def with_decisions(gateway: Gateway, limits: Limits, group: Group, own_fines: Mapping[int, Decimal]) -> Group:
+    """Return the group with the members that :func:`decided_members` makes, which raises the same errors."""
+    members = decided_members(gateway, limits, [member.patron for member in group.members], own_fines)
+    return Group(group.number, tuple(members), group.hidden_member_count, group.hidden_fines)
 
 
 def read_barcodes(gateway: Gateway, cards: Iterable[int | None]) -> dict[int, str]:

@@ -15,8 +15,8 @@ from evergreen_groups.groups.models import (
     Group,
     HiddenMembers,
     Member,
-    Patron,
     PatronRow,
+    decide_patrons,
     make_members,
     make_patrons,
     read_barcodes,
@@ -24,13 +24,11 @@ from evergreen_groups.groups.models import (
 from evergreen_groups.ils import (
     Limits,
     OrgUnits,
-    ResolvedLimit,
-    decide_all,
     read_own_fines,
 )
 from evergreen_groups.message import Message
-from evergreen_groups.money import ZERO
 from evergreen_groups.progress import Progress, silent
+from evergreen_groups.values import ZERO
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
@@ -175,81 +173,3 @@ class _BalanceProgress:
             self._done += read
             self._total += more
             self._progress(Message("asking what hidden members owe"), self._done, self._total)
-
-
-def decide_patrons(
-    gateway: Gateway,
-    limits: Limits,
-    patrons: Collection[Patron],
-    own_fines: Mapping[int, Decimal],
-    known: dict[Decimal, Decision] | None = None,
-    *,
-    where_visible: bool = False,
-) -> dict[int, Decision]:
-    """Decide about each patron, by id. Reads nothing if the same limit applies to all patrons.
-
-    In this case, ``known`` caches decisions by amount. ``where_visible`` leaves out patrons whose limit is the ILS's
-    threshold, if the account may not see it.
-
-    Raises:
-        DataError: some transactions must be read, and the account may not see them.
-        PermissionDeniedError: a limit is the ILS's threshold, and the account may not see it.
-    """
-    if limits.uniform:
-        resolved_for_all = limits.limit_for(0, 0)
-        nothing = resolved_for_all.decide(None)  # shared, because most patrons owe nothing
-        decided = {} if known is None else known
-        for amount in own_fines.values():
-            if amount not in decided:
-                decided[amount] = resolved_for_all.decide(amount)
-        return {patron.id: decided[own_fines[patron.id]] if patron.id in own_fines else nothing for patron in patrons}
-    find = limits.visible_limit_for if where_visible else limits.limit_for
-    found = ((patron.id, find(patron.profile, patron.home_library.id)) for patron in patrons)
-    return decide_all(gateway, {id: limit for id, limit in found if limit is not None}, own_fines)
-
-
-def decided_members(
-    gateway: Gateway, limits: Limits, patrons: Collection[Patron], own_fines: Mapping[int, Decimal]
-) -> list[Member]:
-    """Make members of patrons, with a decision about each whose limit the account may see.
-
-    ``own_fines`` are those of all patrons with open transactions.
-
-    Raises:
-        DataError: some transactions must be read, and the account may not see them.
-    """
-    return make_members(patrons, own_fines, decide_patrons(gateway, limits, patrons, own_fines, where_visible=True))
-
-
-def decide_by_thresholds(
-    gateway: Gateway, thresholds: Limits, members: Collection[Member]
-) -> tuple[dict[int, ResolvedLimit], dict[int, Decision]]:
-    """Return Evergreen's own limit of each member and the decision by it, both by id.
-
-    Leave out members whose threshold the account can't see. The decision is missing as well where the account can't see
-    the transactions that the threshold counts. Read nothing unless a threshold counts only some libraries, or is 0.00.
-    """
-    found = {
-        member.id: limit
-        for member in members
-        if (limit := thresholds.visible_limit_for(member.patron.profile, member.patron.home_library.id)) is not None
-    }
-    own_fines = {member.id: member.own_fines for member in members if member.own_fines}
-    # Open transactions matter even if they add up to 0.00: they reach a threshold of 0.00, and a threshold that counts
-    # only some libraries may count a bill without the refund that balances it.
-    may_matter = [
-        id
-        for id, limit in found.items()
-        if id not in own_fines
-        and limit.limit.amount is not None
-        and (limit.scope is not None or limit.limit.amount <= 0)
-    ]
-    if may_matter:
-        own_fines |= read_own_fines(gateway, may_matter)
-    return found, decide_all(gateway, found, own_fines, leave_out_hidden=True)
-
-
-def with_decisions(gateway: Gateway, limits: Limits, group: Group, own_fines: Mapping[int, Decimal]) -> Group:
-    """Return the group with the members that :func:`decided_members` makes, which raises the same errors."""
-    members = decided_members(gateway, limits, [member.patron for member in group.members], own_fines)
-    return Group(group.number, tuple(members), group.hidden_member_count, group.hidden_fines)

@@ -32,7 +32,6 @@ from evergreen_groups.desk import (
     Titles,
 )
 from evergreen_groups.groups import Group, Member, Standing, StandingTotals
-from evergreen_groups.money import plain_amount, plain_amount_or_none
 from evergreen_groups.render import (
     describe_warning,
     forecast_document,
@@ -41,6 +40,7 @@ from evergreen_groups.render import (
     standing_document,
     standing_totals_document,
 )
+from evergreen_groups.values import plain_amount, plain_amount_or_none
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,7 +99,7 @@ def patron_summary(client: Client, patron_id: int) -> PatronSummary:
 
 def group_details(client: Client, patron_id: int) -> GroupDetails:
     """Return a patron's group with the details that the desk shows. Raises what :func:`patron_summary` raises."""
-    return client.groups.of_user(patron_id)
+    return client.details.of_user(patron_id)
 
 
 def group_bills(client: Client, patron_id: int, titles: Titles = Titles.NONE) -> GroupBills:
@@ -113,7 +113,7 @@ def group_bills(client: Client, patron_id: int, titles: Titles = Titles.NONE) ->
 
 def group_summary(client: Client, group: int) -> GroupSummary:
     """Return a group by number (``au.usrgroup``). Raises what :func:`patron_summary` raises."""
-    return client.summaries.of_group(group)
+    return client.group(number=group)
 
 
 def block_decision(client: Client, patron_id: int) -> PatronDecision:
@@ -122,12 +122,12 @@ def block_decision(client: Client, patron_id: int) -> PatronDecision:
     Reads nothing about other members of the group. The result includes the patron's own fines and the limit, both in
     the library's currency. Raises what :func:`patron_summary` raises.
     """
-    return client.summaries.decision(patron_id)
+    return client.check(arguments.integer("patron_id", patron_id))
 
 
 def block_decision_by_barcode(client: Client, barcode: str) -> PatronDecision:
     """Like :func:`block_decision`, by the barcode of any of the patron's cards. Ignores blanks in the barcode."""
-    return client.summaries.decision_by_barcode(barcode)
+    return client.check(arguments.text("barcode", barcode))
 
 
 def handle_event(client: Client, event: Event, *, recalculate: bool = False) -> EventOutcome:
@@ -158,7 +158,7 @@ def propose_plan(client: Client, request: PlanRequest) -> ProposedPlan:
         NotFoundError: the change to undo doesn't exist.
         GatewayError: Evergreen can't be reached or refuses.
     """
-    return client.plans.propose(request)
+    return client.changes.propose(request)
 
 
 def apply_plan(client: Client, plan: str, key: str) -> Change:
@@ -170,8 +170,8 @@ def apply_plan(client: Client, plan: str, key: str) -> Change:
         BusyError: another run is changing the same patrons or groups.
         GatewayError: Evergreen can't be reached. Nothing was sent.
     """
-    id = client.plans.apply(plan, key)
-    return client.plans.history.own(id)
+    id = client.changes.apply(plan, key)
+    return client.changes.own(id)
 
 
 def undo_change(client: Client, change: str, key: str) -> Change:
@@ -183,8 +183,8 @@ def undo_change(client: Client, change: str, key: str) -> Change:
         BusyError: another run is changing the same patrons or groups.
         GatewayError: Evergreen can't be reached. Nothing was sent.
     """
-    id = client.plans.undo(change, key)
-    return client.plans.history.own(id)
+    id = client.changes.undo(change, key)
+    return client.changes.own(id)
 
 
 def change(client: Client, id: str) -> Change:
@@ -194,7 +194,7 @@ def change(client: Client, id: str) -> Change:
         NotFoundError: the change doesn't exist, or the caller may see none of its patrons.
     """
     arguments.text("id", id)  # before the history asks who the caller is
-    return client.plans.history.change(id)
+    return client.changes.change(id)
 
 
 def own_change(client: Client, id: str) -> Change:
@@ -204,12 +204,12 @@ def own_change(client: Client, id: str) -> Change:
         NotFoundError: the change doesn't exist, or was made by someone else.
     """
     arguments.text("id", id)
-    return client.plans.history.own(id)
+    return client.changes.own(id)
 
 
 def recent_changes(client: Client) -> list[Change]:
     """Return the caller's own changes of the last days, newest first."""
-    return client.plans.history.recent()
+    return client.changes.recent()
 
 
 def as_json(value: Document) -> dict[str, Any]:

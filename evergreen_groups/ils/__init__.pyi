@@ -59,4 +59,5 @@ from .permissions import library_of as library_of
 from .permissions import missing_permissions as missing_permissions
 from .permissions import orgs_by_permission as orgs_by_permission
 from .permissions import orgs_with_permission as orgs_with_permission
+from .permissions import permission_names as permission_names
 from .reference_data import ReferenceData as ReferenceData

@@ -17,8 +17,7 @@ from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
-from evergreen_groups.money import ZERO
-from evergreen_groups.odd_dates import plausible
+from evergreen_groups.values import ZERO, plausible
 
 _FIELDS = (
     "id",

@@ -14,8 +14,7 @@ from evergreen_groups.errors import DataError, RequestTooLargeError
 from evergreen_groups.gateway import TOKEN, Gateway, columns, rows_beyond, unrequested_rows, whole_number
 from evergreen_groups.ils.bills import STOPPED
 from evergreen_groups.message import Message
-from evergreen_groups.odd_dates import plausible
-from evergreen_groups.total import Total
+from evergreen_groups.values import Total, plausible
 
 if TYPE_CHECKING:
     from evergreen_groups.ils.org_units import OrgUnits

@@ -18,9 +18,9 @@ from evergreen_groups.ils.bills import read_fines_within
 from evergreen_groups.ils.org_units import Profiles
 from evergreen_groups.ils.penalties import PATRON_EXCEEDS_FINES, read_fines_penalties
 from evergreen_groups.message import Message
-from evergreen_groups.money import ZERO
 from evergreen_groups.policy import Comparison, Decision, Limit, LimitRule, decide
 from evergreen_groups.settings import PolicySettings
+from evergreen_groups.values import ZERO
 
 if TYPE_CHECKING:
     from evergreen_groups.ils.org_units import OrgUnits

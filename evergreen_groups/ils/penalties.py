@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.ils.org_units import read_setting, unusable_setting
-from evergreen_groups.odd_dates import plausible
+from evergreen_groups.values import plausible
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway

@@ -297,3 +297,10 @@ class SessionRights:
     def lacks(self, org_unit: int, permissions: Collection[str]) -> frozenset[str]:
         """Return which of these permissions the account lacks at an org unit (an id)."""
         return frozenset(name for name in permissions if org_unit not in self._held[name])
+
+
+def permission_names(gateway: Gateway) -> frozenset[str]:
+    """Return the names of all permissions that Evergreen has, granted or not. One call, for which anyone may ask."""
+    result = gateway.call("open-ils.actor", "open-ils.actor.permissions.retrieve")
+    with result.understood(Message("a list of permissions")):
+        return frozenset(gateway.decode(permission).code for permission in result.listing())

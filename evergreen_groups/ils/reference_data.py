@@ -48,6 +48,7 @@ class ReferenceData:
 
     def __init__(self, policy: PolicySettings, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._policy = policy
+        self._uniform = Limits(policy) if policy.uniform else None
         self.caches: Mapping[str, TimeToLiveCache[Any]] = {
             **{name: TimeToLiveCache(clock, SECONDS) for name in _CACHES},
             _CHANGES: TimeToLiveCache(clock, math.inf),
@@ -181,8 +182,8 @@ class ReferenceData:
             ConfigurationError: a rule names a profile or library that doesn't exist.
             DataError: the ILS's setting for the penalty is invalid.
         """
-        if self._policy.uniform:
-            return Limits(self._policy)
+        if self._uniform is not None:
+            return self._uniform
         # The visible thresholds depend on the session; rules don't.
         key = _key(gateway) if self._policy.limit == "ils" else gateway.url
         limits = self._cached("limits", key, lambda: Limits.read(gateway, self._policy, self.org_units(gateway)))

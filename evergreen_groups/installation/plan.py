@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from evergreen_groups.connect import gateway_and_account
+from evergreen_groups.configured import gateway_and_account
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
 from evergreen_groups.installation.files import (
     FileCondition,

@@ -9,6 +9,7 @@ from .catalogue import timezone_of as timezone_of
 from .language import ENGLISH as ENGLISH
 from .language import Language as Language
 from .language import current_language as current_language
+from .language import name_key as name_key
 from .language import own_name as own_name
 from .language import set_language as set_language
 from .language import use_language as use_language
@@ -22,7 +23,6 @@ from .messages import gettext as gettext
 from .messages import ngettext as ngettext
 from .messages import npgettext as npgettext
 from .messages import pgettext as pgettext
-from .name_order import name_key as name_key
 from .numbers import clock_time as clock_time
 from .numbers import currency_sign as currency_sign
 from .numbers import day as day

@@ -1,4 +1,4 @@
-"""A reader's language, currency and time zone, and which one is current."""
+"""A reader's language, currency and time zone, which one is current, and the order of names in it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import filterfalse
 from typing import TYPE_CHECKING
+from unicodedata import combining, normalize
 
 if TYPE_CHECKING:
     from datetime import tzinfo
 
     from babel import Locale
+
 
 SOURCE = "en"
 """The language of the texts in the source code."""
@@ -103,3 +106,31 @@ def _locale(name: str) -> Locale:
             return Locale.parse(name.partition("_")[0])
         except UnknownLocaleError:
             raise ValueError(f"no language has the tag {name.replace('_', '-')}") from None
+
+
+# Letters that Unicode doesn't decompose, and apostrophes that have several forms.
+_PLAIN = str.maketrans(
+    {"æ": "ae", "đ": "d", "ð": "d", "ħ": "h", "ı": "i", "ł": "l", "ø": "o", "œ": "oe", "‘": "'", "’": "'", "ʼ": "'"}
+)
+# Letters that sort after their base letter. "\uffff" is higher than every letter.
+_CARON, _TILDE = "\u030c", "\u0303"
+_OWN_LETTERS = {
+    "cs": (("ch", "h\uffff"), *((f"{letter}{_CARON}", f"{letter}\uffff") for letter in "crsz")),
+    "es": ((f"n{_TILDE}", "n\uffff"),),
+}
+
+
+def name_key(name: str) -> str:
+    """Return the key to sort a name by in the current language.
+
+    >>> sorted(["Raghunathan", "de León", "Ñandú", "DeLong", "nandu"], key=name_key)
+    ['de León', 'DeLong', 'nandu', 'Ñandú', 'Raghunathan']
+    """
+    letters = name.lower() if name.isascii() else normalize("NFKD", name.casefold())
+    plain = letters
+    for letter, key in _OWN_LETTERS.get(current_language().tag.partition("-")[0], ()):
+        plain = plain.replace(letter, key)
+    if not plain.isascii():
+        plain = "".join(filterfalse(combining, plain)).translate(_PLAIN)
+    # Lowercase before uppercase, as browsers sort (Intl.Collator).
+    return f"{plain}\0{letters}\0{name.swapcase()}"

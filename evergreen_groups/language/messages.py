@@ -27,7 +27,7 @@ from evergreen_groups.language.numbers import (
     signed_price,
 )
 from evergreen_groups.message import Message
-from evergreen_groups.total import Total
+from evergreen_groups.values import Total
 
 
 def gettext(message: str, /, **values: object) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from evergreen_groups.language.catalogue import translations_for
 from evergreen_groups.language.language import current_language
 from evergreen_groups.message import Message
-from evergreen_groups.odd_dates import plausible
+from evergreen_groups.values import plausible
 
 if TYPE_CHECKING:
     from babel import Locale

@@ -17,7 +17,7 @@ from evergreen_groups.language.language import current_language
 from evergreen_groups.language.messages import describe_total, gettext
 from evergreen_groups.language.numbers import number, price
 from evergreen_groups.message import Message
-from evergreen_groups.total import Total
+from evergreen_groups.values import Total
 
 if TYPE_CHECKING:
     from gettext import NullTranslations

@@ -35,6 +35,7 @@ from evergreen_groups.state import LATEST, new_edition
 if TYPE_CHECKING:
     from datetime import tzinfo
 
+    from evergreen_groups.follow_up import FollowUpState
     from evergreen_groups.formats import OutputFormat
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.ils import OrgUnit
@@ -111,18 +112,24 @@ class WrittenReport:
     library_count: int | None = None
 
 
+_NO_FOLLOW_UPS: Mapping[int, FollowUpState] = {}
+
+
 def write(
     report: Report,
     target: Target,
     width: int,
     progress: Progress = silent,
     client: StaffClient | None = None,
+    *,
     readers: Readers | None = None,
+    follow_ups: Mapping[int, FollowUpState] = _NO_FOLLOW_UPS,
 ) -> Rendered | WrittenReport:
     """Write a report to its target atomically. For standard output, return the text instead.
 
     ``progress`` counts the files of a directory. Names link to the staff ``client``. Files are in the language of their
-    ``readers``. Standard output is in the current language, and so are files without readers.
+    ``readers``. Standard output is in the current language, and so are files without readers. A page shows the
+    ``follow_ups``, by group number.
 
     Raises:
         ConfigurationError: the target can't be written.
@@ -134,6 +141,7 @@ def write(
         "bom": target.bom,
         "dialect": target.dialect,
         "client": client,
+        "follow_ups": follow_ups,
     }
     if target.path is None:
         options["color"] = sys.stdout.isatty() and not os.environ.get("NO_COLOR")

@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -36,6 +36,7 @@ from evergreen_groups.state import RunOutcome, RunStatus, prune, read_run_status
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from evergreen_groups.follow_up import FollowUpState
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.mail import Delivery, Mailer
     from evergreen_groups.nightly.jobs import ReportJob, ReportOptions
@@ -50,13 +51,15 @@ if TYPE_CHECKING:
 class PreparedReport:
     """A report that was read, with its job and readers. ``history`` is None if the database can't be used.
 
-    ``output`` is what was written, or what is to be written to standard output.
+    ``follow_ups`` are those of the groups that have entries, by group number. ``output`` is what was written, or what
+    is to be written to standard output.
     """
 
     job: ReportJob
     report: Report
     history: History | None
     readers: Readers
+    follow_ups: Mapping[int, FollowUpState] = field(default_factory=dict)
     letters: list[EmailMessage] = field(default_factory=list)
     output: Rendered | WrittenReport | None = None
 
@@ -333,6 +336,7 @@ class ReportRun:
                 for job, report in zip(options.jobs, reports, strict=True):
                     readers = Readers(settings.language, report.org_units, timezones)
                     read.append(PreparedReport(job, *self._compare(gateway, report, job.name, transactions), readers))
+                    read[-1].follow_ups = self._read_follow_ups(read[-1], transactions)
                 self._recover(gateway, state)
             self._read = read
             log.info("%d groups read", max(one.report.totals.group_count for one in self._read))
@@ -374,6 +378,23 @@ class ReportRun:
             report = replace(report, notes=(*report.notes, note))
         return report, history
 
+    def _read_follow_ups(self, one: PreparedReport, transactions: Transactions) -> Mapping[int, FollowUpState]:
+        """Return what was agreed with groups of a report that is written as a page."""
+        target = one.job.target
+        if self._state_fails or target.path is None or PAGE not in target.formats:
+            return {}
+        from evergreen_groups.follow_up import FollowUps, today_at
+
+        settings, report = self._environment.settings, one.report
+        configured = settings.language.language().timezone
+        today = today_at(report.generated_at, configured, one.readers.timezones, report.org_units)
+        try:
+            found = FollowUps(transactions, report.gateway).of_run(lambda: Run.of(report))
+        except _STATE_ERRORS as error:
+            self._continue_without_state(error)
+            return {}
+        return {number: follow_up.state(today, settings.follow_up.again_after) for number, follow_up in found.items()}
+
     def _recover(self, gateway: Gateway, state: State) -> None:
         """Look up the outcome of unfinished changes, without sending any. The report doesn't depend on this."""
         if self._is_preview or self._state_fails:
@@ -414,7 +435,8 @@ class ReportRun:
                     if one.job.target.formats:  # not only mailed
                         client = StaffClient.of(self._environment.settings, one.report.gateway)
                         width = self._environment.width()
-                        one.output = write(one.report, one.job.target, width, progress, client, one.readers)
+                        more = {"readers": one.readers, "follow_ups": one.follow_ups}
+                        one.output = write(one.report, one.job.target, width, progress, client, **more)
             except EvergreenGroupsError as error:
                 if isinstance(error, DeadlineError):
                     raise

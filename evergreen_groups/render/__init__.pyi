@@ -18,6 +18,7 @@ from .json_documents import item_totals_document as item_totals_document
 from .json_documents import penalty_document as penalty_document
 from .json_documents import standing_document as standing_document
 from .json_documents import standing_totals_document as standing_totals_document
+from .json_documents import total_document as total_document
 from .pages import SERVICE as SERVICE
 from .pages import StaffClient as StaffClient
 from .pages import failed_run_page as failed_run_page

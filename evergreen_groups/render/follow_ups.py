@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from evergreen_groups.follow_up import FollowUpStatus, How, What
 from evergreen_groups.language import day, gettext, number, price
 from evergreen_groups.message import Message
-from evergreen_groups.money import plain_amount
+from evergreen_groups.values import plain_amount
 
 if TYPE_CHECKING:
     from collections.abc import Collection

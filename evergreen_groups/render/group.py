@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from evergreen_groups.language import describe_total, gettext, ngettext, pgettext, price
 from evergreen_groups.message import Message
-from evergreen_groups.money import plain_amount
 from evergreen_groups.policy import Comparison
 from evergreen_groups.render.columns import Cell, Columns, TextColumn, wrapped
 from evergreen_groups.render.json_documents import (
@@ -27,6 +26,7 @@ from evergreen_groups.render.wording import (
     explain_standing,
     hidden_members,
 )
+from evergreen_groups.values import plain_amount
 
 if TYPE_CHECKING:
     from evergreen_groups.desk import GroupCheck, GroupDetails

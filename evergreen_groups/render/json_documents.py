@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 
-from evergreen_groups.money import plain_amount, plain_amount_or_none
+from evergreen_groups.values import plain_amount, plain_amount_or_none
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from evergreen_groups.groups import Group, Patron, Standing, StandingTotals
     from evergreen_groups.ils import CirculationCounts, Penalty
     from evergreen_groups.policy import Limit
-    from evergreen_groups.total import Total
+    from evergreen_groups.values import Total
 
 
 def group_document(group: Group) -> dict[str, Any]:

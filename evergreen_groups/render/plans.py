@@ -32,7 +32,7 @@ from evergreen_groups.language import (
 from evergreen_groups.message import Message
 from evergreen_groups.render.columns import Cell, Columns, TextColumn, aligned
 from evergreen_groups.render.text import isolated, printable
-from evergreen_groups.total import Total
+from evergreen_groups.values import Total
 
 if TYPE_CHECKING:
     from decimal import Decimal

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from evergreen_groups.groups import Group, Standing
     from evergreen_groups.ils import Penalty
     from evergreen_groups.report import Choice, Criteria
-    from evergreen_groups.total import Total
+    from evergreen_groups.values import Total
 
 TITLE = Message("Groups with high combined fines")
 CONFIDENTIAL = Message("Holds names and barcodes of patrons: keep it confidential.")

@@ -13,6 +13,8 @@ from .details import MemberDetails as MemberDetails
 from .details import ReportDetails as ReportDetails
 from .details import SummedDetails as SummedDetails
 from .history import History as History
+from .history import ListedGroup as ListedGroup
+from .history import ListedGroups as ListedGroups
 from .history import Run as Run
 from .history import listed_by as listed_by
 from .history import look_up_cleared as look_up_cleared

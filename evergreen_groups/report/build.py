@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.groups import (
@@ -30,7 +30,7 @@ from evergreen_groups.ils import (
 from evergreen_groups.language import name_key
 from evergreen_groups.message import Message
 from evergreen_groups.progress import Progress, silent
-from evergreen_groups.report.contact import read_contacts
+from evergreen_groups.report.contact import ContactReader
 from evergreen_groups.report.details import DetailReader, ReportDetails
 from evergreen_groups.report.libraries import for_libraries
 from evergreen_groups.report.models import Criteria, FinesBlocks, Report, Totals, matches
@@ -196,6 +196,7 @@ def read_reports(
     details_future = gateway.begin(
         lambda: DetailReader(gateway, org_units, granted, criteria.choice.profiles) if criteria.details else None
     )
+    contacts = ContactReader(gateway, criteria.contact)
     if criteria.choice.profiles:
         details_future.result()  # reports a wrong name before reading everything
     reader = GroupReader(gateway, org_units, access, progress=progress)
@@ -213,7 +214,7 @@ def read_reports(
     def build_batch(rows: Sequence[PatronRow]) -> list[Group]:
         groups, block_rows, found = gateway.in_parallel(
             lambda: reader.with_limits(limits_future.result()).build_groups(rows),
-            lambda: _read_block_rows(gateway, kinds_future.result(), [row.id for row in rows]),
+            lambda: _read_block_rows(gateway, kinds_future.result(), [row.id for row in rows], contacts),
             lambda: details.read(rows) if (details := details_future.result()) else None,
         )
         candidates = with_enough_fines(groups, criteria)
@@ -228,12 +229,19 @@ def read_reports(
         penalties.update(kinds_future.result().by_patron(blocked, org_units, {row.patron for row in blocked}))
         return candidates
 
+    of_state = len(PatronState.FIELDS)
+
+    def take(patron: int, values: Sequence[Any]) -> None:
+        state = states[patron] = PatronState.of(values[:of_state], started)
+        if criteria.contact:
+            contacts.add_person(patron, state.juvenile, values[of_state:])
+
     search = GroupSearch(
         gateway,
         high_fines,
         progress,
-        extra_fields=PatronState.FIELDS if criteria.details else (),
-        take=lambda patron, values: states.update({patron: PatronState.of(values, started)}),
+        extra_fields=(*PatronState.FIELDS, *contacts.fields) if criteria.details or criteria.contact else (),
+        take=take,
     )
     candidates = search.run(build_batch, lambda found, gone: [group for group in found if group.number not in gone])
     blocks, details = FinesBlocks(penalties, kinds_future.result()), details_future.result()
@@ -260,8 +268,12 @@ def read_reports(
         )
         for class_id, key, field in gateway.statistics.unreadable_dates[unreadable_before:][:_MAX_DATES]
     ]
-    contacts = read_contacts(gateway, report.groups, blocks.kinds) if criteria.contact else None
-    report = replace(report, blocks=blocks.of_members(report.groups), contacts=contacts, notes=tuple(notes))
+    if (known := contacts.read(report.groups, blocks.kinds)) is not None:
+        # A report of some libraries is for their staff.
+        libraries = {unit.shortname for unit in org_units if unit.id in chosen or not chosen}
+        shown = {number: contact.for_libraries(libraries) for number, contact in known.items()}
+        report = replace(report, contacts=shown, known_contacts=known)
+    report = replace(report, blocks=blocks.of_members(report.groups), notes=tuple(notes))
     if len(wanted) == 1:
         return [report]
     for one in wanted:
@@ -307,14 +319,19 @@ def _read_org_units(gateway: Gateway, criteria: Criteria) -> OrgUnits:
     return OrgUnits.read(gateway)
 
 
-def _read_block_rows(gateway: Gateway, kinds: PenaltyKinds, patrons: list[int]) -> list[PenaltyRow]:
-    """Read the rows of these patrons' blocks for fines, in lists of up to 3,000. Few patrons have any.
+def _read_block_rows(
+    gateway: Gateway, kinds: PenaltyKinds, patrons: list[int], contacts: ContactReader
+) -> list[PenaltyRow]:
+    """Read the rows of these patrons' blocks for fines, in lists of up to 3,000, and those that ``contacts`` needs.
 
-    The patrons were found at home libraries where the account has VIEW_USER.
+    Few patrons have any. They were found at home libraries where the account has VIEW_USER.
     """
-    wanted = sorted(kinds.blocking_for_fines_anywhere)
+    blocking = kinds.blocking_for_fines_anywhere
+    wanted = sorted(blocking | contacts.penalties(kinds))
     # If no kind blocks, no patron is blocked. An empty list of kinds would be a server error (pcrud-015).
-    return list(rows_in_force(gateway, patrons, kinds=wanted, all_visible=True)) if wanted else []
+    rows = list(rows_in_force(gateway, patrons, kinds=wanted, all_visible=True)) if wanted else []
+    contacts.add_penalties(patrons, rows)
+    return [row for row in rows if row.kind in blocking]
 
 
 def _notes(access: Access, listed: Sequence[Group]) -> list[Message]:

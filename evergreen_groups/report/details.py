@@ -29,9 +29,8 @@ from evergreen_groups.ils import (
     with_item_kinds,
 )
 from evergreen_groups.message import Message
-from evergreen_groups.money import ZERO
-from evergreen_groups.odd_dates import plausible as known_date
-from evergreen_groups.total import Total
+from evergreen_groups.values import ZERO, Total
+from evergreen_groups.values import plausible as known_date
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway

@@ -16,14 +16,13 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cache, lru_cache
 from itertools import chain, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import delete, func, select
 
 from evergreen_groups.errors import DataError, GatewayError
 from evergreen_groups.groups import GroupReader
 from evergreen_groups.ils import Access, Limits, OrgUnit, OrgUnits, shortnames_upwards
-from evergreen_groups.money import ZERO
 from evergreen_groups.policy import Limit
 from evergreen_groups.report.listings import GroupMatching, Listing, Listings, group_by_patron, majority_group
 from evergreen_groups.report.models import (
@@ -37,6 +36,7 @@ from evergreen_groups.report.models import (
 )
 from evergreen_groups.report.nights import BATCH_SIZE, in_batches, record_nights
 from evergreen_groups.state import schema
+from evergreen_groups.values import ZERO, Total
 
 if TYPE_CHECKING:
     from typing import Any
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Row
 
     from evergreen_groups.gateway import Gateway
+    from evergreen_groups.groups import Group
     from evergreen_groups.state import Transactions
 
 
@@ -68,7 +69,11 @@ class Run:
     @classmethod
     def of(cls, report: Report) -> Run:
         """Make the record of ``report``, including groups cut off by ``top``, which met its criteria as well."""
-        listings = {group.number: Listing.of(group) for group in chain(report.groups, report.left_out)}
+        contacts, details = report.known_contacts, report.details
+        listings = {
+            group.number: Listing.of(group, contacts.get(group.number), details)
+            for group in chain(report.groups, report.left_out)
+        }
         return cls(report.generated_at, listings, report.hidden_libraries, len(report.groups))
 
     @property
@@ -266,7 +271,7 @@ class History:
                     for name, totals in current.totals(report.org_units).items()
                 ],
             )
-            listed = {listing.group for listing in current.listed}
+            listed = {group.number: group for group in report.groups}
             for batch in in_batches(current.listings):
                 rows = [
                     {
@@ -280,7 +285,8 @@ class History:
                         "libraries": _list_of(listing.libraries),
                         "contact": listing.contact,
                         "contact_library": listing.contact_library,
-                        "listed": listing.group in listed,
+                        "in_collections": listing.in_collections,
+                        **_shown(report, listed.get(listing.group)),
                     }
                     for listing in batch
                 ]
@@ -355,6 +361,49 @@ def listed_by(connection: Connection, url: str, name: str) -> Run | None:
 
     The name '' is the report configured as ``[report]``.
     """
+    found = _last_run(connection, url, name)
+    if found is None:
+        return None
+    listings = {one.group: one for one in _listings(connection, found.id, schema.run_groups.c.listed)}
+    return Run(found.at, listings, frozenset(json.loads(found.hidden_libraries)), len(listings))
+
+
+class ListedGroup(NamedTuple):
+    """A group as a report shows it. ``age_band`` is :attr:`AgeBand.text`, None if not known."""
+
+    listing: Listing
+    over_limit_count: Total[int]
+    age_band: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ListedGroups:
+    """The groups that the last run of a report shows. ``run`` is its number, ``at`` when reading began (aware)."""
+
+    run: int
+    at: datetime
+    groups: tuple[ListedGroup, ...]
+
+    @classmethod
+    def read(cls, transactions: Transactions, url: str, name: str) -> ListedGroups | None:
+        """Read them for the report ``name`` at the gateway ``url``; None without a recorded run."""
+        if not transactions.is_there:
+            return None
+        stored = schema.run_groups.c
+        columns = (stored.number, stored.over_limit_count, stored.over_limit_certain, stored.age_band)
+        with transactions.reading() as connection:
+            run = _last_run(connection, url, name)
+            if run is None:
+                return None
+            rows = connection.execute(select(*columns).where(stored.run == run.id, stored.listed))
+            facts = {number: (Total(count, certain), band) for number, count, certain, band in rows}
+            listings = _listings(connection, run.id, stored.listed)
+            groups = tuple(ListedGroup(listing, *facts[listing.group]) for listing in listings)
+        return cls(run.id, run.at, groups)
+
+
+def _last_run(connection: Connection, url: str, name: str) -> Row[int, datetime, str, str] | None:
+    """Return the last run of a report at a gateway. A report has several series if its settings changed."""
     columns = (schema.runs.c.id, schema.runs.c.at, schema.runs.c.hidden_libraries, schema.series.c.settings)
     of_the_gateway = select(*columns).join(schema.series).where(schema.series.c.gateway == url)
     last = select(func.max(schema.runs.c.id)).group_by(schema.runs.c.series)
@@ -362,10 +411,21 @@ def listed_by(connection: Connection, url: str, name: str) -> Run | None:
     for run in connection.execute(of_the_gateway.where(schema.runs.c.id.in_(last)).order_by(schema.runs.c.id)):
         if json.loads(run.settings).get("report", "") == name:
             found = run
-    if found is None:
-        return None
-    listings = {one.group: one for one in _listings(connection, found.id, schema.run_groups.c.listed)}
-    return Run(found.at, listings, frozenset(json.loads(found.hidden_libraries)), len(listings))
+    return found
+
+
+def _shown(report: Report, group: Group | None) -> dict[str, Any]:
+    """Return the columns of a group that the report shows; of one that it doesn't, pass None."""
+    if group is None:
+        return {"listed": False, "over_limit_count": None, "over_limit_certain": None, "age_band": None}
+    over = group.over_limit_count
+    band = None if report.details is None else report.details.age_band(group)
+    return {
+        "listed": True,
+        "over_limit_count": over.at_least,
+        "over_limit_certain": over.exact,
+        "age_band": None if band is None else band.text,
+    }
 
 
 def _totals_of_runs(connection: Connection, runs: Sequence[Row[Any]]) -> list[dict[str, RunTotals]]:
@@ -386,7 +446,8 @@ def _totals_of_runs(connection: Connection, runs: Sequence[Row[Any]]) -> list[di
 def _listings(connection: Connection, run: int, *where: ColumnElement[bool]) -> Iterator[Listing]:
     stored = schema.run_groups.c
     columns = (stored.number, stored.combined_fines, stored.certain, stored.member_count, stored.members,
-               stored.library, stored.libraries, stored.contact, stored.contact_library)  # fmt: skip
+               stored.library, stored.libraries, stored.contact, stored.contact_library,
+               stored.in_collections)  # fmt: skip
     for rows in connection.execute(select(*columns).where(stored.run == run, *where)).partitions(BATCH_SIZE):
         members = json.loads(f"[{','.join(row.members for row in rows)}]")  # one call instead of thousands
         for row, ids in zip(rows, members, strict=True):

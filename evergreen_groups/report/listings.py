@@ -8,8 +8,12 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from evergreen_groups.report.contact import contact_person
+
 if TYPE_CHECKING:
-    from evergreen_groups.groups import Group, Member
+    from evergreen_groups.groups import Group
+    from evergreen_groups.report.contact import Contact
+    from evergreen_groups.report.details import ReportDetails
 
 
 class Listing(NamedTuple):
@@ -17,7 +21,8 @@ class Listing(NamedTuple):
 
     ``members`` are the sorted ids of the visible members, ``libraries`` the short names of their home libraries.
     ``certain`` means that ``combined_fines`` includes all members. ``contact`` is the id of the person to contact, 0
-    once forgotten, and ``contact_library`` the short name of their home library.
+    once forgotten, and ``contact_library`` the short name of their home library. ``in_collections`` means that a member
+    is; it is known only where contact data was read.
     """
 
     group: int
@@ -30,11 +35,12 @@ class Listing(NamedTuple):
     libraries: frozenset[str]
     contact: int = 0
     contact_library: str = ""
+    in_collections: bool = False
 
     @classmethod
-    def of(cls, group: Group) -> Listing:
-        """Make the record of ``group``."""
-        contact = contact_person(group)
+    def of(cls, group: Group, contact: Contact | None = None, details: ReportDetails | None = None) -> Listing:
+        """Make the record of ``group``, whose ``contact`` is None if contact data wasn't read."""
+        person = contact_person(group, contact, details)
         return cls(
             group=group.number,
             combined_fines=group.known_fines,
@@ -43,19 +49,15 @@ class Listing(NamedTuple):
             members=tuple(sorted([member.id for member in group.members])),
             library=group.library,
             libraries=_share(frozenset([member.library for member in group.members])),
-            contact=contact.id,
-            contact_library=contact.library,
+            contact=person.id,
+            contact_library=person.library,
+            in_collections=contact is not None and contact.in_collections,
         )
 
     @property
     def complete(self) -> bool:
         """Whether every member was visible."""
         return len(self.members) == self.member_count
-
-
-def contact_person(group: Group) -> Member:
-    """Return the person to contact: the group lead, or the member who owes the most if there is none."""
-    return min(group.members, key=lambda member: (not member.group_lead, -member.own_fines, member.id))
 
 
 # Most of the thousands of groups have members of the same few libraries, so share equal sets.

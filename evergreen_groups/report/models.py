@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 from evergreen_groups import arguments
 from evergreen_groups.formats import SORT_ORDERS
 from evergreen_groups.groups import Standing, StandingDifference
-from evergreen_groups.money import ZERO
 from evergreen_groups.policy import Limit
-from evergreen_groups.total import Total, sum_of_counts
+from evergreen_groups.values import ZERO, Total, sum_of_counts
 
 if TYPE_CHECKING:
     from evergreen_groups.groups import Group, Member
@@ -37,6 +36,8 @@ class Choice:
     member over their own limit (True) or none (False). ``blocked`` requires a member who is blocked for fines in
     Evergreen.
     """
+
+    __repr__ = arguments.brief
 
     owing_since: int | None = None
     kinds: tuple[str, ...] = ()
@@ -129,6 +130,8 @@ class Criteria:
     how long groups have owed begin after 0 and ``age_bands`` days (ascending; empty: no bands). With ``contact``, the
     report says whom to contact about each group.
     """
+
+    __repr__ = arguments.brief
 
     min_total: Decimal = Decimal("25.00")
     min_members: int = 2
@@ -253,9 +256,12 @@ class Report:
     fines first, and ``left_out_count`` is their number. ``changes`` is the comparison with the previous run (None: not
     compared). ``org_units`` are all of the ILS's org units (empty: not read); ``hidden_libraries`` are short names of
     those whose patrons the account can't see. ``blocks`` are the listed members' penalties for fines in the ILS and
-    ``details`` what they owe for (None: not read). ``contacts`` are whom to
-    contact, by group number (None: not read). ``name`` tells apart several reports of one night.
+    ``details`` what they owe for (None: not read). ``contacts`` are whom to contact, by group number (None: the report
+    doesn't show it); ``known_contacts`` are all that were read, for any report of the night and for follow-ups only.
+    ``name`` tells apart several reports of one night.
     """
+
+    __repr__ = arguments.brief
 
     generated_at: datetime
     gateway: str
@@ -271,6 +277,7 @@ class Report:
     blocks: FinesBlocks | None = None
     details: ReportDetails | None = None
     contacts: Mapping[int, Contact] | None = field(default=None, repr=False)
+    known_contacts: Mapping[int, Contact] = field(default_factory=dict, repr=False)
     name: str = ""
 
     def standing(self, member: Member) -> Standing | None:

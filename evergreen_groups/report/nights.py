@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, delete, func, or_, select
 
-from evergreen_groups.money import ZERO
 from evergreen_groups.report.listings import GroupMatching, Listing, Listings
 from evergreen_groups.state import schema
+from evergreen_groups.values import ZERO
 
 if TYPE_CHECKING:
     from typing import Any

@@ -148,12 +148,12 @@ def _advance_trusted_time(transactions: Transactions, now: datetime) -> datetime
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """The number of deleted steps, events and follow-ups, and of report groups from which the id was removed."""
+    """The number of deleted steps, events and entries of follow-ups, and of report groups that lost the id."""
 
     steps: int
     events: int
     groups: int
-    follow_ups: int
+    entries: int
 
 
 def forget(transactions: Transactions, patron: int) -> Forgotten:
@@ -181,20 +181,29 @@ def forget(transactions: Transactions, patron: int) -> Forgotten:
         for column in (plans.c.content, groups_to_keep.c.members):
             for where, _row in _naming(connection, column, patron):
                 connection.execute(delete(column.table).where(*where))
-        in_groups = _naming(connection, run_groups.c.members, patron)
-        for where, row in in_groups:  # the next report is compared with these lists
-            left = json.dumps([member for member in json.loads(row.members) if member != patron])
-            connection.execute(update(run_groups).where(*where).values(members=left))
-        connection.execute(update(run_groups).where(run_groups.c.contact == patron).values(contact=0))
-        # Notes are about families, so a follow-up goes as a whole, whichever member is forgotten.
-        wanted = {row.id for _where, row in _naming(connection, follow_ups.c.members, patron)}
-        entries = follow_up_entries.c
-        wanted.update(connection.scalars(select(follow_ups.c.id).where(follow_ups.c.contact == patron)))
-        wanted.update(connection.scalars(select(entries.follow_up).where(entries.contact == patron)))
-        connection.execute(delete(follow_ups).where(follow_ups.c.id.in_(wanted)))
-        by_staff = update(follow_up_entries).where(entries.staff == patron)
-        connection.execute(by_staff.values(staff=None, workstation=None, idempotency_key=""))
-        return Forgotten(gone, of_events, len(in_groups), len(wanted))
+        of_runs, of_follow_ups = (_naming(connection, table.c.members, patron) for table in (run_groups, follow_ups))
+        for table, found in ((run_groups, of_runs), (follow_ups, of_follow_ups)):
+            for where, row in found:  # the next report is compared with these lists
+                left = json.dumps([member for member in json.loads(row.members) if member != patron])
+                connection.execute(update(table).where(*where).values(members=left))
+            connection.execute(update(table).where(table.c.contact == patron).values(contact=0))
+        return Forgotten(gone, of_events, len(of_runs), _forget_entries(connection, patron))
+
+
+def _forget_entries(connection: Connection, patron: int) -> int:
+    """Delete the entries saved while a patron was the contact person, and the patron's id as staff in others.
+
+    Return the number of entries. All versions go if the patron was the contact person of one: else a deleted or
+    corrected version would be back.
+    """
+    entries = follow_up_entries.c
+    first_version = func.coalesce(entries.corrects, entries.id)
+    wanted = list(connection.scalars(select(first_version).where(entries.contact == patron).distinct()))
+    connection.execute(delete(follow_up_entries).where(entries.id.in_(wanted)))  # later versions go with it
+    connection.execute(delete(follow_ups).where(~exists().where(entries.follow_up == follow_ups.c.id)))
+    by_staff = update(follow_up_entries).where(entries.staff == patron)
+    connection.execute(by_staff.values(staff=None, workstation=None, idempotency_key=""))
+    return len(wanted)
 
 
 def _naming(connection: Connection, column: Column[str], patron: int) -> list[tuple[list[ColumnElement[bool]], Any]]:

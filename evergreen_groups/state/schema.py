@@ -89,7 +89,7 @@ class Amount(TypeDecorator[Decimal]):
         return None if value is None else Decimal(value)
 
 
-VERSION = "10"
+VERSION = "11"
 """The version of this release's schema. Until 1.0, raise it with each change of a table. There are no migrations yet,
 so a database of another version is refused."""
 
@@ -249,7 +249,12 @@ run_groups = Table(
     # The person to contact, and the short name of their home library.
     Column("contact", BIG, nullable=False),
     Column("contact_library", Text, nullable=False),
+    Column("in_collections", Boolean, nullable=False),  # whether a member is
     Column("listed", Boolean, nullable=False),  # false: met the criteria, but ``top`` cut it off
+    # How many members are over the limit, at least; exactly, if certain. Null: not listed.
+    Column("over_limit_count", Integer),
+    Column("over_limit_certain", Boolean),
+    Column("age_band", Text),  # null: not known
 )
 """The groups in the last run of a series. Earlier runs are never compared, so their groups aren't kept."""
 
@@ -298,7 +303,7 @@ follow_up_entries = Table(
     Column("remind_on", Date),
     Column("note", Text, nullable=False),
     Column("combined_fines", Amount, nullable=False),
-    Column("has_left", Boolean, nullable=False),  # whether the reports have stopped listing the group since
+    Column("reopened", Boolean, nullable=False),  # of a closing: whether the group has owed more since, or left
     Column("staff", BIG, index=True),  # au.id; null once forgotten
     Column("workstation", BIG),  # aws.id
     # A correction is a row that replaces an earlier entry; a deletion replaces it with nothing.

@@ -1,26 +1,364 @@
-"""Decides whether a session belongs to staff who may view patrons, and limits how often each session asks."""
+"""Which requests are let in: those of staff who may view patrons, not too often, and only while Evergreen copes.
+
+:class:`Admission` asks who a session belongs to. :class:`RateLimit` refuses a key that sends too many requests,
+:class:`Breaker` refuses requests while the gateway doesn't respond, and :class:`Slots` while too many requests use it.
+A refusal says when to try again.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from enum import Enum
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from evergreen_groups.errors import NoSessionError, PermissionDeniedError
+from limits import RateLimitItemPerSecond
+from limits.errors import StorageError
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+
+from evergreen_groups.errors import (
+    GatewayError,
+    HTTPStatusError,
+    NoSessionError,
+    NotFoundError,
+    PermissionDeniedError,
+    TransportError,
+)
 from evergreen_groups.ils import STAFF_LOGIN, VIEW_USER, SessionAccount, missing_permissions, permissions
 from evergreen_groups.message import Message
 from evergreen_groups.ttl_cache import TimeToLiveCache
-from evergreen_groups.web.problems import ProblemError
-from evergreen_groups.web.rate_limits import Counters, RateLimit, RetryTimes
+from evergreen_groups.web.problems import ProblemError, unreachable
 
 if TYPE_CHECKING:
+    from limits.storage import RedisStorage
+
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.ils import ReferenceData
 
+
 log = logging.getLogger("evergreen_groups.web")
+
+_DAY = 24 * 3600
+_STORE_RETRY_SECONDS = 30.0
+"""Seconds without another attempt after a store has failed, so that requests don't wait for it one by one."""
+_CLEANUP_SECONDS = 10.0
+_PREFIX = "evergreen-groups"
+MAX_REFUSED_KEYS = 10_000
+"""Maximum number of refused keys to remember per address and day, far more than the staff who log in from there."""
+Result = TypeVar("Result")
+
+
+class _NoTimer(threading.Timer):
+    """Keeps the store in memory from starting a thread that drops expired counts, which it does for each request."""
+
+    def __init__(self) -> None:
+        super().__init__(0.0, lambda: None)
+
+    def is_alive(self) -> bool:
+        return True
+
+
+class Counters:
+    """Counts requests. While the shared store is unreachable, this process counts on its own.
+
+    Safe to share between threads.
+    """
+
+    def __init__(self, shared: RedisStorage | None = None) -> None:
+        self._local = MemoryStorage()
+        self._local.timer = _NoTimer()
+        self._local_lock = threading.Lock()
+        self._next_cleanup = 0.0
+        self._shared = shared
+        self._retry_at = 0.0
+
+    def use(self, action: Callable[[MemoryStorage | RedisStorage], Result]) -> Result:
+        """Run ``action`` with the shared store, or with this process's own while the shared one is unreachable."""
+        if self._shared is not None and time.monotonic() >= self._retry_at:
+            try:
+                return action(self._shared)
+            except StorageError as error:
+                self._retry_at = time.monotonic() + _STORE_RETRY_SECONDS
+                # Log only the type: the message may contain the server's address and user name.
+                log.warning(
+                    "the shared counters can't be reached (%s): this process counts by itself for now",
+                    type(error.storage_error).__name__,
+                )
+        with self._local_lock:
+            if time.monotonic() >= self._next_cleanup:
+                self._next_cleanup = time.monotonic() + _CLEANUP_SECONDS
+                self._drop_expired()
+            return action(self._local)
+
+    def _drop_expired(self) -> None:
+        """Forget requests and keys of the past. Anyone can send any number of keys."""
+        now = time.time()
+        for key, requests in list(self._local.events.items()):
+            self._local.events[key] = [one for one in requests if one.expiry > now]
+            if not self._local.events[key]:
+                self._local.clear(key)
+        for key in list(self._local.expirations):
+            self._local.get(key)  # drops it if it has expired
+
+
+class RateLimit:
+    """Allows each key ``per_minute`` requests a minute, in bursts of a tenth of that but at least ``least``.
+
+    ``name`` separates these keys from those of other limits. ``refusal`` is the message when the limit is exceeded.
+    Safe to share between threads.
+    """
+
+    def __init__(self, counters: Counters, name: str, *, per_minute: int, refusal: str, least: int = 1) -> None:
+        self._counters = counters
+        self._name = name
+        self._refusal = refusal
+        # Opening a patron sends several requests at once.
+        at_once = max(least, per_minute // 10)
+        self._item = RateLimitItemPerSecond(at_once, max(1, math.ceil(60 * at_once / per_minute)), namespace=_PREFIX)
+
+    def take(self, key: str) -> None:
+        """Count a request.
+
+        Raises:
+            ProblemError: 429, the limit is exceeded. Its ``retry_after`` says when to try again.
+        """
+        if not self._counters.use(lambda store: MovingWindowRateLimiter(store).hit(self._item, self._name, key)):
+            self._refuse(key)
+
+    def check(self, key: str) -> None:
+        """Raise the same error as :meth:`take`, without counting a request."""
+        if not self._counters.use(lambda store: MovingWindowRateLimiter(store).test(self._item, self._name, key)):
+            self._refuse(key)
+
+    def _refuse(self, key: str) -> None:
+        stats = self._counters.use(
+            lambda store: MovingWindowRateLimiter(store).get_window_stats(self._item, self._name, key)
+        )
+        raise ProblemError(
+            429,
+            "{refusal}",
+            code="too-many-requests",
+            values={"refusal": self._refusal},
+            retry_after=max(0.1, stats.reset_time - time.time()),
+        )
+
+
+class RetryTimes:
+    """Remembers when each refused key may be tried again. Safe to share between threads.
+
+    At most :data:`MAX_REFUSED_KEYS` keys per address and day are remembered, because an attacker sends a new key each
+    time. Further keys are refused as long as the address is.
+    """
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+
+    def is_due(self, key: str, seconds: float, address: str) -> bool:
+        """Return whether the key may be tried now. A new key from ``address`` must first wait ``seconds``."""
+
+        known, waiting, count = _known(key), _waiting(key), f"{_PREFIX}/retry/of/{address}"
+
+        def look(store: MemoryStorage | RedisStorage) -> bool:
+            if store.get(known):
+                return not store.get(waiting)
+            if store.get(count) >= MAX_REFUSED_KEYS:
+                return False
+            store.incr(count, _DAY)
+            store.incr(known, _DAY)
+            if seconds > 0:
+                store.incr(waiting, math.ceil(seconds))
+            return seconds <= 0
+
+        return self._counters.use(look)
+
+    def give_up(self, key: str) -> None:
+        """Put the key off for a day, after a second attempt found no session either."""
+
+        def put_off(store: MemoryStorage | RedisStorage) -> None:
+            if store.get(_known(key)):
+                store.clear(_waiting(key))
+                store.incr(_waiting(key), _DAY)
+
+        self._counters.use(put_off)
+
+
+def _known(key: str) -> str:
+    return f"{_PREFIX}/retry/known/{key}"
+
+
+def _waiting(key: str) -> str:
+    return f"{_PREFIX}/retry/waiting/{key}"
+
+
+class BreakerState(Enum):
+    """What a breaker does with the next request."""
+
+    CLOSED = "closed"
+    """Lets it through."""
+    OPEN = "open"
+    """Refuses it."""
+    PROBING = "probing"
+    """Refuses it while one request tests whether the gateway is back."""
+
+
+class RequestOutcome(NamedTuple):
+    """How a request ended: whether the gateway ``answered``, and if not, the ``cause`` (an error code)."""
+
+    seconds_ago: float
+    answered: bool
+    cause: str = ""
+
+
+class Breaker:
+    """A circuit breaker. After ``failures`` in a row it opens for ``pause`` seconds, then lets one request through.
+
+    It also refuses while ``most_waiting`` requests have each been running for ``slow_after`` seconds and nothing has
+    been answered for as long. A gateway that accepts connections and never responds would block every thread before the
+    first timeout; one that is merely slow under load still answers now and then. ``clock`` returns seconds. Safe to
+    share between threads.
+    """
+
+    def __init__(
+        self, clock: Callable[[], float], *, failures: int, most_waiting: int, slow_after: float, pause: float
+    ) -> None:
+        self._clock = clock
+        self._failures = failures
+        self._most_waiting = most_waiting
+        self._slow_after = slow_after
+        self._pause = pause
+        self._lock = threading.Lock()
+        self._in_a_row = 0
+        self._open_until: float | None = None
+        self._probe: object | None = None
+        self._began: dict[object, float] = {}
+        self._last: tuple[float, bool, str] | None = None
+        self._answered_at = -math.inf
+
+    @property
+    def state(self) -> BreakerState:
+        """The current state."""
+        with self._lock:
+            if self._probe is not None:
+                return BreakerState.PROBING
+            return BreakerState.CLOSED if self._open_until is None else BreakerState.OPEN
+
+    def last_outcome(self) -> RequestOutcome | None:
+        """Return the outcome of the request that ended last; None before the first one."""
+        with self._lock:
+            return RequestOutcome(self._clock() - self._last[0], *self._last[1:]) if self._last else None
+
+    @contextmanager
+    def watching(self, *, wait: float = 0.0) -> Iterator[None]:
+        """Run the block if the gateway is usable, and learn from how the block ends.
+
+        ``wait`` is how many seconds the block may wait for anything other than the gateway.
+
+        Raises:
+            ProblemError: 503, the gateway is known not to respond; the block didn't run.
+        """
+        ticket = object()
+        self._enter(ticket, wait)
+        cause, answered = "", None  # stays None for unrelated errors, which say nothing about the gateway
+        try:
+            yield
+            answered = True
+        except NotFoundError:
+            answered = True
+            raise
+        except GatewayError as error:
+            # A refusal is an answer too.
+            is_broken = error.status >= 500 if isinstance(error, HTTPStatusError) else isinstance(error, TransportError)
+            answered = not is_broken
+            cause = "" if answered else error.code
+            raise
+        finally:
+            self._leave(ticket, answered, cause)
+
+    def _enter(self, ticket: object, wait: float) -> None:
+        with self._lock:
+            now = self._clock()
+            if self._open_until is not None:
+                # One at a time, or a gateway that has just come back would get all waiting requests at once.
+                if self._probe is not None or now < self._open_until:
+                    raise unreachable(self._open_until - now)
+                self._probe = ticket
+            elif now - self._answered_at >= self._slow_after:
+                waiting = sum(now - began >= self._slow_after for began in self._began.values())
+                if waiting >= self._most_waiting:
+                    raise _too_many_wait(self._slow_after)
+            self._began[ticket] = now + wait
+
+    def _leave(self, ticket: object, answered: bool | None, cause: str) -> None:
+        with self._lock:
+            now = self._clock()
+            del self._began[ticket]
+            was_probe, self._probe = self._probe is ticket, None if self._probe is ticket else self._probe
+            if answered is None:
+                return
+            self._last = (now, answered, cause)
+            if answered:
+                self._answered_at = now
+                self._in_a_row, self._open_until = 0, None
+                return
+            self._in_a_row += 1
+            if was_probe or self._in_a_row >= self._failures:
+                self._open_until = now + self._pause
+
+
+def _too_many_wait(seconds: float) -> ProblemError:
+    return ProblemError(
+        503, "Too many requests wait for the ILS already.", code="too-many-waiting", retry_after=seconds
+    )
+
+
+class Slots:
+    """Lets ``slots`` requests in at a time. Others wait ``timeout`` seconds for a slot.
+
+    Requests are served in order of arrival. With a semaphore, a thread that has just released a slot could take it
+    again before those that wait. Safe to share between threads.
+    """
+
+    def __init__(self, slots: int, *, timeout: float) -> None:
+        self._timeout = timeout
+        self._lock = threading.Lock()
+        self._free = slots
+        self._waiting: deque[threading.Event] = deque()
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Hold a slot for the block.
+
+        Raises:
+            ProblemError: 503, no slot became free in time; the block didn't run.
+        """
+        with self._lock:
+            granted = None if self._free else threading.Event()
+            if granted is None:
+                self._free -= 1
+            else:
+                self._waiting.append(granted)
+        if granted is not None and not granted.wait(self._timeout):
+            with self._lock:
+                if not granted.is_set():  # it may have been granted just after the timeout
+                    self._waiting.remove(granted)
+                    raise _too_many_wait(self._timeout)
+        try:
+            yield
+        finally:
+            with self._lock:
+                if self._waiting:
+                    self._waiting.popleft().set()  # hands the slot over
+                else:
+                    self._free += 1
+
 
 _REQUIRED_PERMISSIONS = (STAFF_LOGIN, VIEW_USER)
 # Long enough for the requests that a panel sends for one patron. Revoking a permission takes effect within half a

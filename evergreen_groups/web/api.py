@@ -15,6 +15,7 @@ from flask import Blueprint, Request, Response, current_app, jsonify, request
 
 from evergreen_groups import __version__, hooks
 from evergreen_groups.errors import EvergreenGroupsError
+from evergreen_groups.groups import find_owner
 from evergreen_groups.language import texts_for_scripts
 from evergreen_groups.metrics import METRICS_CONTENT_TYPE
 from evergreen_groups.web import bodies, problems, requests
@@ -43,12 +44,27 @@ def _serve(rule: str, parse: Callable[[str], Any], read: Callable[[Client, Any],
         with service().desk(request) as desk:
             return jsonify(hooks.as_json(read(desk.client, parse(parameter))))
 
-    blueprint.add_url_rule(rule, read.__name__, answer)
+    blueprint.add_url_rule(rule, rule, answer)
+
+
+def _owner_of(read: Callable[[Client, int], hooks.Document]) -> Callable[[Client, str], hooks.Document]:
+    """Return ``read`` for the owner of a barcode."""
+
+    def read_of(client: Client, barcode: str) -> hooks.Document:
+        owner = find_owner(client.gateway, barcode)
+        if owner is None:
+            raise problems.not_found()
+        return read(client, owner[0])
+
+    return read_of
 
 
 _serve("/api/v1/patrons/<patron>/summary", requests.record_id, hooks.patron_summary)
+_serve("/api/v1/patrons/by-barcode/<barcode>/summary", requests.barcode, _owner_of(hooks.patron_summary))
 _serve("/api/v1/patrons/<patron>/group", requests.record_id, hooks.group_details)
+_serve("/api/v1/patrons/by-barcode/<barcode>/group", requests.barcode, _owner_of(hooks.group_details))
 _serve("/api/v1/patrons/<patron>/group/bills", requests.record_id, _group_bills)
+_serve("/api/v1/patrons/by-barcode/<barcode>/group/bills", requests.barcode, _owner_of(_group_bills))
 _serve("/api/v1/patrons/<patron>/block", requests.record_id, hooks.block_decision)
 _serve("/api/v1/patrons/by-barcode/<barcode>/block", requests.barcode, hooks.block_decision_by_barcode)
 _serve("/api/v1/groups/<group>", requests.record_id, hooks.group_summary)
@@ -66,6 +82,7 @@ def description() -> dict[str, Any]:
         schema = json.loads(file.read_text("utf-8"), object_hook=_relinked)
         schemas.update(schema.pop("$defs", {}))
         del schema["$schema"]
+        del schema["title"]  # generated clients would name their classes after it
         schemas[file.name.partition(".")[0].title().replace("-", "")] = schema  # patron-summary: PatronSummary
     return document
 

@@ -6,7 +6,6 @@ import logging
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from flask import Flask, Response, current_app, g, request
@@ -14,10 +13,10 @@ from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import HTTPException
 
 from evergreen_groups.errors import PermissionDeniedError
-from evergreen_groups.language import ENGLISH, use_language
+from evergreen_groups.language import ENGLISH, current_language, set_language
 from evergreen_groups.metrics import ServiceCounters, StateCollector
 from evergreen_groups.render import SERVICE
-from evergreen_groups.web import api, changes, follow_ups, reports
+from evergreen_groups.web import api, changes, follow_ups, groups, reports, worklist
 from evergreen_groups.web import desk as desk_pages
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.requests import language_of_reader
@@ -53,6 +52,7 @@ _HTTP_PROBLEMS = {
     405: ProblemError(405, "This address doesn't take that method.", code="no-such-method"),
 }
 _TURNED_AWAY = {429, 503, 504}
+_READ_BY_PEOPLE = (desk_pages.blueprint.name, reports.blueprint.name, worklist.blueprint.name)
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 
@@ -98,7 +98,9 @@ def create_app(
         *api.BLUEPRINTS,
         changes.blueprint,
         follow_ups.blueprint,
+        groups.blueprint,
         reports.blueprint,
+        worklist.blueprint,
         desk_pages.blueprint,
     ):
         app.register_blueprint(blueprint, url_prefix=PREFIX)
@@ -120,24 +122,26 @@ def _begin() -> None:
     g.began = time.monotonic()
     g.service = reloadable_service(current_app).enter()
     # Answers to programs are in English. Threads are reused, so the previous language is restored after the request.
-    read_by_people = request.blueprint in (desk_pages.blueprint.name, reports.blueprint.name)
+    read_by_people = request.blueprint in _READ_BY_PEOPLE
     language = language_of_reader(request, service().settings.language) if read_by_people else ENGLISH
-    g.ending = ExitStack()
-    g.ending.enter_context(use_language(language))
+    g.previous_language = current_language()
+    set_language(language)
 
 
 def _end(_error: BaseException | None) -> None:
-    ending: ExitStack | None = g.pop("ending", None)
-    if ending is not None:
-        ending.close()
+    if "previous_language" in g:
+        set_language(g.previous_language)
     running: Service | None = g.pop("service", None)
     if running is not None:
         reloadable_service(current_app).leave(running)
 
 
 def _finish(response: Response) -> Response:
+    # Not by setdefault, which raises an exception for each header that is missing.
+    present = {name.lower() for name, _value in response.headers}
     for name, value in _HEADERS.items():
-        response.headers.setdefault(name, value)
+        if name.lower() not in present:
+            response.headers.add(name, value)
     # Log the route instead of the path, which contains ids and barcodes.
     method = request.method if request.method in _METHODS else "(unknown method)"
     route = request.url_rule.rule if request.url_rule else "(no such address)"
@@ -162,7 +166,7 @@ def _answer(error: ProblemError) -> Response:
     """Answer with a page if the route serves pages, or else in JSON."""
     if request.blueprint == desk_pages.blueprint.name:
         return desk_pages.describe_problem(error)
-    return reports.problem_page(error) if request.blueprint == reports.blueprint.name else error.response()
+    return reports.problem_page(error) if request.blueprint in _READ_BY_PEOPLE else error.response()
 
 
 def _http_problem(error: HTTPException) -> Response:

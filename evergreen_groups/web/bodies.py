@@ -1,10 +1,15 @@
-"""The bodies of requests: their shapes, which the API description shows as well, and what is refused in them."""
+"""The bodies and queries of requests: their shapes, and what is refused in them.
+
+The API description shows the shapes of bodies as they are declared here.
+"""
 
 from __future__ import annotations
 
 import datetime
 import json
 import re
+from decimal import Decimal
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from urllib.parse import parse_qsl
 
@@ -18,6 +23,8 @@ from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.requests import LARGEST_ID
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from flask import Request
 
     from evergreen_groups.groups import PatronReference
@@ -27,6 +34,9 @@ MOST_FIELDS = 20
 
 MOST_ENTRIES = 200
 """Maximum number of entries that are saved at once."""
+
+MOST_LISTED = 1000
+"""Maximum number of groups in one answer."""
 
 _PLAN = "[A-Za-z0-9_-]{1,64}"
 _CHANGE = "^[1-9][0-9]{0,17}-[0-9a-z]{6}$"
@@ -121,6 +131,24 @@ class EventBody(Struct, frozen=True):
     patron: _Id
 
 
+class GroupsQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which groups of a report to list, in which order, and how many."""
+
+    report: str = ""
+    min_total: Annotated[str, Meta(pattern=r"^[0-9]{1,8}(\.[0-9]{1,2})?$")] = "0"
+    library: str = ""
+    over_limit: bool | None = None
+    age_band: str = ""
+    sort: Literal["combined_fines", "over_limit_count", "member_count", "group"] = "combined_fines"
+    limit: Annotated[int, Meta(ge=1, le=MOST_LISTED)] = 100
+    cursor: Annotated[str, Meta(pattern="^[0-9]{1,18}-[0-9]{1,9}$")] = ""
+
+    @property
+    def least(self) -> Decimal:
+        """``min_total`` as an amount."""
+        return Decimal(self.min_total)
+
+
 def schemas() -> dict[str, Any]:
     """Return the JSON schemas of the bodies, by their names in the API description."""
     _, found = msgspec.json.schema_components(
@@ -158,7 +186,25 @@ _FORMS = {
 }
 """What each field is, by its place in the body."""
 
-_PLACE = re.compile(r"(?: - at `\$\.(?P<path>[^`]+)`| field `(?P<missing>\w+)`)$")
+_QUERY_FORMS = {
+    "min_total": "an amount, such as 25.00",
+    "over_limit": "true or false",
+    "sort": "one of combined_fines, over_limit_count, member_count and group",
+    "limit": f"a whole number from 1 to {MOST_LISTED:,}",
+    "cursor": "`next` of an earlier answer",
+}
+
+# The beginnings of msgspec's messages aren't stable, but their ends have been since 0.1.
+_PLACE = re.compile(
+    r"(?:(?P<kind>unknown|required) field `(?P<field>.*?)`)?(?: - at `\$\.?(?P<path>[^`]*)`)?$", re.DOTALL
+)
+_OBJECTS: dict[str, type[Struct]] = {
+    "patrons": PatronId,
+    "target": PatronId,
+    "approval": Approval,
+    "entries": FollowUpEntry,
+}
+"""What the fields of bodies hold that are objects."""
 
 
 def plan_request(request: Request) -> hooks.PlanRequest:
@@ -169,10 +215,10 @@ def plan_request(request: Request) -> hooks.PlanRequest:
     """
     body = _body(request, PlanBody)
     if body.change is not None and not is_change_id(body.change):
-        raise _wrong("change")
+        raise _wrong(("change",))
     return hooks.PlanRequest(
         action=Action(body.action),
-        patrons=tuple(_reference(patron, "patrons[]") for patron in body.patrons),
+        patrons=tuple(_reference(patron, "patrons", str(place)) for place, patron in enumerate(body.patrons)),
         target=None if body.target is None else _reference(body.target, "target"),
         lead=body.lead,
         off=body.off,
@@ -184,10 +230,10 @@ def agreement(request: Request) -> Agreement:
     """Parse the body of a request to apply a plan. Raises the same errors as :func:`plan_request`."""
     body = _body(request, Agreement)
     if not is_plan_id(body.plan):
-        raise _wrong("plan")
+        raise _wrong(("plan",))
     # JSON can contain a lone surrogate, but it can't be sent to Evergreen.
     if body.approval and re.search("[\ud800-\udfff]", body.approval.username + body.approval.password):
-        raise _wrong("approval")
+        raise _wrong(("approval",))
     return body
 
 
@@ -209,6 +255,20 @@ def follow_up_entries(request: Request) -> tuple[str, list[DraftEntry]]:
         for entry in body.entries
     ]
     return body.report, drafts
+
+
+def groups_query(request: Request) -> GroupsQuery:
+    """Parse the query of a request for a report's groups.
+
+    Raises:
+        ProblemError: 400, a parameter is unknown, given twice or wrong.
+    """
+    given = list(request.args.items(multi=True))
+    try:
+        fields = _without_duplicates(given)
+    except ValueError:
+        raise ProblemError(400, "A parameter is given twice.", code="parameter-twice") from None
+    return _converted(fields, GroupsQuery, strict=False)
 
 
 def is_plan_id(text: str) -> bool:
@@ -252,7 +312,7 @@ def event(request: Request) -> hooks.Event:
     try:
         body = msgspec.convert(fields, EventBody)
     except msgspec.ValidationError as error:
-        place = _place(error)
+        place = ".".join(_place(error)[0])
         if place != "hook":
             raise ProblemError(
                 400, "{name} is a whole number above zero.", code="event-number-wrong", values={"name": place}
@@ -272,16 +332,33 @@ def _body(request: Request, shape: type[Body]) -> Body:
         fields = _parse(request.get_data().decode())
     except (ValueError, RecursionError):
         raise ProblemError(400, "The body can't be read.", code="body-unreadable") from None
-    known = shape.__struct_fields__
-    if not isinstance(fields, dict) or not fields.keys() <= set(known):
-        names = ", ".join(sorted(known)) or "nothing"
-        raise ProblemError(
-            400, "The body is an object with {names}, and nothing else.", code="body-wrong", values={"names": names}
-        )
+    if not isinstance(fields, dict):
+        names = ", ".join(sorted(shape.__struct_fields__)) or "nothing"
+        raise ProblemError(400, "The body is an object with {names}.", code="body-wrong", values={"names": names})
+    return _converted(fields, shape)
+
+
+def _converted(fields: dict[str, Any], shape: type[Body], *, strict: bool = True) -> Body:
+    """Return the fields as a ``shape``. Unless ``strict``, numbers and flags are texts, as in a query.
+
+    Raises:
+        ProblemError: 400. It names the wrong key in its document only: a mistyped key may be anything.
+    """
     try:
-        return msgspec.convert(fields, shape)
+        return msgspec.convert(fields, shape, strict=strict)
     except msgspec.ValidationError as error:
-        raise _wrong(_place(error)) from None
+        place, is_unknown = _place(error)
+    if not is_unknown:
+        raise _wrong(place, _FORMS if strict else _QUERY_FORMS)
+    known = (_OBJECTS.get(place[0], shape) if len(place) > 1 else shape).__struct_fields__
+    nearest = get_close_matches(place[-1], known, 1) or [f"one of {', '.join(known)}" if known else "none"]
+    raise ProblemError(
+        400,
+        "A key isn't known. Did you mean {nearest}?",
+        code="key-unknown",
+        values={"nearest": nearest[0]},
+        more=_pointing(place),
+    )
 
 
 def _parse(text: str) -> Any:
@@ -301,13 +378,22 @@ def _whole_or_float(text: str) -> float:
     return int(number) if number.is_integer() else number
 
 
-def _place(error: msgspec.ValidationError) -> str:
-    """Return the place of the wrong field in a body, such as ``patrons[].id``."""
+def _place(error: msgspec.ValidationError) -> tuple[tuple[str, ...], bool]:
+    """Return the keys and indices that lead to the wrong field, and whether its key is unknown."""
     found = _PLACE.search(str(error))
-    return re.sub(r"\[\d+\]", "[]", found["path"] or found["missing"]) if found else ""
+    if found is None:
+        return (), False
+    place = re.findall(r"[^.\[\]]+", found["path"] or "")
+    return (*place, *([] if found["field"] is None else [found["field"]])), found["kind"] == "unknown"
 
 
-def _reference(patron: str | PatronId, place: str) -> PatronReference:
+def _pointing(place: tuple[str, ...]) -> dict[str, Any]:
+    """Return the part of a problem's document that names the wrong key, as in RFC 9457's example."""
+    parts = (part.replace("~", "~0").replace("/", "~1") for part in place)
+    return {"errors": [{"pointer": "#" + "".join(f"/{part}" for part in parts)}]}
+
+
+def _reference(patron: str | PatronId, *place: str) -> PatronReference:
     if isinstance(patron, PatronId):
         return patron.id
     if not patron.isprintable() or patron.strip() != patron:
@@ -315,7 +401,14 @@ def _reference(patron: str | PatronId, place: str) -> PatronReference:
     return patron
 
 
-def _wrong(place: str) -> ProblemError:
-    field = re.match(r"\w+", place)[0]  # type: ignore[index]  # every place begins with a field
-    form = _FORMS.get(place) or _FORMS[field]
-    return ProblemError(400, "{field} is {form}.", code="field-wrong", values={"field": field, "form": form})
+def _wrong(place: tuple[str, ...], forms: Mapping[str, str] = _FORMS) -> ProblemError:
+    name = re.sub(r"\.\d+", "[]", ".".join(place))
+    field = place[0] if place else "the body"
+    form = forms.get(name) or forms.get(field, "an object with other keys")
+    return ProblemError(
+        400,
+        "{field} is {form}.",
+        code="field-wrong",
+        values={"field": field, "form": form},
+        more=_pointing(place),
+    )

@@ -20,8 +20,8 @@ from evergreen_groups.errors import (
 from evergreen_groups.gateway import Credentials
 from evergreen_groups.ils import account_of_session, library_name
 from evergreen_groups.message import Message
+from evergreen_groups.web.admission import Counters, RateLimit
 from evergreen_groups.web.problems import ProblemError
-from evergreen_groups.web.rate_limits import Counters, RateLimit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -72,15 +72,15 @@ def apply_plan(running: Service, desk: DeskRequest, plan: str, key: str, approva
 
     A long change continues in the background. A plan that was already applied needs neither approval nor a thread.
     """
-    found = desk.client.plans.find(plan)
+    found = desk.client.changes.find(plan)
     steps = len(found.steps)
     if found.key is not None and steps > MAX_AWAITED_STEPS:
-        return desk.client.plans.apply(plan, key, timeout=0.0)
+        return desk.client.changes.apply(plan, key, timeout=0.0)
     if found.key is not None or (approval is None and steps <= MAX_AWAITED_STEPS):
-        return desk.client.plans.apply(plan, key)
+        return desk.client.changes.apply(plan, key)
     if approval is None:
         without_deadline = running.client_for(desk.caller, desk.gateway)
-        return running.change_runs.begin(lambda: without_deadline.plans.begin(plan, key))
+        return running.change_runs.begin(lambda: without_deadline.changes.begin(plan, key))
     with ExitStack() as stack:
         # A long change keeps the supervisor's session beyond this block.
         supervisor, user = stack.enter_context(
@@ -88,12 +88,12 @@ def apply_plan(running: Service, desk: DeskRequest, plan: str, key: str, approva
         )
         if steps <= MAX_AWAITED_STEPS:
             with_deadline = supervisor.within(running.settings.serve.timeout)
-            return running.client_for(desk.caller, with_deadline, approved_by=user).plans.apply(plan, key)
+            return running.client_for(desk.caller, with_deadline, approved_by=user).changes.apply(plan, key)
         client, session = running.client_for(desk.caller, supervisor, approved_by=user), ExitStack()
 
         @contextmanager
         def begun() -> Iterator[BegunChange]:
-            with session, client.plans.begin(plan, key) as change:
+            with session, client.changes.begin(plan, key) as change:
                 yield change
 
         # If the change can't start, this block ends the session. Once started, the thread does.
@@ -102,10 +102,10 @@ def apply_plan(running: Service, desk: DeskRequest, plan: str, key: str, approva
 
 def undo_change(running: Service, desk: DeskRequest, change: str, key: str) -> str:
     """Undo a change. Return the id of the new change that does it. A long one continues in the background."""
-    if len(desk.client.plans.history.entry(change).steps) <= MAX_AWAITED_STEPS:
-        return desk.client.plans.undo(change, key)
+    if len(desk.client.changes.entry(change).steps) <= MAX_AWAITED_STEPS:
+        return desk.client.changes.undo(change, key)
     without_deadline = running.client_for(desk.caller, desk.gateway)
-    return running.change_runs.begin(lambda: without_deadline.plans.begin_undo(change, key))
+    return running.change_runs.begin(lambda: without_deadline.changes.begin_undo(change, key))
 
 
 def _change(found: hooks.Change) -> Response:

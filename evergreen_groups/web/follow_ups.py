@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Self
 
 from flask import Blueprint, Response, jsonify, request
 
-from evergreen_groups.follow_up import FollowUps, ReportFollowUps, Today, digest_of, today_at
+from evergreen_groups.follow_up import FollowUps, ReportFollowUps, Today, Written, digest_of, today_at
 from evergreen_groups.ils import VIEW_USER
 from evergreen_groups.render import entry_document, follow_ups_document
 from evergreen_groups.web import bodies, requests
 from evergreen_groups.web.admission import permitted_at
 from evergreen_groups.web.problems import ProblemError
-from evergreen_groups.web.reports import location_of, report_refused
+from evergreen_groups.web.report_pages import location_of, report_refused
 from evergreen_groups.web.service import service
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from evergreen_groups.follow_up import Entry
+    from evergreen_groups.follow_up import DraftEntry
     from evergreen_groups.web.service import DeskRequest, Service
 
 blueprint = Blueprint("follow_ups", __name__)
@@ -72,6 +72,8 @@ class ReadFollowUps:
 
     def writable(self, running: Service, desk: DeskRequest, libraries: Iterable[str]) -> frozenset[str]:
         """Return the libraries (short names) at which the caller may save entries."""
+        if not running.settings.desk.changes:
+            return frozenset()
         ids = {name: self.libraries[name] for name in libraries if name in self.libraries}
         permission = running.settings.follow_up.permission
         permitted = permitted_at(desk.client.gateway, desk.caller, frozenset(ids.values()), permission)
@@ -86,11 +88,51 @@ def follow_ups() -> Response:
         report = request.args.get("report", "")
         read = ReadFollowUps.read(running, desk, report)
         groups = read.found.by_group.values() if read.found else ()
-        writable = frozenset[str]()
-        if running.settings.desk.changes:
-            writable = read.writable(running, desk, {one.group.contact_library for one in groups})
+        writable = read.writable(running, desk, {one.group.contact_library for one in groups})
         again_after = running.settings.follow_up.again_after
         return jsonify(follow_ups_document(report, read.found, read.today, again_after, writable=writable))
+
+
+def save_entries(
+    running: Service,
+    desk: DeskRequest,
+    report: str,
+    drafts: Sequence[DraftEntry],
+    key: str,
+    read: ReadFollowUps | None = None,
+) -> Written:
+    """Save entries for a caller, all or none. ``read`` are the follow-ups if the caller has just read them.
+
+    Raises:
+        ProblemError: 403, the caller may not save one of them.
+        PlanError: an entry isn't accepted, or the key stands for other entries.
+        NotFoundError: the report doesn't list a group, or there is no such entry.
+    """
+    digest = digest_of(report, drafts)
+    store = FollowUps(running.state.database, desk.client.gateway.url)
+    if saved := store.saved(desk.caller.user, key, digest):
+        return Written(saved)
+    read = read or ReadFollowUps.read(running, desk, report)
+    found = read.found or ReportFollowUps(report, running.state.database.now(), {})
+    follow_ups = [found.group(draft.group) for draft in drafts]
+    others = {
+        one.group.contact_library
+        for one, draft in zip(follow_ups, drafts, strict=True)
+        if draft.corrects is None or one.entry(draft.corrects).original.staff != desk.caller.user
+    }
+    for library in sorted(others - read.writable(running, desk, others)):
+        raise ProblemError(
+            403,
+            "Your login lacks the permission {permission} at {library}, the home library of the person to contact. "
+            "Nothing was saved.",
+            code="follow-up-permission-missing",
+            values={"permission": running.settings.follow_up.permission, "library": library},
+        )
+    checked = [
+        draft.checked(one, read.today(one.group.contact_library)) for one, draft in zip(follow_ups, drafts, strict=True)
+    ]
+    who = {"staff": desk.caller.user, "workstation": desk.caller.workstation}
+    return store.write(found, checked, **who, key=key, request=digest)
 
 
 @blueprint.post("/api/v1/follow-ups")
@@ -99,33 +141,7 @@ def save() -> Response:
     running = service()
     with running.changing_desk(request, largest=requests.LARGEST_ENTRIES_BODY) as desk:
         report, drafts = bodies.follow_up_entries(request)
-        who, digest = (desk.caller.user, requests.idempotency_key(request)), digest_of(report, drafts)
-        if saved := FollowUps(running.state.database, desk.client.gateway.url).saved(*who, digest):
-            return _saved(saved)
-        read = ReadFollowUps.read(running, desk, report)
-        found = read.found or ReportFollowUps(report, running.state.database.now(), {})
-        follow_ups = [found.group(draft.group) for draft in drafts]
-        others = {
-            one.group.contact_library
-            for one, draft in zip(follow_ups, drafts, strict=True)
-            if draft.corrects is None or one.entry(draft.corrects).original.staff != desk.caller.user
-        }
-        for library in sorted(others - read.writable(running, desk, others)):
-            raise ProblemError(
-                403,
-                "Your login lacks the permission {permission} at {library}, the home library of the person to contact. "
-                "Nothing was saved.",
-                code="follow-up-permission-missing",
-                values={"permission": running.settings.follow_up.permission, "library": library},
-            )
-        checked = [
-            draft.checked(one, read.today(one.group.contact_library))
-            for one, draft in zip(follow_ups, drafts, strict=True)
-        ]
-        user, key = who
-        outcome = read.store.write(
-            found, checked, staff=user, workstation=desk.caller.workstation, key=key, request=digest
-        )
+        outcome = save_entries(running, desk, report, drafts, requests.idempotency_key(request))
         if outcome.newer:
             raise ProblemError(
                 409,
@@ -134,8 +150,5 @@ def save() -> Response:
                 code="newer-entry",
                 more={"newer": [entry_document(entry) for entry in outcome.newer]},
             )
-        return _saved(outcome.entries)
-
-
-def _saved(entries: Iterable[Entry]) -> Response:
-    return jsonify(version=1, kind="follow-up-entries", entries=[entry_document(entry) for entry in entries])
+        entries = [entry_document(entry) for entry in outcome.entries]
+        return jsonify(version=1, kind="follow-up-entries", entries=entries)

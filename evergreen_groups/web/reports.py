@@ -6,8 +6,6 @@ can't collide with a library's.
 
 from __future__ import annotations
 
-import html
-import re
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,29 +13,31 @@ from typing import TYPE_CHECKING
 from flask import Blueprint, Response, request, url_for
 
 from evergreen_groups.errors import ConfigurationError, StateError
-from evergreen_groups.formats import FILE_FORMATS, PAGE, format_of_file, output_format
+from evergreen_groups.formats import FILE_FORMATS, PAGE, output_format
 from evergreen_groups.ils import VIEW_USER, OrgUnit, OrgUnits
 from evergreen_groups.language import describe_advice, describe_problem, gettext
 from evergreen_groups.message import Message
 from evergreen_groups.nightly import INDEX, library_file_names
 from evergreen_groups.render import StaffClient, failed_run_page, refusal_page
 from evergreen_groups.state import LATEST, RunOutcome, read_run_status
+from evergreen_groups.web import worklist
 from evergreen_groups.web.admission import has_permission
 from evergreen_groups.web.problems import ProblemError, not_found
+from evergreen_groups.web.report_pages import (
+    DECLARED_POLICY,
+    location_of,
+    no_report,
+    page_response,
+    policy_of,
+    report_refused,
+)
 from evergreen_groups.web.service import Service, service
 
 if TYPE_CHECKING:
-    from evergreen_groups.settings import ReportSettings
+    from evergreen_groups.web.service import DeskRequest
 
 blueprint = Blueprint("reports", __name__)
 
-REPORTS = "reports"
-"""The directory in the state directory that ``evergreen-groups-report.service`` writes to."""
-
-_POLICY = "Content-Security-Policy"
-_HEAD_BYTES = 4096  # bytes at the start of a page that contain its policy
-_DECLARED_POLICY = re.compile(f'<meta http-equiv="{_POLICY}" content="([^"]*)"')
-_STRICT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _TEXTS = {401: Message("The report is shown to those who are logged in to the staff client.")}
 _ADVICE = {
     401: Message("Log in there, in this browser, and open the report again."),
@@ -55,17 +55,17 @@ def latest_report(report: str | None = None) -> Response:
         path = location_of(running, report)
         units = OrgUnits.read(desk.client.gateway)
         sees_all = has_permission(desk.client.gateway, desk.caller, units.root.id, VIEW_USER)
-    if path.is_dir():
-        # Redirect to a library's page, or to the index if the report has none. The index links to the other libraries.
-        library = units.root if sees_all else units.unit(desk.caller.library)
-        name = library_file_names([unit.shortname for unit in units])[library.shortname]
-        exists = (path / LATEST / f"{name}.{PAGE}").exists() or not (path / LATEST / INDEX).exists()
-        where = url_for(".report_of_library", report=report, name=name if exists else INDEX)
-        return Response(status=303, headers={"Location": where})
-    if not sees_all:
-        raise report_refused()
-    warning = None if "last" in request.args else _warning(running, path, "?last")
-    return warning or _file(path, PAGE, report)
+        if path.is_dir():
+            # Redirect to a library's page, or to the index if the report has none. The index links to the others.
+            library = units.root if sees_all else units.unit(desk.caller.library)
+            name = library_file_names([unit.shortname for unit in units])[library.shortname]
+            exists = (path / LATEST / f"{name}.{PAGE}").exists() or not (path / LATEST / INDEX).exists()
+            where = url_for(".report_of_library", report=report, name=name if exists else INDEX)
+            return Response(status=303, headers={"Location": where})
+        if not sees_all:
+            raise report_refused()
+        warning = None if "last" in request.args else _warning(running, path, "?last")
+        return warning or _worklist(running, desk, path, report)
 
 
 @blueprint.get("/reports/latest/<name>")
@@ -81,44 +81,41 @@ def report_of_library(name: str, report: str | None = None) -> Response:
     with running.desk(request, by_link=True) as desk:
         directory = location_of(running, report) / LATEST
         if name == INDEX:
-            return _file(directory / INDEX, PAGE, report)
+            return page_response(_read(directory / INDEX, report))
         units = OrgUnits.read(desk.client.gateway)
         unit, format = _find_file(name, units)
         allowed = has_permission(desk.client.gateway, desk.caller, unit.id, VIEW_USER)
-    if not allowed:
-        raise ProblemError(
-            403,
-            "This page names patrons of {library}: it takes VIEW_USER there.",
-            code="library-report-refused",
-            values={"library": unit.shortname},
-        )
-    stem = library_file_names([one.shortname for one in units])[unit.shortname]
-    path = directory / f"{stem}.{output_format(format).ending}"
-    # A file's name comes from a link within the report, so the reader has already seen the warning.
-    warning = None if name == path.name else _warning(running, path, path.name)
-    return warning or _file(path, format, report)
-
-
-def report_refused() -> ProblemError:
-    """Return the error for a report of all libraries, for a caller who doesn't see them all."""
-    return ProblemError(
-        403, "The report has patrons of every library: it takes VIEW_USER for all of them.", code="report-refused"
-    )
+        if not allowed:
+            raise ProblemError(
+                403,
+                "This page names patrons of {library}: it takes VIEW_USER there.",
+                code="library-report-refused",
+                values={"library": unit.shortname},
+            )
+        stem = library_file_names([one.shortname for one in units])[unit.shortname]
+        path = directory / f"{stem}.{output_format(format).ending}"
+        # A file's name comes from a link within the report, so the reader has already seen the warning.
+        warning = None if name == path.name else _warning(running, path, path.name)
+        if format != PAGE:
+            return warning or _file(path, format, report)
+        return warning or _worklist(running, desk, path, report, name)
 
 
 def problem_page(error: ProblemError) -> Response:
     """Answer an error with a page for browsers and with JSON for programs."""
-    if request.headers.get("Sec-Fetch-Mode") != "navigate":
+    is_asked_for = request.headers.get("Accept") == "text/html"  # by the script of the worklist
+    if request.headers.get("Sec-Fetch-Mode") != "navigate" and not is_asked_for:
         return error.response()
     client = StaffClient.of(service().settings, service().gateway.url)
+    here = request.full_path.removesuffix("?")
     page = refusal_page(
         gettext("Log in to see the report") if error.status == 401 else gettext("The report isn't shown"),
         gettext(_TEXTS[error.status]) if error.status in _TEXTS else describe_problem(error),
         advice=describe_advice(error) or gettext(_ADVICE.get(error.status, "")),
-        again=request.path,
-        login=client.login_page(request.path) if error.status == 401 else "",
+        again=here,
+        login=client.login_page(here) if error.status == 401 else "",
     )
-    response = _page(page.encode(), status=error.status)
+    response = page_response(page.encode(), status=error.status)
     response.headers.update(error.headers)
     return response
 
@@ -143,15 +140,29 @@ def _find_file(name: str, units: OrgUnits) -> tuple[OrgUnit, str]:
         raise not_found() from None
 
 
-def _page(content: bytes, status: int = 200) -> Response:
-    response = Response(content, status=status, content_type="text/html; charset=utf-8")
-    response.headers[_POLICY] = f"{_policy_of(content)}; frame-ancestors 'none'"
+def _worklist(running: Service, desk: DeskRequest, path: Path, report: str | None, name: str = "") -> Response:
+    """Return a page with current follow-ups, or as it was written if these aren't known."""
+    written = _read(path, report)
+    filled = worklist.filled(running, desk, written.decode("utf-8", "replace"), report or "", name)
+    if filled is None:
+        return page_response(written)
+    # The page declares its policy, too, and both apply.
+    policy = _with_own_requests(policy_of(written))
+    page = DECLARED_POLICY.sub(lambda found: found[0].replace(found[1], policy), filled, count=1)
+    response = page_response(page.encode())
+    response.headers["Referrer-Policy"] = "same-origin"
     return response
 
 
+def _with_own_requests(policy: str) -> str:
+    """Return a page's policy with the service's script, and with requests and forms to the service."""
+    each = dict(directive.strip().partition(" ")[::2] for directive in policy.split(";"))
+    each["script-src"] = f"{each.get('script-src', '')} 'self'".strip()
+    each |= {"connect-src": "'self'", "form-action": "'self'"}
+    return "; ".join(f"{name} {value}" for name, value in each.items())
+
+
 def _file(path: Path, format: str, report: str | None) -> Response:
-    if format == PAGE:
-        return _page(_read(path, report))
     response = Response(_read(path, report), content_type=output_format(format).media_type)
     response.headers["Content-Disposition"] = f'attachment; filename="{path.name}"'
     return response
@@ -161,27 +172,11 @@ def _read(path: Path, report: str | None) -> bytes:
     try:
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        raise _no_report(report) from None
+        raise no_report(report) from None
     except OSError:
         raise ProblemError(
             503, "The report can't be read; the service's account may lack the right to.", code="report-not-read"
         ) from None
-
-
-def _no_report(report: str | None) -> ProblemError:
-    if report is None:
-        return ProblemError(
-            404,
-            "There is no report yet, or it is elsewhere: see report in [serve].",
-            setting="serve.report",
-            code="no-report",
-        )
-    return ProblemError(
-        404,
-        "There is no such report yet, or it is no page: see output in [[reports]].",
-        setting="reports.output",
-        code="no-named-report",
-    )
 
 
 def _warning(running: Service, path: Path, last: str) -> Response | None:
@@ -195,42 +190,5 @@ def _warning(running: Service, path: Path, last: str) -> Response | None:
     with suppress(OSError):
         # A failed run may have written some of several reports.
         if path.stat().st_mtime < status.started.timestamp():
-            return _page(failed_run_page(status, last=last).encode())
+            return page_response(failed_run_page(status, last=last).encode())
     return None
-
-
-def location_of(running: Service, report: str | None) -> Path:
-    """Return the page, or the directory of a split report: the configured one, or where the systemd unit writes it.
-
-    Raises:
-        ProblemError: 404, no report in ``[[reports]]`` has this name and pages.
-    """
-    settings = running.settings
-    if report is None:
-        return settings.serve.report or _pages_of(settings.report) or running.state.directory / REPORTS
-    # No two names differ only in case: see named_reports.
-    named = (one.report for one in settings.reports if one.name.casefold() == report.casefold())
-    path = next(map(_pages_of, named), None)
-    if path is None:
-        raise _no_report(report)
-    return path
-
-
-def _pages_of(settings: ReportSettings) -> Path | None:
-    """Return the page or the directory of pages that a report writes; None if it writes neither.
-
-    The file's ending decides, or ``format`` if the ending belongs to no format.
-    """
-    is_page = (format_of_file(settings.output) or settings.format) == PAGE
-    return settings.output if settings.split == "library" or is_page else None
-
-
-def _policy_of(page: bytes) -> str:
-    """Return the Content-Security-Policy that a page declares, with the digests of the page's style and script.
-
-    The digests can't be computed here: a page written by the previous release has a different style and script. A
-    declared policy that isn't valid in a header is ignored.
-    """
-    found = _DECLARED_POLICY.search(page[:_HEAD_BYTES].decode("utf-8", "replace"))
-    policy = html.unescape(found[1]).strip() if found else ""
-    return policy if policy and policy.isascii() and policy.isprintable() else _STRICT_POLICY

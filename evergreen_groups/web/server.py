@@ -111,7 +111,7 @@ class Server:
             log_socket_errors=False,
             ident="evergreen-groups",  # the default would reveal that it is waitress
         )
-        self._server = cast(Any, server)  # the stubs know only some of its attributes
+        self._server = cast("Any", server)  # the stubs know only some of its attributes
         self._server.channel_class = _Connection
         self._connections: dict[int, _Connection] = self._server.active_channels
         self._is_stopping = False

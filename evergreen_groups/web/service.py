@@ -21,7 +21,7 @@ from flask import Request, g
 
 from evergreen_groups.changes import WAIT, Operator
 from evergreen_groups.client import Client, adult_rule
-from evergreen_groups.connect import configured_state, gateway_url
+from evergreen_groups.configured import configured_state, gateway_url
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
 from evergreen_groups.gateway import Credentials, Gateway, RetryPolicy
 from evergreen_groups.ils import VIEW_USER, ReferenceData
@@ -31,11 +31,9 @@ from evergreen_groups.settings import Settings, declared, passwords, value_of, v
 from evergreen_groups.state import counter_store, find_cache_directory
 from evergreen_groups.ttl_cache import TimeToLiveCache
 from evergreen_groups.web import problems
-from evergreen_groups.web.admission import Admission, Caller, has_permission
+from evergreen_groups.web.admission import Admission, Breaker, BreakerState, Caller, Counters, Slots, has_permission
 from evergreen_groups.web.change_runs import Approvals, ChangeRuns
-from evergreen_groups.web.overload import Breaker, BreakerState, Slots
 from evergreen_groups.web.problems import ProblemError
-from evergreen_groups.web.rate_limits import Counters
 from evergreen_groups.web.requests import (
     Address,
     client_address,
@@ -53,7 +51,7 @@ if TYPE_CHECKING:
     from evergreen_groups.gateway import Call, CallObserver, CallOutcome
     from evergreen_groups.metrics import ServiceCounters
     from evergreen_groups.state import State
-    from evergreen_groups.web.overload import RequestOutcome
+    from evergreen_groups.web.admission import RequestOutcome
 
 # A clerk is waiting: an error within a few seconds is better than a total after a minute. The nightly run allows more.
 _CONNECT_SECONDS = 3.0
@@ -406,7 +404,7 @@ class Service:
 
 def service() -> Service:
     """Return the service that the current request began with."""
-    return cast(Service, g.service)
+    return cast("Service", g.service)
 
 
 RELOADABLE_SERVICE = "evergreen-groups-reloadable"
@@ -503,7 +501,7 @@ class ReloadableService:
 
 def reloadable_service(app: Flask) -> ReloadableService:
     """Return the reloadable service of an app."""
-    return cast(ReloadableService, app.extensions[RELOADABLE_SERVICE])
+    return cast("ReloadableService", app.extensions[RELOADABLE_SERVICE])
 
 
 class ServiceCollector:

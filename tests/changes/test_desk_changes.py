@@ -18,7 +18,7 @@ from support.family_moves import ANOTHER, HOME, NEW_GROUP, OTHER, OTHERS, PATRON
 from support.fault_proxy import FaultProxy, HeldCalls
 from support.gateways import gateway_of
 
-from evergreen_groups.changes import Action, DeskChanges, PlanRequest, StepState
+from evergreen_groups.changes import Action, Changer, PlanRequest, StepState
 from evergreen_groups.errors import EvergreenGroupsError, NotFoundError, PlanError, TransportError
 from evergreen_groups.gateway import Gateway, RetryPolicy
 from evergreen_groups.sandbox import Sandbox
@@ -39,12 +39,12 @@ def gateway(proxy: FaultProxy) -> Iterator[Gateway]:
 
 
 @pytest.fixture
-def desk(gateway: Gateway, state: State) -> DeskChanges:
+def desk(gateway: Gateway, state: State) -> Changer:
     return desk_of(gateway, state)
 
 
 @pytest.fixture
-def another(gateway: Gateway, state: State) -> DeskChanges:
+def another(gateway: Gateway, state: State) -> Changer:
     """The desk of another staff user."""
     return desk_of(gateway, state, ANOTHER_CLERK)
 
@@ -56,11 +56,11 @@ def refusal(call: partial[object]) -> str:
     return caught.value.code
 
 
-def plan_of(desk: DeskChanges, request: PlanRequest | None = None) -> str:
+def plan_of(desk: Changer, request: PlanRequest | None = None) -> str:
     return desk.propose(request or move(PATRON, to=STRANGER)).stored.id
 
 
-def applied(desk: DeskChanges, request: PlanRequest, key: str = "k") -> int:
+def applied(desk: Changer, request: PlanRequest, key: str = "k") -> int:
     return desk.apply(plan_of(desk, request), key)
 
 
@@ -70,7 +70,7 @@ def writes(proxy: FaultProxy) -> int:
 
 class TestOnce:
     def test_it_is_applied_once_and_gives_the_same_answer_again(
-        self, desk: DeskChanges, gateway: Gateway, state: State, proxy: FaultProxy, sandbox: Sandbox
+        self, desk: Changer, gateway: Gateway, state: State, proxy: FaultProxy, sandbox: Sandbox
     ) -> None:
         proposed = desk.propose(move("20000000001052", to="20000000001007"))
         assert proposed.draft.steps[0].patron_id == PATRON
@@ -85,19 +85,19 @@ class TestOnce:
         assert [it.apply(proposed.stored.id, "key") for it in (desk, again)] == [change, change]
         again._state.close()
         assert writes(proxy) == 1
-        seen = desk.history.change(change)
+        seen = desk.change(change)
         assert (seen.is_done, seen.is_own, seen.is_under_way) == (True, True, False)
         assert (seen.entry.operator.staff, seen.entry.operator.workstation) == (ONE, 3)
 
-    def test_a_refused_one_leaves_its_key_and_nothing_in_the_journal(self, desk: DeskChanges, sandbox: Sandbox) -> None:
+    def test_a_refused_one_leaves_its_key_and_nothing_in_the_journal(self, desk: Changer, sandbox: Sandbox) -> None:
         plan = plan_of(desk)
         sandbox._store.update("au", PATRON, {"usrgroup": THIRD})
         assert refusal(partial(desk.apply, plan, "k")) == "plan-outdated"
-        assert desk.history.recent() == []
+        assert desk.recent() == []
         assert value_of(sandbox) == THIRD
         assert number_of(applied(desk, move(PATRON, to=STRANGER))) == 1
 
-    def test_two_requests_at_once_are_one_change(self, desk: DeskChanges, proxy: FaultProxy) -> None:
+    def test_two_requests_at_once_are_one_change(self, desk: Changer, proxy: FaultProxy) -> None:
         plan, together = plan_of(desk), Barrier(2)
 
         def apply(key: str) -> int | str:
@@ -114,11 +114,11 @@ class TestOnce:
             plan = plan_of(desk, move(SIBLING, to=STRANGER))
             change, refused = sorted(threads.map(apply, ["m", "n"]))
             assert (number_of(change), refused) == (2, "plan-applied-before")
-        assert [number_of(change.entry.id) for change in desk.history.recent()] == [2, 1]
+        assert [number_of(change.entry.id) for change in desk.recent()] == [2, 1]
         assert writes(proxy) == 2
 
     def test_one_key_for_two_plans_at_once_is_one_change(
-        self, desk: DeskChanges, proxy: FaultProxy, sandbox: Sandbox
+        self, desk: Changer, proxy: FaultProxy, sandbox: Sandbox
     ) -> None:
         """No lease separates changes of different patrons, so the database has to."""
         plans, together = [plan_of(desk, remove(patron)) for patron in (PATRON, STRANGER)], Barrier(2)
@@ -134,14 +134,14 @@ class TestOnce:
             found = sorted(threads.map(apply, plans))
         assert found[1] == "key-of-another-change"
         assert writes(proxy) == 1
-        assert [it.entry.id for it in desk.history.recent()] == [found[0]]
+        assert [it.entry.id for it in desk.recent()] == [found[0]]
         assert (value_of(sandbox) == HOME) is not (value_of(sandbox, STRANGER) == OTHER)
 
-    def test_a_recalculation_is_planned_and_applied_as_well(self, desk: DeskChanges, proxy: FaultProxy) -> None:
+    def test_a_recalculation_is_planned_and_applied_as_well(self, desk: Changer, proxy: FaultProxy) -> None:
         plan = plan_of(desk, PlanRequest(Action.RECALCULATE, (1030,)))
         change = desk.apply(plan, "k")
         assert desk.apply(plan, "k") == change
-        assert desk.history.change(change).is_done
+        assert desk.change(change).is_done
         assert proxy.seen.count("open-ils.actor.user.penalties.update_at_home") == 1
 
 
@@ -155,29 +155,27 @@ class TestTwoDesks:
         yield held
         held.let_go()
 
-    def test_at_different_families_they_do_not_wait(
-        self, desk: DeskChanges, another: DeskChanges, write: HeldCalls
-    ) -> None:
+    def test_at_different_families_they_do_not_wait(self, desk: Changer, another: Changer, write: HeldCalls) -> None:
         with ThreadPoolExecutor(1) as threads:
             first = threads.submit(desk.apply, plan_of(desk), "k")
             write.wait_for()
             change = applied(another, move(1030, to=1039))
-            assert another.history.change(change).is_done
-            seen = desk.history.recent()
+            assert another.change(change).is_done
+            seen = desk.recent()
             assert [(number_of(it.entry.id), it.is_under_way, it.is_done) for it in seen] == [(1, True, False)]
             assert not first.done()
             write.let_go()
             assert number_of(first.result(60)) == 1
 
     def test_at_the_same_family_the_second_waits_and_is_told(
-        self, desk: DeskChanges, another: DeskChanges, write: HeldCalls, proxy: FaultProxy
+        self, desk: Changer, another: Changer, write: HeldCalls, proxy: FaultProxy
     ) -> None:
         plan, others = plan_of(desk), plan_of(another, move(1001, to=STRANGER))
         with ThreadPoolExecutor(2) as threads:
             first = threads.submit(desk.apply, plan, "k")
             write.wait_for()
             assert refusal(partial(another.apply, others, "k", timeout=0.0)) == "others-changing"
-            (under_way,) = (seen.entry.id for seen in desk.history.recent())
+            (under_way,) = (seen.entry.id for seen in desk.recent())
             assert refusal(partial(another.undo, under_way, "u")) == "undo-of-another"
             assert refusal(partial(desk.undo, under_way, "u", timeout=0.0)) == "undo-too-early"
             second = threads.submit(another.apply, others, "k", timeout=60.0)
@@ -191,13 +189,13 @@ class TestTwoDesks:
 
 class TestUndoneTwiceAtOnce:
     @pytest.fixture
-    def left_open(self, desk: DeskChanges, proxy: FaultProxy) -> int:
+    def left_open(self, desk: Changer, proxy: FaultProxy) -> int:
         """A change whose outcome isn't known yet."""
         plan = plan_of(desk)
         cut_off_at(proxy, UPDATE)
         change = desk.apply(plan, "k")
         proxy.heal()
-        assert [step.state for step in desk.history.entry(change).steps] == [StepState.SENDING]
+        assert [step.state for step in desk.entry(change).steps] == [StepState.SENDING]
         return change
 
     @pytest.mark.parametrize("servers", [1, 2])
@@ -208,7 +206,7 @@ class TestUndoneTwiceAtOnce:
         with State(state.directory, state.database.url_text) as own, ThreadPoolExecutor(2) as threads:
             desks = [desk_of(gateway, state), desk_of(gateway, own if servers == 2 else state)]
             for desk in desks:  # log in first, so that the next call is the one under test
-                assert desk.history.recent()
+                assert desk.recent()
             held = HeldCalls(proxy, lambda call: "retrieve" in call.method, most=1)
             first = threads.submit(desks[0].undo, left_open, "u", timeout=60.0)
             held.wait_for()
@@ -243,7 +241,7 @@ class TestNoLongerFits:
         ],
     )
     def test_each_way(
-        self, desk: DeskChanges, sandbox: Sandbox, proxy: FaultProxy, patron: int, changes: dict[str, object], says: str
+        self, desk: Changer, sandbox: Sandbox, proxy: FaultProxy, patron: int, changes: dict[str, object], says: str
     ) -> None:
         plan = plan_of(desk, move(PARENT if patron == PARENT else PATRON, to=STRANGER))
         sandbox._store.update("au", patron, changes)
@@ -252,9 +250,7 @@ class TestNoLongerFits:
         assert (caught.value.code, caught.value.values) == ("plan-outdated", {"differences": (says,)})
         assert writes(proxy) == 0
 
-    def test_what_is_owed_and_whoever_else_is_left_behind_are_no_reason(
-        self, desk: DeskChanges, sandbox: Sandbox
-    ) -> None:
+    def test_what_is_owed_and_whoever_else_is_left_behind_are_no_reason(self, desk: Changer, sandbox: Sandbox) -> None:
         plan = plan_of(desk)
         change_rows(sandbox, "UPDATE mbts SET balance_owed = '99.00', total_owed = '99.00'")
         sandbox._store.update("au", SIBLING, {"usrgroup": THIRD})
@@ -262,7 +258,7 @@ class TestNoLongerFits:
         assert value_of(sandbox) == OTHER
 
     def test_whoever_came_to_the_group_that_is_merged_would_be_left_behind(
-        self, desk: DeskChanges, sandbox: Sandbox, proxy: FaultProxy
+        self, desk: Changer, sandbox: Sandbox, proxy: FaultProxy
     ) -> None:
         plan = plan_of(desk, PlanRequest(Action.MERGE, (PATRON,), target=STRANGER))
         sandbox._store.update("au", 1001, {"usrgroup": HOME})
@@ -299,14 +295,14 @@ class TestNoLongerFits:
 
 
 class TestUndo:
-    def test_what_never_was(self, desk: DeskChanges, state: State, sandbox: Sandbox) -> None:
+    def test_what_never_was(self, desk: Changer, state: State, sandbox: Sandbox) -> None:
         with gateway_of(sandbox.url, "consortium_staff") as elsewhere:
             change = applied(desk_of(elsewhere, state), move(PATRON, to=STRANGER))
         for id in ("", UNKNOWN, change):  # the last one belongs to another gateway
             with pytest.raises(NotFoundError):
                 desk.undo(id, "u")
 
-    def test_what_somebody_has_changed_since_stays(self, desk: DeskChanges, sandbox: Sandbox) -> None:
+    def test_what_somebody_has_changed_since_stays(self, desk: Changer, sandbox: Sandbox) -> None:
         change = applied(desk, move(PATRON, SIBLING, to=STRANGER))
         sandbox._store.update("au", SIBLING, {"usrgroup": THIRD})
         desk.undo(change, "u")
@@ -315,40 +311,40 @@ class TestUndo:
 
 
 class TestPast:
-    def test_what_was_cut_off_is_looked_up(self, desk: DeskChanges, proxy: FaultProxy) -> None:
+    def test_what_was_cut_off_is_looked_up(self, desk: Changer, proxy: FaultProxy) -> None:
         cut_off_at(proxy, UPDATE)
         change = applied(desk, move(PATRON, to=STRANGER))
         with pytest.raises(TransportError):
-            desk.history.change(change)
+            desk.change(change)
         proxy.heal()
-        seen = desk.history.change(change)
+        seen = desk.change(change)
         assert seen.is_done
         assert [step.reason for step in seen.entry.steps] == ["found done after an interruption"]
 
     def test_recent_are_ones_own_of_the_last_days(
-        self, desk: DeskChanges, another: DeskChanges, monkeypatch: pytest.MonkeyPatch
+        self, desk: Changer, another: Changer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         applied(desk, move(PATRON, to=STRANGER))
         applied(another, remove(SIBLING))
         later(monkeypatch, days=6)
         applied(desk, remove(1001), "l")
-        assert [number_of(it.entry.id) for it in desk.history.recent()] == [3, 1]
+        assert [number_of(it.entry.id) for it in desk.recent()] == [3, 1]
         later(monkeypatch, days=8)
-        assert [number_of(it.entry.id) for it in desk.history.recent()] == [3]
+        assert [number_of(it.entry.id) for it in desk.recent()] == [3]
 
-    def test_a_groups_past(self, desk: DeskChanges, another: DeskChanges) -> None:
+    def test_a_groups_past(self, desk: Changer, another: Changer) -> None:
         first = applied(desk, move(PATRON, to=STRANGER))
         second = applied(another, move(1001, to=STRANGER))
         third = desk.undo(first, "u")
-        assert [it.entry.id for it in another.history.of_group(OTHER)] == [third, second, first]
-        assert [it.entry.id for it in another.history.of_group(HOME)] == [third, first]
-        assert [it.entry.id for it in another.history.of_group(THIRD)] == [second]
-        assert another.history.of_group(4711) == []
+        assert [it.entry.id for it in another.of_group(OTHER)] == [third, second, first]
+        assert [it.entry.id for it in another.of_group(HOME)] == [third, first]
+        assert [it.entry.id for it in another.of_group(THIRD)] == [second]
+        assert another.of_group(4711) == []
 
-    def test_only_what_is_about_visible_patrons(self, desk: DeskChanges, proxy: FaultProxy, state: State) -> None:
+    def test_only_what_is_about_visible_patrons(self, desk: Changer, proxy: FaultProxy, state: State) -> None:
         both, alone = applied(desk, move(1012, 1040, to=1026)), applied(desk, remove(1027), "l")
         with gateway_of(proxy.url, "north_manager") as gateway:
-            past = desk_of(gateway, state, ANOTHER_CLERK).history
+            past = desk_of(gateway, state, ANOTHER_CLERK)
             (seen,) = past.of_group(1006)
             assert (seen.entry.id, [step.patron for step in seen.entry.steps]) == (both, [1040])
             assert (seen.hidden_step_count, seen.is_done) == (1, False)
@@ -358,7 +354,7 @@ class TestPast:
 
 
 class TestKept:
-    def test_nothing_but_numbers(self, desk: DeskChanges, state: State, sandbox: Sandbox) -> None:
+    def test_nothing_but_numbers(self, desk: Changer, state: State, sandbox: Sandbox) -> None:
         desk.apply(plan_of(desk, move("20000000001052", to="20000000001007")), "k")
         plan_of(desk, PlanRequest(Action.MERGE, ("20000000001051",), target="20000000001001"))
         with state.database.reading() as connection:
@@ -379,7 +375,7 @@ class TestKept:
         for word in {*names, "2000000000"} - {"None", ""}:
             assert word.encode() not in content
 
-    def test_plans_that_name_a_patron_are_forgotten(self, desk: DeskChanges, state: State) -> None:
+    def test_plans_that_name_a_patron_are_forgotten(self, desk: Changer, state: State) -> None:
         merge = plan_of(desk, PlanRequest(Action.MERGE, (1001,), target=PARENT))  # as a member of the target
         moved, others = plan_of(desk), plan_of(desk, remove(1030))
         desk.apply(moved, "k")
@@ -389,7 +385,7 @@ class TestKept:
         desk.apply(others, "k")
 
     def test_an_applied_plan_whose_change_was_forgotten_is_not_applied_again(
-        self, desk: DeskChanges, state: State, proxy: FaultProxy
+        self, desk: Changer, state: State, proxy: FaultProxy
     ) -> None:
         plan = plan_of(desk)
         change = desk.apply(plan, "k")
@@ -398,7 +394,7 @@ class TestKept:
         assert refusal(partial(desk.apply, plan, "k")) == "plan-applied-before"
         assert writes(proxy) == 1
 
-    def test_old_ones_are_removed(self, desk: DeskChanges, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_old_ones_are_removed(self, desk: Changer, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
         def count() -> int:
             with state.database.reading() as connection:
                 return len(connection.execute(select(schema.plans.c.id)).all())

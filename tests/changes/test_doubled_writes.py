@@ -49,12 +49,12 @@ def test_a_change_whose_copy_collides_with_itself_is_done(
     mover: Client, proxy: FaultProxy, sandbox: Sandbox, field: str, before: int, after: int
 ) -> None:
     proxy.decide = only(UPDATE, Fault.REQUEST_REPEATED)
-    plan = mover.moves.plan_move([CARD], to=OTHERS_CARD) if field == "usrgroup" else mover.moves.plan_lead(CARD)
+    plan = mover.move([CARD], to=OTHERS_CARD) if field == "usrgroup" else mover.set_lead(CARD)
     assert plan.apply().done
     step = only_step(mover)
     assert (step.state, step.value) == (StepState.DONE, after)
     proxy.heal()
-    assert mover.moves.plan_undo(change_id(mover.moves, 1)).apply().done
+    assert mover.undo(change_id(mover.changes, 1)).apply().done
     assert value_of(sandbox, field=field) == before
 
 
@@ -67,7 +67,7 @@ def test_a_collision_with_other_changes_is_another_users(mover: Client, proxy: F
         return Fault.NONE
 
     proxy.decide = decide
-    outcome = mover.moves.plan_move([CARD], to=OTHERS_CARD).apply()
+    outcome = mover.move([CARD], to=OTHERS_CARD).apply()
     assert outcome.done
     step = only_step(mover)
     assert (step.state, step.reason) == (StepState.UNCHANGED, "it was so already")
@@ -79,7 +79,7 @@ def test_a_removal_that_came_in_twice_has_the_group_of_the_record(
     mover: Client, proxy: FaultProxy, sandbox: Sandbox, fault: Fault
 ) -> None:
     proxy.decide = only(NEW_GROUP, fault)
-    (outcome,) = mover.moves.plan_remove([CARD]).apply().steps
+    (outcome,) = mover.remove([CARD]).apply().steps
     stored = value_of(sandbox)
     assert stored == 1101
     step = only_step(mover)
@@ -87,7 +87,7 @@ def test_a_removal_that_came_in_twice_has_the_group_of_the_record(
     told = "the ILS answered with group 1100: the request came in twice, or another answer came back"
     assert step.reason == (told if fault is Fault.REQUEST_TWICE else "")
     proxy.heal()
-    assert mover.moves.plan_undo(change_id(mover.moves, 1)).apply().done
+    assert mover.undo(change_id(mover.changes, 1)).apply().done
     assert value_of(sandbox) == HOME
 
 
@@ -96,11 +96,11 @@ def test_another_number_than_the_records_is_not_believed(
     mover: Client, proxy: FaultProxy, sandbox: Sandbox, answer: object
 ) -> None:
     proxy.garble = lambda call: {"payload": [answer], "status": 200} if call.method == NEW_GROUP else None
-    assert mover.moves.plan_remove([CARD]).apply().done
+    assert mover.remove([CARD]).apply().done
     step = only_step(mover)
     assert (step.state, step.value) == (StepState.DONE, value_of(sandbox))
     assert f"answered with group {answer}" in step.reason
-    assert mover.moves.plan_undo(change_id(mover.moves, 1)).apply().done
+    assert mover.undo(change_id(mover.changes, 1)).apply().done
     assert value_of(sandbox) == HOME
 
 
@@ -112,11 +112,11 @@ class TestLateCopy:
         self, mover: Client, proxy: FaultProxy, sandbox: Sandbox, *, lead: bool
     ) -> None:
         removed_twice(mover, proxy, lead=lead)
-        entry, now = mover.moves.entry(change_id(mover.moves, 1)), value_of(sandbox)
+        entry, now = mover.changes.entry(change_id(mover.changes, 1)), value_of(sandbox)
         assert entry.steps[0].value != now, "the journal has the other group"
-        steps, _groups = mover.moves.planner.undo_without_preview(entry, datetime.now(UTC))
+        steps, _groups = mover.changes.planner.undo_without_preview(entry, datetime.now(UTC))
         assert steps[-1].after == HOME
-        plan = mover.moves.plan_undo(entry.id)
+        plan = mover.undo(entry.id)
         last = plan.draft.steps[-1]
         assert (last.field, last.before, last.after) == ("usrgroup", now, HOME)
         assert plan.apply().done
@@ -132,19 +132,19 @@ class TestLateCopy:
         sandbox._store.update("au", patron, changes)
         assert f"patron {PATRON} has been changed since and is now in group 1101" in why_not_undone(mover, 1)
         sandbox._store.update("au", patron, {name: before[name] for name in changes})
-        assert len(mover.moves.plan_undo(change_id(mover.moves, 1)).draft.steps) == 1
+        assert len(mover.undo(change_id(mover.changes, 1)).draft.steps) == 1
 
     def test_a_later_removal_of_our_own_is_no_copy(self, mover: Client, proxy: FaultProxy, sandbox: Sandbox) -> None:
         removed_twice(mover, proxy)
-        assert mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().done
-        assert mover.moves.plan_remove([CARD]).apply().done
+        assert mover.move([CARD], to=OTHERS_CARD).apply().done
+        assert mover.remove([CARD]).apply().done
         assert f"is now in group {value_of(sandbox)}" in why_not_undone(mover, 1)
 
 
 def removed_twice(client: Client, proxy: FaultProxy, *, lead: bool = False) -> None:
     """Remove the patron. A copy of the request lands after the change has been read back."""
     proxy.decide = only(NEW_GROUP, Fault.LATE_COPY)
-    assert client.moves.plan_remove([CARD], lead=lead).apply().done
+    assert client.remove([CARD], lead=lead).apply().done
     proxy.heal()
     proxy.let_go()
 
@@ -173,21 +173,21 @@ def after_the_write(proxy: FaultProxy, method: str, answer: object) -> None:
 def test_an_old_copy_does_not_make_a_move_undone(
     mover: Client, proxy: FaultProxy, admin: Gateway, sandbox: Sandbox
 ) -> None:
-    plan = mover.moves.plan_move([CARD], to=OTHERS_CARD)
+    plan = mover.move([CARD], to=OTHERS_CARD)
     after_the_write(proxy, UPDATE, admin.call("open-ils.actor", RETRIEVE, TOKEN, PATRON).value)
     (outcome,) = plan.apply().steps
     assert (outcome.state, outcome.value) == (StepState.DONE, OTHER)
     assert outcome.reason == "what was read back is older than the change"
     proxy.heal()
-    assert mover.moves.plan_undo(change_id(mover.moves, 1)).apply().done
+    assert mover.undo(change_id(mover.changes, 1)).apply().done
     assert value_of(sandbox) == HOME
 
 
 def test_a_copy_that_is_older_still_does_not_either(mover: Client, proxy: FaultProxy, admin: Gateway) -> None:
     old = admin.call("open-ils.actor", RETRIEVE, TOKEN, PATRON).value
-    assert mover.moves.plan_lead(CARD).apply().done
+    assert mover.set_lead(CARD).apply().done
     proxy.seen.clear()
-    plan = mover.moves.plan_move([CARD], to=OTHERS_CARD)
+    plan = mover.move([CARD], to=OTHERS_CARD)
     after_the_write(proxy, UPDATE, old)
     (outcome,) = plan.apply().steps
     assert (outcome.state, outcome.value) == (StepState.DONE, OTHER)
@@ -196,12 +196,12 @@ def test_a_copy_that_is_older_still_does_not_either(mover: Client, proxy: FaultP
 def test_an_old_copy_leaves_a_removal_open_until_it_is_seen(
     mover: Client, proxy: FaultProxy, admin: Gateway, sandbox: Sandbox
 ) -> None:
-    plan = mover.moves.plan_remove([CARD])
+    plan = mover.remove([CARD])
     after_the_write(proxy, NEW_GROUP, admin.call("open-ils.actor", RETRIEVE, TOKEN, PATRON).value)
     (outcome,) = plan.apply().steps
     assert outcome.state is StepState.SENDING
     proxy.heal()
-    (found,) = mover.moves.recover()
+    (found,) = mover.changes.recover()
     assert (found.state, found.value) == (StepState.DONE, value_of(sandbox))
     assert proxy.seen.count(NEW_GROUP) == 1
 
@@ -213,21 +213,21 @@ def test_a_stale_read_that_looks_right_proves_nothing(
     """Undo a move while the read-back returns a stale record from before the move."""
     sandbox._store.update("au", PATRON, {"last_update_time": "2026-01-05T10:00:00+0000"})
     old = admin.call("open-ils.actor", RETRIEVE, TOKEN, PATRON).value
-    assert mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().done
-    undo = mover.moves.plan_undo(change_id(mover.moves, 1))
+    assert mover.move([CARD], to=OTHERS_CARD).apply().done
+    undo = mover.undo(change_id(mover.changes, 1))
     proxy.seen.clear()
     proxy.decide = only(UPDATE, Fault.DROP_ANSWER if landed else Fault.DROP_REQUEST)
     after_the_write(proxy, UPDATE, old)
     (outcome,) = undo.apply().steps
     assert (outcome.state, outcome.reason) == (StepState.SENDING, "what was read back is older than the change")
     proxy.heal()
-    assert [found.state for found in mover.moves.recover()] == ([StepState.DONE] if landed else [])
+    assert [found.state for found in mover.changes.recover()] == ([StepState.DONE] if landed else [])
     assert only_step(mover, 2).state is (StepState.DONE if landed else StepState.SENDING)
 
 
 def test_a_fleshed_record_is_the_answer_to_something_else(mover: Client, proxy: FaultProxy, admin: Gateway) -> None:
     """The write's own answer is fleshed. Compared with the unfleshed record, every field would look changed."""
-    plan = mover.moves.plan_move([CARD], to=OTHERS_CARD)
+    plan = mover.move([CARD], to=OTHERS_CARD)
     fleshed: list[object] = []
 
     def carried_out(call: Call, answer: object) -> None:
@@ -241,7 +241,7 @@ def test_a_fleshed_record_is_the_answer_to_something_else(mover: Client, proxy: 
     (outcome,) = plan.apply().steps
     assert outcome.state is StepState.SENDING
     proxy.heal()
-    (found,) = mover.moves.recover()
+    (found,) = mover.changes.recover()
     assert (found.state, found.value) == (StepState.DONE, OTHER)
 
 
@@ -256,7 +256,7 @@ def test_a_no_to_the_reading_back_is_none_to_the_write(
     assert outcome.state is StepState.SENDING
     assert proxy.seen.count(method) == 1
     proxy.heal()
-    (found,) = mover.moves.recover()
+    (found,) = mover.changes.recover()
     assert (found.state, found.value) == (StepState.DONE, value_of(sandbox))
 
 
@@ -279,12 +279,12 @@ def test_no_connection_for_the_reading_back_sends_nothing_again(
     assert (outcome.steps[0].state, sent) == (StepState.SENDING, [method])
     assert isinstance(outcome.stopped, UnreachableError)
     monkeypatch.undo()
-    assert [found.value for found in mover.moves.recover()] == [value_of(sandbox)]
+    assert [found.value for found in mover.changes.recover()] == [value_of(sandbox)]
 
 
 def test_a_last_look_that_fails_leaves_the_step_open(mover: Client, proxy: FaultProxy) -> None:
     """The plan goes on after the last failed attempt, and the step that was sent stays open."""
-    plan = mover.moves.plan_move([CARD, ANOTHERS_CARD], to=OTHERS_CARD)
+    plan = mover.move([CARD, ANOTHERS_CARD], to=OTHERS_CARD)
     mine = []
 
     def refuse(call: Call) -> tuple[int, str] | None:
@@ -318,17 +318,17 @@ def test_another_field_waits_while_a_change_may_still_come_in(
 
     proxy.refuse = refuse
     proxy.garble = lambda call: EMPTY if call.method == UPDATE else None
-    (moved,) = mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().steps
+    (moved,) = mover.move([CARD], to=OTHERS_CARD).apply().steps
     assert moved.state is StepState.SENDING
     hits = 0
     proxy.seen.clear()
     proxy.refuse = lambda call: BROKEN if call.method == RETRIEVE else None
-    (lead,) = mover.moves.plan_lead(CARD).apply().steps
+    (lead,) = mover.set_lead(CARD).apply().steps
     assert lead.state is StepState.NOT_DONE
     assert "an earlier change of this patron may still come in" in lead.reason
     proxy.heal()
-    assert [found.state for found in mover.moves.recover()] == [StepState.DONE]
-    assert mover.moves.plan_lead(CARD).apply().done
+    assert [found.state for found in mover.changes.recover()] == [StepState.DONE]
+    assert mover.set_lead(CARD).apply().done
     assert (value_of(sandbox), value_of(sandbox, field="master_account")) == (OTHER, 1)
 
 
@@ -344,12 +344,12 @@ def test_the_same_merge_carries_on_where_it_stopped(sandbox: Sandbox, tmp_path: 
     assert len(members) == 2
     with fault_proxy(sandbox.url) as proxy, gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
         client = client_of(gateway, tmp_path)
-        plan = client.moves.plan_merge(SOURCE, to=TARGET)
+        plan = client.merge(SOURCE, to=TARGET)
         cut_off_at(proxy, UPDATE, at=number)
         assert plan.apply().stopped is not None
         proxy.heal()
-        client.moves.recover()
-        client.moves.plan_merge(SOURCE, to=TARGET).apply()
+        client.changes.recover()
+        client.merge(SOURCE, to=TARGET).apply()
     assert {value_of(sandbox, member) for member in members} == {value_of(sandbox, 1047)}
 
 
@@ -358,9 +358,9 @@ def test_whom_a_merge_is_named_by_stays_until_the_others_have_moved(
 ) -> None:
     former = value_of(sandbox, 1043)
     proxy.answer = lambda call: event("PERM_FAILURE") if call.method == UPDATE and _patron(call) != 1043 else None
-    outcome = mover.moves.plan_merge(SOURCE, to=TARGET).apply()
+    outcome = mover.merge(SOURCE, to=TARGET).apply()
     assert [step.state for step in outcome.steps] == [StepState.FAILED, StepState.NOT_DONE]
     assert "stays until everybody else of the group has moved" in outcome.steps[1].reason
     assert value_of(sandbox, 1043) == former
     proxy.heal()
-    assert mover.moves.plan_merge(SOURCE, to=TARGET).apply().done
+    assert mover.merge(SOURCE, to=TARGET).apply().done

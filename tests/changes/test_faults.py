@@ -57,7 +57,7 @@ def test_every_change_survives_one_failure(
     proxy.decide, proxy.too_late = once_each(fault), gateway_time.pass_over
     with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
         client = client_of(gateway, tmp_path)
-        outcome = client.moves.plan_move(["20000000001052", "20000000001053"], to="20000000001007").apply()
+        outcome = client.move(["20000000001052", "20000000001053"], to="20000000001007").apply()
     assert outcome.done
     late = "it was so already"  # the abandoned request arrived late and was applied
     assert {step.reason for step in outcome.steps} <= ({"", late} if fault is Fault.LATE_REQUEST else {""})
@@ -74,7 +74,7 @@ def test_a_removal_whose_answer_is_lost_makes_one_new_group(
     proxy.decide, proxy.too_late = once_each(fault), gateway_time.pass_over
     with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
         client = client_of(gateway, tmp_path)
-        outcome = client.moves.plan_remove(["20000000001052"]).apply()
+        outcome = client.remove(["20000000001052"]).apply()
         assert outcome.done
     assert record_of(admin).usrgroup == outcome.steps[0].value == 1100
     assert proxy.seen.count(NEW_GROUP) == 1

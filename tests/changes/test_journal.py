@@ -246,35 +246,35 @@ def test_a_change_that_does_not_go_with_an_open_one_is_not_sent(
     with gateway_of(proxy.url, "consortium_staff") as gateway:
         client = Client(gateway, account="consortium_staff", state=state)
         proxy.decide = only(UPDATE, Fault.DROP_REQUEST)
-        assert not client.moves.plan_move([CARD], to=OTHERS_CARD).apply().done
+        assert not client.move([CARD], to=OTHERS_CARD).apply().done
         proxy.heal()
         proxy.seen.clear()
-        (step,) = client.moves.plan_move([CARD], to="20000000001001").apply().steps
+        (step,) = client.move([CARD], to="20000000001001").apply().steps
         assert step.state is StepState.NOT_DONE
         assert step.reason.startswith("an earlier change of this patron may still come in until ")
         # Also refused when the earlier request has expired but its outcome can't be read.
         proxy.refuse = lambda call: (500, "") if call.method.endswith("retrieve.authoritative") else None
         later(monkeypatch)
-        (step,) = client.moves.plan_move([CARD], to="20000000001001").apply().steps
+        (step,) = client.move([CARD], to="20000000001001").apply().steps
         assert step.reason == "what became of an earlier change of this patron isn't known yet; try again later"
         assert UPDATE not in proxy.seen
         proxy.heal()
-        assert client.moves.plan_move([CARD], to="20000000001001").apply().done
+        assert client.move([CARD], to="20000000001001").apply().done
 
 
 def test_a_no_to_the_second_request_says_nothing_of_the_first(state: State, proxy: FaultProxy) -> None:
     with gateway_of(proxy.url, "consortium_staff") as gateway:
         client = Client(gateway, account="consortium_staff", state=state)
         proxy.decide = only(UPDATE, Fault.HELD_REQUEST)
-        assert not client.moves.plan_move([CARD], to=OTHERS_CARD).apply().done
+        assert not client.move([CARD], to=OTHERS_CARD).apply().done
         proxy.heal()
         proxy.answer = lambda call: lacking("UPDATE_USER") if call.method == UPDATE else None
-        (step,) = client.moves.plan_move([CARD], to=OTHERS_CARD).apply().steps
+        (step,) = client.move([CARD], to=OTHERS_CARD).apply().steps
         assert step.state is StepState.SENDING
-        assert [(it.steps[0].state) for it in client.moves.entries()] == [StepState.SENDING, StepState.NOT_DONE]
+        assert [(it.steps[0].state) for it in client.changes.entries()] == [StepState.SENDING, StepState.NOT_DONE]
         proxy.heal()
         proxy.let_go()
-        (found,) = client.moves.recover()
+        (found,) = client.changes.recover()
         assert (found.state, found.value) == (StepState.DONE, 1002)
 
 
@@ -318,7 +318,7 @@ def test_the_whole_journal_takes_two_queries(state: State, journal: Journal) -> 
 
 
 def test_a_plan_a_request_and_an_outcome_are_a_commit_each(state: State, client: Client) -> None:
-    plan = client.moves.plan_move([CARD, ANOTHERS_CARD], to=OTHERS_CARD)
+    plan = client.move([CARD, ANOTHERS_CARD], to=OTHERS_CARD)
     with commits(state) as done:
         assert plan.apply().done
     assert done == ["INSERT INTO changes", *["UPDATE steps SET"] * 4]  # the lease holder isn't written anywhere either
@@ -326,7 +326,7 @@ def test_a_plan_a_request_and_an_outcome_are_a_commit_each(state: State, client:
 
 def test_a_recalculation_as_well(state: State, client: Client) -> None:
     with commits(state) as done:
-        client.recalculator.for_patron(1030, over_limit=True, timeout=1.0)
+        assert client.changes.recalculate({1030: True}).done
     assert done == ["INSERT INTO changes", *["UPDATE steps SET"] * 2]
 
 
@@ -341,14 +341,14 @@ def forget(state: State, patron: int) -> None:
 def test_an_entry_that_is_partly_forgotten_is_not_taken_back_by_half(
     state: State, client: Client, admin: Gateway
 ) -> None:
-    assert client.moves.plan_move([CARD, ANOTHERS_CARD], to=OTHERS_CARD).apply().done
+    assert client.move([CARD, ANOTHERS_CARD], to=OTHERS_CARD).apply().done
     forget(state, 1053)
     with pytest.raises(PlanError, match=r"entry 1-.{6} can't be taken back as a whole: 1 of its 2 changes") as caught:
-        client.moves.plan_undo(change_id(client.moves, 1))
+        client.undo(change_id(client.changes, 1))
     assert caught.value.code == "entry-partly-forgotten"
     assert record_of(admin).usrgroup == 1002
     shown = StringIO()
-    write_entries(client.moves.entries(), shown)
+    write_entries(client.changes.entries(), shown)
     assert shown.getvalue().endswith("consortium_staff: move, changes done: 1 of 1, 1 change not kept any longer\n")
 
 

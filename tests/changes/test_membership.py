@@ -12,8 +12,8 @@ from support.family_moves import record_of, write_as_staff
 from support.gateways import client_of, gateway_of, why_not_undone
 from support.states import state_in
 
-from evergreen_groups.changes import Action, Draft, Operator, PlanRequest, StepState, plan_batch, read_batch
-from evergreen_groups.client import Client
+from evergreen_groups.changes import Operator, StepState
+from evergreen_groups.client import Client, Plan
 from evergreen_groups.errors import BusyError, PlanError
 from evergreen_groups.gateway import TOKEN, Gateway, Record
 from evergreen_groups.render.plans import describe_warning
@@ -41,7 +41,7 @@ def everything_else(record: Record) -> list[object]:
 
 
 def test_a_move_shows_both_groups_before_and_after(client: Client) -> None:
-    plan = client.moves.plan_move([barcode(1052)], to=barcode(1007))
+    plan = client.move([barcode(1052)], to=barcode(1007))
     (source, target) = plan.draft.groups
     assert (source.number, source.total_before, source.total_after) == (DESROSIERS, Decimal("8.15"), Decimal("7.80"))
     assert (target.number, target.total_before, target.total_after) == (LINDQVIST, Decimal("25.00"), Decimal("25.35"))
@@ -50,7 +50,7 @@ def test_a_move_shows_both_groups_before_and_after(client: Client) -> None:
 
 def test_a_move_changes_the_group_and_nothing_else(client: Client, admin: Gateway) -> None:
     before = record_of(admin)
-    outcome = client.moves.plan_move([barcode(1052), barcode(1053)], to=barcode(1007)).apply()
+    outcome = client.move([barcode(1052), barcode(1053)], to=barcode(1007)).apply()
     assert outcome.done
     assert members(admin, DESROSIERS) == {1051}
     assert members(admin, LINDQVIST) == {1007, 1008, 1009, 1010, 1011, 1052, 1053}
@@ -58,22 +58,22 @@ def test_a_move_changes_the_group_and_nothing_else(client: Client, admin: Gatewa
 
 
 def test_the_password_survives_a_move(client: Client, sandbox: Sandbox) -> None:
-    client.moves.plan_move([barcode(1052)], to=barcode(1007)).apply()
+    client.move([barcode(1052)], to=barcode(1007)).apply()
     with gateway_of(sandbox.url, "harbor_desk") as gateway:
         login = {"barcode": barcode(1052), "password": "sandbox", "type": "opac"}
         assert gateway.call("open-ils.auth", "open-ils.auth.login", login).value["textcode"] == "SUCCESS"
 
 
 def test_planning_sends_nothing(client: Client, admin: Gateway) -> None:
-    client.moves.plan_move([barcode(1052)], to=barcode(1007))
-    client.moves.plan_remove([barcode(1053)])
+    client.move([barcode(1052)], to=barcode(1007))
+    client.remove([barcode(1053)])
     assert members(admin, DESROSIERS) == {1051, 1052, 1053}
-    assert client.moves.entries() == []
+    assert client.changes.entries() == []
 
 
 @pytest.mark.parametrize("lead", [False, True])
 def test_a_removed_patron_is_alone_and_lead_only_when_asked(client: Client, admin: Gateway, *, lead: bool) -> None:
-    outcome = client.moves.plan_remove([barcode(1052)], lead=lead).apply()
+    outcome = client.remove([barcode(1052)], lead=lead).apply()
     assert outcome.done
     new = outcome.steps[0].value
     assert new is not None
@@ -82,29 +82,29 @@ def test_a_removed_patron_is_alone_and_lead_only_when_asked(client: Client, admi
 
 
 def test_merging_moves_everybody(client: Client, admin: Gateway) -> None:
-    assert client.moves.plan_merge(barcode(1051), to=barcode(1001)).apply().done
+    assert client.merge(barcode(1051), to=barcode(1001)).apply().done
     assert members(admin, DESROSIERS) == set()
     assert members(admin, OKONKWO) == {1001, 1002, 1003, 1004, 1005, 1006, 1051, 1052, 1053}
 
 
 def test_lead_on_and_off(client: Client, admin: Gateway) -> None:
-    assert client.moves.plan_lead(barcode(1052)).apply().done
-    assert client.moves.plan_lead(barcode(1051), off=True).apply().done
+    assert client.set_lead(barcode(1052)).apply().done
+    assert client.set_lead(barcode(1051), lead=False).apply().done
     leads = {record.id: record.master_account for record in admin.pcrud.search("au", {"usrgroup": DESROSIERS})}
     assert leads == {1051: False, 1052: True, 1053: False}
 
 
 def test_what_is_so_already_is_not_sent(client: Client) -> None:
     for plan in (
-        client.moves.plan_move([barcode(1052)], to=barcode(1051)),
-        client.moves.plan_remove([barcode(1039)]),
-        client.moves.plan_lead(barcode(1051)),
-        client.moves.plan_merge(barcode(1052), to=barcode(1053)),
+        client.move([barcode(1052)], to=barcode(1051)),
+        client.remove([barcode(1039)]),
+        client.set_lead(barcode(1051)),
+        client.merge(barcode(1052), to=barcode(1053)),
     ):
         assert plan.draft.steps == ()
         assert len(plan.draft.unchanged) == 1
         assert plan.apply().done
-    assert client.moves.entries() == []
+    assert client.changes.entries() == []
 
 
 @pytest.mark.parametrize(
@@ -120,14 +120,14 @@ def test_bad_barcodes_are_refused_without_being_repeated(
     client: Client, barcodes: list[str], to: int, words: str
 ) -> None:
     with pytest.raises(PlanError) as caught:
-        client.moves.plan_move(barcodes, to=barcode(to))
+        client.move(barcodes, to=barcode(to))
     assert words in str(caught.value)
     assert "20000000009999" not in str(caught.value)
 
 
 def test_warnings(client: Client, admin: Gateway) -> None:
     def warnings(patrons: list[int], to: int) -> str:
-        draft = client.moves.plan_move([barcode(p) for p in patrons], to=barcode(to)).draft
+        draft = client.move([barcode(p) for p in patrons], to=barcode(to)).draft
         return "; ".join(map(describe_warning, draft.warnings))
 
     assert "group 1015 loses its lead" in warnings([1051], 1001)
@@ -136,7 +136,7 @@ def test_warnings(client: Client, admin: Gateway) -> None:
     assert "shares no surname" in warnings([1052], 1001), "of the same library, and no more"
     assert "group 1002 will have several leads (Lindqvist, Åsa and Whitfield, Grace)" in warnings([1036], 1007)
     assert "several leads" not in warnings([1037], 1007)
-    old_card = client.moves.plan_move(["20000000901049"], to=barcode(1001)).draft
+    old_card = client.move(["20000000901049"], to=barcode(1001)).draft
     assert [step.member.id for step in old_card.steps] == [1049]
     assert "Haddad, Noor's card isn't active: check that it is theirs" in map(describe_warning, old_card.warnings)
     write_as_staff(admin, barred=True)
@@ -146,18 +146,18 @@ def test_warnings(client: Client, admin: Gateway) -> None:
 def test_hidden_members_are_counted_in_the_plan(sandbox: Sandbox, tmp_path: Path) -> None:
     with gateway_of(sandbox.url, "north_manager") as gateway:
         client = client_of(gateway, tmp_path)
-        (source, _target) = client.moves.plan_move([barcode(1028)], to=barcode(1032)).draft.groups
+        (source, _target) = client.move([barcode(1028)], to=barcode(1032)).draft.groups
         assert (source.hidden_member_count, source.total_before) == (1, Decimal("40.40"))
         with pytest.raises(PlanError, match=r"members of group \d+ that the account can't see: 1;"):
-            client.moves.plan_merge(barcode(1028), to=barcode(1032))
+            client.merge(barcode(1028), to=barcode(1032))
 
 
 def test_a_patron_moved_meanwhile_is_left_alone(
     client: Client, admin: Gateway, sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    plan = client.moves.plan_move([barcode(1052), barcode(1053)], to=barcode(1007))
+    plan = client.move([barcode(1052), barcode(1053)], to=barcode(1007))
     with gateway_of(sandbox.url, "admin") as other:
-        client_of(other, tmp_path / "other").moves.plan_move([barcode(1052)], to=barcode(1001)).apply()
+        client_of(other, tmp_path / "other").move([barcode(1052)], to=barcode(1001)).apply()
     outcome = plan.apply()
     assert [step.state for step in outcome.steps] == [StepState.NOT_DONE, StepState.DONE]
     assert outcome.steps[0].reason == "moved meanwhile, to group 1001"
@@ -165,9 +165,9 @@ def test_a_patron_moved_meanwhile_is_left_alone(
 
 
 def test_undo_takes_back_those_who_are_still_there(client: Client, admin: Gateway) -> None:
-    client.moves.plan_move([barcode(1052), barcode(1053)], to=barcode(1007)).apply()
-    client.moves.plan_move([barcode(1053)], to=barcode(1039)).apply()
-    undo = client.moves.plan_undo(change_id(client.moves, 1))
+    client.move([barcode(1052), barcode(1053)], to=barcode(1007)).apply()
+    client.move([barcode(1053)], to=barcode(1039)).apply()
+    undo = client.undo(change_id(client.changes, 1))
     assert [step.member.id for step in undo.draft.steps] == [1052]
     assert undo.draft.unchanged == ("Desrosiers, Théo has been changed since and is now in group 1010",)
     assert undo.apply().done
@@ -177,13 +177,13 @@ def test_undo_takes_back_those_who_are_still_there(client: Client, admin: Gatewa
         "nothing to undo in entry 1: patron 1053 has been changed since and is now in group 1010; "
         "patron 1052: that change is already undone"
     )
-    entries = [(number_of(entry.id), number_of(entry.undoes), entry.action) for entry in client.moves.entries()]
+    entries = [(number_of(entry.id), number_of(entry.undoes), entry.action) for entry in client.changes.entries()]
     assert entries == [(3, 1, "undo"), (2, None, "move"), (1, None, "move")]
 
 
 def test_undo_of_a_removal_brings_them_back_and_takes_the_lead_away(client: Client, admin: Gateway) -> None:
-    client.moves.plan_remove([barcode(1052)], lead=True).apply()
-    assert client.moves.plan_undo(change_id(client.moves, 1)).apply().done
+    client.remove([barcode(1052)], lead=True).apply()
+    assert client.undo(change_id(client.changes, 1)).apply().done
     assert (record_of(admin).usrgroup, record_of(admin).master_account) == (DESROSIERS, False)
     assert why_not_undone(client, 1) == "entry 1 is already undone"
 
@@ -191,8 +191,8 @@ def test_undo_of_a_removal_brings_them_back_and_takes_the_lead_away(client: Clie
 def test_the_journal_says_who_what_and_when_is_private_and_names_nobody(
     client: Client, sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    client.moves.plan_move([barcode(1052)], to=barcode(1007)).apply()
-    (entry,) = client.moves.entries()
+    client.move([barcode(1052)], to=barcode(1007)).apply()
+    (entry,) = client.changes.entries()
     assert entry.operator == Operator("consortium_staff")
     assert (entry.action, entry.gateway) == ("move", client.gateway.url)
     (step,) = entry.steps
@@ -208,7 +208,7 @@ def test_the_journal_says_who_what_and_when_is_private_and_names_nobody(
 
 def test_two_runs_at_once(client: Client, tmp_path: Path) -> None:
     """Runs exclude each other only if they share a patron, or a group that a patron leaves or joins."""
-    plan = client.moves.plan_move([barcode(1052)], to=barcode(1007))
+    plan = client.move([barcode(1052)], to=barcode(1007))
     other = state_in(tmp_path / "state")
     for patrons, groups in (([1001, 1052], []), ([], [DESROSIERS]), ([1001], [LINDQVIST]), ([1007], [])):
         with (
@@ -227,15 +227,14 @@ class TestDeleted:
 
     @pytest.mark.parametrize("named", [barcode(DELETED), DELETED])
     def test_naming_one_is_refused(self, client: Client, named: str | int) -> None:
-        planner = client.moves.planner
-        plans: list[Callable[[], Draft]] = [
-            lambda: planner.move([named], 1001),
-            lambda: planner.move([1052], named),
-            lambda: planner.remove([named]),
-            lambda: planner.merge(named, 1001),
-            lambda: planner.merge(1001, named),
-            lambda: planner.lead([named]),
-            lambda: client.plans.propose(PlanRequest(Action.RECALCULATE, (named,))).draft,
+        plans: list[Callable[[], Plan]] = [
+            lambda: client.move([named], to=1001),
+            lambda: client.move([1052], to=named),
+            lambda: client.remove([named]),
+            lambda: client.merge(named, to=1001),
+            lambda: client.merge(1001, to=named),
+            lambda: client.set_lead(named),
+            lambda: client.recalculate([named]),
         ]
         for plan in plans:
             with pytest.raises(PlanError) as caught:
@@ -247,15 +246,15 @@ class TestDeleted:
         rows = (f"move,{barcode(self.DELETED)},{barcode(1001)}", f"move,{barcode(1052)},{barcode(self.DELETED)}")
         file.write_text("\n".join(["action,barcode,target", *rows]))
         with pytest.raises(PlanError, match="line 2: the patron is deleted") as caught:
-            plan_batch(client.moves.planner, read_batch(file))
+            client.batch(file)
         assert "line 3: the target is deleted" in str(caught.value)
 
     def test_undo_leaves_one_where_they_are(self, client: Client, admin: Gateway, sandbox: Sandbox) -> None:
-        client.moves.plan_move([barcode(1052), barcode(1053)], to=barcode(1007)).apply()
+        client.move([barcode(1052), barcode(1053)], to=barcode(1007)).apply()
         sandbox._store.update("au", 1052, {"deleted": "t"})
-        plan = client.moves.plan_undo(change_id(client.moves, 1))
+        plan = client.undo(change_id(client.changes, 1))
         assert [step.patron_id for step in plan.draft.steps] == [1053]
         assert plan.draft.unchanged == ("Desrosiers, Mireille has been deleted since",)
-        entry = client.moves.entry(change_id(client.moves, 1))
-        steps, _groups = client.moves.planner.undo_without_preview(entry, datetime.now(UTC))
+        entry = client.changes.entry(change_id(client.changes, 1))
+        steps, _groups = client.changes.planner.undo_without_preview(entry, datetime.now(UTC))
         assert [step.patron_id for step in steps] == [1053]

@@ -55,7 +55,7 @@ def losing(method: str) -> Callable[[Call], Fault]:
 class TestOutcome:
     def test_of_a_move(self, mover: Client) -> None:
         told: list[tuple[str, int, int]] = []
-        plan = mover.moves.plan_move([CARD, ANOTHERS_CARD], to=OTHERS_CARD)
+        plan = mover.move([CARD, ANOTHERS_CARD], to=OTHERS_CARD)
         outcome = plan.apply(lambda doing, done, of: told.append((doing, done, of)))
         assert outcome.done
         assert outcome.stopped is None
@@ -65,7 +65,7 @@ class TestOutcome:
         assert [(done, of) for _doing, done, of in told] == [(1, 2), (2, 2)]
 
     def test_of_a_plan_without_steps(self, mover: Client, proxy: FaultProxy) -> None:
-        plan = mover.moves.plan_move([CARD], to="20000000001051")
+        plan = mover.move([CARD], to="20000000001051")
         proxy.seen.clear()
         outcome = plan.apply()
         assert (outcome.steps, outcome.stopped, outcome.done) == ((), None, True)
@@ -73,7 +73,7 @@ class TestOutcome:
         assert proxy.seen == []
 
     def test_what_comes_after_an_ils_that_is_away_is_not_begun(self, mover: Client, proxy: FaultProxy) -> None:
-        plan = mover.moves.plan_move([CARD, ANOTHERS_CARD], to=OTHERS_CARD)
+        plan = mover.move([CARD, ANOTHERS_CARD], to=OTHERS_CARD)
         proxy.decide = lambda call: Fault.DROP_REQUEST if call.method == RETRIEVE else Fault.NONE
         outcome = plan.apply()
         assert not outcome.done
@@ -82,7 +82,7 @@ class TestOutcome:
         assert outcome.steps[0].error is outcome.stopped
         assert outcome.steps[1].reason == "not begun"
         assert outcome.steps[1].step == plan.draft.steps[1]
-        stored = mover.moves.entry(change_id(mover.moves, 1)).steps
+        stored = mover.changes.entry(change_id(mover.changes, 1)).steps
         assert [step.state for step in stored] == [StepState.NOT_DONE, StepState.PLANNED]
 
     def test_side_effects_are_named(self, mover: Client, proxy: FaultProxy, sandbox: Sandbox) -> None:
@@ -91,7 +91,7 @@ class TestOutcome:
                 sandbox._store.update("au", PATRON, {"day_phone": "555-0100", "barred": "t"})
 
         proxy.before_answer = also
-        outcome = mover.moves.plan_move([CARD], to=OTHERS_CARD).apply()
+        outcome = mover.move([CARD], to=OTHERS_CARD).apply()
         assert not outcome.done
         (step,) = outcome.steps
         assert (step.state, step.value) == (StepState.DONE, OTHER)
@@ -117,13 +117,13 @@ class TestOutcome:
         )
         if answer_is_lost:
             proxy.garble = lambda call: {"payload": [], "status": 200} if call.method == UPDATE else None
-        outcome = mover.moves.plan_move([CARD], to=OTHERS_CARD).apply()
+        outcome = mover.move([CARD], to=OTHERS_CARD).apply()
         (step,) = outcome.steps
         assert (step.state, step.reason, step.side_effects) == (StepState.DONE, "", ())
 
     def test_a_refusal(self, mover: Client, proxy: FaultProxy) -> None:
         proxy.answer = lambda call: lacking("UPDATE_USER") if call.method == UPDATE else None
-        outcome = mover.moves.plan_move([CARD], to=OTHERS_CARD).apply()
+        outcome = mover.move([CARD], to=OTHERS_CARD).apply()
         (step,) = outcome.steps
         assert (step.state, step.value) == (StepState.FAILED, None)
         assert step.reason == "the account lacks UPDATE_USER at HARBOR"
@@ -138,7 +138,7 @@ class TestOutcome:
             return Fault.NONE
 
         proxy.decide = decide
-        (step,) = mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().steps
+        (step,) = mover.move([CARD], to=OTHERS_CARD).apply().steps
         assert (step.state, step.reason) == (StepState.FAILED, "the record was changed by somebody else; tries: 3")
         assert proxy.seen.count(UPDATE) == TRIES == 3
         assert record_of(admin).usrgroup == HOME
@@ -157,10 +157,10 @@ class TestOutcome:
         monkeypatch.setattr(Gateway, "call", unreachable)
         (step,) = plan.apply().steps
         assert (step.state, step.reason) == (StepState.FAILED, "the ILS could not be reached; tries: 3")
-        assert mover.moves.open_steps() == []
+        assert mover.changes.open_steps() == []
 
     def test_what_cannot_be_read_back_stays_open(self, mover: Client, proxy: FaultProxy) -> None:
-        plan = mover.moves.plan_move([CARD], to=OTHERS_CARD)
+        plan = mover.move([CARD], to=OTHERS_CARD)
         proxy.decide = lambda call: (
             Fault.DROP_ANSWER
             if call.method == UPDATE or (call.method == RETRIEVE and UPDATE in proxy.seen)
@@ -173,7 +173,7 @@ class TestOutcome:
     def test_a_change_that_landed_is_read_back_after_a_negative_chunk_length(
         self, mover: Client, proxy: FaultProxy, admin: Gateway
     ) -> None:
-        plan = mover.moves.plan_move([CARD], to=OTHERS_CARD)
+        plan = mover.move([CARD], to=OTHERS_CARD)
         proxy.alter = lambda call, answer: replace(answer, chunk_length="-5") if call.method == UPDATE else None
         assert plan.apply().done
         assert proxy.seen.count(UPDATE) == 1
@@ -186,7 +186,7 @@ class TestOutcome:
             return Fault.NONE
 
         proxy.decide = decide
-        assert mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().done
+        assert mover.move([CARD], to=OTHERS_CARD).apply().done
         assert (record_of(admin).usrgroup, record_of(admin).day_phone) == (OTHER, "555-0101")
 
     @pytest.mark.parametrize(
@@ -199,21 +199,21 @@ class TestOutcome:
     def test_obstacles(
         self, mover: Client, proxy: FaultProxy, sandbox: Sandbox, meanwhile: dict[str, object], reason: str
     ) -> None:
-        plan = mover.moves.plan_move([CARD], to=OTHERS_CARD)
+        plan = mover.move([CARD], to=OTHERS_CARD)
         sandbox._store.update("au", PATRON, meanwhile)
         (step,) = plan.apply().steps
         assert (step.state, step.reason, step.sent) == (StepState.NOT_DONE, reason, None)
         assert UPDATE not in proxy.seen
 
     def test_a_patron_who_is_hidden_meanwhile(self, mover: Client, proxy: FaultProxy) -> None:
-        plan = mover.moves.plan_move([CARD], to=OTHERS_CARD)
+        plan = mover.move([CARD], to=OTHERS_CARD)
         proxy.answer = lambda call: lacking("VIEW_USER") if call.method == RETRIEVE else None
         (step,) = plan.apply().steps
         assert (step.state, step.reason) == (StepState.NOT_DONE, "the account can't see this patron any more")
         assert UPDATE not in proxy.seen
 
     def test_it_was_so_already(self, mover: Client, proxy: FaultProxy, admin: Gateway) -> None:
-        plan = mover.moves.plan_lead(CARD)
+        plan = mover.set_lead(CARD)
         write_as_staff(admin, master_account=True)
         (step,) = plan.apply().steps
         assert (step.state, step.value, step.reason) == (StepState.UNCHANGED, 1, "it was so already")
@@ -227,11 +227,11 @@ class TestWaiting:
 
     def test_the_same_move_may_be_sent_again(self, mover: Client, proxy: FaultProxy) -> None:
         proxy.decide = losing(UPDATE)
-        assert not mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().done
+        assert not mover.move([CARD], to=OTHERS_CARD).apply().done
         proxy.heal()
-        assert mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().done
-        assert mover.moves.recover() == []
-        assert [entry.steps[0].state for entry in mover.moves.entries()] == [StepState.DONE, StepState.NOT_DONE]
+        assert mover.move([CARD], to=OTHERS_CARD).apply().done
+        assert mover.changes.recover() == []
+        assert [entry.steps[0].state for entry in mover.changes.entries()] == [StepState.DONE, StepState.NOT_DONE]
         assert only_step(mover).reason == TAKEN_OVER
 
     @pytest.mark.parametrize("minutes", [0, 30])
@@ -239,11 +239,11 @@ class TestWaiting:
         self, mover: Client, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, minutes: int
     ) -> None:
         proxy.decide = losing(NEW_GROUP)
-        (lost,) = mover.moves.plan_remove([CARD]).apply().steps
+        (lost,) = mover.remove([CARD]).apply().steps
         assert lost.sent is not None
         proxy.heal()
         later(monkeypatch, minutes=minutes)
-        (step,) = mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().steps
+        (step,) = mover.move([CARD], to=OTHERS_CARD).apply().steps
         if minutes:
             assert step.state is StepState.DONE
             return
@@ -251,12 +251,12 @@ class TestWaiting:
         assert step.state is StepState.NOT_DONE
         assert step.reason == f"an earlier change of this patron may still come in until {until}; try again after that"
         assert UPDATE not in proxy.seen
-        (again,) = mover.moves.plan_remove([CARD]).apply().steps
+        (again,) = mover.remove([CARD]).apply().steps
         assert (again.state, proxy.seen.count(NEW_GROUP)) == (StepState.NOT_DONE, 1)
 
     def test_within_one_plan(self, mover: Client, proxy: FaultProxy) -> None:
         proxy.decide = losing(NEW_GROUP)
-        outcome = mover.moves.plan_remove([CARD, ANOTHERS_CARD], lead=True).apply()
+        outcome = mover.remove([CARD, ANOTHERS_CARD], lead=True).apply()
         states = {(step.step.member.id, step.step.field): step.state for step in outcome.steps}
         assert states == {
             (PATRON, "usrgroup"): StepState.SENDING,
@@ -272,19 +272,18 @@ class TestWaiting:
         )
         now, unchanged = datetime.now(UTC), PatronPenalties(11, ()).digest
         journal.record_sending(step, Sending(now, now + timedelta(minutes=16), other_fields=unchanged))
-        assert mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().done
-        assert [it.id for it in mover.moves.open_steps()] == [step]
+        assert mover.move([CARD], to=OTHERS_CARD).apply().done
+        assert [it.id for it in mover.changes.open_steps()] == [step]
 
 
 def test_an_entry_of_another_gateway(mover: Client, sandbox: Sandbox, tmp_path: Path) -> None:
-    mover.moves.plan_move([CARD], to=OTHERS_CARD).apply()
-    id = change_id(mover.moves, 1)
+    mover.move([CARD], to=OTHERS_CARD).apply()
+    id = change_id(mover.changes, 1)
     with gateway_of(sandbox.url, "consortium_staff") as other:
         elsewhere = client_of(other, tmp_path)
         with pytest.raises(NotFoundError, match=r"entry 1-.{6} is of another gateway") as told:
-            elsewhere.moves.plan_undo(id)
-        assert elsewhere.moves.entries() == []
-        assert elsewhere.moves.open_steps() == []
-        assert elsewhere.moves.entry(id).gateway == mover.gateway.url
+            elsewhere.undo(id)
+        assert elsewhere.changes.entries() == []
+        assert elsewhere.changes.open_steps() == []
     assert told.value.code == "entry-of-another-gateway"
     assert told.value.values == {"entry": id, "gateway": mover.gateway.url}

@@ -12,7 +12,7 @@ from support.fault_proxy import FaultProxy
 from support.gateways import gateway_of
 from support.states import state_in
 
-from evergreen_groups.changes import Action, DeskChanges, Operator, PlanRequest
+from evergreen_groups.changes import Action, Changer, Operator, PlanRequest
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.ils import ReferenceData
 from evergreen_groups.sandbox import Sandbox
@@ -30,10 +30,10 @@ def gateway(proxy: FaultProxy) -> Iterator[Gateway]:
         yield gateway
 
 
-def desk_of(gateway: Gateway, directory: Path, operator: Operator) -> DeskChanges:
+def desk_of(gateway: Gateway, directory: Path, operator: Operator) -> Changer:
     """Return a desk with cached reference data, as in a service after its first plan."""
     reference = ReferenceData(PolicySettings())
-    desk = DeskChanges(gateway, state_in(directory), operator, reference)
+    desk = Changer(gateway, state_in(directory), operator, reference)
     for named in (1030, "20000000001030"):
         desk.planner.basis([named, 1052])
     reference.limits(gateway)
@@ -42,7 +42,7 @@ def desk_of(gateway: Gateway, directory: Path, operator: Operator) -> DeskChange
 
 
 @pytest.fixture
-def desk(gateway: Gateway, tmp_path: Path) -> DeskChanges:
+def desk(gateway: Gateway, tmp_path: Path) -> Changer:
     return desk_of(gateway, tmp_path, Operator("desk", staff=1))
 
 
@@ -59,7 +59,7 @@ def desk(gateway: Gateway, tmp_path: Path) -> DeskChanges:
     ],
     ids=lambda request: request.action.value,
 )
-def test_a_plan_takes_four(desk: DeskChanges, proxy: FaultProxy, request_: PlanRequest) -> None:
+def test_a_plan_takes_four(desk: Changer, proxy: FaultProxy, request_: PlanRequest) -> None:
     proxy.seen.clear()
     desk.propose(request_)
     assert len(proxy.seen) <= 4, proxy.seen
@@ -104,7 +104,7 @@ def test_with_more_hidden_members_than_there_are_rows(proxy: FaultProxy, sandbox
     assert len(calls) == 7, calls
 
 
-def test_one_about_a_hundred_as_well(desk: DeskChanges, proxy: FaultProxy, sandbox: Sandbox) -> None:
+def test_one_about_a_hundred_as_well(desk: Changer, proxy: FaultProxy, sandbox: Sandbox) -> None:
     change_rows(sandbox, "UPDATE au SET usrgroup = 1001 WHERE id BETWEEN 1012 AND 1053")
     proxy.seen.clear()
     proposed = desk.propose(move(*range(1012, 1030), to=1007))
@@ -124,7 +124,7 @@ def test_whose_session_it_is_is_asked_once(gateway: Gateway, tmp_path: Path, pro
 
 
 @pytest.mark.parametrize("request_", [move(1052, to=1007), remove(1052)], ids=["move", "remove"])
-def test_a_move_of_one_takes_five(desk: DeskChanges, proxy: FaultProxy, request_: PlanRequest) -> None:
+def test_a_move_of_one_takes_five(desk: Changer, proxy: FaultProxy, request_: PlanRequest) -> None:
     plan = desk.propose(request_).stored.id
     proxy.seen.clear()
     desk.apply(plan, "k")
@@ -134,7 +134,7 @@ def test_a_move_of_one_takes_five(desk: DeskChanges, proxy: FaultProxy, request_
     assert proxy.seen == []
 
 
-def test_taking_one_back(desk: DeskChanges, proxy: FaultProxy) -> None:
+def test_taking_one_back(desk: Changer, proxy: FaultProxy) -> None:
     change = desk.apply(desk.propose(move(1052, to=1007)).stored.id, "k")
     proxy.seen.clear()
     desk.propose(PlanRequest(Action.UNDO, change=change))

@@ -10,8 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.gateways import client_of, gateway_of
 
-from evergreen_groups.changes import Plan
-from evergreen_groups.client import Client
+from evergreen_groups.client import Client, Plan
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.sandbox import Sandbox
 
@@ -20,20 +19,20 @@ patrons = st.sampled_from([f"2000000000{patron}" for patron in PATRONS])
 MakePlan = Callable[[Client], Plan]
 
 moves: st.SearchStrategy[MakePlan] = st.builds(
-    lambda who, to: lambda client: client.moves.plan_move(who, to=to),
+    lambda who, to: lambda client: client.move(who, to=to),
     st.lists(patrons, min_size=1, max_size=3, unique=True),
     patrons,
 )
 removals: st.SearchStrategy[MakePlan] = st.builds(
-    lambda who, lead: lambda client: client.moves.plan_remove(who, lead=lead),
+    lambda who, lead: lambda client: client.remove(who, lead=lead),
     st.lists(patrons, min_size=1, max_size=2, unique=True),
     st.booleans(),
 )
 merges: st.SearchStrategy[MakePlan] = st.builds(
-    lambda source, to: lambda client: client.moves.plan_merge(source, to=to), patrons, patrons
+    lambda source, to: lambda client: client.merge(source, to=to), patrons, patrons
 )
 leads: st.SearchStrategy[MakePlan] = st.builds(
-    lambda who, off: lambda client: client.moves.plan_lead(who, off=off), patrons, st.booleans()
+    lambda who, lead: lambda client: client.set_lead(who, lead=lead), patrons, st.booleans()
 )
 
 
@@ -66,9 +65,9 @@ def test_undo_in_reverse_order_restores_everything(plans: list[MakePlan], runnin
             now = picture(admin)
             assert now.keys() == before.keys()
             assert all_fines(admin) == fines
-        done = [entry.id for entry in client.moves.entries()]
+        done = [entry.id for entry in client.changes.entries()]
         for entry in done:
-            plan = client.moves.plan_undo(entry)
+            plan = client.undo(entry)
             assert plan.draft.unchanged == ()
             assert plan.apply().done
         assert picture(admin) == before

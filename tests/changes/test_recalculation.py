@@ -16,7 +16,7 @@ from support.recalculations import penalties, recalculates
 from support.states import state_in
 
 from evergreen_groups.audit import AuditCriteria, FindingKind, PatronFinding
-from evergreen_groups.changes import PlanOutcome, StepOutcome, StepState, StoredStep, recalculable
+from evergreen_groups.changes import PlanOutcome, StepOutcome, StepState, StoredStep, over_limit_of, recalculable
 from evergreen_groups.client import Client
 from evergreen_groups.errors import BusyError, PlanError
 from evergreen_groups.gateway import TOKEN
@@ -35,7 +35,7 @@ def by_id(outcome: PlanOutcome[StoredStep]) -> dict[int, StepOutcome[StoredStep]
 
 def test_everything_is_resolved_and_the_next_audit_finds_nothing(client: Client, sandbox: Sandbox) -> None:
     found = findings(client)
-    outcome = client.recalculator.recalculate(found)
+    outcome = client.changes.recalculate(over_limit_of(found))
     assert outcome.stopped is None
     not_blocked = [finding.member.id for finding in found if finding.kind is FindingKind.NOT_BLOCKED]
     assert {by_id(outcome)[id].reason for id in not_blocked} == {"blocked in the ILS now"}
@@ -43,12 +43,12 @@ def test_everything_is_resolved_and_the_next_audit_finds_nothing(client: Client,
     assert all(person.resolved and person.state is StepState.DONE for person in outcome.steps)
     assert penalties(sandbox, 1030) == [(1, None)]
     assert findings(client) == []
-    assert client.recalculator.recalculate([]).steps == ()
+    assert client.changes.recalculate(over_limit_of([])).steps == ()
 
 
 def test_the_journal_has_it_and_it_cannot_be_taken_back(client: Client) -> None:
-    client.recalculator.recalculate(findings(client))
-    (entry,) = client.moves.entries()
+    client.changes.recalculate(over_limit_of(findings(client)))
+    (entry,) = client.changes.entries()
     assert entry.action == "recalculate"
     assert {(step.patron, step.field, step.before, step.value) for step in entry.steps} == {
         (1030, "penalties", 0, 1),
@@ -57,7 +57,7 @@ def test_the_journal_has_it_and_it_cannot_be_taken_back(client: Client) -> None:
         (1042, "penalties", 1, 0),
     }
     with pytest.raises(PlanError, match="can't be taken back"):
-        client.moves.plan_undo(entry.id)
+        client.undo(entry.id)
 
 
 def test_what_a_recalculation_does_not_change_is_explained(client: Client, sandbox: Sandbox) -> None:
@@ -72,7 +72,7 @@ def test_what_a_recalculation_does_not_change_is_explained(client: Client, sandb
     found = [*recalculable(audit), higher, left_alone]
     # Set after the audit; the recalculation removes it.
     sandbox._store.insert("ausp", {"usr": 1036, "standing_penalty": 1, "org_unit": 1})
-    outcome = by_id(client.recalculator.recalculate(found))
+    outcome = by_id(client.changes.recalculate(over_limit_of(found)))
     assert outcome[1036].reason.startswith("not blocked for fines any more; own fines don't reach")
     assert outcome[1045].reason.startswith("still blocked")
     assert not outcome[1036].resolved
@@ -83,7 +83,7 @@ def test_what_a_recalculation_does_not_change_is_explained(client: Client, sandb
 def test_a_block_set_by_staff_is_never_at_risk(client: Client, sandbox: Sandbox, proxy: FaultProxy) -> None:
     sandbox._store.insert("ausp", {"usr": 1042, "standing_penalty": 1, "org_unit": 1, "staff": 1})
     sandbox._store.insert("ausp", {"usr": 1030, "standing_penalty": 25, "org_unit": 1, "staff": 1})
-    outcome = by_id(client.recalculator.recalculate(findings(client)))
+    outcome = by_id(client.changes.recalculate(over_limit_of(findings(client))))
     assert outcome[1042].state is StepState.NOT_DONE
     assert "set by staff" in outcome[1042].reason
     assert penalties(sandbox, 1042) == [(1, None), (1, 1)]
@@ -94,7 +94,7 @@ def test_a_block_set_by_staff_is_never_at_risk(client: Client, sandbox: Sandbox,
 @pytest.mark.parametrize("fault", [Fault.DROP_REQUEST, Fault.DROP_ANSWER])
 def test_a_lost_call_is_read_back_and_never_sent_twice(mover: Client, proxy: FaultProxy, fault: Fault) -> None:
     proxy.decide = lambda call: fault if recalculates(call) and call.parameters[1] == 1030 else Fault.NONE
-    outcome = by_id(mover.recalculator.recalculate(findings(mover)))
+    outcome = by_id(mover.changes.recalculate(over_limit_of(findings(mover))))
     assert len([call for call in proxy.calls if recalculates(call)]) == 4
     landed = fault is Fault.DROP_ANSWER
     assert outcome[1030].resolved == landed
@@ -113,17 +113,17 @@ def test_a_run_cut_off_is_resolved_by_the_next_one(mover: Client, proxy: FaultPr
         return Fault.DROP_REQUEST if cut else Fault.NONE
 
     proxy.decide = decide
-    outcome = mover.recalculator.recalculate(findings(mover))
+    outcome = mover.changes.recalculate(over_limit_of(findings(mover)))
     assert outcome.stopped is not None
     states = {id: person.state for id, person in by_id(outcome).items()}
     assert states == {1030: StepState.DONE, 1036: StepState.SENDING, 1034: StepState.PLANNED, 1042: StepState.PLANNED}
     proxy.heal()
-    (resolved,) = mover.moves.recover()
+    (resolved,) = mover.changes.recover()
     assert resolved.patron == 1036
-    (entry,) = mover.moves.entries()
+    (entry,) = mover.changes.entries()
     step = next(step for step in entry.steps if step.patron == 1036)
     assert (step.state, step.value) == (StepState.DONE, 1)
-    rest = mover.recalculator.recalculate(findings(mover))
+    rest = mover.changes.recalculate(over_limit_of(findings(mover)))
     assert by_id(rest).keys() == {1034, 1042}
     assert all(person.resolved for person in rest.steps)
 
@@ -133,16 +133,16 @@ def test_one_run_at_a_time(client: Client, tmp_path: Path) -> None:
     ids = [finding.member.id for finding in found]
     for patron in (ids[0], ids[-1]):
         with state_in(tmp_path / "state").change_lease(client.gateway.url, [patron]), pytest.raises(BusyError):
-            client.recalculator.recalculate(found)
+            client.changes.recalculate(over_limit_of(found))
     with state_in(tmp_path / "state").change_lease(client.gateway.url, {1001, 1052} - {*ids}):
-        client.recalculator.recalculate(found)
+        client.changes.recalculate(over_limit_of(found))
 
 
 def test_a_refusal_is_told_and_the_others_go_on(client: Client, sandbox: Sandbox) -> None:
     found = findings(client)
     take_away(sandbox, "UPDATE_USER")
     change_rows(sandbox, "DELETE FROM profile_grants WHERE permission = 'UPDATE_USER'")
-    outcome = client.recalculator.recalculate(found)
+    outcome = client.changes.recalculate(over_limit_of(found))
     assert outcome.stopped is None
     assert {person.state for person in outcome.steps} == {StepState.FAILED}
     assert all("UPDATE_USER" in person.reason for person in outcome.steps)
@@ -157,7 +157,7 @@ def test_blocks_that_mean_something_else_stay(client: Client, sandbox: Sandbox) 
     sandbox._store.insert("pgpt", {"org_unit": 1, "grp": 1, "penalty": 25, "threshold": "10.00"})
     for staff in (1, None):
         sandbox._store.insert("ausp", {"usr": 1030, "standing_penalty": 25, "org_unit": 1, "staff": staff})
-    outcome = by_id(client.recalculator.recalculate(findings(client)))
+    outcome = by_id(client.changes.recalculate(over_limit_of(findings(client))))
     assert outcome[1030].resolved
     assert sorted(penalties(sandbox, 1030), key=str) == [(1, None), (25, 1), (25, None)]
 
@@ -174,7 +174,7 @@ def test_a_librarys_own_penalty_for_fines_is_recalculated_too(client: Client, sa
     found = findings(client)
     assert 1030 in {finding.member.id for finding in found}
     sandbox._store.insert("ausp", {"usr": 1036, "standing_penalty": 26, "org_unit": 1, "staff": 1})
-    outcome = by_id(client.recalculator.recalculate(found))
+    outcome = by_id(client.changes.recalculate(over_limit_of(found)))
     assert outcome[1030].resolved
     assert penalties(sandbox, 1030) == [(26, None)]
     assert outcome[1036].state is StepState.NOT_DONE
@@ -187,7 +187,7 @@ def test_another_librarys_penalty_for_fines_is_none_here(client: Client, sandbox
     sandbox._store.insert("csp", OWN)
     sandbox._store.insert("aous", {"org_unit": 11, "name": name, "value": "26"})
     sandbox._store.insert("ausp", {"usr": 1030, "standing_penalty": 26, "org_unit": 1})
-    outcome = by_id(client.recalculator.recalculate(findings(client)))
+    outcome = by_id(client.changes.recalculate(over_limit_of(findings(client))))
     assert (outcome[1030].resolved, outcome[1030].reason) == (True, "blocked in the ILS now")
 
 
@@ -195,7 +195,7 @@ def test_a_penalty_that_blocks_nothing_resolves_nothing(client: Client, sandbox:
     """A library can turn the fines penalty into a mere note. Then having it doesn't block a patron."""
     found = findings(client)
     sandbox._store.update("csp", 1, {"block_list": None})
-    outcome = by_id(client.recalculator.recalculate(found))
+    outcome = by_id(client.changes.recalculate(over_limit_of(found)))
     assert penalties(sandbox, 1030) == [(1, None)]
     assert not outcome[1030].resolved
     assert outcome[1030].reason.startswith("still not blocked; ")
@@ -213,7 +213,7 @@ def test_a_block_that_staff_set_during_the_run_is_left_alone(
             sandbox._store.insert("ausp", {"usr": 1042, "standing_penalty": 1, "org_unit": 1, "staff": 1})
 
     proxy.before_answer = answered
-    outcome = by_id(mover.recalculator.recalculate(found))
+    outcome = by_id(mover.changes.recalculate(over_limit_of(found)))
     assert outcome[1042].state is StepState.NOT_DONE
     assert (1, 1) in penalties(sandbox, 1042)
 
@@ -222,7 +222,7 @@ def test_the_penalty_is_named(client: Client, proxy: FaultProxy, tmp_path: Path)
     sent: list[list[object]] = []
     proxy.before_answer = lambda call: sent.append(call.parameters[1:]) if recalculates(call) else None
     with gateway_of(proxy.url, "consortium_staff") as gateway:
-        client_of(gateway, tmp_path).recalculator.recalculate(findings(client))
+        client_of(gateway, tmp_path).changes.recalculate(over_limit_of(findings(client)))
     assert sorted(sent) == [[id, "PATRON_EXCEEDS_FINES"] for id in (1030, 1034, 1036, 1042)]
 
 
@@ -242,19 +242,19 @@ def test_an_unclear_answer_is_cleared_up_by_reading(
     mover: Client, proxy: FaultProxy, answer: dict[str, object]
 ) -> None:
     proxy.garble = lambda call: answer if recalculates(call) else None
-    outcome = mover.recalculator.recalculate(findings(mover))
+    outcome = mover.changes.recalculate(over_limit_of(findings(mover)))
     assert all(person.resolved and person.state is StepState.DONE for person in outcome.steps)
     assert len([call for call in proxy.calls if recalculates(call)]) == 4
 
 
 def test_what_may_still_come_in_is_looked_up_by_the_next_run(mover: Client, proxy: FaultProxy) -> None:
     proxy.decide = lambda call: Fault.HELD_REQUEST if recalculates(call) and call.parameters[1] == 1030 else Fault.NONE
-    outcome = by_id(mover.recalculator.recalculate(findings(mover)))
+    outcome = by_id(mover.changes.recalculate(over_limit_of(findings(mover))))
     assert outcome[1030].state is StepState.SENDING
     assert "may still come in until" in outcome[1030].reason
-    assert mover.moves.recover() == []
+    assert mover.changes.recover() == []
     proxy.let_go()
-    (recovered,) = mover.moves.recover()
+    (recovered,) = mover.changes.recover()
     assert (recovered.patron, recovered.state, recovered.value) == (1030, StepState.DONE, 1)
 
 
@@ -265,7 +265,7 @@ def test_penalties_are_read_where_they_were_set(account: str, tmp_path: Path) ->
         client = client_of(stack.enter_context(gateway_of(sandbox.url, account)), tmp_path)
         found = findings(client)
         assert found
-        outcome = client.recalculator.recalculate(found)
+        outcome = client.changes.recalculate(over_limit_of(found))
         assert {person.state for person in outcome.steps} == {StepState.DONE}
         assert all(person.resolved for person in outcome.steps)
 
@@ -279,33 +279,33 @@ def test_a_recalculation_that_cannot_be_read_back_stays_open(mover: Client, prox
         if call.method == RETRIEVE and call.parameters[1] == 1030 and any(map(recalculates, proxy.calls))
         else None
     )
-    outcome = by_id(mover.recalculator.recalculate(sorted(findings(mover), key=lambda it: it.member.id)))
+    outcome = by_id(mover.changes.recalculate(over_limit_of(sorted(findings(mover), key=lambda it: it.member.id))))
     assert outcome[1030].state is StepState.SENDING
     assert all(outcome[id].resolved for id in (1034, 1036, 1042))
-    assert mover.moves.recover() == []
+    assert mover.changes.recover() == []
     proxy.heal()
-    assert [(step.patron, step.state) for step in mover.moves.recover()] == [(1030, StepState.DONE)]
+    assert [(step.patron, step.state) for step in mover.changes.recover()] == [(1030, StepState.DONE)]
 
 
 def test_penalties_of_somebody_else_are_no_answer(mover: Client, proxy: FaultProxy) -> None:
     found = findings(mover)
     other = mover.gateway.call("open-ils.actor", RETRIEVE, TOKEN, 1001, ["standing_penalties"]).value
     proxy.answer = lambda call: other if call.method == RETRIEVE else None
-    outcome = mover.recalculator.recalculate(found)
+    outcome = mover.changes.recalculate(over_limit_of(found))
     assert {person.state for person in outcome.steps} == {StepState.NOT_DONE}
     assert not any(map(recalculates, proxy.calls))
 
 
 def test_an_account_that_may_not_look_where_it_works_reads_the_others_way(mover: Client, proxy: FaultProxy) -> None:
     proxy.answer = lambda call: lacking("VIEW_USER", 4) if call.method == RETRIEVE else None
-    outcome = mover.recalculator.recalculate(findings(mover))
+    outcome = mover.changes.recalculate(over_limit_of(findings(mover)))
     assert all(person.resolved for person in outcome.steps)
 
 
 def test_a_patron_who_is_hidden_by_then_is_left_alone(client: Client, sandbox: Sandbox, tmp_path: Path) -> None:
     found = findings(client)
     with gateway_of(sandbox.url, "north_manager") as gateway:
-        outcome = by_id(client_of(gateway, tmp_path).recalculator.recalculate(found))
+        outcome = by_id(client_of(gateway, tmp_path).changes.recalculate(over_limit_of(found)))
     assert outcome[1030].state is StepState.NOT_DONE
     assert outcome[1030].reason == "the account can't see this patron any more"
     assert penalties(sandbox, 1030) == []
@@ -315,7 +315,7 @@ def test_what_never_came_in_is_known_in_the_end(
     mover: Client, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proxy.decide = lambda call: Fault.DROP_REQUEST if recalculates(call) and call.parameters[1] == 1030 else Fault.NONE
-    mover.recalculator.recalculate(findings(mover))
+    mover.changes.recalculate(over_limit_of(findings(mover)))
     later(monkeypatch)
-    (recovered,) = mover.moves.recover()
+    (recovered,) = mover.changes.recover()
     assert (recovered.state, recovered.reason) == (StepState.NOT_DONE, "it never came in, or changed nothing")

@@ -46,47 +46,47 @@ CALL = {"service": "open-ils.actor", "method": "m"}
 
 def test_what_cannot_be_looked_up_because_nothing_answers_is_an_error(mover: Client, proxy: FaultProxy) -> None:
     proxy.decide = only(UPDATE, Fault.DROP_REQUEST)
-    mover.moves.plan_move([CARD, ANOTHERS_CARD], to=OTHERS_CARD).apply()
+    mover.move([CARD, ANOTHERS_CARD], to=OTHERS_CARD).apply()
     proxy.decide = lambda call: Fault.DROP_REQUEST
     with pytest.raises(errors.TransportError):
-        mover.moves.recover()
-    assert [step.patron for step in mover.moves.open_steps()] == [PATRON, ANOTHER]
+        mover.changes.recover()
+    assert [step.patron for step in mover.changes.open_steps()] == [PATRON, ANOTHER]
 
 
 def test_a_plan_is_not_begun_where_what_is_open_cannot_be_looked_up(mover: Client, proxy: FaultProxy) -> None:
     proxy.decide = only(UPDATE, Fault.DROP_REQUEST)
-    mover.moves.plan_move([CARD], to=OTHERS_CARD).apply()
-    plan = mover.moves.plan_lead(CARD)
+    mover.move([CARD], to=OTHERS_CARD).apply()
+    plan = mover.set_lead(CARD)
     proxy.decide = lambda call: Fault.DROP_REQUEST
     proxy.seen.clear()
     with pytest.raises(errors.TransportError):
         plan.apply()
     assert UPDATE not in proxy.seen
-    assert [entry.action for entry in mover.moves.entries()] == ["move"]
+    assert [entry.action for entry in mover.changes.entries()] == ["move"]
 
 
 def test_what_is_open_of_one_patron_holds_up_nobody_else(mover: Client, proxy: FaultProxy) -> None:
     proxy.decide = only(UPDATE, Fault.DROP_REQUEST)
-    mover.moves.plan_move([CARD], to=OTHERS_CARD).apply()
-    plan = mover.moves.plan_lead(ANOTHERS_CARD)
+    mover.move([CARD], to=OTHERS_CARD).apply()
+    plan = mover.set_lead(ANOTHERS_CARD)
     named = re.compile(rf"\b{PATRON}\b")  # not within a token, which is random
     proxy.decide = lambda call: Fault.DROP_REQUEST if named.search(str(call.parameters)) else Fault.NONE
     assert plan.apply().done
-    assert [step.patron for step in mover.moves.open_steps()] == [PATRON]
+    assert [step.patron for step in mover.changes.open_steps()] == [PATRON]
 
 
 def test_recovery_writes_down_what_it_found_and_why(mover: Client, proxy: FaultProxy) -> None:
     cut_off_at(proxy, UPDATE)
-    outcome = mover.moves.plan_move([CARD, ANOTHERS_CARD], to=OTHERS_CARD).apply()
+    outcome = mover.move([CARD, ANOTHERS_CARD], to=OTHERS_CARD).apply()
     assert outcome.stopped is not None
     assert [step.state for step in outcome.steps] == [StepState.SENDING, StepState.PLANNED]
     proxy.heal()
-    (found,) = mover.moves.recover()
+    (found,) = mover.changes.recover()
     assert (found.state, found.value, found.reason) == (StepState.DONE, OTHER, "found done after an interruption")
-    step, planned = mover.moves.entry(change_id(mover.moves, 1)).steps
+    step, planned = mover.changes.entry(change_id(mover.changes, 1)).steps
     assert (step.state, step.value, step.reason) == (found.state, found.value, found.reason)
     assert planned.state is StepState.PLANNED
-    assert mover.moves.recover() == []
+    assert mover.changes.recover() == []
 
 
 @pytest.mark.parametrize("method", [UPDATE, NEW_GROUP])
@@ -95,12 +95,12 @@ def test_a_step_that_is_still_open_is_recovered_once_and_for_all(
 ) -> None:
     proxy.decide = only(method, Fault.DROP_REQUEST)
     plan_with(method, mover).apply()
-    assert mover.moves.recover() == []
-    assert [(step.patron, step.state) for step in mover.moves.open_steps()] == [(PATRON, StepState.SENDING)]
+    assert mover.changes.recover() == []
+    assert [(step.patron, step.state) for step in mover.changes.open_steps()] == [(PATRON, StepState.SENDING)]
     later(monkeypatch)
-    (found,) = mover.moves.recover()
+    (found,) = mover.changes.recover()
     assert (found.state, found.reason) == (StepState.NOT_DONE, "it never came in")
-    assert mover.moves.recover() == mover.moves.open_steps() == []
+    assert mover.changes.recover() == mover.changes.open_steps() == []
 
 
 def test_a_removal_is_not_taken_for_a_later_one(
@@ -108,11 +108,11 @@ def test_a_removal_is_not_taken_for_a_later_one(
 ) -> None:
     """Two removals can't be told apart by their outcome: each makes a new group."""
     proxy.decide = only(NEW_GROUP, Fault.DROP_REQUEST)
-    mover.moves.plan_remove([CARD]).apply()
+    mover.remove([CARD]).apply()
     later(monkeypatch)
     proxy.heal()
-    assert mover.moves.plan_remove([CARD]).apply().done
-    assert [entry.steps[0].state for entry in mover.moves.entries()] == [StepState.DONE, StepState.NOT_DONE]
+    assert mover.remove([CARD]).apply().done
+    assert [entry.steps[0].state for entry in mover.changes.entries()] == [StepState.DONE, StepState.NOT_DONE]
 
 
 # -- obstacles during a change -----------------------------------------------------------------------------------------
@@ -130,7 +130,7 @@ def test_a_change_that_somebody_shut_out_is_made_again_from_the_new_record(
         return Fault.DROP_REQUEST
 
     proxy.decide = decide
-    assert mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().done
+    assert mover.move([CARD], to=OTHERS_CARD).apply().done
     assert (record_of(admin).usrgroup, record_of(admin).day_phone) == (OTHER, "555-0100")
     assert (only_step(mover).state, only_step(mover).reason) == (StepState.DONE, "")
 
@@ -144,7 +144,7 @@ def test_a_patron_who_is_hidden_once_it_is_sent_stays_open(
     (step,) = plan.apply().steps
     assert (step.state, step.reason) == (StepState.SENDING, "sent, but the account can't see this patron any more")
     proxy.heal()
-    assert [found.value for found in mover.moves.recover()] == [value]
+    assert [found.value for found in mover.changes.recover()] == [value]
 
 
 @pytest.mark.parametrize("method", [UPDATE, NEW_GROUP])
@@ -170,7 +170,7 @@ def test_a_field_that_the_ils_changed_as_well_is_named(mover: Client, proxy: Fau
 
 
 def test_whom_the_account_cannot_see_is_not_taken_back(mover: Client, proxy: FaultProxy, tmp_path: Path) -> None:
-    assert mover.moves.plan_move(["20000000001012"], to=OTHERS_CARD).apply().done
+    assert mover.move(["20000000001012"], to=OTHERS_CARD).apply().done
     with gateway_of(proxy.url, "north_manager") as gateway:
         why = why_not_undone(client_of(gateway, tmp_path), 1)
     assert why == "nothing to undo in entry 1: 1 patron can't be seen by the account"
@@ -178,15 +178,15 @@ def test_whom_the_account_cannot_see_is_not_taken_back(mover: Client, proxy: Fau
 
 def test_one_who_is_hidden_in_passing_is_not_passed_over(mover: Client, proxy: FaultProxy) -> None:
     """Undo would report success although it skipped a patron."""
-    assert mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().done
+    assert mover.move([CARD], to=OTHERS_CARD).apply().done
     proxy.answer = lambda call: HIDDEN if call.method == RETRIEVE else None
     with pytest.raises(errors.NotFoundError, match="patron 1052 can't be read"):
-        mover.moves.plan_undo(change_id(mover.moves, 1))
+        mover.undo(change_id(mover.changes, 1))
 
 
 def test_what_is_not_known_to_be_done_is_not_taken_back(mover: Client, proxy: FaultProxy) -> None:
     proxy.decide = only(UPDATE, Fault.DROP_REQUEST)
-    mover.moves.plan_move([CARD], to=OTHERS_CARD).apply()
+    mover.move([CARD], to=OTHERS_CARD).apply()
     assert why_not_undone(mover, 1) == "nothing to undo in entry 1: patron 1052: that change isn't known to be done"
 
 
@@ -210,10 +210,10 @@ def test_a_refusal_names_the_library_even_where_it_cannot_be_looked_up(mover: Cl
 def test_a_removal_is_found_out_before_others_join(mover: Client, proxy: FaultProxy) -> None:
     """A removal is recognized by the patron being alone in the new group, so check it before another patron joins."""
     cut_off_at(proxy, NEW_GROUP)
-    assert mover.moves.plan_remove([CARD]).apply().stopped is not None
+    assert mover.remove([CARD]).apply().stopped is not None
     proxy.heal()
-    assert [step.patron for step in mover.moves.open_steps()] == [PATRON]
-    assert mover.moves.plan_move([OTHERS_CARD], to=CARD).apply().done
+    assert [step.patron for step in mover.changes.open_steps()] == [PATRON]
+    assert mover.move([OTHERS_CARD], to=CARD).apply().done
     step = only_step(mover)
     assert (step.state, step.reason) == (StepState.DONE, "found done after an interruption")
 
@@ -222,18 +222,18 @@ def test_steps_under_change_by_another_process_are_left_alone(mover: Client, pro
     """Two patrons have open steps. Skip the one that another process is changing now."""
     proxy.decide = only(UPDATE, Fault.DROP_ANSWER)
     proxy.refuse = lambda call: (500, "") if call.method == RETRIEVE and UPDATE in proxy.seen else None
-    mover.moves.plan_move([CARD], to=OTHERS_CARD).apply()
+    mover.move([CARD], to=OTHERS_CARD).apply()
     proxy.seen.clear()
-    mover.moves.plan_move([ANOTHERS_CARD], to="20000000001001").apply()
+    mover.move([ANOTHERS_CARD], to="20000000001001").apply()
     proxy.heal()
-    assert [step.patron for step in mover.moves.open_steps()] == [PATRON, ANOTHER]
+    assert [step.patron for step in mover.changes.open_steps()] == [PATRON, ANOTHER]
     with state_in(tmp_path / "state").change_lease(mover.gateway.url, [PATRON]):
-        assert [step.patron for step in mover.moves.recover()] == [ANOTHER]
-        assert [step.patron for step in mover.moves.open_steps()] == [PATRON]
+        assert [step.patron for step in mover.changes.recover()] == [ANOTHER]
+        assert [step.patron for step in mover.changes.open_steps()] == [PATRON]
         with pytest.raises(errors.BusyError):
-            mover.moves.plan_lead(CARD).apply()
-        seen = mover.plans.history.change(change_id(mover.moves, 1))
+            mover.set_lead(CARD).apply()
+        seen = mover.changes.change(change_id(mover.changes, 1))
         assert (seen.is_under_way, [step.state for step in seen.entry.steps]) == (True, [StepState.SENDING])
-    seen = mover.plans.history.change(change_id(mover.moves, 1))  # the next reader recovers the step
+    seen = mover.changes.change(change_id(mover.changes, 1))  # the next reader recovers the step
     assert (seen.is_under_way, seen.is_done) == (False, True)
-    assert mover.moves.open_steps() == []
+    assert mover.changes.open_steps() == []

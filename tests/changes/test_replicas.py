@@ -34,9 +34,9 @@ from support.states import state_in
 from support.write_log import WriteLog
 
 from evergreen_groups.audit import AuditCriteria
-from evergreen_groups.changes import Action, DeskChanges, Draft, Plan, PlanRequest, StepState, recalculable
+from evergreen_groups.changes import Action, Changer, Draft, PlanRequest, StepState, over_limit_of, recalculable
 from evergreen_groups.changes.reasons import STALE_READ
-from evergreen_groups.client import Client
+from evergreen_groups.client import Client, Plan
 from evergreen_groups.errors import PlanError
 from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.sandbox import Sandbox
@@ -66,7 +66,7 @@ def mover(gateway: Gateway, tmp_path: Path) -> Client:
 
 
 @pytest.fixture
-def desk(gateway: Gateway, tmp_path: Path) -> DeskChanges:
+def desk(gateway: Gateway, tmp_path: Path) -> Changer:
     return desk_of(gateway, state_in(tmp_path / "desk"))
 
 
@@ -84,11 +84,11 @@ def by_staff(gateway: Gateway, patron: int, **fields: object) -> None:
 
 
 def test_a_plan_starts_from_where_everybody_is_now(mover: Client) -> None:
-    assert mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().done
-    again = mover.moves.plan_move([CARD], to=OTHERS_CARD)
+    assert mover.move([CARD], to=OTHERS_CARD).apply().done
+    again = mover.move([CARD], to=OTHERS_CARD)
     assert again.draft.steps == ()
     assert "already in group 1002" in again.draft.unchanged[0]
-    back = mover.moves.plan_move([CARD], to=HOMES_CARD)
+    back = mover.move([CARD], to=HOMES_CARD)
     assert [(step.before, step.after) for step in back.draft.steps] == [(OTHER, HOME)]
     assert PATRON in members(back.draft, OTHER)
     assert PATRON not in members(back.draft, HOME)
@@ -98,26 +98,26 @@ def test_a_plan_starts_from_where_everybody_is_now(mover: Client) -> None:
 def test_what_others_have_changed_is_known_as_well(mover: Client, gateway: Gateway) -> None:
     by_staff(gateway, PATRON, usrgroup=OTHER)
     by_staff(gateway, ANOTHER, master_account="t")
-    moved = mover.moves.plan_move([CARD], to=HOMES_CARD)
+    moved = mover.move([CARD], to=HOMES_CARD)
     assert [(step.before, step.after) for step in moved.draft.steps] == [(OTHER, HOME)]
-    assert mover.moves.plan_lead(ANOTHERS_CARD).draft.steps == ()
-    assert len(mover.moves.plan_lead(ANOTHERS_CARD, off=True).draft.steps) == 1
+    assert mover.set_lead(ANOTHERS_CARD).draft.steps == ()
+    assert len(mover.set_lead(ANOTHERS_CARD, lead=False).draft.steps) == 1
 
 
 @pytest.mark.long
 def test_somebody_alone_since_a_moment_ago_is_left_alone(mover: Client) -> None:
-    assert mover.moves.plan_remove([CARD]).apply().done
-    again = mover.moves.plan_remove([CARD])
+    assert mover.remove([CARD]).apply().done
+    again = mover.remove([CARD])
     assert again.draft.steps == ()
     assert "already alone" in again.draft.unchanged[0]
-    back = mover.moves.plan_move([CARD], to=HOMES_CARD)
+    back = mover.move([CARD], to=HOMES_CARD)
     assert back.apply().done
 
 
 @pytest.mark.long
 def test_a_card_that_has_just_been_issued_is_found(copied: Sandbox, mover: Client) -> None:
     copied._store.insert("ac", {"usr": PATRON, "barcode": "NEW-CARD", "active": "t"})
-    plan = mover.moves.plan_move(["NEW-CARD"], to=OTHERS_CARD)
+    plan = mover.move(["NEW-CARD"], to=OTHERS_CARD)
     assert [step.patron_id for step in plan.draft.steps] == [PATRON]
 
 
@@ -127,17 +127,17 @@ def test_hidden_members_stay_counted(copied: Sandbox, tmp_path: Path) -> None:
     with gateway_of(copied.url, "north_manager") as gateway, gateway_of(copied.url, "consortium_staff") as staff:
         client = client_of(gateway, tmp_path)
         by_staff(staff, PATRON, usrgroup=OTHER)
-        plan = client.moves.plan_move([HOMES_CARD], to=OTHERS_CARD)
+        plan = client.move([HOMES_CARD], to=OTHERS_CARD)
         groups = {group.number: group.before for group in plan.draft.groups if group.before}
         assert (groups[HOME].hidden_ids, groups[OTHER].hidden_ids) == (frozenset({ANOTHER}), frozenset())
         by_staff(staff, ANOTHER, usrgroup=OTHER)
-        plan = client.moves.plan_move([HOMES_CARD], to=OTHERS_CARD)
+        plan = client.move([HOMES_CARD], to=OTHERS_CARD)
         groups = {group.number: group.before for group in plan.draft.groups if group.before}
         assert groups[OTHER].hidden_ids == {ANOTHER}
 
 
 @pytest.mark.long
-def test_a_desks_plan_is_held_against_what_is_there_now(desk: DeskChanges, gateway: Gateway) -> None:
+def test_a_desks_plan_is_held_against_what_is_there_now(desk: Changer, gateway: Gateway) -> None:
     """The replica's data would refuse the second plan and accept the first, outdated one."""
     outdated = desk.propose(move(PATRON, to=OTHERS)).stored
     made = desk.apply(desk.propose(move(ANOTHER, to=OTHERS)).stored.id, "a")
@@ -145,14 +145,14 @@ def test_a_desks_plan_is_held_against_what_is_there_now(desk: DeskChanges, gatew
         desk.apply(outdated.id, "b")
     again = desk.apply(desk.propose(move(PATRON, to=OTHERS)).stored.id, "c")
     for change in (made, again):
-        assert [step.state for step in desk.history.change(change).entry.steps] == [StepState.DONE]
+        assert [step.state for step in desk.change(change).entry.steps] == [StepState.DONE]
 
 
 @pytest.mark.long
-def test_undo_at_a_desk_takes_back_what_the_copy_does_not_know(desk: DeskChanges) -> None:
+def test_undo_at_a_desk_takes_back_what_the_copy_does_not_know(desk: Changer) -> None:
     made = desk.apply(desk.propose(move(PATRON, ANOTHER, to=OTHERS)).stored.id, "a")
     undone = desk.undo(made, "b")
-    assert [step.state for step in desk.history.change(undone).entry.steps] == [StepState.DONE] * 2
+    assert [step.state for step in desk.change(undone).entry.steps] == [StepState.DONE] * 2
     proposed = desk.propose(PlanRequest(Action.UNDO, change=undone))
     assert [step.after for step in proposed.draft.steps] == [OTHER] * 2
 
@@ -174,7 +174,7 @@ def test_records_decide_who_is_alone_when_the_replica_disagrees(copied: Sandbox,
 
         proxy.garble = lambda call: EMPTY if call.method == NEW_GROUP else None
         proxy.carried_out = lambda call, answer: joined(call)
-        assert client.moves.plan_remove([CARD]).apply().done
+        assert client.remove([CARD]).apply().done
         assert proxy.seen.count(NEW_GROUP) == 1
         assert staff.reads_replicas
 
@@ -189,7 +189,7 @@ def test_penalties_of_elsewhere_are_not_said_to_be_as_they_were(copied: Sandbox,
     with gateway_of(copied.url, "consortium_staff") as gateway:
         client = client_of(gateway, tmp_path)
         findings = recalculable(client.audit(AuditCriteria()))
-        outcome = client.recalculator.recalculate(findings).steps
+        outcome = client.changes.recalculate(over_limit_of(findings)).steps
     libraries = [finding.member.patron.home_library.id for finding in findings]
     valley = [one for one, library in zip(outcome, libraries, strict=True) if library in (3, 21, 22, 23)]
     assert valley
@@ -274,33 +274,32 @@ class Course:
         (step,) = plan.apply().steps
         assert step.state is StepState.SENDING
         self._proxy.garble = self._proxy.refuse = lambda call: None
-        recovered = self._client.moves.recover()
+        recovered = self._client.changes.recover()
         assert {one.state for one in recovered} == {StepState.DONE}
         return [(one.patron, one.field, one.value) for one in recovered]
 
     def _plan(self, kind: str, who: object, more: object) -> object:
-        moves = self._client.moves
+        client = self._client
         card = {patron: f"2000000000{patron}" for patron in FAMILY}
         match kind:
             case "move":
-                return moves.plan_move([card[one] for one in who], to=card[more])
+                return client.move([card[one] for one in who], to=card[more])
             case "remove":
-                return moves.plan_remove([card[one] for one in who], lead=more)
+                return client.remove([card[one] for one in who], lead=more)
             case "merge":
-                return moves.plan_merge(card[who], to=card[more])
+                return client.merge(card[who], to=card[more])
             case "lead":
-                return moves.plan_lead(card[who], off=not more)
+                return client.set_lead(card[who], lead=more)
             case _:
                 return self._undo(who)
 
     def _undo(self, which: int) -> Plan | None:
         """Plan an undo. Return None if a later change leaves nothing to undo."""
-        moves = self._client.moves
-        entries = moves.entries()
+        entries = self._client.changes.entries()
         if not entries:
             return None
         try:
-            return moves.plan_undo(entries[-which % len(entries)].id)
+            return self._client.undo(entries[-which % len(entries)].id)
         except PlanError as error:
             if error.code in ("already-undone", "nothing-to-undo"):
                 return None
@@ -347,5 +346,5 @@ def test_nothing_is_done_twice_or_said_wrongly(
             whole.make(action, fate)
             if catches_up:
                 sandbox.catch_up()
-            assert client.moves.recover() == []
-            assert client.moves.open_steps() == []
+            assert client.changes.recover() == []
+            assert client.changes.open_steps() == []

@@ -110,12 +110,12 @@ def test_killed_programs_leave_a_true_journal(tmp_path: Path, monkeypatch: pytes
                 Database, "now", lambda _: datetime.now(UTC) + timedelta(minutes=MINUTES * (rounds + 1))
             )
             client = Client(gateway, account="consortium_staff", state=state)
-            client.moves.recover()
-            assert client.moves.open_steps() == []
-            done = done_steps(client.moves.entries())
+            client.changes.recover()
+            assert client.changes.open_steps() == []
+            done = done_steps(client.changes.entries())
             interrupted = [
                 step.reason
-                for entry in client.moves.entries()
+                for entry in client.changes.entries()
                 for step in entry.steps
                 if step.reason in ("found done after an interruption", "it never came in")
             ]

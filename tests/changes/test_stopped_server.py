@@ -41,7 +41,7 @@ def groups(admin: Gateway) -> list[int]:
 def test_a_plan_ends_there_and_goes_on_later(
     client: Client, cluster: Cluster, proxy: FaultProxy, admin: Gateway, moment: str, mode: str
 ) -> None:
-    plan = client.moves.plan_move([f"2000000000{patron}" for patron in PATRONS], to="20000000001001")
+    plan = client.move([f"2000000000{patron}" for patron in PATRONS], to="20000000001001")
     before = groups(admin)
 
     def stop(call: Call) -> Fault:
@@ -64,23 +64,23 @@ def test_a_plan_ends_there_and_goes_on_later(
     sent = proxy.seen.count(UPDATE)
     assert sent == (1 if moment == "before a request" else 2)
     with pytest.raises(StateError, match="can't be used"):
-        client.moves.entries()
+        client.changes.entries()
     with pytest.raises(StateError, match="can't be used"):
         plan.apply()
     assert proxy.seen.count(UPDATE) == sent
 
     proxy.decide = lambda call: Fault.NONE
     cluster.run_server()
-    (entry,) = client.moves.entries()
+    (entry,) = client.changes.entries()
     second = StepState.PLANNED if moment == "before a request" else StepState.SENDING
     assert [step.state for step in entry.steps] == [StepState.DONE, second, StepState.PLANNED]
     now = groups(admin)
     assert now == [1001, 1001 if second is StepState.SENDING else before[1], before[2]]
-    recovered = client.moves.recover()
+    recovered = client.changes.recover()
     assert [(step.patron, step.state) for step in recovered] == (
         [(PATRONS[1], StepState.DONE)] if second is StepState.SENDING else []
     )
-    again = client.moves.plan_move([f"2000000000{patron}" for patron in PATRONS], to="20000000001001")
+    again = client.move([f"2000000000{patron}" for patron in PATRONS], to="20000000001001")
     assert again.apply().done
     assert groups(admin) == [1001] * 3
     assert proxy.seen.count(UPDATE) == len(PATRONS)
@@ -90,7 +90,7 @@ def test_who_has_lost_the_lease_writes_no_more(
     client: Client, cluster: Cluster, proxy: FaultProxy, admin: Gateway
 ) -> None:
     """The connection is cut, for example by a firewall. By then another server may have taken the lease."""
-    plan = client.moves.plan_move([f"2000000000{patron}" for patron in PATRONS], to="20000000001001")
+    plan = client.move([f"2000000000{patron}" for patron in PATRONS], to="20000000001001")
 
     def cut(call: Call) -> Fault:
         if call.method == UPDATE:
@@ -106,6 +106,6 @@ def test_who_has_lost_the_lease_writes_no_more(
     assert "\n" not in str(caught.value)
     assert proxy.seen.count(UPDATE) == 1
     proxy.decide = lambda call: Fault.NONE
-    assert [step.patron for step in client.moves.open_steps()] == [PATRONS[0]]
-    assert [(step.patron, step.state) for step in client.moves.recover()] == [(PATRONS[0], StepState.DONE)]
+    assert [step.patron for step in client.changes.open_steps()] == [PATRONS[0]]
+    assert [(step.patron, step.state) for step in client.changes.recover()] == [(PATRONS[0], StepState.DONE)]
     assert groups(admin)[0] == 1001

@@ -33,8 +33,8 @@ from support.family_moves import (
 from support.fault_proxy import Call, Fault, FaultProxy
 from support.gateways import client_of, gateway_of, why_not_undone
 
-from evergreen_groups.changes import Plan, StepState
-from evergreen_groups.client import Client
+from evergreen_groups.changes import StepState
+from evergreen_groups.client import Client, Plan
 from evergreen_groups.errors import UnreachableError
 from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.sandbox import Sandbox
@@ -69,7 +69,7 @@ UNCLEAR = {
 
 def test_a_removal_that_may_still_come_in_is_not_sent_again(mover: Client, proxy: FaultProxy, admin: Gateway) -> None:
     proxy.decide = only(NEW_GROUP, Fault.HELD_REQUEST)
-    outcome = mover.moves.plan_remove([CARD]).apply()
+    outcome = mover.remove([CARD]).apply()
     assert proxy.seen.count(NEW_GROUP) == 1
     assert not outcome.done
     assert outcome.stopped is None
@@ -81,29 +81,29 @@ def test_a_removal_that_may_still_come_in_is_not_sent_again(mover: Client, proxy
 
     proxy.let_go()
     group = record_of(admin).usrgroup
-    (recovered,) = mover.moves.recover()
+    (recovered,) = mover.changes.recover()
     assert (recovered.patron, recovered.state, recovered.value) == (PATRON, StepState.DONE, group)
     assert group == 1100  # one new group
     proxy.heal()
-    assert mover.moves.plan_undo(change_id(mover.moves, 1)).apply().done
+    assert mover.undo(change_id(mover.changes, 1)).apply().done
     assert record_of(admin).usrgroup == HOME
 
 
 def test_a_move_whose_requests_all_vanish_stays_open(mover: Client, proxy: FaultProxy, admin: Gateway) -> None:
     proxy.decide = only(UPDATE, Fault.HELD_REQUEST)
-    outcome = mover.moves.plan_move([CARD], to=OTHERS_CARD).apply()
+    outcome = mover.move([CARD], to=OTHERS_CARD).apply()
     assert outcome.steps[0].state is StepState.SENDING
     proxy.let_go()
-    (recovered,) = mover.moves.recover()
+    (recovered,) = mover.changes.recover()
     assert (recovered.state, recovered.value) == (StepState.DONE, OTHER)
     assert record_of(admin).usrgroup == OTHER
 
 
 def test_a_move_that_somebody_else_shut_out_is_over_at_once(mover: Client, proxy: FaultProxy, admin: Gateway) -> None:
     proxy.decide = only(UPDATE, Fault.HELD_REQUEST)
-    mover.moves.plan_move([CARD], to=OTHERS_CARD).apply()
+    mover.move([CARD], to=OTHERS_CARD).apply()
     write_as_staff(admin, usrgroup=HOME, day_phone="555-0100")
-    (recovered,) = mover.moves.recover()
+    (recovered,) = mover.changes.recover()
     assert recovered.state is StepState.NOT_DONE
     assert "somebody else changed the record first" in recovered.reason
     proxy.let_go()
@@ -156,10 +156,10 @@ def test_the_same_change_made_by_staff_is_not_ours(
     ago: dict[str, float],
     says: str,
 ) -> None:
-    plan = mover.moves.plan_move([CARD], to=OTHERS_CARD) if "usrgroup" in by_staff else mover.moves.plan_lead(CARD)
+    plan = mover.move([CARD], to=OTHERS_CARD) if "usrgroup" in by_staff else mover.set_lead(CARD)
     interrupt(plan, proxy, monkeypatch, **ago)
     write_as_staff(admin, **by_staff)
-    (recovered,) = mover.moves.recover()
+    (recovered,) = mover.changes.recover()
     assert recovered.state is StepState.FAILED
     assert recovered.reason.startswith(says)
     assert "that change failed" in why_not_undone(mover, 1)
@@ -180,11 +180,11 @@ def overtaken(proxy: FaultProxy, admin: Gateway) -> None:
 
 @pytest.mark.usefixtures("overtaken")
 def test_a_removal_does_not_take_a_move_by_staff_for_its_own(mover: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    (step,) = mover.moves.plan_remove([CARD]).apply().steps
+    (step,) = mover.remove([CARD]).apply().steps
     assert step.state is StepState.SENDING
     assert f"somebody else moved the patron to group {OTHER}" in step.reason
     later(monkeypatch)
-    (recovered,) = mover.moves.recover()
+    (recovered,) = mover.changes.recover()
     assert (recovered.state, recovered.value) == (StepState.FAILED, None)
     assert f"somebody else moved the patron to group {OTHER}" in recovered.reason
 
@@ -195,12 +195,12 @@ def test_a_removal_that_overwrote_a_move_by_staff_says_so(
     mover: Client, proxy: FaultProxy, admin: Gateway, recoveries: int
 ) -> None:
     """Recovery may have seen the move while the removal was still open."""
-    mover.moves.plan_remove([CARD]).apply()
+    mover.remove([CARD]).apply()
     for _ in range(recoveries):
-        assert mover.moves.recover() == []
-        assert [step.value for step in mover.moves.open_steps()] == [OTHER]
+        assert mover.changes.recover() == []
+        assert [step.value for step in mover.changes.open_steps()] == [OTHER]
     proxy.let_go()
-    (recovered,) = mover.moves.recover()
+    (recovered,) = mover.changes.recover()
     assert (recovered.state, recovered.value) == (StepState.DONE, record_of(admin).usrgroup)
     assert f"somebody else had moved the patron to group {OTHER}" in recovered.reason
 
@@ -208,7 +208,7 @@ def test_a_removal_that_overwrote_a_move_by_staff_says_so(
 def test_a_change_by_staff_right_after_ours_is_no_side_effect(mover: Client, proxy: FaultProxy, admin: Gateway) -> None:
     # Hold the answer back until staff have written: it still carries our last_xact_id.
     proxy.before_answer = lambda call: write_as_staff(admin, day_phone="555-0100") if call.method == UPDATE else None
-    outcome = mover.moves.plan_move([CARD], to=OTHERS_CARD).apply()
+    outcome = mover.move([CARD], to=OTHERS_CARD).apply()
     assert outcome.done
     assert outcome.steps[0].reason == "somebody else changed the record right after"
 
@@ -220,22 +220,22 @@ def test_a_patron_hidden_from_the_next_account_stays_open_and_blocks_no_one(
     mover: Client, proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hidden = 1012
-    interrupt(mover.moves.plan_move([f"2000000000{hidden}"], to=OTHERS_CARD), proxy, monkeypatch)
+    interrupt(mover.move([f"2000000000{hidden}"], to=OTHERS_CARD), proxy, monkeypatch)
     with gateway_of(proxy.url, "north_manager") as gateway:
         elsewhere = client_of(gateway, tmp_path)
         assert elsewhere.gateway.pcrud.retrieve("au", hidden) is None
-        assert elsewhere.moves.recover() == []
-        assert elsewhere.moves.plan_lead("20000000001028").apply().done
-        assert [step.patron for step in elsewhere.moves.open_steps()] == [hidden]
+        assert elsewhere.changes.recover() == []
+        assert elsewhere.set_lead("20000000001028").apply().done
+        assert [step.patron for step in elsewhere.changes.open_steps()] == [hidden]
     assert only_step(mover).state is StepState.SENDING
-    (recovered,) = mover.moves.recover()
+    (recovered,) = mover.changes.recover()
     assert recovered.state is StepState.NOT_DONE
 
 
 def test_recovery_only_reads(mover: Client, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    interrupt(mover.moves.plan_move([CARD], to=OTHERS_CARD), proxy, monkeypatch)
+    interrupt(mover.move([CARD], to=OTHERS_CARD), proxy, monkeypatch)
     proxy.seen.clear()
-    assert mover.moves.recover()
+    assert mover.changes.recover()
     assert set(proxy.seen) <= {RETRIEVE, "", "open-ils.auth.login"}
 
 
@@ -246,11 +246,11 @@ def test_what_was_written_is_read_where_it_was_written(tmp_path: Path) -> None:
     with ExitStack() as stack:
         sandbox = stack.enter_context(Sandbox(differences=["replica"], replica_delay=math.inf))
         client = client_of(stack.enter_context(gateway_of(sandbox.url, "consortium_staff")), tmp_path)
-        assert client.moves.plan_move([CARD], to=OTHERS_CARD).apply().done
-        removed = client.moves.plan_remove([ANOTHERS_CARD], lead=True).apply()
+        assert client.move([CARD], to=OTHERS_CARD).apply().done
+        removed = client.remove([ANOTHERS_CARD], lead=True).apply()
         assert removed.done
-        assert client.moves.plan_undo(change_id(client.moves, 2)).apply().done
-        undone = client.moves.plan_undo(change_id(client.moves, 1))
+        assert client.undo(change_id(client.changes, 2)).apply().done
+        undone = client.undo(change_id(client.changes, 1))
         assert [step.member.id for step in undone.draft.steps] == [PATRON]
         assert undone.apply().done
         sandbox.catch_up()
@@ -270,7 +270,7 @@ def somebody_else(admin: Gateway) -> object:
 def test_a_record_that_is_not_the_patrons_changes_nothing(
     mover: Client, proxy: FaultProxy, somebody_else: object, odd: str
 ) -> None:
-    plan = mover.moves.plan_move([CARD], to=OTHERS_CARD)
+    plan = mover.move([CARD], to=OTHERS_CARD)
     answer = {"somebody else": somebody_else, "a list": [1], "a text": "x"}[odd]
     proxy.answer = lambda call: answer if call.method == RETRIEVE else None
     outcome = plan.apply()
@@ -282,13 +282,13 @@ def test_a_record_that_is_not_the_patrons_changes_nothing(
 def test_a_record_that_is_not_the_patrons_tells_nothing_afterwards(
     mover: Client, proxy: FaultProxy, somebody_else: object
 ) -> None:
-    plan = mover.moves.plan_move([CARD, ANOTHERS_CARD], to=OTHERS_CARD)
+    plan = mover.move([CARD, ANOTHERS_CARD], to=OTHERS_CARD)
     proxy.answer = lambda call: somebody_else if call.method == RETRIEVE and UPDATE in proxy.seen else None
     first, second = plan.apply().steps
     assert (first.state, second.state) == (StepState.SENDING, StepState.NOT_DONE)
-    assert mover.moves.recover() == []
+    assert mover.changes.recover() == []
     proxy.heal()
-    assert [step.state for step in mover.moves.recover()] == [StepState.DONE]
+    assert [step.state for step in mover.changes.recover()] == [StepState.DONE]
 
 
 def test_a_yes_without_a_change_is_none(
@@ -297,16 +297,16 @@ def test_a_yes_without_a_change_is_none(
     """Evergreen answers like this if the record isn't marked as changed; so does an answer to an earlier request."""
     written = admin.call("open-ils.actor", "open-ils.actor.user.fleshed.retrieve", TOKEN, PATRON).value
     proxy.answer = lambda call: written if call.method == UPDATE else None
-    (step,) = mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().steps
+    (step,) = mover.move([CARD], to=OTHERS_CARD).apply().steps
     assert step.state is StepState.SENDING
     assert "no clear answer came and nothing was changed so far" in step.reason
     later(monkeypatch)
-    assert [found.state for found in mover.moves.recover()] == [StepState.NOT_DONE]
+    assert [found.state for found in mover.changes.recover()] == [StepState.NOT_DONE]
 
 
 def test_somebody_who_moves_them_on_at_once_is_named(mover: Client, proxy: FaultProxy, admin: Gateway) -> None:
     proxy.before_answer = lambda call: write_as_staff(admin, usrgroup=1010) if call.method == UPDATE else None
-    outcome = mover.moves.plan_move([CARD], to=OTHERS_CARD).apply()
+    outcome = mover.move([CARD], to=OTHERS_CARD).apply()
     (moved,) = outcome.steps
     assert (moved.state, moved.value) == (StepState.DONE, OTHER)
     assert moved.reason == "it was read back as 1010; somebody else has changed it too"
@@ -322,11 +322,11 @@ def test_a_refusal_after_an_unclear_answer_leaves_the_first_open(mover: Client, 
 
     proxy.decide = decide
     proxy.answer = lambda call: lacking("UPDATE_USER") if call.method == UPDATE else None
-    (step,) = mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().steps
+    (step,) = mover.move([CARD], to=OTHERS_CARD).apply().steps
     assert step.state is StepState.SENDING
     assert proxy.seen.count(UPDATE) == 2
     proxy.let_go()
-    assert [found.state for found in mover.moves.recover()] == [StepState.DONE]
+    assert [found.state for found in mover.changes.recover()] == [StepState.DONE]
 
 
 def test_an_account_that_is_deleted_while_its_move_is_on_its_way_is_not_moved_again(
@@ -338,7 +338,7 @@ def test_an_account_that_is_deleted_while_its_move_is_on_its_way_is_not_moved_ag
         return Fault.HELD_REQUEST if call.method == UPDATE else Fault.NONE
 
     proxy.decide = decide
-    (step,) = mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().steps
+    (step,) = mover.move([CARD], to=OTHERS_CARD).apply().steps
     assert step.state is StepState.SENDING
     assert proxy.seen.count(UPDATE) == 1
 
@@ -357,7 +357,7 @@ def test_no_connection_at_all_is_tried_again_and_sends_nothing_twice(
         return call(gateway, service, method, *params, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Gateway, "call", unreachable_once)
-    assert mover.moves.plan_remove([CARD]).apply().done
+    assert mover.remove([CARD]).apply().done
     assert tries.count(NEW_GROUP) == 2
     assert record_of(admin).usrgroup == 1100
 
@@ -367,10 +367,10 @@ def test_a_removal_that_landed_and_was_changed_later_is_not_ours_to_tell(
 ) -> None:
     later(monkeypatch, hours=-2)
     proxy.decide = only(NEW_GROUP, Fault.DROP_REQUEST)
-    mover.moves.plan_remove([CARD]).apply()
+    mover.remove([CARD]).apply()
     monkeypatch.undo()
     admin.call("open-ils.actor", NEW_GROUP, TOKEN, PATRON, write=True)  # staff do the same, hours later
-    (recovered,) = mover.moves.recover()
+    (recovered,) = mover.changes.recover()
     assert recovered.state is StepState.FAILED
     assert "somebody else has written the record since" in recovered.reason
     assert "that change failed" in why_not_undone(mover, 1)
@@ -381,26 +381,26 @@ def test_a_clock_that_was_wrong_does_not_hold_a_patron_for_years(
 ) -> None:
     later(monkeypatch, days=26_000)
     proxy.decide = only(NEW_GROUP, Fault.DROP_REQUEST)
-    mover.moves.plan_remove([CARD]).apply()
+    mover.remove([CARD]).apply()
     monkeypatch.undo()
     proxy.heal()
     now = datetime.now(UTC)
-    assert mover.moves.recover() == []  # it may have been sent a moment ago
+    assert mover.changes.recover() == []  # it may have been sent a moment ago
     step = only_step(mover)
     assert step.sending is not None
     assert now <= step.sending.at < step.sending.until < now + timedelta(minutes=20)
     assert step.sending.until.isoformat(timespec="seconds") == dict(step.reason.values)["until"]
     later(monkeypatch)
-    assert [step.state for step in mover.moves.recover()] == [StepState.NOT_DONE]
-    assert mover.moves.plan_remove([CARD]).apply().done
+    assert [step.state for step in mover.changes.recover()] == [StepState.NOT_DONE]
+    assert mover.remove([CARD]).apply().done
 
 
 def test_a_clock_that_evergreens_contradicts_restarts_nothing(
     mover: Client, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proxy.decide = only(NEW_GROUP, Fault.DROP_REQUEST)
-    mover.moves.plan_remove([CARD]).apply()
+    mover.remove([CARD]).apply()
     sent = only_step(mover).sending
     later(monkeypatch, days=-20_000)
-    assert mover.moves.recover() == []
+    assert mover.changes.recover() == []
     assert only_step(mover).sending == sent

@@ -57,7 +57,7 @@ def test_a_programs_client(old: FaultProxy, tmp_path: Path) -> None:
         with pytest.raises(OldReleaseError):
             client.report(Criteria())
         with pytest.raises(OldReleaseError):
-            client.moves.plan_move([CARD], to=OTHER)
+            client.move([CARD], to=OTHER)
 
 
 def test_the_service(old: FaultProxy, sandbox: Sandbox, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

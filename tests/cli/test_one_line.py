@@ -225,7 +225,7 @@ class TestTheUnforeseen:
         def fail(*_anything: object, **_more: object) -> None:
             raise ZeroDivisionError(self.NAME)
 
-        monkeypatch.setattr("evergreen_groups.connect.configured_state", fail)
+        monkeypatch.setattr("evergreen_groups.configured.configured_state", fail)
         yield
         logging.basicConfig(level=logging.WARNING, force=True)
         logging.getLogger("evergreen_groups").setLevel(logging.NOTSET)

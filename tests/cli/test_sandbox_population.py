@@ -108,8 +108,8 @@ def test_plain_reads_of_a_replica_are_behind(run: Command, tmp_path: Path) -> No
         address = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())
         assert address
         with gateway_of(address[0], "consortium_staff") as gateway:
-            moves = client_of(gateway, tmp_path).moves
-            assert moves.plan_move(["20000000001052"], to="20000000001007").apply().done
+            client = client_of(gateway, tmp_path)
+            assert client.move(["20000000001052"], to="20000000001007").apply().done
             assert [record.usrgroup for record in gateway.pcrud.search("au", {"id": 1052})] == [1015]
         process.send_signal(signal.SIGINT)
         process.communicate()

@@ -91,7 +91,7 @@ def test_forget(command: Command) -> None:
     told(command, "-q", "remove", "20000000001052", "--yes")
     assert told(command, "state", "forget", "1052") == (
         "Steps of changes removed: 1; events removed: 0; listed groups that named the patron: 0; "
-        "follow-ups removed: 0.\n"
+        "follow-up entries removed: 0.\n"
     )
     assert told(command, "journal") == told(command, "journal")
     assert "1052" not in told(command, "state", "export")

@@ -24,7 +24,7 @@ from evergreen_groups.groups import StandingDifference
 from evergreen_groups.ils import CirculationCounts
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import PolicySettings
-from evergreen_groups.total import Total
+from evergreen_groups.values import Total
 
 COUNT = "open-ils.actor.user.checked_out.count"
 RANGED = "open-ils.actor.grp_penalty_threshold.ranged.retrieve.atomic"
@@ -42,7 +42,7 @@ def lend(sandbox: Sandbox, patron: int, library: int, **values: Any) -> int:
 
 
 def test_every_member_with_fines_and_items(client: Client) -> None:
-    details = client.groups.of_barcode("20000000001017")
+    details = client.details.of_barcode("20000000001017")
     assert details.group.number == 1004
     found = {
         member.id: (member.own_fines, member.over_limit, details.circulations[member.id])
@@ -82,15 +82,15 @@ def test_the_librarys_settings_decide_what_counts_as_out(
 
 
 def test_a_group_of_one_and_one_that_nobody_is_in(client: Client) -> None:
-    assert [member.id for member in client.groups.of_user(1039).group.members] == [1039]
+    assert [member.id for member in client.details.of_user(1039).group.members] == [1039]
     with pytest.raises(NotFoundError, match="nobody is in group 424242"):
-        client.groups.of_group(424242)
+        client.details.of_group(424242)
 
 
 def test_items_that_the_account_may_not_see_are_unknown_and_not_none_out(sandbox: Sandbox, proxy: FaultProxy) -> None:
     take_away(sandbox, "VIEW_CIRCULATIONS")
     with desk(proxy.url, ACCOUNT) as client:
-        details = client.groups.of_group(1001)
+        details = client.details.of_group(1001)
     assert set(details.circulations.values()) == {None}
     assert details.all_circulations.totals == (Total(0, exact=False),) * 3
     assert not details.complete
@@ -103,7 +103,7 @@ def test_what_pcrud_hides_is_asked_for_patron_by_patron(sandbox: Sandbox, proxy:
     lend(sandbox, 1002, HARBOR)
     lend(sandbox, 1003, MILL, checkin_time="2026-11-01T10:00:00+0000")
     with desk(proxy.url, make_stock_circulator(sandbox)) as client:
-        details = client.groups.of_group(1001)
+        details = client.details.of_group(1001)
     assert [details.circulations[id] for id in (1001, 1002, 1003)] == [
         CirculationCounts(out=number, overdue=0, lost=0) for number in (2, 1, 0)
     ]
@@ -121,11 +121,11 @@ def test_what_is_hidden_is_found_when_the_clerk_is_among_the_rows(
         sandbox._store.insert("ausp", {"usr": 1002, "org_unit": HARBOR, "standing_penalty": 25, "staff": USER})
     account = make_stock_circulator(sandbox)
     with desk(proxy.url, account) as client:
-        assert client.groups.of_group(1001).circulations[1001] == CirculationCounts(0, 0, 0)
+        assert client.details.of_group(1001).circulations[1001] == CirculationCounts(0, 0, 0)
         assert COUNT not in proxy.seen
         lend(sandbox, 1001, MILL)
-        details = client.groups.of_user(1001, names_of=[1052, 1001, USER])
-        assert client.groups.of_group(1001).circulations == details.circulations
+        details = client.details.of_user(1001, names_of=[1052, 1001, USER])
+        assert client.details.of_group(1001).circulations == details.circulations
     assert details.circulations[1001] == CirculationCounts(1, 0, 0)
     assert (USER in details.names) is (who != "a member")
     assert details.names[1052] == "Desrosiers, Mireille"
@@ -142,17 +142,17 @@ def test_the_staff_of_a_penalty_is_no_proof_that_no_member_is_hidden(
         "ausp", {"usr": member, "org_unit": 12, "standing_penalty": 25, "staff": 1001, "stop_date": stop_date}
     )
     with desk(sandbox.url, "north_manager") as client:
-        details = client.groups.of_user(1026, names_of=[1029])
+        details = client.details.of_user(1026, names_of=[1029])
         assert details.group.hidden_member_count == 1
-        assert client.groups.of_group(1006).group.hidden_member_count == 1
-        assert client.groups.of_user(1032, names_of=[1029, 1026]).group.hidden_member_count == 0
+        assert client.details.of_group(1006).group.hidden_member_count == 1
+        assert client.details.of_user(1032, names_of=[1029, 1026]).group.hidden_member_count == 0
     assert details.names.keys() <= {1001, 1029}
 
 
 def test_an_account_that_sees_no_patrons_is_told_which_permission_it_lacks(sandbox: Sandbox) -> None:
     take_away(sandbox, "VIEW_USER")
     with desk(sandbox.url, "north_manager") as client, pytest.raises(PermissionDeniedError) as refused:
-        client.groups.of_group(1001)
+        client.details.of_group(1001)
     assert refused.value.permission == "VIEW_USER"
 
 
@@ -162,7 +162,7 @@ def test_of_many_whose_items_are_hidden_the_first_are_asked_for(sandbox: Sandbox
     sandbox._store.update("au", 1052, {"usrgroup": 1001})
     lend(sandbox, 1052, MILL)
     with desk(proxy.url, make_stock_circulator(sandbox)) as client:
-        details = client.groups.of_group(1001)
+        details = client.details.of_group(1001)
     assert proxy.seen.count(COUNT) == 6
     assert [id for id, counts in details.circulations.items() if counts is None] == [1052]
     assert not details.complete
@@ -174,7 +174,7 @@ def test_what_is_out_of_a_patron_of_another_library_is_what_the_ils_says_of_it(
     lend(sandbox, 1001, MILL)
     proxy.nothing = lambda call: call.method == COUNT
     with desk(proxy.url, make_stock_circulator(sandbox)) as client:
-        details = client.groups.of_group(1001)
+        details = client.details.of_group(1001)
     assert details.circulations[1001] is None
     assert details.circulations[1002] == CirculationCounts(0, 0, 0)
 
@@ -188,7 +188,7 @@ def test_a_count_that_is_none_is_not_nought(sandbox: Sandbox, proxy: FaultProxy,
         desk(proxy.url, make_stock_circulator(sandbox)) as client,
         pytest.raises(UnexpectedAnswerError, match="counts of circulations"),
     ):
-        client.groups.of_group(1001)
+        client.details.of_group(1001)
 
 
 def is_part_of(some: CirculationCounts | None, counts: CirculationCounts | None) -> bool:
@@ -261,9 +261,9 @@ def test_sets_are_counted_as_each_patron_is(
             checkin_time=past if returned else None,
         )
     with desk(sandbox.url, account) as client:
-        found = client.groups.of_group(1001).circulations
+        found = client.details.of_group(1001).circulations
         assert found == counted_one_by_one(client, list(found))
-        visible = client.groups.of_group(1001, exact=False).circulations
+        visible = client.details.of_group(1001, exact=False).circulations
     assert {1001, 1003} <= found.keys()
     assert visible.keys() == found.keys()
     for id, counts in visible.items():
@@ -275,7 +275,7 @@ def test_all_sample_groups_are_counted_as_each_patron_is(sandbox: Sandbox, accou
     with desk(sandbox.url, account) as client:
         groups = {row.usrgroup for row in client.gateway.pcrud.search("au", {"id": {">": 1000}, "deleted": "f"})}
         for group in groups:
-            found = client.groups.of_group(group).circulations
+            found = client.details.of_group(group).circulations
             assert found == counted_one_by_one(client, list(found))
 
 
@@ -286,7 +286,7 @@ def test_penalties_with_who_set_them_and_profiles(client: Client, sandbox: Sandb
     sandbox._store.insert("ausp", archived)
     owe(sandbox, 1001, (HARBOR, "6.00"))
     sandbox._store.insert("ausp", {"usr": 1004, "org_unit": 1, "standing_penalty": 1})
-    details = client.groups.of_user(1001)
+    details = client.details.of_user(1001)
     assert [(one.kind.name, one.staff) for one in details.penalties[1002]] == [("STAFF_CHR", 4), ("ALERT_NOTE", 4)]
     assert details.penalties[1003] == ()
     standings = {member.id: details.standing(member) for member in details.group.members}
@@ -306,9 +306,9 @@ def test_limits_that_the_account_may_not_see_are_unknown_and_the_rest_is_there(
         sandbox._store.update("au", patron, {"home_ou": PINE})
     account = make_stock_circulator(sandbox)
     with desk(proxy.url, account, policy=PolicySettings(limit="ils")) as client:
-        details = client.groups.of_user(1001)
+        details = client.details.of_user(1001)
         assert proxy.seen.count(RANGED) == 2, "once for each library"
-        client.groups.of_user(1001)
+        client.details.of_user(1001)
         assert proxy.seen.count(RANGED) == 2
     known = {member.id: member.over_limit_if_known for member in details.group.members}
     assert known == {1001: False, 1002: None, 1003: None, 1004: False, 1005: False, 1006: False}
@@ -318,7 +318,7 @@ def test_limits_that_the_account_may_not_see_are_unknown_and_the_rest_is_there(
 
 def test_what_was_added_just_now_is_known() -> None:
     with Sandbox() as sandbox, desk(sandbox.url, "consortium_staff") as client:  # not shared: org units are cached
-        client.groups.of_user(1001)
+        client.details.of_user(1001)
         store = sandbox._store
         store.insert("aou", {"id": 77, "shortname": "NEW", "name": "New", "parent_ou": 2, "ou_type": 3})
         store.insert("csp", {"id": 177, "name": "NEW_KIND", "label": "New", "block_list": "CIRC"})
@@ -328,7 +328,7 @@ def test_what_was_added_just_now_is_known() -> None:
             getattr(store, name)
         store.insert("ausp", {"usr": 1002, "org_unit": 77, "standing_penalty": 177})
         store.update("au", 1003, {"profile": 277, "home_ou": 77})
-        details = client.groups.of_user(1001)
+        details = client.details.of_user(1001)
     assert [one.kind.name for one in details.penalties[1002]] == ["NEW_KIND"]
     assert details.profiles[1003] == "New"
 
@@ -336,10 +336,10 @@ def test_what_was_added_just_now_is_known() -> None:
 def test_a_deleted_patron_is_not_found(client: Client, sandbox: Sandbox) -> None:
     sandbox._store.update("au", 1002, {"deleted": "t"})
     with pytest.raises(NotFoundError, match="no visible patron has this id"):
-        client.groups.of_user(1002)
+        client.details.of_user(1002)
     for unknown in ("20000000001002", "20009999999999", "20000000001002\0"):
         with pytest.raises(NotFoundError, match="no visible patron has this barcode"):
-            client.groups.of_barcode(unknown)
+            client.details.of_barcode(unknown)
 
 
 def test_penalties_that_did_not_come_are_not_none(client: Client, proxy: FaultProxy) -> None:
@@ -378,9 +378,9 @@ def test_a_family_costs_few_calls(sandbox: Sandbox, proxy: FaultProxy, account: 
             colleague.groups.of_user(1001)  # and data shared by all staff of a library
         with desk(proxy.url, account, reference=reference) as client:
             calls_of(proxy)
-            client.groups.of_user(1001)
+            client.details.of_user(1001)
             assert len(calls_of(proxy)) == first
-            client.groups.of_user(1001)
+            client.details.of_user(1001)
             found = calls_of(proxy)
     assert len(found) == then
     assert found[0] == "open-ils.pcrud.search.au.atomic"
@@ -392,7 +392,7 @@ def test_the_accounts_row_under_another_id_is_no_proof_that_no_member_is_hidden(
 ) -> None:
     """The account's row proves that no circulation is hidden. Only a different row proves that no member is."""
     with desk(sandbox.url, "north_manager") as client:
-        right = client.groups.of_user(1026)
+        right = client.details.of_user(1026)
     assert right.group.hidden_member_count == 1
     altered: list[Call] = []
 
@@ -407,6 +407,6 @@ def test_the_accounts_row_under_another_id_is_no_proof_that_no_member_is_hidden(
 
     proxy.alter = alter
     with desk(proxy.url, "north_manager") as client:
-        found = client.groups.of_user(1026)
+        found = client.details.of_user(1026)
     assert altered
     assert (found.group.combined_fines, found.group.hidden_member_count) == (right.group.combined_fines, 1)

@@ -42,7 +42,7 @@ def client(sandbox: Sandbox, proxy: FaultProxy) -> Iterator[Client]:
     with gateway_of(proxy.url, account) as gateway:
         gateway.login()
         client = Client(gateway, account=account)
-        client.groups.of_user(OKONKWO)
+        client.details.of_user(OKONKWO)
         proxy.seen.clear()
         yield client
 
@@ -58,7 +58,7 @@ def figures(details: GroupDetails) -> tuple[int, Decimal | None, Decimal, Circul
 
 def test_an_outside_patrons_row_is_the_control(client: Client, proxy: FaultProxy) -> None:
     true = alter_payloads(proxy, ITEMS, lambda rows: rows)
-    details = client.groups.of_user(OKONKWO, exact=False)
+    details = client.details.of_user(OKONKWO, exact=False)
     assert (details.group.hidden_member_count, details.group.hidden_fines) == (1, Decimal("9.00"))
     assert (proxy.seen.count(ITEMS), proxy.seen.count(CHECK)) == (1, 0)
     assert [is_strangers(row) for row in true[0]].count(True) == 1
@@ -79,10 +79,10 @@ def test_without_the_control_row_separate_calls_are_made(
     client: Client, proxy: FaultProxy, change: Callable[[Rows], Rows]
 ) -> None:
     """The control row may have been mistaken for a member's, so discard the whole answer."""
-    right = figures(client.groups.of_user(OKONKWO, exact=False))
+    right = figures(client.details.of_user(OKONKWO, exact=False))
     proxy.seen.clear()
     alter_payloads(proxy, ITEMS, change, times=1)
-    assert figures(client.groups.of_user(OKONKWO, exact=False)) == right
+    assert figures(client.details.of_user(OKONKWO, exact=False)) == right
     assert (proxy.seen.count(ITEMS), proxy.seen.count(CHECK)) == (2, 1)
 
 
@@ -95,7 +95,7 @@ def a_members_for_a_strangers(rows: Rows) -> Rows:
 def test_other_rows_are_refused(client: Client, proxy: FaultProxy, change: Callable[[Rows], Rows]) -> None:
     alter_payloads(proxy, ITEMS, change)
     with pytest.raises(DataError):
-        client.groups.of_user(OKONKWO, exact=False)
+        client.details.of_user(OKONKWO, exact=False)
 
 
 @pytest.mark.parametrize(
@@ -111,19 +111,19 @@ def test_members_that_are_not_the_groups_are_told_by_it(
     owe(sandbox, HIDDEN)  # owes nothing, so balances don't reveal the member
     alter_payloads(proxy, MEMBERS, wrong, times=times)
     if times == 1:
-        group = client.groups.of_user(OKONKWO, exact=False).group
+        group = client.details.of_user(OKONKWO, exact=False).group
         assert (group.hidden_ids, group.hidden_fines) == (frozenset({HIDDEN}), Decimal("0.00"))
     else:
         with pytest.raises(DataError, match="other groups"):
-            client.groups.of_user(OKONKWO, exact=False)
+            client.details.of_user(OKONKWO, exact=False)
 
 
 @pytest.mark.differs("no-count", reason="whether there are more rows than came is asked as well")
 def test_a_large_group_is_asked_about_apart(client: Client, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = figures(client.groups.of_user(OKONKWO, exact=False))
+    right = figures(client.details.of_user(OKONKWO, exact=False))
     monkeypatch.setattr("evergreen_groups.ils.circulations._MOST_UNDER_CONDITION", 5)
     proxy.seen.clear()
-    assert figures(client.groups.of_user(OKONKWO, exact=False)) == right
+    assert figures(client.details.of_user(OKONKWO, exact=False)) == right
     assert (proxy.seen.count(ITEMS), proxy.seen.count(CHECK)) == (1, 1)
 
 
@@ -131,10 +131,10 @@ def test_a_large_group_is_asked_about_apart(client: Client, proxy: FaultProxy, m
 def test_more_circulations_than_fit_are_asked_for_apart(
     client: Client, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = figures(client.groups.of_user(OKONKWO, exact=False))
+    right = figures(client.details.of_user(OKONKWO, exact=False))
     monkeypatch.setattr("evergreen_groups.ils.circulations._MOST_ROWS_UNDER_CONDITION", 3)
     proxy.seen.clear()
-    assert figures(client.groups.of_user(OKONKWO, exact=False)) == right
+    assert figures(client.details.of_user(OKONKWO, exact=False)) == right
     assert (proxy.seen.count(ITEMS), proxy.seen.count(CHECK)) == (2, 1)
 
 
@@ -142,7 +142,7 @@ def test_without_permission_nothing_is_asked_about_items(client: Client, proxy: 
     take_away(sandbox, "VIEW_CIRCULATIONS")
     client.gateway.logout()
     client.gateway.login()
-    details = client.groups.of_user(OKONKWO, exact=False)
+    details = client.details.of_user(OKONKWO, exact=False)
     assert not details.all_circulations.complete
     assert details.group.hidden_fines == Decimal("9.00")
     assert ITEMS not in proxy.seen
@@ -161,6 +161,6 @@ def test_a_question_that_is_too_large_for_a_request_is_asked_apart(
             row = {**known, "id": id, "usrname": f"large{id}", "home_ou": home}
             marks = ", ".join("?" * len(row))
             connection.execute(f"INSERT INTO au ({', '.join(row)}) VALUES ({marks})", list(row.values()))
-    group = client.groups.of_user(OKONKWO, exact=False).group
+    group = client.details.of_user(OKONKWO, exact=False).group
     assert (len(group.members), group.hidden_member_count) == (6 + 450, 1 + 535)
     assert proxy.seen.count(CHECK) == 1

@@ -68,7 +68,7 @@ def test_the_ils_recalculates_where_it_is_asked_to(client: Client, sandbox: Sand
         "not blocked for fines any more",
         "blocked in the ILS now",
     ]
-    assert [step.patron for entry in client.moves.entries() for step in entry.steps] == [WITHIN, OVER] * 2
+    assert [step.patron for entry in client.changes.entries() for step in entry.steps] == [WITHIN, OVER] * 2
 
 
 def test_a_block_by_staff_is_left_alone(client: Client, sandbox: Sandbox, tmp_path: Path) -> None:

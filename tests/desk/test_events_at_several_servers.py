@@ -59,7 +59,7 @@ def test_it_is_worked_on_once(state: State, servers: list[Client], proxy: FaultP
     assert penalties(sandbox, OVER) == [(1, None)]
     (entry,) = trail_of(state.database, proxy.url)
     assert entry.done
-    assert len(servers[0].moves.entries()) == 1
+    assert len(servers[0].changes.entries()) == 1
 
 
 def test_the_second_waits_for_the_first_and_has_its_outcome(servers: list[Client], proxy: FaultProxy) -> None:

@@ -67,17 +67,17 @@ def test_documents_have_no_number_where_it_may_be_more(client: Client, sandbox: 
 
 
 def test_the_page_says_at_least_or_unknown(client: Client, sandbox: Sandbox) -> None:
-    sums = group_sums(client.groups.of_user(OKONKWO))
+    sums = group_sums(client.details.of_user(OKONKWO))
     assert [text for _label, text in sums.totals] == ["unknown"] * 5
     over(sandbox)
-    sums = group_sums(client.groups.of_user(OKONKWO))
+    sums = group_sums(client.details.of_user(OKONKWO))
     shown = [text for _label, text in sums.totals]
     assert shown == ["at least 1", "at least 1", "at least 1", "unknown", "unknown"]
 
 
 def test_the_command_shows_and_writes_the_same(client: Client, sandbox: Sandbox) -> None:
     over(sandbox)
-    details = client.groups.of_user(OKONKWO)
+    details = client.details.of_user(OKONKWO)
     table, written = io.StringIO(), io.StringIO()
     write_details(details, table, width=100)
     write_json(details, written)
@@ -101,7 +101,7 @@ def test_a_check_of_everybody_knows_only_that_somebody_is_over(client: Client, s
 
 
 def test_a_plan_counts_hidden_members_before_and_after(client: Client) -> None:
-    draft = client.plans.propose(PlanRequest(Action.REMOVE, patrons=(DEBTOR,))).draft
+    draft = client.changes.propose(PlanRequest(Action.REMOVE, patrons=(DEBTOR,))).draft
     group = hooks.as_json(draft)["groups"][0]
     assert (group["before"]["member_count"], group["after"]["member_count"]) == (7, 6)
     assert Decimal(group["before"]["group_fines"]) - Decimal(group["after"]["group_fines"]) == Decimal("4.75")

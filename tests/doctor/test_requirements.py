@@ -18,7 +18,7 @@ from support.web_caller import client_of as web_client_of
 
 from evergreen_groups import hooks
 from evergreen_groups.audit import AuditCriteria
-from evergreen_groups.changes import recalculable
+from evergreen_groups.changes import over_limit_of, recalculable
 from evergreen_groups.client import Client
 from evergreen_groups.doctor.interface import FIELDS, METHODS
 from evergreen_groups.errors import NotFoundError
@@ -56,7 +56,7 @@ def _calls(sandbox: Sandbox, tmp_path: Path) -> list[Call]:
         clerk = session(proxy.url, username="harbor_desk", workstation="HARBOR-desk1")
         _change_at_the_desk(proxy.url, clerk, tmp_path)
         with gateway_of(proxy.url, "harbor_desk") as gateway:
-            refused = client_of(gateway, tmp_path).moves.plan_move(["20000000001052"], to="20000000001001").apply()
+            refused = client_of(gateway, tmp_path).move(["20000000001052"], to="20000000001001").apply()
             assert not refused.done
         _look_at_items_elsewhere(proxy.url, sandbox, tmp_path)
     seen += _calls_where_reads_are_behind(tmp_path)
@@ -94,7 +94,7 @@ BY_PROFILE = PolicySettings(limits=(LimitRule("Child", "HARBOR", Decimal("2.00")
 
 def _read(client: Client) -> None:
     client.report(Criteria(min_total=Decimal("20.00"), orgs=("NORTH",)))
-    client.groups.of_group(1010)
+    client.details.of_group(1010)
     client.checks.of_user(1007, all_members=True)
     client.audit(AuditCriteria())
     client.explanations.of_user(1026)
@@ -128,10 +128,10 @@ def _change_at_the_desk(url: str, token: str, directory: Path) -> None:
 
 
 def _change(client: Client) -> None:
-    client.moves.plan_move(["20000000001052"], to="20000000001007").apply()
-    client.moves.plan_remove(["20000000001052"], lead=True).apply()
-    client.moves.recover()
-    client.recalculator.recalculate(recalculable(client.audit(AuditCriteria())))
+    client.move(["20000000001052"], to="20000000001007").apply()
+    client.remove(["20000000001052"], lead=True).apply()
+    client.changes.recover()
+    client.changes.recalculate(over_limit_of(recalculable(client.audit(AuditCriteria()))))
     for number, patron in enumerate((1007, DELETED), 1):
         hooks.handle_event(client, hooks.Event(number, "au.updated", patron), recalculate=True)
 

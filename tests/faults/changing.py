@@ -200,7 +200,7 @@ class _Aftermath:
                 self._world.gateway(self._world.proxy.url, credentials=credentials(self._world)) as gateway,
                 State(self._directory / "state") as state,
             ):
-                Client(gateway, account="consortium_staff", state=state).moves.recover()
+                Client(gateway, account="consortium_staff", state=state).changes.recover()
         except EvergreenGroupsError as error:
             if not may_fail:
                 self._judgement.add(Ending.BAD_ERROR, f"{when}: {error}")

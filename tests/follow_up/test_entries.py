@@ -36,8 +36,10 @@ def entry(
     return replace(made, **more)  # type: ignore[arg-type]
 
 
-def status(*entries: Entry, owed: Decimal = OWED, after: int = 30, days: int = 0) -> FollowUpStatus:
-    return status_of(entries, owed, TODAY + timedelta(days), after)
+def status(
+    *entries: Entry, owed: Decimal = OWED, after: int = 30, days: int = 0, collections: bool = False
+) -> FollowUpStatus:
+    return status_of(entries, owed, TODAY + timedelta(days), after, in_collections=collections)
 
 
 def test_to_do_without_an_entry() -> None:
@@ -68,13 +70,22 @@ def test_closed_until_the_total_rises() -> None:
 
 
 def test_closed_until_the_group_returns() -> None:
-    assert status(entry(1), entry(2, What.CLOSED, has_left=True)) is TO_DO
+    assert status(entry(1), entry(2, What.CLOSED, reopened=True)) is TO_DO
 
 
 def test_a_note_doesnt_open_a_closed_group_and_anything_else_does() -> None:
     closing = entry(1, What.CLOSED)
     assert status(closing, entry(2, What.NOTE)) is CLOSED
     assert status(closing, entry(2, What.PROMISED, remind=9)) is WAITING
+
+
+def test_a_group_in_collections_waits_until_it_leaves() -> None:
+    due = entry(remind=-5)
+    assert status(due) is TO_DO
+    assert status(due, collections=True) is status(collections=True) is WAITING
+    assert replace(FollowUp.of(GROUP, [1], [due]), group=GROUP._replace(in_collections=True)).status(TODAY, 30) is (
+        WAITING
+    )
 
 
 def test_a_deleted_entry_counts_for_nothing() -> None:
@@ -87,7 +98,7 @@ ENTRIES = st.lists(
         what=st.sampled_from(What),
         ago=st.integers(0, 60),
         remind=st.none() | st.integers(-60, 60),
-        has_left=st.booleans(),
+        reopened=st.booleans(),
         deleted=st.booleans(),
         combined_fines=st.decimals(0, 99, places=2),
     ),
@@ -114,9 +125,18 @@ def test_owing_more_never_closes_and_time_alone_never_closes_or_opens(
         assert status(*entries, owed=owed + more) is before
 
 
+@given(ENTRIES, AMOUNTS, st.integers(1, 60), st.integers(0, 99))
+def test_in_collections_only_what_is_to_do_changes(
+    entries: Sequence[Entry], owed: Decimal, after: int, days: int
+) -> None:
+    before = status(*entries, owed=owed, after=after, days=days)
+    expected = WAITING if before is TO_DO else before
+    assert status(*entries, owed=owed, after=after, days=days, collections=True) is expected
+
+
 @given(ENTRIES, AMOUNTS)
 def test_after_a_return_nothing_is_closed(entries: Sequence[Entry], owed: Decimal) -> None:
-    assert status(*(replace(one, has_left=True) for one in entries), owed=owed) is not CLOSED
+    assert status(*(replace(one, reopened=True) for one in entries), owed=owed) is not CLOSED
 
 
 @given(ENTRIES, AMOUNTS)
@@ -136,9 +156,11 @@ def test_a_correction_keeps_the_entrys_place_and_the_former_version() -> None:
     assert found[0].earlier == (first, corrected)
 
 
-def test_a_corrected_closing_still_knows_that_the_group_has_left() -> None:
-    closing = entry(1, What.CLOSED, has_left=True)
+def test_a_corrected_closing_still_knows_that_the_group_reopened() -> None:
+    closing = entry(1, What.CLOSED, reopened=True)
     assert status(*current_entries([closing, entry(2, What.CLOSED, corrects=1)])) is TO_DO
+    promised = replace(closing, what=What.PROMISED, reopened=False)
+    assert status(*current_entries([promised, entry(2, What.CLOSED, corrects=1)])) is CLOSED
 
 
 def test_the_last_row_is_what_a_writer_must_have_seen() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import delete, select
 from support.follow_ups import GATEWAY, STAFF, draft, note_run, save
 from support.report_samples import member, report_of
 
@@ -16,7 +20,7 @@ from evergreen_groups.errors import NotFoundError, PlanError
 from evergreen_groups.follow_up import Entry, FollowUp, FollowUps, FollowUpStatus, What
 from evergreen_groups.groups import Group
 from evergreen_groups.report import Report
-from evergreen_groups.state import State, prune
+from evergreen_groups.state import State, forget, prune, schema
 
 TONIGHT = datetime(2026, 11, 29, 3, tzinfo=UTC)
 A, B, C, D, E = 71, 72, 73, 74, 75
@@ -36,8 +40,8 @@ def listed(state: State, groups: Mapping[int, Sequence[int]], night: int = 0, **
     note_run(state, report(groups, night, **more))
 
 
-def follow_up(state: State, number: int) -> FollowUp:
-    found = FollowUps(state.database, GATEWAY).of_report("")
+def follow_up(state: State, number: int, name: str = "") -> FollowUp:
+    found = FollowUps(state.database, GATEWAY).of_report(name)
     assert found is not None
     return found.group(number)
 
@@ -46,8 +50,19 @@ def notes(state: State, number: int) -> list[str]:
     return [entry.note for entry in follow_up(state, number).entries]
 
 
-def status(state: State, number: int) -> FollowUpStatus:
-    return follow_up(state, number).status(TONIGHT.date(), 30)
+def status(state: State, number: int, name: str = "") -> FollowUpStatus:
+    return follow_up(state, number, name).status(TONIGHT.date(), 30)
+
+
+def empty(state: State) -> None:
+    """Remove what an earlier example of the same test has stored."""
+    with state.database.writing() as connection:
+        connection.execute(delete(schema.follow_ups))
+        connection.execute(delete(schema.series))
+
+
+MANY = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
+"""For properties of the store. Each example begins with an empty one."""
 
 
 def test_an_entry_is_stored_as_a_whole(state: State) -> None:
@@ -56,7 +71,7 @@ def test_an_entry_is_stored_as_a_whole(state: State) -> None:
     [found] = follow_up(state, 7).entries
     assert found == saved
     assert (found.group, found.contact, found.note, found.staff, found.workstation) == (7, A, "by the 15th", *STAFF)
-    assert (str(found.combined_fines), found.has_left, found.deleted) == ("20.00", False, False)
+    assert (str(found.combined_fines), found.reopened, found.deleted) == ("20.00", False, False)
 
 
 def test_without_a_run_there_is_nothing(state: State) -> None:
@@ -173,6 +188,83 @@ def test_closed_until_the_total_rises(state: State) -> None:
     assert status(state, 7) is FollowUpStatus.CLOSED
     listed(state, {7: [A, B, C]}, 2)
     assert status(state, 7) is FollowUpStatus.TO_DO
+    listed(state, {7: [A]}, 3)
+    assert status(state, 7) is FollowUpStatus.TO_DO, "nobody has closed what was added"
+
+
+def test_a_correction_of_a_closing_doesnt_close_again(state: State) -> None:
+    listed(state, {7: [A]})
+    [closing] = save(state, draft(7, What.CLOSED)).entries
+    listed(state, {7: [A, B]}, 1)
+    save(state, draft(7, What.CLOSED, seen=closing.id, corrects=closing.id, note="more"))
+    [found] = follow_up(state, 7).entries
+    assert (found.note, found.combined_fines, status(state, 7)) == (
+        "more",
+        closing.combined_fines,
+        FollowUpStatus.TO_DO,
+    )
+
+
+NIGHTS = st.lists(st.tuples(st.integers(1, 4), st.sampled_from([(), ("",), ("old",), ("", "old")])), max_size=6)
+"""For each night, how many members of a group owe 10.00, and the reports that list the group."""
+
+
+@given(members=st.integers(1, 4), nights=NIGHTS)
+@MANY
+def test_closed_until_it_owes_more_or_no_report_lists_it(
+    state: State, members: int, nights: list[tuple[int, tuple[str, ...]]]
+) -> None:
+    empty(state)
+    people = [A, B, C, D]
+    holds = True
+    for night, (count, names) in enumerate([(members, ("", "old")), *nights, (1, ("", "old"))]):
+        groups = {7: people[:count]}
+        note_run(state, *(replace(report(groups if name in names else {}, night), name=name) for name in ("", "old")))
+        if night == 0:
+            save(state, draft(7, What.CLOSED))
+        holds = holds and bool(names) and count <= members
+        expected = FollowUpStatus.CLOSED if holds else FollowUpStatus.TO_DO
+        assert [status(state, 7, name) for name in names] == [expected for _name in names]
+
+
+@given(
+    nights=st.lists(
+        st.tuples(st.dictionaries(st.sampled_from([A, B, C, D, E]), st.sampled_from([7, 8, 9])), st.booleans()),
+        min_size=1,
+        max_size=5,
+    )
+)
+@MANY
+def test_reports_agree_and_lose_nothing_of_groups_that_are_listed(
+    state: State, nights: list[tuple[dict[int, int], bool]]
+) -> None:
+    empty(state)
+    saved = []
+    for night, (numbers, in_old) in enumerate(nights):
+        groups = {number: [id for id, of in numbers.items() if of == number] for number in sorted({*numbers.values()})}
+        name = "old" if in_old else ""
+        note_run(state, report(groups, night), replace(report(groups, night), name="old"))
+        for number in groups:
+            [entry] = save(
+                state, draft(number, seen=follow_up(state, number, name).seen, note=f"{night}"), report=name
+            ).entries
+            saved.append(entry.id)
+        found = {number: follow_up(state, number).entries for number in groups}
+        assert found == {number: follow_up(state, number, "old").entries for number in groups}
+        everything = [entry.id for entries in found.values() for entry in entries]
+        assert len(everything) == len({*everything}), "no entry is in two groups"
+    # The whole family again, in one group: everything is there.
+    note_run(state, report({11: [A, B, C, D, E]}, 9), replace(report({}, 9), name="old"))
+    assert [entry.id for entry in follow_up(state, 11).entries] == saved
+
+
+def test_a_group_that_returns_has_its_entries_in_either_report(state: State) -> None:
+    listed(state, {7: [A, B]})
+    save(state, draft(7, note="before"))
+    listed(state, {}, 1)
+    note_run(state, report({}, 2), replace(report({9: [B, A]}, 2), name="old"))
+    assert [entry.note for entry in follow_up(state, 9, "old").entries] == ["before"]
+    assert status(state, 9, "old") is FollowUpStatus.WAITING
 
 
 def test_a_group_in_any_report_hasnt_left(state: State) -> None:
@@ -271,3 +363,80 @@ def test_entries_go_some_days_after_the_group_was_last_listed(state: State) -> N
         prune(state.database, days, TONIGHT + timedelta(night))
     listed(state, {7: [A], 8: [B]}, 7)
     assert (notes(state, 7), notes(state, 8)) == (["one"], [])
+
+
+# --- Forgotten ---
+
+
+def test_of_a_forgotten_person_only_their_own_entries_go(state: State) -> None:
+    listed(state, {7: [A, B, C]})
+    save(state, draft(7, note="with A"))
+    listed(state, {7: [B, A, C]}, 1)
+    save(state, draft(7, seen=follow_up(state, 7).seen, note="with B"))
+    assert forget(state.database, A).entries == 1
+    assert notes(state, 7) == ["with B"]
+    [entry] = follow_up(state, 7).entries
+    assert (entry.contact, entry.staff) == (B, STAFF[0])
+    listed(state, {9: [C, B]}, 2)
+    assert notes(state, 9) == ["with B"]
+
+
+def test_a_family_keeps_its_entries_without_the_person_who_was_contacted(state: State) -> None:
+    listed(state, {7: [A, B, C]})
+    save(state, draft(7, note="with A"))
+    listed(state, {7: [B, A, C]}, 1)
+    save(state, draft(7, seen=follow_up(state, 7).seen, note="with B"))
+    assert forget(state.database, B).entries == 1
+    assert (notes(state, 7), follow_up(state, 7).group.contact) == (["with A"], 0)
+    listed(state, {9: [A, C]}, 2)
+    assert notes(state, 9) == ["with A"]
+
+
+def test_a_corrected_or_deleted_entry_of_theirs_doesnt_come_back(state: State) -> None:
+    listed(state, {7: [A, B]})
+    [first, other] = [
+        save(state, draft(7, note=note, seen=follow_up(state, 7).seen)).entries[0] for note in ("one", "two")
+    ]
+    listed(state, {7: [B, A]}, 1)
+    save(state, draft(7, seen=other.id, corrects=first.id, deletes=True))
+    save(state, draft(7, seen=follow_up(state, 7).seen, corrects=other.id, note="corrected"))
+    assert forget(state.database, B).entries == 2
+    assert (follow_up(state, 7).entries, follow_up(state, 7).ids) == ((), ())
+
+
+def test_entries_of_forgotten_staff_lose_their_id(state: State) -> None:
+    listed(state, {7: [A]})
+    save(state, draft(7, note="one"), key="k")
+    assert forget(state.database, STAFF[0]).entries == 0
+    [entry] = follow_up(state, 7).entries
+    assert (entry.note, entry.staff, entry.workstation) == ("one", None, None)
+    assert FollowUps(state.database, GATEWAY).saved(STAFF[0], "k", "") == ()
+
+
+@given(
+    contacts=st.lists(st.sampled_from([A, B, C]), min_size=1, max_size=6),
+    corrected=st.lists(st.integers(0, 5), max_size=6),
+    gone=st.sampled_from([A, B, C]),
+)
+@MANY
+def test_forgetting_leaves_no_trace_and_nothing_else_changes(
+    state: State, contacts: list[int], corrected: list[int], gone: int
+) -> None:
+    empty(state)
+    for night, who in enumerate(contacts):
+        listed(state, {7: [who, *{A, B, C} - {who}]}, night)
+        before = follow_up(state, 7)
+        originals = [entry.original.id for entry in before.entries]
+        wrong = next((originals[at] for at in corrected[night : night + 1] if at < len(originals)), None)
+        save(state, draft(7, seen=before.seen, note=f"{night}", corrects=wrong))
+
+    def versions(entry: Entry) -> set[int]:
+        return {entry.contact, *(version.contact for version in entry.earlier)}
+
+    kept = [entry for entry in follow_up(state, 7).entries if gone not in versions(entry)]
+    forget(state.database, gone)
+    assert list(follow_up(state, 7).entries) == kept
+    with state.database.reading() as connection:
+        for row in connection.execute(select(schema.follow_ups)):
+            assert gone != row.contact
+            assert gone not in json.loads(row.members)

@@ -11,8 +11,8 @@ from support.gateways import gateway_of
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway.gateway import LARGEST_LIST, LIMIT_FACTOR
 from evergreen_groups.groups import GroupRange, GroupSearch, HighFines
-from evergreen_groups.money import ZERO
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.values import ZERO
 
 pytestmark = pytest.mark.long
 

@@ -9,7 +9,6 @@ from support.circulators import change_rows
 
 from evergreen_groups import hooks
 from evergreen_groups.audit import BlockExplainer
-from evergreen_groups.changes import plan_batch, read_batch
 from evergreen_groups.client import Client
 from evergreen_groups.desk import LookupKind
 from evergreen_groups.errors import NotFoundError
@@ -48,16 +47,16 @@ def test_what_cards_may_have_stays() -> None:
 
 
 def test_wherever_a_barcode_is_taken(client: Client, tmp_path: Path) -> None:
-    assert client.groups.of_barcode(SCANNED).group.number == client.groups.of_user(1036).group.number
+    assert client.details.of_barcode(SCANNED).group.number == client.details.of_user(1036).group.number
     assert client.checks.of_barcode(SCANNED).checked[0].id == 1036
     assert client.patrons.find(SCANNED).patron == 1036
     assert hooks.block_decision_by_barcode(client, SCANNED).patron == 1036
     assert BlockExplainer(client.gateway, PolicySettings()).of_barcode(SCANNED).member.id == 1036
-    plan = client.moves.plan_move([SCANNED], to=" 2000 0000 0010 52 ")
+    plan = client.move([SCANNED], to=" 2000 0000 0010 52 ")
     assert [step.member.id for step in plan.draft.steps] == [1036]
     file = tmp_path / "changes.csv"
     file.write_text(f"action,barcode,target\nmove,2 0000 00000 1036,{OTHER} \n", "utf-8")
-    assert [step.member.id for step in plan_batch(client.moves.planner, read_batch(file)).steps] == [1036]
+    assert [step.member.id for step in client.batch(file).steps] == [1036]
 
 
 def test_one_card_in_two_spellings_is_one_patron(client: Client) -> None:
@@ -72,7 +71,7 @@ def test_a_card_with_a_blank_in_its_barcode_is_found(client: Client, sandbox: Sa
     card = find_card(client.gateway, " PINE  36 ")
     assert card is not None
     assert card.usr == 1036
-    assert 1036 in {member.id for member in client.groups.of_barcode("PINE 36").group.members}
+    assert 1036 in {member.id for member in client.details.of_barcode("PINE 36").group.members}
     assert FamilyReader(client.gateway).by_barcodes(["PINE 36"])["PINE 36"].member.id == 1036
     other = find_card(client.gateway, "PINE36")
     assert other is not None
@@ -81,5 +80,5 @@ def test_a_card_with_a_blank_in_its_barcode_is_found(client: Client, sandbox: Sa
 
 def test_nobody_has_it_with_blanks_either(client: Client) -> None:
     with pytest.raises(NotFoundError):
-        client.groups.of_barcode("2 0000 00000 9999")
+        client.details.of_barcode("2 0000 00000 9999")
     assert client.patrons.find("2 0000 00000 9999").kind is LookupKind.NOBODY

@@ -17,10 +17,10 @@ from evergreen_groups.groups import AdultRule, GroupReader, PatronAccount, reade
 from evergreen_groups.groups.reader import ReadOnceCache
 from evergreen_groups.groups.search import ChangedPatrons
 from evergreen_groups.ils import Access, Limits, OrgUnits
-from evergreen_groups.odd_dates import age_of
 from evergreen_groups.policy import Comparison, Limit, LimitRule
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import PolicySettings
+from evergreen_groups.values import age_of
 
 FINES = "open-ils.pcrud.search.mous.atomic"
 MEMBERS = "open-ils.actor.usergroup.members.retrieve"

@@ -152,7 +152,7 @@ def test_over_the_limit_is_one_thing_and_blocked_in_evergreen_another(client: Cl
 
 
 def test_where_no_penalties_were_read_there_are_none_to_tell_of(client: Client) -> None:
-    group = client.groups.of_group(1001).group  # without standings
+    group = client.details.of_group(1001).group  # without standings
     members = document(group)["members"]
     assert all(member["blocked_in_evergreen"] is member["other_blocks"] is None for member in members)
 

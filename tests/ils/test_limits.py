@@ -15,12 +15,12 @@ from evergreen_groups.errors import ConfigurationError, PermissionDeniedError
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.ils import Limits, OrgUnit, OrgUnits, Profiles, ResolvedLimit
 from evergreen_groups.ils.limits import Threshold, Thresholds
-from evergreen_groups.money import ZERO
 from evergreen_groups.policy import Comparison, Limit, LimitRule
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.sandbox.database import Store
 from evergreen_groups.sandbox.services.actor.penalties import calculate
 from evergreen_groups.settings import PolicySettings
+from evergreen_groups.values import ZERO
 
 OVERRIDE = "circ.custom_penalty_override.PATRON_EXCEEDS_FINES"
 ILS = PolicySettings(limit="ils")

@@ -54,7 +54,7 @@ class Nights:
         self.target = directory / "night" / "reports"
         self.target.mkdir(parents=True)
         assert self.run().status == exit_status.DONE
-        client.moves.plan_move(["20000000001052"], to="20000000001007").apply()
+        client.move(["20000000001052"], to="20000000001007").apply()
         self._kept = directory / "kept"
         self.keep()
 

@@ -103,7 +103,7 @@ def change_of(group: int, report: Any) -> Any:
 def test_each_run_is_compared_with_the_last(report: Runs, client: Client) -> None:
     first = report.document()
     assert first["changes"]["since"] is None
-    client.moves.plan_move(["20000000001052"], to="20000000001007").apply()
+    client.move(["20000000001052"], to="20000000001007").apply()
     for _ in range(2):  # only to look changes nothing about it
         looked = report.document("--no-history")
         assert looked["changes"]["since"] == first["generated_at"]

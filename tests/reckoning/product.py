@@ -270,7 +270,7 @@ def _group(product: Product, content: Content) -> Iterator[str]:
     """Return the totals of groups in the API; the desk's page and the command write the same record."""
 
     def ask(client: Client, patron: int) -> Document:
-        return hooks.as_json(client.groups.of_user(patron))
+        return hooks.as_json(client.details.of_user(patron))
 
     return _each(product, content, "check", ask, details)
 

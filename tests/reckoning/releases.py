@@ -13,8 +13,8 @@ from reckoning.populations import PASSWORD, Content
 from reckoning.product import Product, audit_criteria
 
 from evergreen_groups import hooks
-from evergreen_groups.changes import Plan, PlanOutcome
-from evergreen_groups.client import Client
+from evergreen_groups.changes import PlanOutcome
+from evergreen_groups.client import Client, Plan
 from evergreen_groups.errors import EvergreenGroupsError
 from evergreen_groups.render import write_check_json
 from evergreen_groups.render.audit import render_audit, write_block_explanation_json
@@ -77,9 +77,9 @@ def _moves(client: Client, content: Content, chance: Random) -> Iterator[Any]:
     barcodes = [row["barcode"] for row in content["ac"] if row["usr"] != ASKER]
     who, to, out = (chance.choice(barcodes) for _ in range(3))
     plans: tuple[Callable[[], Plan], ...] = (
-        lambda: client.moves.plan_move([who], to=to),
-        lambda: client.moves.plan_remove([out], lead=False),
-        lambda: client.moves.plan_undo(min(entry.id for entry in client.moves.entries())),
+        lambda: client.move([who], to=to),
+        lambda: client.remove([out], lead=False),
+        lambda: client.undo(min(entry.id for entry in client.changes.entries())),
     )
     for plan in plans:
         try:

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from support.report_samples import hostile_texts
 
-from evergreen_groups.money import plain_amount, plain_amount_or_none
 from evergreen_groups.render import printable
 from evergreen_groups.render.wording import describe_criteria
 from evergreen_groups.report import Criteria
+from evergreen_groups.values import plain_amount, plain_amount_or_none
 
 
 @pytest.mark.parametrize(

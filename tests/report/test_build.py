@@ -24,7 +24,7 @@ from evergreen_groups.language import Language, name_key, use_language
 from evergreen_groups.policy import Comparison, Limit
 from evergreen_groups.report import Criteria, Report, build_report, by_library
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.total import Total
+from evergreen_groups.values import Total
 
 DEFAULT_GROUPS = [1008, 1003, 1006, 1001, 1005, 1004, 1007, 1002]
 

@@ -7,7 +7,6 @@ import io
 import json
 import re
 from collections import Counter
-from dataclasses import replace
 from email import message_from_bytes
 from email.policy import SMTP
 from typing import Any
@@ -15,12 +14,20 @@ from typing import Any
 import lxml.html
 import openpyxl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.fault_proxy import FaultProxy
 from support.gateways import gateway_of
 from support.rendered import written, written_bytes
+from support.report_samples import member
 
+from evergreen_groups.groups import Group, PatronState
+from evergreen_groups.ils import Profiles
 from evergreen_groups.nightly.mailing import messages
-from evergreen_groups.report import ADULT, GUARDIAN, LEAD, Contact, Criteria, Report, build_report, for_libraries
+from evergreen_groups.report import ADULT, GUARDIAN, LEAD, Contact, Criteria, Report, Run, build_report, for_libraries
+from evergreen_groups.report.build import read_reports
+from evergreen_groups.report.contact import _choose, _Person, contact_person
+from evergreen_groups.report.details import MemberDetails, ReportDetails
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import MailSettings
 
@@ -77,6 +84,23 @@ def test_an_adult_is_contacted_instead_of_a_juvenile_or_unreachable_lead(
     assert (found.patron, found.role, found.evening_phone) == (ADULT_ID, ADULT, "555-0200")
 
 
+def test_without_a_lead_it_is_who_owes_the_most(sandbox: Sandbox) -> None:
+    for patron, fields in ((1012, {"master_account": "f"}), (1013, {"day_phone": "555-0300"})):
+        change(sandbox, patron, **fields)
+    report = read(sandbox)
+    assert report.contacts is not None
+    assert (report.contacts[1003].patron, report.contacts[1003].role) == (1013, ADULT)
+
+
+def test_an_adult_lead_stays_if_no_adult_can_be_reached(family: Sandbox) -> None:
+    unreachable = dict.fromkeys(("day_phone", "email", "mailing_address", "billing_address"))
+    for patron in (LEAD_ID, ADULT_ID):
+        change(family, patron, **unreachable)
+    change(family, CHILDREN[0], guardian="Ada Okonkwo", guardian_email="ada@example.org")
+    found = contact(family)
+    assert (found.patron, found.role, found.email) == (LEAD_ID, LEAD, "")
+
+
 def test_never_a_juvenile_but_their_guardian(family: Sandbox) -> None:
     for patron in (LEAD_ID, ADULT_ID, *CHILDREN):
         change(family, patron, juvenile="t", guardian=None, guardian_email=None)
@@ -125,6 +149,84 @@ def test_the_penalty_that_a_library_uses_in_place_of_the_stock_one(family: Sandb
     assert contact(family).in_collections
 
 
+@given(
+    st.lists(
+        st.tuples(st.booleans(), st.booleans(), st.booleans(), st.booleans(), st.integers(0, 3)), min_size=1, max_size=5
+    )
+)
+def test_the_rule(drawn: list[tuple[bool, bool, bool, bool, int]]) -> None:
+    people, states, members = {}, {}, []
+    for id, (juvenile, is_lead, reachable, guarded, owed) in enumerate(drawn, 1):
+        guardian = "Secret" if guarded else ""
+        people[id] = _Person(id, juvenile, "555" if reachable else "", "", "", "", None, None, guardian)
+        states[id] = MemberDetails(None, None, PatronState(juvenile, barred=False, expired=False), "Patrons")
+        members.append(member(id, "n", f"{owed}", group_lead=is_lead))
+    group, details = Group(7, tuple(members)), ReportDetails(states, Profiles([]))
+    found = _choose(group, people, {})
+    adults = {id for id, person in people.items() if not person.juvenile}
+    reachable_adults = {id for id in adults if people[id].day_phone}
+    if adults:
+        assert found.patron in (reachable_adults or adults)
+        assert contact_person(group, None, details).id in adults
+    else:
+        assert found.patron is None or (found.role, people[found.patron].guardian) == (GUARDIAN, "Secret")
+    if group.lead.group_lead and group.lead.id in (reachable_adults or adults):
+        assert (found.patron, found.role) == (group.lead.id, LEAD)
+    elif adults:
+        most = max(one.own_fines for one in members if one.id in (reachable_adults or adults))
+        assert group.members[(found.patron or 0) - 1].own_fines == most
+    assert found.patron in (None, contact_person(group, found, details).id)
+
+
+def test_the_follow_up_s_contact_is_the_report_s(family: Sandbox) -> None:
+    change(family, LEAD_ID, day_phone=None, email=None, mailing_address=None, billing_address=None)
+    penalize(family, CHILDREN[0], IN_COLLECTIONS)
+    report = read(family)
+    assert report.contacts is not None
+    listings = Run.of(report).listings
+    assert {number: one.contact for number, one in listings.items()} == {
+        number: one.patron for number, one in report.contacts.items()
+    }
+    assert (listings[FAMILY].contact, listings[FAMILY].in_collections) == (ADULT_ID, True)
+
+
+def test_without_contact_data_it_is_no_juvenile_either_if_the_report_knows(family: Sandbox) -> None:
+    change(family, LEAD_ID, juvenile="t")
+    penalize(family, CHILDREN[0], IN_COLLECTIONS)
+    found = Run.of(read(family, Criteria())).listings[FAMILY]
+    assert (found.contact, found.in_collections) == (ADULT_ID, False)
+    assert Run.of(read(family, Criteria(details=False))).listings[FAMILY].contact == LEAD_ID
+
+
+def test_each_report_of_a_night_has_the_same_contact_person(family: Sandbox) -> None:
+    change(family, LEAD_ID, day_phone=None, email=None, mailing_address=None, billing_address=None)
+    with gateway_of(family.url, "consortium_staff") as gateway:
+        without, shown = read_reports(gateway, [Criteria(), WANTED])
+    assert without.contacts is None
+    assert "contact_name" not in json.loads(written(without, "json"))["groups"][0]
+    assert [Run.of(one).listings[FAMILY].contact for one in (without, shown)] == [ADULT_ID, ADULT_ID]
+
+
+def test_a_report_of_some_libraries_is_for_their_staff(family: Sandbox) -> None:
+    change(family, LEAD_ID, home_ou=12)
+    report = read(family, replace(WANTED, orgs=("HARBOR",)))
+    assert report.contacts is not None
+    assert (report.contacts[FAMILY].withheld, report.contacts[FAMILY].email) == (True, "")
+    assert Run.of(report).listings[FAMILY].contact == LEAD_ID
+    assert "lead@example.org" not in written(report, "html") + written(report, "json") + written(report, "csv")
+
+
+def test_a_guardian_s_name_is_for_the_juvenile_s_library(family: Sandbox) -> None:
+    for patron in (LEAD_ID, ADULT_ID, *CHILDREN):
+        change(family, patron, juvenile="t", guardian="Ada Okonkwo", guardian_email="ada@example.org", home_ou=12)
+    change(family, CHILDREN[0], home_ou=HARBOR)
+    report = read(family)
+    found = for_libraries(report, ("HARBOR",)).contacts
+    assert found is not None
+    assert (found[FAMILY].role, found[FAMILY].name, found[FAMILY].email) == (GUARDIAN, "", "")
+    assert Run.of(report).listings[FAMILY].contact == LEAD_ID
+
+
 def test_it_is_in_page_spreadsheet_csv_and_json_and_never_in_mail(family: Sandbox) -> None:
     change(family, LEAD_ID, day_phone="+1 555-0100 x7", email="lead@example.org")
     penalize(family, CHILDREN[0], IN_COLLECTIONS)
@@ -168,7 +270,7 @@ def test_readers_of_a_library_see_how_to_reach_its_own_patrons_only(family: Sand
         "",
         "",
     )
-    assert "how to reach them is on the page of" in written(elsewhere, "html")
+    assert "how to reach them" in written(elsewhere, "html")
 
 
 def test_at_most_four_more_calls_and_none_without_contact_data(proxy: FaultProxy) -> None:
@@ -180,25 +282,28 @@ def test_at_most_four_more_calls_and_none_without_contact_data(proxy: FaultProxy
         methods.append([call.method for call in proxy.calls[before:]])
     without, with_contacts = methods
     added = Counter(with_contacts) - Counter(without)
-    assert sorted(added) == [
-        "open-ils.actor.settings.value_for_all_orgs.atomic",
-        "open-ils.pcrud.search.au.atomic",
-        "open-ils.pcrud.search.aua.atomic",
-        "open-ils.pcrud.search.ausp.atomic",
-    ]
-    assert added.total() == 4
+    assert added == {
+        "open-ils.actor.settings.value_for_all_orgs.atomic": 1,
+        "open-ils.pcrud.search.aua.atomic": 1,
+    }
     assert not Counter(without) - Counter(with_contacts)
     assert not [name for name in without if ".aua." in name]
 
 
-@pytest.mark.long
-def test_at_most_four_more_calls_for_a_thousand_groups() -> None:
+@pytest.mark.parametrize("release", ["3.12", "3.17"])
+def test_at_most_four_more_calls_for_a_thousand_groups(release: str) -> None:
+    """Also where permissions are checked row by row, so lists are short, and if no lead has a phone or an e-mail."""
     counts = []
-    with Sandbox(patrons=60_000) as running:
+    with Sandbox(patrons=26_000, listed_groups=1000, release=release) as running:
         username, _password = running.report_account
         for criteria in (Criteria(), WANTED):
             with gateway_of(running.url, username) as gateway:
-                report = build_report(gateway, replace(criteria, top=1000))
+                report = build_report(gateway, criteria)
                 counts.append(gateway.statistics.calls)
-    assert report.totals.group_count == 1000
-    assert counts[1] <= counts[0] + 4
+        for member in {group.lead.id for group in report.groups}:
+            change(running, member, **dict.fromkeys(("day_phone", "evening_phone", "other_phone", "email")))
+        with gateway_of(running.url, username) as gateway:
+            build_report(gateway, WANTED)
+            counts.append(gateway.statistics.calls)
+    assert report.totals.group_count >= 1000
+    assert max(counts) <= counts[0] + 4

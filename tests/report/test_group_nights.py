@@ -11,10 +11,10 @@ from sqlalchemy import delete, func, select
 from support.report_samples import ORG_UNITS, member, report_of
 
 from evergreen_groups.groups import Group
-from evergreen_groups.money import ZERO
 from evergreen_groups.report import Criteria, GroupNights, History, Report
 from evergreen_groups.report.nights import NIGHTS
 from evergreen_groups.state import State, schema
+from evergreen_groups.values import ZERO
 
 URL = "https://ils.example.org/osrf-gateway-v1"
 FIRST = datetime(2026, 8, 1, 3, 15, tzinfo=UTC)

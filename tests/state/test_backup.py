@@ -70,7 +70,7 @@ def fill(state: State) -> None:
         )
         group = {
             "run": 4, "combined_fines": Decimal("30.10"), "certain": True, "member_count": 2, "library": "BR1",
-            "libraries": '["BR1"]', "contact": 5, "contact_library": "BR1", "listed": True,
+            "libraries": '["BR1"]', "contact": 5, "contact_library": "BR1", "in_collections": False, "listed": True,
         }  # fmt: skip
         connection.execute(
             schema.run_groups.insert(),
@@ -86,7 +86,7 @@ def fill(state: State) -> None:
         )
         entry = {
             "at": NOON, "number": 1, "what": "promised", "how": "phone", "day": NOON.date(), "remind_on": None,
-            "note": "soon", "combined_fines": Decimal("30.10"), "has_left": False, "workstation": 7, "corrects": None,
+            "note": "soon", "combined_fines": Decimal("30.10"), "reopened": False, "workstation": 7, "corrects": None,
             "deleted": False, "idempotency_key": "k", "request": "r",
         }  # fmt: skip
         connection.execute(
@@ -95,6 +95,7 @@ def fill(state: State) -> None:
                 {**entry, "id": 8, "follow_up": 1, "contact": 6, "staff": 9},
                 {**entry, "id": 9, "follow_up": 1, "contact": 6, "staff": 5, "corrects": 8},
                 {**entry, "id": 10, "follow_up": 2, "contact": 55, "staff": 5},
+                {**entry, "id": 11, "follow_up": 1, "contact": 5, "staff": 9},
             ],
         )
         event = {"gateway": "g", "at": NOON, "hook": "h", "done": True, "recalculated": False, "reason": ""}
@@ -108,7 +109,7 @@ def fill(state: State) -> None:
         connection.execute(schema.retention.insert().values(name="clock", believed_at=NOON))
 
 
-ROWS = 24
+ROWS = 25
 
 
 def exported(state: State) -> list[str]:
@@ -276,7 +277,7 @@ def test_nobody_to_read_an_export_is_not_the_databases_fault(state: State) -> No
 
 def test_what_is_kept_of_one_patron_is_removed(state: State) -> None:
     fill(state)
-    assert forget(state.database, 5) == Forgotten(steps=2, events=1, groups=1, follow_ups=1)
+    assert forget(state.database, 5) == Forgotten(steps=2, events=1, groups=1, entries=1)
     lines = [json.loads(line) for line in exported(state)[1:]]
     assert [line["id"] for line in lines if line["table"] == "changes"] == [3], "the undo was of nobody else"
     assert [line["id"] for line in lines if line["table"] == "plans"] == ["x"], "as a member of a group as well"
@@ -285,9 +286,14 @@ def test_what_is_kept_of_one_patron_is_removed(state: State) -> None:
     ] == [55, 6]
     assert [line["members"] for line in lines if line["table"] == "run_groups"] == ["[6]", "[55, 15]"]
     assert [line["number"] for line in lines if line["table"] == "groups_to_keep"] == [11]
-    [entry] = [line for line in lines if line["table"] == "follow_up_entries"]
-    assert (entry["id"], entry["staff"], entry["workstation"], entry["idempotency_key"]) == (10, None, None, "")
-    assert [line["id"] for line in lines if line["table"] == "follow_ups"] == [2]
+    entries = [line for line in lines if line["table"] == "follow_up_entries"]
+    assert [(entry["id"], entry["staff"], entry["workstation"], entry["idempotency_key"]) for entry in entries] == [
+        (8, 9, 7, "k"),
+        (9, None, None, ""),
+        (10, None, None, ""),
+    ]
+    follow_ups = [line for line in lines if line["table"] == "follow_ups"]
+    assert [(line["contact"], line["members"]) for line in follow_ups] == [(0, "[6]"), (55, "[55, 15]")]
     assert [line["contact"] for line in lines if line["table"] == "run_groups"] == [0, 0]
     assert forget(state.database, 5) == Forgotten(0, 0, 0, 0)
 

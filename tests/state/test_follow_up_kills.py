@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import psycopg
 import pytest
 from support.follow_ups import draft, note_run, save
-from support.postgresql import shared_cluster
+from support.postgresql import Cluster, own_cluster, shared_cluster
 from support.report_samples import GATEWAY, member, report_of
 from support.states import ENGINES
 
@@ -25,6 +27,8 @@ from evergreen_groups.groups import Group
 from evergreen_groups.state import State
 
 GROUP = 7
+Place = tuple[Path, str]
+"""A state directory, and the address of the database (empty: a file there)."""
 WRITER = """
 import sys
 from pathlib import Path
@@ -44,19 +48,42 @@ while True:
 
 
 @pytest.fixture(params=ENGINES)
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Path, str]]:
-    """A state directory, and the address of the database, on each engine, with a report that lists one group."""
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """A place on each engine, with a report that lists one group."""
     with ExitStack() as stack:
         url = ""
         if request.param == "postgresql":
             cluster = shared_cluster()
             url = cluster.url(stack.enter_context(cluster.database()))
-        with State(tmp_path / "state", url or None) as state:
-            note_run(state, report_of([Group(GROUP, (member(71, "n", "30.00"), member(72, "n", "1.00")))]))
-        yield tmp_path / "state", url
+        yield listed_in(tmp_path / "state", url)
 
 
-def stored(place: tuple[Path, str]) -> list[int]:
+@pytest.fixture
+def server_place(cluster: Cluster, tmp_path: Path) -> Iterator[Place]:
+    """The same on a server of this module's own, which may end."""
+    with cluster.database() as name:
+        yield listed_in(tmp_path / "state", cluster.url(name))
+
+
+def listed_in(directory: Path, url: str) -> Place:
+    with State(directory, url or None) as state:
+        note_run(state, report_of([Group(GROUP, (member(71, "n", "30.00"), member(72, "n", "1.00")))]))
+    return directory, url
+
+
+def fill(state: State, confirmed: list[int], between: Callable[[], object] = lambda: None) -> StateError:
+    """Save entries until that fails, and note each as soon as it is confirmed. Return the error."""
+    for _ in range(5000):
+        seen = confirmed[-1] if confirmed else None
+        try:
+            confirmed.extend(entry.id for entry in save(state, draft(GROUP, seen=seen, note="x" * 300)).entries)
+        except StateError as error:
+            return error
+        between()
+    raise AssertionError("there was room for 5,000 entries")
+
+
+def stored(place: Place) -> list[int]:
     with State(place[0], place[1] or None) as state:
         found = FollowUps(state.database, GATEWAY).of_report("")
         assert found is not None
@@ -64,21 +91,26 @@ def stored(place: tuple[Path, str]) -> list[int]:
 
 
 @pytest.mark.long
-def test_a_killed_writer(place: tuple[Path, str]) -> None:
+def test_a_killed_writer(place: Place) -> None:
     chance = Random(1)
     for _ in range(5):
-        before = stored(place)
-        arguments = [sys.executable, "-c", WRITER, str(place[0]), place[1], str(max(before, default=0))]
-        environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-        with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, env=environ) as process:
-            assert process.stdout is not None
-            wanted = chance.randint(1, 20)
-            confirmed = [line for line, _ in zip(process.stdout, range(wanted), strict=False)][1:]
-            os.kill(process.pid, signal.SIGKILL)
-            confirmed += process.stdout.readlines()
-        found = stored(place)
-        assert set(before) | {int(line) for line in confirmed if line.strip().isdecimal()} <= set(found)
-        assert len(found) <= len(before) + len(confirmed) + 1  # at most one was saved but not confirmed
+        check_nothing_lost(place, chance.randint(1, 20), lambda process: os.kill(process, signal.SIGKILL))
+
+
+def check_nothing_lost(place: Place, count: int, kill: Callable[[int], None]) -> None:
+    """Let a process save entries, call ``kill`` with its id after so many, and look for those that it confirmed."""
+    before = stored(place)
+    arguments = [sys.executable, "-c", WRITER, str(place[0]), place[1], str(max(before, default=0))]
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ) as process:
+        assert process.stdout is not None
+        confirmed = [line for line, _ in zip(process.stdout, range(count), strict=False)][1:]
+        kill(process.pid)
+        rest, _errors = process.communicate()
+    confirmed += rest.splitlines(keepends=True)
+    found = stored(place)
+    assert set(before) | {int(line) for line in confirmed if line.strip().isdecimal()} <= set(found)
+    assert len(found) <= len(before) + len(confirmed) + 1  # at most one was saved but not confirmed
 
 
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,14 +129,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite3, "connect", small)
     confirmed: list[int] = []
     with State(place[0]) as state:
-
-        def fill() -> None:
-            for _ in range(1000):
-                seen = confirmed[-1] if confirmed else None
-                confirmed.extend(entry.id for entry in save(state, draft(GROUP, seen=seen, note="x" * 300)).entries)
-
-        with pytest.raises(StateError):
-            fill()
+        fill(state, confirmed)
     monkeypatch.undo()
     assert confirmed
     assert stored(place) == confirmed
@@ -113,7 +138,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("place", ["postgresql"], indirect=True)
-def test_a_server_whose_connections_are_killed(place: tuple[Path, str]) -> None:
+def test_a_server_whose_connections_are_killed(place: Place) -> None:
     """A backend that ends in the middle loses the unconfirmed entry alone, and the next one is saved."""
     confirmed: list[int] = []
     with State(place[0], place[1]) as state, State(place[0], place[1]) as other:
@@ -127,3 +152,75 @@ def test_a_server_whose_connections_are_killed(place: tuple[Path, str]) -> None:
                     "WHERE datname = current_database() AND pid <> pg_backend_pid()"
                 )
     assert stored(place) == confirmed
+
+
+@pytest.mark.long
+def test_a_killed_server(cluster: Cluster, server_place: Place) -> None:
+    def kill(_writer: int) -> None:
+        cluster.kill()
+        cluster.run_server()
+
+    for count in (1, 5, 20):
+        check_nothing_lost(server_place, count, kill)
+
+
+def test_a_server_whose_disk_is_full(cluster: Cluster, server_place: Place) -> None:
+    """What is refused isn't there, what was confirmed is, and with more room it goes on."""
+    name = server_place[1].partition("?")[0].rpartition("/")[2]
+    with small_disk(cluster, "64k") as more_room:
+        cluster.execute(f"CREATE TABLESPACE small LOCATION '{cluster.directory / 'small'}'")
+        cluster.execute("ALTER TABLE follow_up_entries SET TABLESPACE small", name)
+        confirmed: list[int] = []
+        with State(*server_place) as state:
+            assert "make room" in str(fill(state, confirmed))
+            assert confirmed
+            assert stored(server_place) == confirmed
+            more_room()
+            assert save(state, draft(GROUP, seen=confirmed[-1])).entries
+        cluster.execute("ALTER TABLE follow_up_entries SET TABLESPACE pg_default", name)
+        cluster.execute("DROP TABLESPACE small")
+
+
+@pytest.mark.long
+def test_a_server_whose_log_cannot_grow(tmp_path: Path) -> None:
+    """PostgreSQL ends at once if it can't write its log of changes. What was confirmed is there when it runs again."""
+    with own_cluster() as cluster, small_disk(cluster, "48m") as more_room:
+        cluster.stop()
+        small = cluster.directory / "small"
+        subprocess.run(["cp", "-a", f"{cluster.log_of_changes}/.", small], check=True)
+        shutil.rmtree(cluster.log_of_changes)
+        cluster.log_of_changes.symlink_to(small)
+        cluster.run_server()
+        with cluster.database() as name:
+            place = listed_in(tmp_path / "state", cluster.url(name))
+            confirmed: list[int] = []
+            with State(*place) as state, suppress(psycopg.OperationalError):
+                fill(state, confirmed, lambda: cluster.execute(A_MEGABYTE_OF_LOG))
+            assert "No space left on device" in (cluster.directory / "log").read_text()
+            more_room()
+            cluster.stop("immediate")
+            cluster.run_server()
+            found = stored(place)
+            assert confirmed
+            assert found[: len(confirmed)] == confirmed
+            assert len(found) <= len(confirmed) + 1
+        cluster.stop()
+
+
+A_MEGABYTE_OF_LOG = "SELECT pg_logical_emit_message(false, '', repeat('x', 1000000))"
+
+
+@contextmanager
+def small_disk(cluster: Cluster, size: str) -> Iterator[Callable[[], object]]:
+    """Mount a small disk in memory, as ``small`` in the server's directory. Yields a function that makes it larger."""
+    directory = cluster.directory / "small"
+    directory.mkdir()
+    owner = cluster.directory.stat()
+    options = f"size={size},mode=0700,uid={owner.st_uid},gid={owner.st_gid}"
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", directory]
+    if os.geteuid() or subprocess.run(command, check=False).returncode:
+        pytest.skip("takes the right to mount a disk")
+    try:
+        yield lambda: subprocess.run(["mount", "-o", "remount,size=200m", directory], check=True)
+    finally:
+        subprocess.run(["umount", "--lazy", directory], check=True)

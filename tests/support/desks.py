@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evergreen_groups.changes import Action, DeskChanges, Operator, PlanRequest
+from evergreen_groups.changes import Action, Changer, Operator, PlanRequest
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.groups import PatronReference
 from evergreen_groups.ils import ReferenceData
@@ -13,10 +13,10 @@ ONE, ANOTHER = 11, 12
 """Staff users; any numbers do, because they only tell users apart."""
 
 
-def desk_of(gateway: Gateway, state: State, staff: int = ONE, *, may_undo_others: bool = False) -> DeskChanges:
+def desk_of(gateway: Gateway, state: State, staff: int = ONE, *, may_undo_others: bool = False) -> Changer:
     operator = Operator("desk", staff=staff, workstation=3)
     reference = ReferenceData(PolicySettings())
-    return DeskChanges(gateway, state, operator, reference, may_undo_others=lambda: may_undo_others)
+    return Changer(gateway, state, operator, reference, may_undo_others=lambda: may_undo_others)
 
 
 def move(patron: PatronReference, *others: PatronReference, to: PatronReference) -> PlanRequest:

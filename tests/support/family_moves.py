@@ -9,8 +9,8 @@ import pytest
 from support.change_ids import change_id
 from support.fault_proxy import Call, Fault, FaultProxy
 
-from evergreen_groups.changes import JournalStep, Plan
-from evergreen_groups.client import Client
+from evergreen_groups.changes import JournalStep
+from evergreen_groups.client import Client, Plan
 from evergreen_groups.gateway import TOKEN, Gateway, Record, RetryPolicy
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state.database import Database
@@ -55,11 +55,11 @@ def value_of(sandbox: Sandbox, patron: int = PATRON, field: str = "usrgroup") ->
 
 def plan_with(method: str, client: Client) -> Plan:
     """Plan a move or a removal, depending on which ``method`` makes it."""
-    return client.moves.plan_move([CARD], to=OTHERS_CARD) if method == UPDATE else client.moves.plan_remove([CARD])
+    return client.move([CARD], to=OTHERS_CARD) if method == UPDATE else client.remove([CARD])
 
 
 def only_step(client: Client, number: int = 1) -> JournalStep:
-    (step,) = client.moves.entry(change_id(client.moves, number)).steps
+    (step,) = client.changes.entry(change_id(client.changes, number)).steps
     return step
 
 

@@ -29,12 +29,19 @@ def draft(group: int, what: What = What.CONTACTED, **fields: Any) -> DraftEntry:
     return DraftEntry(group, **{"seen": None, "what": what, "how": How.PHONE, **fields})
 
 
-def save(state: State, *drafts: DraftEntry, staff: int = STAFF[0], key: str = "", url: str = GATEWAY) -> Written:
+def save(
+    state: State,
+    *drafts: DraftEntry,
+    staff: int = STAFF[0],
+    key: str = "",
+    url: str = GATEWAY,
+    report: str = "",
+) -> Written:
     """Save entries for groups of the report, by default under a new key."""
     store = FollowUps(state.database, url)
-    found = store.of_report("")
+    found = store.of_report(report)
     assert found is not None
     today = state.database.now().date()
     checked = [one.checked(found.group(one.group), today) for one in drafts]
     who = {"staff": staff, "workstation": STAFF[1], "key": key or secrets.token_hex()}
-    return store.write(found, checked, **who, request=digest_of("", drafts))
+    return store.write(found, checked, **who, request=digest_of(report, drafts))

@@ -48,8 +48,8 @@ def client_of(gateway: Gateway, directory: Path) -> Client:
 
 def why_not_undone(client: Client, number: int) -> str:
     """Return why the journal's entry with this number has nothing to undo, with the number in place of its id."""
-    id = change_id(client.moves, number)
+    id = change_id(client.changes, number)
     with pytest.raises(PlanError) as caught:
-        client.moves.plan_undo(id)
+        client.undo(id)
     assert caught.value.code in ("already-undone", "nothing-to-undo")
     return str(caught.value).replace(id, str(number))

@@ -44,21 +44,21 @@ def _barcode(patron: int) -> str:
     return f"2000000000{patron}"
 
 
-def _plan_at_random(moves: Any, chance: random.Random) -> Any:
+def _plan_at_random(client: Any, chance: random.Random) -> Any:
     """Plan a random change: a move, a removal, a new lead, or an undo."""
     chosen: Sequence[int] = chance.sample(PATRONS, 3)
     patron, other, third = map(_barcode, chosen)
     kind = chance.choice(("move", "move", "move several", "remove", "lead", "undo"))
     if kind == "move":
-        return moves.plan_move([patron], to=other)
+        return client.move([patron], to=other)
     if kind == "move several":
-        return moves.plan_move([patron, third], to=other)
+        return client.move([patron, third], to=other)
     if kind == "remove":
-        return moves.plan_remove([patron])
+        return client.remove([patron])
     if kind == "lead":
-        return moves.plan_lead(patron, off=chance.random() < 0.5)
-    ids = {number_of(entry.id): entry.id for entry in moves.entries()}
-    return moves.plan_undo(ids.get(chance.randint(1, 40), UNKNOWN))
+        return client.set_lead(patron, lead=chance.random() >= 0.5)
+    ids = {number_of(entry.id): entry.id for entry in client.changes.entries()}
+    return client.undo(ids.get(chance.randint(1, 40), UNKNOWN))
 
 
 def _move_for_ever(order: dict[str, Any]) -> None:
@@ -75,10 +75,10 @@ def _move_for_ever(order: dict[str, Any]) -> None:
         State(Path(order["directory"]), order["database"]) as state,
         gateway_of(order["url"], "consortium_staff") as gateway,
     ):
-        moves = Client(gateway, account="consortium_staff", state=state).moves
+        client = Client(gateway, account="consortium_staff", state=state)
         while True:
             try:
-                plan = _plan_at_random(moves, chance)
+                plan = _plan_at_random(client, chance)
             except (DataError, NotFoundError, PlanError):  # the other mover has moved a patron in the meantime
                 continue
             with suppress(BusyError):

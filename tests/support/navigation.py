@@ -26,6 +26,7 @@ NAVIGATION = {
     ),
     "For programmers": (
         "python",
+        "gateway",
         "http-api",
         "architecture",
     ),

@@ -334,6 +334,8 @@ PLANTED: dict[str, tuple[str, Verdict, str, str, Plant]] = {
         configured('[mail]\nrecipients = { "HARBUR" = ["a@x.example"] }\n')),
     "an unknown profile": ("names", FAILED, "Grown-ups", "",
         configured(LIMIT_OF_A_PROFILE.format("Grown-ups"))),
+    "an unknown permission": ("names", FAILED, "has no permission FOLLOW_UP", "grant it to those who follow up",
+        configured('[follow_up]\npermission = "FOLLOW_UP"\n')),
     "a state directory open to others": ("state", WARNING, "can be entered by others (0755)", "chmod 700",
         with_mode("state", 0o755)),
     "a state directory that cannot be made": ("state", FAILED, "can't be written to", "let this user have",

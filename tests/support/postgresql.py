@@ -16,6 +16,7 @@ from typing import Any
 from uuid import uuid4
 
 import psycopg
+from support.waiting import wait_until
 
 DIRECTORY_VARIABLE = "TESTS_POSTGRESQL"
 """The variable with the cluster's directory, set by the main process and shared by all workers."""
@@ -32,6 +33,7 @@ class Cluster:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._data = directory / "data"
+        self.log_of_changes = self._data / "pg_wal"
 
     def start(self) -> None:
         """Start it unless another process has."""
@@ -41,7 +43,7 @@ class Cluster:
                 self._run(
                     "initdb", "-A", "trust", "-U", _USER, "-N", "-E", "UTF8", "--no-locale", "-D", str(self._data)
                 )
-            if not (self._data / "postmaster.pid").exists():
+            if not self.runs:
                 self.run_server()
 
     def run_server(self) -> None:
@@ -55,7 +57,7 @@ class Cluster:
 
     def stop(self, mode: str = "fast") -> None:
         """Stop the server if it runs."""
-        if (self._data / "postmaster.pid").exists():
+        if self.runs:
             self._run("pg_ctl", "-w", "-s", "-D", str(self._data), "-m", mode, "stop")
 
     def url(self, name: str) -> str:
@@ -74,20 +76,39 @@ class Cluster:
         # Without the timeout in milliseconds, the function returns before the connections have ended.
         self.execute(f"SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = '{name}'")
 
+    def kill(self) -> None:
+        """Kill all its processes at once, as a machine does that loses power."""
+        with self.frozen() as processes:
+            for process in processes:
+                os.kill(process, signal.SIGKILL)
+        wait_until(lambda: not any(map(_runs, processes)))
+        # They hold its id, and an ended process that its parent hasn't waited for counts as running.
+        (self._data / "postmaster.pid").unlink()
+        (self.directory / ".s.PGSQL.5432.lock").unlink()
+
     @contextmanager
-    def frozen(self) -> Iterator[None]:
+    def frozen(self) -> Iterator[list[int]]:
         """Freeze all its processes during the block: connections stay open, but get no responses."""
-        postmaster = int((self._data / "postmaster.pid").read_text().split()[0])
+        postmaster = self.postmaster
         os.kill(postmaster, signal.SIGSTOP)  # first, so that it starts no other
         processes = [postmaster, *_children(postmaster)]
         try:
             for process in processes[1:]:
                 os.kill(process, signal.SIGSTOP)
-            yield
+            yield processes
         finally:
             for process in processes:
                 with suppress(ProcessLookupError):
                     os.kill(process, signal.SIGCONT)
+
+    @property
+    def runs(self) -> bool:
+        return (self._data / "postmaster.pid").exists()
+
+    @property
+    def postmaster(self) -> int:
+        """The id of the process that starts the others."""
+        return int((self._data / "postmaster.pid").read_text().split()[0])
 
     @contextmanager
     def database(self) -> Iterator[str]:
@@ -135,6 +156,13 @@ def shared_cluster() -> Cluster:
 
 def _children(process: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+def _runs(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def _program(name: str) -> str:

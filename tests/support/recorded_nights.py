@@ -17,7 +17,7 @@ def record_nights(app: Flask, clerk_client: Client, amounts: list[str], patron: 
     """Record reports of the last nights, with given totals of a patron's family."""
     service = app.extensions["evergreen-groups"]
     history = History(service.state.database, service.gateway.url)
-    group = clerk_client.groups.of_user(patron).group
+    group = clerk_client.details.of_user(patron).group
     for night, amount in enumerate(amounts):
         found = replace(group.members[0], own_fines=Decimal(amount) - sum(one.own_fines for one in group.members[1:]))
         listed = replace(group, members=(found, *group.members[1:]))

@@ -14,9 +14,8 @@ from evergreen_groups.gateway import Gateway, RetryPolicy
 from evergreen_groups.ils import VIEW_USER, ReferenceData
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import PolicySettings
-from evergreen_groups.web.admission import CALLER_CACHE_SECONDS, Admission, Caller, has_permission
+from evergreen_groups.web.admission import CALLER_CACHE_SECONDS, Admission, Caller, Counters, has_permission
 from evergreen_groups.web.problems import ProblemError
-from evergreen_groups.web.rate_limits import Counters
 
 HERE, THERE = "203.0.113.5", "203.0.113.6"
 CHECK, SESSION = "open-ils.actor.user.perm.check", "open-ils.auth.session.retrieve"

@@ -18,7 +18,7 @@ from support.family_moves import later
 from support.fault_proxy import Call, Fault, FaultProxy
 from support.web_caller import API, Clock, MakeApp, bearer, client_of, cookie, end_session, served, session, settings_of
 
-from evergreen_groups.changes import DeskChanges
+from evergreen_groups.changes import Changer
 from evergreen_groups.errors import StateUnavailableError
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import ServeSettings
@@ -328,7 +328,7 @@ class TestRefusals:
     def test_somebody_else_is_at_it(
         self, desk: DeskCaller, app: Flask, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setitem(DeskChanges.apply.__kwdefaults__, "timeout", 0.2)
+        monkeypatch.setitem(Changer.apply.__kwdefaults__, "timeout", 0.2)
         plan = desk.planned("move", 1052, target=1007)
         with app.extensions["evergreen-groups"].state.change_lease(proxy.url, [1052]):
             answer = desk.apply(plan)

@@ -20,7 +20,7 @@ from support.follow_ups import note_run
 from support.gateways import gateway_of
 from support.web_caller import MakeApp, client_of, session, settings_of
 
-from evergreen_groups.report import Criteria, build_report
+from evergreen_groups.report import Criteria, Run, build_report
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import NamedReport, ReportSettings, ServeSettings, Settings
 from evergreen_groups.settings.sections import DeskSettings, FollowUpSettings, LanguageSettings
@@ -50,8 +50,7 @@ def recorded(state: State, sandbox: Sandbox, proxy: FaultProxy) -> dict[int, int
     with gateway_of(proxy.url, "consortium_staff") as gateway:
         report = build_report(gateway, Criteria())
     note_run(state, report)
-    return {group.number: min(group.members, key=lambda one: (not one.group_lead, -one.own_fines)).id
-            for group in report.groups}  # fmt: skip
+    return {number: listing.contact for number, listing in Run.of(report).listings.items()}
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from evergreen_groups.policy import LimitRule
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import PolicySettings, ServeSettings
 from evergreen_groups.web import PREFIX, service
-from evergreen_groups.web.overload import Breaker, BreakerState, RequestOutcome, Slots
+from evergreen_groups.web.admission import Breaker, BreakerState, RequestOutcome, Slots
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.server import SPARE_REQUESTS
 

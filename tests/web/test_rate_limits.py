@@ -20,9 +20,9 @@ from support.web_caller import Clock
 import evergreen_groups.state.shared_counters as shared_counters
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.state import counter_store
-from evergreen_groups.web import rate_limits
+from evergreen_groups.web import admission
+from evergreen_groups.web.admission import Counters, RateLimit, RetryTimes
 from evergreen_groups.web.problems import ProblemError
-from evergreen_groups.web.rate_limits import Counters, RateLimit, RetryTimes
 
 PASSWORD = "secret-of-the-counters"
 HERE = "203.0.113.5"
@@ -85,7 +85,7 @@ class TestInOneProcess:
         clock = Clock()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("limits.storage.memory.time", SimpleNamespace(time=clock))
-            patch.setattr("evergreen_groups.web.rate_limits.time", SimpleNamespace(time=clock, monotonic=clock))
+            patch.setattr("evergreen_groups.web.admission.time", SimpleNamespace(time=clock, monotonic=clock))
             limit = limit_of(Counters(), per_minute)
             began, let_in = clock.now, 0
             for wait in waits:
@@ -127,14 +127,21 @@ class TestInOneProcess:
         for number in range(50):
             limit.take(str(number))
         clock.now += 3600
-        counters._local._MemoryStorage__expire_events()  # type: ignore[attr-defined]  # what its timer does
         limit.take("the next")
         assert len(counters._local.events) == 1, "whoever makes keys up fills no memory"
+
+    def test_counting_starts_no_thread(self) -> None:
+        limit = limit_of(Counters())
+        for timer in (thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)):
+            timer.join(1.0)  # the one that the store begins with
+        before = set(threading.enumerate())
+        limit.take("one")
+        assert set(threading.enumerate()) <= before
 
     def test_of_one_place_no_more_than_so_many_are_remembered(
         self, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(rate_limits, "MAX_REFUSED_KEYS", 3)
+        monkeypatch.setattr(admission, "MAX_REFUSED_KEYS", 3)
         counters = Counters()
         times = RetryTimes(counters)
         for number in range(50):

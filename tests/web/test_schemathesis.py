@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,14 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
+from support.follow_ups import note_run
+from support.gateways import gateway_of
 from support.web_caller import SECRET, MakeApp, bearer, events_settings, session, settings_of
 
+from evergreen_groups.report import Criteria, build_report
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import ServeSettings
+from evergreen_groups.state import State
 from evergreen_groups.web import PREFIX
 from evergreen_groups.web.api import SECRET_HEADER
 
@@ -36,14 +41,25 @@ CHECKS = [
     response_schema_conformance,
 ]
 
-EXAMPLES = 40
-"""Examples per operation and generation mode, the same in every run."""
+EVERY_TIME = settings(
+    max_examples=40,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+"""Per operation and generation mode, the same examples in every run."""
 OPERATIONS = (
     ("GET", "/api/v1/patrons/{patron}/summary"),
     ("GET", "/api/v1/patrons/{patron}/block"),
     ("GET", "/api/v1/patrons/{patron}/group"),
     ("GET", "/api/v1/patrons/{patron}/group/bills"),
     ("GET", "/api/v1/patrons/by-barcode/{barcode}/block"),
+    ("GET", "/api/v1/patrons/by-barcode/{barcode}/summary"),
+    ("GET", "/api/v1/patrons/by-barcode/{barcode}/group"),
+    ("GET", "/api/v1/patrons/by-barcode/{barcode}/group/bills"),
+    ("GET", "/api/v1/groups"),
     ("GET", "/api/v1/groups/{group}"),
     ("POST", "/api/v1/plans"),
     ("GET", "/api/v1/changes"),
@@ -82,14 +98,7 @@ def test_it_keeps_to_its_description(
     if mode is GenerationMode.NEGATIVE and not (operation.body or list(operation.iter_parameters())):
         return  # there is nothing to get wrong
 
-    @settings(
-        max_examples=EXAMPLES,
-        derandomize=True,
-        database=None,
-        deadline=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
+    @EVERY_TIME
     @given(data=st.data())
     def try_it(data: st.DataObject) -> None:
         case: Any = data.draw(operation.as_strategy(generation_mode=mode))
@@ -98,3 +107,42 @@ def test_it_keeps_to_its_description(
         case.validate_response(response, checks=CHECKS)
 
     try_it()
+
+
+def test_entries_of_listed_groups_keep_to_their_description(
+    app: Flask, schema: BaseSchema, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """Most entries that Schemathesis makes up are refused, so what they refer to, and often more, is set."""
+    with State(tmp_path / "state") as state, gateway_of(sandbox.url, "consortium_staff") as gateway:
+        report = build_report(gateway, Criteria())
+        note_run(state, report)
+    path = "/api/v1/follow-ups"
+    reading, saving = schema[path]["GET"], schema[path]["POST"]
+    headers = bearer(session(sandbox.url, username="consortium_staff"))
+    statuses: Counter[int] = Counter()
+
+    def call(case: Any) -> Any:
+        response = case.call(headers=headers)
+        case.validate_response(response, checks=CHECKS)
+        return response
+
+    @EVERY_TIME
+    @given(data=st.data())
+    def try_it(data: st.DataObject) -> None:
+        groups = call(reading.Case(query={})).json()["groups"]
+        case: Any = data.draw(saving.as_strategy(generation_mode=GenerationMode.POSITIVE))
+        case.body["report"], case.headers["Idempotency-Key"] = "", f"{statuses.total()}"
+        del case.body["entries"][len(groups) :]
+        # Numbers to choose by, because what is there differs if an example is repeated.
+        first, mended = data.draw(st.integers(0, 99)), data.draw(st.integers(0, 3)) > 0
+        for group, entry in zip(groups[first % len(groups) :] + groups, case.body["entries"], strict=False):
+            earlier = [None, *(one["id"] for one in group["entries"] if not one["deleted"])]
+            entry |= {"group": group["group"], "seen": group["seen"], "corrects": earlier[first % len(earlier)]}
+            entry["deletes"] = data.draw(st.booleans()) and entry["corrects"] is not None
+            if mended:
+                entry |= {"how": "phone", "date": None, "remind_on": None, "note": "x"}
+        statuses[call(case).status_code] += 1
+
+    try_it()
+    assert statuses[200] > 10
+    assert statuses[400] > 10

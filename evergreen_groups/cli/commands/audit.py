@@ -228,7 +228,7 @@ def _mark_groups(session: Invocation, keep: tuple[int, ...], list_again: tuple[i
 
 def _fix(session: Invocation, client: Client, audit: Audit, *, yes: bool, dry_run: bool) -> int:
     """Show whose penalties would be recalculated, ask, recalculate, and report the changes."""
-    from evergreen_groups.changes import recalculable
+    from evergreen_groups.changes import over_limit_of, recalculable
     from evergreen_groups.render.audit import write_recalculation_plan, write_recalculations
 
     findings = recalculable(audit)
@@ -239,7 +239,7 @@ def _fix(session: Invocation, client: Client, audit: Audit, *, yes: bool, dry_ru
         click.echo(gettext("Nothing was changed."), err=True)
         return exit_status.DONE
     with session.progress() as progress:
-        outcome = client.recalculator.recalculate(findings, progress)
+        outcome = client.changes.recalculate(over_limit_of(findings), progress)
     write_recalculations(findings, outcome, sys.stderr)
     return _status(outcome)
 

@@ -27,8 +27,8 @@ from evergreen_groups.language import ENGLISH, gettext, use_language
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
-    from evergreen_groups.changes import JournalEntry, Plan, PlanOutcome, Step
-    from evergreen_groups.client import Client
+    from evergreen_groups.changes import JournalEntry
+    from evergreen_groups.client import Client, Outcome, Plan
     from evergreen_groups.errors import EvergreenGroupsError
     from evergreen_groups.groups import PatronReference
     from evergreen_groups.state import State
@@ -93,7 +93,7 @@ def _change(
         with session.progress() as progress:
             outcome = plan.apply(progress, timeout=_WAIT)
         if change_options.as_json and outcome.entry is not None:
-            write_json(_entry_document(client.state, client.moves.entry(outcome.entry)))
+            write_json(_entry_document(client.state, client.changes.entry(outcome.entry)))
         else:
             write_outcome(outcome, sys.stdout)
     return _status(outcome)
@@ -123,7 +123,7 @@ def _entry_document(state: State, entry: JournalEntry) -> dict[str, Any]:
 
 def _recover(client: Client) -> None:
     """Look up the outcome of changes that earlier runs left open, and report how many there are."""
-    ended = client.moves.recover()
+    ended = client.changes.recover()
     if ended:
         text = Message(
             "{count} open change of earlier runs looked up: `journal` shows what became of it.",
@@ -131,7 +131,7 @@ def _recover(client: Client) -> None:
             values={"count": len(ended)},
         )
         logs.emit(text)
-    left = client.moves.open_steps()
+    left = client.changes.open_steps()
     if left:
         text = Message(
             "{count} earlier change still open: the request may come in late, or this account can't see the patron.",
@@ -142,7 +142,7 @@ def _recover(client: Client) -> None:
         logs.emit(text)
 
 
-def _status(outcome: PlanOutcome[Step]) -> int:
+def _status(outcome: Outcome) -> int:
     """Return the exit status: of the error that stopped the changes, else done, permission or failed."""
     if outcome.stopped is not None:
         text = Message("{problem}; the same command carries on where it stopped", values={"problem": outcome.stopped})
@@ -204,7 +204,7 @@ def move_command(
     def plan(client: Client) -> Plan:
         moving: list[PatronReference] = [*barcodes, *(choose_patron(client, name) for name in names)]
         target = choose_patron(client, to_name) if to_name is not None else to or ""
-        return client.moves.plan(client.moves.planner.move(moving, target))
+        return client.move(moving, to=target)
 
     return _change(session, plan, change_options, barcodes=[*barcodes, *filter(None, [to])])
 
@@ -219,9 +219,7 @@ def remove_command(session: Invocation, barcodes: tuple[str, ...], lead: bool, *
 
     They aren't made group leads unless --lead says so.
     """
-    return _change(
-        session, lambda client: client.moves.plan_remove(barcodes, lead=lead), change_options, barcodes=barcodes
-    )
+    return _change(session, lambda client: client.remove(barcodes, lead=lead), change_options, barcodes=barcodes)
 
 
 @click.command("merge")
@@ -231,9 +229,7 @@ def remove_command(session: Invocation, barcodes: tuple[str, ...], lead: bool, *
 @click.pass_obj
 def merge_command(session: Invocation, source: str, to: str, *, change_options: ChangeOptions) -> int:
     """Move everyone of one group into another."""
-    return _change(
-        session, lambda client: client.moves.plan_merge(source, to=to), change_options, barcodes=[source, to]
-    )
+    return _change(session, lambda client: client.merge(source, to=to), change_options, barcodes=[source, to])
 
 
 @click.command("lead")
@@ -243,7 +239,7 @@ def merge_command(session: Invocation, source: str, to: str, *, change_options: 
 @click.pass_obj
 def lead_command(session: Invocation, barcode: str, off: bool, *, change_options: ChangeOptions) -> int:
     """Mark the patron with BARCODE as group lead, or with --off no longer."""
-    return _change(session, lambda client: client.moves.plan_lead(barcode, off=off), change_options, barcodes=[barcode])
+    return _change(session, lambda client: client.set_lead(barcode, lead=not off), change_options, barcodes=[barcode])
 
 
 @click.command("batch")
@@ -262,15 +258,10 @@ def batch_command(session: Invocation, file: Path, *, change_options: ChangeOpti
     The whole file is checked before anything is sent. Run the same file again after an interruption: what is done is
     not done twice.
     """
-    from evergreen_groups.changes import plan_batch, read_batch
     from evergreen_groups.errors import PlanError
 
-    def make_plan(client: Client) -> Plan:
-        return client.moves.plan(plan_batch(client.moves.planner, batch))
-
     try:
-        batch = read_batch(file)
-        return _change(session, make_plan, change_options)
+        return _change(session, lambda client: client.batch(file), change_options)
     except PlanError as error:
         if error.code != "batch-broken":
             raise
@@ -286,7 +277,7 @@ def undo_command(session: Invocation, entry: str, *, change_options: ChangeOptio
 
     Exit status 1 if nothing is left to undo, for example because ENTRY is already undone.
     """
-    return _change(session, lambda client: client.moves.plan_undo(entry), change_options)
+    return _change(session, lambda client: client.undo(entry), change_options)
 
 
 @click.command("journal")

@@ -58,11 +58,11 @@ def show_command(
             user = choose_patron(client, name, accept_single_match=True)
         with session.progress():
             if barcode is not None:
-                details = client.groups.of_barcode(barcode)
+                details = client.details.of_barcode(barcode)
             elif user is not None:
-                details = client.groups.of_user(user)
+                details = client.details.of_user(user)
             else:
-                details = client.groups.of_group(group or 0)
+                details = client.details.of_group(group or 0)
     with session.output(chosen_format) as stream:
         if chosen_format == "json":
             write_json(details, stream)

@@ -128,9 +128,10 @@ def export_command(invocation: Invocation) -> None:
 def forget_command(invocation: Invocation, patron: int, as_json: bool) -> None:
     """Remove what is kept of one patron, by the id that the ILS has for them (not the barcode).
 
-    Changes of theirs can't be taken back any more. The follow-ups of their groups go too, since notes may name them;
-    where staff is forgotten, entries lose the id. It is refused while a change is open. Logs and written reports have
-    lives of their own, and a mail that waits is gone when it is sent.
+    Changes of theirs can't be taken back any more. Follow-up entries that were saved while they were the person to
+    contact go too, with their notes; where staff is forgotten, entries lose the id. Notes of other entries may still
+    name them. It is refused while a change is open. Logs and written reports have lives of their own, and a mail that
+    waits is gone when it is sent.
     """
     from evergreen_groups.state import forget
 
@@ -138,16 +139,16 @@ def forget_command(invocation: Invocation, patron: int, as_json: bool) -> None:
         gone = forget(state.database, patron)
         log_emptied = state.database.empty_log()
     if as_json:
-        counts = {"steps": gone.steps, "events": gone.events, "groups": gone.groups, "follow_ups": gone.follow_ups}
+        counts = {"steps": gone.steps, "events": gone.events, "groups": gone.groups, "entries": gone.entries}
         write_json({"version": 1, "kind": "state-forget", "removed": counts, "log_emptied": log_emptied})
         return
     text = gettext(
         "Steps of changes removed: {steps:,}; events removed: {events:,}; listed groups that named the patron: "
-        "{groups:,}; follow-ups removed: {follow_ups:,}.",
+        "{groups:,}; follow-up entries removed: {entries:,}.",
         steps=gone.steps,
         events=gone.events,
         groups=gone.groups,
-        follow_ups=gone.follow_ups,
+        entries=gone.entries,
     )
     click.echo(text)
     if not log_emptied:

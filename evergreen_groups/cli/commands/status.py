@@ -58,7 +58,7 @@ def status_command(invocation: Invocation, max_hours: int, as_json: bool, state_
     The exit status is 0 when it went well and not too long ago; its own exit status when it did not go well; 12 when it
     is too old or in the future, was killed, or has never been.
     """
-    from evergreen_groups.connect import configured_state
+    from evergreen_groups.configured import configured_state
     from evergreen_groups.state import read_run_status
 
     named = state_directory is not None

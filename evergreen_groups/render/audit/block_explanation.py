@@ -19,11 +19,11 @@ from evergreen_groups.language import (
     time_with_zone,
 )
 from evergreen_groups.message import Message
-from evergreen_groups.money import ZERO, plain_amount, plain_amount_or_none
 from evergreen_groups.render import printable
 from evergreen_groups.render.columns import Cell, Columns, TextColumn
 from evergreen_groups.render.json_documents import limit_document, penalty_document, text
 from evergreen_groups.render.wording import CONFIDENTIAL, describe_penalty
+from evergreen_groups.values import ZERO, plain_amount, plain_amount_or_none
 
 if TYPE_CHECKING:
     from evergreen_groups.audit import BlockExplanation

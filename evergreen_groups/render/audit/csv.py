@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TextIO
 
-from evergreen_groups.money import plain_amount
 from evergreen_groups.render.audit import columns
 from evergreen_groups.render.audit.columns import GroupFindingRow, PatronFindingRow
 from evergreen_groups.render.text import escape_formula
+from evergreen_groups.values import plain_amount
 
 if TYPE_CHECKING:
     from evergreen_groups.audit import Audit

@@ -14,12 +14,12 @@ from urllib.parse import urlencode
 
 from evergreen_groups.language import describe_total, gettext, name_key, pgettext
 from evergreen_groups.message import Message
-from evergreen_groups.money import ZERO, plain_amount
 from evergreen_groups.policy import Comparison
 from evergreen_groups.render import StaffClient
 from evergreen_groups.render.desk.standing import YOU, Remark, remarks_about
 from evergreen_groups.render.pages import ANGULARJS
 from evergreen_groups.render.text import escape_formula
+from evergreen_groups.values import ZERO, plain_amount
 
 if TYPE_CHECKING:
     from evergreen_groups.desk import GroupDetails

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from evergreen_groups.changes import GROUP
 from evergreen_groups.language import describe_total, gettext, ngettext, pgettext
 from evergreen_groups.message import Message
-from evergreen_groups.odd_dates import age_of
 from evergreen_groups.render import isolated, printable, sentence
 from evergreen_groups.render.plans import describe_warning
 from evergreen_groups.render.wording import hidden_members
+from evergreen_groups.values import age_of
 
 if TYPE_CHECKING:
     from evergreen_groups.changes import Draft, PlannedGroup, PlanWarning, Step

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from evergreen_groups.ils import Bill, CirculationKind, balance_of
 from evergreen_groups.language import gettext, long_day, ngettext
 from evergreen_groups.message import Message
-from evergreen_groups.money import ZERO
+from evergreen_groups.values import ZERO
 
 if TYPE_CHECKING:
     from evergreen_groups.desk import GroupBills, MemberBills, Statement

@@ -8,6 +8,12 @@ from .json import json_keys as json_keys
 from .json import member_document as member_document
 from .page import IndexedLibrary as IndexedLibrary
 from .page import write_index as write_index
+from .worklist import FollowUpPage as FollowUpPage
+from .worklist import ShownGroup as ShownGroup
+from .worklist import WorklistRow as WorklistRow
+from .worklist import WorklistRows as WorklistRows
+from .worklist import fill_worklist as fill_worklist
+from .worklist import shown_entries as shown_entries
 from .writers import WritingOptions as WritingOptions
 from .writers import render as render
 from .writers import render_bytes as render_bytes

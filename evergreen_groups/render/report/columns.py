@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from evergreen_groups.language import describe_total, gettext
 from evergreen_groups.message import Message
-from evergreen_groups.money import plain_amount, plain_amount_or_none
 from evergreen_groups.render.json_documents import limit_document, penalty_document
 from evergreen_groups.render.report.wording import (
     KINDS,
@@ -31,7 +30,7 @@ from evergreen_groups.render.wording import (
     penalty_cell,
 )
 from evergreen_groups.report import ChangeKind, GroupChange
-from evergreen_groups.total import Total
+from evergreen_groups.values import Total, plain_amount, plain_amount_or_none
 
 if TYPE_CHECKING:
     from decimal import Decimal

@@ -20,12 +20,12 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.money import plain_amount
 from evergreen_groups.render.report import columns
 from evergreen_groups.render.report.columns import Column, group_row, member_row
 from evergreen_groups.render.report.wording import compared_changes
 from evergreen_groups.render.report.writers import GroupWriter
 from evergreen_groups.render.text import escape_formula
+from evergreen_groups.values import plain_amount
 
 if TYPE_CHECKING:
     from evergreen_groups.groups import Group

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.money import plain_amount, plain_amount_or_none
 from evergreen_groups.render.json_documents import limit_document, line, text, total_document
 from evergreen_groups.render.report import columns
 from evergreen_groups.render.report.columns import Column, group_row, member_row
 from evergreen_groups.render.report.writers import GroupWriter
 from evergreen_groups.report import AgeSum, BlockTotals, ChangeKind, Criteria, GroupChange, Report
-from evergreen_groups.total import Total
+from evergreen_groups.values import Total, plain_amount, plain_amount_or_none
 
 if TYPE_CHECKING:
     from evergreen_groups.groups import Group, Member

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
 
@@ -27,7 +28,6 @@ from evergreen_groups.language import (
     price,
 )
 from evergreen_groups.message import Message
-from evergreen_groups.money import ZERO
 from evergreen_groups.render import printable, template_text
 from evergreen_groups.render.pages import RowTemplate, environment
 from evergreen_groups.render.report import columns
@@ -51,11 +51,14 @@ from evergreen_groups.render.report.wording import (
     remarks,
     since,
 )
+from evergreen_groups.render.report.worklist import replaceable_row
 from evergreen_groups.render.report.writers import GroupWriter
 from evergreen_groups.render.wording import describe_limit, describe_penalty, report_title
 from evergreen_groups.report import AgeSum, ChangeKind
+from evergreen_groups.values import ZERO
 
 if TYPE_CHECKING:
+    from evergreen_groups.follow_up import FollowUpState
     from evergreen_groups.groups import Group, Member
     from evergreen_groups.ils import BillKind
     from evergreen_groups.language import Language
@@ -291,14 +294,23 @@ _GROUPS = "\0"
 class PageWriter(GroupWriter):
     """Writes the page. With ``details``, the members of each group can be unfolded, and are printed if unfolded.
 
+    Each group has its follow-up at the time of writing. The service puts the current one in its place (worklist.py).
+
     With a staff ``client``, names link to patrons. ``index`` is the address of the index that a library's page links
     to.
     """
 
     def __init__(
-        self, report: Report, *, details: bool = True, client: StaffClient | None = None, index: str = ""
+        self,
+        report: Report,
+        *,
+        details: bool = True,
+        client: StaffClient | None = None,
+        index: str = "",
+        follow_ups: Mapping[int, FollowUpState] = MappingProxyType({}),
     ) -> None:
         self._report = report
+        self._follow_ups = follow_ups
         self._marks = GroupMarks(report)
         self._client = client
         self._with_members = details
@@ -319,11 +331,12 @@ class PageWriter(GroupWriter):
         }
         self._tails: dict[tuple[tuple[str, ...], str], str] = {}
         of_groups, of_members = group_columns(report), _member_columns(report)
+        self._column_count = len(of_groups)
         given = {
             **self._values,
             "report": report,
             "owed_for": self._marks.with_kinds,
-            "column_count": len(of_groups),
+            "column_count": self._column_count,
             "member_headings": [gettext(column.heading or "") for column in of_members],
             "members_of_group": lambda group: gettext("Members of group {group}", group=group),
         }
@@ -419,6 +432,7 @@ class PageWriter(GroupWriter):
                 "beside": incomplete if self._with_members else about,
                 "cells": _cells_of(self._group_cells, (row.group, row.details, row.change), self._empty_cell),
                 "summary": self._summary(len(group.members), group.member_count) if self._with_members else "",
+                "follow_up": replaceable_row(group.number, self._follow_ups.get(group.number), self._column_count),
                 "about": about,
                 "members": "".join(self._of_member(group, member) for member in group.members)
                 if self._with_members

@@ -60,7 +60,7 @@ from evergreen_groups.render.wording import (
     information_only,
 )
 from evergreen_groups.report import ChangeKind, Changes, Totals
-from evergreen_groups.total import Total
+from evergreen_groups.values import Total
 
 if TYPE_CHECKING:
     from rich.console import Console

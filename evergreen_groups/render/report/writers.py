@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from pkgutil import resolve_name
@@ -18,6 +18,7 @@ from evergreen_groups.language import ENGLISH, current_language, use_language
 from evergreen_groups.state import write_bytes_atomically
 
 if TYPE_CHECKING:
+    from evergreen_groups.follow_up import FollowUpState
     from evergreen_groups.groups import Group
     from evergreen_groups.render import StaffClient
     from evergreen_groups.report import Report
@@ -30,7 +31,8 @@ class WritingOptions(TypedDict, total=False):
 
     ``details`` (True): include every member. ``width`` (columns; None: the terminal's, or 80) and ``color`` are for the
     table, ``bom`` (begin with a byte order mark) and ``dialect`` (one of ``CSV_DIALECTS``) for CSV. Formats with links
-    point names to ``client``; ``index`` is the address of the index of all libraries' reports.
+    point names to ``client``; ``index`` is the address of the index of all libraries' reports. ``follow_ups`` are shown
+    in the page, by group number.
     """
 
     details: bool
@@ -40,6 +42,7 @@ class WritingOptions(TypedDict, total=False):
     dialect: str
     client: StaffClient | None
     index: str
+    follow_ups: Mapping[int, FollowUpState]
 
 
 Part = tuple["Report", BinaryIO]

@@ -87,11 +87,11 @@
   const tools = document.querySelector(".tools");
   if (!tools) return;
   tools.hidden = false;
-  const [find, at, only, age, kind, unfold, shown] = ["find", "at", "only", "age", "kind", "unfold", "shown"].map(
+  const [find, at, only, age, kind, status, unfold, shown] = ["find", "at", "only", "age", "kind", "status", "unfold", "shown"].map(
     (id) => document.getElementById(id),
   );
   // A library is written in a cell; what the other lists choose stands among a group's marks.
-  const choices = [at, only, age, kind].filter(Boolean);
+  const choices = [at, only, age, kind, status].filter(Boolean);
 
   // Letters that aren't made of a plain one and a mark, for whoever searches without them.
   const letters = { æ: "ae", đ: "d", ð: "d", ı: "i", ł: "l", ø: "o", œ: "oe", ß: "ss", þ: "th" };
@@ -140,6 +140,7 @@
     const fits = (body) =>
       (!at.value || libraryOf(body) === at.value) &&
       [only, age].every((choice) => !choice?.value || body.dataset.is.split(" ").includes(choice.value)) &&
+      (!status?.value || body.rows[1]?.dataset.status === status.value) &&
       (!kind?.value || body.dataset.for.split(" ").includes(kind.value)) &&
       (!wanted.length || wanted.every((word) => textOf(body).includes(word)));
     let count = 0;
@@ -183,6 +184,8 @@
   addEventListener("pageshow", () => {
     if (find.value || choices.some((choice) => choice.value)) filter();
   });
+
+  if (status) filter(); // served, the page opens with what is to do
 
   if (!unfold) return;
   const folds = tables.flatMap((table) => [...table.querySelectorAll("details")]);

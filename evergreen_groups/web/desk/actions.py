@@ -73,7 +73,7 @@ def with_found(form: ChangeForm, patron: int) -> ChangeForm:
 def propose(client: Client, form: ChangeForm, patron: int) -> ProposedPlan | str:
     """Propose a plan for the group of ``patron``. Return a sentence if it can't be made."""
     try:
-        return client.plans.propose(_request(form, patron))
+        return client.changes.propose(_request(form, patron))
     except (PlanError, NotFoundError) as error:
         return _refusal(error)
 
@@ -95,7 +95,7 @@ def propose_with_card(
     joining = PlanRequest(action, (*form.patrons, card), patron, active_cards=True)
     going = PlanRequest(action, form.patrons, card, active_cards=True)
     try:
-        made = client.plans.propose(joining if joins else going)
+        made = client.changes.propose(joining if joins else going)
     except (PlanError, NotFoundError) as error:
         return None if error.code in _LOOKED_UP else (form, _refusal(error))
     return with_found(form, made.draft.named[-2 if joins else -1]), made
@@ -169,7 +169,7 @@ def apply(
     ``needs_approval`` a plan isn't applied without a supervisor's login.
     """
     try:
-        if needs_approval and approval is None and desk.client.plans.find(plan).key is None:
+        if needs_approval and approval is None and desk.client.changes.find(plan).key is None:
             return "", gettext("Type the supervisor's user name and password.")
         return apply_plan(running, desk, plan, plan, approval), ""
     except (PlanError, NotFoundError) as error:
@@ -194,7 +194,7 @@ def undo_to_approve(running: Service, client: Client, change: str) -> tuple[Chan
     if made is None or made.operator.approved_by is None:
         return None
     try:
-        plan = client.plans.propose(PlanRequest(Action.UNDO, change=change))
+        plan = client.changes.propose(PlanRequest(Action.UNDO, change=change))
     except (PlanError, NotFoundError, BusyError):
         return None  # undoing gives the same error
     if may_apply(running, client, plan.draft):
@@ -220,7 +220,7 @@ def undo(running: Service, desk: DeskRequest, entry: str, key: str) -> tuple[str
 def entry(client: Client, id: str) -> JournalEntry | None:
     """Return a change's journal entry; None if there is none."""
     try:
-        return client.plans.history.entry(id)
+        return client.changes.entry(id)
     except NotFoundError:
         return None
 
@@ -236,10 +236,10 @@ def outcome(client: Client, made: JournalEntry, details: GroupDetails, *, may_ch
     known = {**details.names, **{member.id: member.name for member in details.group.members}}
     names = PatronNames(client, known, asked=patrons_of([made]))
     try:
-        change = client.plans.history.change(made.id, names.visible)
+        change = client.changes.change(made.id, names.visible)
     except NotFoundError:
         return None
-    if not client.plans.history.is_latest(made):
+    if not client.changes.is_latest(made):
         return None
     refused_at = {step.refusal.org_unit for step in change.entry.steps if step.refusal is not None}
     return pages.outcome_view(
@@ -247,7 +247,7 @@ def outcome(client: Client, made: JournalEntry, details: GroupDetails, *, may_ch
         names.known,
         {unit.id: unit.shortname for unit in OrgUnits.read(client.gateway)} if refused_at else {},
         this_group=details.group.number,
-        may_undo=may_change and client.plans.may_undo(change),
+        may_undo=may_change and client.changes.may_undo(change),
         may_approve=may_change and change.is_own,
         undoes=is_undo(client, made),
         key=secrets.token_hex(16),
@@ -270,9 +270,9 @@ def is_undo(client: Client, made: JournalEntry, known: Mapping[str, JournalEntry
 def history(client: Client, group: int, *, may_change: bool) -> tuple[list[pages.PastEntry], list[pages.PastEntry]]:
     """Return the known changes of a group, and the caller's own recent changes of other groups, each latest first."""
     names = PatronNames(client)
-    changes = client.plans.history.of_group(group, names.visible)
+    changes = client.changes.of_group(group, names.visible)
     listed = {change.entry.id for change in changes}
-    others = [change for change in client.plans.history.recent(names.visible) if change.entry.id not in listed]
+    others = [change for change in client.changes.recent(names.visible) if change.entry.id not in listed]
     names.read({id for change in changes for id in _staff_of(change.entry)})
     undone = _undone_changes([*changes, *others])
     known = {change.entry.id: change.entry for change in [*changes, *others]}
@@ -283,7 +283,7 @@ def history(client: Client, group: int, *, may_change: bool) -> tuple[list[pages
             names.known,
             by=by,
             hidden=change.hidden_step_count,
-            may_undo=may_change and change.entry.id not in undone and client.plans.may_undo(change),
+            may_undo=may_change and change.entry.id not in undone and client.changes.may_undo(change),
             undoes=is_undo(client, change.entry, known),
             key=secrets.token_hex(16),
         )
@@ -293,7 +293,7 @@ def history(client: Client, group: int, *, may_change: bool) -> tuple[list[pages
 
 def recalculable(client: Client, patron: int) -> tuple[int, ...]:
     """Return the ids of the members for whom a recalculation could set or lift a block, as far as known."""
-    details = client.groups.of_user(patron, exact=False)
+    details = client.details.of_user(patron, exact=False)
     return tuple(id for id, forecast in details.forecasts.items() if forecast.may_change)
 
 

@@ -139,7 +139,7 @@ def list_page(
     """Render the member list, filtered by ``within`` if given."""
     entry = None if change is None else actions.entry(clerk.client, change)
     beside = actions.patrons_of([entry] if entry else [])
-    details = clerk.client.groups.of_user(clerk.patron, names_of=beside, exact=False)
+    details = clerk.client.details.of_user(clerk.patron, names_of=beside, exact=False)
     sort = _sort()
     rows = pages.member_rows(details, sort)
     outcome = entry and actions.outcome(clerk.client, entry, details, may_change=clerk.may_change)
@@ -187,7 +187,7 @@ def _trend(clerk: Clerk, details: GroupDetails) -> pages.TrendView | None:
 def csv(patron: str) -> Response:
     """Download the list for a spreadsheet."""
     with admitted(patron) as clerk:
-        details = clerk.client.groups.of_user(clerk.patron, exact=False)
+        details = clerk.client.details.of_user(clerk.patron, exact=False)
         stream = io.StringIO(newline="")
         pages.write_members(pages.member_rows(details, _sort()), stream)
     response = Response(stream.getvalue(), content_type="text/csv; charset=utf-8; header=present")

@@ -65,6 +65,12 @@ def _target(context: CallContext, session: SandboxSession, user_id: Any) -> Row:
     return user
 
 
+@method(SERVICE, "open-ils.actor.permissions.retrieve")
+def all_permissions(context: CallContext) -> list[dict[str, Any]]:
+    """Return all permissions. It checks neither session nor permission (``retrieve_perms``, rel_3_12 to rel_3_17)."""
+    return [context.classes.wire_object("ppl", row) for row in context.store.rows("ppl")]
+
+
 @method(SERVICE, "open-ils.actor.user.perm.check")
 def missing(
     context: CallContext, token: Any = None, user_id: Any = None, org_unit: Any = None, names: Any = None

@@ -1,0 +1,37 @@
+from . import errors as errors
+from . import gateway as gateway
+from . import hooks as hooks
+from .audit import Audit as Audit
+from .audit import AuditCriteria as AuditCriteria
+from .changes import Action as Action
+from .changes import Change as Change
+from .changes import Draft as Draft
+from .changes import JournalEntry as JournalEntry
+from .changes import JournalStep as JournalStep
+from .changes import PlannedGroup as PlannedGroup
+from .changes import PlanRequest as PlanRequest
+from .changes import PlanWarning as PlanWarning
+from .changes import Step as Step
+from .changes import StepOutcome as StepOutcome
+from .changes import StepState as StepState
+from .client import Client as Client
+from .client import Outcome as Outcome
+from .client import Plan as Plan
+from .client import connect as connect
+from .desk import GroupSummary as GroupSummary
+from .desk import PatronDecision as PatronDecision
+from .errors import EvergreenGroupsError as EvergreenGroupsError
+from .gateway import TOKEN as TOKEN
+from .gateway import Credentials as Credentials
+from .gateway import Gateway as Gateway
+from .gateway import Pcrud as Pcrud
+from .gateway import Record as Record
+from .groups import Group as Group
+from .groups import Member as Member
+from .policy import Limit as Limit
+from .report import Choice as Choice
+from .report import Criteria as Criteria
+from .report import Report as Report
+from .sandbox import Sandbox as Sandbox
+
+__version__: str

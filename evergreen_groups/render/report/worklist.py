@@ -1,0 +1,203 @@
+"""The report's page as the service shows it: with current follow-ups in place of those at the time of writing.
+
+The written page has markers. No other text in it can look like one, because names are escaped. Filling them in doesn't
+parse the page, because it may have thousands of groups.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from markupsafe import escape
+
+from evergreen_groups.follow_up import LONGEST_NOTE, Entry, FollowUp, FollowUpState, FollowUpStatus, How, What
+from evergreen_groups.language import gettext, minute
+from evergreen_groups.render.follow_ups import HOW, STATUSES, WHAT, describe_entry
+from evergreen_groups.render.pages import RowTemplate, environment, template_text
+
+_ROW = re.compile("<!--follow-up ([0-9]+)-->.*?<!--/-->", re.DOTALL)
+_FORM = re.compile("<!--follow-up form ([0-9]+)-->")
+_FILTER, _END, _BODY = "<!--follow-up filter-->", "<!--follow-up end-->", "</body>"
+_TABLE = '<table id="groups" class="'
+
+
+def _macros() -> Any:
+    return environment().get_template("report_follow_up.html").make_module({})
+
+
+def replaceable_row(group: int, state: FollowUpState | None, columns: int) -> str:
+    """Return a group's follow-up for the written page, between markers. Without one (None), only the markers."""
+    row = ""
+    if state is not None:
+        macros = _macros()
+        row = macros.row_form(columns, state.status.value, _agreed(macros.agreed_form, state), "")
+    return f"<!--follow-up {group}-->{row}<!--/-->"
+
+
+def _agreed(form: Any, state: FollowUpState) -> Any:
+    return form(gettext(STATUSES[state.status]), describe_entry(state.latest)) if state.latest else ""
+
+
+class WorklistRow(NamedTuple):
+    """How far a group's follow-up is, and whether the reader may save entries."""
+
+    state: FollowUpState
+    may_write: bool
+
+
+class WorklistRows:
+    """Writes the rows with the follow-ups of groups in the current language. ``columns`` is the table's count."""
+
+    def __init__(self, columns: int) -> None:
+        self._columns = columns
+        self._macros = macros = _macros()
+        self._row, self._agreed, self._write, self._read = map(
+            RowTemplate, (macros.row_form, macros.agreed_form, macros.write_form, macros.read_form)
+        )
+
+    def row(self, group: int, row: WorklistRow) -> str:
+        """Return a group's row, with a button that opens its follow-up."""
+
+        def agreed(status: str, text: str) -> str:
+            return self._agreed.filled({"status": escape(status), "text": escape(text)})
+
+        controls = self._write if row.may_write else self._read
+        return self._row.filled(
+            {
+                "columns": self._columns,
+                "mark": row.state.status.value,
+                "agreed": _agreed(agreed, row.state),
+                "controls": controls.filled({"group": group}),
+            }
+        )
+
+
+def fill_worklist(
+    page: str, rows: Mapping[int, WorklistRow], *, action: str, place: Mapping[str, str], script: str
+) -> str | None:
+    """Return a written page with current follow-ups by group number. None if the page has no list to fill in.
+
+    The page's form sends ``place`` to the address ``action``. ``script`` is the address of the script. Groups without a
+    row were listed by another run.
+    """
+    found = _FORM.search(page)
+    if found is None:
+        return None
+    columns = int(found[1])
+    macros, written = _macros(), WorklistRows(columns)
+    counts: Counter[FollowUpStatus] = Counter()
+
+    def filled(marker: re.Match[str]) -> str:
+        number = int(marker[1])
+        if (row := rows.get(number)) is None:
+            return ""
+        counts[row.state.status] += 1
+        return written.row(number, row)
+
+    head, _, rest = page.partition(found[0])
+    rest = _ROW.sub(filled, rest)
+    head = head.replace(_FILTER, macros.filter([(one, counts[one]) for one in FollowUpStatus], STATUSES), 1)
+    rest = rest.replace(_TABLE, f"{_TABLE}followed ", 1).replace(_END, "</form>", 1)
+    rest, _, after = rest.rpartition(_BODY)
+    place = {**place, "columns": str(columns)}
+    return f"{head}{macros.form_start(action, place)}{rest}{macros.script(script)}{_BODY}{after}"
+
+
+# --- The page with the form ---
+
+
+@dataclass(frozen=True, slots=True)
+class ShownGroup:
+    """A group on the form's page.
+
+    ``status`` is None if only the number is known, and ``owed`` if the fines of hidden members are unknown. ``refusal``
+    says why the reader may not save entries for it.
+    """
+
+    number: int
+    name: str = ""
+    library: str = ""
+    status: FollowUpStatus | None = None
+    owed: Decimal | None = None
+    entries: tuple[ShownEntry, ...] = ()
+    refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownEntry:
+    """An entry in the history. ``versions`` are the replaced ones, in words."""
+
+    id: int
+    text: str
+    note: str
+    by: str
+    versions: tuple[str, ...]
+    deleted: bool
+    may_correct: bool
+    is_newer: bool
+
+
+def shown_entries(
+    follow_up: FollowUp, names: Mapping[int, str], *, may_correct: Callable[[Entry], bool], seen: int | None = None
+) -> tuple[ShownEntry, ...]:
+    """Return the entries of a follow-up, the latest first.
+
+    ``names`` are those of staff. Rows after ``seen`` are newer (None: none is).
+    """
+    return tuple(
+        ShownEntry(
+            id=entry.original.id,
+            text=describe_entry(entry),
+            note=entry.note,
+            by=" · ".join(filter(None, (names.get(entry.staff or 0, ""), minute(entry.at)))),
+            versions=tuple(" · ".join(filter(None, (describe_entry(one), one.note))) for one in entry.earlier),
+            deleted=entry.deleted,
+            may_correct=not entry.deleted and may_correct(entry),
+            is_newer=seen is not None and entry.id > seen,
+        )
+        for entry in reversed(follow_up.entries)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class FollowUpPage:
+    """The page with what was agreed with some groups, and a form for an entry.
+
+    The form sends ``fields`` and what the reader has ``typed`` to the address ``action``. ``back`` is the report's
+    address. With a ``corrected`` entry, the form replaces that one. The ``problem`` says why nothing was saved, and
+    what to do; ``login`` is the login page if the session has ended. Entries can be
+    corrected only on a page ``with_corrections``.
+    """
+
+    groups: Sequence[ShownGroup]
+    action: str
+    back: str
+    fields: Sequence[tuple[str, str]]
+    typed: Mapping[str, str]
+    corrected: Entry | None = None
+    today: date | None = None
+    problem: tuple[str, str] = ("", "")
+    login: str = ""
+    with_corrections: bool = False
+
+    def html(self) -> str:
+        """Return the page in the current language."""
+        return template_text(
+            "follow_up.html",
+            title=gettext("Follow-up") if self.corrected is None else gettext("Correct an entry"),
+            page=self,
+            corrected_text="" if self.corrected is None else describe_entry(self.corrected),
+            choices=[
+                (gettext(WHAT[what]), [(f"{what.value} {how.value}", gettext(HOW[how])) for how in How])
+                for what in (What.NO_ANSWER, What.CONTACTED, What.PROMISED)
+            ],
+            longest_note=LONGEST_NOTE,
+            statuses=STATUSES,
+            writable=any(not group.refusal for group in self.groups),
+        )

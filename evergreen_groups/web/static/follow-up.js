@@ -1,0 +1,162 @@
+/* The report as a worklist: opens follow-ups in a dialog, and saves without leaving the list.
+ *
+ * Without this script, the same forms are pages. Their texts come from the service.
+ */
+(() => {
+  "use strict";
+  const TIMEOUT = 20_000; // milliseconds for an answer
+  const list = document.getElementById("follow-up");
+  const filter = document.getElementById("status");
+  const bar = list.querySelector(".selected");
+  const place = () => [...list.querySelectorAll("input[type=hidden]")].map(({ name, value }) => [name, value]);
+  const selected = () => {
+    return [...list.querySelectorAll("input[name=group]:checked")].filter((box) => !box.closest("tbody").hidden);
+  };
+
+  const dialog = document.createElement("dialog");
+  dialog.setAttribute("aria-labelledby", "follow-up-heading");
+  const spoken = document.createElement("p");
+  spoken.className = "spoken";
+  spoken.setAttribute("role", "status");
+  document.body.append(dialog, spoken);
+  let opener = null;
+
+  const look = () => {
+    const count = selected().length;
+    const [button] = bar.children;
+    button.dataset.text ??= button.textContent;
+    button.textContent = `${button.dataset.text} (${new Intl.NumberFormat(document.documentElement.lang).format(count)})`;
+    bar.hidden = !count;
+  };
+
+  /** Show the content of a page with the form. Returns whether it is one. */
+  const show = (html) => {
+    const page = new DOMParser().parseFromString(html, "text/html");
+    const [title, main] = [page.querySelector("h1"), page.querySelector("main")];
+    if (!title || !main) return false;
+    const close = document.createElement("button");
+    close.type = "button";
+    close.textContent = list.dataset.close;
+    close.addEventListener("click", () => dialog.close());
+    const back = main.querySelector(".follow-up-page .actions");
+    if (back) back.remove();
+    title.id = "follow-up-heading";
+    dialog.replaceChildren(title, ...main.childNodes, close);
+    if (!dialog.open) dialog.showModal();
+    const problem = dialog.querySelector("[role=alert]");
+    if (problem) problem.tabIndex = -1;
+    (problem ?? dialog.querySelector("[autofocus]") ?? close).focus();
+    dialog.scrollTop = 0;
+    return true;
+  };
+
+  const ask = (address, options = {}) => fetch(address, {
+    ...options, headers: { Accept: "text/html", ...options.headers }, signal: AbortSignal.timeout(TIMEOUT),
+  });
+
+  const open = async (address) => {
+    try {
+      const answer = await ask(address);
+      if (!show(await answer.text())) location.assign(address);
+    } catch { location.assign(address); } // the browser says what is wrong
+  };
+
+  /** Show the rows as saved, and return to the list: to the group's row, or to the next if it isn't listed any more. */
+  const update = (rows) => {
+    const bodies = [...list.querySelectorAll("tbody.group")];
+    const at = bodies.indexOf(opener?.closest("tbody.group"));
+    for (const [group, html] of Object.entries(rows)) {
+      const before = list.querySelector(`button[name=group][value="${group}"]`)?.closest("tr");
+      if (!before) continue;
+      const template = document.createElement("template");
+      template.innerHTML = html;
+      const after = template.content.firstElementChild;
+      // As the page's own script does for the table's parts.
+      if (before.hasAttribute("role")) [after, ...after.cells].forEach((part, place) => part.setAttribute("role", place ? "cell" : "row"));
+      before.replaceWith(after);
+    }
+    const statuses = [...list.querySelectorAll("tr.follow-up")].map((row) => row.dataset.status);
+    const numbers = new Intl.NumberFormat(document.documentElement.lang);
+    for (const option of filter.options) {
+      if (!option.value) continue;
+      const count = statuses.filter((status) => status === option.value).length;
+      option.textContent = `${option.dataset.label} (${numbers.format(count)})`;
+    }
+    filter.dispatchEvent(new Event("change"));
+    look();
+    dialog.close();
+    requestAnimationFrame(() => {
+      const next = at < 0 ? null : bodies.slice(at).find((body) => !body.hidden);
+      (next?.querySelector(".follow-up button") ?? filter).focus();
+      spoken.textContent = list.dataset.saved;
+    });
+  };
+
+  /** Return a form token of the current session: after logging in again, the form's own isn't accepted. */
+  const freshToken = async (form) => {
+    const groups = [...form.querySelectorAll("input[name=group]")].map(({ value }) => ["group", value.split(":")[0]]);
+    const answer = await ask(`${list.action}?${new URLSearchParams([...place(), ...groups])}`);
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    return page.querySelector(".entry-form input[name=form]")?.value;
+  };
+
+  const send = async (form, body) => {
+    const headers = { "Idempotency-Key": body.get("key") };
+    if (dialog.dataset.ended) body.set("form", await freshToken(form) ?? body.get("form"));
+    const answer = await ask(form.action, { method: "POST", headers, body });
+    if ([502, 503, 504].includes(answer.status)) throw new Error(answer.status);
+    return [answer, await answer.text()];
+  };
+
+  let busy = false;
+  const save = async (form, submitter) => {
+    if (busy) return;
+    busy = true;
+    const body = new URLSearchParams(new FormData(form, submitter));
+    try {
+      // With the same key, nothing is saved twice.
+      const [answer, text] = await send(form, body).catch(() => send(form, body));
+      if (answer.ok) return update(JSON.parse(text).rows);
+      dialog.toggleAttribute("data-ended", answer.status === 401);
+      if (answer.status === 401) dialog.dataset.ended = "1";
+      if (!show(text)) throw new Error(answer.status);
+    } catch {
+      const lost = dialog.querySelector("#lost") ?? document.createElement("p");
+      lost.id = "lost";
+      lost.className = "notes";
+      lost.setAttribute("role", "alert");
+      lost.textContent = list.dataset.lost;
+      form.before(lost);
+    } finally { busy = false; }
+  };
+
+  list.addEventListener("submit", (event) => {
+    event.preventDefault();
+    opener = event.submitter;
+    const groups = opener?.name === "group" ? [opener] : selected();
+    if (!groups.length) return;
+    if (opener?.name !== "group") opener = groups[0].closest("tr").querySelector("button");
+    delete dialog.dataset.ended;
+    open(`${list.action}?${new URLSearchParams([...place(), ...groups.map(({ value }) => ["group", value])])}`);
+  });
+  list.addEventListener("change", look);
+  filter.addEventListener("change", () => requestAnimationFrame(look));
+  dialog.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const form = event.target;
+    if (form.method === "post") save(form, event.submitter);
+    else open(`${form.action}?${new URLSearchParams(new FormData(form, event.submitter))}`);
+  });
+  // The key that opened the dialog, held down, must not press its first button.
+  dialog.addEventListener("keydown", (event) => { if (event.repeat && event.key === "Enter") event.preventDefault(); });
+  dialog.addEventListener("input", ({ target }) => {
+    const form = target.closest("form");
+    if (target.name === "remind_on" && target.value) form.elements.weeks.value = "";
+    if (target.name === "weeks") form.elements.remind_on.value = "";
+  });
+  dialog.addEventListener("close", () => requestAnimationFrame(() => {
+    if (document.activeElement === document.body) opener?.focus();
+  }));
+  addEventListener("pageshow", look); // after the browser has restored the checkboxes
+  look();
+})();

@@ -1,0 +1,331 @@
+"""The report as a worklist: its page with current follow-ups, and a form for entries that works without scripts."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from flask import Blueprint, Response, jsonify, request, url_for
+
+from evergreen_groups.errors import ConfigurationError, NotFoundError, PlanError, StateError
+from evergreen_groups.follow_up import DraftEntry, How, What
+from evergreen_groups.language import describe_advice, describe_problem, gettext, use_language
+from evergreen_groups.message import Message
+from evergreen_groups.render import StaffClient, error_sentences
+from evergreen_groups.render.report import (
+    FollowUpPage,
+    ShownGroup,
+    WorklistRow,
+    WorklistRows,
+    fill_worklist,
+    shown_entries,
+)
+from evergreen_groups.web import desk as desk_pages
+from evergreen_groups.web import requests, static_files
+from evergreen_groups.web.follow_ups import ReadFollowUps, save_entries
+from evergreen_groups.web.problems import ProblemError
+from evergreen_groups.web.report_pages import page_response
+from evergreen_groups.web.service import service
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from werkzeug.datastructures import MultiDict
+
+    from evergreen_groups.web.service import DeskRequest, Service
+
+log = logging.getLogger("evergreen_groups.web")
+
+blueprint = Blueprint("worklist", __name__)
+
+SCRIPT = "follow-up.js"
+MOST_GROUPS = 200
+"""As many as the API takes at once."""
+_LARGEST_FORM = 16 * 1024
+_LONGEST_NAME = 200
+_PAGE_LANGUAGE = re.compile('<html lang="([A-Za-z-]{2,10})"')
+_ANOTHER_SESSION = Message("You have logged in again since this form was opened. Nothing was saved yet.")
+_SAVE_AGAIN = Message("Check what you typed, and save again.")
+_ENDED = Message("Your session has ended. Nothing was saved.")
+_LOG_IN = Message("Log in to the staff client in this browser, then save again. What you typed stays here.")
+_NEWER = Message("A colleague has saved an entry since you looked. Nothing was saved.")
+_LOOK = Message("Look at the newer entry, then save yours.")
+_READ_ONLY = Message("Your login lacks the permission {permission} at {library}, so you can only read this.")
+
+
+def filled(running: Service, desk: DeskRequest, page: str, report: str, name: str) -> str | None:
+    """Return a report's page with current follow-ups; None if it has no list, or its run wasn't recorded.
+
+    ``report`` is the report's name, ``name`` that of a library's page ("" if the report has one page).
+    """
+    if "<!--follow-up form" not in page:
+        return None
+    try:
+        read = ReadFollowUps.read(running, desk, report)
+    except (StateError, ConfigurationError) as error:
+        log.warning("the follow-ups can't be read: %s", type(error).__name__)
+        return None
+    if read.found is None:
+        return None
+    found = _PAGE_LANGUAGE.search(page)
+    language = running.settings.language.language(found[1] if found else None)
+    with use_language(language):
+        place = {"report": report, "page": name, "language": language.tag}
+        script = f"{url_for('worklist.script')}?{static_files.static_file(SCRIPT).digest[:12]}"
+        return fill_worklist(page, _rows(running, desk, read), action=url_for("worklist.follow_up"), place=place, script=script)
+
+
+def _rows(
+    running: Service, desk: DeskRequest, read: ReadFollowUps, only: Collection[int] | None = None
+) -> dict[int, WorklistRow]:
+    """Return the rows of the listed groups (numbers), by default of all."""
+    groups = {} if read.found is None else read.found.by_group
+    listed = {number: one for number, one in groups.items() if only is None or number in only}
+    writable = read.writable(running, desk, {one.group.contact_library for one in listed.values()})
+    again_after = running.settings.follow_up.again_after
+    return {
+        number: WorklistRow(one.state(read.today, again_after), one.group.contact_library in writable)
+        for number, one in listed.items()
+    }
+
+
+@blueprint.get(f"/reports/{SCRIPT}")
+def script() -> Response:
+    """Serve the page's script."""
+    return static_files.file_response(SCRIPT)
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a request is about, and what the reader has typed.
+
+    ``report`` and ``page`` say which page the reader came from, and ``columns`` how many its table has. ``seen`` are
+    the groups with the last row that the reader has seen, ``entry`` is the entry to correct. ``do`` is the button.
+    """
+
+    report: str
+    page: str
+    language: str
+    columns: int
+    seen: Mapping[int, int | None]
+    entry: int | None
+    do: str
+    key: str
+    typed: Mapping[str, str]
+
+    @classmethod
+    def read(cls, fields: MultiDict[str, str]) -> Self:
+        """Parse a form, or the query of an address.
+
+        Raises:
+            ProblemError: 400, the pages never send this.
+        """
+        seen: dict[int, int | None] = {}
+        for text in fields.getlist("group"):
+            number, _, row = text.partition(":")
+            seen[requests.record_id(number)] = requests.record_id(row) if row else None
+        key, entry = fields.get("key", "") or secrets.token_hex(16), fields.get("entry", "")
+        report, page = fields.get("report", ""), fields.get("page", "")
+        if (
+            len(seen) > MOST_GROUPS
+            or max(len(report), len(page)) > _LONGEST_NAME
+            or not re.fullmatch("[0-9a-f]{32}", key)
+        ):
+            raise ProblemError(400, "The form isn't whole.", code="form-incomplete")
+        if not seen:
+            raise ProblemError(400, "Select a group in the report first.", code="no-group-selected")
+        return cls(
+            report=report,
+            page=page,
+            language=fields.get("language", "")[:10],
+            columns=min(int(fields["columns"]), 99) if re.fullmatch("[0-9]{1,3}", fields.get("columns", "")) else 1,
+            seen=seen,
+            entry=requests.record_id(entry) if entry else None,
+            do=fields.get("do", ""),
+            key=key,
+            typed={name: fields[name] for name in ("note", "weeks", "remind_on", "day") if fields.get(name)},
+        )
+
+    @property
+    def back(self) -> str:
+        """The address of the page that the reader came from."""
+        report = self.report or None
+        if self.page:
+            return url_for("reports.report_of_library", report=report, name=self.page)
+        return url_for("reports.latest_report", report=report)
+
+    def fields(self, token: str) -> list[tuple[str, str]]:
+        """Return the form's hidden fields. ``token`` is the session's form token."""
+        kept = {"report": self.report, "page": self.page, "language": self.language, "columns": str(self.columns)}
+        groups = [("group", f"{number}:{row or ''}") for number, row in self.seen.items()]
+        entry = "" if self.entry is None else str(self.entry)
+        each = [*kept.items(), ("entry", entry), ("form", token), ("key", self.key), *groups]
+        return [(name, value) for name, value in each if value]
+
+    def draft(self, group: int, today: date) -> DraftEntry:
+        """Return the entry to save for a group.
+
+        Raises:
+            PlanError: a field can't be read.
+        """
+        if self.do == "delete":
+            return DraftEntry(group, self.seen[group], self.entry, deletes=True)
+        what, _, how = self.do.partition(" ")
+        try:
+            weeks = int(self.typed.get("weeks", "0"))
+            remind_on = today + timedelta(weeks=weeks) if 0 < weeks < 53 else None
+            if "remind_on" in self.typed:
+                remind_on = date.fromisoformat(self.typed["remind_on"])
+            return DraftEntry(
+                group,
+                self.seen[group],
+                self.entry,
+                what=What(what),
+                how=How(how) if how else None,
+                day=date.fromisoformat(self.typed["day"]) if "day" in self.typed else None,
+                remind_on=None if what == What.CLOSED.value else remind_on,
+                note=self.typed.get("note", ""),
+            )
+        except ValueError:
+            raise PlanError(
+                "the form has no outcome, or a date that can't be read",
+                advice="use one of the buttons",
+                code="follow-up-form-unclear",
+            ) from None
+
+
+@blueprint.get("/reports/follow-up")
+def follow_up() -> Response:
+    """Show what was agreed with some groups of a report, and a form for an entry."""
+    running, form = service(), Form.read(request.args)
+    with running.desk(request, by_link=True) as desk:
+        return _show(running, desk, ReadFollowUps.read(running, desk, form.report), form)
+
+
+@blueprint.post("/reports/follow-up")
+def save() -> Response:
+    """Save an entry for each group. Whatever goes wrong, the answer has the form with what was typed."""
+    running = service()
+    requests.refuse_foreign_writes(request.headers, running.origin)
+    try:
+        with running.changing_desk(request, largest=_LARGEST_FORM) as desk:
+            form = Form.read(request.form)
+            read = ReadFollowUps.read(running, desk, form.report)
+            token = requests.token_of(request.headers)
+            if not desk_pages.is_form_token(request.form.get("form", ""), token, desk.caller.user):
+                return _show(running, desk, read, form, NotSaved(403, gettext(_ANOTHER_SESSION), gettext(_SAVE_AGAIN)))
+            return _save(running, desk, read, form)
+    except ProblemError as error:
+        request.max_content_length = _LARGEST_FORM
+        return _not_saved(running, Form.read(request.form), error)
+
+
+def _save(running: Service, desk: DeskRequest, read: ReadFollowUps, form: Form) -> Response:
+    listed = {} if read.found is None else read.found.by_group
+    try:
+        drafts = [
+            form.draft(number, read.today(listed[number].group.contact_library if number in listed else ""))
+            for number in form.seen
+        ]
+        outcome = save_entries(running, desk, form.report, drafts, form.key, read)
+    except (PlanError, NotFoundError) as error:
+        if error.code == "key-of-other-entries":  # an earlier attempt was saved, and its answer lost
+            form = replace(form, key=secrets.token_hex(16))
+        status = 404 if isinstance(error, NotFoundError) else 400
+        return _show(running, desk, read, form, NotSaved(status, error_sentences(error)))
+    read = ReadFollowUps.read(running, desk, form.report)
+    if outcome.newer:
+        return _show(running, desk, read, form, NotSaved(409, gettext(_NEWER), gettext(_LOOK)))
+    if requests.KEY_HEADER not in request.headers:
+        return Response(status=303, headers={"Location": form.back})
+    written = WorklistRows(form.columns)
+    rows = _rows(running, desk, read, form.seen)
+    return jsonify(rows={str(number): written.row(number, row) for number, row in rows.items()})
+
+
+class NotSaved(NamedTuple):
+    """Why nothing was saved, and what to do."""
+
+    status: int
+    text: str
+    advice: str = ""
+
+
+def _show(
+    running: Service, desk: DeskRequest, read: ReadFollowUps, form: Form, problem: NotSaved | None = None
+) -> Response:
+    """Return the form's page, with the ``problem`` if nothing was saved."""
+    listed = {} if read.found is None else read.found.by_group
+    groups = [listed[number] for number in form.seen if number in listed]
+    if not groups:
+        raise ProblemError(404, "The report doesn't list this group any more.", code="follow-up-of-unlisted")
+    user, changes = desk.caller.user, running.settings.desk.changes
+    corrected = None if form.entry is None else groups[0].entry(form.entry)
+    is_own = corrected is not None and corrected.original.staff == user
+    people = {entry.staff for one in groups for entry in one.entries} | {one.group.contact for one in groups}
+    people -= {None, 0}
+    names = desk.client.patrons.names(people) if people else {}
+    rows = _rows(running, desk, read, form.seen)
+    shown = []
+    for one in groups:
+        number, library, row = one.group.group, one.group.contact_library, rows[one.group.group]
+        refusal = ""
+        if not changes:
+            refusal = gettext("Entries can't be saved here: see changes in [desk].")
+        elif not (row.may_write or is_own):
+            permission = running.settings.follow_up.permission
+            refusal = gettext(_READ_ONLY, permission=permission, library=library)
+        entries = shown_entries(
+            one,
+            names,
+            may_correct=lambda entry, row=row: row.may_write or entry.original.staff == user,  # type: ignore[misc]
+            seen=form.seen[number] or 0 if problem else None,
+        )
+        owed = one.group.combined_fines if one.group.certain else None
+        name = names.get(one.group.contact, "")
+        shown.append(ShownGroup(number, name, library, row.state.status, owed, entries, refusal))
+    if corrected is not None and problem is None:
+        remind_on = corrected.remind_on.isoformat() if corrected.remind_on else ""
+        form = replace(form, typed={"note": corrected.note, "remind_on": remind_on, "day": corrected.day.isoformat()})
+    accepted = {one.group.group: one.seen for one, view in zip(groups, shown, strict=True) if not view.refusal}
+    token = desk_pages.form_token(requests.token_of(request.headers), user)
+    page = FollowUpPage(
+        shown,
+        url_for("worklist.save", language=form.language or None),
+        form.back,
+        replace(form, seen=accepted).fields(token),
+        form.typed,
+        corrected=corrected,
+        today=min(read.today(one.group.contact_library) for one in groups),
+        problem=(problem.text, problem.advice) if problem else ("", ""),
+        with_corrections=changes and len(groups) == 1,
+    )
+    return _answer(page, problem.status if problem else 200)
+
+
+def _not_saved(running: Service, form: Form, error: ProblemError) -> Response:
+    """Return the form as it was sent, and say why nothing was saved."""
+    has_ended = error.status == 401
+    page = FollowUpPage(
+        [ShownGroup(number) for number in form.seen],
+        url_for("worklist.save", language=form.language or None),
+        form.back,
+        form.fields(request.form.get("form", "")),
+        form.typed,
+        problem=(gettext(_ENDED), gettext(_LOG_IN)) if has_ended else (describe_problem(error), describe_advice(error)),
+        login=StaffClient.of(running.settings, running.gateway.url).login_page() if has_ended else "",
+    )
+    response = _answer(page, error.status)
+    response.headers.update(error.headers)
+    return response
+
+
+def _answer(page: FollowUpPage, status: int) -> Response:
+    response = page_response(page.html().encode(), status)
+    # With no-referrer, browsers would send "Origin: null" with forms, even to the same origin.
+    response.headers["Referrer-Policy"] = "same-origin"
+    return response

@@ -1,0 +1,136 @@
+"""Write ``docs/python-api.md`` from the docstrings of the public names.
+
+``python tests/support/python_reference.py`` prints the page, and ``nox -s docs`` writes it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import evergreen_groups as eg
+
+HEAD = """# Python API: reference
+
+The public names: those of `evergreen_groups` (`import evergreen_groups as eg`), of its `hooks`, and
+`gateway.connect`. [Python](python.md) shows how to use them. Other modules and names may change in any release.
+
+Written from the docstrings by `python tests/support/python_reference.py`. On the site, each section has its names' full
+documentation.
+"""
+HOOKS = """
+Use `eg.hooks` from an ILS, a self-check or a script. It is **the stable interface**: its functions, their results and
+the JSON documents don't change within a major version. Keys can be added to the JSON, so ignore keys that you don't
+know. The same answers are available [over HTTP](http-api.md), where you also find
+[what they mean](http-api.md#what-the-answers-mean).
+
+Only the staff user who made a plan can apply it, in any session, within an hour. Choose a new `key` for each change:
+the same key gives the same answer, and nothing is sent twice, whatever happened in between. A plan is refused as
+outdated if a patron's group or lead mark, or the members of the group to move to, have changed.
+
+Each step of a change has a state. `under_way` means that the change is in progress. If it isn't, a `planned` step was
+never started. The outcome of a `sending` step isn't known: the request may still arrive, so don't repeat it; a later
+look determines the outcome.
+
+To act for a person who has logged in elsewhere, use their token: `Client(gateway.acting_as(token), account="…")`. To
+set a deadline for everything that follows, use `gateway.within(seconds)`.
+"""
+SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "Start": ("", ("connect", "Client", "Sandbox", "EvergreenGroupsError", "errors")),
+    "Groups and reports": (
+        "",
+        ("Group", "GroupSummary", "Member", "PatronDecision", "Limit", "Report", "Criteria", "Choice", "Audit",
+         "AuditCriteria"),
+    ),
+    "Changes": (
+        "",
+        ("Plan", "Outcome", "Draft", "Step", "StepOutcome", "StepState", "PlannedGroup", "PlanWarning", "JournalEntry",
+         "JournalStep"),
+    ),
+    "Gateway": ("\n[Evergreen from Python](gateway.md) has recipes.\n",
+                ("gateway", "gateway.connect", "Gateway", "Credentials", "Pcrud", "Record", "TOKEN")),
+    "Hooks": (HOOKS, ("hooks", "Action", "Change", "PlanRequest")),
+}  # fmt: skip
+CONSTANTS = {
+    "TOKEN": "Stands for the session's token in the parameters of a call.",
+    "Document": "The types that `as_json` takes.",
+}
+WITH_METHODS = ("Client", "Plan", "Outcome", "Pcrud")
+
+
+def page() -> str:
+    return HEAD + "".join(_sections())
+
+
+def names() -> list[str]:
+    """Return the names on the page, those of the hooks with their module."""
+    listed = [name for _text, of_section in SECTIONS.values() for name in of_section]
+    return [*listed, *(f"hooks.{name}" for name in hook_names())]
+
+
+def hook_names() -> list[str]:
+    """Return the functions and types that only the hooks have, functions first."""
+    own = [name for name in dir(eg.hooks) if name not in dir(eg)]
+    return sorted(own, key=lambda name: (name[0].isupper(), name))
+
+
+def _sections() -> Iterator[str]:
+    for title, (text, listed) in SECTIONS.items():
+        yield f"\n## {title}\n{text}\n| name | |\n| --- | --- |\n"
+        for name in listed:
+            yield from _rows(name, _value(name), name in WITH_METHODS)
+        if title == "Hooks":
+            for name in hook_names():
+                yield from _rows(name, getattr(eg.hooks, name), with_methods=False)
+        yield from _references(listed, with_hooks=title == "Hooks")
+
+
+def _value(name: str) -> Any:
+    value: Any = eg
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _rows(name: str, value: Any, with_methods: bool) -> Iterator[str]:
+    summary = CONSTANTS.get(name) or _summary(value)
+    yield f"| `{name}{_signature(value) if inspect.isfunction(value) else ''}` | {summary} |\n"
+    for method, found in vars(value).items() if with_methods else ():
+        if not method.startswith("_") and (inspect.isfunction(found) or isinstance(found, property)):
+            shown = "" if isinstance(found, property) else _signature(found)
+            yield f"| `{name}.{method}{shown}` | {_summary(found)} |\n"
+
+
+def _signature(function: Callable[..., Any]) -> str:
+    signature = inspect.signature(function)
+    bare = [
+        one.replace(annotation=inspect.Parameter.empty) for one in signature.parameters.values() if one.name != "self"
+    ]
+    text = str(inspect.Signature(bare))
+    return re.sub(r"<(?:function )?([\w.]+)(?:: .+?| at 0x\w+)>", r"\1", text)
+
+
+def _summary(value: Any) -> str:
+    """Return the first sentence of a docstring, as Markdown for a table."""
+    first = (inspect.getdoc(value) or "").split("\n\n")[0].replace("\n", " ")
+    first = re.sub(r":\w+:`~?(?:[\w.]*\.)?(\w+)`", r"`\1`", first).replace("``", "`").rstrip(":")
+    sentence = re.match(r"(.+?\.)(?= [A-Z`]|$)", first)
+    return (sentence[1] if sentence else first).replace("|", "\\|")
+
+
+def _references(listed: tuple[str, ...], *, with_hooks: bool) -> Iterator[str]:
+    """Yield the comments that the site replaces by full documentation, one for each module."""
+    modules: dict[str, list[str]] = {}
+    for name in listed:
+        if inspect.isclass(value := _value(name)) or inspect.isfunction(value):
+            modules.setdefault(value.__module__, []).append(name.rpartition(".")[2])
+    if with_hooks:
+        modules["evergreen_groups.hooks"] = hook_names()
+    for module, found in modules.items():
+        yield f"\n<!-- reference: {module}: {', '.join(found)} -->\n"
+
+
+if __name__ == "__main__":
+    print(page(), end="")

@@ -1,0 +1,168 @@
+"""The public Python API: one import, short reprs without patron data, and a help that reads well."""
+
+from __future__ import annotations
+
+import inspect
+import pydoc
+import subprocess
+import sys
+from dataclasses import fields, is_dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import evergreen_groups as eg
+from evergreen_groups.errors import ArgumentError
+
+HEAVY = ("lazy_loader", "requests", "lxml", "msgspec", "sqlalchemy", "click", "flask", "typing", "dataclasses")
+GRACE, THOMAS = "20000000001036", "20000000001037"
+
+
+def test_importing_loads_nothing_else() -> None:
+    code = f"import sys, evergreen_groups; print(*set({HEAVY!r}).intersection(sys.modules))"
+    # -S: site-packages may import anything by their .pth files.
+    environ = {"PYTHONPATH": str(Path(eg.__file__).parent.parent)}
+    done = subprocess.run([sys.executable, "-S", "-c", code], env=environ, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+def test_every_name_is_there() -> None:
+    for name in dir(eg):
+        assert getattr(eg, name) is not None
+    with pytest.raises(AttributeError):
+        eg.nothing  # type: ignore[attr-defined]  # noqa: B018
+
+
+def classes() -> list[type]:
+    return [value for value in (getattr(eg, name) for name in dir(eg)) if inspect.isclass(value)]
+
+
+def test_signatures_and_help_show_nothing_private() -> None:
+    for value in classes():
+        assert not [name for name in inspect.signature(value).parameters if name.startswith("_")], value
+        shown = pydoc.render_doc(value, renderer=pydoc.plaintext)
+        assert "cached_property object" not in shown
+    assert len(pydoc.render_doc(eg, renderer=pydoc.plaintext).splitlines()) < 100
+    assert len(pydoc.render_doc(eg.Client.move, renderer=pydoc.plaintext).splitlines()) < 30
+
+
+def parts(value: Any, depth: int = 0) -> list[Any]:
+    """Return a record and the records in it."""
+    found = [value]
+    if depth < 5 and is_dataclass(value):
+        for each in fields(value):
+            inside = getattr(value, each.name)
+            for one in inside if isinstance(inside, tuple) else (inside,):
+                found += parts(one, depth + 1) if type(one) in classes() else []
+    return found
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Any:
+    with (
+        eg.Sandbox() as sandbox,
+        eg.connect(sandbox.url, username="consortium_staff", password="sandbox", state=tmp_path) as client,
+    ):
+        yield client
+
+
+def test_reprs_are_short_and_name_no_patron(client: eg.Client) -> None:
+    group, plan = client.group(GRACE), client.move([GRACE], to="20000000001001")
+    outcome = plan.apply()
+    reports = (client.report(min_total=20), client.audit(), client.changes.entries()[0])
+    records = [
+        client,
+        client.gateway,
+        plan,
+        eg.Criteria(),
+        eg.Limit(),
+        *client.gateway.pcrud.search("au", {"id": 1036}),
+    ]
+    records += [one for record in (group, plan.draft, outcome, client.check(GRACE), *reports) for one in parts(record)]
+    names = {text for member in group.members for text in (member.name, member.patron.family_name, member.barcode)}
+    assert len(records) > 50
+    for record in records:
+        assert len(repr(record)) <= 120, repr(record)
+        assert not [text for text in names if text and text in repr(record)], repr(record)
+    assert repr(group).startswith("<GroupSummary number=1009 3 members ")
+    assert repr(plan) == "<Plan to move: 1 steps, 3 warnings>"
+
+
+def test_a_plan_prints_what_will_happen_and_an_outcome_can_be_undone(client: eg.Client) -> None:
+    plan = client.move([THOMAS], to="20000000001001")
+    assert str(plan).startswith("Move into another group: 1 change")
+    assert "Whitfield" in str(plan)
+    assert client.group(THOMAS).number == 1009  # nothing has been changed yet
+    outcome = plan.apply()
+    assert client.group(THOMAS).number == 1001
+    assert outcome.done
+    assert str(outcome) == "Changes done: 1 of 1."
+    assert outcome.entry == client.changes.entries()[0].id
+    undone = outcome.undo()
+    assert undone.done
+    assert client.group(THOMAS).number == 1009
+    assert undone.entry != outcome.entry
+    with pytest.raises(eg.errors.PlanError, match="already undone"):
+        outcome.undo()
+    with pytest.raises(eg.errors.PlanError, match="nothing was changed"):
+        client.move([THOMAS], to=GRACE).apply().undo()
+
+
+def test_groups_by_barcode_id_and_number(client: eg.Client) -> None:
+    found = (client.group(GRACE), client.group(" 2 0000 00000 1036"), client.group(1036), client.group(number=1009))
+    assert {group.number for group in found} == {1009}
+    assert {group.combined_fines for group in found} == {Decimal("24.99")}
+    assert client.check(GRACE) == client.check(1036)
+
+
+def test_a_recalculation_is_a_plan_too(client: eg.Client) -> None:
+    plan = client.recalculate(["20000000001030"])
+    assert [step.patron_id for step in plan.steps] == [1030]
+    outcome = plan.apply()
+    assert outcome.done
+    with pytest.raises(eg.errors.PlanError, match="can't be taken back"):
+        outcome.undo()
+
+
+@pytest.mark.parametrize("amount", [25, "25", "25.00", Decimal(25)])
+def test_amounts(client: eg.Client, amount: Any) -> None:
+    report = client.report(min_total=amount, libraries=["LAKELAND"])
+    assert report.criteria.min_total == Decimal("25.00")
+    assert report.groups
+
+
+@pytest.mark.parametrize(
+    ("amount", "reason"), [(25.0, "because a float can't hold"), ("25,00", "another text"), ("1.005", "another text")]
+)
+def test_amounts_that_are_refused(client: eg.Client, amount: Any, reason: str) -> None:
+    with pytest.raises(ArgumentError, match=reason):
+        client.report(min_total=amount)
+
+
+def test_configuration_and_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with eg.Sandbox() as sandbox:
+        file = tmp_path / "config.toml"
+        file.write_text(f'[gateway]\nurl = "{sandbox.url}"\nusername = "consortium_staff"\n[policy]\nlimit = 20.00\n')
+        monkeypatch.setenv("EVERGREEN_GROUPS_PASSWORD", "sandbox")
+        with eg.connect(config=file, state=tmp_path) as client:
+            assert client.check("20000000001015").limit.amount == Decimal("20.00")
+        monkeypatch.setenv("EVERGREEN_GROUPS_CONFIG", str(file))
+        with eg.connect(state=tmp_path) as client:
+            assert client.group(GRACE).number == 1009
+        with pytest.raises(ArgumentError):
+            eg.connect(sandbox.url)
+        with eg.connect(
+            sandbox.url, username="consortium_staff", password="sandbox", limit=20, state=tmp_path
+        ) as client:
+            assert not client.check("20000000001015").over_limit
+
+
+def test_the_gateway_alone() -> None:
+    with eg.Sandbox() as sandbox:
+        with eg.gateway.connect(sandbox.url, username="consortium_staff", password="sandbox") as gateway:
+            (patron,) = gateway.pcrud.search("au", {"id": 1036})
+            assert patron.family_name == "Whitfield"
+        with pytest.raises(ArgumentError):
+            eg.gateway.connect(sandbox.url, username="consortium_staff")

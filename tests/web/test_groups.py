@@ -1,0 +1,216 @@
+"""The list of a report's groups over HTTP: what is listed, for whom, in which order, and in parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from support.desk_caller import Answer, DeskCaller
+from support.follow_ups import note_run
+from support.gateways import gateway_of
+from support.web_caller import MakeApp, client_of, session, settings_of
+
+from evergreen_groups.policy import Limit
+from evergreen_groups.report import Criteria, Report, build_report
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import ServeSettings
+from evergreen_groups.state import State
+from evergreen_groups.web.api import description
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[State]:
+    """The state that the services of ``make_app`` use."""
+    with State(tmp_path / "state") as state:
+        yield state
+
+
+@pytest.fixture
+def report(sandbox: Sandbox) -> Report:
+    with gateway_of(sandbox.url, "consortium_staff") as gateway:
+        return build_report(gateway, Criteria(limit=Limit(), details=True))
+
+
+@pytest.fixture
+def desk(make_app: MakeApp, sandbox: Sandbox) -> DeskCaller:
+    return caller(make_app, sandbox, "consortium_staff")
+
+
+def caller(make_app: MakeApp, sandbox: Sandbox, account: str) -> DeskCaller:
+    app = make_app(settings_of(sandbox.url, serve=ServeSettings(port=0, rate_limit=1_000_000)))
+    return DeskCaller(client_of(app), session(sandbox.url, username=account))
+
+
+def ask(desk: DeskCaller, query: str = "") -> Answer:
+    found = desk.send("GET", f"groups{query and '?'}{query}")
+    document = description()
+    (content,) = (
+        document["paths"]["/api/v1/groups"]["get"]["responses"][str(found.status)]
+        .get("content", {"": {"schema": {"$ref": "#/components/schemas/Problem"}}})
+        .values()
+    )
+    Draft202012Validator({**content["schema"], "components": document["components"]}).validate(found.body)
+    return found
+
+
+def numbers(desk: DeskCaller, query: str = "") -> list[int]:
+    found = ask(desk, query)
+    assert found.status == 200, found.body
+    return [one["group"] for one in found.body["groups"]]
+
+
+def test_without_a_recorded_run_the_answer_says_so(desk: DeskCaller) -> None:
+    found = ask(desk)
+    assert (found.status, found.code) == (404, "no-run")
+    assert ask(desk, "report=children").code == "no-run"
+
+
+def test_lists_what_the_report_lists(desk: DeskCaller, state: State, report: Report) -> None:
+    note_run(state, replace(report, groups=report.groups[1:], left_out=report.groups[:1]))
+    found = ask(desk).body
+    assert found["as_of"] == report.generated_at.isoformat()
+    assert found["group_count"] == len(report.groups) - 1
+    assert report.details is not None
+    for one, group in zip(found["groups"], report.groups[1:], strict=True):
+        band = report.details.age_band(group)
+        assert one == {
+            "group": group.number,
+            "combined_fines": None if group.combined_fines is None else f"{group.combined_fines:.2f}",
+            "member_count": group.member_count,
+            "members": sorted(member.id for member in group.members),
+            "over_limit_count": group.over_limit_count.value,
+            "over_limit_count_at_least": group.over_limit_count.at_least,
+            "library": group.library,
+            "libraries": sorted({member.library for member in group.members}),
+            "age_band": band and band.text,
+        }
+    assert any(one["age_band"] for one in found["groups"])
+
+
+def test_the_session_sees_the_groups_of_its_libraries(
+    desk: DeskCaller, make_app: MakeApp, sandbox: Sandbox, state: State, report: Report
+) -> None:
+    note_run(state, report)
+    at_harbor = {group.number for group in report.groups if any(member.library == "HARBOR" for member in group.members)}
+    assert set(numbers(caller(make_app, sandbox, "harbor_desk"))) == at_harbor
+    assert at_harbor < set(numbers(desk))
+
+
+def test_filters(desk: DeskCaller, state: State, report: Report) -> None:
+    note_run(state, report)
+    groups = {group.number: group for group in report.groups}
+    amounts = sorted(group.known_fines for group in report.groups)
+    least = amounts[len(amounts) // 2]
+    assert set(numbers(desk, f"min_total={least}")) == {n for n, one in groups.items() if one.known_fines >= least}
+    over = {number for number, one in groups.items() if one.over_limit_count.at_least}
+    assert set(numbers(desk, "over_limit=true")) == over
+    assert set(numbers(desk, "over_limit=false")) == {n for n, one in groups.items() if one.over_limit_count.value == 0}
+    bands = {one["age_band"] for one in ask(desk).body["groups"]} - {None}
+    for band in bands:
+        assert {one["age_band"] for one in ask(desk, f"age_band={band}").body["groups"]} == {band}
+    everywhere = set(numbers(desk, "library=LAKELAND"))
+    assert everywhere == set(groups)
+    assert set(numbers(desk, "library=NORTH")) == {
+        number
+        for number, one in groups.items()
+        if any(member.library in ("NORTH", "HARBOR", "PINE") for member in one.members)
+    }
+
+
+@pytest.mark.parametrize("sort", ["combined_fines", "member_count", "over_limit_count", "group"])
+def test_the_parts_of_the_list_are_the_list(desk: DeskCaller, state: State, report: Report, sort: str) -> None:
+    note_run(state, report)
+    whole = numbers(desk, f"sort={sort}")
+    parts: list[int] = []
+    query = f"sort={sort}&limit=2"
+    following: str | None = ""
+    while following is not None:
+        answer = ask(desk, query + (following and f"&cursor={following}")).body
+        parts += [one["group"] for one in answer["groups"]]
+        following = answer["next"]
+    assert parts == whole
+    keys = {
+        "combined_fines": lambda group: -group.known_fines,
+        "member_count": lambda group: -group.member_count,
+        "over_limit_count": lambda group: -group.over_limit_count.at_least,
+        "group": lambda group: group.number,
+    }
+    found = {group.number: group for group in report.groups}
+    values = [keys[sort](found[number]) for number in whole]
+    assert values == sorted(values)
+
+
+def test_a_cursor_ends_with_its_run(desk: DeskCaller, state: State, report: Report) -> None:
+    note_run(state, report)
+    following = ask(desk, "limit=1").body["next"]
+    note_run(state, report)
+    found = ask(desk, f"cursor={following}")
+    assert (found.status, found.code) == (410, "cursor-outdated")
+
+
+@pytest.mark.parametrize(
+    ("query", "code", "pointer", "says"),
+    [
+        ("min_totl=25", "key-unknown", "#/min_totl", "min_total"),
+        ("order=group", "key-unknown", "#/order", "sort"),
+        ("min_total=25,00", "field-wrong", "#/min_total", "25.00"),
+        ("sort=fines", "field-wrong", "#/sort", "combined_fines"),
+        ("limit=0", "field-wrong", "#/limit", "1,000"),
+        ("over_limit=perhaps", "field-wrong", "#/over_limit", "true or false"),
+        ("cursor=x", "field-wrong", "#/cursor", "next"),
+        ("library=NOWHERE", "library-unknown", "#/library", "short name"),
+        ("limit=1&limit=2", "parameter-twice", None, "twice"),
+    ],
+)
+def test_a_wrong_parameter_is_named(
+    desk: DeskCaller, state: State, report: Report, query: str, code: str, pointer: str | None, says: str
+) -> None:
+    note_run(state, report)
+    found = ask(desk, query)
+    assert (found.status, found.code) == (400, code)
+    assert says in found.body["detail"]
+    assert [one["pointer"] for one in found.body.get("errors", [])] == ([pointer] if pointer else [])
+
+
+def test_a_patron_by_barcode_is_the_patron_by_id(desk: DeskCaller) -> None:
+    for name in ("summary", "group", "group/bills", "block"):
+        by_id, by_barcode = (desk.send("GET", f"patrons/{one}/{name}") for one in (1015, "by-barcode/20000000001015"))
+        assert by_id.status == by_barcode.status == 200
+        assert by_id.body.keys() == by_barcode.body.keys()
+        assert {k: v for k, v in by_id.body.items() if k != "as_of"} == {
+            k: v for k, v in by_barcode.body.items() if k != "as_of"
+        }
+        assert desk.send("GET", f"patrons/by-barcode/29999999999999/{name}").status == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "pointer", "says"),
+    [
+        ({"action": "move", "patron": [], "target": "x"}, "key-unknown", "#/patron", "patrons"),
+        ({"action": "move", "patrons": [{"idd": 3}]}, "key-unknown", "#/patrons/0/idd", "id"),
+        ({"action": "mov"}, "field-wrong", "#/action", "recalculate"),
+        ({"action": "move", "patrons": ["1", " 2"]}, "field-wrong", "#/patrons/1", "barcode"),
+        ({"action": "move", "20000000001015": 1}, "key-unknown", "#/20000000001015", "action"),
+        ({"action": "move", "a/b~`": 1}, "key-unknown", "#/a~1b~0`", "action"),
+    ],
+)
+def test_a_wrong_key_of_a_body_is_pointed_to(
+    desk: DeskCaller, body: dict[str, Any], code: str, pointer: str, says: str
+) -> None:
+    found = desk.send("POST", "plans", body)
+    assert (found.status, found.code) == (400, code)
+    assert found.body["errors"] == [{"pointer": pointer}]
+    assert says in found.body["detail"]
+    assert "20000000001015" not in found.body["detail"]
+
+
+def test_amounts_are_compared_exactly(desk: DeskCaller, state: State, report: Report) -> None:
+    note_run(state, report)
+    amount = report.groups[0].known_fines
+    assert report.groups[0].number in numbers(desk, f"min_total={amount}")
+    assert report.groups[0].number not in numbers(desk, f"min_total={amount + Decimal('0.01')}")
