@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 READ = ("*.py", "*.pyi", "*.html", "*.txt", "*.js", "*.css", "*.json", "*.md", "*.toml", "*.conf", "*.service", "*.sql")
-PLACES = ("evergreen_groups", "docs", "config", "README.md", "CONTRIBUTING.md", "SECURITY.md")
+PLACES = ("evergreen_groups", "docs", "config", "contrib", "README.md", "CONTRIBUTING.md", "SECURITY.md")
 """Without the changelog, where readers look for former names."""
 
 TERMS = {
