@@ -29,6 +29,7 @@ from evergreen_groups.changes import (
     PlanRequest,
     RecentlyChanged,
     Step,
+    plan_batch,
     read_batch,
     recently_changed,
     recently_changed_or_unknown,
@@ -48,7 +49,14 @@ from evergreen_groups.groups import AdultRule, FamilyReader
 from evergreen_groups.ils import ReferenceData
 from evergreen_groups.progress import Progress, silent
 from evergreen_groups.report import Choice, Criteria, Report, build_report
-from evergreen_groups.settings import AuditSettings, PolicySettings
+from evergreen_groups.settings import (
+    AuditSettings,
+    GatewaySettings,
+    PolicySettings,
+    Settings,
+    passwords,
+    reading,
+)
 from evergreen_groups.state import State, find_state_directory
 
 if TYPE_CHECKING:
@@ -75,7 +83,7 @@ def connect(
     username: str | None = None,
     password: str | None = None,
     workstation: str | None = None,
-    limit: Amount = "5.00",
+    limit: Amount | None = None,
     state: Path | str | None = None,
     config: Path | str | None = None,
 ) -> Client:
@@ -86,43 +94,43 @@ def connect(
         username: The Evergreen account, which the journal names for changes.
         password: Its password.
         workstation: A registered workstation to log in with.
-        limit: The limit of a person's own fines.
+        limit: The limit of a person's own fines, 5.00 unless given.
         state: The directory of the journal. By default the one that the command uses.
-        config: A configuration file, to use in place of these arguments.
+        config: A configuration file.
 
-    Without ``url``, the configuration and the environment say all this, as they do for the command
-    ``evergreen-groups``: ``connect()`` looks for the file where the command does.
+    Without ``url``, the configuration and the environment say all but ``state``, as they do for the command
+    ``evergreen-groups``. Without ``config`` either, the file is where the command looks for it.
 
     Raises:
         ConfigurationError: the configuration is missing or wrong, or the address can't be used.
-        ArgumentError: an argument has the wrong type, or ``url`` comes without an account, or with ``config``.
+        ArgumentError: an argument has the wrong type, or doesn't go with the others.
     """
-    from evergreen_groups import gateway as evergreen
-
-    if url is None:
-        return _configured(None if config is None else Path(config), None if state is None else Path(state))
-    if username is None or password is None or config is not None:
-        raise arguments.wrong("connect", url, "a URL with username and password, or config", "a URL alone, or all")
-    gateway = evergreen.connect(url, username=username, password=password, workstation=workstation)
-    policy = PolicySettings(limit=arguments.amount("limit", limit))
-    opened = State(Path(state) if state is not None else find_state_directory(os.environ))
-    return Client(gateway, account=username, policy=policy, state=opened, owned=(gateway, opened))
-
-
-def _configured(config: Path | None, directory: Path | None) -> Client:
     from evergreen_groups import configured
-    from evergreen_groups.settings import reading
 
-    settings = reading.load(config, os.environ)
-    _url, account = configured.gateway_and_account(settings)
-    gateway = configured.connect(settings, os.environ)
-    state = configured.configured_state(settings, os.environ, directory)
+    environ = dict(os.environ)
+    account = (username, password) if url is not None else (username, password, workstation, limit)
+    if any((url is None) is (value is not None) for value in account) or None not in (url, config):
+        expected = "a URL with username and password, or nothing but config and state"
+        raise arguments.wrong("connect", url, expected, "a part of both")
+    if url is None:
+        settings = reading.load(None if config is None else Path(config), environ)
+    else:
+        environ[passwords.PASSWORD_VARIABLE] = arguments.text("password", password)
+        own = GatewaySettings(url=url, username=username, workstation=workstation)
+        settings = Settings(
+            gateway=own, policy=PolicySettings(limit=arguments.amount("limit", "5.00" if limit is None else limit))
+        )
+    _url, name = configured.gateway_and_account(settings)
+    gateway = configured.connect(settings, environ)
+    opened = configured.configured_state(settings, environ, None if state is None else Path(state))
     adults = adult_rule(settings.audit)
-    return Client(gateway, account=account, policy=settings.policy, state=state, adults=adults, owned=(gateway, state))
+    return Client(gateway, account=name, policy=settings.policy, state=opened, adults=adults, owned=(gateway, opened))
 
 
 class Outcome(PlanOutcome[Step]):
     """What applying a plan came to: ``steps`` with their states, ``entry`` (the journal's id), and ``done``."""
+
+    _client: Client  # no field, so that outcomes compare as data
 
     def __init__(self, outcome: PlanOutcome[Step], client: Client) -> None:
         super().__init__(outcome.steps, outcome.stopped, outcome.entry)
@@ -143,9 +151,8 @@ class Outcome(PlanOutcome[Step]):
             PlanError: nothing was changed, nothing is left to undo, or the change can't be undone.
         """
         if self.entry is None:
-            raise PlanError("nothing was changed, so nothing can be undone", code="nothing-changed")
-        client: Client = self._client  # type: ignore[attr-defined]  # not a field, so that outcomes compare as data
-        return client.undo(self.entry).apply(timeout=timeout)
+            raise PlanError("there is nothing to do", code="plan-empty")
+        return self._client.undo(self.entry).apply(timeout=timeout)
 
 
 class Plan:
@@ -234,12 +241,12 @@ class Client:
         if state is None:
             state = State(find_state_directory(os.environ))
             self._owned.callback(state.close)
-        self._state = arguments.instance("state", state, State)
+        self.state = arguments.instance("state", state, State)
         self._progress = progress
         self._reference = reference or ReferenceData(self._policy)
         self._changes = Changer(
             self.gateway,
-            self._state,
+            self.state,
             self._operator,
             self._reference,
             may_undo_others=may_undo_others,
@@ -415,17 +422,12 @@ class Client:
             ConfigurationError: the file can't be read.
         """
         batch = read_batch(Path(file))
-        return Plan(self._changes.plan_batch(batch), self)
+        return Plan(plan_batch(self._changes.planner, batch), self)
 
     @property
     def changes(self) -> Changer:
         """The journal: earlier changes, and those whose outcome is open. For services, plans stored under an id."""
         return self._changes
-
-    @property
-    def state(self) -> State:
-        """The stored journal, history and events."""
-        return self._state
 
     @property
     def details(self) -> DetailsReader:
@@ -451,18 +453,18 @@ class Client:
     def summaries(self) -> SummaryReader:
         """Reads patrons with their groups, as the desk's panel shows them."""
         return SummaryReader(
-            self.gateway, self._reference, lambda: recently_changed_or_unknown(self.gateway, self._state)
+            self.gateway, self._reference, lambda: recently_changed_or_unknown(self.gateway, self.state)
         )
 
     @property
     def events(self) -> EventHandler:
         """Handles the events that Evergreen sends when patrons or their fines change."""
-        return EventHandler(self.gateway, self.summaries, self._changes, self._state)
+        return EventHandler(self.gateway, self.summaries, self._changes, self.state)
 
     @property
     def nights(self) -> GroupNights:
         """The groups' totals in previous nightly reports."""
-        database = self._state.database  # first, because it imports SQLAlchemy under a lock
+        database = self.state.database  # first, because it imports SQLAlchemy under a lock
         from evergreen_groups.report import GroupNights
 
         return GroupNights(database, self.gateway.url)
@@ -494,13 +496,13 @@ class Client:
         return self._groups_to_keep().remove(arguments.integers("numbers", numbers))
 
     def _groups_to_keep(self) -> GroupsToKeep:
-        database = self._state.database  # first, because it imports SQLAlchemy under a lock
+        database = self.state.database  # first, because it imports SQLAlchemy under a lock
         from evergreen_groups.audit import GroupsToKeep
 
         return GroupsToKeep(database, self.gateway.url)
 
     def _recently_changed(self) -> RecentlyChanged:
-        return recently_changed(self.gateway, self._state)
+        return recently_changed(self.gateway, self.state)
 
     @property
     def explanations(self) -> BlockExplainer:

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.message import Message
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from evergreen_groups.message import Message, own_pip
 
 _REPORT = "evergreen_groups.render.report"
 _AUDIT = "evergreen_groups.render.audit"
@@ -200,7 +198,7 @@ def require(names: Collection[str]) -> None:
         if not format.installed:
             raise ConfigurationError(
                 "{format} needs the package {package}",
-                advice="pip install 'evergreen-groups[{extra}]', or choose another format",
+                advice="{pip} install 'evergreen-groups[{extra}]', or choose another format",
                 code="format-not-installed",
-                values={"format": format.phrase, "package": format.package, "extra": format.name},
+                values={"format": format.phrase, "package": format.package, "extra": format.name, "pip": own_pip()},
             )

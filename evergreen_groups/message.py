@@ -5,8 +5,10 @@ The English text needs neither catalogues nor the language code, so that errors 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from pathlib import Path
 from string import Formatter
 from types import MappingProxyType
 from typing import Any, Self
@@ -148,3 +150,9 @@ SYSTEM_REASONS = (
     Message("Too many open files"),
 )
 """The operating system's reasons that the catalogues translate."""
+
+
+def own_pip() -> str:
+    """Return the command that installs packages into this program's environment."""
+    pip = Path(sys.executable).with_name("pip")
+    return str(pip) if pip.exists() else f"{sys.executable} -m pip"

@@ -202,8 +202,8 @@ def test_a_client_shows_no_secret_and_closes_what_it_opened(
         with Client(gateway, account="groups_report") as client:
             assert repr(client) == f"Client({gateway!r}, account='groups_report')"
             assert client.changes.entries() == []
-            assert client._state._database is not None
-        assert client._state._database is None
+            assert client.state._database is not None
+        assert client.state._database is None
         with state_in(tmp_path / "given") as state:
             with Client(gateway, account="groups_report", state=state) as other:
                 assert other.changes.entries() == []

@@ -84,7 +84,7 @@ def test_the_table_of_the_sandbox_is_printed() -> None:
     done = subprocess.run([*command, *only], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     lines = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]
     assert [cells[1] for cells in lines[2:]].count("harbor_desk") == 2
-    assert len(lines) == 2 + 2 * 3 + 2
+    assert len(lines) == 2 + 2 * 3 + 3
     assert len({len(cells) for cells in lines}) == 1
 
 

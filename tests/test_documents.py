@@ -129,7 +129,7 @@ def test_the_example_of_an_output_format(tmp_path: Path) -> None:
     assert len(copy.put(section("Example: an output format of the report"))) == 2
     listed = copy.command("report", "--format", "markdown")
     assert listed.startswith("- van der Meer, Marijke: $84.35\n  - ")
-    assert "  - " not in copy.command("report", "--format", "markdown", "--no-details")
+    assert "  - " not in copy.command("report", "--format", "markdown", "--no-members")
     copy.command("report", "--output", "today.md")
     assert (tmp_path / "today.md").read_text("utf-8") == listed
     copy.command("report", "--split", "library", "--format", "markdown", "--output", "libraries")

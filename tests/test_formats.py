@@ -12,6 +12,7 @@ import pytest
 from evergreen_groups import formats
 from evergreen_groups.audit import FindingKind
 from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.message import own_pip
 from evergreen_groups.render.audit.wording import HEADINGS, WHAT_TO_DO
 
 
@@ -48,7 +49,7 @@ def test_a_format_without_its_package_is_refused(monkeypatch: pytest.MonkeyPatch
     formats.require(formats.TEXT_FORMATS)
     with pytest.raises(ConfigurationError, match="a spreadsheet needs the package xlsxwriter") as caught:
         formats.require(["csv", "xlsx"])
-    assert caught.value.what_to_do == "pip install 'evergreen-groups[xlsx]', or choose another format"
+    assert caught.value.what_to_do == f"{own_pip()} install 'evergreen-groups[xlsx]', or choose another format"
 
 
 def test_an_unknown_format_is_a_mistake() -> None:

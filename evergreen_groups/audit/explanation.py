@@ -15,20 +15,19 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups import arguments
 from evergreen_groups.errors import not_visible
-from evergreen_groups.groups import FamilyReader, Group, Member, Standing, with_decisions
+from evergreen_groups.groups import FamilyReader, Group, Member, Standing
 from evergreen_groups.ils import (
     PATRON_EXCEEDS_FINES,
     VIEW_USER,
+    Bill,
     Limits,
     PenaltyKinds,
     Profiles,
     Thresholds,
-    balance_of,
-    orgs_by_permission,
+    permissions,
     read_fines_penalties,
     read_fines_within,
     read_own_fines,
-    verify_bills,
 )
 
 if TYPE_CHECKING:
@@ -181,7 +180,7 @@ class BlockExplainer:
         gateway, org_units, home = self._gateway, self._reader.org_units, member.patron.home_library.id
         # Check permissions instead of relying on the data: hidden bills may add up to the 0.00 of a patron without any,
         # and an account sees its own record, but not its bills, without VIEW_USER (pcrud-056).
-        held = orgs_by_permission(gateway, org_units, [VIEW_USER, _VIEW_BILLS])
+        held = permissions.orgs_by_permission(gateway, org_units, [VIEW_USER, _VIEW_BILLS])
         if home not in held[VIEW_USER]:
             raise error
         profiles = Profiles.read(gateway)
@@ -190,7 +189,7 @@ class BlockExplainer:
         # Read the fines again to learn whether a patron who owes 0.00 has an open transaction.
         limits = Limits.read(gateway, self._settings, org_units, penalties)
         own_fines = read_own_fines(gateway, [member.id])
-        member = with_decisions(gateway, limits, Group(member.patron.group, (member,)), own_fines).members[0]
+        member = Group(member.patron.group, (member,)).with_decisions(gateway, limits, own_fines).members[0]
         looked_at, threshold = self._look_up_threshold(member, profiles, penalties)
         scope = org_units.full_path(threshold.org_unit) if threshold is not None else set()
         bills = self._read_bills(member, scope, bills_are_visible=home in held[_VIEW_BILLS])
@@ -198,7 +197,7 @@ class BlockExplainer:
         any_open = False
         if threshold is not None and bills is not None:
             counting = [checked.bill for checked in bills if checked.counts]
-            counted, any_open = balance_of(counting), bool(counting)
+            counted, any_open = Bill.balance_of(counting), bool(counting)
             if not any_open and threshold.amount <= 0:
                 # Bills have a balance. A threshold of 0.00 is also reached by an open transaction without a balance.
                 any_open = read_fines_within(gateway, {member.id: frozenset(scope)}, {})[member.id] is not None
@@ -249,7 +248,7 @@ class BlockExplainer:
     ) -> tuple[CheckedBill, ...] | None:
         # Invisible bills come back empty, so name the patron as hidden.
         hidden = () if bills_are_visible else (member.id,)
-        read = verify_bills(self._gateway, {member.id: member.own_fines}, hidden=hidden)[member.id]
+        read = Bill.verify(self._gateway, {member.id: member.own_fines}, hidden=hidden)[member.id]
         if read is None:
             return None
         unit = self._reader.org_units.unit

@@ -5,6 +5,7 @@ Each step is read, checked, journaled, sent, read back, and compared.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -61,12 +62,11 @@ from evergreen_groups.errors import (
 )
 from evergreen_groups.gateway import TOKEN
 from evergreen_groups.groups import read_members, read_patron, require_visible
-from evergreen_groups.ils import PenaltyKinds, count_set_by_ils, rows_in_force
+from evergreen_groups.ils import PenaltyKinds, PenaltyRow, rows_in_force
 from evergreen_groups.message import Message
 from evergreen_groups.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
     from datetime import datetime
 
     from evergreen_groups.changes.journal import JournalStep, StoredStep
@@ -441,7 +441,7 @@ class PatronRecalculation(AppliedStep[StepT]):
         # Naming the penalty should prevent this. Report it loudly, because someone has to restore the block.
         if any(row.staff is not None and row.id not in still_there for row in before.in_force):
             return self._end(StepState.FAILED, reason=BLOCK_BY_STAFF_GONE)
-        value = count_set_by_ils(after.in_force)
+        value = PenaltyRow.count_set_by_ils(after.in_force)
         had_block, has_block = self._is_blocked(before), self._is_blocked(after)
         if after.in_force == before.in_force and not after.current:
             return self._end(StepState.DONE, reason=STALE_READ, value=value)

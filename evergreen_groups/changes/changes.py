@@ -5,7 +5,7 @@ The command line, programs, the desk and the API all come through :class:`Change
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from evergreen_groups import arguments
 from evergreen_groups.audit import RECALCULABLE, Audit, FindingKind
 from evergreen_groups.changes.apply import Applier, refuse_hidden_patrons, refuse_outdated, visible_patrons
-from evergreen_groups.changes.batch import Batch, plan_batch
 from evergreen_groups.changes.journal import (
     PENALTIES,
     Journal,
@@ -42,7 +41,6 @@ from evergreen_groups.errors import BusyError, NotFoundError, PlanError
 from evergreen_groups.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from datetime import datetime
 
     from evergreen_groups.audit import PatronFinding
@@ -152,10 +150,6 @@ class Changer:
             )
         return self.planner.undo(found, self._journal.now(), self._journal.moved_since(found))
 
-    def plan_batch(self, batch: Batch) -> Draft:
-        """Make one plan from all lines of a batch file. Raises PlanError with the problems of every line."""
-        return plan_batch(self.planner, batch)
-
     def apply_draft(self, draft: Draft, progress: Progress = silent, *, timeout: float = 0.0) -> PlanOutcome[Step]:
         """Apply a plan that isn't stored. A step that no longer fits its patron isn't made.
 
@@ -214,7 +208,7 @@ class Changer:
         refuse_too_many(arguments.instance("request", request, PlanRequest).checked())
         change = request.change
         draft = self.plan(request) if change is None else self.planner.undo(*self._to_undo(change))
-        return ProposedPlan(self._store.add(draft.action, draft.steps, draft.expected_groups, draft.undoes), draft)
+        return ProposedPlan(self._store.add(draft), draft)
 
     def apply(self, plan: str, key: str, *, timeout: float = WAIT, progress: Progress = silent) -> str:
         """Apply a plan under an idempotency key and return the id of the journal entry, the same for each repeat.
@@ -312,7 +306,7 @@ class Changer:
             # An identical request may hold the lease to resolve open steps, so wait.
             self.wait(change, timeout)
             to_undo = self._to_undo(change)
-        return self._store.add(Action.UNDO, *self.planner.undo_without_preview(*to_undo), undoes=change)
+        return self._store.add(self.planner.undo(*to_undo))
 
     def _applied_undo(self, change: str, key: str) -> StoredPlan | None:
         """Return the plan of an undo that was applied under this key, or None."""

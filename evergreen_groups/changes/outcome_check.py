@@ -12,7 +12,7 @@ the request takes effect at most once, and never after another write to the reco
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Set
+from collections.abc import Collection, Iterator, Set
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -45,12 +45,10 @@ from evergreen_groups.errors import (
 )
 from evergreen_groups.gateway import TOKEN, holds, rows_beyond, whole_number
 from evergreen_groups.groups import inconsistent_members, read_patron
-from evergreen_groups.ils import count_set_by_ils
+from evergreen_groups.ils import PenaltyRow
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from evergreen_groups.changes.journal import Journal
     from evergreen_groups.changes.penalties import PatronPenalties
     from evergreen_groups.gateway import Gateway, Record
@@ -249,7 +247,7 @@ def judge_penalties(step: JournalStep, penalties: PatronPenalties, at: datetime)
     Someone else may have changed them. That makes no difference, because a recalculation can't be undone.
     """
     if penalties.digest != step.request.other_fields:
-        return ChangeVerdict(StepState.DONE, count_set_by_ils(penalties.in_force))
+        return ChangeVerdict(StepState.DONE, PenaltyRow.count_set_by_ils(penalties.in_force))
     if step.may_still_arrive(at):
         return ChangeVerdict(StepState.SENDING, reason=may_come_in(step.request.until))
     return ChangeVerdict(StepState.NOT_DONE, reason=NO_EFFECT)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from evergreen_groups.errors import DataError, PermissionDeniedError
 from evergreen_groups.gateway import TOKEN
 from evergreen_groups.groups import patron_in, read_patron
-from evergreen_groups.ils import OrgUnits, PenaltyRow, is_in_force, rows_in_force
+from evergreen_groups.ils import OrgUnits, PenaltyRow, rows_in_force
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
@@ -98,7 +98,7 @@ class PenaltyReader:
         now = datetime.now(UTC)
         if any(row.usr != patron for row in rows):
             raise DataError("the ILS gave the penalties of another patron", code="penalties-of-another")
-        fields = ((row, row.standing_penalty) for row in rows if is_in_force(row.stop_date, now))
+        fields = ((row, row.standing_penalty) for row in rows if PenaltyRow.is_in_force(row.stop_date, now))
         return [
             PenaltyRow(
                 row.id, patron, kind if isinstance(kind, int) else kind.id, row.org_unit, row.staff, row.set_date

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from evergreen_groups.changes.journal import GROUP, LEAD, PENALTIES, JournalEntry, StepState, StoredStep
 from evergreen_groups.changes.outcome_check import has_late_duplicate
-from evergreen_groups.changes.plans import Action, Draft, ExpectedGroup, PlanWarning, Step, group_changes
+from evergreen_groups.changes.plans import Action, Draft, PlanWarning, Step, group_changes
 from evergreen_groups.errors import PlanError, not_visible
-from evergreen_groups.groups import (
-    AdultRule,
-    FamilyReader,
-    Relations,
-    decided_members,
-    read_members,
-    read_patron,
-)
+from evergreen_groups.groups import AdultRule, FamilyReader, Member, contacts, read_patron
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
     from datetime import datetime
 
     from evergreen_groups.changes.journal import JournalStep
@@ -167,7 +159,7 @@ class PlanBasis:
     def _warnings(self, moves: Sequence[Step], groups: Mapping[int, Group]) -> Iterator[PlanWarning]:
         """Yield the warnings about ``moves``, which leave and join ``groups``."""
         members = self._families.members
-        relations = Relations((member.patron for member in members.values()), self._families.contacts)
+        relations = contacts.Relations((member.patron for member in members.values()), self._families.contacts)
         for number in sorted({step.after for step in moves if step.after is not None}):
             arriving = [step for step in moves if step.after == number]
             there = {member.id for member in groups[number].members} - {step.patron_id for step in moves}
@@ -218,7 +210,7 @@ def _warnings_about_accounts(steps: Sequence[Step]) -> Iterator[PlanWarning]:
 
 
 def _warnings_about_addresses(
-    moves: Sequence[Step], groups: Mapping[int, Group], members: Mapping[int, Member], relations: Relations
+    moves: Sequence[Step], groups: Mapping[int, Group], members: Mapping[int, Member], relations: contacts.Relations
 ) -> Iterator[PlanWarning]:
     """Yield a warning for each borrowed address whose borrower and owner end up in different groups."""
     after: dict[int, object] = {member.id: member.patron.group for member in members.values()}
@@ -304,20 +296,6 @@ class Irreversible:
         return Message(self.text.text, values={**self.values, "name": name})
 
 
-@dataclass(frozen=True, slots=True)
-class Reversals:
-    """The ``steps`` that undo an entry, in reverse order, and why the ``others`` can't be undone.
-
-    ``records`` are the visible patrons' records, by id. ``hidden`` has at most one text, with the number of hidden
-    patrons. It doesn't name them, because the change may be another user's.
-    """
-
-    records: Mapping[int, Record]
-    steps: Sequence[StoredStep]
-    others: Sequence[Irreversible]
-    hidden: Sequence[Message]
-
-
 def refuse_irreversible(entry: JournalEntry) -> None:
     """Refuse to undo an entry that can't be undone as a whole.
 
@@ -347,22 +325,26 @@ def find_reversals(
     entry: JournalEntry,
     now: datetime,
     moved_since: Collection[int],
-    visible: Collection[int] | None = None,
-) -> Reversals:
+    visible: Collection[int],
+) -> tuple[Mapping[int, Record], list[StoredStep], list[Irreversible], list[Message]]:
     """Find out how to undo the steps of an entry.
+
+    Return the visible patrons' records by id, the steps that undo the entry, in reverse order, why the others can't be
+    undone, and at most one text with the number of hidden patrons. It doesn't name them, because the change may be
+    another user's.
 
     Read the patrons' records from the primary: a replica may not have the change that is to be undone. ``now`` is the
     time by the state database's clock. ``moved_since`` has the ids of patrons whom later entries move. ``visible`` are
-    the patrons (ids) who are known to be visible; the default is to find out.
+    the patrons (ids) whom the account sees.
 
     Raises:
         NotFoundError: one of ``visible`` has just become hidden.
         PlanError: nothing can be undone. The error gives the reasons, with patrons' ids.
     """
-    patrons = sorted({step.patron for step in entry.steps} if visible is None else visible)
+    patrons = sorted(visible)
     read = zip(patrons, gateway.map(partial(read_patron, gateway), patrons), strict=True)
     records = {id: record for id, record in read if record is not None}
-    gone = set(visible or ()) - records.keys()
+    gone = set(visible) - records.keys()
     if gone:  # fail instead of skipping them
         raise not_visible("patron {patron} can't be read", code="patron-not-read", values={"patron": min(gone)})
     former = dict(records)
@@ -391,7 +373,7 @@ def find_reversals(
     hidden = [text] if count else []
     if not steps:
         raise _nothing_to_undo(entry, others, hidden)
-    return Reversals(records, steps, others, hidden)
+    return records, steps, others, hidden
 
 
 def _value(step: JournalStep, record: Record) -> int:
@@ -492,7 +474,7 @@ class Planner:
                     unchanged += its_unchanged
             case _:
                 patrons = [card.member.patron for card in found]
-                members = decided_members(self._gateway, reference.limits(self._gateway), patrons, basis.own_fines)
+                members = Member.of_patrons(self._gateway, reference.limits(self._gateway), patrons, basis.own_fines)
                 due = {member.id for member in members if member.over_limit_if_known}
                 steps = [
                     Step.of(card.member, PENALTIES, None, card.account, due=card.member.id in due) for card in found
@@ -536,29 +518,16 @@ class Planner:
         patrons = {step.patron for step in entry.steps}
         basis = self.basis(patrons, groups)
         visible = {id: card.member for id, card in basis.cards.items() if isinstance(id, int)}
-        found = find_reversals(self._gateway, entry, now, moved_since, visible)
+        records, reversals, others, hidden = find_reversals(self._gateway, entry, now, moved_since, visible)
         # The visible members come from pcrud, which may read from a replica. Use the primary's groups and flags.
         members = {}
-        for id, record in found.records.items():
+        for id, record in records.items():
             group, lead = int(record.usrgroup), bool(record.master_account)
             patron = replace(visible[id].patron, group=group, group_lead=lead)
             members[id] = replace(visible[id], patron=patron)
-        late = {step.before for step in found.steps if step.field == GROUP} - basis.groups.keys()
+        late = {step.before for step in reversals if step.field == GROUP} - basis.groups.keys()
         if late:  # groups that a late duplicate made, which a replica didn't have yet
             basis = self.basis(patrons, groups | late)
-        steps = [Step.of(members[it.patron_id], it.field, it.after, basis.accounts[it.patron_id]) for it in found.steps]
-        unchanged = [it.described(members[it.patron].name) for it in found.others]
-        return replace(basis.draft(Action.UNDO, steps, [*unchanged, *found.hidden]), undoes=entry.id)
-
-    def undo_without_preview(
-        self, entry: JournalEntry, now: datetime, moved_since: Collection[int] = ()
-    ) -> tuple[Sequence[StoredStep], list[ExpectedGroup]]:
-        """Plan the undo of a journal entry, to be applied without a preview. See :meth:`undo` for the arguments.
-
-        Skip what only a preview needs: make one call per patron, and one per group that a patron returns to.
-        """
-        refuse_irreversible(entry)
-        steps = find_reversals(self._gateway, entry, now, moved_since).steps
-        joined = sorted({step.after for step in steps if step.field == GROUP and step.after is not None})
-        members = read_members(self._gateway, joined)
-        return steps, [ExpectedGroup(group, tuple(sorted(members[group]))) for group in joined]
+        steps = [Step.of(members[it.patron_id], it.field, it.after, basis.accounts[it.patron_id]) for it in reversals]
+        unchanged = [it.described(members[it.patron].name) for it in others]
+        return replace(basis.draft(Action.UNDO, steps, [*unchanged, *hidden]), undoes=entry.id)

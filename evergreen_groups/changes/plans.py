@@ -390,21 +390,15 @@ class PlanStore:
         self._gateway = gateway
         self._staff = staff
 
-    def add(
-        self,
-        action: Action,
-        steps: Sequence[StoredStep],
-        groups: Sequence[ExpectedGroup],
-        undoes: str | None = None,
-    ) -> StoredPlan:
+    def add(self, draft: Draft) -> StoredPlan:
         """Store a new plan and return it. Delete unused plans that expired long ago."""
         id, now = secrets.token_urlsafe(18), self._transactions.now()
-        plan = StoredPlan(id, action, now + LIFE, tuple(steps), tuple(groups), undoes)
+        plan = StoredPlan(id, draft.action, now + LIFE, draft.steps, draft.expected_groups, draft.undoes)
         names = [field.name for field in fields(StoredStep)]
         content = {
-            "steps": [{name: getattr(step, name) for name in names} for step in steps],
-            "groups": [asdict(group) for group in groups],
-            "undoes": undoes,
+            "steps": [{name: getattr(step, name) for name in names} for step in plan.steps],
+            "groups": [asdict(group) for group in plan.groups],
+            "undoes": plan.undoes,
         }
         # No need to be durable: a power cut loses the plan, nothing has been done, and the user makes a new one.
         with self._transactions.writing(durable=False) as connection:
@@ -417,7 +411,7 @@ class PlanStore:
                     "staff": self._staff,
                     "at": now,
                     "expires": plan.expires,
-                    "action": action.value,
+                    "action": plan.action.value,
                     "content": json.dumps(content),
                 },
             )

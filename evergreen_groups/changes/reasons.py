@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Self
 
@@ -15,12 +16,10 @@ from evergreen_groups.errors import (
     TimedOutError,
     TransportError,
 )
-from evergreen_groups.ils import library_name
+from evergreen_groups.ils import OrgUnits
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from evergreen_groups.gateway import Gateway
 
 _SEPARATOR = "; "
@@ -147,7 +146,7 @@ def refusal(gateway: Gateway, error: EvergreenGroupsError) -> StepReason:
         case PermissionDeniedError():
             values: dict[str, object] = {"permission": error.permission}
             text = Message("the account lacks {permission}")
-            if library := library_name(gateway, error.org_unit):
+            if library := OrgUnits.shortname_for_message(gateway, error.org_unit):
                 text = Message("the account lacks {permission} at {library}")
                 values["library"] = library
             elif error.org_unit is not None:

@@ -72,6 +72,7 @@ COMMANDS = {
     "install": "Install the nightly report and the service on this machine.",
     "uninstall": "Take back what install has written.",
     "follow-ups": "List the groups of the report and what was agreed with them.",
+    "letters": "Write letters to the families of the report, or a mail-merge file.",
     "audit": "List blocks and groups that don't fit the rule.",
     "move": "Move patrons into the group of another.",
     "remove": "Give patrons new groups of their own.",

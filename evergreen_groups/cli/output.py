@@ -109,13 +109,16 @@ _UNSET_WIDTH = 100
 ASKING = Message("asking the gateway …")
 
 
+_UNANSWERED = Message("there is nobody to answer the question, and nothing was done; use --yes")
+
+
 class UnansweredError(click.ClickException):
     """A question without a terminal or input to answer it. Nothing is done."""
 
     exit_code = exit_status.USAGE
 
-    def __init__(self) -> None:
-        super().__init__(Message("there is nobody to answer the question, and nothing was done; use --yes"))
+    def __init__(self, text: str = _UNANSWERED) -> None:
+        super().__init__(text)
 
 
 def confirmed(question: str) -> bool:

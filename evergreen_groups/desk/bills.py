@@ -13,21 +13,8 @@ from typing import TYPE_CHECKING
 from evergreen_groups import arguments
 from evergreen_groups.desk.summary import DeskReader
 from evergreen_groups.errors import not_visible
-from evergreen_groups.groups import AdultRule, visible_family_of
-from evergreen_groups.ils import (
-    VIEW_CIRCULATIONS,
-    VIEW_USER_TRANSACTIONS,
-    Bill,
-    CirculationCounts,
-    ItemOut,
-    OrgUnits,
-    PatronItems,
-    read_bills,
-    read_items,
-    read_titles,
-    verify_bills,
-    with_item_kinds,
-)
+from evergreen_groups.groups import AdultRule, VisiblePatrons
+from evergreen_groups.ils import Bill, CirculationCounts, ItemOut, OrgUnits, PatronItems, permissions
 from evergreen_groups.language import name_key
 from evergreen_groups.values import ZERO
 
@@ -124,7 +111,7 @@ class BillsReader(DeskReader):
         arguments.integer("id", id)
         arguments.integer_or_none("member", member)
         arguments.instance("titles", titles, Titles)
-        found = visible_family_of(self._gateway, id, self._member_viewer(self._recent()))
+        found = VisiblePatrons.of_patron(self._gateway, id, self._member_viewer(self._recent()))
         if found is None:
             raise not_visible("no visible patron has this id", code="no-patron-with-id")
         if member is not None and member not in found.ids:
@@ -144,15 +131,15 @@ class BillsReader(DeskReader):
         patrons = [patron for patron in found.patrons(org_units) if patron.id in wanted]
         ids = {patron.id for patron in patrons}
         rights = reference.rights(gateway)
-        bills_at, items_at = rights.at(VIEW_USER_TRANSACTIONS), rights.at(VIEW_CIRCULATIONS)
+        bills_at, items_at = rights.at(permissions.VIEW_USER_TRANSACTIONS), rights.at(permissions.VIEW_CIRCULATIONS)
         hidden = {patron.id for patron in patrons if patron.home_library.id not in bills_at}
         fines, bills, items = self._gateway.in_parallel(
             lambda: self._visible_fines(ids),
-            lambda: read_bills(gateway, ids - hidden) if ids - hidden else {},
-            lambda: read_items(gateway, org_units, items_at, ids),
+            lambda: Bill.read(gateway, ids - hidden) if ids - hidden else {},
+            lambda: PatronItems.read(gateway, org_units, items_at, ids),
         )
         own_fines = {patron.id: fines.get(patron.id, ZERO) for patron in patrons}
-        known = verify_bills(gateway, own_fines, bills, hidden)
+        known = Bill.verify(gateway, own_fines, bills, hidden)
         stop_fines = {item.id: item.stop_fines for theirs in items.values() for item in theirs.items}
         shown = self._titles(found, items.values(), titles)
 
@@ -163,7 +150,7 @@ class BillsReader(DeskReader):
             if titles.shown_for(account):
                 its_titles = {item.copy: shown[item.copy] for item in its_items.items if item.copy in shown}
             if its_bills is not None:
-                its_bills = with_item_kinds(its_bills, stop_fines, items_at)
+                its_bills = Bill.with_item_kinds(its_bills, stop_fines, items_at)
             members.append(MemberBills(patron, account, own_fines[patron.id], its_bills, its_items, its_titles))
         return GroupBills(
             gateway=gateway.url,
@@ -184,7 +171,7 @@ class BillsReader(DeskReader):
             return {}
         # Log before reading, so that the access is on record even if the answer is lost.
         log.info("titles: user %d looks at those of group %d", self._reference.user(self._gateway), found.group)
-        return read_titles(self._gateway, copies)
+        return ItemOut.read_titles(self._gateway, copies)
 
 
 _RULE = AdultRule(from_age=18)

@@ -15,6 +15,7 @@ from evergreen_groups import arguments
 from evergreen_groups.errors import PermissionDeniedError, not_visible
 from evergreen_groups.gateway import TOKEN, whole_number
 from evergreen_groups.groups import (
+    MAX_MEMBERS,
     PATRON_FIELDS,
     FamilyReader,
     PatronRow,
@@ -22,13 +23,13 @@ from evergreen_groups.groups import (
     find_owner,
     read_patron,
 )
-from evergreen_groups.ils import Profiles, account_of_session, library_of
+from evergreen_groups.ils import Profiles, permissions
 from evergreen_groups.language import name_key
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
-    from evergreen_groups.groups import Patron, PatronAccount
+    from evergreen_groups.groups import Patron, PatronAccount, Query
 
 # Evergreen turns names into regular expressions and escapes only some characters (Publisher/actor.pm, patron_search).
 _REGEX_CHARACTERS = re.compile(r"[\\^$?{}]")
@@ -120,8 +121,10 @@ class PatronLookup:
         rows = self._gateway.pcrud.columns_by_values("au", PATRON_FIELDS, "id", patrons)
         return {row.id: row.name for row in map(PatronRow._make, rows)}
 
-    def group_of(self, id: int) -> int:
-        """Return the number of a patron's group. Makes one call.
+    def family_of(self, id: int) -> tuple[int, frozenset[int]]:
+        """Return the number of a patron's group, and the ids of its visible members. Makes one call.
+
+        If plain reads go to replicas, another call asks the primary database for the number.
 
         Raises:
             NotFoundError: no visible patron has this id, or the patron is deleted.
@@ -129,15 +132,20 @@ class PatronLookup:
         arguments.integer("id", id)
         record = read_patron(self._gateway, id) if self._gateway.reads_replicas else None
         if record is None:
-            fields = ("id", "usrgroup", "deleted")
-            record = next(iter(self._gateway.pcrud.search("au", {"id": id}, select=fields, limit=1)), None)
+            group: Query = {"in": {"select": {"au": ["usrgroup"]}, "from": "au", "where": {"id": id}}}
+        else:
+            group = {"=": record.usrgroup}
+        where = {"usrgroup": group, "deleted": "f"}
+        found = self._gateway.pcrud.search("au", where, select=("id", "usrgroup"), limit=MAX_MEMBERS)
+        if record is None:
+            record = next((one for one in found if one.id == id), None)
         if record is None or record.deleted:
             raise not_visible("no visible patron has this id", code="no-patron-with-id")
-        return int(record.usrgroup)
+        return int(record.usrgroup), frozenset({id, *(one.id for one in found)})
 
     def _find_by_short_barcode(self, text: str) -> Lookup:
         """Find patrons with the barcode completion of the workplace's library, done by Evergreen."""
-        library = library_of(account_of_session(self._gateway))
+        library = permissions.library_of(permissions.account_of_session(self._gateway))
         try:
             answer = self._gateway.call(
                 "open-ils.actor", "open-ils.actor.get_barcodes", TOKEN, library, "actor", text, expect="optional"

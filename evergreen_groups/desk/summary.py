@@ -27,22 +27,17 @@ from evergreen_groups.groups import (
     StandingDifference,
     StandingTotals,
     VisiblePatrons,
-    can_ask_about,
     correct_fines_from_primary,
-    decide_by_thresholds,
-    decided_members,
     find_card,
     find_owner,
     read_group_balances,
     read_patron,
-    visible_family_of,
-    visible_group,
 )
 from evergreen_groups.ils import (
-    VIEW_CIRCULATIONS,
     VIEW_USER,
     CirculationReader,
     decide_all,
+    permissions,
     read_fines_of,
     read_own_fines,
     rows_in_force,
@@ -137,7 +132,9 @@ def read_forecasts(
     seen: Mapping[int, ResolvedLimit]
     decisions: Mapping[int, Decision]
     try:
-        seen, decisions = decide_by_thresholds(gateway, ils_limits(), [member for member, _standing in differing])
+        seen, decisions = Member.decide_by_thresholds(
+            gateway, ils_limits(), [member for member, _standing in differing]
+        )
     except (PermissionDeniedError, DataError):
         seen, decisions = {}, {}  # treat what couldn't be read as unknown
     return {
@@ -206,12 +203,12 @@ class DeskReader:
     def _details_viewer(self, names_of: Collection[int], recent: RecentlyChanged) -> GroupViewer:
         """Return a viewer that asks for all that a desk shows of a group, and for the names of ``names_of`` (ids)."""
         plain = self._member_viewer(recent)
-        counted_at = self._reference.rights(self._gateway).at(VIEW_CIRCULATIONS)
+        counted_at = self._reference.rights(self._gateway).at(permissions.VIEW_CIRCULATIONS)
         hidden_at = frozenset(unit.id for unit in self._reference.org_units(self._gateway)) - counted_at
         circulations = HiddenCirculations(hidden_at, counted_at)
         return replace(
             plain,
-            circulations=circulations if can_ask_about(circulations) else None,
+            circulations=circulations if circulations.can_be_asked_about else None,
             with_staff=True,
             extra_patrons=frozenset(names_of),
         )
@@ -220,6 +217,8 @@ class DeskReader:
         self, org_units: OrgUnits, found: VisiblePatrons, recent: RecentlyChanged
     ) -> VisiblePatrons:
         """Return a group with the recently recalculated members' penalties from the primary database."""
+        if recent.recalculated == frozenset():
+            return found
         rows = with_recalculated_rows(self._gateway, org_units, found.penalties, found.ids, recent)
         return replace(found, penalties=tuple(rows))
 
@@ -239,7 +238,7 @@ class DeskReader:
             gateway,
             reference.org_units(gateway),
             reference.circulation_tally(gateway),
-            reference.rights(gateway).at(VIEW_CIRCULATIONS),
+            reference.rights(gateway).at(permissions.VIEW_CIRCULATIONS),
             reference.user(gateway),
         )
 
@@ -324,7 +323,7 @@ class SummaryReader(DeskReader):
         """
         arguments.integer("id", id)
         recent = self._recent()
-        found = self._with_reference(recent, lambda viewer: visible_family_of(self._gateway, id, viewer))
+        found = self._with_reference(recent, lambda viewer: VisiblePatrons.of_patron(self._gateway, id, viewer))
         if found is None:
             raise not_visible("no visible patron has this id", code="no-patron-with-id")
         group = self._summary(found, recent)
@@ -348,7 +347,7 @@ class SummaryReader(DeskReader):
         """
         arguments.integer("number", number)
         recent = self._recent()
-        found = self._with_reference(recent, lambda viewer: visible_group(self._gateway, number, viewer))
+        found = self._with_reference(recent, lambda viewer: VisiblePatrons.of_group(self._gateway, number, viewer))
         if not found.rows:
             raise not_visible("no member of group {group} is visible", code="group-hidden", values={"group": number})
         return self._summary(found, recent)
@@ -450,7 +449,7 @@ class SummaryReader(DeskReader):
         patrons = found.patrons(org_units)
         balances, hidden = self._balances(found)
         limits = self._reference.limits(self._gateway)
-        members = decided_members(self._gateway, limits, patrons, balances)
+        members = Member.of_patrons(self._gateway, limits, patrons, balances)
         group = Group.by_name(found.group, members, hidden)
         penalties = kinds.by_patron(found.penalties, org_units, found.ids)
         standings = {member.id: Standing.of(member, penalties[member.id], kinds) for member in members}

@@ -10,16 +10,7 @@ from evergreen_groups import configured
 from evergreen_groups.doctor.finding import Finding, failed, from_error, ok, warning
 from evergreen_groups.doctor.interface import DESK_PERMISSIONS, PERMISSIONS, VIEW_USER, Need, Permission
 from evergreen_groups.errors import EventError, LoginRefusedError
-from evergreen_groups.ils import (
-    VIEW_THRESHOLDS,
-    VIEW_USER_TRANSACTIONS,
-    Limits,
-    OrgUnits,
-    Profiles,
-    orgs_by_permission,
-    permission_names,
-    read_fines_penalties,
-)
+from evergreen_groups.ils import VIEW_THRESHOLDS, Limits, OrgUnits, Profiles, permissions, read_fines_penalties
 from evergreen_groups.message import Message
 from evergreen_groups.settings import passwords
 from evergreen_groups.values import plausible
@@ -147,7 +138,7 @@ def names(subject: Subject) -> Iterator[Finding]:
         Profiles.read(subject.gateway).named(profiles)
     penalties = read_fines_penalties(subject.gateway, org_units)
     Limits.read(subject.gateway, settings.policy, org_units, penalties)
-    if settings.desk.changes and settings.follow_up.permission not in permission_names(subject.gateway):
+    if settings.desk.changes and settings.follow_up.permission not in permissions.permission_names(subject.gateway):
         yield failed(
             "Evergreen has no permission {permission}, so only superusers can save what was agreed with a group",
             "correct permission in [follow_up], or add the permission in Evergreen and grant it to those who follow up",
@@ -186,7 +177,9 @@ def view_user(subject: Subject) -> Iterator[Finding]:
 
 def other_permissions(subject: Subject) -> Iterator[Finding]:
     """One finding per other permission, with the libraries where the account has it."""
-    held = orgs_by_permission(subject.gateway, subject.org_units, [permission.name for permission in PERMISSIONS])
+    held = permissions.orgs_by_permission(
+        subject.gateway, subject.org_units, [permission.name for permission in PERMISSIONS]
+    )
     for permission in PERMISSIONS:
         found = _permission(subject, permission, held[permission.name])
         yield found.named(f"permission.{permission.name}", permission.name)
@@ -197,7 +190,7 @@ def profiles(subject: Subject) -> Iterator[Finding]:
     if not subject.changes:
         return
     wanted = _application_permissions(subject)
-    held = orgs_by_permission(subject.gateway, subject.org_units, list(wanted))
+    held = permissions.orgs_by_permission(subject.gateway, subject.org_units, list(wanted))
     changed = sorted(name for permission, names in wanted.items() if held[permission] for name in names)
     others = sorted(name for permission, names in wanted.items() if not held[permission] for name in names)
     if not wanted:
@@ -228,7 +221,7 @@ def desk(subject: Subject) -> Iterator[Finding]:
     root, application = subject.org_units.root, _application_permissions(subject)
     to_follow_up = subject.settings.follow_up.permission
     names = list(dict.fromkeys((*DESK_PERMISSIONS, *application, to_follow_up)))
-    held = orgs_by_permission(subject.gateway, subject.org_units, names)
+    held = permissions.orgs_by_permission(subject.gateway, subject.org_units, names)
     changes = held["UPDATE_USER"] & held["VIEW_USER"]
     # Patrons can only be changed with a permission that their profile names, so at least one is needed.
     if application:
@@ -302,7 +295,7 @@ def _permission(subject: Subject, permission: Permission, held: Collection[int])
             code="permission-missing-for-show",
             values=values,
         )
-    if permission.name == VIEW_USER_TRANSACTIONS and subject.settings.report.details == "full":
+    if permission.name == permissions.VIEW_USER_TRANSACTIONS and subject.settings.report.details == "full":
         return warning(
             "nowhere; the report needs it for: {purpose}",
             'grant {permission} with depth 0, and {root} as a working location, or set [report] details = "sums"',

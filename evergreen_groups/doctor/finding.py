@@ -26,7 +26,7 @@ from evergreen_groups.errors import (
     UnreachableError,
 )
 from evergreen_groups.gateway import TOKEN, Address, Capabilities, Gateway, Record, RetryPolicy
-from evergreen_groups.ils import VIEW_USER, OrgUnits, orgs_by_permission
+from evergreen_groups.ils import VIEW_USER, OrgUnits, permissions
 from evergreen_groups.message import Message, system_reason
 from evergreen_groups.settings import Reading, Settings, passwords
 from evergreen_groups.settings import reading as load
@@ -293,7 +293,7 @@ class Subject:
     @cached_property
     def visible_orgs(self) -> frozenset[int]:
         """The ids of the org units whose patrons the account may view."""
-        return orgs_by_permission(self.gateway, self.org_units, [VIEW_USER])[VIEW_USER]
+        return permissions.orgs_by_permission(self.gateway, self.org_units, [VIEW_USER])[VIEW_USER]
 
     @cached_property
     def user(self) -> Record:

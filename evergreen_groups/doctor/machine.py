@@ -14,7 +14,7 @@ from evergreen_groups import configured
 from evergreen_groups.doctor.finding import Finding, failed, from_error, ok, warning
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.formats import OUTPUT_FORMATS, TEXT_FORMATS, format_of_file, output_format
-from evergreen_groups.message import Message, system_reason
+from evergreen_groups.message import Message, own_pip, system_reason
 from evergreen_groups.settings import passwords
 from evergreen_groups.state import examine, find_state_directory
 
@@ -319,9 +319,14 @@ def _output_finding(report: ReportSettings, section: str, attached: str) -> Find
     if lacking is not None:
         return failed(
             "{format} is asked for, and the package {package} isn't there",
-            "pip install 'evergreen-groups[{extra}]', or choose another format",
+            "{pip} install 'evergreen-groups[{extra}]', or choose another format",
             code="format-package-missing",
-            values={"format": lacking.phrase, "package": lacking.package, "extra": lacking.name},
+            values={
+                "format": lacking.phrase,
+                "package": lacking.package,
+                "extra": lacking.name,
+                "pip": own_pip(),
+            },
         )
     if path is None and by_library:
         return warning(

@@ -16,8 +16,7 @@ from evergreen_groups.ils import (
     Profiles,
     RuleDifference,
     Thresholds,
-    find_rule_differences,
-    orgs_by_permission,
+    permissions,
     read_fines_penalties,
 )
 from evergreen_groups.language import name_key
@@ -85,7 +84,7 @@ def thresholds(subject: Subject) -> Iterator[Finding]:
     libraries = {unit.id for unit in org_units}
     # Without the permission everywhere, compare only where the account can see the thresholds.
     if not reader.complete:
-        libraries = set(orgs_by_permission(gateway, org_units, [VIEW_THRESHOLDS])[VIEW_THRESHOLDS])
+        libraries = set(permissions.orgs_by_permission(gateway, org_units, [VIEW_THRESHOLDS])[VIEW_THRESHOLDS])
     hidden = subject.visible_orgs - libraries
     if hidden:
         yield warning(
@@ -101,7 +100,7 @@ def thresholds(subject: Subject) -> Iterator[Finding]:
         )
     if not libraries:
         return
-    found = find_rule_differences(
+    found = RuleDifference.find(
         Limits.read(gateway, subject.settings.policy, org_units, penalties),
         reader,
         PenaltyKinds.read(gateway, org_units, penalties),

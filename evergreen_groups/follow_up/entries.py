@@ -58,7 +58,8 @@ class Entry:
 
     ``at`` is when it was saved, ``day`` when it happened. ``group`` (number), ``contact`` (patron id) and
     ``combined_fines`` are those of that time. ``staff`` (``au.id``, None once forgotten) saved it at ``workstation``
-    (``aws.id``). ``reopened`` means, for a closing, that the group has owed more since, or left the reports.
+    (``aws.id``), working for ``org_unit`` (``aou.id``). ``reopened`` means, for a closing, that the group has owed more
+    since, or left the reports.
 
     An entry that ``corrects`` another (id) replaces it; if ``deleted``, with nothing. ``earlier`` are the replaced
     versions, the oldest first.
@@ -78,6 +79,7 @@ class Entry:
     reopened: bool = False
     staff: int | None = None
     workstation: int | None = None
+    org_unit: int | None = None
     corrects: int | None = None
     deleted: bool = False
     earlier: tuple[Entry, ...] = ()

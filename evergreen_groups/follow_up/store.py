@@ -14,17 +14,18 @@ from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import insert, or_, select, update
+from sqlalchemy import insert, or_, select, true, update
 
 from evergreen_groups.errors import NotFoundError, PlanError
 from evergreen_groups.follow_up.entries import DraftEntry, Entry, FollowUp, How, What
-from evergreen_groups.report import GroupMatching, Listing, group_by_patron, listed_by
+from evergreen_groups.report import GroupMatching, Listing, group_by_patron, listed_by, reports_with
 from evergreen_groups.state import schema
 from evergreen_groups.values import ZERO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
+    from sqlalchemy import ColumnElement
     from sqlalchemy.engine import Connection, Row
 
     from evergreen_groups.report import Listings, Run
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 _FOLLOW_UPS, _ENTRIES = schema.follow_ups.c, schema.follow_up_entries.c
 _BATCH = 500
+_MOST_NAMED = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,25 @@ class FollowUps:
             found = _follow_ups(connection, stored, run().listings) if stored else {}
         return {number: one for number, one in found.items() if one.entries}
 
+    def of_group(self, number: int, members: Collection[int]) -> tuple[tuple[Entry, ...], list[str]]:
+        """Return the entries of a group, whether or not a report lists it, and the names of the reports that do.
+
+        ``number`` is the group's, and ``members`` are the ids of its visible members.
+
+        Raises:
+            StateError: the database can't be read.
+        """
+        if not self._transactions.is_there:
+            return (), []
+        ids = tuple(sorted(members))
+        # Only candidates; in a large group, any may be one.
+        named = map(_FOLLOW_UPS.members.contains, map(str, ids)) if len(ids) <= _MOST_NAMED else [true()]
+        with self._transactions.reading() as connection:
+            stored = _stored(connection, self._url, or_(_FOLLOW_UPS.number == number, *named))
+            listing = Listing(number, ZERO, True, len(ids), ids, "", frozenset())
+            found = _follow_ups(connection, stored, {number: listing})[number]
+            return found.entries, reports_with(connection, self._url, number, ids)
+
     def saved(self, staff: int, key: str, request: str) -> tuple[Entry, ...]:
         """Return what a staff user (``au.id``) has saved under an idempotency key, nothing if the key is new.
 
@@ -127,6 +148,7 @@ class FollowUps:
         *,
         staff: int,
         workstation: int | None,
+        org_unit: int | None,
         key: str,
         request: str,
     ) -> Written:
@@ -154,7 +176,8 @@ class FollowUps:
             newer = [row for number, some in stored.items() for rows in some for row in rows if row.id > seen[number]]
             if newer:
                 return Written((), tuple(sorted(newer, key=lambda row: row.id)))
-            who = {"staff": staff, "workstation": workstation, "idempotency_key": key, "request": request}
+            who: dict[str, Any] = {"staff": staff, "workstation": workstation, "org_unit": org_unit}
+            who |= {"idempotency_key": key, "request": request}
             at = self._transactions.now()
             rows = []
             for draft in drafts:
@@ -263,9 +286,9 @@ def _lock(connection: Connection) -> None:
         connection.exec_driver_sql("LOCK TABLE follow_ups IN SHARE ROW EXCLUSIVE MODE")
 
 
-def _stored(connection: Connection, url: str) -> Sequence[Row[Any]]:
+def _stored(connection: Connection, url: str, *where: ColumnElement[bool]) -> Sequence[Row[Any]]:
     return connection.execute(
-        select(schema.follow_ups).where(_FOLLOW_UPS.gateway == url).order_by(_FOLLOW_UPS.id)
+        select(schema.follow_ups).where(_FOLLOW_UPS.gateway == url, *where).order_by(_FOLLOW_UPS.id)
     ).all()
 
 
@@ -331,6 +354,7 @@ def _entry(row: Row[Any]) -> Entry:
         reopened=row.reopened,
         staff=row.staff,
         workstation=row.workstation,
+        org_unit=row.org_unit,
         corrects=row.corrects,
         deleted=row.deleted,
     )

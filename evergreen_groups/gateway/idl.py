@@ -247,7 +247,7 @@ class IdlSource:
         """
         if time.monotonic() <= self._expires:  # check before reading _idl, which is emptied before _expires is set
             known = self._idl
-            if all(class_id in known for class_id in class_ids):
+            if all(map(known.__contains__, class_ids)):
                 return known
         with held(self._lock, deadline, IDL_CALL):
             wanted, former = set(class_ids), Idl()

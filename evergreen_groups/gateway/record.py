@@ -337,8 +337,7 @@ def class_ids(value: Any) -> set[str]:
     while waiting:
         item = waiting.pop()
         if isinstance(item, list):
-            if not _CONTAINERS.isdisjoint(map(type, item)):
-                waiting += [inner for inner in item if type(inner) in _CONTAINERS]
+            waiting += [inner for inner in item if type(inner) in _CONTAINERS]
         elif is_object(item):
             found.add(item["__c"])
             waiting.append(item["__p"])

@@ -39,16 +39,8 @@ from evergreen_groups.groups.models import (
     Query,
     make_members,
     make_patrons,
-    read_barcodes,
 )
-from evergreen_groups.ils import (
-    PENALTY_FIELDS,
-    OrgUnits,
-    PenaltyRow,
-    read_fines_of,
-    read_own_fines,
-    select_in_force,
-)
+from evergreen_groups.ils import PENALTY_FIELDS, OrgUnits, PenaltyRow, read_fines_of, read_own_fines
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -407,7 +399,9 @@ class FamilyReader:
             lambda: correct_fines_from_primary(
                 self._gateway, groups, accounts, lambda: read_own_fines(self._gateway, accounts)
             ),
-            lambda: barcodes if barcodes is not None else read_barcodes(self._gateway, (row.card for row, _ in rows)),
+            lambda: (
+                barcodes if barcodes is not None else Member.read_barcodes(self._gateway, (row.card for row, _ in rows))
+            ),
             lambda: self.org_units if rows else None,
         )
         patrons = [
@@ -588,6 +582,12 @@ class HiddenCirculations:
     hidden_at: frozenset[int]
     counted_at: frozenset[int]
 
+    @property
+    def can_be_asked_about(self) -> bool:
+        """Whether there are circulations to ask about, and few enough org units to fit into a request."""
+        count = len(self.hidden_at) + len(self.counted_at)
+        return bool(self.hidden_at) and bool(self.counted_at) and count <= _MAX_ORG_UNITS
+
 
 @dataclass(frozen=True, slots=True)
 class GroupViewer:
@@ -731,12 +731,6 @@ class FamilyQuery:
         return {"-or": somewhere, "-not-exists": elsewhere}
 
 
-def can_ask_about(circulations: HiddenCirculations) -> bool:
-    """Return whether there are circulations to ask about, and few enough org units to fit into a request."""
-    count = len(circulations.hidden_at) + len(circulations.counted_at)
-    return bool(circulations.hidden_at) and bool(circulations.counted_at) and count <= _MAX_ORG_UNITS
-
-
 MAX_MEMBERS = 5_000
 """Larger groups aren't read: a real gateway gets stuck on answers not much larger than theirs."""
 
@@ -785,71 +779,72 @@ class VisiblePatrons:
         """
         return make_patrons(self.rows, self.barcodes, org_units)
 
+    @staticmethod
+    def of_patron(gateway: Gateway, patron: int, viewer: GroupViewer) -> VisiblePatrons | None:
+        """Read a patron's group. Return None if the patron is deleted, unknown or hidden.
 
-def visible_family_of(gateway: Gateway, patron: int, viewer: GroupViewer) -> VisiblePatrons | None:
-    """Read a patron's group. Return None if the patron is deleted, unknown or hidden.
+        Raises:
+            DataError: the group has more than ``MAX_MEMBERS`` members.
+        """
+        if gateway.reads_replicas and (record := read_patron(gateway, patron)) is not None:
+            if record.deleted:
+                return None
+            family = VisiblePatrons.of_group(gateway, int(record.usrgroup), viewer)
+            if patron not in family.ids:
+                raise not_replicated_yet()
+            return family
+        # Find the group number in the same query, so that the desk waits for one call instead of two.
+        query = FamilyQuery.of_patron(patron, viewer)
+        found = _search(gateway, query)
+        group = next((record.usrgroup for record in found if record.id == patron and not record.deleted), None)
+        return None if group is None else _split_rows(group, found, query)
 
-    Raises:
-        DataError: the group has more than ``MAX_MEMBERS`` members.
-    """
-    if gateway.reads_replicas and (record := read_patron(gateway, patron)) is not None:
-        if record.deleted:
-            return None
-        family = visible_group(gateway, int(record.usrgroup), viewer)
-        if patron not in family.ids:
-            raise not_replicated_yet()
-        return family
-    # Find the group number in the same query, so that the desk waits for one call instead of two.
-    query = FamilyQuery.of_patron(patron, viewer)
-    found = _search(gateway, query)
-    group = next((record.usrgroup for record in found if record.id == patron and not record.deleted), None)
-    return None if group is None else _split_rows(group, found, query)
+    @staticmethod
+    def of_group(gateway: Gateway, group: int, viewer: GroupViewer) -> VisiblePatrons:
+        """Read the group with this number.
 
+        If plain reads go to replicas, take the membership from the primary database. Other fields are as old as the
+        replica. This takes one more concurrent call, one for each member who joined or left, and another for those who
+        joined together. The records of members who may have changed are read as well, because their group lead flag may
+        have changed. Without VIEW_USER at its own library, the account can't list members and gets the replica's group.
 
-def visible_group(gateway: Gateway, group: int, viewer: GroupViewer) -> VisiblePatrons:
-    """Read the group with this number.
+        Raises:
+            DataError: the group has more than ``MAX_MEMBERS`` members, or member lists and records keep contradicting
+            each
+                other.
+        """
+        query = FamilyQuery.of_number(group, viewer)
 
-    If plain reads go to replicas, take the membership from the primary database. Other fields are as old as the
-    replica. This takes one more concurrent call, one for each member who joined or left, and another for those who
-    joined together. The records of members who may have changed are read as well, because their group lead flag may
-    have changed. Without VIEW_USER at its own library, the account can't list members and gets the replica's group.
+        def members() -> frozenset[int] | None:
+            try:
+                return read_member_ids(gateway, [group], primary=True)
+            except PermissionDeniedError:
+                return None
 
-    Raises:
-        DataError: the group has more than ``MAX_MEMBERS`` members, or member lists and records keep contradicting each
-            other.
-    """
-    query = FamilyQuery.of_number(group, viewer)
+        def plain() -> VisiblePatrons:
+            return _split_rows(group, _search(gateway, query), query)
 
-    def members() -> frozenset[int] | None:
-        try:
-            return read_member_ids(gateway, [group], primary=True)
-        except PermissionDeniedError:
-            return None
-
-    def plain() -> VisiblePatrons:
-        return _split_rows(group, _search(gateway, query), query)
-
-    if not gateway.reads_replicas:
-        return plain()
-    for _ in range(_MAX_READINGS):
-        found, ids = gateway.in_parallel(plain, members)
-        if ids is None:
-            return cast("VisiblePatrons", found)
-        # Members who joined are in another group on the replica, so read their rows by id.
-        pages = [{"id": page, "deleted": "f"} for page in batched(sorted(ids - found.ids))]
-        arrived = [record for where in pages for record in _fleshed(gateway, where, len(where["id"]) + 1)]
-        joined = _of_members(group, arrived, _penalties(arrived))
-        visible = found.ids | joined.ids
-        changed = visible if viewer.changed is None else visible & viewer.changed
-        to_check = sorted((visible - ids) | joined.ids | changed)
-        # The two reads aren't simultaneous. A patron's own record decides who is right about a membership.
-        records = dict(zip(to_check, gateway.map(partial(read_patron, gateway), to_check), strict=True))
-        if all(
-            (record is not None and not record.deleted and int(record.usrgroup) == group) is (id in ids)
-            for id, record in records.items()
-        ):
-            return _merge(found, joined, ids, records)
-    raise inconsistent_members()
+        if not gateway.reads_replicas:
+            return plain()
+        for _ in range(_MAX_READINGS):
+            found, ids = gateway.in_parallel(plain, members)
+            if ids is None:
+                return cast("VisiblePatrons", found)
+            # Members who joined are in another group on the replica, so read their rows by id.
+            pages = [{"id": page, "deleted": "f"} for page in batched(sorted(ids - found.ids))]
+            arrived = [record for where in pages for record in _fleshed(gateway, where, len(where["id"]) + 1)]
+            joined = _of_members(group, arrived, _penalties(arrived))
+            visible = found.ids | joined.ids
+            changed = visible if viewer.changed is None else visible & viewer.changed
+            to_check = sorted((visible - ids) | joined.ids | changed)
+            # The two reads aren't simultaneous. A patron's own record decides who is right about a membership.
+            records = dict(zip(to_check, gateway.map(partial(read_patron, gateway), to_check), strict=True))
+            if all(
+                (record is not None and not record.deleted and int(record.usrgroup) == group) is (id in ids)
+                for id, record in records.items()
+            ):
+                return _merge(found, joined, ids, records)
+        raise inconsistent_members()
 
 
 def _merge(
@@ -911,24 +906,25 @@ def _split_rows(group: int, found: list[Record], query: FamilyQuery) -> VisibleP
             code="groups-not-asked-for",
         )
     named, complete, no_circulation_hidden = extra
-    names = {row.id: row.name for row in _patron_rows([others[id][0] for id in named])}
+    named_rows = map(PatronRow._make, columns([others[id][0] for id in named], *PATRON_FIELDS))
+    names = {row.id: row.name for row in named_rows}
     return replace(visible, names=names, complete=complete, no_circulation_hidden=no_circulation_hidden)
 
 
 def _of_members(group: int, members: list[Record], penalties: list[tuple[Any, ...]]) -> VisiblePatrons:
     """Make the record from the members' rows and their ``penalties``. The other answers are left at False."""
     now = datetime.now(UTC)
-    rows = _patron_rows(members)
-    cards = [card for (card,) in columns(members, "card") if isinstance(card, Record)]
+    rows = list(map(PatronRow._make, columns(members, *PATRON_FIELDS)))
+    cards: list[Any] = [row.card for row in rows if isinstance(row.card, Record)]
     return VisiblePatrons(
         group,
-        rows=tuple(rows),
+        rows=tuple(row._replace(card=card.id) if isinstance(card := row.card, Record) else row for row in rows),
         barcodes=dict(columns(cards, "id", "barcode")),
         accounts={
             row.id: PatronAccount.of(values, now)
             for row, values in zip(rows, columns(members, *ACCOUNT_FIELDS), strict=True)
         },
-        penalties=tuple(select_in_force(penalties)),
+        penalties=tuple(PenaltyRow.select_in_force(penalties)),
         names={},
         complete=False,
         no_circulation_hidden=False,
@@ -942,11 +938,6 @@ def _too_large() -> DataError:
         code="group-too-large",
         values={"most": MAX_MEMBERS},
     )
-
-
-def _patron_rows(records: Sequence[Record]) -> list[PatronRow]:
-    rows = map(PatronRow._make, columns(records, *PATRON_FIELDS))
-    return [row._replace(card=card.id) if isinstance(card := row.card, Record) else row for row in rows]
 
 
 def _penalties(records: Sequence[Record]) -> list[tuple[Any, ...]]:

@@ -201,34 +201,80 @@ class Bill:
             for billed in self.billings
         )
 
+    @staticmethod
+    def balance_of(bills: Iterable[Bill]) -> Decimal:
+        """Add up the balances of bills, credits included."""
+        return sum((bill.balance for bill in bills), ZERO)
 
-def balance_of(bills: Iterable[Bill]) -> Decimal:
-    """Add up the balances of bills, credits included."""
-    return sum((bill.balance for bill in bills), ZERO)
+    @staticmethod
+    def read(gateway: Gateway, patrons: Collection[int]) -> dict[int, tuple[Bill, ...]]:
+        """Return the visible bills of patrons by patron id, oldest first.
 
+        Takes a call per 3,000 patrons and another per 3,000 bills (``mobts``, which names the billing library since
+        before 3.12: ``3.12/family-002``, ``details-002``).
 
-def read_bills(gateway: Gateway, patrons: Collection[int]) -> dict[int, tuple[Bill, ...]]:
-    """Return the visible bills of patrons by patron id, oldest first.
+        The kinds are by billing type. Pass the bills to :meth:`Bill.with_item_kinds` for kinds by what happened to the
+        item.
 
-    Takes a call per 3,000 patrons and another per 3,000 bills (``mobts``, which names the billing library since before
-    3.12: ``3.12/family-002``, ``details-002``).
+        The account sees the bills of patrons at whose home library it has VIEW_USER_TRANSACTIONS. pcrud silently omits
+        all others (``family-018``, ``details-003``), so a patron without bills may still owe something. Use
+        :meth:`Bill.verify` to tell the difference.
+        """
+        # A patron may have hundreds of open transactions: each checked-out item has one, usually without a balance
+        # (family-001).
+        owed = {"balance_owed": {"<>": 0}}
+        # all_visible is safe: callers leave out patrons with hidden bills, and a wrong guess shows when the bills are
+        # added up.
+        rows = list(
+            gateway.pcrud.columns_by_values("mobts", _FIELDS, "usr", sorted(patrons), where=owed, all_visible=True)
+        )
+        found: dict[int, list[Bill]] = {}
+        for bill in _bills(rows, _read_billed(gateway, sorted(row[0] for row in rows))):
+            found.setdefault(bill.patron, []).append(bill)
+        return {id: tuple(sorted(theirs, key=lambda bill: (bill.since, bill.id))) for id, theirs in found.items()}
 
-    The kinds are by billing type. Pass the bills to :func:`with_item_kinds` for kinds by what happened to the item.
+    @staticmethod
+    def verify(
+        gateway: Gateway,
+        own_fines: Mapping[int, Decimal],
+        bills: Mapping[int, tuple[Bill, ...]] | None = None,
+        hidden: Collection[int] = (),
+    ) -> dict[int, tuple[Bill, ...] | None]:
+        """Return each patron's bills by id, or None if the bills are hidden or don't add up to the own fines.
 
-    The account sees the bills of patrons at whose home library it has VIEW_USER_TRANSACTIONS. pcrud silently omits all
-    others (``family-018``, ``details-003``), so a patron without bills may still owe something. Use
-    :func:`verify_bills` to tell the difference.
-    """
-    # A patron may have hundreds of open transactions: each checked-out item has one, usually without a balance
-    # (family-001).
-    owed = {"balance_owed": {"<>": 0}}
-    # all_visible is safe: callers leave out patrons with hidden bills, and a wrong guess shows when the bills are added
-    # up.
-    rows = list(gateway.pcrud.columns_by_values("mobts", _FIELDS, "usr", sorted(patrons), where=owed, all_visible=True))
-    found: dict[int, list[Bill]] = {}
-    for bill in _bills(rows, _read_billed(gateway, sorted(row[0] for row in rows))):
-        found.setdefault(bill.patron, []).append(bill)
-    return {id: tuple(sorted(theirs, key=lambda bill: (bill.since, bill.id))) for id, theirs in found.items()}
+        ``own_fines`` has an amount for each patron, 0.00 included. ``bills`` were read together with them, by default
+        they are read. ``hidden`` are the ids of patrons whose bills the account may not see. If the sums differ, the
+        bills are read again once, because the patron may just have paid.
+        """
+        if bills is None:
+            asked = own_fines.keys() - set(hidden)
+            bills = Bill.read(gateway, asked) if asked else {}
+        # Patrons who owe something but show no bill are left out: their bills are hidden, so reading again is
+        # pointless.
+        doubtful = [id for id, theirs in bills.items() if id in own_fines and Bill.balance_of(theirs) != own_fines[id]]
+        again = Bill.read(gateway, doubtful) if doubtful else {}
+        found: dict[int, tuple[Bill, ...] | None] = {}
+        for id, owed in own_fines.items():
+            theirs = again.get(id, ()) if id in again or id in doubtful else bills.get(id, ())
+            found[id] = theirs if id not in hidden and Bill.balance_of(theirs) == owed else None
+        return found
+
+    @staticmethod
+    def with_item_kinds(
+        bills: Iterable[Bill], stop_fines: Mapping[int, str | None], visible_at: Collection[int]
+    ) -> tuple[Bill, ...]:
+        """Return the bills with kinds that say what happened to the items.
+
+        ``stop_fines`` has the values of :data:`STOPPED` by circulation id. ``visible_at`` are the ids of the org units
+        whose circulations the account sees; bills of other libraries keep their kind by billing type.
+        """
+        found = []
+        for bill in bills:
+            kind = bill.kind
+            if kind.transaction == "circulation" and bill.library in visible_at:
+                kind = kind.with_stop_fines(stop_fines.get(bill.id))
+            found.append(bill if kind == bill.kind else replace(bill, kind=kind))
+        return tuple(found)
 
 
 def _read_billed(gateway: Gateway, transactions: Sequence[int]) -> dict[int, tuple[Billed, ...]]:
@@ -272,48 +318,6 @@ def _largest_type(transaction: str, types: Collection[Billed], balance: Decimal)
     largest = max(types, key=lambda billed: billed.amount)
     overdue = balance - sum((billed.amount for billed in types), ZERO)
     return _OVERDUE if transaction == "circulation" and overdue > largest.amount else largest.billing_type
-
-
-def with_item_kinds(
-    bills: Iterable[Bill], stop_fines: Mapping[int, str | None], visible_at: Collection[int]
-) -> tuple[Bill, ...]:
-    """Return the bills with kinds that say what happened to the items.
-
-    ``stop_fines`` has the values of :data:`STOPPED` by circulation id. ``visible_at`` are the ids of the org units
-    whose circulations the account sees; bills of other libraries keep their kind by billing type.
-    """
-    found = []
-    for bill in bills:
-        kind = bill.kind
-        if kind.transaction == "circulation" and bill.library in visible_at:
-            kind = kind.with_stop_fines(stop_fines.get(bill.id))
-        found.append(bill if kind == bill.kind else replace(bill, kind=kind))
-    return tuple(found)
-
-
-def verify_bills(
-    gateway: Gateway,
-    own_fines: Mapping[int, Decimal],
-    bills: Mapping[int, tuple[Bill, ...]] | None = None,
-    hidden: Collection[int] = (),
-) -> dict[int, tuple[Bill, ...] | None]:
-    """Return each patron's bills by id, or None if the bills are hidden or don't add up to the own fines.
-
-    ``own_fines`` has an amount for each patron, 0.00 included. ``bills`` were read together with them, by default they
-    are read. ``hidden`` are the ids of patrons whose bills the account may not see. If the sums differ, the bills are
-    read again once, because the patron may just have paid.
-    """
-    if bills is None:
-        asked = own_fines.keys() - set(hidden)
-        bills = read_bills(gateway, asked) if asked else {}
-    # Patrons who owe something but show no bill are left out: their bills are hidden, so reading again is pointless.
-    doubtful = [id for id, theirs in bills.items() if id in own_fines and balance_of(theirs) != own_fines[id]]
-    again = read_bills(gateway, doubtful) if doubtful else {}
-    found: dict[int, tuple[Bill, ...] | None] = {}
-    for id, owed in own_fines.items():
-        theirs = again.get(id, ()) if id in again or id in doubtful else bills.get(id, ())
-        found[id] = theirs if id not in hidden and balance_of(theirs) == owed else None
-    return found
 
 
 _SUMMARY = "open-ils.actor.user.fines.summary"

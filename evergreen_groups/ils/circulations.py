@@ -25,31 +25,6 @@ _ISBD = " /:;,="
 """ISBD punctuation at the end of titles that is followed by other data on a catalog card."""
 
 
-def read_titles(gateway: Gateway, copies: Collection[int]) -> dict[int, str]:
-    """Return titles by item id (``acp.id``). Items without a title are left out.
-
-    Takes three calls per 3,000 items, one for each table (``items-007``, ``items-008``, ``items-009``). Fleshing would
-    make the ILS run three queries per item.
-
-    All three tables are public in Evergreen (``permacrud`` of ``acp``, ``acn`` and ``rmsr`` in ``fm_IDL.xml``).
-    Permissions to know what a patron has out are checked when circulations are read.
-    """
-    if not copies:
-        return {}
-    read = gateway.pcrud.columns_by_values
-    items = {id: rest for id, *rest in read("acp", ("id", "call_number", "dummy_title"), "id", sorted(copies))}
-    volumes = {volume for volume, _dummy in items.values()} - {_NOT_CATALOGED}
-    records = dict(read("acn", ("id", "record"), "id", sorted(volumes))) if volumes else {}
-    titles = dict(read("rmsr", ("id", "title"), "id", sorted({*records.values()}))) if records else {}
-    # Like the staff client (circ.service.ts), use dummy_title only for uncataloged items: it stays set after
-    # cataloging.
-    found = {
-        id: dummy if volume == _NOT_CATALOGED else titles.get(records.get(volume))
-        for id, (volume, dummy) in items.items()
-    }
-    return {id: title.rstrip(_ISBD) for id, title in found.items() if title}
-
-
 _DAY = 86_400
 # For comparisons, PostgreSQL takes a month as 30 days and a day as 24 hours (interval_cmp_value).
 _SECONDS = {"year": 360 * _DAY, "mon": 30 * _DAY, "day": _DAY}
@@ -174,6 +149,31 @@ class ItemOut:
             return 0
         return max((now.astimezone(self.due.tzinfo).date() - self.due.date()).days, 0)
 
+    @staticmethod
+    def read_titles(gateway: Gateway, copies: Collection[int]) -> dict[int, str]:
+        """Return titles by item id (``acp.id``). Items without a title are left out.
+
+        Takes three calls per 3,000 items, one for each table (``items-007``, ``items-008``, ``items-009``). Fleshing
+        would make the ILS run three queries per item.
+
+        All three tables are public in Evergreen (``permacrud`` of ``acp``, ``acn`` and ``rmsr`` in ``fm_IDL.xml``).
+        Permissions to know what a patron has out are checked when circulations are read.
+        """
+        if not copies:
+            return {}
+        read = gateway.pcrud.columns_by_values
+        items = {id: rest for id, *rest in read("acp", ("id", "call_number", "dummy_title"), "id", sorted(copies))}
+        volumes = {volume for volume, _dummy in items.values()} - {_NOT_CATALOGED}
+        records = dict(read("acn", ("id", "record"), "id", sorted(volumes))) if volumes else {}
+        titles = dict(read("rmsr", ("id", "title"), "id", sorted({*records.values()}))) if records else {}
+        # Like the staff client (circ.service.ts), use dummy_title only for uncataloged items: it stays set after
+        # cataloging.
+        found = {
+            id: dummy if volume == _NOT_CATALOGED else titles.get(records.get(volume))
+            for id, (volume, dummy) in items.items()
+        }
+        return {id: title.rstrip(_ISBD) for id, title in found.items() if title}
+
 
 @dataclass(frozen=True, slots=True)
 class PatronItems:
@@ -187,26 +187,26 @@ class PatronItems:
         """The items still out, lost and claimed ones included, by due date."""
         return tuple(item for item in self.items if item.kind is not None)
 
+    @staticmethod
+    def read(
+        gateway: Gateway, org_units: OrgUnits, visible_at: Collection[int], patrons: Collection[int]
+    ) -> dict[int, PatronItems]:
+        """Return the items of each patron, by patron id. Takes a call per 3,000 patrons.
 
-def read_items(
-    gateway: Gateway, org_units: OrgUnits, visible_at: Collection[int], patrons: Collection[int]
-) -> dict[int, PatronItems]:
-    """Return the items of each patron, by patron id. Takes a call per 3,000 patrons.
+        Includes returned items for which something is still owed, so that bills can be matched with items.
 
-    Includes returned items for which something is still owed, so that bills can be matched with items.
-
-    pcrud silently omits circulations at libraries where the account lacks VIEW_CIRCULATIONS. ``visible_at`` are the ids
-    of the libraries where it has the permission. If there are others, one more call finds the patrons who have items of
-    those libraries (``items-005``, ``items-006``).
-    """
-    if not patrons or not visible_at:
-        return dict.fromkeys(patrons, PatronItems((), complete=False))
-    hidden_at = sorted({unit.id for unit in org_units} - set(visible_at))
-    found, hidden = gateway.in_parallel(
-        lambda: _read_visible(gateway, patrons),
-        lambda: patrons_with_circulations_at(gateway, patrons, hidden_at),
-    )
-    return {id: PatronItems(tuple(found.get(id, ())), complete=id not in hidden) for id in patrons}
+        pcrud silently omits circulations at libraries where the account lacks VIEW_CIRCULATIONS. ``visible_at`` are the
+        ids of the libraries where it has the permission. If there are others, one more call finds the patrons who have
+        items of those libraries (``items-005``, ``items-006``).
+        """
+        if not patrons or not visible_at:
+            return dict.fromkeys(patrons, PatronItems((), complete=False))
+        hidden_at = sorted({unit.id for unit in org_units} - set(visible_at))
+        found, hidden = gateway.in_parallel(
+            lambda: _read_visible(gateway, patrons),
+            lambda: patrons_with_circulations_at(gateway, patrons, hidden_at),
+        )
+        return {id: PatronItems(tuple(found.get(id, ())), complete=id not in hidden) for id in patrons}
 
 
 def patrons_with_circulations_at(
@@ -260,10 +260,35 @@ class UnreturnedItems:
         found = list(items)
         return cls(sum(count.overdue for count in found), sum(count.lost for count in found))
 
+    @staticmethod
+    def read(
+        gateway: Gateway, org_units: OrgUnits, visible_at: Collection[int], patrons: Collection[int]
+    ) -> UnreturnedResult:
+        """Count the overdue and lost items of each patron. Takes a call per 3,000 patrons.
+
+        Items that aren't due yet aren't read, because they are the majority (``items-001``). Lost items are read
+        whatever their due date.
+
+        pcrud silently omits circulations at libraries where the account lacks VIEW_CIRCULATIONS. ``visible_at`` are the
+        ids of the libraries where it has the permission. If there are others, one more call finds the patrons who have
+        unreturned items of those libraries (``items-002``, ``items-003``).
+        """
+        if not patrons or not visible_at:
+            return UnreturnedResult(dict.fromkeys(patrons), {})
+        now = datetime.now(UTC)
+        hidden_at = sorted({unit.id for unit in org_units} - set(visible_at))
+        (found, stop_fines), hidden = gateway.in_parallel(
+            lambda: _count_visible(gateway, patrons, now, all_visible=not hidden_at),
+            lambda: patrons_with_circulations_at(gateway, patrons, hidden_at, unreturned_at=now),
+        )
+        return UnreturnedResult(
+            {id: None if id in hidden else found.get(id, UnreturnedItems()) for id in patrons}, stop_fines
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class UnreturnedResult:
-    """The result of :func:`read_unreturned_items`.
+    """The result of :meth:`UnreturnedItems.read`.
 
     ``items`` are by patron id, None if some are hidden. ``stop_fines`` are by circulation id: the values of ``STOPPED``
     of all visible open circulations, including returned items for which something is owed.
@@ -271,31 +296,6 @@ class UnreturnedResult:
 
     items: Mapping[int, UnreturnedItems | None]
     stop_fines: Mapping[int, str | None]
-
-
-def read_unreturned_items(
-    gateway: Gateway, org_units: OrgUnits, visible_at: Collection[int], patrons: Collection[int]
-) -> UnreturnedResult:
-    """Count the overdue and lost items of each patron. Takes a call per 3,000 patrons.
-
-    Items that aren't due yet aren't read, because they are the majority (``items-001``). Lost items are read whatever
-    their due date.
-
-    pcrud silently omits circulations at libraries where the account lacks VIEW_CIRCULATIONS. ``visible_at`` are the ids
-    of the libraries where it has the permission. If there are others, one more call finds the patrons who have
-    unreturned items of those libraries (``items-002``, ``items-003``).
-    """
-    if not patrons or not visible_at:
-        return UnreturnedResult(dict.fromkeys(patrons), {})
-    now = datetime.now(UTC)
-    hidden_at = sorted({unit.id for unit in org_units} - set(visible_at))
-    (found, stop_fines), hidden = gateway.in_parallel(
-        lambda: _count_visible(gateway, patrons, now, all_visible=not hidden_at),
-        lambda: patrons_with_circulations_at(gateway, patrons, hidden_at, unreturned_at=now),
-    )
-    return UnreturnedResult(
-        {id: None if id in hidden else found.get(id, UnreturnedItems()) for id in patrons}, stop_fines
-    )
 
 
 def _unreturned(now: datetime) -> dict[str, Any]:

@@ -413,51 +413,51 @@ class RuleDifference:
         amounts = (self.threshold, self.limit.least_over)
         return min(amount for amount in amounts if amount is not None)
 
+    @staticmethod
+    def find(
+        limits: Limits,
+        thresholds: Thresholds,
+        kinds: PenaltyKinds,
+        org_units: OrgUnits,
+        *,
+        libraries: Iterable[int],
+        profiles: Iterable[int],
+    ) -> list[RuleDifference]:
+        """Find the differences for patrons of these home libraries and profiles (ids), the most frequent first.
 
-def find_rule_differences(
-    limits: Limits,
-    thresholds: Thresholds,
-    kinds: PenaltyKinds,
-    org_units: OrgUnits,
-    *,
-    libraries: Iterable[int],
-    profiles: Iterable[int],
-) -> list[RuleDifference]:
-    """Find the differences for patrons of these home libraries and profiles (ids), the most frequent first.
+        The result holds for recalculations at the home library. A checkout at another library is subject to that
+        library's threshold.
 
-    The result holds for recalculations at the home library. A checkout at another library is subject to that library's
-    threshold.
-
-    Raises:
-        PermissionDeniedError: the account may not see the thresholds of one of the libraries.
-        DataError: the ILS refers to a profile or penalty that it doesn't list.
-    """
-    # By kind, limit, threshold and penalty: the home library and profile, and those where the threshold is set.
-    found: dict[
-        tuple[DifferenceKind, Limit, Decimal | None, PenaltyKind], list[tuple[int, int, tuple[int, int] | None]]
-    ] = {}
-    profile_ids = list(profiles)
-    for library in libraries:
-        penalty = kinds.set_for_fines_at(library)
-        for profile in profile_ids:
-            threshold = thresholds.find(profile, library)
-            rule = limits.limit_for(profile, library)
-            row = None if threshold is None else (threshold.org_unit, threshold.profile)
-            amount = None if threshold is None else threshold.amount
-            for kind in _differences(rule, threshold, penalty, org_units):
-                found.setdefault((kind, rule.limit, amount, penalty), []).append((library, profile, row))
-    differences = [
-        RuleDifference(
-            *case,
-            rows=frozenset(row for _library, _profile, row in affected if row is not None),
-            libraries=frozenset(library for library, _profile, _row in affected),
-            profiles=frozenset(profile for _library, profile, _row in affected),
-            pair_count=len(affected),
-        )
-        for case, affected in found.items()
-    ]
-    order = list(DifferenceKind)
-    return sorted(differences, key=lambda one: (-one.pair_count, order.index(one.kind), one.example))
+        Raises:
+            PermissionDeniedError: the account may not see the thresholds of one of the libraries.
+            DataError: the ILS refers to a profile or penalty that it doesn't list.
+        """
+        # By kind, limit, threshold and penalty: the home library and profile, and those where the threshold is set.
+        found: dict[
+            tuple[DifferenceKind, Limit, Decimal | None, PenaltyKind], list[tuple[int, int, tuple[int, int] | None]]
+        ] = {}
+        profile_ids = list(profiles)
+        for library in libraries:
+            penalty = kinds.set_for_fines_at(library)
+            for profile in profile_ids:
+                threshold = thresholds.find(profile, library)
+                rule = limits.limit_for(profile, library)
+                row = None if threshold is None else (threshold.org_unit, threshold.profile)
+                amount = None if threshold is None else threshold.amount
+                for kind in _differences(rule, threshold, penalty, org_units):
+                    found.setdefault((kind, rule.limit, amount, penalty), []).append((library, profile, row))
+        differences = [
+            RuleDifference(
+                *case,
+                rows=frozenset(row for _library, _profile, row in affected if row is not None),
+                libraries=frozenset(library for library, _profile, _row in affected),
+                profiles=frozenset(profile for _library, profile, _row in affected),
+                pair_count=len(affected),
+            )
+            for case, affected in found.items()
+        ]
+        order = list(DifferenceKind)
+        return sorted(differences, key=lambda one: (-one.pair_count, order.index(one.kind), one.example))
 
 
 def _differences(

@@ -167,24 +167,38 @@ class OrgUnits:
             (self._by_id[org] for org in whole if self._by_id[org].parent not in whole), key=lambda unit: unit.id
         )
 
+    @staticmethod
+    def shortnames_upwards(org_units: Collection[OrgUnit]) -> dict[str, tuple[str, ...]]:
+        """Return, by each org unit's short name, the short names on the path to the root, its own included."""
+        if not org_units:
+            return {}
+        tree = OrgUnits(org_units)
+        return {unit.shortname: tuple(map(tree.shortname, tree.upwards(unit.id))) for unit in org_units}
 
-def shortnames_upwards(org_units: Collection[OrgUnit]) -> dict[str, tuple[str, ...]]:
-    """Return, by each org unit's short name, the short names on the path to the root, its own included."""
-    if not org_units:
-        return {}
-    tree = OrgUnits(org_units)
-    return {unit.shortname: tuple(map(tree.shortname, tree.upwards(unit.id))) for unit in org_units}
+    @staticmethod
+    def read_timezones(gateway: Gateway) -> dict[int, tzinfo]:
+        """Return the time zones of the org units (by id) that have one, set or inherited.
 
+        One call (``desk-006``). pcrud can't read settings (``aous`` is only for cstore). This setting needs no
+        permission to view (950.data.seed-values.sql). Org units with an unknown time zone are left out.
 
-def library_name(gateway: Gateway, id: int | None) -> str:
-    """Return an org unit's short name for a message, or an empty string if it is unknown or can't be read."""
-    if id is None:
-        return ""
-    try:
-        record = gateway.pcrud.retrieve("aou", id)
-    except GatewayError:
-        record = None
-    return str(record.shortname) if record else ""
+        Raises:
+            DataError: the answer has the wrong shape.
+        """
+        values = read_setting(gateway, TIMEZONE).items()
+        found = {org_unit: timezone_of(value) for org_unit, value in values if isinstance(value, str)}
+        return {org_unit: zone for org_unit, zone in found.items() if zone is not None}
+
+    @staticmethod
+    def shortname_for_message(gateway: Gateway, id: int | None) -> str:
+        """Return an org unit's short name for a message, or an empty string if it is unknown or can't be read."""
+        if id is None:
+            return ""
+        try:
+            record = gateway.pcrud.retrieve("aou", id)
+        except GatewayError:
+            record = None
+        return str(record.shortname) if record else ""
 
 
 TIMEZONE = "lib.timezone"
@@ -214,20 +228,6 @@ def unusable_setting(name: str) -> DataError:
     return DataError(
         "the ILS gave no usable values of the setting {name}", code="ils-setting-unusable", values={"name": name}
     )
-
-
-def read_timezones(gateway: Gateway) -> dict[int, tzinfo]:
-    """Return the time zones of the org units (by id) that have one, set or inherited.
-
-    One call (``desk-006``). pcrud can't read settings (``aous`` is only for cstore). This setting needs no permission
-    to view (950.data.seed-values.sql). Org units with an unknown time zone are left out.
-
-    Raises:
-        DataError: the answer has the wrong shape.
-    """
-    values = read_setting(gateway, TIMEZONE).items()
-    found = {org_unit: timezone_of(value) for org_unit, value in values if isinstance(value, str)}
-    return {org_unit: zone for org_unit, zone in found.items() if zone is not None}
 
 
 class Profiles:

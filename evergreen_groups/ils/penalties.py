@@ -70,6 +70,27 @@ class PenaltyRow(NamedTuple):
     staff: int | None
     set_date: datetime | None
 
+    @staticmethod
+    def select_in_force(rows: Iterable[tuple[Any, ...]]) -> Iterator[PenaltyRow]:
+        """Yield the penalties in force among rows with the columns ``PENALTY_FIELDS``."""
+        now = datetime.now(UTC)
+        for *row, stop_date in rows:
+            # pcrud also returns archived penalties, fleshed or not (pcrud-072, pcrud-168).
+            if PenaltyRow.is_in_force(stop_date, now):
+                row[-1] = plausible(row[-1])
+                yield PenaltyRow(*row)
+
+    @staticmethod
+    def is_in_force(stop_date: datetime | None, now: datetime) -> bool:
+        """Return whether a penalty with this ``stop_date`` is in force. Infinity arrives as a date in 1970."""
+        stop_date = plausible(stop_date)
+        return stop_date is None or stop_date > now
+
+    @staticmethod
+    def count_set_by_ils(rows: Collection[PenaltyRow]) -> int:
+        """Count the penalties that the ILS set, as opposed to staff."""
+        return sum(row.staff is None for row in rows)
+
 
 def read_fines_penalties(gateway: Gateway, org_units: OrgUnits) -> dict[int, int]:
     """Return the id of each org unit's penalty for fines: the stock one, or the one set in :data:`PENALTY_OVERRIDE`.
@@ -244,25 +265,4 @@ def rows_in_force(
     rows = gateway.pcrud.columns_by_values(
         "ausp", PENALTY_FIELDS, "usr", sorted(patrons), where=where, all_visible=all_visible
     )
-    return select_in_force(rows)
-
-
-def select_in_force(rows: Iterable[tuple[Any, ...]]) -> Iterator[PenaltyRow]:
-    """Yield the penalties in force among rows with the columns ``PENALTY_FIELDS``."""
-    now = datetime.now(UTC)
-    for *row, stop_date in rows:
-        # pcrud also returns archived penalties, fleshed or not (pcrud-072, pcrud-168).
-        if is_in_force(stop_date, now):
-            row[-1] = plausible(row[-1])
-            yield PenaltyRow(*row)
-
-
-def is_in_force(stop_date: datetime | None, now: datetime) -> bool:
-    """Return whether a penalty with this ``stop_date`` is in force. Infinity arrives as a date in 1970."""
-    stop_date = plausible(stop_date)
-    return stop_date is None or stop_date > now
-
-
-def count_set_by_ils(rows: Collection[PenaltyRow]) -> int:
-    """Count the penalties that the ILS set, as opposed to staff."""
-    return sum(row.staff is None for row in rows)
+    return PenaltyRow.select_in_force(rows)

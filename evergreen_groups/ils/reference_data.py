@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from evergreen_groups.errors import PermissionDeniedError
 from evergreen_groups.ils.circulations import CirculationTally
 from evergreen_groups.ils.limits import Limits, Thresholds
-from evergreen_groups.ils.org_units import OrgUnits, Profiles, read_timezones
+from evergreen_groups.ils.org_units import OrgUnits, Profiles
 from evergreen_groups.ils.penalties import PenaltyKinds
 from evergreen_groups.ils.permissions import UPDATE_USER, SessionAccount, SessionRights, missing_permissions
 from evergreen_groups.message import Message
@@ -173,7 +173,7 @@ class ReferenceData:
 
     def timezones(self, gateway: Gateway) -> Mapping[int, tzinfo]:
         """Return the time zones of org units (ids). One call. Raises the errors of :meth:`timezone`."""
-        return self._cached("time zones", gateway.url, lambda: read_timezones(gateway))
+        return self._cached("time zones", gateway.url, lambda: OrgUnits.read_timezones(gateway))
 
     def limits(self, gateway: Gateway) -> Limits:
         """Return the configured limits. No call for one amount, four with rules, eight or more for ILS thresholds.

@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -34,9 +36,7 @@ from evergreen_groups.report import history
 from evergreen_groups.state import RunOutcome, RunStatus, read_run_status, schema, write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from datetime import datetime
-    from pathlib import Path
 
     from prometheus_client.registry import Collector
 
@@ -190,12 +190,14 @@ class ServiceCounters:
         # Creation times would double the number of series, and Prometheus doesn't use them.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = registry = CollectorRegistry()
-        self._requests = _counter("requests_total", registry)
+        # Looking a series up takes the client longer than counting, so each is looked up once.
+        self._requests = cache(_counter("requests_total", registry).labels)
         seconds = _BY_NAME["request_seconds"]
-        self._seconds = Histogram(seconds.name, seconds.help, seconds.labels, registry=registry, buckets=_BUCKETS)
+        durations = Histogram(seconds.name, seconds.help, seconds.labels, registry=registry, buckets=_BUCKETS)
+        self._seconds = cache(durations.labels)
         self._refusals = _counter("refusals_total", registry)
-        self._calls = _counter("gateway_calls_total", registry)
-        self._call_seconds = _counter("gateway_seconds_total", registry)
+        self._calls = cache(_counter("gateway_calls_total", registry).labels)
+        self._call_seconds = cache(_counter("gateway_seconds_total", registry).labels)
         self._reloads = _counter("reloads_total", registry)
         read = _BY_NAME["settings_timestamp_seconds"]
         self._settings_read = Gauge(read.name, read.help, registry=registry)
@@ -210,8 +212,8 @@ class ServiceCounters:
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request that was answered. ``route`` has placeholders for ids and barcodes."""
-        self._requests.labels(method, route, str(status)).inc()
-        self._seconds.labels(route).observe(seconds)
+        self._requests(method, route, str(status)).inc()
+        self._seconds(route).observe(seconds)
 
     def refusal(self, code: str) -> None:
         """Count a request that was refused, by the problem's code."""
@@ -219,8 +221,8 @@ class ServiceCounters:
 
     def call(self, service: str, method: str, seconds: float, outcome: str) -> None:
         """Count a request to the gateway."""
-        self._calls.labels(service, method, outcome).inc()
-        self._call_seconds.labels(service, method).inc(seconds)
+        self._calls(service, method, outcome).inc()
+        self._call_seconds(service, method).inc(seconds)
 
     def reload(self, *, taken: bool) -> None:
         """Count a reload of the settings, which were accepted (``taken``) or refused."""

@@ -7,6 +7,7 @@ from .jobs import criteria_of as criteria_of
 from .jobs import named_job as named_job
 from .mailing import EVERYTHING as EVERYTHING
 from .output import INDEX as INDEX
+from .output import Readers as Readers
 from .output import Rendered as Rendered
 from .output import library_file_names as library_file_names
 from .run import ReportRun as ReportRun

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from evergreen_groups.errors import EvergreenGroupsError
 from evergreen_groups.formats import PAGE, output_format, require
-from evergreen_groups.ils import read_timezones, shortnames_upwards
+from evergreen_groups.ils import OrgUnits
 from evergreen_groups.language import (
     ENGLISH,
     current_language,
@@ -66,7 +66,7 @@ class Readers:
 
     def of_library(self, shortname: str) -> Language:
         """Return the language for text about one library, or about a system with all its branches."""
-        known = {name.casefold(): path for name, path in shortnames_upwards(self.org_units).items()}
+        known = {name.casefold(): path for name, path in OrgUnits.shortnames_upwards(self.org_units).items()}
         path = [name.casefold() for name in known.get(shortname.casefold(), (shortname,))]
         tags = {name.casefold(): tag for name, tag in self.settings.libraries}
         tag = next((tags[name] for name in path if name in tags), None)
@@ -89,10 +89,10 @@ def timezones_for(gateway: Gateway, jobs: Iterable[ReportJob], settings: Languag
     """Read the time zones of org units (by id) if people read times in the reports and no time zone is configured.
 
     Makes at most one call for all reports of a run. Raises the same errors as
-    :func:`~evergreen_groups.ils.read_timezones`.
+    :meth:`OrgUnits.read_timezones`.
     """
     wanted = settings.timezone is None and any(job.mail or job.target.has_files_for_people for job in jobs)
-    return read_timezones(gateway) if wanted else {}
+    return OrgUnits.read_timezones(gateway) if wanted else {}
 
 
 @dataclass(frozen=True, slots=True)

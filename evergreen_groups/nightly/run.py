@@ -18,7 +18,7 @@ from urllib.parse import quote
 from evergreen_groups import exit_status
 from evergreen_groups.errors import ConfigurationError, DeadlineError, EvergreenGroupsError, StateError
 from evergreen_groups.formats import PAGE, require
-from evergreen_groups.message import Message
+from evergreen_groups.message import Message, own_pip
 from evergreen_groups.nightly.jobs import RunPurpose
 from evergreen_groups.nightly.output import (
     Readers,
@@ -435,8 +435,15 @@ class ReportRun:
                     if one.job.target.formats:  # not only mailed
                         client = StaffClient.of(self._environment.settings, one.report.gateway)
                         width = self._environment.width()
-                        more = {"readers": one.readers, "follow_ups": one.follow_ups}
-                        one.output = write(one.report, one.job.target, width, progress, client, **more)
+                        one.output = write(
+                            one.report,
+                            one.job.target,
+                            width,
+                            progress,
+                            client,
+                            readers=one.readers,
+                            follow_ups=one.follow_ups,
+                        )
             except EvergreenGroupsError as error:
                 if isinstance(error, DeadlineError):
                     raise
@@ -588,7 +595,7 @@ class ReportRun:
 
                 write_textfile(path, status, transactions)
             except ModuleNotFoundError:
-                log.warning("the metrics are not written: pip install 'evergreen-groups[metrics]'")
+                log.warning("the metrics are not written: %s install 'evergreen-groups[metrics]'", own_pip())
             except EvergreenGroupsError as error:
                 log.warning("the metrics are not written: %s", error)
 

@@ -6,6 +6,7 @@ from .doctor import DiagnosisWriter as DiagnosisWriter
 from .doctor import examination_document as examination_document
 from .doctor import write_diagnosis_json as write_diagnosis_json
 from .doctor import write_examination as write_examination
+from .follow_ups import describe_entry as describe_entry
 from .follow_ups import entry_document as entry_document
 from .follow_ups import follow_ups_document as follow_ups_document
 from .follow_ups import write_follow_ups as write_follow_ups

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.follow_up import FollowUpStatus, How, What
@@ -11,7 +13,6 @@ from evergreen_groups.message import Message
 from evergreen_groups.values import plain_amount
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
     from typing import TextIO
 
     from evergreen_groups.follow_up import Entry, FollowUp, ReportFollowUps, Today
@@ -108,12 +109,12 @@ def write_follow_ups(
     *,
     only: Collection[FollowUpStatus] = tuple(FollowUpStatus),
 ) -> None:
-    """Write a line for each group, without notes: what it owes, who has to act, and the latest entry."""
+    """Write each group, without notes: what it owes, who has to act, and below it the latest entry."""
+    if report:
+        print(f"{report}:", file=stream)
     if found is None:
         print(gettext("No run of the report was recorded yet."), file=stream)
         return
-    if report:
-        print(f"{report}:", file=stream)
     print(gettext("Data as of {moment}", moment=found.at), file=stream)
     for status in FollowUpStatus:
         groups = [
@@ -129,12 +130,24 @@ def write_follow_ups(
                 "Group {group} · {library} · {amount}", group=group.group, library=group.contact_library, amount=owed
             )
             entries = [entry for entry in one.entries if not entry.deleted]
-            print("  " + " · ".join([line, *(describe_entry(entry) for entry in entries[-1:])]), file=stream)
+            print(f"  {line}", file=stream)
+            if entries:
+                print(
+                    fill(describe_entry(entries[-1]), 80, initial_indent="    ", subsequent_indent="      "),
+                    file=stream,
+                )
 
 
-def describe_entry(entry: Entry) -> str:
-    """Return what happened, how and when, and the reminder, without the note."""
-    parts = [gettext(WHAT[entry.what]), *([] if entry.how is None else [gettext(HOW[entry.how])]), day(entry.day)]
-    if entry.remind_on is not None:
-        parts.append(gettext("reminder on {day}", day=day(entry.remind_on)))
-    return " · ".join(parts)
+def describe_entry(entry: Entry, library: str = "") -> str:
+    """Return what happened, how and when, the reminder and the ``library``, without the note.
+
+    For example, ``Promised to pay by 15 Nov 2026 · by phone on 3 Nov 2026 · BR1``.
+    """
+    what, when, reminder = gettext(WHAT[entry.what]), day(entry.day), ""
+    if entry.remind_on is not None and entry.what is What.PROMISED:
+        what = gettext("Promised to pay by {day}", day=day(entry.remind_on))
+    elif entry.remind_on is not None:
+        reminder = gettext("reminder on {day}", day=day(entry.remind_on))
+    if entry.how is not None:
+        when = gettext("{how} on {day}", how=gettext(HOW[entry.how]), day=when)
+    return " · ".join(filter(None, (what, when, reminder, library)))

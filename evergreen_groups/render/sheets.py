@@ -147,7 +147,7 @@ def cell_text(text: str) -> str:
 
 def write_cell(sheet: Any, row: int, column: int, value: Value, form: Any) -> None:
     """Write a value by its type: text always stays text, and days are real dates that sort correctly."""
-    if value is None:
+    if value is None or value == "":
         sheet.write_blank(row, column, None, form)
     elif isinstance(value, str):
         sheet.write_string(row, column, cell_text(value), form)
@@ -338,7 +338,7 @@ class _CellCache(dict[Value, str]):
         self._opening = f'<c r="{_column_name(index)}{_ROW}" s="{style}"'
 
     def __missing__(self, value: Value) -> str:
-        if value is None:
+        if value is None or value == "":
             cell = f"{self._opening}/>"
         elif isinstance(value, str):
             text = escape(cell_text(value))

@@ -1,5 +1,4 @@
 from . import history as history
-from .build import apply_criteria as apply_criteria
 from .build import build_report as build_report
 from .build import read_reports as read_reports
 from .contact import ADULT as ADULT
@@ -7,6 +6,8 @@ from .contact import GUARDIAN as GUARDIAN
 from .contact import LEAD as LEAD
 from .contact import WAYS as WAYS
 from .contact import Contact as Contact
+from .contact import ContactReader as ContactReader
+from .contact import PostalAddress as PostalAddress
 from .details import AgeBand as AgeBand
 from .details import KindSum as KindSum
 from .details import MemberDetails as MemberDetails
@@ -18,6 +19,7 @@ from .history import ListedGroups as ListedGroups
 from .history import Run as Run
 from .history import listed_by as listed_by
 from .history import look_up_cleared as look_up_cleared
+from .history import reports_with as reports_with
 from .libraries import ReportedLibrary as ReportedLibrary
 from .libraries import by_library as by_library
 from .libraries import for_libraries as for_libraries

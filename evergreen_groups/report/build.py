@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from operator import attrgetter
@@ -16,17 +16,7 @@ from evergreen_groups.groups import (
     PatronState,
     gc_paused,
 )
-from evergreen_groups.ils import (
-    VIEW_CIRCULATIONS,
-    VIEW_USER,
-    VIEW_USER_TRANSACTIONS,
-    Access,
-    Limits,
-    OrgUnits,
-    PenaltyKinds,
-    highest_granted,
-    rows_in_force,
-)
+from evergreen_groups.ils import VIEW_USER, Access, Limits, OrgUnits, PenaltyKinds, permissions, rows_in_force
 from evergreen_groups.language import name_key
 from evergreen_groups.message import Message
 from evergreen_groups.progress import Progress, silent
@@ -177,10 +167,10 @@ def read_reports(
     require_details(criteria)
     # The gateway collects unreadable dates of all calls. Only those of this report get notes.
     unreadable_before = len(gateway.statistics.unreadable_dates)
-    of_details = (VIEW_USER_TRANSACTIONS, VIEW_CIRCULATIONS) if criteria.details else ()
+    of_details = (permissions.VIEW_USER_TRANSACTIONS, permissions.VIEW_CIRCULATIONS) if criteria.details else ()
     org_units, granted = gateway.in_parallel(
         lambda: _read_org_units(gateway, criteria),
-        lambda: highest_granted(gateway, [VIEW_USER, *of_details]),
+        lambda: permissions.highest_granted(gateway, [VIEW_USER, *of_details]),
     )
     chosen = org_units.named(criteria.orgs)
     access = Access.read(gateway, org_units, granted[VIEW_USER])
@@ -268,11 +258,7 @@ def read_reports(
         )
         for class_id, key, field in gateway.statistics.unreadable_dates[unreadable_before:][:_MAX_DATES]
     ]
-    if (known := contacts.read(report.groups, blocks.kinds)) is not None:
-        # A report of some libraries is for their staff.
-        libraries = {unit.shortname for unit in org_units if unit.id in chosen or not chosen}
-        shown = {number: contact.for_libraries(libraries) for number, contact in known.items()}
-        report = replace(report, contacts=shown, known_contacts=known)
+    report = _with_contacts(report, contacts, blocks.kinds, chosen)
     report = replace(report, blocks=blocks.of_members(report.groups), notes=tuple(notes))
     if len(wanted) == 1:
         return [report]
@@ -332,6 +318,17 @@ def _read_block_rows(
     rows = list(rows_in_force(gateway, patrons, kinds=wanted, all_visible=True)) if wanted else []
     contacts.add_penalties(patrons, rows)
     return [row for row in rows if row.kind in blocking]
+
+
+def _with_contacts(report: Report, contacts: ContactReader, kinds: PenaltyKinds, chosen: Collection[int]) -> Report:
+    """Add the contacts if wanted. A report of some libraries (``chosen``, by id) is for their staff."""
+    if not report.criteria.contact:
+        return report
+    contacts.finish(report.groups, kinds)
+    known = {group.number: contacts.of_group(group) for group in report.groups}
+    libraries = {unit.shortname for unit in report.org_units if unit.id in chosen or not chosen}
+    shown = {number: contact.for_libraries(libraries) for number, contact in known.items()}
+    return replace(report, contacts=shown, known_contacts=known)
 
 
 def _notes(access: Access, listed: Sequence[Group]) -> list[Message]:

@@ -8,7 +8,7 @@ Evergreen returns an au or aua only with VIEW_USER at the patron's home library.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -38,7 +38,28 @@ _INVALID = {
 _IN_COLLECTIONS = "PATRON_IN_COLLECTIONS"
 # put_into_collections sets the penalty that this setting names where the patron is in collections (Collections.pm).
 _COLLECTIONS_OVERRIDE = "circ.custom_penalty_override.PATRON_IN_COLLECTIONS"
-_ADDRESS_FIELDS = ("id", "street1", "street2", "city", "state", "post_code", "country", "valid", "pending")
+
+
+class PostalAddress(NamedTuple):
+    """An address of a patron (``aua``) or an org unit (``aoa``). Parts are empty if they aren't set."""
+
+    street1: str
+    street2: str
+    city: str
+    state: str
+    post_code: str
+    country: str
+
+    @classmethod
+    def of(cls, values: Iterable[object]) -> PostalAddress:
+        """Make an address from the values of the fields, as sent."""
+        return cls(*(str(value or "").strip() for value in values))
+
+    def lines(self, domestic: str = "") -> tuple[str, ...]:
+        """Return the lines, without the country if it is ``domestic``."""
+        place = f"{self.city}, {self.state} {self.post_code}" if self.state else f"{self.post_code} {self.city}"
+        country = "" if self.country.casefold() == domestic.casefold() else self.country
+        return tuple(filter(None, (self.street1, self.street2, place.strip(", "), country)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +80,16 @@ class Contact:
     evening_phone: str = ""
     other_phone: str = ""
     email: str = ""
-    address: str = ""
+    postal_address: PostalAddress | None = None
     invalid: tuple[str, ...] = ()
     in_collections: bool = False
     collections_since: datetime | None = None
     withheld: bool = False
+
+    @property
+    def address(self) -> str:
+        """The postal address on one line."""
+        return ", ".join(self.postal_address.lines()) if self.postal_address else ""
 
     def for_libraries(self, libraries: Collection[str]) -> Contact:
         """Return what readers of these libraries may see."""
@@ -97,17 +123,20 @@ class _Person(NamedTuple):
 class ContactReader:
     """Finds the contacts of groups, in two calls for up to 1,500 groups whose leads have a phone number or an e-mail.
 
-    The rest comes with the report's own calls: select ``fields`` with each patron, and ``penalties`` with the blocks,
-    and add both. Unless ``wanted``, the reader needs nothing and finds None.
+    The rest comes with calls of the caller: select ``fields`` with each patron, and ``penalties`` with theirs, and add
+    both. Then :meth:`finish` reads the addresses. Unless ``wanted``, the reader needs and reads nothing.
     """
 
-    def __init__(self, gateway: Gateway, wanted: bool) -> None:
+    def __init__(self, gateway: Gateway, wanted: bool = True) -> None:
         self._gateway = gateway
         known = gateway.idl("au")["au"].positions if wanted else {}
         self.fields = tuple(name for name in _Person._fields[1:] if name in known)  # before 3.16 without guardians
         self._overrides = gateway.begin(lambda: read_setting(gateway, _COLLECTIONS_OVERRIDE) if wanted else {})
         self._people: dict[int, _Person] = {}
         self._rows: dict[int, list[PenaltyRow]] = {}
+        self._addresses: dict[int, PostalAddress] = {}
+        self._stock: Collection[int] = ()
+        self._invalid: dict[int, str] = {}
 
     def penalties(self, kinds: PenaltyKinds) -> frozenset[int]:
         """Return the ids of the kinds of penalties that are needed."""
@@ -130,31 +159,93 @@ class ContactReader:
         for row in rows:
             self._rows.setdefault(row.patron, []).append(row)
 
-    def read(self, groups: Sequence[Group], kinds: PenaltyKinds) -> dict[int, Contact] | None:
-        """Return the contact of each group by number."""
-        if not self.fields:
+    def finish(self, groups: Sequence[Group], kinds: PenaltyKinds, *, everybody: bool = False) -> None:
+        """Read the addresses on which the contacts of ``groups`` depend, or those of all visible members."""
+        needed = self._addresses_of_all if everybody else self._addresses_needed
+        used = sorted({id for group in groups for id in needed(group)})
+        self._addresses = dict(_read_addresses(self._gateway, used)) if used else {}
+        self._stock = kinds.ids_of([_IN_COLLECTIONS])
+        self._invalid = {id: _INVALID[name] for id, name in kinds.ids_of(_INVALID).items()}
+
+    def of_group(self, group: Group) -> Contact:
+        """Return the lead, else the adult with contact data who owes the most, else the guardian of a juvenile.
+
+        If no adult has contact data, the first adult stays the contact.
+        """
+        known = [member for member in _in_order(group) if member.id in self._people]
+        adults = [self._contact(group, member) for member in known if not self._people[member.id].juvenile]
+        reachable = (contact for contact in adults if any(getattr(contact, way) for way in WAYS))
+        guardians = (contact for member in known if (contact := self._guardian(member)) is not None)
+        contact = next(reachable, None) or next(iter(adults), None) or next(guardians, Contact())
+        return self._with_penalties(contact, group.members)
+
+    def of_member(self, group: Group, member: Member) -> Contact:
+        """Return how to reach an adult of a group, after :meth:`finish` with ``everybody``."""
+        return self._with_penalties(self._contact(group, member), [member])
+
+    def _contact(self, group: Group, member: Member) -> Contact:
+        person = self._people[member.id]
+        return Contact(
+            patron=member.id,
+            name=member.name,
+            role=LEAD if member is group.lead and member.group_lead else ADULT,
+            library=member.library,
+            day_phone=person.day_phone,
+            evening_phone=person.evening_phone,
+            other_phone=person.other_phone,
+            email=person.email,
+            postal_address=self._address(person),
+        )
+
+    def _guardian(self, member: Member) -> Contact | None:
+        person = self._people[member.id]
+        if not (person.guardian or person.guardian_email):
             return None
-        people, overrides = self._people, self._overrides.result()
-        used = sorted({id for group in groups for id in _addresses_needed(group, people)})
-        addresses = dict(_read_addresses(self._gateway, used)) if used else {}
-        stock = kinds.ids_of([_IN_COLLECTIONS])
-        invalid = {id: _INVALID[name] for id, name in kinds.ids_of(_INVALID).items()}
+        return Contact(
+            member.id,
+            person.guardian,
+            GUARDIAN,
+            member.library,
+            email=person.guardian_email,
+            postal_address=self._address(person),
+        )
 
-        def contact_of(group: Group) -> Contact:
-            contact = _choose(group, people, addresses)
-            found = [row for member in group.members for row in self._rows.get(member.id, ())]
-            # Elsewhere, the penalty that a library uses in place of the stock one may mean something else.
-            collections = [row for row in found if row.kind in stock or row.kind == _id_in(overrides.get(row.org_unit))]
-            return replace(
-                contact,
-                invalid=tuple(way for row in found if row.patron == contact.patron and (way := invalid.get(row.kind)))
-                if contact.role != GUARDIAN
-                else (),
-                in_collections=bool(collections),
-                collections_since=min((row.set_date for row in collections if row.set_date), default=None),
-            )
+    def _address(self, person: _Person) -> PostalAddress | None:
+        used = person.mailing_address, person.billing_address
+        return next((self._addresses[id] for id in used if id in self._addresses), None)
 
-        return {group.number: contact_of(group) for group in groups}
+    def _addresses_needed(self, group: Group) -> Iterator[int]:
+        """Yield the ids of the addresses on which the choice depends.
+
+        Those are the addresses of adults up to the first with another way, and without an adult, all juveniles'.
+        """
+        known = [person for member in _in_order(group) if (person := self._people.get(member.id)) is not None]
+        for person in [one for one in known if not one.juvenile] or known:
+            yield from filter(None, (person.mailing_address, person.billing_address))
+            is_reachable = person.day_phone or person.evening_phone or person.other_phone or person.email
+            if is_reachable and not person.juvenile:
+                return
+
+    def _addresses_of_all(self, group: Group) -> Iterator[int]:
+        for member in group.members:
+            if (person := self._people.get(member.id)) is not None:
+                yield from filter(None, (person.mailing_address, person.billing_address))
+
+    def _with_penalties(self, contact: Contact, members: Iterable[Member]) -> Contact:
+        found = [row for member in members for row in self._rows.get(member.id, ())]
+        overrides = self._overrides.result()
+        # Elsewhere, the penalty that a library uses in place of the stock one may mean something else.
+        collections = [
+            row for row in found if row.kind in self._stock or row.kind == _id_in(overrides.get(row.org_unit))
+        ]
+        # Of a juvenile's data, only the address is the guardian's as well.
+        ways = [self._invalid[row.kind] for row in found if row.patron == contact.patron and row.kind in self._invalid]
+        return replace(
+            contact,
+            invalid=tuple(way for way in ways if contact.role != GUARDIAN or way == "address"),
+            in_collections=bool(collections),
+            collections_since=min((row.set_date for row in collections if row.set_date), default=None),
+        )
 
 
 def _id_in(value: object) -> int:
@@ -163,24 +254,12 @@ def _id_in(value: object) -> int:
     return int(text) if text.isdecimal() else 0
 
 
-def _addresses_needed(group: Group, people: Mapping[int, _Person]) -> Iterator[int]:
-    """Yield the ids of the addresses on which the choice depends: those of adults up to the first with another way."""
-    for member in _in_order(group):
-        person = people.get(member.id)
-        if person is None or person.juvenile:
-            continue
-        yield from filter(None, (person.mailing_address, person.billing_address))
-        if person.day_phone or person.evening_phone or person.other_phone or person.email:
-            return
-
-
-def _read_addresses(gateway: Gateway, ids: Sequence[int]) -> Iterator[tuple[int, str]]:
-    """Yield the usable addresses, each on one line, with their ids."""
-    for row in gateway.pcrud.columns_by_values("aua", _ADDRESS_FIELDS, "id", ids):
-        id, *parts, valid, pending = row
+def _read_addresses(gateway: Gateway, ids: Sequence[int]) -> Iterator[tuple[int, PostalAddress]]:
+    """Yield the usable addresses with their ids."""
+    fields = ("id", *PostalAddress._fields, "valid", "pending")
+    for id, *parts, valid, pending in gateway.pcrud.columns_by_values("aua", fields, "id", ids):
         if valid and not pending:
-            street1, street2, city, state, code, country = (str(part or "").strip() for part in parts)
-            yield id, ", ".join(filter(None, (street1, street2, city, f"{state} {code}".strip(), country)))
+            yield id, PostalAddress.of(parts)
 
 
 def _in_order(group: Group) -> list[Member]:
@@ -204,38 +283,3 @@ def contact_person(group: Group, contact: Contact | None, details: ReportDetails
     of_members = {} if details is None else details.members
     adults = (one for one in members if (of := of_members.get(one.id)) is None or not of.state.juvenile)
     return next(adults, members[0])
-
-
-def _choose(group: Group, people: Mapping[int, _Person], addresses: Mapping[int, str]) -> Contact:
-    """Return the lead, else the adult with contact data who owes the most, else the guardian of a juvenile.
-
-    If no adult has contact data, the first adult stays the contact.
-    """
-    juveniles: list[tuple[Member, _Person]] = []
-    adults: list[Contact] = []
-    for member in _in_order(group):
-        person = people.get(member.id)
-        if person is None:
-            continue
-        if person.juvenile:
-            juveniles.append((member, person))
-            continue
-        contact = Contact(
-            patron=member.id,
-            name=member.name,
-            role=LEAD if member is group.lead and member.group_lead else ADULT,
-            library=member.library,
-            day_phone=person.day_phone,
-            evening_phone=person.evening_phone,
-            other_phone=person.other_phone,
-            email=person.email,
-            address=addresses.get(person.mailing_address or 0) or addresses.get(person.billing_address or 0, ""),
-        )
-        if any(getattr(contact, way) for way in WAYS):
-            return contact
-        adults.append(contact)
-    for member, person in juveniles if not adults else ():
-        if person.guardian or person.guardian_email:
-            name = person.guardian
-            return Contact(member.id, name, GUARDIAN, member.library, email=person.guardian_email)
-    return adults[0] if adults else Contact()

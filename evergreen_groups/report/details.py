@@ -13,21 +13,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
-from evergreen_groups.ils import (
-    VIEW_CIRCULATIONS,
-    VIEW_USER_TRANSACTIONS,
-    Bill,
-    OrgUnits,
-    Profiles,
-    UnreturnedItems,
-    UnreturnedResult,
-    account_of_session,
-    orgs_with_permission,
-    read_bills,
-    read_unreturned_items,
-    verify_bills,
-    with_item_kinds,
-)
+from evergreen_groups.ils import Bill, OrgUnits, Profiles, UnreturnedItems, UnreturnedResult, permissions
 from evergreen_groups.message import Message
 from evergreen_groups.values import ZERO, Total
 from evergreen_groups.values import plausible as known_date
@@ -213,7 +199,10 @@ class ReportDetails:
     def age_band(self, group: Group) -> AgeBand | None:
         """Return for how long a group of the report has owed something, None if not known."""
         known = (self.members[member.id].owing_since for member in group.members)
-        since = min((one for one in known if one is not None), default=None)
+        return self.age_band_since(min((one for one in known if one is not None), default=None))
+
+    def age_band_since(self, since: datetime | None) -> AgeBand | None:
+        """Return the band of a debt that began then, None if not known."""
         if since is None or self.at is None or not self.age_bands:
             return None
         begins = (0, *self.age_bands)
@@ -251,8 +240,8 @@ class DetailReader:
     ) -> None:
         self._gateway = gateway
         self._org_units = org_units
-        self._bills_at = self._visible_at(VIEW_USER_TRANSACTIONS, granted)
-        self._items_at = self._visible_at(VIEW_CIRCULATIONS, granted)
+        self._bills_at = self._visible_at(permissions.VIEW_USER_TRANSACTIONS, granted)
+        self._items_at = self._visible_at(permissions.VIEW_CIRCULATIONS, granted)
         self.profiles = Profiles.read(gateway)
         """All of the ILS's profiles."""
         self.profiles.named(named)
@@ -269,16 +258,16 @@ class DetailReader:
         # A permission at the root applies everywhere, which saves asking for each org unit.
         if self._org_units.root.id in highest:
             return frozenset(unit.id for unit in self._org_units)
-        user = account_of_session(self._gateway).id
-        return orgs_with_permission(self._gateway, self._org_units, permission, highest, user)
+        user = permissions.account_of_session(self._gateway).id
+        return permissions.orgs_with_permission(self._gateway, self._org_units, permission, highest, user)
 
     def read(self, rows: Collection[PatronRow]) -> tuple[Bills, UnreturnedResult]:
         """Read the bills and unreturned items of patrons, in three calls for up to 3,000."""
         # Bills of other patrons would come back empty, which looks like owing nothing.
         visible = [row.id for row in rows if row.home_library in self._bills_at]
         bills, items = self._gateway.in_parallel(
-            lambda: read_bills(self._gateway, visible) if visible else {},
-            lambda: read_unreturned_items(self._gateway, self._org_units, self._items_at, [row.id for row in rows]),
+            lambda: Bill.read(self._gateway, visible) if visible else {},
+            lambda: UnreturnedItems.read(self._gateway, self._org_units, self._items_at, [row.id for row in rows]),
         )
         return bills, items
 
@@ -291,13 +280,13 @@ class DetailReader:
         """
         hidden = {member.id for member in members if member.patron.home_library.id not in self._bills_at}
         own_fines = {member.id: member.own_fines for member in members}
-        verified = verify_bills(self._gateway, own_fines, bills, hidden)
+        verified = Bill.verify(self._gateway, own_fines, bills, hidden)
         for member in members:
             id, profile = member.id, self.profiles.name(member.patron.profile)
             found = verified[id]
             if found:
                 # A bill for an item counts as overdue, lost and so on by the circulation's state.
-                found = with_item_kinds(found, items.stop_fines, self._items_at)
+                found = Bill.with_item_kinds(found, items.stop_fines, self._items_at)
                 if any(bill.kind.transaction == "circulation" and bill.library not in self._items_at for bill in found):
                     self._by_billing_type.add(id)
             owed = None if found is None else SummedBills.of(found, self._kinds)
@@ -309,7 +298,7 @@ class DetailReader:
         found = [self.members[member.id] for group in groups for member in group.members]
         without_bills = sum(member.owed is None for member in found)
         if without_bills:
-            reason = self._reason(VIEW_USER_TRANSACTIONS, self._bills_at)
+            reason = self._reason(permissions.VIEW_USER_TRANSACTIONS, self._bills_at)
             yield Message(
                 "What {count} of {all:,} members owes for isn't known: {reason}.",
                 plural="What {count} of {all:,} members owe for isn't known: {reason}.",
@@ -320,11 +309,15 @@ class DetailReader:
             yield Message(
                 "For {count} of {all:,} members, bills for items are listed by billing type and not by what happened "
                 "to the item: {reason}.",
-                values={"count": by_type, "all": len(found), "reason": self._reason(VIEW_CIRCULATIONS, self._items_at)},
+                values={
+                    "count": by_type,
+                    "all": len(found),
+                    "reason": self._reason(permissions.VIEW_CIRCULATIONS, self._items_at),
+                },
             )
         without_items = sum(member.items is None for member in found)
         if without_items:
-            reason = self._reason(VIEW_CIRCULATIONS, self._items_at)
+            reason = self._reason(permissions.VIEW_CIRCULATIONS, self._items_at)
             yield Message(
                 "How many items {count} of {all:,} members has overdue or lost isn't known: {reason}.",
                 plural="How many items {count} of {all:,} members have overdue or lost isn't known: {reason}.",

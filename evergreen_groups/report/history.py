@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -22,7 +22,7 @@ from sqlalchemy import delete, func, select
 
 from evergreen_groups.errors import DataError, GatewayError
 from evergreen_groups.groups import GroupReader
-from evergreen_groups.ils import Access, Limits, OrgUnit, OrgUnits, shortnames_upwards
+from evergreen_groups.ils import Access, Limits, OrgUnit, OrgUnits
 from evergreen_groups.policy import Limit
 from evergreen_groups.report.listings import GroupMatching, Listing, Listings, group_by_patron, majority_group
 from evergreen_groups.report.models import (
@@ -86,7 +86,7 @@ class Run:
 
         The latter are over groups with a member whose home library is there or below.
         """
-        above = shortnames_upwards(org_units)
+        above = OrgUnits.shortnames_upwards(org_units)
 
         @cache
         def concerned(libraries: frozenset[str]) -> frozenset[str]:
@@ -361,7 +361,7 @@ def listed_by(connection: Connection, url: str, name: str) -> Run | None:
 
     The name '' is the report configured as ``[report]``.
     """
-    found = _last_run(connection, url, name)
+    found = _last_runs(connection, url).get(name)
     if found is None:
         return None
     listings = {one.group: one for one in _listings(connection, found.id, schema.run_groups.c.listed)}
@@ -392,7 +392,7 @@ class ListedGroups:
         stored = schema.run_groups.c
         columns = (stored.number, stored.over_limit_count, stored.over_limit_certain, stored.age_band)
         with transactions.reading() as connection:
-            run = _last_run(connection, url, name)
+            run = _last_runs(connection, url).get(name)
             if run is None:
                 return None
             rows = connection.execute(select(*columns).where(stored.run == run.id, stored.listed))
@@ -400,18 +400,6 @@ class ListedGroups:
             listings = _listings(connection, run.id, stored.listed)
             groups = tuple(ListedGroup(listing, *facts[listing.group]) for listing in listings)
         return cls(run.id, run.at, groups)
-
-
-def _last_run(connection: Connection, url: str, name: str) -> Row[int, datetime, str, str] | None:
-    """Return the last run of a report at a gateway. A report has several series if its settings changed."""
-    columns = (schema.runs.c.id, schema.runs.c.at, schema.runs.c.hidden_libraries, schema.series.c.settings)
-    of_the_gateway = select(*columns).join(schema.series).where(schema.series.c.gateway == url)
-    last = select(func.max(schema.runs.c.id)).group_by(schema.runs.c.series)
-    found = None
-    for run in connection.execute(of_the_gateway.where(schema.runs.c.id.in_(last)).order_by(schema.runs.c.id)):
-        if json.loads(run.settings).get("report", "") == name:
-            found = run
-    return found
 
 
 def _shown(report: Report, group: Group | None) -> dict[str, Any]:
@@ -426,6 +414,28 @@ def _shown(report: Report, group: Group | None) -> dict[str, Any]:
         "over_limit_certain": over.exact,
         "age_band": None if band is None else band.text,
     }
+
+
+def reports_with(connection: Connection, url: str, number: int, members: Collection[int]) -> list[str]:
+    """Return the names of the reports whose last run shows a group with this number and one of the members (ids)."""
+    names = {run.id: name for name, run in _last_runs(connection, url).items()}
+    stored = schema.run_groups.c
+    rows = select(stored.run, stored.members).where(stored.run.in_(names), stored.number == number, stored.listed)
+    return sorted(
+        names[row.run] for row in connection.execute(rows) if set(members).intersection(json.loads(row.members))
+    )
+
+
+def _last_runs(connection: Connection, url: str) -> dict[str, Row[Any]]:
+    """Return the last run of each report, by the report's name."""
+    columns = (schema.runs.c.id, schema.runs.c.at, schema.runs.c.hidden_libraries, schema.series.c.settings)
+    of_the_gateway = select(*columns).join(schema.series).where(schema.series.c.gateway == url)
+    last = select(func.max(schema.runs.c.id)).group_by(schema.runs.c.series)
+    # If a report has several series, because its settings changed, use the one with the last run.
+    runs: Iterable[Row[Any]] = connection.execute(
+        of_the_gateway.where(schema.runs.c.id.in_(last)).order_by(schema.runs.c.id)
+    )
+    return {str(json.loads(run.settings).get("report", "")): run for run in runs}
 
 
 def _totals_of_runs(connection: Connection, runs: Sequence[Row[Any]]) -> list[dict[str, RunTotals]]:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from evergreen_groups.ils import shortnames_upwards
+from evergreen_groups.ils import OrgUnits
 from evergreen_groups.language import name_key
 from evergreen_groups.message import Message
 from evergreen_groups.report.models import Report, Totals
@@ -40,7 +40,7 @@ def libraries(report: Report) -> tuple[ReportedLibrary, ...]:
     These are all org units at or below those in ``report.criteria``, with or without groups; other org units aren't
     complete in the report. Home libraries that are missing in ``report.org_units`` get a part as well.
     """
-    upwards = shortnames_upwards(report.org_units)
+    upwards = OrgUnits.shortnames_upwards(report.org_units)
     asked_for = {shortname.casefold() for shortname in report.criteria.orgs}
     names = {unit.shortname: unit.name for unit in report.org_units}
     found = {
@@ -61,7 +61,7 @@ def by_library(report: Report) -> dict[str, Report]:
 
     Groups, totals and changes are the library's; notes are the whole report's.
     """
-    upwards = shortnames_upwards(report.org_units)
+    upwards = OrgUnits.shortnames_upwards(report.org_units)
     groups: dict[str, list[Group]] = {library.shortname: [] for library in libraries(report)}
     for group in report.groups:
         for shortname in {above for home in _homes(group) for above in upwards.get(home, (home,))} & groups.keys():
@@ -74,7 +74,7 @@ def by_library(report: Report) -> dict[str, Report]:
 
 def for_libraries(report: Report, shortnames: Collection[str]) -> Report:
     """Return the part for several libraries and everything below them."""
-    homes = _at_or_below(shortnames_upwards(report.org_units), shortnames)
+    homes = _at_or_below(OrgUnits.shortnames_upwards(report.org_units), shortnames)
     return _part(report, [group for group in report.groups if _homes(group) & homes], tuple(shortnames), homes)
 
 

@@ -47,19 +47,17 @@ class Sandbox:
         listed_groups: how many groups of generated people owe 25.00 or more; by default two per hundred people.
         prepared: a directory that caches generated data for the next sandbox with the same people.
         report: called with the number of finished steps and of all steps while data are generated.
-        release: the Evergreen release to imitate ("3.12", "3.14.10"), as described in
-            :mod:`evergreen_groups.sandbox.services.releases`.
+        release: the Evergreen release to imitate ("3.12", "3.14.10"); ``sandbox/services/releases.py`` describes them.
         bus: by default the message bus usual for the release.
         differences: names of further entries of that table. With ``"replica"``, plain reads lag behind writes.
         replica_delay: the lag in seconds; with infinity, reads see nothing new before :meth:`catch_up`.
-        gateway: ``"rust"`` imitates Evergreen's other gateway (:mod:`evergreen_groups.sandbox.http.rust_gateway`).
+        gateway: ``"rust"`` imitates Evergreen's other gateway (``sandbox/http/rust_gateway.py``).
         cut_off: seconds of silence after which the Rust gateway ends a response.
         slow: seconds of silence by method, for the Rust gateway.
         worker_requests: how many requests a worker of the Rust gateway serves.
 
     Raises:
-        ConfigurationError: the dataset can't be read, the port is taken, the disk is full, or the release or a
-            difference is unknown.
+        ConfigurationError: the dataset can't be read, the disk is full, or the port or the release can't be used.
         ValueError: more than one listed group for 25 patrons.
     """
 

@@ -8,14 +8,13 @@ from .declaration import declared as declared
 from .declaration import declared_sections as declared_sections
 from .declaration import value_of as value_of
 from .declaration import with_values as with_values
-from .passwords import PASSWORD_VARIABLE as PASSWORD_VARIABLE
-from .passwords import secret_of as secret_of
 from .reading import CONFIG_VARIABLE as CONFIG_VARIABLE
 from .reading import Origin as Origin
 from .reading import Reading as Reading
 from .sections import AuditSettings as AuditSettings
 from .sections import GatewaySettings as GatewaySettings
 from .sections import LanguageSettings as LanguageSettings
+from .sections import LetterSettings as LetterSettings
 from .sections import MailSettings as MailSettings
 from .sections import MetricsSettings as MetricsSettings
 from .sections import NamedReport as NamedReport

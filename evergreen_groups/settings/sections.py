@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from decimal import Decimal
 from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from evergreen_groups import arguments
@@ -21,7 +22,7 @@ from evergreen_groups.formats import (
     SPLITS,
     TEXT_FORMATS,
 )
-from evergreen_groups.language import Language, timezone_of
+from evergreen_groups.language import Language, catalogue_for, timezone_of
 from evergreen_groups.message import Message
 from evergreen_groups.policy import Comparison, Limit
 from evergreen_groups.settings import values as v
@@ -36,11 +37,11 @@ from evergreen_groups.settings.declaration import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import tzinfo
-    from pathlib import Path
 
     from evergreen_groups.policy import LimitRule
-    from evergreen_groups.settings.values import Network
+    from evergreen_groups.settings.values import LetterTexts, Network
 
 LOOPBACK: tuple[Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1"))
 _INIT, _REPORT, _AUDIT, _SERVE = ("init",), ("report",), ("audit",), ("serve",)
@@ -198,6 +199,12 @@ class ReportSettings:
                 "Only groups with a member whose home library is here or below; the total stays the whole group's. "
                 "Repeatable.",
             ),
+            Option(
+                "--org",
+                ("letters",),
+                "Only groups with a member whose home library is here or below, and only people whose own is. "
+                "Repeatable.",
+            ),
             Option("--org", _INIT, "List groups of this library only. Repeatable."),
         ),
         question=Question(Message("Libraries, with commas"), empty=Message("all", context="libraries")),
@@ -206,7 +213,7 @@ class ReportSettings:
         v.AMOUNT_ABOVE_ZERO,
         Decimal("25.00"),
         help="List groups that together owe this much or more.",
-        options=(Option("--min-total", _REPORT + _INIT),),
+        options=(Option("--min-total", (*_REPORT, "letters", *_INIT)),),
         question=Question(Message("List groups that together owe this much or more")),
     )
     min_members: int = setting(
@@ -551,8 +558,14 @@ class MailSettings:
         'below it, and "*" for the whole report. Whoever stands at several gets one mail. A report of some libraries '
         'alone (orgs) goes to theirs, and to "*".',
         sample='[mail.recipients]\nBR1 = ["circulation@example.org"]\n"*" = ["director@example.org"]',
-        options=(Option("--mail-recipients", _INIT, 'Who gets them: "BR1=a@example.org; *=b@example.org".'),),
-        question=Question(Message('Recipients, as "*=ADDRESS; SHORTNAME=ADDRESS"')),
+        options=(
+            Option(
+                "--mail-recipients",
+                _INIT,
+                'Who gets them: "all@example.org", or "BR1=a@example.org; *=all@example.org".',
+            ),
+        ),
+        question=Question(Message('Recipients: one address for the whole report, or "SHORTNAME=ADDRESS; *=ADDRESS"')),
     )
     subject: str = setting(
         v.template("date", "groups", "members", "total", "libraries"),
@@ -839,6 +852,42 @@ class StatementSettings:
 
 
 @dataclass(frozen=True)
+class LetterSettings:
+    """Section ``[letters]``."""
+
+    envelope: str = setting(
+        v.one_of("us10", "din"),
+        "us10",
+        help='The window envelope in which letters are sent: "us10", a US no. 10 envelope with a left window, for '
+        'Letter paper; "din", for A4 paper folded as in DIN 5008, form B.',
+    )
+    texts: tuple[LetterTexts, ...] = setting(
+        v.LETTER_TEXTS,
+        (),
+        help="The library's own opening, payment and closing, each line a paragraph, with {name} of the addressee and "
+        "{library} in them or not. A table with a library is for it and everything below, one with a language for "
+        "letters in that language. The table of the nearest library counts, and among those one with a language.",
+        sample='[[letters.texts]]\nlanguage = "en"\npayment = "Pay at any desk, or online."\n'
+        '[[letters.texts]]\nlibrary = "BR1"\nlanguage = "fr-CA"\npayment = "Vous pouvez payer au comptoir."',
+    )
+
+    def text(self, part: str, libraries: Sequence[str], tag: str) -> str | None:
+        """Return the library's own text of a ``part`` in the language ``tag``, None if there is none.
+
+        ``libraries`` are the short names of the addressee's library and those above, nearest first.
+        """
+        near = {name.casefold(): place for place, name in enumerate(libraries)}
+        found = [
+            (near.get((one.library or "").casefold(), len(near)), one.language is None, place, text)
+            for place, one in enumerate(self.texts)
+            if (text := getattr(one, part)) is not None
+            and (one.library is None or one.library.casefold() in near)
+            and (one.language is None or catalogue_for(one.language) == catalogue_for(tag))
+        ]
+        return min(found)[-1] if found else None
+
+
+@dataclass(frozen=True)
 class LanguageSettings:
     """Section ``[language]``: the language, currency and time zone of readers."""
 
@@ -923,6 +972,7 @@ class Settings:
     desk: DeskSettings = section(DeskSettings, "The page of a patron's group, and what of it the staff client shows.")
     follow_up: FollowUpSettings = section(FollowUpSettings, "What was agreed with the groups of the report.")
     statement: StatementSettings = section(StatementSettings, "What may be on the family statement.")
+    letters: LetterSettings = section(LetterSettings, "Letters to families (docs/letters.md).")
     redis: RedisSettings = section(RedisSettings, "What several servers count together.")
     events: EventsSettings = section(
         EventsSettings, "Events that the ILS sends (evergreen-groups install --show events)."

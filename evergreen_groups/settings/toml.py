@@ -10,7 +10,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from decimal import Decimal
 from enum import Enum
 from pathlib import Path
@@ -21,6 +21,7 @@ from evergreen_groups.settings.declaration import declared_sections, section_hel
 from evergreen_groups.settings.passwords import origin_of_secret
 from evergreen_groups.settings.reading import Origin
 from evergreen_groups.settings.sections import HELP, SECTION, Settings
+from evergreen_groups.settings.values import LetterTexts
 
 if TYPE_CHECKING:
     from evergreen_groups.settings.declaration import Setting
@@ -110,7 +111,7 @@ def as_toml(value: Any) -> str:
             return str(value).lower()
         case int() | Decimal():
             return str(value)
-        case LimitRule():
+        case LimitRule() | LetterTexts():
             return as_toml(_table_of(value))
         case list() | tuple():
             return f"[{', '.join(map(as_toml, value))}]"
@@ -125,7 +126,9 @@ def _key(key: str) -> str:
     return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else as_toml(key)
 
 
-def _table_of(rule: LimitRule) -> dict[str, object]:
+def _table_of(rule: LimitRule | LetterTexts) -> dict[str, object]:
+    if isinstance(rule, LetterTexts):
+        return {name: text for name, text in asdict(rule).items() if text is not None}
     named = {"profile": rule.profile, "library": rule.library, "comparison": rule.comparison}
     known: dict[str, object] = {name: entry for name, entry in named.items() if entry is not None}
     return {**known, "limit": "none" if rule.amount is None else rule.amount}
@@ -212,7 +215,7 @@ def effective_values(reading: Reading, environ: Mapping[str, str]) -> Iterator[E
 def _json(value: Any) -> Any:
     """Convert a value for JSON. Amounts are strings, as in all JSON documents here."""
     match value:
-        case LimitRule():
+        case LimitRule() | LetterTexts():
             return _json(_table_of(value))
         case dict():
             return {key: _json(entry) for key, entry in value.items()}

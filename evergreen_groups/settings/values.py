@@ -350,8 +350,8 @@ def _mail_address(value: object) -> str:
 
 def _recipients(value: object) -> tuple[tuple[str, tuple[str, ...]], ...]:
     if isinstance(value, str):
-        pairs = [part.partition("=") for part in value.split(";") if part.strip()]
-        value = {name: addresses.split(",") for name, _, addresses in pairs}
+        parts = [part if "=" in part else f"*={part}" for part in value.split(";") if part.strip()]
+        value = {name: addresses.split(",") for name, _, addresses in (part.partition("=") for part in parts)}
     if not isinstance(value, dict):
         raise ValueError  # noqa: TRY004 - a value that isn't allowed, whatever its type
     found = {_text(name): tuple(_addresses(listed)) for name, listed in value.items()}
@@ -366,6 +366,45 @@ def _addresses(listed: object) -> Iterator[str]:
         yield from (MAIL_ADDRESS(address) for address in addresses)
     except NotAllowedError as problem:
         raise NotAllowedError(Message("for each short name {allowed}", values={"allowed": problem.allowed})) from None
+
+
+@dataclass(frozen=True, slots=True)
+class LetterTexts:
+    """A library's own texts of letters, for a language (None: any) and everything at or below a library (None: all).
+
+    Texts that are None are those of the next library above, or the built-in ones.
+    """
+
+    library: str | None = None
+    language: str | None = None
+    opening: str | None = None
+    payment: str | None = None
+    closing: str | None = None
+
+
+LETTER_PARTS = ("opening", "payment", "closing")
+
+
+def _letter_texts(value: object) -> tuple[LetterTexts, ...]:
+    if not isinstance(value, list):
+        raise ValueError  # noqa: TRY004 - a value that isn't allowed, whatever its type
+    return tuple(_letter_text(number, entry) for number, entry in enumerate(value, 1))
+
+
+def _letter_text(number: int, entry: object) -> LetterTexts:
+    allowed = {"library": TEXT, "language": LANGUAGE, **dict.fromkeys(LETTER_PARTS, TEXT)}
+    if not isinstance(entry, dict) or not entry.keys() <= allowed.keys() or not entry.keys() & {*LETTER_PARTS}:
+        raise NotAllowedError(
+            Message(
+                "an opening, a payment or a closing with a library or a language, only (table {number})",
+                values={"number": number},
+            )
+        )
+    try:
+        return LetterTexts(**{name: allowed[name](text) for name, text in entry.items()})
+    except NotAllowedError as problem:
+        table = Message("table {number}", values={"number": number})
+        raise NotAllowedError(_with_detail(problem.allowed, table)) from None
 
 
 TEXT = Kind("text", Message("a text that isn't empty"), _text)
@@ -408,6 +447,7 @@ AMOUNT_ABOVE_ZERO = Kind(
 LIMIT = Kind("amount", Message('{amount}, or "none"', values={"amount": AMOUNT.allowed}), _limit)
 LIMIT_OR_ILS = Kind("amount", Message('{amount}, or "ils"', values={"amount": LIMIT.allowed}), _limit_or_ils)
 LIMIT_RULES = Kind("limits", Message("tables [[policy.limits]] in the configuration file"), _limit_rules)
+LETTER_TEXTS = Kind("texts", Message("tables [[letters.texts]] in the configuration file"), _letter_texts)
 COMPARISON = Kind("comparison", Message('"exceeds" (over the limit) or "reaches" (at it as well)'), Comparison)
 FILE_FORMAT_LIST = Kind(
     "formats", Message("a list of {formats}", values={"formats": ", ".join(FILE_FORMATS)}), _file_formats
@@ -421,7 +461,9 @@ MAIL_ADDRESS = Kind(
 )
 RECIPIENTS = Kind(
     "shortname=address",
-    Message('short names with addresses such as {BR1 = ["desk@example.org"], "*" = ["all@example.org"]}'),
+    Message(
+        'an address, or short names with addresses such as {BR1 = ["desk@example.org"], "*" = ["all@example.org"]}'
+    ),
     _recipients,
     empty="{}",
 )

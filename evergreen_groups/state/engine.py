@@ -8,9 +8,10 @@ import sqlite3
 import stat
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any, cast
 
@@ -33,13 +34,10 @@ from evergreen_groups.errors import (
     StateError,
     StateUnavailableError,
 )
-from evergreen_groups.message import Message, system_reason
+from evergreen_groups.message import Message, own_pip, system_reason
 from evergreen_groups.state.files import NO_ROOM, open_directory, require_own_file
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
     from sqlalchemy.engine import Connection, Engine
 
 RESTORE_ADVICE = Message("move the database away to begin a new one, or put a backup in its place")
@@ -312,9 +310,10 @@ def postgresql_engine(url: URL, wait: float, breaker: CircuitBreaker, clock: Ser
     except (ImportError, NoSuchModuleError) as error:
         raise ConfigurationError(
             "what speaks to PostgreSQL isn't installed",
-            advice="pip install 'evergreen-groups[postgresql]'",
+            advice="{pip} install 'evergreen-groups[postgresql]'",
             setting="state.database",
             code="postgresql-not-installed",
+            values={"pip": own_pip()},
         ) from error
     session = {
         # Override a server default that would make commits not durable.

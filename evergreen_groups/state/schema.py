@@ -306,6 +306,7 @@ follow_up_entries = Table(
     Column("reopened", Boolean, nullable=False),  # of a closing: whether the group has owed more since, or left
     Column("staff", BIG, index=True),  # au.id; null once forgotten
     Column("workstation", BIG),  # aws.id
+    Column("org_unit", BIG),  # aou.id: where the staff user was working
     # A correction is a row that replaces an earlier entry; a deletion replaces it with nothing.
     Column("corrects", BIG, ForeignKey("follow_up_entries.id", ondelete="CASCADE"), index=True),
     Column("deleted", Boolean, nullable=False),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 from evergreen_groups.errors import ConfigurationError, StateError
+from evergreen_groups.message import own_pip
 
 if TYPE_CHECKING:
     from limits.storage import RedisStorage
@@ -92,9 +93,10 @@ def counter_host(url: str) -> str:
 def _not_installed() -> ConfigurationError:
     return ConfigurationError(
         "what speaks to Redis isn't installed",
-        advice="pip install 'evergreen-groups[serve,redis]'",
+        advice="{pip} install 'evergreen-groups[serve,redis]'",
         setting="redis.url",
         code="redis-not-installed",
+        values={"pip": own_pip()},
     )
 
 

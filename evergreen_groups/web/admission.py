@@ -32,7 +32,7 @@ from evergreen_groups.errors import (
     PermissionDeniedError,
     TransportError,
 )
-from evergreen_groups.ils import STAFF_LOGIN, VIEW_USER, SessionAccount, missing_permissions, permissions
+from evergreen_groups.ils import VIEW_USER, SessionAccount, permissions
 from evergreen_groups.message import Message
 from evergreen_groups.ttl_cache import TimeToLiveCache
 from evergreen_groups.web.problems import ProblemError, unreachable
@@ -360,7 +360,7 @@ class Slots:
                     self._free += 1
 
 
-_REQUIRED_PERMISSIONS = (STAFF_LOGIN, VIEW_USER)
+_REQUIRED_PERMISSIONS = (permissions.STAFF_LOGIN, VIEW_USER)
 # Long enough for the requests that a panel sends for one patron. Revoking a permission takes effect within half a
 # minute; pcrud checks each row in any case.
 CALLER_CACHE_SECONDS = 30.0
@@ -478,8 +478,8 @@ def permitted_at(gateway: Gateway, caller: Caller, org_units: Collection[int], p
     return frozenset(org_units) - {org_unit for org_unit, _permission in denied}
 
 
-def _missing(gateway: Gateway, user: int, org_unit: int, permissions: Sequence[str]) -> frozenset[str]:
+def _missing(gateway: Gateway, user: int, org_unit: int, wanted: Sequence[str]) -> frozenset[str]:
     try:
-        return missing_permissions(gateway, user, org_unit, permissions)
+        return permissions.missing_permissions(gateway, user, org_unit, wanted)
     except PermissionDeniedError:
-        return frozenset(permissions)
+        return frozenset(wanted)

@@ -6,7 +6,7 @@ import logging
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, current_app, g, request
 from flask.json.provider import DefaultJSONProvider
@@ -52,7 +52,6 @@ _HTTP_PROBLEMS = {
     405: ProblemError(405, "This address doesn't take that method.", code="no-such-method"),
 }
 _TURNED_AWAY = {429, 503, 504}
-_READ_BY_PEOPLE = (desk_pages.blueprint.name, reports.blueprint.name, worklist.blueprint.name)
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 
@@ -67,6 +66,10 @@ class _App(Flask):
             environ["SCRIPT_NAME"] = mount.removesuffix(PREFIX)
             environ["PATH_INFO"] = PREFIX + environ.get("PATH_INFO", "")
         return super().wsgi_app(environ, start_response)
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function itself. Flask would check four times per request whether it is a coroutine's."""
+        return func
 
 
 def create_app(
@@ -122,10 +125,13 @@ def _begin() -> None:
     g.began = time.monotonic()
     g.service = reloadable_service(current_app).enter()
     # Answers to programs are in English. Threads are reused, so the previous language is restored after the request.
-    read_by_people = request.blueprint in _READ_BY_PEOPLE
-    language = language_of_reader(request, service().settings.language) if read_by_people else ENGLISH
+    language = language_of_reader(request, service().settings.language) if _is_for_people() else ENGLISH
     g.previous_language = current_language()
     set_language(language)
+
+
+def _is_for_people() -> bool:
+    return request.blueprint in (desk_pages.blueprint.name, reports.blueprint.name, worklist.blueprint.name)
 
 
 def _end(_error: BaseException | None) -> None:
@@ -166,7 +172,7 @@ def _answer(error: ProblemError) -> Response:
     """Answer with a page if the route serves pages, or else in JSON."""
     if request.blueprint == desk_pages.blueprint.name:
         return desk_pages.describe_problem(error)
-    return reports.problem_page(error) if request.blueprint in _READ_BY_PEOPLE else error.response()
+    return reports.problem_page(error) if _is_for_people() else error.response()
 
 
 def _http_problem(error: HTTPException) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from hashlib import sha256
@@ -18,14 +18,12 @@ from evergreen_groups.errors import (
     PermissionDeniedError,
 )
 from evergreen_groups.gateway import Credentials
-from evergreen_groups.ils import account_of_session, library_name
+from evergreen_groups.ils import OrgUnits, permissions
 from evergreen_groups.message import Message
 from evergreen_groups.web.admission import Counters, RateLimit
 from evergreen_groups.web.problems import ProblemError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from evergreen_groups.changes import BegunChange
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.web.admission import Caller
@@ -171,7 +169,7 @@ class Approvals:
         with gateway.logged_in(credentials) as supervisor:
             try:
                 try:
-                    user = int(account_of_session(supervisor).id)  # logs in, as the first call
+                    user = int(permissions.account_of_session(supervisor).id)  # logs in, as the first call
                 except LoginRefusedError as error:
                     for limit, key in failures:
                         with suppress(ProblemError):  # a parallel attempt may have reached the limit
@@ -205,7 +203,9 @@ class Approvals:
                     code="approval-ended",
                 ) from None
             except PermissionDeniedError as error:
-                library = library_name(clerk, error.org_unit) or error.org_unit  # as the clerk sees it
+                library = (
+                    OrgUnits.shortname_for_message(clerk, error.org_unit) or error.org_unit
+                )  # as the clerk sees it
                 raise ProblemError(
                     403,
                     "The supervisor's login lacks the permission {permission} at {library}. Nothing was changed.",

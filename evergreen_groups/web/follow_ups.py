@@ -131,8 +131,15 @@ def save_entries(
     checked = [
         draft.checked(one, read.today(one.group.contact_library)) for one, draft in zip(follow_ups, drafts, strict=True)
     ]
-    who = {"staff": desk.caller.user, "workstation": desk.caller.workstation}
-    return store.write(found, checked, **who, key=key, request=digest)
+    return store.write(
+        found,
+        checked,
+        staff=desk.caller.user,
+        workstation=desk.caller.workstation,
+        org_unit=desk.caller.library,
+        key=key,
+        request=digest,
+    )
 
 
 @blueprint.post("/api/v1/follow-ups")

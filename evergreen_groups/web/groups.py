@@ -8,9 +8,9 @@ from flask import Blueprint, Response, jsonify, request
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.ils import VIEW_USER
-from evergreen_groups.values import plain_amount
 from evergreen_groups.render import total_document
 from evergreen_groups.report import ListedGroup, ListedGroups
+from evergreen_groups.values import plain_amount
 from evergreen_groups.web import bodies
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.service import service

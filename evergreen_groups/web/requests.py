@@ -5,10 +5,12 @@ Everything here comes from the network, so each function is strict and refuses a
 
 from __future__ import annotations
 
+import hmac
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from hashlib import sha256
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -127,6 +129,19 @@ def refuse_foreign_writes(headers: Headers, origin: str) -> None:
 def has_bearer(headers: Headers) -> bool:
     """Return whether the request sends a token in ``Authorization``."""
     return headers.get("Authorization", "").partition(" ")[0].lower() == "bearer"
+
+
+_LABEL = b"evergreen-groups desk form 1"
+
+
+def form_token(session_token: str, user: int) -> str:
+    """Return the CSRF token for forms in the session of a user (``au.id``)."""
+    return hmac.new(session_token.encode(), _LABEL + str(user).encode(), sha256).hexdigest()
+
+
+def is_form_token(given: str, session_token: str, user: int) -> bool:
+    """Return whether ``given`` is the session's form token, in constant time."""
+    return hmac.compare_digest(given.encode(), form_token(session_token, user).encode())
 
 
 def is_followed_link(method: str, headers: Headers) -> bool:

@@ -21,10 +21,9 @@ from evergreen_groups.render.report import (
     ShownGroup,
     WorklistRow,
     WorklistRows,
-    fill_worklist,
+    WrittenPage,
     shown_entries,
 )
-from evergreen_groups.web import desk as desk_pages
 from evergreen_groups.web import requests, static_files
 from evergreen_groups.web.follow_ups import ReadFollowUps, save_entries
 from evergreen_groups.web.problems import ProblemError
@@ -47,7 +46,6 @@ MOST_GROUPS = 200
 """As many as the API takes at once."""
 _LARGEST_FORM = 16 * 1024
 _LONGEST_NAME = 200
-_PAGE_LANGUAGE = re.compile('<html lang="([A-Za-z-]{2,10})"')
 _ANOTHER_SESSION = Message("You have logged in again since this form was opened. Nothing was saved yet.")
 _SAVE_AGAIN = Message("Check what you typed, and save again.")
 _ENDED = Message("Your session has ended. Nothing was saved.")
@@ -62,7 +60,8 @@ def filled(running: Service, desk: DeskRequest, page: str, report: str, name: st
 
     ``report`` is the report's name, ``name`` that of a library's page ("" if the report has one page).
     """
-    if "<!--follow-up form" not in page:
+    written = WrittenPage(page)
+    if written.language is None:
         return None
     try:
         read = ReadFollowUps.read(running, desk, report)
@@ -71,12 +70,11 @@ def filled(running: Service, desk: DeskRequest, page: str, report: str, name: st
         return None
     if read.found is None:
         return None
-    found = _PAGE_LANGUAGE.search(page)
-    language = running.settings.language.language(found[1] if found else None)
-    with use_language(language):
-        place = {"report": report, "page": name, "language": language.tag}
-        script = f"{url_for('worklist.script')}?{static_files.static_file(SCRIPT).digest[:12]}"
-        return fill_worklist(page, _rows(running, desk, read), action=url_for("worklist.follow_up"), place=place, script=script)
+    rows = _rows(running, desk, read)
+    script = f"{url_for('worklist.script')}?{static_files.static_file(SCRIPT).digest[:12]}"
+    with use_language(running.settings.language.language(written.language)):
+        place = {"report": report, "page": name, "language": written.language}
+        return written.filled(rows, action=url_for("worklist.follow_up"), place=place, script=script)
 
 
 def _rows(
@@ -136,6 +134,9 @@ class Form:
             or not re.fullmatch("[0-9a-f]{32}", key)
         ):
             raise ProblemError(400, "The form isn't whole.", code="form-incomplete")
+        if len(seen) > MOST_GROUPS:
+            values = {"most": MOST_GROUPS}
+            raise ProblemError(400, "Select at most {most} groups.", code="too-many-groups-selected", values=values)
         if not seen:
             raise ProblemError(400, "Select a group in the report first.", code="no-group-selected")
         return cls(
@@ -160,10 +161,10 @@ class Form:
 
     def fields(self, token: str) -> list[tuple[str, str]]:
         """Return the form's hidden fields. ``token`` is the session's form token."""
-        kept = {"report": self.report, "page": self.page, "language": self.language, "columns": str(self.columns)}
+        origin = {"report": self.report, "page": self.page, "language": self.language, "columns": str(self.columns)}
         groups = [("group", f"{number}:{row or ''}") for number, row in self.seen.items()]
         entry = "" if self.entry is None else str(self.entry)
-        each = [*kept.items(), ("entry", entry), ("form", token), ("key", self.key), *groups]
+        each = [*origin.items(), ("entry", entry), ("form", token), ("key", self.key), *groups]
         return [(name, value) for name, value in each if value]
 
     def draft(self, group: int, today: date) -> DraftEntry:
@@ -203,6 +204,7 @@ def follow_up() -> Response:
     """Show what was agreed with some groups of a report, and a form for an entry."""
     running, form = service(), Form.read(request.args)
     with running.desk(request, by_link=True) as desk:
+        running.use_session_timezone(desk.client.gateway)
         return _show(running, desk, ReadFollowUps.read(running, desk, form.report), form)
 
 
@@ -213,10 +215,11 @@ def save() -> Response:
     requests.refuse_foreign_writes(request.headers, running.origin)
     try:
         with running.changing_desk(request, largest=_LARGEST_FORM) as desk:
+            running.use_session_timezone(desk.client.gateway)
             form = Form.read(request.form)
             read = ReadFollowUps.read(running, desk, form.report)
             token = requests.token_of(request.headers)
-            if not desk_pages.is_form_token(request.form.get("form", ""), token, desk.caller.user):
+            if not requests.is_form_token(request.form.get("form", ""), token, desk.caller.user):
                 return _show(running, desk, read, form, NotSaved(403, gettext(_ANOTHER_SESSION), gettext(_SAVE_AGAIN)))
             return _save(running, desk, read, form)
     except ProblemError as error:
@@ -266,9 +269,8 @@ def _show(
     user, changes = desk.caller.user, running.settings.desk.changes
     corrected = None if form.entry is None else groups[0].entry(form.entry)
     is_own = corrected is not None and corrected.original.staff == user
-    people = {entry.staff for one in groups for entry in one.entries} | {one.group.contact for one in groups}
-    people -= {None, 0}
-    names = desk.client.patrons.names(people) if people else {}
+    people = {entry.staff or 0 for one in groups for entry in one.entries} | {one.group.contact for one in groups}
+    names = desk.client.patrons.names(people - {0}) if people - {0} else {}
     rows = _rows(running, desk, read, form.seen)
     shown = []
     for one in groups:
@@ -292,7 +294,7 @@ def _show(
         remind_on = corrected.remind_on.isoformat() if corrected.remind_on else ""
         form = replace(form, typed={"note": corrected.note, "remind_on": remind_on, "day": corrected.day.isoformat()})
     accepted = {one.group.group: one.seen for one, view in zip(groups, shown, strict=True) if not view.refusal}
-    token = desk_pages.form_token(requests.token_of(request.headers), user)
+    token = requests.form_token(requests.token_of(request.headers), user)
     page = FollowUpPage(
         shown,
         url_for("worklist.save", language=form.language or None),

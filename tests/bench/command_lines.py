@@ -54,7 +54,7 @@ DOCUMENTS = [
 ]  # fmt: skip
 OPTIONS = [
     "--config", "--sandbox", "-v", "-vv", "-q", "--log-format", "--min-total", "--min-members", "--org", "--top",
-    "--sort", "--limit", "--format", "--output", "--split", "--details", "--no-details", "--bom", "--history",
+    "--sort", "--limit", "--format", "--output", "--split", "--details", "--no-members", "--bom", "--history",
     "--no-history", "--mail", "--deadline", "--healthcheck-url", "--user", "--group", "--all-members", "--json",
     "--max-age", "--state-directory", "--to", "--from", "--yes", "--dry-run", "--lead", "--off", "--fix", "--port",
     "--host", "--dataset", "--patrons", "--db", "--help", "--version", "--nonsense", "--url", "--username",

@@ -22,6 +22,7 @@ PROGRAM = (sys.executable, "-m", "evergreen_groups")
 MOST_CALLS = 60
 """Maximum calls for an account that doesn't see everyone, besides one per group whose hidden members owe something."""
 START_SECONDS = 0.3
+IMPORT_SECONDS = 0.005
 AUDIT_TIMES, AUDIT_MB = 1.5, 120
 
 
@@ -108,8 +109,16 @@ def audit(site: Site, account: Account, runs: int, output_format: str) -> Row:
 
 
 def start_up(site: Site, account: Account, runs: int) -> Iterator[Row]:
-    """Yield the seconds until the command prints its version, and until it sends the first request."""
+    """Yield the seconds to import the package, until the command prints its version, and until its first request."""
     environ = site.environ(account)
+    imported, bare = pairs.by_turns(
+        lambda: pairs.seconds([sys.executable, "-c", "import evergreen_groups"], environ),
+        lambda: pairs.seconds([sys.executable, "-c", "pass"], environ),
+        runs,
+    )
+    met = median(imported) - median(bare) <= IMPORT_SECONDS
+    goal = f"{IMPORT_SECONDS} s more"
+    yield Row("start: import", "", "", Spread(tuple(imported)), Spread(tuple(bare)), goal=goal, met=met)
     version = [pairs.seconds([*PROGRAM, "--version"], environ) for _ in range(runs + 1)]
     yield _start("start: --version", version[1:])
     with socket.create_server(("127.0.0.1", 0)) as listening:

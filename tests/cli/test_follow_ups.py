@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.command import Command
+from support.command import Command, one_line
 from support.follow_ups import draft, save
 from support.gateways import gateway_of
 
-from evergreen_groups.follow_up import What
+from evergreen_groups import exit_status
+from evergreen_groups.follow_up import How, What
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state import State
 
@@ -50,7 +54,7 @@ def test_listed_as_text_and_json(command: Command, sandbox: Sandbox, tmp_path: P
         save(state, *entries, url=gateway_url(sandbox))
     text = told(command, "follow-ups")
     assert f"To do: {len(others)}\n" in text
-    assert "Promised to pay · by phone · " in text
+    assert "Promised to pay · by phone on " in text
     assert SECRET not in text
     due = told(command, "follow-ups", "--due")
     assert "Waiting: 1\nClosed: 1\n" in due
@@ -60,6 +64,37 @@ def test_listed_as_text_and_json(command: Command, sandbox: Sandbox, tmp_path: P
     assert [one["group"] for one in found["groups"]] == others
     assert found["counts"] == {"to-do": len(others), "waiting": 1, "closed": 1}
     assert SECRET in json.dumps(report_of(command))
+
+
+@pytest.mark.parametrize("language", ["C", "fr_CA", "es", "cs"])
+def test_it_fits_eighty_columns(command: Command, sandbox: Sandbox, tmp_path: Path, language: str) -> None:
+    told(command, "-q", "report", "--history")
+    with State(tmp_path / "state") as state:
+        remind_on = state.database.now().date() + timedelta(300)
+        longest = (What.PROMISED, What.CONTACTED, What.NO_ANSWER)
+        drafts = (draft(1001 + place, what, how=How.IN_PERSON) for place, what in enumerate(longest))
+        save(state, *(replace(one, remind_on=remind_on) for one in drafts), url=gateway_url(sandbox))
+    command.environ["LC_ALL"] = f"{language}.UTF-8"
+    lines = told(command, "follow-ups").splitlines()
+    assert len([line for line in lines if re.match(r" {4}\S", line)]) == len(longest)
+    assert [line for line in lines if len(line) > 80] == []
+
+
+def test_each_named_report(command: Command, sandbox: Sandbox) -> None:
+    told(command, "-q", "report", "--history")
+    command.config.write_text('[[reports]]\nname = "elm"\noutput = "elm.html"\n')
+    assert told(command, "follow-ups").endswith("elm:\nNo run of the report was recorded yet.\n")
+    unnamed, named = json.loads(told(command, "follow-ups", "--json", "--due"))["reports"]
+    assert (unnamed["report"], named["report"], named["as_of"], named["groups"]) == ("", "elm", None, [])
+    assert unnamed["groups"]
+
+
+def test_its_exit_status_says_why_it_fails(command: Command) -> None:
+    command.environ["EVERGREEN_GROUPS_GATEWAY_URL"] = "http://127.0.0.1:1"
+    failed = command("follow-ups", "--due")
+    assert (failed.returncode, failed.stdout) == (exit_status.UNREACHABLE, "")
+    assert one_line(failed.stderr)
+    assert command("follow-ups", "--overdue").returncode == exit_status.USAGE
 
 
 def test_nights_follow_the_groups(command: Command, sandbox: Sandbox, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from support.mail_server import SECRET, Post, free_port, server
 
 from evergreen_groups import exit_status
 from evergreen_groups.cli.application import run
-from evergreen_groups.cli.commands.init import init_command
+from evergreen_groups.cli.commands.init import _emit, init_command
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import (
     CONFIG_VARIABLE,
@@ -34,6 +34,7 @@ from evergreen_groups.settings import (
     declared,
     initial_configuration,
     passwords,
+    values,
 )
 from evergreen_groups.settings import reading as load
 
@@ -255,6 +256,43 @@ def test_every_option_is_a_setting() -> None:
     declared_options = {option.name for setting in declared(Settings) if (option := setting.option("init"))}
     own = {str(option.name) for option in init_command.params if option.expose_value}  # not the global ones
     assert own - {"yes", "force"} == declared_options
+
+
+def test_an_empty_password_ends_it(sandbox: Sandbox, command: Command, tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    with at_a_terminal(command, "--config", str(file), "init") as terminal:
+        terminal.answer("Address of the Evergreen server", sandbox.url)
+        terminal.answer("User name of the service account", "consortium_staff")
+        terminal.answer("Password of consortium_staff", "")
+        assert terminal.end() == exit_status.USAGE, terminal.said
+    assert "no password was entered, and nothing was written; set $EVERGREEN_GROUPS_PASSWORD" in terminal.said
+    assert not file.exists()
+
+
+@pytest.mark.parametrize(
+    ("answer", "recipients"),
+    [
+        ("head@example.org", (("*", ("head@example.org",)),)),
+        ("a@b.example, c@d.example", (("*", ("a@b.example", "c@d.example")),)),
+        ("BR1=a@b.example; c@d.example", (("BR1", ("a@b.example",)), ("*", ("c@d.example",)))),
+    ],
+)
+def test_recipients_of_the_whole_report_need_no_name(answer: str, recipients: object) -> None:
+    assert values.RECIPIENTS(answer) == recipients
+
+
+def test_lines_are_wrapped_between_words(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    words = [
+        "There",
+        "are",
+        *(f"LIBRARY-{number}" for number in range(20)),
+        "https://evergreen.example.org/" + "x" * 40,
+    ]
+    _emit(" ".join(words), indent="  ")
+    lines = capsys.readouterr().err.splitlines()
+    assert [word for line in lines for word in line.split()] == words
+    assert all(len(line) <= 40 and line.startswith("  ") for line in lines[:-1])
 
 
 def test_every_question_can_be_answered_on_the_command_line() -> None:

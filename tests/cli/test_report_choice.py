@@ -36,7 +36,7 @@ def test_details(run: Command) -> None:
         (("--details",), True, True),
         (("--details", "full"), True, True),
         (("--details", "sums"), False, True),
-        (("--no-details",), True, False),
+        (("--no-members",), True, False),
     ):
         answer = run("-q", "report", "--no-history", "--top", "1", "--format", "json", *options)
         (group,) = json.loads(answer.stdout)["groups"]

@@ -31,6 +31,7 @@ from support.web_caller import API, bearer, session
 from evergreen_groups import exit_status
 from evergreen_groups.cli.commands.serve import serve_command
 from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.message import own_pip
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.sandbox.services.releases import LATEST_PATCHES
 from evergreen_groups.settings import ServeSettings
@@ -326,4 +327,4 @@ def test_without_the_extra_it_says_what_to_install(tmp_path: Path, missing: str)
     done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == exit_status.CONFIGURATION
     assert one_line(done.stderr)
-    assert "pip install 'evergreen-groups[serve]'" in done.stderr
+    assert f"{own_pip()} install 'evergreen-groups[serve]'" in done.stderr

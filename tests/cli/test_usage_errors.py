@@ -23,7 +23,7 @@ WRONG = [
     ("report", "--format", "pdf"),
     ("report", "--limit", "abc"),
     ("report", "--limit"),
-    ("report", "--no-details=3"),
+    ("report", "--no-members=3"),
     ("report", "--top", "0"),
     ("show", "a", "b"),
     ("show",),
@@ -33,6 +33,11 @@ WRONG = [
     ("--sandbox",),
     ("--log-format", "xml", "report"),
 ]
+
+
+def test_a_decimal_comma_is_refused_with_the_form_it_wants(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--sandbox", "report", "--limit", "5,00"]) == exit_status.USAGE
+    assert "'5,00' isn't allowed; it takes an amount such as 5.00" in capsys.readouterr().err
 
 
 def what_is_wrong(arguments: tuple[str, ...]) -> click.ClickException:

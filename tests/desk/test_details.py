@@ -77,7 +77,7 @@ def test_the_librarys_settings_decide_what_counts_as_out(
 
     proxy.answer = answer_settings
     with gateway_of(proxy.url, "consortium_staff") as gateway:
-        details = client_of(gateway, tmp_path).groups.of_group(1004)
+        details = client_of(gateway, tmp_path).details.of_group(1004)
     assert {id: counts.out for id, counts in details.circulations.items() if counts and id in out} == out
 
 
@@ -352,7 +352,7 @@ def test_penalties_that_did_not_come_are_not_none(client: Client, proxy: FaultPr
         assert all(row["__p"][position] is None for row in answer)
         proxy.answer = lambda call: answer if call.method == "open-ils.pcrud.search.au.atomic" else None
         with pytest.raises(DataError, match="no list of a patron's penalties"):
-            counted.groups.of_user(1001)
+            counted.details.of_user(1001)
 
 
 def calls_of(proxy: FaultProxy) -> list[str]:
@@ -373,9 +373,9 @@ def test_a_family_costs_few_calls(sandbox: Sandbox, proxy: FaultProxy, account: 
         account = make_stock_circulator(sandbox)
     with desk(proxy.url, "admin") as warm:
         reference = warm._reference
-        warm.groups.of_user(1001)  # caches data shared by all sessions
+        warm.details.of_user(1001)  # caches data shared by all sessions
         with desk(proxy.url, account, reference=reference) as colleague:
-            colleague.groups.of_user(1001)  # and data shared by all staff of a library
+            colleague.details.of_user(1001)  # and data shared by all staff of a library
         with desk(proxy.url, account, reference=reference) as client:
             calls_of(proxy)
             client.details.of_user(1001)

@@ -28,6 +28,7 @@ from evergreen_groups.doctor import network as service
 from evergreen_groups.doctor.finding import from_error
 from evergreen_groups.doctor.interface import NO_TOKEN
 from evergreen_groups.errors import ConfigurationError, DataError, StateError, TransportError
+from evergreen_groups.message import own_pip
 from evergreen_groups.report import History
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state import RunOutcome, RunStatus, State
@@ -240,7 +241,7 @@ def test_spreadsheets_without_what_writes_them(
     monkeypatch.setitem(sys.modules, "xlsxwriter", None)  # as if it weren't installed
     (failure,) = only(installation.examined(["configuration", "output"]), WARNING, FAILED)
     assert (failure.check, failure.verdict) == ("output", FAILED)
-    assert "pip install" in failure.advice
+    assert f"{own_pip()} install" in failure.advice
 
 
 def found_of_reports(installation: Installation, *tables: str) -> list[Finding]:

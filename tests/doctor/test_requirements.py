@@ -82,7 +82,7 @@ def _look_at_items_elsewhere(url: str, sandbox: Sandbox, tmp_path: Path) -> None
     lent = sandbox._store.rows("circ", {"usr": OUT, "checkin_time": None})[0]
     sandbox._store.update("circ", lent["id"], {"circ_lib": ELSEWHERE})
     with gateway_of(url, account) as gateway:
-        client_of(gateway, tmp_path).groups.of_user(OUT)
+        client_of(gateway, tmp_path).details.of_user(OUT)
 
 
 VERSION = "opensrf.open-ils.system.ils_version"

@@ -19,6 +19,7 @@ from support.redis_server import RedisServer
 from evergreen_groups.doctor import Finding, Verdict
 from evergreen_groups.mail import Letter, build_message
 from evergreen_groups.mail.mailer import Outbox
+from evergreen_groups.message import own_pip
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state import State
 
@@ -169,5 +170,5 @@ def test_the_shared_counters_are_tried(tmp_path: Path, monkeypatch: pytest.Monke
         assert (one.verdict, one.code) == (FAILED, "redis-login-refused")
         assert "password_file" in one.advice
     assert (stopped.verdict, stopped.code) == (FAILED, "redis-unusable")
-    assert (missing.verdict, missing.advice) == (FAILED, "pip install 'evergreen-groups[serve,redis]'")
+    assert (missing.verdict, missing.advice) == (FAILED, f"{own_pip()} install 'evergreen-groups[serve,redis]'")
     assert SECRET not in repr((right, wrong, none, stopped, missing))

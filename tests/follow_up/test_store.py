@@ -19,7 +19,7 @@ from support.report_samples import member, report_of
 from evergreen_groups.errors import NotFoundError, PlanError
 from evergreen_groups.follow_up import Entry, FollowUp, FollowUps, FollowUpStatus, What
 from evergreen_groups.groups import Group
-from evergreen_groups.report import Report
+from evergreen_groups.report import Criteria, Report
 from evergreen_groups.state import State, forget, prune, schema
 
 TONIGHT = datetime(2026, 11, 29, 3, tzinfo=UTC)
@@ -164,6 +164,30 @@ def test_hidden_members_change_nothing(state: State) -> None:
     assert status(state, 7) is FollowUpStatus.CLOSED
 
 
+def test_a_group_as_the_desk_sees_it(state: State) -> None:
+    store = FollowUps(state.database, GATEWAY)
+    assert store.of_group(7, [A, B]) == ((), [])
+    listed(state, {7: [A, B, C]})
+    [entry] = save(state, draft(7)).entries
+    for number, members in ((7, [A, B, C]), (9, [A, D]), (9, [B, C]), (7, [C]), (9, [B, C, *range(100, 200)])):
+        assert store.of_group(number, members)[0] == (entry,), (number, members)
+    for number, members in ((9, [C]), (7, [D]), (9, [711, 712]), (9, [C, *range(100, 200)])):
+        assert store.of_group(number, members) == ((), []), (number, members)
+    assert FollowUps(state.database, "https://other.example.org").of_group(7, [A, B, C]) == ((), [])
+
+
+def test_the_reports_that_show_a_group(state: State) -> None:
+    store = FollowUps(state.database, GATEWAY)
+    note_run(state, report({7: [A, B], 8: [C]}), replace(report({7: [A, B]}), name="old"))
+    assert [store.of_group(number, members)[1] for number, members in ((7, [B]), (8, [C]), (8, [D]))] == [
+        ["", "old"],
+        [""],
+        [],
+    ]
+    note_run(state, replace(report({}, 1), criteria=Criteria(min_members=3)))  # another series
+    assert store.of_group(7, [A])[1] == ["old"]
+
+
 # --- Closed ---
 
 
@@ -251,6 +275,9 @@ def test_reports_agree_and_lose_nothing_of_groups_that_are_listed(
             saved.append(entry.id)
         found = {number: follow_up(state, number).entries for number in groups}
         assert found == {number: follow_up(state, number, "old").entries for number in groups}
+        assert found == {
+            number: FollowUps(state.database, GATEWAY).of_group(number, groups[number])[0] for number in groups
+        }
         everything = [entry.id for entries in found.values() for entry in entries]
         assert len(everything) == len({*everything}), "no entry is in two groups"
     # The whole family again, in one group: everything is there.

@@ -14,7 +14,7 @@ from support.sandbox_caller import Caller
 
 from evergreen_groups.client import Client
 from evergreen_groups.groups import ACCOUNT_FIELDS, PatronAccount
-from evergreen_groups.ils import OrgUnits, read_items, rows_in_force
+from evergreen_groups.ils import OrgUnits, PatronItems, rows_in_force
 from evergreen_groups.ils.circulations import CirculationKind
 from evergreen_groups.language import day, local, use_language
 from evergreen_groups.language.language import Language
@@ -64,7 +64,7 @@ def test_what_is_stored_is_compared(sandbox: Sandbox) -> None:
 def test_an_expiry_that_says_nothing_is_unknown(sandbox: Sandbox, stored: str) -> None:
     store(sandbox, "au", DUC, expire_date=stored, dob="2091-01-01" if stored == "infinity" else "0201-03-04")
     with gateway_of(sandbox.url, "consortium_staff") as gateway:
-        account = Client(gateway, account="x").groups.of_user(DUC).accounts[DUC]
+        account = Client(gateway, account="x").details.of_user(DUC).accounts[DUC]
         report = build_report(gateway, Criteria())
     assert (account.expired, account.expire_date, account.expiry_unknown) == (False, None, True)
     assert account.birth_date is None
@@ -83,7 +83,7 @@ def test_a_penalty_without_end_is_in_force_and_an_item_is_never_due(sandbox: San
     with gateway_of(sandbox.url, "consortium_staff") as gateway:
         (penalty,) = rows_in_force(gateway, [DUC])
         org_units = OrgUnits.read(gateway)
-        items = read_items(gateway, org_units, [unit.id for unit in org_units], [DUC])[DUC]
+        items = PatronItems.read(gateway, org_units, [unit.id for unit in org_units], [DUC])[DUC]
     assert penalty.set_date is None
     (item,) = (item for item in items.items if item.id == 70203)
     assert (item.due, item.kind) == (None, CirculationKind.OUT)
@@ -105,7 +105,7 @@ def another_gateway(sandbox: Sandbox) -> Iterator[str]:
 def test_a_date_that_cannot_be_held_is_unknown_with_a_note(another_gateway: str) -> None:
     with gateway_of(another_gateway, "consortium_staff") as gateway:
         report = build_report(gateway, Criteria())
-        details = Client(gateway, account="x").groups.of_user(1001)
+        details = Client(gateway, account="x").details.of_user(1001)
     assert report.groups
     notes = [str(note) for note in report.notes if "can't be read" in note]
     assert len(notes) == 10

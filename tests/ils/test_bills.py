@@ -19,16 +19,7 @@ from support.recorded import gateway_of, idl_bytes, idl_of, payload
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import Gateway, RetryPolicy
-from evergreen_groups.ils import (
-    Bill,
-    BillKind,
-    balance_of,
-    read_bills,
-    read_fines_within,
-    read_own_fines,
-    verify_bills,
-    with_item_kinds,
-)
+from evergreen_groups.ils import Bill, BillKind, read_fines_within, read_own_fines
 from evergreen_groups.ils.bills import Billed
 from evergreen_groups.sandbox import Sandbox
 
@@ -86,7 +77,7 @@ def bill(id: int, patron: int, balance: str, kind: BillKind = MISC) -> Bill:
 
 def test_what_is_owed_for_since_when_and_where() -> None:
     with answering(open_transactions()) as gateway:
-        bills = read_bills(gateway, [5012, 5041, 5038, 5004])
+        bills = Bill.read(gateway, [5012, 5041, 5038, 5004])
     assert [(it.id, it.kind, str(it.balance), it.library) for it in bills[5041] if it.balance] == [
         (50055, PROCESSING, "23.00", 4),
         (50054, OVERDUE, "0.50", 4),
@@ -102,8 +93,8 @@ def test_hidden_bills_are_not_no_bills() -> None:
     """An account without the permission gets an empty answer (family-017, family-018)."""
     assert payload("family-017") == payload("family-018") == [[]]
     with answering([]) as gateway:
-        found = verify_bills(gateway, {5001: Decimal("4.50"), 5004: Decimal(0)})
-        hidden = verify_bills(gateway, {5004: Decimal(0)}, hidden={5004})
+        found = Bill.verify(gateway, {5001: Decimal("4.50"), 5004: Decimal(0)})
+        hidden = Bill.verify(gateway, {5004: Decimal(0)}, hidden={5004})
     assert found == {5001: None, 5004: ()}
     assert hidden == {5004: None}
 
@@ -114,14 +105,14 @@ def test_all_recorded_bills_add_up_to_the_own_fines() -> None:
     with gateway_of("pcrud-051", alike=False) as gateway:
         assert read_own_fines(gateway, [5001, 5004, 5012, 5014, 5042]) == owed
     with answering(open_transactions()) as gateway:
-        found = verify_bills(gateway, owed)
-    assert {id: balance_of(theirs) for id, theirs in found.items() if theirs is not None} == owed
+        found = Bill.verify(gateway, owed)
+    assert {id: Bill.balance_of(theirs) for id, theirs in found.items() if theirs is not None} == owed
 
 
 def test_as_a_real_evergreen_answers_the_question() -> None:
     """A lost item with a fee, of which a part is paid; a credit; overdue fines of what came back."""
     with recorded_families("context_staff") as gateway:
-        found = read_bills(gateway, range(301, 317))
+        found = Bill.read(gateway, range(301, 317))
     assert {id: [(bill.id, str(bill.balance), bill.library) for bill in theirs] for id, theirs in found.items()} == {
         301: [(701, "2.40", 4), (731, "4.00", 4)],
         302: [(703, "19.00", 4)],
@@ -139,16 +130,16 @@ def test_as_a_real_evergreen_answers_the_question() -> None:
 def test_bills_of_patrons_of_elsewhere_are_left_out() -> None:
     """308 has another home library; what 304 owes elsewhere is visible, for the home library is what counts."""
     with recorded_families("context_branch") as gateway:
-        assert sorted(read_bills(gateway, range(301, 317))) == [301, 302, 304, 307, 312]
+        assert sorted(Bill.read(gateway, range(301, 317))) == [301, 302, 304, 307, 312]
 
 
 def test_who_paid_between_the_two_looks_is_looked_at_once_more() -> None:
     """The own fines are those after the payment; the bills were read before it."""
     with answering(open_transactions()) as gateway:
-        found = verify_bills(gateway, {5001: Decimal("4.50")}, {5001: (bill(50001, 5001, "9.00"),)})
-        stale = verify_bills(gateway, {5001: Decimal("9.00")}, {5001: (bill(50001, 5001, "4.50"),)})
+        found = Bill.verify(gateway, {5001: Decimal("4.50")}, {5001: (bill(50001, 5001, "9.00"),)})
+        stale = Bill.verify(gateway, {5001: Decimal("9.00")}, {5001: (bill(50001, 5001, "4.50"),)})
     assert found[5001] is not None
-    assert balance_of(found[5001]) == Decimal("4.50")
+    assert Bill.balance_of(found[5001]) == Decimal("4.50")
     assert stale == {5001: None}
 
 
@@ -156,18 +147,18 @@ def test_a_bill_without_a_beginning_is_refused() -> None:
     rows = open_transactions()[:1]
     rows[0]["__p"][IDL["mobts"].positions["xact_start"]] = None
     with answering(rows) as gateway, pytest.raises(DataError, match="xact_start"):
-        read_bills(gateway, [5001])
+        Bill.read(gateway, [5001])
 
 
 def test_overdue_fines_are_overdue_materials_however_the_ils_writes_it() -> None:
     """Those that it makes itself are called "Overdue materials", unlike the billing type (``CircCommon.pm``)."""
     with answering(payload("desk-003")[0]) as gateway:
-        assert [bill.kind for bill in read_bills(gateway, [245])[245] if bill.kind != MISC] == [OVERDUE]
+        assert [bill.kind for bill in Bill.read(gateway, [245])[245] if bill.kind != MISC] == [OVERDUE]
     rows = [row for row in open_transactions() if row["__p"][IDL["mobts"].positions["xact_type"]] == "circulation"][:2]
     for row, written in zip(rows, ("Overdue materials", "Overdue Materials"), strict=True):
         row["__p"][IDL["mobts"].positions["last_billing_type"]] = written
     with answering(rows) as gateway:
-        found = read_bills(gateway, {row["__p"][IDL["mobts"].positions["usr"]] for row in rows})
+        found = Bill.read(gateway, {row["__p"][IDL["mobts"].positions["usr"]] for row in rows})
     assert [bill.kind for theirs in found.values() for bill in theirs] == [OVERDUE, OVERDUE]
     assert BillKind.of("grocery", "Overdue materials").text == "Overdue materials", "somebody has called it that"
 
@@ -198,7 +189,7 @@ TOME, LOST_ITEM = 1058, 70052
 def test_a_lost_item_with_its_fee_is_a_lost_item(sandbox: Sandbox) -> None:
     """What was billed last was the fee; the rows are those that a real Evergreen wrote."""
     with session_of(sandbox.url, "admin") as gateway:
-        (lost,) = read_bills(gateway, [TOME])[TOME]
+        (lost,) = Bill.read(gateway, [TOME])[TOME]
     assert (lost.id, lost.kind.text, lost.balance) == (LOST_ITEM, "lost materials", Decimal("17.99"))
     assert lost.by_type == (
         Billed("Lost Materials", Decimal("12.99")),
@@ -215,7 +206,7 @@ def test_the_largest_billing_type_leads(sandbox: Sandbox) -> None:
     billing(sandbox, one, "90.00", "Copies", 101, voided=True)
     billing(sandbox, one, "20.00", "Replacement Card", 101, adjusted="20.00")
     with session_of(sandbox.url, "admin") as gateway:
-        found = {bill.id: bill for bill in read_bills(gateway, [TOME])[TOME]}
+        found = {bill.id: bill for bill in Bill.read(gateway, [TOME])[TOME]}
     assert found[one].kind == BillKind("grocery", "Room")
     assert found[one].describe_billings() == "Room: $6.00, Misc: $1.00, other billings: $20.00"
 
@@ -244,17 +235,17 @@ def test_the_bill_for_an_item_is_what_happened_to_it(
     for row in rows:
         billing(sandbox, loan, *row)
     with session_of(sandbox.url, "admin") as gateway:
-        bills = read_bills(gateway, [TOME])[TOME]
-    (kind,) = (bill.kind for bill in with_item_kinds(bills, {loan: stopped}, {11, 12}) if bill.id == loan)
+        bills = Bill.read(gateway, [TOME])[TOME]
+    (kind,) = (bill.kind for bill in Bill.with_item_kinds(bills, {loan: stopped}, {11, 12}) if bill.id == loan)
     assert kind.text == text
     assert kind.matches_name(text)
 
 
 def test_an_item_at_a_library_that_is_hidden_keeps_its_billing_type(sandbox: Sandbox) -> None:
     with session_of(sandbox.url, "admin") as gateway:
-        bills = read_bills(gateway, [TOME])[TOME]
-    assert with_item_kinds(bills, {LOST_ITEM: "LONGOVERDUE"}, {11}) == bills
-    assert with_item_kinds(bills, {LOST_ITEM: "LONGOVERDUE"}, {12})[0].kind.text == "long overdue materials"
+        bills = Bill.read(gateway, [TOME])[TOME]
+    assert Bill.with_item_kinds(bills, {LOST_ITEM: "LONGOVERDUE"}, {11}) == bills
+    assert Bill.with_item_kinds(bills, {LOST_ITEM: "LONGOVERDUE"}, {12})[0].kind.text == "long overdue materials"
 
 
 HERE, THERE = 4, 5

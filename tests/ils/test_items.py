@@ -14,17 +14,7 @@ from support.recorded import idl_of, payload
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.ils import (
-    ItemOut,
-    OrgUnits,
-    PatronItems,
-    UnreturnedItems,
-    orgs_by_permission,
-    permissions,
-    read_items,
-    read_titles,
-    read_unreturned_items,
-)
+from evergreen_groups.ils import ItemOut, OrgUnits, PatronItems, UnreturnedItems, permissions
 from evergreen_groups.ils.circulations import CirculationKind, kind_of, seconds_of
 from evergreen_groups.sandbox import Sandbox
 
@@ -33,8 +23,10 @@ HUONG, DUC, MINH, LAN = 1015, 1016, 1017, 1018
 
 def items_of(gateway: Gateway, *patrons: int) -> dict[int, PatronItems]:
     org_units = OrgUnits.read(gateway)
-    visible = orgs_by_permission(gateway, org_units, [permissions.VIEW_CIRCULATIONS])[permissions.VIEW_CIRCULATIONS]
-    return read_items(gateway, org_units, visible, patrons)
+    visible = permissions.orgs_by_permission(gateway, org_units, [permissions.VIEW_CIRCULATIONS])[
+        permissions.VIEW_CIRCULATIONS
+    ]
+    return PatronItems.read(gateway, org_units, visible, patrons)
 
 
 def test_what_is_out_and_what_came_back_unpaid(sandbox: Sandbox, admin: Gateway) -> None:
@@ -63,7 +55,7 @@ def test_as_a_real_evergreen_tells_them(recorded_units: OrgUnits) -> None:
     """Of 307 something came back and is owed for, something else is paid; the one that 312 lost is paid as well."""
     every = [unit.id for unit in recorded_units]
     with recorded_gateway_of("items-004") as gateway:
-        found = read_items(gateway, recorded_units, every, range(301, 317))
+        found = PatronItems.read(gateway, recorded_units, every, range(301, 317))
     overdue, long_overdue = CirculationKind.OVERDUE, CirculationKind.LONG_OVERDUE
     assert [(item.id, item.kind) for item in found[301].items] == [(701, overdue), (702, CirculationKind.OUT)]
     assert [(item.id, item.kind) for item in found[307].items] == [(708, None)]
@@ -88,15 +80,15 @@ def test_an_older_release_has_its_fields_in_another_order(recorded_units: OrgUni
     """It has no ``circ.renewal``, so that fields after it stand elsewhere; what was asked for here had some alone."""
     every, patrons = [unit.id for unit in recorded_units], range(5001, 5053)
     with recorded_gateway_of("family-003", alike=False) as gateway:
-        found = read_items(gateway, recorded_units, every, patrons)
+        found = PatronItems.read(gateway, recorded_units, every, patrons)
     with recorded_gateway_of("3.12/family-003", alike=False) as gateway:
-        assert read_items(gateway, recorded_units, every, patrons) == found
+        assert PatronItems.read(gateway, recorded_units, every, patrons) == found
     assert [item.copy for item in found[5041].items] == [520, 519, 518]
 
 
 def test_hidden_ones_as_a_real_evergreen_tells_of_them(recorded_units: OrgUnits) -> None:
     with recorded_gateway_of("items-005", "items-006") as gateway:
-        found = read_items(gateway, recorded_units, [4, 8], range(301, 317))
+        found = PatronItems.read(gateway, recorded_units, [4, 8], range(301, 317))
     assert [id for id, items in found.items() if not items.complete] == [303]
     assert found[303].items == ()
 
@@ -104,7 +96,7 @@ def test_hidden_ones_as_a_real_evergreen_tells_of_them(recorded_units: OrgUnits)
 def test_titles_as_a_real_evergreen_has_them() -> None:
     """Two items aren't cataloged; one of them has no title at all."""
     with recorded_gateway_of("items-007", "items-008", "items-009") as gateway:
-        assert read_titles(gateway, [4182, 4183, 4216, 4482, 9301, 9302]) == {
+        assert ItemOut.read_titles(gateway, [4182, 4183, 4216, 4482, 9301, 9302]) == {
             4182: "Stardust",
             4183: "Coraline",
             4216: "Stardust",
@@ -117,7 +109,7 @@ def test_what_is_hidden_is_said_to_be(sandbox: Sandbox) -> None:
     lend(sandbox, LAN, "2039-01-01", library=ELM)
     with gateway_of(sandbox.url, "harbor_desk") as desk:
         found = items_of(desk, DUC, LAN)
-        nothing = read_items(desk, OrgUnits.read(desk), (), [LAN])
+        nothing = PatronItems.read(desk, OrgUnits.read(desk), (), [LAN])
     assert (found[LAN].out, found[LAN].complete) == ((), False)
     assert found[DUC].complete
     assert nothing == {LAN: PatronItems((), complete=False)}
@@ -146,9 +138,9 @@ def test_titles_in_three_calls(sandbox: Sandbox, proxy: FaultProxy) -> None:
         desk.login()
         desk.idl("acp", "acn", "rmsr")
         proxy.seen.clear()
-        found = read_titles(desk, [9001, 9002, 9003, 9004, 9005, 9006, 99_999])
+        found = ItemOut.read_titles(desk, [9001, 9002, 9003, 9004, 9005, 9006, 99_999])
         assert proxy.seen == [f"open-ils.pcrud.search.{name}.atomic" for name in ("acp", "acn", "rmsr")]
-        assert read_titles(desk, []) == {}
+        assert ItemOut.read_titles(desk, []) == {}
     assert found == {
         9001: "Seagulls at the window",
         9002: "Lakeland soups",
@@ -256,7 +248,7 @@ def test_unreturned_items_as_a_real_evergreen_tells_them(recorded_units: OrgUnit
     """A lost item counts even before its due date; paid, claimed and returning items don't count."""
     every = [unit.id for unit in recorded_units]
     with recorded_families("context_staff") as gateway:
-        read = read_unreturned_items(gateway, recorded_units, every, range(301, 317))
+        read = UnreturnedItems.read(gateway, recorded_units, every, range(301, 317))
     found = read.items
     assert read.stop_fines == {703: "LOST", 705: "LONGOVERDUE", 706: "CLAIMSRETURNED", 711: "LOST", 712: "LOST"}
     overdue, lost = UnreturnedItems(1, 0), UnreturnedItems(0, 1)
@@ -267,7 +259,7 @@ def test_unreturned_items_as_a_real_evergreen_tells_them(recorded_units: OrgUnit
 def test_hidden_unreturned_items_as_a_real_evergreen_tells_of_them(recorded_units: OrgUnits) -> None:
     """303 has an item at a branch whose circulations are hidden; 306 has one too, but is hidden altogether."""
     with recorded_families("context_branch") as gateway:
-        found = read_unreturned_items(gateway, recorded_units, [4, 8], range(301, 317)).items
+        found = UnreturnedItems.read(gateway, recorded_units, [4, 8], range(301, 317)).items
     assert [id for id, items in found.items() if items is None] == [303]
     assert found[301] == UnreturnedItems(1, 0)
 
@@ -281,8 +273,8 @@ def test_an_item_at_a_library_that_is_hidden(sandbox: Sandbox, visible: bool) ->
     with gateway_of(sandbox.url, "consortium_staff") as gateway:
         org_units = OrgUnits.read(gateway)
         every = {unit.id for unit in org_units}
-        found = read_unreturned_items(gateway, org_units, every - set(hidden.values()), FAMILY).items
-        assert read_unreturned_items(gateway, org_units, (), FAMILY).items == dict.fromkeys(FAMILY)
-        assert read_unreturned_items(gateway, org_units, every, ()).items == {}
+        found = UnreturnedItems.read(gateway, org_units, every - set(hidden.values()), FAMILY).items
+        assert UnreturnedItems.read(gateway, org_units, (), FAMILY).items == dict.fromkeys(FAMILY)
+        assert UnreturnedItems.read(gateway, org_units, every, ()).items == {}
     nobody_knows = None if not visible else UnreturnedItems(1, 0)
     assert found == {1015: UnreturnedItems(), 1016: UnreturnedItems(1, 1), 1017: nobody_knows, 1018: UnreturnedItems()}

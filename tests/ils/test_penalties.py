@@ -9,15 +9,7 @@ from support.circulators import change_rows
 from support.gateways import gateway_of
 
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.ils import (
-    OrgUnits,
-    PenaltyKind,
-    PenaltyKinds,
-    PenaltyRow,
-    count_set_by_ils,
-    penalties,
-    rows_in_force,
-)
+from evergreen_groups.ils import OrgUnits, PenaltyKind, PenaltyKinds, PenaltyRow, penalties, rows_in_force
 from evergreen_groups.sandbox import Sandbox
 
 STOCK, OWN, NOTE, UNKNOWN = (
@@ -120,8 +112,8 @@ class TestInForce:
         assert found[PATRON][1].kind.blocks
         assert {penalty.org_unit.shortname for penalty in found[PATRON]} == {"HARBOR"}
         assert {penalty.set_date for penalty in found[PATRON]} == {datetime(2026, 10, 1, 10, tzinfo=UTC)}
-        assert [count_set_by_ils([row]) for row in rows] == [0, 1]
-        assert count_set_by_ils(rows) == 1
+        assert [PenaltyRow.count_set_by_ils([row]) for row in rows] == [0, 1]
+        assert PenaltyRow.count_set_by_ils(rows) == 1
 
     def test_they_are_in_the_order_of_their_ids(self, admin: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
         rows = [PenaltyRow(id, PATRON, 25, HARBOR, None, None) for id in (9, 7, 8)]

@@ -9,18 +9,7 @@ from support.web_caller import session
 
 from evergreen_groups.errors import DataError, PermissionDeniedError, UnexpectedAnswerError
 from evergreen_groups.gateway import TOKEN, Gateway, Record
-from evergreen_groups.ils import (
-    VIEW_USER,
-    Access,
-    OrgUnits,
-    SessionAccount,
-    account_of_session,
-    highest_granted,
-    library_of,
-    missing_permissions,
-    orgs_by_permission,
-    permissions,
-)
+from evergreen_groups.ils import VIEW_USER, Access, OrgUnits, SessionAccount, permissions
 from evergreen_groups.ils.permissions import SessionRights
 from evergreen_groups.sandbox import Sandbox
 
@@ -43,7 +32,7 @@ def test_where_permissions_are_missing(proxy: FaultProxy, answer: object) -> Non
 def test_which_permissions_are_missing(proxy: FaultProxy, answer: object) -> None:
     proxy.answer = lambda call: answer if call.method == ONE else None
     with gateway_of(proxy.url, "north_manager") as gateway, pytest.raises(UnexpectedAnswerError, match=r"perm\.check"):
-        missing_permissions(gateway, 1, 1, ["VIEW_USER"])
+        permissions.missing_permissions(gateway, 1, 1, ["VIEW_USER"])
 
 
 @pytest.mark.parametrize(
@@ -52,7 +41,7 @@ def test_which_permissions_are_missing(proxy: FaultProxy, answer: object) -> Non
 def test_where_they_are_held(proxy: FaultProxy, answer: object) -> None:
     proxy.answer = lambda call: answer if call.method == WORK else None
     with gateway_of(proxy.url, "north_manager") as gateway, pytest.raises(UnexpectedAnswerError, match="has_work"):
-        highest_granted(gateway, [VIEW_USER])[VIEW_USER]
+        permissions.highest_granted(gateway, [VIEW_USER])[VIEW_USER]
 
 
 @pytest.mark.parametrize("units", [(1,), (1, 10)])
@@ -73,10 +62,10 @@ def test_only_org_units_above_the_libraries_are_missing(proxy: FaultProxy, units
 def test_an_empty_list_that_answers_another_question_is_no_yes(proxy: FaultProxy) -> None:
     """An empty list doesn't show which query it answers, so a connection of this query alone must deliver it."""
     with gateway_of(proxy.url, "north_manager", concurrency=1) as gateway:
-        user = account_of_session(gateway).id
+        user = permissions.account_of_session(gateway).id
         proxy.decide = lambda call: Fault.ANSWERS_BEHIND
         assert gateway.call("open-ils.pcrud", "open-ils.pcrud.search.au.atomic", TOKEN, {"id": -1}).value == []
-        assert missing_permissions(gateway, user, 1, ["VIEW_USER"]) == {"VIEW_USER"}
+        assert permissions.missing_permissions(gateway, user, 1, ["VIEW_USER"]) == {"VIEW_USER"}
 
 
 SESSION = "open-ils.auth.session.retrieve"
@@ -99,7 +88,7 @@ def test_where_accounts_see_patrons(
     sandbox: Sandbox, account: str, granted: list[int], seen: set[int], missing: str
 ) -> None:
     with gateway_of(sandbox.url, account) as gateway:
-        assert highest_granted(gateway, [VIEW_USER])[VIEW_USER] == granted
+        assert permissions.highest_granted(gateway, [VIEW_USER])[VIEW_USER] == granted
         access = access_of(gateway)
     assert access.visible_orgs == seen
     assert access.missing_names == missing
@@ -137,11 +126,14 @@ def test_who_sees_nobody_is_refused_and_told_what_to_ask_for(proxy: FaultProxy) 
 def test_where_permissions_are_held(proxy: FaultProxy) -> None:
     with gateway_of(proxy.url, "north_manager") as gateway:
         org_units = OrgUnits.read(gateway)
-        assert orgs_by_permission(gateway, org_units, [VIEW, "EVERYTHING"]) == {VIEW: NORTH, "EVERYTHING": frozenset()}
+        assert permissions.orgs_by_permission(gateway, org_units, [VIEW, "EVERYTHING"]) == {
+            VIEW: NORTH,
+            "EVERYTHING": frozenset(),
+        }
     asked = proxy.seen.count(SEVERAL)
     assert asked == 2
     with gateway_of(proxy.url, "consortium_staff") as gateway:
-        assert orgs_by_permission(gateway, org_units, [VIEW]) == {VIEW: EVERY}
+        assert permissions.orgs_by_permission(gateway, org_units, [VIEW]) == {VIEW: EVERY}
     assert proxy.seen.count(SEVERAL) == asked, "held at the root, so not asked about"
 
 
@@ -149,17 +141,17 @@ def test_where_permissions_are_held(proxy: FaultProxy) -> None:
 def test_the_missing_ones_are_named(proxy: FaultProxy, missing: list[str]) -> None:
     proxy.answer = lambda call: missing if call.method == ONE else None
     with gateway_of(proxy.url, "north_manager") as gateway:
-        assert missing_permissions(gateway, 1, 11, (VIEW, UPDATE)) == frozenset(missing)
+        assert permissions.missing_permissions(gateway, 1, 11, (VIEW, UPDATE)) == frozenset(missing)
 
 
 @pytest.mark.parametrize("answer", [{}, "x", 7, {"__c": "aou", "__p": []}, {"__c": "au", "__p": []}, [1]])
 def test_a_session_that_is_nobodys(proxy: FaultProxy, answer: object) -> None:
     with gateway_of(proxy.url, "north_manager") as gateway:
-        account = account_of_session(gateway)
+        account = permissions.account_of_session(gateway)
         assert (account.class_id, account.usrname) == ("au", "north_manager")
         proxy.answer = lambda call: answer if call.method == SESSION else None
         with pytest.raises(UnexpectedAnswerError, match="account"):
-            account_of_session(gateway)
+            permissions.account_of_session(gateway)
 
 
 @pytest.mark.parametrize("prolong", [True, False])
@@ -168,8 +160,8 @@ def test_a_look_counts_as_use_unless_it_is_said_not_to(proxy: FaultProxy, prolon
     with gateway_of(proxy.url, "north_manager") as gateway:
         assert gateway.token
         proxy.before_answer = lambda call: sent.append(call.parameters[1:]) if call.method == SESSION else None
-        account_of_session(gateway, prolong=prolong)
-        assert account_of_session(gateway).home_ou
+        permissions.account_of_session(gateway, prolong=prolong)
+        assert permissions.account_of_session(gateway).home_ou
     assert sent == [[] if prolong else [None, 1], []]
 
 
@@ -177,12 +169,12 @@ def test_a_look_counts_as_use_unless_it_is_said_not_to(proxy: FaultProxy, prolon
     ("workstation", "home", "library"), [("12", 11, 12), (12, 11, 12), (None, 11, 11), (None, None, 0), ("x", 11, 0)]
 )
 def test_where_an_account_works(admin: Gateway, workstation: object, home: object, library: int) -> None:
-    account: Record = account_of_session(admin).replace(ws_ou=workstation, home_ou=home)
+    account: Record = permissions.account_of_session(admin).replace(ws_ou=workstation, home_ou=home)
     if library:
-        assert library_of(account) == library
+        assert permissions.library_of(account) == library
     else:
         with pytest.raises(DataError, match="where the account works") as told:
-            library_of(account)
+            permissions.library_of(account)
         assert told.value.code == "no-workplace"
 
 

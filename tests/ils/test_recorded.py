@@ -10,8 +10,7 @@ from evergreen_groups.ils import (
     OrgUnits,
     Profiles,
     Thresholds,
-    highest_granted,
-    orgs_by_permission,
+    permissions,
     read_fines_of,
     read_own_fines,
     rows_in_force,
@@ -68,13 +67,13 @@ def test_archived_penalties_are_not_in_force():
 
 def test_where_somebody_works_with_a_permission():
     with gateway_of("auth-058", alike=False) as gateway:
-        assert highest_granted(gateway, [VIEW_USER])[VIEW_USER] == [4]
+        assert permissions.highest_granted(gateway, [VIEW_USER])[VIEW_USER] == [4]
 
 
 def test_pcrud_shows_the_patrons_of_where_the_permission_is_held_and_no_others(org_units):
     """One question, put by an account that sees everybody and by the one whose permissions are looked up."""
     with gateway_of("auth-058", "auth-004", "releases-054", alike=False) as gateway:
-        held = orgs_by_permission(gateway, org_units, ["VIEW_USER"])["VIEW_USER"]
+        held = permissions.orgs_by_permission(gateway, org_units, ["VIEW_USER"])["VIEW_USER"]
     assert held == {4, 8}
     places = [idl_of()["au"].field(name).position for name in ("id", "home_ou")]
     everybody, shown = ({tuple(row["__p"][place] for place in places) for row in payload(id)[0]} for id in ANSWERS)

@@ -19,7 +19,6 @@ from evergreen_groups.ils import (
     PenaltyKinds,
     Profiles,
     RuleDifference,
-    find_rule_differences,
     read_fines_penalties,
 )
 from evergreen_groups.ils.limits import Threshold, Thresholds
@@ -141,7 +140,7 @@ def differences(
     )
     limits = Limits.of(limit) if isinstance(limit, Limit) else Limits(limit, ORG_UNITS, PROFILES, thresholds)
     kinds = PenaltyKinds(KINDS, at_each)
-    return find_rule_differences(limits, thresholds, kinds, ORG_UNITS, libraries=PARENTS, profiles=PROFILES)
+    return RuleDifference.find(limits, thresholds, kinds, ORG_UNITS, libraries=PARENTS, profiles=PROFILES)
 
 
 @pytest.mark.parametrize(

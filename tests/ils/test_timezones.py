@@ -8,23 +8,23 @@ from support.gateways import gateway_of as gateway_at
 from support.recorded import gateway_of
 
 from evergreen_groups.errors import DataError
-from evergreen_groups.ils import read_timezones
+from evergreen_groups.ils import OrgUnits
 from evergreen_groups.sandbox import Sandbox
 
 
 def test_a_time_zone_counts_for_what_is_below() -> None:
     with gateway_of("desk-006") as gateway:
-        found = {org_unit: str(zone) for org_unit, zone in read_timezones(gateway).items()}
+        found = {org_unit: str(zone) for org_unit, zone in OrgUnits.read_timezones(gateway).items()}
     western = dict.fromkeys((3, 6, 7, 9), "America/Vancouver")
     assert found == {**dict.fromkeys((1, 2, 4, 5, 8, 10, 11), "America/Toronto"), **western}
 
 
 def test_what_is_no_time_zone_counts_for_nothing(sandbox: Sandbox) -> None:
     with gateway_at(sandbox.url, "consortium_staff") as gateway:
-        assert read_timezones(gateway) == {}
+        assert OrgUnits.read_timezones(gateway) == {}
         sandbox._store.insert("aous", {"name": "lib.timezone", "org_unit": 2, "value": '"Atlantis/Harbor"'})
         sandbox._store.insert("aous", {"name": "lib.timezone", "org_unit": 3, "value": '"Europe/Prague"'})
-        assert {org_unit: str(zone) for org_unit, zone in read_timezones(gateway).items()} == dict.fromkeys(
+        assert {org_unit: str(zone) for org_unit, zone in OrgUnits.read_timezones(gateway).items()} == dict.fromkeys(
             (3, 21, 22, 23), "Europe/Prague"
         )
 
@@ -33,5 +33,5 @@ def test_what_is_no_time_zone_counts_for_nothing(sandbox: Sandbox) -> None:
 def test_settings_of_another_shape_are_an_error(proxy: FaultProxy, answer: object) -> None:
     proxy.answer = lambda call: answer if "value_for_all_orgs" in call.method else None
     with gateway_at(proxy.url, "consortium_staff") as gateway, pytest.raises(DataError) as told:
-        read_timezones(gateway)
+        OrgUnits.read_timezones(gateway)
     assert (told.value.code, told.value.values) == ("ils-setting-unusable", {"name": "lib.timezone"})

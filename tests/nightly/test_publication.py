@@ -33,6 +33,7 @@ from support.repository import REPOSITORY
 from evergreen_groups.errors import BusyError, ConfigurationError
 from evergreen_groups.groups import Group
 from evergreen_groups.ils import OrgUnit
+from evergreen_groups.message import own_pip
 from evergreen_groups.nightly import library_file_names
 from evergreen_groups.nightly.output import publish, report_date
 from evergreen_groups.report import Criteria, Report, by_library
@@ -254,7 +255,7 @@ def test_a_spreadsheet_without_its_library_is_refused_before_anything_is_written
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "xlsxwriter", None)
-    with pytest.raises(ConfigurationError, match=re.escape("pip install 'evergreen-groups[xlsx]'")):
+    with pytest.raises(ConfigurationError, match=re.escape(f"{own_pip()} install 'evergreen-groups[xlsx]'")):
         publish(report(), tmp_path / "reports", ("csv", "xlsx"))
     assert not (tmp_path / "reports").exists()
 

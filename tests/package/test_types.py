@@ -45,7 +45,16 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def mypy(python: Path, place: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "mypy", "--strict", "--config-file", os.devnull, "--python-executable", str(python)]
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--config-file",
+        os.devnull,
+        "--python-executable",
+        str(python),
+    ]
     programs = sorted(path.name for path in place.glob("*.py"))
     return subprocess.run([*command, *programs], cwd=place, capture_output=True, text=True, check=False)
 

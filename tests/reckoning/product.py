@@ -135,7 +135,7 @@ def configuration(content: Content) -> str:
 
 def _criteria(client: Client, content: Content) -> Criteria:
     wanted, settings = content["_question"]["report"], client._policy
-    configured = load.load(client._state.directory / "config.toml", {}).report
+    configured = load.load(client.state.directory / "config.toml", {}).report
     return Criteria(
         min_total=configured.min_total,
         min_members=configured.min_members,

@@ -33,7 +33,7 @@ HTML = re.compile(
     "|input|button|label|select|option|img|link|br|hr|pre|code|!doctype)[ />]",
     re.IGNORECASE,
 )
-READS_HTML = {PACKAGE / "web" / "reports.py": "looks for the policy in a page that the nightly run wrote"}
+READS_HTML = {PACKAGE / "web" / "report_pages.py": "looks for the policy in a page that the nightly run wrote"}
 
 COLOR = re.compile(
     r"#[0-9a-f]{3,8}\b|\b(?:rgba?|hsla?|hwb|lab|lch|oklab|oklch|color|color-mix)\("

@@ -86,8 +86,8 @@ def fill(state: State) -> None:
         )
         entry = {
             "at": NOON, "number": 1, "what": "promised", "how": "phone", "day": NOON.date(), "remind_on": None,
-            "note": "soon", "combined_fines": Decimal("30.10"), "reopened": False, "workstation": 7, "corrects": None,
-            "deleted": False, "idempotency_key": "k", "request": "r",
+            "note": "soon", "combined_fines": Decimal("30.10"), "reopened": False, "workstation": 7, "org_unit": 4,
+            "corrects": None, "deleted": False, "idempotency_key": "k", "request": "r",
         }  # fmt: skip
         connection.execute(
             schema.follow_up_entries.insert(),

@@ -13,6 +13,8 @@ from evergreen_groups.state import State
 
 STAFF = (5, 6)
 """The staff user and the workstation of entries."""
+ORG_UNIT = 11
+"""Where that user works."""
 
 
 def note_run(state: State, *reports: Report, all_reports: bool = True) -> None:
@@ -43,5 +45,5 @@ def save(
     assert found is not None
     today = state.database.now().date()
     checked = [one.checked(found.group(one.group), today) for one in drafts]
-    who = {"staff": staff, "workstation": STAFF[1], "key": key or secrets.token_hex()}
+    who = {"staff": staff, "workstation": STAFF[1], "org_unit": ORG_UNIT, "key": key or secrets.token_hex()}
     return store.write(found, checked, **who, request=digest_of(report, drafts))

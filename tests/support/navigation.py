@@ -13,6 +13,7 @@ NAVIGATION = {
         "desk",
         "For the branch manager <branch-manager>",
         "The report <report>",
+        "Letters to families <letters>",
     ),
     "In the server room": (
         "install",

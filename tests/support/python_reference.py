@@ -17,8 +17,8 @@ HEAD = """# Python API: reference
 The public names: those of `evergreen_groups` (`import evergreen_groups as eg`), of its `hooks`, and
 `gateway.connect`. [Python](python.md) shows how to use them. Other modules and names may change in any release.
 
-Written from the docstrings by `python tests/support/python_reference.py`. On the site, each section has its names' full
-documentation.
+Written from the docstrings by `python tests/support/python_reference.py`. On the site, the full documentation follows
+below.
 """
 HOOKS = """
 Use `eg.hooks` from an ILS, a self-check or a script. It is **the stable interface**: its functions, their results and
@@ -61,7 +61,7 @@ WITH_METHODS = ("Client", "Plan", "Outcome", "Pcrud")
 
 
 def page() -> str:
-    return HEAD + "".join(_sections())
+    return HEAD + "".join(_sections()) + "".join(_references())
 
 
 def names() -> list[str]:
@@ -84,7 +84,6 @@ def _sections() -> Iterator[str]:
         if title == "Hooks":
             for name in hook_names():
                 yield from _rows(name, getattr(eg.hooks, name), with_methods=False)
-        yield from _references(listed, with_hooks=title == "Hooks")
 
 
 def _value(name: str) -> Any:
@@ -120,14 +119,15 @@ def _summary(value: Any) -> str:
     return (sentence[1] if sentence else first).replace("|", "\\|")
 
 
-def _references(listed: tuple[str, ...], *, with_hooks: bool) -> Iterator[str]:
+def _references() -> Iterator[str]:
     """Yield the comments that the site replaces by full documentation, one for each module."""
     modules: dict[str, list[str]] = {}
-    for name in listed:
-        if inspect.isclass(value := _value(name)) or inspect.isfunction(value):
-            modules.setdefault(value.__module__, []).append(name.rpartition(".")[2])
-    if with_hooks:
-        modules["evergreen_groups.hooks"] = hook_names()
+    for _text, listed in SECTIONS.values():
+        for name in listed:
+            if inspect.isclass(value := _value(name)) or inspect.isfunction(value):
+                modules.setdefault(value.__module__, []).append(name.rpartition(".")[2])
+    modules["evergreen_groups.hooks"] = hook_names()
+    yield "\n## In full\n"
     for module, found in modules.items():
         yield f"\n<!-- reference: {module}: {', '.join(found)} -->\n"
 

@@ -13,7 +13,20 @@ from hypothesis import strategies as st
 from evergreen_groups.groups import Group, Member, Patron
 from evergreen_groups.ils import OrgUnit, Penalty, PenaltyKind, PenaltyKinds
 from evergreen_groups.policy import Comparison, Limit, decide
-from evergreen_groups.report import ChangeKind, Changes, Criteria, GroupChange, Report, RunTotals, Totals
+from evergreen_groups.report import (
+    ADULT,
+    GUARDIAN,
+    LEAD,
+    WAYS,
+    ChangeKind,
+    Changes,
+    Contact,
+    Criteria,
+    GroupChange,
+    Report,
+    RunTotals,
+    Totals,
+)
 from evergreen_groups.report.models import FinesBlocks, GroupNow
 
 BLOCKED_SINCE = datetime(2026, 8, 1, 10, tzinfo=UTC)
@@ -266,8 +279,12 @@ def hostile_reports(draw: st.DrawFn) -> Report:
         hidden = draw(st.integers(0, 2))
         known = draw(st.booleans()) or not hidden
         groups.append(Group(number + 1, tuple(members), hidden, Decimal("0.00") if known else None))
-    criteria = Criteria(orgs=tuple(draw(st.lists(hostile_texts, max_size=2))))
-    return report_of(groups, criteria=criteria, notes=draw(st.lists(hostile_texts, max_size=2)))
+    contact = draw(st.booleans())
+    criteria = Criteria(orgs=tuple(draw(st.lists(hostile_texts, max_size=2))), contact=contact)
+    report = report_of(groups, criteria=criteria, notes=draw(st.lists(hostile_texts, max_size=2)))
+    texts = dict.fromkeys(("name", "library", *WAYS), st.just("") | hostile_texts)
+    contacts = st.builds(Contact, patron=st.just(1), role=st.sampled_from([LEAD, ADULT, GUARDIAN]), **texts)
+    return replace(report, contacts={group.number: draw(contacts) for group in groups}) if contact else report
 
 
 @st.composite

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import lxml.html
 import pytest
 from flask import Flask
 from jsonschema import Draft202012Validator
@@ -18,7 +20,9 @@ from support.desk_caller import Answer, DeskCaller, new_key
 from support.fault_proxy import FaultProxy
 from support.follow_ups import note_run
 from support.gateways import gateway_of
-from support.web_caller import MakeApp, client_of, session, settings_of
+from support.web_caller import MakeApp, client_of, cookie, session, settings_of
+from werkzeug.datastructures import MultiDict
+from werkzeug.test import TestResponse
 
 from evergreen_groups.report import Criteria, Run, build_report
 from evergreen_groups.sandbox import Sandbox
@@ -104,6 +108,17 @@ def test_every_listed_group_is_to_do_at_first(desk: DeskCaller, recorded: dict[i
     assert {one["group"]: one["contact"] for one in found["groups"]} == recorded
     assert found["counts"] == {"to-do": len(recorded), "waiting": 0, "closed": 0}
     assert {(one["seen"], one["may_write"]) for one in found["groups"]} == {(None, True)}
+
+
+def test_a_group_in_collections_is_not_to_do(
+    desk: DeskCaller, recorded: dict[int, int], state: State, sandbox: Sandbox, proxy: FaultProxy
+) -> None:
+    number, other, *_ = recorded
+    penalty = {"usr": recorded[number], "standing_penalty": 30, "org_unit": 1, "staff": 4}
+    sandbox._store.insert("ausp", {"set_date": "2026-09-03T10:00:00+0000", **penalty})
+    with gateway_of(proxy.url, "consortium_staff") as gateway:
+        note_run(state, build_report(gateway, Criteria(contact=True)))
+    assert [group(desk, one)["status"] for one in (number, other)] == ["waiting", "to-do"]
 
 
 def test_saved_for_several_groups_at_once(desk: DeskCaller, recorded: dict[int, int], sandbox: Sandbox) -> None:
@@ -325,3 +340,209 @@ def test_today_is_that_of_the_contact_persons_library(
     desk = caller(make_app(replace(settings, language=LanguageSettings())), sandbox)
     [entry] = save(desk, {"group": next(iter(recorded)), "note": "x"}).body["entries"]
     assert entry["date"] == (datetime.now(UTC).date() + timedelta(day)).isoformat()
+
+
+# --- The form, without scripts ---
+
+FORM = "/evergreen-groups/reports/follow-up"
+
+
+class FormCaller:
+    """A browser without scripts on the form's page."""
+
+    def __init__(self, app: Flask, token: str, origin: str) -> None:
+        self._client = client_of(app)
+        self.headers = {**cookie(token), "Origin": origin, "Sec-Fetch-Site": "same-origin"}
+
+    def get(self, *groups: int, **query: str) -> TestResponse:
+        return self._client.get(FORM, query_string={"group": groups, **query}, headers=self.headers)
+
+    def send(self, page: TestResponse | str, do: str, **typed: str) -> TestResponse:
+        """Send the form of a page with what was typed into it."""
+        (form,) = lxml.html.document_fromstring(page if isinstance(page, str) else page.text).find_class("entry-form")
+        fields = MultiDict(form.form_values())
+        for name, value in {**typed, "do": do}.items():
+            fields[name] = value
+        return self._client.post(form.action, data=fields, headers=self.headers)
+
+
+@pytest.fixture
+def form(app: Flask, sandbox: Sandbox, proxy: FaultProxy, recorded: dict[int, int]) -> FormCaller:
+    return FormCaller(app, session(sandbox.url, username="consortium_staff"), proxy.url)
+
+
+def test_the_form_saves_for_several_groups_and_leads_back(
+    form: FormCaller, desk: DeskCaller, recorded: dict[int, int]
+) -> None:
+    one, two, *_ = recorded
+    page = form.get(one, two)
+    assert page.status_code == 200
+    done = form.send(page, "promised phone", weeks="2", note="SECRET")
+    assert (done.status_code, done.location) == (303, "/evergreen-groups/reports/latest")
+    today = datetime.now(UTC).date()
+    for number in (one, two):
+        [entry] = group(desk, number)["entries"]
+        assert (entry["what"], entry["how"], entry["note"]) == ("promised", "phone", "SECRET")
+        assert (entry["date"], entry["remind_on"]) == (today.isoformat(), (today + timedelta(14)).isoformat())
+    # Sent twice, it is saved once.
+    assert form.send(page, "promised phone", weeks="2", note="SECRET").status_code == 303
+    assert len(group(desk, one)["entries"]) == 1
+    assert form.send(page, "note", note="another").status_code == 400
+    assert len(group(desk, one)["entries"]) == 1
+
+
+def test_a_typed_date_counts_rather_than_weeks(form: FormCaller, desk: DeskCaller, recorded: dict[int, int]) -> None:
+    number = next(iter(recorded))
+    later, before = (datetime.now(UTC).date() + timedelta(days) for days in (5, -2))
+    form.send(form.get(number), "contacted email", weeks="1", remind_on=later.isoformat(), day=before.isoformat())
+    [entry] = group(desk, number)["entries"]
+    assert (entry["remind_on"], entry["date"]) == (later.isoformat(), before.isoformat())
+
+
+@pytest.mark.parametrize(
+    ("do", "typed", "said"),
+    [
+        ("", {}, "Use one of the buttons"),
+        ("paid", {}, "Use one of the buttons"),
+        ("note", {}, "the note is empty"),
+        ("note", {"day": "soon"}, "Use one of the buttons"),
+        ("contacted phone", {"remind_on": "2020-01-01"}, "is before today"),
+        ("contacted phone", {"day": "2999-01-01"}, "is in the future"),
+        ("delete", {}, "an entry to delete"),
+    ],
+)
+def test_what_is_refused_stays_in_the_form(
+    form: FormCaller, desk: DeskCaller, recorded: dict[int, int], do: str, typed: dict[str, str], said: str
+) -> None:
+    number = next(iter(recorded))
+    typed = {"note": "", **typed} if do == "note" else {"note": "SECRET </textarea>", **typed}
+    refused = form.send(form.get(number), do, **typed)
+    assert refused.status_code == 400
+    [message] = lxml.html.document_fromstring(refused.text).xpath("//*[@role='alert']")
+    assert said in message.text_content()
+    assert group(desk, number)["entries"] == []
+    saved = form.send(refused, "contacted phone", remind_on="", day="", note=typed["note"] or "SECRET")
+    assert saved.status_code == 303, saved.text
+    assert "SECRET" in group(desk, number)["entries"][0]["note"]
+
+
+def test_a_newer_entry_is_shown_before_the_form_saves(
+    form: FormCaller, desk: DeskCaller, recorded: dict[int, int]
+) -> None:
+    number = next(iter(recorded))
+    page = form.get(number)
+    save(desk, {"group": number, **PROMISED})
+    refused = form.send(page, "no-answer phone", note="typed")
+    assert refused.status_code == 409
+    [newer] = lxml.html.document_fromstring(refused.text).find_class("newer")
+    assert "SECRET by Friday" in newer.text_content()
+    assert form.send(refused, "no-answer phone", note="typed").status_code == 303
+    assert [one["what"] for one in group(desk, number)["entries"]] == ["promised", "no-answer"]
+
+
+def test_an_entry_is_corrected_and_deleted_in_the_form(
+    form: FormCaller, desk: DeskCaller, recorded: dict[int, int]
+) -> None:
+    number = next(iter(recorded))
+    [entry] = save(desk, {"group": number, **PROMISED}).body["entries"]
+    page = form.get(number, entry=str(entry["id"]))
+    assert ">SECRET by Friday</textarea>" in page.text
+    assert form.send(page, "contacted phone").status_code == 303
+    [corrected] = group(desk, number)["entries"]
+    assert (corrected["id"], corrected["what"], len(corrected["earlier"])) == (entry["id"], "contacted", 1)
+    assert form.send(form.get(number, entry=str(entry["id"])), "delete").status_code == 303
+    assert group(desk, number)["entries"][0]["deleted"]
+    assert form.get(number, entry=str(entry["id"])).status_code == 404
+
+
+def test_an_ended_session_keeps_the_form(
+    form: FormCaller, desk: DeskCaller, recorded: dict[int, int], sandbox: Sandbox
+) -> None:
+    number = next(iter(recorded))
+    page = form.get(number)
+    form.headers |= cookie("0" * 32)
+    refused = form.send(page, "contacted phone", note="SECRET")
+    assert refused.status_code == 401
+    assert ">SECRET</textarea>" in refused.text
+    assert 'target="_blank"' in refused.text
+    form.headers |= cookie(session(sandbox.url, username="consortium_staff"))
+    again = form.send(refused, "contacted phone")
+    assert (again.status_code, group(desk, number)["entries"]) == (403, [])
+    assert form.send(again, "contacted phone").status_code == 303
+    assert group(desk, number)["entries"][0]["note"] == "SECRET"
+
+
+def test_a_form_of_another_origin_or_session_saves_nothing(
+    form: FormCaller, desk: DeskCaller, recorded: dict[int, int]
+) -> None:
+    number = next(iter(recorded))
+    page = form.get(number)
+    another = re.sub('name="form" value="[0-9a-f]+"', 'name="form" value="0"', page.text)
+    assert form.send(another, "contacted phone").status_code == 403
+    form.headers |= {"Origin": "https://elsewhere.example.org", "Sec-Fetch-Site": "cross-site"}
+    refused = form.send(page, "contacted phone", note="SECRET")
+    assert (refused.status_code, "SECRET" in refused.text) == (403, False)
+    assert group(desk, number)["entries"] == []
+
+
+def test_the_script_gets_the_rows_as_saved(form: FormCaller, recorded: dict[int, int]) -> None:
+    one, two, *_ = recorded
+    page = form.get(one, two)
+    form.headers["Idempotency-Key"] = "any"
+    rows = form.send(page, "promised phone", note="SECRET").get_json()["rows"]
+    assert set(rows) == {str(one), str(two)}
+    assert 'data-status="waiting"' in rows[str(one)]
+    assert "Promised to pay · by phone" in rows[str(one)]
+    assert "SECRET" not in rows[str(one)]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {},
+        {"group": "x"},
+        {"group": "0"},
+        {"group": [str(number) for number in range(1, 202)]},
+        {"group": "1", "page": "x" * 201},
+        {"group": "1", "entry": "x"},
+        {"group": "1", "key": "x"},
+    ],
+)
+def test_addresses_that_no_page_has(form: FormCaller, query: dict[str, Any]) -> None:
+    assert form._client.get(FORM, query_string=query, headers=form.headers).status_code == 400
+
+
+def test_a_group_that_left_the_list_has_no_form(form: FormCaller, recorded: dict[int, int]) -> None:
+    assert form.get(999_999).status_code == 404
+    number = next(iter(recorded))
+    assert "999999" not in form.get(number, 999_999).text
+
+
+def test_of_several_groups_those_without_permission_are_left_out(
+    split: Flask, sandbox: Sandbox, proxy: FaultProxy, recorded: dict[int, int]
+) -> None:
+    desk = at_harbor_street(sandbox, split)
+    may = {one["may_write"]: one["group"] for one in read(desk)["groups"]}
+    form = FormCaller(split, desk.headers["Authorization"].removeprefix("Bearer "), proxy.url)
+    page = form.get(may[True], may[False])
+    assert page.text.count("UPDATE_USER at") == 1
+    assert form.send(page, "contacted phone").status_code == 303
+    entries = {one["group"]: len(one["entries"]) for one in read(desk)["groups"]}
+    assert (entries[may[True]], entries[may[False]]) == (1, 0)
+    assert 'class="entry-form"' not in form.get(may[False]).text
+    # A form that is sent anyway saves nothing.
+    forced = re.sub(f'value="{may[True]}:[0-9]+"', f'value="{may[False]}:"', form.get(may[True]).text)
+    assert form.send(forced, "contacted phone").status_code == 403
+
+
+def test_merged_groups_show_both_histories(
+    form: FormCaller, desk: DeskCaller, recorded: dict[int, int], state: State, sandbox: Sandbox, proxy: FaultProxy
+) -> None:
+    one, two, *_ = recorded
+    save(desk, {"group": one, "note": "of the first"}, {"group": two, "note": "of the second"})
+    change_rows(sandbox, "UPDATE au SET usrgroup = ? WHERE usrgroup = ?", one, two)
+    with gateway_of(proxy.url, "consortium_staff") as gateway:
+        note_run(state, build_report(gateway, Criteria()))
+    page = form.get(one).text
+    assert "of the first" in page
+    assert "of the second" in page

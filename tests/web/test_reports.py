@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,20 +13,24 @@ from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
+from support.follow_ups import note_run
+from support.gateways import gateway_of
 from support.report_samples import sample_report
 from support.web_caller import MakeApp, bearer, client_of, cookie, session, settings_of
 
 from evergreen_groups.client import Client
 from evergreen_groups.nightly import named_job
 from evergreen_groups.nightly.mailing import messages
-from evergreen_groups.nightly.output import publish
+from evergreen_groups.nightly.output import Readers, publish
 from evergreen_groups.policy import Limit
-from evergreen_groups.render.report import render
-from evergreen_groups.report import Criteria
+from evergreen_groups.render import StaffClient
+from evergreen_groups.render.pages import ANGULAR
+from evergreen_groups.render.report import render, write_file
+from evergreen_groups.report import Criteria, build_report
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import NamedReport, ReportSettings, ServeSettings
 from evergreen_groups.settings import reading as load
-from evergreen_groups.settings.sections import ClientSettings
+from evergreen_groups.settings.sections import ClientSettings, LanguageSettings
 from evergreen_groups.state import RunOutcome, RunStatus, State, write_run_status
 from evergreen_groups.web import PREFIX
 
@@ -259,6 +264,86 @@ class TestLibraries:
         assert (answer.status_code, answer.mimetype) == (403, "text/html")
         assert "it takes VIEW_USER there" in answer.text
         assert "/staff/login" not in answer.text
+
+
+class TestWorklist:
+    """The page of a recorded run has current follow-ups in place of those at the time of writing."""
+
+    ADDRESS = f"{PREFIX}/reports/latest"
+
+    @pytest.fixture
+    def written(self, tmp_path: Path, sandbox: Sandbox) -> Path:
+        """The page of a recorded run, by all libraries."""
+        with gateway_of(sandbox.url, "consortium_staff") as gateway, State(tmp_path / "state") as state:
+            report = build_report(gateway, Criteria())
+            note_run(state, report)
+        write_file(report, "html", tmp_path / "page.html", client=StaffClient(ANGULAR))
+        return tmp_path / "page.html"
+
+    def test_its_policy_adds_requests_and_forms_to_the_service_and_nothing_else(
+        self, serving: Serving, written: Path, staff: dict[str, str]
+    ) -> None:
+        answer = serving(written).get(self.ADDRESS, headers=staff)
+        page = written.read_text("utf-8")
+        style, labels, script = re.findall(r"'sha256-[^']+'", page)
+        assert declared(page) == (
+            f"default-src 'none'; style-src {style} {labels}; script-src {script}; base-uri 'none'; form-action 'none'"
+        )
+        policy = (
+            f"default-src 'none'; style-src {style} {labels}; script-src {script} 'self'; base-uri 'none'; "
+            "form-action 'self'; connect-src 'self'"
+        )
+        assert declared(answer.text) == policy
+        assert answer.headers["Content-Security-Policy"] == policy + FRAMES
+        assert answer.headers["Referrer-Policy"] == "same-origin"
+
+    def test_each_group_has_its_state_and_opens_its_follow_up(
+        self, serving: Serving, written: Path, staff: dict[str, str]
+    ) -> None:
+        caller = serving(written)
+        page = caller.get(self.ADDRESS, headers=staff).text
+        groups = re.findall(r'name="group" value="([0-9]+)" aria-label="Follow up', page)
+        assert len(groups) == page.count('<tbody class="group"') > 5
+        assert f"To do ({len(groups)})" in page
+        (script,) = re.findall(r'<script src="([^"]+)"', page)
+        assert caller.get(script).mimetype == "text/javascript"
+        # Apart from that, it is the page as written.
+        assert "<!--" not in page
+        for line in written.read_text("utf-8").splitlines():
+            if "<!--" not in line and "Content-Security-Policy" not in line:
+                assert line in page
+
+    @pytest.mark.parametrize("case", ["no recorded run", "a page of an earlier release"])
+    def test_other_pages_are_served_as_written(
+        self, serving: Serving, written: Path, staff: dict[str, str], case: str, tmp_path: Path
+    ) -> None:
+        if case == "no recorded run":
+            shutil.rmtree(tmp_path / "state")
+        else:
+            written.write_text(re.sub("<!--.*?-->", "", written.read_text("utf-8")), "utf-8")
+        answer = serving(written).get(self.ADDRESS, headers=staff)
+        assert answer.text == written.read_text("utf-8")
+        assert "'self'" not in answer.headers["Content-Security-Policy"]
+
+    def test_a_library_reads_its_page_in_its_language(
+        self, make_app: MakeApp, sandbox: Sandbox, tmp_path: Path
+    ) -> None:
+        with gateway_of(sandbox.url, "consortium_staff") as gateway, State(tmp_path / "state") as state:
+            report = build_report(gateway, Criteria())
+            note_run(state, report)
+        language = LanguageSettings(default="fr-CA")
+        publish(report, tmp_path / "reports", ["html"], readers=Readers(language, report.org_units))
+        settings = settings_of(sandbox.url, serve=ServeSettings(report=tmp_path / "reports"), language=language)
+        headers = bearer(session(sandbox.url, username="harbor_desk"))
+        page = client_of(make_app(settings)).get(f"{self.ADDRESS}/HARBOR", headers=headers).text
+        assert 'lang="fr-CA"' in page
+        assert re.search(r'<option value="waiting"[^>]*>En attente \(0\)', page)
+        assert '<input type="hidden" name="page" value="HARBOR">' in page
+
+
+def declared(page: str) -> str:
+    (policy,) = re.findall('<meta http-equiv="Content-Security-Policy" content="([^"]*)"', page)
+    return str(policy)
 
 
 class TestNamedReports:

@@ -30,10 +30,10 @@ def follow_ups_command(invocation: Invocation, due: bool, as_json: bool) -> None
     with invocation.client() as client:
         database = client.state.database  # first, because it imports SQLAlchemy under a lock
         from evergreen_groups.follow_up import FollowUps, today_at
-        from evergreen_groups.ils import OrgUnits, read_timezones
+        from evergreen_groups.ils import OrgUnits
 
         store, configured = FollowUps(database, client.gateway.url), invocation.settings.language.language().timezone
-        zones = {} if configured else read_timezones(client.gateway)
+        zones = {} if configured else OrgUnits.read_timezones(client.gateway)
         today = today_at(database.now(), configured, zones, OrgUnits.read(client.gateway) if zones else ())
         names = ("", *(named.name for named in invocation.settings.reports))
         found = {name: store.of_report(name) for name in names}

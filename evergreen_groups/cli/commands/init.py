@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from textwrap import fill, wrap
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from evergreen_groups import doctor, nightly
-from evergreen_groups.cli import Invocation, UnansweredError, confirmed, logs, setting_options
+from evergreen_groups.cli import Invocation, UnansweredError, confirmed, logs, setting_options, terminal_width
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
@@ -27,7 +28,7 @@ from evergreen_groups.settings import (
     as_toml,
     declared,
     declared_sections,
-    secret_of,
+    passwords,
     value_of,
     with_values,
 )
@@ -234,7 +235,7 @@ class Interview:
         setting = next((other for other in section if other.secret and other.secret.account == account.name), None)
         if setting is None:
             return {}
-        option, secret = setting.option("init"), secret_of(setting)
+        option, secret = setting.option("init"), passwords.secret_of(setting)
         file = self._directory / secret.credential.replace("_", "-")
         if is_accepted and setting.section in self._passwords:
             return {setting.key: file}
@@ -300,8 +301,8 @@ class Interview:
                 )
                 if finding.verdict is doctor.Verdict.FAILED:
                     raise refused
-                click.echo("  " + gettext("warning: {problem}", problem=refused), err=True)
-        click.echo("  " + gettext("ok: {found}", found=findings[-1].found), err=True)
+                _emit(gettext("warning: {problem}", problem=refused), indent="  ")
+        _emit(gettext("ok: {found}", found=findings[-1].found), indent="  ")
 
     def _answer(self, setting: Setting) -> Any:
         """Return the value given for a setting, or ask. A given value is used only once, so that a wrong one is asked
@@ -332,10 +333,10 @@ class Interview:
             return default
         if setting.key == "report.orgs" and self._org_units is not None:
             names = sorted(unit.shortname for unit in self._org_units)
-            click.echo(gettext("There are {libraries}.", libraries=", ".join(names[:40])), err=True)
+            _emit(gettext("There are {libraries}.", libraries=", ".join(names[:40])))
         if setting.key == "mail.link":
             link = f"{self._settings.serve.origin or self._settings.gateway.url}{SERVICE}/reports/latest/{{library}}"
-            click.echo(gettext("Where the service runs, it is at {link}.", link=link), err=True)
+            _emit(gettext("Where the service runs, it is at {link}.", link=link))
         return setting.default if question is None else self._prompt(setting, question)
 
     def _prompt(self, setting: Setting, question: Question) -> Any:
@@ -350,17 +351,18 @@ class Interview:
             text = gettext("{question} (- for {empty})", question=question.text, empty=question.empty)
             for_empty = "-"
         offered = for_empty if for_empty == "" else None if is_empty else _as_typed(current)
+        question_text = fill(text, terminal_width() - 1, break_long_words=False, break_on_hyphens=False)
         while True:
-            answer = click.prompt(text, default=offered, show_default=offered != "", err=True)
+            answer = click.prompt(question_text, default=offered, show_default=offered != "", err=True)
             if answer == for_empty:
                 return setting.default
             try:
                 return setting.kind(answer)
             except NotAllowedError as problem:
-                click.echo(gettext("That doesn't do: this takes {allowed}", allowed=problem.allowed), err=True)
+                _emit(gettext("That doesn't do: this takes {allowed}", allowed=problem.allowed))
 
     def _password(self, setting: Setting, question: str) -> str:
-        variable = secret_of(setting).variable or ""
+        variable = passwords.secret_of(setting).variable or ""
         if self._environ.get(variable) and not (self._interactive and variable in self._used):
             self._used.add(variable)  # use it once: after a failed login, ask for another
             return self._environ[variable]
@@ -372,7 +374,11 @@ class Interview:
                 code="secret-not-given",
                 values={"option": _flag(setting), "variable": variable},
             )
-        return str(click.prompt(question, hide_input=True, err=True))
+        password = click.prompt(question, default="", show_default=False, hide_input=True, err=True)
+        if not password:
+            text = Message("no password was entered, and nothing was written; set ${variable}, or run it again")
+            raise UnansweredError(Message(text, values={"variable": variable}))
+        return str(password)
 
     def _repeat_until_valid(self, ask: Callable[[], None], batch: tuple[Setting, ...]) -> None:
         """Ask until the answers pass their checks; without questions, try once. After a failure, ask only for what was
@@ -384,14 +390,14 @@ class Interview:
             except ConfigurationError as error:
                 if not self._interactive:
                     raise
-                click.echo(gettext("That doesn't do: {problem}", problem=error), err=True)
+                _emit(gettext("That doesn't do: {problem}", problem=error))
                 keys = [setting.key for setting in batch]
                 # Ask for everything again if it's unclear which answer was wrong, or if it was the section's first
                 # question, which offers to skip the section.
                 wrong = {error.setting} if error.setting in keys[1:] else {*keys}
                 self._accepted = {key: self._answers[key] for key in keys if key in self._answers and key not in wrong}
             except NotAllowedError as problem:
-                click.echo(gettext("That doesn't do: this takes {allowed}", allowed=problem.allowed), err=True)
+                _emit(gettext("That doesn't do: this takes {allowed}", allowed=problem.allowed))
             else:
                 return
 
@@ -415,6 +421,13 @@ class Interview:
         if not advice:
             return Message("here, give {option}", values=here)
         return Message("{advice}; here, give {option}", values=here)
+
+
+def _emit(text: str, indent: str = "") -> None:
+    """Write a line for the user, wrapped between words."""
+    width = terminal_width()
+    lines = wrap(text, width - len(indent), break_long_words=False, break_on_hyphens=False)
+    click.echo("\n".join(f"{indent}{line}" for line in lines), err=True)
 
 
 def _as_typed(value: Any) -> str:

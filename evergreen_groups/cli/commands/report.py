@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     type=click.Choice(("full", "sums")),
     help="full: with what is owed for, since when, and what is out; sums: only what is owed (full).",
 )
-@click.option("--no-details", "members", flag_value=False, default=True, help="Without the members.")
+@click.option("--no-members", "members", flag_value=False, default=True, help="List the groups without their members.")
 @click.option("--bom", is_flag=True, help="CSV: begin with a byte order mark, for spreadsheets that need one.")
 @click.option(
     "--history/--no-history",

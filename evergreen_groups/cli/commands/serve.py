@@ -20,7 +20,7 @@ from evergreen_groups.cli import Invocation, ServiceManager, setting_options, us
 from evergreen_groups.cli.commands.sandbox import how_to_connect
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
 from evergreen_groups.language import gettext
-from evergreen_groups.message import Message
+from evergreen_groups.message import Message, own_pip
 
 if TYPE_CHECKING:
     from evergreen_groups.settings import Settings
@@ -159,9 +159,9 @@ def refuse_without_server() -> None:
         if find_spec(package) is None:
             raise ConfigurationError(
                 "serving needs {package}, which isn't installed",
-                advice="pip install 'evergreen-groups[serve]'",
+                advice="{pip} install 'evergreen-groups[serve]'",
                 code="server-not-installed",
-                values={"package": package},
+                values={"package": package, "pip": own_pip()},
             )
 
 

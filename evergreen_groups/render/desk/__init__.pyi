@@ -16,5 +16,7 @@ from .outcome import outcome_view as outcome_view
 from .outcome import past_entry as past_entry
 from .plan import age_or_juvenile as age_or_juvenile
 from .plan import plan_page as plan_page
+from .statement import HOW_TO_PAY as HOW_TO_PAY
+from .statement import StatementPage as StatementPage
 from .statement import member_overview as member_overview
 from .statement import statement_page as statement_page

@@ -9,7 +9,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from evergreen_groups.ils import Bill, CirculationKind, balance_of
+from evergreen_groups.ils import Bill, CirculationKind
 from evergreen_groups.language import gettext, long_day, ngettext
 from evergreen_groups.message import Message
 from evergreen_groups.values import ZERO
@@ -74,7 +74,7 @@ class MemberOverview:
     @property
     def owed(self) -> Decimal:
         """The sum of the bills."""
-        return balance_of(line.bill for line in self.bills or ())
+        return Bill.balance_of(line.bill for line in self.bills or ())
 
 
 def member_overview(group: GroupBills, member: MemberBills, counts: CirculationCounts | None = None) -> MemberOverview:

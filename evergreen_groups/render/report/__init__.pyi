@@ -12,7 +12,7 @@ from .worklist import FollowUpPage as FollowUpPage
 from .worklist import ShownGroup as ShownGroup
 from .worklist import WorklistRow as WorklistRow
 from .worklist import WorklistRows as WorklistRows
-from .worklist import fill_worklist as fill_worklist
+from .worklist import WrittenPage as WrittenPage
 from .worklist import shown_entries as shown_entries
 from .writers import WritingOptions as WritingOptions
 from .writers import render as render

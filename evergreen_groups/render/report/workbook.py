@@ -25,7 +25,7 @@ from evergreen_groups.language import (
     pgettext,
     time_with_zone,
 )
-from evergreen_groups.message import Message
+from evergreen_groups.message import Message, own_pip
 from evergreen_groups.render.report import columns
 from evergreen_groups.render.report.columns import Column, GroupRow, MemberRow, group_row, known, member_row
 from evergreen_groups.render.report.wording import CLEARED, NOT_KNOWN, compared_changes, describe_age_band
@@ -277,8 +277,9 @@ def _without_rows(report: Report, sheets: Sequence[LongSheet[Any]]) -> bytes:
     except ImportError:
         raise ConfigurationError(
             "a spreadsheet needs the package xlsxwriter",
-            advice="pip install 'evergreen-groups[xlsx]', or choose another format",
+            advice="{pip} install 'evergreen-groups[{extra}]', or choose another format",
             code="xlsxwriter-not-installed",
+            values={"pip": own_pip(), "extra": "xlsx"},
         ) from None
     buffer = _UnclosedBuffer()
     workbook = xlsxwriter.Workbook(

@@ -21,10 +21,9 @@ from evergreen_groups.language import gettext, minute
 from evergreen_groups.render.follow_ups import HOW, STATUSES, WHAT, describe_entry
 from evergreen_groups.render.pages import RowTemplate, environment, template_text
 
-_ROW = re.compile("<!--follow-up ([0-9]+)-->.*?<!--/-->", re.DOTALL)
-_FORM = re.compile("<!--follow-up form ([0-9]+)-->")
-_FILTER, _END, _BODY = "<!--follow-up filter-->", "<!--follow-up end-->", "</body>"
-_TABLE = '<table id="groups" class="'
+_ROW, _MARKER_END, _ROW_END = "<!--follow-up group ", "-->", "<!--/-->"
+_FORM = re.compile("<!--follow-up form ([0-9]+) ([A-Za-z-]+)-->")
+_FILTER, _END = "<!--follow-up filter-->", "<!--follow-up end-->"
 
 
 def _macros() -> Any:
@@ -32,12 +31,12 @@ def _macros() -> Any:
 
 
 def replaceable_row(group: int, state: FollowUpState | None, columns: int) -> str:
-    """Return a group's follow-up for the written page, between markers. Without one (None), only the markers."""
+    """Return a group's follow-up for the written page, between markers. Without an entry, only the markers."""
     row = ""
-    if state is not None:
+    if state is not None and state.latest is not None:
         macros = _macros()
         row = macros.row_form(columns, state.status.value, _agreed(macros.agreed_form, state), "")
-    return f"<!--follow-up {group}-->{row}<!--/-->"
+    return f"{_ROW}{group}{_MARKER_END}{row}{_ROW_END}"
 
 
 def _agreed(form: Any, state: FollowUpState) -> Any:
@@ -78,35 +77,39 @@ class WorklistRows:
         )
 
 
-def fill_worklist(
-    page: str, rows: Mapping[int, WorklistRow], *, action: str, place: Mapping[str, str], script: str
-) -> str | None:
-    """Return a written page with current follow-ups by group number. None if the page has no list to fill in.
+class WrittenPage:
+    """A page as the nightly run wrote it. ``language`` is its language (a tag), None if it has no list to fill in."""
 
-    The page's form sends ``place`` to the address ``action``. ``script`` is the address of the script. Groups without a
-    row were listed by another run.
-    """
-    found = _FORM.search(page)
-    if found is None:
-        return None
-    columns = int(found[1])
-    macros, written = _macros(), WorklistRows(columns)
-    counts: Counter[FollowUpStatus] = Counter()
+    def __init__(self, page: str) -> None:
+        self._page = page
+        self._form = _FORM.search(page)
+        self.language = self._form[2] if self._form else None
 
-    def filled(marker: re.Match[str]) -> str:
-        number = int(marker[1])
-        if (row := rows.get(number)) is None:
-            return ""
-        counts[row.state.status] += 1
-        return written.row(number, row)
+    def filled(self, rows: Mapping[int, WorklistRow], *, action: str, place: Mapping[str, str], script: str) -> str:
+        """Return the page with current follow-ups by group number, in the current language.
 
-    head, _, rest = page.partition(found[0])
-    rest = _ROW.sub(filled, rest)
-    head = head.replace(_FILTER, macros.filter([(one, counts[one]) for one in FollowUpStatus], STATUSES), 1)
-    rest = rest.replace(_TABLE, f"{_TABLE}followed ", 1).replace(_END, "</form>", 1)
-    rest, _, after = rest.rpartition(_BODY)
-    place = {**place, "columns": str(columns)}
-    return f"{head}{macros.form_start(action, place)}{rest}{macros.script(script)}{_BODY}{after}"
+        The page's form sends ``place`` to the address ``action``. ``script`` is the address of the script. Groups
+        without a row were listed by another run.
+        """
+        if self._form is None:
+            return self._page
+        columns = self._form[1]
+        macros, written = _macros(), WorklistRows(int(columns))
+        counts: Counter[FollowUpStatus] = Counter()
+        head, _, rest = self._page.partition(self._form[0])
+        groups, _, tail = rest.partition(_END)
+        first, *others = groups.split(_ROW)
+        pieces = [first]
+        for piece in others:  # a regular expression takes twice as long
+            marker, _, after = piece.partition(_ROW_END)
+            number = int(marker.partition(_MARKER_END)[0])
+            if (row := rows.get(number)) is not None:
+                counts[row.state.status] += 1
+                pieces.append(written.row(number, row))
+            pieces.append(after)
+        filters = macros.filter([(one, counts[one]) for one in FollowUpStatus], STATUSES)
+        start = macros.form_start(action, {**place, "columns": columns}, script)
+        return "".join([head.replace(_FILTER, filters, 1), start, *pieces, macros.form_end(), tail])
 
 
 # --- The page with the form ---

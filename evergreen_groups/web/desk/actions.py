@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from types import MappingProxyType
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from evergreen_groups.changes import Change, Draft, JournalEntry, ProposedPlan
     from evergreen_groups.client import Client
     from evergreen_groups.desk import GroupDetails
+    from evergreen_groups.follow_up import Entry
     from evergreen_groups.groups import Group
     from evergreen_groups.web import Approval, DeskRequest, Service
 
@@ -267,13 +268,20 @@ def is_undo(client: Client, made: JournalEntry, known: Mapping[str, JournalEntry
     return depth % 2 == 1
 
 
-def history(client: Client, group: int, *, may_change: bool) -> tuple[list[pages.PastEntry], list[pages.PastEntry]]:
-    """Return the known changes of a group, and the caller's own recent changes of other groups, each latest first."""
+def history(
+    client: Client, group: int, follow_up: Sequence[Entry], *, user: int, may_change: bool
+) -> tuple[list[pages.PastEntry], list[pages.PastEntry], list[str]]:
+    """Return the known changes of a group, and the caller's own recent changes of other groups, each latest first.
+
+    The third list says who saved each entry of the group's ``follow_up``. ``user`` is the caller.
+    """
     names = PatronNames(client)
     changes = client.changes.of_group(group, names.visible)
     listed = {change.entry.id for change in changes}
     others = [change for change in client.changes.recent(names.visible) if change.entry.id not in listed]
-    names.read({id for change in changes for id in _staff_of(change.entry)})
+    authors = [entry.original.staff for entry in follow_up]
+    staff = {id for change in changes for id in _staff_of(change.entry)}
+    names.read(staff.union(id for id in authors if id not in (None, user)))
     undone = _undone_changes([*changes, *others])
     known = {change.entry.id: change.entry for change in [*changes, *others]}
 
@@ -288,7 +296,11 @@ def history(client: Client, group: int, *, may_change: bool) -> tuple[list[pages
             key=secrets.token_hex(16),
         )
 
-    return [entry_of(change, _author(change, names.known)) for change in changes], [entry_of(one) for one in others]
+    return (
+        [entry_of(change, _author(change, names.known)) for change in changes],
+        [entry_of(one) for one in others],
+        ["" if id is None else gettext("by you") if id == user else _by(names.known.get(id)) for id in authors],
+    )
 
 
 def recalculable(client: Client, patron: int) -> tuple[int, ...]:
@@ -315,12 +327,7 @@ def _author(change: Change, staff: Mapping[int, str]) -> str:
     operator = change.entry.operator
     # Commands record the account's name and have no id.
     name = operator.account if operator.staff is None else staff.get(operator.staff)
-    if change.is_own:
-        by = gettext("by you")
-    elif name:
-        by = gettext("by {name}", name=isolated(name))
-    else:
-        by = gettext("by a staff user whose record your login can't see")
+    by = gettext("by you") if change.is_own else _by(name)
     if operator.approved_by is None:
         return by
     supervisor = staff.get(operator.approved_by)
@@ -329,6 +336,12 @@ def _author(change: Change, staff: Mapping[int, str]) -> str:
     else:
         approved = gettext("approved by a staff user whose record your login can't see")
     return f"{by}; {approved}"
+
+
+def _by(name: str | None) -> str:
+    if name:
+        return gettext("by {name}", name=isolated(name))
+    return gettext("by a staff user whose record your login can't see")
 
 
 def _staff_of(entry: JournalEntry) -> Iterable[int]:

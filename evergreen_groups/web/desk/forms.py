@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hmac
 import re
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from evergreen_groups.web import Approval, ProblemError, is_plan_id, requests
@@ -13,19 +11,6 @@ from evergreen_groups.web import Approval, ProblemError, is_plan_id, requests
 if TYPE_CHECKING:
     from flask import Request
     from werkzeug.datastructures import MultiDict
-
-_LABEL = b"evergreen-groups desk form 1"
-
-
-def form_token(session_token: str, user: int) -> str:
-    """Return the CSRF token for forms in the session of a user (``au.id``)."""
-    return hmac.new(session_token.encode(), _LABEL + str(user).encode(), sha256).hexdigest()
-
-
-def is_form_token(given: str, session_token: str, user: int) -> bool:
-    """Return whether ``given`` is the session's form token, in constant time."""
-    return hmac.compare_digest(given.encode(), form_token(session_token, user).encode())
-
 
 LARGEST_FORM = 60 * 1024
 """Maximum size in bytes; enough for a thousand selected members."""
@@ -75,7 +60,7 @@ def read_fields(request: Request, session_token: str, user: int) -> MultiDict[st
     """
     if request.mimetype != "application/x-www-form-urlencoded":
         raise ProblemError(415, "This takes a form of the page.", code="not-a-form")
-    if not is_form_token(request.form.get("form", ""), session_token, user):
+    if not requests.is_form_token(request.form.get("form", ""), session_token, user):
         raise ProblemError(
             403,
             "This form was made in another session.",

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 from flask import Blueprint, Response, g, request
 from werkzeug.datastructures import MultiDict
 
 from evergreen_groups.desk import LookupKind, Titles, make_statement
 from evergreen_groups.errors import StateError
+from evergreen_groups.follow_up import FollowUps
 from evergreen_groups.language import (
     catalogue_for,
     current_language,
@@ -24,16 +26,18 @@ from evergreen_groups.language import (
     pgettext,
 )
 from evergreen_groups.message import Message
+from evergreen_groups.render import describe_entry
 from evergreen_groups.render import desk as pages
 from evergreen_groups.web import DeskRequest, ProblemError, requests, service, static_files
 from evergreen_groups.web.desk import actions, answers, forms
 from evergreen_groups.web.desk.answers import SENT_FORM, here, html, with_headers
-from evergreen_groups.web.desk.forms import form_token
+from evergreen_groups.web.report_pages import location_of
 
 if TYPE_CHECKING:
     from evergreen_groups.changes import ProposedPlan
     from evergreen_groups.client import Client
     from evergreen_groups.desk import GroupDetails, Lookup
+    from evergreen_groups.follow_up import Entry
 
 log = logging.getLogger("evergreen_groups.web")
 
@@ -96,7 +100,7 @@ def admitted(patron: str, *, writes: bool = False) -> Iterator[Clerk]:
         if request.method == "POST":
             fields = forms.read_fields(request, token, desk.caller.user)
             setattr(g, SENT_FORM, fields)
-        form = form_token(token, desk.caller.user)
+        form = requests.form_token(token, desk.caller.user)
         yield Clerk(desk, requests.record_id(patron), form, running.settings.desk.changes, fields)
 
 
@@ -142,6 +146,8 @@ def list_page(
     details = clerk.client.details.of_user(clerk.patron, names_of=beside, exact=False)
     sort = _sort()
     rows = pages.member_rows(details, sort)
+    members = [member.id for member in details.group.members]
+    entries, reports = _follow_up(clerk, details.group.number, members)
     outcome = entry and actions.outcome(clerk.client, entry, details, may_change=clerk.may_change)
     title = gettext("Group {group}: Group Member Details", group=details.group.number)
     fitting = pages.search_rows(rows, within) if within else rows
@@ -167,6 +173,8 @@ def list_page(
         recalculable=any(forecast.may_change for forecast in details.forecasts.values()),
         sent=request.method == "POST",
         trend=_trend(clerk, details),
+        entry_page=_entry_page(clerk, details.group.number, reports),
+        follow_up=next(iter(_agreements(clerk, entries)), None),
         with_statement=service.service().settings.statement.page,
     )
 
@@ -181,6 +189,39 @@ def _trend(clerk: Clerk, details: GroupDetails) -> pages.TrendView | None:
         log.warning("the recorded nights can't be read: %s", error)
         return None
     return pages.trend_view(nights)
+
+
+def _follow_up(clerk: Clerk, group: int, members: Collection[int]) -> tuple[list[Entry], list[str]]:
+    """Return the entries of a group's follow-up, the latest first, without those that were deleted.
+
+    The second list names the reports that show the group.
+    """
+    try:
+        found, reports = FollowUps(service.service().state.database, clerk.client.gateway.url).of_group(group, members)
+    except StateError as error:
+        log.warning("the follow-up can't be read: %s", error)
+        return [], []
+    return [entry for entry in reversed(found) if not entry.deleted], reports
+
+
+def _entry_page(clerk: Clerk, group: int, reports: Iterable[str]) -> str:
+    """Return the address where an entry can be added, empty if the caller may read none of the reports."""
+    running = service.service()
+    for report in reports if clerk.may_change else ():
+        with suppress(ProblemError):  # the report has no page
+            if location_of(running, report or None).is_dir() or running.sees_everybody(clerk.client):
+                query = urlencode({"group": group, **({"report": report} if report else {})})
+                return f"{here().root}/reports/follow-up?{query}"
+    return ""
+
+
+def _agreements(clerk: Clerk, entries: Sequence[Entry]) -> list[str]:
+    """Describe entries, with the library where each was saved."""
+    if not entries:
+        return []
+    units = service.service().reference.org_units(clerk.client.gateway)
+    names = {unit.id: unit.shortname for unit in units}
+    return [describe_entry(entry, names.get(entry.org_unit or 0, "")) for entry in entries]
 
 
 @blueprint.get(f"{_GROUP}.csv")
@@ -390,14 +431,18 @@ __all__ = ["blueprint"]
 
 @blueprint.get(f"{_GROUP}/history")
 def history(patron: str) -> Response:
-    """Show the known changes of the group, and the caller's own recent changes of other groups."""
+    """Show the known changes of the group, its follow-up, and the caller's own recent changes of other groups."""
     with admitted(patron) as clerk:
-        group = clerk.client.patrons.group_of(clerk.patron)
-        entries, elsewhere = actions.history(clerk.client, group, may_change=clerk.may_change)
+        group, members = clerk.client.patrons.family_of(clerk.patron)
+        agreed, _reports = _follow_up(clerk, group, members)
+        entries, elsewhere, authors = actions.history(
+            clerk.client, group, agreed, user=clerk.desk.caller.user, may_change=clerk.may_change
+        )
         return html(
             "history.html",
             title=gettext("Group {group}: History", group=group),
             form_token=clerk.form_token,
             entries=entries,
             elsewhere=elsewhere,
+            follow_up=zip(agreed, _agreements(clerk, agreed), authors, strict=True),
         )

@@ -145,18 +145,19 @@
     event.preventDefault();
     const form = event.target;
     if (form.method === "post") save(form, event.submitter);
-    else open(`${form.action}?${new URLSearchParams(new FormData(form, event.submitter))}`);
+    else open(`${list.action}?${new URLSearchParams(new FormData(form, event.submitter))}`);
   });
   // The key that opened the dialog, held down, must not press its first button.
   dialog.addEventListener("keydown", (event) => { if (event.repeat && event.key === "Enter") event.preventDefault(); });
   dialog.addEventListener("input", ({ target }) => {
     const form = target.closest("form");
-    if (target.name === "remind_on" && target.value) form.elements.weeks.value = "";
+    if (target.name === "remind_on" && target.value) form.elements.weeks.value = "0";
     if (target.name === "weeks") form.elements.remind_on.value = "";
   });
-  dialog.addEventListener("close", () => requestAnimationFrame(() => {
+  dialog.addEventListener("close", () => {
+    dialog.replaceChildren();
     if (document.activeElement === document.body) opener?.focus();
-  }));
+  });
   addEventListener("pageshow", look); // after the browser has restored the checkboxes
   look();
 })();

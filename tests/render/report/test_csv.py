@@ -27,7 +27,7 @@ from support.report_samples import (
 
 from evergreen_groups.groups import Group
 from evergreen_groups.render.text import escape_formula
-from evergreen_groups.report import Report
+from evergreen_groups.report import WAYS, Report
 
 OF_GROUPS = (
     "group,lead_id,lead_name,lead_barcode,lead_group_lead,library,member_count,owing_count,combined_fines,"
@@ -216,6 +216,9 @@ def test_hostile_names_read_back(report: Report, bom: bool) -> None:
     assert [taken_back(row["member_barcode"]) for row in read] == [one.barcode or "" for one in members]
     assert [row["member_own_fines"] for row in read] == [f"{one.own_fines:.2f}" for one in members]
     for row in read:
+        if report.contacts is not None:
+            contact = report.contacts[int(row["group"])]
+            assert [taken_back(row[f"contact_{way}"]) for way in WAYS] == [getattr(contact, way) for way in WAYS]
         assert None not in row
         assert all(not cell.startswith(FORMULA_SIGNS) or NUMBER.fullmatch(cell) for cell in row.values())
 

@@ -9,21 +9,35 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
 import openpyxl
 import pytest
-from support.detailed_reports import detailed
+from hypothesis import given
+from hypothesis import strategies as st
+from support.detailed_reports import ADULT, LOST, bill, detailed
 from support.rendered import written, written_bytes
-from support.report_samples import ORG_UNITS, changed_report, sample_report
+from support.report_samples import GENERATED_AT, ORG_UNITS, changed_report, member, report_of, sample_report
 
+from evergreen_groups.groups import Group
+from evergreen_groups.ils import Profiles, UnreturnedItems
 from evergreen_groups.language import price
 from evergreen_groups.nightly.output import publish
 from evergreen_groups.render.report.wording import describe_group_details, describe_member_details
 from evergreen_groups.render.wording import describe_criteria
-from evergreen_groups.report import Choice, Criteria, Report, apply_criteria
+from evergreen_groups.report import (
+    AgeSum,
+    Choice,
+    Criteria,
+    MemberDetails,
+    Report,
+    ReportDetails,
+    by_library,
+)
+from evergreen_groups.report.build import apply_criteria
+from evergreen_groups.report.details import SummedBills
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +75,8 @@ def test_json(report: Report) -> None:
         else:
             kinds = sum((Decimal(one["balance"]) for one in group["kinds"]), Decimal(group["kinds_not_known"]))
             assert kinds == Decimal(group["combined_fines"])
-        for member in (one for one in group["members"] if one["kinds"] is not None):
-            assert sum(Decimal(one["balance"]) for one in member["kinds"]) == Decimal(member["own_fines"])
+        for person in (one for one in group["members"] if one["kinds"] is not None):
+            assert sum(Decimal(one["balance"]) for one in person["kinds"]) == Decimal(person["own_fines"])
     first, second = document["groups"][:2]
     assert (first["items_overdue"], first["items_lost"], first["returnable"]) == (2, 1, True)
     assert (second["kinds_complete"], second["items_complete"], second["returnable"]) == (False, False, None)
@@ -162,3 +176,28 @@ def test_each_library_has_the_sums_of_its_bands(report: Report, tmp_path: Path) 
         assert {one["age_band"]: one["group_count"] for one in document["totals"]["age_bands"]} == Counter(listed)
     index = (tmp_path / "latest" / "index.html").read_text()
     assert ">Owing 90+ days</th>" in index
+
+
+@given(st.lists(st.lists(st.tuples(st.sampled_from(["BR1", "BR2"]), st.none() | st.integers(-2, 200)), min_size=1)))
+def test_the_sums_of_a_librarys_bands_are_its_total(drawn: list[list[tuple[str, int | None]]]) -> None:
+    """As far as it is known since when a group has owed something."""
+    groups, details = [], {}
+    for number, members in enumerate(drawn, 1):
+        found = []
+        for place, (library, days) in enumerate(members, 1):
+            one = member(100 * number + place, "n", f"{number + place}.07", library=library)
+            owed = () if days is None else (bill(one.id, one.own_fines, LOST, GENERATED_AT - timedelta(days)),)
+            details[one.id] = MemberDetails(SummedBills.of(owed), UnreturnedItems(), ADULT, "Adult")
+            found.append(one)
+        groups.append(Group(number, tuple(found)))
+    report = replace(
+        report_of(groups, criteria=Criteria()),
+        org_units=ORG_UNITS,
+        details=ReportDetails(details, Profiles([]), (30, 60, 90), GENERATED_AT),
+    )
+    for part in by_library(report).values():
+        sums = AgeSum.of(part)
+        aged = [group for group in part.groups if any(details[one.id].owing_since for one in group.members)]
+        assert sum(one.group_count for one in sums) == len(aged)
+        assert sum(one.combined_fines or 0 for one in sums) == sum(group.known_fines for group in aged)
+        assert sums == sorted(sums, key=lambda one: one.band)

@@ -31,9 +31,10 @@ from support.report_samples import (
     sample_report,
 )
 
+from evergreen_groups.follow_up import Entry, FollowUpState, FollowUpStatus, How, What
 from evergreen_groups.groups import Group
 from evergreen_groups.render import StaffClient, printable
-from evergreen_groups.report import Changes, Criteria, Report
+from evergreen_groups.report import WAYS, Changes, Criteria, Report
 
 ELEMENTS = """
     html head meta title style body header main footer section h1 h2 p strong small dl div dt dd time ul ol li
@@ -50,7 +51,7 @@ CSS = resources.files("evergreen_groups.render").joinpath("templates", "page.css
 
 
 def page(report: Report, **options: Any) -> lxml.html.HtmlElement:
-    parser = lxml.html.HTMLParser(encoding="utf-8")
+    parser = lxml.html.HTMLParser(remove_comments=True, encoding="utf-8")
     return lxml.html.document_fromstring(written(report, "html", **options).encode(), parser=parser)
 
 
@@ -101,7 +102,12 @@ def test_no_element_or_attribute_comes_from_a_name(report: Report, details: bool
     assert len(groups) == len(report.groups)
     for body, group in zip(groups, report.groups, strict=True):
         names = [group.lead.name] + ([one.name for one in group.members] if details else [])
-        assert texts(body.xpath(".//bdi")) == [printable(name) for name in names]
+        assert texts(body.xpath(".//bdi[not(ancestor::small[@class='contact'])]")) == [*map(printable, names)]
+        contact = report.contacts and report.contacts[group.number]
+        shown = [contact.name, *filter(None, (getattr(contact, way) for way in WAYS))] if contact else []
+        assert texts(body.xpath(".//small[@class='contact']//bdi")) == [*map(printable, shown)]
+        links = body.xpath(".//small[@class='contact']//a/@href")
+        assert all(re.match(r"tel:\+?\d+(;ext=\d+)?$|mailto:[^?&\s]+$", link) for link in links)
 
 
 def test_page_asks_nobody_for_anything() -> None:
@@ -411,3 +417,33 @@ def test_contrast(palette: dict[str, str]) -> None:
     for bar in ("rest", "mark", "green"):
         for ground in ("paper", "shade"):
             assert contrast(palette[bar], palette[ground]) >= 3, (bar, ground)
+
+
+def test_what_was_agreed_is_below_the_group_without_the_note() -> None:
+    report = sample_report()
+    first, second, *_ = report.groups
+    entry = Entry(
+        id=1,
+        follow_up=1,
+        at=report.generated_at,
+        group=first.number,
+        contact=first.lead.id,
+        what=What.PROMISED,
+        how=How.PHONE,
+        day=date(2026, 8, 3),
+        remind_on=date(2026, 8, 15),
+        note="SECRET",
+        combined_fines=first.known_fines,
+    )
+    states = {
+        first.number: FollowUpState(FollowUpStatus.WAITING, entry),
+        second.number: FollowUpState(FollowUpStatus.TO_DO, None),
+    }
+    text = written(report, "html", follow_ups=states)
+    agreed = page(report, follow_ups=states).find_class("agreed")
+    assert [one.text_content() for one in agreed] == [
+        "Waiting · Promised to pay · by phone · 3 Aug 2026 · reminder on 15 Aug 2026"
+    ]
+    assert "SECRET" not in text
+    assert "<button" not in "".join(re.findall("<!--follow-up.*?<!--/-->", text))
+    assert not page(report).find_class("agreed")

@@ -26,7 +26,7 @@ from evergreen_groups.language import Language, use_language
 from evergreen_groups.language.language import PSEUDO
 from evergreen_groups.nightly.output import publish
 from evergreen_groups.render import StaffClient
-from evergreen_groups.render.report import render
+from evergreen_groups.render.report import LetterOptions, html_letter, render
 from evergreen_groups.report import Criteria
 
 pytestmark = pytest.mark.long
@@ -103,7 +103,7 @@ def test_axe_finds_nothing_and_nothing_sticks_out(
 
 
 @pytest.mark.parametrize(("width", "most"), [(1280, 420), (390, 700)])
-@pytest.mark.parametrize("name", ["full", "blocked", "detailed", "full-fr-CA", "full-es", "full-cs"])
+@pytest.mark.parametrize("name", ["full", "contact", "blocked", "detailed", "full-fr-CA", "full-es", "full-cs"])
 def test_the_list_begins_on_the_first_screen(browser: Chrome, files: Path, name: str, width: int, most: int) -> None:
     opened(browser, files / f"{name}.html", width)
     first = "document.querySelector('#groups > tbody > tr').getBoundingClientRect()"
@@ -287,3 +287,33 @@ def test_a_librarys_page_leads_to_the_index_and_back(browser: Chrome, files: Pat
     assert len(browser.window_handles) == 1
     browser.find_element(By.LINK_TEXT, "BR1").click()
     until(browser, "return location.pathname.split('/').pop()", "BR1.html")
+
+
+@pytest.mark.parametrize("names", [True, False])
+@pytest.mark.parametrize("language", [Language(), Language("fr-CA", "CAD"), Language("es"), Language("cs", "CZK")])
+def test_a_mail_has_what_changed_the_top_ten_and_the_button_also_on_a_phone(
+    browser: Chrome, tmp_path: Path, language: Language, names: bool
+) -> None:
+    address = "https://ils.example/evergreen-groups/reports/latest"
+    options = LetterOptions(names=names, links=(("", address),))
+    with use_language(language):
+        (tmp_path / "mail.html").write_text(html_letter(full_report(40, contact=True), options), "utf-8")
+    for width in (1280, 390):
+        opened(browser, tmp_path / "mail.html", width)
+        parts = ["h1 ~ p strong", ".figures", ".groups", f"a[href='{address}']", ".groups ~ table th[scope=row]"]
+        tops = [browser.execute_script(f"return {_TOP}", part) for part in parts]
+        assert tops == sorted(tops)
+        assert browser.execute_script("return document.querySelectorAll('.groups td:first-child').length") == 10
+        page = "document.documentElement"
+        assert browser.execute_script(f"return {page}.scrollWidth - {page}.clientWidth") == 0
+        assert browser.execute_script(_LINES_OF_AMOUNTS) == [1] * 10
+
+
+_TOP = "document.querySelector(arguments[0]).getBoundingClientRect().top"
+_LINES_OF_AMOUNTS = """
+return [...document.querySelectorAll(".groups td:nth-child(4)")].map((cell) => {
+  const range = document.createRange();
+  range.selectNodeContents(cell);
+  return range.getClientRects().length;
+});
+"""

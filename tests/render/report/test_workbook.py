@@ -32,11 +32,12 @@ from support.report_samples import (
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.groups import Group
+from evergreen_groups.message import own_pip
 from evergreen_groups.render import StaffClient, printable
 from evergreen_groups.render import sheets as long_sheets
 from evergreen_groups.render.report import write_file
 from evergreen_groups.render.sheets import cell_text
-from evergreen_groups.report import Report
+from evergreen_groups.report import Contact, Report
 
 pytestmark = pytest.mark.long
 
@@ -80,6 +81,17 @@ def test_names_lead_into_the_staff_client() -> None:
 
 
 RED = "FFA8291C"
+PHONES = {"Daytime phone": "day_phone", "Evening phone": "evening_phone", "Other phone": "other_phone"}
+
+
+@pytest.mark.parametrize("phone", ["5550100", "+15550100", "0015550100", "1E5", "=1+1", "-5", "@x", "\t1", "10/11", ""])
+def test_phone_numbers_are_texts(phone: str) -> None:
+    report = sample_report()
+    contacts = {group.number: Contact(1, day_phone=phone) for group in report.groups}
+    with_contacts = replace(report, criteria=replace(report.criteria, contact=True), contacts=contacts)
+    for cell in column(workbook(with_contacts)["Groups"], "Daytime phone"):
+        assert (cell.value, cell.data_type) == ((printable(phone), "s") if phone else (None, "n"))
+        assert cell.number_format in ("General", "@")
 
 
 def is_marked(cell: Any) -> bool:
@@ -293,6 +305,10 @@ def test_hostile_names_read_back_and_are_texts(report: Report, details: bool) ->
         assert [cell.value or "" for cell in column(book["Members"], "Name")] == [
             printable(one.name) for one in members
         ]
+    if report.contacts is not None:
+        for heading, way in PHONES.items():
+            cells = [cell.value for cell in column(book["Groups"], heading)]
+            assert cells == [printable(getattr(report.contacts[group.number], way)) or None for group in report.groups]
     parts = zipfile.ZipFile(io.BytesIO(content))
     sheets = [parts.read(name).decode() for name in parts.namelist() if name.startswith("xl/worksheets/sheet")]
     assert not any(re.search('<f>|<hyperlink|t="str"', text) for text in sheets)
@@ -349,7 +365,7 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigurationError) as caught:
         xlsx(sample_report())
     assert str(caught.value).count("\n") == 0
-    assert "pip install 'evergreen-groups[xlsx]'" in str(caught.value)
+    assert f"{own_pip()} install 'evergreen-groups[xlsx]'" in str(caught.value)
 
 
 def test_a_large_report() -> None:

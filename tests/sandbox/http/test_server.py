@@ -129,6 +129,14 @@ def test_a_chunked_body(caller: Caller) -> None:
     connection.close()
 
 
+@pytest.mark.parametrize(("asked", "announced"), [("close", "close"), ("keep-alive", None)])
+def test_the_end_of_a_connection_is_announced(caller: Caller, asked: str, announced: str | None) -> None:
+    connection = HTTPConnection(caller.address, timeout=30)
+    connection.request("POST", GATEWAY, caller.form(ACTOR, ECHO, "1"), {**FORM, "Connection": asked})
+    assert connection.getresponse().headers["Connection"] == announced
+    connection.close()
+
+
 def test_the_idl_can_be_filtered_and_cached(caller: Caller) -> None:
     status, content_type, body = caller.send("GET", "/reports/fm_IDL.xml?class=ac&class=zzz&class=mous")
     assert (status, content_type) == (200, "application/xml; charset=utf-8")

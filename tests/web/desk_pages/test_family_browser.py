@@ -15,10 +15,12 @@ import pytest
 from support.bills_and_items import family_of_six
 from support.desk_browser import Desk, Gate, chromium
 from support.desk_page import GROUP
+from support.follow_ups import draft, save
 from support.gateways import gateway_of
 from support.web_caller import PASSWORD, served, session, settings_of
 
 from evergreen_groups.client import Client
+from evergreen_groups.follow_up import What
 from evergreen_groups.report import Criteria, History
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import StatementSettings
@@ -92,6 +94,9 @@ def record_nights(sandbox: Sandbox, state: object, directory: Path) -> None:
             groups = report.groups if night != 1 else ()
             at = datetime.now(UTC) - timedelta(days=4 - night)
             history.record(replace(report, groups=groups, generated_at=at))
+        note = "Wants to pay in two parts: half of it now, and the rest as soon as the tax refund has arrived. " * 3
+        fields = {"remind_on": datetime.now(UTC).date() + timedelta(7), "note": note.strip()}
+        save(state, draft(ADAEZE, What.PROMISED, **fields), url=gateway.url)  # type: ignore[arg-type]
 
 
 @pytest.fixture(autouse=True)
@@ -172,6 +177,7 @@ def the_list_unfolded(family: Family) -> None:
 
 STATES: dict[str, Callable[[Family], None]] = {
     "list": the_list_unfolded,
+    "history": lambda family: family.open("/history"),
     "member": lambda family: family.open(f"/members/{IFEOMA}"),
     "statement": lambda family: family.open("/statement"),
 }
@@ -193,6 +199,21 @@ def test_axe_finds_nothing_and_nothing_sticks_out(family: Family, name: str) -> 
         assert [(rule["id"], [node["html"][:200] for node in rule["nodes"]]) for rule in found["violations"]] == []
         assert family.run("return document.documentElement.scrollWidth <= document.documentElement.clientWidth"), width
     family.run("localStorage.clear()")
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_follow_up_is_in_view_and_leads_to_its_history(family: Family, width: int) -> None:
+    screen = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": False}
+    family.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    family.open()
+    assert "Promised to pay by" in family.text(".follow-up")
+    assert family.run("return document.querySelector('.follow-up').getBoundingClientRect().bottom < 400")
+    family.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    assert family.run("return document.querySelector('.follow-up').checkVisibility()")
+    family.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    family.desk.click(".follow-up a")
+    family.desk.until(lambda: "in two parts" in family.text("#follow-up + .entry"))
+    assert family.run("return document.querySelector('#follow-up').getBoundingClientRect().top < innerHeight")
 
 
 @pytest.mark.parametrize("paper", [LETTER, A4], ids=["letter", "a4"])

@@ -1,0 +1,161 @@
+"""``evergreen-groups letters``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from evergreen_groups import exit_status
+from evergreen_groups.cli import (
+    CheckedType,
+    Invocation,
+    json_option,
+    setting_options,
+    shared_limit,
+    usage_error,
+    with_command_line,
+    write_json,
+)
+from evergreen_groups.errors import ConfigurationError, NotFoundError
+from evergreen_groups.formats import format_for
+from evergreen_groups.language import use_language
+from evergreen_groups.message import Message
+from evergreen_groups.settings import values
+from evergreen_groups.values import ZERO
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import tzinfo
+
+    from evergreen_groups.client import Client
+    from evergreen_groups.letters import Letters
+    from evergreen_groups.report import Report
+    from evergreen_groups.settings import Settings
+
+_FORMATS = ("html", "csv")
+
+
+@click.command("letters")
+@setting_options("letters")
+@click.option("--due", is_flag=True, help="Only groups of the last recorded report whose follow-up is to do.")
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(_FORMATS),
+    help="html: letters to print, a sheet for each family (html); csv: a row for each person who owes something, for "
+    "mailing houses and collection services.",
+)
+@click.option(
+    "--owing-since",
+    type=CheckedType(values.whole_number(1, 100_000, "days")),
+    help="CSV: only people who have owed something for this many days.",
+)
+@click.option(
+    "--min-own", type=CheckedType(values.AMOUNT_ABOVE_ZERO), help="CSV: only people who owe this much or more."
+)
+@click.option("--collections", is_flag=True, help="CSV: without people whom Evergreen exempts from collections.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write to this file, readable by its owner alone, instead of standard output. Its ending chooses the format "
+    "where --format doesn't.",
+)
+@json_option
+@click.pass_context
+def letters_command(
+    context: click.Context,
+    /,
+    *,
+    due: bool,
+    output_format: str | None,
+    owing_since: int | None,
+    min_own: Decimal | None,
+    collections: bool,
+    output: Path | None,
+    as_json: bool,
+    **_setting_options: object,
+) -> int:
+    """Write letters to the families of the report, or a mail-merge file.
+
+    A letter lists what the person to contact and the children of the group owe. It asks nobody to pay for other adults,
+    and doesn't mention them. Which groups are written to is as in [report]. At the end, the command says who gets no
+    letter, and why. With --json, it says that, by ids, on standard output. Nothing is marked as sent.
+    """
+    from evergreen_groups.ils import OrgUnits
+    from evergreen_groups.letters import Debtors, Selection, read_debtors, read_letters
+    from evergreen_groups.nightly import Readers, criteria_of
+    from evergreen_groups.render.letters import describe_left_out, letters_document, write_debtors, write_letters
+    from evergreen_groups.report import build_report
+    from evergreen_groups.state import write_atomically
+
+    session: Invocation = context.obj
+    format_name = format_for(output, output_format, _FORMATS[0], _FORMATS)
+    if format_name != "csv" and (owing_since is not None or min_own is not None or collections):
+        raise usage_error(Message("--owing-since, --min-own and --collections go with --format csv."))
+    settings = with_command_line(context, session.settings)
+    if not settings.report.contact:
+        raise ConfigurationError(
+            "letters need contact data, which is off",
+            advice="set contact = true in [report]",
+            setting="report.contact",
+            code="letters-without-contact",
+        )
+    # Letters read the contact data themselves, with more of it.
+    criteria = replace(criteria_of(settings.report, shared_limit(settings)), details=True, contact=False)
+    with session.client() as client, session.progress() as progress:
+        report = build_report(client.gateway, criteria, progress, policy=settings.policy)
+        configured = settings.language.language().timezone
+        zones = {} if configured else OrgUnits.read_timezones(client.gateway)
+        if due:
+            report = _only_due(client, report, settings, zones)
+        made: Letters | Debtors
+        if format_name == "csv":
+            selection = Selection(min_own or ZERO, owing_since, collections)
+            made = read_debtors(client.gateway, report, selection)
+        else:
+            made = read_letters(client.gateway, report)
+    readers, upwards = (
+        Readers(settings.language, report.org_units, zones),
+        OrgUnits.shortnames_upwards(report.org_units),
+    )
+    if output is not None or not as_json:
+        opened = session.output(format_name) if output is None else write_atomically(output)
+        with use_language(readers.of_all), opened as stream:
+            if isinstance(made, Debtors):
+                write_debtors(made, stream)
+            else:
+                write_letters(made, stream, settings.letters, readers.of_library, upwards.__getitem__)
+    if as_json:
+        write_json(letters_document(made))
+    elif not session.quiet:
+        click.echo("".join(f"{line}\n" for line in describe_left_out(made.left_out)), err=True, nl=False)
+    if output is not None:
+        session.summarise(Message("written: {path}", values={"path": output}))
+    return exit_status.INCOMPLETE if report.totals.incomplete_group_count else exit_status.DONE
+
+
+def _only_due(client: Client, report: Report, settings: Settings, zones: Mapping[int, tzinfo]) -> Report:
+    """Return the report of the groups whose follow-up is to do."""
+    database = client.state.database  # first, because it imports SQLAlchemy under a lock
+    from evergreen_groups.follow_up import FollowUps, FollowUpStatus, today_at
+    from evergreen_groups.report import Totals
+
+    found = FollowUps(database, client.gateway.url).of_report("")
+    if found is None:
+        raise NotFoundError(
+            "no run of the report was recorded yet, so nothing is known to be due",
+            advice="leave out --due, or run the report first",
+            code="no-recorded-report",
+        )
+    today = today_at(database.now(), settings.language.language().timezone, zones, report.org_units)
+    due = {
+        number
+        for number, one in found.by_group.items()
+        if one.status(today(one.group.contact_library), settings.follow_up.again_after) is FollowUpStatus.TO_DO
+    }
+    groups = tuple(group for group in report.groups if group.number in due)
+    return replace(report, groups=groups, totals=Totals.of(groups))

@@ -1,0 +1,276 @@
+"""The letters to the families of a report. A letter asks nobody to pay for other adults, and doesn't mention them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from evergreen_groups.desk import GroupBills, MemberBills, Statement, is_minor
+from evergreen_groups.groups import ACCOUNT_FIELDS, PatronAccount
+from evergreen_groups.ils import (
+    Bill,
+    CirculationKind,
+    OrgUnits,
+    PatronItems,
+    rows_in_force,
+)
+from evergreen_groups.report import GUARDIAN, Contact, ContactReader, PostalAddress
+from evergreen_groups.values import ZERO
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    from evergreen_groups.gateway import Gateway
+    from evergreen_groups.groups import Member, Patron
+    from evergreen_groups.report import Report
+
+_NAMES = ("first_given_name", "second_given_name", "family_name", "suffix")
+_RECORD_FIELDS = (*ACCOUNT_FIELDS, "deleted", "locale", *_NAMES, *(f"pref_{name}" for name in _NAMES))
+"""The fields of an ``au`` that letters need in addition to contacts."""
+_RETURNABLE = (CirculationKind.OVERDUE, CirculationKind.LONG_OVERDUE)
+
+
+class NoLetter(Enum):
+    """Why somebody gets no letter. The values are used in JSON."""
+
+    NO_CONTACT = "no-contact"
+    """No adult is visible, and no guardian is named."""
+    INACTIVE = "inactive"
+    WITHHELD = "withheld"
+    """The home library isn't one of those for which the letters are made."""
+    MINOR = "minor"
+    """The person to contact is a minor by date of birth, although the record doesn't say juvenile."""
+    IN_COLLECTIONS = "in-collections"
+    EXEMPT = "exempt-from-collections"
+    NO_ADDRESS = "no-address"
+    NOTHING_OWED = "nothing-owed"
+    """Neither the person to contact nor the minors of the group owe anything. Other adults may."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A group without a letter. ``patron`` is an id, for lists of people only."""
+
+    group: int
+    reason: NoLetter
+    patron: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Letterhead:
+    """A library as a letter names it."""
+
+    name: str
+    address: PostalAddress | None
+    phone: str
+
+
+@dataclass(frozen=True, slots=True)
+class Addressee:
+    """Somebody to write to: a member (id ``patron``), or the guardian of one.
+
+    ``name`` has the given name first; it is empty for a guardian whose name isn't known. ``locale`` is the member's in
+    Evergreen (``fr-CA``), empty if none is set.
+    """
+
+    contact: Contact
+    patron: int
+    address: PostalAddress
+    name: str
+    locale: str
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyLetter:
+    """A letter about the members in ``statement``."""
+
+    addressee: Addressee
+    head: Letterhead
+    statement: Statement
+
+    @property
+    def group(self) -> int:
+        """The group's number."""
+        return self.statement.group.group
+
+
+@dataclass(frozen=True, slots=True)
+class Letters:
+    """The letters of a report in its order, and the groups that get none."""
+
+    letters: tuple[FamilyLetter, ...]
+    left_out: tuple[LeftOut, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AddressBook:
+    """Whom to write to about the members of a report, and who is a minor.
+
+    ``records`` are the ``_RECORD_FIELDS`` of visible members by patron id, and ``accounts`` are without patrons deleted
+    since the report. ``homes`` are the short names of the libraries whose patrons may be written to (None: all).
+    """
+
+    contacts: ContactReader
+    records: Mapping[int, Mapping[str, Any]]
+    accounts: Mapping[int, PatronAccount]
+    homes: frozenset[str] | None
+    today: date
+
+    @classmethod
+    def read(cls, gateway: Gateway, report: Report) -> AddressBook:
+        """Read what is needed of a report's members, in four calls for up to 3,000 of them."""
+        if report.blocks is None:
+            raise ValueError("letters are made from a report with its blocks")
+        contacts, kinds = ContactReader(gateway), report.blocks.kinds
+        members = sorted(member.id for group in report.groups for member in group.members)
+        fields = tuple(dict.fromkeys(("id", "juvenile", *contacts.fields, *_RECORD_FIELDS)))
+        rows = gateway.pcrud.columns_by_values("au", fields, "id", members) if members else ()
+        records = {row[0]: dict(zip(fields, row, strict=True)) for row in rows}
+        for id, record in records.items():
+            contacts.add_person(id, bool(record["juvenile"]), [record[name] for name in contacts.fields])
+        wanted = sorted(contacts.penalties(kinds))
+        if wanted and members:
+            contacts.add_penalties(members, rows_in_force(gateway, members, kinds=wanted, all_visible=True))
+        contacts.finish(report.groups, kinds, everybody=True)
+        accounts = {
+            id: PatronAccount.of((record[name] for name in ACCOUNT_FIELDS), report.generated_at)
+            for id, record in records.items()
+            if not record["deleted"]
+        }
+        units, orgs = OrgUnits(report.org_units), report.criteria.orgs
+        homes = frozenset(map(units.shortname, units.named(orgs))) if orgs else None
+        return cls(contacts, records, accounts, homes, report.generated_at.astimezone().date())
+
+    def is_minor(self, patron: int) -> bool:
+        """Return whether a patron (id) is known to be a minor."""
+        return patron in self.accounts and is_minor(self.accounts[patron], self.today)
+
+    def name(self, patron: int) -> str:
+        """Return a patron's name as on an envelope, preferred parts before legal ones."""
+        record = self.records[patron]
+        parts = (str(record[f"pref_{name}"] or "").strip() or str(record[name] or "").strip() for name in _NAMES)
+        return " ".join(filter(None, parts))
+
+    def addressee(self, contact: Contact) -> Addressee | NoLetter:
+        """Return the person to write to, or why that isn't possible."""
+        patron, address = contact.patron, contact.postal_address
+        if patron is None:
+            return NoLetter.NO_CONTACT
+        account = self.accounts.get(patron)
+        obstacles = {
+            NoLetter.WITHHELD: self.homes is not None and contact.library not in self.homes,
+            NoLetter.INACTIVE: account is None or not account.active,
+            NoLetter.MINOR: contact.role != GUARDIAN and self.is_minor(patron),
+            NoLetter.IN_COLLECTIONS: contact.in_collections,
+        }
+        for reason, holds in obstacles.items():
+            if holds:
+                return reason
+        if address is None or "address" in contact.invalid:
+            return NoLetter.NO_ADDRESS
+        name = contact.name if contact.role == GUARDIAN else self.name(patron)
+        return Addressee(contact, patron, address, name, str(self.records[patron]["locale"] or ""))
+
+
+def read_letters(gateway: Gateway, report: Report) -> Letters:
+    """Return the letters to the groups of a report, which was read with details.
+
+    Each is about the addressee (unless that is a guardian) and the group's minors. Takes about ten calls for 3,000
+    members.
+    """
+    book = AddressBook.read(gateway, report)
+    left_out: list[LeftOut] = []
+    chosen: list[tuple[Addressee, Patron, list[Member]]] = []
+    for group in report.groups:
+        contact = book.contacts.of_group(group)
+        found = book.addressee(contact)
+        about = [
+            member
+            for member in group.members
+            if book.is_minor(member.id) or (contact.role != GUARDIAN and member.id == contact.patron)
+        ]
+        if isinstance(found, Addressee) and sum((member.own_fines for member in about), ZERO) <= 0:
+            found = NoLetter.NOTHING_OWED
+        if isinstance(found, Addressee):
+            patron = next(member.patron for member in group.members if member.id == found.patron)
+            about.sort(key=lambda member: member.id != patron.id)
+            chosen.append((found, replace(patron, name=book.name(patron.id)), about))
+        else:
+            left_out.append(LeftOut(group.number, found))
+    org_units = OrgUnits(report.org_units)
+    bills, heads = gateway.in_parallel(
+        lambda: _read_bills(gateway, report, org_units, book, [member for *_, about in chosen for member in about]),
+        lambda: _read_letterheads(gateway, org_units, {patron.home_library.id for _, patron, _ in chosen}),
+    )
+    letters = []
+    for addressee, patron, about in chosen:
+        theirs = tuple(bills[member.id] for member in about if bills[member.id].own_fines or bills[member.id].items.out)
+        # Whether the group has hidden members is nothing to tell the family.
+        of_group = GroupBills(report.gateway, report.generated_at, patron.group, theirs, True, org_units)
+        letters.append(FamilyLetter(addressee, heads[patron.home_library.id], Statement(of_group, patron, theirs)))
+    return Letters(tuple(letters), tuple(left_out))
+
+
+def _read_bills(
+    gateway: Gateway, report: Report, org_units: OrgUnits, book: AddressBook, members: Sequence[Member]
+) -> Mapping[int, MemberBills]:
+    """Return the bills and the returnable items of members, by patron id."""
+    if not members:
+        return {}
+    details = report.details
+    if details is None:
+        raise ValueError("letters are made from a report with its details")
+    everywhere = {unit.id for unit in org_units}
+    debts = {member.id: member.own_fines for member in members if member.own_fines}
+    bills, items = gateway.in_parallel(
+        lambda: Bill.verify(gateway, debts),
+        lambda: PatronItems.read(gateway, org_units, everywhere, [member.id for member in members]),
+    )
+    found = {}
+    for member in members:
+        theirs = items[member.id].items
+        stopped = {item.id: item.stop_fines for item in theirs}
+        known = bills.get(member.id, ())
+        found[member.id] = MemberBills(
+            patron=replace(member.patron, name=book.name(member.id)),
+            account=book.accounts[member.id],
+            own_fines=member.own_fines,
+            bills=None if known is None else tuple(_with_item_kind(bill, stopped) for bill in known),
+            # The report knows whether the account sees every item that may have to be returned.
+            items=PatronItems(
+                tuple(item for item in theirs if item.kind in _RETURNABLE),
+                complete=details.of(member).items is not None,
+            ),
+            titles=None,
+        )
+    return found
+
+
+def _with_item_kind(bill: Bill, stopped: Mapping[int, str | None]) -> Bill:
+    """Name what happened to the item, if its circulation is visible."""
+    (found,) = Bill.with_item_kinds((bill,), stopped, [bill.library or 0] if bill.id in stopped else ())
+    return found
+
+
+def _read_letterheads(gateway: Gateway, org_units: OrgUnits, libraries: Collection[int]) -> dict[int, Letterhead]:
+    """Return libraries (ids) with their mailing addresses, or else their billing addresses."""
+    if not libraries:
+        return {}
+    read = partial(gateway.pcrud.columns_by_values, all_visible=True)  # both classes are public (fm_IDL.xml)
+    fields = ("id", "phone", "mailing_address", "billing_address")
+    units = {row[0]: row[1:] for row in read("aou", fields, "id", sorted(libraries))}
+    used = sorted({id for _phone, *addresses in units.values() for id in addresses if id})
+    addresses = {
+        id: PostalAddress.of(parts)
+        for id, *parts, valid in (read("aoa", ("id", *PostalAddress._fields, "valid"), "id", used) if used else ())
+        if valid
+    }
+    return {
+        id: Letterhead(
+            org_units.unit(id).name, addresses.get(mailing) or addresses.get(billing), str(phone or "").strip()
+        )
+        for id, (phone, mailing, billing) in units.items()
+    }

@@ -1,0 +1,146 @@
+"""Letters as a document to print, a sheet for each family; and who gets none, as text and JSON."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from evergreen_groups.language import current_language, first_available, gettext, use_language
+from evergreen_groups.letters import Debtors, NoLetter
+from evergreen_groups.message import Message
+from evergreen_groups.render.desk import HOW_TO_PAY, statement_page
+from evergreen_groups.render.pages import write_template
+from evergreen_groups.report import GUARDIAN
+from evergreen_groups.settings import StatementSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import TextIO
+
+    from evergreen_groups.language import Language
+    from evergreen_groups.letters import FamilyLetter, LeftOut, Letters
+    from evergreen_groups.render.desk import StatementPage
+    from evergreen_groups.settings import LetterSettings
+
+    LanguageOf = Callable[[str], Language]
+
+_TEXTS = {
+    "opening": Message("Dear {name},\nThis letter lists what is owed to the library, and what can still be returned."),
+    "payment": HOW_TO_PAY,
+    "closing": Message("Please call or visit us if you have questions.\nSincerely,\n{library}"),
+}
+REASONS = {
+    NoLetter.NO_CONTACT: Message("no adult or guardian is known"),
+    NoLetter.INACTIVE: Message("the account is inactive or deleted"),
+    NoLetter.WITHHELD: Message("the person to contact belongs to another library"),
+    NoLetter.MINOR: Message("the person to contact is a minor"),
+    NoLetter.IN_COLLECTIONS: Message("in collections"),
+    NoLetter.EXEMPT: Message("exempt from collections"),
+    NoLetter.NO_ADDRESS: Message("no valid address"),
+    NoLetter.NOTHING_OWED: Message("the person to contact and the children owe nothing"),
+}
+"""Why somebody gets no letter."""
+
+_PAPER = {"din": "letters_din.css", "us10": "letters_us10.css"}
+_LONGEST_LINE = 38
+"""Address lines with more characters are set smaller."""
+
+
+@dataclass(frozen=True, slots=True)
+class LetterSheet:
+    """A letter as the template shows it."""
+
+    sheet: StatementPage
+    address: tuple[str, ...]
+    small: bool
+    sender_lines: tuple[str, ...]
+    phone: str
+    return_address: bool
+    closing: tuple[str, ...]
+    to_guardian: bool
+
+
+def write_letters(
+    letters: Letters,
+    stream: TextIO,
+    settings: LetterSettings,
+    language_of: LanguageOf,
+    upwards: Callable[[str], Sequence[str]],
+) -> None:
+    """Write the letters as one HTML document, each in the addressee's language, or else the library's.
+
+    ``language_of`` returns the language of a library (short name), ``upwards`` its short name and those above.
+    """
+    language_of = cache(language_of)
+
+    def in_its_language() -> Iterator[LetterSheet]:
+        for letter in letters.letters:
+            library = letter.statement.library.shortname
+            language = language_of(library)
+            tag = first_available([letter.addressee.locale]) or language.tag
+            # The template writes the letter before it asks for the next one.
+            with use_language(replace(language, tag=tag)):
+                yield _sheet(letter, settings, upwards(library))
+
+    paper, count = _PAPER[settings.envelope], len(letters.letters)
+    write_template("letters.html", stream, letters=in_its_language(), paper=paper, count=count)
+
+
+def _sheet(letter: FamilyLetter, settings: LetterSettings, libraries: Sequence[str]) -> LetterSheet:
+    head, addressee = letter.head, letter.addressee
+    name = addressee.name or gettext("Parent or guardian of {name}", name=letter.statement.patron.name)
+    lines = [name, *addressee.address.lines(domestic=head.address.country if head.address else "")]
+    if settings.envelope == "us10" and addressee.address.street2:
+        # As USPS asks, so that four lines are enough.
+        lines[1:3] = [f"{lines[1]} {lines[2]}"]
+
+    def text(part: str) -> str:
+        own = settings.text(part, libraries, current_language().tag)
+        return (gettext(_TEXTS[part]) if own is None else own).replace("{name}", name).replace("{library}", head.name)
+
+    # The statement has the amounts, so a letter can't say more than a statement would.
+    texts = StatementSettings(library=head.name, text=text("opening"), how_to_pay=text("payment"))
+    return LetterSheet(
+        sheet=statement_page(letter.statement, texts),
+        address=tuple(lines),
+        small=max(map(len, lines)) > _LONGEST_LINE,
+        sender_lines=head.address.lines(head.address.country) if head.address else (),
+        phone=head.phone,
+        return_address=settings.envelope == "din",
+        closing=tuple(line.strip() for line in text("closing").splitlines() if line.strip()),
+        to_guardian=addressee.contact.role == GUARDIAN,
+    )
+
+
+def letters_document(made: Letters | Debtors) -> dict[str, Any]:
+    """Return who is written to, by ids, and who isn't and why, as a JSON object, version 1."""
+    if isinstance(made, Debtors):
+        written = [
+            {"group": one.group, "patron": one.member.id, "contact": one.addressee.patron} for one in made.people
+        ]
+    else:
+        written = [{"group": one.group, "contact": one.addressee.patron} for one in made.letters]
+    return {
+        "version": 1,
+        "kind": "letters" if not isinstance(made, Debtors) else "people-who-owe",
+        "written": written,
+        "left_out": [
+            {"group": one.group, **({"patron": one.patron} if one.patron else {}), "reason": one.reason.value}
+            for one in made.left_out
+        ],
+    }
+
+
+def describe_left_out(left_out: Sequence[LeftOut]) -> Iterator[str]:
+    """Yield a line for each reason, with the numbers of the groups."""
+    groups: dict[NoLetter, dict[int, None]] = defaultdict(dict)
+    for one in left_out:
+        groups[one.reason][one.group] = None
+    for reason, numbers in groups.items():
+        yield gettext(
+            "Not written to: {reason} ({groups})",
+            reason=gettext(REASONS[reason]),
+            groups=", ".join(gettext("group {group}", group=number) for number in numbers),
+        )

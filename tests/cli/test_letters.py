@@ -1,0 +1,110 @@
+"""``evergreen-groups letters``: what it writes where, who is left out, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import lxml.html
+import pytest
+from support.command import Command, one_line
+from support.follow_ups import draft, save
+from support.gateways import gateway_of
+from support.letters import CHILDREN, FAMILY, IN_COLLECTIONS, LEAD, change, penalize
+
+from evergreen_groups.follow_up import What
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.state import State
+
+
+@pytest.fixture
+def command(run: Command, tmp_path: Path) -> Command:
+    run.environ |= {"STATE_DIRECTORY": str(tmp_path / "state"), "EVERGREEN_GROUPS_REPORT_CONTACT": "true"}
+    return run
+
+
+def document_of(command: Command, *words: str) -> dict[str, Any]:
+    done = command("letters", "--json", *words)
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+def written_to(command: Command, *words: str) -> list[int]:
+    return [one["group"] for one in document_of(command, *words)["written"]]
+
+
+def test_it_needs_contact_data_and_says_so(command: Command) -> None:
+    command.environ.pop("EVERGREEN_GROUPS_REPORT_CONTACT")
+    done = command("letters")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert one_line(done.stderr)
+    assert "set contact = true in [report]" in done.stderr
+
+
+def test_a_document_for_its_owner_alone_and_who_gets_no_letter(
+    command: Command, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    penalize(sandbox, CHILDREN[0], IN_COLLECTIONS)
+    file = tmp_path / "letters.html"
+    done = command("letters", "--output", str(file))
+    assert (done.returncode, done.stdout) == (0, "")
+    assert f"Not written to: in collections (group {FAMILY})\n" in done.stderr
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    articles = lxml.html.document_fromstring(file.read_text("utf-8")).xpath("//article")
+    found = document_of(command)
+    assert (found["version"], found["kind"]) == (1, "letters")
+    assert len(articles) == len(found["written"]) > 3
+    assert {"group": FAMILY, "reason": "in-collections"} in found["left_out"]
+    assert command("letters", "-q").stderr == ""
+
+
+def test_no_letter_text_in_logs(command: Command, tmp_path: Path) -> None:
+    for name in ("letters.html", "people.csv"):
+        done = command("-vv", "letters", "--output", str(tmp_path / name))
+        assert "open-ils.pcrud.search.aou.atomic" in done.stderr or name == "people.csv"
+        for secret in ("Okonkwo", "Harbor Street", "4.90", "Dear"):
+            assert secret not in done.stderr
+
+
+def test_only_groups_whose_follow_up_is_to_do(command: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    done = command("letters", "--due")
+    assert done.returncode == 1
+    assert "no run of the report was recorded yet" in done.stderr
+    command("-q", "report", "--history")
+    every = written_to(command)
+    assert written_to(command, "--due") == every
+    with State(tmp_path / "state") as state, gateway_of(sandbox.url, "consortium_staff") as gateway:
+        save(state, draft(FAMILY, What.PROMISED), url=gateway.url)
+    assert written_to(command, "--due") == [group for group in every if group != FAMILY]
+
+
+def test_only_a_library_and_only_its_own_patrons(command: Command, sandbox: Sandbox) -> None:
+    assert FAMILY in written_to(command, "--org", "HARBOR")
+    assert FAMILY not in written_to(command, "--org", "MILL")
+    change(sandbox, LEAD, home_ou=12)
+    left_out = document_of(command, "--org", "HARBOR")["left_out"]
+    assert {"group": FAMILY, "reason": "withheld"} in left_out
+
+
+def test_a_mail_merge_file(command: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox._store.insert("aus", {"usr": LEAD, "name": "circ.collections.exempt", "value": "true"})
+    command("letters", "--output", str(tmp_path / "people.csv"), "--min-own", "4.90")
+    text = (tmp_path / "people.csv").read_text("utf-8")
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert {row["own_fines"] for row in rows if row["group"] == str(FAMILY)} == {"4.90"}
+    assert text == command("letters", "--format", "csv", "--min-own", "4.90", "--owing-since", "1").stdout
+    found = document_of(command, "--format", "csv", "--collections", "--min-own", "4.90")
+    assert found["kind"] == "people-who-owe"
+    assert {"group": FAMILY, "patron": LEAD, "reason": "exempt-from-collections"} in found["left_out"]
+    assert LEAD not in [one["patron"] for one in found["written"]]
+
+
+@pytest.mark.parametrize("words", [("--min-own", "5"), ("--owing-since", "60"), ("--collections",)])
+def test_letters_do_not_take_the_options_of_the_file(command: Command, words: tuple[str, ...]) -> None:
+    done = command("letters", *words)
+    assert done.returncode == 2
+    assert "go with --format csv" in done.stderr

@@ -1,0 +1,125 @@
+"""The report as the service shows it, in a clerk's browser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from selenium.webdriver import Chrome
+from support.command import Command
+from support.desk_browser import Desk
+from support.web_caller import session, settings_of
+
+from evergreen_groups.settings import ServeSettings, Settings
+from evergreen_groups.settings.sections import LanguageSettings
+from evergreen_groups.web import close, create_app
+
+REPORT = "/evergreen-groups/reports/latest"
+
+
+class Worklist:
+    """A report in a browser. Each service and each run keeps its state in ``directory``."""
+
+    def __init__(self, desk: Desk, directory: Path, cache: Path) -> None:
+        self.desk = desk
+        self.browser: Chrome = desk.browser
+        self.run, self.until, self.press = desk.run, desk.until, desk.press
+        self._environ = {"STATE_DIRECTORY": str(directory / "state"), "CACHE_DIRECTORY": str(cache)}
+        self._page = directory / "report.html"
+        self._command = Command(directory, desk.sandbox.url)
+        self._command.environ |= self._environ
+
+    @property
+    def written(self) -> str:
+        """The page as it is on disk."""
+        return self._page.read_text("utf-8")
+
+    def make_report(self) -> None:
+        """Make the report as the nightly run does."""
+        done = self._command("report", "--history", "--output", str(self._page))
+        assert done.returncode == 0, done.stderr
+
+    def serve(self, **sections: Any) -> None:
+        """Replace the service by one with these settings."""
+        close(self.desk.gate.app)
+        settings: Settings = settings_of(self.desk.sandbox.url, serve=ServeSettings(port=0, report=self._page))
+        settings = replace(settings, **{"language": LanguageSettings(timezone="UTC"), **sections})
+        self.desk.gate.app = create_app(settings, self._environ)
+
+    def log_in(self, username: str = "consortium_staff") -> str:
+        token = session(self.desk.sandbox.url, username=username)
+        self.desk.log_in(token)
+        return token
+
+    def open(self) -> None:
+        self.browser.get(f"{self.desk.sandbox.url}{REPORT}")
+        self.until(lambda: self.run("return document.readyState === 'complete'"))
+
+    def listed(self) -> list[int]:
+        """Return the numbers of the groups that are shown."""
+        script = "return [...document.querySelectorAll('#groups > tbody')].filter((body) => body.offsetParent)"
+        return [int(number) for number in self.run(f"{script}.map((body) => body.querySelector('th').textContent)")]
+
+    def statuses(self) -> list[str]:
+        return list(self.run("return [...document.querySelectorAll('#status option')].map((one) => one.textContent)"))
+
+    def choose(self, status: str) -> None:
+        self.run(
+            "const [filter, status] = [document.getElementById('status'), arguments[0]]; filter.value = status;"
+            "filter.dispatchEvent(new Event('change'))",
+            status,
+        )
+        self.desk.framed()
+
+    def follow_up(self, group: int) -> None:
+        """Open a group's follow-up, and wait for the dialog or the page."""
+        self.run("document.querySelector(`.follow-up button[value='${arguments[0]}']`).click()", group)
+        self.until(lambda: self.text("dialog[open] .follow-up-page, body > main .follow-up-page"))
+
+    def text(self, selector: str) -> str:
+        return str(self.run("return document.querySelector(arguments[0])?.innerText ?? ''", selector)).strip()
+
+    def type(self, name: str, value: str) -> None:
+        self.run(
+            "const field = document.querySelector(`.entry-form [name=${arguments[0]}]:not([type=radio])`)"
+            " ?? document.querySelector(`.entry-form [name=${arguments[0]}][value='${arguments[1]}']`);"
+            "if (field.type === 'radio') field.click(); else field.value = arguments[1];"
+            "field.dispatchEvent(new Event('input', { bubbles: true }))",
+            name,
+            value,
+        )
+
+    def save(self, outcome: str) -> None:
+        """Press a button of the form."""
+        self.run("document.querySelector(`.entry-form button[value='${arguments[0]}']`).click()", outcome)
+
+    def is_closed(self) -> bool:
+        return bool(self.run("return !document.querySelector('dialog')?.open"))
+
+    def save_entry(self, outcome: str) -> None:
+        """Save in the dialog, and wait until the list shows it."""
+        self.save(outcome)
+        self.until(self.is_closed)
+        self.desk.framed()
+
+    def row(self, group: int) -> str:
+        """Return what the list says was agreed with a group."""
+        button = f".follow-up button[value='{group}']"
+        return str(
+            self.run(
+                "return document.querySelector(arguments[0]).closest('tr').querySelector('.agreed')?.textContent ?? ''",
+                button,
+            )
+        )
+
+    @contextmanager
+    def without_script(self) -> Iterator[None]:
+        command = "Emulation.setScriptExecutionDisabled"
+        self.browser.execute_cdp_cmd(command, {"value": True})
+        try:
+            yield
+        finally:
+            self.browser.execute_cdp_cmd(command, {"value": False})

@@ -1,0 +1,270 @@
+"""What was agreed with a group, on its page and in its history."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from flask import Flask
+from support.circulators import change_rows
+from support.desk_caller import DeskCaller, new_key
+from support.desk_page import ClerkNamed, DeskClerk, DeskPage
+from support.fault_proxy import FaultProxy
+from support.follow_ups import note_run
+from support.gateways import gateway_of
+from support.page_desk import HOSTILE
+from support.web_caller import client_of, session, settings_of
+
+from evergreen_groups.language import languages
+from evergreen_groups.report import Criteria, build_report
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import Settings
+from evergreen_groups.settings.sections import DeskSettings
+
+HUONG, DUC, MINH, LAN, WHITFIELD = 1015, 1016, 1017, 1018, 1036
+FAMILY, ELM = 1004, 22
+IN_A_WEEK = (datetime.now(UTC).date() + timedelta(7)).isoformat()
+HOW = {"how": "phone", "date": "2026-11-03"}
+PROMISED = {"what": "promised", **HOW, "remind_on": IN_A_WEEK, "note": "SECRET tax refund"}
+Saved = Callable[..., None]
+Recorded = Callable[[], None]
+
+
+@pytest.fixture
+def recorded(app: Flask, sandbox: Sandbox, proxy: FaultProxy) -> Recorded:
+    """Record a night's report as it would be now."""
+
+    def record() -> None:
+        with gateway_of(proxy.url, "consortium_staff") as gateway:
+            report = build_report(gateway, Criteria(contact=True))
+        note_run(app.extensions["evergreen-groups"].state, report)
+
+    return record
+
+
+@pytest.fixture
+def saved(app: Flask, sandbox: Sandbox, recorded: Recorded) -> Saved:
+    """Record a night, and save entries through the API afterwards."""
+    recorded()
+
+    def save(*entries: dict[str, Any], group: int = FAMILY) -> None:
+        desk = DeskCaller(client_of(app), session(sandbox.url, username="consortium_staff"))
+        for entry in entries:
+            groups = desk.send("GET", "follow-ups").body["groups"]
+            seen = next(one["seen"] for one in groups if one["group"] == group)
+            body = {"entries": [{"group": group, "seen": seen, **entry}]}
+            answer = desk.send("POST", "follow-ups", body, Idempotency_Key=new_key())
+            assert answer.status == 200, answer.body
+
+    return save
+
+
+def line(page: DeskPage) -> str:
+    assert page.status == 200
+    found = page.tree.xpath("//p[@class='follow-up']")
+    return " ".join(found[0].text_content().split()) if found else ""
+
+
+def past(clerk: DeskClerk, patron: int = MINH) -> list[str]:
+    """Return the follow-up's entries in the group's history."""
+    sections = clerk.open(patron, "/history").tree.xpath("//section[preceding::h2[1][@id='follow-up']]")
+    return [" ".join(one.text_content().split()) for one in sections]
+
+
+def test_the_latest_entry_and_all_in_the_history(clerk: DeskClerk, saved: Saved) -> None:
+    saved({"what": "no-answer", "how": "phone", "date": "2026-11-01"}, PROMISED)
+    page = clerk.open(MINH)
+    week = datetime.now(UTC).date() + timedelta(7)
+    assert line(page).startswith("Follow-up: Promised to pay by ")
+    assert f"{week.day} " in line(page)
+    assert line(page).endswith(" · by phone on 3 Nov 2026 · LAKELAND")
+    assert "SECRET" not in page.text
+    assert page.tree.xpath("//p[@class='follow-up']/a/@href")[0].partition("#")[2] == "follow-up"
+    latest, first = past(clerk)
+    assert "by phone on 3 Nov 2026 · LAKELAND by you SECRET tax refund" in latest
+    assert first.startswith("No answer · by phone on 1 Nov 2026 · LAKELAND")
+
+
+def test_nothing_without_an_entry(clerk: DeskClerk, recorded: Recorded) -> None:
+    assert (line(clerk.open(MINH)), past(clerk)) == ("", [])
+    recorded()
+    assert (line(clerk.open(MINH)), past(clerk)) == ("", [])
+    assert "Follow-up" not in clerk.open(MINH).text + clerk.open(MINH, "/history").text
+
+
+def test_a_deleted_entry_is_gone_and_a_corrected_one_says_so(
+    clerk: DeskClerk, saved: Saved, app: Flask, sandbox: Sandbox
+) -> None:
+    saved(PROMISED, {"what": "note", "note": "wrong family"})
+    desk = DeskCaller(client_of(app), session(sandbox.url, username="consortium_staff"))
+    groups = desk.send("GET", "follow-ups").body["groups"]
+    promised, note = next(one["entries"] for one in groups if one["group"] == FAMILY)
+    saved({"corrects": note["id"], "deletes": True}, {**PROMISED, "corrects": promised["id"], "how": "email"})
+    assert "by e-mail on 3 Nov" in line(clerk.open(MINH))
+    (entry,) = past(clerk)
+    assert "(corrected)" in entry
+
+
+def test_a_note_is_text_and_in_no_log(clerk: DeskClerk, saved: Saved, caplog: pytest.LogCaptureFixture) -> None:
+    hostile = "".join(character for character in HOSTILE if character.isprintable())
+    with caplog.at_level(logging.DEBUG):
+        saved({"what": "note", "note": f"SECRET {hostile}"})
+        page = clerk.open(MINH, "/history")
+        clerk.open(MINH)
+    assert not page.tree.xpath("//img")
+    assert hostile in page.text
+    assert "SECRET" not in caplog.text
+
+
+def test_it_stays_with_the_family(clerk: DeskClerk, saved: Saved, recorded: Recorded, sandbox: Sandbox) -> None:
+    saved(PROMISED)
+    change_rows(sandbox, "UPDATE au SET usrgroup = 5004 WHERE usrgroup = ?", FAMILY)  # before the next night
+    assert "Promised" in line(clerk.open(MINH))
+    recorded()
+    assert "Promised" in line(clerk.open(MINH))
+    assert len(past(clerk)) == 1
+    change_rows(sandbox, "UPDATE au SET usrgroup = 5005 WHERE id = ?", HUONG)  # the contact person
+    recorded()
+    assert "Promised" in line(clerk.open(HUONG))
+    change_rows(sandbox, "UPDATE au SET usrgroup = 5004 WHERE id IN (?, ?)", HUONG, WHITFIELD)
+    assert "Promised" in line(clerk.open(WHITFIELD))
+
+
+def test_a_split_group_s_goes_with_the_contact_person(
+    clerk: DeskClerk, saved: Saved, recorded: Recorded, sandbox: Sandbox
+) -> None:
+    saved(PROMISED)
+    change_rows(sandbox, "UPDATE au SET usrgroup = 1008 WHERE id = ?", HUONG)
+    recorded()
+    assert "Promised" in line(clerk.open(HUONG))
+    assert (line(clerk.open(MINH)), past(clerk)) == ("", [])
+
+
+def test_a_merged_group_has_both(clerk: DeskClerk, saved: Saved, recorded: Recorded, sandbox: Sandbox) -> None:
+    saved(PROMISED)
+    saved({"what": "closed"}, group=1008)
+    change_rows(sandbox, "UPDATE au SET usrgroup = 1008 WHERE usrgroup = ?", FAMILY)
+    for _night in range(2):
+        assert line(clerk.open(MINH)).startswith("Follow-up: Closed")
+        assert [entry.split(" ")[0] for entry in past(clerk)] == ["Closed", "Promised"]
+        recorded()
+
+
+def test_a_group_that_left_the_report_keeps_it(
+    clerk: DeskClerk, saved: Saved, recorded: Recorded, sandbox: Sandbox
+) -> None:
+    saved(PROMISED)
+    change_rows(sandbox, "DELETE FROM mbts WHERE usr IN (SELECT id FROM au WHERE usrgroup = ?)", FAMILY)
+    recorded()
+    assert "Promised" in line(clerk.open(MINH))
+
+
+def test_beside_hidden_members(clerk_named: ClerkNamed, saved: Saved, recorded: Recorded, sandbox: Sandbox) -> None:
+    saved(PROMISED)
+    change_rows(sandbox, "UPDATE au SET home_ou = ? WHERE id IN (?, ?, ?)", ELM, HUONG, DUC, LAN)
+    desk = clerk_named("harbor_desk")
+    for _night in range(2):
+        assert "Promised" in line(desk.open(MINH))
+        assert len(past(desk)) == 1
+        recorded()
+
+
+def test_for_whoever_sees_the_group(clerk_named: ClerkNamed, saved: Saved, sandbox: Sandbox) -> None:
+    saved(PROMISED)
+    desk = clerk_named("harbor_desk")
+    assert "Promised" in line(desk.open(MINH))
+    change_rows(sandbox, "UPDATE au SET home_ou = ? WHERE usrgroup = ?", ELM, FAMILY)
+    assert [desk.open(MINH, part).status for part in ("", "/history")] == [404, 404]
+
+
+def test_who_saved_it(clerk_named: ClerkNamed, saved: Saved, sandbox: Sandbox) -> None:
+    saved(PROMISED)
+    (entry,) = past(clerk_named("admin"))
+    assert "by Whitlock, Constance" in entry
+
+
+def test_an_author_whose_record_is_hidden(clerk_named: ClerkNamed, saved: Saved, sandbox: Sandbox) -> None:
+    saved(PROMISED)
+    (entry,) = past(clerk_named("harbor_desk"))
+    assert "by a staff user whose record your login can't see" in entry
+
+
+def test_contact_data_isnt_shown(clerk: DeskClerk, recorded: Recorded, saved: Saved, sandbox: Sandbox) -> None:
+    change_rows(sandbox, "UPDATE au SET day_phone = '555-0177', email = 'h@example.org' WHERE id = ?", HUONG)
+    recorded()
+    saved(PROMISED)
+    for part in ("", "/history"):
+        text = clerk.open(MINH, part).response.text
+        assert not [secret for secret in ("555-0177", "h@example.org") if secret in text]
+
+
+def test_no_more_calls(clerk: DeskClerk, clerk_named: ClerkNamed, proxy: FaultProxy, saved: Saved) -> None:
+    def calls(part: str, clerk: DeskClerk = clerk) -> list[str]:
+        before = len(proxy.calls)
+        clerk.open(MINH, part)
+        return sorted(call.method for call in proxy.calls[before:])
+
+    other = clerk_named("admin")
+    for one in (clerk, other):
+        one.open(MINH)
+    before = [calls(part, one) for part in ("", "/history") for one in (clerk, other)]
+    saved(PROMISED)
+    # The name of another author takes one, unless the group has a change whose author is read with it.
+    before[3].append("open-ils.pcrud.search.au.atomic")
+    assert [calls(part, one) for part in ("", "/history") for one in (clerk, other)] == [*map(sorted, before)]
+
+
+@pytest.mark.parametrize("language", [tag for tag in languages() if tag != "en"])
+def test_in_each_language(clerk: DeskClerk, saved: Saved, language: str) -> None:
+    saved(PROMISED)
+    clerk.headers["Accept-Language"] = language
+    text = line(clerk.open(MINH)) + " ".join(past(clerk))
+    assert not [word for word in ("Follow-up", "Promised", "by phone") if word in text]
+
+
+class TestAddingAnEntry:
+    """The report's own page for entries is a link in the menu."""
+
+    def link(self, page: DeskPage) -> list[str]:
+        return [str(address) for address in page.tree.xpath("//a[.='Add a follow-up entry']/@href")]
+
+    def test_for_a_listed_group(self, clerk: DeskClerk, recorded: Recorded) -> None:
+        assert self.link(clerk.open(MINH)) == []
+        recorded()
+        assert self.link(clerk.open(MINH)) == ["/evergreen-groups/reports/follow-up?group=1004"]
+        assert clerk.open(MINH, query="client=eg2&in=tab").tree.xpath("//a[contains(@href, 'follow-up')]/@target") == [
+            "_top"
+        ]
+        assert self.link(clerk.open(WHITFIELD)) == [], "owes less than the report lists"
+
+    def test_not_for_whoever_cant_read_the_report(
+        self, clerk_named: ClerkNamed, recorded: Recorded, app: Flask
+    ) -> None:
+        recorded()
+        desk = clerk_named("harbor_desk")
+        assert self.link(desk.open(MINH)) == []
+        (app.extensions["evergreen-groups"].state.directory / "reports").mkdir()  # a page for each library
+        assert len(self.link(desk.open(MINH))) == 1
+
+    class TestReadOnly:
+        @pytest.fixture
+        def desk_settings(self, proxy: FaultProxy) -> Settings:
+            return settings_of(proxy.url, desk=DeskSettings(changes=False))
+
+        def test_not_where_nothing_is_changed(self, clerk: DeskClerk, recorded: Recorded) -> None:
+            recorded()
+            page = clerk.open(MINH)
+            assert (page.status, "Add a follow-up entry" in page.text) == (200, False)
+
+
+def test_a_database_that_cant_be_read(clerk: DeskClerk, app: Flask, saved: Saved, caplog: Any) -> None:
+    saved(PROMISED)
+    state = app.extensions["evergreen-groups"].state
+    with state.database.writing() as connection:
+        connection.exec_driver_sql("DROP TABLE follow_up_entries")
+    page = clerk.open(MINH)
+    assert (page.status, line(page)) == (200, "")
+    assert "the follow-up can't be read" in caplog.text

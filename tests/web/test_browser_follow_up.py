@@ -1,0 +1,315 @@
+"""The report as a worklist in a browser: from the call to the payment, and whatever may come between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from selenium.common.exceptions import StaleElementReferenceException
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from support.circulators import take_away
+from support.debts import owe
+from support.desk_browser import Desk, desk_browser, look
+from support.web_caller import end_session, session
+from support.worklist import Worklist
+
+from evergreen_groups.settings.sections import DeskSettings
+from evergreen_groups.state.database import Database
+
+pytestmark = pytest.mark.long  # needs a browser
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    with desk_browser(tmp_path_factory.mktemp("desk")) as desk:
+        yield desk
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def page(desk: Desk, tmp_path: Path, cache: Path) -> Worklist:
+    """The report of last night, opened."""
+    desk.begin()
+    page = Worklist(desk, tmp_path, cache)
+    page.make_report()
+    page.serve()
+    page.open()
+    return page
+
+
+def days_later(monkeypatch: pytest.MonkeyPatch, days: int) -> None:
+    monkeypatch.setattr(Database, "now", lambda _: datetime.now(UTC) + timedelta(days=days))
+
+
+def test_from_the_call_to_the_payment(page: Worklist, monkeypatch: pytest.MonkeyPatch) -> None:
+    every = page.listed()
+    group = every[0]
+    count = len(every)
+    assert page.statuses()[:3] == [f"To do ({count})", "Waiting (0)", "Closed (0)"]
+    page.follow_up(group)
+    page.type("note", "says <b>Friday</b>")
+    page.type("weeks", "2")
+    page.save_entry("promised phone")
+    # It leaves what is to do.
+    assert page.listed() == every[1:]
+    assert page.statuses()[:3] == [f"To do ({count - 1})", "Waiting (1)", "Closed (0)"]
+    page.choose("waiting")
+    assert page.listed() == [group]
+    assert "Promised to pay · by phone" in page.row(group)
+    # The next night's page says so on disk.
+    page.make_report()
+    assert "Promised to pay · by phone" in page.written
+    assert "default-src 'none'" in page.written
+    assert "Friday" not in page.written
+    # The reminder brings it back.
+    days_later(monkeypatch, 13)
+    page.open()
+    assert group not in page.listed()
+    days_later(monkeypatch, 14)
+    page.open()
+    assert page.listed() == every
+    # Paid: gone from the report. Owing again, it returns with its history.
+    members = [int(row["id"]) for row in page.desk.sandbox._store.rows("au", {"usrgroup": group})]
+    for member in members:
+        owe(page.desk.sandbox, member)
+    page.make_report()
+    page.open()
+    assert page.listed() == every[1:]
+    owe(page.desk.sandbox, members[0], (1, "90.00"))
+    page.make_report()
+    page.open()
+    assert group in page.listed()
+    page.follow_up(group)
+    assert "says <b>Friday</b>" in page.text("dialog .entries")
+
+
+def test_two_keys_save_an_entry_and_the_focus_returns_to_the_list(page: Worklist) -> None:
+    first, second, *_ = page.listed()
+    page.run("document.querySelector(`.follow-up button[value='${arguments[0]}']`).focus()", first)
+    page.press(Keys.ENTER)
+    page.until(lambda: page.text("dialog .follow-up-page"))
+    assert page.run("return document.activeElement.value") == "no-answer phone"
+    page.press(Keys.ENTER)
+    page.until(page.is_closed)
+    page.desk.framed()
+    assert page.run("return document.activeElement.value") == str(second)  # the first has left what is to do
+    assert page.text("[role=status].spoken") == "Saved"
+    page.press(Keys.ENTER)
+    page.until(lambda: page.text("dialog .follow-up-page"))
+    page.press(Keys.ESCAPE)
+    page.until(page.is_closed)
+    assert page.run("return document.activeElement.value") == str(second)
+    page.choose("waiting")
+    assert page.listed() == [first]
+    assert page.row(first).startswith("Waiting · No answer · by phone")
+
+
+def test_several_groups_get_the_same_entry(page: Worklist) -> None:
+    first, _second, third, *_ = page.listed()
+    assert not is_shown(page, ".selected")
+    for group in (first, third):
+        page.run("document.querySelector(`input[name=group][value='${arguments[0]}']`).click()", group)
+    assert page.text(".selected") == "Follow up the selected groups (2)"
+    page.desk.click(".selected button")
+    page.until(lambda: page.text("dialog .follow-up-page"))
+    page.save_entry("contacted letter")
+    page.choose("waiting")
+    assert page.listed() == [first, third]
+    assert not is_shown(page, ".selected")
+
+
+def test_an_entry_is_corrected_and_deleted(page: Worklist) -> None:
+    group = page.listed()[0]
+    page.follow_up(group)
+    page.type("note", "typo")
+    page.save_entry("contacted phone")
+    page.choose("waiting")
+    page.follow_up(group)
+    page.desk.click("dialog .entries button")
+    page.until(lambda: "Replaces" in page.text("dialog"))
+    assert page.run("return document.getElementById('note').value") == "typo"
+    page.type("note", "right")
+    page.save_entry("contacted email")
+    assert page.row(group).startswith("Waiting · Contacted · by e-mail")
+    page.follow_up(group)
+    assert "typo" in page.text("dialog .version")
+    page.desk.click("dialog .entries button")
+    page.until(lambda: "Replaces" in page.text("dialog"))
+    page.save_entry("delete")
+    assert page.statuses()[1] == "Waiting (0)"
+
+
+def test_the_second_of_two_people_sees_the_first_ones_entry_before_saving(page: Worklist) -> None:
+    group = page.listed()[0]
+    page.follow_up(group)
+    page.type("note", "mine")
+    ours = page.browser.current_window_handle
+    page.browser.switch_to.new_window("tab")
+    page.open()
+    page.follow_up(group)
+    page.type("note", "theirs")
+    page.save_entry("promised email")
+    page.browser.close()
+    page.browser.switch_to.window(ours)
+    page.save("no-answer phone")
+    page.until(lambda: "A colleague has saved an entry" in page.text("dialog [role=alert]"))
+    assert "theirs" in page.text("dialog .newer")
+    assert page.run("return document.getElementById('note').value") == "mine"
+    page.save_entry("no-answer phone")
+    page.choose("waiting")
+    assert page.row(group).startswith("Waiting · No answer · by phone")
+
+
+@pytest.mark.parametrize("has_script", [True, False])
+def test_an_ended_session_keeps_what_was_typed(page: Worklist, has_script: bool) -> None:
+    token = page.log_in()
+    page.open()
+    group = page.listed()[0]
+    if has_script:
+        page.follow_up(group)
+    else:
+        page.browser.get(f"{page.browser.current_url.rpartition('/')[0]}/follow-up?group={group}&language=en")
+    typed = "what she said"
+    page.browser.find_element(By.ID, "note").send_keys(typed)
+    end_session(page.desk.sandbox.url, token)
+    press(page, "contacted phone")
+    page.until(lambda: "Your session has ended" in text(page, "[role=alert]"))
+    login = page.browser.find_element(By.CSS_SELECTOR, "[role=alert] a")
+    assert "/staff/login" in (login.get_attribute("href") or "")
+    assert login.get_attribute("target") == "_blank"
+    assert page.browser.find_element(By.ID, "note").get_attribute("value") == typed
+    page.desk.have_cookie(session(page.desk.sandbox.url, username="consortium_staff"))
+    press(page, "contacted phone")
+    if not has_script:
+        page.until(lambda: "You have logged in again" in text(page, "[role=alert]"))
+        press(page, "contacted phone")
+        page.until(lambda: page.run("return Boolean(document.getElementById('groups'))"))
+    page.until(page.is_closed)
+    page.choose("waiting")
+    assert page.listed() == [group]
+    page.follow_up(group)
+    assert typed in page.text("dialog .entries")
+
+
+def press(page: Worklist, outcome: str) -> None:
+    page.browser.find_element(By.CSS_SELECTOR, f".entry-form button[value='{outcome}']").click()
+
+
+def text(page: Worklist, selector: str) -> str:
+    try:
+        return "".join(one.text for one in page.browser.find_elements(By.CSS_SELECTOR, selector))
+    except StaleElementReferenceException:  # the page is being replaced
+        return ""
+
+
+def test_without_a_script(page: Worklist) -> None:
+    group = page.listed()[0]
+    with page.without_script():
+        page.open()
+        assert text(page, "#status") == ""
+        page.browser.find_element(By.CSS_SELECTOR, f".follow-up button[value='{group}']").click()
+        page.until(lambda: "No entry yet." in text(page, "main"))
+        page.browser.find_element(By.ID, "note").send_keys("by hand")
+        press(page, "promised in-person")
+        page.until(lambda: "Promised to pay · in person" in text(page, ".agreed"))
+        for box in page.browser.find_elements(By.CSS_SELECTOR, "input[name=group]")[:2]:
+            box.click()
+        page.browser.find_element(By.CSS_SELECTOR, ".selected button").click()
+        page.until(lambda: len(page.browser.find_elements(By.CSS_SELECTOR, ".follow-up-page h2")) == 2)
+        press(page, "closed")
+        page.until(lambda: text(page, ".agreed").count("Closed") >= 2)
+
+
+def test_an_answer_that_is_lost_is_asked_for_again_and_saved_once(page: Worklist) -> None:
+    group = page.listed()[0]
+    page.follow_up(group)
+    app, lost = page.desk.gate.app, []
+
+    def losing(environ, start_response):  # type: ignore[no-untyped-def]
+        answer = app(environ, start_response if lost or environ["REQUEST_METHOD"] != "POST" else lambda *_: None)
+        if environ["REQUEST_METHOD"] == "POST" and not lost:
+            lost.append(b"".join(answer))
+            start_response("504 Gateway Timeout", [("Content-Type", "text/html")])
+            return [b"<h1>Gateway Timeout</h1>"]
+        return answer
+
+    page.desk.gate.app = losing  # type: ignore[assignment]
+    try:
+        page.save_entry("no-answer phone")
+    finally:
+        page.desk.gate.app = app
+    assert lost
+    page.choose("waiting")
+    page.follow_up(group)
+    assert page.run("return document.querySelectorAll('dialog .entries li').length") == 1
+
+
+@pytest.mark.parametrize("why", ["changes = false", "no permission"])
+def test_who_may_not_save_reads_and_is_told_why(page: Worklist, why: str) -> None:
+    group = page.listed()[0]
+    page.follow_up(group)
+    page.save_entry("closed")
+    if why == "changes = false":
+        page.serve(desk=DeskSettings(changes=False))
+    else:
+        take_away(page.desk.sandbox, "UPDATE_USER")
+        page.serve()
+    page.open()
+    page.choose("closed")
+    assert page.listed() == [group]
+    assert not page.browser.find_elements(By.CSS_SELECTOR, "#groups input[type=checkbox]")
+    page.follow_up(group)
+    assert "Closed" in page.text("dialog .entries")
+    assert ("[desk]" if why == "changes = false" else "UPDATE_USER at") in page.text("dialog .refusal")
+    assert not page.browser.find_elements(By.CSS_SELECTOR, ".entry-form")
+    # Authors may correct their entries without the permission, but not where nothing is changed.
+    assert bool(page.browser.find_elements(By.CSS_SELECTOR, ".entries button")) is (why == "no permission")
+
+
+@pytest.mark.parametrize("width", [1280, 1000, 390])
+def test_axe_finds_nothing_and_nothing_sticks_out(page: Worklist, width: int) -> None:
+    group = page.listed()[0]
+    page.follow_up(group)
+    page.type("note", "x" * 300)
+    page.save_entry("promised phone")
+    for scheme in ("light", "dark"):
+        look(page.browser, width, scheme, mobile=width < 500)
+        page.open()
+        top = page.run("return document.querySelector('#groups > tbody:not([hidden])').getBoundingClientRect().top")
+        assert top < (420 if width > 390 else 700)
+        page.choose("")
+        assert checked(page) == []
+        page.follow_up(group)
+        assert checked(page) == []
+        page.browser.get(f"{page.browser.current_url}".replace("/latest", f"/follow-up?group={group}"))
+        assert checked(page) == []
+    page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def is_shown(page: Worklist, selector: str) -> bool:
+    script = "return [...document.querySelectorAll(arguments[0])].some((one) => one.checkVisibility())"
+    return bool(page.run(script, selector))
+
+
+def checked(page: Worklist) -> list[object]:
+    sticks_out = "return document.documentElement.scrollWidth > document.documentElement.clientWidth"
+    found = [(one["id"], one["nodes"][0]["html"][:200]) for one in page.desk.axe()["violations"]]
+    return [*found, *(["sticks out"] if page.run(sticks_out) else [])]
+
+
+def test_on_paper_there_is_what_was_agreed_and_no_controls(page: Worklist) -> None:
+    group = page.listed()[0]
+    page.follow_up(group)
+    page.save_entry("promised phone")
+    page.choose("")
+    look(page.browser, 1280, medium="print")
+    assert is_shown(page, ".agreed")
+    assert not is_shown(page, ".act, .selected, .tools")
+    page.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
