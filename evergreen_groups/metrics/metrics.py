@@ -1,6 +1,6 @@
 """All metrics, each declared once, with the code that counts them, reads them from the database, and writes them.
 
-A test compares the table in ``docs/monitoring.md`` with :data:`FAMILIES`.
+``docs/http-reference.md`` has a table of :data:`FAMILIES`, which ``nox -s docs`` writes.
 """
 
 from __future__ import annotations

@@ -664,7 +664,7 @@ class ServeSettings:
     host: str = setting(
         v.TEXT,
         "127.0.0.1",
-        help="The address where the web service listens, behind Apache (docs/install-service.md).",
+        help="The address where the web service listens, behind Apache (docs/install.md).",
         options=(Option("--host", _SERVE, "Address to listen on, in place of the configured one."),),
     )
     port: int = setting(
