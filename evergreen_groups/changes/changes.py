@@ -306,7 +306,7 @@ class Changer:
             # An identical request may hold the lease to resolve open steps, so wait.
             self.wait(change, timeout)
             to_undo = self._to_undo(change)
-        return self._store.add(self.planner.undo(*to_undo))
+        return self._store.add(self.planner.undo(*to_undo, shown=False))
 
     def _applied_undo(self, change: str, key: str) -> StoredPlan | None:
         """Return the plan of an undo that was applied under this key, or None."""

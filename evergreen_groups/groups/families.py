@@ -277,6 +277,7 @@ class FamilyReader:
         references: Iterable[PatronReference],
         groups: Collection[int] = (),
         *,
+        with_fines: bool = True,
         with_contacts: bool = False,
         active_cards: bool = False,
     ) -> Families:
@@ -286,7 +287,8 @@ class FamilyReader:
         reads fines, members and contacts concurrently. Takes four calls for up to 200 patrons, and two more if members
         are hidden (:func:`find_hidden_with_ids` explains when it takes more). If plain reads go to replicas, takes one
         more call for each named patron and each group, and one or two for members whom the replica has in other groups.
-        With ``active_cards``, an unknown or inactive card stops the reading after the first call.
+        With ``active_cards``, an unknown or inactive card stops the reading after the first call. Without
+        ``with_fines``, all members seem to owe nothing.
 
         Raises:
             PlanError: ``active_cards`` is set and a barcode isn't that of an active card.
@@ -329,6 +331,7 @@ class FamilyReader:
             [person for person in people.values() if person.usrgroup in concerned],
             set(groups),
             members,
+            with_fines=with_fines,
             with_contacts=with_contacts,
         )
         found: dict[PatronReference, Card] = {
@@ -344,6 +347,7 @@ class FamilyReader:
         groups: set[int],
         primary: Mapping[int, frozenset[int]] | None,
         *,
+        with_fines: bool,
         with_contacts: bool,
     ) -> Families:
         """Read the second stage of :meth:`named`: fines, contacts, and the hidden members of all groups.
@@ -359,7 +363,7 @@ class FamilyReader:
         # One by one, because the primary's records may have come with another IDL, after an upgrade of the server.
         rows = [row for person in people for row in columns([person], *_FIELDS)]
         found: list[Any] = self._gateway.in_parallel(
-            lambda: self._families(rows, barcodes, sorted(by_group)),
+            lambda: self._families(rows, barcodes, sorted(by_group), with_fines=with_fines),
             lambda: self._find_hidden(by_group, primary) if by_group else {},
             lambda: (
                 read_contacts(self._gateway, {row[0]: row[len(_MEMBER_FIELDS) :] for row in rows})
@@ -380,6 +384,8 @@ class FamilyReader:
         records: Iterable[tuple[Any, ...]],
         barcodes: Mapping[int, str] | None = None,
         groups: Sequence[int] = (),
+        *,
+        with_fines: bool = True,
     ) -> Families:
         """Combine rows (``_MEMBER_FIELDS``, further columns are ignored) with fines, cards and home libraries.
 
@@ -396,8 +402,12 @@ class FamilyReader:
             rows.append((row, bool(record[width])))
             accounts[row.id] = PatronAccount.of(record[width + 1 : len(_MEMBER_FIELDS)], now)
         own_fines, known_barcodes, org_units = self._gateway.in_parallel(
-            lambda: correct_fines_from_primary(
-                self._gateway, groups, accounts, lambda: read_own_fines(self._gateway, accounts)
+            lambda: (
+                correct_fines_from_primary(
+                    self._gateway, groups, accounts, lambda: read_own_fines(self._gateway, accounts)
+                )
+                if with_fines
+                else {}
             ),
             lambda: (
                 barcodes if barcodes is not None else Member.read_barcodes(self._gateway, (row.card for row, _ in rows))
