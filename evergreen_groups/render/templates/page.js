@@ -169,7 +169,7 @@
       : [
         describeShown(count, sum),
         at.value && gettext("library {library}", { library: at.value }),
-        ...choices.slice(1).map((choice) => choice.value && choice.selectedOptions[0].textContent),
+        ...[only, age, kind].map((choice) => choice?.value && choice.selectedOptions[0].textContent),
         wanted.length && gettext("with “{words}”", { words: find.value.trim() }),
       ].filter(Boolean).join("; ");
   };
