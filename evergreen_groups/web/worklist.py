@@ -128,11 +128,7 @@ class Form:
             seen[requests.record_id(number)] = requests.record_id(row) if row else None
         key, entry = fields.get("key", "") or secrets.token_hex(16), fields.get("entry", "")
         report, page = fields.get("report", ""), fields.get("page", "")
-        if (
-            len(seen) > MOST_GROUPS
-            or max(len(report), len(page)) > _LONGEST_NAME
-            or not re.fullmatch("[0-9a-f]{32}", key)
-        ):
+        if max(len(report), len(page)) > _LONGEST_NAME or not re.fullmatch("[0-9a-f]{32}", key):
             raise ProblemError(400, "The form isn't whole.", code="form-incomplete")
         if len(seen) > MOST_GROUPS:
             values = {"most": MOST_GROUPS}
@@ -267,6 +263,8 @@ def _show(
     if not groups:
         raise ProblemError(404, "The report doesn't list this group any more.", code="follow-up-of-unlisted")
     user, changes = desk.caller.user, running.settings.desk.changes
+    if problem and all(entry.deleted or entry.original.id != form.entry for entry in groups[0].entries):
+        form = replace(form, entry=None)  # deleted meanwhile: what was typed can be saved as a new entry
     corrected = None if form.entry is None else groups[0].entry(form.entry)
     is_own = corrected is not None and corrected.original.staff == user
     people = {entry.staff or 0 for one in groups for entry in one.entries} | {one.group.contact for one in groups}
