@@ -122,7 +122,7 @@ class PlannedGroup:
 class PlanWarning:
     """A point to review before applying a plan. ``code`` identifies the warning, ``values`` fill in its text.
 
-    :func:`evergreen_groups.render.describe_warning` turns a warning into a sentence.
+    Printing the plan shows it as a sentence.
     """
 
     __repr__ = arguments.brief
