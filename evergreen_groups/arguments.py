@@ -130,11 +130,9 @@ def money(name: str, value: object) -> Decimal:
 
 
 def seconds(name: str, value: object) -> float:
-    """Return a duration as ``int`` or ``float``, not negative, in seconds or another unit."""
+    """Return a duration as ``int`` or ``float``, in seconds or another unit."""
     if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
         raise wrong(name, value, "a number of seconds")
-    if value < 0:
-        raise wrong(name, value, "a number of seconds", "a negative one")
     return value
 
 
