@@ -159,13 +159,15 @@ class Changer:
             BusyError: another run is changing one of the patrons or groups.
             TransportError: the outcome of an interrupted run can't be looked up. Nothing was sent.
         """
+        if arguments.seconds("timeout", timeout) < 0:
+            raise arguments.wrong("timeout", timeout, "a number of seconds", "a negative one")
         return self._applier(self._given).apply(
             draft.action,
             draft.steps,
             draft.expected_groups,
             undoes=draft.undoes,
             progress=progress,
-            timeout=arguments.seconds("timeout", timeout),
+            timeout=timeout,
         )
 
     def recalculate(

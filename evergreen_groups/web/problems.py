@@ -83,6 +83,10 @@ class ProblemError(EvergreenGroupsError):
         text = json.dumps(document) + "\n"
         return Response(text, status=self.status, content_type=CONTENT_TYPE, headers=self.headers)
 
+    def __str__(self) -> str:
+        """Return the problem and the advice in one line. Most problems are whole sentences here."""
+        return f"{self.problem} {self.what_to_do}".rstrip() if self.problem.endswith(".") else super().__str__()
+
     @property
     def headers(self) -> dict[str, str]:
         """The headers of a response in any format."""
