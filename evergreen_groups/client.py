@@ -50,11 +50,11 @@ from evergreen_groups.ils import ReferenceData
 from evergreen_groups.progress import Progress, silent
 from evergreen_groups.report import Choice, Criteria, Report, build_report
 from evergreen_groups.settings import (
-    PASSWORD_VARIABLE,
     AuditSettings,
     GatewaySettings,
     PolicySettings,
     Settings,
+    passwords,
     reading,
 )
 from evergreen_groups.state import State, find_state_directory
@@ -115,7 +115,7 @@ def connect(
     if url is None:
         settings = reading.load(None if config is None else Path(config), environ)
     else:
-        environ[PASSWORD_VARIABLE] = arguments.text("password", password)
+        environ[passwords.PASSWORD_VARIABLE] = arguments.text("password", password)
         own = GatewaySettings(url=url, username=username, workstation=workstation)
         settings = Settings(
             gateway=own, policy=PolicySettings(limit=arguments.amount("limit", "5.00" if limit is None else limit))

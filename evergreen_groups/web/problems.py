@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Any, Unpack
+from collections.abc import Mapping
+from typing import Any, Unpack
 
 from flask import Response
 
@@ -22,9 +23,6 @@ from evergreen_groups.errors import (
     TimedOutError,
     TransportError,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 CONTENT_TYPE = "application/problem+json"
 # The breaker's pause: before that, the answer would be the same.

@@ -34,9 +34,9 @@ from evergreen_groups.report import (
     MemberDetails,
     Report,
     ReportDetails,
-    apply_criteria,
     by_library,
 )
+from evergreen_groups.report.build import apply_criteria
 from evergreen_groups.report.details import SummedBills
 
 
