@@ -44,10 +44,13 @@ def _agreed(form: Any, state: FollowUpState) -> Any:
 
 
 class WorklistRow(NamedTuple):
-    """How far a group's follow-up is, and whether the reader may save entries."""
+    """How far a group's follow-up is, and whether the reader may save entries (None: it has no form)."""
 
     state: FollowUpState
-    may_write: bool
+    may_write: bool | None
+
+
+_UNRECORDED = WorklistRow(FollowUpState(FollowUpStatus.TO_DO, None), None)
 
 
 class WorklistRows:
@@ -72,7 +75,7 @@ class WorklistRows:
                 "columns": self._columns,
                 "mark": row.state.status.value,
                 "agreed": _agreed(agreed, row.state),
-                "controls": controls.filled({"group": group}),
+                "controls": "" if row.may_write is None else controls.filled({"group": group}),
             }
         )
 
@@ -89,7 +92,7 @@ class WrittenPage:
         """Return the page with current follow-ups by group number, in the current language.
 
         The page's form sends ``place`` to the address ``action``. ``script`` is the address of the script. Groups
-        without a row were listed by another run.
+        without a row are from a run that wasn't recorded: they are to do, and have no form.
         """
         if self._form is None:
             return self._page
@@ -103,10 +106,9 @@ class WrittenPage:
         for piece in others:  # a regular expression takes twice as long
             marker, _, after = piece.partition(_ROW_END)
             number = int(marker.partition(_MARKER_END)[0])
-            if (row := rows.get(number)) is not None:
-                counts[row.state.status] += 1
-                pieces.append(written.row(number, row))
-            pieces.append(after)
+            row = rows.get(number, _UNRECORDED)
+            counts[row.state.status] += 1
+            pieces += written.row(number, row), after
         filters = macros.filter([(one, counts[one]) for one in FollowUpStatus], STATUSES)
         start = macros.form_start(action, {**place, "columns": columns}, script)
         return "".join([head.replace(_FILTER, filters, 1), start, *pieces, macros.form_end(), tail])

@@ -54,11 +54,12 @@
     ...options, headers: { Accept: "text/html", ...options.headers }, signal: AbortSignal.timeout(TIMEOUT),
   });
 
+  let latest = null;
   const open = async (address) => {
-    try {
-      const answer = await ask(address);
-      if (!show(await answer.text())) location.assign(address);
-    } catch { location.assign(address); } // the browser says what is wrong
+    latest = address; // an earlier one that arrives late would replace what is being typed
+    let text = "";
+    try { text = await (await ask(address)).text(); } catch {} // the browser says what is wrong
+    if (latest === address && !show(text)) location.assign(address);
   };
 
   /** Show the rows as saved, and return to the list: to the group's row, or to the next if it isn't listed any more. */
@@ -121,6 +122,10 @@
       if (answer.status === 401) dialog.dataset.ended = "1";
       if (!show(text)) throw new Error(answer.status);
     } catch {
+      if (!dialog.open) { // closed before the answer came
+        dialog.replaceChildren(form);
+        dialog.showModal();
+      }
       const lost = dialog.querySelector("#lost") ?? document.createElement("p");
       lost.id = "lost";
       lost.className = "notes";
@@ -132,6 +137,7 @@
 
   list.addEventListener("submit", (event) => {
     event.preventDefault();
+    if (busy) return; // the answer may bring back the form that is being saved
     opener = event.submitter;
     const groups = opener?.name === "group" ? [opener] : selected();
     if (!groups.length) return;
