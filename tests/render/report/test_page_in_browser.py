@@ -22,11 +22,12 @@ from support.printed_pages import sheets_of
 from support.pseudo import latin_words
 from support.report_samples import ORG_UNITS, blocked_report, changed_report, large_report
 
+from evergreen_groups.follow_up import FollowUpState, FollowUpStatus
 from evergreen_groups.language import Language, use_language
 from evergreen_groups.language.language import PSEUDO
 from evergreen_groups.nightly.output import publish
 from evergreen_groups.render import StaffClient
-from evergreen_groups.render.report import LetterOptions, html_letter, render
+from evergreen_groups.render.report import LetterOptions, WorklistRow, WrittenPage, html_letter, render
 from evergreen_groups.report import Criteria
 
 pytestmark = pytest.mark.long
@@ -108,6 +109,33 @@ def test_the_list_begins_on_the_first_screen(browser: Chrome, files: Path, name:
     opened(browser, files / f"{name}.html", width)
     first = "document.querySelector('#groups > tbody > tr').getBoundingClientRect()"
     assert browser.execute_script(f"return {first}.top") < most
+
+
+LANGUAGES = [Language(), Language("fr-CA", "CAD"), Language("es"), Language("cs", "CZK")]
+
+
+@pytest.mark.parametrize("is_served", [False, True])
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_in_each_language_the_list_begins_on_the_first_screen_and_nothing_sticks_out(
+    browser: Chrome, tmp_path: Path, language: Language, is_served: bool
+) -> None:
+    report = full_report(60, contact=True)
+    page = tmp_path / "page.html"
+    with use_language(language):
+        with page.open("w", encoding="utf-8") as stream:
+            render(report, "html", stream, client=CLIENT)
+        if is_served:
+            row = WorklistRow(FollowUpState(FollowUpStatus.TO_DO, None), may_write=True)
+            rows = {group.number: row for group in report.groups}
+            served = WrittenPage(page.read_text("utf-8")).filled(rows, action="save", place={}, script="script.js")
+            page.write_text(served, "utf-8")
+    for width in (390, 800, 1000, 1280):
+        opened(browser, page, width)
+        assert browser.execute_script("return document.querySelectorAll('#status').length") == is_served
+        top = "return document.querySelector('#groups > tbody > tr').getBoundingClientRect().top"
+        assert browser.execute_script(top) < {390: 700, 1280: 420}.get(width, 700)
+        element = "document.documentElement"
+        assert browser.execute_script(f"return {element}.scrollWidth - {element}.clientWidth") == 0, width
 
 
 def test_it_finds_filters_and_sorts_without_a_server(browser: Chrome, files: Path) -> None:
@@ -291,7 +319,7 @@ def test_a_librarys_page_leads_to_the_index_and_back(browser: Chrome, files: Pat
 
 
 @pytest.mark.parametrize("names", [True, False])
-@pytest.mark.parametrize("language", [Language(), Language("fr-CA", "CAD"), Language("es"), Language("cs", "CZK")])
+@pytest.mark.parametrize("language", LANGUAGES)
 def test_a_mail_has_what_changed_the_top_ten_and_the_button_also_on_a_phone(
     browser: Chrome, tmp_path: Path, language: Language, names: bool
 ) -> None:
