@@ -64,10 +64,10 @@ def test_from_the_call_to_the_payment(page: Worklist, monkeypatch: pytest.Monkey
     assert page.statuses()[:3] == [f"To do ({count - 1})", "Waiting (1)", "Closed (0)"]
     page.choose("waiting")
     assert page.listed() == [group]
-    assert "Promised to pay · by phone" in page.row(group)
+    assert "Promised to pay by" in page.row(group)
     # The next night's page says so on disk.
     page.make_report()
-    assert "Promised to pay · by phone" in page.written
+    assert "Promised to pay by" in page.written
     assert "default-src 'none'" in page.written
     assert "Friday" not in page.written
     # The reminder brings it back.

@@ -21,7 +21,7 @@ from evergreen_groups.language import gettext, minute
 from evergreen_groups.render.follow_ups import HOW, STATUSES, WHAT, describe_entry
 from evergreen_groups.render.pages import RowTemplate, environment, template_text
 
-_ROW, _MARKER_END, _ROW_END = "<!--follow-up group ", "-->", "<!--/-->"
+_ROW, _MARKER_END, _ROW_START, _ROW_END = "<!--follow-up group ", "-->", '<tr class="follow-up"', "</tr>"
 _FORM = re.compile("<!--follow-up form ([0-9]+) ([A-Za-z-]+)-->")
 _FILTER, _END = "<!--follow-up filter-->", "<!--follow-up end-->"
 
@@ -31,12 +31,12 @@ def _macros() -> Any:
 
 
 def replaceable_row(group: int, state: FollowUpState | None, columns: int) -> str:
-    """Return a group's follow-up for the written page, between markers. Without an entry, only the markers."""
+    """Return a group's follow-up for the written page, after a marker. Without an entry, only the marker."""
     row = ""
     if state is not None and state.latest is not None:
         macros = _macros()
         row = macros.row_form(columns, state.status.value, _agreed(macros.agreed_form, state), "")
-    return f"{_ROW}{group}{_MARKER_END}{row}{_ROW_END}"
+    return f"{_ROW}{group}{_MARKER_END}{row}"
 
 
 def _agreed(form: Any, state: FollowUpState) -> Any:
@@ -104,8 +104,10 @@ class WrittenPage:
         first, *others = groups.split(_ROW)
         pieces = [first]
         for piece in others:  # a regular expression takes twice as long
-            marker, _, after = piece.partition(_ROW_END)
-            number = int(marker.partition(_MARKER_END)[0])
+            marker, _, after = piece.partition(_MARKER_END)
+            if after.startswith(_ROW_START):
+                after = after.partition(_ROW_END)[2]
+            number = int(marker)
             row = rows.get(number, _UNRECORDED)
             counts[row.state.status] += 1
             pieces += written.row(number, row), after

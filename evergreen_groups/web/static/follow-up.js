@@ -70,10 +70,10 @@
       const before = list.querySelector(`button[name=group][value="${group}"]`)?.closest("tr");
       if (!before) continue;
       const template = document.createElement("template");
-      template.innerHTML = html;
+      // As the page's own script does near the screen.
+      template.innerHTML = html.replace(/<\/?noscript>/g, "");
       const after = template.content.firstElementChild;
-      // As the page's own script does for the table's parts.
-      if (before.hasAttribute("role")) [after, ...after.cells].forEach((part, place) => part.setAttribute("role", place ? "cell" : "row"));
+      [after, ...after.cells].forEach((part, place) => part.setAttribute("role", place ? "cell" : "row"));
       before.replaceWith(after);
     }
     const statuses = [...list.querySelectorAll("tr.follow-up")].map((row) => row.dataset.status);
