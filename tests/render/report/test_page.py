@@ -442,7 +442,7 @@ def test_what_was_agreed_is_below_the_group_without_the_note() -> None:
     text = written(report, "html", follow_ups=states)
     agreed = page(report, follow_ups=states).find_class("agreed")
     assert [one.text_content() for one in agreed] == [
-        "Waiting · Promised to pay · by phone · 3 Aug 2026 · reminder on 15 Aug 2026"
+        "Waiting · Promised to pay by 15 Aug 2026 · by phone on 3 Aug 2026"
     ]
     assert "SECRET" not in text
     assert "<button" not in "".join(re.findall('<tr class="follow-up.*?</tr>', text))
