@@ -213,23 +213,24 @@ class DraftEntry:
         before = None if self.corrects is None else follow_up.entry(self.corrects)
         if self.deletes:
             if before is None:
-                raise _refused(Message("an entry to delete is named in `corrects`"))
+                raise _refused(Message("the entry to delete is missing"), "corrects")
             values = (before.what, before.how, before.day, before.remind_on, before.note)
             return DraftEntry(self.group, self.seen, self.corrects, True, *values)
         day, note = self.day or today, " ".join(self.note.split())
         if self.how is None and self.what in (What.CONTACTED, What.PROMISED, What.NO_ANSWER):
-            raise _refused(Message("`how` is missing"))
+            raise _refused(Message("phone, e-mail, letter, or in person is missing"), "how")
         if day > today:
-            raise _refused(Message("`date` is in the future"))
+            raise _refused(Message("the date is in the future"), "date")
         if self.remind_on is not None and self.what is What.CLOSED:
-            raise _refused(Message("`remind_on` doesn't go with closed"))
+            raise _refused(Message("a closed follow-up has no reminder"), "remind_on")
         is_new = before is None or self.remind_on != before.remind_on
         if self.remind_on is not None and self.remind_on < today and is_new:
-            raise _refused(Message("`remind_on` is before today"))
+            raise _refused(Message("the reminder is before today"), "remind_on")
         if len(note) > LONGEST_NOTE or _UNPRINTABLE.search(note):
-            raise _refused(Message("a note has at most {most} printable characters", values={"most": LONGEST_NOTE}))
+            most = {"most": LONGEST_NOTE}
+            raise _refused(Message("a note has at most {most} printable characters", values=most), "note")
         if self.what is What.NOTE and not note:
-            raise _refused(Message("the note is empty"))
+            raise _refused(Message("the note is empty"), "note")
         return replace(self, day=day, note=note)
 
 
@@ -249,5 +250,7 @@ def today_at(
     return lambda library: now.astimezone(configured or named.get(library)).date()
 
 
-def _refused(problem: Message) -> PlanError:
-    return PlanError("the entry isn't accepted: {problem}", code="follow-up-unclear", values={"problem": problem})
+def _refused(problem: Message, field: str) -> PlanError:
+    """Return the error in words for people; ``field`` is the name in the API."""
+    values = {"problem": problem, "field": field}
+    return PlanError("the entry isn't accepted: {problem}", code="follow-up-unclear", values=values)

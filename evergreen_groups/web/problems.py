@@ -208,8 +208,10 @@ def change_problem(error: EvergreenGroupsError) -> ProblemError:
 
 
 def _relayed(error: EvergreenGroupsError, status: int, *, retry_after: float | None = None) -> ProblemError:
-    """Return a problem with the error's own text and code."""
-    return ProblemError(status, "{problem}", code=error.code, values={"problem": str(error)}, retry_after=retry_after)
+    """Return a problem with the error's own text and code, and the name of the refused field if there is one."""
+    field = error.values.get("field")
+    problem = f"{error} ({field})" if field else str(error)
+    return ProblemError(status, "{problem}", code=error.code, values={"problem": problem}, retry_after=retry_after)
 
 
 def _unavailable(error: TransportError) -> ProblemError:

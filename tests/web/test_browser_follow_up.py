@@ -362,6 +362,18 @@ def test_axe_finds_nothing_and_nothing_sticks_out(page: Worklist, width: int) ->
     page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
+@pytest.mark.parametrize("language", ["en", "fr-CA", "es", "cs"])
+def test_the_forms_buttons_are_on_a_phones_screen(page: Worklist, language: str) -> None:
+    look(page.browser, 390, height=844, mobile=True)
+    page.open()
+    page.run("document.querySelector('#follow-up [name=language]').value = arguments[0]", language)
+    page.follow_up(page.listed()[0])
+    buttons = "[...document.querySelectorAll('dialog .outcomes button')].map((one) => one.getBoundingClientRect())"
+    assert page.run(f"return Math.max(...{buttons}.map((one) => one.bottom))") < 844
+    assert page.run(f"return Math.max(...{buttons}.map((one) => one.right))") < 390
+    page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 def is_shown(page: Worklist, selector: str) -> bool:
     script = "return [...document.querySelectorAll(arguments[0])].some((one) => one.checkVisibility())"
     return bool(page.run(script, selector))

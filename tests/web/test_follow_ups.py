@@ -199,6 +199,11 @@ def test_refused(desk: DeskCaller, recorded: dict[int, int], wrong: dict[str, An
     assert "SECRET" not in json.dumps(refused.body)
 
 
+def test_programs_get_the_name_of_the_refused_field(desk: DeskCaller, recorded: dict[int, int]) -> None:
+    refused = save(desk, {"group": next(iter(recorded)), "note": "x", "remind_on": "2020-01-01"})
+    assert refused.body["detail"] == "the entry isn't accepted: the reminder is before today (remind_on)"
+
+
 def test_refused_as_a_whole(desk: DeskCaller, recorded: dict[int, int]) -> None:
     number = next(iter(recorded))
     entry = {"group": number, "note": "x"}
@@ -406,9 +411,10 @@ def test_a_typed_date_counts_rather_than_weeks(form: FormCaller, desk: DeskCalle
         ("paid", {}, "Use one of the buttons"),
         ("note", {}, "the note is empty"),
         ("note", {"day": "soon"}, "Use one of the buttons"),
-        ("contacted phone", {"remind_on": "2020-01-01"}, "is before today"),
-        ("contacted phone", {"day": "2999-01-01"}, "is in the future"),
-        ("delete", {}, "an entry to delete"),
+        ("contacted phone", {"remind_on": "2020-01-01"}, "the reminder is before today"),
+        ("contacted phone", {"day": "2999-01-01"}, "the date is in the future"),
+        ("contacted", {}, "in person is missing"),
+        ("delete", {}, "the entry to delete is missing"),
     ],
 )
 def test_what_is_refused_stays_in_the_form(
@@ -420,6 +426,7 @@ def test_what_is_refused_stays_in_the_form(
     assert refused.status_code == 400
     [message] = lxml.html.document_fromstring(refused.text).xpath("//*[@role='alert']")
     assert said in message.text_content()
+    assert not re.search("remind_on|corrects|[`(]", message.text_content()), "names for programs"
     assert group(desk, number)["entries"] == []
     saved = form.send(refused, "contacted phone", remind_on="", day="", note=typed["note"] or "SECRET")
     assert saved.status_code == 303, saved.text
