@@ -235,10 +235,11 @@ def read_reports(
         extra_fields=(*PatronState.FIELDS, *contacts.fields) if criteria.details or criteria.contact else (),
         take=take,
     )
-    if groups is None:
-        candidates = search.run(build_batch, lambda found, gone: [group for group in found if group.number not in gone])
-    else:
-        candidates = search.read(groups, build_batch)
+    candidates = (
+        search.run(build_batch, lambda found, gone: [group for group in found if group.number not in gone])
+        if groups is None
+        else search.read(groups, build_batch)
+    )
     blocks, details = FinesBlocks(penalties, kinds_future.result()), details_future.result()
     limits_future.result()  # report invalid limits even if no group was found
     report = Report(

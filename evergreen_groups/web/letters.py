@@ -82,13 +82,14 @@ def _selected(running: Service, desk: DeskRequest) -> Iterator[Selected]:
         readers = Readers(running.settings.language, report.org_units, zones)
         yield Selected(form, found, report, tuple(left_out), readers)
     except TimedOutError as error:
+        if len(form.seen) == 1:
+            raise
         # Says nothing about Evergreen: other requests ask for less.
         raise ProblemError(
             504,
-            "Evergreen didn't answer in time for {count} groups.",
+            "Evergreen didn't answer in time for so many groups.",
             advice="Select fewer groups.",
             code="too-many-groups-for-letters",
-            values={"count": len(form.seen)},
         ) from error
 
 
@@ -117,9 +118,8 @@ def _bar(running: Service, desk: DeskRequest, selected: Selected, made: Letters)
     marked = {number: listed[number].seen for number, library in library_of.items() if library in writable}
     refusals = {read_only(running, library): None for library in library_of.values() if library not in writable}
     token = requests.form_token(requests.token_of(request.headers), desk.caller.user)
-    place = {"report": form.report, "page": form.page, "language": form.language, "group": [*form.seen]}
     return LettersBar(
-        file=url_for("letters.mail_merge_file", **{name: value for name, value in place.items() if value}),
+        file=url_for("letters.mail_merge_file", report=form.report or None, group=[*form.seen]),
         action=url_for("worklist.save", language=form.language or None),
         fields=replace(form, seen=marked).fields(token),
         count=len(marked),

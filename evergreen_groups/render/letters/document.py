@@ -77,7 +77,7 @@ class LettersBar:
     refusals: Sequence[str]
 
 
-def write_letters(  # noqa: PLR0913 - all of a document
+def write_letters(
     letters: Letters,
     stream: TextIO,
     settings: LetterSettings,
