@@ -526,6 +526,12 @@ class GroupSearch:
             code="groups-unsteady",
         )
 
+    def read(self, numbers: Collection[int], build: BuildResults[Result]) -> list[Result]:
+        """Build results from the groups with these numbers, whatever they owe."""
+        rows = self._read_by_id(self._query.candidates(GroupList(tuple(sorted(numbers))))) if numbers else []
+        rows.sort(key=lambda patron: (patron.group, patron.id))
+        return list(chain.from_iterable(map(build, batch_by_group([rows]))))
+
     def _batches(self, ranges: GroupRanges) -> Iterator[list[PatronRow]]:
         """Yield the members of one range after the other while the next ranges are read."""
 

@@ -136,18 +136,19 @@ def build_report(
     *,
     policy: PolicySettings | None = None,
     now: datetime | None = None,
+    groups: Collection[int] | None = None,
 ) -> Report:
     """Read the groups that meet ``criteria`` and add up what they owe.
 
     ``policy`` determines limits if ``criteria`` has none. ``now`` is the report's timestamp (default: this machine's
-    time).
+    time). ``groups`` are the numbers of groups to choose from (None: all groups).
 
     Raises:
         ConfigurationError: ``criteria`` names an unknown org unit, or a limit names an unknown profile or library.
         PermissionDeniedError: the account sees no patrons.
         GatewayError: the gateway can't be reached or gives no usable answer.
     """
-    return read_reports(gateway, (criteria,), progress, policy=policy, now=now)[0]
+    return read_reports(gateway, (criteria,), progress, policy=policy, now=now, groups=groups)[0]
 
 
 @gc_paused()
@@ -158,6 +159,7 @@ def read_reports(
     *,
     policy: PolicySettings | None = None,
     now: datetime | None = None,
+    groups: Collection[int] | None = None,
 ) -> list[Report]:
     """Return a report for each of the criteria, in order, from a single reading.
 
@@ -202,12 +204,12 @@ def read_reports(
     started = datetime.now(UTC)
 
     def build_batch(rows: Sequence[PatronRow]) -> list[Group]:
-        groups, block_rows, found = gateway.in_parallel(
+        built, block_rows, found = gateway.in_parallel(
             lambda: reader.with_limits(limits_future.result()).build_groups(rows),
             lambda: _read_block_rows(gateway, kinds_future.result(), [row.id for row in rows], contacts),
             lambda: details.read(rows) if (details := details_future.result()) else None,
         )
-        candidates = with_enough_fines(groups, criteria)
+        candidates = with_enough_fines(built, criteria)
         members = {member.id: member for group in candidates for member in group.members}
         if (details := details_future.result()) is not None:
             bills, items = found
@@ -233,7 +235,11 @@ def read_reports(
         extra_fields=(*PatronState.FIELDS, *contacts.fields) if criteria.details or criteria.contact else (),
         take=take,
     )
-    candidates = search.run(build_batch, lambda found, gone: [group for group in found if group.number not in gone])
+    candidates = (
+        search.run(build_batch, lambda found, gone: [group for group in found if group.number not in gone])
+        if groups is None
+        else search.read(groups, build_batch)
+    )
     blocks, details = FinesBlocks(penalties, kinds_future.result()), details_future.result()
     limits_future.result()  # report invalid limits even if no group was found
     report = Report(

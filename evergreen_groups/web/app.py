@@ -16,7 +16,7 @@ from evergreen_groups.errors import PermissionDeniedError
 from evergreen_groups.language import ENGLISH, current_language, set_language
 from evergreen_groups.metrics import ServiceCounters, StateCollector
 from evergreen_groups.render import SERVICE
-from evergreen_groups.web import api, changes, follow_ups, groups, reports, worklist
+from evergreen_groups.web import api, changes, follow_ups, groups, letters, reports, worklist
 from evergreen_groups.web import desk as desk_pages
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.requests import language_of_reader
@@ -102,6 +102,7 @@ def create_app(
         changes.blueprint,
         follow_ups.blueprint,
         groups.blueprint,
+        letters.blueprint,
         reports.blueprint,
         worklist.blueprint,
         desk_pages.blueprint,
@@ -131,7 +132,8 @@ def _begin() -> None:
 
 
 def _is_for_people() -> bool:
-    return request.blueprint in (desk_pages.blueprint.name, reports.blueprint.name, worklist.blueprint.name)
+    pages = (desk_pages, letters, reports, worklist)
+    return request.blueprint in [one.blueprint.name for one in pages]
 
 
 def _end(_error: BaseException | None) -> None:

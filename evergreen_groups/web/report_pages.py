@@ -31,15 +31,28 @@ def location_of(running: Service, report: str | None) -> Path:
     Raises:
         ProblemError: 404, no report in ``[[reports]]`` has this name and pages.
     """
-    settings = running.settings
+    settings = settings_of_report(running, report)
     if report is None:
-        return settings.serve.report or _pages_of(settings.report) or running.state.directory / REPORTS
-    # No two names differ only in case: see named_reports.
-    named = (one.report for one in settings.reports if one.name.casefold() == report.casefold())
-    path = next(map(_pages_of, named), None)
+        return running.settings.serve.report or _pages_of(settings) or running.state.directory / REPORTS
+    path = _pages_of(settings)
     if path is None:
         raise no_report(report)
     return path
+
+
+def settings_of_report(running: Service, report: str | None) -> ReportSettings:
+    """Return the settings of the report with this name, or of ``[report]``.
+
+    Raises:
+        ProblemError: 404, no report in ``[[reports]]`` has this name.
+    """
+    if report is None:
+        return running.settings.report
+    # No two names differ only in case: see named_reports.
+    found = next((one.report for one in running.settings.reports if one.name.casefold() == report.casefold()), None)
+    if found is None:
+        raise no_report(report)
+    return found
 
 
 def _pages_of(settings: ReportSettings) -> Path | None:

@@ -108,8 +108,9 @@ def problem_page(error: ProblemError) -> Response:
         return error.response()
     client = StaffClient.of(service().settings, service().gateway.url)
     here = request.full_path.removesuffix("?")
+    title = gettext("No letters were made") if request.blueprint == "letters" else gettext("The report isn't shown")
     page = refusal_page(
-        gettext("Log in to see the report") if error.status == 401 else gettext("The report isn't shown"),
+        gettext("Log in to see the report") if error.status == 401 else title,
         gettext(_TEXTS[error.status]) if error.status in _TEXTS else describe_problem(error),
         advice=describe_advice(error) or gettext(_ADVICE.get(error.status, "")),
         again=here,

@@ -25,9 +25,10 @@ from evergreen_groups.render.report import (
     shown_entries,
 )
 from evergreen_groups.web import requests, static_files
+from evergreen_groups.web.bodies import MOST_ENTRIES
 from evergreen_groups.web.follow_ups import ReadFollowUps, save_entries
 from evergreen_groups.web.problems import ProblemError
-from evergreen_groups.web.report_pages import page_response
+from evergreen_groups.web.report_pages import page_response, settings_of_report
 from evergreen_groups.web.service import service
 
 if TYPE_CHECKING:
@@ -42,8 +43,6 @@ log = logging.getLogger("evergreen_groups.web")
 blueprint = Blueprint("worklist", __name__)
 
 SCRIPT = "follow-up.js"
-MOST_GROUPS = 200
-"""As many as the API takes at once."""
 _LARGEST_FORM = 16 * 1024
 _LONGEST_NAME = 200
 _ANOTHER_SESSION = Message("You have logged in again since this form was opened. Nothing was saved yet.")
@@ -52,6 +51,7 @@ _ENDED = Message("Your session has ended. Nothing was saved.")
 _LOG_IN = Message("Log in to the staff client in this browser, then save again. What you typed stays here.")
 _NEWER = Message("A colleague has saved an entry since you looked. Nothing was saved.")
 _LOOK = Message("Look at the newer entry, then save yours.")
+_NOTHING_IS_SAVED = Message("Entries can't be saved here: see changes in [desk].")
 _READ_ONLY = Message("Your login lacks the permission {permission} at {library}, so you can only read this.")
 
 
@@ -74,7 +74,9 @@ def filled(running: Service, desk: DeskRequest, page: str, report: str, name: st
     script = f"{url_for('worklist.script')}?{static_files.static_file(SCRIPT).digest[:12]}"
     with use_language(running.settings.language.language(written.language)):
         place = {"report": report, "page": name, "language": written.language}
-        return written.filled(rows, action=url_for("worklist.follow_up"), place=place, script=script)
+        letters = url_for("letters.letters") if settings_of_report(running, report or None).contact else ""
+        action = url_for("worklist.follow_up")
+        return written.filled(rows, action=action, letters=letters, place=place, script=script)
 
 
 def _rows(
@@ -130,8 +132,8 @@ class Form:
         report, page = fields.get("report", ""), fields.get("page", "")
         if max(len(report), len(page)) > _LONGEST_NAME or not re.fullmatch("[0-9a-f]{32}", key):
             raise ProblemError(400, "The form isn't whole.", code="form-incomplete")
-        if len(seen) > MOST_GROUPS:
-            values = {"most": MOST_GROUPS}
+        if len(seen) > MOST_ENTRIES:
+            values = {"most": MOST_ENTRIES}
             raise ProblemError(400, "Select at most {most} groups.", code="too-many-groups-selected", values=values)
         if not seen:
             raise ProblemError(400, "Select a group in the report first.", code="no-group-selected")
@@ -241,9 +243,16 @@ def _save(running: Service, desk: DeskRequest, read: ReadFollowUps, form: Form) 
         return _show(running, desk, read, form, NotSaved(409, gettext(_NEWER), gettext(_LOOK)))
     if requests.KEY_HEADER not in request.headers:
         return Response(status=303, headers={"Location": form.back})
-    written = WorklistRows(form.columns)
+    written = WorklistRows(form.columns, with_letters=settings_of_report(running, form.report or None).contact)
     rows = _rows(running, desk, read, form.seen)
     return jsonify(rows={str(number): written.row(number, row) for number, row in rows.items()})
+
+
+def read_only(running: Service, library: str) -> str:
+    """Return why a reader may not save entries about the patrons of a library (short name)."""
+    if not running.settings.desk.changes:
+        return gettext(_NOTHING_IS_SAVED)
+    return gettext(_READ_ONLY, permission=running.settings.follow_up.permission, library=library)
 
 
 class NotSaved(NamedTuple):
@@ -273,12 +282,7 @@ def _show(
     shown = []
     for one in groups:
         number, library, row = one.group.group, one.group.contact_library, rows[one.group.group]
-        refusal = ""
-        if not changes:
-            refusal = gettext("Entries can't be saved here: see changes in [desk].")
-        elif not (row.may_write or is_own):
-            permission = running.settings.follow_up.permission
-            refusal = gettext(_READ_ONLY, permission=permission, library=library)
+        refusal = "" if row.may_write or (changes and is_own) else read_only(running, library)
         entries = shown_entries(
             one,
             names,

@@ -16,7 +16,7 @@ from support.bills_and_items import bill
 from support.desk_browser import chromium
 from support.gateways import gateway_of
 from support.letters import FAMILY, LEAD, change, library_address
-from support.printed_pages import sheets_of
+from support.printed_pages import sheets_of, words_of
 
 from evergreen_groups.ils import OrgUnits
 from evergreen_groups.letters import Letters, read_letters
@@ -30,16 +30,18 @@ pytestmark = pytest.mark.long
 
 
 class Paper(NamedTuple):
-    """Lengths in millimeters: the page, its left and top margins, and rectangles as left, top, right and bottom.
+    """Lengths in millimeters: the page, its margins, and rectangles as left, top, right and bottom.
 
     The window shows ``always`` wherever the sheet slides to, and ``perhaps`` somewhere.
     """
 
     box: str
     width: float
+    height: float
     left: float
     right: float
     top: float
+    bottom: float
     always: tuple[float, float, float, float]
     perhaps: tuple[float, float, float, float]
 
@@ -50,10 +52,13 @@ def _inches(*lengths: float) -> Any:
 
 PAPERS = {
     # The field of DIN 5008, form B; in a C6/5 envelope (229 mm by 114 mm), the sheet slides 9 mm down and 19 mm right.
-    "din": Paper("594.95996 841.91998", 210, 25, 20, 15, (20, 45, 105, 90), (1, 45, 110, 99)),
+    "din": Paper("594.95996 841.91998", 210, 297, 25, 20, 15, 20, (20, 45, 105, 90), (1, 45, 110, 99)),
     # 11 in folded in three in an envelope of 9.5 in by 4.125 in; the window is 4.5 in by 1.125 in.
     "us10": Paper(
-        "612 792", *_inches(8.5, 1, 1, 0.5), _inches(0.875, 2.5, 4.375, 3.1667), _inches(-0.125, 2.0417, 5.375, 3.625)
+        "612 792",
+        *_inches(8.5, 11, 1, 1, 0.5, 0.75),
+        _inches(0.875, 2.5, 4.375, 3.1667),
+        _inches(-0.125, 2.0417, 5.375, 3.625),
     ),
 }
 EVERY = Criteria()
@@ -129,6 +134,27 @@ def test_a_long_letter_has_more_sheets_and_the_next_begins_on_a_new_one(
     assert FAMILY in [letter.group for letter in made.letters]
     document = printed(browser, page(tmp_path, report, made, envelope))
     assert sheets_of(document) == len(made.letters) + 1
+
+
+@pytest.mark.parametrize("envelope", PAPERS)
+def test_the_margins_are_empty(sandbox: Sandbox, browser: Chrome, tmp_path: Path, envelope: str) -> None:
+    for number in range(40):
+        bill(sandbox, LEAD, "1.00", kind=f"Kind {number} {'x' * 120}")
+    change(sandbox, LEAD, first_given_name="Maximiliana " * 12)
+    library_address(sandbox, street2="Suite 1200, Building C, Lower Harbor " * 4)
+    report, made = letters_of(sandbox.url, "consortium_staff")
+    words = words_of(printed(browser, page(tmp_path, report, made, envelope)))
+    assert {word.sheet for word in words} > set(range(len(made.letters)))
+    paper, allowed = PAPERS[envelope], 0.5  # italic and rounded letters
+    for word in words:
+        left, top, right, bottom = (edge * 25.4 / 72 for edge in word[2:])
+        assert left >= paper.left - allowed, word
+        assert top >= paper.top - allowed, word
+        assert right <= paper.width - paper.right + allowed, word
+        assert bottom <= paper.height - paper.bottom + allowed, word
+    # The text uses the page: its margins are these, and no larger ones.
+    assert min(word.left for word in words) * 25.4 / 72 < paper.left + 1
+    assert max(word.right for word in words) * 25.4 / 72 > paper.width - paper.right - 1
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

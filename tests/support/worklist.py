@@ -21,16 +21,19 @@ REPORT = "/evergreen-groups/reports/latest"
 
 
 class Worklist:
-    """A report in a browser. Each service and each run keeps its state in ``directory``."""
+    """A report in a browser. Each service and each run keeps its state in ``directory``.
 
-    def __init__(self, desk: Desk, directory: Path, cache: Path) -> None:
+    With ``contact``, the report says whom to contact.
+    """
+
+    def __init__(self, desk: Desk, directory: Path, cache: Path, *, contact: bool = False) -> None:
         self.desk = desk
         self.browser: Chrome = desk.browser
         self.run, self.until, self.press = desk.run, desk.until, desk.press
         self._environ = {"STATE_DIRECTORY": str(directory / "state"), "CACHE_DIRECTORY": str(cache)}
         self._page = directory / "report.html"
         self._command = Command(directory, desk.sandbox.url)
-        self._command.environ |= self._environ
+        self._command.environ |= {**self._environ, "EVERGREEN_GROUPS_REPORT_CONTACT": str(contact).lower()}
 
     @property
     def written(self) -> str:

@@ -62,16 +62,33 @@ class LetterSheet:
     to_guardian: bool
 
 
+@dataclass(frozen=True, slots=True)
+class LettersBar:
+    """What the service shows above letters and doesn't print, in the current language.
+
+    ``file`` is the address of the mail-merge file. The form sends ``fields`` to the address ``action``, to mark
+    ``count`` letters as sent. ``refusals`` say why the reader may not mark others.
+    """
+
+    file: str
+    action: str
+    fields: Sequence[tuple[str, str]]
+    count: int
+    refusals: Sequence[str]
+
+
 def write_letters(
     letters: Letters,
     stream: TextIO,
     settings: LetterSettings,
     language_of: LanguageOf,
     upwards: Callable[[str], Sequence[str]],
+    bar: LettersBar | None = None,
 ) -> None:
     """Write the letters as one HTML document, each in the addressee's language, or else the library's.
 
-    ``language_of`` returns the language of a library (short name), ``upwards`` its short name and those above.
+    ``language_of`` returns the language of a library (short name), ``upwards`` its short name and those above. With a
+    ``bar``, the document also says who gets no letter.
     """
     language_of = cache(language_of)
 
@@ -85,7 +102,10 @@ def write_letters(
                 yield _sheet(letter, settings, upwards(library))
 
     paper, count = _PAPER[settings.envelope], len(letters.letters)
-    write_template("letters.html", stream, letters=in_its_language(), paper=paper, count=count)
+    left_out = describe_left_out(letters.left_out)
+    write_template(
+        "letters.html", stream, letters=in_its_language(), paper=paper, count=count, bar=bar, left_out=left_out
+    )
 
 
 def _sheet(letter: FamilyLetter, settings: LetterSettings, libraries: Sequence[str]) -> LetterSheet:

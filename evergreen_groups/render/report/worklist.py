@@ -54,13 +54,22 @@ _UNRECORDED = WorklistRow(FollowUpState(FollowUpStatus.TO_DO, None), None)
 
 
 class WorklistRows:
-    """Writes the rows with the follow-ups of groups in the current language. ``columns`` is the table's count."""
+    """Writes the rows with the follow-ups of groups in the current language. ``columns`` is the table's count.
 
-    def __init__(self, columns: int) -> None:
+    Groups can be selected by readers who may save entries, and ``with_letters`` by all.
+    """
+
+    def __init__(self, columns: int, *, with_letters: bool) -> None:
         self._columns = columns
-        self._macros = macros = _macros()
+        macros = _macros()
         self._row, self._agreed, self._write, self._read = map(
-            RowTemplate, (macros.row_form, macros.agreed_form, macros.write_form, macros.read_form)
+            RowTemplate,
+            (
+                macros.row_form,
+                macros.agreed_form,
+                macros.write_form,
+                macros.select_and_read_form if with_letters else macros.read_form,
+            ),
         )
 
     def row(self, group: int, row: WorklistRow) -> str:
@@ -88,16 +97,19 @@ class WrittenPage:
         self._form = _FORM.search(page)
         self.language = self._form[2] if self._form else None
 
-    def filled(self, rows: Mapping[int, WorklistRow], *, action: str, place: Mapping[str, str], script: str) -> str:
+    def filled(
+        self, rows: Mapping[int, WorklistRow], *, action: str, letters: str, place: Mapping[str, str], script: str
+    ) -> str:
         """Return the page with current follow-ups by group number, in the current language.
 
-        The page's form sends ``place`` to the address ``action``. ``script`` is the address of the script. Groups
-        without a row are from a run that wasn't recorded: they are to do, and have no form.
+        The page's form sends ``place`` to the address ``action``, or to that of the ``letters`` (empty: there are
+        none). ``script`` is the address of the script. Groups without a row are from a run that wasn't recorded: they
+        are to do, and have no form.
         """
         if self._form is None:
             return self._page
         columns = self._form[1]
-        macros, written = _macros(), WorklistRows(int(columns))
+        macros, written = _macros(), WorklistRows(int(columns), with_letters=bool(letters))
         counts: Counter[FollowUpStatus] = Counter()
         head, _, rest = self._page.partition(self._form[0])
         groups, _, tail = rest.partition(_END)
@@ -112,7 +124,7 @@ class WrittenPage:
             counts[row.state.status] += 1
             pieces += written.row(number, row), after
         filters = macros.filter([(one, counts[one]) for one in FollowUpStatus], STATUSES)
-        start = macros.form_start(action, {**place, "columns": columns}, script)
+        start = macros.form_start(action, letters, {**place, "columns": columns}, script)
         return "".join([head.replace(_FILTER, filters, 1), start, *pieces, macros.form_end(), tail])
 
 

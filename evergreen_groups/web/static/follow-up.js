@@ -141,9 +141,11 @@
     opener = event.submitter;
     const groups = opener?.name === "group" ? [opener] : selected();
     if (!groups.length) return;
+    const query = new URLSearchParams([...place(), ...groups.map(({ value }) => ["group", value])]);
+    if (opener?.formTarget) { window.open(`${opener.formAction}?${query}`, opener.formTarget); return; } // the letters
     if (opener?.name !== "group") opener = groups[0].closest("tr").querySelector("button");
     delete dialog.dataset.ended;
-    open(`${list.action}?${new URLSearchParams([...place(), ...groups.map(({ value }) => ["group", value])])}`);
+    open(`${list.action}?${query}`);
   });
   list.addEventListener("change", look);
   filter.addEventListener("change", () => requestAnimationFrame(look));

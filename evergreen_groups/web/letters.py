@@ -1,0 +1,139 @@
+"""Letters to selected groups of a report, made with the caller's session: a page to print, and the mail-merge file."""
+
+from __future__ import annotations
+
+import io
+from contextlib import contextmanager
+from dataclasses import replace
+from decimal import Decimal
+from typing import TYPE_CHECKING, NamedTuple
+
+from flask import Blueprint, Response, request, url_for
+
+from evergreen_groups.errors import TimedOutError
+from evergreen_groups.ils import VIEW_USER, OrgUnits
+from evergreen_groups.letters import LeftOut, NoLetter, Selection, read_debtors, read_letters
+from evergreen_groups.nightly import Readers
+from evergreen_groups.render.letters import LettersBar, write_debtors, write_letters
+from evergreen_groups.report import Criteria, build_report
+from evergreen_groups.web import requests
+from evergreen_groups.web.follow_ups import ReadFollowUps
+from evergreen_groups.web.problems import ProblemError
+from evergreen_groups.web.report_pages import page_response, settings_of_report
+from evergreen_groups.web.service import service
+from evergreen_groups.web.worklist import Form, read_only
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from evergreen_groups.letters import Letters
+    from evergreen_groups.report import Report
+    from evergreen_groups.web.service import DeskRequest, Service
+
+blueprint = Blueprint("letters", __name__)
+
+_WHATEVER_THEY_OWE = Decimal(-1_000_000_000)
+
+
+class Selected(NamedTuple):
+    """The selected groups as the caller sees them now, and those that get no letter because of what is hidden."""
+
+    form: Form
+    follow_ups: ReadFollowUps
+    report: Report
+    left_out: tuple[LeftOut, ...]
+    readers: Readers
+
+
+@contextmanager
+def _selected(running: Service, desk: DeskRequest) -> Iterator[Selected]:
+    """Read the selected groups, and run the block within the deadline for a request.
+
+    Raises:
+        ProblemError: 404, letters are off or a group isn't listed; 504, there are too many groups.
+    """
+    form, gateway = Form.read(request.args), desk.client.gateway
+    settings = settings_of_report(running, form.report or None)
+    if not settings.contact:
+        raise ProblemError(
+            404,
+            "Letters need contact data, which is off: see contact in [report].",
+            setting="report.contact",
+            code="no-letters",
+        )
+    found = ReadFollowUps.read(running, desk, form.report)
+    listed = {} if found.found is None else found.found.by_group
+    if not form.seen.keys() <= listed.keys():
+        raise ProblemError(404, "The report doesn't list this group any more.", code="follow-up-of-unlisted")
+    visible = running.reference.rights(gateway).at(VIEW_USER)
+    # Among the visible members, another adult would be the person to contact.
+    hidden = [
+        number
+        for number in form.seen
+        if (library := listed[number].group.contact_library) and found.libraries.get(library) not in visible
+    ]
+    criteria = Criteria(_WHATEVER_THEY_OWE, min_members=1, orgs=settings.orgs, age_bands=settings.age_bands)
+    try:
+        report = build_report(gateway, criteria, groups=form.seen.keys() - hidden)
+        gone = form.seen.keys() - hidden - {group.number for group in report.groups}
+        left_out = [LeftOut(number, NoLetter.WITHHELD) for number in hidden]
+        left_out += [LeftOut(number, NoLetter.NO_CONTACT) for number in sorted(gone)]
+        zones = {} if running.settings.language.timezone else running.reference.timezones(gateway)
+        readers = Readers(running.settings.language, report.org_units, zones)
+        yield Selected(form, found, report, tuple(left_out), readers)
+    except TimedOutError as error:
+        if len(form.seen) == 1:
+            raise
+        # Says nothing about Evergreen: other requests ask for less.
+        raise ProblemError(
+            504,
+            "Evergreen didn't answer in time for so many groups.",
+            advice="Select fewer groups.",
+            code="too-many-groups-for-letters",
+        ) from error
+
+
+@blueprint.get("/reports/letters")
+def letters() -> Response:
+    """Show the letters to the selected groups."""
+    running = service()
+    with running.desk(request) as desk, _selected(running, desk) as selected:
+        made = read_letters(desk.client.gateway, selected.report)
+        made = replace(made, left_out=(*selected.left_out, *made.left_out))
+        bar = _bar(running, desk, selected, made)
+    stream, readers = io.StringIO(), selected.readers
+    upwards = OrgUnits.shortnames_upwards(readers.org_units)
+    write_letters(made, stream, running.settings.letters, readers.of_library, upwards.__getitem__, bar)
+    response = page_response(stream.getvalue().encode())
+    # With no-referrer, browsers would send "Origin: null" with the form, even to the same origin.
+    response.headers["Referrer-Policy"] = "same-origin"
+    return response
+
+
+def _bar(running: Service, desk: DeskRequest, selected: Selected, made: Letters) -> LettersBar:
+    form, read = selected.form, selected.follow_ups
+    listed = {} if read.found is None else read.found.by_group
+    library_of = {letter.group: listed[letter.group].group.contact_library for letter in made.letters}
+    writable = read.writable(running, desk, library_of.values())
+    marked = {number: listed[number].seen for number, library in library_of.items() if library in writable}
+    refusals = {read_only(running, library): None for library in library_of.values() if library not in writable}
+    token = requests.form_token(requests.token_of(request.headers), desk.caller.user)
+    return LettersBar(
+        file=url_for("letters.mail_merge_file", report=form.report or None, group=[*form.seen]),
+        action=url_for("worklist.save", language=form.language or None),
+        fields=replace(form, seen=marked).fields(token),
+        count=len(marked),
+        refusals=tuple(refusals),
+    )
+
+
+@blueprint.get("/reports/letters.csv")
+def mail_merge_file() -> Response:
+    """Serve the people of the selected groups who owe something, as ``evergreen-groups letters --format csv`` does."""
+    running = service()
+    with running.desk(request) as desk, _selected(running, desk) as selected:
+        made = read_debtors(desk.client.gateway, selected.report, Selection())
+    write_debtors(made, stream := io.StringIO(newline=""))
+    response = Response(stream.getvalue().encode(), content_type="text/csv; charset=utf-8")
+    response.headers["Content-Disposition"] = 'attachment; filename="letters.csv"'
+    return response
