@@ -206,7 +206,7 @@ def test_the_example_of_a_column(tmp_path: Path) -> None:
     assert document["groups"][0]["members"][0]["family_name"] == "van der Meer"
     page = copy.command("report", "--format", "html")
     assert '<th scope="col">Family name</th>' in page
-    assert "<td>van der Meer</td>" in page
+    assert "<td>van der Meer" in page
     assert "Family name" in copy.command("report", "--format", "table", width=160)
 
 
