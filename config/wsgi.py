@@ -1,4 +1,20 @@
-"""The web service for Apache's mod_wsgi, in place of ``evergreen-groups serve`` (docs/install-service.md says how).
+r"""The web service for Apache's mod_wsgi, in place of ``evergreen-groups serve``.
+
+1. Build libapache2-mod-wsgi-py3 for the Python of the virtual environment.
+2. Make the directories, and let Apache's user read the settings::
+
+    install -d -o www-data -m 700 /var/lib/evergreen-groups /var/cache/evergreen-groups
+    chgrp www-data /etc/evergreen-groups/config.toml && chmod 640 /etc/evergreen-groups/config.toml
+
+3. Save this file as /etc/evergreen-groups/wsgi.py, and in evergreen-groups.conf, replace the line with ProxyPass. Set
+   ``threads`` a little higher than in ``[serve]``::
+
+    WSGIDaemonProcess evergreen-groups user=www-data group=www-data threads=14 python-home=/opt/evergreen-groups
+    WSGIScriptAlias /evergreen-groups /etc/evergreen-groups/wsgi.py \
+        process-group=evergreen-groups application-group=%{GLOBAL}
+    <Location "/evergreen-groups/">
+        WSGIPassAuthorization On
+    </Location>
 
 Settings come from /etc/evergreen-groups/config.toml, or from the file that $EVERGREEN_GROUPS_CONFIG names.
 """

@@ -44,17 +44,17 @@ from evergreen_groups.desk import (
     PatronLookup,
     SummaryReader,
 )
-from evergreen_groups.errors import PlanError, not_visible
+from evergreen_groups.errors import PlanError, UnreachableError, not_visible
 from evergreen_groups.groups import AdultRule, FamilyReader
 from evergreen_groups.ils import ReferenceData
 from evergreen_groups.progress import Progress, silent
 from evergreen_groups.report import Choice, Criteria, Report, build_report
 from evergreen_groups.settings import (
-    PASSWORD_VARIABLE,
     AuditSettings,
     GatewaySettings,
     PolicySettings,
     Settings,
+    passwords,
     reading,
 )
 from evergreen_groups.state import State, find_state_directory
@@ -115,8 +115,8 @@ def connect(
     if url is None:
         settings = reading.load(None if config is None else Path(config), environ)
     else:
-        environ[PASSWORD_VARIABLE] = arguments.text("password", password)
-        own = GatewaySettings(url=url, username=username, workstation=workstation)
+        environ[passwords.PASSWORD_VARIABLE] = arguments.text("password", password)
+        own = GatewaySettings(url=url, username=arguments.text("username", username), workstation=workstation)
         settings = Settings(
             gateway=own, policy=PolicySettings(limit=arguments.amount("limit", "5.00" if limit is None else limit))
         )
@@ -189,17 +189,20 @@ class Plan:
         """What to look at before applying the plan, by ``code``."""
         return self.draft.warnings
 
-    def apply(self, progress: Progress = silent, *, timeout: float = 0.0) -> Outcome:
+    def apply(self, progress: Progress | None = None, *, timeout: float = 0.0) -> Outcome:
         """Apply the plan step by step. Journal each step before it is sent, and read it back.
 
-        ``timeout`` is how many seconds to wait for another run on the same patrons or groups. Apply the same plan again
-        to continue after an interruption: what is done isn't done twice.
+        ``progress`` is called after each step. ``timeout`` is how many seconds to wait for another run on the same
+        patrons or groups. Apply the same plan again to continue after an interruption: what is done isn't done twice,
+        and counts as unchanged.
 
         Raises:
             BusyError: another run is changing one of the patrons or groups.
-            TransportError: the outcome of an interrupted run can't be looked up. Nothing was sent.
+            TransportError: the client is closed, or the outcome of an interrupted run can't be looked up. Nothing was
+                sent.
         """
-        return Outcome(self._client.changes.apply_draft(self.draft, progress, timeout=timeout), self._client)
+        changes = self._client.changes
+        return Outcome(changes.apply_draft(self.draft, progress or silent, timeout=timeout), self._client)
 
 
 class Client:
@@ -236,6 +239,7 @@ class Client:
         self._operator = Operator(arguments.text("account", account)) if not isinstance(account, Operator) else account
         self._policy = PolicySettings() if policy is None else arguments.instance("policy", policy, PolicySettings)
         self._owned = ExitStack()
+        self._is_closed = False
         for each in owned:
             self._owned.callback(each.close)
         if state is None:
@@ -266,6 +270,7 @@ class Client:
 
     def close(self) -> None:
         """Log out, and close the database, if this client opened them."""
+        self._is_closed = True
         self._owned.close()
 
     def group(self, patron: PatronReference | None = None, *, number: int | None = None) -> GroupSummary:
@@ -283,7 +288,7 @@ class Client:
             return self.summaries.of_group(number or 0)
         if isinstance(patron, str):
             return self.summaries.of_barcode(patron).group
-        return self.summaries.of_patron(patron).group
+        return self.summaries.of_patron(arguments.reference("patron", patron)).group  # type: ignore[arg-type]  # not text
 
     def check(self, patron: PatronReference) -> PatronDecision:
         """Decide whether a patron, by barcode (``str``) or id (``int``), is over the limit by their own fines.
@@ -312,8 +317,9 @@ class Client:
         """Build a report on groups whose members together owe ``min_total`` or more.
 
         A group is listed if a member's home library is one of ``libraries`` (short names) or below; without any, all
-        are. ``choice`` narrows the list. ``top`` limits the number of groups. ``details`` reads what the members owe
-        for. ``criteria`` has all of these and more, and takes their place.
+        are. ``choice`` narrows the list. ``sort`` is ``total``, ``age``, ``members``, ``name`` or ``library``. ``top``
+        limits the number of groups. ``details`` reads what the members owe for. ``criteria`` has all of these and more,
+        and takes their place.
 
         Raises:
             ConfigurationError: a library, or a profile or library of a limit, doesn't exist.
@@ -421,12 +427,20 @@ class Client:
             PlanError: lines are wrong or contradict each other. The error lists them all.
             ConfigurationError: the file can't be read.
         """
-        batch = read_batch(Path(file))
+        if isinstance(file, str):
+            file = Path(file)
+        batch = read_batch(arguments.instance("file", file, Path, "a path, as Path or str"))
         return Plan(plan_batch(self._changes.planner, batch), self)
 
     @property
     def changes(self) -> Changer:
-        """The journal: earlier changes, and those whose outcome is open. For services, plans stored under an id."""
+        """The journal: earlier changes, and those whose outcome is open. For services, plans stored under an id.
+
+        Raises:
+            UnreachableError: the client is closed. Otherwise, it would open the journal again.
+        """
+        if self._is_closed:
+            raise UnreachableError("this gateway has been closed", code="gateway-closed")
         return self._changes
 
     @property

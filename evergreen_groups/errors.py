@@ -36,13 +36,11 @@ No field holds a token, a password, or patron data. docs/errors.md lists the cod
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TypedDict, Unpack
 
 from evergreen_groups.message import Message, filled
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _NO_VALUES: Mapping[str, object] = MappingProxyType({})
 

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.message import Message, own_pip
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _REPORT = "evergreen_groups.render.report"
 _AUDIT = "evergreen_groups.render.audit"

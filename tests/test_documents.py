@@ -200,8 +200,8 @@ def test_the_example_of_a_column(tmp_path: Path) -> None:
     names = {(row[header.index("Name")], row[header.index("Family name")]) for row in rows}
     assert ("van der Meer, Marijke", "van der Meer") in names
     header, first, *_ = copy.command("report", "--format", "csv").splitlines()
-    assert header.endswith(",first_of_group,member_family_name")
-    assert first.endswith(",true,van der Meer")
+    assert ",first_of_group,member_family_name," in header
+    assert ",true,van der Meer," in first
     document = json.loads(copy.command("report", "--format", "json"))
     assert document["groups"][0]["members"][0]["family_name"] == "van der Meer"
     page = copy.command("report", "--format", "html")

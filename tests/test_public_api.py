@@ -6,6 +6,8 @@ import inspect
 import pydoc
 import subprocess
 import sys
+import traceback
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -14,7 +16,10 @@ from typing import Any
 import pytest
 
 import evergreen_groups as eg
+from evergreen_groups.changes.journal import Journal
 from evergreen_groups.errors import ArgumentError
+from evergreen_groups.gateway import RetryPolicy
+from evergreen_groups.state import State
 
 HEAVY = ("lazy_loader", "requests", "lxml", "msgspec", "sqlalchemy", "click", "flask", "typing", "dataclasses")
 GRACE, THOMAS = "20000000001036", "20000000001037"
@@ -45,6 +50,7 @@ def test_signatures_and_help_show_nothing_private() -> None:
         shown = pydoc.render_doc(value, renderer=pydoc.plaintext)
         assert "cached_property object" not in shown
     assert len(pydoc.render_doc(eg, renderer=pydoc.plaintext).splitlines()) < 100
+    assert " at 0x" not in pydoc.render_doc(eg.Plan, renderer=pydoc.plaintext)
     assert len(pydoc.render_doc(eg.Client.move, renderer=pydoc.plaintext).splitlines()) < 30
 
 
@@ -110,6 +116,39 @@ def test_a_plan_prints_what_will_happen_and_an_outcome_can_be_undone(client: eg.
         client.move([THOMAS], to=GRACE).apply().undo()
 
 
+def test_a_closed_client_changes_nothing_and_leaves_the_journal_closed(client: eg.Client) -> None:
+    plan = client.remove([THOMAS])
+    client.close()
+    client.close()
+    for use in (plan.apply, lambda: client.changes.entries(), lambda: client.group(THOMAS)):
+        with pytest.raises(eg.errors.UnreachableError) as caught:
+            use()  # type: ignore[operator]
+        assert caught.value.code == "gateway-closed"
+    with State(client.state.directory) as state:
+        assert Journal(state.database).entries(client.gateway.url) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("patron", lambda client: client.group(1.5)),
+        ("file", lambda client: client.batch(3)),
+        ("timeout", lambda client: client.remove([THOMAS]).apply(timeout=-1)),
+        ("username", lambda client: eg.connect(client.gateway.url, username=3, password="x")),  # type: ignore[arg-type]
+        ("select", lambda client: client.gateway.pcrud.search("au", {"id": 1}, select="id")),
+    ],
+)
+def test_errors_name_the_argument(client: eg.Client, name: str, call: Callable[[eg.Client], object]) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        call(client)
+    assert caught.value.values["name"] == name
+
+
+def test_a_plan_without_patrons_says_what_is_missing(client: eg.Client) -> None:
+    with pytest.raises(eg.errors.PlanError, match="invalid patrons: name"):
+        client.move([], to=GRACE)
+
+
 def test_groups_by_barcode_id_and_number(client: eg.Client) -> None:
     found = (client.group(GRACE), client.group(" 2 0000 00000 1036"), client.group(1036), client.group(number=1009))
     assert {group.number for group in found} == {1009}
@@ -169,3 +208,36 @@ def test_the_gateway_alone() -> None:
             assert patron.family_name == "Whitfield"
         with pytest.raises(ArgumentError):
             eg.gateway.connect(sandbox.url, username="consortium_staff")
+
+
+@pytest.mark.parametrize(
+    ("class_id", "where", "order_by", "says"),
+    [
+        ("circ", {"duedate": None}, None, "did you mean due_date"),
+        ("circ", {"id": [70202, 70203]}, "checkintime", "did you mean checkin_time"),
+        ("circulation", {"id": 1}, None, "no class circulation"),
+        ("au", {THOMAS: "barcode"}, None, "names of fields of au, not another text"),
+    ],
+)
+def test_the_gateway_names_what_does_not_exist(
+    class_id: str, where: dict[str, Any], order_by: str | None, says: str
+) -> None:
+    with (
+        eg.Sandbox() as sandbox,
+        eg.Gateway(
+            sandbox.url,
+            credentials=eg.Credentials(username="consortium_staff", password="sandbox"),
+            retries=RetryPolicy(tries=1),
+        ) as gateway,
+        pytest.raises(eg.EvergreenGroupsError, match=says) as caught,
+    ):
+        gateway.pcrud.search(class_id, where, order_by=order_by)
+    assert THOMAS not in str(caught.value)
+
+
+def test_a_record_suggests_a_name(client: eg.Client) -> None:
+    (patron,) = client.gateway.pcrud.search("au", {"id": 1036})
+    assert "family_name" in dir(patron)
+    with pytest.raises(AttributeError) as caught:
+        patron.familyname  # noqa: B018
+    assert "Did you mean: 'family_name'?" in "".join(traceback.format_exception(caught.value))

@@ -13,6 +13,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
+from support.pages import GENERATED, PAGES
 from support.repository import REPOSITORY
 from support.sources import package
 
@@ -124,6 +125,21 @@ def test_prose(folder: str) -> None:
     most = "".join(f"\n{name}: {count}" for name, count in found.most_common(10))
     rare = found.total()
     assert rare * 10_000 <= MAX_RARE * words, f"{rare} rare words of {words}, most of them in:{most}"
+
+
+def test_pages() -> None:
+    """Pages are plain American English. Code is left out, and so are "such as" and the pages made from the source."""
+    words, found = 0, []
+    for page in PAGES:
+        if page.stem in GENERATED:
+            continue
+        # Blocks become empty lines, so that the numbers of lines stay.
+        text = re.sub(r"(?ms)^ *```.*?^ *```$", lambda block: "\n" * block[0].count("\n"), page.read_text("utf-8"))
+        for number, line in enumerate(text.splitlines(), 1):
+            words += len(re.findall(r"[A-Za-z']+", line))
+            rare = RARE.findall(re.sub(r"`[^`]*`|\bsuch as\b", "", line))
+            found += [f"{page.relative_to(REPOSITORY)}:{number}: {word}" for word in rare]
+    assert len(found) * 10_000 <= MAX_RARE * words, "\n".join([f"{len(found)} rare words of {words}:", *found])
 
 
 # Also strings in several lines, of which those that a statement begins with are docstrings.

@@ -1,5 +1,5 @@
 -- Event definitions that notify evergreen-groups of a patron: when Evergreen has set PATRON_EXCEEDS_FINES, and when a
--- patron was updated (moved into another group, for example). They are made inactive; docs/install-service.md says how to
+-- patron was updated (moved into another group, for example). They are made inactive; docs/install.md says how to
 -- switch them on.
 --
 --   psql -v secret_file=/etc/evergreen-groups/events-secret -f action-trigger.sql

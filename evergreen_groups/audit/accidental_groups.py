@@ -23,7 +23,6 @@ from evergreen_groups.groups import (
     HiddenMembers,
     PatronAccount,
     PatronRow,
-    Relations,
     contacts,
     find_hidden,
     find_hidden_with_ids,
@@ -143,19 +142,19 @@ class AccidentalGroupJudge:
             # Hidden members may be the relatives of a stranger.
             adults = family.adults(accounts, now.date()) if family.complete else []
             # Surname and library are in the rows. Read contacts only for groups that look odd by these.
-            if reasons or Relations(family.rows, {}).strangers(adults):
+            if reasons or contacts.Relations(family.rows, {}).strangers(adults):
                 looked_at.append((family, reasons, adults))
         members = [row for family, _reasons, _adults in looked_at for row in family.rows]
         known = contacts.read_contacts(self._gateway, {row.id: records[row.id][width:] for row in members})
         drafts = []
         for family, reasons, adults in looked_at:
-            if (draft := self._draft(family, reasons, adults, Relations(family.rows, known))) is not None:
+            if (draft := self._draft(family, reasons, adults, contacts.Relations(family.rows, known))) is not None:
                 drafts.append((family, draft))
         to_keep = self._to_keep([family for family, _draft in drafts])
         return [draft for family, draft in drafts if family.number not in to_keep]
 
     def _draft(
-        self, family: _Family, reasons: Sequence[Reason], adults: Sequence[int], relations: Relations
+        self, family: _Family, reasons: Sequence[Reason], adults: Sequence[int], relations: contacts.Relations
     ) -> GroupDraft | None:
         """Make the draft for a group, without cards and fines. Return None if there are no reasons."""
         names = {row.id: row.name for row in family.rows}
@@ -218,7 +217,7 @@ def _about_leads(family: _Family, accounts: Mapping[int, PatronAccount], now: da
 
 
 def _evidence(
-    family: _Family, reasons: Iterable[Reason], relations: Relations, institutions: Mapping[int, str]
+    family: _Family, reasons: Iterable[Reason], relations: contacts.Relations, institutions: Mapping[int, str]
 ) -> Iterator[Evidence]:
     """Yield evidence for and against an accidental group, each kind once."""
     found = list(reasons)

@@ -14,7 +14,7 @@ from evergreen_groups.audit.findings import FindingKind, PatronFinding, Reason, 
 from evergreen_groups.audit.queries import ALL_IDS, BlockQuery, IdRange, id_ranges
 from evergreen_groups.audit.search import PatronListing
 from evergreen_groups.gateway import columns
-from evergreen_groups.groups import PATRON_FIELDS, Member, PatronRow, Query, decide_by_thresholds
+from evergreen_groups.groups import PATRON_FIELDS, Member, PatronRow, Query
 from evergreen_groups.message import Message
 from evergreen_groups.policy import Comparison, Limit
 
@@ -203,7 +203,7 @@ class BlockSearch:
         self, members: Collection[Member]
     ) -> tuple[dict[int, ResolvedLimit], dict[int, Decision]]:
         """Return the ILS's limits and its decisions by patron id, as far as the account can see both."""
-        visible, decisions = decide_by_thresholds(self._gateway, self._context.ils_limits, members)
+        visible, decisions = Member.decide_by_thresholds(self._gateway, self._context.ils_limits, members)
         hidden = {member.patron.home_library.id for member in members if member.id not in visible}
         self._context.hidden_thresholds_at.update(hidden)
         return visible, decisions

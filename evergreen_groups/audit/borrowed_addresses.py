@@ -6,7 +6,7 @@ then silently changes the other's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,8 +17,6 @@ from evergreen_groups.groups import PATRON_FIELDS, Member, PatronRow, Query
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from evergreen_groups.audit.search import SearchContext
     from evergreen_groups.gateway import Gateway
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups import arguments
 from evergreen_groups.errors import not_visible
-from evergreen_groups.groups import FamilyReader, Group, Member, Standing, with_decisions
+from evergreen_groups.groups import FamilyReader, Group, Member, Standing
 from evergreen_groups.ils import (
     PATRON_EXCEEDS_FINES,
     VIEW_USER,
@@ -189,7 +189,7 @@ class BlockExplainer:
         # Read the fines again to learn whether a patron who owes 0.00 has an open transaction.
         limits = Limits.read(gateway, self._settings, org_units, penalties)
         own_fines = read_own_fines(gateway, [member.id])
-        member = with_decisions(gateway, limits, Group(member.patron.group, (member,)), own_fines).members[0]
+        member = Group(member.patron.group, (member,)).with_decisions(gateway, limits, own_fines).members[0]
         looked_at, threshold = self._look_up_threshold(member, profiles, penalties)
         scope = org_units.full_path(threshold.org_unit) if threshold is not None else set()
         bills = self._read_bills(member, scope, bills_are_visible=home in held[_VIEW_BILLS])

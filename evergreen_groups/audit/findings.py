@@ -19,7 +19,7 @@ from evergreen_groups.groups import AdultRule
 from evergreen_groups.policy import Limit
 
 if TYPE_CHECKING:
-    from evergreen_groups.groups import Group, Member, Relations
+    from evergreen_groups.groups import Group, Member, contacts
     from evergreen_groups.ils import Penalty
     from evergreen_groups.values import Total
 
@@ -347,7 +347,7 @@ class GroupSplit:
         return tuple(id for family in self.leave for id in family)
 
 
-def suggested_split(members: Sequence[int], lead: int, relations: Relations) -> GroupSplit | None:
+def suggested_split(members: Sequence[int], lead: int, relations: contacts.Relations) -> GroupSplit | None:
     """Suggest a split by what members (ids) have in common. The largest family stays, the ``lead``'s if several are.
 
     Return None if all members belong together. Only call this for complete groups: hidden members may be the missing

@@ -13,7 +13,7 @@ from datetime import date, datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from evergreen_groups.groups import Groups, Query, candidates, has_member
+from evergreen_groups.groups import Query, search
 from evergreen_groups.policy import Comparison, Limit
 
 if TYPE_CHECKING:
@@ -170,29 +170,29 @@ class GroupsToJudge:
     homes: Collection[int] = ()
     visible_orgs: Collection[int] = ()
 
-    def members(self, within: Groups) -> Query:
+    def members(self, within: search.Groups) -> Query:
         """Return the condition on patrons (``au``): members of matching groups, without deleted patrons."""
         conditions = [*within.conditions(), _listed("in", self._groups(within), "usrgroup")]
         if self.visible_orgs:
             conditions.append({"home_ou": sorted(self.visible_orgs)})
         return {"deleted": "f", "-and": conditions}
 
-    def candidates(self, within: Groups) -> Query:
+    def candidates(self, within: search.Groups) -> Query:
         """Return the condition on patrons: members of all groups in the range that have a member at ``homes``."""
-        return candidates(within, self.homes, self.visible_orgs)
+        return search.candidates(within, self.homes, self.visible_orgs)
 
-    def _groups(self, within: Groups) -> Query:
+    def _groups(self, within: search.Groups) -> Query:
         """Return the numbers of groups with a patron ``d`` who meets the conditions of :meth:`_found_by`."""
         patron, conditions = self._found_by(within)
         if self.homes:
-            conditions.append(has_member({"home_ou": sorted(self.homes)}))
+            conditions.append(search.has_member({"home_ou": sorted(self.homes)}))
         return {
             "select": {"d": ["usrgroup"]},
             "from": {"aou": {"d": {"class": "au", "fkey": "id", "field": "home_ou"}}},
             "where": {"+d": patron, "-and": conditions},
         }
 
-    def _found_by(self, within: Groups) -> tuple[Query, list[Query]]:
+    def _found_by(self, within: search.Groups) -> tuple[Query, list[Query]]:
         """Return the condition on one patron of the group, and those on the group's other members."""
         raise NotImplementedError
 
@@ -209,7 +209,7 @@ class AccidentalGroups(GroupsToJudge):
     unusual_size: int
     long_ago: datetime
 
-    def _found_by(self, within: Groups) -> tuple[Query, list[Query]]:
+    def _found_by(self, within: search.Groups) -> tuple[Query, list[Query]]:
         """Match patrons with other members in their group who make it look accidental."""
         patron: Query = {"deleted": "f"}
         if within.conditions():
@@ -220,13 +220,13 @@ class AccidentalGroups(GroupsToJudge):
         # patrons.
         lead_in_range = {**_LEAD, "-and": within.conditions()} if within.conditions() else _LEAD
         conditions: list[Query] = [
-            has_member(_OTHER),
+            search.has_member(_OTHER),
             {
                 "-or": [
-                    {"-not-exists": has_member(lead_in_range)["-exists"]},
-                    {"-and": [{"+d": _LEAD}, has_member({**_OTHER, **_LEAD})]},
+                    {"-not-exists": search.has_member(lead_in_range)["-exists"]},
+                    {"-and": [{"+d": _LEAD}, search.has_member({**_OTHER, **_LEAD})]},
                     {"-and": [{"+d": {**_LEAD, **expired}}]},
-                    {"-and": [{"+d": {"juvenile": "f"}}, has_member(_STRANGER)]},
+                    {"-and": [{"+d": {"juvenile": "f"}}, search.has_member(_STRANGER)]},
                     # Counting for the lead is enough: a large group without a lead matches anyway.
                     {"-and": [{"+d": _LEAD}, has_members({}, ">=", self.unusual_size)]},
                 ]
@@ -246,7 +246,7 @@ class GroupsOfAdults(GroupsToJudge):
     rule: AdultRule
     today: date
 
-    def _found_by(self, within: Groups) -> tuple[Query, list[Query]]:
+    def _found_by(self, within: search.Groups) -> tuple[Query, list[Query]]:
         """Match each adult of a group, and count the group's adults."""
         patron: Query = {"deleted": "f", "-and": [*within.conditions(), self._adult()]}
         return patron, [has_members(self._adult(), ">", self.rule.most)]
@@ -262,7 +262,7 @@ def has_members(condition: Query, operator: str, count: int) -> Query:
 
     ``operator`` is ``>`` or ``>=``.
     """
-    counted: dict[str, Any] = has_member(condition)["-exists"]
+    counted: dict[str, Any] = search.has_member(condition)["-exists"]
     return {
         "-exists": {
             **counted,

@@ -9,13 +9,13 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Self
 
 from evergreen_groups.audit.store import FindingStore, GroupDraft, Ranked
-from evergreen_groups.groups import GroupReader, GroupSearch, PatronRow, read_barcodes
+from evergreen_groups.groups import GroupReader, GroupSearch, Member, PatronRow
 from evergreen_groups.policy import Comparison, Limit
 
 if TYPE_CHECKING:
     from evergreen_groups.audit.findings import GroupFinding, PatronFinding, ThresholdFinding
     from evergreen_groups.gateway import Gateway
-    from evergreen_groups.groups import AdultRule, GroupQuery
+    from evergreen_groups.groups import AdultRule, search
     from evergreen_groups.ils import Access, Limits, OrgUnits, PenaltyKinds, Profiles, ResolvedLimit, Thresholds
     from evergreen_groups.progress import Progress
 
@@ -143,7 +143,7 @@ class PatronListing:
         return len(self._drafts.add(findings, {row.id: row.card for row in rows}))
 
     def _complete(self, drafts: Sequence[tuple[PatronFinding, int | None]]) -> Iterator[PatronFinding]:
-        barcodes = read_barcodes(self._context.gateway, {card for _finding, card in drafts})
+        barcodes = Member.read_barcodes(self._context.gateway, {card for _finding, card in drafts})
         for finding, card in drafts:
             yield replace(finding, member=finding.member.with_barcode(None if card is None else barcodes.get(card)))
 
@@ -155,14 +155,16 @@ Judge = Callable[[Mapping[int, Sequence[PatronRow]], Mapping[int, Sequence[Any]]
 _PAGE = 2_000
 
 
-def list_groups(context: SearchContext, query: GroupQuery, fields: Sequence[str], judge: Judge) -> None:
+def list_groups(context: SearchContext, query: search.GroupQuery, fields: Sequence[str], judge: Judge) -> None:
     """Search the groups that ``query`` matches and add findings for those that ``judge`` drafts.
 
     If ``context.top`` is set, read cards and fines only for the first groups of each kind and count the others.
     ``fields`` are the fields of each member's record (``au``) that the judge needs.
     """
     records = _RecordCache(context.gateway, tuple(fields))
-    search = GroupSearch(context.gateway, query, context.progress, page=_PAGE, extra_fields=fields, take=records.take)
+    searching = GroupSearch(
+        context.gateway, query, context.progress, page=_PAGE, extra_fields=fields, take=records.take
+    )
 
     def build(drafts: Sequence[GroupDraft]) -> list[GroupFinding]:
         """Read cards, fines and hidden members, and make findings of the drafts."""
@@ -178,10 +180,10 @@ def list_groups(context: SearchContext, query: GroupQuery, fields: Sequence[str]
 
     # If patrons move during the search, the search drops results and adds new ones.
     if context.top is None:
-        search.run(lambda rows: context.found.add(build(judged(rows))), context.found.drop)
+        searching.run(lambda rows: context.found.add(build(judged(rows))), context.found.drop)
         return
     with FindingStore() as drafts:
-        search.run(lambda rows: drafts.add(judged(rows)), drafts.drop)
+        searching.run(lambda rows: drafts.add(judged(rows)), drafts.drop)
         list_first(context, drafts, build)
 
 

@@ -5,6 +5,7 @@ Each step is read, checked, journaled, sent, read back, and compared.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -66,7 +67,6 @@ from evergreen_groups.message import Message
 from evergreen_groups.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
     from datetime import datetime
 
     from evergreen_groups.changes.journal import JournalStep, StoredStep

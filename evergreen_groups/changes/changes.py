@@ -5,7 +5,7 @@ The command line, programs, the desk and the API all come through :class:`Change
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -41,7 +41,6 @@ from evergreen_groups.errors import BusyError, NotFoundError, PlanError
 from evergreen_groups.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from datetime import datetime
 
     from evergreen_groups.audit import PatronFinding
@@ -160,13 +159,15 @@ class Changer:
             BusyError: another run is changing one of the patrons or groups.
             TransportError: the outcome of an interrupted run can't be looked up. Nothing was sent.
         """
+        if arguments.seconds("timeout", timeout) < 0:
+            raise arguments.wrong("timeout", timeout, "a number of seconds", "a negative one")
         return self._applier(self._given).apply(
             draft.action,
             draft.steps,
             draft.expected_groups,
             undoes=draft.undoes,
             progress=progress,
-            timeout=arguments.seconds("timeout", timeout),
+            timeout=timeout,
         )
 
     def recalculate(
@@ -307,7 +308,7 @@ class Changer:
             # An identical request may hold the lease to resolve open steps, so wait.
             self.wait(change, timeout)
             to_undo = self._to_undo(change)
-        return self._store.add(self.planner.undo(*to_undo))
+        return self._store.add(self.planner.undo(*to_undo, shown=False))
 
     def _applied_undo(self, change: str, key: str) -> StoredPlan | None:
         """Return the plan of an undo that was applied under this key, or None."""

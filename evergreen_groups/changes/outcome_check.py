@@ -12,7 +12,7 @@ the request takes effect at most once, and never after another write to the reco
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Set
+from collections.abc import Collection, Iterator, Set
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -49,8 +49,6 @@ from evergreen_groups.ils import PenaltyRow
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from evergreen_groups.changes.journal import Journal
     from evergreen_groups.changes.penalties import PatronPenalties
     from evergreen_groups.gateway import Gateway, Record

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,17 +11,10 @@ from evergreen_groups.changes.journal import GROUP, LEAD, PENALTIES, JournalEntr
 from evergreen_groups.changes.outcome_check import has_late_duplicate
 from evergreen_groups.changes.plans import Action, Draft, PlanWarning, Step, group_changes
 from evergreen_groups.errors import PlanError, not_visible
-from evergreen_groups.groups import (
-    AdultRule,
-    FamilyReader,
-    Relations,
-    decided_members,
-    read_patron,
-)
+from evergreen_groups.groups import AdultRule, FamilyReader, Member, contacts, read_patron
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
     from datetime import datetime
 
     from evergreen_groups.changes.journal import JournalStep
@@ -166,7 +159,7 @@ class PlanBasis:
     def _warnings(self, moves: Sequence[Step], groups: Mapping[int, Group]) -> Iterator[PlanWarning]:
         """Yield the warnings about ``moves``, which leave and join ``groups``."""
         members = self._families.members
-        relations = Relations((member.patron for member in members.values()), self._families.contacts)
+        relations = contacts.Relations((member.patron for member in members.values()), self._families.contacts)
         for number in sorted({step.after for step in moves if step.after is not None}):
             arriving = [step for step in moves if step.after == number]
             there = {member.id for member in groups[number].members} - {step.patron_id for step in moves}
@@ -217,7 +210,7 @@ def _warnings_about_accounts(steps: Sequence[Step]) -> Iterator[PlanWarning]:
 
 
 def _warnings_about_addresses(
-    moves: Sequence[Step], groups: Mapping[int, Group], members: Mapping[int, Member], relations: Relations
+    moves: Sequence[Step], groups: Mapping[int, Group], members: Mapping[int, Member], relations: contacts.Relations
 ) -> Iterator[PlanWarning]:
     """Yield a warning for each borrowed address whose borrower and owner end up in different groups."""
     after: dict[int, object] = {member.id: member.patron.group for member in members.values()}
@@ -481,7 +474,7 @@ class Planner:
                     unchanged += its_unchanged
             case _:
                 patrons = [card.member.patron for card in found]
-                members = decided_members(self._gateway, reference.limits(self._gateway), patrons, basis.own_fines)
+                members = Member.of_patrons(self._gateway, reference.limits(self._gateway), patrons, basis.own_fines)
                 due = {member.id for member in members if member.over_limit_if_known}
                 steps = [
                     Step.of(card.member, PENALTIES, None, card.account, due=card.member.id in due) for card in found
@@ -493,6 +486,7 @@ class Planner:
         references: Iterable[PatronReference],
         groups: Collection[int] = (),
         *,
+        with_fines: bool = True,
         with_contacts: bool = True,
         active_cards: bool = False,
     ) -> PlanBasis:
@@ -504,14 +498,18 @@ class Planner:
         Raises:
             PlanError: a barcode is on an inactive card.
         """
-        families = self._reader.named(references, groups, with_contacts=with_contacts, active_cards=active_cards)
+        families = self._reader.named(
+            references, groups, with_fines=with_fines, with_contacts=with_contacts, active_cards=active_cards
+        )
         return PlanBasis(families, self._adults)
 
-    def undo(self, entry: JournalEntry, now: datetime, moved_since: Collection[int] = ()) -> Draft:
+    def undo(
+        self, entry: JournalEntry, now: datetime, moved_since: Collection[int] = (), *, shown: bool = True
+    ) -> Draft:
         """Plan to undo a journal entry: move back patrons who are still where it put them, and explain the others.
 
         ``now`` is the time by the state database's clock. ``moved_since`` has the ids of patrons whom later entries
-        move.
+        move. A plan that isn't ``shown`` lacks fines and some warnings, which saves two calls.
 
         Raises:
             NotFoundError: a patron has just become hidden.
@@ -523,7 +521,7 @@ class Planner:
         moves = [step for step in entry.steps if step.field == GROUP]
         groups = {step.before for step in moves} | {step.value for step in moves if step.value is not None}
         patrons = {step.patron for step in entry.steps}
-        basis = self.basis(patrons, groups)
+        basis = self.basis(patrons, groups, with_fines=shown, with_contacts=shown)
         visible = {id: card.member for id, card in basis.cards.items() if isinstance(id, int)}
         records, reversals, others, hidden = find_reversals(self._gateway, entry, now, moved_since, visible)
         # The visible members come from pcrud, which may read from a replica. Use the primary's groups and flags.
@@ -534,7 +532,7 @@ class Planner:
             members[id] = replace(visible[id], patron=patron)
         late = {step.before for step in reversals if step.field == GROUP} - basis.groups.keys()
         if late:  # groups that a late duplicate made, which a replica didn't have yet
-            basis = self.basis(patrons, groups | late)
+            basis = self.basis(patrons, groups | late, with_fines=shown, with_contacts=shown)
         steps = [Step.of(members[it.patron_id], it.field, it.after, basis.accounts[it.patron_id]) for it in reversals]
         unchanged = [it.described(members[it.patron].name) for it in others]
         return replace(basis.draft(Action.UNDO, steps, [*unchanged, *hidden]), undoes=entry.id)

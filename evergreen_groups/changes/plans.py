@@ -122,7 +122,7 @@ class PlannedGroup:
 class PlanWarning:
     """A point to review before applying a plan. ``code`` identifies the warning, ``values`` fill in its text.
 
-    :func:`evergreen_groups.render.describe_warning` turns a warning into a sentence.
+    Printing the plan shows it as a sentence.
     """
 
     __repr__ = arguments.brief
@@ -224,8 +224,10 @@ class PlanRequest:
             raise _unclear(Message("a file of changes is for the command line"), "action")
         if (self.change is None) is (self.action is Action.UNDO):
             raise _unclear(Message("`change` names the entry to take back, and goes with `undo` alone"), "change")
-        if bool(self.patrons) is (self.action is Action.UNDO):
-            raise _unclear(Message("patrons are needed, but for `undo`"), "patrons")
+        if self.action is not Action.UNDO and not self.patrons:
+            raise _unclear(Message("name at least one patron"), "patrons")
+        if self.action is Action.UNDO and self.patrons:
+            raise _unclear(Message("`undo` takes no patrons"), "patrons")
         if (self.target is None) is (self.action in (Action.MOVE, Action.MERGE)):
             raise _unclear(Message("a target goes with `move` and `merge`, and they need one"), "target")
         if self.action is Action.MERGE and len(self.patrons) > 1:
@@ -259,7 +261,7 @@ def refuse_too_many(request: PlanRequest) -> None:
 
 def _unclear(problem: Message, field: str) -> PlanError:
     return PlanError(
-        "it isn't clear what is to be planned by {field}: {problem}",
+        "invalid {field}: {problem}",
         code="plan-unclear",
         values={"problem": problem, "field": field},
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Self
 
@@ -19,8 +20,6 @@ from evergreen_groups.ils import OrgUnits
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from evergreen_groups.gateway import Gateway
 
 _SEPARATOR = "; "

@@ -194,11 +194,11 @@ class Invocation:
     @contextmanager
     def sandbox(self) -> Iterator[tuple[Sandbox, dict[str, str]]]:
         """Open the sandbox; yield it with an environment that has its password, and directories for its state."""
-        from evergreen_groups.settings import PASSWORD_VARIABLE
+        from evergreen_groups.settings import passwords
 
         with self.sandbox_files() as files, files.sandbox() as sandbox:
             _username, password = sandbox.report_account
-            yield sandbox, {**os.environ, **files.environ(), PASSWORD_VARIABLE: password}
+            yield sandbox, {**os.environ, **files.environ(), passwords.PASSWORD_VARIABLE: password}
 
     def progress(self, doing: str = ASKING) -> AbstractContextManager[Progress]:
         """Show progress on a terminal; ``doing`` is shown until the first report."""

@@ -12,16 +12,13 @@ import socket
 import sys
 import time
 import traceback
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 import click
 
 from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 _PACKAGE = "evergreen_groups"

@@ -16,7 +16,6 @@ from evergreen_groups.groups import (
     Member,
     Standing,
     StandingDifference,
-    with_decisions,
 )
 from evergreen_groups.ils import Limits, Penalty, PenaltyKinds, read_fines_penalties, rows_in_force
 from evergreen_groups.message import Message
@@ -126,7 +125,7 @@ class Checker:
         fines_penalties = read_fines_penalties(self._gateway, org_units)
         limits = Limits.read(self._gateway, self._settings, org_units, fines_penalties)
         checked = group.members if all_members else (member,)
-        checked = with_decisions(self._gateway, limits, Group(number, checked), found.own_fines).members
+        checked = Group(number, checked).with_decisions(self._gateway, limits, found.own_fines).members
         kinds = PenaltyKinds.read(self._gateway, org_units, fines_penalties)
         ids = [member.id for member in checked]
         rows = with_recalculated_rows(self._gateway, org_units, rows_in_force(self._gateway, ids), ids, self._recent())

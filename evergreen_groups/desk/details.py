@@ -21,12 +21,9 @@ from evergreen_groups.groups import (
     StandingTotals,
     VisiblePatrons,
     correct_fines_from_primary,
-    decided_members,
     find_hidden_with_ids,
     find_owner,
     read_group_balances,
-    visible_family_of,
-    visible_group,
 )
 from evergreen_groups.ils import CirculationCounts, CirculationReader, Penalty, PenaltyKinds
 
@@ -150,11 +147,13 @@ class DetailsReader(DeskReader):
             NotFoundError: the group is empty.
         """
         arguments.integer("number", number)
-        found, counting = self._with_reference(lambda viewer: visible_group(self._gateway, number, viewer))
+        found, counting = self._with_reference(lambda viewer: VisiblePatrons.of_group(self._gateway, number, viewer))
         return self._details(found, counting, exact=exact)
 
     def _family_of(self, id: int, names_of: Collection[int], exact: bool) -> GroupDetails | None:
-        found, counting = self._with_reference(lambda viewer: visible_family_of(self._gateway, id, viewer), names_of)
+        found, counting = self._with_reference(
+            lambda viewer: VisiblePatrons.of_patron(self._gateway, id, viewer), names_of
+        )
         return None if found is None else self._details(found, counting, exact=exact)
 
     def _with_reference(
@@ -177,7 +176,7 @@ class DetailsReader(DeskReader):
             lambda: reference.profiles(gateway, {row.profile for row in found.rows}),
             lambda: reference.limits(gateway),
         )
-        group = Group.by_name(found.group, decided_members(gateway, limits, patrons, own_fines), hidden)
+        group = Group.by_name(found.group, Member.of_patrons(gateway, limits, patrons, own_fines), hidden)
         if not group.member_count:
             raise not_visible("nobody is in group {group}", code="group-empty", values={"group": found.group})
         penalties = kinds.by_patron(found.penalties, org_units, found.ids)

@@ -27,16 +27,11 @@ from evergreen_groups.groups import (
     StandingDifference,
     StandingTotals,
     VisiblePatrons,
-    can_ask_about,
     correct_fines_from_primary,
-    decide_by_thresholds,
-    decided_members,
     find_card,
     find_owner,
     read_group_balances,
     read_patron,
-    visible_family_of,
-    visible_group,
 )
 from evergreen_groups.ils import (
     VIEW_USER,
@@ -137,7 +132,9 @@ def read_forecasts(
     seen: Mapping[int, ResolvedLimit]
     decisions: Mapping[int, Decision]
     try:
-        seen, decisions = decide_by_thresholds(gateway, ils_limits(), [member for member, _standing in differing])
+        seen, decisions = Member.decide_by_thresholds(
+            gateway, ils_limits(), [member for member, _standing in differing]
+        )
     except (PermissionDeniedError, DataError):
         seen, decisions = {}, {}  # treat what couldn't be read as unknown
     return {
@@ -211,7 +208,7 @@ class DeskReader:
         circulations = HiddenCirculations(hidden_at, counted_at)
         return replace(
             plain,
-            circulations=circulations if can_ask_about(circulations) else None,
+            circulations=circulations if circulations.can_be_asked_about else None,
             with_staff=True,
             extra_patrons=frozenset(names_of),
         )
@@ -326,7 +323,7 @@ class SummaryReader(DeskReader):
         """
         arguments.integer("id", id)
         recent = self._recent()
-        found = self._with_reference(recent, lambda viewer: visible_family_of(self._gateway, id, viewer))
+        found = self._with_reference(recent, lambda viewer: VisiblePatrons.of_patron(self._gateway, id, viewer))
         if found is None:
             raise not_visible("no visible patron has this id", code="no-patron-with-id")
         group = self._summary(found, recent)
@@ -350,7 +347,7 @@ class SummaryReader(DeskReader):
         """
         arguments.integer("number", number)
         recent = self._recent()
-        found = self._with_reference(recent, lambda viewer: visible_group(self._gateway, number, viewer))
+        found = self._with_reference(recent, lambda viewer: VisiblePatrons.of_group(self._gateway, number, viewer))
         if not found.rows:
             raise not_visible("no member of group {group} is visible", code="group-hidden", values={"group": number})
         return self._summary(found, recent)
@@ -452,7 +449,7 @@ class SummaryReader(DeskReader):
         patrons = found.patrons(org_units)
         balances, hidden = self._balances(found)
         limits = self._reference.limits(self._gateway)
-        members = decided_members(self._gateway, limits, patrons, balances)
+        members = Member.of_patrons(self._gateway, limits, patrons, balances)
         group = Group.by_name(found.group, members, hidden)
         penalties = kinds.by_patron(found.penalties, org_units, found.ids)
         standings = {member.id: Standing.of(member, penalties[member.id], kinds) for member in members}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from datetime import date, datetime, tzinfo
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 LONGEST_NOTE = 300
 """Maximum number of characters in a note."""
+
+# str.isprintable also refuses the joiners that Persian, Hindi and emoji are written with.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 Today = Callable[[str], date]
 """Returns today's date at a library (short name)."""
@@ -222,7 +226,7 @@ class DraftEntry:
         is_new = before is None or self.remind_on != before.remind_on
         if self.remind_on is not None and self.remind_on < today and is_new:
             raise _refused(Message("`remind_on` is before today"))
-        if len(note) > LONGEST_NOTE or not note.isprintable():
+        if len(note) > LONGEST_NOTE or _UNPRINTABLE.search(note):
             raise _refused(Message("a note has at most {most} printable characters", values={"most": LONGEST_NOTE}))
         if self.what is What.NOTE and not note:
             raise _refused(Message("the note is empty"))

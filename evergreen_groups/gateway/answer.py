@@ -8,6 +8,7 @@ import re
 import socket
 import ssl
 import threading
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -40,8 +41,6 @@ from evergreen_groups.gateway.call import is_rust_gateway
 from evergreen_groups.message import Message, system_reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from evergreen_groups.gateway.call import Call
 
 _URL = "gateway.url"

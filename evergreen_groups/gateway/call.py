@@ -10,7 +10,7 @@ import re
 import string
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -26,8 +26,6 @@ from evergreen_groups.errors import (
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from evergreen_groups.errors import CallNames
 
 # A pair of surrogates, a single one, or another escape. Only the second is six characters long.

@@ -22,6 +22,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from evergreen_groups import arguments
@@ -43,8 +44,6 @@ from evergreen_groups.message import Message
 from evergreen_groups.ttl_cache import TimeToLiveCache
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from evergreen_groups.gateway.answer import Expect, Result
     from evergreen_groups.gateway.call import CallObserver
     from evergreen_groups.gateway.idl import Idl

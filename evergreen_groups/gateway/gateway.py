@@ -18,7 +18,7 @@ from operator import ge, gt, itemgetter, le, lt
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups import arguments
-from evergreen_groups.errors import DataError
+from evergreen_groups.errors import DataError, EvergreenGroupsError, MethodNotFoundError, ServerError
 from evergreen_groups.gateway import call as wire
 from evergreen_groups.gateway.call import PCRUD, REQUEST_LIMIT, GatewayKind, percent_encoded
 from evergreen_groups.gateway.connection import Connection
@@ -713,7 +713,7 @@ def _refuse_other_types(class_id: object, where: object | None, select: object |
     if where is not None:
         arguments.condition("where", where)
     if select is not None:
-        arguments.texts("names of fields", select)
+        arguments.texts("select", select)
 
 
 class RowSearch:
@@ -759,14 +759,18 @@ class RowSearch:
             DataError: the rows don't match the search.
         """
         class_id, options = self._class_id, self._options
-        result = self._gateway.call(
-            PCRUD,
-            f"{PCRUD}.search.{class_id}.atomic",
-            TOKEN,
-            where,
-            self.options(limit),
-            own_connection=self._own_connection,
-        )
+        try:
+            result = self._gateway.call(
+                PCRUD,
+                f"{PCRUD}.search.{class_id}.atomic",
+                TOKEN,
+                where,
+                self.options(limit),
+                own_connection=self._own_connection,
+            )
+        except (MethodNotFoundError, ServerError):
+            self._refuse_unknown_names(where)
+            raise
         if not isinstance(result.value, list):
             raise DataError(
                 "a search for {name} gave something else than a list", code="rows-not-a-list", values={"name": class_id}
@@ -785,6 +789,30 @@ class RowSearch:
         rows = check.apply(result.value)
         self._check_fleshed(known, rows, fleshed)
         return Page(rows, result.size)
+
+    def _refuse_unknown_names(self, where: Where) -> None:
+        """Name a class or field that doesn't exist, for which Evergreen only says that the method failed.
+
+        Raises:
+            ArgumentError: a field is unknown.
+            DataError: the class is.
+        """
+        from difflib import get_close_matches  # imported late: needed only for mistakes
+
+        try:
+            known = self._gateway.idl(self._class_id)[self._class_id]
+        except EvergreenGroupsError as error:
+            if error.code == "no-such-class":
+                raise
+            return
+        order = self._options.get("order_by", {})
+        ordered = order.get(self._class_id, ()) if isinstance(order, dict) else ()
+        for name in (*where, *((ordered,) if isinstance(ordered, str) else ordered)):
+            if isinstance(name, str) and not name.startswith(("-", "+")) and name not in known.positions:
+                nearest = get_close_matches(name, known.positions, 1)
+                # A name that isn't like any field may be a value in the wrong place, so it may be patron data.
+                given = f"{name}: did you mean {nearest[0]}?" if nearest else "another text"
+                raise arguments.wrong("search", name, f"names of fields of {known.id}", given)
 
     def _check_fleshed(self, known: Class, rows: list[list[Any]], names: Several[str]) -> None:
         """Check fleshed objects against the classes that their fields link to."""

@@ -215,7 +215,7 @@ class Record:
         """Return a field's undecoded value, None if it wasn't sent. Raises AttributeError for an unknown field."""
         position = self._class.positions.get(name)
         if position is None:
-            raise AttributeError(f"class {self._class.id} has no field {name}")
+            raise AttributeError(f"class {self._class.id} has no field {name}", name=name, obj=self)
         # After a select, an au ends at the last selected field (pcrud-001).
         return self._values[position] if position < len(self._values) else None
 
@@ -231,6 +231,9 @@ class Record:
         if name not in self._class.positions:
             raise KeyError(name)
         return getattr(self, name) if name not in _OWN_NAMES else Record.__getattr__(self, name)
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._class.positions]
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("records can't be changed; use replace()")

@@ -9,6 +9,7 @@ import secrets
 import ssl
 import threading
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -53,8 +54,6 @@ from evergreen_groups.gateway.transport import require_positive
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
     from evergreen_groups.gateway.answer import Expect, Redactor, Result
     from evergreen_groups.gateway.call import CallObserver, RetryPolicy
     from evergreen_groups.gateway.transport import Reply, Transport

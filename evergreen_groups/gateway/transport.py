@@ -12,12 +12,13 @@ import ssl
 import threading
 import time
 import zlib
+from collections.abc import Mapping
 from contextlib import closing
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from urllib.parse import urlsplit, urlunsplit
 
 import requests
@@ -35,10 +36,7 @@ from evergreen_groups.gateway.call import Statistics
 from evergreen_groups.message import Message, system_reason
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from _typeshed import WriteableBuffer
-    from urllib3.connectionpool import ConnectionPool
 
     from evergreen_groups.gateway.call import Call
 
@@ -399,7 +397,7 @@ class Adapter(HTTPAdapter):
     ``environment`` has the proxies and certificates to use, as ``merge_environment_settings`` of requests returns them.
     """
 
-    _pool: ConnectionPool | None = None
+    _pool: HTTPConnectionPool | None = None
 
     def __init__(self, size: int, example: requests.PreparedRequest, environment: Mapping[str, Any]) -> None:
         # No retries at this level, because only the sender can tell reads from writes. Threads wait for a free
@@ -414,28 +412,20 @@ class Adapter(HTTPAdapter):
         super().init_poolmanager(*args, **options)
         self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
 
-    def open(self, request: HTTPRequest, timeout: urllib3.Timeout) -> urllib3.BaseHTTPResponse:
-        """Send a request and return the answer without its body. Raises the exceptions of urllib3."""
-        # Not through send(), which looks up the pool, the proxy and the certificates for each request, and wraps the
-        # answer: a fifth of a call's processor time.
+    @property
+    def pool(self) -> HTTPConnectionPool:
+        """The connections to the server.
+
+        Used directly: ``send`` of requests would look up the pool, the proxy and the certificates again for each
+        request, and wrap the answer, which is a fifth of a call's processor time.
+        """
         if self._pool is None:
-            pool = self.get_connection_with_tls_context(
+            found = self.get_connection_with_tls_context(
                 self._example, self._verify, proxies=self._proxies, cert=self._cert
             )
-            self.cert_verify(pool, str(self._example.url), self._verify, self._cert)
-            self._pool = pool
-        return self._pool.urlopen(
-            request.method,
-            request.target,
-            request.body,
-            request.headers,
-            retries=self.max_retries,
-            redirect=False,
-            assert_same_host=False,
-            timeout=timeout,
-            preload_content=False,
-            decode_content=False,
-        )
+            self.cert_verify(found, self._example.url, self._verify, self._cert)  # type: ignore[no-untyped-call]
+            self._pool = cast(HTTPConnectionPool, found)
+        return self._pool
 
     def close(self) -> None:
         """Close idle connections."""
@@ -642,8 +632,18 @@ class Transport:
         token = current_exchange.set(exchange)
         try:
             self.statistics.request(len(request.body or b""))
-            timeout = urllib3.Timeout(connect=exchange.remaining(self._connect_timeout), read=seconds)
-            response = adapter.open(request, timeout)
+            response = adapter.pool.urlopen(
+                request.method,
+                request.target,
+                request.body,
+                request.headers,
+                retries=adapter.max_retries,
+                redirect=False,
+                assert_same_host=False,
+                timeout=urllib3.Timeout(connect=exchange.remaining(self._connect_timeout), read=seconds),
+                preload_content=False,
+                decode_content=False,
+            )
             try:
                 content = self._read(response, call)
             finally:

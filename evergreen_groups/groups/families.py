@@ -39,7 +39,6 @@ from evergreen_groups.groups.models import (
     Query,
     make_members,
     make_patrons,
-    read_barcodes,
 )
 from evergreen_groups.ils import PENALTY_FIELDS, OrgUnits, PenaltyRow, read_fines_of, read_own_fines
 
@@ -278,6 +277,7 @@ class FamilyReader:
         references: Iterable[PatronReference],
         groups: Collection[int] = (),
         *,
+        with_fines: bool = True,
         with_contacts: bool = False,
         active_cards: bool = False,
     ) -> Families:
@@ -287,7 +287,8 @@ class FamilyReader:
         reads fines, members and contacts concurrently. Takes four calls for up to 200 patrons, and two more if members
         are hidden (:func:`find_hidden_with_ids` explains when it takes more). If plain reads go to replicas, takes one
         more call for each named patron and each group, and one or two for members whom the replica has in other groups.
-        With ``active_cards``, an unknown or inactive card stops the reading after the first call.
+        With ``active_cards``, an unknown or inactive card stops the reading after the first call. Without
+        ``with_fines``, all members seem to owe nothing.
 
         Raises:
             PlanError: ``active_cards`` is set and a barcode isn't that of an active card.
@@ -330,6 +331,7 @@ class FamilyReader:
             [person for person in people.values() if person.usrgroup in concerned],
             set(groups),
             members,
+            with_fines=with_fines,
             with_contacts=with_contacts,
         )
         found: dict[PatronReference, Card] = {
@@ -345,6 +347,7 @@ class FamilyReader:
         groups: set[int],
         primary: Mapping[int, frozenset[int]] | None,
         *,
+        with_fines: bool,
         with_contacts: bool,
     ) -> Families:
         """Read the second stage of :meth:`named`: fines, contacts, and the hidden members of all groups.
@@ -360,7 +363,7 @@ class FamilyReader:
         # One by one, because the primary's records may have come with another IDL, after an upgrade of the server.
         rows = [row for person in people for row in columns([person], *_FIELDS)]
         found: list[Any] = self._gateway.in_parallel(
-            lambda: self._families(rows, barcodes, sorted(by_group)),
+            lambda: self._families(rows, barcodes, sorted(by_group), with_fines=with_fines),
             lambda: self._find_hidden(by_group, primary) if by_group else {},
             lambda: (
                 read_contacts(self._gateway, {row[0]: row[len(_MEMBER_FIELDS) :] for row in rows})
@@ -381,6 +384,8 @@ class FamilyReader:
         records: Iterable[tuple[Any, ...]],
         barcodes: Mapping[int, str] | None = None,
         groups: Sequence[int] = (),
+        *,
+        with_fines: bool = True,
     ) -> Families:
         """Combine rows (``_MEMBER_FIELDS``, further columns are ignored) with fines, cards and home libraries.
 
@@ -397,10 +402,16 @@ class FamilyReader:
             rows.append((row, bool(record[width])))
             accounts[row.id] = PatronAccount.of(record[width + 1 : len(_MEMBER_FIELDS)], now)
         own_fines, known_barcodes, org_units = self._gateway.in_parallel(
-            lambda: correct_fines_from_primary(
-                self._gateway, groups, accounts, lambda: read_own_fines(self._gateway, accounts)
+            lambda: (
+                correct_fines_from_primary(
+                    self._gateway, groups, accounts, lambda: read_own_fines(self._gateway, accounts)
+                )
+                if with_fines
+                else {}
             ),
-            lambda: barcodes if barcodes is not None else read_barcodes(self._gateway, (row.card for row, _ in rows)),
+            lambda: (
+                barcodes if barcodes is not None else Member.read_barcodes(self._gateway, (row.card for row, _ in rows))
+            ),
             lambda: self.org_units if rows else None,
         )
         patrons = [
@@ -581,6 +592,12 @@ class HiddenCirculations:
     hidden_at: frozenset[int]
     counted_at: frozenset[int]
 
+    @property
+    def can_be_asked_about(self) -> bool:
+        """Whether there are circulations to ask about, and few enough org units to fit into a request."""
+        count = len(self.hidden_at) + len(self.counted_at)
+        return bool(self.hidden_at) and bool(self.counted_at) and count <= _MAX_ORG_UNITS
+
 
 @dataclass(frozen=True, slots=True)
 class GroupViewer:
@@ -724,12 +741,6 @@ class FamilyQuery:
         return {"-or": somewhere, "-not-exists": elsewhere}
 
 
-def can_ask_about(circulations: HiddenCirculations) -> bool:
-    """Return whether there are circulations to ask about, and few enough org units to fit into a request."""
-    count = len(circulations.hidden_at) + len(circulations.counted_at)
-    return bool(circulations.hidden_at) and bool(circulations.counted_at) and count <= _MAX_ORG_UNITS
-
-
 MAX_MEMBERS = 5_000
 """Larger groups aren't read: a real gateway gets stuck on answers not much larger than theirs."""
 
@@ -778,71 +789,72 @@ class VisiblePatrons:
         """
         return make_patrons(self.rows, self.barcodes, org_units)
 
+    @staticmethod
+    def of_patron(gateway: Gateway, patron: int, viewer: GroupViewer) -> VisiblePatrons | None:
+        """Read a patron's group. Return None if the patron is deleted, unknown or hidden.
 
-def visible_family_of(gateway: Gateway, patron: int, viewer: GroupViewer) -> VisiblePatrons | None:
-    """Read a patron's group. Return None if the patron is deleted, unknown or hidden.
+        Raises:
+            DataError: the group has more than ``MAX_MEMBERS`` members.
+        """
+        if gateway.reads_replicas and (record := read_patron(gateway, patron)) is not None:
+            if record.deleted:
+                return None
+            family = VisiblePatrons.of_group(gateway, int(record.usrgroup), viewer)
+            if patron not in family.ids:
+                raise not_replicated_yet()
+            return family
+        # Find the group number in the same query, so that the desk waits for one call instead of two.
+        query = FamilyQuery.of_patron(patron, viewer)
+        found = _search(gateway, query)
+        group = next((record.usrgroup for record in found if record.id == patron and not record.deleted), None)
+        return None if group is None else _split_rows(group, found, query)
 
-    Raises:
-        DataError: the group has more than ``MAX_MEMBERS`` members.
-    """
-    if gateway.reads_replicas and (record := read_patron(gateway, patron)) is not None:
-        if record.deleted:
-            return None
-        family = visible_group(gateway, int(record.usrgroup), viewer)
-        if patron not in family.ids:
-            raise not_replicated_yet()
-        return family
-    # Find the group number in the same query, so that the desk waits for one call instead of two.
-    query = FamilyQuery.of_patron(patron, viewer)
-    found = _search(gateway, query)
-    group = next((record.usrgroup for record in found if record.id == patron and not record.deleted), None)
-    return None if group is None else _split_rows(group, found, query)
+    @staticmethod
+    def of_group(gateway: Gateway, group: int, viewer: GroupViewer) -> VisiblePatrons:
+        """Read the group with this number.
 
+        If plain reads go to replicas, take the membership from the primary database. Other fields are as old as the
+        replica. This takes one more concurrent call, one for each member who joined or left, and another for those who
+        joined together. The records of members who may have changed are read as well, because their group lead flag may
+        have changed. Without VIEW_USER at its own library, the account can't list members and gets the replica's group.
 
-def visible_group(gateway: Gateway, group: int, viewer: GroupViewer) -> VisiblePatrons:
-    """Read the group with this number.
+        Raises:
+            DataError: the group has more than ``MAX_MEMBERS`` members, or member lists and records keep contradicting
+            each
+                other.
+        """
+        query = FamilyQuery.of_number(group, viewer)
 
-    If plain reads go to replicas, take the membership from the primary database. Other fields are as old as the
-    replica. This takes one more concurrent call, one for each member who joined or left, and another for those who
-    joined together. The records of members who may have changed are read as well, because their group lead flag may
-    have changed. Without VIEW_USER at its own library, the account can't list members and gets the replica's group.
+        def members() -> frozenset[int] | None:
+            try:
+                return read_member_ids(gateway, [group], primary=True)
+            except PermissionDeniedError:
+                return None
 
-    Raises:
-        DataError: the group has more than ``MAX_MEMBERS`` members, or member lists and records keep contradicting each
-            other.
-    """
-    query = FamilyQuery.of_number(group, viewer)
+        def plain() -> VisiblePatrons:
+            return _split_rows(group, _search(gateway, query), query)
 
-    def members() -> frozenset[int] | None:
-        try:
-            return read_member_ids(gateway, [group], primary=True)
-        except PermissionDeniedError:
-            return None
-
-    def plain() -> VisiblePatrons:
-        return _split_rows(group, _search(gateway, query), query)
-
-    if not gateway.reads_replicas:
-        return plain()
-    for _ in range(_MAX_READINGS):
-        found, ids = gateway.in_parallel(plain, members)
-        if ids is None:
-            return cast("VisiblePatrons", found)
-        # Members who joined are in another group on the replica, so read their rows by id.
-        pages = [{"id": page, "deleted": "f"} for page in batched(sorted(ids - found.ids))]
-        arrived = [record for where in pages for record in _fleshed(gateway, where, len(where["id"]) + 1)]
-        joined = _of_members(group, arrived, _penalties(arrived))
-        visible = found.ids | joined.ids
-        changed = visible if viewer.changed is None else visible & viewer.changed
-        to_check = sorted((visible - ids) | joined.ids | changed)
-        # The two reads aren't simultaneous. A patron's own record decides who is right about a membership.
-        records = dict(zip(to_check, gateway.map(partial(read_patron, gateway), to_check), strict=True))
-        if all(
-            (record is not None and not record.deleted and int(record.usrgroup) == group) is (id in ids)
-            for id, record in records.items()
-        ):
-            return _merge(found, joined, ids, records)
-    raise inconsistent_members()
+        if not gateway.reads_replicas:
+            return plain()
+        for _ in range(_MAX_READINGS):
+            found, ids = gateway.in_parallel(plain, members)
+            if ids is None:
+                return cast("VisiblePatrons", found)
+            # Members who joined are in another group on the replica, so read their rows by id.
+            pages = [{"id": page, "deleted": "f"} for page in batched(sorted(ids - found.ids))]
+            arrived = [record for where in pages for record in _fleshed(gateway, where, len(where["id"]) + 1)]
+            joined = _of_members(group, arrived, _penalties(arrived))
+            visible = found.ids | joined.ids
+            changed = visible if viewer.changed is None else visible & viewer.changed
+            to_check = sorted((visible - ids) | joined.ids | changed)
+            # The two reads aren't simultaneous. A patron's own record decides who is right about a membership.
+            records = dict(zip(to_check, gateway.map(partial(read_patron, gateway), to_check), strict=True))
+            if all(
+                (record is not None and not record.deleted and int(record.usrgroup) == group) is (id in ids)
+                for id, record in records.items()
+            ):
+                return _merge(found, joined, ids, records)
+        raise inconsistent_members()
 
 
 def _merge(

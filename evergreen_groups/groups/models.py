@@ -103,6 +103,54 @@ class Member:
         """Return the member with this barcode."""
         return replace(self, patron=replace(self.patron, barcode=barcode))
 
+    @staticmethod
+    def of_patrons(
+        gateway: Gateway, limits: Limits, patrons: Collection[Patron], own_fines: Mapping[int, Decimal]
+    ) -> list[Member]:
+        """Make members of patrons, with a decision about each whose limit the account may see.
+
+        ``own_fines`` are those of all patrons with open transactions.
+
+        Raises:
+            DataError: some transactions must be read, and the account may not see them.
+        """
+        return make_members(patrons, own_fines, decide_patrons(gateway, limits, patrons, own_fines, where_visible=True))
+
+    @staticmethod
+    def decide_by_thresholds(
+        gateway: Gateway, thresholds: Limits, members: Collection[Member]
+    ) -> tuple[dict[int, ResolvedLimit], dict[int, Decision]]:
+        """Return Evergreen's own limit of each member and the decision by it, both by id.
+
+        Leave out members whose threshold the account can't see. The decision is missing as well where the account can't
+        see the transactions that the threshold counts. Read nothing unless a threshold counts only some libraries, or
+        is 0.00.
+        """
+        found = {
+            member.id: limit
+            for member in members
+            if (limit := thresholds.visible_limit_for(member.patron.profile, member.patron.home_library.id)) is not None
+        }
+        own_fines = {member.id: member.own_fines for member in members if member.own_fines}
+        # Open transactions matter even if they add up to 0.00: they reach a threshold of 0.00, and a threshold that
+        # counts only some libraries may count a bill without the refund that balances it.
+        may_matter = [
+            id
+            for id, limit in found.items()
+            if id not in own_fines
+            and limit.limit.amount is not None
+            and (limit.scope is not None or limit.limit.amount <= 0)
+        ]
+        if may_matter:
+            own_fines |= ils.read_own_fines(gateway, may_matter)
+        return found, ils.decide_all(gateway, found, own_fines, leave_out_hidden=True)
+
+    @staticmethod
+    def read_barcodes(gateway: Gateway, cards: Iterable[int | None]) -> dict[int, str]:
+        """Return the barcodes of cards (ids; None is skipped), by card id."""
+        ids = [card for card in cards if card is not None]
+        return dict(gateway.pcrud.columns_by_values("ac", ("id", "barcode"), "id", ids))
+
 
 @dataclass(frozen=True, slots=True)
 class HiddenMembers:
@@ -167,6 +215,11 @@ class Group:
         if hidden is None:
             return cls(number, tuple(members))
         return cls(number, tuple(members), hidden.count, hidden.fines, hidden.ids)
+
+    def with_decisions(self, gateway: Gateway, limits: Limits, own_fines: Mapping[int, Decimal]) -> Group:
+        """Return the group with the members that :meth:`Member.of_patrons` makes, which raises the same errors."""
+        members = Member.of_patrons(gateway, limits, [member.patron for member in self.members], own_fines)
+        return Group(self.number, tuple(members), self.hidden_member_count, self.hidden_fines)
 
     @property
     def ids(self) -> frozenset[int]:
@@ -462,59 +515,6 @@ def decide_patrons(
     find = limits.visible_limit_for if where_visible else limits.limit_for
     found = ((patron.id, find(patron.profile, patron.home_library.id)) for patron in patrons)
     return ils.decide_all(gateway, {id: limit for id, limit in found if limit is not None}, own_fines)
-
-
-def decided_members(
-    gateway: Gateway, limits: Limits, patrons: Collection[Patron], own_fines: Mapping[int, Decimal]
-) -> list[Member]:
-    """Make members of patrons, with a decision about each whose limit the account may see.
-
-    ``own_fines`` are those of all patrons with open transactions.
-
-    Raises:
-        DataError: some transactions must be read, and the account may not see them.
-    """
-    return make_members(patrons, own_fines, decide_patrons(gateway, limits, patrons, own_fines, where_visible=True))
-
-
-def decide_by_thresholds(
-    gateway: Gateway, thresholds: Limits, members: Collection[Member]
-) -> tuple[dict[int, ResolvedLimit], dict[int, Decision]]:
-    """Return Evergreen's own limit of each member and the decision by it, both by id.
-
-    Leave out members whose threshold the account can't see. The decision is missing as well where the account can't see
-    the transactions that the threshold counts. Read nothing unless a threshold counts only some libraries, or is 0.00.
-    """
-    found = {
-        member.id: limit
-        for member in members
-        if (limit := thresholds.visible_limit_for(member.patron.profile, member.patron.home_library.id)) is not None
-    }
-    own_fines = {member.id: member.own_fines for member in members if member.own_fines}
-    # Open transactions matter even if they add up to 0.00: they reach a threshold of 0.00, and a threshold that counts
-    # only some libraries may count a bill without the refund that balances it.
-    may_matter = [
-        id
-        for id, limit in found.items()
-        if id not in own_fines
-        and limit.limit.amount is not None
-        and (limit.scope is not None or limit.limit.amount <= 0)
-    ]
-    if may_matter:
-        own_fines |= ils.read_own_fines(gateway, may_matter)
-    return found, ils.decide_all(gateway, found, own_fines, leave_out_hidden=True)
-
-
-def with_decisions(gateway: Gateway, limits: Limits, group: Group, own_fines: Mapping[int, Decimal]) -> Group:
-    """Return the group with the members that :func:`decided_members` makes, which raises the same errors."""
-    members = decided_members(gateway, limits, [member.patron for member in group.members], own_fines)
-    return Group(group.number, tuple(members), group.hidden_member_count, group.hidden_fines)
-
-
-def read_barcodes(gateway: Gateway, cards: Iterable[int | None]) -> dict[int, str]:
-    """Return the barcodes of cards (ids; None is skipped), by card id."""
-    ids = [card for card in cards if card is not None]
-    return dict(gateway.pcrud.columns_by_values("ac", ("id", "barcode"), "id", ids))
 
 
 class StandingDifference(Enum):

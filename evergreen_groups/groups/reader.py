@@ -19,7 +19,6 @@ from evergreen_groups.groups.models import (
     decide_patrons,
     make_members,
     make_patrons,
-    read_barcodes,
 )
 from evergreen_groups.ils import (
     Limits,
@@ -149,7 +148,7 @@ class GroupReader:
 
     def _barcodes(self, rows: Iterable[PatronRow]) -> dict[int, str]:
         cards = [row.card for row in rows if row.card is not None]
-        return self._known_barcodes.take(cards, lambda some: read_barcodes(self._gateway, some))
+        return self._known_barcodes.take(cards, lambda some: Member.read_barcodes(self._gateway, some))
 
     def read_groups(self, numbers: Iterable[int]) -> dict[int, Group]:
         """Read the groups with these numbers, by number. Leave out groups without a visible member."""

@@ -2,11 +2,11 @@
 
 Example::
 
-    client = Client(gateway, account="groups_report")
-    summary = patron_summary(client, 1001)
-    print(summary.member.own_fines, summary.group.combined_fines)
-    print(block_decision(client, 1001).explanation)
-    print(json.dumps(as_json(summary)))
+    with eg.connect("https://evergreen.example.org", username="selfcheck", password="…") as client:
+        summary = eg.hooks.patron_summary(client, 1001)
+        print(summary.member.own_fines, summary.group.combined_fines)
+        print(eg.hooks.block_decision(client, 1001).explanation)
+        print(json.dumps(eg.hooks.as_json(summary)))
 
 All functions use the client's session, so the session's permissions decide which patrons are visible. :func:`as_json`
 converts their results to versioned JSON, as described by the schemas in ``schemas/``.

@@ -18,7 +18,6 @@ from .messages import describe_difference as describe_difference
 from .messages import describe_error as describe_error
 from .messages import describe_problem as describe_problem
 from .messages import describe_total as describe_total
-from .messages import filled as filled
 from .messages import gettext as gettext
 from .messages import ngettext as ngettext
 from .messages import npgettext as npgettext

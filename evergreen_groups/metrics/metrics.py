@@ -1,6 +1,6 @@
 """All metrics, each declared once, with the code that counts them, reads them from the database, and writes them.
 
-A test compares the table in ``docs/monitoring.md`` with :data:`FAMILIES`.
+``docs/http-reference.md`` has a table of :data:`FAMILIES`, which ``nox -s docs`` writes.
 """
 
 from __future__ import annotations
@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -35,9 +36,7 @@ from evergreen_groups.report import history
 from evergreen_groups.state import RunOutcome, RunStatus, read_run_status, schema, write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from datetime import datetime
-    from pathlib import Path
 
     from prometheus_client.registry import Collector
 

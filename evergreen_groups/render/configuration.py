@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.cells import cell_len
@@ -17,8 +18,6 @@ from evergreen_groups.render.json_documents import write_json_document
 from evergreen_groups.render.text import printable
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rich.console import Console
 
     from evergreen_groups.settings import EffectiveValue, Origin

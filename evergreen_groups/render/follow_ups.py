@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,6 @@ from evergreen_groups.message import Message
 from evergreen_groups.values import plain_amount
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
     from typing import TextIO
 
     from evergreen_groups.follow_up import Entry, FollowUp, ReportFollowUps, Today

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -12,8 +13,6 @@ import msgspec
 from evergreen_groups.values import plain_amount, plain_amount_or_none
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from evergreen_groups.desk import RecalculationForecast
     from evergreen_groups.groups import Group, Patron, Standing, StandingTotals
     from evergreen_groups.ils import CirculationCounts, Penalty

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,6 @@ from evergreen_groups.policy import Comparison, Limit
 from evergreen_groups.render.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from datetime import date
 
     from evergreen_groups.groups import Group, Standing

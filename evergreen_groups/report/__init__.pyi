@@ -1,5 +1,4 @@
 from . import history as history
-from .build import apply_criteria as apply_criteria
 from .build import build_report as build_report
 from .build import read_reports as read_reports
 from .contact import ADULT as ADULT

@@ -8,8 +8,6 @@ from .declaration import declared as declared
 from .declaration import declared_sections as declared_sections
 from .declaration import value_of as value_of
 from .declaration import with_values as with_values
-from .passwords import PASSWORD_VARIABLE as PASSWORD_VARIABLE
-from .passwords import secret_of as secret_of
 from .reading import CONFIG_VARIABLE as CONFIG_VARIABLE
 from .reading import Origin as Origin
 from .reading import Reading as Reading

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from decimal import Decimal
 from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from evergreen_groups import arguments
@@ -38,7 +39,6 @@ from evergreen_groups.settings.declaration import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import tzinfo
-    from pathlib import Path
 
     from evergreen_groups.policy import LimitRule
     from evergreen_groups.settings.values import LetterTexts, Network
@@ -664,7 +664,7 @@ class ServeSettings:
     host: str = setting(
         v.TEXT,
         "127.0.0.1",
-        help="The address where the web service listens, behind Apache (docs/install-service.md).",
+        help="The address where the web service listens, behind Apache (docs/install.md).",
         options=(Option("--host", _SERVE, "Address to listen on, in place of the configured one."),),
     )
     port: int = setting(

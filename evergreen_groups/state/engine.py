@@ -8,9 +8,10 @@ import sqlite3
 import stat
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any, cast
 
@@ -37,9 +38,6 @@ from evergreen_groups.message import Message, own_pip, system_reason
 from evergreen_groups.state.files import NO_ROOM, open_directory, require_own_file
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
     from sqlalchemy.engine import Connection, Engine
 
 RESTORE_ADVICE = Message("move the database away to begin a new one, or put a backup in its place")

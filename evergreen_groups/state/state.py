@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
@@ -15,7 +16,6 @@ from evergreen_groups.state.files import REPORT_LOCK, gateway_key
 from evergreen_groups.state.lock import LeaseName
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
     from typing import Self
 
     from sqlalchemy.engine import Connection

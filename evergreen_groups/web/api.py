@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hmac
 import json
+from collections.abc import Callable
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -25,8 +26,6 @@ from evergreen_groups.web.service import Service, reloadable_service, service
 from evergreen_groups.web.static_files import digest, file_response, revalidated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from evergreen_groups.client import Client
 
 blueprint = Blueprint("api", __name__)

@@ -138,7 +138,7 @@ class GroupsQuery(Struct, frozen=True, forbid_unknown_fields=True):
     min_total: Annotated[str, Meta(pattern=r"^[0-9]{1,8}(\.[0-9]{1,2})?$")] = "0"
     library: str = ""
     over_limit: bool | None = None
-    age_band: str = ""
+    age_band: Annotated[str, Meta(pattern=r"^([0-9]{1,9} (to [0-9]{1,9}|or more))?$")] = ""
     sort: Literal["combined_fines", "over_limit_count", "member_count", "group"] = "combined_fines"
     limit: Annotated[int, Meta(ge=1, le=MOST_LISTED)] = 100
     cursor: Annotated[str, Meta(pattern="^[0-9]{1,18}-[0-9]{1,9}$")] = ""
@@ -189,6 +189,7 @@ _FORMS = {
 _QUERY_FORMS = {
     "min_total": "an amount, such as 25.00",
     "over_limit": "true or false",
+    "age_band": "the `age_band` of an answer, such as 30 to 59",
     "sort": "one of combined_fines, over_limit_count, member_count and group",
     "limit": f"a whole number from 1 to {MOST_LISTED:,}",
     "cursor": "`next` of an earlier answer",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from hashlib import sha256
@@ -24,8 +24,6 @@ from evergreen_groups.web.admission import Counters, RateLimit
 from evergreen_groups.web.problems import ProblemError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from evergreen_groups.changes import BegunChange
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.web.admission import Caller

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,6 @@ from evergreen_groups.web.change_runs import MAX_AWAITED_STEPS
 from evergreen_groups.web.service import DeskRequest, Service, service
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from evergreen_groups.changes import BegunChange
     from evergreen_groups.web.bodies import Approval
 

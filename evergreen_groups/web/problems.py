@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Any, Unpack
+from collections.abc import Mapping
+from typing import Any, Unpack
 
 from flask import Response
 
@@ -22,9 +23,6 @@ from evergreen_groups.errors import (
     TimedOutError,
     TransportError,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 CONTENT_TYPE = "application/problem+json"
 # The breaker's pause: before that, the answer would be the same.
@@ -84,6 +82,10 @@ class ProblemError(EvergreenGroupsError):
         }
         text = json.dumps(document) + "\n"
         return Response(text, status=self.status, content_type=CONTENT_TYPE, headers=self.headers)
+
+    def __str__(self) -> str:
+        """Return the problem and the advice in one line. Most problems are whole sentences here."""
+        return f"{self.problem} {self.what_to_do}".rstrip() if self.problem.endswith(".") else super().__str__()
 
     @property
     def headers(self) -> dict[str, str]:

@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,8 +24,6 @@ from evergreen_groups.settings import values
 from evergreen_groups.web.requests import LARGEST_PLAN_BODY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
     from evergreen_groups.metrics import ServiceCounters

@@ -272,6 +272,8 @@ def _show(
     if not groups:
         raise ProblemError(404, "The report doesn't list this group any more.", code="follow-up-of-unlisted")
     user, changes = desk.caller.user, running.settings.desk.changes
+    if problem and all(entry.deleted or entry.original.id != form.entry for entry in groups[0].entries):
+        form = replace(form, entry=None)  # deleted meanwhile: what was typed can be saved as a new entry
     corrected = None if form.entry is None else groups[0].entry(form.entry)
     is_own = corrected is not None and corrected.original.staff == user
     people = {entry.staff or 0 for one in groups for entry in one.entries} | {one.group.contact for one in groups}

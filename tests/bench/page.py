@@ -51,7 +51,7 @@ const done = arguments[0], began = performance.now();
 document.querySelector("#groups > thead th:nth-child(2) button").click();
 requestAnimationFrame(() => requestAnimationFrame(() => done((performance.now() - began) / 1000)));
 """
-_UNFOLD_ALL = "document.querySelectorAll('#groups details').forEach((fold) => { fold.open = true; })"
+_UNFOLD_ALL = "document.getElementById('unfold').click()"
 PAPER = {"paperWidth": 8.27, "paperHeight": 11.69, "preferCSSPageSize": True, "printBackground": False}
 
 

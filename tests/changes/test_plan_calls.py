@@ -140,3 +140,11 @@ def test_taking_one_back(desk: Changer, proxy: FaultProxy) -> None:
     desk.propose(PlanRequest(Action.UNDO, change=change))
     # In addition to the plan's calls: who may see the change, and the patron's record from the primary.
     assert len(proxy.seen) <= 6, proxy.seen
+
+
+def test_an_undo_that_nobody_looks_at_reads_no_fines_and_no_addresses(desk: Changer, proxy: FaultProxy) -> None:
+    change = desk.apply(desk.propose(move(1052, to=1007)).stored.id, "k")
+    proxy.seen.clear()
+    desk.undo(change, "u")
+    assert len(proxy.seen) == 8, proxy.seen
+    assert not [call for call in proxy.seen if "mous" in call or "aua" in call]

@@ -87,6 +87,6 @@ def test_how_many_at_once() -> None:
     ],
 )
 def test_what_is_unclear_is_named(request_: PlanRequest, field: str) -> None:
-    with pytest.raises(PlanError, match=rf" by {field}: ") as caught:
+    with pytest.raises(PlanError, match=rf"^invalid {field}: ") as caught:
         request_.checked()
     assert caught.value.values["field"] == field

@@ -12,8 +12,8 @@ from support.recorded import gateway_of as recorded_gateway_of
 from support.recorded import payload
 
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.groups import Patron, Relations
-from evergreen_groups.groups.contacts import Contacts, read_contacts
+from evergreen_groups.groups import Patron
+from evergreen_groups.groups.contacts import Contacts, Relations, read_contacts
 from evergreen_groups.ils import OrgUnit
 from evergreen_groups.sandbox import Sandbox
 

@@ -51,7 +51,7 @@ GATEWAY = '[gateway]\nurl = "https://ils.example.org"\nusername = "groups"\n'
 
 
 def test_the_documented_template_has_a_port_and_a_directory_for_each_instance() -> None:
-    page = (REPOSITORY / "docs/several-servers.md").read_text("utf-8")
+    page = (REPOSITORY / "docs/performance.md").read_text("utf-8")
     command = page[page.index("sed -e") : page.index("evergreen-groups.service >")]
     made = subprocess.run(["sh", "-c", f"{command} {CONFIG / SERVICE}"], capture_output=True, text=True, check=True)
     service, template = unit((CONFIG / SERVICE).read_text("utf-8")), unit(made.stdout)

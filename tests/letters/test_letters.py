@@ -119,7 +119,8 @@ def test_a_guardian_whose_name_is_not_known(sandbox: Sandbox) -> None:
     change(sandbox, LEAD, juvenile="t", dob="1999-05-05", guardian_email="ada@example.org")
     report, made = read(sandbox, Criteria(min_total=Decimal("20.00")))
     (sheet,) = document(report, replace(made, letters=(of_family(made),))).xpath("//article")
-    assert "Dear Parent or guardian of Adaeze Okonkwo," in sheet.text_content()
+    assert "Dear Parent or guardian of Ifeoma Okonkwo," in sheet.text_content()
+    assert "Adaeze" not in sheet.text_content(), "an adult, whatever the mark of a juvenile says"
 
 
 @pytest.mark.parametrize(
@@ -243,3 +244,14 @@ def test_at_most_ten_calls_more_for_a_thousand_groups() -> None:
     assert len(made.letters) > 500
     # The command also asks for time zones.
     assert counts[1] + 1 <= counts[0] + 10, counts
+
+
+def test_an_address_with_a_second_line_only(sandbox: Sandbox) -> None:
+    address = sandbox._store.row("au", LEAD)["mailing_address"]
+    sandbox._store.update("aua", address, {"street1": "", "street2": "PO Box 7"})
+    assert [line.text for line in sheet_of_family(sandbox).xpath(".//address/span")] == [
+        "Adaeze Okonkwo",
+        "PO Box 7",
+        "Lakeland, MN 55555",
+        "USA",
+    ]

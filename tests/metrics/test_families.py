@@ -43,17 +43,6 @@ def test_names_are_as_prometheus_wants_them() -> None:
         assert family.help.endswith(".")
 
 
-def test_the_page_has_the_table() -> None:
-    (table,) = re.findall(r"<!-- metrics -->\n(.*?)<!-- /metrics -->", PAGE, re.DOTALL)
-    rows = []
-    for family in FAMILIES:
-        labels = ", ".join(f"`{label}`" for label in family.labels) or "–"
-        kind = f"{family.kind}, nightly" if family.nightly else family.kind
-        rows.append(f"| `{family.name}` | {kind} | {labels} | {family.help} |")
-    head = ["| metric | kind | labels | what it says |", "| --- | --- | --- | --- |"]
-    assert table.splitlines() == [*head, *rows], "\n".join(rows)
-
-
 @pytest.mark.parametrize("query", queries())
 def test_a_panel_asks_for_what_there_is(query: str) -> None:
     assert named_in(query)

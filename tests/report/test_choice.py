@@ -10,7 +10,8 @@ from support.gateways import gateway_of
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.report import Choice, Criteria, History, Report, apply_criteria, build_report
+from evergreen_groups.report import Choice, Criteria, History, Report, build_report
+from evergreen_groups.report.build import apply_criteria
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state import State
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -104,7 +105,7 @@ def check_nothing_lost(place: Place, count: int, kill: Callable[[int], None]) ->
     environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ) as process:
         assert process.stdout is not None
-        confirmed = [line for line, _ in zip(process.stdout, range(count), strict=False)][1:]
+        confirmed = list(islice(process.stdout, count))[1:]
         kill(process.pid)
         rest, _errors = process.communicate()
     confirmed += rest.splitlines(keepends=True)

@@ -1,4 +1,4 @@
-"""Write ``docs/http-reference.md`` from the service's own description: routes with parameters and responses.
+"""Write ``docs/http-reference.md`` from the service's own description: routes with parameters, responses and metrics.
 
 ``python tests/support/http_reference.py`` prints the page, and ``nox -s docs`` writes it.
 """
@@ -9,12 +9,13 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from evergreen_groups.metrics import FAMILIES
 from evergreen_groups.web.api import description
 
 HEAD = """# Routes and answers
 
-Every address of [the service](install-service.md), below `/evergreen-groups`. [HTTP API](http-api.md) shows how to use
-them.
+Every address of [the service](install.md#the-service-and-the-panel), below `/evergreen-groups`, and its metrics.
+[HTTP API](http-api.md) shows how to use the addresses.
 
 Written from the service's own description (`/evergreen-groups/openapi.json`) by
 `python tests/support/http_reference.py`.
@@ -23,7 +24,7 @@ METHODS = ("get", "post")
 
 
 def page() -> str:
-    return HEAD + "".join(_sections(description()))
+    return HEAD + "".join([*_sections(description()), *_metrics()])
 
 
 def _sections(document: dict[str, Any]) -> Iterator[str]:
@@ -121,6 +122,16 @@ def _documents(document: dict[str, Any]) -> Iterator[str]:
             optional = "" if key in required else " *(may be missing)*"
             says = _cell(_resolved(document, value).get("description", value.get("description", "")))
             yield f"| `{key}` | {_type(value)}{optional} | {says} |\n"
+
+
+def _metrics() -> Iterator[str]:
+    yield "\n## Metrics\n\n[Monitoring](monitoring.md#metrics) says how to read them. *nightly*: also in the file."
+    yield "\n\n| Metric | Kind | Labels | |\n| --- | --- | --- | --- |\n"
+    for family in FAMILIES:
+        labels = ", ".join(f"`{label}`" for label in family.labels) or "–"
+        kind = f"{family.kind}, nightly" if family.nightly else family.kind
+        yield f"| `{family.name}` | {kind} | {labels} | {_cell(family.help)} |\n"
+    yield "\nThe standard metrics of Python programs are there too, such as `process_resident_memory_bytes`.\n"
 
 
 def _named(found: Any, document: dict[str, Any]) -> set[str]:

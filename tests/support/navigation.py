@@ -7,51 +7,41 @@ NAVIGATION = {
         "try-it",
         "The rule <rule>",
         "troubleshooting",
+        "glossary",
     ),
     "In the library": (
         "desk",
         "For the branch manager <branch-manager>",
+        "The report <report>",
         "Letters to families <letters>",
     ),
     "In the server room": (
-        "Install the nightly report <install-report>",
-        "Install the service and the panel <install-service>",
-        "several-servers",
+        "install",
         "permissions",
         "security",
-        "operations",
-        "monitoring",
-        "Upgrade, backup, removal <upgrading>",
-        "staff-clients",
-        "performance",
-    ),
-    "In depth": (
-        "The report <report>",
+        "Monitoring <monitoring>",
+        "Data, backup, upgrade <upgrading>",
+        "Performance <performance>",
         "The audit <audit>",
-        "Accidental groups <accidental-groups>",
-        "Changes and unclear answers <changes>",
-    ),
-    "To look up": (
-        "Commands <cli>",
-        "settings",
-        "errors",
-        "glossary",
+        "Releases and staff clients <releases>",
     ),
     "For programmers": (
         "python",
         "gateway",
-        "Python reference <python-api>",
         "http-api",
-        "http-reference",
-    ),
-    "To work on it": (
         "architecture",
-        "contributing",
-        "Tests and checks <testing>",
-        "translating",
-        "releases",
-        "changelog",
-        "Security policy <security-policy>",
+    ),
+    "Reference": (
+        "Commands <cli>",
+        "settings",
+        "errors",
+        "http-reference",
+        "Python reference <python-api>",
     ),
 }
-"""The navigation next to each page: pages by heading, some with a shorter title."""
+"""The navigation next to each page: pages by heading, some with a shorter title. The index leads to the other pages."""
+
+
+def in_navigation() -> list[str]:
+    """Return the names of the pages."""
+    return [entry.rpartition("<")[2].rstrip(">") for entries in NAVIGATION.values() for entry in entries]

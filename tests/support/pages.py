@@ -24,6 +24,8 @@ from pathlib import Path
 from support.repository import REPOSITORY
 
 PAGES = tuple(sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")]))
+GENERATED = {"cli", "errors", "http-reference", "python-api", "settings"}
+"""Pages made from the source, by their names."""
 TRIED = ("sh", "console", "python", "toml", "json")
 """The languages of blocks that tests run or parse."""
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>[^\n`]*)\n(?P<text>.*?)^(?P=indent)```$", re.DOTALL | re.MULTILINE)

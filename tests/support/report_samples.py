@@ -17,12 +17,12 @@ from evergreen_groups.report import (
     ADULT,
     GUARDIAN,
     LEAD,
-    WAYS,
     ChangeKind,
     Changes,
     Contact,
     Criteria,
     GroupChange,
+    PostalAddress,
     Report,
     RunTotals,
     Totals,
@@ -282,8 +282,11 @@ def hostile_reports(draw: st.DrawFn) -> Report:
     contact = draw(st.booleans())
     criteria = Criteria(orgs=tuple(draw(st.lists(hostile_texts, max_size=2))), contact=contact)
     report = report_of(groups, criteria=criteria, notes=draw(st.lists(hostile_texts, max_size=2)))
-    texts = dict.fromkeys(("name", "library", *WAYS), st.just("") | hostile_texts)
-    contacts = st.builds(Contact, patron=st.just(1), role=st.sampled_from([LEAD, ADULT, GUARDIAN]), **texts)
+    some_text = st.just("") | hostile_texts
+    texts = dict.fromkeys(("name", "library", "day_phone", "evening_phone", "other_phone", "email"), some_text)
+    address = st.none() | st.builds(PostalAddress, **dict.fromkeys(PostalAddress._fields, some_text))
+    role = st.sampled_from([LEAD, ADULT, GUARDIAN])
+    contacts = st.builds(Contact, patron=st.just(1), role=role, postal_address=address, **texts)
     return replace(report, contacts={group.number: draw(contacts) for group in groups}) if contact else report
 
 

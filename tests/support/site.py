@@ -16,7 +16,7 @@ from docutils import nodes
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
-from support.navigation import NAVIGATION
+from support.navigation import NAVIGATION, in_navigation
 from support.repository import REPOSITORY
 from support.room_picture import draw
 
@@ -58,7 +58,12 @@ def read_page(_app: Sphinx, name: str, source: list[str]) -> None:
     text = (REPOSITORY / FROM_ROOT[name]).read_text("utf-8") if root else source[0]
     text = re.sub(r"^```mermaid\n(.*?)^```$", lambda chart: draw(chart[1]), text, flags=re.DOTALL | re.MULTILINE)
     text = re.sub(r"^<!-- reference: (\S+?)(?:: (.+?))? -->$", _reference, text, flags=re.DOTALL | re.MULTILINE)
-    source[0] = for_site(text, REPOSITORY if root else DOCS) + (_trees() if name == "index" else "")
+    text = for_site(text, REPOSITORY if root else DOCS)
+    if name == "index":
+        text += _trees()
+    elif name not in in_navigation():
+        text = f"---\norphan: true\n---\n{text}"  # otherwise Sphinx warns
+    source[0] = text
 
 
 def _reference(asked: re.Match[str]) -> str:

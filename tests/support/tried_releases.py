@@ -1,13 +1,13 @@
-"""Which releases of Evergreen were tried, with the results: the tables of README.md and docs/releases.md.
+"""Which releases of Evergreen were tried, with the results: the table of docs/releases.md.
 
-    python tests/support/tried_releases.py README.md
+    python tests/support/tried_releases.py --page
     python tests/support/tried_releases.py [--write] --found build/releases.json
     python tests/support/tried_releases.py [--write] --replayed build/replayed.json
 
-The first form prints a page with its table updated; ``nox -s docs`` writes it. The others are the last step of ``nox -s
-releases`` and ``nox -s replay``: they fail if something failed, or if a table claims more than was found; with
-``--write`` they update ``tests/recorded/results.json``, the source of the tables. The number of tests is rounded to
-hundreds, so that a new test doesn't outdate a table. Trials with real Evergreens are in ``tests/recorded/tried.toml``.
+The first form prints the page with its table updated; ``nox -s docs`` writes it. The others are the last step of
+``nox -s releases`` and ``nox -s replay``: they fail if something failed, or if the table claims more than was found.
+With ``--write`` they update ``tests/recorded/results.json``, its source. The number of tests is rounded to hundreds, so
+that a new test doesn't outdate the table. Trials with real Evergreens are in ``tests/recorded/tried.toml``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any
 REPOSITORY = Path(__file__).parents[2]
 RESULTS = REPOSITORY / "tests" / "recorded" / "results.json"
 TRIED = REPOSITORY / "tests" / "recorded" / "tried.toml"
-PAGES = ("README.md", "docs/releases.md")
+PAGE = REPOSITORY / "docs" / "releases.md"
 BEGIN, END = "<!-- tried releases: written by tests/support/tried_releases.py -->\n", "<!-- tried releases: end -->\n"
 
 Results = dict[str, dict[str, int]]
@@ -58,29 +58,19 @@ def results() -> Results:
     return found
 
 
-def page(name: str, found: Results, tried: list[Trial]) -> str:
-    text = (REPOSITORY / name).read_text("utf-8")
-    before, rest = text.split(BEGIN)
+def page(found: Results, tried: list[Trial]) -> str:
+    before, rest = PAGE.read_text("utf-8").split(BEGIN)
     _, after = rest.split(END)
-    lines = short_table(found, tried) if name == "README.md" else long_table(tried)
-    return "".join([before, BEGIN, "\n", *(f"{line}\n" for line in lines), "\n", END, after])
+    return "".join([before, BEGIN, "\n", *(f"{line}\n" for line in table(found, tried)), "\n", END, after])
 
 
-def short_table(found: Results, tried: list[Trial]) -> Iterator[str]:
-    """Return a row for each release, for readers who look for theirs."""
-    yield "| Evergreen | tests on the sandbox as that release | recorded traffic of a real one | a real one |"
+def table(found: Results, tried: list[Trial]) -> Iterator[str]:
+    """Return a row for each release, the latest first."""
+    yield "| Evergreen | Tests on the sandbox as this release | Recorded answers replayed | Real server |"
     yield "| --- | --- | --- | --- |"
     for release, counts in sorted(found.items(), key=lambda item: _numbers(item[0]), reverse=True):
-        replayed = f"{counts['replayed']} of {counts['recorded']} alike" if "recorded" in counts else "–"
-        yield f"| {release} | {counts['tests']:,} and more, all passed | {replayed} | {_last_trial(release, tried)} |"
-
-
-def long_table(tried: list[Trial]) -> Iterator[str]:
-    yield "| Evergreen | bus | tried on | patrons | what | result |"
-    yield "| --- | --- | --- | --- | --- | --- |"
-    for one in tried:
-        patrons = " and ".join(f"{count:,}" for count in one.patrons) or "–"
-        yield f"| {one.version} ({one.release}) | {one.bus} | {_day(one.on)} | {patrons} | {one.what} | {one.result} |"
+        replayed = f"{counts['replayed']} of {counts['recorded']} match" if "recorded" in counts else "–"
+        yield f"| {release} | {counts['tests']:,}+ passed | {replayed} | {_last_trial(release, tried)} |"
 
 
 def _last_trial(release: str, tried: list[Trial]) -> str:
@@ -89,7 +79,7 @@ def _last_trial(release: str, tried: list[Trial]) -> str:
         return "–"
     last = max(own, key=lambda one: one.on)
     patrons = f", {max(last.patrons):,} patrons" if last.patrons else ""
-    return f"{_day(last.on)}, {last.version}{patrons}: {'all right' if last.right else 'see below'}"
+    return f"{last.version}{patrons}, {_day(last.on)}{'' if last.right else ': problems, see tried.toml'}"
 
 
 def _day(on: str) -> str:
@@ -130,13 +120,13 @@ def _read(path: Path | None) -> Any:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("page", nargs="?", choices=PAGES, help="print this page with its table made anew")
+    parser.add_argument("--page", action="store_true", help="print the page with its table updated")
     parser.add_argument("--found", type=Path, help="what pytest --release-results has written")
     parser.add_argument("--replayed", type=Path, help="what support/replay.py --results has written")
-    parser.add_argument("--write", action="store_true", help="write it down, for the tables")
+    parser.add_argument("--write", action="store_true", help="update the results and the table")
     given = parser.parse_args()
     if given.page:
-        sys.stdout.write(page(given.page, results(), trials()))
+        sys.stdout.write(page(results(), trials()))
         return 0
     found, wrong = renewed(results(), _read(given.found), _read(given.replayed))
     if wrong:
@@ -144,8 +134,7 @@ def main() -> int:
         return 1
     if given.write:
         RESULTS.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", "utf-8")
-        for name in PAGES:
-            (REPOSITORY / name).write_text(page(name, found, trials()), "utf-8")
+        PAGE.write_text(page(found, trials()), "utf-8")
     return 0
 
 

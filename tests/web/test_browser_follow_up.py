@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -62,10 +64,10 @@ def test_from_the_call_to_the_payment(page: Worklist, monkeypatch: pytest.Monkey
     assert page.statuses()[:3] == [f"To do ({count - 1})", "Waiting (1)", "Closed (0)"]
     page.choose("waiting")
     assert page.listed() == [group]
-    assert "Promised to pay · by phone" in page.row(group)
+    assert "Promised to pay by" in page.row(group)
     # The next night's page says so on disk.
     page.make_report()
-    assert "Promised to pay · by phone" in page.written
+    assert "Promised to pay by" in page.written
     assert "default-src 'none'" in page.written
     assert "Friday" not in page.written
     # The reminder brings it back.
@@ -249,6 +251,73 @@ def test_an_answer_that_is_lost_is_asked_for_again_and_saved_once(page: Worklist
     page.choose("waiting")
     page.follow_up(group)
     assert page.run("return document.querySelectorAll('dialog .entries li').length") == 1
+
+
+@contextmanager
+def held(page: Worklist, method: str, part: str = "", status: str = "") -> Iterator[threading.Event]:
+    """Hold the first request, and then let it through; with a ``status``, answer all of them with that."""
+    app, release, first = page.desk.gate.app, threading.Event(), threading.Lock()
+
+    def slow(environ, start_response):  # type: ignore[no-untyped-def]
+        if environ["REQUEST_METHOD"] != method or part not in environ["QUERY_STRING"]:
+            return app(environ, start_response)
+        if first.acquire(blocking=False):
+            assert release.wait(20)
+        if not status:
+            return app(environ, start_response)
+        start_response(status, [("Content-Type", "text/plain")])
+        return [b""]
+
+    page.desk.gate.app = slow  # type: ignore[assignment]
+    try:
+        yield release
+    finally:
+        release.set()
+        page.desk.gate.app = app
+
+
+def asked(page: Worklist) -> int:
+    """Return how many follow-ups have arrived."""
+    names = "performance.getEntriesByType('resource').map((one) => one.name)"
+    return int(page.run(f"return {names}.filter((name) => /follow-up[?].*group=/.test(name)).length"))
+
+
+def click(page: Worklist, group: int) -> None:
+    page.run("document.querySelector(`.follow-up button[value='${arguments[0]}']`).click()", group)
+
+
+def test_a_follow_up_that_arrives_late_replaces_no_other(page: Worklist) -> None:
+    slow, quick = page.listed()[:2]
+    with held(page, "GET", f"group={slow}") as release:
+        click(page, slow)
+        page.follow_up(quick)
+        page.type("note", "of the second")
+        release.set()
+        page.until(lambda: asked(page) == 2)
+        page.desk.framed()
+        assert f"Group {quick}" in page.text("dialog h2")
+        assert page.run("return document.getElementById('note').value") == "of the second"
+        page.save_entry("promised phone")
+    page.choose("waiting")
+    assert page.listed() == [quick]
+
+
+def test_closed_before_the_answer_came_nothing_typed_is_lost(page: Worklist) -> None:
+    group, other = page.listed()[:2]
+    page.follow_up(group)
+    page.type("note", "typed")
+    with held(page, "POST", status="504 Gateway Timeout") as release:
+        page.save("promised phone")
+        page.press(Keys.ESCAPE)
+        page.until(page.is_closed)
+        click(page, other)
+        release.set()
+        page.until(lambda: page.text("#lost"))
+    assert asked(page) == 1
+    assert page.run("return document.getElementById('note').value") == "typed"
+    page.save_entry("promised phone")
+    page.choose("waiting")
+    assert page.listed() == [group]
 
 
 @pytest.mark.parametrize("why", ["changes = false", "no permission"])

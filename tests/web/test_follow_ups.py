@@ -546,3 +546,29 @@ def test_merged_groups_show_both_histories(
     page = form.get(one).text
     assert "of the first" in page
     assert "of the second" in page
+
+
+def test_a_form_whose_entry_a_colleague_has_deleted_keeps_what_was_typed(
+    form: FormCaller, desk: DeskCaller, recorded: dict[int, int]
+) -> None:
+    number = next(iter(recorded))
+    [entry] = save(desk, {"group": number, **PROMISED}).body["entries"]
+    page = form.get(number, entry=str(entry["id"]))
+    save(desk, {"group": number, "seen": entry["id"], "corrects": entry["id"], "deletes": True})
+    refused = form.send(page, "contacted phone", note="typed")
+    assert refused.status_code in (404, 409), refused.text
+    assert ">typed</textarea>" in refused.text
+    again = form.send(refused, "contacted phone", note="typed")
+    assert again.status_code == 303, again.text
+
+
+def test_too_many_groups_are_named_as_such(form: FormCaller) -> None:
+    query = {"group": [str(number) for number in range(1, 202)]}
+    assert "at most 200 groups" in form._client.get(FORM, query_string=query, headers=form.headers).text
+
+
+@pytest.mark.parametrize("note", ["می\u200cخواهد", "👨\u200d👩\u200d👧", "שלום\u200f"])
+def test_notes_in_any_script(form: FormCaller, desk: DeskCaller, recorded: dict[int, int], note: str) -> None:
+    number = next(iter(recorded))
+    assert form.send(form.get(number), "note", note=note).status_code == 303
+    assert group(desk, number)["entries"][0]["note"] == note

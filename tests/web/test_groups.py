@@ -67,6 +67,7 @@ def numbers(desk: DeskCaller, query: str = "") -> list[int]:
 def test_without_a_recorded_run_the_answer_says_so(desk: DeskCaller) -> None:
     found = ask(desk)
     assert (found.status, found.code) == (404, "no-run")
+    assert found.body["detail"].startswith("No run of this report is recorded yet. The nightly report ")
     assert ask(desk, "report=children").code == "no-run"
 
 
@@ -162,6 +163,7 @@ def test_a_cursor_ends_with_its_run(desk: DeskCaller, state: State, report: Repo
         ("sort=fines", "field-wrong", "#/sort", "combined_fines"),
         ("limit=0", "field-wrong", "#/limit", "1,000"),
         ("over_limit=perhaps", "field-wrong", "#/over_limit", "true or false"),
+        ("age_band=30-59", "field-wrong", "#/age_band", "30 to 59"),
         ("cursor=x", "field-wrong", "#/cursor", "next"),
         ("library=NOWHERE", "library-unknown", "#/library", "short name"),
         ("limit=1&limit=2", "parameter-twice", None, "twice"),

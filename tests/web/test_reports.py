@@ -313,6 +313,17 @@ class TestWorklist:
             if "<!--" not in line and "Content-Security-Policy" not in line:
                 assert line in page
 
+    def test_groups_of_a_run_that_was_not_recorded_are_to_do(
+        self, serving: Serving, written: Path, staff: dict[str, str], sandbox: Sandbox, tmp_path: Path
+    ) -> None:
+        with gateway_of(sandbox.url, "consortium_staff") as gateway, State(tmp_path / "state") as state:
+            note_run(state, build_report(gateway, Criteria(top=3)))
+        page = serving(written).get(self.ADDRESS, headers=staff).text
+        count = page.count('<tbody class="group"')
+        assert f"To do ({count})" in page
+        assert page.count('data-status="to-do"') == count
+        assert page.count('aria-label="Follow up') == 3
+
     @pytest.mark.parametrize("case", ["no recorded run", "a page of an earlier release"])
     def test_other_pages_are_served_as_written(
         self, serving: Serving, written: Path, staff: dict[str, str], case: str, tmp_path: Path

@@ -28,7 +28,7 @@ from evergreen_groups.settings import (
     as_toml,
     declared,
     declared_sections,
-    secret_of,
+    passwords,
     value_of,
     with_values,
 )
@@ -235,7 +235,7 @@ class Interview:
         setting = next((other for other in section if other.secret and other.secret.account == account.name), None)
         if setting is None:
             return {}
-        option, secret = setting.option("init"), secret_of(setting)
+        option, secret = setting.option("init"), passwords.secret_of(setting)
         file = self._directory / secret.credential.replace("_", "-")
         if is_accepted and setting.section in self._passwords:
             return {setting.key: file}
@@ -362,7 +362,7 @@ class Interview:
                 _emit(gettext("That doesn't do: this takes {allowed}", allowed=problem.allowed))
 
     def _password(self, setting: Setting, question: str) -> str:
-        variable = secret_of(setting).variable or ""
+        variable = passwords.secret_of(setting).variable or ""
         if self._environ.get(variable) and not (self._interactive and variable in self._used):
             self._used.add(variable)  # use it once: after a failed login, ask for another
             return self._environ[variable]

@@ -114,7 +114,7 @@ GRACE = 5.0
 )
 @click.pass_context
 def serve_command(context: click.Context, /, *, demo_desk: bool, release: str | None, **_options: object) -> int:
-    """Serve the web service that stands behind the ILS's own Apache (docs/install-service.md says how).
+    """Serve the web service that stands behind the ILS's own Apache (docs/install.md says how).
 
     It answers with the rights of whoever asks. Stop it with Ctrl-C or SIGTERM: running requests are finished first; a
     second time, it ends at once. SIGHUP has it read the settings anew; where they are wrong, those before stay.

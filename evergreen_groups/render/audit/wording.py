@@ -5,6 +5,7 @@ A :class:`Message` serves programs in English as it is, and people through ``get
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,8 +23,6 @@ from evergreen_groups.render import printable
 from evergreen_groups.render.wording import describe_limit, describe_penalty
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from evergreen_groups.audit import Confidence, Evidence, Reason
     from evergreen_groups.groups import Member
     from evergreen_groups.render import StaffClient

@@ -110,9 +110,10 @@ def write_letters(
 
 def _sheet(letter: FamilyLetter, settings: LetterSettings, libraries: Sequence[str]) -> LetterSheet:
     head, addressee = letter.head, letter.addressee
-    name = addressee.name or gettext("Parent or guardian of {name}", name=letter.statement.patron.name)
+    # Not the statement's patron, who may be marked a juvenile and an adult by date of birth.
+    name = addressee.name or gettext("Parent or guardian of {name}", name=letter.statement.members[0].patron.name)
     lines = [name, *addressee.address.lines(domestic=head.address.country if head.address else "")]
-    if settings.envelope == "us10" and addressee.address.street2:
+    if settings.envelope == "us10" and addressee.address.street1 and addressee.address.street2:
         # As USPS asks, so that four lines are enough.
         lines[1:3] = [f"{lines[1]} {lines[2]}"]
 

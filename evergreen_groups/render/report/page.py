@@ -252,12 +252,12 @@ def trend_chart(trend: Sequence[RunTotals]) -> TrendChart | None:
 
 
 def _share_over_limit(group: Group) -> int | None:
-    """Return the percentage of a group's fines that members over the limit owe. None if not known."""
+    """Return the tenths of a group's fines that members over the limit owe. None if not known."""
     if not group.complete or group.known_fines <= 0:
         return None
     owed = sum((member.own_fines for member in group.members if member.over_limit), ZERO)
     # Credits of other members may make the total less than what members over the limit owe.
-    return min(round(owed / group.known_fines * 100), 100)
+    return min(round(owed / group.known_fines * 10), 10)
 
 
 def shared_values(report: Report) -> dict[str, object]:
@@ -354,7 +354,6 @@ class PageWriter(GroupWriter):
         one_limit = report.criteria.limit is not None
         # The template has the cells of group, lead and member's name, which are links.
         special: dict[str, Callable[[Any], str]] = {
-            "combined_fines": lambda group: fines(group.combined_fines, _share_over_limit(group)),
             "over_limit_count": lambda group: over_count(group.over_limit_count, group.no_member_over_limit),
             "age_band": lambda details: describe_age_band(details.age_band) or "",
             "change": lambda change_: change(change_.kind, change_.difference, change_.certain),
@@ -364,12 +363,14 @@ class PageWriter(GroupWriter):
                 tuple(map(describe_penalty, standing.blocks_for_fines)), standing.difference
             ),
         }
+        whole: dict[str, Callable[[Any], str]] = {
+            "combined_fines": lambda group: fines(group.combined_fines, _share_over_limit(group)),
+            "owing_since": macros.dated,
+        }
         cells = [
             (
                 column,
-                macros.dated
-                if column.name == "owing_since"
-                else _in_cell(cell_form, special.get(column.name) or _shown(column)),
+                whole.get(column.name) or _in_cell(cell_form, special.get(column.name) or _shown(column)),
             )
             for column in (*of_groups[2:], *of_members[1:])
         ]

@@ -21,7 +21,7 @@ from evergreen_groups.language import gettext, minute
 from evergreen_groups.render.follow_ups import HOW, STATUSES, WHAT, describe_entry
 from evergreen_groups.render.pages import RowTemplate, environment, template_text
 
-_ROW, _MARKER_END, _ROW_END = "<!--follow-up group ", "-->", "<!--/-->"
+_ROW, _MARKER_END, _ROW_START, _ROW_END = "<!--follow-up group ", "-->", '<tr class="follow-up"', "</tr>"
 _FORM = re.compile("<!--follow-up form ([0-9]+) ([A-Za-z-]+)-->")
 _FILTER, _END = "<!--follow-up filter-->", "<!--follow-up end-->"
 
@@ -31,12 +31,12 @@ def _macros() -> Any:
 
 
 def replaceable_row(group: int, state: FollowUpState | None, columns: int) -> str:
-    """Return a group's follow-up for the written page, between markers. Without an entry, only the markers."""
+    """Return a group's follow-up for the written page, after a marker. Without an entry, only the marker."""
     row = ""
     if state is not None and state.latest is not None:
         macros = _macros()
         row = macros.row_form(columns, state.status.value, _agreed(macros.agreed_form, state), "")
-    return f"{_ROW}{group}{_MARKER_END}{row}{_ROW_END}"
+    return f"{_ROW}{group}{_MARKER_END}{row}"
 
 
 def _agreed(form: Any, state: FollowUpState) -> Any:
@@ -44,10 +44,13 @@ def _agreed(form: Any, state: FollowUpState) -> Any:
 
 
 class WorklistRow(NamedTuple):
-    """How far a group's follow-up is, and whether the reader may save entries."""
+    """How far a group's follow-up is, and whether the reader may save entries (None: it has no form)."""
 
     state: FollowUpState
-    may_write: bool
+    may_write: bool | None
+
+
+_UNRECORDED = WorklistRow(FollowUpState(FollowUpStatus.TO_DO, None), None)
 
 
 class WorklistRows:
@@ -81,7 +84,7 @@ class WorklistRows:
                 "columns": self._columns,
                 "mark": row.state.status.value,
                 "agreed": _agreed(agreed, row.state),
-                "controls": controls.filled({"group": group}),
+                "controls": "" if row.may_write is None else controls.filled({"group": group}),
             }
         )
 
@@ -100,7 +103,8 @@ class WrittenPage:
         """Return the page with current follow-ups by group number, in the current language.
 
         The page's form sends ``place`` to the address ``action``, or to that of the ``letters`` (empty: there are
-        none). ``script`` is the address of the script. Groups without a row were listed by another run.
+        none). ``script`` is the address of the script. Groups without a row are from a run that wasn't recorded: they
+        are to do, and have no form.
         """
         if self._form is None:
             return self._page
@@ -112,12 +116,13 @@ class WrittenPage:
         first, *others = groups.split(_ROW)
         pieces = [first]
         for piece in others:  # a regular expression takes twice as long
-            marker, _, after = piece.partition(_ROW_END)
-            number = int(marker.partition(_MARKER_END)[0])
-            if (row := rows.get(number)) is not None:
-                counts[row.state.status] += 1
-                pieces.append(written.row(number, row))
-            pieces.append(after)
+            marker, _, after = piece.partition(_MARKER_END)
+            if after.startswith(_ROW_START):
+                after = after.partition(_ROW_END)[2]
+            number = int(marker)
+            row = rows.get(number, _UNRECORDED)
+            counts[row.state.status] += 1
+            pieces += written.row(number, row), after
         filters = macros.filter([(one, counts[one]) for one in FollowUpStatus], STATUSES)
         start = macros.form_start(action, letters, {**place, "columns": columns}, script)
         return "".join([head.replace(_FILTER, filters, 1), start, *pieces, macros.form_end(), tail])

@@ -1,6 +1,6 @@
 (() => {
   "use strict";
-  // Some browsers forget what a table is when it is laid out otherwise. Of thousands of groups, as they come near.
+  // Some browsers forget what a table is when it is laid out otherwise.
   const roles = { TABLE: "table", THEAD: "rowgroup", TBODY: "rowgroup", TFOOT: "rowgroup", TR: "row", TD: "cell" };
   const nameParts = (parts) => {
     for (const part of parts) {
@@ -8,15 +8,6 @@
       if (role) part.setAttribute("role", role);
     }
   };
-
-  // What is folded stands as text in the page, for browsers without scripts, until it is unfolded.
-  const fillIn = (fold) => {
-    const rest = fold.querySelector("noscript");
-    if (!rest) return;
-    rest.outerHTML = rest.textContent;
-    nameParts(fold.querySelectorAll("*"));
-  };
-  document.addEventListener("toggle", ({ target }) => fillIn(target), true);
 
   const tables = [...document.querySelectorAll("#groups, #libraries, .findings")];
   if (!tables.length) return;
@@ -67,21 +58,27 @@
     head.replaceChildren(button);
   });
 
-  const named = new WeakSet();
-  const namePartsOf = (body) => {
-    if (named.has(body)) return;
-    named.add(body);
+  // Members and controls are text in the page, which browsers without scripts show. Of thousands of groups, each gets
+  // its elements and roles as it comes near the screen.
+  const completed = new WeakSet();
+  const complete = (body) => {
+    if (completed.has(body)) return;
+    completed.add(body);
+    for (const rest of body.querySelectorAll("noscript")) rest.outerHTML = rest.textContent;
     nameParts([body, ...body.querySelectorAll("*")]);
   };
   for (const table of tables) {
     makeSortable(table);
-    const frame = [table, ...table.querySelectorAll("thead, thead *, tfoot, tfoot *")];
-    nameParts(frame.filter((part) => !part.closest("tbody")));
+    for (const part of [table.tHead, table.tFoot]) if (part) nameParts([part, ...part.querySelectorAll("*")]);
+    nameParts([table]);
     if ("oncontentvisibilityautostatechange" in window) {
       table.addEventListener("contentvisibilityautostatechange", ({ target, skipped }) => {
-        if (!skipped && target.tagName === "TBODY") namePartsOf(target);
+        if (!skipped && target.tagName === "TBODY") complete(target);
       });
-    }
+      // A long page is shown before this script runs.
+      const isNear = (body) => body.rows[0].checkVisibility({ contentVisibilityAuto: true });
+      [...table.tBodies].filter(isNear).forEach(complete);
+    } else [...table.tBodies].forEach(complete);
   }
 
   const tools = document.querySelector(".tools");
@@ -119,7 +116,7 @@
   const textOf = (body) => {
     if (!searchable.has(body)) {
       const parts = body.querySelectorAll("bdi, tr:first-child > th, .findings > tbody > tr:first-child > td:nth-child(3), tbody > tr > td:nth-child(2)");
-      const folded = body.querySelector("noscript")?.textContent ?? "";
+      const folded = body.querySelector(".members noscript")?.textContent ?? "";
       const found = [...folded.matchAll(/<bdi>([^<]*)|<\/th><td>([^<]*)/g)].map(([, name, card]) => unescaped(name ?? card));
       searchable.set(body, plain([...parts].map((part) => part.textContent).concat(found).join(" ")));
     }
@@ -169,7 +166,7 @@
       : [
         describeShown(count, sum),
         at.value && gettext("library {library}", { library: at.value }),
-        ...choices.slice(1).map((choice) => choice.value && choice.selectedOptions[0].textContent),
+        ...[only, age, kind].map((choice) => choice?.value && choice.selectedOptions[0].textContent),
         wanted.length && gettext("with “{words}”", { words: find.value.trim() }),
       ].filter(Boolean).join("; ");
   };
@@ -188,14 +185,11 @@
   if (status) filter(); // served, the page opens with what is to do
 
   if (!unfold) return;
-  const folds = tables.flatMap((table) => [...table.querySelectorAll("details")]);
-  const setAll = (open) => folds.forEach((fold) => {
-    if (open) fillIn(fold);
-    fold.open = open;
-  });
   unfold.addEventListener("click", () => {
+    groups.forEach(complete);
+    const folds = tables.flatMap((table) => [...table.querySelectorAll("details")]);
     const open = !folds.every((fold) => fold.open);
-    setAll(open);
+    for (const fold of folds) fold.open = open;
     unfold.textContent = open ? gettext("Hide all members") : gettext("Show all members");
   });
   // A click on a group's line unfolds it, but not one on a link, nor the end of a selection.

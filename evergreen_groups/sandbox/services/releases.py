@@ -7,14 +7,12 @@ evidence: the id of a recorded exchange, or a file of Evergreen's source in a re
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.sandbox.database import ClassChange, IdlClasses, StoredLink, idl_classes
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 LATEST_PATCHES = {"3.11": 7, "3.12": 10, "3.13": 11, "3.14": 12, "3.15": 14, "3.16": 10, "3.17": 4}
 """The supported releases with the latest patch of each, which is the default."""

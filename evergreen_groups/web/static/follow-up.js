@@ -54,11 +54,12 @@
     ...options, headers: { Accept: "text/html", ...options.headers }, signal: AbortSignal.timeout(TIMEOUT),
   });
 
+  let latest = null;
   const open = async (address) => {
-    try {
-      const answer = await ask(address);
-      if (!show(await answer.text())) location.assign(address);
-    } catch { location.assign(address); } // the browser says what is wrong
+    latest = address; // an earlier one that arrives late would replace what is being typed
+    let text = "";
+    try { text = await (await ask(address)).text(); } catch {} // the browser says what is wrong
+    if (latest === address && !show(text)) location.assign(address);
   };
 
   /** Show the rows as saved, and return to the list: to the group's row, or to the next if it isn't listed any more. */
@@ -69,10 +70,10 @@
       const before = list.querySelector(`button[name=group][value="${group}"]`)?.closest("tr");
       if (!before) continue;
       const template = document.createElement("template");
-      template.innerHTML = html;
+      // As the page's own script does near the screen.
+      template.innerHTML = html.replace(/<\/?noscript>/g, "");
       const after = template.content.firstElementChild;
-      // As the page's own script does for the table's parts.
-      if (before.hasAttribute("role")) [after, ...after.cells].forEach((part, place) => part.setAttribute("role", place ? "cell" : "row"));
+      [after, ...after.cells].forEach((part, place) => part.setAttribute("role", place ? "cell" : "row"));
       before.replaceWith(after);
     }
     const statuses = [...list.querySelectorAll("tr.follow-up")].map((row) => row.dataset.status);
@@ -121,6 +122,10 @@
       if (answer.status === 401) dialog.dataset.ended = "1";
       if (!show(text)) throw new Error(answer.status);
     } catch {
+      if (!dialog.open) { // closed before the answer came
+        dialog.replaceChildren(form);
+        dialog.showModal();
+      }
       const lost = dialog.querySelector("#lost") ?? document.createElement("p");
       lost.id = "lost";
       lost.className = "notes";
@@ -132,6 +137,7 @@
 
   list.addEventListener("submit", (event) => {
     event.preventDefault();
+    if (busy) return; // the answer may bring back the form that is being saved
     opener = event.submitter;
     const groups = opener?.name === "group" ? [opener] : selected();
     if (!groups.length) return;

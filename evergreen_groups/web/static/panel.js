@@ -32,7 +32,7 @@
     gone: () => gettext("Deleted, or not visible to your login."),
   };
 
-  // Where the clients of Evergreen 3.11 to 3.17 have the elements that the panel looks for; docs/staff-clients.md lists
+  // Where the clients of Evergreen 3.11 to 3.17 have the elements that the panel looks for; docs/releases.md lists
   // the releases and sources. `page`: identifies the client; `id`: the patron's number, or a link with it. The rest is
   // within `summary`; `group` is the client's own Group Fines next to `fines`. Nothing depends on the language.
   const ANGULARJS = ":not(eg-patron-summary) > .patron-summary-grid-wrapper:not([ng-cloak]) > #patron-summary-grid";

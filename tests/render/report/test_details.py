@@ -34,9 +34,9 @@ from evergreen_groups.report import (
     MemberDetails,
     Report,
     ReportDetails,
-    apply_criteria,
     by_library,
 )
+from evergreen_groups.report.build import apply_criteria
 from evergreen_groups.report.details import SummedBills
 
 
@@ -163,7 +163,7 @@ def test_groups_are_in_bands_by_how_long_they_have_owed_with_sums_in_every_forma
     assert summary["Owing 104+ days"] == 29
     page = written(aged, "html")
     assert '">104 days or more: $29.00 (1 group)</option>' in page
-    assert "<td>30\N{EN DASH}103</td>" in page
+    assert "<td>30\N{EN DASH}103<" in page
     assert "days-" not in written(apply_criteria(report, replace(report.criteria, age_bands=())), "html")
 
 
