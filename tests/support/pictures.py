@@ -140,7 +140,8 @@ def _earlier(report: Report, nights: int) -> Report:
     if nights > NIGHTS // 2:
         groups.append(_owing(new, "-3.00"))
     at = report.generated_at - timedelta(days=nights)
-    return replace(report, groups=tuple(groups), totals=report_of(groups).totals, generated_at=at)
+    totals = report_of(groups).totals
+    return replace(report, groups=tuple(groups), totals=totals, generated_at=at, details=None)
 
 
 def _owing(group: Group, more: str) -> Group:
@@ -161,7 +162,8 @@ def take_report(browser: Chrome, home: str, target: Path) -> None:
     print(target / "report.png")
     look(browser, 1280, height=1300)
     browser.find_element(By.CSS_SELECTOR, "#groups > tbody:nth-of-type(2) summary").click()
-    WebDriverWait(browser, 30).until(expected.visibility_of_element_located((By.CSS_SELECTOR, "#groups details table")))
+    unfolded = (By.CSS_SELECTOR, "#groups details[open] table")
+    WebDriverWait(browser, 30).until(expected.visibility_of_element_located(unfolded))
     table = browser.find_element(By.CSS_SELECTOR, "#groups")
     browser.execute_script("document.activeElement.blur(); arguments[0].scrollIntoView()", table)
     table.screenshot(str(target / "report-list.png"))
