@@ -52,6 +52,12 @@ class Worklist:
         settings = replace(settings, **{"language": LanguageSettings(timezone="UTC"), **sections})
         self.desk.gate.app = create_app(settings, self._environ)
 
+    def write_in(self, language: str) -> None:
+        """Make and serve the report in a language (tag)."""
+        self._command.environ["EVERGREEN_GROUPS_LANGUAGE_DEFAULT"] = language
+        self.make_report()
+        self.serve(language=LanguageSettings(default=language, timezone="UTC"))
+
     def log_in(self, username: str = "consortium_staff") -> str:
         token = session(self.desk.sandbox.url, username=username)
         self.desk.log_in(token)

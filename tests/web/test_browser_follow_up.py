@@ -362,6 +362,19 @@ def test_axe_finds_nothing_and_nothing_sticks_out(page: Worklist, width: int) ->
     page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
+@pytest.mark.parametrize("language", ["fr-CA", "es", "cs"])
+def test_axe_finds_nothing_in_other_languages(page: Worklist, language: str) -> None:
+    page.write_in(language)
+    for width in (1280, 390):
+        look(page.browser, width, mobile=width < 500)
+        page.open()
+        assert page.run("return document.documentElement.lang") == language
+        assert checked(page) == []
+        page.follow_up(page.listed()[0])
+        assert checked(page) == []
+    page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 @pytest.mark.parametrize("language", ["en", "fr-CA", "es", "cs"])
 def test_the_forms_buttons_are_on_a_phones_screen(page: Worklist, language: str) -> None:
     look(page.browser, 390, height=844, mobile=True)

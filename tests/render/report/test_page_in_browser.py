@@ -127,7 +127,8 @@ def test_in_each_language_the_list_begins_on_the_first_screen_and_nothing_sticks
         if is_served:
             row = WorklistRow(FollowUpState(FollowUpStatus.TO_DO, None), may_write=True)
             rows = {group.number: row for group in report.groups}
-            served = WrittenPage(page.read_text("utf-8")).filled(rows, action="save", place={}, script="script.js")
+            written = WrittenPage(page.read_text("utf-8"))
+            served = written.filled(rows, action="save", letters="letters", place={}, script="script.js")
             page.write_text(served, "utf-8")
     for width in (390, 800, 1000, 1280):
         opened(browser, page, width)
