@@ -104,11 +104,13 @@ def test_an_adult_lead_stays_if_no_adult_can_be_reached(family: Sandbox) -> None
 
 def test_never_a_juvenile_but_their_guardian(family: Sandbox) -> None:
     for patron in (LEAD_ID, ADULT_ID, *CHILDREN):
-        change(family, patron, juvenile="t", guardian=None, guardian_email=None)
+        change(family, patron, juvenile="t", guardian=None)
     assert contact(family).patron is None
-    change(family, LEAD_ID, guardian="Ada Okonkwo", guardian_email="ada@example.org")
+    with gateway_of(family.url, "consortium_staff") as gateway:  # before 3.16, guardians have no email
+        email = "ada@example.org" if "guardian_email" in gateway.idl("au")["au"].positions else ""
+    change(family, LEAD_ID, guardian="Ada Okonkwo", **({"guardian_email": email} if email else {}))
     found = contact(family)
-    assert (found.role, found.name, found.email, found.day_phone) == (GUARDIAN, "Ada Okonkwo", "ada@example.org", "")
+    assert (found.role, found.name, found.email, found.day_phone) == (GUARDIAN, "Ada Okonkwo", email, "")
 
 
 @pytest.mark.parametrize("fields", [{"valid": "f"}, {"pending": "t"}])

@@ -21,7 +21,7 @@ from evergreen_groups.language import gettext, minute
 from evergreen_groups.render.follow_ups import HOW, STATUSES, WHAT, describe_entry
 from evergreen_groups.render.pages import RowTemplate, environment, template_text
 
-_ROW, _MARKER_END, _ROW_START, _ROW_END = "<!--follow-up group ", "-->", '<tr class="follow-up"', "</tr>"
+_ROW, _MARKER_END, _ROW_END = "<!--follow-up group ", "-->", "<!--follow-up group end-->"
 _FORM = re.compile("<!--follow-up form ([0-9]+) ([A-Za-z-]+)-->")
 _FILTER, _END = "<!--follow-up filter-->", "<!--follow-up end-->"
 
@@ -35,7 +35,7 @@ def replaceable_row(group: int, state: FollowUpState | None, columns: int) -> st
     row = ""
     if state is not None and state.latest is not None:
         macros = _macros()
-        row = macros.row_form(columns, state.status.value, _agreed(macros.agreed_form, state), "")
+        row = f"{macros.row_form(columns, state.status.value, _agreed(macros.agreed_form, state), '')}{_ROW_END}"
     return f"{_ROW}{group}{_MARKER_END}{row}"
 
 
@@ -117,12 +117,11 @@ class WrittenPage:
         pieces = [first]
         for piece in others:  # a regular expression takes twice as long
             marker, _, after = piece.partition(_MARKER_END)
-            if after.startswith(_ROW_START):
-                after = after.partition(_ROW_END)[2]
+            _, is_written, rest = after.partition(_ROW_END)
             number = int(marker)
             row = rows.get(number, _UNRECORDED)
             counts[row.state.status] += 1
-            pieces += written.row(number, row), after
+            pieces += written.row(number, row), rest if is_written else after
         filters = macros.filter([(one, counts[one]) for one in FollowUpStatus], STATUSES)
         start = macros.form_start(action, letters, {**place, "columns": columns}, script)
         return "".join([head.replace(_FILTER, filters, 1), start, *pieces, macros.form_end(), tail])
