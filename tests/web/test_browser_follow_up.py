@@ -65,6 +65,10 @@ def test_from_the_call_to_the_payment(page: Worklist, monkeypatch: pytest.Monkey
     page.choose("waiting")
     assert page.listed() == [group]
     assert "Promised to pay by" in page.row(group)
+    # The desk shows it.
+    members = [int(row["id"]) for row in page.desk.sandbox._store.rows("au", {"usrgroup": group})]
+    page.browser.get(f"{page.desk.sandbox.url}/evergreen-groups/patrons/{members[0]}/group")
+    assert "Follow-up: Promised to pay by" in page.text("main")
     # The next night's page says so on disk.
     page.make_report()
     assert "Promised to pay by" in page.written
@@ -78,7 +82,6 @@ def test_from_the_call_to_the_payment(page: Worklist, monkeypatch: pytest.Monkey
     page.open()
     assert page.listed() == every
     # Paid: gone from the report. Owing again, it returns with its history.
-    members = [int(row["id"]) for row in page.desk.sandbox._store.rows("au", {"usrgroup": group})]
     for member in members:
         owe(page.desk.sandbox, member)
     page.make_report()

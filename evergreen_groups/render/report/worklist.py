@@ -21,7 +21,7 @@ from evergreen_groups.language import gettext, minute
 from evergreen_groups.render.follow_ups import HOW, STATUSES, WHAT, describe_entry
 from evergreen_groups.render.pages import RowTemplate, environment, template_text
 
-_ROW, _MARKER_END, _ROW_END = "<!--follow-up group ", "-->", "<!--follow-up group end-->"
+_ROW, _MARKER_END, _ROW_END = "<!--follow-up group ", "-->", "<!--follow-up row end-->"
 _FORM = re.compile("<!--follow-up form ([0-9]+) ([A-Za-z-]+)-->")
 _FILTER, _END = "<!--follow-up filter-->", "<!--follow-up end-->"
 

@@ -34,6 +34,7 @@ from support.report_samples import (
 from evergreen_groups.follow_up import Entry, FollowUpState, FollowUpStatus, How, What
 from evergreen_groups.groups import Group
 from evergreen_groups.render import StaffClient, printable
+from evergreen_groups.render.report import WorklistRow, WrittenPage
 from evergreen_groups.report import WAYS, Changes, Criteria, Report
 
 ELEMENTS = """
@@ -447,3 +448,9 @@ def test_what_was_agreed_is_below_the_group_without_the_note() -> None:
     assert "SECRET" not in text
     assert "<button" not in "".join(re.findall('<tr class="follow-up.*?</tr>', text))
     assert not page(report).find_class("agreed")
+    # The service replaces what was written by what is so now.
+    rows = {group.number: WorklistRow(FollowUpState(FollowUpStatus.TO_DO, None), True) for group in report.groups}
+    served = WrittenPage(text).filled(rows, action="a", letters="", place={}, script="s")
+    assert "Promised" not in served
+    assert served.count('data-status="to-do"') == len(report.groups)
+    assert WrittenPage(served).filled(rows, action="a", letters="", place={}, script="s") == served
