@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
+from functools import cached_property
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -248,13 +249,18 @@ class Client:
         self.state = arguments.instance("state", state, State)
         self._progress = progress
         self._reference = reference or ReferenceData(self._policy)
-        self._changes = Changer(
+        self._may_undo_others, self._adults = may_undo_others, adults
+
+    # Most requests of a service only read.
+    @cached_property
+    def _changes(self) -> Changer:
+        return Changer(
             self.gateway,
             self.state,
             self._operator,
             self._reference,
-            may_undo_others=may_undo_others,
-            adults=adults,
+            may_undo_others=self._may_undo_others,
+            adults=self._adults,
         )
 
     def __repr__(self) -> str:
