@@ -164,7 +164,7 @@ class TestBodies:
         for body in BAD_PLANS:
             answer = raw(desk, "plans", json.dumps(body).encode())
             assert answer.status == 400, (body, answer.body)
-            assert answer.code in ("body-wrong", "field-wrong", "plan-unclear"), body
+            assert answer.code in ("body-wrong", "key-unknown", "field-wrong", "plan-unclear"), body
 
     def test_invalid_agreements(self, desk: DeskCaller) -> None:
         for body in BAD_AGREEMENTS:

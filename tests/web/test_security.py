@@ -42,14 +42,19 @@ from evergreen_groups.web.app import LARGEST_BODY
 
 pytestmark = pytest.mark.long
 
-SCRIPTS = ("panel.js", "group.js", "tab.js", "texts.js", "desk.json")
+SCRIPTS = ("panel.js", "group.js", "tab.js", "texts.js", "desk.json", "reports/follow-up.js")
 ADDRESSES = {
     f"{API}/patrons/<patron>/summary": f"{API}/patrons/1001/summary",
     f"{API}/patrons/<patron>/group": f"{API}/patrons/1001/group",
     f"{API}/patrons/<patron>/group/bills": f"{API}/patrons/1001/group/bills",
     f"{API}/patrons/<patron>/block": f"{API}/patrons/1001/block",
     f"{API}/patrons/by-barcode/<barcode>/block": f"{API}/patrons/by-barcode/20000000001001/block",
+    f"{API}/patrons/by-barcode/<barcode>/summary": f"{API}/patrons/by-barcode/20000000001001/summary",
+    f"{API}/patrons/by-barcode/<barcode>/group": f"{API}/patrons/by-barcode/20000000001001/group",
+    f"{API}/patrons/by-barcode/<barcode>/group/bills": f"{API}/patrons/by-barcode/20000000001001/group/bills",
+    f"{API}/groups": f"{API}/groups",
     f"{API}/groups/<group>": f"{API}/groups/1001",
+    f"{API}/follow-ups": f"{API}/follow-ups",
     f"{API}/plans": f"{API}/plans",
     f"{API}/changes": f"{API}/changes",
     f"{API}/changes/<change>": f"{API}/changes/1-kkkkkk",
@@ -66,8 +71,11 @@ ADDRESSES = {
 PUBLIC = {f"{PREFIX}/{name}" for name in ("healthz", "readyz", "openapi.json", *SCRIPTS)}
 CHANGING = [f"{API}/{path}" for path in ("plans", "changes", "changes/1-kkkkkk/undo")]
 """Routes that accept a POST."""
+RECORDED = [f"{API}/groups", f"{API}/follow-ups"]
+"""Routes that have data only if a report is recorded, as in test_groups.py and test_follow_ups.py."""
 PRIVATE = sorted(
-    set(ADDRESSES.values()) - PUBLIC - {f"{PREFIX}/events", f"{PREFIX}/metrics"} - set(CHANGING) | {f"{API}/changes"}
+    set(ADDRESSES.values()) - PUBLIC - {f"{PREFIX}/events", f"{PREFIX}/metrics", *CHANGING, *RECORDED}
+    | {f"{API}/changes"}
 )
 MOVE = {"action": "move", "patrons": ["20000000001002"], "target": "20000000001051"}
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "CONNECT"}
@@ -152,8 +160,9 @@ def check(answer: TestResponse, *statuses: int) -> None:
 
 
 def test_every_route_is_tried(app: Flask) -> None:
-    # The desk's pages answer in HTML. desk_pages/test_security.py covers them.
-    rules = {rule.rule for rule in app.url_map.iter_rules() if not rule.endpoint.startswith("desk_pages.")}
+    # These pages answer in HTML: see desk_pages/test_security.py, test_follow_ups.py and test_letters.py.
+    pages = ("desk_pages.", "worklist.follow_up", "worklist.save", "letters.")
+    rules = {rule.rule for rule in app.url_map.iter_rules() if not rule.endpoint.startswith(pages)}
     assert rules == set(ADDRESSES)
 
 
@@ -171,7 +180,7 @@ def test_authorized_callers_get_in(caller: FlaskClient, staff: str) -> None:
 
 
 class TestWhoHasNoBusinessThere:
-    @pytest.mark.parametrize("address", PRIVATE)
+    @pytest.mark.parametrize("address", [*PRIVATE, *RECORDED])
     def test_no_session(self, caller: FlaskClient, sandbox: Sandbox, staff: str, address: str) -> None:
         ended = session(sandbox.url, username="consortium_staff")
         end_session(sandbox.url, ended)
@@ -198,14 +207,14 @@ class TestWhoHasNoBusinessThere:
             assert answer.headers["WWW-Authenticate"].startswith("Bearer")
         check(caller.get(f"{address}?token={staff}&authtoken={staff}&ses={staff}"), 401)
 
-    @pytest.mark.parametrize("address", PRIVATE)
+    @pytest.mark.parametrize("address", [*PRIVATE, *RECORDED])
     def test_a_patrons_own_session(self, caller: FlaskClient, sandbox: Sandbox, address: str) -> None:
         own = session(sandbox.url, barcode="20000000001001", type="opac")
         for headers in (bearer(own), cookie(own)):
             check(caller.get(address, headers=headers), 403)
             check(caller.get(address.replace("1001", "1002"), headers=headers), 403)
 
-    @pytest.mark.parametrize("address", PRIVATE)
+    @pytest.mark.parametrize("address", [*PRIVATE, *RECORDED])
     def test_staff_who_may_not_look_at_patrons(self, caller: FlaskClient, sandbox: Sandbox, address: str) -> None:
         take_away(sandbox, "VIEW_USER", user=4)
         check(caller.get(address, headers=bearer(session(sandbox.url, username="harbor_desk"))), 403)
@@ -445,7 +454,7 @@ class TestInput:
     @pytest.mark.parametrize("address", ADDRESSES.values())
     def test_methods_that_a_route_does_not_take(self, caller: FlaskClient, staff: str, address: str) -> None:
         taken = {"POST"} if address.endswith("/events") or address in CHANGING else {"GET", "HEAD"}
-        if address == f"{API}/changes":
+        if address in (f"{API}/changes", f"{API}/follow-ups"):
             taken = {"GET", "HEAD", "POST"}
         headers = {**bearer(staff), "X-HTTP-Method-Override": min(taken), "X-HTTP-Method": min(taken)}
         for method in METHODS - taken:
