@@ -199,8 +199,7 @@ class Plan:
 
         Raises:
             BusyError: another run is changing one of the patrons or groups.
-            TransportError: the client is closed, or the outcome of an interrupted run can't be looked up. Nothing was
-                sent.
+            TransportError: the client is closed, or an interrupted run's outcome can't be looked up. Nothing is sent.
         """
         changes = self._client.changes
         return Outcome(changes.apply_draft(self.draft, progress or silent, timeout=timeout), self._client)
