@@ -88,8 +88,8 @@ def test_other_events_do_not_wait(servers: list[Client], proxy: FaultProxy) -> N
 
 def test_it_waits_no_longer_than_until_its_deadline(state: State, proxy: FaultProxy) -> None:
     with server(state, proxy) as busy, server(state, proxy) as other:
-        hurried = Client(other.gateway.within(0.5), account="consortium_staff", state=other._state)
-        with busy._state.event_lease(f"{proxy.url} 7 {HOOK} {OVER}", 0.0):
+        hurried = Client(other.gateway.within(0.5), account="consortium_staff", state=other.state)
+        with busy.state.event_lease(f"{proxy.url} 7 {HOOK} {OVER}", 0.0):
             began = time.monotonic()
             with pytest.raises(BusyError, match="another run is still working on an event"):
                 hooks.handle_event(hurried, EVENT)
