@@ -131,7 +131,7 @@ class Changer:
     def plan(self, request: PlanRequest) -> Draft:
         """Make a plan. Changes nothing in Evergreen, and stores nothing.
 
-        An undo moves back every patron who is still where the entry put them, whoever made the change.
+        An undo moves back every patron who is still where the entry put them, no matter who made the change.
 
         Raises:
             PlanError: the request is unclear or impossible, for example a barcode is unknown, hidden, or given twice.
@@ -204,7 +204,7 @@ class Changer:
 
         Raises:
             PlanError: the request is unclear or impossible, for example a barcode is unknown, hidden, or given twice,
-                or the change to undo is somebody else's.
+                or the change to undo is another user's.
             NotFoundError: the change to undo doesn't exist.
         """
         refuse_too_many(arguments.instance("request", request, PlanRequest).checked())

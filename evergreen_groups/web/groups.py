@@ -40,12 +40,12 @@ def groups() -> Response:
         gateway = desk.client.gateway
         units = running.reference.org_units(gateway)
         seen_at = running.reference.rights(gateway).at(VIEW_USER)
-    if query.library:
-        seen_at &= _below(units, query.library)
-    # As in the address of a report's page, the case of its name doesn't matter.
-    names = (one.name for one in running.settings.reports if one.name.casefold() == query.report.casefold())
-    report = next(names, query.report)
-    found = ListedGroups.read(running.state.database, gateway.url, report)
+        if query.library:
+            seen_at &= _below(units, query.library)
+        # As in the address of a report's page, the case of its name doesn't matter.
+        names = (one.name for one in running.settings.reports if one.name.casefold() == query.report.casefold())
+        report = next(names, query.report)
+        found = ListedGroups.read(running.state.database, gateway.url, report)
     if found is None:
         raise ProblemError(
             404,

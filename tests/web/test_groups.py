@@ -211,6 +211,18 @@ def test_a_wrong_key_of_a_body_is_pointed_to(
     assert "20000000001015" not in found.body["detail"]
 
 
+def test_a_database_that_cant_be_read(
+    desk: DeskCaller, state: State, report: Report, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    note_run(state, report)
+    assert ask(desk).status == 200
+    for file in (tmp_path / "state").glob("state.sqlite3*"):
+        file.write_bytes(b"not a database" * 1000)
+    found = ask(desk)
+    assert (found.status, found.code) == (503, "state-not-available")
+    assert "a bug" not in caplog.text
+
+
 def test_amounts_are_compared_exactly(desk: DeskCaller, state: State, report: Report) -> None:
     note_run(state, report)
     amount = report.groups[0].known_fines
