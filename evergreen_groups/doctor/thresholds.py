@@ -72,8 +72,8 @@ def describe_libraries(some: Collection[int], every: int, org_units: OrgUnits) -
 
 
 _BLOCKS_EARLIER = (
-    "Evergreen blocks from {threshold}, but the rule is {rule}: someone who owes {example} is blocked in Evergreen, but "
-    "not over the limit ({profile_part}; {library_part})"
+    "Evergreen blocks from {threshold}, but the rule is {rule}: someone who owes {example} is blocked in Evergreen, "
+    "but not over the limit ({profile_part}; {library_part})"
 )
 _SET_THRESHOLD = "set the threshold of {rows} to {owed} in Evergreen (Group Penalty Thresholds), or change [policy]"
 MOST = 6
