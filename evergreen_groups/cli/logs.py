@@ -103,8 +103,7 @@ def report_bug(error: Exception) -> None:
     """
     number = os.urandom(4).hex()
     text = Message(
-        "something unforeseen went wrong (report {number}); report it with what -v says about the place, or see the "
-        "log",
+        "unexpected error (report {number}): report it with the output of -v, or with the log",
         values={"number": number},
     )
     emit(text, error=True, code="unforeseen")

@@ -72,8 +72,8 @@ def describe_libraries(some: Collection[int], every: int, org_units: OrgUnits) -
 
 
 _BLOCKS_EARLIER = (
-    "Evergreen blocks from {threshold}, but the rule is {rule}: someone who owes {example} is blocked in Evergreen, "
-    "but not over the limit ({profile_part}; {library_part})"
+    "Evergreen blocks at {threshold}, the rule: {rule}. A patron who owes {example} is blocked in Evergreen, but not "
+    "over the limit ({profile_part}; {library_part})"
 )
 _SET_THRESHOLD = "set the threshold of {rows} to {owed} in Evergreen (Group Penalty Thresholds), or change [policy]"
 MOST = 6
@@ -167,15 +167,15 @@ def _describe_difference(
             setting="policy.limit",
         ),
         DifferenceKind.BLOCKS_LATER: warning(
-            "Evergreen blocks from {threshold}, but the rule is {rule}: someone who owes {example} is over the limit, "
-            "but not blocked in Evergreen ({profile_part}; {library_part})",
+            "Evergreen blocks at {threshold}, the rule: {rule}. A patron who owes {example} is over the limit, but not "
+            "blocked in Evergreen ({profile_part}; {library_part})",
             _SET_THRESHOLD,
             code="blocks-later",
             values=values,
             setting="policy.limit",
         ),
         DifferenceKind.NO_THRESHOLD: warning(
-            "Evergreen has no threshold for {penalty}, but the rule is {rule}: someone who owes {example} is over the "
+            "Evergreen has no threshold for {penalty}, the rule: {rule}. A patron who owes {example} is over the "
             "limit, but never blocked in Evergreen ({profile_part}; {library_part})",
             "add a threshold of {owed} for {penalty} in Evergreen (Group Penalty Thresholds), or change [policy]",
             code="no-threshold",
@@ -190,17 +190,17 @@ def _describe_difference(
             setting="policy.limit",
         ),
         DifferenceKind.BLOCKS_NOTHING: warning(
-            "Evergreen's penalty for fines, {penalty}, blocks nothing, but the rule is {rule}: someone who owes {owed} "
-            "is over the limit, but not blocked in Evergreen ({profile_part}; {library_part})",
+            "Evergreen's penalty for fines, {penalty}, blocks nothing, the rule: {rule}. A patron who owes {owed} is "
+            "over the limit, but not blocked in Evergreen ({profile_part}; {library_part})",
             "make {penalty} block something in Evergreen (Standing Penalties), or name another penalty in {setting}",
             code="penalty-blocks-nothing",
             values=values,
             setting="policy.limit",
         ),
         DifferenceKind.COUNTS_FEWER: warning(
-            "Evergreen's threshold counts only bills at, above and below its own org unit, but the rule counts all "
-            "bills: someone from {threshold_place} who owes {owed} at {elsewhere} is over the limit, but not blocked "
-            "in Evergreen ({profile_part}; {library_part})",
+            "Evergreen's threshold counts only bills at, above and below its own org unit, the rule all bills. A "
+            "patron from {threshold_place} who owes {owed} at {elsewhere} is over the limit, but not blocked in "
+            "Evergreen ({profile_part}; {library_part})",
             'replace the threshold of {rows} by one at {root}, or set [policy] limit = "ils"',
             code="counts-fewer-bills",
             values=values,
