@@ -99,7 +99,7 @@ class TestShow:
         assert run(["config", "show", "report"]) == exit_status.CONFIGURATION
         shown = capsys.readouterr()
         assert "# line 2" in shown.out
-        assert "1 fault in the configuration: `evergreen-groups config check`" in shown.err
+        assert "the configuration has 1 error: run `evergreen-groups config check`" in shown.err
 
 
 class TestCheck:
@@ -194,7 +194,7 @@ def test_without_a_configuration_init_is_named_first(
     monkeypatch.setenv("LC_ALL", "C")
     assert run(command) == exit_status.CONFIGURATION
     assert capsys.readouterr().err.splitlines()[-1] == (
-        "evergreen-groups: no gateway; make a configuration with evergreen-groups init, name one with --config, or try "
+        "evergreen-groups: no configuration found; run `evergreen-groups init`, name a file with --config, or try "
         "--sandbox"
     )
 

@@ -127,13 +127,13 @@ def test_all_questions_with_mistakes_on_the_way(sandbox: Sandbox, command: Comma
     file = tmp_path / "etc" / "config.toml"
     with at_a_terminal(command, "--config", str(file), "init") as terminal:
         terminal.answer("Address of the Evergreen server", "evergreen")
-        terminal.answer("That doesn't do: this takes an address")
+        terminal.answer("Not accepted: expected an address")
         terminal.answer("Address of the Evergreen server", f"http://127.0.0.1:{free_port()}")
-        terminal.answer("That doesn't do: Gateway")
+        terminal.answer("Not accepted: Gateway")
         terminal.answer("Address of the Evergreen server", sandbox.url)
         terminal.answer("User name of the service account", "consortium_staff")
         terminal.answer("Password of consortium_staff", "wrong password")
-        terminal.answer("That doesn't do: Login")
+        terminal.answer("Not accepted: Login")
         terminal.answer("User name of the service account [consortium_staff]", "")
         terminal.answer("Password of consortium_staff", PASSWORD)
         terminal.answer("There are ")
@@ -141,7 +141,7 @@ def test_all_questions_with_mistakes_on_the_way(sandbox: Sandbox, command: Comma
         terminal.answer('That doesn\'t do: there is no org unit "NOWHERE"')
         terminal.answer("Libraries, with commas", "north, MILL")
         terminal.answer("List groups that together owe this much or more [25.00]", "lots")
-        terminal.answer("That doesn't do: this takes an amount")
+        terminal.answer("Not accepted: expected an amount")
         terminal.answer("List groups that together owe this much or more [25.00]", "30")
         terminal.answer('Limit of one person\'s own fines, "none", or "ils" [5.00]', "")
         terminal.answer("Mail server for the report (none)", "")
@@ -190,9 +190,9 @@ def test_a_mail_server_that_does_not_do_can_be_left_out(sandbox: Sandbox, comman
         terminal.answer("User name there (none)", "")
         terminal.answer("From", "groups@library.example")
         terminal.answer("Recipients", "*=a@library.example")
-        terminal.answer("Where the service runs, it is at")
+        terminal.answer("The web service has it at")
         terminal.answer("Link to the report in the mails (none)", "")
-        terminal.answer("That doesn't do: Mail server")
+        terminal.answer("Not accepted: Mail server")
         terminal.answer("Mail server for the report (- for none) [localhost]", "-")
         assert terminal.end() == exit_status.DONE, terminal.said
     assert load.load(file, {}).mail == MailSettings()
@@ -221,7 +221,7 @@ def test_a_threshold_above_the_limit_is_a_warning(sandbox: Sandbox, command: Com
     command.environ[passwords.PASSWORD_VARIABLE] = PASSWORD
     done = init()
     assert done.returncode == exit_status.DONE
-    said = "warning: Thresholds: Evergreen blocks from $10.00 on, and the rule is more than $5.00: whoever owes $5.01"
+    said = "warning: Thresholds: Evergreen blocks at $10.00, the rule: more than $5.00. A patron who owes $5.01"
     errors = " ".join(done.stderr.split())
     assert said in errors
     assert "set the threshold of Everyone at LAKELAND to $5.01" in errors
@@ -246,7 +246,7 @@ def test_a_password_of_the_environment_that_does_not_do_is_asked_for(
     command.environ[passwords.PASSWORD_VARIABLE] = "an older one"
     with at_a_terminal(command, "--config", str(file), "init", "--url", sandbox.url) as terminal:
         terminal.answer("User name of the service account", "consortium_staff")
-        terminal.answer("That doesn't do: Login")
+        terminal.answer("Not accepted: Login")
         terminal.answer("User name of the service account", "consortium_staff")
         terminal.answer("Password of consortium_staff", PASSWORD)
         terminal.answer("Libraries, with commas")
@@ -266,7 +266,7 @@ def test_an_empty_password_ends_it(sandbox: Sandbox, command: Command, tmp_path:
         terminal.answer("User name of the service account", "consortium_staff")
         terminal.answer("Password of consortium_staff", "")
         assert terminal.end() == exit_status.USAGE, terminal.said
-    assert "no password was entered, and nothing was written; set $EVERGREEN_GROUPS_PASSWORD" in terminal.said
+    assert "nothing was written: no password was entered" in terminal.said
     assert not file.exists()
 
 
@@ -394,7 +394,7 @@ class TestWhatIsThere:
         )
         file.write_text(text)
         with at_a_terminal(command, "--config", str(file), "init") as terminal:
-            terminal.answer("Overwrite it in the end?", "y")
+            terminal.answer("Overwrite it at the end?", "y")
             terminal.answer(f"Address of the Evergreen server [{sandbox.url}]", "")
             terminal.answer("User name of the service account [consortium_staff]", "")
             terminal.answer("Libraries, with commas (- for all) [NORTH]", "-")
@@ -407,9 +407,9 @@ class TestWhatIsThere:
             terminal.answer("From", "groups@library.example")
             terminal.answer("Recipients", "NOWHERE=a@library.example")
             terminal.answer("Link to the report in the mails (none)", "https://ils.example.org/{library}")
-            terminal.answer("That doesn't do: there is no org unit")
+            terminal.answer("Not accepted: there is no org unit")
             terminal.answer('SHORTNAME=ADDRESS; *=ADDRESS" [NOWHERE=a@library.example]', "*=a@library.example")
-            terminal.answer("That doesn't do: Mail server")
+            terminal.answer("Not accepted: Mail server")
             terminal.answer("Mail server for the report (- for none) [localhost]", "-")
             terminal.end()
         assert "Password of" not in terminal.said, "that of the file does"

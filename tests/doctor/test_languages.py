@@ -104,7 +104,7 @@ def test_titles_and_purposes_are_texts_of_the_catalogue() -> None:
 def test_a_check_that_could_not_be_made_names_the_other_ones_title() -> None:
     skipped = not_checked(Message("Gateway"))
     assert untranslated(skipped) == []
-    assert skipped.found == "not checked, because of: Gateway"
+    assert skipped.found == "not checked because this failed: Gateway"
 
 
 def test_an_error_is_shown_with_its_values_and_what_its_kind_advises() -> None:

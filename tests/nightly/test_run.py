@@ -238,7 +238,7 @@ def test_only_to_look_goes_with_nothing_that_leaves_something(report: Runs, word
     [
         (("--split", "library"), "needs a directory; name it with --output"),
         (("--split", "library", "--output", "x", "--format", "table"), "takes a format of html, csv, json, xlsx"),
-        (("--format", "xlsx"), "a spreadsheet isn't for the terminal; name a file with --output"),
+        (("--format", "xlsx"), "the format xlsx needs a file; set [report] output, or use --output"),
     ],
 )
 def test_targets_that_do_not_fit(report: Runs, words: tuple[str, ...], says: str) -> None:
