@@ -164,7 +164,7 @@ def _refuse_broken_completion() -> None:
     place = os.environ.get("COMP_CWORD", "")
     is_whole = "COMP_WORDS" in os.environ and "COMP_CWORD" in os.environ and (shell == "fish" or place.isdecimal())
     if asked == "complete" and not is_whole:
-        raise click.UsageError(f"unset {COMPLETION_VARIABLE}: it is for completion scripts, which set COMP_WORDS too")
+        raise click.UsageError(f"{COMPLETION_VARIABLE} is for completion scripts, which set COMP_WORDS too: unset it")
 
 
 def _replace_broken_timezone() -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def mail_settings(subject: Subject) -> Iterator[Finding]:
-    """The settings are complete if a report is to be mailed. Doesn't contact the server."""
+    """If a report is mailed, the settings are complete. Doesn't contact the server."""
     settings = subject.settings.mail
     to_mail = [report for report in subject.settings.reports if report.recipients]
     if settings.host is None and to_mail:

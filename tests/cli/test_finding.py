@@ -147,11 +147,10 @@ def test_more_than_can_be_listed(run: Command, sandbox: Sandbox) -> None:
 def test_a_user_at_a_terminal_chooses(run: Command) -> None:
     status, shown = at_a_terminal(run, "show", "--name", "Whitfield", answer="7\n2\n")
     assert status == 0
-    assert "invalid input" in shown
+    assert shown.count("Number, or Enter for none") == 2
     assert "Group 1009: 3 members" in shown
     status, shown = at_a_terminal(run, "show", "--name", "Whitfield", answer="\n")
     assert status == 0
-    assert "Nothing was changed" not in shown
     assert "Group 1009" not in shown
 
 

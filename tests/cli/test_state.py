@@ -90,8 +90,7 @@ def test_the_sql_can_be_read_before(command: Command, tmp_path: Path) -> None:
 def test_forget(command: Command) -> None:
     told(command, "-q", "remove", "20000000001052", "--yes")
     assert told(command, "state", "forget", "1052") == (
-        "Removed: steps of changes: 1; events: 0; listed groups: 0; "
-        "follow-up entries removed: 0.\n"
+        "Removed: steps of changes: 1; events: 0; listed groups: 0; follow-up entries removed: 0.\n"
     )
     assert told(command, "journal") == told(command, "journal")
     assert "1052" not in told(command, "state", "export")

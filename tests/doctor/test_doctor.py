@@ -177,7 +177,9 @@ def test_a_planted_fault_is_named(installation: Installation, proxy: FaultProxy,
     assert [said(finding) for finding in found if not finding.advice] == []
     first = next(iter(diagnosis.failed), named)
     assert diagnosis.healthy == (verdict is WARNING)
-    assert {finding.found for finding in only(diagnosis, SKIPPED)} <= {f"not checked because this failed: {first.title}"}
+    assert {finding.found for finding in only(diagnosis, SKIPPED)} <= {
+        f"not checked because this failed: {first.title}"
+    }
 
 
 def test_a_login_that_is_tried_for_the_catalog_is_logged_out(

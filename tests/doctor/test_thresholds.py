@@ -144,7 +144,8 @@ def test_an_account_that_sees_no_thresholds_or_some(sandbox: Sandbox, look: Look
     (found,) = look(account="north_manager")
     assert (found.verdict, found.code) == (Verdict.WARNING, "thresholds-not-visible")
     assert (
-        gettext(found.advice) == "grant VIEW_GROUP_PENALTY_THRESHOLD at depth 0, with the top org unit as a working location"
+        gettext(found.advice)
+        == "grant VIEW_GROUP_PENALTY_THRESHOLD at depth 0, with the top org unit as a working location"
     )
     make_stock_circulator(sandbox)
     found, *_others = look(account="harbor_desk")

@@ -89,9 +89,7 @@ def test_what_the_configuration_has_new_is_written_and_what_somebody_changed_is_
     printed = root("install", "nightly", "--yes", status=1)
     assert "updated: /etc/systemd/system/evergreen-groups-report.service" in printed
     assert "+LoadCredential=database_password:/etc/evergreen-groups/database-password" in printed
-    assert (
-        "skipped, because it was changed: /etc/systemd/system/evergreen-groups-report.timer" in printed
-    )
+    assert "skipped, because it was changed: /etc/systemd/system/evergreen-groups-report.timer" in printed
     assert "-OnCalendar=*-*-* 04:15:00" in printed
     assert "04:15" in timer.read_text()
     assert "database_password" in (root.directory / SERVICE).read_text()
