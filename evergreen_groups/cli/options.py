@@ -230,9 +230,9 @@ else:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def expected(problem: NotAllowedError, value: object) -> Message:
-    """Describe a value that isn't allowed."""
-    return Message("expected {allowed}, not {value}", values={"allowed": problem.allowed, "value": repr(value)})
+def expected(problem: NotAllowedError) -> Message:
+    """Describe what is allowed instead of a value."""
+    return Message("expected {allowed}", values={"allowed": problem.allowed})
 
 
 class CheckedType(Converted):
@@ -247,7 +247,7 @@ class CheckedType(Converted):
         try:
             return self._kind(value)
         except NotAllowedError as problem:
-            self.fail(expected(problem, value), param, ctx)
+            self.fail(expected(problem), param, ctx)
 
     def shell_complete(
         self,

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _AUTH = "open-ils.auth"
 _EXPIRES_SOON = timedelta(days=30)
+_EXPIRES = "the account's expiration date is {date}"
+_EXTEND = "extend the account"
 _NOT_REGISTERED = "the workstation {workstation} isn't registered"
 _REGISTER = "register it in the staff client, or correct [gateway] workstation"
 _GRANT = "grant {permission} at depth 0, with the top org unit as a working location"
@@ -91,13 +93,10 @@ def account(subject: Subject) -> Iterator[Finding]:
             "use an account with only the permissions below",
             code="superuser",
         )
+    elif expires is not None and expires < now:
+        yield warning(_EXPIRES, _EXTEND, code="account-expired", values={"date": expires.date()})
     elif expires is not None and expires < now + _EXPIRES_SOON:
-        yield warning(
-            "the account's expiration date is {date}",
-            "extend the account",
-            code="account-expired" if expires < now else "account-expires-soon",
-            values={"date": expires.date()},
-        )
+        yield warning(_EXPIRES, _EXTEND, code="account-expires-soon", values={"date": expires.date()})
     else:
         home = subject.org_units.shortname(user.home_ou)
         yield ok("id {id}, home library {library}", values={"id": user.id, "library": home})

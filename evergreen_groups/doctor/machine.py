@@ -104,7 +104,7 @@ def password(subject: Subject) -> Iterator[Finding]:
         if file is not None:
             place = Message("{variable}, which overrides {path}", values={"variable": place, "path": file})
         file = None
-    shared = _shared_file(file, "password-file-shared", "gateway.password_file")
+    sharing = _sharing(file)
     if text != text.strip():
         yield warning(
             "the password begins or ends with a space: {place}",
@@ -112,8 +112,16 @@ def password(subject: Subject) -> Iterator[Finding]:
             code="password-with-blank",
             values={"place": place},
         )
+    elif sharing:
+        yield warning(
+            "{trouble}",
+            "{command}",
+            code="password-file-shared",
+            values=sharing,
+            setting="gateway.password_file",
+        )
     else:
-        yield shared or ok("{place}", values={"place": place})
+        yield ok("{place}", values={"place": place})
 
 
 def events_secret(subject: Subject) -> Iterator[Finding]:
@@ -122,8 +130,10 @@ def events_secret(subject: Subject) -> Iterator[Finding]:
     if passwords.secret(subject.settings.events, subject.environ) is None:
         yield NOT_CONFIGURED
         return
-    shared = _shared_file(file, "secret-file-shared", "events.secret_file")
-    yield shared or ok("{place}", values={"place": file or _CREDENTIALS})
+    if sharing := _sharing(file):
+        yield warning("{trouble}", "{command}", code="secret-file-shared", values=sharing, setting="events.secret_file")
+    else:
+        yield ok("{place}", values={"place": file or _CREDENTIALS})
 
 
 def metrics(subject: Subject) -> Iterator[Finding]:
@@ -156,16 +166,18 @@ def _denied(directory: Path) -> Message:
     return Message(os.strerror(errno.EACCES if directory.is_dir() else errno.ENOENT))
 
 
-def _shared_file(path: Path | None, code: str, setting: str) -> Finding | None:
-    """Return a warning if others can change a secret file. Files open to everyone are errors elsewhere."""
+def _sharing(path: Path | None) -> dict[str, object]:
+    """Return who else can change a secret file, with a remedy. Files open to everyone are errors elsewhere."""
     if path is None:
-        return None
+        return {}
     mode, owner = path.stat().st_mode, _foreign_owner(path)
-    values = {"path": path, "mode": _octal(mode), "command": f"chmod 600 {path}"}
     if owner is not None:
-        values = {"path": path, "owner": owner, "command": f"chown {os.geteuid()} {path}; chmod 600 {path}"}
-        return warning(_FOREIGN, "{command}", code=code, values=values, setting=setting)
-    return warning(_OPEN, "{command}", code=code, values=values, setting=setting) if mode & stat.S_IWGRP else None
+        trouble = Message(_FOREIGN, values={"path": path, "owner": owner})
+        return {"trouble": trouble, "command": f"chown {os.geteuid()} {path}; chmod 600 {path}"}
+    if mode & stat.S_IWGRP:
+        trouble = Message(_OPEN, values={"path": path, "mode": _octal(mode)})
+        return {"trouble": trouble, "command": f"chmod 600 {path}"}
+    return {}
 
 
 def state_directory(subject: Subject) -> Iterator[Finding]:

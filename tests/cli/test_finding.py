@@ -57,9 +57,9 @@ def test_at_a_terminal_it_is_said_what_it_may_be(run: Command, command: list[str
     status, shown = on_a_terminal(run, *command)
     assert status == exit_status.FAILED
     assert "no visible patron has this barcode" in shown
-    assert f"Looked for: {MISTYPED}" in shown
+    assert f"Searched for: {MISTYPED}" in shown
     assert f"{CARD}  {NAME}" in shown
-    assert shown.index("no visible patron") < shown.index("Looked for")
+    assert shown.index("no visible patron") < shown.index("Searched for")
 
 
 @pytest.mark.long
@@ -73,7 +73,7 @@ def test_at_a_terminal_with_events_or_quietly_no_patron_is_named(run: Command) -
 @pytest.mark.long
 def test_at_a_terminal_a_length_that_no_card_has(run: Command) -> None:
     _status, shown = on_a_terminal(run, "show", "2 0000 00000 99")
-    assert "Looked for: 200000000099" in shown
+    assert "Searched for: 200000000099" in shown
     assert "It has 12 characters; the cards here have 14." in shown
 
 
@@ -81,7 +81,7 @@ def test_at_a_terminal_a_length_that_no_card_has(run: Command) -> None:
 def test_an_account_that_sees_nobody_of_them_reads_no_name(sandbox: Sandbox, tmp_path: Path) -> None:
     status, shown = on_a_terminal(Command(tmp_path, sandbox.url, "harbor_desk"), "show", CARD)
     assert status == exit_status.FAILED
-    assert "Looked for" in shown
+    assert "Searched for" in shown
     assert "Whitfield" not in shown
 
 

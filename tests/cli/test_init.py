@@ -132,11 +132,11 @@ def test_all_questions_with_mistakes_on_the_way(sandbox: Sandbox, command: Comma
         terminal.answer("Not accepted: Gateway")
         terminal.answer("Address of the Evergreen server", sandbox.url)
         terminal.answer("User name of the service account", "consortium_staff")
-        terminal.answer("Password of consortium_staff", "wrong password")
+        terminal.answer("Password for consortium_staff", "wrong password")
         terminal.answer("Not accepted: Login")
         terminal.answer("User name of the service account [consortium_staff]", "")
-        terminal.answer("Password of consortium_staff", PASSWORD)
-        terminal.answer("There are ")
+        terminal.answer("Password for consortium_staff", PASSWORD)
+        terminal.answer("Libraries: ")
         terminal.answer("Libraries, with commas", "NOWHERE")
         terminal.answer('That doesn\'t do: there is no org unit "NOWHERE"')
         terminal.answer("Libraries, with commas", "north, MILL")
@@ -233,7 +233,7 @@ def test_ctrl_c_on_the_way_writes_nothing(sandbox: Sandbox, command: Command, tm
     with at_a_terminal(command, "--config", str(tmp_path / "etc" / "config.toml"), "init") as terminal:
         terminal.answer("Address of the Evergreen server", sandbox.url)
         terminal.answer("User name of the service account", "consortium_staff")
-        terminal.answer("Password of consortium_staff", PASSWORD)
+        terminal.answer("Password for consortium_staff", PASSWORD)
         terminal.answer("Libraries, with commas")
         assert terminal.interrupt() == exit_status.INTERRUPTED
     assert "Traceback" not in terminal.said
@@ -248,7 +248,7 @@ def test_a_password_of_the_environment_that_does_not_do_is_asked_for(
         terminal.answer("User name of the service account", "consortium_staff")
         terminal.answer("Not accepted: Login")
         terminal.answer("User name of the service account", "consortium_staff")
-        terminal.answer("Password of consortium_staff", PASSWORD)
+        terminal.answer("Password for consortium_staff", PASSWORD)
         terminal.answer("Libraries, with commas")
         assert terminal.interrupt() == exit_status.INTERRUPTED
 
@@ -264,7 +264,7 @@ def test_an_empty_password_ends_it(sandbox: Sandbox, command: Command, tmp_path:
     with at_a_terminal(command, "--config", str(file), "init") as terminal:
         terminal.answer("Address of the Evergreen server", sandbox.url)
         terminal.answer("User name of the service account", "consortium_staff")
-        terminal.answer("Password of consortium_staff", "")
+        terminal.answer("Password for consortium_staff", "")
         assert terminal.end() == exit_status.USAGE, terminal.said
     assert "nothing was written: no password was entered" in terminal.said
     assert not file.exists()
@@ -304,23 +304,23 @@ def test_every_question_can_be_answered_on_the_command_line() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"--url": "evergreen"}, "--url takes an address"),
+        ({"--url": "evergreen"}, "--url: expected an address"),
         ({"--url": "http://127.0.0.1:9"}, "Gateway"),
         ({"--username": "nobody"}, "Login"),
         ({"--org": "NOWHERE"}, "NOWHERE"),
-        ({"--workstation": "NOWHERE-1"}, "not registered"),
-        ({"--min-total": "0"}, "--min-total takes an amount above zero"),
-        ({"--limit": "some"}, "--limit takes"),
+        ({"--workstation": "NOWHERE-1"}, "isn't registered"),
+        ({"--min-total": "0"}, "--min-total: expected an amount above zero"),
+        ({"--limit": "some"}, "--limit: expected"),
         ({"--mail-host": "127.0.0.1", "--mail-port": "9", "--mail-sender": "a@b.example",
           "--mail-recipients": "*=a@b.example"}, "Mail server"),
-        ({"--mail-host": "localhost"}, "--mail-sender is needed"),
+        ({"--mail-host": "localhost"}, "--yes needs --mail-sender"),
         ({"--mail-sender": "a@b.example"}, "--mail-sender needs --mail-host"),
         ({"--mail-host": "localhost", "--mail-sender": "a@b.example", "--mail-recipients": "*"},
-         "--mail-recipients takes for each short name an address"),
+         "--mail-recipients: expected for each short name an address"),
         ({"--mail-host": "localhost", "--mail-sender": "a@b.example", "--mail-recipients": "HARBUR=a@b.example"},
          "HARBUR"),
-        ({"--url": "http://192.0.2.1"}, "give --allow-plain-http"),
-        ({"--username": ""}, "--username is needed"),
+        ({"--url": "http://192.0.2.1"}, "use --allow-plain-http"),
+        ({"--username": ""}, "--yes needs --username"),
     ],
 )  # fmt: skip
 def test_a_bad_answer_is_one_line_and_nothing_is_written(
@@ -412,7 +412,7 @@ class TestWhatIsThere:
             terminal.answer("Not accepted: Mail server")
             terminal.answer("Mail server for the report (- for none) [localhost]", "-")
             terminal.end()
-        assert "Password of" not in terminal.said, "that of the file does"
+        assert "Password for" not in terminal.said, "that of the file does"
         assert terminal.said.count("Link to the report") == 1
         former, settings = load.load(file.with_name("config.toml.former"), {}), load.load(file, {})
         assert (settings.gateway, settings.language, settings.reports[0].recipients) == (

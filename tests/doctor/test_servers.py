@@ -165,7 +165,7 @@ def test_the_shared_counters_are_tried(tmp_path: Path, monkeypatch: pytest.Monke
     stopped = found(SECRET)
     monkeypatch.setitem(sys.modules, "limits.storage", None)
     missing = found(SECRET)
-    assert (right.verdict, right.found) == (OK, f"127.0.0.1:{counters.port} answers")
+    assert (right.verdict, right.found) == (OK, f"127.0.0.1:{counters.port}")
     for one in (wrong, none):
         assert (one.verdict, one.code) == (FAILED, "redis-login-refused")
         assert "password_file" in one.advice

@@ -322,7 +322,7 @@ PLANTED: dict[str, tuple[str, Verdict, str, str, Plant]] = {
     "an account that changes nothing": (
         "permission.UPDATE_USER", FAILED, "needed for: changes", "grant UPDATE_USER",
         configured(without="UPDATE_USER", changes=True)),
-    "profiles out of reach": ("permission.profiles", FAILED, "can't edit patrons of any", "group_application.user.patron",
+    "profiles out of reach": ("permission.profiles", FAILED, "can't edit patrons of", "group_application.user.patron",
         configured(without="group_application.%", changes=True)),
     "an account blind at home": (
         "permission.VIEW_USER", FAILED, "works at LAKELAND but lacks", "grant the permission at LAKELAND",

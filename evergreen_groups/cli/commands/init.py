@@ -325,7 +325,7 @@ class Interview:
                     "{place}: {problem}",
                     setting=setting.key,
                     code="option-not-allowed",
-                    values={"place": option.flag, "problem": expected(problem, value)},
+                    values={"place": option.flag, "problem": expected(problem)},
                 ) from None
         default = setting.default
         may_be_empty = question is not None and question.empty != ""
@@ -366,7 +366,7 @@ class Interview:
             try:
                 return setting.kind(answer)
             except NotAllowedError as problem:
-                _emit(gettext("Not accepted: {problem}", problem=expected(problem, answer)))
+                _emit(gettext("Not accepted: {problem}", problem=expected(problem)))
 
     def _password(self, setting: Setting, question: str) -> str:
         variable = passwords.secret_of(setting).variable or ""
