@@ -192,7 +192,7 @@ def profiles(subject: Subject) -> Iterator[Finding]:
     else:
         yield ok(
             "can edit: {profiles}; can't edit: {others}",
-            values={"profiles": name_some(changed), "others": name_some(others) or "–"},
+            values={"profiles": name_some(changed), "others": name_some(others) or "-"},
         )
 
 
@@ -214,8 +214,8 @@ def desk(subject: Subject) -> Iterator[Finding]:
     values: dict[str, object] = {
         "needed": [*DESK_PERMISSIONS],
         "root": root.shortname,
-        "places": name_places(subject.org_units, set(changes)) if changes else "–",
-        "lacks": [name for name in DESK_PERMISSIONS if not held[name]] or "–",
+        "places": name_places(subject.org_units, set(changes)) if changes else "-",
+        "lacks": [name for name in DESK_PERMISSIONS if not held[name]] or "-",
     }
     yield ok(
         "to see Evergreen's thresholds, clerks need {permission} at depth 0; stock profiles have it at branch depth",

@@ -38,7 +38,6 @@ _ADDRESS_ERRORS = (UnreachableError, HTTPStatusError, NotJSONError, CutOffError,
 CHECK_ADDRESS = Message("check [gateway] url: the root of Evergreen's web server")
 CHECK_SERVER = Message("check Evergreen's release and the logs of its services")
 CHECK_LOAD = Message("check the load of Evergreen's servers")
-CHECK_OUTPUT = Message("make the directory writable for this user, or set another path")
 _DEFAULT_ADVICE = (
     (ConfigurationError, Message("correct the configuration")),
     (PermissionDeniedError, Message("grant the account the permission")),

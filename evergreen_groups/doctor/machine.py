@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evergreen_groups import configured
-from evergreen_groups.doctor.finding import CHECK_OUTPUT, NOT_CONFIGURED, Finding, failed, from_error, ok, warning
+from evergreen_groups.doctor.finding import NOT_CONFIGURED, Finding, failed, from_error, ok, warning
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.formats import OUTPUT_FORMATS, TEXT_FORMATS, format_of_file, output_format
 from evergreen_groups.message import Message, own_pip, system_reason
@@ -34,7 +34,7 @@ STORED = {
     "mails": Message("queued mails"),
 }
 """The kinds of rows in the database."""
-_OTHER_STATE = "make the directory writable for this user, or set $STATE_DIRECTORY"
+_MAKE_WRITABLE = "make the directory writable for this user, or set another path in {section}"
 _NOT_THERE_YET = "{path} doesn't exist yet: the first run creates it"
 _CANNOT_WRITE = "can't write to {path}: {reason}"
 _OPEN = "{path} is open to other users ({mode})"
@@ -146,9 +146,13 @@ def metrics(subject: Subject) -> Iterator[Finding]:
     if settings.textfile is not None and not os.access(settings.textfile.parent, os.W_OK | os.X_OK):
         yield failed(
             _CANNOT_WRITE,
-            CHECK_OUTPUT,
+            _MAKE_WRITABLE,
             code="textfile-not-writable",
-            values={"path": settings.textfile, "reason": _denied(settings.textfile.parent)},
+            values={
+                "path": settings.textfile,
+                "reason": _denied(settings.textfile.parent),
+                "section": "[metrics]",
+            },
             setting="metrics.textfile",
         )
         return
@@ -184,8 +188,8 @@ def state_directory(subject: Subject) -> Iterator[Finding]:
     """The state directory is writable, private to this user, and has free space."""
     path = find_state_directory(subject.environ)
     if path.exists() and not path.is_dir():
-        reason = Message(os.strerror(errno.ENOTDIR))
-        yield failed(_CANNOT_WRITE, _OTHER_STATE, code="state-not-a-directory", values={"path": path, "reason": reason})
+        values = {"path": path, "reason": Message(os.strerror(errno.ENOTDIR)), "section": "$STATE_DIRECTORY"}
+        yield failed(_CANNOT_WRITE, _MAKE_WRITABLE, code="state-not-a-directory", values=values)
         return
     place = path if path.exists() else next(parent for parent in path.parents if parent.exists())
     # A trial write also detects a full disk and a read-only file system.
@@ -193,8 +197,8 @@ def state_directory(subject: Subject) -> Iterator[Finding]:
         with tempfile.TemporaryDirectory(dir=place) as made:
             Path(made, "trial").write_bytes(b"\0" * _TRIAL_BYTES)
     except OSError as error:
-        values = {"path": place, "reason": system_reason(error)}
-        yield failed(_CANNOT_WRITE, _OTHER_STATE, code="state-not-writable", values=values)
+        values = {"path": place, "reason": system_reason(error), "section": "$STATE_DIRECTORY"}
+        yield failed(_CANNOT_WRITE, _MAKE_WRITABLE, code="state-not-writable", values=values)
         return
     if place != path:
         yield ok(_NOT_THERE_YET, values={"path": path})
@@ -233,7 +237,7 @@ def database(subject: Subject) -> Iterator[Finding]:
     )
     yield ok(
         "{where} ({megabytes:.1f} MB): {stored}",
-        values={"where": found.where, "megabytes": found.size / 1_000_000, "stored": stored or "–"},
+        values={"where": found.where, "megabytes": found.size / 1_000_000, "stored": stored or "-"},
     )
     addresses = set(found.addresses)
     with suppress(ConfigurationError):  # reported by the check of the address
@@ -345,13 +349,13 @@ def _path_finding(path: Path, section: str, *, by_library: bool) -> Finding:
         )
     places = [path, path / ".editions"] if by_library and path.exists() else [path.parent]
     if not places[0].is_dir():
-        values = {"path": places[0], "reason": _denied(places[0])}
-        return failed(_CANNOT_WRITE, CHECK_OUTPUT, code="output-directory-missing", values=values, setting=setting)
+        values = {"path": places[0], "reason": _denied(places[0]), "section": section}
+        return failed(_CANNOT_WRITE, _MAKE_WRITABLE, code="output-directory-missing", values=values, setting=setting)
     for place in filter(Path.is_dir, places):
         mode = place.stat().st_mode
         if not os.access(place, os.W_OK | os.X_OK):
-            values = {"path": place, "reason": _denied(place)}
-            return failed(_CANNOT_WRITE, CHECK_OUTPUT, code="output-not-writable", values=values, setting=setting)
+            values = {"path": place, "reason": _denied(place), "section": section}
+            return failed(_CANNOT_WRITE, _MAKE_WRITABLE, code="output-not-writable", values=values, setting=setting)
         # With the sticky bit, only their owner can replace files.
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
             return warning(

@@ -63,7 +63,7 @@ def test_a_configuration_that_only_serves_is_checked_as_far_as_it_can_be(install
     skipped = only(diagnosis, SKIPPED)
     assert {finding.check for finding in skipped} >= {"password", "login", "permission.VIEW_USER", "thresholds"}
     assert {finding.code for finding in skipped} == {"not-needed"}
-    assert all(finding.found.startswith("not needed to serve") for finding in skipped)
+    assert all(finding.found == "not needed for the web service alone" for finding in skipped)
 
 
 @pytest.mark.parametrize(
@@ -88,11 +88,11 @@ def test_what_its_account_could_do_at_a_desk(installation: Installation, sandbox
     def examined() -> Sequence[Finding]:
         return installation.examined(["configuration", "login", "account", "permission.desk"]).findings
 
-    assert found() == ["this account could change groups at LAKELAND"]
+    assert found() == ["this account could change groups at: LAKELAND; it lacks: -"]
     (thresholds,) = (finding.found for finding in examined() if finding.code == "desk-thresholds")
-    assert "VIEW_GROUP_PENALTY_THRESHOLD with depth 0" in thresholds
+    assert "VIEW_GROUP_PENALTY_THRESHOLD at depth 0" in thresholds
     for account, lacking, what in (
-        ("north_manager", None, "this account could change groups at NORTH"),
+        ("north_manager", None, "this account could change groups at: NORTH"),
         ("north_manager", "VIEW_CIRCULATIONS", "this account could change groups at NORTH; it lacks VIEW_CIRCULATIONS"),
         ("harbor_desk", None, "this account can't change groups; clerks need STAFF_LOGIN, VIEW_USER"),
         ("north_manager", "group_application.%", "this account can't change groups"),
@@ -194,7 +194,7 @@ def test_a_login_that_is_tried_for_the_catalog_is_logged_out(
 def test_plain_http_that_is_meant_is_a_warning(tmp_path: Path) -> None:
     house = Installation(tmp_path, "http://192.0.2.1", more="allow_plain_http = true\n")
     (warning,) = only(house.examined(only=("configuration", "address")), WARNING, FAILED)
-    assert "is not encrypted" in warning.found
+    assert "isn't encrypted" in warning.found
     assert "remove allow_plain_http" in warning.advice
 
 
@@ -202,8 +202,9 @@ def test_a_proxy_on_the_way_is_named_without_its_password(tmp_path: Path, monkey
     monkeypatch.setenv("https_proxy", "http://user:secret@proxy.example:3128")
     house = Installation(tmp_path, "https://evergreen.example")
     diagnosis = house.examined(only=("address", "certificate"))
-    assert [finding.verdict for finding in diagnosis.findings] == [OK, OK]
-    assert all("through the proxy proxy.example" in finding.found for finding in diagnosis.findings)
+    assert [(finding.verdict, finding.found) for finding in diagnosis.findings] == [
+        (OK, "https://evergreen.example, through the proxy proxy.example")
+    ]
     assert "secret" not in repr(diagnosis)
 
 

@@ -75,9 +75,9 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("long", "ca.pem", OK, "days left: 59", ""),
         ("short", "ca.pem", WARNING, "days left: 2", "renew the certificate"),
         ("over", "ca.pem", FAILED, "has expired", "renew the certificate"),
-        ("early", "ca.pem", FAILED, "is not valid yet", "this machine's clock"),
-        ("other", "ca.pem", FAILED, "is not for 127.0.0.1, but for other.example", "as in the certificate"),
-        ("long", None, FAILED, "nobody trusted here", "set ca_bundle"),
+        ("early", "ca.pem", FAILED, "is not yet valid", "this machine's clock"),
+        ("other", "ca.pem", FAILED, "is for other.example, not for 127.0.0.1", "the certificate's name"),
+        ("long", None, FAILED, "unable to get local issuer certificate", "set [gateway] ca_bundle"),
         ("long", "index.txt", FAILED, "holds no certificate", "set ca_bundle"),
         ("long", "none.pem", FAILED, "No such file", "set ca_bundle"),
     ],
@@ -100,7 +100,7 @@ def test_a_port_that_speaks_no_tls(tmp_path: Path) -> None:
     with Server(greeting=b"HTTP/1.1 400 Bad Request\r\n\r\n") as server:
         house = Installation(tmp_path, f"https://127.0.0.1:{server.port}")
         found = {finding.check: finding for finding in house.examined().findings}
-    assert "does not speak TLS" in found["certificate"].found
+    assert "it doesn't use TLS" in found["certificate"].found
 
 
 @pytest.mark.parametrize(

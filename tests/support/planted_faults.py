@@ -269,7 +269,7 @@ PLANTED: dict[str, tuple[str, Verdict, str, str, Plant]] = {
         reached_at("https://nowhere.invalid")),
     "a host that cannot be": ("address", FAILED, "Name or service not known", "[gateway] url",
         reached_at(f"https://{'x' * 64}.example")),
-    "a password in clear": ("address", FAILED, "isn't encrypted", "use https://",
+    "a password in clear": ("address", FAILED, "is not encrypted", "use https://",
         reached_at("http://192.0.2.1")),
     "nobody at the port": ("gateway", FAILED, "Connection refused", "[gateway] url",
         reached_at("http://127.0.0.1:1")),
@@ -282,7 +282,7 @@ PLANTED: dict[str, tuple[str, Verdict, str, str, Plant]] = {
     "an answer of another shape": (
         "permission.VIEW_USER", FAILED, "a list of org units for each permission", "release",
         answered("has_work_perm_at.batch", dict)),
-    "a clock that is wrong": ("clock", WARNING, "minus this machine's: +5,4", "NTP",
+    "a clock that is wrong": ("clock", WARNING, "minus this machine's: +5,", "NTP",
         answered("opensrf.system.time", lambda: server_time(5400))),
     "a clock that is late": ("clock", WARNING, "minus this machine's: -5,", "NTP",
         answered("opensrf.system.time", lambda: server_time(-5400))),
