@@ -193,7 +193,7 @@ def require(names: Collection[str]) -> None:
     for format in map(output_format, names):
         if not format.installed:
             raise ConfigurationError(
-                "the package {package} isn't installed",
+                "{package} isn't installed",
                 advice="{pip} install 'evergreen-groups[{extra}]'",
                 code="format-not-installed",
                 values={"package": format.package, "extra": format.name, "pip": own_pip()},

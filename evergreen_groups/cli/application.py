@@ -224,7 +224,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         status = exit_status.FAILED
     except OSError as error:
         discard_standard_output()  # the rest of the buffer would fail again at exit
-        logs.emit(Message("can't read or write: {reason}", values={"reason": system_reason(error)}), error=True)
+        logs.emit(Message("cannot read or write: {reason}", values={"reason": system_reason(error)}), error=True)
         status = exit_status.FAILED
     except Exception as error:  # a bug. Don't show a traceback, and don't log the text, which may be about patrons.
         logs.report_bug(error)

@@ -139,7 +139,7 @@ def from_os_error(error: OSError) -> Finding:
         problem = Message("{place}: {problem}", values={"place": error.filename, "problem": problem})
     return failed(
         "{problem}",
-        "make the file readable for this user",
+        "let this user read it",
         code="file-not-read",
         values={"problem": problem},
     )

@@ -36,7 +36,7 @@ STORED = {
 """The kinds of rows in the database."""
 _MAKE_WRITABLE = "make the directory writable for this user, or set another path in {section}"
 _NOT_THERE_YET = "{path} doesn't exist yet: the first run creates it"
-_CANNOT_WRITE = "can't write to {path}: {reason}"
+_CANNOT_WRITE = "cannot write {path}: {reason}"
 _OPEN = "{path} is open to other users ({mode})"
 _FOREIGN = "{path} belongs to another user (uid {owner})"
 
@@ -312,7 +312,7 @@ def _output_finding(report: ReportSettings, section: str, attached: str) -> Find
     lacking = next((format for format in OUTPUT_FORMATS if format.name in written and not format.installed), None)
     if lacking is not None:
         return failed(
-            "the package {package} isn't installed",
+            "{package} isn't installed",
             "{pip} install 'evergreen-groups[{extra}]'",
             code="format-package-missing",
             values={"package": lacking.package, "extra": lacking.name, "pip": own_pip()},

@@ -201,8 +201,8 @@ def _current_text(path: Path) -> str | None:
         return read_installed(path)
     except OSError as error:
         raise ConfigurationError(
-            "can't read {path}: {reason}",
-            advice="make the file readable for this user",
+            "cannot read {path}: {reason}",
+            advice="let this user read it",
             code="installed-file-unreadable",
             values={"path": path, "reason": error.strerror},
         ) from error

@@ -338,7 +338,7 @@ PLANTED: dict[str, tuple[str, Verdict, str, str, Plant]] = {
         configured('[follow_up]\npermission = "FOLLOW_UP"\n')),
     "a state directory open to others": ("state", WARNING, "state is open to other users (0755)", "chmod 700",
         with_mode("state", 0o755)),
-    "a state directory that cannot be made": ("state", FAILED, "can't write to ", "writable for this user",
+    "a state directory that cannot be made": ("state", FAILED, "cannot write ", "writable for this user",
         state_that_cannot_be_made),
     "a file in place of the state directory": ("state", FAILED, "state: Not a directory", "$STATE_DIRECTORY",
         file_in_place_of_the_state),

@@ -103,10 +103,10 @@ def _confirm_overwriting(file: Path, *, interactive: bool) -> None:
         return
     if not interactive:
         raise ConfigurationError(
-            "{file} already exists",
+            "{path} already exists",
             advice="name another file with --config, or use --force",
             code="file-is-there",
-            values={"file": file},
+            values={"path": file},
         )
     if not confirmed(gettext("{file} already exists. Overwrite it at the end?", file=file)):
         raise click.Abort

@@ -159,7 +159,7 @@ def refuse_without_server() -> None:
     for package in ("flask", "limits", "waitress", "prometheus_client"):
         if find_spec(package) is None:
             raise ConfigurationError(
-                "the package {package} isn't installed",
+                "{package} isn't installed",
                 advice="{pip} install 'evergreen-groups[{extra}]'",
                 code="server-not-installed",
                 values={"package": package, "pip": own_pip(), "extra": "serve"},
