@@ -149,6 +149,7 @@ _CLICK_MESSAGES = (
     Message("No such option {name}. (Did you mean one of: {others}?)"),
     Message("No such command {name}."),
     Message("No such command {name}. Did you mean {other}?"),
+    Message("Missing command."),
     Message("Missing option {name}."),
     Message("Missing argument {name}."),
     Message("Option {name} requires an argument."),

@@ -117,7 +117,7 @@ def password(subject: Subject) -> Iterator[Finding]:
             "{trouble}",
             "{command}",
             code="password-file-shared",
-            values=sharing,
+            values={"trouble": sharing[0], "command": sharing[1]},
             setting="gateway.password_file",
         )
     else:
@@ -131,7 +131,13 @@ def events_secret(subject: Subject) -> Iterator[Finding]:
         yield NOT_CONFIGURED
         return
     if sharing := _sharing(file):
-        yield warning("{trouble}", "{command}", code="secret-file-shared", values=sharing, setting="events.secret_file")
+        yield warning(
+            "{trouble}",
+            "{command}",
+            code="secret-file-shared",
+            values={"trouble": sharing[0], "command": sharing[1]},
+            setting="events.secret_file",
+        )
     else:
         yield ok("{place}", values={"place": file or _CREDENTIALS})
 
@@ -170,18 +176,18 @@ def _denied(directory: Path) -> Message:
     return Message(os.strerror(errno.EACCES if directory.is_dir() else errno.ENOENT))
 
 
-def _sharing(path: Path | None) -> dict[str, object]:
+def _sharing(path: Path | None) -> tuple[Message, str] | None:
     """Return who else can change a secret file, with a remedy. Files open to everyone are errors elsewhere."""
     if path is None:
-        return {}
+        return None
     mode, owner = path.stat().st_mode, _foreign_owner(path)
     if owner is not None:
         trouble = Message(_FOREIGN, values={"path": path, "owner": owner})
-        return {"trouble": trouble, "command": f"chown {os.geteuid()} {path}; chmod 600 {path}"}
+        return trouble, f"chown {os.geteuid()} {path}; chmod 600 {path}"
     if mode & stat.S_IWGRP:
         trouble = Message(_OPEN, values={"path": path, "mode": _octal(mode)})
-        return {"trouble": trouble, "command": f"chmod 600 {path}"}
-    return {}
+        return trouble, f"chmod 600 {path}"
+    return None
 
 
 def state_directory(subject: Subject) -> Iterator[Finding]:

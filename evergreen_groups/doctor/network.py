@@ -294,7 +294,7 @@ def clock(subject: Subject) -> Iterator[Finding]:
 
 _DIFFERENCE = "Evergreen's clock minus this machine's: {seconds:+,.0f} s"
 _BUSES = {Bus.REDIS: "Redis", Bus.XMPP: "XMPP", None: "?"}
-_GATEWAYS = {GatewayKind.RUST: "Rust", GatewayKind.OPENSRF: "Apache"}
+_GATEWAYS = {GatewayKind.RUST: "Rust", GatewayKind.OPENSRF: "Apache", None: "?"}
 
 
 def server(subject: Subject) -> Iterator[Finding]:
@@ -308,7 +308,7 @@ def server(subject: Subject) -> Iterator[Finding]:
             values={"release": str(found.version.release or found.version.name), "oldest": str(OLDEST_RELEASE)},
         )
         return
-    details = f"{_BUSES[found.bus]}, {_GATEWAYS.get(found.gateway, '?')}"
+    details = f"{_BUSES[found.bus]}, {_GATEWAYS[found.gateway]}"
     yield ok("Evergreen {release} ({details})", values={"release": _release(found), "details": details})
     names = {service: version.name for service, version in found.versions.items() if version.name}
     if len(set(names.values())) > 1:

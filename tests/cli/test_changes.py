@@ -29,7 +29,7 @@ def test_a_removal_that_may_still_come_in_is_told_in_one_line(run: Command, prox
     assert "Changes done: 0 of 1." in done.stdout
     again = run("remove", CARD, "--yes")
     assert again.returncode == 1
-    assert "1 earlier change still open" in again.stderr
+    assert "1 earlier change is still open" in again.stderr
     assert "an earlier change of this patron may still come in" in again.stdout
     assert proxy.seen.count(NEW_GROUP) == 1
 

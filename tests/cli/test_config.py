@@ -90,9 +90,9 @@ class TestShow:
         self, config: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert run(["config", "show", "report.min_totl"]) == exit_status.USAGE
-        assert "is report.min_total meant?" in capsys.readouterr().err
+        assert "did you mean report.min_total?" in capsys.readouterr().err
         assert run(["config", "show", "min_total"]) == exit_status.USAGE
-        assert "is report.min_total meant?" in capsys.readouterr().err
+        assert "did you mean report.min_total?" in capsys.readouterr().err
 
     def test_invalid_values_do_not_hide_the_rest(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
         config.write_text("[report]\ntop = 3\nmin_total = 0\n")

@@ -107,4 +107,4 @@ def test_a_mail_merge_file(command: Command, sandbox: Sandbox, tmp_path: Path) -
 def test_letters_do_not_take_the_options_of_the_file(command: Command, words: tuple[str, ...]) -> None:
     done = command("letters", *words)
     assert done.returncode == 2
-    assert "go with --format csv" in done.stderr
+    assert "needs --format csv" in done.stderr

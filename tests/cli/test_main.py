@@ -64,7 +64,7 @@ def test_the_sandbox_leaves_an_installation_alone(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (exit_status.DONE, "")
     assert "own fines of more than" in done.stdout
     assert nightly.read_text() == "last night's"
-    for option, says in (("--mail", "--mail"), ("--scheduled", "doesn't go with --scheduled")):
+    for option, says in (("--mail", "--mail"), ("--scheduled", "can't be combined with --scheduled")):
         refused = command(*words, option)
         assert refused.returncode == exit_status.USAGE
         assert says in refused.stderr

@@ -41,7 +41,7 @@ def test_an_unknown_one(
     said = capsys.readouterr().err
     assert one_line(said)
     assert f"{name}; use one of {endings}" in said
-    assert "say which with --format" in said
+    assert "or set --format" in said
     assert not (tmp_path / name).exists()
 
 

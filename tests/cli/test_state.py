@@ -68,7 +68,7 @@ def test_from_a_file_to_a_server_with_one_command(command: Command, tmp_path: Pa
 def test_backup_and_back(command: Command, tmp_path: Path) -> None:
     told(command, "-q", "report")
     kept = told(command, "state", "export")
-    assert told(command, "state", "backup", str(tmp_path / "b")).endswith(f"rows are in {tmp_path}/b.\n")
+    assert told(command, "state", "backup", str(tmp_path / "b")).endswith(f"rows written to {tmp_path}/b.\n")
     (tmp_path / "state" / "state.sqlite3").write_bytes(b"?" * 9000)
     broken = command("state", "check")
     assert broken.returncode == exit_status.FAILED
@@ -90,7 +90,7 @@ def test_the_sql_can_be_read_before(command: Command, tmp_path: Path) -> None:
 def test_forget(command: Command) -> None:
     told(command, "-q", "remove", "20000000001052", "--yes")
     assert told(command, "state", "forget", "1052") == (
-        "Removed: steps of changes: 1; events: 0; listed groups: 0; follow-up entries removed: 0.\n"
+        "Removed steps of changes: 1; events: 0; listed groups: 0; follow-up entries: 0.\n"
     )
     assert told(command, "journal") == told(command, "journal")
     assert "1052" not in told(command, "state", "export")

@@ -127,7 +127,7 @@ def test_a_run_that_is_too_old(tmp_path: Path, status: Ask, hours: int, words: t
     write_last_run(tmp_path, ended(hours_ago=hours))
     ended_with, text = status(*words)
     assert ended_with == (exit_status.STALE if too_old else exit_status.DONE)
-    assert ("too old" in text) == too_old
+    assert ("Too old" in text) == too_old
     assert json.loads(status(*words, "--json")[1])["verdict"] == ("too old" if too_old else "done")
 
 

@@ -15,8 +15,8 @@ from evergreen_groups.cli.options import describe_usage_error
 from evergreen_groups.language import ENGLISH, Language, use_language
 from evergreen_groups.language.language import PSEUDO
 
-# User input, answer keys and the program's name: in Latin letters in every language.
-WRITTEN = re.compile(r"'[^']*'|\([a-z]\)|evergreen-groups")
+# User input, options and arguments, answer keys and the program's name: in Latin letters in every language.
+WRITTEN = re.compile(r"'[^']*'|\([a-z]\)|--[a-z-]+|BARCODE|evergreen-groups")
 WRONG = [
     ("report", "--nosuch"),
     ("report", "--forma", "csv"),

@@ -93,7 +93,11 @@ def test_what_its_account_could_do_at_a_desk(installation: Installation, sandbox
     assert "VIEW_GROUP_PENALTY_THRESHOLD at depth 0" in thresholds
     for account, lacking, what in (
         ("north_manager", None, "this account could change groups at: NORTH"),
-        ("north_manager", "VIEW_CIRCULATIONS", "this account could change groups at NORTH; it lacks VIEW_CIRCULATIONS"),
+        (
+            "north_manager",
+            "VIEW_CIRCULATIONS",
+            "this account could change groups at: NORTH; it lacks: VIEW_CIRCULATIONS",
+        ),
         ("harbor_desk", None, "this account can't change groups; clerks need STAFF_LOGIN, VIEW_USER"),
         ("north_manager", "group_application.%", "this account can't change groups"),
     ):

@@ -142,7 +142,7 @@ def forget_command(invocation: Invocation, patron: int, as_json: bool) -> None:
         write_json({"version": 1, "kind": "state-forget", "removed": counts, "log_emptied": log_emptied})
         return
     text = gettext(
-        "Removed: steps of changes: {steps:,}; events: {events:,}; listed groups: {groups:,}; follow-up entries: "
+        "Removed steps of changes: {steps:,}; events: {events:,}; listed groups: {groups:,}; follow-up entries: "
         "{entries:,}.",
         steps=gone.steps,
         events=gone.events,
