@@ -174,4 +174,4 @@ class ServiceManager:
                 notifying.connect(address)
                 notifying.sendall("\n".join(lines).encode())
         except OSError as error:
-            log.warning("the service manager could not be told %s (%s)", lines[0], type(error).__name__)
+            log.warning("can't notify the service manager of %s (%s)", lines[0], type(error).__name__)

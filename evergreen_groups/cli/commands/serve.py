@@ -200,7 +200,7 @@ def _serve(
             if opened is not None:
                 opened(server.url)
             if metrics_url is not None:
-                log.info("metrics are shown at %s", metrics_url)
+                log.info("metrics at %s", metrics_url)
             click.echo(gettext("Serving at {address}", address=f"{server.url}{PREFIX}/"))
             manager.ready(f"serving at {server.url}{PREFIX}/")
             check_gateway(reloadable)
