@@ -15,7 +15,7 @@ import click
 
 from evergreen_groups import exit_status
 from evergreen_groups.cli import CheckedType, json_option
-from evergreen_groups.language import gettext, ngettext
+from evergreen_groups.language import gettext, ngettext, number
 from evergreen_groups.message import Message
 from evergreen_groups.settings import values
 
@@ -164,22 +164,16 @@ class StatusReading:
         if last is None:
             yield gettext("No scheduled run has ended yet.")
             return
-        values = {
-            "outcome": gettext(_OUTCOMES[last.outcome.value]),
-            "moment": last.finished,
-            "ago": _ago(self._age),
-            "seconds": last.seconds,
-        }
-        if last.groups is None:
-            yield gettext("Last run: {outcome}, ended {moment} ({ago}), took {seconds} s.", **values)
-        else:
-            yield gettext(
-                "Last run: {outcome}, ended {moment} ({ago}), took {seconds} s; groups listed: {groups:,}, "
-                "members: {members:,}.",
-                groups=last.groups,
-                members=last.members or 0,
-                **values,
-            )
+        yield gettext(
+            "Last run: {outcome}, ended {moment} ({ago}), took {seconds} s; groups listed: {groups}, "
+            "members: {members}.",
+            outcome=gettext(_OUTCOMES[last.outcome.value]),
+            moment=last.finished,
+            ago=_ago(self._age),
+            seconds=last.seconds,
+            groups="-" if last.groups is None else number(last.groups),
+            members="-" if last.members is None else number(last.members),
+        )
         if last.exit_code:
             meaning = exit_status.MEANINGS.get(last.exit_code, "?")
             error = f" ({last.error})" if last.error else ""
