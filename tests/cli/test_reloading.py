@@ -131,7 +131,7 @@ def test_settings_are_taken_and_wrong_ones_are_not(serve: Command, manager: Mana
             (f'{right}[desk]\npanel_link = "old"\n', "isn't allowed"),
             (f"{right}[desk\n", "not valid TOML"),
             (f'{right}ca_bundle = "/nowhere"\n', "/nowhere is not a file"),
-            ("", "no gateway"),
+            ("", "[gateway] url isn't set"),
             (f'{right}[events]\nsecret_file = "/nowhere"\n', "/nowhere"),
         ):
             reload(wrong)
