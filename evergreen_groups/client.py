@@ -319,7 +319,7 @@ class Client:
         top: int | None = None,
         details: bool = True,
     ) -> Report:
-        """Build a report on groups whose members together owe ``min_total`` or more.
+        """Build a report on groups with combined fines of ``min_total`` or more.
 
         A group is listed if a member's home library is one of ``libraries`` (short names) or below; without any, all
         are. ``choice`` narrows the list. ``sort`` is ``total``, ``age``, ``members``, ``name`` or ``library``. ``top``

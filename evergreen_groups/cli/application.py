@@ -60,7 +60,7 @@ def discard_standard_output() -> None:
 COMPLETION_VARIABLE = "_EVERGREEN_GROUPS_COMPLETE"
 """Set by completion scripts, and read by Click's ``main``."""
 COMMANDS = {
-    "report": "List the groups whose members together owe a lot.",
+    "report": "List groups with high combined fines.",
     "status": "Show how the last run of the report ended, for monitoring.",
     "show": "Show all members of a patron's group.",
     "check": "Show whether a patron is over the limit, and why.",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @json_option
 @click.pass_obj
 def doctor_command(session: Invocation, changes: bool, as_json: bool) -> int:
-    """Check the configuration, the gateway, the account and this machine, with advice on what to do.
+    """Check the configuration, the gateway, the account and this machine, with advice.
 
     Run it as the user who runs the report. It changes nothing. Exit status 0: nothing failed, maybe warnings; 13: a
     check failed.

@@ -84,7 +84,7 @@ def report_command(
     deadline: int | None,
     **_options: object,
 ) -> int:
-    """List the groups whose members together owe --min-total or more, highest combined fines first.
+    """List the groups with combined fines of --min-total or more, highest first.
 
     Combined fines are for information only: only a member's own fines count toward the limit. Members over the limit
     are marked. Each group is shown with what changed since the last run.
