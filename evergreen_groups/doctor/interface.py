@@ -185,7 +185,7 @@ class Permission:
     purpose: Message
 
 
-VIEW_USER = Permission(permissions.VIEW_USER, Need.ALWAYS, _EVERYTHING)
+VIEW_USER = Permission(permissions.VIEW_USER, Need.ALWAYS, Message("patrons and fines"))
 
 PERMISSIONS = (
     Permission("VIEW_CIRCULATIONS", Need.ITEMS, _ITEMS),

@@ -308,7 +308,7 @@ PLANTED: dict[str, tuple[str, Verdict, str, str, Plant]] = {
     "a database under load": ("pushdown", WARNING, "no answer within 20 s", "the load of Evergreen's servers",
         refused((408, ""), method="search.au.atomic", words="-exists")),
     "a missing permission": (
-        "permission.VIEW_USER", FAILED, "nowhere; needed for: everything", "grant VIEW_USER at depth 0",
+        "permission.VIEW_USER", FAILED, "nowhere; needed for: patrons and fines", "grant VIEW_USER at depth 0",
         configured(without="VIEW_USER")),
     "hidden libraries": (
         "permission.VIEW_USER", WARNING, "NORTH, but not VALLEY", "the top org unit as a working location",

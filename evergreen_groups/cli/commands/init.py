@@ -309,7 +309,9 @@ class Interview:
                 if finding.verdict is doctor.Verdict.FAILED:
                     raise refused
                 _emit(gettext("warning: {problem}", problem=refused), indent="  ")
-        _emit(gettext("ok: {found}", found=findings[-1].found), indent="  ")
+        last = findings[-1]
+        found = Message("{place}: {problem}", values={"place": last.title, "problem": last.found})
+        _emit(gettext("ok: {found}", found=found), indent="  ")
 
     def _answer(self, setting: Setting) -> Any:
         """Return the value given for a setting, or ask. A given value is used only once, so that a wrong one is asked
