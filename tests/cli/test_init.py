@@ -138,7 +138,7 @@ def test_all_questions_with_mistakes_on_the_way(sandbox: Sandbox, command: Comma
         terminal.answer("Password for consortium_staff", PASSWORD)
         terminal.answer("Libraries: ")
         terminal.answer("Libraries, with commas", "NOWHERE")
-        terminal.answer('That doesn\'t do: there is no org unit "NOWHERE"')
+        terminal.answer('Not accepted: there is no org unit "NOWHERE"')
         terminal.answer("Libraries, with commas", "north, MILL")
         terminal.answer("List groups that together owe this much or more [25.00]", "lots")
         terminal.answer("Not accepted: expected an amount")

@@ -74,7 +74,7 @@ def test_what_is_installed_is_shown_asked_for_and_taken_back(root: Root) -> None
     assert "removed: " in root("uninstall", answer="y\n")
     assert root.files() == before
     assert not (root.directory / "var/lib/evergreen-groups").exists()
-    assert "nothing to remove" in root("uninstall")
+    assert "Nothing to remove" in root("uninstall")
 
 
 @pytest.mark.long
@@ -114,7 +114,7 @@ def test_a_file_of_the_same_name_from_elsewhere_is_left(root: Root, tmp_path: Pa
 @pytest.mark.long
 def test_what_makes_no_sense_is_refused_before_anything_is_written(root: Root) -> None:
     before = root.files()
-    assert "there is no /etc/apache2 here" in root("install", "nightly", "apache", "--yes", status=3)
+    assert "/etc/apache2 doesn't exist on this machine" in root("install", "nightly", "apache", "--yes", status=3)
     root("install", status=2)
     root("install", "nightly", "--show", "nightly", status=2)
     (root.configuration / "password").unlink()
