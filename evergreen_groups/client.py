@@ -74,7 +74,7 @@ if TYPE_CHECKING:
 
 
 def adult_rule(settings: AuditSettings) -> AdultRule:
-    """Return the rule of ``[audit]`` that says how many adults are too many in one group."""
+    """Return the rule in ``[audit]`` for the number of adults in a group."""
     return AdultRule(settings.adults_from_age, settings.max_adults)
 
 
@@ -99,8 +99,8 @@ def connect(
         state: The directory of the journal. By default the one that the command uses.
         config: A configuration file.
 
-    Without ``url``, the configuration and the environment say all but ``state``, as they do for the command
-    ``evergreen-groups``. Without ``config`` either, the file is where the command looks for it.
+    Without ``url``, everything except ``state`` comes from the configuration and the environment, as for the command
+    ``evergreen-groups``. Without ``config``, the file is where the command looks for it.
 
     Raises:
         ConfigurationError: the configuration is missing or wrong, or the address can't be used.
@@ -129,7 +129,7 @@ def connect(
 
 
 class Outcome(PlanOutcome[Step]):
-    """What applying a plan came to: ``steps`` with their states, ``entry`` (the journal's id), and ``done``."""
+    """The outcome of applying a plan: ``steps`` with their states, ``entry`` (the journal's id), and ``done``."""
 
     _client: Client  # no field, so that outcomes compare as data
 
@@ -194,8 +194,8 @@ class Plan:
         """Apply the plan step by step. Journal each step before it is sent, and read it back.
 
         ``progress`` is called after each step. ``timeout`` is how many seconds to wait for another run on the same
-        patrons or groups. Apply the same plan again to continue after an interruption: what is done isn't done twice,
-        and counts as unchanged.
+        patrons or groups. Apply the same plan again to continue after an interruption: steps already made aren't
+        repeated, and count as unchanged.
 
         Raises:
             BusyError: another run is changing one of the patrons or groups.
@@ -319,7 +319,7 @@ class Client:
         top: int | None = None,
         details: bool = True,
     ) -> Report:
-        """Build a report on groups whose members together owe ``min_total`` or more.
+        """Build a report on groups with combined fines of ``min_total`` or more.
 
         A group is listed if a member's home library is one of ``libraries`` (short names) or below; without any, all
         are. ``choice`` narrows the list. ``sort`` is ``total``, ``age``, ``members``, ``name`` or ``library``. ``top``

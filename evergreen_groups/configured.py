@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.message import Message
 from evergreen_groups.settings import Settings, passwords
+from evergreen_groups.settings import reading as load
 from evergreen_groups.state import State, find_cache_directory, find_state_directory
 
 if TYPE_CHECKING:
@@ -95,16 +95,15 @@ def _not_set(name: str, settings: Settings) -> ConfigurationError:
     """Build the error for a missing setting. If there is no configuration at all, it points to ``init``."""
     if settings.source is None and settings.gateway.url is None:
         return ConfigurationError(
-            "no gateway",
-            advice="make a configuration with evergreen-groups init, name one with --config, or try --sandbox",
+            "no configuration found",
+            advice="run `evergreen-groups init`, name a file with --config, or try --sandbox",
             setting=f"gateway.{name}",
             code="no-configuration",
         )
     return ConfigurationError(
-        "no gateway",
-        advice="set {name} in section [gateway] of {file} (`evergreen-groups config example` shows how), or try "
-        "--sandbox",
+        "[gateway] {name} isn't set",
+        advice="set it in {file}, or try --sandbox",
         setting=f"gateway.{name}",
         code="gateway-not-set",
-        values={"name": name, "file": settings.source or Message("a configuration file")},
+        values={"name": name, "file": settings.source or load.SYSTEM_FILE.name},
     )

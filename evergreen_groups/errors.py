@@ -177,7 +177,7 @@ class MailServerError(EvergreenGroupsError):
 
 
 class GatewayError(EvergreenGroupsError):
-    """A call to the gateway failed, or the ILS behind the gateway refused it.
+    """A call to the gateway failed, or Evergreen refused it.
 
     ``service`` and ``method`` name the OpenSRF call; both are empty for the IDL file. ``asked`` describes the request
     in words: the method, or "the IDL". It is empty if no single call is to blame. ``raw`` is the beginning of the

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.message import Message, own_pip
+from evergreen_groups.message import own_pip
 
 _REPORT = "evergreen_groups.render.report"
 _AUDIT = "evergreen_groups.render.audit"
@@ -45,8 +45,6 @@ class OutputFormat(NamedTuple):
     """Whether the format isn't text."""
     to_file: bool = True
     """Whether the format makes sense for mail attachments and for one file per library."""
-    phrase: str = Message("a file")
-    """What messages call it."""
     package: str | None = None
     """A package that must be installed. It comes with the extra that has the format's name."""
     for_programs: bool = False
@@ -67,7 +65,6 @@ OUTPUT_FORMATS = (
         audit=f"{_AUDIT}.text:write_listing",
         options=("details", "width", "color"),
         to_file=False,
-        phrase=Message("a table"),
     ),
     OutputFormat(
         "csv",
@@ -76,7 +73,6 @@ OUTPUT_FORMATS = (
         report=f"{_REPORT}.csv:CsvWriter",
         audit=f"{_AUDIT}.csv:write_rows",
         options=("details", "bom", "dialect"),
-        phrase=Message("CSV"),
         for_programs=True,
     ),
     OutputFormat(
@@ -85,7 +81,6 @@ OUTPUT_FORMATS = (
         media_type="application/json",
         report=f"{_REPORT}.json:JsonWriter",
         audit=f"{_AUDIT}.json:write_document",
-        phrase=Message("JSON"),
         for_programs=True,
     ),
     OutputFormat(
@@ -95,7 +90,6 @@ OUTPUT_FORMATS = (
         report=f"{_REPORT}.page:PageWriter",
         audit=f"{_AUDIT}.page:write_page",
         options=("details", "client", "index", "follow_ups"),
-        phrase=Message("a page"),
     ),
     OutputFormat(
         "xlsx",
@@ -104,7 +98,6 @@ OUTPUT_FORMATS = (
         report=f"{_REPORT}.workbook:write_workbooks",
         options=("details", "client"),
         binary=True,
-        phrase=Message("a spreadsheet"),
         package="xlsxwriter",
     ),
     OutputFormat(
@@ -113,7 +106,6 @@ OUTPUT_FORMATS = (
         media_type="application/jsonl",
         report=f"{_REPORT}.json:JsonLinesWriter",
         audit=f"{_AUDIT}.json:write_lines",
-        phrase=Message("JSON lines"),
         for_programs=True,
     ),
 )
@@ -179,11 +171,15 @@ def format_for(path: Path | None, asked_for: str | None, default: str, names: Co
     found = asked_for or format_of_file(path, names)
     if found is None and path is not None and default == OUTPUT_FORMATS[0].name:
         raise ConfigurationError(
-            "{path} has none of the endings that stand for a format",
-            advice="let it end in {endings}, or say which with --format",
+            "unknown file extension: {path}",
+            advice="use one of {endings}, or set {setting}",
             setting="report.format",
             code="ending-unknown",
-            values={"path": path, "endings": ", ".join(f".{output_format(name).ending}" for name in names)},
+            values={
+                "path": path,
+                "endings": ", ".join(f".{output_format(name).ending}" for name in names),
+                "setting": "--format",
+            },
         )
     return found or default
 
@@ -197,8 +193,8 @@ def require(names: Collection[str]) -> None:
     for format in map(output_format, names):
         if not format.installed:
             raise ConfigurationError(
-                "{format} needs the package {package}",
-                advice="{pip} install 'evergreen-groups[{extra}]', or choose another format",
+                "{package} isn't installed",
+                advice="{pip} install 'evergreen-groups[{extra}]'",
                 code="format-not-installed",
-                values={"format": format.phrase, "package": format.package, "extra": format.name, "pip": own_pip()},
+                values={"package": format.package, "extra": format.name, "pip": own_pip()},
             )

@@ -22,7 +22,6 @@ from evergreen_groups.cli.options import (
     global_options,
     rewrite_sandbox_option,
     show_usage_error,
-    usage_error,
 )
 from evergreen_groups.errors import EvergreenGroupsError
 from evergreen_groups.language import ENGLISH, Language, describe_error, terminal_language, use_language
@@ -61,30 +60,30 @@ def discard_standard_output() -> None:
 COMPLETION_VARIABLE = "_EVERGREEN_GROUPS_COMPLETE"
 """Set by completion scripts, and read by Click's ``main``."""
 COMMANDS = {
-    "report": "List the groups whose members together owe a lot.",
-    "status": "How the last run of the report ended, for monitoring.",
+    "report": "List groups with high combined fines.",
+    "status": "Show how the last run of the report ended, for monitoring.",
     "show": "Show all members of a patron's group.",
-    "check": "Show who is over the limit with own fines, and why.",
+    "check": "Show whether a patron is over the limit, and why.",
     "help": "Show what a command does, and its options.",
-    "doctor": "Say whether everything is right, and what to do.",
-    "config": "Show, check or begin the configuration.",
-    "init": "Set up: ask, try each answer, write the configuration.",
+    "doctor": "Check the installation, with advice.",
+    "config": "Show or check the configuration, or print an example.",
+    "init": "Create a configuration, testing each answer.",
     "install": "Install the nightly report and the service on this machine.",
-    "uninstall": "Take back what install has written.",
-    "follow-ups": "List the groups of the report and what was agreed with them.",
+    "uninstall": "Remove what install has written.",
+    "follow-ups": "List the groups of the report with their follow-ups.",
     "letters": "Write letters to the families of the report, or a mail-merge file.",
     "audit": "List blocks and groups that don't fit the rule.",
-    "move": "Move patrons into the group of another.",
-    "remove": "Give patrons new groups of their own.",
-    "merge": "Move everyone of one group into another.",
-    "lead": "Mark a patron as group lead, or no longer.",
+    "move": "Move patrons into another patron's group.",
+    "remove": "Move patrons into new groups.",
+    "merge": "Move all members of one group into another.",
+    "lead": "Make a patron a group lead, or no longer one.",
     "batch": "Make the changes in a CSV file.",
     "journal": "List the changes that were made.",
-    "undo": "Take back a change that the journal has.",
-    "completion": "Print what completes commands in a shell.",
-    "state": "Look after what is kept: check, backup, forget and more.",
-    "serve": "Serve group fines to the staff client and to other systems.",
-    "sandbox": "Serve an embedded stand-in for an Evergreen gateway.",
+    "undo": "Undo a change.",
+    "completion": "Print a shell completion script.",
+    "state": "Manage the database: check, back up, forget a patron.",
+    "serve": "Run the web service.",
+    "sandbox": "Run a stand-in for an Evergreen gateway, with sample data.",
 }
 """The commands with their summaries for ``--help``."""
 _MODULES = {
@@ -151,8 +150,8 @@ class _Commands(click.Group):
 def cli(context: click.Context, /, **options: Any) -> None:
     """Patron groups for the Evergreen library system.
 
-    Shows what the members of a group (mostly a family) owe together, for information only: nobody is blocked for the
-    fines of others.
+    Shows what the members of a group, usually a family, owe together. This is for information only: patrons are never
+    blocked for the fines of others.
     """
     from evergreen_groups.cli.invocation import Invocation
 
@@ -165,12 +164,7 @@ def _refuse_broken_completion() -> None:
     place = os.environ.get("COMP_CWORD", "")
     is_whole = "COMP_WORDS" in os.environ and "COMP_CWORD" in os.environ and (shell == "fish" or place.isdecimal())
     if asked == "complete" and not is_whole:
-        raise usage_error(
-            Message(
-                "{variable} is for completion scripts, which also set COMP_WORDS and COMP_CWORD: unset it",
-                values={"variable": COMPLETION_VARIABLE},
-            )
-        )
+        raise click.UsageError(f"{COMPLETION_VARIABLE} is for completion scripts, which set COMP_WORDS too: unset it")
 
 
 def _replace_broken_timezone() -> None:
@@ -220,7 +214,7 @@ def _run(arguments: Sequence[str] | None) -> int:
             show_usage_error(problem)
         status = problem.exit_code
     except (click.Abort, KeyboardInterrupt):
-        logs.emit(Message("interrupted"), error=True)
+        logs.emit(exit_status.MEANINGS[exit_status.INTERRUPTED], error=True)
         status = exit_status.INTERRUPTED
     except EvergreenGroupsError as error:
         logs.emit(str(error) if logs.as_json() else describe_error(error), error=True, code=error.code)

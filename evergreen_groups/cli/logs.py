@@ -103,8 +103,7 @@ def report_bug(error: Exception) -> None:
     """
     number = os.urandom(4).hex()
     text = Message(
-        "something unforeseen went wrong (report {number}); report it with what -v says about the place, or see the "
-        "log",
+        "unexpected error (report {number}): report it with the output of -v, or with the log",
         values={"number": number},
     )
     emit(text, error=True, code="unforeseen")
@@ -175,4 +174,4 @@ class ServiceManager:
                 notifying.connect(address)
                 notifying.sendall("\n".join(lines).encode())
         except OSError as error:
-            log.warning("the service manager could not be told %s (%s)", lines[0], type(error).__name__)
+            log.warning("can't notify the service manager of %s (%s)", lines[0], type(error).__name__)

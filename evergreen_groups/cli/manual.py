@@ -47,18 +47,17 @@ _VERBATIM = "\b"
 _ESCAPES = {"\\": r"\e", "-": r"\-", "~": r"\(ti", "^": r"\(ha", "`": r"\(ga", '"': r"\(dq", "'": r"\(aq"}
 """Characters that roff would interpret, or print as a typographic variant that can't be copied and pasted."""
 _FILES = {
-    "/etc/evergreen-groups/config.toml": "The configuration, where the user has none of their own.",
-    "~/.config/evergreen-groups/config.toml": "The configuration of one user.",
-    "~/.local/state/evergreen-groups": "The journal, the history and what else is kept between runs, where "
-    "$STATE_DIRECTORY doesn't say otherwise.",
+    "/etc/evergreen-groups/config.toml": "The system's configuration, for users without one.",
+    "~/.config/evergreen-groups/config.toml": "A user's configuration.",
+    "~/.local/state/evergreen-groups": "The database with journal and history, without $STATE_DIRECTORY.",
 }
 _ENVIRONMENT = {
     "EVERGREEN_GROUPS_CONFIG": "The configuration file.",
     "EVERGREEN_GROUPS_SECTION_NAME": "A setting of the configuration, such as EVERGREEN_GROUPS_GATEWAY_URL for url in "
     "[gateway].",
     "EVERGREEN_GROUPS_LOG_FORMAT": "text or json, as --log-format.",
-    "STATE_DIRECTORY, CACHE_DIRECTORY": "Where things are kept; systemd sets them.",
-    "LC_ALL, LC_MESSAGES, LANG, LANGUAGE": "The language of what people read.",
+    "STATE_DIRECTORY, CACHE_DIRECTORY": "The directories of database and cache; set by systemd.",
+    "LC_ALL, LC_MESSAGES, LANG, LANGUAGE": "The language of messages.",
 }
 
 
@@ -142,8 +141,7 @@ def _closing_sections(context: click.Context) -> Iterator[str]:
         yield from _list(_FILES)
         return
     yield ".SH EXIT STATUS"
-    yield "Those of the whole program; \\fBevergreen\\-groups\\fR(1) lists them, as it does the options that go before"
-    yield "the command."
+    yield "See \\fBevergreen\\-groups\\fR(1), which also lists the global options."
     yield from (".SH SEE ALSO", ".ad l")
     others = [inner for inner in contexts() if inner.parent and inner.parent.command is context.parent.command]
     names = [_name(context.parent), *(_name(inner) for inner in others if inner.command is not context.command)]

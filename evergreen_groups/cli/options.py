@@ -60,32 +60,32 @@ def global_options() -> list[click.Option]:
         click.Option(
             ["--config", "config_file"],
             type=click.Path(path_type=Path, dir_okay=False),
-            help="Configuration file (TOML). Otherwise $EVERGREEN_GROUPS_CONFIG, "
+            help="Configuration file (TOML). Default: $EVERGREEN_GROUPS_CONFIG, "
             "~/.config/evergreen-groups/config.toml or /etc/evergreen-groups/config.toml.",
         ),
         _SandboxOption(
             ["--sandbox", "use_sandbox"],
             is_flag=True,
-            help="Use an embedded sandbox with sample data instead of a gateway. With a FILE it is kept there, with "
-            "its journal and history, and the next command finds it as this one leaves it.",
+            help="Use an embedded sandbox with sample data instead of a gateway. With FILE, keep its data, journal and "
+            "history there for the next command.",
         ),
         _SandboxFileOption(
             [_FILE_OPTION, "sandbox_file"], type=click.Path(path_type=Path, dir_okay=False), hidden=True
         ),
-        click.Option(["-v", "--verbose", "verbosity"], count=True, help="Say what is being done; twice: every call."),
+        click.Option(["-v", "--verbose", "verbosity"], count=True, help="Show progress messages; twice: every call."),
         click.Option(
             ["--log-format", "log_format"],
             type=click.Choice(LOG_FORMATS),
             default="text",
             show_default=True,
             envvar=LOG_FORMAT_VARIABLE,
-            help="Say it as text, or as one JSON object a line (also $EVERGREEN_GROUPS_LOG_FORMAT).",
+            help="Format of messages: text, or one JSON object per line (also $EVERGREEN_GROUPS_LOG_FORMAT).",
         ),
-        click.Option(["-q", "--quiet", "quiet"], is_flag=True, help="No progress and no notes; errors only."),
+        click.Option(["-q", "--quiet", "quiet"], is_flag=True, help="Show only errors."),
         click.Option(
             ["--no-pager", "no_pager"],
             is_flag=True,
-            help="Don't show long output page by page on a terminal (also $NO_PAGER).",
+            help="Don't use a pager for long output (also $NO_PAGER).",
         ),
         click.Option(
             ["-V", "--version", "version"],
@@ -149,23 +149,17 @@ _CLICK_MESSAGES = (
     Message("No such option {name}. (Did you mean one of: {others}?)"),
     Message("No such command {name}."),
     Message("No such command {name}. Did you mean {other}?"),
-    Message("No such command {name}. (Did you mean one of: {others}?)"),
     Message("Missing command."),
     Message("Missing option {name}."),
-    Message("Missing option {name}. Choose from: {choices}"),
     Message("Missing argument {name}."),
     Message("Option {name} requires an argument."),
     Message("Option {name} does not take a value."),
     Message("Got unexpected extra argument ({arguments})"),
     Message("Got unexpected extra arguments ({arguments})"),
     Message("{value} is not one of {choices}."),
-    Message("{value} is not a valid integer."),
-    Message("{value} is not a valid float."),
-    Message("{value} is not in the range {range}."),
     Message("File {file} does not exist."),
     Message("File {file} is a directory."),
     Message("File {file} is not readable."),
-    Message("Directory {file} does not exist."),
     Message("Directory {file} is a file."),
 )
 
@@ -177,6 +171,21 @@ _HELP_ONLY = getattr(click.exceptions, "NoArgsIsHelpError", ())
 def usage_error(message: Message) -> click.UsageError:
     """Return an error about the command line of the running command."""
     return click.UsageError(message, click.get_current_context(silent=True))
+
+
+def needs_option(option: str, other: str) -> click.UsageError:
+    """Return an error about an option that only makes sense with another."""
+    return usage_error(Message("{option} needs {other}", values={"option": option, "other": other}))
+
+
+def conflicting_options(option: str, other: str) -> click.UsageError:
+    """Return an error about two options that exclude each other."""
+    return usage_error(Message("{option} can't be combined with {other}", values={"option": option, "other": other}))
+
+
+def one_required(*choices: str) -> click.UsageError:
+    """Return an error about alternatives of which exactly one must be given."""
+    return usage_error(Message("give one of: {choices}", values={"choices": ", ".join(choices)}))
 
 
 def show_usage_error(problem: click.ClickException) -> None:
@@ -222,6 +231,11 @@ else:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+def expected(problem: NotAllowedError) -> Message:
+    """Describe what is allowed instead of a value."""
+    return Message("expected {allowed}", values={"allowed": problem.allowed})
+
+
 class CheckedType(Converted):
     """A parameter type that validates like a setting; ``name`` replaces the kind's name in ``--help``."""
 
@@ -234,8 +248,7 @@ class CheckedType(Converted):
         try:
             return self._kind(value)
         except NotAllowedError as problem:
-            values = {"value": repr(value), "allowed": problem.allowed}
-            self.fail(Message("{value} isn't allowed; it takes {allowed}", values=values), param, ctx)
+            self.fail(expected(problem), param, ctx)
 
     def shell_complete(
         self,
@@ -257,7 +270,7 @@ def _read_entry_id(value: object) -> str:
     return str(value)
 
 
-ENTRY_ID = CheckedType(Kind("id", Message("an entry's id such as 2-k7q4tz (`journal` lists them)"), _read_entry_id))
+ENTRY_ID = CheckedType(Kind("id", Message("a change's id such as 2-k7q4tz (see `journal`)"), _read_entry_id))
 """The id of a journal entry."""
 
 
@@ -311,7 +324,7 @@ def shared_limit(settings: Settings) -> Limit | None:
 
 def json_option(command: Command) -> Command:
     """Add ``--json``."""
-    return click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="Output JSON.")(command)
 
 
 def requested_format(as_json: bool, output_format: str | None) -> str | None:
@@ -321,7 +334,7 @@ def requested_format(as_json: bool, output_format: str | None) -> str | None:
         click.UsageError: they contradict each other.
     """
     if as_json and output_format not in (None, "json"):
-        raise usage_error(Message("--json and --format contradict each other: give one of them"))
+        raise conflicting_options("--json", f"--format {output_format}")
     return "json" if as_json else output_format
 
 
@@ -333,8 +346,8 @@ def output_options(command: Command) -> Command:
     output = click.option(
         "--output",
         type=click.Path(path_type=Path, dir_okay=False),
-        help="Write to this file, readable by its owner alone, instead of standard output. Its ending chooses the "
-        "format where --format doesn't.",
+        help="Write to this file, readable only by its owner, instead of standard output. Without --format, its "
+        "extension determines the format.",
     )
     return output_format(json_option(output(command)))
 

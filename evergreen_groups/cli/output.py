@@ -19,7 +19,6 @@ from typing import TextIO
 import click
 
 from evergreen_groups import exit_status
-from evergreen_groups.cli import logs
 from evergreen_groups.language import gettext, number, pgettext
 from evergreen_groups.message import Message
 from evergreen_groups.progress import Progress, silent
@@ -109,11 +108,11 @@ _UNSET_WIDTH = 100
 ASKING = Message("asking the gateway …")
 
 
-_UNANSWERED = Message("there is nobody to answer the question, and nothing was done; use --yes")
+_UNANSWERED = Message("nothing was changed: there is no terminal to answer the question; use --yes")
 
 
 class UnansweredError(click.ClickException):
-    """A question without a terminal or input to answer it. Nothing is done."""
+    """A question without a terminal or input to answer it. Nothing is changed."""
 
     exit_code = exit_status.USAGE
 
@@ -130,14 +129,11 @@ def confirmed(question: str) -> bool:
     """
     yes = set(map(_normalized, ("y", "yes", pgettext("answer", "y"), pgettext("answer", "yes"))))
     no = set(map(_normalized, ("", "n", "no", pgettext("answer", "n"), pgettext("answer", "no"))))
-    text = gettext(
-        "{question} {answers}", question=question, answers=pgettext("answers, no is taken for none", "[y/N]")
-    )
+    text = f"{question} {pgettext('answers, no is taken for none', '[y/N]')}"
     while True:
         answer = _normalized(_read_answer(text))
         if answer in yes or answer in no:
             return answer in yes
-        logs.emit(Message("answer with y or n"))
 
 
 def _read_answer(question: str) -> str:

@@ -69,7 +69,7 @@ def _suggestions(gateway: Gateway, barcodes: Iterable[str]) -> Iterator[str]:
         if unknown is not None:
             explained += 1
             if unknown.barcode:
-                yield gettext("Looked for: {barcode}", barcode=printable(unknown.barcode))
+                yield gettext("Searched for: {barcode}", barcode=printable(unknown.barcode))
                 yield from (f"  {line}" for line in describe_unknown(unknown))
             else:
                 yield gettext("The barcode is empty.")
@@ -92,9 +92,9 @@ def choose_patron(client: Client, name: str, *, accept_single_match: bool = Fals
     found = client.patrons.named(name)
     if not found.patrons:
         raise NotFoundError(
-            "no visible patron has a name that begins like this",
-            advice='give the beginning of the family name, or of both as in "Okonkwo, A"; the account needs VIEW_USER '
-            "at the home library",
+            "no visible patron has this name",
+            advice='enter the beginning of the family name or of both names ("Okonkwo, A"); the account needs '
+            "VIEW_USER at the home library",
             code="no-patron-with-name",
         )
     if accept_single_match and len(found.patrons) == 1:
@@ -104,13 +104,11 @@ def choose_patron(client: Client, name: str, *, accept_single_match: bool = Fals
     write_found_patrons(found, stream, width=terminal_width())
     stream.flush()
     if not asks:
-        raise usage_error(Message("without a terminal nobody can choose: use the barcode of whom you mean"))
-    question = gettext("Which one? Number, or Enter for none of them")
+        raise usage_error(Message("choosing needs a terminal: use the barcode"))
+    question = gettext("Number, or Enter for none")
     while True:
         answer = click.prompt(question, default="", show_default=False, err=True).strip()
         if not answer:
-            click.echo(gettext("Nobody was chosen."), err=True)
             raise click.exceptions.Exit(exit_status.DONE)
         if answer.isascii() and answer.isdecimal() and 1 <= int(answer) <= len(found.patrons):
             return found.patrons[int(answer) - 1].patron.id
-        click.echo(gettext("Error: invalid input"), err=True)

@@ -5,3 +5,4 @@ from .finding import Diagnosis as Diagnosis
 from .finding import Finding as Finding
 from .finding import Subject as Subject
 from .finding import Verdict as Verdict
+from .machine import STORED as STORED

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 _AUTH = "open-ils.auth"
 _EXPIRES_SOON = timedelta(days=30)
+_EXPIRES = "the account's expiration date is {date}"
+_EXTEND = "extend the account"
+_NOT_REGISTERED = "the workstation {workstation} isn't registered"
+_REGISTER = "register it in the staff client, or correct [gateway] workstation"
+_GRANT = "grant {permission} at depth 0, with the top org unit as a working location"
 
 
 def login(subject: Subject) -> Iterator[Finding]:
@@ -30,7 +35,7 @@ def login(subject: Subject) -> Iterator[Finding]:
     except LoginRefusedError as error:
         yield _refused(subject, error)
     else:
-        yield ok("as {name}", values={"name": name})
+        yield ok("{name}", values={"name": name})
 
 
 def _refused(subject: Subject, error: LoginRefusedError) -> Finding:
@@ -38,8 +43,8 @@ def _refused(subject: Subject, error: LoginRefusedError) -> Finding:
     gateway = subject.settings.gateway
     if error.textcode == "WORKSTATION_NOT_FOUND":
         return failed(
-            "the workstation {workstation} is not registered",
-            "register it in the staff client, or correct or remove workstation in [gateway]",
+            _NOT_REGISTERED,
+            _REGISTER,
             code="workstation-not-registered",
             values={"workstation": gateway.workstation},
             setting="gateway.workstation",
@@ -48,15 +53,15 @@ def _refused(subject: Subject, error: LoginRefusedError) -> Finding:
         return from_error(error)
     if _known_to_the_catalog(subject):
         return failed(
-            "the password is right, but {account} may not log in as staff",
-            "give the account STAFF_LOGIN for the whole consortium (depth 0)",
+            "the password is right, but {account} lacks {permission}",
+            _GRANT,
             code="no-staff-login",
-            values={"account": gateway.username},
+            values={"account": gateway.username, "permission": "STAFF_LOGIN"},
             setting="gateway.username",
         )
     return failed(
-        "name or password is wrong, or {account} is barred, deleted, or lacks STAFF_LOGIN",
-        "try both in the staff client, and look where the password is taken from",
+        "login refused: wrong name or password, or {account} is barred, deleted, or lacks STAFF_LOGIN",
+        "try the name and password in the staff client",
         code="login-failed",
         values={"account": gateway.username},
         setting="gateway.username",
@@ -81,32 +86,20 @@ def _known_to_the_catalog(subject: Subject) -> bool:
 def account(subject: Subject) -> Iterator[Finding]:
     """The account suits the purpose: it isn't a superuser and doesn't expire soon."""
     user = subject.user
-    home = subject.org_units.shortname(user.home_ou)
-    values = {"id": user.id, "library": home}
-    expires = plausible(user.expire_date)
+    expires, now = plausible(user.expire_date), datetime.now(UTC)
     if user.super_user:
         yield warning(
-            "id {id}, home library {library}; it is a superuser, who may do everything",
-            "use an account with the rights below",
+            "the account is a superuser, who may do everything",
+            "use an account with only the permissions below",
             code="superuser",
-            values=values,
         )
-    elif expires is not None and expires < datetime.now(UTC):
-        yield warning(
-            "id {id}, home library {library}; it expired on {date}",
-            "give the account a later date",
-            code="account-expired",
-            values={**values, "date": expires.date()},
-        )
-    elif expires is not None and expires < datetime.now(UTC) + _EXPIRES_SOON:
-        yield warning(
-            "id {id}, home library {library}; it expires on {date}",
-            "give the account a later date",
-            code="account-expires-soon",
-            values={**values, "date": expires.date()},
-        )
+    elif expires is not None and expires < now:
+        yield warning(_EXPIRES, _EXTEND, code="account-expired", values={"date": expires.date()})
+    elif expires is not None and expires < now + _EXPIRES_SOON:
+        yield warning(_EXPIRES, _EXTEND, code="account-expires-soon", values={"date": expires.date()})
     else:
-        yield ok("id {id}, home library {library}", values=values)
+        home = subject.org_units.shortname(user.home_ou)
+        yield ok("id {id}, home library {library}", values={"id": user.id, "library": home})
 
 
 def workstation(subject: Subject) -> Iterator[Finding]:
@@ -114,11 +107,11 @@ def workstation(subject: Subject) -> Iterator[Finding]:
     name = subject.settings.gateway.workstation
     place = subject.org_units.shortname(subject.work_org)
     if name is None:
-        yield ok("no workstation is set, and none is needed; the account works at {place}", values={"place": place})
+        yield ok("not set (optional); the account works at {place}", values={"place": place})
     elif subject.user.wsid is None:
         yield warning(
-            "{workstation} was not taken by the server",
-            "look at whether the workstation is registered",
+            _NOT_REGISTERED,
+            _REGISTER,
             code="workstation-not-taken",
             values={"workstation": name},
             setting="gateway.workstation",
@@ -140,23 +133,17 @@ def names(subject: Subject) -> Iterator[Finding]:
     Limits.read(subject.gateway, settings.policy, org_units, penalties)
     if settings.desk.changes and settings.follow_up.permission not in permissions.permission_names(subject.gateway):
         yield failed(
-            "Evergreen has no permission {permission}, so only superusers can save what was agreed with a group",
-            "correct permission in [follow_up], or add the permission in Evergreen and grant it to those who follow up",
+            "Evergreen has no permission {permission}, so only superusers can save follow-ups",
+            "correct [follow_up] permission, or add the permission in Evergreen and grant it to staff",
             code="follow-up-permission-unknown",
             values={"permission": settings.follow_up.permission},
             setting="follow_up.permission",
         )
         return
-    count = sum(1 for _unit in org_units)
-    yield ok(
-        "org units under {root}: {count:,}; all that are named are among them",
-        values={"count": count, "root": org_units.root.shortname},
-    )
+    yield ok("all found")
 
 
 _MOST_NAMED = 8
-_GRANT = "grant {permission} with depth 0, and {root} as a working location"
-_INCOMPLETE = Message("seeing patrons, fines and penalties: groups with members there are incomplete")
 
 
 def view_user(subject: Subject) -> Iterator[Finding]:
@@ -167,8 +154,8 @@ def view_user(subject: Subject) -> Iterator[Finding]:
     if held and subject.work_org not in held:
         place = subject.org_units.shortname(subject.work_org)
         yield failed(
-            "the account works at {place}, where it lacks it, so the ILS doesn't show who else is in a group",
-            "grant the permission at {place}, or set a workstation at a library where the account has it",
+            "the account works at {place} but lacks the permission there, so Evergreen doesn't list group members",
+            "grant the permission at {place}, or set a workstation where the account has it",
             code="permission-missing-at-work",
             values={"place": place},
             setting="gateway.workstation",
@@ -194,21 +181,19 @@ def profiles(subject: Subject) -> Iterator[Finding]:
     changed = sorted(name for permission, names in wanted.items() if held[permission] for name in names)
     others = sorted(name for permission, names in wanted.items() if not held[permission] for name in names)
     if not wanted:
-        yield ok("no profile asks for a permission of its own to change its patrons")
+        yield ok("no profile requires a permission")
     elif not changed:
         yield failed(
-            "the account may change patrons of no profile",
-            "grant the permissions that the profiles name: {permissions}",
+            "the account can't edit patrons of any profile",
+            _GRANT,
             code="no-profile-changeable",
-            values={"permissions": name_some(sorted(wanted))},
-        )
-    elif others:
-        yield ok(
-            "patrons with the profile {profiles}; not {others}",
-            values={"profiles": name_some(changed), "others": name_some(others)},
+            values={"permission": name_some(sorted(wanted))},
         )
     else:
-        yield ok("patrons with the profile {profiles}", values={"profiles": name_some(changed)})
+        yield ok(
+            "can edit: {profiles}; can't edit: {others}",
+            values={"profiles": name_some(changed), "others": name_some(others) or "-"},
+        )
 
 
 def desk(subject: Subject) -> Iterator[Finding]:
@@ -229,34 +214,27 @@ def desk(subject: Subject) -> Iterator[Finding]:
     values: dict[str, object] = {
         "needed": [*DESK_PERMISSIONS],
         "root": root.shortname,
-        "places": name_places(subject.org_units, set(changes)) if changes else "",
+        "places": name_places(subject.org_units, set(changes)) if changes else "-",
+        "lacks": [name for name in DESK_PERMISSIONS if not held[name]] or "-",
     }
     yield ok(
-        "to see at which amount Evergreen blocks, clerks need {permission} with depth 0; stock groups have it at the "
-        "depth of the branch",
+        "to see Evergreen's thresholds, clerks need {permission} at depth 0; stock profiles have it at branch depth",
         code="desk-thresholds",
         values={"permission": VIEW_THRESHOLDS},
     )
-    places = name_places(subject.org_units, set(held[to_follow_up])) if held[to_follow_up] else Message("nowhere")
     yield ok(
-        "to save what was agreed with a group of the report, staff need {permission} at the home library of the person "
-        "to contact; this account has it: {places}",
+        "to save follow-ups, staff need {permission} at the contact's home library; this account has it: {places}",
         code="desk-follow-ups",
-        values={"permission": to_follow_up, "places": places},
+        values={"permission": to_follow_up, "places": _held_at(subject.org_units, held[to_follow_up])},
     )
-    if not changes:
+    if changes:
+        yield ok("this account could change groups at: {places}; it lacks: {lacks}", values=values)
+    else:
         yield ok(
-            "this account could change nobody at a desk; whoever is to needs {needed} at the libraries whose patrons "
-            "they serve, STAFF_LOGIN at {root}, and what the patrons' profiles ask for (group_application.…)",
+            "this account can't change groups; clerks need {needed} at their libraries, STAFF_LOGIN at {root}, and the "
+            "permissions of the patrons' profiles (group_application.…)",
             values=values,
         )
-        return
-    lacks = [name for name in DESK_PERMISSIONS if not held[name]]
-    values["lacks"] = lacks
-    if lacks:
-        yield ok("this account could change groups at {places}; it lacks {lacks}", values=values)
-    else:
-        yield ok("this account could change groups at {places}", values=values)
 
 
 def _permission(subject: Subject, permission: Permission, held: Collection[int]) -> Finding:
@@ -270,39 +248,41 @@ def _permission(subject: Subject, permission: Permission, held: Collection[int])
     values: dict[str, object] = {
         "permission": permission.name,
         "purpose": permission.purpose,
-        "root": org_units.root.shortname,
-        "places": name_places(org_units, set(held)) if held else "",
+        "places": _held_at(org_units, held),
         "missing": name_places(org_units, every - set(held)),
     }
-    if every <= set(held):
-        return ok("everywhere; needed for: {purpose}", values=values)
-    if held:
-        if permission is VIEW_USER:
-            values["purpose"] = _INCOMPLETE
-        found = warning(
-            "at {places}, but not at {missing}; needed for: {purpose}",
+    if held and needed and not every <= set(held):
+        return warning(
+            "{places}, but not {missing}; needed for: {purpose}",
             _GRANT,
             code="permission-partly-missing",
             values=values,
         )
-        return found if needed else ok("at {places}; needed for: {purpose}", values=values)
-    if needed:
-        return failed("nowhere; needed for: {purpose}", _GRANT, code="permission-missing", values=values)
-    if permission.need is Need.ITEMS:
+    if not held and needed:
+        return failed(_HELD, _GRANT, code="permission-missing", values=values)
+    if not held and permission.need is Need.ITEMS:
+        return warning(_HELD, _GRANT, code="permission-missing-for-show", values=values)
+    is_for_details = permission.name == permissions.VIEW_USER_TRANSACTIONS
+    if not held and is_for_details and subject.settings.report.details == "full":
         return warning(
-            "nowhere; `evergreen-groups show` needs it for: {purpose}",
-            _GRANT,
-            code="permission-missing-for-show",
-            values=values,
-        )
-    if permission.name == permissions.VIEW_USER_TRANSACTIONS and subject.settings.report.details == "full":
-        return warning(
-            "nowhere; the report needs it for: {purpose}",
-            'grant {permission} with depth 0, and {root} as a working location, or set [report] details = "sums"',
+            _HELD,
+            'grant {permission} at depth 0, or set [report] details = "sums"',
             code="permission-missing-for-details",
             values=values,
         )
-    return ok("nowhere; only needed for: {purpose}", values=values)
+    return ok(_HELD, values=values)
+
+
+_HELD = "{places}; needed for: {purpose}"
+
+
+def _held_at(org_units: OrgUnits, held: Collection[int]) -> object:
+    """Describe the org units where the account has a permission."""
+    if not held:
+        return Message("nowhere")
+    if all(unit.id in held for unit in org_units):
+        return Message("everywhere")
+    return name_places(org_units, set(held))
 
 
 def name_places(org_units: OrgUnits, ids: set[int]) -> list[str]:

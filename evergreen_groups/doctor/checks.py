@@ -10,6 +10,7 @@ from pathlib import Path
 from evergreen_groups import configured
 from evergreen_groups.doctor import account, interface, machine, network, nightly, thresholds
 from evergreen_groups.doctor.finding import (
+    CHECK_ADDRESS,
     NOT_NEEDED,
     Diagnosis,
     Finding,
@@ -112,8 +113,8 @@ def _run_check(check: Check, subject: Subject, obstacles: dict[str, str]) -> Ite
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         # The server may be something other than Evergreen, with answers of any shape. That is a finding too.
         yield failed(
-            "an answer had another shape than Evergreen's ({kind})",
-            "check that the address is that of an Evergreen, and which release it runs",
+            "an answer isn't in Evergreen's format ({kind})",
+            CHECK_ADDRESS,
             code="answer-of-another-shape",
             values={"kind": type(error).__name__},
             setting="gateway.url",
@@ -159,8 +160,8 @@ def _gateway(subject: Subject) -> Iterator[Finding]:
     configured.gateway_url(subject.settings)
     if subject.settings.gateway.username is None:
         yield warning(
-            "no account is set: the web service works without one, and nothing else does",
-            "set username in section [gateway], unless nothing but the web service is used",
+            "no account is set, so only the web service works",
+            "set [gateway] username, unless you use only the web service",
             code="account-not-set",
             setting="gateway.username",
         )

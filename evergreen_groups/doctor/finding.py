@@ -35,13 +35,16 @@ if TYPE_CHECKING:
     from evergreen_groups.state import State
 
 _ADDRESS_ERRORS = (UnreachableError, HTTPStatusError, NotJSONError, CutOffError, LoginRefusedError)
+CHECK_ADDRESS = Message("check [gateway] url: the root of Evergreen's web server")
+CHECK_SERVER = Message("check Evergreen's release and the logs of its services")
+CHECK_LOAD = Message("check the load of Evergreen's servers")
 _DEFAULT_ADVICE = (
     (ConfigurationError, Message("correct the configuration")),
     (PermissionDeniedError, Message("grant the account the permission")),
-    (TransportError, Message("check url in [gateway], and the web server there")),
-    (DataError, Message("check that the address is that of an Evergreen, and which release it runs")),
-    (MailServerError, Message("check [mail] in the configuration, and the server")),
-    (GatewayError, Message("look into the server's log")),
+    (TransportError, CHECK_ADDRESS),
+    (MailServerError, Message("check [mail] and the mail server")),
+    (GatewayError, CHECK_SERVER),
+    (DataError, CHECK_SERVER),
     (EvergreenGroupsError, Message("see what else failed")),
 )
 """Advice by type of error, for errors without advice."""
@@ -93,15 +96,18 @@ class Finding:
 
 
 ok = partial(Finding, Verdict.OK)
-"""All is well."""
+"""The check found no problem."""
 warning = partial(Finding, Verdict.WARNING)
 """Something works, but not permanently or not completely."""
 failed = partial(Finding, Verdict.FAILED)
 """Something can't work."""
 
+NOT_CONFIGURED = ok("not configured")
+"""An optional feature isn't used."""
+
 NOT_NEEDED = Finding(
     Verdict.SKIPPED,
-    Message("not needed to serve: whoever asks comes with a session of their own"),
+    Message("not needed for the web service alone"),
     code="not-needed",
 )
 """The check doesn't apply: the web service alone needs no account."""
@@ -109,7 +115,7 @@ NOT_NEEDED = Finding(
 
 def not_checked(because: str) -> Finding:
     """Return the finding of a check that was skipped, because the check titled ``because`` failed."""
-    text = Message("not checked, because of: {title}")
+    text = Message("not checked because this failed: {title}")
     return Finding(Verdict.SKIPPED, text, code="not-checked", values={"title": because})
 
 
@@ -118,7 +124,7 @@ def from_error(error: EvergreenGroupsError) -> Finding:
     problem = Message(error.message, values=error.values)
     # For errors about the address, the method that was called is irrelevant.
     if isinstance(error, GatewayError) and error.asked and not isinstance(error, _ADDRESS_ERRORS):
-        problem = Message("{asked}: {problem}", values={"asked": error.asked, "problem": problem})
+        problem = Message("{place}: {problem}", values={"place": error.asked, "problem": problem})
     advice = next(text for kind, text in _DEFAULT_ADVICE if isinstance(error, kind))
     if error.advice:
         advice = Message(error.advice, values=error.values)
@@ -130,10 +136,10 @@ def from_os_error(error: OSError) -> Finding:
     """Return a failed finding for a file that couldn't be accessed."""
     problem = system_reason(error)
     if error.filename:
-        problem = Message("{path}: {reason}", values={"path": error.filename, "reason": problem})
+        problem = Message("{place}: {problem}", values={"place": error.filename, "problem": problem})
     return failed(
         "{problem}",
-        "let this user read the file, or name another file",
+        "let this user read it",
         code="file-not-read",
         values={"problem": problem},
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from evergreen_groups.doctor.finding import TIMEOUT, Subject, failed, ok, warning
+from evergreen_groups.doctor.finding import CHECK_LOAD, CHECK_SERVER, TIMEOUT, Subject, failed, ok, warning
 from evergreen_groups.errors import (
     DataError,
     EventError,
@@ -42,94 +42,99 @@ _ACTOR, _AUTH, _PCRUD = "open-ils.actor", "open-ils.auth", "open-ils.pcrud"
 class Method:
     """A method to probe, with parameters that have no effect.
 
-    ``purpose`` says what needs the method, ``instead`` what is used on servers without it (None: nothing can be).
+    ``purpose`` says what needs the method. ``has_substitute`` says that servers without it are supported.
     """
 
     service: str
     name: str
     parameters: tuple[object, ...]
     purpose: Message
-    instead: Message | None = None
+    has_substitute: bool = False
 
 
 def _pcrud(kind: str, class_id: str, purpose: Message) -> Method:
     return Method(_PCRUD, f"open-ils.pcrud.{kind}.{class_id}.atomic", (NO_TOKEN, {"id": -1}, {"limit": 1}), purpose)
 
 
+_LOGIN = Message("login")
+_EVERYTHING = Message("everything")
+_BILLS = Message("bills")
+_PROFILES = Message("profiles")
+_THRESHOLDS = Message("Evergreen's thresholds")
+_ITEMS = Message("items out")
+_HIDDEN = Message("hidden members")
+_CHANGES = Message("changes")
+
 METHODS = (
-    Method(_AUTH, "open-ils.auth.login", ({"username": "-", "password": "-"},), Message("logging in")),
-    Method(_AUTH, "open-ils.auth.session.retrieve", (NO_TOKEN,), Message("knowing the account")),
-    Method(_AUTH, "open-ils.auth.session.delete", (NO_TOKEN,), Message("logging out")),
-    _pcrud("search", "aou", Message("everything")),
-    _pcrud("search", "au", Message("everything")),
-    _pcrud("search", "mous", Message("everything")),
-    _pcrud("search", "ac", Message("everything")),
-    _pcrud("search", "mobts", Message("what is owed for, and limits that depend on the library")),
-    _pcrud("search", "mb", Message("what is owed for")),
-    _pcrud("search", "pgt", Message("profiles in the report, and limits that depend on them")),
-    _pcrud("search", "pgpt", Message("the ILS's own limits")),
-    _pcrud("search", "ausp", Message("everything")),
-    _pcrud("search", "csp", Message("everything")),
-    _pcrud("search", "aua", Message("changes and audit")),
-    _pcrud("search", "circ", Message("items overdue and out")),
-    _pcrud("id_list", "aou", Message("everything")),
-    _pcrud("id_list", "pgt", Message("profiles in the report, and limits that depend on them")),
-    _pcrud("id_list", "pgpt", Message("the ILS's own limits")),
-    _pcrud("id_list", "csp", Message("everything")),
+    Method(_AUTH, "open-ils.auth.login", ({"username": "-", "password": "-"},), _LOGIN),
+    Method(_AUTH, "open-ils.auth.session.retrieve", (NO_TOKEN,), _LOGIN),
+    Method(_AUTH, "open-ils.auth.session.delete", (NO_TOKEN,), _LOGIN),
+    _pcrud("search", "aou", _EVERYTHING),
+    _pcrud("search", "au", _EVERYTHING),
+    _pcrud("search", "mous", _EVERYTHING),
+    _pcrud("search", "ac", _EVERYTHING),
+    _pcrud("search", "mobts", _BILLS),
+    _pcrud("search", "mb", _BILLS),
+    _pcrud("search", "pgt", _PROFILES),
+    _pcrud("search", "pgpt", _THRESHOLDS),
+    _pcrud("search", "ausp", _EVERYTHING),
+    _pcrud("search", "csp", _EVERYTHING),
+    _pcrud("search", "aua", _CHANGES),
+    _pcrud("search", "circ", _ITEMS),
+    _pcrud("id_list", "aou", _EVERYTHING),
+    _pcrud("id_list", "pgt", _PROFILES),
+    _pcrud("id_list", "pgpt", _THRESHOLDS),
+    _pcrud("id_list", "csp", _EVERYTHING),
     Method(
         _PCRUD,
         "open-ils.pcrud.count.aou",
         (NO_TOKEN, {"id": -1}),
-        Message("everything"),
-        Message("a look for hidden rows behind each short answer"),
+        _EVERYTHING,
+        has_substitute=True,
     ),
-    Method(_PCRUD, "open-ils.pcrud.retrieve.aou", (NO_TOKEN, -1), Message("changes")),
+    Method(_PCRUD, "open-ils.pcrud.retrieve.aou", (NO_TOKEN, -1), _CHANGES),
     Method(
         _PCRUD,
         "open-ils.pcrud.retrieve.aws",
         (NO_TOKEN, -1),
-        Message("a supervisor's yes at the desk"),
-        Message("a login without the clerk's workstation"),
+        Message("a supervisor's approval"),
+        has_substitute=True,
     ),
-    Method(_ACTOR, "open-ils.actor.user.has_work_perm_at.batch", (NO_TOKEN, []), Message("everything")),
-    Method(_ACTOR, "open-ils.actor.user.perm.check", (NO_TOKEN, -1, -1, []), Message("everything")),
-    Method(_ACTOR, "open-ils.actor.user.perm.check.multi_org", (NO_TOKEN, -1, [], []), Message("everything")),
-    Method(_ACTOR, "open-ils.actor.usergroup.members.retrieve", (NO_TOKEN, -1), Message("hidden members")),
-    Method(_ACTOR, "open-ils.actor.usergroup.members.balance_owed", (NO_TOKEN, -1), Message("hidden members")),
-    Method(_ACTOR, "open-ils.actor.user.checked_out.count", (NO_TOKEN, -1), Message("items out elsewhere")),
+    Method(_ACTOR, "open-ils.actor.user.has_work_perm_at.batch", (NO_TOKEN, []), _EVERYTHING),
+    Method(_ACTOR, "open-ils.actor.user.perm.check", (NO_TOKEN, -1, -1, []), _EVERYTHING),
+    Method(_ACTOR, "open-ils.actor.user.perm.check.multi_org", (NO_TOKEN, -1, [], []), _EVERYTHING),
+    Method(_ACTOR, "open-ils.actor.usergroup.members.retrieve", (NO_TOKEN, -1), _HIDDEN),
+    Method(_ACTOR, "open-ils.actor.usergroup.members.balance_owed", (NO_TOKEN, -1), _HIDDEN),
+    Method(_ACTOR, "open-ils.actor.user.checked_out.count", (NO_TOKEN, -1), _ITEMS),
     Method(
         _ACTOR,
         "open-ils.actor.ou_setting.ancestor_default.batch",
         (-1, [], NO_TOKEN),
-        Message("the command `evergreen-groups show`"),
+        _ITEMS,
     ),
-    Method(_ACTOR, "open-ils.actor.settings.value_for_all_orgs.atomic", (NO_TOKEN, ""), Message("everything")),
+    Method(_ACTOR, "open-ils.actor.settings.value_for_all_orgs.atomic", (NO_TOKEN, ""), _EVERYTHING),
     Method(
         _ACTOR,
         "open-ils.actor.grp_penalty_threshold.ranged.retrieve.atomic",
         (NO_TOKEN, -1),
-        Message("the ILS's own limits"),
+        _THRESHOLDS,
     ),
-    Method(_ACTOR, "open-ils.actor.user.retrieve.authoritative", (NO_TOKEN, -1), Message("changes")),
-    Method(_ACTOR, "open-ils.actor.user.fleshed.retrieve.authoritative", (NO_TOKEN, -1, []), Message("audit --fix")),
-    Method(_ACTOR, "open-ils.actor.usergroup.members.retrieve.authoritative", (NO_TOKEN, -1), Message("changes")),
+    Method(_ACTOR, "open-ils.actor.user.retrieve.authoritative", (NO_TOKEN, -1), _CHANGES),
+    Method(_ACTOR, "open-ils.actor.user.fleshed.retrieve.authoritative", (NO_TOKEN, -1, []), _CHANGES),
+    Method(_ACTOR, "open-ils.actor.usergroup.members.retrieve.authoritative", (NO_TOKEN, -1), _CHANGES),
     Method(
         _ACTOR,
         "opensrf.open-ils.system.use_authoritative",
         (),
-        Message("everything"),
-        Message("reading where changes are written"),
+        _EVERYTHING,
+        has_substitute=True,
     ),
-    Method(
-        _ACTOR, "open-ils.actor.usergroup.members.balance_owed.authoritative", (NO_TOKEN, -1), Message("everything")
-    ),
-    Method(_ACTOR, "open-ils.actor.user.fines.summary.authoritative", (NO_TOKEN, -1), Message("everything")),
-    Method(
-        _ACTOR, "open-ils.actor.user.fleshed.retrieve_by_barcode.authoritative", (NO_TOKEN, ""), Message("everything")
-    ),
-    Method(_ACTOR, "open-ils.actor.patron.update", (NO_TOKEN, None), Message("changes")),
-    Method(_ACTOR, "open-ils.actor.usergroup.new", (NO_TOKEN, -1), Message("changes")),
-    Method(_ACTOR, "open-ils.actor.user.penalties.update_at_home", (NO_TOKEN, -1), Message("audit --fix")),
+    Method(_ACTOR, "open-ils.actor.usergroup.members.balance_owed.authoritative", (NO_TOKEN, -1), _EVERYTHING),
+    Method(_ACTOR, "open-ils.actor.user.fines.summary.authoritative", (NO_TOKEN, -1), _EVERYTHING),
+    Method(_ACTOR, "open-ils.actor.user.fleshed.retrieve_by_barcode.authoritative", (NO_TOKEN, ""), _EVERYTHING),
+    Method(_ACTOR, "open-ils.actor.patron.update", (NO_TOKEN, None), _CHANGES),
+    Method(_ACTOR, "open-ils.actor.usergroup.new", (NO_TOKEN, -1), _CHANGES),
+    Method(_ACTOR, "open-ils.actor.user.penalties.update_at_home", (NO_TOKEN, -1), _CHANGES),
 )
 
 FIELDS: dict[str, frozenset[str]] = {
@@ -180,13 +185,13 @@ class Permission:
     purpose: Message
 
 
-VIEW_USER = Permission(permissions.VIEW_USER, Need.ALWAYS, Message("seeing patrons, fines and penalties"))
+VIEW_USER = Permission(permissions.VIEW_USER, Need.ALWAYS, Message("patrons and fines"))
 
 PERMISSIONS = (
-    Permission("VIEW_CIRCULATIONS", Need.ITEMS, Message("counting items out and overdue")),
-    Permission("VIEW_GROUP_PENALTY_THRESHOLD", Need.ILS_LIMITS, Message("knowing the ILS's own limits")),
-    Permission(permissions.VIEW_USER_TRANSACTIONS, Need.ILS_LIMITS, Message("knowing what is owed for, and where")),
-    Permission("UPDATE_USER", Need.CHANGES, Message("changing groups, recalculating penalties")),
+    Permission("VIEW_CIRCULATIONS", Need.ITEMS, _ITEMS),
+    Permission("VIEW_GROUP_PENALTY_THRESHOLD", Need.ILS_LIMITS, _THRESHOLDS),
+    Permission(permissions.VIEW_USER_TRANSACTIONS, Need.ILS_LIMITS, _BILLS),
+    Permission("UPDATE_USER", Need.CHANGES, _CHANGES),
 )
 """The other permissions with fixed names. The ``group_application`` permissions are named by the profiles (``pgt``)."""
 
@@ -195,7 +200,6 @@ DESK_PERMISSIONS = ("STAFF_LOGIN", permissions.VIEW_USER, "VIEW_CIRCULATIONS", "
 
 
 _RANGE = 3_000
-_OTHER_RELEASE = "look at fm_IDL.xml on the server: it is that of another release, or was edited"
 
 
 def idl(subject: Subject) -> Iterator[Finding]:
@@ -208,15 +212,13 @@ def idl(subject: Subject) -> Iterator[Finding]:
         except DataError:
             if not len(gateway.idl()):
                 raise
-            missing.append(Message("class {class_id}", values={"class_id": class_id}))
+            missing.append(class_id)
             continue
         missing += [f"{class_id}.{field}" for field in sorted(fields - known.positions.keys())]
     if missing:
-        yield failed(
-            "the IDL lacks these: {missing}", _OTHER_RELEASE, code="idl-incomplete", values={"missing": missing}
-        )
+        yield failed("missing: {missing}", CHECK_SERVER, code="idl-incomplete", values={"missing": missing})
     else:
-        yield ok("the classes that are used are there with all their fields ({count})", values={"count": len(FIELDS)})
+        yield ok("all found")
 
 
 def methods(subject: Subject) -> Iterator[Finding]:
@@ -233,29 +235,26 @@ def methods(subject: Subject) -> Iterator[Finding]:
     missing = [method for method, there in offered if there is False]
     if untold:
         yield warning(
-            "this gateway doesn't say whether these are offered: {methods}",
-            "look at the server's release, and into the logs of its services",
+            "the gateway doesn't say whether these methods exist: {methods}",
+            CHECK_SERVER,
             code="methods-untold",
             values={"methods": untold},
         )
     for method in missing:
         values = {"method": method.name, "purpose": method.purpose}
-        if method.instead:
+        if method.has_substitute:
             yield warning(
-                "{method} is not offered; needed for: {purpose}. Used in its place: {instead}",
-                "nothing, or install a newer release",
+                "{method} is missing, but can be replaced; needed for: {purpose}",
+                "nothing to do; a newer Evergreen has the method",
                 code="method-replaced",
-                values={**values, "instead": method.instead},
+                values=values,
             )
         else:
             yield failed(
-                "{method} is not offered; needed for: {purpose}",
-                "look at the server's release, and at what its gateway lets through",
-                code="method-not-offered",
-                values=values,
+                "{method} is missing; needed for: {purpose}", CHECK_SERVER, code="method-not-offered", values=values
             )
     if not missing and not untold:
-        yield ok("all that are used are offered ({count})", values={"count": len(wanted)})
+        yield ok("all found")
 
 
 def _offered(gateway: Gateway, method: Method) -> bool | None:
@@ -283,8 +282,8 @@ def pushdown(subject: Subject) -> Iterator[Finding]:
     highest = GroupSearch(gateway, fines).highest_group()
     if not highest:
         yield failed(
-            "the account sees not a single patron",
-            "see whose home library is one where it has VIEW_USER",
+            "the account sees no patrons",
+            "check at which libraries the account has VIEW_USER",
             code="no-patrons",
         )
         return
@@ -295,19 +294,16 @@ def pushdown(subject: Subject) -> Iterator[Finding]:
         gateway.pcrud.search_columns("au", ("id",), query, order_by="id", limit=_RANGE)
     except ServerError:
         yield failed(
-            "the server refuses it, and there is no report without it",
-            "look into the log of open-ils.pcrud, and which release it is: 3.11 and newer take it",
+            "Evergreen refuses the query that the report needs",
+            CHECK_SERVER,
             code="query-refused",
         )
     except (TimedOutError, UnexpectedAnswerError):
         yield warning(
-            "no answer in {seconds} s; the report cuts it in smaller parts",
-            "look at the load of the server's database",
+            "no answer within {seconds} s; the report uses smaller queries",
+            CHECK_LOAD,
             code="query-slow",
             values={"seconds": TIMEOUT},
         )
     else:
-        yield ok(
-            "the server takes the query; group numbers: {count:,}, in {seconds:.2f} s",
-            values={"count": _RANGE, "seconds": time.monotonic() - began},
-        )
+        yield ok("{milliseconds:,.0f} ms", values={"milliseconds": (time.monotonic() - began) * 1000})

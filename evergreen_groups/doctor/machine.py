@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tempfile
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evergreen_groups import configured
-from evergreen_groups.doctor.finding import Finding, failed, from_error, ok, warning
+from evergreen_groups.doctor.finding import NOT_CONFIGURED, Finding, failed, from_error, ok, warning
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.formats import OUTPUT_FORMATS, TEXT_FORMATS, format_of_file, output_format
 from evergreen_groups.message import Message, own_pip, system_reason
@@ -25,14 +26,19 @@ if TYPE_CHECKING:
 _OTHERS = stat.S_IRWXO
 _GROUP_AND_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _TRIAL_BYTES = 64 * 1024
-_STORED = {
-    "history": Message("runs of the report: {count:,}, since {day}"),
-    "journal": Message("changes: {count:,}, since {day}"),
-    "events": Message("events: {count:,}, since {day}"),
-    "follow-ups": Message("follow-ups: {count:,}, since {day}"),
-    "mails": Message("mails that wait: {count:,}, since {day}"),
+STORED = {
+    "history": Message("report runs"),
+    "journal": Message("changes"),
+    "events": Message("events"),
+    "follow-ups": Message("follow-ups"),
+    "mails": Message("queued mails"),
 }
-"""Descriptions of the kinds of rows in the database."""
+"""The kinds of rows in the database."""
+_MAKE_WRITABLE = "make the directory writable for this user, or set another path in {section}"
+_NOT_THERE_YET = "{path} doesn't exist yet: the first run creates it"
+_CANNOT_WRITE = "cannot write {path}: {reason}"
+_OPEN = "{path} is open to other users ({mode})"
+_FOREIGN = "{path} belongs to another user (uid {owner})"
 
 
 def configuration(subject: Subject) -> Iterator[Finding]:
@@ -44,16 +50,13 @@ def configuration(subject: Subject) -> Iterator[Finding]:
     if nothing := missing_configuration(settings):
         yield nothing
         return
+    place = settings.source or Message("the environment")
     if subject.is_web_only:
         configured.gateway_url(settings)
-        place = settings.source or Message("the environment")
-        yield ok("{path}; without a username: for the web service alone, without events", values={"path": place})
+        yield ok("{path}; no account, so only the web service works, without events", values={"path": place})
         return
     configured.gateway_and_account(settings)
-    if settings.source:
-        yield ok("{path}", values={"path": settings.source})
-    else:
-        yield ok("no file; the settings come from the environment")
+    yield ok("{path}", values={"path": place})
 
 
 def missing_configuration(settings: Settings) -> Finding | None:
@@ -61,8 +64,8 @@ def missing_configuration(settings: Settings) -> Finding | None:
     if settings.gateway.url is not None or settings.source is not None:
         return None
     return failed(
-        "no configuration file in ~/.config/evergreen-groups or /etc/evergreen-groups, nor in $EVERGREEN_GROUPS_CONFIG",
-        "make one with evergreen-groups init, or name one with --config",
+        "no configuration found",
+        "run `evergreen-groups init`, name a file with --config, or try --sandbox",
         code="no-configuration",
     )
 
@@ -74,57 +77,47 @@ def configuration_file(subject: Subject) -> Iterator[Finding]:
         return
     mode = source.stat().st_mode
     owner = _foreign_owner(source)
+    values = {"path": source, "mode": _octal(mode), "command": f"chmod 600 {source}"}
     if owner is not None:
         yield failed(
-            "{path} belongs to another user (uid {owner}), who could have the password sent elsewhere",
+            _FOREIGN,
             "{command}",
             code="configuration-of-another-user",
             values={"path": source, "owner": owner, "command": f"chown root {source}; chmod 600 {source}"},
         )
     elif mode & stat.S_IWOTH:
-        yield failed(
-            "{path} can be changed by everybody, who could have the password sent elsewhere",
-            "{command}",
-            code="configuration-open-to-everybody",
-            values={"path": source, "command": f"chmod 600 {source}"},
-        )
+        yield failed(_OPEN, "{command}", code="configuration-open-to-everybody", values=values)
     elif mode & stat.S_IWGRP:
-        yield warning(
-            "{path} can be changed by its group ({mode})",
-            "{command}",
-            code="configuration-open-to-group",
-            values={"path": source, "mode": _octal(mode), "command": f"chmod g-w {source}"},
-        )
+        values["command"] = f"chmod g-w {source}"
+        yield warning(_OPEN, "{command}", code="configuration-open-to-group", values=values)
     else:
-        yield ok("{mode}, changed by its owner alone", values={"mode": _octal(mode)})
+        yield ok("{mode}", values=values)
 
 
 def password(subject: Subject) -> Iterator[Finding]:
     """The password can be read, and its file is private to this user."""
     text = passwords.password(subject.settings.gateway, subject.environ)
     file = subject.settings.gateway.password_file
+    place: object = file or _CREDENTIALS
     if subject.environ.get(passwords.PASSWORD_VARIABLE):
-        place = Message("from ${variable}", values={"variable": passwords.PASSWORD_VARIABLE})
+        place = f"${passwords.PASSWORD_VARIABLE}"
         if file is not None:
-            values = {"variable": passwords.PASSWORD_VARIABLE, "path": file}
-            place = Message("from ${variable}, which comes before {path}", values=values)
+            place = Message("{variable}, which overrides {path}", values={"variable": place, "path": file})
         file = None
-    else:
-        place = _from_file(file)
-    trouble = _sharing_problem(file) if file else None
+    sharing = _sharing(file)
     if text != text.strip():
         yield warning(
-            "{place}; it begins or ends with a blank",
-            "remove the blank if it isn't meant",
+            "the password begins or ends with a space: {place}",
+            "remove the space if it's a mistake",
             code="password-with-blank",
             values={"place": place},
         )
-    elif trouble:
+    elif sharing:
         yield warning(
-            "{place}; {trouble}",
-            "let this user alone have it, with chmod 600 {path}",
+            "{trouble}",
+            "{command}",
             code="password-file-shared",
-            values={"place": place, "trouble": trouble, "path": file},
+            values={"trouble": sharing[0], "command": sharing[1]},
             setting="gateway.password_file",
         )
     else:
@@ -135,20 +128,18 @@ def events_secret(subject: Subject) -> Iterator[Finding]:
     """The secret for events can be read, and its file is private to this user."""
     file = subject.settings.events.secret_file
     if passwords.secret(subject.settings.events, subject.environ) is None:
-        yield ok("no secret set: the web service takes no events")
+        yield NOT_CONFIGURED
         return
-    place = _from_file(file)
-    trouble = _sharing_problem(file) if file else None
-    if trouble:
+    if sharing := _sharing(file):
         yield warning(
-            "{place}; {trouble}",
-            "let this user alone have it, with chmod 600 {path}",
+            "{trouble}",
+            "{command}",
             code="secret-file-shared",
-            values={"place": place, "trouble": trouble, "path": file},
+            values={"trouble": sharing[0], "command": sharing[1]},
             setting="events.secret_file",
         )
     else:
-        yield ok("{place}", values={"place": place})
+        yield ok("{place}", values={"place": file or _CREDENTIALS})
 
 
 def metrics(subject: Subject) -> Iterator[Finding]:
@@ -156,45 +147,55 @@ def metrics(subject: Subject) -> Iterator[Finding]:
     settings = subject.settings.metrics
     token = passwords.secret(settings, subject.environ)
     if token is None and settings.listen is None and settings.textfile is None:
-        yield ok("none are shown: nothing is set in [metrics]")
+        yield NOT_CONFIGURED
         return
     if settings.textfile is not None and not os.access(settings.textfile.parent, os.W_OK | os.X_OK):
         yield failed(
-            "{path} can't be written by this user",
-            "create the directory and let this user write there, or name another file",
+            _CANNOT_WRITE,
+            _MAKE_WRITABLE,
             code="textfile-not-writable",
-            values={"path": settings.textfile},
+            values={
+                "path": settings.textfile,
+                "reason": _denied(settings.textfile.parent),
+                "section": "[metrics]",
+            },
             setting="metrics.textfile",
         )
         return
     places: list[object] = [place for place in (settings.listen, settings.textfile) if place is not None]
     if token is not None:
-        places.append(Message("for the token, at the service's own address"))
-    yield ok("shown here: {places}", values={"places": places})
+        places.append("/evergreen-groups/metrics")
+    yield ok("{places}", values={"places": places})
 
 
-def _from_file(file: Path | None) -> Message:
-    return Message("from {path}", values={"path": file}) if file else Message("from the systemd credential")
+_CREDENTIALS = "$CREDENTIALS_DIRECTORY"
 
 
-def _sharing_problem(path: Path) -> Message | None:
-    """Describe who else can change a secret file; None if no one can. Files open to everyone are errors elsewhere."""
-    mode = path.stat().st_mode
-    if (owner := _foreign_owner(path)) is not None:
-        return Message("it belongs to another user (uid {owner})", values={"owner": owner})
-    return Message("its group can change it ({mode})", values={"mode": _octal(mode)}) if mode & stat.S_IWGRP else None
+def _denied(directory: Path) -> Message:
+    """Return the reason why this user can't write to a directory."""
+    return Message(os.strerror(errno.EACCES if directory.is_dir() else errno.ENOENT))
+
+
+def _sharing(path: Path | None) -> tuple[Message, str] | None:
+    """Return who else can change a secret file, with a remedy. Files open to everyone are errors elsewhere."""
+    if path is None:
+        return None
+    mode, owner = path.stat().st_mode, _foreign_owner(path)
+    if owner is not None:
+        trouble = Message(_FOREIGN, values={"path": path, "owner": owner})
+        return trouble, f"chown {os.geteuid()} {path}; chmod 600 {path}"
+    if mode & stat.S_IWGRP:
+        trouble = Message(_OPEN, values={"path": path, "mode": _octal(mode)})
+        return trouble, f"chmod 600 {path}"
+    return None
 
 
 def state_directory(subject: Subject) -> Iterator[Finding]:
     """The state directory is writable, private to this user, and has free space."""
     path = find_state_directory(subject.environ)
     if path.exists() and not path.is_dir():
-        yield failed(
-            "{path} is no directory",
-            "move {path} away, or set $STATE_DIRECTORY",
-            code="state-not-a-directory",
-            values={"path": path},
-        )
+        values = {"path": path, "reason": Message(os.strerror(errno.ENOTDIR)), "section": "$STATE_DIRECTORY"}
+        yield failed(_CANNOT_WRITE, _MAKE_WRITABLE, code="state-not-a-directory", values=values)
         return
     place = path if path.exists() else next(parent for parent in path.parents if parent.exists())
     # A trial write also detects a full disk and a read-only file system.
@@ -202,34 +203,30 @@ def state_directory(subject: Subject) -> Iterator[Finding]:
         with tempfile.TemporaryDirectory(dir=place) as made:
             Path(made, "trial").write_bytes(b"\0" * _TRIAL_BYTES)
     except OSError as error:
-        yield failed(
-            "{place} can't be written to: {reason}",
-            "let this user have {path}, and make room",
-            code="state-not-writable",
-            values={"place": place, "reason": system_reason(error), "path": path},
-        )
+        values = {"path": place, "reason": system_reason(error), "section": "$STATE_DIRECTORY"}
+        yield failed(_CANNOT_WRITE, _MAKE_WRITABLE, code="state-not-writable", values=values)
         return
     if place != path:
-        yield ok("{path}: the first run makes it", values={"path": path})
+        yield ok(_NOT_THERE_YET, values={"path": path})
         return
     mode = path.stat().st_mode
     values = {"path": path, "mode": _octal(mode), "command": f"chmod 700 {path}"}
     if mode & _GROUP_AND_OTHERS:
-        yield warning("{path} can be entered by others ({mode})", "{command}", code="state-open", values=values)
+        yield warning(_OPEN, "{command}", code="state-open", values=values)
     else:
-        yield ok("{path} ({mode}), writable", values=values)
+        yield ok("{path}", values=values)
 
 
 def database(subject: Subject) -> Iterator[Finding]:
     """The database is intact, private to this user, and used for a single gateway."""
     database = subject.state.database
     if not database.is_there:
-        yield ok("no database yet: the first run makes the database")
+        yield ok(_NOT_THERE_YET, values={"path": database.where})
         return
     path = database.path
     if path is not None and (mode := path.lstat().st_mode) & _OTHERS:
         yield failed(
-            "{path} can be read by everybody ({mode})",
+            _OPEN,
             "{command}",
             code="database-open",
             values={"path": path, "mode": _octal(mode), "command": f"chmod 600 {path}"},
@@ -237,26 +234,25 @@ def database(subject: Subject) -> Iterator[Finding]:
         return
     found = examine(database)
     stored = tuple(
-        _STORED[amount.name].with_values({"count": amount.rows, "day": amount.since.astimezone().date()})
+        Message(
+            "{name}: {count:,} since {day}",
+            values={"name": STORED[amount.name], "count": amount.rows, "day": amount.since.astimezone().date()},
+        )
         for amount in found.amounts
         if amount.since
     )
     yield ok(
-        "{where}: whole, {megabytes:.1f} MB, {stored}",
-        values={
-            "where": found.where,
-            "megabytes": found.size / 1_000_000,
-            "stored": stored or Message("nothing is kept yet"),
-        },
+        "{where} ({megabytes:.1f} MB): {stored}",
+        values={"where": found.where, "megabytes": found.size / 1_000_000, "stored": stored or "-"},
     )
     addresses = set(found.addresses)
     with suppress(ConfigurationError):  # reported by the check of the address
         addresses.add(subject.address.base)
     if len(addresses) > 1:
         yield warning(
-            "{where} has been used for several addresses in the last 30 days: {addresses}. Changes through one address "
-            "aren't protected from changes through another",
-            "set the same url in [gateway] on every server, and give each Evergreen a database of its own",
+            "{where} was used with several addresses in the last 30 days, which don't protect each other's changes: "
+            "{addresses}",
+            "use the same [gateway] url on every server, and a separate database for each Evergreen",
             code="database-of-several-addresses",
             values={"where": found.where, "addresses": sorted(addresses)},
             setting="gateway.url",
@@ -278,20 +274,20 @@ def outputs(subject: Subject) -> Iterator[Finding]:
     settings = subject.settings
     yield _output_finding(settings.report, "[report]", settings.mail.attach)
     if any(one.contact for one in (settings.report, *(named.report for named in settings.reports))):
-        yield ok("on: the files of the report also hold phone numbers, e-mail and postal addresses of patrons").named(
+        yield ok("report files include phone numbers, e-mail and postal addresses").named(
             "output.contact", Message("Contact data")
         )
     writers = {settings.report.output: "[report]"}
     for named in settings.reports:
         path = named.report.output
         if path is None:
-            found = ok("it is mailed, and written nowhere")
+            found = ok("mailed only")
         elif path in writers:
             found = failed(
-                "{path} is written by {other} as well",
-                "set another output in [[reports]]",
+                "{other} writes to {path} too",
+                "set another output or split in {section}",
                 code="output-shared",
-                values={"path": path, "other": writers[path]},
+                values={"path": path, "other": writers[path], "section": "[[reports]]"},
                 setting="reports.output",
             )
         else:
@@ -308,39 +304,38 @@ def _output_finding(report: ReportSettings, section: str, attached: str) -> Find
     # A report in [[reports]] has no option for the format.
     if section == "[[reports]]" and is_file and not by_ending and report.format == TEXT_FORMATS[0]:
         return failed(
-            "{path} has none of the endings that stand for a format",
-            "let it end in {endings}, or set format in [[reports]]",
+            "unknown file extension: {path}",
+            "use one of {endings}, or set {setting}",
             code="output-ending-unknown",
-            values={"path": path, "endings": [f".{format.ending}" for format in OUTPUT_FORMATS if format.ending]},
+            values={
+                "path": path,
+                "endings": ", ".join(f".{format.ending}" for format in OUTPUT_FORMATS if format.ending),
+                "setting": "[[reports]] format",
+            },
             setting="reports.output",
         )
     written = {*(report.formats if by_library else (by_ending or report.format,)), attached}
     lacking = next((format for format in OUTPUT_FORMATS if format.name in written and not format.installed), None)
     if lacking is not None:
         return failed(
-            "{format} is asked for, and the package {package} isn't there",
-            "{pip} install 'evergreen-groups[{extra}]', or choose another format",
+            "{package} isn't installed",
+            "{pip} install 'evergreen-groups[{extra}]'",
             code="format-package-missing",
-            values={
-                "format": lacking.phrase,
-                "package": lacking.package,
-                "extra": lacking.name,
-                "pip": own_pip(),
-            },
+            values={"package": lacking.package, "extra": lacking.name, "pip": own_pip()},
         )
     if path is None and by_library:
         return warning(
-            "a report for each library needs a directory, and none is set",
-            "set output in [report], or name one with --output each time",
+            "a report per library needs a directory",
+            "set [report] output, or use --output",
             code="no-output-directory",
             setting="report.output",
         )
     if path is None and (format := output_format(report.format)).binary:
         return warning(
-            "{format} needs a file, and none is set",
-            "set output in [report], or name one with --output each time",
+            "the format {format} needs a file",
+            "set [report] output, or use --output",
             code="no-output-file",
-            values={"format": format.phrase},
+            values={"format": format.name},
             setting="report.output",
         )
     return ok("standard output") if path is None else _path_finding(path, section, by_library=by_library)
@@ -350,41 +345,29 @@ def _path_finding(path: Path, section: str, *, by_library: bool) -> Finding:
     """Return whether this user can write to an output, and other users can't replace files there."""
     setting = f"{section.strip('[]')}.output"
     if path.exists() and path.is_dir() != by_library:
-        reason = Message("it is a directory, and one report is to be a file")
-        if by_library:
-            reason = Message("it is no directory, and a report for each library needs one")
+        reason = Message(os.strerror(errno.ENOTDIR if by_library else errno.EISDIR))
         return failed(
-            "{path} can't be the output: {reason}",
-            "set another output, or another split, in {section}",
+            _CANNOT_WRITE,
+            "set another output or split in {section}",
             code="output-of-another-kind",
             values={"path": path, "reason": reason, "section": section},
             setting=setting,
         )
     places = [path, path / ".editions"] if by_library and path.exists() else [path.parent]
     if not places[0].is_dir():
-        return failed(
-            "{place} is not there",
-            "make it, or set another output in {section}",
-            code="output-directory-missing",
-            values={"place": places[0], "section": section},
-            setting=setting,
-        )
+        values = {"path": places[0], "reason": _denied(places[0]), "section": section}
+        return failed(_CANNOT_WRITE, _MAKE_WRITABLE, code="output-directory-missing", values=values, setting=setting)
     for place in filter(Path.is_dir, places):
         mode = place.stat().st_mode
         if not os.access(place, os.W_OK | os.X_OK):
-            return failed(
-                "{place} can't be written to by this user",
-                "give it to this user, or set another output",
-                code="output-not-writable",
-                values={"place": place},
-                setting=setting,
-            )
+            values = {"path": place, "reason": _denied(place), "section": section}
+            return failed(_CANNOT_WRITE, _MAKE_WRITABLE, code="output-not-writable", values=values, setting=setting)
         # With the sticky bit, only their owner can replace files.
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
             return warning(
-                "everybody can replace files in {place}",
+                _OPEN,
                 "{command}",
                 code="output-replaceable",
-                values={"place": place, "command": f"chmod o-w {place}"},
+                values={"path": place, "mode": _octal(mode), "command": f"chmod o-w {place}"},
             )
     return ok("{path}", values={"path": path})

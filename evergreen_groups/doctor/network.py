@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import requests.utils
 
 from evergreen_groups.certificates import verifying_context
-from evergreen_groups.doctor.finding import failed, ok, warning
+from evergreen_groups.doctor.finding import CHECK_ADDRESS, CHECK_LOAD, failed, ok, warning
 from evergreen_groups.errors import (
     CutOffError,
     HTTPStatusError,
@@ -24,13 +24,18 @@ from evergreen_groups.errors import (
     ServiceNotFoundError,
     UnexplainedError,
 )
-from evergreen_groups.gateway import OLDEST_RELEASE, Bus, GatewayKind, RowChecks
+from evergreen_groups.gateway import OLDEST_RELEASE, Bus, GatewayKind
 from evergreen_groups.message import Message, system_reason
 
 if TYPE_CHECKING:
     from evergreen_groups.doctor.finding import Finding, Subject
     from evergreen_groups.gateway import Address, Capabilities, Gateway
 
+_NO_CONNECTION = "no connection to {host}, port {port}: {reason}"
+_CHECK_NETWORK = "check [gateway] url, DNS, the firewall and the web server"
+_VALID_UNTIL = "valid until {date}; days left: {days:,}"
+_NOT_ACCEPTED = "the certificate isn't accepted: {reason}"
+_RENEW = "renew the certificate"
 _SECONDS = 10
 _DAY = 86_400
 FEW_DAYS = 21
@@ -52,20 +57,21 @@ def address(subject: Subject) -> Iterator[Finding]:
     try:
         found = socket.getaddrinfo(where.host, _port(where), type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        reason = system_reason(error) if isinstance(error, OSError) else Message("it can't be a host's name")
+        unknown = Message("Name or service not known")  # it can't be a host name at all
+        reason = system_reason(error) if isinstance(error, OSError) else unknown
         yield failed(
-            "the host {host} isn't known ({reason})",
-            "check url in [gateway], and this machine's DNS",
+            _NO_CONNECTION,
+            _CHECK_NETWORK,
             code="host-unknown",
-            values={"host": where.host, "reason": reason},
+            values={"host": where.host, "port": _port(where), "reason": reason},
             setting="gateway.url",
         )
         return
     addresses = sorted({str(place[4][0]) for place in found})
     if not where.encrypted and not where.loopback:
         yield warning(
-            "{address} ({numbers}) is not encrypted: password and patron data cross the network in clear",
-            "use https://, and remove allow_plain_http",
+            "{address} ({numbers}) isn't encrypted: others on the network can read passwords and patron data",
+            "use https:// and remove allow_plain_http",
             code="plain-http",
             values={"address": where.base, "numbers": addresses},
             setting="gateway.allow_plain_http",
@@ -79,11 +85,8 @@ def address(subject: Subject) -> Iterator[Finding]:
 def certificate(subject: Subject) -> Iterator[Finding]:
     """The certificate is for this host, from a trusted authority, and valid for some time."""
     where = subject.address
-    if not where.encrypted:
-        return
-    # A direct connection would not take the same way as the calls, and may be blocked.
-    if proxy := _proxy(where):
-        yield ok("seen through the proxy {proxy} only; the calls below check it", values={"proxy": proxy})
+    # With a proxy, the calls below check the certificate. A direct connection may be blocked.
+    if not where.encrypted or _proxy(where):
         return
     bundle = _bundle(subject)
     try:
@@ -105,21 +108,21 @@ def certificate(subject: Subject) -> Iterator[Finding]:
         yield _not_accepted(error, where, context)
     except ssl.SSLError:
         yield failed(
-            "{host} does not speak TLS at port {port}",
-            "check the port, and whether it is https at all",
+            _NO_CONNECTION,
+            _CHECK_NETWORK,
             code="port-without-tls",
-            values={"host": where.host, "port": _port(where)},
+            values={"host": where.host, "port": _port(where), "reason": Message("it doesn't use TLS")},
             setting="gateway.url",
         )
     except OSError as error:
         yield failed(
-            "no connection to {host} at port {port}: {reason}",
-            "check url in [gateway], the firewall, and whether the web server is running",
+            _NO_CONNECTION,
+            _CHECK_NETWORK,
             code="no-connection",
             values={
                 "host": where.host,
                 "port": _port(where),
-                "reason": system_reason(error) if error.strerror else Message("nobody answered"),
+                "reason": system_reason(error) if error.strerror else Message("Connection timed out"),
             },
             setting="gateway.url",
         )
@@ -128,14 +131,9 @@ def certificate(subject: Subject) -> Iterator[Finding]:
         days = int((end - time.time()) // _DAY)
         values = {"date": datetime.fromtimestamp(end, UTC).date(), "days": days}
         if days < FEW_DAYS:
-            yield warning(
-                "ends on {date}; days left: {days}",
-                "renew the certificate; from that day on nothing is read any more",
-                code="certificate-ends-soon",
-                values=values,
-            )
+            yield warning(_VALID_UNTIL, _RENEW, code="certificate-ends-soon", values=values)
         else:
-            yield ok("valid until {date}; days left: {days:,}", values=values)
+            yield ok(_VALID_UNTIL, values=values)
 
 
 def _fetch_certificate(where: Address, context: ssl.SSLContext) -> dict[str, Any]:
@@ -149,34 +147,26 @@ def _fetch_certificate(where: Address, context: ssl.SSLContext) -> dict[str, Any
 def _not_accepted(error: ssl.SSLCertVerificationError, where: Address, context: ssl.SSLContext) -> Finding:
     if error.verify_code in (_NAME, _ADDRESS):
         return failed(
-            "the certificate is not for {host}, but for {names}",
-            "write the host in url as in the certificate, or have the certificate made for this name",
+            "the certificate is for {names}, not for {host}",
+            "use the certificate's name in [gateway] url, or get a certificate for this host",
             code="certificate-for-another-host",
             values={"host": where.host, "names": _names(where, context)},
             setting="gateway.url",
         )
+    values = {"reason": error.verify_message}
     if error.verify_code == _EXPIRED:
-        return failed("the certificate has expired", "renew the certificate on the server", code="certificate-expired")
+        return failed(_NOT_ACCEPTED, _RENEW, code="certificate-expired", values=values)
     if error.verify_code == _NOT_YET:
-        return failed(
-            "the certificate is not valid yet",
-            "check this machine's clock, then the certificate",
-            code="certificate-not-yet-valid",
-        )
+        return failed(_NOT_ACCEPTED, "check this machine's clock", code="certificate-not-yet-valid", values=values)
     if error.verify_code in _UNKNOWN_AUTHORITY:
         return failed(
-            "nobody trusted here vouches for the certificate ({reason})",
-            "set ca_bundle in [gateway] to the certificate of the authority; check that the server sends its chain",
+            _NOT_ACCEPTED,
+            "set [gateway] ca_bundle to the authority's certificate, and check that the server sends its chain",
             code="certificate-authority-unknown",
-            values={"reason": error.verify_message},
+            values=values,
             setting="gateway.ca_bundle",
         )
-    return failed(
-        "the certificate is not accepted ({reason})",
-        "have the certificate renewed on the server",
-        code="certificate-refused",
-        values={"reason": error.verify_message},
-    )
+    return failed(_NOT_ACCEPTED, _RENEW, code="certificate-refused", values=values)
 
 
 def _names(where: Address, context: ssl.SSLContext) -> list[str]:
@@ -186,7 +176,7 @@ def _names(where: Address, context: ssl.SSLContext) -> list[str]:
         found = _fetch_certificate(where, context)
     except OSError:
         found = {}
-    return [str(name) for _kind, name in found.get("subjectAltName", ())] or [Message("another host")]
+    return [str(name) for _kind, name in found.get("subjectAltName", ())] or ["?"]
 
 
 def _bundle(subject: Subject) -> Path:
@@ -233,7 +223,7 @@ def gateway(subject: Subject) -> Iterator[Finding]:
     except (HTTPStatusError, NotJSONError, CutOffError) as error:
         yield failed(
             "no gateway at {address}: {problem}",
-            "check host, port and path of url in [gateway]: it is the root of an Evergreen's web server",
+            CHECK_ADDRESS,
             code="no-gateway",
             values={"address": subject.address.gateway, "problem": Message(error.message, values=error.values)},
             setting="gateway.url",
@@ -241,12 +231,13 @@ def gateway(subject: Subject) -> Iterator[Finding]:
         return
     if answer not in (_ECHO_TEXT, None):
         yield failed(
-            "it does not give back what it is sent",
-            "check what stands between here and the gateway",
+            "no gateway at {address}: {problem}",
+            CHECK_ADDRESS,
             code="no-echo",
+            values={"address": subject.address.gateway, "problem": "unexpected echo"},
         )
         return
-    yield ok("{where} answers", values={"where": subject.address.gateway})
+    yield ok("{where}", values={"where": subject.address.gateway})
 
 
 def services(subject: Subject) -> Iterator[Finding]:
@@ -254,13 +245,13 @@ def services(subject: Subject) -> Iterator[Finding]:
     missing = [service for service in SERVICES if _echo(subject.gateway, service) is None]
     if missing:
         yield failed(
-            "without {missing}",
-            "start what is missing, and name it among the gateway's services in opensrf_core.xml",
+            "missing: {missing}",
+            "start these services, and list them among the gateway's services in opensrf_core.xml",
             code="services-missing",
             values={"missing": missing},
         )
     else:
-        yield ok("{services} are offered", values={"services": [*SERVICES]})
+        yield ok("{services}", values={"services": [*SERVICES]})
 
 
 def _echo(asked: Gateway, service: str) -> object:
@@ -286,39 +277,24 @@ def answer_time(subject: Subject) -> Iterator[Finding]:
     seconds = statistics.median(_sample(subject)[0] for _ in range(_TRIES))
     values = {"milliseconds": seconds * 1000}
     if seconds > SLOW_SECONDS:
-        yield warning(
-            "{milliseconds:,.0f} ms for a simple call",
-            "look for a busy server (free children of open-ils.actor) or a slow network",
-            code="answers-slow",
-            values=values,
-        )
+        yield warning("{milliseconds:,.0f} ms", CHECK_LOAD, code="answers-slow", values=values)
     else:
-        yield ok("{milliseconds:,.0f} ms for a simple call", values=values)
+        yield ok("{milliseconds:,.0f} ms", values=values)
 
 
 def clock(subject: Subject) -> Iterator[Finding]:
     """The clocks of this machine and the server agree."""
     _seconds, ahead = _sample(subject)
+    values = {"seconds": ahead}
     if abs(ahead) > CLOCK_SECONDS:
-        yield warning(
-            "the clocks of the server and this machine are {seconds:,.0f} s apart: {which}",
-            "have both set by NTP: dates are compared with the wrong time otherwise",
-            code="clocks-apart",
-            values={
-                "seconds": abs(ahead),
-                "which": Message("the server's is ahead") if ahead > 0 else Message("the server's is behind"),
-            },
-        )
+        yield warning(_DIFFERENCE, "synchronize both clocks with NTP", code="clocks-apart", values=values)
     else:
-        yield ok("this machine and the server agree")
+        yield ok(_DIFFERENCE, values=values)
 
 
-_BUSES = {Bus.REDIS: "Redis", Bus.XMPP: "XMPP", None: Message("an unknown bus")}
-_ROW_CHECKS = {
-    RowChecks.IN_QUERY: Message("who may be seen is checked in the query, the quickest way"),
-    RowChecks.ROW_BY_ROW: Message("who may be seen is checked patron by patron, so a long report takes longer"),
-    None: Message("it doesn't tell how it checks who may be seen"),
-}
+_DIFFERENCE = "Evergreen's clock minus this machine's: {seconds:+,.0f} s"
+_BUSES = {Bus.REDIS: "Redis", Bus.XMPP: "XMPP", None: "?"}
+_GATEWAYS = {GatewayKind.RUST: "Rust", GatewayKind.OPENSRF: "Apache", None: "?"}
 
 
 def server(subject: Subject) -> Iterator[Finding]:
@@ -332,25 +308,20 @@ def server(subject: Subject) -> Iterator[Finding]:
             values={"release": str(found.version.release or found.version.name), "oldest": str(OLDEST_RELEASE)},
         )
         return
-    values = {"release": _release(found), "bus": _BUSES[found.bus], "checks": _ROW_CHECKS[found.row_checks]}
-    if found.gateway is GatewayKind.RUST:
-        yield ok("{release} on {bus}, behind the Rust gateway; {checks}", values=values)
-    else:
-        yield ok("{release} on {bus}; {checks}", values=values)
+    details = f"{_BUSES[found.bus]}, {_GATEWAYS[found.gateway]}"
+    yield ok("Evergreen {release} ({details})", values={"release": _release(found), "details": details})
     names = {service: version.name for service, version in found.versions.items() if version.name}
     if len(set(names.values())) > 1:
         yield warning(
-            "its services are of different releases: {services}",
-            "restart those that were left running by an upgrade",
+            "the services run different releases: {services}",
+            "restart the services that are still running the old release",
             code="releases-differ",
             values={"services": [f"{service} {name}" for service, name in names.items()]},
         )
 
 
-def _release(found: Capabilities) -> Message:
+def _release(found: Capabilities) -> str:
     version = found.version
     if version.name == "HEAD" and found.at_least is not None:
-        return Message("Evergreen from git, {release} or later", values={"release": str(found.at_least)})
-    if version.name in ("", "HEAD"):
-        return Message("Evergreen of an unknown release")
-    return Message("Evergreen {version}", values={"version": str(version.release or version.name)})
+        return f"git, {found.at_least}+"
+    return "?" if version.name in ("", "HEAD") else str(version.release or version.name)

@@ -7,9 +7,9 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from evergreen_groups.doctor.finding import failed, from_error, ok, warning
+from evergreen_groups import exit_status
+from evergreen_groups.doctor.finding import NOT_CONFIGURED, failed, from_error, ok, warning
 from evergreen_groups.mail import Mailer
-from evergreen_groups.message import Message
 from evergreen_groups.settings import passwords
 from evergreen_groups.state import RunOutcome, check_counter_store, counter_host, read_run_status, was_killed
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 def mail_settings(subject: Subject) -> Iterator[Finding]:
-    """The settings are complete if a report is to be mailed. Doesn't contact the server."""
+    """If a report is mailed, the settings are complete. Doesn't contact the server."""
     settings = subject.settings.mail
     to_mail = [report for report in subject.settings.reports if report.recipients]
     if settings.host is None and to_mail:
         yield failed(
-            "no mail server is set, and these reports have recipients: {reports}",
-            "set host and sender in [mail], or take the recipients out of [[reports]]",
+            "no mail server is set, but these reports have recipients: {reports}",
+            "set [mail] host and sender, or remove the recipients",
             code="reports-without-mail-server",
             values={"reports": [report.name for report in to_mail]},
             setting="mail.host",
@@ -49,7 +49,7 @@ def mail(subject: Subject) -> Iterator[Finding]:
     yield from wrong
     if settings.host is None:
         if not wrong:
-            yield ok("no mail server is set: the report is not mailed")
+            yield NOT_CONFIGURED
         return
     mailer = _mailer(subject)
     obstacle = mailer.obstacle()
@@ -57,17 +57,17 @@ def mail(subject: Subject) -> Iterator[Finding]:
         yield from_error(obstacle)
     elif waiting := len(mailer.outbox):
         yield warning(
-            "{host} takes mails, but there are some of earlier runs that wait: {count:,}",
+            "mails waiting to be sent: {count:,}",
             "the next run of report --mail sends them; its log says why they weren't sent",
             code="mails-waiting",
-            values={"host": settings.host, "count": waiting},
+            values={"count": waiting},
         )
-    elif settings.username:
-        yield ok("{host} can be reached and takes the login", values={"host": settings.host})
     else:
-        yield ok("{host} can be reached", values={"host": settings.host})
+        yield ok("{host}", values={"host": settings.host})
 
 
+_ENDED = "{finished}: exit status {status} ({meaning})"
+_RUN_AGAIN = "correct the cause, then run `evergreen-groups report`"
 _TWO_NIGHTS = timedelta(hours=50)  # with some room for runs that take longer
 
 
@@ -78,40 +78,34 @@ def last_run(subject: Subject) -> Iterator[Finding]:
     if holder is not None and was_killed(last, holder):
         yield warning(
             "a run was killed ({holder})",
-            "look into the system's log; the next run goes on as usual",
+            "check the system's log; the next run continues as usual",
             code="run-killed",
             values={"holder": holder.message},
         )
         return
     if last is None:
-        yield ok("no run of the report has ended yet")
+        yield ok("none yet")
         return
-    values = {"finished": last.finished, "status": last.exit_code}
+    values = {
+        "finished": last.finished,
+        "status": last.exit_code,
+        "meaning": exit_status.MEANINGS.get(last.exit_code, last.error or "?"),
+    }
     if last.outcome is RunOutcome.FAILED:
-        yield warning(
-            "the one of {finished} failed (exit status {status}, {error})",
-            "see what failed here, then run evergreen-groups report",
-            code="run-failed",
-            values={**values, "error": last.error or Message("no error named")},
-        )
+        yield warning(_ENDED, _RUN_AGAIN, code="run-failed", values=values)
     elif last.outcome is RunOutcome.PARTIAL:
-        yield warning(
-            "the one of {finished} was not complete (exit status {status})",
-            "evergreen-groups --help says what that status means",
-            code="run-incomplete",
-            values=values,
-        )
+        yield warning(_ENDED, _RUN_AGAIN, code="run-incomplete", values=values)
     elif subject.state.database.now() - last.finished > _TWO_NIGHTS:
         yield warning(
-            "the last one was that of {finished}",
-            "look at the timer or the crontab",
+            "too old: {finished}",
+            "check the timer or crontab",
             code="run-overdue",
-            values=values,
+            values={"finished": last.finished},
         )
     else:
         yield ok(
-            "{finished}, groups: {groups:,}, in {seconds:,.1f} s",
-            values={**values, "groups": last.groups or 0, "seconds": last.seconds},
+            "{finished}, in {seconds:,.1f} s; groups: {groups:,}",
+            values={"finished": last.finished, "groups": last.groups or 0, "seconds": last.seconds},
         )
 
 
@@ -119,7 +113,7 @@ def shared_counters(subject: Subject) -> Iterator[Finding]:
     """The Redis server, if configured, can be reached and accepts the password."""
     settings = subject.settings.redis
     if settings.url is None:
-        yield ok("each process counts by itself: no [redis] url is set")
+        yield NOT_CONFIGURED
         return
     check_counter_store(settings.url, passwords.secret(settings, subject.environ))
-    yield ok("{where} answers", values={"where": counter_host(settings.url)})
+    yield ok("{where}", values={"where": counter_host(settings.url)})

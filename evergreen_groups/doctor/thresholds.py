@@ -71,6 +71,11 @@ def describe_libraries(some: Collection[int], every: int, org_units: OrgUnits) -
     )
 
 
+_BLOCKS_EARLIER = (
+    "Evergreen blocks at {threshold}, the rule: {rule}. A patron who owes {example} is blocked in Evergreen, but not "
+    "over the limit ({profile_part}; {library_part})"
+)
+_SET_THRESHOLD = "set the threshold of {rows} to {owed} in Evergreen (Group Penalty Thresholds), or change [policy]"
 MOST = 6
 """Maximum number of differences with a finding each. Those that concern most patrons come first."""
 
@@ -88,15 +93,11 @@ def thresholds(subject: Subject) -> Iterator[Finding]:
     hidden = subject.visible_orgs - libraries
     if hidden:
         yield warning(
-            "Evergreen's thresholds for patrons of {places} aren't visible to the account: they aren't compared with "
-            "the rule, and the audit can't tell whom a recalculation would change",
-            "grant {permission} with depth 0, and {root} as a working location",
+            "the account can't see Evergreen's thresholds for patrons of {places}, so neither doctor nor the audit can "
+            "compare them with the rule",
+            "grant {permission} at depth 0, with the top org unit as a working location",
             code="thresholds-not-visible",
-            values={
-                "places": name_places(org_units, set(hidden)),
-                "permission": VIEW_THRESHOLDS,
-                "root": org_units.root.shortname,
-            },
+            values={"places": name_places(org_units, set(hidden)), "permission": VIEW_THRESHOLDS},
         )
     if not libraries:
         return
@@ -112,15 +113,15 @@ def thresholds(subject: Subject) -> Iterator[Finding]:
         yield _describe_difference(difference, profiles, org_units, len(libraries))
     if len(found) > MOST:
         yield warning(
-            "further differences like these, for fewer patrons: {count}",
-            "correct those above first; doctor shows the next ones then",
+            "more differences, which affect fewer patrons: {count:,}",
+            "correct the ones above, then run doctor again",
             code="more-differences",
             values={"count": len(found) - MOST},
             setting="policy.limits",
         )
     if not found:
         yield ok(
-            "Evergreen blocks for fines from where the rule says, compared for: {library_part}",
+            "Evergreen's thresholds match the rule ({library_part})",
             values={"library_part": describe_libraries(libraries, len(org_units), org_units)},
         )
 
@@ -151,62 +152,56 @@ def _describe_difference(
     }
     by_kind = {
         DifferenceKind.BLOCKS_AT_LIMIT: warning(
-            "Evergreen blocks from {threshold} on, and the rule is {rule}: whoever owes {example} is blocked "
-            "in Evergreen and not over the limit ({profile_part}; {library_part})",
-            "set the threshold of {rows} to {owed} in Evergreen (Group Penalty Thresholds), or comparison = "
-            '"reaches" in [policy]',
+            _BLOCKS_EARLIER,
+            "set the threshold of {rows} to {owed} in Evergreen (Group Penalty Thresholds), or set [policy] comparison "
+            '= "reaches"',
             code="blocks-at-limit",
             values=values,
             setting="policy.comparison",
         ),
         DifferenceKind.BLOCKS_EARLIER: warning(
-            "Evergreen blocks from {threshold} on, and the rule is {rule}: whoever owes {example} is blocked "
-            "in Evergreen and not over the limit ({profile_part}; {library_part})",
-            "set the threshold of {rows} to {owed} in Evergreen (Group Penalty Thresholds); or let [policy] say what "
-            "Evergreen does",
+            _BLOCKS_EARLIER,
+            _SET_THRESHOLD,
             code="blocks-earlier",
             values=values,
             setting="policy.limit",
         ),
         DifferenceKind.BLOCKS_LATER: warning(
-            "Evergreen blocks from {threshold} on, and the rule is {rule}: whoever owes {example} is over the "
-            "limit and not blocked in Evergreen ({profile_part}; {library_part})",
-            "set the threshold of {rows} to {owed} in Evergreen (Group Penalty Thresholds); or let [policy] say what "
-            "Evergreen does",
+            "Evergreen blocks at {threshold}, the rule: {rule}. A patron who owes {example} is over the limit, but not "
+            "blocked in Evergreen ({profile_part}; {library_part})",
+            _SET_THRESHOLD,
             code="blocks-later",
             values=values,
             setting="policy.limit",
         ),
         DifferenceKind.NO_THRESHOLD: warning(
-            "Evergreen has no threshold for {penalty}, and the rule is {rule}: whoever owes {example} is over the "
-            "limit and never blocked in Evergreen ({profile_part}; {library_part})",
-            "add a threshold of {owed} for {penalty} in Evergreen (Group Penalty Thresholds); or let [policy] say "
-            "what Evergreen does",
+            "Evergreen has no threshold for {penalty}, the rule: {rule}. A patron who owes {example} is over the "
+            "limit, but never blocked in Evergreen ({profile_part}; {library_part})",
+            "add a threshold of {owed} for {penalty} in Evergreen (Group Penalty Thresholds), or change [policy]",
             code="no-threshold",
             values=values,
             setting="policy.limit",
         ),
         DifferenceKind.NO_LIMIT: warning(
-            "Evergreen blocks from {threshold} on, and the rule has no limit: whoever owes {example} is "
-            "blocked in Evergreen and not over the limit ({profile_part}; {library_part})",
-            "remove the threshold of {rows} in Evergreen (Group Penalty Thresholds), or set limit in [policy]",
+            _BLOCKS_EARLIER,
+            "remove the threshold of {rows} in Evergreen (Group Penalty Thresholds), or set [policy] limit",
             code="no-limit",
             values=values,
             setting="policy.limit",
         ),
         DifferenceKind.BLOCKS_NOTHING: warning(
-            "For fines Evergreen sets {penalty}, a penalty that blocks nothing, and the rule is {rule}: whoever owes "
-            "{owed} is over the limit and not blocked in Evergreen ({profile_part}; {library_part})",
-            "let {penalty} block something in Evergreen (Standing Penalties), or name another in {setting}",
+            "Evergreen's penalty for fines, {penalty}, blocks nothing, the rule: {rule}. A patron who owes {owed} is "
+            "over the limit, but not blocked in Evergreen ({profile_part}; {library_part})",
+            "make {penalty} block something in Evergreen (Standing Penalties), or name another penalty in {setting}",
             code="penalty-blocks-nothing",
             values=values,
             setting="policy.limit",
         ),
         DifferenceKind.COUNTS_FEWER: warning(
-            "Evergreen's threshold counts only what is owed at, above and below the org unit where it stands, and the "
-            "rule what is owed anywhere: whoever owes {owed} at {elsewhere}, with a home library at or below "
-            "{threshold_place}, is over the limit and not blocked in Evergreen ({profile_part}; {library_part})",
-            'put one at {root} in place of the threshold of {rows}, or set limit = "ils" in [policy]',
+            "Evergreen's threshold counts only bills at, above and below its own org unit, the rule all bills. A "
+            "patron from {threshold_place} who owes {owed} at {elsewhere} is over the limit, but not blocked in "
+            "Evergreen ({profile_part}; {library_part})",
+            'replace the threshold of {rows} by one at {root}, or set [policy] limit = "ils"',
             code="counts-fewer-bills",
             values=values,
             setting="policy.limit",

@@ -41,8 +41,8 @@ def data_text(name: str) -> str:
     found = next((directory / name for directory in _DIRECTORIES if (directory / name).is_file()), None)
     if found is None:
         raise ConfigurationError(
-            "{name} didn't come with this installation of the program",
-            advice="install it anew, from a whole wheel or checkout",
+            "{name} is missing from the installed package",
+            advice="reinstall the package",
             code="data-file-missing",
             values={"name": name},
         )
@@ -143,11 +143,11 @@ def directories_elsewhere(machine: Machine) -> list[Path]:
         refuse_unusual(path)
         if not machine.below_root(path).is_dir():
             raise ConfigurationError(
-                "{path}, where reports are to be written, isn't there, and so no unit would start",
-                advice="make the directory, or name one below {state}",
+                "{path} doesn't exist, so the units wouldn't start",
+                advice="create it, or change {setting}",
                 setting="report.output",
                 code="output-directory-missing",
-                values={"path": path, "state": machine.state_directory},
+                values={"path": path, "setting": "output"},
             )
     return elsewhere
 

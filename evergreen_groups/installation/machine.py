@@ -80,7 +80,7 @@ def refuse_unusual(path: Path) -> None:
     """
     if not _PLAIN_PATH.fullmatch(str(path)):
         raise ConfigurationError(
-            "{path} can't be written into units and other configuration",
+            "{path} can't be used in units and Apache's configuration",
             advice="use an absolute path of letters, digits and . _ + @ = , -",
             code="path-unusual",
             values={"path": path},
@@ -114,9 +114,9 @@ def refuse_private_program(machine: Machine) -> None:
             closed = Path("/home")  # the units have ProtectHome
         if closed is not None:
             raise ConfigurationError(
-                "{part} can't be used by the service's user, who may not enter {closed}",
-                advice="install the program where everybody may read it, such as /opt/evergreen-groups, and not in a "
-                "home directory",
+                "the service's user can't read {part}, because {closed} is private",
+                advice="install the program in a public directory such as /opt/evergreen-groups, not in a home "
+                "directory",
                 code="program-private",
                 values={"part": part, "closed": closed},
             )
@@ -179,8 +179,8 @@ def files_for_report(machine: Machine, settings: Settings) -> list[HandedFile]:
     found = list(_files(machine, settings, left_out))
     if not any(handed.credential == "password" for handed in found):
         raise ConfigurationError(
-            "there is no file with the account's password",
-            advice="write it into {file}, alone on one line, with chmod 600",
+            "the account's password isn't in a file",
+            advice="write it to {file} as the only line, and run chmod 600",
             setting="gateway.password_file",
             code="unit-without-password",
             values={"file": machine.config_file.with_name("password")},
@@ -232,10 +232,10 @@ def _files(machine: Machine, settings: Settings, left_out: Collection[str]) -> I
         refuse_unusual(file)
         if not machine.below_root(file).is_file():
             raise ConfigurationError(
-                "{file}, which {setting} names, isn't there, and so no unit would start",
-                advice="make the file, or take the setting out",
+                "{path} doesn't exist, so the units wouldn't start",
+                advice="create it, or change {setting}",
                 setting=setting.key,
                 code="unit-file-missing",
-                values={"file": file, "setting": f"[{setting.section}] {setting.name}"},
+                values={"path": file, "setting": f"[{setting.section}] {setting.name}"},
             )
         yield HandedFile(credential, file, setting.variable, is_set)

@@ -201,7 +201,7 @@ def _current_text(path: Path) -> str | None:
         return read_installed(path)
     except OSError as error:
         raise ConfigurationError(
-            "{path}: cannot be read: {reason}",
+            "cannot read {path}: {reason}",
             advice="let this user read it",
             code="installed-file-unreadable",
             values={"path": path, "reason": error.strerror},
@@ -214,15 +214,14 @@ def _refuse_unsuitable(part: InstalledPart, machine: Machine) -> None:
             gateway_and_account(machine.settings)  # raises if either is missing
     elif machine.root == Path("/"):  # an image may get its configuration later
         raise ConfigurationError(
-            "there is no configuration yet",
-            advice="`evergreen-groups init` makes one, and tries it",
+            "no configuration found",
+            advice="run `evergreen-groups init`",
             code="install-without-configuration",
         )
     if part.name == "apache" and not machine.below_root(APACHE_DIRECTORY).is_dir():
         raise ConfigurationError(
-            "there is no {directory} here",
-            advice="on the machine that has Evergreen's Apache, put there what `evergreen-groups install --show "
-            "apache` shows",
+            "{directory} doesn't exist on this machine",
+            advice="on the machine with Evergreen's Apache, save what `evergreen-groups install --show apache` prints",
             code="no-apache",
             values={"directory": APACHE_DIRECTORY},
         )
@@ -231,8 +230,8 @@ def _refuse_unsuitable(part: InstalledPart, machine: Machine) -> None:
         for path, _source in other.files:
             if machine.below_root(path).exists():
                 raise ConfigurationError(
-                    "{path} makes the report already",
-                    advice="to change over, `evergreen-groups uninstall {part}` first",
+                    "{path} already runs the report",
+                    advice="to switch, run `evergreen-groups uninstall {part}` first",
                     code="report-installed-otherwise",
                     values={"path": path, "part": other.name},
                 )
@@ -293,7 +292,7 @@ def run_command(command: Sequence[str]) -> None:
     if reason:
         raise EvergreenGroupsError(
             "{command} failed: {reason}",
-            advice="the files are written; run that command again when the reason is gone",
+            advice="the files are written; solve the problem, then run this command again",
             code="command-failed",
             values={"command": shlex.join(command), "reason": reason},
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from evergreen_groups.doctor import Diagnosis, Finding, Verdict
+from evergreen_groups.doctor import STORED, Diagnosis, Finding, Verdict
 from evergreen_groups.language import day, decimal, gettext, ngettext, number
 from evergreen_groups.message import Message
 from evergreen_groups.render.columns import aligned, console_for
@@ -127,13 +127,6 @@ def _server(found: Capabilities) -> dict[str, object]:
     }
 
 
-_NAMES = {
-    "history": Message("runs of the report"),
-    "journal": Message("changes"),
-    "events": Message("events"),
-    "follow-ups": Message("follow-ups"),
-    "mails": Message("mails that wait"),
-}
 _ROWS_WIDTH = 9
 
 
@@ -159,7 +152,7 @@ def write_examination(found: Examination, stream: TextIO) -> None:
         gettext("The database {where} is whole: {size} MB.", where=found.where, size=decimal(found.size / 1_000_000)),
         file=stream,
     )
-    names = {amount.name: gettext(_NAMES[amount.name]) for amount in found.amounts}
+    names = {amount.name: gettext(STORED[amount.name]) for amount in found.amounts}
     width = max(map(cell_len, names.values()), default=0)
     for amount in found.amounts:
         rows = aligned(number(amount.rows), _ROWS_WIDTH, right=True)

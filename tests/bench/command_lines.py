@@ -98,7 +98,7 @@ def ended(words: Sequence[str], environ: Mapping[str, str]) -> tuple[str, str]:
         sys.stdin = stdin
     said.seek(0)
     text = said.read()
-    if "something unforeseen" in text or "Traceback" in text:
+    if "unexpected error (report" in text or "Traceback" in text:
         return "unforeseen", text[-1500:]
     return ("error" if status else "done"), ""
 

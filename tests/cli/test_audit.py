@@ -104,7 +104,7 @@ def test_the_limit_and_the_library_on_the_command_line(run: Command) -> None:
 def test_what_is_to_be_kept_is_remembered(run: Command) -> None:
     done = run("audit", "--keep", "1006", "--keep", "1016")
     assert (done.returncode, done.stdout) == (0, "")
-    assert "Not listed again as long as the members are the same: group 1006, group 1016." in done.stderr
+    assert "Not listed again until the members change: group 1006, group 1016." in done.stderr
     assert (
         "Not listed, for they are to be kept as they are: groups 1006 and 1016. List them again: audit --list-again."
         in run("audit").stdout
@@ -112,7 +112,7 @@ def test_what_is_to_be_kept_is_remembered(run: Command) -> None:
     document = json.loads(run("audit", "--format", "json").stdout)
     assert document["groups_to_keep"] == [1006, 1016]
     assert [found["group"] for found in document["groups"]] == [1007]
-    assert "Had been marked to be kept: 1 of 1 (group 1016)." in run("audit", "--list-again", "1016").stderr
+    assert "Marks removed: 1 of 1 (group 1016)." in run("audit", "--list-again", "1016").stderr
     page = run("audit", "--format", "html").stdout
     assert ">1016<" in page
     assert ">1006<" not in page

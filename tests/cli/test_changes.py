@@ -29,7 +29,7 @@ def test_a_removal_that_may_still_come_in_is_told_in_one_line(run: Command, prox
     assert "Changes done: 0 of 1." in done.stdout
     again = run("remove", CARD, "--yes")
     assert again.returncode == 1
-    assert "1 earlier change still open" in again.stderr
+    assert "1 earlier change is still open" in again.stderr
     assert "an earlier change of this patron may still come in" in again.stdout
     assert proxy.seen.count(NEW_GROUP) == 1
 
@@ -40,7 +40,7 @@ def test_a_removal_that_came_in_late_is_found_by_the_next_run(run: Command, prox
     assert run("remove", CARD, "--yes").returncode == 1
     last = run("remove", CARD, "--yes")
     assert last.returncode == 0
-    assert "1 open change of earlier runs looked up" in last.stderr
+    assert "1 unfinished change of an earlier run was checked" in last.stderr
     assert "already alone in group 1100" in last.stdout
     assert proxy.seen.count(NEW_GROUP) == 1
     journal = run("journal", listed_id(run, 1)).stdout

@@ -61,7 +61,7 @@ def test_a_question_that_lacks_words_is_refused(
     assert run([]) == exit_status.USAGE
     said = capsys.readouterr().err
     assert "_EVERGREEN_GROUPS_COMPLETE is for completion scripts" in said
-    assert "unforeseen" not in said
+    assert "unexpected error" not in said
 
 
 def test_scripts_lie_where_shells_look(tmp_path: Path) -> None:

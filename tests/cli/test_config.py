@@ -90,16 +90,16 @@ class TestShow:
         self, config: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert run(["config", "show", "report.min_totl"]) == exit_status.USAGE
-        assert "is report.min_total meant?" in capsys.readouterr().err
+        assert "did you mean report.min_total?" in capsys.readouterr().err
         assert run(["config", "show", "min_total"]) == exit_status.USAGE
-        assert "is report.min_total meant?" in capsys.readouterr().err
+        assert "did you mean report.min_total?" in capsys.readouterr().err
 
     def test_invalid_values_do_not_hide_the_rest(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
         config.write_text("[report]\ntop = 3\nmin_total = 0\n")
         assert run(["config", "show", "report"]) == exit_status.CONFIGURATION
         shown = capsys.readouterr()
         assert "# line 2" in shown.out
-        assert "1 fault in the configuration: `evergreen-groups config check`" in shown.err
+        assert "the configuration has 1 error: run `evergreen-groups config check`" in shown.err
 
 
 class TestCheck:
@@ -194,7 +194,7 @@ def test_without_a_configuration_init_is_named_first(
     monkeypatch.setenv("LC_ALL", "C")
     assert run(command) == exit_status.CONFIGURATION
     assert capsys.readouterr().err.splitlines()[-1] == (
-        "evergreen-groups: no gateway; make a configuration with evergreen-groups init, name one with --config, or try "
+        "evergreen-groups: no configuration found; run `evergreen-groups init`, name a file with --config, or try "
         "--sandbox"
     )
 

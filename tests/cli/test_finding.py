@@ -57,9 +57,9 @@ def test_at_a_terminal_it_is_said_what_it_may_be(run: Command, command: list[str
     status, shown = on_a_terminal(run, *command)
     assert status == exit_status.FAILED
     assert "no visible patron has this barcode" in shown
-    assert f"Looked for: {MISTYPED}" in shown
+    assert f"Searched for: {MISTYPED}" in shown
     assert f"{CARD}  {NAME}" in shown
-    assert shown.index("no visible patron") < shown.index("Looked for")
+    assert shown.index("no visible patron") < shown.index("Searched for")
 
 
 @pytest.mark.long
@@ -73,7 +73,7 @@ def test_at_a_terminal_with_events_or_quietly_no_patron_is_named(run: Command) -
 @pytest.mark.long
 def test_at_a_terminal_a_length_that_no_card_has(run: Command) -> None:
     _status, shown = on_a_terminal(run, "show", "2 0000 00000 99")
-    assert "Looked for: 200000000099" in shown
+    assert "Searched for: 200000000099" in shown
     assert "It has 12 characters; the cards here have 14." in shown
 
 
@@ -81,7 +81,7 @@ def test_at_a_terminal_a_length_that_no_card_has(run: Command) -> None:
 def test_an_account_that_sees_nobody_of_them_reads_no_name(sandbox: Sandbox, tmp_path: Path) -> None:
     status, shown = on_a_terminal(Command(tmp_path, sandbox.url, "harbor_desk"), "show", CARD)
     assert status == exit_status.FAILED
-    assert "Looked for" in shown
+    assert "Searched for" in shown
     assert "Whitfield" not in shown
 
 
@@ -95,7 +95,7 @@ def test_a_name_that_one_alone_has_is_shown(run: Command) -> None:
 def test_several_are_listed_without_a_terminal(run: Command) -> None:
     shown = run("show", "--name", "Whitfield")
     assert shown.returncode == exit_status.USAGE
-    assert "use the barcode of whom you mean" in shown.stderr
+    assert "choosing needs a terminal: use the barcode" in shown.stderr
     assert "Whitfield" not in shown.stderr
     assert [line.split()[0] for line in shown.stdout.splitlines()[1:]] == ["1", "2", "3"]
     assert all(card in shown.stdout for card in (CARD, "20000000001037", "20000000001038"))
@@ -114,7 +114,7 @@ def test_an_unknown_name(run: Command) -> None:
     for words in (["show", "--name", "Nobody"], ["move", CARD, "--to-name", "Nobody"]):
         done = run(*words)
         assert done.returncode == exit_status.FAILED
-        assert "no visible patron has a name that begins like this" in done.stderr
+        assert "no visible patron has this name" in done.stderr
         assert "Nobody" not in done.stderr
 
 
@@ -147,11 +147,10 @@ def test_more_than_can_be_listed(run: Command, sandbox: Sandbox) -> None:
 def test_a_user_at_a_terminal_chooses(run: Command) -> None:
     status, shown = at_a_terminal(run, "show", "--name", "Whitfield", answer="7\n2\n")
     assert status == 0
-    assert "invalid input" in shown
+    assert shown.count("Number, or Enter for none") == 2
     assert "Group 1009: 3 members" in shown
     status, shown = at_a_terminal(run, "show", "--name", "Whitfield", answer="\n")
     assert status == 0
-    assert "Nobody was chosen." in shown
     assert "Group 1009" not in shown
 
 

@@ -127,21 +127,21 @@ def test_all_questions_with_mistakes_on_the_way(sandbox: Sandbox, command: Comma
     file = tmp_path / "etc" / "config.toml"
     with at_a_terminal(command, "--config", str(file), "init") as terminal:
         terminal.answer("Address of the Evergreen server", "evergreen")
-        terminal.answer("That doesn't do: this takes an address")
+        terminal.answer("Not accepted: expected an address")
         terminal.answer("Address of the Evergreen server", f"http://127.0.0.1:{free_port()}")
-        terminal.answer("That doesn't do: Gateway")
+        terminal.answer("Not accepted: Gateway")
         terminal.answer("Address of the Evergreen server", sandbox.url)
         terminal.answer("User name of the service account", "consortium_staff")
-        terminal.answer("Password of consortium_staff", "wrong password")
-        terminal.answer("That doesn't do: Login")
+        terminal.answer("Password for consortium_staff", "wrong password")
+        terminal.answer("Not accepted: Login")
         terminal.answer("User name of the service account [consortium_staff]", "")
-        terminal.answer("Password of consortium_staff", PASSWORD)
-        terminal.answer("There are ")
+        terminal.answer("Password for consortium_staff", PASSWORD)
+        terminal.answer("Libraries: ")
         terminal.answer("Libraries, with commas", "NOWHERE")
-        terminal.answer('That doesn\'t do: there is no org unit "NOWHERE"')
+        terminal.answer('Not accepted: there is no org unit "NOWHERE"')
         terminal.answer("Libraries, with commas", "north, MILL")
         terminal.answer("List groups that together owe this much or more [25.00]", "lots")
-        terminal.answer("That doesn't do: this takes an amount")
+        terminal.answer("Not accepted: expected an amount")
         terminal.answer("List groups that together owe this much or more [25.00]", "30")
         terminal.answer('Limit of one person\'s own fines, "none", or "ils" [5.00]', "")
         terminal.answer("Mail server for the report (none)", "")
@@ -190,9 +190,9 @@ def test_a_mail_server_that_does_not_do_can_be_left_out(sandbox: Sandbox, comman
         terminal.answer("User name there (none)", "")
         terminal.answer("From", "groups@library.example")
         terminal.answer("Recipients", "*=a@library.example")
-        terminal.answer("Where the service runs, it is at")
+        terminal.answer("The web service has it at")
         terminal.answer("Link to the report in the mails (none)", "")
-        terminal.answer("That doesn't do: Mail server")
+        terminal.answer("Not accepted: Mail server")
         terminal.answer("Mail server for the report (- for none) [localhost]", "-")
         assert terminal.end() == exit_status.DONE, terminal.said
     assert load.load(file, {}).mail == MailSettings()
@@ -221,7 +221,7 @@ def test_a_threshold_above_the_limit_is_a_warning(sandbox: Sandbox, command: Com
     command.environ[passwords.PASSWORD_VARIABLE] = PASSWORD
     done = init()
     assert done.returncode == exit_status.DONE
-    said = "warning: Thresholds: Evergreen blocks from $10.00 on, and the rule is more than $5.00: whoever owes $5.01"
+    said = "warning: Thresholds: Evergreen blocks at $10.00, the rule: more than $5.00. A patron who owes $5.01"
     errors = " ".join(done.stderr.split())
     assert said in errors
     assert "set the threshold of Everyone at LAKELAND to $5.01" in errors
@@ -233,7 +233,7 @@ def test_ctrl_c_on_the_way_writes_nothing(sandbox: Sandbox, command: Command, tm
     with at_a_terminal(command, "--config", str(tmp_path / "etc" / "config.toml"), "init") as terminal:
         terminal.answer("Address of the Evergreen server", sandbox.url)
         terminal.answer("User name of the service account", "consortium_staff")
-        terminal.answer("Password of consortium_staff", PASSWORD)
+        terminal.answer("Password for consortium_staff", PASSWORD)
         terminal.answer("Libraries, with commas")
         assert terminal.interrupt() == exit_status.INTERRUPTED
     assert "Traceback" not in terminal.said
@@ -246,9 +246,9 @@ def test_a_password_of_the_environment_that_does_not_do_is_asked_for(
     command.environ[passwords.PASSWORD_VARIABLE] = "an older one"
     with at_a_terminal(command, "--config", str(file), "init", "--url", sandbox.url) as terminal:
         terminal.answer("User name of the service account", "consortium_staff")
-        terminal.answer("That doesn't do: Login")
+        terminal.answer("Not accepted: Login")
         terminal.answer("User name of the service account", "consortium_staff")
-        terminal.answer("Password of consortium_staff", PASSWORD)
+        terminal.answer("Password for consortium_staff", PASSWORD)
         terminal.answer("Libraries, with commas")
         assert terminal.interrupt() == exit_status.INTERRUPTED
 
@@ -264,9 +264,9 @@ def test_an_empty_password_ends_it(sandbox: Sandbox, command: Command, tmp_path:
     with at_a_terminal(command, "--config", str(file), "init") as terminal:
         terminal.answer("Address of the Evergreen server", sandbox.url)
         terminal.answer("User name of the service account", "consortium_staff")
-        terminal.answer("Password of consortium_staff", "")
+        terminal.answer("Password for consortium_staff", "")
         assert terminal.end() == exit_status.USAGE, terminal.said
-    assert "no password was entered, and nothing was written; set $EVERGREEN_GROUPS_PASSWORD" in terminal.said
+    assert "nothing was written: no password was entered" in terminal.said
     assert not file.exists()
 
 
@@ -304,23 +304,23 @@ def test_every_question_can_be_answered_on_the_command_line() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"--url": "evergreen"}, "--url takes an address"),
+        ({"--url": "evergreen"}, "--url: expected an address"),
         ({"--url": "http://127.0.0.1:9"}, "Gateway"),
         ({"--username": "nobody"}, "Login"),
         ({"--org": "NOWHERE"}, "NOWHERE"),
-        ({"--workstation": "NOWHERE-1"}, "not registered"),
-        ({"--min-total": "0"}, "--min-total takes an amount above zero"),
-        ({"--limit": "some"}, "--limit takes"),
+        ({"--workstation": "NOWHERE-1"}, "isn't registered"),
+        ({"--min-total": "0"}, "--min-total: expected an amount above zero"),
+        ({"--limit": "some"}, "--limit: expected"),
         ({"--mail-host": "127.0.0.1", "--mail-port": "9", "--mail-sender": "a@b.example",
           "--mail-recipients": "*=a@b.example"}, "Mail server"),
-        ({"--mail-host": "localhost"}, "--mail-sender is needed"),
+        ({"--mail-host": "localhost"}, "--yes needs --mail-sender"),
         ({"--mail-sender": "a@b.example"}, "--mail-sender needs --mail-host"),
         ({"--mail-host": "localhost", "--mail-sender": "a@b.example", "--mail-recipients": "*"},
-         "--mail-recipients takes for each short name an address"),
+         "--mail-recipients: expected for each short name an address"),
         ({"--mail-host": "localhost", "--mail-sender": "a@b.example", "--mail-recipients": "HARBUR=a@b.example"},
          "HARBUR"),
-        ({"--url": "http://192.0.2.1"}, "give --allow-plain-http"),
-        ({"--username": ""}, "--username is needed"),
+        ({"--url": "http://192.0.2.1"}, "use --allow-plain-http"),
+        ({"--username": ""}, "--yes needs --username"),
     ],
 )  # fmt: skip
 def test_a_bad_answer_is_one_line_and_nothing_is_written(
@@ -394,7 +394,7 @@ class TestWhatIsThere:
         )
         file.write_text(text)
         with at_a_terminal(command, "--config", str(file), "init") as terminal:
-            terminal.answer("Overwrite it in the end?", "y")
+            terminal.answer("Overwrite it at the end?", "y")
             terminal.answer(f"Address of the Evergreen server [{sandbox.url}]", "")
             terminal.answer("User name of the service account [consortium_staff]", "")
             terminal.answer("Libraries, with commas (- for all) [NORTH]", "-")
@@ -407,12 +407,12 @@ class TestWhatIsThere:
             terminal.answer("From", "groups@library.example")
             terminal.answer("Recipients", "NOWHERE=a@library.example")
             terminal.answer("Link to the report in the mails (none)", "https://ils.example.org/{library}")
-            terminal.answer("That doesn't do: there is no org unit")
+            terminal.answer("Not accepted: there is no org unit")
             terminal.answer('SHORTNAME=ADDRESS; *=ADDRESS" [NOWHERE=a@library.example]', "*=a@library.example")
-            terminal.answer("That doesn't do: Mail server")
+            terminal.answer("Not accepted: Mail server")
             terminal.answer("Mail server for the report (- for none) [localhost]", "-")
             terminal.end()
-        assert "Password of" not in terminal.said, "that of the file does"
+        assert "Password for" not in terminal.said, "that of the file does"
         assert terminal.said.count("Link to the report") == 1
         former, settings = load.load(file.with_name("config.toml.former"), {}), load.load(file, {})
         assert (settings.gateway, settings.language, settings.reports[0].recipients) == (

@@ -42,7 +42,7 @@ def test_it_needs_contact_data_and_says_so(command: Command) -> None:
     done = command("letters")
     assert (done.returncode, done.stdout) == (3, "")
     assert one_line(done.stderr)
-    assert "set contact = true in [report]" in done.stderr
+    assert "set [report] contact = true" in done.stderr
 
 
 def test_a_document_for_its_owner_alone_and_who_gets_no_letter(
@@ -73,7 +73,7 @@ def test_no_letter_text_in_logs(command: Command, tmp_path: Path) -> None:
 def test_only_groups_whose_follow_up_is_to_do(command: Command, sandbox: Sandbox, tmp_path: Path) -> None:
     done = command("letters", "--due")
     assert done.returncode == 1
-    assert "no run of the report was recorded yet" in done.stderr
+    assert "no report has been recorded yet" in done.stderr
     command("-q", "report", "--history")
     every = written_to(command)
     assert written_to(command, "--due") == every
@@ -107,4 +107,4 @@ def test_a_mail_merge_file(command: Command, sandbox: Sandbox, tmp_path: Path) -
 def test_letters_do_not_take_the_options_of_the_file(command: Command, words: tuple[str, ...]) -> None:
     done = command("letters", *words)
     assert done.returncode == 2
-    assert "go with --format csv" in done.stderr
+    assert "needs --format csv" in done.stderr

@@ -64,7 +64,7 @@ def test_the_sandbox_leaves_an_installation_alone(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (exit_status.DONE, "")
     assert "own fines of more than" in done.stdout
     assert nightly.read_text() == "last night's"
-    for option, says in (("--mail", "--mail"), ("--scheduled", "doesn't go with --scheduled")):
+    for option, says in (("--mail", "--mail"), ("--scheduled", "can't be combined with --scheduled")):
         refused = command(*words, option)
         assert refused.returncode == exit_status.USAGE
         assert says in refused.stderr
@@ -106,10 +106,10 @@ def test_the_command_line_outweighs_the_configuration(run: Command, tmp_path: Pa
 @pytest.mark.parametrize(
     ("words", "status", "says"),
     [
-        (("report", "--min-total", "x"), exit_status.USAGE, "'x' isn't allowed; it takes an amount"),
+        (("report", "--min-total", "x"), exit_status.USAGE, "expected an amount above zero such as 25.00"),
         (("report", "--top", "0"), exit_status.USAGE, "a whole number from 1"),
         (("report", "--format", "pdf"), exit_status.USAGE, "'pdf' is not one of"),
-        (("show",), exit_status.USAGE, "give a barcode, --name, --user or --group"),
+        (("show",), exit_status.USAGE, "give one of: BARCODE, --name, --user, --group"),
         (("nonsense",), exit_status.USAGE, "No such command"),
         (("--config", "/nonexistent.toml", "report"), exit_status.CONFIGURATION, "no configuration file at"),
         (("report", "--org", "NOWHERE"), exit_status.CONFIGURATION, 'no org unit "NOWHERE"'),
@@ -329,7 +329,7 @@ def test_every_bad_line_of_a_batch_is_named_and_nothing_is_sent(run: Command, ba
     assert done.returncode == exit_status.FAILED
     for words in ("line 6: the action must be", "line 7: the barcode is missing", "line 8: move needs the barcode"):
         assert f"\n  {words}" in done.stderr
-    assert done.stderr.startswith("evergreen-groups: nothing was changed: correct 3 lines of ")
+    assert done.stderr.startswith("evergreen-groups: nothing was changed: 3 lines of ")
     unknown = run("batch", batch(BATCH + "move,20000000009998,20000000009999\n"), "--yes")
     assert "line 6: no visible patron has this barcode" in unknown.stderr
     assert "line 6: no visible patron has the target's barcode" in unknown.stderr

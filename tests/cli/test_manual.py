@@ -74,5 +74,5 @@ def test_the_first_page_has_what_the_help_has(pages: list[Path]) -> None:
     text = " ".join(formatted.stdout.split()).replace("’", "'")
     for status, meaning in exit_status.MEANINGS.items():
         assert f" {status} {meaning}." in text
-    assert "evergreen-groups-report(1) List the groups whose members together owe a lot." in text
+    assert "evergreen-groups-report(1) List groups with high combined fines." in text
     assert "/etc/evergreen-groups/config.toml The configuration" in text

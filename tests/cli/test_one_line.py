@@ -234,7 +234,7 @@ class TestTheUnforeseen:
         assert application.run(["status"]) == exit_status.FAILED
         said = capsys.readouterr().err
         assert one_line(said)
-        assert "something unforeseen went wrong (report " in said
+        assert "unexpected error (report " in said
         assert "ZeroDivisionError" not in said
 
     def test_the_log_has_the_place_and_not_the_words(self, capsys: pytest.CaptureFixture[str]) -> None:

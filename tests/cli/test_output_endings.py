@@ -40,11 +40,11 @@ def test_an_unknown_one(
     assert run([*words, "--output", str(tmp_path / name)]) == exit_status.CONFIGURATION
     said = capsys.readouterr().err
     assert one_line(said)
-    assert f"{name} has none of the endings that stand for a format; let it end in {endings}" in said
-    assert "say which with --format" in said
+    assert f"{name}; use one of {endings}" in said
+    assert "or set --format" in said
     assert not (tmp_path / name).exists()
 
 
 def test_a_backup_is_no_document(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["state", "backup", str(tmp_path / "kept.json")]) == exit_status.USAGE
-    assert "let its name end in .sqlite3" in capsys.readouterr().err
+    assert "use the extension .sqlite3" in capsys.readouterr().err

@@ -93,7 +93,7 @@ def test_nobody_is_told_where_nobody_asks(caplog: pytest.LogCaptureFixture, tmp_
     ServiceManager({"NOTIFY_SOCKET": "vsock:2:1"}).ready()
     assert not caplog.records
     ServiceManager({"NOTIFY_SOCKET": str(tmp_path / "nobody")}).ready()
-    assert "could not be told READY=1" in caplog.text
+    assert "can't notify the service manager of READY=1" in caplog.text
 
 
 @pytest.mark.long
@@ -105,7 +105,7 @@ def test_from_ready_to_stopped(serve: Command, manager: Manager) -> None:
         process.send_signal(signal.SIGHUP)
         assert manager.next()[0] == RELOADING
         assert manager.next() == [READY]
-        log.wait_for("the settings were read anew from")
+        log.wait_for("settings reloaded from")
         process.send_signal(signal.SIGTERM)
         assert manager.next() == [STOPPING]
         assert process.wait(60) == exit_status.DONE
@@ -131,15 +131,16 @@ def test_settings_are_taken_and_wrong_ones_are_not(serve: Command, manager: Mana
             (f'{right}[desk]\npanel_link = "old"\n', "isn't allowed"),
             (f"{right}[desk\n", "not valid TOML"),
             (f'{right}ca_bundle = "/nowhere"\n', "/nowhere is not a file"),
-            ("", "no gateway"),
+            ("", "[gateway] url isn't set"),
             (f'{right}[events]\nsecret_file = "/nowhere"\n', "/nowhere"),
         ):
             reload(wrong)
             line = log.wait_for(words)
-            assert line.startswith("ERROR evergreen_groups.web: the settings are wrong, and those before stay: ")
+            beginning = "ERROR evergreen_groups.web: invalid settings, so the previous ones stay in effect: "
+            assert line.startswith(beginning)
             assert read(desk)["panel_link"] == "new"
         reload(f"{right}[serve]\nthreads = 3\ntimeout = 9\n")
-        assert "serve.threads" in log.wait_for("take a restart")
+        assert "serve.threads" in log.wait_for("need a restart")
         assert read(desk)["panel_link"] == "same"
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == exit_status.DONE
@@ -166,7 +167,7 @@ def test_the_log_says_at_the_start_why_the_gateway_cannot_be_reached(
 @pytest.mark.long
 def test_metrics_have_their_address_and_one_that_is_taken_is_named(serve: Command, manager: Manager) -> None:
     with serving(serve, "-v", "serve", "--port", "0", "--metrics", "127.0.0.1:0") as (process, _, _):
-        line = Log(process).wait_for("metrics are shown at ")
+        line = Log(process).wait_for("metrics at ")
         address = line.split()[-1]
         with urlopen(address, timeout=60) as answer:
             assert b"evergreen_groups_build_info" in answer.read()

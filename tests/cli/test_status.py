@@ -80,7 +80,7 @@ def test_a_damaged_database_is_told(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_no_run_yet(status: Ask) -> None:
-    assert status() == (exit_status.STALE, "No run of the report has ended yet.\n")
+    assert status() == (exit_status.STALE, "No scheduled run has ended yet.\n")
     ended_with, text = status("--json")
     assert ended_with == exit_status.STALE
     assert json.loads(text) == {
@@ -127,7 +127,7 @@ def test_a_run_that_is_too_old(tmp_path: Path, status: Ask, hours: int, words: t
     write_last_run(tmp_path, ended(hours_ago=hours))
     ended_with, text = status(*words)
     assert ended_with == (exit_status.STALE if too_old else exit_status.DONE)
-    assert ("too old" in text) == too_old
+    assert ("Too old" in text) == too_old
     assert json.loads(status(*words, "--json")[1])["verdict"] == ("too old" if too_old else "done")
 
 
@@ -135,9 +135,9 @@ def test_a_run_that_is_too_old(tmp_path: Path, status: Ask, hours: int, words: t
     ("outcome", "exit_code", "error", "says"),
     [
         (RunOutcome.FAILED, exit_status.LOGIN, "LoginRefusedError", "Exit status 5: login refused"),
-        (RunOutcome.FAILED, exit_status.DEADLINE, "DeadlineError", "Exit status 9: not done before the deadline"),
-        (RunOutcome.PARTIAL, exit_status.UNSENT, None, "Exit status 8: written, but a mail could not be sent"),
-        (RunOutcome.FAILED, 99, "OfTheFutureError", "an exit status of another release (OfTheFutureError)"),
+        (RunOutcome.FAILED, exit_status.DEADLINE, "DeadlineError", "Exit status 9: not finished before the deadline"),
+        (RunOutcome.PARTIAL, exit_status.UNSENT, None, "Exit status 8: report written, but a mail couldn't be sent"),
+        (RunOutcome.FAILED, 99, "OfTheFutureError", "Exit status 99: ? (OfTheFutureError)"),
     ],
 )
 def test_a_run_that_did_not_go_well(
@@ -153,11 +153,11 @@ def test_a_run_that_did_not_go_well(
 def test_a_run_that_was_killed(tmp_path: Path, status: Ask) -> None:
     leave_a_note(tmp_path, NOW, start_tick=1)
     assert status()[0] == exit_status.STALE
-    assert "No run of the report has ended yet.\nA later run (process" in status()[1]
+    assert "No scheduled run has ended yet.\nA later run was killed (process" in status()[1]
     write_last_run(tmp_path, ended(hours_ago=2))
     ended_with, text = status()
     assert ended_with == exit_status.STALE
-    assert "was killed, or the machine went down" in text
+    assert "A later run was killed (" in text
     told = json.loads(status("--json")[1])
     assert (told["verdict"], told["killed"]["pid"], told["under_way"]) == ("killed", os.getpid(), None)
 
@@ -191,7 +191,7 @@ def test_a_run_that_is_under_way(tmp_path: Path, status: Ask) -> None:
         ended_with, text = status()
         told = json.loads(status("--json")[1])
     assert ended_with == exit_status.DONE
-    assert f"A run is under way (process {os.getpid()}, since " in text
+    assert f"A run is in progress (process {os.getpid()}, since " in text
     assert (told["under_way"]["pid"], told["killed"], told["verdict"]) == (os.getpid(), None, "done")
     assert "under way" not in status()[1]
 
@@ -229,7 +229,7 @@ class TestManualRuns:
         ended_with, text = status()
         assert ended_with == exit_status.STALE
         assert "Last run: done" in text
-        assert "Last manual run, which doesn't count here: failed, ended" in text
+        assert "Last manual run (doesn't count): failed, ended" in text
         document = json.loads(status("--json")[1])
         assert document["last_run"]["exit_code"] == 0
         assert document["last_manual_run"]["exit_code"] == 4
@@ -244,4 +244,4 @@ class TestManualRuns:
         self.write(tmp_path, ended(1))
         ended_with, text = status()
         assert ended_with == exit_status.STALE
-        assert text.startswith("No scheduled run of the report has ended yet.\nLast manual run")
+        assert text.startswith("No scheduled run has ended yet.\nLast manual run")

@@ -104,7 +104,7 @@ def test_titles_and_purposes_are_texts_of_the_catalogue() -> None:
 def test_a_check_that_could_not_be_made_names_the_other_ones_title() -> None:
     skipped = not_checked(Message("Gateway"))
     assert untranslated(skipped) == []
-    assert skipped.found == "not checked, because of: Gateway"
+    assert skipped.found == "not checked because this failed: Gateway"
 
 
 def test_an_error_is_shown_with_its_values_and_what_its_kind_advises() -> None:
@@ -122,7 +122,7 @@ def test_an_error_is_shown_with_its_values_and_what_its_kind_advises() -> None:
 
 def test_days_moments_and_amounts_are_as_people_write_them() -> None:
     found = ok(
-        "the last one was that of {finished}; {date}; {owed}; {seconds:,.2f} s; {names}",
+        "the last one: {finished}; {date}; {owed}; {seconds:,.2f} s; {names}",
         values={
             "finished": datetime(2026, 8, 1, 9, 5, tzinfo=UTC),
             "date": date(2026, 8, 1),
@@ -133,7 +133,7 @@ def test_days_moments_and_amounts_are_as_people_write_them() -> None:
     )
     with use_language(Language("en", timezone=UTC)):
         assert gettext(found.found) == (
-            "the last one was that of 1 Aug 2026, 09:05; 1 Aug 2026; $1,234.50; 1,234.50 s; a, b and c"
+            "the last one: 1 Aug 2026, 09:05; 1 Aug 2026; $1,234.50; 1,234.50 s; a, b and c"
         )
     with use_language(Language("fr-CA", "CAD", UTC)):
         assert gettext(found.found).endswith("1 août 2026; 1\xa0234,50\xa0$; 1\xa0234,50 s; a, b et c")

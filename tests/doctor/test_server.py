@@ -16,8 +16,6 @@ from evergreen_groups.render import write_diagnosis_json
 from evergreen_groups.sandbox import Sandbox
 
 VERSION = "opensrf.open-ils.system.ils_version"
-IN_QUERY = "who may be seen is checked in the query, the quickest way"
-ROW_BY_ROW = "who may be seen is checked patron by patron, so a long report takes longer"
 ABSENT = (404, "osrfMethodException : Method [x] not found for OpenILS::Application::Actor")
 
 
@@ -30,10 +28,10 @@ def of_server(house: Installation) -> Finding:
 @pytest.mark.parametrize(
     ("number", "bus", "line"),
     [
-        ("3.11", "xmpp", f"Evergreen 3.11.7 on XMPP; {ROW_BY_ROW}"),
-        ("3.15", "redis", f"Evergreen 3.15.14 on Redis; {ROW_BY_ROW}"),
-        ("3.16", "xmpp", f"Evergreen 3.16.10 on XMPP; {IN_QUERY}"),
-        (None, "redis", f"Evergreen from git, 3.17 or later on Redis; {IN_QUERY}"),
+        ("3.11", "xmpp", "Evergreen 3.11.7 (XMPP, Apache)"),
+        ("3.15", "redis", "Evergreen 3.15.14 (Redis, Apache)"),
+        ("3.16", "xmpp", "Evergreen 3.16.10 (XMPP, Apache)"),
+        (None, "redis", "Evergreen git, 3.17+ (Redis, Apache)"),
     ],
 )
 def test_one_line_says_what_the_server_is(
@@ -50,19 +48,16 @@ def test_one_line_says_what_the_server_is(
 def test_the_rust_gateway_is_named(tmp_path: Path) -> None:
     with Sandbox(gateway="rust") as sandbox:
         house = Installation(tmp_path, sandbox.url)
-        assert of_server(house).found == (
-            "Evergreen from git, 3.17 or later on Redis, behind the Rust gateway; "
-            "it doesn't tell how it checks who may be seen"
-        )
+        assert of_server(house).found == "Evergreen git, 3.17+ (Redis, Rust)"
 
 
 @pytest.mark.parametrize(
     ("answer", "beginning"),
     [
-        ("3-x", "Evergreen 3-x on Redis"),
-        ("our \x1b[31m 3!", "Evergreen of an unknown release on Redis"),
-        ("", "Evergreen of an unknown release on Redis"),
-        (7, "Evergreen of an unknown release on Redis"),
+        ("3-x", "Evergreen 3-x (Redis, Apache)"),
+        ("our \x1b[31m 3!", "Evergreen ? (Redis, Apache)"),
+        ("", "Evergreen ? (Redis, Apache)"),
+        (7, "Evergreen ? (Redis, Apache)"),
     ],
 )
 def test_names_that_are_no_releases(
@@ -81,9 +76,7 @@ def test_a_server_that_does_not_say(sandbox: Sandbox, proxy: FaultProxy, tmp_pat
         proxy.refuse = lambda call: ABSENT if call.method == VERSION else None
     else:
         proxy.decide = lambda call: Fault.DROP_REQUEST if call.method == VERSION else Fault.NONE
-    assert of_server(Installation(tmp_path, proxy.url)).found.startswith(
-        "Evergreen of an unknown release on Redis; who may be seen is checked in"
-    )
+    assert of_server(Installation(tmp_path, proxy.url)).found == "Evergreen ? (Redis, Apache)"
 
 
 @pytest.mark.apache(reason="the other one is named, and tells less")

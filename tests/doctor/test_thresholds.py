@@ -39,7 +39,7 @@ def threshold(sandbox: Sandbox, amount: str) -> None:
 def test_where_the_two_agree(look: Look) -> None:
     (found,) = look()
     assert found.verdict is Verdict.OK
-    assert found.found == "Evergreen blocks for fines from where the rule says, compared for: all org units (8)"
+    assert found.found == "Evergreen's thresholds match the rule (all org units (8))"
 
 
 @pytest.mark.parametrize(
@@ -49,33 +49,33 @@ def test_where_the_two_agree(look: Look) -> None:
             "5.00",
             "",
             "blocks-at-limit",
-            "Evergreen blocks from $5.00 on, and the rule is more than $5.00: whoever owes $5.00 is blocked in "
-            "Evergreen and not over the limit (all profiles (7); all org units (8))",
+            "Evergreen blocks at $5.00, the rule: more than $5.00. A patron who owes $5.00 is blocked in "
+            "Evergreen, but not over the limit (all profiles (7); all org units (8))",
             "set the threshold of Everyone at LAKELAND to $5.01 in Evergreen (Group Penalty Thresholds), or "
-            'comparison = "reaches" in [policy]',
+            'set [policy] comparison = "reaches"',
         ),
         (
             "10.00",
             "",
             "blocks-later",
-            "Evergreen blocks from $10.00 on, and the rule is more than $5.00: whoever owes $5.01 is over the limit "
-            "and not blocked in Evergreen (all profiles (7); all org units (8))",
+            "Evergreen blocks at $10.00, the rule: more than $5.00. A patron who owes $5.01 is over the limit, "
+            "but not blocked in Evergreen (all profiles (7); all org units (8))",
             "to $5.01",
         ),
         (
             "2.50",
             '[policy]\ncomparison = "reaches"\n',
             "blocks-earlier",
-            "Evergreen blocks from $2.50 on, and the rule is $5.00 or more: whoever owes $2.50 is blocked in Evergreen "
-            "and not over the limit (all profiles (7); all org units (8))",
+            "Evergreen blocks at $2.50, the rule: $5.00 or more. A patron who owes $2.50 is blocked in Evergreen, "
+            "but not over the limit (all profiles (7); all org units (8))",
             "to $5.00",
         ),
         (
             "1250.00",
             '[policy]\nlimit = "none"\n',
             "no-limit",
-            "Evergreen blocks from $1,250.00 on, and the rule has no limit: whoever owes $1,250.00 is blocked in "
-            "Evergreen and not over the limit (all profiles (7); all org units (8))",
+            "Evergreen blocks at $1,250.00, the rule: no limit. A patron who owes $1,250.00 is blocked in "
+            "Evergreen, but not over the limit (all profiles (7); all org units (8))",
             "remove the threshold of Everyone at LAKELAND",
         ),
     ],
@@ -96,13 +96,13 @@ def test_no_threshold_and_a_penalty_of_a_librarys_own(sandbox: Sandbox, look: Lo
     (found,) = look()
     assert found.code == "no-threshold"
     assert "Evergreen has no threshold for ALERT_NOTE" in gettext(found.found)
-    assert "whoever owes $5.01 is over the limit and never blocked in Evergreen" in gettext(found.found)
+    assert "A patron who owes $5.01 is over the limit, but never blocked in Evergreen" in gettext(found.found)
     assert "(all profiles (7); org units (1 of 8): HARBOR)" in gettext(found.found)
     assert gettext(found.advice).startswith("add a threshold of $5.01 for ALERT_NOTE")
     sandbox._store.insert("pgpt", {"org_unit": ROOT, "grp": 1, "penalty": 20, "threshold": "5.01"})
     (found,) = look()
     assert found.code == "penalty-blocks-nothing"
-    assert "For fines Evergreen sets ALERT_NOTE, a penalty that blocks nothing" in gettext(found.found)
+    assert "Evergreen's penalty for fines, ALERT_NOTE, blocks nothing" in gettext(found.found)
     assert OVERRIDE in gettext(found.advice)
 
 
@@ -110,8 +110,7 @@ def test_bills_that_a_threshold_of_some_libraries_does_not_count(sandbox: Sandbo
     sandbox._store.insert("pgpt", {"org_unit": NORTH, "grp": 1, "penalty": 1, "threshold": "5.01"})
     (found,) = look()
     assert found.code == "counts-fewer-bills"
-    assert "whoever owes $5.01 at " in gettext(found.found)
-    assert "with a home library at or below NORTH, is over the limit and not blocked" in gettext(found.found)
+    assert "A patron from NORTH who owes $5.01 at" in gettext(found.found)
     assert "at LAKELAND" in gettext(found.advice)
 
 
@@ -144,9 +143,10 @@ def test_an_account_that_sees_no_thresholds_or_some(sandbox: Sandbox, look: Look
     (found,) = look(account="north_manager")
     assert (found.verdict, found.code) == (Verdict.WARNING, "thresholds-not-visible")
     assert (
-        gettext(found.advice) == "grant VIEW_GROUP_PENALTY_THRESHOLD with depth 0, and LAKELAND as a working location"
+        gettext(found.advice)
+        == "grant VIEW_GROUP_PENALTY_THRESHOLD at depth 0, with the top org unit as a working location"
     )
     make_stock_circulator(sandbox)
     found, *_others = look(account="harbor_desk")
     assert found.code == "thresholds-not-visible"
-    assert "for patrons of PINE aren't visible" in gettext(found.found)
+    assert "can't see Evergreen's thresholds for patrons of PINE" in gettext(found.found)

@@ -66,7 +66,7 @@ def test_systemd_is_asked_to_start_what_was_written(
 
 
 def test_a_machine_without_a_configuration_gets_nothing() -> None:
-    with pytest.raises(ConfigurationError, match="`evergreen-groups init` makes one"):
+    with pytest.raises(ConfigurationError, match="no configuration found; run `evergreen-groups init`"):
         plan_installation(Machine(), ["nightly"])
 
 

@@ -61,7 +61,7 @@ def test_what_is_installed_is_shown_asked_for_and_taken_back(root: Root) -> None
     printed = root("install", "nightly", answer="\n", status=130)
     assert "new: /etc/systemd/system/evergreen-groups-report.service" in printed
     assert "LoadCredential=password:/etc/evergreen-groups/password" in printed
-    assert "Write these files? [y/N]" in printed
+    assert "Continue? [y/N]" in printed
     assert root.files() == before
     root("install", "nightly", answer="y\n")
     assert root.files() - before == {str(SERVICE), str(TIMER)}
@@ -70,11 +70,11 @@ def test_what_is_installed_is_shown_asked_for_and_taken_back(root: Root) -> None
     for file in (SERVICE, TIMER):
         assert without_digest((root.directory / file).read_text()) in shown
     assert (root.directory / "var/lib/evergreen-groups").stat().st_mode & 0o777 == 0o700
-    assert root("install", "nightly").count("there already, as it should be") == 2
+    assert root("install", "nightly").count("unchanged: /etc/systemd/system/") == 2
     assert "removed: " in root("uninstall", answer="y\n")
     assert root.files() == before
     assert not (root.directory / "var/lib/evergreen-groups").exists()
-    assert "nothing to remove" in root("uninstall")
+    assert "Nothing to remove" in root("uninstall")
 
 
 @pytest.mark.long
@@ -87,16 +87,14 @@ def test_what_the_configuration_has_new_is_written_and_what_somebody_changed_is_
         (root.configuration / "config.toml").read_text() + '[state]\ndatabase = "postgresql+psycopg://g@db/g"\n'
     )
     printed = root("install", "nightly", "--yes", status=1)
-    assert "to be written anew, as follows: /etc/systemd/system/evergreen-groups-report.service" in printed
+    assert "updated: /etc/systemd/system/evergreen-groups-report.service" in printed
     assert "+LoadCredential=database_password:/etc/evergreen-groups/database-password" in printed
-    assert (
-        "left as it is, because somebody has changed it: /etc/systemd/system/evergreen-groups-report.timer" in printed
-    )
+    assert "skipped, because it was changed: /etc/systemd/system/evergreen-groups-report.timer" in printed
     assert "-OnCalendar=*-*-* 04:15:00" in printed
     assert "04:15" in timer.read_text()
     assert "database_password" in (root.directory / SERVICE).read_text()
     printed = root("uninstall", "--yes")
-    assert "left as it is" in printed
+    assert "skipped, because it was changed" in printed
     assert timer.exists()
     assert not (root.directory / SERVICE).exists()
 
@@ -116,18 +114,18 @@ def test_a_file_of_the_same_name_from_elsewhere_is_left(root: Root, tmp_path: Pa
 @pytest.mark.long
 def test_what_makes_no_sense_is_refused_before_anything_is_written(root: Root) -> None:
     before = root.files()
-    assert "there is no /etc/apache2 here" in root("install", "nightly", "apache", "--yes", status=3)
+    assert "/etc/apache2 doesn't exist on this machine" in root("install", "nightly", "apache", "--yes", status=3)
     root("install", status=2)
     root("install", "nightly", "--show", "nightly", status=2)
     (root.configuration / "password").unlink()
-    assert "there is no file with the account's password" in root("install", "nightly", "--yes", status=3)
+    assert "the account's password isn't in a file" in root("install", "nightly", "--yes", status=3)
     assert root.files() == before - {"etc/evergreen-groups/password"}
 
 
 @pytest.mark.long
 def test_one_thing_makes_the_report(root: Root) -> None:
     root("install", "cron", "--yes")
-    assert "/etc/cron.d/evergreen-groups makes the report already" in root("install", "nightly", "--yes", status=3)
+    assert "/etc/cron.d/evergreen-groups already runs the report" in root("install", "nightly", "--yes", status=3)
 
 
 @pytest.mark.long

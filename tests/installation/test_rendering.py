@@ -92,7 +92,7 @@ def test_several_files_are_shown_with_their_paths() -> None:
 
 
 def test_a_part_that_did_not_come_along_is_an_error() -> None:
-    with pytest.raises(ConfigurationError, match="didn't come with this installation"):
+    with pytest.raises(ConfigurationError, match="is missing from the installed package"):
         data_text("systemd/no.service")
 
 

@@ -96,9 +96,9 @@ def test_an_unwritable_file_does_not_cost_the_report(night: Night, tmp_path: Pat
 
 def test_the_doctor_says_what_is_shown(tmp_path: Path) -> None:
     for more, verdict, words in (
-        ("", Verdict.OK, "none are shown"),
+        ("", Verdict.OK, "not configured"),
         (f'[metrics]\nlisten = "127.0.0.1:9821"\ntextfile = "{tmp_path}/x.prom"\n', Verdict.OK, "127.0.0.1:9821"),
-        (f'[metrics]\ntextfile = "{tmp_path}/none/x.prom"\n', Verdict.FAILED, "can't be written"),
+        (f'[metrics]\ntextfile = "{tmp_path}/none/x.prom"\n', Verdict.FAILED, "cannot write "),
         (f'[metrics]\ntoken_file = "{tmp_path}/none"\n', Verdict.FAILED, "cannot be read"),
     ):
         directory = tmp_path / f"{len(list(tmp_path.iterdir()))}"

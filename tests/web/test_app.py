@@ -225,7 +225,7 @@ class TestHealth:
 
 class TestMaking:
     def test_without_a_gateway(self) -> None:
-        with pytest.raises(ConfigurationError, match="no gateway; make a configuration with evergreen-groups init"):
+        with pytest.raises(ConfigurationError, match="no configuration found; run `evergreen-groups init`"):
             create_app(Settings(), {})
 
     def test_events_need_a_service_account(self, tmp_path: Path) -> None:

@@ -12,22 +12,25 @@ import click
 from evergreen_groups import exit_status
 from evergreen_groups.audit import FindingKind
 from evergreen_groups.cli import (
+    CheckedType,
     Invocation,
     confirmed,
+    conflicting_options,
     explain_unknown_barcodes,
     logs,
+    needs_option,
     output_options,
     requested_format,
     setting_options,
     shared_limit,
     terminal_width,
-    usage_error,
     with_command_line,
 )
 from evergreen_groups.formats import AUDIT_FORMATS, PAGE, format_for
 from evergreen_groups.language import current_language, gettext, use_language
 from evergreen_groups.message import Message
 from evergreen_groups.render.audit import HEADINGS
+from evergreen_groups.settings import values
 
 if TYPE_CHECKING:
     from evergreen_groups.audit import Audit
@@ -50,7 +53,7 @@ def _explain_blocks(
 
     format_name = format_for(output, output_format, "table", _FORMATS)
     if format_name not in _FORMATS:
-        raise usage_error(Message("--explain is written as table or json."))
+        raise conflicting_options("--explain", f"--format {format_name}")
     with session.gateway() as gateway, explain_unknown_barcodes(session, gateway, [barcode]), session.progress():
         explanation = BlockExplainer(gateway, policy).of_barcode(barcode)
     language = current_language() if output is None else session.settings.language.language()
@@ -71,8 +74,8 @@ def _opened(session: Invocation, format_name: str, output: Path | None) -> Abstr
     return session.output(format_name) if output is None else write_atomically(output)
 
 
-_GROUP_NUMBER = click.IntRange(min=0, max=2**31 - 1)
-"""A group's number, which is a 32-bit integer in Evergreen."""
+_NUMBER = CheckedType(values.whole_number(0, 2**31 - 1))
+"""A 32-bit integer, as group numbers are in Evergreen."""
 _TOP = {"table": 200, PAGE: 500}
 """The default number of findings to list for each kind, by format. A list of thousands isn't useful to people."""
 
@@ -83,10 +86,10 @@ def _help() -> str:
     listed = "\n".join(f"{number}. {HEADINGS[kind]}" for number, kind in kinds.items())
     fixed = " and ".join(str(number) for number, kind in kinds.items() if kind.recalculable)
     return (
-        "List what stands in the ILS and doesn't fit the rule that only own fines block a member.\n\n"
+        "List what doesn't fit the rule that only a member's own fines count.\n\n"
         f"\b\n{listed}\n\n"
-        f"With --fix the ILS recalculates the penalties of {fixed}, after showing whose and asking. Blocks that "
-        "staff set are never removed."
+        f"With --fix, Evergreen recalculates the penalties of {fixed} after you confirm. Blocks set by staff are never "
+        "removed."
     )
 
 
@@ -96,42 +99,40 @@ def _help() -> str:
     "orgs",
     multiple=True,
     metavar="SHORTNAME",
-    help="Only patrons of this home library or below, and groups with a member of it. Repeatable.",
+    help="Only patrons of this home library or below, and their groups. Repeatable.",
 )
 @setting_options("audit")
 @output_options
 @click.option(
     "--explain",
     metavar="BARCODE",
-    help="Of this one patron alone: step by step which threshold counts which bills, what Evergreen does, what stands "
-    "there, and what the rule says.",
+    help="Explain step by step why this patron is or isn't blocked: thresholds, bills, penalties and the rule.",
 )
 @click.option(
     "--keep",
     "keep",
-    type=_GROUP_NUMBER,
+    type=_NUMBER,
     multiple=True,
     metavar="GROUP",
-    help="Keep this group as it is: it isn't listed as accidental or for review as long as its members are the same. "
-    "Repeatable; nothing else is done.",
+    help="Don't list this group as accidental or for review until its members change. Repeatable; does nothing else.",
 )
 @click.option(
     "--list-again",
     "list_again",
-    type=_GROUP_NUMBER,
+    type=_NUMBER,
     multiple=True,
     metavar="GROUP",
-    help="List this group again, which was to be kept as it is. Repeatable; nothing else is done.",
+    help="Undo --keep for this group. Repeatable; does nothing else.",
 )
 @click.option(
     "--top",
-    type=click.IntRange(min=0),
+    type=_NUMBER,
     metavar="NUMBER",
-    help="List the first so many findings of each kind (who owes most, the surest groups), and count the others; "
-    f"0: list all. Without it, {_TOP['table']} in a table, {_TOP[PAGE]} on a page, and all in a file for programs.",
+    help="List this many findings of each kind, and count the rest; 0: list all. Default: "
+    f"{_TOP['table']} in a table, {_TOP[PAGE]} on a page, all in other formats.",
 )
-@click.option("--fix", is_flag=True, help="Have the ILS recalculate the penalties that differ from the rule.")
-@click.option("--yes", is_flag=True, help="With --fix: do it without asking, for scripts.")
+@click.option("--fix", is_flag=True, help="Have Evergreen recalculate the penalties that differ from the rule.")
+@click.option("--yes", is_flag=True, help="With --fix: don't ask for confirmation.")
 @click.option("--dry-run", is_flag=True, help="With --fix: only show whose penalties would be recalculated.")
 @click.pass_context
 def audit_command(  # noqa: PLR0913 - an option each
@@ -160,19 +161,19 @@ def audit_command(  # noqa: PLR0913 - an option each
     session: Invocation = context.obj
     output_format = requested_format(as_json, output_format)
     if explain is not None:
-        if fix or orgs or keep or list_again or top is not None:
-            raise usage_error(
-                Message("--explain is about one patron, and changes nothing: leave out the other options.")
-            )
+        given = {"--fix": fix, "--org": orgs, "--keep": keep, "--list-again": list_again, "--top": top is not None}
+        if other := next((option for option, is_given in given.items() if is_given), None):
+            raise conflicting_options("--explain", other)
         settings = with_command_line(context, session.settings)
         return _explain_blocks(session, settings.policy, explain, output_format, output)
     if (yes or dry_run) and not fix:
-        raise usage_error(Message("--yes and --dry-run go with --fix."))
+        raise needs_option("--yes" if yes else "--dry-run", "--fix")
     if fix and not (yes or dry_run) and output is None and output_format not in (None, "table"):
-        raise usage_error(Message("--fix asks on the terminal: write the audit to a file with --output, or add --yes."))
+        raise needs_option(f"--fix --format {output_format}", "--output")
     if keep or list_again:
-        if fix or output is not None or output_format is not None or top is not None:
-            raise usage_error(Message("--keep and --list-again go with nothing else."))
+        given = {"--fix": fix, "--output": output, "--format": output_format, "--top": top is not None}
+        if other := next((option for option, is_given in given.items() if is_given), None):
+            raise conflicting_options("--keep" if keep else "--list-again", other)
         return _mark_groups(session, keep, list_again)
     format_name = format_for(output, output_format, "table", AUDIT_FORMATS)
     settings = with_command_line(context, session.settings)
@@ -196,9 +197,7 @@ def audit_command(  # noqa: PLR0913 - an option each
         with use_language(language), _opened(session, format_name, output) as stream:
             render_audit(shown, format_name, stream, client=staff_client)
         if output is not None:
-            count = {"count": sum(audit.count(kind) for kind in FindingKind)}
-            findings = Message("{count} finding", plural="{count} findings", values=count)
-            session.summarise(Message("written: {path} ({findings})", values={"path": output, "findings": findings}))
+            session.summarise(Message("written: {path}", values={"path": output}))
         status = exit_status.DONE if audit.complete else exit_status.INCOMPLETE
         return _fix(session, client, audit, yes=yes, dry_run=dry_run) or status if fix else status
 
@@ -212,12 +211,10 @@ def _mark_groups(session: Invocation, keep: tuple[int, ...], list_again: tuple[i
         ", ".join(gettext("group {group}", group=one) for one in groups) for groups in (keep, list_again)
     )
     if keep:
-        click.echo(
-            gettext("Not listed again as long as the members are the same: {groups}.", groups=unlisted), err=True
-        )
+        click.echo(gettext("Not listed again until the members change: {groups}.", groups=unlisted), err=True)
     if list_again:
         text = gettext(
-            "Had been marked to be kept: {count:,} of {all:,} ({groups}).",
+            "Marks removed: {count:,} of {all:,} ({groups}).",
             count=count,
             all=len(list_again),
             groups=listed,
@@ -235,7 +232,7 @@ def _fix(session: Invocation, client: Client, audit: Audit, *, yes: bool, dry_ru
     write_recalculation_plan(findings, sys.stderr)
     if not findings or dry_run:
         return exit_status.DONE
-    if not yes and not confirmed(gettext("Do it?")):
+    if not yes and not confirmed(gettext("Continue?")):
         click.echo(gettext("Nothing was changed."), err=True)
         return exit_status.DONE
     with session.progress() as progress:
@@ -249,7 +246,7 @@ def _status(outcome: PlanOutcome[StoredStep]) -> int:
     from evergreen_groups.changes import StepState
 
     if outcome.stopped is not None:
-        text = Message("{problem}; the same command carries on where it stopped", values={"problem": outcome.stopped})
+        text = Message("{problem}; run the same command again to continue", values={"problem": outcome.stopped})
         logs.emit(text, error=True)
         return exit_status.for_interruption(outcome.stopped)
     statuses = [exit_status.for_error(step.error) for step in outcome.steps if step.error is not None]

@@ -20,7 +20,7 @@ from evergreen_groups.cli import (
     explain_unknown_barcodes,
     json_option,
     logs,
-    usage_error,
+    one_required,
     write_json,
 )
 from evergreen_groups.language import ENGLISH, gettext, use_language
@@ -53,7 +53,7 @@ def _with_change_options(command: Callable[..., int]) -> Callable[..., int]:
     def with_options(*arguments: Any, yes: bool, dry_run: bool, as_json: bool, **options: Any) -> int:
         return command(*arguments, change_options=ChangeOptions(yes, dry_run, as_json), **options)
 
-    yes = click.option("--yes", is_flag=True, help="Do it without asking, for scripts.")
+    yes = click.option("--yes", is_flag=True, help="Don't ask for confirmation.")
     dry_run = click.option("--dry-run", is_flag=True, help="Only show what would happen.")
     return yes(dry_run(json_option(with_options)))
 
@@ -83,7 +83,7 @@ def _change(
             stream = sys.stderr if change_options.as_json else sys.stdout
             write_draft(plan.draft, stream)
             stream.flush()
-        if shown_only or not (change_options.yes or confirmed(gettext("Do it?"))):
+        if shown_only or not (change_options.yes or confirmed(gettext("Continue?"))):
             if not shown_only:
                 click.echo(gettext("Nothing was changed."), err=change_options.as_json)
             if change_options.as_json:
@@ -126,17 +126,17 @@ def _recover(client: Client) -> None:
     ended = client.changes.recover()
     if ended:
         text = Message(
-            "{count} open change of earlier runs looked up: `journal` shows what became of it.",
-            plural="{count} open changes of earlier runs looked up: `journal` shows what became of them.",
+            "{count} unfinished change of an earlier run was checked: see `journal`.",
+            plural="{count} unfinished changes of earlier runs were checked: see `journal`.",
             values={"count": len(ended)},
         )
         logs.emit(text)
     left = client.changes.open_steps()
     if left:
         text = Message(
-            "{count} earlier change still open: the request may come in late, or this account can't see the patron.",
-            plural="{count} earlier changes still open: the request may come in late, or this account can't see the "
-            "patron.",
+            "{count} earlier change is still open: it may arrive late, or this account can't see the patron.",
+            plural="{count} earlier changes are still open: they may arrive late, or this account can't see "
+            "the patrons.",
             values={"count": len(left)},
         )
         logs.emit(text)
@@ -145,7 +145,7 @@ def _recover(client: Client) -> None:
 def _status(outcome: Outcome) -> int:
     """Return the exit status: of the error that stopped the changes, else done, permission or failed."""
     if outcome.stopped is not None:
-        text = Message("{problem}; the same command carries on where it stopped", values={"problem": outcome.stopped})
+        text = Message("{problem}; run the same command again to continue", values={"problem": outcome.stopped})
         logs.emit(text, error=True)
         return exit_status.for_interruption(outcome.stopped)
     if outcome.done:
@@ -163,8 +163,8 @@ def _list_problems(file: Path, error: EvergreenGroupsError, change_options: Chan
     if logs.as_json():
         raise error
     summary = Message(
-        "nothing was changed: correct {count} line of {file} and run it again",
-        plural="nothing was changed: correct {count} lines of {file} and run it again",
+        "nothing was changed: {count} line of {file} is wrong",
+        plural="nothing was changed: {count} lines of {file} are wrong",
         values={"count": len({problem.values["line"] for problem in problems}), "file": file},
     )
     logs.emit(summary, error=True)
@@ -176,11 +176,9 @@ def _list_problems(file: Path, error: EvergreenGroupsError, change_options: Chan
 
 @click.command("move")
 @click.argument("barcodes", metavar="BARCODE...", nargs=-1)
-@click.option(
-    "--name", "names", multiple=True, help='A patron who is to move, by name: "Okonkwo, A". You choose who it is.'
-)
-@click.option("--to", metavar="BARCODE", help="A patron who is in the group to move to.")
-@click.option("--to-name", metavar="NAME", help="The same by name.")
+@click.option("--name", "names", multiple=True, help='A patron to move, by name: "Okonkwo, A". You choose from a list.')
+@click.option("--to", metavar="BARCODE", help="A patron in the group to move to.")
+@click.option("--to-name", metavar="NAME", help="The same, by name.")
 @_with_change_options
 @click.pass_obj
 def move_command(
@@ -192,14 +190,14 @@ def move_command(
     to_name: str | None,
     change_options: ChangeOptions,
 ) -> int:
-    """Move the patrons with these barcodes into the group of another.
+    """Move the patrons with these barcodes into another patron's group.
 
-    Shows first who will move, from where to where, and what both groups owe before and after; then asks.
+    Shows who moves, and what both groups owe before and after; then asks.
     """
     if not barcodes and not names:
-        raise usage_error(Message("say who is to move: give barcodes, or --name"))
+        raise one_required("BARCODE...", "--name")
     if (to is None) == (to_name is None):
-        raise usage_error(Message("say where to: give --to or --to-name, one of them"))
+        raise one_required("--to", "--to-name")
 
     def plan(client: Client) -> Plan:
         moving: list[PatronReference] = [*barcodes, *(choose_patron(client, name) for name in names)]
@@ -215,30 +213,30 @@ def move_command(
 @_with_change_options
 @click.pass_obj
 def remove_command(session: Invocation, barcodes: tuple[str, ...], lead: bool, *, change_options: ChangeOptions) -> int:
-    """Move each of the patrons with these barcodes into a new group of their own.
+    """Move each patron with one of these barcodes into a new group.
 
-    They aren't made group leads unless --lead says so.
+    They become group leads only with --lead.
     """
     return _change(session, lambda client: client.remove(barcodes, lead=lead), change_options, barcodes=barcodes)
 
 
 @click.command("merge")
-@click.option("--from", "source", required=True, metavar="BARCODE", help="A patron of the group that moves.")
-@click.option("--to", required=True, metavar="BARCODE", help="A patron of the group to move to.")
+@click.option("--from", "source", required=True, metavar="BARCODE", help="A patron in the group that moves.")
+@click.option("--to", required=True, metavar="BARCODE", help="A patron in the group to move to.")
 @_with_change_options
 @click.pass_obj
 def merge_command(session: Invocation, source: str, to: str, *, change_options: ChangeOptions) -> int:
-    """Move everyone of one group into another."""
+    """Move all members of one group into another."""
     return _change(session, lambda client: client.merge(source, to=to), change_options, barcodes=[source, to])
 
 
 @click.command("lead")
 @click.argument("barcode")
-@click.option("--off", is_flag=True, help="No longer a group lead.")
+@click.option("--off", is_flag=True, help="Make the patron no longer a group lead.")
 @_with_change_options
 @click.pass_obj
 def lead_command(session: Invocation, barcode: str, off: bool, *, change_options: ChangeOptions) -> int:
-    """Mark the patron with BARCODE as group lead, or with --off no longer."""
+    """Make the patron with BARCODE a group lead, or with --off no longer one."""
     return _change(session, lambda client: client.set_lead(barcode, lead=not off), change_options, barcodes=[barcode])
 
 
@@ -252,11 +250,11 @@ def batch_command(session: Invocation, file: Path, *, change_options: ChangeOpti
     \b
     move,BARCODE,TARGET     into the group of the patron with barcode TARGET
     remove,BARCODE,         into a new group (target "lead": as its lead)
-    merge,BARCODE,TARGET    everyone of one group into another
+    merge,BARCODE,TARGET    all members of one group into another
     lead,BARCODE,on         group lead ("off": no longer)
 
-    The whole file is checked before anything is sent. Run the same file again after an interruption: what is done is
-    not done twice.
+    The whole file is checked before anything is sent. After an interruption, run the same file again: changes are
+    never made twice.
     """
     from evergreen_groups.errors import PlanError
 
@@ -273,9 +271,9 @@ def batch_command(session: Invocation, file: Path, *, change_options: ChangeOpti
 @_with_change_options
 @click.pass_obj
 def undo_command(session: Invocation, entry: str, *, change_options: ChangeOptions) -> int:
-    """Take back the journal's ENTRY: those who are still where it put them go back, and the others are named.
+    """Undo the journal's ENTRY: patrons who are still where it put them go back; the others are listed.
 
-    Exit status 1 if nothing is left to undo, for example because ENTRY is already undone.
+    Exit status 1 if there is nothing to undo, for example because ENTRY is already undone.
     """
     return _change(session, lambda client: client.undo(entry), change_options)
 
@@ -285,7 +283,7 @@ def undo_command(session: Invocation, entry: str, *, change_options: ChangeOptio
 @json_option
 @click.pass_obj
 def journal_command(session: Invocation, entry: str | None, as_json: bool) -> None:
-    """List the changes made from here, the latest first, or show ENTRY with each of its steps."""
+    """List the changes made from here, latest first, or show ENTRY with all its steps."""
     from evergreen_groups.changes import Journal
     from evergreen_groups.hooks import as_json as hook_document
     from evergreen_groups.render import write_entries, write_entry

@@ -18,20 +18,19 @@ if TYPE_CHECKING:
 
 @click.group("config")
 def config_command() -> None:
-    """Show what is configured and where each value comes from, check it, or print an example."""
+    """Show the configuration and where each value comes from, check it, or print an example."""
 
 
 @config_command.command("show")
 @click.argument("names", nargs=-1, metavar="[SECTION | SECTION.KEY]...")
-@click.option("--changed", is_flag=True, help="Only what isn't as it is by default.")
+@click.option("--changed", is_flag=True, help="Only settings that differ from the default.")
 @json_option
 @click.pass_obj
 def show_command(session: Invocation, names: tuple[str, ...], changed: bool, as_json: bool) -> int:
-    """Show every setting with its value and where that comes from: a line of the file, a variable, or the default.
+    """Show settings with their values and origins: a line of the file, a variable, or the default.
 
-    Or those of a SECTION (report), or one KEY of it (report.min_total). What isn't the default stands out, with the
-    default behind it. Of secrets it is shown where they come from, and not what they are. It is TOML: lines can be
-    copied into a configuration.
+    Shows all settings, those of a SECTION (report), or one (report.min_total). Values that differ from the default are
+    highlighted, with the default after them. Secrets aren't shown, only their origins. The output is TOML.
     """
     from evergreen_groups.render import write_values, write_values_json
     from evergreen_groups.settings import closest_name, effective_values
@@ -44,9 +43,9 @@ def show_command(session: Invocation, names: tuple[str, ...], changed: bool, as_
     for name in (name for name in names if name not in known):
         meant = closest_name(name, known) or next((key for key in sorted(known) if key.endswith(f".{name}")), None)
         if meant is None:
-            raise usage_error(Message("there is no setting {name}", values={"name": name}))
+            raise usage_error(Message("unknown setting: {name}", values={"name": name}))
         raise usage_error(
-            Message("there is no setting {name}; is {meant} meant?", values={"name": name, "meant": meant})
+            Message("unknown setting: {name}; did you mean {meant}?", values={"name": name, "meant": meant})
         )
     wanted = [
         value
@@ -63,8 +62,8 @@ def show_command(session: Invocation, names: tuple[str, ...], changed: bool, as_
     if not reading.faults:
         return exit_status.DONE
     text = Message(
-        "{count} fault in the configuration: `evergreen-groups config check` says what to do.",
-        plural="{count} faults in the configuration: `evergreen-groups config check` says what to do.",
+        "the configuration has {count} error: run `evergreen-groups config check`",
+        plural="the configuration has {count} errors: run `evergreen-groups config check`",
         values={"count": len(reading.faults)},
     )
     logs.emit(text, error=True)
@@ -75,11 +74,11 @@ def show_command(session: Invocation, names: tuple[str, ...], changed: bool, as_
 @json_option
 @click.pass_obj
 def check_command(session: Invocation, as_json: bool) -> int:
-    """Say all that is wrong with the configuration, each with its line and what to do, without asking any server.
+    """List all errors in the configuration, with lines and advice. Contacts no server.
 
-    Bad syntax, unknown keys and variables, values that aren't allowed or don't go together, and files that can't be
-    read or written: run it as the user who runs the report. Whether the gateway takes it is for doctor to say. Exit
-    status 0: right, maybe with warnings; 3: something is wrong.
+    Finds bad syntax, unknown keys and variables, values that aren't allowed or contradict each other, and files that
+    can't be read or written. Run it as the user who runs the report. Use doctor to test the gateway. Exit status 0: no
+    errors, maybe warnings; 3: errors.
     """
     from evergreen_groups.cli import terminal_width
     from evergreen_groups.doctor import Verdict, check_configuration
@@ -98,7 +97,7 @@ def check_command(session: Invocation, as_json: bool) -> int:
 
 @config_command.command("example")
 def example_command() -> None:
-    """Print a configuration with every setting, what each does and its default, to begin with."""
+    """Print a configuration with every setting, its explanation and its default."""
     from evergreen_groups.settings import example
 
     click.echo(example(), nl=False)

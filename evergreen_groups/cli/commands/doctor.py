@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 @click.command("doctor")
-@click.option("--changes", is_flag=True, help="The account is also to change groups: check the permissions for that.")
+@click.option("--changes", is_flag=True, help="Also check the permissions for changing groups.")
 @json_option
 @click.pass_obj
 def doctor_command(session: Invocation, changes: bool, as_json: bool) -> int:
-    """Check the configuration, the gateway, the account and this machine, and say what to do about what is wrong.
+    """Check the configuration, the gateway, the account and this machine, with advice.
 
-    Run it as the user who runs the report. Nothing is changed. Exit status 0: all is right, maybe with warnings; 13:
-    something failed.
+    Run it as the user who runs the report. It changes nothing. Exit status 0: nothing failed, maybe warnings; 13: a
+    check failed.
     """
     from evergreen_groups.doctor import Subject
     from evergreen_groups.settings import GatewaySettings

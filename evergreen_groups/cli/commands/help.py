@@ -11,7 +11,7 @@ from evergreen_groups.cli import SHELLS, completion_script
 @click.argument("words", metavar="[COMMAND]...", nargs=-1)
 @click.pass_context
 def help_command(context: click.Context, words: tuple[str, ...]) -> None:
-    """Show what COMMAND does, and its options; without one, which commands there are."""
+    """Show what COMMAND does, and its options. Without COMMAND, list the commands."""
     shown = context.find_root()
     for word in words:
         group = shown.command
@@ -26,9 +26,9 @@ def help_command(context: click.Context, words: tuple[str, ...]) -> None:
 @click.command("completion")
 @click.argument("shell", type=click.Choice(SHELLS))
 def completion_command(shell: str) -> None:
-    """Print the script by which bash, zsh or fish completes commands, options and their values.
+    """Print a completion script for bash, zsh or fish.
 
-    The Debian package has it in place already. Elsewhere, for one user, in directories made before:
+    The Debian package installs it. Elsewhere, for one user, create the directories first:
 
     \b
       bash  evergreen-groups completion bash \\

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from evergreen_groups import doctor, nightly
-from evergreen_groups.cli import Invocation, UnansweredError, confirmed, logs, setting_options, terminal_width
+from evergreen_groups.cli import (
+    Invocation,
+    UnansweredError,
+    confirmed,
+    expected,
+    logs,
+    setting_options,
+    terminal_width,
+)
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
@@ -41,18 +49,17 @@ if TYPE_CHECKING:
 
 @click.command("init")
 @setting_options("init", checked=False)
-@click.option("--yes", is_flag=True, help="Ask nothing: what isn't given has its default.")
-@click.option("--force", is_flag=True, help="Overwrite files that are there.")
+@click.option("--yes", is_flag=True, help="Don't ask: use the defaults for everything not given.")
+@click.option("--force", is_flag=True, help="Overwrite existing files.")
 @click.pass_obj
 def init_command(session: Invocation, /, yes: bool, force: bool, **given: Any) -> int:
-    """Ask for the address, the account, libraries, limits and mail; try each answer at once; write the configuration.
+    """Create a configuration: ask for address, account, libraries, limits and mail, and test each answer.
 
-    It goes to the file named with the global --config or $EVERGREEN_GROUPS_CONFIG, otherwise to
-    /etc/evergreen-groups/config.toml for root and ~/.config/evergreen-groups/config.toml for others, and the passwords
-    to files beside it; all are readable by their owner alone. Nothing is overwritten without asking, and nothing is
-    written before every answer does. Where there is a configuration already, what it says is offered as the answer,
-    other settings stay as they are, and its former text is kept beside it (config.toml.former). In the end it says what
-    doctor says.
+    The file is that of the global --config or $EVERGREEN_GROUPS_CONFIG, by default /etc/evergreen-groups/config.toml
+    for root and ~/.config/evergreen-groups/config.toml for others. Passwords go to files next to it. All are readable
+    only by their owner. Nothing is written before all answers are accepted, or overwritten without asking. The answers
+    of an existing configuration are offered as defaults, its other settings stay, and its old text is saved as
+    config.toml.former. At the end, doctor runs.
     """
     from evergreen_groups.cli.commands.doctor import examine
     from evergreen_groups.settings import initial_configuration
@@ -96,12 +103,12 @@ def _confirm_overwriting(file: Path, *, interactive: bool) -> None:
         return
     if not interactive:
         raise ConfigurationError(
-            "{file} is there already",
-            advice="name another file with --config, or add --force",
+            "{path} already exists",
+            advice="name another file with --config, or use --force",
             code="file-is-there",
-            values={"file": file},
+            values={"path": file},
         )
-    if not confirmed(gettext("{file} is there already. Overwrite it in the end?", file=file)):
+    if not confirmed(gettext("{file} already exists. Overwrite it at the end?", file=file)):
         raise click.Abort
 
 
@@ -121,7 +128,7 @@ def _write(target: Path, text: str, secrets: Mapping[Path, str], *, force: bool,
     for file, content in [*((file, f"{secret}\n") for file, secret in secrets.items()), (target, text)]:
         with write_atomically(file) as stream:
             stream.write(content)
-        logs.emit(Message("written: {file}", values={"file": file}))
+        logs.emit(Message("written: {path}", values={"path": file}))
 
 
 _GATEWAY_CHECKS = ("configuration", "address", "certificate", "gateway", "services")
@@ -248,7 +255,7 @@ class Interview:
         if former is not None and answer == value_of(self._existing, account) and setting.key not in self._used:
             self._used.add(setting.key)  # offer it once: after a failed login, ask for another
             return {setting.key: former}
-        self._passwords[setting.section] = self._password(setting, gettext("Password of {account}", account=answer))
+        self._passwords[setting.section] = self._password(setting, gettext("Password for {account}", account=answer))
         return {setting.key: file}
 
     def _check(self, key: str, settings: Settings) -> Settings:
@@ -293,16 +300,18 @@ class Interview:
         for finding in findings:
             if finding.verdict in (doctor.Verdict.FAILED, doctor.Verdict.WARNING):
                 refused = RefusedError(
-                    "{title}: {found}",
+                    "{place}: {problem}",
                     advice="{advice}",
                     setting=finding.setting,
                     code="trial-failed",
-                    values={"title": finding.title, "found": finding.found, "advice": self._advice(finding)},
+                    values={"place": finding.title, "problem": finding.found, "advice": self._advice(finding)},
                 )
                 if finding.verdict is doctor.Verdict.FAILED:
                     raise refused
                 _emit(gettext("warning: {problem}", problem=refused), indent="  ")
-        _emit(gettext("ok: {found}", found=findings[-1].found), indent="  ")
+        last = findings[-1]
+        found = Message("{place}: {problem}", values={"place": last.title, "problem": last.found})
+        _emit(gettext("ok: {found}", found=found), indent="  ")
 
     def _answer(self, setting: Setting) -> Any:
         """Return the value given for a setting, or ask. A given value is used only once, so that a wrong one is asked
@@ -315,28 +324,28 @@ class Interview:
                 return setting.kind(list(value) if setting.kind.several else value)
             except NotAllowedError as problem:
                 raise ConfigurationError(
-                    "{option} takes {allowed}",
+                    "{place}: {problem}",
                     setting=setting.key,
                     code="option-not-allowed",
-                    values={"option": option.flag, "allowed": problem.allowed},
+                    values={"place": option.flag, "problem": expected(problem)},
                 ) from None
         default = setting.default
         may_be_empty = question is not None and question.empty != ""
         if not self._interactive:
             if default in (None, ()) and not may_be_empty:
                 raise RefusedError(
-                    "{option} is needed with --yes",
+                    "{option} needs {other}",
                     setting=setting.key,
                     code="option-missing",
-                    values={"option": _flag(setting)},
+                    values={"option": "--yes", "other": _flag(setting)},
                 )
             return default
         if setting.key == "report.orgs" and self._org_units is not None:
             names = sorted(unit.shortname for unit in self._org_units)
-            _emit(gettext("There are {libraries}.", libraries=", ".join(names[:40])))
+            _emit(gettext("Libraries: {libraries}", libraries=", ".join(names[:40])))
         if setting.key == "mail.link":
             link = f"{self._settings.serve.origin or self._settings.gateway.url}{SERVICE}/reports/latest/{{library}}"
-            _emit(gettext("Where the service runs, it is at {link}.", link=link))
+            _emit(gettext("The web service has it at {link}", link=link))
         return setting.default if question is None else self._prompt(setting, question)
 
     def _prompt(self, setting: Setting, question: Question) -> Any:
@@ -359,7 +368,7 @@ class Interview:
             try:
                 return setting.kind(answer)
             except NotAllowedError as problem:
-                _emit(gettext("That doesn't do: this takes {allowed}", allowed=problem.allowed))
+                _emit(gettext("Not accepted: {problem}", problem=expected(problem)))
 
     def _password(self, setting: Setting, question: str) -> str:
         variable = passwords.secret_of(setting).variable or ""
@@ -369,15 +378,14 @@ class Interview:
         if not self._interactive:
             raise RefusedError(
                 "no password is set",
-                advice="give {option}, or set ${variable}",
+                advice="use {option}, or set ${variable}",
                 setting=setting.key,
                 code="secret-not-given",
                 values={"option": _flag(setting), "variable": variable},
             )
         password = click.prompt(question, default="", show_default=False, hide_input=True, err=True)
         if not password:
-            text = Message("no password was entered, and nothing was written; set ${variable}, or run it again")
-            raise UnansweredError(Message(text, values={"variable": variable}))
+            raise UnansweredError(Message("nothing was written: no password was entered"))
         return str(password)
 
     def _repeat_until_valid(self, ask: Callable[[], None], batch: tuple[Setting, ...]) -> None:
@@ -390,14 +398,12 @@ class Interview:
             except ConfigurationError as error:
                 if not self._interactive:
                     raise
-                _emit(gettext("That doesn't do: {problem}", problem=error))
+                _emit(gettext("Not accepted: {problem}", problem=error))
                 keys = [setting.key for setting in batch]
                 # Ask for everything again if it's unclear which answer was wrong, or if it was the section's first
                 # question, which offers to skip the section.
                 wrong = {error.setting} if error.setting in keys[1:] else {*keys}
                 self._accepted = {key: self._answers[key] for key in keys if key in self._answers and key not in wrong}
-            except NotAllowedError as problem:
-                _emit(gettext("That doesn't do: this takes {allowed}", allowed=problem.allowed))
             else:
                 return
 
@@ -417,10 +423,7 @@ class Interview:
         setting = next((setting for setting in declared(self._schema) if setting.key == finding.setting), None)
         if setting is None or setting.option("init") is None or (setting.question is not None and self._interactive):
             return advice
-        here = {"option": _flag(setting), "advice": advice}
-        if not advice:
-            return Message("here, give {option}", values=here)
-        return Message("{advice}; here, give {option}", values=here)
+        return Message("{advice}; here, use {option}", values={"option": _flag(setting), "advice": advice})
 
 
 def _emit(text: str, indent: str = "") -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from evergreen_groups import exit_status
-from evergreen_groups.cli import Invocation, confirmed, logs
+from evergreen_groups.cli import Invocation, confirmed, conflicting_options, logs, one_required
 from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
 
@@ -25,33 +25,29 @@ _SHOWN = (*PARTS, "balancer", "permissions", "events", "wsgi", "dashboard", "all
 _ROOT = click.option(
     "--root",
     type=click.Path(path_type=Path, file_okay=False),
-    help="The directory that stands for /; no command is run then.",
+    help="Use this directory as /, and run no commands.",
 )
 _RUN_NOW = "systemctl start evergreen-groups-report"
+_NIGHTLY = Message("The report runs every night between 3:15 and 3:45. Useful commands:")
+_NOT_STARTED = Message("Nothing was started, because systemd isn't running here. To start it:")
 _NEXT_STEPS: dict[str, tuple[Message, tuple[str, ...]]] = {
     "nightly": (
-        Message(
-            "The report is made every night, at a quarter past three or up to half an hour later. To make one now, and "
-            "to see how the last one went:"
-        ),
+        _NIGHTLY,
         (_RUN_NOW, "evergreen-groups status"),
     ),
     "serve": (
-        Message("To see whether the service answers; then Apache is left:"),
+        Message("Test the service, then configure Apache:"),
         ("curl http://{address}/evergreen-groups/healthz", "evergreen-groups install apache"),
     ),
     "apache": (
         Message(
-            "Write the line `Include evergreen-groups.conf` into the virtual host for https, below `Include "
-            "eg_vhost.conf`. Then:"
+            "Add the line `Include evergreen-groups.conf` to the HTTPS virtual host, below `Include eg_vhost.conf`. "
+            "Then run:"
         ),
         ("apache2ctl configtest && systemctl restart apache2",),
     ),
     "cron": (
-        Message(
-            "The report is made every night at 3:23. How the last one went, and how to run a command as the user that "
-            "makes it:"
-        ),
+        _NIGHTLY,
         (
             "evergreen-groups status",
             "runuser -u evergreen-groups -- env STATE_DIRECTORY={state} {program} doctor",
@@ -61,17 +57,14 @@ _NEXT_STEPS: dict[str, tuple[Message, tuple[str, ...]]] = {
 """Notes and commands to show after installing a part."""
 _NEXT_STEPS_WITHOUT_SYSTEMD: dict[str, tuple[Message, tuple[str, ...]]] = {
     "nightly": (
-        Message(
-            "Nothing was started, because systemd isn't running here. Commands for a machine where it is, and for one "
-            "without it:"
-        ),
+        _NOT_STARTED,
         (
             "systemctl daemon-reload && systemctl enable --now evergreen-groups-report.timer",
-            "evergreen-groups uninstall nightly && evergreen-groups install cron",
+            "evergreen-groups uninstall nightly && evergreen-groups install cron  # without systemd",
         ),
     ),
     "serve": (
-        Message("Nothing was started, because systemd isn't running here. Where it is:"),
+        _NOT_STARTED,
         ("systemctl daemon-reload && systemctl enable --now evergreen-groups",),
     ),
 }
@@ -79,16 +72,14 @@ _NEXT_STEPS_WITHOUT_SYSTEMD: dict[str, tuple[Message, tuple[str, ...]]] = {
 
 @click.command("install")
 @click.argument("parts", nargs=-1, type=click.Choice(PARTS), metavar="[nightly|serve|apache|cron]...")
-@click.option(
-    "--show", "show", type=click.Choice(_SHOWN), help="Only show the files of a part, filled in, on standard output."
-)
-@click.option("--yes", is_flag=True, help="Ask nothing.")
-@click.option("--no-start", is_flag=True, help="Write the files, and run no command after that.")
+@click.option("--show", "show", type=click.Choice(_SHOWN), help="Only print the files of a part, filled in.")
+@click.option("--yes", is_flag=True, help="Don't ask for confirmation.")
+@click.option("--no-start", is_flag=True, help="Only write the files; run no commands.")
 @_ROOT
 @click.option(
     "--program",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="The command that the files start, where it isn't this one.",
+    help="The program that the files start, by default this one.",
 )
 @click.pass_obj
 def install_command(
@@ -102,16 +93,16 @@ def install_command(
     root: Path | None,
     program: Path | None,
 ) -> int:
-    """Install the nightly report (nightly; cron where there is no systemd), the service (serve), and Apache's part.
+    """Install the nightly report (nightly, or cron without systemd), the web service (serve) or Apache's part (apache).
 
-    The files are those that come with the program, with the paths and the address of this machine and of its
-    configuration. They are shown, and written by root alone when the question is answered with yes. A file that
-    somebody has changed is named and left as it is; then the exit status is 1. `uninstall` takes back what was written.
+    Shows the files, filled in for this machine and its configuration, and writes them after you confirm. Needs root.
+    Files that were changed on this machine are skipped; the exit status is 1 then. `uninstall` removes what was
+    written.
     """
     from evergreen_groups.installation import plan_installation, refuse_private_program, render_files, this_machine
 
     if bool(parts) == bool(show):
-        raise click.UsageError("name what to install, or what to --show: nightly, serve, apache, cron")
+        raise one_required(*PARTS, "--show")
     machine = this_machine(session.config_file, os.environ, root=root or Path("/"), program=program)
     if show:
         click.echo(render_files(show, machine), nl=False)
@@ -126,10 +117,10 @@ def install_command(
     plan = plan_installation(machine, dict.fromkeys(parts), starts=not no_start)
     _show_plan(plan)
     if plan.wanted:
-        if not yes and not confirmed(gettext("Write these files?")):
+        if not yes and not confirmed(gettext("Continue?")):
             raise click.Abort
         for path in plan.write():
-            logs.emit(Message("written: {file}", values={"file": path}))
+            logs.emit(Message("written: {path}", values={"path": path}))
         _run_commands(plan.commands)
         _show_notes(plan, parts)
     return exit_status.FAILED if plan.left else exit_status.DONE
@@ -146,7 +137,7 @@ def _require_root(machine: Machine) -> None:
     if machine.root == Path("/") and os.geteuid() != 0:
         raise ConfigurationError(
             "only root can install and uninstall",
-            advice="use sudo with the whole path of the program, {program}",
+            advice="use `sudo {program}`",
             code="not-root",
             values={"program": machine.program},
         )
@@ -163,7 +154,7 @@ def _run_commands(commands: Iterable[tuple[str, ...]]) -> None:
 
 def _show_modified_file(path: Path, advice: str) -> None:
     """Name a modified file that was left alone, with advice."""
-    click.echo(gettext("left as it is, because somebody has changed it: {file}", file=path))
+    click.echo(gettext("skipped, because it was changed: {file}", file=path))
     click.echo(f"    {advice}")
 
 
@@ -173,18 +164,18 @@ def _show_plan(plan: InstallationPlan) -> None:
 
     for file in plan.files:
         if file.is_up_to_date:
-            click.echo(gettext("there already, as it should be: {file}", file=file.path))
+            click.echo(gettext("unchanged: {file}", file=file.path))
         elif file.is_left:
             advice = gettext(
-                "To have it written, move it away: mv {file} {file}.bak. Changes of your own that stay: systemctl "
-                "edit, or the configuration.",
+                "To replace it, move it first: mv {file} {file}.bak. For your own changes, use `systemctl edit` or the "
+                "configuration.",
                 file=file.path,
             )
             _show_modified_file(file.path, advice)
         elif file.current is None:
             click.echo(gettext("new: {file}", file=file.path))
         else:
-            click.echo(gettext("to be written anew, as follows: {file}", file=file.path))
+            click.echo(gettext("updated: {file}", file=file.path))
         if file.is_wanted or file.is_left:
             lines = file.text.splitlines()
             if file.current is None:
@@ -194,7 +185,7 @@ def _show_plan(plan: InstallationPlan) -> None:
                 shown = list(difflib.unified_diff(former, lines, "there", "wanted", lineterm="", n=1))
             click.echo("\n".join(f"    {line}".rstrip() for line in shown))
     if plan.wanted and plan.commands:
-        _show_commands(gettext("Commands that are run after that:"), map(shlex.join, plan.commands))
+        _show_commands(gettext("Commands that will run:"), map(shlex.join, plan.commands))
 
 
 def _show_notes(plan: InstallationPlan, parts: Iterable[str]) -> None:
@@ -211,12 +202,12 @@ def _show_notes(plan: InstallationPlan, parts: Iterable[str]) -> None:
     click.echo()
     if variables := uncarried_variables(os.environ):
         names = ", ".join(variables)
-        click.echo(gettext("Set in your environment, and not for what was installed: {names}.", names=names))
+        click.echo(gettext("Set in your environment, but not for the installed units: {names}.", names=names))
     for path in directories_elsewhere(machine) if {"nightly", "cron"} & set(parts) else ():
-        text = gettext("Reports go to {path}, where the user evergreen-groups has to be able to write:", path=path)
+        text = gettext("The user evergreen-groups must be able to write reports to {path}:", path=path)
         _show_commands(text, ("useradd --system evergreen-groups", f"chown evergreen-groups {path}"))
     if "cron" in parts and not has_cron():
-        _show_commands(gettext("There is no cron here; to install it:"), ("apt install cron",))
+        _show_commands(gettext("cron isn't installed. To install it:"), ("apt install cron",))
     known = {
         "address": service_address(machine.settings),
         "state": str(machine.state_directory),
@@ -237,37 +228,37 @@ def _show_commands(text: str, commands: Iterable[str]) -> None:
 
 @click.command("uninstall")
 @click.argument("parts", nargs=-1, type=click.Choice(PARTS), metavar="[nightly|serve|apache|cron]...")
-@click.option("--yes", is_flag=True, help="Ask nothing.")
+@click.option("--yes", is_flag=True, help="Don't ask for confirmation.")
 @click.option(
     "--purge",
     is_flag=True,
-    help="Remove configuration, passwords, the state directory with history and journal, and the cache as well.",
+    help="Also remove configuration, passwords, the state directory with history and journal, and the cache.",
 )
 @_ROOT
 @click.pass_obj
 def uninstall_command(_session: Invocation, parts: tuple[str, ...], yes: bool, purge: bool, root: Path | None) -> int:
-    """Take back what `install` has written: all of it, or only these parts.
+    """Remove what `install` has written: everything, or only these parts.
 
-    Files that were changed since stay, and are named. Configuration, passwords, reports and what is kept between runs
-    stay, unless --purge is added; a PostgreSQL database stays in any case.
+    Files that were changed since are skipped and listed. Configuration, passwords, reports and the state directory stay
+    unless --purge is given. A PostgreSQL database always stays.
     """
     from evergreen_groups.installation import Machine, plan_removal
 
     if purge and parts:
-        raise click.UsageError("--purge is about everything: name no part with it")
+        raise conflicting_options("--purge", parts[0])
     machine = Machine(root=(root or Path("/")).absolute())
     _require_root(machine)
     plan = plan_removal(machine, dict.fromkeys(parts or PARTS), purges=purge)
     for path in plan.left:
-        _show_modified_file(path, gettext("If nobody needs it any more: rm {file}", file=path))
+        _show_modified_file(path, gettext("To remove it: rm {file}", file=path))
     for path in (*plan.files, *plan.purged):
         click.echo(gettext("to be removed: {file}", file=machine.below_root(path)))
     if plan.before:
-        _show_commands(gettext("Commands that are run before that:"), map(shlex.join, plan.before))
+        _show_commands(gettext("Commands that will run:"), map(shlex.join, plan.before))
     if plan.is_empty:
-        click.echo(gettext("There is nothing to remove."))
+        click.echo(gettext("Nothing to remove."))
         return exit_status.DONE
-    if not yes and not confirmed(gettext("Remove these files?")):
+    if not yes and not confirmed(gettext("Continue?")):
         raise click.Abort
     _run_commands(plan.before)
     for path in plan.remove():

@@ -14,9 +14,9 @@ from evergreen_groups.cli import (
     CheckedType,
     Invocation,
     json_option,
+    needs_option,
     setting_options,
     shared_limit,
-    usage_error,
     with_command_line,
     write_json,
 )
@@ -41,28 +41,28 @@ _FORMATS = ("html", "csv")
 
 @click.command("letters")
 @setting_options("letters")
-@click.option("--due", is_flag=True, help="Only groups of the last recorded report whose follow-up is to do.")
+@click.option("--due", is_flag=True, help="Only groups of the last recorded report that are to do.")
 @click.option(
     "--format",
     "output_format",
     type=click.Choice(_FORMATS),
-    help="html: letters to print, a sheet for each family (html); csv: a row for each person who owes something, for "
-    "mailing houses and collection services.",
+    help="html: letters to print, one page per family (default); csv: one row per person who owes, for mailing houses "
+    "and collection agencies.",
 )
 @click.option(
     "--owing-since",
     type=CheckedType(values.whole_number(1, 100_000, "days")),
-    help="CSV: only people who have owed something for this many days.",
+    help="CSV: only people who have owed for at least this many days.",
 )
 @click.option(
     "--min-own", type=CheckedType(values.AMOUNT_ABOVE_ZERO), help="CSV: only people who owe this much or more."
 )
-@click.option("--collections", is_flag=True, help="CSV: without people whom Evergreen exempts from collections.")
+@click.option("--collections", is_flag=True, help="CSV: leave out people whom Evergreen exempts from collections.")
 @click.option(
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write to this file, readable by its owner alone, instead of standard output. Its ending chooses the format "
-    "where --format doesn't.",
+    help="Write to this file, readable only by its owner, instead of standard output. Without --format, its extension "
+    "determines the format.",
 )
 @json_option
 @click.pass_context
@@ -81,9 +81,9 @@ def letters_command(
 ) -> int:
     """Write letters to the families of the report, or a mail-merge file.
 
-    A letter lists what the person to contact and the children of the group owe. It asks nobody to pay for other adults,
-    and doesn't mention them. Which groups are written to is as in [report]. At the end, the command says who gets no
-    letter, and why. With --json, it says that, by ids, on standard output. Nothing is marked as sent.
+    A letter lists what the contact and the children of the group owe. It doesn't mention other adults. [report]
+    determines which groups get letters. At the end, the command lists who gets no letter, and why; with --json by id,
+    on standard output. Nothing is marked as sent.
     """
     from evergreen_groups.ils import OrgUnits
     from evergreen_groups.letters import Debtors, Selection, read_debtors, read_letters
@@ -95,12 +95,13 @@ def letters_command(
     session: Invocation = context.obj
     format_name = format_for(output, output_format, _FORMATS[0], _FORMATS)
     if format_name != "csv" and (owing_since is not None or min_own is not None or collections):
-        raise usage_error(Message("--owing-since, --min-own and --collections go with --format csv."))
+        given = "--owing-since" if owing_since is not None else "--collections" if collections else "--min-own"
+        raise needs_option(given, "--format csv")
     settings = with_command_line(context, session.settings)
     if not settings.report.contact:
         raise ConfigurationError(
-            "letters need contact data, which is off",
-            advice="set contact = true in [report]",
+            "letters need contact data",
+            advice="set [report] contact = true",
             setting="report.contact",
             code="letters-without-contact",
         )
@@ -147,8 +148,8 @@ def _only_due(client: Client, report: Report, settings: Settings, zones: Mapping
     found = FollowUps(database, client.gateway.url).of_report("")
     if found is None:
         raise NotFoundError(
-            "no run of the report was recorded yet, so nothing is known to be due",
-            advice="leave out --due, or run the report first",
+            "no report has been recorded yet",
+            advice="run the report first, or omit --due",
             code="no-recorded-report",
         )
     today = today_at(database.now(), settings.language.language().timezone, zones, report.org_units)

@@ -11,11 +11,11 @@ import click
 
 from evergreen_groups.cli import (
     Invocation,
+    conflicting_options,
     json_option,
     requested_format,
     setting_options,
     shared_limit,
-    usage_error,
     with_command_line,
 )
 from evergreen_groups.errors import ConfigurationError
@@ -27,7 +27,6 @@ from evergreen_groups.formats import (
     is_document,
     output_format,
 )
-from evergreen_groups.message import Message
 from evergreen_groups.nightly import (
     ReportJob,
     ReportOptions,
@@ -48,33 +47,30 @@ if TYPE_CHECKING:
 @click.option(
     "--over-limit/--within-limit",
     default=None,
-    help="Only groups with a member over their own limit, or only those with none, who are often worried about for "
-    "nothing.",
+    help="Only groups with a member over the limit, or only groups without one.",
 )
 @click.option(
     "--details",
     is_flag=False,
     flag_value="full",
     type=click.Choice(("full", "sums")),
-    help="full: with what is owed for, since when, and what is out; sums: only what is owed (full).",
+    help="full: what is owed for, since when, and items out; sums: only the amounts (full).",
 )
-@click.option("--no-members", "members", flag_value=False, default=True, help="List the groups without their members.")
-@click.option("--bom", is_flag=True, help="CSV: begin with a byte order mark, for spreadsheets that need one.")
+@click.option("--no-members", "members", flag_value=False, default=True, help="List groups without their members.")
+@click.option("--bom", is_flag=True, help="CSV: start with a byte order mark, which some spreadsheets need.")
 @click.option(
     "--history/--no-history",
     default=None,
-    help="Keep this run's figures for the next one to compare with (--history), or only look: compare, and leave alone "
-    "the history, the status, and the output that is configured. Without either, the figures are kept unless standard "
-    "error is a terminal: what somebody makes in the afternoon isn't what tonight is compared with.",
+    help="Record this run for the next one to compare with (--history), or change nothing: not the history, the status "
+    "or the configured output (--no-history). By default, runs at a terminal write the output, but aren't recorded.",
 )
 @click.option(
     "--scheduled/--manual",
     default=None,
-    help="This is the run that was scheduled, which status, doctor and monitoring are about (--scheduled: for timers "
-    "and crontabs), or one beside it, which status only mentions (--manual). Without either, it is a manual one where "
-    "standard input, output or error is a terminal.",
+    help="A scheduled run is what status, doctor and monitoring look at; use --scheduled in timers and crontabs. "
+    "status only mentions manual runs. By default, a run with a terminal is manual.",
 )
-@click.option("--mail", is_flag=True, help="Send it to the recipients in [mail] of the configuration.")
+@click.option("--mail", is_flag=True, help="Mail the report to the recipients in [mail].")
 @click.pass_context
 def report_command(
     context: click.Context,
@@ -88,10 +84,10 @@ def report_command(
     deadline: int | None,
     **_options: object,
 ) -> int:
-    """List the groups whose members together owe --min-total or more, highest combined fines first.
+    """List the groups with combined fines of --min-total or more, highest first.
 
-    The combined fines are for information only: they block nobody. Members are marked who are over the limit by their
-    own fines. Each group is shown with what changed since the last run.
+    Combined fines are for information only: only a member's own fines count toward the limit. Members over the limit
+    are marked. Each group is shown with what changed since the last run.
     """
     from evergreen_groups.nightly import ReportRun
 
@@ -99,16 +95,13 @@ def report_command(
     # the default threshold of 700 objects, garbage collection takes an eighth of the run's time.
     gc.set_threshold(50_000, 20, 20)
     if history is False and (mail or split == "library"):
-        raise usage_error(Message("--no-history only looks: it goes with neither --mail nor --split library."))
+        raise conflicting_options("--no-history", "--mail" if mail else "--split library")
     if history is False and scheduled:
-        raise usage_error(Message("--no-history only looks: it doesn't go with --scheduled."))
+        raise conflicting_options("--no-history", "--scheduled")
     requested_format(context.params["as_json"], context.params["format"])
     session: Invocation = context.obj
     if session.use_sandbox and (mail or scheduled):
-        refused = "--mail" if mail else "--scheduled"
-        raise usage_error(
-            Message("--sandbox has sample data: it doesn't go with {option}.", values={"option": refused})
-        )
+        raise conflicting_options("--sandbox", "--mail" if mail else "--scheduled")
     if history is False:
         purpose = RunPurpose.PREVIEW
     else:
@@ -175,23 +168,23 @@ def _target(context: click.Context, settings: Settings) -> Target:
         chosen_format = output_format(name)
         if chosen_format.binary and path is None:
             raise ConfigurationError(
-                "{format} isn't for the terminal",
-                advice="name a file with --output",
+                "the format {format} needs a file",
+                advice="set [report] output, or use --output",
                 setting="report.output",
                 code="format-not-for-terminal",
-                values={"format": chosen_format.phrase},
+                values={"format": chosen_format.name},
             )
         return Target(path, (name,), details=details, bom=bom, dialect=configured.csv)
     if path is None:
         raise ConfigurationError(
-            "a report for each library needs a directory",
-            advice="name it with --output, or in [report]",
+            "a report per library needs a directory",
+            advice="set [report] output, or use --output",
             setting="report.output",
             code="split-without-directory",
         )
     if wanted not in (None, *FILE_FORMATS):
         raise ConfigurationError(
-            "a report for each library takes a format of {formats}",
+            "a report per library can only be written as {formats}",
             setting="report.formats",
             code="split-format-unknown",
             values={"formats": ", ".join(FILE_FORMATS)},

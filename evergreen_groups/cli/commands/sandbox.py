@@ -28,20 +28,20 @@ def how_to_connect(sandbox: Sandbox) -> str:
     """Describe how to use a sandbox: address, logins, some barcodes, and the configuration."""
     width = max(len(account.login) for account in sandbox.accounts.values())
     lines = [
-        gettext("Sandbox at {address} (it keeps state until it ends)", address=sandbox.url),
+        gettext("Sandbox at {address}", address=sandbox.url),
         "",
-        gettext("Logins, with their passwords:"),
+        gettext("Logins and passwords:"),
     ]
     for account in sandbox.accounts.values():
         note = account.note or ""
         if account.kind != "staff":
-            note = gettext("{note} ({kind}, by barcode)", note=note, kind=account.kind)
+            note = f"{note} ({account.kind}, by barcode)"
         lines.append(f"  {account.login:{width}}  {account.password}  {note.lstrip()}".rstrip())
     barcodes = ", ".join(sandbox.barcodes)
-    lines += ["", gettext("Barcodes to try: {barcodes}", barcodes=barcodes), "", gettext("Configuration:")]
+    lines += ["", gettext("Barcodes to try: {barcodes}", barcodes=barcodes), "", gettext("Configuration")]
     username, password = sandbox.report_account
     lines += ["  [gateway]", f'  url = "{sandbox.url}"', f'  username = "{username}"']
-    lines += [gettext("and in the environment:"), f"  EVERGREEN_GROUPS_PASSWORD={password}"]
+    lines += [gettext("Environment variable:"), f"  EVERGREEN_GROUPS_PASSWORD={password}"]
     return "\n".join(lines)
 
 
@@ -51,47 +51,46 @@ def how_to_connect(sandbox: Sandbox) -> str:
     type=CheckedType(values.whole_number(0, 65535), "port"),
     default=8210,
     show_default=True,
-    help="Port on 127.0.0.1; 0 takes a free one.",
+    help="Port on 127.0.0.1; 0: any free port.",
 )
 @click.option(
     "--dataset",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="Families from this JSON file instead of the built-in ones.",
+    help="Use the families in this JSON file instead of the built-in ones.",
 )
 @click.option(
     "--patrons",
     type=CheckedType(values.whole_number(0, 5_000_000)),
     default=0,
-    help="Make a large population of this many patrons, the same one each time. From 100,000 on it is kept in the "
-    "cache directory for the next sandbox, and where making it is interrupted, it goes on the next time.",
+    help="Generate this many patrons, always the same ones. From 100,000, they are cached for the next sandbox.",
 )
 @click.option(
     "--db",
     "database",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Keep the data in this SQLite file; otherwise it is gone at the end.",
+    help="Keep the data in this SQLite file. By default it is lost at the end.",
 )
 @click.option(
     "--replica",
     type=CheckedType(values.whole_number(0, 86_400), "seconds"),
-    help="Answer plain reads from a copy of the database that is this many seconds behind, as some sites do.",
+    help="Answer plain reads from a replica that is this many seconds behind.",
 )
 @click.option(
     "--release",
     metavar="RELEASE",
-    help="Answer as this release of Evergreen, from 3.11 to 3.17, the default; 3.14.10 is one of its patches.",
+    help="Behave like this release of Evergreen: 3.11 to 3.17 (default), or a point release such as 3.14.10.",
 )
 @click.option(
     "--bus",
     type=click.Choice(["redis", "xmpp"]),
-    help="Answer as on this bus of OpenSRF where a service isn't there; without it, as on that of the release's time.",
+    help="Answer calls to missing services like OpenSRF on this bus. Default: the release's usual bus.",
 )
 @click.option(
     "--gateway",
     type=click.Choice(["apache", "rust"]),
     default="apache",
     show_default=True,
-    help="Answer as Apache's gateway, or as the one that is written in Rust.",
+    help="Behave like Apache's gateway, or like the one written in Rust.",
 )
 @click.pass_obj
 def sandbox_command(  # noqa: PLR0913 - one for each option
@@ -106,9 +105,9 @@ def sandbox_command(  # noqa: PLR0913 - one for each option
     bus: Literal["redis", "xmpp"] | None,
     gateway: Literal["apache", "rust"],
 ) -> None:
-    """Serve a sandbox: a gateway that behaves like Evergreen's, with sample data, on this machine only.
+    """Run a sandbox: a gateway that behaves like Evergreen's, with sample data, on this machine only.
 
-    It keeps state, sessions and permissions, so everything this command does can be tried on it. Stop it with Ctrl-C.
+    It has state, sessions and permissions, so you can try every command with it. Stop it with Ctrl-C.
     """
     from evergreen_groups.sandbox import Sandbox
 

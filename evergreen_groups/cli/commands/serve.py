@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 import click
 
 from evergreen_groups import exit_status
-from evergreen_groups.cli import Invocation, ServiceManager, setting_options, usage_error, with_command_line
+from evergreen_groups.cli import Invocation, ServiceManager, needs_option, setting_options, with_command_line
 from evergreen_groups.cli.commands.sandbox import how_to_connect
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
 from evergreen_groups.language import gettext
-from evergreen_groups.message import Message, own_pip
+from evergreen_groups.message import own_pip
 
 if TYPE_CHECKING:
     from evergreen_groups.settings import Settings
@@ -75,14 +75,14 @@ def reload(reloadable: ReloadableService, read: Callable[[], Settings]) -> bool:
         settings = read()
         not_taken = reloadable.replace(settings)
     except EvergreenGroupsError as error:
-        log.error("the settings are wrong, and those before stay: %s", error)  # noqa: TRY400 - a traceback adds nothing
+        log.error("invalid settings, so the previous ones stay in effect: %s", error)  # noqa: TRY400 - a traceback adds nothing
         return False
     except Exception as error:  # log only its type, because its text may contain secrets
-        log.error("the settings can't be read, and those before stay: %s", type(error).__name__)  # noqa: TRY400
+        log.error("can't read the settings, so the previous ones stay in effect: %s", type(error).__name__)  # noqa: TRY400
         return False
-    log.info("the settings were read anew from %s", settings.source or "the environment")
+    log.info("settings reloaded from %s", settings.source or "the environment")
     if not_taken:
-        log.warning("these settings were changed and take a restart: %s", ", ".join(not_taken))
+        log.warning("these changed settings need a restart: %s", ", ".join(not_taken))
     return True
 
 
@@ -96,7 +96,7 @@ def check_gateway(reloadable: ReloadableService) -> None:
         elif not reloadable.is_closed:  # a sandbox stops with the service, perhaps before it has answered
             log.warning("the gateway can't be used: %s", problem)
 
-    threading.Thread(target=check, name="look at the gateway", daemon=True).start()
+    threading.Thread(target=check, name="check the gateway", daemon=True).start()
 
 
 GRACE = 5.0
@@ -105,24 +105,25 @@ GRACE = 5.0
 
 @click.command("serve")
 @setting_options("serve")
-@click.option("--demo-desk", is_flag=True, help="With --sandbox: serve patron pages like the staff clients' as well.")
+@click.option("--demo-desk", is_flag=True, help="With --sandbox: also serve pages like the staff clients'.")
 @click.option(
     "--client",
     "release",
     type=click.Choice([f"3.{minor}" for minor in range(11, 18)]),
-    help="The demo desk as the staff clients of this release of Evergreen are.",
+    help="Release of Evergreen whose staff clients the demo desk imitates.",
 )
 @click.pass_context
 def serve_command(context: click.Context, /, *, demo_desk: bool, release: str | None, **_options: object) -> int:
-    """Serve the web service that stands behind the ILS's own Apache (docs/install.md says how).
+    """Run the web service, behind Evergreen's own Apache (see docs/install.md).
 
-    It answers with the rights of whoever asks. Stop it with Ctrl-C or SIGTERM: running requests are finished first; a
-    second time, it ends at once. SIGHUP has it read the settings anew; where they are wrong, those before stay.
+    Each request has the permissions of the person who makes it. Ctrl-C or SIGTERM stops the service after the running
+    requests, a second one immediately. SIGHUP reloads the settings; if they are invalid, the previous ones stay in
+    effect.
     """
     session: Invocation = context.obj
     demo_desk = demo_desk or release is not None
     if demo_desk and not session.use_sandbox:
-        raise usage_error(Message("--demo-desk goes with the sandbox: evergreen-groups --sandbox serve --demo-desk"))
+        raise needs_option("--demo-desk", "--sandbox")
 
     def read() -> Settings:
         return with_command_line(context, replace(session).settings)  # a copy doesn't have the settings cached
@@ -141,7 +142,7 @@ def serve_command(context: click.Context, /, *, demo_desk: bool, release: str | 
             if demo_desk:
                 sandbox.serve_desk(service_url, release)
                 click.echo()
-                click.echo(gettext("Demo desk, for the staff accounts above:"))
+                click.echo(gettext("Demo desk, for the staff logins above:"))
                 for client, address in sandbox.desk_addresses.items():
                     click.echo(f"  {client:9}  {address}")
             click.echo()
@@ -158,10 +159,10 @@ def refuse_without_server() -> None:
     for package in ("flask", "limits", "waitress", "prometheus_client"):
         if find_spec(package) is None:
             raise ConfigurationError(
-                "serving needs {package}, which isn't installed",
-                advice="{pip} install 'evergreen-groups[serve]'",
+                "{package} isn't installed",
+                advice="{pip} install 'evergreen-groups[{extra}]'",
                 code="server-not-installed",
-                values={"package": package, "pip": own_pip()},
+                values={"package": package, "pip": own_pip(), "extra": "serve"},
             )
 
 
@@ -199,7 +200,7 @@ def _serve(
             if opened is not None:
                 opened(server.url)
             if metrics_url is not None:
-                log.info("metrics are shown at %s", metrics_url)
+                log.info("metrics at %s", metrics_url)
             click.echo(gettext("Serving at {address}", address=f"{server.url}{PREFIX}/"))
             manager.ready(f"serving at {server.url}{PREFIX}/")
             check_gateway(reloadable)

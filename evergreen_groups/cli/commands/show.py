@@ -11,22 +11,21 @@ from evergreen_groups.cli import (
     choose_patron,
     explain_unknown_barcodes,
     json_option,
+    one_required,
     requested_format,
-    usage_error,
 )
-from evergreen_groups.message import Message
 from evergreen_groups.settings import values
 
 _NUMBER = CheckedType(values.whole_number(1, 2**31 - 1))
-_USER = click.option("--user", type=_NUMBER, help="The patron by id instead of barcode.")
+_USER = click.option("--user", type=_NUMBER, help="The patron's id, instead of the barcode.")
 _FORMAT = click.option("--format", "output_format", type=click.Choice(["table", "json"]), help="Output format (table).")
 
 
 @click.command("show")
 @click.argument("barcode", required=False)
 @_USER
-@click.option("--group", type=_NUMBER, help="The group by its number.")
-@click.option("--name", help='The patron by name: "Okonkwo, A". Of several, you choose.')
+@click.option("--group", type=_NUMBER, help="The group's number.")
+@click.option("--name", help='The patron\'s name: "Okonkwo, A". You choose if several match.')
 @_FORMAT
 @json_option
 @click.pass_obj
@@ -43,12 +42,11 @@ def show_command(
 ) -> int:
     """Show all members of the group of the patron with BARCODE.
 
-    Each one's own fines, items out, overdue and lost, and who is over the limit; under it the sums, and the group
-    fines, for information only. Exit status 7: shown, but the account can't see all members, or
-    what they have out.
+    For each: own fines, items out, overdue and lost, and whether they are over the limit; then the totals. Combined
+    fines are for information only. Exit status 7: the account can't see all members or their items.
     """
     if sum(given is not None for given in (barcode, user, group, name)) != 1:
-        raise usage_error(Message("give a barcode, --name, --user or --group: one of them"))
+        raise one_required("BARCODE", "--name", "--user", "--group")
     chosen_format = requested_format(as_json, output_format) or "table"
     from evergreen_groups.cli import terminal_width
     from evergreen_groups.render import write_details, write_json
@@ -74,7 +72,7 @@ def show_command(
 @click.command("check")
 @click.argument("barcode", required=False)
 @_USER
-@click.option("--all-members", is_flag=True, help="Check everybody of the patron's group, each by their own fines.")
+@click.option("--all-members", is_flag=True, help="Check all members of the patron's group, each by their own fines.")
 @_FORMAT
 @json_option
 @click.pass_obj
@@ -87,13 +85,13 @@ def check_command(
     output_format: str | None,
     as_json: bool,
 ) -> int:
-    """Show whether the patron with BARCODE is over the limit with own fines, which limit that is, and the ILS's blocks.
+    """Show whether the patron with BARCODE is over the limit, which limit applies, and Evergreen's blocks.
 
-    What the group owes together is shown for information only; it blocks nobody. Exit status 0: not over
-    the limit; 10: over it, or with --all-members, somebody is.
+    Combined fines are for information only. Exit status 0: not over the limit; 10: over it, or with --all-members, at
+    least one member is.
     """
     if (barcode is None) == (user is None):
-        raise usage_error(Message("give a barcode or --user: one of them"))
+        raise one_required("BARCODE", "--user")
     chosen_format = requested_format(as_json, output_format) or "table"
     from evergreen_groups.cli import terminal_width
     from evergreen_groups.render import write_check, write_check_json

@@ -21,18 +21,17 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 
 @click.group("state")
 def state_command() -> None:
-    """Look after what is kept between runs: the journal, the history, follow-ups, events, and mails that wait."""
+    """Manage the database: journal, history, follow-ups, events and queued mails."""
 
 
 @state_command.command("upgrade")
-@click.option("--sql", "dialect", type=click.Choice(["postgresql", "sqlite"]), help="Only print the SQL that makes it.")
+@click.option("--sql", "dialect", type=click.Choice(["postgresql", "sqlite"]), help="Only print the SQL.")
 @json_option
 @click.pass_obj
 def upgrade_command(invocation: Invocation, dialect: str | None, as_json: bool) -> None:
     """Bring the database to this release's schema.
 
-    Whatever else needs the database does so by itself, where the user may; with --sql an administrator can read before
-    what an empty database gets.
+    Other commands do this automatically if the user has the rights. --sql prints what an empty database gets.
     """
     from evergreen_groups.state import statements
 
@@ -53,16 +52,17 @@ def upgrade_command(invocation: Invocation, dialect: str | None, as_json: bool) 
 @json_option
 @click.pass_obj
 def check_command(invocation: Invocation, as_json: bool) -> None:
-    """Look the database through: whether it is whole, what is kept, since when, and how large it is."""
+    """Check the database for damage, and show its contents, their age and its size."""
     from evergreen_groups.render import examination_document, write_examination
     from evergreen_groups.state import examine
 
     with invocation.state() as state:
+        where = state.database.where
         found = examine(state.database, thoroughly=True) if state.database.is_there else None
     if as_json:
         write_json(examination_document(found))
     elif found is None:
-        click.echo(gettext("Nothing is kept yet."))
+        click.echo(gettext("{path} doesn't exist yet: the first run creates it", path=where))
     else:
         write_examination(found, sys.stdout)
 
@@ -72,21 +72,21 @@ def check_command(invocation: Invocation, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def backup_command(invocation: Invocation, file: Path, as_json: bool) -> None:
-    """Write everything into a new FILE, while others may go on working.
+    """Back up the database to a new FILE, while it is in use.
 
-    It is an SQLite file, whichever engine is in use, and readable by its owner alone.
+    The backup is an SQLite file, also with PostgreSQL, and readable only by its owner.
     """
     from evergreen_groups.formats import is_document
     from evergreen_groups.state import back_up
 
     if is_document(file):
-        raise usage_error(Message("A backup is an SQLite file: let its name end in .sqlite3, .backup or nothing."))
+        raise usage_error(Message("a backup is an SQLite file: use the extension .sqlite3 or .backup"))
     with invocation.state() as state:
         rows = back_up(state.database, file)
     if as_json:
         write_json({"version": 1, "kind": "state-backup", "file": str(file), "rows": rows})
     else:
-        click.echo(ngettext("{count} row is in {file}.", "{count} rows are in {file}.", rows, file=file))
+        click.echo(ngettext("{count} row written to {place}.", "{count} rows written to {place}.", rows, place=file))
 
 
 @state_command.command("restore")
@@ -94,9 +94,9 @@ def backup_command(invocation: Invocation, file: Path, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def restore_command(invocation: Invocation, file: Path, as_json: bool) -> None:
-    """Fill a database that has nothing in it yet from the backup FILE.
+    """Restore the backup FILE into an empty database.
 
-    To move from a file to PostgreSQL, set [state] database and restore the former state.sqlite3 (or a backup of it).
+    To move from SQLite to PostgreSQL, set [state] database, and restore the old state.sqlite3 or a backup of it.
     """
     from evergreen_groups.state import restore
 
@@ -105,15 +105,15 @@ def restore_command(invocation: Invocation, file: Path, as_json: bool) -> None:
     if as_json:
         write_json({"version": 1, "kind": "state-restore", "where": where, "rows": rows})
     else:
-        click.echo(ngettext("{count} row is in {where} now.", "{count} rows are in {where} now.", rows, where=where))
+        click.echo(ngettext("{count} row written to {place}.", "{count} rows written to {place}.", rows, place=where))
 
 
 @state_command.command("export")
 @click.pass_obj
 def export_command(invocation: Invocation) -> None:
-    """Write all that is kept to standard output, a line of JSON for each row.
+    """Write the whole database to standard output, one JSON object per row.
 
-    Patrons stand in it with their ids; mails that wait may have names in them.
+    Patrons are identified by id; queued mails may contain names.
     """
     from evergreen_groups.state import export
 
@@ -126,12 +126,11 @@ def export_command(invocation: Invocation) -> None:
 @json_option
 @click.pass_obj
 def forget_command(invocation: Invocation, patron: int, as_json: bool) -> None:
-    """Remove what is kept of one patron, by the id that the ILS has for them (not the barcode).
+    """Remove what the database has on one patron, by Evergreen's id (not the barcode).
 
-    Changes of theirs can't be taken back any more. Follow-up entries that were saved while they were the person to
-    contact go too, with their notes; where staff is forgotten, entries lose the id. Notes of other entries may still
-    name them. It is refused while a change is open. Logs and written reports have lives of their own, and a mail that
-    waits is gone when it is sent.
+    Their changes can't be undone any more. Follow-up entries saved while they were the contact are removed with their
+    notes; for staff, only their id is removed. Notes of other entries may still name them. Refused while a change is
+    open. Logs, written reports and queued mails aren't changed.
     """
     from evergreen_groups.state import forget
 
@@ -143,8 +142,8 @@ def forget_command(invocation: Invocation, patron: int, as_json: bool) -> None:
         write_json({"version": 1, "kind": "state-forget", "removed": counts, "log_emptied": log_emptied})
         return
     text = gettext(
-        "Steps of changes removed: {steps:,}; events removed: {events:,}; listed groups that named the patron: "
-        "{groups:,}; follow-up entries removed: {entries:,}.",
+        "Removed steps of changes: {steps:,}; events: {events:,}; listed groups: {groups:,}; follow-up entries: "
+        "{entries:,}.",
         steps=gone.steps,
         events=gone.events,
         groups=gone.groups,
@@ -153,7 +152,7 @@ def forget_command(invocation: Invocation, patron: int, as_json: bool) -> None:
     click.echo(text)
     if not log_emptied:
         text = gettext(
-            "The removed rows are still in the database's write-ahead log, because another process is reading it. Run "
-            "this command again in a moment."
+            "Another process is reading the database, so its write-ahead log still has the removed rows. Run this "
+            "command again."
         )
         click.echo(text)

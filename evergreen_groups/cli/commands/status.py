@@ -15,7 +15,7 @@ import click
 
 from evergreen_groups import exit_status
 from evergreen_groups.cli import CheckedType, json_option
-from evergreen_groups.language import gettext, ngettext
+from evergreen_groups.language import gettext, ngettext, number
 from evergreen_groups.message import Message
 from evergreen_groups.settings import values
 
@@ -30,7 +30,6 @@ _OUTCOMES = {
     "partial": Message("partial", context="how a run ended"),
     "failed": Message("failed", context="how a run ended"),
 }
-_UNKNOWN = Message("an exit status of another release")
 
 
 @click.command("status")
@@ -40,23 +39,22 @@ _UNKNOWN = Message("an exit status of another release")
     type=CheckedType(values.whole_number(1, 100_000), "hours"),
     default=26,
     show_default=True,
-    help="A last run that ended longer ago than this is too old.",
+    help="Maximum age of the last run.",
 )
 @json_option
 @click.option(
     "--state-directory",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Where the runs keep their state; otherwise $STATE_DIRECTORY, for root that of the units if "
-    "there is one, or this user's own.",
+    help="The state directory of the runs. Default: $STATE_DIRECTORY, the units' directory (for root), or this user's.",
 )
 @click.pass_obj
 def status_command(invocation: Invocation, max_hours: int, as_json: bool, state_directory: Path | None) -> int:
-    """Say how the last scheduled run of the report ended, when, and how long it took.
+    """Show how the last scheduled run of the report ended, when, and how long it took.
 
-    Manual runs don't take its place: the last of them is mentioned where it is later.
+    Later manual runs are mentioned, but don't count.
 
-    The exit status is 0 when it went well and not too long ago; its own exit status when it did not go well; 12 when it
-    is too old or in the future, was killed, or has never been.
+    Exit status 0: the run succeeded and is recent; 12: it is too old, in the future, was killed, or never happened;
+    else the run's own exit status.
     """
     from evergreen_groups.configured import configured_state
     from evergreen_groups.state import read_run_status
@@ -111,25 +109,23 @@ class StatusReading:
         lines = [*self._about_last()]
         if self._killed and self.holder:
             holder = self.holder.message
-            lines.append(gettext("A later run ({holder}) was killed, or the machine went down.", holder=holder))
+            lines.append(gettext("A later run was killed ({holder}).", holder=holder))
         elif self.holder and self.holder.alive:
-            lines.append(gettext("A run is under way ({holder}).", holder=self.holder.message))
+            lines.append(gettext("A run is in progress ({holder}).", holder=self.holder.message))
         if self.last and self._too_old:
             hours = self.max_age // timedelta(hours=1)
             text = ngettext(
-                "That is longer ago than {count} hour: too old.",
-                "That is longer ago than {count} hours: too old.",
+                "Too old: more than {count} hour ago.",
+                "Too old: more than {count} hours ago.",
                 hours,
             )
             lines.append(text)
         if self.last and self._in_future:
-            lines.append(
-                gettext("The last run ended in the future: a clock was or is wrong, so nobody knows how old it is.")
-            )
+            lines.append(gettext("The last run ended in the future: check the clock."))
         # If a manual run is later than the scheduled one, it may be the run that the user expects here.
         if manual is not None and (self.last is None or manual.finished >= self.last.finished):
             text = gettext(
-                "Last manual run, which doesn't count here: {outcome}, ended {moment} ({ago}).",
+                "Last manual run (doesn't count): {outcome}, ended {moment} ({ago}).",
                 outcome=gettext(_OUTCOMES[manual.outcome.value]),
                 moment=manual.finished,
                 ago=_ago(self.now - manual.finished),
@@ -166,34 +162,22 @@ class StatusReading:
     def _about_last(self) -> Iterator[str]:
         last = self.last
         if last is None:
-            if self.manual is None:
-                yield gettext("No run of the report has ended yet.")
-            else:
-                yield gettext("No scheduled run of the report has ended yet.")
+            yield gettext("No scheduled run has ended yet.")
             return
-        values = {
-            "outcome": gettext(_OUTCOMES[last.outcome.value]),
-            "moment": last.finished,
-            "ago": _ago(self._age),
-            "seconds": last.seconds,
-        }
-        if last.groups is None:
-            yield gettext("Last run: {outcome}, ended {moment} ({ago}), took {seconds} s.", **values)
-        else:
-            yield gettext(
-                "Last run: {outcome}, ended {moment} ({ago}), took {seconds} s; groups listed: {groups:,}, "
-                "members: {members:,}.",
-                groups=last.groups,
-                members=last.members or 0,
-                **values,
-            )
+        yield gettext(
+            "Last run: {outcome}, ended {moment} ({ago}), took {seconds} s; groups listed: {groups}, "
+            "members: {members}.",
+            outcome=gettext(_OUTCOMES[last.outcome.value]),
+            moment=last.finished,
+            ago=_ago(self._age),
+            seconds=last.seconds,
+            groups="-" if last.groups is None else number(last.groups),
+            members="-" if last.members is None else number(last.members),
+        )
         if last.exit_code:
-            meaning = exit_status.MEANINGS.get(last.exit_code, _UNKNOWN)
-            known = {"status": last.exit_code, "meaning": meaning, "error": last.error}
-            if last.error:
-                yield gettext("Exit status {status}: {meaning} ({error}).", **known)
-            else:
-                yield gettext("Exit status {status}: {meaning}.", **known)
+            meaning = exit_status.MEANINGS.get(last.exit_code, "?")
+            error = f" ({last.error})" if last.error else ""
+            yield gettext("Exit status {status}: {meaning}", status=last.exit_code, meaning=meaning) + error
 
 
 def _holder_document(holder: Holder) -> dict[str, object]:
