@@ -178,7 +178,7 @@ class FollowUp:
         found = next((entry for entry in self.entries if entry.original.id == id and not entry.deleted), None)
         if found is None:
             raise NotFoundError(
-                "group {group} has no entry {entry}, or it was deleted",
+                "group {group} has no entry {entry}",
                 code="no-such-follow-up-entry",
                 values={"group": self.group.group, "entry": id},
             )
@@ -213,12 +213,12 @@ class DraftEntry:
         before = None if self.corrects is None else follow_up.entry(self.corrects)
         if self.deletes:
             if before is None:
-                raise _refused(Message("the entry to delete is missing"), "corrects")
+                raise _refused("the entry to delete is missing", "corrects")
             values = (before.what, before.how, before.day, before.remind_on, before.note)
             return DraftEntry(self.group, self.seen, self.corrects, True, *values)
         day, note = self.day or today, " ".join(self.note.split())
         if self.how is None and self.what in (What.CONTACTED, What.PROMISED, What.NO_ANSWER):
-            raise _refused(Message("phone, e-mail, letter, or in person is missing"), "how")
+            raise _refused(Message("choose phone, e-mail, letter or in person"), "how")
         if day > today:
             raise _refused(Message("the date is in the future"), "date")
         if self.remind_on is not None and self.what is What.CLOSED:
@@ -228,7 +228,7 @@ class DraftEntry:
             raise _refused(Message("the reminder is before today"), "remind_on")
         if len(note) > LONGEST_NOTE or _UNPRINTABLE.search(note):
             most = {"most": LONGEST_NOTE}
-            raise _refused(Message("a note has at most {most} printable characters", values=most), "note")
+            raise _refused(Message("a note has at most {most} characters, all printable", values=most), "note")
         if self.what is What.NOTE and not note:
             raise _refused(Message("the note is empty"), "note")
         return replace(self, day=day, note=note)
@@ -250,7 +250,7 @@ def today_at(
     return lambda library: now.astimezone(configured or named.get(library)).date()
 
 
-def _refused(problem: Message, field: str) -> PlanError:
+def _refused(problem: str, field: str) -> PlanError:
     """Return the error in words for people; ``field`` is the name in the API."""
     values = {"problem": problem, "field": field}
-    return PlanError("the entry isn't accepted: {problem}", code="follow-up-unclear", values=values)
+    return PlanError("Not accepted: {problem}", code="follow-up-unclear", values=values)

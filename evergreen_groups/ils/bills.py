@@ -191,13 +191,13 @@ class Bill:
     def describe_billings(self) -> str:
         """List the billings by type: ``lost materials: $12.99, processing of lost materials: $5.00``."""
         is_overdue = self.kind.transaction == "circulation" and not self.paid
-        rest = gettext(_STOCK[_OVERDUE]) if is_overdue else gettext("other billings")
+        rest = gettext(_STOCK[_OVERDUE]) if is_overdue else gettext(_WITHOUT_BILLING["grocery"])
 
         def name(billing_type: str) -> str:
             return BillKind.of(self.kind.transaction, billing_type).describe() if billing_type else rest
 
         return ", ".join(
-            gettext("{kind}: {amount}", kind=name(billed.billing_type), amount=billed.amount)
+            gettext("{label}: {value}", label=name(billed.billing_type), value=billed.amount)
             for billed in self.billings
         )
 

@@ -219,8 +219,8 @@ def _not_empty(found: Tree, what: str) -> Tree:
     if len(found):
         return found
     raise PermissionDeniedError(
-        "the account sees nothing of this: {what}",
-        advice="log in with a staff account, or grant the account {permission}",
+        "the account can't see {what}",
+        advice="log in with a staff account, or grant {permission}",
         code="account-not-staff",
         values={"what": what, "permission": "STAFF_LOGIN"},
         textcode="PERM_FAILURE",

@@ -29,12 +29,6 @@ _VERDICTS = {
     Verdict.FAILED: Message("failed", context="a check"),
     Verdict.SKIPPED: Message("skipped", context="a check"),
 }
-_COUNTS = {
-    Verdict.OK: Message("{count} ok", plural="{count} ok", context="checks"),
-    Verdict.WARNING: Message("{count} warning", plural="{count} warnings", context="checks"),
-    Verdict.FAILED: Message("{count} failed", plural="{count} failed", context="checks"),
-    Verdict.SKIPPED: Message("{count} skipped", plural="{count} skipped", context="checks"),
-}
 _GAP = 2
 _TITLE_WIDTH = 18
 _LEAST_WIDTH = 60
@@ -72,7 +66,7 @@ class DiagnosisWriter:
         """Write the number of findings for each verdict."""
         self._line()
         counts = [
-            gettext(text, count=count) for verdict, text in _COUNTS.items() if (count := diagnosis.count(verdict))
+            f"{word} {number(count)}" for verdict, word in self._verdicts.items() if (count := diagnosis.count(verdict))
         ]
         self._line((", ".join(counts) + ".", ""))
 
@@ -156,7 +150,7 @@ def examination_document(found: Examination | None) -> dict[str, Any]:
 def write_examination(found: Examination, stream: TextIO) -> None:
     """Write the size of the database, what it holds, and since when."""
     print(
-        gettext("The database {where} is whole: {size} MB.", where=found.where, size=decimal(found.size / 1_000_000)),
+        gettext("The database {where} is intact: {size} MB.", where=found.where, size=decimal(found.size / 1_000_000)),
         file=stream,
     )
     names = {amount.name: gettext(_NAMES[amount.name]) for amount in found.amounts}
@@ -167,8 +161,8 @@ def write_examination(found: Examination, stream: TextIO) -> None:
         print(f"  {rows}  {aligned(names[amount.name], width)}  {since}".rstrip(), file=stream)
     if found.open_steps:
         text = ngettext(
-            "Open: {count} change of which it isn't known yet what became of it.",
-            "Open: {count} changes of which it isn't known yet what became of them.",
+            "{count} change is open: its outcome isn't known yet.",
+            "{count} changes are open: their outcome isn't known yet.",
             found.open_steps,
         )
         print(text, file=stream)

@@ -113,7 +113,7 @@ def write_follow_ups(
     if report:
         print(f"{report}:", file=stream)
     if found is None:
-        print(gettext("No run of the report was recorded yet."), file=stream)
+        print(gettext("The report hasn't run yet."), file=stream)
         return
     print(gettext("Data as of {moment}", moment=found.at), file=stream)
     for status in FollowUpStatus:
@@ -122,7 +122,7 @@ def write_follow_ups(
             for one in found.by_group.values()
             if one.status(today(one.group.contact_library), again_after) is status
         ]
-        print(gettext("{status}: {count}", status=gettext(STATUSES[status]), count=number(len(groups))), file=stream)
+        print(gettext("{label}: {value}", label=STATUSES[status], value=number(len(groups))), file=stream)
         for one in groups if status in only else ():
             group = one.group
             owed = price(group.combined_fines) if group.certain else gettext("not known")
