@@ -322,7 +322,7 @@ class FamilyReader:
             owners |= read_owners(gateway, (barcode for barcode in barcodes if barcode not in owners))
         if active_cards and not all(barcode in owners and owners[barcode][1] for barcode in barcodes):
             raise PlanError(
-                "the barcode isn't an active card of a patron whom the account may see",
+                "no visible patron has an active card with this barcode",
                 advice="look up the patron",
                 code="no-active-card",
             )

@@ -383,9 +383,8 @@ def read_fines_within(
     hidden = read_own_fines(gateway, suspects) if suspects else {}
     if hidden and not leave_out_hidden:
         raise DataError(
-            "the account can't see the transactions of everybody who has any, so what they owe at the "
-            "libraries that count isn't known",
-            advice="give the account VIEW_USER_TRANSACTIONS",
+            "the account can't see all transactions, so it isn't known which fines count toward the limit",
+            advice="grant VIEW_USER_TRANSACTIONS",
             code="transactions-hidden",
         )
     # None differs from 0.00: SQL's sum over no rows is null, which doesn't even reach a threshold of 0.00.

@@ -134,7 +134,7 @@ class ReferenceData:
         """
 
         def read() -> PenaltyKinds:
-            return _not_empty(PenaltyKinds.read(gateway, self.org_units(gateway)), Message("kinds of penalties"))
+            return _not_empty(PenaltyKinds.read(gateway, self.org_units(gateway)), Message("penalties"))
 
         return self._with_all("penalty kinds", gateway, named, read)
 

@@ -69,8 +69,10 @@ def _penalty(explanation: BlockExplanation) -> Iterator[str]:
     yield gettext("For patrons of {library}, Evergreen sets {penalty}.", library=library, penalty=penalty)
     if explanation.penalty_is_custom:
         yield gettext("{label}: {value}", label=PENALTY_OVERRIDE, value=penalty)
-    actions = enumeration(map(printable, kind.blocks)) or pgettext("actions", "nothing")
-    yield gettext("It blocks {actions}.", actions=actions)
+    if kind.blocks:
+        yield gettext("It blocks {actions}.", actions=enumeration(map(printable, kind.blocks)))
+    else:
+        yield gettext("It blocks nothing.")
 
 
 def _threshold(explanation: BlockExplanation) -> Iterator[str]:

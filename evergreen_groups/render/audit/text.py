@@ -28,6 +28,7 @@ from evergreen_groups.render.audit.wording import (
     kinds_found,
 )
 from evergreen_groups.render.plans import describe_reason
+from evergreen_groups.render.text import capitalized
 from evergreen_groups.render.wording import CONFIDENTIAL
 
 if TYPE_CHECKING:
@@ -47,7 +48,9 @@ def _lines(audit: Audit, client: StaffClient | None) -> Iterator[str]:
     moment = time_with_zone(audit.generated_at)
     yield f"{gettext(TITLE)}, {moment}, {printable(audit.gateway)}"
     yield describe_scope(audit.criteria)
-    yield from (gettext("Note: {note}", note=printable(gettext(note))) for note in audit.notes)
+    yield from (
+        gettext("{label}: {value}", label=gettext("Note"), value=printable(gettext(note))) for note in audit.notes
+    )
     if to_keep := describe_groups_to_keep(audit):
         yield to_keep
     kinds = kinds_found(audit)
@@ -85,7 +88,8 @@ def person_heading(finding: PatronFinding) -> str:
 def _group(finding: GroupFinding, client: StaffClient | None) -> Iterator[str]:
     group = finding.group
     found = describe_group_finding(finding)
-    yield f"  {gettext('Group {group}: {found}', group=group.number, found=found)}"
+    label = capitalized(gettext("group {group}", group=group.number))
+    yield f"  {gettext('{label}: {value}', label=label, value=found)}"
     if finding.confidence is not None:
         yield f"    {printable(describe_confidence(finding.confidence))}"
     members = [f"{printable(member.name)}, {printable(member.library)}" for member in group.members]

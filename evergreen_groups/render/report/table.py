@@ -454,10 +454,10 @@ def _notes(report: Report, *, wide: bool) -> Iterator[str]:
 
 def _warnings(report: Report) -> Iterator[str]:
     if count := report.totals.incomplete_group_count:
-        yield ngettext("{count} group is incomplete.", "{count} groups are incomplete.", count)
+        yield gettext("{label}: {value}", label=gettext("Incomplete groups"), value=number(count))
         yield gettext(LOWER_BOUND_NOTE)
     for note in report.notes:
-        yield gettext("Note: {note}", note=printable(gettext(note)))
+        yield gettext("{label}: {value}", label=gettext("Note"), value=printable(gettext(note)))
 
 
 def _block_notes(report: Report, *, wide: bool) -> Iterator[str]:
