@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -13,8 +14,8 @@ from rich.text import Text
 
 from evergreen_groups.doctor import LocatedFinding, Verdict
 from evergreen_groups.language import gettext
-from evergreen_groups.message import Message
 from evergreen_groups.render.columns import aligned, console_for
+from evergreen_groups.render.doctor import VERDICTS
 from evergreen_groups.render.json_documents import write_json_document
 from evergreen_groups.render.text import printable
 
@@ -92,10 +93,13 @@ def write_values_json(source: Path | None, values: Iterable[EffectiveValue], str
 
 
 def write_faults(source: Path | None, found: Sequence[LocatedFinding], stream: TextIO, *, width: int) -> None:
-    """Write each fault with its place and, indented below, what to do; or that there is none."""
+    """Write each fault with its place and, indented below, what to do; then how many there are, if any."""
     for one in found:
         stream.writelines(f"{line}\n" for line in _fault(one, width))
-    if not found:
+    counts = Counter(one.finding.verdict for one in found)
+    if counts:
+        stream.write(", ".join(f"{gettext(VERDICTS[verdict])} {count}" for verdict, count in counts.items()) + ".\n")
+    else:
         about = f"{printable(str(source))}: " if source else ""
         stream.write(about + gettext("The settings are valid.") + "\n")
 
@@ -105,7 +109,7 @@ def _fault(one: LocatedFinding, width: int) -> Iterator[str]:
     if place and not problem.startswith(place):
         problem = f"{place}: {problem}"
     if one.finding.verdict is Verdict.WARNING:
-        problem = gettext("{label}: {value}", label=Message("warning", context="a check"), value=problem)
+        problem = gettext("{label}: {value}", label=VERDICTS[Verdict.WARNING], value=problem)
     yield from _wrapped(problem, width, "", _INDENT)
     if one.finding.advice:
         yield from _wrapped(f"→ {gettext(one.finding.advice)}", width, _INDENT, f"{_INDENT}  ")

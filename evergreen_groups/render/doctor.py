@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SCHEMA = "evergreen-groups/diagnosis/1"
 
 _STYLES = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILED: "bold red", Verdict.SKIPPED: "dim"}
-_VERDICTS = {
+VERDICTS = {
     Verdict.OK: Message("ok", context="a check"),
     Verdict.WARNING: Message("warning", context="a check"),
     Verdict.FAILED: Message("failed", context="a check"),
@@ -42,7 +42,7 @@ class DiagnosisWriter:
 
     def __init__(self, stream: TextIO, *, width: int, color: bool) -> None:
         self._width = max(width, _LEAST_WIDTH)
-        self._verdicts = {verdict: gettext(word) for verdict, word in _VERDICTS.items()}
+        self._verdicts = {verdict: gettext(word) for verdict, word in VERDICTS.items()}
         self._verdict_width = max(map(cell_len, self._verdicts.values())) + _GAP
         self._console = console_for(stream, color=color, width=self._width)
 

@@ -17,7 +17,7 @@ from evergreen_groups.render.json_documents import (
     standing_totals_document,
     write_json_document,
 )
-from evergreen_groups.render.text import printable
+from evergreen_groups.render.text import printable, sentence
 from evergreen_groups.render.wording import (
     LOWER_BOUND_NOTE,
     NOT_DECIDED,
@@ -61,8 +61,8 @@ def write_details(details: GroupDetails, stream: TextIO, *, width: int) -> None:
     )
     table = Columns(headings, [*rows, sums], width).lines(rows, ruled=True, sums=sums)
     print(heading, "", *table, "", sep="\n", file=stream)
-    for sentence in _notes(details):
-        print(*wrapped(sentence, width), sep="\n", file=stream)
+    for note in _notes(details):
+        print(*wrapped(note, width), sep="\n", file=stream)
 
 
 def _row(details: GroupDetails, member: Member) -> list[Cell]:
@@ -107,7 +107,7 @@ def _notes(details: GroupDetails) -> Iterator[str]:
         forecast = details.forecasts.get(member.id)
         why = None if forecast is None else forecast.explain(member)
         for about in (*explain_standing(details.standing(member), not_yet=why is None), *([why] if why else [])):
-            yield gettext("{label}: {value}", label=printable(member.name), value=about)
+            yield gettext("{label}: {value}", label=printable(member.name), value=sentence(gettext(about)))
     if any(member.decision is None for member in group.members):
         yield gettext(NOT_DECIDED)
     if not group.complete:

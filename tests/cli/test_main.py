@@ -223,7 +223,7 @@ def test_show(run: Command) -> None:
     done = run("show", "20000000001013")
     assert done.returncode == 0
     assert "Group 1003: 3 members" in done.stdout
-    assert "Group fines: $33.50, for information only." in done.stdout
+    assert "for information only: $33.50" in done.stdout
     assert all(len(line) <= 80 for line in done.stdout.splitlines())
     by_user = json.loads(run("show", "--user", "1013", "--format", "json").stdout)
     by_group = json.loads(run("show", "--group", "1003", "--format", "json").stdout)

@@ -181,7 +181,7 @@ def test_how_far_it_is_is_told(staff: Gateway) -> None:
     finder = GroupSearch(staff, QUERY, lambda doing, done, of: told.append((doing, done, of)))
     highest = finder.highest_group()
     finder.run(list)
-    assert {(doing, of) for doing, _done, of in told} == {("looking through group numbers", highest)}
+    assert {(doing, of) for doing, _done, of in told} == {("reading groups", highest)}
     assert sorted(done for _doing, done, _of in told)[-1] == highest
 
 

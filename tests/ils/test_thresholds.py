@@ -57,7 +57,7 @@ def test_a_setting_that_names_no_penalty_is_told_with_its_name(sandbox: Sandbox)
     with gateway_of(sandbox.url, "consortium_staff") as gateway, pytest.raises(DataError) as told:
         read_fines_penalties(gateway, OrgUnits.read(gateway))
     assert (told.value.code, told.value.values) == ("ils-setting-without-penalty", {"name": OVERRIDE})
-    assert told.value.advice == "correct the setting in the ILS"
+    assert told.value.advice == "correct the setting in Evergreen"
 
 
 @pytest.mark.parametrize(("held", "asked"), [([1], 0), ([], 1), (None, 1), ([HARBOR], 1)])

@@ -55,7 +55,7 @@ def test_printable_once_is_enough(text: str) -> None:
         (
             Criteria(orgs=("BR1",), sort="name"),
             "Groups of 2 or more that together owe $25.00 or more, with a member whose home library is BR1 or below; "
-            "by the name of the lead",
+            "by lead",
         ),
         (
             Criteria(min_total=Decimal("1000.00"), orgs=("A", "B", "C"), top=1500, sort="members"),

@@ -201,7 +201,7 @@ def test_refused(desk: DeskCaller, recorded: dict[int, int], wrong: dict[str, An
 
 def test_programs_get_the_name_of_the_refused_field(desk: DeskCaller, recorded: dict[int, int]) -> None:
     refused = save(desk, {"group": next(iter(recorded)), "note": "x", "remind_on": "2020-01-01"})
-    assert refused.body["detail"] == "the entry isn't accepted: the reminder is before today (remind_on)"
+    assert refused.body["detail"] == "Not accepted: the reminder is before today (remind_on)"
 
 
 def test_refused_as_a_whole(desk: DeskCaller, recorded: dict[int, int]) -> None:

@@ -144,7 +144,7 @@ def table_columns(report: Report, width: int, *, details: bool) -> list[TableCol
         right=True,
     )
     over = TableColumn(
-        gettext("Over the limit"),
+        gettext("Over limit"),
         _over_count,
         _over if wide else _over_or_blocked,
         lambda totals: Cell(describe_total(totals.over_limit_count, short=True), BOLD),
