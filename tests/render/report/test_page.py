@@ -67,7 +67,7 @@ def test_members_with_different_limits_have_theirs_beside_the_verdict() -> None:
         "yeslimit: $2.00 or more",
         "nolimit: none",
     ]
-    assert "limit by profile and home library" in tree.xpath("string(//p[@class='rule'])")
+    assert "which depends on profile and home library" in tree.xpath("string(//p[@class='rule'])")
     assert not page(sample_report()).xpath("//tr[@class='members']//td/small")
 
 

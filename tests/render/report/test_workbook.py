@@ -354,7 +354,7 @@ def test_into_a_file(tmp_path: Path) -> None:
 
 def test_a_report_that_is_too_long_for_a_sheet_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(long_sheets, "MOST_ROWS", 16)
-    with pytest.raises(ConfigurationError, match="more rows than a spreadsheet can hold \(16\); choose CSV"):
+    with pytest.raises(ConfigurationError, match=r"more rows than a spreadsheet can hold \(16\); choose CSV"):
         xlsx(sample_report())
     monkeypatch.setattr(long_sheets, "MOST_ROWS", 17)
     assert len(rows(workbook(sample_report())["Members"])) == 16
