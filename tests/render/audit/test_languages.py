@@ -202,4 +202,4 @@ def test_what_programs_read_about_one_patron_is_english() -> None:
 def test_a_text_of_a_table_takes_its_values() -> None:
     leads = REASONS["several-leads"]
     assert gettext(leads, count=2) == str(leads.with_values({"count": 2})) == "2 leads"
-    assert gettext(leads.with_values({"count": 1})) == "It has 1 lead."
+    assert gettext(leads.with_values({"count": 1})) == "1 lead"
