@@ -1,4 +1,4 @@
-"""Entries of a follow-up, and the rule that says whether somebody has to act. Pure functions."""
+"""Entries of a follow-up, and the rule that says whether staff have to act. Pure functions."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class How(Enum):
 
 
 class FollowUpStatus(Enum):
-    """Whether somebody has to act."""
+    """Whether staff have to act."""
 
     TO_DO = "to-do"
     WAITING = "waiting"
@@ -114,7 +114,7 @@ def current_entries(rows: Sequence[Entry]) -> tuple[Entry, ...]:
 def status_of(
     entries: Sequence[Entry], combined_fines: Decimal, today: date, again_after: int, *, in_collections: bool = False
 ) -> FollowUpStatus:
-    """Return whether somebody has to act for a listed group that owes ``combined_fines``.
+    """Return whether staff have to act for a listed group that owes ``combined_fines``.
 
     *To do*: the latest entry's reminder is due, or no entry is from the last ``again_after`` days. *Waiting*: every
     other open group. *Closed*: until the group owes more than at closing, or returns after having left the report. A
@@ -136,7 +136,7 @@ def status_of(
 
 
 class FollowUpState(NamedTuple):
-    """How far a follow-up is: whether somebody has to act, and the latest entry that isn't deleted."""
+    """How far a follow-up is: whether staff have to act, and the latest entry that isn't deleted."""
 
     status: FollowUpStatus
     latest: Entry | None
@@ -160,7 +160,7 @@ class FollowUp:
         return cls(group, current_entries(rows), tuple(ids), rows[-1].id if rows else None)
 
     def status(self, today: date, again_after: int) -> FollowUpStatus:
-        """Return whether somebody has to act. See :func:`status_of`."""
+        """Return whether staff have to act. See :func:`status_of`."""
         group = self.group
         return status_of(self.entries, group.combined_fines, today, again_after, in_collections=group.in_collections)
 

@@ -133,7 +133,7 @@ class FollowUps:
         ``request`` is the digest of the request.
 
         Raises:
-            PlanError: the key stands for another request.
+            PlanError: the key belongs to another request.
             StateError: the database can't be read.
         """
         if not self._transactions.is_there:
@@ -159,7 +159,7 @@ class FollowUps:
         entries.
 
         Raises:
-            PlanError: the key stands for another request, or a group is named twice.
+            PlanError: the key belongs to another request, or a group is named twice.
             NotFoundError: the report doesn't list a group.
             StateError: the database can't be written.
         """

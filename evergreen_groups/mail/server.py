@@ -69,7 +69,7 @@ class MailServer:
     def __init__(self, host: str, settings: MailSettings, password: str | None) -> None:
         if settings.username and not f"{settings.username}{password or ''}".isascii():
             raise ConfigurationError(
-                "SMTP needs a user name and password in ASCII",
+                "the mail user name and password must be ASCII",
                 advice="change them on the mail server",
                 setting="mail.username",
                 code="mail-login-not-ascii",

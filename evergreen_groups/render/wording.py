@@ -73,7 +73,7 @@ def _conditions(criteria: Criteria) -> Iterator[str]:
     )
     if criteria.orgs:
         libraries = _any_of(criteria.orgs)
-        yield gettext("with a member whose home library is {libraries} or below", libraries=libraries)
+        yield gettext("with a member at {libraries} or below", libraries=libraries)
     yield from _filter_conditions(criteria.choice)
 
 

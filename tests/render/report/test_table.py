@@ -90,7 +90,7 @@ def test_every_fact_is_there(width: int) -> None:
     assert "https://ils.example.org/osrf-gateway-v1" in shown
     assert squeezed(INCOMPLETE_NOTE) in shown
     assert "Incompletegroups:2" in shown
-    assert "homelibraryisSYS1orBM1orbelow;atmost5;highestcombinedfinesfirst" in shown
+    assert "amemberatSYS1orBM1orbelow;atmost5;highestcombinedfinesfirst" in shown
 
 
 def test_time_has_its_zone() -> None:
