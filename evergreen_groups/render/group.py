@@ -217,7 +217,7 @@ def _decision(member: Member) -> Iterator[str]:
     yield "  " + gettext("{label}: {value}", label=gettext("Limit"), value=origin)
     if decision.own_balance != member.own_fines:
         yield "  " + gettext(
-            "{counted} of {owed} counts: only fines at the limit's libraries do.",
+            "Of {owed}, {counted} counts toward the limit: the rest was billed at other libraries.",
             owed=member.own_fines,
             counted=decision.own_balance,
         )

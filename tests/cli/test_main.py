@@ -62,7 +62,7 @@ def test_the_sandbox_leaves_an_installation_alone(tmp_path: Path) -> None:
     words = ("--sandbox", "--config", str(configuration), "report")
     done = command(*words)
     assert (done.returncode, done.stderr) == (exit_status.DONE, "")
-    assert "own fines of more than" in done.stdout
+    assert "own fines count toward the $50.00 limit" in done.stdout
     assert nightly.read_text() == "last night's"
     for option, says in (("--mail", "--mail"), ("--scheduled", "doesn't go with --scheduled")):
         refused = command(*words, option)

@@ -79,7 +79,10 @@ def _threshold(explanation: BlockExplanation) -> Iterator[str]:
     if explanation.looked_at is None:
         yield gettext(_LACKS, permission="VIEW_GROUP_PENALTY_THRESHOLD")
         return
-    yield gettext("The first one applies: up the profiles at the home library, then at each org unit above.")
+    yield gettext(
+        "Evergreen looks for the profile and its parents at the home library, then at each org unit above. "
+        "The first threshold applies."
+    )
     places = [(printable(one.org_unit.shortname), printable(one.profile)) for one in explanation.looked_at]
     widths = [max(map(cell_len, texts)) for texts in zip(*places, strict=True)]
     for texts, one in zip(places, explanation.looked_at, strict=True):
