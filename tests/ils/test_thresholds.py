@@ -40,7 +40,8 @@ def test_settings_of_another_shape_are_an_error(proxy: FaultProxy, answer: objec
     proxy.answer = lambda call: answer if FOR_ALL in call.method else None
     with gateway_of(proxy.url, "consortium_staff") as gateway, pytest.raises(DataError) as told:
         read_fines_penalties(gateway, OrgUnits.read(gateway))
-    assert (told.value.code, told.value.values) == ("ils-setting-unusable", {"name": OVERRIDE})
+    assert (told.value.code, told.value.values["name"]) == ("ils-setting-unusable", OVERRIDE)
+    assert told.value.problem == f"Evergreen's answer can't be read: not the values of {OVERRIDE}"
 
 
 @pytest.mark.parametrize(("value", "penalty"), [(None, 1), ('"101"', 101), (101, 101)])

@@ -194,7 +194,7 @@ def test_facts_notes_and_marks() -> None:
     assert rows["2240"].xpath("string(td/strong[@class='incomplete'])") == "incomplete"
     folded = {number: row.getnext().text_content() for number, row in rows.items()}
     assert "2 members are hidden from this account (fines: $6.40)" in folded["2240"]
-    assert "what they owe is unknown" in folded["31007"]
+    assert "1 member is hidden from this account (fines: unknown)" in folded["31007"]
     assert texts(rows["2240"])[4:8] == ["at least 2", "$28.39", "at least $12.00", "at least 2"]
     assert texts(rows["31007"])[5] == "unknown"
     assert "no group lead" in folded["85"]
