@@ -88,7 +88,7 @@ class OrgUnits:
                 "Evergreen's answer can't be read: {detail}",
                 advice="try again later",
                 code="org-unit-missing",
-                values={"id": org_id, "detail": f"unknown org unit {org_id}"},
+                values={"detail": f"unknown org unit {org_id}"},
             ) from None
 
     def shortname(self, org_id: int) -> str:
@@ -228,7 +228,7 @@ def unusable_setting(name: str) -> DataError:
     return DataError(
         "Evergreen's answer can't be read: {detail}",
         code="ils-setting-unusable",
-        values={"name": name, "detail": f"not the values of {name}"},
+        values={"detail": f"not the values of {name}"},
     )
 
 
@@ -303,7 +303,7 @@ class Profiles:
                 "Evergreen's answer can't be read: {detail}",
                 advice="try again later",
                 code="profile-missing",
-                values={"id": profile, "detail": f"unknown profile {profile}"},
+                values={"detail": f"unknown profile {profile}"},
             )
         return profile
 

@@ -246,7 +246,7 @@ class PenaltyKinds:
                 "Evergreen's answer can't be read: {detail}",
                 advice="try again later",
                 code="penalty-kind-missing",
-                values={"id": kind, "detail": f"unknown penalty {kind}"},
+                values={"detail": f"unknown penalty {kind}"},
             ) from None
 
 

@@ -264,7 +264,7 @@ class TestMoved:
         self, staff: Gateway, changes: list[dict[int, int]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(search, "groups_of_duplicates", lambda batches: {1001})
-        with pytest.raises(DataError, match="moved from group") as told:
+        with pytest.raises(DataError, match="kept moving between groups") as told:
             GroupSearch(staff, QUERY).run(list)
         assert (told.value.code, told.value.advice) == ("groups-unsteady", "try again later")
 
