@@ -43,7 +43,7 @@ class TestShow:
         assert rows[0] == f"# {config}"
         for row in (
             'url = "https://ils.example.org" # line 2',
-            f"# password = *** # from {config.parent}/password",
+            f"# password = *** # {config.parent}/password",
             "timeout = 60 # default",
             "# workstation = # not set",
             'orgs = ["BR1"] # line 6; default: []',
