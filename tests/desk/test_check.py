@@ -266,7 +266,7 @@ def test_show_marks_each_by_their_own_limit(run: Command, sandbox: Sandbox, tmp_
     limits = {member["id"]: (member["limit"]["amount"], member["over_limit"]) for member in document["members"]}
     assert (limits[1001], limits[1003], limits[1006]) == (("5.01", False), ("4.50", True), ("4.50", False))
     table = run("--config", str(configuration), "show", "--user", "1001").stdout
-    assert "each by the limit for their profile and library" in " ".join(table.split())
+    assert "the limit, which depends on profile and home library" in " ".join(table.split())
 
 
 @pytest.mark.long

@@ -441,7 +441,7 @@ class TestTheSettings:
         with pytest.raises(NotAllowedError):
             host_name(host)
 
-    @pytest.mark.parametrize(("content", "words"), [("nothing", "no certificate in it"), (None, "No such file")])
+    @pytest.mark.parametrize(("content", "words"), [("nothing", "it holds no certificate"), (None, "No such file")])
     def test_a_bundle_without_certificates(
         self, tmp_path: Path, outbox: Outbox, content: str | None, words: str
     ) -> None:
