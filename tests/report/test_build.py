@@ -399,7 +399,7 @@ def test_patrons_who_are_moved_all_the_while_are_an_error(
     sandbox: Sandbox, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("evergreen_groups.groups.search.groups_of_duplicates", lambda batches: {1001})
-    with gateway_of(proxy.url, "consortium_staff") as gateway, pytest.raises(DataError, match="kept moving between groups"):
+    with gateway_of(proxy.url, "consortium_staff") as gateway, pytest.raises(DataError, match="kept moving"):
         build_report(gateway, Criteria())
 
 

@@ -367,7 +367,7 @@ PLANTED: dict[str, tuple[str, Verdict, str, str, Plant]] = {
     "events that recalculate without the right": (
         "permission.UPDATE_USER", FAILED, "nowhere; needed for: changing groups", "grant UPDATE_USER",
         configured("[events]\nrecalculate = true\n", without="UPDATE_USER")),
-    "a mail server that is down": ("mail", FAILED, "can't be reached", "",
+    "a mail server that is down": ("mail", FAILED, "no connection to mail server", "",
         configured(MAIL + 'recipients = { "*" = ["a@x.example"] }\n')),
     "mail to nobody": ("mail", FAILED, "set recipients in [mail]", "",
         configured(MAIL)),

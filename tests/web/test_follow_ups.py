@@ -413,7 +413,7 @@ def test_a_typed_date_counts_rather_than_weeks(form: FormCaller, desk: DeskCalle
         ("note", {"day": "soon"}, "Use one of the buttons"),
         ("contacted phone", {"remind_on": "2020-01-01"}, "the reminder is before today"),
         ("contacted phone", {"day": "2999-01-01"}, "the date is in the future"),
-        ("contacted", {}, "in person is missing"),
+        ("contacted", {}, "letter or in person"),
         ("delete", {}, "the entry to delete is missing"),
     ],
 )
