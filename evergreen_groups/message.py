@@ -124,30 +124,15 @@ def _parts(template: str) -> tuple[tuple[str, str | None, str], ...]:
 
 SYSTEM_REASONS = (
     Message("Address already in use"),
-    Message("Cannot assign requested address"),
     Message("Connection refused"),
     Message("Connection reset by peer"),
     Message("Connection timed out"),
-    Message("Disk quota exceeded"),
-    Message("File exists"),
-    Message("File name too long"),
-    Message("File too large"),
-    Message("Input/output error"),
-    Message("Is a directory"),
     Message("Name or service not known"),
-    Message("Network is unreachable"),
-    Message("No locks available"),
-    Message("No route to host"),
     Message("No space left on device"),
     Message("No such file or directory"),
-    Message("Not a directory"),
-    Message("Operation not permitted"),
-    Message("Operation not supported"),
     Message("Permission denied"),
     Message("Read-only file system"),
     Message("Temporary failure in name resolution"),
-    Message("Too many levels of symbolic links"),
-    Message("Too many open files"),
 )
 """The operating system's reasons that the catalogues translate."""
 

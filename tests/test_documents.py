@@ -179,7 +179,7 @@ def test_the_example_of_a_finding(tmp_path: Path) -> None:
     assert found["group"] == 1014
     assert document["kinds"][-1]["title"] == heading
     (reason,) = found["reasons"]
-    assert reason.endswith(" has no card.")
+    assert reason.endswith(" has no card")
     listed = copy.command("audit")
     assert f"{heading}: 1\n" in listed
     assert reason in listed

@@ -39,7 +39,7 @@ def test_no_limit_blocks_no_patron() -> None:
 
 
 def test_limits_are_the_same_wherever_they_come_from() -> None:
-    assert Limit(Decimal("2.00"), origin="configuration") == Limit(Decimal("2.00"), origin="ILS: no threshold")
+    assert Limit(Decimal("2.00"), origin="configuration") == Limit(Decimal("2.00"), origin="Evergreen: no threshold")
 
 
 def test_the_explanation_names_both_amounts() -> None:

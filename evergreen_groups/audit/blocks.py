@@ -61,7 +61,7 @@ class BlockSearch:
         found = 0
         for count in self._gateway.map(call, self._jobs()):
             found += count
-            self._context.progress(Message("reading people"), found)
+            self._context.progress(Message("reading patrons"), found)
         self._context.found_thresholds.extend(self._threshold_findings())
 
     def _jobs(self) -> Iterator[Callable[[], int]]:

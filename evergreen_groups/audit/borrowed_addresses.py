@@ -39,7 +39,7 @@ def find_borrowed_addresses(context: SearchContext) -> None:
     A real Evergreen answers in ``contacts-003`` and the four exchanges after it. For an account of one branch
     (``contacts-010``), the query finds the borrower, but a hidden owner's row is missing in ``contacts-011``.
     """
-    context.progress(Message("reading addresses"), 0)
+    context.progress(Message("reading patrons"), 0)
     pages = context.gateway.pcrud.pages(
         "au",
         across_groups(context.homes),

@@ -124,8 +124,8 @@ def _homes(criteria: AuditCriteria, chosen: Set[int], access: Access) -> Set[int
     homes = access.visible_orgs & chosen if chosen else access.visible_orgs
     if chosen and not homes:
         raise PermissionDeniedError(
-            "the account sees no patrons at {places}",
-            advice="grant the account {permission} there",
+            "the account can't see any patrons at {places}: it lacks {permission}",
+            advice="grant it there",
             code="no-patrons-visible-there",
             values={"places": ", ".join(criteria.orgs), "permission": VIEW_USER},
             textcode="PERM_FAILURE",
@@ -139,14 +139,12 @@ def _notes(context: SearchContext) -> Iterator[Message]:
     """Say what the audit leaves out because the account doesn't see all patrons, or all thresholds."""
     if not context.access.everywhere:
         yield Message(
-            "Incomplete: the account lacks {permission} at {libraries}, so their patrons are not looked at, and of "
-            "groups with such members only what the others show.",
+            "Incomplete: the account lacks {permission} at {libraries}, so it can't see patrons there.",
             values={"permission": VIEW_USER, "libraries": context.access.missing_names},
         )
     if context.hidden_thresholds_at:
         names = [unit.shortname for unit in context.org_units if unit.id in context.hidden_thresholds_at]
         yield Message(
-            "Evergreen's thresholds aren't visible to the account for patrons of {libraries}, so recalculating may "
-            "change nothing for some of them: grant {permission} with depth 0.",
+            "Incomplete: thresholds for {libraries} can't be read. Grant {permission} with depth 0.",
             values={"libraries": ", ".join(names), "permission": VIEW_THRESHOLDS},
         )

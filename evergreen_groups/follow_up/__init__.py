@@ -1,4 +1,4 @@
-"""What was agreed with a group that the report lists: entries, and whether somebody has to act."""
+"""What was agreed with a group that the report lists: entries, and whether staff have to act."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Entries of a follow-up, and the rule that says whether somebody has to act. Pure functions."""
+"""Entries of a follow-up, and the rule that says whether staff have to act. Pure functions."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class How(Enum):
 
 
 class FollowUpStatus(Enum):
-    """Whether somebody has to act."""
+    """Whether staff have to act."""
 
     TO_DO = "to-do"
     WAITING = "waiting"
@@ -114,7 +114,7 @@ def current_entries(rows: Sequence[Entry]) -> tuple[Entry, ...]:
 def status_of(
     entries: Sequence[Entry], combined_fines: Decimal, today: date, again_after: int, *, in_collections: bool = False
 ) -> FollowUpStatus:
-    """Return whether somebody has to act for a listed group that owes ``combined_fines``.
+    """Return whether staff have to act for a listed group that owes ``combined_fines``.
 
     *To do*: the latest entry's reminder is due, or no entry is from the last ``again_after`` days. *Waiting*: every
     other open group. *Closed*: until the group owes more than at closing, or returns after having left the report. A
@@ -136,7 +136,7 @@ def status_of(
 
 
 class FollowUpState(NamedTuple):
-    """How far a follow-up is: whether somebody has to act, and the latest entry that isn't deleted."""
+    """How far a follow-up is: whether staff have to act, and the latest entry that isn't deleted."""
 
     status: FollowUpStatus
     latest: Entry | None
@@ -160,7 +160,7 @@ class FollowUp:
         return cls(group, current_entries(rows), tuple(ids), rows[-1].id if rows else None)
 
     def status(self, today: date, again_after: int) -> FollowUpStatus:
-        """Return whether somebody has to act. See :func:`status_of`."""
+        """Return whether staff have to act. See :func:`status_of`."""
         group = self.group
         return status_of(self.entries, group.combined_fines, today, again_after, in_collections=group.in_collections)
 
@@ -178,7 +178,7 @@ class FollowUp:
         found = next((entry for entry in self.entries if entry.original.id == id and not entry.deleted), None)
         if found is None:
             raise NotFoundError(
-                "group {group} has no entry {entry}, or it was deleted",
+                "group {group} has no entry {entry}",
                 code="no-such-follow-up-entry",
                 values={"group": self.group.group, "entry": id},
             )
@@ -213,12 +213,12 @@ class DraftEntry:
         before = None if self.corrects is None else follow_up.entry(self.corrects)
         if self.deletes:
             if before is None:
-                raise _refused(Message("the entry to delete is missing"), "corrects")
+                raise _refused("the entry to delete is missing", "corrects")
             values = (before.what, before.how, before.day, before.remind_on, before.note)
             return DraftEntry(self.group, self.seen, self.corrects, True, *values)
         day, note = self.day or today, " ".join(self.note.split())
         if self.how is None and self.what in (What.CONTACTED, What.PROMISED, What.NO_ANSWER):
-            raise _refused(Message("phone, e-mail, letter, or in person is missing"), "how")
+            raise _refused(Message("choose phone, e-mail, letter or in person"), "how")
         if day > today:
             raise _refused(Message("the date is in the future"), "date")
         if self.remind_on is not None and self.what is What.CLOSED:
@@ -228,7 +228,7 @@ class DraftEntry:
             raise _refused(Message("the reminder is before today"), "remind_on")
         if len(note) > LONGEST_NOTE or _UNPRINTABLE.search(note):
             most = {"most": LONGEST_NOTE}
-            raise _refused(Message("a note has at most {most} printable characters", values=most), "note")
+            raise _refused(Message("a note has at most {most} characters, all printable", values=most), "note")
         if self.what is What.NOTE and not note:
             raise _refused(Message("the note is empty"), "note")
         return replace(self, day=day, note=note)
@@ -250,7 +250,7 @@ def today_at(
     return lambda library: now.astimezone(configured or named.get(library)).date()
 
 
-def _refused(problem: Message, field: str) -> PlanError:
+def _refused(problem: str, field: str) -> PlanError:
     """Return the error in words for people; ``field`` is the name in the API."""
     values = {"problem": problem, "field": field}
-    return PlanError("the entry isn't accepted: {problem}", code="follow-up-unclear", values=values)
+    return PlanError("Not accepted: {problem}", code="follow-up-unclear", values=values)

@@ -53,7 +53,7 @@ class ReportFollowUps:
         if number not in self.by_group:
             raise NotFoundError(
                 "the report doesn't list group {group}",
-                advice="open the latest report again",
+                advice="open the latest report",
                 code="group-not-listed",
                 values={"group": number},
             )
@@ -133,7 +133,7 @@ class FollowUps:
         ``request`` is the digest of the request.
 
         Raises:
-            PlanError: the key stands for another request.
+            PlanError: the key belongs to another request.
             StateError: the database can't be read.
         """
         if not self._transactions.is_there:
@@ -159,13 +159,13 @@ class FollowUps:
         entries.
 
         Raises:
-            PlanError: the key stands for another request, or a group is named twice.
+            PlanError: the key belongs to another request, or a group is named twice.
             NotFoundError: the report doesn't list a group.
             StateError: the database can't be written.
         """
         follow_ups = {draft.group: found.group(draft.group) for draft in drafts}
         if len(follow_ups) < len(drafts):
-            raise PlanError("a group is named twice", advice="save one entry for each", code="group-named-twice")
+            raise PlanError("a group is listed twice", advice="save one entry for each group", code="group-named-twice")
         with self._transactions.writing() as connection:
             _lock(connection)
             if before := self._saved(connection, staff, key, request):
@@ -210,8 +210,8 @@ class FollowUps:
         ).all()
         if any(row.request != request for row in rows):
             raise PlanError(
-                "this idempotency key stands for other entries",
-                advice="take a new one for each request, and the same again only for the same request",
+                "this idempotency key belongs to another change",
+                advice="use a new key for each change",
                 code="key-of-other-entries",
             )
         return tuple(map(_entry, rows))

@@ -68,7 +68,11 @@ def read_patron(gateway: Gateway, patron: int) -> Record | None:
         return None
     record = patron_in(gateway, answer, patron)
     if any(isinstance(value, dict | list) for value in record.to_wire()["__p"]):
-        raise DataError("the ILS gave the patron in another form than was asked for", code="patron-in-another-form")
+        raise DataError(
+            "Evergreen's answer can't be read: {detail}",
+            code="patron-in-another-form",
+            values={"detail": "the patron isn't fleshed as requested"},
+        )
     return record.replace(passwd=None)
 
 
@@ -95,13 +99,17 @@ def patron_in(gateway: Gateway, answer: object, patron: int) -> Record:
 
 
 def _not_the_patron() -> DataError:
-    return DataError("the ILS gave something else than the patron asked for", code="not-the-patron")
+    return DataError(
+        "Evergreen's answer can't be read: {detail}",
+        code="not-the-patron",
+        values={"detail": "not the requested patron"},
+    )
 
 
 def not_replicated_yet() -> DataError:
     """Make the error for a patron whom the primary database has and the replica doesn't have yet."""
     return DataError(
-        "the copy of the ILS's database that is read doesn't have this patron yet",
+        "the database replica doesn't have this patron yet",
         advice="try again in a few seconds",
         code="not-copied-yet",
     )
@@ -314,8 +322,8 @@ class FamilyReader:
             owners |= read_owners(gateway, (barcode for barcode in barcodes if barcode not in owners))
         if active_cards and not all(barcode in owners and owners[barcode][1] for barcode in barcodes):
             raise PlanError(
-                "a barcode isn't that of an active card of a visible patron",
-                advice="look up whose it is",
+                "no visible patron has an active card with this barcode",
+                advice="look up the patron",
                 code="no-active-card",
             )
         named = {*ids, *(patron for patron, _active in owners.values())}
@@ -502,9 +510,10 @@ def _matching(gateway: Gateway, named: Sequence[Mapping[str, Any]]) -> list[Reco
         # The ILS sends an empty list for no cards (oils_sql.c, doFieldmapperSearch).
         if not isinstance(cards, list) or any(card.usr != person.id for card in cards):
             raise DataError(
-                "the ILS gave no list of a patron's cards, or another patron's",
-                advice="look at the proxy, where there is one: it may have mixed up answers",
+                "Evergreen's answer can't be read: {detail}",
+                advice="check any proxy in between: it may have mixed up answers",
                 code="cards-broken",
+                values={"detail": "not a list of the patron's cards"},
             )
     return people
 
@@ -911,9 +920,10 @@ def _split_rows(group: int, found: list[Record], query: FamilyQuery) -> VisibleP
     )
     if extra is None:
         raise DataError(
-            "the ILS gave patrons of other groups than was asked for",
-            advice="look at the proxy, where there is one: it may have mixed up answers",
+            "Evergreen's answer can't be read: {detail}",
+            advice="check any proxy in between: it may have mixed up answers",
             code="groups-not-asked-for",
+            values={"detail": "patrons of other groups"},
         )
     named, complete, no_circulation_hidden = extra
     named_rows = map(PatronRow._make, columns([others[id][0] for id in named], *PATRON_FIELDS))
@@ -943,8 +953,8 @@ def _of_members(group: int, members: list[Record], penalties: list[tuple[Any, ..
 
 def _too_large() -> DataError:
     return DataError(
-        "a group of more than {most:,} members isn't summed up",
-        advice="that's no family, see the audit's accidental groups",
+        "the group has more than {most:,} members",
+        advice="see the accidental groups in the audit",
         code="group-too-large",
         values={"most": MAX_MEMBERS},
     )
@@ -958,11 +968,19 @@ def _penalties(records: Sequence[Record]) -> list[tuple[Any, ...]]:
         # The ILS sends an empty list for no penalties (oils_sql.c, doFieldmapperSearch). A missing list mustn't pass
         # for none.
         if not isinstance(rows, list):
-            raise DataError("the ILS gave no list of a patron's penalties", code="penalties-not-a-list")
+            raise DataError(
+                "Evergreen's answer can't be read: {detail}",
+                code="penalties-not-a-list",
+                values={"detail": "a patron's penalties aren't a list"},
+            )
         found += rows
         owners += [id] * len(rows)
     penalties = list(columns(found, *PENALTY_FIELDS))
     # A mixed-up answer would show another patron's penalties.
     if [row[_PATRON] for row in penalties] != owners:
-        raise DataError("the ILS gave the penalties of another patron", code="penalties-of-another")
+        raise DataError(
+            "Evergreen's answer can't be read: {detail}",
+            code="penalties-of-another",
+            values={"detail": "penalties of another patron"},
+        )
     return penalties

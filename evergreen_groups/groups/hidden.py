@@ -30,7 +30,6 @@ from evergreen_groups.errors import DataError, PermissionDeniedError, ServerErro
 from evergreen_groups.gateway import TOKEN, Gateway, finite_number, holds, rows_beyond, whole_number
 from evergreen_groups.groups.models import HiddenMembers, Query
 from evergreen_groups.ils import read_own_fines
-from evergreen_groups.message import Message
 from evergreen_groups.values import ZERO
 
 _SERVICE = "open-ils.actor"
@@ -44,9 +43,6 @@ _IDS_AT_ONCE = 1_000
 # Each pair takes some 300 bytes of the 32 kB form.
 _PAIRS_AT_ONCE = 60
 
-_TRY_AGAIN = Message(
-    "try again, somebody may have been moved meanwhile; if it stays so, look at the proxy: it may mix up answers"
-)
 
 Value = TypeVar("Value")
 
@@ -60,9 +56,10 @@ def _sum_of(balances: Mapping[int, Decimal], ids: Iterable[int]) -> Decimal:
 def inconsistent_members() -> DataError:
     """Make the error for member lists or balances that don't match the groups that were asked for."""
     return DataError(
-        "the ILS gave members of other groups than were asked for, or not all members",
-        advice=_TRY_AGAIN,
+        "Evergreen's answer can't be read: {detail}",
+        advice="try again later, and check any proxy in between: it may have mixed up answers",
         code="members-not-asked-for",
+        values={"detail": "not the members of the requested groups"},
     )
 
 
@@ -86,7 +83,9 @@ def read_member_ids(
     # Iterating over a hash or a text could look like a group without members.
     ids: list[int | None] = [whole_number(id) for id in answer] if isinstance(answer, list) else [None]
     if None in ids:
-        raise DataError("the ILS gave a list of members that holds something else than ids", code="members-broken")
+        raise DataError(
+            "Evergreen's answer can't be read: {detail}", code="members-broken", values={"detail": "members aren't ids"}
+        )
     return frozenset(_without_duplicates(ids))
 
 
@@ -113,7 +112,11 @@ def read_balances(
     except (ArithmeticError, TypeError, KeyError):
         answer = None
     if not isinstance(answer, list) or None in chain.from_iterable(balances):
-        raise DataError("the ILS gave a balance that isn't an amount of money", code="balance-broken")
+        raise DataError(
+            "Evergreen's answer can't be read: {detail}",
+            code="balance-broken",
+            values={"detail": "a balance isn't an amount"},
+        )
     _without_duplicates([id for id, _owed in balances])
     return found
 
@@ -133,9 +136,10 @@ def _without_duplicates(ids: list[int | None]) -> list[int]:
     found = [id for id in ids if id is not None]
     if len(set(found)) < len(found):
         raise DataError(
-            "the ILS named the same member twice",
-            advice="look at the proxy, where there is one: it may have mixed up answers",
+            "Evergreen's answer can't be read: {detail}",
+            advice="check any proxy in between: it may have mixed up answers",
             code="member-twice",
+            values={"detail": "a member is listed twice"},
         )
     return found
 

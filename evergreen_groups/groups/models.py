@@ -229,7 +229,7 @@ class Group:
             ValueError: hidden members were only counted.
         """
         if self.hidden_ids is None:
-            raise ValueError("nobody has asked who the hidden members are")
+            raise ValueError("the hidden members were not read")
         return self.hidden_ids.union(member.id for member in self.members)
 
     @property

@@ -171,4 +171,4 @@ class _BalanceProgress:
         with self._lock:
             self._done += read
             self._total += more
-            self._progress(Message("asking what hidden members owe"), self._done, self._total)
+            self._progress(Message("reading fines of hidden members"), self._done, self._total)

@@ -521,7 +521,7 @@ class GroupSearch:
             # On a busy day records change all the time. Ignore the latest changes: no patron is counted twice.
             return list(chain.from_iterable(found))
         raise DataError(
-            "patrons were moved from group to group all the while that groups were read",
+            "patrons kept moving between groups while they were read",
             advice="try again later",
             code="groups-unsteady",
         )
@@ -540,7 +540,7 @@ class GroupSearch:
             rest: list[GroupRange] = []
             members = self._read_range(within, ranges, rest)
             ranges.learn(within, len(members), time.monotonic() - started, rest)
-            self._progress(Message("looking through group numbers"), ranges.searched, ranges.highest)
+            self._progress(Message("reading groups"), ranges.searched, ranges.highest)
             return members
 
         yield from self._gateway.map(read, ranges.first())

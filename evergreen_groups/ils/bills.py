@@ -191,13 +191,13 @@ class Bill:
     def describe_billings(self) -> str:
         """List the billings by type: ``lost materials: $12.99, processing of lost materials: $5.00``."""
         is_overdue = self.kind.transaction == "circulation" and not self.paid
-        rest = gettext(_STOCK[_OVERDUE]) if is_overdue else gettext("other billings")
+        rest = gettext(_STOCK[_OVERDUE]) if is_overdue else gettext(_WITHOUT_BILLING["grocery"])
 
         def name(billing_type: str) -> str:
             return BillKind.of(self.kind.transaction, billing_type).describe() if billing_type else rest
 
         return ", ".join(
-            gettext("{kind}: {amount}", kind=name(billed.billing_type), amount=billed.amount)
+            gettext("{label}: {value}", label=name(billed.billing_type), value=billed.amount)
             for billed in self.billings
         )
 
@@ -383,9 +383,8 @@ def read_fines_within(
     hidden = read_own_fines(gateway, suspects) if suspects else {}
     if hidden and not leave_out_hidden:
         raise DataError(
-            "the account can't see the transactions of everybody who has any, so what they owe at the "
-            "libraries that count isn't known",
-            advice="give the account VIEW_USER_TRANSACTIONS",
+            "the account can't see all transactions, so it isn't known which fines count toward the limit",
+            advice="grant VIEW_USER_TRANSACTIONS",
             code="transactions-hidden",
         )
     # None differs from 0.00: SQL's sum over no rows is null, which doesn't even reach a threshold of 0.00.

@@ -106,7 +106,11 @@ def seconds_of(interval: str) -> int:
         seconds = int(time["hours"]) * 3600 + int(time["minutes"]) * 60 + int(time["seconds"])
         total += -seconds if time["sign"] == "-" else seconds
     elif rest or not interval.strip():
-        raise DataError("the ILS gave a fine interval that isn't a length of time", code="interval-broken")
+        raise DataError(
+            "Evergreen's answer can't be read: {detail}",
+            code="interval-broken",
+            values={"detail": "a bad fine interval"},
+        )
     return total
 
 

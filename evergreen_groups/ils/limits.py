@@ -170,7 +170,7 @@ class Thresholds:
         self._rows.update({(row.org_unit, row.profile, row.penalty): row for row in rows})
 
 
-_NO_THRESHOLD = Limit(None, origin=Message("ILS: no threshold"))
+_NO_THRESHOLD = Limit(None, origin=Message("Evergreen: no threshold"))
 _CONFIGURATION = Message("configuration")
 
 
@@ -324,7 +324,7 @@ class Limits:
         scope = frozenset(org_units.full_path(found.org_unit))
         everywhere = len(scope) == len(org_units)
         values = {"profile": profiles.name(found.profile), "library": org_units.shortname(found.org_unit)}
-        origin = Message("ILS: threshold of {profile} at {library}", values=values)
+        origin = Message("Evergreen: threshold of {profile} at {library}", values=values)
         return ResolvedLimit(
             # The configured comparison is ignored: Evergreen compares with >= (penalties-update-015: 10.00 at a
             # threshold of 10.00).
@@ -339,12 +339,8 @@ def _is_reached_by_zero(amount: Decimal | None, comparison: Comparison) -> bool:
 
 
 def _rule_origin(rule: LimitRule) -> str:
-    values = {"profile": rule.profile, "library": rule.library}
-    if rule.library is None:
-        return Message("configuration: {profile}", values=values)
-    if rule.profile is None:
-        return Message("configuration: at {library}", values=values)
-    return Message("configuration: {profile} at {library}", values=values)
+    place = ", ".join(filter(None, (rule.profile, rule.library)))
+    return Message("{label}: {value}", values={"label": _CONFIGURATION, "value": place})
 
 
 def decide_all(

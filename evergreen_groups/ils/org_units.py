@@ -40,7 +40,7 @@ class OrgUnits:
             self._children.setdefault(unit.parent, []).append(unit.id)
         if not self._children.get(None):
             raise DataError(
-                "the ILS showed no root org unit",
+                "Evergreen shows no root org unit",
                 advice="check that this is an Evergreen gateway",
                 setting="gateway.url",
                 code="no-root-org-unit",
@@ -85,10 +85,10 @@ class OrgUnits:
             return self._by_id[org_id]
         except (KeyError, TypeError):
             raise DataError(
-                "the ILS names an org unit {id} that isn't among its org units",
-                advice="try again: it may have been added just now",
+                "Evergreen's answer can't be read: {detail}",
+                advice="try again later",
                 code="org-unit-missing",
-                values={"id": org_id},
+                values={"detail": f"unknown org unit {org_id}"},
             ) from None
 
     def shortname(self, org_id: int) -> str:
@@ -131,7 +131,7 @@ class OrgUnits:
         nearest = ", ".join(f"{unit.shortname} ({unit.name})" for unit in self._most_similar(shortname))
         raise ConfigurationError(
             'there is no org unit "{name}"',
-            advice="the short names that come nearest: {nearest}",
+            advice="similar short names: {nearest}",
             code="no-such-org-unit",
             values={"name": shortname, "nearest": nearest},
         )
@@ -226,7 +226,9 @@ def read_setting(gateway: Gateway, name: str) -> dict[int, Any]:
 def unusable_setting(name: str) -> DataError:
     """Make the error for an answer without the values of a library setting."""
     return DataError(
-        "the ILS gave no usable values of the setting {name}", code="ils-setting-unusable", values={"name": name}
+        "Evergreen's answer can't be read: {detail}",
+        code="ils-setting-unusable",
+        values={"detail": f"not the values of {name}"},
     )
 
 
@@ -298,10 +300,10 @@ class Profiles:
     def _known(self, profile: int) -> int:
         if profile not in self._names:
             raise DataError(
-                "the ILS names a profile {id} that isn't among its profiles",
-                advice="try again: it may have been added just now",
+                "Evergreen's answer can't be read: {detail}",
+                advice="try again later",
                 code="profile-missing",
-                values={"id": profile},
+                values={"detail": f"unknown profile {profile}"},
             )
         return profile
 
@@ -322,7 +324,7 @@ class Profiles:
         names = ", ".join(sorted(self._names.values(), key=name_key)[:40])
         raise ConfigurationError(
             'there is no profile "{name}"',
-            advice="there are these profiles: {known}",
+            advice="known profiles: {known}",
             code="no-such-profile",
             values={"name": name, "known": names},
         )

@@ -117,8 +117,8 @@ def _penalty_id(value: object) -> int:
         return int(str(value).strip('"'))
     except ValueError:
         raise DataError(
-            "the setting {name} names no penalty by its id",
-            advice="correct the setting in the ILS",
+            "the Evergreen setting {name} isn't the id of a penalty",
+            advice="correct the setting in Evergreen",
             code="ils-setting-without-penalty",
             values={"name": PENALTY_OVERRIDE},
         ) from None
@@ -243,10 +243,10 @@ class PenaltyKinds:
         except KeyError:
             # Without knowing what the kind blocks, don't treat it as a note.
             raise DataError(
-                "the ILS names a kind of penalty {id} that isn't among its kinds",
-                advice="try again: it may have been added just now",
+                "Evergreen's answer can't be read: {detail}",
+                advice="try again later",
                 code="penalty-kind-missing",
-                values={"id": kind},
+                values={"detail": f"unknown penalty {kind}"},
             ) from None
 
 

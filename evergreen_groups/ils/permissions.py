@@ -46,7 +46,11 @@ def library_of(account: Record) -> int:
     try:
         return int(account.ws_ou or account.home_ou)
     except (TypeError, ValueError, AttributeError):
-        raise DataError("the ILS doesn't say where the account works", code="no-workplace") from None
+        raise DataError(
+            "Evergreen's answer can't be read: {detail}",
+            code="no-workplace",
+            values={"detail": "the session has no workplace"},
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +149,8 @@ class Access:
         visible_orgs = every - _denied_at(gateway, session.id, sorted(every), VIEW_USER)
         if not visible_orgs:
             raise PermissionDeniedError(
-                "the account sees no patrons: it has {permission} nowhere",
-                advice="grant the permission at {root}, or at the libraries to report on",
+                "the account can't see any patrons: it lacks {permission}",
+                advice="grant it at {root}, or at the libraries to report on",
                 code="no-patrons-visible",
                 values={"permission": VIEW_USER, "root": org_units.root.shortname},
                 textcode="PERM_FAILURE",

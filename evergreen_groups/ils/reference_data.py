@@ -134,7 +134,7 @@ class ReferenceData:
         """
 
         def read() -> PenaltyKinds:
-            return _not_empty(PenaltyKinds.read(gateway, self.org_units(gateway)), Message("kinds of penalties"))
+            return _not_empty(PenaltyKinds.read(gateway, self.org_units(gateway)), Message("penalties"))
 
         return self._with_all("penalty kinds", gateway, named, read)
 
@@ -219,8 +219,8 @@ def _not_empty(found: Tree, what: str) -> Tree:
     if len(found):
         return found
     raise PermissionDeniedError(
-        "the account sees nothing of this: {what}",
-        advice="log in with a staff account, or grant the account {permission}",
+        "the account can't see {what}",
+        advice="log in with a staff account, or grant {permission}",
         code="account-not-staff",
         values={"what": what, "permission": "STAFF_LOGIN"},
         textcode="PERM_FAILURE",

@@ -46,7 +46,7 @@ class Debtor:
 
 @dataclass(frozen=True, slots=True)
 class Debtors:
-    """The people of a report who owe something, and those who are left out because nobody can be written to."""
+    """The people of a report who owe something, and those who are left out because no one can be written to."""
 
     people: tuple[Debtor, ...]
     left_out: tuple[LeftOut, ...]

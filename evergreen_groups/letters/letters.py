@@ -1,4 +1,4 @@
-"""The letters to the families of a report. A letter asks nobody to pay for other adults, and doesn't mention them."""
+"""The letters to the families of a report. A letter never asks to pay for other adults, and doesn't mention them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _RETURNABLE = (CirculationKind.OVERDUE, CirculationKind.LONG_OVERDUE)
 
 
 class NoLetter(Enum):
-    """Why somebody gets no letter. The values are used in JSON."""
+    """Why a family gets no letter. The values are used in JSON."""
 
     NO_CONTACT = "no-contact"
     """No adult is visible, and no guardian is named."""
@@ -70,7 +70,7 @@ class Letterhead:
 
 @dataclass(frozen=True, slots=True)
 class Addressee:
-    """Somebody to write to: a member (id ``patron``), or the guardian of one.
+    """A person to write to: a member (id ``patron``), or the guardian of one.
 
     ``name`` has the given name first; it is empty for a guardian whose name isn't known. ``locale`` is the member's in
     Evergreen (``fr-CA``), empty if none is set.

@@ -18,7 +18,6 @@ from sqlalchemy import delete, func, select
 
 from evergreen_groups.errors import ConfigurationError, MailServerError
 from evergreen_groups.mail.server import MailServer
-from evergreen_groups.message import Message
 from evergreen_groups.settings import MailSettings, passwords
 from evergreen_groups.state import schema, trusted_now
 
@@ -242,14 +241,14 @@ class Mailer:
             server.sendmail(self._settings.sender or "", [headers["To"].addresses[0].addr_spec], content)
         except smtplib.SMTPRecipientsRefused as error:
             (code, _), *_ = error.recipients.values()
-            raise self._server.refused(Message("a recipient"), code) from None
+            raise self._server.refused("a recipient", code) from None
         except smtplib.SMTPResponseException as error:
             with suppress(smtplib.SMTPException, OSError):
                 server.rset()
-            part = Message("a mail")
+            part = "a mail"
             if isinstance(error, smtplib.SMTPSenderRefused):
                 too_large = error.smtp_code in _TOO_LARGE
-                part = Message("a mail that is too large") if too_large else Message("the sender")
+                part = "a mail that is too large" if too_large else "the sender"
             raise self._server.refused(part, error.smtp_code) from None
         except (UnicodeError, IndexError, AttributeError) as error:
             raise MailServerError(
@@ -263,8 +262,8 @@ class Mailer:
 
 def _not_set(name: str) -> ConfigurationError:
     return ConfigurationError(
-        "no mail can be sent",
-        advice="set {name} in section [mail]",
+        "mail isn't configured",
+        advice="set {name} in [mail]",
         setting=f"mail.{name}",
         code="mail-not-set",
         values={"name": name},

@@ -69,8 +69,7 @@ class MailServer:
     def __init__(self, host: str, settings: MailSettings, password: str | None) -> None:
         if settings.username and not f"{settings.username}{password or ''}".isascii():
             raise ConfigurationError(
-                "[mail] username: it and its password may hold ASCII characters alone, for a login by SMTP takes no "
-                "others",
+                "the mail user name and password must be ASCII",
                 advice="change them on the mail server",
                 setting="mail.username",
                 code="mail-login-not-ascii",
@@ -83,9 +82,9 @@ class MailServer:
             self._tls = verifying_context(settings.ca_bundle)
         except OSError as error:
             no_certificate = isinstance(error, ssl.SSLError)
-            why = Message("there is no certificate in it") if no_certificate else system_reason(error)
+            why = Message("it holds no certificate") if no_certificate else system_reason(error)
             raise ConfigurationError(
-                "[mail] ca_bundle: {path} can't be used: {reason}",
+                "ca_bundle {path} can't be used: {reason}",
                 setting="mail.ca_bundle",
                 code="mail-ca-bundle-unusable",
                 values={"path": settings.ca_bundle, "reason": why},
@@ -101,15 +100,15 @@ class MailServer:
             server = self._connect()
         except ssl.SSLCertVerificationError as error:
             raise MailServerError(
-                "the certificate of mail server {server} can't be trusted ({reason})",
-                advice="see ca_bundle in [mail]",
+                "the certificate of mail server {server} isn't trusted: {reason}",
+                advice="check {name} in [mail]",
                 setting="mail.ca_bundle",
                 code="mail-certificate-not-accepted",
-                values={"server": self._at, "reason": error.verify_message},
+                values={"server": self._at, "reason": error.verify_message, "name": "ca_bundle"},
                 final=True,
             ) from None
         except smtplib.SMTPResponseException as error:
-            raise self.refused(Message("the connection"), error.smtp_code) from None
+            raise self.refused("the connection", error.smtp_code) from None
         except (smtplib.SMTPException, OSError) as error:
             raise self.lost(error) from None
         try:
@@ -134,10 +133,10 @@ class MailServer:
             server.close()
             raise MailServerError(
                 "mail server {server} offers no STARTTLS",
-                advice="see security in [mail]",
+                advice="check {name} in [mail]",
                 setting="mail.security",
                 code="mail-without-starttls",
-                values={"server": self._at},
+                values={"server": self._at, "name": "security"},
                 final=True,
             ) from None
         except BaseException:
@@ -152,22 +151,24 @@ class MailServer:
             server.login(self._settings.username, self._password or "")
         except smtplib.SMTPNotSupportedError:
             raise MailServerError(
-                "mail server {server} takes no login",
-                advice="leave out username",
+                "mail server {server} doesn't support this login",
+                advice="check {name} in [mail]",
                 setting="mail.username",
                 code="mail-without-login",
-                values={"server": self._at},
+                values={"server": self._at, "name": "username"},
                 final=True,
             ) from None
         except smtplib.SMTPResponseException as error:
-            raise self.refused(Message("the login"), error.smtp_code) from None
+            raise self.refused("the login", error.smtp_code) from None
         except smtplib.SMTPServerDisconnected as error:
             raise self.lost(error) from None
         except smtplib.SMTPException:
             raise MailServerError(
-                "mail server {server} takes none of the ways to log in that are known here",
+                "mail server {server} doesn't support this login",
+                advice="check {name} in [mail]",
+                setting="mail.username",
                 code="mail-login-unknown",
-                values={"server": self._at},
+                values={"server": self._at, "name": "username"},
                 final=True,
             ) from None
         except OSError as error:
@@ -180,7 +181,7 @@ class MailServer:
     def refused(self, what: str, reply: int) -> MailServerError:
         """Build the error for ``what`` the server refused. It omits the server's text, which may contain addresses."""
         return MailServerError(
-            "mail server {server} refused this: {what} ({reply})",
+            "mail server {server} refused {what} ({reply})",
             code="mail-refused",
             values={"server": self._at, "what": what, "reply": reply},
             final=not 400 <= reply < 500,
@@ -190,7 +191,7 @@ class MailServer:
         """Build the error for a connection that failed or broke off."""
         words = system_reason(error) if isinstance(error, OSError) else type(error).__name__
         return MailServerError(
-            "mail server {server} can't be reached or hung up ({reason})",
+            "no connection to mail server {server}: {reason}",
             code="mail-server-lost",
             values={"server": self._at, "reason": words},
             final=False,

@@ -126,7 +126,7 @@ def messages(
         with use_language(readers.of_libraries(libraries) if readers else current_language()):
             subject = subject_line(settings.subject, part, letter_options.places)
             if with_name and report.name:
-                subject = gettext("{name}: {subject}", name=report.name, subject=subject)
+                subject = gettext("{label}: {value}", label=report.name, value=subject)
             letter = Letter(
                 subject=subject,
                 text=plain_letter(part, letter_options),

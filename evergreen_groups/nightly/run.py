@@ -64,9 +64,9 @@ class PreparedReport:
     output: Rendered | WrittenReport | None = None
 
 
-NOT_COMPARED = Message("What changed since the last run isn't known: the history of the runs could not be used.")
+NOT_COMPARED = Message("Changes since the last run aren't known: the history can't be read.")
 AT_TERMINAL = Message(
-    "Tonight's report isn't compared with this run, which was started at a terminal; with --history it would be."
+    "This run isn't recorded, so tonight's report won't be compared with it. To record a run, use --history."
 )
 
 
@@ -77,26 +77,15 @@ def summary(made: Sequence[PreparedReport], delivery: Delivery | None) -> Messag
         if not isinstance(written := one.output, WrittenReport):
             continue
         groups = {"count": one.report.totals.group_count}
-        values: dict[str, object] = {
-            "path": written.path,
-            "groups": Message("{count} group", plural="{count} groups", values=groups),
-        }
-        if written.library_count is None:
-            parts.append(Message("written: {path} ({groups})", values=values))
-            continue
-        libraries, files = {"count": written.library_count}, {"count": written.file_count}
-        values["libraries"] = Message("{count} library", plural="{count} libraries", values=libraries)
-        values["files"] = Message("{count} file", plural="{count} files", values=files)
-        parts.append(Message("written: {path} ({files}, {libraries}, {groups})", values=values))
+        found = [Message("{count} group", plural="{count} groups", values=groups)]
+        if written.library_count is not None:
+            libraries, files = {"count": written.library_count}, {"count": written.file_count}
+            found.append(Message("{count} library", plural="{count} libraries", values=libraries))
+            found.append(Message("{count} file", plural="{count} files", values=files))
+        parts.append(Message("written: {path} ({content})", values={"path": written.path, "content": found}))
     if delivery is not None:
-        count = {"count": delivery.sent}
-        parts.append(Message("{count} mail sent", plural="{count} mails sent", values=count))
-        if delivery.queued:
-            count = {"count": delivery.queued}
-            parts.append(Message("{count} mail queued", plural="{count} mails queued", values=count))
-        if delivery.dropped:
-            count = {"count": delivery.dropped}
-            parts.append(Message("{count} mail given up", plural="{count} mails given up", values=count))
+        sums = {"sent": delivery.sent, "queued": delivery.queued, "dropped": delivery.dropped}
+        parts.append(Message("mails sent: {sent:,}, queued: {queued:,}, given up: {dropped:,}", values=sums))
     return Message("{parts}", values={"parts": tuple(parts)}) if parts else None
 
 
@@ -104,7 +93,7 @@ log = logging.getLogger("evergreen_groups.report_run")
 
 
 _GRACE = 30.0
-CUT_OFF = Message("the run did not end at its deadline, and was cut off")
+CUT_OFF = Message("the run hung after its deadline and was killed")
 
 
 class _ExpiredError(BaseException):
@@ -146,8 +135,8 @@ class Deadline:
         self._last_resort.join()
         if isinstance(error, _ExpiredError):
             raise DeadlineError(
-                "the run was not done after {seconds:g} seconds and was ended",
-                advice="give it more with --deadline, or see with -v what it waits for",
+                "the run took longer than {seconds:g} seconds",
+                advice="raise --deadline, or find out with -v what is slow",
                 setting="report.deadline",
                 values={"seconds": self._seconds},
             ) from None
@@ -295,9 +284,9 @@ class ReportRun:
             return False
         self._environment.emit(
             Message(
-                "nothing to do: the report was made at {moment}, and {count} hour is to lie between two "
+                "nothing to do: the report was made at {moment}, less than {count} hour ago "
                 "([report] hours_between_runs)",
-                plural="nothing to do: the report was made at {moment}, and {count} hours are to lie between two "
+                plural="nothing to do: the report was made at {moment}, less than {count} hours ago "
                 "([report] hours_between_runs)",
                 values={"moment": last.finished, "count": hours},
             )
@@ -369,10 +358,10 @@ class ReportRun:
         # Probably a problem with the data or the permissions rather than a sudden absence of debts.
         if not report.groups and (before := len(changes.cleared) + len(changes.hidden)):
             note = Message(
-                "No groups are listed, but the previous report listed {count} group. If you don't expect this, "
+                "No groups are listed, but the previous report listed {count} group. If this is unexpected, "
                 "run the report again.",
-                plural="No groups are listed, but the previous report listed {count} groups. If you don't "
-                "expect this, run the report again.",
+                plural="No groups are listed, but the previous report listed {count} groups. If this is "
+                "unexpected, run the report again.",
                 values={"count": before},
             )
             report = replace(report, notes=(*report.notes, note))
@@ -448,10 +437,9 @@ class ReportRun:
                 if isinstance(error, DeadlineError):
                     raise
                 if self._problem is not None:  # only the first error ends the run, so print the others
-                    values = {"name": one.job.name, "problem": error}
-                    text = Message("the report could not be written either: {problem}", values=values)
+                    text = Message("the report couldn't be written either: {problem}", values={"problem": error})
                     if one.job.name:
-                        text = Message("the report {name} could not be written either: {problem}", values=values)
+                        text = Message("{label}: {value}", values={"label": one.job.name, "value": text})
                     self._environment.emit(text, error=True)
                 self._problem = self._problem or error
             else:
@@ -552,7 +540,7 @@ class ReportRun:
             return
         for one in self._read:
             for note in one.report.notes:
-                named = Message("{name}: {note}", values={"name": one.job.name, "note": note})
+                named = Message("{label}: {value}", values={"label": one.job.name, "value": note})
                 self._environment.emit(named if one.job.name else note)
         if self._made and not (self._recorded or self._is_preview):
             self._environment.emit(AT_TERMINAL)
@@ -580,7 +568,7 @@ class ReportRun:
                 write_failure_page(job.target, status, error, Readers(self._environment.settings.language).of_all)
         self._call_healthcheck(succeeded=exit_code == exit_status.DONE)
         if problem is not None:
-            text = Message("the status of this run could not be stored: {problem}", values={"problem": problem})
+            text = Message("the status of this run couldn't be stored: {problem}", values={"problem": problem})
             self._environment.emit(text, error=True)
         self._write_textfile(status, transactions)
         return exit_code

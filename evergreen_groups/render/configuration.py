@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -12,8 +13,9 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from evergreen_groups.doctor import LocatedFinding, Verdict
-from evergreen_groups.language import gettext, ngettext
+from evergreen_groups.language import gettext
 from evergreen_groups.render.columns import aligned, console_for
+from evergreen_groups.render.doctor import VERDICTS
 from evergreen_groups.render.json_documents import write_json_document
 from evergreen_groups.render.text import printable
 
@@ -58,7 +60,7 @@ def _assignment(value: EffectiveValue) -> str:
 
 def _comment(value: EffectiveValue, source: Path | None) -> str:
     if value.is_secret:
-        return gettext("from {place}", place=str(value.origin))
+        return str(value.origin)
     if not str(value.origin):
         return gettext("default") if value.toml else gettext("not set")
     place = str(value.origin)
@@ -91,16 +93,15 @@ def write_values_json(source: Path | None, values: Iterable[EffectiveValue], str
 
 
 def write_faults(source: Path | None, found: Sequence[LocatedFinding], stream: TextIO, *, width: int) -> None:
-    """Write each fault with its place and, indented below, what to do; then the number of faults and warnings."""
+    """Write each fault with its place and, indented below, what to do; then how many there are, if any."""
     for one in found:
         stream.writelines(f"{line}\n" for line in _fault(one, width))
-    counts = _counts(found)
+    counts = Counter(one.finding.verdict for one in found)
     if counts:
-        stream.write(f"{', '.join(counts)}.\n")
-    elif source is None:
-        stream.write(gettext("The environment's settings are right.") + "\n")
+        stream.write(", ".join(f"{gettext(VERDICTS[verdict])} {count}" for verdict, count in counts.items()) + ".\n")
     else:
-        stream.write(gettext("{file} is right.", file=printable(str(source))) + "\n")
+        about = f"{printable(str(source))}: " if source else ""
+        stream.write(about + gettext("The settings are valid.") + "\n")
 
 
 def _fault(one: LocatedFinding, width: int) -> Iterator[str]:
@@ -108,7 +109,7 @@ def _fault(one: LocatedFinding, width: int) -> Iterator[str]:
     if place and not problem.startswith(place):
         problem = f"{place}: {problem}"
     if one.finding.verdict is Verdict.WARNING:
-        problem = gettext("warning: {problem}", problem=problem)
+        problem = gettext("{label}: {value}", label=VERDICTS[Verdict.WARNING], value=problem)
     yield from _wrapped(problem, width, "", _INDENT)
     if one.finding.advice:
         yield from _wrapped(f"→ {gettext(one.finding.advice)}", width, _INDENT, f"{_INDENT}  ")
@@ -124,16 +125,6 @@ def _wrapped(text: str, width: int, initial: str, subsequent: str) -> list[str]:
         break_on_hyphens=False,
         break_long_words=False,
     )
-
-
-def _counts(found: Sequence[LocatedFinding]) -> list[str]:
-    faults = sum(one.finding.verdict is Verdict.FAILED for one in found)
-    counts = []
-    if faults:
-        counts.append(ngettext("{count} fault", "{count} faults", faults))
-    if warnings := len(found) - faults:
-        counts.append(ngettext("{count} warning", "{count} warnings", warnings))
-    return counts
 
 
 def write_faults_json(source: Path | None, found: Sequence[LocatedFinding], stream: TextIO) -> None:

@@ -23,17 +23,11 @@ if TYPE_CHECKING:
 SCHEMA = "evergreen-groups/diagnosis/1"
 
 _STYLES = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILED: "bold red", Verdict.SKIPPED: "dim"}
-_VERDICTS = {
+VERDICTS = {
     Verdict.OK: Message("ok", context="a check"),
     Verdict.WARNING: Message("warning", context="a check"),
     Verdict.FAILED: Message("failed", context="a check"),
     Verdict.SKIPPED: Message("skipped", context="a check"),
-}
-_COUNTS = {
-    Verdict.OK: Message("{count} ok", plural="{count} ok", context="checks"),
-    Verdict.WARNING: Message("{count} warning", plural="{count} warnings", context="checks"),
-    Verdict.FAILED: Message("{count} failed", plural="{count} failed", context="checks"),
-    Verdict.SKIPPED: Message("{count} skipped", plural="{count} skipped", context="checks"),
 }
 _GAP = 2
 _TITLE_WIDTH = 18
@@ -48,7 +42,7 @@ class DiagnosisWriter:
 
     def __init__(self, stream: TextIO, *, width: int, color: bool) -> None:
         self._width = max(width, _LEAST_WIDTH)
-        self._verdicts = {verdict: gettext(word) for verdict, word in _VERDICTS.items()}
+        self._verdicts = {verdict: gettext(word) for verdict, word in VERDICTS.items()}
         self._verdict_width = max(map(cell_len, self._verdicts.values())) + _GAP
         self._console = console_for(stream, color=color, width=self._width)
 
@@ -72,7 +66,7 @@ class DiagnosisWriter:
         """Write the number of findings for each verdict."""
         self._line()
         counts = [
-            gettext(text, count=count) for verdict, text in _COUNTS.items() if (count := diagnosis.count(verdict))
+            f"{word} {number(count)}" for verdict, word in self._verdicts.items() if (count := diagnosis.count(verdict))
         ]
         self._line((", ".join(counts) + ".", ""))
 
@@ -149,7 +143,7 @@ def examination_document(found: Examination | None) -> dict[str, Any]:
 def write_examination(found: Examination, stream: TextIO) -> None:
     """Write the size of the database, what it holds, and since when."""
     print(
-        gettext("The database {where} is whole: {size} MB.", where=found.where, size=decimal(found.size / 1_000_000)),
+        gettext("The database {where} is intact: {size} MB.", where=found.where, size=decimal(found.size / 1_000_000)),
         file=stream,
     )
     names = {amount.name: gettext(STORED[amount.name]) for amount in found.amounts}
@@ -160,8 +154,8 @@ def write_examination(found: Examination, stream: TextIO) -> None:
         print(f"  {rows}  {aligned(names[amount.name], width)}  {since}".rstrip(), file=stream)
     if found.open_steps:
         text = ngettext(
-            "Open: {count} change of which it isn't known yet what became of it.",
-            "Open: {count} changes of which it isn't known yet what became of them.",
+            "{count} change is open: its outcome isn't known yet.",
+            "{count} changes are open: their outcome isn't known yet.",
             found.open_steps,
         )
         print(text, file=stream)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from evergreen_groups.follow_up import FollowUpStatus, How, What
 from evergreen_groups.language import day, gettext, number, price
 from evergreen_groups.message import Message
+from evergreen_groups.render.text import capitalized
 from evergreen_groups.values import plain_amount
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def write_follow_ups(
     if report:
         print(f"{report}:", file=stream)
     if found is None:
-        print(gettext("No run of the report was recorded yet."), file=stream)
+        print(gettext("The report hasn't run yet."), file=stream)
         return
     print(gettext("Data as of {moment}", moment=found.at), file=stream)
     for status in FollowUpStatus:
@@ -122,13 +123,12 @@ def write_follow_ups(
             for one in found.by_group.values()
             if one.status(today(one.group.contact_library), again_after) is status
         ]
-        print(gettext("{status}: {count}", status=gettext(STATUSES[status]), count=number(len(groups))), file=stream)
+        print(gettext("{label}: {value}", label=STATUSES[status], value=number(len(groups))), file=stream)
         for one in groups if status in only else ():
             group = one.group
             owed = price(group.combined_fines) if group.certain else gettext("not known")
-            line = gettext(
-                "Group {group} · {library} · {amount}", group=group.group, library=group.contact_library, amount=owed
-            )
+            about = capitalized(gettext("group {group}", group=group.group))
+            line = " · ".join((about, group.contact_library, owed))
             entries = [entry for entry in one.entries if not entry.deleted]
             print(f"  {line}", file=stream)
             if entries:

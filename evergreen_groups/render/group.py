@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
 from evergreen_groups.language import describe_total, gettext, ngettext, pgettext, price
-from evergreen_groups.message import Message
-from evergreen_groups.policy import Comparison
 from evergreen_groups.render.columns import Cell, Columns, TextColumn, wrapped
 from evergreen_groups.render.json_documents import (
     forecast_document,
@@ -19,20 +17,21 @@ from evergreen_groups.render.json_documents import (
     standing_totals_document,
     write_json_document,
 )
-from evergreen_groups.render.text import printable
+from evergreen_groups.render.text import printable, sentence
 from evergreen_groups.render.wording import (
     LOWER_BOUND_NOTE,
+    NOT_DECIDED,
     describe_limit,
     explain_standing,
     hidden_members,
+    information_only,
 )
 from evergreen_groups.values import plain_amount
 
 if TYPE_CHECKING:
     from evergreen_groups.desk import GroupCheck, GroupDetails
-    from evergreen_groups.groups import Member, PatronAccount
+    from evergreen_groups.groups import Group, Member, PatronAccount
     from evergreen_groups.ils import CirculationCounts, Penalty
-    from evergreen_groups.policy import Limit
 
 SCHEMA = "evergreen-groups/group/1"
 _UNKNOWN = "–"
@@ -62,21 +61,8 @@ def write_details(details: GroupDetails, stream: TextIO, *, width: int) -> None:
     )
     table = Columns(headings, [*rows, sums], width).lines(rows, ruled=True, sums=sums)
     print(heading, "", *table, "", sep="\n", file=stream)
-    for sentence in _notes(details):
-        print(*wrapped(sentence, width), sep="\n", file=stream)
-
-
-def _rule(limit: Limit | None) -> str:
-    if limit is None:
-        return gettext(
-            "Over the limit, by their own fines alone: who is marked, each by the limit for their profile and library "
-            "(`evergreen-groups check` says which)."
-        )
-    if limit.amount is None:
-        return gettext("There is no limit for own fines, so no member is over it.")
-    if limit.comparison is Comparison.REACHES:
-        return gettext("Over the limit, by their own fines alone: who owes {amount} or more.", amount=limit.amount)
-    return gettext("Over the limit, by their own fines alone: who owes more than {amount}.", amount=limit.amount)
+    for note in _notes(details):
+        print(*wrapped(note, width), sep="\n", file=stream)
 
 
 def _row(details: GroupDetails, member: Member) -> list[Cell]:
@@ -115,22 +101,15 @@ def _remarks(details: GroupDetails, member: Member, account: PatronAccount) -> I
 def _notes(details: GroupDetails) -> Iterator[str]:
     """Yield the group's fines, the rule, where limit and blocks disagree, other blocks, and what isn't visible."""
     group = details.group
-    yield gettext("Group fines: {fines}, for information only.", fines=describe_total(group.combined_fines))
-    yield _rule(details.limit)
+    yield _group_fines(group)
+    yield information_only(details.limit)
     for member in group.members:
         forecast = details.forecasts.get(member.id)
         why = None if forecast is None else forecast.explain(member)
-        for sentence in explain_standing(details.standing(member), not_yet=why is None):
-            yield gettext("{name}: {sentence}.", name=printable(member.name), sentence=sentence)
-        if why is not None:
-            yield gettext("{name}: {explanation}", name=printable(member.name), explanation=why)
-    hidden = sum(member.decision is None for member in group.members)
-    if hidden:
-        yield ngettext(
-            "Whether {count} member is over the limit isn't known: this account may not see the limit.",
-            "Whether {count} members are over the limit isn't known: this account may not see the limit.",
-            hidden,
-        )
+        for about in (*explain_standing(details.standing(member), not_yet=why is None), *([why] if why else [])):
+            yield gettext("{label}: {value}", label=printable(member.name), value=sentence(gettext(about)))
+    if any(member.decision is None for member in group.members):
+        yield gettext(NOT_DECIDED)
     if not group.complete:
         yield hidden_members(group)
     if not details.all_circulations.complete:
@@ -206,21 +185,14 @@ def write_check(check: GroupCheck, stream: TextIO, *, width: int) -> None:
         differences = (f"  {printable(gettext(difference))}" for difference in check.differences(member))
         stream.writelines(f"{line}\n" for line in (*_decision(member), *differences))
     group = check.group
-    text = gettext(
-        "Group Fines, group {group}: {fines}, for information only.",
-        group=group.number,
-        fines=describe_total(group.combined_fines),
-    )
-    stream.write(f"\n{text}\n")
+    stream.write(f"\n{_group_fines(group)}\n")
     if not group.complete:
         stream.write(hidden_members(group) + "\n")
 
 
-_OVER_THE_LIMIT = {
-    True: Message("yes", context="over the limit"),
-    False: Message("no", context="over the limit"),
-    None: Message("not known", context="over the limit"),
-}
+def _group_fines(group: Group) -> str:
+    fines = describe_total(group.combined_fines)
+    return gettext("Fines of group {group}, for information only: {fines}", group=group.number, fines=fines)
 
 
 def _check_row(member: Member) -> list[Cell]:
@@ -229,8 +201,8 @@ def _check_row(member: Member) -> list[Cell]:
         printable(member.barcode) if member.barcode else gettext("no card"),
         printable(member.library),
         price(member.own_fines),
-        pgettext("limit", "not visible") if member.decision is None else describe_limit(member.limit),
-        gettext(_OVER_THE_LIMIT[member.over_limit_if_known]),
+        gettext("not known") if member.decision is None else describe_limit(member.limit),
+        {True: gettext("yes"), False: gettext("no"), None: gettext("not known")}[member.over_limit_if_known],
     )
     return [Cell(text) for text in texts]
 
@@ -238,13 +210,14 @@ def _check_row(member: Member) -> list[Cell]:
 def _decision(member: Member) -> Iterator[str]:
     name, decision = printable(member.name), member.decision
     if decision is None:
-        yield gettext("{name}: not decided, for the account may not see the limit.", name=name)
+        yield gettext("{label}: {value}", label=name, value=NOT_DECIDED)
         return
-    yield gettext("{name}: {explanation}", name=name, explanation=decision.explanation)
-    yield "  " + gettext("Limit: {origin}.", origin=printable(gettext(decision.limit.origin)))
+    yield gettext("{label}: {value}", label=name, value=decision.explanation)
+    origin = printable(gettext(decision.limit.origin))
+    yield "  " + gettext("{label}: {value}", label=gettext("Limit"), value=origin)
     if decision.own_balance != member.own_fines:
         yield "  " + gettext(
-            "Of {owed} owed, {counted} counts: what is owed at the limit's libraries.",
+            "Of {owed}, {counted} counts toward the limit: the rest was billed at other libraries.",
             owed=member.own_fines,
             counted=decision.own_balance,
         )

@@ -277,7 +277,7 @@ class LongSheet(Generic[Row]):
         """
         if count >= MOST_ROWS:
             raise ConfigurationError(
-                "a spreadsheet holds {most:,} rows and the report has more",
+                "the report has more rows than a spreadsheet can hold ({most:,})",
                 advice="choose CSV, or list fewer groups",
                 code="spreadsheet-too-long",
                 values={"most": MOST_ROWS},

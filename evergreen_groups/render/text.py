@@ -77,8 +77,8 @@ def sentence(text: str) -> str:
     'They are already in the same group, 7.'
     """
     if not text or text.endswith((".", "?", "!")):
-        return _capitalized(text)
-    return gettext(_SENTENCE, text=_capitalized(text))
+        return capitalized(text)
+    return gettext(_SENTENCE, text=capitalized(text))
 
 
 def error_sentences(error: EvergreenGroupsError) -> str:
@@ -86,5 +86,6 @@ def error_sentences(error: EvergreenGroupsError) -> str:
     return " ".join(sentence(part) for part in (describe_problem(error), describe_advice(error)) if part)
 
 
-def _capitalized(text: str) -> str:
+def capitalized(text: str) -> str:
+    """Return ``text`` with its first letter in upper case."""
     return f"{text[:1].upper()}{text[1:]}"

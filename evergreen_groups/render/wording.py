@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from evergreen_groups.groups import StandingDifference
-from evergreen_groups.language import current_language, day, enumeration, gettext, ngettext, pgettext
+from evergreen_groups.language import current_language, describe_total, enumeration, gettext, ngettext, pgettext
 from evergreen_groups.message import Message
 from evergreen_groups.policy import Comparison, Limit
 from evergreen_groups.render.text import printable
@@ -22,32 +22,26 @@ if TYPE_CHECKING:
 
 TITLE = Message("Groups with high combined fines")
 CONFIDENTIAL = Message("Holds names and barcodes of patrons: keep it confidential.")
-LOWER_BOUND_NOTE = Message("+ means at least: what the account can't see may add to it.")
+LOWER_BOUND_NOTE = Message("+ means at least: the account can't see everything.")
 """Shown below a table whose totals are lower bounds."""
-NOTHING_FOUND = Message("No group owes that much. There is nothing to list.")
+NOTHING_FOUND = Message("No groups to list.")
 
 _SORT_ORDERS = {
     "total": Message("highest combined fines first"),
-    "age": Message("those who have owed longest first"),
+    "age": Message("longest owing first"),
     "members": Message("most members first"),
-    "name": Message("by the name of the lead"),
+    "name": Message("by lead"),
     "library": Message("by library"),
 }
 
 
 def hidden_members(group: Group) -> str:
-    """Say how many members are hidden, and whether their fines are counted."""
-    if group.hidden_fines is None:
-        return ngettext(
-            "{count} member is hidden from this account; what they owe is unknown.",
-            "{count} members are hidden from this account; what they owe is unknown.",
-            group.hidden_member_count,
-        )
+    """Say how many members are hidden, and what they owe."""
     return ngettext(
-        "{count} member is hidden from this account; they owe {owed}, which is counted.",
-        "{count} members are hidden from this account; they owe {owed}, which is counted.",
+        "{count} member is hidden from this account (fines: {owed}).",
+        "{count} members are hidden from this account (fines: {owed}).",
         group.hidden_member_count,
-        owed=group.hidden_fines,
+        owed=describe_total(group.hidden_fines),
     )
 
 
@@ -55,9 +49,9 @@ def report_title(criteria: Criteria, name: str = "") -> str:
     """Return the title of a report, with its name and, if it covers a single library, the library."""
     title = gettext(TITLE)
     if name:
-        title = gettext("{title} ({name})", title=title, name=printable(name))
+        title = f"{title} ({printable(name)})"
     if len(criteria.orgs) == 1:
-        title = gettext("{title}: {library}", title=title, library=printable(criteria.orgs[0]))
+        title = gettext("{label}: {value}", label=title, value=printable(criteria.orgs[0]))
     return title
 
 
@@ -79,7 +73,7 @@ def _conditions(criteria: Criteria) -> Iterator[str]:
     )
     if criteria.orgs:
         libraries = _any_of(criteria.orgs)
-        yield gettext("with a member whose home library is {libraries} or below", libraries=libraries)
+        yield gettext("with a member at {libraries} or below", libraries=libraries)
     yield from _filter_conditions(criteria.choice)
 
 
@@ -89,17 +83,17 @@ def _filter_conditions(choice: Choice) -> Iterator[str]:
     if choice.kinds:
         yield gettext("owing for {kinds}", kinds=_any_of(choice.kinds))
     if choice.with_items_out:
-        yield gettext("with overdue items that can be returned")
+        yield gettext("with items that can still be returned")
     if choice.with_juvenile:
         yield gettext("with a juvenile member")
     if choice.profiles:
         profiles = _any_of(choice.profiles)
-        yield gettext("with a member who has the profile {profiles}, or one below", profiles=profiles)
+        yield gettext("with a member of profile {profiles} or below", profiles=profiles)
     if choice.over_limit is not None:
         over, within = gettext("with a member over the limit"), gettext("with no member over the limit")
         yield over if choice.over_limit else within
     if choice.blocked:
-        yield gettext("with a member who is blocked for fines in Evergreen")
+        yield gettext("with a member blocked in Evergreen")
 
 
 def _any_of(names: Iterable[str]) -> str:
@@ -116,58 +110,27 @@ def describe_limit(limit: Limit) -> str:
 
 
 def information_only(limit: Limit | None) -> str:
-    """Say that a group's total blocks no one, and which limit does. None: limits differ between patrons."""
-    rule = gettext("The combined fines of a group block nobody.")
-    return f"{rule} {_describe_rule(limit)}"
-
-
-def _describe_rule(limit: Limit | None) -> str:
+    """Say that only own fines count toward the limit. None: limits differ between patrons."""
     if limit is None:
-        return gettext(
-            "Each member has a limit by profile and home library, and is over it only with own fines; "
-            "the ILS's own limits may count those of some libraries alone."
-        )
+        return gettext("Only a member's own fines count toward the limit, which depends on profile and home library.")
     if limit.amount is None:
-        return gettext("There is no limit for a member's own fines either.")
-    if limit.comparison is Comparison.REACHES:
-        return gettext("A member is over the limit only with own fines of {amount} or more.", amount=limit.amount)
-    return gettext("A member is over the limit only with own fines of more than {amount}.", amount=limit.amount)
+        return gettext("There is no limit for own fines, so no member is over it.")
+    return gettext("Only a member's own fines count toward the {amount} limit.", amount=limit.amount)
 
 
-def explain_no_member_over_limit(limit: Limit | None, count: Total[int]) -> str:
+def explain_no_member_over_limit(count: Total[int]) -> str:
     """Explain the mark of groups whose total exceeds the limit although no member does."""
-    if limit is None or limit.amount is None:
-        return ngettext(
-            "in {count} group the members together owe more than one of them may, but none of them is over the limit.",
-            "in {count} groups the members together owe more than one of them may, but none of them is over the limit.",
-            count.at_least,
-            count=count,
-        )
     return ngettext(
-        "in {count} group the members together owe more than {amount}, but none of them is over the limit.",
-        "in {count} groups the members together owe more than {amount}, but none of them is over the limit.",
+        "in {count} group, the members together owe more than the limit, but no member is over it.",
+        "in {count} groups, the members together owe more than the limit, but no member is over it.",
         count.at_least,
         count=count,
-        amount=limit.amount,
     )
 
 
 def describe_incomplete(group: Group) -> str:
-    """Say how many members are hidden from an incomplete group, and whether its total includes their fines."""
-    if group.hidden_fines is None:
-        return ngettext(
-            "incomplete: {count} of {all:,} members can't be seen by this account; what they owe is unknown",
-            "incomplete: {count} of {all:,} members can't be seen by this account; what they owe is unknown",
-            group.hidden_member_count,
-            all=group.member_count,
-        )
-    return ngettext(
-        "incomplete: {count} of {all:,} members can't be seen by this account; they owe {owed}, which is counted",
-        "incomplete: {count} of {all:,} members can't be seen by this account; they owe {owed}, which is counted",
-        group.hidden_member_count,
-        all=group.member_count,
-        owed=group.hidden_fines,
-    )
+    """Say how many members are hidden from an incomplete group, and what they owe."""
+    return gettext("{label}: {value}", label=pgettext("groups", "incomplete"), value=hidden_members(group))
 
 
 DIFFERENCES: Mapping[StandingDifference, Message] = {
@@ -175,13 +138,6 @@ DIFFERENCES: Mapping[StandingDifference, Message] = {
     StandingDifference.NOW_WITHIN_LIMIT: Message("blocked in Evergreen, own fines within the limit"),
 }
 """How the rule and Evergreen's blocks disagree."""
-# Keyed by: set by staff, the date is known.
-_PENALTIES = {
-    (False, False): Message("{penalty} at {library}"),
-    (False, True): Message("{penalty} at {library}, since {day}"),
-    (True, False): Message("{penalty} at {library}, by staff"),
-    (True, True): Message("{penalty} at {library}, by staff, since {day}"),
-}
 
 
 def describe_penalty(penalty: Penalty) -> str:
@@ -193,12 +149,12 @@ def describe_penalty(penalty: Penalty) -> str:
 # A report has tens of thousands of penalties, but few combinations of kind, library and day. The tag is a cache key.
 @lru_cache(maxsize=4096)
 def _described(_tag: str, kind: str, library: str, by_staff: bool, since: date | None) -> str:
-    return gettext(
-        _PENALTIES[by_staff, since is not None],
-        penalty=printable(kind),
-        library=printable(library),
-        day=day(since) if since else "",
-    )
+    parts = [gettext("{penalty} at {library}", penalty=printable(kind), library=printable(library))]
+    if by_staff:
+        parts.append(gettext("by staff"))
+    if since:
+        parts.append(gettext("since {day}", day=since))
+    return ", ".join(parts)
 
 
 def penalty_cell(penalty: Penalty) -> str:
@@ -217,9 +173,15 @@ def explain_standing(standing: Standing, *, not_yet: bool = True) -> Iterator[st
     if standing.difference is StandingDifference.NOT_YET_BLOCKED:
         not_blocked = Message("over the limit, not blocked in Evergreen")
         yield gettext(DIFFERENCES[standing.difference] if not_yet else not_blocked)
-    elif standing.difference is not None:
-        yield gettext("blocked in Evergreen, own fines within the limit: {penalties}", penalties=blocks)
-    elif standing.over_limit is None and blocks:
-        yield gettext("blocked in Evergreen: {penalties}", penalties=blocks)
-    for penalty in standing.other_blocks:
-        yield gettext("blocked in Evergreen for something else: {penalty}", penalty=describe_penalty(penalty))
+    elif blocks and (standing.difference is not None or standing.over_limit is None):
+        label = DIFFERENCES[standing.difference] if standing.difference else Message("blocked in Evergreen")
+        yield gettext("{label}: {value}", label=label, value=blocks)
+    yield from map(describe_other_block, standing.other_blocks)
+
+
+def describe_other_block(penalty: Penalty) -> str:
+    """Describe a block that isn't for fines, without a final period."""
+    return gettext("blocked in Evergreen for something else: {penalty}", penalty=describe_penalty(penalty))
+
+
+NOT_DECIDED = Message("Not known whether over the limit: the account can't see the limit.")

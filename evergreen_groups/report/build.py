@@ -42,9 +42,8 @@ def require_details(criteria: Criteria) -> None:
     """
     if not criteria.details and (criteria.choice.needs_details or criteria.sort == "age"):
         raise ConfigurationError(
-            "groups can be chosen, or sorted by the age of what they owe, only where the report reads what "
-            "members owe for",
-            advice='with details = "full" it does',
+            "filters, and sorting by age, need the report's details",
+            advice='set details = "full"',
             setting="report.details",
             code="choice-without-details",
         )
@@ -85,8 +84,8 @@ def apply_criteria(report: Report, criteria: Criteria) -> Report:
         unknown = verdicts.count(None)
         if unknown:
             more = Message(
-                "Not listed: {count} more that owes enough, and may fit as far as the account can see.",
-                plural="Not listed: {count} more that owe enough, and may fit as far as the account can see.",
+                "Not listed: {count} more group that may match, which this account can't fully see.",
+                plural="Not listed: {count} more groups that may match, which this account can't fully see.",
                 values={"count": unknown},
             )
             notes = (*notes, more)
@@ -254,12 +253,12 @@ def read_reports(
         details=None if details is None else ReportDetails(details.members, details.profiles),
     )
     report = apply_criteria(report, criteria)
-    notes = [*_notes(access, report.groups), *report.notes]
+    notes = [*_notes(access), *report.notes]
     if details is not None:
         notes += details.notes(report.groups)
     notes += [
         Message(
-            "The date in the field {field} of the record {name} {id} can't be read and counts as unknown.",
+            "{name} {id} has an unreadable date in {field}, which counts as unknown.",
             values={"field": field, "name": class_id, "id": str(key)},
         )
         for class_id, key, field in gateway.statistics.unreadable_dates[unreadable_before:][:_MAX_DATES]
@@ -298,8 +297,7 @@ def _selected(everything: Report, criteria: Criteria) -> Report:
         return found
     # Notes about the reading count the groups of all reports, so say so.
     notes = (
-        Message("Of everything that was read: {note}", values={"note": note}) if note in everything.notes else note
-        for note in found.notes
+        Message("Overall: {note}", values={"note": note}) if note in everything.notes else note for note in found.notes
     )
     return replace(found, notes=tuple(notes))
 
@@ -337,25 +335,12 @@ def _with_contacts(report: Report, contacts: ContactReader, kinds: PenaltyKinds,
     return replace(report, contacts=shown, known_contacts=known)
 
 
-def _notes(access: Access, listed: Sequence[Group]) -> list[Message]:
+def _notes(access: Access) -> list[Message]:
+    if access.everywhere:
+        return []
     missing = {"permission": VIEW_USER, "libraries": access.missing_names}
-    notes = []
-    incomplete = sum(not group.complete for group in listed)
-    if incomplete:
-        notes.append(
-            Message(
-                "Incomplete: {count} of {all:,} groups has members whom the account can't see. "
-                "It lacks {permission} at {libraries}.",
-                plural="Incomplete: {count} of {all:,} groups have members whom the account can't see. "
-                "It lacks {permission} at {libraries}.",
-                values={"count": incomplete, "all": len(listed), **missing},
-            )
+    return [
+        Message(
+            "Incomplete: the account lacks {permission} at {libraries}, so it can't see patrons there.", values=missing
         )
-    if not access.everywhere:
-        notes.append(
-            Message(
-                "Groups with no visible member are not listed: the account lacks {permission} at {libraries}.",
-                values=missing,
-            )
-        )
-    return notes
+    ]

@@ -299,16 +299,11 @@ class DetailReader:
         without_bills = sum(member.owed is None for member in found)
         if without_bills:
             reason = self._reason(permissions.VIEW_USER_TRANSACTIONS, self._bills_at)
-            yield Message(
-                "What {count} of {all:,} members owes for isn't known: {reason}.",
-                plural="What {count} of {all:,} members owe for isn't known: {reason}.",
-                values={"count": without_bills, "all": len(found), "reason": reason},
-            )
+            yield _not_known(Message("Owed for"), without_bills, len(found), reason)
         by_type = sum(member.id in self._by_billing_type for group in groups for member in group.members)
         if by_type:
             yield Message(
-                "For {count} of {all:,} members, bills for items are listed by billing type and not by what happened "
-                "to the item: {reason}.",
+                "For {count:,} of {all:,} members, bills for items are listed by billing type only ({reason}).",
                 values={
                     "count": by_type,
                     "all": len(found),
@@ -318,23 +313,20 @@ class DetailReader:
         without_items = sum(member.items is None for member in found)
         if without_items:
             reason = self._reason(permissions.VIEW_CIRCULATIONS, self._items_at)
-            yield Message(
-                "How many items {count} of {all:,} members has overdue or lost isn't known: {reason}.",
-                plural="How many items {count} of {all:,} members have overdue or lost isn't known: {reason}.",
-                values={"count": without_items, "all": len(found), "reason": reason},
-            )
+            yield _not_known(Message("Items overdue"), without_items, len(found), reason)
 
     def _reason(self, permission: str, held: Collection[int]) -> Message:
-        if not held:
-            return Message(
-                'the account lacks {permission}; grant it, or have details = "sums"', values={"permission": permission}
-            )
         missing = {unit.id for unit in self._org_units} - set(held)
         if not missing:
-            return Message("something was paid or billed while the report was made")
+            return Message("fines changed while the report was made")
         named = self._org_units.subtree_roots(missing) or [unit for unit in self._org_units if unit.id in missing]
         libraries = ", ".join(unit.shortname for unit in named)
         return Message(
             "the account lacks {permission} at {libraries}",
             values={"permission": permission, "libraries": libraries},
         )
+
+
+def _not_known(what: Message, count: int, of: int, reason: Message) -> Message:
+    values = {"what": what, "count": count, "all": of, "reason": reason}
+    return Message("{what}: not known for {count:,} of {all:,} members ({reason}).", values=values)

@@ -98,7 +98,7 @@ def _part(report: Report, groups: Sequence[Group], shortnames: tuple[str, ...], 
     notes = report.notes
     # Notes may count groups of the whole report, so mark them in a part.
     if len(groups) < len(report.groups) or not groups:
-        notes = tuple(Message("Of the whole report: {note}", values={"note": note}) for note in notes)
+        notes = tuple(Message("Overall: {note}", values={"note": note}) for note in notes)
     return replace(
         report,
         criteria=replace(report.criteria, orgs=shortnames),

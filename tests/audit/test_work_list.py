@@ -172,7 +172,8 @@ def test_a_split_and_the_page_where_it_is_done(staff: Gateway) -> None:
     assert school.split is not None
     assert (school.split.stay, school.split.leave) == ((1054, 1055), ((1056,),))
     assert (
-        describe_split(school) == "Suggested split: stay: Pine Hill School, Office; Sandoval, Greta. Out: Petrov, Omar."
+        describe_split(school)
+        == "Suggested split. Stay: Pine Hill School, Office; Sandoval, Greta. Leave: Petrov, Omar."
     )
     page = "https://ils.example.org/evergreen-groups/patrons/{}/group?client=eg{}"
     assert group_link(school, CLIENT) == page.format(1054, "&select=1056")

@@ -275,7 +275,7 @@ def test_a_record_that_is_not_the_patrons_changes_nothing(
     proxy.answer = lambda call: answer if call.method == RETRIEVE else None
     outcome = plan.apply()
     assert [step.state for step in outcome.steps] == [StepState.NOT_DONE]
-    assert "something else than the patron" in outcome.steps[0].reason
+    assert "not the requested patron" in outcome.steps[0].reason
     assert UPDATE not in proxy.seen
 
 

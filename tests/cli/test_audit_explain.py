@@ -17,12 +17,12 @@ from evergreen_groups.sandbox import Sandbox
 BARCODE, PATRON = "20000000001030", 1030
 NORTH, HARBOR, MILL = 2, 11, 21
 STEPS = (
-    "1. What Evergreen sets for fines",
-    "2. Which threshold it holds against them",
-    "3. Which bills that threshold counts",
-    "4. What Evergreen does when it recalculates",
-    "5. What stands in Evergreen now",
-    "6. What the rule says",
+    "1. Penalty for fines",
+    "2. Threshold",
+    "3. Bills that count",
+    "4. Effect of recalculating",
+    "5. Penalties now",
+    "6. Rule",
 )
 
 
@@ -39,15 +39,15 @@ def test_each_step_in_words(run: Command) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert [line for line in done.stdout.splitlines() if line in STEPS] == list(STEPS)
     for sentence in (
-        "Kowalczyk, Łukasz (20000000001030), MILL, profile Adult, owes $10.40 themselves",
+        "Kowalczyk, Łukasz (20000000001030), MILL, profile Adult, own fines $10.40",
         "     MILL      Adult     none\n",
-        "     LAKELAND  Everyone  $5.01  <- this one counts\n",
-        "Those billed at, above and below LAKELAND: everywhere.",
+        "     LAKELAND  Everyone  $5.01  <-\n",
+        "Bills at, above and below LAKELAND count: all libraries",
         "     4 May 2026  overdue materials  MILL     $10.40  yes\n",
-        "$10.40 is $5.01 or more: it sets PATRON_EXCEEDS_FINES at LAKELAND, a penalty that blocks them.",
-        "PATRON_EXCEEDS_FINES is missing; it comes when Evergreen recalculates: audit --fix.",
-        "configuration: over the limit from $5.01 on; with $10.40 that is over the limit.",
-        "Evergreen differs now, and agrees once it recalculates: blocked.",
+        "The bills reach the threshold: Evergreen sets PATRON_EXCEEDS_FINES at LAKELAND.",
+        "PATRON_EXCEEDS_FINES: set when Evergreen recalculates (audit --fix)",
+        "Over the limit: own fines of $10.40 exceed the limit of $5.00.\n   Limit: configuration\n",
+        "Evergreen disagrees with the rule until it recalculates.",
         "keep it confidential",
     ):
         assert sentence in done.stdout
@@ -71,8 +71,9 @@ def test_what_is_billed_elsewhere_does_not_count(run: Command, sandbox: Sandbox)
     assert (found["counted"], found["reaches_threshold"], found["would_block"]) == ("3.99", False, False)
     assert found["rule"]["counted"] == "33.99"  # type: ignore[index]
     words = run("audit", "--explain", BARCODE).stdout
-    assert "$3.99 is less than $5.00: it sets no PATRON_EXCEEDS_FINES." in words
-    assert "Evergreen differs: not blocked, and over the limit." in words
+    assert "don't reach the threshold: Evergreen removes PATRON_EXCEEDS_FINES at MILL if it is set." in words
+    assert "Total: $3.99\n" in words
+    assert "Evergreen disagrees with the rule: see evergreen-groups doctor." in words
 
 
 def test_the_limit_on_the_command_line_is_the_rule(run: Command) -> None:
@@ -94,7 +95,7 @@ def test_the_explanation_agrees_with_what_fixing_does(run: Command, sandbox: San
     assert sandbox._store.rows("ausp", {"usr": 1042, "standing_penalty": 1}) == []
     found = document(run)
     assert [(one["org_unit"], one["after_recalculation"]) for one in found["penalties"]] == [("LAKELAND", "stays")]  # type: ignore[attr-defined]
-    assert "Evergreen and the rule agree: blocked." in run("audit", "--explain", BARCODE).stdout
+    assert "Evergreen agrees with the rule." in run("audit", "--explain", BARCODE).stdout
 
 
 def test_no_titles_are_asked_for_and_no_call_is_made_for_others(proxy: FaultProxy, tmp_path: Path) -> None:
@@ -117,8 +118,8 @@ def test_an_account_that_may_not_see_thresholds_gets_the_status_for_incomplete(
     take_away(sandbox, "VIEW_GROUP_PENALTY_THRESHOLD")
     done = Command(tmp_path, sandbox.url)("audit", "--explain", BARCODE)
     assert done.returncode == 7
-    assert "the account may not see Evergreen's thresholds" in done.stdout
-    assert "Not known, for what is missing above." in done.stdout
+    assert "Not known: the account lacks VIEW_GROUP_PENALTY_THRESHOLD." in done.stdout
+    assert "4. Effect of recalculating\n   not known\n" in done.stdout
 
 
 def test_a_file_is_readable_by_its_owner_alone(run: Command, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ class TestShow:
         assert rows[0] == f"# {config}"
         for row in (
             'url = "https://ils.example.org" # line 2',
-            f"# password = *** # from {config.parent}/password",
+            f"# password = *** # {config.parent}/password",
             "timeout = 60 # default",
             "# workstation = # not set",
             'orgs = ["BR1"] # line 6; default: []',
@@ -109,7 +109,7 @@ class TestCheck:
 
     def test_what_is_right(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert run(["config", "check"]) == exit_status.DONE
-        assert capsys.readouterr().out == f"{config} is right.\n"
+        assert capsys.readouterr().out == f"{config}: The settings are valid.\n"
         assert run(["--quiet", "config", "check"]) == exit_status.DONE
         assert capsys.readouterr().out == ""
 
@@ -124,8 +124,8 @@ class TestCheck:
         found = [line for line in shown.splitlines() if line[0] != " "]
         assert [line.partition(": ")[0] for line in found[:-1]] == [*(f"{config}:{line}" for line in (7, 4, 5, 8, 9))]
         assert "is min_total meant?" in shown
-        assert "set sender in section [mail]" in shown
-        assert found[-1] == "5 faults."
+        assert "set sender in [mail]" in shown
+        assert found[-1] == "failed 5."
 
     def test_as_json(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
         config.write_text(f"{config.read_text()}speed = 1\n")
@@ -146,7 +146,7 @@ class TestCheck:
     def test_a_wrong_setting_is_not_missing_as_well(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
         config.write_text(f'{config.read_text()}[mail]\nsender = "nobody"\nhost = "mail.example.org"\n')
         run(["config", "check"])
-        assert "section [mail]" not in capsys.readouterr().out.replace("set recipients in section [mail]", "")
+        assert "in [mail]" not in capsys.readouterr().out.replace("set recipients in [mail]", "")
 
     def test_one_that_only_serves_is_right(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
         config.write_text('[gateway]\nurl = "https://ils.example.org"\n')

@@ -42,7 +42,7 @@ def report_of(command: Command, *words: str) -> dict[str, Any]:
 
 
 def test_without_a_recorded_run(command: Command) -> None:
-    assert told(command, "follow-ups") == "No run of the report was recorded yet.\n"
+    assert told(command, "follow-ups") == "The report hasn't run yet.\n"
     assert report_of(command)["groups"] == []
 
 
@@ -83,7 +83,7 @@ def test_it_fits_eighty_columns(command: Command, sandbox: Sandbox, tmp_path: Pa
 def test_each_named_report(command: Command, sandbox: Sandbox) -> None:
     told(command, "-q", "report", "--history")
     command.config.write_text('[[reports]]\nname = "elm"\noutput = "elm.html"\n')
-    assert told(command, "follow-ups").endswith("elm:\nNo run of the report was recorded yet.\n")
+    assert told(command, "follow-ups").endswith("elm:\nThe report hasn't run yet.\n")
     unnamed, named = json.loads(told(command, "follow-ups", "--json", "--due"))["reports"]
     assert (unnamed["report"], named["report"], named["as_of"], named["groups"]) == ("", "elm", None, [])
     assert unnamed["groups"]

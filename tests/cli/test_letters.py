@@ -52,7 +52,7 @@ def test_a_document_for_its_owner_alone_and_who_gets_no_letter(
     file = tmp_path / "letters.html"
     done = command("letters", "--output", str(file))
     assert (done.returncode, done.stdout) == (0, "")
-    assert f"Not written to: in collections (group {FAMILY})\n" in done.stderr
+    assert f"No letter: in collections (group {FAMILY})\n" in done.stderr
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     articles = lxml.html.document_fromstring(file.read_text("utf-8")).xpath("//article")
     found = document_of(command)

@@ -128,7 +128,7 @@ def test_progress_on_a_terminal_tells_how_far_and_how_long(sandbox: Sandbox, tmp
     status, said = on_a_terminal(Command(tmp_path, sandbox.url), *words, TERM="xterm", COLUMNS="100")
     assert status == 0
     assert "writing files" in said
-    assert "looking through group numbers" in said
+    assert "reading groups" in said
     assert "1,017 of 1,017" in said
     assert "00:00" in said
 

@@ -189,7 +189,7 @@ def test_exit_statuses(run: Command, sandbox: Sandbox) -> None:
     free = run("check", "20000000001001")
     assert (free.returncode, free.stderr) == (exit_status.DONE, "")
     assert "Not over the limit: own fines of $4.90 do not exceed the limit of $5.00." in free.stdout
-    assert "Group Fines, group 1001: $28.10, for information only." in free.stdout
+    assert "Fines of group 1001, for information only: $28.10" in free.stdout
     assert run("check", "--user", "1013").returncode == exit_status.BLOCKED
     assert run("check", "--user", "1012").returncode == exit_status.DONE
     everybody = run("check", "--user", "1012", "--all-members")
@@ -216,7 +216,7 @@ def test_json(run: Command) -> None:
     assert patron["limit"] == {
         "amount": "5.01",
         "comparison": "reaches",
-        "origin": "ILS: threshold of Everyone at LAKELAND",
+        "origin": "Evergreen: threshold of Everyone at LAKELAND",
     }
     assert (patron["own_fines"], patron["counted_fines"], patron["over_by"]) == ("31.50", "31.50", "26.49")
     assert [penalty["penalty"] for penalty in patron["recorded"]] == ["PATRON_EXCEEDS_FINES"]
@@ -232,11 +232,11 @@ def test_show_tells_over_the_limit_from_blocked(run: Command, sandbox: Sandbox) 
     shown = run("show", "--user", "1001").stdout
     assert all(len(line) <= 80 for line in shown.splitlines())
     words = " ".join(shown.split())
-    assert "Adaeze: over the limit, not yet blocked in Evergreen." in words
+    assert "Adaeze: Over the limit, not yet blocked in Evergreen." in words
     assert (
-        "blocked in Evergreen, own fines within the limit: PATRON_EXCEEDS_FINES at LAKELAND, since 1 Oct 2026." in words
+        "Blocked in Evergreen, own fines within the limit: PATRON_EXCEEDS_FINES at LAKELAND, since 1 Oct 2026." in words
     )
-    assert "blocked in Evergreen for something else: STAFF_CHR at HARBOR, by staff." in words
+    assert "Blocked in Evergreen for something else: STAFF_CHR at HARBOR, by staff." in words
     document = json.loads(run("show", "--user", "1001", "--format", "json").stdout)
     members = {member["id"]: member for member in document["members"]}
     assert document["schema"] == "evergreen-groups/group/1"
@@ -266,7 +266,7 @@ def test_show_marks_each_by_their_own_limit(run: Command, sandbox: Sandbox, tmp_
     limits = {member["id"]: (member["limit"]["amount"], member["over_limit"]) for member in document["members"]}
     assert (limits[1001], limits[1003], limits[1006]) == (("5.01", False), ("4.50", True), ("4.50", False))
     table = run("--config", str(configuration), "show", "--user", "1001").stdout
-    assert "each by the limit for their profile and library" in " ".join(table.split())
+    assert "the limit, which depends on profile and home library" in " ".join(table.split())
 
 
 @pytest.mark.long

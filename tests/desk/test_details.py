@@ -351,7 +351,7 @@ def test_penalties_that_did_not_come_are_not_none(client: Client, proxy: FaultPr
         ).value
         assert all(row["__p"][position] is None for row in answer)
         proxy.answer = lambda call: answer if call.method == "open-ils.pcrud.search.au.atomic" else None
-        with pytest.raises(DataError, match="no list of a patron's penalties"):
+        with pytest.raises(DataError, match="a patron's penalties aren't a list"):
             counted.details.of_user(1001)
 
 

@@ -145,9 +145,9 @@ def test_the_mail_server_is_tried_and_gets_no_mail(sandbox: Sandbox, tmp_path: P
         house.write()
         of_another_report = found("wrong")
     assert (right.verdict, right.found) == (OK, "localhost")
-    assert (wrong.verdict, "refused this: the login (535)" in wrong.found) == (FAILED, True)
+    assert (wrong.verdict, "refused the login (535)" in wrong.found) == (FAILED, True)
     assert (waiting.verdict, waiting.found == "mails waiting to be sent: 1") == (WARNING, True)
-    assert "refused this: the login (535)" in of_another_report.found
+    assert "refused the login (535)" in of_another_report.found
     assert post.taken == []
     assert SECRET not in repr((right, wrong, waiting))
 

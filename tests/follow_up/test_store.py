@@ -377,7 +377,7 @@ def test_a_repeated_request_saves_nothing_again(state: State) -> None:
 
 def test_a_group_is_named_once(state: State) -> None:
     listed(state, {7: [A]})
-    with pytest.raises(PlanError, match="named twice"):
+    with pytest.raises(PlanError, match="listed twice"):
         save(state, draft(7), draft(7))
 
 

@@ -107,9 +107,9 @@ def test_a_date_that_cannot_be_held_is_unknown_with_a_note(another_gateway: str)
         report = build_report(gateway, Criteria())
         details = Client(gateway, account="x").details.of_user(1001)
     assert report.groups
-    notes = [str(note) for note in report.notes if "can't be read" in note]
+    notes = [str(note) for note in report.notes if "an unreadable date" in note]
     assert len(notes) == 10
-    assert "The date in the field expire_date of the record au 1001 can't be read and counts as unknown." in notes
+    assert "au 1001 has an unreadable date in expire_date, which counts as unknown." in notes
     assert ("mobts", 70001, "xact_start") in gateway.statistics.unreadable_dates
     assert details.accounts[1001].expiry_unknown
 

@@ -181,7 +181,7 @@ def test_how_far_it_is_is_told(staff: Gateway) -> None:
     finder = GroupSearch(staff, QUERY, lambda doing, done, of: told.append((doing, done, of)))
     highest = finder.highest_group()
     finder.run(list)
-    assert {(doing, of) for doing, _done, of in told} == {("looking through group numbers", highest)}
+    assert {(doing, of) for doing, _done, of in told} == {("reading groups", highest)}
     assert sorted(done for _doing, done, _of in told)[-1] == highest
 
 
@@ -264,7 +264,7 @@ class TestMoved:
         self, staff: Gateway, changes: list[dict[int, int]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(search, "groups_of_duplicates", lambda batches: {1001})
-        with pytest.raises(DataError, match="moved from group") as told:
+        with pytest.raises(DataError, match="kept moving between groups") as told:
             GroupSearch(staff, QUERY).run(list)
         assert (told.value.code, told.value.advice) == ("groups-unsteady", "try again later")
 

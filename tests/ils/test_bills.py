@@ -208,7 +208,7 @@ def test_the_largest_billing_type_leads(sandbox: Sandbox) -> None:
     with session_of(sandbox.url, "admin") as gateway:
         found = {bill.id: bill for bill in Bill.read(gateway, [TOME])[TOME]}
     assert found[one].kind == BillKind("grocery", "Room")
-    assert found[one].describe_billings() == "Room: $6.00, Misc: $1.00, other billings: $20.00"
+    assert found[one].describe_billings() == "Room: $6.00, Misc: $1.00, other bills: $20.00"
 
 
 @pytest.mark.parametrize(

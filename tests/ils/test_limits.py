@@ -150,16 +150,16 @@ def test_the_threshold_and_where_it_is_from(sandbox: Sandbox) -> None:
         child, adult = limits.limit_for(CHILD, MILL), limits.limit_for(ADULT, MILL)
         assert gateway.statistics.calls - before == 6
     assert child.limit == Limit(Decimal("2.00"), Comparison.REACHES)
-    assert child.limit.origin == "ILS: threshold of Child at VALLEY"
+    assert child.limit.origin == "Evergreen: threshold of Child at VALLEY"
     assert child.scope == {1, 3, 21, 22, 23}
     assert adult.limit == Limit(Decimal("5.01"), Comparison.REACHES)
-    assert (adult.limit.origin, adult.scope) == ("ILS: threshold of Everyone at LAKELAND", None)
+    assert (adult.limit.origin, adult.scope) == ("Evergreen: threshold of Everyone at LAKELAND", None)
 
 
 def test_no_threshold_is_no_limit(sandbox: Sandbox, admin: Gateway) -> None:
     change_rows(sandbox, "DELETE FROM pgpt WHERE penalty = 1")
     found = read_limits(admin, ILS).limit_for(ADULT, HARBOR)
-    assert (found.limit.amount, found.limit.origin) == (None, "ILS: no threshold")
+    assert (found.limit.amount, found.limit.origin) == (None, "Evergreen: no threshold")
     assert not found.decide(Decimal("900.00")).over_limit
 
 
@@ -197,11 +197,11 @@ RULES = (
 @pytest.mark.parametrize(
     ("profile", "library", "amount", "origin"),
     [
-        (CHILD, ELM, None, "configuration: child at Valley"),
+        (CHILD, ELM, None, "configuration: child, Valley"),
         (CHILD, 1, "1.00", "configuration: Child"),
-        (CHILD, 12, "2.00", "configuration: at north"),  # the library counts for more than the profile
-        (CHILD, HARBOR, "3.00", "configuration: Readers at HARBOR"),
-        (3, HARBOR, "2.00", "configuration: at north"),
+        (CHILD, 12, "2.00", "configuration: north"),  # the library counts for more than the profile
+        (CHILD, HARBOR, "3.00", "configuration: Readers, HARBOR"),
+        (3, HARBOR, "2.00", "configuration: north"),
         (ADULT, ELM, "5.00", "configuration"),
     ],
 )
@@ -215,7 +215,7 @@ def test_the_nearest_rule_counts(admin: Gateway, profile: int, library: int, amo
 def test_rules_come_before_the_thresholds(admin: Gateway) -> None:
     limits = read_limits(admin, PolicySettings(limit="ils", limits=RULES))
     assert limits.limit_for(CHILD, HARBOR).limit.amount == Decimal("3.00")
-    assert limits.limit_for(ADULT, ELM).limit.origin == "ILS: threshold of Everyone at LAKELAND"
+    assert limits.limit_for(ADULT, ELM).limit.origin == "Evergreen: threshold of Everyone at LAKELAND"
 
 
 @pytest.mark.parametrize(

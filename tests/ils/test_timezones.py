@@ -34,4 +34,4 @@ def test_settings_of_another_shape_are_an_error(proxy: FaultProxy, answer: objec
     proxy.answer = lambda call: answer if "value_for_all_orgs" in call.method else None
     with gateway_at(proxy.url, "consortium_staff") as gateway, pytest.raises(DataError) as told:
         OrgUnits.read_timezones(gateway)
-    assert (told.value.code, told.value.values) == ("ils-setting-unusable", {"name": "lib.timezone"})
+    assert (told.value.code, told.value.values["detail"]) == ("ils-setting-unusable", "not the values of lib.timezone")

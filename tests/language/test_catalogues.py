@@ -38,13 +38,13 @@ def test_texts_are_collected_from_wherever_they_stand() -> None:
     [
         "check the number, and that the account has VIEW_USER at the home library",
         "check the workstation's name: it isn't registered",
-        "there is no certificate in it",
+        "it holds no certificate",
         "it is a symbolic link",
         "beside it is {file}: {reason}",
         "Too many requests in this session. Wait a little.",
         "A login was tried just before. Wait some seconds, then try again.",
         "No such option {name}.",
-        "{heading}: {count:,}",
+        "{label}: {value}",
     ],
 )
 def test_reasons_and_advice_that_are_given_on_are_collected(text: str) -> None:

@@ -96,7 +96,7 @@ class Nights:
         report = self.report()
         [change] = [group["change"] for group in report["groups"] if group["group"] == 1002]
         if change is None:
-            assert any("isn't known" in note for note in report["notes"])
+            assert any("aren't known" in note for note in report["notes"])
             return None
         return change["kind"], change["difference"]
 

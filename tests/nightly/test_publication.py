@@ -99,7 +99,7 @@ def test_a_page_says_which_library_it_is_of(tmp_path: Path) -> None:
     assert page.findtext(".//h1") == "Groups with high combined fines: BR2"
     assert page.findtext(".//title") == "Groups with high combined fines: BR2, 14 Aug 2026"
     assert page.xpath("string(//dt[.='Listed']/following-sibling::dd)").endswith(
-        "with a member whose home library is BR2 or below; highest combined fines first"
+        "with a member at BR2 or below; highest combined fines first"
     )
     summary = openpyxl.load_workbook(published.path / "latest" / "BR2.xlsx")["Summary"]
     assert summary["A1"].value == "Groups with high combined fines: BR2"

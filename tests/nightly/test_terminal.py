@@ -24,7 +24,7 @@ def test_it_is_not_recorded_unless_it_says_so(command: Command, tmp_path: Path) 
     state, page = tmp_path / "state", tmp_path / "report.html"
     command.config.write_text(f'[report]\noutput = "{page}"\n')
     said = at_a_terminal(command, "report")
-    assert "isn't compared with this run" in said
+    assert "tonight's report won't be compared with it" in said
     assert page.exists(), "what is configured is written"
     assert re.search(rf"written: {page} \([0-9]+ groups\)\r\n$", said), "and it is said in one line"
     assert last_run(state) is None
@@ -48,7 +48,7 @@ def test_no_summary_if_quiet_or_without_a_terminal(command: Command, tmp_path: P
 
 def test_a_directory_is_summed_up(command: Command, tmp_path: Path) -> None:
     said = at_a_terminal(command, "report", "--split", "library", "--output", str(tmp_path / "reports"))
-    assert re.search(r"written: .*/reports \([0-9]+ files, [0-9]+ libraries, [0-9]+ groups\)", said)
+    assert re.search(r"written: .*/reports \([0-9]+ groups, [0-9]+ libraries and [0-9]+ files\)", said)
 
 
 def test_a_run_without_a_terminal_can_be_a_manual_one(command: Command, tmp_path: Path) -> None:

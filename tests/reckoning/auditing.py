@@ -150,11 +150,11 @@ def _borrowed(library: Library, patron: Row) -> Iterable[Document]:
     for owner in sorted(outside, key=lambda one: int(one["id"])):
         if library.visible(owner) or library.is_asking(owner):
             whose = f"{name(owner)}, {library.shortname(owner['home_ou'])}, group {owner['usrgroup']}"
-            yield {**finding, "reason": f"Uses an address that belongs to the record of {whose}."}
+            yield {**finding, "reason": f"uses an address of {whose}"}
     if hidden:
         yield {
             **finding,
-            "reason": "Uses an address that belongs to the record of a patron hidden from the account.",
+            "reason": "uses an address of a patron hidden from this account",
         }
 
 
@@ -200,27 +200,27 @@ def _accidental(library: Library, number: int, members: Sequence[Row]) -> Iterab
     leads = [patron for patron in visible if patron["master_account"] == "t"]
     if len(leads) > 1:
         least = "" if len(visible) == len(members) else "at least "
-        reasons.append(f"It has {least}{len(leads)} leads.")
+        reasons.append(f"{least}{len(leads)} leads")
         codes.add("several-leads")
     for lead in sorted(leads, key=lambda patron: int(patron["id"])):
         expires = expiry(lead)
         if expires and expires < datetime.now(UTC) - LONG_EXPIRED:
-            reasons.append(f"The account of its lead {name(lead)} expired on {expires:%Y-%m-%d}.")
+            reasons.append(f"the account of lead {name(lead)} expired on {expires:%Y-%m-%d}")
             codes.add("lead-expired")
     if len(visible) == len(members):
         if not leads:
             everybody = library.rows_with("au", "usrgroup", number)
             deleted = [row for row in everybody if row["deleted"] == "t" and library.visible(row)]
             gone = any(row["master_account"] == "t" for row in deleted)
-            reasons.append("Its lead is deleted." if gone else "It has no lead.")
+            reasons.append("the lead is deleted" if gone else "no lead")
             codes.add("lead-deleted" if gone else "no-lead")
         for stranger in strangers(library, [patron for patron in members if _adult(patron)]):
             reasons.append(
-                f"{name(stranger)} shares no surname, address, phone, e-mail or home library with another adult."
+                f"{name(stranger)} shares no surname, address, phone, e-mail or home library with another adult"
             )
             codes.add("strangers")
     if len(members) >= UNUSUAL_SIZE:
-        reasons.append(f"It is unusually large: {len(members)} members.")
+        reasons.append(f"unusually large: {len(members)} members")
         codes.add("unusually-large")
     if reasons:
         whole = len(visible) == len(members)
@@ -240,7 +240,7 @@ def _several_adults(library: Library, number: int, members: Sequence[Row]) -> It
     count = sum(adult_by_age(patron, age) for patron in visible)
     if most and count > most:
         least = "" if len(visible) == len(members) else "at least "
-        reasons = [f"It has {least}{count} adults, more than {most}."]
+        reasons = [f"{least}{count} adults, more than {most}"]
         yield {
             **_group(library, "several-adults", number, members, visible),
             "reasons": reasons,

@@ -216,9 +216,9 @@ class Library:
         """
         row = self.threshold_row(patron)
         if row is None:
-            return OwnLimit(None, False, "ILS: no threshold")
+            return OwnLimit(None, False, "Evergreen: no threshold")
         org = row["org_unit"]
-        origin = f"ILS: threshold of {self.profiles[row['grp']]['name']} at {self.shortname(org)}"
+        origin = f"Evergreen: threshold of {self.profiles[row['grp']]['name']} at {self.shortname(org)}"
         scope = frozenset({*self.upwards(org), *self.downwards(org)})
         return OwnLimit(Decimal(row["threshold"]), True, origin, scope)
 

@@ -152,9 +152,9 @@ def _notes(library: Library, listed: Iterable[Sequence[Row]], unknown: bool) -> 
     details = [member_details(library, patron) for patron in members]
     return {
         " VIEW_USER at ": not library.sees_everything,
-        " for isn't known": any(one["kinds"] is None for one in details),
+        "Owed for: not known": any(one["kinds"] is None for one in details),
         "are listed by billing type": any(by_billing_type(library, patron) for patron in members),
-        "overdue or lost isn't known": any(one["items_overdue"] is None for one in details),
+        "Items overdue: not known": any(one["items_overdue"] is None for one in details),
         "Not listed": unknown,
     }
 

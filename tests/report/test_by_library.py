@@ -105,7 +105,7 @@ def test_several_libraries_together_have_each_group_once() -> None:
 def test_notes_are_kept_and_say_that_they_are_about_the_whole_report() -> None:
     parts = by_library(sample())
     assert parts["CONS"].notes == sample().notes
-    assert parts["BR1"].notes == tuple(f"Of the whole report: {note}" for note in sample().notes)
+    assert parts["BR1"].notes == tuple(f"Overall: {note}" for note in sample().notes)
 
 
 def test_groups_that_top_left_out_are_counted_where_they_belong() -> None:

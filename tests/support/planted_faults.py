@@ -330,7 +330,7 @@ PLANTED: dict[str, tuple[str, Verdict, str, str, Plant]] = {
     "an unknown library": ("names", FAILED, 'there is no org unit "HARBUR"', "",
         configured('[report]\norgs = ["HARBUR"]\n')),
     "mail for an unknown library": (
-        "names", FAILED, 'there is no org unit "HARBUR"', "the short names that come nearest: HARBOR",
+        "names", FAILED, 'there is no org unit "HARBUR"', "similar short names: HARBOR",
         configured('[mail]\nrecipients = { "HARBUR" = ["a@x.example"] }\n')),
     "an unknown profile": ("names", FAILED, "Grown-ups", "",
         configured(LIMIT_OF_A_PROFILE.format("Grown-ups"))),
@@ -367,9 +367,9 @@ PLANTED: dict[str, tuple[str, Verdict, str, str, Plant]] = {
     "events that recalculate without the right": (
         "permission.UPDATE_USER", FAILED, "nowhere; needed for: changes", "grant UPDATE_USER",
         configured("[events]\nrecalculate = true\n", without="UPDATE_USER")),
-    "a mail server that is down": ("mail", FAILED, "can't be reached", "",
+    "a mail server that is down": ("mail", FAILED, "no connection to mail server", "",
         configured(MAIL + 'recipients = { "*" = ["a@x.example"] }\n')),
-    "mail to nobody": ("mail", FAILED, "set recipients in section [mail]", "",
+    "mail to nobody": ("mail", FAILED, "set recipients in [mail]", "",
         configured(MAIL)),
     "unreachable counters": ("counters", FAILED, "can't be used (ConnectionError)", "each process counts by itself",
         unreachable_counters),

@@ -201,7 +201,7 @@ def test_refused(desk: DeskCaller, recorded: dict[int, int], wrong: dict[str, An
 
 def test_programs_get_the_name_of_the_refused_field(desk: DeskCaller, recorded: dict[int, int]) -> None:
     refused = save(desk, {"group": next(iter(recorded)), "note": "x", "remind_on": "2020-01-01"})
-    assert refused.body["detail"] == "the entry isn't accepted: the reminder is before today (remind_on)"
+    assert refused.body["detail"] == "Not accepted: the reminder is before today (remind_on)"
 
 
 def test_refused_as_a_whole(desk: DeskCaller, recorded: dict[int, int]) -> None:
@@ -413,7 +413,7 @@ def test_a_typed_date_counts_rather_than_weeks(form: FormCaller, desk: DeskCalle
         ("note", {"day": "soon"}, "Use one of the buttons"),
         ("contacted phone", {"remind_on": "2020-01-01"}, "the reminder is before today"),
         ("contacted phone", {"day": "2999-01-01"}, "the date is in the future"),
-        ("contacted", {}, "in person is missing"),
+        ("contacted", {}, "letter or in person"),
         ("delete", {}, "the entry to delete is missing"),
     ],
 )

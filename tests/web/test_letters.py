@@ -129,7 +129,7 @@ def test_a_sheet_for_each_family_and_who_gets_none(reader: Reader, listed: list[
     penalize(sandbox, OTHER_ADULT, IN_COLLECTIONS)
     change(sandbox, LEAD, locale="cs-CZ")
     page = reader.page([FAMILY])
-    assert lines(page) == [f"Not written to: in collections (group {FAMILY})"]
+    assert lines(page) == [f"No letter: in collections (group {FAMILY})"]
     assert not page.xpath("//article | //form")
 
 
@@ -139,12 +139,10 @@ def test_figures_are_current_whatever_the_group_owes_now(reader: Reader, listed:
     (sheet,) = reader.page([FAMILY]).xpath("//article")
     assert [one.text for one in sheet.xpath(".//h2/span[@class='number']")] == ["$4.90"]
     owe(sandbox, LEAD)
-    assert lines(reader.page([FAMILY])) == [
-        f"Not written to: the person to contact and the children owe nothing (group {FAMILY})"
-    ]
+    assert lines(reader.page([FAMILY])) == [f"No letter: the contact and the children owe nothing (group {FAMILY})"]
     for patron in (LEAD, OTHER_ADULT, *CHILDREN):
         change(sandbox, patron, usrgroup=patron + 1000)
-    assert lines(reader.page([FAMILY])) == [f"Not written to: no adult or guardian is known (group {FAMILY})"]
+    assert lines(reader.page([FAMILY])) == [f"No letter: no adult, and no parent or guardian (group {FAMILY})"]
 
 
 def test_marked_only_when_pressed_and_once(reader: Reader, listed: list[int], state: State, proxy: FaultProxy) -> None:
@@ -210,7 +208,7 @@ def test_letters_only_to_whom_the_session_sees_and_marks_only_what_it_may(
     assert "The report doesn't list this group any more." in reader.refusal([FAMILY, other])
     page = reader.page(seen)
     withheld = ", ".join(f"group {number}" for number in hidden)
-    assert f"Not written to: the person to contact belongs to another library ({withheld})" in lines(page)
+    assert f"No letter: the contact belongs to another library ({withheld})" in lines(page)
     branch = {number for number in seen if of_group[number].contact_library == units[11]["shortname"]}
     assert any("lacks the permission UPDATE_USER at" in line for line in lines(page))
     assert reader.mark(page).status_code == 303

@@ -22,21 +22,17 @@ from evergreen_groups.message import Message
 from evergreen_groups.render import printable
 from evergreen_groups.render.columns import Cell, Columns, TextColumn
 from evergreen_groups.render.json_documents import limit_document, penalty_document, text
-from evergreen_groups.render.wording import CONFIDENTIAL, describe_penalty
+from evergreen_groups.render.wording import CONFIDENTIAL, NOT_DECIDED, describe_other_block, describe_penalty
 from evergreen_groups.values import ZERO, plain_amount, plain_amount_or_none
 
 if TYPE_CHECKING:
     from evergreen_groups.audit import BlockExplanation
 
 _FATES = {
-    PenaltyFate.STAYS: Message("{penalty}: it stays when Evergreen recalculates."),
-    PenaltyFate.REMOVED: Message("{penalty}: it goes when Evergreen recalculates (audit --fix, unless staff set it)."),
-    PenaltyFate.UNTOUCHED: Message(
-        "{penalty}: it stands elsewhere than the threshold, so recalculating at the home library leaves it."
-    ),
+    PenaltyFate.STAYS: Message("{penalty}: stays when Evergreen recalculates"),
+    PenaltyFate.REMOVED: Message("{penalty}: removed when Evergreen recalculates (audit --fix, unless set by staff)"),
+    PenaltyFate.UNTOUCHED: Message("{penalty}: recalculating doesn't change it"),
 }
-_NO_THRESHOLD = Message("{penalty}: there is no threshold, so recalculating leaves it.")
-"""Takes the place of the ``UNTOUCHED`` text where no threshold exists at all."""
 _MOST_PLACES = 12
 
 
@@ -44,7 +40,7 @@ def write_block_explanation(explanation: BlockExplanation, stream: TextIO, *, wi
     """Write the six steps as text. Tables are kept within ``width`` columns where possible."""
     member = explanation.member
     about = gettext(
-        "{name} ({card}), {library}, profile {profile}, owes {owed} themselves",
+        "{name} ({card}), {library}, profile {profile}, own fines {owed}",
         name=printable(member.name),
         card=printable(member.barcode) if member.barcode else gettext("no card"),
         library=printable(member.library),
@@ -52,15 +48,15 @@ def write_block_explanation(explanation: BlockExplanation, stream: TextIO, *, wi
         owed=member.own_fines,
     )
     moment, gateway = time_with_zone(explanation.generated_at), printable(explanation.gateway)
-    source = gettext("Data as of {moment}, {gateway}", moment=moment, gateway=gateway)
+    source = f"{gettext('Data as of {moment}', moment=moment)}, {gateway}"
     print(about, source, sep="\n", file=stream)
     steps = (
-        (gettext("What Evergreen sets for fines"), _penalty(explanation)),
-        (gettext("Which threshold it holds against them"), _threshold(explanation)),
-        (gettext("Which bills that threshold counts"), _bills(explanation, width)),
-        (gettext("What Evergreen does when it recalculates"), _verdict(explanation)),
-        (gettext("What stands in Evergreen now"), _standing(explanation)),
-        (gettext("What the rule says"), _rule(explanation)),
+        (gettext("Penalty for fines"), _penalty(explanation)),
+        (gettext("Threshold"), _threshold(explanation)),
+        (gettext("Bills that count"), _bills(explanation, width)),
+        (gettext("Effect of recalculating"), _verdict(explanation)),
+        (gettext("Penalties now"), _standing(explanation)),
+        (gettext("Rule"), _rule(explanation)),
     )
     for number, (heading, lines) in enumerate(steps, start=1):
         print(f"\n{number}. {heading}", *(f"   {line}" for line in lines), sep="\n", file=stream)
@@ -69,29 +65,24 @@ def write_block_explanation(explanation: BlockExplanation, stream: TextIO, *, wi
 
 def _penalty(explanation: BlockExplanation) -> Iterator[str]:
     kind = explanation.penalty
-    values = {"library": printable(explanation.member.library), "penalty": printable(kind.name)}
+    library, penalty = printable(explanation.member.library), printable(kind.name)
+    yield gettext("For patrons of {library}, Evergreen sets {penalty}.", library=library, penalty=penalty)
     if explanation.penalty_is_custom:
-        yield gettext(
-            "For patrons of {library}, Evergreen sets {penalty}, by the setting {setting}.",
-            **values,
-            setting=PENALTY_OVERRIDE,
-        )
-    else:
-        yield gettext("For patrons of {library}, Evergreen sets {penalty}.", **values)
+        yield gettext("{label}: {value}", label=PENALTY_OVERRIDE, value=penalty)
     if kind.blocks:
         yield gettext("It blocks {actions}.", actions=enumeration(map(printable, kind.blocks)))
     else:
-        yield gettext("It is a note, which blocks nothing.")
+        yield gettext("It blocks nothing.")
 
 
 def _threshold(explanation: BlockExplanation) -> Iterator[str]:
     if explanation.looked_at is None:
-        yield gettext(
-            "Not known: the account may not see Evergreen's thresholds ({permission}).",
-            permission="VIEW_GROUP_PENALTY_THRESHOLD",
-        )
+        yield gettext(_LACKS, permission="VIEW_GROUP_PENALTY_THRESHOLD")
         return
-    yield gettext("Up the profiles at the home library, then at each org unit above; the first one counts.")
+    yield gettext(
+        "Evergreen looks for the profile and its parents at the home library, then at each org unit above. "
+        "The first threshold applies."
+    )
     places = [(printable(one.org_unit.shortname), printable(one.profile)) for one in explanation.looked_at]
     widths = [max(map(cell_len, texts)) for texts in zip(*places, strict=True)]
     for texts, one in zip(places, explanation.looked_at, strict=True):
@@ -99,20 +90,19 @@ def _threshold(explanation: BlockExplanation) -> Iterator[str]:
         if one.amount is None:
             yield f"  {place}  {pgettext('threshold', 'none')}"
         else:
-            yield f"  {place}  {gettext('{amount}  <- this one counts', amount=one.amount)}"
+            yield f"  {place}  {price(one.amount)}  <-"
 
 
 def _bills(explanation: BlockExplanation, width: int) -> Iterator[str]:
     if explanation.threshold is not None:
         yield _scope(explanation, printable(explanation.threshold.org_unit.shortname))
     elif explanation.looked_at is not None:
-        yield gettext("None: there is no threshold that would count any.")
+        yield gettext("Without a threshold, no bills count.")
     if explanation.bills is None:
-        permission = "VIEW_USER_TRANSACTIONS"
-        yield gettext("Not known: the account may not see the bills ({permission}).", permission=permission)
+        yield gettext(_LACKS, permission="VIEW_USER_TRANSACTIONS")
         return
     if not explanation.bills:
-        yield gettext("There is no open bill.")
+        yield gettext("No open bills.")
         return
     headings = (
         TextColumn(pgettext("a bill", "Since")),
@@ -129,108 +119,69 @@ def _bills(explanation: BlockExplanation, width: int) -> Iterator[str]:
         rows.append([Cell(text) for text in (day(one.bill.since), kind, library, owed, counts)])
     yield from (f"  {line}" for line in Columns(headings, rows, width - 5).lines(rows))
     if explanation.threshold is not None:
-        yield gettext("Counted: {amount}.", amount=explanation.counted or ZERO)
+        total = pgettext("last line of a table", "Total")
+        yield gettext("{label}: {value}", label=total, value=explanation.counted or ZERO)
 
 
 def _scope(explanation: BlockExplanation, place: str) -> str:
-    if explanation.scope_is_everywhere:
-        return gettext("Those billed at, above and below {library}: everywhere.", library=place)
     names = [printable(unit.shortname) for unit in explanation.scope]
     if (more := len(names) - _MOST_PLACES) > 0:
-        names[_MOST_PLACES:] = [ngettext("{count} org unit more", "{count} org units more", more)]
-    libraries = enumeration(names)
-    return gettext("Those billed at, above and below {library}: {libraries}.", library=place, libraries=libraries)
+        names[_MOST_PLACES:] = [ngettext("{count} more", "{count} more", more)]
+    libraries = gettext("all libraries") if explanation.scope_is_everywhere else enumeration(names)
+    return gettext("Bills at, above and below {library} count: {libraries}", library=place, libraries=libraries)
 
 
 def _verdict(explanation: BlockExplanation) -> Iterator[str]:
     threshold, reached = explanation.threshold, explanation.reaches_threshold
+    penalty = printable(explanation.penalty.name)
     if reached is None:
-        yield gettext("Not known, for what is missing above.")
-        return
-    if threshold is None or threshold.amount is None:
-        yield gettext("Nothing: without a threshold it neither sets nor removes a penalty for fines.")
-        return
-    values = {
-        "counted": explanation.counted or ZERO,
-        "threshold": threshold.amount,
-        "penalty": printable(explanation.penalty.name),
-        "library": printable(threshold.org_unit.shortname),
-    }
-    if reached:
-        blocks = Message(
-            "{counted} is {threshold} or more: it sets {penalty} at {library}, a penalty that blocks them."
-        )
-        note = Message(
-            "{counted} is {threshold} or more: it sets {penalty} at {library}, a penalty that blocks nothing."
-        )
-        yield gettext(blocks if explanation.penalty.blocks else note, **values)
-        return
-    if explanation.any_open:
-        yield gettext("{counted} is less than {threshold}: it sets no {penalty}.", **values)
+        yield gettext("not known")
+    elif threshold is None:
+        yield gettext("Without a threshold, Evergreen neither sets nor removes {penalty}.", penalty=penalty)
     else:
-        yield gettext("There is no open transaction that counts: it sets no {penalty}.", **values)
-    yield gettext("One that stands at {library} is removed.", library=values["library"])
+        text = (
+            Message("The bills reach the threshold: Evergreen sets {penalty} at {library}.")
+            if reached
+            else Message("The bills don't reach the threshold: Evergreen removes {penalty} at {library} if it is set.")
+        )
+        yield gettext(text, penalty=penalty, library=printable(threshold.org_unit.shortname))
 
 
 def _standing(explanation: BlockExplanation) -> Iterator[str]:
     for penalty in explanation.penalties_for_fines:
         fate = explanation.fates.get(penalty.id)
-        if fate is None:
-            yield f"{describe_penalty(penalty)}."
-        elif fate is PenaltyFate.UNTOUCHED and explanation.threshold is None:
-            yield gettext(_NO_THRESHOLD, penalty=describe_penalty(penalty))
-        else:
-            yield gettext(_FATES[fate], penalty=describe_penalty(penalty))
+        described = describe_penalty(penalty)
+        yield described if fate is None else gettext(_FATES[fate], penalty=described)
     if not explanation.penalties_for_fines:
         yield gettext("No penalty for fines.")
     if explanation.to_be_set:
-        penalty_name = printable(explanation.penalty.name)
-        yield gettext("{penalty} is missing; it comes when Evergreen recalculates: audit --fix.", penalty=penalty_name)
-    for penalty in explanation.standing.other_blocks:
-        yield gettext("Blocked for something else: {penalty}.", penalty=describe_penalty(penalty))
+        yield gettext(
+            "{penalty}: set when Evergreen recalculates (audit --fix)", penalty=printable(explanation.penalty.name)
+        )
+    yield from map(describe_other_block, explanation.standing.other_blocks)
 
 
 def _rule(explanation: BlockExplanation) -> Iterator[str]:
     decision = explanation.member.decision
     if decision is None:
-        yield gettext("Not decided: the account may not see the limit.")
+        yield gettext(NOT_DECIDED)
         return
-    values = {"origin": printable(gettext(decision.limit.origin)), "owed": decision.own_balance}
-    least = decision.limit.least_over
-    if least is None:
-        yield gettext("{origin}: there is no limit; with {owed} that is not over the limit.", **values)
-    elif decision.over_limit:
-        yield gettext(
-            "{origin}: over the limit from {least} on; with {owed} that is over the limit.", **values, least=least
-        )
-    else:
-        yield gettext(
-            "{origin}: over the limit from {least} on; with {owed} that is not over the limit.", **values, least=least
-        )
+    yield gettext(decision.explanation)
+    yield gettext("{label}: {value}", label=gettext("Limit"), value=printable(gettext(decision.limit.origin)))
     if explanation.would_block is not None:
         agrees_now = explanation.standing.blocked_for_fines == decision.over_limit
         agrees_then = explanation.would_block == decision.over_limit
-        sentence = gettext(_AGREEMENT[agrees_now, agrees_then, explanation.would_block])
-        if not agrees_then:
-            sentence += f" {gettext('evergreen-groups doctor says which thresholds differ from the rule.')}"
-        yield sentence
+        yield gettext(_AGREEMENT[agrees_now, agrees_then])
 
 
+_LACKS = Message("Not known: the account lacks {permission}.")
 _AGREEMENT = {
-    (True, True, True): Message("Evergreen and the rule agree: blocked."),
-    (True, True, False): Message("Evergreen and the rule agree: not blocked."),
-    (False, True, True): Message("Evergreen differs now, and agrees once it recalculates: blocked."),
-    (False, True, False): Message("Evergreen differs now, and agrees once it recalculates: not blocked."),
-    (True, False, True): Message(
-        "Evergreen agrees now, and differs once it recalculates: blocked, and not over the limit."
-    ),
-    (True, False, False): Message(
-        "Evergreen agrees now, and differs once it recalculates: not blocked, and over the limit."
-    ),
-    (False, False, True): Message("Evergreen differs: blocked, and not over the limit."),
-    (False, False, False): Message("Evergreen differs: not blocked, and over the limit."),
+    (True, True): Message("Evergreen agrees with the rule."),
+    (False, True): Message("Evergreen disagrees with the rule until it recalculates."),
+    (True, False): Message("Evergreen will disagree with the rule once it recalculates: see evergreen-groups doctor."),
+    (False, False): Message("Evergreen disagrees with the rule: see evergreen-groups doctor."),
 }
-"""Keyed by: agrees now, agrees after a recalculation, blocks after a recalculation."""
+"""Keyed by: agrees now, agrees after a recalculation."""
 
 
 SCHEMA = "evergreen-groups/block-explanation/1"

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from evergreen_groups.audit import FindingKind, GroupFinding, PatronFinding, ThresholdFinding
 from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
 from evergreen_groups.render.audit.wording import (
@@ -20,21 +19,17 @@ from evergreen_groups.render.audit.wording import (
     describe_split,
     explanation,
     group_link,
-    short_reason,
 )
 from evergreen_groups.render.json_documents import limit_document
 from evergreen_groups.render.report import Column, member_document
 from evergreen_groups.render.wording import describe_limit, describe_penalty, penalty_cell
 
 if TYPE_CHECKING:
+    from evergreen_groups.audit import GroupFinding, PatronFinding, ThresholdFinding
     from evergreen_groups.groups import Member
     from evergreen_groups.render import StaffClient
 
 _KEEP = "evergreen-groups audit --keep {group}"
-_WHERE_TO_KEEP = {
-    FindingKind.ACCIDENTAL: Message("Where all belong together:"),
-    FindingKind.FOR_REVIEW: Message("Where it is as it should be:"),
-}
 
 
 class PatronFindingRow(NamedTuple):
@@ -83,7 +78,7 @@ def _why_patron(row: PatronFindingRow) -> Why:
     finding = row.finding
     limit = [gettext(applied_limit(finding.member))] if finding.limits_differ else []
     remarks = (*limit, *map(describe_penalty, finding.blocks))
-    return Why((short_reason(finding.reason),), tuple((remark, "") for remark in remarks))
+    return Why((gettext(describe_reason(finding.reason)),), tuple((remark, "") for remark in remarks))
 
 
 def _why_group(row: GroupFindingRow) -> Why:
@@ -105,7 +100,7 @@ def _group_advice(row: GroupFindingRow) -> Iterator[Advice]:
     if finding.split:
         yield Advice(describe_split(finding))
     if finding.confidence:
-        yield Advice(gettext(_WHERE_TO_KEEP[finding.kind]), _KEEP.format(group=finding.group.number))
+        yield Advice(gettext("If the group is right as it is:"), _KEEP.format(group=finding.group.number))
 
 
 def _blocks_json(row: PatronFindingRow) -> list[dict[str, Any]]:
@@ -206,7 +201,7 @@ THRESHOLD: tuple[Column[ThresholdFinding], ...] = (
 )
 GROUP: tuple[Column[GroupFindingRow], ...] = (
     _KIND,
-    Column("", lambda row: row.lead, Message("Lead", context="a member who leads the group"), page="patron"),
+    Column("", lambda row: row.lead, Message("Lead", context="group"), page="patron"),
     Column("", lambda row: row.lead.library, Message("Library"), page="library"),
     Column("group", lambda row: row.finding.group.number, Message("Group"), "id", page="group"),
     *_MEMBER,
@@ -228,7 +223,7 @@ GROUP: tuple[Column[GroupFindingRow], ...] = (
         page="group_fines",
         for_json=False,
     ),
-    Column("reason", lambda row: " ".join(map(describe_reason, row.finding.reasons)), for_json=False),
+    Column("reason", lambda row: "; ".join(map(describe_reason, row.finding.reasons)), for_json=False),
     Column("reasons", lambda row: list(map(describe_reason, row.finding.reasons)), for_csv=False),
     Column("reason_codes", lambda row: [reason.code for reason in row.finding.reasons], for_csv=False),
     Column("confidence", _confidence, json=_confidence_json),

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, TextIO
 
 from evergreen_groups.changes import PlanOutcome, StepOutcome, StepState, StoredStep
 from evergreen_groups.formats import AUDIT_FORMATS, output_format
-from evergreen_groups.language import gettext, ngettext, time_with_zone
+from evergreen_groups.language import gettext, ngettext, number, time_with_zone
+from evergreen_groups.message import Message
 from evergreen_groups.render import printable
 from evergreen_groups.render.audit.wording import (
     HEADINGS,
@@ -27,6 +28,7 @@ from evergreen_groups.render.audit.wording import (
     kinds_found,
 )
 from evergreen_groups.render.plans import describe_reason
+from evergreen_groups.render.text import capitalized
 from evergreen_groups.render.wording import CONFIDENTIAL
 
 if TYPE_CHECKING:
@@ -46,7 +48,9 @@ def _lines(audit: Audit, client: StaffClient | None) -> Iterator[str]:
     moment = time_with_zone(audit.generated_at)
     yield f"{gettext(TITLE)}, {moment}, {printable(audit.gateway)}"
     yield describe_scope(audit.criteria)
-    yield from (gettext("Note: {note}", note=printable(gettext(note))) for note in audit.notes)
+    yield from (
+        gettext("{label}: {value}", label=gettext("Note"), value=printable(gettext(note))) for note in audit.notes
+    )
     if to_keep := describe_groups_to_keep(audit):
         yield to_keep
     kinds = kinds_found(audit)
@@ -55,7 +59,7 @@ def _lines(audit: Audit, client: StaffClient | None) -> Iterator[str]:
         return
     for kind in kinds:
         yield ""
-        yield gettext("{heading}: {count:,}", heading=gettext(HEADINGS[kind]), count=audit.count(kind))
+        yield gettext("{label}: {value}", label=HEADINGS[kind], value=number(audit.count(kind)))
         yield f"  {gettext(WHAT_TO_DO[kind])}"
         yield from (f"  {describe_threshold_finding(finding)}" for finding in audit.thresholds_of_kind(kind))
         for group in audit.groups_of_kind(kind):
@@ -84,7 +88,8 @@ def person_heading(finding: PatronFinding) -> str:
 def _group(finding: GroupFinding, client: StaffClient | None) -> Iterator[str]:
     group = finding.group
     found = describe_group_finding(finding)
-    yield f"  {gettext('Group {group}: {found}', group=group.number, found=found)}"
+    label = capitalized(gettext("group {group}", group=group.number))
+    yield f"  {gettext('{label}: {value}', label=label, value=found)}"
     if finding.confidence is not None:
         yield f"    {printable(describe_confidence(finding.confidence))}"
     members = [f"{printable(member.name)}, {printable(member.library)}" for member in group.members]
@@ -104,17 +109,17 @@ def write_recalculation_plan(findings: Sequence[PatronFinding], stream: TextIO) 
 
 def _plan_lines(findings: Sequence[PatronFinding]) -> Iterator[str]:
     if not findings:
-        yield gettext("Nobody's penalties need to be recalculated.")
+        yield gettext(NOTHING_FOUND)
         return
     yield ngettext(
-        "Recalculate the penalties of {count} patron, as the ILS does at their home libraries:",
-        "Recalculate the penalties of {count} patrons, as the ILS does at their home libraries:",
+        "Recalculate the penalties of {count} patron:",
+        "Recalculate the penalties of {count} patrons:",
         len(findings),
     )
     for finding in findings:
         yield f"  {person_heading(finding)}"
-        heading, described = gettext(HEADINGS[finding.kind]), describe_patron_finding(finding)
-        yield "    " + gettext("{heading}: {finding}", heading=heading, finding=described)
+        described = describe_patron_finding(finding)
+        yield "    " + gettext("{label}: {value}", label=HEADINGS[finding.kind], value=described)
 
 
 def write_recalculations(findings: Sequence[PatronFinding], outcome: PlanOutcome[StoredStep], stream: TextIO) -> None:
@@ -126,20 +131,20 @@ def _recalculation_lines(findings: Sequence[PatronFinding], outcome: PlanOutcome
     resolved = sum(step.resolved for step in outcome.steps)
     yield gettext("Findings resolved: {resolved:,} of {all:,}.", resolved=resolved, all=len(findings))
     for finding, step in zip(findings, outcome.steps, strict=True):
-        yield "  " + gettext("{person}: {what}", person=person_heading(finding), what=_describe_recalculation(step))
+        yield "  " + gettext("{label}: {value}", label=person_heading(finding), value=_describe_recalculation(step))
+
+
+_STATES = {
+    StepState.NOT_DONE: Message("not done"),
+    StepState.FAILED: Message("failed"),
+    StepState.SENDING: Message("not known yet"),
+}
 
 
 def _describe_recalculation(step: StepOutcome[StoredStep]) -> str:
     reason = describe_reason(step.reason)
-    match step.state:
-        case StepState.NOT_DONE:
-            return gettext("left out: {reason}", reason=reason)
-        case StepState.FAILED:
-            return gettext("failed: {reason}", reason=reason)
-        case StepState.SENDING:
-            return gettext("not known yet: {reason}", reason=reason)
-        case _:
-            return reason
+    state = _STATES.get(step.state)
+    return gettext("{label}: {value}", label=state, value=reason) if state else reason
 
 
 def render_audit(audit: Audit, format: str, stream: TextIO, *, client: StaffClient | None = None) -> None:

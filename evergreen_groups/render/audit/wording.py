@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from evergreen_groups.audit import (
     Audit,
@@ -45,136 +45,94 @@ HEADINGS = {
     FindingKind.SEVERAL_ADULTS: Message("Groups with several adults"),
     FindingKind.BORROWED_ADDRESS: Message("Addresses borrowed from outside the group"),
 }
+_RECALCULATE = Message("Have Evergreen recalculate their penalties: audit --fix.")
+_REMOVE_BLOCK = Message("Remove the block in the staff client.")
+_ASK = Message("Ask who set the block, and remove it in the staff client.")
+_REVIEW_BLOCK = Message("Check whether the block is still needed.")
+_CORRECT_GROUP = Message(
+    "Remove members who don't belong (evergreen-groups remove BARCODE), or correct the records. To stop listing a "
+    "group that is right as it is: evergreen-groups audit --keep GROUP."
+)
+_ASK_ADULTS = Message("Ask the adults whether they want to share a group, and remove those who don't.")
+_OWN_ADDRESS = Message("Give the borrower a separate address in the staff client.")
+_THRESHOLD = Message(
+    "Recalculating changes nothing here. Change the threshold in Evergreen (Group Penalty Thresholds) or the limit in "
+    "[policy]: evergreen-groups doctor shows what to set."
+)
 WHAT_TO_DO = {
-    FindingKind.NOT_BLOCKED: Message("Have Evergreen recalculate their penalties: audit --fix."),
-    FindingKind.THRESHOLD_HIGHER: Message(
-        "Recalculating doesn't block these patrons. Change the threshold in Evergreen (Group Penalty Thresholds) or "
-        "the limit in [policy]: evergreen-groups doctor shows what to set."
-    ),
-    FindingKind.NOT_OVER: Message("Have Evergreen recalculate their penalties: audit --fix."),
-    FindingKind.THRESHOLD_LOWER: Message(
-        "Recalculating doesn't lift these blocks. Change the threshold in Evergreen (Group Penalty Thresholds) or the "
-        "limit in [policy]: evergreen-groups doctor shows what to set."
-    ),
-    FindingKind.LEFT_ALONE: Message("Remove the block in the staff client."),
-    FindingKind.FOR_FAMILY: Message(
-        "Nobody is to be blocked for the fines of others. Ask whoever set the block, and remove it in the staff client."
-    ),
-    FindingKind.BY_STAFF: Message("Look whether the block still has a reason."),
-    FindingKind.ACCIDENTAL: Message(
-        "The members see each other's fines. Take those out who don't belong, on the group's page or by "
-        "evergreen-groups remove BARCODE; where all of them do: evergreen-groups audit --keep GROUP."
-    ),
-    FindingKind.FOR_REVIEW: Message(
-        "What the members have in common outweighs what is odd about the group, so nothing speaks for an accident. Set "
-        "right what is odd, on the group's page; where all is as it should be: evergreen-groups audit --keep GROUP."
-    ),
-    FindingKind.SEVERAL_ADULTS: Message(
-        "Adults in a group see each other's affairs. Ask them whether they want that, and take out who doesn't."
-    ),
-    FindingKind.BORROWED_ADDRESS: Message(
-        "A change of the address in one of the two records changes it in the other. Give the borrower an address of "
-        "their own in the staff client."
-    ),
+    FindingKind.NOT_BLOCKED: _RECALCULATE,
+    FindingKind.THRESHOLD_HIGHER: _THRESHOLD,
+    FindingKind.NOT_OVER: _RECALCULATE,
+    FindingKind.THRESHOLD_LOWER: _THRESHOLD,
+    FindingKind.LEFT_ALONE: _REMOVE_BLOCK,
+    FindingKind.FOR_FAMILY: _ASK,
+    FindingKind.BY_STAFF: _REVIEW_BLOCK,
+    FindingKind.ACCIDENTAL: _CORRECT_GROUP,
+    FindingKind.FOR_REVIEW: _CORRECT_GROUP,
+    FindingKind.SEVERAL_ADULTS: _ASK_ADULTS,
+    FindingKind.BORROWED_ADDRESS: _OWN_ADDRESS,
 }
+_BLOCKED_WITHIN_LIMIT = Message("Evergreen blocks them for fines, but their own fines don't exceed the limit.")
 MEANINGS = {
-    FindingKind.NOT_BLOCKED: Message("Their own fines exceed the limit, but Evergreen hasn't blocked them yet."),
-    FindingKind.NOT_OVER: Message("Evergreen blocks them for fines, but their own fines don't exceed the limit."),
-    FindingKind.LEFT_ALONE: Message(
-        "Evergreen blocks them for fines, but their own fines don't exceed the limit. Recalculating changes nothing."
-    ),
+    FindingKind.NOT_BLOCKED: Message("Own fines exceed the limit, but Evergreen hasn't blocked them yet."),
+    FindingKind.NOT_OVER: _BLOCKED_WITHIN_LIMIT,
+    FindingKind.LEFT_ALONE: _BLOCKED_WITHIN_LIMIT,
     FindingKind.FOR_FAMILY: Message(
-        "Staff blocked them, they owe little themselves, and their group a lot. Nobody is to be blocked for the fines "
-        "of others."
+        "Staff blocked them. They owe little themselves, but their group owes a lot. Only a patron's own fines should "
+        "lead to a block."
     ),
     FindingKind.BY_STAFF: Message("Staff blocked them, and fines don't explain it."),
-    FindingKind.ACCIDENTAL: Message("Their members see each other's fines, and may not belong together."),
-    FindingKind.FOR_REVIEW: Message(
-        "What their members have in common outweighs what is odd about them, so nothing speaks for an accident."
-    ),
-    FindingKind.SEVERAL_ADULTS: Message("Adults in a group see each other's affairs."),
-    FindingKind.BORROWED_ADDRESS: Message("A change of the address in one of the two records changes it in the other."),
+    FindingKind.ACCIDENTAL: Message("Members see each other's fines, but may not belong together."),
+    FindingKind.FOR_REVIEW: Message("Something about these groups is odd, but the members probably belong together."),
+    FindingKind.SEVERAL_ADULTS: Message("Adults in a group see each other's fines."),
+    FindingKind.BORROWED_ADDRESS: Message("Changing the address in one record changes it in the other."),
 }
 """What a kind of finding means; kinds without an entry use their text in ``WHAT_TO_DO``."""
 
 REASONS = {
-    "over-limit": Message("Own fines are over the limit by {over_by}, and the ILS has no block for fines."),
-    "limit-reached": Message("Own fines are at the limit, and the ILS has no block for fines."),
-    "exactly-at-limit": Message("Own fines are exactly at the limit: the ILS blocks there already."),
-    "not-over-limit": Message(
-        "Own fines are not over the limit: the block is stale, or the ILS has a lower threshold."
-    ),
-    "threshold-higher": Message("Evergreen blocks at {threshold} ({profile} at {library})."),
-    "counts-fewer-bills": Message(
-        "Evergreen blocks at {threshold} ({profile} at {library}), but counts only bills at, above and below {library}."
-    ),
-    "no-threshold": Message("Evergreen has no threshold for {penalty}."),
-    "penalty-blocks-nothing": Message("Evergreen sets {penalty}, which blocks nothing."),
-    "threshold-lower": Message("Evergreen blocks at {threshold} ({profile} at {library})."),
-    "threshold-at-limit": Message("Evergreen blocks at {threshold} already ({profile} at {library})."),
-    "block-elsewhere": Message("The block isn't at the org unit of Evergreen's threshold."),
-    "block-without-threshold": Message("Evergreen has no threshold for this profile and library."),
-    "group-over-limit": Message(
-        "Own fines are within the limit, the group's are over it: probably blocked for the family's."
-    ),
-    "group-within-limit": Message(
-        "Own fines and the group's are within the limit: blocked for another reason, perhaps."
-    ),
-    "group-not-known": Message("Own fines are within the limit; not all of the group's combined fines are known."),
-    "no-lead": Message("It has no lead."),
-    "lead-deleted": Message("Its lead is deleted."),
-    "several-leads": Message("It has {count} lead.", plural="It has {count} leads."),
-    "lead-expired": Message("The account of its lead {name} expired on {date}."),
-    "stranger": Message("{name} shares no surname, address, phone, e-mail or home library with another adult."),
-    "unusually-large": Message(
-        "It is unusually large: {count} member.", plural="It is unusually large: {count} members."
-    ),
-    "several-adults": Message(
-        "It has {count} adult, more than {most}.", plural="It has {count} adults, more than {most}."
-    ),
-    "borrowed-address": Message("Uses an address that belongs to the record of {owner}, {library}, group {group}."),
-    "borrowed-address-of-hidden": Message(
-        "Uses an address that belongs to the record of a patron hidden from the account."
-    ),
-}
-REASONS_AT_LEAST = {
-    "several-leads": Message("It has at least {at_least:,} leads."),
-    "several-adults": Message("It has at least {at_least:,} adults, more than {most}."),
-}
-"""Used in place of ``REASONS`` where hidden members may raise the count."""
-EVIDENCE = {
-    "no-lead": Message("no lead"),
-    "lead-deleted": Message("its lead is deleted"),
-    "several-leads": Message("{count} lead", plural="{count} leads"),
-    "lead-expired": Message("its lead expired on {date}"),
-    "unusually-large": Message("{count} member", plural="{count} members"),
-    "institution": Message("an institution's card among them (profile {profile})"),
-    "strangers": Message("adults who share nothing with another adult: {count}"),
-    "nothing-shared": Message("no two members share a surname, address, phone or e-mail"),
-    "cloned": Message("made within a day by cloning, with nothing shared but the address that was cloned: {count}"),
-    "surname-shared": Message("each member shares a surname with another"),
-    "address-shared": Message("each member shares an address with another"),
-    "phone-or-email-shared": Message("each member shares a phone or an e-mail with another"),
-}
-"""Evidence of a confidence, by its code."""
-EVIDENCE_AT_LEAST = {
-    "several-leads": Message("at least {at_least:,} leads"),
-    "cloned": Message(
-        "made within a day by cloning, with nothing shared but the address that was cloned: at least {at_least:,}"
-    ),
-}
-
-
-_SHORT_REASONS = {
     "over-limit": Message("over the limit by {over_by}"),
-    "limit-reached": Message("at the limit, which is over it here"),
+    "limit-reached": Message("at the limit, which counts as over it"),
     "exactly-at-limit": Message("exactly at the limit"),
     "not-over-limit": Message("not over the limit"),
-    "group-over-limit": Message("own fines within the limit, the group's over it"),
-    "group-within-limit": Message("own fines and the group's within the limit"),
-    "group-not-known": Message("own fines within the limit; not all of the group's combined fines known"),
+    "counts-fewer-bills": Message(
+        "Evergreen blocks at {threshold} ({profile} at {library}), but counts only bills at, above and below {library}"
+    ),
+    "no-threshold": Message("Evergreen has no threshold for {penalty}"),
+    "penalty-blocks-nothing": Message("Evergreen sets {penalty}, which blocks nothing"),
+    **dict.fromkeys(
+        ("threshold-higher", "threshold-lower", "threshold-at-limit"),
+        Message("Evergreen blocks at {threshold} ({profile} at {library})"),
+    ),
+    "block-elsewhere": Message("the block isn't at the org unit of Evergreen's threshold"),
+    "block-without-threshold": Message("Evergreen has no threshold for this profile and library"),
+    "group-over-limit": Message("own fines are within the limit, but the group's exceed it"),
+    "group-within-limit": Message("own fines and the group's are within the limit"),
+    "group-not-known": Message("own fines are within the limit; the group's aren't fully known"),
+    "no-lead": Message("no lead"),
+    "lead-deleted": Message("the lead is deleted"),
+    "several-leads": Message("{count} lead", plural="{count} leads"),
+    "lead-expired": Message("the account of lead {name} expired on {date}"),
+    "stranger": Message("{name} shares no surname, address, phone, e-mail or home library with another adult"),
+    "unusually-large": Message("unusually large: {count} member", plural="unusually large: {count} members"),
+    "several-adults": Message("{count} adult, more than {most}", plural="{count} adults, more than {most}"),
+    "borrowed-address": Message("uses an address of {owner}, {library}, group {group}"),
+    "borrowed-address-of-hidden": Message("uses an address of a patron hidden from this account"),
 }
-"""Shorter reasons for tables whose heading already names the kind."""
+"""Reasons by their code, without a final period."""
+EVIDENCE = {
+    **{code: REASONS[code] for code in ("no-lead", "lead-deleted", "several-leads", "lead-expired", "unusually-large")},
+    "institution": Message("a member with an institution's card (profile {profile})"),
+    "strangers": Message("adults who share nothing with another adult: {count}"),
+    "nothing-shared": Message("no two members share a surname, address, phone or e-mail"),
+    "cloned": Message(
+        "{count} member cloned within a day, sharing only the cloned address",
+        plural="{count} members cloned within a day, sharing only the cloned address",
+    ),
+    "surname-shared": Message("each member shares a surname with another"),
+    "address-shared": Message("each member shares an address with another"),
+    "phone-or-email-shared": Message("each member shares a phone or e-mail with another"),
+}
+"""Evidence of a confidence, by its code."""
 LEVELS = {
     "high": Message("high", context="confidence"),
     "medium": Message("medium", context="confidence"),
@@ -182,21 +140,22 @@ LEVELS = {
 }
 
 
-def short_reason(reason: Reason) -> str:
-    """Describe a reason briefly, for a table under its kind's heading."""
-    return gettext(_SHORT_REASONS.get(reason.code, REASONS[reason.code]), **reason.values)
-
-
 def describe_reason(reason: Reason) -> Message:
-    """Return a reason as a sentence."""
-    words = REASONS_AT_LEAST if "at_least" in reason.values else REASONS
-    return words[reason.code].with_values(reason.values)
+    """Return a reason as a phrase."""
+    return _with_values(REASONS[reason.code], reason)
 
 
 def describe_evidence(piece: Evidence) -> Message:
     """Describe a piece of evidence, without its weight."""
-    words = EVIDENCE_AT_LEAST if "at_least" in piece.values else EVIDENCE
-    return words[piece.code].with_values(piece.values)
+    return _with_values(EVIDENCE[piece.code], piece)
+
+
+def _with_values(words: Message, reason: Reason) -> Message:
+    if "at_least" not in reason.values:
+        return words.with_values(reason.values)
+    # Hidden members may raise the count.
+    total = words.with_values({**reason.values, "count": reason.values["at_least"]})
+    return Message("at least {total}", values={"total": total})
 
 
 def with_weight(piece: Evidence) -> str:
@@ -227,7 +186,7 @@ def describe_split(finding: GroupFinding) -> str:
         return " / ".join("; ".join(names[id] for id in family) for family in families)
 
     return gettext(
-        "Suggested split: stay: {staying}. Out: {leaving}.",
+        "Suggested split. Stay: {staying}. Leave: {leaving}.",
         staying=listed(finding.split.stay),
         leaving=listed(*finding.split.leave),
     )
@@ -240,10 +199,8 @@ def describe_groups_to_keep(audit: Audit) -> str:
     numbers = [str(number) for number in audit.to_keep[:_MOST_NUMBERS]]
     if (more := len(audit.to_keep) - _MOST_NUMBERS) > 0:
         numbers.append(ngettext("{count} more", "{count} more", more))
-    return ngettext(
-        "Not listed, for it is to be kept as it is: group {groups}. List it again: audit --list-again.",
-        "Not listed, for they are to be kept as they are: groups {groups}. List them again: audit --list-again.",
-        len(audit.to_keep),
+    return gettext(
+        "Marked to be kept, so not listed: {groups}. To list them again: audit --list-again.",
         groups=enumeration(numbers),
     )
 
@@ -251,7 +208,7 @@ def describe_groups_to_keep(audit: Audit) -> str:
 def explanation(finding: PatronFinding) -> str:
     """Explain a finding in English, for programs, with the limit that was applied if patrons have different ones."""
     reason = str(describe_reason(finding.reason))
-    return f"{reason} {applied_limit(finding.member)}." if finding.limits_differ else reason
+    return f"{reason}; {applied_limit(finding.member)}" if finding.limits_differ else reason
 
 
 def applied_limit(member: Member) -> Message:
@@ -264,51 +221,49 @@ def applied_limit(member: Member) -> Message:
         "counted": decision.own_balance,
     }
     if decision.own_balance == member.own_fines:
-        return Message("Limit {limit} ({origin})", values=values)
-    return Message("Limit {limit} ({origin}); it counts {counted}", values=values)
+        return Message("limit {limit} ({origin})", values=values)
+    return Message("limit {limit} ({origin}), with {counted} counting toward it", values=values)
 
 
 def describe_scope(criteria: AuditCriteria) -> str:
     """Describe which patrons the audit covers, and which limit it applies."""
     limit = gettext("as configured for each patron") if criteria.limit is None else describe_limit(criteria.limit)
-    if not criteria.orgs:
-        return gettext("Everyone who owes something or has a penalty; the limit of own fines: {limit}", limit=limit)
+    libraries = enumeration(map(printable, criteria.orgs), "or") if criteria.orgs else gettext("all libraries")
     return gettext(
-        "Everyone with home library {libraries} or below who owes something or has a penalty; the limit of own fines: "
-        "{limit}",
-        libraries=enumeration(map(printable, criteria.orgs), "or"),
+        "Patrons who owe something or have a penalty; home library in: {libraries}; limit of own fines: {limit}",
+        libraries=libraries,
         limit=limit,
     )
 
 
 def describe_patron_finding(finding: PatronFinding) -> str:
     """Describe a patron's finding in one line: amounts, reason and blocks."""
-    return " ".join(_sentences(finding))
+    return "; ".join(_phrases(finding))
 
 
-def _sentences(finding: PatronFinding) -> Iterator[str]:
+def _phrases(finding: PatronFinding) -> Iterator[str]:
     own, together = finding.member.own_fines, finding.group_fines
     if together is None:
-        yield gettext("own fines {own}.", own=own)
+        yield gettext("own fines {own}", own=own)
     else:
-        yield gettext("own fines {own}, the group's {together}.", own=own, together=together)
+        yield gettext("own fines {own}, the group's {together}", own=own, together=together)
     yield printable(gettext(describe_reason(finding.reason)))
     if finding.limits_differ:
-        yield f"{printable(gettext(applied_limit(finding.member)))}."
-    yield from (f"{describe_penalty(block)}." for block in finding.blocks)
+        yield printable(gettext(applied_limit(finding.member)))
+    yield from map(describe_penalty, finding.blocks)
 
 
 def describe_group_finding(finding: GroupFinding) -> str:
     """Describe a group's finding in one line: the number of members and the reasons."""
-    reasons = " ".join(gettext(describe_reason(reason)) for reason in finding.reasons)
-    return f"{ngettext('{count} member.', '{count} members.', finding.group.member_count)} {printable(reasons)}"
+    reasons = (printable(gettext(describe_reason(reason))) for reason in finding.reasons)
+    return "; ".join((ngettext("{count} member", "{count} members", finding.group.member_count), *reasons))
 
 
 def describe_threshold_finding(finding: ThresholdFinding) -> str:
     """Describe a threshold's finding in one line: patrons affected, what Evergreen does, and the limit."""
     return ngettext(
-        "{count} patron: {reason} The limit: {limit}.",
-        "{count} patrons: {reason} The limit: {limit}.",
+        "{count} patron: {reason}; limit: {limit}",
+        "{count} patrons: {reason}; limit: {limit}",
         finding.patron_count,
         reason=printable(gettext(describe_reason(finding.reason))),
         limit=describe_limit(finding.limit),
@@ -321,8 +276,8 @@ def describe_unlisted(audit: Audit, kind: FindingKind) -> str:
     if not count:
         return ""
     return ngettext(
-        "{count} more, which weighs less: a file for programs has it (--output audit.csv), or --top 0.",
-        "{count} more, which weigh less: a file for programs has them (--output audit.csv), or --top 0.",
+        "{count} more; list all with --output audit.csv or --top 0.",
+        "{count} more; list all with --output audit.csv or --top 0.",
         count,
     )
 
@@ -345,52 +300,21 @@ class Advice:
     command: str = ""
 
 
-class _Advised(NamedTuple):
-    """A recommendation with its command, and the text to use for a patron without a card to name in the command."""
-
-    text: Message
-    command: str = ""
-    without_card: Message | None = None
-
-
 _ADVICE = {
-    "over-limit": _Advised(Message("Have Evergreen recalculate.")),
-    "limit-reached": _Advised(Message("Have Evergreen recalculate.")),
-    "exactly-at-limit": _Advised(
-        Message("Evergreen blocks at the limit already. This command names the threshold to set:"), _DOCTOR
-    ),
-    "not-over-limit": _Advised(
-        Message("Have Evergreen recalculate. If the block stays, this command shows which threshold asks for it:"),
-        _EXPLAIN,
-        Message("Have Evergreen recalculate. If the block stays, see which threshold asks for it."),
-    ),
-    "block-elsewhere": _Advised(Message("Remove the block in the staff client.")),
-    "block-without-threshold": _Advised(Message("Remove the block in the staff client.")),
-    **{
-        code: _Advised(Message("Change the threshold or the limit. This command shows what to set:"), _DOCTOR)
-        for code in (
-            *("threshold-higher", "counts-fewer-bills", "no-threshold", "penalty-blocks-nothing"),
+    **dict.fromkeys(("over-limit", "limit-reached"), (Message("Have Evergreen recalculate."), "")),
+    "not-over-limit": (Message("Have Evergreen recalculate. If the block stays, find out why."), _EXPLAIN),
+    **dict.fromkeys(
+        (
+            *("exactly-at-limit", "threshold-higher", "counts-fewer-bills", "no-threshold", "penalty-blocks-nothing"),
             *("threshold-lower", "threshold-at-limit"),
-        )
-    },
-    "group-over-limit": _Advised(Message("Ask whoever set the block, and remove it in the staff client.")),
-    "group-within-limit": _Advised(Message("Look whether the block still has a reason.")),
-    "group-not-known": _Advised(Message("Look whether the block still has a reason.")),
-    "no-lead": _Advised(Message("Make a member the lead, on the group's page.")),
-    "lead-deleted": _Advised(Message("Make another member the lead, on the group's page.")),
-    "several-leads": _Advised(Message("Make all but one ordinary members, on the group's page.")),
-    "lead-expired": _Advised(Message("Renew the lead's account, or make another member the lead.")),
-    "stranger": _Advised(
-        Message("Take {name} out if they don't belong:"), _REMOVE, Message("Take {name} out if they don't belong.")
+        ),
+        (Message("Change the threshold or the limit. To see what to set:"), _DOCTOR),
     ),
-    "unusually-large": _Advised(
-        Message("An institution's card rather than a family? Take those out who don't belong.")
-    ),
-    "several-adults": _Advised(
-        Message("Ask them whether they want that, and take out who doesn't, on the group's page.")
-    ),
-    "borrowed-address": _Advised(Message("Give the borrower an address of their own, in the staff client.")),
-    "borrowed-address-of-hidden": _Advised(Message("Give the borrower an address of their own, in the staff client.")),
+    **dict.fromkeys(("no-lead", "lead-deleted"), (Message("Make a member the lead on the group's page."), "")),
+    "several-leads": (Message("Keep only one lead, on the group's page."), ""),
+    "lead-expired": (Message("Renew the lead's account, or make another member the lead."), ""),
+    "stranger": (Message("Remove {name} if they don't belong."), _REMOVE),
+    "unusually-large": (Message("Remove members who don't belong."), ""),
 }
 """Advice by the reason's code. Texts take the reason's values, commands a barcode."""
 
@@ -400,10 +324,10 @@ def advice_for(kind: FindingKind, reason: Reason, barcode: str | None) -> Advice
 
     A reason that has no entry gets the general advice for its kind.
     """
-    advised = _ADVICE.get(reason.code) or _Advised(WHAT_TO_DO[kind])
-    if barcode is None and advised.without_card:
-        return Advice(gettext(advised.without_card, **reason.values))
-    return Advice(gettext(advised.text, **reason.values), advised.command.format(barcode=barcode))
+    text, command = _ADVICE.get(reason.code) or (WHAT_TO_DO[kind], "")
+    if barcode is None and "{barcode}" in command:
+        command = ""
+    return Advice(gettext(text, **reason.values), command.format(barcode=barcode))
 
 
 MOST_SELECTED = 100

@@ -32,16 +32,16 @@ _TEXTS = {
     "closing": Message("Please call or visit us if you have questions.\nSincerely,\n{library}"),
 }
 REASONS = {
-    NoLetter.NO_CONTACT: Message("no adult or guardian is known"),
+    NoLetter.NO_CONTACT: Message("no adult, and no parent or guardian"),
     NoLetter.INACTIVE: Message("the account is inactive or deleted"),
-    NoLetter.WITHHELD: Message("the person to contact belongs to another library"),
-    NoLetter.MINOR: Message("the person to contact is a minor"),
+    NoLetter.WITHHELD: Message("the contact belongs to another library"),
+    NoLetter.MINOR: Message("the contact is a minor"),
     NoLetter.IN_COLLECTIONS: Message("in collections"),
     NoLetter.EXEMPT: Message("exempt from collections"),
     NoLetter.NO_ADDRESS: Message("no valid address"),
-    NoLetter.NOTHING_OWED: Message("the person to contact and the children owe nothing"),
+    NoLetter.NOTHING_OWED: Message("the contact and the children owe nothing"),
 }
-"""Why somebody gets no letter."""
+"""Why a family gets no letter."""
 
 _PAPER = {"din": "letters_din.css", "us10": "letters_us10.css"}
 _LONGEST_LINE = 38
@@ -161,7 +161,7 @@ def describe_left_out(left_out: Sequence[LeftOut]) -> Iterator[str]:
         groups[one.reason][one.group] = None
     for reason, numbers in groups.items():
         yield gettext(
-            "Not written to: {reason} ({groups})",
+            "No letter: {reason} ({groups})",
             reason=gettext(REASONS[reason]),
             groups=", ".join(gettext("group {group}", group=number) for number in numbers),
         )

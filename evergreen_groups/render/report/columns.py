@@ -15,6 +15,7 @@ from evergreen_groups.render.json_documents import limit_document, penalty_docum
 from evergreen_groups.render.report.wording import (
     KINDS,
     NOT_KNOWN,
+    WAYS_TO_REACH,
     cleared_lead,
     describe_age_band,
     describe_invalid,
@@ -136,7 +137,7 @@ GROUP: tuple[Column[Group], ...] = (
     Column("lead", _lead_document, for_csv=False),
     Column("lead_id", lambda group: group.lead.id, for_json=False),
     Column("lead_name", lambda group: group.lead.name, Message("Lead", context="group"), page="name", for_json=False),
-    Column("lead_barcode", lambda group: group.lead.barcode, Message("Barcode of the lead"), for_json=False),
+    Column("lead_barcode", lambda group: group.lead.barcode, Message("Barcode"), for_json=False),
     Column("lead_group_lead", lambda group: group.lead.group_lead, for_json=False),
     Column("library", lambda group: group.library, Message("Library"), page="library"),
     Column("member_count", lambda group: group.member_count, Message("Members"), "number", page="members"),
@@ -209,7 +210,7 @@ CHANGE: tuple[Column[GroupChange], ...] = (
     Column(
         "combined_fines_before",
         lambda change: change.known_before,
-        Message("Fines before"),
+        Message("Owed before"),
         "money",
         _before,
         for_json=False,
@@ -312,7 +313,7 @@ MEMBER_DETAILS: tuple[Column[MemberDetails], ...] = (
     Column("juvenile", lambda one: one.state.juvenile),
     Column("expired", lambda one: one.state.expired),
     Column("barred", lambda one: one.state.barred),
-    Column("", lambda one: describe_state(one) or None, Message("Record")),
+    Column("", lambda one: describe_state(one) or None, Message("Remarks")),
     Column("profile", lambda one: one.profile, Message("Profile")),
 )
 CLEARED: tuple[Column[GroupChange], ...] = (
@@ -324,9 +325,9 @@ CLEARED: tuple[Column[GroupChange], ...] = (
         shown=cleared_lead,
     ),
     Column("library", lambda change: change.library, Message("Library")),
-    Column("", _before, Message("Fines before"), "money", _before),
+    Column("", _before, Message("Owed before"), "money", _before),
     Column("", lambda change: change.present and change.present.group, Message("Group now"), "id"),
-    Column("", lambda change: change.present and change.present.combined_fines, Message("Fines now"), "money"),
+    Column("", lambda change: change.present and change.present.combined_fines, Message("Owes now"), "money"),
 )
 """The columns of cleared groups. Those with a name are columns of groups as well, which cleared groups fill in CSV."""
 
@@ -341,11 +342,11 @@ CONTACT: tuple[Column[Contact], ...] = (
         shown=lambda one: describe_role(one) or None,
         new=True,
     ),
-    Column("contact_day_phone", lambda one: one.day_phone, Message("Daytime phone"), new=True),
-    Column("contact_evening_phone", lambda one: one.evening_phone, Message("Evening phone"), new=True),
-    Column("contact_other_phone", lambda one: one.other_phone, Message("Other phone"), new=True),
-    Column("contact_email", lambda one: one.email, Message("E-mail"), new=True),
-    Column("contact_address", lambda one: one.address, Message("Postal address"), new=True),
+    Column("contact_day_phone", lambda one: one.day_phone, WAYS_TO_REACH["day_phone"], new=True),
+    Column("contact_evening_phone", lambda one: one.evening_phone, WAYS_TO_REACH["evening_phone"], new=True),
+    Column("contact_other_phone", lambda one: one.other_phone, WAYS_TO_REACH["other_phone"], new=True),
+    Column("contact_email", lambda one: one.email, WAYS_TO_REACH["email"], new=True),
+    Column("contact_address", lambda one: one.address, WAYS_TO_REACH["address"], new=True),
     Column(
         "contact_invalid",
         lambda one: " ".join(one.invalid),

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
 
+from evergreen_groups.groups import StandingDifference
 from evergreen_groups.language import (
     current_language,
     day,
-    describe_difference,
     describe_total,
     gettext,
     ngettext,
@@ -23,11 +23,10 @@ from evergreen_groups.language import (
     pgettext,
     time_with_zone,
 )
-from evergreen_groups.message import Message
 from evergreen_groups.render import printable, template_text
 from evergreen_groups.render.columns import aligned
-from evergreen_groups.render.report.wording import KINDS, compared_changes, since
-from evergreen_groups.render.wording import TITLE, describe_criteria
+from evergreen_groups.render.report.wording import KINDS, compared_changes, describe_change_amount, since
+from evergreen_groups.render.wording import DIFFERENCES, TITLE, describe_criteria
 from evergreen_groups.report import ChangeKind, GroupChange, Report
 
 if TYPE_CHECKING:
@@ -41,14 +40,6 @@ _MOST_INDENT = 34
 _WITHOUT_NO_BREAK = {0xA0: " ", 0x202F: " "}
 _NUMBERS = (0, 2, 3)
 """The columns aligned to the right: group, members and fines."""
-
-
-_WITHIN_LIMIT = Message(
-    "{count} member with own fines within the limit", plural="{count} members with own fines within the limit"
-)
-_NOT_YET_BLOCKED = Message(
-    "{count} member over the limit, not yet blocked", plural="{count} members over the limit, not yet blocked"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +117,7 @@ def _values(report: Report, options: LetterOptions) -> dict[str, object]:
     ]
     return {
         "title": gettext(TITLE),
-        "heading": gettext("{title}: {library}", title=gettext(TITLE), library=_places(options.places)),
+        "heading": gettext("{label}: {value}", label=TITLE, value=_places(options.places)),
         "highest": ngettext(
             "Highest combined fines: {count} group", "Highest combined fines: {count} groups", len(rows)
         ),
@@ -167,25 +158,24 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     totals = report.totals
     # Readers look for it every morning.
     if (changes := report.changes) is not None:
-        yield gettext("What changed"), since(changes) if changes.compared else gettext("nothing to compare with yet")
+        yield gettext("What changed"), since(changes) if changes.compared else gettext("not known")
     yield gettext("Groups"), number(totals.group_count)
-    yield (
-        gettext("Members"),
-        gettext("{members:,}; owing: {owing:,}", members=totals.member_count, owing=totals.owing_count),
-    )
+    yield gettext("Members"), number(totals.member_count)
+    yield gettext("Members who owe"), describe_total(totals.owing_count)
     yield pgettext("of all groups", "Group Fines"), describe_total(totals.combined_fines)
     yield gettext("Members over the limit"), describe_total(totals.over_limit_count)
     if (blocks := report.block_totals) is not None:
         blocked = [describe_total(blocks.blocked)]
-        if blocks.now_within_limit.at_least:
-            blocked.append(gettext(_WITHIN_LIMIT, count=blocks.now_within_limit))
-        if blocks.not_yet_blocked.at_least:
-            blocked.append(gettext(_NOT_YET_BLOCKED, count=blocks.not_yet_blocked))
+        for difference, count in (
+            (StandingDifference.NOW_WITHIN_LIMIT, blocks.now_within_limit),
+            (StandingDifference.NOT_YET_BLOCKED, blocks.not_yet_blocked),
+        ):
+            if count.at_least:
+                blocked.append(gettext("{label}: {value}", label=DIFFERENCES[difference], value=count))
         yield gettext("Members blocked in Evergreen"), "; ".join(blocked)
-    yield gettext("Groups, none over the limit"), describe_total(totals.groups_without_member_over_limit)
+    yield gettext("Groups with no member over the limit"), describe_total(totals.groups_without_member_over_limit)
     if totals.incomplete_group_count:
-        count = totals.incomplete_group_count
-        yield gettext("Incomplete groups"), gettext("{count:,} (not every member can be seen)", count=count)
+        yield gettext("Incomplete groups"), number(totals.incomplete_group_count)
     yield gettext("Listed"), describe_criteria(report.criteria)
     yield gettext("Data as of"), time_with_zone(report.generated_at)
 
@@ -197,7 +187,7 @@ def _highest(
     names = (pgettext("group", "Lead"),) if options.names else ()
     changes = compared_changes(report)
     change = (gettext("Change"),) if changes is not None else ()
-    heading = (gettext("Group"), gettext("Library"), gettext("Members"), gettext("Fines"), *change, *names)
+    heading = (gettext("Group"), gettext("Library"), gettext("Members"), gettext("Group Fines"), *change, *names)
     rows = [
         (
             str(group.number),
@@ -215,10 +205,8 @@ def _highest(
 def _change(change: GroupChange | None) -> str:
     if change is None:
         return ""
-    kind = gettext(KINDS[change.kind])
-    if change.kind not in (ChangeKind.WORSE, ChangeKind.BETTER):
-        return kind
-    return gettext("{kind}: {difference}", kind=kind, difference=describe_difference(change.difference))
+    amount_known = change.kind in (ChangeKind.WORSE, ChangeKind.BETTER)
+    return describe_change_amount(change) if amount_known else gettext(KINDS[change.kind])
 
 
 def _aligned(row: Iterable[str], columns: Sequence[_Column]) -> str:

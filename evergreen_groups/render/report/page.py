@@ -33,21 +33,22 @@ from evergreen_groups.render.pages import RowTemplate, environment
 from evergreen_groups.render.report import columns
 from evergreen_groups.render.report.columns import Column, group_row, member_row
 from evergreen_groups.render.report.wording import (
-    CLEARED,
+    CLEARED_EXPLANATION,
     KINDS,
     NOT_KNOWN,
     WAYS_TO_REACH,
+    change_heading,
     cleared_lead,
     cleared_now,
     cleared_remarks,
     compared_changes,
     describe_age_band,
     describe_age_sum,
+    describe_days,
     describe_group_details,
     describe_invalid,
     describe_member_details,
     describe_role,
-    explain_cleared,
     remarks,
     since,
 )
@@ -127,10 +128,7 @@ _FILTERS = {
     "blocked": Message("with a member blocked in Evergreen"),
     "items": Message("with items that can still be returned"),
     "collections": Message("with a member in collections"),
-    "new": Message("new since the last run"),
-    "worse": Message("owing more than in the last run"),
-    "better": Message("owing less than in the last run"),
-    "unchanged": Message("owing the same as in the last run"),
+    **{kind.value: KINDS[kind] for kind in (ChangeKind.NEW, ChangeKind.WORSE, ChangeKind.BETTER, ChangeKind.UNCHANGED)},
     "incomplete": Message("incomplete", context="groups"),
 }
 
@@ -396,8 +394,8 @@ class PageWriter(GroupWriter):
             owed_for=self._marks.offered_kinds(part),
             age_sums=[(_band_mark(one.band), describe_age_sum(one)) for one in AgeSum.of(part)],
             cleared=part.changes.cleared if part.changes else (),
-            cleared_heading=gettext(CLEARED),
-            cleared_explanation=explain_cleared(part),
+            cleared_heading=change_heading(ChangeKind.CLEARED),
+            cleared_explanation=gettext(CLEARED_EXPLANATION),
             cleared_lead=cleared_lead,
             cleared_now=cleared_now,
             cleared_remarks=cleared_remarks,
@@ -471,13 +469,8 @@ def _sort_kind(column: Column[Any]) -> str:
     return "number" if column.is_number or column.page == "change" else ""
 
 
-_KINDS = (
-    (ChangeKind.NEW, Message("New", context="groups")),
-    (ChangeKind.WORSE, Message("Worse", context="groups")),
-    (ChangeKind.BETTER, Message("Better", context="groups")),
-    (ChangeKind.CLEARED, Message("No longer listed", context="groups")),
-)
-"""The kinds of changes that have a column, with its heading."""
+_KINDS = (ChangeKind.NEW, ChangeKind.WORSE, ChangeKind.BETTER, ChangeKind.CLEARED)
+"""The kinds of changes that have a column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -503,8 +496,8 @@ def write_index(report: Report, entries: Sequence[IndexedLibrary], stream: Binar
         **shared_values(report),
         title=gettext("{title}, by library", title=title),
         entries=entries,
-        kinds=_KINDS,
-        bands=[(one.band, gettext("Owing {days} days", days=describe_age_band(one.band))) for one in AgeSum.of(report)],
+        kinds=[(kind, change_heading(kind)) for kind in _KINDS],
+        bands=[(one.band, describe_days(one.band)) for one in AgeSum.of(report)],
         age_sums=lambda part: {one.band: one.combined_fines for one in AgeSum.of(part)},
     )
     stream.write(page.encode())

@@ -36,8 +36,9 @@ from evergreen_groups.render.columns import EMPTY, PLAIN, Cell, Columns, TextCol
 from evergreen_groups.render.report import columns
 from evergreen_groups.render.report.columns import Column, MemberRow, member_row
 from evergreen_groups.render.report.wording import (
-    CLEARED,
+    CLEARED_EXPLANATION,
     KINDS,
+    change_heading,
     change_sentence,
     cleared_lead,
     cleared_now,
@@ -46,9 +47,9 @@ from evergreen_groups.render.report.wording import (
     counts,
     describe_group_details,
     describe_member_details,
-    explain_cleared,
     remarks,
 )
+from evergreen_groups.render.text import sentence
 from evergreen_groups.render.wording import (
     DIFFERENCES,
     LOWER_BOUND_NOTE,
@@ -112,11 +113,13 @@ def table_columns(report: Report, width: int, *, details: bool) -> list[TableCol
     number_column = TableColumn(
         gettext("Group"),
         lambda group: Cell(str(group.number), BOLD),
-        lambda row: Cell(pgettext("group", "lead"), FAINT) if row.member.group_lead and not wide else EMPTY,
+        lambda row: (
+            Cell(pgettext("remark about a member", "lead"), FAINT) if row.member.group_lead and not wide else EMPTY
+        ),
         right=True,
     )
     name = TableColumn(
-        gettext("Lead and members") if details else pgettext("group", "Lead"),
+        pgettext("group", "Lead"),
         lambda group: Cell(_name(group.lead, mark=not wide), BOLD),
         lambda row: Cell(_name(row.member), indent=MEMBER_INDENT),
         lambda totals: Cell(ngettext("Total, {count} group", "Total, {count} groups", totals.group_count), BOLD),
@@ -240,12 +243,7 @@ def _remarks(row: MemberRow) -> Cell:
     lead = [gettext("group lead")] if row.member.group_lead else []
     if standing is None or not (standing.blocked_for_fines or standing.difference):
         return Cell("".join(lead), FAINT)
-    if standing.difference is StandingDifference.NOT_YET_BLOCKED:
-        words = gettext("not yet blocked in Evergreen")  # another column says "over"
-    elif standing.difference is not None:
-        words = gettext(DIFFERENCES[standing.difference])
-    else:
-        words = gettext("blocked in Evergreen")
+    words = gettext(DIFFERENCES[standing.difference]) if standing.difference else gettext("blocked in Evergreen")
     return Cell(", ".join([*lead, words]), BLOCKED if standing.blocked_for_fines else REMARKABLE)
 
 
@@ -435,14 +433,12 @@ def _print_changes(console: Console, report: Report) -> None:
         return
     console.print()
     head = gettext("Changes since {moment}", moment=minute(changes.since)) if changes.since else ""
-    difference = describe_difference(changes.difference)
-    together = gettext("together {difference}", difference=difference)
-    if changes.cleared:
-        together = gettext("together {difference}, with those no longer listed", difference=difference)
-    console.print(Text.assemble((head, BOLD), f": {counts(changes)}; {together}"))
+    label = gettext("Difference, with groups no longer listed") if changes.cleared else gettext("Difference")
+    console.print(Text.assemble((head, BOLD), f": {counts(changes)}"))
+    console.print(gettext("{label}: {value}", label=label, value=describe_difference(changes.difference)))
     if changes.cleared:
         console.print()
-        console.print(Text.assemble((gettext(CLEARED), BOLD), f". {explain_cleared(report)}"))
+        console.print(Text.assemble((change_heading(ChangeKind.CLEARED), BOLD), f". {gettext(CLEARED_EXPLANATION)}"))
         console.print(Segments(cleared_grid(changes, console.width)), soft_wrap=True, end="")
 
 
@@ -450,39 +446,18 @@ def _notes(report: Report, *, wide: bool) -> Iterator[str]:
     """Explain the words used in the columns."""
     count = report.totals.groups_without_member_over_limit
     if count.at_least:
-        yield gettext(
-            "{word}: {explanation}",
-            word=pgettext("members", "none"),
-            explanation=explain_no_member_over_limit(report.criteria.limit, count),
-        )
+        yield f"{pgettext('members', 'none')} = {explain_no_member_over_limit(count)}"
     yield from _block_notes(report, wide=wide)
     if not wide and not all(group.lead.group_lead for group in report.groups):
-        explanation = gettext("the oldest record of a group without a group lead stands for it.")
-        yield gettext("{word}: {explanation}", word=NO_LEAD_MARK, explanation=explanation)
+        yield f"{NO_LEAD_MARK} = {gettext('no group lead')}"
 
 
 def _warnings(report: Report) -> Iterator[str]:
     if count := report.totals.incomplete_group_count:
-        yield ngettext("{count} group is incomplete.", "{count} groups are incomplete.", count)
+        yield gettext("{label}: {value}", label=gettext("Incomplete groups"), value=number(count))
         yield gettext(LOWER_BOUND_NOTE)
     for note in report.notes:
-        yield gettext("Note: {note}", note=printable(gettext(note)))
-
-
-_BLOCK_NOTES = {
-    OVER_AND_BLOCKED: Message(
-        "{count} member is over the limit, and blocked in Evergreen.",
-        plural="{count} members are over the limit, and blocked in Evergreen.",
-    ),
-    OVER: Message(
-        "{count} member is over the limit, not yet blocked in Evergreen.",
-        plural="{count} members are over the limit, not yet blocked in Evergreen.",
-    ),
-    BLOCKED_ALONE: Message(
-        "{count} member is blocked in Evergreen, own fines within the limit.",
-        plural="{count} members are blocked in Evergreen, own fines within the limit.",
-    ),
-}
+        yield gettext("{label}: {value}", label=gettext("Note"), value=printable(gettext(note)))
 
 
 def _block_notes(report: Report, *, wide: bool) -> Iterator[str]:
@@ -491,12 +466,12 @@ def _block_notes(report: Report, *, wide: bool) -> Iterator[str]:
     if totals is None:
         return
     both = totals.blocked.at_least - totals.now_within_limit.at_least
-    numbers = {
-        OVER_AND_BLOCKED: Total(both, totals.blocked.exact),
-        OVER: totals.not_yet_blocked,
-        BLOCKED_ALONE: totals.now_within_limit,
-    }
-    for word, count in numbers.items():
+    numbers = (
+        (OVER_AND_BLOCKED, Message("over the limit, blocked in Evergreen"), Total(both, totals.blocked.exact)),
+        (OVER, DIFFERENCES[StandingDifference.NOT_YET_BLOCKED], totals.not_yet_blocked),
+        (BLOCKED_ALONE, DIFFERENCES[StandingDifference.NOW_WITHIN_LIMIT], totals.now_within_limit),
+    )
+    for word, meaning, count in numbers:
         if count.at_least:
-            explanation = gettext(_BLOCK_NOTES[word], count=count)
-            yield explanation if wide else gettext("{word}: {explanation}", word=word, explanation=explanation)
+            explanation = gettext("{label}: {value}", label=meaning, value=count)
+            yield sentence(explanation) if wide else f"{gettext(word)} = {explanation}"

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 from evergreen_groups.language import (
     current_language,
     day,
+    describe_difference,
     describe_total,
-    enumeration,
     gettext,
-    minute,
     ngettext,
-    npgettext,
+    number,
     pgettext,
 )
 from evergreen_groups.message import Message
 from evergreen_groups.render import printable
+from evergreen_groups.render.text import capitalized
 from evergreen_groups.report import ADULT, GUARDIAN, LEAD, ChangeKind, Changes, GroupChange, Report
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def describe_kinds(kinds: Iterable[KindSum]) -> str:
     """Describe what is owed by kind: ``lost materials: $23.00, overdue materials: $0.50``."""
     tag = current_language().tag
     return ", ".join(
-        gettext("{kind}: {amount}", kind=_described_kind(one.kind, tag), amount=one.balance) for one in kinds
+        gettext("{label}: {value}", label=_described_kind(one.kind, tag), value=one.balance) for one in kinds
     )
 
 
@@ -48,16 +48,15 @@ def describe_age_band(band: AgeBand | None) -> str | None:
 
 
 def describe_age_sum(one: AgeSum) -> str:
-    """Describe a band with its sum: ``30 to 59 days: $120.00 (3 groups)``."""
-    values = {
-        "least": one.band.least,
-        "most": (one.band.below or 1) - 1,
-        "amount": describe_total(one.combined_fines),
-        "groups": ngettext("{count} group", "{count} groups", one.group_count),
-    }
-    if one.band.below is None:
-        return gettext("{least} days or more: {amount} ({groups})", **values)
-    return gettext("{least} to {most} days: {amount} ({groups})", **values)
+    """Describe a band with its sum: ``Owing 30–59 days: $120.00 (3 groups)``."""
+    groups = ngettext("{count} group", "{count} groups", one.group_count)
+    owed = f"{describe_total(one.combined_fines)} ({groups})"
+    return gettext("{label}: {value}", label=describe_days(one.band), value=owed)
+
+
+def describe_days(band: AgeBand) -> str:
+    """Describe a band of days: ``Owing 30–59 days``."""
+    return gettext("Owing {days} days", days=describe_age_band(band))
 
 
 _ROLES = {
@@ -66,17 +65,17 @@ _ROLES = {
     GUARDIAN: Message("parent or guardian"),
 }
 WAYS_TO_REACH = {
-    "day_phone": Message("day", context="phone"),
-    "evening_phone": Message("evening", context="phone"),
-    "other_phone": Message("other", context="phone"),
-    "email": Message("e-mail"),
-    "address": Message("address"),
+    "day_phone": Message("Daytime phone"),
+    "evening_phone": Message("Evening phone"),
+    "other_phone": Message("Other phone"),
+    "email": Message("E-mail"),
+    "address": Message("Postal address"),
 }
-"""A word for each way to reach a person."""
+"""Names of the ways to reach a person."""
 
 
 def describe_role(contact: Contact) -> str:
-    """Say why this is the person to contact; empty if there is nobody."""
+    """Say why this is the person to contact; empty without a contact."""
     return gettext(_ROLES.get(contact.role, ""))
 
 
@@ -89,12 +88,11 @@ def describe_group_details(details: SummedDetails) -> str:
     """Describe in one sentence what a group owes for, since when, and whether anything can still be returned."""
     owed = [describe_kinds(details.kinds)] if details.kinds else []
     if details.not_known is None or details.not_known:
-        owed.append(gettext("not known for what: {amount}", amount=describe_total(details.not_known)))
+        owed.append(gettext("{label}: {value}", label=NOT_KNOWN, value=describe_total(details.not_known)))
     parts = [", ".join(owed)]
     if details.owing_since is not None:
-        since = day(details.owing_since)
-        at_least = gettext("owing since {day} or longer", day=since)
-        parts.append(gettext("owing since {day}", day=since) if details.certain else at_least)
+        since = Message("since {day}") if details.certain else Message("since {day} or longer")
+        parts.append(gettext(since, day=day(details.owing_since)))
     if details.last_payment is not None:
         parts.append(gettext("last paid {day}", day=day(details.last_payment)))
     return "; ".join([*parts, describe_returnable(details)])
@@ -106,28 +104,27 @@ def describe_returnable(details: SummedDetails) -> str:
     if not details.items_certain and items:
         items = gettext("at least {total}", total=items)
     if details.returnable:
-        return gettext("{items}: can still be returned", items=items)
-    if details.returnable is None:
-        more = gettext("{items}, items overdue not known", items=items)
-        return more if items else gettext("items overdue not known")
-    nothing = gettext("nothing to return: can only be paid")
-    return gettext("{items}, nothing to return: can only be paid", items=items) if items else nothing
+        return gettext("{label}: {value}", label=items, value=gettext("can still be returned"))
+    unknown = details.returnable is None
+    nothing = gettext("items overdue not known") if unknown else gettext("nothing left to return")
+    return ", ".join(filter(None, (items, nothing)))
 
 
 def describe_items(items: UnreturnedItems) -> str:
-    """Describe the number of overdue and lost items: ``2 items overdue, 1 lost``; empty if there are none."""
-    overdue, lost = items.overdue, items.lost
-    if not overdue:
-        return ngettext("{count} item lost", "{count} items lost", lost) if lost else ""
-    words = ngettext("{count} item overdue", "{count} items overdue", overdue)
-    return f"{words}, {npgettext('items', '{count} lost', '{count} lost', lost)}" if lost else words
+    """Describe the number of overdue and lost items: ``2 items overdue, 1 item lost``; empty if there are none."""
+    found = []
+    if items.overdue:
+        found.append(ngettext("{count} item overdue", "{count} items overdue", items.overdue))
+    if items.lost:
+        found.append(ngettext("{count} item lost", "{count} items lost", items.lost))
+    return ", ".join(found)
 
 
 def describe_member_details(details: MemberDetails) -> str:
     """Describe a member's bills, items and account; empty if nothing is worth mentioning."""
     parts = []
     if details.owed is None:
-        parts.append(gettext("not known for what"))
+        parts.append(gettext("{label}: {value}", label=gettext("Owed for"), value=NOT_KNOWN))
     elif details.owed.kinds:
         parts.append(describe_kinds(details.owed.kinds))
         if details.owing_since is not None:
@@ -149,10 +146,7 @@ def describe_state(details: MemberDetails) -> str:
     return ", ".join(remark for remark, applies in remarks.items() if applies)
 
 
-UNCERTAIN = Message("not certain: what hidden members owe, or owed, is not known")
-CLEARED = Message("No longer listed")
-NO_LEAD = Message("lead not known")
-"""For groups whose members have all left, or couldn't be looked up."""
+UNCERTAIN = Message("not certain")
 NOT_KNOWN = Message("not known")
 KINDS: Mapping[ChangeKind, Message] = {
     ChangeKind.NEW: Message("new", context="group"),
@@ -165,47 +159,45 @@ KINDS: Mapping[ChangeKind, Message] = {
 """A word for each kind of change."""
 
 
+def change_heading(kind: ChangeKind) -> str:
+    """Return the word for a kind of change as a heading."""
+    return capitalized(gettext(KINDS[kind]))
+
+
 def compared_changes(report: Report) -> Changes | None:
     """Return the changes since the last run, None if there was no last run to compare with."""
     return report.changes if report.changes is not None and report.changes.compared else None
 
 
-_COUNTS = {
-    ChangeKind.NEW: Message("{count} new", plural="{count} new", context="groups"),
-    ChangeKind.WORSE: Message("{count} worse", plural="{count} worse", context="groups"),
-    ChangeKind.BETTER: Message("{count} better", plural="{count} better", context="groups"),
-    ChangeKind.UNCHANGED: Message("{count} unchanged", plural="{count} unchanged", context="groups"),
-    ChangeKind.CLEARED: Message("{count} no longer listed", plural="{count} no longer listed", context="groups"),
-    ChangeKind.HIDDEN: Message("{count} hidden", plural="{count} hidden", context="groups"),
-}
-
-
 def counts(changes: Changes) -> str:
-    """Say how many groups there are of each kind of change: ``2 new, 14 unchanged``."""
-    words = [gettext(text, count=count) for kind, text in _COUNTS.items() if (count := changes.count(kind))]
-    return ", ".join(words) or gettext("no group was listed then, and none is now")
+    """Say how many groups there are of each kind of change: ``new 2, unchanged 14``."""
+    words = [f"{gettext(word)} {number(count)}" for kind, word in KINDS.items() if (count := changes.count(kind))]
+    return ", ".join(words) or gettext(KINDS[ChangeKind.UNCHANGED])
 
 
 def since(changes: Changes) -> str:
-    """Say what changed since when: ``since 13 Aug 2026, 03:15: 2 new``; empty without a last run."""
+    """Say what changed since when: ``since 13 Aug 2026, 03:15: new 2``; empty without a last run."""
     if changes.since is None:
         return ""
-    return gettext("since {moment}: {changes}", moment=minute(changes.since), changes=counts(changes))
+    return gettext("{label}: {value}", label=gettext("since {day}", day=changes.since), value=counts(changes))
 
 
 def change_sentence(change: GroupChange | None) -> str:
-    """Describe a group's change with remarks: ``worse by $12.50; 1 member joined``; empty if nothing changed."""
+    """Describe a group's change with remarks: ``worse: +$12.50; 1 member joined``; empty if nothing changed."""
     if change is None:
         return ""
     if change.kind is ChangeKind.UNCHANGED:
         verdict = ""
     elif change.kind is ChangeKind.NEW or change.difference is None:
         verdict = gettext(KINDS[change.kind])
-    elif change.kind is ChangeKind.WORSE:
-        verdict = gettext("worse by {amount}", amount=change.difference)
     else:
-        verdict = gettext("better by {amount}", amount=-change.difference)
+        verdict = describe_change_amount(change)
     return "; ".join(filter(None, (verdict, remarks(change))))
+
+
+def describe_change_amount(change: GroupChange) -> str:
+    """Describe by how much a group's fines changed: ``worse: +$12.50``."""
+    return gettext("{label}: {value}", label=KINDS[change.kind], value=describe_difference(change.difference))
 
 
 def remarks(change: GroupChange | None) -> str:
@@ -215,10 +207,9 @@ def remarks(change: GroupChange | None) -> str:
     found = []
     if change.kind is ChangeKind.NEW and change.formerly:
         found.append(gettext("split from group {group}", group=change.formerly[0]))
-    elif len(change.formerly) == 1:
-        found.append(gettext("was group {group}", group=change.formerly[0]))
     elif change.formerly:
-        found.append(gettext("were groups {groups}", groups=enumeration(map(str, change.formerly))))
+        groups = list(map(str, change.formerly))
+        found.append(ngettext("formerly group {groups}", "formerly groups {groups}", len(groups), groups=groups))
     if change.joined_count:
         found.append(ngettext("{count} member joined", "{count} members joined", change.joined_count))
     if change.left_count:
@@ -230,7 +221,7 @@ def remarks(change: GroupChange | None) -> str:
 
 def cleared_lead(change: GroupChange) -> str:
     """Return the name of a cleared group's current lead, or that it isn't known."""
-    return printable(change.present.lead_name) if change.present else gettext(NO_LEAD)
+    return printable(change.present.lead_name) if change.present else gettext(NOT_KNOWN)
 
 
 def cleared_now(change: GroupChange) -> str:
@@ -250,8 +241,4 @@ def cleared_remarks(change: GroupChange) -> str:
     return "; ".join(found)
 
 
-def explain_cleared(report: Report) -> str:
-    """Explain why groups are no longer listed. With filters, paying isn't the only possible reason."""
-    if report.criteria.choice.document():
-        return gettext("They were in the report before; they owe less now, or aren't what was asked for any more.")
-    return gettext("They were in the report before and don't fit it any more, mostly because enough was paid.")
+CLEARED_EXPLANATION = Message("The previous report listed these groups, but they no longer match.")

@@ -17,6 +17,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.groups import StandingDifference
 from evergreen_groups.language import (
     day,
     gettext,
@@ -25,10 +26,10 @@ from evergreen_groups.language import (
     pgettext,
     time_with_zone,
 )
-from evergreen_groups.message import Message, own_pip
+from evergreen_groups.message import own_pip
 from evergreen_groups.render.report import columns
 from evergreen_groups.render.report.columns import Column, GroupRow, MemberRow, group_row, known, member_row
-from evergreen_groups.render.report.wording import CLEARED, NOT_KNOWN, compared_changes, describe_age_band
+from evergreen_groups.render.report.wording import KINDS, NOT_KNOWN, change_heading, compared_changes, describe_days
 from evergreen_groups.render.report.writers import Part, part_indexes
 from evergreen_groups.render.sheets import (
     ColumnKind,
@@ -45,8 +46,10 @@ from evergreen_groups.render.sheets import (
     set_direction,
     write_cell,
 )
+from evergreen_groups.render.text import capitalized
 from evergreen_groups.render.wording import (
     CONFIDENTIAL,
+    DIFFERENCES,
     describe_criteria,
     information_only,
     report_title,
@@ -121,16 +124,6 @@ def _shown(column: Column[Any]) -> Callable[[Any], Value]:
     return value_of
 
 
-_GROUPS_OF_KIND = {
-    ChangeKind.NEW: Message("Groups new"),
-    ChangeKind.WORSE: Message("Groups worse"),
-    ChangeKind.BETTER: Message("Groups better"),
-    ChangeKind.UNCHANGED: Message("Groups unchanged"),
-    ChangeKind.CLEARED: Message("Groups no longer listed"),
-    ChangeKind.HIDDEN: Message("Groups hidden"),
-}
-
-
 def write_summary(sheet: Any, report: Report, formats: Formats) -> None:
     """Write the sheet with the rule, criteria, totals, changes and notes."""
     sheet.set_column(0, 0, 44)
@@ -164,17 +157,25 @@ def _facts(report: Report) -> Iterator[tuple[str, ColumnKind, Value]]:
     yield gettext("Members over the limit"), "number", known(totals.over_limit_count)
     if (blocks := report.block_totals) is not None:
         yield gettext("Members blocked in Evergreen"), "number", known(blocks.blocked)
-        yield gettext("Over the limit, not yet blocked in Evergreen"), "number", known(blocks.not_yet_blocked)
-        yield gettext("Blocked in Evergreen, own fines within the limit"), "number", known(blocks.now_within_limit)
+        yield (
+            capitalized(gettext(DIFFERENCES[StandingDifference.NOT_YET_BLOCKED])),
+            "number",
+            known(blocks.not_yet_blocked),
+        )
+        yield (
+            capitalized(gettext(DIFFERENCES[StandingDifference.NOW_WITHIN_LIMIT])),
+            "number",
+            known(blocks.now_within_limit),
+        )
     yield gettext("Groups with no member over the limit"), "number", known(totals.groups_without_member_over_limit)
     yield gettext("Incomplete groups"), "number", totals.incomplete_group_count
     for one in AgeSum.of(report):
-        yield gettext("Owing {days} days", days=describe_age_band(one.band)), "money", known(one.combined_fines)
+        yield describe_days(one.band), "money", known(one.combined_fines)
     if (changes := compared_changes(report)) and changes.since:
         yield "", "text", None
         yield gettext("Compared with data as of"), "text", minute(changes.since)
         for kind in ChangeKind:
-            yield gettext(_GROUPS_OF_KIND[kind]), "number", changes.count(kind)
+            yield gettext("{label}: {value}", label=gettext("Groups"), value=KINDS[kind]), "number", changes.count(kind)
         yield gettext("Difference"), "change", known(changes.difference)
     yield "", "text", None
     for note in report.notes:
@@ -276,10 +277,10 @@ def _without_rows(report: Report, sheets: Sequence[LongSheet[Any]]) -> bytes:
         import xlsxwriter  # type: ignore[import-untyped]  # it has no types of its own
     except ImportError:
         raise ConfigurationError(
-            "a spreadsheet needs the package xlsxwriter",
-            advice="{pip} install 'evergreen-groups[{extra}]', or choose another format",
+            "the package {package} isn't installed",
+            advice="{pip} install 'evergreen-groups[{extra}]'",
             code="xlsxwriter-not-installed",
-            values={"pip": own_pip(), "extra": "xlsx"},
+            values={"pip": own_pip(), "package": "xlsxwriter", "extra": "xlsx"},
         ) from None
     buffer = _UnclosedBuffer()
     workbook = xlsxwriter.Workbook(
@@ -300,7 +301,7 @@ def _without_rows(report: Report, sheets: Sequence[LongSheet[Any]]) -> bytes:
         sheet.add_to(workbook, formats, sum(map(sheet.count_of, report.groups)))
     if (changes := compared_changes(report)) and changes.cleared:
         fill(
-            workbook.add_worksheet(_sheet_name(gettext(CLEARED))),
+            workbook.add_worksheet(_sheet_name(change_heading(ChangeKind.CLEARED))),
             _ranked((columns.CLEARED, lambda change: change)),
             changes.cleared,
             formats,

@@ -87,7 +87,7 @@ def test_each_kind_has_a_table_of_its_own_findings() -> None:
     ]
     assert family[:5] == [["Okafor, Bo", "no card"], ["BR2"], ["3"], ["$0.00"], ["$1,234.50"]]
     assert family[5] == [
-        "own fines within the limit, the group's over it",
+        "own fines are within the limit, but the group's exceed it",
         "STAFF_CHR at BR1, by staff, since 2 Nov 2026",
         "PATRON_EXCEEDS_FINES at SYS1",
     ]
@@ -130,12 +130,12 @@ def test_what_to_do_names_the_card_that_it_is_about() -> None:
     assert found[-1][-1] == "evergreen-groups audit --explain 2999"
     (found,) = findings(page(groups=(GROUP,)))
     assert found[-1] == [
-        "Make a member the lead, on the group's page.",
-        "Take Okafor, Ada out if they don't belong:",
+        "Make a member the lead on the group's page.",
+        "Remove Okafor, Ada if they don't belong.",
         "evergreen-groups remove 2999",
     ]
     (found,) = findings(page(replace(stale, member=BO)))
-    assert found[-1] == ["Have Evergreen recalculate. If the block stays, see which threshold asks for it."]
+    assert found[-1] == ["Have Evergreen recalculate. If the block stays, find out why."]
 
 
 def test_a_reason_without_its_own_advice_gets_its_kinds_advice() -> None:
@@ -156,12 +156,12 @@ def test_how_sure_it_is_and_by_which_evidence_and_what_to_do_about_it() -> None:
     assert headings(tree)[0][-3:] == ["Confidence", "Why", "What to do"]
     assert found[5:7] == [
         ["45", "medium"],
-        ["It has no lead.", "adults who share nothing with another adult: 1", "+35", "no lead", "+10"],
+        ["no lead", "adults who share nothing with another adult: 1", "+35", "no lead", "+10"],
     ]
     assert found[7] == [
-        "Make a member the lead, on the group's page.",
-        "Suggested split: stay: Okafor, Bo. Out: Okafor, Ada.",
-        "Where all belong together:",
+        "Make a member the lead on the group's page.",
+        "Suggested split. Stay: Okafor, Bo. Leave: Okafor, Ada.",
+        "If the group is right as it is:",
         "evergreen-groups audit --keep 3",
     ]
     # The link opens a staying member's page, with the members to take out selected.
@@ -180,10 +180,10 @@ def test_a_group_for_review_has_its_own_table_and_advice_to_correct_its_lead() -
     (found,) = findings(tree)
     assert found[5:] == [
         ["0", "low"],
-        ["It has no lead.", "no lead", "+10", "each member shares a surname with another", "-20"],
+        ["no lead", "no lead", "+10", "each member shares a surname with another", "-20"],
         [
-            "Make a member the lead, on the group's page.",
-            "Where it is as it should be:",
+            "Make a member the lead on the group's page.",
+            "If the group is right as it is:",
             "evergreen-groups audit --keep 3",
         ],
     ]
@@ -192,14 +192,14 @@ def test_a_group_for_review_has_its_own_table_and_advice_to_correct_its_lead() -
 def test_groups_that_are_to_be_kept_are_named() -> None:
     audit = Audit(NOW, "https://ils.example.org", AuditCriteria(), (OVER,), (), to_keep=(12, 13))
     (text,) = tree_of(audit).xpath("//main/p[not(@id)]/text()")
-    assert "groups 12 and 13" in text
+    assert "not listed: 12 and 13." in text
 
 
 def test_the_limit_that_counted_is_said_where_there_are_several() -> None:
     limit = Limit(Decimal("5.00"), origin="configuration: Child at BR1")
     member = replace(ADA, decision=decide(Decimal("7.00"), limit))
     (found,) = findings(page(replace(OVER, member=member, limits_differ=True)))
-    assert found[4][1] == "Limit $5.00 (configuration: Child at BR1); it counts $7.00"
+    assert found[4][1] == "limit $5.00 (configuration: Child at BR1), with $7.00 counting toward it"
 
 
 def test_members_unfold_with_their_cards_and_hidden_ones_are_counted() -> None:

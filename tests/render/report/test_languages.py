@@ -55,9 +55,9 @@ REPORTS = {
 def note() -> Message:
     missing = {"permission": "VIEW_USER", "libraries": "BR3"}
     inner = Message(
-        "Groups with no visible member are not listed: the account lacks {permission} at {libraries}.", values=missing
+        "Incomplete: the account lacks {permission} at {libraries}, so it can't see patrons there.", values=missing
     )
-    return Message("Of the whole report: {note}", values={"note": inner})
+    return Message("Overall: {note}", values={"note": inner})
 
 
 def chosen(report: Report) -> Report:

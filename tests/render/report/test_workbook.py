@@ -103,7 +103,7 @@ def test_groups() -> None:
     assert groups[0] == {
         "Group": 1187,
         "Lead": "Castellanos-Whitfield, Maximiliana Josephine",
-        "Barcode of the lead": "29999000000412",
+        "Barcode": "29999000000412",
         "Library": "BR1",
         "Members": 4,
         "Owing": 2,
@@ -232,7 +232,7 @@ def test_summary() -> None:
     assert (facts["Groups"], facts["Members"], facts["Group Fines"]) == (5, 19, "unknown")
     complete = workbook(report_of(FAMILIES[:2]))["Summary"]
     assert {row[0]: row[1] for row in complete.iter_rows(values_only=True)}["Group Fines"] == 1318.35
-    assert facts["For information only"].startswith("The combined fines of a group block nobody.")
+    assert facts["For information only"] == "Only a member's own fines count toward the $5.00 limit."
     assert facts["Gateway"] == report.gateway
     assert [row[1] for row in summary.iter_rows(values_only=True) if row[0] == "Please note"] == list(report.notes)
 
@@ -241,18 +241,18 @@ def test_changes() -> None:
     book = workbook(changed_report())
     groups = {row["Group"]: row for row in rows(book["Groups"])}
     assert [groups[group]["Change"] for group in (1187, 902, 2240, 85)] == ["worse", "new", "better", "unchanged"]
-    assert (groups[1187]["Difference"], groups[1187]["Fines before"]) == (85.35, 1204)
-    assert groups[902]["Fines before"] is None
-    assert "was group 11" in groups[2240]["Remarks"]
+    assert (groups[1187]["Difference"], groups[1187]["Owed before"]) == (85.35, 1204)
+    assert groups[902]["Owed before"] is None
+    assert "formerly group 11" in groups[2240]["Remarks"]
     assert {cell.number_format for cell in column(book["Groups"], "Difference")} == {
         '+"$"#,##0.00;-"$"#,##0.00;"$"#,##0.00'
     }
-    assert [(row["Group"], row["Fines before"]) for row in rows(book["No longer listed"])] == [
+    assert [(row["Group"], row["Owed before"]) for row in rows(book["No longer listed"])] == [
         (611, 1260.1),
         (17, "unknown"),  # hidden members owed an unknown amount
     ]
     facts = {row[0]: row[1] for row in book["Summary"].iter_rows(values_only=True) if row[0]}
-    assert (facts["Groups new"], facts["Groups worse"], facts["Groups no longer listed"]) == (1, 1, 2)
+    assert (facts["Groups: new"], facts["Groups: worse"], facts["Groups: no longer listed"]) == (1, 1, 2)
 
 
 def test_without_changes_and_details_there_are_no_columns_and_sheets_for_them() -> None:
@@ -354,7 +354,7 @@ def test_into_a_file(tmp_path: Path) -> None:
 
 def test_a_report_that_is_too_long_for_a_sheet_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(long_sheets, "MOST_ROWS", 16)
-    with pytest.raises(ConfigurationError, match="a spreadsheet holds 16 rows and the report has more; choose CSV"):
+    with pytest.raises(ConfigurationError, match=r"more rows than a spreadsheet can hold \(16\); choose CSV"):
         xlsx(sample_report())
     monkeypatch.setattr(long_sheets, "MOST_ROWS", 17)
     assert len(rows(workbook(sample_report())["Members"])) == 16
