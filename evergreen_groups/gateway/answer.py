@@ -180,7 +180,7 @@ def _connection_error(
         ):
             return UnreachableError(
                 _NO_CONNECTION,
-                advice="check the address, the firewall and the web server",
+                advice="check url in [gateway], the firewall, and whether the web server is running",
                 setting=_URL,
                 code="connecting-timed-out",
                 values={
@@ -220,7 +220,7 @@ def _connection_error(
         )
     return UnreachableError(
         _NO_CONNECTION,
-        advice="check the address, the firewall and the web server",
+        advice="check url in [gateway], the firewall, and whether the web server is running",
         setting=_URL,
         values=values,
         **fields,

@@ -160,7 +160,7 @@ class Idl:
             return self._classes[class_id]
         except KeyError:
             raise DataError(
-                _UNREADABLE, code="no-such-class", values={"detail": f"IDL without class {class_id}"}
+                _UNREADABLE, code="no-such-class", values={"detail": f"the IDL has no class {class_id}"}
             ) from None
 
     def __contains__(self, class_id: object) -> bool:

@@ -203,10 +203,10 @@ class TestConnections:
     def test_no_such_host(self):
         with (
             Gateway("https://ils.invalid", retries=RetryPolicy(tries=1)) as gateway,
-            pytest.raises(errors.UnreachableError, match=r"the name of https://ils\.invalid isn't known") as caught,
+            pytest.raises(errors.UnreachableError, match=r"no connection to https://ils\.invalid: ") as caught,
         ):
             call(gateway)
-        assert not caught.value.sent
+        assert (caught.value.code, caught.value.sent) == ("host-unknown", False)
 
     def test_after_closing_nothing_goes_out(self):
         with Server(otherwise=results(1)) as server:
