@@ -533,7 +533,7 @@ class Answer:
         if status == 404:
             self._fail(
                 MethodNotFoundError,
-                "no such method, or parameters are missing ({status})",
+                "unknown method, or missing parameters ({status})",
                 advice=_CHECK_RELEASE,
                 values=values,
                 status=status,

@@ -107,7 +107,7 @@ def test_a_port_that_speaks_no_tls(tmp_path: Path) -> None:
     ("answer", "cause"),
     [
         (http("<html>Welcome</html>", content_type="text/html"), "gateway: not JSON"),
-        (http("", status=301, headers={"Location": "https://new.example/"}), "points to https://new.example/"),
+        (http("", status=301, headers={"Location": "https://new.example/"}), "redirects to https://new.example/"),
         (http("{}", content_type="application/json"), "not an OpenSRF envelope"),
         (http(envelope("something else")), "does not give back what it is sent"),
     ],

@@ -39,7 +39,7 @@ NAME = "Ñandú-Quist"
 class TestPlainHTTP:
     @pytest.mark.parametrize("url", ["http://ils.example.org", "http://10.0.0.5/", "http://localhost.example.org"])
     def test_refused_to_other_machines(self, url):
-        with pytest.raises(ConfigurationError, match="not encrypted"):
+        with pytest.raises(ConfigurationError, match="isn't encrypted"):
             Gateway(url)
         Gateway(url, allow_plain_http=True).close()
 

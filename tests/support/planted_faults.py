@@ -269,7 +269,7 @@ PLANTED: dict[str, tuple[str, Verdict, str, str, Plant]] = {
         reached_at("https://nowhere.invalid")),
     "a host that cannot be": ("address", FAILED, "it can't be a host's name", "url in [gateway]",
         reached_at(f"https://{'x' * 64}.example")),
-    "a password in clear": ("address", FAILED, "is not encrypted", "use https://",
+    "a password in clear": ("address", FAILED, "isn't encrypted", "use https://",
         reached_at("http://192.0.2.1")),
     "nobody at the port": ("gateway", FAILED, "Connection refused", "whether the web server is running",
         reached_at("http://127.0.0.1:1")),
