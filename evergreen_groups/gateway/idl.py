@@ -283,7 +283,7 @@ class IdlSource:
         try:
             self._idl.add(self._get(f"{self._url}?{query}", fetch, class_ids))
         except (HTTPStatusError, DataError) as error:
-            log.debug("the server does not narrow its IDL (%s)", type(error).__name__)
+            log.debug("the server doesn't send single IDL classes (%s)", type(error).__name__)
 
     def _get(self, url: str, fetch: Fetch, class_ids: Sequence[str]) -> Idl:
         """Fetch a file and return its classes. Cache the file if it has all of ``class_ids``."""

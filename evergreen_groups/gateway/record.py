@@ -53,7 +53,7 @@ CHECK_PROXY = Message("check any proxy in between: it may have mixed up answers"
 
 
 def wrong_value(class_id: str, name: str, what: str) -> DataError:
-    """Return the error for a field whose value isn't ``what`` is expected."""
+    """Return the error for a field's value that isn't ``what``."""
     return DataError(
         _UNREADABLE,
         code="field-broken",

@@ -208,7 +208,7 @@ class Session:
         try:
             self._end(_LOGOUT, [token], expect="optional", seconds=_LOGOUT_TIMEOUT)
         except GatewayError as error:
-            log.info("logging out failed (%s); the session ends by itself later", type(error).__name__)
+            log.info("logging out failed (%s); the session will time out", type(error).__name__)
 
     def _refuse_ended(self, sender: Sender, token: str) -> None:
         """Raise NoSessionError if the session has ended; the Rust gateway wouldn't report it."""
