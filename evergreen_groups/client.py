@@ -445,7 +445,7 @@ class Client:
             UnreachableError: the client is closed. Otherwise, it would open the journal again.
         """
         if self._is_closed:
-            raise UnreachableError("this gateway has been closed", code="gateway-closed")
+            raise UnreachableError("the gateway is closed", code="gateway-closed")
         return self._changes
 
     @property

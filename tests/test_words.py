@@ -13,6 +13,8 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
+from babel.messages.pofile import read_po
+from support.message_catalogue import TEMPLATE
 from support.pages import GENERATED, PAGES
 from support.repository import REPOSITORY
 from support.sources import package
@@ -55,7 +57,9 @@ RARE = re.compile(
 )
 """Words that plain American prose seldom needs. Many of them make a text read as if translated."""
 MAX_RARE = 12
-"""How many of these words 10,000 words may have."""
+"""How many of these words 10,000 words of documentation or comments may have."""
+MAX_RARE_IN_TEXTS = 8
+"""How many 10,000 words of the product's own texts may have, which translators translate."""
 
 
 def texts() -> list[str]:
@@ -140,6 +144,19 @@ def test_pages() -> None:
             rare = RARE.findall(re.sub(r"`[^`]*`|\bsuch as\b", "", line))
             found += [f"{page.relative_to(REPOSITORY)}:{number}: {word}" for word in rare]
     assert len(found) * 10_000 <= MAX_RARE * words, "\n".join([f"{len(found)} rare words of {words}:", *found])
+
+
+def test_texts() -> None:
+    """The product's texts are plain American English: those in the template for translators."""
+    words, found = 0, []
+    with TEMPLATE.open("rb") as file:
+        catalogue = read_po(file)
+    for message in catalogue:
+        for text in message.id if isinstance(message.id, tuple) else (message.id,):
+            words += len(re.findall(r"[A-Za-z']+", text))
+            rare = RARE.findall(re.sub(r"\bsuch as\b", "", text))
+            found += [f"{word}: {text}" for word in rare]
+    assert len(found) * 10_000 <= MAX_RARE_IN_TEXTS * words, "\n".join([f"{len(found)} rare words of {words}:", *found])
 
 
 # Also strings in several lines, of which those that a statement begins with are docstrings.

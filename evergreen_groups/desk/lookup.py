@@ -152,7 +152,7 @@ class PatronLookup:
             )
         except PermissionDeniedError:  # one of the results is an event, for a hidden patron
             return Lookup(LookupKind.NOBODY)
-        with answer.understood(Message("a list of cards")):
+        with answer.understood("a list of cards"):
             ids = [whole_number(row["id"]) for row in answer.value or []]
         found = self._describe(dict.fromkeys(id for id in ids if id is not None))
         if len(found) == 1:
@@ -184,7 +184,7 @@ class PatronLookup:
         # The ids are strings (patrons-085), and null without a match.
         ids = [whole_number(id) for id in result.value or []]
         if None in ids:
-            raise result.unexpected(Message("a list of ids"))
+            raise result.unexpected("a list of ids")
         return [id for id in ids if id is not None]
 
     def _describe(self, ids: Iterable[int]) -> tuple[FoundPatron, ...]:

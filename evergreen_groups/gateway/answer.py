@@ -45,6 +45,15 @@ if TYPE_CHECKING:
 
 _URL = "gateway.url"
 _CA_BUNDLE = "gateway.ca_bundle"
+_NO_CONNECTION = "no connection to {address}: {reason}"
+_NOT_A_GATEWAY = "the answer isn't from an OpenSRF gateway: {detail}"
+_CUT_OFF = "the answer was cut off"
+_TOO_SLOW = "Evergreen didn't answer in time ({status})"
+_UNREADABLE = "Evergreen's answer can't be read: {detail}"
+_ASK_FOR_LESS = "try again later, or ask for less"
+_CHECK_PROXY = "check the address, and any proxy in between"
+_CHECK_RELEASE = "check the server's release and log"
+_SEE_LOG = "the reason is in the server's log"
 _UNKNOWN_AUTHORITY = {2, 18, 19, 20, 21}
 """OpenSSL's codes for self-signed certificates and for unknown authorities."""
 _NOT_CONNECTED = (
@@ -64,24 +73,25 @@ def http_error(
     fields: dict[str, Any] = {"status": status, "raw": raw, **call.names}
     if status == 400 and call.method and is_rust_gateway(headers):
         return UnexplainedError(
-            "the call failed, and this gateway gives no reason (HTTP {status})",
-            advice="look into the logs of {service} and of the gateway",
-            values={"status": status, "service": call.service},
+            "the call failed, and the gateway gave no reason (HTTP {status})",
+            advice=_SEE_LOG,
+            values={"status": status},
             **fields,
         )
     if status == 408:
         return TimedOutError(
-            "the web server says that the request timed out (HTTP 408)",
-            advice="try again later, or ask for less",
+            _TOO_SLOW,
+            advice=_ASK_FOR_LESS,
             code="web-server-timed-out",
+            values={"status": "HTTP 408"},
             raw=raw,
             sent=True,
             **call.names,
         )
     if 300 <= status < 400:
         return HTTPStatusError(
-            "the web server at {address} is elsewhere: it points to {place}",
-            advice="put that address in the configuration",
+            "the web server at {address} redirects to {place}",
+            advice=_CHECK_PROXY,
             setting=_URL,
             code="web-server-elsewhere",
             values={"address": base, "place": _place(url, headers)},
@@ -89,15 +99,15 @@ def http_error(
         )
     if status >= 500:
         return HTTPStatusError(
-            "the web server at {address} failed (HTTP {status})",
-            advice="try again later; the web server's error log knows more",
+            "the web server at {address} answered HTTP {status}",
+            advice="try again later; the reason is in the web server's error log",
             code="web-server-failed",
             values={"address": base, "status": status},
             **fields,
         )
     return HTTPStatusError(
-        "the web server at {address} refused the request (HTTP {status})",
-        advice="check the address, and whether a proxy stands in front",
+        "the web server at {address} answered HTTP {status}",
+        advice=_CHECK_PROXY,
         setting=_URL,
         code="web-server-refused",
         values={"address": base, "status": status},
@@ -120,7 +130,7 @@ def transport_error(
 
     if found(urllib3.exceptions.EmptyPoolError):
         return TimedOutError(
-            "no connection became free in time",
+            "all connections are busy",
             advice="try again later",
             code="no-free-connection",
             **fields,
@@ -129,29 +139,31 @@ def transport_error(
         return _connection_error(causes, base, connect_timeout, fields)
     if found(TimeoutError, urllib3.exceptions.ReadTimeoutError):
         return TimedOutError(
-            "no whole answer within {seconds:g} seconds",
-            advice="try again later, or ask for less",
+            "no answer within {seconds:g} seconds",
+            advice=_ASK_FOR_LESS,
             values={"seconds": round(seconds, 2)},
             **fields,
         )
     if found(http.client.BadStatusLine) and not found(http.client.RemoteDisconnected):
         return NotJSONError(
-            "what answers there does not speak HTTP",
-            advice="check the address",
+            _NOT_A_GATEWAY,
+            advice=_CHECK_PROXY,
             setting=_URL,
             code="not-http",
+            values={"detail": "not HTTP"},
             **fields,
         )
     if found(urllib3.exceptions.DecodeError):
         return NotJSONError(
-            "the answer's compression can't be undone",
-            advice="check what stands between here and the gateway",
+            _NOT_A_GATEWAY,
+            advice=_CHECK_PROXY,
             code="broken-compression",
+            values={"detail": "broken compression"},
             **fields,
         )
     return CutOffError(
-        "the connection closed before the whole answer had come",
-        advice="try again later: the server may have been restarted",
+        _CUT_OFF,
+        advice="try again later",
         **fields,
     )
 
@@ -167,46 +179,50 @@ def _connection_error(
             cause, urllib3.exceptions.NewConnectionError
         ):
             return UnreachableError(
-                "no connection to {address}: nobody answered within {seconds:g} seconds",
-                advice="check the address and the firewall",
+                _NO_CONNECTION,
+                advice="check url in [gateway], the firewall, and whether the web server is running",
                 setting=_URL,
                 code="connecting-timed-out",
-                values={"address": base, "seconds": connect_timeout},
+                values={
+                    "address": base,
+                    "reason": Message("no answer within {seconds:g} seconds", values={"seconds": connect_timeout}),
+                },
                 **fields,
             )
     for cause in causes:
         if isinstance(cause, ssl.SSLError):
             return UnreachableError(
-                "no connection to {address}: no TLS connection could be made",
-                advice="check whether this address speaks https",
+                _NO_CONNECTION,
+                advice="check that the server uses https at this address",
                 setting=_URL,
                 code="no-tls",
-                values={"address": base},
+                values={"address": base, "reason": Message("TLS failed")},
                 **fields,
             )
         if isinstance(cause, urllib3.exceptions.ProxyError):
             return UnreachableError(
-                "no connection to {address}: the proxy does not let it through",
+                _NO_CONNECTION,
                 advice="check the proxy settings in the environment",
                 code="proxy-refused",
-                values={"address": base},
+                values={"address": base, "reason": Message("the proxy refused it")},
                 **fields,
             )
+    reasons = (system_reason(cause) for cause in causes if isinstance(cause, OSError) and cause.strerror)
+    values = {"address": base, "reason": next(reasons, type(causes[0]).__name__)}
     if any(isinstance(cause, socket.gaierror) for cause in causes):
         return UnreachableError(
-            "the name of {address} isn't known on this machine",
+            _NO_CONNECTION,
             advice="check url in [gateway], and this machine's DNS",
             setting=_URL,
             code="host-unknown",
-            values={"address": base},
+            values=values,
             **fields,
         )
-    reasons = (system_reason(cause) for cause in causes if isinstance(cause, OSError) and cause.strerror)
     return UnreachableError(
-        "no connection to {address}: {reason}",
-        advice="check the address, and whether the web server is running",
+        _NO_CONNECTION,
+        advice="check url in [gateway], the firewall, and whether the web server is running",
         setting=_URL,
-        values={"address": base, "reason": next(reasons, Message("the connection failed"))},
+        values=values,
         **fields,
     )
 
@@ -216,7 +232,7 @@ def _certificate_error(cause: ssl.SSLCertVerificationError, base: str, fields: d
     values = {"address": base, "reason": cause.verify_message}
     if cause.verify_code in _UNKNOWN_AUTHORITY:
         return UnreachableError(
-            "no connection to {address}: nobody trusted here vouches for its TLS certificate ({reason})",
+            "no connection to {address}: its TLS certificate isn't trusted ({reason})",
             advice="set ca_bundle in [gateway] to the certificate of the authority; check that the server sends its "
             "chain",
             setting=_CA_BUNDLE,
@@ -225,7 +241,7 @@ def _certificate_error(cause: ssl.SSLCertVerificationError, base: str, fields: d
             **fields,
         )
     return UnreachableError(
-        "no connection to {address}: its TLS certificate is not accepted ({reason})",
+        "no connection to {address}: its TLS certificate isn't trusted ({reason})",
         advice="check the host name and ca_bundle",
         setting=_CA_BUNDLE,
         code="certificate-not-accepted",
@@ -257,7 +273,7 @@ def _place(url: str, headers: Mapping[str, str]) -> str:
     try:
         parts = urlsplit(urljoin(url, headers.get("Location", "")))
     except ValueError:  # for example http://[
-        return Message("an address that can't be read")
+        return "an invalid address"
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
@@ -338,7 +354,7 @@ class Result:
         Raises:
             UnexpectedAnswerError: it isn't.
         """
-        return self._of(list, Message("a list"))
+        return self._of(list, "a list")
 
     def mapping(self) -> dict[str, Any]:
         """Return the value, which must be a hash.
@@ -346,15 +362,15 @@ class Result:
         Raises:
             UnexpectedAnswerError: it isn't.
         """
-        return self._of(dict, Message("a hash"))
+        return self._of(dict, "a hash")
 
-    def _of(self, kind: type[Shape], due: Message) -> Shape:
+    def _of(self, kind: type[Shape], due: str) -> Shape:
         if not isinstance(self.value, kind):
             raise self.unexpected(due)
         return self.value
 
     @contextmanager
-    def understood(self, due: Message) -> Iterator[None]:
+    def understood(self, due: str) -> Iterator[None]:
         """Read the value in this block; report any error there as a value that isn't ``due``.
 
         Raises:
@@ -365,13 +381,13 @@ class Result:
         except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError):
             raise self.unexpected(due) from None
 
-    def unexpected(self, due: Message) -> UnexpectedAnswerError:
+    def unexpected(self, due: str) -> UnexpectedAnswerError:
         """Return the error for a value that isn't ``due``, which names the expected shape."""
         return UnexpectedAnswerError(
-            "the answer has another shape than Evergreen's; expected: {due}",
-            advice="look at the server's release, and into its log",
+            _UNREADABLE,
+            advice=_CHECK_RELEASE,
             code="answer-of-another-shape",
-            values={"due": due},
+            values={"detail": f"expected {due}"},
             raw=self.raw,
             **self.call.names,
         )
@@ -382,9 +398,8 @@ _NO_SESSION_NUMBER = 1001
 # Over Redis the bus itself reports the missing service (errors-001); over XMPP the message comes back undelivered
 # (3.12/releases-060).
 _NO_SERVICE = re.compile(r"osrfServiceException *:|(?P<undelivered>Internal Server Error *: *Transport Error)")
-_SESSION_OVER = "the session has ended, or there never was one"
+_SESSION_OVER = "the session has ended or never existed"
 _LOG_IN = "log in again"
-_CHECK_ADDRESS = "check the address"
 
 
 class Answer:
@@ -409,18 +424,19 @@ class Answer:
         if expect != "many" and len(payload) > 1:
             self._fail(
                 UnexpectedAnswerError,
-                "several results came where one was due: {count}",
+                _UNREADABLE,
                 code="several-results",
-                values={"count": len(payload)},
+                values={"detail": f"{len(payload)} results, expected one"},
             )
         # The gateway doesn't send a null (errors-059, patrons-056), and older gateways send an empty payload after a
         # timeout, too. Only the caller knows whether the method may return null.
         if expect == "one" and not payload:
             self._fail(
                 UnexpectedAnswerError,
-                "no result came where one was due",
-                advice="try again later: older gateways answer like this when the service took too long",
+                _UNREADABLE,
+                advice="try again later",
                 code="no-result",
+                values={"detail": "no result (older gateways send none after a timeout)"},
             )
         value: Any = payload
         if expect != "many":
@@ -448,26 +464,28 @@ class Answer:
         except UnicodeDecodeError:
             self._fail(
                 NotJSONError,
-                "the answer is not text",
-                advice=_CHECK_ADDRESS,
+                _NOT_A_GATEWAY,
+                advice=_CHECK_PROXY,
                 setting=_URL,
                 code="not-text",
+                values={"detail": "not UTF-8"},
                 sent=True,
             )
         except ValueError:
             if _looks_cut_off(text):
                 self._fail(
                     CutOffError,
-                    "the answer stops in the middle",
-                    advice="look at the proxy, where there is one: it may have cut it off",
+                    _CUT_OFF,
+                    advice=_CHECK_PROXY,
                     code="answer-cut-off",
                     sent=True,
                 )
             self._fail(
                 NotJSONError,
-                "the answer is not JSON",
-                advice="check that the address is a gateway's",
+                _NOT_A_GATEWAY,
+                advice=_CHECK_PROXY,
                 setting=_URL,
+                values={"detail": "not JSON"},
                 sent=True,
             )
         if not isinstance(envelope, dict):
@@ -479,30 +497,27 @@ class Answer:
         if len(self._body) > _MOST_VALUES and sum(map(self._body.count, b",[{")) > _MOST_VALUES:
             self._fail(
                 UnexpectedAnswerError,
-                "the answer has over {most:,} values",
+                "the answer is too large: {detail}",
                 advice="ask for less at once",
                 code="answer-of-too-many-values",
-                values={"most": _MOST_VALUES},
+                values={"detail": f"over {_MOST_VALUES:,} values"},
             )
 
     def _fail_as_no_gateway(self) -> NoReturn:
         self._fail(
             NotJSONError,
-            "the answer is JSON, but not a gateway's",
-            advice=_CHECK_ADDRESS,
+            _NOT_A_GATEWAY,
+            advice=_CHECK_PROXY,
             setting=_URL,
             code="not-a-gateway",
+            values={"detail": "not an OpenSRF envelope"},
             sent=True,
         )
 
     def _raise_status(self, status: int, debug: object) -> NoReturn:
         # Repeat only the exception's name from the debug text; the rest may quote tokens and patron data.
         name = re.match(r"[A-Za-z]+(?: Error)?(?= *:)", debug) if isinstance(debug, str) else None
-        known: dict[str, object] = {"number": status}
-        shown = Message("status {number}", values=known)
-        if name:
-            shown = Message("status {number}, {error}", values={**known, "error": name.group()})
-        values = {"status": shown}
+        values = {"status": f"status {status}, {name.group()}" if name else f"status {status}"}
         if status == 401:
             self._fail(NoSessionError, _SESSION_OVER, advice=_LOG_IN, textcode="NO_SESSION", number=_NO_SESSION_NUMBER)
         # A missing service and a missing method are both 404 (errors-001, errors-004, and over XMPP 3.12/releases-060).
@@ -511,23 +526,23 @@ class Answer:
             self._fail(
                 ServiceNotFoundError,
                 "{service} isn't running, or the gateway doesn't offer it ({status})",
-                advice="try again later, or see what runs and what opensrf_core.xml names",
+                advice="try again later; check that it runs, and that opensrf_core.xml lists it",
                 values={"service": self._call.service, **values},
                 undelivered=no_service["undelivered"] is not None,
             )
         if status == 404:
             self._fail(
                 MethodNotFoundError,
-                "no such method, or parameters are missing ({status})",
-                advice="look at the server's release: it may be too old",
+                "unknown method, or missing parameters ({status})",
+                advice=_CHECK_RELEASE,
                 values=values,
                 status=status,
             )
         if status == 408:
             self._fail(
                 TimedOutError,
-                "the service did not answer in time ({status})",
-                advice="try again later, or ask for less",
+                _TOO_SLOW,
+                advice=_ASK_FOR_LESS,
                 code="service-timed-out",
                 values=values,
                 sent=True,
@@ -535,7 +550,7 @@ class Answer:
         self._fail(
             ServerError,
             "the method failed on the server ({status})",
-            advice="look into its log",
+            advice=_SEE_LOG,
             values=values,
             status=status,
         )
@@ -558,7 +573,7 @@ class Answer:
         if textcode == "PERM_FAILURE":
             # The org unit is text in most of these events (errors-057), and a number from perm.check (auth-064).
             permission, org_unit = str(event.get("ilsperm") or ""), _number(event.get("ilspermloc"))
-            which: str = permission or Message("not named by the server")
+            which: str = permission or textcode
             if org_unit is not None:
                 which = Message(
                     "{permission} at org unit {org_unit}", values={"permission": which, "org_unit": org_unit}
@@ -574,17 +589,15 @@ class Answer:
         if textcode == "XACT_COLLISION":
             self._fail(
                 CollisionError,
-                "the record was changed by somebody else",
-                advice="fetch the record again, and repeat the change",
+                "someone else changed the record",
+                advice="read the record again, and repeat the change",
                 **rest,
             )
         # The textcode names the record: ACTOR_USER_NOT_FOUND (errors-029), ACTOR_USR_NOT_FOUND (patrons-051),
         # ACTOR_CARD_NOT_FOUND (errors-023).
         if textcode.endswith("_NOT_FOUND"):
-            self._fail(
-                RecordNotFoundError, "there is no such record ({event})", code="no-such-record", values=values, **rest
-            )
-        self._fail(EventError, "the ILS refused ({event})", values=values, **rest)
+            self._fail(RecordNotFoundError, "Evergreen refused ({event})", code="no-such-record", values=values, **rest)
+        self._fail(EventError, "Evergreen refused ({event})", values=values, **rest)
 
     def _fail(self, kind: type[ProtocolError | EventError | TransportError], message: str, **fields: Any) -> NoReturn:
         raise kind(message, **self._call.names, raw=self._redactor.raw(self._body), **fields)

@@ -23,7 +23,6 @@ from evergreen_groups.errors import (
     RequestTooLargeError,
     TimedOutError,
 )
-from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from evergreen_groups.errors import CallNames
@@ -165,7 +164,7 @@ class CallOutcome(Enum):
     """No usable answer arrived."""
 
 
-_THE_IDL = Message("the IDL")
+_THE_IDL = "the IDL"
 IDL_CALL = Call("", "")
 """The name under which fetching the IDL is logged and counted; it isn't a method."""
 
@@ -210,8 +209,8 @@ def form(call: Call, parameters: Sequence[object], *, locale: str | None, timeou
     body = "&".join(f"{name}={percent_encoded(value)}" for name, value in fields).encode("ascii")
     if len(body) >= REQUEST_LIMIT:
         raise RequestTooLargeError(
-            "the request would be {size:,} bytes, and the gateway is only safe below {limit:,}",
-            advice="ask in smaller portions",
+            "the request is too large: {size:,} bytes, limit {limit:,}",
+            advice="ask for less at once",
             values={"size": len(body), "limit": REQUEST_LIMIT},
             **call.names,
         )
@@ -243,7 +242,7 @@ def held(lock: threading.Lock, deadline: float | None, call: Call) -> Iterator[N
 
 def _too_late(call: Call) -> TimedOutError:
     return TimedOutError(
-        "not asked any more, the time for the whole job is up",
+        "not sent, because the deadline has passed",
         advice="try again later",
         code="job-timed-out",
         **call.names,

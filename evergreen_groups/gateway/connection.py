@@ -40,7 +40,6 @@ from evergreen_groups.gateway.idl import IdlCache, IdlSource
 from evergreen_groups.gateway.record import class_ids, decode, unrequested_rows
 from evergreen_groups.gateway.sender import TOKEN, Credentials, Sender, Session
 from evergreen_groups.gateway.transport import Address, Transport
-from evergreen_groups.message import Message
 from evergreen_groups.ttl_cache import TimeToLiveCache
 
 if TYPE_CHECKING:
@@ -144,7 +143,7 @@ def _uses_replicas(gateway: Connection) -> bool:
         # Assuming replicas is safe: an .authoritative form always reads from the primary database.
         return True
     if isinstance(result.value, dict | list) or result.value not in _ANSWERS:
-        raise result.unexpected(Message("a boolean"))
+        raise result.unexpected("a boolean")
     return _ANSWERS[result.value]
 
 

@@ -23,8 +23,8 @@ from evergreen_groups.gateway import call as wire
 from evergreen_groups.gateway.call import PCRUD, REQUEST_LIMIT, GatewayKind, percent_encoded
 from evergreen_groups.gateway.connection import Connection
 from evergreen_groups.gateway.record import (
+    CHECK_PROXY,
     FALSE,
-    LOOK_AT_PROXY,
     TRUE,
     ColumnReader,
     Record,
@@ -61,6 +61,7 @@ NEVER_NULL: Mapping[str, frozenset[str]] = {
 """Fields by class that are never null in Evergreen: its tables forbid it, and its balances are sums of such columns
 (``005.schema.actors.sql``, ``080.schema.money.sql``; no recorded row has a null there)."""
 
+_UNREADABLE = "Evergreen's answer can't be read: {detail}"
 _IDS = frozenset({"id", "link", "org_unit", "int"})
 _COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {">": gt, ">=": ge, "<": lt, "<=": le}
 
@@ -119,18 +120,18 @@ class RowCheck:
         due = max((self._class.positions[field] for field in self._fields), default=-1) + 1
         if min(map(len, values)) < due:
             raise DataError(
-                "a row of {name} came with fewer fields than were asked for",
-                advice=LOOK_AT_PROXY,
+                _UNREADABLE,
+                advice=CHECK_PROXY,
                 code="row-cut-short",
-                values={"name": self._class.id},
+                values={"detail": f"{self._class.id} row with fewer fields than requested"},
             )
         for field in NEVER_NULL.get(self._class.id, frozenset()) & self._fields:
             if None in self._column(field, values):
                 raise DataError(
-                    "the field {field} of a {name} came empty, which it never is in the ILS",
-                    advice=LOOK_AT_PROXY,
+                    _UNREADABLE,
+                    advice=CHECK_PROXY,
                     code="field-missing",
-                    values={"field": field, "name": self._class.id},
+                    values={"detail": f"{self._class.id}.{field} is null"},
                 )
 
     def _refuse_duplicates(self, values: list[list[Any]]) -> None:
@@ -139,13 +140,18 @@ class RowCheck:
             return
         keys = list(self._column(key, values))
         if not set(map(type, keys)) <= {int, str}:
-            raise DataError("a row came without its key", advice=LOOK_AT_PROXY, code="row-without-key")
+            raise DataError(
+                _UNREADABLE,
+                advice=CHECK_PROXY,
+                code="row-without-key",
+                values={"detail": f"{self._class.id} row without its key"},
+            )
         if len(set(keys)) < len(keys) and not self._joined:
             raise DataError(
-                "the same row of {name} came twice in one answer",
-                advice=LOOK_AT_PROXY,
+                _UNREADABLE,
+                advice=CHECK_PROXY,
                 code="row-twice",
-                values={"name": self._class.id},
+                values={"detail": f"duplicate {self._class.id} row"},
             )
 
     def _check_condition(self, field: str, test: Any, values: list[list[Any]]) -> None:
@@ -168,10 +174,10 @@ class RowCheck:
             keys = columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
             if not all(one <= other for one, other in pairwise(keys)):
                 raise DataError(
-                    "the rows of {name} came in another order than was asked for",
-                    advice=LOOK_AT_PROXY,
+                    _UNREADABLE,
+                    advice=CHECK_PROXY,
                     code="rows-in-another-order",
-                    values={"name": self._class.id},
+                    values={"detail": f"{self._class.id} rows not in the requested order"},
                 )
 
 
@@ -223,7 +229,9 @@ def _ascending(order_by: Any, known: Class) -> list[str]:
 def primary_key(known: Class) -> str:
     """Return the name of a class's primary key. Raises DataError if there is none."""
     if not known.primary:
-        raise DataError("{name} has no primary key to read it by", code="class-without-key", values={"name": known.id})
+        raise DataError(
+            _UNREADABLE, code="class-without-key", values={"detail": f"class {known.id} has no primary key"}
+        )
     return known.primary
 
 
@@ -521,10 +529,10 @@ class Pcrud:
             if [row[0] for row in rows] == ids[::-1]:
                 return [row[1:] for row in rows]
         raise DataError(
-            "the list of {name} rows isn't whole: their ids, asked for beside it, are others",
-            advice="try again; look at the proxy, where there is one",
+            _UNREADABLE,
+            advice=CHECK_PROXY,
             code="rows-missing",
-            values={"name": class_id},
+            values={"detail": f"{class_id} rows are missing, compared with their ids"},
         )
 
     def retrieve(self, class_id: str, id: int | str) -> Record | None:
@@ -552,9 +560,9 @@ class Pcrud:
         ids = list(map(whole_number, found)) if isinstance(found, list) else [None]
         if None in ids or len(set(ids)) < len(ids) or len(ids) > limit:
             raise DataError(
-                "the list of {name} ids holds something else than ids, or one of them twice",
+                _UNREADABLE,
                 code="ids-broken",
-                values={"name": class_id},
+                values={"detail": f"invalid or duplicate {class_id} ids"},
             )
         return [id for id in ids if id is not None]
 
@@ -565,7 +573,7 @@ class Pcrud:
         _refuse_other_types(class_id, where)
         count = self._call(f"count.{class_id}", where).value
         if not re.fullmatch(r"\d{1,18}", str(count), re.ASCII):
-            raise DataError("the count of {name} rows is not a number", code="count-broken", values={"name": class_id})
+            raise DataError(_UNREADABLE, code="count-broken", values={"detail": f"{class_id} count is not a number"})
         return int(count)
 
     def pages(  # noqa: PLR0913  # likewise
@@ -772,9 +780,7 @@ class RowSearch:
             self._refuse_unknown_names(where)
             raise
         if not isinstance(result.value, list):
-            raise DataError(
-                "a search for {name} gave something else than a list", code="rows-not-a-list", values={"name": class_id}
-            )
+            raise DataError(_UNREADABLE, code="rows-not-a-list", values={"detail": f"{class_id} rows: expected a list"})
         fleshed = options.get("flesh_fields", {}).get(class_id, ())
         known = self._gateway.idl(class_id)[class_id]
         check = RowCheck(
@@ -923,10 +929,9 @@ class RowsByKey:
         value = found[0][key] if found else None
         if value is not None and not isinstance(value, int):
             raise DataError(
-                "{name}.{key} is not a whole number",
-                advice="read these rows with a concurrency of 1",
+                _UNREADABLE,
                 code="key-not-a-number",
-                values={"name": class_id, "key": key},
+                values={"detail": f"{class_id}.{key} is not an integer; read with concurrency=1"},
             )
         return value
 
@@ -969,10 +974,9 @@ class RowsByKey:
 
     def _not_walkable(self) -> DataError:
         return DataError(
-            "rows that the account may not see can't be skipped when reading in the order of {key}",
-            advice="read in the order of the primary key, or name the home libraries that the account sees",
+            _UNREADABLE,
             code="hidden-rows-in-the-way",
-            values={"key": self._key},
+            values={"detail": f"can't skip hidden rows by {self._key}; order by primary key, or limit the libraries"},
         )
 
 

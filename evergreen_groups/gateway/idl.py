@@ -29,6 +29,8 @@ IDL_LIMIT = 16 * 1024 * 1024
 FLAGS = ("isnew", "ischanged", "isdeleted")
 """The flags after the fields of every object in a request; answers omit them."""
 
+_UNREADABLE = "Evergreen's answer can't be read: {detail}"
+_CHECK_PROXY = "check the address, and any proxy in between"
 _BASE = "{http://opensrf.org/spec/IDL/base/v1}"
 _PERSIST = "{http://open-ils.org/spec/opensrf/IDL/persistence/v1}"
 _OBJECT = "{http://open-ils.org/spec/opensrf/IDL/objects/v1}"
@@ -119,9 +121,9 @@ class Idl:
         """
         if len(document) > IDL_LIMIT:
             raise DataError(
-                "the IDL is over {megabytes} MB, which can't be right",
+                _UNREADABLE,
                 code="idl-too-large",
-                values={"megabytes": IDL_LIMIT // 1024**2},
+                values={"detail": f"IDL over {IDL_LIMIT // 1024**2} MB"},
             )
         # The file comes from the network, perhaps from a wrong address, so it must not lead to local files or other
         # servers.
@@ -130,22 +132,25 @@ class Idl:
             root = etree.fromstring(document, parser)
         except etree.XMLSyntaxError as error:
             raise DataError(
-                "the IDL is not XML (line {line})",
-                advice="check the gateway's address",
+                _UNREADABLE,
+                advice=_CHECK_PROXY,
                 setting="gateway.url",
                 code="idl-not-xml",
-                values={"line": error.lineno},
+                values={"detail": f"IDL is not XML (line {error.lineno})"},
             ) from None
         if root.getroottree().docinfo.internalDTD is not None:
             raise DataError(
-                "the IDL has a document type declaration, which is refused for safety", code="idl-with-document-type"
+                _UNREADABLE,
+                code="idl-with-document-type",
+                values={"detail": "IDL with a document type declaration, refused for security"},
             )
         if root.tag != _BASE + "IDL":
             raise DataError(
-                "what came in place of the IDL is another kind of document",
-                advice="check the gateway's address",
+                _UNREADABLE,
+                advice=_CHECK_PROXY,
                 setting="gateway.url",
                 code="not-an-idl",
+                values={"detail": "XML, but not an IDL"},
             )
         classes = (_read_class(element) for element in root.iterchildren(_BASE + "class"))
         return cls(read for read in classes if read is not None)
@@ -154,7 +159,9 @@ class Idl:
         try:
             return self._classes[class_id]
         except KeyError:
-            raise DataError("the IDL has no class {name}", code="no-such-class", values={"name": class_id}) from None
+            raise DataError(
+                _UNREADABLE, code="no-such-class", values={"detail": f"the IDL has no class {class_id}"}
+            ) from None
 
     def __contains__(self, class_id: object) -> bool:
         return class_id in self._classes
@@ -276,7 +283,7 @@ class IdlSource:
         try:
             self._idl.add(self._get(f"{self._url}?{query}", fetch, class_ids))
         except (HTTPStatusError, DataError) as error:
-            log.debug("the server does not narrow its IDL (%s)", type(error).__name__)
+            log.debug("the server doesn't send single IDL classes (%s)", type(error).__name__)
 
     def _get(self, url: str, fetch: Fetch, class_ids: Sequence[str]) -> Idl:
         """Fetch a file and return its classes. Cache the file if it has all of ``class_ids``."""

@@ -48,15 +48,16 @@ def encode(value: Any, datatype: str) -> Any:
     return value
 
 
-LOOK_AT_PROXY = Message("look at the proxy, where there is one: it may have mixed up answers")
+_UNREADABLE = "Evergreen's answer can't be read: {detail}"
+CHECK_PROXY = Message("check any proxy in between: it may have mixed up answers")
 
 
 def wrong_value(class_id: str, name: str, what: str) -> DataError:
-    """Return the error for a field whose value isn't ``what`` is expected."""
+    """Return the error for a field's value that isn't ``what``."""
     return DataError(
-        "the field {field} of class {name} has a wrong value; expected: {what}",
+        _UNREADABLE,
         code="field-broken",
-        values={"field": name, "name": class_id, "what": what},
+        values={"detail": f"{class_id}.{name} has a wrong value, expected {what}"},
     )
 
 
@@ -89,7 +90,7 @@ def finite_number(value: Any) -> Decimal | None:
 
 def _decode_text(value: Any, class_id: str, name: str) -> str:
     if isinstance(value, dict | list):
-        raise wrong_value(class_id, name, Message("a text"))
+        raise wrong_value(class_id, name, "text")
     return value if isinstance(value, str) else str(value)
 
 
@@ -98,21 +99,21 @@ def _decode_text(value: Any, class_id: str, name: str) -> str:
 def _decode_id(value: Any, class_id: str, name: str) -> Any:
     number = whole_number(value)
     if number is None and (not isinstance(value, str) or _INTEGER.fullmatch(value)):
-        raise wrong_value(class_id, name, Message("an id"))
+        raise wrong_value(class_id, name, "an id")
     return value if number is None else number
 
 
 def _decode_integer(value: Any, class_id: str, name: str) -> int:
     number = whole_number(value)
     if number is None:
-        raise wrong_value(class_id, name, Message("a whole number"))
+        raise wrong_value(class_id, name, "a whole number")
     return number
 
 
 def _decode_number(value: Any, class_id: str, name: str) -> Decimal:
     number = finite_number(value)
     if number is None:
-        raise wrong_value(class_id, name, Message("a number"))
+        raise wrong_value(class_id, name, "a number")
     return number
 
 
@@ -122,7 +123,7 @@ def _decode_money(value: Any, class_id: str, name: str) -> Decimal:
         # amount.
         return _decode_number(value, class_id, name).quantize(_CENT)
     except InvalidOperation:
-        raise wrong_value(class_id, name, Message("an amount of money")) from None
+        raise wrong_value(class_id, name, "an amount") from None
 
 
 def _decode_boolean(value: Any, class_id: str, name: str) -> bool:
@@ -131,7 +132,7 @@ def _decode_boolean(value: Any, class_id: str, name: str) -> bool:
             return True
         if value in FALSE:
             return False
-    raise wrong_value(class_id, name, Message("a boolean"))
+    raise wrong_value(class_id, name, "a boolean")
 
 
 def decode_date(value: Any, class_id: str, name: str) -> date | None:
@@ -144,14 +145,14 @@ def decode_date(value: Any, class_id: str, name: str) -> date | None:
             return date.fromisoformat(value)
         moment = datetime.fromisoformat(value)
     except TypeError:
-        raise wrong_value(class_id, name, Message("a time")) from None
+        raise wrong_value(class_id, name, "a time") from None
     except ValueError:
         if not _ODD_DATE.fullmatch(value):
-            raise wrong_value(class_id, name, Message("a time")) from None
+            raise wrong_value(class_id, name, "a time") from None
         return UNKNOWN if "T" in value or "infinity" in value else None
     offset = moment.utcoffset()
     if offset is None:
-        raise wrong_value(class_id, name, Message("a time with its zone"))
+        raise wrong_value(class_id, name, "a time with a time zone")
     return moment.replace(tzinfo=_zone(offset))
 
 
@@ -282,9 +283,9 @@ class Record:
             flags = values[len(known.fields) :]
             if len(values) > len(known.positions) or not all(flag in (None, *TRUE, *FALSE) for flag in flags):
                 raise DataError(
-                    "a record of {name} came with more fields than the IDL has, and can't be marked as changed",
+                    _UNREADABLE,
                     code="unknown-fields",
-                    values={"name": known.id},
+                    values={"detail": f"{known.id} has fields that the IDL lacks, so it can't be marked as changed"},
                 )
             # The staff client sends 1, too. With 0 or null the answer looks right, but nothing is written
             # (patron-update-odd-014, patron-update-odd-016).
@@ -318,7 +319,7 @@ def _decode_field(value: Any, known: Class, name: str, idl: Idl) -> Any:
     position = known.positions[name]
     is_link = position < len(known.fields) and known.fields[position].link is not None  # flags come after the fields
     if not is_link or not all(map(is_object, items)):
-        raise wrong_value(known.id, name, Message("a value of its datatype"))
+        raise wrong_value(known.id, name, "a value of its datatype")
     records = [Record(idl[item["__c"]], item["__p"], idl) for item in items]
     return records if isinstance(value, list) else records[0]
 
@@ -385,15 +386,20 @@ def values_of_rows(rows: list[Any], class_id: str) -> list[list[Any]]:
     except (TypeError, KeyError):
         pass
     raise DataError(
-        "a search for {name} gave something else than {name} records",
+        _UNREADABLE,
         code="rows-of-another-class",
-        values={"name": class_id},
+        values={"detail": f"expected {class_id} rows"},
     )
 
 
 def unrequested_rows() -> DataError:
     """Return the error for rows that don't match the search."""
-    return DataError("rows came that were not asked for", advice=LOOK_AT_PROXY, code="rows-not-asked-for")
+    return DataError(
+        _UNREADABLE,
+        advice=CHECK_PROXY,
+        code="rows-not-asked-for",
+        values={"detail": "rows that don't match the search"},
+    )
 
 
 def columns(records: Iterable[Record], *names: str) -> Iterator[tuple[Any, ...]]:

@@ -97,9 +97,11 @@ class Credentials:
 
     def __post_init__(self) -> None:
         if bool(self.username) == bool(self.barcode):
-            raise ConfigurationError("to log in, give either a user name or a barcode", code="login-without-name")
+            raise ConfigurationError(
+                _NO_LOGIN, code="login-without-name", values={"detail": "expected either a user name or a barcode"}
+            )
         if not self.password:
-            raise ConfigurationError("to log in, give a password", code="login-without-password")
+            raise ConfigurationError(_NO_LOGIN, code="login-without-password", values={"detail": "no password"})
 
     def __repr__(self) -> str:
         return f"Credentials(login_type={self.login_type!r})"
@@ -136,7 +138,9 @@ class Session:
         if token is not None:
             arguments.text("token", token)
         if credentials is not None and token is not None:
-            raise ConfigurationError("give either credentials or an existing token, not both", code="login-given-twice")
+            raise ConfigurationError(
+                _NO_LOGIN, code="login-given-twice", values={"detail": "both credentials and a token"}
+            )
         self._end = sender.once
         self._credentials = credentials
         self._token = token
@@ -204,7 +208,7 @@ class Session:
         try:
             self._end(_LOGOUT, [token], expect="optional", seconds=_LOGOUT_TIMEOUT)
         except GatewayError as error:
-            log.info("logging out failed (%s); the session ends by itself later", type(error).__name__)
+            log.info("logging out failed (%s); the session will time out", type(error).__name__)
 
     def _refuse_ended(self, sender: Sender, token: str) -> None:
         """Raise NoSessionError if the session has ended; the Rust gateway wouldn't report it."""
@@ -223,7 +227,7 @@ class Session:
     def _login(self, sender: Sender) -> str:
         if self._credentials is None:
             raise ConfigurationError(
-                "this call needs a session", advice="give the gateway credentials or a token", code="login-not-given"
+                _NO_LOGIN, code="login-not-given", values={"detail": "neither credentials nor a token"}
             )
         try:
             event = sender.send(_LOGIN, [self._credentials.arguments()]).value
@@ -233,15 +237,15 @@ class Session:
         token = payload.get("authtoken") if isinstance(payload, dict) else None
         if not isinstance(payload, dict) or not isinstance(token, str) or not token:
             raise UnexpectedAnswerError(
-                "the login was accepted, but no token came with it", code="login-without-token", **_LOGIN.names
+                _UNREADABLE, code="login-without-token", values={"detail": "login without a token"}, **_LOGIN.names
             )
         self._redactor.learn(token)
         # Since 3.14, an account with a second factor gets a token that is useless until the factor arrives. Earlier
         # releases don't send this key (3.12/auth-001).
         if payload.get("provisional") not in (None, 0, "0", "f", False):
             raise LoginRefusedError(
-                "the account must confirm logins with a second factor, which a program can't",
-                advice="use an account without one, or exempt it",
+                "the account needs a second factor to log in",
+                advice="use an account without one, or exempt this account",
                 code="second-factor",
                 textcode="PROVISIONAL",
                 **_LOGIN.names,
@@ -255,11 +259,10 @@ class Session:
             # The same answer for a wrong password (auth-016), a deleted user (auth-024), and a missing permission at
             # the root org unit (auth-012).
             "LOGIN_FAILED": Message(
-                "check the name and password, and that the account may log in like this "
-                "(STAFF_LOGIN at the root org unit for staff)"
+                "check user name and password; staff accounts also need STAFF_LOGIN at the root org unit"
             ),
-            "WORKSTATION_NOT_FOUND": Message("check the workstation's name: it isn't registered"),
-        }.get(error.textcode, error.description.rstrip(".") or Message("check the account"))
+            "WORKSTATION_NOT_FOUND": Message("check the workstation's name: Evergreen doesn't know it"),
+        }.get(error.textcode, error.description.rstrip("."))
         return LoginRefusedError(
             "login refused ({textcode})",
             advice="{advice}",
@@ -280,6 +283,8 @@ def _with_token(params: Sequence[object], token: str) -> list[object]:
 
 Value = TypeVar("Value")
 
+_NO_LOGIN = "can't log in: {detail}"
+_UNREADABLE = "Evergreen's answer can't be read: {detail}"
 _ECHO = "opensrf.system.echo"
 _ECHOES = 2
 _SETTING, _PROGRAM = "EG_HTTP_GATEWAY_MAX_REQUESTS", "eg-http-gateway"
@@ -528,8 +533,8 @@ class Sender:
     def _refuse_mixed_up(self, call: Call) -> None:
         if self._is_mixed_up(call):
             raise DataError(
-                "the gateway gave an answer that belongs to another request",
-                advice="set {variable}=1 for {program} and restart it: its workers mix up answers after a failure",
+                "the gateway's answer belongs to another request",
+                advice="set {variable}=1 for {program}, and restart it",
                 code="answers-mixed-up",
                 values={"variable": _SETTING, "program": _PROGRAM},
             )
@@ -543,8 +548,8 @@ class Sender:
             raise
         if mixed_up:
             raise TransportError(
-                "not sent, because the gateway gives answers that belong to other requests",
-                advice="set {variable}=1 for {program} and restart it: its workers mix up answers after a failure",
+                "not sent, because the gateway mixes up answers",
+                advice="set {variable}=1 for {program}, and restart it",
                 code="write-withheld",
                 values={"variable": _SETTING, "program": _PROGRAM},
                 sent=False,
@@ -555,7 +560,7 @@ class Sender:
         sender: Sender | None = self
         while sender is not None:
             if sender.is_closed:
-                raise UnreachableError("this gateway has been closed", code="gateway-closed", **call.names)
+                raise UnreachableError("the gateway is closed", code="gateway-closed", **call.names)
             sender = sender._origin
 
 

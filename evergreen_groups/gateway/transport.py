@@ -44,6 +44,8 @@ GATEWAY_PATH = "/osrf-gateway-v1"
 IDL_PATH = "/reports/fm_IDL.xml"
 
 _SETTING = "gateway.url"
+_INVALID_ADDRESS = "the gateway's address is invalid: {detail}"
+_LIKE_THIS = "write it as https://host"
 _USUAL_PORTS = {"http": 80, "https": 443}
 
 
@@ -71,29 +73,36 @@ class Address:
             path = _normalized_path(parts.path) if host else ""
         except (ValueError, requests.RequestException):
             raise ConfigurationError(
-                "the gateway's address can't be read",
-                advice="give it as https://host",
+                _INVALID_ADDRESS,
+                advice=_LIKE_THIS,
                 setting=_SETTING,
                 code="address-unreadable",
+                values={"detail": "can't be parsed"},
             ) from None
         if parts.scheme not in {"http", "https"} or not host:
             raise ConfigurationError(
-                "the gateway's address must begin with https:// (or http://) and name a host",
+                _INVALID_ADDRESS,
+                advice=_LIKE_THIS,
                 setting=_SETTING,
                 code="address-without-host",
+                values={"detail": "no https:// or http://, or no host"},
             )
         # Errors, logs and reports show the address, and would show the password with it.
         if "@" in parts.netloc:
             raise ConfigurationError(
-                "the gateway's address must not hold a user name or password",
+                _INVALID_ADDRESS,
+                advice=_LIKE_THIS,
                 setting=_SETTING,
                 code="address-with-account",
+                values={"detail": "contains a user name or password"},
             )
         if parts.query or parts.fragment:
             raise ConfigurationError(
-                "the gateway's address must not hold a query or a fragment (? or #)",
+                _INVALID_ADDRESS,
+                advice=_LIKE_THIS,
                 setting=_SETTING,
                 code="address-with-query",
+                values={"detail": "contains a query or fragment"},
             )
         # People copy the address with the gateway's path as often as without it.
         path = path.rstrip("/").removesuffix(GATEWAY_PATH).rstrip("/")
@@ -128,8 +137,8 @@ class Address:
         """Raise ConfigurationError if a password or token would cross the network unencrypted."""
         if not self.encrypted and not self.loopback:
             raise ConfigurationError(
-                "{address} is not encrypted: the password and patron data would cross the network in clear",
-                advice="use https://, or set allow_plain_http = true if that is really meant",
+                "{address} isn't encrypted: passwords and patron data would cross the network in plain text",
+                advice="use https://, or set allow_plain_http = true",
                 setting="gateway.allow_plain_http",
                 code="not-encrypted",
                 values={"address": self.base},
@@ -529,11 +538,11 @@ class Transport:
         )
         if ca_bundle is not None and not ca_bundle.is_file():
             raise ConfigurationError(
-                "the CA bundle {path} is not a file",
+                "ca_bundle {path} can't be used: {reason}",
                 advice=_ANOTHER_BUNDLE,
                 setting=_CA_BUNDLE,
                 code="no-ca-bundle",
-                values={"path": ca_bundle},
+                values={"path": ca_bundle, "reason": Message("No such file or directory")},
             )
         if ca_bundle is not None:
             _refuse_unusable(ca_bundle)
@@ -690,10 +699,10 @@ class Transport:
             return read_body(response, ANSWER_LIMIT)
         except TooLargeError:
             raise UnexpectedAnswerError(
-                "the answer is over {megabytes} MB",
+                "the answer is too large: {detail}",
                 advice="ask for less at once",
                 code="answer-too-large",
-                values={"megabytes": ANSWER_LIMIT // 1024**2},
+                values={"detail": f"over {ANSWER_LIMIT // 1024**2} MB"},
                 **call.names,
             ) from None
         finally:
@@ -703,7 +712,7 @@ class Transport:
 def require_positive(*settings: float) -> None:
     """Raise ConfigurationError unless all values are greater than zero."""
     if min(settings) <= 0:
-        raise ConfigurationError("timeouts and concurrency must be greater than nothing", code="timeouts-not-positive")
+        raise ConfigurationError("timeouts and concurrency must be greater than 0", code="timeouts-not-positive")
 
 
 def _refuse_unusable(ca_bundle: Path) -> None:

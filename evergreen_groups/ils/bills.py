@@ -347,11 +347,11 @@ def read_fines_of(gateway: Gateway, id: int, *, primary: bool = False) -> Decima
     result = gateway.call("open-ils.actor", method, TOKEN, id, expect="optional")
     if result.value is None:
         return None
-    with result.understood(Message("a summary of fines")):
+    with result.understood("a summary of fines"):
         summary = gateway.decode(result.value)
         owner, owed = summary.usr, summary.balance_owed
     if owner != id or not isinstance(owed, Decimal):
-        raise result.unexpected(Message("a summary of this user's fines"))
+        raise result.unexpected("a summary of this user's fines")
     return owed
 
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from evergreen_groups.errors import DataError, RequestTooLargeError
 from evergreen_groups.gateway import TOKEN, Gateway, columns, rows_beyond, unrequested_rows, whole_number
 from evergreen_groups.ils.bills import STOPPED
-from evergreen_groups.message import Message
 from evergreen_groups.values import Total, plausible
 
 if TYPE_CHECKING:
@@ -393,7 +392,7 @@ class CirculationTally:
             # Null if the setting has no value at the library or above (settings-015).
             return settings[name] is not None and bool(settings[name]["value"])
 
-        with result.understood(Message("the values of settings")):
+        with result.understood("the values of settings"):
             return cls(claims_returned=not is_set(_NO_CLAIMS), lost=is_set(_LOST))
 
     def counts(self, numbers: Mapping[CirculationKind, int]) -> CirculationCounts:
@@ -545,7 +544,7 @@ class CirculationReader:
         if result.value is None:
             return None
         answer = result.mapping()
-        with result.understood(Message("counts of circulations")):
+        with result.understood("counts of circulations"):
             return self._tally.counts({kind: _count(answer[kind.value]) for kind in CirculationKind})
 
 

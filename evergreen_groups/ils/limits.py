@@ -47,9 +47,9 @@ class Threshold:
         """Raise DataError for an amount that doesn't fit the database column, ``NUMERIC(8,2)``."""
         if abs(self.amount) >= _MILLION:
             raise DataError(
-                "the field {field} of class {name} has a wrong value; expected: {what}",
+                "Evergreen's answer can't be read: {detail}",
                 code="field-broken",
-                values={"field": "threshold", "name": "pgpt", "what": Message("an amount of money")},
+                values={"detail": "pgpt.threshold has a wrong value, expected an amount"},
             )
 
 
@@ -99,7 +99,7 @@ class Thresholds:
         result = gateway.call("open-ils.actor", _WORK_PERMISSIONS, TOKEN, [VIEW_THRESHOLDS])
         permitted = result.mapping().get(VIEW_THRESHOLDS)
         if not isinstance(permitted, list | None):
-            raise result.unexpected(Message("a list of org units for each permission"))
+            raise result.unexpected("a list of org units for each permission")
         if org_units.root.id not in (permitted or ()):
             return cls((), penalties, org_units, profiles, gateway)
         rows = gateway.pcrud.all_columns("pgpt", ("org_unit", "grp", "penalty", "threshold"))

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import DataError, PermissionDeniedError
 from evergreen_groups.gateway import TOKEN, Gateway, Record, whole_number
-from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from evergreen_groups.ils.org_units import OrgUnit, OrgUnits
@@ -27,10 +26,10 @@ def account_of_session(gateway: Gateway, *, prolong: bool = True) -> Record:
     """
     more = () if prolong else (None, 1)
     result = gateway.call("open-ils.auth", "open-ils.auth.session.retrieve", TOKEN, *more)
-    with result.understood(Message("an account")):
+    with result.understood("an account"):
         account = gateway.decode(result.value)
     if not isinstance(account, Record) or account.class_id != "au" or not isinstance(account.id, int):
-        raise result.unexpected(Message("an account"))
+        raise result.unexpected("an account")
     return account
 
 
@@ -203,7 +202,7 @@ def missing_permissions(gateway: Gateway, user: int, org_unit: int, permissions:
     # The answer lists the missing permissions: an empty list means that all are held (auth-053, auth-057, auth-059).
     missing = result.listing()
     if not all(permission in permissions for permission in missing):
-        raise result.unexpected(Message("a list of permissions that were asked about"))
+        raise result.unexpected("a list of permissions that were asked about")
     return frozenset(missing)
 
 
@@ -215,7 +214,7 @@ def highest_granted(gateway: Gateway, permissions: Sequence[str]) -> dict[str, l
     method = "open-ils.actor.user.has_work_perm_at.batch"
     result = gateway.call("open-ils.actor", method, TOKEN, list(permissions))
     answer = result.mapping()
-    with result.understood(Message("a list of org units for each permission")):
+    with result.understood("a list of org units for each permission"):
         return {permission: [_id(org_id) for org_id in _list(answer[permission])] for permission in permissions}
 
 
@@ -232,10 +231,10 @@ def denied_pairs(
         "open-ils.actor", method, TOKEN, user, list(org_units), list(permissions), own_connection=True
     )
     # The answer lists pairs of org unit and missing permission (releases-054).
-    with result.understood(Message("a list of org units and permissions")):
+    with result.understood("a list of org units and permissions"):
         pairs = [(_id(org_id), missing) for org_id, missing in result.listing()]
     if not all(org_id in org_units and missing in permissions for org_id, missing in pairs):
-        raise result.unexpected(Message("a list of the org units and permissions that were asked about"))
+        raise result.unexpected("a list of the org units and permissions that were asked about")
     return set(pairs)
 
 
@@ -306,5 +305,5 @@ class SessionRights:
 def permission_names(gateway: Gateway) -> frozenset[str]:
     """Return the names of all permissions that Evergreen has, granted or not. One call, for which anyone may ask."""
     result = gateway.call("open-ils.actor", "open-ils.actor.permissions.retrieve")
-    with result.understood(Message("a list of permissions")):
+    with result.understood("a list of permissions"):
         return frozenset(gateway.decode(permission).code for permission in result.listing())

@@ -75,6 +75,7 @@ RENDERED: dict[str, tuple[tuple[str, str], ...]] = {
     "permissions": (("permissions.sql", "evergreen/permissions.sql"),),
     "events": (("action-trigger.sql", "evergreen/action-trigger.sql"),),
     "wsgi": (("wsgi.py", "wsgi.py"),),
+    "alerts": (("evergreen-groups.yml", "prometheus/evergreen-groups.yml"),),
     "dashboard": (("evergreen-groups.json", "grafana/evergreen-groups.json"),),
 }
 """The parts that ``install --show`` prints, by name: each file's path or name, and its path in ``config/``."""

@@ -51,7 +51,7 @@ def configured(command: Command, text: str) -> None:
         ('[report]\noutput = "a\\u0000b.csv"', "isn't allowed; it takes a path"),
         ("[report]\nmin_total = 1e999999999", "isn't allowed"),
         ('[gateway]\nurl = "http://["', "isn't allowed"),
-        ('[gateway]\nurl = "https://."\nusername = "x"', "the gateway's address can't be read"),
+        ('[gateway]\nurl = "https://."\nusername = "x"', "the gateway's address is invalid: can't be parsed"),
     ],
 )
 def test_a_configuration(command: Command, text: str, says: str) -> None:

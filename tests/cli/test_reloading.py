@@ -130,7 +130,8 @@ def test_settings_are_taken_and_wrong_ones_are_not(serve: Command, manager: Mana
         for wrong, words in (
             (f'{right}[desk]\npanel_link = "old"\n', "isn't allowed"),
             (f"{right}[desk\n", "not valid TOML"),
-            (f'{right}ca_bundle = "/nowhere"\n', "/nowhere is not a file"),
+            (f'{right}ca_bundle = "/nowhere"
+', "ca_bundle /nowhere can't be used"),
             ("", "[gateway] url isn't set"),
             (f'{right}[events]\nsecret_file = "/nowhere"\n', "/nowhere"),
         ):
@@ -150,7 +151,7 @@ def test_settings_are_taken_and_wrong_ones_are_not(serve: Command, manager: Mana
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("http://127.0.0.1:1", "check the address, and whether the web server is running"),
+        ("http://127.0.0.1:1", "check url in [gateway], the firewall, and whether the web server is running"),
         ("https://evergreen.example.invalid", "check url in [gateway], and this machine's DNS"),
     ],
 )

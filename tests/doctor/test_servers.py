@@ -106,9 +106,9 @@ def test_a_port_that_speaks_no_tls(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("answer", "cause"),
     [
-        (http("<html>Welcome</html>", content_type="text/html"), "the answer is not JSON"),
-        (http("", status=301, headers={"Location": "https://new.example/"}), "points to https://new.example/"),
-        (http("{}", content_type="application/json"), "not a gateway's"),
+        (http("<html>Welcome</html>", content_type="text/html"), "not JSON"),
+        (http("", status=301, headers={"Location": "https://new.example/"}), "redirects to https://new.example/"),
+        (http("{}", content_type="application/json"), "not an OpenSRF envelope"),
         (http(envelope("something else")), "unexpected echo"),
     ],
 )

@@ -268,7 +268,7 @@ class TestPages:
 
     def test_keys_that_are_no_numbers(self, gateways):
         gateway, _ = gateways(one_answer([{"__c": "ac", "__p": ["t", "2000000000502b", 1, 1]}]))
-        with pytest.raises(DataError, match="whole number"):
+        with pytest.raises(DataError, match="not an integer"):
             list(gateway.pcrud.pages("ac", key="barcode"))
 
     def test_unknown_key(self, gateways):

@@ -86,8 +86,8 @@ def test_a_failure_says_what_is_known_of_it(rust: Gateway) -> None:
         rust.call(ACTOR, "open-ils.actor.nosuch", 1)
     assert (caught.value.code, caught.value.status) == ("unexplained", 400)
     assert str(caught.value) == (
-        "open-ils.actor.nosuch: the call failed, and this gateway gives no reason (HTTP 400); "
-        "look into the logs of open-ils.actor and of the gateway"
+        "open-ils.actor.nosuch: the call failed, and the gateway gave no reason (HTTP 400); "
+        "the reason is in the server's log"
     )
 
 

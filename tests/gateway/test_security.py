@@ -39,7 +39,7 @@ NAME = "Ñandú-Quist"
 class TestPlainHTTP:
     @pytest.mark.parametrize("url", ["http://ils.example.org", "http://10.0.0.5/", "http://localhost.example.org"])
     def test_refused_to_other_machines(self, url):
-        with pytest.raises(ConfigurationError, match="not encrypted"):
+        with pytest.raises(ConfigurationError, match="isn't encrypted"):
             Gateway(url)
         Gateway(url, allow_plain_http=True).close()
 
@@ -132,7 +132,7 @@ class TestTLS:
             settings = {"timeout": 0.1, "grace": 0.1, "retries": RetryPolicy(tries=1)}
             with (
                 connect(server, ca_bundle=certificates / "ca.pem", **settings) as gateway,
-                pytest.raises(GatewayError, match="no whole answer"),
+                pytest.raises(GatewayError, match="no answer within"),
             ):
                 gateway.call("a", "a.b")
 
@@ -188,7 +188,7 @@ class TestTLS:
             gateway.call("a", "a.b")
 
     def test_a_bundle_that_is_not_there(self, tmp_path):
-        with pytest.raises(ConfigurationError, match="CA bundle"):
+        with pytest.raises(ConfigurationError, match="ca_bundle"):
             Gateway("https://ils.example", ca_bundle=tmp_path / "none.pem")
 
 

@@ -115,7 +115,7 @@ def test_the_nearest_threshold_counts(places: list[tuple[int, int, int]], found:
 
 @pytest.mark.parametrize("amount", ["1e400", "-1000000", "9" * 400])
 def test_an_amount_that_the_column_cannot_hold_is_an_error(amount: str) -> None:
-    with pytest.raises(DataError, match="threshold of class pgpt"):
+    with pytest.raises(DataError, match=r"pgpt\.threshold has a wrong value"):
         Threshold(1, 1, 1, Decimal(amount))
 
 

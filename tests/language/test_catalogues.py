@@ -37,7 +37,7 @@ def test_texts_are_collected_from_wherever_they_stand() -> None:
     "text",
     [
         "check the number, and that the account has VIEW_USER at the home library",
-        "check the workstation's name: it isn't registered",
+        "check the workstation's name: Evergreen doesn't know it",
         "it holds no certificate",
         "it is a symbolic link",
         "beside it is {file}: {reason}",

@@ -11,7 +11,7 @@ from support.repository import REPOSITORY
 
 from evergreen_groups.metrics import FAMILIES
 
-PAGE = (REPOSITORY / "docs" / "monitoring.md").read_text("utf-8")
+ALERTS = yaml.safe_load((REPOSITORY / "config" / "prometheus" / "evergreen-groups.yml").read_text("utf-8"))
 DASHBOARD = json.loads((REPOSITORY / "config" / "grafana" / "evergreen-groups.json").read_text("utf-8"))
 OF_THE_PROCESS = {"process_resident_memory_bytes", "process_cpu_seconds_total", "process_open_fds"}
 SERIES = {
@@ -27,8 +27,7 @@ def queries() -> list[str]:
 
 
 def rules() -> list[dict[str, str]]:
-    (text,) = [block for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL) if block.startswith("groups:")]
-    return [rule for group in yaml.safe_load(text)["groups"] for rule in group["rules"]]
+    return [rule for group in ALERTS["groups"] for rule in group["rules"]]
 
 
 def named_in(query: str) -> set[str]:

@@ -31,8 +31,8 @@ class Site:
 
     ``kind`` is the class, or a finding's verdict. ``message`` and ``advice`` are templates, None if they aren't
     literals. ``code`` is None if it comes from another error, and empty if the class's default applies. ``values`` are
-    the names of the values, None without any; ``exact`` says whether all are literal. ``status`` is the HTTP status of
-    a problem.
+    the names of the values, None without any; ``exact`` says whether all are literal. ``detail`` is the value of that
+    name, if it is literal: the part of a message that isn't translated. ``status`` is the HTTP status of a problem.
     """
 
     place: str
@@ -42,6 +42,7 @@ class Site:
     code: str | None
     values: frozenset[str] | None
     exact: bool
+    detail: str | None = None
     status: int | None = None
 
 
@@ -162,6 +163,7 @@ def _site(
         code=_code(given.get("code"), tree),
         values=names,
         exact=exact,
+        detail=_detail(by_name),
         status=first.value if isinstance(first, ast.Constant) and isinstance(first.value, int) else None,
     )
 
@@ -172,6 +174,17 @@ def _text(node: ast.AST | None, tree: ast.Module) -> str | None:
         return node.value
     if isinstance(node, ast.Name):
         return _constants(tree).get(node.id)
+    return None
+
+
+def _detail(values: ast.AST | None) -> str | None:
+    """Return the literal value ``detail``, with "…" for what varies."""
+    if not isinstance(values, ast.Dict):
+        return None
+    for key, value in zip(values.keys, values.values, strict=True):
+        if isinstance(key, ast.Constant) and key.value == "detail" and isinstance(value, ast.Constant | ast.JoinedStr):
+            parts = value.values if isinstance(value, ast.JoinedStr) else [value]
+            return "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in parts)
     return None
 
 
@@ -297,16 +310,22 @@ def _error_rows() -> set[tuple[str, ...]]:
             kind = error_classes()[kind]
         known: type[tree.EvergreenGroupsError] = getattr(tree, kind)
         status = exit_status.for_error(known.__new__(known))
-        rows.add((f"`{site.code or default_code(site.kind)}`", f"`{site.kind}`", str(status), _shown(site.message)))
+        rows.add(
+            (
+                f"`{site.code or default_code(site.kind)}`",
+                f"`{site.kind}`",
+                str(status),
+                _shown(site.message, site.detail),
+            )
+        )
     return rows
 
 
-def _shown(template: str) -> str:
-    """Return a template with only the names of its values in braces."""
+def _shown(template: str, detail: str | None = None) -> str:
+    """Return a template with its detail, and with only the names of its other values in braces."""
     parts = string.Formatter().parse(template)
-    return "".join(text + (f"{{{name}}}" if name else "") for text, name, _spec, _conversion in parts).replace(
-        "|", "\\|"
-    )
+    shown = "".join(text + (f"{{{name}}}" if name else "") for text, name, _spec, _conversion in parts)
+    return shown.replace("{detail}", detail or "{detail}").replace("|", "\\|")
 
 
 def _table(heading: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 PARTS = ("nightly", "serve", "apache", "cron")
 """The names of the parts. Repeated here because ``--help`` must not import the installation room."""
-_SHOWN = (*PARTS, "balancer", "permissions", "events", "wsgi", "dashboard", "all")
+_SHOWN = (*PARTS, "balancer", "permissions", "events", "wsgi", "alerts", "dashboard", "all")
 _ROOT = click.option(
     "--root",
     type=click.Path(path_type=Path, file_okay=False),
