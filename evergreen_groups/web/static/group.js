@@ -176,6 +176,9 @@ function threshold(person) {
   }
 }
 
+/** Add reasons. The colon is the language's: French has a space before it. */
+const explained = (heading, reasons) => gettext("{heading}: {finding}", { heading, finding: reasons.join("; ") });
+
 /** Describe a member: a word for the chip, if any, and what there is to say about them. */
 function described(person) {
   const { blocked_in_evergreen: fines, limit } = person;
@@ -183,11 +186,11 @@ function described(person) {
   const about = person.group_lead ? [pgettext("a member who leads the group", "group lead")] : [];
   if (isOver(person) && !(fines && fines.length)) {
     const own = limit ? gettext("own fines over the limit of {limit}", { limit: money(limit) }) : gettext("by own fines");
-    about.push(`${overLimit(person)}: ${[own, ...threshold(person)].join("; ")}`);
+    about.push(explained(overLimit(person), [own, ...threshold(person)]));
   }
   if (all.length) {
     const why = [...all.map(penalty), ...(person.over_limit === false ? threshold(person) : [])];
-    about.push(`${blockedIn(person)}: ${why.join("; ")}`);
+    about.push(explained(blockedIn(person), why));
   }
   if (all.length) return [gettext("Blocked"), about];
   if (!isOver(person)) return ["", about];
