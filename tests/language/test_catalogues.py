@@ -152,3 +152,16 @@ def test_the_glossary_is_in_every_language() -> None:
     terms.pop("---")
     assert len(terms) > 80
     assert [term for term, found in terms.items() if len([*filter(None, found)]) < len(tags) and term[0] != "`"] == []
+
+
+def test_french_has_the_spaces_and_apostrophes_of_quebec() -> None:
+    """By the Office québécois de la langue française: a no-break space before a colon, none before ; ? and !."""
+    wrong = re.compile(
+        r"[^\xa0\s:\[(] ?:(?= [^B])|[ \xa0\u202f][;?!]|«[^\xa0]|[^\xa0]»|[ldnsmjcLDNSMJC]'(?=[a-zéèêàh])"
+    )
+    texts = [text for message in catalogues()["fr_CA"] for text in _forms(message.string)]
+    assert [text for text in texts if wrong.search(text)] == []
+
+
+def _forms(string: str | tuple[str, ...]) -> tuple[str, ...]:
+    return string if isinstance(string, tuple) else (string,)
