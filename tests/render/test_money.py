@@ -82,12 +82,13 @@ import(module).then((texts) => done(languages.map((one) => {
 def test_scripts_write_as_the_service_does() -> None:
     source = resources.files("evergreen_groups.web").joinpath("static", "texts.js").read_text("utf-8")
     readers = [*READERS, Language("en", "INR"), Language("de-CH", "CHF")]
-    told, expected = [], []
+    told: list[dict[str, object]] = []
+    expected: list[list[list[str]]] = []
     for language in readers:
         with use_language(language):
             told.append({"tag": language.tag, "money": json.loads(json.dumps(money_form()._asdict()))})
-            writers = ((price, VALUES), (number, COUNTS), (enumeration, LISTS), (day, map(date.fromisoformat, DAYS)))
-            expected.append([[write(value) for value in values] for write, values in writers])
+            days = [day(date.fromisoformat(text)) for text in DAYS]
+            expected.append([[*map(price, VALUES)], [*map(number, COUNTS)], [*map(enumeration, LISTS)], days])
     with chromium() as browser:
         browser.get("data:text/html,")
         given = (source, told, [str(value) for value in VALUES], COUNTS, LISTS, DAYS)
