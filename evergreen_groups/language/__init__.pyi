@@ -23,13 +23,13 @@ from .messages import ngettext as ngettext
 from .messages import npgettext as npgettext
 from .messages import pgettext as pgettext
 from .numbers import clock_time as clock_time
-from .numbers import currency_sign as currency_sign
 from .numbers import day as day
 from .numbers import decimal as decimal
 from .numbers import enumeration as enumeration
 from .numbers import local as local
 from .numbers import long_day as long_day
 from .numbers import minute as minute
+from .numbers import money_form as money_form
 from .numbers import number as number
 from .numbers import price as price
 from .numbers import time_with_zone as time_with_zone

@@ -32,8 +32,7 @@ _DATE_LOCALES = {"en": "en_GB"}
 class Language:
     """How to write for a reader: language ``tag`` (BCP 47, for example ``fr-CA``) and ``currency`` (ISO 4217).
 
-    Times are in ``timezone``; None is this machine's. Texts come from the nearest catalogue; numbers and dates use the
-    exact tag.
+    Times are in ``timezone``; None is this machine's. Texts come from the nearest catalogue; dates use the exact tag.
 
     Raises:
         ValueError: the tag is unknown. Raised on first use of the locale.
@@ -45,8 +44,22 @@ class Language:
 
     @cached_property
     def locale(self) -> Locale:
-        """CLDR's data for numbers."""
+        """CLDR's data for the tag."""
         return _locale(_PSEUDO_LOCALE if self.tag == PSEUDO else self.tag.replace("-", "_"))
+
+    @cached_property
+    def number_locale(self) -> Locale:
+        """CLDR's data for numbers: those of the currency's country if the language is spoken there.
+
+        The tag's country makes no difference: at a library, all readers of a language see one form. In dollars, ``es``,
+        ``es-ES`` and ``es-MX`` have ``$14.75``.
+        """
+        from babel.localedata import exists
+
+        # In ISO 4217, a code begins with its country's (ISO 3166). EUR and a few others have no country.
+        language = self.locale.language
+        name = f"{language}_{self.currency[:2]}"
+        return _locale(name if exists(name) else language)
 
     @cached_property
     def date_locale(self) -> Locale:

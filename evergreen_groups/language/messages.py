@@ -118,7 +118,8 @@ def describe_error(error: EvergreenGroupsError) -> str:
 def describe_problem(error: EvergreenGroupsError) -> str:
     """Describe an error: what was attempted and what went wrong, without advice."""
     asked = gettext(error.asked) if isinstance(error, GatewayError) and error.asked else ""
-    return ": ".join(part for part in (asked, gettext(error.message, **error.values)) if part)
+    problem = gettext(error.message, **error.values)
+    return gettext("{asked}: {problem}", asked=asked, problem=problem) if asked and problem else asked or problem
 
 
 def describe_advice(error: EvergreenGroupsError) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from datetime import date, datetime
 from decimal import Decimal
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from evergreen_groups.language.catalogue import translations_for
 from evergreen_groups.language.language import current_language
@@ -16,10 +17,43 @@ from evergreen_groups.values import plausible
 if TYPE_CHECKING:
     from babel import Locale
 
-_SAMPLE = Decimal("1234567.89")
-_SAMPLE_COUNT = 1234567
 _UNKNOWN = Message("unknown", context="a date")
-_HIGHEST = Decimal(10**12)
+# CLDR's narrow symbols, which Babel doesn't have: a library's amounts are all in its own currency, so "$" needs no
+# country ("CA$", "$ US"). It would be ambiguous only with a second kind of dollars, which Evergreen doesn't know.
+_NARROW = {
+    code: sign
+    for sign, codes in {
+        "$": "ARS AUD BBD BMD BND BSD BZD CAD CLP COP CUP DOP FJD GYD HKD JMD KYD LRD MXN NAD NZD SBD SGD SRD TTD TWD "
+        "USD UYU XCD",
+        **{"£": "FKP GBP GIP SHP SSP SYP", "kr": "DKK ISK NOK SEK", "Rs": "LKR MUR NPR PKR", "¥": "CNY JPY"},
+        **{"֏": "AMD", "Kz": "AOA", "₼": "AZN", "KM": "BAM", "৳": "BDT", "Bs": "BOB", "R$": "BRL", "P": "BWP"},
+        **{"₡": "CRC", "Kč": "CZK", "€": "EUR", "₾": "GEL", "GH₵": "GHS", "Q": "GTQ", "L": "HNL", "Ft": "HUF"},
+        **{"Rp": "IDR", "₪": "ILS", "₹": "INR", "⃀": "KGS", "៛": "KHR", "₩": "KPW KRW", "₸": "KZT", "₭": "LAK"},
+        **{"Ar": "MGA", "K": "MMK", "₮": "MNT", "RM": "MYR", "₦": "NGN", "C$": "NIO", "₱": "PHP", "zł": "PLN"},
+        **{"₲": "PYG", "₽": "RUB", "฿": "THB", "₺": "TRY", "₴": "UAH", "₫": "VND", "R": "ZAR", "ZK": "ZMW"},
+    }.items()
+    for code in codes.split()
+}
+
+
+class MoneyForm(NamedTuple):
+    """How to write amounts of money. Scripts use it too, so that an amount looks the same everywhere."""
+
+    around: tuple[tuple[str, str], tuple[str, str]]
+    """What is before and after the digits: of amounts from zero, and of those below."""
+    point: str
+    places: int
+    """The currency's decimal places."""
+    separator: str
+    """What separates groups of digits."""
+    groups: tuple[int, int]
+    """The sizes of the last group of digits and of those before."""
+
+
+def money_form() -> MoneyForm:
+    """Return how to write amounts in the current language and currency."""
+    language = current_language()
+    return _money_form(language.number_locale, language.currency)
 
 
 def price(value: Decimal) -> str:
@@ -29,7 +63,7 @@ def price(value: Decimal) -> str:
     ('$1,234.50', '-$1.50', '$0.00')
     """
     language = current_language()
-    return _price_writer(language.locale, language.currency)(value)
+    return _price_writer(language.number_locale, language.currency)(value)
 
 
 def signed_price(value: Decimal) -> str:
@@ -39,7 +73,7 @@ def signed_price(value: Decimal) -> str:
 
 def number(value: int) -> str:
     """Format a count: ``1,200``."""
-    return _number_writer(current_language().locale)(value)
+    return _number_writer(current_language().number_locale)(value)
 
 
 def decimal_number(text: str) -> str:
@@ -50,7 +84,7 @@ def decimal_number(text: str) -> str:
     """
     from babel.numbers import get_decimal_symbol, get_group_symbol
 
-    locale = current_language().locale
+    locale = current_language().number_locale
     return text.translate({ord(","): get_group_symbol(locale), ord("."): get_decimal_symbol(locale)})
 
 
@@ -58,70 +92,60 @@ def decimal(value: float) -> str:
     """Format a number with one decimal place: ``1,234.5``."""
     from babel.numbers import format_decimal
 
-    return str(format_decimal(value, "#,##0.0", locale=current_language().locale))
+    return str(format_decimal(value, "#,##0.0", locale=current_language().number_locale))
 
 
-def currency_sign() -> str:
-    """Return the currency's symbol, for example ``$``."""
-    from babel.numbers import get_currency_symbol
+@lru_cache(maxsize=64)
+def _money_form(locale: Locale, currency: str) -> MoneyForm:
+    from babel.numbers import get_currency_precision, get_currency_symbol, get_decimal_symbol, get_group_symbol
 
-    language = current_language()
-    return str(get_currency_symbol(language.currency, locale=language.locale))
+    pattern = locale.currency_formats["standard"]
+    sign = _NARROW.get(currency) or get_currency_symbol(currency, locale)
+    # CLDR's currencySpacing, which Babel doesn't have: a letter doesn't touch a digit.
+    before = f"{sign}\N{NO-BREAK SPACE}" if sign[-1].isalpha() else sign
+    after = f"\N{NO-BREAK SPACE}{sign}" if sign[0].isalpha() else sign
+    around = [
+        (re.sub("¤$", before, prefix).replace("¤", sign), re.sub("^¤", after, suffix).replace("¤", sign))
+        for prefix, suffix in zip(pattern.prefix, pattern.suffix, strict=True)
+    ]
+    return MoneyForm(
+        (around[0], around[1]),
+        get_decimal_symbol(locale),
+        get_currency_precision(currency),
+        get_group_symbol(locale),
+        pattern.grouping,
+    )
 
 
-def percent(share: Decimal) -> str:
-    """Format a share as a whole percentage: ``0.25`` is ``25%``."""
-    from babel.numbers import format_percent
-
-    return str(format_percent(share, locale=current_language().locale))
-
-
-# A page with thousands of groups has some 100,000 amounts, and Babel evaluates its whole pattern for each. So format
-# one sample with Babel and reuse its symbols, provided that the pattern is simple enough.
+# A page with thousands of groups has some 100,000 amounts, and Babel evaluates its whole pattern for each. Babel also
+# takes Swiss apostrophes between digits for quotation marks.
 @lru_cache(maxsize=64)
 def _price_writer(locale: Locale, currency: str) -> Callable[[Decimal], str]:
-    from babel.numbers import format_currency
+    form = _money_form(locale, currency)
+    from_zero, below = form.around
+    separators = {ord(","): form.separator, ord("."): form.point}
+    last, others = form.groups
+    between = re.compile(rf"(?<=\d)(?=(\d{{{others}}})*\d{{{last}}}(\.|$))")
 
     def write(value: Decimal) -> str:
-        return str(format_currency(value, currency, locale=locale))
+        before, after = from_zero if value >= 0 else below
+        if form.groups == (3, 3):
+            digits = f"{abs(value):,.{form.places}f}"
+        else:
+            digits = between.sub(",", f"{abs(value):.{form.places}f}")
+        return f"{before}{digits.translate(separators)}{after}"
 
-    symbols, below = _symbols(write, _SAMPLE, "89"), _symbols(write, -_SAMPLE, "89")
-    if symbols is None or below is None:
-        return lambda value: write(value + 0)
-
-    def write_fast(value: Decimal) -> str:
-        before, group, point, after = symbols if value >= 0 else below
-        if abs(value) >= _HIGHEST:
-            return write(value)
-        digits = f"{abs(value):,.2f}".translate({ord(","): group, ord("."): point})
-        return f"{before}{digits}{after}"
-
-    return write_fast
+    return write
 
 
 @lru_cache(maxsize=64)
 def _number_writer(locale: Locale) -> Callable[[int], str]:
-    from babel.numbers import format_decimal
+    from babel.numbers import format_decimal, get_group_symbol
 
-    def write(value: int) -> str:
-        return str(format_decimal(value, locale=locale))
-
-    symbols = _symbols(write, _SAMPLE_COUNT, "")
-    if symbols is None:
-        return write
-    _before, group, _point, _after = symbols
-    separators = {ord(","): group}
-    return lambda value: f"{value:,}".translate(separators) if value >= 0 else write(value)
-
-
-def _symbols(write: Callable[[Any], str], sample: Any, cents: str) -> tuple[str, str, str, str] | None:
-    """Extract prefix, group separator, decimal point and suffix from a sample; None if the pattern isn't so simple."""
-    text = write(sample)
-    first, last = text.find("1"), text.rfind(cents or "7") + len(cents or "7")
-    digits = text[first:last]
-    group, point = digits[1:2], digits[9:10] if cents else ""
-    expected = f"1{group}234{group}567{point}{cents}"
-    return (text[:first], group, point, text[last:]) if digits == expected else None
+    if locale.decimal_formats[None].grouping != (3, 3):
+        return lambda value: str(format_decimal(value, locale=locale))
+    separators = {ord(","): get_group_symbol(locale)}
+    return lambda value: f"{value:,}".translate(separators)
 
 
 def local(moment: datetime) -> datetime:

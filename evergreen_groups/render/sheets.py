@@ -21,7 +21,7 @@ from xml.sax.saxutils import escape, quoteattr
 from rich.cells import cell_len
 
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.language import currency_sign, current_language, day, gettext
+from evergreen_groups.language import current_language, day, gettext, money_form
 from evergreen_groups.render.text import printable
 
 Row = TypeVar("Row")
@@ -115,10 +115,9 @@ def money_format() -> str:
     >>> money_format()
     '"$"#,##0.00'
     """
-    # From CLDR, for example "#,##0.00 ¤" in French; a format for negative amounts may follow after a semicolon.
-    pattern = current_language().locale.currency_formats["standard"].pattern.partition(";")[0]
-    before, after = re.split("[#0][#0.,]*", pattern.translate(_DIRECTION_MARKS), maxsplit=1)
-    return f"{_quoted(before)}#,##0.00{_quoted(after)}"
+    form = money_form()
+    before, after = (f'"{text.translate(_DIRECTION_MARKS)}"' if text else "" for text in form.around[0])
+    return f"{before}#,##0.{'0' * form.places}".rstrip(".") + after
 
 
 def day_format() -> str:
@@ -131,11 +130,6 @@ def day_format() -> str:
     pattern = current_language().date_locale.date_formats["medium"].pattern.translate(_DIRECTION_MARKS)
     parts = re.findall(r"y+|M+|d+|'[^']*'|.", pattern)
     return "".join(_DAY_PARTS.get(part) or f"\\{part}" for part in parts if part != "'")
-
-
-def _quoted(text: str) -> str:
-    sign = currency_sign().replace('"', "")
-    return f'"{text.replace("¤", sign)}"' if text else ""
 
 
 def cell_text(text: str) -> str:

@@ -17,7 +17,7 @@ from flask import Blueprint, Request, Response, current_app, jsonify, request
 from evergreen_groups import __version__, hooks
 from evergreen_groups.errors import EvergreenGroupsError
 from evergreen_groups.groups import find_owner
-from evergreen_groups.language import texts_for_scripts
+from evergreen_groups.language import money_form, texts_for_scripts, use_language
 from evergreen_groups.metrics import METRICS_CONTENT_TYPE
 from evergreen_groups.web import bodies, problems, requests
 from evergreen_groups.web.problems import ProblemError
@@ -115,7 +115,9 @@ def desk_settings() -> Response:
     settings = service().settings
     desk, language = settings.desk, language_of_reader(request, settings.language)
     texts = json.loads(texts_for_scripts(language.tag))
-    spoken = {"tag": language.tag, "direction": language.direction, "currency": language.currency, **texts}
+    with use_language(language):
+        money = money_form()._asdict()
+    spoken = {"tag": language.tag, "direction": language.direction, "money": money, **texts}
     response = jsonify(page=desk.page, tab=desk.page and desk.tab, panel_link=desk.panel_link, language=spoken)
     return revalidated(response, digest(response.get_data()))
 

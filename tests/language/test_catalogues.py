@@ -12,10 +12,13 @@ from babel.messages.catalog import Catalog
 from support.error_catalog import PACKAGE
 from support.message_catalogue import DIRECTORY as SOURCES
 from support.message_catalogue import TEMPLATE, catalogues, collected, problems, template, written
+from support.repository import REPOSITORY
 
 from evergreen_groups.language import languages, texts_for_scripts
 from evergreen_groups.language.catalogue import DIRECTORY
 from evergreen_groups.language.compilation import compile_catalogues
+
+GLOSSARY = REPOSITORY / "docs" / "glossary.md"
 
 
 def test_the_template_is_up_to_date_with_the_source() -> None:
@@ -138,3 +141,27 @@ def test_what_is_installed_is_what_the_sources_say(tmp_path: Path) -> None:
 def test_what_browsers_get(tag: str) -> None:
     document = json.loads(texts_for_scripts(tag))
     assert bool(document["texts"]) == (tag not in ("en", "fi"))
+
+
+def test_the_glossary_is_in_every_language() -> None:
+    """Names of Evergreen's penalties and settings, which are code there, stay as they are."""
+    rows = [line.strip("|").split("|") for line in GLOSSARY.read_text("utf-8").splitlines() if line.startswith("| ")]
+    terms = {row[0].strip(): [cell.strip() for cell in row[2:]] for row in rows}
+    tags = [tag for tag in languages() if tag != "en"]
+    assert sorted(terms.pop("Term")) == sorted(tags)
+    terms.pop("---")
+    assert len(terms) > 80
+    assert [term for term, found in terms.items() if len([*filter(None, found)]) < len(tags) and term[0] != "`"] == []
+
+
+def test_french_has_the_spaces_and_apostrophes_of_quebec() -> None:
+    """By the Office québécois de la langue française: a no-break space before a colon, none before ; ? and !."""
+    wrong = re.compile(
+        r"[^\xa0\s:\[(] ?:(?= [^B])|[ \xa0\u202f][;?!]|«[^\xa0]|[^\xa0]»|[ldnsmjcLDNSMJC]'(?=[a-zéèêàh])"
+    )
+    texts = [text for message in catalogues()["fr_CA"] for text in _forms(message.string)]
+    assert [text for text in texts if wrong.search(text)] == []
+
+
+def _forms(string: str | tuple[str, ...]) -> tuple[str, ...]:
+    return string if isinstance(string, tuple) else (string,)

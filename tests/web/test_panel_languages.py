@@ -26,7 +26,7 @@ return [block.lang, getComputedStyle(block.querySelector("[role=group]")).direct
         texts.filter((text) => text && !names.has(text))];
 """
 GO = "history.pushState(null, '', arguments[0]); dispatchEvent(new PopStateEvent('popstate'))"
-DATA = re.compile(r"Patron exceeds fine threshold|HARBOR|LAKELAND|STAFF_C|Group Fines|US\\$")
+DATA = re.compile(r"Patron exceeds fine threshold|HARBOR|LAKELAND|STAFF_C|Group Fines")
 """Untranslated data: names of penalties and libraries, and the client's name for its own row."""
 
 
@@ -108,11 +108,11 @@ def test_who_is_blocked_takes_one_line_of_200_px(desk: Desk, tag: str) -> None:
     assert desk.run("return document.querySelector('.evergreen-groups-info').offsetHeight") == 24
 
 
-@pytest.mark.parametrize(("tag", "amount"), [("fr-CA", "25,65\xa0$"), ("cs-CZ", "25,65\xa0$"), ("es-ES", "25,65\xa0$")])
+@pytest.mark.parametrize(("tag", "amount"), [("fr-CA", "25,65\xa0$"), ("cs-CZ", "25,65\xa0$"), ("es-ES", "$25.65")])
 def test_panel_tab_and_page_are_in_the_language_of_the_address(desk: Desk, tag: str, amount: str) -> None:
     with use_language(Language(tag)):
         label, title = gettext("Group Fines"), gettext("Group Member Details")
-        whole = price(Decimal("25.65"))
+        assert price(Decimal("25.65")) == amount
     assert "Group" not in label + title
     desk.begin()
     desk.open(f"/eg2/{tag}/staff/circ/patron", "1017/group")
@@ -125,5 +125,5 @@ def test_panel_tab_and_page_are_in_the_language_of_the_address(desk: Desk, tag: 
         "return [page.documentElement.lang, page.querySelector('h1').innerText, page.querySelector('main').innerText]"
     )
     assert page[:2] == [tag, title]
-    assert whole in page[2]
+    assert amount in page[2]
     assert label in page[2]

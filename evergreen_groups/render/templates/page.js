@@ -17,9 +17,16 @@
 
   // The texts in the page's language, by the English ones; English itself has none.
   const texts = JSON.parse(document.getElementById("texts")?.textContent ?? '{"plurals": {}, "texts": {}}');
-  // Nobody speaks the tests' own language: its numbers are those of the one whose letters it has.
-  const tag = document.documentElement.lang === "ar-XB" ? "he" : document.documentElement.lang;
-  const numbers = new Intl.NumberFormat(tag);
+  // How to write amounts: money_form() in evergreen_groups/language/numbers.py.
+  const { around, point, places, separator, groups: [last, others] } = JSON.parse(document.documentElement.dataset.money);
+  const digitGroups = new RegExp(`\\B(?=(\\d{${others}})*\\d{${last}}$)`, "g");
+  const number = (value) => String(value).replace(digitGroups, separator);
+  /** Format an amount in the smallest unit of its currency. */
+  const money = (units) => {
+    const [whole, ...cents] = (Math.abs(units) / 10 ** places).toFixed(places).split(".");
+    const [before, after] = around[Number(units < 0)];
+    return before + [number(whole), ...cents].join(point) + after;
+  };
   const filled = (text, values) => text.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
   const gettext = (text, values = {}) => filled(texts.texts[text] ?? text, values);
 
@@ -123,11 +130,9 @@
     return searchable.get(body);
   };
 
-  const amounts = new Intl.NumberFormat(tag, { style: "currency", currency: document.documentElement.dataset.currency });
-  const unit = 10 ** amounts.resolvedOptions().maximumFractionDigits;
   // `sum` is null where the combined fines of a group are unknown.
   const describeShown = (count, sum) => {
-    const values = { shown: numbers.format(count), all: numbers.format(groups.length), owed: amounts.format(sum / unit) };
+    const values = { shown: number(count), all: number(groups.length), owed: money(sum) };
     if (shown.dataset.noun === "findings") return gettext("Findings shown: {shown} of {all}", values);
     if (!withSum || sum === null) return gettext("Groups shown: {shown} of {all}", values);
     return gettext("Groups shown: {shown} of {all}; combined fines: {owed}", values);
@@ -158,7 +163,7 @@
       const fitting = [...table.tBodies].filter((body) => !body.hidden).length;
       section.hidden = !fitting;
       const counted = section.querySelector(".count");
-      counted.textContent = all ? counted.dataset.all : numbers.format(fitting);
+      counted.textContent = all ? counted.dataset.all : number(fitting);
     }
     shown.hidden = all;
     shown.textContent = all

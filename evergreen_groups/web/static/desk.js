@@ -6,11 +6,10 @@
   const SCANNER_ECHO = 400; // ms: a scanner may send two line ends, and the second must not press a button
   const SCANNED = 35; // ms: a scanner's longest time for each letter
   const ASKED_AGAIN = 1500; // ms between two polls of a running change
-  const PSEUDO = "ar-XB"; // the test language, which uses Hebrew letters
-  const LANGUAGE = document.documentElement.lang === PSEUDO ? "he" : document.documentElement.lang;
 
   // The page contains the texts in the reader's language, with placeholders in braces.
-  const number = (value) => new Intl.NumberFormat(LANGUAGE, { numberingSystem: "latn" }).format(value);
+  const { separator } = JSON.parse(document.documentElement.dataset.money);
+  const number = (value) => String(value).replace(/\B(?=(\d{3})+$)/g, separator);
   const filled = (text, values) => text.replace(/\{(\w+)\}/g, (whole, name) => (name in values ? number(values[name]) : whole));
 
   /** Announce a text to screen readers. */

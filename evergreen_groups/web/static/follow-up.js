@@ -9,6 +9,8 @@
   const filter = document.getElementById("status");
   const bar = list.querySelector(".selected");
   const place = () => [...list.querySelectorAll("input[type=hidden]")].map(({ name, value }) => [name, value]);
+  const { separator } = JSON.parse(document.documentElement.dataset.money);
+  const number = (count) => String(count).replace(/\B(?=(\d{3})+$)/g, separator);
   const selected = () => {
     return [...list.querySelectorAll("input[name=group]:checked")].filter((box) => !box.closest("tbody").hidden);
   };
@@ -25,7 +27,7 @@
     const count = selected().length;
     const [button] = bar.children;
     button.dataset.text ??= button.textContent;
-    button.textContent = `${button.dataset.text} (${new Intl.NumberFormat(document.documentElement.lang).format(count)})`;
+    button.textContent = `${button.dataset.text} (${number(count)})`;
     bar.hidden = !count;
   };
 
@@ -77,11 +79,10 @@
       before.replaceWith(after);
     }
     const statuses = [...list.querySelectorAll("tr.follow-up")].map((row) => row.dataset.status);
-    const numbers = new Intl.NumberFormat(document.documentElement.lang);
     for (const option of filter.options) {
       if (!option.value) continue;
       const count = statuses.filter((status) => status === option.value).length;
-      option.textContent = `${option.dataset.label} (${numbers.format(count)})`;
+      option.textContent = `${option.dataset.label} (${number(count)})`;
     }
     filter.dispatchEvent(new Event("change"));
     look();

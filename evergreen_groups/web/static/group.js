@@ -67,8 +67,7 @@ export function go(place) {
   dispatchEvent(new PopStateEvent("popstate", { state: null }));
 }
 
-const money = (amount, { currency }) =>
-  amount === null || amount === undefined ? pgettext("an amount", "unknown") : texts.money(amount, currency);
+const money = (amount) => (amount === null || amount === undefined ? pgettext("an amount", "unknown") : texts.money(amount));
 
 const line = (...content) => element("div", "evergreen-groups-line", ...content);
 
@@ -140,7 +139,7 @@ export function lines(page, answer, { label, options, unfolded, unfold }) {
   fold.title = ngettext("{count} member", "{count} members", people);
   fold.append(element("span", "evergreen-groups-spoken", fold.title));
   fold.setAttribute("aria-expanded", String(unfolded));
-  const sum = element("span", "evergreen-groups-sum", money(answer.group_fines, page));
+  const sum = element("span", "evergreen-groups-sum", money(answer.group_fines));
   const said = counted(page, answer, people).map((text) => element("span", "", [gettext("Info only"), text].join(" · ")));
   return [line(fold, head, sum), info(page, options, ...(said.length ? said : [gettext("Info only")]))];
 }
@@ -154,20 +153,20 @@ function overLimit(person) {
   return gettext("over the limit, not yet blocked in Evergreen");
 }
 
-function blockedIn(page, person) {
+function blockedIn(person) {
   const fines = person.blocked_in_evergreen;
   if (!(fines && fines.length)) return gettext("blocked in Evergreen, not for fines");
   if (person.over_limit !== false) return gettext("blocked in Evergreen");
   if (person.recalculation !== "reaches-threshold") return gettext("blocked in Evergreen, own fines within the limit");
-  return gettext("blocked in Evergreen, which blocks at {threshold}", { threshold: money(person.evergreen_threshold, page) });
+  return gettext("blocked in Evergreen, which blocks at {threshold}", { threshold: money(person.evergreen_threshold) });
 }
 
 /** Explain with Evergreen's own threshold why a recalculation would change nothing. */
-function threshold(page, person) {
+function threshold(person) {
   switch (person.recalculation) {
     case "below-threshold":
     case "reaches-threshold":
-      return [gettext("Evergreen blocks at {threshold}", { threshold: money(person.evergreen_threshold, page) })];
+      return [gettext("Evergreen blocks at {threshold}", { threshold: money(person.evergreen_threshold) })];
     case "not-known":
       return person.evergreen_threshold === null ? [gettext("Evergreen's threshold isn't visible to your login")] : [];
     case "no-threshold":
@@ -177,18 +176,21 @@ function threshold(page, person) {
   }
 }
 
+/** Add reasons. The colon is the language's: French has a space before it. */
+const explained = (heading, reasons) => gettext("{heading}: {finding}", { heading, finding: reasons.join("; ") });
+
 /** Describe a member: a word for the chip, if any, and what there is to say about them. */
-function described(page, person) {
+function described(person) {
   const { blocked_in_evergreen: fines, limit } = person;
   const all = blocksOf(person);
   const about = person.group_lead ? [pgettext("a member who leads the group", "group lead")] : [];
   if (isOver(person) && !(fines && fines.length)) {
-    const own = limit ? gettext("own fines over the limit of {limit}", { limit: money(limit, page) }) : gettext("by own fines");
-    about.push(`${overLimit(person)}: ${[own, ...threshold(page, person)].join("; ")}`);
+    const own = limit ? gettext("own fines over the limit of {limit}", { limit: money(limit) }) : gettext("by own fines");
+    about.push(explained(overLimit(person), [own, ...threshold(person)]));
   }
   if (all.length) {
-    const why = [...all.map(penalty), ...(person.over_limit === false ? threshold(page, person) : [])];
-    about.push(`${blockedIn(page, person)}: ${why.join("; ")}`);
+    const why = [...all.map(penalty), ...(person.over_limit === false ? threshold(person) : [])];
+    about.push(explained(blockedIn(person), why));
   }
   if (all.length) return [gettext("Blocked"), about];
   if (!isOver(person)) return ["", about];
@@ -208,10 +210,10 @@ function member(page, person) {
     event.preventDefault();
     go(link.href);
   });
-  const [word, about] = described(page, person);
+  const [word, about] = described(person);
   const kind = blocksOf(person).length ? "blocked" : "mark";
   const chips = word ? [element("span", `evergreen-groups-cut evergreen-groups-${kind}`, word)] : [];
-  const row = line(link, ...chips, element("span", "evergreen-groups-sum", money(person.own_fines, page)));
+  const row = line(link, ...chips, element("span", "evergreen-groups-sum", money(person.own_fines)));
   const tip = element("div", "", element("bdi", "", name), ...about.map((text) => element("div", "", text)));
   tip.setAttribute("role", "tooltip");
   tip.id = `evergreen-groups-${person.id}`;
@@ -235,14 +237,14 @@ function foremost(people) {
 }
 
 /** Say how many members aren't in the list, and why. */
-function rest(page, answer, shown) {
+function rest(answer, shown) {
   const parts = [];
   const more = answer.members.length - shown;
   if (more > 0) parts.push(ngettext("{count} more on the group page", "{count} more on the group page", more));
   const { count, fines } = hiddenIn(answer);
   if (count && fines === null) parts.push(ngettext("{count} not visible to you", "{count} not visible to you", count));
   else if (count) {
-    const owed = money(fines, page);
+    const owed = money(fines);
     parts.push(ngettext("{count} not visible to you, {owed}", "{count} not visible to you, {owed}", count, { owed }));
   }
   return parts.join("; ");
@@ -253,7 +255,7 @@ export function list(page, answer) {
   const shown = foremost(answer.members);
   const made = element("ul", "evergreen-groups-members", ...shown.map((person) => member(page, person)));
   made.setAttribute("aria-label", gettext("Own fines of each group member"));
-  const others = rest(page, answer, shown.length);
+  const others = rest(answer, shown.length);
   return others ? [made, element("div", "evergreen-groups-rest", others)] : [made];
 }
 

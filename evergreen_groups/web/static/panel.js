@@ -104,7 +104,6 @@
       client, root: address[1], id, place, own, owed, card,
       ready: !client.sure || (Boolean(owed) && id === shown), // the URL changes before the summary
       grid: document.querySelector(client.grid),
-      currency: owed.replace(/[\d\s.,'’()\u2212\p{Cf}-]/gu, ""),
     };
   }
 
@@ -331,7 +330,7 @@
     const unfolded = remembered();
     const waiting = state === "loading" && !wasDown && Date.now() - asked.began < SLOW;
     const stock = state === "ready" || waiting ? "hidden" : "shown";
-    const told = state === "ready" ? [asked.answer, page.currency, options] : null;
+    const told = state === "ready" ? [asked.answer, options] : null;
     const trying = state !== "ready" && Boolean(asked.control);
     const key = JSON.stringify([page.root, page.id, label(), Boolean(texts), state, stock, Boolean(page.own), unfolded, told, trying]);
     if (block && block.dataset.client !== page.client.name) take();

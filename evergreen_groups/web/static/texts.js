@@ -4,7 +4,9 @@
  * evergreen_groups/language/catalogue.py describes the data.
  */
 
-const ENGLISH = { tag: "en", direction: "ltr", currency: "USD", plurals: {}, texts: {} };
+// How to write amounts: money_form() in evergreen_groups/language/numbers.py.
+const DOLLARS = { around: [["$", ""], ["-$", ""]], point: ".", places: 2, separator: ",", groups: [3, 3] };
+const ENGLISH = { tag: "en", direction: "ltr", money: DOLLARS, plurals: {}, texts: {} };
 const PSEUDO = "ar-XB"; // the test language, which uses Hebrew letters
 let language = ENGLISH;
 
@@ -32,13 +34,17 @@ export function ngettext(one, many, count, values = {}) {
   return filled(forms[place === undefined ? forms.length - 1 : place], { count: number(count), ...values });
 }
 
-export const number = (value) => new Intl.NumberFormat(locale(), { numberingSystem: "latn" }).format(value);
+export function number(value) {
+  const { separator, groups: [last, before] } = language.money;
+  return String(value).replace(new RegExp(`\\B(?=(\\d{${before}})*\\d{${last}}$)`, "g"), separator);
+}
 
-/** Format an amount with its currency; `sign` replaces the currency's, as in the client. */
-export function money(amount, sign) {
-  const style = { style: "currency", currency: language.currency, numberingSystem: "latn" };
-  const parts = new Intl.NumberFormat(locale(), style).formatToParts(Number(amount));
-  return parts.map((part) => (part.type === "currency" && sign ? sign : part.value)).join("");
+/** Format an amount with its currency. */
+export function money(amount) {
+  const { around, point, places } = language.money;
+  const [whole, ...cents] = Math.abs(amount).toFixed(places).split(".");
+  const [before, after] = around[Number(amount < 0)];
+  return before + [number(whole), ...cents].join(point) + after;
 }
 
 /** Format the day of a time from the service (ISO 8601). */

@@ -187,10 +187,10 @@ def test_amounts_and_days_are_those_of_the_language(tag: str, currency: str, amo
     with use_language(Language(tag, currency, UTC)):
         page = text(changed_report(), "html")
         tree = lxml.html.document_fromstring(page.encode(), parser=lxml.html.HTMLParser(encoding="utf-8"))
-        assert (tree.get("lang"), tree.get("dir"), tree.get("data-currency")) == (tag, "ltr", currency)
+        assert (tree.get("lang"), tree.get("dir")) == (tag, "ltr")
         assert tree.xpath("//table[@id='groups']/tbody[1]/tr[1]/td[5]/text()") == [amount]
         assert tree.findtext(".//title").endswith(day)
-        assert amount in text(changed_report(), "table").replace("\N{NARROW NO-BREAK SPACE}", "\N{NO-BREAK SPACE}")
+        assert amount in text(changed_report(), "table")
 
 
 def test_data_as_of_has_the_time_zone_of_the_reader() -> None:
