@@ -433,7 +433,7 @@ def postgresql_url(text: str, password: str | None) -> URL:
     if url is None or url.get_backend_name() != "postgresql":
         raise ConfigurationError(
             "[state] database isn't a PostgreSQL address",
-            advice='write it as {example}, or remove it to keep the database in a file',
+            advice="write it as {example}, or remove it to keep the database in a file",
             setting="state.database",
             code="database-address-wrong",
             values={"example": '"postgresql+psycopg://user@host/name"'},

@@ -47,7 +47,7 @@ def configured(command: Command, text: str) -> None:
     [
         ("[report]\nmin_total = " + "[" * 5000 + "]" * 5000, "nested too deeply"),
         (f"[report]\nmin_members = {DIGITS}", "not valid TOML"),
-        ('[report]\noutput = "~no-such-user/x.csv"', "there is no home directory for ~no-such-user"),
+        ('[report]\noutput = "~no-such-user/x.csv"', "~no-such-user has no home directory"),
         ('[report]\noutput = "a\\u0000b.csv"', "isn't allowed; it takes a path"),
         ("[report]\nmin_total = 1e999999999", "isn't allowed"),
         ('[gateway]\nurl = "http://["', "isn't allowed"),

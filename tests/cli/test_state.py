@@ -121,7 +121,7 @@ def test_forget_leaves_nothing_in_the_write_ahead_log(command: Command, tmp_path
     [
         ('database = "sqlite:///x"', "isn't a PostgreSQL address"),
         ('database = "postgresql://me:secret@localhost/x"', "contains a password"),
-        ('database = "postgresql://me@localhost/x"\npassword_file = "/nowhere"', "/nowhere cannot be read"),
+        ('database = "postgresql://me@localhost/x"\npassword_file = "/nowhere"', "cannot read /nowhere"),
     ],
 )
 def test_settings_that_will_not_do(command: Command, setting: str, says: str) -> None:

@@ -97,7 +97,7 @@ def test_the_environment_outweighs_the_file(tmp_path: Path) -> None:
         ('[[policy.limits]]\nprofile = "A"', ["a limit with a profile or library", "table 1"]),
         ('[[policy.limits]]\nlimit = 1\nprofile = "A"\nhome = 3', ["a limit with a profile or library", "table 1"]),
         ('[[policy.limits]]\nlimit = "ils"\nprofile = "A"', ["an amount", '"none"', "table 1"]),
-        ('[[policy.limits]]\nlimit = 1\nprofile = ""', ["a text that isn't empty", "table 1"]),
+        ('[[policy.limits]]\nlimit = 1\nprofile = ""', ["text that isn't empty", "table 1"]),
         ('[[policy.limits]]\nlimit = 1\nlibrary = "A"\ncomparison = "at"', ["exceeds", "reaches", "table 1"]),
         (
             '[[policy.limits]]\nlimit = 1\nlibrary = "A"\n[[policy.limits]]\nlimit = 2\nlibrary = "a"',
@@ -121,12 +121,12 @@ def test_a_bad_setting_is_named(tmp_path: Path, text: str, words: list[str]) -> 
     ("text", "setting", "code", "advice"),
     [
         ("[gateway]\ntimeout = 0", "gateway.timeout", "setting-not-allowed", "it takes a whole number from 1 to 600"),
-        ("[gateway]\nspeed = 1", "gateway.speed", "unknown-setting", "allowed are url, username"),
-        ('[events]\nsecret = "x"', "events.secret_file", "secret-in-configuration", "name that file with secret_file"),
-        ("[post]\nhost = 1", None, "unknown-section", "allowed are [gateway], [policy]"),
-        ("[reprot]\ntop = 1", None, "unknown-section", "is [report] meant? Allowed are [gateway]"),
-        ('gateway = "https://ils"', None, "unknown-section", "is [gateway] url meant? Allowed are [gateway]"),
-        ('username = "staff"', None, "unknown-section", "is [gateway] username meant? Allowed are [gateway]"),
+        ("[gateway]\nspeed = 1", "gateway.speed", "unknown-setting", "allowed: url, username"),
+        ('[events]\nsecret = "x"', "events.secret_file", "secret-in-configuration", "set secret_file to its path"),
+        ("[post]\nhost = 1", None, "unknown-section", "allowed: [gateway], [policy]"),
+        ("[reprot]\ntop = 1", None, "unknown-section", "did you mean [report]? Allowed: [gateway]"),
+        ('gateway = "https://ils"', None, "unknown-section", "did you mean [gateway] url? Allowed: [gateway]"),
+        ('username = "staff"', None, "unknown-section", "did you mean [gateway] username? Allowed: [gateway]"),
         ('[mail]\nattach = "csv"', "mail.attach", "names-in-mail", "set names_in_mail = true"),
         ("[report\n", None, "configuration-invalid", ""),
     ],
@@ -189,7 +189,7 @@ def test_what_is_checked_is_what_is_read(tmp_path: Path, monkeypatch: pytest.Mon
         return stream
 
     monkeypatch.setattr(Path, "open", exchanged)
-    with pytest.raises(ConfigurationError, match="is open to everybody"):
+    with pytest.raises(ConfigurationError, match="other users have access to"):
         passwords.password(GatewaySettings(password_file=file), {})
 
 
@@ -215,7 +215,7 @@ def test_a_useless_password_file(tmp_path: Path, content: bytes, message: str) -
 def test_a_password_variable_that_is_no_text() -> None:
     """Invalid UTF-8 in the environment becomes lone surrogates, which can't be sent."""
     environ = {"EVERGREEN_GROUPS_PASSWORD": os.fsdecode(b"na\xefve-secret")}
-    with pytest.raises(ConfigurationError, match=r"\$EVERGREEN_GROUPS_PASSWORD is not UTF-8 text") as caught:
+    with pytest.raises(ConfigurationError, match=r"\$EVERGREEN_GROUPS_PASSWORD isn't UTF-8 text") as caught:
         passwords.password(GatewaySettings(), environ)
     assert "secret" not in str(caught.value).replace("set", "")
 
@@ -246,7 +246,7 @@ def test_where_the_secret_of_the_events_comes_from(tmp_path: Path) -> None:
     assert passwords.secret(EventsSettings(), {}) is None
     credentials = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
     assert passwords.secret(EventsSettings(), credentials) == "from-the-file-or-systemd"
-    with pytest.raises(ConfigurationError, match=r"secret file .* is open to everybody; chmod 600"):
+    with pytest.raises(ConfigurationError, match="other users have access to .*; chmod 600"):
         passwords.secret(settings, {})
     file.chmod(0o600)
     assert passwords.secret(settings, {}) == "from-the-file-or-systemd"

@@ -138,7 +138,11 @@ def test_many_threads_make_it_once(state: State) -> None:
     [
         ("1", "state-of-development-version", "can't be upgraded; move the file away"),
         ("6", "state-of-development-version", "can't be upgraded; move the file away"),
-        ("of tomorrow", "state-of-newer-release", "from a later release \\(schema of tomorrow\\); install that release"),
+        (
+            "of tomorrow",
+            "state-of-newer-release",
+            "from a later release \\(schema of tomorrow\\); install that release",
+        ),
     ],
 )
 def test_a_database_of_another_version_is_refused(state: State, version: str, code: str, message: str) -> None:
@@ -439,7 +443,10 @@ def test_leftovers_of_a_killed_process_are_removed(directory: Path) -> None:
 
 
 def test_files_of_a_process_still_creating_it_are_kept(directory: Path) -> None:
-    with locked(directory), pytest.raises(StateError, match=r"another process is creating the database.*try again later"):
+    with (
+        locked(directory),
+        pytest.raises(StateError, match=r"another process is creating the database.*try again later"),
+    ):
         use(directory, wait=0.1)
     assert sorted(path.name for path in directory.iterdir()) == sorted(LEFT)
     use(directory)

@@ -245,7 +245,7 @@ PLANTED: dict[str, tuple[str, Verdict, str, str, Plant]] = {
     "a configuration that its group can change": (
         "configuration-file", WARNING, "can be changed by its group (0660)", "chmod g-w",
         with_mode("config.toml", 0o660)),
-    "a password that everybody can read": ("password", FAILED, "is open to everybody", "chmod 600",
+    "a password that everybody can read": ("password", FAILED, "other users have access to", "chmod 600",
         with_mode("password", 0o644)),
     "no password file": ("password", FAILED, "cannot be read: No such file", "",
         no_password_file),
@@ -360,7 +360,7 @@ PLANTED: dict[str, tuple[str, Verdict, str, str, Plant]] = {
         configured('[report]\nsplit = "library"\n')),
     "a directory that everybody can write": ("output", WARNING, "everybody can replace files in", "chmod o-w",
         writable_reports),
-    "a secret that everybody can read": ("events", FAILED, "is open to everybody", "chmod 600",
+    "a secret that everybody can read": ("events", FAILED, "other users have access to", "chmod 600",
         with_mode("secret", 0o644, SECRET)),
     "a secret that its group can change": ("events", WARNING, "its group can change it (0660)", "chmod 600",
         with_mode("secret", 0o660, SECRET)),
