@@ -37,7 +37,7 @@ WRONG = [
 
 def test_a_decimal_comma_is_refused_with_the_form_it_wants(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--sandbox", "report", "--limit", "5,00"]) == exit_status.USAGE
-    assert "'5,00' isn't allowed; it takes an amount such as 5.00" in capsys.readouterr().err
+    assert "'5,00' isn't allowed; it takes an amount of 0.00 or more" in capsys.readouterr().err
 
 
 def what_is_wrong(arguments: tuple[str, ...]) -> click.ClickException:

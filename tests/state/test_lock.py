@@ -42,14 +42,14 @@ def another_process_holds(file: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def refusal(file: Path) -> str:
-    with pytest.raises(BusyError) as caught, hold(file, "another run is busy (just started)"):
+    with pytest.raises(BusyError) as caught, hold(file, "another run is busy"):
         pass
     return str(caught.value)
 
 
 def test_the_holder_is_noted_and_taken_out_again(file: Path) -> None:
     before = datetime.now(UTC)
-    with hold(file, "another run is busy (just started)") as holder:
+    with hold(file, "another run is busy") as holder:
         assert holder.pid == os.getpid()
         assert before <= holder.since <= datetime.now(UTC)
         assert holder_of(file) == holder
@@ -67,7 +67,7 @@ def test_another_run_is_refused_and_told_who_holds_it(file: Path) -> None:
             == f"another run is busy (process {process.pid}, since {holder.since.astimezone():%Y-%m-%d %H:%M})"
         )
         assert holder_of(file) == holder  # the refused process left the note alone
-    with hold(file, "another run is busy (just started)"):
+    with hold(file, "another run is busy"):
         pass
 
 
@@ -77,13 +77,13 @@ def test_who_was_killed_is_known_and_holds_nothing(file: Path) -> None:
     killed = holder_of(file)
     assert killed is not None
     assert (killed.pid, killed.alive) == (process.pid, False)
-    with hold(file, "another run is busy (just started)") as holder:
+    with hold(file, "another run is busy") as holder:
         assert holder_of(file) == holder
 
 
 @pytest.mark.parametrize("tick", [1, None])
 def test_a_process_that_got_the_number_of_another_is_a_stranger(file: Path, tick: int | None) -> None:
-    with hold(file, "another run is busy (just started)"):
+    with hold(file, "another run is busy"):
         note = json.loads(file.read_text())
         file.write_text(json.dumps({**note, "start_tick": tick}))
         holder = holder_of(file)

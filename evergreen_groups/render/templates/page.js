@@ -128,9 +128,8 @@
   // `sum` is null where the combined fines of a group are unknown.
   const describeShown = (count, sum) => {
     const values = { shown: numbers.format(count), all: numbers.format(groups.length), owed: amounts.format(sum / unit) };
-    if (shown.dataset.noun === "findings") return gettext("Findings shown: {shown} of {all}", values);
-    if (!withSum || sum === null) return gettext("Groups shown: {shown} of {all}", values);
-    return gettext("Groups shown: {shown} of {all}; combined fines: {owed}", values);
+    if (!withSum || sum === null) return gettext("Shown: {shown} of {all}", values);
+    return gettext("Shown: {shown} of {all}; combined fines: {owed}", values);
   };
   const filter = () => {
     const wanted = plain(find.value).split(/\s+/).filter(Boolean);
@@ -165,7 +164,7 @@
       ? ""
       : [
         describeShown(count, sum),
-        at.value && gettext("library {library}", { library: at.value }),
+        at.value,
         ...[only, age, kind].map((choice) => choice?.value && choice.selectedOptions[0].textContent),
         wanted.length && gettext("with “{words}”", { words: find.value.trim() }),
       ].filter(Boolean).join("; ");

@@ -26,7 +26,7 @@
   const gettext = (text) => (texts ? texts.gettext(text) : text);
   const SAID = {
     loading: () => "",
-    down: () => gettext("Not available just now."),
+    down: () => gettext("Not available right now."),
     ended: () => gettext("Your session has ended. Log in again."),
     refused: () => gettext("Not available to your login."),
     gone: () => gettext("Deleted, or not visible to your login."),

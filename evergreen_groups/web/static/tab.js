@@ -80,11 +80,11 @@ function state(name) {
   holder.dataset.state = name;
   const [said, choice] = holder.querySelectorAll(".evergreen-groups-bar > *");
   const ended = gettext("Your session has ended. Log in again.");
-  const why = { lost: gettext("The group page can't be shown just now."), ended };
+  const why = { lost: gettext("Not available right now."), ended };
   said.textContent = why[name] ? `${why[name]} ` : "";
   said.setAttribute("role", "status");
   choice.hidden = name === "ended"; // the panel's button for it brings it back
-  const choices = { client: gettext("Show the group page"), lost: gettext("Try again") };
+  const choices = { client: gettext("Show the group"), lost: gettext("Try again") };
   choice.textContent = choices[name] || gettext("Show the client's own list");
 }
 
