@@ -247,7 +247,7 @@ PLANTED: dict[str, tuple[str, Verdict, str, str, Plant]] = {
         with_mode("config.toml", 0o660)),
     "a password that everybody can read": ("password", FAILED, "other users have access to", "chmod 600",
         with_mode("password", 0o644)),
-    "no password file": ("password", FAILED, "cannot be read: No such file", "",
+    "no password file": ("password", FAILED, "No such file", "",
         no_password_file),
     "a password that its group can change": ("password", WARNING, "its group can change it (0660)", "chmod 600",
         with_mode("password", 0o660)),

@@ -145,7 +145,7 @@ async function searchTab() {
   });
   const merge = element("button", gettext("Merge the first two"), { type: "button", class: "btn", id: "merge" });
   merge.addEventListener("click", () => {
-    const dialog = element("div", "", { class: "modal", role: "dialog", "aria-label": gettext("Merge patrons") });
+    const dialog = element("div", "", { class: "modal", role: "dialog", "aria-label": gettext("Merge the first two") });
     dialog.append(...people.slice(0, 2).map((person) => makeSummary(person)));
     tabs.prepend(dialog);
   });

@@ -145,7 +145,7 @@ async function searchTab() {
 
 /** Two more summaries under the same id, before the main one. */
 function mergeDialog(people) {
-  const dialog = element("div", "", { class: "modal", role: "dialog", "aria-label": gettext("Merge patrons") });
+  const dialog = element("div", "", { class: "modal", role: "dialog", "aria-label": gettext("Merge the first two") });
   for (const person of people) {
     const summary = document.createElement("eg-patron-summary");
     const wrapper = element("div", "", { class: "patron-summary-grid-wrapper" });
