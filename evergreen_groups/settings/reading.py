@@ -145,7 +145,7 @@ def _key_paths(parsed: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
 
 
 _NOWHERE = Origin()
-_IS_MEANT = Message("did you mean {meant}? Allowed: {allowed}")
+_IS_MEANT = Message("did you mean {meant}?")
 _ALLOWED = Message("allowed: {allowed}")
 
 
@@ -175,12 +175,12 @@ def _unknown_variables(settings: Sequence[Setting], environ: Mapping[str, str]) 
         meant = tried.get(name) or by_name.get(closest_name(name, by_name) or "")
         advice = Message("unset it; `evergreen-groups config example` lists all settings")
         if meant is not None:
-            advice = Message("did you mean ${meant}?")
+            advice = _IS_MEANT
         error = ConfigurationError(
             "${variable}: unknown variable",
             advice=advice,
             code="unknown-variable",
-            values={"variable": variable, "meant": meant},
+            values={"variable": variable, "meant": f"${meant}"},
         )
         yield Fault(error, Origin(variable=variable))
 
@@ -368,8 +368,7 @@ class Reading:
         if not isinstance(self._tables, list) or not all(isinstance(table, dict) for table in self._tables):
             origin = self._origin(SECTION)
             error = ConfigurationError(
-                "{path}: reports must be tables",
-                advice="begin each one with [[reports]]",
+                "{path}: reports must be [[reports]] tables",
                 setting=SECTION,
                 code="reports-not-tables",
                 values={"path": str(origin)},

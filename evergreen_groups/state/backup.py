@@ -64,7 +64,7 @@ def back_up(database: Database, target: Path) -> int:
                 if database.path is None:
                     with _engine_of(unfinished) as engine, engine.begin() as copy:
                         make_tables(copy)
-                        return _copy_rows(source, copy)
+                        return _copy_rows(source, copy, database.where)
                 rows = _count(source)
             _copy_file(database.path, unfinished)
             return rows
@@ -116,7 +116,7 @@ def restore(database: Database, source: Path) -> int:
                         code="restore-not-empty",
                         values={"where": database.where},
                     )
-                rows = _copy_rows(backup, connection)
+                rows = _copy_rows(backup, connection, database.where)
                 set_counters(connection, *metadata.sorted_tables)
                 return rows
 
@@ -143,7 +143,7 @@ def _count(connection: Connection) -> int:
     return sum(connection.execute(select(func.count()).select_from(table)).scalar_one() for table in _tables())
 
 
-def _copy_rows(source: Connection, target: Connection) -> int:
+def _copy_rows(source: Connection, target: Connection, where: str) -> int:
     """Copy every row. Order by id, because a change refers to the earlier change that it undoes."""
     for table in _tables():
         rows = source.execution_options(yield_per=_BATCH_SIZE).execute(
@@ -153,7 +153,12 @@ def _copy_rows(source: Connection, target: Connection) -> int:
             target.execute(insert(table), [dict(row) for row in batch])
     copied = _count(target)
     if copied != _count(source):
-        raise StateError("the copy is incomplete", advice="try again later", code="copy-incomplete")
+        raise StateError(
+            "the database {where} can't be used ({reason})",
+            advice="try again later",
+            code="copy-incomplete",
+            values={"where": where, "reason": "not all rows were copied"},
+        )
     return copied
 
 

@@ -368,8 +368,7 @@ class Database(Transactions):
         """The database's name in messages."""
         if self._url is None:
             return str(self.path)
-        values = {"name": self._url.database, "host": self._url.host or "localhost"}
-        return Message("{name} on {host}", values=values)
+        return f"{self._url.database}@{self._url.host or 'localhost'}"
 
     @property
     def is_there(self) -> bool:

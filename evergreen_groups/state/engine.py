@@ -91,7 +91,7 @@ Any other refusal counts as temporary. A server with messages in another languag
 _TEMPORARY = ("08", "40", "53", "55P03", "57", sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 """Codes and prefixes of codes of errors that may go away on a retry."""
 _LONGEST = 300
-_DEFAULT_ADVICE = Message("see PostgreSQL's log, and run `evergreen-groups state check`")
+_DEFAULT_ADVICE = Message("run `evergreen-groups state check`")
 
 
 class NoAnswerError(OSError):
@@ -115,7 +115,7 @@ def database_errors(where: str) -> Iterator[None]:
         diagnosis = getattr(error.orig, "diag", None)  # PostgreSQL's; SQLite's text names columns, not values
         raise StateError(
             "the database {where} rejected a write ({constraint})",
-            advice="run `evergreen-groups state check`; another program may be writing to the database",
+            advice="run `evergreen-groups state check`",
             code="database-contradiction",
             values={"where": where, "constraint": str(diagnosis.constraint_name if diagnosis else error.orig)},
         ) from error
@@ -432,11 +432,11 @@ def postgresql_url(text: str, password: str | None) -> URL:
         url = make_url(text)
     if url is None or url.get_backend_name() != "postgresql":
         raise ConfigurationError(
-            "[state] database isn't a PostgreSQL address",
-            advice="write it as {example}, or remove it to keep the database in a file",
+            "[{section}] {key} isn't a valid address",
+            advice="write it as {example}",
             setting="state.database",
             code="database-address-wrong",
-            values={"example": '"postgresql+psycopg://user@host/name"'},
+            values={"section": "state", "key": "database", "example": '"postgresql+psycopg://user@host/name"'},
         )
     if url.password is not None or any(name in url.query for name in _SECRETS):
         raise ConfigurationError(

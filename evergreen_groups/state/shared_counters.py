@@ -103,9 +103,9 @@ def _not_installed() -> ConfigurationError:
 
 def _not_an_address() -> ConfigurationError:
     return ConfigurationError(
-        "[redis] url isn't a Redis or Valkey address",
+        "[{section}] {key} isn't a valid address",
         advice="write it as {example}",
         setting="redis.url",
         code="redis-address-wrong",
-        values={"example": '"redis://host:6379/1"'},
+        values={"section": "redis", "key": "url", "example": '"redis://host:6379/1"'},
     )

@@ -119,7 +119,7 @@ def test_forget_leaves_nothing_in_the_write_ahead_log(command: Command, tmp_path
 @pytest.mark.parametrize(
     ("setting", "says"),
     [
-        ('database = "sqlite:///x"', "isn't a PostgreSQL address"),
+        ('database = "sqlite:///x"', "isn't a valid address"),
         ('database = "postgresql://me:secret@localhost/x"', "contains a password"),
         ('database = "postgresql://me@localhost/x"\npassword_file = "/nowhere"', "cannot read /nowhere"),
     ],

@@ -124,9 +124,9 @@ def test_a_bad_setting_is_named(tmp_path: Path, text: str, words: list[str]) -> 
         ("[gateway]\nspeed = 1", "gateway.speed", "unknown-setting", "allowed: url, username"),
         ('[events]\nsecret = "x"', "events.secret_file", "secret-in-configuration", "put it in a file"),
         ("[post]\nhost = 1", None, "unknown-section", "allowed: [gateway], [policy]"),
-        ("[reprot]\ntop = 1", None, "unknown-section", "did you mean [report]? Allowed: [gateway]"),
-        ('gateway = "https://ils"', None, "unknown-section", "did you mean [gateway] url? Allowed: [gateway]"),
-        ('username = "staff"', None, "unknown-section", "did you mean [gateway] username? Allowed: [gateway]"),
+        ("[reprot]\ntop = 1", None, "unknown-section", "did you mean [report]?"),
+        ('gateway = "https://ils"', None, "unknown-section", "did you mean [gateway] url?"),
+        ('username = "staff"', None, "unknown-section", "did you mean [gateway] username?"),
         ('[mail]\nattach = "csv"', "mail.attach", "names-in-mail", "set names_in_mail = true"),
         ("[report\n", None, "configuration-invalid", ""),
     ],
@@ -169,7 +169,7 @@ def test_a_password_file_open_to_everybody_is_refused(tmp_path: Path) -> None:
     path.write_text("secret-word\n")
     path.chmod(0o604)
     settings = GatewaySettings(password_file=path)
-    with pytest.raises(ConfigurationError, match="other users have access to .*; chmod 600"):
+    with pytest.raises(ConfigurationError, match=r"other users have access to .*; chmod 600"):
         passwords.password(settings, {})
     path.chmod(0o640)
     assert passwords.password(settings, {}) == "secret-word"
@@ -246,7 +246,7 @@ def test_where_the_secret_of_the_events_comes_from(tmp_path: Path) -> None:
     assert passwords.secret(EventsSettings(), {}) is None
     credentials = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
     assert passwords.secret(EventsSettings(), credentials) == "from-the-file-or-systemd"
-    with pytest.raises(ConfigurationError, match="other users have access to .*; chmod 600"):
+    with pytest.raises(ConfigurationError, match=r"other users have access to .*; chmod 600"):
         passwords.secret(settings, {})
     file.chmod(0o600)
     assert passwords.secret(settings, {}) == "from-the-file-or-systemd"

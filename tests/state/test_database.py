@@ -299,11 +299,11 @@ class TestFile:
 @pytest.mark.parametrize(
     ("address", "reason"),
     [
-        ("nonsense", "isn't a PostgreSQL address"),
-        ("mysql://here/there", "isn't a PostgreSQL address"),
+        ("nonsense", "isn't a valid address"),
+        ("mysql://here/there", "isn't a valid address"),
         ("postgresql://me:secret@here/there", "contains a password"),
         ("postgresql://me@here/there?password=secret", "contains a password"),
-        ("postgresql://me@here:port/there", "isn't a PostgreSQL address"),
+        ("postgresql://me@here:port/there", "isn't a valid address"),
     ],
 )
 def test_addresses_that_will_not_do(tmp_path: Path, address: str, reason: str) -> None:

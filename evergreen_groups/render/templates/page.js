@@ -166,7 +166,7 @@
         describeShown(count, sum),
         at.value,
         ...[only, age, kind].map((choice) => choice?.value && choice.selectedOptions[0].textContent),
-        wanted.length && gettext("with “{words}”", { words: find.value.trim() }),
+        find.value.trim(),
       ].filter(Boolean).join("; ");
   };
   let waiting = 0;

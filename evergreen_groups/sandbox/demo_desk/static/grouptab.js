@@ -9,7 +9,7 @@ const CARD = 3;
 
 function cells(person) {
   const [family, first] = person.name.split(", ");
-  return [family, first, currency(person.owed), person.card, person.lead ? gettext("Yes") : gettext("No")];
+  return [family, first, currency(person.owed), person.card, person.lead ? gettext("yes") : gettext("no")];
 }
 
 /** Ask for a barcode, show the patron if the client does so, and return the patron, or null if there is none. */
@@ -27,7 +27,7 @@ function prompted(place, says, showsFirst) {
       patron = patron || (await byBarcode(field.value.trim()));
       if (showsFirst && patron && !known) {
         found.textContent = gettext("Move user into this group? {name} : {card}", patron);
-        go.textContent = gettext("Move User");
+        go.textContent = gettext("Confirm");
         return;
       }
       dialog.remove();
