@@ -143,8 +143,8 @@ def _with_detail(allowed: str, more: str) -> Message:
     return Message("{allowed} ({more})", values={"allowed": allowed, "more": more})
 
 
-def _of_table(allowed: str, number: int) -> Message:
-    return _with_detail(allowed, Message("table {number}", values={"number": number}))
+def _of_table(allowed: str, tables: str, number: int) -> Message:
+    return _with_detail(allowed, f"[[{tables}]] {number}")
 
 
 def _like(example: str) -> Message:
@@ -238,7 +238,7 @@ def _path(value: object) -> Path:
     try:
         return Path(text).expanduser()
     except RuntimeError:  # the user or the home directory doesn't exist
-        missing = Message("{user} has no home directory", values={"user": text.partition("/")[0]})
+        missing = f"{text.partition('/')[0]} has no home directory"
         raise NotAllowedError(_with_detail(PATH.allowed, missing)) from None
 
 
@@ -290,7 +290,7 @@ def _limit_rules(value: object) -> tuple[LimitRule, ...]:
     for number, rule in enumerate(rules, 1):
         place = tuple(name and name.casefold() for name in (rule.profile, rule.library))
         if place in seen:
-            raise NotAllowedError(_of_table(Message("one table per profile and library"), number))
+            raise NotAllowedError(_of_table(Message("one table per profile and library"), "policy.limits", number))
         seen.add(place)
     return rules
 
@@ -299,7 +299,7 @@ def _limit_rule(number: int, entry: object) -> LimitRule:
     places = {"profile", "library"}
     allowed = {*places, "limit", "comparison"}
     if not isinstance(entry, dict) or not {"limit"} <= entry.keys() <= allowed or not entry.keys() & places:
-        raise NotAllowedError(_of_table(_LIMIT_KEYS, number))
+        raise NotAllowedError(_of_table(_LIMIT_KEYS, "policy.limits", number))
     try:
         return LimitRule(
             profile=TEXT(entry["profile"]) if "profile" in entry else None,
@@ -308,7 +308,7 @@ def _limit_rule(number: int, entry: object) -> LimitRule:
             comparison=COMPARISON(entry["comparison"]) if "comparison" in entry else None,
         )
     except NotAllowedError as problem:
-        raise NotAllowedError(_of_table(problem.allowed, number)) from None
+        raise NotAllowedError(_of_table(problem.allowed, "policy.limits", number)) from None
 
 
 def _file_formats(value: object) -> tuple[str, ...]:
@@ -387,12 +387,14 @@ def _letter_text(number: int, entry: object) -> LetterTexts:
     allowed = {"library": TEXT, "language": LANGUAGE, **dict.fromkeys(LETTER_PARTS, TEXT)}
     if not isinstance(entry, dict) or not entry.keys() <= allowed.keys() or not entry.keys() & {*LETTER_PARTS}:
         raise NotAllowedError(
-            _of_table(Message("opening, payment or closing; library and language are optional"), number)
+            _of_table(
+                Message("opening, payment or closing; library and language are optional"), "letters.texts", number
+            )
         )
     try:
         return LetterTexts(**{name: allowed[name](text) for name, text in entry.items()})
     except NotAllowedError as problem:
-        raise NotAllowedError(_of_table(problem.allowed, number)) from None
+        raise NotAllowedError(_of_table(problem.allowed, "letters.texts", number)) from None
 
 
 TEXT = Kind("text", Message("text that isn't empty"), _text)

@@ -65,7 +65,7 @@ export function go(place) {
 }
 
 const money = (amount, { currency }) =>
-  amount === null || amount === undefined ? pgettext("an amount", "unknown") : texts.money(amount, currency);
+  amount === null || amount === undefined ? pgettext("a total", "unknown") : texts.money(amount, currency);
 
 const line = (...content) => element("div", "evergreen-groups-line", ...content);
 

@@ -342,7 +342,7 @@
     Object.assign(block.dataset, { state, patron: page.id });
     block.lang = texts ? texts.tag() : "en"; // which may differ from the client's language
     block.dir = texts ? texts.direction() : "ltr";
-    for (const term of block.querySelectorAll("dt")) term.textContent = gettext("Patron group");
+    for (const term of block.querySelectorAll("dt")) term.textContent = gettext("Group members");
     fill(block.querySelector("[role=group]"), page, state, unfolded);
   }
 
