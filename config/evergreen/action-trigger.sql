@@ -24,7 +24,7 @@
 \endif
 \if :{?secret_file}
 \else
-    DO $$ BEGIN RAISE EXCEPTION 'say where the secret is: -v secret_file=/etc/evergreen-groups/events-secret'; END $$;
+    DO $$ BEGIN RAISE EXCEPTION 'set the file with the secret: -v secret_file=/etc/evergreen-groups/events-secret'; END $$;
 \endif
 \set secret `cat :'secret_file'`
 
@@ -32,11 +32,11 @@
 SELECT :'secret' ~ '^[A-Za-z0-9_-]{16,}$' AS usable_secret, :'url' ~ '^https?://[A-Za-z0-9._:/-]+$' AS usable_url \gset
 \if :usable_secret
 \else
-    DO $$ BEGIN RAISE EXCEPTION 'the secret has to be 16 letters, digits, _ or - or more: openssl rand -hex 24'; END $$;
+    DO $$ BEGIN RAISE EXCEPTION 'the secret must have at least 16 letters, digits, _ or -: create one with openssl rand -hex 24'; END $$;
 \endif
 \if :usable_url
 \else
-    DO $$ BEGIN RAISE EXCEPTION 'the url has to be such as http://127.0.0.1:8211/evergreen-groups/events'; END $$;
+    DO $$ BEGIN RAISE EXCEPTION 'set url to an address like http://127.0.0.1:8211/evergreen-groups/events'; END $$;
 \endif
 
 BEGIN;

@@ -43,13 +43,13 @@ BEGIN;
 SELECT :'account' <> '' AND NOT EXISTS (SELECT 1 FROM actor.usr WHERE usrname = :'account' AND NOT deleted)
        AS is_unknown \gset
 \if :is_unknown
-DO $$ BEGIN RAISE EXCEPTION 'there is no such account: make it in the staff client first'; END $$;
+DO $$ BEGIN RAISE EXCEPTION 'account not found: create it in the staff client first'; END $$;
 \endif
 
 SELECT :'changes'::BOOL AND NOT EXISTS (SELECT 1 FROM permission.grp_tree WHERE name = :'profile')
        AS is_unknown \gset
 \if :is_unknown
-DO $$ BEGIN RAISE EXCEPTION 'there is no such profile, so nobody could be changed: name one that is there'; END $$;
+DO $$ BEGIN RAISE EXCEPTION 'profile not found: set an existing one'; END $$;
 \endif
 
 -- Below the root group, not below Staff, whose permissions it would inherit.

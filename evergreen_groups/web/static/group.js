@@ -278,7 +278,7 @@ sheet.replaceSync(`
     .evergreen-groups.row [role=tooltip] { inset-inline: auto; left: 100%; margin: 0 0 0 8px; }
     .evergreen-groups.row [role=tooltip]::before { inset: 0 100% 0 -9px; }
   }
-  @media (width < 700px) { /* no room beside the row */
+  @media (width < 700px) { /* no room next to the row */
     .evergreen-groups [role=tooltip] { top: 100%; translate: none; inset-inline: 0; width: auto; margin: 0; pointer-events: none; }
   }
 `);

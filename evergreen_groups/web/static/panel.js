@@ -118,11 +118,11 @@
   async function configure() {
     if (options || configuring) return;
     configuring = true;
-    const anew = tries++ ? `?${tries}` : ""; // some browsers never retry a module under the same URL after a failure
+    const again = tries++ ? `?${tries}` : ""; // some browsers never retry a module under the same URL after a failure
     try {
       const client = encodeURIComponent((IN_ADDRESS.exec(location.pathname) || ["", ""])[1].slice(1));
       const settings = fetch(at(`desk.json?client=${client}`), { signal: AbortSignal.timeout(TIMEOUT) });
-      const modules = [texts || import(at(`texts.js${anew}`)), group || import(at(`group.js${anew}`))];
+      const modules = [texts || import(at(`texts.js${again}`)), group || import(at(`group.js${again}`))];
       const [spoken, loaded, response] = await Promise.all([...modules, settings]);
       if (!response.ok) throw new Error(response.status);
       const answer = await response.json();
@@ -130,7 +130,7 @@
       loaded.use(spoken);
       [texts, group] = [spoken, loaded];
       if (answer.page && answer.tab) {
-        tab = await import(at(`tab.js${anew}`));
+        tab = await import(at(`tab.js${again}`));
         tab.use(group);
       }
       options = answer;
@@ -428,7 +428,7 @@
 
   function say() {
     noted = true;
-    const why = "the patron summary is folded away, or built otherwise than in Evergreen 3.11 to 3.17";
+    const why = "the patron summary is collapsed, or not like in Evergreen 3.11 to 3.17";
     console.info(`evergreen-groups: no place for the panel on this page: ${why}`);
   }
 

@@ -233,7 +233,7 @@ new MutationObserver(() => {
 
 const sheet = new CSSStyleSheet();
 sheet.replaceSync(`
-  .evergreen-groups-tab { scroll-margin-top: 72px; /* Angular's own bar, 56px, stands before it */ }
+  .evergreen-groups-tab { scroll-margin-top: 72px; /* Angular's own bar, 56px, is in front */ }
   .evergreen-groups-tab iframe { display: block; width: calc(100% + ${2 * RING}px); margin: 0 -${RING}px; height: 24em;
     border: 0; color-scheme: normal; }
   .evergreen-groups-tab[data-state=loading] iframe { visibility: hidden; }

@@ -4,7 +4,7 @@ import { colorMode, currency, element, everyone, fines, gettext, loggedIn, logOu
 
 const ROOT = /^\/eg2\/[^\/]+/.exec(location.pathname)[0];
 const PATRONS = `${ROOT}/staff/circ/patron`;
-// Milliseconds, as seen in the real client: the address first, then the name beside no fines, then the amounts.
+// Milliseconds, as seen in the real client: the address first, then the name without fines, then the amounts.
 const PACE = { address: 120, name: 40, amounts: 140, refresh: 90 };
 
 const [grid, nav, tabs] = ["grid", "nav", "tabs"].map((name) => document.querySelector(`[data-${name}]`));
@@ -118,7 +118,7 @@ function gridRow(contents, [rowName, cellName], className) {
   return row;
 }
 
-/** Made anew with each visit. */
+/** Make the tab, on each visit. */
 async function groupTab(whose) {
   const made = element("div", "", { class: "tab-pane" });
   made.append(template("group-tab"));

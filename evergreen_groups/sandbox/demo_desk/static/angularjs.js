@@ -72,7 +72,7 @@ async function changePatron(id) {
   paintFines(null);
   const found = await patron(id);
   await pause(PACE.name);
-  if (!found) return; // the old name and card stay, beside blank fines
+  if (!found) return; // the old name and card stay, with blank fines
   if (load === loads) {
     record = found;
     paintPatron();
@@ -112,7 +112,7 @@ function gridRow(contents) {
   return row;
 }
 
-/** What the client's ng-view shows: made anew with each visit of a tab. */
+/** Make the content of the client's ng-view, on each visit of a tab. */
 function show(...content) {
   const former = view;
   view = former.cloneNode(false);
