@@ -175,12 +175,12 @@ def _unknown_variables(settings: Sequence[Setting], environ: Mapping[str, str]) 
         meant = tried.get(name) or by_name.get(closest_name(name, by_name) or "")
         advice = Message("unset it; `evergreen-groups config example` lists all settings")
         if meant is not None:
-            advice = _IS_MEANT
+            advice = Message("did you mean ${meant}?")
         error = ConfigurationError(
             "${variable}: unknown variable",
             advice=advice,
             code="unknown-variable",
-            values={"variable": variable, "meant": f"${meant}"},
+            values={"variable": variable, "meant": meant},
         )
         yield Fault(error, Origin(variable=variable))
 

@@ -98,7 +98,7 @@ def test_a_database_file_keeps_the_state_and_is_private(tmp_path: Path) -> None:
     ("content", "words"),
     [
         ("{", "not JSON"),
-        ("[]", "no patrons"),
+        ("[]", "no list of rows named"),
         ({"au": [{"id": "x"}]}, "au"),
     ],
 )
