@@ -167,7 +167,7 @@ def test_what_members_have_out_elsewhere(
     calls()
     unfolded = clerk.open(OKONKWO, f"/members/{CHIDI}")
     assert calls() == (5 if account == SEES_ALL else 7)
-    assert ("Items out in all: 1; overdue: 0; lost: 0." in unfolded.text) is (account != SEES_ALL)
+    assert ("Items out: 1; overdue: 0; lost: 0." in unfolded.text) is (account != SEES_ALL)
 
 
 @pytest.mark.parametrize(

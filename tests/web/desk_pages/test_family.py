@@ -45,7 +45,7 @@ class TestAMember:
         assert page.heading == "Nguyễn, Văn Đức"
         assert "overdue materials 19 Jan 2026 HARBOR $9.30 $0.00 $9.30" in page.part("affairs")
         assert "Photocopies 1 Sept 2026 ELM $3.00 $1.25 $1.75" in page.part("affairs")
-        assert "Together $11.05" in page.part("affairs")
+        assert "Total $11.05" in page.part("affairs")
         assert "10 Mar 2026 lost" in page.part("affairs")
         assert "15 Jan 2039 out – HARBOR" in page.part("affairs")
         assert "Title" not in page.text
