@@ -20,7 +20,7 @@ const MOST = 8; // further members are only on the group's page
 function penalty(block) {
   const values = { name: block.label || block.name, place: block.org_unit, day: block.since && texts.day(block.since) };
   const said = block.since ? gettext("{name} at {place} since {day}", values) : gettext("{name} at {place}", values);
-  return block.by_staff ? `${said}, ${gettext("set by staff")}` : said;
+  return block.by_staff ? [said, gettext("set by staff")].join(", ") : said;
 }
 
 /** Mark the language and direction of a text, for screen readers and alignment. */
