@@ -1,7 +1,7 @@
-r"""The web service for Apache's mod_wsgi, in place of ``evergreen-groups serve``.
+r"""The web service for Apache's mod_wsgi, instead of ``evergreen-groups serve``.
 
 1. Build libapache2-mod-wsgi-py3 for the Python of the virtual environment.
-2. Make the directories, and let Apache's user read the settings::
+2. Create the directories, and let Apache's user read the settings::
 
     install -d -o www-data -m 700 /var/lib/evergreen-groups /var/cache/evergreen-groups
     chgrp www-data /etc/evergreen-groups/config.toml && chmod 640 /etc/evergreen-groups/config.toml

@@ -1,17 +1,16 @@
--- Event definitions that notify evergreen-groups of a patron: when Evergreen has set PATRON_EXCEEDS_FINES, and when a
--- patron was updated (moved into another group, for example). They are made inactive; docs/install.md says how to
--- switch them on.
+-- Event definitions that notify evergreen-groups when Evergreen has set PATRON_EXCEEDS_FINES, and when a patron was
+-- updated (for example, moved into another group). They are inactive; to activate them, see docs/install.md.
 --
 --   psql -v secret_file=/etc/evergreen-groups/events-secret -f action-trigger.sql
 --
--- `evergreen-groups install --show events` writes it with the address that the configuration gives the service.
+-- `evergreen-groups install --show events` prints it with the service's address from your configuration.
 --
--- Run it as a role that owns the Evergreen tables. The file with the secret is the one that [events] secret_file names:
--- read here so that the secret is on no command line. Another address of the service:
+-- Run it as a role that owns the Evergreen tables. secret_file is the file in [events] secret_file; it is read here to
+-- keep the secret off the command line. To set another address of the service, add
 -- -v url=http://…/evergreen-groups/events
 --
--- It may be run again: a definition that is there stays as it is, with whatever has been changed in it since. Only with
--- -v renew=on are address and secret written anew, the rest of the template with them.
+-- You can run it again: existing definitions keep your changes. Only -v renew=on replaces the template, with address and
+-- secret.
 
 \set ON_ERROR_STOP on
 \set QUIET on
@@ -25,19 +24,19 @@
 \endif
 \if :{?secret_file}
 \else
-    DO $$ BEGIN RAISE EXCEPTION 'say where the secret is: -v secret_file=/etc/evergreen-groups/events-secret'; END $$;
+    DO $$ BEGIN RAISE EXCEPTION 'set the file with the secret: -v secret_file=/etc/evergreen-groups/events-secret'; END $$;
 \endif
 \set secret `cat :'secret_file'`
 
--- What else could end the line, or mean something to the template or to the reactor's configuration?
+-- Refuse characters that end the line, or have a meaning in the template or the reactor's configuration.
 SELECT :'secret' ~ '^[A-Za-z0-9_-]{16,}$' AS usable_secret, :'url' ~ '^https?://[A-Za-z0-9._:/-]+$' AS usable_url \gset
 \if :usable_secret
 \else
-    DO $$ BEGIN RAISE EXCEPTION 'the secret has to be 16 letters, digits, _ or - or more: openssl rand -hex 24'; END $$;
+    DO $$ BEGIN RAISE EXCEPTION 'the secret must have at least 16 letters, digits, _ or -: create one with openssl rand -hex 24'; END $$;
 \endif
 \if :usable_url
 \else
-    DO $$ BEGIN RAISE EXCEPTION 'the url has to be such as http://127.0.0.1:8211/evergreen-groups/events'; END $$;
+    DO $$ BEGIN RAISE EXCEPTION 'set url to an address like http://127.0.0.1:8211/evergreen-groups/events'; END $$;
 \endif
 
 BEGIN;
@@ -54,14 +53,14 @@ FROM (VALUES
     ('a patron was updated', 'au.updated', 'target.id')
 ) AS definition (what, hook, patron);
 
--- Found again by what it does, for it may have been given another name.
+-- Find a definition by what it does, because it may have been renamed.
 CREATE TEMPORARY TABLE present ON COMMIT DROP AS
 SELECT definition.id, wanted.hook, wanted.template
 FROM wanted JOIN action_trigger.event_definition definition USING (hook)
 WHERE definition.reactor = 'CallHTTP' AND definition.template LIKE '%X-Evergreen-Groups-Secret%';
 
--- Evergreen purges the events of a definition after its retention interval, and the secret in their output with them.
--- For hooks like these it then insists on max_delay, which has no other effect on them.
+-- Evergreen purges a definition's events, with the secret in their output, after its retention interval. For hooks like
+-- these, that requires max_delay, which has no other effect.
 INSERT INTO action_trigger.event_definition
     (active, owner, name, hook, validator, reactor, delay, max_delay, retention_interval, template)
 SELECT FALSE, root.id, wanted.name, wanted.hook, 'NOOP_True', 'CallHTTP', '0', '1 day', '30 days', wanted.template

@@ -1,34 +1,33 @@
--- A permission group for the service account of evergreen-groups, with the least rights that do: to log in as staff and
--- to see patrons with what they owe, and the amounts at which Evergreen blocks, everywhere.
+-- A permission group for the service account of evergreen-groups, with as few permissions as possible: to log in as
+-- staff, and to see patrons, their fines, and Evergreen's thresholds everywhere.
 --
--- Run it as a user who may change the Evergreen database, in its database:
+-- Run it in the Evergreen database, as a user who may change it:
 --
 --     psql --file permissions.sql --set account=groups_report
 --
--- `evergreen-groups install --show permissions` writes it with the account and the rights that the configuration needs.
+-- `evergreen-groups install --show permissions` prints it with the account and permissions for your configuration.
 --
--- "account" is the user name of an account that was made in the staff client; it gets the group as a secondary one, and
--- the whole consortium as a working location, without which permissions count nowhere. Leave it out to make the group
--- alone. By default it may also know what is owed for and which items are overdue, which the report says unless the
--- configuration has details = "sums"; "--set details=0" leaves that out. More rights, each for one thing:
+-- "account" is the user name of an account from the staff client. It gets the group as a secondary group, and the whole
+-- consortium as a working location, which permissions require. Without "account", only the group is created. By default
+-- the group can also see bills and overdue items, which the report needs unless details = "sums"; leave that out with
+-- "--set details=0". Further permissions:
 --
 --     --set items=1         count the items that members have out (evergreen-groups show), where details=0
---     --set ils_limits=1    know the ILS's own limits ([policy] limit = "ils")
---     --set recalculate=1   have the ILS recalculate penalties (evergreen-groups audit --fix; [events] recalculate)
---     --set changes=1       change who is in which group (move, remove, merge, lead, batch, undo), for patrons whose
---                           profile is "Patrons" or one below it; --set profile=NAME names another
+--     --set ils_limits=1    see Evergreen's own thresholds ([policy] limit = "ils")
+--     --set recalculate=1   have Evergreen recalculate penalties (evergreen-groups audit --fix; [events] recalculate)
+--     --set changes=1       change groups (move, remove, merge, lead, batch, undo), for patrons with the profile
+--                           "Patrons" or one below; choose another with --set profile=NAME
 --
--- The accounts of those who work at a desk aren't made here: everything that the desk's page does happens with the
--- session of whoever asks, never with the service account. A stock *Circulator* has what it takes, at the libraries where
--- that person works: STAFF_LOGIN (at the root), VIEW_USER to look at a group, VIEW_CIRCULATIONS for what its members have
--- out, and, to change groups, UPDATE_USER and what the patrons' profiles ask for (group_application.user.patron).
--- Whoever lacks the last two has a supervisor approve a change. VIEW_GROUP_PENALTY_THRESHOLD, which stock groups have at
--- the depth of the branch, shows at which amount Evergreen blocks if it is granted with depth 0. Saving what was agreed
--- with a group of the report takes UPDATE_USER at the home library of the person to contact, or what [follow_up]
--- permission names: a permission of your own has to be in permission.perm_list, and granted. `evergreen-groups doctor`,
--- run with somebody's account, says at which libraries that one could.
+-- Staff accounts aren't created here: the group page always uses the session of the staff member, never the service
+-- account. A stock *Circulator* has the necessary permissions at their libraries: STAFF_LOGIN (at the root), VIEW_USER to
+-- see a group, VIEW_CIRCULATIONS to see items out, and, to change groups, UPDATE_USER and the permissions of the patrons'
+-- profiles (group_application.user.patron). Staff without the last two need a supervisor's approval.
+-- VIEW_GROUP_PENALTY_THRESHOLD shows Evergreen's thresholds if it is granted with depth 0; stock groups have it at the
+-- depth of the branch. Saving follow-ups needs UPDATE_USER at the home library of the person to contact, or the
+-- permission in [follow_up]; if you add your own, it must be in permission.perm_list and granted. `evergreen-groups
+-- doctor`, run with an account, shows at which libraries that account has it.
 --
--- It can be run again, with more of these: it adds what is missing, and takes nothing away.
+-- You can run it again with more options: it adds what is missing, and removes nothing.
 
 \set ON_ERROR_STOP on
 \if :{?account} \else \set account '' \endif
@@ -44,23 +43,23 @@ BEGIN;
 SELECT :'account' <> '' AND NOT EXISTS (SELECT 1 FROM actor.usr WHERE usrname = :'account' AND NOT deleted)
        AS is_unknown \gset
 \if :is_unknown
-DO $$ BEGIN RAISE EXCEPTION 'there is no such account: make it in the staff client first'; END $$;
+DO $$ BEGIN RAISE EXCEPTION 'account not found: create it in the staff client first'; END $$;
 \endif
 
 SELECT :'changes'::BOOL AND NOT EXISTS (SELECT 1 FROM permission.grp_tree WHERE name = :'profile')
        AS is_unknown \gset
 \if :is_unknown
-DO $$ BEGIN RAISE EXCEPTION 'there is no such profile, so nobody could be changed: name one that is there'; END $$;
+DO $$ BEGIN RAISE EXCEPTION 'profile not found: set an existing one'; END $$;
 \endif
 
--- Below the root group and not below Staff, whose rights it would have as well.
+-- Below the root group, not below Staff, whose permissions it would inherit.
 INSERT INTO permission.grp_tree (name, parent, usergroup, description, application_perm)
 SELECT 'Patron Groups Service', root.id, FALSE, 'Service account of evergreen-groups',
        'group_application.user.staff.admin.system_admin'
   FROM (SELECT id FROM permission.grp_tree WHERE parent IS NULL ORDER BY id LIMIT 1) AS root
  WHERE NOT EXISTS (SELECT 1 FROM permission.grp_tree WHERE name = 'Patron Groups Service');
 
--- The profiles whose patrons may be changed, and what each of them asks for.
+-- The profiles whose patrons can be changed, with the permission for each.
 CREATE TEMPORARY TABLE wanted ON COMMIT DROP AS
 WITH RECURSIVE changed (id, application_perm) AS (
     SELECT id, application_perm FROM permission.grp_tree WHERE name = :'profile' AND :'changes'::BOOL

@@ -112,7 +112,7 @@ class Setting:
         places.append(
             f'the systemd credential "{self.secret.credential}" (LoadCredential={self.secret.credential}:/path/to/file)'
         )
-        return f"{self.help} In its place: {', or '.join(places)}."
+        return f"{self.help} Or use {' or '.join(places)} instead."
 
     def option(self, command: str) -> Option | None:
         """Return the setting's option in a command, or None."""
@@ -129,7 +129,7 @@ class Setting:
         except NotAllowedError as problem:
             raise ConfigurationError(
                 "{origin}: {value} isn't allowed",
-                advice="it takes {allowed}",
+                advice="allowed: {allowed}",
                 setting=self.key,
                 code="setting-not-allowed",
                 values={"origin": origin, "value": f"{value!s:.80}", "allowed": problem.allowed},

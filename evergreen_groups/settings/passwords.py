@@ -91,11 +91,10 @@ def secret(
             environ[declared.variable].encode("utf-8")
         except UnicodeEncodeError:
             raise ConfigurationError(
-                "the password in ${variable} is not UTF-8 text",
-                advice="set the variable anew",
+                "{where} isn't UTF-8 text",
                 setting=setting.key,
                 code="secret-not-text",
-                values={"variable": declared.variable},
+                values={"where": f"${declared.variable}"},
             ) from None
         return environ[declared.variable]
     file: Path | None = getattr(settings, setting.name)
@@ -108,8 +107,8 @@ def secret(
         return None
     if len(found) < declared.shortest:
         raise ConfigurationError(
-            "the secret of [{section}] is too short: it takes {shortest} characters",
-            advice="`openssl rand -hex 24` makes one",
+            "the secret of [{section}] must have at least {shortest} characters",
+            advice="create one with `openssl rand -hex 24`",
             setting=setting.key,
             code="secret-too-short",
             values={"section": setting.section, "shortest": declared.shortest},
@@ -139,7 +138,7 @@ def _read_secret_file(setting: Setting, path: Path, *, must_be_private: bool) ->
             mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
             if must_be_private and mode & (stat.S_IROTH | stat.S_IWOTH):
                 raise ConfigurationError(
-                    "the secret file {path} is open to everybody",
+                    "other users have access to {path}",
                     advice="chmod 600 {path}",
                     setting=setting.key,
                     code="secret-file-open",
@@ -148,24 +147,23 @@ def _read_secret_file(setting: Setting, path: Path, *, must_be_private: bool) ->
             text = stream.read(4096).rstrip("\r\n")
     except OSError as error:
         raise ConfigurationError(
-            "the secret file {path} cannot be read: {reason}",
-            advice="let this user read the file, or name another file",
+            "cannot read {path}: {reason}",
+            advice="let this user read it",
             setting=setting.key,
             code="secret-file-not-read",
             values={**where, "reason": system_reason(error)},
         ) from error
     except UnicodeDecodeError as error:
         raise ConfigurationError(
-            "the secret file {path} is not UTF-8 text",
-            advice="write the file anew",
+            "{where} isn't UTF-8 text",
             setting=setting.key,
             code="secret-file-not-text",
-            values=where,
+            values={"where": path},
         ) from error
     if not text:
         raise ConfigurationError(
-            "the secret file {path} is empty",
-            advice="write the password or secret into the file, alone on one line",
+            "{path} is empty",
+            advice="put the password or secret in the file, on one line",
             setting=setting.key,
             code="secret-file-empty",
             values=where,

@@ -70,7 +70,7 @@ class TomlFile:
             return cls(path, text, tomllib.loads(text, parse_float=Decimal))
         except OSError as error:
             raise ConfigurationError(
-                "{path}: cannot be read: {reason}",
+                "cannot read {path}: {reason}",
                 advice="let this user read it",
                 code="configuration-unreadable",
                 values={"path": path, "reason": system_reason(error)},
@@ -145,8 +145,8 @@ def _key_paths(parsed: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
 
 
 _NOWHERE = Origin()
-_IS_MEANT = Message("is {meant} meant? Allowed are {allowed}")
-_ALLOWED = Message("allowed are {allowed}")
+_IS_MEANT = Message("did you mean {meant}?")
+_ALLOWED = Message("allowed: {allowed}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +173,9 @@ def _unknown_variables(settings: Sequence[Setting], environ: Mapping[str, str]) 
         if not value or not variable.upper().startswith(PREFIX) or variable in known:
             continue
         meant = tried.get(name) or by_name.get(closest_name(name, by_name) or "")
-        advice = Message("unset it; `evergreen-groups config example` has the settings that there are")
+        advice = Message("unset it; `evergreen-groups config example` lists all settings")
         if meant is not None:
-            advice = Message("if ${meant} is meant, set that; otherwise unset this one")
+            advice = Message("did you mean ${meant}?")
         error = ConfigurationError(
             "${variable}: unknown variable",
             advice=advice,
@@ -335,12 +335,12 @@ class Reading:
 
     def _unknown_key(self, name: str, known: tuple[Setting, ...], key: str, origin: Origin) -> ConfigurationError:
         names = [setting.name for setting in known]
-        where = {"path": str(origin), "section": name, "key": key, "allowed": ", ".join(names)}
+        where = {"path": str(origin), "section": name, "table": f"[{name}]", "key": key, "allowed": ", ".join(names)}
         file = next((setting for setting in known if setting.secret is not None and setting.secret.name == key), None)
         if file is not None:
             return ConfigurationError(
-                "{path}: [{section}] {key}: a password or secret belongs in a file of its own",
-                advice="name that file with {file}",
+                "{path}: [{section}] {key}: passwords and secrets aren't allowed here",
+                advice="put it in a file that only this user can read, and set {file} to its path",
                 setting=file.key,
                 code="secret-in-configuration",
                 values={**where, "file": file.name},
@@ -349,14 +349,14 @@ class Reading:
         elsewhere = [setting.section for setting in declared(self._schema) if setting.name == key]
         if meant is None and elsewhere:
             return ConfigurationError(
-                "{path}: [{section}] {key}: unknown key",
-                advice="it belongs in [{meant}]; here, allowed are {allowed}",
+                "{path}: {table} {key}: unknown key",
+                advice=_IS_MEANT,
                 setting=f"{name}.{key}",
                 code="setting-of-another-section",
-                values={**where, "meant": elsewhere[0]},
+                values={**where, "meant": f"[{elsewhere[0]}] {key}"},
             )
         return ConfigurationError(
-            "{path}: [{section}] {key}: unknown key",
+            "{path}: {table} {key}: unknown key",
             advice=_IS_MEANT if meant else _ALLOWED,
             setting=f"{name}.{key}",
             code="unknown-setting",
@@ -368,8 +368,7 @@ class Reading:
         if not isinstance(self._tables, list) or not all(isinstance(table, dict) for table in self._tables):
             origin = self._origin(SECTION)
             error = ConfigurationError(
-                "{path}: reports: these are tables",
-                advice="begin each with [[reports]]",
+                "{path}: reports must be [[reports]] tables",
                 setting=SECTION,
                 code="reports-not-tables",
                 values={"path": str(origin)},
@@ -384,8 +383,7 @@ class Reading:
             if one.name.casefold() in found:
                 origin = self._origin(SECTION, number, "name")
                 error = ConfigurationError(
-                    "{path}: [[reports]] {number}: there is another report called {name}",
-                    advice="give it another name",
+                    "{path}: [[reports]] {number}: another report has the name {name}",
                     setting=f"{SECTION}.name",
                     code="report-named-twice",
                     values={"path": str(origin), "number": number + 1, "name": one.name},
@@ -416,8 +414,7 @@ class Reading:
             return one
         origin = self._origin(SECTION, number)
         error = ConfigurationError(
-            "{path}: [[reports]] {number}: it has no name, or goes nowhere",
-            advice="give it a name, and an output or recipients",
+            "{path}: [[reports]] {number} needs a name, and an output or recipients",
             setting=SECTION,
             code="report-goes-nowhere",
             values={"path": str(origin), "number": number + 1},
@@ -428,12 +425,13 @@ class Reading:
 
 def _unknown_report_key(origin: Origin, number: int, key: str, known: Sequence[str]) -> ConfigurationError:
     meant = closest_name(key, known)
+    table = f"[[{SECTION}]] {number}"
     return ConfigurationError(
-        "{path}: [[reports]] {number}: {key}: unknown key",
+        "{path}: {table} {key}: unknown key",
         advice=_IS_MEANT if meant else _ALLOWED,
         setting=SECTION,
         code="unknown-setting-of-report",
-        values={"path": str(origin), "number": number, "key": key, "allowed": ", ".join(known), "meant": meant},
+        values={"path": str(origin), "table": table, "key": key, "allowed": ", ".join(known), "meant": meant},
     )
 
 

@@ -23,20 +23,20 @@ _HEAD = """\
 Written from the declarations in `evergreen_groups/settings/sections.py` by
 `python -m evergreen_groups.settings.reference`.
 
-Settings stand in a TOML file: the one that the global option `--config` or `$EVERGREEN_GROUPS_CONFIG` names, otherwise
-`~/.config/evergreen-groups/config.toml` or `/etc/evergreen-groups/config.toml`. A variable of the environment outweighs
-the file, and an option of the command outweighs both.
+Settings are in a TOML file: the one in the global option `--config` or in `$EVERGREEN_GROUPS_CONFIG`, or else
+`~/.config/evergreen-groups/config.toml` or `/etc/evergreen-groups/config.toml`. Environment variables override the
+file, and command-line options override both.
 
-- `evergreen-groups init` asks for what is needed, and tries each answer at once.
-- `evergreen-groups config show` shows every value that counts, and the line or variable it comes from; with `--changed`
-  what isn't the default, with `report` or `report.min_total` a part, with `--json` for programs.
-- `evergreen-groups config check` says all that is wrong, with the line and what to do, and asks no server.
-- `evergreen-groups config example` prints a file with every setting in it, to begin with.
-- `evergreen-groups doctor` says whether the gateway, the account and this machine are right as well.
+- `evergreen-groups init` asks for the settings that you need, and tests each answer.
+- `evergreen-groups config show` shows every value in use, with its line or variable. Use `--changed` to leave out
+  defaults, `report` or `report.min_total` for a part, and `--json` for programs.
+- `evergreen-groups config check` reports all errors with their lines, without connecting to a server.
+- `evergreen-groups config example` prints a file with all settings, to start from.
+- `evergreen-groups doctor` also checks the gateway, the account and this machine.
 
-An unknown key, and an unknown variable that begins with `EVERGREEN_GROUPS_`, is refused with the name that is nearest,
-by every command and by the service: a typing error isn't passed over. A variable that is empty is as good as not set.
-Passwords and secrets are never shown; `config show` says which file or variable they come from.
+Every command and the service refuse unknown keys, and unknown variables that start with `EVERGREEN_GROUPS_`, and
+suggest the closest name. An empty variable counts as not set. Passwords and secrets are never shown; `config show`
+names the file or variable they come from.
 """
 
 
@@ -59,9 +59,9 @@ def _entry(setting: Setting, *, in_table: bool = False) -> str:
 
 
 def _facts(setting: Setting) -> Iterator[str]:
-    yield f"- Takes {setting.kind.allowed}."
+    yield f"- Allowed: {setting.kind.allowed}"
     default = default_of(setting)
-    yield f"- Default: `{default}`" if default else f"- Not set by default; for example `{as_toml(setting.example)}`"
+    yield f"- Default: `{default}`" if default else f"- Not set by default. Example: `{as_toml(setting.example)}`"
     yield f"- Environment: `{setting.variable}`"
     commands: defaultdict[str, list[str]] = defaultdict(list)
     for option in setting.options:

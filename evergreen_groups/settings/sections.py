@@ -50,7 +50,7 @@ _FILES_ONLY = ", ".join(name for name in REPORT_FORMATS if name not in TEXT_FORM
 _CA_BUNDLE = setting(
     v.PATH,
     None,
-    help="A file with the certificates of the authorities to trust, where the system's own do not do.",
+    help="A file with certificates of authorities to trust instead of the system's.",
     example="/etc/ssl/certs/library-ca.pem",
     options=(Option("--ca-bundle", _INIT, "Certificates to trust.", v.EXISTING_FILE),),
 )
@@ -63,7 +63,7 @@ class GatewaySettings:
     url: str | None = setting(
         v.URL,
         None,
-        help="The address of the Evergreen server. /osrf-gateway-v1 is added.",
+        help="The address of the Evergreen server, without /osrf-gateway-v1.",
         example="https://evergreen.example.org",
         essential=True,
         options=(Option("--url", _INIT),),
@@ -81,15 +81,15 @@ class GatewaySettings:
     password_file: Path | None = setting(
         v.PATH,
         None,
-        help="The file with its password, alone on one line; it must not be open to everybody (chmod 600).",
+        help="The file with the password, on one line. Run chmod 600 on it: other users must not have access.",
         example="/etc/evergreen-groups/password",
         essential=True,
         options=(
             Option(
                 "--password-file",
                 _INIT,
-                "A file that has the password already. Otherwise it is asked for, or taken from "
-                "$EVERGREEN_GROUPS_PASSWORD, and written beside the configuration.",
+                "An existing file with the password. By default, init takes the password from "
+                "$EVERGREEN_GROUPS_PASSWORD or asks for it, and writes it to a file next to the configuration.",
                 v.EXISTING_FILE,
             ),
         ),
@@ -102,18 +102,18 @@ class GatewaySettings:
         example="BR1-reports",
         options=(Option("--workstation", _INIT),),
     )
-    locale: str | None = setting(v.LOCALE, None, help="The language of the ILS's own messages.", example="en-US")
+    locale: str | None = setting(v.LOCALE, None, help="The language of Evergreen's own messages.", example="en-US")
     timeout: int = setting(
-        v.whole_number(1, 600), 60, help="How many seconds the gateway waits for the service behind it."
+        v.whole_number(1, 600), 60, help="How many seconds the gateway may wait for the service behind it."
     )
     concurrency: int = setting(
-        v.whole_number(1, 16), 3, help="How many calls may be under way at once. A few are polite."
+        v.whole_number(1, 16), 3, help="The maximum number of simultaneous calls. Keep it low, to leave room for staff."
     )
     ca_bundle: Path | None = _CA_BUNDLE
     allow_plain_http: bool = setting(
         v.BOOLEAN,
         False,
-        help="Send the password over plain HTTP to another machine. Only for a network that nobody else can listen on.",
+        help="Send the password unencrypted, over plain HTTP. Only for a network that no one else can listen on.",
         options=(Option("--allow-plain-http", _INIT, "Send the password unencrypted to another machine."),),
     )
 
@@ -125,35 +125,34 @@ class PolicySettings:
     limit: Decimal | Literal["ils"] | None = setting(
         v.LIMIT_OR_ILS,
         Decimal("5.00"),
-        help='The limit of one person\'s own fines; "none"; or "ils": for each patron the threshold that Evergreen '
-        "itself would use, which counts the fines of some libraries only and blocks when it is reached. What the rest "
-        "of the group owes never counts.",
+        help='The limit for a member\'s own fines; "none"; or "ils" for Evergreen\'s own threshold for each patron. '
+        "Evergreen's thresholds count only the fines of some libraries, and block as soon as fines reach them. Other "
+        "members' fines never count.",
         options=(
             Option(
                 "--limit",
                 _REPORT,
-                'The limit of one person\'s own fines, or "none" ({default}). It decides who is marked as over the '
+                'The limit for a member\'s own fines, or "none" ({default}). Members above it are marked as over the '
                 "limit.",
                 v.LIMIT,
             ),
-            Option("--limit", _AUDIT, 'The limit of one person\'s own fines, or "none" ({default}).', v.LIMIT),
-            Option("--limit", _INIT, 'The limit of one person\'s own fines, "none", or "ils" ({default}).'),
+            Option("--limit", _AUDIT, 'The limit for a member\'s own fines, or "none" ({default}).', v.LIMIT),
+            Option("--limit", _INIT, 'The limit for a member\'s own fines, "none", or "ils" ({default}).'),
         ),
-        question=Question(Message('Limit of one person\'s own fines, "none", or "ils"')),
+        question=Question(Message('Limit for a member\'s own fines, "none", or "ils" for Evergreen\'s thresholds')),
     )
     comparison: Comparison = setting(
         v.COMPARISON,
         Comparison.EXCEEDS,
-        help='How fines are held against that amount. "exceeds": over the limit, not at it. "reaches": at the limit as '
-        "well, as Evergreen itself does. A limit of 0.00 is reached by open transactions that add up to 0.00, and by "
-        "nobody who has none.",
+        help='Who is over the limit. "exceeds": members who owe more. "reaches": also members who owe exactly the '
+        "limit, as in Evergreen. With a limit of 0.00, that includes members with open transactions that add up to "
+        "0.00.",
     )
     limits: tuple[LimitRule, ...] = setting(
         v.LIMIT_RULES,
         (),
-        help="Limits for the patrons of a profile, with a home library, or both, each with all below it. They come "
-        "before the limit above. Where several would do, the one for the nearest library counts, among those the "
-        "nearest profile's.",
+        help="Limits for patrons of a profile, a home library, or both, including everything below. They override the "
+        "limit above. If several apply, the nearest library's limit counts, then the nearest profile's.",
         sample='[[policy.limits]]\nprofile = "Juvenile"\nlibrary = "BR1"\nlimit = 2.00\ncomparison = "reaches"',
     )
 
@@ -175,8 +174,8 @@ class PolicySettings:
         """
         if self.limit == "ils" or self.limits:
             raise ConfigurationError(
-                "this needs one limit for everybody, and [policy] has limits that depend on profile and library",
-                advice="name an amount with --limit, or look at single patrons with evergreen-groups check",
+                "this needs one limit for all patrons, but [policy] has several",
+                advice="set an amount with --limit, or check single patrons with `evergreen-groups check`",
                 setting="policy.limits" if self.limits else "policy.limit",
                 code="limits-differ",
             )
@@ -190,74 +189,76 @@ class ReportSettings:
     orgs: tuple[str, ...] = setting(
         v.TEXTS,
         (),
-        help="Only groups with a member whose home library is one of these org units or below (short names); an empty "
-        "list is everywhere.",
+        help="List only groups with a member whose home library is at or below one of these org units (short names). "
+        "An empty list means all.",
         options=(
             Option(
                 "--org",
                 _REPORT,
-                "Only groups with a member whose home library is here or below; the total stays the whole group's. "
+                "Only groups with a member whose home library is here or below. The total is still the whole group's. "
                 "Repeatable.",
             ),
             Option(
                 "--org",
                 ("letters",),
-                "Only groups with a member whose home library is here or below, and only people whose own is. "
-                "Repeatable.",
+                "Only groups with a member whose home library is here or below, and letters only to people at these "
+                "libraries. Repeatable.",
             ),
-            Option("--org", _INIT, "List groups of this library only. Repeatable."),
+            Option("--org", _INIT, "List only groups of this library. Repeatable."),
         ),
-        question=Question(Message("Libraries, with commas"), empty=Message("all", context="libraries")),
+        question=Question(Message("Libraries, separated by commas"), empty=Message("all", context="libraries")),
     )
     min_total: Decimal = setting(
         v.AMOUNT_ABOVE_ZERO,
         Decimal("25.00"),
-        help="List groups that together owe this much or more.",
+        help="List groups whose combined fines are at least this amount.",
         options=(Option("--min-total", (*_REPORT, "letters", *_INIT)),),
-        question=Question(Message("List groups that together owe this much or more")),
+        question=Question(Message("Minimum combined fines of a group to list")),
     )
     min_members: int = setting(
         v.whole_number(1, 1_000_000),
         2,
-        help="List groups of this many members or more.",
+        help="List groups with at least this many members.",
         options=(Option("--min-members", _REPORT),),
     )
     details: str = setting(
         v.one_of("full", "sums"),
         "full",
-        help='"full": of each member and group also what is owed for, since when, which items are overdue or lost, and '
-        'who is a juvenile, barred or expired. "sums": what is owed alone, with fewer calls.',
+        help='"full": for each member and group, also what the fines are for, since when they are owed, overdue and '
+        'lost items, and who is a juvenile, barred or expired. "sums": amounts only, with fewer calls.',
     )
     owing_since: int | None = setting(
         v.whole_number(1, 100_000, "days"),
         None,
-        help="List only groups that have owed something for this many days.",
+        help="List only groups that have owed something for at least this many days.",
         example=60,
-        options=(Option("--owing-since", _REPORT, "Only groups that have owed something for this many days."),),
+        options=(
+            Option("--owing-since", _REPORT, "Only groups that have owed something for at least this many days."),
+        ),
     )
     contact: bool = setting(
         v.BOOLEAN,
         False,
-        help="Say whom to contact about each group, with phone numbers, e-mail and postal address. This puts more "
-        "personal data into every file of the report, but never into mails. See docs/security.md.",
+        help="Name a person to contact for each group, with phone numbers, e-mail and postal address. This adds "
+        "personal data to every file of the report, but never to mails. See docs/security.md.",
     )
     age_bands: tuple[int, ...] = setting(
         v.ASCENDING_DAYS,
         (30, 60, 90),
-        help="The days of owing at which a new band begins. The report says which band each group is in, and adds up "
-        "what the groups of each band owe. An empty list turns bands off.",
+        help="Age bands: the report sorts groups by how many days they have owed something, and totals each band. Each "
+        "number starts a band. An empty list turns bands off.",
     )
     kinds: tuple[str, ...] = setting(
         v.KIND_NAMES,
         (),
-        help="List only groups that owe something of these kinds: as the report calls them (overdue materials), as the "
-        "library's billing types are called, or circulation, grocery or reservation.",
+        help="List only groups that owe something of these kinds: a kind of the report (overdue materials), one of the "
+        "library's billing types, or circulation, grocery or reservation.",
         options=(
             Option(
                 "--kind",
                 _REPORT,
-                'Only groups that owe something of this kind, such as "lost materials", a billing type\'s name, or '
-                "grocery. Repeatable.",
+                'Only groups that owe something of this kind, such as "lost materials", a billing type, or grocery. '
+                "Repeatable.",
             ),
         ),
     )
@@ -270,25 +271,25 @@ class ReportSettings:
     with_juvenile: bool = setting(
         v.BOOLEAN,
         False,
-        help="List only groups with a member whose record says juvenile.",
-        options=(Option("--with-juvenile", _REPORT, "Only groups with a member whose record says juvenile."),),
+        help="List only groups with a juvenile member.",
+        options=(Option("--with-juvenile", _REPORT, "Only groups with a juvenile member."),),
     )
     profiles: tuple[str, ...] = setting(
         v.PROFILE_NAMES,
         (),
-        help="List only groups with a member who has one of these permission profiles, or one below it (names).",
+        help="List only groups with a member who has one of these permission profiles (names), or one below.",
         options=(
             Option(
                 "--profile",
                 _REPORT,
-                "Only groups with a member who has this permission profile, or one below it. Repeatable.",
+                "Only groups with a member who has this permission profile, or one below. Repeatable.",
             ),
         ),
     )
     over_limit: str = setting(
         v.one_of("any", "somebody", "nobody"),
         "any",
-        help='"somebody": list only groups with a member over their own limit. "nobody": only those without.',
+        help='"somebody": list only groups with a member over the limit. "nobody": only groups without one.',
     )
     blocked: bool = setting(
         v.BOOLEAN,
@@ -299,96 +300,98 @@ class ReportSettings:
     sort: str = setting(
         v.one_of(*SORT_ORDERS),
         "total",
-        help="The order of the groups: total (the highest combined fines first), age (who has owed longest first), "
-        "members, name or library.",
+        help="The order of the groups: total (highest combined fines first), age (oldest debt first), members, name, "
+        "or library.",
         options=(Option("--sort", _REPORT, "Order of the groups ({default})."),),
     )
     top: int | None = setting(
         v.whole_number(1, 1_000_000),
         None,
-        help="List only so many groups, those with the highest combined fines; all where it isn't set. What changed "
-        "since the last run is found out of all of them.",
+        help="List only this many groups, those with the highest combined fines. Changes since the last run are still "
+        "found among all groups.",
         example=50,
-        options=(Option("--top", _REPORT, "Only this many, the highest."),),
+        options=(Option("--top", _REPORT, "Only this many groups, those with the highest combined fines."),),
     )
     format: str = setting(
         v.one_of(*REPORT_FORMATS),
         "table",
-        help=f"The format: {', '.join(TEXT_FORMATS)}, or for a file {_FILES_ONLY}, which needs an extra package "
+        help=f"The format: {', '.join(TEXT_FORMATS)}, or {_FILES_ONLY} for a file, which needs an extra package "
         "(evergreen-groups[xlsx]).",
-        options=(Option("--format", _REPORT, f"Output format ({{default}}); {_FILES_ONLY} goes with --output only."),),
+        options=(Option("--format", _REPORT, f"Output format ({{default}}); {_FILES_ONLY} requires --output."),),
     )
     output: Path | None = setting(
         v.PATH,
         None,
-        help="The file to write. Standard output where there is none.",
+        help="The file to write. Standard output by default.",
         example="/var/lib/evergreen-groups/report.html",
         options=(
             Option(
                 "--output",
                 _REPORT,
-                "Write to this file, readable by its owner alone, instead of standard output. Its ending chooses the "
-                "format where --format doesn't. With --split library it is a directory.",
+                "Write to this file, which only its owner can read, instead of standard output. Without --format, its "
+                "extension sets the format. With --split library, it is a directory.",
             ),
         ),
     )
     split: str = setting(
         v.one_of(*SPLITS),
         "none",
-        help='"library": output is a directory that gets one file for each library and format, in a directory for each '
-        'day, with an index page and a link "latest".',
+        help='"library": output is a directory. Each day gets a subdirectory with a file per library and format and an '
+        'index page; the link "latest" leads to the last one.',
         options=(
             Option(
                 "--split",
                 _REPORT,
-                "library: --output is a directory that gets a file for each library and format, in a directory for "
-                "each day, with an index page and a link to the latest ({default}).",
+                "library: --output is a directory. Each day gets a subdirectory with a file per library and format and "
+                "an index page; the link latest leads to the last one ({default}).",
             ),
         ),
     )
     formats: tuple[str, ...] = setting(
         v.FILE_FORMAT_LIST,
         ("html", "csv", "json"),
-        help=f"The formats of those files, out of {', '.join(FILE_FORMATS)}.",
+        help=f"The formats of the files with split: any of {', '.join(FILE_FORMATS)}.",
     )
     csv: str = setting(
         v.one_of(*CSV_DIALECTS),
         "plain",
-        help='For whom CSV is written. "plain": programs. "spreadsheet": the same with a byte order mark, by which a '
-        'spreadsheet knows the letters of names. "semicolon": with semicolons between values and commas in amounts as '
-        "well, as spreadsheets of many languages read it by themselves.",
+        help='The dialect of CSV. "plain": for programs. "spreadsheet": with a byte order mark, so that spreadsheets '
+        'show accented letters correctly. "semicolon": also with semicolons between values and decimal commas, as '
+        "spreadsheets in many languages expect.",
     )
     keep_days: int | None = setting(
         v.whole_number(1, 100_000),
         None,
-        help="How many days of them to keep; all are kept where it isn't set.",
+        help="How many days of files to keep with split. All by default.",
         example=90,
     )
     deadline: int = setting(
         v.whole_number(1, 86_400, "seconds"),
         3600,
-        help="After this many seconds a run is ended, whatever it is waiting for.",
+        help="End a run after this many seconds, whatever it is waiting for.",
         options=(
-            Option("--deadline", _REPORT, "End the run after this many seconds, whatever it waits for ({default})."),
+            Option(
+                "--deadline", _REPORT, "End the run after this many seconds, whatever it is waiting for ({default})."
+            ),
         ),
     )
     hours_between_runs: int = setting(
         v.whole_number(0, 10_000),
         0,
-        help="Make no report, with exit status 0, where one was written less than so many hours ago, here or on "
-        "another server that shares the database; wait for one that is being made. With the same timer on several "
-        "servers, 12 makes it once a night.",
+        help="Skip the run (exit status 0) if a report was written less than this many hours ago, here or on another "
+        "server that shares the database; if one is in progress, wait for it. With the same timer on several servers, "
+        "12 makes one report a night.",
     )
     healthcheck_url: str | None = setting(
         v.URL,
         None,
-        help="An address to call when a run has ended well; /fail is added to it where it has not.",
+        help="An address to call after a successful run; after a failed one, the same with /fail.",
         example="https://healthchecks.example.org/ping/0123",
         options=(
             Option(
                 "--healthcheck-url",
                 _REPORT,
-                "Call this address when the run has ended well, and the same with /fail when it has not.",
+                "Call this address after a successful run, and the same with /fail after a failed one.",
             ),
         ),
     )
@@ -401,24 +404,24 @@ class NamedReport:
     name: str = setting(
         v.REPORT_NAME,
         "",
-        help="What it is called, in its title, its mails and the history, which it has for itself.",
+        help="The report's name, in its title and mails. Each name has its own history.",
         example="old-debts",
         essential=True,
     )
     recipients: tuple[tuple[str, tuple[str, ...]], ...] = setting(
-        v.RECIPIENTS, (), help="Who gets it when a run has --mail, as recipients in [mail] say it."
+        v.RECIPIENTS, (), help="Who gets it with --mail, in the form of recipients in [mail]."
     )
     subject: str | None = setting(
         v.template("date", "groups", "members", "total", "libraries"),
         None,
-        help="The subject of its mails; where it isn't given, its name and the subject in [mail].",
+        help="The subject of its mails. By default, the report's name and the subject from [mail].",
         example="Old debts, {date}: {groups} listed",
     )
     link: str | None = setting(
         v.template("date", "library"),
         None,
-        help="Where it is to be found, with {date} and {library} in it or not. The service hands it out below "
-        "reports/named, as in the example, to those who may see the patrons on it.",
+        help="The address of the report, which may contain {date} and {library}. The web service publishes it below "
+        "reports/named, as in the example, for staff who may see its patrons.",
         example="https://evergreen.example.org/evergreen-groups/reports/named/old-debts/latest/{library}",
     )
     report: ReportSettings = field(default_factory=ReportSettings)
@@ -431,7 +434,7 @@ class HistorySettings:
     keep_days: int = setting(
         v.whole_number(1, 100_000),
         400,
-        help="How many days of past runs to keep, for what changed since the last one.",
+        help="How many days of past runs to keep, to find changes since earlier runs.",
     )
 
 
@@ -442,23 +445,22 @@ class AuditSettings:
     max_adults: int = setting(
         v.whole_number(0, 1_000),
         0,
-        help="More adults than this in one group are found by the audit, and warned of before somebody is moved there; "
-        "0: any number will do. Adults in a group see each other's affairs, so most libraries group one parent with "
-        "the children alone. Nothing is refused by it.",
-        options=(Option("--max-adults", _AUDIT, "Find groups with more adults than this; 0: any number will do."),),
+        help="The audit finds groups with more adults than this, and a move into one gets a warning; 0: any number. "
+        "Members of a group see each other's accounts, so most libraries group only one parent with the children. "
+        "Nothing is refused.",
+        options=(Option("--max-adults", _AUDIT, "Find groups with more adults than this; 0: any number."),),
     )
     adults_from_age: int = setting(
         v.whole_number(1, 120),
         18,
-        help="From how many years on somebody counts as an adult for that. A birth date that is known decides, "
-        "whatever the mark of a juvenile says; without one, whoever isn't marked as a juvenile counts as an adult. "
-        "Birth dates are read to tell adults from children, and shown by the audit and by plans nowhere.",
+        help="The age from which a patron counts as an adult. A known birth date decides; without one, everyone who "
+        "isn't marked as a juvenile is an adult. Birth dates are never shown.",
     )
     institution_profiles: tuple[str, ...] = setting(
         v.PROFILE_NAMES,
         (),
-        help="The profiles of institutions (schools, care homes, offices), with all below them: a group with such a "
-        "member is no family, which the audit counts among the evidence.",
+        help="Profiles of institutions (schools, care homes, offices), including those below. A group with a member of "
+        "one isn't a family, which is evidence for the audit.",
         example=("Institution",),
     )
 
@@ -470,14 +472,14 @@ class StateSettings:
     database: str | None = setting(
         v.TEXT,
         None,
-        help="The PostgreSQL database that several servers share, from release 13 on; without one, everything is kept "
-        "in a file in the state directory of this machine. The password has a file of its own.",
+        help="A PostgreSQL database (13 or later) that several servers share. By default, a file in the state "
+        "directory. The password goes in password_file.",
         example="postgresql+psycopg://groups@db.example.org/groups",
     )
     password_file: Path | None = setting(
         v.PATH,
         None,
-        help="The file with the password of its user, alone on one line; it must not be open to everybody (chmod 600).",
+        help="The file with the password, on one line. Run chmod 600 on it: other users must not have access.",
         example="/etc/evergreen-groups/database-password",
         secret=Secret("password", "database_password", "EVERGREEN_GROUPS_DATABASE_PASSWORD"),
     )
@@ -490,7 +492,7 @@ class JournalSettings:
     keep_days: int = setting(
         v.whole_number(1, 100_000),
         730,
-        help="How many days to keep changes that were made; for as long each can be taken back.",
+        help="How many days to keep changes. Until then, they can be undone.",
     )
 
 
@@ -504,7 +506,7 @@ class MailSettings:
     host: str | None = setting(
         v.HOST,
         None,
-        help="The mail server that takes the report when a run has --mail.",
+        help="The mail server for the report, used with --mail.",
         example="mail.example.org",
         options=(Option("--mail-host", _INIT, "The mail server for the report."),),
         question=Question(
@@ -516,47 +518,47 @@ class MailSettings:
         "starttls",
         help='"starttls", "tls" (from the start), or "none" for a server on this machine.',
         options=(Option("--mail-security", _INIT, "starttls, tls or none ({default})."),),
-        question=Question(Message("Its security (starttls, tls, none)")),
+        question=Question(Message("Mail security (starttls, tls, none)")),
     )
     port: int | None = setting(
         v.whole_number(1, 65_535, "port"),
         None,
-        help="The usual port for the security where none is set: 587, 465 or 25.",
+        help="The port. By default 587, 465 or 25, depending on security.",
         example=587,
-        options=(Option("--mail-port", _INIT, "Its port."),),
-        question=Question(Message("Its port"), empty=Message("the usual one")),
+        options=(Option("--mail-port", _INIT, "The mail server's port."),),
+        question=Question(Message("Mail server port"), empty=Message("default")),
     )
     ca_bundle: Path | None = _CA_BUNDLE
     username: str | None = setting(
         v.TEXT,
         None,
-        help="The login, where the server wants one, of ASCII characters alone.",
+        help="The user name on the mail server, in ASCII, if the server requires a login.",
         example="groups",
-        options=(Option("--mail-username", _INIT, "The login there, where one is wanted."),),
-        question=Question(Message("User name there"), empty=Message("none", context="answer")),
+        options=(Option("--mail-username", _INIT, "The user name on the mail server."),),
+        question=Question(Message("Mail user name"), empty=Message("none", context="answer")),
     )
     password_file: Path | None = setting(
         v.PATH,
         None,
-        help="The file with its password, of ASCII characters alone.",
+        help="The file with the mail password, in ASCII.",
         example="/etc/evergreen-groups/mail-password",
-        options=(Option("--mail-password-file", _INIT, "A file that has its password already.", v.EXISTING_FILE),),
+        options=(Option("--mail-password-file", _INIT, "An existing file with the mail password.", v.EXISTING_FILE),),
         secret=Secret("password", "mail_password", "EVERGREEN_GROUPS_MAIL_PASSWORD", account="username"),
     )
     sender: str | None = setting(
         v.MAIL_ADDRESS,
         None,
-        help="Who the mails come from.",
+        help="The sender's address.",
         example="groups@example.org",
         options=(Option("--mail-sender", _INIT),),
-        question=Question(Message("From")),
+        question=Question(Message("Sender address")),
     )
     recipients: tuple[tuple[str, tuple[str, ...]], ...] = setting(
         v.RECIPIENTS,
         (),
-        help="Who gets the groups of which library: short names with their addresses. A system stands for everything "
-        'below it, and "*" for the whole report. Whoever stands at several gets one mail. A report of some libraries '
-        'alone (orgs) goes to theirs, and to "*".',
+        help="Who gets which libraries' groups: short names with addresses. A system includes everything below it; "
+        '"*" is the whole report. Each address gets one mail. With orgs, only the recipients of these libraries and '
+        'of "*" get mail.',
         sample='[mail.recipients]\nBR1 = ["circulation@example.org"]\n"*" = ["director@example.org"]',
         options=(
             Option(
@@ -565,46 +567,42 @@ class MailSettings:
                 'Who gets them: "all@example.org", or "BR1=a@example.org; *=all@example.org".',
             ),
         ),
-        question=Question(Message('Recipients: one address for the whole report, or "SHORTNAME=ADDRESS; *=ADDRESS"')),
+        question=Question(Message('Recipients, as one address or "SHORTNAME=ADDRESS; *=ADDRESS"')),
     )
     subject: str = setting(
         v.template("date", "groups", "members", "total", "libraries"),
         Message("Groups with high combined fines, {date}: {groups} listed, {total}"),
-        help="The subject, with {date}, {groups}, {members}, {total} and {libraries} in it or not.",
+        help="The subject, which may contain {date}, {groups}, {members}, {total} and {libraries}.",
     )
     names_in_mail: bool = setting(
         v.BOOLEAN,
         False,
-        help="Mail goes through many hands: names of patrons are in it only where this is true.",
+        help="Put patrons' names in mails. Mail passes through many hands, so the default is false.",
     )
     attach: str = setting(
         v.one_of("none", *FILE_FORMATS),
         "none",
-        help=f"The format in which the report goes along: {', '.join(FILE_FORMATS)}; or none. It has names in it, so "
-        "it needs names_in_mail.",
+        help=f"Attach the report, as {', '.join(FILE_FORMATS)}; or none. Requires names_in_mail, because the report "
+        "contains names.",
     )
     link: str | None = setting(
         v.template("date", "library"),
         None,
-        help="Where the report is to be found instead, with {date} and {library} in it or not. Of a report by library "
-        "the service hands each library's page to those who may see its patrons, as in the example. Without "
-        "it, mails link to the service if origin in [serve] is set and the report has pages.",
+        help="The address of the report, to link in mails; it may contain {date} and {library}. The web service shows "
+        "each library's page to staff who may see its patrons, as in the example. By default, mails link to the "
+        "service if origin in [serve] is set and the report has pages.",
         example="https://evergreen.example.org/evergreen-groups/reports/latest/{library}",
-        options=(
-            Option("--mail-link", _INIT, "Where the report is to be found, with {date} and {library} in it or not."),
-        ),
-        question=Question(Message("Link to the report in the mails"), empty=Message("none", context="answer")),
+        options=(Option("--mail-link", _INIT, "The address of the report, which may contain {date} and {library}."),),
+        question=Question(Message("Link to the report"), empty=Message("none", context="answer")),
     )
     send_empty: bool = setting(
         v.BOOLEAN,
         True,
-        help="Send a mail when no group is listed as well, so that silence means trouble.",
+        help="Also send a mail when no group is listed, so that no mail means trouble.",
     )
-    timeout: int = setting(v.whole_number(1, 600), 30, help="How many seconds the mail server may take for an answer.")
-    tries: int = setting(v.whole_number(1, 5), 3, help="How often one run tries to send a mail.")
-    keep_days: int = setting(
-        v.whole_number(1, 365), 14, help="How many days a mail that can't be sent waits at the most."
-    )
+    timeout: int = setting(v.whole_number(1, 600), 30, help="How many seconds to wait for the mail server.")
+    tries: int = setting(v.whole_number(1, 5), 3, help="How many times a run tries to send a mail.")
+    keep_days: int = setting(v.whole_number(1, 365), 14, help="How many days to keep a mail that can't be sent.")
 
     def __post_init__(self) -> None:
         """Check that no settings combine to send names or a password where they don't belong.
@@ -614,15 +612,15 @@ class MailSettings:
         """
         if self.attach != "none" and not self.names_in_mail:
             raise ConfigurationError(
-                "[mail] attach: the report holds names of patrons",
-                advice="set names_in_mail = true as well, or give a link",
+                "[mail] attach: the report contains patrons' names",
+                advice="set names_in_mail = true, or send a link instead",
                 setting="mail.attach",
                 code="names-in-mail",
             )
         if self.security == "none" and self.username and self.host not in ("localhost", "127.0.0.1", "::1"):
             raise ConfigurationError(
                 '[mail] security: "none" would send the password unencrypted to another machine',
-                advice='use "starttls" or "tls", or no username',
+                advice='use "starttls" or "tls", or remove username',
                 setting="mail.security",
                 code="password-unencrypted",
             )
@@ -635,21 +633,21 @@ class ClientSettings:
     url: str | None = setting(
         v.URL,
         None,
-        help="Where the staff client is that links of the report lead to. Where it isn't given, origin in [serve], "
-        "else the gateway's host.",
+        help="The address of the staff client, for links in the report. By default origin in [serve], or else the "
+        "gateway's host.",
         example="https://evergreen.example.org",
     )
     kind: str = setting(
         v.one_of("angularjs", "angular"),
         "angularjs",
-        help='Which of the two: "angularjs" (/eg/staff), where the menus of a stock Evergreen lead, or "angular" '
+        help='Which staff client: "angularjs" (/eg/staff), to which the menus of a stock Evergreen lead, or "angular" '
         "(/eg2/staff).",
     )
     groups: str = setting(
         v.one_of("page", "tab"),
         "page",
-        help='Where a group\'s link leads: to the "page" of the service (/evergreen-groups/patrons/ID/group), or to '
-        'the client\'s own "tab" Group Member Details, for those who run no service.',
+        help="Where a group's link leads: to the web service's \"page\" (/evergreen-groups/patrons/ID/group), or, if "
+        "you don't run the service, to the client's own \"tab\" Group Member Details.",
     )
 
 
@@ -665,45 +663,45 @@ class ServeSettings:
         v.TEXT,
         "127.0.0.1",
         help="The address where the web service listens, behind Apache (docs/install.md).",
-        options=(Option("--host", _SERVE, "Address to listen on, in place of the configured one."),),
+        options=(Option("--host", _SERVE, "Address to listen on."),),
     )
     port: int = setting(
         v.whole_number(0, 65_535, "port"),
         8211,
-        help="Its port.",
-        options=(Option("--port", _SERVE, "Port to listen on, in place of the configured one; 0 takes a free one."),),
+        help="The port where the web service listens.",
+        options=(Option("--port", _SERVE, "Port to listen on; 0: any free port."),),
     )
     threads: int = setting(
         v.whole_number(2, 64),
         8,
-        help="How many requests may ask the ILS something at once. Each may use a connection to the gateway.",
+        help="How many requests may query Evergreen at once. Each may use a connection to the gateway.",
     )
     origin: str | None = setting(
         v.ORIGIN,
         None,
-        help="The staff client's own origin; where it isn't given, the gateway's.",
+        help="The staff client's origin. By default, the gateway's.",
         example="https://evergreen.example.org",
     )
     timeout: int = setting(
         v.whole_number(1, 60),
         10,
-        help="How many seconds a request may take, with everything that the ILS is asked for.",
+        help="How many seconds a request may take, including all calls to Evergreen.",
     )
     rate_limit: int = setting(
         v.whole_number(1, 1_000_000),
         600,
-        help="How many requests a minute each session may make, and how many without one may come from each address.",
+        help="How many requests per minute each session may make, or each address without a session.",
     )
     trusted_proxies: tuple[Network, ...] = setting(
-        v.NETWORKS, LOOPBACK, help="The proxies whose X-Forwarded-For is believed."
+        v.NETWORKS, LOOPBACK, help="The proxies whose X-Forwarded-For is trusted."
     )
     report: Path | None = setting(
         v.PATH,
         None,
-        help="The page at reports/latest, or the directory of a report by library, of which reports/latest/BR1 is that "
-        "of BR1. Where it isn't given, [report] output if that is either, else reports in the state directory. Staff "
-        "with VIEW_USER for the whole consortium may see the page, and of a report by library each one those of the "
-        "libraries where they have it. A report of [[reports]] is at reports/named/NAME/latest by itself.",
+        help="The page to publish at reports/latest, or the directory of a report by library, with BR1's page at "
+        "reports/latest/BR1. By default [report] output if it is either, or else reports in the state directory. Staff "
+        "with VIEW_USER for the whole consortium see the whole report; others see the pages of libraries where they "
+        "have VIEW_USER. Reports in [[reports]] are always at reports/named/NAME/latest.",
         example="/var/lib/evergreen-groups/reports",
     )
 
@@ -715,14 +713,14 @@ class RedisSettings:
     url: str | None = setting(
         v.TEXT,
         None,
-        help="A Redis or Valkey where several servers count together how often somebody asks; without one, each counts "
-        "by itself. The password has a file of its own.",
+        help="A Redis or Valkey server where several servers share their rate-limit counters. By default, each server "
+        "counts separately. The password goes in password_file.",
         example="redis://db.example.org:6379/1",
     )
     password_file: Path | None = setting(
         v.PATH,
         None,
-        help="The file with its password, alone on one line; it must not be open to everybody (chmod 600).",
+        help="The file with the password, on one line. Run chmod 600 on it: other users must not have access.",
         example="/etc/evergreen-groups/redis-password",
         secret=Secret("password", "redis_password", "EVERGREEN_GROUPS_REDIS_PASSWORD"),
     )
@@ -735,16 +733,18 @@ class EventsSettings:
     secret_file: Path | None = setting(
         v.PATH,
         None,
-        help="The file with the secret that the ILS sends along, alone on one line, 16 characters or more; it must not "
-        "be open to everybody. Without a secret, no events are taken.",
+        help="The file with the secret that Evergreen sends with events: one line of at least 16 characters, not "
+        "readable by other users. Without a secret, events are disabled.",
         example="/etc/evergreen-groups/events-secret",
         secret=Secret("secret", "events_secret", shortest=16),
     )
     allow: tuple[Network, ...] = setting(v.NETWORKS, LOOPBACK, help="The addresses that events may come from.")
-    recalculate: bool = setting(v.BOOLEAN, False, help="Ask the ILS to recalculate the patron's penalties.")
-    deadline: int = setting(v.whole_number(1, 120), 20, help="How many seconds the work for one event may take.")
+    recalculate: bool = setting(v.BOOLEAN, False, help="Have Evergreen recalculate the patron's penalties.")
+    deadline: int = setting(v.whole_number(1, 120), 20, help="How many seconds the handling of an event may take.")
     keep_days: int = setting(
-        v.whole_number(1, 100_000), 90, help="How many days to keep what came of each, so that none is taken twice."
+        v.whole_number(1, 100_000),
+        90,
+        help="How many days to keep the outcome of events, so that none is handled twice.",
     )
 
 
@@ -755,36 +755,36 @@ class DeskSettings:
     page: bool = setting(
         v.BOOLEAN,
         True,
-        help="Serve the page of a patron's group (/evergreen-groups/patrons/ID/group), to which the panel links.",
+        help="Serve the group page (/evergreen-groups/patrons/ID/group), to which the panel links.",
     )
     changes: bool = setting(
         v.BOOLEAN,
         True,
-        help="Let the desk change groups, each with the account of whoever asks; false: it looks, and changes nothing.",
+        help="Let staff change groups on the group page, with their own accounts. If false, the page is read-only.",
     )
     tab: bool = setting(
         v.BOOLEAN,
         True,
-        help="Put that page into the place of the list in the staff client's own tab Group Member Details. One click "
-        "brings the client's list back, and where the service is down that list is there by itself.",
+        help="Show the group page in place of the list in the staff client's tab Group Member Details. One click "
+        "brings the client's list back, and it also appears when the service is down.",
     )
     panel_link: str = setting(
         v.one_of("same", "new"),
         "same",
-        help='Where the panel\'s link to that page opens it: in the "same" tab of the browser, or in a "new" one.',
+        help='Whether the panel\'s link opens the group page in the "same" browser tab or in a "new" one.',
     )
     undo_others: str | None = setting(
         v.TEXT,
         None,
-        help="The permission of the ILS, by name, that lets somebody undo what others changed; without one, everybody "
-        "undoes their own changes alone.",
+        help="The Evergreen permission that lets staff undo other users' changes. By default, staff can undo only "
+        "their own changes.",
         example="MERGE_USERS",
     )
     titles: str = setting(
         v.one_of(*_TITLES),
         "none",
-        help="Whose items are shown with their titles when bills and items are unfolded, and in the JSON: "
-        '"none" of them, those of "juveniles" (by the flag in their record), or "all". Each look is in the log.',
+        help="Whose items have their titles shown in Details, and in the JSON: "
+        '"none", those of "juveniles" (as marked in their record), or "all". Each view is logged.',
     )
 
 
@@ -795,18 +795,18 @@ class FollowUpSettings:
     again_after: int = setting(
         v.whole_number(1, 10_000),
         30,
-        help="After how many days without an entry a group of the report is to do again.",
+        help="After how many days without an entry a group of the report becomes *to do* again.",
     )
     permission: str = setting(
         v.TEXT,
         "UPDATE_USER",
-        help="The permission of Evergreen, by name, that lets staff save entries: at the home library of the person to "
+        help="The Evergreen permission that lets staff save entries. They need it at the home library of the person to "
         "contact.",
     )
     keep_days: int = setting(
         v.whole_number(1, 100_000),
         400,
-        help="How many days to keep the entries of a group after a report last listed it.",
+        help="How many days to keep a group's entries after a report last listed it.",
     )
 
 
@@ -817,37 +817,38 @@ class StatementSettings:
     page: bool = setting(
         v.BOOLEAN,
         True,
-        help="Offer the family statement, a page to print for whoever stands at the desk (docs/desk.md).",
+        help="Offer the family statement, a page to print for patrons at the desk (docs/desk.md).",
     )
     library: str | None = setting(
         v.TEXT,
         None,
-        help="The library's name on it; where it isn't given, that of the patron's home library in the ILS.",
+        help="The library's name on the statement. By default, the name of the patron's home library in Evergreen.",
         example="Lakeland Public Library",
     )
     text: str | None = setting(
         v.TEXT,
         None,
-        help="A text of the library's own above it; each line is a paragraph.",
+        help="Text at the top of the statement; each line is a paragraph.",
         example="Children pay no fines from January on.",
     )
     how_to_pay: str = setting(
         v.TEXT,
         "You can pay at the desk of the library.",
-        help="Where and how to pay, below the sums; each line is a paragraph.",
+        help="Where and how to pay, at the bottom of the statement; each line is a paragraph.",
     )
     adults: bool = setting(
         v.BOOLEAN,
         False,
-        help="Whether adults are on it beside the patron whose page it is. Where they aren't, nothing tells that there "
-        "are any, and what they owe is in no sum.",
+        help="Include other adults of the group. If false, the statement doesn't reveal that there are any, and no "
+        "total includes their fines.",
     )
-    bills: bool = setting(v.BOOLEAN, True, help="Whether it says what is owed for what, beside the sums.")
-    items: bool = setting(v.BOOLEAN, True, help="Whether it says which items are due when.")
+    bills: bool = setting(v.BOOLEAN, True, help="Include what the fines are for.")
+    items: bool = setting(v.BOOLEAN, True, help="Include items out with their due dates.")
     titles: str = setting(
         v.one_of(*_TITLES),
         "none",
-        help='Whose titles are on it: "none", those of "juveniles", or "all" on it. Each look is in the log.',
+        help='Whose items have their titles on the statement: "none", those of "juveniles", or "all". Each view is '
+        "logged.",
     )
 
 
@@ -858,15 +859,15 @@ class LetterSettings:
     envelope: str = setting(
         v.one_of("us10", "din"),
         "us10",
-        help='The window envelope in which letters are sent: "us10", a US no. 10 envelope with a left window, for '
-        'Letter paper; "din", for A4 paper folded as in DIN 5008, form B.',
+        help='The window envelope for letters: "us10", a US no. 10 envelope with a left window, for Letter paper; or '
+        '"din", for A4 paper folded as in DIN 5008, form B.',
     )
     texts: tuple[LetterTexts, ...] = setting(
         v.LETTER_TEXTS,
         (),
-        help="The library's own opening, payment and closing, each line a paragraph, with {name} of the addressee and "
-        "{library} in them or not. A table with a library is for it and everything below, one with a language for "
-        "letters in that language. The table of the nearest library counts, and among those one with a language.",
+        help="The library's own opening, payment and closing. Each line is a paragraph, and may contain {name} (of the "
+        "addressee) and {library}. A table can be for a library and everything below it, for a language, or both. The "
+        "nearest library's table counts; among those, one with a language.",
         sample='[[letters.texts]]\nlanguage = "en"\npayment = "Pay at any desk, or online."\n'
         '[[letters.texts]]\nlibrary = "BR1"\nlanguage = "fr-CA"\npayment = "Vous pouvez payer au comptoir."',
     )
@@ -894,21 +895,20 @@ class LanguageSettings:
     default: str = setting(
         v.LANGUAGE,
         "en",
-        help="The language of the report, and of pages and commands where the reader asks for no other. With a country "
-        '("en-US") dates are written as they are there.',
+        help="The language of the report, and of pages and commands unless the reader asks for another. A country "
+        '("en-US") sets the format of dates.',
     )
     libraries: tuple[tuple[str, str], ...] = setting(
         v.LANGUAGES_OF_LIBRARIES,
         (),
-        help="The languages of libraries that have another: their pages and mails of the report are written in it, "
-        "as are those of the libraries below them.",
+        help="Libraries whose pages and mails are in another language, including the libraries below them.",
         sample='[language.libraries]\nBR3 = "fr-CA"',
     )
     currency: str = setting(v.CURRENCY, "USD", help="The currency of all amounts (ISO 4217).")
     timezone: str | None = setting(
         v.TIMEZONE,
         None,
-        help="The time zone of all times; where it isn't given, the library's own in the ILS (lib.timezone), else this "
+        help="The time zone of all times. By default the library's in Evergreen (lib.timezone), or else this "
         "machine's.",
         example="America/Toronto",
     )
@@ -929,25 +929,24 @@ class MetricsSettings:
     listen: str | None = setting(
         v.LISTEN,
         None,
-        help="The address where the web service shows its metrics (docs/monitoring.md) to whoever can reach it, at "
-        "/metrics. There is nothing of a patron in them.",
+        help="The address where the web service publishes metrics, at /metrics, for everyone who can reach it "
+        "(docs/monitoring.md). They contain no patron data.",
         example="127.0.0.1:9821",
-        options=(Option("--metrics", _SERVE, "Address to show the metrics at, in place of the configured one."),),
+        options=(Option("--metrics", _SERVE, "Address to publish metrics at."),),
     )
     token_file: Path | None = setting(
         v.PATH,
         None,
-        help="The file with the token that whoever asks for /evergreen-groups/metrics at the service's own address "
-        "sends along (Authorization: Bearer), alone on one line, 16 characters or more; it must not be open to "
-        "everybody. Without a token nothing is shown there.",
+        help="The file with the token that clients of /evergreen-groups/metrics send (Authorization: Bearer): one line "
+        "of at least 16 characters, not readable by other users. Without a token, that address is disabled.",
         example="/etc/evergreen-groups/metrics-token",
         secret=Secret("token", "metrics_token", shortest=16),
     )
     textfile: Path | None = setting(
         v.PATH,
         None,
-        help="A file that the nightly run writes its figures to, for node_exporter's textfile collector; its name has "
-        "to end in .prom there.",
+        help="A file for the nightly run's metrics, for node_exporter's textfile collector. Its name must end in "
+        ".prom.",
         example="/var/lib/prometheus/node-exporter/evergreen-groups.prom",
     )
 
@@ -956,37 +955,33 @@ class MetricsSettings:
 class Settings:
     """All settings. ``source`` is the file that they were read from, if any."""
 
-    gateway: GatewaySettings = section(GatewaySettings, "Where the ILS is, and who asks.")
-    policy: PolicySettings = section(PolicySettings, "The rule: only a person's own fines count.")
-    report: ReportSettings = section(
-        ReportSettings, "What the nightly report lists, how it is written, and how its run is watched."
-    )
-    audit: AuditSettings = section(AuditSettings, "What the audit finds, and what it needn't find again.")
-    history: HistorySettings = section(HistorySettings, "What is kept of past runs.")
-    state: StateSettings = section(StateSettings, "Where everything is kept.")
-    journal: JournalSettings = section(JournalSettings, "What is kept of changes.")
-    mail: MailSettings = section(MailSettings, "Who gets the report, and the server that takes it.")
-    language: LanguageSettings = section(LanguageSettings, "How people read: language, currency, time zone.")
-    client: ClientSettings = section(ClientSettings, "The staff client, into which names in the report lead.")
+    gateway: GatewaySettings = section(GatewaySettings, "The Evergreen server and the service account.")
+    policy: PolicySettings = section(PolicySettings, "The limit. Only a member's own fines count toward it.")
+    report: ReportSettings = section(ReportSettings, "What the nightly report lists, its files, and the run.")
+    audit: AuditSettings = section(AuditSettings, "What the audit finds.")
+    history: HistorySettings = section(HistorySettings, "The history of reports.")
+    state: StateSettings = section(StateSettings, "The state database.")
+    journal: JournalSettings = section(JournalSettings, "The journal of changes.")
+    mail: MailSettings = section(MailSettings, "The mail server, and who gets the report.")
+    language: LanguageSettings = section(LanguageSettings, "Language, currency and time zone.")
+    client: ClientSettings = section(ClientSettings, "The staff client, for links in the report.")
     serve: ServeSettings = section(ServeSettings, "The web service.")
-    desk: DeskSettings = section(DeskSettings, "The page of a patron's group, and what of it the staff client shows.")
-    follow_up: FollowUpSettings = section(FollowUpSettings, "What was agreed with the groups of the report.")
-    statement: StatementSettings = section(StatementSettings, "What may be on the family statement.")
+    desk: DeskSettings = section(DeskSettings, "The group page, and the panel in the staff client.")
+    follow_up: FollowUpSettings = section(FollowUpSettings, "Follow-ups of groups in the report.")
+    statement: StatementSettings = section(StatementSettings, "The family statement.")
     letters: LetterSettings = section(LetterSettings, "Letters to families (docs/letters.md).")
-    redis: RedisSettings = section(RedisSettings, "What several servers count together.")
-    events: EventsSettings = section(
-        EventsSettings, "Events that the ILS sends (evergreen-groups install --show events)."
-    )
-    metrics: MetricsSettings = section(MetricsSettings, "What is shown to monitoring (docs/monitoring.md).")
+    redis: RedisSettings = section(RedisSettings, "Counters that several servers share.")
+    events: EventsSettings = section(EventsSettings, "Events from Evergreen (evergreen-groups install --show events).")
+    metrics: MetricsSettings = section(MetricsSettings, "Monitoring (docs/monitoring.md).")
     reports: tuple[NamedReport, ...] = ()
     source: Path | None = None
 
 
 SECTION = "reports"
 HELP = (
-    "More reports of the same night, each a table, made from one reading with [report] in runs that are kept in the "
-    "history. Each has a history of its own. Besides the keys below, a table takes those of [report] that say what is "
-    "listed and how it is written; where it doesn't say one, that is as in [report], but for the output."
+    "More reports from the same data, each in a table, made by runs that are recorded in the history. Besides the keys "
+    "below, a table can have the keys of [report] that set what is listed and how it is written. Except for output, "
+    "they default to the values in [report]."
 )
 _OF_THE_RUN = {"details", "deadline", "hours_between_runs", "healthcheck_url"}
 """Settings of ``[report]`` that apply to the whole run."""

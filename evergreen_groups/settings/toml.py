@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 _WIDTH = 118
 _EXAMPLE_HEAD = """\
 # Configuration of evergreen-groups. Copy it to /etc/evergreen-groups/config.toml (or
-# ~/.config/evergreen-groups/config.toml) and uncomment what you need; what is commented out shows the default, or an
-# example where there is none.
+# ~/.config/evergreen-groups/config.toml) and uncomment what you need. Commented lines show the default, or an example
+# if there is no default.
 #
-# Every setting can also come from the environment: EVERGREEN_GROUPS_, its section, _ and its key, for example
-# EVERGREEN_GROUPS_REPORT_MIN_TOTAL=40.00. The environment outweighs this file. docs/settings.md has what each takes.
+# Environment variables override this file: EVERGREEN_GROUPS_SECTION_KEY, for example
+# EVERGREEN_GROUPS_REPORT_MIN_TOTAL=40.00. See docs/settings.md for allowed values.
 """
 _EXAMPLE_REPORT = """\
 #   [[reports]]
@@ -47,8 +47,8 @@ _EXAMPLE_REPORT = """\
 #   link = "https://evergreen.example.org/evergreen-groups/reports/named/old-debts/latest/{library}"
 """
 _FIRST_HEAD = """\
-# Configuration of evergreen-groups, begun by "evergreen-groups init". Every other setting is explained by
-# "evergreen-groups config example"; "evergreen-groups doctor" says whether all is right.
+# Configuration of evergreen-groups, created by "evergreen-groups init". For all other settings, see
+# "evergreen-groups config example". Check the installation with "evergreen-groups doctor".
 """
 
 

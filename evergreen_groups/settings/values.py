@@ -112,7 +112,7 @@ def template(*names: str) -> Kind[str]:
         return line
 
     placeholders = ", ".join(f"{{{name}}}" for name in names)
-    allowed = Message("one line of text, with {placeholders} in it or not", values={"placeholders": placeholders})
+    allowed = Message("one line of text, which may contain {placeholders}", values={"placeholders": placeholders})
     return Kind("text", allowed, read)
 
 
@@ -141,6 +141,18 @@ def host_and_port(address: str) -> tuple[str, int]:
 
 def _with_detail(allowed: str, more: str) -> Message:
     return Message("{allowed} ({more})", values={"allowed": allowed, "more": more})
+
+
+def _of_table(allowed: str, tables: str, number: int) -> Message:
+    return _with_detail(allowed, f"[[{tables}]] {number}")
+
+
+def _like(example: str) -> Message:
+    return Message("a value such as {example}", values={"example": example})
+
+
+def _list_like(example: str) -> Message:
+    return Message("a list such as {example}", values={"example": example})
 
 
 def _text(value: object) -> str:
@@ -226,8 +238,8 @@ def _path(value: object) -> Path:
     try:
         return Path(text).expanduser()
     except RuntimeError:  # the user or the home directory doesn't exist
-        nobody = Message("there is no home directory for {user}", values={"user": text.partition("/")[0]})
-        raise NotAllowedError(_with_detail(PATH.allowed, nobody)) from None
+        missing = f"{text.partition('/')[0]} has no home directory"
+        raise NotAllowedError(_with_detail(PATH.allowed, missing)) from None
 
 
 def _existing_file(value: object) -> Path:
@@ -278,32 +290,16 @@ def _limit_rules(value: object) -> tuple[LimitRule, ...]:
     for number, rule in enumerate(rules, 1):
         place = tuple(name and name.casefold() for name in (rule.profile, rule.library))
         if place in seen:
-            raise NotAllowedError(
-                Message(
-                    "one table for each profile and library (table {number} is a second one)",
-                    values={"number": number},
-                )
-            )
+            raise NotAllowedError(_of_table(Message("one table per profile and library"), "policy.limits", number))
         seen.add(place)
     return rules
 
 
 def _limit_rule(number: int, entry: object) -> LimitRule:
-    allowed = {"profile", "library", "limit", "comparison"}
-    if not isinstance(entry, dict) or not entry.keys() <= allowed or "limit" not in entry:
-        raise NotAllowedError(
-            Message(
-                "a limit with a profile or library or both, and a comparison, only (table {number})",
-                values={"number": number},
-            )
-        )
-    if "profile" not in entry and "library" not in entry:
-        raise NotAllowedError(
-            Message(
-                "a profile or a library in each table (table {number}); limit is for everybody else",
-                values={"number": number},
-            )
-        )
+    places = {"profile", "library"}
+    allowed = {*places, "limit", "comparison"}
+    if not isinstance(entry, dict) or not {"limit"} <= entry.keys() <= allowed or not entry.keys() & places:
+        raise NotAllowedError(_of_table(_LIMIT_KEYS, "policy.limits", number))
     try:
         return LimitRule(
             profile=TEXT(entry["profile"]) if "profile" in entry else None,
@@ -312,8 +308,7 @@ def _limit_rule(number: int, entry: object) -> LimitRule:
             comparison=COMPARISON(entry["comparison"]) if "comparison" in entry else None,
         )
     except NotAllowedError as problem:
-        table = Message("table {number}", values={"number": number})
-        raise NotAllowedError(_with_detail(problem.allowed, table)) from None
+        raise NotAllowedError(_of_table(problem.allowed, "policy.limits", number)) from None
 
 
 def _file_formats(value: object) -> tuple[str, ...]:
@@ -362,10 +357,7 @@ def _addresses(listed: object) -> Iterator[str]:
     addresses = [listed] if isinstance(listed, str) else listed
     if not isinstance(addresses, list) or not addresses:
         raise ValueError
-    try:
-        yield from (MAIL_ADDRESS(address) for address in addresses)
-    except NotAllowedError as problem:
-        raise NotAllowedError(Message("for each short name {allowed}", values={"allowed": problem.allowed})) from None
+    yield from (MAIL_ADDRESS(address) for address in addresses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -395,75 +387,74 @@ def _letter_text(number: int, entry: object) -> LetterTexts:
     allowed = {"library": TEXT, "language": LANGUAGE, **dict.fromkeys(LETTER_PARTS, TEXT)}
     if not isinstance(entry, dict) or not entry.keys() <= allowed.keys() or not entry.keys() & {*LETTER_PARTS}:
         raise NotAllowedError(
-            Message(
-                "an opening, a payment or a closing with a library or a language, only (table {number})",
-                values={"number": number},
+            _of_table(
+                Message("opening, payment or closing; library and language are optional"), "letters.texts", number
             )
         )
     try:
         return LetterTexts(**{name: allowed[name](text) for name, text in entry.items()})
     except NotAllowedError as problem:
-        table = Message("table {number}", values={"number": number})
-        raise NotAllowedError(_with_detail(problem.allowed, table)) from None
+        raise NotAllowedError(_of_table(problem.allowed, "letters.texts", number)) from None
 
 
-TEXT = Kind("text", Message("a text that isn't empty"), _text)
-TEXTS = Kind("shortname", Message('a list of short names such as ["BR1", "BR2"]'), _texts, several=True)
+TEXT = Kind("text", Message("text that isn't empty"), _text)
+TEXTS = Kind("shortname", _list_like('["BR1", "BR2"]'), _texts, several=True)
 REPORT_NAME = Kind(
     "name",
-    Message("a name of letters, digits, - and _, 40 at most, that no other report has"),
+    Message("up to 40 letters, digits, - and _"),
     _report_name,
     empty='""',
 )
-KIND_NAMES = Kind("kind", Message('a list of kinds such as ["lost materials"]'), _texts, several=True)
-PROFILE_NAMES = Kind("profile", Message('a list of profiles such as ["Juvenile"]'), _texts, several=True)
-ASCENDING_DAYS = Kind("days", Message("a list of up to 9 ascending numbers such as [30, 60, 90]"), _ascending_days)
+KIND_NAMES = Kind("kind", _list_like('["lost materials"]'), _texts, several=True)
+PROFILE_NAMES = Kind("profile", _list_like('["Juvenile"]'), _texts, several=True)
+ASCENDING_DAYS = Kind("days", Message("up to 9 ascending numbers, such as [30, 60, 90]"), _ascending_days)
 BOOLEAN = Kind("flag", Message("true or false"), _boolean)
+_EXAMPLE_URL = '"https://evergreen.example.org"'
 URL = Kind(
-    "url", Message('an address such as "https://evergreen.example.org", without a user name or password in it'), _url
+    "url",
+    Message("an address such as {example}, without a user name or password", values={"example": _EXAMPLE_URL}),
+    _url,
 )
-ORIGIN = Kind("url", Message('an origin such as "https://evergreen.example.org", without a path'), _origin)
-NETWORKS = Kind("network", Message('a list of addresses or networks such as ["127.0.0.1", "10.1.0.0/16"]'), _networks)
-PATH = Kind("path", Message('a path such as "/var/lib/evergreen-groups", where ~ is the home directory'), _path)
-EXISTING_FILE = Kind("file", Message("a file that is there"), _existing_file)
-LOCALE = Kind("locale", Message('a language tag such as "en-US"'), _where(_text, _TAG.fullmatch))
+ORIGIN = Kind("url", Message("an address such as {example}, without a path", values={"example": _EXAMPLE_URL}), _origin)
+NETWORKS = Kind("network", _list_like('["127.0.0.1", "10.1.0.0/16"]'), _networks)
+PATH = Kind("path", _like('"/var/lib/evergreen-groups"'), _path)
+EXISTING_FILE = Kind("file", Message("an existing file"), _existing_file)
+LOCALE = Kind("locale", _like('"en-US"'), _where(_text, _TAG.fullmatch))
 LANGUAGE = Kind(
-    "language", Message('a language that there are texts in, such as "fr-CA" (docs/translating.md)'), _language
+    "language", Message('a language that has a translation, such as "fr-CA" (docs/translating.md)'), _language
 )
 LANGUAGES_OF_LIBRARIES = Kind(
     "shortname=language",
-    Message('short names with languages such as {BR3 = "fr-CA"}'),
+    _like('{BR3 = "fr-CA"}'),
     _languages_of_libraries,
     empty="{}",
 )
-CURRENCY = Kind(
-    "currency", Message('the code of a currency (ISO 4217) such as "CAD"'), _where(_text, _CURRENCY_CODE.fullmatch)
-)
-TIMEZONE = Kind("timezone", Message('a time zone such as "America/Toronto"'), _where(_text, timezone_of))
-AMOUNT = Kind("amount", Message("an amount such as 5.00, not below zero, with at most two decimal places"), _amount)
-AMOUNT_ABOVE_ZERO = Kind(
-    "amount", Message("an amount above zero such as 25.00, with at most two decimal places"), _where(_amount, bool)
-)
-LIMIT = Kind("amount", Message('{amount}, or "none"', values={"amount": AMOUNT.allowed}), _limit)
-LIMIT_OR_ILS = Kind("amount", Message('{amount}, or "ils"', values={"amount": LIMIT.allowed}), _limit_or_ils)
-LIMIT_RULES = Kind("limits", Message("tables [[policy.limits]] in the configuration file"), _limit_rules)
-LETTER_TEXTS = Kind("texts", Message("tables [[letters.texts]] in the configuration file"), _letter_texts)
-COMPARISON = Kind("comparison", Message('"exceeds" (over the limit) or "reaches" (at it as well)'), Comparison)
+CURRENCY = Kind("currency", _like('"CAD" (ISO 4217)'), _where(_text, _CURRENCY_CODE.fullmatch))
+TIMEZONE = Kind("timezone", _like('"America/Toronto"'), _where(_text, timezone_of))
+_AN_AMOUNT = Message("an amount of {lowest} or more, with at most two decimal places")
+AMOUNT = Kind("amount", _AN_AMOUNT.with_values({"lowest": "0.00"}), _amount)
+AMOUNT_ABOVE_ZERO = Kind("amount", _AN_AMOUNT.with_values({"lowest": "0.01"}), _where(_amount, bool))
+_OR = Message("{allowed}; or {word}")
+LIMIT = Kind("amount", _OR.with_values({"allowed": AMOUNT.allowed, "word": '"none"'}), _limit)
+LIMIT_OR_ILS = Kind("amount", _OR.with_values({"allowed": LIMIT.allowed, "word": '"ils"'}), _limit_or_ils)
+_TABLES = Message("{name} tables in the configuration file")
+_LIMIT_KEYS = Message("limit, with profile, library or both; comparison is optional")
+LIMIT_RULES = Kind("limits", _TABLES.with_values({"name": "[[policy.limits]]"}), _limit_rules)
+LETTER_TEXTS = Kind("texts", _TABLES.with_values({"name": "[[letters.texts]]"}), _letter_texts)
+COMPARISON = Kind("comparison", Message("one of {words}", values={"words": "exceeds, reaches"}), Comparison)
 FILE_FORMAT_LIST = Kind(
     "formats", Message("a list of {formats}", values={"formats": ", ".join(FILE_FORMATS)}), _file_formats
 )
-HOST = Kind("host", Message('the name of a machine such as "mail.example.org"'), _host)
-LISTEN = Kind("host:port", Message('a host and a port such as "127.0.0.1:9821"'), _listen)
+HOST = Kind("host", _like('"mail.example.org"'), _host)
+LISTEN = Kind("host:port", _like('"127.0.0.1:9821"'), _listen)
 MAIL_ADDRESS = Kind(
     "address",
-    Message('an address such as "circulation@example.org", with a domain of other letters as xn--…'),
+    Message('an e-mail address such as "circulation@example.org"; an international domain begins with xn--'),
     _mail_address,
 )
 RECIPIENTS = Kind(
     "shortname=address",
-    Message(
-        'an address, or short names with addresses such as {BR1 = ["desk@example.org"], "*" = ["all@example.org"]}'
-    ),
+    _like('"all@example.org", or {BR1 = ["desk@example.org"], "*" = ["all@example.org"]}'),
     _recipients,
     empty="{}",
 )

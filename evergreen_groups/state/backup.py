@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 from sqlalchemy import func, insert, select, text, union
 
 from evergreen_groups.errors import ConfigurationError, StateError
-from evergreen_groups.message import system_reason
-from evergreen_groups.state.database import make_tables, upgrade_schema, version_of
+from evergreen_groups.message import Message, system_reason
+from evergreen_groups.state.database import NEW_DATABASE, make_tables, upgrade_schema, version_of
 from evergreen_groups.state.engine import RESTORE_ADVICE, database_errors, sqlite_engine, unlocked_uri
-from evergreen_groups.state.files import unfinished_file
+from evergreen_groups.state.files import CHOOSE_ANOTHER, unfinished_file, write_advice
 from evergreen_groups.state.retention import StoredAmount, stored_amounts
 from evergreen_groups.state.schema import (
     changes,
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 _BATCH_SIZE = 100  # rows per batch: few, because mails may be large
 _WAIT = 10.0
+_NAME_A_BACKUP = Message("name a file that `evergreen-groups state backup` wrote")
 _NOT_BACKED_UP = (leases,)
 """Tables to leave out of backups: who holds which lease now."""
 
@@ -63,18 +64,18 @@ def back_up(database: Database, target: Path) -> int:
                 if database.path is None:
                     with _engine_of(unfinished) as engine, engine.begin() as copy:
                         make_tables(copy)
-                        return _copy_rows(source, copy)
+                        return _copy_rows(source, copy, database.where)
                 rows = _count(source)
             _copy_file(database.path, unfinished)
             return rows
     except FileExistsError:
         raise ConfigurationError(
-            "{path} is there already", advice="name another file", code="backup-there", values={"path": target}
+            "{path} already exists", advice=CHOOSE_ANOTHER, code="backup-there", values={"path": target}
         ) from None
     except OSError as error:
         raise ConfigurationError(
             "cannot write {path}: {reason}",
-            advice="name a directory that this user can write to, with room in it",
+            advice=write_advice(error),
             code="backup-not-written",
             values={"path": target, "reason": system_reason(error)},
         ) from error
@@ -91,10 +92,7 @@ def restore(database: Database, source: Path) -> int:
     """
     if not source.is_file():
         raise ConfigurationError(
-            "cannot read {path}: it isn't a file",
-            advice="name a backup",
-            code="backup-not-read",
-            values={"path": source},
+            "{path} isn't a backup", advice=_NAME_A_BACKUP, code="backup-not-read", values={"path": source}
         )
     with TemporaryDirectory(prefix="evergreen-groups-") as directory, database_errors(str(source)):
         copy = Path(directory) / "copy"
@@ -113,18 +111,18 @@ def restore(database: Database, source: Path) -> int:
             with engine.begin() as backup, database.writing() as connection:
                 if _count(connection):
                     raise StateError(
-                        "something is kept in {where} already",
-                        advice="restore into a database with nothing in it: move the file away, or make a new database",
+                        "the database {where} isn't empty",
+                        advice=NEW_DATABASE,
                         code="restore-not-empty",
                         values={"where": database.where},
                     )
-                rows = _copy_rows(backup, connection)
+                rows = _copy_rows(backup, connection, database.where)
                 set_counters(connection, *metadata.sorted_tables)
                 return rows
 
 
 def _not_a_backup(source: Path) -> StateError:
-    return StateError("{path} isn't a backup", advice="name a backup", code="not-a-backup", values={"path": source})
+    return StateError("{path} isn't a backup", advice=_NAME_A_BACKUP, code="not-a-backup", values={"path": source})
 
 
 @contextmanager
@@ -145,7 +143,7 @@ def _count(connection: Connection) -> int:
     return sum(connection.execute(select(func.count()).select_from(table)).scalar_one() for table in _tables())
 
 
-def _copy_rows(source: Connection, target: Connection) -> int:
+def _copy_rows(source: Connection, target: Connection, where: str) -> int:
     """Copy every row. Order by id, because a change refers to the earlier change that it undoes."""
     for table in _tables():
         rows = source.execution_options(yield_per=_BATCH_SIZE).execute(
@@ -155,7 +153,12 @@ def _copy_rows(source: Connection, target: Connection) -> int:
             target.execute(insert(table), [dict(row) for row in batch])
     copied = _count(target)
     if copied != _count(source):
-        raise StateError("not everything was copied", advice="try again", code="copy-incomplete")
+        raise StateError(
+            "the database {where} can't be used ({reason})",
+            advice="try again later",
+            code="copy-incomplete",
+            values={"where": where, "reason": "not all rows were copied"},
+        )
     return copied
 
 
@@ -169,7 +172,7 @@ def _copy_file(source: Path, target: Path, *, verify: bool = False) -> None:
         if verify and database.execute("PRAGMA integrity_check(1)").fetchone() != ("ok",):
             raise StateError(
                 "the backup {path} is damaged",
-                advice="take an earlier one",
+                advice="restore an earlier one",
                 code="backup-damaged",
                 values={"path": source},
             )

@@ -27,6 +27,7 @@ from evergreen_groups.state.engine import (
     NOT_DURABLE,
     READS,
     RESTORE_ADVICE,
+    SERVER_DOWN,
     CircuitBreaker,
     ServerClock,
     database_errors,
@@ -117,7 +118,7 @@ def _acquire(connection: Connection, name: LeaseName, timeout: float) -> None:
         if time.monotonic() >= deadline:
             with connection.begin():
                 holder = noted_holder(connection, name)
-            raise busy(name.doing, holder.message if holder else Message("it has just begun"), name.parts)
+            raise busy(name.doing, holder, name.parts)
         time.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE)
 
@@ -135,6 +136,7 @@ def _take_free(connection: Connection, keys: Sequence[int]) -> int:
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _VERSIONS = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))
 _BEFORE_1_0 = {str(version) for version in range(1, int(VERSION))}
+NEW_DATABASE = Message("move the file away, or set an empty PostgreSQL database in [state]")
 _UPGRADE_MINUTES = 10
 _LOCK = 0x65766772  # an arbitrary number, to avoid clashes with other programs' advisory locks
 
@@ -161,8 +163,8 @@ def upgrade_schema(engine: Engine, where: str) -> None:
             if found is None:
                 if inspect(connection).get_table_names():
                     raise StateError(
-                        "the database {where} is another program's: it has tables, and none of ours",
-                        advice="name one of its own for evergreen-groups",
+                        "the database {where} belongs to another program",
+                        advice=NEW_DATABASE,
                         code="database-of-another-program",
                         values={"where": where},
                     )
@@ -202,8 +204,8 @@ def _migrate(connection: Connection, where: str, found: str) -> None:
 
     if found in _BEFORE_1_0:
         raise StateError(
-            "the database {where} was written by a development version, in its schema {version}, and can't be upgraded",
-            advice="start with a new database: move the file away, or name an empty PostgreSQL database",
+            "the database {where} is from a development version (schema {version}) and can't be upgraded",
+            advice=NEW_DATABASE,
             code="state-of-development-version",
             values={"where": where, "version": found},
         )
@@ -214,8 +216,8 @@ def _migrate(connection: Connection, where: str, found: str) -> None:
 
 def _written_by_a_later_release(where: str, version: str) -> StateError:
     return StateError(
-        "the database {where} was written by a later release, in its schema {version}",
-        advice="use that release, or restore a backup from before the upgrade (docs/upgrading.md)",
+        "the database {where} is from a later release (schema {version})",
+        advice="install that release, or restore a backup from before the upgrade (docs/upgrading.md)",
         code="state-of-newer-release",
         values={"where": where, "version": version},
     )
@@ -242,8 +244,8 @@ def create_atomically(path: Path, fill: Callable[[Engine], None], wait: float) -
     with open_directory(path.parent, list_it=True) as directory:
         if not try_lock(directory, wait):
             raise StateError(
-                "the database {where} is just being made by another process",
-                advice="run again when that has ended",
+                "another process is creating the database {where}",
+                advice="try again later",
                 code="database-being-made",
                 values={"where": path},
             )
@@ -366,10 +368,7 @@ class Database(Transactions):
         """The database's name in messages."""
         if self._url is None:
             return str(self.path)
-        values = {"name": self._url.database, "host": self._url.host}
-        if self._url.host:
-            return Message("{name} at {host}", values=values)
-        return Message("{name} at this machine", values=values)
+        return f"{self._url.database}@{self._url.host or 'localhost'}"
 
     @property
     def is_there(self) -> bool:
@@ -476,7 +475,7 @@ class Database(Transactions):
             create_atomically(path, lambda engine: upgrade_schema(engine, self.where), self._wait)
         if not refuse_another_users_database(path).st_size:  # only complete files get this name, so it was truncated
             raise StateError(
-                "the database {where} is empty, which it never is",
+                "the database {where} is damaged",
                 advice=RESTORE_ADVICE,
                 code="database-cut-off",
                 values={"where": self.where},
@@ -516,8 +515,8 @@ class Lease(Transactions):
         # SQLAlchemy would silently replace a broken connection with a new one, which doesn't hold the lock.
         if self._held.invalidated or self._held.closed:
             raise StateUnavailableError(
-                "the connection to the database {where} was lost on the way, and with it the right to go on",
-                advice="run again when PostgreSQL is up",
+                "lost the connection to the database {where}",
+                advice=SERVER_DOWN,
                 code="lease-lost",
                 values={"where": self.where},
             )

@@ -39,18 +39,18 @@ def trusted_since(days: Iterable[date], now: date, what: str) -> date:
     """Return the earliest of ``days`` that ``now`` confirms. Don't delete anything older for its age.
 
     If the clock is decades ahead for one night, everything looks too old. So stop at a gap of more than
-    ``MAX_GAP``, and log an error that says ``what`` the days are of. Ignore days after ``now``.
+    ``MAX_GAP``, and log an error that says ``what`` the days belong to. Ignore days after ``now``.
 
-    >>> trusted_since([date(2026, 8, 13), date(2026, 8, 14)], date(2099, 1, 1), "of the reports")
+    >>> trusted_since([date(2026, 8, 13), date(2026, 8, 14)], date(2099, 1, 1), "in the archive")
     datetime.date(2099, 1, 1)
-    >>> trusted_since([date(2026, 8, 13), date(2026, 8, 14)], date(2026, 8, 15), "of the reports")
+    >>> trusted_since([date(2026, 8, 13), date(2026, 8, 14)], date(2026, 8, 15), "in the archive")
     datetime.date(2026, 8, 13)
     """
     since = now
     for day in sorted((day for day in days if day <= now), reverse=True):
         if since - day > MAX_GAP:
             log.error(
-                "nothing %s before %s is removed for its age: years lie between that and %s; was a clock wrong?",
+                "not deleting anything %s before %s: there is a gap of years until %s; check the clock",
                 what,
                 f"{since:%Y-%m-%d}",
                 f"{day:%Y-%m-%d}",
@@ -115,8 +115,8 @@ def new_edition(directory: Path, day: date, *, keep_days: int | None = None) -> 
             with suppress(FileNotFoundError):
                 if not stat.S_ISLNK(os.stat(link, dir_fd=top, follow_symlinks=False).st_mode):
                     raise ConfigurationError(
-                        "{path} is in the way: a link is to be there",
-                        advice="move {path} elsewhere or name another directory",
+                        "{path} already exists",
+                        advice="move {path} away, or choose another path",
                         code="link-in-the-way",
                         values={"path": directory / link},
                     )
@@ -155,12 +155,12 @@ def _remove_old_links(directory: Path, top: int, day: date, keep_days: int) -> N
     Keep dates from before a gap of years, and log dates in the future: both mean that a clock was wrong.
     """
     days = [date.fromisoformat(link) for link, _edition in _date_links(top)]
-    since = trusted_since(days, day, f"of {directory}")
+    since = trusted_since(days, day, f"in {directory}")
     for one in days:
         if since <= one <= day - timedelta(days=keep_days):
             os.unlink(one.isoformat(), dir_fd=top)
         elif one > day + timedelta(days=1):
-            log.error("%s is of a day to come: a clock was wrong; remove it", directory / one.isoformat())
+            log.error("%s is dated in the future because a clock was wrong; delete it", directory / one.isoformat())
 
 
 def _remove_unused(top: int, store: int) -> None:

@@ -40,34 +40,31 @@ from evergreen_groups.state.files import NO_ROOM, open_directory, require_own_fi
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
 
-RESTORE_ADVICE = Message("move the database away to begin a new one, or put a backup in its place")
+RESTORE_ADVICE = Message("restore a backup, or move the database away to start a new one")
+_LOCKED = Message("end the process that locks the database (see {tool}), or try again later")
+_DISK = Message("free up disk space, or check the disk for errors")
+_NO_ACCESS = Message("give this user write access to the database and its directory")
 _SQLITE_ADVICE = {
-    sqlite3.SQLITE_FULL: Message("make room on the disk"),
-    sqlite3.SQLITE_IOERR: Message("make room on the disk, or see whether it is failing"),
-    sqlite3.SQLITE_BUSY: Message(
-        "another process holds the database: end that process (`fuser` names it), or run again later"
-    ),
-    sqlite3.SQLITE_LOCKED: Message(
-        "another process holds the database: end that process (`fuser` names it), or run again later"
-    ),
-    sqlite3.SQLITE_READONLY: Message("allow this user to write the database and in its directory"),
-    sqlite3.SQLITE_CANTOPEN: Message("allow this user to write the database and in its directory"),
+    sqlite3.SQLITE_FULL: _DISK,
+    sqlite3.SQLITE_IOERR: _DISK,
+    sqlite3.SQLITE_BUSY: _LOCKED.with_values({"tool": "`fuser`"}),
+    sqlite3.SQLITE_LOCKED: _LOCKED.with_values({"tool": "`fuser`"}),
+    sqlite3.SQLITE_READONLY: _NO_ACCESS,
+    sqlite3.SQLITE_CANTOPEN: _NO_ACCESS,
 }
+SERVER_DOWN = Message("try again when PostgreSQL is running and reachable from this machine")
 _PRIMARY_CODE = 0xFF
 _POSTGRESQL_ADVICE = {
-    "08": Message("see whether PostgreSQL runs and can be reached from here"),
-    "28": Message("look at the user, the password and the address in [state], and at the server's pg_hba.conf"),
-    "3D": Message("make the database (createdb), or name another in [state]"),
-    "42501": Message("let this user write there, or run `evergreen-groups state upgrade` as the owner"),
-    "53": Message("make room, or allow more connections"),
-    "57": Message("run again when PostgreSQL is up"),
-    "57014": Message("run again; the server ends what takes longer than it allows"),
-    "25006": Message("name the server that can be written to: this one only reads"),
-    "40": Message("run again: others were writing the same"),
-    "55P03": Message(
-        "another session holds the database: end that session (`pg_stat_activity` names it), or run again later"
-    ),
-    "XX": Message("see PostgreSQL's log; where its data are damaged, put a backup in their place"),
+    "08": SERVER_DOWN,
+    "28": Message("check the user, password and address in [state], and pg_hba.conf on the server"),
+    "3D": Message("create the database (createdb), or set another one in [state]"),
+    "42501": Message("grant this user write access, or run `evergreen-groups state upgrade` as the owner"),
+    "53": Message("free up disk space on the server, or raise max_connections"),
+    "57": SERVER_DOWN,
+    "57014": Message("try again later"),  # statement_timeout
+    "25006": Message("this server is a read-only replica: set the primary server in [state]"),
+    "40": Message("try again later"),  # others were writing the same rows
+    "55P03": _LOCKED.with_values({"tool": "`pg_stat_activity`"}),
 }
 _CODES_BY_TEXT = {
     "too many clients": "53",
@@ -94,7 +91,7 @@ Any other refusal counts as temporary. A server with messages in another languag
 _TEMPORARY = ("08", "40", "53", "55P03", "57", sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 """Codes and prefixes of codes of errors that may go away on a retry."""
 _LONGEST = 300
-_DEFAULT_ADVICE = Message("see PostgreSQL's log; `evergreen-groups state check` looks everything through")
+_DEFAULT_ADVICE = Message("run `evergreen-groups state check`")
 
 
 class NoAnswerError(OSError):
@@ -117,15 +114,15 @@ def database_errors(where: str) -> Iterator[None]:
     except IntegrityError as error:
         diagnosis = getattr(error.orig, "diag", None)  # PostgreSQL's; SQLite's text names columns, not values
         raise StateError(
-            "the database {where} refuses what contradicts something in it ({constraint})",
-            advice="see whether another program writes there; `evergreen-groups state check` looks it through",
+            "the database {where} rejected a write ({constraint})",
+            advice="run `evergreen-groups state check`",
             code="database-contradiction",
             values={"where": where, "constraint": str(diagnosis.constraint_name if diagnosis else error.orig)},
         ) from error
     # The first three are about a value of a row that can't be decoded.
     except (ValueError, TypeError, ArithmeticError, NoResultFound, MultipleResultsFound) as error:
         raise StateError(
-            "the database {where} holds something that was never written",
+            "the database {where} is damaged",
             advice=RESTORE_ADVICE,
             code="database-broken",
             values={"where": where},
@@ -273,7 +270,7 @@ class CircuitBreaker:
             now = time.monotonic()
             if self._until is not None:
                 if now < self._until:
-                    raise NoAnswerError("the server didn't answer a moment ago")
+                    raise NoAnswerError("no answer a moment ago")
                 self._until = now + _OPEN_SECONDS
 
 
@@ -309,11 +306,11 @@ def postgresql_engine(url: URL, wait: float, breaker: CircuitBreaker, clock: Ser
         )
     except (ImportError, NoSuchModuleError) as error:
         raise ConfigurationError(
-            "what speaks to PostgreSQL isn't installed",
-            advice="{pip} install 'evergreen-groups[postgresql]'",
+            "{package} isn't installed",
+            advice="{pip} install 'evergreen-groups[{extra}]'",
             setting="state.database",
             code="postgresql-not-installed",
-            values={"pip": own_pip()},
+            values={"package": "psycopg", "pip": own_pip(), "extra": "postgresql"},
         ) from error
     session = {
         # Override a server default that would make commits not durable.
@@ -435,17 +432,19 @@ def postgresql_url(text: str, password: str | None) -> URL:
         url = make_url(text)
     if url is None or url.get_backend_name() != "postgresql":
         raise ConfigurationError(
-            "[state] database isn't the address of a PostgreSQL database",
-            advice='write it as "postgresql+psycopg://user@host/name", or leave it out to keep everything in a file',
+            "[{section}] {key} isn't a valid address",
+            advice="write it as {example}",
             setting="state.database",
             code="database-address-wrong",
+            values={"section": "state", "key": "database", "example": '"postgresql+psycopg://user@host/name"'},
         )
     if url.password is not None or any(name in url.query for name in _SECRETS):
         raise ConfigurationError(
-            "[state] database has a password in it",
-            advice="put it into a file that only this user can read, and name that in password_file",
+            "[{section}] {key} contains a password",
+            advice="put it in a file that only this user can read, and set {file} to its path",
             setting="state.database",
             code="database-password-in-address",
+            values={"section": "state", "key": "database", "file": "password_file"},
         )
     return url.set(drivername="postgresql+psycopg", password=password)
 
@@ -468,8 +467,8 @@ def refuse_another_users_database(path: Path) -> os.stat_result:
             except FileNotFoundError:
                 continue
             except OSError as error:
-                values = {"file": beside, "reason": system_reason(error)}
-                raise PermissionError(errno.EPERM, Message("beside it is {file}: {reason}", values=values)) from error
+                reason = Message("{path}: {reason}", values={"path": beside, "reason": system_reason(error)})
+                raise PermissionError(errno.EPERM, reason) from error
         if stat.S_IMODE(found.st_mode) & _OTHERS:  # SQLite gives its companion files the same mode
             os.chmod(path.name, 0o600, dir_fd=parent)
     return found

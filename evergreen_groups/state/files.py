@@ -70,7 +70,7 @@ def private_directory(name: str, parent: int) -> Iterator[int]:
         found = os.fstat(descriptor)
         _refuse_other_owner(found, parent)
         if found.st_mode & stat.S_IWOTH:
-            raise _refusal(Message("everybody can write to it"))
+            raise _refusal(Message("other users can write to it"))
         yield descriptor
     finally:
         os.close(descriptor)
@@ -101,7 +101,7 @@ def _open(name: str, flags: int, parent: int) -> int:
     except OSError as error:
         if error.errno != errno.ELOOP:
             raise
-        raise _refusal(Message("it is a symbolic link")) from error
+        raise _refusal(Message("a symbolic link")) from error
 
 
 def give_to_directory_owner(descriptor: int, parent: int) -> None:
@@ -117,63 +117,44 @@ def give_to_directory_owner(descriptor: int, parent: int) -> None:
 def require_own_file(found: os.stat_result, parent: int, *, any_owner: bool = False) -> None:
     """Raise OSError unless this is a regular file of this user with only one name."""
     if stat.S_ISLNK(found.st_mode):
-        raise _refusal(Message("it is a symbolic link"))
+        raise _refusal(Message("a symbolic link"))
     if not stat.S_ISREG(found.st_mode):
-        raise _refusal(Message("it is not a regular file"))
+        raise _refusal(Message("not a regular file"))
     if any_owner:
         return
     _refuse_other_owner(found, parent)
     if found.st_nlink > 1:
-        raise _refusal(Message("it has another name as well"))
+        raise _refusal(Message("more than one hard link"))
 
 
 def _refuse_other_owner(found: os.stat_result, parent: int) -> None:
     """Refuse another user's file. Root may work with files that belong to the owner of the directory."""
     user = os.geteuid()
     if found.st_uid != user and (user or found.st_uid != os.fstat(parent).st_uid):
-        raise _refusal(Message("it belongs to another user"))
+        raise _refusal(Message("another user owns it"))
 
 
 def _refusal(reason: Message) -> OSError:
     return PermissionError(errno.EPERM, reason)
 
 
-_NO_PERMISSION = (
-    Message("allow this user to write in the directory or name another file"),
-    Message("allow this user to write in the directory or name another directory"),
-)
+CHOOSE_ANOTHER = Message("choose another path")
+_NO_PERMISSION = Message("give this user write access to the directory, or choose another path")
+_DISK_FULL = Message("free up disk space, or choose another path")
 _ADVICE = {
-    errno.ENOENT: (
-        Message("create the directory or name another file"),
-        Message("create the directory or name another directory"),
-    ),
-    errno.EEXIST: (
-        Message("name another file, or move away what is there"),
-        Message("name another directory, or move away what is there"),
-    ),
-    errno.ENOTDIR: (
-        Message("part of the path is no directory: name another file"),
-        Message("part of the path is no directory: name another directory"),
-    ),
-    errno.EISDIR: (Message("name a file in it"), Message("name a directory in it")),
+    errno.ENOENT: Message("create the directory, or choose another path"),
+    errno.EEXIST: Message("move {path} away, or choose another path"),
     errno.EACCES: _NO_PERMISSION,
     errno.EPERM: _NO_PERMISSION,
-    errno.EROFS: (
-        Message("name a file on a disk that can be written to"),
-        Message("name a directory on a disk that can be written to"),
-    ),
-    errno.ENOSPC: (
-        Message("make room on the disk or name a file on another"),
-        Message("make room on the disk or name a directory on another"),
-    ),
-    errno.EDQUOT: (
-        Message("make room or name a file elsewhere"),
-        Message("make room or name a directory elsewhere"),
-    ),
-    errno.ENAMETOOLONG: (Message("name it shorter"), Message("name it shorter")),
+    **dict.fromkeys(NO_ROOM, _DISK_FULL),
 }
-_DEFAULT_ADVICE = (Message("name another file"), Message("name another directory"))
-"""Advice for an error while writing: a pair for a file and for a directory."""
+
+
+def write_advice(error: OSError) -> Message:
+    """Return the advice for an error while writing to the value ``path``."""
+    return _ADVICE.get(error.errno or 0, CHOOSE_ANOTHER)
+
+
 # One prefix for all targets: each night's backup has another name, and must find what the last one left.
 _PREFIX, _SUFFIX = ".evergreen-groups.", ".part"
 
@@ -293,11 +274,11 @@ def write_errors(directory: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _cannot_write(directory, error, directory=True) from error
+        raise _cannot_write(directory, error) from error
 
 
-def _cannot_write(path: Path, error: OSError, *, directory: bool = False) -> ConfigurationError:
-    advice = _ADVICE.get(error.errno or 0, _DEFAULT_ADVICE)[directory]
+def _cannot_write(path: Path, error: OSError) -> ConfigurationError:
+    advice = write_advice(error)
     values = {"path": path, "reason": system_reason(error) if error.strerror else error}
     if error.errno in _DISK_ERRORS:
         return DiskError("cannot write {path}: {reason}", advice=advice, values=values)
@@ -357,10 +338,8 @@ def make_state_directory(path: Path) -> Path:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigurationError(
-            "cannot make the state directory {path}: {reason}",
-            advice=Message("make room on the disk")
-            if error.errno in NO_ROOM
-            else Message("let this user make the directory"),
+            "cannot write {path}: {reason}",
+            advice=write_advice(error),
             code="state-directory-not-made",
             values={"path": path, "reason": system_reason(error)},
         ) from error

@@ -20,10 +20,10 @@ from pathlib import Path
 
 from evergreen_groups.errors import BusyError, ConfigurationError
 from evergreen_groups.message import Message, system_reason
-from evergreen_groups.state.files import NO_ROOM, give_to_directory_owner, open_directory, open_own
+from evergreen_groups.state.files import NO_ROOM, give_to_directory_owner, open_directory, open_own, write_advice
 
 _NOTE_LIMIT = 4096
-_OWN_DIRECTORY = Message("the state directory must belong to the user who runs this")
+_OWN_DIRECTORY = Message("run this as the owner of the state directory")
 _FLOCK = "hhqqi4x"  # struct flock
 _PAUSE = 0.05  # seconds between two attempts to get a lock
 
@@ -113,12 +113,12 @@ def hold(
         except OSError as error:
             raise ConfigurationError(
                 "cannot lock {path}: {reason}",
-                advice="put the state directory on a local disk",
+                advice="move the state directory to a local disk",
                 code="lock-impossible",
                 values={"path": file, "reason": system_reason(error)},
             ) from error
         if not got:
-            raise busy(doing, _described(_noted(descriptor)), parts)
+            raise busy(doing, _noted(descriptor), parts)
         holder = Holder(os.getpid(), datetime.now(UTC), alive=True)
         if parts:
             yield holder
@@ -131,11 +131,17 @@ def hold(
             _write_note(descriptor, "")
 
 
-def busy(doing: str, holder: Message, parts: Collection[object]) -> BusyError:
+def busy(doing: str, holder: Holder | None, parts: Collection[object]) -> BusyError:
     """Return the error for a lock that another process holds. Holders of ``parts`` leave no note of themselves."""
     if parts:
         return BusyError("{doing}", code="others-changing", values={"doing": doing})
-    return BusyError("{doing} ({holder})", values={"doing": doing, "holder": holder})
+    if holder is None:
+        described = Message("just started")
+    elif holder.alive:
+        described = holder.message
+    else:
+        described = Message("a child of {holder}, which has ended", values={"holder": holder.message})
+    return BusyError("{doing} ({holder})", values={"doing": doing, "holder": described})
 
 
 def holder_of(file: Path) -> Holder | None:
@@ -187,8 +193,8 @@ def _lock_file(file: Path, directory: int | None = None) -> Iterator[int]:
                 descriptor = open_own(file.name, os.O_RDWR, parent)
     except OSError as error:
         raise ConfigurationError(
-            "cannot open {path}: {reason}",
-            advice=Message("make room on the disk") if error.errno in NO_ROOM else _OWN_DIRECTORY,
+            "cannot write {path}: {reason}",
+            advice=write_advice(error) if error.errno in NO_ROOM else _OWN_DIRECTORY,
             code="lock-not-opened",
             values={"path": file, "reason": system_reason(error)},
         ) from error
@@ -259,15 +265,6 @@ def _noted(descriptor: int) -> Holder | None:
         return Holder(pid, since, alive=tick is not None and tick == note.get("start_tick"))
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
-
-
-def _described(holder: Holder | None) -> Message:
-    if holder is None:
-        return Message("it has just begun")
-    if holder.alive:
-        return holder.message
-    text = Message("{holder}; that one has ended, but something it started has not")
-    return Message(text, values={"holder": holder.message})
 
 
 def _start_tick(pid: int) -> int | None:

@@ -134,13 +134,14 @@ def _advance_trusted_time(transactions: Transactions, now: datetime) -> datetime
         connection.execute(retention.insert().values(name=_CLOCK, believed_at=trusted))
     if trusted < now - _TOLERANCE:
         log.error(
-            "the clock says %s, more than a week after the last run: what is kept is looked at as on %s; "
-            "where no run was missing, set the clock",
+            "the clock says %s, more than a week after the last run: deleting old records as of %s; "
+            "if no runs were missed, set the clock",
             f"{now:%Y-%m-%d}",
             f"{trusted:%Y-%m-%d}",
         )
     elif former is not None and now < former - _TOLERANCE:
-        log.error("the clock says %s, before the last run of %s: set it", f"{now:%Y-%m-%d}", f"{former:%Y-%m-%d}")
+        earlier = f"{now:%Y-%m-%d}", f"{former:%Y-%m-%d}"
+        log.error("the clock says %s, before the last run on %s: set the clock", *earlier)
     return trusted
 
 
@@ -164,8 +165,8 @@ def forget(transactions: Transactions, patron: int) -> Forgotten:
         mine = steps.c.patron == patron
         if connection.execute(select(steps.c.id).where(mine, steps.c.state == "sending")).first():
             raise StateError(
-                "a change of this patron is open: it isn't known yet what became of it",
-                advice="let the next change or report find out, then ask again",
+                "we don't know yet whether a change of this patron went through",
+                advice="try again after the next change or report",
                 code="forget-open",
             )
         concerned = list(connection.execute(select(steps.c.change).where(mine).distinct()).scalars())

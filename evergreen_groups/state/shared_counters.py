@@ -25,10 +25,11 @@ def counter_store(url: str, password: str | None) -> RedisStorage:
         raise _not_an_address()
     if ":" in rest.rpartition("@")[0] or "password" in parse_qs(urlsplit(url).query):
         raise ConfigurationError(
-            "[redis] url has a password in it",
-            advice="put it into a file that only this user can read, and name that in password_file",
+            "[{section}] {key} contains a password",
+            advice="put it in a file that only this user can read, and set {file} to its path",
             setting="redis.url",
             code="redis-password-in-address",
+            values={"section": "redis", "key": "url", "file": "password_file"},
         )
     try:
         from limits.errors import ConfigurationError as NotInstalledError
@@ -67,8 +68,8 @@ def check_counter_store(url: str, password: str | None) -> None:
         store.storage.ping()
     except (AuthenticationError, AuthorizationError, NoPermissionError):
         raise ConfigurationError(
-            "{where} refuses the user or the password",
-            advice="look at url and password_file in [redis]",
+            "{where} refused the user or password",
+            advice="check url and password_file in [redis]",
             setting="redis.password_file",
             code="redis-login-refused",
             values={"where": counter_host(url)},
@@ -76,7 +77,7 @@ def check_counter_store(url: str, password: str | None) -> None:
     except (RedisError, OSError) as error:
         raise StateError(
             "{where} can't be used ({kind})",
-            advice="see whether it runs, and look at url in [redis]; until then each process counts by itself",
+            advice="check that it is running, and url in [redis]; until then, each process counts separately",
             setting="redis.url",
             code="redis-unusable",
             values={"where": counter_host(url), "kind": type(error).__name__},
@@ -92,18 +93,19 @@ def counter_host(url: str) -> str:
 
 def _not_installed() -> ConfigurationError:
     return ConfigurationError(
-        "what speaks to Redis isn't installed",
-        advice="{pip} install 'evergreen-groups[serve,redis]'",
+        "{package} isn't installed",
+        advice="{pip} install 'evergreen-groups[{extra}]'",
         setting="redis.url",
         code="redis-not-installed",
-        values={"pip": own_pip()},
+        values={"package": "redis", "pip": own_pip(), "extra": "serve,redis"},
     )
 
 
 def _not_an_address() -> ConfigurationError:
     return ConfigurationError(
-        "[redis] url isn't the address of a Redis or Valkey",
-        advice='write it as "redis://host:6379/1"',
+        "[{section}] {key} isn't a valid address",
+        advice="write it as {example}",
         setting="redis.url",
         code="redis-address-wrong",
+        values={"section": "redis", "key": "url", "example": '"redis://host:6379/1"'},
     )

@@ -29,7 +29,7 @@ _MAX_SEPARATE_LOCKS = 2_000
 A larger change locks all patrons at once, and waits until no other change is under way."""
 _EVERYBODY = "everybody"
 _REPORT = LeaseName("report", REPORT_LOCK, Message("another run is making the report"))
-_EVENT = LeaseName("event", "events.lock", Message("another run is still working on an event"))
+_EVENT = LeaseName("event", "events.lock", Message("another run is still handling this event"))
 
 
 class State:

@@ -123,8 +123,8 @@ class TestCheck:
         shown = capsys.readouterr().out
         found = [line for line in shown.splitlines() if line[0] != " "]
         assert [line.partition(": ")[0] for line in found[:-1]] == [*(f"{config}:{line}" for line in (7, 4, 5, 8, 9))]
-        assert "is min_total meant?" in shown
-        assert "set sender in [mail]" in shown
+        assert "did you mean min_total?" in shown
+        assert "set sender in section [mail]" in shown
         assert found[-1] == "failed 5."
 
     def test_as_json(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -205,4 +205,4 @@ def test_a_variable_with_a_typing_error_is_refused_by_every_command(
     monkeypatch.setenv("EVERGREEN_GROUPS_REPORT_MIN_TOTL", "30")
     for command in (["status"], ["journal"], ["--sandbox", "report"], ["serve"], ["state", "check"]):
         assert run(command) == exit_status.CONFIGURATION
-        assert "if $EVERGREEN_GROUPS_REPORT_MIN_TOTAL is meant" in capsys.readouterr().err
+        assert "did you mean $EVERGREEN_GROUPS_REPORT_MIN_TOTAL?" in capsys.readouterr().err

@@ -137,13 +137,13 @@ def test_all_questions_with_mistakes_on_the_way(sandbox: Sandbox, command: Comma
         terminal.answer("User name of the service account [consortium_staff]", "")
         terminal.answer("Password for consortium_staff", PASSWORD)
         terminal.answer("Libraries: ")
-        terminal.answer("Libraries, with commas", "NOWHERE")
+        terminal.answer("Libraries, separated by commas", "NOWHERE")
         terminal.answer('Not accepted: there is no org unit "NOWHERE"')
-        terminal.answer("Libraries, with commas", "north, MILL")
-        terminal.answer("List groups that together owe this much or more [25.00]", "lots")
+        terminal.answer("Libraries, separated by commas", "north, MILL")
+        terminal.answer("Minimum combined fines of a group to list [25.00]", "lots")
         terminal.answer("Not accepted: expected an amount")
-        terminal.answer("List groups that together owe this much or more [25.00]", "30")
-        terminal.answer('Limit of one person\'s own fines, "none", or "ils" [5.00]', "")
+        terminal.answer("Minimum combined fines of a group to list [25.00]", "30")
+        terminal.answer('Limit for a member\'s own fines, "none", or "ils" for Evergreen\'s thresholds [5.00]', "")
         terminal.answer("Mail server for the report (none)", "")
         assert terminal.end() == exit_status.DONE, terminal.said
     assert "wrong password" not in terminal.said
@@ -186,12 +186,12 @@ def test_a_mail_server_that_does_not_do_can_be_left_out(sandbox: Sandbox, comman
     with at_a_terminal(command, "--config", str(file), "init", *options, "--limit", "none") as terminal:
         terminal.answer("Mail server for the report (none)", "localhost")
         terminal.answer("Its security", "none")
-        terminal.answer("Its port (the usual one)", str(free_port()))
-        terminal.answer("User name there (none)", "")
+        terminal.answer("Mail server port (default)", str(free_port()))
+        terminal.answer("Mail user name (none)", "")
         terminal.answer("From", "groups@library.example")
         terminal.answer("Recipients", "*=a@library.example")
         terminal.answer("The web service has it at")
-        terminal.answer("Link to the report in the mails (none)", "")
+        terminal.answer("Link to the report (none)", "")
         terminal.answer("Not accepted: Mail server")
         terminal.answer("Mail server for the report (- for none) [localhost]", "-")
         assert terminal.end() == exit_status.DONE, terminal.said
@@ -234,7 +234,7 @@ def test_ctrl_c_on_the_way_writes_nothing(sandbox: Sandbox, command: Command, tm
         terminal.answer("Address of the Evergreen server", sandbox.url)
         terminal.answer("User name of the service account", "consortium_staff")
         terminal.answer("Password for consortium_staff", PASSWORD)
-        terminal.answer("Libraries, with commas")
+        terminal.answer("Libraries, separated by commas")
         assert terminal.interrupt() == exit_status.INTERRUPTED
     assert "Traceback" not in terminal.said
     assert sorted(tmp_path.iterdir()) == before
@@ -249,7 +249,7 @@ def test_a_password_of_the_environment_that_does_not_do_is_asked_for(
         terminal.answer("Not accepted: Login")
         terminal.answer("User name of the service account", "consortium_staff")
         terminal.answer("Password for consortium_staff", PASSWORD)
-        terminal.answer("Libraries, with commas")
+        terminal.answer("Libraries, separated by commas")
         assert terminal.interrupt() == exit_status.INTERRUPTED
 
 
@@ -397,16 +397,16 @@ class TestWhatIsThere:
             terminal.answer("Overwrite it at the end?", "y")
             terminal.answer(f"Address of the Evergreen server [{sandbox.url}]", "")
             terminal.answer("User name of the service account [consortium_staff]", "")
-            terminal.answer("Libraries, with commas (- for all) [NORTH]", "-")
+            terminal.answer("Libraries, separated by commas (- for all) [NORTH]", "-")
             terminal.answer("this much or more [30.00]", "35")
             terminal.answer('"none", or "ils" [5.00]', "")
             terminal.answer("Mail server for the report (none)", "localhost")
             terminal.answer("Its security", "none")
-            terminal.answer("Its port (the usual one)", str(free_port()))
-            terminal.answer("User name there (none)", "")
+            terminal.answer("Mail server port (default)", str(free_port()))
+            terminal.answer("Mail user name (none)", "")
             terminal.answer("From", "groups@library.example")
             terminal.answer("Recipients", "NOWHERE=a@library.example")
-            terminal.answer("Link to the report in the mails (none)", "https://ils.example.org/{library}")
+            terminal.answer("Link to the report (none)", "https://ils.example.org/{library}")
             terminal.answer("Not accepted: there is no org unit")
             terminal.answer('SHORTNAME=ADDRESS; *=ADDRESS" [NOWHERE=a@library.example]', "*=a@library.example")
             terminal.answer("Not accepted: Mail server")

@@ -47,8 +47,8 @@ def configured(command: Command, text: str) -> None:
     [
         ("[report]\nmin_total = " + "[" * 5000 + "]" * 5000, "nested too deeply"),
         (f"[report]\nmin_members = {DIGITS}", "not valid TOML"),
-        ('[report]\noutput = "~no-such-user/x.csv"', "there is no home directory for ~no-such-user"),
-        ('[report]\noutput = "a\\u0000b.csv"', "isn't allowed; it takes a path"),
+        ('[report]\noutput = "~no-such-user/x.csv"', "~no-such-user has no home directory"),
+        ('[report]\noutput = "a\\u0000b.csv"', "isn't allowed; allowed: a value such as"),
         ("[report]\nmin_total = 1e999999999", "isn't allowed"),
         ('[gateway]\nurl = "http://["', "isn't allowed"),
         ('[gateway]\nurl = "https://."\nusername = "x"', "the gateway's address is invalid: can't be parsed"),
@@ -203,7 +203,7 @@ class TestTheJournal:
         done = moved("journal")
         assert done.returncode == exit_status.FAILED
         assert one_line(done.stderr)
-        assert "holds something that was never written; move the database away" in done.stderr
+        assert "is damaged; restore a backup" in done.stderr
 
     def test_a_disk_that_is_full_in_the_middle_of_a_plan(self, tmp_path: Path) -> None:
         state = state_in(tmp_path)
@@ -212,7 +212,7 @@ class TestTheJournal:
             connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
         journal = Journal(state.database)
         steps = [StoredStep(patron, "usrgroup", 1, 2) for patron in range(9999)]
-        with pytest.raises(StateError, match=r"can't be used .* make room on the disk"):
+        with pytest.raises(StateError, match=r"can't be used .* free up disk space"):
             begun(journal, "https://ils.example", Operator("me"), "move", steps)
         assert journal.entries() == []
 

@@ -73,7 +73,7 @@ def test_backup_and_back(command: Command, tmp_path: Path) -> None:
     broken = command("state", "check")
     assert broken.returncode == exit_status.FAILED
     assert one_line(broken.stderr)
-    assert "put a backup in its place" in broken.stderr
+    assert "restore a backup" in broken.stderr
     (tmp_path / "state" / "state.sqlite3").unlink()
     told(command, "state", "restore", str(tmp_path / "b"))
     assert told(command, "state", "export") == kept
@@ -118,9 +118,9 @@ def test_forget_leaves_nothing_in_the_write_ahead_log(command: Command, tmp_path
 @pytest.mark.parametrize(
     ("setting", "says"),
     [
-        ('database = "sqlite:///x"', "isn't the address of a PostgreSQL database"),
-        ('database = "postgresql://me:secret@localhost/x"', "has a password in it"),
-        ('database = "postgresql://me@localhost/x"\npassword_file = "/nowhere"', "/nowhere cannot be read"),
+        ('database = "sqlite:///x"', "isn't a valid address"),
+        ('database = "postgresql://me:secret@localhost/x"', "contains a password"),
+        ('database = "postgresql://me@localhost/x"\npassword_file = "/nowhere"', "cannot read /nowhere"),
     ],
 )
 def test_settings_that_will_not_do(command: Command, setting: str, says: str) -> None:
@@ -138,9 +138,9 @@ def test_an_unreachable_server_does_not_cost_the_report(command: Command, tmp_pa
     done = command("report", "--output", str(tmp_path / "report.json"))
     assert done.returncode == exit_status.FAILED
     assert all(line.startswith("evergreen-groups: ") for line in done.stderr.splitlines())
-    assert "see whether PostgreSQL runs and can be reached from here" in done.stderr
+    assert "try again when PostgreSQL is running and reachable from this machine" in done.stderr
     assert len(json.loads((tmp_path / "report.json").read_text("utf-8"))["groups"]) == 8
     for words in (["status"], ["journal"], ["state", "check"], ["remove", "20000000001052", "--yes"]):
         done = command(*words)
         assert done.returncode == exit_status.FAILED
-        assert "see whether PostgreSQL runs" in done.stderr
+        assert "try again when PostgreSQL is running" in done.stderr

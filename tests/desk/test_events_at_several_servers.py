@@ -91,7 +91,7 @@ def test_it_waits_no_longer_than_until_its_deadline(state: State, proxy: FaultPr
         hurried = Client(other.gateway.within(0.5), account="consortium_staff", state=other.state)
         with busy.state.event_lease(f"{proxy.url} 7 {HOOK} {OVER}", 0.0):
             began = time.monotonic()
-            with pytest.raises(BusyError, match="another run is still working on an event"):
+            with pytest.raises(BusyError, match="another run is still handling this event"):
                 hooks.handle_event(hurried, EVENT)
             assert time.monotonic() - began < 30
         assert [(line.done, line.reason) for line in trail_of(state.database, proxy.url)] == [(False, "BusyError")]

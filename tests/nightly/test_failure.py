@@ -31,7 +31,7 @@ def test_it_says_so_and_leads_to_the_last_one(
     words = (*words[:-1], str(tmp_path / words[-1]))
     page = tmp_path / name
     fail(command, *words)
-    assert "There is no report of an earlier day here" in page.read_text("utf-8")
+    assert "There is no earlier report" in page.read_text("utf-8")
     assert command("report", *words).returncode == exit_status.DONE
     assert not page.exists()
     if "--split" not in words:

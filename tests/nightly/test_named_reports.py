@@ -152,8 +152,8 @@ recipients = {{"*" = ["director@library.example", "fines@library.example"]}}
 @pytest.mark.parametrize(
     ("table", "word"),
     [
-        ('output = "x.json"', "no name"),
-        ('name = "a"', "goes nowhere"),
+        ('output = "x.json"', "needs a name"),
+        ('name = "a"', "an output or recipients"),
         ('name = "a b"\noutput = "x.json"', "isn't allowed"),
         ('name = "a"\noutput = "x.json"\ndeadline = 5', "unknown key"),
         ('name = "a"\noutput = "x.json"\nmin_total = -5', "isn't allowed"),

@@ -99,7 +99,7 @@ def test_the_doctor_says_what_is_shown(tmp_path: Path) -> None:
         ("", Verdict.OK, "not configured"),
         (f'[metrics]\nlisten = "127.0.0.1:9821"\ntextfile = "{tmp_path}/x.prom"\n', Verdict.OK, "127.0.0.1:9821"),
         (f'[metrics]\ntextfile = "{tmp_path}/none/x.prom"\n', Verdict.FAILED, "cannot write "),
-        (f'[metrics]\ntoken_file = "{tmp_path}/none"\n', Verdict.FAILED, "cannot be read"),
+        (f'[metrics]\ntoken_file = "{tmp_path}/none"\n', Verdict.FAILED, "cannot read"),
     ):
         directory = tmp_path / f"{len(list(tmp_path.iterdir()))}"
         directory.mkdir()

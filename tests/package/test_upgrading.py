@@ -218,7 +218,7 @@ def test_a_release_there_and_back_and_away(machine: Machine) -> None:
     machine.follow("Downgrade", "In a virtual environment")
     assert OLD in machine.run("evergreen-groups --version\n")
     refused = machine.run("evergreen-groups state check\n", status=1)
-    assert "was written by a later release" in refused
+    assert "is from a later release" in refused
     assert "from before the upgrade" in refused
     assert machine.schema() == str(int(VERSION) + 1)
 

@@ -210,7 +210,7 @@ def test_values_that_were_never_written(state: State, table: str, column: str, v
     record(state, report("30.00"))
     with state.database.writing() as connection:
         connection.execute(text(f"UPDATE {table} SET {column} = {value}"))
-    with pytest.raises(StateError, match="holds something that was never written; move the database away") as caught:
+    with pytest.raises(StateError, match="is damaged; restore a backup") as caught:
         (compare if table == "run_groups" else record)(state, report("31.00", night=1))
     assert "\n" not in str(caught.value)
 
@@ -229,7 +229,7 @@ def test_a_full_disk_leaves_the_last_run_as_it_was(state: State) -> None:
     record(state, report("30.00"))
     with state.database.reading() as connection:
         connection.execute(text("PRAGMA max_page_count=45"))
-    with pytest.raises(StateError, match=r"disk is full.*make room on the disk"):
+    with pytest.raises(StateError, match=r"disk is full.*free up disk space"):
         record(state, replace(large_report(2000), generated_at=TONIGHT + timedelta(days=1)))
     assert kinds(compare(state, report("35.00", night=2))) == {1: ChangeKind.WORSE}
     assert (rows(state, "runs"), rows(state, "run_groups")) == (1, 1)

@@ -75,7 +75,7 @@ class TestAddingASettingTakesOneEdit:
         with pytest.raises(ConfigurationError) as caught:
             self.read(file)
         assert str(caught.value) == (
-            f"{file}:2: [history] years: 100 isn't allowed; it takes a whole number from 1 to 99"
+            f"{file}:2: [history] years: 100 isn't allowed; allowed: a whole number from 1 to 99"
         )
         assert (caught.value.setting, caught.value.code) == ("history.years", "setting-not-allowed")
         with pytest.raises(ConfigurationError, match=r"\$EVERGREEN_GROUPS_HISTORY_YEARS: never isn't allowed"):
@@ -125,7 +125,7 @@ class TestAddingASettingTakesOneEdit:
         entry = reference(MoreSettings).partition("### `history.years`\n")[2].partition("\n#")[0]
         for fact in (
             "How many years of sums to keep. They hold no names.",
-            "- Takes a whole number from 1 to 99.",
+            "- Allowed: a whole number from 1 to 99",
             "- Default: `7`",
             "- Environment: `EVERGREEN_GROUPS_HISTORY_YEARS`",
             "- Option: `--years` of `report`, `init`",

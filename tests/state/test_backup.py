@@ -153,13 +153,13 @@ def test_the_file_itself_is_a_backup(tmp_path: Path, other: State) -> None:
 def test_nothing_is_restored_over_something(state: State, tmp_path: Path) -> None:
     fill(state)
     back_up(state.database, tmp_path / "backup")
-    with pytest.raises(StateError, match=r"something is kept in .* already"):
+    with pytest.raises(StateError, match=r"the database .* isn't empty"):
         restore(state.database, tmp_path / "backup")
     assert len(exported(state)) == ROWS + 1
 
 
 def test_files_that_are_no_backup(state: State, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="it isn't a file"):
+    with pytest.raises(ConfigurationError, match="isn't a backup"):
         restore(state.database, tmp_path / "nowhere")
     (tmp_path / "text").write_text("no backup at all, " * 100, encoding="utf-8")
     (tmp_path / "empty").touch()  # as left by a copy to a full disk
@@ -180,7 +180,7 @@ def test_files_that_are_no_backup(state: State, tmp_path: Path) -> None:
 
 def test_a_backup_that_is_there_stays(state: State, tmp_path: Path) -> None:
     (tmp_path / "backup").write_text("precious", encoding="utf-8")
-    with pytest.raises(ConfigurationError, match="is there already; name another file"):
+    with pytest.raises(ConfigurationError, match="already exists; choose another path"):
         back_up(state.database, tmp_path / "backup")
     with pytest.raises(ConfigurationError, match="cannot write"):
         back_up(state.database, tmp_path / "nowhere" / "backup")

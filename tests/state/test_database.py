@@ -98,14 +98,14 @@ def test_one_open_step_for_each_patron_and_field(state: State) -> None:
         )
         connection.execute(schema.steps.insert(), [{**step, "state": "sending"}, {**step, "state": "done"}])
         connection.execute(schema.steps.insert(), [{**step, "state": "sending", "gateway": "another"}])
-    with pytest.raises(StateError, match="refuses what contradicts") as caught, state.database.writing() as connection:
+    with pytest.raises(StateError, match="rejected a write") as caught, state.database.writing() as connection:
         connection.execute(schema.steps.insert(), [{**step, "state": "sending"}])
     assert "7" not in str(caught.value).replace(str(state.database.where), "")
 
 
 def test_a_step_belongs_to_a_change(state: State) -> None:
     step = {"gateway": "g", "patron": 7, "field": "usrgroup", "before": 1, "state": "done", "touched_at": NOON}
-    with pytest.raises(StateError, match="contradicts"), state.database.writing() as connection:
+    with pytest.raises(StateError, match="rejected a write"), state.database.writing() as connection:
         connection.execute(schema.steps.insert().values(change=1, **step))
 
 
@@ -136,9 +136,13 @@ def test_many_threads_make_it_once(state: State) -> None:
 @pytest.mark.parametrize(
     ("version", "code", "message"),
     [
-        ("1", "state-of-development-version", "can't be upgraded; start with a new database: move the file away"),
-        ("6", "state-of-development-version", "can't be upgraded; start with a new database: move the file away"),
-        ("of tomorrow", "state-of-newer-release", "by a later release, in its schema of tomorrow; use that release"),
+        ("1", "state-of-development-version", "can't be upgraded; move the file away"),
+        ("6", "state-of-development-version", "can't be upgraded; move the file away"),
+        (
+            "of tomorrow",
+            "state-of-newer-release",
+            "from a later release \\(schema of tomorrow\\); install that release",
+        ),
     ],
 )
 def test_a_database_of_another_version_is_refused(state: State, version: str, code: str, message: str) -> None:
@@ -154,7 +158,7 @@ def test_a_backup_of_a_development_version_is_refused(state: State, tmp_path: Pa
     back_up(state.database, tmp_path / "backup")
     with closing(sqlite3.connect(tmp_path / "backup")) as raw, raw:
         raw.execute("UPDATE alembic_version SET version_num = '6'")
-    with State(tmp_path / "new") as new, pytest.raises(StateError, match="backup was written by a development version"):
+    with State(tmp_path / "new") as new, pytest.raises(StateError, match="backup is from a development version"):
         restore(new.database, tmp_path / "backup")
 
 
@@ -171,7 +175,7 @@ def test_a_running_program_writes_nothing_more_once_the_schema_was_upgraded(stat
                 connection.execute(schema.mails.insert(), [_mail(1)])
             _of_version(upgraded, "of tomorrow")
             for writing in (state.database.writing, lease.writing):
-                with pytest.raises(StateError, match="written by a later release"), writing() as connection:
+                with pytest.raises(StateError, match="from a later release"), writing() as connection:
                     connection.execute(schema.mails.insert(), [_mail(2)])
             with pytest.raises(StateError), state.database.writing(durable=False):
                 pass
@@ -263,8 +267,8 @@ class TestFile:
     @pytest.mark.parametrize(
         ("content", "message"),
         [
-            (b"", "is empty, which it never is; move the database away"),
-            (b"?" * 4096, "move the database away to begin a new one, or put a backup in its place"),
+            (b"", "is damaged; restore a backup"),
+            (b"?" * 4096, "restore a backup, or move the database away to start a new one"),
         ],
         ids=["cut off", "overwritten"],
     )
@@ -277,7 +281,7 @@ class TestFile:
     def test_another_programs_is_refused(self, tmp_path: Path) -> None:
         with closing(sqlite3.connect(tmp_path / FILE_NAME)) as raw, raw:
             raw.execute("CREATE TABLE somebody (id INTEGER)")
-        with pytest.raises(StateError, match="another program's"):
+        with pytest.raises(StateError, match="belongs to another program"):
             _count(State(tmp_path))
 
     @pytest.mark.parametrize("ending", ["", "-wal", "-shm", "-journal"])
@@ -295,11 +299,11 @@ class TestFile:
 @pytest.mark.parametrize(
     ("address", "reason"),
     [
-        ("nonsense", "isn't the address of a PostgreSQL database"),
-        ("mysql://here/there", "isn't the address of a PostgreSQL database"),
-        ("postgresql://me:secret@here/there", "has a password in it"),
-        ("postgresql://me@here/there?password=secret", "has a password in it"),
-        ("postgresql://me@here:port/there", "isn't the address"),
+        ("nonsense", "isn't a valid address"),
+        ("mysql://here/there", "isn't a valid address"),
+        ("postgresql://me:secret@here/there", "contains a password"),
+        ("postgresql://me@here/there?password=secret", "contains a password"),
+        ("postgresql://me@here:port/there", "isn't a valid address"),
     ],
 )
 def test_addresses_that_will_not_do(tmp_path: Path, address: str, reason: str) -> None:
@@ -314,7 +318,7 @@ def test_whoever_holds_a_table_is_not_waited_for_without_end(state: State, tmp_p
     with closing(Database(tmp_path, state.database.url_text, wait=0.2)) as other, state.database.writing() as holder:
         holder.execute(text("LOCK TABLE mails"))
         with (
-            pytest.raises(StateError, match=r"lock timeout\); another session holds the database"),
+            pytest.raises(StateError, match=r"lock timeout\); end the process that locks the database"),
             other.reading() as connection,
         ):
             connection.execute(schema.mails.select())
@@ -323,11 +327,11 @@ def test_whoever_holds_a_table_is_not_waited_for_without_end(state: State, tmp_p
 @pytest.mark.parametrize(
     ("former", "now", "advice"),
     [
-        ("postgres@/", "nobody@/", "look at the user"),
-        ("?host=", "_of_nobody?host=", "make the database"),
-        ("?host=", "?sslmode=whatever&host=", "look at the user, the password and the address"),
-        ("?host=", "?foo=bar&host=", "look at the user, the password and the address"),
-        ("?host=/", "?host=/nowhere/", "see whether PostgreSQL runs"),
+        ("postgres@/", "nobody@/", "check the user"),
+        ("?host=", "_of_nobody?host=", "create the database"),
+        ("?host=", "?sslmode=whatever&host=", "check the user, password and address"),
+        ("?host=", "?foo=bar&host=", "check the user, password and address"),
+        ("?host=/", "?host=/nowhere/", "try again when PostgreSQL is running"),
     ],
 )
 def test_what_to_do_where_a_connection_is_refused(tmp_path: Path, former: str, now: str, advice: str) -> None:
@@ -439,7 +443,10 @@ def test_leftovers_of_a_killed_process_are_removed(directory: Path) -> None:
 
 
 def test_files_of_a_process_still_creating_it_are_kept(directory: Path) -> None:
-    with locked(directory), pytest.raises(StateError, match=r"is just being made by another process.*run again"):
+    with (
+        locked(directory),
+        pytest.raises(StateError, match=r"another process is creating the database.*try again later"),
+    ):
         use(directory, wait=0.1)
     assert sorted(path.name for path in directory.iterdir()) == sorted(LEFT)
     use(directory)

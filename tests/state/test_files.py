@@ -80,13 +80,13 @@ def refusal(path: Path, text: str = "new") -> str:
 
 def test_places_where_no_file_can_be(tmp_path: Path) -> None:
     missing = tmp_path / "missing" / "report.csv"
-    advice = "create the directory or name another file"
+    advice = "create the directory, or choose another path"
     assert refusal(missing) == f"cannot write {missing}: No such file or directory; {advice}"
-    assert refusal(tmp_path) == f"cannot write {tmp_path}: Is a directory; name a file in it"
+    assert refusal(tmp_path) == f"cannot write {tmp_path}: Is a directory; choose another path"
     (tmp_path / "file").write_text("")
     message = refusal(tmp_path / "file" / "report.csv")
-    assert "Not a directory; part of the path is no directory: name another file" in message
-    assert "name it shorter" in refusal(tmp_path / ("r" * 300))
+    assert "Not a directory; choose another path" in message
+    assert "File name too long; choose another path" in refusal(tmp_path / ("r" * 300))
     os.mkfifo(tmp_path / "pipe")
     assert "not a regular file" in refusal(tmp_path / "pipe")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "pipe"]
@@ -113,7 +113,7 @@ def test_disk_that_takes_no_more(tmp_path: Path) -> None:
         message = refusal(path, "x" * 100_000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert message == f"cannot write {path}: File too large; name another file"
+    assert message == f"cannot write {path}: File too large; free up disk space, or choose another path"
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -173,7 +173,7 @@ def test_a_server_whose_disk_is_full(cluster: Cluster, server_place: Place) -> N
         cluster.execute("ALTER TABLE follow_up_entries SET TABLESPACE small", name)
         confirmed: list[int] = []
         with State(*server_place) as state:
-            assert "make room" in str(fill(state, confirmed))
+            assert "free up disk space" in str(fill(state, confirmed))
             assert confirmed
             assert stored(server_place) == confirmed
             more_room()

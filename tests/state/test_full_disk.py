@@ -131,7 +131,7 @@ def test_a_disk_without_room_for_a_file(
 
     with State(tmp_path / "state") as state:
         monkeypatch.setattr(owner, name, refuse)
-        with pytest.raises(error, match="make room on the disk"):
+        with pytest.raises(error, match="free up disk space"):
             use(state)
         monkeypatch.undo()
         use(state)

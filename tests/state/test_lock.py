@@ -95,7 +95,7 @@ def test_the_kernel_decides_even_where_the_note_is_of_one_that_has_ended(file: P
     with another_process_holds(file):
         note = json.loads(file.read_text())
         file.write_text(json.dumps({**note, "pid": os.getpid(), "start_tick": 1}))
-        assert "has ended, but something it started has not" in refusal(file)
+        assert "a child of process" in refusal(file)
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "{", '{"pid": 1, "since": "yesterday"}', "\0\0\0"])
@@ -103,13 +103,13 @@ def test_a_note_that_says_nothing(file: Path, text: str) -> None:
     with another_process_holds(file):
         file.write_text(text)
         assert holder_of(file) is None
-        assert refusal(file) == "another run is busy (it has just begun)"
+        assert refusal(file) == "another run is busy (just started)"
 
 
 def test_a_state_directory_of_another_kind(tmp_path: Path) -> None:
     (tmp_path / REPORT_LOCK).mkdir()
     with (
-        pytest.raises(ConfigurationError, match="must belong to the user who runs this"),
+        pytest.raises(ConfigurationError, match="run this as the owner of the state directory"),
         state_in(tmp_path).report_lease(),
     ):
         pass
@@ -121,7 +121,7 @@ def test_events_get_in_the_way_of_none_but_themselves(state: State) -> None:
     with state.event_lease("one", 0.0):
         with state.change_lease("https://a.example", [1]), state.report_lease(), state.event_lease("another", 0.0):
             pass
-        with pytest.raises(BusyError, match="is still working on an event"), state.event_lease("one", 0.1):
+        with pytest.raises(BusyError, match="is still handling this event"), state.event_lease("one", 0.1):
             pass
     with state.event_lease("one", 0.0):
         pass

@@ -127,7 +127,7 @@ def test_a_clock_that_is_decades_ahead_costs_a_week(state: State, caplog: pytest
     assert "the clock says 2099-01-01, more than a week after the last run" in caplog.text
     assert max(ages(state)) == 81
     prune(state.database, DAYS, NOON + timedelta(days=1))
-    assert "before the last run of 2026-08-21: set it" in caplog.text
+    assert "before the last run on 2026-08-21: set the clock" in caplog.text
     assert max(ages(state)) == 81
 
 

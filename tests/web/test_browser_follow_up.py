@@ -121,7 +121,7 @@ def test_several_groups_get_the_same_entry(page: Worklist) -> None:
     assert not is_shown(page, ".selected")
     for group in (first, third):
         page.run("document.querySelector(`input[name=group][value='${arguments[0]}']`).click()", group)
-    assert page.text(".selected") == "Follow up the selected groups (2)"
+    assert page.text(".selected") == "Follow up selected (2)"
     page.desk.click(".selected button")
     page.until(lambda: page.text("dialog .follow-up-page"))
     page.save_entry("contacted letter")
@@ -220,7 +220,7 @@ def test_without_a_script(page: Worklist) -> None:
         page.open()
         assert text(page, "#status") == ""
         page.browser.find_element(By.CSS_SELECTOR, f".follow-up button[value='{group}']").click()
-        page.until(lambda: "No entry yet." in text(page, "main"))
+        page.until(lambda: "No entries yet." in text(page, "main"))
         page.browser.find_element(By.ID, "note").send_keys("by hand")
         press(page, "promised in-person")
         page.until(lambda: "Promised to pay · in person" in text(page, ".agreed"))

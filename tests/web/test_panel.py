@@ -163,7 +163,7 @@ def test_somebody_alone(desk: Desk, client: str) -> None:
     desk.open(client, f"{LONELY}/checkout")
     panel = linked(desk, LONELY)
     assert panel["amount"] is None
-    assert panel["lines"] == ["Group Fines", "alone in the group"]
+    assert panel["lines"] == ["Group Fines", "no other members"]
     assert panel["page"] == f"/evergreen-groups/patrons/{LONELY}/group"
     desk.open(client, "1017/checkout")
     assert desk.panel_of(1017)["height"] == panel["height"]
@@ -212,12 +212,12 @@ def test_the_service_is_down_from_the_first_and_the_clients_own_row_comes_first(
     height = desk.panel_of(1017)["height"]
     desk.service_down()
     desk.go(client, 1012)
-    panel = desk.problem("Not available just now.")
+    panel = desk.problem("Not available right now.")
     assert panel["height"] == height
     desk.go(client, 1017)
     desk.shows("$3.10")  # until then the panel may still show the previous patron
     desk.framed()
-    desk.problem("Not available just now.")
+    desk.problem("Not available right now.")
     heads = (
         "return [...document.querySelector('.evergreen-groups').parentElement.children]"
         ".filter((row) => row.offsetParent).map((row) => row.innerText.split('\\n')[0].trim())"
@@ -262,7 +262,7 @@ def test_over_the_limit_and_blocked_in_evergreen_are_two_things(desk: Desk, clie
     assert panel["lines"][1] == "Info only · 3 of 4 members blocked"
     note = "STAFF_CHR at CONS, set by staff"
     fines = "Patron exceeds fine threshold at HARBOR since Nov 2, 2026"
-    over = "over the limit, not blocked for it: own fines over the limit of $5.00"
+    over = "over the limit, not blocked for it; limit: $5.00"
     assert {member["name"]: (member["blocked"], member["about"]) for member in panel["members"]} == {
         FAMILY[0][0]: (["Blocked"], ["group lead", f"blocked in Evergreen: {fines}"]),
         FAMILY[1][0]: (["Blocked"], [over, f"blocked in Evergreen, not for fines: {note}"]),
@@ -278,7 +278,7 @@ def test_over_the_limit_and_blocked_in_evergreen_are_two_things(desk: Desk, clie
     desk.go(client, 1015)
     members = desk.panel_of(1015)["members"]
     assert [member["marks"] for member in members] == [["Over, no block"]] * 4
-    assert {member["about"][-1].split(":")[0] for member in members} == {"over the limit, not yet blocked in Evergreen"}
+    assert {member["about"][-1].split(";")[0] for member in members} == {"over the limit, not yet blocked in Evergreen"}
 
 
 MEMBERS = "for (const one of answer.members)"
@@ -473,16 +473,16 @@ def test_evergreens_threshold_is_named_where_it_explains_a_block(desk: Desk, cli
     )
     desk.go(client, 1017)
     said = {member["name"]: member["about"][-1] for member in desk.panel_of(1017)["members"]}
-    own = "own fines over the limit of $5.00"
+    own = "limit: $5.00"
     hidden = "Evergreen's threshold isn't visible to your login"
     within = "blocked in Evergreen, own fines within the limit"
     assert said == {
         FAMILY[0][
             0
-        ]: "blocked in Evergreen, which blocks at $5.00: PATRON_EXCEEDS_FINES at CONS; Evergreen blocks at $5.00",
+        ]: f"{within}: PATRON_EXCEEDS_FINES at CONS; Evergreen blocks at $5.00",
         FAMILY[1][0]: f"{within}: PATRON_EXCEEDS_FINES at CONS; {hidden}",
-        FAMILY[2][0]: f"over the limit, not blocked in Evergreen: {own}; Evergreen blocks at $10.00",
-        FAMILY[3][0]: f"over the limit, not blocked in Evergreen: {own}; {hidden}",
+        FAMILY[2][0]: f"over the limit, not blocked in Evergreen; {own}; Evergreen blocks at $10.00",
+        FAMILY[3][0]: f"over the limit, not blocked in Evergreen; {own}; {hidden}",
     }
 
 
@@ -618,7 +618,7 @@ def test_it_waits_some_minutes_at_most(desk: Desk, retry_after: str) -> None:
         retry_after,
     )
     desk.go("Angular", 1017)
-    desk.problem("Not available just now.")
+    desk.problem("Not available right now.")
     assert max(desk.run("return waits")) == 300_000
 
 
@@ -628,7 +628,7 @@ def test_the_service_goes_down_and_comes_up(desk: Desk, client: str) -> None:
     desk.panel_of(1007)
     desk.service_down()
     desk.go(client, 1017)
-    desk.problem("Not available just now.")
+    desk.problem("Not available right now.")
     desk.until(desk.shown_stock_row)  # the client's own figure stays visible
     with desk.gate.holding(1017):  # hold the answer, or the panel might recover before the key is pressed
         desk.service_up()
@@ -645,7 +645,7 @@ def test_it_comes_back_by_itself(desk: Desk) -> None:
     desk.panel_of(1007)
     desk.service_down()
     desk.go("Angular", 1017)
-    desk.problem("Not available just now.")
+    desk.problem("Not available right now.")
     desk.service_up()
     desk.panel_of(1017)
 

@@ -204,7 +204,7 @@ def test_one_click_brings_the_clients_list_back_and_that_is_remembered(tab: Tab)
     tab.desk.until(lambda: tab.state == "client")
     tab.is_the_clients()
     assert [patron for patron, _ in tab.page.asked] == ["1017"]
-    assert tab.choose() == "Show the group page"
+    assert tab.choose() == "Show the group"
     tab.shows(1007)
     tab.open(1017)
     tab.shows(1017)
@@ -230,7 +230,7 @@ def test_it_was_down_when_the_client_was_loaded(tab: Tab) -> None:
     tab.desk.service_down_but_for_the_script()
     tab.open(1017)
     tab.is_the_clients()
-    tab.desk.problem("Not available just now.")
+    tab.desk.problem("Not available right now.")
     tab.desk.service_up()
     tab.shows(1017)  # after the next answer
 
@@ -264,7 +264,7 @@ def test_a_page_that_fails_later_is_said_and_can_be_tried_again(tab: Tab) -> Non
     tab.desk.until(lambda: tab.state == "lost")
     assert tab.clients_list_is_visible
     bar = tab.desk.element(".evergreen-groups-bar").text
-    assert "The group page can't be shown just now." in bar
+    assert "Not available right now." in bar
     tab.page.status = "200 OK"
     assert tab.choose() == "Try again"
     tab.shows(1017)

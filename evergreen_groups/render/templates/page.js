@@ -1,6 +1,6 @@
 (() => {
   "use strict";
-  // Some browsers forget what a table is when it is laid out otherwise.
+  // Some browsers drop the table role when a table has another display style.
   const roles = { TABLE: "table", THEAD: "rowgroup", TBODY: "rowgroup", TFOOT: "rowgroup", TR: "row", TD: "cell" };
   const nameParts = (parts) => {
     for (const part of parts) {
@@ -12,10 +12,10 @@
   const tables = [...document.querySelectorAll("#groups, #libraries, .findings")];
   if (!tables.length) return;
   const words = new Intl.Collator(document.documentElement.lang, { numeric: true });
-  // Amounts in the smallest unit of their currency, whatever stands between their digits.
+  // Parse an amount into the smallest unit of its currency, ignoring separators.
   const numberIn = (text) => Number(text.replace(/\D/g, "")) * (/[-−]/.test(text) ? -1 : 1);
 
-  // The texts in the page's language, by the English ones; English itself has none.
+  // Translations by English text. English pages have none.
   const texts = JSON.parse(document.getElementById("texts")?.textContent ?? '{"plurals": {}, "texts": {}}');
   // How to write amounts: money_form() in evergreen_groups/language/numbers.py.
   const { around, point, places, separator, groups: [last, others] } = JSON.parse(document.documentElement.dataset.money);
@@ -30,8 +30,8 @@
   const filled = (text, values) => text.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
   const gettext = (text, values = {}) => filled(texts.texts[text] ?? text, values);
 
-  // The sum's row has fewer cells; only row groups are sorted.
-  // A day has its number beside it; where none is known, it comes last.
+  // Sort only row groups: the total's row has fewer cells.
+  // A date has its day number in data-value. Unknown dates sort last.
   const keyOf = (body, column, kind) => {
     const cell = body.rows[0].cells[column];
     if (kind === "day") return Number(cell.dataset.value ?? Infinity);
@@ -82,7 +82,7 @@
       table.addEventListener("contentvisibilityautostatechange", ({ target, skipped }) => {
         if (!skipped && target.tagName === "TBODY") complete(target);
       });
-      // A long page is shown before this script runs.
+      // Browsers display a long page before this script runs.
       const isNear = (body) => body.rows[0].checkVisibility({ contentVisibilityAuto: true });
       [...table.tBodies].filter(isNear).forEach(complete);
     } else [...table.tBodies].forEach(complete);
@@ -94,16 +94,16 @@
   const [find, at, only, age, kind, status, unfold, shown] = ["find", "at", "only", "age", "kind", "status", "unfold", "shown"].map(
     (id) => document.getElementById(id),
   );
-  // A library is written in a cell; what the other lists choose stands among a group's marks.
+  // The library filter compares a cell; the other filters compare a group's marks.
   const choices = [at, only, age, kind, status].filter(Boolean);
 
-  // Letters that aren't made of a plain one and a mark, for whoever searches without them.
+  // Letters that don't decompose into a base letter and a mark, so that a search without them matches.
   const letters = { æ: "ae", đ: "d", ð: "d", ı: "i", ł: "l", ø: "o", œ: "oe", ß: "ss", þ: "th" };
   const plain = (text) => {
     return text.normalize("NFD").replace(/\p{M}/gu, "").toLowerCase().replace(/[æđðıłøœßþ]/g, (letter) => letters[letter]);
   };
   const groups = tables.flatMap((table) => [...table.tBodies]);
-  // What a row group has under a heading, nothing where its table has none of that name.
+  // A row group's cell in a column, if its table has that column.
   const columns = new Map(tables.map((table) => {
     if (table.matches(".findings")) return [table, ["", "library"]];
     return [table, [...table.tHead.rows[0].cells].map((head) => head.dataset.column)];
@@ -116,7 +116,7 @@
   [...new Set(groups.map(libraryOf))].sort(words.compare).forEach((name) => at.append(new Option(name, name)));
   at.hidden = at.options.length < 3;
 
-  // Looked up when somebody first searches: names, barcodes and the group's number.
+  // Filled by the first search: names, barcodes and the group's number.
   const searchable = new Map();
   const characters = { "&lt;": "<", "&gt;": ">", "&#34;": '"', "&#39;": "'", "&amp;": "&" };
   const unescaped = (text) => text.replace(/&(?:lt|gt|#34|#39|amp);/g, (escape) => characters[escape]);
@@ -133,9 +133,8 @@
   // `sum` is null where the combined fines of a group are unknown.
   const describeShown = (count, sum) => {
     const values = { shown: number(count), all: number(groups.length), owed: money(sum) };
-    if (shown.dataset.noun === "findings") return gettext("Findings shown: {shown} of {all}", values);
-    if (!withSum || sum === null) return gettext("Groups shown: {shown} of {all}", values);
-    return gettext("Groups shown: {shown} of {all}; combined fines: {owed}", values);
+    if (!withSum || sum === null) return gettext("Shown: {shown} of {all}", values);
+    return gettext("Shown: {shown} of {all}; combined fines: {owed}", values);
   };
   const filter = () => {
     const wanted = plain(find.value).split(/\s+/).filter(Boolean);
@@ -170,9 +169,9 @@
       ? ""
       : [
         describeShown(count, sum),
-        at.value && gettext("library {library}", { library: at.value }),
+        at.value,
         ...[only, age, kind].map((choice) => choice?.value && choice.selectedOptions[0].textContent),
-        wanted.length && gettext("with “{words}”", { words: find.value.trim() }),
+        find.value.trim(),
       ].filter(Boolean).join("; ");
   };
   let waiting = 0;
@@ -182,12 +181,12 @@
   };
   find.addEventListener("input", filterSoon);
   for (const choice of choices) choice.addEventListener("change", filterSoon);
-  // A browser that comes back to the page fills in what was there.
+  // Browsers restore the fields when going back to the page.
   addEventListener("pageshow", () => {
     if (find.value || choices.some((choice) => choice.value)) filter();
   });
 
-  if (status) filter(); // served, the page opens with what is to do
+  if (status) filter(); // from the service, the page opens with the groups to do
 
   if (!unfold) return;
   unfold.addEventListener("click", () => {
@@ -197,7 +196,7 @@
     for (const fold of folds) fold.open = open;
     unfold.textContent = open ? gettext("Hide all members") : gettext("Show all members");
   });
-  // A click on a group's line unfolds it, but not one on a link, nor the end of a selection.
+  // A click on a group's row unfolds it, unless it is on a link or ends a text selection.
   document.querySelector(".folded")?.addEventListener("click", ({ target }) => {
     const line = target.closest("tbody.group > tr:first-child");
     if (!line || target.closest("a") || !getSelection().isCollapsed) return;

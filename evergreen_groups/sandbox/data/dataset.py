@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.message import Message, system_reason
+from evergreen_groups.message import system_reason
 from evergreen_groups.sandbox.data.population import LISTED, Population
 from evergreen_groups.sandbox.database import (
     VIEWS,
@@ -40,6 +40,7 @@ _NEXT = re.compile(r"\D(\d+)$")
 BILLING_SEQUENCE = "money.billing_id_seq"
 # Without billings in the dataset, ids continue where the recorded server's sequence was (``fines-elsewhere-004``).
 FIRST_BILLING = 60_071
+_UNUSABLE = "the dataset {path} can't be used: {reason}"
 _DEFAULT_PASSWORD = re.compile(r"every au with id > (\d+) has the password (\S+)$")
 
 
@@ -57,21 +58,15 @@ def read(path: Path | None) -> dict[str, Any]:
         content = json.loads(text)
     except OSError as error:
         raise ConfigurationError(
-            "dataset {path} cannot be read: {reason}",
-            code="dataset-not-read",
-            values={"path": path, "reason": system_reason(error)},
+            _UNUSABLE, code="dataset-not-read", values={"path": path, "reason": system_reason(error)}
         ) from error
     except (ValueError, RecursionError) as error:
         raise ConfigurationError(
-            "dataset {path} is not JSON: {reason}",
-            code="dataset-not-json",
-            values={"path": path, "reason": error if isinstance(error, ValueError) else Message("nested too deeply")},
+            _UNUSABLE, code="dataset-not-json", values={"path": path, "reason": f"not JSON ({error})"}
         ) from error
     if not isinstance(content, dict) or not isinstance(content.get("au"), list):
         raise ConfigurationError(
-            'dataset {path} holds no patrons: it needs a list of rows named "au"',
-            code="dataset-without-patrons",
-            values={"path": path},
+            _UNUSABLE, code="dataset-without-patrons", values={"path": path, "reason": 'no list of rows named "au"'}
         )
     return content
 
@@ -87,10 +82,9 @@ def load(connection: sqlite3.Connection, path: Path | None) -> None:
         fill(connection, content)
     except (TypeError, AttributeError, LookupError, ValueError, ArithmeticError, sqlite3.Error) as error:
         raise ConfigurationError(
-            "dataset {path} has another shape than it should ({reason})",
-            advice="compare it with the built-in one",
+            _UNUSABLE,
             code="dataset-of-another-shape",
-            values={"path": path or Message("(built in)"), "reason": type(error).__name__},
+            values={"path": path or "(built in)", "reason": f"not like the built-in one ({type(error).__name__})"},
         ) from error
 
 
@@ -122,7 +116,7 @@ def insert_rows(connection: sqlite3.Connection, idl_class: StoredClass, rows: It
         stored = [[to_storage(item.kind, row.get(item.name)) for item in idl_class.columns] for row in rows]
     except BadValueError as problem:
         raise ConfigurationError(
-            "dataset: a row of {name} doesn't fit: {reason}",
+            "a row of {name} in the dataset can't be used: {reason}",
             code="dataset-row-wrong",
             values={"name": idl_class.id, "reason": problem},
         ) from problem

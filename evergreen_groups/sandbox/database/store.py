@@ -182,8 +182,8 @@ class Store:
         if not self._fresh_path.exists():
             if self.path.exists() and self.path.stat().st_size:
                 raise ConfigurationError(
-                    "{path} isn't a sandbox's database",
-                    advice="name another file, or delete it",
+                    "{path} isn't a sandbox database",
+                    advice="move {path} away, or choose another path",
                     code="not-a-sandbox",
                     values={"path": self.path},
                 )

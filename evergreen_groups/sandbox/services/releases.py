@@ -35,10 +35,10 @@ def release_numbers(release: str) -> Numbers:
     latest = LATEST_PATCHES.get(match[1]) if match else None
     if match is None or latest is None or int(match[2] or 0) > latest:
         raise ConfigurationError(
-            "the sandbox can't be Evergreen {release}",
-            advice="it can be {known}, and each of them with its patch, as in 3.14.10",
+            "unknown release {release}",
+            advice="allowed: {allowed}",
             code="release-unknown",
-            values={"release": release, "known": ", ".join(LATEST_PATCHES)},
+            values={"release": release, "allowed": f"{', '.join(LATEST_PATCHES)}, or a patch release (3.14.10)"},
         )
     return (*_series(match[1]), int(match[2] or latest))
 
@@ -298,10 +298,10 @@ def differences(
     unknown = [name for name in wanted if name not in known]
     if unknown:
         raise ConfigurationError(
-            "no such difference: {unknown}",
-            advice="there are these differences: {known}",
+            "unknown difference: {unknown}",
+            advice="allowed: {allowed}",
             code="difference-unknown",
-            values={"unknown": ", ".join(unknown), "known": ", ".join(known)},
+            values={"unknown": ", ".join(unknown), "allowed": ", ".join(known)},
         )
     found = {item for item in TABLE if release is not None and item.holds_for(release)}
     if bus is not None:

@@ -29,7 +29,7 @@
   // Going back may restore an outdated page. Reload the current state of the group.
   addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
 
-  /** A scanner types into whatever has the focus. Redirect its input to the card field unless another is meant. */
+  /** A scanner types into the focused element. Redirect its input to the card field, unless another field is meant. */
   const collectScans = (card) => {
     addEventListener("keydown", (event) => {
       const early = performance.now() < SCANNER_ECHO; // since the line end that led to this page
@@ -92,7 +92,7 @@
     }
   };
 
-  /** Return the cells of a row for whose columns there is no room, as lines with their headings. */
+  /** Return the cells of a row that don't fit, as lines with their headings. */
   const withoutRoom = (row) => all(".profile, .expires", row).filter((cell) => !cell.offsetParent).map((cell) => {
     const [line, label] = [document.createElement("div"), document.createElement("span")];
     label.className = "soft";
@@ -214,7 +214,7 @@
       event.preventDefault();
       password.focus();
     });
-    // Nobody types a password of digits as fast as a scanner.
+    // No one types a password of digits as fast as a scanner.
     password.addEventListener("keydown", (event) => {
       if (!password.value && event.key.length === 1) began = event.timeStamp;
       if (event.key !== "Enter" || !isCard(password) || event.timeStamp - began > SCANNED * password.value.length) return;
@@ -230,7 +230,7 @@
     event.preventDefault();
     found[Math.min(Math.max(found.indexOf(document.activeElement) + step, 0), found.length - 1)].focus();
   });
-  if (one("#card")?.value) one("#card").select(); // the next scan replaces a card that nobody has
+  if (one("#card")?.value) one("#card").select(); // the next scan replaces an unknown card
   // Pages that answer a form have no URL. Reload and back show the group instead of sending the form again.
   if (document.body.dataset.group) history.replaceState(null, "", document.body.dataset.group);
   all("form[data-guarded]").forEach(guard);

@@ -19,11 +19,8 @@ const MOST = 8; // further members are only on the group's page
 /** Describe a penalty in full: name, library, date, and whether staff have set it. */
 function penalty(block) {
   const values = { name: block.label || block.name, place: block.org_unit, day: block.since && texts.day(block.since) };
-  if (!block.since) {
-    return block.by_staff ? gettext("{name} at {place}, set by staff", values) : gettext("{name} at {place}", values);
-  }
-  if (block.by_staff) return gettext("{name} at {place} since {day}, set by staff", values);
-  return gettext("{name} at {place} since {day}", values);
+  const said = block.since ? gettext("{name} at {place} since {day}", values) : gettext("{name} at {place}", values);
+  return block.by_staff ? [said, gettext("set by staff")].join(", ") : said;
 }
 
 /** Mark the language and direction of a text, for screen readers and alignment. */
@@ -67,7 +64,7 @@ export function go(place) {
   dispatchEvent(new PopStateEvent("popstate", { state: null }));
 }
 
-const money = (amount) => (amount === null || amount === undefined ? pgettext("an amount", "unknown") : texts.money(amount));
+const money = (amount) => (amount === null || amount === undefined ? pgettext("a total", "unknown") : texts.money(amount));
 
 const line = (...content) => element("div", "evergreen-groups-line", ...content);
 
@@ -134,7 +131,7 @@ function info(page, options, ...said) {
 export function lines(page, answer, { label, options, unfolded, unfold }) {
   const people = answer.members.length + hiddenIn(answer).count;
   const head = element("span", "", label);
-  if (people < 2) return [line(head), info(page, options, gettext("alone in the group"))];
+  if (people < 2) return [line(head), info(page, options, gettext("no other members"))];
   const fold = button("", unfold);
   fold.title = ngettext("{count} member", "{count} members", people);
   fold.append(element("span", "evergreen-groups-spoken", fold.title));
@@ -157,8 +154,7 @@ function blockedIn(person) {
   const fines = person.blocked_in_evergreen;
   if (!(fines && fines.length)) return gettext("blocked in Evergreen, not for fines");
   if (person.over_limit !== false) return gettext("blocked in Evergreen");
-  if (person.recalculation !== "reaches-threshold") return gettext("blocked in Evergreen, own fines within the limit");
-  return gettext("blocked in Evergreen, which blocks at {threshold}", { threshold: money(person.evergreen_threshold) });
+  return gettext("blocked in Evergreen, own fines within the limit");
 }
 
 /** Explain with Evergreen's own threshold why a recalculation would change nothing. */
@@ -183,10 +179,10 @@ const explained = (heading, reasons) => gettext("{heading}: {finding}", { headin
 function described(person) {
   const { blocked_in_evergreen: fines, limit } = person;
   const all = blocksOf(person);
-  const about = person.group_lead ? [pgettext("a member who leads the group", "group lead")] : [];
+  const about = person.group_lead ? [gettext("group lead")] : [];
   if (isOver(person) && !(fines && fines.length)) {
-    const own = limit ? gettext("own fines over the limit of {limit}", { limit: money(limit) }) : gettext("by own fines");
-    about.push(explained(overLimit(person), [own, ...threshold(person)]));
+    const own = limit ? [gettext("limit: {limit}", { limit: money(limit) })] : [];
+    about.push([overLimit(person), ...own, ...threshold(person)].join("; "));
   }
   if (all.length) {
     const why = [...all.map(penalty), ...(person.over_limit === false ? threshold(person) : [])];
@@ -242,10 +238,9 @@ function rest(answer, shown) {
   const more = answer.members.length - shown;
   if (more > 0) parts.push(ngettext("{count} more on the group page", "{count} more on the group page", more));
   const { count, fines } = hiddenIn(answer);
-  if (count && fines === null) parts.push(ngettext("{count} not visible to you", "{count} not visible to you", count));
-  else if (count) {
-    const owed = money(fines);
-    parts.push(ngettext("{count} not visible to you, {owed}", "{count} not visible to you, {owed}", count, { owed }));
+  if (count) {
+    const said = ngettext("{count} not visible to you", "{count} not visible to you", count);
+    parts.push(fines === null ? said : `${said}, ${money(fines)}`);
   }
   return parts.join("; ");
 }
@@ -254,7 +249,7 @@ function rest(answer, shown) {
 export function list(page, answer) {
   const shown = foremost(answer.members);
   const made = element("ul", "evergreen-groups-members", ...shown.map((person) => member(page, person)));
-  made.setAttribute("aria-label", gettext("Own fines of each group member"));
+  made.setAttribute("aria-label", gettext("Own fines"));
   const others = rest(answer, shown.length);
   return others ? [made, element("div", "evergreen-groups-rest", others)] : [made];
 }
@@ -285,7 +280,7 @@ sheet.replaceSync(`
     .evergreen-groups.row [role=tooltip] { inset-inline: auto; left: 100%; margin: 0 0 0 8px; }
     .evergreen-groups.row [role=tooltip]::before { inset: 0 100% 0 -9px; }
   }
-  @media (width < 700px) { /* no room beside the row */
+  @media (width < 700px) { /* no room next to the row */
     .evergreen-groups [role=tooltip] { top: 100%; translate: none; inset-inline: 0; width: auto; margin: 0; pointer-events: none; }
   }
 `);

@@ -26,7 +26,7 @@
   const gettext = (text) => (texts ? texts.gettext(text) : text);
   const SAID = {
     loading: () => "",
-    down: () => gettext("Not available just now."),
+    down: () => gettext("Not available right now."),
     ended: () => gettext("Your session has ended. Log in again."),
     refused: () => gettext("Not available to your login."),
     gone: () => gettext("Deleted, or not visible to your login."),
@@ -117,11 +117,11 @@
   async function configure() {
     if (options || configuring) return;
     configuring = true;
-    const anew = tries++ ? `?${tries}` : ""; // some browsers never retry a module under the same URL after a failure
+    const again = tries++ ? `?${tries}` : ""; // some browsers never retry a module under the same URL after a failure
     try {
       const client = encodeURIComponent((IN_ADDRESS.exec(location.pathname) || ["", ""])[1].slice(1));
       const settings = fetch(at(`desk.json?client=${client}`), { signal: AbortSignal.timeout(TIMEOUT) });
-      const modules = [texts || import(at(`texts.js${anew}`)), group || import(at(`group.js${anew}`))];
+      const modules = [texts || import(at(`texts.js${again}`)), group || import(at(`group.js${again}`))];
       const [spoken, loaded, response] = await Promise.all([...modules, settings]);
       if (!response.ok) throw new Error(response.status);
       const answer = await response.json();
@@ -129,7 +129,7 @@
       loaded.use(spoken);
       [texts, group] = [spoken, loaded];
       if (answer.page && answer.tab) {
-        tab = await import(at(`tab.js${anew}`));
+        tab = await import(at(`tab.js${again}`));
         tab.use(group);
       }
       options = answer;
@@ -341,7 +341,7 @@
     Object.assign(block.dataset, { state, patron: page.id });
     block.lang = texts ? texts.tag() : "en"; // which may differ from the client's language
     block.dir = texts ? texts.direction() : "ltr";
-    for (const term of block.querySelectorAll("dt")) term.textContent = gettext("Patron group");
+    for (const term of block.querySelectorAll("dt")) term.textContent = gettext("Group members");
     fill(block.querySelector("[role=group]"), page, state, unfolded);
   }
 
@@ -427,7 +427,7 @@
 
   function say() {
     noted = true;
-    const why = "the patron summary is folded away, or built otherwise than in Evergreen 3.11 to 3.17";
+    const why = "the patron summary is collapsed, or not like in Evergreen 3.11 to 3.17";
     console.info(`evergreen-groups: no place for the panel on this page: ${why}`);
   }
 

@@ -80,11 +80,11 @@ function state(name) {
   holder.dataset.state = name;
   const [said, choice] = holder.querySelectorAll(".evergreen-groups-bar > *");
   const ended = gettext("Your session has ended. Log in again.");
-  const why = { lost: gettext("The group page can't be shown just now."), ended };
+  const why = { lost: gettext("Not available right now."), ended };
   said.textContent = why[name] ? `${why[name]} ` : "";
   said.setAttribute("role", "status");
   choice.hidden = name === "ended"; // the panel's button for it brings it back
-  const choices = { client: gettext("Show the group page"), lost: gettext("Try again") };
+  const choices = { client: gettext("Show the group"), lost: gettext("Try again") };
   choice.textContent = choices[name] || gettext("Show the client's own list");
 }
 
@@ -233,7 +233,7 @@ new MutationObserver(() => {
 
 const sheet = new CSSStyleSheet();
 sheet.replaceSync(`
-  .evergreen-groups-tab { scroll-margin-top: 72px; /* Angular's own bar, 56px, stands before it */ }
+  .evergreen-groups-tab { scroll-margin-top: 72px; /* Angular's own bar, 56px, is in front */ }
   .evergreen-groups-tab iframe { display: block; width: calc(100% + ${2 * RING}px); margin: 0 -${RING}px; height: 24em;
     border: 0; color-scheme: normal; }
   .evergreen-groups-tab[data-state=loading] iframe { visibility: hidden; }

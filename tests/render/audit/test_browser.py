@@ -113,7 +113,7 @@ def test_sorting_finding_and_filtering(browser: Chrome, written: dict[str, str])
     (found,) = choose(browser, "#find", "ostergard 20000000001013", "input")
     assert (found["id"], found["count"], len(found["names"])) == ("over-limit-not-blocked", 1, 1)
     status = run(browser, "return document.querySelector('#shown').textContent")
-    assert status == "Findings shown: 1 of 50; with “ostergard 20000000001013”"
+    assert status == "Shown: 1 of 50; ostergard 20000000001013"
     choose(browser, "#find", "", "input")
     (groups,) = choose(browser, "#only", "accidental-group", "change")
     assert (groups["id"], groups["count"]) == ("accidental-group", 6)

@@ -148,9 +148,9 @@ def test_it_finds_filters_and_sorts_without_a_server(browser: Chrome, files: Pat
     until(browser, "return document.getElementById('shown').textContent.includes('garcia')", True)
     count = browser.execute_script(_SHOWN)
     assert 0 < count < 800
-    assert browser.execute_script(_STATE).startswith(f"Groups shown: {count} of 800")
+    assert browser.execute_script(_STATE).startswith(f"Shown: {count} of 800")
     browser.execute_script(_CHOOSE, "at", "BR1")
-    until(browser, "return document.getElementById('shown').textContent.includes('library BR1')", True)
+    until(browser, "return document.getElementById('shown').textContent.includes('; BR1')", True)
     assert browser.execute_script(_SHOWN) < count
     search.clear()
     search.send_keys("no such name")
@@ -165,7 +165,7 @@ def test_the_sum_is_that_of_what_is_shown(browser: Chrome, files: Path) -> None:
     opened(browser, files / "changed.html")
     browser.execute_script(_CHOOSE, "only", "new")
     until(browser, _SHOWN, 1)
-    assert browser.execute_script(_STATE) == "Groups shown: 1 of 5; combined fines: $29.00; new"
+    assert browser.execute_script(_STATE) == "Shown: 1 of 5; combined fines: $29.00; new since the last run"
     assert browser.execute_script("return document.querySelector('#groups > tfoot').hidden")
 
 

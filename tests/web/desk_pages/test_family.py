@@ -45,7 +45,7 @@ class TestAMember:
         assert page.heading == "Nguyễn, Văn Đức"
         assert "overdue materials 19 Jan 2026 HARBOR $9.30 $0.00 $9.30" in page.part("affairs")
         assert "Photocopies 1 Sept 2026 ELM $3.00 $1.25 $1.75" in page.part("affairs")
-        assert "Together $11.05" in page.part("affairs")
+        assert "Total $11.05" in page.part("affairs")
         assert "10 Mar 2026 lost" in page.part("affairs")
         assert "15 Jan 2039 out – HARBOR" in page.part("affairs")
         assert "Title" not in page.text
@@ -56,7 +56,7 @@ class TestAMember:
         change_rows(sandbox, "DELETE FROM mbts WHERE usr = ?", LAN)
         page = member_page(clerk, LAN)
         assert "No open bills." in page.text
-        assert "Nothing is out." in page.text
+        assert "No items out." in page.text
 
     @pytest.mark.long
     def test_what_is_hidden_is_said(self, clerk_named: ClerkNamed, sandbox: Sandbox) -> None:
@@ -66,8 +66,8 @@ class TestAMember:
         desk = clerk_named("harbor_desk")
         page = member_page(desk, LAN)
         assert "Own fines are -$1.50. What they are for is not visible to your login" in page.text
-        assert "What is out is not visible to your login." in page.text
-        assert "There is more, which is not visible to your login." in member_page(desk, DUC).text
+        assert "Your login may not see all items." in page.text
+        assert "Your login may not see all items." in member_page(desk, DUC).text
 
     @pytest.mark.long
     def test_who_is_no_member(self, clerk: DeskClerk) -> None:
@@ -143,7 +143,7 @@ class TestStatement:
         for text in ("for Nguyễn, Thị Hương", "owes $14.75", "has a credit of $1.50", "You can pay at the desk"):
             assert text in page.text
         assert "1 item was due on 20 September 2026. Please bring it back." in page.text
-        assert "Everybody on this statement together $16.35" in page.text
+        assert "Total $16.35" in page.text
         # The other parent is left out, also of all sums and counts.
         assert "Đức" not in page.text
         for text in (TITLE, BIRTH_DATE, "2016", "9.30", "25.65", "2000000000"):

@@ -118,7 +118,7 @@ def test_members_unfold_and_fold(family: Family) -> None:
     row = "tr:has([href*='/members/1003?']) + .unfolded"
     assert "Feathers, fins and fur <a field book>" in family.text(row)
     assert "Title" not in family.text("tr:has([href*='/members/1002?']) + .unfolded")
-    family.desk.until(lambda: "Bills and items of Okonkwo, Chidi" in family.text("#live"))
+    family.desk.until(lambda: "Details of Okonkwo, Chidi" in family.text("#live"))
     family.desk.click(family.link(IFEOMA))
     assert family.expanded(IFEOMA) == "false"
     assert family.text(row) == ""

@@ -241,7 +241,7 @@ class TestALongChangeWithoutAScript:
         held.wait_for()
         under_way = clerk.get(begun.address)
         assert "Changes are being made" in under_way.outcome
-        assert "2 of 13. This goes on by itself, whether you look or not." in under_way.outcome
+        assert "2 of 13 done. You can leave this page; the changes continue." in under_way.outcome
         assert self.refresh(under_way) == ["3"], "after three seconds, to the same address"
         assert not under_way.has_form("/undo")
         held.let_go()

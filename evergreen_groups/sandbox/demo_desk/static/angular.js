@@ -4,7 +4,7 @@ import { colorMode, currency, element, everyone, fines, gettext, loggedIn, logOu
 
 const ROOT = /^\/eg2\/[^\/]+/.exec(location.pathname)[0];
 const PATRONS = `${ROOT}/staff/circ/patron`;
-// Milliseconds, as seen in the real client: the address first, then the name beside no fines, then the amounts.
+// Milliseconds, as seen in the real client: the address first, then the name without fines, then the amounts.
 const PACE = { address: 120, name: 40, amounts: 140, refresh: 90 };
 
 const [grid, nav, tabs] = ["grid", "nav", "tabs"].map((name) => document.querySelector(`[data-${name}]`));
@@ -118,7 +118,7 @@ function gridRow(contents, [rowName, cellName], className) {
   return row;
 }
 
-/** Made anew with each visit. */
+/** Make the tab, on each visit. */
 async function groupTab(whose) {
   const made = element("div", "", { class: "tab-pane" });
   made.append(template("group-tab"));
@@ -145,7 +145,7 @@ async function searchTab() {
   });
   const merge = element("button", gettext("Merge the first two"), { type: "button", class: "btn", id: "merge" });
   merge.addEventListener("click", () => {
-    const dialog = element("div", "", { class: "modal", role: "dialog", "aria-label": gettext("Merge patrons") });
+    const dialog = element("div", "", { class: "modal", role: "dialog", "aria-label": gettext("Merge the first two") });
     dialog.append(...people.slice(0, 2).map((person) => makeSummary(person)));
     tabs.prepend(dialog);
   });

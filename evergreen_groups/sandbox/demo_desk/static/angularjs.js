@@ -72,7 +72,7 @@ async function changePatron(id) {
   paintFines(null);
   const found = await patron(id);
   await pause(PACE.name);
-  if (!found) return; // the old name and card stay, beside blank fines
+  if (!found) return; // the old name and card stay, with blank fines
   if (load === loads) {
     record = found;
     paintPatron();
@@ -112,7 +112,7 @@ function gridRow(contents) {
   return row;
 }
 
-/** What the client's ng-view shows: made anew with each visit of a tab. */
+/** Make the content of the client's ng-view, on each visit of a tab. */
 function show(...content) {
   const former = view;
   view = former.cloneNode(false);
@@ -145,7 +145,7 @@ async function searchTab() {
 
 /** Two more summaries under the same id, before the main one. */
 function mergeDialog(people) {
-  const dialog = element("div", "", { class: "modal", role: "dialog", "aria-label": gettext("Merge patrons") });
+  const dialog = element("div", "", { class: "modal", role: "dialog", "aria-label": gettext("Merge the first two") });
   for (const person of people) {
     const summary = document.createElement("eg-patron-summary");
     const wrapper = element("div", "", { class: "patron-summary-grid-wrapper" });

@@ -1,5 +1,5 @@
-// The clients' own list of a group, as both demo pages have it in the tab Group Member Details: what they do there, and
-// nothing of what they leave out. The frame of the group's page is to be seen in its place.
+// The clients' own list of a group, which both demo pages show in the tab Group Member Details. It does what the real
+// one does. The frame with the group's page covers it.
 import { byBarcode, currency, element, fines, gettext, members, moveInto, newGroup } from "./ils.js";
 
 const COLUMNS = [
@@ -9,10 +9,10 @@ const CARD = 3;
 
 function cells(person) {
   const [family, first] = person.name.split(", ");
-  return [family, first, currency(person.owed), person.card, person.lead ? gettext("Yes") : gettext("No")];
+  return [family, first, currency(person.owed), person.card, person.lead ? gettext("yes") : gettext("no")];
 }
 
-/** Ask for a barcode, show who that is where the client does, and give the patron; null where there is none. */
+/** Ask for a barcode, show the patron if the client does so, and return the patron, or null if there is none. */
 function prompted(place, says, showsFirst) {
   return new Promise((done) => {
     const dialog = element("form", "", { class: "modal", role: "dialog", "aria-label": says });
@@ -27,7 +27,7 @@ function prompted(place, says, showsFirst) {
       patron = patron || (await byBarcode(field.value.trim()));
       if (showsFirst && patron && !known) {
         found.textContent = gettext("Move user into this group? {name} : {card}", patron);
-        go.textContent = gettext("Move User");
+        go.textContent = gettext("Confirm");
         return;
       }
       dialog.remove();
@@ -38,7 +38,7 @@ function prompted(place, says, showsFirst) {
   });
 }
 
-/** The list of a patron's group inside of `place`; `rowOf` makes a row of it, `showsFirst` who is moved before it is. */
+/** Show a patron's group in `place`. `rowOf` makes a row; `showsFirst` shows a patron before moving them. */
 export async function groupList({ place, body, actions, whose, rowOf, link, showsFirst }) {
   async function load() {
     const people = await members(whose.group);

@@ -70,7 +70,7 @@ export async function members(group) {
   return people.map((person) => ({ ...person, owed: balances.get(Number(person.id)) || 0 }));
 }
 
-/** The patron whose first card this is; null where there is none. */
+/** Return the patron with this primary card, or null. */
 export async function byBarcode(barcode) {
   const id = await request("open-ils.actor", "open-ils.actor.user.retrieve_id_by_barcode_or_username", token(), barcode);
   return patron(Number(id));
