@@ -144,7 +144,7 @@ class Changer:
         found = self._journal.entry(checked.change)
         if found.gateway != self._gateway.url:
             raise NotFoundError(
-                "the journal's entry {entry} is of another gateway, {gateway}",
+                "change {entry} was made at another gateway, {gateway}",
                 code="entry-of-another-gateway",
                 values={"entry": found.id, "gateway": found.gateway},
             )
@@ -281,7 +281,7 @@ class Changer:
         """
         stored = self._store.find(plan)
         if stored is None:
-            raise NotFoundError("there is no such plan", advice="make it again", code="no-such-plan")
+            raise NotFoundError("there is no such plan", advice="make the plan again", code="no-such-plan")
         return stored
 
     @contextmanager
@@ -447,15 +447,15 @@ class Changer:
         change = self.change(id, (lambda patrons: patrons) if is_own else None)
         if not (change.is_own or self._may_undo_others()):
             raise PlanError(
-                "change {change} is somebody else's",
-                advice="ask whoever made it, or somebody who may take back what others did",
+                "change {change} was made by another user",
+                advice="ask them, or someone who may undo other users' changes",
                 code="undo-of-another",
                 values={"change": id},
             )
         if change.is_under_way:
             raise BusyError(
-                "change {change} is still being made",
-                advice="wait until it has ended",
+                "change {change} is still in progress",
+                advice="try again later",
                 code="undo-too-early",
                 values={"change": id},
             )
@@ -473,7 +473,7 @@ class Changer:
         if under_key is not None:  # applied after ``stored`` was read
             return self._applied_change(under_key, key)
         if self._state.database.now() >= stored.expires:
-            raise PlanError("this plan is too old", advice="make it again, and look at it", code="plan-expired")
+            raise PlanError("the plan has expired", advice="make the plan again", code="plan-expired")
         if not stored.steps:
             raise PlanError("there is nothing to do", code="plan-empty")
         return None

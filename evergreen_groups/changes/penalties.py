@@ -62,7 +62,11 @@ class PenaltyReader:
         try:
             return frozenset(self.org_units.full_path(int(session.ws_ou)))
         except (AttributeError, TypeError, ValueError):
-            raise DataError("the ILS doesn't say where the account works", code="no-workplace") from None
+            raise DataError(
+                "Evergreen's answer can't be read: {detail}",
+                code="no-workplace",
+                values={"detail": "the session has no workplace"},
+            ) from None
 
     def read(self, patron: int) -> PatronPenalties | None:
         """Return a patron's penalties in force, or None for a hidden patron.
@@ -94,10 +98,18 @@ class PenaltyReader:
             return None
         rows = patron_in(self._gateway, answer, patron).standing_penalties
         if not isinstance(rows, list):
-            raise DataError("the ILS gave no list of a patron's penalties", code="penalties-not-a-list")
+            raise DataError(
+                "Evergreen's answer can't be read: {detail}",
+                code="penalties-not-a-list",
+                values={"detail": "a patron's penalties aren't a list"},
+            )
         now = datetime.now(UTC)
         if any(row.usr != patron for row in rows):
-            raise DataError("the ILS gave the penalties of another patron", code="penalties-of-another")
+            raise DataError(
+                "Evergreen's answer can't be read: {detail}",
+                code="penalties-of-another",
+                values={"detail": "penalties of another patron"},
+            )
         fields = ((row, row.standing_penalty) for row in rows if PenaltyRow.is_in_force(row.stop_date, now))
         return [
             PenaltyRow(

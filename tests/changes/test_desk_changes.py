@@ -231,7 +231,7 @@ class TestNoLongerFits:
     @pytest.mark.parametrize(
         ("patron", "changes", "says"),
         [
-            (PATRON, {"usrgroup": THIRD}, f"patron {PATRON} is in group {THIRD} now"),
+            (PATRON, {"usrgroup": THIRD}, f"patron {PATRON} is now in group {THIRD}"),
             (PATRON, {"master_account": True}, f"patron {PATRON} is a group lead now"),
             (PATRON, {"deleted": True}, f"patron {PATRON} has been deleted"),
             (SIBLING, {"usrgroup": OTHER}, f"other patrons are in group {OTHER} now"),

@@ -70,7 +70,7 @@ def test_a_collision_with_other_changes_is_another_users(mover: Client, proxy: F
     assert outcome.done
     step = only_step(mover)
     assert (step.state, step.reason) == (StepState.UNCHANGED, "it was so already")
-    assert "there was nothing to change" in why_not_undone(mover, 1)
+    assert "nothing was changed" in why_not_undone(mover, 1)
 
 
 @pytest.mark.parametrize("fault", [Fault.REQUEST_TWICE, Fault.REQUEST_REPEATED])
@@ -127,7 +127,7 @@ class TestLateCopy:
         assert value_of(sandbox) == 1101
         before = sandbox._store.rows("au", {"id": patron})[0]
         sandbox._store.update("au", patron, changes)
-        assert f"patron {PATRON} has been changed since and is now in group 1101" in why_not_undone(mover, 1)
+        assert f"patron {PATRON} is now in group 1101" in why_not_undone(mover, 1)
         sandbox._store.update("au", patron, {name: before[name] for name in changes})
         assert len(mover.undo(change_id(mover.changes, 1)).draft.steps) == 1
 
@@ -322,7 +322,7 @@ def test_another_field_waits_while_a_change_may_still_come_in(
     proxy.refuse = lambda call: BROKEN if call.method == RETRIEVE else None
     (lead,) = mover.set_lead(CARD).apply().steps
     assert lead.state is StepState.NOT_DONE
-    assert "an earlier change of this patron may still come in" in lead.reason
+    assert "an earlier change to this patron isn't confirmed yet; try again after" in lead.reason
     proxy.heal()
     assert [found.state for found in mover.changes.recover()] == [StepState.DONE]
     assert mover.set_lead(CARD).apply().done

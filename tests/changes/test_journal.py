@@ -20,7 +20,7 @@ from support.states import journal_in
 
 from evergreen_groups.changes import PENALTIES, Journal, JournalStep, Operator, StepState, TerminalUser
 from evergreen_groups.changes.journal import Sending, StoredStep
-from evergreen_groups.changes.reasons import CHANGED_BY_ANOTHER, NO_REASON, TAKEN_OVER, StepReason, no_clear_answer
+from evergreen_groups.changes.reasons import CHANGED_BY_ANOTHER, NO_REASON, TAKEN_OVER, StepReason, may_come_in
 from evergreen_groups.client import Client
 from evergreen_groups.errors import NotFoundError, PlanError, StateError
 from evergreen_groups.gateway import Gateway
@@ -136,7 +136,7 @@ def test_who_sat_at_which_terminal(journal: Journal, terminal_user: TerminalUser
     assert entry.operator == operator
     shown = StringIO()
     write_entries([entry], shown)
-    assert shown.getvalue().endswith(f"changes done: 0 of 1, {words}\n")
+    assert shown.getvalue().endswith(f"0 of 1 done, {words}\n")
 
 
 def test_half_a_plan_is_none(journal: Journal) -> None:
@@ -164,8 +164,8 @@ def test_a_step_stands_as_it_is_now(journal: Journal) -> None:
 def test_a_reason_is_kept_in_english_and_can_be_read_in_other_languages(journal: Journal) -> None:
     step = begin(journal)
     reasons = [
-        StepReason(Message("moved meanwhile, to group {group}"), "moved-meanwhile", group=7),
-        no_clear_answer(NOON),
+        StepReason(Message("another user moved the patron to group {group}"), "moved-meanwhile", group=7),
+        may_come_in(NOON),
         CHANGED_BY_ANOTHER.followed_by(Message("tries: {count}"), count=3),
         StepReason("what an {odd} server says", "ils-refused", event="{x}"),
         StepReason("a reason without a code"),
@@ -179,7 +179,7 @@ def test_a_reason_is_kept_in_english_and_can_be_read_in_other_languages(journal:
         with use_language(Language(PSEUDO)):
             assert describe_reason(found) == describe_reason(reason)
     with use_language(Language(PSEUDO)):
-        said = describe_reason(no_clear_answer(NOON))
+        said = describe_reason(may_come_in(NOON))
     assert "answer" not in said
     assert "; " in said
 
@@ -251,7 +251,7 @@ def test_a_change_that_does_not_go_with_an_open_one_is_not_sent(
         proxy.seen.clear()
         (step,) = client.move([CARD], to="20000000001001").apply().steps
         assert step.state is StepState.NOT_DONE
-        assert step.reason.startswith("an earlier change of this patron may still come in until ")
+        assert step.reason.startswith("an earlier change to this patron isn't confirmed yet; try again after ")
         # Also refused when the earlier request has expired but its outcome can't be read.
         proxy.refuse = lambda call: (500, "") if call.method.endswith("retrieve.authoritative") else None
         later(monkeypatch)
@@ -349,7 +349,7 @@ def test_an_entry_that_is_partly_forgotten_is_not_taken_back_by_half(
     assert record_of(admin).usrgroup == 1002
     shown = StringIO()
     write_entries(client.changes.entries(), shown)
-    assert shown.getvalue().endswith("consortium_staff: move, changes done: 1 of 1, 1 change not kept any longer\n")
+    assert shown.getvalue().endswith("consortium_staff: Move to another group, 1 of 1 done, 1 change deleted\n")
 
 
 def test_a_step_that_was_forgotten_is_not_sent(state: State, journal: Journal) -> None:

@@ -156,7 +156,7 @@ class TestOutcome:
 
         monkeypatch.setattr(Gateway, "call", unreachable)
         (step,) = plan.apply().steps
-        assert (step.state, step.reason) == (StepState.FAILED, "the ILS could not be reached; tries: 3")
+        assert (step.state, step.reason) == (StepState.FAILED, "Evergreen can't be reached; tries: 3")
         assert mover.changes.open_steps() == []
 
     def test_what_cannot_be_read_back_stays_open(self, mover: Client, proxy: FaultProxy) -> None:
@@ -192,7 +192,7 @@ class TestOutcome:
     @pytest.mark.parametrize(
         ("meanwhile", "reason"),
         [
-            ({"usrgroup": 1001}, "moved meanwhile, to group 1001"),
+            ({"usrgroup": 1001}, "another user moved the patron to group 1001"),
             ({"deleted": "t"}, "the account has been deleted meanwhile"),
         ],
     )
@@ -219,7 +219,7 @@ class TestOutcome:
         assert (step.state, step.value, step.reason) == (StepState.UNCHANGED, 1, "it was so already")
         assert UPDATE not in proxy.seen
         assert only_step(mover).state is StepState.UNCHANGED
-        assert "there was nothing to change" in why_not_undone(mover, 1), "what somebody else did isn't ours to undo"
+        assert "nothing was changed" in why_not_undone(mover, 1), "what somebody else did isn't ours to undo"
 
 
 class TestWaiting:
@@ -249,7 +249,7 @@ class TestWaiting:
             return
         until = f"{lost.sent.request.until.astimezone():%H:%M}"
         assert step.state is StepState.NOT_DONE
-        assert step.reason == f"an earlier change of this patron may still come in until {until}; try again after that"
+        assert step.reason == f"an earlier change to this patron isn't confirmed yet; try again after {until}"
         assert UPDATE not in proxy.seen
         (again,) = mover.remove([CARD]).apply().steps
         assert (again.state, proxy.seen.count(NEW_GROUP)) == (StepState.NOT_DONE, 1)

@@ -28,7 +28,7 @@ from evergreen_groups.changes.outcome_check import (
     recover,
 )
 from evergreen_groups.changes.penalties import PatronPenalties
-from evergreen_groups.changes.reasons import NO_EFFECT, may_come_in
+from evergreen_groups.changes.reasons import NEVER_ARRIVED, may_come_in
 from evergreen_groups.errors import DataError, NoSessionError, UnreachableError
 from evergreen_groups.gateway import Gateway, Record, RetryPolicy
 from evergreen_groups.groups import read_patron
@@ -116,7 +116,7 @@ class TestTime:
 
     def test_the_words(self) -> None:
         clock_time = f"{UNTIL.astimezone():%H:%M}"
-        assert may_come_in(UNTIL) == f"it may still come in until {clock_time}, and the next run looks again"
+        assert may_come_in(UNTIL) == f"not confirmed yet; the result will be known by {clock_time}"
 
 
 class TestJudge:
@@ -198,8 +198,8 @@ class TestJudge:
     ) -> None:
         verdict = judged({"usrgroup": 1010}, later=LATE * late, after=after, last_xact_id=mark)
         assert (verdict.state, verdict.value) == (state, value)
-        assert verdict.reason.startswith("somebody else moved the patron to group 1010")
-        assert ("may still come in" in verdict.reason) is (state is StepState.SENDING)
+        assert verdict.reason.startswith("another user moved the patron to group 1010")
+        assert ("not confirmed yet" in verdict.reason) is (state is StepState.SENDING)
 
 
 class TestAlone:
@@ -263,7 +263,7 @@ class TestPenalties:
             (True, False, ChangeVerdict(StepState.DONE, 2)),
             (True, True, ChangeVerdict(StepState.DONE, 2)),
             (False, False, ChangeVerdict(StepState.SENDING, reason=may_come_in(UNTIL))),
-            (False, True, ChangeVerdict(StepState.NOT_DONE, reason=NO_EFFECT)),
+            (False, True, ChangeVerdict(StepState.NOT_DONE, reason=NEVER_ARRIVED)),
         ],
     )
     def test_others_in_force_than_before(self, others: bool, late: bool, expected: ChangeVerdict) -> None:

@@ -251,7 +251,7 @@ def test_what_may_still_come_in_is_looked_up_by_the_next_run(mover: Client, prox
     proxy.decide = lambda call: Fault.HELD_REQUEST if recalculates(call) and call.parameters[1] == 1030 else Fault.NONE
     outcome = by_id(mover.changes.recalculate(over_limit_of(findings(mover))))
     assert outcome[1030].state is StepState.SENDING
-    assert "may still come in until" in outcome[1030].reason
+    assert "the result will be known by" in outcome[1030].reason
     assert mover.changes.recover() == []
     proxy.let_go()
     (recovered,) = mover.changes.recover()

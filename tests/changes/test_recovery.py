@@ -173,7 +173,7 @@ def test_whom_the_account_cannot_see_is_not_taken_back(mover: Client, proxy: Fau
     assert mover.move(["20000000001012"], to=OTHERS_CARD).apply().done
     with gateway_of(proxy.url, "north_manager") as gateway:
         why = why_not_undone(client_of(gateway, tmp_path), 1)
-    assert why == "nothing to undo in entry 1: 1 patron can't be seen by the account"
+    assert why == "nothing to undo in change 1: 1 patron is hidden from this account"
 
 
 def test_one_who_is_hidden_in_passing_is_not_passed_over(mover: Client, proxy: FaultProxy) -> None:
@@ -187,7 +187,7 @@ def test_one_who_is_hidden_in_passing_is_not_passed_over(mover: Client, proxy: F
 def test_what_is_not_known_to_be_done_is_not_taken_back(mover: Client, proxy: FaultProxy) -> None:
     proxy.decide = only(UPDATE, Fault.DROP_REQUEST)
     mover.move([CARD], to=OTHERS_CARD).apply()
-    assert why_not_undone(mover, 1) == "nothing to undo in entry 1: patron 1052: that change isn't known to be done"
+    assert why_not_undone(mover, 1) == "nothing to undo in change 1: patron 1052: not confirmed yet"
 
 
 # -- descriptions of refusals, and steps that others have open ---------------------------------------------------------
@@ -202,7 +202,7 @@ def test_a_refusal_names_the_library_even_where_it_cannot_be_looked_up(mover: Cl
     assert refusal(mover.gateway, nowhere) == "the account lacks UPDATE_USER"
     assert refusal(mover.gateway, errors.EventError("no", textcode="ODD", **CALL)) == "ODD"
     assert refusal(mover.gateway, errors.ServerError("no", status=500, **CALL)) == "the method failed on the server"
-    assert refusal(mover.gateway, errors.CutOffError("no", **CALL)) == "the ILS could not be reached"
+    assert refusal(mover.gateway, errors.CutOffError("no", **CALL)) == "Evergreen can't be reached"
     assert refusal(mover.gateway, errors.TimedOutError("no", **CALL)) == TIMED_OUT
     assert refusal(mover.gateway, errors.DataError("what came is odd")) == "what came is odd"
 

@@ -216,7 +216,7 @@ def test_fixing_after_a_yes_and_without_being_asked(run: Command) -> None:
     assert [kind["count"] for kind in json.loads(again.stdout)["kinds"]] == [0, 0, 0, 0, 0, 0, 0, 1, 2, 0, 1]
     assert "Nobody's penalties need to be recalculated." in again.stderr
     journal = run("journal", listed_id(run, 1)).stdout
-    assert re.search(r"recalculate, changes done: 4 of 4", journal)
+    assert re.search(r"recalculate, 4 of 4 done", journal)
     assert "patron 1042: penalties set by the ILS: 1, then 0: done" in journal
 
 
@@ -228,7 +228,7 @@ def test_a_recalculation_that_came_to_nothing_is_in_the_exit_status(
         proxy.decide = lambda call: (
             Fault.DROP_REQUEST if call.method == METHOD and call.parameters[1] == 1030 else Fault.NONE
         )
-        says = "not known yet: no clear answer came and nothing was changed so far; it may still come in"
+        says = "not known yet: not confirmed yet; the result will be known by"
     else:
         proxy.answer = lambda call: (
             lacking("VIEW_USER") if call.method == RETRIEVE and call.parameters[1] == 1030 else None

@@ -74,7 +74,7 @@ def test_at_a_terminal_with_events_or_quietly_no_patron_is_named(run: Command) -
 def test_at_a_terminal_a_length_that_no_card_has(run: Command) -> None:
     _status, shown = on_a_terminal(run, "show", "2 0000 00000 99")
     assert "Looked for: 200000000099" in shown
-    assert "It has 12 characters; the cards here have 14." in shown
+    assert "It has 12 characters, but the cards here have 14." in shown
 
 
 @pytest.mark.long
@@ -163,4 +163,4 @@ def test_a_move_by_name_asks_for_both_and_then_for_the_plan(run: Command) -> Non
     assert status == 0
     assert "Whitfield, Ruth (20000000001038)" in shown
     assert "to group 1001" in shown
-    assert "Changes done: 1 of 1." in shown
+    assert "1 of 1 done" in shown

@@ -254,12 +254,12 @@ def test_a_move_is_shown_and_asked_about(run: Command) -> None:
     words = ("move", "20000000001052", "--to", "20000000001007")
     dry = run(*words, "--dry-run")
     assert "from group 1015 to group 1002" in dry.stdout
-    assert "group 1002: 5 members owing $25.00, then 6 members owing $25.35" in dry.stdout
+    assert "Group 1002: 5 → 6 members, $25.00 → $25.35" in dry.stdout
     refused = run(*words, answer="n\n")
     assert "Nothing was changed." in refused.stdout
     assert group_of(run, 1052) == 1015
     agreed = run(*words, answer="y\n")
-    assert "Changes done: 1 of 1." in agreed.stdout
+    assert "1 of 1 done" in agreed.stdout
     assert agreed.returncode == 0
     assert group_of(run, 1052) == 1002
 
@@ -290,7 +290,7 @@ def test_a_missing_permission_has_its_own_status(sandbox: Sandbox, tmp_path: Pat
     run = Command(tmp_path, sandbox.url, "harbor_desk")
     done = run("move", "20000000001052", "--to", "20000000001001", "--yes")
     assert done.returncode == exit_status.PERMISSION
-    assert "Changes done: 0 of 1." in done.stdout
+    assert "0 of 1 done" in done.stdout
     assert "the account lacks" in done.stdout
 
 
@@ -316,7 +316,7 @@ def test_a_batch_twice_changes_nothing_the_second_time(run: Command, batch: Call
     path = batch(BATCH)
     first = run("batch", path, "--yes")
     assert first.returncode == 0, first.stderr
-    assert "Changes done: 5 of 5." in first.stdout
+    assert "5 of 5 done" in first.stdout
     assert group_of(run, 1043) == group_of(run, 1044) == 1001
     second = run("batch", path, "--yes")
     assert second.returncode == 0

@@ -42,7 +42,7 @@ def test_texts_are_collected_from_wherever_they_stand() -> None:
         "it is a symbolic link",
         "beside it is {file}: {reason}",
         "Too many requests in this session. Wait a little.",
-        "A login was tried just before. Wait some seconds, then try again.",
+        "Too many attempts. Try again in a moment.",
         "No such option {name}.",
         "{heading}: {count:,}",
     ],

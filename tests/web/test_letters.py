@@ -238,7 +238,7 @@ def test_as_many_at_once_as_entries_are_saved(reader: Reader, listed: list[int])
     for path in (PAGE, FILE):
         refused = reader.refusal(list(range(1, 202)), path)
         assert "Select at most 200 groups." in refused
-        assert "No letters were made" in refused
+        assert "Letters not available" in refused
         assert "Select a group in the report first." in reader.refusal([], path)
     assert reader.get([*listed, 999_999]).status_code == 404
 

@@ -35,7 +35,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 
 
 def limit_of(counters: Counters, per_minute: int = 30, name: str = "session") -> RateLimit:
-    return RateLimit(counters, name, per_minute=per_minute, refusal="Wait.")
+    return RateLimit(counters, name, per_minute=per_minute)
 
 
 def refused(limit: RateLimit, key: str = "one") -> ProblemError:

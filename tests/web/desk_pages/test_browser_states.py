@@ -132,7 +132,7 @@ def the_session_has_ended(page: PageDesk) -> None:
 @state
 def nobody_of_that_id(page: PageDesk) -> None:
     page.open(999_999)
-    page.shows("No such patron")
+    page.shows("Patron not found")
 
 
 @pytest.mark.parametrize("name", STATES)

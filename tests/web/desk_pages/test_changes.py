@@ -44,7 +44,7 @@ class TestMovingSomebodyIn:
         assert "shares no surname, address, phone or e-mail with group Nguyễn" in plan.warnings
         assert "Group Whitfield, Grace loses its lead: make another member lead." in plan.warnings
         done = agreed(plan)
-        assert done.outcome.startswith("Done: Whitfield, Grace is in this group now")
+        assert done.outcome.startswith("Whitfield, Grace is now in this group")
         assert "Whitfield, Grace" in done.members
         assert group_of(sandbox, WHITFIELD) == 1004
 
@@ -70,7 +70,7 @@ class TestMovingSomebodyIn:
         same = both.send("/change", ("do", "look"), card=card(RUTH))
         assert same.heading == "Move 2 patrons here?"
         done = agreed(same)
-        assert done.outcome.startswith("Done: all 2 changes")
+        assert done.outcome.startswith("2 of 2 done")
         assert {group_of(sandbox, patron) for patron in (THOMAS, RUTH)} == {1004}
         assert len(clerk.open(NGUYEN, "/history").tree.xpath("//section[@class='entry']")) == 1
 
@@ -80,7 +80,7 @@ class TestMovingSomebodyIn:
 
     def test_nobody_has_the_card(self, clerk: DeskClerk) -> None:
         page = scanned(clerk.open(NGUYEN), "20000000009999")
-        assert page.message.startswith("No patron with card 20000000009999.")
+        assert page.message.startswith("No patron found: 20000000009999.")
         assert page.tree.get_element_by_id("card").get("value") == "20000000009999"
         assert len(page.members) == 4, "the list stays"
         assert scanned(page, card(RUTH)).heading == "Move Whitfield, Ruth here from Whitfield, Grace's group?"
@@ -88,26 +88,26 @@ class TestMovingSomebodyIn:
     def test_an_unknown_card_keeps_the_patrons_scanned_so_far(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         plan = scanned(clerk.open(NGUYEN), card(THOMAS)).send("/change", ("do", "look"), card=card(RUTH))
         page = plan.send("/change", ("do", "enter"), card="20000000001083")
-        known = "No patron with card 20000000001083. Nearly the same: 20000000001038 Whitfield, Ruth"
+        known = "No patron found: 20000000001083. Similar cards: 20000000001038 Whitfield, Ruth"
         assert page.message.startswith(known)
         assert page.tree.get_element_by_id("card").get("value") == "20000000001083"
         assert page.heading == "Move 2 patrons here?"
         assert page.send("/change", ("do", page.default)).message.startswith(known), "Enter looks it up again"
-        assert "Done: all 2 changes" in agreed(page).outcome, "the button moves the patrons shown"
+        assert "2 of 2 done" in agreed(page).outcome, "the button moves the patrons shown"
 
     def test_a_name_that_nobody_has(self, clerk: DeskClerk) -> None:
-        assert scanned(clerk.open(NGUYEN), "Zzyzx, Q").message == "No patron named Zzyzx, Q."
+        assert scanned(clerk.open(NGUYEN), "Zzyzx, Q").message == "No patron found: Zzyzx, Q."
 
     def test_an_unknown_card_for_the_other_group(self, clerk: DeskClerk) -> None:
         asks = selected(clerk.open(WHITFIELD), "move", THOMAS)
         page = scanned(asks, "20000000009999")
-        assert page.message.startswith("No patron with card 20000000009999.")
+        assert page.message.startswith("No patron found: 20000000009999.")
         assert page.tree.get_element_by_id("card").get("value") == "20000000009999"
         assert scanned(page, card(NGUYEN)).heading == "Move Whitfield, Thomas to Nguyễn, Thị Hương's group?"
 
     def test_a_hidden_patron_is_nobody(self, clerk_named: ClerkNamed) -> None:
         page = scanned(clerk_named("harbor_desk").open(NGUYEN), card(WHITFIELD))
-        hidden = f"No patron with card {card(WHITFIELD)}, or the patron's library isn't visible to your login."
+        hidden = f"No patron found at the libraries visible to your login: {card(WHITFIELD)}."
         assert page.message.startswith(hidden)
         assert "Whitfield" not in page.text
 
@@ -149,7 +149,7 @@ class TestMovingSomebodyIn:
 
     def test_a_name_finds_only_who_is_visible(self, clerk_named: ClerkNamed) -> None:
         page = scanned(clerk_named("harbor_desk").open(NGUYEN), "Whitfield")
-        assert page.message == "No patron named Whitfield, or the patron's library isn't visible to your login."
+        assert page.message == "No patron found at the libraries visible to your login: Whitfield."
 
     def test_several_matches_are_shown_and_none_is_taken(self, clerk: DeskClerk, proxy: FaultProxy) -> None:
         """Libraries may allow shortened barcodes, so several patrons can match."""
@@ -178,7 +178,7 @@ class TestMovingSomebodyIn:
         then = both.send("/change", ("do", both.default), card=card(RUTH))
         assert then.heading == "Move 2 patrons here?"
         assert "already in group" not in then.text, "said once"
-        assert agreed(then).outcome.startswith("Done: all 2 changes")
+        assert agreed(then).outcome.startswith("2 of 2 done")
 
 
 class TestSelectedMembers:
@@ -190,7 +190,7 @@ class TestSelectedMembers:
         assert plan.heading == "Remove 2 patrons from the group?"
         assert "Whitfield, Grace" not in plan.heading
         done = agreed(plan)
-        assert "Done: all 2 changes" in done.outcome
+        assert "2 of 2 done" in done.outcome
         assert list(done.members) == ["Whitfield, Grace"]
         assert len({group_of(sandbox, patron) for patron in (WHITFIELD, THOMAS, RUTH)}) == 3
         assert not leads(sandbox, THOMAS)
@@ -217,20 +217,20 @@ class TestSelectedMembers:
     def test_move_to_another_group(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         asks = selected(clerk.open(WHITFIELD), "move", THOMAS)
         assert asks.heading == "To which group?"
-        assert "A card of anybody in the other group" in asks.text
+        assert "A card from the other group" in asks.text
         plan = scanned(asks, card(NGUYEN))
         assert plan.heading == "Move Whitfield, Thomas to Nguyễn, Thị Hương's group?"
         assert "This group: 3 → 2 members" in plan.text
         assert "Nguyễn, Thị Hương: 4 → 5 members" in plan.text
         done = agreed(plan)
-        assert "Whitfield, Thomas is in group 1004 now" in done.outcome
+        assert "Whitfield, Thomas is now in group 1004" in done.outcome
         assert group_of(sandbox, THOMAS) == 1004
 
     def test_merge(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         plan = scanned(selected(clerk.open(WHITFIELD), "merge"), card(NGUYEN))
         assert plan.heading == "Merge this group into Nguyễn, Thị Hương's group?"
         done = agreed(plan)
-        assert "Done: all 3 changes" in done.outcome
+        assert "3 of 3 done" in done.outcome
         assert {group_of(sandbox, patron) for patron in (WHITFIELD, THOMAS, RUTH)} == {1004}
         assert len(done.members) == 7
 
@@ -250,7 +250,7 @@ class TestUndo:
     def test_it_stands_at_the_outcome(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         done = agreed(scanned(clerk.open(NGUYEN), card(RUTH)))
         undone = done.send("/undo", times=2)
-        assert "Undone: Whitfield, Ruth is in group 1009 now" in undone.outcome
+        assert "Whitfield, Ruth is now in group 1009" in undone.outcome
         assert group_of(sandbox, RUTH) == 1009
         assert len(clerk.open(NGUYEN, "/history").tree.xpath("//section[@class='entry']")) == 2
         assert undone.form("/undo").xpath(".//button")[0].text == "Redo"
@@ -260,14 +260,14 @@ class TestUndo:
 
     def test_a_redo_is_done_and_can_be_undone(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         redone = agreed(scanned(clerk.open(NGUYEN), card(RUTH))).send("/undo").send("/undo")
-        assert redone.outcome.startswith("Done: Whitfield, Ruth is in this group now")
+        assert redone.outcome.startswith("Whitfield, Ruth is now in this group")
         assert redone.form("/undo").xpath(".//button")[0].text == "Undo"
         past = clerk.open(NGUYEN, "/history")
         entries = [as_text(heading).split(": ")[1] for heading in past.tree.xpath("//section[@class='entry']/h3")]
         assert entries == ["redone by you", "undone by you", "moved by you"]
         assert past.form("/undo").xpath(".//button")[0].text == "Undo"
         undone = redone.send("/undo")
-        assert undone.outcome.startswith("Undone: Whitfield, Ruth is in group 1009 now")
+        assert undone.outcome.startswith("Whitfield, Ruth is now in group 1009")
         assert group_of(sandbox, RUTH) == 1009
 
     def test_what_a_supervisor_approved_needs_approval_again(
@@ -283,10 +283,10 @@ class TestUndo:
         assert not asks.warnings
         assert agreed(asks).message == "Type the supervisor's user name and password."
         undone = agreed(asks, username="admin", password=PASSWORD)
-        assert undone.outcome.startswith("Undone: Whitfield, Grace is in group 1009 now")
+        assert undone.outcome.startswith("Whitfield, Grace is now in group 1009")
         assert done.send("/undo").message == "This change is already undone."
         asks = undone.send("/undo")
-        assert asks.heading == "Redo the change to Whitfield, Grace?"
+        assert asks.heading == "Redo this change?"
         assert agreed(asks, username="admin", password=PASSWORD).outcome.startswith("Done: Whitfield, Grace")
         assert "refused" not in new.open(NGUYEN, "/history").text
 
@@ -325,7 +325,7 @@ class TestOnce:
     def test_a_double_click(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         plan = scanned(clerk.open(NGUYEN), card(RUTH))
         done = plan.send("/change", ("do", "apply"), times=3)
-        assert "Done: Whitfield, Ruth is in this group now" in done.outcome
+        assert "Whitfield, Ruth is now in this group" in done.outcome
         assert len(clerk.open(NGUYEN, "/history").tree.xpath("//section[@class='entry']")) == 1
 
     def test_back_and_once_more_after_an_undo(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
@@ -379,7 +379,7 @@ class TestWhatGoesWrong:
         asks = refused.send("/plan", id="approve")
         assert "Supervisor's approval" in asks.text
         done = agreed(asks, username="admin", password=PASSWORD)
-        assert "Done: Whitfield, Ruth is in this group now" in done.outcome
+        assert "Whitfield, Ruth is now in this group" in done.outcome
         assert "approved by Administrator, Ada" in clerk.open(NGUYEN, "/history").text
 
     def test_it_is_known_before_that_a_permission_is_missing(
@@ -403,16 +403,16 @@ class TestWhatGoesWrong:
         assert both.heading == "Move 2 patrons here?"
         assert both.tree.get_element_by_id("username").get("value") == ""
         unknown = both.send("/change", ("do", both.default), username="20000000009999")
-        assert unknown.message.startswith("No patron with card 20000000009999.")
+        assert unknown.message.startswith("No patron found: 20000000009999.")
         assert unknown.heading == "Move 2 patrons here?"
         login = unknown.send("/change", ("do", "enter"), username=card(1001), password="none")
         assert login.message == "The supervisor could not log in. Nothing was changed."
         done = login.send("/change", ("do", "apply"), username="admin", password=PASSWORD)
-        assert "Done: all 2 changes" in done.outcome
+        assert "2 of 2 done" in done.outcome
 
     def test_enter_with_a_warning_says_that_it_moves_nobody(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         warned = scanned(clerk.open(NGUYEN), card(WHITFIELD)).send("/change", ("do", "look"))
-        assert warned.message == "Nothing was changed: Enter doesn't confirm. Use the Move anyway button."
+        assert warned.message == "Nothing was changed. To confirm, use the Move anyway button."
         asks = clerk.open(NGUYEN).send("/plan", ("approve", "1"), card=card(WHITFIELD))
         page = asks.send("/change", ("do", asks.default), username="admin", password=PASSWORD)
         assert "Type the password again, then use the Move anyway button." in page.message
@@ -440,7 +440,7 @@ class TestWhatGoesWrong:
         assert "not-this-one" not in wrong.response.text
         again = agreed(wrong, username="admin", password="not-this-one")
         at_once = agreed(again, username="admin", password=PASSWORD)
-        assert at_once.message == "A login was tried just before. Wait some seconds, then try again."
+        assert at_once.message == "Too many attempts. Try again in a moment."
         assert agreed(wrong, username="admin", password="").message == "Type the supervisor's user name and password."
         assert group_of(sandbox, RUTH) == 1009
 
@@ -450,8 +450,8 @@ class TestWhatGoesWrong:
         new = "open-ils.actor.usergroup.new"
         proxy.decide = lambda call: Fault.HELD_REQUEST if call.method == new else Fault.NONE
         page = agreed(plan)
-        assert "It isn't certain yet whether everything arrived" in page.outcome
-        assert "It will be looked at again by itself. Don't repeat it." in page.outcome
+        assert "We don't know yet whether the change went through" in page.outcome
+        assert "Don't repeat it: the result will be checked automatically." in page.outcome
         assert not page.has_form("/undo")
         proxy.let_go()
         assert "Done" in clerk.get(page.address).outcome
@@ -478,7 +478,7 @@ class TestWhatGoesWrong:
         for patron in (WHITFIELD, 999_999):
             page = clerk_named("harbor_desk").open(patron)
             assert page.status == 404
-            assert page.heading == "No such patron"
+            assert page.heading == "Patron not found"
 
 
 class TestUndoingWhatOthersDid:

@@ -155,7 +155,7 @@ class TestRecalculationIsOfferedWhereItCouldChangeSomething:
         take_away(sandbox, "VIEW_GROUP_PENALTY_THRESHOLD")
         page = clerk.open(self.FAMILY)
         assert self.is_offered(page)
-        hidden = "Evergreen's threshold isn't visible to your login, so recalculating may change nothing."
+        hidden = "Your login can't see all that Evergreen counts, so recalculating may change nothing."
         assert f"Over the limit, not blocked {hidden}" in self.row(page, self.NAME)
 
     def test_where_a_stock_circulator_sees_no_threshold_of_another_branch(

@@ -51,7 +51,7 @@ class TestWhatOthersDidMeanwhile:
         ("values", "text", "advice"),
         [
             ({"deleted": "t"}, "the patron's record has been deleted meanwhile", "have it restored first"),
-            ({"usrgroup": 1002}, "somebody else has moved the patron to group 1002 meanwhile", "Show the group again"),
+            ({"usrgroup": 1002}, "another user moved the patron to group 1002 meanwhile", "Show the group again"),
         ],
         ids=["deleted", "moved"],
     )
@@ -98,15 +98,15 @@ class TestTheIls:
         plan = selected(clerk.open(WHITFIELD), "remove", THOMAS, RUTH)
         proxy.decide = lambda call: Fault.DROP_REQUEST if call.method == RETRIEVE else Fault.NONE
         page = agreed(plan)
-        assert "not changed: Evergreen could not be reached; nothing was sent. Try once more" in page.outcome
-        assert "not begun. Look at the list, then do what is left once more." in page.outcome
+        assert "not changed: Evergreen can't be reached. Try again" in page.outcome
+        assert "Not started. Check the group, then do the rest again." in page.outcome
         assert {group_of(sandbox, patron) for patron in (THOMAS, RUTH)} == {1009}
 
     def test_it_refuses(self, clerk: DeskClerk, proxy: FaultProxy) -> None:
         plan = scanned(clerk.open(NGUYEN), card(RUTH))
         failed = {"ilsevent": 2001, "textcode": "DATABASE_UPDATE_FAILED", "desc": "no"}
         proxy.answer = lambda call: failed if call.method == UPDATE else None
-        assert "not changed: Evergreen refused it (DATABASE_UPDATE_FAILED)." in agreed(plan).outcome
+        assert "not changed: Evergreen refused the change (DATABASE_UPDATE_FAILED)." in agreed(plan).outcome
 
     def test_it_changes_more_than_was_asked(self, clerk: DeskClerk, sandbox: Sandbox, proxy: FaultProxy) -> None:
         plan = scanned(clerk.open(NGUYEN), card(RUTH))
@@ -117,7 +117,7 @@ class TestTheIls:
 
         proxy.carried_out = alter
         done = agreed(plan)
-        assert done.outcome.startswith("Done: Whitfield, Ruth is in this group now")
+        assert done.outcome.startswith("Whitfield, Ruth is now in this group")
         assert "other fields of the record too (day_phone): look at it." in done.outcome
 
     def test_programs_get_the_case_by_its_code(self, clerk: DeskClerk, proxy: FaultProxy) -> None:
@@ -178,8 +178,8 @@ class TestSessionsThatEnd:
         end_supervisors(lambda call: call.method == RETRIEVE and call.parameters[1] == RUTH)
         said = agreed(page, username="admin", password=PASSWORD)
         assert said.status == 200
-        assert "Changes done: 1 of 2" in said.outcome
-        assert "Whitfield, Thomas is in a group of their own now" in said.outcome
+        assert "1 of 2 done" in said.outcome
+        assert "Whitfield, Thomas is now in group" in said.outcome
         assert "not changed: the supervisor's approval had ended before this was reached." in said.outcome
         assert group_of(sandbox, THOMAS) != group_of(sandbox, RUTH) == 1009
         proxy.refuse = proxy.answer = lambda call: None
@@ -191,7 +191,7 @@ class TestSessionsThatEnd:
         proxy.answer = lambda call: NO_SESSION if call.method == RETRIEVE and call.parameters[1] == RUTH else None
         page = agreed(plan)
         assert "not changed: your session in the staff client had ended before this was reached." in page.outcome
-        assert "Log in to the staff client, then do what is left once more." in page.outcome
+        assert "Log in to the staff client, then do the rest again." in page.outcome
         assert not page.has_form("/plan") or page.tree.get_element_by_id("approve", None) is None
 
 
@@ -240,7 +240,7 @@ class TestALongChangeWithoutAScript:
         begun = agreed(plan)
         held.wait_for()
         under_way = clerk.get(begun.address)
-        assert "Changes are being made" in under_way.outcome
+        assert "In progress" in under_way.outcome
         assert "2 of 13. This goes on by itself, whether you look or not." in under_way.outcome
         assert self.refresh(under_way) == ["3"], "after three seconds, to the same address"
         assert not under_way.has_form("/undo")
@@ -249,6 +249,6 @@ class TestALongChangeWithoutAScript:
         while self.refresh(page):
             page = clerk.get(page.address)
         assert page.status == 200
-        assert "Done: all 13 changes" in page.outcome
+        assert "13 of 13 done" in page.outcome
         assert page.has_form("/undo")
         assert {group_of(sandbox, patron) for patron in self.MANY} == {group_of(sandbox, 1039)}
