@@ -69,7 +69,7 @@ def test_a_collision_with_other_changes_is_another_users(mover: Client, proxy: F
     outcome = mover.move([CARD], to=OTHERS_CARD).apply()
     assert outcome.done
     step = only_step(mover)
-    assert (step.state, step.reason) == (StepState.UNCHANGED, "it was so already")
+    assert (step.state, step.reason) == (StepState.UNCHANGED, "already done")
     assert "nothing was changed" in why_not_undone(mover, 1)
 
 

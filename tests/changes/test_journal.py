@@ -124,8 +124,8 @@ def test_a_plan_is_written_down_as_a_whole_and_in_its_order(journal: Journal, mo
 @pytest.mark.parametrize(
     ("terminal_user", "words"),
     [
-        (TerminalUser("root", "ils1", "alice", "pts/3"), "by alice as root at pts/3 on ils1"),
-        (TerminalUser("alice", "ils1", None, "pts/3"), "by alice at pts/3 on ils1"),
+        (TerminalUser("root", "ils1", "alice", "pts/3"), "by alice as root on ils1 (pts/3)"),
+        (TerminalUser("alice", "ils1", None, "pts/3"), "by alice on ils1 (pts/3)"),
         (TerminalUser("evergreen", "ils1"), "by evergreen on ils1"),
     ],
 )
@@ -189,7 +189,7 @@ def test_entries_are_of_one_gateway_where_it_is_given(journal: Journal) -> None:
         begin(journal, gateway=gateway)
     assert [(number_of(entry.id), len(entry.steps)) for entry in journal.entries(HERE)] == [(3, 1), (1, 1)]
     assert [number_of(entry.id) for entry in journal.entries()] == [3, 2, 1]
-    with pytest.raises(NotFoundError, match="the journal has no entry 4-k7q4tz") as told:
+    with pytest.raises(NotFoundError, match="there is no change 4-k7q4tz") as told:
         journal.entry("4-k7q4tz")
     assert "`journal` lists them" in told.value.advice
 
@@ -230,7 +230,7 @@ def test_another_change_of_an_open_field_is_refused(journal: Journal, case: str)
     (second,) = begun(
         journal, HERE, GROUPS, "move", [StoredStep(1001, "usrgroup", 1, 3 if case == "to another group" else after)]
     )
-    with pytest.raises(StateError, match="what became of an earlier change of the same field") as caught:
+    with pytest.raises(StateError, match="patron 1001: an earlier change isn't confirmed yet") as caught:
         journal.record_sending(second, SENDING)
     assert caught.value.code == "step-still-open"
     assert "\n" not in str(caught.value)
@@ -256,7 +256,7 @@ def test_a_change_that_does_not_go_with_an_open_one_is_not_sent(
         proxy.refuse = lambda call: (500, "") if call.method.endswith("retrieve.authoritative") else None
         later(monkeypatch)
         (step,) = client.move([CARD], to="20000000001001").apply().steps
-        assert step.reason == "what became of an earlier change of this patron isn't known yet; try again later"
+        assert step.reason == "an earlier change to this patron isn't confirmed yet; try again later"
         assert UPDATE not in proxy.seen
         proxy.heal()
         assert client.move([CARD], to="20000000001001").apply().done
@@ -343,7 +343,7 @@ def test_an_entry_that_is_partly_forgotten_is_not_taken_back_by_half(
 ) -> None:
     assert client.move([CARD, ANOTHERS_CARD], to=OTHERS_CARD).apply().done
     forget(state, 1053)
-    with pytest.raises(PlanError, match=r"entry 1-.{6} can't be taken back as a whole: 1 of its 2 changes") as caught:
+    with pytest.raises(PlanError, match=r"change 1-.{6} can't be undone completely: 1 of its 2 steps") as caught:
         client.undo(change_id(client.changes, 1))
     assert caught.value.code == "entry-partly-forgotten"
     assert record_of(admin).usrgroup == 1002

@@ -193,7 +193,7 @@ class TestOutcome:
         ("meanwhile", "reason"),
         [
             ({"usrgroup": 1001}, "another user moved the patron to group 1001"),
-            ({"deleted": "t"}, "the account has been deleted meanwhile"),
+            ({"deleted": "t"}, "the patron's record was deleted"),
         ],
     )
     def test_obstacles(
@@ -209,14 +209,14 @@ class TestOutcome:
         plan = mover.move([CARD], to=OTHERS_CARD)
         proxy.answer = lambda call: lacking("VIEW_USER") if call.method == RETRIEVE else None
         (step,) = plan.apply().steps
-        assert (step.state, step.reason) == (StepState.NOT_DONE, "the account can't see this patron any more")
+        assert (step.state, step.reason) == (StepState.NOT_DONE, "the login used can no longer see this patron")
         assert UPDATE not in proxy.seen
 
     def test_it_was_so_already(self, mover: Client, proxy: FaultProxy, admin: Gateway) -> None:
         plan = mover.set_lead(CARD)
         write_as_staff(admin, master_account=True)
         (step,) = plan.apply().steps
-        assert (step.state, step.value, step.reason) == (StepState.UNCHANGED, 1, "it was so already")
+        assert (step.state, step.value, step.reason) == (StepState.UNCHANGED, 1, "already done")
         assert UPDATE not in proxy.seen
         assert only_step(mover).state is StepState.UNCHANGED
         assert "nothing was changed" in why_not_undone(mover, 1), "what somebody else did isn't ours to undo"

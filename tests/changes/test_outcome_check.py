@@ -124,17 +124,17 @@ class TestJudge:
         for found in (None, record.replace(usrgroup=None)):
             verdict = judge(gateway, change(record), found, NOW)
             assert (verdict.state, verdict.value) == (StepState.SENDING, None)
-            assert "can't see this patron" in verdict.reason
+            assert "can no longer see this patron" in verdict.reason
 
     @pytest.mark.parametrize(
         ("after", "mark", "late", "state", "words"),
         [
-            (OTHER, "before", False, StepState.SENDING, "no clear answer came and nothing was changed so far; it may"),
-            (OTHER, "before", True, StepState.NOT_DONE, "it never came in"),
-            (OTHER, "another", False, StepState.NOT_DONE, "somebody else changed the record first"),
-            (OTHER, "another", True, StepState.NOT_DONE, "somebody else changed the record first"),
-            (None, "another", False, StepState.SENDING, "no clear answer came"),
-            (None, "another", True, StepState.NOT_DONE, "it never came in"),
+            (OTHER, "before", False, StepState.SENDING, "not confirmed yet; the result will be known by"),
+            (OTHER, "before", True, StepState.NOT_DONE, "the request never arrived"),
+            (OTHER, "another", False, StepState.NOT_DONE, "another user changed this patron's record"),
+            (OTHER, "another", True, StepState.NOT_DONE, "another user changed this patron's record"),
+            (None, "another", False, StepState.SENDING, "not confirmed yet"),
+            (None, "another", True, StepState.NOT_DONE, "the request never arrived"),
         ],
     )
     def test_it_is_as_it_was(
@@ -171,7 +171,7 @@ class TestJudge:
 
     @pytest.mark.parametrize(
         ("field", "value", "words"),
-        [("usrgroup", OTHER, f"in group {OTHER} now, but"), ("master_account", 1, "changed as it was meant, but")],
+        [("usrgroup", OTHER, ANOTHERS), ("master_account", 1, ANOTHERS)],
     )
     def test_other_fields_that_differ_are_somebody_elses(
         self, judged: Judged, field: str, value: int, words: str
@@ -223,13 +223,13 @@ class TestAlone:
         proxy.answer = lambda call: [PATRON] if call.method == MEMBERS else None
         verdict = judged({"usrgroup": 1100}, after=None, seen=OTHER)
         assert (verdict.state, verdict.value) == (StepState.DONE, 1100)
-        assert verdict.reason == f"it came in late, after somebody else had moved the patron to group {OTHER}"
+        assert verdict.reason == f"another user moved the patron to group {OTHER}"
 
     def test_by_somebody_else(self, judged: Judged, proxy: FaultProxy) -> None:
         proxy.answer = lambda call: [PATRON] if call.method == MEMBERS else None
         verdict = judged({"usrgroup": 1100, "day_phone": "555-0100"}, after=None)
         assert (verdict.state, verdict.value) == (StepState.FAILED, None)
-        assert verdict.reason.startswith("in group 1100 now, but somebody else")
+        assert verdict.reason.startswith("the record has the new value, but another user")
 
     def test_a_move_asks_for_nobody(self, judged: Judged, proxy: FaultProxy) -> None:
         judged({"usrgroup": 1100})
@@ -358,5 +358,5 @@ class TestRecover:
             sandbox._store.update("au", PATRON, {"usrgroup": group})
             assert look(gateway, journal) == []
             assert [it.id for it in journal.open_steps(gateway.url)] == [step]
-        assert written == [(StepState.SENDING, group, "somebody els") for group in (OTHER, 1001)]
+        assert written == [(StepState.SENDING, group, "another user") for group in (OTHER, 1001)]
         assert self.now(journal).value == 1001

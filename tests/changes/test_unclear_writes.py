@@ -105,7 +105,7 @@ def test_a_move_that_somebody_else_shut_out_is_over_at_once(mover: Client, proxy
     write_as_staff(admin, usrgroup=HOME, day_phone="555-0100")
     (recovered,) = mover.changes.recover()
     assert recovered.state is StepState.NOT_DONE
-    assert "somebody else changed the record first" in recovered.reason
+    assert "another user changed this patron's record" in recovered.reason
     proxy.let_go()
     assert record_of(admin).usrgroup == HOME
 
@@ -143,7 +143,7 @@ def interrupt(plan: Plan, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, **
     [
         ({"usrgroup": OTHER}, {"hours": -2}, f"in group {OTHER} now, but somebody else"),
         ({"usrgroup": OTHER, "day_phone": "555-0100"}, {"hours": 0}, f"in group {OTHER} now, but somebody else"),
-        ({"master_account": True}, {"hours": -2}, "changed as it was meant, but somebody else"),
+        ({"master_account": True}, {"hours": -2}, "the record has the new value, but another user may have set it"),
     ],
     ids=["later", "with other changes", "as lead"],
 )
@@ -210,7 +210,7 @@ def test_a_change_by_staff_right_after_ours_is_no_side_effect(mover: Client, pro
     proxy.before_answer = lambda call: write_as_staff(admin, day_phone="555-0100") if call.method == UPDATE else None
     outcome = mover.move([CARD], to=OTHERS_CARD).apply()
     assert outcome.done
-    assert outcome.steps[0].reason == "somebody else changed the record right after"
+    assert outcome.steps[0].reason == "another user changed this patron's record"
 
 
 # -- recovery by the next run ------------------------------------------------------------------------------------------
@@ -299,7 +299,7 @@ def test_a_yes_without_a_change_is_none(
     proxy.answer = lambda call: written if call.method == UPDATE else None
     (step,) = mover.move([CARD], to=OTHERS_CARD).apply().steps
     assert step.state is StepState.SENDING
-    assert "no clear answer came and nothing was changed so far" in step.reason
+    assert "not confirmed yet" in step.reason
     later(monkeypatch)
     assert [found.state for found in mover.changes.recover()] == [StepState.NOT_DONE]
 

@@ -115,7 +115,7 @@ def test_the_command_line_outweighs_the_configuration(run: Command, tmp_path: Pa
         (("report", "--org", "NOWHERE"), exit_status.CONFIGURATION, 'no org unit "NOWHERE"'),
         (("report", "--output", "/nonexistent/r.csv"), exit_status.CONFIGURATION, "cannot write /nonexistent/r.csv"),
         (("show", "20000000009999"), exit_status.FAILED, "no visible patron has this barcode"),
-        (("undo", UNKNOWN, "--yes"), exit_status.FAILED, f"the journal has no entry {UNKNOWN}"),
+        (("undo", UNKNOWN, "--yes"), exit_status.FAILED, f"there is no change {UNKNOWN}"),
         (("batch", "/nonexistent.csv"), exit_status.CONFIGURATION, "cannot be read"),
     ],
 )

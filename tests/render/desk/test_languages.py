@@ -126,7 +126,7 @@ def test_items_of_a_statement(kind: CirculationKind, due: date | None) -> None:
 def test_problems(status: int) -> None:
     from evergreen_groups.errors import PlanError
 
-    error = PlanError("two of the barcodes belong to the same patron", advice="name each patron once", code="twice")
+    error = PlanError("two barcodes belong to the same patron", advice="name each patron once", code="twice")
     values = problems.describe_failure(status, error)
     assert latin(f"{values['title']} {values['text']} {values['advice']}") == set()
 

@@ -79,5 +79,5 @@ def test_what_is_not_certain_says_until_when_and_not_to_repeat_it() -> None:
     until = datetime(2026, 11, 26, 10, 0, tzinfo=UTC)
     said = explain_open_step(step(step_reason.may_come_in(until)))
     assert f"{until.astimezone():%H:%M}" in said.text
-    assert "Don't repeat it." in said.advice
+    assert "Don't repeat it" in said.advice
     assert "can no longer see this patron" in explain_open_step(step(step_reason.HIDDEN_WHILE_OPEN)).text
