@@ -356,7 +356,7 @@ def test_a_step_that_was_forgotten_is_not_sent(state: State, journal: Journal) -
     step = begin(journal)
     forget(state, 1001)
     for act in (lambda: journal.record_sending(step, SENDING), lambda: journal.record(step, StepState.DONE)):
-        with pytest.raises(StateError, match=f"step {step} isn't in the journal any more"):
+        with pytest.raises(StateError, match=f"step {step} is no longer in the journal"):
             act()
 
 

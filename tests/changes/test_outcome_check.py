@@ -43,6 +43,8 @@ GROUPS = Operator("groups")
 MEMBERS = "open-ils.actor.usergroup.members.retrieve.authoritative"
 LATE, SECOND = timedelta(minutes=16), timedelta(seconds=1)
 
+ANOTHERS = "the record has the new value, but another user may have set it"
+
 
 @pytest.fixture(autouse=True)
 def noon(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -203,7 +203,7 @@ def test_a_refusal_names_the_library_even_where_it_cannot_be_looked_up(mover: Cl
     assert (
         refusal(mover.gateway, errors.EventError("no", textcode="ODD", **CALL)) == "Evergreen refused the change (ODD)"
     )
-    assert refusal(mover.gateway, errors.ServerError("no", status=500, **CALL)) == "the method failed on the server"
+    assert refusal(mover.gateway, errors.ServerError("no", status=500, **CALL)) == "Evergreen reported an error"
     assert refusal(mover.gateway, errors.CutOffError("no", **CALL)) == "Evergreen can't be reached"
     assert refusal(mover.gateway, errors.TimedOutError("no", **CALL)) == TIMED_OUT
     assert refusal(mover.gateway, errors.DataError("what came is odd")) == "what came is odd"
