@@ -174,7 +174,8 @@ class Approvals:
                     if error.code == "second-factor":
                         raise ProblemError(
                             403,
-                            "This login needs a second factor, so it can't approve here. Use its own session.",
+                            "This login needs a second factor, so it can't approve here. Make the change while "
+                            "logged in as the supervisor.",
                             code="approval-second-factor",
                         ) from None
                     raise ProblemError(

@@ -130,7 +130,7 @@ def read_problem(error: EvergreenGroupsError) -> ProblemError:
     if isinstance(error, StateError):  # this can happen in the middle of a change
         return ProblemError(
             503,
-            "The service's own database can't be used. Try again in a moment, with the same key.",
+            "This service's database can't be used. Try again in a moment.",
             code="state-not-available",
             retry_after=RETRY_SECONDS,
         )

@@ -46,7 +46,7 @@ _ADVICE = {
     "so-already": _NOTHING_LEFT,
     "block-by-staff": Message("To remove the block, open the patron's Messages."),
     "block-by-staff-gone": Message("Check the patron's Messages."),
-    "waits-for-earlier": Message(""),  # the reason says when to try again
+    "waits-for-earlier": "",  # the reason says when to try again
 }
 
 
