@@ -59,8 +59,8 @@ WARNINGS: Mapping[str, Message] = {
         "address"
     ),
     "several-adults": Message(
-        "group {group} will have {count} adult, more than {most}: ask first, because they see each other's fines",
-        plural="group {group} will have {count} adults, more than {most}: ask first, because they see each other's fines",
+        "group {group} will have {count} adult, more than {most}: ask first: they see each other's fines",
+        plural="group {group} will have {count} adults, more than {most}: ask first: they see each other's fines",
     ),
     "group-left-empty": Message("group {group} will be empty"),
     "last-member-leaves": Message("the last member leaves group {group}"),
