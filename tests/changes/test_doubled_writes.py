@@ -83,7 +83,7 @@ def test_a_removal_that_came_in_twice_has_the_group_of_the_record(
     assert stored == 1101
     step = only_step(mover)
     assert (step.state, step.value, outcome.value) == (StepState.DONE, stored, stored)
-    told = "the ILS answered with group 1100: the request came in twice, or another answer came back"
+    told = "Evergreen answered with another group, 1100"
     assert step.reason == (told if fault is Fault.REQUEST_TWICE else "")
     proxy.heal()
     assert mover.undo(change_id(mover.changes, 1)).apply().done
@@ -174,7 +174,7 @@ def test_an_old_copy_does_not_make_a_move_undone(
     after_the_write(proxy, UPDATE, admin.call("open-ils.actor", RETRIEVE, TOKEN, PATRON).value)
     (outcome,) = plan.apply().steps
     assert (outcome.state, outcome.value) == (StepState.DONE, OTHER)
-    assert outcome.reason == "what was read back is older than the change"
+    assert outcome.reason == "the record read back is older than the change"
     proxy.heal()
     assert mover.undo(change_id(mover.changes, 1)).apply().done
     assert value_of(sandbox) == HOME
@@ -216,7 +216,7 @@ def test_a_stale_read_that_looks_right_proves_nothing(
     proxy.decide = only(UPDATE, Fault.DROP_ANSWER if landed else Fault.DROP_REQUEST)
     after_the_write(proxy, UPDATE, old)
     (outcome,) = undo.apply().steps
-    assert (outcome.state, outcome.reason) == (StepState.SENDING, "what was read back is older than the change")
+    assert (outcome.state, outcome.reason) == (StepState.SENDING, "the record read back is older than the change")
     proxy.heal()
     assert [found.state for found in mover.changes.recover()] == ([StepState.DONE] if landed else [])
     assert only_step(mover, 2).state is (StepState.DONE if landed else StepState.SENDING)

@@ -80,7 +80,7 @@ class TestOutcome:
         assert isinstance(outcome.stopped, TransportError)
         assert [step.state for step in outcome.steps] == [StepState.NOT_DONE, StepState.PLANNED]
         assert outcome.steps[0].error is outcome.stopped
-        assert outcome.steps[1].reason == "not begun"
+        assert outcome.steps[1].reason == "not started"
         assert outcome.steps[1].step == plan.draft.steps[1]
         stored = mover.changes.entry(change_id(mover.changes, 1)).steps
         assert [step.state for step in stored] == [StepState.NOT_DONE, StepState.PLANNED]
@@ -96,7 +96,7 @@ class TestOutcome:
         (step,) = outcome.steps
         assert (step.state, step.value) == (StepState.DONE, OTHER)
         assert {effect.field: effect.after for effect in step.side_effects} == {"day_phone": "555-0100", "barred": "t"}
-        assert sorted(step.reason.removeprefix("also changed: ").split(", ")) == ["barred", "day_phone"]
+        assert sorted(step.reason.removeprefix("Evergreen also changed ").split(", ")) == ["barred", "day_phone"]
         assert only_step(mover).reason == step.reason
 
     def test_fields_that_come_go_or_change(self, admin: Gateway) -> None:
@@ -167,7 +167,10 @@ class TestOutcome:
             else Fault.NONE
         )
         (step,) = plan.apply().steps
-        assert (step.state, step.reason) == (StepState.SENDING, "it was sent, and what came of it can't be read")
+        assert (step.state, step.reason) == (
+            StepState.SENDING,
+            "sent, but the result couldn't be read; it will be checked again",
+        )
         assert (step.error is not None, step.sent is not None) == (True, True)
 
     def test_a_change_that_landed_is_read_back_after_a_negative_chunk_length(
@@ -281,7 +284,7 @@ def test_an_entry_of_another_gateway(mover: Client, sandbox: Sandbox, tmp_path: 
     id = change_id(mover.changes, 1)
     with gateway_of(sandbox.url, "consortium_staff") as other:
         elsewhere = client_of(other, tmp_path)
-        with pytest.raises(NotFoundError, match=r"entry 1-.{6} is of another gateway") as told:
+        with pytest.raises(NotFoundError, match=r"change 1-.{6} was made at another gateway") as told:
             elsewhere.undo(id)
         assert elsewhere.changes.entries() == []
         assert elsewhere.changes.open_steps() == []

@@ -74,7 +74,7 @@ def test_what_a_recalculation_does_not_change_is_explained(client: Client, sandb
     sandbox._store.insert("ausp", {"usr": 1036, "standing_penalty": 1, "org_unit": 1})
     outcome = by_id(client.changes.recalculate(over_limit_of(found)))
     assert outcome[1036].reason.startswith("no longer blocked for fines; own fines don't reach")
-    assert outcome[1045].reason.startswith("still blocked")
+    assert outcome[1045].reason.startswith("still blocked for fines")
     assert not outcome[1036].resolved
     assert not outcome[1045].resolved
     assert outcome[1030].resolved
@@ -198,7 +198,7 @@ def test_a_penalty_that_blocks_nothing_resolves_nothing(client: Client, sandbox:
     outcome = by_id(client.changes.recalculate(over_limit_of(found)))
     assert penalties(sandbox, 1030) == [(1, None)]
     assert not outcome[1030].resolved
-    assert outcome[1030].reason.startswith("still not blocked; ")
+    assert outcome[1030].reason.startswith("still not blocked for fines; ")
     assert outcome[1030].reason.endswith("or its penalty blocks nothing")
 
 

@@ -313,7 +313,7 @@ def test_somebody_who_moves_them_on_at_once_is_named(mover: Client, proxy: Fault
     outcome = mover.move([CARD], to=OTHERS_CARD).apply()
     (moved,) = outcome.steps
     assert (moved.state, moved.value) == (StepState.DONE, OTHER)
-    assert moved.reason == "it was read back as 1010; somebody else has changed it too"
+    assert moved.reason == "another user changed this patron's record"
     assert [(effect.field, effect.before, effect.after) for effect in moved.side_effects] == [("usrgroup", OTHER, 1010)]
     assert not outcome.done
     assert "patron 1052 is now in group 1010" in why_not_undone(mover, 1)

@@ -140,7 +140,7 @@ def test_what_goes_together(run: Command) -> None:
 def test_more_than_can_be_listed(run: Command, sandbox: Sandbox) -> None:
     change_rows(sandbox, "UPDATE au SET family_name = 'Same' WHERE id BETWEEN 1001 AND 1030 AND deleted = 0")
     shown = run("show", "--name", "same")
-    assert "There are more than these 20: type more of the name." in shown.stdout
+    assert "There are more than 20: type more of the name." in shown.stdout
 
 
 @pytest.mark.long

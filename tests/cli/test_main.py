@@ -332,7 +332,7 @@ def test_every_bad_line_of_a_batch_is_named_and_nothing_is_sent(run: Command, ba
     assert done.stderr.startswith("evergreen-groups: nothing was changed: correct 3 lines of ")
     unknown = run("batch", batch(BATCH + "move,20000000009998,20000000009999\n"), "--yes")
     assert "line 6: no visible patron has this barcode" in unknown.stderr
-    assert "line 6: no visible patron has the target's barcode" in unknown.stderr
+    assert "line 6: target: no visible patron has this barcode" in unknown.stderr
     impossible = run("batch", batch(BATCH + "move,2000000000\0,20000000001001\n"), "--yes")
     assert "line 6: no visible patron has this barcode" in impossible.stderr
     assert group_of(run, 1052) == 1015
@@ -341,7 +341,7 @@ def test_every_bad_line_of_a_batch_is_named_and_nothing_is_sent(run: Command, ba
 @pytest.mark.parametrize(
     ("lines", "says"),
     [
-        ("remove,20000000001052,\n", "line 6: its patron is changed by line 2 already"),
+        ("remove,20000000001052,\n", "line 6: line 2 already changes this patron"),
         ("move,20000000001001,20000000001052\n", "line 6: its target is moved by line 2"),
     ],
 )

@@ -41,7 +41,6 @@ def test_texts_are_collected_from_wherever_they_stand() -> None:
         "there is no certificate in it",
         "it is a symbolic link",
         "beside it is {file}: {reason}",
-        "Too many requests in this session. Wait a little.",
         "Too many attempts. Try again in a moment.",
         "No such option {name}.",
         "{heading}: {count:,}",

@@ -207,7 +207,7 @@ def test_letters_only_to_whom_the_session_sees_and_marks_only_what_it_may(
     seen = [number for number in listed if any(place[name] == system for name in of_group[number].libraries)]
     assert [number for number in seen if place[of_group[number].contact_library] != system] == hidden
     other = next(number for number in listed if number not in seen)
-    assert "The report doesn't list this group any more." in reader.refusal([FAMILY, other])
+    assert "The report no longer lists this group." in reader.refusal([FAMILY, other])
     page = reader.page(seen)
     withheld = ", ".join(f"group {number}" for number in hidden)
     assert f"Not written to: the person to contact belongs to another library ({withheld})" in lines(page)

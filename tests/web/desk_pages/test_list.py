@@ -119,7 +119,7 @@ class TestRecalculationIsOfferedWhereItCouldChangeSomething:
         assert "Over the limit, not blocked Evergreen blocks at $10.00." in self.row(page, self.NAME)
         form = page.form("/plan", "selection")
         asked = page.clerk.post(form.action, [*form.form_values(), ("action", "recalculate")])
-        assert asked.message == "There is nobody here for whom a recalculation could set or lift a block."
+        assert asked.message == "Recalculating would change nothing here."
 
     def test_not_where_evergreen_has_no_threshold(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         change_rows(sandbox, "DELETE FROM pgpt WHERE penalty = 1")

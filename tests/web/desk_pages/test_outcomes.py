@@ -50,7 +50,7 @@ class TestWhatOthersDidMeanwhile:
     @pytest.mark.parametrize(
         ("values", "text", "advice"),
         [
-            ({"deleted": "t"}, "the patron's record has been deleted meanwhile", "have it restored first"),
+            ({"deleted": "t"}, "the patron's record was deleted", "Restore the record first"),
             ({"usrgroup": 1002}, "another user moved the patron to group 1002 meanwhile", "Show the group again"),
         ],
         ids=["deleted", "moved"],
@@ -76,21 +76,21 @@ class TestWhatOthersDidMeanwhile:
         hidden = {"ilsevent": 5000, "textcode": "PERM_FAILURE", "ilsperm": "VIEW_USER", "ilspermloc": 4}
         proxy.answer = lambda call: hidden if call.method == RETRIEVE else None
         page = agreed(plan)
-        assert "not changed: your login can't see this patron any more." in page.outcome
+        assert "not changed: the login used can no longer see this patron." in page.outcome
 
     def test_to_the_record(self, clerk: DeskClerk, proxy: FaultProxy) -> None:
         plan = scanned(clerk.open(NGUYEN), card(RUTH))
         collision = {"ilsevent": 1512, "textcode": "XACT_COLLISION", "desc": "changed"}
         proxy.answer = lambda call: collision if call.method == UPDATE else None
         page = agreed(plan)
-        assert "not changed: somebody else changed this patron's record at the same moment." in page.outcome
+        assert "not changed: another user changed this patron's record." in page.outcome
         assert "Show the group again and look" in page.outcome
 
     def test_to_the_same_end(self, clerk: DeskClerk, sandbox: Sandbox, once_under_way: Arrange) -> None:
         plan = scanned(clerk.open(NGUYEN), card(RUTH))
         once_under_way(lambda: sandbox._store.update("au", RUTH, {"usrgroup": 1004}))
         page = agreed(plan)
-        assert "somebody else had done it already. Nothing is left to do." in page.outcome
+        assert "already done. Nothing is left to do." in page.outcome
 
 
 class TestTheIls:
@@ -180,7 +180,7 @@ class TestSessionsThatEnd:
         assert said.status == 200
         assert "1 of 2 done" in said.outcome
         assert "Whitfield, Thomas is now in group" in said.outcome
-        assert "not changed: the supervisor's approval had ended before this was reached." in said.outcome
+        assert "not changed: the supervisor's session ended before this change." in said.outcome
         assert group_of(sandbox, THOMAS) != group_of(sandbox, RUTH) == 1009
         proxy.refuse = proxy.answer = lambda call: None
         again = agreed(said.send("/plan", id="approve"), username="admin", password=PASSWORD)
@@ -190,7 +190,7 @@ class TestSessionsThatEnd:
         plan = selected(clerk.open(WHITFIELD), "remove", THOMAS, RUTH)
         proxy.answer = lambda call: NO_SESSION if call.method == RETRIEVE and call.parameters[1] == RUTH else None
         page = agreed(plan)
-        assert "not changed: your session in the staff client had ended before this was reached." in page.outcome
+        assert "not changed: the session ended before this change." in page.outcome
         assert "Log in to the staff client, then do the rest again." in page.outcome
         assert not page.has_form("/plan") or page.tree.get_element_by_id("approve", None) is None
 
@@ -220,7 +220,7 @@ class TestApproval:
         page = selected(clerk.open(WHITFIELD), action, THOMAS, approve="1")
         said = agreed(page, username="north_manager", password=PASSWORD)
         assert said.status == 200
-        assert "The supervisor's login lacks the permission VIEW_USER at ELM. Nothing was changed." in said.message
+        assert "The supervisor's login lacks the permission VIEW_USER at ELM." in said.message
         assert agreed(said, username="admin", password=PASSWORD).outcome.startswith("Done")
 
 

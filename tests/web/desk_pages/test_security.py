@@ -126,7 +126,7 @@ def test_a_form_is_of_the_session_that_it_was_made_for(
         for address in WRITTEN:
             page = clerk.post(address, [("form", form), *((name, value) for name, value in fields if name != "form")])
             assert page.status == 403
-            assert "This form was made in another session" in page.text
+            assert "You have logged in again since this page was opened" in page.text
     # With a form from the caller's own session, another session's plan isn't found.
     own = [("form", other.open(NGUYEN).form("/plan").fields["form"])]
     page = other.post(WRITTEN[1], own + [(name, value) for name, value in fields if name != "form"])
