@@ -730,6 +730,6 @@ def recover_by_reading(gateway: Gateway, state: State) -> list[JournalStep]:
 
     Raises:
         StateError: the journal can't be used.
-        GatewayError: the ILS can't be reached, or the session has ended.
+        GatewayError: Evergreen can't be reached, or the session has ended.
     """
     return Applier(gateway, state, Operator("")).recover() if state.database.is_there else []

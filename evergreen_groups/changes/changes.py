@@ -243,7 +243,7 @@ class Changer:
             PlanError: the key belongs to another change, or the plan was applied under another key, has expired, has
                 nothing to do, or is outdated.
             BusyError: another run is changing the same patrons or groups.
-            GatewayError: the ILS can't be reached. Nothing was sent.
+            GatewayError: Evergreen can't be reached. Nothing was sent.
         """
         arguments.text("key", key)
         stored = self.find(arguments.text("plan", plan))
@@ -318,7 +318,7 @@ class Changer:
         return applied
 
     def may_undo(self, change: Change) -> bool:
-        """Return whether the operator may undo a change now. Asks the ILS if another user made the change."""
+        """Return whether the operator may undo a change now. Asks Evergreen if another user made the change."""
         return not change.is_under_way and (change.is_own or self._may_undo_others())
 
     def change(self, id: str, visible: Visible | None = None) -> Change:
@@ -341,7 +341,7 @@ class Changer:
         return seen
 
     def own(self, id: str) -> Change:
-        """Return one of the caller's own changes as the journal has it, without any call to the ILS.
+        """Return one of the caller's own changes as the journal has it, without any call to Evergreen.
 
         Raises:
             NotFoundError: the id is unknown, or another user made it.

@@ -112,7 +112,7 @@ class Operator:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A missing permission that made the ILS refuse a change, and the org unit (id) where it is missing, if known."""
+    """A missing permission that made Evergreen refuse a change, and the org unit (id) where it is missing, if known."""
 
     permission: str
     org_unit: int | None
@@ -138,7 +138,7 @@ class JournalStep:
     """One change of one field of one patron.
 
     ``field`` is ``usrgroup``, ``master_account`` (0 or 1), or ``penalties``. For a recalculation (``penalties``), the
-    values are the number of penalties in force that the ILS set itself. ``after`` is None where the ILS picks the
+    values are the number of penalties in force that Evergreen set itself. ``after`` is None where Evergreen picks the
     value: the number of a new group, or the penalties. ``value`` is the field's value after a step that is done, or
     the latest value seen for an open step. ``reason`` explains the state, ``refusal`` names a missing permission.
     ``sending`` is the step's latest request, None if none was sent or none is known.

@@ -335,7 +335,7 @@ def recover(gateway: Gateway, journal: Journal, patrons: Collection[int]) -> lis
     them. A later run under another account may see them.
 
     Raises:
-        GatewayError: the ILS can't be reached, or the session has ended.
+        GatewayError: Evergreen can't be reached, or the session has ended.
     """
     ended: list[JournalStep] = []
     open_steps = journal.open_steps(gateway.url, patrons)

@@ -52,7 +52,7 @@ class PenaltyReader:
 
     @cached_property
     def org_units(self) -> OrgUnits:
-        """All org units of the ILS."""
+        """All org units of Evergreen."""
         return self._known_org_units or OrgUnits.read(self._gateway)
 
     @cached_property

@@ -32,9 +32,9 @@ class StepReason(str):
     ``code`` identifies the reason for callers with their own wording; reasons from older releases have none.
     ``values`` fill in the texts: group numbers, a time (ISO 8601), the name of an event or of fields, but no patron
     data. ``texts`` are the messages, as in the catalogs, that make up the sentence.
-    >>> reason = StepReason(Message("moved meanwhile, to group {group}"), "moved-meanwhile", group=7)
+    >>> reason = StepReason(Message("moved to group {group}"), "moved-meanwhile", group=7)
     >>> reason.followed_by(Message("tries: {count}"), count=3)
-    'moved meanwhile, to group 7; tries: 3'
+    'moved to group 7; tries: 3'
     """
 
     __slots__ = ("code", "texts", "values")

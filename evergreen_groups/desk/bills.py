@@ -170,7 +170,7 @@ class BillsReader(DeskReader):
         if not copies:
             return {}
         # Log before reading, so that the access is on record even if the answer is lost.
-        log.info("titles: user %d looks at those of group %d", self._reference.user(self._gateway), found.group)
+        log.info("titles: user %d views those of group %d", self._reference.user(self._gateway), found.group)
         return ItemOut.read_titles(self._gateway, copies)
 
 

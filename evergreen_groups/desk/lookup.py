@@ -270,7 +270,7 @@ def explain_unknown(gateway: Gateway, barcode: str) -> UnknownBarcode | None:
     """Find out why a barcode is unknown. None if a visible patron has it after all. Makes three calls.
 
     Raises:
-        GatewayError: the ILS can't be reached or refuses.
+        GatewayError: Evergreen can't be reached or refuses.
     """
     text = barcodes.without_blanks(barcode)
     if not text:

@@ -89,7 +89,7 @@ class Counters:
                 self._retry_at = time.monotonic() + _STORE_RETRY_SECONDS
                 # Log only the type: the message may contain the server's address and user name.
                 log.warning(
-                    "the shared counters can't be reached (%s): this process counts by itself for now",
+                    "the shared counters can't be reached (%s): this process counts alone for now",
                     type(error.storage_error).__name__,
                 )
         with self._local_lock:

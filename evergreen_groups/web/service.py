@@ -309,7 +309,7 @@ class Service:
             if largest:
                 with self.breaker.watching(), self.slots.taken():
                     caller = self.admission.admit(gateway, address)
-                # Under mod_wsgi, the body may still be arriving. Hold no slot meanwhile.
+                # Under mod_wsgi, the body may still be arriving. Hold no slot until then.
                 request.max_content_length = largest
                 request.get_data()
                 gateway = without_deadline.within(self.settings.serve.timeout)

@@ -269,7 +269,7 @@ def _show(
         raise ProblemError(404, "The report no longer lists this group.", code="follow-up-of-unlisted")
     user, changes = desk.caller.user, running.settings.desk.changes
     if problem and all(entry.deleted or entry.original.id != form.entry for entry in groups[0].entries):
-        form = replace(form, entry=None)  # deleted meanwhile: what was typed can be saved as a new entry
+        form = replace(form, entry=None)  # deleted by now: what was typed can be saved as a new entry
     corrected = None if form.entry is None else groups[0].entry(form.entry)
     is_own = corrected is not None and corrected.original.staff == user
     people = {entry.staff or 0 for one in groups for entry in one.entries} | {one.group.contact for one in groups}

@@ -92,7 +92,7 @@ def _block(penalty: Penalty, staff: Mapping[int, str], text: str, why: str = "")
         Message("{penalty} at {library} since {day}.") if since else Message("{penalty} at {library}."),
         penalty=printable(penalty.kind.label or penalty.kind.name),
         library=printable(penalty.org_unit.shortname),
-        day=day(since.date()) if since else "",  # in the ILS's own time zone
+        day=day(since.date()) if since else "",  # in Evergreen's own time zone
     )
     return Remark(Weight.BLOCK, text, _joined(where, _set_by(penalty, staff), why), printable(penalty.kind.name))
 

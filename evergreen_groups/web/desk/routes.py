@@ -141,8 +141,8 @@ def list_page(
 ) -> Response:
     """Render the member list, filtered by ``within`` if given."""
     entry = None if change is None else actions.entry(clerk.client, change)
-    beside = actions.patrons_of([entry] if entry else [])
-    details = clerk.client.details.of_user(clerk.patron, names_of=beside, exact=False)
+    changed = actions.patrons_of([entry] if entry else [])
+    details = clerk.client.details.of_user(clerk.patron, names_of=changed, exact=False)
     sort = _sort()
     rows = pages.member_rows(details, sort)
     members = [member.id for member in details.group.members]
@@ -287,7 +287,7 @@ def _next_step(clerk: Clerk) -> Response:
             return _show_plan(clerk, *planned)
         lookup = clerk.client.patrons.find(card)
         if lookup.kind is LookupKind.NOBODY:
-            return _nobody(clerk, form, card)
+            return _not_found(clerk, form, card)
         if lookup.patron is None:
             return _card_page(clerk, form, lookup)
         form = actions.with_found(form, lookup.patron)
@@ -296,8 +296,8 @@ def _next_step(clerk: Clerk) -> Response:
     return _plan_page(clerk, form)
 
 
-def _nobody(clerk: Clerk, form: forms.ChangeForm, card: str) -> Response:
-    """Say that nobody has the card or name, on the page where it was scanned, with everything as it was."""
+def _not_found(clerk: Clerk, form: forms.ChangeForm, card: str) -> Response:
+    """Say that no patron has the card or name, on the page where it was scanned, and keep everything else."""
     sees_everybody = service.service().sees_everybody(clerk.client)
     message = actions.describe_unfound(clerk.client, card, sees_everybody=sees_everybody)
     if form.action != "join":
