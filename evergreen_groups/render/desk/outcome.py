@@ -212,7 +212,7 @@ def outcome_view(
     return OutcomeView(
         entry=entry.id,
         kind=kind,
-        heading=_heading(entry, lines, states.count(StepState.DONE), kind=kind),
+        heading=_heading(entry, lines, states.count(StepState.DONE), kind=kind, undoes=undoes),
         lines=lines,
         under_way=under_way,
         undoes=undoes,
@@ -263,17 +263,26 @@ def _kind(states: list[StepState], under_way: bool) -> str:
     return "warning" if StepState.DONE in states or StepState.SENDING in states else "problem"
 
 
-def _heading(entry: JournalEntry, lines: tuple[OutcomeLine, ...], done: int, *, kind: str) -> str:
+def _heading(entry: JournalEntry, lines: tuple[OutcomeLine, ...], done: int, *, kind: str, undoes: bool) -> str:
     if kind == "note":
         return gettext(_TITLES[kind])
-    if done == len(entry.steps) == 1:
-        line = lines[0]
-        return line.text if line.names_patron else gettext("{name}: {text}", name=isolated(line.who), text=line.text)
+    if done == len(entry.steps):
+        return _all_done(lines, done, undoes=undoes)
     if any(step.state is StepState.SENDING for step in entry.steps):
         return gettext("We don't know yet whether the change went through")
     if all(line.done for line in lines) and not done:
         return gettext("Nothing to do")
     return describe_progress(entry.steps) if done else gettext("Nothing was changed")
+
+
+def _all_done(lines: tuple[OutcomeLine, ...], done: int, *, undoes: bool) -> str:
+    text = ngettext("{count} change", "{count} changes", done)
+    if done == 1:
+        line = lines[0]
+        text = line.text
+        if not line.names_patron:
+            text = gettext("{name}: {text}", name=isolated(line.who), text=text)
+    return gettext("Undone: {text}", text=text) if undoes else gettext("Done: {text}", text=text)
 
 
 def describe_step(

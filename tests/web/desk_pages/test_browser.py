@@ -19,7 +19,7 @@ class TestTheSeedsFlow:
     def test_a_card_and_enter(self, page: PageDesk) -> None:
         page.plan_move(NGUYEN, card(RUTH), "Move Nguyễn, Ruth here?")
         page.scan(Keys.ENTER)
-        assert page.outcome().startswith("Nguyễn, Ruth is now in this group")
+        assert page.outcome().startswith("Done: Nguyễn, Ruth is now in this group")
         assert "Nguyễn, Ruth" in page.members()
         page.until(lambda: page.text("#live"))
         assert page.text("#live").startswith("Done")
@@ -42,7 +42,7 @@ class TestTheSeedsFlow:
         page.shows("Move 2 patrons here?")
         assert page.group_of(RUTH) == 5001
         page.desk.click("#confirm")
-        assert "2 of 2 done" in page.outcome()
+        assert "Done: 2 changes" in page.outcome()
 
     def test_a_scanners_second_line_end_does_not_confirm(self, page: PageDesk) -> None:
         """The next page ignores keys at first. Here the page's clock is stopped, so that period never ends."""
@@ -112,7 +112,7 @@ class TestWhoIsMeant:
         page.until(lambda: "Type the password again" in page.text("#message") and page.loaded())
         page.scan(PASSWORD)
         page.desk.click("#confirm")
-        assert page.outcome().startswith("3 of 3 done")
+        assert page.outcome().startswith("Done: 3 changes")
 
 
 class TestOnce:
@@ -205,7 +205,7 @@ class TestWithoutAScript:
         page.scan(card(RUTH), Keys.ENTER)
         self.arrived(page, "Move Nguyễn, Ruth here?")
         page.scan(Keys.ENTER)
-        self.arrived(page, "Nguyễn, Ruth is now in this group")
+        self.arrived(page, "Done: Nguyễn, Ruth is now in this group")
         page.desk.element("form[action*='/undo'] button").click()
         self.arrived(page, "Undone: Nguyễn, Ruth")
 

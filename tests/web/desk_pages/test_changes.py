@@ -44,7 +44,7 @@ class TestMovingSomebodyIn:
         assert "shares no surname, address, phone or e-mail with group Nguyễn" in plan.warnings
         assert "Group Whitfield, Grace loses its lead: make another member lead." in plan.warnings
         done = agreed(plan)
-        assert done.outcome.startswith("Whitfield, Grace is now in this group")
+        assert done.outcome.startswith("Done: Whitfield, Grace is now in this group")
         assert "Whitfield, Grace" in done.members
         assert group_of(sandbox, WHITFIELD) == 1004
 
@@ -70,7 +70,7 @@ class TestMovingSomebodyIn:
         same = both.send("/change", ("do", "look"), card=card(RUTH))
         assert same.heading == "Move 2 patrons here?"
         done = agreed(same)
-        assert done.outcome.startswith("2 of 2 done")
+        assert done.outcome.startswith("Done: 2 changes")
         assert {group_of(sandbox, patron) for patron in (THOMAS, RUTH)} == {1004}
         assert len(clerk.open(NGUYEN, "/history").tree.xpath("//section[@class='entry']")) == 1
 
@@ -93,7 +93,7 @@ class TestMovingSomebodyIn:
         assert page.tree.get_element_by_id("card").get("value") == "20000000001083"
         assert page.heading == "Move 2 patrons here?"
         assert page.send("/change", ("do", page.default)).message.startswith(known), "Enter looks it up again"
-        assert "2 of 2 done" in agreed(page).outcome, "the button moves the patrons shown"
+        assert "Done: 2 changes" in agreed(page).outcome, "the button moves the patrons shown"
 
     def test_a_name_that_nobody_has(self, clerk: DeskClerk) -> None:
         assert scanned(clerk.open(NGUYEN), "Zzyzx, Q").message == "No patron found: Zzyzx, Q."
@@ -178,7 +178,7 @@ class TestMovingSomebodyIn:
         then = both.send("/change", ("do", both.default), card=card(RUTH))
         assert then.heading == "Move 2 patrons here?"
         assert "already in group" not in then.text, "said once"
-        assert agreed(then).outcome.startswith("2 of 2 done")
+        assert agreed(then).outcome.startswith("Done: 2 changes")
 
 
 class TestSelectedMembers:
@@ -190,7 +190,7 @@ class TestSelectedMembers:
         assert plan.heading == "Remove 2 patrons from the group?"
         assert "Whitfield, Grace" not in plan.heading
         done = agreed(plan)
-        assert "2 of 2 done" in done.outcome
+        assert "Done: 2 changes" in done.outcome
         assert list(done.members) == ["Whitfield, Grace"]
         assert len({group_of(sandbox, patron) for patron in (WHITFIELD, THOMAS, RUTH)}) == 3
         assert not leads(sandbox, THOMAS)
@@ -230,7 +230,7 @@ class TestSelectedMembers:
         plan = scanned(selected(clerk.open(WHITFIELD), "merge"), card(NGUYEN))
         assert plan.heading == "Merge this group into Nguyễn, Thị Hương's group?"
         done = agreed(plan)
-        assert "3 of 3 done" in done.outcome
+        assert "Done: 3 changes" in done.outcome
         assert {group_of(sandbox, patron) for patron in (WHITFIELD, THOMAS, RUTH)} == {1004}
         assert len(done.members) == 7
 
@@ -250,7 +250,7 @@ class TestUndo:
     def test_it_stands_at_the_outcome(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         done = agreed(scanned(clerk.open(NGUYEN), card(RUTH)))
         undone = done.send("/undo", times=2)
-        assert "Whitfield, Ruth is now in group 1009" in undone.outcome
+        assert "Undone: Whitfield, Ruth is now in group 1009" in undone.outcome
         assert group_of(sandbox, RUTH) == 1009
         assert len(clerk.open(NGUYEN, "/history").tree.xpath("//section[@class='entry']")) == 2
         assert undone.form("/undo").xpath(".//button")[0].text == "Redo"
@@ -260,14 +260,14 @@ class TestUndo:
 
     def test_a_redo_is_done_and_can_be_undone(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         redone = agreed(scanned(clerk.open(NGUYEN), card(RUTH))).send("/undo").send("/undo")
-        assert redone.outcome.startswith("Whitfield, Ruth is now in this group")
+        assert redone.outcome.startswith("Done: Whitfield, Ruth is now in this group")
         assert redone.form("/undo").xpath(".//button")[0].text == "Undo"
         past = clerk.open(NGUYEN, "/history")
         entries = [as_text(heading).split(": ")[1] for heading in past.tree.xpath("//section[@class='entry']/h3")]
         assert entries == ["redone by you", "undone by you", "moved by you"]
         assert past.form("/undo").xpath(".//button")[0].text == "Undo"
         undone = redone.send("/undo")
-        assert undone.outcome.startswith("Whitfield, Ruth is now in group 1009")
+        assert undone.outcome.startswith("Undone: Whitfield, Ruth is now in group 1009")
         assert group_of(sandbox, RUTH) == 1009
 
     def test_what_a_supervisor_approved_needs_approval_again(
@@ -283,7 +283,7 @@ class TestUndo:
         assert not asks.warnings
         assert agreed(asks).message == "Type the supervisor's user name and password."
         undone = agreed(asks, username="admin", password=PASSWORD)
-        assert undone.outcome.startswith("Whitfield, Grace is now in group 1009")
+        assert undone.outcome.startswith("Undone: Whitfield, Grace is now in group 1009")
         assert done.send("/undo").message.endswith(" is already undone.")
         asks = undone.send("/undo")
         assert asks.heading == "Redo this change?"
@@ -325,7 +325,7 @@ class TestOnce:
     def test_a_double_click(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         plan = scanned(clerk.open(NGUYEN), card(RUTH))
         done = plan.send("/change", ("do", "apply"), times=3)
-        assert "Whitfield, Ruth is now in this group" in done.outcome
+        assert "Done: Whitfield, Ruth is now in this group" in done.outcome
         assert len(clerk.open(NGUYEN, "/history").tree.xpath("//section[@class='entry']")) == 1
 
     def test_back_and_once_more_after_an_undo(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
@@ -379,7 +379,7 @@ class TestWhatGoesWrong:
         asks = refused.send("/plan", id="approve")
         assert "Supervisor's approval" in asks.text
         done = agreed(asks, username="admin", password=PASSWORD)
-        assert "Whitfield, Ruth is now in this group" in done.outcome
+        assert "Done: Whitfield, Ruth is now in this group" in done.outcome
         assert "approved by Administrator, Ada" in clerk.open(NGUYEN, "/history").text
 
     def test_it_is_known_before_that_a_permission_is_missing(
@@ -408,7 +408,7 @@ class TestWhatGoesWrong:
         login = unknown.send("/change", ("do", "enter"), username=card(1001), password="none")
         assert login.message == "The supervisor's login was refused. Nothing was changed."
         done = login.send("/change", ("do", "apply"), username="admin", password=PASSWORD)
-        assert "2 of 2 done" in done.outcome
+        assert "Done: 2 changes" in done.outcome
 
     def test_enter_with_a_warning_says_that_it_moves_nobody(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         warned = scanned(clerk.open(NGUYEN), card(WHITFIELD)).send("/change", ("do", "look"))

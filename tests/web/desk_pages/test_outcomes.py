@@ -117,7 +117,7 @@ class TestTheIls:
 
         proxy.carried_out = alter
         done = agreed(plan)
-        assert done.outcome.startswith("Whitfield, Ruth is now in this group")
+        assert done.outcome.startswith("Done: Whitfield, Ruth is now in this group")
         assert "other fields of the record too (day_phone): look at it." in done.outcome
 
     def test_programs_get_the_case_by_its_code(self, clerk: DeskClerk, proxy: FaultProxy) -> None:
@@ -249,6 +249,6 @@ class TestALongChangeWithoutAScript:
         while self.refresh(page):
             page = clerk.get(page.address)
         assert page.status == 200
-        assert "13 of 13 done" in page.outcome
+        assert "Done: 13 changes" in page.outcome
         assert page.has_form("/undo")
         assert {group_of(sandbox, patron) for patron in self.MANY} == {group_of(sandbox, 1039)}
