@@ -156,14 +156,14 @@ class TestMovingSomebodyIn:
         two = [{"type": "actor", "id": patron, "barcode": card(patron)} for patron in (THOMAS, RUTH)]
         proxy.answer = lambda call: two if call.method == "open-ils.actor.get_barcodes" else None
         page = scanned(clerk.open(NGUYEN), "103")
-        assert "Several patrons have a barcode that ends like this" in page.message
+        assert "Several barcodes end like this" in page.message
         assert page.tree.xpath("//button[@name='patron']/@value") == [str(THOMAS), str(RUTH)]
         proxy.answer = lambda call: two[:1] if call.method == "open-ils.actor.get_barcodes" else None
         assert scanned(page, "37").heading == "Move Whitfield, Thomas here from Whitfield, Grace's group?"
 
     def test_who_is_left_alone_is_said(self, clerk: DeskClerk) -> None:
         plan = scanned(clerk.open(NGUYEN), card(1044))
-        assert "Adeyemi-Clarke, Samuel stays alone in group Adeyemi" in plan.warnings
+        assert "Only Adeyemi-Clarke, Samuel stays in group Adeyemi" in plan.warnings
 
     def test_who_is_there_already(self, clerk: DeskClerk) -> None:
         page = scanned(clerk.open(NGUYEN), card(LAN))
@@ -264,7 +264,7 @@ class TestUndo:
         assert redone.form("/undo").xpath(".//button")[0].text == "Undo"
         past = clerk.open(NGUYEN, "/history")
         entries = [as_text(heading).split(": ")[1] for heading in past.tree.xpath("//section[@class='entry']/h3")]
-        assert entries == ["redone by you", "undone by you", "moved by you"]
+        assert entries == ["Redo by you", "Undo by you", "Move to another group by you"]
         assert past.form("/undo").xpath(".//button")[0].text == "Undo"
         undone = redone.send("/undo")
         assert undone.outcome.startswith("Undone: Whitfield, Ruth is now in group 1009")

@@ -51,7 +51,7 @@ class TestWhatOthersDidMeanwhile:
         ("values", "text", "advice"),
         [
             ({"deleted": "t"}, "the patron's record was deleted", "Restore the record first"),
-            ({"usrgroup": 1002}, "another user moved the patron to group 1002 meanwhile", "Show the group again"),
+            ({"usrgroup": 1002}, "another user moved the patron to group 1002", "Check the group, then do the rest again."),
         ],
         ids=["deleted", "moved"],
     )
@@ -84,7 +84,7 @@ class TestWhatOthersDidMeanwhile:
         proxy.answer = lambda call: collision if call.method == UPDATE else None
         page = agreed(plan)
         assert "not changed: another user changed this patron's record." in page.outcome
-        assert "Show the group again and look" in page.outcome
+        assert "Check the group, then do the rest again." in page.outcome
 
     def test_to_the_same_end(self, clerk: DeskClerk, sandbox: Sandbox, once_under_way: Arrange) -> None:
         plan = scanned(clerk.open(NGUYEN), card(RUTH))
@@ -118,7 +118,7 @@ class TestTheIls:
         proxy.carried_out = alter
         done = agreed(plan)
         assert done.outcome.startswith("Done: Whitfield, Ruth is now in this group")
-        assert "other fields of the record too (day_phone): look at it." in done.outcome
+        assert "Check the record: Evergreen also changed day_phone." in done.outcome
 
     def test_programs_get_the_case_by_its_code(self, clerk: DeskClerk, proxy: FaultProxy) -> None:
         plan = scanned(clerk.open(NGUYEN), card(RUTH))
@@ -168,7 +168,7 @@ class TestSessionsThatEnd:
         end_supervisors(lambda call: True)
         said = agreed(page, username="admin", password=PASSWORD)
         assert said.status == 200, "the clerk's own session goes on"
-        assert "The supervisor's session ended before the change was begun. Nothing was changed" in said.message
+        assert "The supervisor's session ended before this change. Have it approved again." in said.message
         assert {group_of(sandbox, patron) for patron in (THOMAS, RUTH)} == {1009}
 
     def test_the_supervisors_in_the_middle(
