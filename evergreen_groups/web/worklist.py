@@ -188,7 +188,7 @@ class Form:
             )
         except ValueError:
             raise PlanError(
-                "the date can't be read",
+                "the form is incomplete, or its date can't be read",
                 code="follow-up-form-unclear",
             ) from None
 

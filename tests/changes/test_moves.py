@@ -139,7 +139,7 @@ class TestOutcome:
 
         proxy.decide = decide
         (step,) = mover.move([CARD], to=OTHERS_CARD).apply().steps
-        assert (step.state, step.reason) == (StepState.FAILED, "the record was changed by somebody else; tries: 3")
+        assert (step.state, step.reason) == (StepState.FAILED, "another user changed this patron's record; tries: 3")
         assert proxy.seen.count(UPDATE) == TRIES == 3
         assert record_of(admin).usrgroup == HOME
 

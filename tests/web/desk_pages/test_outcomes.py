@@ -51,7 +51,11 @@ class TestWhatOthersDidMeanwhile:
         ("values", "text", "advice"),
         [
             ({"deleted": "t"}, "the patron's record was deleted", "Restore the record first"),
-            ({"usrgroup": 1002}, "another user moved the patron to group 1002", "Check the group, then do the rest again."),
+            (
+                {"usrgroup": 1002},
+                "another user moved the patron to group 1002",
+                "Check the group, then do the rest again.",
+            ),
         ],
         ids=["deleted", "moved"],
     )
