@@ -164,7 +164,7 @@ def test_the_second_of_two_people_sees_the_first_ones_entry_before_saving(page: 
     page.browser.close()
     page.browser.switch_to.window(ours)
     page.save("no-answer phone")
-    page.until(lambda: "A colleague has saved an entry" in page.text("dialog [role=alert]"))
+    page.until(lambda: "A colleague has added an entry" in page.text("dialog [role=alert]"))
     assert "theirs" in page.text("dialog .newer")
     assert page.run("return document.getElementById('note').value") == "mine"
     page.save_entry("no-answer phone")

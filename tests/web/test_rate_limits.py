@@ -39,7 +39,7 @@ def limit_of(counters: Counters, per_minute: int = 30, name: str = "session") ->
 
 
 def refused(limit: RateLimit, key: str = "one") -> ProblemError:
-    with pytest.raises(ProblemError, match=r"^Wait\.$") as caught:
+    with pytest.raises(ProblemError, match=r"^Too many attempts\. Try again in a moment\.$") as caught:
         limit.take(key)
     return caught.value
 
