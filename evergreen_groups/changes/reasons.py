@@ -107,7 +107,7 @@ FOUND_DONE = StepReason(Message("found done after an interruption"), "found-done
 def may_come_in(until: datetime) -> StepReason:
     """Return the reason for an open step: the request may still arrive until then."""
     return StepReason(
-        Message("not confirmed yet; the result will be known by {until:time}"),
+        Message("the result will be known by {until:time}"),
         "not-certain",
         until=until.isoformat(timespec="seconds"),
     )

@@ -118,7 +118,7 @@ class TestTime:
 
     def test_the_words(self) -> None:
         clock_time = f"{UNTIL.astimezone():%H:%M}"
-        assert may_come_in(UNTIL) == f"not confirmed yet; the result will be known by {clock_time}"
+        assert may_come_in(UNTIL) == f"the result will be known by {clock_time}"
 
 
 class TestJudge:
@@ -131,11 +131,11 @@ class TestJudge:
     @pytest.mark.parametrize(
         ("after", "mark", "late", "state", "words"),
         [
-            (OTHER, "before", False, StepState.SENDING, "not confirmed yet; the result will be known by"),
+            (OTHER, "before", False, StepState.SENDING, "the result will be known by"),
             (OTHER, "before", True, StepState.NOT_DONE, "the request never arrived"),
             (OTHER, "another", False, StepState.NOT_DONE, "another user changed this patron's record"),
             (OTHER, "another", True, StepState.NOT_DONE, "another user changed this patron's record"),
-            (None, "another", False, StepState.SENDING, "not confirmed yet"),
+            (None, "another", False, StepState.SENDING, "the result will be known by"),
             (None, "another", True, StepState.NOT_DONE, "the request never arrived"),
         ],
     )
@@ -201,7 +201,7 @@ class TestJudge:
         verdict = judged({"usrgroup": 1010}, later=LATE * late, after=after, last_xact_id=mark)
         assert (verdict.state, verdict.value) == (state, value)
         assert verdict.reason.startswith("another user moved the patron to group 1010")
-        assert ("not confirmed yet" in verdict.reason) is (state is StepState.SENDING)
+        assert ("the result will be known by" in verdict.reason) is (state is StepState.SENDING)
 
 
 class TestAlone:

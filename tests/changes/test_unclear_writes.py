@@ -303,7 +303,7 @@ def test_a_yes_without_a_change_is_none(
     proxy.answer = lambda call: written if call.method == UPDATE else None
     (step,) = mover.move([CARD], to=OTHERS_CARD).apply().steps
     assert step.state is StepState.SENDING
-    assert "not confirmed yet" in step.reason
+    assert "the result will be known by" in step.reason
     later(monkeypatch)
     assert [found.state for found in mover.changes.recover()] == [StepState.NOT_DONE]
 

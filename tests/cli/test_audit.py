@@ -228,7 +228,7 @@ def test_a_recalculation_that_came_to_nothing_is_in_the_exit_status(
         proxy.decide = lambda call: (
             Fault.DROP_REQUEST if call.method == METHOD and call.parameters[1] == 1030 else Fault.NONE
         )
-        says = "not known yet: not confirmed yet; the result will be known by"
+        says = "not known yet: the result will be known by"
     else:
         proxy.answer = lambda call: (
             lacking("VIEW_USER") if call.method == RETRIEVE and call.parameters[1] == 1030 else None

@@ -125,7 +125,7 @@ def test_a_recalculation_whose_answer_is_lost(mover: Client, proxy: FaultProxy, 
     if fault is Fault.DROP_ANSWER:  # the penalties show that the recalculation ran
         assert hooks.handle_event(mover, Event(7, HOOK, OVER), recalculate=True).recalculated
     else:
-        with pytest.raises(DataError, match="not confirmed yet"):
+        with pytest.raises(DataError, match="the result will be known by"):
             hooks.handle_event(mover, Event(7, HOOK, OVER), recalculate=True)
     assert proxy.seen.count(METHOD) == 1
 
