@@ -65,7 +65,7 @@ def explain_step(step: JournalStep, libraries: Mapping[int, str], *, approved: b
     if reason.code == "ils-not-understood":  # the reason has details for the log
         text = gettext("Evergreen's answer was incomplete")
     else:
-        text = describe_reason(reason).rstrip(".") or gettext("Evergreen reported an error")
+        text = gettext(reason.messages[0] if reason.messages else Message("Evergreen reported an error")).rstrip(".")
     return ClerkReason(text, sentence(gettext(_ADVICE.get(reason.code, _REPEAT_REST))))
 
 

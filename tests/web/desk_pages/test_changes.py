@@ -362,7 +362,7 @@ class TestOnce:
         plan = scanned(clerk.open(NGUYEN), card(RUTH))
         agreed(scanned(clerk_named("admin").open(1007), card(RUTH)))
         again = agreed(plan)
-        assert "Something has changed since this was shown. Nothing has been moved" in again.message
+        assert "The group has changed. Nothing was moved" in again.message
         assert again.heading == "Move Whitfield, Ruth here from Lindqvist, Åsa's group?"
         assert group_of(sandbox, RUTH) == 1002
         assert "Done" in agreed(again).outcome
@@ -415,7 +415,7 @@ class TestWhatGoesWrong:
         assert warned.message == "Nothing was changed. To confirm, use the Move anyway button."
         asks = clerk.open(NGUYEN).send("/plan", ("approve", "1"), card=card(WHITFIELD))
         page = asks.send("/change", ("do", asks.default), username="admin", password=PASSWORD)
-        assert "Type the password again, then use the Move anyway button." in page.message
+        assert "To confirm, use the Move anyway button." in page.message
         assert page.tree.get_element_by_id("username").get("value") == "admin"
         assert page.tree.get_element_by_id("password").get("value") is None
         assert group_of(sandbox, WHITFIELD) == 1009
@@ -517,4 +517,4 @@ class TestWithoutChanges:
         assert not page.tree.xpath("//input[@type='checkbox']")
         answer = clerk.post(f"{GROUP.format(NGUYEN)}/plan", [("form", "x"), ("action", "remove"), ("member", "1017")])
         assert answer.status == 403
-        assert "Nothing is changed here" in answer.text
+        assert "Changes are turned off" in answer.text

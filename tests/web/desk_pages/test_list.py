@@ -148,7 +148,7 @@ class TestRecalculationIsOfferedWhereItCouldChangeSomething:
         self.block(sandbox, 1001, staff="3")
         page = clerk.open(1001)
         assert not self.is_offered(page)
-        assert "A block set by staff is never recalculated." in self.row(page, 1001)
+        assert "Staff set this block. Remove it in the patron's Messages." in self.row(page, 1001)
 
     def test_where_the_clerk_may_not_see_the_threshold(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         self.evergreen_blocks_from(sandbox, 1000)
@@ -167,7 +167,7 @@ class TestRecalculationIsOfferedWhereItCouldChangeSomething:
         assert self.is_offered(page)
         assert "Evergreen blocks at $5.00." in self.row(page, AT_THRESHOLD)
         assert "Blocked, but within the limit" in self.row(page, CHILD_AT_THRESHOLD)
-        assert "Evergreen's threshold isn't visible to your login" in self.row(page, CHILD_AT_THRESHOLD)
+        assert "Your login can't see all that Evergreen counts" in self.row(page, CHILD_AT_THRESHOLD)
 
     def block(self, sandbox: Sandbox, patron: int, *, staff: str) -> None:
         with sandbox._store.transaction() as connection:

@@ -131,7 +131,11 @@ class TestTheIls:
         id = parse_qs(urlsplit(page.address).query)["change"][0]
         answer = clerk._client.get(f"/evergreen-groups/api/v1/changes/{id}", headers=clerk.headers)
         (step,) = answer.get_json()["steps"]
-        assert (step["code"], step["values"], step["reason"]) == ("session-ended", {}, "NO_SESSION")
+        assert (step["code"], step["values"], step["reason"]) == (
+            "session-ended",
+            {},
+            "the session ended before this change",
+        )
 
 
 class TestSessionsThatEnd:
