@@ -216,7 +216,7 @@ def test_fixing_after_a_yes_and_without_being_asked(run: Command) -> None:
     assert [kind["count"] for kind in json.loads(again.stdout)["kinds"]] == [0, 0, 0, 0, 0, 0, 0, 1, 2, 0, 1]
     assert "Nobody's penalties need to be recalculated." in again.stderr
     journal = run("journal", listed_id(run, 1)).stdout
-    assert re.search(r"recalculate, 4 of 4 done", journal)
+    assert re.search(r"Recalculate penalties, 4 of 4 done", journal)
     assert "patron 1042: penalties set by Evergreen: 1, then 0 (done" in journal
 
 
