@@ -98,13 +98,13 @@ def test_reprs_are_short_and_name_no_patron(client: eg.Client) -> None:
 
 def test_a_plan_prints_what_will_happen_and_an_outcome_can_be_undone(client: eg.Client) -> None:
     plan = client.move([THOMAS], to="20000000001001")
-    assert str(plan).startswith("Move into another group: 1 change")
+    assert str(plan).startswith("Move to another group: 1 change")
     assert "Whitfield" in str(plan)
     assert client.group(THOMAS).number == 1009  # nothing has been changed yet
     outcome = plan.apply()
     assert client.group(THOMAS).number == 1001
     assert outcome.done
-    assert str(outcome) == "Changes done: 1 of 1."
+    assert str(outcome) == "1 of 1 done"
     assert outcome.entry == client.changes.entries()[0].id
     undone = outcome.undo()
     assert undone.done
@@ -161,7 +161,7 @@ def test_a_recalculation_is_a_plan_too(client: eg.Client) -> None:
     assert [step.patron_id for step in plan.steps] == [1030]
     outcome = plan.apply()
     assert outcome.done
-    with pytest.raises(eg.errors.PlanError, match="can't be taken back"):
+    with pytest.raises(eg.errors.PlanError, match="can't be undone"):
         outcome.undo()
 
 

@@ -1,4 +1,4 @@
-"""Changes that are sent to the ILS: membership and recalculation, their plans, journal, recovery and undo."""
+"""Changes that are sent to Evergreen: membership and recalculation, their plans, journal, recovery and undo."""
 
 import lazy_loader
 

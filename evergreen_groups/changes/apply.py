@@ -38,18 +38,17 @@ from evergreen_groups.changes.reasons import (
     BLOCK_BY_STAFF_GONE,
     CHANGED_BY_ANOTHER,
     DELETED_SINCE,
-    HIDDEN_AFTER_SENDING,
+    HIDDEN_WHILE_OPEN,
     NO_CONNECTION,
     NO_LONGER_VISIBLE,
     NO_REASON,
     NOT_STARTED,
     STALE_READ,
+    UNREADABLE,
     WAITS_FOR_OTHERS,
     StepReason,
     may_come_in,
-    no_clear_answer,
     refusal,
-    unreadable,
 )
 from evergreen_groups.errors import (
     BusyError,
@@ -78,9 +77,8 @@ if TYPE_CHECKING:
 TRIES = 3
 _UPDATE = "open-ils.actor.patron.update"
 _NEW_GROUP = "open-ils.actor.usergroup.new"
-_CHANGED_AFTER = StepReason(Message("somebody else changed the record right after"), "changed-again")
-_READ_BACK = Message("it was read back as {value}; somebody else has changed it too")
-_OTHER_ANSWER = Message("the ILS answered with group {group}: the request came in twice, or another answer came back")
+_CHANGED_AFTER = StepReason(CHANGED_BY_ANOTHER.texts, "changed-again")
+_OTHER_ANSWER = Message("Evergreen answered with another group, {group}")
 _TRIED = Message("tries: {count}")
 
 
@@ -111,7 +109,7 @@ class AppliedStep(Generic[StepT]):
 
     def _end_unreadable(self, error: EvergreenGroupsError) -> StepOutcome[StepT]:
         """Leave the step open for the next run to recover: it was sent, and its outcome can't be read now."""
-        return replace(self._end(StepState.SENDING, reason=unreadable(error)), error=error)
+        return replace(self._end(StepState.SENDING, reason=UNREADABLE), error=error)
 
 
 class PatronChange(AppliedStep[StepT]):
@@ -267,8 +265,10 @@ class PatronChange(AppliedStep[StepT]):
         now = value_of(record, self._step.field)
         if now not in (self._step.before, self._step.after):
             if self._step.field == GROUP:
-                return StepReason(Message("moved meanwhile, to group {group}"), "moved-meanwhile", group=now)
-            return StepReason(Message("changed meanwhile"), "lead-changed-meanwhile")
+                return StepReason(
+                    Message("another user moved the patron to group {group}"), "moved-meanwhile", group=now
+                )
+            return StepReason(CHANGED_BY_ANOTHER.texts, "lead-changed-meanwhile")
         return None
 
     def _verify_update(self, before: Record, last_xact_id: str) -> StepOutcome[StepT]:
@@ -278,7 +278,7 @@ class PatronChange(AppliedStep[StepT]):
         """
         after, wanted = read_patron(self._gateway, self._step.patron_id), self._step.after
         if after is None:
-            return self._conclude(ChangeVerdict(StepState.SENDING, reason=HIDDEN_AFTER_SENDING))
+            return self._conclude(ChangeVerdict(StepState.SENDING, reason=HIDDEN_WHILE_OPEN))
         if after.last_xact_id == last_xact_id:
             return self._end_as_done(before, after)
         if after.last_xact_id == before.last_xact_id:
@@ -288,14 +288,13 @@ class PatronChange(AppliedStep[StepT]):
         if now == wanted:
             return self._end(StepState.DONE, value=now, reason=_CHANGED_AFTER)
         effect = SideEffect(self._step.field, wanted, now)
-        reason = StepReason(_READ_BACK, "changed-again", value=now)
-        return self._end(StepState.DONE, value=wanted, reason=reason, effects=(effect,))
+        return self._end(StepState.DONE, value=wanted, reason=_CHANGED_AFTER, effects=(effect,))
 
     def _verify_new_group(self, before: Record, sent: JournalStep, answer: int) -> StepOutcome[StepT]:
         """Verify the move to a new group. No ``last_xact_id`` identifies this write, so the record decides."""
         after = read_patron(self._gateway, self._step.patron_id)
         if after is None:
-            return self._conclude(ChangeVerdict(StepState.SENDING, reason=HIDDEN_AFTER_SENDING))
+            return self._conclude(ChangeVerdict(StepState.SENDING, reason=HIDDEN_WHILE_OPEN))
         if value_of(after, GROUP) == answer != self._step.before:
             return self._end_as_done(before, after)
         verdict = self._judge(sent, after)
@@ -308,7 +307,8 @@ class PatronChange(AppliedStep[StepT]):
         """End the step as done and report any other fields that changed."""
         effects = tuple(side_effects(before, after, self._step.field))
         fields = ", ".join(effect.field for effect in effects)
-        reason = StepReason(Message("also changed: {fields}"), "also-changed", fields=fields) if effects else NO_REASON
+        text = Message("Evergreen also changed {fields}")
+        reason = StepReason(text, "also-changed", fields=fields) if effects else NO_REASON
         return self._end(StepState.DONE, value=value_of(after, self._step.field), reason=reason, effects=effects)
 
     def _conclude(self, verdict: ChangeVerdict) -> StepOutcome[StepT]:
@@ -317,10 +317,10 @@ class PatronChange(AppliedStep[StepT]):
 
 def _waits(earlier: JournalStep, now: datetime) -> StepReason:
     if not earlier.may_still_arrive(now):  # the record couldn't be read, or the patron is hidden
-        text = Message("what became of an earlier change of this patron isn't known yet; try again later")
+        text = Message("an earlier change to this patron isn't confirmed yet; try again later")
         return StepReason(text, "waits-for-earlier")
     until = earlier.request.until
-    text = Message("an earlier change of this patron may still come in until {until:time}; try again after that")
+    text = Message("an earlier change to this patron isn't confirmed yet; try again after {until:time}")
     return StepReason(text, "waits-for-earlier", until=until.isoformat(timespec="seconds"))
 
 
@@ -339,16 +339,16 @@ def side_effects(before: Record, after: Record, changed: str) -> Iterator[SideEf
 _RECALCULATE = "open-ils.actor.user.penalties.update_at_home"
 _PENALTY = "PATRON_EXCEEDS_FINES"
 _DISAGREEMENTS = {  # why Evergreen may disagree with the rule, by whether it blocks the patron
-    True: Message("own fines reach the ILS's threshold, or the block is from another library's threshold"),
+    True: Message("own fines reach Evergreen's threshold, or the block is from another library's threshold"),
     False: Message(
-        "own fines don't reach the ILS's threshold for this profile and library, or its penalty blocks nothing"
+        "own fines don't reach Evergreen's threshold for this profile and library, or its penalty blocks nothing"
     ),
 }
 _CHANGES = {  # by whether Evergreen blocked the patron before, and blocks them now
-    (True, True): StepReason(Message("still blocked"), "still-blocked"),
-    (False, True): StepReason(Message("blocked in the ILS now"), "blocked-now"),
-    (True, False): StepReason(Message("not blocked for fines any more"), "block-lifted"),
-    (False, False): StepReason(Message("still not blocked"), "still-not-blocked"),
+    (True, True): StepReason(Message("still blocked for fines"), "still-blocked"),
+    (False, True): StepReason(Message("now blocked for fines"), "blocked-now"),
+    (True, False): StepReason(Message("no longer blocked for fines"), "block-lifted"),
+    (False, False): StepReason(Message("still not blocked for fines"), "still-not-blocked"),
 }
 
 
@@ -385,7 +385,7 @@ class PatronRecalculation(AppliedStep[StepT]):
         except (GatewayError, DataError) as error:
             return self._end(StepState.NOT_DONE, reason=refusal(self._gateway, error), error=error)
         if before is None:
-            hidden = not_visible("the account can't see this patron any more", code="patron-hidden-meanwhile")
+            hidden = not_visible("the login used can no longer see this patron", code="patron-hidden-meanwhile")
             return self._end(StepState.NOT_DONE, reason=NO_LONGER_VISIBLE, error=hidden)
         touched = self._kinds.for_fines_at(before.home_library)
         if any(row.staff is not None and row.kind in touched for row in before.in_force):
@@ -412,7 +412,7 @@ class PatronRecalculation(AppliedStep[StepT]):
         if not is_confirmed and after.in_force == before.in_force:
             # The request may still be on its way. Leave the step open for the next run, which may safely send the
             # request again: two recalculations have the effect of one.
-            return self._end(StepState.SENDING, reason=no_clear_answer(sending.until))
+            return self._end(StepState.SENDING, reason=may_come_in(sending.until))
         return self._conclude(before, after)
 
     def _send(self) -> bool:
@@ -651,8 +651,8 @@ def _to_wait_for(open_changes: Sequence[JournalStep], step: StoredStep, now: dat
 
 
 _MOST_NAMED = 10
-_LEAD_NOW = Message("patron {patron} is a group lead now")
-_NO_LEAD_NOW = Message("patron {patron} is no group lead now")
+_LEAD_NOW = Message("{name} is now group lead")
+_NO_LEAD_NOW = Message("{name} is no longer group lead")
 
 
 def refuse_outdated(gateway: Gateway, plan: StoredPlan) -> None:
@@ -672,14 +672,14 @@ def refuse_outdated(gateway: Gateway, plan: StoredPlan) -> None:
     found = dict.fromkeys(_patron_differences(gateway, plan.patrons, steps))
     now = read_members(gateway, [group.number for group in plan.groups])
     found |= dict.fromkeys(
-        Message("other patrons are in group {group} now", values={"group": group.number})
+        Message("the members of group {group} have changed", values={"group": group.number})
         for group in plan.groups
         if now[group.number] != frozenset(group.members)
     )
     if found:
         raise PlanError(
-            "the plan no longer fits: {differences}",
-            advice="make it again, and look at it",
+            "the plan is outdated: {differences}",
+            advice="make the plan again",
             code="plan-outdated",
             values={"differences": tuple(found)[:_MOST_NAMED]},
         )
@@ -693,17 +693,17 @@ def _patron_differences(gateway: Gateway, patrons: Collection[int], steps: Seque
         rows = gateway.pcrud.columns_by_values("au", ("id", GROUP, LEAD, "deleted"), "id", sorted(patrons))
         now = {id: (group, bool(lead), bool(deleted)) for id, group, lead, deleted in rows}
     for step in steps:
-        values: dict[str, object] = {"patron": step.patron_id}
+        values: dict[str, object] = {"name": Message("patron {patron}", values={"patron": step.patron_id})}
         if step.patron_id not in now:
-            yield Message("patron {patron} can't be seen any more", values=values)
+            yield Message("patron {patron} is no longer visible", values={"patron": step.patron_id})
             continue
         group, lead, deleted = now[step.patron_id]
         if step.field == GROUP and group != step.before:
-            yield Message("patron {patron} is in group {group} now", values={**values, "group": group})
+            yield Message("{name} is now in group {group}", values={**values, "group": group})
         if lead != step.lead:
             yield Message(_LEAD_NOW if lead else _NO_LEAD_NOW, values=values)
         if deleted:
-            yield Message("patron {patron} has been deleted", values=values)
+            yield Message("{name} was deleted", values=values)
 
 
 def refuse_hidden_patrons(gateway: Gateway, plan: StoredPlan) -> None:
@@ -730,6 +730,6 @@ def recover_by_reading(gateway: Gateway, state: State) -> list[JournalStep]:
 
     Raises:
         StateError: the journal can't be used.
-        GatewayError: the ILS can't be reached, or the session has ended.
+        GatewayError: Evergreen can't be reached, or the session has ended.
     """
     return Applier(gateway, state, Operator("")).recover() if state.database.is_there else []

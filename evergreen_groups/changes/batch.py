@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 COLUMNS = ("action", "barcode", "target")
 _MOST_LINES = 100_000
+_TARGET = Message("the target must be empty or one of: {allowed}")
+_ABOUT_TARGET = Message("target: {problem}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ def read_batch(path: Path) -> Batch:
     if len(rows) > _MOST_LINES:
         raise PlanError(
             "{path}: more than {most:,} lines",
-            advice="cut it into several files",
+            advice="split it into several files",
             code="batch-too-long",
             values={"path": path, "most": _MOST_LINES},
         )
@@ -86,17 +88,17 @@ def read_batch(path: Path) -> Batch:
 
 def _format_problems(line: BatchLine) -> Iterator[Message]:
     if line.action not in ("move", "remove", "merge", "lead"):
-        yield Message("the action must be move, remove, merge or lead")
+        yield Message("the action must be one of: {allowed}", values={"allowed": "move, remove, merge, lead"})
         return
     if not line.barcode:
         yield Message("the barcode is missing")
     if line.action in ("move", "merge") and not line.target:
-        text = Message("{action} needs the barcode of somebody in the other group as target")
+        text = Message("{action} needs the barcode of a member of the other group as target")
         yield Message(text, values={"action": line.action})
     if line.action == "remove" and line.target not in ("", "lead"):
-        yield Message('remove takes no target, or "lead" to make them lead of their new group')
+        yield Message(_TARGET, values={"allowed": "lead"})
     if line.action == "lead" and line.target not in ("", "on", "off"):
-        yield Message('lead takes "on" or "off" as target')
+        yield Message(_TARGET, values={"allowed": "on, off"})
 
 
 def plan_batch(planner: Planner, batch: Batch) -> Draft:
@@ -134,14 +136,14 @@ def plan_batch(planner: Planner, batch: Batch) -> Draft:
         for step in line_steps:
             earlier = origin.setdefault((step.member.id, step.field), line.number)
             if earlier != line.number:
-                text = Message("its patron is changed by line {line} already", values={"line": earlier})
+                text = Message("line {line} already changes this patron", values={"line": earlier})
                 problems.append(_with_line(line, text))
         steps.extend(line_steps)
     moving = {step.member.id: origin[step.member.id, GROUP] for step in steps if step.field == GROUP}
     for line in lines:
         if line.action in ("move", "merge") and cards[line.target].member.id in moving:
             other = moving[cards[line.target].member.id]
-            text = Message("its target is moved by line {line}; put that in a file of its own", values={"line": other})
+            text = Message("line {line} moves the target; put that line in a separate file", values={"line": other})
             problems.append(_with_line(line, text))
     _raise_problems(problems)
     return basis.draft(Action.BATCH, steps, unchanged, cards=[cards[line.barcode] for line in lines])
@@ -160,9 +162,9 @@ def _patron_problems(line: BatchLine, basis: PlanBasis) -> Iterator[Message]:
         yield Message("the patron is deleted")
     for target in _target(line):
         if target not in basis.cards:
-            yield Message("no visible patron has the target's barcode")
+            yield Message(_ABOUT_TARGET, values={"problem": Message("no visible patron has this barcode")})
         if basis.is_deleted(target):
-            yield Message("the target is deleted")
+            yield Message(_ABOUT_TARGET, values={"problem": Message("the patron is deleted")})
 
 
 def _steps(basis: PlanBasis, line: BatchLine) -> tuple[list[Step], list[str]]:

@@ -144,7 +144,7 @@ class Changer:
         found = self._journal.entry(checked.change)
         if found.gateway != self._gateway.url:
             raise NotFoundError(
-                "the journal's entry {entry} is of another gateway, {gateway}",
+                "change {entry} was made at another gateway, {gateway}",
                 code="entry-of-another-gateway",
                 values={"entry": found.id, "gateway": found.gateway},
             )
@@ -243,7 +243,7 @@ class Changer:
             PlanError: the key belongs to another change, or the plan was applied under another key, has expired, has
                 nothing to do, or is outdated.
             BusyError: another run is changing the same patrons or groups.
-            GatewayError: the ILS can't be reached. Nothing was sent.
+            GatewayError: Evergreen can't be reached. Nothing was sent.
         """
         arguments.text("key", key)
         stored = self.find(arguments.text("plan", plan))
@@ -281,7 +281,7 @@ class Changer:
         """
         stored = self._store.find(plan)
         if stored is None:
-            raise NotFoundError("there is no such plan", advice="make it again", code="no-such-plan")
+            raise NotFoundError("there is no such plan", advice="make the plan again", code="no-such-plan")
         return stored
 
     @contextmanager
@@ -318,7 +318,7 @@ class Changer:
         return applied
 
     def may_undo(self, change: Change) -> bool:
-        """Return whether the operator may undo a change now. Asks the ILS if another user made the change."""
+        """Return whether the operator may undo a change now. Asks Evergreen if another user made the change."""
         return not change.is_under_way and (change.is_own or self._may_undo_others())
 
     def change(self, id: str, visible: Visible | None = None) -> Change:
@@ -341,7 +341,7 @@ class Changer:
         return seen
 
     def own(self, id: str) -> Change:
-        """Return one of the caller's own changes as the journal has it, without any call to the ILS.
+        """Return one of the caller's own changes as the journal has it, without any call to Evergreen.
 
         Raises:
             NotFoundError: the id is unknown, or another user made it.
@@ -447,15 +447,15 @@ class Changer:
         change = self.change(id, (lambda patrons: patrons) if is_own else None)
         if not (change.is_own or self._may_undo_others()):
             raise PlanError(
-                "change {change} is somebody else's",
-                advice="ask whoever made it, or somebody who may take back what others did",
+                "change {change} was made by another user",
+                advice="ask them, or someone who may undo other users' changes",
                 code="undo-of-another",
                 values={"change": id},
             )
         if change.is_under_way:
             raise BusyError(
-                "change {change} is still being made",
-                advice="wait until it has ended",
+                "change {change} is still in progress",
+                advice="try again later",
                 code="undo-too-early",
                 values={"change": id},
             )
@@ -473,7 +473,7 @@ class Changer:
         if under_key is not None:  # applied after ``stored`` was read
             return self._applied_change(under_key, key)
         if self._state.database.now() >= stored.expires:
-            raise PlanError("this plan is too old", advice="make it again, and look at it", code="plan-expired")
+            raise PlanError("the plan has expired", advice="make the plan again", code="plan-expired")
         if not stored.steps:
             raise PlanError("there is nothing to do", code="plan-empty")
         return None

@@ -112,7 +112,7 @@ class Operator:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A missing permission that made the ILS refuse a change, and the org unit (id) where it is missing, if known."""
+    """A missing permission that made Evergreen refuse a change, and the org unit (id) where it is missing, if known."""
 
     permission: str
     org_unit: int | None
@@ -138,7 +138,7 @@ class JournalStep:
     """One change of one field of one patron.
 
     ``field`` is ``usrgroup``, ``master_account`` (0 or 1), or ``penalties``. For a recalculation (``penalties``), the
-    values are the number of penalties in force that the ILS set itself. ``after`` is None where the ILS picks the
+    values are the number of penalties in force that Evergreen set itself. ``after`` is None where Evergreen picks the
     value: the number of a new group, or the penalties. ``value`` is the field's value after a step that is done, or
     the latest value seen for an open step. ``reason`` explains the state, ``refusal`` names a missing permission.
     ``sending`` is the step's latest request, None if none was sent or none is known.
@@ -439,7 +439,7 @@ class Journal:
                     its_steps = connection.execute(STEPS_OF_ENTRY, {"entry": row.id})
                     return _entry(row, [_step(step) for step in its_steps])
         raise NotFoundError(
-            "the journal has no entry {entry}",
+            "there is no change {entry}",
             advice="`journal` lists them",
             code="no-such-entry",
             values={"entry": id},
@@ -483,8 +483,8 @@ def _take_over(connection: Connection, step: int, at: datetime) -> None:
     is_same = (found.before, found.after) == (found.my_before, found.my_after)
     if found.field != PENALTIES and not (is_protected and is_same):
         raise StateError(
-            "patron {patron}: what became of an earlier change of the same field isn't known yet, so none is sent",
-            advice="run the same command again later: each run looks what became of it",
+            "patron {patron}: an earlier change isn't confirmed yet",
+            advice="try again later",
             code="step-still-open",
             values={"patron": found.patron},
         )
@@ -494,8 +494,7 @@ def _take_over(connection: Connection, step: int, at: datetime) -> None:
 def _update(connection: Connection, step: int, **values: Any) -> None:
     if connection.execute(UPDATE_STEP, {"step": step, **values}).rowcount != 1:
         raise StateError(
-            "step {step} isn't in the journal any more",
-            advice="look whether it was forgotten while the change was being made",
+            "step {step} is no longer in the journal",
             code="step-gone",
             values={"step": step},
         )

@@ -21,15 +21,13 @@ from typing import TYPE_CHECKING, Any
 from evergreen_groups.changes.journal import GROUP, PENALTIES, JournalStep, Refusal, Sending, StepState
 from evergreen_groups.changes.penalties import PenaltyReader
 from evergreen_groups.changes.reasons import (
+    CHANGED_BY_ANOTHER,
     FOUND_DONE,
     HIDDEN_WHILE_OPEN,
     NEVER_ARRIVED,
-    NO_EFFECT,
     NO_REASON,
-    OVERTAKEN,
     StepReason,
     may_come_in,
-    no_clear_answer,
 )
 from evergreen_groups.errors import (
     DataError,
@@ -145,9 +143,9 @@ def judge(gateway: Gateway, step: JournalStep, record: Record | None, at: dateti
         return _judge_unchanged(step, record, at)
     if now == step.after or (step.after is None and _is_alone(gateway, step.patron, now)):
         return _judge_as_planned(step, record, now, at)
-    moved = StepReason(Message("somebody else changed it"), "lead-changed-meanwhile")
+    moved = StepReason(CHANGED_BY_ANOTHER.texts, "lead-changed-meanwhile")
     if step.field == GROUP:
-        moved = StepReason(Message("somebody else moved the patron to group {group}"), "moved-meanwhile", group=now)
+        moved = StepReason(Message("another user moved the patron to group {group}"), "moved-meanwhile", group=now)
     if not step.protected and step.may_still_arrive(at):
         may_arrive = may_come_in(step.request.until)
         return ChangeVerdict(StepState.SENDING, now, may_arrive.preceded_by(*moved.texts, **moved.values))
@@ -156,25 +154,19 @@ def judge(gateway: Gateway, step: JournalStep, record: Record | None, at: dateti
 
 def _judge_unchanged(step: JournalStep, record: Record, at: datetime) -> ChangeVerdict:
     if step.protected and record.last_xact_id != step.request.last_xact_id:
-        return ChangeVerdict(StepState.NOT_DONE, reason=OVERTAKEN)
+        return ChangeVerdict(StepState.NOT_DONE, reason=CHANGED_BY_ANOTHER)
     if step.may_still_arrive(at):
-        return ChangeVerdict(StepState.SENDING, reason=no_clear_answer(step.request.until))
+        return ChangeVerdict(StepState.SENDING, reason=may_come_in(step.request.until))
     return ChangeVerdict(StepState.NOT_DONE, reason=NEVER_ARRIVED)
 
 
 def _judge_as_planned(step: JournalStep, record: Record, now: int, at: datetime) -> ChangeVerdict:
     """Judge a patron whose field has the planned value, or who was to get a new group and is alone in another one."""
     if _written_by_another(step, record, at):
-        text = Message(
-            "changed as it was meant, but somebody else has written the record since, perhaps this very change"
-        )
-        if step.field == GROUP:
-            text = Message(
-                "in group {value} now, but somebody else has written the record since, perhaps this very change"
-            )
+        text = Message("the record has the new value, but another user may have set it")
         return ChangeVerdict(StepState.FAILED, reason=StepReason(text, "so-by-somebody", value=now))
     if step.after is None and step.value is not None:
-        late = Message("it came in late, after somebody else had moved the patron to group {group}")
+        late = Message("another user moved the patron to group {group}")
         return ChangeVerdict(StepState.DONE, now, StepReason(late, "came-in-late", group=step.value))
     return ChangeVerdict(StepState.DONE, now)
 
@@ -209,7 +201,11 @@ def _is_alone(gateway: Gateway, patron: int, group: int) -> bool:
     ids = set(map(whole_number, members)) if isinstance(members, list) else {None}
     others = {id for id in ids if id is not None} - {patron}
     if None in ids:
-        raise DataError("the ILS gave no list of a group's members", code="members-not-a-list")
+        raise DataError(
+            "Evergreen's answer can't be read: {detail}",
+            code="members-not-a-list",
+            values={"detail": "a group's members aren't a list"},
+        )
     # Cross-check with a query. With another group's member list, this run would claim another user's move or disown
     # its own.
     if bool(others) is not holds(gateway, {"-exists": rows_beyond(0, "au", _others_in(group, patron), "id")}):
@@ -250,7 +246,7 @@ def judge_penalties(step: JournalStep, penalties: PatronPenalties, at: datetime)
         return ChangeVerdict(StepState.DONE, PenaltyRow.count_set_by_ils(penalties.in_force))
     if step.may_still_arrive(at):
         return ChangeVerdict(StepState.SENDING, reason=may_come_in(step.request.until))
-    return ChangeVerdict(StepState.NOT_DONE, reason=NO_EFFECT)
+    return ChangeVerdict(StepState.NOT_DONE, reason=NEVER_ARRIVED)
 
 
 _REFUSALS = frozenset({"NO_SESSION", "PERM_FAILURE", "XACT_COLLISION", "DATABASE_UPDATE_FAILED"})
@@ -339,7 +335,7 @@ def recover(gateway: Gateway, journal: Journal, patrons: Collection[int]) -> lis
     them. A later run under another account may see them.
 
     Raises:
-        GatewayError: the ILS can't be reached, or the session has ended.
+        GatewayError: Evergreen can't be reached, or the session has ended.
     """
     ended: list[JournalStep] = []
     open_steps = journal.open_steps(gateway.url, patrons)

@@ -51,7 +51,7 @@ class PlanBasis:
         patrons = [self.cards[named].member.id for named in references]
         if len(set(patrons)) < len(patrons):
             raise PlanError(
-                "two of the barcodes belong to the same patron", advice="name each patron once", code="patron-twice"
+                "two barcodes belong to the same patron", advice="name each patron once", code="patron-twice"
             )
         return [self.cards[named] for named in references]
 
@@ -64,14 +64,14 @@ class PlanBasis:
         if unknown := _positions(references, lambda named: named not in self.cards):
             raise PlanError(
                 "no visible patron has this barcode: number {numbers} of {count} given",
-                advice="check the digits, and that the account has VIEW_USER at the patron's home library",
+                advice="check the number, and that the account has VIEW_USER at the home library",
                 code="barcodes-unknown",
                 values={"numbers": unknown, "count": len(references)},
             )
         if deleted := _positions(references, self.is_deleted):
             raise PlanError(
                 "a deleted patron can't be changed or joined: number {numbers} of {count} given",
-                advice="restore the record in the staff client first if it shouldn't be deleted",
+                advice="restore the record first if it was deleted by mistake",
                 code="patron-deleted",
                 values={"numbers": deleted, "count": len(references)},
             )
@@ -116,12 +116,12 @@ class PlanBasis:
         """
         number, to = source.member.patron.group, target.member.patron.group
         if number == to:
-            return [], [Message("they are already in the same group, {group}", values={"group": number})]
+            return [], [Message("both are already in group {group}", values={"group": number})]
         group = self.groups[number]
         if not group.complete:
             raise PlanError(
-                "members of group {group} that the account can't see: {count:,}; merging would leave them behind",
-                advice="move the others by barcode, or use an account that sees them",
+                "merging would leave behind the hidden members of group {group}: {count:,}",
+                advice="move the visible members by barcode, or use an account that sees all",
                 code="merging-hidden-members",
                 values={"group": number, "count": group.hidden_member_count},
             )
@@ -136,7 +136,7 @@ class PlanBasis:
         """Return the step that sets or clears the lead flag, or a text if the flag already has the value."""
         member = found.member
         if member.group_lead == on:
-            text = Message("{name} is already a group lead") if on else Message("{name} is not a group lead")
+            text = Message("{name} is already group lead") if on else Message("{name} isn't group lead")
             return [], [_about(text, found)]
         return [Step.of(member, LEAD, int(on), found.account)], []
 
@@ -268,18 +268,13 @@ def _warnings_about_those_left(group: Group, leaving: set[int]) -> Iterator[Plan
         yield PlanWarning("left-without-lead", {"group": group.number})
 
 
-_NOT_DONE = {
-    StepState.PLANNED: Message("{name}: that change was only planned"),
-    StepState.SENDING: Message("{name}: that change isn't known to be done"),
-    StepState.UNCHANGED: Message("{name}: there was nothing to change"),
-    StepState.NOT_DONE: Message("{name}: that change was not done"),
-    StepState.FAILED: Message("{name}: that change failed"),
-}
-_UNDONE = Message("{name}: that change is already undone")
-_DELETED = Message("{name} has been deleted since")
-_IN_ANOTHER_GROUP = Message("{name} has been changed since and is now in group {group}")
-_LEAD_NOW = Message("{name} has been changed since and is now a group lead")
-_NO_LEAD_NOW = Message("{name} has been changed since and is now no group lead")
+_NOT_CONFIRMED = Message("{name}: not confirmed yet")
+_NOT_CHANGED = Message("{name}: nothing was changed")
+_UNDONE = Message("{name}: already undone")
+_DELETED = Message("{name} was deleted")
+_IN_ANOTHER_GROUP = Message("{name} is now in group {group}")
+_LEAD_NOW = Message("{name} is now group lead")
+_NO_LEAD_NOW = Message("{name} is no longer group lead")
 _MOST_NAMED = 10
 
 
@@ -304,8 +299,8 @@ def refuse_irreversible(entry: JournalEntry) -> None:
     """
     if entry.missing_step_count:
         raise PlanError(
-            "entry {entry} can't be taken back as a whole: {missing} of its {count} changes aren't kept any more",
-            advice="change back manually what is to be as it was; `journal {entry}` shows the rest",
+            "change {entry} can't be undone completely: {missing} of its {count} steps were deleted",
+            advice="revert the rest manually; `journal {entry}` shows it",
             code="entry-partly-forgotten",
             values={
                 "entry": entry.id,
@@ -315,7 +310,7 @@ def refuse_irreversible(entry: JournalEntry) -> None:
         )
     if any(step.field == PENALTIES for step in entry.steps):
         raise PlanError(
-            "a recalculation can't be taken back: the ILS decides which penalties there are",
+            "a recalculation can't be undone",
             code="recalculation-final",
         )
 
@@ -346,7 +341,7 @@ def find_reversals(
     records = {id: record for id, record in read if record is not None}
     gone = set(visible) - records.keys()
     if gone:  # fail instead of skipping them
-        raise not_visible("patron {patron} can't be read", code="patron-not-read", values={"patron": min(gone)})
+        raise not_visible("patron {patron} is no longer visible", code="patron-not-read", values={"patron": min(gone)})
     former = dict(records)
     steps: list[StoredStep] = []
     others: list[Irreversible] = []
@@ -366,8 +361,8 @@ def find_reversals(
         former[step.patron] = record.replace(**{step.field: value})
     count = len({step.patron for step in entry.steps} - records.keys())
     text = Message(
-        "{count} patron can't be seen by the account",
-        plural="{count} patrons can't be seen by the account",
+        "{count} patron is hidden from this account",
+        plural="{count} patrons are hidden from this account",
         values={"count": count},
     )
     hidden = [text] if count else []
@@ -382,7 +377,7 @@ def _value(step: JournalStep, record: Record) -> int:
 
 def _irreversible(step: JournalStep, record: Record) -> Irreversible | None:
     if step.state is not StepState.DONE:
-        return Irreversible(step.patron, _NOT_DONE[step.state])
+        return Irreversible(step.patron, _NOT_CONFIRMED if step.state is StepState.SENDING else _NOT_CHANGED)
     if record.deleted:
         return Irreversible(step.patron, _DELETED)
     return Irreversible(step.patron, _UNDONE) if _value(step, record) == step.before else None
@@ -408,11 +403,11 @@ def _changed_since(
 
 def _nothing_to_undo(entry: JournalEntry, found: Sequence[Irreversible], hidden: Sequence[Message]) -> PlanError:
     texts = {step.text.text for step in found}
-    if _UNDONE.text in texts and not hidden and texts <= {_UNDONE.text, *(text.text for text in _NOT_DONE.values())}:
-        return PlanError("entry {entry} is already undone", code="already-undone", values={"entry": entry.id})
+    if _UNDONE.text in texts and not hidden and texts <= {one.text for one in (_UNDONE, _NOT_CHANGED, _NOT_CONFIRMED)}:
+        return PlanError("change {entry} is already undone", code="already-undone", values={"entry": entry.id})
     named = [step.described(Message("patron {patron}", values={"patron": step.patron})) for step in found]
     return PlanError(
-        "nothing to undo in entry {entry}: {reasons}",
+        "nothing to undo in change {entry}: {reasons}",
         code="nothing-to-undo",
         values={"entry": entry.id, "reasons": (*named[:_MOST_NAMED], *hidden)},
     )

@@ -20,7 +20,6 @@ from evergreen_groups import arguments
 from evergreen_groups.changes.journal import GROUP, LEAD, StepState, StoredStep, change_number
 from evergreen_groups.changes.reasons import NO_REASON, StepReason
 from evergreen_groups.errors import PlanError
-from evergreen_groups.message import Message
 from evergreen_groups.state import schema
 from evergreen_groups.values import ZERO, Total
 
@@ -221,21 +220,21 @@ class PlanRequest:
         self._refuse_other_types()
         # A batch has several actions, so no single request can describe one.
         if self.action is Action.BATCH:
-            raise _unclear(Message("a file of changes is for the command line"), "action")
+            raise _unclear("only the command line reads files of changes", "action")
         if (self.change is None) is (self.action is Action.UNDO):
-            raise _unclear(Message("`change` names the entry to take back, and goes with `undo` alone"), "change")
+            raise _unclear("`undo` needs `change`, and no other action takes it", "change")
         if self.action is not Action.UNDO and not self.patrons:
-            raise _unclear(Message("name at least one patron"), "patrons")
+            raise _unclear("name at least one patron", "patrons")
         if self.action is Action.UNDO and self.patrons:
-            raise _unclear(Message("`undo` takes no patrons"), "patrons")
+            raise _unclear("`undo` takes no patrons", "patrons")
         if (self.target is None) is (self.action in (Action.MOVE, Action.MERGE)):
-            raise _unclear(Message("a target goes with `move` and `merge`, and they need one"), "target")
+            raise _unclear("`move` and `merge` need a target, and no other action takes one", "target")
         if self.action is Action.MERGE and len(self.patrons) > 1:
-            raise _unclear(Message("`merge` takes one patron of the group that moves"), "patrons")
+            raise _unclear("`merge` takes one patron of the group that moves", "patrons")
         if (self.lead and self.action is not Action.REMOVE) or (self.off and self.action is not Action.LEAD):
-            raise _unclear(Message("`lead` goes with `remove`, `off` with `lead`"), "lead")
+            raise _unclear("`lead` goes with `remove`, `off` with `lead`", "lead")
         if self.active_cards and self.target is None:
-            raise _unclear(Message("`active_cards` goes with `move` and `merge`"), "active_cards")
+            raise _unclear("`active_cards` goes with `move` and `merge`", "active_cards")
         return self
 
     def _refuse_other_types(self) -> None:
@@ -256,10 +255,10 @@ def refuse_too_many(request: PlanRequest) -> None:
         PlanError: it names more than ``MOST_PATRONS``.
     """
     if len(request.patrons) > MOST_PATRONS:
-        raise _unclear(Message("more than {most:,} patrons at once", values={"most": MOST_PATRONS}), "patrons")
+        raise _unclear(f"more than {MOST_PATRONS:,} patrons at once", "patrons")
 
 
-def _unclear(problem: Message, field: str) -> PlanError:
+def _unclear(problem: str, field: str) -> PlanError:
     return PlanError(
         "invalid {field}: {problem}",
         code="plan-unclear",
@@ -465,8 +464,8 @@ def claim(connection: Connection, plan: str, key: str, change: str) -> None:
 def key_conflict() -> PlanError:
     """Return the error for an idempotency key that belongs to another change."""
     return PlanError(
-        "this idempotency key stands for another change",
-        advice="take a new one for each change, and the same again only for the same change",
+        "this idempotency key belongs to another change",
+        advice="use a new key for each change",
         code="key-of-another-change",
     )
 
@@ -474,7 +473,7 @@ def key_conflict() -> PlanError:
 def already_applied() -> PlanError:
     """Return the error for a second attempt to apply a plan."""
     return PlanError(
-        "this plan has been applied before, under another key",
-        advice="look at the group: what is still to be done takes a new plan",
+        "this plan was already applied, under another key",
+        advice="make a new plan for what is left",
         code="plan-applied-before",
     )

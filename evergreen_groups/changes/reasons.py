@@ -32,9 +32,9 @@ class StepReason(str):
     ``code`` identifies the reason for callers with their own wording; reasons from older releases have none.
     ``values`` fill in the texts: group numbers, a time (ISO 8601), the name of an event or of fields, but no patron
     data. ``texts`` are the messages, as in the catalogs, that make up the sentence.
-    >>> reason = StepReason(Message("moved meanwhile, to group {group}"), "moved-meanwhile", group=7)
+    >>> reason = StepReason(Message("moved to group {group}"), "moved-meanwhile", group=7)
     >>> reason.followed_by(Message("tries: {count}"), count=3)
-    'moved meanwhile, to group 7; tries: 3'
+    'moved to group 7; tries: 3'
     """
 
     __slots__ = ("code", "texts", "values")
@@ -80,86 +80,56 @@ def _message(text: str, values: Mapping[str, object]) -> Message:
 
 
 NO_REASON = StepReason()
-NO_LONGER_VISIBLE = StepReason(Message("the account can't see this patron any more"), "hidden-meanwhile")
-DELETED_SINCE = StepReason(Message("the account has been deleted meanwhile"), "deleted-meanwhile")
-NO_CONNECTION = StepReason(Message("the ILS could not be reached"), "ils-unreachable")
-TIMED_OUT = StepReason(Message("there was no answer in the time for it, and nothing was changed"), "no-time")
-NEVER_ARRIVED = StepReason(Message("it never came in"), "never-came-in")
-NO_EFFECT = StepReason(Message("it never came in, or changed nothing"), "never-came-in")
-OVERTAKEN = StepReason(
-    Message("somebody else changed the record first, so the ILS refuses this change"), "changed-meanwhile"
-)
-CHANGED_BY_ANOTHER = StepReason(Message("the record was changed by somebody else"), "changed-meanwhile")
-UNREADABLE = StepReason(Message("it was sent, and what came of it can't be read"), "not-certain")
-NOT_READ_IN_TIME = StepReason(
-    Message(
-        "it was sent, and the time for it was up before it was known what came of it; that is looked up again by itself"
-    ),
+NO_LONGER_VISIBLE = StepReason(Message("the login used can no longer see this patron"), "hidden-meanwhile")
+DELETED_SINCE = StepReason(Message("the patron's record was deleted"), "deleted-meanwhile")
+NO_CONNECTION = StepReason(Message("Evergreen can't be reached"), "ils-unreachable")
+TIMED_OUT = StepReason(Message("Evergreen didn't answer in time"), "no-time")
+NEVER_ARRIVED = StepReason(Message("the request never arrived"), "never-came-in")
+CHANGED_BY_ANOTHER = StepReason(Message("another user changed this patron's record"), "changed-meanwhile")
+UNREADABLE = StepReason(
+    Message("sent, but the result couldn't be read; it will be checked again"),
     "not-certain",
 )
-STALE_READ = StepReason(Message("what was read back is older than the change"), "not-certain")
-HIDDEN_AFTER_SENDING = StepReason(Message("sent, but the account can't see this patron any more"), "not-certain-hidden")
+STALE_READ = StepReason(Message("the record read back is older than the change"), "not-certain")
 HIDDEN_WHILE_OPEN = StepReason(
-    Message("the account can't see this patron; whoever can looks again"),
+    Message("sent, but the login used can no longer see this patron"),
     "not-certain-hidden",
 )
-ALREADY_SET = StepReason(Message("it was so already"), "so-already")
-WAITS_FOR_OTHERS = StepReason(
-    Message("stays until everybody else of the group has moved; the same command carries on"), "stays-last"
-)
-NOT_STARTED = StepReason(Message("not begun"), "not-begun")
-TAKEN_OVER = StepReason(
-    Message("no clear answer came, and a later run sends the same change again"),
-    "taken-over",
-)
-BLOCK_BY_STAFF = StepReason(
-    Message("a block of theirs was set by staff, and a recalculation might remove it"), "block-by-staff"
-)
-BLOCK_BY_STAFF_GONE = StepReason(
-    Message("a block that was set by staff is gone; look at the patron's record"), "block-by-staff-gone"
-)
+ALREADY_SET = StepReason(Message("already done"), "so-already")
+WAITS_FOR_OTHERS = StepReason(Message("moves last, once everyone else in the group has moved"), "stays-last")
+NOT_STARTED = StepReason(Message("not started"), "not-begun")
+TAKEN_OVER = StepReason(Message("no clear answer; a later run sent the same change again"), "taken-over")
+BLOCK_BY_STAFF = StepReason(Message("staff set a block that recalculating might remove"), "block-by-staff")
+BLOCK_BY_STAFF_GONE = StepReason(Message("a block set by staff is gone; set it again if needed"), "block-by-staff-gone")
 FOUND_DONE = StepReason(Message("found done after an interruption"), "found-done")
 
 
 def may_come_in(until: datetime) -> StepReason:
     """Return the reason for an open step: the request may still arrive until then."""
     return StepReason(
-        Message("it may still come in until {until:time}, and the next run looks again"),
+        Message("the result will be known by {until:time}"),
         "not-certain",
         until=until.isoformat(timespec="seconds"),
     )
-
-
-def no_clear_answer(until: datetime) -> StepReason:
-    """Return the reason for an open step whose answer said neither yes nor no."""
-    return may_come_in(until).preceded_by(Message("no clear answer came and nothing was changed so far"))
-
-
-def unreadable(error: EvergreenGroupsError) -> StepReason:
-    """Return the reason for an open step whose outcome couldn't be read because of ``error``."""
-    return NOT_READ_IN_TIME if isinstance(error, TimedOutError) else UNREADABLE
 
 
 def refusal(gateway: Gateway, error: EvergreenGroupsError) -> StepReason:
     """Return why Evergreen refused. Names the library at which a permission is missing."""
     match error:
         case PermissionDeniedError():
-            values: dict[str, object] = {"permission": error.permission}
-            text = Message("the account lacks {permission}")
-            if library := OrgUnits.shortname_for_message(gateway, error.org_unit):
+            values, text = {"permission": error.permission}, Message("the account lacks {permission}")
+            if error.org_unit is not None:
                 text = Message("the account lacks {permission} at {library}")
-                values["library"] = library
-            elif error.org_unit is not None:
-                text = Message("the account lacks {permission} at org unit {org_unit}")
-                values["org_unit"] = error.org_unit
+                library = OrgUnits.shortname_for_message(gateway, error.org_unit)
+                values["library"] = library or f"org unit {error.org_unit}"
             return StepReason(text, "permission-missing", **values)
         case NoSessionError() | LoginRefusedError():
-            return StepReason(error.textcode, "session-ended")
+            return StepReason(Message("the session ended before this change"), "session-ended")
         case DataError():
             return StepReason(error.problem, "ils-not-understood")
         case TransportError():
             return TIMED_OUT if isinstance(error, TimedOutError) else NO_CONNECTION
         case EventError():
-            return StepReason(error.textcode, "ils-refused", event=error.textcode)
+            return StepReason(Message("Evergreen refused the change ({event})"), "ils-refused", event=error.textcode)
         case _:
-            return StepReason(Message("the method failed on the server"), "ils-failed")
+            return StepReason(Message("Evergreen reported an error"), "ils-failed")

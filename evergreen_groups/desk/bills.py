@@ -84,7 +84,7 @@ class GroupBills:
         for member in self.members:
             if member.patron.id == id:
                 return member
-        raise not_visible("no visible member of this group has this id", code="no-such-member")
+        raise not_visible("no visible patron has this id", code="no-such-member")
 
     def library(self, id: int | None) -> str:
         """Return a library's short name; empty for None or an unknown id."""
@@ -115,7 +115,7 @@ class BillsReader(DeskReader):
         if found is None:
             raise not_visible("no visible patron has this id", code="no-patron-with-id")
         if member is not None and member not in found.ids:
-            raise not_visible("no visible member of this group has this id", code="no-such-member")
+            raise not_visible("no visible patron has this id", code="no-such-member")
         return self._read(found, found.ids if member is None else {member}, titles)
 
     def items_counted(self, member: MemberBills) -> CirculationCounts | None:
@@ -170,7 +170,7 @@ class BillsReader(DeskReader):
         if not copies:
             return {}
         # Log before reading, so that the access is on record even if the answer is lost.
-        log.info("titles: user %d looks at those of group %d", self._reference.user(self._gateway), found.group)
+        log.info("titles: user %d views those of group %d", self._reference.user(self._gateway), found.group)
         return ItemOut.read_titles(self._gateway, copies)
 
 

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from evergreen_groups.groups import PatronReference
 
 
+_BLOCKED = Message("Blocked in Evergreen: {penalty}.")
+
+
 @dataclass(frozen=True, slots=True)
 class GroupCheck:
     """The result of checking patrons of one group, with their penalties by patron id.
@@ -69,18 +72,15 @@ class GroupCheck:
         standing, forecast = self.standing(member), self.forecasts.get(member.id)
         why = None if forecast is None else forecast.explain(member)
         if standing.difference is StandingDifference.NOT_YET_BLOCKED:
-            not_yet = Message("Over the limit, not yet blocked in Evergreen.")
-            yield not_yet if why is None else Message("Over the limit, not blocked in Evergreen.")
+            yield Message("Own fines exceed the limit, but Evergreen hasn't blocked them yet.")
         elif standing.difference is not None:
-            within = Message("Blocked in Evergreen, own fines within the limit: {penalty}.")
+            within = Message("Blocked in Evergreen, but own fines are within the limit: {penalty}.")
             yield from (_about(within, penalty) for penalty in standing.blocks_for_fines)
         elif standing.over_limit is None:
-            blocked = Message("Blocked in Evergreen: {penalty}.")
-            yield from (_about(blocked, penalty) for penalty in standing.blocks_for_fines)
+            yield from (_about(_BLOCKED, penalty) for penalty in standing.blocks_for_fines)
         if why is not None:
             yield why
-        other = Message("Blocked in Evergreen for something else: {penalty}.")
-        yield from (_about(other, penalty) for penalty in standing.other_blocks)
+        yield from (_about(_BLOCKED, penalty) for penalty in standing.other_blocks)
 
     def standing(self, member: Member) -> Standing:
         """Compare a checked member's own fines with the rule, and list the penalties that block them."""

@@ -178,7 +178,7 @@ class DetailsReader(DeskReader):
         )
         group = Group.by_name(found.group, Member.of_patrons(gateway, limits, patrons, own_fines), hidden)
         if not group.member_count:
-            raise not_visible("nobody is in group {group}", code="group-empty", values={"group": found.group})
+            raise not_visible("group {group} has no visible member", code="group-empty", values={"group": found.group})
         penalties = kinds.by_patron(found.penalties, org_units, found.ids)
         standings = [(member, Standing.of(member, penalties[member.id], kinds)) for member in group.members]
         return GroupDetails(

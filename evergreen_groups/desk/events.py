@@ -116,7 +116,7 @@ class EventHandler:
             raise outcome.error
         if outcome.state in (StepState.FAILED, StepState.SENDING):
             raise DataError(
-                "the ILS was asked to recalculate: {reason}",
+                "the recalculation failed: {reason}",
                 code="recalculation-failed",
                 values={"reason": outcome.reason},
             )

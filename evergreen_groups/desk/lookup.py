@@ -152,7 +152,7 @@ class PatronLookup:
             )
         except PermissionDeniedError:  # one of the results is an event, for a hidden patron
             return Lookup(LookupKind.NOBODY)
-        with answer.understood("a list of cards"):
+        with answer.understood("a list of ids"):
             ids = [whole_number(row["id"]) for row in answer.value or []]
         found = self._describe(dict.fromkeys(id for id in ids if id is not None))
         if len(found) == 1:
@@ -231,7 +231,7 @@ def _note(patron: Patron, account: PatronAccount) -> Message | None:
         return Message("deleted", context="a record")
     if account.barred:
         return Message("barred", context="remark about a member")
-    return None if account.active else Message("not active", context="remark about a member")
+    return None if account.active else Message("inactive", context="remark about a member")
 
 
 MOST_NEAR = 5
@@ -270,7 +270,7 @@ def explain_unknown(gateway: Gateway, barcode: str) -> UnknownBarcode | None:
     """Find out why a barcode is unknown. None if a visible patron has it after all. Makes three calls.
 
     Raises:
-        GatewayError: the ILS can't be reached or refuses.
+        GatewayError: Evergreen can't be reached or refuses.
     """
     text = barcodes.without_blanks(barcode)
     if not text:

@@ -95,7 +95,7 @@ class RecalculationForecast:
         if self.obstacle in _EXPLANATIONS:
             return _EXPLANATIONS[self.obstacle]
         if self.limit is None or self.decision is None:
-            return _THRESHOLD_HIDDEN if self.limit is None else _BILLS_HIDDEN
+            return _HIDDEN
         if self.obstacle is None:
             return None
         values = {"threshold": self.limit.amount, "owed": self.decision.own_balance}
@@ -105,14 +105,11 @@ class RecalculationForecast:
 
 
 _EXPLANATIONS: Mapping[Obstacle | None, Message] = {
-    Obstacle.SET_BY_STAFF: Message("A block set by staff is never recalculated. Remove it in the patron's Messages."),
-    Obstacle.BLOCKS_NOTHING: Message("The penalty that Evergreen sets for fines at this library blocks nothing."),
+    Obstacle.SET_BY_STAFF: Message("Staff set this block. Remove it in the patron's Messages."),
+    Obstacle.BLOCKS_NOTHING: Message("Evergreen's penalty for fines blocks nothing at this library."),
     Obstacle.NO_THRESHOLD: Message("Evergreen has no threshold for this profile and library."),
 }
-_THRESHOLD_HIDDEN = Message("Evergreen's threshold isn't visible to your login, so recalculating may change nothing.")
-_BILLS_HIDDEN = Message(
-    "The bills that Evergreen counts aren't visible to your login, so recalculating may change nothing."
-)
+_HIDDEN = Message("Your login can't see all that Evergreen counts, so recalculating may change nothing.")
 
 
 def read_forecasts(
@@ -349,7 +346,7 @@ class SummaryReader(DeskReader):
         recent = self._recent()
         found = self._with_reference(recent, lambda viewer: VisiblePatrons.of_group(self._gateway, number, viewer))
         if not found.rows:
-            raise not_visible("no member of group {group} is visible", code="group-hidden", values={"group": number})
+            raise not_visible("group {group} has no visible member", code="group-hidden", values={"group": number})
         return self._summary(found, recent)
 
     def decision(self, id: int, *, with_penalties: bool = True) -> PatronDecision:

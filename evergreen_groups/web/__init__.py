@@ -1,4 +1,4 @@
-"""The web service: the API, the panel's script, the report's pages and the ILS's events over HTTP."""
+"""The web service: the API, the panel's script, the report's pages and Evergreen's events over HTTP."""
 
 import lazy_loader
 

@@ -8,6 +8,7 @@ from .bodies import Approval as Approval
 from .bodies import is_plan_id as is_plan_id
 from .changes import apply_plan as apply_plan
 from .changes import undo_change as undo_change
+from .problems import ANOTHER_DESK as ANOTHER_DESK
 from .problems import ProblemError as ProblemError
 from .server import SPARE_REQUESTS as SPARE_REQUESTS
 from .server import Server as Server

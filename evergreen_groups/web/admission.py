@@ -33,7 +33,6 @@ from evergreen_groups.errors import (
     TransportError,
 )
 from evergreen_groups.ils import VIEW_USER, SessionAccount, permissions
-from evergreen_groups.message import Message
 from evergreen_groups.ttl_cache import TimeToLiveCache
 from evergreen_groups.web.problems import ProblemError, unreachable
 
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("evergreen_groups.web")
 
+_TOO_MANY = "Too many attempts. Try again in a moment."
 _DAY = 24 * 3600
 _STORE_RETRY_SECONDS = 30.0
 """Seconds without another attempt after a store has failed, so that requests don't wait for it one by one."""
@@ -89,7 +89,7 @@ class Counters:
                 self._retry_at = time.monotonic() + _STORE_RETRY_SECONDS
                 # Log only the type: the message may contain the server's address and user name.
                 log.warning(
-                    "the shared counters can't be reached (%s): this process counts by itself for now",
+                    "the shared counters can't be reached (%s): this process counts alone for now",
                     type(error.storage_error).__name__,
                 )
         with self._local_lock:
@@ -112,14 +112,12 @@ class Counters:
 class RateLimit:
     """Allows each key ``per_minute`` requests a minute, in bursts of a tenth of that but at least ``least``.
 
-    ``name`` separates these keys from those of other limits. ``refusal`` is the message when the limit is exceeded.
-    Safe to share between threads.
+    ``name`` separates these keys from those of other limits. Safe to share between threads.
     """
 
-    def __init__(self, counters: Counters, name: str, *, per_minute: int, refusal: str, least: int = 1) -> None:
+    def __init__(self, counters: Counters, name: str, *, per_minute: int, least: int = 1) -> None:
         self._counters = counters
         self._name = name
-        self._refusal = refusal
         # Opening a patron sends several requests at once.
         at_once = max(least, per_minute // 10)
         self._item = RateLimitItemPerSecond(at_once, max(1, math.ceil(60 * at_once / per_minute)), namespace=_PREFIX)
@@ -144,9 +142,8 @@ class RateLimit:
         )
         raise ProblemError(
             429,
-            "{refusal}",
+            _TOO_MANY,
             code="too-many-requests",
-            values={"refusal": self._refusal},
             retry_after=max(0.1, stats.reset_time - time.time()),
         )
 
@@ -314,9 +311,7 @@ class Breaker:
 
 
 def _too_many_wait(seconds: float) -> ProblemError:
-    return ProblemError(
-        503, "Too many requests wait for the ILS already.", code="too-many-waiting", retry_after=seconds
-    )
+    return ProblemError(503, _TOO_MANY, code="too-many-waiting", retry_after=seconds)
 
 
 class Slots:
@@ -398,18 +393,12 @@ class Admission:
     ) -> None:
         self._reference = reference
         self.callers: TimeToLiveCache[Caller] = TimeToLiveCache(clock, CALLER_CACHE_SECONDS)
-        self._requests = RateLimit(
-            counters,
-            "session",
-            per_minute=per_minute,
-            refusal=Message("Too many requests in this session. Wait a little."),
-        )
-        refusal = Message("Too many requests without a session come from there. Wait a little.")
-        self._unknown_tokens = RateLimit(counters, "stranger", per_minute=per_minute, refusal=refusal)
+        self._requests = RateLimit(counters, "session", per_minute=per_minute)
+        self._unknown_tokens = RateLimit(counters, "stranger", per_minute=per_minute)
         # An attacker sends a new token each time. A clerk who has just logged in at the same address repeats the same
         # token after the wait, and then gets through to Evergreen.
         self._retry_times = RetryTimes(counters)
-        self._retries = RateLimit(counters, "second-try", per_minute=_RETRIES_FACTOR * per_minute, refusal=refusal)
+        self._retries = RateLimit(counters, "second-try", per_minute=_RETRIES_FACTOR * per_minute)
 
     def admit(self, gateway: Gateway, address: str) -> Caller:
         """Return the caller whose token ``gateway`` uses and who asks from ``address``.
@@ -429,9 +418,7 @@ class Admission:
         caller = self.callers.get(key, lambda: self._look(gateway, key, address))
         if caller.lacks:
             log.info("the session lacks the permission %s", " and ".join(sorted(caller.lacks)))
-            raise ProblemError(
-                403, "This is for staff who may look at patrons (STAFF_LOGIN and VIEW_USER).", code="staff-only"
-            )
+            raise ProblemError(403, "Your login needs STAFF_LOGIN and VIEW_USER.", code="staff-only")
         return caller
 
     def _look(self, gateway: Gateway, key: str, address: str) -> Caller:

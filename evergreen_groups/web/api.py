@@ -157,15 +157,13 @@ def metrics() -> Response:
     if token is None:
         raise ProblemError(
             404,
-            "No metrics are shown here: set token_file in [metrics], or listen for an address of their own.",
+            "Metrics are turned off here: set token_file in [metrics], or listen for a separate address.",
             code="no-metrics",
         )
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
     # compare_digest takes the same time for every wrong token. WSGI passes header bytes decoded as Latin-1.
     if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode("latin-1"), token.encode()):
-        raise ProblemError(
-            403, "The metrics take the token of [metrics] (Authorization: Bearer).", code="metrics-token-wrong"
-        )
+        raise ProblemError(403, "Send the token of [metrics] as Authorization: Bearer.", code="metrics-token-wrong")
     counters = reloadable_service(current_app).counters
     return Response(counters.exposition(), content_type=METRICS_CONTENT_TYPE)
 

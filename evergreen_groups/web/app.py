@@ -47,9 +47,9 @@ _HEADERS = {
     "X-Frame-Options": "DENY",
 }
 _HTTP_PROBLEMS = {
-    400: ProblemError(400, "The request can't be understood.", code="request-unreadable"),
+    400: ProblemError(400, "The request can't be answered.", code="request-unreadable"),
     404: ProblemError(404, "There is nothing at this address.", code="no-such-address"),
-    405: ProblemError(405, "This address doesn't take that method.", code="no-such-method"),
+    405: ProblemError(405, "This address doesn't accept this method.", code="no-such-method"),
 }
 _TURNED_AWAY = {429, 503, 504}
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
@@ -181,7 +181,7 @@ def _http_problem(error: HTTPException) -> Response:
     status = error.code or 500
     if status == 413:
         values = {"most": request.max_content_length or LARGEST_BODY}
-        return _answer(ProblemError(413, "The body is over {most} bytes.", code="body-too-large", values=values))
+        return _answer(ProblemError(413, "The body is larger than {most} bytes.", code="body-too-large", values=values))
     other = ProblemError(status, "The request can't be answered.", code="request-refused")
     response = _answer(_HTTP_PROBLEMS.get(status, other))
     allowed = error.get_response().headers.get("Allow")
@@ -194,4 +194,4 @@ def _unexpected(error: Exception) -> Response:
     """Answer a bug. Its message may contain patron data, so log only its type and position."""
     place = traceback.extract_tb(error.__traceback__)[-1]
     log.error("a bug: %s at %s:%s", type(error).__name__, place.filename, place.lineno)
-    return _answer(ProblemError(500, "Something in this service is broken; its log has the place.", code="bug"))
+    return _answer(ProblemError(500, "This service has a bug. See its log.", code="bug"))

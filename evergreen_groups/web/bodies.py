@@ -55,8 +55,8 @@ class PatronId(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PlanBody(Struct, frozen=True, forbid_unknown_fields=True):
-    """`move` and `merge` take a target: somebody in the group to move to; of `merge`, `patrons` names one of the group
-    that moves. `undo` takes `change` and no patrons. A patron is the barcode of any of their cards, or their id.
+    """`move` and `merge` take a target: a member of the group to move to. Of `merge`, `patrons` names a member of the
+    group that moves. `undo` takes `change` and no patrons. A patron is the barcode of any of their cards, or their id.
     """
 
     action: Literal["move", "remove", "merge", "lead", "undo", "recalculate"]
@@ -116,7 +116,7 @@ class Empty(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class EventBody(Struct, frozen=True):
-    """An event of the ILS. Other fields are ignored."""
+    """An event of Evergreen. Other fields are ignored."""
 
     event: Annotated[int, Meta(ge=1, le=2**63 - 1, description="The event's id.")]
     hook: Annotated[
@@ -124,7 +124,7 @@ class EventBody(Struct, frozen=True):
         Meta(
             min_length=1,
             max_length=100,
-            description="The name of the ILS's hook, such as `au.updated`.",
+            description="The name of Evergreen's hook, such as `au.updated`.",
             extra_json_schema={"pattern": "^[ -~]+$"},
         ),
     ]
@@ -297,13 +297,15 @@ def event(request: Request) -> hooks.Event:
             fields = _without_duplicates(parse_qsl(text, max_num_fields=MOST_FIELDS))
         else:
             raise ProblemError(
-                415, "An event is application/json or application/x-www-form-urlencoded.", code="event-of-another-type"
+                415,
+                "An event must be application/json or application/x-www-form-urlencoded.",
+                code="event-of-another-type",
             )
     except (ValueError, RecursionError):
         raise ProblemError(400, "The body can't be read.", code="event-unreadable") from None
     if not isinstance(fields, dict) or len(fields) > MOST_FIELDS:
         raise ProblemError(
-            400, "An event is an object with the fields event, hook and patron.", code="event-of-another-shape"
+            400, "An event must be an object with the fields event, hook and patron.", code="event-of-another-shape"
         )
     for name in ("event", "patron"):  # Evergreen's template writes numbers as text, in a form or in quotation marks
         value = fields.get(name)
@@ -316,10 +318,10 @@ def event(request: Request) -> hooks.Event:
         place = ".".join(_place(error)[0])
         if place != "hook":
             raise ProblemError(
-                400, "{name} is a whole number above zero.", code="event-number-wrong", values={"name": place}
+                400, "{name} must be a whole number above zero.", code="event-number-wrong", values={"name": place}
             ) from None
     if body is None or not body.hook.isascii() or not body.hook.isprintable():
-        raise ProblemError(400, "hook is the name of the ILS's hook.", code="event-without-hook")
+        raise ProblemError(400, "hook must be the name of an Evergreen hook.", code="event-without-hook")
     return hooks.Event(id=body.event, hook=body.hook, patron_id=body.patron)
 
 
@@ -328,14 +330,14 @@ Body = TypeVar("Body", bound=Struct)
 
 def _body(request: Request, shape: type[Body]) -> Body:
     if request.mimetype != "application/json":
-        raise ProblemError(415, "The body is application/json.", code="body-of-another-type")
+        raise ProblemError(415, "The body must be application/json.", code="body-of-another-type")
     try:
         fields = _parse(request.get_data().decode())
     except (ValueError, RecursionError):
         raise ProblemError(400, "The body can't be read.", code="body-unreadable") from None
     if not isinstance(fields, dict):
         names = ", ".join(sorted(shape.__struct_fields__)) or "nothing"
-        raise ProblemError(400, "The body is an object with {names}.", code="body-wrong", values={"names": names})
+        raise ProblemError(400, "The body must be an object with {names}.", code="body-wrong", values={"names": names})
     return _converted(fields, shape)
 
 
@@ -355,7 +357,7 @@ def _converted(fields: dict[str, Any], shape: type[Body], *, strict: bool = True
     nearest = get_close_matches(place[-1], known, 1) or [f"one of {', '.join(known)}" if known else "none"]
     raise ProblemError(
         400,
-        "A key isn't known. Did you mean {nearest}?",
+        "Unknown key. Did you mean {nearest}?",
         code="key-unknown",
         values={"nearest": nearest[0]},
         more=_pointing(place),
@@ -408,7 +410,7 @@ def _wrong(place: tuple[str, ...], forms: Mapping[str, str] = _FORMS) -> Problem
     form = forms.get(name) or forms.get(field, "an object with other keys")
     return ProblemError(
         400,
-        "{field} is {form}.",
+        "{field} must be {form}.",
         code="field-wrong",
         values={"field": field, "form": form},
         more=_pointing(place),

@@ -11,7 +11,6 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import (
-    EvergreenGroupsError,
     GatewayError,
     LoginRefusedError,
     NoSessionError,
@@ -19,7 +18,6 @@ from evergreen_groups.errors import (
 )
 from evergreen_groups.gateway import Credentials
 from evergreen_groups.ils import OrgUnits, permissions
-from evergreen_groups.message import Message
 from evergreen_groups.web.admission import Counters, RateLimit
 from evergreen_groups.web.problems import ProblemError
 
@@ -43,7 +41,7 @@ Begin = Callable[[], AbstractContextManager["BegunChange"]]
 """Begins a change: the block gets it once it can no longer be refused."""
 
 
-class _StoppingError(EvergreenGroupsError):
+class _StoppingError(Exception):
     """The service is stopping, so the remaining steps aren't started."""
 
 
@@ -69,7 +67,7 @@ class ChangeRuns:
             if self._stopping.is_set() or not self._free.acquire(blocking=False):
                 raise ProblemError(
                     503,
-                    "Too many long changes are being made. Nothing was changed; try again in a moment.",
+                    "Too many long changes are in progress. Nothing was changed; try again in a moment.",
                     code="too-many-changes",
                     retry_after=RETRY_SECONDS,
                 )
@@ -103,7 +101,7 @@ class ChangeRuns:
 
     def _check(self, doing: str, done: int, total: int | None = None) -> None:  # noqa: ARG002 - Progress's signature
         if self._stopping.is_set():
-            raise _StoppingError("the service ends", code="service-ends")
+            raise _StoppingError
 
 
 FAILURES_A_MINUTE = 10
@@ -117,15 +115,13 @@ WIDE_FACTOR = 3
 """How many times these limits apply to one supervisor at all desks, and to one desk for all supervisors. A single desk
 can't use up a supervisor's attempts at the others."""
 
-_REFUSAL = Message("A login was tried just before. Wait some seconds, then try again.")
-
 
 class Approvals:
     """Logs in supervisors who approve a change. Safe to share between threads."""
 
     def __init__(self, counters: Counters) -> None:
         def limit(name: str, per_minute: int, least: int) -> RateLimit:
-            return RateLimit(counters, name, per_minute=per_minute, refusal=_REFUSAL, least=least)
+            return RateLimit(counters, name, per_minute=per_minute, least=least)
 
         self._failures = limit("approval-failed", FAILURES_A_MINUTE, 2)
         self._wide_failures = limit("approval-failed-wide", WIDE_FACTOR * FAILURES_A_MINUTE, 2 * WIDE_FACTOR)
@@ -178,17 +174,17 @@ class Approvals:
                     if error.code == "second-factor":
                         raise ProblemError(
                             403,
-                            "That account must confirm logins with a second factor, which can't be done here. "
-                            "Have the change made where it is logged in.",
+                            "This login needs a second factor, so it can't approve here. Make the change while "
+                            "logged in as the supervisor.",
                             code="approval-second-factor",
                         ) from None
                     raise ProblemError(
-                        403, "The supervisor could not log in. Nothing was changed.", code="approval-refused"
+                        403, "The supervisor's login was refused. Nothing was changed.", code="approval-refused"
                     ) from None
                 if user == caller.user:
                     raise ProblemError(
                         403,
-                        "That is your own account: somebody else has to approve the change.",
+                        "You can't approve your own change.",
                         code="approval-by-oneself",
                     )
                 log.info("a change is approved by another account")
@@ -197,9 +193,8 @@ class Approvals:
                 # Raised only before the first step; an error in a later step is recorded in the journal.
                 raise ProblemError(
                     403,
-                    "The supervisor's session ended before the change was begun. Nothing was changed; your own session "
-                    "goes on.",
-                    advice="Have it approved once more.",
+                    "the supervisor's session ended before this change",
+                    advice="have it approved again",
                     code="approval-ended",
                 ) from None
             except PermissionDeniedError as error:
@@ -208,8 +203,8 @@ class Approvals:
                 )  # as the clerk sees it
                 raise ProblemError(
                     403,
-                    "The supervisor's login lacks the permission {permission} at {library}. Nothing was changed.",
-                    advice="Have the change approved by somebody who has it.",
+                    "the supervisor's login lacks the permission {permission} at {library}",
+                    advice="have someone with this permission approve it",
                     code="approval-permission-missing",
                     values={"permission": error.permission, "library": library},
                 ) from None

@@ -123,8 +123,7 @@ def save_entries(
     for library in sorted(others - read.writable(running, desk, others)):
         raise ProblemError(
             403,
-            "Your login lacks the permission {permission} at {library}, the home library of the person to contact. "
-            "Nothing was saved.",
+            "your login lacks the permission {permission} at {library}",
             code="follow-up-permission-missing",
             values={"permission": running.settings.follow_up.permission, "library": library},
         )
@@ -152,8 +151,8 @@ def save() -> Response:
         if outcome.newer:
             raise ProblemError(
                 409,
-                "A colleague has saved an entry since you looked. Nothing was saved.",
-                advice="Look at the newer entry, then save yours.",
+                "A colleague has added an entry. Yours wasn't saved.",
+                advice="Check the new entry, then save yours.",
                 code="newer-entry",
                 more={"newer": [entry_document(entry) for entry in outcome.newer]},
             )

@@ -49,16 +49,16 @@ def groups() -> Response:
     if found is None:
         raise ProblemError(
             404,
-            "No run of this report is recorded yet.",
-            advice="The nightly report records its runs. Look for it with `evergreen-groups status`.",
+            "This report hasn't run yet.",
+            advice="`evergreen-groups status` shows the runs.",
             code="no-run",
         )
     run, _, begin = query.cursor.partition("-")
     if run and int(run) != found.run:
         raise ProblemError(
             410,
-            "The report has run again since the list began.",
-            advice="Ask without a cursor.",
+            "The report has run again, so the cursor is outdated.",
+            advice="Start again without a cursor.",
             code="cursor-outdated",
         )
     listed = sorted(
@@ -82,7 +82,7 @@ def _below(units: OrgUnits, shortname: str) -> set[int]:
     except ConfigurationError:
         raise ProblemError(
             400,
-            "library is the short name of an org unit.",
+            "library must be the short name of an org unit.",
             code="library-unknown",
             more={"errors": [{"pointer": "#/library"}]},
         ) from None

@@ -57,14 +57,15 @@ def _selected(running: Service, desk: DeskRequest) -> Iterator[Selected]:
     if not settings.contact:
         raise ProblemError(
             404,
-            "Letters need contact data, which is off: see contact in [report].",
+            "This page is turned off: see {setting}.",
             setting="report.contact",
             code="no-letters",
+            values={"setting": "contact in [report]"},
         )
     found = ReadFollowUps.read(running, desk, form.report)
     listed = {} if found.found is None else found.found.by_group
     if not form.seen.keys() <= listed.keys():
-        raise ProblemError(404, "The report doesn't list this group any more.", code="follow-up-of-unlisted")
+        raise ProblemError(404, "The report no longer lists this group.", code="follow-up-of-unlisted")
     visible = running.reference.rights(gateway).at(VIEW_USER)
     # Among the visible members, another adult would be the person to contact.
     hidden = [
@@ -87,8 +88,8 @@ def _selected(running: Service, desk: DeskRequest) -> Iterator[Selected]:
         # Says nothing about Evergreen: other requests ask for less.
         raise ProblemError(
             504,
-            "Evergreen didn't answer in time for so many groups.",
-            advice="Select fewer groups.",
+            "Evergreen didn't answer in time",
+            advice="select fewer groups",
             code="too-many-groups-for-letters",
         ) from error
 

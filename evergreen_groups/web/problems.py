@@ -28,6 +28,7 @@ CONTENT_TYPE = "application/problem+json"
 # The breaker's pause: before that, the answer would be the same.
 RETRY_SECONDS = 10.0
 BUSY_SECONDS = 2.0
+ANOTHER_DESK = "Another desk is changing these patrons or groups. Nothing was changed; try again in a moment."
 
 _TITLES = {
     400: "Bad request",
@@ -35,8 +36,8 @@ _TITLES = {
     403: "Not allowed",
     404: "Not found",
     405: "Method not allowed",
-    409: "No longer so",
-    410: "Too old",
+    409: "Conflict",
+    410: "Expired",
     411: "Length required",
     413: "Too large",
     414: "Address too long",
@@ -44,9 +45,9 @@ _TITLES = {
     422: "Can't be done",
     429: "Too many requests",
     500: "Internal error",
-    502: "The ILS answered with an error",
+    502: "Evergreen answered with an error",
     503: "Not available",
-    504: "The ILS did not answer in time",
+    504: "Evergreen didn't answer in time",
 }
 
 
@@ -98,17 +99,22 @@ class ProblemError(EvergreenGroupsError):
 
 def no_session() -> ProblemError:
     """Return the error for a missing, unknown or expired token."""
-    return ProblemError(401, "This takes the token of an Evergreen staff session. Log in again.", code="no-session")
+    return ProblemError(
+        401,
+        "You aren't logged in",
+        advice="log in to the staff client in this browser, then try again",
+        code="no-session",
+    )
 
 
 def not_found() -> ProblemError:
     """Return the error for a record that is missing or hidden from the session. The answer doesn't reveal which."""
-    return ProblemError(404, "There is no such thing, or this session may not see it.", code="not-found")
+    return ProblemError(404, "Not found, or not visible to your login.", code="not-found")
 
 
 def no_events() -> ProblemError:
     """Return the error for a service without events."""
-    return ProblemError(404, "No events are taken here: there is no secret for them in [events].", code="no-events")
+    return ProblemError(404, "Events are turned off: there is no secret for them in [events].", code="no-events")
 
 
 def read_problem(error: EvergreenGroupsError) -> ProblemError:
@@ -124,8 +130,7 @@ def read_problem(error: EvergreenGroupsError) -> ProblemError:
     if isinstance(error, StateError):  # this can happen in the middle of a change
         return ProblemError(
             503,
-            "The service's own database can't be used. Ask the same again in a moment; with the same key nothing is "
-            "done twice.",
+            "This service's database can't be used. Try again in a moment.",
             code="state-not-available",
             retry_after=RETRY_SECONDS,
         )
@@ -139,19 +144,19 @@ def _refused(error: EvergreenGroupsError) -> ProblemError:
             return ProblemError(403, "Your login lacks a permission for this.", code="permission-unknown")
         return ProblemError(
             403,
-            "Your login lacks the permission {permission} at org unit {org_unit}.",
+            "your login lacks the permission {permission} at {library}",
             code="permission-denied",
-            values={"permission": error.permission, "org_unit": error.org_unit},
+            values={"permission": error.permission, "library": f"org unit {error.org_unit}"},
         )
     if isinstance(error, ConfigurationError):
         return ProblemError(
             500,
-            "The configuration of this service doesn't fit the ILS; its log says how.",
+            "This service's configuration doesn't fit Evergreen. See its log.",
             code="service-misconfigured",
         )
     return ProblemError(
         502,
-        "The ILS refused, or its answers can't be trusted to be whole. The log of this service has more.",
+        "Evergreen refused, or its answer was incomplete. See the log of this service.",
         code="ils-refused",
     )
 
@@ -200,7 +205,7 @@ def change_problem(error: EvergreenGroupsError) -> ProblemError:
     if isinstance(error, BusyError):
         return ProblemError(
             503,
-            "Somebody else is changing the same patrons or groups. Nothing was changed; try again in a moment.",
+            ANOTHER_DESK,
             code="others-at-it",
             retry_after=BUSY_SECONDS,
         )
@@ -216,10 +221,10 @@ def _relayed(error: EvergreenGroupsError, status: int, *, retry_after: float | N
 
 def _unavailable(error: TransportError) -> ProblemError:
     if isinstance(error, TimedOutError):
-        return ProblemError(504, "The ILS did not answer in time.", code="ils-timed-out", retry_after=RETRY_SECONDS)
+        return ProblemError(504, "Evergreen didn't answer in time", code="ils-timed-out", retry_after=RETRY_SECONDS)
     return unreachable(RETRY_SECONDS)
 
 
 def unreachable(retry_after: float) -> ProblemError:
     """Return the error for an Evergreen that can't be reached, or couldn't be a moment ago."""
-    return ProblemError(503, "The ILS can't be reached.", code="ils-unreachable", retry_after=retry_after)
+    return ProblemError(503, "Evergreen can't be reached", code="ils-unreachable", retry_after=retry_after)

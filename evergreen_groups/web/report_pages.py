@@ -68,23 +68,23 @@ def no_report(report: str | None) -> ProblemError:
     if report is None:
         return ProblemError(
             404,
-            "There is no report yet, or it is elsewhere: see report in [serve].",
+            "There is no report here yet: see {setting}.",
             setting="serve.report",
             code="no-report",
+            values={"setting": "report in [serve]"},
         )
     return ProblemError(
         404,
-        "There is no such report yet, or it is no page: see output in [[reports]].",
+        "There is no report here yet: see {setting}.",
         setting="reports.output",
         code="no-named-report",
+        values={"setting": "output in [[reports]]"},
     )
 
 
 def report_refused() -> ProblemError:
     """Return the error for a report of all libraries, for a caller who doesn't see them all."""
-    return ProblemError(
-        403, "The report has patrons of every library: it takes VIEW_USER for all of them.", code="report-refused"
-    )
+    return ProblemError(403, "Your login needs VIEW_USER for all libraries.", code="report-refused")
 
 
 def page_response(content: bytes, status: int = 200) -> Response:

@@ -18,7 +18,7 @@ from evergreen_groups.ils import VIEW_USER, OrgUnit, OrgUnits
 from evergreen_groups.language import describe_advice, describe_problem, gettext
 from evergreen_groups.message import Message
 from evergreen_groups.nightly import INDEX, library_file_names
-from evergreen_groups.render import StaffClient, failed_run_page, refusal_page
+from evergreen_groups.render import StaffClient, failed_run_page, refusal_page, sentence
 from evergreen_groups.state import LATEST, RunOutcome, read_run_status
 from evergreen_groups.web import worklist
 from evergreen_groups.web.admission import has_permission
@@ -38,11 +38,7 @@ if TYPE_CHECKING:
 
 blueprint = Blueprint("reports", __name__)
 
-_TEXTS = {401: Message("The report is shown to those who are logged in to the staff client.")}
-_ADVICE = {
-    401: Message("Log in there, in this browser, and open the report again."),
-    403: Message("Whose patrons your login sees depends on VIEW_USER; each library has a page of its own."),
-}
+_OWN_PAGE = Message("Open your own library's page instead.")
 
 
 @blueprint.get("/reports/latest")
@@ -88,9 +84,9 @@ def report_of_library(name: str, report: str | None = None) -> Response:
         if not allowed:
             raise ProblemError(
                 403,
-                "This page names patrons of {library}: it takes VIEW_USER there.",
+                "your login lacks the permission {permission} at {library}",
                 code="library-report-refused",
-                values={"library": unit.shortname},
+                values={"permission": VIEW_USER, "library": unit.shortname},
             )
         stem = library_file_names([one.shortname for one in units])[unit.shortname]
         path = directory / f"{stem}.{output_format(format).ending}"
@@ -108,11 +104,11 @@ def problem_page(error: ProblemError) -> Response:
         return error.response()
     client = StaffClient.of(service().settings, service().gateway.url)
     here = request.full_path.removesuffix("?")
-    title = gettext("No letters were made") if request.blueprint == "letters" else gettext("The report isn't shown")
+    title = gettext("Letters not available") if request.blueprint == "letters" else gettext("Report not available")
     page = refusal_page(
-        gettext("Log in to see the report") if error.status == 401 else title,
-        gettext(_TEXTS[error.status]) if error.status in _TEXTS else describe_problem(error),
-        advice=describe_advice(error) or gettext(_ADVICE.get(error.status, "")),
+        title,
+        sentence(describe_problem(error)),
+        advice=sentence(describe_advice(error)) or (gettext(_OWN_PAGE) if error.status == 403 else ""),
         again=here,
         login=client.login_page(here) if error.status == 401 else "",
     )
@@ -175,9 +171,7 @@ def _read(path: Path, report: str | None) -> bytes:
     except (FileNotFoundError, NotADirectoryError):
         raise no_report(report) from None
     except OSError:
-        raise ProblemError(
-            503, "The report can't be read; the service's account may lack the right to.", code="report-not-read"
-        ) from None
+        raise ProblemError(503, "This service may not read the report's file.", code="report-not-read") from None
 
 
 def _warning(running: Service, path: Path, last: str) -> Response | None:

@@ -121,9 +121,7 @@ def refuse_foreign_writes(headers: Headers, origin: str) -> None:
     is_program = site is None and sent is None and has_bearer(headers)
     is_own_page = (site, sent) != (None, None) and site in (None, "same-origin") and sent in (None, origin)
     if not (is_program or is_own_page):
-        raise ProblemError(
-            403, "Changes are only for pages of the same origin as the staff client.", code="foreign-write"
-        )
+        raise ProblemError(403, "This is only for pages of the same origin as the staff client.", code="foreign-write")
 
 
 def has_bearer(headers: Headers) -> bool:
@@ -165,7 +163,7 @@ def record_id(text: str) -> int:
     if not _ID.fullmatch(text) or int(text) > LARGEST_ID:
         raise ProblemError(
             400,
-            "An id is a whole number from 1 to {largest}, written in digits.",
+            "An id is a whole number from 1 to {largest}.",
             code="id-wrong",
             values={"largest": LARGEST_ID},
         )
@@ -197,7 +195,7 @@ def barcode(text: str) -> str:
     if len(text) > LONGEST_BARCODE or not _BARCODE.fullmatch(text):
         raise ProblemError(
             400,
-            "A barcode has letters, digits and . $ + _ - only, at most {most} of them.",
+            "A barcode has at most {most} letters, digits and . $ + _ -.",
             code="barcode-wrong",
             values={"most": LONGEST_BARCODE},
         )
@@ -257,8 +255,7 @@ def idempotency_key(request: Request) -> str:
     if not _KEY.fullmatch(key):
         raise ProblemError(
             400,
-            "A change takes a header {header}: 1 to 100 characters of the caller's own choice, other ones for each "
-            "change, and the same when the same change is asked for again.",
+            "Send a header {header} of 1 to 100 characters: a new one for each change, the same one for a repeat.",
             code="key-missing",
             values={"header": KEY_HEADER},
         )

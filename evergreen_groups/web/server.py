@@ -211,8 +211,8 @@ def metrics_served(counters: ServiceCounters, address: str) -> Iterator[str]:
         listener = _listening_socket(*values.host_and_port(address))
     except _BIND_ERRORS as refusal:
         raise ConfigurationError(
-            "the metrics can't be shown at {address}: {reason}",
-            advice="set listen in [metrics] to another address",
+            "the metrics can't be served at {address}: {reason}",
+            advice="change listen in [metrics]",
             setting="metrics.listen",
             code="metrics-address-unusable",
             values={"address": address, "reason": _reason(refusal)},
@@ -259,7 +259,7 @@ def _reason(refusal: Exception) -> Message:
     """Return the reason why an address can't be listened on."""
     if isinstance(refusal, OSError) and refusal.strerror:
         return system_reason(refusal)
-    return Message("not a host's name")
+    return Message("not a host name")
 
 
 def _most_connections() -> int:

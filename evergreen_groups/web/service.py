@@ -107,6 +107,8 @@ _ECHO_SECONDS = 2.0
 _DATABASE_SECONDS = 2.0
 _SERVICES = ("open-ils.auth", "open-ils.actor", "open-ils.pcrud")  # the services that desk requests call
 
+CHANGES_OFF = "Changes are turned off: see changes in [desk]."
+
 
 class Health:
     """Checks the gateway and the database, rarely and in one thread at a time.
@@ -239,7 +241,7 @@ class Service:
             account = settings.gateway
             if account.username is None:
                 raise ConfigurationError(
-                    "events are taken with a service account",
+                    "events need a service account",
                     advice="set username in section [gateway]",
                     setting="gateway.username",
                     code="events-without-account",
@@ -285,7 +287,7 @@ class Service:
         token_of(request.headers)  # a missing session is the first thing to report
         refuse_foreign_writes(request.headers, self.origin)
         if not self.settings.desk.changes:
-            raise ProblemError(403, "Nothing is changed here: see changes in [desk].", code="changes-off")
+            raise ProblemError(403, CHANGES_OFF, code="changes-off")
         # Waiting for another desk's lock doesn't count as waiting for Evergreen. If it did, a few could open the
         # breaker.
         with self._admitted(request, largest, problems.change_problem, wait=WAIT) as desk:
@@ -307,7 +309,7 @@ class Service:
             if largest:
                 with self.breaker.watching(), self.slots.taken():
                     caller = self.admission.admit(gateway, address)
-                # Under mod_wsgi, the body may still be arriving. Hold no slot meanwhile.
+                # Under mod_wsgi, the body may still be arriving. Hold no slot until then.
                 request.max_content_length = largest
                 request.get_data()
                 gateway = without_deadline.within(self.settings.serve.timeout)

@@ -15,7 +15,7 @@ from evergreen_groups.errors import ConfigurationError, NotFoundError, PlanError
 from evergreen_groups.follow_up import DraftEntry, How, What
 from evergreen_groups.language import describe_advice, describe_problem, gettext, use_language
 from evergreen_groups.message import Message
-from evergreen_groups.render import StaffClient, error_sentences
+from evergreen_groups.render import StaffClient, error_sentences, sentence
 from evergreen_groups.render.report import (
     FollowUpPage,
     ShownGroup,
@@ -29,7 +29,7 @@ from evergreen_groups.web.bodies import MOST_ENTRIES
 from evergreen_groups.web.follow_ups import ReadFollowUps, save_entries
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.report_pages import page_response, settings_of_report
-from evergreen_groups.web.service import service
+from evergreen_groups.web.service import CHANGES_OFF, service
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -45,14 +45,11 @@ blueprint = Blueprint("worklist", __name__)
 SCRIPT = "follow-up.js"
 _LARGEST_FORM = 16 * 1024
 _LONGEST_NAME = 200
-_ANOTHER_SESSION = Message("You have logged in again since this form was opened. Nothing was saved yet.")
-_SAVE_AGAIN = Message("Check what you typed, and save again.")
-_ENDED = Message("Your session has ended. Nothing was saved.")
-_LOG_IN = Message("Log in to the staff client in this browser, then save again. What you typed stays here.")
-_NEWER = Message("A colleague has saved an entry since you looked. Nothing was saved.")
-_LOOK = Message("Look at the newer entry, then save yours.")
-_NOTHING_IS_SAVED = Message("Entries can't be saved here: see changes in [desk].")
-_READ_ONLY = Message("Your login lacks the permission {permission} at {library}, so you can only read this.")
+_ANOTHER_SESSION = Message("You have logged in again since this page was opened.")
+_SAVE_AGAIN = Message("Check what you typed, then save again.")
+_NEWER = Message("A colleague has added an entry. Yours wasn't saved.")
+_LOOK = Message("Check the new entry, then save yours.")
+_READ_ONLY = Message("your login lacks the permission {permission} at {library}")
 
 
 def filled(running: Service, desk: DeskRequest, page: str, report: str, name: str) -> str | None:
@@ -131,7 +128,7 @@ class Form:
         key, entry = fields.get("key", "") or secrets.token_hex(16), fields.get("entry", "")
         report, page = fields.get("report", ""), fields.get("page", "")
         if max(len(report), len(page)) > _LONGEST_NAME or not re.fullmatch("[0-9a-f]{32}", key):
-            raise ProblemError(400, "The form isn't whole.", code="form-incomplete")
+            raise ProblemError(400, "The form is incomplete.", code="form-incomplete")
         if len(seen) > MOST_ENTRIES:
             values = {"most": MOST_ENTRIES}
             raise ProblemError(400, "Select at most {most} groups.", code="too-many-groups-selected", values=values)
@@ -191,8 +188,7 @@ class Form:
             )
         except ValueError:
             raise PlanError(
-                "the form has no outcome, or a date that can't be read",
-                advice="use one of the buttons",
+                "the form is incomplete, or its date can't be read",
                 code="follow-up-form-unclear",
             ) from None
 
@@ -251,8 +247,8 @@ def _save(running: Service, desk: DeskRequest, read: ReadFollowUps, form: Form) 
 def read_only(running: Service, library: str) -> str:
     """Return why a reader may not save entries about the patrons of a library (short name)."""
     if not running.settings.desk.changes:
-        return gettext(_NOTHING_IS_SAVED)
-    return gettext(_READ_ONLY, permission=running.settings.follow_up.permission, library=library)
+        return gettext(CHANGES_OFF)
+    return sentence(gettext(_READ_ONLY, permission=running.settings.follow_up.permission, library=library))
 
 
 class NotSaved(NamedTuple):
@@ -270,10 +266,10 @@ def _show(
     listed = {} if read.found is None else read.found.by_group
     groups = [listed[number] for number in form.seen if number in listed]
     if not groups:
-        raise ProblemError(404, "The report doesn't list this group any more.", code="follow-up-of-unlisted")
+        raise ProblemError(404, "The report no longer lists this group.", code="follow-up-of-unlisted")
     user, changes = desk.caller.user, running.settings.desk.changes
     if problem and all(entry.deleted or entry.original.id != form.entry for entry in groups[0].entries):
-        form = replace(form, entry=None)  # deleted meanwhile: what was typed can be saved as a new entry
+        form = replace(form, entry=None)  # deleted by now: what was typed can be saved as a new entry
     corrected = None if form.entry is None else groups[0].entry(form.entry)
     is_own = corrected is not None and corrected.original.staff == user
     people = {entry.staff or 0 for one in groups for entry in one.entries} | {one.group.contact for one in groups}
@@ -320,7 +316,7 @@ def _not_saved(running: Service, form: Form, error: ProblemError) -> Response:
         form.back,
         form.fields(request.form.get("form", "")),
         form.typed,
-        problem=(gettext(_ENDED), gettext(_LOG_IN)) if has_ended else (describe_problem(error), describe_advice(error)),
+        problem=(sentence(describe_problem(error)), sentence(describe_advice(error))),
         login=StaffClient.of(running.settings, running.gateway.url).login_page() if has_ended else "",
     )
     response = _answer(page, error.status)

@@ -231,13 +231,13 @@ class TestNoLongerFits:
     @pytest.mark.parametrize(
         ("patron", "changes", "says"),
         [
-            (PATRON, {"usrgroup": THIRD}, f"patron {PATRON} is in group {THIRD} now"),
-            (PATRON, {"master_account": True}, f"patron {PATRON} is a group lead now"),
-            (PATRON, {"deleted": True}, f"patron {PATRON} has been deleted"),
-            (SIBLING, {"usrgroup": OTHER}, f"other patrons are in group {OTHER} now"),
-            (1008, {"usrgroup": 5000}, f"other patrons are in group {OTHER} now"),
-            (1008, {"deleted": True}, f"other patrons are in group {OTHER} now"),
-            (PARENT, {"master_account": False}, f"patron {PARENT} is no group lead now"),
+            (PATRON, {"usrgroup": THIRD}, f"patron {PATRON} is now in group {THIRD}"),
+            (PATRON, {"master_account": True}, f"patron {PATRON} is now group lead"),
+            (PATRON, {"deleted": True}, f"patron {PATRON} was deleted"),
+            (SIBLING, {"usrgroup": OTHER}, f"the members of group {OTHER} have changed"),
+            (1008, {"usrgroup": 5000}, f"the members of group {OTHER} have changed"),
+            (1008, {"deleted": True}, f"the members of group {OTHER} have changed"),
+            (PARENT, {"master_account": False}, f"patron {PARENT} is no longer group lead"),
         ],
     )
     def test_each_way(
@@ -262,13 +262,13 @@ class TestNoLongerFits:
     ) -> None:
         plan = plan_of(desk, PlanRequest(Action.MERGE, (PATRON,), target=STRANGER))
         sandbox._store.update("au", 1001, {"usrgroup": HOME})
-        with pytest.raises(PlanError, match=f"other patrons are in group {HOME} now"):
+        with pytest.raises(PlanError, match=f"the members of group {HOME} have changed"):
             desk.apply(plan, "k")
         # The patron moves from one of the plan's groups to the other, so the combined members stay the same.
         sandbox._store.update("au", 1001, {"usrgroup": THIRD})
         plan = plan_of(desk, PlanRequest(Action.MERGE, (PATRON,), target=STRANGER))
         sandbox._store.update("au", 1008, {"usrgroup": HOME})
-        with pytest.raises(PlanError, match=f"in group {HOME} now; other patrons are in group {OTHER} now"):
+        with pytest.raises(PlanError, match=f"is now in group {HOME}; the members of group {OTHER} have changed"):
             desk.apply(plan, "k")
         assert writes(proxy) == 0
 
@@ -287,7 +287,7 @@ class TestNoLongerFits:
             for patrons, group in ((left, 5000), (came, 1006)):
                 for patron in patrons:
                     sandbox._store.update("au", patron, {"usrgroup": group})
-            with pytest.raises(PlanError, match="other patrons are in group 1006 now"):
+            with pytest.raises(PlanError, match="the members of group 1006 have changed"):
                 desk.apply(second, "m")
             for patron, group in ((1027, 1006), (1040, 1011), (1013, 1003)):
                 sandbox._store.update("au", patron, {"usrgroup": group})

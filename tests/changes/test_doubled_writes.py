@@ -69,8 +69,8 @@ def test_a_collision_with_other_changes_is_another_users(mover: Client, proxy: F
     outcome = mover.move([CARD], to=OTHERS_CARD).apply()
     assert outcome.done
     step = only_step(mover)
-    assert (step.state, step.reason) == (StepState.UNCHANGED, "it was so already")
-    assert "there was nothing to change" in why_not_undone(mover, 1)
+    assert (step.state, step.reason) == (StepState.UNCHANGED, "already done")
+    assert "nothing was changed" in why_not_undone(mover, 1)
 
 
 @pytest.mark.parametrize("fault", [Fault.REQUEST_TWICE, Fault.REQUEST_REPEATED])
@@ -83,7 +83,7 @@ def test_a_removal_that_came_in_twice_has_the_group_of_the_record(
     assert stored == 1101
     step = only_step(mover)
     assert (step.state, step.value, outcome.value) == (StepState.DONE, stored, stored)
-    told = "the ILS answered with group 1100: the request came in twice, or another answer came back"
+    told = "Evergreen answered with another group, 1100"
     assert step.reason == (told if fault is Fault.REQUEST_TWICE else "")
     proxy.heal()
     assert mover.undo(change_id(mover.changes, 1)).apply().done
@@ -127,7 +127,7 @@ class TestLateCopy:
         assert value_of(sandbox) == 1101
         before = sandbox._store.rows("au", {"id": patron})[0]
         sandbox._store.update("au", patron, changes)
-        assert f"patron {PATRON} has been changed since and is now in group 1101" in why_not_undone(mover, 1)
+        assert f"patron {PATRON} is now in group 1101" in why_not_undone(mover, 1)
         sandbox._store.update("au", patron, {name: before[name] for name in changes})
         assert len(mover.undo(change_id(mover.changes, 1)).draft.steps) == 1
 
@@ -174,7 +174,7 @@ def test_an_old_copy_does_not_make_a_move_undone(
     after_the_write(proxy, UPDATE, admin.call("open-ils.actor", RETRIEVE, TOKEN, PATRON).value)
     (outcome,) = plan.apply().steps
     assert (outcome.state, outcome.value) == (StepState.DONE, OTHER)
-    assert outcome.reason == "what was read back is older than the change"
+    assert outcome.reason == "the record read back is older than the change"
     proxy.heal()
     assert mover.undo(change_id(mover.changes, 1)).apply().done
     assert value_of(sandbox) == HOME
@@ -216,7 +216,7 @@ def test_a_stale_read_that_looks_right_proves_nothing(
     proxy.decide = only(UPDATE, Fault.DROP_ANSWER if landed else Fault.DROP_REQUEST)
     after_the_write(proxy, UPDATE, old)
     (outcome,) = undo.apply().steps
-    assert (outcome.state, outcome.reason) == (StepState.SENDING, "what was read back is older than the change")
+    assert (outcome.state, outcome.reason) == (StepState.SENDING, "the record read back is older than the change")
     proxy.heal()
     assert [found.state for found in mover.changes.recover()] == ([StepState.DONE] if landed else [])
     assert only_step(mover, 2).state is (StepState.DONE if landed else StepState.SENDING)
@@ -322,7 +322,7 @@ def test_another_field_waits_while_a_change_may_still_come_in(
     proxy.refuse = lambda call: BROKEN if call.method == RETRIEVE else None
     (lead,) = mover.set_lead(CARD).apply().steps
     assert lead.state is StepState.NOT_DONE
-    assert "an earlier change of this patron may still come in" in lead.reason
+    assert "an earlier change to this patron isn't confirmed yet; try again after" in lead.reason
     proxy.heal()
     assert [found.state for found in mover.changes.recover()] == [StepState.DONE]
     assert mover.set_lead(CARD).apply().done

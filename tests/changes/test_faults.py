@@ -59,7 +59,7 @@ def test_every_change_survives_one_failure(
         client = client_of(gateway, tmp_path)
         outcome = client.move(["20000000001052", "20000000001053"], to="20000000001007").apply()
     assert outcome.done
-    late = "it was so already"  # the abandoned request arrived late and was applied
+    late = "already done"  # the abandoned request arrived late and was applied
     assert {step.reason for step in outcome.steps} <= ({"", late} if fault is Fault.LATE_REQUEST else {""})
     after = everybody(admin)
     moved = {id: record.usrgroup for id, record in after.items() if record.usrgroup != before[id].usrgroup}

@@ -20,7 +20,7 @@ from support.states import journal_in
 
 from evergreen_groups.changes import PENALTIES, Journal, JournalStep, Operator, StepState, TerminalUser
 from evergreen_groups.changes.journal import Sending, StoredStep
-from evergreen_groups.changes.reasons import CHANGED_BY_ANOTHER, NO_REASON, TAKEN_OVER, StepReason, no_clear_answer
+from evergreen_groups.changes.reasons import CHANGED_BY_ANOTHER, NO_REASON, TAKEN_OVER, StepReason, may_come_in
 from evergreen_groups.client import Client
 from evergreen_groups.errors import NotFoundError, PlanError, StateError
 from evergreen_groups.gateway import Gateway
@@ -124,8 +124,8 @@ def test_a_plan_is_written_down_as_a_whole_and_in_its_order(journal: Journal, mo
 @pytest.mark.parametrize(
     ("terminal_user", "words"),
     [
-        (TerminalUser("root", "ils1", "alice", "pts/3"), "by alice as root at pts/3 on ils1"),
-        (TerminalUser("alice", "ils1", None, "pts/3"), "by alice at pts/3 on ils1"),
+        (TerminalUser("root", "ils1", "alice", "pts/3"), "by alice as root on ils1 (pts/3)"),
+        (TerminalUser("alice", "ils1", None, "pts/3"), "by alice on ils1 (pts/3)"),
         (TerminalUser("evergreen", "ils1"), "by evergreen on ils1"),
     ],
 )
@@ -136,7 +136,7 @@ def test_who_sat_at_which_terminal(journal: Journal, terminal_user: TerminalUser
     assert entry.operator == operator
     shown = StringIO()
     write_entries([entry], shown)
-    assert shown.getvalue().endswith(f"changes done: 0 of 1, {words}\n")
+    assert shown.getvalue().endswith(f"0 of 1 done, {words}\n")
 
 
 def test_half_a_plan_is_none(journal: Journal) -> None:
@@ -164,8 +164,8 @@ def test_a_step_stands_as_it_is_now(journal: Journal) -> None:
 def test_a_reason_is_kept_in_english_and_can_be_read_in_other_languages(journal: Journal) -> None:
     step = begin(journal)
     reasons = [
-        StepReason(Message("moved meanwhile, to group {group}"), "moved-meanwhile", group=7),
-        no_clear_answer(NOON),
+        StepReason(Message("another user moved the patron to group {group}"), "moved-meanwhile", group=7),
+        may_come_in(NOON),
         CHANGED_BY_ANOTHER.followed_by(Message("tries: {count}"), count=3),
         StepReason("what an {odd} server says", "ils-refused", event="{x}"),
         StepReason("a reason without a code"),
@@ -179,7 +179,7 @@ def test_a_reason_is_kept_in_english_and_can_be_read_in_other_languages(journal:
         with use_language(Language(PSEUDO)):
             assert describe_reason(found) == describe_reason(reason)
     with use_language(Language(PSEUDO)):
-        said = describe_reason(no_clear_answer(NOON))
+        said = describe_reason(may_come_in(NOON))
     assert "answer" not in said
     assert "; " in said
 
@@ -189,7 +189,7 @@ def test_entries_are_of_one_gateway_where_it_is_given(journal: Journal) -> None:
         begin(journal, gateway=gateway)
     assert [(number_of(entry.id), len(entry.steps)) for entry in journal.entries(HERE)] == [(3, 1), (1, 1)]
     assert [number_of(entry.id) for entry in journal.entries()] == [3, 2, 1]
-    with pytest.raises(NotFoundError, match="the journal has no entry 4-k7q4tz") as told:
+    with pytest.raises(NotFoundError, match="there is no change 4-k7q4tz") as told:
         journal.entry("4-k7q4tz")
     assert "`journal` lists them" in told.value.advice
 
@@ -230,7 +230,7 @@ def test_another_change_of_an_open_field_is_refused(journal: Journal, case: str)
     (second,) = begun(
         journal, HERE, GROUPS, "move", [StoredStep(1001, "usrgroup", 1, 3 if case == "to another group" else after)]
     )
-    with pytest.raises(StateError, match="what became of an earlier change of the same field") as caught:
+    with pytest.raises(StateError, match="patron 1001: an earlier change isn't confirmed yet") as caught:
         journal.record_sending(second, SENDING)
     assert caught.value.code == "step-still-open"
     assert "\n" not in str(caught.value)
@@ -251,12 +251,12 @@ def test_a_change_that_does_not_go_with_an_open_one_is_not_sent(
         proxy.seen.clear()
         (step,) = client.move([CARD], to="20000000001001").apply().steps
         assert step.state is StepState.NOT_DONE
-        assert step.reason.startswith("an earlier change of this patron may still come in until ")
+        assert step.reason.startswith("an earlier change to this patron isn't confirmed yet; try again after ")
         # Also refused when the earlier request has expired but its outcome can't be read.
         proxy.refuse = lambda call: (500, "") if call.method.endswith("retrieve.authoritative") else None
         later(monkeypatch)
         (step,) = client.move([CARD], to="20000000001001").apply().steps
-        assert step.reason == "what became of an earlier change of this patron isn't known yet; try again later"
+        assert step.reason == "an earlier change to this patron isn't confirmed yet; try again later"
         assert UPDATE not in proxy.seen
         proxy.heal()
         assert client.move([CARD], to="20000000001001").apply().done
@@ -343,20 +343,20 @@ def test_an_entry_that_is_partly_forgotten_is_not_taken_back_by_half(
 ) -> None:
     assert client.move([CARD, ANOTHERS_CARD], to=OTHERS_CARD).apply().done
     forget(state, 1053)
-    with pytest.raises(PlanError, match=r"entry 1-.{6} can't be taken back as a whole: 1 of its 2 changes") as caught:
+    with pytest.raises(PlanError, match=r"change 1-.{6} can't be undone completely: 1 of its 2 steps") as caught:
         client.undo(change_id(client.changes, 1))
     assert caught.value.code == "entry-partly-forgotten"
     assert record_of(admin).usrgroup == 1002
     shown = StringIO()
     write_entries(client.changes.entries(), shown)
-    assert shown.getvalue().endswith("consortium_staff: move, changes done: 1 of 1, 1 change not kept any longer\n")
+    assert shown.getvalue().endswith("consortium_staff: Move to another group, 1 of 1 done, 1 change deleted\n")
 
 
 def test_a_step_that_was_forgotten_is_not_sent(state: State, journal: Journal) -> None:
     step = begin(journal)
     forget(state, 1001)
     for act in (lambda: journal.record_sending(step, SENDING), lambda: journal.record(step, StepState.DONE)):
-        with pytest.raises(StateError, match=f"step {step} isn't in the journal any more"):
+        with pytest.raises(StateError, match=f"step {step} is no longer in the journal"):
             act()
 
 

@@ -137,7 +137,7 @@ def test_warnings(client: Client, admin: Gateway) -> None:
     assert "several leads" not in warnings([1037], 1007)
     old_card = client.move(["20000000901049"], to=barcode(1001)).draft
     assert [step.member.id for step in old_card.steps] == [1049]
-    assert "Haddad, Noor's card isn't active: check that it is theirs" in map(describe_warning, old_card.warnings)
+    assert "Haddad, Noor's card is inactive: check that it is theirs" in map(describe_warning, old_card.warnings)
     write_as_staff(admin, barred=True)
     assert "Desrosiers, Mireille is barred" in warnings([1052], 1001)
 
@@ -147,7 +147,7 @@ def test_hidden_members_are_counted_in_the_plan(sandbox: Sandbox, tmp_path: Path
         client = client_of(gateway, tmp_path)
         (source, _target) = client.move([barcode(1028)], to=barcode(1032)).draft.groups
         assert (source.hidden_member_count, source.total_before) == (1, Decimal("40.40"))
-        with pytest.raises(PlanError, match=r"members of group \d+ that the account can't see: 1;"):
+        with pytest.raises(PlanError, match=r"merging would leave behind the hidden members of group \d+: 1;"):
             client.merge(barcode(1028), to=barcode(1032))
 
 
@@ -159,7 +159,7 @@ def test_a_patron_moved_meanwhile_is_left_alone(
         client_of(other, tmp_path / "other").move([barcode(1052)], to=barcode(1001)).apply()
     outcome = plan.apply()
     assert [step.state for step in outcome.steps] == [StepState.NOT_DONE, StepState.DONE]
-    assert outcome.steps[0].reason == "moved meanwhile, to group 1001"
+    assert outcome.steps[0].reason == "another user moved the patron to group 1001"
     assert group_of(admin, 1052) == OKONKWO
 
 
@@ -168,13 +168,12 @@ def test_undo_takes_back_those_who_are_still_there(client: Client, admin: Gatewa
     client.move([barcode(1053)], to=barcode(1039)).apply()
     undo = client.undo(change_id(client.changes, 1))
     assert [step.member.id for step in undo.draft.steps] == [1052]
-    assert undo.draft.unchanged == ("Desrosiers, Théo has been changed since and is now in group 1010",)
+    assert undo.draft.unchanged == ("Desrosiers, Théo is now in group 1010",)
     assert undo.apply().done
     assert group_of(admin, 1052) == DESROSIERS
     assert group_of(admin, 1053) == HALLORAN
     assert why_not_undone(client, 1) == (
-        "nothing to undo in entry 1: patron 1053 has been changed since and is now in group 1010; "
-        "patron 1052: that change is already undone"
+        "nothing to undo in change 1: patron 1053 is now in group 1010; patron 1052: already undone"
     )
     entries = [(number_of(entry.id), number_of(entry.undoes), entry.action) for entry in client.changes.entries()]
     assert entries == [(3, 1, "undo"), (2, None, "move"), (1, None, "move")]
@@ -184,7 +183,7 @@ def test_undo_of_a_removal_brings_them_back_and_takes_the_lead_away(client: Clie
     client.remove([barcode(1052)], lead=True).apply()
     assert client.undo(change_id(client.changes, 1)).apply().done
     assert (record_of(admin).usrgroup, record_of(admin).master_account) == (DESROSIERS, False)
-    assert why_not_undone(client, 1) == "entry 1 is already undone"
+    assert why_not_undone(client, 1) == "change 1 is already undone"
 
 
 def test_the_journal_says_who_what_and_when_is_private_and_names_nobody(
@@ -246,11 +245,11 @@ class TestDeleted:
         file.write_text("\n".join(["action,barcode,target", *rows]))
         with pytest.raises(PlanError, match="line 2: the patron is deleted") as caught:
             client.batch(file)
-        assert "line 3: the target is deleted" in str(caught.value)
+        assert "line 3: target: the patron is deleted" in str(caught.value)
 
     def test_undo_leaves_one_where_they_are(self, client: Client, admin: Gateway, sandbox: Sandbox) -> None:
         client.move([barcode(1052), barcode(1053)], to=barcode(1007)).apply()
         sandbox._store.update("au", 1052, {"deleted": "t"})
         plan = client.undo(change_id(client.changes, 1))
         assert [step.patron_id for step in plan.draft.steps] == [1053]
-        assert plan.draft.unchanged == ("Desrosiers, Mireille has been deleted since",)
+        assert plan.draft.unchanged == ("Desrosiers, Mireille was deleted",)

@@ -80,7 +80,7 @@ class TestOutcome:
         assert isinstance(outcome.stopped, TransportError)
         assert [step.state for step in outcome.steps] == [StepState.NOT_DONE, StepState.PLANNED]
         assert outcome.steps[0].error is outcome.stopped
-        assert outcome.steps[1].reason == "not begun"
+        assert outcome.steps[1].reason == "not started"
         assert outcome.steps[1].step == plan.draft.steps[1]
         stored = mover.changes.entry(change_id(mover.changes, 1)).steps
         assert [step.state for step in stored] == [StepState.NOT_DONE, StepState.PLANNED]
@@ -96,7 +96,7 @@ class TestOutcome:
         (step,) = outcome.steps
         assert (step.state, step.value) == (StepState.DONE, OTHER)
         assert {effect.field: effect.after for effect in step.side_effects} == {"day_phone": "555-0100", "barred": "t"}
-        assert sorted(step.reason.removeprefix("also changed: ").split(", ")) == ["barred", "day_phone"]
+        assert sorted(step.reason.removeprefix("Evergreen also changed ").split(", ")) == ["barred", "day_phone"]
         assert only_step(mover).reason == step.reason
 
     def test_fields_that_come_go_or_change(self, admin: Gateway) -> None:
@@ -139,7 +139,7 @@ class TestOutcome:
 
         proxy.decide = decide
         (step,) = mover.move([CARD], to=OTHERS_CARD).apply().steps
-        assert (step.state, step.reason) == (StepState.FAILED, "the record was changed by somebody else; tries: 3")
+        assert (step.state, step.reason) == (StepState.FAILED, "another user changed this patron's record; tries: 3")
         assert proxy.seen.count(UPDATE) == TRIES == 3
         assert record_of(admin).usrgroup == HOME
 
@@ -156,7 +156,7 @@ class TestOutcome:
 
         monkeypatch.setattr(Gateway, "call", unreachable)
         (step,) = plan.apply().steps
-        assert (step.state, step.reason) == (StepState.FAILED, "the ILS could not be reached; tries: 3")
+        assert (step.state, step.reason) == (StepState.FAILED, "Evergreen can't be reached; tries: 3")
         assert mover.changes.open_steps() == []
 
     def test_what_cannot_be_read_back_stays_open(self, mover: Client, proxy: FaultProxy) -> None:
@@ -167,7 +167,10 @@ class TestOutcome:
             else Fault.NONE
         )
         (step,) = plan.apply().steps
-        assert (step.state, step.reason) == (StepState.SENDING, "it was sent, and what came of it can't be read")
+        assert (step.state, step.reason) == (
+            StepState.SENDING,
+            "sent, but the result couldn't be read; it will be checked again",
+        )
         assert (step.error is not None, step.sent is not None) == (True, True)
 
     def test_a_change_that_landed_is_read_back_after_a_negative_chunk_length(
@@ -192,8 +195,8 @@ class TestOutcome:
     @pytest.mark.parametrize(
         ("meanwhile", "reason"),
         [
-            ({"usrgroup": 1001}, "moved meanwhile, to group 1001"),
-            ({"deleted": "t"}, "the account has been deleted meanwhile"),
+            ({"usrgroup": 1001}, "another user moved the patron to group 1001"),
+            ({"deleted": "t"}, "the patron's record was deleted"),
         ],
     )
     def test_obstacles(
@@ -209,17 +212,17 @@ class TestOutcome:
         plan = mover.move([CARD], to=OTHERS_CARD)
         proxy.answer = lambda call: lacking("VIEW_USER") if call.method == RETRIEVE else None
         (step,) = plan.apply().steps
-        assert (step.state, step.reason) == (StepState.NOT_DONE, "the account can't see this patron any more")
+        assert (step.state, step.reason) == (StepState.NOT_DONE, "the login used can no longer see this patron")
         assert UPDATE not in proxy.seen
 
     def test_it_was_so_already(self, mover: Client, proxy: FaultProxy, admin: Gateway) -> None:
         plan = mover.set_lead(CARD)
         write_as_staff(admin, master_account=True)
         (step,) = plan.apply().steps
-        assert (step.state, step.value, step.reason) == (StepState.UNCHANGED, 1, "it was so already")
+        assert (step.state, step.value, step.reason) == (StepState.UNCHANGED, 1, "already done")
         assert UPDATE not in proxy.seen
         assert only_step(mover).state is StepState.UNCHANGED
-        assert "there was nothing to change" in why_not_undone(mover, 1), "what somebody else did isn't ours to undo"
+        assert "nothing was changed" in why_not_undone(mover, 1), "what somebody else did isn't ours to undo"
 
 
 class TestWaiting:
@@ -249,7 +252,7 @@ class TestWaiting:
             return
         until = f"{lost.sent.request.until.astimezone():%H:%M}"
         assert step.state is StepState.NOT_DONE
-        assert step.reason == f"an earlier change of this patron may still come in until {until}; try again after that"
+        assert step.reason == f"an earlier change to this patron isn't confirmed yet; try again after {until}"
         assert UPDATE not in proxy.seen
         (again,) = mover.remove([CARD]).apply().steps
         assert (again.state, proxy.seen.count(NEW_GROUP)) == (StepState.NOT_DONE, 1)
@@ -281,7 +284,7 @@ def test_an_entry_of_another_gateway(mover: Client, sandbox: Sandbox, tmp_path: 
     id = change_id(mover.changes, 1)
     with gateway_of(sandbox.url, "consortium_staff") as other:
         elsewhere = client_of(other, tmp_path)
-        with pytest.raises(NotFoundError, match=r"entry 1-.{6} is of another gateway") as told:
+        with pytest.raises(NotFoundError, match=r"change 1-.{6} was made at another gateway") as told:
             elsewhere.undo(id)
         assert elsewhere.changes.entries() == []
         assert elsewhere.changes.open_steps() == []

@@ -28,7 +28,7 @@ from evergreen_groups.changes.outcome_check import (
     recover,
 )
 from evergreen_groups.changes.penalties import PatronPenalties
-from evergreen_groups.changes.reasons import NO_EFFECT, may_come_in
+from evergreen_groups.changes.reasons import NEVER_ARRIVED, may_come_in
 from evergreen_groups.errors import DataError, NoSessionError, UnreachableError
 from evergreen_groups.gateway import Gateway, Record, RetryPolicy
 from evergreen_groups.groups import read_patron
@@ -42,6 +42,8 @@ SOMEBODY = 1001
 GROUPS = Operator("groups")
 MEMBERS = "open-ils.actor.usergroup.members.retrieve.authoritative"
 LATE, SECOND = timedelta(minutes=16), timedelta(seconds=1)
+
+ANOTHERS = "the record has the new value, but another user may have set it"
 
 
 @pytest.fixture(autouse=True)
@@ -116,7 +118,7 @@ class TestTime:
 
     def test_the_words(self) -> None:
         clock_time = f"{UNTIL.astimezone():%H:%M}"
-        assert may_come_in(UNTIL) == f"it may still come in until {clock_time}, and the next run looks again"
+        assert may_come_in(UNTIL) == f"the result will be known by {clock_time}"
 
 
 class TestJudge:
@@ -124,17 +126,17 @@ class TestJudge:
         for found in (None, record.replace(usrgroup=None)):
             verdict = judge(gateway, change(record), found, NOW)
             assert (verdict.state, verdict.value) == (StepState.SENDING, None)
-            assert "can't see this patron" in verdict.reason
+            assert "can no longer see this patron" in verdict.reason
 
     @pytest.mark.parametrize(
         ("after", "mark", "late", "state", "words"),
         [
-            (OTHER, "before", False, StepState.SENDING, "no clear answer came and nothing was changed so far; it may"),
-            (OTHER, "before", True, StepState.NOT_DONE, "it never came in"),
-            (OTHER, "another", False, StepState.NOT_DONE, "somebody else changed the record first"),
-            (OTHER, "another", True, StepState.NOT_DONE, "somebody else changed the record first"),
-            (None, "another", False, StepState.SENDING, "no clear answer came"),
-            (None, "another", True, StepState.NOT_DONE, "it never came in"),
+            (OTHER, "before", False, StepState.SENDING, "the result will be known by"),
+            (OTHER, "before", True, StepState.NOT_DONE, "the request never arrived"),
+            (OTHER, "another", False, StepState.NOT_DONE, "another user changed this patron's record"),
+            (OTHER, "another", True, StepState.NOT_DONE, "another user changed this patron's record"),
+            (None, "another", False, StepState.SENDING, "the result will be known by"),
+            (None, "another", True, StepState.NOT_DONE, "the request never arrived"),
         ],
     )
     def test_it_is_as_it_was(
@@ -171,7 +173,7 @@ class TestJudge:
 
     @pytest.mark.parametrize(
         ("field", "value", "words"),
-        [("usrgroup", OTHER, f"in group {OTHER} now, but"), ("master_account", 1, "changed as it was meant, but")],
+        [("usrgroup", OTHER, ANOTHERS), ("master_account", 1, ANOTHERS)],
     )
     def test_other_fields_that_differ_are_somebody_elses(
         self, judged: Judged, field: str, value: int, words: str
@@ -198,8 +200,8 @@ class TestJudge:
     ) -> None:
         verdict = judged({"usrgroup": 1010}, later=LATE * late, after=after, last_xact_id=mark)
         assert (verdict.state, verdict.value) == (state, value)
-        assert verdict.reason.startswith("somebody else moved the patron to group 1010")
-        assert ("may still come in" in verdict.reason) is (state is StepState.SENDING)
+        assert verdict.reason.startswith("another user moved the patron to group 1010")
+        assert ("the result will be known by" in verdict.reason) is (state is StepState.SENDING)
 
 
 class TestAlone:
@@ -223,13 +225,13 @@ class TestAlone:
         proxy.answer = lambda call: [PATRON] if call.method == MEMBERS else None
         verdict = judged({"usrgroup": 1100}, after=None, seen=OTHER)
         assert (verdict.state, verdict.value) == (StepState.DONE, 1100)
-        assert verdict.reason == f"it came in late, after somebody else had moved the patron to group {OTHER}"
+        assert verdict.reason == f"another user moved the patron to group {OTHER}"
 
     def test_by_somebody_else(self, judged: Judged, proxy: FaultProxy) -> None:
         proxy.answer = lambda call: [PATRON] if call.method == MEMBERS else None
         verdict = judged({"usrgroup": 1100, "day_phone": "555-0100"}, after=None)
         assert (verdict.state, verdict.value) == (StepState.FAILED, None)
-        assert verdict.reason.startswith("in group 1100 now, but somebody else")
+        assert verdict.reason.startswith("the record has the new value, but another user")
 
     def test_a_move_asks_for_nobody(self, judged: Judged, proxy: FaultProxy) -> None:
         judged({"usrgroup": 1100})
@@ -263,7 +265,7 @@ class TestPenalties:
             (True, False, ChangeVerdict(StepState.DONE, 2)),
             (True, True, ChangeVerdict(StepState.DONE, 2)),
             (False, False, ChangeVerdict(StepState.SENDING, reason=may_come_in(UNTIL))),
-            (False, True, ChangeVerdict(StepState.NOT_DONE, reason=NO_EFFECT)),
+            (False, True, ChangeVerdict(StepState.NOT_DONE, reason=NEVER_ARRIVED)),
         ],
     )
     def test_others_in_force_than_before(self, others: bool, late: bool, expected: ChangeVerdict) -> None:
@@ -358,5 +360,5 @@ class TestRecover:
             sandbox._store.update("au", PATRON, {"usrgroup": group})
             assert look(gateway, journal) == []
             assert [it.id for it in journal.open_steps(gateway.url)] == [step]
-        assert written == [(StepState.SENDING, group, "somebody els") for group in (OTHER, 1001)]
+        assert written == [(StepState.SENDING, group, "another user") for group in (OTHER, 1001)]
         assert self.now(journal).value == 1001

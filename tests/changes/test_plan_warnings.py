@@ -83,8 +83,8 @@ def test_who_leaves_with_a_borrowed_address_and_who_leaves_it_behind(sandbox: Sa
         (warning,) = (one for one in draft.warnings if one.code == BORROWED)
         assert dict(warning.values) == {"name": "Okonkwo, Emeka", "owner": "Okonkwo, Adaeze"}
         assert describe_warning(warning) == (
-            "Okonkwo, Emeka uses Okonkwo, Adaeze's address, and editing one changes both: give Okonkwo, Emeka an "
-            "address of their own"
+            "Okonkwo, Emeka uses Okonkwo, Adaeze's address record, so editing one changes both: give Okonkwo, Emeka a "
+            "separate address"
         )
     lent = [dict(one.values) for one in remove(mover, 1001).warnings if one.code == LENT]
     # In the sample data, a second member borrows the address too.

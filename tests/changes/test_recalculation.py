@@ -38,8 +38,8 @@ def test_everything_is_resolved_and_the_next_audit_finds_nothing(client: Client,
     outcome = client.changes.recalculate(over_limit_of(found))
     assert outcome.stopped is None
     not_blocked = [finding.member.id for finding in found if finding.kind is FindingKind.NOT_BLOCKED]
-    assert {by_id(outcome)[id].reason for id in not_blocked} == {"blocked in the ILS now"}
-    assert by_id(outcome)[1042].reason == "not blocked for fines any more"
+    assert {by_id(outcome)[id].reason for id in not_blocked} == {"now blocked for fines"}
+    assert by_id(outcome)[1042].reason == "no longer blocked for fines"
     assert all(person.resolved and person.state is StepState.DONE for person in outcome.steps)
     assert penalties(sandbox, 1030) == [(1, None)]
     assert findings(client) == []
@@ -73,8 +73,8 @@ def test_what_a_recalculation_does_not_change_is_explained(client: Client, sandb
     # Set after the audit; the recalculation removes it.
     sandbox._store.insert("ausp", {"usr": 1036, "standing_penalty": 1, "org_unit": 1})
     outcome = by_id(client.changes.recalculate(over_limit_of(found)))
-    assert outcome[1036].reason.startswith("not blocked for fines any more; own fines don't reach")
-    assert outcome[1045].reason.startswith("still blocked")
+    assert outcome[1036].reason.startswith("no longer blocked for fines; own fines don't reach")
+    assert outcome[1045].reason.startswith("still blocked for fines")
     assert not outcome[1036].resolved
     assert not outcome[1045].resolved
     assert outcome[1030].resolved
@@ -188,7 +188,7 @@ def test_another_librarys_penalty_for_fines_is_none_here(client: Client, sandbox
     sandbox._store.insert("aous", {"org_unit": 11, "name": name, "value": "26"})
     sandbox._store.insert("ausp", {"usr": 1030, "standing_penalty": 26, "org_unit": 1})
     outcome = by_id(client.changes.recalculate(over_limit_of(findings(client))))
-    assert (outcome[1030].resolved, outcome[1030].reason) == (True, "blocked in the ILS now")
+    assert (outcome[1030].resolved, outcome[1030].reason) == (True, "now blocked for fines")
 
 
 def test_a_penalty_that_blocks_nothing_resolves_nothing(client: Client, sandbox: Sandbox) -> None:
@@ -198,7 +198,7 @@ def test_a_penalty_that_blocks_nothing_resolves_nothing(client: Client, sandbox:
     outcome = by_id(client.changes.recalculate(over_limit_of(found)))
     assert penalties(sandbox, 1030) == [(1, None)]
     assert not outcome[1030].resolved
-    assert outcome[1030].reason.startswith("still not blocked; ")
+    assert outcome[1030].reason.startswith("still not blocked for fines; ")
     assert outcome[1030].reason.endswith("or its penalty blocks nothing")
 
 
@@ -251,7 +251,7 @@ def test_what_may_still_come_in_is_looked_up_by_the_next_run(mover: Client, prox
     proxy.decide = lambda call: Fault.HELD_REQUEST if recalculates(call) and call.parameters[1] == 1030 else Fault.NONE
     outcome = by_id(mover.changes.recalculate(over_limit_of(findings(mover))))
     assert outcome[1030].state is StepState.SENDING
-    assert "may still come in until" in outcome[1030].reason
+    assert "the result will be known by" in outcome[1030].reason
     assert mover.changes.recover() == []
     proxy.let_go()
     (recovered,) = mover.changes.recover()
@@ -307,7 +307,7 @@ def test_a_patron_who_is_hidden_by_then_is_left_alone(client: Client, sandbox: S
     with gateway_of(sandbox.url, "north_manager") as gateway:
         outcome = by_id(client_of(gateway, tmp_path).changes.recalculate(over_limit_of(found)))
     assert outcome[1030].state is StepState.NOT_DONE
-    assert outcome[1030].reason == "the account can't see this patron any more"
+    assert outcome[1030].reason == "the login used can no longer see this patron"
     assert penalties(sandbox, 1030) == []
 
 
@@ -318,4 +318,4 @@ def test_what_never_came_in_is_known_in_the_end(
     mover.changes.recalculate(over_limit_of(findings(mover)))
     later(monkeypatch)
     (recovered,) = mover.changes.recover()
-    assert (recovered.state, recovered.reason) == (StepState.NOT_DONE, "it never came in, or changed nothing")
+    assert (recovered.state, recovered.reason) == (StepState.NOT_DONE, "the request never arrived")

@@ -99,7 +99,7 @@ def test_a_step_that_is_still_open_is_recovered_once_and_for_all(
     assert [(step.patron, step.state) for step in mover.changes.open_steps()] == [(PATRON, StepState.SENDING)]
     later(monkeypatch)
     (found,) = mover.changes.recover()
-    assert (found.state, found.reason) == (StepState.NOT_DONE, "it never came in")
+    assert (found.state, found.reason) == (StepState.NOT_DONE, "the request never arrived")
     assert mover.changes.recover() == mover.changes.open_steps() == []
 
 
@@ -142,7 +142,7 @@ def test_a_patron_who_is_hidden_once_it_is_sent_stays_open(
     plan = plan_with(method, mover)
     proxy.answer = lambda call: HIDDEN if call.method == RETRIEVE and method in proxy.seen else None
     (step,) = plan.apply().steps
-    assert (step.state, step.reason) == (StepState.SENDING, "sent, but the account can't see this patron any more")
+    assert (step.state, step.reason) == (StepState.SENDING, "sent, but the login used can no longer see this patron")
     proxy.heal()
     assert [found.value for found in mover.changes.recover()] == [value]
 
@@ -166,28 +166,28 @@ def test_a_field_that_the_ils_changed_as_well_is_named(mover: Client, proxy: Fau
     assert [(it.field, it.before, it.after) for it in step.side_effects] == [
         ("first_given_name", "Mireille", "Mireille Anne")
     ]
-    assert only_step(mover).reason == "also changed: first_given_name"
+    assert only_step(mover).reason == "Evergreen also changed first_given_name"
 
 
 def test_whom_the_account_cannot_see_is_not_taken_back(mover: Client, proxy: FaultProxy, tmp_path: Path) -> None:
     assert mover.move(["20000000001012"], to=OTHERS_CARD).apply().done
     with gateway_of(proxy.url, "north_manager") as gateway:
         why = why_not_undone(client_of(gateway, tmp_path), 1)
-    assert why == "nothing to undo in entry 1: 1 patron can't be seen by the account"
+    assert why == "nothing to undo in change 1: 1 patron is hidden from this account"
 
 
 def test_one_who_is_hidden_in_passing_is_not_passed_over(mover: Client, proxy: FaultProxy) -> None:
     """Undo would report success although it skipped a patron."""
     assert mover.move([CARD], to=OTHERS_CARD).apply().done
     proxy.answer = lambda call: HIDDEN if call.method == RETRIEVE else None
-    with pytest.raises(errors.NotFoundError, match="patron 1052 can't be read"):
+    with pytest.raises(errors.NotFoundError, match="patron 1052 is no longer visible"):
         mover.undo(change_id(mover.changes, 1))
 
 
 def test_what_is_not_known_to_be_done_is_not_taken_back(mover: Client, proxy: FaultProxy) -> None:
     proxy.decide = only(UPDATE, Fault.DROP_REQUEST)
     mover.move([CARD], to=OTHERS_CARD).apply()
-    assert why_not_undone(mover, 1) == "nothing to undo in entry 1: patron 1052: that change isn't known to be done"
+    assert why_not_undone(mover, 1) == "nothing to undo in change 1: patron 1052: not confirmed yet"
 
 
 # -- descriptions of refusals, and steps that others have open ---------------------------------------------------------
@@ -200,9 +200,11 @@ def test_a_refusal_names_the_library_even_where_it_cannot_be_looked_up(mover: Cl
     assert refusal(mover.gateway, lacking) == "the account lacks UPDATE_USER at org unit 12"
     nowhere = errors.PermissionDeniedError("no", textcode="PERM_FAILURE", permission="UPDATE_USER", **CALL)
     assert refusal(mover.gateway, nowhere) == "the account lacks UPDATE_USER"
-    assert refusal(mover.gateway, errors.EventError("no", textcode="ODD", **CALL)) == "ODD"
-    assert refusal(mover.gateway, errors.ServerError("no", status=500, **CALL)) == "the method failed on the server"
-    assert refusal(mover.gateway, errors.CutOffError("no", **CALL)) == "the ILS could not be reached"
+    assert (
+        refusal(mover.gateway, errors.EventError("no", textcode="ODD", **CALL)) == "Evergreen refused the change (ODD)"
+    )
+    assert refusal(mover.gateway, errors.ServerError("no", status=500, **CALL)) == "Evergreen reported an error"
+    assert refusal(mover.gateway, errors.CutOffError("no", **CALL)) == "Evergreen can't be reached"
     assert refusal(mover.gateway, errors.TimedOutError("no", **CALL)) == TIMED_OUT
     assert refusal(mover.gateway, errors.DataError("what came is odd")) == "what came is odd"
 

@@ -117,7 +117,7 @@ def test_killed_programs_leave_a_true_journal(tmp_path: Path, monkeypatch: pytes
                 step.reason
                 for entry in client.changes.entries()
                 for step in entry.steps
-                if step.reason in ("found done after an interruption", "it never came in")
+                if step.reason in ("found done after an interruption", "the request never arrived")
             ]
         writes = record.writes()
         assert len(done) >= rounds, "hardly anything was changed"

@@ -22,8 +22,8 @@ GATEWAY = Gateway("https://ils.example.org")  # never asked
 )
 def test_braces_in_what_an_ils_says_stay_as_they_are(said: str) -> None:
     reason = refusal(GATEWAY, EventError("refused", textcode=said))
-    assert reason == said
-    assert reason.followed_by(Message("tries: {count}"), count=3) == f"{said}; tries: 3"
+    assert reason == f"Evergreen refused the change ({said})"
+    assert reason.followed_by(Message("tries: {count}"), count=3) == f"{reason}; tries: 3"
     with use_language(Language(PSEUDO)):
         assert [gettext(message) for message in reason.messages]
 

@@ -216,8 +216,8 @@ def test_fixing_after_a_yes_and_without_being_asked(run: Command) -> None:
     assert [kind["count"] for kind in json.loads(again.stdout)["kinds"]] == [0, 0, 0, 0, 0, 0, 0, 1, 2, 0, 1]
     assert "Nothing found." in again.stderr
     journal = run("journal", listed_id(run, 1)).stdout
-    assert re.search(r"recalculate, changes done: 4 of 4", journal)
-    assert "patron 1042: penalties set by the ILS: 1, then 0: done" in journal
+    assert re.search(r"Recalculate penalties, 4 of 4 done", journal)
+    assert "patron 1042: penalties set by Evergreen: 1, then 0 (done" in journal
 
 
 @pytest.mark.parametrize("reason", ["lost", "hidden"])
@@ -228,12 +228,12 @@ def test_a_recalculation_that_came_to_nothing_is_in_the_exit_status(
         proxy.decide = lambda call: (
             Fault.DROP_REQUEST if call.method == METHOD and call.parameters[1] == 1030 else Fault.NONE
         )
-        says = "not known yet: no clear answer came and nothing was changed so far; it may still come in"
+        says = "not known yet: the result will be known by"
     else:
         proxy.answer = lambda call: (
             lacking("VIEW_USER") if call.method == RETRIEVE and call.parameters[1] == 1030 else None
         )
-        says = "not done: the account can't see this patron any more"
+        says = "left out: the login used can no longer see this patron"
     done = Command(tmp_path, proxy.url)("audit", "--fix", "--yes")
     assert done.returncode == 1
     assert "Findings resolved: 3 of 4." in done.stderr
@@ -244,7 +244,7 @@ def test_whom_a_recalculation_would_harm_is_left_out_and_said(run: Command, sand
     sandbox._store.insert("ausp", {"usr": 1042, "standing_penalty": 1, "org_unit": 1, "staff": 1})
     done = run("audit", "--fix", "--yes")
     assert done.returncode == 0
-    assert "not done: a block of theirs was set by staff, and a recalculation might remove it" in done.stderr
+    assert "left out: staff set a block that recalculating might remove" in done.stderr
     assert (1, 1) in penalties(sandbox, 1042)
 
 

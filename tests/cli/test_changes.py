@@ -23,14 +23,13 @@ def test_a_removal_that_may_still_come_in_is_told_in_one_line(run: Command, prox
     proxy.decide = lambda call: Fault.DROP_REQUEST if call.method == NEW_GROUP else Fault.NONE
     done = run("remove", CARD, "--yes")
     assert done.returncode == 1
-    (told,) = [line for line in done.stdout.splitlines() if "not known yet" in line]
-    assert "it may still come in until" in told
-    assert "the next run looks again" in told
-    assert "Changes done: 0 of 1." in done.stdout
+    (told,) = [line for line in done.stdout.splitlines() if "not confirmed yet" in line]
+    assert "the result will be known by" in told
+    assert "0 of 1 done" in done.stdout
     again = run("remove", CARD, "--yes")
     assert again.returncode == 1
-    assert "1 earlier change is still open" in again.stderr
-    assert "an earlier change of this patron may still come in" in again.stdout
+    assert "1 earlier change still open" in again.stderr
+    assert "an earlier change to this patron isn't confirmed yet; try again after" in again.stdout
     assert proxy.seen.count(NEW_GROUP) == 1
 
 
@@ -44,6 +43,6 @@ def test_a_removal_that_came_in_late_is_found_by_the_next_run(run: Command, prox
     assert "already alone in group 1100" in last.stdout
     assert proxy.seen.count(NEW_GROUP) == 1
     journal = run("journal", listed_id(run, 1)).stdout
-    assert "consortium_staff: remove, changes done: 1 of 1, by " in journal
+    assert "consortium_staff: Remove from the group, 1 of 1 done, by " in journal
     assert f" on {socket.gethostname()}\n" in journal
     assert run("undo", listed_id(run, 1), "--yes").returncode == 0

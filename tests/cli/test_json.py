@@ -95,9 +95,9 @@ def test_a_batch(run: Command, tmp_path: Path, there: str) -> None:
     assert wrong.returncode == exit_status.FAILED
     assert one_line(wrong.stderr)
     assert document(wrong)["problems"] == [
-        {"line": 3, "problem": "the action must be move, remove, merge or lead"},
+        {"line": 3, "problem": "the action must be one of: move, remove, merge, lead"},
         {"line": 4, "problem": "no visible patron has this barcode"},
-        {"line": 4, "problem": "no visible patron has the target's barcode"},
+        {"line": 4, "problem": "target: no visible patron has this barcode"},
     ]
     file.write_text("action,barcode,target\nmove,20000000001014,20000000001001\n")
     assert described(run(there, "batch", str(file), "--dry-run", "--json"), "plan")["action"] == "batch"

@@ -115,7 +115,7 @@ def test_the_command_line_outweighs_the_configuration(run: Command, tmp_path: Pa
         (("report", "--org", "NOWHERE"), exit_status.CONFIGURATION, 'no org unit "NOWHERE"'),
         (("report", "--output", "/nonexistent/r.csv"), exit_status.CONFIGURATION, "cannot write /nonexistent/r.csv"),
         (("show", "20000000009999"), exit_status.FAILED, "no visible patron has this barcode"),
-        (("undo", UNKNOWN, "--yes"), exit_status.FAILED, f"the journal has no entry {UNKNOWN}"),
+        (("undo", UNKNOWN, "--yes"), exit_status.FAILED, f"there is no change {UNKNOWN}"),
         (("batch", "/nonexistent.csv"), exit_status.CONFIGURATION, "cannot be read"),
     ],
 )
@@ -254,12 +254,12 @@ def test_a_move_is_shown_and_asked_about(run: Command) -> None:
     words = ("move", "20000000001052", "--to", "20000000001007")
     dry = run(*words, "--dry-run")
     assert "from group 1015 to group 1002" in dry.stdout
-    assert "group 1002: 5 members owing $25.00, then 6 members owing $25.35" in dry.stdout
+    assert "Group 1002: 5 → 6 members, $25.00 → $25.35" in dry.stdout
     refused = run(*words, answer="n\n")
     assert "Nothing was changed." in refused.stdout
     assert group_of(run, 1052) == 1015
     agreed = run(*words, answer="y\n")
-    assert "Changes done: 1 of 1." in agreed.stdout
+    assert "1 of 1 done" in agreed.stdout
     assert agreed.returncode == 0
     assert group_of(run, 1052) == 1002
 
@@ -290,7 +290,7 @@ def test_a_missing_permission_has_its_own_status(sandbox: Sandbox, tmp_path: Pat
     run = Command(tmp_path, sandbox.url, "harbor_desk")
     done = run("move", "20000000001052", "--to", "20000000001001", "--yes")
     assert done.returncode == exit_status.PERMISSION
-    assert "Changes done: 0 of 1." in done.stdout
+    assert "0 of 1 done" in done.stdout
     assert "the account lacks" in done.stdout
 
 
@@ -316,7 +316,7 @@ def test_a_batch_twice_changes_nothing_the_second_time(run: Command, batch: Call
     path = batch(BATCH)
     first = run("batch", path, "--yes")
     assert first.returncode == 0, first.stderr
-    assert "Changes done: 5 of 5." in first.stdout
+    assert "5 of 5 done" in first.stdout
     assert group_of(run, 1043) == group_of(run, 1044) == 1001
     second = run("batch", path, "--yes")
     assert second.returncode == 0
@@ -332,7 +332,7 @@ def test_every_bad_line_of_a_batch_is_named_and_nothing_is_sent(run: Command, ba
     assert done.stderr.startswith("evergreen-groups: nothing was changed: 3 lines of ")
     unknown = run("batch", batch(BATCH + "move,20000000009998,20000000009999\n"), "--yes")
     assert "line 6: no visible patron has this barcode" in unknown.stderr
-    assert "line 6: no visible patron has the target's barcode" in unknown.stderr
+    assert "line 6: target: no visible patron has this barcode" in unknown.stderr
     impossible = run("batch", batch(BATCH + "move,2000000000\0,20000000001001\n"), "--yes")
     assert "line 6: no visible patron has this barcode" in impossible.stderr
     assert group_of(run, 1052) == 1015
@@ -341,7 +341,7 @@ def test_every_bad_line_of_a_batch_is_named_and_nothing_is_sent(run: Command, ba
 @pytest.mark.parametrize(
     ("lines", "says"),
     [
-        ("remove,20000000001052,\n", "line 6: its patron is changed by line 2 already"),
+        ("remove,20000000001052,\n", "line 6: line 2 already changes this patron"),
         ("move,20000000001001,20000000001052\n", "line 6: its target is moved by line 2"),
     ],
 )

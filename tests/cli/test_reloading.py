@@ -174,4 +174,4 @@ def test_metrics_have_their_address_and_one_that_is_taken_is_named(serve: Comman
             assert b"evergreen_groups_build_info" in answer.read()
         taken = serve("serve", "--port", "0", "--metrics", urlsplit(address).netloc)
         assert taken.returncode == exit_status.CONFIGURATION
-        assert "set listen in [metrics] to another address" in taken.stderr
+        assert "change listen in [metrics]" in taken.stderr

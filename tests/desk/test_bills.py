@@ -78,7 +78,7 @@ def test_titles_of_whom_the_setting_says(
     with caplog.at_level(logging.INFO, "evergreen_groups"):
         found = client.bills.of_user(MINH, titles=titles)
     logged = [record.getMessage() for record in caplog.records if record.name == "evergreen_groups.desk"]
-    assert logged == ([] if titles is Titles.NONE else ["titles: user 2 looks at those of group 1004"])
+    assert logged == ([] if titles is Titles.NONE else ["titles: user 2 views those of group 1004"])
     assert "owl" not in caplog.text
     theirs = titles_of(found)
     if shown is None:

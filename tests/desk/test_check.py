@@ -98,13 +98,11 @@ def test_a_penalty_of_the_librarys_own_counts_as_one_for_fines(sandbox: Sandbox,
     checker = Checker(admin, FIVE)
     assert differences(checker.of_user(1001)) == {
         1001: [
-            "Blocked in Evergreen, own fines within the limit: NORTH_OWES at NORTH.",
+            "Blocked in Evergreen, but own fines are within the limit: NORTH_OWES at NORTH.",
             "Evergreen has no threshold for this profile and library.",
         ]
     }
-    assert differences(checker.of_user(1013)) == {
-        1013: ["Blocked in Evergreen for something else: NORTH_OWES at NORTH."]
-    }
+    assert differences(checker.of_user(1013)) == {1013: ["Blocked in Evergreen: NORTH_OWES at NORTH."]}
 
 
 def test_fines_at_other_libraries_than_the_thresholds_do_not_count(sandbox: Sandbox, admin: Gateway) -> None:
@@ -126,9 +124,11 @@ def test_what_the_ils_has_recorded_is_told_where_it_differs(sandbox: Sandbox, ad
     store.insert("ausp", gone)
     check = Checker(admin, FIVE).of_user(1001, all_members=True)
     found = differences(check)
-    assert found[1001] == ["Over the limit, not yet blocked in Evergreen."]
-    assert found[1002] == ["Blocked in Evergreen, own fines within the limit: PATRON_EXCEEDS_FINES at LAKELAND."]
-    assert found[1003] == ["Blocked in Evergreen for something else: STAFF_CHR at HARBOR, set by staff."]
+    assert found[1001] == ["Own fines exceed the limit, but Evergreen hasn't blocked them yet."]
+    assert found[1002] == [
+        "Blocked in Evergreen, but own fines are within the limit: PATRON_EXCEEDS_FINES at LAKELAND."
+    ]
+    assert found[1003] == ["Blocked in Evergreen: STAFF_CHR at HARBOR, set by staff."]
     assert found[1004] == []  # a note doesn't block
     assert [penalty.kind.name for penalty in check.penalties[1004]] == ["ALERT_NOTE"]
     assert check.penalties[1005] == ()

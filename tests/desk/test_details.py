@@ -83,7 +83,7 @@ def test_the_librarys_settings_decide_what_counts_as_out(
 
 def test_a_group_of_one_and_one_that_nobody_is_in(client: Client) -> None:
     assert [member.id for member in client.details.of_user(1039).group.members] == [1039]
-    with pytest.raises(NotFoundError, match="nobody is in group 424242"):
+    with pytest.raises(NotFoundError, match="group 424242 has no visible member"):
         client.details.of_group(424242)
 
 

@@ -80,7 +80,7 @@ def test_what_a_sheet_says(sandbox: Sandbox, client: Client) -> None:
     ]
     assert sum(line.amount for line in minh.owed_for) == minh.owed
     assert [line.sentence for line in minh.due] == [
-        "1 item, due on 1 May 2026, counts as lost.",
+        "1 item, due on 1 May 2026, is considered lost.",
         "1 item was due on 20 September 2026. Please bring it back.",
         "2 items are due on 1 February 2039.",
     ]
@@ -101,10 +101,10 @@ def test_a_title_is_said_with_what_is_to_be_done_about_it(sandbox: Sandbox, clie
     found = replace(found, members=(*others, replace(minh, titles={**titles, **late})))
     sheet = pages.statement_page(found, StatementSettings())
     assert [f"{line.title}: {line.sentence}" for line in sheet.members[-1].due] == [
-        "Matilda: due on 1 May 2026, counts as lost.",
-        "Momo: was due on 20 September 2026. Please bring it back.",
-        "Heidi: reported as returned.",
-        "The Hobbit: 2 copies, due on 1 February 2039.",
+        "Matilda: 1 item, due on 1 May 2026, is considered lost.",
+        "Momo: 1 item was due on 20 September 2026. Please bring it back.",
+        "Heidi: 1 item was reported as returned.",
+        "The Hobbit: 2 items are due on 1 February 2039.",
     ]
 
 
@@ -113,7 +113,7 @@ def test_what_is_lost_or_said_to_have_come_back_is_not_due_next(sandbox: Sandbox
     lend(sandbox, MINH, "2038-03-01", copy=9002, state="CLAIMSRETURNED")
     sheet = pages.statement_page(statement(client, HUONG, StatementSettings()), StatementSettings())
     sentences = [line.sentence for line in sheet.members[-1].due]
-    assert "1 item, due on 1 February 2038, counts as lost." in sentences
+    assert "1 item, due on 1 February 2038, is considered lost." in sentences
     assert "1 item was reported as returned." in sentences
     assert sheet.next_due == date(2039, 1, 15)
 
@@ -131,7 +131,5 @@ def test_what_is_not_known_is_said_and_counted(sandbox: Sandbox, client: Client)
     take_away(sandbox, "VIEW_CIRCULATIONS", user=2)
     settings = StatementSettings()
     sheet = pages.statement_page(statement(client, HUONG, settings), settings)
-    assert [(line.text, line.amount) for line in sheet.kinds] == [
-        ("for something that cannot be listed here", Decimal("16.35"))
-    ]
+    assert [(line.text, line.amount) for line in sheet.kinds] == [("other charges", Decimal("16.35"))]
     assert [member.all_items for member in sheet.members] == [False] * 3

@@ -227,7 +227,7 @@ class _Aftermath:
         self._world.updates.clear()
         for entry in entries:
             ran = self._world.command(self._directory, "undo", str(entry.id), "--yes")
-            nothing = ran.status == 1 and re.search(r"nothing to undo in entry|is already undone", ran.errors)
+            nothing = ran.status == 1 and re.search(r"nothing to undo in change|is already undone", ran.errors)
             if ran.escaped or (ran.status != 0 and not nothing):
                 self._judgement.add(Ending.UNTRUE, f"undo: exit status {ran.status}, {ran.errors}{ran.escaped[-800:]}")
         left = self._now

@@ -190,7 +190,7 @@ def test_a_supervisor_who_may_not_see_the_patron(
     plan = clerk.planned(action, 1052, **({"target": 1001} if action == "move" else {}))
     answer = clerk.apply(plan, "k", approval=SUPERVISOR)
     assert refused(answer, sandbox) == "approval-permission-missing"
-    assert answer.body["detail"].startswith("The supervisor's login lacks the permission VIEW_USER at HARBOR.")
+    assert answer.body["detail"].startswith("the supervisor's login lacks the permission VIEW_USER at HARBOR")
     assert UPDATE not in proxy.seen
     admin = {"username": "admin", "password": "sandbox"}
     assert clerk.apply(plan, "k", approval=admin).status == 200

@@ -164,7 +164,7 @@ def test_the_second_of_two_people_sees_the_first_ones_entry_before_saving(page: 
     page.browser.close()
     page.browser.switch_to.window(ours)
     page.save("no-answer phone")
-    page.until(lambda: "A colleague has saved an entry" in page.text("dialog [role=alert]"))
+    page.until(lambda: "A colleague has added an entry" in page.text("dialog [role=alert]"))
     assert "theirs" in page.text("dialog .newer")
     assert page.run("return document.getElementById('note').value") == "mine"
     page.save_entry("no-answer phone")
@@ -185,7 +185,7 @@ def test_an_ended_session_keeps_what_was_typed(page: Worklist, has_script: bool)
     page.browser.find_element(By.ID, "note").send_keys(typed)
     end_session(page.desk.sandbox.url, token)
     press(page, "contacted phone")
-    page.until(lambda: "Your session has ended" in text(page, "[role=alert]"))
+    page.until(lambda: "You aren't logged in" in text(page, "[role=alert]"))
     login = page.browser.find_element(By.CSS_SELECTOR, "[role=alert] a")
     assert "/staff/login" in (login.get_attribute("href") or "")
     assert login.get_attribute("target") == "_blank"

@@ -155,7 +155,7 @@ def test_the_second_of_two_people_sees_the_first_ones_entry(page: Worklist) -> N
     page.save_entry("promised email")
     page.browser.switch_to.window(ours)
     mark(page)
-    page.until(lambda: "A colleague has saved an entry" in page.text("[role=alert]"))
+    page.until(lambda: "A colleague has added an entry" in page.text("[role=alert]"))
     assert "theirs" in page.text(".newer")
     page.save("contacted letter")
     page.until(lambda: page.browser.find_elements(By.ID, "groups"))

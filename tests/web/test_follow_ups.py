@@ -407,10 +407,10 @@ def test_a_typed_date_counts_rather_than_weeks(form: FormCaller, desk: DeskCalle
 @pytest.mark.parametrize(
     ("do", "typed", "said"),
     [
-        ("", {}, "Use one of the buttons"),
-        ("paid", {}, "Use one of the buttons"),
+        ("", {}, "The form is incomplete, or its date can't be read."),
+        ("paid", {}, "The form is incomplete, or its date can't be read."),
         ("note", {}, "the note is empty"),
-        ("note", {"day": "soon"}, "Use one of the buttons"),
+        ("note", {"day": "soon"}, "The form is incomplete, or its date can't be read."),
         ("contacted phone", {"remind_on": "2020-01-01"}, "the reminder is before today"),
         ("contacted phone", {"day": "2999-01-01"}, "the date is in the future"),
         ("contacted", {}, "letter or in person"),

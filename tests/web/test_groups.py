@@ -67,7 +67,7 @@ def numbers(desk: DeskCaller, query: str = "") -> list[int]:
 def test_without_a_recorded_run_the_answer_says_so(desk: DeskCaller) -> None:
     found = ask(desk)
     assert (found.status, found.code) == (404, "no-run")
-    assert found.body["detail"].startswith("No run of this report is recorded yet. The nightly report ")
+    assert found.body["detail"].startswith("This report hasn't run yet. ")
     assert ask(desk, "report=children").code == "no-run"
 
 

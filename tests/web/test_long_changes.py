@@ -17,7 +17,7 @@ from support.web_caller import API, MakeApp, client_of, end_session, session, se
 
 from evergreen_groups.changes import JournalStep, StepState
 from evergreen_groups.changes.journal import Journal
-from evergreen_groups.changes.reasons import NOT_READ_IN_TIME, TIMED_OUT
+from evergreen_groups.changes.reasons import TIMED_OUT, UNREADABLE
 from evergreen_groups.render.desk.outcome import explain_open_step, explain_step
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import ServeSettings
@@ -215,8 +215,8 @@ class TestTheTimeForARequest:
         step = self.journaled(app)
         assert (step.state, step.reason, step.reason.code) == (StepState.NOT_DONE, TIMED_OUT, "no-time")
         why = explain_step(step, {}, approved=False)
-        assert "longer than the time that this service gives it; nothing was changed" in why.text
-        assert "Try once more" in why.advice
+        assert why.text == "Evergreen didn't answer in time"
+        assert "Try again" in why.advice
         assert UPDATE not in proxy.seen
         proxy.decide = lambda call: Fault.NONE
         assert desk.apply(desk.planned("move", 1052, target=1007)).body["done"]
@@ -226,10 +226,10 @@ class TestTheTimeForARequest:
         self.late(proxy, UPDATE)
         answer = desk.apply(plan, "k")
         assert (answer.status, answer.states) == (200, ["sending", "planned"]), answer.body
-        assert answer.body["steps"][0]["reason"] == str(NOT_READ_IN_TIME)
+        assert answer.body["steps"][0]["reason"] == str(UNREADABLE)
         step = self.journaled(app)
-        assert (step.state, step.reason, step.reason.code) == (StepState.SENDING, NOT_READ_IN_TIME, "not-certain")
-        assert explain_open_step(step).advice == "It will be looked at again by itself. Don't repeat it."
+        assert (step.state, step.reason, step.reason.code) == (StepState.SENDING, UNREADABLE, "not-certain")
+        assert explain_open_step(step).advice == "Don't repeat it: the result will be checked automatically."
         assert group_of(sandbox, 1052) == 1002, "the ILS has done it"
         proxy.decide = lambda call: Fault.NONE
         looked_at = desk.change(answer.body["id"])

@@ -35,11 +35,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 
 
 def limit_of(counters: Counters, per_minute: int = 30, name: str = "session") -> RateLimit:
-    return RateLimit(counters, name, per_minute=per_minute, refusal="Wait.")
+    return RateLimit(counters, name, per_minute=per_minute)
 
 
 def refused(limit: RateLimit, key: str = "one") -> ProblemError:
-    with pytest.raises(ProblemError, match=r"^Wait\.$") as caught:
+    with pytest.raises(ProblemError, match=r"^Too many attempts\. Try again in a moment\.$") as caught:
         limit.take(key)
     return caught.value
 
@@ -198,7 +198,7 @@ class TestTogether:
                 for _ in range(3):
                     limit.take("one")
                 refused(limit)
-            assert caplog.text.count("this process counts by itself for now") == 2
+            assert caplog.text.count("this process counts alone for now") == 2
             assert PASSWORD not in caplog.text
             own.start()
             clock.now += 31  # the server isn't retried at every request
@@ -218,7 +218,7 @@ class TestTogether:
             limit_of(counters).take("one")
             last_resort.cancel()
         assert time.monotonic() - began < 30
-        assert "this process counts by itself for now" in caplog.text
+        assert "this process counts alone for now" in caplog.text
 
     def test_a_wrong_password_is_no_reason_to_let_everybody_in(self, server: RedisServer) -> None:
         limit = limit_of(Counters(counter_store(server.url, "wrong")))

@@ -262,7 +262,7 @@ class TestLibraries:
         token = session(sandbox.url, username="harbor_desk")
         answer = caller.get(f"{self.ADDRESS}/MILL", headers={**cookie(token), **NAVIGATION})
         assert (answer.status_code, answer.mimetype) == (403, "text/html")
-        assert "it takes VIEW_USER there" in answer.text
+        assert "lacks the permission VIEW_USER at" in answer.text
         assert "/staff/login" not in answer.text
 
 

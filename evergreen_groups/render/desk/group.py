@@ -244,7 +244,7 @@ def _over_limit_label(details: GroupDetails) -> str:
     if limit is None or limit.amount is None:
         return gettext("Over the limit")
     if limit.comparison is Comparison.REACHES:
-        return gettext("At the {limit} limit or over", limit=limit.amount)
+        return gettext("At or over the {limit} limit", limit=limit.amount)
     return gettext("Over the {limit} limit", limit=limit.amount)
 
 

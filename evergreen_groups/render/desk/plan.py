@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from evergreen_groups.changes import GROUP
-from evergreen_groups.language import describe_total, gettext, ngettext, pgettext
+from evergreen_groups.language import gettext, npgettext, pgettext
 from evergreen_groups.message import Message
 from evergreen_groups.render import isolated, printable, sentence
-from evergreen_groups.render.plans import describe_warning
+from evergreen_groups.render.plans import describe_warning, group_line
 from evergreen_groups.render.wording import hidden_members
 from evergreen_groups.values import age_of
 
@@ -75,9 +75,9 @@ def plan_page(draft: Draft, action: str, this_group: int | None) -> PlanPage:
         if one.code not in expected and action not in ("undo", "redo")  # the group was like that before
     )
     return PlanPage(
-        title=gettext(_TITLES[action]),  # without names, because page titles stay in the browser's history
+        title=gettext(_CONFIRM[action]),  # without names, because page titles stay in the browser's history
         heading=_heading(draft, action, leads),
-        confirm=gettext(_CONFIRM_ANYWAY[action] if warnings else _CONFIRM[action]),
+        confirm=gettext(_CONFIRM_ANYWAY.get(action, _CONFIRM[action]) if warnings else _CONFIRM[action]),
         people=tuple(Person(step.member, tuple(_facts(step))) for step in draft.steps),
         groups=tuple(_group(group, leads[number], this_group) for number, group in groups.items()),
         warnings=warnings,
@@ -92,7 +92,7 @@ _CONFIRM = {
     "remove": Message("Remove", context="a button"),
     "merge": Message("Merge", context="a button"),
     "lead": Message("Make group lead", context="a button"),
-    "no-lead": Message("No longer group lead", context="a button"),
+    "no-lead": Message("Remove as lead", context="a button"),
     "recalculate": Message("Recalculate", context="a button"),
     "undo": Message("Undo"),
     "redo": Message("Redo"),
@@ -102,20 +102,6 @@ _CONFIRM_ANYWAY = {
     "move": Message("Move anyway"),
     "remove": Message("Remove anyway"),
     "merge": Message("Merge anyway"),
-    "lead": Message("Make group lead anyway"),
-    "no-lead": Message("No longer group lead anyway"),
-    "recalculate": Message("Recalculate anyway"),
-}
-_TITLES = {
-    "join": Message("Move?"),
-    "move": Message("Move?"),
-    "remove": Message("Remove?"),
-    "merge": Message("Merge?"),
-    "lead": Message("Make group lead?"),
-    "no-lead": Message("No longer group lead?"),
-    "recalculate": Message("Recalculate?"),
-    "undo": Message("Undo?"),
-    "redo": Message("Redo?"),
 }
 _HEADINGS = {
     "join": Message("Move {who} here?"),
@@ -123,24 +109,10 @@ _HEADINGS = {
     "remove": Message("Remove {who} from the group?"),
     "merge": Message("Merge this group into {lead}'s group?"),
     "lead": Message("Make {who} group lead?"),
-    "no-lead": Message("Should {who} no longer be group lead?"),
+    "no-lead": Message("Remove {who} as group lead?"),
     "recalculate": Message("Recalculate the penalties of {who}?"),
-    "undo": Message("Undo the change to {who}?"),
-    "redo": Message("Redo the change to {who}?"),
-}
-_HEADINGS_OF_SEVERAL = {
-    "join": Message("Move {count} patron here?", plural="Move {count} patrons here?"),
-    "move": Message("Move {count} patron to another group?", plural="Move {count} patrons to another group?"),
-    "remove": Message("Remove {count} patron from the group?", plural="Remove {count} patrons from the group?"),
-    "lead": Message("Make {count} patron group lead?", plural="Make {count} patrons group lead?"),
-    "no-lead": Message(
-        "Should {count} patron no longer be group lead?", plural="Should {count} patrons no longer be group lead?"
-    ),
-    "recalculate": Message(
-        "Recalculate the penalties of {count} patron?", plural="Recalculate the penalties of {count} patrons?"
-    ),
-    "undo": Message("Undo {count} change?", plural="Undo {count} changes?"),
-    "redo": Message("Redo {count} change?", plural="Redo {count} changes?"),
+    "undo": Message("Undo this change?"),
+    "redo": Message("Redo this change?"),
 }
 
 
@@ -167,10 +139,10 @@ def _heading(draft: Draft, action: str, leads: dict[int, str]) -> str:
         return gettext("Nothing to do")
     step = draft.steps[0]
     count = len({step.member.id for step in draft.steps})
-    if count > 1 and action != "merge":
-        return gettext(_HEADINGS_OF_SEVERAL[action], count=count)
     who, before = isolated(step.member.name), leads.get(step.before, "")
-    if action == "join" and before not in ("", who):
+    if count > 1:
+        who = npgettext("whom a change is about", "{count} patron", "{count} patrons", count)
+    elif action == "join" and before not in ("", who):
         return gettext("Move {who} here from {lead}'s group?", who=who, lead=before)
     return gettext(_HEADINGS[action], who=who, lead=leads.get(step.after or 0, ""))
 
@@ -199,15 +171,7 @@ def _group(group: PlannedGroup, lead: str, this_group: int | None) -> GroupView:
     stays = pgettext("a group", "stays behind") if len(after) < len(before) else ""
     hidden = group.hidden_member_count
     return GroupView(
-        line=ngettext(
-            "{group}: {before} → {count} member, {owed} → {left}",
-            "{group}: {before} → {count} members, {owed} → {left}",
-            len(after) + hidden,
-            group=gettext("This group") if group.number == this_group else lead,
-            before=len(before) + hidden,
-            owed=describe_total(group.total_before),
-            left=describe_total(group.total_after),
-        ),
+        line=group_line(group, gettext("This group") if group.number == this_group else lead),
         members=(
             *(MemberMark(member, joins, joins=True) for member in after if member.id not in ids_before),
             *(MemberMark(member, leaves) for member in before if member.id not in ids_after),

@@ -67,7 +67,7 @@ def remarks_about(
     if account.barred:
         yield Remark(Weight.BLOCK, pgettext("remark about a member", "Barred"))
     if not account.active and not member.patron.deleted:
-        yield Remark(Weight.BLOCK, pgettext("remark about a member", "Not active"))
+        yield Remark(Weight.BLOCK, pgettext("remark about a member", "Inactive"))
     for penalty in standing.blocks_for_fines:
         # Where Evergreen's threshold is reached, its block is correct, and "within the limit" would confuse.
         reached = forecast is not None and forecast.obstacle is Obstacle.REACHES_THRESHOLD
@@ -83,8 +83,7 @@ def remarks_about(
     if account.expired:
         yield Remark(Weight.WARNING, pgettext("remark about a member", "Expired"))
     if standing.over_limit is None:
-        detail = gettext("Your login may not see the limit that counts here.")
-        yield Remark(Weight.NOTE, gettext("Limit not visible"), detail)
+        yield Remark(Weight.NOTE, gettext("Limit not visible"))
 
 
 def _block(penalty: Penalty, staff: Mapping[int, str], text: str, why: str = "") -> Remark:
@@ -93,7 +92,7 @@ def _block(penalty: Penalty, staff: Mapping[int, str], text: str, why: str = "")
         Message("{penalty} at {library} since {day}.") if since else Message("{penalty} at {library}."),
         penalty=printable(penalty.kind.label or penalty.kind.name),
         library=printable(penalty.org_unit.shortname),
-        day=day(since.date()) if since else "",  # in the ILS's own time zone
+        day=day(since.date()) if since else "",  # in Evergreen's own time zone
     )
     return Remark(Weight.BLOCK, text, _joined(where, _set_by(penalty, staff), why), printable(penalty.kind.name))
 

@@ -24,7 +24,7 @@ _STATES: Mapping[CirculationKind, Message] = {
     CirculationKind.OVERDUE: Message("overdue", context="an item"),
     CirculationKind.LONG_OVERDUE: Message("long overdue", context="an item"),
     CirculationKind.LOST: Message("lost", context="an item"),
-    CirculationKind.CLAIMS_RETURNED: Message("claimed to be returned", context="an item"),
+    CirculationKind.CLAIMS_RETURNED: Message("claims returned", context="an item"),
 }
 _CIRCULATION = "circulation"
 
@@ -204,20 +204,16 @@ def _member(statement: Statement, member: MemberBills, settings: StatementSettin
 
 def _sentence_of(item: ItemLine, count: int) -> str:
     """Return a sentence about ``count`` equal items, without the title."""
-    describe = _describe_copies if item.title else _describe_items
-    return describe(item, count, long_day(item.due) if item.due else None)
-
-
-def _describe_items(item: ItemLine, count: int, day: str | None) -> str:
     if item.kind is CirculationKind.CLAIMS_RETURNED:
         return ngettext("{count} item was reported as returned.", "{count} items were reported as returned.", count)
-    if day is None:
+    if item.due is None:
         return ngettext("{count} item has no due date.", "{count} items have no due date.", count)
+    day = long_day(item.due)
     match item.kind:
         case CirculationKind.LOST:  # possibly before the due date, so not "was due"
             return ngettext(
-                "{count} item, due on {day}, counts as lost.",
-                "{count} items, due on {day}, count as lost.",
+                "{count} item, due on {day}, is considered lost.",
+                "{count} items, due on {day}, are considered lost.",
                 count,
                 day=day,
             )
@@ -231,30 +227,10 @@ def _describe_items(item: ItemLine, count: int, day: str | None) -> str:
     return ngettext("{count} item is due on {day}.", "{count} items are due on {day}.", count, day=day)
 
 
-def _describe_copies(item: ItemLine, count: int, day: str | None) -> str:
-    if item.kind is CirculationKind.CLAIMS_RETURNED:
-        return ngettext("reported as returned.", "{count} copies were reported as returned.", count)
-    if day is None:
-        return ngettext("no due date.", "{count} copies, no due date.", count)
-    match item.kind:
-        case CirculationKind.LOST:
-            return ngettext(
-                "due on {day}, counts as lost.", "{count} copies, due on {day}, count as lost.", count, day=day
-            )
-        case CirculationKind.OVERDUE | CirculationKind.LONG_OVERDUE:
-            return ngettext(
-                "was due on {day}. Please bring it back.",
-                "{count} copies were due on {day}. Please bring them back.",
-                count,
-                day=day,
-            )
-    return ngettext("due on {day}.", "{count} copies, due on {day}.", count, day=day)
-
-
 def _owed_for(member: MemberOverview) -> tuple[OwedAmount, ...]:
     """Return what a member owes by kind and title. The amounts add up to the member's own fines."""
     if member.bills is None:
-        unknown = gettext("for something that cannot be listed here")
+        unknown = gettext("other charges")
         return (OwedAmount(unknown, "", member.own_fines),) if member.own_fines else ()
     sums: dict[tuple[str, str], Decimal] = {}
     for line in member.bills:

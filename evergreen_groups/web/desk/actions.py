@@ -13,11 +13,11 @@ from evergreen_groups.changes import PENALTIES, Action, PlanRequest, StepState
 from evergreen_groups.desk import LookupKind, explain_unknown
 from evergreen_groups.errors import BusyError, EvergreenGroupsError, NotFoundError, PlanError
 from evergreen_groups.ils import OrgUnits
-from evergreen_groups.language import describe_problem, gettext
+from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
 from evergreen_groups.render import describe_unknown, error_sentences, isolated, printable, sentence
 from evergreen_groups.render import desk as pages
-from evergreen_groups.web import ProblemError, apply_plan, undo_change
+from evergreen_groups.web import ANOTHER_DESK, ProblemError, apply_plan, undo_change
 from evergreen_groups.web.desk.forms import ChangeForm
 
 if TYPE_CHECKING:
@@ -54,10 +54,8 @@ class PatronNames:
 
 
 NOT_FOUND = {
-    LookupKind.OLD_CARD: Message(
-        "This card is not active any more. It belonged to this patron; nothing has been moved."
-    ),
-    LookupKind.SEVERAL: Message("Several patrons have a barcode that ends like this. Who is it?"),
+    LookupKind.OLD_CARD: Message("This card is inactive. Is this the patron?"),
+    LookupKind.SEVERAL: Message("Several barcodes end like this. Who is it?"),
     LookupKind.NAMES: Message("Who is it?"),
 }
 # Errors about a barcode for which a lookup has a better answer.
@@ -76,7 +74,7 @@ def propose(client: Client, form: ChangeForm, patron: int) -> ProposedPlan | str
     try:
         return client.changes.propose(_request(form, patron))
     except (PlanError, NotFoundError) as error:
-        return _refusal(error)
+        return error_sentences(error)
 
 
 def propose_with_card(
@@ -98,7 +96,7 @@ def propose_with_card(
     try:
         made = client.changes.propose(joining if joins else going)
     except (PlanError, NotFoundError) as error:
-        return None if error.code in _LOOKED_UP else (form, _refusal(error))
+        return None if error.code in _LOOKED_UP else (form, error_sentences(error))
     return with_found(form, made.draft.named[-2 if joins else -1]), made
 
 
@@ -113,20 +111,19 @@ def without_members(form: ChangeForm, draft: Draft) -> tuple[ChangeForm, str]:
 
 
 def describe_unfound(client: Client, text: str, *, sees_everybody: bool) -> str:
-    """Say that nobody was found, with advice about a barcode. Makes up to three calls."""
+    """Say that no patron was found, with advice about a barcode. Makes up to three calls."""
+    not_found = Message("No patron found: {text}")
+    if not sees_everybody:
+        not_found = Message("No patron found at the libraries visible to your login: {text}")
+    sentences = [gettext(not_found, text=isolated(text))]
     if not any(letter.isdigit() for letter in text):
-        named = Message("No patron named {name}") if sees_everybody else _NO_VISIBLE_NAME
-        return sentence(gettext(named, name=isolated(text)))
-    sentences = [gettext(_NO_CARD if sees_everybody else _NO_VISIBLE_CARD, card=printable(text))]
+        return sentence(sentences[0])
     with suppress(EvergreenGroupsError):  # advice is optional
         unknown = explain_unknown(client.gateway.within(_ADVICE_SECONDS), text)
         sentences += describe_unknown(unknown) if unknown is not None else ()
     return " ".join(map(sentence, sentences))
 
 
-_NO_CARD = Message("No patron with card {card}")
-_NO_VISIBLE_CARD = Message("No patron with card {card}, or the patron's library isn't visible to your login")
-_NO_VISIBLE_NAME = Message("No patron named {name}, or the patron's library isn't visible to your login")
 # The clerk is waiting for the answer itself.
 _ADVICE_SECONDS = 3.0
 
@@ -175,17 +172,13 @@ def apply(
         return apply_plan(running, desk, plan, plan, approval), ""
     except (PlanError, NotFoundError) as error:
         if error.code in _OUTDATED:
-            text = Message("Something has changed since this was shown. Nothing has been moved; this is how it is now.")
-            return "", gettext(text)
-        return "", _refusal(error)
+            return "", gettext("The group has changed. Nothing was moved; check the new plan.")
+        return "", error_sentences(error)
     except BusyError:
-        text = Message(
-            "Another desk is changing the same patrons or group just now. Nothing has been moved; try once more."
-        )
-        return "", gettext(text)
+        return "", gettext(ANOTHER_DESK)
     except ProblemError as error:
         if error.code.startswith("approval-") or error.status == 429:  # the clerk can correct the form
-            return "", sentence(describe_problem(error))
+            return "", error_sentences(error)
         raise
 
 
@@ -208,14 +201,9 @@ def undo(running: Service, desk: DeskRequest, entry: str, key: str) -> tuple[str
     try:
         return undo_change(running, desk, entry, key), ""
     except (PlanError, NotFoundError) as error:
-        if error.code == "already-undone":
-            return "", gettext("This change is already undone.")
-        return "", _refusal(error)
+        return "", error_sentences(error)
     except BusyError:
-        text = Message(
-            "Another desk is changing the same patrons or group just now. Nothing has been undone; try once more."
-        )
-        return "", gettext(text)
+        return "", gettext(ANOTHER_DESK)
 
 
 def entry(client: Client, id: str) -> JournalEntry | None:
@@ -330,18 +318,16 @@ def _author(change: Change, staff: Mapping[int, str]) -> str:
     by = gettext("by you") if change.is_own else _by(name)
     if operator.approved_by is None:
         return by
-    supervisor = staff.get(operator.approved_by)
-    if supervisor:
-        approved = gettext("approved by {supervisor}", supervisor=isolated(supervisor))
-    else:
-        approved = gettext("approved by a staff user whose record your login can't see")
+    approved = gettext("approved by {supervisor}", supervisor=_shown(staff.get(operator.approved_by)))
     return f"{by}; {approved}"
 
 
 def _by(name: str | None) -> str:
-    if name:
-        return gettext("by {name}", name=isolated(name))
-    return gettext("by a staff user whose record your login can't see")
+    return gettext("by {name}", name=_shown(name))
+
+
+def _shown(name: str | None) -> str:
+    return isolated(name) if name else gettext("hidden staff user")
 
 
 def _staff_of(entry: JournalEntry) -> Iterable[int]:
@@ -351,10 +337,6 @@ def _staff_of(entry: JournalEntry) -> Iterable[int]:
 def patrons_of(entries: Iterable[JournalEntry]) -> set[int]:
     """Return the ids of the patrons in these changes."""
     return {step.patron for entry in entries for step in entry.steps}
-
-
-def _refusal(error: PlanError | NotFoundError) -> str:
-    return error_sentences(error)
 
 
 def number_of(draft: Draft, patron: int) -> int | None:

@@ -59,12 +59,12 @@ def read_fields(request: Request, session_token: str, user: int) -> MultiDict[st
         ProblemError: it was made for another session, or the body isn't a form.
     """
     if request.mimetype != "application/x-www-form-urlencoded":
-        raise ProblemError(415, "This takes a form of the page.", code="not-a-form")
+        raise ProblemError(415, "The form is incomplete.", code="not-a-form")
     if not requests.is_form_token(request.form.get("form", ""), session_token, user):
         raise ProblemError(
             403,
-            "This form was made in another session.",
-            advice="Show the group again: you may have logged in anew, or as somebody else, since the page was loaded.",
+            "You have logged in again since this page was opened.",
+            advice="Show the group again.",
             code="form-of-another-session",
         )
     return request.form
@@ -78,11 +78,11 @@ def read_change(fields: MultiDict[str, str]) -> ChangeForm:
     """
     action = fields.get("action", "")
     if action not in ACTIONS:
-        raise ProblemError(400, "There is no such action.", code="no-such-action")
+        raise ProblemError(400, "The form is incomplete.", code="no-such-action")
     patrons = tuple(dict.fromkeys(map(requests.record_id, [*fields.getlist("patron"), *fields.getlist("member")])))
     if len(patrons) > MOST_PATRONS:
         raise ProblemError(
-            400, "At most {most} patrons go into one change.", code="too-many-patrons", values={"most": MOST_PATRONS}
+            400, "Change at most {most} patrons at once.", code="too-many-patrons", values={"most": MOST_PATRONS}
         )
     target = fields.get("target_id")
     return ChangeForm(
@@ -113,7 +113,7 @@ def read_text(fields: MultiDict[str, str], name: str) -> str:
     if len(text) > LONGEST_TEXT:
         raise ProblemError(
             400,
-            "That is longer than a barcode or a name: at most {most} letters.",
+            "Type at most {most} characters.",
             code="text-too-long",
             values={"most": LONGEST_TEXT},
         )
@@ -144,7 +144,7 @@ def read_plan(fields: MultiDict[str, str]) -> str:
     """
     plan = fields.get("plan", "")
     if not is_plan_id(plan):
-        raise ProblemError(400, "The form isn't whole.", code="form-incomplete")
+        raise ProblemError(400, "The form is incomplete.", code="form-incomplete")
     return plan
 
 
@@ -183,7 +183,7 @@ def _scan_as_username(fields: MultiDict[str, str]) -> str:
 
 
 def _login_too_long() -> ProblemError:
-    return ProblemError(400, "A supervisor's login is a name and a password.", code="approval-incomplete")
+    return ProblemError(400, "The form is incomplete.", code="approval-incomplete")
 
 
 def read_key(fields: MultiDict[str, str]) -> str:
@@ -194,5 +194,5 @@ def read_key(fields: MultiDict[str, str]) -> str:
     """
     key = fields.get("key", "")
     if not (16 <= len(key) <= 64 and key.isascii() and key.isalnum()):
-        raise ProblemError(400, "The form isn't whole.", code="form-incomplete")
+        raise ProblemError(400, "The form is incomplete.", code="form-incomplete")
     return key

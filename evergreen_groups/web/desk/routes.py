@@ -45,13 +45,10 @@ blueprint = Blueprint("desk_pages", __name__)
 
 _NO_PATRON = {
     "join": Message("Scan a card first."),
-    "recalculate": Message("There is nobody here for whom a recalculation could set or lift a block."),
+    "recalculate": Message("Recalculating would change nothing here."),
 }
-_NOT_CONFIRMED = Message("Nothing was changed: Enter doesn't confirm. Use the {button} button.")
-_TYPE_AGAIN = Message(
-    "Nothing was changed: Enter doesn't confirm. Type the password again, then use the {button} button."
-)
-_SELECT_FIRST = Message("Select somebody in the list first.")
+_NOT_CONFIRMED = Message("Nothing was changed. To confirm, use the {button} button.")
+_SELECT_FIRST = Message("Select a member first.")
 _SHOWN_OF_ALL = Message("{shown} of {all} shown")
 _LEAST_SEARCHABLE = 10
 """The search field appears from this many members on."""
@@ -85,7 +82,9 @@ def admitted(patron: str, *, writes: bool = False) -> Iterator[Clerk]:
     """
     running = service.service()
     if not running.settings.desk.page:
-        raise ProblemError(404, "The page is not served here: see page in [desk].", code="no-desk-page")
+        raise ProblemError(
+            404, "This page is turned off: see {setting}.", code="no-desk-page", values={"setting": "page in [desk]"}
+        )
     # Links in mails and files lead here too: the page shows only what the caller's session may see.
     largest = forms.LARGEST_FORM if request.method == "POST" else 0
     entering = (
@@ -108,7 +107,7 @@ def admitted(patron: str, *, writes: bool = False) -> Iterator[Clerk]:
 def page_file(name: str) -> Response:
     """Serve a style sheet or script."""
     if name not in answers.FILES.values():
-        raise ProblemError(404, "There is no such file.", code="no-such-file")
+        raise ProblemError(404, "There is nothing at this address.", code="no-such-file")
     return static_files.file_response(name)
 
 
@@ -142,8 +141,8 @@ def list_page(
 ) -> Response:
     """Render the member list, filtered by ``within`` if given."""
     entry = None if change is None else actions.entry(clerk.client, change)
-    beside = actions.patrons_of([entry] if entry else [])
-    details = clerk.client.details.of_user(clerk.patron, names_of=beside, exact=False)
+    changed = actions.patrons_of([entry] if entry else [])
+    details = clerk.client.details.of_user(clerk.patron, names_of=changed, exact=False)
     sort = _sort()
     rows = pages.member_rows(details, sort)
     members = [member.id for member in details.group.members]
@@ -288,7 +287,7 @@ def _next_step(clerk: Clerk) -> Response:
             return _show_plan(clerk, *planned)
         lookup = clerk.client.patrons.find(card)
         if lookup.kind is LookupKind.NOBODY:
-            return _nobody(clerk, form, card)
+            return _not_found(clerk, form, card)
         if lookup.patron is None:
             return _card_page(clerk, form, lookup)
         form = actions.with_found(form, lookup.patron)
@@ -297,8 +296,8 @@ def _next_step(clerk: Clerk) -> Response:
     return _plan_page(clerk, form)
 
 
-def _nobody(clerk: Clerk, form: forms.ChangeForm, card: str) -> Response:
-    """Say that nobody has the card or name, on the page where it was scanned, with everything as it was."""
+def _not_found(clerk: Clerk, form: forms.ChangeForm, card: str) -> Response:
+    """Say that no patron has the card or name, on the page where it was scanned, and keep everything else."""
     sees_everybody = service.service().sees_everybody(clerk.client)
     message = actions.describe_unfound(clerk.client, card, sees_everybody=sees_everybody)
     if form.action != "join":
@@ -320,9 +319,9 @@ def _card_page(
     joins = form.action == "join"
     return html(
         "card.html",
-        title=gettext("Move another patron to this group") if joins else gettext("To which group?"),
+        title=gettext("Move another patron to this group") if joins else gettext("Move to which group?"),
         unchanged=_unchanged(form),
-        label=gettext("The patron's card") if joins else gettext("A card of anybody in the other group"),
+        label=gettext("The patron's card") if joins else gettext("A card from the other group"),
         form_token=clerk.form_token,
         form=form,
         field="patron" if joins else "target_id",
@@ -364,7 +363,7 @@ def _show_plan(
     page = pages.plan_page(made.draft, form.action, actions.number_of(made.draft, clerk.patron))
     username = forms.read_username(clerk.fields) if not forms.read_card(clerk.fields) else ""
     if warned and page.warnings:
-        message = gettext(_TYPE_AGAIN if username else _NOT_CONFIRMED, button=page.confirm)
+        message = gettext(_NOT_CONFIRMED, button=page.confirm)
     return html(
         "plan.html",
         title=page.title,
@@ -413,7 +412,12 @@ def statement(patron: str) -> Response:
     settings = service.service().settings.statement
     with admitted(patron) as clerk:
         if not settings.page:
-            raise ProblemError(404, "Statements are not made here: see page in [statement].", code="no-statement")
+            raise ProblemError(
+                404,
+                "This page is turned off: see {setting}.",
+                code="no-statement",
+                values={"setting": "page in [statement]"},
+            )
         found = clerk.client.bills.of_user(clerk.patron, titles=Titles(settings.titles))
         return html(
             "statement.html",

@@ -10,15 +10,18 @@ from typing import Any, cast
 
 import pytest
 
-from evergreen_groups.changes import GROUP, PENALTIES, PlanWarning, StepReason, StepState
+from evergreen_groups.changes import GROUP, PENALTIES, PlanWarning, StepReason, StepState, apply
+from evergreen_groups.changes import reasons as step_reasons
+from evergreen_groups.errors import EventError
+from evergreen_groups.gateway import Gateway
 from evergreen_groups.ils import CirculationKind
 from evergreen_groups.language import Language, use_language
 from evergreen_groups.language.language import PSEUDO
+from evergreen_groups.message import Message
 from evergreen_groups.render import isolated, sentence
 from evergreen_groups.render.desk import outcome as outcomes
 from evergreen_groups.render.desk import outcome as past
 from evergreen_groups.render.desk import outcome as problems
-from evergreen_groups.render.desk import outcome as reasons
 from evergreen_groups.render.desk import standing, statement
 from evergreen_groups.render.desk.statement import ItemLine
 from evergreen_groups.render.plans import WARNINGS, describe_warning
@@ -44,10 +47,27 @@ def step(state: StepState, field: str = GROUP, reason: StepReason | None = None,
     return SimpleNamespace(state=state, field=field, reason=reason or StepReason(), **known)
 
 
-def reason(code: str) -> StepReason:
-    values = {"group": 1002, "event": "DATABASE_UPDATE_FAILED", "fields": "email"}
-    until = datetime(2026, 8, 1, 9, 5, tzinfo=UTC).isoformat()
-    return StepReason("", code, until=until, **values)
+LACKS = StepReason(Message("the account lacks {permission}"), "permission-missing", permission="UPDATE_USER")
+EVENT = EventError("no", textcode="DATABASE_UPDATE_FAILED")
+REASONS = [
+    *(one for one in vars(step_reasons).values() if isinstance(one, StepReason) and one.code),
+    step_reasons.refusal(Gateway("https://ils.example.org"), EVENT),
+    StepReason("two answers", "ils-not-understood"),
+    StepReason(Message("another user moved the patron to group {group}"), "moved-meanwhile", group=1002),
+    StepReason(),
+]
+DONE = [
+    StepReason(),
+    apply._CHANGED_AFTER,
+    StepReason(Message("Evergreen also changed {fields}"), "also-changed", fields="email"),
+    *apply._CHANGES.values(),
+]
+OPEN = [
+    step_reasons.may_come_in(datetime(2026, 8, 1, 9, 5, tzinfo=UTC)),
+    step_reasons.UNREADABLE,
+    step_reasons.HIDDEN_WHILE_OPEN,
+    StepReason(),
+]
 
 
 def described(one: Any, **how: bool) -> str:
@@ -55,24 +75,24 @@ def described(one: Any, **how: bool) -> str:
     return f"{line.who}: {line.text} {line.advice}"
 
 
-@pytest.mark.parametrize("code", [*reasons._BY_CODE, *reasons._WITH_VALUES, ""])
-def test_why_a_step_is_not_done(code: str) -> None:
+@pytest.mark.parametrize("reason", REASONS, ids=lambda reason: reason.code)
+def test_why_a_step_is_not_done(reason: StepReason) -> None:
     for approved in (False, True):
-        assert latin(described(step(StepState.FAILED, reason=reason(code)), approved=approved)) == set()
+        assert latin(described(step(StepState.FAILED, reason=reason), approved=approved)) == set()
 
 
 @pytest.mark.parametrize("org_unit", [4, None])
 @pytest.mark.parametrize("approved", [True, False])
 def test_a_missing_permission(org_unit: int | None, approved: bool) -> None:
     refusal = SimpleNamespace(permission="UPDATE_USER", org_unit=org_unit)
-    assert latin(described(step(StepState.FAILED, refusal=refusal), approved=approved)) == set()
+    assert latin(described(step(StepState.FAILED, reason=LACKS, refusal=refusal), approved=approved)) == set()
 
 
-@pytest.mark.parametrize("code", ["", "also-changed", "changed-again", *reasons._RECALCULATED])
+@pytest.mark.parametrize("reason", DONE, ids=lambda reason: reason.code)
 @pytest.mark.parametrize("field", [GROUP, LEAD, PENALTIES])
 @pytest.mark.parametrize("after", [None, 0, 1, 1001, 1002])
-def test_what_is_done(code: str, field: str, after: int | None) -> None:
-    assert latin(described(step(StepState.DONE, field, reason(code), after=after))) == set()
+def test_what_is_done(reason: StepReason, field: str, after: int | None) -> None:
+    assert latin(described(step(StepState.DONE, field, reason, after=after))) == set()
 
 
 @pytest.mark.parametrize("state", StepState)
@@ -83,11 +103,10 @@ def test_what_was_done_before(state: StepState, field: str) -> None:
 
 
 @pytest.mark.parametrize("under_way", [True, False])
-@pytest.mark.parametrize("code", ["not-certain-hidden", "not-certain"])
-def test_what_is_not_certain(under_way: bool, code: str) -> None:
+@pytest.mark.parametrize("reason", OPEN, ids=lambda reason: reason.code)
+def test_what_is_not_certain(under_way: bool, reason: StepReason) -> None:
     for state in (StepState.SENDING, StepState.PLANNED):
-        assert latin(described(step(state, reason=reason(code)), under_way=under_way)) == set()
-    assert latin(described(step(StepState.SENDING, reason=StepReason("", code)))) == set()
+        assert latin(described(step(state, reason=reason), under_way=under_way)) == set()
 
 
 @pytest.mark.parametrize("code", WARNINGS)
@@ -122,11 +141,11 @@ def test_items_of_a_statement(kind: CirculationKind, due: date | None) -> None:
     assert latin(item.state) == set()
 
 
-@pytest.mark.parametrize("status", [*problems._TITLES, 400, 502])
+@pytest.mark.parametrize("status", [*problems._PROBLEM_TITLES, 400, 502])
 def test_problems(status: int) -> None:
     from evergreen_groups.errors import PlanError
 
-    error = PlanError("two of the barcodes belong to the same patron", advice="name each patron once", code="twice")
+    error = PlanError("two barcodes belong to the same patron", advice="name each patron once", code="twice")
     values = problems.describe_failure(status, error)
     assert latin(f"{values['title']} {values['text']} {values['advice']}") == set()
 

@@ -23,7 +23,7 @@ class TestBesideTheClient:
         page.scan(card(RUTH), Keys.ENTER)
         page.shows("Move Nguyễn, Ruth here?")
         page.scan(Keys.ENTER)
-        assert page.outcome().startswith("Done: Nguyễn, Ruth is in this group now")
+        assert page.outcome().startswith("Done: Nguyễn, Ruth is now in this group")
         assert "Nguyễn, Ruth" in page.members()
         page.browser.switch_to.default_content()
         page.until(lambda: "5 members" in page.text(".evergreen-groups"))

@@ -93,7 +93,7 @@ def scan_three(hands: Hands, *unknown: str) -> None:
     hands.page.shows("Move 2 patrons here?")
     for digits in unknown:
         hands.scan(digits)
-        hands.page.until(lambda: "No patron with card" in hands.page.text("#message") and hands.page.loaded())
+        hands.page.until(lambda: "No patron found:" in hands.page.text("#message") and hands.page.loaded())
     hands.scan(card(THIRD))
     hands.page.shows("Move 3 patrons here?")
     hands.enter()

@@ -87,7 +87,7 @@ def an_old_card(page: PageDesk) -> None:
 def which_group(page: PageDesk) -> None:
     page.open_group(NGUYEN)
     page.desk.click("button[value=merge]")
-    page.shows("To which group?")
+    page.shows("Move to which group?")
 
 
 @state
@@ -95,7 +95,7 @@ def nothing_to_do(page: PageDesk) -> None:
     page.open_group(WHITFIELD)
     page.desk.click("#members input[value='1037']")
     page.desk.click("button[value=move]")
-    page.shows("To which group?")
+    page.shows("Move to which group?")
     page.scan(card(WHITFIELD), Keys.ENTER)
     page.shows("Nothing to do")
 
@@ -126,13 +126,13 @@ def a_selection_and_the_menu(page: PageDesk) -> None:
 def the_session_has_ended(page: PageDesk) -> None:
     page.browser.delete_all_cookies()
     page.open(NGUYEN)
-    page.shows("Your session has ended")
+    page.shows("You aren't logged in")
 
 
 @state
 def nobody_of_that_id(page: PageDesk) -> None:
     page.open(999_999)
-    page.shows("No such patron")
+    page.shows("Patron not found")
 
 
 @pytest.mark.parametrize("name", STATES)

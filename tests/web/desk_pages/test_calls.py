@@ -289,7 +289,7 @@ def test_a_card_that_plans_nothing(new_session: NewSession, calls: Calls, sandbo
     page = new_session().open(DESROSIERS)
     scanned(page, CHIDI)
     calls()
-    assert "not active any more" in scanned(page, CHIDI).message
+    assert "This card is inactive" in scanned(page, CHIDI).message
     assert calls() == 1 + 10  # including addresses and groups, to tell people apart
     page.send("/plan", card="Okonkwo, Chidi")
     by_name = calls()

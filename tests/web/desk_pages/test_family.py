@@ -96,7 +96,7 @@ class TestTitles:
             assert "Title" not in member_page(clerk, DUC).text
             assert TITLE not in statement(clerk, HUONG).text, "the sheet has a setting of its own"
         looks = [one.getMessage() for one in caplog.records if one.getMessage().startswith("titles")]
-        assert looks == ["titles: user 2 looks at those of group 1004"]
+        assert looks == ["titles: user 2 views those of group 1004"]
         assert TITLE not in caplog.text
 
     @pytest.mark.long

@@ -119,7 +119,7 @@ class TestRecalculationIsOfferedWhereItCouldChangeSomething:
         assert "Over the limit, not blocked Evergreen blocks at $10.00." in self.row(page, self.NAME)
         form = page.form("/plan", "selection")
         asked = page.clerk.post(form.action, [*form.form_values(), ("action", "recalculate")])
-        assert asked.message == "There is nobody here for whom a recalculation could set or lift a block."
+        assert asked.message == "Recalculating would change nothing here."
 
     def test_not_where_evergreen_has_no_threshold(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         change_rows(sandbox, "DELETE FROM pgpt WHERE penalty = 1")
@@ -148,14 +148,14 @@ class TestRecalculationIsOfferedWhereItCouldChangeSomething:
         self.block(sandbox, 1001, staff="3")
         page = clerk.open(1001)
         assert not self.is_offered(page)
-        assert "A block set by staff is never recalculated." in self.row(page, 1001)
+        assert "Staff set this block. Remove it in the patron's Messages." in self.row(page, 1001)
 
     def test_where_the_clerk_may_not_see_the_threshold(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         self.evergreen_blocks_from(sandbox, 1000)
         take_away(sandbox, "VIEW_GROUP_PENALTY_THRESHOLD")
         page = clerk.open(self.FAMILY)
         assert self.is_offered(page)
-        hidden = "Evergreen's threshold isn't visible to your login, so recalculating may change nothing."
+        hidden = "Your login can't see all that Evergreen counts, so recalculating may change nothing."
         assert f"Over the limit, not blocked {hidden}" in self.row(page, self.NAME)
 
     def test_where_a_stock_circulator_sees_no_threshold_of_another_branch(
@@ -167,7 +167,7 @@ class TestRecalculationIsOfferedWhereItCouldChangeSomething:
         assert self.is_offered(page)
         assert "Evergreen blocks at $5.00." in self.row(page, AT_THRESHOLD)
         assert "Blocked, but within the limit" in self.row(page, CHILD_AT_THRESHOLD)
-        assert "Evergreen's threshold isn't visible to your login" in self.row(page, CHILD_AT_THRESHOLD)
+        assert "Your login can't see all that Evergreen counts" in self.row(page, CHILD_AT_THRESHOLD)
 
     def block(self, sandbox: Sandbox, patron: int, *, staff: str) -> None:
         with sandbox._store.transaction() as connection:

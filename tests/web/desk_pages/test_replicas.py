@@ -43,7 +43,7 @@ def summary(app: Flask, sandbox: Sandbox, patron: int) -> dict[str, object]:
 
 def test_the_page_after_a_move_shows_where_everybody_is(clerk: DeskClerk, app: Flask, sandbox: Sandbox) -> None:
     done = agreed(scanned(clerk.open(NGUYEN), card(WHITFIELD)))
-    assert done.outcome.startswith("Done: Whitfield, Grace is in this group now")
+    assert done.outcome.startswith("Done: Whitfield, Grace is now in this group")
     assert "Whitfield, Grace" in done.members
     assert "Whitfield, Grace" not in clerk.open(THOMAS).members
     assert clerk.open(WHITFIELD).members.keys() == done.members.keys()
