@@ -206,7 +206,7 @@ def test_a_removal_that_overwrote_a_move_by_staff_says_so(
     proxy.let_go()
     (recovered,) = mover.changes.recover()
     assert (recovered.state, recovered.value) == (StepState.DONE, record_of(admin).usrgroup)
-    assert f"somebody else had moved the patron to group {OTHER}" in recovered.reason
+    assert f"another user moved the patron to group {OTHER}" in recovered.reason
 
 
 def test_a_change_by_staff_right_after_ours_is_no_side_effect(mover: Client, proxy: FaultProxy, admin: Gateway) -> None:
