@@ -376,7 +376,7 @@ def test_a_removal_that_landed_and_was_changed_later_is_not_ours_to_tell(
     admin.call("open-ils.actor", NEW_GROUP, TOKEN, PATRON, write=True)  # staff do the same, hours later
     (recovered,) = mover.changes.recover()
     assert recovered.state is StepState.FAILED
-    assert "somebody else has written the record since" in recovered.reason
+    assert "another user may have set it" in recovered.reason
     assert "nothing was changed" in why_not_undone(mover, 1)
 
 
