@@ -206,7 +206,7 @@ def test_a_removal_that_overwrote_a_move_by_staff_says_so(
     proxy.let_go()
     (recovered,) = mover.changes.recover()
     assert (recovered.state, recovered.value) == (StepState.DONE, record_of(admin).usrgroup)
-    assert f"somebody else had moved the patron to group {OTHER}" in recovered.reason
+    assert f"another user moved the patron to group {OTHER}" in recovered.reason
 
 
 def test_a_change_by_staff_right_after_ours_is_no_side_effect(mover: Client, proxy: FaultProxy, admin: Gateway) -> None:
@@ -376,7 +376,7 @@ def test_a_removal_that_landed_and_was_changed_later_is_not_ours_to_tell(
     admin.call("open-ils.actor", NEW_GROUP, TOKEN, PATRON, write=True)  # staff do the same, hours later
     (recovered,) = mover.changes.recover()
     assert recovered.state is StepState.FAILED
-    assert "somebody else has written the record since" in recovered.reason
+    assert "another user may have set it" in recovered.reason
     assert "nothing was changed" in why_not_undone(mover, 1)
 
 
