@@ -130,8 +130,7 @@ def test_settings_are_taken_and_wrong_ones_are_not(serve: Command, manager: Mana
         for wrong, words in (
             (f'{right}[desk]\npanel_link = "old"\n', "isn't allowed"),
             (f"{right}[desk\n", "not valid TOML"),
-            (f'{right}ca_bundle = "/nowhere"
-', "ca_bundle /nowhere can't be used"),
+            (f'{right}ca_bundle = "/nowhere"\n', "ca_bundle /nowhere can't be used"),
             ("", "[gateway] url isn't set"),
             (f'{right}[events]\nsecret_file = "/nowhere"\n', "/nowhere"),
         ):

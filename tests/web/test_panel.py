@@ -477,9 +477,7 @@ def test_evergreens_threshold_is_named_where_it_explains_a_block(desk: Desk, cli
     hidden = "Evergreen's threshold isn't visible to your login"
     within = "blocked in Evergreen, own fines within the limit"
     assert said == {
-        FAMILY[0][
-            0
-        ]: f"{within}: PATRON_EXCEEDS_FINES at CONS; Evergreen blocks at $5.00",
+        FAMILY[0][0]: f"{within}: PATRON_EXCEEDS_FINES at CONS; Evergreen blocks at $5.00",
         FAMILY[1][0]: f"{within}: PATRON_EXCEEDS_FINES at CONS; {hidden}",
         FAMILY[2][0]: f"over the limit, not blocked in Evergreen; {own}; Evergreen blocks at $10.00",
         FAMILY[3][0]: f"over the limit, not blocked in Evergreen; {own}; {hidden}",

@@ -38,9 +38,7 @@ def ids(gateway: Gateway, after: int, limit: int) -> list[int]:
 
 
 def test_unknown_names_are_rejected() -> None:
-    with pytest.raises(
-        ConfigurationError, match="unknown difference: fax; allowed: hidden-rows-count"
-    ):
+    with pytest.raises(ConfigurationError, match="unknown difference: fax; allowed: hidden-rows-count"):
         releases.differences(None, ["fax"])
     with pytest.raises(ConfigurationError, match="unknown release three"):
         releases.differences("three", [])
