@@ -96,7 +96,7 @@ class TestAddingASettingTakesOneEdit:
         assert found["whole"].history.years == 9
         assert found["whole"] == with_values(MoreSettings(), {"history.years": 9})
         refused = CliRunner().invoke(report, ["--years", "0"])
-        assert "it takes a whole number from 1 to 99" in refused.output
+        assert "it : expected a whole number from 1 to 99" in refused.output
         assert "--years YEARS" in CliRunner().invoke(report, ["--help"]).output
         assert "How many years of sums to keep (7)." in CliRunner().invoke(report, ["--help"]).output
 
@@ -117,7 +117,7 @@ class TestAddingASettingTakesOneEdit:
 
     def test_init_takes_it_from_the_command_line(self, tmp_path: Path) -> None:
         assert "years = 30" in initial_configuration(self.interviewed(tmp_path, interactive=False, years="30"))
-        with pytest.raises(ConfigurationError, match="--years takes a whole number from 1 to 99"):
+        with pytest.raises(ConfigurationError, match="--years: expected a whole number from 1 to 99"):
             self.interviewed(tmp_path, interactive=False, years="300")
 
     def test_the_example_and_the_reference_show_it(self) -> None:
