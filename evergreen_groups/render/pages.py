@@ -112,7 +112,7 @@ def environment() -> Environment:
         "labels_style": lambda title: _labels_style(language.current_language().tag, str(title)),
         "language": language.current_language,
         "describe_criteria": wording.describe_criteria,
-        "money_form": language.money_form,
+        "money_form": lambda: json.dumps(language.money_form()._asdict()),
         "nothing_found": wording.NOTHING_FOUND,
         "texts_for": lambda name: _texts_for(name, language.current_language().tag),
         "version": __version__,

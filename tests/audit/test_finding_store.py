@@ -117,4 +117,4 @@ def test_no_room_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch) -> No
         with pytest.raises(StateError) as caught:
             store.add(map(Large, range(500)))
     assert caught.value.code == "database-unusable"
-    assert "make room" in caught.value.advice
+    assert "free up disk space" in caught.value.advice

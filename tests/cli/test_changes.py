@@ -28,7 +28,7 @@ def test_a_removal_that_may_still_come_in_is_told_in_one_line(run: Command, prox
     assert "0 of 1 done" in done.stdout
     again = run("remove", CARD, "--yes")
     assert again.returncode == 1
-    assert "1 earlier change still open" in again.stderr
+    assert "1 earlier change is still open" in again.stderr
     assert "an earlier change to this patron isn't confirmed yet; try again after" in again.stdout
     assert proxy.seen.count(NEW_GROUP) == 1
 

@@ -124,7 +124,7 @@ class TestCheck:
         found = [line for line in shown.splitlines() if line[0] != " "]
         assert [line.partition(": ")[0] for line in found[:-1]] == [*(f"{config}:{line}" for line in (7, 4, 5, 8, 9))]
         assert "did you mean min_total?" in shown
-        assert "set sender in section [mail]" in shown
+        assert "set sender in [mail]" in shown
         assert found[-1] == "failed 5."
 
     def test_as_json(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:

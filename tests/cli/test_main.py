@@ -106,7 +106,7 @@ def test_the_command_line_outweighs_the_configuration(run: Command, tmp_path: Pa
 @pytest.mark.parametrize(
     ("words", "status", "says"),
     [
-        (("report", "--min-total", "x"), exit_status.USAGE, "expected an amount above zero such as 25.00"),
+        (("report", "--min-total", "x"), exit_status.USAGE, "expected an amount of 0.01 or more"),
         (("report", "--top", "0"), exit_status.USAGE, "a whole number from 1"),
         (("report", "--format", "pdf"), exit_status.USAGE, "'pdf' is not one of"),
         (("show",), exit_status.USAGE, "give one of: BARCODE, --name, --user, --group"),
@@ -132,7 +132,7 @@ def test_what_goes_wrong_is_said_in_a_line(run: Command, words: tuple[str, ...],
     ("variable", "value", "status", "says"),
     [
         pytest.param("GATEWAY_URL", "http://127.0.0.1:9", exit_status.UNREACHABLE, "", marks=pytest.mark.long),
-        ("PASSWORD", "not the password", exit_status.LOGIN, "check the name and password"),
+        ("PASSWORD", "not the password", exit_status.LOGIN, "check user name and password"),
         ("GATEWAY_URL", "http://evergreen.example.org", exit_status.CONFIGURATION, "allow_plain_http"),
     ],
     ids=["no gateway", "a wrong password", "a password in clear"],
@@ -278,12 +278,16 @@ def test_remove_lead_merge_journal_and_undo(run: Command) -> None:
     assert run("merge", "--from", "20000000001051", "--to", "20000000001039", "--yes").returncode == 0
     assert group_of(run, 1053) == 1010
     listed = run("journal").stdout.splitlines()
-    assert [line.split(": ")[1].split(",")[0] for line in listed] == ["merge", "lead", "remove"]
+    assert [line.split(": ")[1].split(",")[0] for line in listed] == [
+        "Merge groups",
+        "Change group lead",
+        "Remove from the group",
+    ]
     assert "patron 1052: group 1015 to 1100: done" in run("journal", listed_id(run, 1)).stdout
     assert run("undo", listed_id(run, 3), "--yes").returncode == 0
     assert run("undo", listed_id(run, 1), "--yes").returncode == 0
     assert group_of(run, 1052) == group_of(run, 1053) == 1015
-    assert "merge" in run("journal").stdout
+    assert "Merge groups" in run("journal").stdout
 
 
 def test_a_missing_permission_has_its_own_status(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -342,7 +346,7 @@ def test_every_bad_line_of_a_batch_is_named_and_nothing_is_sent(run: Command, ba
     ("lines", "says"),
     [
         ("remove,20000000001052,\n", "line 6: line 2 already changes this patron"),
-        ("move,20000000001001,20000000001052\n", "line 6: its target is moved by line 2"),
+        ("move,20000000001001,20000000001052\n", "line 6: line 2 moves the target"),
     ],
 )
 def test_lines_that_contradict_each_other(run: Command, batch: Callable[[str], str], lines: str, says: str) -> None:

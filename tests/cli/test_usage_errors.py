@@ -16,7 +16,7 @@ from evergreen_groups.language import ENGLISH, Language, use_language
 from evergreen_groups.language.language import PSEUDO
 
 # User input, options and arguments, answer keys and the program's name: in Latin letters in every language.
-WRITTEN = re.compile(r"'[^']*'|\([a-z]\)|--[a-z-]+|BARCODE|evergreen-groups")
+WRITTEN = re.compile(r"'[^']*'|\([a-z]\)|--[a-z-]+|BARCODE|evergreen-groups|\"none\"")
 WRONG = [
     ("report", "--nosuch"),
     ("report", "--forma", "csv"),
@@ -37,7 +37,7 @@ WRONG = [
 
 def test_a_decimal_comma_is_refused_with_the_form_it_wants(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--sandbox", "report", "--limit", "5,00"]) == exit_status.USAGE
-    assert "Invalid value for '--limit': expected an amount such as 5.00" in capsys.readouterr().err
+    assert "Invalid value for '--limit': expected an amount of 0.00 or more" in capsys.readouterr().err
 
 
 def what_is_wrong(arguments: tuple[str, ...]) -> click.ClickException:

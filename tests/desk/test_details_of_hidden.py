@@ -114,7 +114,7 @@ def test_members_that_are_not_the_groups_are_told_by_it(
         group = client.details.of_user(OKONKWO, exact=False).group
         assert (group.hidden_ids, group.hidden_fines) == (frozenset({HIDDEN}), Decimal("0.00"))
     else:
-        with pytest.raises(DataError, match="other groups"):
+        with pytest.raises(DataError, match="not the members of the requested groups"):
             client.details.of_user(OKONKWO, exact=False)
 
 

@@ -40,7 +40,7 @@ def test_another_groups_answer(sandbox: Sandbox, proxy: FaultProxy, method: str,
     owe(sandbox, 1012, (21, "9.00"))
     join(sandbox, 1012)
     proxy.answer = lambda call: answer if call.method == method else None
-    with pytest.raises(DataError, match="other groups") as told:
+    with pytest.raises(DataError, match="not the members of the requested groups") as told:
         find(proxy.url)
     assert told.value.code == "members-not-asked-for"
     assert "proxy" in told.value.advice
@@ -56,7 +56,7 @@ def test_another_groups_answer(sandbox: Sandbox, proxy: FaultProxy, method: str,
 def test_the_same_member_twice(sandbox: Sandbox, proxy: FaultProxy, method: str, answer: object) -> None:
     join(sandbox, 1012)
     proxy.answer = lambda call: answer if call.method == method else None
-    with pytest.raises(DataError, match="same member") as told:
+    with pytest.raises(DataError, match="listed twice") as told:
         find(proxy.url)
     assert told.value.code == "member-twice"
 
@@ -99,7 +99,7 @@ def test_a_deleted_member_is_none(sandbox: Sandbox, proxy: FaultProxy) -> None:
     join(sandbox, 1012, 1013)
     sandbox._store.update("au", 1013, {"deleted": "t"})
     alter_payloads(proxy, MEMBERS, lambda ids: [*ids, 1013])
-    with pytest.raises(DataError, match="other groups"):
+    with pytest.raises(DataError, match="not the members of the requested groups"):
         find(proxy.url)
 
 
@@ -110,7 +110,7 @@ def test_ids_that_are_read_again_for_the_balances_are_held_against_the_group_too
     balances = [{"usr": 99_999, "balance_owed": "9.00"}]
     proxy.answer = lambda call: balances if call.method == BALANCES else None
     alter_payloads(proxy, MEMBERS, lambda ids: [*ids, 99_999] if BALANCES in proxy.seen else ids)
-    with pytest.raises(DataError, match="other groups"):
+    with pytest.raises(DataError, match="not the members of the requested groups"):
         find(proxy.url)
 
 

@@ -222,7 +222,10 @@ def test_an_unusable_history_does_not_cost_the_report(report: Runs) -> None:
     shown, errors = report.said()
     assert "Okonkwo" in shown
     assert "Changes since the last run aren't known" in errors
-    assert "can't be used (file is not a database); move the database away to begin a new one" in errors
+    assert (
+        "can't be used (file is not a database); restore a backup, or move the database away to start a new one"
+        in errors
+    )
     assert "the status of this run couldn't be stored" in errors
     assert history.read_bytes() == before
 

@@ -233,7 +233,7 @@ class Library:
 
     def limit_is_hidden(self, patron: Row) -> bool:
         """Return whether a patron's limit is one of the ILS's that the account may not see."""
-        if not self.limit(patron).origin.startswith("ILS"):
+        if not self.limit(patron).origin.startswith("Evergreen"):
             return False
         return patron["home_ou"] not in self.orgs_with("VIEW_GROUP_PENALTY_THRESHOLD")
 

@@ -212,7 +212,7 @@ def may_refuse(library: Library, what: str) -> bool:
     transactions = library.orgs_with("VIEW_USER_TRANSACTIONS")
     if what == "audit" and library.question["policy"]["limit"] == "ils" and not library.visible_orgs <= thresholds:
         return True  # the limits of every library are read in advance
-    by_ils = [patron for patron in about if library.limit(patron).origin.startswith("ILS")]
+    by_ils = [patron for patron in about if library.limit(patron).origin.startswith("Evergreen")]
     return any(
         patron["home_ou"] not in thresholds
         or (library.transactions(patron["id"]) and patron["home_ou"] not in transactions)

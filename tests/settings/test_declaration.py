@@ -96,7 +96,7 @@ class TestAddingASettingTakesOneEdit:
         assert found["whole"].history.years == 9
         assert found["whole"] == with_values(MoreSettings(), {"history.years": 9})
         refused = CliRunner().invoke(report, ["--years", "0"])
-        assert "it : expected a whole number from 1 to 99" in refused.output
+        assert "--years': expected a whole number from 1 to 99" in refused.output
         assert "--years YEARS" in CliRunner().invoke(report, ["--help"]).output
         assert "How many years of sums to keep (7)." in CliRunner().invoke(report, ["--help"]).output
 

@@ -161,7 +161,6 @@ class TestTooMany:
             door.admit(token)
         refusal = door.refused(token)
         assert (refusal.status, refusal.retry_after) == (429, pytest.approx(6.0))
-        assert "in this session" in str(refusal)
         assert door.admit(door.session("admin")).user, "another session isn't refused for it"
         clock.now += PAUSE
         door.admit(token)
@@ -173,7 +172,6 @@ class TestTooMany:
         asked = door.calls
         refusal = door.refused(new)
         assert (refusal.status, refusal.retry_after) == (429, pytest.approx(6.0))
-        assert "without a session" in str(refusal)
         assert door.calls == asked, "the ILS isn't asked"
         door.strangers("d", THERE)
         clock.now += CALLER_CACHE_SECONDS
