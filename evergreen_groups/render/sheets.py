@@ -289,9 +289,7 @@ class LongSheet(Generic[Row]):
             sheet.write_blank(1, index, None, form)
 
 
-def fitted_widths(
-    columns: Sequence[SpreadsheetColumn[Row]], rows: Iterable[Row], every: Iterator[Row]
-) -> list[int]:
+def fitted_widths(columns: Sequence[SpreadsheetColumn[Row]], rows: Iterable[Row], every: Iterator[Row]) -> list[int]:
     """Return the widths of the columns of a long sheet.
 
     Text and days are measured in the first of ``rows``, numbers in ``every`` row, which needs values only in these
