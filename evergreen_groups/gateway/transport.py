@@ -292,6 +292,8 @@ class _WatchedConnection(HTTPConnection):
     answers = 0
     is_mixed_up = False
     idle_since = 0.0
+    _head: bytes | None = None
+    """The head of a request that waits for the body, so that both leave in one packet. Empty: it is still to come."""
 
     def connect(self) -> None:
         self.answers, self.is_mixed_up = 0, False
@@ -302,7 +304,15 @@ class _WatchedConnection(HTTPConnection):
         """Whether the pool may reuse the connection. Surplus data rules it out."""
         return super().is_connected and not self.is_mixed_up
 
+    def request(self, method: str, url: str, body: Any = None, *args: Any, **options: Any) -> None:
+        self._head = b"" if body else None
+        super().request(method, url, body, *args, **options)
+
     def send(self, data: Any) -> None:
+        if self._head == b"":
+            self._head = data
+            return
+        data, self._head = (self._head or b"") + data, None
         exchange = current_exchange.get()
         if exchange is not None:
             exchange.refuse_stopped()  # the gateway may have been closed during the wait for a connection
@@ -369,7 +379,8 @@ class _SharedContext(ssl.SSLContext):
         """Do nothing: urllib3 sets them for each connection, and would free memory that another thread is reading."""
 
     def wrap_socket(self, sock: socket.socket, *args: Any, **options: Any) -> ssl.SSLSocket:
-        return super().wrap_socket(sock, *args, session=self.sessions.get(options["server_hostname"]), **options)
+        options.setdefault("session", self.sessions.get(options["server_hostname"]))
+        return super().wrap_socket(sock, *args, **options)
 
 
 @lru_cache(4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import socket
 import threading
 import time
 import tracemalloc
@@ -66,6 +67,24 @@ def test_each_failure_has_its_own_exception(failure, kind):
         call(gateway)
     assert type(caught.value) is kind
     assert len(server.requests) == 1
+
+
+def test_head_and_body_leave_together():
+    came = []
+
+    def answer():
+        line, _address = listener.accept()
+        with line:
+            came.append(line.recv(65_536))
+            line.sendall(GOOD)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with Gateway(f"http://127.0.0.1:{listener.getsockname()[1]}") as gateway:
+            assert call(gateway) == "good"
+        thread.join(60)
+    assert came[0].partition(b"\r\n\r\n")[2].startswith(b"service=open-ils.actor&")
 
 
 class TestConnections:
