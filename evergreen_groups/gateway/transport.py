@@ -413,11 +413,11 @@ class _DeadlinePool(HTTPConnectionPool):
         return super()._get_conn(timeout if exchange is None else exchange.remaining(threading.TIMEOUT_MAX))
 
     def _put_conn(self, conn: Any) -> None:
-        kept, connections = conn is not None and conn.sock is not None, self.pool
-        if kept:
+        is_open, connections = conn is not None and conn.sock is not None, self.pool
+        if is_open:
             conn.idle_since = time.monotonic()
         super()._put_conn(conn)
-        if kept and connections is not None and not self._is_watched:
+        if is_open and connections is not None and not self._is_watched:
             with connections.mutex:
                 begins, self._is_watched = not self._is_watched, True
             if begins:
@@ -428,12 +428,12 @@ class _DeadlinePool(HTTPConnectionPool):
         while self._is_watched:
             time.sleep(_IDLE_SECONDS / 3)
             with connections.mutex:  # no other thread can take one
-                kept = [conn for conn in connections.queue if conn is not None and conn.sock is not None]
-                for conn in kept:
+                idle = [conn for conn in connections.queue if conn is not None and conn.sock is not None]
+                for conn in idle:
                     if time.monotonic() - conn.idle_since > _IDLE_SECONDS:
                         conn.close()
                 in_use = len(connections.queue) < connections.maxsize
-                self._is_watched = self.pool is connections and (in_use or bool(kept))
+                self._is_watched = self.pool is connections and (in_use or bool(idle))
 
 
 class _Pool(_DeadlinePool):
