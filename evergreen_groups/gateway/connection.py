@@ -434,7 +434,6 @@ class Connection:
         # A service has few processes, and each handles one request at a time. Three calls at once took 2.5 s for what
         # one at a time took 4.1 s for (10,901 members); dozens would keep the circulation desks waiting.
         concurrency: int = 3,
-        keep_alive: bool = True,
         ca_bundle: Path | str | None = None,
         allow_plain_http: bool = False,
         retries: RetryPolicy | None = None,
@@ -451,7 +450,6 @@ class Connection:
             self._address,
             connect_timeout=connect_timeout,
             concurrency=concurrency,
-            keep_alive=keep_alive,
             ca_bundle=Path(ca_bundle) if ca_bundle else None,
         )
         self._sender = Sender(

@@ -1088,8 +1088,8 @@ class Gateway(Connection):
 
     ``timeout`` is how long the gateway waits for the service, in seconds; the whole answer must arrive within ``grace``
     more seconds. ``connect_timeout`` limits connecting. ``concurrency`` is the maximum number of calls at once.
-    ``keep_alive`` reuses connections. ``ca_bundle`` is a PEM file of certificates to trust instead of the usual ones;
-    TLS is always verified. ``allow_plain_http`` permits sending secrets unencrypted to another machine.
+    ``ca_bundle`` is a PEM file of certificates to trust instead of the usual ones; TLS is always verified.
+    ``allow_plain_http`` permits sending secrets unencrypted to another machine.
     ``cache_directory`` keeps IDL files between runs. ``on_call`` is called after each request. Proxies come from the
     environment, except for this machine itself.
 

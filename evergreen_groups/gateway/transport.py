@@ -12,12 +12,13 @@ import ssl
 import threading
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from queue import LifoQueue
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from urllib.parse import urlsplit, urlunsplit
 
@@ -299,6 +300,9 @@ class _WatchedConnection(HTTPConnection):
     response_class = _TimedResponse
     answers = 0
     is_mixed_up = False
+    idle_since = 0.0
+    _head: bytes | None = None
+    """The head of a request that waits for the body, so that both leave in one packet. Empty: it is still to come."""
 
     def connect(self) -> None:
         self.answers, self.is_mixed_up = 0, False
@@ -309,7 +313,15 @@ class _WatchedConnection(HTTPConnection):
         """Whether the pool may reuse the connection. Surplus data rules it out."""
         return super().is_connected and not self.is_mixed_up
 
+    def request(self, method: str, url: str, body: Any = None, *args: Any, **options: Any) -> None:
+        self._head = b"" if body else None
+        super().request(method, url, body, *args, **options)
+
     def send(self, data: Any) -> None:
+        if self._head == b"":
+            self._head = data
+            return
+        data, self._head = (self._head or b"") + data, None
         exchange = current_exchange.get()
         if exchange is not None:
             exchange.refuse_stopped()  # the gateway may have been closed during the wait for a connection
@@ -359,6 +371,26 @@ class _WatchedTLSConnection(_WatchedConnection, HTTPSConnection):
             self.ssl_context = relax_verification(create_urllib3_context())
         super().connect()
 
+    def getresponse(self) -> Any:
+        sock = self.sock  # the answer may take it away
+        answer = super().getresponse()
+        if isinstance(self.ssl_context, _SharedContext) and isinstance(sock, ssl.SSLSocket) and self.answers == 1:
+            self.ssl_context.sessions[sock.server_hostname] = sock.session  # with TLS 1.3, it comes with the answer
+        return answer
+
+
+class _SharedContext(ssl.SSLContext):
+    """A context for many connections, which resumes the TLS session of the last one to the same host."""
+
+    sessions: dict[str | None, ssl.SSLSession | None]
+
+    def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
+        """Do nothing: urllib3 sets them for each connection, and would free memory that another thread is reading."""
+
+    def wrap_socket(self, sock: socket.socket, *args: Any, **options: Any) -> ssl.SSLSocket:
+        options.setdefault("session", self.sessions.get(options["server_hostname"]))
+        return super().wrap_socket(sock, *args, **options)
+
 
 @lru_cache(4)
 def _context(file: str, directory: str, _version: tuple[int, ...]) -> ssl.SSLContext:
@@ -369,17 +401,48 @@ def _context(file: str, directory: str, _version: tuple[int, ...]) -> ssl.SSLCon
     made = relax_verification(create_urllib3_context())
     made.load_verify_locations(file or None, directory or None)
     made.set_alpn_protocols(ALPN_PROTOCOLS)
-    # urllib3 sets the protocols again for each connection, and would free memory that another thread is reading.
-    setattr(made, "set_alpn_protocols", lambda _protocols: None)  # noqa: B010  # mypy refuses to assign to a method
-    return made
+    made.__class__ = _SharedContext
+    shared = cast("_SharedContext", made)
+    shared.sessions = {}
+    return shared
+
+
+# Apache uses one process per connection, has few spare ones, and starts one per second. It would hold the process of an
+# idle connection for 3 s: 1 s of keep-alive, then 2 s in which it waits for us to close.
+_IDLE_SECONDS = 0.3
 
 
 class _DeadlinePool(HTTPConnectionPool):
-    """A pool that waits for a free connection until the exchange's deadline."""
+    """A pool that waits for a free connection until the exchange's deadline, and soon closes idle connections."""
+
+    _is_watched = False
 
     def _get_conn(self, timeout: float | None = None) -> Any:
         exchange = current_exchange.get()
         return super()._get_conn(timeout if exchange is None else exchange.remaining(threading.TIMEOUT_MAX))
+
+    def _put_conn(self, conn: Any) -> None:
+        is_open, connections = conn is not None and conn.sock is not None, self.pool
+        if is_open:
+            conn.idle_since = time.monotonic()
+        super()._put_conn(conn)
+        if is_open and connections is not None and not self._is_watched:
+            with connections.mutex:
+                begins, self._is_watched = not self._is_watched, True
+            if begins:
+                threading.Thread(target=self._close_idle, args=(connections,), name="idle", daemon=True).start()
+
+    def _close_idle(self, connections: LifoQueue[Any]) -> None:
+        """Close connections that have been idle for long enough, until none is open."""
+        while self._is_watched:
+            time.sleep(_IDLE_SECONDS / 3)
+            with connections.mutex:  # no other thread can take one
+                idle = [conn for conn in connections.queue if conn is not None and conn.sock is not None]
+                for conn in idle:
+                    if time.monotonic() - conn.idle_since > _IDLE_SECONDS:
+                        conn.close()
+                in_use = len(connections.queue) < connections.maxsize
+                self._is_watched = self.pool is connections and (in_use or bool(idle))
 
 
 class _Pool(_DeadlinePool):
@@ -520,7 +583,7 @@ class Reply:
 class Transport:
     """The connections to one web server. Safe to share between threads.
 
-    ``concurrency`` is the maximum number of connections; further requests wait. ``keep_alive`` reuses connections. TLS
+    ``concurrency`` is the maximum number of connections; further requests wait. Idle ones are closed after 0.3 s. TLS
     certificates are always verified, against ``ca_bundle`` (a PEM file) if given.
     """
 
@@ -530,7 +593,6 @@ class Transport:
         *,
         connect_timeout: float = 10.0,
         concurrency: int = 3,
-        keep_alive: bool = True,
         ca_bundle: Path | None = None,
     ) -> None:
         require_positive(
@@ -557,8 +619,6 @@ class Transport:
         self._requests.auth = _nothing_added
         self._requests.headers["Accept-Encoding"] = ACCEPTED_ENCODING
         self._requests.trust_env = not address.loopback  # proxies from the environment, but not for this machine
-        if not keep_alive:
-            self._requests.headers["Connection"] = "close"
         bundle = str(ca_bundle) if ca_bundle else None
         self._environment = self._requests.merge_environment_settings(address.gateway, {}, True, bundle, None)
         headers = {"Content-Type": "application/x-www-form-urlencoded"}

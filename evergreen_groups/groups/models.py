@@ -278,7 +278,7 @@ class Group:
     @property
     def owing_count(self) -> Total[int]:
         """How many members owe more than 0.00."""
-        return self.counted(sum(member.own_fines > 0 for member in self.members))
+        return self.counted(len([member for member in self.members if member.own_fines > ZERO]))
 
     @property
     def highest_own_fines(self) -> Total[Decimal]:
@@ -288,9 +288,8 @@ class Group:
     @property
     def over_limit_count(self) -> Total[int]:
         """How many members' own fines are over their limit."""
-        decisions = [member.decision for member in self.members]
-        over = sum(decision.over_limit for decision in decisions if decision is not None)
-        return self.counted(over, known=None not in decisions)
+        decided = [member.over_limit_if_known for member in self.members]
+        return self.counted(decided.count(True), known=None not in decided)
 
     @property
     def no_member_over_limit(self) -> bool | None:

@@ -640,4 +640,8 @@ def gc_paused() -> Iterator[None]:
         yield
     finally:
         if was_enabled:
+            if not gc.get_freeze_count():
+                # Moves the new records to the oldest generation. The next collection would go through all of them.
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()

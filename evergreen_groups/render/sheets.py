@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
@@ -283,18 +283,17 @@ class LongSheet(Generic[Row]):
             sheet.write_blank(1, index, None, form)
 
 
-def fitted_widths(
-    columns: Sequence[SpreadsheetColumn[Row]], rows: Iterable[Row], every: Callable[[], Iterable[Row]]
-) -> list[int]:
+def fitted_widths(columns: Sequence[SpreadsheetColumn[Row]], rows: Iterable[Row], every: Iterator[Row]) -> list[int]:
     """Return the widths of the columns of a long sheet.
 
-    Text and days are measured in the first of ``rows``, numbers in ``every`` row. ``every`` is called once for each
-    column of numbers. Its rows need values only in these columns.
+    Text and days are measured in the first of ``rows``, numbers in ``every`` row, which needs values only in these
+    columns.
     """
     widths = widths_of(columns, islice(rows, _MEASURED_ROWS))
-    for index, column in enumerate(columns):
-        if column.kind not in ("text", "flag", "day"):
-            widths[index] = max(widths[index], width_of(column, map(column.value, every())))
+    numbers = [pair for pair in enumerate(columns) if pair[1].kind not in ("text", "flag", "day")]
+    while some := list(islice(every, _MEASURED_ROWS)):
+        for index, column in numbers:
+            widths[index] = max(widths[index], width_of(column, map(column.value, some)))
     return widths
 
 

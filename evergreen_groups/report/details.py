@@ -296,11 +296,11 @@ class DetailReader:
     def notes(self, groups: Collection[Group]) -> Iterator[Message]:
         """Yield notes: for how many members bills or items are unknown, and which permissions the account lacks."""
         found = [self.members[member.id] for group in groups for member in group.members]
-        without_bills = sum(member.owed is None for member in found)
+        without_bills = [member.owed for member in found].count(None)
         if without_bills:
             reason = self._reason(permissions.VIEW_USER_TRANSACTIONS, self._bills_at)
             yield _not_known(Message("Owed for"), without_bills, len(found), reason)
-        by_type = sum(member.id in self._by_billing_type for group in groups for member in group.members)
+        by_type = len({member.id for group in groups for member in group.members} & self._by_billing_type)
         if by_type:
             yield Message(
                 "For {count:,} of {all:,} members, bills for items are listed by billing type only ({reason}).",
@@ -310,7 +310,7 @@ class DetailReader:
                     "reason": self._reason(permissions.VIEW_CIRCULATIONS, self._items_at),
                 },
             )
-        without_items = sum(member.items is None for member in found)
+        without_items = [member.items for member in found].count(None)
         if without_items:
             reason = self._reason(permissions.VIEW_CIRCULATIONS, self._items_at)
             yield _not_known(Message("Items overdue"), without_items, len(found), reason)

@@ -84,10 +84,6 @@ def _gateway(
         grace=_GRACE_SECONDS,
         connect_timeout=min(_CONNECT_SECONDS, timeout),
         concurrency=concurrency,
-        # Apache uses one process per connection, has few spare ones, and starts one per second. An idle connection
-        # occupies its process for 3 s: 1 s of keep-alive, then 2 s in which Apache waits for us to close. With
-        # keep-alive, the ninth of a page's first calls waited 3.0 s, and so did the staff client's calls after it.
-        keep_alive=False,
         ca_bundle=chosen.ca_bundle,
         allow_plain_http=chosen.allow_plain_http,
         retries=_RETRIES,

@@ -52,13 +52,13 @@ LIST = 3_000
 LIMIT = 20_000
 GROUPS_OF_A_SET = 700
 MOST_HIDDEN = 7
-CLASSES = ("au", "aou", "mous", "ausp", "ac", "aua", "mobts", "circ")
+CLASSES = ("au", "aou", "mous", "ausp", "ac", "aua", "mobts", "mb", "circ")
 """The classes in the queries of report and audit."""
 PATRON = ("id", "usrgroup", "home_ou", "profile", "card", "master_account", "family_name", "first_given_name")
 OTHER_NAMES = ("second_given_name", "suffix", "pref_family_name", "pref_first_given_name", "pref_second_given_name")
 STATE = ("pref_suffix", "juvenile", "barred", "expire_date")
 BILL = ("id", "usr", "xact_type", "last_billing_type", "balance_owed", "total_owed", "total_paid", "xact_start")
-EXCEEDS_FINES = 1
+EXCEEDS_FINES, OVERDUE_FINES = 1, 1
 """The penalty that Evergreen sets for own fines, unless a setting names another."""
 PENALTY = ("id", "usr", "standing_penalty", "org_unit", "staff", "set_date", "stop_date")
 ITEM = ("id", "usr", "stop_fines", "due_date", "fine_interval", "xact_finish")
@@ -248,9 +248,7 @@ class Reading:
             blocked = {"usr": some, "standing_penalty": [EXCEEDS_FINES]}
             yield self.pool.submit(self._ask, "ausp", PENALTY, blocked)
             if self.options.details:
-                owed = {"usr": some, "balance_owed": {"<>": 0}}
-                more = ("last_payment_ts", "billing_location")
-                yield self.pool.submit(self._ask, "mobts", (*BILL, *more), owed)
+                yield self.pool.submit(self._bills, some)
                 late = {"due_date": {"<": datetime.now(UTC).isoformat(timespec="seconds")}}
                 away = {"usr": some, "checkin_time": None, "-or": [late, {"stop_fines": ["LOST", "LONGOVERDUE"]}]}
                 yield self.pool.submit(self._ask, "circ", ITEM, away)
@@ -259,6 +257,19 @@ class Reading:
 
     def _ask(self, class_id: str, fields: Iterable[str], where: Query) -> None:
         self.bare.search(class_id, fields, where)
+
+    def _bills(self, ids: list[int]) -> None:
+        """Read members' bills, and their billings, from which a bill's kind is the largest."""
+        more = ("last_payment_ts", "billing_location")
+        bills = self.bare.search("mobts", (*BILL, *more), {"usr": ids, "balance_owed": {"<>": 0}})
+        adjusted = {"billing": {"=": {"+mb": "id"}}, "amount": {">=": {"+mb": "amount"}}}
+        in_force = {
+            "voided": "f",
+            "btype": {"<>": OVERDUE_FINES},
+            "-not-exists": {"select": {"maa": ["id"]}, "from": "maa", "where": adjusted},
+        }
+        for some in parts(sorted(row[0] for row in bills), LIST):
+            self._ask("mb", ("id", "xact", "billing_type", "amount"), {"xact": some, **in_force})
 
     def _own_fines(self, ids: list[int]) -> None:
         rows = self.bare.search("mous", ("usr", "balance_owed"), {"usr": ids, "balance_owed": {"<>": 0}})

@@ -149,6 +149,18 @@ class TestTLS:
             assert gateway.call("a", "a.b").value == 1
             assert server.connections == [0, 1]
 
+    def test_a_later_connection_resumes_the_session(self, certificates):
+        """Without the server's signature, which takes it about as long as a simple call."""
+        context = tls(certificates, "right")
+        with (
+            Server(otherwise=results(1), tls=context) as server,
+            connect(server, ca_bundle=certificates / "ca.pem") as gateway,
+        ):
+            for _ in range(3):
+                gateway.call("a", "a.b", own_connection=True)
+            assert server.connections == [0, 1, 2]
+            assert context.session_stats()["hits"] == 2
+
     def test_closing_closes_connections_that_an_error_still_holds(self, certificates):
         with Server(otherwise=results(1), tls=tls(certificates, "right")) as server:
             with connect(server, ca_bundle=certificates / "ca.pem") as gateway:

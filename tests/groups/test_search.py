@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Iterator
 from decimal import Decimal
@@ -17,7 +18,7 @@ from support.gateways import gateway_of
 
 from evergreen_groups.errors import DataError, TimedOutError
 from evergreen_groups.gateway import Gateway, RetryPolicy
-from evergreen_groups.groups import GroupRange, GroupSearch, HighFines, PatronRow, search
+from evergreen_groups.groups import GroupRange, GroupSearch, HighFines, PatronRow, gc_paused, search
 from evergreen_groups.groups.search import (
     MAX_BATCH,
     ChangedPatrons,
@@ -34,6 +35,19 @@ from evergreen_groups.sandbox import Sandbox
 SLOW = 408, "Timeout Error : Request Timeout"
 ONCE = RetryPolicy(tries=1)
 QUERY = HighFines(Decimal("5.00"))
+
+
+def test_what_was_read_is_not_gone_through_again() -> None:
+    """A collection of 50,000 new records takes a tenth of the time of a report."""
+    gc.unfreeze()
+    try:
+        with gc_paused():
+            records = [[number] for number in range(50_000)]
+            assert gc.get_count()[0] >= len(records)
+        assert gc.isenabled()
+        assert gc.get_count()[0] < 5_000
+    finally:
+        gc.freeze()
 
 
 @pytest.fixture

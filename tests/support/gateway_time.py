@@ -17,6 +17,8 @@ MODULES = ("call", "sender", "transport")
 class GatewayTime:
     """Replaces the module ``time`` in them."""
 
+    sleep = staticmethod(time.sleep)
+
     def __init__(self) -> None:
         self._ahead = 0.0
 

@@ -247,7 +247,7 @@ def _groups(report: Report, client: StaffClient | None) -> LongSheet[GroupRow]:
     return LongSheet(
         _sheet_name(gettext("Groups")),
         columns_of_groups,
-        fitted_widths(columns_of_groups, rows(), rows),
+        fitted_widths(columns_of_groups, rows(), rows()),
         lambda group: (group_row(report, group),),
         lambda _group: 1,
         None if client is None else lambda group: (client.group_page(group.lead.id),),
@@ -260,7 +260,7 @@ def _members(report: Report, client: StaffClient | None) -> LongSheet[MemberRow]
 
     columns_of_members = member_columns(report)
     # Numbers are measured without standings, which are slow to determine.
-    widths = fitted_widths(columns_of_members, rows(report), lambda: rows(replace(report, blocks=None)))
+    widths = fitted_widths(columns_of_members, rows(report), rows(replace(report, blocks=None)))
     return LongSheet(
         _sheet_name(gettext("Members")),
         columns_of_members,

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import zipfile
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +224,25 @@ def test_columns_are_as_wide_as_their_texts() -> None:
     assert widths["Name"] > 40
     assert widths["Barcode"] >= 14
     assert 9 <= widths["Library"] < 15
+
+
+def test_numbers_are_measured_on_every_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A number that is too wide for its column isn't shown. Texts are measured in the first rows only."""
+
+    def widths() -> dict[str, float]:
+        sheet = workbook(report)["Groups"]
+        return {cell.value: sheet.column_dimensions[cell.column_letter].width for cell in sheet[1]}
+
+    groups = large_report(30).groups
+    rich = Group(99_999_999_999, (replace(groups[0].members[0], own_fines=Decimal("123456789.00")),))
+    report = report_of([*groups, rich])
+    before = widths()
+    monkeypatch.setattr(long_sheets, "_MEASURED_ROWS", 4)
+    assert {name: width for name, width in widths().items() if name != "Lead"} == {
+        name: width for name, width in before.items() if name != "Lead"
+    }
+    assert before["Group Fines"] >= len("+123,456,789.00$")
+    assert before["Group"] >= len("99,999,999,999")
 
 
 def test_summary() -> None:
