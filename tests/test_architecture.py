@@ -64,6 +64,7 @@ GROUND = {
     "formats",
     "language",
     "message",
+    "plugins",
     "policy",
     "progress",
     "ttl_cache",
@@ -80,7 +81,7 @@ GROUND_MAY_IMPORT = {
 }
 STANDS_APART = {
     "gateway": {"arguments", "certificates", "errors", "message", "ttl_cache", "values"},
-    "state": {"errors", "message"},
+    "state": {"errors", "message", "plugins"},
     "sandbox": {"errors", "language", "message", "values"},
 }
 """Rooms that import only part of the ground, so that they can be used or reviewed alone."""

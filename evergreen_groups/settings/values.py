@@ -416,6 +416,7 @@ REPORT_NAME = Kind(
     empty='""',
 )
 KIND_NAMES = Kind("kind", Message('a list of kinds such as ["lost materials"]'), _texts, several=True)
+PLUGIN_NAMES = Kind("plug-in", Message('a list of plug-ins such as ["chat"]'), _texts, several=True)
 PROFILE_NAMES = Kind("profile", Message('a list of profiles such as ["Juvenile"]'), _texts, several=True)
 ASCENDING_DAYS = Kind("days", Message("a list of up to 9 ascending numbers such as [30, 60, 90]"), _ascending_days)
 BOOLEAN = Kind("flag", Message("true or false"), _boolean)
