@@ -333,8 +333,12 @@ def release(session: nox.Session) -> None:
         session.error(f"CHANGELOG.md has no entry of {version} with a date")
     shutil.rmtree(ROOT / "dist", ignore_errors=True)
     of_commit = str(session.run("git", "log", "-1", "--format=%ct", external=True, silent=True)).strip()
-    python(session, "-m", "build", "--outdir", "dist", ".", env={"SOURCE_DATE_EPOCH": of_commit})
+    # With the build tools of this environment: the lock has the same for everyone.
+    python(session, "-m", "build", "--no-isolation", "--outdir", "dist", ".", env={"SOURCE_DATE_EPOCH": of_commit})
     wheel = f"dist/evergreen_groups-{version}-py3-none-any.whl"
+    with fresh(session, "twine", "check-wheel-contents") as commands:
+        session.run(str(commands / "twine"), "check", "--strict", wheel, f"dist/evergreen_groups-{version}.tar.gz")
+        session.run(str(commands / "check-wheel-contents"), wheel)
     with fresh(session, f"{wheel}[postgresql,redis,serve,xlsx]") as commands:
         session.run(str(commands / "evergreen-groups"), "--version")
         session.run(str(commands / "evergreen-groups"), "--sandbox", "report")
