@@ -242,7 +242,7 @@ def dependencies(session: nox.Session) -> None:
             environment = f"{directory}/{resolution}"
             session.run(uv, "venv", "--quiet", "--python", version, environment)
             install = (uv, "pip", "install", "--quiet", "--python", environment, "--resolution", resolution)
-            session.run(*install, "--requirement", "pyproject.toml", "--extra", "test", "editables")
+            session.run(*install, "--requirement", "pyproject.toml", "--extra", "test", "editables>=0.5")
             session.run(*install, "--no-build-isolation", "--no-deps", "--editable", ".")  # built by these versions too
             session.run(f"{environment}/bin/pytest")
 
