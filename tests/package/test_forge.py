@@ -98,6 +98,16 @@ def test_read_the_docs_installs_and_builds_what_exists() -> None:
     assert (REPOSITORY / document["sphinx"]["configuration"]).is_file()
 
 
+def test_the_debian_package_depends_on_what_the_service_needs() -> None:
+    control = (REPOSITORY / "packaging" / "debian" / "control").read_text("utf-8")
+    depends = re.search(r"^Package:.*?^Depends:\n(.*?)^\w", control, re.DOTALL | re.MULTILINE)
+    assert depends
+    named = set(re.findall(r"python3-([\w-]+) \(>= ([\d.]+)\)", depends[1]))
+    extras = PROJECT["optional-dependencies"]
+    needed = [one.partition(">=") for one in (*extras["serve"], *extras["metrics"]) if not one.startswith("evergreen")]
+    assert named == {(name, version) for name, _, version in needed}
+
+
 def test_a_machine_without_build_tools_gets_the_line_for_apt(tmp_path: Path) -> None:
     (tmp_path / "dirname").symlink_to("/usr/bin/dirname")
     command = ["/bin/sh", str(REPOSITORY / "packaging" / "build-deb"), str(tmp_path / "dist")]
