@@ -6,6 +6,7 @@ twice; only ``newcomer`` and ``release`` make fresh ones, because that is what t
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import sys
@@ -49,10 +50,12 @@ ROOMS_AT_A_GATEWAY = (
 OLDER_RELEASES = ("--release", "3.11", "--release", "3.14")
 """The oldest release and one from the middle, which ``.ci/run`` tries; ``night`` tries all seven."""
 ROOMS_ON_OLDER_RELEASES = ("gateway", "groups", "changes")
-NIGHT = ("long", "releases", "rust", "replicas", "postgresql")
+NIGHT = ("long", "releases", "rust", "replicas", "postgresql", "dependencies")
 """What takes too long for ``.ci/run``, and runs once a day and before a release."""
 AT_THE_DATABASE = ("tests/state", "tests/nightly/test_several_servers.py", "tests/web/test_wrong_clocks.py")
 """What is tried on each version of PostgreSQL."""
+LOCK = "requirements.lock"
+"""The versions of all development dependencies, with hashes, that a release is built with."""
 RECORDED = ROOT.parent / "shared" / "wire"
 """Traffic of a real Evergreen, where it lies beside the checkout."""
 
@@ -223,6 +226,40 @@ def postgresql(session: nox.Session) -> None:
 
 
 @nox.session
+def dependencies(session: nox.Session) -> None:
+    """Run the tests with the lowest and the newest versions of each dependency, and audit the lock; -- lock updates it.
+
+    Python 3.11 has wheels of the lowest versions. uv fetches it where it isn't installed.
+    """
+    with fresh(session, "uv", "pip-audit") as commands, TemporaryDirectory(prefix="evergreen-groups-") as directory:
+        uv = str(commands / "uv")
+        if "lock" in session.posargs:
+            options = ("--universal", "--python-version", "3.11", "--extra", "dev", "--generate-hashes", "--upgrade")
+            session.run(uv, "pip", "compile", *options, "--no-header", "--no-annotate", "-o", LOCK, "pyproject.toml")
+            return
+        audit(session, commands, Path(directory) / "audit.json")
+        for resolution, version in (("lowest-direct", "3.11"), ("highest", sys.executable)):
+            environment = f"{directory}/{resolution}"
+            session.run(uv, "venv", "--quiet", "--python", version, environment)
+            install = (uv, "pip", "install", "--quiet", "--python", environment, "--resolution", resolution)
+            session.run(*install, "--requirement", "pyproject.toml", "--extra", "test", "editables>=0.5")
+            session.run(*install, "--no-build-isolation", "--no-deps", "--editable", ".")  # built by these versions too
+            session.run(f"{environment}/bin/pytest")
+
+
+def audit(session: nox.Session, commands: Path, result: Path) -> None:
+    """Fail if a version in the lock has a known vulnerability. Offline, only warn that nothing was audited."""
+    options = ("--require-hashes", "--disable-pip", "--format", "json", "--output", str(result))
+    session.run(str(commands / "pip-audit"), "--requirement", LOCK, *options, success_codes=[0, 1])
+    if not result.exists():
+        session.warn(f"NOT AUDITED: the advisories of the versions in {LOCK} can't be read from here")
+        return
+    found = [one for one in json.loads(result.read_text("utf-8"))["dependencies"] if one.get("vulns")]
+    if found:
+        session.error("; ".join(f"{one['name']} {one['version']}: {one['vulns'][0]['id']}" for one in found))
+
+
+@nox.session
 def night(session: nox.Session) -> None:
     """Run everything that ``.ci/run`` has no time for."""
     for name in NIGHT:
@@ -297,8 +334,12 @@ def release(session: nox.Session) -> None:
         session.error(f"CHANGELOG.md has no entry of {version} with a date")
     shutil.rmtree(ROOT / "dist", ignore_errors=True)
     of_commit = str(session.run("git", "log", "-1", "--format=%ct", external=True, silent=True)).strip()
-    python(session, "-m", "build", "--outdir", "dist", ".", env={"SOURCE_DATE_EPOCH": of_commit})
+    # With the build tools of this environment: the lock has the same for everyone.
+    python(session, "-m", "build", "--no-isolation", "--outdir", "dist", ".", env={"SOURCE_DATE_EPOCH": of_commit})
     wheel = f"dist/evergreen_groups-{version}-py3-none-any.whl"
+    with fresh(session, "twine", "check-wheel-contents") as commands:
+        session.run(str(commands / "twine"), "check", "--strict", wheel, f"dist/evergreen_groups-{version}.tar.gz")
+        session.run(str(commands / "check-wheel-contents"), wheel)
     with fresh(session, f"{wheel}[postgresql,redis,serve,xlsx]") as commands:
         session.run(str(commands / "evergreen-groups"), "--version")
         session.run(str(commands / "evergreen-groups"), "--sandbox", "report")

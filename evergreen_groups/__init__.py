@@ -18,7 +18,7 @@ for programs that need Evergreen and no groups.
 
 from __future__ import annotations
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 
 def __getattr__(name: str) -> object:

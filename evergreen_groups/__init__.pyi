@@ -9,6 +9,7 @@ from .changes import Draft as Draft
 from .changes import JournalEntry as JournalEntry
 from .changes import JournalStep as JournalStep
 from .changes import PlannedGroup as PlannedGroup
+from .changes import PlanOutcome as PlanOutcome
 from .changes import PlanRequest as PlanRequest
 from .changes import PlanWarning as PlanWarning
 from .changes import Step as Step
@@ -21,6 +22,7 @@ from .client import connect as connect
 from .desk import GroupSummary as GroupSummary
 from .desk import PatronDecision as PatronDecision
 from .errors import EvergreenGroupsError as EvergreenGroupsError
+from .follow_up import Entry as Entry
 from .gateway import TOKEN as TOKEN
 from .gateway import Credentials as Credentials
 from .gateway import Gateway as Gateway

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.plugins import Plugins
 from evergreen_groups.settings import Settings, passwords
 from evergreen_groups.settings import reading as load
 from evergreen_groups.state import State, find_cache_directory, find_state_directory
@@ -55,7 +56,7 @@ def connect(
 
 
 def configured_state(settings: Settings, environ: Mapping[str, str], directory: Path | None = None) -> State:
-    """Create the state described in ``[state]``, without opening it.
+    """Create the state described in ``[state]``, without opening it, and with the plug-ins of ``[plugins]``.
 
     ``directory`` is the state directory, by default ``$STATE_DIRECTORY`` or the user's.
 
@@ -65,7 +66,12 @@ def configured_state(settings: Settings, environ: Mapping[str, str], directory: 
     chosen = settings.state
     password = passwords.secret(chosen, environ) if chosen.database else None
     directory = directory or find_state_directory(environ)
-    return State(directory, chosen.database, password)
+    return State(directory, chosen.database, password, configured_plugins(settings))
+
+
+def configured_plugins(settings: Settings) -> Plugins:
+    """Create the plug-ins described in ``[plugins]``, without loading them."""
+    return Plugins(settings.plugins.enabled, settings.plugins.timeout)
 
 
 def gateway_and_account(settings: Settings) -> tuple[str, str]:

@@ -492,7 +492,10 @@ class Applier:
         with self._state.change_lease(self._gateway.url, patrons, numbers, timeout) as lease:
             journal = Journal(lease)
             recover(self._gateway, journal, patrons)
-            yield PlanRun(self._gateway, journal, self._operator, action, steps, undoes)
+            run = PlanRun(self._gateway, journal, self._operator, action, steps, undoes)
+            yield run
+        if run.outcome is not None:  # after the lease, so that no other desk waits for a plug-in
+            self._state.plugins.notify("change_applied", run.outcome)
 
     def apply(
         self,
@@ -536,7 +539,10 @@ class Applier:
 
 
 class PlanRun(Generic[StepT]):
-    """A plan that is being applied under the lease: call :meth:`record` once, then :meth:`apply`."""
+    """A plan that is being applied under the lease: call :meth:`record` once, then :meth:`apply`.
+
+    ``outcome`` is None until the plan was applied.
+    """
 
     def __init__(
         self,
@@ -553,6 +559,7 @@ class PlanRun(Generic[StepT]):
         self._action = action
         self._steps = steps
         self._undoes = undoes
+        self.outcome: PlanOutcome[StepT] | None = None
         self._open: list[JournalStep] = []  # the patrons' steps whose requests may still reach Evergreen
         self._not_moved: set[tuple[int, int | None]] = set()
 
@@ -598,7 +605,8 @@ class PlanRun(Generic[StepT]):
                 stopped = outcome.error
                 break
         left = (StepOutcome(step, StepState.PLANNED, reason=NOT_STARTED) for step in self._steps[len(outcomes) :])
-        return PlanOutcome((*outcomes, *left), stopped, self._entry.id)
+        self.outcome = PlanOutcome((*outcomes, *left), stopped, self._entry.id)
+        return self.outcome
 
     def _apply(self, step: StepT, journaled: JournalStep) -> StepOutcome[StepT]:
         of_patron = [it for it in self._open if it.patron == step.patron_id]

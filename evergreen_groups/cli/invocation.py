@@ -20,7 +20,7 @@ from evergreen_groups.cli.output import ASKING, output_in_pages, terminal_progre
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.language import set_language, terminal_language
 from evergreen_groups.message import Message
-from evergreen_groups.settings import MailSettings, MetricsSettings, Settings
+from evergreen_groups.settings import MailSettings, MetricsSettings, PluginSettings, Settings
 from evergreen_groups.settings import reading as load
 from evergreen_groups.state import State
 
@@ -262,5 +262,6 @@ def _without_installation(settings: Settings) -> Settings:
         serve=replace(settings.serve, report=None),
         mail=MailSettings(),
         metrics=MetricsSettings(),
+        plugins=PluginSettings(),
         reports=(),
     )

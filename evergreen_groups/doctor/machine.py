@@ -16,6 +16,7 @@ from evergreen_groups.doctor.finding import NOT_CONFIGURED, Finding, failed, fro
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.formats import OUTPUT_FORMATS, TEXT_FORMATS, format_of_file, output_format
 from evergreen_groups.message import Message, own_pip, system_reason
+from evergreen_groups.plugins import PluginFailedError
 from evergreen_groups.settings import passwords
 from evergreen_groups.state import examine, find_state_directory
 
@@ -215,6 +216,24 @@ def state_directory(subject: Subject) -> Iterator[Finding]:
         yield warning(_OPEN, "{command}", code="state-open", values=values)
     else:
         yield ok("{path}", values=values)
+
+
+def plugins(subject: Subject) -> Iterator[Finding]:
+    """The enabled plug-ins can be loaded, and have one of the methods that are called."""
+    state = subject.state
+    for plugin in state.plugins.enabled:
+        try:
+            version, methods = plugin.inspect(state.plugins.seconds)
+        except PluginFailedError as error:
+            yield failed(
+                "the plug-in {name} can't be used ({reason})",
+                "install it in the program's environment, correct it, or remove it from [plugins] enabled",
+                code="plugin-failed",
+                values={"name": plugin.name, "reason": str(error)},
+                setting="plugins.enabled",
+            )
+        else:
+            yield ok("{name}: {note}", values={"name": f"{plugin.name} {version}", "note": ", ".join(methods)})
 
 
 def database(subject: Subject) -> Iterator[Finding]:

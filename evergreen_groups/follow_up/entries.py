@@ -58,7 +58,7 @@ class FollowUpStatus(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry as stored.
+    """One entry of a follow-up, as stored.
 
     ``at`` is when it was saved, ``day`` when it happened. ``group`` (number), ``contact`` (patron id) and
     ``combined_fines`` are those of that time. ``staff`` (``au.id``, None once forgotten) saved it at ``workstation``

@@ -155,6 +155,8 @@ def _normalized_host(host: str) -> str:
         return host
     if ":" in host:
         return ipaddress.IPv6Address(host).compressed
+    if "%" in host:  # urllib3 before 2.8 would accept it
+        raise ValueError(host)
     prepared = requests.PreparedRequest()
     prepared.prepare_url(f"https://{host}", None)
     return (urlsplit(prepared.url or "").hostname or "").removesuffix(".")

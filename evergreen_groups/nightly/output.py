@@ -29,7 +29,7 @@ from evergreen_groups.language import (
 from evergreen_groups.message import Message
 from evergreen_groups.progress import Progress, silent
 from evergreen_groups.render.report import WritingOptions, render, render_parts, write_file
-from evergreen_groups.report import Report, by_library, libraries
+from evergreen_groups.report import Report, by_library, reported_libraries
 from evergreen_groups.state import LATEST, new_edition
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ def publish(
     names = library_file_names(parts)
     entries: list[IndexedLibrary] = []
     writing = Message("writing files")
-    for library in libraries(report):
+    for library in reported_libraries(report):
         language = readers.of_library(library.shortname) if readers else current_language()
         files = {format: f"{names[library.shortname]}.{output_format(format).ending}" for format in formats}
         entries.append(IndexedLibrary(library, parts[library.shortname], files, language))

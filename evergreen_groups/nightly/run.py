@@ -215,6 +215,7 @@ class ReportRun:
         self._state_fails = False
         # Whether mails, history and status are stored, so that no later run makes these reports again.
         self._is_stored = False
+        self._finished: list[Report] = []  # the reports that were written and recorded
 
     def __call__(self) -> int:
         """Make the reports and return the exit status. Record the outcome in any case, except of a preview.
@@ -224,6 +225,8 @@ class ReportRun:
         try:
             with ExitStack() as stack:
                 state = self._open_state(stack)
+                # Called last: after the status is stored, and after the lease and the deadline have ended.
+                stack.callback(lambda: state.plugins.notify("report_finished", *self._finished))
                 transactions = state.database if self._is_preview else self._take_lease(state, stack)
                 if self._is_already_made(transactions):
                     status = self._send_queued(transactions)
@@ -507,6 +510,7 @@ class ReportRun:
                 write_run_status(transactions, status, manual=not self._scheduled, within=connection)
         self._is_stored = self._problem is None
         if self._recorded:
+            self._finished = [one.report for one in self._made]
             log.info("recorded in the history")
 
     def _now(self, transactions: Transactions) -> datetime:

@@ -23,7 +23,7 @@ from .history import reports_with as reports_with
 from .libraries import ReportedLibrary as ReportedLibrary
 from .libraries import by_library as by_library
 from .libraries import for_libraries as for_libraries
-from .libraries import libraries as libraries
+from .libraries import reported_libraries as reported_libraries
 from .listings import GroupMatching as GroupMatching
 from .listings import Listing as Listing
 from .listings import Listings as Listings

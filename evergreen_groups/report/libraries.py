@@ -34,7 +34,7 @@ class ReportedLibrary:
     depth: int
 
 
-def libraries(report: Report) -> tuple[ReportedLibrary, ...]:
+def reported_libraries(report: Report) -> tuple[ReportedLibrary, ...]:
     """Return the libraries that get a part. Parents come before children, siblings are sorted by short name.
 
     These are all org units at or below those in ``report.criteria``, with or without groups; other org units aren't
@@ -62,7 +62,7 @@ def by_library(report: Report) -> dict[str, Report]:
     Groups, totals and changes are the library's; notes are the whole report's.
     """
     upwards = OrgUnits.shortnames_upwards(report.org_units)
-    groups: dict[str, list[Group]] = {library.shortname: [] for library in libraries(report)}
+    groups: dict[str, list[Group]] = {library.shortname: [] for library in reported_libraries(report)}
     for group in report.groups:
         for shortname in {above for home in _homes(group) for above in upwards.get(home, (home,))} & groups.keys():
             groups[shortname].append(group)

@@ -18,6 +18,7 @@ from .sections import LetterSettings as LetterSettings
 from .sections import MailSettings as MailSettings
 from .sections import MetricsSettings as MetricsSettings
 from .sections import NamedReport as NamedReport
+from .sections import PluginSettings as PluginSettings
 from .sections import PolicySettings as PolicySettings
 from .sections import ReportSettings as ReportSettings
 from .sections import ServeSettings as ServeSettings

@@ -952,6 +952,21 @@ class MetricsSettings:
 
 
 @dataclass(frozen=True)
+class PluginSettings:
+    """Section ``[plugins]``; ``timeout`` is in seconds."""
+
+    enabled: tuple[str, ...] = setting(
+        v.PLUGIN_NAMES, (), help="The plug-ins to call, by name and in this order (docs/plugins.md)."
+    )
+    timeout: int = setting(
+        v.whole_number(1, 60),
+        5,
+        help="How many seconds to wait for each plug-in; one that takes longer is logged, and skipped as long as it "
+        "is busy.",
+    )
+
+
+@dataclass(frozen=True)
 class Settings:
     """All settings. ``source`` is the file that they were read from, if any."""
 
@@ -973,6 +988,7 @@ class Settings:
     redis: RedisSettings = section(RedisSettings, "Counters that several servers share.")
     events: EventsSettings = section(EventsSettings, "Events from Evergreen (evergreen-groups install --show events).")
     metrics: MetricsSettings = section(MetricsSettings, "Monitoring (docs/monitoring.md).")
+    plugins: PluginSettings = section(PluginSettings, "Plug-ins that are called after reports, changes and follow-ups.")
     reports: tuple[NamedReport, ...] = ()
     source: Path | None = None
 

@@ -406,6 +406,7 @@ REPORT_NAME = Kind(
     empty='""',
 )
 KIND_NAMES = Kind("kind", _list_like('["lost materials"]'), _texts, several=True)
+PLUGIN_NAMES = Kind("plug-in", _list_like('["chat"]'), _texts, several=True)
 PROFILE_NAMES = Kind("profile", _list_like('["Juvenile"]'), _texts, several=True)
 ASCENDING_DAYS = Kind("days", Message("up to 9 ascending numbers, such as [30, 60, 90]"), _ascending_days)
 BOOLEAN = Kind("flag", Message("true or false"), _boolean)

@@ -90,8 +90,8 @@ class Amount(TypeDecorator[Decimal]):
 
 
 VERSION = "11"
-"""The version of this release's schema. Until 1.0, raise it with each change of a table. There are no migrations yet,
-so a database of another version is refused."""
+"""The version of this release's schema. Raise it with each change of a table, and add a migration. Databases of
+development versions, before 1.0, are refused."""
 
 metadata = MetaData(
     naming_convention={

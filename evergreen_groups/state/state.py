@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.message import Message
+from evergreen_groups.plugins import Plugins
 from evergreen_groups.state.files import REPORT_LOCK, gateway_key
 from evergreen_groups.state.lock import LeaseName
 
@@ -36,11 +37,19 @@ class State:
     """The state of one installation, opened or created at first use. Safe to share between threads.
 
     ``directory`` is the state directory on this machine. ``database`` is the address of a PostgreSQL database that
-    several machines share, with its ``password``. Without an address, everything is in the directory.
+    several machines share, with its ``password``. Without an address, everything is in the directory. ``plugins`` are
+    notified of what was recorded.
     """
 
-    def __init__(self, directory: Path, database: str | None = None, password: str | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        database: str | None = None,
+        password: str | None = None,
+        plugins: Plugins | None = None,
+    ) -> None:
         self.directory = directory
+        self.plugins = plugins or Plugins()
         self._address = database, password
         self._database: Database | None = None
         self._lock = threading.Lock()

@@ -130,7 +130,7 @@ def save_entries(
     checked = [
         draft.checked(one, read.today(one.group.contact_library)) for one, draft in zip(follow_ups, drafts, strict=True)
     ]
-    return store.write(
+    written = store.write(
         found,
         checked,
         staff=desk.caller.user,
@@ -139,6 +139,8 @@ def save_entries(
         key=key,
         request=digest,
     )
+    running.state.plugins.notify("follow_up_added", *written.entries)
+    return written
 
 
 @blueprint.post("/api/v1/follow-ups")

@@ -21,7 +21,7 @@ from flask import Request, g
 
 from evergreen_groups.changes import WAIT, Operator
 from evergreen_groups.client import Client, adult_rule
-from evergreen_groups.configured import configured_state, gateway_url
+from evergreen_groups.configured import configured_plugins, configured_state, gateway_url
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
 from evergreen_groups.gateway import Credentials, Gateway, RetryPolicy
 from evergreen_groups.ils import VIEW_USER, ReferenceData
@@ -209,6 +209,8 @@ class Service:
         self.counters = counters
         if previous is not None and previous.settings.state == settings.state:
             self.state: State = previous.state
+            if previous.settings.plugins != settings.plugins:
+                self.state.plugins = configured_plugins(settings)
         else:
             self.state = configured_state(settings, environ)
         threads = settings.serve.threads

@@ -98,6 +98,25 @@ def test_read_the_docs_installs_and_builds_what_exists() -> None:
     assert (REPOSITORY / document["sphinx"]["configuration"]).is_file()
 
 
+def test_the_debian_package_depends_on_what_the_service_needs() -> None:
+    control = (REPOSITORY / "packaging" / "debian" / "control").read_text("utf-8")
+    depends = re.search(r"^Package:.*?^Depends:\n(.*?)^\w", control, re.DOTALL | re.MULTILINE)
+    assert depends
+    named = set(re.findall(r"python3-([\w-]+) \(>= ([\d.]+)\)", depends[1]))
+    extras = PROJECT["optional-dependencies"]
+    needed = [one.partition(">=") for one in (*extras["serve"], *extras["metrics"]) if not one.startswith("evergreen")]
+    assert named == {(name, version) for name, _, version in needed}
+
+
+def test_a_machine_without_build_tools_gets_the_line_for_apt(tmp_path: Path) -> None:
+    (tmp_path / "dirname").symlink_to("/usr/bin/dirname")
+    command = ["/bin/sh", str(REPOSITORY / "packaging" / "build-deb"), str(tmp_path / "dist")]
+    done = subprocess.run(command, env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"apt-get build-dep -y {REPOSITORY}/packaging" in done.stderr
+    assert not (tmp_path / "dist").exists()
+
+
 def test_a_bug_report_has_what_a_maintainer_needs_and_no_patron_data() -> None:
     body = {field["id"]: field for field in read(".github", "ISSUE_TEMPLATE", "bug.yml")["body"] if "id" in field}
     assert {name for name, field in body.items() if field.get("validations", {}).get("required")} == {

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.long
 PAGE = REPOSITORY / "docs" / "upgrading.md"
 ELSEWHERE = "The Debian package"
 PLACES = ("/opt/evergreen-groups", "/usr/local/bin", "/var/lib", "/var/cache", "/var/backups", "/etc/systemd/system")
-OLD, NEW = "0.1.0", "0.2.0"
+OLD, NEW = "1.0.0", "1.1.0"
 LATER = """
 import sqlalchemy as sa
 from alembic import op

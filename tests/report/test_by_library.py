@@ -25,7 +25,7 @@ from evergreen_groups.report import (
     build_report,
     by_library,
     for_libraries,
-    libraries,
+    reported_libraries,
 )
 from evergreen_groups.sandbox import Sandbox
 
@@ -67,7 +67,7 @@ def test_each_library_has_the_groups_with_a_member_at_home_there_or_below() -> N
 
 
 def test_libraries_stand_in_the_order_of_the_tree() -> None:
-    shown = " ".join(f"{library.shortname}:{library.depth}" for library in libraries(sample()))
+    shown = " ".join(f"{library.shortname}:{library.depth}" for library in reported_libraries(sample()))
     assert shown == "CONS:0 SYS1:1 BR1:2 BR2:2 SYS2:1 BM1:2 BR3:2 SL1:3"
 
 
@@ -79,12 +79,12 @@ def test_a_library_without_groups_has_an_empty_part() -> None:
 
 def test_libraries_that_were_not_asked_for_get_no_part() -> None:
     assert list(by_library(sample(orgs=("br3", "SYS1")))) == ["SYS1", "BR1", "BR2", "BR3", "SL1"]
-    assert [library.depth for library in libraries(sample(orgs=("br3", "SYS1")))] == [0, 1, 1, 0, 1]
+    assert [library.depth for library in reported_libraries(sample(orgs=("br3", "SYS1")))] == [0, 1, 1, 0, 1]
 
 
 def test_a_library_that_was_added_after_the_tree_was_read_is_not_lost() -> None:
     report = replace(report_of([Group(1, (member(1, "A", "30.00", library="#77"),))]), org_units=TREE)
-    assert libraries(report)[-1] == ReportedLibrary("#77", "", 0)
+    assert reported_libraries(report)[-1] == ReportedLibrary("#77", "", 0)
     assert numbers(by_library(report)["#77"]) == [1]
 
 

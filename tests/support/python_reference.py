@@ -42,12 +42,12 @@ SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "Groups and reports": (
         "",
         ("Group", "GroupSummary", "Member", "PatronDecision", "Limit", "Report", "Criteria", "Choice", "Audit",
-         "AuditCriteria"),
+         "AuditCriteria", "Entry"),
     ),
     "Changes": (
         "",
-        ("Plan", "Outcome", "Draft", "Step", "StepOutcome", "StepState", "PlannedGroup", "PlanWarning", "JournalEntry",
-         "JournalStep"),
+        ("Plan", "Outcome", "PlanOutcome", "Draft", "Step", "StepOutcome", "StepState", "PlannedGroup", "PlanWarning",
+         "JournalEntry", "JournalStep"),
     ),
     "Gateway": ("\n[Evergreen from Python](gateway.md) has recipes.\n",
                 ("gateway", "gateway.connect", "Gateway", "Credentials", "Pcrud", "Record", "TOKEN")),

@@ -32,7 +32,7 @@ from evergreen_groups.render.report import (
     subject_line,
     write_index,
 )
-from evergreen_groups.report import Choice, Criteria, Report, by_library, libraries
+from evergreen_groups.report import Choice, Criteria, Report, by_library, reported_libraries
 from evergreen_groups.settings import MailSettings
 from evergreen_groups.state import RunOutcome, RunStatus
 
@@ -143,11 +143,11 @@ def test_every_text_of_the_index_is_in_the_catalogue() -> None:
             {"html": f"{one.shortname}.html", "csv": f"{one.shortname}.csv"},
             Language("fr-CA"),
         )
-        for one in libraries(report)
+        for one in reported_libraries(report)
     ]
     stream = io.BytesIO()
     write_index(report, entries, stream)
-    names = [text for one in libraries(report) for text in (one.shortname, one.name)]
+    names = [text for one in reported_libraries(report) for text in (one.shortname, one.name)]
     page = stream.getvalue().decode()
     assert not latin_words(texts_of_page(page), [*data(report), *names, "CSV"])
     assert set(lxml.html.document_fromstring(page).xpath("//th/a/@hreflang")) == {"fr-CA"}
