@@ -40,6 +40,7 @@ def test_the_units_of_systemd() -> None:
     timer.read(REPOSITORY / "config" / "systemd" / "evergreen-groups-report.timer")
     check_words(words_of(service["Service"]["ExecStart"]))
     assert service["Service"]["StandardOutput"] == "null"
+    assert service["Service"]["StandardError"] == "journal"  # by default it goes where the output goes
     assert service["Service"]["NoNewPrivileges"] == "yes"
     ends_otherwise = {exit_status.BLOCKED, exit_status.STALE, exit_status.UNWELL}  # other commands do
     killed = {exit_status.INTERRUPTED, exit_status.TERMINATED}

@@ -20,7 +20,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from queue import LifoQueue
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import requests
 import urllib3
@@ -155,7 +155,7 @@ def _normalized_host(host: str) -> str:
         return host
     if ":" in host:
         return ipaddress.IPv6Address(host).compressed
-    if "%" in host:  # urllib3 before 2.8 would accept it
+    if not unquote(host).isprintable():  # urllib3 before 2.8 would accept it
         raise ValueError(host)
     prepared = requests.PreparedRequest()
     prepared.prepare_url(f"https://{host}", None)

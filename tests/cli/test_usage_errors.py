@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from importlib.metadata import version
 
 import click
 import pytest
@@ -15,6 +16,10 @@ from evergreen_groups.cli.options import describe_usage_error
 from evergreen_groups.language import ENGLISH, Language, use_language
 from evergreen_groups.language.language import PSEUDO
 
+OLDER_CLICK = pytest.mark.skipif(
+    tuple(map(int, version("click").split(".")[:2])) < (8, 4),
+    reason="Debian 13's click 8.1 has other texts, which stay in English, and status 0 for a missing command",
+)
 # User input, options and arguments, answer keys and the program's name: in Latin letters in every language.
 WRITTEN = re.compile(r"'[^']*'|\([a-z]\)|--[a-z-]+|BARCODE|evergreen-groups|\"none\"")
 WRONG = [
@@ -46,6 +51,7 @@ def what_is_wrong(arguments: tuple[str, ...]) -> click.ClickException:
     return raised.value
 
 
+@OLDER_CLICK
 @pytest.mark.parametrize("arguments", WRONG)
 def test_every_word_is_in_the_catalogue(arguments: tuple[str, ...]) -> None:
     with use_language(Language(PSEUDO)):
@@ -60,6 +66,7 @@ def test_in_english_it_is_what_click_says(arguments: tuple[str, ...]) -> None:
         assert describe_usage_error(problem) == problem.format_message()
 
 
+@OLDER_CLICK
 def test_the_hint_is_too(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LC_ALL", "ar_XB.UTF-8")
     assert run(["report", "--nosuch"]) == exit_status.USAGE
@@ -78,6 +85,7 @@ def test_programs_read_english(capsys: pytest.CaptureFixture[str], monkeypatch: 
     assert event["message"].startswith("Invalid value for '--format': 'pdf' is not one of 'table'")
 
 
+@OLDER_CLICK
 def test_a_command_without_one_of_its_own_shows_its_help() -> None:
     done = CliRunner().invoke(cli, ["state"])
     assert done.exit_code == exit_status.USAGE
