@@ -367,9 +367,9 @@ class Changer:
         entries = self._journal.entries_of(self._gateway.url, self._operator.staff or 0, self._journal.now() - RECENT)
         return self._visible_changes(entries, visible)
 
-    def of_group(self, group: int, visible: Visible | None = None) -> list[Change]:
-        """Return the latest changes to a group, latest first."""
-        entries = self._journal.entries_about(self._gateway.url, group, MAX_GROUP_CHANGES)
+    def of_group(self, group: int, members: Collection[int] = (), visible: Visible | None = None) -> list[Change]:
+        """Return the latest changes to a group and its ``members`` (ids), latest first."""
+        entries = self._journal.entries_about(self._gateway.url, group, members, MAX_GROUP_CHANGES)
         return self._visible_changes(entries, visible)
 
     def entry(self, id: str) -> JournalEntry:

@@ -405,13 +405,31 @@ class Journal:
         mine = (changes.c.gateway == gateway, changes.c.staff == staff, changes.c.at >= since)
         return self._found(and_(*mine))
 
-    def entries_about(self, gateway: str, group: int, most: int) -> list[JournalEntry]:
-        """Return the latest ``most`` changes in which a patron joined or left a group, latest first."""
+    def entries_about(self, gateway: str, group: int, members: Collection[int], most: int) -> list[JournalEntry]:
+        """Return the latest ``most`` changes to a group, latest first.
+
+        These are the changes in which a patron joined or left the group, and the other changes of its current
+        ``members`` (ids) since they were last moved.
+        """
         moved = [
             select(steps.c.change).where(steps.c.gateway == gateway, steps.c.field == "usrgroup", number == group)
             for number in (steps.c.before, steps.c.value)
         ]
-        found = union(*moved).subquery()
+        later = steps.alias()
+        moved_since = select(later.c.id).where(
+            later.c.gateway == gateway,
+            later.c.patron == steps.c.patron,
+            later.c.field == "usrgroup",
+            later.c.state == StepState.DONE.value,
+            later.c.id > steps.c.id,
+        )
+        others = select(steps.c.change).where(
+            steps.c.gateway == gateway,
+            steps.c.patron.in_(members),
+            steps.c.field != "usrgroup",
+            ~moved_since.exists(),
+        )
+        found = union(*moved, others).subquery()
         latest = select(changes.c.id).where(changes.c.id.in_(select(found.c.change)))
         return self._found(changes.c.id.in_(latest.order_by(changes.c.id.desc()).limit(most)))
 

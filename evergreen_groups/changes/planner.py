@@ -70,7 +70,7 @@ class PlanBasis:
             )
         if deleted := _positions(references, self.is_deleted):
             raise PlanError(
-                "a deleted patron can't be changed or joined: number {numbers} of {count} given",
+                "this patron was deleted: number {numbers} of {count} given",
                 advice="restore the record first if it was deleted by mistake",
                 code="patron-deleted",
                 values={"numbers": deleted, "count": len(references)},
@@ -87,7 +87,7 @@ class PlanBasis:
         unchanged: list[str] = []
         for card in found:
             if card.member.patron.group == group:
-                unchanged.append(_about(Message("{name} is already in group {group}"), card, group=group))
+                unchanged.append(_about(Message("{name} is already in this group ({group})"), card, group=group))
             else:
                 steps.append(Step.of(card.member, GROUP, group, card.account))
         return steps, unchanged
@@ -99,7 +99,9 @@ class PlanBasis:
         for entry in found:
             member, number = entry.member, entry.member.patron.group
             if self.groups[number].member_count == 1:
-                unchanged.append(_about(Message("{name} is already alone in group {group}"), entry, group=number))
+                unchanged.append(
+                    _about(Message("{name} is already alone in this group ({group})"), entry, group=number)
+                )
             else:
                 steps.append(Step.of(member, GROUP, None, entry.account))
             # Set the flag in a separate step: usergroup.new makes a lead for any true value (usergroup-new-006), and
@@ -116,7 +118,8 @@ class PlanBasis:
         """
         number, to = source.member.patron.group, target.member.patron.group
         if number == to:
-            return [], [Message("both are already in group {group}", values={"group": number})]
+            text = Message("the other patron is in this same group ({group}): use a card from another group")
+            return [], [text.with_values({"group": number})]
         group = self.groups[number]
         if not group.complete:
             raise PlanError(

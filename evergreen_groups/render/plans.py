@@ -44,8 +44,8 @@ WARNINGS: Mapping[str, Message] = {
     "account-not-active": Message("{name}'s account is inactive: check that it is the right one"),
     "account-expired": Message("{name}'s account has expired: renew it"),
     "stranger-to-group": Message(
-        "{names} shares no surname, address, phone or e-mail with group {group}: check that they belong together",
-        plural="{names} share no surname, address, phone or e-mail with group {group}: check that they belong together",
+        "{names} shares no surname, address, phone or e-mail with anyone in {group}: check that they belong together",
+        plural="{names} share no surname, address, phone or e-mail with anyone in {group}: check that they belong together",
     ),
     "borrowed-address": Message(
         "{name} uses {owner}'s address record, so editing one changes both: give {name} a separate address"
@@ -59,28 +59,40 @@ WARNINGS: Mapping[str, Message] = {
         "address"
     ),
     "several-adults": Message(
-        "group {group} will have {count} adult, more than {most}: ask first: they see each other's fines",
-        plural="group {group} will have {count} adults, more than {most}: ask first: they see each other's fines",
+        "{group} will have {count} adult, more than {most}. They see each other's fines: ask first",
+        plural="{group} will have {count} adults, more than {most}. They see each other's fines: ask first",
     ),
-    "group-left-empty": Message("group {group} will be empty"),
-    "last-member-leaves": Message("the last member leaves group {group}"),
-    "left-alone": Message("only {name} stays in group {group}: move them too if they belong together"),
-    "left-without-lead": Message("group {group} loses its lead: make another member lead"),
-    "several-leads": Message("group {group} will have several leads ({names}): keep one"),
+    "group-left-empty": Message("{group} will be empty"),
+    "last-member-leaves": Message("the last member leaves {group}"),
+    "left-alone": Message("only {name} stays in {group}: check whether {name} belongs with those who leave"),
+    "left-without-lead": Message("{group} loses its lead: make another member lead"),
+    "several-leads": Message(
+        "{group} will have several leads ({names}): if it should have only one, remove the others as lead afterwards"
+    ),
     "hidden-members": Message(
-        "group {group} has {count} hidden member",
-        plural="group {group} has {count} hidden members",
+        "{group} has {count} hidden member",
+        plural="{group} has {count} hidden members",
     ),
 }
 """What to check before confirming a plan, by the code of the warning."""
 
 
 def describe_warning(warning: PlanWarning) -> str:
-    """Describe a plan's warning in the reader's language, joining lists of names."""
+    """Describe a plan's warning in the reader's language, joining lists of names.
+
+    The warning's group is its number, or already described for the reader.
+    """
     values = {name: _isolated_value(value) for name, value in warning.values.items()}
+    if isinstance(number := values.get("group"), int):
+        values["group"] = describe_group(number)
     if isinstance(at_least := values.pop("at_least", None), int):
         values["count"] = Total(at_least, exact=False)
     return gettext(WARNINGS[warning.code], **values)
+
+
+def describe_group(number: int, this_group: int | None = None) -> str:
+    """Name a group within a sentence."""
+    return gettext("this group") if number == this_group else gettext("group {group}", group=number)
 
 
 def _isolated_value(value: object) -> object:
@@ -141,15 +153,17 @@ def _draft_lines(draft: Draft) -> Iterator[str]:
     yield from _listed(gettext("Unchanged:"), map(gettext, draft.unchanged))
 
 
-def describe_change(field: str, before: int, after: int | None) -> str:
-    """Describe the change of one field, planned or made. A group of None is a new one."""
+def describe_change(field: str, before: int, after: int | None, this_group: int | None = None) -> str:
+    """Describe the change of one field, planned or made. A group of None is a new one. ``this_group`` is the page's."""
     if field == PENALTIES:
         return gettext("penalties recalculated")
     if field != GROUP:
         return gettext("becomes group lead") if after else gettext("no longer group lead")
     if after is None:
-        return gettext("from group {before} to a new group", before=before)
-    return gettext("from group {before} to group {after}", before=before, after=after)
+        return gettext("from {before} to a new group", before=describe_group(before, this_group))
+    return gettext(
+        "from {before} to {after}", before=describe_group(before, this_group), after=describe_group(after, this_group)
+    )
 
 
 def _group_lines(group: PlannedGroup) -> Iterator[str]:
@@ -163,8 +177,8 @@ def group_line(group: PlannedGroup, name: str) -> str:
     """Describe a group before and after a plan in one line. ``name`` is the group's for the reader."""
     hidden = group.hidden_member_count
     return ngettext(
-        "{group}: {before} → {count} member, {owed} → {left}",
-        "{group}: {before} → {count} members, {owed} → {left}",
+        "{group}: {before} → {count} member, fines {owed} → {left}",
+        "{group}: {before} → {count} members, fines {owed} → {left}",
         len(group.after) + hidden,
         group=name,
         before=len(group.members_before) + hidden,
@@ -277,16 +291,18 @@ def _journal_step(step: JournalStep) -> str:
 def describe_unknown(unknown: UnknownBarcode) -> Iterator[str]:
     """Yield what may be wrong with an unknown barcode, a sentence each, and the cards that are nearly the same."""
     if unknown.length is not None:
-        yield ngettext(
-            "It has {count} character, but the cards here have {length}.",
-            "It has {count} characters, but the cards here have {length}.",
-            len(unknown.barcode),
+        yield gettext(
+            "Barcodes here have {length} characters, this one has {count}: scan the card again.",
             length=unknown.length,
+            count=len(unknown.barcode),
         )
     if unknown.check_digit_fails:
-        yield gettext("Its check digit is wrong: one of the digits was misread or mistyped.")
+        yield gettext("The check digit is wrong: one of the digits was misread or mistyped.")
     if unknown.deleted is not None:
-        yield gettext("It belongs to {name}, a deleted patron.", name=printable(unknown.deleted))
+        yield gettext(
+            "The card belongs to {name}, a deleted patron. Restore the record first if it was deleted by mistake.",
+            name=printable(unknown.deleted),
+        )
     if unknown.near:
         near = enumeration(_near_card(card) for card in unknown.near)
         yield gettext("Similar cards: {cards}", cards=near)

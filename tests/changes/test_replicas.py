@@ -87,7 +87,7 @@ def test_a_plan_starts_from_where_everybody_is_now(mover: Client) -> None:
     assert mover.move([CARD], to=OTHERS_CARD).apply().done
     again = mover.move([CARD], to=OTHERS_CARD)
     assert again.draft.steps == ()
-    assert "already in group 1002" in again.draft.unchanged[0]
+    assert "already in this group (1002)" in again.draft.unchanged[0]
     back = mover.move([CARD], to=HOMES_CARD)
     assert [(step.before, step.after) for step in back.draft.steps] == [(OTHER, HOME)]
     assert PATRON in members(back.draft, OTHER)

@@ -40,7 +40,7 @@ def test_a_removal_that_came_in_late_is_found_by_the_next_run(run: Command, prox
     last = run("remove", CARD, "--yes")
     assert last.returncode == 0
     assert "1 unfinished change of an earlier run was checked" in last.stderr
-    assert "already alone in group 1100" in last.stdout
+    assert "already alone in this group (1100)" in last.stdout
     assert proxy.seen.count(NEW_GROUP) == 1
     journal = run("journal", listed_id(run, 1)).stdout
     assert "consortium_staff: Remove from the group, 1 of 1 done, by " in journal

@@ -19,7 +19,7 @@ from evergreen_groups import exit_status
 pytestmark = pytest.mark.long
 
 MOVE = ("move", "20000000001014", "--to", "20000000001001")
-REFUSED = "shares no surname, address, phone or e-mail with group 1001"
+REFUSED = "shares no surname, address, phone or e-mail with anyone in group 1001"
 
 
 @pytest.fixture

@@ -106,7 +106,7 @@ class PageChange(Changing):
         if page.status != 200:
             return _refused(page)
         plan = self._flow(page)
-        if "already in group" in plan.message:
+        if "already in this group" in plan.message:
             return CommandResult(0, plan.message, "", 0.0)
         if plan.status != 200 or not plan.has_form("/change"):
             return _refused(plan)

@@ -277,7 +277,7 @@ def test_over_the_limit_and_blocked_in_evergreen_are_two_things(desk: Desk, clie
     )
     desk.go(client, 1015)
     members = desk.panel_of(1015)["members"]
-    assert [member["marks"] for member in members] == [["Over, no block"]] * 4
+    assert [member["marks"] for member in members] == [["Over limit"]] * 4
     assert {member["about"][-1].split(";")[0] for member in members} == {"over the limit, not yet blocked in Evergreen"}
 
 

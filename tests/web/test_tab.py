@@ -204,7 +204,7 @@ def test_one_click_brings_the_clients_list_back_and_that_is_remembered(tab: Tab)
     tab.desk.until(lambda: tab.state == "client")
     tab.is_the_clients()
     assert [patron for patron, _ in tab.page.asked] == ["1017"]
-    assert tab.choose() == "Show the group"
+    assert tab.choose() == "Show the group's page"
     tab.shows(1007)
     tab.open(1017)
     tab.shows(1017)

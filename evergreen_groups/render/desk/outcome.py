@@ -203,7 +203,7 @@ def outcome_view(
     states = [step.state for step in entry.steps]
     kind = _kind(states, under_way)
     lines = tuple(
-        describe_step(step, patrons, libraries, this_group, under_way=under_way, approved=approved)
+        describe_step(step, patrons, libraries, this_group, under_way=under_way, approved=approved, undone=undoes)
         for step in entry.steps
     )
     if hidden:
@@ -293,13 +293,14 @@ def describe_step(
     *,
     under_way: bool = False,
     approved: bool = False,
+    undone: bool = False,
 ) -> OutcomeLine:
-    """Describe the outcome of a step. ``approved``: a supervisor approved the change."""
+    """Describe the outcome of a step. ``approved``: a supervisor approved the change; ``undone``: it is an undo."""
     who = patrons.get(step.patron) or gettext("hidden patron")
     if step.state is StepState.DONE:
         if step.field == PENALTIES:
             return OutcomeLine(who, explain_recalculation(step.reason), done=True)
-        text = _done(step, isolated(who), this_group)
+        text = _done(step, isolated(who), this_group, undone=undone)
         return OutcomeLine(who, text, remark_about_done(step.reason), names_patron=True, done=True)
     if under_way and step.state in (StepState.SENDING, StepState.PLANNED):
         return OutcomeLine(who, gettext(STATES[step.state]))
@@ -313,15 +314,17 @@ def describe_step(
     return OutcomeLine(who, text, why.advice, done=step.state is StepState.UNCHANGED)
 
 
-def _done(step: JournalStep, name: str, this_group: int) -> str:
+def _done(step: JournalStep, name: str, this_group: int, *, undone: bool) -> str:
     if step.field != GROUP:
         if step.after:
             return gettext("{name} is now group lead", name=name)
         return gettext("{name} is no longer group lead", name=name)
     if step.after == this_group:
         return gettext("{name} is now in this group", name=name)
-    group = step.value if step.after is None else step.after
-    return gettext("{name} is now in group {group}", name=name, group=group)
+    if step.after is None:
+        return gettext("{name} is now in a new group", name=name)
+    text = Message("{name} is back in group {group}") if undone else Message("{name} is now in group {group}")
+    return gettext(text, name=name, group=step.after)
 
 
 def _can_be_undone(step: JournalStep) -> bool:
@@ -335,7 +338,7 @@ def _groups(entry: JournalEntry) -> set[int]:
 
 
 _PROBLEM_TITLES = {
-    401: Message("You aren't logged in"),
+    401: Message("Your session has ended"),
     403: Message("Not allowed"),
     404: Message("Patron not found"),
 }
@@ -350,7 +353,7 @@ def describe_failure(status: int, error: EvergreenGroupsError) -> dict[str, obje
     """Return the values for the template of an error page."""
     return {
         "title": gettext(_PROBLEM_TITLES.get(status, _OTHER)),
-        "text": sentence(describe_problem(error)),
+        "text": sentence(describe_problem(error)) if status != 401 else "",  # the title says it
         "advice": sentence(describe_advice(error) or gettext(_PROBLEM_ADVICE.get(status, ""))),
         "log_in": status == 401,
     }
@@ -374,6 +377,7 @@ class PastEntry:
 def past_entry(
     entry: JournalEntry,
     patrons: Mapping[int, str],
+    this_group: int,
     *,
     by: str,
     hidden: int = 0,
@@ -391,7 +395,7 @@ def past_entry(
         at=entry.at,
         what=action,
         by=by,
-        lines=tuple(OutcomeLine(patrons[step.patron], _past_change(step)) for step in seen),
+        lines=tuple(OutcomeLine(patrons[step.patron], _past_change(step, this_group)) for step in seen),
         hidden=hidden + len(entry.steps) - len(seen),
         may_undo=may_undo and any(map(_can_be_undone, entry.steps)),
         undoes=undoes,
@@ -399,8 +403,9 @@ def past_entry(
     )
 
 
-def _past_change(step: JournalStep) -> str:
-    change = describe_change(step.field, step.before, step.after if step.after is not None else step.value)
+def _past_change(step: JournalStep, this_group: int) -> str:
+    after = this_group if step.value == this_group else step.after  # the page's group may have been new then
+    change = describe_change(step.field, step.before, after, this_group)
     if step.state is StepState.DONE:
         return change
     return gettext("{change} ({state})", change=change, state=gettext(STATES[step.state]))

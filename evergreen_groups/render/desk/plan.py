@@ -11,7 +11,8 @@ from evergreen_groups.changes import GROUP
 from evergreen_groups.language import gettext, npgettext, pgettext
 from evergreen_groups.message import Message
 from evergreen_groups.render import isolated, printable, sentence
-from evergreen_groups.render.plans import describe_warning, group_line
+from evergreen_groups.render.plans import describe_group, describe_warning, group_line
+from evergreen_groups.render.text import capitalized
 from evergreen_groups.render.wording import hidden_members
 from evergreen_groups.values import age_of
 
@@ -27,6 +28,7 @@ class PlanPage:
     title: str
     heading: str
     confirm: str
+    note: str
     people: tuple[Person, ...]
     groups: tuple[GroupView, ...]
     warnings: tuple[str, ...]
@@ -70,7 +72,7 @@ def plan_page(draft: Draft, action: str, this_group: int | None) -> PlanPage:
     groups = {group.before.number: group for group in draft.groups if group.before is not None}
     leads = {number: _lead(group.before) for number, group in groups.items() if group.before}
     warnings = tuple(
-        sentence(describe_warning(_with_lead(one, leads)))
+        sentence(describe_warning(_with_group_name(one, leads, this_group)))
         for one in draft.warnings
         if one.code not in expected and action not in ("undo", "redo")  # the group was like that before
     )
@@ -78,8 +80,11 @@ def plan_page(draft: Draft, action: str, this_group: int | None) -> PlanPage:
         title=gettext(_CONFIRM[action]),  # without names, because page titles stay in the browser's history
         heading=_heading(draft, action, leads),
         confirm=gettext(_CONFIRM_ANYWAY.get(action, _CONFIRM[action]) if warnings else _CONFIRM[action]),
+        note=gettext(_NOTES.get(action, "")) if draft.steps else "",
         people=tuple(Person(step.member, tuple(_facts(step))) for step in draft.steps),
-        groups=tuple(_group(group, leads[number], this_group) for number, group in groups.items()),
+        groups=tuple(
+            _group(group, capitalized(_group_name(number, leads, this_group))) for number, group in groups.items()
+        ),
         warnings=warnings,
         # Of patrons who join, a message says who is there already.
         unchanged=tuple(sentence(printable(gettext(text))) for text in draft.unchanged if action != "join"),
@@ -102,6 +107,10 @@ _CONFIRM_ANYWAY = {
     "move": Message("Move anyway"),
     "remove": Message("Remove anyway"),
     "merge": Message("Merge anyway"),
+}
+_NOTES = {
+    "remove": Message("Each removed patron gets a separate new group."),
+    "recalculate": Message("Evergreen checks the penalties again. It may block a patron, or lift a block."),
 }
 _HEADINGS = {
     "join": Message("Move {who} here?"),
@@ -126,12 +135,18 @@ def _lead(group: Group) -> str:
     return isolated(group.lead.name) if group.members else str(group.number)
 
 
-def _with_lead(warning: PlanWarning, leads: dict[int, str]) -> PlanWarning:
-    """Name the warning's group by its lead instead of its number."""
-    group = warning.values.get("group")
-    if not isinstance(group, int) or group not in leads:
+def _with_group_name(warning: PlanWarning, leads: dict[int, str], this_group: int | None) -> PlanWarning:
+    """Name the warning's group by its lead instead of its number, or as the page's."""
+    number = warning.values.get("group")
+    if not isinstance(number, int):
         return warning
-    return replace(warning, values={**warning.values, "group": leads[group]})
+    return replace(warning, values={**warning.values, "group": _group_name(number, leads, this_group)})
+
+
+def _group_name(number: int, leads: dict[int, str], this_group: int | None) -> str:
+    if number == this_group or number not in leads:
+        return describe_group(number, this_group)
+    return gettext("{lead}'s group", lead=leads[number])
 
 
 def _heading(draft: Draft, action: str, leads: dict[int, str]) -> str:
@@ -164,14 +179,14 @@ def _facts(step: Step) -> Iterator[str]:
         yield gettext("stays group lead")
 
 
-def _group(group: PlannedGroup, lead: str, this_group: int | None) -> GroupView:
+def _group(group: PlannedGroup, name: str) -> GroupView:
     before, after = group.members_before, group.after
     ids_before, ids_after = ({member.id for member in members} for members in (before, after))
     joins, leaves = pgettext("a group", "joins"), pgettext("a group", "leaves")
     stays = pgettext("a group", "stays behind") if len(after) < len(before) else ""
     hidden = group.hidden_member_count
     return GroupView(
-        line=group_line(group, gettext("This group") if group.number == this_group else lead),
+        line=group_line(group, name),
         members=(
             *(MemberMark(member, joins, joins=True) for member in after if member.id not in ids_before),
             *(MemberMark(member, leaves) for member in before if member.id not in ids_after),

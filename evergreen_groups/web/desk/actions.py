@@ -59,7 +59,7 @@ NOT_FOUND = {
     LookupKind.NAMES: Message("Who is it?"),
 }
 # Errors about a barcode for which a lookup has a better answer.
-_LOOKED_UP = ("no-active-card", "patron-twice")
+_LOOKED_UP = ("no-active-card", "patron-twice", "patron-deleted")
 # Errors for a plan that can no longer be applied but can be proposed again.
 _OUTDATED = ("plan-outdated", "plan-expired", "no-such-plan")
 
@@ -257,14 +257,21 @@ def is_undo(client: Client, made: JournalEntry, known: Mapping[str, JournalEntry
 
 
 def history(
-    client: Client, group: int, follow_up: Sequence[Entry], *, user: int, may_change: bool
+    client: Client,
+    group: int,
+    members: Collection[int],
+    follow_up: Sequence[Entry],
+    *,
+    user: int,
+    may_change: bool,
 ) -> tuple[list[pages.PastEntry], list[pages.PastEntry], list[str]]:
-    """Return the known changes of a group, and the caller's own recent changes of other groups, each latest first.
+    """Return the known changes of a group, and the caller's other recent changes, each latest first.
 
-    The third list says who saved each entry of the group's ``follow_up``. ``user`` is the caller.
+    ``members`` are the ids of the group's visible members. The third list says who saved each entry of the group's
+    ``follow_up``. ``user`` is the caller.
     """
     names = PatronNames(client)
-    changes = client.changes.of_group(group, names.visible)
+    changes = client.changes.of_group(group, members, names.visible)
     listed = {change.entry.id for change in changes}
     others = [change for change in client.changes.recent(names.visible) if change.entry.id not in listed]
     authors = [entry.original.staff for entry in follow_up]
@@ -277,6 +284,7 @@ def history(
         return pages.past_entry(
             change.entry,
             names.known,
+            group,
             by=by,
             hidden=change.hidden_step_count,
             may_undo=may_change and change.entry.id not in undone and client.changes.may_undo(change),
@@ -341,5 +349,7 @@ def patrons_of(entries: Iterable[JournalEntry]) -> set[int]:
 
 def number_of(draft: Draft, patron: int) -> int | None:
     """Return the number of the page's own group, which is that of ``patron``, if the plan concerns it."""
+    if draft.steps and not draft.groups:  # the members of the page's group change, but stay
+        return draft.steps[0].member.patron.group
     groups = (group.before for group in draft.groups if group.before is not None)
     return next((group.number for group in groups if any(member.id == patron for member in group.members)), None)

@@ -435,12 +435,12 @@ __all__ = ["blueprint"]
 
 @blueprint.get(f"{_GROUP}/history")
 def history(patron: str) -> Response:
-    """Show the known changes of the group, its follow-up, and the caller's own recent changes of other groups."""
+    """Show the known changes of the group, its follow-up, and the caller's other recent changes."""
     with admitted(patron) as clerk:
         group, members = clerk.client.patrons.family_of(clerk.patron)
         agreed, _reports = _follow_up(clerk, group, members)
         entries, elsewhere, authors = actions.history(
-            clerk.client, group, agreed, user=clerk.desk.caller.user, may_change=clerk.may_change
+            clerk.client, group, members, agreed, user=clerk.desk.caller.user, may_change=clerk.may_change
         )
         return html(
             "history.html",

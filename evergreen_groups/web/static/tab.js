@@ -84,7 +84,7 @@ function state(name) {
   said.textContent = why[name] ? `${why[name]} ` : "";
   said.setAttribute("role", "status");
   choice.hidden = name === "ended"; // the panel's button for it brings it back
-  const choices = { client: gettext("Show the group"), lost: gettext("Try again") };
+  const choices = { client: gettext("Show the group's page"), lost: gettext("Try again") };
   choice.textContent = choices[name] || gettext("Show the client's own list");
 }
 

@@ -160,7 +160,7 @@ class TestSession:
         page.open_group(NGUYEN)
         end_session(page.sandbox.url, token)
         page.scan(card(RUTH), Keys.ENTER)
-        page.shows("You aren't logged in")
+        page.shows("Your session has ended")
         assert page.run("return document.querySelector('a.btn-primary').pathname") == "/eg2/staff/login"
         page.desk.have_cookie(session(page.sandbox.url, username="consortium_staff"))
         page.desk.click("a.btn:not(.btn-primary)")
@@ -190,7 +190,7 @@ class TestSession:
         )
         page.browser.get(f"data:text/html,{foreign}")
         page.desk.click("button")
-        page.until(lambda: "Not allowed" in page.heading or "You aren't logged in" in page.heading)
+        page.until(lambda: "Not allowed" in page.heading or "Your session has ended" in page.heading)
         assert page.group_of(NGUYEN) == 1004
 
 

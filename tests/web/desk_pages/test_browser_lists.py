@@ -85,7 +85,7 @@ class TestManyMembers:
         page.desk.click("#confirm")
         page.until(lambda: page.run("return document.querySelector('#outcome')?.dataset.underWay"))
         end_session(page.sandbox.url, token)
-        page.until(lambda: "You aren't logged in" in page.text("body"))
+        page.until(lambda: "Your session has ended" in page.text("body"))
 
 
 class TestNames:

@@ -112,7 +112,7 @@ def the_history_of_another_group(page: PageDesk) -> None:
     done(page)
     page.open(LIN, "/history")
     page.shows("History")
-    assert "Your changes to other groups" in page.text("main")
+    assert "Your other changes" in page.text("main")
 
 
 @state
@@ -126,7 +126,7 @@ def a_selection_and_the_menu(page: PageDesk) -> None:
 def the_session_has_ended(page: PageDesk) -> None:
     page.browser.delete_all_cookies()
     page.open(NGUYEN)
-    page.shows("You aren't logged in")
+    page.shows("Your session has ended")
 
 
 @state

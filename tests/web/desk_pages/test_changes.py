@@ -37,12 +37,12 @@ class TestMovingSomebodyIn:
         plan = scanned(clerk.open(NGUYEN), card(WHITFIELD))
         assert plan.heading == "Move Whitfield, Grace here?", "she leads the group that she comes from"
         assert group_of(sandbox, WHITFIELD) == 1009, "nothing happens before it was agreed to"
-        assert "Whitfield, Grace: 3 → 2 members, $24.99 → $15.00" in plan.text
-        assert "This group: 4 → 5 members, $25.65 → $35.64" in plan.text
+        assert "Whitfield, Grace's group: 3 → 2 members, fines $24.99 → $15.00" in plan.text
+        assert "This group: 4 → 5 members, fines $25.65 → $35.64" in plan.text
         assert "Whitfield, Ruth 20000000001038, ELM stays behind" in plan.text
         assert plan.text.count("Cancel") == 1
-        assert "shares no surname, address, phone or e-mail with group Nguyễn" in plan.warnings
-        assert "Group Whitfield, Grace loses its lead: make another member lead." in plan.warnings
+        assert "shares no surname, address, phone or e-mail with anyone in this group" in plan.warnings
+        assert "Whitfield, Grace's group loses its lead: make another member lead." in plan.warnings
         done = agreed(plan)
         assert done.outcome.startswith("Done: Whitfield, Grace is now in this group")
         assert "Whitfield, Grace" in done.members
@@ -52,7 +52,7 @@ class TestMovingSomebodyIn:
         warned = scanned(clerk.open(NGUYEN), card(WHITFIELD))
         assert warned.default == "look"
         assert "Check" in warned.warnings
-        assert "Enter doesn't confirm." in warned.warnings
+        assert "Enter changes nothing here. To go ahead, select Move anyway." in warned.warnings
         assert "Move anyway" in warned.text
         change_rows(sandbox, "UPDATE au SET usrgroup = 5001, family_name = 'Nguyễn' WHERE id = ?", RUTH)
         plan = scanned(clerk.open(NGUYEN), card(RUTH))
@@ -163,21 +163,21 @@ class TestMovingSomebodyIn:
 
     def test_who_is_left_alone_is_said(self, clerk: DeskClerk) -> None:
         plan = scanned(clerk.open(NGUYEN), card(1044))
-        assert "Only Adeyemi-Clarke, Samuel stays in group Adeyemi" in plan.warnings
+        assert "Only Adeyemi-Clarke, Samuel stays in Adeyemi" in plan.warnings
 
     def test_who_is_there_already(self, clerk: DeskClerk) -> None:
         page = scanned(clerk.open(NGUYEN), card(LAN))
-        assert page.message == "Nguyễn, Lan is already in group 1004."
+        assert page.message == "Nguyễn, Lan is already in this group (1004)."
         assert len(page.members) == 4, "the list stays"
         assert page.tree.xpath("//*[@autofocus]/@id") == ["card"]
         first = scanned(page, card(THOMAS))
         both = first.send("/change", ("do", first.default), card=card(LAN))
         assert both.heading.startswith("Move Whitfield, Thomas here")
-        assert both.message == "Nguyễn, Lan is already in group 1004."
+        assert both.message == "Nguyễn, Lan is already in this group (1004)."
         assert both.tree.xpath("//*[@autofocus]/@id") == ["card"]
         then = both.send("/change", ("do", both.default), card=card(RUTH))
         assert then.heading == "Move 2 patrons here?"
-        assert "already in group" not in then.text, "said once"
+        assert "already in this group" not in then.text, "said once"
         assert agreed(then).outcome.startswith("Done: 2 changes")
 
 
@@ -221,7 +221,7 @@ class TestSelectedMembers:
         plan = scanned(asks, card(NGUYEN))
         assert plan.heading == "Move Whitfield, Thomas to Nguyễn, Thị Hương's group?"
         assert "This group: 3 → 2 members" in plan.text
-        assert "Nguyễn, Thị Hương: 4 → 5 members" in plan.text
+        assert "Nguyễn, Thị Hương's group: 4 → 5 members" in plan.text
         done = agreed(plan)
         assert "Whitfield, Thomas is now in group 1004" in done.outcome
         assert group_of(sandbox, THOMAS) == 1004
@@ -250,7 +250,7 @@ class TestUndo:
     def test_it_stands_at_the_outcome(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         done = agreed(scanned(clerk.open(NGUYEN), card(RUTH)))
         undone = done.send("/undo", times=2)
-        assert "Undone: Whitfield, Ruth is now in group 1009" in undone.outcome
+        assert "Undone: Whitfield, Ruth is back in group 1009" in undone.outcome
         assert group_of(sandbox, RUTH) == 1009
         assert len(clerk.open(NGUYEN, "/history").tree.xpath("//section[@class='entry']")) == 2
         assert undone.form("/undo").xpath(".//button")[0].text == "Redo"
@@ -267,7 +267,7 @@ class TestUndo:
         assert entries == ["Redo by you", "Undo by you", "Move to another group by you"]
         assert past.form("/undo").xpath(".//button")[0].text == "Undo"
         undone = redone.send("/undo")
-        assert undone.outcome.startswith("Undone: Whitfield, Ruth is now in group 1009")
+        assert undone.outcome.startswith("Undone: Whitfield, Ruth is back in group 1009")
         assert group_of(sandbox, RUTH) == 1009
 
     def test_what_a_supervisor_approved_needs_approval_again(
@@ -283,7 +283,7 @@ class TestUndo:
         assert not asks.warnings
         assert agreed(asks).message == "Type the supervisor's user name and password."
         undone = agreed(asks, username="admin", password=PASSWORD)
-        assert undone.outcome.startswith("Undone: Whitfield, Grace is now in group 1009")
+        assert undone.outcome.startswith("Undone: Whitfield, Grace is back in group 1009")
         assert done.send("/undo").message.endswith(" is already undone.")
         asks = undone.send("/undo")
         assert asks.heading == "Redo this change?"
@@ -293,7 +293,7 @@ class TestUndo:
     def test_from_the_recent_changes(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         agreed(scanned(clerk.open(NGUYEN), card(RUTH)))
         recent = clerk.open(NGUYEN, "/history")
-        assert "Whitfield, Ruth: from group 1009 to group 1004" in recent.text
+        assert "Whitfield, Ruth: from group 1009 to this group" in recent.text
         assert "Undone" in recent.send("/undo").outcome
         assert group_of(sandbox, RUTH) == 1009
 

@@ -66,8 +66,8 @@ class TestAMember:
         desk = clerk_named("harbor_desk")
         page = member_page(desk, LAN)
         assert "Own fines are -$1.50. Your login may not see the bills." in page.text
-        assert "Your login may not see all items." in page.text
-        assert "Your login may not see all items." in member_page(desk, DUC).text
+        assert "Some items may be hidden from your login." in page.text
+        assert "Some items may be hidden from your login." in member_page(desk, DUC).text
 
     @pytest.mark.long
     def test_who_is_no_member(self, clerk: DeskClerk) -> None:

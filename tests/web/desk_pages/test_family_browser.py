@@ -138,7 +138,7 @@ def test_a_session_that_ended_meanwhile_is_said(family: Family) -> None:
     try:
         family.run("window.stays = 1; document.cookie = 'eg.auth.token=%22' + '0'.repeat(32) + '%22; path=/'")
         family.desk.click(family.link(CHIDI))
-        family.desk.until(lambda: "You aren't logged in" in family.text("h1"))
+        family.desk.until(lambda: "Your session has ended" in family.text("h1"))
     finally:
         family.browser.add_cookie({"name": "eg.auth.token", "value": cookie["value"], "path": "/"})
 

@@ -50,7 +50,7 @@ def test_the_page_after_a_move_shows_where_everybody_is(clerk: DeskClerk, app: F
     members = [member["id"] for member in summary(app, sandbox, NGUYEN)["members"]]  # type: ignore[attr-defined]
     assert WHITFIELD in members
     again = scanned(clerk.open(NGUYEN), card(WHITFIELD))
-    assert "already in group 1004" in again.text
+    assert "already in this group (1004)" in again.text
 
 
 def test_what_was_taken_back_is_back(clerk: DeskClerk) -> None:
