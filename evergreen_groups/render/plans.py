@@ -45,7 +45,8 @@ WARNINGS: Mapping[str, Message] = {
     "account-expired": Message("{name}'s account has expired: renew it"),
     "stranger-to-group": Message(
         "{names} shares no surname, address, phone or e-mail with anyone in {group}: check that they belong together",
-        plural="{names} share no surname, address, phone or e-mail with anyone in {group}: check that they belong together",
+        plural="{names} share no surname, address, phone or e-mail with anyone in {group}: check that they belong "
+        "together",
     ),
     "borrowed-address": Message(
         "{name} uses {owner}'s address record, so editing one changes both: give {name} a separate address"

@@ -254,7 +254,7 @@ def test_a_move_is_shown_and_asked_about(run: Command) -> None:
     words = ("move", "20000000001052", "--to", "20000000001007")
     dry = run(*words, "--dry-run")
     assert "from group 1015 to group 1002" in dry.stdout
-    assert "Group 1002: 5 → 6 members, $25.00 → $25.35" in dry.stdout
+    assert "Group 1002: 5 → 6 members, fines $25.00 → $25.35" in dry.stdout
     refused = run(*words, answer="n\n")
     assert "Nothing was changed." in refused.stdout
     assert group_of(run, 1052) == 1015

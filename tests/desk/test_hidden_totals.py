@@ -107,4 +107,4 @@ def test_a_plan_counts_hidden_members_before_and_after(client: Client) -> None:
     assert Decimal(group["before"]["group_fines"]) - Decimal(group["after"]["group_fines"]) == Decimal("4.75")
     stream = io.StringIO()
     write_draft(draft, stream)
-    assert "Group 1001: 7 → 6 members, $45.09 → $40.34" in stream.getvalue()
+    assert "Group 1001: 7 → 6 members, fines $45.09 → $40.34" in stream.getvalue()

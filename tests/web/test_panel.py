@@ -262,7 +262,7 @@ def test_over_the_limit_and_blocked_in_evergreen_are_two_things(desk: Desk, clie
     assert panel["lines"][1] == "Info only · 3 of 4 members blocked"
     note = "STAFF_CHR at CONS, set by staff"
     fines = "Patron exceeds fine threshold at HARBOR since Nov 2, 2026"
-    over = "over the limit, not blocked for it; limit: $5.00"
+    over = "over the limit, not blocked for fines; limit: $5.00"
     assert {member["name"]: (member["blocked"], member["about"]) for member in panel["members"]} == {
         FAMILY[0][0]: (["Blocked"], ["group lead", f"blocked in Evergreen: {fines}"]),
         FAMILY[1][0]: (["Blocked"], [over, f"blocked in Evergreen, not for fines: {note}"]),

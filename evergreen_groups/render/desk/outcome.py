@@ -343,7 +343,9 @@ _PROBLEM_TITLES = {
     404: Message("Patron not found"),
 }
 _PROBLEM_ADVICE = {
-    404: Message("Deleted patrons aren't shown. Others need VIEW_USER at their home library."),
+    404: Message(
+        "Deleted patrons aren't shown. To see other patrons, your login needs VIEW_USER at their home library."
+    ),
     **dict.fromkeys((429, 500, 502, 503, 504), _LATER),
 }
 _OTHER = Message("That didn't work")

@@ -145,7 +145,7 @@ export function lines(page, answer, { label, options, unfolded, unfold }) {
 function overLimit(person) {
   const fines = person.blocked_in_evergreen;
   if (!fines) return gettext("over the limit");
-  if ((person.other_blocks || []).length) return gettext("over the limit, not blocked for it");
+  if ((person.other_blocks || []).length) return gettext("over the limit, not blocked for fines");
   if (person.recalculation !== "may-help") return gettext("over the limit, not blocked in Evergreen");
   return gettext("over the limit, not yet blocked in Evergreen");
 }

@@ -161,7 +161,9 @@ def test_what_members_have_out_elsewhere(
     calls()
     page = clerk.open(OKONKWO)
     assert calls() == (3 if account == SEES_ALL else 4)
-    assert page.text.count("+ Some items may be hidden from your login.") == (0 if account == SEES_ALL else 3 * len(lenders))
+    assert page.text.count("+ Some items may be hidden from your login.") == (
+        0 if account == SEES_ALL else 3 * len(lenders)
+    )
     assert ("Out unknown" in page.text) is (account != SEES_ALL)
     clerk.open(OKONKWO, f"/members/{CHIDI}")  # caches the billing types
     calls()

@@ -180,6 +180,11 @@ class TestMovingSomebodyIn:
         assert "already in this group" not in then.text, "said once"
         assert agreed(then).outcome.startswith("Done: 2 changes")
 
+    def test_the_card_of_a_deleted_patron(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
+        change_rows(sandbox, "UPDATE au SET deleted = 1 WHERE id = ?", RUTH)
+        page = scanned(clerk.open(NGUYEN), card(RUTH))
+        assert page.message.startswith(f"No patron found: {card(RUTH)}. The card belongs to Whitfield, Ruth, a deleted")
+
 
 class TestSelectedMembers:
     def test_nobody_selected(self, clerk: DeskClerk) -> None:
@@ -189,6 +194,7 @@ class TestSelectedMembers:
         plan = selected(clerk.open(WHITFIELD), "remove", THOMAS, RUTH)
         assert plan.heading == "Remove 2 patrons from the group?"
         assert "Whitfield, Grace" not in plan.heading
+        assert "Each removed patron gets a separate new group." in plan.text
         done = agreed(plan)
         assert "Done: 2 changes" in done.outcome
         assert list(done.members) == ["Whitfield, Grace"]
@@ -239,6 +245,16 @@ class TestSelectedMembers:
         done = agreed(selected(clerk.open(WHITFIELD), action, patron))
         assert "group lead" in done.outcome
         assert leads(sandbox, patron) is after
+
+    def test_a_card_of_the_same_group(self, clerk: DeskClerk) -> None:
+        page = scanned(selected(clerk.open(WHITFIELD), "merge"), card(RUTH))
+        assert "The other patron is in this same group (1009): use a card from another group." in page.text
+        assert "Cancel" not in page.text
+
+    def test_several_leads(self, clerk: DeskClerk) -> None:
+        plan = selected(clerk.open(WHITFIELD), "lead", THOMAS)
+        assert "This group will have several leads" in plan.warnings
+        assert "To go ahead, select Make group lead." in plan.warnings
 
     def test_hidden_members_keep_a_group_from_merging(self, clerk_named: ClerkNamed, sandbox: Sandbox) -> None:
         page = scanned(selected(clerk_named("north_manager").open(1026), "merge"), card(1007))
@@ -296,6 +312,16 @@ class TestUndo:
         assert "Whitfield, Ruth: from group 1009 to this group" in recent.text
         assert "Undone" in recent.send("/undo").outcome
         assert group_of(sandbox, RUTH) == 1009
+
+    def test_changes_that_move_no_one_belong_to_the_group(self, clerk: DeskClerk) -> None:
+        agreed(selected(clerk.open(WHITFIELD), "lead", THOMAS))
+        seen = clerk.open(WHITFIELD, "/history")
+        assert "becomes group lead" in seen.text
+        assert "Your other changes" not in seen.text
+        assert "Your other changes" in clerk.open(NGUYEN, "/history").text
+        agreed(scanned(clerk.open(NGUYEN), card(THOMAS)))
+        there = clerk.open(NGUYEN, "/history").text
+        assert there.index("this group") < there.index("Your other changes") < there.index("becomes group lead")
 
     def test_only_by_who_did_it(self, clerk: DeskClerk, clerk_named: ClerkNamed) -> None:
         done = agreed(scanned(clerk.open(NGUYEN), card(RUTH)))

@@ -65,7 +65,7 @@ class TestAMember:
         take_away(sandbox, "VIEW_USER_TRANSACTIONS", user=4)
         desk = clerk_named("harbor_desk")
         page = member_page(desk, LAN)
-        assert "Own fines are -$1.50. Your login may not see the bills." in page.text
+        assert "Own fines are -$1.50. The bills are hidden from your login." in page.text
         assert "Some items may be hidden from your login." in page.text
         assert "Some items may be hidden from your login." in member_page(desk, DUC).text
 

@@ -87,7 +87,11 @@ def test_the_two_truths_are_said_apart(clerk: DeskClerk, sandbox: Sandbox) -> No
     assert "Blocked, but within the limit" in within
     assert "Over the limit" not in within
     assert "Blocked Alerting block on Circ, Hold and Renew at HARBOR since" in other
-    done = page.send("/plan", ("action", "recalculate"), id="selection").send("/change", ("do", "apply"))
+    plan = page.send("/plan", ("action", "recalculate"), id="selection")
+    assert "It may block a patron, or lift a block." in plan.text
+    done = plan.send("/change", ("do", "apply"))
+    assert "No changes." not in (past := clerk.open(NGUYEN, "/history").text)
+    assert "Your other changes" not in past
     assert "not blocked" not in done.members["Nguyễn, Văn Đức"]
 
 
