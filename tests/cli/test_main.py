@@ -283,7 +283,7 @@ def test_remove_lead_merge_journal_and_undo(run: Command) -> None:
         "Change group lead",
         "Remove from the group",
     ]
-    assert "patron 1052: group 1015 to 1100: done" in run("journal", listed_id(run, 1)).stdout
+    assert "patron 1052: from group 1015 to group 1100 (done)" in run("journal", listed_id(run, 1)).stdout
     assert run("undo", listed_id(run, 3), "--yes").returncode == 0
     assert run("undo", listed_id(run, 1), "--yes").returncode == 0
     assert group_of(run, 1052) == group_of(run, 1053) == 1015

@@ -99,7 +99,7 @@ def test_what_is_done(reason: StepReason, field: str, after: int | None) -> None
 @pytest.mark.parametrize("field", [GROUP, LEAD, PENALTIES])
 def test_what_was_done_before(state: StepState, field: str) -> None:
     for after in (None, 0, 1002):
-        assert latin(past._past_change(step(state, field, after=after, value=after))) == set()
+        assert latin(past._past_change(step(state, field, after=after, value=after), 1001)) == set()
 
 
 @pytest.mark.parametrize("under_way", [True, False])
