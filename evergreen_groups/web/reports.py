@@ -39,9 +39,7 @@ if TYPE_CHECKING:
 blueprint = Blueprint("reports", __name__)
 
 _ADVICE = {
-    **dict.fromkeys(
-        ("report-refused", "library-report-refused"), Message("Open your own library's page instead.")
-    ),
+    **dict.fromkeys(("report-refused", "library-report-refused"), Message("Open your own library's page instead.")),
     "foreign-write": Message("Nothing was saved. Ask your administrator to check origin in [serve]."),
 }
 

@@ -333,7 +333,9 @@ class TestTheLetter:
     def test_it_says_what_changed_without_names(self) -> None:
         for letter in (plain_letter(changed_report(), LetterOptions()), html_letter(changed_report(), LetterOptions())):
             words = " ".join(letter.split())
-            assert re.search(r"since 1\d Aug 2026, \d\d:\d\d: new \(1\), owes more \(1\), owes less \(1\), unchanged \(2\)", words)
+            assert re.search(
+                r"since 1\d Aug 2026, \d\d:\d\d: new \(1\), owes more \(1\), owes less \(1\), unchanged \(2\)", words
+            )
             assert "unchanged (2), no longer listed (2)" in words
             assert "owes more: +$85.35" in words
             assert "Hildegard" not in words

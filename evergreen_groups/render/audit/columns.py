@@ -100,7 +100,10 @@ def _group_advice(row: GroupFindingRow) -> Iterator[Advice]:
     if finding.split:
         yield Advice(describe_split(finding))
     if finding.confidence:
-        yield Advice(gettext("If the group is right as it is, your administrator can keep it off this list:"), _KEEP.format(group=finding.group.number))
+        yield Advice(
+            gettext("If the group is right, an administrator can stop listing it:"),
+            _KEEP.format(group=finding.group.number),
+        )
 
 
 def _blocks_json(row: PatronFindingRow) -> list[dict[str, Any]]:

@@ -85,9 +85,9 @@ MEANINGS = {
         "lead to a block."
     ),
     FindingKind.BY_STAFF: Message("Staff blocked them, and fines don't explain it."),
-    FindingKind.ACCIDENTAL: Message("The members may not belong together, but can learn of each other's fines at the desk."),
+    FindingKind.ACCIDENTAL: Message("Members may not belong together, but can learn of each other's fines."),
     FindingKind.FOR_REVIEW: Message("Something about these groups is odd, but the members probably belong together."),
-    FindingKind.SEVERAL_ADULTS: Message("Adults in a group can learn of each other's fines at the desk."),
+    FindingKind.SEVERAL_ADULTS: Message("Adults in a group can learn of each other's fines."),
     FindingKind.BORROWED_ADDRESS: Message("Changing the address in one record changes it in the other."),
 }
 """What a kind of finding means; kinds without an entry use their text in ``WHAT_TO_DO``."""
@@ -309,7 +309,9 @@ _REFRESH = Message("Open the patron and select Refresh Penalties.")
 _ADVICE = {
     **dict.fromkeys(("over-limit", "limit-reached"), (_REFRESH, "")),
     "not-over-limit": (
-        Message("Open the patron and select Refresh Penalties. If the block stays, your administrator can find out why."),
+        Message(
+            "Open the patron and select Refresh Penalties. If it stays blocked, an administrator can find out why."
+        ),
         _EXPLAIN,
     ),
     **dict.fromkeys(

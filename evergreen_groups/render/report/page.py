@@ -455,7 +455,9 @@ class PageWriter(GroupWriter):
         if self._report.details is None:
             return ""
         found = self._report.details.of(member)
-        profile = found.profile and gettext("{label}: {value}", label=gettext("Profile"), value=printable(found.profile))
+        profile = found.profile and gettext(
+            "{label}: {value}", label=gettext("Profile"), value=printable(found.profile)
+        )
         text = "; ".join(filter(None, (describe_member_details(found), profile)))
         return self._about_member.filled({"text": escape(text)}) if text else ""
 

@@ -434,7 +434,9 @@ def _print_changes(console: Console, report: Report) -> None:
         return
     console.print()
     head = gettext("Changes since {moment}", moment=minute(changes.since)) if changes.since else ""
-    label = gettext("Change in Group Fines, with groups no longer listed") if changes.cleared else gettext(CHANGE_IN_FINES)
+    label = (
+        gettext("Change in Group Fines, with groups no longer listed") if changes.cleared else gettext(CHANGE_IN_FINES)
+    )
     console.print(Text.assemble((head, BOLD), f": {counts(changes)}"))
     console.print(gettext("{label}: {value}", label=label, value=describe_difference(changes.difference)))
     if changes.cleared:

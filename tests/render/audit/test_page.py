@@ -135,7 +135,9 @@ def test_what_to_do_names_the_card_that_it_is_about() -> None:
         "evergreen-groups remove 2999",
     ]
     (found,) = findings(page(replace(stale, member=BO)))
-    assert found[-1] == ["Open the patron and select Refresh Penalties. If the block stays, your administrator can find out why."]
+    assert found[-1] == [
+        "Open the patron and select Refresh Penalties. If it stays blocked, an administrator can find out why."
+    ]
 
 
 def test_a_reason_without_its_own_advice_gets_its_kinds_advice() -> None:
@@ -161,7 +163,7 @@ def test_how_sure_it_is_and_by_which_evidence_and_what_to_do_about_it() -> None:
     assert found[7] == [
         "Make a member the lead on the group's page.",
         "Suggested split. Stay: Okafor, Bo. Leave: Okafor, Ada.",
-        "If the group is right as it is, your administrator can keep it off this list:",
+        "If the group is right, an administrator can stop listing it:",
         "evergreen-groups audit --keep 3",
     ]
     # The link opens a staying member's page, with the members to take out selected.
@@ -183,7 +185,7 @@ def test_a_group_for_review_has_its_own_table_and_advice_to_correct_its_lead() -
         ["no lead", "no lead", "(+10)", "each member shares a surname with another", "(-20)"],
         [
             "Make a member the lead on the group's page.",
-            "If the group is right as it is, your administrator can keep it off this list:",
+            "If the group is right, an administrator can stop listing it:",
             "evergreen-groups audit --keep 3",
         ],
     ]

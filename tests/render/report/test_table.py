@@ -134,7 +134,10 @@ def test_changes_stand_under_the_group_on_a_narrow_screen() -> None:
 @pytest.mark.parametrize("width", [80, 200])
 def test_counts_of_changes_and_cleared_groups(width: int) -> None:
     shown = squeezed(table(changed_report(), width=width))
-    assert "new(1),owesmore(1),owesless(1),unchanged(2),nolongerlisted(2)ChangeinGroupFines,withgroupsnolongerlisted:unknown" in shown
+    assert (
+        "new(1),owesmore(1),owesless(1),unchanged(2),nolongerlisted(2)ChangeinGroupFines,withgroupsnolongerlisted:unknown"
+        in shown
+    )
     for words in ("611Featherstonehaugh,", "$1,260.10$3.00nowgroup612;now", "unknownunknownnotcertain"):
         assert words in shown
 

@@ -260,7 +260,12 @@ def test_summary() -> None:
 def test_changes() -> None:
     book = workbook(changed_report())
     groups = {row["Group"]: row for row in rows(book["Groups"])}
-    assert [groups[group]["Change"] for group in (1187, 902, 2240, 85)] == ["owes more", "new", "owes less", "unchanged"]
+    assert [groups[group]["Change"] for group in (1187, 902, 2240, 85)] == [
+        "owes more",
+        "new",
+        "owes less",
+        "unchanged",
+    ]
     assert (groups[1187]["Change in Group Fines"], groups[1187]["Owed before"]) == (85.35, 1204)
     assert groups[902]["Owed before"] is None
     assert "formerly group 11" in groups[2240]["Remarks"]
