@@ -108,8 +108,8 @@ class TableColumn(NamedTuple):
     """The width down to which texts may be wrapped."""
 
 
-def table_columns(report: Report, width: int, *, details: bool) -> list[TableColumn]:
-    """Choose the columns for a terminal of ``width`` cells; ``details``: with members."""
+def table_columns(report: Report, width: int) -> list[TableColumn]:
+    """Choose the columns for a terminal of ``width`` cells."""
     wide = width >= WIDE
     number_column = TableColumn(
         gettext("Group"),
@@ -375,7 +375,7 @@ def _print_parts(console: Console, report: Report, details: bool, rule: str) -> 
 
 def _grid(report: Report, details: bool, width: int, rule: str) -> Iterator[Segment]:
     """Yield the heading, the groups and the totals."""
-    layout = table_columns(report, width, details=details)
+    layout = table_columns(report, width)
     changes = compared_changes(report)
     describe_change = remarks if width >= WIDE else change_sentence
 
