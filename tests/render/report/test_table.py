@@ -207,7 +207,7 @@ def test_over_the_limit_and_blocked_in_evergreen_are_told_apart(width: int) -> N
     assert "ver the limit, not yet blocked in Evergreen (at least 6 members)" in words
     assert "locked in Evergreen, own fines within the limit (at least 1 member)" in words
     if width == 80:
-        assert " blocked = over the limit, blocked in Evergreen: at least 1" in words
+        assert " blocked = over the limit, blocked in Evergreen (at least 1 member)" in words
         assert "(blocked)" in next(line for line in lines if "29999000000977" in line)
     if width == 160:
         assert "group lead, blocked in Evergreen" in words
