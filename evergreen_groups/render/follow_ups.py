@@ -26,7 +26,7 @@ STATUSES = {
 WHAT = {
     What.CONTACTED: Message("Contacted"),
     What.PROMISED: Message("Promised to pay"),
-    What.NO_ANSWER: Message("No answer"),
+    What.NO_ANSWER: Message("Not reached"),
     What.CLOSED: Message("Closed", context="a follow-up"),
     What.NOTE: Message("Note"),
 }

@@ -38,7 +38,10 @@ if TYPE_CHECKING:
 
 blueprint = Blueprint("reports", __name__)
 
-_OWN_PAGE = Message("Open your own library's page instead.")
+_ADVICE = {
+    **dict.fromkeys(("report-refused", "library-report-refused"), Message("Open your own library's page instead.")),
+    "foreign-write": Message("Nothing was saved. Ask your administrator to check origin in [serve]."),
+}
 
 
 @blueprint.get("/reports/latest")
@@ -105,10 +108,12 @@ def problem_page(error: ProblemError) -> Response:
     client = StaffClient.of(service().settings, service().gateway.url)
     here = request.full_path.removesuffix("?")
     title = gettext("Letters not available") if request.blueprint == "letters" else gettext("Report not available")
+    if request.method == "POST":
+        title = gettext("Not saved")
     page = refusal_page(
         title,
         sentence(describe_problem(error)),
-        advice=sentence(describe_advice(error)) or (gettext(_OWN_PAGE) if error.status == 403 else ""),
+        advice=sentence(describe_advice(error)) or gettext(_ADVICE.get(error.code or "", "")),
         again=here,
         login=client.login_page(here) if error.status == 401 else "",
     )

@@ -82,7 +82,10 @@ def test_the_surest_stand_first_and_each_says_why(staff: Gateway) -> None:
     assert evidence(school) == {"strangers": 35, "institution": 25, "cloned": 15}
     assert school.confidence is not None
     assert (school.confidence.points, school.confidence.level) == (75, "high")
-    assert describe_confidence(school.confidence).startswith("Confidence high, 75 of 100: adults who share nothing")
+    said = describe_confidence(school.confidence)
+    assert said.startswith(
+        "Confidence that the group is accidental: high (75 of 100). Evidence: 1 adult shares nothing"
+    )
     assert evidence(found(audit, LEADERLESS)) == {"no-lead": 10, "surname-shared": -20}
     low = found(audit, LEADERLESS).confidence
     assert low is not None

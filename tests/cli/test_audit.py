@@ -129,7 +129,7 @@ def test_what_nobody_is_in_is_not_kept(run: Command) -> None:
 def test_the_work_list_in_every_format(run: Command, sandbox: Sandbox) -> None:
     address = f"{sandbox.url}/evergreen-groups/patrons/1054/group?client=eg&select=1056"
     table = run("audit").stdout
-    assert "Confidence high, 50 of 100: adults who share nothing with another adult: 1 +35" in table
+    assert "accidental: high (50 of 100). Evidence: 1 adult shares nothing with another adult (+35)" in table
     assert "Suggested split. Stay: Pine Hill School, Office; Sandoval, Greta. Leave: Petrov, Omar." in table
     assert address in table
     rows = {row["member_id"]: row for row in csv.DictReader(io.StringIO(run("audit", "--format", "csv").stdout))}

@@ -79,7 +79,7 @@ def test_a_letter_is_about_the_addressee_and_the_children(sandbox: Sandbox) -> N
     assert amounts == ["$4.90", "$4.85", "$4.80", "$4.60", "$4.20", "$23.35"]
     assert "4.75" not in text, "the other adult's"
     assert "28.10" not in text, "the group's"
-    assert "This letter lists only your own fines and those of children in your family." in text
+    assert "Only your own fines and those of any children in your family are included." in text
     assert [line.text for line in sheet.xpath(".//address/span")] == [
         "Adaeze Okonkwo",
         "14 Harbor Street",
@@ -110,7 +110,7 @@ def test_a_letter_to_a_guardian_is_about_the_children_alone(sandbox: Sandbox) ->
     text = document(report, replace(made, letters=(letter,))).xpath("//article")[0].text_content()
     assert "Dear Ada Obi" in text
     assert "Adaeze" not in text, "an adult, whatever the mark of a juvenile says"
-    assert "only the fines of children in your care" in text
+    assert "Only the fines of children in your care are included." in text
 
 
 @pytest.mark.differs("fields-of-3.16", reason="records have no e-mail address of a guardian")
@@ -207,7 +207,7 @@ def test_a_librarys_own_texts(sandbox: Sandbox) -> None:
     said = [one.text_content() for one in sheet_of_family(sandbox, settings).xpath("./p")]
     assert said == [
         "All: Adaeze Okonkwo",
-        "This letter lists only your own fines and those of children in your family.",
+        "Only your own fines and those of any children in your family are included.",
         "You can pay at the desk of the library.",
         "English",
         "of Harbor Street Library",

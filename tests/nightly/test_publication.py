@@ -303,7 +303,7 @@ def test_the_index_sums_up_each_library_and_counts_each_group_once(tmp_path: Pat
     [table] = index(tmp_path).xpath("//table[@id='libraries']")
     assert [head.text_content() for head in table.xpath("thead//th")] == [
         *("Library", "Groups", "Members", "Group Fines", "Over the limit"),
-        *("New", "Worse", "Better", "No longer listed", "Difference", "Other files"),
+        *("New", "Owes more", "Owes less", "No longer listed", "Change in Group Fines", "Other files"),
     ]
     shown = rows(table)
     assert list(shown) == ["CONS", "BM1", "BR1", "BR2", "BR3", "BR9", "SL1", "All libraries"]

@@ -105,7 +105,7 @@ def test_two_keys_save_an_entry_and_the_focus_returns_to_the_list(page: Worklist
     page.until(page.is_closed)
     page.desk.framed()
     assert page.run("return document.activeElement.value") == str(second)  # the first has left what is to do
-    assert page.text("[role=status].spoken") == "Saved"
+    assert page.text("#follow-up [role=status]").startswith(f"Saved · {first}: ")
     page.press(Keys.ENTER)
     page.until(lambda: page.text("dialog .follow-up-page"))
     page.press(Keys.ESCAPE)
@@ -113,7 +113,7 @@ def test_two_keys_save_an_entry_and_the_focus_returns_to_the_list(page: Worklist
     assert page.run("return document.activeElement.value") == str(second)
     page.choose("waiting")
     assert page.listed() == [first]
-    assert page.row(first).startswith("Waiting · No answer · by phone")
+    assert page.row(first).startswith("Waiting · Not reached · by phone")
 
 
 def test_several_groups_get_the_same_entry(page: Worklist) -> None:
@@ -169,7 +169,7 @@ def test_the_second_of_two_people_sees_the_first_ones_entry_before_saving(page: 
     assert page.run("return document.getElementById('note').value") == "mine"
     page.save_entry("no-answer phone")
     page.choose("waiting")
-    assert page.row(group).startswith("Waiting · No answer · by phone")
+    assert page.row(group).startswith("Waiting · Not reached · by phone")
 
 
 @pytest.mark.parametrize("has_script", [True, False])

@@ -100,7 +100,10 @@ def _group_advice(row: GroupFindingRow) -> Iterator[Advice]:
     if finding.split:
         yield Advice(describe_split(finding))
     if finding.confidence:
-        yield Advice(gettext("If the group is right as it is:"), _KEEP.format(group=finding.group.number))
+        yield Advice(
+            gettext("If the group is right, an administrator can stop listing it:"),
+            _KEEP.format(group=finding.group.number),
+        )
 
 
 def _blocks_json(row: PatronFindingRow) -> list[dict[str, Any]]:
@@ -123,7 +126,7 @@ def _confidence(row: GroupFindingRow) -> str | None:
 
 def _evidence(row: GroupFindingRow) -> list[str]:
     evidence = row.finding.confidence.evidence if row.finding.confidence else ()
-    return [f"{describe_evidence(piece)} {piece.weight:+}" for piece in evidence]
+    return [f"{describe_evidence(piece)} ({piece.weight:+})" for piece in evidence]
 
 
 def _confidence_json(row: GroupFindingRow) -> dict[str, Any] | None:

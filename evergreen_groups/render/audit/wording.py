@@ -50,8 +50,11 @@ _REMOVE_BLOCK = Message("Remove the block in the staff client.")
 _ASK = Message("Ask who set the block, and remove it in the staff client.")
 _REVIEW_BLOCK = Message("Check whether the block is still needed.")
 _CORRECT_GROUP = Message(
-    "Remove members who don't belong (evergreen-groups remove BARCODE), or correct the records. To stop listing a "
-    "group that is right as it is: evergreen-groups audit --keep GROUP."
+    "Remove members who don't belong: evergreen-groups remove BARCODE. If the group is right as it is: "
+    "evergreen-groups audit --keep GROUP."
+)
+_CORRECT_RECORDS = Message(
+    "Correct the records, most often the lead. If the group is right as it is: evergreen-groups audit --keep GROUP."
 )
 _ASK_ADULTS = Message("Ask the adults whether they want to share a group, and remove those who don't.")
 _OWN_ADDRESS = Message("Give the borrower a separate address in the staff client.")
@@ -68,7 +71,7 @@ WHAT_TO_DO = {
     FindingKind.FOR_FAMILY: _ASK,
     FindingKind.BY_STAFF: _REVIEW_BLOCK,
     FindingKind.ACCIDENTAL: _CORRECT_GROUP,
-    FindingKind.FOR_REVIEW: _CORRECT_GROUP,
+    FindingKind.FOR_REVIEW: _CORRECT_RECORDS,
     FindingKind.SEVERAL_ADULTS: _ASK_ADULTS,
     FindingKind.BORROWED_ADDRESS: _OWN_ADDRESS,
 }
@@ -82,9 +85,9 @@ MEANINGS = {
         "lead to a block."
     ),
     FindingKind.BY_STAFF: Message("Staff blocked them, and fines don't explain it."),
-    FindingKind.ACCIDENTAL: Message("Members see each other's fines, but may not belong together."),
+    FindingKind.ACCIDENTAL: Message("Members may not belong together, but can learn of each other's fines."),
     FindingKind.FOR_REVIEW: Message("Something about these groups is odd, but the members probably belong together."),
-    FindingKind.SEVERAL_ADULTS: Message("Adults in a group see each other's fines."),
+    FindingKind.SEVERAL_ADULTS: Message("Adults in a group can learn of each other's fines."),
     FindingKind.BORROWED_ADDRESS: Message("Changing the address in one record changes it in the other."),
 }
 """What a kind of finding means; kinds without an entry use their text in ``WHAT_TO_DO``."""
@@ -122,7 +125,9 @@ REASONS = {
 EVIDENCE = {
     **{code: REASONS[code] for code in ("no-lead", "lead-deleted", "several-leads", "lead-expired", "unusually-large")},
     "institution": Message("a member with an institution's card (profile {profile})"),
-    "strangers": Message("adults who share nothing with another adult: {count}"),
+    "strangers": Message(
+        "{count} adult shares nothing with another adult", plural="{count} adults share nothing with another adult"
+    ),
     "nothing-shared": Message("no two members share a surname, address, phone or e-mail"),
     "cloned": Message(
         "{count} member cloned within a day, sharing only the cloned address",
@@ -160,13 +165,13 @@ def _with_values(words: Message, reason: Reason) -> Message:
 
 def with_weight(piece: Evidence) -> str:
     """Describe a piece of evidence with its weight."""
-    return f"{gettext(describe_evidence(piece))} {piece.weight:+}"
+    return f"{gettext(describe_evidence(piece))} ({piece.weight:+})"
 
 
 def describe_confidence(confidence: Confidence) -> str:
     """Describe how certain it is that a group is accidental, with the evidence."""
     return gettext(
-        "Confidence {level}, {points} of 100: {evidence}.",
+        "Confidence that the group is accidental: {level} ({points} of 100). Evidence: {evidence}.",
         level=LEVELS[confidence.level],
         points=confidence.points,
         evidence="; ".join(map(with_weight, confidence.evidence)),
@@ -300,9 +305,15 @@ class Advice:
     command: str = ""
 
 
+_REFRESH = Message("Open the patron and select Refresh Penalties.")
 _ADVICE = {
-    **dict.fromkeys(("over-limit", "limit-reached"), (Message("Have Evergreen recalculate."), "")),
-    "not-over-limit": (Message("Have Evergreen recalculate. If the block stays, find out why."), _EXPLAIN),
+    **dict.fromkeys(("over-limit", "limit-reached"), (_REFRESH, "")),
+    "not-over-limit": (
+        Message(
+            "Open the patron and select Refresh Penalties. If it stays blocked, an administrator can find out why."
+        ),
+        _EXPLAIN,
+    ),
     **dict.fromkeys(
         (
             *("exactly-at-limit", "threshold-higher", "counts-fewer-bills", "no-threshold", "penalty-blocks-nothing"),

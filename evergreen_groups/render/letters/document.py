@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     LanguageOf = Callable[[str], Language]
 
 _TEXTS = {
-    "opening": Message("Dear {name},\nThis letter lists what is owed to the library, and what can still be returned."),
+    "opening": Message("Dear {name},\nThis letter lists what is owed to the library."),
     "payment": HOW_TO_PAY,
     "closing": Message("Please call or visit us if you have questions.\nSincerely,\n{library}"),
 }

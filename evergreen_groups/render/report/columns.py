@@ -13,6 +13,7 @@ from evergreen_groups.language import describe_total, gettext
 from evergreen_groups.message import Message
 from evergreen_groups.render.json_documents import limit_document, penalty_document
 from evergreen_groups.render.report.wording import (
+    CHANGE_IN_FINES,
     KINDS,
     NOT_KNOWN,
     WAYS_TO_REACH,
@@ -176,7 +177,7 @@ GROUP: tuple[Column[Group], ...] = (
     Column(
         "no_member_over_limit",
         lambda group: group.no_member_over_limit,
-        Message("No member over the limit"),
+        Message("Over the limit only together"),
         "flag",
         mark=lambda group: "notable" if group.no_member_over_limit else "",
     ),
@@ -216,7 +217,7 @@ CHANGE: tuple[Column[GroupChange], ...] = (
         for_json=False,
         rank=1,
     ),
-    Column("difference", lambda change: change.difference, Message("Difference"), "change", for_json=False),
+    Column("difference", lambda change: change.difference, CHANGE_IN_FINES, "change", for_json=False),
     Column("formerly", lambda change: " ".join(map(str, change.formerly)), for_json=False),
     Column("", remarks, Message("Remarks"), rank=1),
 )
@@ -225,7 +226,7 @@ GROUP_DETAILS: tuple[Column[SummedDetails], ...] = (
     Column(
         "kinds_not_known",
         lambda one: one.not_known,
-        Message("Not known for what"),
+        Message("Amount of unknown kind"),
         "money",
         lambda one: known(one.not_known) or None,
     ),
@@ -288,7 +289,7 @@ BLOCKS: tuple[Column[Standing], ...] = (
     Column(
         "difference",
         lambda standing: None if standing.difference is None else standing.difference.value,
-        Message("Difference"),
+        Message("Rule and Evergreen"),
         shown=lambda standing: None if standing.difference is None else gettext(DIFFERENCES[standing.difference]),
     ),
 )
@@ -338,7 +339,7 @@ CONTACT: tuple[Column[Contact], ...] = (
     Column(
         "contact_role",
         lambda one: one.role,
-        Message("Contact is"),
+        Message("Contact's role"),
         shown=lambda one: describe_role(one) or None,
         new=True,
     ),

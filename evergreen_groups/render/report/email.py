@@ -26,6 +26,7 @@ from evergreen_groups.language import (
 from evergreen_groups.render import printable, template_text
 from evergreen_groups.render.columns import aligned
 from evergreen_groups.render.report.wording import KINDS, compared_changes, describe_change_amount, since
+from evergreen_groups.render.text import capitalized
 from evergreen_groups.render.wording import DIFFERENCES, TITLE, describe_criteria
 from evergreen_groups.report import ChangeKind, GroupChange, Report
 
@@ -133,7 +134,9 @@ def _values(report: Report, options: LetterOptions) -> dict[str, object]:
         "addresses": [(client.group_page(group.lead.id), client.patron_page(group.lead.id)) for group in groups]
         if client
         else [],
-        "links": [(name or gettext("all libraries"), address) for name, address in options.links],
+        "links": [
+            (name if name and options.places else gettext("all libraries"), address) for name, address in options.links
+        ],
     }
 
 
@@ -158,22 +161,20 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     totals = report.totals
     # Readers look for it every morning.
     if (changes := report.changes) is not None:
-        yield gettext("What changed"), since(changes) if changes.compared else gettext("not known")
+        yield gettext("What changed"), since(changes) if changes.compared else gettext("nothing to compare with yet")
     yield gettext("Groups"), number(totals.group_count)
     yield gettext("Members"), number(totals.member_count)
     yield gettext("Members who owe"), describe_total(totals.owing_count)
     yield pgettext("of all groups", "Group Fines"), describe_total(totals.combined_fines)
     yield gettext("Members over the limit"), describe_total(totals.over_limit_count)
     if (blocks := report.block_totals) is not None:
-        blocked = [describe_total(blocks.blocked)]
+        yield gettext("Members blocked in Evergreen"), describe_total(blocks.blocked)
         for difference, count in (
             (StandingDifference.NOW_WITHIN_LIMIT, blocks.now_within_limit),
             (StandingDifference.NOT_YET_BLOCKED, blocks.not_yet_blocked),
         ):
             if count.at_least:
-                blocked.append(gettext("{label}: {value}", label=DIFFERENCES[difference], value=count))
-        yield gettext("Members blocked in Evergreen"), "; ".join(blocked)
-    yield gettext("Groups with no member over the limit"), describe_total(totals.groups_without_member_over_limit)
+                yield capitalized(gettext(DIFFERENCES[difference])), describe_total(count)
     if totals.incomplete_group_count:
         yield gettext("Incomplete groups"), number(totals.incomplete_group_count)
     yield gettext("Listed"), describe_criteria(report.criteria)

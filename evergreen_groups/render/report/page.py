@@ -217,13 +217,12 @@ def _most_first(counts: Counter[BillKind]) -> list[BillKind]:
 class TrendChart:
     """A bar for each run, the oldest first, with heights in percent of the highest.
 
-    ``first`` and ``last`` are the formatted first and last values; ``extent`` names the lowest and the highest.
+    ``first`` and ``last`` are the formatted first and last values.
     """
 
     name: str
     first: str
     last: str
-    extent: str
     bars: tuple[Decimal, ...]
 
 
@@ -244,7 +243,6 @@ def trend_chart(trend: Sequence[RunTotals]) -> TrendChart | None:
         name=name,
         first=written(values[0]),
         last=written(values[-1]),
-        extent=gettext("between {lowest} and {highest}", lowest=written(min(values)), highest=written(max(values))),
         bars=tuple(max(value / highest * 100, ZERO) for value in values),
     )
 
@@ -457,7 +455,10 @@ class PageWriter(GroupWriter):
         if self._report.details is None:
             return ""
         found = self._report.details.of(member)
-        text = "; ".join(filter(None, (describe_member_details(found), printable(found.profile))))
+        profile = found.profile and gettext(
+            "{label}: {value}", label=gettext("Profile"), value=printable(found.profile)
+        )
+        text = "; ".join(filter(None, (describe_member_details(found), profile)))
         return self._about_member.filled({"text": escape(text)}) if text else ""
 
 

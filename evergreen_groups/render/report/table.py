@@ -36,6 +36,7 @@ from evergreen_groups.render.columns import EMPTY, PLAIN, Cell, Columns, TextCol
 from evergreen_groups.render.report import columns
 from evergreen_groups.render.report.columns import Column, MemberRow, member_row
 from evergreen_groups.render.report.wording import (
+    CHANGE_IN_FINES,
     CLEARED_EXPLANATION,
     KINDS,
     change_heading,
@@ -107,8 +108,8 @@ class TableColumn(NamedTuple):
     """The width down to which texts may be wrapped."""
 
 
-def table_columns(report: Report, width: int, *, details: bool) -> list[TableColumn]:
-    """Choose the columns for a terminal of ``width`` cells; ``details``: with members."""
+def table_columns(report: Report, width: int) -> list[TableColumn]:
+    """Choose the columns for a terminal of ``width`` cells."""
     wide = width >= WIDE
     number_column = TableColumn(
         gettext("Group"),
@@ -152,7 +153,7 @@ def table_columns(report: Report, width: int, *, details: bool) -> list[TableCol
     )
     if not wide:
         counts_or_barcode = TableColumn(
-            gettext("Members or barcode") if details else gettext("Members"),
+            gettext("Members"),
             lambda group: Cell(_counts(group)),
             lambda row: _barcode(row.member),
             lambda totals: Cell(_counts(totals), BOLD),
@@ -345,7 +346,7 @@ def _print_parts(console: Console, report: Report, details: bool, rule: str) -> 
     facts = {
         gettext("Listed"): describe_criteria(report.criteria),
         gettext("Data as of"): time_with_zone(report.generated_at),
-        gettext("Gateway"): printable(report.gateway),
+        gettext("Evergreen server"): printable(report.gateway),
     }
     indent = max(12, *(cell_len(label) + 2 for label in facts))
     for label, fact in facts.items():
@@ -374,7 +375,7 @@ def _print_parts(console: Console, report: Report, details: bool, rule: str) -> 
 
 def _grid(report: Report, details: bool, width: int, rule: str) -> Iterator[Segment]:
     """Yield the heading, the groups and the totals."""
-    layout = table_columns(report, width, details=details)
+    layout = table_columns(report, width)
     changes = compared_changes(report)
     describe_change = remarks if width >= WIDE else change_sentence
 
@@ -433,7 +434,9 @@ def _print_changes(console: Console, report: Report) -> None:
         return
     console.print()
     head = gettext("Changes since {moment}", moment=minute(changes.since)) if changes.since else ""
-    label = gettext("Difference, with groups no longer listed") if changes.cleared else gettext("Difference")
+    label = (
+        gettext("Change in Group Fines, with groups no longer listed") if changes.cleared else gettext(CHANGE_IN_FINES)
+    )
     console.print(Text.assemble((head, BOLD), f": {counts(changes)}"))
     console.print(gettext("{label}: {value}", label=label, value=describe_difference(changes.difference)))
     if changes.cleared:
@@ -473,5 +476,6 @@ def _block_notes(report: Report, *, wide: bool) -> Iterator[str]:
     )
     for word, meaning, count in numbers:
         if count.at_least:
-            explanation = gettext("{label}: {value}", label=meaning, value=count)
+            members = ngettext("{count} member", "{count} members", count.at_least, count=count)
+            explanation = f"{gettext(meaning)} ({members})"
             yield sentence(explanation) if wide else f"{gettext(word)} = {explanation}"

@@ -15,6 +15,7 @@ from evergreen_groups.language import (
     ngettext,
     number,
     pgettext,
+    price,
 )
 from evergreen_groups.message import Message
 from evergreen_groups.render import printable
@@ -22,6 +23,8 @@ from evergreen_groups.render.text import capitalized
 from evergreen_groups.report import ADULT, GUARDIAN, LEAD, ChangeKind, Changes, GroupChange, Report
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from evergreen_groups.ils import BillKind, UnreturnedItems
     from evergreen_groups.report import AgeBand, AgeSum, Contact, KindSum, MemberDetails, SummedDetails
 
@@ -30,8 +33,13 @@ def describe_kinds(kinds: Iterable[KindSum]) -> str:
     """Describe what is owed by kind: ``lost materials: $23.00, overdue materials: $0.50``."""
     tag = current_language().tag
     return ", ".join(
-        gettext("{label}: {value}", label=_described_kind(one.kind, tag), value=one.balance) for one in kinds
+        gettext("{label}: {value}", label=_described_kind(one.kind, tag), value=_owed_or_credit(one.balance))
+        for one in kinds
     )
+
+
+def _owed_or_credit(balance: Decimal) -> str:
+    return price(balance) if balance >= 0 else gettext("{amount} (credit)", amount=price(balance))
 
 
 # A report has about a dozen kinds of bills and a hundred thousand bills.
@@ -85,7 +93,7 @@ def describe_invalid(contact: Contact) -> str:
 
 
 def describe_group_details(details: SummedDetails) -> str:
-    """Describe in one sentence what a group owes for, since when, and whether anything can still be returned."""
+    """Describe in one sentence what a group owes for, since when, and which items are overdue or lost."""
     owed = [describe_kinds(details.kinds)] if details.kinds else []
     if details.not_known is None or details.not_known:
         owed.append(gettext("{label}: {value}", label=NOT_KNOWN, value=describe_total(details.not_known)))
@@ -99,14 +107,14 @@ def describe_group_details(details: SummedDetails) -> str:
 
 
 def describe_returnable(details: SummedDetails) -> str:
-    """Describe a group's overdue and lost items, and whether anything can still be returned."""
+    """Describe a group's overdue and lost items, or say that nothing is overdue now."""
     items = describe_items(details.items)
     if not details.items_certain and items:
         items = gettext("at least {total}", total=items)
     if details.returnable:
-        return gettext("{label}: {value}", label=items, value=gettext("can still be returned"))
+        return items
     unknown = details.returnable is None
-    nothing = gettext("items overdue not known") if unknown else gettext("nothing left to return")
+    nothing = gettext("items overdue not known") if unknown else gettext("nothing overdue now")
     return ", ".join(filter(None, (items, nothing)))
 
 
@@ -146,12 +154,13 @@ def describe_state(details: MemberDetails) -> str:
     return ", ".join(remark for remark, applies in remarks.items() if applies)
 
 
+CHANGE_IN_FINES = Message("Change in Group Fines")
 UNCERTAIN = Message("not certain")
 NOT_KNOWN = Message("not known")
 KINDS: Mapping[ChangeKind, Message] = {
     ChangeKind.NEW: Message("new", context="group"),
-    ChangeKind.WORSE: Message("worse", context="group"),
-    ChangeKind.BETTER: Message("better", context="group"),
+    ChangeKind.WORSE: Message("owes more", context="group"),
+    ChangeKind.BETTER: Message("owes less", context="group"),
     ChangeKind.UNCHANGED: Message("unchanged", context="group"),
     ChangeKind.CLEARED: Message("no longer listed", context="group"),
     ChangeKind.HIDDEN: Message("hidden", context="group"),
@@ -170,20 +179,20 @@ def compared_changes(report: Report) -> Changes | None:
 
 
 def counts(changes: Changes) -> str:
-    """Say how many groups there are of each kind of change: ``new 2, unchanged 14``."""
-    words = [f"{gettext(word)} {number(count)}" for kind, word in KINDS.items() if (count := changes.count(kind))]
+    """Say how many groups there are of each kind of change: ``new (2), unchanged (14)``."""
+    words = [f"{gettext(word)} ({number(count)})" for kind, word in KINDS.items() if (count := changes.count(kind))]
     return ", ".join(words) or gettext(KINDS[ChangeKind.UNCHANGED])
 
 
 def since(changes: Changes) -> str:
-    """Say what changed since when: ``since 13 Aug 2026, 03:15: new 2``; empty without a last run."""
+    """Say what changed since when: ``since 13 Aug 2026, 03:15: new (2)``; empty without a last run."""
     if changes.since is None:
         return ""
     return gettext("{label}: {value}", label=gettext("since {day}", day=changes.since), value=counts(changes))
 
 
 def change_sentence(change: GroupChange | None) -> str:
-    """Describe a group's change with remarks: ``worse: +$12.50; 1 member joined``; empty if nothing changed."""
+    """Describe a group's change with remarks: ``owes more: +$12.50; 1 member joined``; empty if nothing changed."""
     if change is None:
         return ""
     if change.kind is ChangeKind.UNCHANGED:
@@ -196,7 +205,7 @@ def change_sentence(change: GroupChange | None) -> str:
 
 
 def describe_change_amount(change: GroupChange) -> str:
-    """Describe by how much a group's fines changed: ``worse: +$12.50``."""
+    """Describe by how much a group's fines changed: ``owes more: +$12.50``."""
     return gettext("{label}: {value}", label=KINDS[change.kind], value=describe_difference(change.difference))
 
 

@@ -29,7 +29,14 @@ from evergreen_groups.language import (
 from evergreen_groups.message import own_pip
 from evergreen_groups.render.report import columns
 from evergreen_groups.render.report.columns import Column, GroupRow, MemberRow, group_row, known, member_row
-from evergreen_groups.render.report.wording import KINDS, NOT_KNOWN, change_heading, compared_changes, describe_days
+from evergreen_groups.render.report.wording import (
+    CHANGE_IN_FINES,
+    KINDS,
+    NOT_KNOWN,
+    change_heading,
+    compared_changes,
+    describe_days,
+)
 from evergreen_groups.render.report.writers import Part, part_indexes
 from evergreen_groups.render.sheets import (
     ColumnKind,
@@ -148,7 +155,7 @@ def _facts(report: Report) -> Iterator[tuple[str, ColumnKind, Value]]:
     totals = report.totals
     yield gettext("Listed"), "text", describe_criteria(report.criteria)
     yield gettext("Data as of"), "text", time_with_zone(report.generated_at)
-    yield gettext("Gateway"), "text", report.gateway
+    yield gettext("Evergreen server"), "text", report.gateway
     yield "", "text", None
     yield gettext("Groups"), "number", totals.group_count
     yield gettext("Members"), "number", totals.member_count
@@ -176,7 +183,7 @@ def _facts(report: Report) -> Iterator[tuple[str, ColumnKind, Value]]:
         yield gettext("Compared with data as of"), "text", minute(changes.since)
         for kind in ChangeKind:
             yield gettext("{label}: {value}", label=gettext("Groups"), value=KINDS[kind]), "number", changes.count(kind)
-        yield gettext("Difference"), "change", known(changes.difference)
+        yield gettext(CHANGE_IN_FINES), "change", known(changes.difference)
     yield "", "text", None
     for note in report.notes:
         yield gettext("Please note"), "text", gettext(note)

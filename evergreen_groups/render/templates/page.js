@@ -194,7 +194,7 @@
     const folds = tables.flatMap((table) => [...table.querySelectorAll("details")]);
     const open = !folds.every((fold) => fold.open);
     for (const fold of folds) fold.open = open;
-    unfold.textContent = open ? gettext("Hide all members") : gettext("Show all members");
+    unfold.textContent = open ? gettext("Fold all") : gettext("Unfold all");
   });
   // A click on a group's row unfolds it, unless it is on a link or ends a text selection.
   document.querySelector(".folded")?.addEventListener("click", ({ target }) => {

@@ -17,10 +17,10 @@
 
   const dialog = document.createElement("dialog");
   dialog.setAttribute("aria-labelledby", "follow-up-heading");
-  const spoken = document.createElement("p");
-  spoken.className = "spoken";
+  const spoken = document.createElement("div");
   spoken.setAttribute("role", "status");
-  document.body.append(dialog, spoken);
+  document.body.append(dialog);
+  list.prepend(spoken);
   let opener = null;
 
   const look = () => {
@@ -68,6 +68,7 @@
   const update = (rows) => {
     const bodies = [...list.querySelectorAll("tbody.group")];
     const at = bodies.indexOf(opener?.closest("tbody.group"));
+    const said = [];
     for (const [group, html] of Object.entries(rows)) {
       const before = list.querySelector(`button[name=group][value="${group}"]`)?.closest("tr");
       if (!before) continue;
@@ -77,6 +78,7 @@
       const after = template.content.firstElementChild;
       [after, ...after.cells].forEach((part, place) => part.setAttribute("role", place ? "cell" : "row"));
       before.replaceWith(after);
+      said.push(`${group}: ${after.querySelector(".agreed")?.textContent}`);
     }
     const statuses = [...list.querySelectorAll("tr.follow-up")].map((row) => row.dataset.status);
     for (const option of filter.options) {
@@ -90,7 +92,7 @@
     requestAnimationFrame(() => {
       const next = at < 0 ? null : bodies.slice(at).find((body) => !body.hidden);
       (next?.querySelector(".follow-up button") ?? filter).focus();
-      spoken.textContent = list.dataset.saved;
+      spoken.textContent = [list.dataset.saved, ...said].join(" · ");
     });
   };
 

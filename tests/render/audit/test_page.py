@@ -83,7 +83,7 @@ def test_each_kind_has_a_table_of_its_own_findings() -> None:
         ["3"],
         ["$1,234.50"],
         ["over the limit by $1,229.50"],
-        ["Have Evergreen recalculate."],
+        ["Open the patron and select Refresh Penalties."],
     ]
     assert family[:5] == [["Okafor, Bo", "no card"], ["BR2"], ["3"], ["$0.00"], ["$1,234.50"]]
     assert family[5] == [
@@ -135,7 +135,9 @@ def test_what_to_do_names_the_card_that_it_is_about() -> None:
         "evergreen-groups remove 2999",
     ]
     (found,) = findings(page(replace(stale, member=BO)))
-    assert found[-1] == ["Have Evergreen recalculate. If the block stays, find out why."]
+    assert found[-1] == [
+        "Open the patron and select Refresh Penalties. If it stays blocked, an administrator can find out why."
+    ]
 
 
 def test_a_reason_without_its_own_advice_gets_its_kinds_advice() -> None:
@@ -156,12 +158,12 @@ def test_how_sure_it_is_and_by_which_evidence_and_what_to_do_about_it() -> None:
     assert headings(tree)[0][-3:] == ["Confidence", "Why", "What to do"]
     assert found[5:7] == [
         ["45", "medium"],
-        ["no lead", "adults who share nothing with another adult: 1", "+35", "no lead", "+10"],
+        ["no lead", "1 adult shares nothing with another adult", "(+35)", "no lead", "(+10)"],
     ]
     assert found[7] == [
         "Make a member the lead on the group's page.",
         "Suggested split. Stay: Okafor, Bo. Leave: Okafor, Ada.",
-        "If the group is right as it is:",
+        "If the group is right, an administrator can stop listing it:",
         "evergreen-groups audit --keep 3",
     ]
     # The link opens a staying member's page, with the members to take out selected.
@@ -180,10 +182,10 @@ def test_a_group_for_review_has_its_own_table_and_advice_to_correct_its_lead() -
     (found,) = findings(tree)
     assert found[5:] == [
         ["0", "low"],
-        ["no lead", "no lead", "+10", "each member shares a surname with another", "-20"],
+        ["no lead", "no lead", "(+10)", "each member shares a surname with another", "(-20)"],
         [
             "Make a member the lead on the group's page.",
-            "If the group is right as it is:",
+            "If the group is right, an administrator can stop listing it:",
             "evergreen-groups audit --keep 3",
         ],
     ]

@@ -51,7 +51,7 @@ def test_sentences(report: Report) -> None:
     said = describe_group_details(report.details.of_group(first))
     assert "lost materials" in said
     assert re.search(r"; since [1-9] May 2026", said)
-    assert said.endswith("last paid 2 Mar 2026; 2 items overdue, 1 item lost: can still be returned")
+    assert said.endswith("last paid 2 Mar 2026; 2 items overdue, 1 item lost")
     said = describe_group_details(report.details.of_group(second))
     assert f"not known: {price(second.members[0].own_fines)}" in said
     assert said.endswith("items overdue not known")
@@ -100,7 +100,7 @@ def test_the_page(report: Report) -> None:
     page = written(report, "html")
     assert "can still be returned" in page
     assert "Owed for: not known" in page
-    assert "juvenile, expired, barred; Adult" in page
+    assert "juvenile, expired, barred; Profile: Adult" in page
     assert written(replace(report, criteria=replace(report.criteria, sort="age")), "html")
 
 

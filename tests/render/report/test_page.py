@@ -77,14 +77,14 @@ def test_over_the_limit_and_blocked_in_evergreen_are_columns_of_their_own() -> N
     found = {name: texts(row.xpath("td[position() > 3]")) for name, row in rows.items()}
     assert found["Castellanos-Whitfield, Maximiliana Josephine"] == [
         "yes",
-        "yesPATRON_EXCEEDS_FINES at CONS, since 1 Aug 2026",
+        "yes, for finesPATRON_EXCEEDS_FINES at CONS, since 1 Aug 2026",
     ]
     assert found["Castellanos-Whitfield, Theo"] == ["yes", "noover the limit, not yet blocked in Evergreen"]
     assert found["Whitfield, Rosa"] == [
         "no",
-        "yesPATRON_EXCEEDS_FINES at CONS, by staffblocked in Evergreen, own fines within the limit",
+        "yes, for finesPATRON_EXCEEDS_FINES at CONS, by staffblocked in Evergreen, own fines within the limit",
     ]
-    assert texts(tree.xpath("//td//strong[@class='blocked']")) == ["yes", "yes"], "red is for a block alone"
+    assert texts(tree.xpath("//td//strong[@class='blocked']")) == ["yes, for fines"] * 2, "red is for a block alone"
     sums = " ".join(tree.xpath("string(//dl[@class='sums'])").split())
     assert "6 members not yet blocked in Evergreen" in sums
     assert "1 member with own fines within the limit" in sums
@@ -220,9 +220,9 @@ def test_changes_have_a_column_that_sorts_by_the_difference() -> None:
     assert (heads[-1].text, heads[-1].get("data-kind")) == ("Change", "number")
     cells = {row[0].text: row[-1] for row in table.xpath("tbody/tr[1]")}
     assert {group: texts(list(cell)) for group, cell in cells.items()} == {
-        "1187": ["+$85.35", "worse"],
+        "1187": ["+$85.35", "owes more"],
         "902": ["+$29.00", "new"],
-        "2240": ["-$11.61", "better"],
+        "2240": ["-$11.61", "owes less"],
         "85": ["$0.00"],
         "31007": ["unknown", "not certain"],
     }
@@ -264,9 +264,10 @@ def test_a_named_report_has_its_name_in_the_title_and_on_each_sheet_of_paper() -
 
 
 def test_sums_say_what_changed() -> None:
-    [tile] = page(changed_report()).xpath("//dl[@class='sums']/div[starts-with(dt, 'Difference')]")
+    [tile] = page(changed_report()).xpath("//dl[@class='sums']/div[starts-with(dt, 'Change')]")
     assert tile.findtext("dd") == "unknown"
-    assert tile.xpath("string(.//small)").endswith(": new 1, worse 1, better 1, unchanged 2, no longer listed 2")
+    said = tile.xpath("string(.//small)")
+    assert said.endswith(": new (1), owes more (1), owes less (1), unchanged (2), no longer listed (2)")
 
 
 def test_cleared_groups_have_a_section() -> None:
@@ -303,11 +304,11 @@ def test_the_first_screen_has_five_figures_and_one_trend_and_the_list_comes_next
         "Group Fines",
         "Members over the limit",
         "Members blocked in Evergreen",
-        "Difference",
+        "Change in Group Fines",
         "Group Fines, last 30 runs",
     ]
     [trend] = sums.iter("svg")
-    label = r"\$1,000\.00 on 1\d Jul 2026, \$1,290\.00 on 1\d Aug 2026, between \$1,000\.00 and \$1,290\.00"
+    label = r"From \$1,000\.00 \(1\d Jul 2026, \d\d:\d\d\) to \$1,290\.00 \(1\d Aug 2026, \d\d:\d\d\)"
     assert re.fullmatch(label, trend.get("aria-label"))
     heights = [float(rect.get("height")) for rect in trend.iter("rect")]
     assert (len(heights), heights[-1]) == (30, 100)
@@ -316,7 +317,7 @@ def test_the_first_screen_has_five_figures_and_one_trend_and_the_list_comes_next
     assert parts[:4] == ["sums", "tools", "shown", "groups"]
     foot = " ".join(tree.xpath("string(//footer/dl)").split())
     assert foot.startswith("ListedGroups")
-    assert "Gatewayhttps://ils.example.org" in foot
+    assert "Evergreen serverhttps://ils.example.org" in foot
     assert tree.xpath("//header//a/@href") == ["#notes"]
     assert tree.xpath("//section[h2/@id='notes']")
 

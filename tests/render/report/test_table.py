@@ -94,9 +94,9 @@ def test_every_fact_is_there(width: int) -> None:
 
 
 def test_time_has_its_zone() -> None:
-    assert re.search(r"^Data as of  1\d August 2026, \d\d:\d\d \S+$", table(sample_report()), re.MULTILINE)
+    assert re.search(r"^Data as of +1\d August 2026, \d\d:\d\d \S+$", table(sample_report()), re.MULTILINE)
     with use_language(Language("en", timezone=timezone_of("America/Toronto"))):
-        assert "\nData as of  14 August 2026, 04:15 EDT\n" in table(sample_report())
+        assert re.search(r"\nData as of +14 August 2026, 04:15 EDT\n", table(sample_report()))
 
 
 def test_marks() -> None:
@@ -125,8 +125,8 @@ def test_changes_have_a_column_where_there_is_room() -> None:
 def test_changes_stand_under_the_group_on_a_narrow_screen() -> None:
     report = changed_report()
     shown = table(report)
-    assert "\n         worse: +$85.35; 1 member joined\n lead" in shown
-    assert "\n         better: -$11.61; formerly group 11; 2 members left\n" in shown
+    assert "\n         owes more: +$85.35; 1 member joined\n lead" in shown
+    assert "\n         owes less: -$11.61; formerly group 11; 2 members left\n" in shown
     assert "\n         new; split from group 77\n" in shown
     assert "\n         formerly groups 84 and 85\n" in shown
 
@@ -134,7 +134,10 @@ def test_changes_stand_under_the_group_on_a_narrow_screen() -> None:
 @pytest.mark.parametrize("width", [80, 200])
 def test_counts_of_changes_and_cleared_groups(width: int) -> None:
     shown = squeezed(table(changed_report(), width=width))
-    assert "new1,worse1,better1,unchanged2,nolongerlisted2Difference,withgroupsnolongerlisted:unknown" in shown
+    assert (
+        "new(1),owesmore(1),owesless(1),unchanged(2),nolongerlisted(2)ChangeinGroupFines,withgroupsnolongerlisted:unknown"
+        in shown
+    )
     for words in ("611Featherstonehaugh,", "$1,260.10$3.00nowgroup612;now", "unknownunknownnotcertain"):
         assert words in shown
 
@@ -201,10 +204,10 @@ def test_red_is_for_a_block_of_ones_own() -> None:
 def test_over_the_limit_and_blocked_in_evergreen_are_told_apart(width: int) -> None:
     lines = table(blocked_report(), width=width).splitlines()
     words = " ".join(" ".join(lines).split())
-    assert "ver the limit, not yet blocked in Evergreen: at least 6" in words
-    assert "locked in Evergreen, own fines within the limit: at least 1" in words
+    assert "ver the limit, not yet blocked in Evergreen (at least 6 members)" in words
+    assert "locked in Evergreen, own fines within the limit (at least 1 member)" in words
     if width == 80:
-        assert " blocked = over the limit, blocked in Evergreen: at least 1" in words
+        assert " blocked = over the limit, blocked in Evergreen (at least 1 member)" in words
         assert "(blocked)" in next(line for line in lines if "29999000000977" in line)
     if width == 160:
         assert "group lead, blocked in Evergreen" in words

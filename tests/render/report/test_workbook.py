@@ -111,12 +111,12 @@ def test_groups() -> None:
         "Group Fines": 1289.35,
         "Highest own fines": 1204.5,
         "Over the limit": 2,
-        "No member over the limit": "no",
+        "Over the limit only together": "no",
         "Hidden members": None,
         "Fines of hidden members": None,
     }
     assert [group["Group"] for group in groups] == [1187, 902, 2240, 85, 31007]
-    assert [group["No member over the limit"] for group in groups] == ["no", "yes", "no", "no", "no"]
+    assert [group["Over the limit only together"] for group in groups] == ["no", "yes", "no", "no", "no"]
     assert [group["Hidden members"] for group in groups] == [None, None, 2, None, 1]
     amounts = column(workbook(sample_report())["Groups"], "Group Fines")
     assert [is_marked(cell) for cell in amounts] == [*[False] * 4, True]
@@ -203,7 +203,7 @@ def test_red_is_for_a_block_of_ones_own() -> None:
     colors = [cell.font.color for row in members.iter_rows(min_row=2) for cell in row]
     red = [color for color in colors if color and color.rgb == RED]
     assert len(red) == 2
-    differences = {cell.value for cell in column(members, "Difference")} - {None}
+    differences = {cell.value for cell in column(members, "Rule and Evergreen")} - {None}
     assert differences == {
         "over the limit, not yet blocked in Evergreen",
         "blocked in Evergreen, own fines within the limit",
@@ -260,11 +260,16 @@ def test_summary() -> None:
 def test_changes() -> None:
     book = workbook(changed_report())
     groups = {row["Group"]: row for row in rows(book["Groups"])}
-    assert [groups[group]["Change"] for group in (1187, 902, 2240, 85)] == ["worse", "new", "better", "unchanged"]
-    assert (groups[1187]["Difference"], groups[1187]["Owed before"]) == (85.35, 1204)
+    assert [groups[group]["Change"] for group in (1187, 902, 2240, 85)] == [
+        "owes more",
+        "new",
+        "owes less",
+        "unchanged",
+    ]
+    assert (groups[1187]["Change in Group Fines"], groups[1187]["Owed before"]) == (85.35, 1204)
     assert groups[902]["Owed before"] is None
     assert "formerly group 11" in groups[2240]["Remarks"]
-    assert {cell.number_format for cell in column(book["Groups"], "Difference")} == {
+    assert {cell.number_format for cell in column(book["Groups"], "Change in Group Fines")} == {
         '+"$"#,##0.00;-"$"#,##0.00;"$"#,##0.00'
     }
     assert [(row["Group"], row["Owed before"]) for row in rows(book["No longer listed"])] == [
@@ -272,7 +277,7 @@ def test_changes() -> None:
         (17, "unknown"),  # hidden members owed an unknown amount
     ]
     facts = {row[0]: row[1] for row in book["Summary"].iter_rows(values_only=True) if row[0]}
-    assert (facts["Groups: new"], facts["Groups: worse"], facts["Groups: no longer listed"]) == (1, 1, 2)
+    assert (facts["Groups: new"], facts["Groups: owes more"], facts["Groups: no longer listed"]) == (1, 1, 2)
 
 
 def test_without_changes_and_details_there_are_no_columns_and_sheets_for_them() -> None:

@@ -85,7 +85,7 @@ def test_the_latest_entry_and_all_in_the_history(clerk: DeskClerk, saved: Saved)
     assert page.tree.xpath("//p[@class='follow-up']/a/@href")[0].partition("#")[2] == "follow-up"
     latest, first = past(clerk)
     assert "by phone on 3 Nov 2026 · LAKELAND by you SECRET tax refund" in latest
-    assert first.startswith("No answer · by phone on 1 Nov 2026 · LAKELAND")
+    assert first.startswith("Not reached · by phone on 1 Nov 2026 · LAKELAND")
 
 
 def test_nothing_without_an_entry(clerk: DeskClerk, recorded: Recorded) -> None:
