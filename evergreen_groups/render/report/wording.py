@@ -114,7 +114,7 @@ def describe_returnable(details: SummedDetails) -> str:
     if details.returnable:
         return items
     unknown = details.returnable is None
-    nothing = gettext("items overdue not known") if unknown else gettext("nothing overdue now")
+    nothing = gettext("items overdue not known") if unknown else gettext("nothing left to return")
     return ", ".join(filter(None, (items, nothing)))
 
 
