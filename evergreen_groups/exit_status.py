@@ -40,9 +40,9 @@ TERMINATED = 143
 
 MEANINGS = {
     DONE: Message("done"),
-    FAILED: Message("failed: something wasn't found, Evergreen refused, or a file couldn't be written"),
+    FAILED: Message("failed: something wasn't found, Evergreen refused, or the disk is full"),
     USAGE: Message("wrong option or argument"),
-    CONFIGURATION: Message("a setting is missing or not allowed"),
+    CONFIGURATION: Message("a setting is missing or not allowed, or a file can't be read or written"),
     UNREACHABLE: Message("the gateway can't be reached, or gives no usable answer"),
     LOGIN: Message("login refused, or session lost"),
     PERMISSION: Message("the account lacks a permission"),

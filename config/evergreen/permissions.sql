@@ -13,13 +13,13 @@
 -- "--set details=0". Further permissions:
 --
 --     --set items=1         count the items that members have out (evergreen-groups show), where details=0
---     --set ils_limits=1    see Evergreen's own thresholds ([policy] limit = "ils")
+--     --set ils_limits=1    see bills for [policy] limit = "ils", where details=0
 --     --set recalculate=1   have Evergreen recalculate penalties (evergreen-groups audit --fix; [events] recalculate)
 --     --set changes=1       change groups (move, remove, merge, lead, batch, undo), for patrons with the profile
 --                           "Patrons" or one below; choose another with --set profile=NAME
 --
 -- Staff accounts aren't created here: the group page always uses the session of the staff member, never the service
--- account. A stock *Circulator* has the necessary permissions at their libraries: STAFF_LOGIN (at the root), VIEW_USER to
+-- account. A stock "Circulator" has the necessary permissions at their libraries: STAFF_LOGIN (at the root), VIEW_USER to
 -- see a group, VIEW_CIRCULATIONS to see items out, and, to change groups, UPDATE_USER and the permissions of the patrons'
 -- profiles (group_application.user.patron). Staff without the last two need a supervisor's approval.
 -- VIEW_GROUP_PENALTY_THRESHOLD shows Evergreen's thresholds if it is granted with depth 0; stock groups have it at the

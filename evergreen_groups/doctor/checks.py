@@ -26,6 +26,7 @@ from evergreen_groups.doctor.finding import (
 from evergreen_groups.message import Message
 from evergreen_groups.settings import Origin, Reading, passwords
 from evergreen_groups.settings import reading as load
+from evergreen_groups.state import counter_store, postgresql_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ CHECKS = (
     Check("workstation", Message("Workstation"), account.workstation, ("account",), login=True),
     Check("names", Message("Configured names"), account.names, ("account",), login=True),
     Check("permission.VIEW_USER", "VIEW_USER", account.view_user, ("account",), login=True),
-    Check("pushdown", Message("Combined query"), interface.pushdown, ("permission.VIEW_USER",), login=True),
+    Check("pushdown", Message("Fines query"), interface.pushdown, ("permission.VIEW_USER",), login=True),
     Check("permission", Message("Permissions"), account.other_permissions, ("account",), login=True),
     Check("permission.profiles", Message("Profiles"), account.profiles, ("account",), login=True),
     Check("permission.desk", Message("Desk"), account.desk, ("account",), login=True),
@@ -172,15 +173,15 @@ def _password(subject: Subject) -> Iterable[Finding]:
     return machine.password(subject) if subject.settings.gateway.username is not None else ()
 
 
-def _database_password(subject: Subject) -> Iterable[Finding]:
-    if subject.settings.state.database:
-        passwords.secret(subject.settings.state, subject.environ)
+def _database_address(subject: Subject) -> Iterable[Finding]:
+    if (state := subject.settings.state).database:
+        postgresql_url(state.database, passwords.secret(state, subject.environ))
     return ()
 
 
-def _redis_password(subject: Subject) -> Iterable[Finding]:
-    if subject.settings.redis.url:
-        passwords.secret(subject.settings.redis, subject.environ)
+def _redis_address(subject: Subject) -> Iterable[Finding]:
+    if (redis := subject.settings.redis).url:
+        counter_store(redis.url, passwords.secret(redis, subject.environ))
     return ()
 
 
@@ -200,8 +201,8 @@ _LOCAL_CHECKS: tuple[Callable[[Subject], Iterable[Finding]], ...] = (
     machine.configuration_file,
     _password,
     machine.events_secret,
-    _database_password,
-    _redis_password,
+    _database_address,
+    _redis_address,
     _certificates,
     machine.outputs,
     nightly.mail_settings,

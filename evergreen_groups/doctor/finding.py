@@ -39,7 +39,6 @@ CHECK_ADDRESS = Message("check [gateway] url: the root of Evergreen's web server
 CHECK_SERVER = Message("check Evergreen's release and the logs of its services")
 CHECK_LOAD = Message("check the load of Evergreen's servers")
 _DEFAULT_ADVICE = (
-    (ConfigurationError, Message("correct the configuration")),
     (PermissionDeniedError, Message("grant the account the permission")),
     (TransportError, CHECK_ADDRESS),
     (MailServerError, Message("check [mail] and the mail server")),
@@ -128,6 +127,8 @@ def from_error(error: EvergreenGroupsError) -> Finding:
     advice = next(text for kind, text in _DEFAULT_ADVICE if isinstance(error, kind))
     if error.advice:
         advice = Message(error.advice, values=error.values)
+    elif isinstance(error, ConfigurationError):  # the problem says what to correct
+        return failed("{problem}", code=error.code, values={**error.values, "problem": problem}, setting=error.setting)
     values = {**error.values, "problem": problem, "advice": advice}
     return failed("{problem}", "{advice}", code=error.code, values=values, setting=error.setting)
 
@@ -139,7 +140,7 @@ def from_os_error(error: OSError) -> Finding:
         problem = Message("{place}: {problem}", values={"place": error.filename, "problem": problem})
     return failed(
         "{problem}",
-        "let this user read it",
+        "check that it exists and that this user may read it",
         code="file-not-read",
         values={"problem": problem},
     )

@@ -218,7 +218,7 @@ def idl(subject: Subject) -> Iterator[Finding]:
     if missing:
         yield failed("missing: {missing}", CHECK_SERVER, code="idl-incomplete", values={"missing": missing})
     else:
-        yield ok("all found")
+        yield ok("has all classes and fields that the program needs")
 
 
 def methods(subject: Subject) -> Iterator[Finding]:
@@ -254,7 +254,7 @@ def methods(subject: Subject) -> Iterator[Finding]:
                 "{method} is missing; needed for: {purpose}", CHECK_SERVER, code="method-not-offered", values=values
             )
     if not missing and not untold:
-        yield ok("all found")
+        yield ok("has all methods that the program needs")
 
 
 def _offered(gateway: Gateway, method: Method) -> bool | None:
@@ -306,4 +306,4 @@ def pushdown(subject: Subject) -> Iterator[Finding]:
             values={"seconds": TIMEOUT},
         )
     else:
-        yield ok("{milliseconds:,.0f} ms", values={"milliseconds": (time.monotonic() - began) * 1000})
+        yield ok("fines added up in {milliseconds:,.0f} ms", values={"milliseconds": (time.monotonic() - began) * 1000})

@@ -35,7 +35,7 @@ STORED = {
     "mails": Message("queued mails"),
 }
 """The kinds of rows in the database."""
-_MAKE_WRITABLE = "make the directory writable for this user, or set another path in {section}"
+_MAKE_WRITABLE = "create the directory or make it writable for this user, or set another path in {section}"
 _NOT_THERE_YET = "{path} doesn't exist yet: the first run creates it"
 _CANNOT_WRITE = "cannot write {path}: {reason}"
 _OPEN = "{path} is open to other users ({mode})"
@@ -92,7 +92,7 @@ def configuration_file(subject: Subject) -> Iterator[Finding]:
         values["command"] = f"chmod g-w {source}"
         yield warning(_OPEN, "{command}", code="configuration-open-to-group", values=values)
     else:
-        yield ok("{mode}", values=values)
+        yield ok("only its owner can change it ({mode})", values=values)
 
 
 def password(subject: Subject) -> Iterator[Finding]:
@@ -262,7 +262,7 @@ def database(subject: Subject) -> Iterator[Finding]:
     )
     yield ok(
         "{where} ({megabytes:.1f} MB): {stored}",
-        values={"where": found.where, "megabytes": found.size / 1_000_000, "stored": stored or "-"},
+        values={"where": found.where, "megabytes": found.size / 1_000_000, "stored": stored or Message("empty")},
     )
     addresses = set(found.addresses)
     with suppress(ConfigurationError):  # reported by the check of the address

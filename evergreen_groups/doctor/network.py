@@ -109,7 +109,7 @@ def certificate(subject: Subject) -> Iterator[Finding]:
     except ssl.SSLError:
         yield failed(
             _NO_CONNECTION,
-            _CHECK_NETWORK,
+            "set [gateway] url to an https:// address with the port for HTTPS",
             code="port-without-tls",
             values={"host": where.host, "port": _port(where), "reason": Message("it doesn't use TLS")},
             setting="gateway.url",

@@ -67,7 +67,7 @@ def mail(subject: Subject) -> Iterator[Finding]:
 
 
 _ENDED = "{finished}: exit status {status} ({meaning})"
-_RUN_AGAIN = "correct the cause, then run `evergreen-groups report`"
+_RUN_AGAIN = "see the log for the cause, then run `evergreen-groups report`"
 _TWO_NIGHTS = timedelta(hours=50)  # with some room for runs that take longer
 
 

@@ -56,7 +56,7 @@ def describe_profiles(some: Collection[int], profiles: Profiles) -> Message:
         return Message("all profiles ({count:,})", values={"count": len(some)})
     names = sorted(map(profiles.name, some), key=name_key)
     return Message(
-        "profiles ({count:,} of {all:,}): {names}",
+        "{count:,} of {all:,} profiles: {names}",
         values={"count": len(some), "all": len(profiles), "names": name_some(names)},
     )
 
@@ -66,7 +66,7 @@ def describe_libraries(some: Collection[int], every: int, org_units: OrgUnits) -
     if len(some) == every:
         return Message("all org units ({count:,})", values={"count": every})
     return Message(
-        "org units ({count:,} of {all:,}): {names}",
+        "{count:,} of {all:,} org units: {names}",
         values={"count": len(some), "all": every, "names": name_places(org_units, set(some))},
     )
 
@@ -121,7 +121,7 @@ def thresholds(subject: Subject) -> Iterator[Finding]:
         )
     if not found:
         yield ok(
-            "Evergreen's thresholds match the rule ({library_part})",
+            "Evergreen's thresholds match the rule at {library_part}",
             values={"library_part": describe_libraries(libraries, len(org_units), org_units)},
         )
 

@@ -147,7 +147,7 @@ def directories_elsewhere(machine: Machine) -> list[Path]:
                 advice="create it, or change {setting}",
                 setting="report.output",
                 code="output-directory-missing",
-                values={"path": path, "setting": "output"},
+                values={"path": machine.below_root(path), "setting": "output"},
             )
     return elsewhere
 

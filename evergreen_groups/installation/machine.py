@@ -236,6 +236,6 @@ def _files(machine: Machine, settings: Settings, left_out: Collection[str]) -> I
                 advice="create it, or change {setting}",
                 setting=setting.key,
                 code="unit-file-missing",
-                values={"path": file, "setting": f"[{setting.section}] {setting.name}"},
+                values={"path": machine.below_root(file), "setting": f"[{setting.section}] {setting.name}"},
             )
         yield HandedFile(credential, file, setting.variable, is_set)

@@ -203,7 +203,7 @@ def _current_text(path: Path) -> str | None:
     except OSError as error:
         raise ConfigurationError(
             "cannot read {path}: {reason}",
-            advice="let this user read it",
+            advice="check that it exists and that this user may read it",
             code="installed-file-unreadable",
             values={"path": path, "reason": error.strerror},
         ) from error

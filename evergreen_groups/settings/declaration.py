@@ -132,7 +132,7 @@ class Setting:
                 advice="allowed: {allowed}",
                 setting=self.key,
                 code="setting-not-allowed",
-                values={"origin": origin, "value": f"{value!s:.80}", "allowed": problem.allowed},
+                values={"origin": origin, "value": problem.part or f"{value!s:.80}", "allowed": problem.allowed},
             ) from None
 
 

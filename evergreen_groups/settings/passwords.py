@@ -148,7 +148,7 @@ def _read_secret_file(setting: Setting, path: Path, *, must_be_private: bool) ->
     except OSError as error:
         raise ConfigurationError(
             "cannot read {path}: {reason}",
-            advice="let this user read it",
+            advice="check that it exists and that this user may read it",
             setting=setting.key,
             code="secret-file-not-read",
             values={**where, "reason": system_reason(error)},

@@ -71,13 +71,15 @@ class TomlFile:
         except OSError as error:
             raise ConfigurationError(
                 "cannot read {path}: {reason}",
-                advice="let this user read it",
+                advice="check that it exists and that this user may read it",
                 code="configuration-unreadable",
                 values={"path": path, "reason": system_reason(error)},
             ) from error
         # ValueError: bad syntax, or a number with thousands of digits. RecursionError: deep nesting.
         except (ValueError, RecursionError) as error:
-            reason = error if isinstance(error, ValueError) else Message("nested too deeply")
+            reason = str(error).replace("Cannot overwrite a value", "a key is there twice")
+            if isinstance(error, RecursionError):
+                reason = Message("nested too deeply")
             raise ConfigurationError(
                 "{path}: not valid TOML: {reason}",
                 code="configuration-invalid",

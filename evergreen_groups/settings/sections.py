@@ -72,7 +72,7 @@ class GatewaySettings:
     username: str | None = setting(
         v.TEXT,
         None,
-        help="The service account: a staff account with STAFF_LOGIN and VIEW_USER for the whole consortium.",
+        help="The service account: a staff account with the permissions in docs/permissions.md.",
         example="groups_report",
         essential=True,
         options=(Option("--username", _INIT, "User name of the service account."),),
@@ -289,7 +289,8 @@ class ReportSettings:
     over_limit: str = setting(
         v.one_of("any", "somebody", "nobody"),
         "any",
-        help='"somebody": list only groups with a member over the limit. "nobody": only groups without one.',
+        help='"somebody": list only groups with a member over the limit. "nobody": only groups without one. "any": '
+        "both.",
     )
     blocked: bool = setting(
         v.BOOLEAN,
@@ -564,7 +565,7 @@ class MailSettings:
             Option(
                 "--mail-recipients",
                 _INIT,
-                'Who gets them: "all@example.org", or "BR1=a@example.org; *=all@example.org".',
+                'Who gets the report by mail: "all@example.org", or "BR1=a@example.org; *=all@example.org".',
             ),
         ),
         question=Question(Message('Recipients, as one address or "SHORTNAME=ADDRESS; *=ADDRESS"')),
@@ -795,7 +796,7 @@ class FollowUpSettings:
     again_after: int = setting(
         v.whole_number(1, 10_000),
         30,
-        help="After how many days without an entry a group of the report becomes *to do* again.",
+        help='After how many days without an entry a group of the report becomes "to do" again.',
     )
     permission: str = setting(
         v.TEXT,
@@ -943,7 +944,7 @@ class MetricsSettings:
         secret=Secret("token", "metrics_token", shortest=16),
     )
     textfile: Path | None = setting(
-        v.PATH,
+        v.TEXTFILE,
         None,
         help="A file for the nightly run's metrics, for node_exporter's textfile collector. Its name must end in "
         ".prom.",
@@ -995,9 +996,9 @@ class Settings:
 
 SECTION = "reports"
 HELP = (
-    "More reports from the same data, each in a table, made by runs that are recorded in the history. Besides the keys "
-    "below, a table can have the keys of [report] that set what is listed and how it is written. Except for output, "
-    "they default to the values in [report]."
+    "More reports from the same data, with a [[reports]] table for each. Nightly runs make them; runs at a terminal "
+    "don't. Besides the keys below, a table can have the keys of [report] that set what is listed and how it is "
+    "written. Except for output, they default to the values in [report]."
 )
 _OF_THE_RUN = {"details", "deadline", "hours_between_runs", "healthcheck_url"}
 """Settings of ``[report]`` that apply to the whole run."""

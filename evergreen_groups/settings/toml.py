@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 _WIDTH = 118
 _EXAMPLE_HEAD = """\
 # Configuration of evergreen-groups. Copy it to /etc/evergreen-groups/config.toml (or
-# ~/.config/evergreen-groups/config.toml) and uncomment what you need. Commented lines show the default, or an example
-# if there is no default.
+# ~/.config/evergreen-groups/config.toml) and uncomment what you need. Commented lines show the default or, if they end
+# in "# example", an example of a setting without a default.
 #
 # Environment variables override this file: EVERGREEN_GROUPS_SECTION_KEY, for example
 # EVERGREEN_GROUPS_REPORT_MIN_TOTAL=40.00. See docs/settings.md for allowed values.
@@ -146,7 +146,8 @@ def _example_entry(setting: Setting) -> str:
     if setting.sample:
         lines.append(textwrap.indent(setting.sample, "#   "))
     shown = as_toml(setting.example) if setting.default is None else default_of(setting)
-    lines.append(f"{'' if setting.essential else '# '}{setting.name} = {shown}\n")
+    mark = "  # example" if setting.default is None and not setting.essential else ""
+    lines.append(f"{'' if setting.essential else '# '}{setting.name} = {shown}{mark}\n")
     return "\n".join(lines)
 
 

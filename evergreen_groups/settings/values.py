@@ -8,7 +8,7 @@ and templates would still be our own code.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -26,11 +26,15 @@ Value = TypeVar("Value")
 
 
 class NotAllowedError(ValueError):
-    """A value that a setting doesn't accept. ``allowed`` describes what it accepts, as a translatable text."""
+    """A value that a setting doesn't accept. ``allowed`` describes what it accepts, as a translatable text.
 
-    def __init__(self, allowed: str) -> None:
+    ``part`` is the part of the value that isn't allowed, "" for the whole value.
+    """
+
+    def __init__(self, allowed: str, part: str = "") -> None:
         super().__init__(allowed)
         self.allowed = allowed
+        self.part = part
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,11 +299,15 @@ def _limit_rules(value: object) -> tuple[LimitRule, ...]:
     return rules
 
 
+def _unknown_keys(entry: object, allowed: Collection[str]) -> str:
+    return ", ".join(key for key in entry if key not in allowed) if isinstance(entry, dict) else ""
+
+
 def _limit_rule(number: int, entry: object) -> LimitRule:
     places = {"profile", "library"}
     allowed = {*places, "limit", "comparison"}
     if not isinstance(entry, dict) or not {"limit"} <= entry.keys() <= allowed or not entry.keys() & places:
-        raise NotAllowedError(_of_table(_LIMIT_KEYS, "policy.limits", number))
+        raise NotAllowedError(_of_table(_LIMIT_KEYS, "policy.limits", number), _unknown_keys(entry, allowed))
     try:
         return LimitRule(
             profile=TEXT(entry["profile"]) if "profile" in entry else None,
@@ -389,7 +397,8 @@ def _letter_text(number: int, entry: object) -> LetterTexts:
         raise NotAllowedError(
             _of_table(
                 Message("opening, payment or closing; library and language are optional"), "letters.texts", number
-            )
+            ),
+            _unknown_keys(entry, allowed),
         )
     try:
         return LetterTexts(**{name: allowed[name](text) for name, text in entry.items()})
@@ -419,6 +428,11 @@ URL = Kind(
 ORIGIN = Kind("url", Message("an address such as {example}, without a path", values={"example": _EXAMPLE_URL}), _origin)
 NETWORKS = Kind("network", _list_like('["127.0.0.1", "10.1.0.0/16"]'), _networks)
 PATH = Kind("path", _like('"/var/lib/evergreen-groups"'), _path)
+TEXTFILE = Kind(
+    "path",
+    _like('"/var/lib/prometheus/node-exporter/evergreen-groups.prom"'),
+    _where(_path, lambda path: path.suffix == ".prom"),
+)
 EXISTING_FILE = Kind("file", Message("an existing file"), _existing_file)
 LOCALE = Kind("locale", _like('"en-US"'), _where(_text, _TAG.fullmatch))
 LANGUAGE = Kind(

@@ -9,6 +9,7 @@ from .database import statements as statements
 from .editions import LATEST as LATEST
 from .editions import new_edition as new_edition
 from .engine import database_errors as database_errors
+from .engine import postgresql_url as postgresql_url
 from .files import SYSTEM_DIRECTORY as SYSTEM_DIRECTORY
 from .files import find_cache_directory as find_cache_directory
 from .files import find_state_directory as find_state_directory

@@ -92,7 +92,10 @@ def restore(database: Database, source: Path) -> int:
     """
     if not source.is_file():
         raise ConfigurationError(
-            "{path} isn't a backup", advice=_NAME_A_BACKUP, code="backup-not-read", values={"path": source}
+            "{path} doesn't exist, or isn't a file",
+            advice=_NAME_A_BACKUP,
+            code="backup-not-read",
+            values={"path": source},
         )
     with TemporaryDirectory(prefix="evergreen-groups-") as directory, database_errors(str(source)):
         copy = Path(directory) / "copy"

@@ -104,8 +104,9 @@ class TestShow:
 
 class TestCheck:
     @pytest.fixture(autouse=True)
-    def _wide(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def _wide(self, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("COLUMNS", "500")  # however long the test directory's path is
+        config.write_text(config.read_text().replace(f"me:{SECRET}@", ""))
 
     def test_what_is_right(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert run(["config", "check"]) == exit_status.DONE
@@ -126,6 +127,23 @@ class TestCheck:
         assert "did you mean min_total?" in shown
         assert "set sender in [mail]" in shown
         assert found[-1] == "failed 5."
+
+    def test_invalid_addresses_and_keys_in_tables(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        config.write_text(
+            '[gateway]\nurl = "https://ils.example.org"\n[state]\ndatabase = "mysql://x"\n[redis]\nurl = "localhost"\n'
+            '[metrics]\ntextfile = "/tmp/x.txt"\n[[policy.limits]]\nprofil = "Juvenile"\nlimit = 2\n'
+        )
+        assert run(["config", "check"]) == exit_status.CONFIGURATION
+        shown = " ".join(capsys.readouterr().out.split())
+        assert "[state] database isn't a valid address" in shown
+        assert "[redis] url isn't a valid address" in shown
+        assert "[metrics] textfile: /tmp/x.txt isn't allowed" in shown
+        assert "[policy] limits: profil isn't allowed → allowed: limit, with profile, library or both" in shown
+
+    def test_a_key_that_is_there_twice(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        config.write_text('[gateway]\nurl = "https://a.example.org"\nurl = "https://b.example.org"\n')
+        assert run(["config", "check"]) == exit_status.CONFIGURATION
+        assert "not valid TOML: a key is there twice (at line 3" in " ".join(capsys.readouterr().out.split())
 
     def test_as_json(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
         config.write_text(f"{config.read_text()}speed = 1\n")

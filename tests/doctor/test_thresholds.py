@@ -39,7 +39,7 @@ def threshold(sandbox: Sandbox, amount: str) -> None:
 def test_where_the_two_agree(look: Look) -> None:
     (found,) = look()
     assert found.verdict is Verdict.OK
-    assert found.found == "Evergreen's thresholds match the rule (all org units (8))"
+    assert found.found == "Evergreen's thresholds match the rule at all org units (8)"
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_no_threshold_and_a_penalty_of_a_librarys_own(sandbox: Sandbox, look: Lo
     assert found.code == "no-threshold"
     assert "Evergreen has no threshold for ALERT_NOTE" in gettext(found.found)
     assert "A patron who owes $5.01 is over the limit, but never blocked in Evergreen" in gettext(found.found)
-    assert "(all profiles (7); org units (1 of 8): HARBOR)" in gettext(found.found)
+    assert "(all profiles (7); 1 of 8 org units: HARBOR)" in gettext(found.found)
     assert gettext(found.advice).startswith("add a threshold of $5.01 for ALERT_NOTE")
     sandbox._store.insert("pgpt", {"org_unit": ROOT, "grp": 1, "penalty": 20, "threshold": "5.01"})
     (found,) = look()

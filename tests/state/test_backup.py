@@ -159,7 +159,7 @@ def test_nothing_is_restored_over_something(state: State, tmp_path: Path) -> Non
 
 
 def test_files_that_are_no_backup(state: State, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="isn't a backup"):
+    with pytest.raises(ConfigurationError, match="nowhere doesn't exist"):
         restore(state.database, tmp_path / "nowhere")
     (tmp_path / "text").write_text("no backup at all, " * 100, encoding="utf-8")
     (tmp_path / "empty").touch()  # as left by a copy to a full disk

@@ -373,10 +373,10 @@ PLANTED: dict[str, tuple[str, Verdict, str, str, Plant]] = {
         configured(MAIL)),
     "unreachable counters": ("counters", FAILED, "can't be used (ConnectionError)", "each process counts by itself",
         unreachable_counters),
-    "a night without report": ("last-run", WARNING, "exit status 4 (the gateway can't be reached", "correct the cause",
+    "a night without report": ("last-run", WARNING, "exit status 4 (the gateway can't be reached", "see the log",
         last_run(RunOutcome.FAILED, 4, "UnreachableError")),
     "a night when a mail was kept": (
-        "last-run", WARNING, "exit status 8 (report written, but a mail couldn't be sent", "correct the cause",
+        "last-run", WARNING, "exit status 8 (report written, but a mail couldn't be sent", "see the log",
         last_run(RunOutcome.PARTIAL, 8)),
     "a run that was killed": ("last-run", WARNING, "a run was killed", "the next run continues",
         killed_night),

@@ -61,8 +61,8 @@ if TYPE_CHECKING:
 @click.option(
     "--history/--no-history",
     default=None,
-    help="Record this run for the next one to compare with (--history), or change nothing: not the history, the status "
-    "or the configured output (--no-history). By default, runs at a terminal write the output, but aren't recorded.",
+    help="--history: write the output, and record this run for the next one to compare with (default in timers). "
+    "--no-history: do neither. By default, runs at a terminal write the output, but aren't recorded.",
 )
 @click.option(
     "--scheduled/--manual",

@@ -43,7 +43,7 @@ HEADINGS = {
     FindingKind.ACCIDENTAL: Message("Groups that look accidental"),
     FindingKind.FOR_REVIEW: Message("Groups that look like families, for review"),
     FindingKind.SEVERAL_ADULTS: Message("Groups with several adults"),
-    FindingKind.BORROWED_ADDRESS: Message("Addresses borrowed from outside the group"),
+    FindingKind.BORROWED_ADDRESS: Message("Members who use the address of a patron outside the group"),
 }
 _RECALCULATE = Message("Have Evergreen recalculate their penalties: audit --fix.")
 _REMOVE_BLOCK = Message("Remove the block in the staff client.")
