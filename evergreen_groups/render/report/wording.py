@@ -107,7 +107,7 @@ def describe_group_details(details: SummedDetails) -> str:
 
 
 def describe_returnable(details: SummedDetails) -> str:
-    """Describe a group's overdue and lost items, or say that nothing is overdue now."""
+    """Describe a group's overdue and lost items, or say that nothing is left to return."""
     items = describe_items(details.items)
     if not details.items_certain and items:
         items = gettext("at least {total}", total=items)
