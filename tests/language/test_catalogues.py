@@ -158,7 +158,7 @@ def test_french_has_the_spaces_and_apostrophes_of_quebec() -> None:
     wrong = re.compile(
         r"[^\xa0\s:\[(] ?:(?= [^B])|[ \xa0\u202f][;?!]|«[^\xa0]|[^\xa0]»|[ldnsmjcLDNSMJC]'(?=[a-zéèêàh])"
     )
-    texts = [text for message in catalogues()["fr_CA"] for text in _forms(message.string)]
+    texts = [text for message in catalogues()["fr_CA"] if message.id for text in _forms(message.string)]
     assert [text for text in texts if wrong.search(text)] == []
 
 
