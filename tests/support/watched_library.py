@@ -28,7 +28,7 @@ Target = Mapping[tuple[int, str], int | None]
 _LATE = 1800.0  # seconds after which no request can land any more
 _FLAGS = {"t": 1, "f": 0}
 _SAID = re.compile(r"^(\d+) of \d+ changes? done", re.MULTILINE)
-_ALREADY_UNDONE = re.compile(r"^evergreen-groups: entry \S+ is already undone$", re.MULTILINE)
+_ALREADY_UNDONE = re.compile(r"^evergreen-groups: change \S+ is already undone$", re.MULTILINE)
 _FILES = re.compile(rf"{re.escape(FILE_NAME)}(-wal|-shm)?|.*\.lock")
 
 

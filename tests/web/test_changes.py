@@ -85,7 +85,7 @@ class TestActions:
         assert group_of(sandbox, 1052) == group_of(sandbox, 1053) == 1015
         for again in (desk.undo(first), desk.plan("undo", change=first)):
             assert (again.status, again.code) == (409, "already-undone")
-            assert again.body["detail"] == f"entry {first} is already undone"
+            assert again.body["detail"] == f"change {first} is already undone"
 
     def test_undo_with_a_plan_that_is_shown(self, desk: DeskCaller, sandbox: Sandbox) -> None:
         first = desk.apply(desk.planned("remove", 1052)).body["id"]

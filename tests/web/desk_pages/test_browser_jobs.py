@@ -97,7 +97,7 @@ def scan_three(hands: Hands, *unknown: str) -> None:
     hands.scan(card(THIRD))
     hands.page.shows("Move 3 patrons here?")
     hands.enter()
-    assert "all 3 changes" in hands.page.outcome()
+    assert "Done: 3 changes" in hands.page.outcome()
 
 
 def test_move_three_in(hands: Hands) -> None:

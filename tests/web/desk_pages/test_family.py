@@ -173,7 +173,7 @@ class TestStatement:
         clerk = DeskClerk(with_text, session(sandbox.url, username="consortium_staff"), sandbox.url)
         page = statement(clerk, HUONG)
         assert page.heading == "Our <Library>"
-        for text in ("Line one.", "Line two.", "Online.", "Nguyễn, Văn Đức", f"{TITLE}: was due", "$25.65"):
+        for text in ("Line one.", "Line two.", "Online.", "Nguyễn, Văn Đức", f"{TITLE}: 1 item was due", "$25.65"):
             assert text in page.text
         close(with_text)
         without = create_app(replace(settings, statement=StatementSettings(page=False)), environ)
