@@ -23,7 +23,8 @@ from evergreen_groups.web import close, create_app
 
 HUONG, DUC, MINH, LAN, WHITFIELD, THOMAS, RUTH = 1015, 1016, 1017, 1018, 1036, 1037, 1038
 _READ = ("title", "aria-label", "placeholder", "alt", "data-label", "data-text", "data-counted")
-_LATIN = re.compile(r"[A-Za-z\u00c0-\u024f\u1e00-\u1eff][\w'\u2019-]*")
+_LETTERS = r"A-Za-z\u00c0-\u024f\u1e00-\u1eff"
+_LATIN = re.compile(rf"[{_LETTERS}](?:['\u2019-]?[{_LETTERS}\d_])*")
 # The program's name, keys, input typed by the tests, billing types of the sandbox, and dollars.
 _ALIKE = {"evergreen-groups", *"CWAMRUB", "Overdue", "materials", "Photocopies", "whitf", "zzz", "US"}
 
