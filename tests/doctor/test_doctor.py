@@ -27,7 +27,7 @@ from evergreen_groups.doctor import Finding, Subject, Verdict, run
 from evergreen_groups.doctor import network as service
 from evergreen_groups.doctor.finding import from_error
 from evergreen_groups.doctor.interface import NO_TOKEN
-from evergreen_groups.errors import ConfigurationError, DataError, StateError, TransportError
+from evergreen_groups.errors import DataError, StateError, TransportError
 from evergreen_groups.message import own_pip
 from evergreen_groups.report import History
 from evergreen_groups.sandbox import Sandbox

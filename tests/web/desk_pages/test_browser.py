@@ -78,7 +78,7 @@ class TestTheSeedsFlow:
         page.scan(Keys.TAB)
         assert page.desk.focused() == "Remove anyway"
         page.scan(Keys.ENTER)
-        assert "is now in group" in page.outcome()
+        assert "is now in a new group" in page.outcome()
 
 
 class TestWhoIsMeant:
@@ -150,7 +150,7 @@ class TestOnce:
         page.open(NGUYEN, "/history")
         page.shows("History")
         entries = page.run("return [...document.querySelectorAll('.entry')].map((entry) => entry.innerText)")
-        return sum("group 5001 to group 1004" in text for text in entries)
+        return sum("group 5001 to this group" in text for text in entries)
 
 
 class TestSession:
