@@ -109,7 +109,7 @@ class TestWhoIsMeant:
         page.scan(card(THIRD), Keys.ENTER)
         page.shows("Move 3 patrons here?")
         page.scan("admin", Keys.ENTER, PASSWORD, Keys.ENTER)
-        page.until(lambda: "Type the password again" in page.text("#message") and page.loaded())
+        page.until(lambda: "To confirm, use the" in page.text("#message") and page.loaded())
         page.scan(PASSWORD)
         page.desk.click("#confirm")
         assert page.outcome().startswith("Done: 3 changes")
