@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from evergreen_groups.values import Total
 
 TITLE = Message("Groups with high combined fines")
-CONFIDENTIAL = Message("Holds names and barcodes of patrons: keep it confidential.")
+CONFIDENTIAL = Message("Contains names and barcodes of patrons: keep it confidential.")
 LOWER_BOUND_NOTE = Message("+ means at least: the account can't see everything.")
 """Shown below a table whose totals are lower bounds."""
 NOTHING_FOUND = Message("No groups to list.")

@@ -146,9 +146,10 @@ def test_an_entry_is_corrected_and_deleted(page: Worklist) -> None:
     page.follow_up(group)
     assert "typo" in page.text("dialog .version")
     page.desk.click("dialog .entries button")
-    page.until(lambda: "Replaces" in page.text("dialog"))
+    page.until(lambda: page.run("return !!document.querySelector('dialog button[value=delete]')"))
     page.save_entry("delete")
     assert page.statuses()[1] == "Waiting (0)"
+    page.until(lambda: page.text("#follow-up [role=status]") == f"Saved · {group}")
 
 
 def test_the_second_of_two_people_sees_the_first_ones_entry_before_saving(page: Worklist) -> None:

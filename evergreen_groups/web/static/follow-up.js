@@ -78,7 +78,7 @@
       const after = template.content.firstElementChild;
       [after, ...after.cells].forEach((part, place) => part.setAttribute("role", place ? "cell" : "row"));
       before.replaceWith(after);
-      said.push(`${group}: ${after.querySelector(".agreed")?.textContent}`);
+      said.push([group, after.querySelector(".agreed")?.textContent].filter(Boolean).join(": ")); // none after deleting
     }
     const statuses = [...list.querySelectorAll("tr.follow-up")].map((row) => row.dataset.status);
     for (const option of filter.options) {

@@ -260,7 +260,7 @@ def test_a_named_report_has_its_name_in_the_title_and_on_each_sheet_of_paper() -
     assert tree.findtext(".//h1") == 'Groups with high combined fines ("old"; </style>)'
     styles = texts(tree.xpath("//style"))
     assert '@top-left { content: "Groups with high combined fines (\\22 old\\22 ; \\3c /style>), ' in styles[1]
-    assert '@bottom-left { content: "Holds names and barcodes of patrons: keep it confidential."; }' in styles[1]
+    assert '@bottom-left { content: "Contains names and barcodes of patrons: keep it confidential."; }' in styles[1]
 
 
 def test_sums_say_what_changed() -> None:
