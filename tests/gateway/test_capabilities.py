@@ -134,9 +134,12 @@ def test_a_server_that_does_not_say_is_taken_as_it_is(gateway: Gateway, proxy: F
         proxy.nothing = lambda call: call.method == VERSION
     else:
         proxy.answer = lambda call: {"3": [10]} if call.method == VERSION else None
-    for _ in range(3):
+    assert gateway.call(*ECHO).value == "word"
+    asked = proxy.seen.count(VERSION)  # twice if the request was lost on a connection that had been idle
+    assert asked in (1, 2)
+    for _ in range(2):
         assert gateway.call(*ECHO).value == "word"
-    assert proxy.seen.count(VERSION) == 1, "nobody's run asks again and again"
+    assert proxy.seen.count(VERSION) == asked, "nobody's run asks again and again"
 
 
 def test_nor_does_anybody_wait_long_for_it(
