@@ -60,8 +60,12 @@ class Site:
         return self.directory / "fields.json"
 
     def environ(self, account: Account) -> dict[str, str]:
-        """Return the environment of a measured program, with the password, but without the user's own settings."""
-        own = {name: value for name, value in os.environ.items() if not name.startswith("EVERGREEN_GROUPS_")}
+        """Return the environment of a measured program, with the password, but without the user's own settings.
+
+        Python may write compiled modules, as it does when the package is installed; compiling takes a second.
+        """
+        left_out = ("EVERGREEN_GROUPS_", "PYTHONDONTWRITEBYTECODE")
+        own = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
         home = str(self.directory)
         places = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME"), home)
         passwords = {"EVERGREEN_GROUPS_PASSWORD": account.password, "FLOOR_PASSWORD": account.password}
