@@ -61,8 +61,8 @@ if TYPE_CHECKING:
 @click.option(
     "--history/--no-history",
     default=None,
-    help="--history: record this run, so that the next one is compared with it (default in timers). --no-history: don't "
-    "record it, and don't write to [report] output. By default, a run at a terminal isn't recorded, but writes there.",
+    help="--history: record this run for the next one to compare with (default in timers). --no-history: don't record "
+    "it, and don't write the configured output. By default, a run at a terminal writes the output, but isn't recorded.",
 )
 @click.option(
     "--scheduled/--manual",

@@ -41,7 +41,7 @@ HEADINGS = {
     FindingKind.FOR_FAMILY: Message("Blocked by staff, probably for the family's fines"),
     FindingKind.BY_STAFF: Message("Blocked by staff within the limit, for review"),
     FindingKind.ACCIDENTAL: Message("Groups that look accidental"),
-    FindingKind.FOR_REVIEW: Message("Groups that look odd, but are probably families"),
+    FindingKind.FOR_REVIEW: Message("Groups that look like families, for review"),
     FindingKind.SEVERAL_ADULTS: Message("Groups with several adults"),
     FindingKind.BORROWED_ADDRESS: Message("Members who use the address of a patron outside the group"),
 }
