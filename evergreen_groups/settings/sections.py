@@ -342,8 +342,8 @@ class ReportSettings:
     split: str = setting(
         v.one_of(*SPLITS),
         "none",
-        help='"library": output is a directory. Each day gets a subdirectory with a file per library and format and an '
-        'index page; the link "latest" leads to the last one.',
+        help='"none": output is one file. "library": output is a directory. Each day gets a subdirectory with a file per '
+        'library and format and an index page; the link "latest" leads to the last one.',
         options=(
             Option(
                 "--split",
@@ -696,7 +696,7 @@ class ServeSettings:
     rate_limit: int = setting(
         v.whole_number(1, 1_000_000),
         600,
-        help="How many requests per minute each session may make, or each address without a session.",
+        help="How many requests per minute each session may make, and for requests without a session, each address.",
     )
     trusted_proxies: tuple[Network, ...] = setting(
         v.NETWORKS, LOOPBACK, help="The proxies whose X-Forwarded-For is trusted."
