@@ -1,6 +1,6 @@
 r"""The web service for Apache's mod_wsgi, instead of ``evergreen-groups serve``.
 
-1. Install libapache2-mod-wsgi-py3. If the virtual environment has another Python than Debian's, build mod_wsgi for that.
+1. Install libapache2-mod-wsgi-py3. If the virtual environment's Python isn't Debian's, build mod_wsgi for it.
 2. Create the directories, and let Apache's user read the settings::
 
     install -d -o www-data -m 700 /var/lib/evergreen-groups /var/cache/evergreen-groups

@@ -98,9 +98,7 @@ def write_faults(source: Path | None, found: Sequence[LocatedFinding], stream: T
         stream.writelines(f"{line}\n" for line in _fault(one, width))
     counts = Counter(one.finding.verdict for one in found)
     if counts:
-        named = (
-            gettext("{label}: {value}", label=VERDICTS[verdict], value=number(count)) for verdict, count in counts.items()
-        )
+        named = (gettext("{label}: {value}", label=VERDICTS[one], value=number(count)) for one, count in counts.items())
         stream.write(", ".join(named) + ".\n")
     else:
         about = f"{printable(str(source))}: " if source else ""

@@ -143,8 +143,8 @@ class Setting:
 def setting(kind: Kind[Value], default: Default, *, help: str, **more: Any) -> Value | Default:
     """Declare a setting. The field's name is the key, and ``more`` are further fields of :class:`Setting`.
 
-    The first sentence of ``help`` is the text for ``--help``. The example configuration shows ``example`` in place of the
-    default. An ``essential`` setting is needed by every installation, so it isn't commented out there.
+    The first sentence of ``help`` is the text for ``--help``. The example configuration shows ``example`` in place of
+    the default. An ``essential`` setting is needed by every installation, so it isn't commented out there.
     """
     return field(default=default, metadata={_SETTING: Setting(kind, default, help, **more)})
 

@@ -106,13 +106,14 @@ class GatewaySettings:
     timeout: int = setting(
         v.whole_number(1, 600),
         60,
-        help="How many seconds a call of the report or another command may take. The web service has timeout in [serve].",
+        help="How many seconds a call of the report or another command may take. The web service has timeout in "
+        "[serve].",
     )
     concurrency: int = setting(
         v.whole_number(1, 16),
         3,
-        help="How many calls the report or another command may make at once. Keep it low, to leave room for staff. The web "
-        "service has threads in [serve].",
+        help="How many calls the report or another command may make at once. Keep it low, to leave room for staff. The "
+        "web service has threads in [serve].",
     )
     ca_bundle: Path | None = _CA_BUNDLE
     allow_plain_http: bool = setting(
@@ -131,14 +132,13 @@ class PolicySettings:
         v.LIMIT_OR_ILS,
         Decimal("5.00"),
         help='The limit for a member\'s own fines; "none"; or "ils" for Evergreen\'s own threshold for each patron. '
-        "Evergreen's thresholds count only the fines of the libraries at or below the org unit where they are set, and "
-        "block as soon as fines reach them. Other members' fines never count.",
+        "An Evergreen threshold counts only fines at the org unit where it is set, and above and below it, and blocks as "
+        "soon as fines reach it. Other members' fines never count.",
         options=(
             Option(
                 "--limit",
                 _REPORT,
-                'The limit for a member\'s own fines, or "none". Members above it are marked as over the '
-                "limit.",
+                'The limit for a member\'s own fines, or "none". Members above it are marked as over the limit.',
                 v.LIMIT,
             ),
             Option("--limit", _AUDIT, 'The limit for a member\'s own fines, or "none".', v.LIMIT),
@@ -342,8 +342,8 @@ class ReportSettings:
     split: str = setting(
         v.one_of(*SPLITS),
         "none",
-        help='"none": output is one file. "library": output is a directory. Each day gets a subdirectory with a file per '
-        'library and format and an index page; the link "latest" leads to the last one.',
+        help='"none": output is one file. "library": output is a directory. Each day gets a subdirectory with a file '
+        'per library and format and an index page; the link "latest" leads to the last one.',
         options=(
             Option(
                 "--split",
@@ -452,8 +452,8 @@ class AuditSettings:
         v.whole_number(0, 1_000),
         0,
         help="The audit finds groups with more adults than this, and a move into one gets a warning; 0: don't look for "
-        "them. Members of a group see each other's accounts, so most libraries group only one parent with the children. "
-        "Nothing is refused.",
+        "them. Members of a group see each other's accounts, so most libraries group only one parent with the "
+        "children. Nothing is refused.",
         options=(Option("--max-adults", _AUDIT, "Find groups with more adults than this; 0: don't look for them."),),
     )
     adults_from_age: int = setting(
@@ -680,7 +680,8 @@ class ServeSettings:
     threads: int = setting(
         v.whole_number(2, 64),
         8,
-        help="How many requests to the web service may query Evergreen at once. Each may use a connection to the gateway.",
+        help="How many requests to the web service may query Evergreen at once. Each may use a connection to the "
+        "gateway.",
     )
     origin: str | None = setting(
         v.ORIGIN,

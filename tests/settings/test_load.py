@@ -316,12 +316,14 @@ timeout = 0
             load.load(written(tmp_path, '[report]\nrecipients = {"*" = ["a@example.org"]}'), {})
 
     def test_a_key_below_a_table_is_sent_above_it(self, tmp_path: Path) -> None:
-        text = '[mail]\n[mail.recipients]\n"*" = ["a@example.org"]\ntimeout = 9\n[language]\nlibraries.currency = "CAD"\n'
-        faults = load.read(written(tmp_path, text), {}).faults
-        assert [(fault.origin.line, fault.error.problem.partition(": ")[2], fault.error.what_to_do) for fault in faults] == [
-            (4, "[mail.recipients] timeout: unknown key", "did you mean [mail] timeout?"),
-            (6, "[language.libraries] currency: unknown key", "did you mean [language] currency?"),
+        text = '[mail.recipients]\n"*" = ["a@example.org"]\ntimeout = 9\n[language]\nlibraries.currency = "CAD"\n'
+        path = written(tmp_path, text)
+        reading = load.read(path, {})
+        assert [(fault.error.problem, fault.error.what_to_do) for fault in reading.faults] == [
+            (f"{path}:3: [mail.recipients] timeout: unknown key", "did you mean [mail] timeout?"),
+            (f"{path}:5: [language.libraries] currency: unknown key", "did you mean [language] currency?"),
         ]
+        assert reading.valid_settings.mail.recipients == (("*", ("a@example.org",)),)
 
     def test_where_values_stand(self, tmp_path: Path) -> None:
         path = written(tmp_path, self.TEXT)

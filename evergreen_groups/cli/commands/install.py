@@ -72,7 +72,9 @@ _NEXT_STEPS_WITHOUT_SYSTEMD: dict[str, tuple[Message, tuple[str, ...]]] = {
 
 @click.command("install")
 @click.argument("parts", nargs=-1, type=click.Choice(PARTS), metavar="{nightly|serve|apache|cron}...")
-@click.option("--show", "show", type=click.Choice(_SHOWN), help="Print the files of this part, filled in, and install nothing.")
+@click.option(
+    "--show", "show", type=click.Choice(_SHOWN), help="Print the files of this part, filled in, and install nothing."
+)
 @click.option("--yes", is_flag=True, help="Don't ask for confirmation.")
 @click.option("--no-start", is_flag=True, help="Only write the files; run no commands.")
 @_ROOT

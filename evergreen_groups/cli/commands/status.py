@@ -77,7 +77,7 @@ def status_command(invocation: Invocation, max_hours: int, as_json: bool, state_
 class StatusReading:
     """Evaluates what the database holds.
 
-    ``last`` is the last scheduled run, ``manual`` the last manual one, ``holder`` a run under way or killed. ``where`` is
+    ``last`` is the last scheduled run, ``manual`` the last manual one, ``holder`` a run under way or killed, ``where``
     the database's name.
     """
 
