@@ -132,8 +132,8 @@ class PolicySettings:
         v.LIMIT_OR_ILS,
         Decimal("5.00"),
         help='The limit for a member\'s own fines; "none"; or "ils" for Evergreen\'s own threshold for each patron. '
-        "An Evergreen threshold counts only fines at the org unit where it is set, and above and below it, and blocks as "
-        "soon as fines reach it. Other members' fines never count.",
+        "An Evergreen threshold counts only fines at the org unit where it is set, and at those above and below. It "
+        "blocks as soon as fines reach it. Other members' fines never count.",
         options=(
             Option(
                 "--limit",
