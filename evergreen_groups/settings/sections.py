@@ -375,11 +375,7 @@ class ReportSettings:
         v.whole_number(1, 86_400, "seconds"),
         3600,
         help="End a run after this many seconds, whatever it is waiting for.",
-        options=(
-            Option(
-                "--deadline", _REPORT, "End the run after this many seconds, whatever it is waiting for."
-            ),
-        ),
+        options=(Option("--deadline", _REPORT, "End the run after this many seconds, whatever it is waiting for."),),
     )
     hours_between_runs: int = setting(
         v.whole_number(0, 10_000),
