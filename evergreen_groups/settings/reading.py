@@ -312,11 +312,13 @@ class Reading:
             origin = self.origin(setting)
             value = self._environ.get(setting.variable) or content[setting.name]
             where = str(origin) if origin.variable else f"{origin}: [{name}] {setting.name}"
-            # In TOML, a key of the section that follows one of its tables belongs to that table.
-            for key in {one.name for one in known}.intersection(value if isinstance(value, dict) else ()):
-                place = self._origin(name, setting.name, key)
-                self._faults.append(Fault(self._unknown_key(setting.key, (), key, place), place))
-                value = {other: entry for other, entry in value.items() if other != key}
+            if isinstance(value, dict):
+                # In TOML, a key of the section that follows one of its tables belongs to that table.
+                misplaced = {one.name for one in known}.intersection(value)
+                for key in misplaced:
+                    place = self._origin(name, setting.name, key)
+                    self._faults.append(Fault(self._unknown_key(setting.key, (), key, place), place))
+                value = {key: entry for key, entry in value.items() if key not in misplaced}
             try:
                 self._values[setting.key] = setting.read(value, where)
             except ConfigurationError as error:
