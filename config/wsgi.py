@@ -1,13 +1,13 @@
 r"""The web service for Apache's mod_wsgi, instead of ``evergreen-groups serve``.
 
-1. Build libapache2-mod-wsgi-py3 for the Python of the virtual environment.
+1. Install libapache2-mod-wsgi-py3. If the virtual environment's Python isn't Debian's, build mod_wsgi for it.
 2. Create the directories, and let Apache's user read the settings::
 
     install -d -o www-data -m 700 /var/lib/evergreen-groups /var/cache/evergreen-groups
     chgrp www-data /etc/evergreen-groups/config.toml && chmod 640 /etc/evergreen-groups/config.toml
 
-3. Save this file as /etc/evergreen-groups/wsgi.py, and in evergreen-groups.conf, replace the line with ProxyPass. Set
-   ``threads`` a little higher than in ``[serve]``::
+3. Save this file as /etc/evergreen-groups/wsgi.py. In evergreen-groups.conf, replace the line that begins with
+   ``ProxyPass "/evergreen-groups/"`` by these lines, with ``threads`` a little higher than in ``[serve]``::
 
     WSGIDaemonProcess evergreen-groups user=www-data group=www-data threads=14 python-home=/opt/evergreen-groups
     WSGIScriptAlias /evergreen-groups /etc/evergreen-groups/wsgi.py \

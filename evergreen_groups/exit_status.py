@@ -50,7 +50,7 @@ MEANINGS = {
     UNSENT: Message("report written, but a mail couldn't be sent: the next run sends it"),
     DEADLINE: Message("not finished before the deadline"),
     BLOCKED: Message("check: a patron is over the limit"),
-    BUSY: Message("another run is in progress"),
+    BUSY: Message("another run, or a change of the same patrons, is in progress"),
     STALE: Message("status: the last run is too old, or was killed"),
     UNWELL: Message("doctor: a check failed"),
     UNTRUSTED: Message("nothing was written: Evergreen's answers are incomplete or contradictory"),

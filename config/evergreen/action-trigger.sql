@@ -1,16 +1,17 @@
--- Event definitions that notify evergreen-groups when Evergreen has set PATRON_EXCEEDS_FINES, and when a patron was
--- updated (for example, moved into another group). They are inactive; to activate them, see docs/install.md.
+-- Event definitions that notify evergreen-groups when Evergreen has set PATRON_EXCEEDS_FINES, and when a patron's record
+-- was updated (for example, moved into another group). Payments aren't notified. The definitions are inactive; to activate
+-- them, see docs/install.md.
 --
 --   psql -v secret_file=/etc/evergreen-groups/events-secret -f action-trigger.sql
 --
 -- `evergreen-groups install --show events` prints it with the service's address from your configuration.
 --
--- Run it as a role that owns the Evergreen tables. secret_file is the file in [events] secret_file; it is read here to
--- keep the secret off the command line. To set another address of the service, add
+-- Run it as a role that owns the Evergreen tables. secret_file is the file with the secret ([events] secret_file); psql
+-- reads it, to keep the secret off the command line. To set another address of the service, add
 -- -v url=http://…/evergreen-groups/events
 --
--- You can run it again: existing definitions keep your changes. Only -v renew=on replaces the template, with address and
--- secret.
+-- You can run it again: existing definitions keep your changes. After a change of the address or the secret, add
+-- -v renew=on, which replaces the template of each definition.
 
 \set ON_ERROR_STOP on
 \set QUIET on

@@ -5,15 +5,16 @@
 --
 --     psql --file permissions.sql --set account=groups_report
 --
--- `evergreen-groups install --show permissions` prints it with the account and permissions for your configuration.
+-- `evergreen-groups install --show permissions` prints it; once there is a configuration, with its account and the
+-- permissions that its settings need.
 --
 -- "account" is the user name of an account from the staff client. It gets the group as a secondary group, and the whole
 -- consortium as a working location, which permissions require. Without "account", only the group is created. By default
 -- the group can also see bills and overdue items, which the report needs unless details = "sums"; leave that out with
 -- "--set details=0". Further permissions:
 --
---     --set items=1         count the items that members have out (evergreen-groups show), where details=0
---     --set ils_limits=1    see bills for [policy] limit = "ils", where details=0
+--     --set items=1         needed only with details=0: count the items that members have out (evergreen-groups show)
+--     --set ils_limits=1    needed only with details=0: see bills for [policy] limit = "ils"
 --     --set recalculate=1   have Evergreen recalculate penalties (evergreen-groups audit --fix; [events] recalculate)
 --     --set changes=1       change groups (move, remove, merge, lead, batch, undo), for patrons with the profile
 --                           "Patrons" or one below; choose another with --set profile=NAME

@@ -341,7 +341,7 @@ def requested_format(as_json: bool, output_format: str | None) -> str | None:
 def output_options(command: Command) -> Command:
     """Add ``--format``, ``--json`` and ``--output`` to a command that writes an audit."""
     output_format = click.option(
-        "--format", "output_format", type=click.Choice(AUDIT_FORMATS), help="Output format (table)."
+        "--format", "output_format", type=click.Choice(AUDIT_FORMATS), help="Output format.  [default: table]"
     )
     output = click.option(
         "--output",
@@ -355,8 +355,9 @@ def output_options(command: Command) -> Command:
 def _click_option(setting: Setting, option: Option, *, checked: bool) -> Callable[[Command], Command]:
     kind = option.kind or setting.kind
     default = default_of(setting).strip('"')
-    text = option.help or (f"{setting.summary} ({{default}})." if default else f"{setting.summary}.")
-    text = text.replace("{default}", default)
+    text = option.help or f"{setting.summary}."
+    if default not in ("", setting.kind.empty, "false"):
+        text = f"{text}  [default: {default}]"
     if kind is values.BOOLEAN:
         return click.option(option.flag, option.name, is_flag=True, default=None, help=text)
     if kind.several:

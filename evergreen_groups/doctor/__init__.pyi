@@ -1,6 +1,7 @@
 from .checks import LocatedFinding as LocatedFinding
 from .checks import check_configuration as check_configuration
 from .checks import run as run
+from .finding import NOT_CHECKED as NOT_CHECKED
 from .finding import Diagnosis as Diagnosis
 from .finding import Finding as Finding
 from .finding import Subject as Subject

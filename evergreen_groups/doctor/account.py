@@ -216,7 +216,8 @@ def desk(subject: Subject) -> Iterator[Finding]:
         "places": name_places(subject.org_units, set(changes)) if changes else "-",
     }
     yield ok(
-        "clerks see Evergreen's thresholds with {permission} at depth 0; stock profiles have it at branch depth",
+        "not checked for clerks: to see Evergreen's thresholds, they need {permission} at depth 0 (stock profiles have "
+        "it at branch depth)",
         code="desk-thresholds",
         values={"permission": VIEW_THRESHOLDS},
     )

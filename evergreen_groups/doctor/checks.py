@@ -54,7 +54,7 @@ CHECKS = (
     Check("events", Message("Events"), machine.events_secret, ("configuration",)),
     Check("metrics", Message("Metrics"), machine.metrics, ("configuration",)),
     Check("plugins", Message("Plug-ins"), machine.plugins, ("configuration",)),
-    Check("counters", Message("Shared counters"), nightly.shared_counters, ("configuration",)),
+    Check("counters", "Redis", nightly.shared_counters, ("configuration",)),
     Check("address", Message("Address"), network.address, ("configuration",)),
     Check("certificate", Message("TLS certificate"), network.certificate, ("address",)),
     Check("gateway", Message("Gateway"), network.gateway, ("certificate",)),

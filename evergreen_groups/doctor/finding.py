@@ -112,10 +112,13 @@ NOT_NEEDED = Finding(
 """The check doesn't apply: the web service alone needs no account."""
 
 
+NOT_CHECKED = "not-checked"
+
+
 def not_checked(because: str) -> Finding:
     """Return the finding of a check that was skipped, because the check titled ``because`` failed."""
     text = Message("not checked because this failed: {title}")
-    return Finding(Verdict.SKIPPED, text, code="not-checked", values={"title": because})
+    return Finding(Verdict.SKIPPED, text, code=NOT_CHECKED, values={"title": because})
 
 
 def from_error(error: EvergreenGroupsError) -> Finding:

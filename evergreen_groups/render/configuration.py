@@ -13,7 +13,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from evergreen_groups.doctor import LocatedFinding, Verdict
-from evergreen_groups.language import gettext
+from evergreen_groups.language import gettext, number
 from evergreen_groups.render.columns import aligned, console_for
 from evergreen_groups.render.doctor import VERDICTS
 from evergreen_groups.render.json_documents import write_json_document
@@ -98,7 +98,8 @@ def write_faults(source: Path | None, found: Sequence[LocatedFinding], stream: T
         stream.writelines(f"{line}\n" for line in _fault(one, width))
     counts = Counter(one.finding.verdict for one in found)
     if counts:
-        stream.write(", ".join(f"{gettext(VERDICTS[verdict])} {count}" for verdict, count in counts.items()) + ".\n")
+        named = (gettext("{label}: {value}", label=VERDICTS[one], value=number(count)) for one, count in counts.items())
+        stream.write(", ".join(named) + ".\n")
     else:
         about = f"{printable(str(source))}: " if source else ""
         stream.write(about + gettext("The settings are valid.") + "\n")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from evergreen_groups.doctor import STORED, Diagnosis, Finding, Verdict
+from evergreen_groups.doctor import NOT_CHECKED, STORED, Diagnosis, Finding, Verdict
 from evergreen_groups.language import day, decimal, gettext, ngettext, number
 from evergreen_groups.message import Message
 from evergreen_groups.render.columns import aligned, console_for
@@ -37,7 +37,7 @@ _LEAST_WIDTH = 60
 class DiagnosisWriter:
     """Writes findings as they arrive, each after its verdict. Long texts are wrapped within their column.
 
-    ``width`` is in columns; at least 60 are used.
+    Checks that were skipped for the same reason get one line. ``width`` is in columns; at least 60 are used.
     """
 
     def __init__(self, stream: TextIO, *, width: int, color: bool) -> None:
@@ -45,11 +45,17 @@ class DiagnosisWriter:
         self._verdicts = {verdict: gettext(word) for verdict, word in VERDICTS.items()}
         self._verdict_width = max(map(cell_len, self._verdicts.values())) + _GAP
         self._console = console_for(stream, color=color, width=self._width)
+        self._obstacles: set[str] = set()
 
     def write_finding(self, finding: Finding) -> None:
         """Write a finding and, below it, the advice."""
         indent = self._verdict_width + _TITLE_WIDTH
         title = printable(gettext(finding.title) if isinstance(finding.title, Message) else finding.title)
+        if finding.code == NOT_CHECKED:
+            if finding.found in self._obstacles:
+                return
+            self._obstacles.add(finding.found)
+            title = ""
         lines = self._wrapped(gettext(finding.found), indent)
         if cell_len(title) >= _TITLE_WIDTH:
             lines.insert(0, "")
@@ -66,7 +72,9 @@ class DiagnosisWriter:
         """Write the number of findings for each verdict."""
         self._line()
         counts = [
-            f"{word} {number(count)}" for verdict, word in self._verdicts.items() if (count := diagnosis.count(verdict))
+            gettext("{label}: {value}", label=word, value=number(count))
+            for verdict, word in self._verdicts.items()
+            if (count := diagnosis.count(verdict))
         ]
         self._line((", ".join(counts) + ".", ""))
 

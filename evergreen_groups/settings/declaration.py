@@ -28,8 +28,7 @@ Schema = TypeVar("Schema")
 class Option:
     """A command-line option that overrides a setting in some commands.
 
-    ``help`` defaults to the first sentence of the setting's help, with its default value; ``{default}`` inserts the
-    default value. ``kind`` defaults to the setting's own.
+    ``help`` defaults to the first sentence of the setting's help. ``kind`` defaults to the setting's own.
     """
 
     flag: str
@@ -80,7 +79,6 @@ class Setting:
     default: Any
     help: str
     example: object = None
-    sample: str = ""
     essential: bool = False
     options: tuple[Option, ...] = ()
     question: Question | None = None
@@ -127,21 +125,26 @@ class Setting:
         try:
             return self.kind(value)
         except NotAllowedError as problem:
+            part = problem.part or value
+            shown = f"{part!s:.80}"
             raise ConfigurationError(
                 "{origin}: {value} isn't allowed",
                 advice="allowed: {allowed}",
                 setting=self.key,
                 code="setting-not-allowed",
-                values={"origin": origin, "value": problem.part or f"{value!s:.80}", "allowed": problem.allowed},
+                values={
+                    "origin": origin,
+                    "value": f'"{shown}"' if isinstance(part, str) else shown,
+                    "allowed": problem.allowed,
+                },
             ) from None
 
 
 def setting(kind: Kind[Value], default: Default, *, help: str, **more: Any) -> Value | Default:
     """Declare a setting. The field's name is the key, and ``more`` are further fields of :class:`Setting`.
 
-    The first sentence of ``help`` is the text for ``--help``. ``example`` is displayed if the default is None;
-    ``sample`` is a longer example in TOML. An ``essential`` setting is needed by every installation, so it isn't
-    commented out in the example configuration.
+    The first sentence of ``help`` is the text for ``--help``. The example configuration shows ``example`` in place of
+    the default. An ``essential`` setting is needed by every installation, so it isn't commented out there.
     """
     return field(default=default, metadata={_SETTING: Setting(kind, default, help, **more)})
 

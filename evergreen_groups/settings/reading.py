@@ -312,6 +312,13 @@ class Reading:
             origin = self.origin(setting)
             value = self._environ.get(setting.variable) or content[setting.name]
             where = str(origin) if origin.variable else f"{origin}: [{name}] {setting.name}"
+            if isinstance(value, dict):
+                # In TOML, a key of the section that follows one of its tables belongs to that table.
+                misplaced = {one.name for one in known}.intersection(value)
+                for key in misplaced:
+                    place = self._origin(name, setting.name, key)
+                    self._faults.append(Fault(self._unknown_key(setting.key, (), key, place), place))
+                value = {key: entry for key, entry in value.items() if key not in misplaced}
             try:
                 self._values[setting.key] = setting.read(value, where)
             except ConfigurationError as error:
@@ -355,7 +362,7 @@ class Reading:
                 advice=_IS_MEANT,
                 setting=f"{name}.{key}",
                 code="setting-of-another-section",
-                values={**where, "meant": f"[{elsewhere[0]}] {key}"},
+                values={**where, "meant": f"[{max(elsewhere, key=name.startswith)}] {key}"},
             )
         return ConfigurationError(
             "{path}: {table} {key}: unknown key",

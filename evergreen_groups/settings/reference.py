@@ -61,7 +61,9 @@ def _entry(setting: Setting, *, in_table: bool = False) -> str:
 def _facts(setting: Setting) -> Iterator[str]:
     yield f"- Allowed: {setting.kind.allowed}"
     default = default_of(setting)
-    yield f"- Default: `{default}`" if default else f"- Not set by default. Example: `{as_toml(setting.example)}`"
+    yield f"- Default: `{default}`" if default else "- Not set by default"
+    if setting.example is not None:
+        yield f"- Example: `{as_toml(setting.example)}`"
     yield f"- Environment: `{setting.variable}`"
     commands: defaultdict[str, list[str]] = defaultdict(list)
     for option in setting.options:

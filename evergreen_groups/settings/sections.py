@@ -104,10 +104,16 @@ class GatewaySettings:
     )
     locale: str | None = setting(v.LOCALE, None, help="The language of Evergreen's own messages.", example="en-US")
     timeout: int = setting(
-        v.whole_number(1, 600), 60, help="How many seconds the gateway may wait for the service behind it."
+        v.whole_number(1, 600),
+        60,
+        help="How many seconds a call of the report or another command may take. The web service has timeout in "
+        "[serve].",
     )
     concurrency: int = setting(
-        v.whole_number(1, 16), 3, help="The maximum number of simultaneous calls. Keep it low, to leave room for staff."
+        v.whole_number(1, 16),
+        3,
+        help="How many calls the report or another command may make at once. Keep it low, to leave room for staff. The "
+        "web service has threads in [serve].",
     )
     ca_bundle: Path | None = _CA_BUNDLE
     allow_plain_http: bool = setting(
@@ -126,18 +132,17 @@ class PolicySettings:
         v.LIMIT_OR_ILS,
         Decimal("5.00"),
         help='The limit for a member\'s own fines; "none"; or "ils" for Evergreen\'s own threshold for each patron. '
-        "Evergreen's thresholds count only the fines of some libraries, and block as soon as fines reach them. Other "
-        "members' fines never count.",
+        "An Evergreen threshold counts only fines at the org unit where it is set, and at those above and below. It "
+        "blocks as soon as fines reach it. Other members' fines never count.",
         options=(
             Option(
                 "--limit",
                 _REPORT,
-                'The limit for a member\'s own fines, or "none" ({default}). Members above it are marked as over the '
-                "limit.",
+                'The limit for a member\'s own fines, or "none". Members above it are marked as over the limit.',
                 v.LIMIT,
             ),
-            Option("--limit", _AUDIT, 'The limit for a member\'s own fines, or "none" ({default}).', v.LIMIT),
-            Option("--limit", _INIT, 'The limit for a member\'s own fines, "none", or "ils" ({default}).'),
+            Option("--limit", _AUDIT, 'The limit for a member\'s own fines, or "none".', v.LIMIT),
+            Option("--limit", _INIT, 'The limit for a member\'s own fines, "none", or "ils".'),
         ),
         question=Question(Message('Limit for a member\'s own fines, "none", or "ils" for Evergreen\'s thresholds')),
     )
@@ -153,7 +158,7 @@ class PolicySettings:
         (),
         help="Limits for patrons of a profile, a home library, or both, including everything below. They override the "
         "limit above. If several apply, the nearest library's limit counts, then the nearest profile's.",
-        sample='[[policy.limits]]\nprofile = "Juvenile"\nlibrary = "BR1"\nlimit = 2.00\ncomparison = "reaches"',
+        example=[{"profile": "Juvenile", "library": "BR1", "limit": Decimal("2.00"), "comparison": "reaches"}],
     )
 
     def __post_init__(self) -> None:
@@ -251,8 +256,8 @@ class ReportSettings:
     kinds: tuple[str, ...] = setting(
         v.KIND_NAMES,
         (),
-        help="List only groups that owe something of these kinds: a kind of the report (overdue materials), one of the "
-        "library's billing types, or circulation, grocery or reservation.",
+        help="List only groups that owe something of these kinds: what the report says under Owed for (such as overdue "
+        "materials), one of the library's billing types, or circulation, grocery or reservation.",
         options=(
             Option(
                 "--kind",
@@ -303,7 +308,7 @@ class ReportSettings:
         "total",
         help="The order of the groups: total (highest combined fines first), age (oldest debt first), members, name, "
         "or library.",
-        options=(Option("--sort", _REPORT, "Order of the groups ({default})."),),
+        options=(Option("--sort", _REPORT, "Order of the groups."),),
     )
     top: int | None = setting(
         v.whole_number(1, 1_000_000),
@@ -317,8 +322,8 @@ class ReportSettings:
         v.one_of(*REPORT_FORMATS),
         "table",
         help=f"The format: {', '.join(TEXT_FORMATS)}, or {_FILES_ONLY} for a file, which needs an extra package "
-        "(evergreen-groups[xlsx]).",
-        options=(Option("--format", _REPORT, f"Output format ({{default}}); {_FILES_ONLY} requires --output."),),
+        "(docs/install.md).",
+        options=(Option("--format", _REPORT, f"Output format; {_FILES_ONLY} requires --output."),),
     )
     output: Path | None = setting(
         v.PATH,
@@ -337,14 +342,14 @@ class ReportSettings:
     split: str = setting(
         v.one_of(*SPLITS),
         "none",
-        help='"library": output is a directory. Each day gets a subdirectory with a file per library and format and an '
-        'index page; the link "latest" leads to the last one.',
+        help='"none": output is one file. "library": output is a directory. Each day gets a subdirectory with a file '
+        'per library and format and an index page; the link "latest" leads to the last one.',
         options=(
             Option(
                 "--split",
                 _REPORT,
                 "library: --output is a directory. Each day gets a subdirectory with a file per library and format and "
-                "an index page; the link latest leads to the last one ({default}).",
+                "an index page; the link latest leads to the last one.",
             ),
         ),
     )
@@ -363,18 +368,14 @@ class ReportSettings:
     keep_days: int | None = setting(
         v.whole_number(1, 100_000),
         None,
-        help="How many days of files to keep with split. All by default.",
+        help="With split, delete the files of a day after this many days. By default, none are deleted.",
         example=90,
     )
     deadline: int = setting(
         v.whole_number(1, 86_400, "seconds"),
         3600,
         help="End a run after this many seconds, whatever it is waiting for.",
-        options=(
-            Option(
-                "--deadline", _REPORT, "End the run after this many seconds, whatever it is waiting for ({default})."
-            ),
-        ),
+        options=(Option("--deadline", _REPORT, "End the run after this many seconds, whatever it is waiting for."),),
     )
     hours_between_runs: int = setting(
         v.whole_number(0, 10_000),
@@ -446,10 +447,10 @@ class AuditSettings:
     max_adults: int = setting(
         v.whole_number(0, 1_000),
         0,
-        help="The audit finds groups with more adults than this, and a move into one gets a warning; 0: any number. "
-        "Members of a group see each other's accounts, so most libraries group only one parent with the children. "
-        "Nothing is refused.",
-        options=(Option("--max-adults", _AUDIT, "Find groups with more adults than this; 0: any number."),),
+        help="The audit finds groups with more adults than this, and a move into one gets a warning; 0: don't look for "
+        "them. Members of a group see each other's accounts, so most libraries group only one parent with the "
+        "children. Nothing is refused.",
+        options=(Option("--max-adults", _AUDIT, "Find groups with more adults than this; 0: don't look for them."),),
     )
     adults_from_age: int = setting(
         v.whole_number(1, 120),
@@ -462,7 +463,7 @@ class AuditSettings:
         (),
         help="Profiles of institutions (schools, care homes, offices), including those below. A group with a member of "
         "one isn't a family, which is evidence for the audit.",
-        example=("Institution",),
+        example=["Institution"],
     )
 
 
@@ -518,7 +519,7 @@ class MailSettings:
         v.one_of("starttls", "tls", "none"),
         "starttls",
         help='"starttls", "tls" (from the start), or "none" for a server on this machine.',
-        options=(Option("--mail-security", _INIT, "starttls, tls or none ({default})."),),
+        options=(Option("--mail-security", _INIT, "starttls, tls or none."),),
         question=Question(Message("Mail security (starttls, tls, none)")),
     )
     port: int | None = setting(
@@ -558,9 +559,9 @@ class MailSettings:
         v.RECIPIENTS,
         (),
         help="Who gets which libraries' groups: short names with addresses. A system includes everything below it; "
-        '"*" is the whole report. Each address gets one mail. With orgs, only the recipients of these libraries and '
-        'of "*" get mail.',
-        sample='[mail.recipients]\nBR1 = ["circulation@example.org"]\n"*" = ["director@example.org"]',
+        '"*" is the whole report. Each address gets one mail. If orgs in [report] is set, only the recipients of these '
+        'libraries and of "*" get mail.',
+        example={"BR1": ["circulation@example.org"], "*": ["director@example.org"]},
         options=(
             Option(
                 "--mail-recipients",
@@ -675,12 +676,13 @@ class ServeSettings:
     threads: int = setting(
         v.whole_number(2, 64),
         8,
-        help="How many requests may query Evergreen at once. Each may use a connection to the gateway.",
+        help="How many requests to the web service may query Evergreen at once. Each may use a connection to the "
+        "gateway.",
     )
     origin: str | None = setting(
         v.ORIGIN,
         None,
-        help="The staff client's origin. By default, the gateway's.",
+        help="The address at which browsers open the staff client. By default, that of url in [gateway].",
         example="https://evergreen.example.org",
     )
     timeout: int = setting(
@@ -691,7 +693,7 @@ class ServeSettings:
     rate_limit: int = setting(
         v.whole_number(1, 1_000_000),
         600,
-        help="How many requests per minute each session may make, or each address without a session.",
+        help="How many requests per minute each session may make, and for requests without a session, each address.",
     )
     trusted_proxies: tuple[Network, ...] = setting(
         v.NETWORKS, LOOPBACK, help="The proxies whose X-Forwarded-For is trusted."
@@ -700,9 +702,9 @@ class ServeSettings:
         v.PATH,
         None,
         help="The page to publish at reports/latest, or the directory of a report by library, with BR1's page at "
-        "reports/latest/BR1. By default [report] output if it is either, or else reports in the state directory. Staff "
-        "with VIEW_USER for the whole consortium see the whole report; others see the pages of libraries where they "
-        "have VIEW_USER. Reports in [[reports]] are always at reports/named/NAME/latest.",
+        "reports/latest/BR1. By default output in [report] if that is such a page or directory, or else reports in the "
+        "state directory. Staff with VIEW_USER for the whole consortium see the whole report; others see the pages of "
+        "libraries where they have VIEW_USER. Reports in [[reports]] are always at reports/named/NAME/latest.",
         example="/var/lib/evergreen-groups/reports",
     )
 
@@ -740,12 +742,16 @@ class EventsSettings:
         secret=Secret("secret", "events_secret", shortest=16),
     )
     allow: tuple[Network, ...] = setting(v.NETWORKS, LOOPBACK, help="The addresses that events may come from.")
-    recalculate: bool = setting(v.BOOLEAN, False, help="Have Evergreen recalculate the patron's penalties.")
+    recalculate: bool = setting(
+        v.BOOLEAN,
+        False,
+        help="After an event, have Evergreen recalculate the patron's penalties, unless staff set a block.",
+    )
     deadline: int = setting(v.whole_number(1, 120), 20, help="How many seconds the handling of an event may take.")
     keep_days: int = setting(
         v.whole_number(1, 100_000),
         90,
-        help="How many days to keep the outcome of events, so that none is handled twice.",
+        help="How many days to keep the outcome of events, so that no event is handled twice.",
     )
 
 
@@ -868,9 +874,8 @@ class LetterSettings:
         (),
         help="The library's own opening, payment and closing. Each line is a paragraph, and may contain {name} (of the "
         "addressee) and {library}. A table can be for a library and everything below it, for a language, or both. The "
-        "nearest library's table counts; among those, one with a language.",
-        sample='[[letters.texts]]\nlanguage = "en"\npayment = "Pay at any desk, or online."\n'
-        '[[letters.texts]]\nlibrary = "BR1"\nlanguage = "fr-CA"\npayment = "Vous pouvez payer au comptoir."',
+        "table of the nearest library counts; if it has several, the one for the letter's language.",
+        example=[{"library": "BR1", "language": "fr-CA", "payment": "Vous pouvez payer au comptoir."}],
     )
 
     def text(self, part: str, libraries: Sequence[str], tag: str) -> str | None:
@@ -903,7 +908,7 @@ class LanguageSettings:
         v.LANGUAGES_OF_LIBRARIES,
         (),
         help="Libraries whose pages and mails are in another language, including the libraries below them.",
-        sample='[language.libraries]\nBR3 = "fr-CA"',
+        example={"BR3": "fr-CA"},
     )
     currency: str = setting(v.CURRENCY, "USD", help="The currency of all amounts (ISO 4217).")
     timezone: str | None = setting(
@@ -962,8 +967,8 @@ class PluginSettings:
     timeout: int = setting(
         v.whole_number(1, 60),
         5,
-        help="How many seconds to wait for each plug-in; one that takes longer is logged, and skipped as long as it "
-        "is busy.",
+        help="How many seconds to wait for each plug-in. A plug-in that takes longer is logged, and not called again "
+        "while it is busy.",
     )
 
 

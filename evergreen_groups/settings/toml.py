@@ -31,7 +31,7 @@ _WIDTH = 118
 _EXAMPLE_HEAD = """\
 # Configuration of evergreen-groups. Copy it to /etc/evergreen-groups/config.toml (or
 # ~/.config/evergreen-groups/config.toml) and uncomment what you need. Commented lines show the default or, if they end
-# in "# example", an example of a setting without a default.
+# in "# example", an example.
 #
 # Environment variables override this file: EVERGREEN_GROUPS_SECTION_KEY, for example
 # EVERGREEN_GROUPS_REPORT_MIN_TOTAL=40.00. See docs/settings.md for allowed values.
@@ -85,16 +85,8 @@ def initial_configuration(settings: Settings, reports: Iterable[Mapping[str, Any
             or (setting.name in asked and values[setting.name] not in (None, ()))
         ]
         if written and not any(values[name] is None for name, question in asked.items() if question.opens_section):
-            tables = [setting for setting in written if setting.kind.empty == "{}"]  # must follow all plain keys
-            plain = [setting for setting in written if setting not in tables]
-            lines = [
-                f"[{name}]",
-                *(f"{_comment(s.summary)}.\n{s.name} = {as_toml(value_of(settings, s))}" for s in plain),
-            ]
-            for setting in tables:
-                lines += [f"\n{_comment(setting.summary)}.\n[{setting.key}]"]
-                lines += [f"{as_toml(key)} = {as_toml(value)}" for key, value in value_of(settings, setting)]
-            parts.append("\n".join([*lines, ""]))
+            lines = (f"{_comment(s.summary)}.\n{s.name} = {as_toml(_plain(s, values[s.name]))}" for s in written)
+            parts.append("\n".join([f"[{name}]", *lines, ""]))
     for table in reports:
         parts.append("\n".join(["[[reports]]", *(f"{_key(key)} = {as_toml(table[key])}" for key in table), ""]))
     return "\n".join(parts)
@@ -122,6 +114,11 @@ def as_toml(value: Any) -> str:
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
+def _plain(setting: Setting, value: Any) -> Any:
+    """Return a value in the form of the file: a table's pairs as a dict."""
+    return dict(value) if setting.kind.empty == "{}" else value
+
+
 def _key(key: str) -> str:
     return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else as_toml(key)
 
@@ -142,13 +139,9 @@ def default_of(setting: Setting) -> str:
 
 
 def _example_entry(setting: Setting) -> str:
-    lines = [_comment(setting.explanation)]
-    if setting.sample:
-        lines.append(textwrap.indent(setting.sample, "#   "))
-    shown = as_toml(setting.example) if setting.default is None else default_of(setting)
-    mark = "  # example" if setting.default is None and not setting.essential else ""
-    lines.append(f"{'' if setting.essential else '# '}{setting.name} = {shown}{mark}\n")
-    return "\n".join(lines)
+    shown = default_of(setting) if setting.example is None else as_toml(setting.example)
+    mark = "" if setting.example is None or setting.essential else "  # example"
+    return f"{_comment(setting.explanation)}\n{'' if setting.essential else '# '}{setting.name} = {shown}{mark}\n"
 
 
 def _comment(text: str) -> str:
@@ -198,7 +191,7 @@ def effective_values(reading: Reading, environ: Mapping[str, str]) -> Iterator[E
             value: Any = reading.values.get(setting.key, setting.default)
             toml, plain = "", None
             if value is not None or setting.default is not None:
-                shown = dict(value) if setting.kind.empty == "{}" else value
+                shown = _plain(setting, value)
                 toml = _mask_password(setting.kind.empty if value == () else as_toml(shown))
                 plain = _json("none" if value is None else shown)
             origin = reading.origin(setting) if setting.key in reading.values else Origin()

@@ -126,7 +126,7 @@ class TestCheck:
         assert [line.partition(": ")[0] for line in found[:-1]] == [*(f"{config}:{line}" for line in (7, 4, 5, 8, 9))]
         assert "did you mean min_total?" in shown
         assert "set sender in [mail]" in shown
-        assert found[-1] == "failed 5."
+        assert found[-1] == "failed: 5."
 
     def test_invalid_addresses_and_keys_in_tables(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
         config.write_text(
@@ -137,8 +137,8 @@ class TestCheck:
         shown = " ".join(capsys.readouterr().out.split())
         assert "[state] database isn't a valid address" in shown
         assert "[redis] url isn't a valid address" in shown
-        assert "[metrics] textfile: /tmp/x.txt isn't allowed" in shown
-        assert "[policy] limits: profil isn't allowed → allowed: limit, with profile, library or both" in shown
+        assert '[metrics] textfile: "/tmp/x.txt" isn\'t allowed' in shown
+        assert '[policy] limits: "profil" isn\'t allowed → allowed: limit, with profile, library or both' in shown
 
     def test_a_key_that_is_there_twice(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
         config.write_text('[gateway]\nurl = "https://a.example.org"\nurl = "https://b.example.org"\n')

@@ -79,8 +79,15 @@ def test_a_damaged_database_is_told(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert one_line(capsys.readouterr().err)
 
 
-def test_no_run_yet(status: Ask) -> None:
-    assert status() == (exit_status.STALE, "No scheduled run has ended yet.\n")
+def none_yet(directory: Path) -> str:
+    return (
+        f"No scheduled run has ended yet (looked in {directory / FILE_NAME}). Under systemd, start one: "
+        "systemctl start evergreen-groups-report\n"
+    )
+
+
+def test_no_run_yet(tmp_path: Path, status: Ask) -> None:
+    assert status() == (exit_status.STALE, none_yet(tmp_path))
     ended_with, text = status("--json")
     assert ended_with == exit_status.STALE
     assert json.loads(text) == {
@@ -153,7 +160,7 @@ def test_a_run_that_did_not_go_well(
 def test_a_run_that_was_killed(tmp_path: Path, status: Ask) -> None:
     leave_a_note(tmp_path, NOW, start_tick=1)
     assert status()[0] == exit_status.STALE
-    assert "No scheduled run has ended yet.\nA later run was killed (process" in status()[1]
+    assert f"{none_yet(tmp_path)}A later run was killed (process" in status()[1]
     write_last_run(tmp_path, ended(hours_ago=2))
     ended_with, text = status()
     assert ended_with == exit_status.STALE
@@ -244,4 +251,4 @@ class TestManualRuns:
         self.write(tmp_path, ended(1))
         ended_with, text = status()
         assert ended_with == exit_status.STALE
-        assert text.startswith("No scheduled run has ended yet.\nLast manual run")
+        assert text.startswith(f"{none_yet(tmp_path)}Last manual run")

@@ -382,7 +382,7 @@ def test_the_size_and_age_of_the_database_are_reported(installation: Installatio
 def test_the_command_fits_80_columns_and_tells_by_its_status(sandbox: Sandbox, tmp_path: Path) -> None:
     done = Command(tmp_path, None)("--sandbox", "doctor", "--changes")
     assert (done.returncode, done.stderr) == (exit_status.DONE, "")
-    assert re.fullmatch(r"ok \d+\.", done.stdout.splitlines()[-1])
+    assert re.fullmatch(r"ok: \d+\.", done.stdout.splitlines()[-1])
     limited = Command(tmp_path, sandbox.url, "harbor_desk")("doctor", "--changes")
     assert limited.returncode == exit_status.UNWELL
     lines = done.stdout.splitlines() + limited.stdout.splitlines()
@@ -398,6 +398,14 @@ def test_the_command_says_what_is_wrong_alone_when_quiet(sandbox: Sandbox, tmp_p
     assert done.returncode == exit_status.DONE
     assert done.stdout.startswith("warning  VIEW_USER")
     assert "ok " not in done.stdout
+
+
+def test_what_could_not_be_checked_takes_one_line(tmp_path: Path) -> None:
+    done = Command(tmp_path, None)("doctor")
+    assert done.returncode == exit_status.UNWELL
+    skipped = [line for line in done.stdout.splitlines() if line.startswith("skipped ")]
+    assert [line.split(maxsplit=1)[1] for line in skipped] == ["not checked because this failed: Configuration"]
+    assert re.search(r"skipped: \d\d\.$", done.stdout.splitlines()[-1])
 
 
 def test_json_for_programs(sandbox: Sandbox, tmp_path: Path) -> None:

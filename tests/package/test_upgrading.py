@@ -208,7 +208,7 @@ def test_a_release_there_and_back_and_away(machine: Machine) -> None:
     assert backup.stat().st_mode & 0o777 == 0o600
 
     machine.follow("Upgrade", "In a virtual environment")
-    (output,) = machine.follow("Upgrade", "Then")
+    (output,) = machine.follow("Upgrade", "After the upgrade")
     assert output.startswith(f"evergreen-groups, version {NEW}\n")
     assert "is up to date" in output
     assert machine.schema() == str(int(VERSION) + 1)
@@ -239,7 +239,7 @@ def test_a_release_there_and_back_and_away(machine: Machine) -> None:
 
 def test_every_block_is_run_here_or_in_a_clean_debian() -> None:
     ways = {block.way for block in blocks()}
-    assert ways == {"", "In a virtual environment", ELSEWHERE, "Then"}
+    assert ways == {"", "In a virtual environment", ELSEWHERE, "After the upgrade"}
     for block in blocks():
         assert ("apt-get" in block.text) <= (block.way == ELSEWHERE)
     assert not re.search(r"```(?!sh\n|$)", PAGE.read_text("utf-8"), re.MULTILINE)

@@ -78,7 +78,7 @@ class TestAddingASettingTakesOneEdit:
             f"{file}:2: [history] years: 100 isn't allowed; allowed: a whole number from 1 to 99"
         )
         assert (caught.value.setting, caught.value.code) == ("history.years", "setting-not-allowed")
-        with pytest.raises(ConfigurationError, match=r"\$EVERGREEN_GROUPS_HISTORY_YEARS: never isn't allowed"):
+        with pytest.raises(ConfigurationError, match=r'\$EVERGREEN_GROUPS_HISTORY_YEARS: "never" isn.t allowed'):
             self.read(file, EVERGREEN_GROUPS_HISTORY_YEARS="never")
 
     def test_it_is_an_option_of_its_commands(self) -> None:
@@ -98,7 +98,7 @@ class TestAddingASettingTakesOneEdit:
         refused = CliRunner().invoke(report, ["--years", "0"])
         assert "--years': expected a whole number from 1 to 99" in refused.output
         assert "--years YEARS" in CliRunner().invoke(report, ["--help"]).output
-        assert "How many years of sums to keep (7)." in CliRunner().invoke(report, ["--help"]).output
+        assert "[default: 7]" in CliRunner().invoke(report, ["--help"]).output
 
     def test_init_asks_for_it_and_writes_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         questions: list[str] = []
@@ -170,19 +170,14 @@ class TestNothingDrifts:
         )
 
     def test_what_is_commented_out_can_be_read_as_well(self, tmp_path: Path) -> None:
-        """With every line uncommented, each setting has its default, or its example if it has no default."""
+        """With every line uncommented, each setting has its example, or its default if it has no example."""
         file = tmp_path / "config.toml"
         file.write_text(re.sub(r"(?m)^# (\w+ = )", r"\1", EXAMPLE.read_text("utf-8")))
         read = load.load(file, {})
         for each in declared(Settings):
-            expected = each.kind(str(each.example)) if each.default is None else each.default
+            example = str(each.example) if each.default is None else each.example
+            expected = each.default if example is None else each.kind(example)
             assert value_of(read, each) == expected, each.key
-
-    @pytest.mark.parametrize("each", [each for each in declared(Settings) if each.sample], ids=lambda each: each.key)
-    def test_samples_in_the_example_can_be_read(self, tmp_path: Path, each: Setting) -> None:
-        file = tmp_path / "config.toml"
-        file.write_text(each.sample)
-        assert value_of(load.load(file, {}), each) != each.default
 
 
 class TestDeclarations:

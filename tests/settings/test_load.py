@@ -153,7 +153,7 @@ def test_what_is_secret_is_in_no_message(tmp_path: Path) -> None:
 
 
 def test_a_bad_variable_is_named() -> None:
-    with pytest.raises(ConfigurationError, match=r"\$EVERGREEN_GROUPS_GATEWAY_CONCURRENCY: 99 isn't allowed"):
+    with pytest.raises(ConfigurationError, match=r'\$EVERGREEN_GROUPS_GATEWAY_CONCURRENCY: "99" isn.t allowed'):
         load.load(None, {"EVERGREEN_GROUPS_GATEWAY_CONCURRENCY": "99"})
 
 
@@ -314,6 +314,16 @@ timeout = 0
     def test_a_key_of_another_section_is_sent_there(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigurationError, match=r"did you mean \[mail\] recipients"):
             load.load(written(tmp_path, '[report]\nrecipients = {"*" = ["a@example.org"]}'), {})
+
+    def test_a_key_below_a_table_is_sent_above_it(self, tmp_path: Path) -> None:
+        text = '[mail.recipients]\n"*" = ["a@example.org"]\ntimeout = 9\n[language]\nlibraries.currency = "CAD"\n'
+        path = written(tmp_path, text)
+        reading = load.read(path, {})
+        assert [(fault.error.problem, fault.error.what_to_do) for fault in reading.faults] == [
+            (f"{path}:3: [mail.recipients] timeout: unknown key", "did you mean [mail] timeout?"),
+            (f"{path}:5: [language.libraries] currency: unknown key", "did you mean [language] currency?"),
+        ]
+        assert reading.valid_settings.mail.recipients == (("*", ("a@example.org",)),)
 
     def test_where_values_stand(self, tmp_path: Path) -> None:
         path = written(tmp_path, self.TEXT)

@@ -66,7 +66,7 @@ def page(found: Results, tried: list[Trial]) -> str:
 
 def table(found: Results, tried: list[Trial]) -> Iterator[str]:
     """Return a row for each release, the latest first."""
-    yield "| Evergreen | Tests on the sandbox as this release | Recorded answers replayed | Real server |"
+    yield "| Evergreen | Tests on the sandbox | Recorded requests, answers compared | Real server |"
     yield "| --- | --- | --- | --- |"
     for release, counts in sorted(found.items(), key=lambda item: _numbers(item[0]), reverse=True):
         replayed = f"{counts['replayed']} of {counts['recorded']} match" if "recorded" in counts else "–"

@@ -27,9 +27,10 @@ def config_command() -> None:
 @json_option
 @click.pass_obj
 def show_command(session: Invocation, names: tuple[str, ...], changed: bool, as_json: bool) -> int:
-    """Show settings with their values and origins: a line of the file, a variable, or the default.
+    """Show settings, their values, and where each value comes from.
 
-    Shows all settings, those of a SECTION (report), or one (report.min_total). Values that differ from the default are
+    Values come from a line of the file, a variable, or the default. Shows all settings, those of a SECTION (report), or
+    one (report.min_total). Values that differ from the default are
     highlighted, with the default after them. Secrets aren't shown, only their origins. The output is TOML.
     """
     from evergreen_groups.render import write_values, write_values_json

@@ -71,8 +71,10 @@ _NEXT_STEPS_WITHOUT_SYSTEMD: dict[str, tuple[Message, tuple[str, ...]]] = {
 
 
 @click.command("install")
-@click.argument("parts", nargs=-1, type=click.Choice(PARTS), metavar="[nightly|serve|apache|cron]...")
-@click.option("--show", "show", type=click.Choice(_SHOWN), help="Only print the files of a part, filled in.")
+@click.argument("parts", nargs=-1, type=click.Choice(PARTS), metavar="{nightly|serve|apache|cron}...")
+@click.option(
+    "--show", "show", type=click.Choice(_SHOWN), help="Print the files of this part, filled in, and install nothing."
+)
 @click.option("--yes", is_flag=True, help="Don't ask for confirmation.")
 @click.option("--no-start", is_flag=True, help="Only write the files; run no commands.")
 @_ROOT
@@ -93,7 +95,7 @@ def install_command(
     root: Path | None,
     program: Path | None,
 ) -> int:
-    """Install the nightly report (nightly, or cron without systemd), the web service (serve) or Apache's part (apache).
+    """Install one or more parts: nightly (the report; without systemd, cron), serve (the web service), or apache.
 
     Shows the files, filled in for this machine and its configuration, and writes them after you confirm. Needs root.
     Files that were changed on this machine are skipped; the exit status is 1 then. `uninstall` removes what was

@@ -41,13 +41,13 @@ _FORMATS = ("html", "csv")
 
 @click.command("letters")
 @setting_options("letters")
-@click.option("--due", is_flag=True, help="Only groups of the last recorded report that are to do.")
+@click.option("--due", is_flag=True, help='Only groups with the status "to do" in the last recorded report.')
 @click.option(
     "--format",
     "output_format",
     type=click.Choice(_FORMATS),
-    help="html: letters to print, one page per family (default); csv: one row per person who owes, for mailing houses "
-    "and collection agencies.",
+    help="html: letters to print, one page per family; csv: one row per person who owes, for mailing houses and "
+    "collection agencies.  [default: html]",
 )
 @click.option(
     "--owing-since",

@@ -54,15 +54,15 @@ if TYPE_CHECKING:
     is_flag=False,
     flag_value="full",
     type=click.Choice(("full", "sums")),
-    help="full: what is owed for, since when, and items out; sums: only the amounts (full).",
+    help="full: what is owed for, since when, and items out; sums: only the amounts.  [default: full]",
 )
 @click.option("--no-members", "members", flag_value=False, default=True, help="List groups without their members.")
 @click.option("--bom", is_flag=True, help="CSV: start with a byte order mark, which some spreadsheets need.")
 @click.option(
     "--history/--no-history",
     default=None,
-    help="--history: write the output, and record this run for the next one to compare with (default in timers). "
-    "--no-history: do neither. By default, runs at a terminal write the output, but aren't recorded.",
+    help="--history: record this run for the next one to compare with (default in timers). --no-history: don't record "
+    "it, and don't write the configured output. By default, a run at a terminal writes the output, but isn't recorded.",
 )
 @click.option(
     "--scheduled/--manual",

@@ -78,12 +78,12 @@ def how_to_connect(sandbox: Sandbox) -> str:
 @click.option(
     "--release",
     metavar="RELEASE",
-    help="Behave like this release of Evergreen: 3.11 to 3.17 (default), or a point release such as 3.14.10.",
+    help="Behave like this release of Evergreen: 3.11 to 3.17, or a point release such as 3.14.10.  [default: 3.17]",
 )
 @click.option(
     "--bus",
     type=click.Choice(["redis", "xmpp"]),
-    help="Answer calls to missing services like OpenSRF on this bus. Default: the release's usual bus.",
+    help="Answer calls to missing services as OpenSRF does with this message bus. By default, the release's usual bus.",
 )
 @click.option(
     "--gateway",

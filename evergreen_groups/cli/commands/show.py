@@ -18,7 +18,9 @@ from evergreen_groups.settings import values
 
 _NUMBER = CheckedType(values.whole_number(1, 2**31 - 1))
 _USER = click.option("--user", type=_NUMBER, help="The patron's id, instead of the barcode.")
-_FORMAT = click.option("--format", "output_format", type=click.Choice(["table", "json"]), help="Output format (table).")
+_FORMAT = click.option(
+    "--format", "output_format", type=click.Choice(["table", "json"]), help="Output format.  [default: table]"
+)
 
 
 @click.command("show")

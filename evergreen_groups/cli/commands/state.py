@@ -52,7 +52,7 @@ def upgrade_command(invocation: Invocation, dialect: str | None, as_json: bool) 
 @json_option
 @click.pass_obj
 def check_command(invocation: Invocation, as_json: bool) -> None:
-    """Check the database for damage, and show its contents, their age and its size."""
+    """Check the database for damage, and show what it contains."""
     from evergreen_groups.render import examination_document, write_examination
     from evergreen_groups.state import examine
 
@@ -126,11 +126,12 @@ def export_command(invocation: Invocation) -> None:
 @json_option
 @click.pass_obj
 def forget_command(invocation: Invocation, patron: int, as_json: bool) -> None:
-    """Remove what the database has on one patron, by Evergreen's id (not the barcode).
+    """Remove what the database has on one patron.
 
-    Their changes can't be undone any more. Follow-up entries saved while they were the contact are removed with their
-    notes; for staff, only their id is removed. Notes of other entries may still name them. Refused while a change is
-    open. Logs, written reports and queued mails aren't changed.
+    PATRON_ID is Evergreen's id, not the barcode. The patron's changes can't be undone any more. Follow-ups saved while
+    the patron was the contact are removed with their notes. If the patron is also staff, follow-ups that they saved
+    stay, without their id. Notes of other follow-ups may still name them. Refused while a change is open. Logs, written
+    reports and queued mails aren't changed.
     """
     from evergreen_groups.state import forget
 

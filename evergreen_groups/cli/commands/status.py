@@ -67,6 +67,7 @@ def status_command(invocation: Invocation, max_hours: int, as_json: bool, state_
             state.report_holder(),
             timedelta(hours=max_hours),
             state.database.now(),
+            state.database.where,
         )
     click.echo(json.dumps(found.document(), indent=2) if as_json else found.sentence())
     return found.exit_status
@@ -76,7 +77,8 @@ def status_command(invocation: Invocation, max_hours: int, as_json: bool, state_
 class StatusReading:
     """Evaluates what the database holds.
 
-    ``last`` is the last scheduled run, ``manual`` the last manual one, ``holder`` a run under way or killed.
+    ``last`` is the last scheduled run, ``manual`` the last manual one, ``holder`` a run under way or killed, ``where``
+    the database's name.
     """
 
     last: RunStatus | None
@@ -84,6 +86,7 @@ class StatusReading:
     holder: Holder | None
     max_age: timedelta
     now: datetime
+    where: str
 
     @property
     def exit_status(self) -> int:
@@ -162,7 +165,11 @@ class StatusReading:
     def _about_last(self) -> Iterator[str]:
         last = self.last
         if last is None:
-            yield gettext("No scheduled run has ended yet.")
+            yield gettext(
+                "No scheduled run has ended yet (looked in {place}). Under systemd, start one: "
+                "systemctl start evergreen-groups-report",
+                place=self.where,
+            )
             return
         yield gettext(
             "Last run: {outcome}, ended {moment} ({ago}), took {seconds} s; groups listed: {groups}, "
