@@ -75,7 +75,7 @@ def test_each_kind_has_a_table_of_its_own_findings() -> None:
     assert [heading.text_content() for heading in tree.xpath("//section[@class='kind']/h2")] == [
         f"{HEADINGS[FindingKind.NOT_BLOCKED]} (1)",
         f"{HEADINGS[FindingKind.FOR_FAMILY]} (1)",
-        "Groups that look accidental: 1",
+        "Groups that look accidental (1)",
     ]
     over, family, accidental = findings(tree)
     assert over == [
