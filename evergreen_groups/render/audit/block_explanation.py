@@ -142,7 +142,7 @@ def _verdict(explanation: BlockExplanation) -> Iterator[str]:
         text = (
             Message("The bills reach the threshold: recalculating sets {penalty} at {library}.")
             if reached
-            else Message("The bills don't reach the threshold: recalculating removes {penalty} at {library} if it is set.")
+            else Message("The bills don't reach the threshold: recalculating removes {penalty} at {library} if set.")
         )
         yield gettext(text, penalty=penalty, library=printable(threshold.org_unit.shortname))
 

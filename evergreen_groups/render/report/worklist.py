@@ -43,9 +43,9 @@ def _agreed(form: Any, state: FollowUpState) -> Any:
     latest = state.latest
     if latest is None:
         return ""
-    # The status says already that it is closed.
-    is_said = state.status is FollowUpStatus.CLOSED and latest.what is What.CLOSED
-    return form(gettext(STATUSES[state.status]), day(latest.day) if is_said else describe_entry(latest))
+    # The status already has the word.
+    is_closing = state.status is FollowUpStatus.CLOSED and latest.what is What.CLOSED
+    return form(gettext(STATUSES[state.status]), day(latest.day) if is_closing else describe_entry(latest))
 
 
 class WorklistRow(NamedTuple):
@@ -115,8 +115,8 @@ class WrittenPage:
         """Return the page with current follow-ups by group number, in the current language.
 
         The page's form sends ``place`` to the address ``action``, or to that of the ``letters`` (empty: there are
-        none). ``script`` is the address of the script. The page says that ``saved`` entries were saved. Groups without a row are from a run that wasn't recorded: they
-        are to do, and have no form.
+        none). ``script`` is the address of the script. The page says that ``saved`` entries were saved. Groups without
+        a row are from a run that wasn't recorded: they are to do, and have no form.
         """
         if self._form is None:
             return self._page
@@ -200,9 +200,9 @@ class FollowUpPage:
     """The page with what was agreed with some groups, and a form for an entry.
 
     The form sends ``fields`` and what the reader has ``typed`` to the address ``action``. ``back`` is the address of
-    the report, or of the group's page if the reader came ``from_group``. With a ``corrected`` entry, the form replaces that one. The ``problem`` says why nothing was saved, and
-    what to do; ``login`` is the login page if the session has ended. Entries can be
-    corrected only on a page ``with_corrections``.
+    the report, or of the group's page if the reader came ``from_group``. With a ``corrected`` entry, the form replaces
+    that one. The ``problem`` says why nothing was saved, and what to do; ``login`` is the login page if the session has
+    ended. Entries can be corrected only on a page ``with_corrections``.
     """
 
     groups: Sequence[ShownGroup]

@@ -278,7 +278,8 @@ def test_sums_say_how_the_list_changed_if_its_groups_were_others_before() -> Non
     changes = replace(report.changes, by_group=known, cleared=())
     [said] = page(replace(report, changes=changes)).xpath("//dl[@class='sums']//small[contains(., 'since')]/text()")
     assert said.endswith("; +$10.00 including groups that joined or left this library's list")
-    same = tuple(replace(one, combined_fines=(changes.difference or 0) * place) for place, one in enumerate(changes.trend))
+    nightly = changes.difference or Decimal(0)
+    same = tuple(replace(one, combined_fines=nightly * place) for place, one in enumerate(changes.trend))
     [said] = page(replace(report, changes=replace(changes, trend=same))).xpath(
         "//dl[@class='sums']//small[contains(., 'since')]/text()"
     )
@@ -473,6 +474,7 @@ def test_what_was_agreed_is_below_the_group_without_the_note() -> None:
     served = WrittenPage(text).filled(rows, action="a", letters="", place={}, script="s")
     assert "Promised" not in served
     assert "Saved for" not in served
-    assert "Saved for 2 groups." in WrittenPage(text).filled(rows, action="a", letters="", place={}, script="s", saved=2)
+    served = WrittenPage(text).filled(rows, action="a", letters="", place={}, script="s", saved=2)
+    assert "Saved for 2 groups." in served
     assert served.count('data-status="to-do"') == len(report.groups)
     assert WrittenPage(served).filled(rows, action="a", letters="", place={}, script="s") == served
