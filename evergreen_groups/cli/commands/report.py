@@ -61,8 +61,8 @@ if TYPE_CHECKING:
 @click.option(
     "--history/--no-history",
     default=None,
-    help="--history: record this run for the next one to compare with (default in timers). --no-history: don't record "
-    "it, and don't write the configured output. By default, a run at a terminal writes the output, but isn't recorded.",
+    help="--history: write the output, and record this run for the next one to compare with (default in timers). "
+    "--no-history: do neither. By default, runs at a terminal write the output, but aren't recorded.",
 )
 @click.option(
     "--scheduled/--manual",
