@@ -197,6 +197,7 @@ def test_facts_notes_and_marks() -> None:
     assert texts(rows["2240"])[4:8] == ["at least 2", "$28.39", "at least $12.00", "at least 2"]
     assert texts(rows["31007"])[5] == "unknown"
     assert "no group lead" in folded["85"]
+    assert [number for number, row in rows.items() if "no group lead" in row[1].text_content()] == ["85"]
     assert texts(tree.xpath("//summary"))[2] == "2 of 4 members"
     [theo] = tree.xpath("//details//tr[th/bdi='Castellanos-Whitfield, Theo']")
     assert texts(list(theo)) == ["Castellanos-Whitfield, Theo", "29999000000413", "BR1", "$88.10", "yes"]
