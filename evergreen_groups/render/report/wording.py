@@ -13,7 +13,6 @@ from evergreen_groups.language import (
     describe_total,
     gettext,
     ngettext,
-    number,
     pgettext,
     price,
 )

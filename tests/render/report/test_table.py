@@ -38,20 +38,21 @@ SGR = re.compile("\x1b\\[[0-9;]*m")
 
 NO_DETAILS_AT_80 = """\
                                                          Group    Highest   Over
-Group  Lead                    Library  Members          Fines  own fines  limit
+Group  Lead                   Library  Members           Fines  own fines  limit
 ────────────────────────────────────────────────────────────────────────────────
- 1187  Castellanos-            BR1      4, 2 owe     $1,289.35  $1,204.50      2
+ 1187  Castellanos-           BR1      4 (2 owe)     $1,289.35  $1,204.50      2
         Whitfield,
-        Maximiliana Josephine
-  902  Tanaka, Keiko (田中     BR3      6, 6 owe        $29.00      $5.00   none
+        Maximiliana
+        Josephine
+  902  Tanaka, Keiko (田中    BR3      6 (6 owe)        $29.00      $5.00   none
         恵子)
- 2240  O'Malley, Síle          BR2      4, 2+ owe       $28.39    $12.00+     2+
+ 2240  O'Malley, Síle         BR2      4 (2+ owe)       $28.39    $12.00+     2+
          incomplete: 2 members are hidden from this account (fines: $6.40).
-   85  בן-דוד, יוסף *          BM1      2, 2 owe        $25.25     $20.00      2
-31007  Baptiste, Aimé          SL1      3, 1+ owes     unknown    $25.00+     1+
+   85  בן-דוד, יוסף *         BM1      2 (2 owe)        $25.25     $20.00      2
+31007  Baptiste, Aimé         SL1      3 (1+ owes)     unknown    $25.00+     1+
          incomplete: 1 member is hidden from this account (fines: unknown).
 ────────────────────────────────────────────────────────────────────────────────
-       Total, 5 groups                  19, 13+ owe    unknown                7+
+       Total, 5 groups                 19 (13+ owe)    unknown                7+
 """
 
 
