@@ -229,8 +229,8 @@ class DraftEntry:
         if len(note) > LONGEST_NOTE or _UNPRINTABLE.search(note):
             most = {"most": LONGEST_NOTE}
             raise _refused(Message("a note has at most {most} characters, all printable", values=most), "note")
-        if self.what is What.NOTE and not note:
-            raise _refused(Message("the note is empty"), "note")
+        if self.what is What.NOTE and not note and self.remind_on is None:
+            raise _refused(Message("write a note or set a reminder"), "note")
         return replace(self, day=day, note=note)
 
 

@@ -138,10 +138,10 @@ def write_follow_ups(
                 )
 
 
-def describe_entry(entry: Entry, library: str = "") -> str:
-    """Return what happened, how and when, the reminder and the ``library``, without the note.
+def describe_entry(entry: Entry) -> str:
+    """Return what happened, how and when, and the reminder, without the note.
 
-    For example, ``Promised to pay by 15 Nov 2026 · by phone on 3 Nov 2026 · BR1``.
+    For example, ``Promised to pay by 15 Nov 2026 · by phone on 3 Nov 2026``.
     """
     what, when, reminder = gettext(WHAT[entry.what]), day(entry.day), ""
     if entry.remind_on is not None and entry.what is What.PROMISED:
@@ -150,4 +150,4 @@ def describe_entry(entry: Entry, library: str = "") -> str:
         reminder = gettext("reminder on {day}", day=day(entry.remind_on))
     if entry.how is not None:
         when = gettext("{how} on {day}", how=gettext(HOW[entry.how]), day=when)
-    return " · ".join(filter(None, (what, when, reminder, library)))
+    return " · ".join(filter(None, (what, when, reminder)))

@@ -229,11 +229,13 @@ class StaffClient:
         return f"{self.url}/{self.path}/staff/login" + (f"?{route}={quote(back, safe='')}" if leads_back else "")
 
 
-def refusal_page(title: str, text: str, *, advice: str, again: str, login: str = "") -> str:
-    """Return a page that says why the report isn't shown; ``again`` is its address, ``login`` the login page if that
-    helps.
+def refusal_page(title: str, text: str, *, advice: str, again: str, latest: str = "", login: str = "") -> str:
+    """Return a page that says why the report isn't shown; ``again`` is its address.
+
+    ``latest`` leads to the page of the reader's own library, and ``login`` is the login page, each if that helps.
     """
-    return template_text("report_problem.html", title=title, text=text, advice=advice, again=again, login=login)
+    links = {"again": again, "latest": latest, "login": login}
+    return template_text("report_problem.html", title=title, text=text, advice=advice, **links)
 
 
 def failed_run_page(status: RunStatus, *, last: str, reason: str = "", advice: str = "") -> str:

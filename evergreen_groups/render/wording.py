@@ -83,7 +83,7 @@ def _filter_conditions(choice: Choice) -> Iterator[str]:
     if choice.kinds:
         yield gettext("owing for {kinds}", kinds=_any_of(choice.kinds))
     if choice.with_items_out:
-        yield gettext("with items that can still be returned")
+        yield gettext("with items overdue")
     if choice.with_juvenile:
         yield gettext("with a juvenile member")
     if choice.profiles:

@@ -91,6 +91,11 @@ class Contact:
         """The postal address on one line."""
         return ", ".join(self.postal_address.lines()) if self.postal_address else ""
 
+    @property
+    def reachable(self) -> bool:
+        """Whether there is any way to reach the person."""
+        return any(getattr(self, way) for way in WAYS)
+
     def for_libraries(self, libraries: Collection[str]) -> Contact:
         """Return what readers of these libraries may see."""
         if not self.library or self.library in libraries:
@@ -174,7 +179,7 @@ class ContactReader:
         """
         known = [member for member in _in_order(group) if member.id in self._people]
         adults = [self._contact(group, member) for member in known if not self._people[member.id].juvenile]
-        reachable = (contact for contact in adults if any(getattr(contact, way) for way in WAYS))
+        reachable = (contact for contact in adults if contact.reachable)
         guardians = (contact for member in known if (contact := self._guardian(member)) is not None)
         contact = next(reachable, None) or next(iter(adults), None) or next(guardians, Contact())
         return self._with_penalties(contact, group.members)

@@ -521,7 +521,10 @@ def look_up_cleared(gateway: Gateway, report: Report) -> Report:
 
 
 def _current_numbers(gateway: Gateway, cleared: Sequence[GroupChange]) -> dict[int, int]:
-    """Return, by former group number, the group that most of a cleared group's members are in now."""
+    """Return, by former group number, the group that most of a cleared group's members are in now.
+
+    If none has most of them, it is the group that kept the number, if one of them is still there.
+    """
     patrons = sorted(set(chain.from_iterable(change.members for change in cleared)))
     rows = gateway.pcrud.columns_by_values("au", ("id", "usrgroup"), "id", patrons, where={"deleted": "f"})
     groups: dict[int, int] = dict(rows)
@@ -532,4 +535,6 @@ def _current_numbers(gateway: Gateway, cleared: Sequence[GroupChange]) -> dict[i
         # A majority, as in GroupMatching.
         if count * 2 > counts.total():
             found[change.group] = number
+        elif change.group in counts:
+            found[change.group] = change.group
     return found

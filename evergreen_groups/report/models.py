@@ -431,6 +431,15 @@ class Changes:
         """
         return _sum_of([change.difference for change in (*self.by_group.values(), *self.cleared)])
 
+    @property
+    def list_difference(self) -> Decimal | None:
+        """How much more the groups of this run's list owe than those of the previous run's list. None if not known.
+
+        In a library's part, this includes groups that another library's part listed before, or lists now.
+        """
+        fines = [run.combined_fines for run in self.trend[-2:]]
+        return None if len(fines) < 2 or None in fines else fines[1] - fines[0]  # type: ignore[operator]
+
     def count(self, kind: ChangeKind) -> int:
         """Return the number of groups of this kind."""
         every = (*self.by_group.values(), *self.cleared, *self.hidden)

@@ -84,7 +84,12 @@ def no_report(report: str | None) -> ProblemError:
 
 def report_refused() -> ProblemError:
     """Return the error for a report of all libraries, for a caller who doesn't see them all."""
-    return ProblemError(403, "Your login needs VIEW_USER for all libraries.", code="report-refused")
+    return ProblemError(
+        403,
+        "Your login can't see the patrons of all libraries (permission VIEW_USER).",
+        advice="Ask your administrator for a report by library.",
+        code="report-refused",
+    )
 
 
 def page_response(content: bytes, status: int = 200) -> Response:

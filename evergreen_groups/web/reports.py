@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 blueprint = Blueprint("reports", __name__)
 
 _ADVICE = {
-    **dict.fromkeys(("report-refused", "library-report-refused"), Message("Open your own library's page instead.")),
     "foreign-write": Message("Nothing was saved. Ask your administrator to check origin in [serve]."),
 }
 
@@ -87,7 +86,7 @@ def report_of_library(name: str, report: str | None = None) -> Response:
         if not allowed:
             raise ProblemError(
                 403,
-                "your login lacks the permission {permission} at {library}",
+                "Your login can't see the patrons of {library} (permission {permission}).",
                 code="library-report-refused",
                 values={"permission": VIEW_USER, "library": unit.shortname},
             )
@@ -115,6 +114,10 @@ def problem_page(error: ProblemError) -> Response:
         sentence(describe_problem(error)),
         advice=sentence(describe_advice(error)) or gettext(_ADVICE.get(error.code or "", "")),
         again=here,
+        # It leads to the page of the reader's own library.
+        latest=url_for("reports.latest_report", report=(request.view_args or {}).get("report"))
+        if error.code == "library-report-refused"
+        else "",
         login=client.login_page(here) if error.status == 401 else "",
     )
     response = page_response(page.encode(), status=error.status)

@@ -72,8 +72,8 @@ def filled(running: Service, desk: DeskRequest, page: str, report: str, name: st
     with use_language(running.settings.language.language(written.language)):
         place = {"report": report, "page": name, "language": written.language}
         letters = url_for("letters.letters") if settings_of_report(running, report or None).contact else ""
-        action = url_for("worklist.follow_up")
-        return written.filled(rows, action=action, letters=letters, place=place, script=script)
+        action, saved = url_for("worklist.follow_up"), request.args.get("saved", 0, type=int)
+        return written.filled(rows, action=action, letters=letters, place=place, script=script, saved=saved)
 
 
 def _rows(
@@ -100,14 +100,16 @@ def script() -> Response:
 class Form:
     """What a request is about, and what the reader has typed.
 
-    ``report`` and ``page`` say which page the reader came from, and ``columns`` how many its table has. ``seen`` are
-    the groups with the last row that the reader has seen, ``entry`` is the entry to correct. ``do`` is the button.
+    ``report`` and ``page`` say which page the reader came from, and ``columns`` how many its table has; ``patron`` (id)
+    is set if it was the page of that patron's group. ``seen`` are the groups with the last row that the reader has
+    seen, ``entry`` is the entry to correct. ``do`` is the button.
     """
 
     report: str
     page: str
     language: str
     columns: int
+    patron: int | None
     seen: Mapping[int, int | None]
     entry: int | None
     do: str
@@ -126,7 +128,7 @@ class Form:
             number, _, row = text.partition(":")
             seen[requests.record_id(number)] = requests.record_id(row) if row else None
         key, entry = fields.get("key", "") or secrets.token_hex(16), fields.get("entry", "")
-        report, page = fields.get("report", ""), fields.get("page", "")
+        report, page, patron = (fields.get(name, "") for name in ("report", "page", "patron"))
         if max(len(report), len(page)) > _LONGEST_NAME or not re.fullmatch("[0-9a-f]{32}", key):
             raise ProblemError(400, "The form is incomplete.", code="form-incomplete")
         if len(seen) > MOST_ENTRIES:
@@ -139,6 +141,7 @@ class Form:
             page=page,
             language=fields.get("language", "")[:10],
             columns=min(int(fields["columns"]), 99) if re.fullmatch("[0-9]{1,3}", fields.get("columns", "")) else 1,
+            patron=requests.record_id(patron) if patron else None,
             seen=seen,
             entry=requests.record_id(entry) if entry else None,
             do=fields.get("do", ""),
@@ -146,17 +149,24 @@ class Form:
             typed={name: fields[name] for name in ("note", "weeks", "remind_on", "day") if fields.get(name)},
         )
 
-    @property
-    def back(self) -> str:
-        """The address of the page that the reader came from."""
+    def back(self, saved: int | None = None) -> str:
+        """Return the address of the page that the reader came from, which tells that ``saved`` entries were saved."""
+        if self.patron is not None:
+            return url_for("desk_pages.group", patron=self.patron)
         report = self.report or None
         if self.page:
-            return url_for("reports.report_of_library", report=report, name=self.page)
-        return url_for("reports.latest_report", report=report)
+            return url_for("reports.report_of_library", report=report, name=self.page, saved=saved)
+        return url_for("reports.latest_report", report=report, saved=saved)
 
     def fields(self, token: str) -> list[tuple[str, str]]:
         """Return the form's hidden fields. ``token`` is the session's form token."""
-        origin = {"report": self.report, "page": self.page, "language": self.language, "columns": str(self.columns)}
+        origin = {
+            "report": self.report,
+            "page": self.page,
+            "language": self.language,
+            "columns": str(self.columns),
+            "patron": "" if self.patron is None else str(self.patron),
+        }
         groups = [("group", f"{number}:{row or ''}") for number, row in self.seen.items()]
         entry = "" if self.entry is None else str(self.entry)
         each = [*origin.items(), ("entry", entry), ("form", token), ("key", self.key), *groups]
@@ -238,7 +248,7 @@ def _save(running: Service, desk: DeskRequest, read: ReadFollowUps, form: Form) 
     if outcome.newer:
         return _show(running, desk, read, form, NotSaved(409, gettext(_NEWER), gettext(_LOOK)))
     if requests.KEY_HEADER not in request.headers:
-        return Response(status=303, headers={"Location": form.back})
+        return Response(status=303, headers={"Location": form.back(len(outcome.entries))})
     written = WorklistRows(form.columns, with_letters=settings_of_report(running, form.report or None).contact)
     rows = _rows(running, desk, read, form.seen)
     return jsonify(rows={str(number): written.row(number, row) for number, row in rows.items()})
@@ -296,13 +306,14 @@ def _show(
     page = FollowUpPage(
         shown,
         url_for("worklist.save", language=form.language or None),
-        form.back,
+        form.back(),
         replace(form, seen=accepted).fields(token),
         form.typed,
         corrected=corrected,
         today=min(read.today(one.group.contact_library) for one in groups),
         problem=(problem.text, problem.advice) if problem else ("", ""),
         with_corrections=changes and len(groups) == 1,
+        from_group=form.patron is not None,
     )
     return _answer(page, problem.status if problem else 200)
 
@@ -313,11 +324,12 @@ def _not_saved(running: Service, form: Form, error: ProblemError) -> Response:
     page = FollowUpPage(
         [ShownGroup(number) for number in form.seen],
         url_for("worklist.save", language=form.language or None),
-        form.back,
+        form.back(),
         form.fields(request.form.get("form", "")),
         form.typed,
         problem=(sentence(describe_problem(error)), sentence(describe_advice(error))),
         login=StaffClient.of(running.settings, running.gateway.url).login_page() if has_ended else "",
+        from_group=form.patron is not None,
     )
     response = _answer(page, error.status)
     response.headers.update(error.headers)

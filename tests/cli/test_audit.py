@@ -80,7 +80,7 @@ def test_an_audit_that_finds_nothing_says_so() -> None:
 def test_the_audit_in_words(run: Command) -> None:
     done = run("audit")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "Over the limit, not blocked: Evergreen hasn't recalculated: 3" in done.stdout
+    assert "Over the limit, not blocked: Evergreen hasn't recalculated (3)" in done.stdout
     assert "Kowalczyk, Łukasz (20000000001030), MILL, group 1007" in done.stdout
     assert "Group 1007: 2 members; no lead" in done.stdout
 
@@ -150,7 +150,7 @@ def test_a_threshold_is_one_line_in_every_format_and_nothing_to_fix(run: Command
     (threshold,) = sandbox._store.rows("pgpt", {"penalty": 1})
     sandbox._store.update("pgpt", threshold["id"], {"threshold": "10.00"})
     table = run("audit").stdout
-    assert "Over the limit, not blocked: Evergreen's threshold is higher: 1\n" in table
+    assert "Over the limit, not blocked: Evergreen's threshold is higher (1)\n" in table
     line = "2 patrons: Evergreen blocks at $10.00 (Everyone at LAKELAND); limit: more than $5.00"
     assert table.count(line) == 1
     document = json.loads(run("audit", "--format", "json").stdout)
@@ -281,7 +281,7 @@ def test_a_file_is_in_the_configured_language_and_the_terminal_in_its_own(run: C
 
 def test_the_first_are_listed_and_the_rest_counted(run: Command) -> None:
     table = run("audit", "--top", "1").stdout
-    assert "Over the limit, not blocked: Evergreen hasn't recalculated: 3\n" in table
+    assert "Over the limit, not blocked: Evergreen hasn't recalculated (3)\n" in table
     assert table.count("; over the limit by ") == 1
     assert "  2 more; list all with " in table
     assert "more; list" not in run("audit").stdout + run("audit", "--top", "0").stdout

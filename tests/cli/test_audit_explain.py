@@ -44,7 +44,7 @@ def test_each_step_in_words(run: Command) -> None:
         "     LAKELAND  Everyone  $5.01  <-\n",
         "Bills at, above and below LAKELAND count: all libraries",
         "     4 May 2026  overdue materials  MILL     $10.40  yes\n",
-        "The bills reach the threshold: Evergreen sets PATRON_EXCEEDS_FINES at LAKELAND.",
+        "The bills reach the threshold: recalculating sets PATRON_EXCEEDS_FINES at LAKELAND.",
         "PATRON_EXCEEDS_FINES: set when Evergreen recalculates (audit --fix)",
         "Over the limit: own fines of $10.40 exceed the limit of $5.00.\n   Limit: configuration\n",
         "Evergreen disagrees with the rule until it recalculates.",
@@ -71,7 +71,7 @@ def test_what_is_billed_elsewhere_does_not_count(run: Command, sandbox: Sandbox)
     assert (found["counted"], found["reaches_threshold"], found["would_block"]) == ("3.99", False, False)
     assert found["rule"]["counted"] == "33.99"  # type: ignore[index]
     words = run("audit", "--explain", BARCODE).stdout
-    assert "don't reach the threshold: Evergreen removes PATRON_EXCEEDS_FINES at MILL if it is set." in words
+    assert "don't reach the threshold: recalculating removes PATRON_EXCEEDS_FINES at MILL if set." in words
     assert "Total: $3.99\n" in words
     assert "Evergreen disagrees with the rule: see evergreen-groups doctor." in words
 

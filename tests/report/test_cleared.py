@@ -81,6 +81,16 @@ def test_a_group_with_another_number_by_now_is_found(sandbox: Sandbox, staff: Ga
     assert (change.present.group, change.present.combined_fines) == (4711, Decimal("0.00"))
 
 
+def test_a_group_that_was_cut_in_half_is_the_half_with_its_number(
+    sandbox: Sandbox, staff: Gateway, tmp_path: Path
+) -> None:
+    stays, *leave = members(sandbox, 1007)
+    move(sandbox, leave, 4711)
+    change = cleared(look_up_cleared(staff, tonight(staff, sandbox, tmp_path)))[1007]
+    assert change.present is not None
+    assert (len(leave), change.present.group, change.present.member_count) == (1, 1007, len([stays]))
+
+
 def test_no_other_family_is_shown_for_a_group_whose_members_have_parted(
     sandbox: Sandbox, staff: Gateway, tmp_path: Path
 ) -> None:

@@ -100,6 +100,10 @@ def test_an_adult_lead_stays_if_no_adult_can_be_reached(family: Sandbox) -> None
     change(family, CHILDREN[0], guardian="Ada Okonkwo", guardian_email="ada@example.org")
     found = contact(family)
     assert (found.patron, found.role, found.email) == (LEAD_ID, LEAD, "")
+    [said] = lxml.html.document_fromstring(written(read(family), "html")).xpath(
+        f"//tbody[tr/th='{FAMILY}']//small[@class='contact']"
+    )
+    assert said.text_content() == "Contact: Okonkwo, Chi (group lead) · no phone, e-mail or address on record"
 
 
 def test_never_a_juvenile_but_their_guardian(family: Sandbox) -> None:

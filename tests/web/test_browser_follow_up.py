@@ -114,6 +114,11 @@ def test_two_keys_save_an_entry_and_the_focus_returns_to_the_list(page: Worklist
     page.choose("waiting")
     assert page.listed() == [first]
     assert page.row(first).startswith("Waiting · Not reached · by phone")
+    page.choose("to-do")
+    for group in page.listed():
+        page.follow_up(group)
+        page.save_entry("closed")
+    assert page.text("#shown") == "Nothing to do here. Waiting and closed groups are under “All follow-ups”."
 
 
 def test_several_groups_get_the_same_entry(page: Worklist) -> None:

@@ -383,7 +383,7 @@ def test_the_form_saves_for_several_groups_and_leads_back(
     page = form.get(one, two)
     assert page.status_code == 200
     done = form.send(page, "promised phone", weeks="2", note="SECRET")
-    assert (done.status_code, done.location) == (303, "/evergreen-groups/reports/latest")
+    assert (done.status_code, done.location) == (303, "/evergreen-groups/reports/latest?saved=2")
     today = datetime.now(UTC).date()
     for number in (one, two):
         [entry] = group(desk, number)["entries"]
@@ -394,6 +394,23 @@ def test_the_form_saves_for_several_groups_and_leads_back(
     assert len(group(desk, one)["entries"]) == 1
     assert form.send(page, "note", note="another").status_code == 400
     assert len(group(desk, one)["entries"]) == 1
+
+
+def test_from_a_groups_page_the_form_leads_back_there(form: FormCaller, recorded: dict[int, int]) -> None:
+    number, patron = next(iter(recorded.items()))
+    page = form.get(number, patron=str(patron))
+    address = f"/evergreen-groups/patrons/{patron}/group"
+    assert re.findall(r'class="action" href="([^"]+)">([^<]+)<', page.text) == [(address, "Back to the group")]
+    done = form.send(page, "contacted phone")
+    assert (done.status_code, done.location) == (303, address)
+
+
+def test_a_reminder_needs_no_note(form: FormCaller, desk: DeskCaller, recorded: dict[int, int]) -> None:
+    number = next(iter(recorded))
+    assert form.send(form.get(number), "note", weeks="1").status_code == 303
+    [entry] = group(desk, number)["entries"]
+    assert (entry["what"], entry["note"]) == ("note", "")
+    assert entry["remind_on"] == (datetime.now(UTC).date() + timedelta(7)).isoformat()
 
 
 def test_a_typed_date_counts_rather_than_weeks(form: FormCaller, desk: DeskCaller, recorded: dict[int, int]) -> None:
@@ -409,7 +426,7 @@ def test_a_typed_date_counts_rather_than_weeks(form: FormCaller, desk: DeskCalle
     [
         ("", {}, "The form is incomplete, or its date can't be read."),
         ("paid", {}, "The form is incomplete, or its date can't be read."),
-        ("note", {}, "the note is empty"),
+        ("note", {}, "write a note or set a reminder"),
         ("note", {"day": "soon"}, "The form is incomplete, or its date can't be read."),
         ("contacted phone", {"remind_on": "2020-01-01"}, "the reminder is before today"),
         ("contacted phone", {"day": "2999-01-01"}, "the date is in the future"),

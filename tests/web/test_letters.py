@@ -150,7 +150,7 @@ def test_marked_only_when_pressed_and_once(reader: Reader, listed: list[int], st
     written = len(page.xpath("//article"))
     assert entries(state, proxy) == {}
     done = reader.mark(page)
-    assert (done.status_code, done.headers["Location"]) == (303, "/evergreen-groups/reports/latest")
+    assert (done.status_code, done.headers["Location"]) == (303, f"/evergreen-groups/reports/latest?saved={written}")
     assert list(entries(state, proxy).values()) == [["contacted letter"]] * written
     assert FAMILY in entries(state, proxy)
     assert reader.mark(page).status_code == 303
@@ -190,7 +190,7 @@ def test_letters_only_to_whom_the_session_sees_and_marks_only_what_it_may(
     account = make_stock_circulator(sandbox)  # sees the patrons of a system
     change_rows(sandbox, "INSERT OR REPLACE INTO grants VALUES (?, 'UPDATE_USER', 2)", USER)
     reader = Reader(make_app(settings), sandbox, account)
-    assert "Your login needs VIEW_USER for all libraries." in reader.refusal([FAMILY])
+    assert "Your login can't see the patrons of all libraries (permission VIEW_USER)." in reader.refusal([FAMILY])
     (state.directory / "reports" / "latest").mkdir(parents=True)
     units = {row["id"]: row for row in sandbox._store.rows("aou")}
     system = units[11]["parent_ou"]

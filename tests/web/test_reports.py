@@ -201,6 +201,13 @@ class TestLibraries:
                 answer = caller.get(f"{self.ADDRESS}/{address}", headers=headers)
                 assert (answer.status_code, answer.get_json()["code"]) == (403, "library-report-refused"), address
 
+    def test_who_may_not_see_a_library_is_led_to_their_own(self, caller: FlaskClient, sandbox: Sandbox) -> None:
+        headers = {**bearer(session(sandbox.url, username="harbor_desk")), "Sec-Fetch-Mode": "navigate"}
+        refused = caller.get(f"{self.ADDRESS}/MILL", headers=headers)
+        assert refused.status_code == 403
+        assert "can&#39;t see the patrons of MILL (permission VIEW_USER)." in refused.text
+        assert f'<a class="action" href="{self.ADDRESS}">Open your own library&#39;s page</a>' in refused.text
+
     @pytest.mark.parametrize(("account", "own"), [("harbor_desk", "HARBOR"), ("north_manager", "NORTH")])
     def test_the_report_leads_everybody_to_theirs(
         self, caller: FlaskClient, sandbox: Sandbox, reports: Path, account: str, own: str

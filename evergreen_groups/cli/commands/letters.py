@@ -82,8 +82,8 @@ def letters_command(
     """Write letters to the families of the report, or a mail-merge file.
 
     A letter lists what the contact and the children of the group owe. It doesn't mention other adults. [report]
-    determines which groups get letters. At the end, the command lists who gets no letter, and why; with --json by id,
-    on standard output. Nothing is marked as sent.
+    determines which groups get letters. At the end, the command lists who gets no letter, and why. With --json, it
+    prints who gets one and who doesn't, as ids. Nothing is marked as sent.
     """
     from evergreen_groups.ils import OrgUnits
     from evergreen_groups.letters import Debtors, Selection, read_debtors, read_letters

@@ -80,8 +80,8 @@ def _threshold(explanation: BlockExplanation) -> Iterator[str]:
         yield gettext(_LACKS, permission="VIEW_GROUP_PENALTY_THRESHOLD")
         return
     yield gettext(
-        "Evergreen looks for the profile and its parents at the home library, then at each org unit above. "
-        "The first threshold applies."
+        "Evergreen looks for the profile, then for those above it, first at the home library, then at each org unit "
+        "above. The first threshold applies."
     )
     places = [(printable(one.org_unit.shortname), printable(one.profile)) for one in explanation.looked_at]
     widths = [max(map(cell_len, texts)) for texts in zip(*places, strict=True)]
@@ -140,9 +140,9 @@ def _verdict(explanation: BlockExplanation) -> Iterator[str]:
         yield gettext("Without a threshold, Evergreen neither sets nor removes {penalty}.", penalty=penalty)
     else:
         text = (
-            Message("The bills reach the threshold: Evergreen sets {penalty} at {library}.")
+            Message("The bills reach the threshold: recalculating sets {penalty} at {library}.")
             if reached
-            else Message("The bills don't reach the threshold: Evergreen removes {penalty} at {library} if it is set.")
+            else Message("The bills don't reach the threshold: recalculating removes {penalty} at {library} if set.")
         )
         yield gettext(text, penalty=penalty, library=printable(threshold.org_unit.shortname))
 

@@ -70,7 +70,7 @@ class GroupFindingRow(NamedTuple):
 class Why(NamedTuple):
     """Short reasons for a finding, and remarks that are shown below, each with its weight if it is evidence."""
 
-    reasons: tuple[str, ...]
+    reasons: tuple[tuple[str, str], ...]
     remarks: tuple[tuple[str, str], ...] = ()
 
 
@@ -78,15 +78,16 @@ def _why_patron(row: PatronFindingRow) -> Why:
     finding = row.finding
     limit = [gettext(applied_limit(finding.member))] if finding.limits_differ else []
     remarks = (*limit, *map(describe_penalty, finding.blocks))
-    return Why((gettext(describe_reason(finding.reason)),), tuple((remark, "") for remark in remarks))
+    return Why(((gettext(describe_reason(finding.reason)), ""),), tuple((remark, "") for remark in remarks))
 
 
 def _why_group(row: GroupFindingRow) -> Why:
     evidence = row.finding.confidence.evidence if row.finding.confidence else ()
-    return Why(
-        tuple(gettext(describe_reason(reason)) for reason in row.finding.reasons),
-        tuple((gettext(describe_evidence(piece)), f"{piece.weight:+}") for piece in evidence),
-    )
+    weights = {gettext(describe_evidence(piece)): f"{piece.weight:+}" for piece in evidence}
+    # Some evidence is a reason as well, and needs to be said once.
+    texts = (gettext(describe_reason(reason)) for reason in row.finding.reasons)
+    reasons = tuple((text, weights.pop(text, "")) for text in texts)
+    return Why(reasons, tuple(weights.items()))
 
 
 def _group_advice(row: GroupFindingRow) -> Iterator[Advice]:
@@ -194,7 +195,7 @@ THRESHOLD: tuple[Column[ThresholdFinding], ...] = (
     Column("limit", lambda finding: limit_document(finding.limit), for_csv=False),
     Column("", lambda finding: describe_limit(finding.limit), Message("Limit"), page="limit"),
     Column("patron_count", lambda finding: finding.patron_count, Message("Patrons"), "number", page="patrons"),
-    Column("", lambda finding: Why((gettext(describe_reason(finding.reason)),)), Message("Why"), page="why"),
+    Column("", lambda finding: Why(((gettext(describe_reason(finding.reason)), ""),)), Message("Why"), page="why"),
     Column(
         "",
         lambda finding: [advice_for(finding.kind, finding.reason, None)],

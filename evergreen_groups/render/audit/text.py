@@ -59,7 +59,7 @@ def _lines(audit: Audit, client: StaffClient | None) -> Iterator[str]:
         return
     for kind in kinds:
         yield ""
-        yield gettext("{label}: {value}", label=HEADINGS[kind], value=number(audit.count(kind)))
+        yield f"{gettext(HEADINGS[kind])} ({number(audit.count(kind))})"
         yield f"  {gettext(WHAT_TO_DO[kind])}"
         yield from (f"  {describe_threshold_finding(finding)}" for finding in audit.thresholds_of_kind(kind))
         for group in audit.groups_of_kind(kind):

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 TITLE = Message("Audit of blocks and groups")
 NOTHING_FOUND = Message("Nothing found.")
+_LEAVE, _LEAVE_TOGETHER = Message("Leave: {leaving}."), Message("Leave together: {leaving}.")
 _MOST_NUMBERS = 20
 _MOST_NAMES = 12
 
@@ -130,8 +131,8 @@ EVIDENCE = {
     ),
     "nothing-shared": Message("no two members share a surname, address, phone or e-mail"),
     "cloned": Message(
-        "{count} member cloned within a day, sharing only the cloned address",
-        plural="{count} members cloned within a day, sharing only the cloned address",
+        "{count} member cloned from another, sharing only the address",
+        plural="{count} members cloned from another, sharing only the address",
     ),
     "surname-shared": Message("each member shares a surname with another"),
     "address-shared": Message("each member shares an address with another"),
@@ -179,22 +180,22 @@ def describe_confidence(confidence: Confidence) -> str:
 
 
 def describe_split(finding: GroupFinding) -> str:
-    """Name who would stay and who would leave, by family. Empty without a suggested split."""
+    """Name who would stay, and each family that would leave. Empty without a suggested split."""
     if finding.split is None:
         return ""
     names = {member.id: member.name for member in finding.group.members}
 
-    def listed(*families: tuple[int, ...]) -> str:
-        count = sum(map(len, families))
-        if count > _MOST_NAMES:
-            return ngettext("{count} member", "{count} members", count)
-        return " / ".join("; ".join(names[id] for id in family) for family in families)
+    def listed(family: tuple[int, ...]) -> str:
+        if len(family) > _MOST_NAMES:
+            return ngettext("{count} member", "{count} members", len(family))
+        return "; ".join(names[id] for id in family)
 
-    return gettext(
-        "Suggested split. Stay: {staying}. Leave: {leaving}.",
-        staying=listed(finding.split.stay),
-        leaving=listed(*finding.split.leave),
-    )
+    texts = [gettext("Suggested split. Stay: {staying}.", staying=listed(finding.split.stay))]
+    if len(finding.split.leaving) > _MOST_NAMES:
+        return f"{texts[0]} {gettext(_LEAVE, leaving=listed(finding.split.leaving))}"
+    for family in finding.split.leave:
+        texts.append(gettext(_LEAVE if len(family) == 1 else _LEAVE_TOGETHER, leaving=listed(family)))
+    return " ".join(texts)
 
 
 def describe_groups_to_keep(audit: Audit) -> str:
@@ -235,7 +236,7 @@ def describe_scope(criteria: AuditCriteria) -> str:
     limit = gettext("as configured for each patron") if criteria.limit is None else describe_limit(criteria.limit)
     libraries = enumeration(map(printable, criteria.orgs), "or") if criteria.orgs else gettext("all libraries")
     return gettext(
-        "Patrons who owe something or have a penalty; home library in: {libraries}; limit of own fines: {limit}",
+        "Patrons of {libraries} who owe something or have a penalty. Over the limit: {limit}",
         libraries=libraries,
         limit=limit,
     )
@@ -310,7 +311,7 @@ _ADVICE = {
     **dict.fromkeys(("over-limit", "limit-reached"), (_REFRESH, "")),
     "not-over-limit": (
         Message(
-            "Open the patron and select Refresh Penalties. If it stays blocked, an administrator can find out why."
+            "Open the patron and select Refresh Penalties. If they stay blocked, an administrator can find out why."
         ),
         _EXPLAIN,
     ),

@@ -145,7 +145,7 @@ GROUP: tuple[Column[Group], ...] = (
     Column(
         "owing_count",
         lambda group: group.owing_count,
-        Message("Owing", context="members"),
+        Message("Members who owe"),
         "number",
         page="owing",
         total=True,
@@ -177,7 +177,7 @@ GROUP: tuple[Column[Group], ...] = (
     Column(
         "no_member_over_limit",
         lambda group: group.no_member_over_limit,
-        Message("Over the limit only together"),
+        Message("No member over the limit"),
         "flag",
         mark=lambda group: "notable" if group.no_member_over_limit else "",
     ),
@@ -244,7 +244,7 @@ GROUP_DETAILS: tuple[Column[SummedDetails], ...] = (
     Column("items_overdue", lambda one: one.overdue, Message("Items overdue"), "number", page="overdue", total=True),
     Column("items_lost", lambda one: one.lost, Message("Items lost"), "number", total=True),
     Column("items_complete", lambda one: one.items_certain),
-    Column("returnable", lambda one: one.returnable, Message("Can still be returned"), "flag"),
+    Column("returnable", lambda one: one.returnable),
 )
 
 
@@ -289,7 +289,7 @@ BLOCKS: tuple[Column[Standing], ...] = (
     Column(
         "difference",
         lambda standing: None if standing.difference is None else standing.difference.value,
-        Message("Rule and Evergreen"),
+        Message("Difference from Evergreen"),
         shown=lambda standing: None if standing.difference is None else gettext(DIFFERENCES[standing.difference]),
     ),
 )

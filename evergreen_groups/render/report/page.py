@@ -19,6 +19,7 @@ from markupsafe import escape
 
 from evergreen_groups.language import (
     ENGLISH,
+    describe_difference,
     describe_total,
     gettext,
     local,
@@ -64,7 +65,7 @@ if TYPE_CHECKING:
     from evergreen_groups.ils import BillKind
     from evergreen_groups.language import Language
     from evergreen_groups.render import StaffClient
-    from evergreen_groups.report import AgeBand, Report, ReportedLibrary, RunTotals
+    from evergreen_groups.report import AgeBand, Changes, Report, ReportedLibrary, RunTotals
 
 _CACHE_SIZE = 4096
 """Cache this many formatted values of each kind."""
@@ -126,7 +127,7 @@ _FILTERS = {
     "over": Message("with a member over the limit"),
     "within": Message("with no member over the limit"),
     "blocked": Message("with a member blocked in Evergreen"),
-    "items": Message("with items that can still be returned"),
+    "items": Message("with items overdue"),
     "collections": Message("with a member in collections"),
     **{kind.value: KINDS[kind] for kind in (ChangeKind.NEW, ChangeKind.WORSE, ChangeKind.BETTER, ChangeKind.UNCHANGED)},
     "incomplete": Message("incomplete", context="groups"),
@@ -259,10 +260,11 @@ def _share_over_limit(group: Group) -> int | None:
 def shared_values(report: Report) -> dict[str, object]:
     """Return the template values that report and index share: the changes since the last run, and the trend."""
     trend = report.changes.trend if report.changes else ()
+    changes = compared_changes(report)
     return {
         "report": report,
-        "changes": compared_changes(report),
-        "since": since,
+        "changes": changes,
+        "change_remark": _change_remark(report, changes) if changes else "",
         "trend": trend,
         "chart": trend_chart(trend),
     }
@@ -281,6 +283,20 @@ def link_to(way: str, text: str) -> str:
     if len(digits) < 5:
         return ""
     return f"tel:{digits};ext={extension}" if extension else f"tel:{digits}"
+
+
+def _change_remark(report: Report, changes: Changes) -> str:
+    """Say what changed since when, and by how much the list changed if its groups weren't the same before."""
+    remark, of_list = since(changes), changes.list_difference
+    # The trend has groups that aren't in the changes: those left out, and those that are hidden now.
+    if None in (of_list, changes.difference) or report.left_out_count or changes.hidden:
+        return remark
+    if of_list == changes.difference:
+        return remark
+    moved = gettext(
+        "{difference} including groups that joined or left this library's list", difference=describe_difference(of_list)
+    )
+    return f"{remark}; {moved}"
 
 
 _GROUPS = "\0"
@@ -342,6 +358,7 @@ class PageWriter(GroupWriter):
         )
         self._about = macros.about
         self._incomplete, self._lead = str(macros.incomplete_mark()), str(macros.lead_mark())
+        self._no_lead = str(macros.no_lead_mark())
         self._summary = _cached(_count_of_members)
         over_count, over_limit = _cached(macros.count_over_limit), _cached(macros.over_limit)
         fines = _cached(macros.fines)
@@ -417,7 +434,7 @@ class PageWriter(GroupWriter):
             or remarks(row.change)
         )
         about = str(self._about(group, row.change, row.contact)) if remarkable else ""
-        incomplete = "" if group.complete else self._incomplete
+        marked = ("" if lead.group_lead else self._no_lead) + ("" if group.complete else self._incomplete)
         return self._group.filled(
             {
                 "marks": marks,
@@ -426,7 +443,7 @@ class PageWriter(GroupWriter):
                 "number": group.number,
                 "lead_link": escape(client.patron_page(lead.id)) if client else "",
                 "lead": escape(printable(lead.name)),
-                "beside": incomplete if self._with_members else about,
+                "beside": marked if self._with_members else about,
                 "cells": _cells_of(self._group_cells, (row.group, row.details, row.change), self._empty_cell),
                 "summary": self._summary(len(group.members), group.member_count) if self._with_members else "",
                 "follow_up": replaceable_row(group.number, self._follow_ups.get(group.number), self._column_count),

@@ -173,7 +173,7 @@ def table_columns(report: Report, width: int) -> list[TableColumn]:
             right=True,
         ),
         TableColumn(
-            pgettext("members", "Owing"),
+            gettext("Members who owe"),
             lambda group: Cell(describe_total(group.owing_count, short=True)),
             sums=lambda totals: Cell(describe_total(totals.owing_count, short=True), BOLD),
             right=True,
@@ -215,7 +215,7 @@ def _counts(of: Group | Totals) -> str:
     owing, members = of.owing_count, of.member_count
     count = describe_total(owing, short=True)
     return ngettext(
-        "{members:,}, {count} owes", "{members:,}, {count} owe", owing.at_least, members=members, count=count
+        "{members:,} ({count} owes)", "{members:,} ({count} owe)", owing.at_least, members=members, count=count
     )
 
 

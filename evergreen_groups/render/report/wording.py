@@ -13,7 +13,6 @@ from evergreen_groups.language import (
     describe_total,
     gettext,
     ngettext,
-    number,
     pgettext,
     price,
 )
@@ -56,15 +55,15 @@ def describe_age_band(band: AgeBand | None) -> str | None:
 
 
 def describe_age_sum(one: AgeSum) -> str:
-    """Describe a band with its sum: ``Owing 30–59 days: $120.00 (3 groups)``."""
+    """Describe a band with its sum: ``Owed for 30–59 days: $120.00 (3 groups)``."""
     groups = ngettext("{count} group", "{count} groups", one.group_count)
     owed = f"{describe_total(one.combined_fines)} ({groups})"
     return gettext("{label}: {value}", label=describe_days(one.band), value=owed)
 
 
 def describe_days(band: AgeBand) -> str:
-    """Describe a band of days: ``Owing 30–59 days``."""
-    return gettext("Owing {days} days", days=describe_age_band(band))
+    """Describe a band of days: ``Owed for 30–59 days``."""
+    return gettext("Owed for {days} days", days=describe_age_band(band))
 
 
 _ROLES = {
@@ -107,14 +106,14 @@ def describe_group_details(details: SummedDetails) -> str:
 
 
 def describe_returnable(details: SummedDetails) -> str:
-    """Describe a group's overdue and lost items, or say that nothing is left to return."""
+    """Describe a group's overdue and lost items, or say that none are overdue."""
     items = describe_items(details.items)
     if not details.items_certain and items:
         items = gettext("at least {total}", total=items)
     if details.returnable:
         return items
     unknown = details.returnable is None
-    nothing = gettext("items overdue not known") if unknown else gettext("nothing left to return")
+    nothing = gettext("items overdue not known") if unknown else gettext("no items overdue")
     return ", ".join(filter(None, (items, nothing)))
 
 
@@ -163,9 +162,17 @@ KINDS: Mapping[ChangeKind, Message] = {
     ChangeKind.BETTER: Message("owes less", context="group"),
     ChangeKind.UNCHANGED: Message("unchanged", context="group"),
     ChangeKind.CLEARED: Message("no longer listed", context="group"),
-    ChangeKind.HIDDEN: Message("hidden", context="group"),
+    ChangeKind.HIDDEN: Message("no longer visible", context="group"),
 }
 """A word for each kind of change."""
+_COUNTED: Mapping[ChangeKind, Message] = {
+    ChangeKind.NEW: Message("{count} new group", plural="{count} new groups"),
+    ChangeKind.WORSE: Message("{count} group owes more", plural="{count} groups owe more"),
+    ChangeKind.BETTER: Message("{count} group owes less", plural="{count} groups owe less"),
+    ChangeKind.UNCHANGED: Message("{count} group unchanged", plural="{count} groups unchanged"),
+    ChangeKind.CLEARED: Message("{count} group no longer listed", plural="{count} groups no longer listed"),
+    ChangeKind.HIDDEN: Message("{count} group no longer visible", plural="{count} groups no longer visible"),
+}
 
 
 def change_heading(kind: ChangeKind) -> str:
@@ -179,16 +186,16 @@ def compared_changes(report: Report) -> Changes | None:
 
 
 def counts(changes: Changes) -> str:
-    """Say how many groups there are of each kind of change: ``new (2), unchanged (14)``."""
-    words = [f"{gettext(word)} ({number(count)})" for kind, word in KINDS.items() if (count := changes.count(kind))]
+    """Say how many groups there are of each kind of change: ``2 new groups, 1 group owes more``."""
+    words = [gettext(_COUNTED[kind], count=count) for kind in KINDS if (count := changes.count(kind))]
     return ", ".join(words) or gettext(KINDS[ChangeKind.UNCHANGED])
 
 
 def since(changes: Changes) -> str:
-    """Say what changed since when: ``since 13 Aug 2026, 03:15: new (2)``; empty without a last run."""
+    """Say what changed since when: ``2 new groups since 13 Aug 2026, 03:15``; empty without a last run."""
     if changes.since is None:
         return ""
-    return gettext("{label}: {value}", label=gettext("since {day}", day=changes.since), value=counts(changes))
+    return gettext("{changes} since {moment}", changes=counts(changes), moment=changes.since)
 
 
 def change_sentence(change: GroupChange | None) -> str:
@@ -216,6 +223,16 @@ def remarks(change: GroupChange | None) -> str:
     found = []
     if change.kind is ChangeKind.NEW and change.formerly:
         found.append(gettext("split from group {group}", group=change.formerly[0]))
+    elif change.group in change.formerly:
+        others = [str(group) for group in change.formerly if group != change.group]
+        found.append(
+            ngettext(
+                "group {groups} was merged into this one",
+                "groups {groups} were merged into this one",
+                len(others),
+                groups=others,
+            )
+        )
     elif change.formerly:
         groups = list(map(str, change.formerly))
         found.append(ngettext("formerly group {groups}", "formerly groups {groups}", len(groups), groups=groups))
@@ -235,19 +252,24 @@ def cleared_lead(change: GroupChange) -> str:
 
 def cleared_now(change: GroupChange) -> str:
     """Return what a cleared group owes now."""
-    return describe_total(change.present.combined_fines if change.present else None)
+    return describe_total(change.present.combined_fines) if change.present else gettext(NOT_KNOWN)
 
 
 def cleared_remarks(change: GroupChange) -> str:
-    """Say where the members of a cleared group are now, and whether the amounts are certain."""
+    """Say where the members of a cleared group are now, if known, and whether the amounts are certain."""
     found = []
     if change.present and change.present.group != change.group:
         found.append(gettext("now group {group}", group=change.present.group))
     if change.present:
         found.append(ngettext("now {count} member", "now {count} members", change.present.member_count))
+    else:
+        found.append(gettext("not found: its members may be in several groups, or hidden"))
     if not change.certain:
         found.append(gettext(UNCERTAIN))
     return "; ".join(found)
 
 
-CLEARED_EXPLANATION = Message("The previous report listed these groups, but they no longer match.")
+CLEARED_EXPLANATION = Message(
+    "The previous report listed these groups. Now they owe too little to be listed, have too few members, or no longer "
+    "match its filters."
+)

@@ -180,7 +180,7 @@ def _facts(report: Report) -> Iterator[tuple[str, ColumnKind, Value]]:
         yield describe_days(one.band), "money", known(one.combined_fines)
     if (changes := compared_changes(report)) and changes.since:
         yield "", "text", None
-        yield gettext("Compared with data as of"), "text", minute(changes.since)
+        yield gettext("Compared with the report of"), "text", minute(changes.since)
         for kind in ChangeKind:
             yield gettext("{label}: {value}", label=gettext("Groups"), value=KINDS[kind]), "number", changes.count(kind)
         yield gettext(CHANGE_IN_FINES), "change", known(changes.difference)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from markupsafe import escape
 
 from evergreen_groups.follow_up import LONGEST_NOTE, Entry, FollowUp, FollowUpState, FollowUpStatus, How, What
-from evergreen_groups.language import gettext, minute
+from evergreen_groups.language import day, gettext, minute
 from evergreen_groups.render.follow_ups import HOW, STATUSES, WHAT, describe_entry
 from evergreen_groups.render.pages import RowTemplate, environment, template_text
 
@@ -40,7 +40,12 @@ def replaceable_row(group: int, state: FollowUpState | None, columns: int) -> st
 
 
 def _agreed(form: Any, state: FollowUpState) -> Any:
-    return form(gettext(STATUSES[state.status]), describe_entry(state.latest)) if state.latest else ""
+    latest = state.latest
+    if latest is None:
+        return ""
+    # The status already has the word.
+    is_closing = state.status is FollowUpStatus.CLOSED and latest.what is What.CLOSED
+    return form(gettext(STATUSES[state.status]), day(latest.day) if is_closing else describe_entry(latest))
 
 
 class WorklistRow(NamedTuple):
@@ -98,13 +103,20 @@ class WrittenPage:
         self.language = self._form[2] if self._form else None
 
     def filled(
-        self, rows: Mapping[int, WorklistRow], *, action: str, letters: str, place: Mapping[str, str], script: str
+        self,
+        rows: Mapping[int, WorklistRow],
+        *,
+        action: str,
+        letters: str,
+        place: Mapping[str, str],
+        script: str,
+        saved: int = 0,
     ) -> str:
         """Return the page with current follow-ups by group number, in the current language.
 
         The page's form sends ``place`` to the address ``action``, or to that of the ``letters`` (empty: there are
-        none). ``script`` is the address of the script. Groups without a row are from a run that wasn't recorded: they
-        are to do, and have no form.
+        none). ``script`` is the address of the script. The page says that ``saved`` entries were saved. Groups without
+        a row are from a run that wasn't recorded: they are to do, and have no form.
         """
         if self._form is None:
             return self._page
@@ -123,7 +135,7 @@ class WrittenPage:
             counts[row.state.status] += 1
             pieces += written.row(number, row), rest if is_written else after
         filters = macros.filter([(one, counts[one]) for one in FollowUpStatus], STATUSES)
-        start = macros.form_start(action, letters, {**place, "columns": columns}, script)
+        start = macros.form_start(action, letters, {**place, "columns": columns}, script, saved)
         return "".join([head.replace(_FILTER, filters, 1), start, *pieces, macros.form_end(), tail])
 
 
@@ -187,10 +199,10 @@ def shown_entries(
 class FollowUpPage:
     """The page with what was agreed with some groups, and a form for an entry.
 
-    The form sends ``fields`` and what the reader has ``typed`` to the address ``action``. ``back`` is the report's
-    address. With a ``corrected`` entry, the form replaces that one. The ``problem`` says why nothing was saved, and
-    what to do; ``login`` is the login page if the session has ended. Entries can be
-    corrected only on a page ``with_corrections``.
+    The form sends ``fields`` and what the reader has ``typed`` to the address ``action``. ``back`` is the address of
+    the report, or of the group's page if the reader came ``from_group``. With a ``corrected`` entry, the form replaces
+    that one. The ``problem`` says why nothing was saved, and what to do; ``login`` is the login page if the session has
+    ended. Entries can be corrected only on a page ``with_corrections``.
     """
 
     groups: Sequence[ShownGroup]
@@ -203,6 +215,7 @@ class FollowUpPage:
     problem: tuple[str, str] = ("", "")
     login: str = ""
     with_corrections: bool = False
+    from_group: bool = False
 
     def html(self) -> str:
         """Return the page in the current language."""

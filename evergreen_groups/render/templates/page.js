@@ -133,7 +133,8 @@
   // `sum` is null where the combined fines of a group are unknown.
   const describeShown = (count, sum) => {
     const values = { shown: number(count), all: number(groups.length), owed: money(sum) };
-    if (!withSum || sum === null) return gettext("Shown: {shown} of {all}", values);
+    if (!count && status?.value === "to-do") return gettext("Nothing to do here. Waiting and closed groups are under “All follow-ups”.");
+    if (!withSum || sum === null || !count) return gettext("Shown: {shown} of {all}", values);
     return gettext("Shown: {shown} of {all}; combined fines: {owed}", values);
   };
   const filter = () => {

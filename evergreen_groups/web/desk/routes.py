@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -173,7 +173,7 @@ def list_page(
         sent=request.method == "POST",
         trend=_trend(clerk, details),
         entry_page=_entry_page(clerk, details.group.number, reports),
-        follow_up=next(iter(_agreements(clerk, entries)), None),
+        follow_up=describe_entry(entries[0]) if entries else None,
         with_statement=service.service().settings.statement.page,
     )
 
@@ -209,18 +209,10 @@ def _entry_page(clerk: Clerk, group: int, reports: Iterable[str]) -> str:
     for report in reports if clerk.may_change else ():
         with suppress(ProblemError):  # the report has no page
             if location_of(running, report or None).is_dir() or running.sees_everybody(clerk.client):
-                query = urlencode({"group": group, **({"report": report} if report else {})})
+                names = {"report": report} if report else {}
+                query = urlencode({"group": group, "patron": clerk.patron, **names})
                 return f"{here().root}/reports/follow-up?{query}"
     return ""
-
-
-def _agreements(clerk: Clerk, entries: Sequence[Entry]) -> list[str]:
-    """Describe entries, with the library where each was saved."""
-    if not entries:
-        return []
-    units = service.service().reference.org_units(clerk.client.gateway)
-    names = {unit.id: unit.shortname for unit in units}
-    return [describe_entry(entry, names.get(entry.org_unit or 0, "")) for entry in entries]
 
 
 @blueprint.get(f"{_GROUP}.csv")
@@ -448,5 +440,5 @@ def history(patron: str) -> Response:
             form_token=clerk.form_token,
             entries=entries,
             elsewhere=elsewhere,
-            follow_up=zip(agreed, _agreements(clerk, agreed), authors, strict=True),
+            follow_up=zip(agreed, map(describe_entry, agreed), authors, strict=True),
         )

@@ -28,6 +28,7 @@ from evergreen_groups.ils import OrgUnit, Penalty, PenaltyKind
 from evergreen_groups.policy import Limit, decide
 from evergreen_groups.render import StaffClient
 from evergreen_groups.render.audit import HEADINGS, render_audit
+from evergreen_groups.render.audit.wording import describe_split
 
 NOW = datetime(2026, 11, 25, 3, 15, tzinfo=UTC)
 SYS1, BR1, BR2 = (OrgUnit(id, name, name, None) for id, name in ((2, "SYS1"), (4, "BR1"), (5, "BR2")))
@@ -72,9 +73,9 @@ def headings(tree: lxml.html.HtmlElement) -> list[list[str]]:
 def test_each_kind_has_a_table_of_its_own_findings() -> None:
     tree = page(OVER, FAMILY, groups=(GROUP,))
     assert [heading.text_content() for heading in tree.xpath("//section[@class='kind']/h2")] == [
-        f"{HEADINGS[FindingKind.NOT_BLOCKED]}: 1",
-        f"{HEADINGS[FindingKind.FOR_FAMILY]}: 1",
-        "Groups that look accidental: 1",
+        f"{HEADINGS[FindingKind.NOT_BLOCKED]} (1)",
+        f"{HEADINGS[FindingKind.FOR_FAMILY]} (1)",
+        "Groups that look accidental (1)",
     ]
     over, family, accidental = findings(tree)
     assert over == [
@@ -136,7 +137,7 @@ def test_what_to_do_names_the_card_that_it_is_about() -> None:
     ]
     (found,) = findings(page(replace(stale, member=BO)))
     assert found[-1] == [
-        "Open the patron and select Refresh Penalties. If it stays blocked, an administrator can find out why."
+        "Open the patron and select Refresh Penalties. If they stay blocked, an administrator can find out why."
     ]
 
 
@@ -158,7 +159,7 @@ def test_how_sure_it_is_and_by_which_evidence_and_what_to_do_about_it() -> None:
     assert headings(tree)[0][-3:] == ["Confidence", "Why", "What to do"]
     assert found[5:7] == [
         ["45", "medium"],
-        ["no lead", "1 adult shares nothing with another adult", "(+35)", "no lead", "(+10)"],
+        ["no lead", "(+10)", "1 adult shares nothing with another adult", "(+35)"],
     ]
     assert found[7] == [
         "Make a member the lead on the group's page.",
@@ -173,6 +174,12 @@ def test_how_sure_it_is_and_by_which_evidence_and_what_to_do_about_it() -> None:
     assert "select" not in in_tab.group_page(8, select=[7])
 
 
+def test_each_family_of_a_suggested_split_is_told_apart() -> None:
+    members = tuple(replace(ADA, patron=replace(ADA.patron, id=id, name=f"M{id}")) for id in range(1, 5))
+    found = GroupFinding(Group(3, members), (Reason("no-lead"),), split=GroupSplit((1,), ((2, 3), (4,))))
+    assert describe_split(found) == "Suggested split. Stay: M1. Leave together: M2; M3. Leave: M4."
+
+
 def test_a_group_for_review_has_its_own_table_and_advice_to_correct_its_lead() -> None:
     confidence = Confidence.from_evidence([Evidence("no-lead"), Evidence("surname-shared")])
     reasons = (Reason("no-lead"),)
@@ -182,7 +189,7 @@ def test_a_group_for_review_has_its_own_table_and_advice_to_correct_its_lead() -
     (found,) = findings(tree)
     assert found[5:] == [
         ["0", "low"],
-        ["no lead", "no lead", "(+10)", "each member shares a surname with another", "(-20)"],
+        ["no lead", "(+10)", "each member shares a surname with another", "(-20)"],
         [
             "Make a member the lead on the group's page.",
             "If the group is right, an administrator can stop listing it:",

@@ -98,7 +98,7 @@ def test_csv_has_the_same(report: Report) -> None:
 
 def test_the_page(report: Report) -> None:
     page = written(report, "html")
-    assert "can still be returned" in page
+    assert '<option value="items">with items overdue</option>' in page
     assert "Owed for: not known" in page
     assert "juvenile, expired, barred; Profile: Adult" in page
     assert written(replace(report, criteria=replace(report.criteria, sort="age")), "html")
@@ -112,8 +112,7 @@ def test_the_spreadsheet(report: Report) -> None:
         place = rows[0].index(heading)
         return (row[place] for row in rows[1:])
 
-    assert list(column(groups, "Can still be returned"))[:2] == ["yes", "not known"]
-    assert next(column(groups, "Items overdue")) == 2
+    assert list(column(groups, "Items overdue"))[:2] == [2, "unknown"]
     assert "not known" in set(column(members, "Owed for"))
     assert set(column(members, "Profile")) == {"Adult"}
     # As text, "1 Apr 2026" would sort before "2 Mar 2026".
@@ -129,7 +128,7 @@ def test_what_was_chosen_is_said() -> None:
     said = describe_criteria(Criteria(choice=choice, sort="age"))
     assert said == (
         "Groups of 2 or more that together owe $25.00 or more, owing for 60 days or more, owing for lost materials or "
-        "damage, with items that can still be returned, with a juvenile member, with a member of profile Child or "
+        "damage, with items overdue, with a juvenile member, with a member of profile Child or "
         "below, with no member over the limit, with a member blocked in Evergreen; longest owing first"
     )
 
@@ -137,7 +136,7 @@ def test_what_was_chosen_is_said() -> None:
 @pytest.mark.parametrize("form", ["table", "html"])
 def test_a_group_that_is_no_longer_listed_need_not_have_paid(form: str) -> None:
     text = " ".join(written(changed_report(), form).split())
-    assert "The previous report listed these groups, but they no longer match." in text
+    assert "Now they owe too little to be listed, have too few members, or no longer match its filters." in text
 
 
 def test_groups_are_in_bands_by_how_long_they_have_owed_with_sums_in_every_format(report: Report) -> None:
@@ -155,9 +154,9 @@ def test_groups_are_in_bands_by_how_long_they_have_owed_with_sums_in_every_forma
     place = groups[0].index("Days owing")
     assert {row[0]: row[place] for row in groups[1:]}[902] == "104+"
     summary = {row[0].value: row[1].value for row in book["Summary"].iter_rows()}
-    assert summary["Owing 104+ days"] == 29
+    assert summary["Owed for 104+ days"] == 29
     page = written(aged, "html")
-    assert '">Owing 104+ days: $29.00 (1 group)</option>' in page
+    assert '">Owed for 104+ days: $29.00 (1 group)</option>' in page
     assert "<td>30\N{EN DASH}103<" in page
     assert "days-" not in written(apply_criteria(report, replace(report.criteria, age_bands=())), "html")
 
@@ -170,7 +169,7 @@ def test_each_library_has_the_sums_of_its_bands(report: Report, tmp_path: Path) 
         listed = [group["age_band"] for group in document["groups"]]
         assert {one["age_band"]: one["group_count"] for one in document["totals"]["age_bands"]} == Counter(listed)
     index = (tmp_path / "latest" / "index.html").read_text()
-    assert ">Owing 90+ days</th>" in index
+    assert ">Owed for 90+ days</th>" in index
 
 
 @given(st.lists(st.lists(st.tuples(st.sampled_from(["BR1", "BR2"]), st.none() | st.integers(-2, 200)), min_size=1)))

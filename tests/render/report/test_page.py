@@ -197,6 +197,7 @@ def test_facts_notes_and_marks() -> None:
     assert texts(rows["2240"])[4:8] == ["at least 2", "$28.39", "at least $12.00", "at least 2"]
     assert texts(rows["31007"])[5] == "unknown"
     assert "no group lead" in folded["85"]
+    assert [number for number, row in rows.items() if "no group lead" in row[1].text_content()] == ["85"]
     assert texts(tree.xpath("//summary"))[2] == "2 of 4 members"
     [theo] = tree.xpath("//details//tr[th/bdi='Castellanos-Whitfield, Theo']")
     assert texts(list(theo)) == ["Castellanos-Whitfield, Theo", "29999000000413", "BR1", "$88.10", "yes"]
@@ -267,7 +268,23 @@ def test_sums_say_what_changed() -> None:
     [tile] = page(changed_report()).xpath("//dl[@class='sums']/div[starts-with(dt, 'Change')]")
     assert tile.findtext("dd") == "unknown"
     said = tile.xpath("string(.//small)")
-    assert said.endswith(": new (1), owes more (1), owes less (1), unchanged (2), no longer listed (2)")
+    counted = "1 new group, 1 group owes more, 1 group owes less, 2 groups unchanged, 2 groups no longer listed since "
+    assert said.startswith(counted)
+
+
+def test_sums_say_how_the_list_changed_if_its_groups_were_others_before() -> None:
+    report = replace(changed_report(), left_out_count=0)
+    assert report.changes
+    known = {number: one for number, one in report.changes.by_group.items() if one.certain}
+    changes = replace(report.changes, by_group=known, cleared=())
+    [said] = page(replace(report, changes=changes)).xpath("//dl[@class='sums']//small[contains(., 'since')]/text()")
+    assert said.endswith("; +$10.00 including groups that joined or left this library's list")
+    nightly = changes.difference or Decimal(0)
+    same = tuple(replace(one, combined_fines=nightly * place) for place, one in enumerate(changes.trend))
+    [said] = page(replace(report, changes=replace(changes, trend=same))).xpath(
+        "//dl[@class='sums']//small[contains(., 'since')]/text()"
+    )
+    assert "joined" not in said
 
 
 def test_cleared_groups_have_a_section() -> None:
@@ -279,8 +296,8 @@ def test_cleared_groups_have_a_section() -> None:
             "not known",
             "BR1",
             "unknown",
-            "unknown",
-            "not certain",
+            "not known",
+            "not found: its members may be in several groups, or hidden; not certain",
         ],
     ]
     assert not section.xpath(".//details")
@@ -448,11 +465,17 @@ def test_what_was_agreed_is_below_the_group_without_the_note() -> None:
         "Waiting · Promised to pay by 15 Aug 2026 · by phone on 3 Aug 2026"
     ]
     assert "SECRET" not in text
+    closed = FollowUpState(FollowUpStatus.CLOSED, replace(entry, what=What.CLOSED, how=None, remind_on=None))
+    [said] = page(report, follow_ups={first.number: closed}).find_class("agreed")
+    assert said.text_content() == "Closed · 3 Aug 2026"
     assert "<button" not in "".join(re.findall('<tr class="follow-up.*?</tr>', text))
     assert not page(report).find_class("agreed")
     # The service replaces what was written by what is so now.
     rows = {group.number: WorklistRow(FollowUpState(FollowUpStatus.TO_DO, None), True) for group in report.groups}
     served = WrittenPage(text).filled(rows, action="a", letters="", place={}, script="s")
     assert "Promised" not in served
+    assert "Saved for" not in served
+    served = WrittenPage(text).filled(rows, action="a", letters="", place={}, script="s", saved=2)
+    assert "Saved for 2 groups." in served
     assert served.count('data-status="to-do"') == len(report.groups)
     assert WrittenPage(served).filled(rows, action="a", letters="", place={}, script="s") == served

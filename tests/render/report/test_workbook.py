@@ -107,16 +107,16 @@ def test_groups() -> None:
         "Barcode": "29999000000412",
         "Library": "BR1",
         "Members": 4,
-        "Owing": 2,
+        "Members who owe": 2,
         "Group Fines": 1289.35,
         "Highest own fines": 1204.5,
         "Over the limit": 2,
-        "Over the limit only together": "no",
+        "No member over the limit": "no",
         "Hidden members": None,
         "Fines of hidden members": None,
     }
     assert [group["Group"] for group in groups] == [1187, 902, 2240, 85, 31007]
-    assert [group["Over the limit only together"] for group in groups] == ["no", "yes", "no", "no", "no"]
+    assert [group["No member over the limit"] for group in groups] == ["no", "yes", "no", "no", "no"]
     assert [group["Hidden members"] for group in groups] == [None, None, 2, None, 1]
     amounts = column(workbook(sample_report())["Groups"], "Group Fines")
     assert [is_marked(cell) for cell in amounts] == [*[False] * 4, True]
@@ -203,7 +203,7 @@ def test_red_is_for_a_block_of_ones_own() -> None:
     colors = [cell.font.color for row in members.iter_rows(min_row=2) for cell in row]
     red = [color for color in colors if color and color.rgb == RED]
     assert len(red) == 2
-    differences = {cell.value for cell in column(members, "Rule and Evergreen")} - {None}
+    differences = {cell.value for cell in column(members, "Difference from Evergreen")} - {None}
     assert differences == {
         "over the limit, not yet blocked in Evergreen",
         "blocked in Evergreen, own fines within the limit",
