@@ -161,7 +161,8 @@ def _type(schema: dict[str, Any]) -> str:
         return ", ".join(f"`{one}`" for one in schema["enum"] if one is not None)
     for several in ("anyOf", "oneOf"):
         if several in schema:
-            return " or ".join(dict.fromkeys(_type(one) for one in schema[several]))
+            types = dict.fromkeys(_type(one) for one in schema[several])
+            return " or ".join(sorted(types, key="null".__eq__))  # versions of msgspec differ in null's place
     kind = schema.get("type", "anything")
     if kind == "array" and "items" in schema:
         return f"list of {_type(schema['items'])}"
