@@ -187,7 +187,7 @@ class Plan:
 
     @property
     def warnings(self) -> tuple[PlanWarning, ...]:
-        """What to look at before applying the plan, by ``code``."""
+        """What to check before applying the plan, by ``code``."""
         return self.draft.warnings
 
     def apply(self, progress: Progress | None = None, *, timeout: float = 0.0) -> Outcome:
