@@ -465,7 +465,7 @@ class Client:
 
     @property
     def patrons(self) -> PatronLookup:
-        """Finds visible patrons by barcode, by a barcode as the library shortens it, or by name."""
+        """Finds visible patrons by barcode, by the shortened barcode that a library uses, or by name."""
         return PatronLookup(self.gateway)
 
     @property

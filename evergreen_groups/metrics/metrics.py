@@ -92,8 +92,8 @@ FAMILIES = (
     ),
     _service(
         "gateway_calls_total",
-        "Requests to Evergreen's gateway, including retries: answered, refused by Evergreen, or failed without a usable "
-        "answer.",
+        "Requests to Evergreen's gateway, including retries: answered, refused by Evergreen, or failed without a "
+        "usable answer.",
         "service",
         "method",
         "outcome",
@@ -111,7 +111,7 @@ FAMILIES = (
     ),
     _service(
         "breaker_closed",
-        "1 while the service accepts requests that need the gateway, 0 while it refuses them because the gateway failed.",
+        "1 while the service accepts requests that need the gateway, 0 while it refuses them after failures.",
         "breaker",
     ),
     _service("cache_hits_total", "Values that were in the cache and recent enough.", "cache"),
@@ -131,8 +131,8 @@ FAMILIES = (
     _nightly("last_run_seconds", "How long the last nightly run took, in seconds."),
     _nightly(
         "last_run_outcome",
-        "1 for the outcome of the last nightly run, 0 for the others: done, partial (written, but something is missing or "
-        "wasn't sent), failed.",
+        "1 for the outcome of the last nightly run, 0 for the others: done, partial (written, but something is "
+        "missing or wasn't sent), failed.",
         "outcome",
     ),
     _nightly("last_run_exit_status", "The exit status of the last nightly run."),
@@ -154,8 +154,8 @@ FAMILIES = (
     _nightly("report_members", "Members of those groups.", "report", "library"),
     _nightly(
         "report_combined_fines",
-        "What those groups owe together, in the library's currency. Missing if what hidden members owe is unknown. Groups "
-        'with members at several libraries count at each, so don\'t add the libraries up: use "*".',
+        "What those groups owe together, in the library's currency. Missing if what hidden members owe is unknown. "
+        'Groups with members at several libraries count at each, so don\'t add the libraries up: use "*".',
         "report",
         "library",
     ),

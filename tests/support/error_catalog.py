@@ -263,10 +263,10 @@ def page() -> str:
     }
     parts = [
         "# Codes",
-        "Errors, findings and warnings have a code that stays the same when their words change. Programs read it: "
+        "Errors, findings and warnings have a code that stays the same when their texts change. Programs read it: "
         "`error.code` in Python, `code` in the JSON events of `--log-format json` and in the problems of the web "
-        "service. What varies is in named values, here in braces.\n\n"
-        "Written from the source by `python tests/support/error_catalog.py`.",
+        "service. The parts of a text that vary are named values, shown here in braces.\n\n"
+        "Made from the source by `python tests/support/error_catalog.py`.",
         "## Errors",
         _table(("Code", "Class", "Exit status", "Says"), _error_rows()),
         "## Problems of the web service",
