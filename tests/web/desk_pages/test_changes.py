@@ -543,4 +543,4 @@ class TestWithoutChanges:
         assert not page.tree.xpath("//input[@type='checkbox']")
         answer = clerk.post(f"{GROUP.format(NGUYEN)}/plan", [("form", "x"), ("action", "remove"), ("member", "1017")])
         assert answer.status == 403
-        assert "Changes are turned off" in answer.text
+        assert "Your library has turned changes off" in answer.text
