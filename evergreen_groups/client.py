@@ -439,7 +439,7 @@ class Client:
 
     @property
     def changes(self) -> Changer:
-        """The journal: earlier changes, and those whose outcome isn't known yet. For services, plans stored under an id.
+        """The journal: earlier changes, and those whose outcome isn't known. For services, plans stored under an id.
 
         Raises:
             UnreachableError: the client is closed. Otherwise, it would open the journal again.

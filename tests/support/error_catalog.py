@@ -281,8 +281,8 @@ def page() -> str:
         "## Reasons in an audit",
         _table(("Code", "Says"), ((f"`{code}`", _shown(words.plural or words)) for code, words in REASONS.items())),
         "## Evidence that a group is accidental",
-        "The confidence is the sum of the weights, but at least 0 and at most 100. It is high from 50, medium from 25, and "
-        "low below that.",
+        "The confidence is the sum of the weights, but at least 0 and at most 100. It is high from 50, medium from 25, "
+        "and low below that.",
         _table(
             ("Code", "Weight", "Says"),
             ((f"`{code}`", f"{WEIGHTS[code]:+}", _shown(words.plural or words)) for code, words in EVIDENCE.items()),

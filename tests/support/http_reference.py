@@ -124,8 +124,8 @@ def _documents(document: dict[str, Any]) -> Iterator[str]:
 
 
 def _metrics() -> Iterator[str]:
-    yield "\n## Metrics\n\n[Monitoring](monitoring.md#metrics) says how to read them. Those marked *nightly* are also in "
-    yield "the file that the nightly report writes."
+    yield "\n## Metrics\n\n[Monitoring](monitoring.md#metrics) says how to read them. Those marked *nightly* are also "
+    yield "in the file that the nightly report writes."
     yield "\n\n| Metric | Kind | Labels | |\n| --- | --- | --- | --- |\n"
     for family in FAMILIES:
         labels = ", ".join(f"`{label}`" for label in family.labels) or "–"
