@@ -187,7 +187,7 @@ class Plan:
 
     @property
     def warnings(self) -> tuple[PlanWarning, ...]:
-        """What to look at before applying the plan, by ``code``."""
+        """What to check before applying the plan, by ``code``."""
         return self.draft.warnings
 
     def apply(self, progress: Progress | None = None, *, timeout: float = 0.0) -> Outcome:
@@ -279,7 +279,7 @@ class Client:
         self._owned.close()
 
     def group(self, patron: PatronReference | None = None, *, number: int | None = None) -> GroupSummary:
-        """Read a group: that of a patron, by barcode (``str``) or id (``int``), or the one with this ``number``.
+        """Read the group of a patron, by barcode (``str``) or id (``int``), or the group with this ``number``.
 
         The combined fines are for information only. Blanks in a barcode are ignored.
 
@@ -296,7 +296,7 @@ class Client:
         return self.summaries.of_patron(arguments.reference("patron", patron)).group  # type: ignore[arg-type]  # not text
 
     def check(self, patron: PatronReference) -> PatronDecision:
-        """Decide whether a patron, by barcode (``str``) or id (``int``), is over the limit by their own fines.
+        """Decide whether the own fines of a patron, by barcode (``str``) or id (``int``), exceed the limit.
 
         Read nothing about other members of the group.
 
@@ -439,7 +439,7 @@ class Client:
 
     @property
     def changes(self) -> Changer:
-        """The journal: earlier changes, and those whose outcome is open. For services, plans stored under an id.
+        """The journal: earlier changes, and those whose outcome isn't known. For services, plans stored under an id.
 
         Raises:
             UnreachableError: the client is closed. Otherwise, it would open the journal again.
@@ -465,7 +465,7 @@ class Client:
 
     @property
     def patrons(self) -> PatronLookup:
-        """Finds visible patrons by barcode, by a barcode as the library shortens it, or by name."""
+        """Finds visible patrons by barcode, by the shortened barcode that a library uses, or by name."""
         return PatronLookup(self.gateway)
 
     @property
@@ -489,7 +489,7 @@ class Client:
         return GroupNights(database, self.gateway.url)
 
     def keep_groups(self, numbers: Collection[int]) -> None:
-        """Mark groups (by number) as intended, so that audits don't list them as accidental or for review.
+        """Mark groups (by number) as correct, so that audits no longer list them as accidental or for review.
 
         A mark lasts as long as the group's members stay the same.
 

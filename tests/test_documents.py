@@ -57,7 +57,7 @@ def test_the_picture_is_the_table() -> None:
 
 
 def test_the_page_has_every_room() -> None:
-    rows = "\n".join(line.split("|")[1] for line in section("The rooms").splitlines() if line.startswith("| ["))
+    rows = "\n".join(line.split("|")[1] for line in section("The packages").splitlines() if line.startswith("| ["))
     assert set(re.findall(r"\[(\w+)\]", rows)) == set(MAY_IMPORT) - {"__main__"} | {"policy"}
 
 

@@ -137,7 +137,7 @@ class PlanWarning:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A plan for review: the steps, the warnings, and texts about what is already as requested.
+    """A plan for review: its steps and warnings, and texts about patrons for whom nothing changes.
 
     ``named`` has the ids of the patrons in the request, in its order, followed by the patron whose group is joined.
     ``undoes`` is the id of the journal entry that the plan undoes, if any.
@@ -305,7 +305,7 @@ class StoredPlan:
 
 @dataclass(frozen=True, slots=True)
 class ProposedPlan:
-    """A plan to show: apply ``stored``, display ``draft``."""
+    """A proposed plan: display ``draft``, apply ``stored``."""
 
     __repr__ = arguments.brief
 

@@ -72,7 +72,7 @@ class GroupCheck:
         standing, forecast = self.standing(member), self.forecasts.get(member.id)
         why = None if forecast is None else forecast.explain(member)
         if standing.difference is StandingDifference.NOT_YET_BLOCKED:
-            yield Message("Own fines exceed the limit, but Evergreen hasn't blocked them yet.")
+            yield Message("Own fines exceed the limit, but Evergreen hasn't blocked the patron yet.")
         elif standing.difference is not None:
             within = Message("Blocked in Evergreen, but own fines are within the limit: {penalty}.")
             yield from (_about(within, penalty) for penalty in standing.blocks_for_fines)

@@ -117,7 +117,7 @@ def group_summary(client: Client, group: int) -> GroupSummary:
 
 
 def block_decision(client: Client, patron_id: int) -> PatronDecision:
-    """Decide whether a patron (by ``au.id``) is over the limit by their own fines.
+    """Decide whether the own fines of a patron (by ``au.id``) exceed the limit.
 
     Reads nothing about other members of the group. The result includes the patron's own fines and the limit, both in
     the library's currency. Raises what :func:`patron_summary` raises.

@@ -75,10 +75,10 @@ def _nightly(name: str, help: str, *labels: str) -> Family:
 
 
 FAMILIES = (
-    _nightly("build_info", "1, with the release that runs.", "version"),
+    _nightly("build_info", "1, with the running version.", "version"),
     _service(
         "requests_total",
-        "Requests that were answered, by HTTP status; the route is that of the description, without ids and barcodes.",
+        "Requests that were answered, by HTTP status. The route has placeholders for ids and barcodes.",
         "method",
         "route",
         "status",
@@ -86,13 +86,13 @@ FAMILIES = (
     _service("request_seconds", "How long requests took, in seconds.", "route"),
     _service(
         "refusals_total",
-        "Requests that were turned away with 429, 503 or 504, by the code of the problem: too many at once, too many "
-        "in a minute, the ILS or the database can't be reached.",
+        "Requests that were refused with 429, 503 or 504, by the code of the problem: too many at once, too many in a "
+        "minute, or Evergreen or the database can't be reached.",
         "code",
     ),
     _service(
         "gateway_calls_total",
-        "Requests to Evergreen's gateway, repeated ones as well: answered; refused by the ILS; failed, without a "
+        "Requests to Evergreen's gateway, including retries: answered, refused by Evergreen, or failed without a "
         "usable answer.",
         "service",
         "method",
@@ -100,62 +100,60 @@ FAMILIES = (
     ),
     _service(
         "gateway_seconds_total",
-        "How long those took together, in seconds, waiting for a connection included.",
+        "How long these requests took together, in seconds, including the wait for a connection.",
         "service",
         "method",
     ),
-    _service("gateway_retries_total", "How many of those were repeats of one that had failed."),
+    _service("gateway_retries_total", "How many of these requests were retries."),
     _service(
         "gateway_answers",
-        "1 where the last request to the gateway was answered, 0 where it wasn't; nothing where there was none yet.",
+        "1 if the last request to the gateway was answered, 0 if it wasn't. Missing before the first request.",
     ),
     _service(
         "breaker_closed",
-        "1 where requests that need the gateway are let through, 0 while they are refused because it is dead.",
+        "1 while the service accepts requests that need the gateway, 0 while it refuses them after failures.",
         "breaker",
     ),
-    _service("cache_hits_total", "What was there, and not too old, when it was needed.", "cache"),
-    _service("cache_misses_total", "What had to be read from the ILS.", "cache"),
+    _service("cache_hits_total", "Values that were in the cache and recent enough.", "cache"),
+    _service("cache_misses_total", "Values that had to be read from Evergreen.", "cache"),
     _service(
         "reloads_total",
-        "How often the settings were read anew (SIGHUP): taken, or refused because something in them is wrong.",
+        "How often the settings were read again (SIGHUP): taken, or refused because of an error.",
         "outcome",
     ),
-    _service("settings_timestamp_seconds", "When the settings that count were read, in seconds since 1970."),
-    _nightly("database_up", "1 where the state's database can be used, else 0."),
-    _nightly(
-        "journal_open_steps", "Steps of changes that were sent, and of which it isn't known yet what became of them."
-    ),
+    _service("settings_timestamp_seconds", "When the current settings were read, in seconds since 1970."),
+    _nightly("database_up", "1 if the program's database can be used, 0 if not."),
+    _nightly("journal_open_steps", "Steps of changes that were sent and whose outcome isn't known yet."),
     _nightly("outbox_mails", "Mails that wait for the mail server."),
     _nightly("last_run_timestamp_seconds", "When the last nightly run ended, in seconds since 1970."),
-    _nightly("last_run_seconds", "How long it took, in seconds."),
+    _nightly("last_run_seconds", "How long the last nightly run took, in seconds."),
     _nightly(
         "last_run_outcome",
-        "1 for how it ended, 0 for the others: done, partial (written, but something is missing or wasn't sent), "
-        "failed.",
+        "1 for the outcome of the last nightly run, 0 for the others: done, partial (written, but something is "
+        "missing or wasn't sent), failed.",
         "outcome",
     ),
-    _nightly("last_run_exit_status", "Its exit status."),
+    _nightly("last_run_exit_status", "The exit status of the last nightly run."),
     _nightly(
         "last_report_timestamp_seconds",
-        "When a nightly run last wrote a report, in seconds since 1970; a run that fails leaves it as it is.",
+        "When a nightly run last wrote a report, in seconds since 1970. A failed run doesn't change it.",
     ),
     _nightly(
         "report_timestamp_seconds",
-        "The moment of the data in the last report recorded; the report of [report] has no name.",
+        "When the last recorded report read its data, in seconds since 1970. The report of [report] has no name.",
         "report",
     ),
     _nightly(
         "report_groups",
-        'Groups listed in it with a member at this library or below; the library "*" is all of them.',
+        'Groups in that report with a member at this library or below. The library "*" has all groups.',
         "report",
         "library",
     ),
     _nightly("report_members", "Members of those groups.", "report", "library"),
     _nightly(
         "report_combined_fines",
-        "What those groups owe together, in the library's currency; no series if what hidden members owe is unknown. "
-        'Groups with members at several libraries count at each: don\'t add up, take "*".',
+        "What those groups owe together, in the library's currency. Missing if what hidden members owe is unknown. "
+        'Groups with members at several libraries count at each, so don\'t add the libraries up: use "*".',
         "report",
         "library",
     ),

@@ -214,7 +214,7 @@ def _decision(member: Member) -> Iterator[str]:
         return
     yield gettext("{label}: {value}", label=name, value=decision.explanation)
     origin = printable(gettext(decision.limit.origin))
-    yield "  " + gettext("{label}: {value}", label=gettext("Limit"), value=origin)
+    yield "  " + gettext("{label}: {value}", label=gettext("Source of the limit"), value=origin)
     if decision.own_balance != member.own_fines:
         yield "  " + gettext(
             "Of {owed}, {counted} counts toward the limit: the rest was billed at other libraries.",

@@ -57,7 +57,7 @@ def _selected(running: Service, desk: DeskRequest) -> Iterator[Selected]:
     if not settings.contact:
         raise ProblemError(
             404,
-            "This page is turned off: see {setting}.",
+            "Your library has turned this page off (setting: {setting}).",
             setting="report.contact",
             code="no-letters",
             values={"setting": "contact in [report]"},

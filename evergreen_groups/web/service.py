@@ -103,7 +103,7 @@ _ECHO_SECONDS = 2.0
 _DATABASE_SECONDS = 2.0
 _SERVICES = ("open-ils.auth", "open-ils.actor", "open-ils.pcrud")  # the services that desk requests call
 
-CHANGES_OFF = "Changes are turned off: see changes in [desk]."
+CHANGES_OFF = "Your library has turned changes off (setting: changes in [desk])."
 
 
 class Health:

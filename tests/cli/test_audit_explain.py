@@ -46,7 +46,7 @@ def test_each_step_in_words(run: Command) -> None:
         "     4 May 2026  overdue materials  MILL     $10.40  yes\n",
         "The bills reach the threshold: recalculating sets PATRON_EXCEEDS_FINES at LAKELAND.",
         "PATRON_EXCEEDS_FINES: set when Evergreen recalculates (audit --fix)",
-        "Over the limit: own fines of $10.40 exceed the limit of $5.00.\n   Limit: configuration\n",
+        "Over the limit: own fines of $10.40 exceed the limit of $5.00.\n   Source of the limit: configuration\n",
         "Evergreen disagrees with the rule until it recalculates.",
         "keep it confidential",
     ):

@@ -124,7 +124,7 @@ def test_what_the_ils_has_recorded_is_told_where_it_differs(sandbox: Sandbox, ad
     store.insert("ausp", gone)
     check = Checker(admin, FIVE).of_user(1001, all_members=True)
     found = differences(check)
-    assert found[1001] == ["Own fines exceed the limit, but Evergreen hasn't blocked them yet."]
+    assert found[1001] == ["Own fines exceed the limit, but Evergreen hasn't blocked the patron yet."]
     assert found[1002] == [
         "Blocked in Evergreen, but own fines are within the limit: PATRON_EXCEEDS_FINES at LAKELAND."
     ]

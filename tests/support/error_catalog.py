@@ -263,14 +263,14 @@ def page() -> str:
     }
     parts = [
         "# Codes",
-        "Errors, findings and warnings have a code that stays the same when their words change. Programs read it: "
+        "Errors, findings and warnings have a code that stays the same when their texts change. Programs read it: "
         "`error.code` in Python, `code` in the JSON events of `--log-format json` and in the problems of the web "
-        "service. What varies is in named values, here in braces.\n\n"
-        "Written from the source by `python tests/support/error_catalog.py`.",
+        "service. The parts of a text that vary are named values, shown here in braces.\n\n"
+        "Made from the source by `python tests/support/error_catalog.py`.",
         "## Errors",
         _table(("Code", "Class", "Exit status", "Says"), _error_rows()),
         "## Problems of the web service",
-        "Events get the errors above as well, with their codes.",
+        "For events, the service also returns the errors above, with their codes.",
         _table(("Code", "HTTP status", "Says"), problems),
         "## Findings of `doctor`",
         "What fails because of an error has that error's code; what is right has the code `well`, and what couldn't "
@@ -281,8 +281,8 @@ def page() -> str:
         "## Reasons in an audit",
         _table(("Code", "Says"), ((f"`{code}`", _shown(words.plural or words)) for code, words in REASONS.items())),
         "## Evidence that a group is accidental",
-        "The weights of what is found are added up, to 0 at the least and 100 at the most. From 50 points on the "
-        "confidence is high, from 25 on it is medium, else low.",
+        "The confidence is the sum of the weights, but at least 0 and at most 100. It is high from 50, medium from 25, "
+        "and low below that.",
         _table(
             ("Code", "Weight", "Says"),
             ((f"`{code}`", f"{WEIGHTS[code]:+}", _shown(words.plural or words)) for code, words in EVIDENCE.items()),

@@ -14,11 +14,10 @@ from evergreen_groups.web.api import description
 
 HEAD = """# Routes and answers
 
-Every address of [the service](install.md#the-service-and-the-panel), below `/evergreen-groups`, and its metrics.
-[HTTP API](http-api.md) shows how to use the addresses.
+Every address of [the service](install.md#the-service-and-the-panel), without the beginning `/evergreen-groups`, and the
+service's metrics. [HTTP API](http-api.md) shows how to use the addresses.
 
-Written from the service's own description (`/evergreen-groups/openapi.json`) by
-`python tests/support/http_reference.py`.
+Made from the service's description (`/evergreen-groups/openapi.json`) by `python tests/support/http_reference.py`.
 """
 METHODS = ("get", "post")
 
@@ -68,7 +67,7 @@ def _route(
     who = [name for one in operation.get("security", ()) for name in one]
     schemes = document["components"]["securitySchemes"]
     if who:
-        yield "\nWho asks: " + "; or ".join(_scheme(schemes[name]) for name in who) + ".\n"
+        yield "\nAuthentication: " + "; or ".join(_scheme(schemes[name]) for name in who) + ".\n"
     if parameters:
         yield "\n| Parameter | in | |\n| --- | --- | --- |\n"
         for one in parameters:
@@ -125,13 +124,14 @@ def _documents(document: dict[str, Any]) -> Iterator[str]:
 
 
 def _metrics() -> Iterator[str]:
-    yield "\n## Metrics\n\n[Monitoring](monitoring.md#metrics) says how to read them. *nightly*: also in the file."
+    yield "\n## Metrics\n\n[Monitoring](monitoring.md#metrics) says how to read them. Those marked *nightly* are also "
+    yield "in the file that the nightly report writes."
     yield "\n\n| Metric | Kind | Labels | |\n| --- | --- | --- | --- |\n"
     for family in FAMILIES:
         labels = ", ".join(f"`{label}`" for label in family.labels) or "–"
         kind = f"{family.kind}, nightly" if family.nightly else family.kind
         yield f"| `{family.name}` | {kind} | {labels} | {_cell(family.help)} |\n"
-    yield "\nThe standard metrics of Python programs are there too, such as `process_resident_memory_bytes`.\n"
+    yield "\nThere are also the standard metrics of Python programs, such as `process_resident_memory_bytes`.\n"
 
 
 def _named(found: Any, document: dict[str, Any]) -> set[str]:

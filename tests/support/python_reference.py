@@ -14,25 +14,24 @@ import evergreen_groups as eg
 
 HEAD = """# Python API: reference
 
-The public names: those of `evergreen_groups` (`import evergreen_groups as eg`), of its `hooks`, and
+The public names: those of `evergreen_groups` (`import evergreen_groups as eg`), those of its `hooks`, and
 `gateway.connect`. [Python](python.md) shows how to use them. Other modules and names may change in any release.
 
-Written from the docstrings by `python tests/support/python_reference.py`. On the site, the full documentation follows
-below.
+Made from the docstrings by `python tests/support/python_reference.py`. On the site, the full docstrings follow below.
 """
 HOOKS = """
-Use `eg.hooks` from an ILS, a self-check or a script. It is **the stable interface**: its functions, their results and
-the JSON documents don't change within a major version. Keys can be added to the JSON, so ignore keys that you don't
-know. The same answers are available [over HTTP](http-api.md), where you also find
+Use `eg.hooks` in a library system, a self-checkout machine or a script. It is **the stable interface**: its functions,
+their results and the JSON documents don't change within a major version. Keys can be added to the JSON, so ignore keys
+that you don't know. The same answers are available [over HTTP](http-api.md), where you also find
 [what they mean](http-api.md#what-the-answers-mean).
 
-Only the staff user who made a plan can apply it, in any session, within an hour. Choose a new `key` for each change:
-the same key gives the same answer, and nothing is sent twice, whatever happened in between. A plan is refused as
-outdated if a patron's group or lead mark, or the members of the group to move to, have changed.
+Only the staff user who made a plan can apply it, in any session, within an hour. Use a new `key` for each change. To
+repeat a request, use the same key: you get the same answer, and nothing is sent twice. A plan is refused as outdated if
+a patron's group or lead mark has changed, or the members of the group that patrons move to.
 
 Each step of a change has a state. `under_way` means that the change is in progress. If it isn't, a `planned` step was
-never started. The outcome of a `sending` step isn't known: the request may still arrive, so don't repeat it; a later
-look determines the outcome.
+never started. The outcome of a `sending` step isn't known. The request may still arrive, so don't repeat it: the
+program checks the outcome later.
 
 To act for a person who has logged in elsewhere, use their token: `Client(gateway.acting_as(token), account="…")`. To
 set a deadline for everything that follows, use `gateway.within(seconds)`.

@@ -176,7 +176,7 @@ def test_who_may_not_save_prints_and_is_told_why(page: Worklist) -> None:
     select(page, page.listed()[:2])
     open_letters(page)
     assert sheets(page) == 2
-    assert "see changes in [desk]" in page.text(".bar")
+    assert "setting: changes in [desk]" in page.text(".bar")
     assert not page.browser.find_elements(By.CSS_SELECTOR, ".bar button[name=do]")
 
 

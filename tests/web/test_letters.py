@@ -177,7 +177,7 @@ def test_who_may_not_save_prints_and_is_told_why(
     off = Reader(make_app(replace(settings, desk=DeskSettings(changes=False))), sandbox).page([FAMILY])
     take_away(sandbox, "UPDATE_USER")
     without = Reader(make_app(settings), sandbox).page([FAMILY])
-    for page, why in ((off, "see changes in [desk]"), (without, "lacks the permission UPDATE_USER at HARBOR")):
+    for page, why in ((off, "setting: changes in [desk]"), (without, "lacks the permission UPDATE_USER at HARBOR")):
         assert len(page.xpath("//article")) == 1
         assert not page.xpath("//form")
         assert page.xpath("//button/@id") == ["print"]
@@ -225,7 +225,7 @@ def test_they_need_contact_data(
     reader = Reader(make_app(changed), sandbox)
     for path in (PAGE, FILE):
         refused = reader.get([FAMILY], path)
-        assert (refused.status_code, "see contact in [report]" in refused.text) == (404, True)
+        assert (refused.status_code, "setting: contact in [report]" in refused.text) == (404, True)
     with gateway_of(proxy.url, "consortium_staff") as gateway:
         note_run(state, replace(build_report(gateway, Criteria(contact=True)), name="With"))
     assert reader.get([FAMILY], report="with").status_code == 200

@@ -295,7 +295,7 @@ def test_one_number_says_who_is_blocked(desk: Desk) -> None:
         ([1015], [1015], "1 other member blocked"),
         ([1017], [1017], "1 of 4 members blocked"),
         ([1015, 1016, 1017], [1015, 1016, 1017], "3 of 4 members blocked"),
-        ([1015, 1016, 1017], [1015, 1016, 1017, 1018], "3 blocked, 1 more over the limit"),
+        ([1015, 1016, 1017], [1015, 1016, 1017, 1018], "3 blocked, 1 more over limit"),
         ([], [1015], "1 over the limit"),
     ]
     for blocked, over, said in cases:

@@ -167,7 +167,8 @@ def _rule(explanation: BlockExplanation) -> Iterator[str]:
         yield gettext(NOT_DECIDED)
         return
     yield gettext(decision.explanation)
-    yield gettext("{label}: {value}", label=gettext("Limit"), value=printable(gettext(decision.limit.origin)))
+    origin = printable(gettext(decision.limit.origin))
+    yield gettext("{label}: {value}", label=gettext("Source of the limit"), value=origin)
     if explanation.would_block is not None:
         agrees_now = explanation.standing.blocked_for_fines == decision.over_limit
         agrees_then = explanation.would_block == decision.over_limit

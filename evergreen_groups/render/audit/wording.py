@@ -78,7 +78,7 @@ WHAT_TO_DO = {
 }
 _BLOCKED_WITHIN_LIMIT = Message("Evergreen blocks them for fines, but their own fines don't exceed the limit.")
 MEANINGS = {
-    FindingKind.NOT_BLOCKED: Message("Own fines exceed the limit, but Evergreen hasn't blocked them yet."),
+    FindingKind.NOT_BLOCKED: Message("Own fines exceed the limit, but Evergreen hasn't blocked the patron yet."),
     FindingKind.NOT_OVER: _BLOCKED_WITHIN_LIMIT,
     FindingKind.LEFT_ALONE: _BLOCKED_WITHIN_LIMIT,
     FindingKind.FOR_FAMILY: Message(

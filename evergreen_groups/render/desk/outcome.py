@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from evergreen_groups.changes import Change, JournalEntry, JournalStep, StepReason
     from evergreen_groups.errors import EvergreenGroupsError
 
-_REPEAT_REST = Message("Check the group, then do the rest again.")
+_REPEAT_REST = Message("Check the group, then make the change if it's still needed.")
 _WAIT = Message("Don't repeat it: the result will be checked automatically.")
 _LATER = Message("Try again in a moment. If it keeps failing, tell your system administrator.")
 _CHECK_RECORD = Message("Check the patron's record. If it keeps failing, tell your system administrator.")
@@ -35,7 +35,7 @@ class ClerkReason:
 _ADVICE = {
     "hidden-meanwhile": Message("The home library, or the login's VIEW_USER permission, may have changed."),
     "deleted-meanwhile": Message("restore the record first if it was deleted by mistake"),
-    "session-ended": Message("Log in to the staff client, then do the rest again."),
+    "session-ended": Message("Log in to the staff client, then make the changes that are still missing."),
     "ils-unreachable": _LATER,
     "no-time": _LATER,
     "ils-failed": _CHECK_RECORD,

@@ -55,7 +55,7 @@ class PatronNames:
 
 NOT_FOUND = {
     LookupKind.OLD_CARD: Message("This card is inactive. Is this the patron?"),
-    LookupKind.SEVERAL: Message("Several barcodes end like this. Who is it?"),
+    LookupKind.SEVERAL: Message("Several cards end in these digits. Who is it?"),
     LookupKind.NAMES: Message("Who is it?"),
 }
 # Errors about a barcode for which a lookup has a better answer.

@@ -83,7 +83,10 @@ def admitted(patron: str, *, writes: bool = False) -> Iterator[Clerk]:
     running = service.service()
     if not running.settings.desk.page:
         raise ProblemError(
-            404, "This page is turned off: see {setting}.", code="no-desk-page", values={"setting": "page in [desk]"}
+            404,
+            "Your library has turned this page off (setting: {setting}).",
+            code="no-desk-page",
+            values={"setting": "page in [desk]"},
         )
     # Links in mails and files lead here too: the page shows only what the caller's session may see.
     largest = forms.LARGEST_FORM if request.method == "POST" else 0
@@ -406,7 +409,7 @@ def statement(patron: str) -> Response:
         if not settings.page:
             raise ProblemError(
                 404,
-                "This page is turned off: see {setting}.",
+                "Your library has turned this page off (setting: {setting}).",
                 code="no-statement",
                 values={"setting": "page in [statement]"},
             )

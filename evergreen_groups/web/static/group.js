@@ -93,7 +93,7 @@ function counted(page, answer, all) {
   const theirs = answer.members.filter((person) => blocksOf(person).length);
   const more = answer.members.filter((person) => isOver(person) && !theirs.includes(person)).length;
   const values = { ...howMany(blocked), all: texts.number(all), more: texts.number(more) };
-  if (more) return [gettext("{count} blocked, {more} more over the limit", values), gettext("{count} blocked, {more} over limit", values)];
+  if (more) return [gettext("{count} blocked, {more} more over limit", values)];
   if (blocked[0] === 1 && theirs.every((person) => String(person.id) !== page.id)) {
     return [gettext("1 other member blocked"), gettext("1 other blocked")];
   }

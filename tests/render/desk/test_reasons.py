@@ -62,7 +62,7 @@ def test_each_case_has_its_own_text(reason: StepReason, approved: bool) -> None:
 def test_what_an_earlier_release_wrote_is_said_as_it_stands() -> None:
     said = explain_step(step(StepReason("the record was changed by somebody else, 3 times")), {}, approved=False)
     assert said.text == "the record was changed by somebody else, 3 times"
-    assert said.advice == "Check the group, then do the rest again."
+    assert said.advice == "Check the group, then make the change if it's still needed."
     assert explain_step(step(StepReason()), {}, approved=False).text == "Evergreen reported an error"
 
 

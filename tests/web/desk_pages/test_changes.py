@@ -156,7 +156,7 @@ class TestMovingSomebodyIn:
         two = [{"type": "actor", "id": patron, "barcode": card(patron)} for patron in (THOMAS, RUTH)]
         proxy.answer = lambda call: two if call.method == "open-ils.actor.get_barcodes" else None
         page = scanned(clerk.open(NGUYEN), "103")
-        assert "Several barcodes end like this" in page.message
+        assert "Several cards end in these digits" in page.message
         assert page.tree.xpath("//button[@name='patron']/@value") == [str(THOMAS), str(RUTH)]
         proxy.answer = lambda call: two[:1] if call.method == "open-ils.actor.get_barcodes" else None
         assert scanned(page, "37").heading == "Move Whitfield, Thomas here from Whitfield, Grace's group?"
@@ -543,4 +543,4 @@ class TestWithoutChanges:
         assert not page.tree.xpath("//input[@type='checkbox']")
         answer = clerk.post(f"{GROUP.format(NGUYEN)}/plan", [("form", "x"), ("action", "remove"), ("member", "1017")])
         assert answer.status == 403
-        assert "Changes are turned off" in answer.text
+        assert "Your library has turned changes off" in answer.text

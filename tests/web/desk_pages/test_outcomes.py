@@ -54,7 +54,7 @@ class TestWhatOthersDidMeanwhile:
             (
                 {"usrgroup": 1002},
                 "another user moved the patron to group 1002",
-                "Check the group, then do the rest again.",
+                "Check the group, then make the change if it's still needed.",
             ),
         ],
         ids=["deleted", "moved"],
@@ -88,7 +88,7 @@ class TestWhatOthersDidMeanwhile:
         proxy.answer = lambda call: collision if call.method == UPDATE else None
         page = agreed(plan)
         assert "not changed: another user changed this patron's record." in page.outcome
-        assert "Check the group, then do the rest again." in page.outcome
+        assert "Check the group, then make the change if it's still needed." in page.outcome
 
     def test_to_the_same_end(self, clerk: DeskClerk, sandbox: Sandbox, once_under_way: Arrange) -> None:
         plan = scanned(clerk.open(NGUYEN), card(RUTH))
@@ -103,7 +103,7 @@ class TestTheIls:
         proxy.decide = lambda call: Fault.DROP_REQUEST if call.method == RETRIEVE else Fault.NONE
         page = agreed(plan)
         assert "not changed: Evergreen can't be reached. Try again" in page.outcome
-        assert "Not started. Check the group, then do the rest again." in page.outcome
+        assert "Not started. Check the group, then make the change if it's still needed." in page.outcome
         assert {group_of(sandbox, patron) for patron in (THOMAS, RUTH)} == {1009}
 
     def test_it_refuses(self, clerk: DeskClerk, proxy: FaultProxy) -> None:
@@ -199,7 +199,7 @@ class TestSessionsThatEnd:
         proxy.answer = lambda call: NO_SESSION if call.method == RETRIEVE and call.parameters[1] == RUTH else None
         page = agreed(plan)
         assert "not changed: the session ended before this change." in page.outcome
-        assert "Log in to the staff client, then do the rest again." in page.outcome
+        assert "Log in to the staff client, then make the changes that are still missing." in page.outcome
         assert not page.has_form("/plan") or page.tree.get_element_by_id("approve", None) is None
 
 
