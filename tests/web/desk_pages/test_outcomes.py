@@ -50,7 +50,11 @@ class TestWhatOthersDidMeanwhile:
     @pytest.mark.parametrize(
         ("values", "text", "advice"),
         [
-            ({"deleted": "t"}, "the patron's record was deleted", "Restore the record first"),
+            (
+                {"deleted": "t"},
+                "the patron's record was deleted",
+                "If that was a mistake, ask your Evergreen administrator",
+            ),
             (
                 {"usrgroup": 1002},
                 "another user moved the patron to group 1002",
@@ -257,6 +261,6 @@ class TestALongChangeWithoutAScript:
         while self.refresh(page):
             page = clerk.get(page.address)
         assert page.status == 200
-        assert "Done: 13 changes" in page.outcome
+        assert "Done: 13 patrons moved" in page.outcome
         assert page.has_form("/undo")
         assert {group_of(sandbox, patron) for patron in self.MANY} == {group_of(sandbox, 1039)}
