@@ -60,8 +60,8 @@ WARNINGS: Mapping[str, Message] = {
         "address"
     ),
     "several-adults": Message(
-        "{group} will have {count} adult, more than {most}. They see each other's fines: ask first",
-        plural="{group} will have {count} adults, more than {most}. They see each other's fines: ask first",
+        "{group} will have {count} adult, more than {most}. They will see each other's fines: ask them first",
+        plural="{group} will have {count} adults, more than {most}. They will see each other's fines: ask them first",
     ),
     "group-left-empty": Message("{group} will be empty"),
     "last-member-leaves": Message("the last member leaves {group}"),
