@@ -146,7 +146,7 @@ class TestStatement:
         page = statement(clerk, HUONG)
         assert page.status == 200
         assert page.heading == "Harbor Street Library"
-        for text in ("for Nguyễn, Thị Hương", "owes $14.75", "has a credit of $1.50", "You can pay at the desk"):
+        for text in ("for Nguyễn, Thị Hương", "owes $14.75", "has a credit of $1.50", "You can pay at the library"):
             assert text in page.text
         assert "1 item was due on 20 September 2026. Please bring it back." in page.text
         assert "Total $16.35" in page.text

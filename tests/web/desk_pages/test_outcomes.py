@@ -191,7 +191,7 @@ class TestSessionsThatEnd:
         said = agreed(page, username="admin", password=PASSWORD)
         assert said.status == 200
         assert "1 of 2 done" in said.outcome
-        assert "Whitfield, Thomas is now in group" in said.outcome
+        assert "Whitfield, Thomas is now in a new group" in said.outcome
         assert "not changed: the supervisor's session ended before this change." in said.outcome
         assert group_of(sandbox, THOMAS) != group_of(sandbox, RUTH) == 1009
         proxy.refuse = proxy.answer = lambda call: None
