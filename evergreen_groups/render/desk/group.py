@@ -238,7 +238,7 @@ def group_sums(details: GroupDetails) -> GroupSums:
     labels = (
         _over_limit_label(details),
         pgettext("members", "Blocked"),
-        *(gettext("Items out"), pgettext("items", "Overdue"), pgettext("items", "Lost")),
+        *(pgettext("a short label", "Items out"), pgettext("items", "Overdue"), pgettext("items", "Lost")),
     )
     totals = (standings.over_limit, standings.blocked, *counts.totals)
     return GroupSums(tuple(zip(labels, map(describe_total, totals), strict=True)), items_hidden=not counts.complete)
@@ -250,8 +250,8 @@ def _over_limit_label(details: GroupDetails) -> str:
     if limit is None or limit.amount is None:
         return gettext("Members over the limit")
     if limit.comparison is Comparison.REACHES:
-        return gettext("Members at or over the {limit} limit", limit=limit.amount)
-    return gettext("Members over the {limit} limit", limit=limit.amount)
+        return gettext("Members at or over {limit}", limit=limit.amount)
+    return gettext("Members over {limit}", limit=limit.amount)
 
 
 # The Angular client's addresses contain its language. Without one, it redirects to the browser's language.

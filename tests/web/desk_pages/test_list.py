@@ -222,7 +222,7 @@ def test_hidden_members_are_counted(clerk_named: ClerkNamed) -> None:
     assert len(page.members) == 2
     (row,) = page.tree.xpath("//table[@id='members']/tfoot/tr")
     assert as_text(row).startswith("1 more at a library you can't see $")
-    assert "Members over the $5.00 limit at least 1 Blocked at least 1" in page.text
+    assert "Members over $5.00 at least 1 Blocked at least 1" in page.text
 
 
 def test_what_is_out_elsewhere_is_said_to_be_more(clerk_named: ClerkNamed, sandbox: Sandbox) -> None:
