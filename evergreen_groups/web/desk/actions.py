@@ -122,7 +122,7 @@ def without_members(form: ChangeForm, draft: Draft) -> tuple[ChangeForm, str]:
 
 
 def describe_unfound(client: Client, text: str, *, sees_everybody: bool) -> str:
-    """Say that no patron was found, with advice about a barcode, in lines. Makes up to three calls."""
+    """Say that no patron was found, with advice about a barcode. Makes up to three calls."""
     is_name = not any(letter.isdigit() for letter in text)
     not_found = Message("No patron is named {text}. Check the spelling, or scan the card.")
     if not is_name:
@@ -136,7 +136,8 @@ def describe_unfound(client: Client, text: str, *, sees_everybody: bool) -> str:
         if unknown is not None:
             sentences = [*(sentences if unknown.deleted is None else ()), *describe_unknown(unknown)]
             similar = similar_cards(unknown)
-    return "\n".join((" ".join(sentences), *similar))
+    near = f"{similar[0]} {'; '.join(similar[1:])}" if similar else ""  # a line each would hide the plan below
+    return " ".join(filter(None, (*sentences, near)))
 
 
 # The clerk is waiting for the answer itself.
