@@ -71,7 +71,7 @@ class PlanBasis:
         if deleted := _positions(references, self.is_deleted):
             raise PlanError(
                 "this patron was deleted: number {numbers} of {count} given",
-                advice="restore the record first if it was deleted by mistake",
+                advice="if that was a mistake, ask your Evergreen administrator to restore the record",
                 code="patron-deleted",
                 values={"numbers": deleted, "count": len(references)},
             )
@@ -123,7 +123,7 @@ class PlanBasis:
         group = self.groups[number]
         if not group.complete:
             raise PlanError(
-                "merging would leave behind the hidden members of group {group}: {count:,}",
+                "members whom the login used can't see would be left behind in group {group}: {count:,}",
                 advice="move the visible members by barcode, or use an account that sees all",
                 code="merging-hidden-members",
                 values={"group": number, "count": group.hidden_member_count},
@@ -154,6 +154,8 @@ class PlanBasis:
         warnings.extend(_warnings_about_accounts(steps))
         warnings.extend(self._warnings(moves, groups))
         warnings.extend(_warnings_about_leads(steps, self.groups))
+        if action is Action.LEAD:
+            warnings.extend(_warnings_about_former_leads(steps, self.groups))
         # Report each warning once, even if several steps cause it.
         once = {(warning.code, *warning.values.items()): warning for warning in warnings}
         named = tuple(card.member.id for card in cards)
@@ -254,6 +256,15 @@ def _warnings_about_leads(steps: Sequence[Step], groups: Mapping[int, Group]) ->
             names = tuple(member.name for member in leads)
             values = {"names": names, "group": number}
             yield PlanWarning.counted("several-leads", group.counted(len(leads)), values)
+
+
+def _warnings_about_former_leads(steps: Sequence[Step], groups: Mapping[int, Group]) -> Iterator[PlanWarning]:
+    """Yield a warning for each group whose last lead is no longer one."""
+    former = {step.patron_id for step in steps if step.field == LEAD and not step.after}
+    for number, group in sorted(groups.items()):
+        leads = {member.id for member in group.members if member.group_lead}
+        if leads and leads <= former:
+            yield PlanWarning("left-without-lead", {"group": number})
 
 
 def _warnings_about_those_left(group: Group, leaving: set[int]) -> Iterator[PlanWarning]:
@@ -364,8 +375,8 @@ def find_reversals(
         former[step.patron] = record.replace(**{step.field: value})
     count = len({step.patron for step in entry.steps} - records.keys())
     text = Message(
-        "{count} patron is hidden from this account",
-        plural="{count} patrons are hidden from this account",
+        "{count} patron isn't visible to the login used",
+        plural="{count} patrons aren't visible to the login used",
         values={"count": count},
     )
     hidden = [text] if count else []

@@ -57,7 +57,7 @@ def _person_reads_errors() -> bool:
 
 def _suggestions(gateway: Gateway, barcodes: Iterable[str]) -> Iterator[str]:
     from evergreen_groups.desk import explain_unknown
-    from evergreen_groups.render import describe_unknown, printable
+    from evergreen_groups.render import describe_unknown, printable, similar_cards
 
     in_time = gateway.within(_SECONDS)
     explained = 0
@@ -70,7 +70,7 @@ def _suggestions(gateway: Gateway, barcodes: Iterable[str]) -> Iterator[str]:
             explained += 1
             if unknown.barcode:
                 yield gettext("Searched for: {barcode}", barcode=printable(unknown.barcode))
-                yield from (f"  {line}" for line in describe_unknown(unknown))
+                yield from (f"  {line}" for line in (*describe_unknown(unknown), *similar_cards(unknown)))
             else:
                 yield gettext("The barcode is empty.")
         if explained == _MOST_EXPLAINED:

@@ -121,6 +121,16 @@ class PatronLookup:
         rows = self._gateway.pcrud.columns_by_values("au", PATRON_FIELDS, "id", patrons)
         return {row.id: row.name for row in map(PatronRow._make, rows)}
 
+    def leads(self, groups: Collection[int]) -> dict[int, str]:
+        """Return the names of groups' leads by the groups' numbers; without a lead, of the oldest visible member.
+
+        Makes one call.
+        """
+        numbers = sorted(arguments.integers("groups", groups))
+        found = self._gateway.pcrud.columns_by_values("au", PATRON_FIELDS, "usrgroup", numbers, where={"deleted": "f"})
+        rows = sorted(map(PatronRow._make, found), key=_rank, reverse=True)
+        return {row.group: row.name for row in rows}  # the last one of a group stays
+
     def family_of(self, id: int) -> tuple[int, frozenset[int]]:
         """Return the number of a patron's group, and the ids of its visible members. Makes one call.
 
@@ -210,7 +220,7 @@ class PatronLookup:
         described = []
         for patron in patrons:
             account, members = found.accounts[patron.id], groups[patron.group]
-            lead = min(members, key=lambda row: (not row.group_lead, row.id), default=patron).name
+            lead = min(members, key=_rank).name if members else patron.name
             street = streets.get(addresses.get(patron.id)) or ""
             described.append(
                 FoundPatron(
@@ -224,6 +234,10 @@ class PatronLookup:
                 )
             )
         return tuple(described)
+
+
+def _rank(row: PatronRow) -> tuple[bool, int]:
+    return not row.group_lead, row.id
 
 
 def _note(patron: Patron, account: PatronAccount) -> Message | None:

@@ -25,8 +25,10 @@ from .pages import StaffClient as StaffClient
 from .pages import failed_run_page as failed_run_page
 from .pages import refusal_page as refusal_page
 from .pages import template_text as template_text
+from .plans import GroupNames as GroupNames
 from .plans import describe_unknown as describe_unknown
 from .plans import describe_warning as describe_warning
+from .plans import similar_cards as similar_cards
 from .plans import write_draft as write_draft
 from .plans import write_entries as write_entries
 from .plans import write_entry as write_entry

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
 
 from rich.cells import cell_len
@@ -23,7 +24,6 @@ from evergreen_groups.changes import (
 )
 from evergreen_groups.language import (
     describe_total,
-    enumeration,
     gettext,
     minute,
     ngettext,
@@ -60,19 +60,19 @@ WARNINGS: Mapping[str, Message] = {
         "address"
     ),
     "several-adults": Message(
-        "{group} will have {count} adult, more than {most}. They see each other's fines: ask first",
-        plural="{group} will have {count} adults, more than {most}. They see each other's fines: ask first",
+        "{group} will have {count} adult, more than {most}. They will see each other's fines: ask them first",
+        plural="{group} will have {count} adults, more than {most}. They will see each other's fines: ask them first",
     ),
     "group-left-empty": Message("{group} will be empty"),
     "last-member-leaves": Message("the last member leaves {group}"),
-    "left-alone": Message("only {name} stays in {group}: check whether {name} belongs with those who leave"),
-    "left-without-lead": Message("{group} loses its lead: make another member lead"),
+    "left-alone": Message("{name} will be left alone in the old group: check whether they should leave too"),
+    "left-without-lead": Message("{group} will have no lead: make another member lead"),
     "several-leads": Message(
         "{group} will have several leads ({names}): if it should have only one, remove the others as lead afterwards"
     ),
     "hidden-members": Message(
-        "{group} has {count} hidden member",
-        plural="{group} has {count} hidden members",
+        "{group} has {count} member at a library you can't see: if in doubt, ask a colleague there",
+        plural="{group} has {count} members at libraries you can't see: if in doubt, ask a colleague there",
     ),
 }
 """What to check before confirming a plan, by the code of the warning."""
@@ -85,20 +85,34 @@ def describe_warning(warning: PlanWarning) -> str:
     """
     values = {name: _isolated_value(value) for name, value in warning.values.items()}
     if isinstance(number := values.get("group"), int):
-        values["group"] = describe_group(number)
+        values["group"] = NUMBERS.name(number)
     if isinstance(at_least := values.pop("at_least", None), int):
         values["count"] = Total(at_least, exact=False)
     return gettext(WARNINGS[warning.code], **values)
 
 
-def describe_group(number: int, this_group: int | None = None) -> str:
-    """Name a group within a sentence."""
-    return gettext("this group") if number == this_group else gettext("group {group}", group=number)
+@dataclass(frozen=True, slots=True)
+class GroupNames:
+    """How sentences name groups: ``this`` is the page's, and ``leads`` are other groups' leads (names, by number)."""
+
+    this: int | None = None
+    leads: Mapping[int, str] = field(default_factory=dict)
+
+    def name(self, number: int) -> str:
+        """Name a group within a sentence."""
+        if number == self.this:
+            return gettext("this group")
+        if number in self.leads:
+            return gettext("{lead}'s group ({group})", lead=isolated(self.leads[number]), group=number)
+        return gettext("group {group}", group=number)
+
+
+NUMBERS = GroupNames()
 
 
 def _isolated_value(value: object) -> object:
     if isinstance(value, tuple):
-        return enumeration(isolated(name) for name in value)
+        return "; ".join(map(isolated, value))  # names have commas
     return isolated(value) if isinstance(value, str) else value
 
 
@@ -154,17 +168,15 @@ def _draft_lines(draft: Draft) -> Iterator[str]:
     yield from _listed(gettext("Unchanged:"), map(gettext, draft.unchanged))
 
 
-def describe_change(field: str, before: int, after: int | None, this_group: int | None = None) -> str:
-    """Describe the change of one field, planned or made. A group of None is a new one. ``this_group`` is the page's."""
+def describe_change(field: str, before: int, after: int | None, names: GroupNames = NUMBERS) -> str:
+    """Describe the change of one field, planned or made. A group of None is a new one."""
     if field == PENALTIES:
         return gettext("penalties recalculated")
     if field != GROUP:
         return gettext("becomes group lead") if after else gettext("no longer group lead")
     if after is None:
-        return gettext("from {before} to a new group", before=describe_group(before, this_group))
-    return gettext(
-        "from {before} to {after}", before=describe_group(before, this_group), after=describe_group(after, this_group)
-    )
+        return gettext("from {before} to a new group", before=names.name(before))
+    return gettext("from {before} to {after}", before=names.name(before), after=names.name(after))
 
 
 def _group_lines(group: PlannedGroup) -> Iterator[str]:
@@ -290,10 +302,10 @@ def _journal_step(step: JournalStep) -> str:
 
 
 def describe_unknown(unknown: UnknownBarcode) -> Iterator[str]:
-    """Yield what may be wrong with an unknown barcode, a sentence each, and the cards that are nearly the same."""
+    """Yield what may be wrong with an unknown barcode, a sentence each."""
     if unknown.length is not None:
         yield gettext(
-            "Barcodes here have {length} characters, this one has {count}: scan the card again.",
+            "Barcodes here have {length} characters, this one has {count}.",
             length=unknown.length,
             count=len(unknown.barcode),
         )
@@ -301,12 +313,16 @@ def describe_unknown(unknown: UnknownBarcode) -> Iterator[str]:
         yield gettext("The check digit is wrong: one of the digits was misread or mistyped.")
     if unknown.deleted is not None:
         yield gettext(
-            "The card belongs to {name}, a deleted patron. Restore the record first if it was deleted by mistake.",
+            "The card belongs to {name}, a deleted patron. If that was a mistake, ask your Evergreen administrator to "
+            "restore the record.",
             name=printable(unknown.deleted),
         )
-    if unknown.near:
-        near = enumeration(_near_card(card) for card in unknown.near)
-        yield gettext("Similar cards: {cards}", cards=near)
+
+
+def similar_cards(unknown: UnknownBarcode) -> list[str]:
+    """Return a heading and a line for each card that is nearly the same, if there are any."""
+    near = [_near_card(card) for card in unknown.near]
+    return [gettext("Similar cards:"), *near] if near else []
 
 
 def _near_card(card: NearCard) -> str:

@@ -840,7 +840,7 @@ class StatementSettings:
     )
     how_to_pay: str = setting(
         v.TEXT,
-        "You can pay at the desk of the library.",
+        "You can pay at the library's front desk.",
         help="Where and how to pay, at the bottom of the statement; each line is a paragraph.",
     )
     adults: bool = setting(

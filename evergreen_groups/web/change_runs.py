@@ -179,7 +179,9 @@ class Approvals:
                             code="approval-second-factor",
                         ) from None
                     raise ProblemError(
-                        403, "The supervisor's login was refused. Nothing was changed.", code="approval-refused"
+                        403,
+                        "The supervisor couldn't log in. Check the user name and password. Nothing was changed.",
+                        code="approval-refused",
                     ) from None
                 if user == caller.user:
                     raise ProblemError(

@@ -173,7 +173,7 @@ def test_whom_the_account_cannot_see_is_not_taken_back(mover: Client, proxy: Fau
     assert mover.move(["20000000001012"], to=OTHERS_CARD).apply().done
     with gateway_of(proxy.url, "north_manager") as gateway:
         why = why_not_undone(client_of(gateway, tmp_path), 1)
-    assert why == "nothing to undo in change 1: 1 patron is hidden from this account"
+    assert why == "nothing to undo in change 1: 1 patron isn't visible to the login used"
 
 
 def test_one_who_is_hidden_in_passing_is_not_passed_over(mover: Client, proxy: FaultProxy) -> None:

@@ -22,7 +22,7 @@ from evergreen_groups.web import close
 Flow = Callable[[DeskPage], DeskPage]
 """A clerk's steps from the list to the plan."""
 
-_HIDDEN = ("not visible", "hidden from this account", "your login can't see", "set by staff")
+_HIDDEN = ("not visible", "isn't visible", "hidden from this account", "can't see", "set by staff")
 """What a page says if it doesn't show everything."""
 
 

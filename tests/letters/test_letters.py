@@ -208,7 +208,7 @@ def test_a_librarys_own_texts(sandbox: Sandbox) -> None:
     assert said == [
         "All: Adaeze Okonkwo",
         "Only your own fines and those of any children in your family are included.",
-        "You can pay at the desk of the library.",
+        "You can pay at the library's front desk.",
         "English",
         "of Harbor Street Library",
     ]

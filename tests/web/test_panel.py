@@ -515,7 +515,7 @@ def test_what_is_not_in_the_list_is_counted(desk: Desk) -> None:
     assert panel["lines"][0].splitlines()[0] == "47 members"
     assert seen(panel)[:3] == FAMILY[:3]
     assert len(panel["members"]) == 8
-    assert panel["rest"] == "36 more on the group page; 3 not visible to you, $7.00"
+    assert panel["rest"] == "36 more on the group page; 3 more at libraries you can't see, $7.00"
 
 
 @both_clients
@@ -700,7 +700,7 @@ def test_hidden_members(desk: Desk) -> None:
         ("O'Sullivan-Byrne, Siobhán", "$18.40"),
         ("O'Sullivan-Byrne, Aoife", "$0.00"),
     ]
-    assert panel["rest"] == "1 not visible to you, $22.00"
+    assert panel["rest"] == "1 more at a library you can't see, $22.00"
 
 
 @both_clients

@@ -198,7 +198,7 @@ def test_from_one_patrons_group_to_anothers(tab: Tab) -> None:
 def test_one_click_brings_the_clients_list_back_and_that_is_remembered(tab: Tab) -> None:
     tab.open(1017)
     tab.shows(1017)
-    assert tab.choose() == "Show the client's own list"
+    assert tab.choose() == "Show Evergreen's own list"
     tab.is_the_clients()
     tab.open(1007)
     tab.desk.until(lambda: tab.state == "client")
@@ -320,7 +320,7 @@ def test_the_keyboard_gets_in_and_out(tab: Tab) -> None:
     tab.shows(1017)
     tab.has_the_focus()
     tab.desk.press_with(Keys.SHIFT, Keys.TAB)
-    assert tab.desk.focused() == "Show the client's own list"
+    assert tab.desk.focused() == "Show Evergreen's own list"
     tab.desk.press(Keys.TAB)
     assert tab.desk.run("return document.activeElement.localName") == "iframe"
 

@@ -12,10 +12,12 @@ from .group import write_members as write_members
 from .outcome import OutcomeView as OutcomeView
 from .outcome import PastEntry as PastEntry
 from .outcome import describe_failure as describe_failure
+from .outcome import groups_of as groups_of
 from .outcome import outcome_view as outcome_view
 from .outcome import past_entry as past_entry
 from .plan import age_or_juvenile as age_or_juvenile
 from .plan import plan_page as plan_page
+from .standing import Remark as Remark
 from .statement import HOW_TO_PAY as HOW_TO_PAY
 from .statement import StatementPage as StatementPage
 from .statement import member_overview as member_overview

@@ -42,6 +42,12 @@ class ListedMember:
     remarks: tuple[Remark, ...]
 
     @property
+    def chips(self) -> tuple[Remark, ...]:
+        """The remarks that the list shows: the first, and the first block that the group's sum counts."""
+        blocks = [one for one in self.remarks if one.code]
+        return tuple(dict.fromkeys((*self.remarks[:1], *blocks[:1])))
+
+    @property
     def words(self) -> str:
         """The text that a search within the list looks at."""
         member = self.member
@@ -232,7 +238,7 @@ def group_sums(details: GroupDetails) -> GroupSums:
     labels = (
         _over_limit_label(details),
         pgettext("members", "Blocked"),
-        *(pgettext("items", "Out"), pgettext("items", "Overdue"), pgettext("items", "Lost")),
+        *(pgettext("a short label", "Items out"), pgettext("items", "Overdue"), pgettext("items", "Lost")),
     )
     totals = (standings.over_limit, standings.blocked, *counts.totals)
     return GroupSums(tuple(zip(labels, map(describe_total, totals), strict=True)), items_hidden=not counts.complete)
@@ -242,10 +248,10 @@ def _over_limit_label(details: GroupDetails) -> str:
     """Return a label with the limit, unless members have limits of their own."""
     limit = details.limit
     if limit is None or limit.amount is None:
-        return gettext("Over the limit")
+        return gettext("Members over the limit")
     if limit.comparison is Comparison.REACHES:
-        return gettext("At or over the {limit} limit", limit=limit.amount)
-    return gettext("Over the {limit} limit", limit=limit.amount)
+        return gettext("Members at or over {limit}", limit=limit.amount)
+    return gettext("Members over {limit}", limit=limit.amount)
 
 
 # The Angular client's addresses contain its language. Without one, it redirects to the browser's language.

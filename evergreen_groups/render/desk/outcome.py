@@ -7,11 +7,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from evergreen_groups.changes import GROUP, PENALTIES, StepState
+from evergreen_groups.changes import GROUP, PENALTIES, Action, StepState
 from evergreen_groups.language import describe_advice, describe_problem, gettext, ngettext
 from evergreen_groups.message import Message
 from evergreen_groups.render import isolated, printable, sentence
-from evergreen_groups.render.plans import ACTIONS, STATES, describe_change, describe_progress, describe_reason
+from evergreen_groups.render.plans import (
+    STATES,
+    GroupNames,
+    describe_change,
+    describe_progress,
+    describe_reason,
+)
 
 if TYPE_CHECKING:
     from evergreen_groups.changes import Change, JournalEntry, JournalStep, StepReason
@@ -34,7 +40,7 @@ class ClerkReason:
 
 _ADVICE = {
     "hidden-meanwhile": Message("The home library, or the login's VIEW_USER permission, may have changed."),
-    "deleted-meanwhile": Message("restore the record first if it was deleted by mistake"),
+    "deleted-meanwhile": Message("if that was a mistake, ask your Evergreen administrator to restore the record"),
     "session-ended": Message("Log in to the staff client, then make the changes that are still missing."),
     "ils-unreachable": _LATER,
     "no-time": _LATER,
@@ -97,12 +103,12 @@ def remark_about_done(reason: StepReason) -> str:
     return ""
 
 
-_RECALCULATED = ("blocked-now", "still-blocked", "block-lifted", "still-not-blocked")
-
-
-def explain_recalculation(reason: StepReason) -> str:
-    """Say what a recalculation changed. Evergreen applies its own thresholds, which may differ from the limit."""
-    return describe_reason(reason) if reason.code in _RECALCULATED else gettext("penalties recalculated")
+_RECALCULATED = {
+    "blocked-now": Message("{name} is now blocked for fines"),
+    "still-blocked": Message("{name} is still blocked for fines"),
+    "block-lifted": Message("{name} is no longer blocked for fines"),
+    "still-not-blocked": Message("{name} still isn't blocked for fines"),
+}
 
 
 _TITLES = {
@@ -186,8 +192,8 @@ def outcome_view(
     change: Change,
     patrons: Mapping[int, str],
     libraries: Mapping[int, str],
+    groups: GroupNames,
     *,
-    this_group: int,
     may_undo: bool,
     may_approve: bool,
     undoes: bool,
@@ -196,18 +202,21 @@ def outcome_view(
     """Return the view of a change.
 
     ``patrons`` has the names of visible patrons by id, and ``libraries`` the short names of org units by id.
-    ``this_group`` is the number of the page's group.
     """
     entry, under_way, hidden = change.entry, change.is_under_way, change.hidden_step_count
     approved = entry.operator.approved_by is not None
     states = [step.state for step in entry.steps]
     kind = _kind(states, under_way)
     lines = tuple(
-        describe_step(step, patrons, libraries, this_group, under_way=under_way, approved=approved, undone=undoes)
+        describe_step(step, patrons, libraries, groups, under_way=under_way, approved=approved, undone=undoes)
         for step in entry.steps
     )
     if hidden:
-        text = ngettext("{count} change to hidden patrons", "{count} changes to hidden patrons", hidden)
+        text = ngettext(
+            "{count} change to patrons your login can't see",
+            "{count} changes to patrons your login can't see",
+            hidden,
+        )
         lines += (OutcomeLine("", text, names_patron=True),)
     return OutcomeView(
         entry=entry.id,
@@ -221,12 +230,12 @@ def outcome_view(
         may_undo=may_undo and not under_way and any(map(_can_be_undone, entry.steps)),
         key=key,
         patrons=tuple(dict.fromkeys(step.patron for step in entry.steps)),
-        groups=tuple(sorted(_groups(entry))),
-        refused=approval_request(entry, this_group) if may_approve and not under_way else None,
+        groups=tuple(sorted(groups_of(entry))),
+        refused=approval_request(entry, groups.this) if may_approve and not under_way else None,
     )
 
 
-def approval_request(entry: JournalEntry, this_group: int) -> ApprovalRequest | None:
+def approval_request(entry: JournalEntry, this_group: int | None) -> ApprovalRequest | None:
     """Return what a supervisor may approve: the first refused step, with all refused or unsent steps of the same kind.
 
     For a move to a group other than the page's, a patron who arrived there identifies the target. If none did, the
@@ -267,7 +276,7 @@ def _heading(entry: JournalEntry, lines: tuple[OutcomeLine, ...], done: int, *, 
     if kind == "note":
         return gettext(_TITLES[kind])
     if done == len(entry.steps):
-        return _all_done(lines, done, undoes=undoes)
+        return _all_done(entry, lines, undoes=undoes)
     if any(step.state is StepState.SENDING for step in entry.steps):
         return gettext("We don't know yet whether the change went through")
     if all(line.done for line in lines) and not done:
@@ -275,13 +284,19 @@ def _heading(entry: JournalEntry, lines: tuple[OutcomeLine, ...], done: int, *, 
     return describe_progress(entry.steps) if done else gettext("Nothing was changed")
 
 
-def _all_done(lines: tuple[OutcomeLine, ...], done: int, *, undoes: bool) -> str:
-    text = ngettext("{count} change", "{count} changes", done)
-    if done == 1:
+def _all_done(entry: JournalEntry, lines: tuple[OutcomeLine, ...], *, undoes: bool) -> str:
+    count = len({step.patron for step in entry.steps})
+    if len(entry.steps) == 1:
         line = lines[0]
         text = line.text
         if not line.names_patron:
             text = gettext("{name}: {text}", name=isolated(line.who), text=text)
+    elif any(step.field != GROUP for step in entry.steps):
+        text = ngettext("{count} patron changed", "{count} patrons changed", count)
+    elif undoes:
+        text = ngettext("{count} patron moved back", "{count} patrons moved back", count)
+    else:
+        text = ngettext("{count} patron moved", "{count} patrons moved", count)
     return gettext("Undone: {text}", text=text) if undoes else gettext("Done: {text}", text=text)
 
 
@@ -289,18 +304,18 @@ def describe_step(
     step: JournalStep,
     patrons: Mapping[int, str],
     libraries: Mapping[int, str],
-    this_group: int,
+    groups: GroupNames,
     *,
     under_way: bool = False,
     approved: bool = False,
     undone: bool = False,
 ) -> OutcomeLine:
     """Describe the outcome of a step. ``approved``: a supervisor approved the change; ``undone``: it is an undo."""
-    who = patrons.get(step.patron) or gettext("hidden patron")
+    who = patrons.get(step.patron) or gettext("a patron you can't see")
     if step.state is StepState.DONE:
         if step.field == PENALTIES:
-            return OutcomeLine(who, explain_recalculation(step.reason), done=True)
-        text = _done(step, isolated(who), this_group, undone=undone)
+            return _recalculated(step.reason, who)
+        text = _done(step, isolated(who), groups, undone=undone)
         return OutcomeLine(who, text, remark_about_done(step.reason), names_patron=True, done=True)
     if under_way and step.state in (StepState.SENDING, StepState.PLANNED):
         return OutcomeLine(who, gettext(STATES[step.state]))
@@ -314,17 +329,23 @@ def describe_step(
     return OutcomeLine(who, text, why.advice, done=step.state is StepState.UNCHANGED)
 
 
-def _done(step: JournalStep, name: str, this_group: int, *, undone: bool) -> str:
+def _recalculated(reason: StepReason, who: str) -> OutcomeLine:
+    """Say what a recalculation changed. Evergreen applies its own thresholds, which may differ from the limit."""
+    if reason.code not in _RECALCULATED:
+        return OutcomeLine(who, gettext("penalties recalculated"), done=True)
+    text = gettext(_RECALCULATED[reason.code], name=isolated(who))
+    return OutcomeLine(who, "; ".join((text, *map(gettext, reason.messages[1:]))), names_patron=True, done=True)
+
+
+def _done(step: JournalStep, name: str, groups: GroupNames, *, undone: bool) -> str:
     if step.field != GROUP:
         if step.after:
             return gettext("{name} is now group lead", name=name)
         return gettext("{name} is no longer group lead", name=name)
-    if step.after == this_group:
-        return gettext("{name} is now in this group", name=name)
     if step.after is None:
         return gettext("{name} is now in a new group", name=name)
-    text = Message("{name} is back in group {group}") if undone else Message("{name} is now in group {group}")
-    return gettext(text, name=name, group=step.after)
+    text = Message("{name} is back in {group}") if undone else Message("{name} is now in {group}")
+    return gettext(text, name=name, group=groups.name(step.after))
 
 
 def _can_be_undone(step: JournalStep) -> bool:
@@ -332,7 +353,8 @@ def _can_be_undone(step: JournalStep) -> bool:
     return step.state is StepState.DONE and step.field != PENALTIES
 
 
-def _groups(entry: JournalEntry) -> set[int]:
+def groups_of(entry: JournalEntry) -> set[int]:
+    """Return the numbers of the groups that a change concerns."""
     moves = [step for step in entry.steps if step.field == GROUP]
     return {number for step in moves for number in (step.before, step.after, step.value) if number is not None}
 
@@ -340,24 +362,27 @@ def _groups(entry: JournalEntry) -> set[int]:
 _PROBLEM_TITLES = {
     401: Message("Your session has ended"),
     403: Message("Not allowed"),
-    404: Message("Patron not found"),
 }
-_PROBLEM_ADVICE = {
-    404: Message(
-        "Deleted patrons aren't shown. To see other patrons, your login needs VIEW_USER at their home library."
-    ),
-    **dict.fromkeys((429, 500, 502, 503, 504), _LATER),
-}
+_PROBLEM_ADVICE = dict.fromkeys((429, 500, 502, 503, 504), _LATER)
 _OTHER = Message("That didn't work")
 
 
 def describe_failure(status: int, error: EvergreenGroupsError) -> dict[str, object]:
     """Return the values for the template of an error page."""
+    if error.code == "not-found":
+        return {
+            "title": gettext("Patron not found"),
+            "text": gettext("The record was deleted, or belongs to a library whose patrons your login can't see."),
+            "advice": gettext("To see them, ask your administrator for the permission VIEW_USER there."),
+            "log_in": False,
+            "not_found": True,
+        }
     return {
         "title": gettext(_PROBLEM_TITLES.get(status, _OTHER)),
         "text": sentence(describe_problem(error)) if status != 401 else "",  # the title says it
         "advice": sentence(describe_advice(error) or gettext(_PROBLEM_ADVICE.get(status, ""))),
         "log_in": status == 401,
+        "not_found": False,
     }
 
 
@@ -376,10 +401,21 @@ class PastEntry:
     key: str
 
 
+_PAST: Mapping[str, Message] = {
+    Action.MOVE.value: Message("Moved", context="a change"),
+    Action.REMOVE.value: Message("Removed from the group"),
+    Action.MERGE.value: Message("Groups merged"),
+    Action.LEAD.value: Message("Group lead changed"),
+    Action.BATCH.value: Message("Changed from a file"),
+    Action.UNDO.value: Message("Undone", context="a change"),
+    Action.RECALCULATE.value: Message("Penalties recalculated"),
+}
+
+
 def past_entry(
     entry: JournalEntry,
     patrons: Mapping[int, str],
-    this_group: int,
+    groups: GroupNames,
     *,
     by: str,
     hidden: int = 0,
@@ -390,14 +426,15 @@ def past_entry(
     """Return the view of an entry. ``patrons`` has the names of visible patrons by id; ``hidden`` counts further steps
     that were left out of ``entry``. ``undoes`` is false for a redo.
     """
-    action = gettext("Redo") if entry.undoes and not undoes else gettext(ACTIONS.get(entry.action, entry.action))
+    redone = Message("Redone", context="a change")
+    action = gettext(redone if entry.undoes and not undoes else _PAST.get(entry.action, entry.action))
     seen = [step for step in entry.steps if step.patron in patrons]
     return PastEntry(
         id=entry.id,
         at=entry.at,
         what=action,
         by=by,
-        lines=tuple(OutcomeLine(patrons[step.patron], _past_change(step, this_group)) for step in seen),
+        lines=tuple(OutcomeLine(patrons[step.patron], _past_change(step, groups)) for step in seen),
         hidden=hidden + len(entry.steps) - len(seen),
         may_undo=may_undo and any(map(_can_be_undone, entry.steps)),
         undoes=undoes,
@@ -405,9 +442,9 @@ def past_entry(
     )
 
 
-def _past_change(step: JournalStep, this_group: int) -> str:
-    after = this_group if step.value == this_group else step.after  # the page's group may have been new then
-    change = describe_change(step.field, step.before, after, this_group)
+def _past_change(step: JournalStep, groups: GroupNames) -> str:
+    after = groups.this if step.value == groups.this else step.after  # the page's group may have been new then
+    change = describe_change(step.field, step.before, after, groups)
     if step.state is StepState.DONE:
         return change
     return gettext("{change} ({state})", change=change, state=gettext(STATES[step.state]))

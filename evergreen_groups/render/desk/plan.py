@@ -11,9 +11,8 @@ from evergreen_groups.changes import GROUP
 from evergreen_groups.language import gettext, npgettext, pgettext
 from evergreen_groups.message import Message
 from evergreen_groups.render import isolated, printable, sentence
-from evergreen_groups.render.plans import describe_group, describe_warning, group_line
+from evergreen_groups.render.plans import GroupNames, describe_warning, group_line
 from evergreen_groups.render.text import capitalized
-from evergreen_groups.render.wording import hidden_members
 from evergreen_groups.values import age_of
 
 if TYPE_CHECKING:
@@ -56,11 +55,11 @@ class MemberMark:
 
 @dataclass(frozen=True, slots=True)
 class GroupView:
-    """A group before and after a plan: one line, and its members."""
+    """A group before and after a plan: one line, its members, and how many more are hidden."""
 
     line: str
     members: tuple[MemberMark, ...]
-    note: str
+    hidden: int
 
 
 def plan_page(draft: Draft, action: str, this_group: int | None) -> PlanPage:
@@ -107,6 +106,7 @@ _CONFIRM_ANYWAY = {
     "move": Message("Move anyway"),
     "remove": Message("Remove anyway"),
     "merge": Message("Merge anyway"),
+    "no-lead": Message("Remove anyway"),
 }
 _NOTES = {
     "remove": Message("Each removed patron gets a separate new group."),
@@ -145,7 +145,7 @@ def _with_group_name(warning: PlanWarning, leads: dict[int, str], this_group: in
 
 def _group_name(number: int, leads: dict[int, str], this_group: int | None) -> str:
     if number == this_group or number not in leads:
-        return describe_group(number, this_group)
+        return GroupNames(this_group).name(number)
     return gettext("{lead}'s group", lead=leads[number])
 
 
@@ -176,7 +176,8 @@ def _facts(step: Step) -> Iterator[str]:
     yield gettext("own fines {owed}", owed=step.member.own_fines)
     # A move writes the group only. A lead keeps the flag, even if the new group already has a lead.
     if step.member.group_lead and step.field == GROUP:
-        yield gettext("stays group lead")
+        new = step.after is None
+        yield gettext("will be lead of the new group") if new else gettext("will be a lead there too")
 
 
 def _group(group: PlannedGroup, name: str) -> GroupView:
@@ -184,7 +185,6 @@ def _group(group: PlannedGroup, name: str) -> GroupView:
     ids_before, ids_after = ({member.id for member in members} for members in (before, after))
     joins, leaves = pgettext("a group", "joins"), pgettext("a group", "leaves")
     stays = pgettext("a group", "stays behind") if len(after) < len(before) else ""
-    hidden = group.hidden_member_count
     return GroupView(
         line=group_line(group, name),
         members=(
@@ -192,5 +192,5 @@ def _group(group: PlannedGroup, name: str) -> GroupView:
             *(MemberMark(member, leaves) for member in before if member.id not in ids_after),
             *(MemberMark(member, stays) for member in before if member.id in ids_after),
         ),
-        note=hidden_members(group.before) if hidden and group.before else "",
+        hidden=group.hidden_member_count,
     )

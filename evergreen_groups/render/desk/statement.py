@@ -117,7 +117,7 @@ def _title(member: MemberBills, bill: Bill) -> str | None:
     return None if item is None else member.titles.get(item.copy, "")
 
 
-HOW_TO_PAY = Message("You can pay at the desk of the library.")
+HOW_TO_PAY = Message("You can pay at the library's front desk.")
 """The setting's default, which is shown in the reader's language unless the library has its own text."""
 
 

@@ -9,13 +9,21 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from evergreen_groups.changes import PENALTIES, Action, PlanRequest, StepState
+from evergreen_groups.changes import GROUP, PENALTIES, Action, PlanRequest, StepState
 from evergreen_groups.desk import LookupKind, explain_unknown
 from evergreen_groups.errors import BusyError, EvergreenGroupsError, NotFoundError, PlanError
 from evergreen_groups.ils import OrgUnits
-from evergreen_groups.language import gettext
+from evergreen_groups.language import describe_advice, gettext
 from evergreen_groups.message import Message
-from evergreen_groups.render import describe_unknown, error_sentences, isolated, printable, sentence
+from evergreen_groups.render import (
+    GroupNames,
+    describe_unknown,
+    error_sentences,
+    isolated,
+    printable,
+    sentence,
+    similar_cards,
+)
 from evergreen_groups.render import desk as pages
 from evergreen_groups.web import ANOTHER_DESK, ProblemError, apply_plan, undo_change
 from evergreen_groups.web.desk.forms import ChangeForm
@@ -60,6 +68,7 @@ NOT_FOUND = {
 }
 # Errors about a barcode for which a lookup has a better answer.
 _LOOKED_UP = ("no-active-card", "patron-twice", "patron-deleted")
+_DELETED = Message("the patron's record was deleted")
 # Errors for a plan that can no longer be applied but can be proposed again.
 _OUTDATED = ("plan-outdated", "plan-expired", "no-such-plan")
 
@@ -74,6 +83,8 @@ def propose(client: Client, form: ChangeForm, patron: int) -> ProposedPlan | str
     try:
         return client.changes.propose(_request(form, patron))
     except (PlanError, NotFoundError) as error:
+        if error.code == "patron-deleted":  # its text counts barcodes, which the clerk hasn't typed
+            return " ".join(map(sentence, (gettext(_DELETED), describe_advice(error))))
         return error_sentences(error)
 
 
@@ -112,16 +123,21 @@ def without_members(form: ChangeForm, draft: Draft) -> tuple[ChangeForm, str]:
 
 def describe_unfound(client: Client, text: str, *, sees_everybody: bool) -> str:
     """Say that no patron was found, with advice about a barcode. Makes up to three calls."""
-    not_found = Message("No patron found: {text}")
-    if not sees_everybody:
-        not_found = Message("No patron found at the libraries visible to your login: {text}")
+    is_name = not any(letter.isdigit() for letter in text)
+    not_found = Message("No patron is named {text}. Check the spelling, or scan the card.")
+    if not is_name:
+        not_found = Message("No patron has the card {text}. Scan it again, or type the name.")
     sentences = [gettext(not_found, text=isolated(text))]
-    if not any(letter.isdigit() for letter in text):
-        return sentence(sentences[0])
+    if not sees_everybody:
+        sentences.append(gettext("Patrons of libraries that you can't see aren't found here."))
+    similar: list[str] = []
     with suppress(EvergreenGroupsError):  # advice is optional
-        unknown = explain_unknown(client.gateway.within(_ADVICE_SECONDS), text)
-        sentences += describe_unknown(unknown) if unknown is not None else ()
-    return " ".join(map(sentence, sentences))
+        unknown = None if is_name else explain_unknown(client.gateway.within(_ADVICE_SECONDS), text)
+        if unknown is not None:
+            sentences = [*(sentences if unknown.deleted is None else ()), *describe_unknown(unknown)]
+            similar = similar_cards(unknown)
+    near = f"{similar[0]} {'; '.join(similar[1:])}" if similar else ""  # a line each would hide the plan below
+    return " ".join(filter(None, (*sentences, near)))
 
 
 # The clerk is waiting for the answer itself.
@@ -235,12 +251,22 @@ def outcome(client: Client, made: JournalEntry, details: GroupDetails, *, may_ch
         change,
         names.known,
         {unit.id: unit.shortname for unit in OrgUnits.read(client.gateway)} if refused_at else {},
-        this_group=details.group.number,
+        _group_names(client, details.group.number, _joined(change.entry)),
         may_undo=may_change and client.changes.may_undo(change),
         may_approve=may_change and change.is_own,
         undoes=is_undo(client, made),
         key=secrets.token_hex(16),
     )
+
+
+def _joined(made: JournalEntry) -> Iterable[int]:
+    return (step.after for step in made.steps if step.field == GROUP and step.after is not None)
+
+
+def _group_names(client: Client, this_group: int, numbers: Iterable[int]) -> GroupNames:
+    """Read how to name the groups with these numbers. Makes one call if any isn't the page's."""
+    others = set(numbers) - {this_group}
+    return GroupNames(this_group, client.patrons.leads(others) if others else {})
 
 
 def is_undo(client: Client, made: JournalEntry, known: Mapping[str, JournalEntry] = _NO_ENTRIES) -> bool:
@@ -279,12 +305,13 @@ def history(
     names.read(staff.union(id for id in authors if id not in (None, user)))
     undone = _undone_changes([*changes, *others])
     known = {change.entry.id: change.entry for change in [*changes, *others]}
+    groups = _group_names(client, group, {number for entry in known.values() for number in pages.groups_of(entry)})
 
     def entry_of(change: Change, by: str = "") -> pages.PastEntry:
         return pages.past_entry(
             change.entry,
             names.known,
-            group,
+            groups,
             by=by,
             hidden=change.hidden_step_count,
             may_undo=may_change and change.entry.id not in undone and client.changes.may_undo(change),
@@ -335,7 +362,7 @@ def _by(name: str | None) -> str:
 
 
 def _shown(name: str | None) -> str:
-    return isolated(name) if name else gettext("hidden staff user")
+    return isolated(name) if name else gettext("a colleague whose name you can't see")
 
 
 def _staff_of(entry: JournalEntry) -> Iterable[int]:

@@ -47,6 +47,11 @@ _NO_PATRON = {
     "join": Message("Scan a card first."),
     "recalculate": Message("Recalculating would change nothing here."),
 }
+_WHICH = {
+    "join": Message("Move another patron to this group"),
+    "move": Message("Move to which group?"),
+    "merge": Message("Merge into which group?"),
+}
 _NOT_CONFIRMED = Message("Nothing was changed. To confirm, use the {button} button.")
 _SELECT_FIRST = Message("Select a member first.")
 _SHOWN_OF_ALL = Message("{shown} of {all} shown")
@@ -314,9 +319,9 @@ def _card_page(
     joins = form.action == "join"
     return html(
         "card.html",
-        title=gettext("Move another patron to this group") if joins else gettext("Move to which group?"),
+        title=gettext(_WHICH.get(form.action, _WHICH["move"])),
         unchanged=_unchanged(form),
-        label=gettext("The patron's card") if joins else gettext("A card from the other group"),
+        label=gettext("Card or name") if joins else gettext("Card of any member of the other group"),
         form_token=clerk.form_token,
         form=form,
         field="patron" if joins else "target_id",
@@ -384,7 +389,7 @@ def _sort() -> str:
 
 @blueprint.get(f"{_GROUP}/members/<member>")
 def member(patron: str, member: str) -> Response:
-    """Show a member's bills and checked-out items. The script inserts part of this page into the list."""
+    """Show a member's remarks, bills and checked-out items. The script inserts part of this page into the list."""
     with admitted(patron) as clerk:
         id = requests.record_id(member)
         titles = Titles(service.service().settings.desk.titles)
@@ -398,7 +403,16 @@ def member(patron: str, member: str) -> Response:
             form_token=clerk.form_token,
             group=found.group,
             member=affairs,
+            remarks=_remarks(clerk, id),
         )
+
+
+def _remarks(clerk: Clerk, member: int) -> tuple[pages.Remark, ...]:
+    """Return what there is to say about a member; nothing to the script, whose list has it."""
+    if request.headers.get("Sec-Fetch-Dest") == "empty":
+        return ()
+    rows = pages.member_rows(clerk.client.details.of_user(clerk.patron, exact=False))
+    return next((row.remarks for row in rows if row.member.id == member), ())
 
 
 @blueprint.get(f"{_GROUP}/statement")

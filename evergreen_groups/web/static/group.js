@@ -239,7 +239,7 @@ function rest(answer, shown) {
   if (more > 0) parts.push(ngettext("{count} more on the group page", "{count} more on the group page", more));
   const { count, fines } = hiddenIn(answer);
   if (count) {
-    const said = ngettext("{count} not visible to you", "{count} not visible to you", count);
+    const said = ngettext("{count} more at a library you can't see", "{count} more at libraries you can't see", count);
     parts.push(fines === null ? said : `${said}, ${money(fines)}`);
   }
   return parts.join("; ");

@@ -85,7 +85,7 @@ function state(name) {
   said.setAttribute("role", "status");
   choice.hidden = name === "ended"; // the panel's button for it brings it back
   const choices = { client: gettext("Show the group's page"), lost: gettext("Try again") };
-  choice.textContent = choices[name] || gettext("Show the client's own list");
+  choice.textContent = choices[name] || gettext("Show Evergreen's own list");
 }
 
 const frame = () => holder && holder.querySelector("iframe");

@@ -24,7 +24,7 @@ from evergreen_groups.render.desk import outcome as past
 from evergreen_groups.render.desk import outcome as problems
 from evergreen_groups.render.desk import standing, statement
 from evergreen_groups.render.desk.statement import ItemLine
-from evergreen_groups.render.plans import WARNINGS, describe_warning
+from evergreen_groups.render.plans import WARNINGS, GroupNames, describe_warning
 
 LEAD = "master_account"
 NAME = "Ó Néill, Zoë"
@@ -70,8 +70,11 @@ OPEN = [
 ]
 
 
+GROUPS = GroupNames(1001, {1002: NAME})
+
+
 def described(one: Any, **how: bool) -> str:
-    line = outcomes.describe_step(one, {7: NAME}, {4: "BR1"}, 1001, **how)
+    line = outcomes.describe_step(one, {7: NAME}, {4: "BR1"}, GROUPS, **how)
     return f"{line.who}: {line.text} {line.advice}"
 
 
@@ -99,7 +102,7 @@ def test_what_is_done(reason: StepReason, field: str, after: int | None) -> None
 @pytest.mark.parametrize("field", [GROUP, LEAD, PENALTIES])
 def test_what_was_done_before(state: StepState, field: str) -> None:
     for after in (None, 0, 1002):
-        assert latin(past._past_change(step(state, field, after=after, value=after), 1001)) == set()
+        assert latin(past._past_change(step(state, field, after=after, value=after), GROUPS)) == set()
 
 
 @pytest.mark.parametrize("under_way", [True, False])

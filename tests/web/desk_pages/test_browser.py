@@ -42,7 +42,7 @@ class TestTheSeedsFlow:
         page.shows("Move 2 patrons here?")
         assert page.group_of(RUTH) == 5001
         page.desk.click("#confirm")
-        assert "Done: 2 changes" in page.outcome()
+        assert "Done: 2 patrons moved" in page.outcome()
 
     def test_a_scanners_second_line_end_does_not_confirm(self, page: PageDesk) -> None:
         """The next page ignores keys at first. Here the page's clock is stopped, so that period never ends."""
@@ -85,7 +85,7 @@ class TestWhoIsMeant:
     def test_an_unknown_card_is_selected_for_the_next_scan(self, page: PageDesk) -> None:
         page.open_group(NGUYEN)
         page.scan("20000000009999", Keys.ENTER)
-        page.until(lambda: "No patron found: 20000000009999" in page.text("#message"))
+        page.until(lambda: "No patron has the card 20000000009999" in page.text("#message"))
         page.shows("Group Member Details")
         page.scan(card(RUTH), Keys.ENTER)
         page.shows("Move Nguyễn, Ruth here?")
@@ -112,7 +112,7 @@ class TestWhoIsMeant:
         page.until(lambda: "To confirm, use the" in page.text("#message") and page.loaded())
         page.scan(PASSWORD)
         page.desk.click("#confirm")
-        assert page.outcome().startswith("Done: 3 changes")
+        assert page.outcome().startswith("Done: 3 patrons moved")
 
 
 class TestOnce:

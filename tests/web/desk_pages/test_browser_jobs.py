@@ -93,11 +93,11 @@ def scan_three(hands: Hands, *unknown: str) -> None:
     hands.page.shows("Move 2 patrons here?")
     for digits in unknown:
         hands.scan(digits)
-        hands.page.until(lambda: "No patron found:" in hands.page.text("#message") and hands.page.loaded())
+        hands.page.until(lambda: "No patron has the card" in hands.page.text("#message") and hands.page.loaded())
     hands.scan(card(THIRD))
     hands.page.shows("Move 3 patrons here?")
     hands.enter()
-    assert "Done: 3 changes" in hands.page.outcome()
+    assert "Done: 3 patrons moved" in hands.page.outcome()
 
 
 def test_move_three_in(hands: Hands) -> None:

@@ -66,10 +66,10 @@ class TestManyMembers:
         page.desk.click("button[value=remove]")
         page.shows("Remove 25 patrons from the group?")
         page.desk.click("#confirm")
-        page.until(lambda: "Done: 25 changes" in page.text("#outcome"))
+        page.until(lambda: "Done: 25 patrons moved" in page.text("#outcome"))
         page.until(lambda: len(page.members()) == 275)
         page.desk.click("form[action*='/undo'] button")
-        page.until(lambda: "Undone: 25 changes" in page.text("#outcome"))
+        page.until(lambda: "Undone: 25 patrons moved back" in page.text("#outcome"))
         page.until(lambda: len(page.members()) == 300)
 
     def test_where_the_session_ends_meanwhile_that_is_said(self, many: PageDesk) -> None:

@@ -87,7 +87,7 @@ def an_old_card(page: PageDesk) -> None:
 def which_group(page: PageDesk) -> None:
     page.open_group(NGUYEN)
     page.desk.click("button[value=merge]")
-    page.shows("Move to which group?")
+    page.shows("Merge into which group?")
 
 
 @state

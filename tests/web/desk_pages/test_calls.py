@@ -164,7 +164,8 @@ def test_what_members_have_out_elsewhere(
     assert page.text.count("+ Some items may be hidden from your login.") == (
         0 if account == SEES_ALL else 3 * len(lenders)
     )
-    assert ("Out unknown" in page.text) is (account != SEES_ALL)
+    assert ("Items out unknown" in page.text) is (account != SEES_ALL)
+    clerk.headers["Sec-Fetch-Dest"] = "empty"  # as from the script, whose list has the remarks
     clerk.open(OKONKWO, f"/members/{CHIDI}")  # caches the billing types
     calls()
     unfolded = clerk.open(OKONKWO, f"/members/{CHIDI}")
@@ -256,9 +257,9 @@ def test_a_patron_is_moved_in_and_out_again(new_session: NewSession, calls: Call
     assert calls() == 5 + 3  # including the list that shows the outcome
     undone = done.send("/undo")
     assert "Undone" in undone.outcome
-    assert calls() == 8 + 3
+    assert calls() == 8 + 4  # and the lead of the other group
     page.clerk.open(DESROSIERS, "/history")
-    assert calls() == 3
+    assert calls() == 4
 
 
 @pytest.mark.differs("no-count", reason="whether there are more rows than came is asked as well")
@@ -349,7 +350,7 @@ def test_a_plan_with_hidden_members(
     plan = scanned(page, CHIDI)
     assert calls() == most
     assert plan.heading.startswith("Move Okonkwo")
-    assert plan.text.count("2 members are hidden") == (len(hidden_in) if account != SEES_ALL else 0)
+    assert plan.text.count("2 more at libraries you can't see") == (len(hidden_in) if account != SEES_ALL else 0)
     desk.planned("move", CHIDI, target=DESROSIERS)
     calls()
     several = desk.plan("move", CHIDI, "20000000001003", 1006, target="20000000001051")

@@ -42,7 +42,7 @@ class TestMovingSomebodyIn:
         assert "Whitfield, Ruth 20000000001038, ELM stays behind" in plan.text
         assert plan.text.count("Cancel") == 1
         assert "shares no surname, address, phone or e-mail with anyone in this group" in plan.warnings
-        assert "Whitfield, Grace's group loses its lead: make another member lead." in plan.warnings
+        assert "Whitfield, Grace's group will have no lead: make another member lead." in plan.warnings
         done = agreed(plan)
         assert done.outcome.startswith("Done: Whitfield, Grace is now in this group")
         assert "Whitfield, Grace" in done.members
@@ -52,7 +52,7 @@ class TestMovingSomebodyIn:
         warned = scanned(clerk.open(NGUYEN), card(WHITFIELD))
         assert warned.default == "look"
         assert "Check" in warned.warnings
-        assert "Enter changes nothing here. To go ahead, select Move anyway." in warned.warnings
+        assert "Enter changes nothing here. To go ahead, select Move anyway" in warned.warnings
         assert "Move anyway" in warned.text
         change_rows(sandbox, "UPDATE au SET usrgroup = 5001, family_name = 'Nguyễn' WHERE id = ?", RUTH)
         plan = scanned(clerk.open(NGUYEN), card(RUTH))
@@ -70,7 +70,7 @@ class TestMovingSomebodyIn:
         same = both.send("/change", ("do", "look"), card=card(RUTH))
         assert same.heading == "Move 2 patrons here?"
         done = agreed(same)
-        assert done.outcome.startswith("Done: 2 changes")
+        assert done.outcome.startswith("Done: 2 patrons moved")
         assert {group_of(sandbox, patron) for patron in (THOMAS, RUTH)} == {1004}
         assert len(clerk.open(NGUYEN, "/history").tree.xpath("//section[@class='entry']")) == 1
 
@@ -80,7 +80,7 @@ class TestMovingSomebodyIn:
 
     def test_nobody_has_the_card(self, clerk: DeskClerk) -> None:
         page = scanned(clerk.open(NGUYEN), "20000000009999")
-        assert page.message.startswith("No patron found: 20000000009999.")
+        assert page.message.startswith("No patron has the card 20000000009999. Scan it again, or type the name.")
         assert page.tree.get_element_by_id("card").get("value") == "20000000009999"
         assert len(page.members) == 4, "the list stays"
         assert scanned(page, card(RUTH)).heading == "Move Whitfield, Ruth here from Whitfield, Grace's group?"
@@ -88,27 +88,29 @@ class TestMovingSomebodyIn:
     def test_an_unknown_card_keeps_the_patrons_scanned_so_far(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         plan = scanned(clerk.open(NGUYEN), card(THOMAS)).send("/change", ("do", "look"), card=card(RUTH))
         page = plan.send("/change", ("do", "enter"), card="20000000001083")
-        known = "No patron found: 20000000001083. Similar cards: 20000000001038 Whitfield, Ruth"
+        known = "No patron has the card 20000000001083. Scan it again, or type the name."
         assert page.message.startswith(known)
+        assert " Similar cards: 20000000001038 Whitfield, Ruth; " in page.message
         assert page.tree.get_element_by_id("card").get("value") == "20000000001083"
         assert page.heading == "Move 2 patrons here?"
         assert page.send("/change", ("do", page.default)).message.startswith(known), "Enter looks it up again"
-        assert "Done: 2 changes" in agreed(page).outcome, "the button moves the patrons shown"
+        assert "Done: 2 patrons moved" in agreed(page).outcome, "the button moves the patrons shown"
 
     def test_a_name_that_nobody_has(self, clerk: DeskClerk) -> None:
-        assert scanned(clerk.open(NGUYEN), "Zzyzx, Q").message == "No patron found: Zzyzx, Q."
+        page = scanned(clerk.open(NGUYEN), "Zzyzx, Q")
+        assert page.message == "No patron is named Zzyzx, Q. Check the spelling, or scan the card."
 
     def test_an_unknown_card_for_the_other_group(self, clerk: DeskClerk) -> None:
         asks = selected(clerk.open(WHITFIELD), "move", THOMAS)
         page = scanned(asks, "20000000009999")
-        assert page.message.startswith("No patron found: 20000000009999.")
+        assert page.message.startswith("No patron has the card 20000000009999. Scan it again, or type the name.")
         assert page.tree.get_element_by_id("card").get("value") == "20000000009999"
         assert scanned(page, card(NGUYEN)).heading == "Move Whitfield, Thomas to Nguyễn, Thị Hương's group?"
 
     def test_a_hidden_patron_is_nobody(self, clerk_named: ClerkNamed) -> None:
         page = scanned(clerk_named("harbor_desk").open(NGUYEN), card(WHITFIELD))
-        hidden = f"No patron found at the libraries visible to your login: {card(WHITFIELD)}."
-        assert page.message.startswith(hidden)
+        assert page.message.startswith(f"No patron has the card {card(WHITFIELD)}. Scan it again, or type the name.")
+        assert "Patrons of libraries that you can't see aren't found here." in page.message
         assert "Whitfield" not in page.text
 
     def test_a_card_that_is_not_active_moves_nobody_unasked(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
@@ -149,7 +151,10 @@ class TestMovingSomebodyIn:
 
     def test_a_name_finds_only_who_is_visible(self, clerk_named: ClerkNamed) -> None:
         page = scanned(clerk_named("harbor_desk").open(NGUYEN), "Whitfield")
-        assert page.message == "No patron found at the libraries visible to your login: Whitfield."
+        assert page.message == (
+            "No patron is named Whitfield. Check the spelling, or scan the card. "
+            "Patrons of libraries that you can't see aren't found here."
+        )
 
     def test_several_matches_are_shown_and_none_is_taken(self, clerk: DeskClerk, proxy: FaultProxy) -> None:
         """Libraries may allow shortened barcodes, so several patrons can match."""
@@ -163,7 +168,10 @@ class TestMovingSomebodyIn:
 
     def test_who_is_left_alone_is_said(self, clerk: DeskClerk) -> None:
         plan = scanned(clerk.open(NGUYEN), card(1044))
-        assert "Only Adeyemi-Clarke, Samuel stays in Adeyemi" in plan.warnings
+        assert (
+            "Adeyemi-Clarke, Samuel will be left alone in the old group: check whether they should leave too."
+            in plan.warnings
+        )
 
     def test_who_is_there_already(self, clerk: DeskClerk) -> None:
         page = scanned(clerk.open(NGUYEN), card(LAN))
@@ -178,12 +186,21 @@ class TestMovingSomebodyIn:
         then = both.send("/change", ("do", both.default), card=card(RUTH))
         assert then.heading == "Move 2 patrons here?"
         assert "already in this group" not in then.text, "said once"
-        assert agreed(then).outcome.startswith("Done: 2 changes")
+        assert agreed(then).outcome.startswith("Done: 2 patrons moved")
 
     def test_the_card_of_a_deleted_patron(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         change_rows(sandbox, "UPDATE au SET deleted = 1 WHERE id = ?", RUTH)
         page = scanned(clerk.open(NGUYEN), card(RUTH))
-        assert page.message.startswith(f"No patron found: {card(RUTH)}. The card belongs to Whitfield, Ruth, a deleted")
+        assert page.message.startswith("The patron's record was deleted. If that was a mistake, ask")
+
+    def test_a_patron_who_was_deleted_in_between(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
+        plan = scanned(clerk.open(NGUYEN), card(RUTH))
+        change_rows(sandbox, "UPDATE au SET deleted = 1 WHERE id = ?", RUTH)
+        page = plan.send("/change", ("do", "look"))
+        assert page.message == (
+            "The patron's record was deleted. "
+            "If that was a mistake, ask your Evergreen administrator to restore the record."
+        )
 
 
 class TestSelectedMembers:
@@ -196,7 +213,7 @@ class TestSelectedMembers:
         assert "Whitfield, Grace" not in plan.heading
         assert "Each removed patron gets a separate new group." in plan.text
         done = agreed(plan)
-        assert "Done: 2 changes" in done.outcome
+        assert "Done: 2 patrons moved" in done.outcome
         assert list(done.members) == ["Whitfield, Grace"]
         assert len({group_of(sandbox, patron) for patron in (WHITFIELD, THOMAS, RUTH)}) == 3
         assert not leads(sandbox, THOMAS)
@@ -216,29 +233,39 @@ class TestSelectedMembers:
 
     def test_a_lead_who_is_removed_stays_one_and_the_plan_says_so(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         plan = selected(clerk.open(WHITFIELD), "remove", WHITFIELD)
-        assert "stays group lead" in plan.text
+        assert "will be lead of the new group" in plan.text
         agreed(plan)
         assert leads(sandbox, WHITFIELD)
 
     def test_move_to_another_group(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         asks = selected(clerk.open(WHITFIELD), "move", THOMAS)
         assert asks.heading == "Move to which group?"
-        assert "A card from the other group" in asks.text
+        assert selected(clerk.open(WHITFIELD), "merge").heading == "Merge into which group?"
+        assert "Card of any member of the other group" in asks.text
         plan = scanned(asks, card(NGUYEN))
         assert plan.heading == "Move Whitfield, Thomas to Nguyễn, Thị Hương's group?"
         assert "This group: 3 → 2 members" in plan.text
         assert "Nguyễn, Thị Hương's group: 4 → 5 members" in plan.text
         done = agreed(plan)
-        assert "Whitfield, Thomas is now in group 1004" in done.outcome
+        assert "Whitfield, Thomas is now in Nguyễn, Thị Hương's group (1004)" in done.outcome
         assert group_of(sandbox, THOMAS) == 1004
 
     def test_merge(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         plan = scanned(selected(clerk.open(WHITFIELD), "merge"), card(NGUYEN))
         assert plan.heading == "Merge this group into Nguyễn, Thị Hương's group?"
         done = agreed(plan)
-        assert "Done: 3 changes" in done.outcome
+        assert "Done: 3 patrons moved" in done.outcome
         assert {group_of(sandbox, patron) for patron in (WHITFIELD, THOMAS, RUTH)} == {1004}
         assert len(done.members) == 7
+
+    def test_the_only_lead_is_removed_as_lead(self, clerk: DeskClerk) -> None:
+        plan = selected(clerk.open(WHITFIELD), "no-lead", WHITFIELD)
+        assert "This group will have no lead: make another member lead." in plan.warnings
+        assert "To go ahead, select Remove anyway" in plan.warnings
+
+    def test_strangers_are_told_apart(self, clerk: DeskClerk) -> None:
+        plan = scanned(clerk.open(NGUYEN), card(THOMAS)).send("/change", ("do", "look"), card=card(1002))
+        assert "Whitfield, Thomas; Okonkwo, Chidi share no surname" in plan.warnings
 
     @pytest.mark.parametrize(("action", "patron", "after"), [("lead", THOMAS, True), ("no-lead", WHITFIELD, False)])
     def test_leads(self, clerk: DeskClerk, sandbox: Sandbox, action: str, patron: int, after: bool) -> None:
@@ -254,11 +281,11 @@ class TestSelectedMembers:
     def test_several_leads(self, clerk: DeskClerk) -> None:
         plan = selected(clerk.open(WHITFIELD), "lead", THOMAS)
         assert "This group will have several leads" in plan.warnings
-        assert "To go ahead, select Make group lead." in plan.warnings
+        assert "To go ahead, select Make group lead" in plan.warnings
 
     def test_hidden_members_keep_a_group_from_merging(self, clerk_named: ClerkNamed, sandbox: Sandbox) -> None:
         page = scanned(selected(clerk_named("north_manager").open(1026), "merge"), card(1007))
-        assert "Merging would leave behind the hidden members of group 1006: 1. Move" in page.message
+        assert "would be left behind in group 1006: 1. Move" in page.message
         assert group_of(sandbox, 1026) == 1006
 
 
@@ -266,7 +293,7 @@ class TestUndo:
     def test_it_stands_at_the_outcome(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         done = agreed(scanned(clerk.open(NGUYEN), card(RUTH)))
         undone = done.send("/undo", times=2)
-        assert "Undone: Whitfield, Ruth is back in group 1009" in undone.outcome
+        assert "Undone: Whitfield, Ruth is back in Whitfield, Grace's group (1009)" in undone.outcome
         assert group_of(sandbox, RUTH) == 1009
         assert len(clerk.open(NGUYEN, "/history").tree.xpath("//section[@class='entry']")) == 2
         assert undone.form("/undo").xpath(".//button")[0].text == "Redo"
@@ -280,10 +307,10 @@ class TestUndo:
         assert redone.form("/undo").xpath(".//button")[0].text == "Undo"
         past = clerk.open(NGUYEN, "/history")
         entries = [as_text(heading).split(": ")[1] for heading in past.tree.xpath("//section[@class='entry']/h3")]
-        assert entries == ["Redo by you", "Undo by you", "Move to another group by you"]
+        assert entries == ["Redone by you", "Undone by you", "Moved by you"]
         assert past.form("/undo").xpath(".//button")[0].text == "Undo"
         undone = redone.send("/undo")
-        assert undone.outcome.startswith("Undone: Whitfield, Ruth is back in group 1009")
+        assert undone.outcome.startswith("Undone: Whitfield, Ruth is back in Whitfield, Grace's group (1009)")
         assert group_of(sandbox, RUTH) == 1009
 
     def test_what_a_supervisor_approved_needs_approval_again(
@@ -299,7 +326,7 @@ class TestUndo:
         assert not asks.warnings
         assert agreed(asks).message == "Type the supervisor's user name and password."
         undone = agreed(asks, username="admin", password=PASSWORD)
-        assert undone.outcome.startswith("Undone: Whitfield, Grace is back in group 1009")
+        assert undone.outcome.startswith("Undone: Whitfield, Grace is back in Whitfield, Grace's group (1009)")
         assert done.send("/undo").message.endswith(" is already undone.")
         asks = undone.send("/undo")
         assert asks.heading == "Redo this change?"
@@ -309,7 +336,7 @@ class TestUndo:
     def test_from_the_recent_changes(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         agreed(scanned(clerk.open(NGUYEN), card(RUTH)))
         recent = clerk.open(NGUYEN, "/history")
-        assert "Whitfield, Ruth: from group 1009 to this group" in recent.text
+        assert "Whitfield, Ruth: from Whitfield, Grace's group (1009) to this group" in recent.text
         assert "Undone" in recent.send("/undo").outcome
         assert group_of(sandbox, RUTH) == 1009
 
@@ -336,7 +363,7 @@ class TestUndo:
         agreed(scanned(clerk.open(1001), card(1052)))
         past = clerk_named("harbor_desk").open(1001, "/history")
         assert "Desrosiers" in past.text
-        assert "by hidden staff user" in past.text
+        assert "by a colleague whose name you can't see" in past.text
         assert "user 2" not in past.text
 
     def test_the_past_shows_visible_patrons_alone(self, clerk: DeskClerk, clerk_named: ClerkNamed) -> None:
@@ -429,12 +456,12 @@ class TestWhatGoesWrong:
         assert both.heading == "Move 2 patrons here?"
         assert both.tree.get_element_by_id("username").get("value") == ""
         unknown = both.send("/change", ("do", both.default), username="20000000009999")
-        assert unknown.message.startswith("No patron found: 20000000009999.")
+        assert unknown.message.startswith("No patron has the card 20000000009999.")
         assert unknown.heading == "Move 2 patrons here?"
         login = unknown.send("/change", ("do", "enter"), username=card(1001), password="none")
-        assert login.message == "The supervisor's login was refused. Nothing was changed."
+        assert login.message == "The supervisor couldn't log in. Check the user name and password. Nothing was changed."
         done = login.send("/change", ("do", "apply"), username="admin", password=PASSWORD)
-        assert "Done: 2 changes" in done.outcome
+        assert "Done: 2 patrons moved" in done.outcome
 
     def test_enter_with_a_warning_says_that_it_moves_nobody(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         warned = scanned(clerk.open(NGUYEN), card(WHITFIELD)).send("/change", ("do", "look"))
@@ -462,7 +489,7 @@ class TestWhatGoesWrong:
     def test_a_supervisors_login_is_refused(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         asks = clerk.open(NGUYEN).send("/plan", ("approve", "1"), card=card(RUTH))
         wrong = agreed(asks, username="admin", password="not-this-one")
-        assert wrong.message == "The supervisor's login was refused. Nothing was changed."
+        assert wrong.message == "The supervisor couldn't log in. Check the user name and password. Nothing was changed."
         assert "not-this-one" not in wrong.response.text
         again = agreed(wrong, username="admin", password="not-this-one")
         at_once = agreed(again, username="admin", password=PASSWORD)
@@ -505,6 +532,8 @@ class TestWhatGoesWrong:
             page = clerk_named("harbor_desk").open(patron)
             assert page.status == 404
             assert page.heading == "Patron not found"
+            assert "belongs to a library whose patrons your login can't see" in page.text
+            assert "Show the group's page" not in page.text
 
 
 class TestUndoingWhatOthersDid:

@@ -51,6 +51,12 @@ class TestAMember:
         assert "Title" not in page.text
         assert f"/members/{DUC}" in clerk.open(MINH).response.text, "the list leads there"
 
+    def test_penalties_on_the_page_and_not_for_the_script(self, clerk: DeskClerk) -> None:
+        said = "Blocked Patron exceeds fine threshold at LAKELAND since 5 Oct 2026."
+        assert said in member_page(clerk, DUC).text
+        clerk.headers["Sec-Fetch-Dest"] = "empty"
+        assert "Blocked" not in member_page(clerk, DUC).text
+
     @pytest.mark.long
     def test_nothing(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         change_rows(sandbox, "DELETE FROM mbts WHERE usr = ?", LAN)
@@ -140,7 +146,7 @@ class TestStatement:
         page = statement(clerk, HUONG)
         assert page.status == 200
         assert page.heading == "Harbor Street Library"
-        for text in ("for Nguyễn, Thị Hương", "owes $14.75", "has a credit of $1.50", "You can pay at the desk"):
+        for text in ("for Nguyễn, Thị Hương", "owes $14.75", "has a credit of $1.50", "You can pay at the library"):
             assert text in page.text
         assert "1 item was due on 20 September 2026. Please bring it back." in page.text
         assert "Total $16.35" in page.text

@@ -156,7 +156,7 @@ class TestTheFamily:
     def test_the_language_of_whoever_takes_it_home(self, clerk: DeskClerk) -> None:
         page = clerk.get(f"{GROUP.format(HUONG)}/statement?language=en&client=eg2")
         assert page.tree.get("lang") == "en"
-        assert "You can pay at the desk of the library." in page.text
+        assert "You can pay at the library's front desk." in page.text
         assert page.tree.xpath("//nav[@class='languages']//a[@aria-current]/@hreflang") == ["en"]
         (back,) = page.tree.xpath("//header//nav/a[1]/@href")
         assert clerk.get(back).tree.get("lang") == "ar-XB", "the clerk's own pages are in the clerk's language"

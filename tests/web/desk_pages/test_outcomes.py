@@ -50,7 +50,11 @@ class TestWhatOthersDidMeanwhile:
     @pytest.mark.parametrize(
         ("values", "text", "advice"),
         [
-            ({"deleted": "t"}, "the patron's record was deleted", "Restore the record first"),
+            (
+                {"deleted": "t"},
+                "the patron's record was deleted",
+                "If that was a mistake, ask your Evergreen administrator",
+            ),
             (
                 {"usrgroup": 1002},
                 "another user moved the patron to group 1002",
@@ -187,7 +191,7 @@ class TestSessionsThatEnd:
         said = agreed(page, username="admin", password=PASSWORD)
         assert said.status == 200
         assert "1 of 2 done" in said.outcome
-        assert "Whitfield, Thomas is now in group" in said.outcome
+        assert "Whitfield, Thomas is now in a new group" in said.outcome
         assert "not changed: the supervisor's session ended before this change." in said.outcome
         assert group_of(sandbox, THOMAS) != group_of(sandbox, RUTH) == 1009
         proxy.refuse = proxy.answer = lambda call: None
@@ -257,6 +261,6 @@ class TestALongChangeWithoutAScript:
         while self.refresh(page):
             page = clerk.get(page.address)
         assert page.status == 200
-        assert "Done: 13 changes" in page.outcome
+        assert "Done: 13 patrons moved" in page.outcome
         assert page.has_form("/undo")
         assert {group_of(sandbox, patron) for patron in self.MANY} == {group_of(sandbox, 1039)}
