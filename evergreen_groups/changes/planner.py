@@ -276,7 +276,7 @@ def _warnings_about_those_left(group: Group, leaving: set[int]) -> Iterator[Plan
     elif not stays and group.complete:
         yield PlanWarning("last-member-leaves", {"group": group.number})
     if len(stays) == 1 and group.complete and len(group.members) > 1:
-        yield PlanWarning("left-alone", {"name": stays[0].name, "group": group.number})
+        yield PlanWarning("left-alone", {"name": stays[0].name})
     leads = [member for member in group.members if member.group_lead]
     if stays and leads and not any(member.group_lead for member in stays):
         yield PlanWarning("left-without-lead", {"group": group.number})

@@ -133,7 +133,7 @@ def test_warnings(client: Client, admin: Gateway) -> None:
     assert "shares no surname, address, phone or e-mail" in warnings([1039], 1019)
     assert "the last member leaves group 1010" in warnings([1039], 1001)
     assert "shares no surname" in warnings([1052], 1001), "of the same library, and no more"
-    assert "group 1002 will have several leads (Lindqvist, Åsa and Whitfield, Grace)" in warnings([1036], 1007)
+    assert "group 1002 will have several leads (Lindqvist, Åsa; Whitfield, Grace)" in warnings([1036], 1007)
     assert "several leads" not in warnings([1037], 1007)
     old_card = client.move(["20000000901049"], to=barcode(1001)).draft
     assert [step.member.id for step in old_card.steps] == [1049]
