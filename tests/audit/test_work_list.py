@@ -111,7 +111,7 @@ def test_every_format_says_which_of_the_two_it_is_and_leads_to_the_same_page(sta
         return stream.getvalue()
 
     text = rendered("table")
-    assert f"\n{HEADINGS[kind]}: 1\n" in text
+    assert f"\n{HEADINGS[kind]} (1)\n" in text
     assert f"    {page}\n" in text
     rows = list(csv.DictReader(io.StringIO(rendered("csv"))))
     assert {(row["kind"], row["page"]) for row in rows} == {(kind.value, page)}
