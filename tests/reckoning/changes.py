@@ -135,18 +135,22 @@ def _new(now: Listed, before: Mapping[int, Listed], *, certain: bool) -> Documen
 
 
 def _present(library: Library, was: Listed) -> Document | None:
-    """Return a cleared group's current state: the group with more than half of its members, of those still visible."""
+    """Return a cleared group's current state: the group with more than half of its members, of those still visible.
+
+    If there is none, it is the group with its number, if one of them is in it.
+    """
     left = [patron for patron in library.patrons.values() if patron["id"] in was.members and library.visible(patron)]
-    for number, members in library.groups().items():
-        if 2 * sum(patron["usrgroup"] == number for patron in left) > len(left):
-            visible = [patron for patron in members if library.visible(patron)]
-            return {
-                "group": number,
-                "lead_name": name(lead_of(visible)),
-                "member_count": len(members),
-                "combined_fines": money(library.combined(members)),
-            }
-    return None
+    groups = [patron["usrgroup"] for patron in left]
+    number = next((one for one in groups if 2 * groups.count(one) > len(left)), was.number)
+    if number not in groups:
+        return None
+    members = library.groups()[number]
+    return {
+        "group": number,
+        "lead_name": name(lead_of([patron for patron in members if library.visible(patron)])),
+        "member_count": len(members),
+        "combined_fines": money(library.combined(members)),
+    }
 
 
 def _sums(listings: Mapping[int, Listed]) -> dict[str, Any]:

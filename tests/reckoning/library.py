@@ -201,9 +201,9 @@ class Library:
                     names = profile and self.profiles[profile]["name"], org and self.shortname(org)
                     if (rule.get("profile"), rule.get("library")) == names:
                         reaches = rule.get("comparison", policy["comparison"]) == "reaches"
-                        words = [names[0] or "", f"at {names[1]}" if names[1] else ""]
+                        origin = ", ".join(filter(None, names))
                         return OwnLimit(
-                            _amount(rule["limit"]), reaches, " ".join(filter(None, ["configuration:", *words]))
+                            _amount(rule["limit"]), reaches, f"configuration: {origin}" if origin else "configuration"
                         )
         if policy["limit"] == "ils":
             return self.threshold(patron)
