@@ -89,6 +89,11 @@ class Entry:
     earlier: tuple[Entry, ...] = ()
 
     @property
+    def leaves_closed(self) -> bool:
+        """Whether a closed group stays closed after this entry."""
+        return self.what is What.NOTE or (self.what is What.CONTACTED and self.how is How.LETTER)
+
+    @property
     def original(self) -> Entry:
         """The entry as it was first saved."""
         return self.earlier[0] if self.earlier else self
@@ -118,12 +123,12 @@ def status_of(
 
     *To do*: the latest entry's reminder is due, or no entry is from the last ``again_after`` days. *Waiting*: every
     other open group. *Closed*: until the group owes more than at closing, or returns after having left the report. A
-    closing ends what was agreed before it, so a group that opens again is to do. A note changes none of this; any other
-    entry after a closing opens the group. A group ``in_collections`` is never to do: it waits.
+    closing ends what was agreed before it, so a group that opens again is to do. Notes and letters change none of this;
+    any other entry after a closing opens the group. A group ``in_collections`` is never to do: it waits.
     """
     open_status = FollowUpStatus.WAITING if in_collections else FollowUpStatus.TO_DO
     entries = [entry for entry in entries if not entry.deleted]
-    decisive = next((entry for entry in reversed(entries) if entry.what is not What.NOTE), None)
+    decisive = next((entry for entry in reversed(entries) if not entry.leaves_closed), None)
     if decisive is not None and decisive.what is What.CLOSED:
         holds = combined_fines <= decisive.combined_fines and not decisive.reopened
         return FollowUpStatus.CLOSED if holds else open_status

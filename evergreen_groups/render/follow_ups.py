@@ -141,12 +141,10 @@ def write_follow_ups(
 def describe_entry(entry: Entry) -> str:
     """Return what happened, how and when, and the reminder, without the note.
 
-    For example, ``Promised to pay by 15 Nov 2026 · by phone on 3 Nov 2026``.
+    For example, ``Promised to pay · by phone on 3 Nov 2026 · reminder on 15 Nov 2026``.
     """
     what, when, reminder = gettext(WHAT[entry.what]), day(entry.day), ""
-    if entry.remind_on is not None and entry.what is What.PROMISED:
-        what = gettext("Promised to pay by {day}", day=day(entry.remind_on))
-    elif entry.remind_on is not None:
+    if entry.remind_on is not None:
         reminder = gettext("reminder on {day}", day=day(entry.remind_on))
     if entry.how is not None:
         when = gettext("{how} on {day}", how=gettext(HOW[entry.how]), day=when)

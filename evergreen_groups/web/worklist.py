@@ -32,10 +32,11 @@ from evergreen_groups.web.report_pages import page_response, settings_of_report
 from evergreen_groups.web.service import CHANGES_OFF, service
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from werkzeug.datastructures import MultiDict
 
+    from evergreen_groups.follow_up import Entry
     from evergreen_groups.web.service import DeskRequest, Service
 
 log = logging.getLogger("evergreen_groups.web")
@@ -172,8 +173,8 @@ class Form:
         each = [*origin.items(), ("entry", entry), ("form", token), ("key", self.key), *groups]
         return [(name, value) for name, value in each if value]
 
-    def draft(self, group: int, today: date) -> DraftEntry:
-        """Return the entry to save for a group.
+    def draft(self, group: int, today: date, entries: Iterable[Entry] = ()) -> DraftEntry:
+        """Return the entry to save for a group. A correction of a note or reminder keeps the outcome in ``entries``.
 
         Raises:
             PlanError: a field can't be read.
@@ -181,6 +182,9 @@ class Form:
         if self.do == "delete":
             return DraftEntry(group, self.seen[group], self.entry, deletes=True)
         what, _, how = self.do.partition(" ")
+        before = next((one for one in entries if one.original.id == self.entry), None)
+        if self.do == What.NOTE.value and before is not None:
+            what, how = before.what.value, before.how.value if before.how else ""
         try:
             weeks = int(self.typed.get("weeks", "0"))
             remind_on = today + timedelta(weeks=weeks) if 0 < weeks < 53 else None
@@ -235,8 +239,9 @@ def _save(running: Service, desk: DeskRequest, read: ReadFollowUps, form: Form) 
     listed = {} if read.found is None else read.found.by_group
     try:
         drafts = [
-            form.draft(number, read.today(listed[number].group.contact_library if number in listed else ""))
+            form.draft(number, read.today(one.group.contact_library if one else ""), one.entries if one else ())
             for number in form.seen
+            for one in [listed.get(number)]
         ]
         outcome = save_entries(running, desk, form.report, drafts, form.key, read)
     except (PlanError, NotFoundError) as error:

@@ -73,9 +73,12 @@ def test_closed_until_the_group_returns() -> None:
     assert status(entry(1), entry(2, What.CLOSED, reopened=True)) is TO_DO
 
 
-def test_a_note_doesnt_open_a_closed_group_and_anything_else_does() -> None:
+def test_a_note_or_letter_doesnt_open_a_closed_group_and_anything_else_does() -> None:
     closing = entry(1, What.CLOSED)
     assert status(closing, entry(2, What.NOTE)) is CLOSED
+    assert status(closing, entry(2, how=How.LETTER)) is CLOSED
+    assert status(closing, entry(2, how=How.EMAIL)) is WAITING
+    assert status(closing, entry(2, What.PROMISED, how=How.LETTER)) is WAITING
     assert status(closing, entry(2, What.PROMISED, remind=9)) is WAITING
 
 

@@ -64,14 +64,14 @@ def test_from_the_call_to_the_payment(page: Worklist, monkeypatch: pytest.Monkey
     assert page.statuses()[:3] == [f"To do ({count - 1})", "Waiting (1)", "Closed (0)"]
     page.choose("waiting")
     assert page.listed() == [group]
-    assert "Promised to pay by" in page.row(group)
+    assert "Promised to pay · by" in page.row(group)
     # The desk shows it.
     members = [int(row["id"]) for row in page.desk.sandbox._store.rows("au", {"usrgroup": group})]
     page.browser.get(f"{page.desk.sandbox.url}/evergreen-groups/patrons/{members[0]}/group")
-    assert "Follow-up: Promised to pay by" in page.text("main")
+    assert "Follow-up: Promised to pay · by" in page.text("main")
     # The next night's page says so on disk.
     page.make_report()
-    assert "Promised to pay by" in page.written
+    assert "Promised to pay · by" in page.written
     assert "default-src 'none'" in page.written
     assert "Friday" not in page.written
     # The reminder brings it back.
@@ -146,6 +146,12 @@ def test_an_entry_is_corrected_and_deleted(page: Worklist) -> None:
     page.until(lambda: "Replaces" in page.text("dialog"))
     assert page.run("return document.getElementById('note').value") == "typo"
     page.type("note", "right")
+    selected = "return document.querySelector('.entry-form [name=weeks]:checked')?.value ?? ''"
+    assert page.run(selected) == "0"
+    page.type("remind_on", (datetime.now(UTC) + timedelta(days=9)).date().isoformat())
+    assert page.run(selected) == ""
+    page.type("weeks", "0")
+    assert page.run("return document.querySelector('.entry-form [name=remind_on]').value") == ""
     page.save_entry("contacted email")
     assert page.row(group).startswith("Waiting · Contacted · by e-mail")
     page.follow_up(group)

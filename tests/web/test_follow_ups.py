@@ -479,6 +479,22 @@ def test_an_entry_is_corrected_and_deleted_in_the_form(
     assert form.get(number, entry=str(entry["id"])).status_code == 404
 
 
+def test_correcting_a_note_keeps_the_outcome_and_a_reminders_date_deselects_none(
+    form: FormCaller, desk: DeskCaller, recorded: dict[int, int]
+) -> None:
+    number = next(iter(recorded))
+    later = (datetime.now(UTC).date() + timedelta(5)).isoformat()
+    [entry] = save(desk, {"group": number, **PROMISED, "remind_on": later}).body["entries"]
+    page = form.get(number, entry=str(entry["id"]))
+    assert lxml.html.document_fromstring(page.text).xpath("//input[@name='weeks' and @checked]") == []
+    assert form.send(page, "note", note="SECRET by Monday").status_code == 303
+    [corrected] = group(desk, number)["entries"]
+    kept = {name: corrected[name] for name in ("what", "how", "remind_on", "note")}
+    assert kept == {**PROMISED, "remind_on": later, "note": "SECRET by Monday"}
+    assert form.send(form.get(number), "note", note="new").status_code == 303
+    assert group(desk, number)["entries"][1]["what"] == "note"
+
+
 def test_an_ended_session_keeps_the_form(
     form: FormCaller, desk: DeskCaller, recorded: dict[int, int], sandbox: Sandbox
 ) -> None:

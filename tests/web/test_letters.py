@@ -24,7 +24,7 @@ from support.web_caller import MakeApp, client_of, cookie, session, settings_of
 from werkzeug.datastructures import MultiDict
 from werkzeug.test import TestResponse
 
-from evergreen_groups.follow_up import FollowUp, FollowUps
+from evergreen_groups.follow_up import FollowUp, FollowUps, FollowUpStatus, What
 from evergreen_groups.report import Criteria, build_report
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import NamedReport, ReportSettings, ServeSettings, Settings
@@ -155,6 +155,15 @@ def test_marked_only_when_pressed_and_once(reader: Reader, listed: list[int], st
     assert FAMILY in entries(state, proxy)
     assert reader.mark(page).status_code == 303
     assert list(entries(state, proxy).values()) == [["contacted letter"]] * written
+
+
+def test_marking_as_sent_reopens_no_closed_group(
+    reader: Reader, listed: list[int], state: State, proxy: FaultProxy
+) -> None:
+    save(state, draft(FAMILY, What.CLOSED, how=None), url=proxy.url)
+    assert reader.mark(reader.page([FAMILY])).status_code == 303
+    assert entries(state, proxy) == {FAMILY: ["closed ", "contacted letter"]}
+    assert follow_ups(state, proxy)[FAMILY].status(state.database.now().date(), 30) is FollowUpStatus.CLOSED
 
 
 def test_a_colleagues_newer_entry_is_shown_first(

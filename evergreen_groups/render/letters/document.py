@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _TEXTS = {
     "opening": Message("Dear {name},\nThis letter lists what is owed to the library."),
     "payment": HOW_TO_PAY,
-    "closing": Message("Please call or visit us if you have questions.\nSincerely,\n{library}"),
+    "closing": Message("Please contact us if you have questions.\nSincerely,\n{library}"),
 }
 REASONS = {
     NoLetter.NO_CONTACT: Message("no adult, and no parent or guardian"),

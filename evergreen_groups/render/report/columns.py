@@ -174,28 +174,21 @@ GROUP: tuple[Column[Group], ...] = (
         page="over",
         total=True,
     ),
-    Column(
-        "no_member_over_limit",
-        lambda group: group.no_member_over_limit,
-        Message("No member over the limit"),
-        "flag",
-        mark=lambda group: "notable" if group.no_member_over_limit else "",
-    ),
+    Column("no_member_over_limit", lambda group: group.no_member_over_limit),
     Column("complete", lambda group: group.complete),
     Column(
         "hidden_member_count",
         lambda group: group.hidden_member_count,
         Message("Hidden members"),
         "number",
-        lambda group: group.hidden_member_count or None,
-        lambda group: "" if group.complete else "notable",
+        mark=lambda group: "" if group.complete else "notable",
     ),
     Column(
         "hidden_fines",
         lambda group: group.hidden_fines,
         Message("Fines of hidden members"),
         "money",
-        lambda group: None if group.complete else known(group.hidden_fines),
+        lambda group: known(group.hidden_fines),
     ),
 )
 CHANGE: tuple[Column[GroupChange], ...] = (
@@ -280,7 +273,7 @@ BLOCKS: tuple[Column[Standing], ...] = (
         "blocked_in_evergreen",
         lambda standing: "; ".join(map(penalty_cell, standing.blocks_for_fines)),
         Message("Blocked in Evergreen"),
-        shown=lambda standing: "; ".join(map(describe_penalty, standing.blocks_for_fines)) or None,
+        shown=lambda standing: "; ".join(map(describe_penalty, standing.blocks_for_fines)) or gettext("no"),
         # Only this column has red cells: red is used for blocks only.
         mark=lambda standing: "blocked" if standing.blocks_for_fines else "",
         json=lambda standing: [*map(penalty_document, standing.blocks_for_fines)],

@@ -55,15 +55,15 @@ def describe_age_band(band: AgeBand | None) -> str | None:
 
 
 def describe_age_sum(one: AgeSum) -> str:
-    """Describe a band with its sum: ``Owed for 30–59 days: $120.00 (3 groups)``."""
+    """Describe the groups of a band, and all that they owe: ``Owing for 30–59 days: 3 groups ($120.00)``."""
     groups = ngettext("{count} group", "{count} groups", one.group_count)
-    owed = f"{describe_total(one.combined_fines)} ({groups})"
-    return gettext("{label}: {value}", label=describe_days(one.band), value=owed)
+    label = gettext("Owing for {days} days", days=describe_age_band(one.band))
+    return gettext("{label}: {value}", label=label, value=f"{groups} ({describe_total(one.combined_fines)})")
 
 
 def describe_days(band: AgeBand) -> str:
-    """Describe a band of days: ``Owed for 30–59 days``."""
-    return gettext("Owed for {days} days", days=describe_age_band(band))
+    """Name the sum of a band, which includes newer debts: ``Fines of groups owing for 30–59 days``."""
+    return gettext("Fines of groups owing for {days} days", days=describe_age_band(band))
 
 
 _ROLES = {
@@ -113,7 +113,7 @@ def describe_returnable(details: SummedDetails) -> str:
     if details.returnable:
         return items
     unknown = details.returnable is None
-    nothing = gettext("items overdue not known") if unknown else gettext("no items overdue")
+    nothing = gettext("items overdue not known") if unknown else gettext("nothing overdue now")
     return ", ".join(filter(None, (items, nothing)))
 
 

@@ -162,7 +162,9 @@
   dialog.addEventListener("keydown", (event) => { if (event.repeat && event.key === "Enter") event.preventDefault(); });
   dialog.addEventListener("input", ({ target }) => {
     const form = target.closest("form");
-    if (target.name === "remind_on" && target.value) form.elements.weeks.value = "0";
+    if (target.name === "remind_on") {
+      for (const radio of form.elements.weeks) radio.checked = !target.value && radio.value === "0";
+    }
     if (target.name === "weeks") form.elements.remind_on.value = "";
   });
   dialog.addEventListener("close", () => {

@@ -154,9 +154,9 @@ def test_groups_are_in_bands_by_how_long_they_have_owed_with_sums_in_every_forma
     place = groups[0].index("Days owing")
     assert {row[0]: row[place] for row in groups[1:]}[902] == "104+"
     summary = {row[0].value: row[1].value for row in book["Summary"].iter_rows()}
-    assert summary["Owed for 104+ days"] == 29
+    assert summary["Fines of groups owing for 104+ days"] == 29
     page = written(aged, "html")
-    assert '">Owed for 104+ days: $29.00 (1 group)</option>' in page
+    assert '">Owing for 104+ days: 1 group ($29.00)</option>' in page
     assert "<td>30\N{EN DASH}103<" in page
     assert "days-" not in written(apply_criteria(report, replace(report.criteria, age_bands=())), "html")
 
@@ -169,7 +169,7 @@ def test_each_library_has_the_sums_of_its_bands(report: Report, tmp_path: Path) 
         listed = [group["age_band"] for group in document["groups"]]
         assert {one["age_band"]: one["group_count"] for one in document["totals"]["age_bands"]} == Counter(listed)
     index = (tmp_path / "latest" / "index.html").read_text()
-    assert ">Owed for 90+ days</th>" in index
+    assert ">Fines of groups owing for 90+ days</th>" in index
 
 
 @given(st.lists(st.lists(st.tuples(st.sampled_from(["BR1", "BR2"]), st.none() | st.integers(-2, 200)), min_size=1)))

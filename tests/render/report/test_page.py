@@ -462,7 +462,7 @@ def test_what_was_agreed_is_below_the_group_without_the_note() -> None:
     text = written(report, "html", follow_ups=states)
     agreed = page(report, follow_ups=states).find_class("agreed")
     assert [one.text_content() for one in agreed] == [
-        "Waiting · Promised to pay by 15 Aug 2026 · by phone on 3 Aug 2026"
+        "Waiting · Promised to pay · by phone on 3 Aug 2026 · reminder on 15 Aug 2026"
     ]
     assert "SECRET" not in text
     closed = FollowUpState(FollowUpStatus.CLOSED, replace(entry, what=What.CLOSED, how=None, remind_on=None))
