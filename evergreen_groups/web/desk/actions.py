@@ -362,7 +362,7 @@ def _by(name: str | None) -> str:
 
 
 def _shown(name: str | None) -> str:
-    return isolated(name) if name else gettext("a colleague whose name you can't see")
+    return isolated(name) if name else gettext("a colleague (name hidden from your login)")
 
 
 def _staff_of(entry: JournalEntry) -> Iterable[int]:
