@@ -188,7 +188,7 @@ def apply(
         return apply_plan(running, desk, plan, plan, approval), ""
     except (PlanError, NotFoundError) as error:
         if error.code in _OUTDATED:
-            return "", gettext("The group has changed. Nothing was moved; check the new plan.")
+            return "", gettext("The group has changed. Nothing was moved: check both groups again.")
         return "", error_sentences(error)
     except BusyError:
         return "", gettext(ANOTHER_DESK)
