@@ -115,7 +115,7 @@ def test_a_family(desk: Desk, client: str) -> None:
     assert panel["amount"] == "$25.65"
     head, info = (line.splitlines() for line in panel["lines"])
     assert head == ["4 members", "Group Fines", "$25.65"], "the first is the button's name, for screen readers"
-    assert info == ["For info only · 2 of 4 members blocked"]
+    assert info == ["Info only · 2 of 4 members blocked"]
     assert panel["page"] == "/evergreen-groups/patrons/1017/group"
     assert not desk.shown_stock_row()
     before = desk.run(
@@ -259,7 +259,7 @@ def test_over_the_limit_and_blocked_in_evergreen_are_two_things(desk: Desk, clie
     desk.go(client, 1017)
     panel = desk.panel_of(1017)
     assert panel["amount"] == "$25.65"
-    assert panel["lines"][1] == "For info only · 3 of 4 members blocked"
+    assert panel["lines"][1] == "Info only · 3 of 4 members blocked"
     note = "STAFF_CHR (at CONS), set by staff"
     fines = "Patron exceeds fine threshold (at HARBOR, since Nov 2, 2026)"
     over = "over the limit, not blocked for fines; limit: $5.00"
@@ -301,7 +301,7 @@ def test_one_number_says_who_is_blocked(desk: Desk) -> None:
     for blocked, over, said in cases:
         answers(desk, BLOCKS.replace("OVER", str(over)).replace("BLOCKED", str(blocked)))
         desk.go("AngularJS", 1017)
-        assert desk.panel_of(1017)["lines"][1] == f"For info only · {said}"
+        assert desk.panel_of(1017)["lines"][1] == f"Info only · {said}"
         desk.go("AngularJS", 1012)
         desk.panel_of(1012)
 
@@ -317,7 +317,7 @@ def test_the_full_text_where_it_fits(desk: Desk, client: str) -> None:
     for width, said in ((300, "2 of 4 members blocked"), (200, "2 of 4 blocked"), (300, "2 of 4 members blocked")):
         desk.run("document.querySelector('.evergreen-groups-box').style.width = `${arguments[0]}px`", width)
         desk.framed()
-        assert desk.run(FORM) == [f"For info only · {said}", 24]
+        assert desk.run(FORM) == [f"Info only · {said}", 24]
 
 
 @both_clients
@@ -496,7 +496,7 @@ def test_a_total_without_limits_is_still_a_total(desk: Desk) -> None:
     )
     desk.go("Angular", 1017)
     panel = desk.panel_of(1017)
-    assert (panel["amount"], panel["lines"][1]) == ("$25.65", "For info only")
+    assert (panel["amount"], panel["lines"][1]) == ("$25.65", "Info only")
 
 
 def test_what_is_not_in_the_list_is_counted(desk: Desk) -> None:
@@ -694,7 +694,7 @@ def test_hidden_members(desk: Desk) -> None:
     desk.open("Angular", "1026/checkout")
     panel = desk.panel_of(1026)
     assert panel["amount"] == "$40.40"
-    assert panel["lines"][1] == "For info only · at least 1 of 3 blocked"
+    assert panel["lines"][1] == "Info only · at least 1 of 3 blocked"
     assert panel["lines"][0].splitlines()[0] == "3 members"
     assert [(member["name"], member["owed"]) for member in panel["members"]] == [
         ("O'Sullivan-Byrne, Siobhán", "$18.40"),
@@ -874,7 +874,7 @@ def test_a_walk_with_the_keyboard(desk: Desk, client: str) -> None:
         stops.append(desk.focused().replace(", \n", ", ").splitlines()[0])
     first = stops.index("4 members")
     names = [name for name, *_ in FAMILY]
-    assert stops[first:] == ["4 members", "For info only · 2 of 4 members blocked", *names]
+    assert stops[first:] == ["4 members", "Info only · 2 of 4 members blocked", *names]
     desk.press(Keys.ENTER)
     desk.until(lambda: desk.browser.current_url.endswith("/1018/checkout"))
     desk.panel_of(1018)

@@ -137,8 +137,8 @@ export function lines(page, answer, { label, options, unfolded, unfold }) {
   fold.append(element("span", "evergreen-groups-spoken", fold.title));
   fold.setAttribute("aria-expanded", String(unfolded));
   const sum = element("span", "evergreen-groups-sum", money(answer.group_fines));
-  const said = counted(page, answer, people).map((text) => element("span", "", [gettext("For info only"), text].join(" · ")));
-  return [line(fold, head, sum), info(page, options, ...(said.length ? said : [gettext("For info only")]))];
+  const said = counted(page, answer, people).map((text) => element("span", "", [gettext("Info only"), text].join(" · ")));
+  return [line(fold, head, sum), info(page, options, ...(said.length ? said : [gettext("Info only")]))];
 }
 
 /** Say that a member is over the limit, and how Evergreen treats them. */
