@@ -49,15 +49,16 @@ WARNINGS: Mapping[str, Message] = {
         "together",
     ),
     "borrowed-address": Message(
-        "{name} uses {owner}'s address record, so editing one changes both: give {name} a separate address"
+        "{name} and {owner} share an address record, so a change to one address changes the other: enter a separate "
+        "address for {name}"
     ),
     "borrowed-address-of-another": Message(
-        "{name} uses the address record of a patron outside these groups, so editing one changes both: give {name} a "
-        "separate address"
+        "{name} and a patron outside these groups share an address record, so a change to one address changes the "
+        "other: enter a separate address for {name}"
     ),
     "lent-address": Message(
-        "{borrower} stays but uses {name}'s address record, so editing one changes both: give {borrower} a separate "
-        "address"
+        "{borrower} will stay, but shares an address record with {name}, so a change to one address changes the other: "
+        "enter a separate address for {borrower}"
     ),
     "several-adults": Message(
         "{group} will have {count} adult, more than {most}. They will see each other's fines: ask them first",
@@ -66,13 +67,14 @@ WARNINGS: Mapping[str, Message] = {
     "group-left-empty": Message("{group} will be empty"),
     "last-member-leaves": Message("the last member leaves {group}"),
     "left-alone": Message("{name} will be left alone in the old group: check whether they should leave too"),
-    "left-without-lead": Message("{group} will have no lead: make another member lead"),
+    "left-without-lead": Message("{group} will be left without a lead: afterwards, make another member its lead"),
     "several-leads": Message(
         "{group} will have several leads ({names}): if it should have only one, remove the others as lead afterwards"
     ),
     "hidden-members": Message(
-        "{group} has {count} member at a library you can't see: if in doubt, ask a colleague there",
-        plural="{group} has {count} members at libraries you can't see: if in doubt, ask a colleague there",
+        "{group} has {count} member at a library whose patrons you can't see: if in doubt, ask a colleague there",
+        plural="{group} has {count} members at libraries whose patrons you can't see: if in doubt, ask a colleague "
+        "there",
     ),
 }
 """What to check before confirming a plan, by the code of the warning."""

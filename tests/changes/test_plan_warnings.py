@@ -83,8 +83,8 @@ def test_who_leaves_with_a_borrowed_address_and_who_leaves_it_behind(sandbox: Sa
         (warning,) = (one for one in draft.warnings if one.code == BORROWED)
         assert dict(warning.values) == {"name": "Okonkwo, Emeka", "owner": "Okonkwo, Adaeze"}
         assert describe_warning(warning) == (
-            "Okonkwo, Emeka uses Okonkwo, Adaeze's address record, so editing one changes both: give Okonkwo, Emeka a "
-            "separate address"
+            "Okonkwo, Emeka and Okonkwo, Adaeze share an address record, so a change to one address changes the other: "
+            "enter a separate address for Okonkwo, Emeka"
         )
     lent = [dict(one.values) for one in remove(mover, 1001).warnings if one.code == LENT]
     # In the sample data, a second member borrows the address too.

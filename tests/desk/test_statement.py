@@ -103,7 +103,7 @@ def test_a_title_is_said_with_what_is_to_be_done_about_it(sandbox: Sandbox, clie
     assert [f"{line.title}: {line.sentence}" for line in sheet.members[-1].due] == [
         "Matilda: 1 item, due on 1 May 2026, is considered lost.",
         "Momo: 1 item was due on 20 September 2026. Please bring it back.",
-        "Heidi: 1 item was reported as returned.",
+        "Heidi: 1 item was reported as returned, but not found.",
         "The Hobbit: 2 items are due on 1 February 2039.",
     ]
 
@@ -114,7 +114,7 @@ def test_what_is_lost_or_said_to_have_come_back_is_not_due_next(sandbox: Sandbox
     sheet = pages.statement_page(statement(client, HUONG, StatementSettings()), StatementSettings())
     sentences = [line.sentence for line in sheet.members[-1].due]
     assert "1 item, due on 1 February 2038, is considered lost." in sentences
-    assert "1 item was reported as returned." in sentences
+    assert "1 item was reported as returned, but not found." in sentences
     assert sheet.next_due == date(2039, 1, 15)
 
 

@@ -260,8 +260,8 @@ def test_over_the_limit_and_blocked_in_evergreen_are_two_things(desk: Desk, clie
     panel = desk.panel_of(1017)
     assert panel["amount"] == "$25.65"
     assert panel["lines"][1] == "Info only · 3 of 4 members blocked"
-    note = "STAFF_CHR at CONS, set by staff"
-    fines = "Patron exceeds fine threshold at HARBOR since Nov 2, 2026"
+    note = "STAFF_CHR (at CONS), set by staff"
+    fines = "Patron exceeds fine threshold (at HARBOR, since Nov 2, 2026)"
     over = "over the limit, not blocked for fines; limit: $5.00"
     assert {member["name"]: (member["blocked"], member["about"]) for member in panel["members"]} == {
         FAMILY[0][0]: (["Blocked"], ["group lead", f"blocked in Evergreen: {fines}"]),
@@ -477,8 +477,8 @@ def test_evergreens_threshold_is_named_where_it_explains_a_block(desk: Desk, cli
     hidden = "Evergreen's threshold isn't visible to your login"
     within = "blocked in Evergreen, own fines within the limit"
     assert said == {
-        FAMILY[0][0]: f"{within}: PATRON_EXCEEDS_FINES at CONS; Evergreen blocks at $5.00",
-        FAMILY[1][0]: f"{within}: PATRON_EXCEEDS_FINES at CONS; {hidden}",
+        FAMILY[0][0]: f"{within}: PATRON_EXCEEDS_FINES (at CONS); Evergreen blocks at $5.00",
+        FAMILY[1][0]: f"{within}: PATRON_EXCEEDS_FINES (at CONS); {hidden}",
         FAMILY[2][0]: f"over the limit, not blocked in Evergreen; {own}; Evergreen blocks at $10.00",
         FAMILY[3][0]: f"over the limit, not blocked in Evergreen; {own}; {hidden}",
     }
@@ -515,7 +515,7 @@ def test_what_is_not_in_the_list_is_counted(desk: Desk) -> None:
     assert panel["lines"][0].splitlines()[0] == "47 members"
     assert seen(panel)[:3] == FAMILY[:3]
     assert len(panel["members"]) == 8
-    assert panel["rest"] == "36 more on the group page; 3 more at libraries you can't see, $7.00"
+    assert panel["rest"] == "36 more on the group page; 3 members hidden from your login, $7.00"
 
 
 @both_clients
@@ -700,7 +700,7 @@ def test_hidden_members(desk: Desk) -> None:
         ("O'Sullivan-Byrne, Siobhán", "$18.40"),
         ("O'Sullivan-Byrne, Aoife", "$0.00"),
     ]
-    assert panel["rest"] == "1 more at a library you can't see, $22.00"
+    assert panel["rest"] == "1 member hidden from your login, $22.00"
 
 
 @both_clients

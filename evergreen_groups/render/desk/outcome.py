@@ -372,8 +372,10 @@ def describe_failure(status: int, error: EvergreenGroupsError) -> dict[str, obje
     if error.code == "not-found":
         return {
             "title": gettext("Patron not found"),
-            "text": gettext("The record was deleted, or belongs to a library whose patrons your login can't see."),
-            "advice": gettext("To see them, ask your administrator for the permission VIEW_USER there."),
+            "text": gettext("The patron was deleted, or belongs to a library whose patrons your login can't see."),
+            "advice": gettext(
+                "In the second case, ask your administrator for the permission VIEW_USER at that library."
+            ),
             "log_in": False,
             "not_found": True,
         }

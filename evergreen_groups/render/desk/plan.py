@@ -176,8 +176,7 @@ def _facts(step: Step) -> Iterator[str]:
     yield gettext("own fines {owed}", owed=step.member.own_fines)
     # A move writes the group only. A lead keeps the flag, even if the new group already has a lead.
     if step.member.group_lead and step.field == GROUP:
-        new = step.after is None
-        yield gettext("will be lead of the new group") if new else gettext("will be a lead there too")
+        yield gettext("will stay a group lead")
 
 
 def _group(group: PlannedGroup, name: str) -> GroupView:

@@ -89,7 +89,7 @@ def remarks_about(
 def _block(penalty: Penalty, staff: Mapping[int, str], text: str, why: str = "") -> Remark:
     since = penalty.set_date
     where = gettext(
-        Message("{penalty} at {library} since {day}.") if since else Message("{penalty} at {library}."),
+        Message("{penalty} (at {library}, since {day}).") if since else Message("{penalty} (at {library})."),
         penalty=printable(penalty.kind.label or penalty.kind.name),
         library=printable(penalty.org_unit.shortname),
         day=day(since.date()) if since else "",  # in Evergreen's own time zone

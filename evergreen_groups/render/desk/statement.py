@@ -102,7 +102,7 @@ def item_lines(group: GroupBills, member: MemberBills, items: Iterable[ItemOut])
             # In Evergreen's time zone: due times are usually 23:59:59, which is another day elsewhere.
             due=item.due.date() if item.due else None,
             kind=item.kind,
-            days_overdue=item.days_overdue(group.at),
+            days_overdue=0 if item.kind is CirculationKind.LOST else item.days_overdue(group.at),
             library=group.library(item.library),
             title=titles.get(item.copy, ""),
         )
@@ -205,7 +205,11 @@ def _member(statement: Statement, member: MemberBills, settings: StatementSettin
 def _sentence_of(item: ItemLine, count: int) -> str:
     """Return a sentence about ``count`` equal items, without the title."""
     if item.kind is CirculationKind.CLAIMS_RETURNED:
-        return ngettext("{count} item was reported as returned.", "{count} items were reported as returned.", count)
+        return ngettext(
+            "{count} item was reported as returned, but not found.",
+            "{count} items were reported as returned, but not found.",
+            count,
+        )
     if item.due is None:
         return ngettext("{count} item has no due date.", "{count} items have no due date.", count)
     day = long_day(item.due)

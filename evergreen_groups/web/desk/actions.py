@@ -188,7 +188,7 @@ def apply(
         return apply_plan(running, desk, plan, plan, approval), ""
     except (PlanError, NotFoundError) as error:
         if error.code in _OUTDATED:
-            return "", gettext("The group has changed. Nothing was moved; check the new plan.")
+            return "", gettext("The group has changed. Nothing was moved: check both groups again.")
         return "", error_sentences(error)
     except BusyError:
         return "", gettext(ANOTHER_DESK)
@@ -362,7 +362,7 @@ def _by(name: str | None) -> str:
 
 
 def _shown(name: str | None) -> str:
-    return isolated(name) if name else gettext("a colleague whose name you can't see")
+    return isolated(name) if name else gettext("a colleague (name hidden from your login)")
 
 
 def _staff_of(entry: JournalEntry) -> Iterable[int]:

@@ -19,7 +19,7 @@ const MOST = 8; // further members are only on the group's page
 /** Describe a penalty in full: name, library, date, and whether staff have set it. */
 function penalty(block) {
   const values = { name: block.label || block.name, place: block.org_unit, day: block.since && texts.day(block.since) };
-  const said = block.since ? gettext("{name} at {place} since {day}", values) : gettext("{name} at {place}", values);
+  const said = block.since ? gettext("{name} (at {place}, since {day})", values) : gettext("{name} (at {place})", values);
   return block.by_staff ? [said, gettext("set by staff")].join(", ") : said;
 }
 
@@ -239,7 +239,7 @@ function rest(answer, shown) {
   if (more > 0) parts.push(ngettext("{count} more on the group page", "{count} more on the group page", more));
   const { count, fines } = hiddenIn(answer);
   if (count) {
-    const said = ngettext("{count} more at a library you can't see", "{count} more at libraries you can't see", count);
+    const said = ngettext("{count} member hidden from your login", "{count} members hidden from your login", count);
     parts.push(fines === null ? said : `${said}, ${money(fines)}`);
   }
   return parts.join("; ");

@@ -52,7 +52,7 @@ class TestAMember:
         assert f"/members/{DUC}" in clerk.open(MINH).response.text, "the list leads there"
 
     def test_penalties_on_the_page_and_not_for_the_script(self, clerk: DeskClerk) -> None:
-        said = "Blocked Patron exceeds fine threshold at LAKELAND since 5 Oct 2026."
+        said = "Blocked · Patron exceeds fine threshold (at LAKELAND, since 5 Oct 2026)."
         assert said in member_page(clerk, DUC).text
         clerk.headers["Sec-Fetch-Dest"] = "empty"
         assert "Blocked" not in member_page(clerk, DUC).text

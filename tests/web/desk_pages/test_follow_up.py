@@ -187,7 +187,7 @@ def test_who_saved_it(clerk_named: ClerkNamed, saved: Saved, sandbox: Sandbox) -
 def test_an_author_whose_record_is_hidden(clerk_named: ClerkNamed, saved: Saved, sandbox: Sandbox) -> None:
     saved(PROMISED)
     (entry,) = past(clerk_named("harbor_desk"))
-    assert "by a colleague whose name you can't see" in entry
+    assert "by a colleague (name hidden from your login)" in entry
 
 
 def test_contact_data_isnt_shown(clerk: DeskClerk, recorded: Recorded, saved: Saved, sandbox: Sandbox) -> None:

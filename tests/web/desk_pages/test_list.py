@@ -56,7 +56,9 @@ def test_one_chip_a_member_and_the_rest_in_details(clerk: DeskClerk) -> None:
     assert [as_text(chip) for chip in chips] == ["Blocked", "Blocked"]
     (code,) = set(page.tree.xpath("//ul[@class='remarks']//@title"))
     assert code == "PATRON_EXCEEDS_FINES"
-    assert "Blocked Patron exceeds fine threshold at LAKELAND since 5 Oct 2026." in page.members["Nguyễn, Thị Hương"]
+    assert (
+        "Blocked · Patron exceeds fine threshold (at LAKELAND, since 5 Oct 2026)." in page.members["Nguyễn, Thị Hương"]
+    )
 
 
 class TestLimitsThatMembersDoNotShare:
@@ -67,7 +69,7 @@ class TestLimitsThatMembersDoNotShare:
 
     def test_are_in_details(self, clerk: DeskClerk) -> None:
         page = clerk.open(NGUYEN)
-        assert "Over the limit The limit is $4.00." in page.members["Nguyễn, Thị Hương"]
+        assert "Over the limit · The limit is $4.00." in page.members["Nguyễn, Thị Hương"]
         assert "Members over the limit 2 Blocked" in page.text
 
 
@@ -80,13 +82,13 @@ def test_the_two_truths_are_said_apart(clerk: DeskClerk, sandbox: Sandbox) -> No
             connection.execute(f"INSERT INTO ausp ({columns}) VALUES ({values})")
     page = clerk.open(NGUYEN)
     both, not_yet, within, other = (page.members[f"Nguyễn, {name}"] for name in ("Thị Hương", "Văn Đức", "Minh", "Lan"))
-    assert "Blocked Patron exceeds fine threshold at LAKELAND since 5 Oct 2026. Set by Evergreen." in both
+    assert "Blocked · Patron exceeds fine threshold (at LAKELAND, since 5 Oct 2026). Set by Evergreen." in both
     assert "Over the limit" in both
     assert "Over the limit, not blocked" in not_yet
-    assert "Patron exceeds fine threshold at HARBOR since 5 Oct 2026. Set by Shore, Norbert." in within
+    assert "Patron exceeds fine threshold (at HARBOR, since 5 Oct 2026). Set by Shore, Norbert." in within
     assert "Blocked, but within the limit" in within
     assert "Over the limit" not in within
-    assert "Blocked Alerting block on Circ, Hold and Renew at HARBOR since" in other
+    assert "Blocked · Alerting block on Circ, Hold and Renew (at HARBOR, since" in other
     plan = page.send("/plan", ("action", "recalculate"), id="selection")
     assert "It may block a patron, or lift a block." in plan.text
     done = plan.send("/change", ("do", "apply"))
@@ -120,7 +122,7 @@ class TestRecalculationIsOfferedWhereItCouldChangeSomething:
         self.evergreen_blocks_from(sandbox, 1000)
         page = clerk.open(self.FAMILY)
         assert not self.is_offered(page)
-        assert "Over the limit, not blocked Evergreen blocks at $10.00." in self.row(page, self.NAME)
+        assert "Over the limit, not blocked · Evergreen blocks at $10.00." in self.row(page, self.NAME)
         form = page.form("/plan", "selection")
         asked = page.clerk.post(form.action, [*form.form_values(), ("action", "recalculate")])
         assert asked.message == "Recalculating would change nothing here."
@@ -160,7 +162,7 @@ class TestRecalculationIsOfferedWhereItCouldChangeSomething:
         page = clerk.open(self.FAMILY)
         assert self.is_offered(page)
         hidden = "Your login can't see all that Evergreen counts, so recalculating may change nothing."
-        assert f"Over the limit, not blocked {hidden}" in self.row(page, self.NAME)
+        assert f"Over the limit, not blocked · {hidden}" in self.row(page, self.NAME)
 
     def test_where_a_stock_circulator_sees_no_threshold_of_another_branch(
         self, clerk_named: ClerkNamed, sandbox: Sandbox
@@ -221,7 +223,7 @@ def test_hidden_members_are_counted(clerk_named: ClerkNamed) -> None:
     page = clerk_named("north_manager").open(1026)
     assert len(page.members) == 2
     (row,) = page.tree.xpath("//table[@id='members']/tfoot/tr")
-    assert as_text(row).startswith("1 more at a library you can't see $")
+    assert as_text(row).startswith("1 member hidden from your login $")
     assert "Members over $5.00 at least 1 Blocked at least 1" in page.text
 
 
@@ -349,6 +351,6 @@ def test_members_are_selected_to_begin_with_as_an_audit_suggests(clerk: DeskCler
     assert page.tree.xpath("//input[@name='member'][@checked]/@value") == ["1056", "1055"]
     plan = page.send("/plan", ("action", "remove"), id="selection")
     assert plan.heading == "Remove 2 patrons from the group?"
-    assert "Sandoval, Greta uses Pine Hill School, Office's address" in plan.warnings
+    assert "Sandoval, Greta and Pine Hill School, Office share an address record" in plan.warnings
     assert clerk.open(1054, query="select=4711").tree.xpath("//input[@name='member'][@checked]") == []
     assert clerk.open(1054, query="select=x").status == 400
