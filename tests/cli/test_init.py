@@ -221,7 +221,7 @@ def test_a_threshold_above_the_limit_is_a_warning(sandbox: Sandbox, command: Com
     command.environ[passwords.PASSWORD_VARIABLE] = PASSWORD
     done = init()
     assert done.returncode == exit_status.DONE
-    said = "warning: Thresholds: Evergreen blocks at $10.00, the rule: more than $5.00. A patron who owes $5.01"
+    said = "warning: Thresholds: Evergreen blocks at $10.00; limit: more than $5.00. A patron who owes $5.01"
     errors = " ".join(done.stderr.split())
     assert said in errors
     assert "set the threshold of Everyone at LAKELAND to $5.01" in errors
