@@ -374,8 +374,8 @@ class ReportSettings:
     deadline: int = setting(
         v.whole_number(1, 86_400, "seconds"),
         3600,
-        help="End a run after this many seconds, whatever it is waiting for.",
-        options=(Option("--deadline", _REPORT, "End the run after this many seconds, whatever it is waiting for."),),
+        help="End a run after this many seconds.",
+        options=(Option("--deadline", _REPORT, "End the run after this many seconds."),),
     )
     hours_between_runs: int = setting(
         v.whole_number(0, 10_000),
@@ -600,7 +600,7 @@ class MailSettings:
     send_empty: bool = setting(
         v.BOOLEAN,
         True,
-        help="Also send a mail when no group is listed, so that no mail means trouble.",
+        help="Also send a mail when no group is listed, so that a missing mail means a problem.",
     )
     timeout: int = setting(v.whole_number(1, 600), 30, help="How many seconds to wait for the mail server.")
     tries: int = setting(v.whole_number(1, 5), 3, help="How many times a run tries to send a mail.")
@@ -702,7 +702,7 @@ class ServeSettings:
         v.PATH,
         None,
         help="The page to publish at reports/latest, or the directory of a report by library, with BR1's page at "
-        "reports/latest/BR1. By default output in [report] if that is such a page or directory, or else \"reports\" in "
+        'reports/latest/BR1. By default output in [report] if that is such a page or directory, or else "reports" in '
         "the state directory. A library's page requires VIEW_USER there, a page for all libraries requires it for the "
         "whole consortium. Reports in [[reports]] are always at reports/named/NAME/latest.",
         example="/var/lib/evergreen-groups/reports",
@@ -790,8 +790,8 @@ class DeskSettings:
     titles: str = setting(
         v.one_of(*_TITLES),
         "none",
-        help="Whose items have their titles shown in Details, and in the JSON: "
-        '"none", those of "juveniles" (as marked in their record), or "all". Each view is logged.',
+        help="Which members' item titles to show in Details and in the JSON: "
+        '"none", "juveniles" (as marked in their record), or "all". Each view is logged.',
     )
 
 
@@ -854,8 +854,7 @@ class StatementSettings:
     titles: str = setting(
         v.one_of(*_TITLES),
         "none",
-        help='Whose items have their titles on the statement: "none", those of "juveniles", or "all". Each view is '
-        "logged.",
+        help='Which members\' item titles to show on the statement: "none", "juveniles" or "all". Each view is logged.',
     )
 
 
@@ -1002,8 +1001,8 @@ class Settings:
 SECTION = "reports"
 HELP = (
     "More reports from the same data, with a [[reports]] table for each. Nightly runs make them; runs at a terminal "
-    "don't. A table has name, recipients, subject and link, and the keys of [report] that set what is listed and how it "
-    "is written. Except for output, those default to the values in [report]."
+    "don't. A table has name, recipients, subject and link, and the keys of [report] that set what is listed and how "
+    "it is written. Except for output, those default to the values in [report]."
 )
 _OF_THE_RUN = {"details", "deadline", "hours_between_runs", "healthcheck_url"}
 """Settings of ``[report]`` that apply to the whole run."""
