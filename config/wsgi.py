@@ -7,7 +7,7 @@ r"""The web service for Apache's mod_wsgi, instead of ``evergreen-groups serve``
     chgrp www-data /etc/evergreen-groups/config.toml && chmod 640 /etc/evergreen-groups/config.toml
 
 3. Save this file as /etc/evergreen-groups/wsgi.py. In evergreen-groups.conf, replace the line that begins with
-   ``ProxyPass "/evergreen-groups/"`` by these lines, with ``threads`` a little higher than in ``[serve]``::
+   ``ProxyPass "/evergreen-groups/"`` by these lines, with ``threads`` 6 more than in ``[serve]``::
 
     WSGIDaemonProcess evergreen-groups user=www-data group=www-data threads=14 python-home=/opt/evergreen-groups
     WSGIScriptAlias /evergreen-groups /etc/evergreen-groups/wsgi.py \

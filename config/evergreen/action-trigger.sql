@@ -1,6 +1,6 @@
 -- Event definitions that notify evergreen-groups when Evergreen has set PATRON_EXCEEDS_FINES, and when a patron's record
--- was updated (for example, moved into another group). Payments aren't notified. The definitions are inactive; to activate
--- them, see docs/install.md.
+-- was updated (for example, moved into another group). There is no event for payments. The definitions are inactive;
+-- to activate them, see docs/install.md.
 --
 --   psql -v secret_file=/etc/evergreen-groups/events-secret -f action-trigger.sql
 --

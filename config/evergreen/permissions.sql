@@ -5,8 +5,8 @@
 --
 --     psql --file permissions.sql --set account=groups_report
 --
--- `evergreen-groups install --show permissions` prints it; once there is a configuration, with its account and the
--- permissions that its settings need.
+-- `evergreen-groups install --show permissions` prints it. If there is a configuration, the account and the options
+-- that its settings need are already filled in.
 --
 -- "account" is the user name of an account from the staff client. It gets the group as a secondary group, and the whole
 -- consortium as a working location, which permissions require. Without "account", only the group is created. By default
@@ -25,8 +25,7 @@
 -- profiles (group_application.user.patron). Staff without the last two need a supervisor's approval.
 -- VIEW_GROUP_PENALTY_THRESHOLD shows Evergreen's thresholds if it is granted with depth 0; stock groups have it at the
 -- depth of the branch. Saving follow-ups needs UPDATE_USER at the home library of the person to contact, or the
--- permission in [follow_up]; if you add your own, it must be in permission.perm_list and granted. `evergreen-groups
--- doctor`, run with an account, shows at which libraries that account has it.
+-- permission in [follow_up]; if you add your own, it must be in permission.perm_list and granted.
 --
 -- You can run it again with more options: it adds what is missing, and removes nothing.
 
@@ -50,7 +49,7 @@ DO $$ BEGIN RAISE EXCEPTION 'account not found: create it in the staff client fi
 SELECT :'changes'::BOOL AND NOT EXISTS (SELECT 1 FROM permission.grp_tree WHERE name = :'profile')
        AS is_unknown \gset
 \if :is_unknown
-DO $$ BEGIN RAISE EXCEPTION 'profile not found: set an existing one'; END $$;
+DO $$ BEGIN RAISE EXCEPTION 'profile not found: name an existing one with --set profile=NAME'; END $$;
 \endif
 
 -- Below the root group, not below Staff, whose permissions it would inherit.

@@ -216,8 +216,7 @@ def desk(subject: Subject) -> Iterator[Finding]:
         "places": name_places(subject.org_units, set(changes)) if changes else "-",
     }
     yield ok(
-        "not checked for clerks: to see Evergreen's thresholds, they need {permission} at depth 0 (stock profiles have "
-        "it at branch depth)",
+        "to see Evergreen's thresholds, clerks need {permission} at depth 0 (stock profiles have it at branch depth)",
         code="desk-thresholds",
         values={"permission": VIEW_THRESHOLDS},
     )

@@ -374,8 +374,9 @@ def _path_finding(path: Path, section: str, *, by_library: bool) -> Finding:
         )
     places = [path, path / ".editions"] if by_library and path.exists() else [path.parent]
     if not places[0].is_dir():
-        values = {"path": places[0], "reason": _denied(places[0]), "section": section}
-        return failed(_CANNOT_WRITE, _MAKE_WRITABLE, code="output-directory-missing", values=values, setting=setting)
+        values = {"path": path, "reason": _denied(places[0]), "section": section, "directory": places[0]}
+        advice = "create {directory}, or set another path in {section}"
+        return failed(_CANNOT_WRITE, advice, code="output-directory-missing", values=values, setting=setting)
     for place in filter(Path.is_dir, places):
         mode = place.stat().st_mode
         if not os.access(place, os.W_OK | os.X_OK):

@@ -285,7 +285,7 @@ def answer_time(subject: Subject) -> Iterator[Finding]:
 def clock(subject: Subject) -> Iterator[Finding]:
     """The clocks of this machine and the server agree."""
     _seconds, ahead = _sample(subject)
-    values = {"seconds": ahead}
+    values = {"seconds": round(ahead)}  # never -0
     if abs(ahead) > CLOCK_SECONDS:
         yield warning(_DIFFERENCE, "synchronize both clocks with NTP", code="clocks-apart", values=values)
     else:

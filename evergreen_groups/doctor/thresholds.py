@@ -72,7 +72,7 @@ def describe_libraries(some: Collection[int], every: int, org_units: OrgUnits) -
 
 
 _BLOCKS_EARLIER = (
-    "Evergreen blocks at {threshold}, the rule: {rule}. A patron who owes {example} is blocked in Evergreen, but not "
+    "Evergreen blocks at {threshold}; limit: {rule}. A patron who owes {example} is blocked in Evergreen, but not "
     "over the limit ({profile_part}; {library_part})"
 )
 _SET_THRESHOLD = "set the threshold of {rows} to {owed} in Evergreen (Group Penalty Thresholds), or change [policy]"
@@ -167,7 +167,7 @@ def _describe_difference(
             setting="policy.limit",
         ),
         DifferenceKind.BLOCKS_LATER: warning(
-            "Evergreen blocks at {threshold}, the rule: {rule}. A patron who owes {example} is over the limit, but not "
+            "Evergreen blocks at {threshold}; limit: {rule}. A patron who owes {example} is over the limit, but not "
             "blocked in Evergreen ({profile_part}; {library_part})",
             _SET_THRESHOLD,
             code="blocks-later",
@@ -175,7 +175,7 @@ def _describe_difference(
             setting="policy.limit",
         ),
         DifferenceKind.NO_THRESHOLD: warning(
-            "Evergreen has no threshold for {penalty}, the rule: {rule}. A patron who owes {example} is over the "
+            "Evergreen has no threshold for {penalty}; limit: {rule}. A patron who owes {example} is over the "
             "limit, but never blocked in Evergreen ({profile_part}; {library_part})",
             "add a threshold of {owed} for {penalty} in Evergreen (Group Penalty Thresholds), or change [policy]",
             code="no-threshold",
@@ -190,7 +190,7 @@ def _describe_difference(
             setting="policy.limit",
         ),
         DifferenceKind.BLOCKS_NOTHING: warning(
-            "Evergreen's penalty for fines, {penalty}, blocks nothing, the rule: {rule}. A patron who owes {owed} is "
+            "Evergreen's penalty for fines, {penalty}, blocks nothing; limit: {rule}. A patron who owes {owed} is "
             "over the limit, but not blocked in Evergreen ({profile_part}; {library_part})",
             "make {penalty} block something in Evergreen (Standing Penalties), or name another penalty in {setting}",
             code="penalty-blocks-nothing",

@@ -55,7 +55,7 @@ class DiagnosisWriter:
             if finding.found in self._obstacles:
                 return
             self._obstacles.add(finding.found)
-            title = ""
+            title = gettext("Other checks")
         lines = self._wrapped(gettext(finding.found), indent)
         if cell_len(title) >= _TITLE_WIDTH:
             lines.insert(0, "")

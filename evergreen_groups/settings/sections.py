@@ -250,14 +250,14 @@ class ReportSettings:
     age_bands: tuple[int, ...] = setting(
         v.ASCENDING_DAYS,
         (30, 60, 90),
-        help="Age bands: the report sorts groups by how many days they have owed something, and totals each band. Each "
-        "number starts a band. An empty list turns bands off.",
+        help="Age bands: the report puts groups into bands by how many days they have owed something, and totals each "
+        "band. Each number starts a band. An empty list turns bands off.",
     )
     kinds: tuple[str, ...] = setting(
         v.KIND_NAMES,
         (),
-        help="List only groups that owe something of these kinds: what the report says under Owed for (such as overdue "
-        "materials), one of the library's billing types, or circulation, grocery or reservation.",
+        help="List only groups that owe something of these kinds: what the report says under Owed for, such as "
+        '"overdue materials"; one of the library\'s billing types; or "circulation", "grocery" or "reservation".',
         options=(
             Option(
                 "--kind",
@@ -374,8 +374,8 @@ class ReportSettings:
     deadline: int = setting(
         v.whole_number(1, 86_400, "seconds"),
         3600,
-        help="End a run after this many seconds, whatever it is waiting for.",
-        options=(Option("--deadline", _REPORT, "End the run after this many seconds, whatever it is waiting for."),),
+        help="End a run after this many seconds.",
+        options=(Option("--deadline", _REPORT, "End the run after this many seconds."),),
     )
     hours_between_runs: int = setting(
         v.whole_number(0, 10_000),
@@ -448,8 +448,8 @@ class AuditSettings:
         v.whole_number(0, 1_000),
         0,
         help="The audit finds groups with more adults than this, and a move into one gets a warning; 0: don't look for "
-        "them. Members of a group see each other's accounts, so most libraries group only one parent with the "
-        "children. Nothing is refused.",
+        "them. Members of a group can learn of each other's fines at the desk, so some libraries group only one parent "
+        "with the children. Nothing is refused.",
         options=(Option("--max-adults", _AUDIT, "Find groups with more adults than this; 0: don't look for them."),),
     )
     adults_from_age: int = setting(
@@ -461,8 +461,8 @@ class AuditSettings:
     institution_profiles: tuple[str, ...] = setting(
         v.PROFILE_NAMES,
         (),
-        help="Profiles of institutions (schools, care homes, offices), including those below. A group with a member of "
-        "one isn't a family, which is evidence for the audit.",
+        help="Profiles of institutions (schools, care homes, offices), including those below. If a member has one, the "
+        "audit counts that as evidence that the group isn't a family.",
         example=["Institution"],
     )
 
@@ -600,7 +600,7 @@ class MailSettings:
     send_empty: bool = setting(
         v.BOOLEAN,
         True,
-        help="Also send a mail when no group is listed, so that no mail means trouble.",
+        help="Also send a mail when no group is listed, so that a missing mail means a problem.",
     )
     timeout: int = setting(v.whole_number(1, 600), 30, help="How many seconds to wait for the mail server.")
     tries: int = setting(v.whole_number(1, 5), 3, help="How many times a run tries to send a mail.")
@@ -702,9 +702,9 @@ class ServeSettings:
         v.PATH,
         None,
         help="The page to publish at reports/latest, or the directory of a report by library, with BR1's page at "
-        "reports/latest/BR1. By default output in [report] if that is such a page or directory, or else reports in the "
-        "state directory. Staff with VIEW_USER for the whole consortium see the whole report; others see the pages of "
-        "libraries where they have VIEW_USER. Reports in [[reports]] are always at reports/named/NAME/latest.",
+        'reports/latest/BR1. By default output in [report] if that is such a page or directory, or else "reports" in '
+        "the state directory. A library's page requires VIEW_USER there, a page for all libraries requires it for the "
+        "whole consortium. Reports in [[reports]] are always at reports/named/NAME/latest.",
         example="/var/lib/evergreen-groups/reports",
     )
 
@@ -790,8 +790,8 @@ class DeskSettings:
     titles: str = setting(
         v.one_of(*_TITLES),
         "none",
-        help="Whose items have their titles shown in Details, and in the JSON: "
-        '"none", those of "juveniles" (as marked in their record), or "all". Each view is logged.',
+        help="Which members' item titles to show in Details and in the JSON: "
+        '"none", "juveniles" (as marked in their record), or "all". Each view is logged.',
     )
 
 
@@ -854,8 +854,7 @@ class StatementSettings:
     titles: str = setting(
         v.one_of(*_TITLES),
         "none",
-        help='Whose items have their titles on the statement: "none", those of "juveniles", or "all". Each view is '
-        "logged.",
+        help='Which members\' item titles to show on the statement: "none", "juveniles" or "all". Each view is logged.',
     )
 
 
@@ -1002,8 +1001,8 @@ class Settings:
 SECTION = "reports"
 HELP = (
     "More reports from the same data, with a [[reports]] table for each. Nightly runs make them; runs at a terminal "
-    "don't. Besides the keys below, a table can have the keys of [report] that set what is listed and how it is "
-    "written. Except for output, they default to the values in [report]."
+    "don't. A table has name, recipients, subject and link, and the keys of [report] that set what is listed and how "
+    "it is written. Except for output, those default to the values in [report]."
 )
 _OF_THE_RUN = {"details", "deadline", "hours_between_runs", "healthcheck_url"}
 """Settings of ``[report]`` that apply to the whole run."""

@@ -129,11 +129,11 @@ def test_all_questions_with_mistakes_on_the_way(sandbox: Sandbox, command: Comma
         terminal.answer("Address of the Evergreen server", "evergreen")
         terminal.answer("Not accepted: expected an address")
         terminal.answer("Address of the Evergreen server", f"http://127.0.0.1:{free_port()}")
-        terminal.answer("Not accepted: Gateway")
+        terminal.answer("Not accepted: no connection to ")
         terminal.answer("Address of the Evergreen server", sandbox.url)
         terminal.answer("User name of the service account", "consortium_staff")
         terminal.answer("Password for consortium_staff", "wrong password")
-        terminal.answer("Not accepted: Login")
+        terminal.answer("Not accepted: login refused")
         terminal.answer("User name of the service account [consortium_staff]", "")
         terminal.answer("Password for consortium_staff", PASSWORD)
         terminal.answer("Libraries: ")
@@ -192,7 +192,7 @@ def test_a_mail_server_that_does_not_do_can_be_left_out(sandbox: Sandbox, comman
         terminal.answer("Recipients", "*=a@library.example")
         terminal.answer("The web service has it at")
         terminal.answer("Link to the report (none)", "")
-        terminal.answer("Not accepted: Mail server")
+        terminal.answer("Not accepted: no connection to ")
         terminal.answer("Mail server for the report (- for none) [localhost]", "-")
         assert terminal.end() == exit_status.DONE, terminal.said
     assert load.load(file, {}).mail == MailSettings()
@@ -221,7 +221,7 @@ def test_a_threshold_above_the_limit_is_a_warning(sandbox: Sandbox, command: Com
     command.environ[passwords.PASSWORD_VARIABLE] = PASSWORD
     done = init()
     assert done.returncode == exit_status.DONE
-    said = "warning: Thresholds: Evergreen blocks at $10.00, the rule: more than $5.00. A patron who owes $5.01"
+    said = "warning: Evergreen blocks at $10.00; limit: more than $5.00. A patron who owes $5.01"
     errors = " ".join(done.stderr.split())
     assert said in errors
     assert "set the threshold of Everyone at LAKELAND to $5.01" in errors
@@ -246,7 +246,7 @@ def test_a_password_of_the_environment_that_does_not_do_is_asked_for(
     command.environ[passwords.PASSWORD_VARIABLE] = "an older one"
     with at_a_terminal(command, "--config", str(file), "init", "--url", sandbox.url) as terminal:
         terminal.answer("User name of the service account", "consortium_staff")
-        terminal.answer("Not accepted: Login")
+        terminal.answer("Not accepted: login refused")
         terminal.answer("User name of the service account", "consortium_staff")
         terminal.answer("Password for consortium_staff", PASSWORD)
         terminal.answer("Libraries, separated by commas")
@@ -409,7 +409,7 @@ class TestWhatIsThere:
             terminal.answer("Link to the report (none)", "https://ils.example.org/{library}")
             terminal.answer("Not accepted: there is no org unit")
             terminal.answer('SHORTNAME=ADDRESS; *=ADDRESS" [NOWHERE=a@library.example]', "*=a@library.example")
-            terminal.answer("Not accepted: Mail server")
+            terminal.answer("Not accepted: no connection to ")
             terminal.answer("Mail server for the report (- for none) [localhost]", "-")
             terminal.end()
         assert "Password for" not in terminal.said, "that of the file does"

@@ -49,7 +49,7 @@ def test_where_the_two_agree(look: Look) -> None:
             "5.00",
             "",
             "blocks-at-limit",
-            "Evergreen blocks at $5.00, the rule: more than $5.00. A patron who owes $5.00 is blocked in "
+            "Evergreen blocks at $5.00; limit: more than $5.00. A patron who owes $5.00 is blocked in "
             "Evergreen, but not over the limit (all profiles (7); all org units (8))",
             "set the threshold of Everyone at LAKELAND to $5.01 in Evergreen (Group Penalty Thresholds), or "
             'set [policy] comparison = "reaches"',
@@ -58,7 +58,7 @@ def test_where_the_two_agree(look: Look) -> None:
             "10.00",
             "",
             "blocks-later",
-            "Evergreen blocks at $10.00, the rule: more than $5.00. A patron who owes $5.01 is over the limit, "
+            "Evergreen blocks at $10.00; limit: more than $5.00. A patron who owes $5.01 is over the limit, "
             "but not blocked in Evergreen (all profiles (7); all org units (8))",
             "to $5.01",
         ),
@@ -66,7 +66,7 @@ def test_where_the_two_agree(look: Look) -> None:
             "2.50",
             '[policy]\ncomparison = "reaches"\n',
             "blocks-earlier",
-            "Evergreen blocks at $2.50, the rule: $5.00 or more. A patron who owes $2.50 is blocked in Evergreen, "
+            "Evergreen blocks at $2.50; limit: $5.00 or more. A patron who owes $2.50 is blocked in Evergreen, "
             "but not over the limit (all profiles (7); all org units (8))",
             "to $5.00",
         ),
@@ -74,7 +74,7 @@ def test_where_the_two_agree(look: Look) -> None:
             "1250.00",
             '[policy]\nlimit = "none"\n',
             "no-limit",
-            "Evergreen blocks at $1,250.00, the rule: no limit. A patron who owes $1,250.00 is blocked in "
+            "Evergreen blocks at $1,250.00; limit: no limit. A patron who owes $1,250.00 is blocked in "
             "Evergreen, but not over the limit (all profiles (7); all org units (8))",
             "remove the threshold of Everyone at LAKELAND",
         ),

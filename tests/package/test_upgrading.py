@@ -156,7 +156,8 @@ class Machine:
         """Run a section's blocks in order, and return the output of each."""
         found = [block for block in blocks() if (block.section, block.way) == (section, way)]
         assert found, f"{section}, {way}"
-        return [self.run(block.text) for block in found]
+        wheel = f"'./evergreen_groups-{NEW if section == 'Upgrade' else OLD}-py3-none-any.whl[serve]'"
+        return [self.run(block.text.replace("'.[serve]'", wheel)) for block in found]
 
     def schema(self) -> str:
         with closing(sqlite3.connect(self.at("/var/lib/evergreen-groups/state.sqlite3"))) as database:
@@ -187,7 +188,7 @@ class Machine:
 
 @pytest.fixture(scope="module")
 def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with the wheels that the page names."""
+    """A directory with the wheels, in place of checkouts."""
     directory = tmp_path_factory.mktemp("releases")
     wheel(directory / "old", OLD)
     wheel(directory / "new", NEW, later_schema=True)

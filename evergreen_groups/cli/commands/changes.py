@@ -283,7 +283,7 @@ def undo_command(session: Invocation, entry: str, *, change_options: ChangeOptio
 @json_option
 @click.pass_obj
 def journal_command(session: Invocation, entry: str | None, as_json: bool) -> None:
-    """List the changes made from here, latest first, or show ENTRY with all its steps."""
+    """List the changes made with this program, latest first, or show ENTRY with all its steps."""
     from evergreen_groups.changes import Journal
     from evergreen_groups.hooks import as_json as hook_document
     from evergreen_groups.render import write_entries, write_entry

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 @click.command("follow-ups")
-@click.option("--due", is_flag=True, help="Only groups to do.")
+@click.option("--due", is_flag=True, help='Only groups with the status "to do".')
 @json_option
 @click.pass_obj
 def follow_ups_command(invocation: Invocation, due: bool, as_json: bool) -> None:
     """List the groups of the last reports: what they owe, the status, and the latest entry.
 
-    A group is to do if its reminder is due, or if it has no recent entry ([follow_up] again_after). --json includes all
-    entries with their notes.
+    A group has the status "to do" if its reminder is due, or if it has no recent entry ([follow_up] again_after).
+    --json includes all entries with their notes.
     """
     from evergreen_groups.follow_up import FollowUpStatus
     from evergreen_groups.render import follow_ups_document, write_follow_ups

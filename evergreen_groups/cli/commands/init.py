@@ -57,9 +57,9 @@ def init_command(session: Invocation, /, yes: bool, force: bool, **given: Any) -
 
     The file is that of the global --config or $EVERGREEN_GROUPS_CONFIG, by default /etc/evergreen-groups/config.toml
     for root and ~/.config/evergreen-groups/config.toml for others. Passwords go to files next to it. All are readable
-    only by their owner. Nothing is written before all answers are accepted, or overwritten without asking. The answers
-    of an existing configuration are offered as defaults, its other settings stay, and its old text is saved as
-    config.toml.former. At the end, doctor runs.
+    only by their owner. Nothing is written until all answers are accepted. Existing files are overwritten only after
+    you confirm, or with --force. The answers of an existing configuration are offered as defaults, its other settings
+    stay, and its old text is saved as config.toml.former. At the end, doctor runs.
     """
     from evergreen_groups.cli.commands.doctor import examine
     from evergreen_groups.settings import initial_configuration
@@ -300,11 +300,11 @@ class Interview:
         for finding in findings:
             if finding.verdict in (doctor.Verdict.FAILED, doctor.Verdict.WARNING):
                 refused = RefusedError(
-                    "{place}: {problem}",
+                    "{problem}",
                     advice="{advice}",
                     setting=finding.setting,
                     code="trial-failed",
-                    values={"place": finding.title, "problem": finding.found, "advice": self._advice(finding)},
+                    values={"problem": finding.found, "advice": self._advice(finding)},
                 )
                 if finding.verdict is doctor.Verdict.FAILED:
                     raise refused

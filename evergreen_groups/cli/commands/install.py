@@ -29,7 +29,6 @@ _ROOT = click.option(
 )
 _RUN_NOW = "systemctl start evergreen-groups-report"
 _NIGHTLY = Message("The report runs every night between 3:15 and 3:45. Useful commands:")
-_NOT_STARTED = Message("Nothing was started, because systemd isn't running here. To start it:")
 _NEXT_STEPS: dict[str, tuple[Message, tuple[str, ...]]] = {
     "nightly": (
         _NIGHTLY,
@@ -57,14 +56,17 @@ _NEXT_STEPS: dict[str, tuple[Message, tuple[str, ...]]] = {
 """Notes and commands to show after installing a part."""
 _NEXT_STEPS_WITHOUT_SYSTEMD: dict[str, tuple[Message, tuple[str, ...]]] = {
     "nightly": (
-        _NOT_STARTED,
+        Message(
+            "Nothing was started, because systemd isn't running here. Run the first line where it runs, or the second "
+            "if this machine doesn't use systemd:"
+        ),
         (
             "systemctl daemon-reload && systemctl enable --now evergreen-groups-report.timer",
-            "evergreen-groups uninstall nightly && evergreen-groups install cron  # without systemd",
+            "evergreen-groups uninstall nightly && evergreen-groups install cron",
         ),
     ),
     "serve": (
-        _NOT_STARTED,
+        Message("Nothing was started, because systemd isn't running here. To start it:"),
         ("systemctl daemon-reload && systemctl enable --now evergreen-groups",),
     ),
 }
@@ -206,7 +208,11 @@ def _show_notes(plan: InstallationPlan, parts: Iterable[str]) -> None:
         names = ", ".join(variables)
         click.echo(gettext("Set in your environment, but not for the installed units: {names}.", names=names))
     for path in directories_elsewhere(machine) if {"nightly", "cron"} & set(parts) else ():
-        text = gettext("The user evergreen-groups must be able to write reports to {path}:", path=path)
+        text = gettext(
+            "The user evergreen-groups must be able to write reports to {path}. If it exists, systemd uses this user "
+            "instead of a dynamic one:",
+            path=path,
+        )
         _show_commands(text, ("useradd --system evergreen-groups", f"chown evergreen-groups {path}"))
     if "cron" in parts and not has_cron():
         _show_commands(gettext("cron isn't installed. To install it:"), ("apt install cron",))

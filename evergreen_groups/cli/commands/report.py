@@ -61,14 +61,15 @@ if TYPE_CHECKING:
 @click.option(
     "--history/--no-history",
     default=None,
-    help="--history: record this run for the next one to compare with (default in timers). --no-history: don't record "
-    "it, and don't write the configured output. By default, a run at a terminal writes the output, but isn't recorded.",
+    help="--history: record this run for the next one to compare with, as timers do by default. --no-history: don't "
+    "record it, and don't write the configured output. Without either, a run at a terminal writes the configured "
+    "output, but isn't recorded.",
 )
 @click.option(
     "--scheduled/--manual",
     default=None,
     help="A scheduled run is what status, doctor and monitoring look at; use --scheduled in timers and crontabs. "
-    "status only mentions manual runs. By default, a run with a terminal is manual.",
+    "By default, a run at a terminal is manual: status mentions it, but doesn't count it.",
 )
 @click.option("--mail", is_flag=True, help="Mail the report to the recipients in [mail].")
 @click.pass_context
