@@ -134,8 +134,9 @@ def describe_unfound(client: Client, text: str, *, sees_everybody: bool) -> str:
     with suppress(EvergreenGroupsError):  # advice is optional
         unknown = None if is_name else explain_unknown(client.gateway.within(_ADVICE_SECONDS), text)
         if unknown is not None:
-            sentences = [*(sentences if unknown.deleted is None else ()), *describe_unknown(unknown)]
-            similar = similar_cards(unknown)
+            why = list(describe_unknown(unknown))
+            sentences = [*(sentences if unknown.deleted is None else ()), *why]
+            similar = [] if why else similar_cards(unknown)
     near = f"{similar[0]} {'; '.join(similar[1:])}" if similar else ""  # a line each would hide the plan below
     return " ".join(filter(None, (*sentences, near)))
 

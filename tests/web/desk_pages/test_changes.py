@@ -55,7 +55,7 @@ class TestMovingSomebodyIn:
         warned = scanned(clerk.open(NGUYEN), card(WHITFIELD))
         assert warned.default == "look"
         assert "Check" in warned.warnings
-        assert "To go ahead, select Move anyway. Pressing Enter isn't enough." in warned.warnings
+        assert "To go ahead, select Move anyway . Pressing Enter isn't enough." in warned.warnings
         assert "Move anyway" in warned.text
         change_rows(sandbox, "UPDATE au SET usrgroup = 5001, family_name = 'Nguyễn' WHERE id = ?", RUTH)
         plan = scanned(clerk.open(NGUYEN), card(RUTH))
