@@ -129,7 +129,7 @@ def test_warnings(client: Client, admin: Gateway) -> None:
         draft = client.move([barcode(p) for p in patrons], to=barcode(to)).draft
         return "; ".join(map(describe_warning, draft.warnings))
 
-    assert "group 1015 will have no lead" in warnings([1051], 1001)
+    assert "group 1015 will be left without a lead" in warnings([1051], 1001)
     assert "shares no surname, address, phone or e-mail" in warnings([1039], 1019)
     assert "the last member leaves group 1010" in warnings([1039], 1001)
     assert "shares no surname" in warnings([1052], 1001), "of the same library, and no more"
