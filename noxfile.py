@@ -82,7 +82,7 @@ def fresh(session: nox.Session, *requirements: str) -> Iterator[Path]:
 @nox.session
 def tests(session: nox.Session) -> None:
     """All tests; with names of rooms only theirs (-- groups report), and pytest's own options (-- -k name)."""
-    places = [f"tests/{one}" if (ROOT / "tests" / one).is_dir() else one for one in session.posargs]
+    places = [f"tests/{one}" if one and (ROOT / "tests" / one).is_dir() else one for one in session.posargs]
     python(session, "-m", "pytest", *places)
 
 
