@@ -362,6 +362,7 @@ class Reading:
                 advice=_IS_MEANT,
                 setting=f"{name}.{key}",
                 code="setting-of-another-section",
+                # Of several sections with this key, the one that the table belongs to, or else the first.
                 values={**where, "meant": f"[{max(elsewhere, key=name.startswith)}] {key}"},
             )
         return ConfigurationError(

@@ -265,9 +265,15 @@ def _joined(made: JournalEntry) -> Iterable[int]:
 
 
 def _group_names(client: Client, this_group: int, numbers: Iterable[int]) -> GroupNames:
-    """Read how to name the groups with these numbers. Makes one call if any isn't the page's."""
+    """Read how to name the groups with these numbers. Makes one call if any isn't the page's.
+
+    If it fails, groups have only their numbers: a change that was made must not look failed for want of a name.
+    """
     others = set(numbers) - {this_group}
-    return GroupNames(this_group, client.patrons.leads(others) if others else {})
+    leads: Mapping[int, str] = {}
+    with suppress(EvergreenGroupsError):
+        leads = client.patrons.leads(others) if others else {}
+    return GroupNames(this_group, leads)
 
 
 def is_undo(client: Client, made: JournalEntry, known: Mapping[str, JournalEntry] = _NO_ENTRIES) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ from flask import Flask
 from support.circulators import change_rows, take_away
 from support.desk_caller import group_of, leads
 from support.desk_page import GROUP, ClerkNamed, DeskClerk, DeskPage, agreed, as_text, card, scanned, selected
-from support.fault_proxy import Fault, FaultProxy
+from support.fault_proxy import Call, Fault, FaultProxy
 from support.web_caller import PASSWORD, session, settings_of
 
 from evergreen_groups.sandbox import Sandbox
@@ -20,6 +21,7 @@ from evergreen_groups.web import close, create_app
 
 pytestmark = pytest.mark.long  # too slow for a plain pytest run
 
+UPDATE = "open-ils.actor.patron.update"
 NGUYEN, LAN, WHITFIELD, THOMAS, RUTH, HALLORAN = 1017, 1018, 1036, 1037, 1038, 1039
 OLD_CARD, ITS_OWNER = "20000000901049", 1049
 
@@ -252,6 +254,16 @@ class TestSelectedMembers:
         done = agreed(plan)
         assert "Whitfield, Thomas is now in Nguyễn, Thị Hương's group (1004)" in done.outcome
         assert group_of(sandbox, THOMAS) == 1004
+
+    def test_a_group_has_its_number_if_its_name_cannot_be_read(self, clerk: DeskClerk, proxy: FaultProxy) -> None:
+        plan = scanned(selected(clerk.open(WHITFIELD), "move", THOMAS), card(NGUYEN))
+
+        def no_leads(call: Call) -> tuple[int, str] | None:
+            asked = json.dumps(call.parameters)
+            return (500, "error") if UPDATE in proxy.seen and "search.au" in call.method and "[1004]" in asked else None
+
+        proxy.refuse = no_leads
+        assert "Whitfield, Thomas is now in group 1004" in agreed(plan).outcome, "it was moved, and says so"
 
     def test_merge(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         plan = scanned(selected(clerk.open(WHITFIELD), "merge"), card(NGUYEN))
