@@ -11,7 +11,7 @@ from operator import call
 from typing import TYPE_CHECKING, TypeAlias
 
 from evergreen_groups.audit.findings import FindingKind, PatronFinding, Reason, ThresholdFinding
-from evergreen_groups.audit.queries import ALL_IDS, BlockQuery, IdRange, id_ranges
+from evergreen_groups.audit.queries import BlockQuery, IdRange
 from evergreen_groups.audit.search import PatronListing
 from evergreen_groups.gateway import columns
 from evergreen_groups.groups import PATRON_FIELDS, Member, PatronRow, Query
@@ -76,23 +76,14 @@ class BlockSearch:
             bounds.scoped,
         )
         # Query whole sets: 1.5 s for 3,414 people over 10.00 without a penalty and 0.34 s for stale penalties, among
-        # 200,243 patrons. One call per patron would take hours. Patrons over the limit may be many, so search them by
-        # ranges of ids: for each page, the database recomputes everyone in the range.
-        for make_query, ranges, judge in (
-            (query.not_blocked, id_ranges(self._highest_id()), self._not_blocked),
-            (query.not_over, [ALL_IDS], self._not_over),
-            (query.by_staff, [ALL_IDS], self._by_staff),
+        # 200,243 patrons. One call per patron would take hours.
+        for make_query, judge in (
+            (query.not_blocked, self._not_blocked),
+            (query.not_over, self._not_over),
+            (query.by_staff, self._by_staff),
         ):
-            for rows in self._batches(make_query, ranges):
+            for rows in self._batches(make_query):
                 yield partial(self._judge, judge, rows)
-
-    def _highest_id(self) -> int:
-        """Return the highest id of a patron to search, 0 if there is none."""
-        homes = {"home_ou": sorted(self._context.homes)} if self._context.homes else {}
-        order = [{"class": "au", "field": "id", "direction": "desc"}]
-        where = {"deleted": "f", "id": {">": 0}, **homes}
-        found = self._gateway.pcrud.search("au", where, select=("id",), order_by=order, limit=1)
-        return found[0].id if found else 0
 
     def _judge(self, judge: Judge, rows: Sequence[PatronRow]) -> int:
         """Add one judge's findings about patrons. Return how many there are."""
@@ -102,9 +93,10 @@ class BlockSearch:
         penalties = self._kinds.in_force(self._gateway, self._context.org_units, members)
         return self._found.add(judge(list(members.values()), penalties), rows)
 
-    def _batches(self, make_query: MakeQuery, ranges: Sequence[IdRange]) -> Iterator[list[PatronRow]]:
+    def _batches(self, make_query: MakeQuery) -> Iterator[list[PatronRow]]:
         """Yield the patrons that match a query in batches."""
         pending: list[PatronRow] = []
+        ranges = self._context.id_ranges
         while ranges:
             rest: list[IdRange] = []
             for rows in self._gateway.map(partial(self._page, make_query, rest), ranges):

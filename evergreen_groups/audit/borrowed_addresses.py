@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from evergreen_groups.audit.findings import FindingKind, PatronFinding, Reason
@@ -17,6 +18,7 @@ from evergreen_groups.groups import PATRON_FIELDS, Member, PatronRow, Query
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
+    from evergreen_groups.audit.queries import IdRange
     from evergreen_groups.audit.search import SearchContext
     from evergreen_groups.gateway import Gateway
 
@@ -40,17 +42,20 @@ def find_borrowed_addresses(context: SearchContext) -> None:
     (``contacts-010``), the query finds the borrower, but a hidden owner's row is missing in ``contacts-011``.
     """
     context.progress(Message("reading patrons"), 0)
-    pages = context.gateway.pcrud.pages(
-        "au",
-        across_groups(context.homes),
-        select=_FIELDS,
-        page_size=_PAGE,
-        concurrency=1,
-        all_visible=True,
-        own_connection=True,  # an empty answer is believed, so it must not be another request's
+    pages = (
+        context.gateway.pcrud.pages(
+            "au",
+            across_groups(context.homes, within),
+            select=_FIELDS,
+            page_size=_PAGE,
+            concurrency=1,
+            all_visible=True,
+            own_connection=True,  # an empty answer is believed, so it must not be another request's
+        )
+        for within in context.id_ranges
     )
     with PatronListing(context) as found:
-        for page in pages:
+        for page in chain.from_iterable(pages):
             borrowers = {PatronRow._make(row[:_WIDTH]): row[_WIDTH:] for row in columns(page, *_FIELDS)}
             members = context.reader.members(borrowers, cards=found.with_cards)
             found.add(_findings(context, members, borrowers), borrowers)
@@ -68,19 +73,25 @@ def _findings(
             yield PatronFinding(FindingKind.BORROWED_ADDRESS, members[patron.id], reason)
 
 
-def across_groups(homes: Collection[int]) -> Query:
-    """Return the condition on patrons at ``homes`` (ids; empty: everywhere) who borrow from another group."""
+def across_groups(homes: Collection[int], within: IdRange) -> Query:
+    """Return the condition on patrons ``within`` a range and at ``homes`` who borrow from another group.
+
+    ``homes`` are ids of org units (empty: everywhere). PostgreSQL expects every patron to borrow both addresses, which
+    is too much to hash (see ``id_ranges``) for 200,000 patrons at once: Evergreen gave up after five minutes.
+    """
+    borrowers = {"union": [_borrowers(field, within) for field in ADDRESSES]}
     # The second alternative is never true. It keeps PostgreSQL from turning this into a join, see groups/search.py.
-    listed = {"-or": [{"id": {"in": {"union": [_borrowers(field) for field in ADDRESSES]}}}, {"id": {"<": 0}}]}
+    listed = {"-or": [{"id": {"in": borrowers}}, {"id": {"<": 0}}]}
     home: list[Query] = [{"home_ou": sorted(homes)}] if homes else []
-    return {"deleted": "f", "-and": [listed, *home]}
+    return {"deleted": "f", "-and": [*within.conditions("id"), listed, *home]}
 
 
-def _borrowers(field: str) -> Query:
+def _borrowers(field: str, within: IdRange) -> Query:
     """Return the ids of patrons ``d`` who use an address row of ``o`` in another group.
 
     Deleted patrons don't matter, because staff don't edit their addresses.
     """
+    ends = within.conditions("id")
     return {
         "select": {"d": ["id"]},
         "from": {
@@ -90,7 +101,7 @@ def _borrowers(field: str) -> Query:
             }
         },
         "where": {
-            "+d": {"deleted": "f", "usrgroup": {"<>": {"+o": "usrgroup"}}},
+            "+d": {"deleted": "f", "usrgroup": {"<>": {"+o": "usrgroup"}}, **({"-and": ends} if ends else {})},
             "+o": {"deleted": "f"},
         },
     }

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Collection, Iterator, Mapping, Set
 from datetime import UTC, datetime
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
 from evergreen_groups.audit.findings import Audit, AuditCriteria, FindingKind
+from evergreen_groups.audit.queries import id_ranges
 from evergreen_groups.audit.search import LimitBounds, SearchContext
 from evergreen_groups.audit.store import FindingStore, StoredFindings
 from evergreen_groups.errors import PermissionDeniedError
@@ -87,6 +88,7 @@ def build_audit(
         bounds=bounds,
         chosen=chosen,
         homes=homes,
+        id_ranges=id_ranges(_highest_id(gateway, homes)),
         now=generated_at,
         progress=progress,
         adults=criteria.adults,
@@ -133,6 +135,14 @@ def _homes(criteria: AuditCriteria, chosen: Set[int], access: Access) -> Set[int
             permission=VIEW_USER,
         )
     return homes
+
+
+def _highest_id(gateway: Gateway, homes: Collection[int]) -> int:
+    """Return the highest id of a patron to search, 0 if there is none."""
+    where = {"deleted": "f", "id": {">": 0}, **({"home_ou": sorted(homes)} if homes else {})}
+    order = [{"class": "au", "field": "id", "direction": "desc"}]
+    found = gateway.pcrud.search("au", where, select=("id",), order_by=order, limit=1)
+    return found[0].id if found else 0
 
 
 def _notes(context: SearchContext) -> Iterator[Message]:

@@ -42,6 +42,9 @@ ALL_IDS = IdRange(None, None)
 def id_ranges(highest: int) -> list[IdRange]:
     """Split all ids up to ``highest`` into at most 32 ranges, open at both ends.
 
+    For each page, the database recomputes everyone in the range. It hashes the result of a subquery only if it expects
+    it to fit into 8 MB (``work_mem`` is 4 MB by default), and otherwise searches through it once per patron.
+
     >>> id_ranges(50_000)
     [IdRange(low=None, high=25000), IdRange(low=25000, high=None)]
     """

@@ -14,6 +14,7 @@ from evergreen_groups.policy import Comparison, Limit
 
 if TYPE_CHECKING:
     from evergreen_groups.audit.findings import GroupFinding, PatronFinding, ThresholdFinding
+    from evergreen_groups.audit.queries import IdRange
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.groups import AdultRule, search
     from evergreen_groups.ils import Access, Limits, OrgUnits, PenaltyKinds, Profiles, ResolvedLimit, Thresholds
@@ -25,9 +26,10 @@ class SearchContext:
     """What all searches share: data that is read once, where to search, and the collectors of results.
 
     ``chosen`` are the requested org units (ids; empty: everywhere), ``homes`` those of them whose patrons the account
-    sees. ``bounds`` are the lowest and highest limit of any patron. ``ils_limits`` are the ILS's own limits, from its
-    ``thresholds``. ``now`` is when reading began (aware). ``institutions`` are names of institution profiles by id.
-    ``to_keep`` are groups to keep as they are, with the members' ids at the time.
+    sees. ``id_ranges`` divide the patrons for queries that compare many. ``bounds`` are the lowest and highest limit of
+    any patron. ``ils_limits`` are the ILS's own limits, from its ``thresholds``. ``now`` is when reading began (aware).
+    ``institutions`` are names of institution profiles by id. ``to_keep`` are groups to keep as they are, with the
+    members' ids at the time.
 
     Searches add findings to ``found``. ``top`` is how many of each kind will be listed (None: all), so that searches
     can skip reading what isn't listed. They also add to ``left_out_groups`` the groups left out because of ``to_keep``,
@@ -47,6 +49,7 @@ class SearchContext:
     bounds: LimitBounds
     chosen: Collection[int]
     homes: Collection[int]
+    id_ranges: Sequence[IdRange]
     now: datetime
     progress: Progress
     adults: AdultRule

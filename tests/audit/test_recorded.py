@@ -14,7 +14,7 @@ from support.recorded import gateway_of, params
 from evergreen_groups.audit import BlockExplainer, FindingKind, PenaltyFate
 from evergreen_groups.audit.accidental_groups import UNUSUAL_SIZE, AccidentalGroupJudge
 from evergreen_groups.audit.borrowed_addresses import find_borrowed_addresses
-from evergreen_groups.audit.queries import AccidentalGroups, BlockQuery, GroupsOfAdults, IdRange
+from evergreen_groups.audit.queries import ALL_IDS, AccidentalGroups, BlockQuery, GroupsOfAdults, IdRange
 from evergreen_groups.audit.search import SearchContext
 from evergreen_groups.audit.store import FindingStore
 from evergreen_groups.gateway import Gateway
@@ -61,6 +61,7 @@ def context(gateway: Gateway, org_units: OrgUnits, homes: Collection[int] = ()) 
         bounds=unused,
         chosen=homes,
         homes=homes,
+        id_ranges=[ALL_IDS],
         now=datetime.now(UTC),
         progress=silent,
         adults=AdultRule(18, 1),

@@ -25,6 +25,7 @@ from evergreen_groups.audit import (
     build_audit,
 )
 from evergreen_groups.audit.borrowed_addresses import find_borrowed_addresses
+from evergreen_groups.audit.queries import ALL_IDS
 from evergreen_groups.audit.store import FindingStore
 from evergreen_groups.client import Client
 from evergreen_groups.errors import ArgumentError, ConfigurationError, NotFoundError
@@ -319,7 +320,13 @@ def test_an_empty_answer_to_another_question_is_not_accepted(proxy: FaultProxy) 
         assert gateway.token
         reader = SimpleNamespace(members=members)
         context: Any = SimpleNamespace(
-            gateway=gateway, homes=(), progress=silent, reader=reader, found=FindingStore(), top=None
+            gateway=gateway,
+            homes=(),
+            id_ranges=[ALL_IDS],
+            progress=silent,
+            reader=reader,
+            found=FindingStore(),
+            top=None,
         )
         proxy.decide = lambda call: Fault.ANSWERS_BEHIND
         assert gateway.call("open-ils.pcrud", "open-ils.pcrud.search.au.atomic", TOKEN, {"id": -1}).value == []

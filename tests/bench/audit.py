@@ -33,7 +33,7 @@ LIST = 2_000
 RANGES = 40
 """The group numbers are split into so many ranges, because responses of 10 MB get stuck."""
 RANGES_OF_IDS = 16
-"""The patron ids are split into so many ranges, because the database recomputes for each page who is over the limit."""
+"""The patron ids are split into so many ranges, because the database recomputes for each page who is in question."""
 PAGE = 10_000
 GROUPS_OF_A_SET = 700
 NAMES = ("family_name", "first_given_name", "second_given_name", "suffix")
@@ -59,13 +59,16 @@ class Reading:
         """Send all queries, and wait for the responses."""
         highest, seen = beginning
         at_home: list[Query] = [{"home_ou": seen}] if seen else []
-        questions = [{"deleted": "f", "-and": [*where, *at_home]} for where in blocks(self._ranges_of_ids(at_home))]
+        ranges_of_ids = self._ranges_of_ids(at_home)
+        questions = [{"deleted": "f", "-and": [*where, *at_home]} for where in blocks(ranges_of_ids)]
         for pages in self._pool.map(lambda where: list(self._pages(PATRON, where)), questions):
             for rows in pages:
                 self._details(rows, penalties=True)
-        for rows in self._pages((*PATRON, *CONTACTS[:2]), {"deleted": "f", "-and": [borrowers(), *at_home]}):
-            self._details(rows)
-            self._lists("aua", ("id", "usr"), "id", [one for row in rows for one in row[-2:] if one is not None])
+        for within in ranges_of_ids:
+            where = {"deleted": "f", "-and": [borrowers(within), *({"id": end} for end in within), *at_home]}
+            for rows in self._pages((*PATRON, *CONTACTS[:2]), where):
+                self._details(rows)
+                self._lists("aua", ("id", "usr"), "id", [one for row in rows for one in row[-2:] if one is not None])
         edges = [-1, *(highest * part // RANGES for part in range(1, RANGES)), 2**31 - 1]
         fields = (*PATRON, *JUDGED_BY, *CONTACTS)
         ranges = [
@@ -138,9 +141,7 @@ class Reading:
 
 def blocks(ranges: list[list[Query]]) -> list[list[Query]]:
     """Return queries for patrons over the limit without the penalty, with it but not over, and blocked by staff but not
-    over.
-
-    The first may find many patrons, so it is split into ranges of ids.
+    over, each by ranges of ids.
     """
     with_penalty = {"select": {"ausp": ["usr"]}, "from": "ausp"}
     fines = {**with_penalty, "where": {"+ausp": {"standing_penalty": EXCEEDS_FINES, **IN_FORCE}}}
@@ -150,15 +151,18 @@ def blocks(ranges: list[list[Query]]) -> list[list[Query]]:
         "from": {"ausp": {"csp": {"fkey": "standing_penalty", "field": "id"}}},
         "where": {"+ausp": {"staff": {"<>": None}, **IN_FORCE}, "+csp": {"block_list": {"<>": None}}},
     }
-    over_not_blocked = [
-        [listed("in", over(within)), listed("not in", fines), *({"id": end} for end in within)] for within in ranges
+    return [
+        [*conditions, *({"id": end} for end in within)]
+        for within in ranges
+        for conditions in (
+            [listed("in", over(within)), listed("not in", fines)],
+            [listed("in", stale), listed("not in", over(within))],
+            [listed("in", by_staff), listed("not in", over(within))],
+        )
     ]
-    blocked_not_over = [listed("in", stale), listed("not in", over())]
-    by_staff_not_over = [listed("in", by_staff), listed("not in", over())]
-    return [*over_not_blocked, blocked_not_over, by_staff_not_over]
 
 
-def over(within: Sequence[Query] = ()) -> Query:
+def over(within: Sequence[Query]) -> Query:
     """Return a query for the ids of debtors who owe more than 5.00, within a range of ids."""
     own_fines = {
         "select": {"mbts": [{"column": "balance_owed", "transform": "sum", "aggregate": True}]},
@@ -166,11 +170,8 @@ def over(within: Sequence[Query] = ()) -> Query:
         "where": {"+mbts": {"usr": {"=": {"+d": "id"}}, "xact_finish": None}},
         "having": {"+mbts": {"balance_owed": {">": {"transform": "sum", "value": "5.00"}}}},
     }
-    owing: Query = {"xact_finish": None, "balance_owed": {"<>": 0}}
-    debtor: Query = {"deleted": "f"}
-    if within:
-        owing["-and"] = [{"usr": end} for end in within]
-        debtor["-and"] = [{"id": end} for end in within]
+    owing: Query = {"xact_finish": None, "balance_owed": {"<>": 0}, "-and": [{"usr": end} for end in within]}
+    debtor: Query = {"deleted": "f", "-and": [{"id": end} for end in within]}
     source = {"mbts": {"d": {"class": "au", "fkey": "usr", "field": "id"}}}
     return {
         "select": {"d": ["id"]},
@@ -184,8 +185,9 @@ def listed(operator: str, query: Query) -> Query:
     return {"-or": [{"id": {operator: query}}, NEVER]}
 
 
-def borrowers() -> Query:
-    """Return a query for patrons who use an address row of another group."""
+def borrowers(within: Sequence[Query]) -> Query:
+    """Return a query for patrons within a range of ids who use an address row of another group."""
+    in_range = [{"id": end} for end in within]
     union = [
         {
             "select": {"d": ["id"]},
@@ -195,7 +197,10 @@ def borrowers() -> Query:
                     "o": {"class": "au", "fkey": "usr", "field": "id"},
                 }
             },
-            "where": {"+d": {"deleted": "f", "usrgroup": {"<>": {"+o": "usrgroup"}}}, "+o": {"deleted": "f"}},
+            "where": {
+                "+d": {"deleted": "f", "usrgroup": {"<>": {"+o": "usrgroup"}}, "-and": in_range},
+                "+o": {"deleted": "f"},
+            },
         }
         for field in CONTACTS[:2]
     ]
