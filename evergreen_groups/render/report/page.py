@@ -369,7 +369,6 @@ class PageWriter(GroupWriter):
         special: dict[str, Callable[[Any], str]] = {
             "over_limit_count": lambda group: over_count(group.over_limit_count, group.no_member_over_limit),
             "age_band": lambda details: describe_age_band(details.age_band) or "",
-            "change": lambda change_: change(change_.kind, change_.difference, change_.certain),
             "barcode": lambda member: no_card if member.barcode is None else escape(printable(member.barcode)),
             "over_limit": lambda one: over_limit(one.over_limit, "" if one_limit else describe_limit(one.limit)),
             "blocked_in_evergreen": lambda standing: blocked(
@@ -379,6 +378,7 @@ class PageWriter(GroupWriter):
         whole: dict[str, Callable[[Any], str]] = {
             "combined_fines": lambda group: fines(group.combined_fines, _share_over_limit(group)),
             "owing_since": macros.dated,
+            "change": lambda change_: change(change_.kind, change_.difference, change_.certain),
         }
         cells = [
             (

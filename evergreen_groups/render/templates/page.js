@@ -82,9 +82,13 @@
       table.addEventListener("contentvisibilityautostatechange", ({ target, skipped }) => {
         if (!skipped && target.tagName === "TBODY") complete(target);
       });
-      // Browsers display a long page before this script runs.
-      const isNear = (body) => body.rows[0].checkVisibility({ contentVisibilityAuto: true });
-      [...table.tBodies].filter(isNear).forEach(complete);
+      // Browsers display a long page before this script runs. What is near the screen follows one another.
+      const near = [];
+      for (const body of table.tBodies) {
+        if (body.rows[0].checkVisibility({ contentVisibilityAuto: true })) near.push(body);
+        else if (near.length) break;
+      }
+      near.forEach(complete);
     } else [...table.tBodies].forEach(complete);
   }
 

@@ -220,7 +220,7 @@ def test_changes_have_a_column_that_sorts_by_the_difference() -> None:
     heads = table.xpath("thead/tr/th")
     assert (heads[-1].text, heads[-1].get("data-kind")) == ("Change", "number")
     cells = {row[0].text: row[-1] for row in table.xpath("tbody/tr[1]")}
-    assert {group: texts(list(cell)) for group, cell in cells.items()} == {
+    assert {group: [cell.text.strip(), *texts(list(cell))] for group, cell in cells.items()} == {
         "1187": ["+$85.35", "owes more"],
         "902": ["+$29.00", "new"],
         "2240": ["-$11.61", "owes less"],
