@@ -237,7 +237,7 @@ def test_what_is_out_elsewhere_is_said_to_be_more(clerk_named: ClerkNamed, sandb
     assert page.tree.xpath(f"//span[@title='{explanation}']/text()") == ["1+", "1+", "0+"]
     assert explanation not in page.members["Nguyễn, Lan"]
     assert "Items out at least 5 Overdue" in page.text
-    assert "Some items may be hidden from your login. Move" in page.text
+    assert "Some items may be hidden from your login. Changes to" in page.text
     rows = list(csv.DictReader(io.StringIO(desk.open(NGUYEN, ".csv").response.text.removeprefix("\ufeff"))))
     found = {row["id"]: (row["items_out"], row["items_complete"]) for row in rows}
     assert found == {"1015": ("2", "true"), "1016": ("2", "true"), "1017": ("1", "false"), "1018": ("0", "true")}
