@@ -385,7 +385,7 @@ class PatronRecalculation(AppliedStep[StepT]):
         except (GatewayError, DataError) as error:
             return self._end(StepState.NOT_DONE, reason=refusal(self._gateway, error), error=error)
         if before is None:
-            hidden = not_visible("the login used can no longer see this patron", code="patron-hidden-meanwhile")
+            hidden = not_visible("this patron is no longer visible", code="patron-hidden-meanwhile")
             return self._end(StepState.NOT_DONE, reason=NO_LONGER_VISIBLE, error=hidden)
         touched = self._kinds.for_fines_at(before.home_library)
         if any(row.staff is not None and row.kind in touched for row in before.in_force):

@@ -123,10 +123,10 @@ class PlanBasis:
         group = self.groups[number]
         if not group.complete:
             raise PlanError(
-                "members whom the login used can't see would be left behind in group {group}: {count:,}",
-                advice="move the visible members by barcode, or use an account that sees all",
+                "nothing was moved: group {group} has hidden members, who would be left behind",
+                advice="move the members you see instead of merging the groups, or ask someone who can see all of them",
                 code="merging-hidden-members",
-                values={"group": number, "count": group.hidden_member_count},
+                values={"group": number},
             )
         # Move the named patron last. If the run stops early, the same command then still finds the old group.
         in_order = sorted(group.members, key=lambda member: member.id == source.member.id)
@@ -339,8 +339,8 @@ def find_reversals(
     """Find out how to undo the steps of an entry.
 
     Return the visible patrons' records by id, the steps that undo the entry, in reverse order, why the others can't be
-    undone, and at most one text with the number of hidden patrons. It doesn't name them, because the change may be
-    another user's.
+    undone, and at most one text with the number of steps for hidden patrons. It doesn't name them, because the change
+    may be another user's.
 
     Read the patrons' records from the primary: a replica may not have the change that is to be undone. ``now`` is the
     time by the state database's clock. ``moved_since`` has the ids of patrons whom later entries move. ``visible`` are
@@ -373,10 +373,10 @@ def find_reversals(
         # The earlier steps apply to the record after this undo.
         value = step.before if step.field == GROUP else bool(step.before)
         former[step.patron] = record.replace(**{step.field: value})
-    count = len({step.patron for step in entry.steps} - records.keys())
+    count = sum(step.patron not in records for step in entry.steps)
     text = Message(
-        "{count} patron isn't visible to the login used",
-        plural="{count} patrons aren't visible to the login used",
+        "{count} change to patrons your login can't see",
+        plural="{count} changes to patrons your login can't see",
         values={"count": count},
     )
     hidden = [text] if count else []

@@ -80,7 +80,7 @@ def _message(text: str, values: Mapping[str, object]) -> Message:
 
 
 NO_REASON = StepReason()
-NO_LONGER_VISIBLE = StepReason(Message("the login used can no longer see this patron"), "hidden-meanwhile")
+NO_LONGER_VISIBLE = StepReason(Message("this patron is no longer visible"), "hidden-meanwhile")
 DELETED_SINCE = StepReason(Message("the patron's record was deleted"), "deleted-meanwhile")
 NO_CONNECTION = StepReason(Message("Evergreen can't be reached"), "ils-unreachable")
 TIMED_OUT = StepReason(Message("Evergreen didn't answer in time"), "no-time")
@@ -91,10 +91,7 @@ UNREADABLE = StepReason(
     "not-certain",
 )
 STALE_READ = StepReason(Message("the record read back is older than the change"), "not-certain")
-HIDDEN_WHILE_OPEN = StepReason(
-    Message("sent, but the login used can no longer see this patron"),
-    "not-certain-hidden",
-)
+HIDDEN_WHILE_OPEN = StepReason(Message("sent, but this patron is no longer visible"), "not-certain-hidden")
 ALREADY_SET = StepReason(Message("already done"), "so-already")
 WAITS_FOR_OTHERS = StepReason(Message("moves last, once everyone else in the group has moved"), "stays-last")
 NOT_STARTED = StepReason(Message("not started"), "not-begun")

@@ -107,7 +107,8 @@ class PatronLookup:
         return self._find_by_name(text)
 
     def named(self, text: str) -> Lookup:
-        """Find up to ``MOST_FOUND`` patrons by the start of the last name, or of both names as in ``"Okonkwo, A"``.
+        """Find up to ``MOST_FOUND`` patrons by the start of the last name, or of both names as in ``"Okonkwo, A"``. The
+        comma may be left out.
 
         Like the staff client's search, this includes preferred names, and covers the account's library and those below.
         """
@@ -175,10 +176,11 @@ class PatronLookup:
         family, comma, first = (part.strip() for part in text.partition(","))
         if not family:
             return Lookup(LookupKind.NOBODY)
-        found = self._search(family, first)
-        spoken_first, _blank, spoken_last = text.partition(" ")
-        if not found and not comma and spoken_last:  # as spoken, with the last name last
-            found = self._search(spoken_last, spoken_first)
+        names = [(family, first)]
+        if not comma and (words := text.split())[1:]:  # the last name last, as spoken, or first
+            pairs = (words[1:], words[:1]), (words[:-1], words[-1:]), (words[:1], words[1:])
+            names += [(" ".join(last), " ".join(given)) for last, given in pairs]
+        found = next(filter(None, (self._search(*pair) for pair in dict.fromkeys(names))), [])
         patrons = tuple(sorted(self._describe(found[:MOST_FOUND]), key=lambda one: name_key(one.patron.name)))
         if not patrons:
             return Lookup(LookupKind.NOBODY)

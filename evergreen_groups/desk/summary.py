@@ -109,7 +109,9 @@ _EXPLANATIONS: Mapping[Obstacle | None, Message] = {
     Obstacle.BLOCKS_NOTHING: Message("Evergreen's penalty for fines blocks nothing at this library."),
     Obstacle.NO_THRESHOLD: Message("Evergreen has no threshold for this profile and library."),
 }
-_HIDDEN = Message("Your login can't see all that Evergreen counts, so recalculating may change nothing.")
+_HIDDEN = Message(
+    "Some bills or Evergreen's threshold are hidden from your login, so recalculating may change nothing."
+)
 
 
 def read_forecasts(

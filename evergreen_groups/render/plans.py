@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TextIO
 
 from rich.cells import cell_len
@@ -66,31 +66,18 @@ WARNINGS: Mapping[str, Message] = {
     ),
     "group-left-empty": Message("{group} will be empty"),
     "last-member-leaves": Message("the last member leaves {group}"),
-    "left-alone": Message("{name} will be left alone in the old group: check whether they should leave too"),
+    "left-alone": Message("{name} will stay behind alone: check whether {name} should leave too"),
     "left-without-lead": Message("{group} will be left without a lead: afterwards, make another member its lead"),
     "several-leads": Message(
-        "{group} will have several leads ({names}): if it should have only one, remove the others as lead afterwards"
+        "{group} will have several leads: {names}. If only one of them should be lead, remove the lead mark from the "
+        "others afterwards"
     ),
     "hidden-members": Message(
-        "{group} has {count} member at a library whose patrons you can't see: if in doubt, ask a colleague there",
-        plural="{group} has {count} members at libraries whose patrons you can't see: if in doubt, ask a colleague "
-        "there",
+        "{group} has {count} member hidden from your login: if in doubt, ask a colleague who can see them",
+        plural="{group} has {count} members hidden from your login: if in doubt, ask a colleague who can see them",
     ),
 }
 """What to check before confirming a plan, by the code of the warning."""
-
-
-def describe_warning(warning: PlanWarning) -> str:
-    """Describe a plan's warning in the reader's language, joining lists of names.
-
-    The warning's group is its number, or already described for the reader.
-    """
-    values = {name: _isolated_value(value) for name, value in warning.values.items()}
-    if isinstance(number := values.get("group"), int):
-        values["group"] = NUMBERS.name(number)
-    if isinstance(at_least := values.pop("at_least", None), int):
-        values["count"] = Total(at_least, exact=False)
-    return gettext(WARNINGS[warning.code], **values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +95,22 @@ class GroupNames:
             return gettext("{lead}'s group ({group})", lead=isolated(self.leads[number]), group=number)
         return gettext("group {group}", group=number)
 
+    def for_patron(self, name: str) -> GroupNames:
+        """Return the names for a sentence about a patron, whose name doesn't help to recognize the group."""
+        return replace(self, leads={number: lead for number, lead in self.leads.items() if lead != name})
+
 
 NUMBERS = GroupNames()
+
+
+def describe_warning(warning: PlanWarning, names: GroupNames = NUMBERS) -> str:
+    """Describe a plan's warning in the reader's language, joining lists of names."""
+    values = {name: _isolated_value(value) for name, value in warning.values.items()}
+    if isinstance(number := values.get("group"), int):
+        values["group"] = names.name(number)
+    if isinstance(at_least := values.pop("at_least", None), int):
+        values["count"] = Total(at_least, exact=False)
+    return gettext(WARNINGS[warning.code], **values)
 
 
 def _isolated_value(value: object) -> object:

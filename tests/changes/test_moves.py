@@ -212,7 +212,7 @@ class TestOutcome:
         plan = mover.move([CARD], to=OTHERS_CARD)
         proxy.answer = lambda call: lacking("VIEW_USER") if call.method == RETRIEVE else None
         (step,) = plan.apply().steps
-        assert (step.state, step.reason) == (StepState.NOT_DONE, "the login used can no longer see this patron")
+        assert (step.state, step.reason) == (StepState.NOT_DONE, "this patron is no longer visible")
         assert UPDATE not in proxy.seen
 
     def test_it_was_so_already(self, mover: Client, proxy: FaultProxy, admin: Gateway) -> None:

@@ -307,7 +307,7 @@ def test_a_patron_who_is_hidden_by_then_is_left_alone(client: Client, sandbox: S
     with gateway_of(sandbox.url, "north_manager") as gateway:
         outcome = by_id(client_of(gateway, tmp_path).changes.recalculate(over_limit_of(found)))
     assert outcome[1030].state is StepState.NOT_DONE
-    assert outcome[1030].reason == "the login used can no longer see this patron"
+    assert outcome[1030].reason == "this patron is no longer visible"
     assert penalties(sandbox, 1030) == []
 
 

@@ -142,7 +142,7 @@ def test_a_patron_who_is_hidden_once_it_is_sent_stays_open(
     plan = plan_with(method, mover)
     proxy.answer = lambda call: HIDDEN if call.method == RETRIEVE and method in proxy.seen else None
     (step,) = plan.apply().steps
-    assert (step.state, step.reason) == (StepState.SENDING, "sent, but the login used can no longer see this patron")
+    assert (step.state, step.reason) == (StepState.SENDING, "sent, but this patron is no longer visible")
     proxy.heal()
     assert [found.value for found in mover.changes.recover()] == [value]
 
@@ -173,7 +173,7 @@ def test_whom_the_account_cannot_see_is_not_taken_back(mover: Client, proxy: Fau
     assert mover.move(["20000000001012"], to=OTHERS_CARD).apply().done
     with gateway_of(proxy.url, "north_manager") as gateway:
         why = why_not_undone(client_of(gateway, tmp_path), 1)
-    assert why == "nothing to undo in change 1: 1 patron isn't visible to the login used"
+    assert why == "nothing to undo in change 1: 1 change to patrons your login can't see"
 
 
 def test_one_who_is_hidden_in_passing_is_not_passed_over(mover: Client, proxy: FaultProxy) -> None:

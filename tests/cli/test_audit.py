@@ -233,7 +233,7 @@ def test_a_recalculation_that_came_to_nothing_is_in_the_exit_status(
         proxy.answer = lambda call: (
             lacking("VIEW_USER") if call.method == RETRIEVE and call.parameters[1] == 1030 else None
         )
-        says = "left out: the login used can no longer see this patron"
+        says = "not done: this patron is no longer visible"
     done = Command(tmp_path, proxy.url)("audit", "--fix", "--yes")
     assert done.returncode == 1
     assert "Findings resolved: 3 of 4." in done.stderr

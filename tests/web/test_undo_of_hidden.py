@@ -31,4 +31,4 @@ def test_those_who_are_hidden_are_counted_and_not_named(app: Flask, sandbox: San
     assert plan.status == 201, plan.body
     assert [step["patron"]["id"] for step in plan.body["steps"]] == [SEEN]
     assert str(HIDDEN) not in str(plan.body)
-    assert plan.body["unchanged"] == ["1 patron isn't visible to the login used"]
+    assert plan.body["unchanged"] == ["1 change to patrons your login can't see"]

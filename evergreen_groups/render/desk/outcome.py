@@ -315,7 +315,7 @@ def describe_step(
     if step.state is StepState.DONE:
         if step.field == PENALTIES:
             return _recalculated(step.reason, who)
-        text = _done(step, isolated(who), groups, undone=undone)
+        text = _done(step, isolated(who), groups.for_patron(who), undone=undone)
         return OutcomeLine(who, text, remark_about_done(step.reason), names_patron=True, done=True)
     if under_way and step.state in (StepState.SENDING, StepState.PLANNED):
         return OutcomeLine(who, gettext(STATES[step.state]))
@@ -436,7 +436,10 @@ def past_entry(
         at=entry.at,
         what=action,
         by=by,
-        lines=tuple(OutcomeLine(patrons[step.patron], _past_change(step, groups)) for step in seen),
+        lines=tuple(
+            OutcomeLine(name, _past_change(step, groups.for_patron(name)))
+            for name, step in ((patrons[step.patron], step) for step in seen)
+        ),
         hidden=hidden + len(entry.steps) - len(seen),
         may_undo=may_undo and any(map(_can_be_undone, entry.steps)),
         undoes=undoes,

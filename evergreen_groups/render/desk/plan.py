@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -16,8 +16,8 @@ from evergreen_groups.render.text import capitalized
 from evergreen_groups.values import age_of
 
 if TYPE_CHECKING:
-    from evergreen_groups.changes import Draft, PlannedGroup, PlanWarning, Step
-    from evergreen_groups.groups import Group, Member, PatronAccount
+    from evergreen_groups.changes import Draft, PlannedGroup, Step
+    from evergreen_groups.groups import Member, PatronAccount
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,21 +69,20 @@ def plan_page(draft: Draft, action: str, this_group: int | None) -> PlanPage:
     expected = _EXPECTED.get(action, _EXPECTED_ANYWHERE)
     # A new group holds only the patron named in the step, so there is nothing more to show.
     groups = {group.before.number: group for group in draft.groups if group.before is not None}
-    leads = {number: _lead(group.before) for number, group in groups.items() if group.before}
+    known = [group.before for group in groups.values() if group.before and group.before.members]
+    names = GroupNames(this_group, {group.number: group.lead.name for group in known})
     warnings = tuple(
-        sentence(describe_warning(_with_group_name(one, leads, this_group)))
+        sentence(describe_warning(one, names))
         for one in draft.warnings
         if one.code not in expected and action not in ("undo", "redo")  # the group was like that before
     )
     return PlanPage(
         title=gettext(_CONFIRM[action]),  # without names, because page titles stay in the browser's history
-        heading=_heading(draft, action, leads),
+        heading=_heading(draft, action, names),
         confirm=gettext(_CONFIRM_ANYWAY.get(action, _CONFIRM[action]) if warnings else _CONFIRM[action]),
         note=gettext(_NOTES.get(action, "")) if draft.steps else "",
         people=tuple(Person(step.member, tuple(_facts(step))) for step in draft.steps),
-        groups=tuple(
-            _group(group, capitalized(_group_name(number, leads, this_group))) for number, group in groups.items()
-        ),
+        groups=tuple(_group(group, capitalized(names.name(number))) for number, group in groups.items()),
         warnings=warnings,
         # Of patrons who join, a message says who is there already.
         unchanged=tuple(sentence(printable(gettext(text))) for text in draft.unchanged if action != "join"),
@@ -106,17 +105,16 @@ _CONFIRM_ANYWAY = {
     "move": Message("Move anyway"),
     "remove": Message("Remove anyway"),
     "merge": Message("Merge anyway"),
-    "no-lead": Message("Remove anyway"),
 }
 _NOTES = {
     "remove": Message("Each removed patron gets a separate new group."),
-    "recalculate": Message("Evergreen checks the penalties again. It may block a patron, or lift a block."),
+    "recalculate": Message("Evergreen checks the members whose block may be out of date. It may set or lift a block."),
 }
 _HEADINGS = {
     "join": Message("Move {who} here?"),
-    "move": Message("Move {who} to {lead}'s group?"),
+    "move": Message("Move {who} to {group}?"),
     "remove": Message("Remove {who} from the group?"),
-    "merge": Message("Merge this group into {lead}'s group?"),
+    "merge": Message("Merge this group into {group}?"),
     "lead": Message("Make {who} group lead?"),
     "no-lead": Message("Remove {who} as group lead?"),
     "recalculate": Message("Recalculate the penalties of {who}?"),
@@ -130,36 +128,17 @@ _EXPECTED_ANYWHERE = frozenset({"last-member-leaves"})
 _EXPECTED = {"merge": _EXPECTED_ANYWHERE | {"group-left-empty"}}
 
 
-def _lead(group: Group) -> str:
-    """Return the name by which a clerk knows a group: its lead's, or its number if all members are hidden."""
-    return isolated(group.lead.name) if group.members else str(group.number)
-
-
-def _with_group_name(warning: PlanWarning, leads: dict[int, str], this_group: int | None) -> PlanWarning:
-    """Name the warning's group by its lead instead of its number, or as the page's."""
-    number = warning.values.get("group")
-    if not isinstance(number, int):
-        return warning
-    return replace(warning, values={**warning.values, "group": _group_name(number, leads, this_group)})
-
-
-def _group_name(number: int, leads: dict[int, str], this_group: int | None) -> str:
-    if number == this_group or number not in leads:
-        return GroupNames(this_group).name(number)
-    return gettext("{lead}'s group", lead=leads[number])
-
-
-def _heading(draft: Draft, action: str, leads: dict[int, str]) -> str:
+def _heading(draft: Draft, action: str, names: GroupNames) -> str:
     if not draft.steps:
         return gettext("Nothing to do")
     step = draft.steps[0]
     count = len({step.member.id for step in draft.steps})
-    who, before = isolated(step.member.name), leads.get(step.before, "")
+    who = isolated(step.member.name)
     if count > 1:
         who = npgettext("whom a change is about", "{count} patron", "{count} patrons", count)
-    elif action == "join" and before not in ("", who):
-        return gettext("Move {who} here from {lead}'s group?", who=who, lead=before)
-    return gettext(_HEADINGS[action], who=who, lead=leads.get(step.after or 0, ""))
+    elif action == "join" and names.leads.get(step.before) != step.member.name:
+        return gettext("Move {who} here from {group}?", who=who, group=names.name(step.before))
+    return gettext(_HEADINGS[action], who=who, group=names.name(step.after or 0))
 
 
 def age_or_juvenile(account: PatronAccount) -> str:

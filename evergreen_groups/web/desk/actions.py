@@ -124,12 +124,12 @@ def without_members(form: ChangeForm, draft: Draft) -> tuple[ChangeForm, str]:
 def describe_unfound(client: Client, text: str, *, sees_everybody: bool) -> str:
     """Say that no patron was found, with advice about a barcode. Makes up to three calls."""
     is_name = not any(letter.isdigit() for letter in text)
-    not_found = Message("No patron is named {text}. Check the spelling, or scan the card.")
+    not_found = Message("{text} not found. Check the spelling, or scan the card.")
     if not is_name:
-        not_found = Message("No patron has the card {text}. Scan it again, or type the name.")
+        not_found = Message("Card {text} not found. Scan it again, or type the name.")
     sentences = [gettext(not_found, text=isolated(text))]
     if not sees_everybody:
-        sentences.append(gettext("Patrons of libraries that you can't see aren't found here."))
+        sentences.append(gettext("The patron may belong to a library whose patrons your login can't see."))
     similar: list[str] = []
     with suppress(EvergreenGroupsError):  # advice is optional
         unknown = None if is_name else explain_unknown(client.gateway.within(_ADVICE_SECONDS), text)

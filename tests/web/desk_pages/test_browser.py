@@ -85,7 +85,7 @@ class TestWhoIsMeant:
     def test_an_unknown_card_is_selected_for_the_next_scan(self, page: PageDesk) -> None:
         page.open_group(NGUYEN)
         page.scan("20000000009999", Keys.ENTER)
-        page.until(lambda: "No patron has the card 20000000009999" in page.text("#message"))
+        page.until(lambda: "Card 20000000009999 not found" in page.text("#message"))
         page.shows("Group Member Details")
         page.scan(card(RUTH), Keys.ENTER)
         page.shows("Move Nguyễn, Ruth here?")

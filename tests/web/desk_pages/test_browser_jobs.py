@@ -93,7 +93,7 @@ def scan_three(hands: Hands, *unknown: str) -> None:
     hands.page.shows("Move 2 patrons here?")
     for digits in unknown:
         hands.scan(digits)
-        hands.page.until(lambda: "No patron has the card" in hands.page.text("#message") and hands.page.loaded())
+        hands.page.until(lambda: "not found" in hands.page.text("#message") and hands.page.loaded())
     hands.scan(card(THIRD))
     hands.page.shows("Move 3 patrons here?")
     hands.enter()
@@ -169,7 +169,7 @@ def test_move_in_with_approval(hands: Hands) -> None:
     page.change("DELETE FROM grants WHERE usr = 2 AND permission = 'UPDATE_USER'")
     page.desk.log_in(session(page.sandbox.url, username="consortium_staff"))
     hands.open()
-    assert "(needs approval)" in page.text("label[for=card]"), "known from the start"
+    assert "need a supervisor's approval" in page.text("#approval"), "known from the start"
     hands.scan(card(RUTH))
     page.shows("Move Nguyễn, Ruth here?")
     hands.type("user name", f"admin{Keys.ENTER}")  # a key ends the user name, as it ends a scan

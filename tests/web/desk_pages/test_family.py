@@ -168,6 +168,14 @@ class TestStatement:
         assert before == after
 
     @pytest.mark.long
+    def test_where_to_pay_only_if_anyone_owes(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
+        assert "You can pay at" in statement(clerk, HUONG).text
+        change_rows(sandbox, "DELETE FROM mbts")
+        page = statement(clerk, HUONG)
+        assert "Total $0.00" in page.text
+        assert "You can pay at" not in page.text
+
+    @pytest.mark.long
     def test_what_the_library_sets(self, sandbox: Sandbox, environ: dict[str, str]) -> None:
         settings = replace(
             settings_of(sandbox.url),

@@ -90,7 +90,7 @@ def test_the_two_truths_are_said_apart(clerk: DeskClerk, sandbox: Sandbox) -> No
     assert "Over the limit" not in within
     assert "Blocked · Alerting block on Circ, Hold and Renew (at HARBOR, since" in other
     plan = page.send("/plan", ("action", "recalculate"), id="selection")
-    assert "It may block a patron, or lift a block." in plan.text
+    assert "It may set or lift a block." in plan.text
     done = plan.send("/change", ("do", "apply"))
     assert "No changes." not in (past := clerk.open(NGUYEN, "/history").text)
     assert "Your other changes" not in past
@@ -161,7 +161,7 @@ class TestRecalculationIsOfferedWhereItCouldChangeSomething:
         take_away(sandbox, "VIEW_GROUP_PENALTY_THRESHOLD")
         page = clerk.open(self.FAMILY)
         assert self.is_offered(page)
-        hidden = "Your login can't see all that Evergreen counts, so recalculating may change nothing."
+        hidden = "Some bills or Evergreen's threshold are hidden from your login, so recalculating may change nothing."
         assert f"Over the limit, not blocked · {hidden}" in self.row(page, self.NAME)
 
     def test_where_a_stock_circulator_sees_no_threshold_of_another_branch(
@@ -173,7 +173,7 @@ class TestRecalculationIsOfferedWhereItCouldChangeSomething:
         assert self.is_offered(page)
         assert "Evergreen blocks at $5.00." in self.row(page, AT_THRESHOLD)
         assert "Blocked, but within the limit" in self.row(page, CHILD_AT_THRESHOLD)
-        assert "Your login can't see all that Evergreen counts" in self.row(page, CHILD_AT_THRESHOLD)
+        assert "Some bills or Evergreen's threshold are hidden from your login" in self.row(page, CHILD_AT_THRESHOLD)
 
     def block(self, sandbox: Sandbox, patron: int, *, staff: str) -> None:
         with sandbox._store.transaction() as connection:
@@ -237,7 +237,7 @@ def test_what_is_out_elsewhere_is_said_to_be_more(clerk_named: ClerkNamed, sandb
     assert page.tree.xpath(f"//span[@title='{explanation}']/text()") == ["1+", "1+", "0+"]
     assert explanation not in page.members["Nguyễn, Lan"]
     assert "Items out at least 5 Overdue" in page.text
-    assert "Some items may be hidden from your login. Move" in page.text
+    assert "Some items may be hidden from your login. Changes to" in page.text
     rows = list(csv.DictReader(io.StringIO(desk.open(NGUYEN, ".csv").response.text.removeprefix("\ufeff"))))
     found = {row["id"]: (row["items_out"], row["items_complete"]) for row in rows}
     assert found == {"1015": ("2", "true"), "1016": ("2", "true"), "1017": ("1", "false"), "1018": ("0", "true")}

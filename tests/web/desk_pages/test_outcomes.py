@@ -84,7 +84,7 @@ class TestWhatOthersDidMeanwhile:
         hidden = {"ilsevent": 5000, "textcode": "PERM_FAILURE", "ilsperm": "VIEW_USER", "ilspermloc": 4}
         proxy.answer = lambda call: hidden if call.method == RETRIEVE else None
         page = agreed(plan)
-        assert "not changed: the login used can no longer see this patron." in page.outcome
+        assert "not changed: this patron is no longer visible." in page.outcome
 
     def test_to_the_record(self, clerk: DeskClerk, proxy: FaultProxy) -> None:
         plan = scanned(clerk.open(NGUYEN), card(RUTH))
