@@ -1,2 +1,2 @@
-from .answers import describe_problem as describe_problem
 from .routes import blueprint as blueprint
+from .routes import describe_problem as describe_problem

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Response, g, request, url_for
 from werkzeug.datastructures import MultiDict
 
 from evergreen_groups.desk import LookupKind, Titles, make_statement
@@ -26,11 +26,10 @@ from evergreen_groups.language import (
     pgettext,
 )
 from evergreen_groups.message import Message
-from evergreen_groups.render import describe_entry
+from evergreen_groups.render import describe_entry, template_text
 from evergreen_groups.render import desk as pages
 from evergreen_groups.web import DeskRequest, ProblemError, requests, service, static_files
-from evergreen_groups.web.desk import actions, answers, forms
-from evergreen_groups.web.desk.answers import SENT_FORM, here, html, with_headers
+from evergreen_groups.web.desk import actions, forms
 from evergreen_groups.web.report_pages import location_of
 
 if TYPE_CHECKING:
@@ -60,6 +59,25 @@ _LEAST_SEARCHABLE = 10
 _LONGEST_SELECTION = 6000
 """Apache takes request lines of up to 8190 characters."""
 _GROUP = "/patrons/<patron>/group"
+_FILES = {"style": "desk.css", "script": "desk.js", "colours": "colours.js", "texts": "texts.js"}
+"""The pages' static files, by their names in templates."""
+_HEADERS = {
+    # Styles, scripts and data come only from this service; no inline code is allowed. The staff client, which has
+    # the same origin, may frame the page.
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'self'",
+    "X-Frame-Options": "SAMEORIGIN",
+    # With no-referrer, browsers would send "Origin: null" with forms, even to the same origin.
+    "Referrer-Policy": "same-origin",
+}
+
+
+_SENT_FORM = "desk_form"
+"""Name in ``flask.g`` of the submitted form, once its token is verified."""
+
+_PASSING = (502, 503, 504)
+_LOGIN = ("username", "password")
+"""Fields with a supervisor's login, which must not appear in any response."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +124,7 @@ def admitted(patron: str, *, writes: bool = False) -> Iterator[Clerk]:
         fields: MultiDict[str, str] = MultiDict()
         if request.method == "POST":
             fields = forms.read_fields(request, token, desk.caller.user)
-            setattr(g, SENT_FORM, fields)
+            setattr(g, _SENT_FORM, fields)
         form = requests.form_token(token, desk.caller.user)
         yield Clerk(desk, requests.record_id(patron), form, running.settings.desk.changes, fields)
 
@@ -114,7 +132,7 @@ def admitted(patron: str, *, writes: bool = False) -> Iterator[Clerk]:
 @blueprint.get("/desk/<name>")
 def page_file(name: str) -> Response:
     """Serve a style sheet or script."""
-    if name not in answers.FILES.values():
+    if name not in _FILES.values():
         raise ProblemError(404, "There is nothing at this address.", code="no-such-file")
     return static_files.file_response(name)
 
@@ -158,7 +176,7 @@ def list_page(
     outcome = entry and actions.outcome(clerk.client, entry, details, may_change=clerk.may_change)
     title = gettext("Group {group}: Group Member Details", group=details.group.number)
     fitting = pages.search_rows(rows, within) if within else rows
-    return html(
+    return _html(
         "group.html",
         title=f"{outcome.title} - {title}" if outcome else title,
         form_token=clerk.form_token,
@@ -219,7 +237,7 @@ def _entry_page(clerk: Clerk, group: int, reports: Iterable[str]) -> str:
             if location_of(running, report or None).is_dir() or running.sees_everybody(clerk.client):
                 names = {"report": report} if report else {}
                 query = urlencode({"group": group, "patron": clerk.patron, **names})
-                return f"{here().root}/reports/follow-up?{query}"
+                return f"{_here().root}/reports/follow-up?{query}"
     return ""
 
 
@@ -310,14 +328,14 @@ def _not_found(clerk: Clerk, form: forms.ChangeForm, card: str) -> Response:
 def _unchanged(form: forms.ChangeForm) -> str:
     """Return the address of the group page with the selection kept, unless it is too long for an address."""
     selected = ",".join(map(str, form.selected))
-    return here().address(**({"select": selected} if 0 < len(selected) < _LONGEST_SELECTION else {}))
+    return _here().address(**({"select": selected} if 0 < len(selected) < _LONGEST_SELECTION else {}))
 
 
 def _card_page(
     clerk: Clerk, form: forms.ChangeForm, lookup: Lookup | None, message: str = "", typed: str = ""
 ) -> Response:
     joins = form.action == "join"
-    return html(
+    return _html(
         "card.html",
         title=gettext(_WHICH.get(form.action, _WHICH["move"])),
         unchanged=_unchanged(form),
@@ -364,7 +382,7 @@ def _show_plan(
     username = forms.read_username(clerk.fields) if not forms.read_card(clerk.fields) else ""
     if warned and page.warnings:
         message = gettext(_NOT_CONFIRMED, button=page.confirm)
-    return html(
+    return _html(
         "plan.html",
         title=page.title,
         form_token=clerk.form_token,
@@ -379,7 +397,7 @@ def _show_plan(
 
 
 def _redirect_to_outcome(entry: str) -> Response:
-    return with_headers(Response(status=303, headers={"Location": here().address(change=entry)}))
+    return _with_headers(Response(status=303, headers={"Location": _here().address(change=entry)}))
 
 
 def _sort() -> str:
@@ -397,7 +415,7 @@ def member(patron: str, member: str) -> Response:
         theirs = found.member(id)
         counts = None if theirs.items.complete else clerk.client.bills.items_counted(theirs)
         affairs = pages.member_overview(found, theirs, counts)
-        return html(
+        return _html(
             "member.html",
             title=gettext("{name}: bills and items", name=affairs.name),
             form_token=clerk.form_token,
@@ -428,7 +446,7 @@ def statement(patron: str) -> Response:
                 values={"setting": "page in [statement]"},
             )
         found = clerk.client.bills.of_user(clerk.patron, titles=Titles(settings.titles))
-        return html(
+        return _html(
             "statement.html",
             title=pgettext("a sheet", "Statement"),
             form_token=clerk.form_token,
@@ -451,7 +469,7 @@ def history(patron: str) -> Response:
         entries, elsewhere, authors = actions.history(
             clerk.client, group, members, agreed, user=clerk.desk.caller.user, may_change=clerk.may_change
         )
-        return html(
+        return _html(
             "history.html",
             title=gettext("Group {group}: History", group=group),
             form_token=clerk.form_token,
@@ -459,3 +477,46 @@ def history(patron: str) -> Response:
             elsewhere=elsewhere,
             follow_up=zip(agreed, map(describe_entry, agreed), authors, strict=True),
         )
+
+
+def _addresses(root: str) -> dict[str, str]:
+    """Return the static files' URLs. The digest in them forces a reload after an upgrade."""
+    return {use: f"{root}/desk/{name}?{static_files.static_file(name).digest[:12]}" for use, name in _FILES.items()}
+
+
+def _here() -> pages.DeskLinks:
+    """Return the root, patron and client of the requested page."""
+    patron = (request.view_args or {}).get("patron", "")
+    root = url_for("monitoring.health").removesuffix("/healthz")
+    return pages.DeskLinks(
+        root,
+        int(patron) if patron.isascii() and patron.isdigit() and len(patron) < 11 else 0,
+        pages.client_from(request.args.get("client"), request.headers.get("Referer")),
+        request.args.get("in") == "tab",
+    )
+
+
+def _html(template: str, *, status: int = 200, **values: object) -> Response:
+    """Render a template into a page."""
+    place = _here()
+    values = {"place": place, "assets": _addresses(place.root), **values}
+    text = template_text(f"desk/{template}", **values)
+    return _with_headers(Response(text, status=status, content_type="text/html; charset=utf-8"))
+
+
+def _with_headers(response: Response) -> Response:
+    """Add the headers common to the pages."""
+    response.headers.update(_HEADERS)
+    return response
+
+
+def describe_problem(error: ProblemError) -> Response:
+    """Render a page that says what went wrong and what can be done."""
+    # The form can be sent again unchanged: a plan is applied only once, even if the first response was lost.
+    sent = g.get(_SENT_FORM) if error.status in _PASSING else None
+    values = pages.describe_failure(error.status, error)
+    fields = [(name, value) for name, value in sent.items(multi=True) if name not in _LOGIN] if sent else []
+    again = {"again": fields, "address": request.full_path}
+    response = _html("problem.html", status=error.status, form_token="", **values, **again)
+    response.headers.update(error.headers)
+    return response
