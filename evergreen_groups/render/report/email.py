@@ -185,7 +185,7 @@ def _highest(
     groups: Sequence[Group], report: Report, options: LetterOptions
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return the headings, and a row for each of the groups."""
-    names = (pgettext("group", "Lead"),) if options.names else ()
+    names = (gettext("Name"),) if options.names else ()
     changes = compared_changes(report)
     change = (gettext("Change"),) if changes is not None else ()
     heading = (gettext("Group"), gettext("Library"), gettext("Members"), gettext("Group Fines"), *change, *names)
