@@ -178,7 +178,7 @@ class ContactReader:
         If no adult has contact data, the first adult stays the contact.
         """
         known = [member for member in _in_order(group) if member.id in self._people]
-        adults = [self._contact(group, member) for member in known if not self._people[member.id].juvenile]
+        adults = [self._contact(member) for member in known if not self._people[member.id].juvenile]
         reachable = (contact for contact in adults if contact.reachable)
         guardians = (contact for member in known if (contact := self._guardian(member)) is not None)
         contact = next(reachable, None) or next(iter(adults), None) or next(guardians, Contact())
@@ -186,9 +186,9 @@ class ContactReader:
 
     def of_member(self, group: Group, member: Member) -> Contact:
         """Return how to reach an adult of a group, after :meth:`finish` with ``everybody``."""
-        return self._with_penalties(self._contact(group, member), [member])
+        return self._with_penalties(self._contact(member), [member])
 
-    def _contact(self, group: Group, member: Member) -> Contact:
+    def _contact(self, member: Member) -> Contact:
         person = self._people[member.id]
         return Contact(
             patron=member.id,

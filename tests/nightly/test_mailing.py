@@ -145,7 +145,7 @@ def test_attached_only_with_names(sandbox: Sandbox, mail_certificates: Path, tmp
         (attachment,) = message.iter_attachments()
         assert attachment.get_content_type().endswith("spreadsheetml.sheet")
         assert attachment.get_content().startswith(b"PK")
-    assert "Lead" in plain(post.taken[0])
+    assert "Name" in plain(post.taken[0])
 
 
 def test_a_server_that_is_down_keeps_nothing_from_the_report(

@@ -274,7 +274,7 @@ PLANTED: dict[str, tuple[str, Verdict, str, str, Plant]] = {
     "nobody at the port": ("gateway", FAILED, "Connection refused", "whether the web server is running",
         reached_at("http://127.0.0.1:1")),
     "nobody at the port for TLS": (
-        "gateway", FAILED, "no connection to https://127.0.0.1:1: Connection refused", "whether the web server is running",
+        "gateway", FAILED, "no connection to https://127.0.0.1:1: Connection refused", "whether the web server",
         reached_at("https://127.0.0.1:1")),
     "a wrong path": ("gateway", FAILED, "/elsewhere/osrf-gateway-v1: the web server", "the root of Evergreen's",
         reached_at("HERE/elsewhere")),
