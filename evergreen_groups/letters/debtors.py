@@ -76,7 +76,7 @@ def read_debtors(gateway: Gateway, report: Report, selection: Selection) -> Debt
     for group, member, since in wanted:
         minor = book.is_minor(member.id)
         is_own = member.id in book.accounts and not minor
-        contact = book.contacts.of_member(group, member) if is_own else book.contacts.of_group(group)
+        contact = book.contacts.of_member(member) if is_own else book.contacts.of_group(group)
         found = NoLetter.EXEMPT if member.id in exempt else book.addressee(contact)
         if member.id not in book.accounts:
             found = NoLetter.INACTIVE

@@ -184,7 +184,7 @@ class ContactReader:
         contact = next(reachable, None) or next(iter(adults), None) or next(guardians, Contact())
         return self._with_penalties(contact, group.members)
 
-    def of_member(self, group: Group, member: Member) -> Contact:
+    def of_member(self, member: Member) -> Contact:
         """Return how to reach an adult of a group, after :meth:`finish` with ``everybody``."""
         return self._with_penalties(self._contact(member), [member])
 
