@@ -747,7 +747,7 @@ class EventsSettings:
     recalculate: bool = setting(
         v.BOOLEAN,
         False,
-        help="After an event, have Evergreen recalculate the patron's penalties, unless staff set a block.",
+        help="After an event, have Evergreen recalculate the patron's penalty for fines, unless staff set a block.",
     )
     deadline: int = setting(v.whole_number(1, 120), 20, help="How many seconds the handling of an event may take.")
     keep_days: int = setting(
