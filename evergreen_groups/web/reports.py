@@ -174,7 +174,7 @@ def _read(path: Path, report: str | None) -> bytes:
     except (FileNotFoundError, NotADirectoryError):
         raise no_report(report) from None
     except OSError:
-        raise ProblemError(503, "This service may not read the report's file.", code="report-not-read") from None
+        raise ProblemError(503, "This service can't read the report's file.", code="report-not-read") from None
 
 
 def _warning(running: Service, path: Path, last: str) -> Response | None:
