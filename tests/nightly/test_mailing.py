@@ -347,7 +347,7 @@ class TestTheLetter:
         options = LetterOptions(links=(("BR1", "https://reports.example/today"),))
         for letter, end in ((plain_letter, "Listed"), (html_letter, ">Listed<")):
             text = letter(changed_report(), options)
-            parts = ["What changed", "Highest combined fines", "https://reports.example/today", end]
+            parts = ["What changed", "Highest Group Fines", "https://reports.example/today", end]
             places = [text.index(part) for part in parts]
             assert places == sorted(places), letter
 

@@ -120,7 +120,7 @@ def _values(report: Report, options: LetterOptions) -> dict[str, object]:
         "title": gettext(TITLE),
         "heading": gettext("{label}: {value}", label=TITLE, value=_places(options.places)),
         "highest": ngettext(
-            "Highest combined fines: {count} group", "Highest combined fines: {count} groups", len(rows)
+            "Highest Group Fines: {count} group", "Highest Group Fines: {count} groups", len(rows)
         ),
         "start": "right" if current_language().direction == "rtl" else "left",
         "report": report,
