@@ -374,7 +374,7 @@ PLANTED: dict[str, tuple[str, Verdict, str, str, Plant]] = {
         configured(MAIL + 'recipients = { "*" = ["a@x.example"] }\n')),
     "mail to nobody": ("mail", FAILED, "set recipients in [mail]", "",
         configured(MAIL)),
-    "unreachable counters": ("counters", FAILED, "can't be used (ConnectionError)", "each process counts by itself",
+    "unreachable counters": ("counters", FAILED, "can't be used (ConnectionError)", "each process counts separately",
         unreachable_counters),
     "a night without report": ("last-run", WARNING, "exit status 4 (the gateway can't be reached", "see the log",
         last_run(RunOutcome.FAILED, 4, "UnreachableError")),
