@@ -60,8 +60,8 @@ SELECT definition.id, wanted.hook, wanted.template
 FROM wanted JOIN action_trigger.event_definition definition USING (hook)
 WHERE definition.reactor = 'CallHTTP' AND definition.template LIKE '%X-Evergreen-Groups-Secret%';
 
--- Evergreen purges a definition's events, with the secret in their output, after its retention interval. For hooks like
--- these, that requires max_delay, which has no other effect.
+-- Evergreen purges a definition's events, with the secret in their output, after its retention interval. With these
+-- hooks, it does so only if max_delay is set, which has no other effect.
 INSERT INTO action_trigger.event_definition
     (active, owner, name, hook, validator, reactor, delay, max_delay, retention_interval, template)
 SELECT FALSE, root.id, wanted.name, wanted.hook, 'NOOP_True', 'CallHTTP', '0', '1 day', '30 days', wanted.template

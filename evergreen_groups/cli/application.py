@@ -74,7 +74,7 @@ COMMANDS = {
     "letters": "Write letters to the families of the report, or a mail-merge file.",
     "audit": "List blocks and groups that don't fit the rule.",
     "move": "Move patrons into another patron's group.",
-    "remove": "Move patrons into new groups.",
+    "remove": "Remove patrons from their group, each into a new one.",
     "merge": "Move all members of one group into another.",
     "lead": "Make a patron a group lead, or no longer one.",
     "batch": "Make the changes in a CSV file.",

@@ -172,6 +172,7 @@ def _connection_error(
     causes: list[BaseException], base: str, connect_timeout: float, fields: dict[str, Any]
 ) -> UnreachableError:
     """Return the error that explains why no connection was made."""
+    fields = {**fields, "asked": ""}  # no call is to blame
     for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return _certificate_error(cause, base, fields)

@@ -172,7 +172,8 @@ def long_day(moment: date) -> str:
 
 def minute(moment: datetime) -> str:
     """Format a time in the reader's time zone, to the minute: ``1 Aug 2026, 09:05``."""
-    return _date_and_time(moment, "medium")
+    # CLDR's longer patterns add words ("1 August 2026 at 09:05").
+    return str(current_language().date_locale.datetime_formats["short"].format(clock_time(moment), day(moment)))
 
 
 def clock_time(moment: datetime) -> str:
@@ -183,9 +184,9 @@ def clock_time(moment: datetime) -> str:
 
 
 def time_with_zone(moment: datetime) -> str:
-    """Format a time with the name of its time zone: ``1 August 2026, 09:05 UTC``."""
+    """Format a time with the name of its time zone: ``1 Aug 2026, 09:05 UTC``."""
     here = local(moment)
-    return f"{_date_and_time(moment, 'long')} {here.tzname() or here.strftime('%z')}"
+    return f"{minute(moment)} {here.tzname() or here.strftime('%z')}"
 
 
 def enumeration(parts: Iterable[str], style: str = "standard") -> str:
@@ -212,8 +213,3 @@ def _written_day(that: date, width: str, locale: Locale) -> str:
     from babel.dates import format_date
 
     return format_date(that, width, locale=locale)
-
-
-def _date_and_time(moment: datetime, width: str) -> str:
-    # CLDR's longer patterns add words ("1 August 2026 at 09:05"). Use the shortest one for all widths.
-    return str(current_language().date_locale.datetime_formats["short"].format(clock_time(moment), _day(moment, width)))

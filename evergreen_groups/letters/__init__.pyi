@@ -1,11 +1,11 @@
-from .debtors import Debtor as Debtor
-from .debtors import Debtors as Debtors
-from .debtors import Selection as Selection
-from .debtors import read_debtors as read_debtors
 from .letters import Addressee as Addressee
+from .letters import Debtor as Debtor
+from .letters import Debtors as Debtors
 from .letters import FamilyLetter as FamilyLetter
 from .letters import LeftOut as LeftOut
 from .letters import Letterhead as Letterhead
 from .letters import Letters as Letters
 from .letters import NoLetter as NoLetter
+from .letters import Selection as Selection
+from .letters import read_debtors as read_debtors
 from .letters import read_letters as read_letters

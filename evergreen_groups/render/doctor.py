@@ -37,7 +37,7 @@ _LEAST_WIDTH = 60
 class DiagnosisWriter:
     """Writes findings as they arrive, each after its verdict. Long texts are wrapped within their column.
 
-    Checks that were skipped for the same reason get one line. ``width`` is in columns; at least 60 are used.
+    Checks that were skipped for the same reason get one line at the end. ``width`` is in columns; at least 60 are used.
     """
 
     def __init__(self, stream: TextIO, *, width: int, color: bool) -> None:
@@ -45,17 +45,14 @@ class DiagnosisWriter:
         self._verdicts = {verdict: gettext(word) for verdict, word in VERDICTS.items()}
         self._verdict_width = max(map(cell_len, self._verdicts.values())) + _GAP
         self._console = console_for(stream, color=color, width=self._width)
-        self._obstacles: set[str] = set()
 
     def write_finding(self, finding: Finding) -> None:
-        """Write a finding and, below it, the advice."""
-        indent = self._verdict_width + _TITLE_WIDTH
-        title = printable(gettext(finding.title) if isinstance(finding.title, Message) else finding.title)
-        if finding.code == NOT_CHECKED:
-            if finding.found in self._obstacles:
-                return
-            self._obstacles.add(finding.found)
-            title = gettext("Other checks")
+        """Write a finding and, below it, the advice. Checks that were skipped come with the counts."""
+        if finding.code != NOT_CHECKED:
+            self._write(finding, gettext(finding.title) if isinstance(finding.title, Message) else finding.title)
+
+    def _write(self, finding: Finding, title: str) -> None:
+        indent, title = self._verdict_width + _TITLE_WIDTH, printable(title)
         lines = self._wrapped(gettext(finding.found), indent)
         if cell_len(title) >= _TITLE_WIDTH:
             lines.insert(0, "")
@@ -69,7 +66,10 @@ class DiagnosisWriter:
                 self._line((" " * indent + line, "bold"))
 
     def write_counts(self, diagnosis: Diagnosis) -> None:
-        """Write the number of findings for each verdict."""
+        """Write the checks that were skipped by reason, and the number of findings for each verdict."""
+        skipped = {finding.found: finding for finding in diagnosis.findings if finding.code == NOT_CHECKED}
+        for finding in skipped.values():
+            self._write(finding, gettext("Other checks"))
         self._line()
         counts = [
             gettext("{label}: {value}", label=word, value=number(count))

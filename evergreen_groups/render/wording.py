@@ -27,10 +27,10 @@ LOWER_BOUND_NOTE = Message("+ means at least: the account can't see everything."
 NOTHING_FOUND = Message("No groups to list.")
 
 _SORT_ORDERS = {
-    "total": Message("highest combined fines first"),
+    "total": Message("highest Group Fines first"),
     "age": Message("longest owing first"),
     "members": Message("most members first"),
-    "name": Message("by lead"),
+    "name": Message("by name"),
     "library": Message("by library"),
 }
 
@@ -66,8 +66,8 @@ def describe_criteria(criteria: Criteria) -> str:
 def _conditions(criteria: Criteria) -> Iterator[str]:
     """Yield the conditions, the first of which names the groups and the others qualify them."""
     yield ngettext(
-        "Groups of {count} or more that together owe {fines} or more",
-        "Groups of {count} or more that together owe {fines} or more",
+        "Groups of {count} or more members who together owe {fines} or more",
+        "Groups of {count} or more members who together owe {fines} or more",
         criteria.min_members,
         fines=criteria.min_total,
     )

@@ -1,7 +1,7 @@
 """Whom to contact about each group of a report, and how.
 
-The group lead, or the adult who owes the most if the lead is a juvenile or can't be reached. Never a juvenile: if the
-group has no adult, a guardian.
+The group lead (of several, the first who is an adult and can be reached), or else the adult who owes the most. Never a
+juvenile: if the group has no adult, a guardian.
 
 Evergreen returns an au or aua only with VIEW_USER at the patron's home library. What it leaves out counts as missing.
 """
@@ -173,27 +173,27 @@ class ContactReader:
         self._invalid = {id: _INVALID[name] for id, name in kinds.ids_of(_INVALID).items()}
 
     def of_group(self, group: Group) -> Contact:
-        """Return the lead, else the adult with contact data who owes the most, else the guardian of a juvenile.
+        """Return a lead, else the adult with contact data who owes the most, else the guardian of a juvenile.
 
         If no adult has contact data, the first adult stays the contact.
         """
         known = [member for member in _in_order(group) if member.id in self._people]
-        adults = [self._contact(group, member) for member in known if not self._people[member.id].juvenile]
+        adults = [self._contact(member) for member in known if not self._people[member.id].juvenile]
         reachable = (contact for contact in adults if contact.reachable)
         guardians = (contact for member in known if (contact := self._guardian(member)) is not None)
         contact = next(reachable, None) or next(iter(adults), None) or next(guardians, Contact())
         return self._with_penalties(contact, group.members)
 
-    def of_member(self, group: Group, member: Member) -> Contact:
+    def of_member(self, member: Member) -> Contact:
         """Return how to reach an adult of a group, after :meth:`finish` with ``everybody``."""
-        return self._with_penalties(self._contact(group, member), [member])
+        return self._with_penalties(self._contact(member), [member])
 
-    def _contact(self, group: Group, member: Member) -> Contact:
+    def _contact(self, member: Member) -> Contact:
         person = self._people[member.id]
         return Contact(
             patron=member.id,
             name=member.name,
-            role=LEAD if member is group.lead and member.group_lead else ADULT,
+            role=LEAD if member.group_lead else ADULT,
             library=member.library,
             day_phone=person.day_phone,
             evening_phone=person.evening_phone,
@@ -268,10 +268,12 @@ def _read_addresses(gateway: Gateway, ids: Sequence[int]) -> Iterator[tuple[int,
 
 
 def _in_order(group: Group) -> list[Member]:
-    """Return the members in the order in which they are considered: the lead, then those who owe the most."""
-    first = group.lead  # the oldest record if the group has no lead
-    lead = first if first.group_lead else None
-    return sorted(group.members, key=lambda member: (member is not lead, -member.own_fines, member.id))
+    """Return the members in the order in which they are considered: the leads by id, then those who owe the most."""
+
+    def rank(member: Member) -> tuple[object, ...]:
+        return not member.group_lead, 0 if member.group_lead else -member.own_fines, member.id
+
+    return sorted(group.members, key=rank)
 
 
 def contact_person(group: Group, contact: Contact | None, details: ReportDetails | None) -> Member:

@@ -217,14 +217,17 @@ class ReportSettings:
         v.AMOUNT_ABOVE_ZERO,
         Decimal("25.00"),
         help="List groups whose combined fines are at least this amount.",
-        options=(Option("--min-total", (*_REPORT, "letters", *_INIT)),),
+        options=(
+            Option("--min-total", (*_REPORT, "letters"), "Only groups whose combined fines are at least this amount."),
+            Option("--min-total", _INIT),
+        ),
         question=Question(Message("Minimum combined fines of a group to list")),
     )
     min_members: int = setting(
         v.whole_number(1, 1_000_000),
         2,
         help="List groups with at least this many members.",
-        options=(Option("--min-members", _REPORT),),
+        options=(Option("--min-members", _REPORT, "Only groups with at least this many members."),),
     )
     details: str = setting(
         v.one_of("full", "sums"),
@@ -313,8 +316,8 @@ class ReportSettings:
     top: int | None = setting(
         v.whole_number(1, 1_000_000),
         None,
-        help="List only this many groups, those with the highest combined fines. Changes since the last run are still "
-        "found among all groups.",
+        help="List only this many groups, those with the highest combined fines. What changed since the last run is "
+        "worked out for all groups.",
         example=50,
         options=(Option("--top", _REPORT, "Only this many groups, those with the highest combined fines."),),
     )
@@ -701,10 +704,9 @@ class ServeSettings:
     report: Path | None = setting(
         v.PATH,
         None,
-        help="The page to publish at reports/latest, or the directory of a report by library, with BR1's page at "
-        'reports/latest/BR1. By default output in [report] if that is such a page or directory, or else "reports" in '
-        "the state directory. A library's page requires VIEW_USER there, a page for all libraries requires it for the "
-        "whole consortium. Reports in [[reports]] are always at reports/named/NAME/latest.",
+        help="The page to publish at /evergreen-groups/reports/latest, or the directory of a report by library. By "
+        'default output in [report] if it is a page or such a directory, or else "reports" in the state directory. A '
+        "library's page requires VIEW_USER there, a page for all libraries requires it for the whole consortium.",
         example="/var/lib/evergreen-groups/reports",
     )
 
@@ -745,7 +747,7 @@ class EventsSettings:
     recalculate: bool = setting(
         v.BOOLEAN,
         False,
-        help="After an event, have Evergreen recalculate the patron's penalties, unless staff set a block.",
+        help="After an event, have Evergreen recalculate the patron's penalty for fines, unless staff set a block.",
     )
     deadline: int = setting(v.whole_number(1, 120), 20, help="How many seconds the handling of an event may take.")
     keep_days: int = setting(
@@ -790,7 +792,7 @@ class DeskSettings:
     titles: str = setting(
         v.one_of(*_TITLES),
         "none",
-        help="Which members' item titles to show in Details and in the JSON: "
+        help="Which members' item titles to show in Details and in the HTTP API: "
         '"none", "juveniles" (as marked in their record), or "all". Each view is logged.',
     )
 

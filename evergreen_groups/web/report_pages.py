@@ -68,14 +68,14 @@ def no_report(report: str | None) -> ProblemError:
     if report is None:
         return ProblemError(
             404,
-            "No report has been made yet. If there should be one, ask your administrator (setting: {setting}).",
+            "There is no report here. If there should be one, ask your administrator (setting: {setting}).",
             setting="serve.report",
             code="no-report",
             values={"setting": "report in [serve]"},
         )
     return ProblemError(
         404,
-        "No report has been made yet. If there should be one, ask your administrator (setting: {setting}).",
+        "There is no report here. If there should be one, ask your administrator (setting: {setting}).",
         setting="reports.output",
         code="no-named-report",
         values={"setting": "output in [[reports]]"},

@@ -16,7 +16,6 @@ from evergreen_groups.errors import ConfigurationError, StateError
 from evergreen_groups.formats import FILE_FORMATS, PAGE, output_format
 from evergreen_groups.ils import VIEW_USER, OrgUnit, OrgUnits
 from evergreen_groups.language import describe_advice, describe_problem, gettext
-from evergreen_groups.message import Message
 from evergreen_groups.nightly import INDEX, library_file_names
 from evergreen_groups.render import StaffClient, failed_run_page, refusal_page, sentence
 from evergreen_groups.state import LATEST, RunOutcome, read_run_status
@@ -37,10 +36,6 @@ if TYPE_CHECKING:
     from evergreen_groups.web.service import DeskRequest
 
 blueprint = Blueprint("reports", __name__)
-
-_ADVICE = {
-    "foreign-write": Message("Nothing was saved. Ask your administrator to check origin in [serve]."),
-}
 
 
 @blueprint.get("/reports/latest")
@@ -112,7 +107,7 @@ def problem_page(error: ProblemError) -> Response:
     page = refusal_page(
         title,
         sentence(describe_problem(error)),
-        advice=sentence(describe_advice(error)) or gettext(_ADVICE.get(error.code or "", "")),
+        advice=sentence(describe_advice(error)),
         again=here,
         # It leads to the page of the reader's own library.
         latest=url_for("reports.latest_report", report=(request.view_args or {}).get("report"))
@@ -179,7 +174,7 @@ def _read(path: Path, report: str | None) -> bytes:
     except (FileNotFoundError, NotADirectoryError):
         raise no_report(report) from None
     except OSError:
-        raise ProblemError(503, "This service may not read the report's file.", code="report-not-read") from None
+        raise ProblemError(503, "This service can't read the report's file.", code="report-not-read") from None
 
 
 def _warning(running: Service, path: Path, last: str) -> Response | None:

@@ -95,6 +95,10 @@ def _address(text: str) -> Address | None:
     return getattr(address, "ipv4_mapped", None) or address
 
 
+_OTHER_ADDRESS = "This page wasn't opened at the staff client's address."
+_CHECK_ORIGIN = "Ask your administrator to check origin in [serve]."
+
+
 def refuse_other_origins(headers: Headers, origin: str) -> None:
     """Refuse a request made by a page of an origin other than ``origin``.
 
@@ -105,7 +109,7 @@ def refuse_other_origins(headers: Headers, origin: str) -> None:
         ProblemError: 403.
     """
     if headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none") or headers.get("Origin", origin) != origin:
-        raise ProblemError(403, "This is only for pages of the same origin as the staff client.", code="another-origin")
+        raise ProblemError(403, _OTHER_ADDRESS, advice=_CHECK_ORIGIN, code="another-origin")
 
 
 def refuse_foreign_writes(headers: Headers, origin: str) -> None:
@@ -121,7 +125,7 @@ def refuse_foreign_writes(headers: Headers, origin: str) -> None:
     is_program = site is None and sent is None and has_bearer(headers)
     is_own_page = (site, sent) != (None, None) and site in (None, "same-origin") and sent in (None, origin)
     if not (is_program or is_own_page):
-        raise ProblemError(403, "This is only for pages of the same origin as the staff client.", code="foreign-write")
+        raise ProblemError(403, _OTHER_ADDRESS, advice=_CHECK_ORIGIN, code="foreign-write")
 
 
 def has_bearer(headers: Headers) -> bool:

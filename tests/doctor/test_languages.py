@@ -16,7 +16,7 @@ from support.fault_proxy import FaultProxy
 from support.installation import Installation, only
 from support.planted_faults import PLANTED
 
-from evergreen_groups.doctor import Finding, Verdict
+from evergreen_groups.doctor import Diagnosis, Finding, Verdict
 from evergreen_groups.doctor.checks import CHECKS
 from evergreen_groups.doctor.finding import from_error, from_os_error, not_checked, ok
 from evergreen_groups.doctor.interface import DESK_PERMISSIONS, METHODS, PERMISSIONS
@@ -43,6 +43,7 @@ def lines(*found: Finding) -> list[str]:
         writer = DiagnosisWriter(stream, width=2000, color=False)
         for finding in found:
             writer.write_finding(finding)
+        writer.write_counts(Diagnosis(datetime.now(UTC), None, found))
     return stream.getvalue().splitlines()
 
 

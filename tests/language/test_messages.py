@@ -111,7 +111,7 @@ def test_a_language_without_a_catalogue_is_english_with_its_own_numbers() -> Non
 def test_days_and_times_are_those_of_the_readers_place() -> None:
     with use_language(Language("en", timezone=TORONTO)):
         assert (day(MOMENT), minute(MOMENT), clock_time(MOMENT)) == ("25 Nov 2026", "25 Nov 2026, 15:14", "15:14")
-        assert time_with_zone(MOMENT) == "25 November 2026, 15:14 EST"
+        assert time_with_zone(MOMENT) == "25 Nov 2026, 15:14 EST"
         assert long_day(datetime(2026, 11, 26, 3, tzinfo=UTC)) == "25 November 2026"
     with use_language(Language("en-US", timezone=TORONTO)):
         assert minute(MOMENT) == "Nov 25, 2026, 3:14\u202fPM"

@@ -145,7 +145,7 @@ def test_attached_only_with_names(sandbox: Sandbox, mail_certificates: Path, tmp
         (attachment,) = message.iter_attachments()
         assert attachment.get_content_type().endswith("spreadsheetml.sheet")
         assert attachment.get_content().startswith(b"PK")
-    assert "Lead" in plain(post.taken[0])
+    assert "Name" in plain(post.taken[0])
 
 
 def test_a_server_that_is_down_keeps_nothing_from_the_report(
@@ -347,7 +347,7 @@ class TestTheLetter:
         options = LetterOptions(links=(("BR1", "https://reports.example/today"),))
         for letter, end in ((plain_letter, "Listed"), (html_letter, ">Listed<")):
             text = letter(changed_report(), options)
-            parts = ["What changed", "Highest combined fines", "https://reports.example/today", end]
+            parts = ["What changed", "Highest Group Fines", "https://reports.example/today", end]
             places = [text.index(part) for part in parts]
             assert places == sorted(places), letter
 

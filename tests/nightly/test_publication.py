@@ -99,7 +99,7 @@ def test_a_page_says_which_library_it_is_of(tmp_path: Path) -> None:
     assert page.findtext(".//h1") == "Groups with high combined fines: BR2"
     assert page.findtext(".//title") == "Groups with high combined fines: BR2, 14 Aug 2026"
     assert page.xpath("string(//dt[.='Listed']/following-sibling::dd)").endswith(
-        "with a member at BR2 or below; highest combined fines first"
+        "with a member at BR2 or below; highest Group Fines first"
     )
     summary = openpyxl.load_workbook(published.path / "latest" / "BR2.xlsx")["Summary"]
     assert summary["A1"].value == "Groups with high combined fines: BR2"
@@ -316,7 +316,7 @@ def test_the_index_sums_up_each_library_and_counts_each_group_once(tmp_path: Pat
 def test_the_index_shows_how_the_sums_went(tmp_path: Path) -> None:
     publish(tree_report(), tmp_path, ("html",))
     assert index(tmp_path).xpath("//h2/text()") == ["Libraries", "Please note"]
-    assert "last 30 runs" in index(tmp_path).xpath("string(//div[dd/svg]/dt)")
+    assert "last 30 reports" in index(tmp_path).xpath("string(//div[dd/svg]/dt)")
 
 
 def test_the_index_marks_hidden_libraries(tmp_path: Path) -> None:

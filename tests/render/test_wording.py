@@ -51,14 +51,14 @@ def test_printable_once_is_enough(text: str) -> None:
 @pytest.mark.parametrize(
     ("criteria", "words"),
     [
-        (Criteria(), "Groups of 2 or more that together owe $25.00 or more; highest combined fines first"),
+        (Criteria(), "Groups of 2 or more members who together owe $25.00 or more; highest Group Fines first"),
         (
             Criteria(orgs=("BR1",), sort="name"),
-            "Groups of 2 or more that together owe $25.00 or more, with a member at BR1 or below; by lead",
+            "Groups of 2 or more members who together owe $25.00 or more, with a member at BR1 or below; by name",
         ),
         (
             Criteria(min_total=Decimal("1000.00"), orgs=("A", "B", "C"), top=1500, sort="members"),
-            "Groups of 2 or more that together owe $1,000.00 or more, with a member at "
+            "Groups of 2 or more members who together owe $1,000.00 or more, with a member at "
             "A, B or C or below; at most 1,500; most members first",
         ),
     ],

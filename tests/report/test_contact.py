@@ -85,6 +85,17 @@ def test_an_adult_is_contacted_instead_of_a_juvenile_or_unreachable_lead(
     assert (found.patron, found.role, found.evening_phone) == (ADULT_ID, ADULT, "555-0200")
 
 
+def test_of_two_leads_it_is_the_one_registered_first_who_can_be_reached(family: Sandbox) -> None:
+    for patron in (ADULT_ID, CHILDREN[0]):
+        change(family, patron, master_account="t", evening_phone="555-0200")
+    assert (contact(family).patron, contact(family).role) == (LEAD_ID, LEAD)
+    change(family, LEAD_ID, day_phone=None, email=None, mailing_address=None, billing_address=None)
+    assert (contact(family).patron, contact(family).role) == (ADULT_ID, LEAD)
+    change(family, ADULT_ID, juvenile="t")
+    change(family, CHILDREN[0], juvenile="f")
+    assert (contact(family).patron, contact(family).role) == (CHILDREN[0], LEAD)
+
+
 def test_without_a_lead_it_is_who_owes_the_most(sandbox: Sandbox) -> None:
     for patron, fields in ((1012, {"master_account": "f"}), (1013, {"day_phone": "555-0300"})):
         change(sandbox, patron, **fields)
@@ -182,8 +193,8 @@ def test_the_rule(sandbox: Sandbox) -> None:
                 assert contact_person(group, None, details).id in adults
             else:
                 assert found.patron is None or (found.role, found.name) == (GUARDIAN, "Secret")
-            if group.lead.group_lead and group.lead.id in (reachable_adults or adults):
-                assert (found.patron, found.role) == (group.lead.id, LEAD)
+            if leads := [one.id for one in members if one.group_lead and one.id in (reachable_adults or adults)]:
+                assert (found.patron, found.role) == (leads[0], LEAD)
             elif adults:
                 most = max(one.own_fines for one in members if one.id in (reachable_adults or adults))
                 assert group.members[(found.patron or 0) - 1].own_fines == most

@@ -273,6 +273,9 @@ PLANTED: dict[str, tuple[str, Verdict, str, str, Plant]] = {
         reached_at("http://192.0.2.1")),
     "nobody at the port": ("gateway", FAILED, "Connection refused", "whether the web server is running",
         reached_at("http://127.0.0.1:1")),
+    "nobody at the port for TLS": (
+        "gateway", FAILED, "no connection to https://127.0.0.1:1: Connection refused", "whether the web server",
+        reached_at("https://127.0.0.1:1")),
     "a wrong path": ("gateway", FAILED, "/elsewhere/osrf-gateway-v1: the web server", "the root of Evergreen's",
         reached_at("HERE/elsewhere")),
     "a service that is down": ("services", FAILED, "missing: open-ils.actor", "start these services",
@@ -371,7 +374,7 @@ PLANTED: dict[str, tuple[str, Verdict, str, str, Plant]] = {
         configured(MAIL + 'recipients = { "*" = ["a@x.example"] }\n')),
     "mail to nobody": ("mail", FAILED, "set recipients in [mail]", "",
         configured(MAIL)),
-    "unreachable counters": ("counters", FAILED, "can't be used (ConnectionError)", "each process counts by itself",
+    "unreachable counters": ("counters", FAILED, "can't be used (ConnectionError)", "each process counts separately",
         unreachable_counters),
     "a night without report": ("last-run", WARNING, "exit status 4 (the gateway can't be reached", "see the log",
         last_run(RunOutcome.FAILED, 4, "UnreachableError")),

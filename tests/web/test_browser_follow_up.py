@@ -143,7 +143,7 @@ def test_an_entry_is_corrected_and_deleted(page: Worklist) -> None:
     page.choose("waiting")
     page.follow_up(group)
     page.desk.click("dialog .entries button")
-    page.until(lambda: "Replaces" in page.text("dialog"))
+    page.until(lambda: "Correct: Contacted · by phone on " in page.text("dialog"))
     assert page.run("return document.getElementById('note').value") == "typo"
     page.type("note", "right")
     selected = "return document.querySelector('.entry-form [name=weeks]:checked')?.value ?? ''"

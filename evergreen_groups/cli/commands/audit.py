@@ -88,8 +88,8 @@ def _help() -> str:
     return (
         "List what doesn't fit the rule that only a member's own fines count.\n\n"
         f"\b\n{listed}\n\n"
-        f"With --fix, Evergreen recalculates the penalties of {fixed} after you confirm. Blocks set by staff are never "
-        "removed."
+        f"With --fix, Evergreen recalculates the penalty for fines of the patrons in {fixed} after you confirm. Blocks "
+        "set by staff are never removed."
     )
 
 

@@ -213,7 +213,7 @@ def move_command(
 @_with_change_options
 @click.pass_obj
 def remove_command(session: Invocation, barcodes: tuple[str, ...], lead: bool, *, change_options: ChangeOptions) -> int:
-    """Move each patron with one of these barcodes into a new group.
+    """Remove the patrons with these barcodes from their group, each into a new one.
 
     They become group leads only with --lead.
     """

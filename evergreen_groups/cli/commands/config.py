@@ -78,8 +78,7 @@ def check_command(session: Invocation, as_json: bool) -> int:
     """List all errors in the configuration, with lines and advice. Contacts no server.
 
     Finds bad syntax, unknown keys and variables, values that aren't allowed or contradict each other, and files that
-    can't be read or written. With systemd, run it as root; with cron, as the report's user. Use doctor to test the
-    gateway. Exit status 0: no errors, maybe warnings; 3: errors.
+    can't be read or written. Use doctor to test the gateway. Exit status 0: no errors, maybe warnings; 3: errors.
     """
     from evergreen_groups.cli import terminal_width
     from evergreen_groups.doctor import Verdict, check_configuration

@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 def doctor_command(session: Invocation, changes: bool, as_json: bool) -> int:
     """Check the configuration, the gateway, the account and this machine, with advice.
 
-    With systemd, run it as root; with cron, as the report's user. It changes nothing. Exit status 0: nothing failed,
-    maybe warnings; 13: a check failed.
+    It changes nothing. Exit status 0: nothing failed, maybe warnings; 13: a check failed.
     """
     from evergreen_groups.doctor import Subject
     from evergreen_groups.settings import GatewaySettings

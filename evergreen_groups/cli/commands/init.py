@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 @click.option("--force", is_flag=True, help="Overwrite existing files.")
 @click.pass_obj
 def init_command(session: Invocation, /, yes: bool, force: bool, **given: Any) -> int:
-    """Create a configuration: ask for address, account, libraries, limits and mail, and test each answer.
+    """Create a configuration: ask for address, account, libraries, limit, minimum total and mail; test each answer.
 
     The file is that of the global --config or $EVERGREEN_GROUPS_CONFIG, by default /etc/evergreen-groups/config.toml
     for root and ~/.config/evergreen-groups/config.toml for others. Passwords go to files next to it. All are readable

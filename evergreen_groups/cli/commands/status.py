@@ -51,7 +51,7 @@ _OUTCOMES = {
 def status_command(invocation: Invocation, max_hours: int, as_json: bool, state_directory: Path | None) -> int:
     """Show how the last scheduled run of the report ended, when, and how long it took.
 
-    Later manual runs are mentioned, but don't count.
+    A run in progress and later manual runs are mentioned, but don't count.
 
     Exit status 0: the run succeeded and is recent; 12: it is too old, in the future, was killed, or never happened;
     else the run's own exit status.

@@ -205,7 +205,7 @@ THRESHOLD: tuple[Column[ThresholdFinding], ...] = (
 )
 GROUP: tuple[Column[GroupFindingRow], ...] = (
     _KIND,
-    Column("", lambda row: row.lead, Message("Lead", context="group"), page="patron"),
+    Column("", lambda row: row.lead, Message("Name"), page="patron"),
     Column("", lambda row: row.lead.library, Message("Library"), page="library"),
     Column("group", lambda row: row.finding.group.number, Message("Group"), "id", page="group"),
     *_MEMBER,

@@ -35,7 +35,7 @@ REASONS = {
     NoLetter.NO_CONTACT: Message("no adult, and no parent or guardian"),
     NoLetter.INACTIVE: Message("the account is inactive or deleted"),
     NoLetter.WITHHELD: Message("the contact belongs to another library"),
-    NoLetter.MINOR: Message("the contact is a minor"),
+    NoLetter.MINOR: Message("the contact is a child"),
     NoLetter.IN_COLLECTIONS: Message("in collections"),
     NoLetter.EXEMPT: Message("exempt from collections"),
     NoLetter.NO_ADDRESS: Message("no valid address"),

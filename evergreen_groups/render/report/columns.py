@@ -137,7 +137,7 @@ GROUP: tuple[Column[Group], ...] = (
     Column("group", lambda group: group.number, Message("Group"), "id", page="group"),
     Column("lead", _lead_document, for_csv=False),
     Column("lead_id", lambda group: group.lead.id, for_json=False),
-    Column("lead_name", lambda group: group.lead.name, Message("Lead", context="group"), page="name", for_json=False),
+    Column("lead_name", lambda group: group.lead.name, Message("Name"), page="name", for_json=False),
     Column("lead_barcode", lambda group: group.lead.barcode, Message("Barcode"), for_json=False),
     Column("lead_group_lead", lambda group: group.lead.group_lead, for_json=False),
     Column("library", lambda group: group.library, Message("Library"), page="library"),
@@ -282,7 +282,7 @@ BLOCKS: tuple[Column[Standing], ...] = (
     Column(
         "difference",
         lambda standing: None if standing.difference is None else standing.difference.value,
-        Message("Difference from Evergreen"),
+        Message("Disagrees with Evergreen"),
         shown=lambda standing: None if standing.difference is None else gettext(DIFFERENCES[standing.difference]),
     ),
 )
@@ -315,7 +315,7 @@ CLEARED: tuple[Column[GroupChange], ...] = (
     Column(
         "lead_name",
         lambda change: change.present and change.present.lead_name,
-        Message("Lead", context="group"),
+        Message("Name"),
         shown=cleared_lead,
     ),
     Column("library", lambda change: change.library, Message("Library")),

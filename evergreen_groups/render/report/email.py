@@ -119,9 +119,7 @@ def _values(report: Report, options: LetterOptions) -> dict[str, object]:
     return {
         "title": gettext(TITLE),
         "heading": gettext("{label}: {value}", label=TITLE, value=_places(options.places)),
-        "highest": ngettext(
-            "Highest combined fines: {count} group", "Highest combined fines: {count} groups", len(rows)
-        ),
+        "highest": ngettext("Highest Group Fines: {count} group", "Highest Group Fines: {count} groups", len(rows)),
         "start": "right" if current_language().direction == "rtl" else "left",
         "report": report,
         "first_facts": [fact for fact in facts if fact[0] in (changed, *large)],
@@ -185,7 +183,7 @@ def _highest(
     groups: Sequence[Group], report: Report, options: LetterOptions
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return the headings, and a row for each of the groups."""
-    names = (pgettext("group", "Lead"),) if options.names else ()
+    names = (gettext("Name"),) if options.names else ()
     changes = compared_changes(report)
     change = (gettext("Change"),) if changes is not None else ()
     heading = (gettext("Group"), gettext("Library"), gettext("Members"), gettext("Group Fines"), *change, *names)

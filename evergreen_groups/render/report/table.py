@@ -120,7 +120,7 @@ def table_columns(report: Report, width: int) -> list[TableColumn]:
         right=True,
     )
     name = TableColumn(
-        pgettext("group", "Lead"),
+        gettext("Name"),
         lambda group: Cell(_name(group.lead, mark=not wide), BOLD),
         lambda row: Cell(_name(row.member), indent=MEMBER_INDENT),
         lambda totals: Cell(ngettext("Total, {count} group", "Total, {count} groups", totals.group_count), BOLD),
@@ -285,7 +285,7 @@ def cleared_grid(changes: Changes, width: int) -> Iterator[Segment]:
     """Yield a table of cleared groups."""
     columns = (
         TextColumn(gettext("Group"), right=True),
-        TextColumn(pgettext("group", "Lead"), least=12),
+        TextColumn(gettext("Name"), least=12),
         TextColumn(gettext("Library"), least=7),
         TextColumn(gettext("Owed before"), right=True),
         TextColumn(gettext("Owes now"), right=True),

@@ -113,7 +113,7 @@ def describe_returnable(details: SummedDetails) -> str:
     if details.returnable:
         return items
     unknown = details.returnable is None
-    nothing = gettext("items overdue not known") if unknown else gettext("nothing overdue now")
+    nothing = gettext("items overdue not known") if unknown else gettext("no items overdue now")
     return ", ".join(filter(None, (items, nothing)))
 
 

@@ -139,7 +139,7 @@
     const values = { shown: number(count), all: number(groups.length), owed: money(sum) };
     if (!count && status?.value === "to-do") return gettext("Nothing to do here. Waiting and closed groups are under “All follow-ups”.");
     if (!withSum || sum === null || !count) return gettext("Shown: {shown} of {all}", values);
-    return gettext("Shown: {shown} of {all}; combined fines: {owed}", values);
+    return gettext("Shown: {shown} of {all}; Group Fines: {owed}", values);
   };
   const filter = () => {
     const wanted = plain(find.value).split(/\s+/).filter(Boolean);

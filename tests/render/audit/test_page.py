@@ -107,9 +107,9 @@ def test_the_tiles_lead_to_the_tables() -> None:
 def test_no_column_is_empty_and_what_is_not_known_is_said() -> None:
     assert headings(page(OVER)) == [["Name", "Library", "Group", "Own fines", "Why", "What to do"]]
     unknown = replace(GROUP, group=Group(3, (ADA,), 1, None))
-    assert headings(page(groups=(unknown,))) == [["Lead", "Library", "Group", "Members", "Why", "What to do"]]
+    assert headings(page(groups=(unknown,))) == [["Name", "Library", "Group", "Members", "Why", "What to do"]]
     tree = page(groups=(GROUP, unknown))
-    assert headings(tree) == [["Lead", "Library", "Group", "Members", "Group Fines", "Why", "What to do"]]
+    assert headings(tree) == [["Name", "Library", "Group", "Members", "Group Fines", "Why", "What to do"]]
     assert findings(tree)[1][4] == ["not known"]
 
 

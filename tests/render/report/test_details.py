@@ -127,8 +127,8 @@ def test_what_was_chosen_is_said() -> None:
     choice = Choice(60, ("lost materials", "damage"), True, True, False, True, ("Child",))
     said = describe_criteria(Criteria(choice=choice, sort="age"))
     assert said == (
-        "Groups of 2 or more that together owe $25.00 or more, owing for 60 days or more, owing for lost materials or "
-        "damage, with items overdue, with a juvenile member, with a member of profile Child or "
+        "Groups of 2 or more members who together owe $25.00 or more, owing for 60 days or more, owing for lost "
+        "materials or damage, with items overdue, with a juvenile member, with a member of profile Child or "
         "below, with no member over the limit, with a member blocked in Evergreen; longest owing first"
     )
 

@@ -170,7 +170,7 @@ def test_tables() -> None:
     [
         ("total", "Group Fines", "descending"),
         ("members", "Members", "descending"),
-        ("name", "Lead", "ascending"),
+        ("name", "Name", "ascending"),
         ("library", "Library", "ascending"),
     ],
 )
@@ -322,7 +322,7 @@ def test_the_first_screen_has_five_figures_and_one_trend_and_the_list_comes_next
         "Members over the limit",
         "Members blocked in Evergreen",
         "Change in Group Fines",
-        "Group Fines, last 30 runs",
+        "Group Fines, last 30 reports",
     ]
     [trend] = sums.iter("svg")
     label = r"From \$1,000\.00 \(1\d Jul 2026, \d\d:\d\d\) to \$1,290\.00 \(1\d Aug 2026, \d\d:\d\d\)"

@@ -165,7 +165,7 @@ def test_the_sum_is_that_of_what_is_shown(browser: Chrome, files: Path) -> None:
     opened(browser, files / "changed.html")
     browser.execute_script(_CHOOSE, "only", "new")
     until(browser, _SHOWN, 1)
-    assert browser.execute_script(_STATE) == "Shown: 1 of 5; combined fines: $29.00; new"
+    assert browser.execute_script(_STATE) == "Shown: 1 of 5; Group Fines: $29.00; new"
     assert browser.execute_script("return document.querySelector('#groups > tfoot').hidden")
 
 

@@ -103,7 +103,7 @@ def test_groups() -> None:
     groups = rows(workbook(sample_report())["Groups"])
     assert groups[0] == {
         "Group": 1187,
-        "Lead": "Castellanos-Whitfield, Maximiliana Josephine",
+        "Name": "Castellanos-Whitfield, Maximiliana Josephine",
         "Barcode": "29999000000412",
         "Library": "BR1",
         "Members": 4,
@@ -201,7 +201,7 @@ def test_red_is_for_a_block_of_ones_own() -> None:
     colors = [cell.font.color for row in members.iter_rows(min_row=2) for cell in row]
     red = [color for color in colors if color and color.rgb == RED]
     assert len(red) == 2
-    differences = {cell.value for cell in column(members, "Difference from Evergreen")} - {None}
+    differences = {cell.value for cell in column(members, "Disagrees with Evergreen")} - {None}
     assert differences == {
         "over the limit, not yet blocked in Evergreen",
         "blocked in Evergreen, own fines within the limit",
@@ -236,8 +236,8 @@ def test_numbers_are_measured_on_every_row(monkeypatch: pytest.MonkeyPatch) -> N
     report = report_of([*groups, rich])
     before = widths()
     monkeypatch.setattr(long_sheets, "_MEASURED_ROWS", 4)
-    assert {name: width for name, width in widths().items() if name != "Lead"} == {
-        name: width for name, width in before.items() if name != "Lead"
+    assert {name: width for name, width in widths().items() if name != "Name"} == {
+        name: width for name, width in before.items() if name != "Name"
     }
     assert before["Group Fines"] >= len("+123,456,789.00$")
     assert before["Group"] >= len("99,999,999,999")
@@ -310,7 +310,7 @@ def test_a_report_that_found_nothing() -> None:
 )
 def test_a_text_stays_what_it_is(name: str) -> None:
     book = workbook(report_of([Group(1, (member(1, name, "30.00", barcode="0012"),))]))
-    [lead] = column(book["Groups"], "Lead")
+    [lead] = column(book["Groups"], "Name")
     assert (lead.data_type, lead.hyperlink) == ("s", None)
     assert lead.value.removesuffix(" ") == name[:32_767].removesuffix(" ")
     assert [cell.value for cell in column(book["Members"], "Barcode")] == ["0012"]
@@ -321,7 +321,7 @@ def test_a_text_stays_what_it_is(name: str) -> None:
 def test_hostile_names_read_back_and_are_texts(report: Report, details: bool) -> None:
     content = xlsx(report, details=details)
     book = openpyxl.load_workbook(io.BytesIO(content))
-    names = [cell.value or "" for cell in column(book["Groups"], "Lead")]
+    names = [cell.value or "" for cell in column(book["Groups"], "Name")]
     assert names == [printable(group.lead.name) for group in report.groups]
     if details:
         members = [one for group in report.groups for one in group.members]
