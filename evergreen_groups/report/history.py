@@ -512,8 +512,7 @@ def look_up_cleared(gateway: Gateway, report: Report) -> Report:
         return report
     cleared = []
     for change in changes.cleared:
-        group = groups.get(numbers.get(change.group, 0))
-        if group is not None:
+        if (number := numbers.get(change.group)) is not None and (group := groups.get(number)):
             present = GroupNow(group.number, group.lead.name, group.member_count, group.combined_fines)
             change = replace(change, present=present)  # noqa: PLW2901
         cleared.append(change)
