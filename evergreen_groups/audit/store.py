@@ -7,6 +7,7 @@ disappears with the process, however the process ends.
 from __future__ import annotations
 
 import io
+import itertools
 import pickle
 import sqlite3
 import threading
@@ -15,7 +16,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from decimal import Decimal
-from itertools import count
 from operator import attrgetter
 from typing import Any, Self, TypeAlias, cast
 
@@ -141,7 +141,7 @@ class FindingStore:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._unlisted: dict[FindingKind, int] = {}
-        self._ids = count()
+        self._ids = itertools.count()
         with _errors():
             # An empty name makes SQLite use a private temporary file: https://sqlite.org/inmemorydb.html.
             self._connection = sqlite3.connect("", isolation_level=None, check_same_thread=False)
