@@ -7,6 +7,7 @@ disappears with the process, however the process ends.
 from __future__ import annotations
 
 import io
+import itertools
 import pickle
 import sqlite3
 import threading
@@ -14,6 +15,7 @@ import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
+from decimal import Decimal
 from operator import attrgetter
 from typing import Any, Self, TypeAlias, cast
 
@@ -66,9 +68,6 @@ class GroupDraft:
         return GroupFinding(group, tuple(reasons), self.kind, self.confidence, self.split)
 
 
-Reduced = tuple[Callable[..., Any], tuple[Any, ...]]
-
-
 def pack(finding: object) -> bytes:
     """Pickle a finding or a draft."""
     stream = io.BytesIO()
@@ -83,10 +82,14 @@ def unpack(content: bytes) -> Any:
     return pickle.loads(content)  # noqa: S301  # made by pack, in a file that no other user can open
 
 
-def _reduce_fields(kind: type[Any]) -> Callable[[Any], Reduced]:
+def _make(index: int, *values: Any) -> Any:
+    return _MAKERS[index](*values)
+
+
+def _values_of(kind: type[Any]) -> Callable[[Any], Any]:
     names = [field.name for field in fields(kind) if field.init]
     values = attrgetter(*names)
-    return lambda record: (kind, values(record) if len(names) > 1 else (values(record),))
+    return values if len(names) > 1 else lambda record: (values(record),)
 
 
 def _make_message(text: str, context: str, plural: str, values: Mapping[str, object]) -> Message:
@@ -97,10 +100,18 @@ _KINDS = (
     *(PatronFinding, GroupFinding, GroupDraft, Reason, Evidence, Confidence, GroupSplit),
     *(Group, Member, Patron, OrgUnit, Decision, Limit, Penalty, PenaltyKind),
 )
-_REDUCERS: dict[type[Any], Callable[[Any], Reduced]] = {
-    **{kind: _reduce_fields(kind) for kind in _KINDS},
-    PatronRow: lambda row: (PatronRow, tuple(row)),
-    Message: lambda text: (_make_message, (text.text, text.context, text.plural, dict(text.values))),
+_VALUES: dict[type[Any], Callable[[Any], Any]] = {
+    **{kind: _values_of(kind) for kind in _KINDS},
+    PatronRow: tuple,
+    FindingKind: lambda kind: (kind.value,),
+    Decimal: lambda amount: (str(amount),),
+    Message: lambda text: (text.text, text.context, text.plural, dict(text.values)),
+}
+_MAKERS = [_make_message if kind is Message else kind for kind in _VALUES]
+# All by the name of one function: for each name in a pickle, Python looks up a module.
+_REDUCERS: dict[type[Any], Callable[[Any], tuple[Callable[..., Any], tuple[Any, ...]]]] = {
+    kind: lambda record, index=index, values=values: (_make, (index, *values(record)))  # type: ignore[misc]
+    for index, (kind, values) in enumerate(_VALUES.items())
 }
 
 
@@ -113,7 +124,7 @@ _TABLE = """
     CREATE TABLE finding (id INTEGER PRIMARY KEY, kind INTEGER, rank INTEGER, number INTEGER, content BLOB);
     CREATE INDEX in_order ON finding (kind, rank, number, id);
 """
-_INSERT = "INSERT INTO finding (kind, rank, number, content) VALUES (?, ?, ?, ?)"
+_INSERT = "INSERT INTO finding VALUES (?, ?, ?, ?, ?)"
 _SELECT = "SELECT content FROM finding WHERE kind = ? ORDER BY rank, number, id LIMIT ? OFFSET ?"
 
 
@@ -130,6 +141,7 @@ class FindingStore:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._unlisted: dict[FindingKind, int] = {}
+        self._ids = itertools.count()
         with _errors():
             # An empty name makes SQLite use a private temporary file: https://sqlite.org/inmemorydb.html.
             self._connection = sqlite3.connect("", isolation_level=None, check_same_thread=False)
@@ -150,16 +162,16 @@ class FindingStore:
         """Store findings and return their ids. With ``extra``, store pairs of a finding and its number's value."""
         rows = [
             (
-                *(_KIND_INDEX[finding.kind], finding.rank, finding.number),
+                *(next(self._ids), _KIND_INDEX[finding.kind], finding.rank, finding.number),
                 pack(finding if extra is None else (finding, extra[finding.number])),
             )
             for finding in findings
         ]
         with self._lock, _errors():
             self._connection.execute("BEGIN")
-            ids = [self._connection.execute(_INSERT, row).lastrowid or 0 for row in rows]
+            self._connection.executemany(_INSERT, rows)
             self._connection.execute("COMMIT")
-        return ids
+        return [id for id, *_others in rows]
 
     def drop(self, ids: Collection[int], numbers: Collection[int]) -> list[int]:
         """Delete those of the findings with these ids that are about one of the numbers.

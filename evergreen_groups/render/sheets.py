@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from itertools import islice
-from typing import Any, BinaryIO, Generic, Literal, TypeVar
+from typing import Any, BinaryIO, Literal
 from xml.sax.saxutils import escape, quoteattr
 
 from rich.cells import cell_len
@@ -24,7 +24,8 @@ from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.language import current_language, day, gettext, money_form
 from evergreen_groups.render.text import printable
 
-Row = TypeVar("Row")
+Row = tuple[Any, ...]
+"""What a row is about, in parts. A part may be None, which leaves its cells empty."""
 Value = str | int | Decimal | date | None
 ColumnKind = Literal["text", "flag", "money", "change", "number", "id", "day"]
 Mark = Literal["", "blocked", "notable"]
@@ -40,6 +41,7 @@ _LEAST_WIDTH, _MOST_WIDTH = 9, 42
 _MOST_ON_ONE_PAGE = 200
 """The number of characters that are legible across a printed page. Wider sheets use two, each with the names."""
 _SIGN_WIDTH = 2
+_NUMBERS = (int, Decimal)
 _DIRECTION_MARKS = {0x200E: None, 0x200F: None}  # LRM and RLM, which spreadsheets don't need
 _KINDS: dict[ColumnKind, dict[str, object]] = {
     "text": {"align": "left", "indent": 1},
@@ -59,8 +61,8 @@ _HEADING = {"bold": True, "text_wrap": True, "valign": "bottom", "bottom": 2, "b
 
 
 @dataclass(frozen=True)
-class SpreadsheetColumn(Generic[Row]):
-    """A column: heading, kind of values, and functions that return a row's value and highlighting.
+class SpreadsheetColumn:
+    """A column: heading, kind of values, and functions that return the value and highlighting for a ``part`` of a row.
 
     A "flag" is yes or no, a "change" is money with a sign, an "id" a number that isn't calculated with, and a "day" a
     real date. ``mark`` returns "blocked" (red), "notable" or ""; None means that no cell is highlighted.
@@ -68,8 +70,19 @@ class SpreadsheetColumn(Generic[Row]):
 
     heading: str
     kind: ColumnKind
-    value: Callable[[Row], Value]
-    mark: Callable[[Row], Mark] | None = None
+    part: int
+    value: Callable[[Any], Value]
+    mark: Callable[[Any], Mark] | None = None
+
+    def values(self, rows: Iterable[Row]) -> list[Value]:
+        """Return the values of rows."""
+        part, value_of = self.part, self.value
+        return [None if (one := row[part]) is None else value_of(one) for row in rows]
+
+    def marks(self, rows: Iterable[Row]) -> list[Mark]:
+        """Return the highlighting of rows."""
+        part, mark_of = self.part, self.mark
+        return ["" if mark_of is None or (one := row[part]) is None else mark_of(one) for row in rows]
 
 
 class Formats:
@@ -152,19 +165,18 @@ def write_cell(sheet: Any, row: int, column: int, value: Value, form: Any) -> No
 
 
 def fill(
-    sheet: Any, columns: Sequence[SpreadsheetColumn[Row]], rows: Sequence[Row], formats: Formats, *, frozen: int
+    sheet: Any, columns: Sequence[SpreadsheetColumn], rows: Sequence[Row], formats: Formats, *, frozen: int
 ) -> None:
     """Write heading and rows. The heading and the first ``frozen`` columns stay visible."""
     lay_out(sheet, columns, widths_of(columns, rows), len(rows), formats, frozen=frozen)
-    for number, row in enumerate(rows, 1):
-        for index, column in enumerate(columns):
-            mark = column.mark(row) if column.mark else ""
-            write_cell(sheet, number, index, column.value(row), formats.of(column.kind, mark))
+    for index, column in enumerate(columns):
+        for number, (value, mark) in enumerate(zip(column.values(rows), column.marks(rows), strict=True), 1):
+            write_cell(sheet, number, index, value, formats.of(column.kind, mark))
 
 
 def lay_out(
     sheet: Any,
-    columns: Sequence[SpreadsheetColumn[Row]],
+    columns: Sequence[SpreadsheetColumn],
     widths: Sequence[int],
     last: int,
     formats: Formats,
@@ -185,16 +197,21 @@ def lay_out(
         sheet.repeat_columns(0, frozen - 1)
 
 
-def widths_of(columns: Sequence[SpreadsheetColumn[Row]], rows: Iterable[Row]) -> list[int]:
+def widths_of(columns: Sequence[SpreadsheetColumn], rows: Sequence[Row]) -> list[int]:
     """Return the width of each column in characters, from its heading and its values."""
-    every = list(rows)
-    return [width_of(column, map(column.value, every)) for column in columns]
+    return [width_of(column, rows) for column in columns]
 
 
-def width_of(column: SpreadsheetColumn[Any], values: Iterable[Value]) -> int:
-    """Return a column's width in characters, from its heading and these values. Equal values are measured once."""
+def width_of(column: SpreadsheetColumn, rows: Sequence[Row]) -> int:
+    """Return a column's width in characters, from its heading and its values in these rows."""
     heading = max(cell_len(word) for word in column.heading.split())
-    widest = max((_width(value, column.kind) for value in set(values)), default=0)
+    values = column.values(rows)
+    numbers = [value for value in values if isinstance(value, _NUMBERS)]
+    # The lowest and the highest number are the widest. Equal texts and days are measured once.
+    measured: set[Value] = {min(numbers), max(numbers)} if numbers else set()
+    if len(numbers) < len(values):
+        measured.update(value for value in values if not isinstance(value, _NUMBERS))
+    widest = max((_width(value, column.kind) for value in measured), default=0)
     # Leave room for the indent, and for the filter button on top of the heading.
     return min(max(heading + 3, widest + 3, _LEAST_WIDTH), _MOST_WIDTH)
 
@@ -226,14 +243,12 @@ def _for_print(sheet: Any, title: str) -> None:
     set_direction(sheet)
 
 
-_ROW = "\0"
-"""Placeholder for the row number, which differs between workbooks. No cell contains this character."""
 _MEASURED_ROWS = 2_000
 """Measure this many rows for text columns. Numbers are all measured, because one that is too wide isn't shown."""
-_COMPRESSION_LEVEL = 3
-"""Compression level. The highest saves another fifth, but takes four times as long."""
+_COMPRESSION_LEVEL = 1
+"""Compression level. The third saves another twentieth, but takes half as long again."""
 _BATCH_SIZE = 200
-"""Write this many rows at once."""
+"""Write this many rows or links at once."""
 _CACHE_SIZE = 4096
 """Cache this many cells of a column; most columns repeat few values."""
 _EPOCH = date(1899, 12, 30)
@@ -249,7 +264,7 @@ _RELATIONSHIPS = (
 
 
 @dataclass(frozen=True)
-class LongSheet(Generic[Row]):
+class LongSheet:
     """A sheet for a long list, with the ``widths`` of its columns in characters.
 
     For each item of the list, ``rows_of`` returns its rows, and ``count_of`` their number. ``links_of`` returns their
@@ -257,7 +272,7 @@ class LongSheet(Generic[Row]):
     """
 
     name: str
-    columns: Sequence[SpreadsheetColumn[Row]]
+    columns: Sequence[SpreadsheetColumn]
     widths: Sequence[int]
     rows_of: Callable[[Any], Sequence[Row]]
     count_of: Callable[[Any], int]
@@ -283,52 +298,52 @@ class LongSheet(Generic[Row]):
             sheet.write_blank(1, index, None, form)
 
 
-def fitted_widths(columns: Sequence[SpreadsheetColumn[Row]], rows: Iterable[Row], every: Iterator[Row]) -> list[int]:
+def fitted_widths(columns: Sequence[SpreadsheetColumn], rows: Iterable[Row], every: Iterator[Row]) -> list[int]:
     """Return the widths of the columns of a long sheet.
 
     Text and days are measured in the first of ``rows``, numbers in ``every`` row, which needs values only in these
     columns.
     """
-    widths = widths_of(columns, islice(rows, _MEASURED_ROWS))
+    widths = widths_of(columns, list(islice(rows, _MEASURED_ROWS)))
     numbers = [pair for pair in enumerate(columns) if pair[1].kind not in ("text", "flag", "day")]
     while some := list(islice(every, _MEASURED_ROWS)):
         for index, column in numbers:
-            widths[index] = max(widths[index], width_of(column, map(column.value, some)))
+            widths[index] = max(widths[index], width_of(column, some))
     return widths
 
 
-class RowWriter(Generic[Row]):
+class RowWriter:
     """Makes the rows of a sheet as XML; ``styles`` are the format numbers of all marks of its columns, column by
     column.
+
+    Rows and cells don't say where they are, because each follows the one before.
     """
 
-    def __init__(self, sheet: LongSheet[Row], styles: Sequence[int]) -> None:
+    def __init__(self, sheet: LongSheet, styles: Sequence[int]) -> None:
         numbers = iter(styles)
-        self._cells = [
-            self._cell_maker(column, {mark: _CellCache(index, next(numbers)) for mark in MARKS})
-            for index, column in enumerate(sheet.columns)
-        ]
+        self._columns = [(column, {mark: _CellCache(next(numbers)) for mark in MARKS}) for column in sheet.columns]
 
-    def row(self, row: Row) -> bytes:
-        """Return a row as XML, with a placeholder for its number."""
-        return f'<row r="{_ROW}">{"".join([cell(row) for cell in self._cells])}</row>'.encode()
+    def made(self, rows: Sequence[Row]) -> Iterator[bytes]:
+        """Yield the rows as XML."""
+        for cells in zip(*(self._cells(column, caches, rows) for column, caches in self._columns), strict=True):
+            yield f"<row>{''.join(cells)}</row>".encode()
 
     @staticmethod
-    def _cell_maker(column: SpreadsheetColumn[Row], cells: Mapping[Mark, _CellCache]) -> Callable[[Row], str]:
-        """Return a function that makes the column's cell of a row."""
-        value_of, mark_of = column.value, column.mark
-        if mark_of is None:
-            unmarked = cells[""]
-            return lambda row: unmarked[value_of(row)]
-        return lambda row: cells[mark_of(row)][value_of(row)]
+    def _cells(column: SpreadsheetColumn, caches: Mapping[Mark, _CellCache], rows: Sequence[Row]) -> list[str]:
+        """Return the column's cells."""
+        values = column.values(rows)
+        if column.mark is None:
+            unmarked = caches[""]
+            return [unmarked[value] for value in values]
+        return [caches[mark][value] for mark, value in zip(column.marks(rows), values, strict=True)]
 
 
 class _CellCache(dict[Value, str]):
     """Cache of a column's cells in one format, by value."""
 
-    def __init__(self, index: int, style: int) -> None:
+    def __init__(self, style: int) -> None:
         super().__init__()
-        self._opening = f'<c r="{_column_name(index)}{_ROW}" s="{style}"'
+        self._opening = f'<c s="{style}"'
 
     def __missing__(self, value: Value) -> str:
         if value is None or value == "":
@@ -359,7 +374,7 @@ class StreamedWorkbook:
         self._sheets: list[tuple[str, str, str]] = []
         self._styles: list[list[int]] = []
 
-    def copy_from(self, whole: bytes, long: Sequence[LongSheet[Any]]) -> None:
+    def copy_from(self, whole: bytes, long: Sequence[LongSheet]) -> None:
         """Copy a workbook whose second and following sheets are ``long``, without their rows.
 
         Raises:
@@ -393,17 +408,21 @@ class StreamedWorkbook:
         self._entry.write(head.encode())
         self._row = 1
 
-    def add(self, rows: Iterable[bytes]) -> None:
+    def add(self, rows: Sequence[bytes]) -> None:
         """Append rows to the current sheet."""
-        for row in rows:
-            self._row += 1
-            self._waiting.append(row.replace(b"\0", b"%d" % self._row))
+        self._row += len(rows)
+        self._waiting += rows
         if len(self._waiting) >= _BATCH_SIZE:
             self._flush()
 
     def _flush(self) -> None:
-        self._entry.write(b"".join(self._waiting))
+        self._write(self._waiting)
         self._waiting.clear()
+
+    def _write(self, pieces: Iterable[bytes]) -> None:
+        left = iter(pieces)
+        while some := b"".join(islice(left, _BATCH_SIZE)):
+            self._entry.write(some)
 
     def end(self, index: int, links: Iterable[str] | None) -> None:
         """Finish a long sheet. Texts in the second column link to these addresses, row by row (None: no links)."""
@@ -414,11 +433,7 @@ class StreamedWorkbook:
         count = 0 if links is None else min(self._row - 1, MOST_LINKS)
         if count:
             self._entry.write(b"<hyperlinks>")
-            for number in range(1, count + 1):
-                self._waiting.append(b'<hyperlink ref="B%d" r:id="rId%d"/>' % (number + 1, number))
-                if len(self._waiting) >= _BATCH_SIZE:
-                    self._flush()
-            self._flush()
+            self._write(b'<hyperlink ref="B%d" r:id="rId%d"/>' % (row + 1, row) for row in range(1, count + 1))
             self._entry.write(b"</hyperlinks>")
         self._entry.write(f"{margins}{after}".encode())
         self._entry.close()
@@ -427,12 +442,10 @@ class StreamedWorkbook:
         relationships = name.replace("worksheets/", "worksheets/_rels/") + ".rels"
         self._entry = self._archive.open(_archive_entry(relationships), "w")
         self._entry.write(_RELATIONSHIPS.encode())
-        for number, target in enumerate(islice(links, count), 1):
-            link = f'<Relationship Id="rId{number}" Type="{_LINK}" Target={quoteattr(target)} TargetMode="External"/>'
-            self._waiting.append(link.encode())
-            if len(self._waiting) >= _BATCH_SIZE:
-                self._flush()
-        self._flush()
+        self._write(
+            f'<Relationship Id="rId{number}" Type="{_LINK}" Target={quoteattr(target)} TargetMode="External"/>'.encode()
+            for number, target in enumerate(islice(links, count), 1)
+        )
         self._entry.write(b"</Relationships>")
         self._entry.close()
 
@@ -455,17 +468,3 @@ def _archive_entry(name: str) -> zipfile.ZipInfo:
     entry.compress_type = zipfile.ZIP_DEFLATED
     entry._compresslevel = _COMPRESSION_LEVEL  # type: ignore[attr-defined]  # a parameter from 3.13 on
     return entry
-
-
-def _column_name(index: int) -> str:
-    """Return the name of the column at an index.
-
-    >>> _column_name(0), _column_name(25), _column_name(26)
-    ('A', 'Z', 'AA')
-    """
-    found = ""
-    index += 1
-    while index:
-        index, rest = divmod(index - 1, 26)
-        found = chr(ord("A") + rest) + found
-    return found

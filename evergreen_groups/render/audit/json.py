@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TextIO
 
 from evergreen_groups.audit import Audit, FindingKind
@@ -17,24 +18,26 @@ if TYPE_CHECKING:
 
 SCHEMA = "evergreen-groups/audit/1"
 LINES_SCHEMA = "evergreen-groups/audit-lines/1"
+_AT_ONCE = 50
 _PATRON, _THRESHOLD = json_keys(columns.PATRON), json_keys(columns.THRESHOLD)
 _GROUP = json_keys(columns.GROUP)
 
 
 def write_document(audit: Audit, stream: TextIO, *, client: StaffClient | None = None) -> None:
-    """Write the document, indented by two spaces, one finding at a time to limit memory use.
+    """Write the document, indented by two spaces, some findings at a time to limit memory use.
 
     Amounts are strings with two decimal places. With a staff ``client``, groups link to their pages.
     """
     stream.write(text({"schema": SCHEMA, **_head(audit)}).removesuffix("\n}") + ",\n")
     for name, documents in _lists(audit, client).items():
-        # Give the list the key, indentation and commas of the enclosing document.
-        stream.write(f'  "{name}": [')
-        separator = "\n    "
-        for document in documents:
-            stream.write(separator + text(document).replace("\n", "\n    "))
-            separator = ",\n    "
-        stream.write("],\n" if separator == "\n    " else "\n  ],\n")
+        # Written as a document with nothing else, some findings have the indentation of the enclosing one.
+        head, tail = f'{{\n  "{name}": [', "\n  ]\n}"
+        stream.write(head.removeprefix("{\n"))
+        separator = ""
+        while some := list(islice(documents, _AT_ONCE)):
+            stream.write(separator + text({name: some}).removeprefix(head).removesuffix(tail))
+            separator = ","
+        stream.write("\n  ],\n" if separator else "],\n")
     stream.write(text({"groups_to_keep": list(audit.to_keep)}).removeprefix("{\n") + "\n")
 
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC
 from functools import partial
-from itertools import chain
-from typing import TYPE_CHECKING, Any, TypeVar
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.groups import StandingDifference
@@ -42,7 +42,6 @@ from evergreen_groups.render.sheets import (
     ColumnKind,
     Formats,
     LongSheet,
-    Mark,
     RowWriter,
     SpreadsheetColumn,
     StreamedWorkbook,
@@ -66,55 +65,41 @@ from evergreen_groups.report import AgeSum, ChangeKind, Report
 if TYPE_CHECKING:
     from evergreen_groups.render import StaffClient
 
-Row = TypeVar("Row")
-
 _LONGEST_SHEET_NAME = 31
+_GROUPS_AT_ONCE = 100
 
 
-def group_columns(report: Report) -> list[SpreadsheetColumn[GroupRow]]:
+def group_columns(report: Report) -> list[SpreadsheetColumn]:
     """Return the columns of the sheet of groups."""
     return _ranked(
-        (columns.GROUP, lambda row: row.group),
-        (columns.GROUP_DETAILS if report.details is not None else (), lambda row: row.details),
-        (columns.CHANGE if compared_changes(report) else (), lambda row: row.change),
-        (columns.CONTACT if report.contacts is not None else (), lambda row: row.contact),
+        GroupRow._fields,
+        group=columns.GROUP,
+        details=columns.GROUP_DETAILS if report.details is not None else (),
+        change=columns.CHANGE if compared_changes(report) else (),
+        contact=columns.CONTACT if report.contacts is not None else (),
     )
 
 
-def member_columns(report: Report) -> list[SpreadsheetColumn[MemberRow]]:
+def member_columns(report: Report) -> list[SpreadsheetColumn]:
     """Return the columns of the sheet of members, with their limits unless one limit applies to everyone."""
-    of_members = [column for column in columns.MEMBER if column.name != "limit" or report.criteria.limit is None]
     return [
-        _sheet_column(columns.GROUP[0], lambda row: row.group),
+        *_ranked(MemberRow._fields, group=columns.GROUP[:1]),
         *_ranked(
-            (of_members, lambda row: row.member),
-            (columns.BLOCKS if report.blocks is not None else (), lambda row: row.standing),
-            (columns.MEMBER_DETAILS if report.details is not None else (), lambda row: row.details),
+            MemberRow._fields,
+            member=[column for column in columns.MEMBER if column.name != "limit" or report.criteria.limit is None],
+            standing=columns.BLOCKS if report.blocks is not None else (),
+            details=columns.MEMBER_DETAILS if report.details is not None else (),
         ),
     ]
 
 
-def _ranked(
-    *parts: tuple[Iterable[Column[Any]], Callable[[Row], Any]],
-) -> list[SpreadsheetColumn[Row]]:
-    """Return the columns of a sheet; each part comes with what its columns are about, None for empty cells."""
-    shown = [(column, of) for some, of in parts for column in some if column.heading]
-    return [_sheet_column(column, of) for column, of in sorted(shown, key=lambda pair: pair[0].rank)]
-
-
-def _sheet_column(column: Column[Any], of: Callable[[Row], Any]) -> SpreadsheetColumn[Row]:
-    value_of, mark_of = column.shown or _shown(column), column.mark
-
-    def mark(row: Row) -> Mark:
-        one = of(row)
-        return "" if one is None or mark_of is None else mark_of(one)
-
-    return SpreadsheetColumn(
-        gettext(column.heading or ""),
-        column.kind,
-        lambda row: None if (one := of(row)) is None else value_of(one),
-        mark if mark_of else None,
-    )
+def _ranked(fields: Sequence[str], **parts: Iterable[Column[Any]]) -> list[SpreadsheetColumn]:
+    """Return the columns of a sheet, which are about the parts of its rows; ``fields`` are the names of all parts."""
+    shown = [(column, fields.index(part)) for part, some in parts.items() for column in some if column.heading]
+    return [
+        SpreadsheetColumn(gettext(column.heading or ""), column.kind, part, column.shown or _shown(column), column.mark)
+        for column, part in sorted(shown, key=lambda pair: pair[0].rank)
+    ]
 
 
 def _shown(column: Column[Any]) -> Callable[[Any], Value]:
@@ -207,14 +192,14 @@ def write_workbooks(
     Raises:
         ConfigurationError: xlsxwriter isn't installed, or there are more groups or members than fit on a sheet.
     """
-    sheets: list[LongSheet[Any]] = [_groups(report, client), *([_members(report, client)] if details else [])]
+    sheets: list[LongSheet] = [_groups(report, client), *([_members(report, client)] if details else [])]
     indexes = part_indexes([part for part, _stream in parts])
     workbooks: list[StreamedWorkbook] = []
     try:
         for part, stream in parts:
             workbooks.append(StreamedWorkbook(stream))
             workbooks[-1].copy_from(_without_rows(part, sheets), sheets)
-        for number, sheet in enumerate(sheets):
+        for number, sheet in enumerate(sheets if parts else ()):
             _write_sheet(sheet, number, report, parts, workbooks, indexes)
         for workbook in workbooks:
             workbook.close()
@@ -225,30 +210,32 @@ def write_workbooks(
 
 
 def _write_sheet(
-    sheet: LongSheet[Any],
+    sheet: LongSheet,
     number: int,
     report: Report,
     parts: Sequence[Part],
     workbooks: Sequence[StreamedWorkbook],
     indexes: Mapping[int, Sequence[int]],
 ) -> None:
-    """Write one of the long sheets into all workbooks, making each row only once."""
+    """Write one of the long sheets into all workbooks (at least one), making each row only once."""
     for workbook in workbooks:
         workbook.begin(number)
         # All parts have the same columns, so their formats should have the same numbers.
         if workbook.styles(number) != workbooks[0].styles(number):
             raise ValueError("parts of a report have other formats than the report")
-    writer = RowWriter(sheet, workbooks[0].styles(number)) if workbooks else None
-    for group in report.groups:
-        if writer is not None and (wanted := indexes.get(group.number)):
-            made = [writer.row(row) for row in sheet.rows_of(group)]
-            for index in wanted:
-                workbooks[index].add(made)
+    writer = RowWriter(sheet, workbooks[0].styles(number))
+    for at in range(0, len(report.groups), _GROUPS_AT_ONCE):
+        groups = [group for group in report.groups[at : at + _GROUPS_AT_ONCE] if group.number in indexes]
+        made = writer.made([row for group in groups for row in sheet.rows_of(group)])
+        for group in groups:
+            rows = list(islice(made, sheet.count_of(group)))
+            for index in indexes[group.number]:
+                workbooks[index].add(rows)
     for (part, _stream), workbook in zip(parts, workbooks, strict=True):
         workbook.end(number, sheet.links_of and chain.from_iterable(map(sheet.links_of, part.groups)))
 
 
-def _groups(report: Report, client: StaffClient | None) -> LongSheet[GroupRow]:
+def _groups(report: Report, client: StaffClient | None) -> LongSheet:
     rows = partial(map, partial(group_row, report), report.groups)
     columns_of_groups = group_columns(report)
     return LongSheet(
@@ -261,7 +248,7 @@ def _groups(report: Report, client: StaffClient | None) -> LongSheet[GroupRow]:
     )
 
 
-def _members(report: Report, client: StaffClient | None) -> LongSheet[MemberRow]:
+def _members(report: Report, client: StaffClient | None) -> LongSheet:
     def rows(report: Report) -> Iterator[MemberRow]:
         return (member_row(report, group, member) for group in report.groups for member in group.members)
 
@@ -278,7 +265,7 @@ def _members(report: Report, client: StaffClient | None) -> LongSheet[MemberRow]
     )
 
 
-def _without_rows(report: Report, sheets: Sequence[LongSheet[Any]]) -> bytes:
+def _without_rows(report: Report, sheets: Sequence[LongSheet]) -> bytes:
     """Return a workbook whose long sheets have no rows yet."""
     try:
         import xlsxwriter  # type: ignore[import-untyped]  # it has no types of its own
@@ -309,8 +296,8 @@ def _without_rows(report: Report, sheets: Sequence[LongSheet[Any]]) -> bytes:
     if (changes := compared_changes(report)) and changes.cleared:
         fill(
             workbook.add_worksheet(_sheet_name(change_heading(ChangeKind.CLEARED))),
-            _ranked((columns.CLEARED, lambda change: change)),
-            changes.cleared,
+            _ranked(("change",), change=columns.CLEARED),
+            [(change,) for change in changes.cleared],
             formats,
             frozen=1,
         )
