@@ -80,4 +80,4 @@ def test_what_is_not_certain_says_until_when_and_not_to_repeat_it() -> None:
     said = explain_open_step(step(step_reason.may_come_in(until)))
     assert f"{until.astimezone():%H:%M}" in said.text
     assert "Don't repeat it" in said.advice
-    assert "can no longer see this patron" in explain_open_step(step(step_reason.HIDDEN_WHILE_OPEN)).text
+    assert "no longer visible" in explain_open_step(step(step_reason.HIDDEN_WHILE_OPEN)).text
