@@ -126,7 +126,7 @@ class TestJudge:
         for found in (None, record.replace(usrgroup=None)):
             verdict = judge(gateway, change(record), found, NOW)
             assert (verdict.state, verdict.value) == (StepState.SENDING, None)
-            assert "can no longer see this patron" in verdict.reason
+            assert "no longer visible" in verdict.reason
 
     @pytest.mark.parametrize(
         ("after", "mark", "late", "state", "words"),
