@@ -263,19 +263,19 @@ def _warnings_about_former_leads(steps: Sequence[Step], groups: Mapping[int, Gro
     former = {step.patron_id for step in steps if step.field == LEAD and not step.after}
     for number, group in sorted(groups.items()):
         leads = {member.id for member in group.members if member.group_lead}
-        if leads and leads <= former:
+        if group.complete and leads and leads <= former:
             yield PlanWarning("left-without-lead", {"group": number})
 
 
 def _warnings_about_those_left(group: Group, leaving: set[int]) -> Iterator[PlanWarning]:
     """Yield warnings about a group that is left without a lead, without members, or with a single member."""
+    if not group.complete:  # a hidden member would stay, and may be lead
+        return
     stays = [member for member in group.members if member.id not in leaving]
-    # A hidden member would stay, so only a complete group can end up empty.
-    if not stays and group.complete and len(group.members) > 1:
-        yield PlanWarning("group-left-empty", {"group": group.number})
-    elif not stays and group.complete:
-        yield PlanWarning("last-member-leaves", {"group": group.number})
-    if len(stays) == 1 and group.complete and len(group.members) > 1:
+    if not stays:
+        code = "group-left-empty" if len(group.members) > 1 else "last-member-leaves"
+        yield PlanWarning(code, {"group": group.number})
+    if len(stays) == 1 and len(group.members) > 1:
         yield PlanWarning("left-alone", {"name": stays[0].name})
     leads = [member for member in group.members if member.group_lead]
     if stays and leads and not any(member.group_lead for member in stays):

@@ -147,6 +147,10 @@ def test_hidden_members_are_counted_in_the_plan(sandbox: Sandbox, tmp_path: Path
         client = client_of(gateway, tmp_path)
         (source, _target) = client.move([barcode(1028)], to=barcode(1032)).draft.groups
         assert (source.hidden_member_count, source.total_before) == (1, Decimal("40.40"))
+        # The hidden member may be lead, as 1027 is.
+        leaves = client.move([barcode(1026)], to=barcode(1032)).draft
+        assert "left-without-lead" not in {warning.code for warning in leaves.warnings}
+        assert client.set_lead(barcode(1026), lead=False).draft.warnings == ()
         with pytest.raises(PlanError, match=r"nothing was moved: group \d+ has hidden members"):
             client.merge(barcode(1028), to=barcode(1032))
 
