@@ -54,10 +54,10 @@ def test_the_rust_gateway_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("answer", "beginning"),
     [
-        ("3-x", "Evergreen 3-x (Redis, Apache)"),
-        ("our \x1b[31m 3!", "Evergreen ? (Redis, Apache)"),
-        ("", "Evergreen ? (Redis, Apache)"),
-        (7, "Evergreen ? (Redis, Apache)"),
+        ("3-x", "Evergreen 3-x (Redis, "),
+        ("our \x1b[31m 3!", "Evergreen ? (Redis, "),
+        ("", "Evergreen ? (Redis, "),
+        (7, "Evergreen ? (Redis, "),
     ],
 )
 def test_names_that_are_no_releases(
