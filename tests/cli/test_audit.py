@@ -135,7 +135,7 @@ def test_the_work_list_in_every_format(run: Command, sandbox: Sandbox) -> None:
     rows = {row["member_id"]: row for row in csv.DictReader(io.StringIO(run("audit", "--format", "csv").stdout))}
     assert [rows[id]["split"] for id in ("1054", "1055", "1056")] == ["stay", "stay", "out 1"]
     assert (rows["1056"]["confidence"], rows["1056"]["page"]) == ("high (50)", address)
-    assert rows["1056"]["evidence"].startswith("adults who share nothing")
+    assert rows["1056"]["evidence"].startswith("1 adult shares nothing with another adult (+35); ")
     document = json.loads(run("audit", "--format", "json").stdout)
     (school,) = (one for one in document["groups"] if one["group"] == 1016)
     assert school["confidence"]["evidence"][0]["code"] == "strangers"
@@ -244,7 +244,7 @@ def test_whom_a_recalculation_would_harm_is_left_out_and_said(run: Command, sand
     sandbox._store.insert("ausp", {"usr": 1042, "standing_penalty": 1, "org_unit": 1, "staff": 1})
     done = run("audit", "--fix", "--yes")
     assert done.returncode == 0
-    assert "left out: staff set a block that recalculating might remove" in done.stderr
+    assert "not done: staff set a block that recalculating might remove" in done.stderr
     assert (1, 1) in penalties(sandbox, 1042)
 
 
@@ -293,7 +293,7 @@ def test_the_first_are_listed_and_the_rest_counted(run: Command) -> None:
     assert [kind["count"] for kind in document["kinds"]][:4] == [3, 0, 1, 0]
     assert [one["kind"] for one in document["people"]].count("over-limit-not-blocked") == 1
     fixed = run("audit", "--fix", "--yes", "--top", "1")
-    assert "2 more, which weigh less" in fixed.stdout
+    assert "  2 more; list all with --output audit.csv or --top 0.\n" in fixed.stdout
     assert "Findings resolved: 4 of 4." in fixed.stderr, "all are fixed regardless of who is listed"
 
 

@@ -74,7 +74,7 @@ def test_at_a_terminal_with_events_or_quietly_no_patron_is_named(run: Command) -
 def test_at_a_terminal_a_length_that_no_card_has(run: Command) -> None:
     _status, shown = on_a_terminal(run, "show", "2 0000 00000 99")
     assert "Searched for: 200000000099" in shown
-    assert "It has 12 characters, but the cards here have 14." in shown
+    assert "Barcodes here have 14 characters, this one has 12." in shown
 
 
 @pytest.mark.long

@@ -185,10 +185,10 @@ def test_a_mail_server_that_does_not_do_can_be_left_out(sandbox: Sandbox, comman
     options = ("--url", sandbox.url, "--username", "consortium_staff", "--org", "NORTH", "--min-total", "30")
     with at_a_terminal(command, "--config", str(file), "init", *options, "--limit", "none") as terminal:
         terminal.answer("Mail server for the report (none)", "localhost")
-        terminal.answer("Its security", "none")
+        terminal.answer("Mail security (starttls, tls, none) [starttls]", "none")
         terminal.answer("Mail server port (default)", str(free_port()))
         terminal.answer("Mail user name (none)", "")
-        terminal.answer("From", "groups@library.example")
+        terminal.answer("Sender address", "groups@library.example")
         terminal.answer("Recipients", "*=a@library.example")
         terminal.answer("The web service has it at")
         terminal.answer("Link to the report (none)", "")
@@ -305,18 +305,18 @@ def test_every_question_can_be_answered_on_the_command_line() -> None:
     ("changes", "words"),
     [
         ({"--url": "evergreen"}, "--url: expected an address"),
-        ({"--url": "http://127.0.0.1:9"}, "Gateway"),
-        ({"--username": "nobody"}, "Login"),
+        ({"--url": "http://127.0.0.1:9"}, "no connection to http://127.0.0.1:9: Connection refused; "),
+        ({"--username": "nobody"}, "login refused: "),
         ({"--org": "NOWHERE"}, "NOWHERE"),
         ({"--workstation": "NOWHERE-1"}, "isn't registered"),
-        ({"--min-total": "0"}, "--min-total: expected an amount above zero"),
+        ({"--min-total": "0"}, "--min-total: expected an amount of 0.01 or more"),
         ({"--limit": "some"}, "--limit: expected"),
         ({"--mail-host": "127.0.0.1", "--mail-port": "9", "--mail-sender": "a@b.example",
-          "--mail-recipients": "*=a@b.example"}, "Mail server"),
+          "--mail-recipients": "*=a@b.example"}, "no connection to mail server 127.0.0.1:9: "),
         ({"--mail-host": "localhost"}, "--yes needs --mail-sender"),
         ({"--mail-sender": "a@b.example"}, "--mail-sender needs --mail-host"),
         ({"--mail-host": "localhost", "--mail-sender": "a@b.example", "--mail-recipients": "*"},
-         "--mail-recipients: expected for each short name an address"),
+         "--mail-recipients: expected an e-mail address"),
         ({"--mail-host": "localhost", "--mail-sender": "a@b.example", "--mail-recipients": "HARBUR=a@b.example"},
          "HARBUR"),
         ({"--url": "http://192.0.2.1"}, "use --allow-plain-http"),
@@ -398,13 +398,13 @@ class TestWhatIsThere:
             terminal.answer(f"Address of the Evergreen server [{sandbox.url}]", "")
             terminal.answer("User name of the service account [consortium_staff]", "")
             terminal.answer("Libraries, separated by commas (- for all) [NORTH]", "-")
-            terminal.answer("this much or more [30.00]", "35")
-            terminal.answer('"none", or "ils" [5.00]', "")
+            terminal.answer("Minimum combined fines of a group to list [30.00]", "35")
+            terminal.answer("Evergreen's thresholds [5.00]", "")
             terminal.answer("Mail server for the report (none)", "localhost")
-            terminal.answer("Its security", "none")
+            terminal.answer("Mail security (starttls, tls, none) [starttls]", "none")
             terminal.answer("Mail server port (default)", str(free_port()))
             terminal.answer("Mail user name (none)", "")
-            terminal.answer("From", "groups@library.example")
+            terminal.answer("Sender address", "groups@library.example")
             terminal.answer("Recipients", "NOWHERE=a@library.example")
             terminal.answer("Link to the report (none)", "https://ils.example.org/{library}")
             terminal.answer("Not accepted: there is no org unit")

@@ -73,7 +73,7 @@ def test_a_change_that_is_made_listed_and_taken_back(run: Command, there: str) -
     assert (undone["action"], undone["undoes"]) == ("undo", made["id"])
     again = run(there, "undo", made["id"], "--yes", "--json")
     assert (again.returncode, again.stdout) == (exit_status.FAILED, "")
-    assert f"la entrada {made['id']} ya está deshecha" in again.stderr
+    assert f"el cambio {made['id']} ya está deshecho" in again.stderr
 
 
 @pytest.mark.parametrize("answer", ["", "n\n"])

@@ -75,4 +75,4 @@ def test_the_first_page_has_what_the_help_has(pages: list[Path]) -> None:
     for status, meaning in exit_status.MEANINGS.items():
         assert f" {status} {meaning}." in text
     assert "evergreen-groups-report(1) List groups with high combined fines." in text
-    assert "/etc/evergreen-groups/config.toml The configuration" in text
+    assert "/etc/evergreen-groups/config.toml The system's configuration, for users without one." in text

@@ -104,7 +104,7 @@ def test_a_redirect_to_nowhere(tmp_path: Path) -> None:
         done = Command(tmp_path, server.url)("report")
     assert done.returncode == exit_status.UNREACHABLE
     assert one_line(done.stderr)
-    assert "it points to an address that can't be read" in done.stderr
+    assert f"the web server at {server.url} redirects to an invalid address; " in done.stderr
 
 
 @pytest.mark.parametrize("words", [(), ("-v",), ("--log-format", "json")])

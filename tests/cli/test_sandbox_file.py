@@ -35,7 +35,7 @@ def test_each_command_finds_what_the_former_has_left(run: Command, file: Path) -
     assert run(there, "journal").stdout == "No changes yet.\n"
     assert run(there, *MOVE).returncode == exit_status.DONE
     assert "Lucía" in run(there, "show", "20000000001001").stdout
-    assert "move, 1 of 1 done" in run("journal", there).stdout
+    assert "Move to another group, 1 of 1 done" in run("journal", there).stdout
     assert run("undo", listed_id(run, 1, there), "--yes", there).returncode == exit_status.DONE
     assert "Lucía" not in run(there, "show", "20000000001001").stdout
     assert len(run(there, "journal").stdout.splitlines()) == 2

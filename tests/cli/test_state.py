@@ -50,7 +50,7 @@ def test_from_a_file_to_a_server_with_one_command(command: Command, tmp_path: Pa
     told(command, "-q", "remove", "20000000001052", "--yes")
     kept = told(command, "state", "export")
     checked = told(command, "state", "check")
-    assert "1  runs of the report" in checked
+    assert "1  report runs" in checked
     assert "1  changes" in checked
     journal = told(command, "journal")
     command.config.write_text(database)

@@ -295,4 +295,4 @@ def test_every_format_takes_several_limits(run: Command, output_format: str) -> 
     done = run("report", "--format", output_format)
     assert done.returncode == exit_status.DONE, done.stderr
     if output_format != "csv":
-        assert "a limit by profile and home library" in " ".join(done.stdout.split())
+        assert "the limit, which depends on profile and home library" in " ".join(done.stdout.split())

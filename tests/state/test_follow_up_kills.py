@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -95,18 +94,18 @@ def stored(place: Place) -> list[int]:
 def test_a_killed_writer(place: Place) -> None:
     chance = Random(1)
     for _ in range(5):
-        check_nothing_lost(place, chance.randint(1, 20), lambda process: os.kill(process, signal.SIGKILL))
+        check_nothing_lost(place, chance.randint(1, 20), subprocess.Popen.kill)
 
 
-def check_nothing_lost(place: Place, count: int, kill: Callable[[int], None]) -> None:
-    """Let a process save entries, call ``kill`` with its id after so many, and look for those that it confirmed."""
+def check_nothing_lost(place: Place, count: int, kill: Callable[[subprocess.Popen[str]], None]) -> None:
+    """Let a process save entries, call ``kill`` with it after so many, and look for those that it confirmed."""
     before = stored(place)
     arguments = [sys.executable, "-c", WRITER, str(place[0]), place[1], str(max(before, default=0))]
     environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ) as process:
         assert process.stdout is not None
         confirmed = list(islice(process.stdout, count))[1:]
-        kill(process.pid)
+        kill(process)
         rest, _errors = process.communicate()
     confirmed += rest.splitlines(keepends=True)
     found = stored(place)
@@ -157,8 +156,9 @@ def test_a_server_whose_connections_are_killed(place: Place) -> None:
 
 @pytest.mark.long
 def test_a_killed_server(cluster: Cluster, server_place: Place) -> None:
-    def kill(_writer: int) -> None:
+    def kill(writer: subprocess.Popen[str]) -> None:
         cluster.kill()
+        writer.wait()  # a server that runs again before the writer's next entry would be reconnected to
         cluster.run_server()
 
     for count in (1, 5, 20):

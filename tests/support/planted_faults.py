@@ -325,7 +325,7 @@ PLANTED: dict[str, tuple[str, Verdict, str, str, Plant]] = {
     "an account that changes nothing": (
         "permission.UPDATE_USER", FAILED, "needed for: changes", "grant UPDATE_USER",
         configured(without="UPDATE_USER", changes=True)),
-    "profiles out of reach": ("permission.profiles", FAILED, "can't edit patrons of", "group_application.user.patron",
+    "profiles out of reach": ("permission.profiles", FAILED, "can't edit patrons of", "install --show permissions",
         configured(without="group_application.%", changes=True)),
     "an account blind at home": (
         "permission.VIEW_USER", FAILED, "works at LAKELAND but lacks", "grant the permission at LAKELAND",
@@ -351,7 +351,7 @@ PLANTED: dict[str, tuple[str, Verdict, str, str, Plant]] = {
         readable_database),
     "a database of a later release": ("databases", FAILED, "is from a later release", "from before the upgrade",
         database_of_a_later_release),
-    "a report without a place": ("output", FAILED, "nowhere: No such file or directory", "set another path",
+    "a report without a place": ("output", FAILED, "nowhere/report.html: No such file", "set another path",
         configured('[report]\noutput = "HOUSE/nowhere/report.html"\n')),
     "a directory in place of the report": (
         "output", FAILED, "state: Is a directory", "another output or split in [report]",
