@@ -143,7 +143,7 @@ def test_an_entry_is_corrected_and_deleted(page: Worklist) -> None:
     page.choose("waiting")
     page.follow_up(group)
     page.desk.click("dialog .entries button")
-    page.until(lambda: "Correct: Contacted · by phone on " in page.text("dialog"))
+    page.until(lambda: ", by phone · Contacted" in page.text("dialog"))
     assert page.run("return document.getElementById('note').value") == "typo"
     page.type("note", "right")
     selected = "return document.querySelector('.entry-form [name=weeks]:checked')?.value ?? ''"
@@ -153,14 +153,14 @@ def test_an_entry_is_corrected_and_deleted(page: Worklist) -> None:
     page.type("weeks", "0")
     assert page.run("return document.querySelector('.entry-form [name=remind_on]').value") == ""
     page.save_entry("contacted email")
-    assert page.row(group).startswith("Waiting · Contacted · by e-mail")
+    assert ", by e-mail · Contacted" in page.row(group)
     page.follow_up(group)
     assert "typo" in page.text("dialog .version")
     page.desk.click("dialog .entries button")
     page.until(lambda: page.run("return !!document.querySelector('dialog button[value=delete]')"))
     page.save_entry("delete")
     assert page.statuses()[1] == "Waiting (0)"
-    page.until(lambda: page.text("#follow-up [role=status]") == f"Saved · {group}")
+    page.until(lambda: page.text("#follow-up [role=status]") == f"Entry deleted · {group}")
 
 
 def test_the_second_of_two_people_sees_the_first_ones_entry_before_saving(page: Worklist) -> None:

@@ -53,7 +53,7 @@ def test_sentences(report: Report) -> None:
     assert re.search(r"; since [1-9] May 2026", said)
     assert said.endswith("last paid 2 Mar 2026; 2 items overdue, 1 item lost")
     said = describe_group_details(report.details.of_group(second))
-    assert f"not known: {price(second.members[0].own_fines)}" in said
+    assert f"unknown kind: {price(second.members[0].own_fines)}" in said
     assert said.endswith("items overdue not known")
     assert (
         describe_member_details(report.details.of(second.members[0])) == "Owed for: not known; items overdue not known"
@@ -136,7 +136,7 @@ def test_what_was_chosen_is_said() -> None:
 @pytest.mark.parametrize("form", ["table", "html"])
 def test_a_group_that_is_no_longer_listed_need_not_have_paid(form: str) -> None:
     text = " ".join(written(changed_report(), form).split())
-    assert "Now they owe too little to be listed, have too few members, or no longer match its filters." in text
+    assert "Now they owe too little, have too few members, or don't meet another condition of the report." in text
 
 
 def test_groups_are_in_bands_by_how_long_they_have_owed_with_sums_in_every_format(report: Report) -> None:
