@@ -325,6 +325,8 @@ def test_the_index_marks_hidden_libraries(tmp_path: Path) -> None:
         row for row in index(tmp_path).xpath("//tbody/tr/th") if "the report's account can't see" in row.text_content()
     ]
     assert row.xpath("string(.//bdi)") == "BR9"
+    page = lxml.html.document_fromstring((tmp_path / "latest" / "BR9.html").read_bytes())
+    assert page.xpath("string(//p[@class='empty'])") == f"{said[0].upper()}{said[1:]}."
 
 
 def test_the_index_leads_to_every_file(tmp_path: Path) -> None:
