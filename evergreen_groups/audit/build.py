@@ -149,7 +149,7 @@ def _notes(context: SearchContext) -> Iterator[Message]:
     """Say what the audit leaves out because the account doesn't see all patrons, or all thresholds."""
     if not context.access.everywhere:
         yield Message(
-            "The account lacks {permission} at {libraries}, so it can't see patrons there.",
+            "Incomplete: the account lacks {permission} at {libraries}, so it can't see patrons there.",
             values={"permission": VIEW_USER, "libraries": context.access.missing_names},
         )
     if context.hidden_thresholds_at:

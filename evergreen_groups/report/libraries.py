@@ -20,7 +20,7 @@ from evergreen_groups.report.models import Report, Totals
 if TYPE_CHECKING:
     from evergreen_groups.groups import Group
 
-HIDDEN_PATRONS = Message("The account lacks {permission} at {libraries}, so it can't see patrons there.")
+HIDDEN_PATRONS = Message("The report's account lacks {permission} at {libraries}, so it can't see patrons there.")
 """The only note that is as true in a part."""
 
 
