@@ -93,10 +93,13 @@ def describe_invalid(contact: Contact) -> str:
 
 def describe_group_details(details: SummedDetails) -> str:
     """Describe in one sentence what a group owes for, since when, and which items are overdue or lost."""
-    owed = [describe_kinds(details.kinds)] if details.kinds else []
-    if details.not_known is None or details.not_known:
-        owed.append(gettext("{label}: {value}", label=Message("unknown kind"), value=describe_total(details.not_known)))
-    parts = [", ".join(owed)]
+    owed = describe_kinds(details.kinds)
+    if details.not_known is None:
+        owed = gettext("at least {total}", total=owed) if owed else gettext(NOT_KNOWN)
+    elif details.not_known:
+        unknown = gettext("{label}: {value}", label=Message("unknown kind"), value=_owed_or_credit(details.not_known))
+        owed = ", ".join(filter(None, (owed, unknown)))
+    parts = [owed]
     if details.owing_since is not None:
         since = Message("since {day}") if details.certain else Message("since {day} or longer")
         parts.append(gettext(since, day=day(details.owing_since)))
