@@ -533,7 +533,7 @@ def test_the_script_gets_the_rows_as_saved(form: FormCaller, recorded: dict[int,
     rows = form.send(page, "promised phone", note="SECRET").get_json()["rows"]
     assert set(rows) == {str(one), str(two)}
     assert 'data-status="waiting"' in rows[str(one)]
-    assert "Promised to pay · by phone" in rows[str(one)]
+    assert ", by phone · Promised to pay" in rows[str(one)]
     assert "SECRET" not in rows[str(one)]
 
 

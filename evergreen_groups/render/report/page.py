@@ -410,7 +410,12 @@ class PageWriter(GroupWriter):
             age_sums=[(_band_mark(one.band), describe_age_sum(one)) for one in AgeSum.of(part)],
             cleared=part.changes.cleared if part.changes else (),
             cleared_heading=change_heading(ChangeKind.CLEARED),
-            cleared_label=gettext(KINDS[ChangeKind.CLEARED]),
+            cleared_change=part.changes
+            and gettext(
+                "{label}: {value}",
+                label=KINDS[ChangeKind.CLEARED],
+                value=describe_difference(part.changes.cleared_difference),
+            ),
             is_hidden=bool(part.criteria.orgs) and part.hidden_libraries.issuperset(part.criteria.orgs),
             sentence=sentence,
             cleared_explanation=gettext(CLEARED_EXPLANATION),

@@ -146,8 +146,8 @@ def test_a_merged_group_has_both(clerk: DeskClerk, saved: Saved, recorded: Recor
     saved({"what": "closed"}, group=1008)
     change_rows(sandbox, "UPDATE au SET usrgroup = 1008 WHERE usrgroup = ?", FAMILY)
     for _night in range(2):
-        assert line(clerk.open(MINH)).startswith("Follow-up: Closed")
-        assert [entry.split(" ")[0] for entry in past(clerk)] == ["Closed", "Promised"]
+        assert line(clerk.open(MINH)).endswith(" · Closed")
+        assert [entry.split(" · ")[1].split(" ")[0] for entry in past(clerk)] == ["Closed", "Promised"]
         recorded()
 
 
