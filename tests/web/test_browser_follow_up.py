@@ -143,8 +143,8 @@ def test_an_entry_is_corrected_and_deleted(page: Worklist) -> None:
     page.choose("waiting")
     page.follow_up(group)
     page.desk.click("dialog .entries button")
-    page.until(lambda: ", by phone · Contacted" in page.text("dialog"))
-    assert page.run("return document.getElementById('note').value") == "typo"
+    page.until(lambda: page.run("return document.getElementById('note')?.value") == "typo")
+    assert ", by phone · Contacted" in page.text("dialog .entry-form")
     page.type("note", "right")
     selected = "return document.querySelector('.entry-form [name=weeks]:checked')?.value ?? ''"
     assert page.run(selected) == "0"
