@@ -139,13 +139,12 @@ def write_follow_ups(
 
 
 def describe_entry(entry: Entry) -> str:
-    """Return what happened, how and when, and the reminder, without the note.
+    """Return when, how and what happened, and the reminder, without the note.
 
-    For example, ``Promised to pay · by phone on 3 Nov 2026 · reminder on 15 Nov 2026``.
+    For example, ``3 Nov 2026, by phone · Promised to pay · reminder on 15 Nov 2026``.
     """
-    what, when, reminder = gettext(WHAT[entry.what]), day(entry.day), ""
+    how = [] if entry.how is None else [gettext(HOW[entry.how])]
+    parts = [", ".join([day(entry.day), *how]), gettext(WHAT[entry.what])]
     if entry.remind_on is not None:
-        reminder = gettext("reminder on {day}", day=day(entry.remind_on))
-    if entry.how is not None:
-        when = gettext("{how} on {day}", how=gettext(HOW[entry.how]), day=when)
-    return " · ".join(filter(None, (what, when, reminder)))
+        parts.append(gettext("reminder on {day}", day=day(entry.remind_on)))
+    return " · ".join(parts)

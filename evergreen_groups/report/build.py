@@ -22,7 +22,7 @@ from evergreen_groups.message import Message
 from evergreen_groups.progress import Progress, silent
 from evergreen_groups.report.contact import ContactReader
 from evergreen_groups.report.details import DetailReader, ReportDetails
-from evergreen_groups.report.libraries import for_libraries
+from evergreen_groups.report.libraries import HIDDEN_PATRONS, for_libraries, note_in_part
 from evergreen_groups.report.models import Criteria, FinesBlocks, Report, Totals, matches
 from evergreen_groups.settings import PolicySettings
 
@@ -295,10 +295,7 @@ def _selected(everything: Report, criteria: Criteria) -> Report:
     found = apply_criteria(replace(part, notes=everything.notes), criteria)
     if len(found.groups) == len(everything.groups):
         return found
-    # Notes about the reading count the groups of all reports, so say so.
-    notes = (
-        Message("Overall: {note}", values={"note": note}) if note in everything.notes else note for note in found.notes
-    )
+    notes = (note_in_part(note) if note in everything.notes else note for note in found.notes)
     return replace(found, notes=tuple(notes))
 
 
@@ -339,8 +336,4 @@ def _notes(access: Access) -> list[Message]:
     if access.everywhere:
         return []
     missing = {"permission": VIEW_USER, "libraries": access.missing_names}
-    return [
-        Message(
-            "Incomplete: the account lacks {permission} at {libraries}, so it can't see patrons there.", values=missing
-        )
-    ]
+    return [HIDDEN_PATRONS.with_values(missing)]

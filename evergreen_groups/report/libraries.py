@@ -20,6 +20,9 @@ from evergreen_groups.report.models import Report, Totals
 if TYPE_CHECKING:
     from evergreen_groups.groups import Group
 
+HIDDEN_PATRONS = Message("The report's account lacks {permission} at {libraries}, so it can't see patrons there.")
+"""The only note that is as true in a part."""
+
 
 @dataclass(frozen=True, slots=True)
 class ReportedLibrary:
@@ -78,6 +81,13 @@ def for_libraries(report: Report, shortnames: Collection[str]) -> Report:
     return _part(report, [group for group in report.groups if _homes(group) & homes], tuple(shortnames), homes)
 
 
+def note_in_part(note: str) -> Message:
+    """Return a note of the whole report for a part: it may count groups of the whole report."""
+    if isinstance(note, Message) and note.text == HIDDEN_PATRONS.text:
+        return note
+    return Message("Overall: {note}", values={"note": note})
+
+
 def _homes(group: Group) -> set[str]:
     return {member.library for member in group.members}
 
@@ -96,9 +106,8 @@ def _part(report: Report, groups: Sequence[Group], shortnames: tuple[str, ...], 
     trend_of = shortnames[0] if len(shortnames) == 1 else None
     changes = report.changes and report.changes.restricted([group.number for group in groups], homes, trend_of)
     notes = report.notes
-    # Notes may count groups of the whole report, so mark them in a part.
     if len(groups) < len(report.groups) or not groups:
-        notes = tuple(Message("Overall: {note}", values={"note": note}) for note in notes)
+        notes = tuple(map(note_in_part, notes))
     return replace(
         report,
         criteria=replace(report.criteria, orgs=shortnames),

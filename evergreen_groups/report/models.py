@@ -424,6 +424,11 @@ class Changes:
         return _sum_of([change.difference for change in self.by_group.values()])
 
     @property
+    def cleared_difference(self) -> Decimal | None:
+        """The total difference of the groups no longer listed. None if any isn't certain."""
+        return _sum_of([change.difference for change in self.cleared])
+
+    @property
     def difference(self) -> Decimal | None:
         """How much more the listed groups owe than those of the previous run. None if any amount isn't certain.
 

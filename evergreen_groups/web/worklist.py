@@ -50,7 +50,9 @@ _ANOTHER_SESSION = Message("You have logged in again since this page was opened.
 _SAVE_AGAIN = Message("Check what you typed, then save again.")
 _NEWER = Message("A colleague has added an entry. Yours wasn't saved.")
 _LOOK = Message("Check the new entry, then save yours.")
-_READ_ONLY = Message("your login lacks the permission {permission} at {library}")
+_READ_ONLY = Message(
+    "To save entries or mark letters as sent, your login needs the permission {permission} at {library}."
+)
 
 
 def filled(running: Service, desk: DeskRequest, page: str, report: str, name: str) -> str | None:
@@ -253,7 +255,9 @@ def _save(running: Service, desk: DeskRequest, read: ReadFollowUps, form: Form) 
     if outcome.newer:
         return _show(running, desk, read, form, NotSaved(409, gettext(_NEWER), gettext(_LOOK)))
     if requests.KEY_HEADER not in request.headers:
-        return Response(status=303, headers={"Location": form.back(len(outcome.entries))})
+        return Response(
+            status=303, headers={"Location": form.back(None if form.do == "delete" else len(outcome.entries))}
+        )
     written = WorklistRows(form.columns, with_letters=settings_of_report(running, form.report or None).contact)
     rows = _rows(running, desk, read, form.seen)
     return jsonify(rows={str(number): written.row(number, row) for number, row in rows.items()})
@@ -263,7 +267,7 @@ def read_only(running: Service, library: str) -> str:
     """Return why a reader may not save entries about the patrons of a library (short name)."""
     if not running.settings.desk.changes:
         return gettext(CHANGES_OFF)
-    return sentence(gettext(_READ_ONLY, permission=running.settings.follow_up.permission, library=library))
+    return gettext(_READ_ONLY, permission=running.settings.follow_up.permission, library=library)
 
 
 class NotSaved(NamedTuple):

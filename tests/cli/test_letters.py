@@ -93,6 +93,8 @@ def test_only_a_library_and_only_its_own_patrons(command: Command, sandbox: Sand
 def test_a_mail_merge_file(command: Command, sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox._store.insert("aus", {"usr": LEAD, "name": "circ.collections.exempt", "value": "true"})
     command("letters", "--output", str(tmp_path / "people.csv"), "--min-own", "4.90")
+    done = command("letters", "--format", "csv", "--collections", "--min-own", "4.90")
+    assert f"People left out: exempt from collections (group {FAMILY})\n" in done.stderr
     text = (tmp_path / "people.csv").read_text("utf-8")
     rows = list(csv.DictReader(io.StringIO(text)))
     assert {row["own_fines"] for row in rows if row["group"] == str(FAMILY)} == {"4.90"}

@@ -321,8 +321,11 @@ def test_the_index_shows_how_the_sums_went(tmp_path: Path) -> None:
 
 def test_the_index_marks_hidden_libraries(tmp_path: Path) -> None:
     publish(replace(tree_report(), hidden_libraries=frozenset({"BR9"})), tmp_path, ("html",))
-    [row] = [row for row in index(tmp_path).xpath("//tbody/tr/th") if "this account can't see" in row.text_content()]
+    said = "the report's account can't see this library's patrons"
+    [row] = [row for row in index(tmp_path).xpath("//tbody/tr/th") if said in row.text_content()]
     assert row.xpath("string(.//bdi)") == "BR9"
+    page = lxml.html.document_fromstring((tmp_path / "latest" / "BR9.html").read_bytes())
+    assert page.xpath("string(//p[@class='empty'])") == f"{said[0].upper()}{said[1:]}."
 
 
 def test_the_index_leads_to_every_file(tmp_path: Path) -> None:

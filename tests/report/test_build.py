@@ -201,7 +201,7 @@ def test_hidden_members_make_a_group_incomplete_and_never_smaller(sandbox: Sandb
     assert group.combined_fines == Decimal("40.40") == balance_owed(admin, 1006)
     assert group.member_count == 3
     assert report.totals.incomplete_group_count == 1
-    assert "the account lacks VIEW_USER at VALLEY, so it can't see patrons there." in report.notes[0]
+    assert "The report's account lacks VIEW_USER at VALLEY, so it can't see patrons there." in report.notes[0]
     assert {1001, 1002, 1004, 1008} < set(numbers(report))
     assert all(other.complete for other in report.groups if other.number != 1006)
 

@@ -27,6 +27,7 @@ from evergreen_groups.report import (
     for_libraries,
     reported_libraries,
 )
+from evergreen_groups.report.libraries import HIDDEN_PATRONS
 from evergreen_groups.sandbox import Sandbox
 
 TREE = (
@@ -106,6 +107,8 @@ def test_notes_are_kept_and_say_that_they_are_about_the_whole_report() -> None:
     parts = by_library(sample())
     assert parts["CONS"].notes == sample().notes
     assert parts["BR1"].notes == tuple(f"Overall: {note}" for note in sample().notes)
+    hidden = HIDDEN_PATRONS.with_values({"permission": "VIEW_USER", "libraries": "BR3"})
+    assert by_library(replace(sample(), notes=(hidden,)))["BR1"].notes == (hidden,)
 
 
 def test_groups_that_top_left_out_are_counted_where_they_belong() -> None:

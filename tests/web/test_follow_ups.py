@@ -487,7 +487,7 @@ def test_correcting_a_note_keeps_the_outcome_and_a_reminders_date_deselects_none
     [entry] = save(desk, {"group": number, **PROMISED, "remind_on": later}).body["entries"]
     page = form.get(number, entry=str(entry["id"]))
     assert lxml.html.document_fromstring(page.text).xpath("//input[@name='weeks' and @checked]") == []
-    assert ">Keep the outcome</button>" in page.text
+    assert ">Save, same outcome</button>" in page.text
     assert form.send(page, "note", note="SECRET by Monday").status_code == 303
     [corrected] = group(desk, number)["entries"]
     kept = {name: corrected[name] for name in ("what", "how", "remind_on", "note")}
@@ -533,7 +533,7 @@ def test_the_script_gets_the_rows_as_saved(form: FormCaller, recorded: dict[int,
     rows = form.send(page, "promised phone", note="SECRET").get_json()["rows"]
     assert set(rows) == {str(one), str(two)}
     assert 'data-status="waiting"' in rows[str(one)]
-    assert "Promised to pay · by phone" in rows[str(one)]
+    assert ", by phone · Promised to pay" in rows[str(one)]
     assert "SECRET" not in rows[str(one)]
 
 

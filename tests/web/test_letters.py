@@ -186,7 +186,10 @@ def test_who_may_not_save_prints_and_is_told_why(
     off = Reader(make_app(replace(settings, desk=DeskSettings(changes=False))), sandbox).page([FAMILY])
     take_away(sandbox, "UPDATE_USER")
     without = Reader(make_app(settings), sandbox).page([FAMILY])
-    for page, why in ((off, "setting: changes in [desk]"), (without, "lacks the permission UPDATE_USER at HARBOR")):
+    for page, why in (
+        (off, "setting: changes in [desk]"),
+        (without, "your login needs the permission UPDATE_USER at HARBOR"),
+    ):
         assert len(page.xpath("//article")) == 1
         assert not page.xpath("//form")
         assert page.xpath("//button/@id") == ["print"]
@@ -219,7 +222,7 @@ def test_letters_only_to_whom_the_session_sees_and_marks_only_what_it_may(
     withheld = ", ".join(f"group {number}" for number in hidden)
     assert f"No letter: the contact belongs to another library ({withheld})" in lines(page)
     branch = {number for number in seen if of_group[number].contact_library == units[11]["shortname"]}
-    assert any("lacks the permission UPDATE_USER at" in line for line in lines(page))
+    assert any("your login needs the permission UPDATE_USER at" in line for line in lines(page))
     assert reader.mark(page).status_code == 303
     assert FAMILY in entries(state, proxy).keys() <= branch
     rows = csv.DictReader(io.StringIO(reader.get(hidden, FILE).text))

@@ -155,13 +155,15 @@ def letters_document(made: Letters | Debtors) -> dict[str, Any]:
 
 
 def describe_left_out(left_out: Sequence[LeftOut]) -> Iterator[str]:
-    """Yield a line for each reason, with the numbers of the groups."""
+    """Yield a line for each reason, with the numbers of the groups (of a mail-merge file: of the people)."""
+    of_people = any(one.patron for one in left_out)
+    text = Message("People left out: {reason} ({groups})") if of_people else Message("No letter: {reason} ({groups})")
     groups: dict[NoLetter, dict[int, None]] = defaultdict(dict)
     for one in left_out:
         groups[one.reason][one.group] = None
     for reason, numbers in groups.items():
         yield gettext(
-            "No letter: {reason} ({groups})",
+            text,
             reason=gettext(REASONS[reason]),
             groups=", ".join(gettext("group {group}", group=number) for number in numbers),
         )

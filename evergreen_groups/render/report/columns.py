@@ -204,7 +204,7 @@ CHANGE: tuple[Column[GroupChange], ...] = (
     Column(
         "combined_fines_before",
         lambda change: change.known_before,
-        Message("Owed before"),
+        Message("Previous Group Fines"),
         "money",
         _before,
         for_json=False,
@@ -282,7 +282,7 @@ BLOCKS: tuple[Column[Standing], ...] = (
     Column(
         "difference",
         lambda standing: None if standing.difference is None else standing.difference.value,
-        Message("Disagrees with Evergreen"),
+        Message("Limit and block differ"),
         shown=lambda standing: None if standing.difference is None else gettext(DIFFERENCES[standing.difference]),
     ),
 )
@@ -320,7 +320,7 @@ CLEARED: tuple[Column[GroupChange], ...] = (
     ),
     Column("library", lambda change: change.library, Message("Library")),
     Column("", _before, Message("Owed before"), "money", _before),
-    Column("", lambda change: change.present and change.present.group, Message("Group now"), "id"),
+    Column("", lambda change: change.present and change.present.group, Message("Now in group"), "id"),
     Column("", lambda change: change.present and change.present.combined_fines, Message("Owes now"), "money"),
 )
 """The columns of cleared groups. Those with a name are columns of groups as well, which cleared groups fill in CSV."""

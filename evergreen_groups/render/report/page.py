@@ -29,7 +29,7 @@ from evergreen_groups.language import (
     price,
 )
 from evergreen_groups.message import Message
-from evergreen_groups.render import printable, template_text
+from evergreen_groups.render import printable, sentence, template_text
 from evergreen_groups.render.pages import RowTemplate, environment
 from evergreen_groups.render.report import columns
 from evergreen_groups.render.report.columns import Column, group_row, member_row
@@ -294,7 +294,7 @@ def _change_remark(report: Report, changes: Changes) -> str:
     if of_list == changes.difference:
         return remark
     moved = gettext(
-        "{difference} including groups that joined or left this library's list", difference=describe_difference(of_list)
+        "{difference} in the list's total, because groups moved here or away", difference=describe_difference(of_list)
     )
     return f"{remark}; {moved}"
 
@@ -410,6 +410,14 @@ class PageWriter(GroupWriter):
             age_sums=[(_band_mark(one.band), describe_age_sum(one)) for one in AgeSum.of(part)],
             cleared=part.changes.cleared if part.changes else (),
             cleared_heading=change_heading(ChangeKind.CLEARED),
+            cleared_change=part.changes
+            and gettext(
+                "{label}: {value}",
+                label=KINDS[ChangeKind.CLEARED],
+                value=describe_difference(part.changes.cleared_difference),
+            ),
+            is_hidden=bool(part.criteria.orgs) and part.hidden_libraries.issuperset(part.criteria.orgs),
+            sentence=sentence,
             cleared_explanation=gettext(CLEARED_EXPLANATION),
             cleared_lead=cleared_lead,
             cleared_now=cleared_now,

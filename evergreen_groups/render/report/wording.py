@@ -93,28 +93,28 @@ def describe_invalid(contact: Contact) -> str:
 
 def describe_group_details(details: SummedDetails) -> str:
     """Describe in one sentence what a group owes for, since when, and which items are overdue or lost."""
-    owed = [describe_kinds(details.kinds)] if details.kinds else []
-    if details.not_known is None or details.not_known:
-        owed.append(gettext("{label}: {value}", label=NOT_KNOWN, value=describe_total(details.not_known)))
-    parts = [", ".join(owed)]
+    owed = describe_kinds(details.kinds)
+    if details.not_known is None:
+        owed = gettext("at least {total}", total=owed) if owed else gettext(NOT_KNOWN)
+    elif details.not_known:
+        unknown = gettext("{label}: {value}", label=Message("unknown kind"), value=_owed_or_credit(details.not_known))
+        owed = ", ".join(filter(None, (owed, unknown)))
+    parts = [owed]
     if details.owing_since is not None:
         since = Message("since {day}") if details.certain else Message("since {day} or longer")
         parts.append(gettext(since, day=day(details.owing_since)))
     if details.last_payment is not None:
         parts.append(gettext("last paid {day}", day=day(details.last_payment)))
-    return "; ".join([*parts, describe_returnable(details)])
+    return "; ".join(filter(None, [*parts, describe_returnable(details)]))
 
 
 def describe_returnable(details: SummedDetails) -> str:
-    """Describe a group's overdue and lost items, or say that none are overdue."""
+    """Describe a group's overdue and lost items; empty if there are none."""
     items = describe_items(details.items)
     if not details.items_certain and items:
         items = gettext("at least {total}", total=items)
-    if details.returnable:
-        return items
-    unknown = details.returnable is None
-    nothing = gettext("items overdue not known") if unknown else gettext("no items overdue now")
-    return ", ".join(filter(None, (items, nothing)))
+    unknown = gettext("items overdue not known") if details.returnable is None else ""
+    return ", ".join(filter(None, (items, unknown)))
 
 
 def describe_items(items: UnreturnedItems) -> str:
@@ -162,7 +162,7 @@ KINDS: Mapping[ChangeKind, Message] = {
     ChangeKind.BETTER: Message("owes less", context="group"),
     ChangeKind.UNCHANGED: Message("unchanged", context="group"),
     ChangeKind.CLEARED: Message("no longer listed", context="group"),
-    ChangeKind.HIDDEN: Message("no longer visible", context="group"),
+    ChangeKind.HIDDEN: Message("now hidden from the report's account", context="group"),
 }
 """A word for each kind of change."""
 _COUNTED: Mapping[ChangeKind, Message] = {
@@ -171,7 +171,10 @@ _COUNTED: Mapping[ChangeKind, Message] = {
     ChangeKind.BETTER: Message("{count} group owes less", plural="{count} groups owe less"),
     ChangeKind.UNCHANGED: Message("{count} group unchanged", plural="{count} groups unchanged"),
     ChangeKind.CLEARED: Message("{count} group no longer listed", plural="{count} groups no longer listed"),
-    ChangeKind.HIDDEN: Message("{count} group no longer visible", plural="{count} groups no longer visible"),
+    ChangeKind.HIDDEN: Message(
+        "{count} group now hidden from the report's account",
+        plural="{count} groups now hidden from the report's account",
+    ),
 }
 
 
@@ -270,6 +273,6 @@ def cleared_remarks(change: GroupChange) -> str:
 
 
 CLEARED_EXPLANATION = Message(
-    "The previous report listed these groups. Now they owe too little to be listed, have too few members, or no longer "
-    "match its filters."
+    "The previous report listed these groups. Now they owe too little, have too few members, or don't meet another "
+    "condition of the report."
 )

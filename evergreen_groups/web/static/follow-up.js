@@ -65,7 +65,7 @@
   };
 
   /** Show the rows as saved, and return to the list: to the group's row, or to the next if it isn't listed any more. */
-  const update = (rows) => {
+  const update = (rows, done) => {
     const bodies = [...list.querySelectorAll("tbody.group")];
     const at = bodies.indexOf(opener?.closest("tbody.group"));
     const said = [];
@@ -92,7 +92,7 @@
     requestAnimationFrame(() => {
       const next = at < 0 ? null : bodies.slice(at).find((body) => !body.hidden);
       (next?.querySelector(".follow-up button") ?? filter).focus();
-      spoken.textContent = [list.dataset.saved, ...said].join(" · ");
+      spoken.textContent = [done, ...said].join(" · ");
     });
   };
 
@@ -120,7 +120,9 @@
     try {
       // With the same key, nothing is saved twice.
       const [answer, text] = await send(form, body).catch(() => send(form, body));
-      if (answer.ok) return update(JSON.parse(text).rows);
+      if (answer.ok) {
+        return update(JSON.parse(text).rows, body.get("do") === "delete" ? list.dataset.deleted : list.dataset.saved);
+      }
       dialog.toggleAttribute("data-ended", answer.status === 401);
       if (answer.status === 401) dialog.dataset.ended = "1";
       if (!show(text)) throw new Error(answer.status);

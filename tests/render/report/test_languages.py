@@ -33,6 +33,7 @@ from evergreen_groups.render.report import (
     write_index,
 )
 from evergreen_groups.report import Choice, Criteria, Report, by_library, reported_libraries
+from evergreen_groups.report.libraries import HIDDEN_PATRONS
 from evergreen_groups.settings import MailSettings
 from evergreen_groups.state import RunOutcome, RunStatus
 
@@ -54,10 +55,7 @@ REPORTS = {
 
 def note() -> Message:
     missing = {"permission": "VIEW_USER", "libraries": "BR3"}
-    inner = Message(
-        "Incomplete: the account lacks {permission} at {libraries}, so it can't see patrons there.", values=missing
-    )
-    return Message("Overall: {note}", values={"note": inner})
+    return Message("Overall: {note}", values={"note": HIDDEN_PATRONS.with_values(missing)})
 
 
 def chosen(report: Report) -> Report:

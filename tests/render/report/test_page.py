@@ -230,7 +230,7 @@ def test_changes_have_a_column_that_sorts_by_the_difference() -> None:
     assert {len(row) for row in table.xpath("tbody/tr[1]")} == {len(heads)}
     assert set(table.xpath("tbody/tr[2]/td/@colspan")) == {str(len(heads))}
     total = table.xpath("tfoot/tr/*")[-1]
-    assert (total.text, texts(list(total))) == ("unknown", ["unknown including groups no longer listed"])
+    assert (total.text, texts(list(total))) == ("unknown", ["no longer listed: unknown"])
     assert "formerly group 11; 2 members left" in texts(table.xpath("tbody/tr[2]//details//small"))
 
 
@@ -278,7 +278,7 @@ def test_sums_say_how_the_list_changed_if_its_groups_were_others_before() -> Non
     known = {number: one for number, one in report.changes.by_group.items() if one.certain}
     changes = replace(report.changes, by_group=known, cleared=())
     [said] = page(replace(report, changes=changes)).xpath("//dl[@class='sums']//small[contains(., 'since')]/text()")
-    assert said.endswith("; +$10.00 including groups that joined or left this library's list")
+    assert said.endswith("; +$10.00 in the list's total, because groups moved here or away")
     nightly = changes.difference or Decimal(0)
     same = tuple(replace(one, combined_fines=nightly * place) for place, one in enumerate(changes.trend))
     [said] = page(replace(report, changes=replace(changes, trend=same))).xpath(
@@ -462,7 +462,7 @@ def test_what_was_agreed_is_below_the_group_without_the_note() -> None:
     text = written(report, "html", follow_ups=states)
     agreed = page(report, follow_ups=states).find_class("agreed")
     assert [one.text_content() for one in agreed] == [
-        "Waiting · Promised to pay · by phone on 3 Aug 2026 · reminder on 15 Aug 2026"
+        "Waiting · 3 Aug 2026, by phone · Promised to pay · reminder on 15 Aug 2026"
     ]
     assert "SECRET" not in text
     closed = FollowUpState(FollowUpStatus.CLOSED, replace(entry, what=What.CLOSED, how=None, remind_on=None))

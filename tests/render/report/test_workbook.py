@@ -201,7 +201,7 @@ def test_red_is_for_a_block_of_ones_own() -> None:
     colors = [cell.font.color for row in members.iter_rows(min_row=2) for cell in row]
     red = [color for color in colors if color and color.rgb == RED]
     assert len(red) == 2
-    differences = {cell.value for cell in column(members, "Disagrees with Evergreen")} - {None}
+    differences = {cell.value for cell in column(members, "Limit and block differ")} - {None}
     assert differences == {
         "over the limit, not yet blocked in Evergreen",
         "blocked in Evergreen, own fines within the limit",
@@ -264,8 +264,8 @@ def test_changes() -> None:
         "owes less",
         "unchanged",
     ]
-    assert (groups[1187]["Change in Group Fines"], groups[1187]["Owed before"]) == (85.35, 1204)
-    assert groups[902]["Owed before"] is None
+    assert (groups[1187]["Change in Group Fines"], groups[1187]["Previous Group Fines"]) == (85.35, 1204)
+    assert groups[902]["Previous Group Fines"] is None
     assert "formerly group 11" in groups[2240]["Remarks"]
     assert {cell.number_format for cell in column(book["Groups"], "Change in Group Fines")} == {
         '+"$"#,##0.00;-"$"#,##0.00;"$"#,##0.00'

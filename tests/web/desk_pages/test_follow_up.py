@@ -78,12 +78,12 @@ def test_the_latest_entry_and_all_in_the_history(clerk: DeskClerk, saved: Saved)
     saved({"what": "no-answer", "how": "phone", "date": "2026-11-01"}, PROMISED)
     page = clerk.open(MINH)
     week = datetime.now(UTC).date() + timedelta(7)
-    assert line(page).startswith(f"Follow-up: Promised to pay · by phone on 3 Nov 2026 · reminder on {week.day} ")
+    assert line(page).startswith(f"Follow-up: 3 Nov 2026, by phone · Promised to pay · reminder on {week.day} ")
     assert "SECRET" not in page.text
     assert page.tree.xpath("//p[@class='follow-up']/a/@href")[0].partition("#")[2] == "follow-up"
     latest, first = past(clerk)
     assert latest.endswith("by you SECRET tax refund")
-    assert first.startswith("Not reached · by phone on 1 Nov 2026 by you")
+    assert first.startswith("1 Nov 2026, by phone · Not reached · by you")
 
 
 def test_nothing_without_an_entry(clerk: DeskClerk, recorded: Recorded) -> None:
@@ -101,7 +101,7 @@ def test_a_deleted_entry_is_gone_and_a_corrected_one_says_so(
     groups = desk.send("GET", "follow-ups").body["groups"]
     promised, note = next(one["entries"] for one in groups if one["group"] == FAMILY)
     saved({"corrects": note["id"], "deletes": True}, {**PROMISED, "corrects": promised["id"], "how": "email"})
-    assert "by e-mail on 3 Nov" in line(clerk.open(MINH))
+    assert "3 Nov 2026, by e-mail" in line(clerk.open(MINH))
     (entry,) = past(clerk)
     assert "(corrected)" in entry
 
@@ -146,8 +146,8 @@ def test_a_merged_group_has_both(clerk: DeskClerk, saved: Saved, recorded: Recor
     saved({"what": "closed"}, group=1008)
     change_rows(sandbox, "UPDATE au SET usrgroup = 1008 WHERE usrgroup = ?", FAMILY)
     for _night in range(2):
-        assert line(clerk.open(MINH)).startswith("Follow-up: Closed")
-        assert [entry.split(" ")[0] for entry in past(clerk)] == ["Closed", "Promised"]
+        assert line(clerk.open(MINH)).endswith(" · Closed")
+        assert [entry.split(" · ")[1].split(" ")[0] for entry in past(clerk)] == ["Closed", "Promised"]
         recorded()
 
 
