@@ -150,7 +150,7 @@ def test_an_account_that_cannot_see_everybody_gets_its_own_status(sandbox: Sandb
     run = Command(tmp_path, sandbox.url, "north_manager")
     done = run("report", "--format", "json")
     assert done.returncode == exit_status.INCOMPLETE
-    assert "the account lacks VIEW_USER at VALLEY" in done.stderr.splitlines()[0]
+    assert "account lacks VIEW_USER at VALLEY" in done.stderr.splitlines()[0]
     assert json.loads(done.stdout)["totals"]["incomplete_group_count"] == 1
     quiet = run("--quiet", "report", "--format", "json")
     assert (quiet.returncode, quiet.stderr) == (exit_status.INCOMPLETE, "")
