@@ -181,7 +181,7 @@ def test_the_example_of_a_finding(tmp_path: Path) -> None:
     (reason,) = found["reasons"]
     assert reason.endswith(" has no card")
     listed = copy.command("audit")
-    assert f"{heading}: 1\n" in listed
+    assert f"{heading} (1)\n" in listed
     assert reason in listed
     rows = [line for line in copy.command("audit", "--format", "csv").splitlines() if line.startswith(f"{kind},1014,")]
     assert len(rows) == 4
@@ -205,7 +205,7 @@ def test_the_example_of_a_column(tmp_path: Path) -> None:
     document = json.loads(copy.command("report", "--format", "json"))
     assert document["groups"][0]["members"][0]["family_name"] == "van der Meer"
     page = copy.command("report", "--format", "html")
-    assert '<th scope="col">Family name</th>' in page
+    assert "<th>Family name<" in page
     assert "<td>van der Meer" in page
     assert "Family name" in copy.command("report", "--format", "table", width=160)
 

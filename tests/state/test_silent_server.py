@@ -39,12 +39,12 @@ class TestFrozen:
             with pytest.raises(StateUnavailableError, match="no answer within 2 seconds"):
                 use(state)
             for _ in range(3):
-                with pytest.raises(StateUnavailableError, match="didn't answer a moment ago"):
+                with pytest.raises(StateUnavailableError, match="no answer a moment ago"):
                     use(state)
             state.database._breaker.record_success()
             with pytest.raises(StateUnavailableError, match="connection timeout expired"):
                 use(state)
-            with pytest.raises(StateUnavailableError, match="didn't answer a moment ago"):
+            with pytest.raises(StateUnavailableError, match="no answer a moment ago"):
                 use(state)
 
     def test_the_first_after_a_pause_finds_out(
@@ -72,7 +72,7 @@ class TestFrozen:
                 lease.writing() as connection,
             ):
                 connection.execute(text("SELECT 1"))
-            with pytest.raises(StateUnavailableError, match="was lost on the way"), lease.writing():
+            with pytest.raises(StateUnavailableError, match="lost the connection to the database"), lease.writing():
                 pass
 
     def test_what_is_late_is_waited_for(self, state: State, cluster: Cluster) -> None:
