@@ -109,6 +109,7 @@ _VALUES: dict[type[Any], Callable[[Any], Any]] = {
 }
 _MAKERS = [_make_message if kind is Message else kind for kind in _VALUES]
 # All by the name of one function: for each name in a pickle, Python looks up a module.
+# mypy can't infer the type of a lambda that has defaults.
 _REDUCERS: dict[type[Any], Callable[[Any], tuple[Callable[..., Any], tuple[Any, ...]]]] = {
     kind: lambda record, index=index, values=values: (_make, (index, *values(record)))  # type: ignore[misc]
     for index, (kind, values) in enumerate(_VALUES.items())
