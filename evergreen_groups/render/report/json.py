@@ -31,15 +31,16 @@ class JsonWriter(GroupWriter):
     Amounts are strings with two decimal places. Non-Latin text isn't escaped.
     """
 
-    between = ",\n    "
-
     def __init__(self, report: Report, *, details: bool = True) -> None:
         self._report = report
         self._with_members = details
 
     def head(self, part: Report) -> Iterator[str]:
         yield text({"schema": SCHEMA, **_head(part)}).removesuffix("\n}")
-        yield ',\n  "groups": [' + ("\n    " if part.groups else "")
+        yield ',\n  "groups": ['
+
+    def between(self, count: int) -> str:
+        return ",\n    " if count else "\n    "
 
     def group(self, group: Group) -> str:
         # Line breaks inside strings are escaped, so replacing only affects indentation.
@@ -69,10 +70,11 @@ class JsonWriter(GroupWriter):
 class JsonLinesWriter(JsonWriter):
     """Writes the head, then one line for each group."""
 
-    between = ""
-
     def head(self, part: Report) -> Iterator[str]:
         yield line({"schema": LINES_SCHEMA, **_head(part)})
+
+    def between(self, count: int) -> str:  # noqa: ARG002
+        return ""
 
     def group(self, group: Group) -> str:
         return line(self._document(group))

@@ -299,6 +299,8 @@ def _change_remark(report: Report, changes: Changes) -> str:
     return f"{remark}; {moved}"
 
 
+_FIRST_GROUPS = 200
+"""So many groups are elements when the page opens. The page's script adds the rest."""
 _GROUPS = "\0"
 """Placeholder for the groups. No page contains this character."""
 
@@ -347,6 +349,7 @@ class PageWriter(GroupWriter):
         given = {
             **self._values,
             "report": report,
+            "changes": compared_changes(report),
             "owed_for": self._marks.with_kinds,
             "column_count": self._column_count,
             "member_headings": [gettext(column.heading or "") for column in of_members],
@@ -356,7 +359,7 @@ class PageWriter(GroupWriter):
         self._group, self._member, self._about_member = map(
             RowTemplate, (macros.group_form, macros.member_form, macros.about_form)
         )
-        self._about = macros.about
+        self._about, self._table, self._rest_start = macros.about, macros.table(), str(macros.rest_start())
         self._incomplete, self._lead = str(macros.incomplete_mark()), str(macros.lead_mark())
         self._no_lead = str(macros.no_lead_mark())
         self._summary = _cached(_count_of_members)
@@ -422,10 +425,15 @@ class PageWriter(GroupWriter):
             cleared_lead=cleared_lead,
             cleared_now=cleared_now,
             cleared_remarks=cleared_remarks,
+            table=self._table,
             groups=_GROUPS,
+            has_rest=len(part.groups) > _FIRST_GROUPS,
         )
         head, _place, self._tails[part.criteria.orgs, part.name] = page.partition(_GROUPS)
         yield head
+
+    def between(self, count: int) -> str:
+        return self._rest_start if count == _FIRST_GROUPS else ""
 
     def tail(self, part: Report) -> Iterator[str]:
         yield self._tails.pop((part.criteria.orgs, part.name))

@@ -67,10 +67,8 @@ def render(report: Report, format: str, stream: TextIO, **options: Unpack[Writin
             return
         writer: GroupWriter = write(report, **wanted)
         stream.writelines(writer.head(report))
-        between = ""
-        for group in report.groups:
-            stream.write(between + writer.group(group))
-            between = writer.between
+        for count, group in enumerate(report.groups):
+            stream.write(writer.between(count) + writer.group(group))
         stream.writelines(writer.tail(report))
 
 
@@ -121,8 +119,9 @@ def _accepted(chosen: OutputFormat, options: WritingOptions) -> dict[str, Any]:
 class GroupWriter(ABC):
     """Renders the pieces of a report in a text format. Created with the report and, by name, the format's options."""
 
-    between = ""
-    """Separates groups."""
+    def between(self, count: int) -> str:  # noqa: ARG002  # for formats in which groups follow one another
+        """Return what follows the first ``count`` groups and precedes the next."""
+        return ""
 
     @abstractmethod
     def head(self, part: Report) -> Iterable[str]:
@@ -143,16 +142,15 @@ def _write_side_by_side(writer: GroupWriter, report: Report, parts: Sequence[Par
         stream.writelines(map(str.encode, writer.head(part)))
     indexes = part_indexes([part for part, _stream in parts])
     streams = [stream for _part, stream in parts]
-    between = [b""] * len(parts)
-    following = writer.between.encode()
+    written = [0] * len(parts)
     for group in report.groups:
         wanted = indexes.get(group.number, ())
         if not wanted:
             continue
         piece = writer.group(group).encode()
         for index in wanted:
-            streams[index].write(between[index] + piece)
-            between[index] = following
+            streams[index].write(writer.between(written[index]).encode() + piece)
+            written[index] += 1
     for part, stream in parts:
         stream.writelines(map(str.encode, writer.tail(part)))
 

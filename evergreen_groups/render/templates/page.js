@@ -40,6 +40,7 @@
   };
 
   const sort = (table, column) => {
+    addRest();
     const heads = [...table.tHead.rows[0].cells];
     const head = heads[column];
     const kind = head.dataset.kind;
@@ -65,15 +66,39 @@
     head.replaceChildren(button);
   });
 
-  // Members and controls are text in the page, which browsers without scripts show. Of thousands of groups, each gets
-  // its elements and roles as it comes near the screen.
+  // Of thousands of groups, each gets its roles, and its members if they are still text, as it comes near the screen.
+  const folded = new Map();
   const completed = new WeakSet();
   const complete = (body) => {
     if (completed.has(body)) return;
     completed.add(body);
-    for (const rest of body.querySelectorAll("noscript")) rest.outerHTML = rest.textContent;
+    if (folded.has(body)) body.querySelector(".members > td").innerHTML = folded.get(body);
     nameParts([body, ...body.querySelectorAll("*")]);
   };
+  const groups = tables.flatMap((table) => [...table.tBodies]);
+  // The rest of a long list is text in the page, which browsers without scripts show.
+  const rest = document.getElementById("rest")?.textContent.split(/(?=<tbody class|<tfoot)/).slice(1) ?? [];
+  /** Make elements of the next part of the rest, or of all. */
+  const addRest = (count = rest.length) => {
+    if (!rest.length) return;
+    const [table] = tables;
+    const parts = rest.splice(0, count).map((part) => part.split("<details>"));
+    table.insertAdjacentHTML("beforeend", parts.map(([row]) => row).join(""));
+    const added = [...table.tBodies].slice(groups.length);
+    added.forEach((body, place) => {
+      const [, members] = parts[place];
+      if (members) folded.set(body, `<details>${members}`);
+    });
+    groups.push(...added);
+    table.dispatchEvent(new Event("added"));
+  };
+  const addSoon = () => {
+    addRest(250);
+    if (rest.length) setTimeout(addSoon);
+  };
+  requestAnimationFrame(() => setTimeout(addSoon));
+  addEventListener("beforeprint", () => addRest());
+
   for (const table of tables) {
     makeSortable(table);
     for (const part of [table.tHead, table.tFoot]) if (part) nameParts([part, ...part.querySelectorAll("*")]);
@@ -106,7 +131,6 @@
   const plain = (text) => {
     return text.normalize("NFD").replace(/\p{M}/gu, "").toLowerCase().replace(/[æđðıłøœßþ]/g, (letter) => letters[letter]);
   };
-  const groups = tables.flatMap((table) => [...table.tBodies]);
   // A row group's cell in a column, if its table has that column.
   const columns = new Map(tables.map((table) => {
     if (table.matches(".findings")) return [table, ["", "library"]];
@@ -117,8 +141,14 @@
   };
   const libraryOf = (body) => textUnder(body, "library");
   const withSum = groups.some((body) => textUnder(body, "total"));
-  [...new Set(groups.map(libraryOf))].sort(words.compare).forEach((name) => at.append(new Option(name, name)));
-  at.hidden = at.options.length < 3;
+  const offerLibraries = () => {
+    const chosen = at.value;
+    at.length = 1; // all libraries
+    const names = [...new Set(groups.map(libraryOf))].sort(words.compare);
+    at.append(...names.map((name) => new Option(name, name, false, name === chosen)));
+    at.hidden = at.options.length < 3;
+  };
+  offerLibraries();
 
   // Filled by the first search: names, barcodes and the group's number.
   const searchable = new Map();
@@ -127,8 +157,7 @@
   const textOf = (body) => {
     if (!searchable.has(body)) {
       const parts = body.querySelectorAll("bdi, tr:first-child > th, .findings > tbody > tr:first-child > td:nth-child(3), tbody > tr > td:nth-child(2)");
-      const folded = body.querySelector(".members noscript")?.textContent ?? "";
-      const found = [...folded.matchAll(/<bdi>([^<]*)|<\/th><td>([^<]*)/g)].map(([, name, card]) => unescaped(name ?? card));
+      const found = [...(folded.get(body) ?? "").matchAll(/<bdi>([^<]*)|<\/th><td>([^<]*)/g)].map(([, name, card]) => unescaped(name ?? card));
       searchable.set(body, plain([...parts].map((part) => part.textContent).concat(found).join(" ")));
     }
     return searchable.get(body);
@@ -181,20 +210,26 @@
   };
   let waiting = 0;
   const filterSoon = () => {
+    addRest();
     cancelAnimationFrame(waiting);
     waiting = requestAnimationFrame(filter);
   };
   find.addEventListener("input", filterSoon);
   for (const choice of choices) choice.addEventListener("change", filterSoon);
-  // Browsers restore the fields when going back to the page.
-  addEventListener("pageshow", () => {
+  const filterIfAsked = () => {
     if (find.value || choices.some((choice) => choice.value)) filter();
+  };
+  addEventListener("pageshow", filterIfAsked); // browsers restore the fields when going back to the page
+  tables[0].addEventListener("added", () => {
+    if (!rest.length) offerLibraries();
+    filterIfAsked();
   });
 
   if (status) filter(); // from the service, the page opens with the groups to do
 
   if (!unfold) return;
   unfold.addEventListener("click", () => {
+    addRest();
     groups.forEach(complete);
     const folds = tables.flatMap((table) => [...table.querySelectorAll("details")]);
     const open = !folds.every((fold) => fold.open);

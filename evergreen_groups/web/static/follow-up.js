@@ -73,8 +73,7 @@
       const before = list.querySelector(`button[name=group][value="${group}"]`)?.closest("tr");
       if (!before) continue;
       const template = document.createElement("template");
-      // As the page's own script does near the screen.
-      template.innerHTML = html.replace(/<\/?noscript>/g, "");
+      template.innerHTML = html;
       const after = template.content.firstElementChild;
       [after, ...after.cells].forEach((part, place) => part.setAttribute("role", place ? "cell" : "row"));
       before.replaceWith(after);

@@ -479,3 +479,13 @@ def test_what_was_agreed_is_below_the_group_without_the_note() -> None:
     assert "Saved for 2 groups." in served
     assert served.count('data-status="to-do"') == len(report.groups)
     assert WrittenPage(served).filled(rows, action="a", letters="", place={}, script="s") == served
+
+
+def test_each_group_of_a_long_list_gets_its_current_follow_up() -> None:
+    report = large_report(300)
+    row = WorklistRow(FollowUpState(FollowUpStatus.TO_DO, None), may_write=True)
+    rows = {group.number: row for group in report.groups}
+    served = WrittenPage(written(report, "html")).filled(rows, action="a", letters="", place={}, script="s")
+    buttons = lxml.html.fromstring(served).xpath("//tr[@class='follow-up']//button/@value")
+    assert buttons == [str(group.number) for group in report.groups]
+    assert served.count("<noscript") == served.count("</noscript>") == 1

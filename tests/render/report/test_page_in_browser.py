@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -39,6 +40,13 @@ _NAMES = "return [...document.querySelectorAll('#groups > tbody > tr:first-child
 _IN_ORDER = "return arguments[0].toSorted(new Intl.Collator('en', {numeric: true}).compare)"
 _NUMBERS = "return [...document.querySelectorAll('#groups > tbody > tr:first-child > th')].map(one => one.textContent)"
 _NUMBERS_SHOWN = _NUMBERS.replace("tbody", "tbody:not([hidden])")
+_ACTS = {
+    "": "",
+    "beforeprint": "dispatchEvent(new Event('beforeprint'))",
+    "input": "document.getElementById('find').dispatchEvent(new Event('input'))",
+    "unfold": "document.getElementById('unfold').click()",
+    "sort": "document.querySelector('#groups > thead button').click()",
+}
 _CHOOSE = """
 const list = document.getElementById(arguments[0]);
 list.value = arguments[1];
@@ -80,6 +88,15 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def opened(browser: Chrome, page: Path, width: int = 1280, colours: str = "light") -> None:
     look(browser, width, colours, mobile=width < 500)
     browser.get(page.as_uri())
+
+
+@contextmanager
+def without_scripts(browser: Chrome) -> Iterator[None]:
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        yield
+    finally:
+        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 
 
 def until(browser: Chrome, script: str, expected: Any) -> None:
@@ -206,7 +223,7 @@ def test_a_line_a_group_until_it_is_unfolded(browser: Chrome, files: Path) -> No
     table = "return document.querySelectorAll('#groups details table').length"
     opened_ = "return document.querySelectorAll('#groups details[open]').length"
     assert browser.execute_script(height) < 60
-    assert browser.execute_script(table) < 100, "elements are made near the screen only"
+    assert browser.execute_script(table) < 300, "of the rest, elements are made near the screen only"
     browser.find_element(By.CSS_SELECTOR, "#groups > tbody:nth-of-type(3) > tr > td:nth-child(4)").click()
     until(browser, opened_, 1)
     assert browser.execute_script(height) > 100
@@ -267,10 +284,35 @@ def test_the_person_to_contact_is_a_click_away(browser: Chrome, files: Path) -> 
     assert all(link.is_displayed() and link.get_attribute("target") == "_self" for link in links)
 
 
+def test_a_long_lists_first_groups_are_there_at_once_and_the_rest_soon(browser: Chrome, files: Path) -> None:
+    opened(browser, files / "full.html")
+    until(browser, "return document.querySelectorAll('#groups > tbody').length", 747)
+    numbers = browser.execute_script(_NUMBERS)
+    with without_scripts(browser):
+        opened(browser, files / "full.html")
+        groups = browser.find_elements(By.CSS_SELECTOR, "#groups > tbody > tr:first-child > th")
+        assert [one.text for one in groups] == numbers
+        assert len(browser.find_elements(By.CSS_SELECTOR, "#groups > tfoot")) == 1
+        assert groups[200].location["x"] == groups[0].location["x"], "the second table continues the first"
+
+
+@pytest.mark.parametrize("act", ["", "beforeprint", "input", "unfold", "sort"])
+def test_who_does_not_wait_for_the_rest_of_a_long_list_gets_it_too(browser: Chrome, files: Path, act: str) -> None:
+    never = "window.requestAnimationFrame = () => 0"
+    added = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": never})
+    try:
+        opened(browser, files / "full.html")
+    finally:
+        browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
+    browser.execute_script(_ACTS[act])
+    there = browser.execute_script("return document.querySelectorAll('#groups > tbody').length")
+    assert there == (747 if act else 200)
+    assert len(browser.find_elements(By.CSS_SELECTOR, "#groups > tfoot")) == bool(act)
+
+
 @pytest.mark.parametrize("width", [1280, 390])
 def test_without_scripts_everything_is_there(browser: Chrome, files: Path, width: int) -> None:
-    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
-    try:
+    with without_scripts(browser):
         opened(browser, files / "blocked.html", width)
         fold = browser.find_element(By.CSS_SELECTOR, "#groups summary")
         assert not fold.find_element(By.XPATH, "..//table").is_displayed()
@@ -279,8 +321,6 @@ def test_without_scripts_everything_is_there(browser: Chrome, files: Path, width
         WebDriverWait(browser, 60).until(lambda _: table.is_displayed())
         assert "Castellanos-Whitfield, Theo" in table.text
         assert "29999000000413" in table.text
-    finally:
-        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 
 
 def test_on_paper_what_is_unfolded_is_printed_and_the_list_is_short(browser: Chrome, files: Path) -> None:
@@ -300,6 +340,7 @@ def test_on_paper_what_is_unfolded_is_printed_and_the_list_is_short(browser: Chr
 def test_what_is_far_from_the_screen_is_not_laid_out(browser: Chrome, files: Path) -> None:
     opened(browser, files / "many.html")
     far = "document.querySelector('#groups > tbody:nth-of-type(700)')"
+    until(browser, f"return {far} !== null", True)
     painted = f"return {far}.querySelector('bdi').checkVisibility({{contentVisibilityAuto: true}})"
     assert browser.execute_script(painted) is False
     assert browser.execute_script(f"return {far}.getAttribute('role')") is None
