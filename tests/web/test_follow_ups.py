@@ -476,6 +476,9 @@ def test_an_entry_is_corrected_and_deleted_in_the_form(
     assert (corrected["id"], corrected["what"], len(corrected["earlier"])) == (entry["id"], "contacted", 1)
     assert form.send(form.get(number, entry=str(entry["id"])), "delete").status_code == 303
     assert group(desk, number)["entries"][0]["deleted"]
+    [listed] = lxml.html.document_fromstring(form.get(number).text).xpath("//ol[@class='entries']/li")
+    [replaced] = listed.find_class("version")
+    assert ("Contacted" in listed.findtext("del"), "Promised to pay" in replaced.text_content()) == (True, True)
     assert form.get(number, entry=str(entry["id"])).status_code == 404
 
 

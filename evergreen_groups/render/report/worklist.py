@@ -186,7 +186,10 @@ def shown_entries(
             text=describe_entry(entry),
             note=entry.note,
             by=" · ".join(filter(None, (names.get(entry.staff or 0, ""), minute(entry.at)))),
-            versions=tuple(" · ".join(filter(None, (describe_entry(one), one.note))) for one in entry.earlier),
+            versions=tuple(
+                " · ".join(filter(None, (describe_entry(one), one.note)))
+                for one in (entry.earlier[:-1] if entry.deleted else entry.earlier)  # a deleted one is itself the last
+            ),
             deleted=entry.deleted,
             may_correct=not entry.deleted and may_correct(entry),
             is_newer=seen is not None and entry.id > seen,
