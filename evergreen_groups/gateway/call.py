@@ -19,10 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
-from evergreen_groups.errors import (
-    RequestTooLargeError,
-    TimedOutError,
-)
+from evergreen_groups.errors import RequestTooLargeError, TimedOutError
 
 if TYPE_CHECKING:
     from evergreen_groups.errors import CallNames
@@ -242,10 +239,7 @@ def held(lock: threading.Lock, deadline: float | None, call: Call) -> Iterator[N
 
 def _too_late(call: Call) -> TimedOutError:
     return TimedOutError(
-        "not sent, because the deadline has passed",
-        advice="try again later",
-        code="job-timed-out",
-        **call.names,
+        "not sent, because the deadline has passed", advice="try again later", code="job-timed-out", **call.names
     )
 
 

@@ -18,7 +18,7 @@ from operator import ge, gt, itemgetter, le, lt
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups import arguments
-from evergreen_groups.errors import DataError, EvergreenGroupsError, MethodNotFoundError, ServerError
+from evergreen_groups.errors import DataError, EvergreenGroupsError, MethodNotFoundError, ServerError, unreadable
 from evergreen_groups.gateway import call as wire
 from evergreen_groups.gateway.call import PCRUD, REQUEST_LIMIT, GatewayKind, percent_encoded
 from evergreen_groups.gateway.connection import Connection
@@ -61,7 +61,6 @@ NEVER_NULL: Mapping[str, frozenset[str]] = {
 """Fields by class that are never null in Evergreen: its tables forbid it, and its balances are sums of such columns
 (``005.schema.actors.sql``, ``080.schema.money.sql``; no recorded row has a null there)."""
 
-_UNREADABLE = "Evergreen's answer can't be read: {detail}"
 _IDS = frozenset({"id", "link", "org_unit", "int"})
 _COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {">": gt, ">=": ge, "<": lt, "<=": le}
 
@@ -119,20 +118,12 @@ class RowCheck:
         # Rows end at the last selected field, null or not (pcrud-001 and all others).
         due = max((self._class.positions[field] for field in self._fields), default=-1) + 1
         if min(map(len, values)) < due:
-            raise DataError(
-                _UNREADABLE,
-                advice=CHECK_PROXY,
-                code="row-cut-short",
-                values={"detail": f"{self._class.id} row with fewer fields than requested"},
+            raise unreadable(
+                "row-cut-short", f"{self._class.id} row with fewer fields than requested", advice=CHECK_PROXY
             )
         for field in NEVER_NULL.get(self._class.id, frozenset()) & self._fields:
             if None in self._column(field, values):
-                raise DataError(
-                    _UNREADABLE,
-                    advice=CHECK_PROXY,
-                    code="field-missing",
-                    values={"detail": f"{self._class.id}.{field} is null"},
-                )
+                raise unreadable("field-missing", f"{self._class.id}.{field} is null", advice=CHECK_PROXY)
 
     def _refuse_duplicates(self, values: list[list[Any]]) -> None:
         key = self._class.primary
@@ -140,19 +131,9 @@ class RowCheck:
             return
         keys = list(self._column(key, values))
         if not set(map(type, keys)) <= {int, str}:
-            raise DataError(
-                _UNREADABLE,
-                advice=CHECK_PROXY,
-                code="row-without-key",
-                values={"detail": f"{self._class.id} row without its key"},
-            )
+            raise unreadable("row-without-key", f"{self._class.id} row without its key", advice=CHECK_PROXY)
         if len(set(keys)) < len(keys) and not self._joined:
-            raise DataError(
-                _UNREADABLE,
-                advice=CHECK_PROXY,
-                code="row-twice",
-                values={"detail": f"duplicate {self._class.id} row"},
-            )
+            raise unreadable("row-twice", f"duplicate {self._class.id} row", advice=CHECK_PROXY)
 
     def _check_condition(self, field: str, test: Any, values: list[list[Any]]) -> None:
         known = self._class.field(field)
@@ -173,11 +154,8 @@ class RowCheck:
         if all(set(map(type, column)) == {int} for column in columns):
             keys = columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
             if not all(one <= other for one, other in pairwise(keys)):
-                raise DataError(
-                    _UNREADABLE,
-                    advice=CHECK_PROXY,
-                    code="rows-in-another-order",
-                    values={"detail": f"{self._class.id} rows not in the requested order"},
+                raise unreadable(
+                    "rows-in-another-order", f"{self._class.id} rows not in the requested order", advice=CHECK_PROXY
                 )
 
 
@@ -229,9 +207,7 @@ def _ascending(order_by: Any, known: Class) -> list[str]:
 def primary_key(known: Class) -> str:
     """Return the name of a class's primary key. Raises DataError if there is none."""
     if not known.primary:
-        raise DataError(
-            _UNREADABLE, code="class-without-key", values={"detail": f"class {known.id} has no primary key"}
-        )
+        raise unreadable("class-without-key", f"class {known.id} has no primary key")
     return known.primary
 
 
@@ -528,12 +504,7 @@ class Pcrud:
             )
             if [row[0] for row in rows] == ids[::-1]:
                 return [row[1:] for row in rows]
-        raise DataError(
-            _UNREADABLE,
-            advice=CHECK_PROXY,
-            code="rows-missing",
-            values={"detail": f"{class_id} rows are missing, compared with their ids"},
-        )
+        raise unreadable("rows-missing", f"{class_id} rows are missing, compared with their ids", advice=CHECK_PROXY)
 
     def retrieve(self, class_id: str, id: int | str) -> Record | None:
         """Return the row with a primary key, None if it is missing or hidden (``pcrud-105``)."""
@@ -559,11 +530,7 @@ class Pcrud:
         found = self._call(f"id_list.{class_id}.atomic", where, options).value
         ids = list(map(whole_number, found)) if isinstance(found, list) else [None]
         if None in ids or len(set(ids)) < len(ids) or len(ids) > limit:
-            raise DataError(
-                _UNREADABLE,
-                code="ids-broken",
-                values={"detail": f"invalid or duplicate {class_id} ids"},
-            )
+            raise unreadable("ids-broken", f"invalid or duplicate {class_id} ids")
         return [id for id in ids if id is not None]
 
     def count(self, class_id: str, where: Where) -> int:
@@ -573,7 +540,7 @@ class Pcrud:
         _refuse_other_types(class_id, where)
         count = self._call(f"count.{class_id}", where).value
         if not re.fullmatch(r"\d{1,18}", str(count), re.ASCII):
-            raise DataError(_UNREADABLE, code="count-broken", values={"detail": f"{class_id} count is not a number"})
+            raise unreadable("count-broken", f"{class_id} count is not a number")
         return int(count)
 
     def pages(  # noqa: PLR0913  # likewise
@@ -780,7 +747,7 @@ class RowSearch:
             self._refuse_unknown_names(where)
             raise
         if not isinstance(result.value, list):
-            raise DataError(_UNREADABLE, code="rows-not-a-list", values={"detail": f"{class_id} rows: expected a list"})
+            raise unreadable("rows-not-a-list", f"{class_id} rows: expected a list")
         fleshed = options.get("flesh_fields", {}).get(class_id, ())
         known = self._gateway.idl(class_id)[class_id]
         check = RowCheck(
@@ -928,11 +895,7 @@ class RowsByKey:
         found = self._gateway.pcrud.search(class_id, condition, select=[key], order_by=order, limit=1)
         value = found[0][key] if found else None
         if value is not None and not isinstance(value, int):
-            raise DataError(
-                _UNREADABLE,
-                code="key-not-a-number",
-                values={"detail": f"{class_id}.{key} is not an integer; read with concurrency=1"},
-            )
+            raise unreadable("key-not-a-number", f"{class_id}.{key} is not an integer; read with concurrency=1")
         return value
 
     def _remaining(self, key_range: KeyRange) -> list[KeyRange]:
@@ -973,10 +936,9 @@ class RowsByKey:
         return holds(self._gateway, {"-exists": rows_beyond(0, self._source, where, self._key)})
 
     def _not_walkable(self) -> DataError:
-        return DataError(
-            _UNREADABLE,
-            code="hidden-rows-in-the-way",
-            values={"detail": f"can't skip hidden rows by {self._key}; order by primary key, or limit the libraries"},
+        return unreadable(
+            "hidden-rows-in-the-way",
+            f"can't skip hidden rows by {self._key}; order by primary key, or limit the libraries",
         )
 
 

@@ -19,7 +19,7 @@ from urllib.parse import quote, urlencode
 
 from lxml import etree
 
-from evergreen_groups.errors import DataError, HTTPStatusError
+from evergreen_groups.errors import DataError, HTTPStatusError, unreadable
 from evergreen_groups.gateway.call import IDL_CALL, held
 from evergreen_groups.gateway.transport import Reply
 
@@ -29,7 +29,6 @@ IDL_LIMIT = 16 * 1024 * 1024
 FLAGS = ("isnew", "ischanged", "isdeleted")
 """The flags after the fields of every object in a request; answers omit them."""
 
-_UNREADABLE = "Evergreen's answer can't be read: {detail}"
 _CHECK_PROXY = "check the address, and any proxy in between"
 _BASE = "{http://opensrf.org/spec/IDL/base/v1}"
 _PERSIST = "{http://open-ils.org/spec/opensrf/IDL/persistence/v1}"
@@ -120,38 +119,20 @@ class Idl:
         Entities aren't resolved, and nothing else is fetched.
         """
         if len(document) > IDL_LIMIT:
-            raise DataError(
-                _UNREADABLE,
-                code="idl-too-large",
-                values={"detail": f"IDL over {IDL_LIMIT // 1024**2} MB"},
-            )
+            raise unreadable("idl-too-large", f"IDL over {IDL_LIMIT // 1024**2} MB")
         # The file comes from the network, perhaps from a wrong address, so it must not lead to local files or other
         # servers.
         parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
         try:
             root = etree.fromstring(document, parser)
         except etree.XMLSyntaxError as error:
-            raise DataError(
-                _UNREADABLE,
-                advice=_CHECK_PROXY,
-                setting="gateway.url",
-                code="idl-not-xml",
-                values={"detail": f"IDL is not XML (line {error.lineno})"},
+            raise unreadable(
+                "idl-not-xml", f"IDL is not XML (line {error.lineno})", advice=_CHECK_PROXY, setting="gateway.url"
             ) from None
         if root.getroottree().docinfo.internalDTD is not None:
-            raise DataError(
-                _UNREADABLE,
-                code="idl-with-document-type",
-                values={"detail": "IDL with a document type declaration, refused for security"},
-            )
+            raise unreadable("idl-with-document-type", "IDL with a document type declaration, refused for security")
         if root.tag != _BASE + "IDL":
-            raise DataError(
-                _UNREADABLE,
-                advice=_CHECK_PROXY,
-                setting="gateway.url",
-                code="not-an-idl",
-                values={"detail": "XML, but not an IDL"},
-            )
+            raise unreadable("not-an-idl", "XML, but not an IDL", advice=_CHECK_PROXY, setting="gateway.url")
         classes = (_read_class(element) for element in root.iterchildren(_BASE + "class"))
         return cls(read for read in classes if read is not None)
 
@@ -159,9 +140,7 @@ class Idl:
         try:
             return self._classes[class_id]
         except KeyError:
-            raise DataError(
-                _UNREADABLE, code="no-such-class", values={"detail": f"the IDL has no class {class_id}"}
-            ) from None
+            raise unreadable("no-such-class", f"the IDL has no class {class_id}") from None
 
     def __contains__(self, class_id: object) -> bool:
         return class_id in self._classes

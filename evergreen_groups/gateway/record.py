@@ -10,7 +10,7 @@ from functools import cache
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.errors import DataError
+from evergreen_groups.errors import DataError, unreadable
 from evergreen_groups.message import Message
 from evergreen_groups.values import UNKNOWN
 
@@ -48,17 +48,12 @@ def encode(value: Any, datatype: str) -> Any:
     return value
 
 
-_UNREADABLE = "Evergreen's answer can't be read: {detail}"
 CHECK_PROXY = Message("check any proxy in between: it may have mixed up answers")
 
 
 def wrong_value(class_id: str, name: str, what: str) -> DataError:
     """Return the error for a field's value that isn't ``what``."""
-    return DataError(
-        _UNREADABLE,
-        code="field-broken",
-        values={"detail": f"{class_id}.{name} has a wrong value, expected {what}"},
-    )
+    return unreadable("field-broken", f"{class_id}.{name} has a wrong value, expected {what}")
 
 
 def whole_number(value: Any) -> int | None:
@@ -282,10 +277,8 @@ class Record:
         if changed:
             flags = values[len(known.fields) :]
             if len(values) > len(known.positions) or not all(flag in (None, *TRUE, *FALSE) for flag in flags):
-                raise DataError(
-                    _UNREADABLE,
-                    code="unknown-fields",
-                    values={"detail": f"{known.id} has fields that the IDL lacks, so it can't be marked as changed"},
+                raise unreadable(
+                    "unknown-fields", f"{known.id} has fields that the IDL lacks, so it can't be marked as changed"
                 )
             # The staff client sends 1, too. With 0 or null the answer looks right, but nothing is written
             # (patron-update-odd-014, patron-update-odd-016).
@@ -385,21 +378,12 @@ def values_of_rows(rows: list[Any], class_id: str) -> list[list[Any]]:
             return values
     except (TypeError, KeyError):
         pass
-    raise DataError(
-        _UNREADABLE,
-        code="rows-of-another-class",
-        values={"detail": f"expected {class_id} rows"},
-    )
+    raise unreadable("rows-of-another-class", f"expected {class_id} rows")
 
 
 def unrequested_rows() -> DataError:
     """Return the error for rows that don't match the search."""
-    return DataError(
-        _UNREADABLE,
-        advice=CHECK_PROXY,
-        code="rows-not-asked-for",
-        values={"detail": "rows that don't match the search"},
-    )
+    return unreadable("rows-not-asked-for", "rows that don't match the search", advice=CHECK_PROXY)
 
 
 def columns(records: Iterable[Record], *names: str) -> Iterator[tuple[Any, ...]]:

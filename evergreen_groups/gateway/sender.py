@@ -126,13 +126,7 @@ class Session:
     waits until its sender's deadline, and then raises TimedOutError.
     """
 
-    def __init__(
-        self,
-        sender: Sender,
-        *,
-        credentials: Credentials | None,
-        token: str | None,
-    ) -> None:
+    def __init__(self, sender: Sender, *, credentials: Credentials | None, token: str | None) -> None:
         if credentials is not None:
             arguments.instance("credentials", credentials, Credentials)
         if token is not None:

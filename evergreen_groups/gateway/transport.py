@@ -590,12 +590,7 @@ class Transport:
     """
 
     def __init__(
-        self,
-        address: Address,
-        *,
-        connect_timeout: float = 10.0,
-        concurrency: int = 3,
-        ca_bundle: Path | None = None,
+        self, address: Address, *, connect_timeout: float = 10.0, concurrency: int = 3, ca_bundle: Path | None = None
     ) -> None:
         require_positive(
             arguments.seconds("connect_timeout", connect_timeout), arguments.integer("concurrency", concurrency)

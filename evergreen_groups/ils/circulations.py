@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.errors import DataError, RequestTooLargeError
+from evergreen_groups.errors import RequestTooLargeError, unreadable
 from evergreen_groups.gateway import TOKEN, Gateway, columns, rows_beyond, unrequested_rows, whole_number
 from evergreen_groups.ils.bills import STOPPED
 from evergreen_groups.values import Total, plausible
@@ -49,12 +49,7 @@ _STOPPED = {
 
 
 def kind_of(
-    stop_fines: str | None,
-    due_date: datetime | None,
-    fine_interval: str | None,
-    *,
-    finished: bool,
-    now: datetime,
+    stop_fines: str | None, due_date: datetime | None, fine_interval: str | None, *, finished: bool, now: datetime
 ) -> CirculationKind | None:
     """Return the kind of a circulation that isn't checked in, or None if the ILS doesn't count it.
 
@@ -105,11 +100,7 @@ def seconds_of(interval: str) -> int:
         seconds = int(time["hours"]) * 3600 + int(time["minutes"]) * 60 + int(time["seconds"])
         total += -seconds if time["sign"] == "-" else seconds
     elif rest or not interval.strip():
-        raise DataError(
-            "Evergreen's answer can't be read: {detail}",
-            code="interval-broken",
-            values={"detail": "a bad fine interval"},
-        )
+        raise unreadable("interval-broken", "a bad fine interval")
     return total
 
 
@@ -206,18 +197,13 @@ class PatronItems:
             return dict.fromkeys(patrons, PatronItems((), complete=False))
         hidden_at = sorted({unit.id for unit in org_units} - set(visible_at))
         found, hidden = gateway.in_parallel(
-            lambda: _read_visible(gateway, patrons),
-            lambda: patrons_with_circulations_at(gateway, patrons, hidden_at),
+            lambda: _read_visible(gateway, patrons), lambda: patrons_with_circulations_at(gateway, patrons, hidden_at)
         )
         return {id: PatronItems(tuple(found.get(id, ())), complete=id not in hidden) for id in patrons}
 
 
 def patrons_with_circulations_at(
-    gateway: Gateway,
-    patrons: Collection[int],
-    libraries: Collection[int],
-    *,
-    unreturned_at: datetime | None = None,
+    gateway: Gateway, patrons: Collection[int], libraries: Collection[int], *, unreturned_at: datetime | None = None
 ) -> set[int]:
     """Return the patrons who have items out from one of the libraries (ids), hidden ones included. One call.
 

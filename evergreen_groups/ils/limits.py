@@ -12,7 +12,7 @@ from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from evergreen_groups.errors import DataError, PermissionDeniedError
+from evergreen_groups.errors import PermissionDeniedError, unreadable
 from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.ils.bills import read_fines_within
 from evergreen_groups.ils.org_units import Profiles
@@ -46,11 +46,7 @@ class Threshold:
     def __post_init__(self) -> None:
         """Raise DataError for an amount that doesn't fit the database column, ``NUMERIC(8,2)``."""
         if abs(self.amount) >= _MILLION:
-            raise DataError(
-                "Evergreen's answer can't be read: {detail}",
-                code="field-broken",
-                values={"detail": "pgpt.threshold has a wrong value, expected an amount"},
-            )
+            raise unreadable("field-broken", "pgpt.threshold has a wrong value, expected an amount")
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,11 +238,7 @@ class Limits:
 
     @classmethod
     def read(
-        cls,
-        gateway: Gateway,
-        settings: PolicySettings,
-        org_units: OrgUnits,
-        penalties: Mapping[int, int] | None = None,
+        cls, gateway: Gateway, settings: PolicySettings, org_units: OrgUnits, penalties: Mapping[int, int] | None = None
     ) -> Limits:
         """Read the data for the limits: no call for one amount, two calls with rules, six for the ILS's thresholds.
 

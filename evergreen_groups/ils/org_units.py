@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.errors import ConfigurationError, DataError, GatewayError
+from evergreen_groups.errors import ConfigurationError, DataError, GatewayError, unreadable
 from evergreen_groups.gateway import TOKEN
 from evergreen_groups.language import name_key, timezone_of
 
@@ -84,12 +84,7 @@ class OrgUnits:
         try:
             return self._by_id[org_id]
         except (KeyError, TypeError):
-            raise DataError(
-                "Evergreen's answer can't be read: {detail}",
-                advice="try again later",
-                code="org-unit-missing",
-                values={"detail": f"unknown org unit {org_id}"},
-            ) from None
+            raise unreadable("org-unit-missing", f"unknown org unit {org_id}", advice="try again later") from None
 
     def shortname(self, org_id: int) -> str:
         """Return the short name of an org unit. Raises what :meth:`unit` raises."""
@@ -225,11 +220,7 @@ def read_setting(gateway: Gateway, name: str) -> dict[int, Any]:
 
 def unusable_setting(name: str) -> DataError:
     """Make the error for an answer without the values of a library setting."""
-    return DataError(
-        "Evergreen's answer can't be read: {detail}",
-        code="ils-setting-unusable",
-        values={"detail": f"not the values of {name}"},
-    )
+    return unreadable("ils-setting-unusable", f"not the values of {name}")
 
 
 class Profiles:
@@ -299,12 +290,7 @@ class Profiles:
 
     def _known(self, profile: int) -> int:
         if profile not in self._names:
-            raise DataError(
-                "Evergreen's answer can't be read: {detail}",
-                advice="try again later",
-                code="profile-missing",
-                values={"detail": f"unknown profile {profile}"},
-            )
+            raise unreadable("profile-missing", f"unknown profile {profile}", advice="try again later")
         return profile
 
     def named(self, names: Iterable[str]) -> frozenset[int]:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from evergreen_groups.errors import DataError
+from evergreen_groups.errors import DataError, unreadable
 from evergreen_groups.ils.org_units import read_setting, unusable_setting
 from evergreen_groups.values import plausible
 
@@ -242,12 +242,7 @@ class PenaltyKinds:
             return self._by_id[kind]
         except KeyError:
             # Without knowing what the kind blocks, don't treat it as a note.
-            raise DataError(
-                "Evergreen's answer can't be read: {detail}",
-                advice="try again later",
-                code="penalty-kind-missing",
-                values={"detail": f"unknown penalty {kind}"},
-            ) from None
+            raise unreadable("penalty-kind-missing", f"unknown penalty {kind}", advice="try again later") from None
 
 
 PENALTY_FIELDS = ("id", "usr", "standing_penalty", "org_unit", "staff", "set_date", "stop_date")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.errors import DataError, PermissionDeniedError
+from evergreen_groups.errors import PermissionDeniedError, unreadable
 from evergreen_groups.gateway import TOKEN, Gateway, Record, whole_number
 
 if TYPE_CHECKING:
@@ -45,11 +45,7 @@ def library_of(account: Record) -> int:
     try:
         return int(account.ws_ou or account.home_ou)
     except (TypeError, ValueError, AttributeError):
-        raise DataError(
-            "Evergreen's answer can't be read: {detail}",
-            code="no-workplace",
-            values={"detail": "the session has no workplace"},
-        ) from None
+        raise unreadable("no-workplace", "the session has no workplace") from None
 
 
 @dataclass(frozen=True, slots=True)
