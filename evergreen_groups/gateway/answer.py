@@ -288,19 +288,11 @@ class Result:
         return self._redactor.raw(self._body)
 
     def listing(self) -> list[Any]:
-        """Return the value, which must be a list.
-
-        Raises:
-            UnexpectedAnswerError: it isn't.
-        """
+        """Return the value, which must be a list. Raises UnexpectedAnswerError if it isn't."""
         return self._of(list, "a list")
 
     def mapping(self) -> dict[str, Any]:
-        """Return the value, which must be a hash.
-
-        Raises:
-            UnexpectedAnswerError: it isn't.
-        """
+        """Return the value, which must be a hash. Raises UnexpectedAnswerError if it isn't."""
         return self._of(dict, "a hash")
 
     def _of(self, kind: type[Shape], due: str) -> Shape:
@@ -312,8 +304,7 @@ class Result:
     def understood(self, due: str) -> Iterator[None]:
         """Read the value in this block; report any error there as a value that isn't ``due``.
 
-        Raises:
-            UnexpectedAnswerError: the value has another shape.
+        Raises UnexpectedAnswerError if the value has another shape.
         """
         try:
             yield

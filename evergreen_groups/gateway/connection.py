@@ -331,9 +331,7 @@ class KnownCapabilities:
         """Run a block while ``gateway`` is asked for its release; ``beforehand`` waits for the answer first.
 
         After the first answer, later ones are fetched in the background. A server that doesn't answer passes as recent.
-
-        Raises:
-            OldReleaseError: the release is older than :data:`OLDEST_RELEASE`.
+        Raises OldReleaseError if the release is older than :data:`OLDEST_RELEASE`.
         """
         asked = self._asked(gateway)
         if beforehand:

@@ -95,8 +95,7 @@ class RowCheck:
     def apply(self, rows: list[Any]) -> list[list[Any]]:
         """Return the values of each row.
 
-        Raises:
-            DataError: a row is of another class, duplicated, incomplete, or doesn't match the search.
+        Raises DataError if a row is of another class, duplicated, incomplete, or doesn't match the search.
         """
         values = values_of_rows(rows, self._class.id)
         if not values:
@@ -335,10 +334,7 @@ def walk(
 
     ``fetch`` reads the beginning of a range, and ``key_of`` returns a row's key. A page shorter than requested is the
     last of its range, unless ``remaining`` returns ranges to read after it. The next pages are fetched while the caller
-    works on one.
-
-    Raises:
-        DataError: a page has rows that don't match.
+    works on one. Raises DataError if a page has rows that don't match.
     """
 
     def step(key_range: KeyRange) -> tuple[Page, list[KeyRange]]:
@@ -489,10 +485,7 @@ class Pcrud:
         """Return the fields ``names`` of all rows of a small class whose primary key is a whole number ``id``.
 
         Reads the rows and, in parallel, their ids in reverse order; if the two agree, no row is missing. Suits classes
-        of which an account sees either every row or none.
-
-        Raises:
-            DataError: rows are missing.
+        of which an account sees either every row or none. Raises DataError if rows are missing.
         """
         wanted = ("id", *arguments.texts("names", names))
         arguments.text("class_id", class_id)
@@ -570,10 +563,8 @@ class Pcrud:
         Before 3.14, hidden rows count against a page, so a short page isn't always the last. If hidden rows turn up,
         whole-number keys are read in narrow ranges up to the highest key. ``all_visible`` promises that ``where``
         excludes hidden rows, which saves asking how the release behaves. ``own_connection`` reads each page over a new
-        connection; use it if finding nothing is likely, because an empty answer doesn't show what it belongs to.
-
-        Raises:
-            DataError: rows don't match, or hidden rows may be in the way of keys that aren't whole numbers.
+        connection; use it if finding nothing is likely, because an empty answer doesn't show what it belongs to. Raises
+        DataError if rows don't match, or hidden rows may be in the way of keys that aren't whole numbers.
         """
         _refuse_other_types(class_id, where, select)
         rows = RowsByKey(
@@ -635,8 +626,7 @@ class Pcrud:
     def checked(self, class_id: str, rows: list[Any], where: Where) -> list[Record]:
         """Turn whole rows that another service's method returned into records, checked like the rows of a search.
 
-        Raises:
-            DataError: a row is of another class, incomplete, duplicated, or doesn't match ``where``.
+        Raises DataError if a row is of another class, incomplete, duplicated, or doesn't match ``where``.
         """
         return self._records(class_id, RowCheck(self._class(class_id), where).apply(rows))
 
@@ -728,11 +718,7 @@ class RowSearch:
         return {**self._options, "limit": limit}
 
     def page(self, where: Where, limit: int) -> Page:
-        """Return the values of at most ``limit`` rows.
-
-        Raises:
-            DataError: the rows don't match the search.
-        """
+        """Return the values of at most ``limit`` rows. Raises DataError if the rows don't match the search."""
         class_id, options = self._class_id, self._options
         try:
             result = self._gateway.call(
@@ -766,9 +752,7 @@ class RowSearch:
     def _refuse_unknown_names(self, where: Where) -> None:
         """Name a class or field that doesn't exist, for which Evergreen only says that the method failed.
 
-        Raises:
-            ArgumentError: a field is unknown.
-            DataError: the class is.
+        Raises ArgumentError if a field is unknown, and DataError if the class is.
         """
         from difflib import get_close_matches  # imported late: needed only for mistakes
 
@@ -901,10 +885,7 @@ class RowsByKey:
     def _remaining(self, key_range: KeyRange) -> list[KeyRange]:
         """Return the rest after a page that hidden rows may have made short, as a range to read in windows.
 
-        Return nothing if the page was the last.
-
-        Raises:
-            DataError: more rows exist, and the keys aren't whole numbers.
+        Return nothing if the page was the last. Raises DataError if more rows exist, and the keys aren't whole numbers.
         """
         if self._all_visible or not self._gateway.counts_hidden_rows():
             return []
@@ -1079,11 +1060,9 @@ def connect(
     """Open a gateway: ``connect("https://evergreen.example.org", username="…", password="…")``.
 
     Nothing is sent before the first call. The first call that needs a session logs in, and closing the gateway logs
-    out. Without an account, only calls that need no session work. :class:`Gateway` has more options.
-
-    Raises:
-        ConfigurationError: the address isn't one, or a password would be sent unencrypted to another machine.
-        ArgumentError: an argument has the wrong type, or one of ``username`` and ``password`` is missing.
+    out. Without an account, only calls that need no session work. :class:`Gateway` has more options. Raises
+    ConfigurationError if the address isn't one, or a password would be sent unencrypted to another machine, and
+    ArgumentError if an argument has the wrong type, or one of ``username`` and ``password`` is missing.
     """
     credentials = None
     if username is not None or password is not None:

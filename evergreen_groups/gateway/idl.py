@@ -335,8 +335,7 @@ class IdlCache:
 def _opened(path: Path) -> BinaryIO:
     """Open a regular file of the cache. Opening a pipe would block, and a link may lead anywhere.
 
-    Raises:
-        OSError: the file is missing or isn't a regular file.
+    Raises OSError if the file is missing or isn't a regular file.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -531,9 +531,8 @@ class TooLargeError(Exception):
 def read_body(response: urllib3.BaseHTTPResponse, limit: int) -> bytes:
     """Read and decompress a whole body.
 
-    Raises:
-        TooLargeError: it has more than ``limit`` bytes.
-        DecodeError: it is compressed in another way than requested, or damaged.
+    Raises TooLargeError if it has more than ``limit`` bytes, and DecodeError if it is compressed in another way than
+    requested, or damaged.
     """
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
     if encoding not in ("", "identity", "gzip", "x-gzip"):

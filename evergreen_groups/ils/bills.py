@@ -337,10 +337,8 @@ def read_own_fines(gateway: Gateway, ids: Collection[int], *, debtors_only: bool
 def read_fines_of(gateway: Gateway, id: int, *, primary: bool = False) -> Decimal | None:
     """Return what one patron owes at all libraries, or None if they have no open transaction.
 
-    Works for the session's own user, too (``patrons-070``). ``primary`` asks the primary database.
-
-    Raises:
-        PermissionDeniedError: the session lacks the permission, and isn't the patron's own.
+    Works for the session's own user, too (``patrons-070``). ``primary`` asks the primary database. Raises
+    PermissionDeniedError if the session lacks the permission, and isn't the patron's own.
     """
     # Without open transactions the payload is empty, because the result is null (patrons-056).
     method = f"{_SUMMARY}.authoritative" if primary else _SUMMARY
@@ -365,10 +363,8 @@ def read_fines_within(
     """Return what each patron owes within their scope, by id. None: no open transaction within the scope.
 
     ``totals`` has what patrons with open transactions owe at all libraries. Takes a call per 3,000 patrons (``mobts``).
-    ``leave_out_hidden`` leaves out patrons whose transactions the account can't see.
-
-    Raises:
-        DataError: a patron has open transactions that the account can't see for lack of VIEW_USER_TRANSACTIONS.
+    ``leave_out_hidden`` leaves out patrons whose transactions the account can't see. Raises DataError if a patron has
+    open transactions that the account can't see for lack of VIEW_USER_TRANSACTIONS.
     """
     found: dict[int, list[Decimal]] = {id: [] for id in scopes}
     visible = set[int]()

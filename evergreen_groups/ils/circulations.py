@@ -62,8 +62,7 @@ def kind_of(
     >>> kind_of(None, midnight, "01:00:00", finished=False, now=noon)
     <CirculationKind.OVERDUE: 'overdue'>
 
-    Raises:
-        DataError: the fine interval isn't one that PostgreSQL writes.
+    Raises DataError if the fine interval isn't one that PostgreSQL writes.
     """
     stopped = _STOPPED.get(stop_fines or "")
     if stopped is not None:
@@ -88,8 +87,7 @@ def seconds_of(interval: str) -> int:
     >>> seconds_of("1 day"), seconds_of("23:59:59"), seconds_of("1 mon -1 days +00:00:01")
     (86400, 86399, 2505601)
 
-    Raises:
-        DataError: the text isn't an interval.
+    Raises DataError if the text isn't an interval.
     """
     total, rest = 0, interval.strip()
     for part in _PARTS.finditer(interval):

@@ -129,9 +129,7 @@ class Thresholds:
         """Return the nearest threshold, or None.
 
         The nearest is searched from the profile upwards at the home library, then the same at each org unit above.
-
-        Raises:
-            PermissionDeniedError: the account lacks VIEW_GROUP_PENALTY_THRESHOLD at the home library.
+        Raises PermissionDeniedError if the account lacks VIEW_GROUP_PENALTY_THRESHOLD at the home library.
         """
         return next((step.found for step in self.lookups(profile, home_library) if step.found is not None), None)
 
@@ -243,10 +241,8 @@ class Limits:
         """Read the data for the limits: no call for one amount, two calls with rules, six for the ILS's thresholds.
 
         ``penalties`` come from :func:`evergreen_groups.ils.penalties.read_fines_penalties`. They are read if missing.
-
-        Raises:
-            ConfigurationError: a rule names a profile or library that doesn't exist.
-            DataError: the ILS's setting for the penalty is invalid.
+        Raises ConfigurationError if a rule names a profile or library that doesn't exist, and DataError if the ILS's
+        setting for the penalty is invalid.
         """
         if settings.uniform:
             return cls(settings)
@@ -269,8 +265,7 @@ class Limits:
     def limit_for(self, profile: int, home_library: int) -> ResolvedLimit:
         """Return the limit for patrons with this profile and home library (ids).
 
-        Raises:
-            PermissionDeniedError: the limit is an ILS threshold that the account may not see.
+        Raises PermissionDeniedError if the limit is an ILS threshold that the account may not see.
         """
         key = profile, home_library
         # Worth caching: a report has thousands of patrons, but only dozens of pairs of profile and home library.
@@ -346,10 +341,8 @@ def decide_all(
 
     ``limits`` has the limit of each patron. ``own_fines`` has what each owes at all libraries, and leaves out patrons
     without open transactions. A decision's ``own_balance`` includes only the fines that the limit counts.
-    ``leave_out_hidden`` leaves out patrons whose transactions are needed and hidden.
-
-    Raises:
-        DataError: not all fines count, and the account can't see a patron's transactions.
+    ``leave_out_hidden`` leaves out patrons whose transactions are needed and hidden. Raises DataError if not all fines
+    count, and the account can't see a patron's transactions.
     """
     scopes = {id: limit.scope for id, limit in limits.items() if limit.scope is not None}
     within = read_fines_within(gateway, scopes, own_fines, leave_out_hidden=leave_out_hidden) if scopes else {}
@@ -414,11 +407,8 @@ class RuleDifference:
         """Find the differences for patrons of these home libraries and profiles (ids), the most frequent first.
 
         The result holds for recalculations at the home library. A checkout at another library is subject to that
-        library's threshold.
-
-        Raises:
-            PermissionDeniedError: the account may not see the thresholds of one of the libraries.
-            DataError: the ILS refers to a profile or penalty that it doesn't list.
+        library's threshold. Raises PermissionDeniedError if the account may not see the thresholds of one of the
+        libraries, and DataError if the ILS refers to a profile or penalty that it doesn't list.
         """
         # By kind, limit, threshold and penalty: the home library and profile, and those where the threshold is set.
         found: dict[

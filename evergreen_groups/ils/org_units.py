@@ -53,8 +53,7 @@ class OrgUnits:
     def read(cls, gateway: Gateway) -> OrgUnits:
         """Read the tree. Org units are public in Evergreen (``pcrud-084``).
 
-        Raises:
-            DataError: the root is missing, or an org unit's parent.
+        Raises DataError if the root is missing, or an org unit's parent.
         """
         # Evergreen's methods for the tree nest it (settings-030), or send all numbers as strings (settings-034).
         rows = gateway.pcrud.all_columns("aou", ("id", "shortname", "name", "parent_ou"))
@@ -78,8 +77,7 @@ class OrgUnits:
     def unit(self, org_id: int) -> OrgUnit:
         """Return the org unit with this id.
 
-        Raises:
-            DataError: the ILS didn't list it. Going on without it would silently leave out its patrons and limits.
+        Raises DataError if the ILS didn't list it. Going on without it would silently leave out its patrons and limits.
         """
         try:
             return self._by_id[org_id]
@@ -117,8 +115,7 @@ class OrgUnits:
     def find(self, shortname: str) -> OrgUnit:
         """Return the org unit with this short name, ignoring case.
 
-        Raises:
-            ConfigurationError: no org unit has this name. The message suggests the three most similar ones.
+        Raises ConfigurationError if no org unit has this name. The message suggests the three most similar ones.
         """
         for unit in self:
             if unit.shortname.casefold() == shortname.casefold():
@@ -147,8 +144,7 @@ class OrgUnits:
     def named(self, shortnames: Iterable[str]) -> set[int]:
         """Return the ids of the org units with these short names and of everything below them.
 
-        Raises:
-            ConfigurationError: no org unit has one of the names. The message suggests the three most similar ones.
+        Raises ConfigurationError if no org unit has one of the names. The message suggests the three most similar ones.
         """
         return {org_id for name in shortnames for org_id in self.with_descendants(self.find(name).id)}
 
@@ -175,10 +171,8 @@ class OrgUnits:
         """Return the time zones of the org units (by id) that have one, set or inherited.
 
         One call (``desk-006``). pcrud can't read settings (``aous`` is only for cstore). This setting needs no
-        permission to view (950.data.seed-values.sql). Org units with an unknown time zone are left out.
-
-        Raises:
-            DataError: the answer has the wrong shape.
+        permission to view (950.data.seed-values.sql). Org units with an unknown time zone are left out. Raises
+        DataError if the answer has the wrong shape.
         """
         values = read_setting(gateway, TIMEZONE).items()
         found = {org_unit: timezone_of(value) for org_unit, value in values if isinstance(value, str)}
@@ -205,8 +199,7 @@ _FOR_ALL = "open-ils.actor.settings.value_for_all_orgs.atomic"
 def read_setting(gateway: Gateway, name: str) -> dict[int, Any]:
     """Return the values of a library setting by org unit, None where it isn't set. One call.
 
-    Raises:
-        DataError: the answer has the wrong shape.
+    Raises DataError if the answer has the wrong shape.
     """
     try:
         answer = gateway.call("open-ils.actor", _FOR_ALL, TOKEN, name).listing()
@@ -244,8 +237,7 @@ class Profiles:
     def read(cls, gateway: Gateway) -> Profiles:
         """Read the tree. All staff accounts may (``pgt`` requires STAFF_LOGIN).
 
-        Raises:
-            DataError: a profile's parent is missing.
+        Raises DataError if a profile's parent is missing.
         """
         # Recorded in pcrud-082. A patron's session gets an empty list (pcrud-083).
         rows = gateway.pcrud.all_columns("pgt", ("id", "name", "parent", "application_perm"))
@@ -265,8 +257,7 @@ class Profiles:
     def name(self, profile: int) -> str:
         """Return the name of a profile.
 
-        Raises:
-            DataError: the ILS didn't list the profile, so the limit of its patrons is unknown.
+        Raises DataError if the ILS didn't list the profile, so the limit of its patrons is unknown.
         """
         return self._names[self._known(profile)]
 
@@ -301,8 +292,7 @@ class Profiles:
     def find(self, name: str) -> int:
         """Return the id of the profile with this name, ignoring case.
 
-        Raises:
-            ConfigurationError: no profile has this name. The message lists the profiles.
+        Raises ConfigurationError if no profile has this name. The message lists the profiles.
         """
         for id, known in self._names.items():
             if known.casefold() == name.casefold():

@@ -95,10 +95,7 @@ class PenaltyRow(NamedTuple):
 def read_fines_penalties(gateway: Gateway, org_units: OrgUnits) -> dict[int, int]:
     """Return the id of each org unit's penalty for fines: the stock one, or the one set in :data:`PENALTY_OVERRIDE`.
 
-    One call (``explanation-008``).
-
-    Raises:
-        DataError: a setting's value isn't a penalty id.
+    One call (``explanation-008``). Raises DataError if a setting's value isn't a penalty id.
     """
     values = read_setting(gateway, PENALTY_OVERRIDE)
     # The answer lists every org unit, with null for no setting (explanation-008). If one is missing, its penalty is
@@ -181,8 +178,7 @@ class PenaltyKinds:
     def set_for_fines_at(self, home_library: int) -> PenaltyKind:
         """Return the kind that the ILS sets for fines of patrons of this home library.
 
-        Raises:
-            DataError: the library setting names an unknown kind.
+        Raises DataError if the library setting names an unknown kind.
         """
         return self._kind(self.fines_penalties.get(home_library, PATRON_EXCEEDS_FINES))
 
@@ -222,8 +218,7 @@ class PenaltyKinds:
     def in_force(self, gateway: Gateway, org_units: OrgUnits, patrons: Collection[int]) -> dict[int, list[Penalty]]:
         """Return the penalties in force of each patron, by patron id, sorted by the penalties' ids.
 
-        Raises:
-            DataError: a penalty has an unknown kind or org unit.
+        Raises DataError if a penalty has an unknown kind or org unit.
         """
         return self.by_patron(rows_in_force(gateway, patrons), org_units, patrons)
 

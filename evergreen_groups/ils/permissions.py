@@ -20,9 +20,7 @@ def account_of_session(gateway: Gateway, *, prolong: bool = True) -> Record:
     """Return the account (``au``) that the session belongs to. One call.
 
     With ``prolong`` False, the call doesn't count as use of the session (``oils_auth.c``, oilsAuthSessionRetrieve).
-
-    Raises:
-        UnexpectedAnswerError: the answer isn't an account.
+    Raises UnexpectedAnswerError if the answer isn't an account.
     """
     more = () if prolong else (None, 1)
     result = gateway.call("open-ils.auth", "open-ils.auth.session.retrieve", TOKEN, *more)
@@ -37,10 +35,7 @@ def library_of(account: Record) -> int:
     """Return the id of the org unit where the session works: its workstation's library, or the account's home library.
 
     The ILS puts either in ``ws_ou``: the home library without a workstation (``auth-015``), and the workstation's
-    library, as a string, with one (``auth-004``).
-
-    Raises:
-        DataError: the account names neither.
+    library, as a string, with one (``auth-004``). Raises DataError if the account names neither.
     """
     try:
         return int(account.ws_ou or account.home_ou)
@@ -67,9 +62,8 @@ class SessionAccount:
     def read(cls, gateway: Gateway) -> SessionAccount:
         """Read the account. One call, which doesn't prolong the session.
 
-        Raises:
-            DataError: the ILS doesn't say where the account works.
-            UnexpectedAnswerError: the answer isn't an account.
+        Raises DataError if the ILS doesn't say where the account works, and UnexpectedAnswerError if the answer isn't
+        an account.
         """
         # The panel refreshes by itself, which mustn't keep an abandoned session alive.
         account = account_of_session(gateway, prolong=False)
@@ -122,11 +116,8 @@ class Access:
         """Find out where the account sees patrons.
 
         ``granted`` is what :func:`highest_granted` returns for VIEW_USER, read if not given. If it includes the root,
-        no further calls are needed.
-
-        Raises:
-            PermissionDeniedError: the account sees no patrons at all.
-            DataError: ``granted`` has an unknown org unit.
+        no further calls are needed. Raises PermissionDeniedError if the account sees no patrons at all, and DataError
+        if ``granted`` has an unknown org unit.
         """
         root = org_units.root.id
         every = {unit.id for unit in org_units}
@@ -189,8 +180,7 @@ def orgs_with_permission(
 def missing_permissions(gateway: Gateway, user: int, org_unit: int, permissions: Sequence[str]) -> frozenset[str]:
     """Return the permissions that a user (who must be the session's) lacks at an org unit. One call.
 
-    Raises:
-        UnexpectedAnswerError: the answer isn't a list of these permissions. It must not pass for "none missing".
+    Raises UnexpectedAnswerError if the answer isn't a list of these permissions. It must not pass for "none missing".
     """
     method = "open-ils.actor.user.perm.check"
     # The answer names neither user nor org unit, so a mixed-up answer would go unnoticed on a shared connection.
@@ -219,8 +209,7 @@ def denied_pairs(
 ) -> set[tuple[int, str]]:
     """Return the pairs of org unit (id) and permission that a user (who must be the session's) lacks. One call.
 
-    Raises:
-        UnexpectedAnswerError: the answer isn't a list of these pairs. It must not pass for "none missing".
+    Raises UnexpectedAnswerError if the answer isn't a list of these pairs. It must not pass for "none missing".
     """
     method = "open-ils.actor.user.perm.check.multi_org"
     result = gateway.call(
@@ -271,11 +260,8 @@ class SessionRights:
         home library is below the org unit's ancestor at the permission's depth (``permission.usr_has_work_perm``,
         ``permission.usr_has_home_perm``). So it's enough to ask about a few org units: the library and the home library
         with their ancestors, and the highest ones that the ILS names. The ILS's list is only a hint and may be wrong
-        (see the comment in ``Access.read``), so those org units are checked, too.
-
-        Raises:
-            PermissionDeniedError: the account may not ask for permissions.
-            UnexpectedAnswerError: an answer has the wrong shape.
+        (see the comment in ``Access.read``), so those org units are checked, too. Raises PermissionDeniedError if the
+        account may not ask for permissions, and UnexpectedAnswerError if an answer has the wrong shape.
         """
         highest = highest_granted(gateway, _ASKED)
         named = {account.library, account.home}.union(*highest.values())

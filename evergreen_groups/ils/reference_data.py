@@ -58,8 +58,7 @@ class ReferenceData:
     def account(self, gateway: Gateway) -> SessionAccount:
         """Return the session's account. One call, which doesn't prolong the session.
 
-        Raises:
-            DataError: the ILS doesn't say where the account works.
+        Raises DataError if the ILS doesn't say where the account works.
         """
         return self._cached("accounts", _key(gateway), lambda: SessionAccount.read(gateway))
 
@@ -115,8 +114,7 @@ class ReferenceData:
     def profiles(self, gateway: Gateway, named: Iterable[int] = ()) -> Profiles:
         """Return all permission profiles. Two calls, and again if one of the ids in ``named`` isn't cached.
 
-        Raises:
-            PermissionDeniedError: the account isn't a staff account, so it sees no profiles.
+        Raises PermissionDeniedError if the account isn't a staff account, so it sees no profiles.
         """
 
         def read() -> Profiles:
@@ -128,9 +126,8 @@ class ReferenceData:
     def penalty_kinds(self, gateway: Gateway, named: Iterable[int] = ()) -> PenaltyKinds:
         """Return the kinds of penalties. Three calls, and again if one of the ids in ``named`` isn't cached.
 
-        Raises:
-            DataError: the ILS's setting for the penalty is invalid.
-            PermissionDeniedError: the account isn't a staff account, so it sees no penalties.
+        Raises DataError if the ILS's setting for the penalty is invalid, and PermissionDeniedError if the account isn't
+        a staff account, so it sees no penalties.
         """
 
         def read() -> PenaltyKinds:
@@ -164,10 +161,7 @@ class ReferenceData:
     def timezone(self, gateway: Gateway) -> tzinfo | None:
         """Return the time zone where the session works, or None if the ILS has none for it.
 
-        One call for all libraries, plus that of :meth:`account`.
-
-        Raises:
-            DataError: the answer has the wrong shape.
+        One call for all libraries, plus that of :meth:`account`. Raises DataError if the answer has the wrong shape.
         """
         return self.timezones(gateway).get(self.account(gateway).library)
 
@@ -178,9 +172,8 @@ class ReferenceData:
     def limits(self, gateway: Gateway) -> Limits:
         """Return the configured limits. No call for one amount, four with rules, eight or more for ILS thresholds.
 
-        Raises:
-            ConfigurationError: a rule names a profile or library that doesn't exist.
-            DataError: the ILS's setting for the penalty is invalid.
+        Raises ConfigurationError if a rule names a profile or library that doesn't exist, and DataError if the ILS's
+        setting for the penalty is invalid.
         """
         if self._uniform is not None:
             return self._uniform
@@ -193,11 +186,8 @@ class ReferenceData:
         """Return the limits at which the ILS itself blocks, its thresholds, whatever the policy says.
 
         Three calls if the session sees all thresholds. If not, one call, and another per home library. In either case
-        plus the calls of :meth:`org_units`, :meth:`profiles` and :meth:`penalty_kinds`.
-
-        Raises:
-            DataError: the ILS's setting for the penalty is invalid.
-            PermissionDeniedError: the account isn't a staff account.
+        plus the calls of :meth:`org_units`, :meth:`profiles` and :meth:`penalty_kinds`. Raises DataError if the ILS's
+        setting for the penalty is invalid, and PermissionDeniedError if the account isn't a staff account.
         """
 
         def read() -> Limits:
