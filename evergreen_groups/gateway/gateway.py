@@ -11,7 +11,7 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from operator import ge, gt, itemgetter, le, lt
@@ -210,15 +210,10 @@ def primary_key(known: Class) -> str:
     return known.primary
 
 
-# Evergreen got stuck on 20,000 whole au rows, about 10 MB: the service logs a JSON error, and the caller gets 408 after
-# 60 s.
+# Evergreen got stuck on answers of about 10 MB (20,000 whole au rows): the caller gets 408 after 60 s.
 TARGET_BYTES = 1024 * 1024
-"""Target size of an answer; real gateways get stuck at about 10 MB."""
-
-# Maximum rows per answer. More would save few calls and delay the first row.
-LARGEST_PAGE = 5000
-# Maximum values per list: 3,000 ids of seven digits make 24 kB of a form, and leave the rest of REQUEST_LIMIT to the
-# query.
+LARGEST_PAGE = 5000  # rows; more would save few calls and delay the first row
+# 3,000 ids of seven digits make 24 kB of a form, and leave the rest of REQUEST_LIMIT to the query.
 LARGEST_LIST = 3000
 # The same before 3.16, where the server checks permission row by row: 3,000 cards took 3 seconds.
 LIST_OF_SLOW_ROWS = 1500
@@ -234,23 +229,19 @@ class Page:
 
 
 class PageSize:
-    """The number of rows to ask for, adapted to the size of earlier rows. Safe to share between threads.
+    """The number of rows to ask for: ``first``, and later as many as make about ``TARGET_BYTES``.
 
-    Starts with ``first`` rows. Later pages have as many rows as make about ``TARGET_BYTES``, at most ``LARGEST_PAGE``,
-    and at most four times as many as any page before. ``guess`` is the expected size of a row in bytes.
+    It is at most ``LARGEST_PAGE``, and at most four times as many as any page before. ``guess`` is the expected size of
+    a row in bytes. Safe to share between threads.
     """
 
     def __init__(self, first: int, guess: int = 1) -> None:
         self._largest = max(first, LARGEST_PAGE)
-        self._rows = first
+        self.rows = first
+        """The number of rows to ask for next."""
         self._guess = guess
         self._row_bytes = 0.0
         self._lock = threading.Lock()
-
-    @property
-    def rows(self) -> int:
-        """The number of rows to ask for next."""
-        return self._rows
 
     @property
     def fitting(self) -> int:
@@ -267,7 +258,7 @@ class PageSize:
             # small only costs a call.
             self._row_bytes = max(row_bytes, (self._row_bytes + row_bytes) / 2)
             wanted = int(TARGET_BYTES / self._row_bytes)
-            self._rows = max(_SMALLEST_PAGE, min(wanted, self._largest, max(self._rows, 4 * len(page.rows))))
+            self.rows = max(_SMALLEST_PAGE, min(wanted, self._largest, max(self.rows, 4 * len(page.rows))))
 
 
 def guessed_bytes(known: Class, select: Sequence[str] | None) -> int:
@@ -295,14 +286,11 @@ class KeyRange:
 
     def rest_after(self, key: Any) -> list[KeyRange]:
         """Return what remains of the range after a key, as a list of one range or none."""
-        return [] if self.high is not None and key >= self.high else [KeyRange(key, self.high, False, self.in_windows)]
+        return [] if self.high is not None and key >= self.high else [replace(self, after=key, inclusive=False)]
 
     def contains(self, key: Any) -> bool:
-        """Return whether a key is in the range.
-
-        Accept all keys that aren't whole numbers, because the server sorts them by its own collation.
-        """
-        if not isinstance(key, int):
+        """Return whether a key is in the range."""
+        if not isinstance(key, int):  # the server sorts other keys by its own collation
             return key is not None
         above = self.after is None or key > self.after or (self.inclusive and key == self.after)
         return above and (self.high is None or key <= self.high)
@@ -375,13 +363,10 @@ def walk(
 def batches(values: Iterable[int | str], room: int, longest: Callable[[int], int]) -> Iterator[list[int | str]]:
     """Split values, as they are needed, into lists of at most ``room`` bytes in a form.
 
-    ``longest`` takes the current length of a list and returns the maximum; it is called when a list reaches the last
-    maximum.
+    ``longest`` returns the maximum length; it is called again when a list reaches the last one, with its length.
     """
     batch: list[int | str] = []
-    used = 0
-    most = longest(0)
-    comma = len(",")
+    used, most, comma = 0, longest(0), len(",")
     for value in values:
         length = (len(str(value)) if type(value) is int else encoded_length(value)) + comma
         if len(batch) >= most:
@@ -414,9 +399,7 @@ def any_row(key: str) -> list[dict[str, Any]]:
 Where = Mapping[str, Any]
 """A condition in Evergreen's JSON query form, such as ``{"usrgroup": 6001, "deleted": "f"}``."""
 
-MOST_ROWS = 20_000
-"""Maximum number of rows in one answer. Nearly every site has fewer org units, profiles, penalty types and thresholds.
-"""
+MOST_ROWS = 20_000  # per answer; nearly every site has fewer org units, profiles, penalty types and thresholds
 
 _TRIES = 2
 
@@ -455,8 +438,7 @@ class Pcrud:
         are None. ``order_by`` is a field's name, several names, or one of pcrud's own forms. ``flesh`` is a depth.
         ``own_connection`` is as in :meth:`pages`.
         """
-        _refuse_other_types(class_id, where, select)
-        arguments.integer("limit", limit)
+        _refuse_other_types(class_id, where, select, limit)
         search = RowSearch(
             self._gateway,
             class_id,
@@ -474,8 +456,7 @@ class Pcrud:
         self, class_id: str, names: Several[str], where: Where, *, order_by: Any = None, limit: int = 1000
     ) -> list[tuple[Any, ...]]:
         """Return the fields ``names`` of the rows that :meth:`search` would return, without making records."""
-        _refuse_other_types(class_id, where, names)
-        arguments.integer("limit", limit)
+        _refuse_other_types(class_id, where, names, limit)
         idl = self._gateway.idl(class_id)
         reader = ColumnReader(idl[class_id], names, idl, self._gateway.statistics)
         search = RowSearch(self._gateway, class_id, select=names, order_by=order_by)
@@ -517,8 +498,7 @@ class Pcrud:
 
     def id_list(self, class_id: str, where: Where, *, order_by: Any = None, limit: int = 1000) -> list[int]:
         """Return the primary keys of at most ``limit`` rows."""
-        _refuse_other_types(class_id, where)
-        arguments.integer("limit", limit)
+        _refuse_other_types(class_id, where, limit=limit)
         options = RowSearch(self._gateway, class_id, order_by=order_by).options(limit)
         found = self._call(f"id_list.{class_id}.atomic", where, options).value
         ids = list(map(whole_number, found)) if isinstance(found, list) else [None]
@@ -600,7 +580,7 @@ class Pcrud:
         several requests run in parallel. A repeated value may yield its rows twice. ``unique`` promises that no two
         rows share a value, as with the primary key, so that no answer can silently lack rows.
         """
-        for page in self._by_values(class_id, field, values, where, select=select, order_by=order_by, unique=unique):
+        for page in self._by_values(class_id, field, values, where, select, order_by=order_by, unique=unique):
             yield self._records(class_id, page.rows)
 
     def columns_by_values(
@@ -620,7 +600,7 @@ class Pcrud:
         """
         idl = self._gateway.idl(class_id)
         reader = ColumnReader(idl[class_id], names, idl, self._gateway.statistics)
-        for page in self._by_values(class_id, field, values, where, select=names, all_visible=all_visible):
+        for page in self._by_values(class_id, field, values, where, names, all_visible=all_visible):
             yield from reader.read(page.rows)
 
     def checked(self, class_id: str, rows: list[Any], where: Where) -> list[Record]:
@@ -636,23 +616,20 @@ class Pcrud:
         field: str,
         values: Iterable[int | str],
         where: Where | None,
-        *,
         select: Several[str] | None,
         **options: Any,
     ) -> Iterator[Page]:
         _refuse_other_types(class_id, where, select)
         if isinstance(values, str | bytes):
             raise arguments.wrong("values", values, "several values, such as a list of them")
-        return RowsByValues(self._gateway, class_id, field, where=where, select=select, **options).pages(values)
+        return RowsByValues(self._gateway, class_id, field, where, select, **options).pages(values)
 
     def _class(self, class_id: str) -> Class:
         return self._gateway.idl(class_id)[class_id]
 
     def _records(self, class_id: str, rows: list[list[Any]], *, nested: bool = False) -> list[Record]:
-        """Turn rows into records. If they may be ``nested``, fetch the classes of the records inside first."""
-        if nested:
-            self._gateway.idl(*class_ids(rows))
-        idl = self._gateway.idl(class_id)
+        """Turn rows, whose fields may hold ``nested`` objects, into records."""
+        idl = self._gateway.idl(class_id, *(class_ids(rows) if nested else ()))
         return [Record(idl[class_id], values, idl) for values in rows]
 
     def _call(self, name: str, *parameters: Any, expect: Expect = "one") -> Result:
@@ -672,21 +649,20 @@ def _whole(read: Callable[..., list[Any]], operator: str, key_of: Callable[[Any]
         condition = {"id": {operator: key_of(page[-1])}}
 
 
-def _refuse_other_types(class_id: object, where: object | None, select: object | None = None) -> None:
+def _refuse_other_types(
+    class_id: object, where: object | None, select: object | None = None, limit: object = 0
+) -> None:
     """Raise ArgumentError for an argument of a wrong type, before any call is made."""
     arguments.text("class_id", class_id)
     if where is not None:
         arguments.condition("where", where)
     if select is not None:
         arguments.texts("select", select)
+    arguments.integer("limit", limit)
 
 
 class RowSearch:
-    """A search of a class, without its condition and limit.
-
-    ``select``, ``order_by`` and further ``options`` are those of :meth:`Pcrud.search`. The primary key is added to
-    ``select``, because releases before 3.16 answer 500 without it if there is a row (``3.12/releases-019``).
-    """
+    """A search of a class, without its condition and limit; further ``options`` are those of :meth:`Pcrud.search`."""
 
     def __init__(
         self,
@@ -702,6 +678,7 @@ class RowSearch:
         self._class_id = class_id
         self._own_connection = own_connection
         if select is not None:
+            # Without the primary key, releases before 3.16 answer 500 if there is a row (3.12/releases-019).
             primary = gateway.idl(class_id)[class_id].primary
             options["select"] = {class_id: list(dict.fromkeys([*select, primary] if primary else select))}
         if isinstance(order_by, str) or (
@@ -713,8 +690,7 @@ class RowSearch:
 
     def options(self, limit: int) -> dict[str, Any]:
         """Return the search's options in pcrud's form, omitting unset ones."""
-        # Always set a limit: without one the server fetches a hundred rows at a time (20,000 rows: 3.4 s instead of 1.2
-        # s).
+        # Without a limit the server fetches a hundred rows at a time (20,000 rows: 3.4 s instead of 1.2 s).
         return {**self._options, "limit": limit}
 
     def page(self, where: Where, limit: int) -> Page:
@@ -735,25 +711,15 @@ class RowSearch:
         if not isinstance(result.value, list):
             raise unreadable("rows-not-a-list", f"{class_id} rows: expected a list")
         fleshed = options.get("flesh_fields", {}).get(class_id, ())
-        known = self._gateway.idl(class_id)[class_id]
-        check = RowCheck(
-            known,
-            where,
-            select=options.get("select", {}).get(class_id),
-            limit=limit,
-            order_by=options.get("order_by"),
-            joined="join" in options,
-            fleshed=fleshed,
-        )
+        select, order = options.get("select", {}).get(class_id), options.get("order_by")
+        known, joined = self._gateway.idl(class_id)[class_id], "join" in options
+        check = RowCheck(known, where, select=select, limit=limit, order_by=order, joined=joined, fleshed=fleshed)
         rows = check.apply(result.value)
         self._check_fleshed(known, rows, fleshed)
         return Page(rows, result.size)
 
     def _refuse_unknown_names(self, where: Where) -> None:
-        """Name a class or field that doesn't exist, for which Evergreen only says that the method failed.
-
-        Raises ArgumentError if a field is unknown, and DataError if the class is.
-        """
+        """Raise DataError for a class that doesn't exist, and ArgumentError for a field; Evergreen says neither."""
         from difflib import get_close_matches  # imported late: needed only for mistakes
 
         try:
@@ -812,10 +778,7 @@ _FIRST_FLESHED = 100  # rows; the size of fleshed ones is unpredictable
 
 
 class RowsByKey:
-    """The rows that meet a condition, by ascending ``key``, as described in :meth:`Pcrud.pages`.
-
-    ``bounds`` are the lowest and highest key, None if unbounded. ``options`` are those of :class:`RowSearch`.
-    """
+    """The rows that meet a condition, by ascending ``key``, as described in :meth:`Pcrud.pages`."""
 
     def __init__(
         self,
@@ -858,7 +821,6 @@ class RowsByKey:
         return all_of(self._where, key_range.condition(self._key) or any_row(self._key))
 
     def _key_ranges(self, concurrency: int) -> list[KeyRange]:
-        """Return the key ranges to read: one, or as many as may be read in parallel."""
         low, high = self._bounds
         if concurrency == 1:
             return [KeyRange(low, high, inclusive=True)]
@@ -926,7 +888,6 @@ class RowsByKey:
 # Answers of this multiple of the usual size are still far from getting stuck, and searches by several values rarely
 # fill them.
 LIMIT_FACTOR = 4
-
 _FIRST_OF_VALUES = 2001
 _ENVELOPE = 600  # bytes of a form without its parameters, rounded up generously
 
@@ -939,9 +900,9 @@ class RowsByValues:
         gateway: Gateway,
         class_id: str,
         field: str,
-        *,
         where: Where | None,
         select: Several[str] | None,
+        *,
         order_by: Any = None,
         unique: bool = False,
         all_visible: bool = False,
@@ -973,11 +934,10 @@ class RowsByValues:
             yield from pages
 
     def _longest(self, count: int) -> int:
-        """Return how long a list with ``count`` values may become.
+        """Return how long a list with ``count`` values may become; the server isn't asked about short lists.
 
-        Lists are shorter if the server checks permission row by row. This takes a millisecond per row, so a long list
-        would leave the server's other processes idle at the end. For short lists the answer doesn't matter, and the
-        server isn't asked.
+        Where it checks permission row by row, it takes a millisecond per row, so a long list would leave its other
+        processes idle at the end.
         """
         known = count >= LIST_OF_SLOW_ROWS
         return LARGEST_LIST if known and not self._gateway.counts_hidden_rows() else LIST_OF_SLOW_ROWS

@@ -161,11 +161,7 @@ class Idl:
 
 
 def _read_class(element: etree._Element) -> Class | None:
-    """Read a class; None if its fields have no unambiguous positions.
-
-    Evergreen's IDL of August 2026 names a field of ``auml`` twice. This must not keep the other 620 classes from being
-    read.
-    """
+    """Read a class; None if its fields have no unambiguous positions, as those of ``auml`` in August 2026."""
     class_id = element.get("id", "")
     links = {
         link.get("field", ""): Link(
@@ -302,14 +298,9 @@ class IdlCache:
             return None
 
     def save(self, url: str, document: bytes, headers: Mapping[str, str]) -> None:
-        """Cache a file that came with ``headers``, readable by its owner only.
-
-        A file without ETag and Last-Modified isn't cached, because nothing tells when it is out of date. An unwritable
-        directory isn't an error.
-        """
+        """Cache a file that came with ``headers``, readable by its owner only. Ignore an unwritable directory."""
         conditions = {condition: headers[name] for name, condition in _VALIDATORS if headers.get(name)}
-        # Without a validator, each use would be a guess about the server's release.
-        if not conditions:
+        if not conditions:  # nothing would tell when the file is out of date
             return
         heading = {"url": url, "sha256": hashlib.sha256(document).hexdigest(), "conditions": conditions}
         try:

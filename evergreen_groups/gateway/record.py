@@ -30,8 +30,12 @@ TRUE = ("t", "true", "1", 1)
 FALSE = ("f", "false", "0", "", 0)
 
 
-def encode(value: Any, datatype: str) -> Any:
-    """Return the wire form of a field's value. Raises TypeError for a type that no field holds."""
+def _encode(value: Any, datatype: str) -> Any:
+    """Return the wire form of a field's new value. Raises TypeError for a type that no field holds."""
+    if isinstance(value, Record):
+        return value.to_wire()
+    if isinstance(value, list | tuple):
+        return [_encode(item, datatype) for item in value]
     if isinstance(value, bool):
         # Never JSON's booleans: false matches nothing in a condition (pcrud-011).
         return "t" if value else "f"
@@ -40,9 +44,9 @@ def encode(value: Any, datatype: str) -> Any:
     if isinstance(value, datetime):
         if value.tzinfo is None:
             raise TypeError("a timestamp needs a time zone")
-        return value.strftime("%Y-%m-%dT%H:%M:%S%z")
-    if isinstance(value, date):
-        return value.isoformat()
+        value = value.strftime("%Y-%m-%dT%H:%M:%S%z")
+    elif isinstance(value, date):
+        value = value.isoformat()
     if value is not None and not isinstance(value, int | str):
         raise TypeError(f"a field can't hold {type(value).__name__}")
     return value
@@ -157,7 +161,10 @@ def _zone(offset: timedelta) -> timezone:
     return timezone(offset)
 
 
-_DECODERS: dict[str, Callable[[Any, str, str], Any]] = {
+Decoder = Callable[[Any, str, str], Any]
+"""It takes the wire value, the class's id and the field's name."""
+
+_DECODERS: dict[str, Decoder] = {
     "text": _decode_text,
     "interval": _decode_text,
     "int": _decode_integer,
@@ -169,12 +176,11 @@ _DECODERS: dict[str, Callable[[Any, str, str], Any]] = {
 }
 """Decoders by datatype; ids and links (``id``, ``link``, ``org_unit``) use :func:`_decode_id`."""
 
-UNDECODED_TYPES: dict[Callable[[Any, str, str], Any], type] = {_decode_text: str, _decode_id: int, _decode_integer: int}
+UNDECODED_TYPES: dict[Decoder, type] = {_decode_text: str, _decode_id: int, _decode_integer: int}
 """For each decoder, the type of wire values that it returns unchanged."""
 
 
-def decoder_of(datatype: str) -> Callable[[Any, str, str], Any]:
-    """Return the decoder of a datatype. It takes the wire value, the class's id and the field's name."""
+def decoder_of(datatype: str) -> Decoder:
     return _DECODERS.get(datatype, _decode_id)
 
 
@@ -319,12 +325,9 @@ def _decode_field(value: Any, known: Class, name: str, idl: Idl) -> Any:
 
 def is_object(value: object) -> bool:
     """Return whether a wire value is a fieldmapper object."""
-    return (
-        isinstance(value, dict)
-        and len(value) == 2
-        and isinstance(value.get("__c"), str)
-        and isinstance(value.get("__p"), list)
-    )
+    if not isinstance(value, dict) or len(value) != 2:
+        return False
+    return isinstance(value.get("__c"), str) and isinstance(value.get("__p"), list)
 
 
 def class_ids(value: Any) -> set[str]:
@@ -358,15 +361,6 @@ def _filled_inside(value: Any, idl: Idl) -> Any:
     if isinstance(value, dict) and is_object(value):
         return {"__c": value["__c"], "__p": _filled(value["__p"], idl[value["__c"]], idl)}
     return value
-
-
-def _encode(value: Any, datatype: str) -> Any:
-    """Return the wire form of a new value, which may be a record or a list."""
-    if isinstance(value, Record):
-        return value.to_wire()
-    if isinstance(value, list | tuple):
-        return [_encode(item, datatype) for item in value]
-    return encode(value, datatype)
 
 
 def values_of_rows(rows: list[Any], class_id: str) -> list[list[Any]]:

@@ -121,9 +121,8 @@ class Credentials:
 class Session:
     """A token and its source. Safe to share between threads: a login happens once, however many threads need it.
 
-    Methods send their calls through the given ``sender``; only the logout uses the session's own, which has no
-    deadline. A ``token`` that was passed in is neither renewed nor logged out. While another thread logs in, a call
-    waits until its sender's deadline, and then raises TimedOutError.
+    Calls go through the given ``sender``; only the logout uses the session's own, which has no deadline. A ``token``
+    that was passed in is neither renewed nor logged out.
     """
 
     def __init__(self, sender: Sender, *, credentials: Credentials | None, token: str | None) -> None:
@@ -148,11 +147,6 @@ class Session:
     def __repr__(self) -> str:
         return "Session()"
 
-    @property
-    def renewable(self) -> bool:
-        """Whether the session can log in again."""
-        return self._credentials is not None
-
     def token(self, sender: Sender) -> str:
         """Return the token, logging in first if necessary.
 
@@ -174,17 +168,14 @@ class Session:
         try:
             # The Rust gateway doesn't report an ended session, and its worker is one answer behind after pcrud has
             # refused one. So check before the call.
-            if (
-                sender.kind is GatewayKind.RUST
-                and call.service == PCRUD
-                and self._used + _SURE_SECONDS < time.monotonic()
-            ):
+            unsure = self._used + _SURE_SECONDS < time.monotonic()
+            if unsure and sender.kind is GatewayKind.RUST and call.service == PCRUD:
                 sender.with_retries(refuse_ended)
             result = sender.send(call, _with_token(params, token), explain=refuse_ended, **options)
         except NoSessionError:
             # Sessions also end during a long run. pcrud then answers 401 (auth-043), actor an event (auth-042), both
             # before doing anything.
-            if not self.renewable:
+            if self._credentials is None:
                 raise
             log.info("%s %s: the session had ended; logging in again", call.service, call.method)
             token = self._renew(token, sender)
@@ -195,9 +186,11 @@ class Session:
 
     def logout(self) -> None:
         """End the session on the server if it was opened here. Log errors instead of raising them."""
+        if self._credentials is None:
+            return
         with self._lock:
-            token, self._token = self._token, (None if self.renewable else self._token)
-        if token is None or not self.renewable:
+            token, self._token = self._token, None
+        if token is None:
             return
         try:
             self._end(_LOGOUT, [token], expect="optional", seconds=_LOGOUT_TIMEOUT)
@@ -213,10 +206,9 @@ class Session:
     def _renew(self, ended: str, sender: Sender) -> str:
         """Return a token to replace ``ended``; another thread may already have fetched one."""
         with held(self._lock, sender.deadline, _LOGIN):
-            if self._token is None or self._token == ended:
+            if self._token == ended:
                 self._token = None
-                self._token = self._login(sender)
-            return self._token
+        return self.token(sender)
 
     def _login(self, sender: Sender) -> str:
         if self._credentials is None:
@@ -264,10 +256,8 @@ class Session:
             textcode=error.textcode,
             number=error.number,
             description=error.description,
-            service=error.service,
-            method=error.method,
-            asked=error.asked,
             raw=error.raw,
+            **_LOGIN.names,
         )
 
 
@@ -362,8 +352,7 @@ class Sender:
     def within(self, seconds: float) -> Sender:
         """Return a view for calls that must all end ``seconds`` from now."""
         view = self.view()
-        deadline = time.monotonic() + seconds
-        view.deadline = deadline if self.deadline is None else min(self.deadline, deadline)
+        view.deadline = min(time.monotonic() + seconds, math.inf if self.deadline is None else self.deadline)
         return view
 
     def for_probes(self, retries: RetryPolicy | None, on_change: Callable[[], None]) -> Sender:
@@ -402,9 +391,7 @@ class Sender:
         ``explain`` is called after a failure without a reason, and raises a better error if it finds one.
         """
         left = seconds_left(self.deadline, call)
-        seconds = timeout or self.timeout
-        if left is not None:
-            seconds = min(seconds, left)
+        seconds = min(timeout or self.timeout, math.inf if left is None else left)
         body = form(call, params, locale=self._locale, timeout=seconds)
 
         def read() -> Result:
@@ -432,9 +419,8 @@ class Sender:
     def once(self, call: Call, params: Sequence[object], *, expect: Expect, seconds: float) -> Result:
         """Send a call once, with a timeout of at most ``seconds``."""
         seconds = min(self.timeout, seconds)
-        return self._attempt(
-            call, form(call, params, locale=self._locale, timeout=seconds), expect, seconds, fresh=False
-        )
+        body = form(call, params, locale=self._locale, timeout=seconds)
+        return self._attempt(call, body, expect, seconds, fresh=False)
 
     def fetch(self, url: str, headers: Mapping[str, str]) -> Reply:
         """Fetch an IDL file."""
@@ -509,19 +495,16 @@ class Sender:
         for _ in range(_ECHOES):
             word = secrets.token_hex(8)
 
-            def echo(word: str = word) -> list[Any] | None:
+            def echo(word: str = word) -> Any:
                 try:
-                    answer: list[Any] = self.once(
-                        Call(call.service, _ECHO), [word], expect="many", seconds=BRIEF_CALL
-                    ).value
+                    return self.once(Call(call.service, _ECHO), [word], expect="many", seconds=BRIEF_CALL).value
                 except UnexplainedError:
                     return None
-                return answer
 
             answer = self.with_retries(echo)
             # This failure may belong to an earlier request. If so, the next answer is this word.
             if answer is not None:
-                return answer != [word]
+                return bool(answer != [word])
         return False
 
     def _refuse_mixed_up(self, call: Call) -> None:
@@ -560,14 +543,12 @@ class Sender:
 
 def _may_pass(error: TransportError | ServerError) -> bool:
     """Return whether the same request may succeed a little later."""
-    # A method may fail because a database or another service is down for a moment. A query that will never work looks
-    # the same, and retrying it costs only a few seconds.
-    if isinstance(error, ServerError):
-        return True
-    # A 4xx status won't change. A proxy sends 5xx while the server behind it restarts.
+    # A proxy sends 5xx while the server behind it restarts. A 4xx status won't change.
     if isinstance(error, HTTPStatusError):
         return error.status >= 500
     if isinstance(error, UnreachableError):
         # A bad certificate doesn't get better within seconds.
         return not isinstance(error.__cause__, ssl.SSLCertVerificationError)
-    return isinstance(error, TimedOutError | CutOffError | ServiceNotFoundError)
+    # A method may fail because a database or another service is down for a moment. A query that will never work looks
+    # the same, and retrying it costs only a few seconds.
+    return isinstance(error, ServerError | TimedOutError | CutOffError | ServiceNotFoundError)

@@ -44,9 +44,6 @@ if TYPE_CHECKING:
 GATEWAY_PATH = "/osrf-gateway-v1"
 IDL_PATH = "/reports/fm_IDL.xml"
 
-_SETTING = "gateway.url"
-_INVALID_ADDRESS = "the gateway's address is invalid: {detail}"
-_LIKE_THIS = "write it as https://host"
 _USUAL_PORTS = {"http": 80, "https": 443}
 
 
@@ -73,38 +70,14 @@ class Address:
             host, port = _normalized_host(parts.hostname or ""), parts.port
             path = _normalized_path(parts.path) if host else ""
         except (ValueError, requests.RequestException):
-            raise ConfigurationError(
-                _INVALID_ADDRESS,
-                advice=_LIKE_THIS,
-                setting=_SETTING,
-                code="address-unreadable",
-                values={"detail": "can't be parsed"},
-            ) from None
+            raise _invalid_address("address-unreadable", "can't be parsed") from None
         if parts.scheme not in {"http", "https"} or not host:
-            raise ConfigurationError(
-                _INVALID_ADDRESS,
-                advice=_LIKE_THIS,
-                setting=_SETTING,
-                code="address-without-host",
-                values={"detail": "no https:// or http://, or no host"},
-            )
+            raise _invalid_address("address-without-host", "no https:// or http://, or no host")
         # Errors, logs and reports show the address, and would show the password with it.
         if "@" in parts.netloc:
-            raise ConfigurationError(
-                _INVALID_ADDRESS,
-                advice=_LIKE_THIS,
-                setting=_SETTING,
-                code="address-with-account",
-                values={"detail": "contains a user name or password"},
-            )
+            raise _invalid_address("address-with-account", "contains a user name or password")
         if parts.query or parts.fragment:
-            raise ConfigurationError(
-                _INVALID_ADDRESS,
-                advice=_LIKE_THIS,
-                setting=_SETTING,
-                code="address-with-query",
-                values={"detail": "contains a query or fragment"},
-            )
+            raise _invalid_address("address-with-query", "contains a query or fragment")
         # People copy the address with the gateway's path as often as without it.
         path = path.rstrip("/").removesuffix(GATEWAY_PATH).rstrip("/")
         place = f"[{host}]" if ":" in host else host
@@ -125,8 +98,7 @@ class Address:
     @property
     def loopback(self) -> bool:
         """Whether the host is this machine."""
-        # "localhost" is the only name that always means this machine. Any other name can point elsewhere tomorrow, so
-        # only literal addresses count.
+        # "localhost" is the only name that always means this machine. Any other name can point elsewhere tomorrow.
         if self.host == "localhost":
             return True
         try:
@@ -144,6 +116,16 @@ class Address:
                 code="not-encrypted",
                 values={"address": self.base},
             )
+
+
+def _invalid_address(code: str, detail: str) -> ConfigurationError:
+    return ConfigurationError(
+        "the gateway's address is invalid: {detail}",
+        advice="write it as https://host",
+        setting="gateway.url",
+        code=code,
+        values={"detail": detail},
+    )
 
 
 def _normalized_host(host: str) -> str:
@@ -174,10 +156,7 @@ _LONGEST_WAIT = 0.5  # maximum seconds until a read notices that another thread 
 
 
 class StaleConnectionError(ConnectionError):
-    """A pooled connection was no longer usable.
-
-    Either the server had closed it, or an answer arrived that may belong to another request.
-    """
+    """The server had closed a pooled connection, or its answer may belong to another request."""
 
 
 class Exchange:
@@ -198,10 +177,7 @@ class Exchange:
         self._expires: float | None = None
 
     def read_timeout(self) -> float:
-        """Return how long the next read may block, in seconds.
-
-        Raises TimeoutError when the time is up, ConnectionAbortedError when the exchange was stopped.
-        """
+        """Return how long the next read may block. Raises TimeoutError or, if stopped, ConnectionAbortedError."""
         self.refuse_stopped()
         now = time.monotonic()
         if self._expires is None:
@@ -517,58 +493,14 @@ class Adapter(HTTPAdapter):
         return manager
 
 
-ACCEPTED_ENCODING = "gzip"
-"""The value of the request header Accept-Encoding."""
-
 _CHUNK_BYTES = 256 * 1024
 _GZIP = 16 + zlib.MAX_WBITS
 
-
-class TooLargeError(Exception):
-    """The body exceeds the limit."""
-
-
-def read_body(response: urllib3.BaseHTTPResponse, limit: int) -> bytes:
-    """Read and decompress a whole body.
-
-    Raises TooLargeError if it has more than ``limit`` bytes, and DecodeError if it is compressed in another way than
-    requested, or damaged.
-    """
-    encoding = response.headers.get("Content-Encoding", "").strip().lower()
-    if encoding not in ("", "identity", "gzip", "x-gzip"):
-        raise urllib3.exceptions.DecodeError("packed in another way than asked for")
-    body, unpack = bytearray(), None
-    while chunk := response.read(_CHUNK_BYTES, decode_content=False):
-        if not encoding.endswith("gzip"):
-            body += chunk
-            chunk = b""
-        while chunk:
-            unpack = unpack or zlib.decompressobj(_GZIP)
-            try:
-                body += unpack.decompress(chunk, limit + 1)
-            except zlib.error as error:
-                raise urllib3.exceptions.DecodeError("broken encoding") from error
-            if len(body) > limit:
-                break
-            chunk, unpack = unpack.unused_data, None if unpack.eof else unpack
-        if len(body) > limit:
-            raise TooLargeError
-        if response.length_remaining == 0:
-            break  # another read would find nothing
-    if unpack is not None:
-        raise urllib3.exceptions.DecodeError("the encoding ends in the middle")
-    return bytes(body)
-
-
 log = logging.getLogger("evergreen_groups.gateway")
 
-# The largest expected answer is the IDL, 1.1 MB. An answer fifteen times as large can't be right and mustn't fill the
-# memory.
+# Maximum bytes of a body. The largest expected one is the IDL, 1.1 MB. An answer fifteen times as large can't be right
+# and mustn't fill the memory.
 ANSWER_LIMIT = 16 * 1024 * 1024
-"""Maximum size of a body in bytes, checked while reading."""
-
-_CA_BUNDLE = "gateway.ca_bundle"
-_ANOTHER_BUNDLE = "set ca_bundle in [gateway] to a file with certificates (PEM), or remove it"
 _CONDITIONS = {"If-None-Match", "If-Modified-Since"}
 
 
@@ -594,14 +526,6 @@ class Transport:
         require_positive(
             arguments.seconds("connect_timeout", connect_timeout), arguments.integer("concurrency", concurrency)
         )
-        if ca_bundle is not None and not ca_bundle.is_file():
-            raise ConfigurationError(
-                "ca_bundle {path} can't be used: {reason}",
-                advice=_ANOTHER_BUNDLE,
-                setting=_CA_BUNDLE,
-                code="no-ca-bundle",
-                values={"path": ca_bundle, "reason": Message("No such file or directory")},
-            )
         if ca_bundle is not None:
             _refuse_unusable(ca_bundle)
         self._address = address
@@ -613,7 +537,7 @@ class Transport:
         self._stop = threading.Event()
         self._requests = requests.Session()  # prepares requests, and sends none: no redirects and no cookies
         self._requests.auth = _nothing_added
-        self._requests.headers["Accept-Encoding"] = ACCEPTED_ENCODING
+        self._requests.headers["Accept-Encoding"] = "gzip"
         self._requests.trust_env = not address.loopback  # proxies from the environment, but not for this machine
         bundle = str(ca_bundle) if ca_bundle else None
         self._environment = self._requests.merge_environment_settings(address.gateway, {}, True, bundle, None)
@@ -725,25 +649,14 @@ class Transport:
             stale = next((cause for cause in causes_of(error) if isinstance(cause, StaleConnectionError)), None)
             if stale is not None and not last:
                 raise stale from None
+            base, connect_timeout = self._address.base, self._connect_timeout
             raise transport_error(
-                error,
-                call,
-                sent=exchange.sent,
-                seconds=seconds,
-                base=self._address.base,
-                connect_timeout=self._connect_timeout,
+                error, call, sent=exchange.sent, seconds=seconds, base=base, connect_timeout=connect_timeout
             ) from root_of(error)
         finally:
             current_exchange.reset(token)
-        log.debug(
-            "%s %s: HTTP %d, %.3f s, %d bytes",
-            call.service,
-            call,
-            response.status,
-            time.monotonic() - began,
-            len(content),
-        )
-        status = response.status
+        status, took = response.status, time.monotonic() - began
+        log.debug("%s %s: HTTP %d, %.3f s, %d bytes", call.service, call, status, took, len(content))
         if 200 <= status < 300 or (status == 304 and not _CONDITIONS.isdisjoint(request.headers)):
             return Reply(status, response.headers, content)
         raise http_error(
@@ -751,18 +664,41 @@ class Transport:
         )
 
     def _read(self, response: urllib3.BaseHTTPResponse, call: Call) -> bytes:
+        """Read and decompress a whole body.
+
+        Raises UnexpectedAnswerError if it exceeds ``ANSWER_LIMIT``, and DecodeError if it is damaged or compressed in
+        another way than requested.
+        """
+        encoding = response.headers.get("Content-Encoding", "").strip().lower()
+        if encoding not in ("", "identity", "gzip", "x-gzip"):
+            raise urllib3.exceptions.DecodeError("packed in another way than asked for")
+        body, unpack = bytearray(), None
         try:
-            return read_body(response, ANSWER_LIMIT)
-        except TooLargeError:
-            raise UnexpectedAnswerError(
-                "the answer is too large: {detail}",
-                advice="ask for less at once",
-                code="answer-too-large",
-                values={"detail": f"over {ANSWER_LIMIT // 1024**2} MB"},
-                **call.names,
-            ) from None
+            while chunk := response.read(_CHUNK_BYTES, decode_content=False):
+                if not encoding.endswith("gzip"):
+                    body += chunk
+                    chunk = b""
+                while chunk and len(body) <= ANSWER_LIMIT:
+                    unpack = unpack or zlib.decompressobj(_GZIP)
+                    body += unpack.decompress(chunk, ANSWER_LIMIT + 1)
+                    chunk, unpack = unpack.unused_data, None if unpack.eof else unpack
+                if len(body) > ANSWER_LIMIT:
+                    raise UnexpectedAnswerError(
+                        "the answer is too large: {detail}",
+                        advice="ask for less at once",
+                        code="answer-too-large",
+                        values={"detail": f"over {ANSWER_LIMIT // 1024**2} MB"},
+                        **call.names,
+                    )
+                if response.length_remaining == 0:
+                    break  # another read would find nothing
+        except zlib.error as error:
+            raise urllib3.exceptions.DecodeError("broken encoding") from error
         finally:
             self.statistics.answer(response.tell())
+        if unpack is not None:
+            raise urllib3.exceptions.DecodeError("the encoding ends in the middle")
+        return bytes(body)
 
 
 def require_positive(*settings: float) -> None:
@@ -773,17 +709,24 @@ def require_positive(*settings: float) -> None:
 
 def _refuse_unusable(ca_bundle: Path) -> None:
     """Refuse a file without certificates early; in the first call, it would look like a server without TLS."""
+    if not ca_bundle.is_file():
+        raise _bad_bundle(ca_bundle, Message("No such file or directory"), code="no-ca-bundle")
     try:
         ssl.create_default_context(cafile=str(ca_bundle))
     except OSError as error:  # includes ssl.SSLError
         without = Message("it holds no certificate")
-        raise ConfigurationError(
-            "ca_bundle {path} can't be used: {reason}",
-            advice=_ANOTHER_BUNDLE,
-            setting=_CA_BUNDLE,
-            code="ca-bundle-unusable",
-            values={"path": ca_bundle, "reason": without if isinstance(error, ssl.SSLError) else system_reason(error)},
-        ) from error
+        reason = without if isinstance(error, ssl.SSLError) else system_reason(error)
+        raise _bad_bundle(ca_bundle, reason, code="ca-bundle-unusable") from error
+
+
+def _bad_bundle(path: Path, reason: str, *, code: str) -> ConfigurationError:
+    return ConfigurationError(
+        "ca_bundle {path} can't be used: {reason}",
+        advice="set ca_bundle in [gateway] to a file with certificates (PEM), or remove it",
+        setting="gateway.ca_bundle",
+        code=code,
+        values={"path": path, "reason": reason},
+    )
 
 
 def _nothing_added(request: requests.PreparedRequest) -> requests.PreparedRequest:

@@ -166,16 +166,13 @@ class Bill:
 
     id: int
     patron: int
-    """The patron's id."""
     kind: BillKind
     balance: Decimal
     """``billed`` minus ``paid``; negative for a credit."""
     billed: Decimal
     paid: Decimal
     since: datetime
-    """When the transaction began (aware)."""
     last_payment: datetime | None
-    """When the last payment was made (aware)."""
     library: int | None
     """The id of the org unit that billed, or None if the ILS names none."""
     by_type: tuple[Billed, ...] = ()
@@ -208,17 +205,12 @@ class Bill:
 
     @staticmethod
     def read(gateway: Gateway, patrons: Collection[int]) -> dict[int, tuple[Bill, ...]]:
-        """Return the visible bills of patrons by patron id, oldest first.
+        """Return the visible bills of patrons by patron id, oldest first, with kinds by billing type.
 
         Takes a call per 3,000 patrons and another per 3,000 bills (``mobts``, which names the billing library since
-        before 3.12: ``3.12/family-002``, ``details-002``).
-
-        The kinds are by billing type. Pass the bills to :meth:`Bill.with_item_kinds` for kinds by what happened to the
-        item.
-
-        The account sees the bills of patrons at whose home library it has VIEW_USER_TRANSACTIONS. pcrud silently omits
-        all others (``family-018``, ``details-003``), so a patron without bills may still owe something. Use
-        :meth:`Bill.verify` to tell the difference.
+        before 3.12: ``3.12/family-002``, ``details-002``). pcrud silently omits the bills of patrons at whose home
+        library the account lacks VIEW_USER_TRANSACTIONS (``family-018``, ``details-003``), so a patron without bills
+        may still owe something. Use :meth:`Bill.verify` to tell the difference.
         """
         # A patron may have hundreds of open transactions: each checked-out item has one, usually without a balance
         # (family-001).

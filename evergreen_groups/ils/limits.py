@@ -136,7 +136,7 @@ class Thresholds:
     def lookups(self, profile: int, home_library: int) -> Iterator[ThresholdLookup]:
         """Yield the steps of the ILS's search in its order, up to the first with a threshold.
 
-        Raises what :meth:`find` does.
+        Raises PermissionDeniedError if the account lacks VIEW_GROUP_PENALTY_THRESHOLD at the home library.
         """
         self._read_at(home_library)
         penalty = self._penalties.get(home_library, PATRON_EXCEEDS_FINES)
@@ -178,9 +178,8 @@ class ResolvedLimit:
     def decide(self, own_balance: Decimal | None) -> Decision:
         """Decide about a patron who owes ``own_balance`` within the scope. None: no open transactions there."""
         if own_balance is None:
-            # Evergreen's sum over no transactions is null, which reaches no threshold, not even 0.00
-            # (actor.calculate_system_penalties). Open transactions that add up to 0.00 do reach it. Configured limits
-            # follow the same logic.
+            # Evergreen's sum over no transactions is null, which reaches no threshold, not even 0.00. Open transactions
+            # that add up to 0.00 do reach it. Configured limits follow the same logic.
             return Decision(False, ZERO, self.limit)
         return decide(own_balance, self.limit)
 
@@ -263,10 +262,7 @@ class Limits:
         return limits
 
     def limit_for(self, profile: int, home_library: int) -> ResolvedLimit:
-        """Return the limit for patrons with this profile and home library (ids).
-
-        Raises PermissionDeniedError if the limit is an ILS threshold that the account may not see.
-        """
+        """Return the limit for patrons with this profile and home library; PermissionDeniedError for a hidden one."""
         key = profile, home_library
         # Worth caching: a report has thousands of patrons, but only dozens of pairs of profile and home library.
         if key not in self._known:
@@ -276,8 +272,7 @@ class Limits:
     def visible_limit_for(self, profile: int, home_library: int) -> ResolvedLimit | None:
         """Like :meth:`limit_for`, but return None if the limit is an ILS threshold that the account may not see.
 
-        That is common: the stock profile Circulators sees patrons of the whole system, but only the thresholds of its
-        own branch (Evergreen's ``950.data.seed-values.sql``).
+        The stock profile Circulators sees patrons of the whole system, but only its own branch's thresholds.
         """
         # Rules need no permission, and a cached threshold has been read with it.
         known = (profile, home_library) in self._known or self._by_rule(profile, home_library) is not None
@@ -312,12 +307,8 @@ class Limits:
         everywhere = len(scope) == len(org_units)
         values = {"profile": profiles.name(found.profile), "library": org_units.shortname(found.org_unit)}
         origin = Message("Evergreen: threshold of {profile} at {library}", values=values)
-        return ResolvedLimit(
-            # The configured comparison is ignored: Evergreen compares with >= (penalties-update-015: 10.00 at a
-            # threshold of 10.00).
-            limit=Limit(found.amount, Comparison.REACHES, origin),
-            scope=None if everywhere else scope,
-        )
+        # Whatever the configured comparison, Evergreen compares with >= (penalties-update-015: 10.00 at 10.00).
+        return ResolvedLimit(Limit(found.amount, Comparison.REACHES, origin), None if everywhere else scope)
 
 
 def _is_reached_by_zero(amount: Decimal | None, comparison: Comparison) -> bool:
@@ -410,10 +401,9 @@ class RuleDifference:
         library's threshold. Raises PermissionDeniedError if the account may not see the thresholds of one of the
         libraries, and DataError if the ILS refers to a profile or penalty that it doesn't list.
         """
-        # By kind, limit, threshold and penalty: the home library and profile, and those where the threshold is set.
-        found: dict[
-            tuple[DifferenceKind, Limit, Decimal | None, PenaltyKind], list[tuple[int, int, tuple[int, int] | None]]
-        ] = {}
+        # The home library and profile, and those where the threshold is set.
+        Affected = list[tuple[int, int, tuple[int, int] | None]]  # noqa: N806  # a type
+        found: dict[tuple[DifferenceKind, Limit, Decimal | None, PenaltyKind], Affected] = {}
         profile_ids = list(profiles)
         for library in libraries:
             penalty = kinds.set_for_fines_at(library)
@@ -452,8 +442,7 @@ def _differences(
     elif over is None:
         yield DifferenceKind.NO_LIMIT
     else:
-        # Both amounts are in whole cents (pgpt.threshold is numeric(8,2)), and the ILS compares with >=
-        # (penalties-update-015). So they agree if the threshold is the smallest amount over the limit.
+        # Both are in whole cents, and the ILS compares with >=. So they agree at the smallest amount over the limit.
         if threshold.amount == rule.limit.amount != over:
             yield DifferenceKind.BLOCKS_AT_LIMIT
         elif threshold.amount != over:

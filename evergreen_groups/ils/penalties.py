@@ -57,11 +57,7 @@ class Penalty:
 
 
 class PenaltyRow(NamedTuple):
-    """A standing penalty in force with ids for ``kind``, ``org_unit`` and ``staff`` (who set it).
-
-    Unlike :class:`Penalty`, it can be built without reading the kinds (``csp``). That suffices to compare penalties
-    before and after a change.
-    """
+    """A :class:`Penalty` with ids only, built without reading the kinds (``csp``)."""
 
     id: int
     patron: int
@@ -122,10 +118,7 @@ def _penalty_id(value: object) -> int:
 
 
 class PenaltyKinds:
-    """All kinds of penalties, and the knowledge which of them are for fines at which library.
-
-    By default that is the stock kind, PATRON_EXCEEDS_FINES. A library setting can replace it.
-    """
+    """All kinds of penalties, and which are for fines at which library: the stock one, unless a setting replaces it."""
 
     def __init__(self, kinds: Collection[PenaltyKind], fines_penalties: Mapping[int, int]) -> None:
         """``fines_penalties`` comes from :func:`read_fines_penalties`: the id of the kind for fines by org unit."""
@@ -147,13 +140,11 @@ class PenaltyKinds:
             lambda: gateway.pcrud.all_columns("csp", fields),
             lambda: read_fines_penalties(gateway, org_units) if fines_penalties is None else fines_penalties,
         )
-        return cls(
-            [
-                PenaltyKind(id, name, tuple(blocks.split("|")) if blocks else (), label or "")
-                for id, name, blocks, label in rows
-            ],
-            for_fines,
-        )
+        kinds = [
+            PenaltyKind(id, name, tuple(blocks.split("|")) if blocks else (), label or "")
+            for id, name, blocks, label in rows
+        ]
+        return cls(kinds, for_fines)
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -169,17 +160,13 @@ class PenaltyKinds:
     def for_fines_at(self, home_library: int) -> frozenset[int]:
         """Return the ids of the kinds that are for fines of patrons of this home library.
 
-        Another library's replacement may mean something else here, such as overdue items, because seven settings name
-        penalties, each for any org unit. A recalculation for ``PATRON_EXCEEDS_FINES`` sets and removes only the kinds
-        returned here (``OpenILS/Utils/Penalty.pm`` accepts both ids; ``penalties-update-022``).
+        Another library's replacement may mean something else here. A recalculation for ``PATRON_EXCEEDS_FINES`` sets
+        and removes only these kinds (``OpenILS/Utils/Penalty.pm`` accepts both ids; ``penalties-update-022``).
         """
         return frozenset({PATRON_EXCEEDS_FINES, self.fines_penalties.get(home_library, PATRON_EXCEEDS_FINES)})
 
     def set_for_fines_at(self, home_library: int) -> PenaltyKind:
-        """Return the kind that the ILS sets for fines of patrons of this home library.
-
-        Raises DataError if the library setting names an unknown kind.
-        """
+        """Return the kind that the ILS sets for fines of patrons of this home library; DataError if it is unknown."""
         return self._kind(self.fines_penalties.get(home_library, PATRON_EXCEEDS_FINES))
 
     def is_for_fines(self, kind: PenaltyKind, home_library: int) -> bool:
@@ -216,10 +203,7 @@ class PenaltyKinds:
         )
 
     def in_force(self, gateway: Gateway, org_units: OrgUnits, patrons: Collection[int]) -> dict[int, list[Penalty]]:
-        """Return the penalties in force of each patron, by patron id, sorted by the penalties' ids.
-
-        Raises DataError if a penalty has an unknown kind or org unit.
-        """
+        """Return the penalties in force by patron id, sorted by id; DataError for an unknown kind or org unit."""
         return self.by_patron(rows_in_force(gateway, patrons), org_units, patrons)
 
     def by_patron(

@@ -45,18 +45,13 @@ def library_of(account: Record) -> int:
 
 @dataclass(frozen=True, slots=True)
 class SessionAccount:
-    """The account of a session."""
+    """The account of a session: its ids, and the ``library`` where the session works. None: none, or unknown."""
 
     user: int
-    """The account's id (``au.id``)."""
     library: int
-    """The id of the org unit where the session works."""
     home: int
-    """The id of the account's home library."""
     workstation: int | None
-    """The workstation's id (``aws.id``)."""
     group: int | None = None
-    """The number of the account's own patron group. None: unknown."""
 
     @classmethod
     def read(cls, gateway: Gateway) -> SessionAccount:
@@ -91,11 +86,10 @@ UPDATE_USER = "UPDATE_USER"
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Where the account may see patrons.
+    """Where the account may see patrons: the ids of ``visible_orgs``.
 
-    ``visible_orgs`` are the ids of all org units whose patrons it sees. ``missing`` covers the remaining org units,
-    with as few entries as possible. All types of org units count, because a patron's home library may also be a system
-    or the consortium.
+    ``missing`` covers the remaining org units with as few entries as possible. All types of org units count, because a
+    patron's home library may also be a system or the consortium.
     """
 
     visible_orgs: frozenset[int]
@@ -115,9 +109,9 @@ class Access:
     def read(cls, gateway: Gateway, org_units: OrgUnits, granted: Collection[int] | None = None) -> Access:
         """Find out where the account sees patrons.
 
-        ``granted`` is what :func:`highest_granted` returns for VIEW_USER, read if not given. If it includes the root,
-        no further calls are needed. Raises PermissionDeniedError if the account sees no patrons at all, and DataError
-        if ``granted`` has an unknown org unit.
+        ``granted`` is what :func:`highest_granted` returns for VIEW_USER, read if not given. Raises
+        PermissionDeniedError if the account sees no patrons at all, and DataError if ``granted`` has an unknown org
+        unit.
         """
         root = org_units.root.id
         every = {unit.id for unit in org_units}
@@ -152,10 +146,7 @@ class Access:
 
 
 def orgs_by_permission(gateway: Gateway, org_units: OrgUnits, permissions: Sequence[str]) -> dict[str, frozenset[int]]:
-    """Return, by permission, the ids of the org units at which the account has it (by work org unit or home library).
-
-    Two calls, and one more for each permission that it doesn't have everywhere.
-    """
+    """Return, by permission, the ids of the org units at which the account has it. Two calls or more."""
     highest = highest_granted(gateway, permissions)
     user = account_of_session(gateway).id
     return {
@@ -172,9 +163,7 @@ def orgs_with_permission(
     ``highest`` comes from :func:`highest_granted`. Without the root in it, the function needs one call.
     """
     every = frozenset(unit.id for unit in org_units)
-    if org_units.root.id in highest:
-        return every
-    return every - _denied_at(gateway, user, sorted(every), permission)
+    return every if org_units.root.id in highest else every - _denied_at(gateway, user, sorted(every), permission)
 
 
 def missing_permissions(gateway: Gateway, user: int, org_unit: int, permissions: Sequence[str]) -> frozenset[str]:
