@@ -568,13 +568,7 @@ class Connection:
 
         Gateways returned by :meth:`acting_as` and :meth:`within` only stop accepting calls.
         """
-        if self._sender.is_closed:
-            return
-        # Before logging out, because another thread's next call would open a new session.
-        self._sender.stop()
-        if not self._sender.is_view:
-            self._session.logout()
-            self._sender.close_connections()
+        self._sender.close(self._session.logout)
 
     def call(
         self,

@@ -306,8 +306,7 @@ class Sender:
         """How long to wait for a service, in seconds, unless a call overrides it."""
         self.deadline: float | None = None
         """When all calls must have ended, on the monotonic clock."""
-        self.is_closed = False
-        """Whether this sender refuses calls. A view also refuses calls when the original sender is closed."""
+        self.is_closed = False  # a view also refuses calls when the original sender is closed
         self._transport = transport
         self._retries = retries
         self._locale = locale
@@ -332,11 +331,6 @@ class Sender:
         """The redactor of the session that calls are sent for."""
         return self._transport.redactor
 
-    @property
-    def is_view(self) -> bool:
-        """Whether another sender owns the connections."""
-        return self._origin is not None
-
     def view(self) -> Sender:
         """Return a sender over the same connections that can be closed separately."""
         view = copy.copy(self)
@@ -358,22 +352,18 @@ class Sender:
     def for_probes(self, retries: RetryPolicy | None, on_change: Callable[[], None]) -> Sender:
         """Return a view with another ``on_change`` and, if given, other ``retries``."""
         view = self.view()
-        view._retries = retries or self._retries
-        view._on_change = on_change
+        view._retries, view._on_change = retries or self._retries, on_change
         return view
 
-    def stop(self) -> None:
-        """Refuse further calls and, unless this is a view, end running ones in other threads.
-
-        The logout that follows then finds a free connection.
-        """
-        self.is_closed = True
-        if not self.is_view:
-            self._transport.interrupt()
-
-    def close_connections(self) -> None:
-        """Close the kept-alive connections."""
-        self._transport.close()
+    def close(self, logout: Callable[[], None]) -> None:
+        """Refuse further calls. Unless this is a view, end running ones, log out, and close the connections."""
+        if self.is_closed:
+            return
+        self.is_closed = True  # before logging out, because another thread's next call would open a new session
+        if self._origin is None:
+            self._transport.interrupt()  # the logout then finds a free connection
+            logout()
+            self._transport.close()
 
     def send(
         self,

@@ -33,7 +33,7 @@ from support.gateway_server import (
 from support.gateway_time import GatewayTime
 from support.recorded import gateway_of
 
-from evergreen_groups import errors, gateway
+from evergreen_groups import errors
 from evergreen_groups.gateway import TOKEN as TOKEN_PLACE
 from evergreen_groups.gateway import Gateway, RetryPolicy
 from evergreen_groups.gateway.connection import begin, ordered_map
@@ -325,10 +325,3 @@ def test_a_gateway_that_gives_no_reason_says_nothing_of_copies() -> None:
         gateways.gateway_of(sandbox.url, "consortium_staff") as gateway,
     ):
         assert gateway.reads_replicas
-
-
-@pytest.mark.parametrize("name", ["Class", "Field", "Idl", "Link", "Pcrud", "Record", "Result", "Statistics"])
-def test_what_its_methods_give_can_be_named(name: str) -> None:
-    """Typed programs need these types even if they don't create the objects."""
-    assert getattr(gateway, name).__name__ == name
-    assert name in gateway.__all__
