@@ -145,8 +145,8 @@ def _connection_error(
         if isinstance(cause, TimeoutError | urllib3.exceptions.ConnectTimeoutError) and not isinstance(
             cause, urllib3.exceptions.NewConnectionError
         ):
-            reason = Message("no answer within {seconds:g} seconds", values={"seconds": connect_timeout})
-            return _no_connection(base, reason, code="connecting-timed-out", advice=_CHECK_SERVER, **fields)
+            late = Message("no answer within {seconds:g} seconds", values={"seconds": connect_timeout})
+            return _no_connection(base, late, code="connecting-timed-out", advice=_CHECK_SERVER, **fields)
     for cause in causes:
         if isinstance(cause, ssl.SSLError):
             return _no_connection(base, Message("TLS failed"), code="no-tls", advice=_USE_TLS, **fields)

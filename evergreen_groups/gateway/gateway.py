@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
 from itertools import pairwise
 from operator import ge, gt, itemgetter, le, lt
@@ -21,7 +22,7 @@ from evergreen_groups import arguments
 from evergreen_groups.errors import DataError, EvergreenGroupsError, MethodNotFoundError, ServerError, unreadable
 from evergreen_groups.gateway import call as wire
 from evergreen_groups.gateway.call import PCRUD, REQUEST_LIMIT, GatewayKind, percent_encoded
-from evergreen_groups.gateway.connection import Connection
+from evergreen_groups.gateway.connection import Connection, begin
 from evergreen_groups.gateway.record import (
     CHECK_PROXY,
     FALSE,
@@ -65,6 +66,7 @@ _IDS = frozenset({"id", "link", "org_unit", "int"})
 _COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {">": gt, ">=": ge, "<": lt, "<=": le}
 
 
+@dataclass
 class RowCheck:
     """A check of one search's rows.
 
@@ -72,70 +74,63 @@ class RowCheck:
     allows duplicates, which a join to other classes may produce. ``fleshed`` names the fields that hold objects.
     """
 
-    def __init__(  # pcrud's own options, by name
-        self,
-        known: Class,
-        where: Mapping[str, Any],
-        *,
-        select: Iterable[str] | None = None,
-        limit: int | None = None,
-        order_by: Any = None,
-        joined: bool = False,
-        fleshed: Sequence[str] = (),
-    ) -> None:
-        self._class = known
-        asked = {field.name for field in known.fields if not field.virtual}
-        self._fields = asked if select is None else asked.intersection(select)
-        self._where = where
-        self._limit = limit
-        self._order_by = order_by
-        self._joined = joined
-        self._fleshed = frozenset(fleshed)
+    known: Class
+    where: Mapping[str, Any]
+    _: KW_ONLY
+    select: Iterable[str] | None = None
+    limit: int | None = None
+    order_by: Any = None
+    joined: bool = False
+    fleshed: Several[str] = ()
+
+    def __post_init__(self) -> None:
+        asked = {field.name for field in self.known.fields if not field.virtual}
+        self.fields = asked if self.select is None else asked.intersection(self.select)
 
     def apply(self, rows: list[Any]) -> list[list[Any]]:
         """Return the values of each row.
 
         Raises DataError if a row is of another class, duplicated, incomplete, or doesn't match the search.
         """
-        values = values_of_rows(rows, self._class.id)
+        values = values_of_rows(rows, self.known.id)
         if not values:
             return values
-        if self._limit is not None and len(values) > self._limit:
+        if self.limit is not None and len(values) > self.limit:
             raise unrequested_rows()
         self._refuse_incomplete(values)
         self._refuse_duplicates(values)
-        for field, test in _conditions(self._where):
-            if field in self._fields and field not in self._fleshed:
+        for field, test in _conditions(self.where):
+            if field in self.fields and field not in self.fleshed:
                 self._check_condition(field, test, values)
         self._refuse_wrong_order(values)
         return values
 
     def _column(self, field: str, values: list[list[Any]]) -> Iterator[Any]:
-        return map(itemgetter(self._class.positions[field]), values)
+        return map(itemgetter(self.known.positions[field]), values)
 
     def _refuse_incomplete(self, values: list[list[Any]]) -> None:
         # Rows end at the last selected field, null or not (pcrud-001 and all others).
-        due = max((self._class.positions[field] for field in self._fields), default=-1) + 1
+        due = max((self.known.positions[field] for field in self.fields), default=-1) + 1
         if min(map(len, values)) < due:
             raise unreadable(
-                "row-cut-short", f"{self._class.id} row with fewer fields than requested", advice=CHECK_PROXY
+                "row-cut-short", f"{self.known.id} row with fewer fields than requested", advice=CHECK_PROXY
             )
-        for field in NEVER_NULL.get(self._class.id, frozenset()) & self._fields:
+        for field in NEVER_NULL.get(self.known.id, frozenset()) & self.fields:
             if None in self._column(field, values):
-                raise unreadable("field-missing", f"{self._class.id}.{field} is null", advice=CHECK_PROXY)
+                raise unreadable("field-missing", f"{self.known.id}.{field} is null", advice=CHECK_PROXY)
 
     def _refuse_duplicates(self, values: list[list[Any]]) -> None:
-        key = self._class.primary
-        if key not in self._fields or key in self._fleshed:
+        key = self.known.primary
+        if key not in self.fields or key in self.fleshed:
             return
         keys = list(self._column(key, values))
         if not set(map(type, keys)) <= {int, str}:
-            raise unreadable("row-without-key", f"{self._class.id} row without its key", advice=CHECK_PROXY)
-        if len(set(keys)) < len(keys) and not self._joined:
-            raise unreadable("row-twice", f"duplicate {self._class.id} row", advice=CHECK_PROXY)
+            raise unreadable("row-without-key", f"{self.known.id} row without its key", advice=CHECK_PROXY)
+        if len(set(keys)) < len(keys) and not self.joined:
+            raise unreadable("row-twice", f"duplicate {self.known.id} row", advice=CHECK_PROXY)
 
     def _check_condition(self, field: str, test: Any, values: list[list[Any]]) -> None:
-        known = self._class.field(field)
+        known = self.known.field(field)
         if known.datatype == "bool" and isinstance(test, str):
             right = TRUE if test in TRUE else FALSE
             found = self._column(field, values)
@@ -146,15 +141,15 @@ class RowCheck:
 
     def _refuse_wrong_order(self, values: list[list[Any]]) -> None:
         """Refuse rows out of order: the next page starts after the last row of this one."""
-        fields = _ascending(self._order_by, self._class)
-        if not fields or not self._fields.issuperset(fields):
+        fields = _ascending(self.order_by, self.known)
+        if not fields or not self.fields.issuperset(fields):
             return
         columns = [list(self._column(field, values)) for field in fields]
         if all(set(map(type, column)) == {int} for column in columns):
             keys = columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
             if not all(one <= other for one, other in pairwise(keys)):
                 raise unreadable(
-                    "rows-in-another-order", f"{self._class.id} rows not in the requested order", advice=CHECK_PROXY
+                    "rows-in-another-order", f"{self.known.id} rows not in the requested order", advice=CHECK_PROXY
                 )
 
 
@@ -343,21 +338,17 @@ def walk(
             return page, key_range.rest_after(keys[-1])
         return page, remaining(KeyRange(keys[-1], key_range.high) if keys else key_range)
 
-    executor = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="evergreen")
-    waiting = list(reversed(list(parts)))
+    waiting = deque(parts)
     under_way: set[Future[tuple[Page, list[KeyRange]]]] = set()
-    try:
-        while waiting or under_way:
-            while waiting and len(under_way) < concurrency:
-                under_way.add(executor.submit(step, waiting.pop()))
-            done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
-            for future in done:
-                page, rest = future.result()
-                under_way.update(executor.submit(step, key_range) for key_range in rest)
-                if page.rows:
-                    yield page
-    finally:
-        executor.shutdown(wait=False, cancel_futures=True)
+    while waiting or under_way:
+        while waiting and len(under_way) < concurrency:
+            under_way.add(begin(partial(step, waiting.popleft())))
+        done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+        for future in done:
+            page, rest = future.result()
+            under_way.update(begin(partial(step, key_range)) for key_range in rest)
+            if page.rows:
+                yield page
 
 
 def batches(values: Iterable[int | str], room: int, longest: Callable[[int], int]) -> Iterator[list[int | str]]:
@@ -439,17 +430,8 @@ class Pcrud:
         ``own_connection`` is as in :meth:`pages`.
         """
         _refuse_other_types(class_id, where, select, limit)
-        search = RowSearch(
-            self._gateway,
-            class_id,
-            select=select,
-            order_by=order_by,
-            own_connection=own_connection,
-            offset=offset,
-            flesh=flesh,
-            flesh_fields=flesh_fields,
-            join=join,
-        )
+        options = {"own_connection": own_connection, "flesh": flesh, "flesh_fields": flesh_fields, "join": join}
+        search = RowSearch(self._gateway, class_id, select=select, order_by=order_by, offset=offset, **options)
         return self._records(class_id, search.page(where, limit).rows, nested=bool(flesh))
 
     def search_columns(
@@ -547,18 +529,9 @@ class Pcrud:
         DataError if rows don't match, or hidden rows may be in the way of keys that aren't whole numbers.
         """
         _refuse_other_types(class_id, where, select)
+        options = {"own_connection": own_connection, "flesh": flesh, "flesh_fields": flesh_fields, "join": join}
         rows = RowsByKey(
-            self._gateway,
-            class_id,
-            where,
-            key,
-            (low, high),
-            select=select,
-            join=join,
-            all_visible=all_visible,
-            own_connection=own_connection,
-            flesh=flesh,
-            flesh_fields=flesh_fields,
+            self._gateway, class_id, where, key, (low, high), select=select, all_visible=all_visible, **options
         )
         for page in rows.pages(page_size, concurrency or self._gateway.concurrency):
             yield self._records(class_id, page.rows, nested=bool(flesh))
@@ -789,7 +762,6 @@ class RowsByKey:
         bounds: tuple[int | None, int | None] = (None, None),
         *,
         select: Several[str] | None = None,
-        join: Any = None,
         all_visible: bool = False,
         **options: Any,
     ) -> None:
@@ -801,9 +773,9 @@ class RowsByKey:
         # Fields that aren't selected come as null (pcrud-001), and the next page starts after this key.
         if select is not None and key not in select:
             select = [*select, key]
-        self._search = RowSearch(gateway, class_id, select=select, order_by=key, join=join, **options)
+        self._search = RowSearch(gateway, class_id, select=select, order_by=key, **options)
         self._first = _FIRST_FLESHED if options.get("flesh") else _FIRST_PAGE
-        self._source: Any = class_id if join is None else {class_id: join}
+        self._source: Any = {class_id: options["join"]} if options.get("join") is not None else class_id
         self._all_visible = all_visible
 
     def pages(self, page_size: int | None, concurrency: int) -> Iterator[Page]:
@@ -892,37 +864,31 @@ _FIRST_OF_VALUES = 2001
 _ENVELOPE = 600  # bytes of a form without its parameters, rounded up generously
 
 
+@dataclass
 class RowsByValues:
     """The rows whose ``field`` is among some values, as described in :meth:`Pcrud.by_values`."""
 
-    def __init__(
-        self,
-        gateway: Gateway,
-        class_id: str,
-        field: str,
-        where: Where | None,
-        select: Several[str] | None,
-        *,
-        order_by: Any = None,
-        unique: bool = False,
-        all_visible: bool = False,
-    ) -> None:
-        self._gateway = gateway
-        self._class_id = class_id
-        self._field = field
-        self._where = where
-        self._select = select
-        self._all_visible = all_visible
-        self._class = gateway.idl(class_id)[class_id]
-        self._unique = unique or field == self._class.primary
-        self._search = RowSearch(gateway, class_id, select=select, order_by=order_by or self._class.primary or None)
-        row_bytes = guessed_bytes(self._class, None if select is None else list(select))
+    gateway: Gateway
+    class_id: str
+    field: str
+    where: Where | None
+    select: Several[str] | None
+    order_by: Any = None
+    unique: bool = False
+    all_visible: bool = False
+
+    def __post_init__(self) -> None:
+        self._class = known = self.gateway.idl(self.class_id)[self.class_id]
+        self._unique = self.unique or self.field == known.primary
+        order = self.order_by or known.primary or None
+        self._search = RowSearch(self.gateway, self.class_id, select=self.select, order_by=order)
+        row_bytes = guessed_bytes(known, None if self.select is None else list(self.select))
         self._size = PageSize(min(TARGET_BYTES // row_bytes, _FIRST_OF_VALUES), row_bytes)
 
     def pages(self, values: Iterable[int | str]) -> Iterator[Page]:
         """Yield pages in the order of the values, which are taken as needed."""
         fixed = encoded_length(self._condition([])) + encoded_length(self._search.options(10 * LARGEST_PAGE))
-        room = REQUEST_LIMIT - _ENVELOPE - len(self._class_id) - fixed
+        room = REQUEST_LIMIT - _ENVELOPE - len(self.class_id) - fixed
         lists: Iterable[list[int | str]] = batches(values, room, self._longest)
         if isinstance(values, Sized) and len(values) <= LARGEST_LIST:
             lists = list(lists)
@@ -930,7 +896,7 @@ class RowsByValues:
         if isinstance(lists, list) and len(lists) == 1:
             yield from read(lists[0])
             return
-        for pages in self._gateway.map(lambda batch: list(read(batch)), lists):
+        for pages in self.gateway.map(lambda batch: list(read(batch)), lists):
             yield from pages
 
     def _longest(self, count: int) -> int:
@@ -940,7 +906,7 @@ class RowsByValues:
         processes idle at the end.
         """
         known = count >= LIST_OF_SLOW_ROWS
-        return LARGEST_LIST if known and not self._gateway.counts_hidden_rows() else LIST_OF_SLOW_ROWS
+        return LARGEST_LIST if known and not self.gateway.counts_hidden_rows() else LIST_OF_SLOW_ROWS
 
     def _by_keys(self, batch: list[int | str]) -> Iterator[Page]:
         """Yield the rows with these primary keys. The limit is the number of keys, so hidden rows crowd out none."""
@@ -964,7 +930,7 @@ class RowsByValues:
             yield from self._in_halves(batch[middle:])
         else:  # more rows with one value than fit an answer
             key, condition = primary_key(self._class), self._condition(batch)
-            yield from RowsByKey(self._gateway, self._class_id, condition, key, select=self._select).pages(None, 1)
+            yield from RowsByKey(self.gateway, self.class_id, condition, key, select=self.select).pages(None, 1)
 
     def _ask(self, batch: list[int | str], limit: int) -> Page:
         page = self._search.page(self._condition(batch), limit)
@@ -973,13 +939,13 @@ class RowsByValues:
 
     def _cut_off(self, batch: list[int | str], limit: int) -> bool:
         """Return whether an answer with fewer rows than ``limit`` may be incomplete."""
-        if self._all_visible or not self._gateway.counts_hidden_rows():
+        if self.all_visible or not self.gateway.counts_hidden_rows():
             return False
-        more = rows_beyond(limit, self._class_id, self._condition(batch), self._field)
-        return holds(self._gateway, {"-exists": more})
+        more = rows_beyond(limit, self.class_id, self._condition(batch), self.field)
+        return holds(self.gateway, {"-exists": more})
 
     def _condition(self, batch: list[int | str]) -> dict[str, Any]:
-        return all_of(self._where, [{self._field: batch}])
+        return all_of(self.where, [{self.field: batch}])
 
 
 class Gateway(Connection):

@@ -670,10 +670,10 @@ class Transport:
         another way than requested.
         """
         encoding = response.headers.get("Content-Encoding", "").strip().lower()
-        if encoding not in ("", "identity", "gzip", "x-gzip"):
-            raise urllib3.exceptions.DecodeError("packed in another way than asked for")
         body, unpack = bytearray(), None
         try:
+            if encoding not in ("", "identity", "gzip", "x-gzip"):
+                raise urllib3.exceptions.DecodeError("packed in another way than asked for")
             while chunk := response.read(_CHUNK_BYTES, decode_content=False):
                 if not encoding.endswith("gzip"):
                     body += chunk
