@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar, Unpack
 
@@ -283,43 +283,36 @@ class SendOptions(TypedDict, total=False):
     timeout: float | None
 
 
+@dataclass(eq=False, repr=False)
 class Sender:
     """Sends calls over a transport, with timeouts and retries, but without knowing about sessions.
 
     Safe to share between threads. ``timeout``, ``grace``, ``locale`` and ``on_call`` are as in the gateway.
-    ``on_change`` is called after failures that suggest an upgrade of Evergreen.
+    ``on_change`` is called after failures that suggest an upgrade of Evergreen. ``deadline`` is when all calls must
+    have ended, on the monotonic clock. A view's ``origin`` is the sender that owns its connections; the view also
+    refuses calls when that is closed.
     """
 
-    def __init__(
-        self,
-        transport: Transport,
-        *,
-        retries: RetryPolicy,
-        locale: str | None,
-        timeout: float,
-        grace: float,
-        on_call: CallObserver | None,
-        on_change: Callable[[], None],
-    ) -> None:
-        require_positive(arguments.seconds("timeout", timeout), arguments.seconds("grace", grace))
-        self.timeout = timeout
-        """How long to wait for a service, in seconds, unless a call overrides it."""
-        self.deadline: float | None = None
-        """When all calls must have ended, on the monotonic clock."""
-        self.is_closed = False  # a view also refuses calls when the original sender is closed
-        self._transport = transport
-        self._retries = retries
-        self._locale = locale
-        self._grace = grace
-        self._on_call = on_call
-        self._on_change = on_change
-        self._seen = DetectedKind()
-        self._origin: Sender | None = None  # the sender that owns a view's connections
+    transport: Transport
+    _: KW_ONLY
+    retries: RetryPolicy
+    locale: str | None
+    timeout: float
+    grace: float
+    on_call: CallObserver | None
+    on_change: Callable[[], None]
+    seen: DetectedKind = field(default_factory=DetectedKind)
+    deadline: float | None = None
+    is_closed: bool = False
+    origin: Sender | None = None
+
+    def __post_init__(self) -> None:
+        require_positive(arguments.seconds("timeout", self.timeout), arguments.seconds("grace", self.grace))
 
     @property
     def kind(self) -> GatewayKind | None:
         """The kind of gateway, None before its first answer."""
-        return self._seen.kind
+        return self.seen.kind
 
     @property
     def seconds_left(self) -> float | None:
@@ -329,18 +322,18 @@ class Sender:
     @property
     def redactor(self) -> Redactor:
         """The redactor of the session that calls are sent for."""
-        return self._transport.redactor
+        return self.transport.redactor
 
     def view(self) -> Sender:
         """Return a sender over the same connections that can be closed separately."""
         view = copy.copy(self)
-        view._origin = self
+        view.origin = self
         return view
 
     def for_session(self) -> Sender:
         """Return a view for another session, whose secrets it doesn't share."""
         view = self.view()
-        view._transport = self._transport.for_session()
+        view.transport = self.transport.for_session()
         return view
 
     def within(self, seconds: float) -> Sender:
@@ -352,7 +345,7 @@ class Sender:
     def for_probes(self, retries: RetryPolicy | None, on_change: Callable[[], None]) -> Sender:
         """Return a view with another ``on_change`` and, if given, other ``retries``."""
         view = self.view()
-        view._retries, view._on_change = retries or self._retries, on_change
+        view.retries, view.on_change = retries or self.retries, on_change
         return view
 
     def close(self, logout: Callable[[], None]) -> None:
@@ -360,10 +353,10 @@ class Sender:
         if self.is_closed:
             return
         self.is_closed = True  # before logging out, because another thread's next call would open a new session
-        if self._origin is None:
-            self._transport.interrupt()  # the logout then finds a free connection
+        if self.origin is None:
+            self.transport.interrupt()  # the logout then finds a free connection
             logout()
-            self._transport.close()
+            self.transport.close()
 
     def send(
         self,
@@ -382,7 +375,7 @@ class Sender:
         """
         left = seconds_left(self.deadline, call)
         seconds = min(timeout or self.timeout, math.inf if left is None else left)
-        body = form(call, params, locale=self._locale, timeout=seconds)
+        body = form(call, params, locale=self.locale, timeout=seconds)
 
         def read() -> Result:
             try:
@@ -409,7 +402,7 @@ class Sender:
     def once(self, call: Call, params: Sequence[object], *, expect: Expect, seconds: float) -> Result:
         """Send a call once, with a timeout of at most ``seconds``."""
         seconds = min(self.timeout, seconds)
-        body = form(call, params, locale=self._locale, timeout=seconds)
+        body = form(call, params, locale=self.locale, timeout=seconds)
         return self._attempt(call, body, expect, seconds, fresh=False)
 
     def fetch(self, url: str, headers: Mapping[str, str]) -> Reply:
@@ -417,7 +410,7 @@ class Sender:
 
         def attempt() -> Reply:
             with self._observed(IDL_CALL):
-                return self._transport.get(IDL_CALL, url, self.timeout + self._grace, headers, self.deadline)
+                return self.transport.get(IDL_CALL, url, self.timeout + self.grace, headers, self.deadline)
 
         self._refuse_closed(IDL_CALL)
         seconds_left(self.deadline, IDL_CALL)
@@ -425,8 +418,8 @@ class Sender:
 
     def with_retries(self, attempt: Callable[[], Value]) -> Value:
         """Return the result of ``attempt``, retrying while the failure may pass."""
-        policy = self._retries.before(self.deadline)
-        stop = self._transport.stop
+        policy = self.retries.before(self.deadline)
+        stop = self.transport.stop
         began = time.monotonic()
         delays = policy.delays()
         while True:
@@ -442,28 +435,28 @@ class Sender:
                 if time.monotonic() - began + delay > policy.total_seconds or stop.wait(delay):
                     raise
                 log.info("%s %s: %s; trying again", error.service, error.method, type(error).__name__)
-                self._transport.statistics.retry()
+                self.transport.statistics.retry()
 
     def _attempt(self, call: Call, body: bytes, expect: Expect, seconds: float, *, fresh: bool) -> Result:
-        longest = seconds + self._grace
+        longest = seconds + self.grace
         if self.kind is not GatewayKind.OPENSRF:
             longest = min(longest, LONGEST_CALL)
         try:
             with self._observed(call):
-                reply = self._transport.post(call, body, longest, fresh=fresh, deadline=self.deadline)
-                self._seen.learn(reply.headers)
+                reply = self.transport.post(call, body, longest, fresh=fresh, deadline=self.deadline)
+                self.seen.learn(reply.headers)
                 return Answer(call, reply.body, self.redactor).result(expect)
         except UnexplainedError:
-            self._seen.kind = GatewayKind.RUST
+            self.seen.kind = GatewayKind.RUST
             raise
         except (MethodNotFoundError, TransportError):
-            self._on_change()  # these failures suggest an upgrade or a downgrade
+            self.on_change()  # these failures suggest an upgrade or a downgrade
             raise
 
     @contextmanager
     def _observed(self, call: Call) -> Iterator[None]:
         """Report a request's outcome and duration to ``on_call``."""
-        if self._on_call is None:
+        if self.on_call is None:
             yield
             return
         began, outcome = time.monotonic(), CallOutcome.FAILED
@@ -474,7 +467,7 @@ class Sender:
             outcome = CallOutcome.REFUSED
             raise
         finally:
-            self._on_call(call, time.monotonic() - began, outcome)
+            self.on_call(call, time.monotonic() - began, outcome)
 
     def _is_mixed_up(self, call: Call) -> bool:
         """Return whether the Rust gateway returns answers that belong to other requests, by echoing a random word.
@@ -528,7 +521,7 @@ class Sender:
         while sender is not None:
             if sender.is_closed:
                 raise UnreachableError("the gateway is closed", code="gateway-closed", **call.names)
-            sender = sender._origin
+            sender = sender.origin
 
 
 def _may_pass(error: TransportError | ServerError) -> bool:

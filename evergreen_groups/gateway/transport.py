@@ -159,43 +159,43 @@ class StaleConnectionError(ConnectionError):
     """The server had closed a pooled connection, or its answer may belong to another request."""
 
 
+@dataclass(eq=False)
 class Exchange:
     """The state of one request: the time left, and whether it may have reached the server.
 
     The answer must arrive within ``seconds`` after the request was sent. Setting ``stop`` ends the exchange early.
-    ``deadline``, on the monotonic clock, limits everything, including the wait for a connection.
+    ``deadline``, on the monotonic clock, limits everything, including the wait for a connection. ``mixed_up`` says that
+    the complete answer may belong to another request.
     """
 
-    def __init__(self, seconds: float, stop: threading.Event, deadline: float | None = None) -> None:
-        self.sent = False
-        self.mixed_up = False
-        """Whether the complete answer may belong to another request."""
-        self.connection: _WatchedConnection | None = None
-        self._seconds = seconds
-        self._stop = stop
-        self._deadline = deadline
-        self._expires: float | None = None
+    seconds: float
+    stop: threading.Event
+    deadline: float | None = None
+    sent: bool = False
+    mixed_up: bool = False
+    connection: _WatchedConnection | None = None
+    expires: float | None = None
 
     def read_timeout(self) -> float:
         """Return how long the next read may block. Raises TimeoutError or, if stopped, ConnectionAbortedError."""
         self.refuse_stopped()
         now = time.monotonic()
-        if self._expires is None:
-            self._expires = now + self._seconds if self._deadline is None else min(now + self._seconds, self._deadline)
-        if now >= self._expires:
+        if self.expires is None:
+            self.expires = now + self.seconds if self.deadline is None else min(now + self.seconds, self.deadline)
+        if now >= self.expires:
             raise TimeoutError("timed out")
-        return min(self._expires - now, _LONGEST_WAIT)
+        return min(self.expires - now, _LONGEST_WAIT)
 
     def refuse_stopped(self) -> None:
         """Raise ConnectionAbortedError if the exchange was stopped."""
-        if self._stop.is_set():
+        if self.stop.is_set():
             raise ConnectionAbortedError("stopped")
 
     def remaining(self, seconds: float) -> float:
         """Return ``seconds``, or less if the deadline comes first."""
-        if self._deadline is None:
+        if self.deadline is None:
             return seconds
-        return min(seconds, max(self._deadline - time.monotonic(), _SHORTEST_WAIT))
+        return min(seconds, max(self.deadline - time.monotonic(), _SHORTEST_WAIT))
 
 
 current_exchange: ContextVar[Exchange | None] = ContextVar("current_exchange", default=None)

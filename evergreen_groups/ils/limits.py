@@ -73,14 +73,10 @@ class Thresholds:
         profiles: Profiles,
         gateway: Gateway | None = None,
     ) -> None:
-        self._gateway = gateway
-        self._penalties = penalties
-        self._org_units = org_units
-        self._profiles = profiles
+        self._gateway, self._penalties, self._org_units, self._profiles = gateway, penalties, org_units, profiles
         self._rows: dict[tuple[int, int, int], Threshold] = {}
         self._add(rows)
-        self._libraries: set[int] = set()
-        self._refused: set[int] = set()
+        self._libraries, self._refused = set[int](), set[int]()
 
     @classmethod
     def read(
