@@ -155,12 +155,8 @@ class TestPages:
         gateway, _ = gateways(table)
         pages = list(gateway.pcrud.pages("au", page_size=100, concurrency=concurrency))
         assert all(pages)
-        assert sorted(row.id for page in pages for row in page) == [row["id"] for row in table.rows]
-
-    def test_in_key_order_with_one_stretch(self, gateways):
-        gateway, _ = gateways(patrons(range(1000)))
-        ids = [row.id for page in gateway.pcrud.pages("au", page_size=100, concurrency=1) for row in page]
-        assert ids == list(range(1000))
+        ids = [row.id for page in pages for row in page]
+        assert (ids if concurrency == 1 else sorted(ids)) == [row["id"] for row in table.rows]
 
     def test_in_key_order_within_each_of_several(self, gateways):
         gateway, _ = gateways(patrons(range(3000)))
@@ -176,9 +172,6 @@ class TestPages:
         for concurrency in (1, 3):
             pages = gateway.pcrud.pages("au", {"usrgroup": [5, 6, 7]}, low=16, high=22, concurrency=concurrency)
             assert sorted(row.id for page in pages for row in page) == list(range(16, 23))
-
-    def test_one_bound(self, gateways):
-        gateway, _ = gateways(patrons(range(100)))
         for bounds, wanted in (({"low": 90}, range(90, 100)), ({"high": 9}, range(10)), ({"low": 200}, [])):
             pages = gateway.pcrud.pages("au", **bounds)
             assert sorted(row.id for page in pages for row in page) == list(wanted)

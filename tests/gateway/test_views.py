@@ -301,14 +301,6 @@ class TestMap:
         with pytest.raises(ZeroDivisionError):
             list(values)
 
-    def test_calls_of_a_gateway(self, gateways):
-        gateway, server = gateways(
-            session_server(lambda line, request: results(request.params[0] * 2)(line, request)), concurrency=4
-        )
-        values = gateway.map(lambda number: gateway.call("a", "a.double", number).value, range(50))
-        assert list(values) == [number * 2 for number in range(50)]
-        assert len(set(server.connections)) <= 4
-
 
 @pytest.mark.parametrize(("exchange_id", "may_be"), [("releases-056", False), ("3.11/releases-056", True)])
 def test_what_a_server_says_of_copies(exchange_id: str, may_be: bool) -> None:
