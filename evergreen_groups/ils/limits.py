@@ -17,6 +17,7 @@ from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.ils.bills import read_fines_within
 from evergreen_groups.ils.org_units import Profiles
 from evergreen_groups.ils.penalties import PATRON_EXCEEDS_FINES, read_fines_penalties
+from evergreen_groups.ils.permissions import VIEW_THRESHOLDS
 from evergreen_groups.message import Message
 from evergreen_groups.policy import Comparison, Decision, Limit, LimitRule, decide
 from evergreen_groups.settings import PolicySettings
@@ -25,9 +26,6 @@ from evergreen_groups.values import ZERO
 if TYPE_CHECKING:
     from evergreen_groups.ils.org_units import OrgUnits
     from evergreen_groups.ils.penalties import PenaltyKind, PenaltyKinds
-
-VIEW_THRESHOLDS = "VIEW_GROUP_PENALTY_THRESHOLD"
-"""The permission to see thresholds."""
 
 _WORK_PERMISSIONS = "open-ils.actor.user.has_work_perm_at.batch"
 _RANGED = "open-ils.actor.grp_penalty_threshold.ranged.retrieve.atomic"

@@ -148,6 +148,21 @@ class OrgUnits:
         return {unit.shortname: tuple(map(tree.shortname, tree.upwards(unit.id))) for unit in org_units}
 
     @staticmethod
+    def read_setting(gateway: Gateway, name: str) -> dict[int, Any]:
+        """Return the values of a library setting by org unit, None where it isn't set. One call.
+
+        Raises DataError if the answer has the wrong shape.
+        """
+        try:
+            answer = gateway.call("open-ils.actor", _FOR_ALL, TOKEN, name).listing()
+            values = {int(entry["org_unit"]): entry["summary"]["value"] for entry in answer}
+        except (TypeError, KeyError, ValueError):
+            raise unusable_setting(name) from None
+        if len(values) < len(answer):
+            raise unusable_setting(name)
+        return values
+
+    @staticmethod
     def read_timezones(gateway: Gateway) -> dict[int, tzinfo]:
         """Return the time zones of the org units (by id) that have one, set or inherited.
 
@@ -155,7 +170,7 @@ class OrgUnits:
         permission to view (950.data.seed-values.sql). Org units with an unknown time zone are left out. Raises
         DataError if the answer has the wrong shape.
         """
-        values = read_setting(gateway, TIMEZONE).items()
+        values = OrgUnits.read_setting(gateway, TIMEZONE).items()
         found = {org_unit: timezone_of(value) for org_unit, value in values if isinstance(value, str)}
         return {org_unit: zone for org_unit, zone in found.items() if zone is not None}
 
@@ -175,21 +190,6 @@ TIMEZONE = "lib.timezone"
 """The library setting for the time zone: a name in the IANA database (``America/Toronto``). Inherited downwards."""
 
 _FOR_ALL = "open-ils.actor.settings.value_for_all_orgs.atomic"
-
-
-def read_setting(gateway: Gateway, name: str) -> dict[int, Any]:
-    """Return the values of a library setting by org unit, None where it isn't set. One call.
-
-    Raises DataError if the answer has the wrong shape.
-    """
-    try:
-        answer = gateway.call("open-ils.actor", _FOR_ALL, TOKEN, name).listing()
-        values = {int(entry["org_unit"]): entry["summary"]["value"] for entry in answer}
-    except (TypeError, KeyError, ValueError):
-        raise unusable_setting(name) from None
-    if len(values) < len(answer):
-        raise unusable_setting(name)
-    return values
 
 
 def unusable_setting(name: str) -> DataError:

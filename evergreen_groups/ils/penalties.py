@@ -9,18 +9,15 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evergreen_groups.errors import DataError, unreadable
-from evergreen_groups.ils.org_units import read_setting, unusable_setting
+from evergreen_groups.ils.org_units import OrgUnits, unusable_setting
 from evergreen_groups.values import plausible
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
-    from evergreen_groups.ils.org_units import OrgUnit, OrgUnits
+    from evergreen_groups.ils.org_units import OrgUnit
 
 PATRON_EXCEEDS_FINES = 1
 """The id of the stock penalty for fines (``csp``)."""
-
-PENALTY_OVERRIDE = "circ.custom_penalty_override.PATRON_EXCEEDS_FINES"
-"""The library setting that replaces the stock penalty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +53,10 @@ class Penalty:
         return self.staff is not None
 
 
+PENALTY_FIELDS = ("id", "usr", "standing_penalty", "org_unit", "staff", "set_date", "stop_date")
+"""The fields of ``ausp`` that a :class:`PenaltyRow` needs, and ``stop_date``, which tells if it is in force."""
+
+
 class PenaltyRow(NamedTuple):
     """A :class:`Penalty` with ids only, built without reading the kinds (``csp``)."""
 
@@ -89,15 +90,15 @@ class PenaltyRow(NamedTuple):
 
 
 def read_fines_penalties(gateway: Gateway, org_units: OrgUnits) -> dict[int, int]:
-    """Return the id of each org unit's penalty for fines: the stock one, or the one set in :data:`PENALTY_OVERRIDE`.
+    """Return the id of each org unit's penalty for fines: the stock one, or that of :attr:`PenaltyKinds.SETTING`.
 
     One call (``explanation-008``). Raises DataError if a setting's value isn't a penalty id.
     """
-    values = read_setting(gateway, PENALTY_OVERRIDE)
+    values = OrgUnits.read_setting(gateway, PenaltyKinds.SETTING)
     # The answer lists every org unit, with null for no setting (explanation-008). If one is missing, its penalty is
     # unknown, which isn't the same as the stock one.
     if not values.keys() >= {unit.id for unit in org_units}:
-        raise unusable_setting(PENALTY_OVERRIDE)
+        raise unusable_setting(PenaltyKinds.SETTING)
     return {unit.id: _penalty_id(values[unit.id]) for unit in org_units}
 
 
@@ -113,12 +114,15 @@ def _penalty_id(value: object) -> int:
             "the Evergreen setting {name} isn't the id of a penalty",
             advice="correct the setting in Evergreen",
             code="ils-setting-without-penalty",
-            values={"name": PENALTY_OVERRIDE},
+            values={"name": PenaltyKinds.SETTING},
         ) from None
 
 
 class PenaltyKinds:
     """All kinds of penalties, and which are for fines at which library: the stock one, unless a setting replaces it."""
+
+    SETTING = "circ.custom_penalty_override.PATRON_EXCEEDS_FINES"
+    """The library setting that replaces the stock penalty."""
 
     def __init__(self, kinds: Collection[PenaltyKind], fines_penalties: Mapping[int, int]) -> None:
         """``fines_penalties`` comes from :func:`read_fines_penalties`: the id of the kind for fines by org unit."""
@@ -222,10 +226,6 @@ class PenaltyKinds:
         except KeyError:
             # Without knowing what the kind blocks, don't treat it as a note.
             raise unreadable("penalty-kind-missing", f"unknown penalty {kind}", advice="try again later") from None
-
-
-PENALTY_FIELDS = ("id", "usr", "standing_penalty", "org_unit", "staff", "set_date", "stop_date")
-"""The fields of ``ausp`` that a :class:`PenaltyRow` needs, and ``stop_date``, which tells if it is in force."""
 
 
 def rows_in_force(
