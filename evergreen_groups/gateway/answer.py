@@ -72,10 +72,7 @@ _NOT_CONNECTED = (
 def http_error(
     status: int, headers: Mapping[str, str], url: str, call: Call, *, raw: str, base: str
 ) -> TransportError | UnexplainedError:
-    """Return the error for the HTTP status of an answer from ``url``.
-
-    ``base`` is the server's root; ``raw`` must be redacted already.
-    """
+    """Return the error for the HTTP status of an answer from ``url``. ``raw`` must be redacted already."""
     fields: dict[str, Any] = {"status": status, "raw": raw, **call.names}
     if status == 400 and call.method and is_rust_gateway(headers):
         return UnexplainedError(
@@ -302,10 +299,7 @@ class Result:
 
     @contextmanager
     def understood(self, due: str) -> Iterator[None]:
-        """Read the value in this block; report any error there as a value that isn't ``due``.
-
-        Raises UnexpectedAnswerError if the value has another shape.
-        """
+        """Report any error in this block as a value that isn't ``due``, by raising UnexpectedAnswerError."""
         try:
             yield
         except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError):
@@ -496,10 +490,7 @@ def _number(value: object) -> int | None:
 
 
 def _looks_cut_off(text: str) -> bool:
-    """Return whether a text that isn't JSON is the beginning of a gateway's answer, or is empty.
-
-    A proxy that cuts an answer off leaves HTTP 200 in place. Retrying helps in this case, but not for a wrong address.
-    """
+    """Return whether a text that isn't JSON is the beginning of an answer, or empty, so that retrying may help."""
     stripped = text.strip()
     if not stripped:
         return True

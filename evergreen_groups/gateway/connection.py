@@ -549,10 +549,7 @@ class Connection:
         return Capabilities.read(self)
 
     def counts_hidden_rows(self) -> bool:
-        """Return whether hidden rows may count against ``limit``; cached for a minute.
-
-        Raises GatewayError if the server can't be asked.
-        """
+        """Return whether hidden rows may count against ``limit``, cached for a minute. Raises GatewayError."""
         return self._known.counts_hidden_rows(self)
 
     def login(self) -> None:
@@ -564,10 +561,7 @@ class Connection:
         self._session.logout()
 
     def close(self) -> None:
-        """Stop calls in other threads, log out and close all connections. Raises nothing.
-
-        Gateways returned by :meth:`acting_as` and :meth:`within` only stop accepting calls.
-        """
+        """Stop calls in other threads, log out and close all connections. A view only stops accepting calls."""
         self._sender.close(self._session.logout)
 
     def call(
@@ -606,24 +600,15 @@ class Connection:
             return self._session.send(self._sender, call, params, **options)
 
     def idl(self, *class_ids: str) -> Idl:
-        """Return the classes known so far, fetching those of ``class_ids`` that are missing.
-
-        Raises DataError for a class that the server doesn't have.
-        """
+        """Return the classes known so far, fetching missing ones. Raises DataError for a class that doesn't exist."""
         return self._idl_source.require(class_ids, self._sender.fetch, self._sender.deadline)
 
     def decode(self, value: Any) -> Any:
-        """Return ``value`` with every fieldmapper object in it as a Record, fetching the classes if necessary.
-
-        Raises DataError for a class that the server doesn't have.
-        """
+        """Turn every fieldmapper object in ``value`` into a Record. Raises DataError for a class that doesn't exist."""
         return decode(value, self.idl(*class_ids(value)))
 
     def map(self, function: Callable[[Item], Value], items: Iterable[Item]) -> Iterator[Value]:
-        """Yield ``function(item)`` for each item, in the items' order, with up to ``concurrency`` calls at once.
-
-        Items are taken as needed. The first exception is raised, and the remaining items are dropped.
-        """
+        """Yield ``function(item)`` in the items' order, which are taken as needed, with ``concurrency`` calls at once."""
         return ordered_map(function, items, self.concurrency)
 
     def in_parallel(self, *functions: Callable[[], Any]) -> list[Any]:

@@ -88,10 +88,7 @@ class RowCheck:
         self.fields = asked if self.select is None else asked.intersection(self.select)
 
     def apply(self, rows: list[Any]) -> list[list[Any]]:
-        """Return the values of each row.
-
-        Raises DataError if a row is of another class, duplicated, incomplete, or doesn't match the search.
-        """
+        """Return the values of each row, or raise DataError if they aren't what was asked for."""
         values = values_of_rows(rows, self.known.id)
         if not values:
             return values
@@ -737,10 +734,7 @@ def holds(gateway: Gateway, condition: Mapping[str, Any], *, own_connection: boo
 
 
 def rows_beyond(number: int, source: Any, where: Mapping[str, Any], field: str) -> dict[str, Any]:
-    """Return a subquery for the rows after the first ``number``, hidden rows included.
-
-    ``source`` is a class's id or, with joined classes, a query's ``from``. ``field`` is any field of it.
-    """
+    """Return a subquery for the rows of a class, or of a ``from``, after the first ``number``, hidden ones included."""
     class_id = source if isinstance(source, str) else next(iter(source))
     found = {"select": {class_id: [field]}, "from": source, "where": where}
     return {**found, "limit": 1, "offset": number} if number else found

@@ -66,10 +66,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Class:
-    """One class of the IDL: ``id`` is its short name (``au``), ``fieldmapper`` its long one (``actor::user``).
-
-    ``primary`` is the name of the primary key's field, or empty.
-    """
+    """One class: ``id`` is its short name (``au``), ``fieldmapper`` its long one, ``primary`` its key or empty."""
 
     id: str
     fieldmapper: str
@@ -113,11 +110,7 @@ class Idl:
 
     @classmethod
     def parse(cls, document: bytes) -> Idl:
-        """Parse an IDL file.
-
-        Raises DataError for other documents, for files over ``IDL_LIMIT``, and for a document type declaration.
-        Entities aren't resolved, and nothing else is fetched.
-        """
+        """Parse an IDL file. Raises DataError for other documents, large ones, and a document type declaration."""
         if len(document) > IDL_LIMIT:
             raise unreadable("idl-too-large", f"IDL over {IDL_LIMIT // 1024**2} MB")
         # The file comes from the network, perhaps from a wrong address, so it must not lead to local files or other
@@ -205,8 +198,7 @@ SECONDS = 300.0
 class IdlSource:
     """Fetches and caches the classes that are needed. Safe to share between threads.
 
-    Asks the server for single classes (``?class=``, Apache's idlchunk module), and for the whole IDL if it refuses or
-    omits them.
+    Asks for single classes (Apache's idlchunk module), and for the whole IDL if the server refuses or omits them.
     """
 
     def __init__(self, url: str, cache: IdlCache | None, on_change: Callable[[], None] = lambda: None) -> None:
@@ -221,11 +213,8 @@ class IdlSource:
     def require(self, class_ids: Collection[str], fetch: Fetch, deadline: float | None) -> Idl:
         """Return the classes known so far, fetching those of ``class_ids`` that are missing.
 
-        ``fetch`` gets a URL with headers. If another thread is fetching, wait until ``deadline`` on the monotonic clock
-        (None: no limit).
-
-        Raises DataError for a class that the server doesn't have and for an IDL that can't be read, and TimedOutError
-        at the deadline.
+        ``fetch`` gets a URL with headers. Wait for another thread's fetching until ``deadline``, on the monotonic
+        clock. Raises DataError for a class that the server doesn't have or an unreadable IDL, and TimedOutError.
         """
         if time.monotonic() <= self._expires:  # check before reading _idl, which is emptied before _expires is set
             known = self._idl
@@ -324,10 +313,7 @@ class IdlCache:
 
 
 def _opened(path: Path) -> BinaryIO:
-    """Open a regular file of the cache. Opening a pipe would block, and a link may lead anywhere.
-
-    Raises OSError if the file is missing or isn't a regular file.
-    """
+    """Open a regular file, or raise OSError: opening a pipe would block, and a link may lead anywhere."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)

@@ -61,11 +61,7 @@ def wrong_value(class_id: str, name: str, what: str) -> DataError:
 
 
 def whole_number(value: Any) -> int | None:
-    """Return a whole number given as a number or text; None for anything else, including booleans.
-
-    >>> whole_number("247"), whole_number(True), whole_number("7.0")
-    (247, None, None)
-    """
+    """Return a whole number given as a number or text; None for anything else, including booleans."""
     if isinstance(value, str) and len(value) <= _MOST_DIGITS and _INTEGER.fullmatch(value):
         return int(value)
     return value if type(value) is int else None
@@ -135,10 +131,7 @@ def _decode_boolean(value: Any, class_id: str, name: str) -> bool:
 
 
 def decode_date(value: Any, class_id: str, name: str) -> date | None:
-    """Decode a timestamp or a plain date.
-
-    If Python can't hold the value, return ``UNKNOWN`` for a timestamp and None for a date.
-    """
+    """Decode a timestamp or a date. If Python can't hold it, return ``UNKNOWN`` or, for a date, None."""
     try:
         if _DATE.fullmatch(value):
             return date.fromisoformat(value)
@@ -256,10 +249,7 @@ class Record:
         return f"Record({self._class.id} {primary if isinstance(primary, int | str) else '?'})"
 
     def replace(self, **changes: Any) -> Record:
-        """Return a copy with other values in some fields, given in the types that reading returns.
-
-        Raises AttributeError for an unknown field, TypeError for a value that can't be encoded.
-        """
+        """Return a copy with other values, in the types that reading returns. Raises AttributeError and TypeError."""
         values = list(self._values)
         for name, value in changes.items():
             self.raw(name)  # raise AttributeError for unknown names
@@ -296,10 +286,7 @@ _OWN_NAMES = frozenset(name for name in dir(Record) if not name.startswith("_"))
 
 
 def decode(value: Any, idl: Idl) -> Any:
-    """Return ``value`` with every fieldmapper object turned into a Record, also inside lists and hashes.
-
-    Raises DataError for a class that ``idl`` doesn't have.
-    """
+    """Return ``value`` with every fieldmapper object as a Record. Raises DataError for a class that ``idl`` lacks."""
     if isinstance(value, list):
         return [decode(item, idl) for item in value]
     if not isinstance(value, dict):
@@ -393,10 +380,7 @@ def columns(records: Iterable[Record], *names: str) -> Iterator[tuple[Any, ...]]
 
 
 class ColumnReader:
-    """Reads fields of one class from objects in wire form, column by column.
-
-    In most columns reading returns the values unchanged, which shows from their types alone.
-    """
+    """Reads fields of one class column by column: types alone show that most values need no decoding."""
 
     def __init__(self, known: Class, names: Iterable[str], idl: Idl, statistics: Statistics | None = None) -> None:
         """``statistics`` records dates that can't be read."""

@@ -148,10 +148,7 @@ class Session:
         return "Session()"
 
     def token(self, sender: Sender) -> str:
-        """Return the token, logging in first if necessary.
-
-        Raises ConfigurationError without credentials, LoginRefusedError if Evergreen refuses.
-        """
+        """Return the token, logging in first if necessary. Raises ConfigurationError or LoginRefusedError."""
         if (token := self._token) is not None:
             return token
         with held(self._lock, sender.deadline, _LOGIN):
@@ -472,8 +469,7 @@ class Sender:
     def _is_mixed_up(self, call: Call) -> bool:
         """Return whether the Rust gateway returns answers that belong to other requests, by echoing a random word.
 
-        The echo may reach another worker than the call did. On an idle gateway it reaches the same one, because
-        requests go to the first idle worker.
+        On an idle gateway the echo reaches the same worker as the call: requests go to the first idle one.
         """
         for _ in range(_ECHOES):
             word = secrets.token_hex(8)

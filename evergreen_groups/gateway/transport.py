@@ -60,11 +60,7 @@ class Address:
 
     @classmethod
     def parse(cls, url: str) -> Address:
-        """Parse ``https://host[:port][/prefix]``, with or without the gateway's path at the end.
-
-        Raises ConfigurationError for anything else, including an address with a password. The error doesn't repeat the
-        password.
-        """
+        """Parse ``https://host[:port][/prefix]``, with or without the gateway's path. Raises ConfigurationError."""
         try:
             parts = urlsplit(url.strip())
             host, port = _normalized_host(parts.hostname or ""), parts.port
@@ -129,10 +125,7 @@ def _invalid_address(code: str, detail: str) -> ConfigurationError:
 
 
 def _normalized_host(host: str) -> str:
-    """Return a host in canonical form: lower case, ASCII, no trailing dot.
-
-    Raises the exceptions that requests would raise when sending.
-    """
+    """Return a host in lower case, ASCII, without a trailing dot. Raises what requests would when sending."""
     if not host:
         return host
     if ":" in host:
@@ -372,10 +365,7 @@ class _SharedContext(ssl.SSLContext):
 
 @lru_cache(4)
 def _context(file: str, directory: str, _version: tuple[int, ...]) -> ssl.SSLContext:
-    """Return a context that trusts the certificates in a file or directory, in this version of it.
-
-    Shared by all connections: reading some 140 certificates takes longer than many calls.
-    """
+    """Return a context for all connections: reading some 140 certificates takes longer than many calls."""
     made = relax_verification(create_urllib3_context())
     made.load_verify_locations(file or None, directory or None)
     made.set_alpn_protocols(ALPN_PROTOCOLS)
@@ -664,11 +654,7 @@ class Transport:
         )
 
     def _read(self, response: urllib3.BaseHTTPResponse, call: Call) -> bytes:
-        """Read and decompress a whole body.
-
-        Raises UnexpectedAnswerError if it exceeds ``ANSWER_LIMIT``, and DecodeError if it is damaged or compressed in
-        another way than requested.
-        """
+        """Read and decompress a whole body. Raises UnexpectedAnswerError if it is too large, and DecodeError."""
         encoding = response.headers.get("Content-Encoding", "").strip().lower()
         body, unpack = bytearray(), None
         try:

@@ -85,22 +85,14 @@ class BillKind:
     def of(cls, transaction: str, billing_type: str) -> BillKind:
         """Return the kind for a billing type. For items, ignore upper and lower case in stock billing types.
 
-        Evergreen's fine generator writes "Overdue materials", but the table of billing types has "Overdue Materials"
-        (``desk-003``; ``CircCommon.pm``, generate_fines).
-
-        >>> BillKind.of("circulation", "Overdue materials") == BillKind("circulation", "Overdue Materials")
-        True
+        Evergreen's fine generator writes "Overdue materials", the billing type is "Overdue Materials" (``desk-003``).
         """
         if transaction == "circulation":
             billing_type = _STOCK_SPELLING.get(billing_type.casefold(), billing_type)
         return cls(transaction, billing_type)
 
     def with_stop_fines(self, stop_fines: str | None) -> BillKind:
-        """Return the kind of an item's bill by the circulation's ``stop_fines``, where ``self`` is by billing type.
-
-        >>> BillKind("circulation", "Lost Materials Processing Fee").with_stop_fines("LOST").text
-        'lost materials'
-        """
+        """Return the kind of an item's bill by the circulation's ``stop_fines``, where ``self`` is by billing type."""
         if self.billing_type in _DAMAGE:
             return _BY_STOP_FINES["DAMAGED"]
         if stop_fines in _BY_STOP_FINES:
@@ -130,11 +122,7 @@ class BillKind:
         return f"{self.billing_type} ({self.transaction})"
 
     def matches_name(self, name: str) -> bool:
-        """Return whether a name matches the kind's text, billing type, claim or transaction type, in any case.
-
-        >>> BillKind("circulation", "Overdue Materials").matches_name("overdue materials")
-        True
-        """
+        """Return whether a name matches the kind's text, billing type, claim or transaction type, in any case."""
         names = (self.text, self.billing_type, self.claim, self.transaction)
         return name.casefold() in {part.casefold() for part in names if part}
 
@@ -151,10 +139,7 @@ STOPPED = ("LOST", "LONGOVERDUE", *_CLAIMED)
 
 @dataclass(frozen=True, slots=True)
 class Billed:
-    """The sum of a transaction's billings of one type, without voided and adjusted ones.
-
-    ``billing_type`` is empty for the rest that isn't listed by type: overdue fines and adjusted billings.
-    """
+    """The sum of a transaction's billings of one type, or of the rest: overdue fines and adjusted billings."""
 
     billing_type: str
     amount: Decimal

@@ -82,13 +82,7 @@ def kind_of(
 
 
 def seconds_of(interval: str) -> int:
-    """Return the length of a PostgreSQL interval in whole seconds, as PostgreSQL compares intervals.
-
-    >>> seconds_of("1 day"), seconds_of("23:59:59"), seconds_of("1 mon -1 days +00:00:01")
-    (86400, 86399, 2505601)
-
-    Raises DataError if the text isn't an interval.
-    """
+    """Return the length of a PostgreSQL interval in seconds, as PostgreSQL compares intervals. Raises DataError."""
     total, rest = 0, interval.strip()
     for part in _PARTS.finditer(interval):
         total += int(part["number"]) * _SECONDS[part["unit"]]
@@ -196,10 +190,7 @@ class PatronItems:
 def patrons_with_circulations_at(
     gateway: Gateway, patrons: Collection[int], libraries: Collection[int], *, unreturned_at: datetime | None = None
 ) -> set[int]:
-    """Return the patrons who have items out from one of the libraries (ids), hidden ones included. One call.
-
-    With ``unreturned_at`` (aware), only items that are overdue or lost by then count.
-    """
+    """Return the patrons with items out, or by ``unreturned_at`` overdue or lost, from these libraries. One call."""
     if not libraries:
         return set()
     # pcrud doesn't check permissions inside subqueries (items-003, items-006).

@@ -59,8 +59,7 @@ class ThresholdLookup:
 class Thresholds:
     """Evergreen's thresholds, and the search for the one that applies to a patron.
 
-    ``penalties`` come from :func:`read_fines_penalties`. With ``gateway``, ``rows`` aren't all thresholds: each home
-    library's are read when it is searched.
+    With ``gateway``, ``rows`` aren't all thresholds: each home library's are read when it is searched.
     """
 
     def __init__(
@@ -212,10 +211,7 @@ class Limits:
 
     @property
     def need_transactions(self) -> bool:
-        """Whether a patron with 0.00 may be over a limit if they have open transactions, and not if they don't.
-
-        This is the case for a limit of 0.00 that only needs to be reached, and if not all transactions count.
-        """
+        """Whether a patron with 0.00 may be over a limit only because they have open transactions."""
         settings = self._settings
         if settings.limit == "ils" or _is_reached_by_zero(settings.limit, settings.comparison):
             return True

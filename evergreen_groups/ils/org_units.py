@@ -149,10 +149,7 @@ class OrgUnits:
 
     @staticmethod
     def read_setting(gateway: Gateway, name: str) -> dict[int, Any]:
-        """Return the values of a library setting by org unit, None where it isn't set. One call.
-
-        Raises DataError if the answer has the wrong shape.
-        """
+        """Return the values of a library setting by org unit, None where it isn't set. One call. Raises DataError."""
         try:
             answer = gateway.call("open-ils.actor", _FOR_ALL, TOKEN, name).listing()
             values = {int(entry["org_unit"]): entry["summary"]["value"] for entry in answer}
@@ -164,11 +161,9 @@ class OrgUnits:
 
     @staticmethod
     def read_timezones(gateway: Gateway) -> dict[int, tzinfo]:
-        """Return the time zones of the org units (by id) that have one, set or inherited.
+        """Return the time zones of the org units that have a known one, set or inherited. One call (``desk-006``).
 
-        One call (``desk-006``). pcrud can't read settings (``aous`` is only for cstore). This setting needs no
-        permission to view (950.data.seed-values.sql). Org units with an unknown time zone are left out. Raises
-        DataError if the answer has the wrong shape.
+        It needs no permission (950.data.seed-values.sql), but pcrud can't read settings. Raises DataError.
         """
         values = OrgUnits.read_setting(gateway, TIMEZONE).items()
         found = {org_unit: timezone_of(value) for org_unit, value in values if isinstance(value, str)}

@@ -22,10 +22,7 @@ PATRON_EXCEEDS_FINES = 1
 
 @dataclass(frozen=True, slots=True)
 class PenaltyKind:
-    """A kind of penalty. ``blocks`` lists the actions it blocks (``CIRC``, ``HOLD``). A note has none.
-
-    ``name`` is a code; ``label`` is what the staff client shows.
-    """
+    """A kind of penalty. ``blocks`` lists the actions it blocks (``CIRC``). ``label`` is the staff client's name."""
 
     id: int
     name: str
@@ -231,10 +228,7 @@ class PenaltyKinds:
 def rows_in_force(
     gateway: Gateway, patrons: Collection[int], *, kinds: Sequence[int] | None = None, all_visible: bool = False
 ) -> Iterator[PenaltyRow]:
-    """Read the penalties in force of these patrons, optionally only of some ``kinds`` (ids).
-
-    ``all_visible`` promises that the account has VIEW_USER at the home library of each patron.
-    """
+    """Read these patrons' penalties in force. ``all_visible`` promises VIEW_USER at the home library of each."""
     where = None if kinds is None else {"standing_penalty": list(kinds)}
     rows = gateway.pcrud.columns_by_values(
         "ausp", PENALTY_FIELDS, "usr", sorted(patrons), where=where, all_visible=all_visible

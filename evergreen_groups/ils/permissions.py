@@ -55,11 +55,7 @@ class SessionAccount:
 
     @classmethod
     def read(cls, gateway: Gateway) -> SessionAccount:
-        """Read the account. One call, which doesn't prolong the session.
-
-        Raises DataError if the ILS doesn't say where the account works, and UnexpectedAnswerError if the answer isn't
-        an account.
-        """
+        """Read the account. One call, which doesn't prolong the session. Raises DataError and UnexpectedAnswerError."""
         # The panel refreshes by itself, which mustn't keep an abandoned session alive.
         account = account_of_session(gateway, prolong=False)
         library = library_of(account)
@@ -159,19 +155,13 @@ def orgs_by_permission(gateway: Gateway, org_units: OrgUnits, permissions: Seque
 def orgs_with_permission(
     gateway: Gateway, org_units: OrgUnits, permission: str, highest: Collection[int], user: int
 ) -> frozenset[int]:
-    """Return the ids of the org units at which a user (who must be the session's) has a permission.
-
-    ``highest`` comes from :func:`highest_granted`. Without the root in it, the function needs one call.
-    """
+    """Return the org units at which the session's user has a permission. One call without the root in ``highest``."""
     every = frozenset(unit.id for unit in org_units)
     return every if org_units.root.id in highest else every - _denied_at(gateway, user, sorted(every), permission)
 
 
 def missing_permissions(gateway: Gateway, user: int, org_unit: int, permissions: Sequence[str]) -> frozenset[str]:
-    """Return the permissions that a user (who must be the session's) lacks at an org unit. One call.
-
-    Raises UnexpectedAnswerError if the answer isn't a list of these permissions. It must not pass for "none missing".
-    """
+    """Return the permissions that the session's user lacks at an org unit. One call. Raises UnexpectedAnswerError."""
     method = "open-ils.actor.user.perm.check"
     # The answer names neither user nor org unit, so a mixed-up answer would go unnoticed on a shared connection.
     result = gateway.call("open-ils.actor", method, TOKEN, user, org_unit, list(permissions), own_connection=True)
@@ -183,10 +173,7 @@ def missing_permissions(gateway: Gateway, user: int, org_unit: int, permissions:
 
 
 def highest_granted(gateway: Gateway, permissions: Sequence[str]) -> dict[str, list[int]]:
-    """Return by permission the highest org units (ids) where the account has it. One call.
-
-    Only permissions by its work org units count, not by its home library (``auth-058``).
-    """
+    """Return by permission the highest work org units (``auth-058``) where the account has it. One call."""
     method = "open-ils.actor.user.has_work_perm_at.batch"
     result = gateway.call("open-ils.actor", method, TOKEN, list(permissions))
     answer = result.mapping()
@@ -197,10 +184,7 @@ def highest_granted(gateway: Gateway, permissions: Sequence[str]) -> dict[str, l
 def denied_pairs(
     gateway: Gateway, user: int, org_units: Sequence[int], permissions: Sequence[str]
 ) -> set[tuple[int, str]]:
-    """Return the pairs of org unit (id) and permission that a user (who must be the session's) lacks. One call.
-
-    Raises UnexpectedAnswerError if the answer isn't a list of these pairs. It must not pass for "none missing".
-    """
+    """Return the pairs of org unit and permission that the session's user lacks. One call."""
     method = "open-ils.actor.user.perm.check.multi_org"
     result = gateway.call(
         "open-ils.actor", method, TOKEN, user, list(org_units), list(permissions), own_connection=True

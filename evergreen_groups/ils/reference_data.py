@@ -100,10 +100,7 @@ class ReferenceData:
         return self._with_all("org units", gateway, named, lambda: OrgUnits.read(gateway))
 
     def profiles(self, gateway: Gateway, named: Iterable[int] = ()) -> Profiles:
-        """Return all permission profiles. Two calls, and again if one of the ids in ``named`` isn't cached.
-
-        Raises PermissionDeniedError if the account isn't a staff account, so it sees no profiles.
-        """
+        """Return all permission profiles. Two calls. Raises PermissionDeniedError for a patron's session."""
 
         def read() -> Profiles:
             # Staff accounts see all profiles, patrons' sessions none (pcrud-083).
@@ -112,11 +109,7 @@ class ReferenceData:
         return self._with_all("profiles", gateway, named, read)
 
     def penalty_kinds(self, gateway: Gateway, named: Iterable[int] = ()) -> PenaltyKinds:
-        """Return the kinds of penalties. Three calls, and again if one of the ids in ``named`` isn't cached.
-
-        Raises DataError if the ILS's setting for the penalty is invalid, and PermissionDeniedError if the account isn't
-        a staff account, so it sees no penalties.
-        """
+        """Return the kinds of penalties. Three calls. Raises DataError, and PermissionDeniedError for a patron."""
 
         def read() -> PenaltyKinds:
             return _not_empty(PenaltyKinds.read(gateway, self.org_units(gateway)), Message("penalties"))
@@ -154,11 +147,7 @@ class ReferenceData:
         return self._cached("time zones", gateway.url, lambda: OrgUnits.read_timezones(gateway))
 
     def limits(self, gateway: Gateway) -> Limits:
-        """Return the configured limits. No call for one amount, four with rules, eight or more for ILS thresholds.
-
-        Raises ConfigurationError if a rule names a profile or library that doesn't exist, and DataError if the ILS's
-        setting for the penalty is invalid.
-        """
+        """Return the configured limits. No call for one amount, four with rules, eight or more for ILS thresholds."""
         if self._uniform is not None:
             return self._uniform
         # The visible thresholds depend on the session; rules don't.
@@ -170,8 +159,7 @@ class ReferenceData:
         """Return the limits at which the ILS itself blocks, its thresholds, whatever the policy says.
 
         Three calls if the session sees all thresholds. If not, one call, and another per home library. In either case
-        plus the calls of :meth:`org_units`, :meth:`profiles` and :meth:`penalty_kinds`. Raises DataError if the ILS's
-        setting for the penalty is invalid, and PermissionDeniedError if the account isn't a staff account.
+        plus the calls of :meth:`org_units`, :meth:`profiles` and :meth:`penalty_kinds`.
         """
 
         def read() -> Limits:
