@@ -608,7 +608,7 @@ class Connection:
         return decode(value, self.idl(*class_ids(value)))
 
     def map(self, function: Callable[[Item], Value], items: Iterable[Item]) -> Iterator[Value]:
-        """Yield ``function(item)`` in the items' order, which are taken as needed, with ``concurrency`` calls at once."""
+        """Yield ``function(item)`` in the items' order. Takes them as needed; makes ``concurrency`` calls at once."""
         return ordered_map(function, items, self.concurrency)
 
     def in_parallel(self, *functions: Callable[[], Any]) -> list[Any]:
