@@ -115,6 +115,11 @@ def test_permission_denied_without_particulars(more):
     assert error.org_unit is None
 
 
+def test_an_event_keeps_its_description_and_may_lack_a_number():
+    error = refusal(results(event("SOMETHING", "")), errors.EventError)
+    assert (error.textcode, error.number, error.description) == ("SOMETHING", 0, "About SOMETHING")
+
+
 def test_a_hash_that_is_no_event():
     assert ask(results({"textcode": "NO_SESSION"})).value == {"textcode": "NO_SESSION"}
 

@@ -310,6 +310,15 @@ class TestCache:
         (tmp_path / "file").write_text("")
         fetch(IdlServer(validators={"ETag": '"1"'}), tmp_path / "file" / "folder", "au")
 
+    def test_a_folder_in_place_of_the_file_is_no_error(self, tmp_path):
+        answers = IdlServer(validators={"ETag": '"1"'})
+        fetch(answers, tmp_path, "au")
+        [file] = tmp_path.iterdir()
+        file.unlink()
+        file.mkdir()
+        fetch(answers, tmp_path, "au")
+        assert list(tmp_path.iterdir()) == [file]
+
 
 @pytest.mark.parametrize("plant", [os.mkfifo, lambda path: path.symlink_to(path), lambda path: path.mkdir()])
 def test_what_is_no_file_in_the_cache_is_passed_over(tmp_path, plant):
