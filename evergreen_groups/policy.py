@@ -99,8 +99,7 @@ def decide(own_balance: Decimal, limit: Limit) -> Decision:
     >>> decide(Decimal("5.00"), Limit(comparison=Comparison.REACHES)).over_limit
     True
 
-    Raises:
-        ArgumentError: the balance isn't a finite ``Decimal``.
+    Raises ArgumentError if the balance isn't a finite ``Decimal``.
     """
     arguments.money("own_balance", own_balance)
     if limit.amount is None:

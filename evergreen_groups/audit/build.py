@@ -14,7 +14,6 @@ from evergreen_groups.audit.store import FindingStore, StoredFindings
 from evergreen_groups.errors import PermissionDeniedError
 from evergreen_groups.groups import GroupReader, gc_paused
 from evergreen_groups.ils import (
-    VIEW_THRESHOLDS,
     VIEW_USER,
     Access,
     Limits,
@@ -22,6 +21,7 @@ from evergreen_groups.ils import (
     PenaltyKinds,
     Profiles,
     Thresholds,
+    permissions,
 )
 from evergreen_groups.message import Message
 from evergreen_groups.progress import Progress, silent
@@ -156,5 +156,5 @@ def _notes(context: SearchContext) -> Iterator[Message]:
         names = [unit.shortname for unit in context.org_units if unit.id in context.hidden_thresholds_at]
         yield Message(
             "Incomplete: thresholds for {libraries} can't be read. Grant {permission} with depth 0.",
-            values={"libraries": ", ".join(names), "permission": VIEW_THRESHOLDS},
+            values={"libraries": ", ".join(names), "permission": permissions.VIEW_THRESHOLDS},
         )

@@ -10,7 +10,7 @@ from evergreen_groups import configured
 from evergreen_groups.doctor.finding import Finding, failed, from_error, ok, warning
 from evergreen_groups.doctor.interface import DESK_PERMISSIONS, PERMISSIONS, VIEW_USER, Need, Permission
 from evergreen_groups.errors import EventError, LoginRefusedError
-from evergreen_groups.ils import VIEW_THRESHOLDS, Limits, OrgUnits, Profiles, permissions, read_fines_penalties
+from evergreen_groups.ils import Limits, OrgUnits, Profiles, permissions, read_fines_penalties
 from evergreen_groups.message import Message
 from evergreen_groups.settings import passwords
 from evergreen_groups.values import plausible
@@ -218,7 +218,7 @@ def desk(subject: Subject) -> Iterator[Finding]:
     yield ok(
         "to see Evergreen's thresholds, clerks need {permission} at depth 0 (stock profiles have it at branch depth)",
         code="desk-thresholds",
-        values={"permission": VIEW_THRESHOLDS},
+        values={"permission": permissions.VIEW_THRESHOLDS},
     )
     yield ok(
         "staff save follow-ups with {permission} at the contact's home library; this account has it: {places}",

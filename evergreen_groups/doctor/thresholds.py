@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 from evergreen_groups.doctor.account import name_places, name_some
 from evergreen_groups.doctor.finding import ok, warning
 from evergreen_groups.ils import (
-    PENALTY_OVERRIDE,
-    VIEW_THRESHOLDS,
     DifferenceKind,
     Limits,
     PenaltyKinds,
@@ -89,7 +87,11 @@ def thresholds(subject: Subject) -> Iterator[Finding]:
     libraries = {unit.id for unit in org_units}
     # Without the permission everywhere, compare only where the account can see the thresholds.
     if not reader.complete:
-        libraries = set(permissions.orgs_by_permission(gateway, org_units, [VIEW_THRESHOLDS])[VIEW_THRESHOLDS])
+        libraries = set(
+            permissions.orgs_by_permission(gateway, org_units, [permissions.VIEW_THRESHOLDS])[
+                permissions.VIEW_THRESHOLDS
+            ]
+        )
     hidden = subject.visible_orgs - libraries
     if hidden:
         yield warning(
@@ -97,7 +99,7 @@ def thresholds(subject: Subject) -> Iterator[Finding]:
             "compare them with the rule",
             "grant {permission} at depth 0, with the top org unit as a working location",
             code="thresholds-not-visible",
-            values={"places": name_places(org_units, set(hidden)), "permission": VIEW_THRESHOLDS},
+            values={"places": name_places(org_units, set(hidden)), "permission": permissions.VIEW_THRESHOLDS},
         )
     if not libraries:
         return
@@ -148,7 +150,7 @@ def _describe_difference(
         "threshold_place": org_units.shortname(place),
         "elsewhere": org_units.shortname(elsewhere),
         "root": org_units.root.shortname,
-        "setting": PENALTY_OVERRIDE,
+        "setting": PenaltyKinds.SETTING,
     }
     by_kind = {
         DifferenceKind.BLOCKS_AT_LIMIT: warning(

@@ -44,16 +44,22 @@ if TYPE_CHECKING:
     from evergreen_groups.gateway.call import Call
 
 _URL = "gateway.url"
-_CA_BUNDLE = "gateway.ca_bundle"
-_NO_CONNECTION = "no connection to {address}: {reason}"
-_NOT_A_GATEWAY = "the answer isn't from an OpenSRF gateway: {detail}"
+_ANSWERED = "the web server at {address} answered HTTP {status}"
+_NOT_TRUSTED = "no connection to {address}: its TLS certificate isn't trusted ({reason})"
 _CUT_OFF = "the answer was cut off"
 _TOO_SLOW = "Evergreen didn't answer in time ({status})"
 _UNREADABLE = "Evergreen's answer can't be read: {detail}"
+_LATER = "try again later"
 _ASK_FOR_LESS = "try again later, or ask for less"
 _CHECK_PROXY = "check the address, and any proxy in between"
 _CHECK_RELEASE = "check the server's release and log"
+_CHECK_SERVER = "check url in [gateway], the firewall, and whether the web server is running"
 _SEE_LOG = "the reason is in the server's log"
+_SEE_WEB_LOG = "try again later; the reason is in the web server's error log"
+_USE_TLS = "check that the server uses https at this address"
+_CHECK_ENVIRONMENT = "check the proxy settings in the environment"
+_CHECK_DNS = "check url in [gateway], and this machine's DNS"
+_CHECK_HOST = "check the host name and ca_bundle"
 _UNKNOWN_AUTHORITY = {2, 18, 19, 20, 21}
 """OpenSSL's codes for self-signed certificates and for unknown authorities."""
 _NOT_CONNECTED = (
@@ -66,10 +72,7 @@ _NOT_CONNECTED = (
 def http_error(
     status: int, headers: Mapping[str, str], url: str, call: Call, *, raw: str, base: str
 ) -> TransportError | UnexplainedError:
-    """Return the error for the HTTP status of an answer from ``url``.
-
-    ``base`` is the server's root; ``raw`` must be redacted already.
-    """
+    """Return the error for the HTTP status of an answer from ``url``. ``raw`` must be redacted already."""
     fields: dict[str, Any] = {"status": status, "raw": raw, **call.names}
     if status == 400 and call.method and is_rust_gateway(headers):
         return UnexplainedError(
@@ -79,14 +82,10 @@ def http_error(
             **fields,
         )
     if status == 408:
+        del fields["status"]
+        timed_out = {"status": "HTTP 408"}
         return TimedOutError(
-            _TOO_SLOW,
-            advice=_ASK_FOR_LESS,
-            code="web-server-timed-out",
-            values={"status": "HTTP 408"},
-            raw=raw,
-            sent=True,
-            **call.names,
+            _TOO_SLOW, advice=_ASK_FOR_LESS, code="web-server-timed-out", values=timed_out, sent=True, **fields
         )
     if 300 <= status < 400:
         return HTTPStatusError(
@@ -97,21 +96,11 @@ def http_error(
             values={"address": base, "place": _place(url, headers)},
             **fields,
         )
+    values = {"address": base, "status": status}
     if status >= 500:
-        return HTTPStatusError(
-            "the web server at {address} answered HTTP {status}",
-            advice="try again later; the reason is in the web server's error log",
-            code="web-server-failed",
-            values={"address": base, "status": status},
-            **fields,
-        )
+        return HTTPStatusError(_ANSWERED, advice=_SEE_WEB_LOG, code="web-server-failed", values=values, **fields)
     return HTTPStatusError(
-        "the web server at {address} answered HTTP {status}",
-        advice=_CHECK_PROXY,
-        setting=_URL,
-        code="web-server-refused",
-        values={"address": base, "status": status},
-        **fields,
+        _ANSWERED, advice=_CHECK_PROXY, setting=_URL, code="web-server-refused", values=values, **fields
     )
 
 
@@ -129,43 +118,17 @@ def transport_error(
         return any(isinstance(cause, kinds) for cause in causes)
 
     if found(urllib3.exceptions.EmptyPoolError):
-        return TimedOutError(
-            "all connections are busy",
-            advice="try again later",
-            code="no-free-connection",
-            **fields,
-        )
+        return TimedOutError("all connections are busy", advice=_LATER, code="no-free-connection", **fields)
     if found(*_NOT_CONNECTED) or not sent:
         return _connection_error(causes, base, connect_timeout, fields)
     if found(TimeoutError, urllib3.exceptions.ReadTimeoutError):
-        return TimedOutError(
-            "no answer within {seconds:g} seconds",
-            advice=_ASK_FOR_LESS,
-            values={"seconds": round(seconds, 2)},
-            **fields,
-        )
+        values = {"seconds": round(seconds, 2)}
+        return TimedOutError("no answer within {seconds:g} seconds", advice=_ASK_FOR_LESS, values=values, **fields)
     if found(http.client.BadStatusLine) and not found(http.client.RemoteDisconnected):
-        return NotJSONError(
-            _NOT_A_GATEWAY,
-            advice=_CHECK_PROXY,
-            setting=_URL,
-            code="not-http",
-            values={"detail": "not HTTP"},
-            **fields,
-        )
+        return _not_json("not-http", "not HTTP", **fields)
     if found(urllib3.exceptions.DecodeError):
-        return NotJSONError(
-            _NOT_A_GATEWAY,
-            advice=_CHECK_PROXY,
-            code="broken-compression",
-            values={"detail": "broken compression"},
-            **fields,
-        )
-    return CutOffError(
-        _CUT_OFF,
-        advice="try again later",
-        **fields,
-    )
+        return _not_json("broken-compression", "broken compression", setting=None, **fields)
+    return CutOffError(_CUT_OFF, advice=_LATER, **fields)
 
 
 def _connection_error(
@@ -179,76 +142,48 @@ def _connection_error(
         if isinstance(cause, TimeoutError | urllib3.exceptions.ConnectTimeoutError) and not isinstance(
             cause, urllib3.exceptions.NewConnectionError
         ):
-            return UnreachableError(
-                _NO_CONNECTION,
-                advice="check url in [gateway], the firewall, and whether the web server is running",
-                setting=_URL,
-                code="connecting-timed-out",
-                values={
-                    "address": base,
-                    "reason": Message("no answer within {seconds:g} seconds", values={"seconds": connect_timeout}),
-                },
-                **fields,
-            )
+            late = Message("no answer within {seconds:g} seconds", values={"seconds": connect_timeout})
+            return _no_connection(base, late, code="connecting-timed-out", advice=_CHECK_SERVER, **fields)
     for cause in causes:
         if isinstance(cause, ssl.SSLError):
-            return UnreachableError(
-                _NO_CONNECTION,
-                advice="check that the server uses https at this address",
-                setting=_URL,
-                code="no-tls",
-                values={"address": base, "reason": Message("TLS failed")},
-                **fields,
-            )
+            return _no_connection(base, Message("TLS failed"), code="no-tls", advice=_USE_TLS, **fields)
         if isinstance(cause, urllib3.exceptions.ProxyError):
-            return UnreachableError(
-                _NO_CONNECTION,
-                advice="check the proxy settings in the environment",
-                code="proxy-refused",
-                values={"address": base, "reason": Message("the proxy refused it")},
-                **fields,
+            refused = Message("the proxy refused it")
+            return _no_connection(
+                base, refused, code="proxy-refused", advice=_CHECK_ENVIRONMENT, setting=None, **fields
             )
     reasons = (system_reason(cause) for cause in causes if isinstance(cause, OSError) and cause.strerror)
-    values = {"address": base, "reason": next(reasons, type(causes[0]).__name__)}
+    reason = next(reasons, type(causes[0]).__name__)
     if any(isinstance(cause, socket.gaierror) for cause in causes):
-        return UnreachableError(
-            _NO_CONNECTION,
-            advice="check url in [gateway], and this machine's DNS",
-            setting=_URL,
-            code="host-unknown",
-            values=values,
-            **fields,
-        )
-    return UnreachableError(
-        _NO_CONNECTION,
-        advice="check url in [gateway], the firewall, and whether the web server is running",
-        setting=_URL,
-        values=values,
-        **fields,
-    )
+        return _no_connection(base, reason, code="host-unknown", advice=_CHECK_DNS, **fields)
+    return _no_connection(base, reason, advice=_CHECK_SERVER, **fields)
+
+
+def _no_connection(base: str, reason: str, *, setting: str | None = _URL, **fields: Any) -> UnreachableError:
+    values = {"address": base, "reason": reason}
+    return UnreachableError("no connection to {address}: {reason}", setting=setting, values=values, **fields)
+
+
+def _not_json(code: str, detail: str, *, setting: str | None = _URL, **fields: Any) -> NotJSONError:
+    message = "the answer isn't from an OpenSRF gateway: {detail}"
+    values = {"detail": detail}
+    return NotJSONError(message, advice=_CHECK_PROXY, setting=setting, code=code, values=values, **fields)
 
 
 def _certificate_error(cause: ssl.SSLCertVerificationError, base: str, fields: dict[str, Any]) -> UnreachableError:
     """Return the error for a certificate: from an authority that isn't trusted here, or invalid in another way."""
+    fields = {**fields, "setting": "gateway.ca_bundle"}
     values = {"address": base, "reason": cause.verify_message}
     if cause.verify_code in _UNKNOWN_AUTHORITY:
         return UnreachableError(
-            "no connection to {address}: its TLS certificate isn't trusted ({reason})",
+            _NOT_TRUSTED,
             advice="set ca_bundle in [gateway] to the certificate of the authority; check that the server sends its "
             "chain",
-            setting=_CA_BUNDLE,
             code="certificate-authority-unknown",
             values=values,
             **fields,
         )
-    return UnreachableError(
-        "no connection to {address}: its TLS certificate isn't trusted ({reason})",
-        advice="check the host name and ca_bundle",
-        setting=_CA_BUNDLE,
-        code="certificate-not-accepted",
-        values=values,
-        **fields,
-    )
+    return UnreachableError(_NOT_TRUSTED, advice=_CHECK_HOST, code="certificate-not-accepted", values=values, **fields)
 
 
 def causes_of(error: BaseException) -> Iterator[BaseException]:
@@ -350,19 +285,11 @@ class Result:
         return self._redactor.raw(self._body)
 
     def listing(self) -> list[Any]:
-        """Return the value, which must be a list.
-
-        Raises:
-            UnexpectedAnswerError: it isn't.
-        """
+        """Return the value, which must be a list. Raises UnexpectedAnswerError if it isn't."""
         return self._of(list, "a list")
 
     def mapping(self) -> dict[str, Any]:
-        """Return the value, which must be a hash.
-
-        Raises:
-            UnexpectedAnswerError: it isn't.
-        """
+        """Return the value, which must be a hash. Raises UnexpectedAnswerError if it isn't."""
         return self._of(dict, "a hash")
 
     def _of(self, kind: type[Shape], due: str) -> Shape:
@@ -372,11 +299,7 @@ class Result:
 
     @contextmanager
     def understood(self, due: str) -> Iterator[None]:
-        """Read the value in this block; report any error there as a value that isn't ``due``.
-
-        Raises:
-            UnexpectedAnswerError: the value has another shape.
-        """
+        """Report any error in this block as a value that isn't ``due``, by raising UnexpectedAnswerError."""
         try:
             yield
         except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError):
@@ -435,7 +358,7 @@ class Answer:
             self._fail(
                 UnexpectedAnswerError,
                 _UNREADABLE,
-                advice="try again later",
+                advice=_LATER,
                 code="no-result",
                 values={"detail": "no result (older gateways send none after a timeout)"},
             )
@@ -447,54 +370,7 @@ class Answer:
         return Result(value, len(self._body), self._call, self._body[:_RAW_BYTES], self._redactor)
 
     def _payload(self) -> list[Any]:
-        envelope = self._envelope()
-        payload, status = envelope.get("payload"), envelope.get("status")
-        # True is an int in Python, and a proxy's {"status": true} isn't a gateway's answer.
-        if not isinstance(payload, list) or not isinstance(status, int) or isinstance(status, bool):
-            self._fail_as_no_gateway()
-        # HTTP says 200 for errors, too (errors-004). Only the status in the body counts.
-        if status != 200:
-            self._raise_status(status, envelope.get("debug"))
-        return payload
-
-    def _envelope(self) -> dict[str, Any]:
-        self._refuse_too_many_values()
-        try:
-            text = self._body.decode("utf-8")
-            envelope = wire.loads(text)
-        except UnicodeDecodeError:
-            self._fail(
-                NotJSONError,
-                _NOT_A_GATEWAY,
-                advice=_CHECK_PROXY,
-                setting=_URL,
-                code="not-text",
-                values={"detail": "not UTF-8"},
-                sent=True,
-            )
-        except ValueError:
-            if _looks_cut_off(text):
-                self._fail(
-                    CutOffError,
-                    _CUT_OFF,
-                    advice=_CHECK_PROXY,
-                    code="answer-cut-off",
-                    sent=True,
-                )
-            self._fail(
-                NotJSONError,
-                _NOT_A_GATEWAY,
-                advice=_CHECK_PROXY,
-                setting=_URL,
-                values={"detail": "not JSON"},
-                sent=True,
-            )
-        if not isinstance(envelope, dict):
-            self._fail_as_no_gateway()
-        return envelope
-
-    def _refuse_too_many_values(self) -> None:
-        """Refuse a body with too many values: a value of a few bytes takes a hundred in memory."""
+        # A value of a few bytes takes a hundred in memory.
         if len(self._body) > _MOST_VALUES and sum(map(self._body.count, b",[{")) > _MOST_VALUES:
             self._fail(
                 UnexpectedAnswerError,
@@ -503,17 +379,23 @@ class Answer:
                 code="answer-of-too-many-values",
                 values={"detail": f"over {_MOST_VALUES:,} values"},
             )
-
-    def _fail_as_no_gateway(self) -> NoReturn:
-        self._fail(
-            NotJSONError,
-            _NOT_A_GATEWAY,
-            advice=_CHECK_PROXY,
-            setting=_URL,
-            code="not-a-gateway",
-            values={"detail": "not an OpenSRF envelope"},
-            sent=True,
-        )
+        try:
+            text = self._body.decode("utf-8")
+            envelope = wire.loads(text)
+        except UnicodeDecodeError:
+            raise _not_json("not-text", "not UTF-8", sent=True, **self._names) from None
+        except ValueError:
+            if _looks_cut_off(text):
+                self._fail(CutOffError, _CUT_OFF, advice=_CHECK_PROXY, code="answer-cut-off", sent=True)
+            raise _not_json("not-json", "not JSON", sent=True, **self._names) from None
+        payload, status = (envelope.get("payload"), envelope.get("status")) if isinstance(envelope, dict) else (None, 0)
+        # True is an int in Python, and a proxy's {"status": true} isn't a gateway's answer.
+        if not isinstance(payload, list) or not isinstance(status, int) or isinstance(status, bool):
+            raise _not_json("not-a-gateway", "not an OpenSRF envelope", sent=True, **self._names)
+        # HTTP says 200 for errors, too (errors-004). Only the status in the body counts.
+        if status != 200:
+            self._raise_status(status, envelope.get("debug"))
+        return payload
 
     def _raise_status(self, status: int, debug: object) -> NoReturn:
         # Repeat only the exception's name from the debug text; the rest may quote tokens and patron data.
@@ -541,19 +423,10 @@ class Answer:
             )
         if status == 408:
             self._fail(
-                TimedOutError,
-                _TOO_SLOW,
-                advice=_ASK_FOR_LESS,
-                code="service-timed-out",
-                values=values,
-                sent=True,
+                TimedOutError, _TOO_SLOW, advice=_ASK_FOR_LESS, code="service-timed-out", values=values, sent=True
             )
         self._fail(
-            ServerError,
-            "the method failed on the server ({status})",
-            advice=_SEE_LOG,
-            values=values,
-            status=status,
+            ServerError, "the method failed on the server ({status})", advice=_SEE_LOG, values=values, status=status
         )
 
     def _raise_events(self, value: object) -> None:
@@ -601,7 +474,11 @@ class Answer:
         self._fail(EventError, "Evergreen refused ({event})", values=values, **rest)
 
     def _fail(self, kind: type[ProtocolError | EventError | TransportError], message: str, **fields: Any) -> NoReturn:
-        raise kind(message, **self._call.names, raw=self._redactor.raw(self._body), **fields)
+        raise kind(message, **self._names, **fields)
+
+    @property
+    def _names(self) -> dict[str, Any]:
+        return {**self._call.names, "raw": self._redactor.raw(self._body)}
 
 
 def _number(value: object) -> int | None:
@@ -613,10 +490,7 @@ def _number(value: object) -> int | None:
 
 
 def _looks_cut_off(text: str) -> bool:
-    """Return whether a text that isn't JSON is the beginning of a gateway's answer, or is empty.
-
-    A proxy that cuts an answer off leaves HTTP 200 in place. Retrying helps in this case, but not for a wrong address.
-    """
+    """Return whether a text that isn't JSON is the beginning of an answer, or empty, so that retrying may help."""
     stripped = text.strip()
     if not stripped:
         return True

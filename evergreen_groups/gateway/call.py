@@ -12,17 +12,14 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
-from evergreen_groups.errors import (
-    RequestTooLargeError,
-    TimedOutError,
-)
+from evergreen_groups.errors import RequestTooLargeError, TimedOutError
 
 if TYPE_CHECKING:
     from evergreen_groups.errors import CallNames
@@ -122,10 +119,9 @@ AUTH: Final = "open-ils.auth"
 PCRUD: Final = "open-ils.pcrud"
 """The service for reading rows, by its name on the bus."""
 
-# The gateway sometimes got stuck on forms of about 90 kB (10,000 ids, with other calls running): the service logs a
-# JSON error, and the caller gets 408 after 60 s. This limit stays well below.
+# Maximum bytes of a request body. The gateway sometimes got stuck on forms of about 90 kB (10,000 ids, with other calls
+# running): the service logs a JSON error, and the caller gets 408 after 60 s.
 REQUEST_LIMIT = 32_000
-"""Maximum size of a request body in bytes; larger ones can block a real gateway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +176,7 @@ def percent_encoded(value: str) -> str:
     >>> percent_encoded('{"id": [7, 8]}')
     '%7B%22id%22%3A%20%5B7,%208%5D%7D'
     """
-    # Ten times as fast as urllib's quote(), which looks up each character. A long list of ids has only a few different
-    # characters to encode.
+    # Ten times as fast as urllib's quote() for a long list of ids, which has only a few different characters to encode.
     quoted = value.encode()
     others = set(quoted.translate(None, _UNQUOTED))
     if not others:
@@ -242,10 +237,7 @@ def held(lock: threading.Lock, deadline: float | None, call: Call) -> Iterator[N
 
 def _too_late(call: Call) -> TimedOutError:
     return TimedOutError(
-        "not sent, because the deadline has passed",
-        advice="try again later",
-        code="job-timed-out",
-        **call.names,
+        "not sent, because the deadline has passed", advice="try again later", code="job-timed-out", **call.names
     )
 
 
@@ -301,8 +293,7 @@ class GatewayKind(Enum):
 class DetectedKind:
     """The gateway's ``kind`` as seen in its answers; None before the first answer."""
 
-    def __init__(self) -> None:
-        self.kind: GatewayKind | None = None
+    kind: GatewayKind | None = None
 
     def learn(self, headers: Mapping[str, str]) -> None:
         """Read the kind from an answer's headers. Where both kinds answer in turn, assume Rust: it needs more care."""
@@ -317,6 +308,7 @@ def is_rust_gateway(headers: Mapping[str, str]) -> bool:
     return headers.get("Content-Type", "").partition(";")[0].strip().lower() == "text/json"
 
 
+@dataclass(eq=False)
 class Statistics:
     """Counters of one gateway. Safe to share between threads.
 
@@ -325,19 +317,12 @@ class Statistics:
     field of each date that couldn't be read, without duplicates.
     """
 
-    def __init__(self) -> None:
-        self.calls = 0
-        self.bytes_sent = 0
-        self.bytes_received = 0
-        self.retries = 0
-        self.unreadable_dates: list[tuple[str, object, str]] = []
-        self._lock = threading.Lock()
-
-    def __repr__(self) -> str:
-        return (
-            f"Statistics(calls={self.calls}, bytes_sent={self.bytes_sent}, "
-            f"bytes_received={self.bytes_received}, retries={self.retries})"
-        )
+    calls: int = 0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    retries: int = 0
+    unreadable_dates: list[tuple[str, object, str]] = field(default_factory=list, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def request(self, sent: int) -> None:
         """Count a request with a body of ``sent`` bytes."""

@@ -22,7 +22,6 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from evergreen_groups import arguments
@@ -55,9 +54,8 @@ Value = TypeVar("Value")
 def ordered_map(function: Callable[[Item], Value], items: Iterable[Item], concurrency: int) -> Iterator[Value]:
     """Yield ``function(item)`` for each item, in the items' order, with up to ``concurrency`` calls running at once.
 
-    Items are taken as needed, never more than ``concurrency`` ahead of the last value yielded, so neither the items nor
-    the values have to fit in memory. The first exception, in the items' order, is raised, and calls that haven't begun
-    never do. With a concurrency of 1, or a list of one item, everything runs in the calling thread.
+    Items are taken as needed, never more than ``concurrency`` ahead of the last value yielded. The first exception, in
+    the items' order, is raised, and calls that haven't begun never do.
     """
     if concurrency <= 1 or (isinstance(items, Sequence) and len(items) == 1):
         yield from map(function, items)
@@ -79,8 +77,7 @@ def ordered_map(function: Callable[[Item], Value], items: Iterable[Item], concur
         yield value
 
 
-# Idle threads stay for a while: every request of a web service needs several, and starting a thread takes about as long
-# as much of its work.
+# Every request of a web service needs several threads, and starting one takes about as long as much of its work.
 _IDLE_SECONDS = 10.0
 _idle: list[SimpleQueue[Callable[[], None]]] = []
 os.register_at_fork(after_in_child=_idle.clear)  # a forked process doesn't have these threads
@@ -133,8 +130,7 @@ _ANSWERS = {None: False, "": False, "0": False, 0: False, "1": True, 1: True}
 def _uses_replicas(gateway: Connection) -> bool:
     """Return whether the site reads, or may read, from database replicas.
 
-    There, the ``.authoritative`` form of a method reads from the primary database. Elsewhere it is an alias of
-    the plain form (``OpenILS/Application.pm``, authoritative_wrapper). pcrud has no ``.authoritative`` form.
+    Elsewhere, the ``.authoritative`` form of a method is an alias of the plain one (``OpenILS/Application.pm``).
     """
     try:
         result = gateway.call("open-ils.actor", _METHOD, expect="optional")
@@ -168,12 +164,7 @@ class IlsRelease:
 
     @classmethod
     def named(cls, name: str) -> IlsRelease | None:
-        """Parse a release name; None for a build from git (``HEAD``) and for anything else.
-
-        >>> IlsRelease.named("3-12-10")
-        IlsRelease(major=3, minor=12, patch=10)
-        >>> IlsRelease.named("HEAD")
-        """
+        """Parse a release name such as ``3-12-10``; None for a build from git (``HEAD``) and for anything else."""
         found = _RELEASE_NAME.fullmatch(name)
         if found is None:
             return None
@@ -181,8 +172,7 @@ class IlsRelease:
         return cls(int(major), int(minor), None if patch is None else int(patch))
 
     def __str__(self) -> str:
-        numbers = (self.major, self.minor) if self.patch is None else (self.major, self.minor, self.patch)
-        return ".".join(map(str, numbers))
+        return f"{self.major}.{self.minor}" + ("" if self.patch is None else f".{self.patch}")
 
     @property
     def series(self) -> tuple[int, int]:
@@ -249,8 +239,7 @@ class Version:
 class Capabilities:
     """The capabilities of a server; None for anything that couldn't be determined.
 
-    ``versions`` maps each service that is running to its name for the release. ``at_least`` is the latest release of
-    which a method was found.
+    ``versions`` are by service. ``at_least`` is the latest release of which a method was found.
     """
 
     versions: Mapping[str, Version]
@@ -305,13 +294,13 @@ class KnownCapabilities:
         """Return whether hidden rows may count against ``limit``.
 
         They don't if pcrud has the method ``count``, which arrived together with permission checks in SQL. Releases
-        without it differ (from 3.14 on, a cursor leaves hidden rows out, ``3.14/releases-044``), and the Rust gateway
-        doesn't explain a failure. Assuming that hidden rows count costs some calls and nothing else.
+        without it differ (``3.14/releases-044``). Assuming that hidden rows count costs some calls and nothing else.
         """
         with self._counting:
             known = self._hidden_rows
             if known is None or time.monotonic() > known[0]:
                 forgotten = self._forgotten
+                # The Rust gateway doesn't explain a failure.
                 asked = gateway.for_probes(_NO_REASON_NO_RETRY if gateway.kind is GatewayKind.RUST else None)
                 service, method, _token, where = _COUNT
                 try:
@@ -331,9 +320,7 @@ class KnownCapabilities:
         """Run a block while ``gateway`` is asked for its release; ``beforehand`` waits for the answer first.
 
         After the first answer, later ones are fetched in the background. A server that doesn't answer passes as recent.
-
-        Raises:
-            OldReleaseError: the release is older than :data:`OLDEST_RELEASE`.
+        Raises OldReleaseError if the release is older than :data:`OLDEST_RELEASE`.
         """
         asked = self._asked(gateway)
         if beforehand:
@@ -446,12 +433,8 @@ class Connection:
             self._address.refuse_plain_http()
         self.concurrency = concurrency
         self._known = KnownCapabilities()
-        transport = Transport(
-            self._address,
-            connect_timeout=connect_timeout,
-            concurrency=concurrency,
-            ca_bundle=Path(ca_bundle) if ca_bundle else None,
-        )
+        bundle = Path(ca_bundle) if ca_bundle else None
+        transport = Transport(self._address, connect_timeout=connect_timeout, concurrency=concurrency, ca_bundle=bundle)
         self._sender = Sender(
             transport,
             retries=retries or RetryPolicy(),
@@ -474,9 +457,7 @@ class Connection:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     @property
@@ -522,10 +503,7 @@ class Connection:
 
     @contextmanager
     def logged_in(self, credentials: Credentials) -> Iterator[Self]:
-        """Return this gateway for a session that lasts for the block only.
-
-        Logs in with the first call and out at the end. The rest is as in :meth:`acting_as`.
-        """
+        """Return this gateway for a session that lasts for the block only, otherwise as in :meth:`acting_as`."""
         view = self._for_session(credentials=credentials)
         try:
             yield view
@@ -571,10 +549,7 @@ class Connection:
         return Capabilities.read(self)
 
     def counts_hidden_rows(self) -> bool:
-        """Return whether hidden rows may count against ``limit``; cached for a minute.
-
-        Raises GatewayError if the server can't be asked.
-        """
+        """Return whether hidden rows may count against ``limit``, cached for a minute. Raises GatewayError."""
         return self._known.counts_hidden_rows(self)
 
     def login(self) -> None:
@@ -586,17 +561,8 @@ class Connection:
         self._session.logout()
 
     def close(self) -> None:
-        """Stop calls in other threads, log out and close all connections. Raises nothing.
-
-        Gateways returned by :meth:`acting_as` and :meth:`within` only stop accepting calls.
-        """
-        if self._sender.is_closed:
-            return
-        # Before logging out, because another thread's next call would open a new session.
-        self._sender.stop()
-        if not self._sender.is_view:
-            self._session.logout()
-            self._sender.close_connections()
+        """Stop calls in other threads, log out and close all connections. A view only stops accepting calls."""
+        self._sender.close(self._session.logout)
 
     def call(
         self,
@@ -612,21 +578,17 @@ class Connection:
 
         :data:`TOKEN` among ``params`` is replaced with the session's token. ``expect`` is the number of results that
         the method promises: ``"one"``, ``"optional"`` (one or none), or ``"many"`` for streaming methods. Prefer their
-        ``.atomic`` form with ``"one"``, because a truncated stream looks complete.
-
-        ``own_connection`` sends a read over a new connection. Use it when an answer doesn't show what it belongs to,
-        such as a count or an empty list: if answers on a kept-alive connection were off by one, nothing else would
-        tell.
+        ``.atomic`` form with ``"one"``, because a truncated stream looks complete. ``own_connection`` sends a read over
+        a new connection. Use it when an answer doesn't show what it belongs to, such as a count or an empty list: if
+        answers on a kept-alive connection were off by one, nothing else would tell.
 
         A read is retried if the failure may pass. A ``write`` is sent once, over its own connection; the
         TransportError's ``sent`` says whether the server may have executed it. After the session has ended, it is
         renewed and the call repeated, even a write, because NO_SESSION means that nothing was done.
 
-        Workers of the Rust gateway may return an answer that belongs to another request. With this gateway, an echo
-        verifies every empty result and every failure, and precedes every write.
-
-        Raises a GatewayError from :mod:`evergreen_groups.errors`, and DataError if the answer may belong to another
-        request.
+        Workers of the Rust gateway may return an answer that belongs to another request. So with this gateway, an echo
+        verifies every empty result and every failure, and precedes every write. Raises a GatewayError from
+        :mod:`evergreen_groups.errors`, and DataError if the answer may belong to another request.
         """
         if timeout is not None:
             arguments.seconds("timeout", timeout)
@@ -638,24 +600,15 @@ class Connection:
             return self._session.send(self._sender, call, params, **options)
 
     def idl(self, *class_ids: str) -> Idl:
-        """Return the classes known so far, fetching those of ``class_ids`` that are missing.
-
-        Raises DataError for a class that the server doesn't have.
-        """
+        """Return the classes known so far, fetching missing ones. Raises DataError for a class that doesn't exist."""
         return self._idl_source.require(class_ids, self._sender.fetch, self._sender.deadline)
 
     def decode(self, value: Any) -> Any:
-        """Return ``value`` with every fieldmapper object in it as a Record, fetching the classes if necessary.
-
-        Raises DataError for a class that the server doesn't have.
-        """
+        """Turn every fieldmapper object in ``value`` into a Record. Raises DataError for a class that doesn't exist."""
         return decode(value, self.idl(*class_ids(value)))
 
     def map(self, function: Callable[[Item], Value], items: Iterable[Item]) -> Iterator[Value]:
-        """Yield ``function(item)`` for each item, in the items' order, with up to ``concurrency`` calls at once.
-
-        Items are taken as needed. The first exception is raised, and the remaining items are dropped.
-        """
+        """Yield ``function(item)`` in the items' order. Takes them as needed; makes ``concurrency`` calls at once."""
         return ordered_map(function, items, self.concurrency)
 
     def in_parallel(self, *functions: Callable[[], Any]) -> list[Any]:

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import re
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
 from itertools import pairwise
 from operator import ge, gt, itemgetter, le, lt
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups import arguments
-from evergreen_groups.errors import DataError, EvergreenGroupsError, MethodNotFoundError, ServerError
+from evergreen_groups.errors import DataError, EvergreenGroupsError, MethodNotFoundError, ServerError, unreadable
 from evergreen_groups.gateway import call as wire
 from evergreen_groups.gateway.call import PCRUD, REQUEST_LIMIT, GatewayKind, percent_encoded
-from evergreen_groups.gateway.connection import Connection
+from evergreen_groups.gateway.connection import Connection, begin
 from evergreen_groups.gateway.record import (
     CHECK_PROXY,
     FALSE,
@@ -61,11 +62,11 @@ NEVER_NULL: Mapping[str, frozenset[str]] = {
 """Fields by class that are never null in Evergreen: its tables forbid it, and its balances are sums of such columns
 (``005.schema.actors.sql``, ``080.schema.money.sql``; no recorded row has a null there)."""
 
-_UNREADABLE = "Evergreen's answer can't be read: {detail}"
 _IDS = frozenset({"id", "link", "org_unit", "int"})
 _COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {">": gt, ">=": ge, "<": lt, "<=": le}
 
 
+@dataclass
 class RowCheck:
     """A check of one search's rows.
 
@@ -73,89 +74,60 @@ class RowCheck:
     allows duplicates, which a join to other classes may produce. ``fleshed`` names the fields that hold objects.
     """
 
-    def __init__(  # pcrud's own options, by name
-        self,
-        known: Class,
-        where: Mapping[str, Any],
-        *,
-        select: Iterable[str] | None = None,
-        limit: int | None = None,
-        order_by: Any = None,
-        joined: bool = False,
-        fleshed: Sequence[str] = (),
-    ) -> None:
-        self._class = known
-        asked = {field.name for field in known.fields if not field.virtual}
-        self._fields = asked if select is None else asked.intersection(select)
-        self._where = where
-        self._limit = limit
-        self._order_by = order_by
-        self._joined = joined
-        self._fleshed = frozenset(fleshed)
+    known: Class
+    where: Mapping[str, Any]
+    _: KW_ONLY
+    select: Iterable[str] | None = None
+    limit: int | None = None
+    order_by: Any = None
+    joined: bool = False
+    fleshed: Several[str] = ()
+
+    def __post_init__(self) -> None:
+        asked = {field.name for field in self.known.fields if not field.virtual}
+        self.fields = asked if self.select is None else asked.intersection(self.select)
 
     def apply(self, rows: list[Any]) -> list[list[Any]]:
-        """Return the values of each row.
-
-        Raises:
-            DataError: a row is of another class, duplicated, incomplete, or doesn't match the search.
-        """
-        values = values_of_rows(rows, self._class.id)
+        """Return the values of each row, or raise DataError if they aren't what was asked for."""
+        values = values_of_rows(rows, self.known.id)
         if not values:
             return values
-        if self._limit is not None and len(values) > self._limit:
+        if self.limit is not None and len(values) > self.limit:
             raise unrequested_rows()
         self._refuse_incomplete(values)
         self._refuse_duplicates(values)
-        for field, test in _conditions(self._where):
-            if field in self._fields and field not in self._fleshed:
+        for field, test in _conditions(self.where):
+            if field in self.fields and field not in self.fleshed:
                 self._check_condition(field, test, values)
         self._refuse_wrong_order(values)
         return values
 
     def _column(self, field: str, values: list[list[Any]]) -> Iterator[Any]:
-        return map(itemgetter(self._class.positions[field]), values)
+        return map(itemgetter(self.known.positions[field]), values)
 
     def _refuse_incomplete(self, values: list[list[Any]]) -> None:
         # Rows end at the last selected field, null or not (pcrud-001 and all others).
-        due = max((self._class.positions[field] for field in self._fields), default=-1) + 1
+        due = max((self.known.positions[field] for field in self.fields), default=-1) + 1
         if min(map(len, values)) < due:
-            raise DataError(
-                _UNREADABLE,
-                advice=CHECK_PROXY,
-                code="row-cut-short",
-                values={"detail": f"{self._class.id} row with fewer fields than requested"},
+            raise unreadable(
+                "row-cut-short", f"{self.known.id} row with fewer fields than requested", advice=CHECK_PROXY
             )
-        for field in NEVER_NULL.get(self._class.id, frozenset()) & self._fields:
+        for field in NEVER_NULL.get(self.known.id, frozenset()) & self.fields:
             if None in self._column(field, values):
-                raise DataError(
-                    _UNREADABLE,
-                    advice=CHECK_PROXY,
-                    code="field-missing",
-                    values={"detail": f"{self._class.id}.{field} is null"},
-                )
+                raise unreadable("field-missing", f"{self.known.id}.{field} is null", advice=CHECK_PROXY)
 
     def _refuse_duplicates(self, values: list[list[Any]]) -> None:
-        key = self._class.primary
-        if key not in self._fields or key in self._fleshed:
+        key = self.known.primary
+        if key not in self.fields or key in self.fleshed:
             return
         keys = list(self._column(key, values))
         if not set(map(type, keys)) <= {int, str}:
-            raise DataError(
-                _UNREADABLE,
-                advice=CHECK_PROXY,
-                code="row-without-key",
-                values={"detail": f"{self._class.id} row without its key"},
-            )
-        if len(set(keys)) < len(keys) and not self._joined:
-            raise DataError(
-                _UNREADABLE,
-                advice=CHECK_PROXY,
-                code="row-twice",
-                values={"detail": f"duplicate {self._class.id} row"},
-            )
+            raise unreadable("row-without-key", f"{self.known.id} row without its key", advice=CHECK_PROXY)
+        if len(set(keys)) < len(keys) and not self.joined:
+            raise unreadable("row-twice", f"duplicate {self.known.id} row", advice=CHECK_PROXY)
 
     def _check_condition(self, field: str, test: Any, values: list[list[Any]]) -> None:
-        known = self._class.field(field)
+        known = self.known.field(field)
         if known.datatype == "bool" and isinstance(test, str):
             right = TRUE if test in TRUE else FALSE
             found = self._column(field, values)
@@ -166,18 +138,15 @@ class RowCheck:
 
     def _refuse_wrong_order(self, values: list[list[Any]]) -> None:
         """Refuse rows out of order: the next page starts after the last row of this one."""
-        fields = _ascending(self._order_by, self._class)
-        if not fields or not self._fields.issuperset(fields):
+        fields = _ascending(self.order_by, self.known)
+        if not fields or not self.fields.issuperset(fields):
             return
         columns = [list(self._column(field, values)) for field in fields]
         if all(set(map(type, column)) == {int} for column in columns):
             keys = columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
             if not all(one <= other for one, other in pairwise(keys)):
-                raise DataError(
-                    _UNREADABLE,
-                    advice=CHECK_PROXY,
-                    code="rows-in-another-order",
-                    values={"detail": f"{self._class.id} rows not in the requested order"},
+                raise unreadable(
+                    "rows-in-another-order", f"{self.known.id} rows not in the requested order", advice=CHECK_PROXY
                 )
 
 
@@ -229,21 +198,14 @@ def _ascending(order_by: Any, known: Class) -> list[str]:
 def primary_key(known: Class) -> str:
     """Return the name of a class's primary key. Raises DataError if there is none."""
     if not known.primary:
-        raise DataError(
-            _UNREADABLE, code="class-without-key", values={"detail": f"class {known.id} has no primary key"}
-        )
+        raise unreadable("class-without-key", f"class {known.id} has no primary key")
     return known.primary
 
 
-# Evergreen got stuck on 20,000 whole au rows, about 10 MB: the service logs a JSON error, and the caller gets 408 after
-# 60 s.
+# Evergreen got stuck on answers of about 10 MB (20,000 whole au rows): the caller gets 408 after 60 s.
 TARGET_BYTES = 1024 * 1024
-"""Target size of an answer; real gateways get stuck at about 10 MB."""
-
-# Maximum rows per answer. More would save few calls and delay the first row.
-LARGEST_PAGE = 5000
-# Maximum values per list: 3,000 ids of seven digits make 24 kB of a form, and leave the rest of REQUEST_LIMIT to the
-# query.
+LARGEST_PAGE = 5000  # rows; more would save few calls and delay the first row
+# 3,000 ids of seven digits make 24 kB of a form, and leave the rest of REQUEST_LIMIT to the query.
 LARGEST_LIST = 3000
 # The same before 3.16, where the server checks permission row by row: 3,000 cards took 3 seconds.
 LIST_OF_SLOW_ROWS = 1500
@@ -259,23 +221,19 @@ class Page:
 
 
 class PageSize:
-    """The number of rows to ask for, adapted to the size of earlier rows. Safe to share between threads.
+    """The number of rows to ask for: ``first``, and later as many as make about ``TARGET_BYTES``.
 
-    Starts with ``first`` rows. Later pages have as many rows as make about ``TARGET_BYTES``, at most ``LARGEST_PAGE``,
-    and at most four times as many as any page before. ``guess`` is the expected size of a row in bytes.
+    It is at most ``LARGEST_PAGE``, and at most four times as many as any page before. ``guess`` is the expected size of
+    a row in bytes. Safe to share between threads.
     """
 
     def __init__(self, first: int, guess: int = 1) -> None:
         self._largest = max(first, LARGEST_PAGE)
-        self._rows = first
+        self.rows = first
+        """The number of rows to ask for next."""
         self._guess = guess
         self._row_bytes = 0.0
         self._lock = threading.Lock()
-
-    @property
-    def rows(self) -> int:
-        """The number of rows to ask for next."""
-        return self._rows
 
     @property
     def fitting(self) -> int:
@@ -292,7 +250,7 @@ class PageSize:
             # small only costs a call.
             self._row_bytes = max(row_bytes, (self._row_bytes + row_bytes) / 2)
             wanted = int(TARGET_BYTES / self._row_bytes)
-            self._rows = max(_SMALLEST_PAGE, min(wanted, self._largest, max(self._rows, 4 * len(page.rows))))
+            self.rows = max(_SMALLEST_PAGE, min(wanted, self._largest, max(self.rows, 4 * len(page.rows))))
 
 
 def guessed_bytes(known: Class, select: Sequence[str] | None) -> int:
@@ -320,14 +278,11 @@ class KeyRange:
 
     def rest_after(self, key: Any) -> list[KeyRange]:
         """Return what remains of the range after a key, as a list of one range or none."""
-        return [] if self.high is not None and key >= self.high else [KeyRange(key, self.high, False, self.in_windows)]
+        return [] if self.high is not None and key >= self.high else [replace(self, after=key, inclusive=False)]
 
     def contains(self, key: Any) -> bool:
-        """Return whether a key is in the range.
-
-        Accept all keys that aren't whole numbers, because the server sorts them by its own collation.
-        """
-        if not isinstance(key, int):
+        """Return whether a key is in the range."""
+        if not isinstance(key, int):  # the server sorts other keys by its own collation
             return key is not None
         above = self.after is None or key > self.after or (self.inclusive and key == self.after)
         return above and (self.high is None or key <= self.high)
@@ -359,10 +314,7 @@ def walk(
 
     ``fetch`` reads the beginning of a range, and ``key_of`` returns a row's key. A page shorter than requested is the
     last of its range, unless ``remaining`` returns ranges to read after it. The next pages are fetched while the caller
-    works on one.
-
-    Raises:
-        DataError: a page has rows that don't match.
+    works on one. Raises DataError if a page has rows that don't match.
     """
 
     def step(key_range: KeyRange) -> tuple[Page, list[KeyRange]]:
@@ -383,33 +335,26 @@ def walk(
             return page, key_range.rest_after(keys[-1])
         return page, remaining(KeyRange(keys[-1], key_range.high) if keys else key_range)
 
-    executor = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="evergreen")
-    waiting = list(reversed(list(parts)))
+    waiting = deque(parts)
     under_way: set[Future[tuple[Page, list[KeyRange]]]] = set()
-    try:
-        while waiting or under_way:
-            while waiting and len(under_way) < concurrency:
-                under_way.add(executor.submit(step, waiting.pop()))
-            done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
-            for future in done:
-                page, rest = future.result()
-                under_way.update(executor.submit(step, key_range) for key_range in rest)
-                if page.rows:
-                    yield page
-    finally:
-        executor.shutdown(wait=False, cancel_futures=True)
+    while waiting or under_way:
+        while waiting and len(under_way) < concurrency:
+            under_way.add(begin(partial(step, waiting.popleft())))
+        done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+        for future in done:
+            page, rest = future.result()
+            under_way.update(begin(partial(step, key_range)) for key_range in rest)
+            if page.rows:
+                yield page
 
 
 def batches(values: Iterable[int | str], room: int, longest: Callable[[int], int]) -> Iterator[list[int | str]]:
     """Split values, as they are needed, into lists of at most ``room`` bytes in a form.
 
-    ``longest`` takes the current length of a list and returns the maximum; it is called when a list reaches the last
-    maximum.
+    ``longest`` returns the maximum length; it is called again when a list reaches the last one, with its length.
     """
     batch: list[int | str] = []
-    used = 0
-    most = longest(0)
-    comma = len(",")
+    used, most, comma = 0, longest(0), len(",")
     for value in values:
         length = (len(str(value)) if type(value) is int else encoded_length(value)) + comma
         if len(batch) >= most:
@@ -442,9 +387,7 @@ def any_row(key: str) -> list[dict[str, Any]]:
 Where = Mapping[str, Any]
 """A condition in Evergreen's JSON query form, such as ``{"usrgroup": 6001, "deleted": "f"}``."""
 
-MOST_ROWS = 20_000
-"""Maximum number of rows in one answer. Nearly every site has fewer org units, profiles, penalty types and thresholds.
-"""
+MOST_ROWS = 20_000  # per answer; nearly every site has fewer org units, profiles, penalty types and thresholds
 
 _TRIES = 2
 
@@ -483,27 +426,16 @@ class Pcrud:
         are None. ``order_by`` is a field's name, several names, or one of pcrud's own forms. ``flesh`` is a depth.
         ``own_connection`` is as in :meth:`pages`.
         """
-        _refuse_other_types(class_id, where, select)
-        arguments.integer("limit", limit)
-        search = RowSearch(
-            self._gateway,
-            class_id,
-            select=select,
-            order_by=order_by,
-            own_connection=own_connection,
-            offset=offset,
-            flesh=flesh,
-            flesh_fields=flesh_fields,
-            join=join,
-        )
+        _refuse_other_types(class_id, where, select, limit)
+        options = {"own_connection": own_connection, "flesh": flesh, "flesh_fields": flesh_fields, "join": join}
+        search = RowSearch(self._gateway, class_id, select=select, order_by=order_by, offset=offset, **options)
         return self._records(class_id, search.page(where, limit).rows, nested=bool(flesh))
 
     def search_columns(
         self, class_id: str, names: Several[str], where: Where, *, order_by: Any = None, limit: int = 1000
     ) -> list[tuple[Any, ...]]:
         """Return the fields ``names`` of the rows that :meth:`search` would return, without making records."""
-        _refuse_other_types(class_id, where, names)
-        arguments.integer("limit", limit)
+        _refuse_other_types(class_id, where, names, limit)
         idl = self._gateway.idl(class_id)
         reader = ColumnReader(idl[class_id], names, idl, self._gateway.statistics)
         search = RowSearch(self._gateway, class_id, select=names, order_by=order_by)
@@ -513,10 +445,7 @@ class Pcrud:
         """Return the fields ``names`` of all rows of a small class whose primary key is a whole number ``id``.
 
         Reads the rows and, in parallel, their ids in reverse order; if the two agree, no row is missing. Suits classes
-        of which an account sees either every row or none.
-
-        Raises:
-            DataError: rows are missing.
+        of which an account sees either every row or none. Raises DataError if rows are missing.
         """
         wanted = ("id", *arguments.texts("names", names))
         arguments.text("class_id", class_id)
@@ -528,12 +457,7 @@ class Pcrud:
             )
             if [row[0] for row in rows] == ids[::-1]:
                 return [row[1:] for row in rows]
-        raise DataError(
-            _UNREADABLE,
-            advice=CHECK_PROXY,
-            code="rows-missing",
-            values={"detail": f"{class_id} rows are missing, compared with their ids"},
-        )
+        raise unreadable("rows-missing", f"{class_id} rows are missing, compared with their ids", advice=CHECK_PROXY)
 
     def retrieve(self, class_id: str, id: int | str) -> Record | None:
         """Return the row with a primary key, None if it is missing or hidden (``pcrud-105``)."""
@@ -553,17 +477,12 @@ class Pcrud:
 
     def id_list(self, class_id: str, where: Where, *, order_by: Any = None, limit: int = 1000) -> list[int]:
         """Return the primary keys of at most ``limit`` rows."""
-        _refuse_other_types(class_id, where)
-        arguments.integer("limit", limit)
+        _refuse_other_types(class_id, where, limit=limit)
         options = RowSearch(self._gateway, class_id, order_by=order_by).options(limit)
         found = self._call(f"id_list.{class_id}.atomic", where, options).value
         ids = list(map(whole_number, found)) if isinstance(found, list) else [None]
         if None in ids or len(set(ids)) < len(ids) or len(ids) > limit:
-            raise DataError(
-                _UNREADABLE,
-                code="ids-broken",
-                values={"detail": f"invalid or duplicate {class_id} ids"},
-            )
+            raise unreadable("ids-broken", f"invalid or duplicate {class_id} ids")
         return [id for id in ids if id is not None]
 
     def count(self, class_id: str, where: Where) -> int:
@@ -573,7 +492,7 @@ class Pcrud:
         _refuse_other_types(class_id, where)
         count = self._call(f"count.{class_id}", where).value
         if not re.fullmatch(r"\d{1,18}", str(count), re.ASCII):
-            raise DataError(_UNREADABLE, code="count-broken", values={"detail": f"{class_id} count is not a number"})
+            raise unreadable("count-broken", f"{class_id} count is not a number")
         return int(count)
 
     def pages(  # noqa: PLR0913  # likewise
@@ -603,24 +522,13 @@ class Pcrud:
         Before 3.14, hidden rows count against a page, so a short page isn't always the last. If hidden rows turn up,
         whole-number keys are read in narrow ranges up to the highest key. ``all_visible`` promises that ``where``
         excludes hidden rows, which saves asking how the release behaves. ``own_connection`` reads each page over a new
-        connection; use it if finding nothing is likely, because an empty answer doesn't show what it belongs to.
-
-        Raises:
-            DataError: rows don't match, or hidden rows may be in the way of keys that aren't whole numbers.
+        connection; use it if finding nothing is likely, because an empty answer doesn't show what it belongs to. Raises
+        DataError if rows don't match, or hidden rows may be in the way of keys that aren't whole numbers.
         """
         _refuse_other_types(class_id, where, select)
+        options = {"own_connection": own_connection, "flesh": flesh, "flesh_fields": flesh_fields, "join": join}
         rows = RowsByKey(
-            self._gateway,
-            class_id,
-            where,
-            key,
-            (low, high),
-            select=select,
-            join=join,
-            all_visible=all_visible,
-            own_connection=own_connection,
-            flesh=flesh,
-            flesh_fields=flesh_fields,
+            self._gateway, class_id, where, key, (low, high), select=select, all_visible=all_visible, **options
         )
         for page in rows.pages(page_size, concurrency or self._gateway.concurrency):
             yield self._records(class_id, page.rows, nested=bool(flesh))
@@ -642,7 +550,7 @@ class Pcrud:
         several requests run in parallel. A repeated value may yield its rows twice. ``unique`` promises that no two
         rows share a value, as with the primary key, so that no answer can silently lack rows.
         """
-        for page in self._by_values(class_id, field, values, where, select=select, order_by=order_by, unique=unique):
+        for page in self._by_values(class_id, field, values, where, select, order_by=order_by, unique=unique):
             yield self._records(class_id, page.rows)
 
     def columns_by_values(
@@ -662,14 +570,13 @@ class Pcrud:
         """
         idl = self._gateway.idl(class_id)
         reader = ColumnReader(idl[class_id], names, idl, self._gateway.statistics)
-        for page in self._by_values(class_id, field, values, where, select=names, all_visible=all_visible):
+        for page in self._by_values(class_id, field, values, where, names, all_visible=all_visible):
             yield from reader.read(page.rows)
 
     def checked(self, class_id: str, rows: list[Any], where: Where) -> list[Record]:
         """Turn whole rows that another service's method returned into records, checked like the rows of a search.
 
-        Raises:
-            DataError: a row is of another class, incomplete, duplicated, or doesn't match ``where``.
+        Raises DataError if a row is of another class, incomplete, duplicated, or doesn't match ``where``.
         """
         return self._records(class_id, RowCheck(self._class(class_id), where).apply(rows))
 
@@ -679,23 +586,20 @@ class Pcrud:
         field: str,
         values: Iterable[int | str],
         where: Where | None,
-        *,
         select: Several[str] | None,
         **options: Any,
     ) -> Iterator[Page]:
         _refuse_other_types(class_id, where, select)
         if isinstance(values, str | bytes):
             raise arguments.wrong("values", values, "several values, such as a list of them")
-        return RowsByValues(self._gateway, class_id, field, where=where, select=select, **options).pages(values)
+        return RowsByValues(self._gateway, class_id, field, where, select, **options).pages(values)
 
     def _class(self, class_id: str) -> Class:
         return self._gateway.idl(class_id)[class_id]
 
     def _records(self, class_id: str, rows: list[list[Any]], *, nested: bool = False) -> list[Record]:
-        """Turn rows into records. If they may be ``nested``, fetch the classes of the records inside first."""
-        if nested:
-            self._gateway.idl(*class_ids(rows))
-        idl = self._gateway.idl(class_id)
+        """Turn rows, whose fields may hold ``nested`` objects, into records."""
+        idl = self._gateway.idl(class_id, *(class_ids(rows) if nested else ()))
         return [Record(idl[class_id], values, idl) for values in rows]
 
     def _call(self, name: str, *parameters: Any, expect: Expect = "one") -> Result:
@@ -715,21 +619,20 @@ def _whole(read: Callable[..., list[Any]], operator: str, key_of: Callable[[Any]
         condition = {"id": {operator: key_of(page[-1])}}
 
 
-def _refuse_other_types(class_id: object, where: object | None, select: object | None = None) -> None:
+def _refuse_other_types(
+    class_id: object, where: object | None, select: object | None = None, limit: object = 0
+) -> None:
     """Raise ArgumentError for an argument of a wrong type, before any call is made."""
     arguments.text("class_id", class_id)
     if where is not None:
         arguments.condition("where", where)
     if select is not None:
         arguments.texts("select", select)
+    arguments.integer("limit", limit)
 
 
 class RowSearch:
-    """A search of a class, without its condition and limit.
-
-    ``select``, ``order_by`` and further ``options`` are those of :meth:`Pcrud.search`. The primary key is added to
-    ``select``, because releases before 3.16 answer 500 without it if there is a row (``3.12/releases-019``).
-    """
+    """A search of a class, without its condition and limit; further ``options`` are those of :meth:`Pcrud.search`."""
 
     def __init__(
         self,
@@ -745,6 +648,7 @@ class RowSearch:
         self._class_id = class_id
         self._own_connection = own_connection
         if select is not None:
+            # Without the primary key, releases before 3.16 answer 500 if there is a row (3.12/releases-019).
             primary = gateway.idl(class_id)[class_id].primary
             options["select"] = {class_id: list(dict.fromkeys([*select, primary] if primary else select))}
         if isinstance(order_by, str) or (
@@ -756,16 +660,11 @@ class RowSearch:
 
     def options(self, limit: int) -> dict[str, Any]:
         """Return the search's options in pcrud's form, omitting unset ones."""
-        # Always set a limit: without one the server fetches a hundred rows at a time (20,000 rows: 3.4 s instead of 1.2
-        # s).
+        # Without a limit the server fetches a hundred rows at a time (20,000 rows: 3.4 s instead of 1.2 s).
         return {**self._options, "limit": limit}
 
     def page(self, where: Where, limit: int) -> Page:
-        """Return the values of at most ``limit`` rows.
-
-        Raises:
-            DataError: the rows don't match the search.
-        """
+        """Return the values of at most ``limit`` rows. Raises DataError if the rows don't match the search."""
         class_id, options = self._class_id, self._options
         try:
             result = self._gateway.call(
@@ -780,29 +679,17 @@ class RowSearch:
             self._refuse_unknown_names(where)
             raise
         if not isinstance(result.value, list):
-            raise DataError(_UNREADABLE, code="rows-not-a-list", values={"detail": f"{class_id} rows: expected a list"})
+            raise unreadable("rows-not-a-list", f"{class_id} rows: expected a list")
         fleshed = options.get("flesh_fields", {}).get(class_id, ())
-        known = self._gateway.idl(class_id)[class_id]
-        check = RowCheck(
-            known,
-            where,
-            select=options.get("select", {}).get(class_id),
-            limit=limit,
-            order_by=options.get("order_by"),
-            joined="join" in options,
-            fleshed=fleshed,
-        )
+        select, order = options.get("select", {}).get(class_id), options.get("order_by")
+        known, joined = self._gateway.idl(class_id)[class_id], "join" in options
+        check = RowCheck(known, where, select=select, limit=limit, order_by=order, joined=joined, fleshed=fleshed)
         rows = check.apply(result.value)
         self._check_fleshed(known, rows, fleshed)
         return Page(rows, result.size)
 
     def _refuse_unknown_names(self, where: Where) -> None:
-        """Name a class or field that doesn't exist, for which Evergreen only says that the method failed.
-
-        Raises:
-            ArgumentError: a field is unknown.
-            DataError: the class is.
-        """
+        """Raise DataError for a class that doesn't exist, and ArgumentError for a field; Evergreen says neither."""
         from difflib import get_close_matches  # imported late: needed only for mistakes
 
         try:
@@ -847,10 +734,7 @@ def holds(gateway: Gateway, condition: Mapping[str, Any], *, own_connection: boo
 
 
 def rows_beyond(number: int, source: Any, where: Mapping[str, Any], field: str) -> dict[str, Any]:
-    """Return a subquery for the rows after the first ``number``, hidden rows included.
-
-    ``source`` is a class's id or, with joined classes, a query's ``from``. ``field`` is any field of it.
-    """
+    """Return a subquery for the rows of a class, or of a ``from``, after the first ``number``, hidden ones included."""
     class_id = source if isinstance(source, str) else next(iter(source))
     found = {"select": {class_id: [field]}, "from": source, "where": where}
     return {**found, "limit": 1, "offset": number} if number else found
@@ -861,10 +745,7 @@ _FIRST_FLESHED = 100  # rows; the size of fleshed ones is unpredictable
 
 
 class RowsByKey:
-    """The rows that meet a condition, by ascending ``key``, as described in :meth:`Pcrud.pages`.
-
-    ``bounds`` are the lowest and highest key, None if unbounded. ``options`` are those of :class:`RowSearch`.
-    """
+    """The rows that meet a condition, by ascending ``key``, as described in :meth:`Pcrud.pages`."""
 
     def __init__(
         self,
@@ -875,7 +756,6 @@ class RowsByKey:
         bounds: tuple[int | None, int | None] = (None, None),
         *,
         select: Several[str] | None = None,
-        join: Any = None,
         all_visible: bool = False,
         **options: Any,
     ) -> None:
@@ -887,9 +767,9 @@ class RowsByKey:
         # Fields that aren't selected come as null (pcrud-001), and the next page starts after this key.
         if select is not None and key not in select:
             select = [*select, key]
-        self._search = RowSearch(gateway, class_id, select=select, order_by=key, join=join, **options)
+        self._search = RowSearch(gateway, class_id, select=select, order_by=key, **options)
         self._first = _FIRST_FLESHED if options.get("flesh") else _FIRST_PAGE
-        self._source: Any = class_id if join is None else {class_id: join}
+        self._source: Any = {class_id: options["join"]} if options.get("join") is not None else class_id
         self._all_visible = all_visible
 
     def pages(self, page_size: int | None, concurrency: int) -> Iterator[Page]:
@@ -907,7 +787,6 @@ class RowsByKey:
         return all_of(self._where, key_range.condition(self._key) or any_row(self._key))
 
     def _key_ranges(self, concurrency: int) -> list[KeyRange]:
-        """Return the key ranges to read: one, or as many as may be read in parallel."""
         low, high = self._bounds
         if concurrency == 1:
             return [KeyRange(low, high, inclusive=True)]
@@ -928,20 +807,13 @@ class RowsByKey:
         found = self._gateway.pcrud.search(class_id, condition, select=[key], order_by=order, limit=1)
         value = found[0][key] if found else None
         if value is not None and not isinstance(value, int):
-            raise DataError(
-                _UNREADABLE,
-                code="key-not-a-number",
-                values={"detail": f"{class_id}.{key} is not an integer; read with concurrency=1"},
-            )
+            raise unreadable("key-not-a-number", f"{class_id}.{key} is not an integer; read with concurrency=1")
         return value
 
     def _remaining(self, key_range: KeyRange) -> list[KeyRange]:
         """Return the rest after a page that hidden rows may have made short, as a range to read in windows.
 
-        Return nothing if the page was the last.
-
-        Raises:
-            DataError: more rows exist, and the keys aren't whole numbers.
+        Return nothing if the page was the last. Raises DataError if more rows exist, and the keys aren't whole numbers.
         """
         if self._all_visible or not self._gateway.counts_hidden_rows():
             return []
@@ -973,52 +845,44 @@ class RowsByKey:
         return holds(self._gateway, {"-exists": rows_beyond(0, self._source, where, self._key)})
 
     def _not_walkable(self) -> DataError:
-        return DataError(
-            _UNREADABLE,
-            code="hidden-rows-in-the-way",
-            values={"detail": f"can't skip hidden rows by {self._key}; order by primary key, or limit the libraries"},
+        return unreadable(
+            "hidden-rows-in-the-way",
+            f"can't skip hidden rows by {self._key}; order by primary key, or limit the libraries",
         )
 
 
 # Answers of this multiple of the usual size are still far from getting stuck, and searches by several values rarely
 # fill them.
 LIMIT_FACTOR = 4
-
 _FIRST_OF_VALUES = 2001
 _ENVELOPE = 600  # bytes of a form without its parameters, rounded up generously
 
 
+@dataclass
 class RowsByValues:
     """The rows whose ``field`` is among some values, as described in :meth:`Pcrud.by_values`."""
 
-    def __init__(
-        self,
-        gateway: Gateway,
-        class_id: str,
-        field: str,
-        *,
-        where: Where | None,
-        select: Several[str] | None,
-        order_by: Any = None,
-        unique: bool = False,
-        all_visible: bool = False,
-    ) -> None:
-        self._gateway = gateway
-        self._class_id = class_id
-        self._field = field
-        self._where = where
-        self._select = select
-        self._all_visible = all_visible
-        self._class = gateway.idl(class_id)[class_id]
-        self._unique = unique or field == self._class.primary
-        self._search = RowSearch(gateway, class_id, select=select, order_by=order_by or self._class.primary or None)
-        row_bytes = guessed_bytes(self._class, None if select is None else list(select))
+    gateway: Gateway
+    class_id: str
+    field: str
+    where: Where | None
+    select: Several[str] | None
+    order_by: Any = None
+    unique: bool = False
+    all_visible: bool = False
+
+    def __post_init__(self) -> None:
+        self._class = known = self.gateway.idl(self.class_id)[self.class_id]
+        self._unique = self.unique or self.field == known.primary
+        order = self.order_by or known.primary or None
+        self._search = RowSearch(self.gateway, self.class_id, select=self.select, order_by=order)
+        row_bytes = guessed_bytes(known, None if self.select is None else list(self.select))
         self._size = PageSize(min(TARGET_BYTES // row_bytes, _FIRST_OF_VALUES), row_bytes)
 
     def pages(self, values: Iterable[int | str]) -> Iterator[Page]:
         """Yield pages in the order of the values, which are taken as needed."""
         fixed = encoded_length(self._condition([])) + encoded_length(self._search.options(10 * LARGEST_PAGE))
-        room = REQUEST_LIMIT - _ENVELOPE - len(self._class_id) - fixed
+        room = REQUEST_LIMIT - _ENVELOPE - len(self.class_id) - fixed
         lists: Iterable[list[int | str]] = batches(values, room, self._longest)
         if isinstance(values, Sized) and len(values) <= LARGEST_LIST:
             lists = list(lists)
@@ -1026,18 +890,17 @@ class RowsByValues:
         if isinstance(lists, list) and len(lists) == 1:
             yield from read(lists[0])
             return
-        for pages in self._gateway.map(lambda batch: list(read(batch)), lists):
+        for pages in self.gateway.map(lambda batch: list(read(batch)), lists):
             yield from pages
 
     def _longest(self, count: int) -> int:
-        """Return how long a list with ``count`` values may become.
+        """Return how long a list with ``count`` values may become; the server isn't asked about short lists.
 
-        Lists are shorter if the server checks permission row by row. This takes a millisecond per row, so a long list
-        would leave the server's other processes idle at the end. For short lists the answer doesn't matter, and the
-        server isn't asked.
+        Where it checks permission row by row, it takes a millisecond per row, so a long list would leave its other
+        processes idle at the end.
         """
         known = count >= LIST_OF_SLOW_ROWS
-        return LARGEST_LIST if known and not self._gateway.counts_hidden_rows() else LIST_OF_SLOW_ROWS
+        return LARGEST_LIST if known and not self.gateway.counts_hidden_rows() else LIST_OF_SLOW_ROWS
 
     def _by_keys(self, batch: list[int | str]) -> Iterator[Page]:
         """Yield the rows with these primary keys. The limit is the number of keys, so hidden rows crowd out none."""
@@ -1061,7 +924,7 @@ class RowsByValues:
             yield from self._in_halves(batch[middle:])
         else:  # more rows with one value than fit an answer
             key, condition = primary_key(self._class), self._condition(batch)
-            yield from RowsByKey(self._gateway, self._class_id, condition, key, select=self._select).pages(None, 1)
+            yield from RowsByKey(self.gateway, self.class_id, condition, key, select=self.select).pages(None, 1)
 
     def _ask(self, batch: list[int | str], limit: int) -> Page:
         page = self._search.page(self._condition(batch), limit)
@@ -1070,13 +933,13 @@ class RowsByValues:
 
     def _cut_off(self, batch: list[int | str], limit: int) -> bool:
         """Return whether an answer with fewer rows than ``limit`` may be incomplete."""
-        if self._all_visible or not self._gateway.counts_hidden_rows():
+        if self.all_visible or not self.gateway.counts_hidden_rows():
             return False
-        more = rows_beyond(limit, self._class_id, self._condition(batch), self._field)
-        return holds(self._gateway, {"-exists": more})
+        more = rows_beyond(limit, self.class_id, self._condition(batch), self.field)
+        return holds(self.gateway, {"-exists": more})
 
     def _condition(self, batch: list[int | str]) -> dict[str, Any]:
-        return all_of(self._where, [{self._field: batch}])
+        return all_of(self.where, [{self.field: batch}])
 
 
 class Gateway(Connection):
@@ -1117,11 +980,9 @@ def connect(
     """Open a gateway: ``connect("https://evergreen.example.org", username="…", password="…")``.
 
     Nothing is sent before the first call. The first call that needs a session logs in, and closing the gateway logs
-    out. Without an account, only calls that need no session work. :class:`Gateway` has more options.
-
-    Raises:
-        ConfigurationError: the address isn't one, or a password would be sent unencrypted to another machine.
-        ArgumentError: an argument has the wrong type, or one of ``username`` and ``password`` is missing.
+    out. Without an account, only calls that need no session work. :class:`Gateway` has more options. Raises
+    ConfigurationError if the address isn't one, or a password would be sent unencrypted to another machine, and
+    ArgumentError if an argument has the wrong type, or one of ``username`` and ``password`` is missing.
     """
     credentials = None
     if username is not None or password is not None:

@@ -19,7 +19,7 @@ from urllib.parse import quote, urlencode
 
 from lxml import etree
 
-from evergreen_groups.errors import DataError, HTTPStatusError
+from evergreen_groups.errors import DataError, HTTPStatusError, unreadable
 from evergreen_groups.gateway.call import IDL_CALL, held
 from evergreen_groups.gateway.transport import Reply
 
@@ -29,7 +29,6 @@ IDL_LIMIT = 16 * 1024 * 1024
 FLAGS = ("isnew", "ischanged", "isdeleted")
 """The flags after the fields of every object in a request; answers omit them."""
 
-_UNREADABLE = "Evergreen's answer can't be read: {detail}"
 _CHECK_PROXY = "check the address, and any proxy in between"
 _BASE = "{http://opensrf.org/spec/IDL/base/v1}"
 _PERSIST = "{http://open-ils.org/spec/opensrf/IDL/persistence/v1}"
@@ -67,10 +66,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Class:
-    """One class of the IDL: ``id`` is its short name (``au``), ``fieldmapper`` its long one (``actor::user``).
-
-    ``primary`` is the name of the primary key's field, or empty.
-    """
+    """One class: ``id`` is its short name (``au``), ``fieldmapper`` its long one, ``primary`` its key or empty."""
 
     id: str
     fieldmapper: str
@@ -114,44 +110,22 @@ class Idl:
 
     @classmethod
     def parse(cls, document: bytes) -> Idl:
-        """Parse an IDL file.
-
-        Raises DataError for other documents, for files over ``IDL_LIMIT``, and for a document type declaration.
-        Entities aren't resolved, and nothing else is fetched.
-        """
+        """Parse an IDL file. Raises DataError for other documents, large ones, and a document type declaration."""
         if len(document) > IDL_LIMIT:
-            raise DataError(
-                _UNREADABLE,
-                code="idl-too-large",
-                values={"detail": f"IDL over {IDL_LIMIT // 1024**2} MB"},
-            )
+            raise unreadable("idl-too-large", f"IDL over {IDL_LIMIT // 1024**2} MB")
         # The file comes from the network, perhaps from a wrong address, so it must not lead to local files or other
         # servers.
         parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
         try:
             root = etree.fromstring(document, parser)
         except etree.XMLSyntaxError as error:
-            raise DataError(
-                _UNREADABLE,
-                advice=_CHECK_PROXY,
-                setting="gateway.url",
-                code="idl-not-xml",
-                values={"detail": f"IDL is not XML (line {error.lineno})"},
+            raise unreadable(
+                "idl-not-xml", f"IDL is not XML (line {error.lineno})", advice=_CHECK_PROXY, setting="gateway.url"
             ) from None
         if root.getroottree().docinfo.internalDTD is not None:
-            raise DataError(
-                _UNREADABLE,
-                code="idl-with-document-type",
-                values={"detail": "IDL with a document type declaration, refused for security"},
-            )
+            raise unreadable("idl-with-document-type", "IDL with a document type declaration, refused for security")
         if root.tag != _BASE + "IDL":
-            raise DataError(
-                _UNREADABLE,
-                advice=_CHECK_PROXY,
-                setting="gateway.url",
-                code="not-an-idl",
-                values={"detail": "XML, but not an IDL"},
-            )
+            raise unreadable("not-an-idl", "XML, but not an IDL", advice=_CHECK_PROXY, setting="gateway.url")
         classes = (_read_class(element) for element in root.iterchildren(_BASE + "class"))
         return cls(read for read in classes if read is not None)
 
@@ -159,9 +133,7 @@ class Idl:
         try:
             return self._classes[class_id]
         except KeyError:
-            raise DataError(
-                _UNREADABLE, code="no-such-class", values={"detail": f"the IDL has no class {class_id}"}
-            ) from None
+            raise unreadable("no-such-class", f"the IDL has no class {class_id}") from None
 
     def __contains__(self, class_id: object) -> bool:
         return class_id in self._classes
@@ -182,11 +154,7 @@ class Idl:
 
 
 def _read_class(element: etree._Element) -> Class | None:
-    """Read a class; None if its fields have no unambiguous positions.
-
-    Evergreen's IDL of August 2026 names a field of ``auml`` twice. This must not keep the other 620 classes from being
-    read.
-    """
+    """Read a class; None if its fields have no unambiguous positions, as those of ``auml`` in August 2026."""
     class_id = element.get("id", "")
     links = {
         link.get("field", ""): Link(
@@ -230,8 +198,7 @@ SECONDS = 300.0
 class IdlSource:
     """Fetches and caches the classes that are needed. Safe to share between threads.
 
-    Asks the server for single classes (``?class=``, Apache's idlchunk module), and for the whole IDL if it refuses or
-    omits them.
+    Asks for single classes (Apache's idlchunk module), and for the whole IDL if the server refuses or omits them.
     """
 
     def __init__(self, url: str, cache: IdlCache | None, on_change: Callable[[], None] = lambda: None) -> None:
@@ -246,11 +213,8 @@ class IdlSource:
     def require(self, class_ids: Collection[str], fetch: Fetch, deadline: float | None) -> Idl:
         """Return the classes known so far, fetching those of ``class_ids`` that are missing.
 
-        ``fetch`` gets a URL with headers. If another thread is fetching, wait until ``deadline`` on the monotonic clock
-        (None: no limit).
-
-        Raises DataError for a class that the server doesn't have and for an IDL that can't be read, and TimedOutError
-        at the deadline.
+        ``fetch`` gets a URL with headers. Wait for another thread's fetching until ``deadline``, on the monotonic
+        clock. Raises DataError for a class that the server doesn't have or an unreadable IDL, and TimedOutError.
         """
         if time.monotonic() <= self._expires:  # check before reading _idl, which is emptied before _expires is set
             known = self._idl
@@ -323,14 +287,9 @@ class IdlCache:
             return None
 
     def save(self, url: str, document: bytes, headers: Mapping[str, str]) -> None:
-        """Cache a file that came with ``headers``, readable by its owner only.
-
-        A file without ETag and Last-Modified isn't cached, because nothing tells when it is out of date. An unwritable
-        directory isn't an error.
-        """
+        """Cache a file that came with ``headers``, readable by its owner only. Ignore an unwritable directory."""
         conditions = {condition: headers[name] for name, condition in _VALIDATORS if headers.get(name)}
-        # Without a validator, each use would be a guess about the server's release.
-        if not conditions:
+        if not conditions:  # nothing would tell when the file is out of date
             return
         heading = {"url": url, "sha256": hashlib.sha256(document).hexdigest(), "conditions": conditions}
         try:
@@ -354,11 +313,7 @@ class IdlCache:
 
 
 def _opened(path: Path) -> BinaryIO:
-    """Open a regular file of the cache. Opening a pipe would block, and a link may lead anywhere.
-
-    Raises:
-        OSError: the file is missing or isn't a regular file.
-    """
+    """Open a regular file, or raise OSError: opening a pipe would block, and a link may lead anywhere."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)

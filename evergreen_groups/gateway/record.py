@@ -10,7 +10,7 @@ from functools import cache
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.errors import DataError
+from evergreen_groups.errors import DataError, unreadable
 from evergreen_groups.message import Message
 from evergreen_groups.values import UNKNOWN
 
@@ -30,8 +30,12 @@ TRUE = ("t", "true", "1", 1)
 FALSE = ("f", "false", "0", "", 0)
 
 
-def encode(value: Any, datatype: str) -> Any:
-    """Return the wire form of a field's value. Raises TypeError for a type that no field holds."""
+def _encode(value: Any, datatype: str) -> Any:
+    """Return the wire form of a field's new value. Raises TypeError for a type that no field holds."""
+    if isinstance(value, Record):
+        return value.to_wire()
+    if isinstance(value, list | tuple):
+        return [_encode(item, datatype) for item in value]
     if isinstance(value, bool):
         # Never JSON's booleans: false matches nothing in a condition (pcrud-011).
         return "t" if value else "f"
@@ -40,33 +44,24 @@ def encode(value: Any, datatype: str) -> Any:
     if isinstance(value, datetime):
         if value.tzinfo is None:
             raise TypeError("a timestamp needs a time zone")
-        return value.strftime("%Y-%m-%dT%H:%M:%S%z")
-    if isinstance(value, date):
-        return value.isoformat()
+        value = value.strftime("%Y-%m-%dT%H:%M:%S%z")
+    elif isinstance(value, date):
+        value = value.isoformat()
     if value is not None and not isinstance(value, int | str):
         raise TypeError(f"a field can't hold {type(value).__name__}")
     return value
 
 
-_UNREADABLE = "Evergreen's answer can't be read: {detail}"
 CHECK_PROXY = Message("check any proxy in between: it may have mixed up answers")
 
 
 def wrong_value(class_id: str, name: str, what: str) -> DataError:
     """Return the error for a field's value that isn't ``what``."""
-    return DataError(
-        _UNREADABLE,
-        code="field-broken",
-        values={"detail": f"{class_id}.{name} has a wrong value, expected {what}"},
-    )
+    return unreadable("field-broken", f"{class_id}.{name} has a wrong value, expected {what}")
 
 
 def whole_number(value: Any) -> int | None:
-    """Return a whole number given as a number or text; None for anything else, including booleans.
-
-    >>> whole_number("247"), whole_number(True), whole_number("7.0")
-    (247, None, None)
-    """
+    """Return a whole number given as a number or text; None for anything else, including booleans."""
     if isinstance(value, str) and len(value) <= _MOST_DIGITS and _INTEGER.fullmatch(value):
         return int(value)
     return value if type(value) is int else None
@@ -136,10 +131,7 @@ def _decode_boolean(value: Any, class_id: str, name: str) -> bool:
 
 
 def decode_date(value: Any, class_id: str, name: str) -> date | None:
-    """Decode a timestamp or a plain date.
-
-    If Python can't hold the value, return ``UNKNOWN`` for a timestamp and None for a date.
-    """
+    """Decode a timestamp or a date. If Python can't hold it, return ``UNKNOWN`` or, for a date, None."""
     try:
         if _DATE.fullmatch(value):
             return date.fromisoformat(value)
@@ -162,7 +154,10 @@ def _zone(offset: timedelta) -> timezone:
     return timezone(offset)
 
 
-_DECODERS: dict[str, Callable[[Any, str, str], Any]] = {
+Decoder = Callable[[Any, str, str], Any]
+"""It takes the wire value, the class's id and the field's name."""
+
+_DECODERS: dict[str, Decoder] = {
     "text": _decode_text,
     "interval": _decode_text,
     "int": _decode_integer,
@@ -174,12 +169,11 @@ _DECODERS: dict[str, Callable[[Any, str, str], Any]] = {
 }
 """Decoders by datatype; ids and links (``id``, ``link``, ``org_unit``) use :func:`_decode_id`."""
 
-UNDECODED_TYPES: dict[Callable[[Any, str, str], Any], type] = {_decode_text: str, _decode_id: int, _decode_integer: int}
+UNDECODED_TYPES: dict[Decoder, type] = {_decode_text: str, _decode_id: int, _decode_integer: int}
 """For each decoder, the type of wire values that it returns unchanged."""
 
 
-def decoder_of(datatype: str) -> Callable[[Any, str, str], Any]:
-    """Return the decoder of a datatype. It takes the wire value, the class's id and the field's name."""
+def decoder_of(datatype: str) -> Decoder:
     return _DECODERS.get(datatype, _decode_id)
 
 
@@ -255,10 +249,7 @@ class Record:
         return f"Record({self._class.id} {primary if isinstance(primary, int | str) else '?'})"
 
     def replace(self, **changes: Any) -> Record:
-        """Return a copy with other values in some fields, given in the types that reading returns.
-
-        Raises AttributeError for an unknown field, TypeError for a value that can't be encoded.
-        """
+        """Return a copy with other values, in the types that reading returns. Raises AttributeError and TypeError."""
         values = list(self._values)
         for name, value in changes.items():
             self.raw(name)  # raise AttributeError for unknown names
@@ -282,10 +273,8 @@ class Record:
         if changed:
             flags = values[len(known.fields) :]
             if len(values) > len(known.positions) or not all(flag in (None, *TRUE, *FALSE) for flag in flags):
-                raise DataError(
-                    _UNREADABLE,
-                    code="unknown-fields",
-                    values={"detail": f"{known.id} has fields that the IDL lacks, so it can't be marked as changed"},
+                raise unreadable(
+                    "unknown-fields", f"{known.id} has fields that the IDL lacks, so it can't be marked as changed"
                 )
             # The staff client sends 1, too. With 0 or null the answer looks right, but nothing is written
             # (patron-update-odd-014, patron-update-odd-016).
@@ -297,10 +286,7 @@ _OWN_NAMES = frozenset(name for name in dir(Record) if not name.startswith("_"))
 
 
 def decode(value: Any, idl: Idl) -> Any:
-    """Return ``value`` with every fieldmapper object turned into a Record, also inside lists and hashes.
-
-    Raises DataError for a class that ``idl`` doesn't have.
-    """
+    """Return ``value`` with every fieldmapper object as a Record. Raises DataError for a class that ``idl`` lacks."""
     if isinstance(value, list):
         return [decode(item, idl) for item in value]
     if not isinstance(value, dict):
@@ -326,12 +312,9 @@ def _decode_field(value: Any, known: Class, name: str, idl: Idl) -> Any:
 
 def is_object(value: object) -> bool:
     """Return whether a wire value is a fieldmapper object."""
-    return (
-        isinstance(value, dict)
-        and len(value) == 2
-        and isinstance(value.get("__c"), str)
-        and isinstance(value.get("__p"), list)
-    )
+    if not isinstance(value, dict) or len(value) != 2:
+        return False
+    return isinstance(value.get("__c"), str) and isinstance(value.get("__p"), list)
 
 
 def class_ids(value: Any) -> set[str]:
@@ -367,15 +350,6 @@ def _filled_inside(value: Any, idl: Idl) -> Any:
     return value
 
 
-def _encode(value: Any, datatype: str) -> Any:
-    """Return the wire form of a new value, which may be a record or a list."""
-    if isinstance(value, Record):
-        return value.to_wire()
-    if isinstance(value, list | tuple):
-        return [_encode(item, datatype) for item in value]
-    return encode(value, datatype)
-
-
 def values_of_rows(rows: list[Any], class_id: str) -> list[list[Any]]:
     """Return the values of each row. Raises DataError if a row isn't an object of the class."""
     try:
@@ -385,21 +359,12 @@ def values_of_rows(rows: list[Any], class_id: str) -> list[list[Any]]:
             return values
     except (TypeError, KeyError):
         pass
-    raise DataError(
-        _UNREADABLE,
-        code="rows-of-another-class",
-        values={"detail": f"expected {class_id} rows"},
-    )
+    raise unreadable("rows-of-another-class", f"expected {class_id} rows")
 
 
 def unrequested_rows() -> DataError:
     """Return the error for rows that don't match the search."""
-    return DataError(
-        _UNREADABLE,
-        advice=CHECK_PROXY,
-        code="rows-not-asked-for",
-        values={"detail": "rows that don't match the search"},
-    )
+    return unreadable("rows-not-asked-for", "rows that don't match the search", advice=CHECK_PROXY)
 
 
 def columns(records: Iterable[Record], *names: str) -> Iterator[tuple[Any, ...]]:
@@ -415,10 +380,7 @@ def columns(records: Iterable[Record], *names: str) -> Iterator[tuple[Any, ...]]
 
 
 class ColumnReader:
-    """Reads fields of one class from objects in wire form, column by column.
-
-    In most columns reading returns the values unchanged, which shows from their types alone.
-    """
+    """Reads fields of one class column by column: types alone show that most values need no decoding."""
 
     def __init__(self, known: Class, names: Iterable[str], idl: Idl, statistics: Statistics | None = None) -> None:
         """``statistics`` records dates that can't be read."""

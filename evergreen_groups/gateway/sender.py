@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar, Unpack
 
@@ -121,18 +121,11 @@ class Credentials:
 class Session:
     """A token and its source. Safe to share between threads: a login happens once, however many threads need it.
 
-    Methods send their calls through the given ``sender``; only the logout uses the session's own, which has no
-    deadline. A ``token`` that was passed in is neither renewed nor logged out. While another thread logs in, a call
-    waits until its sender's deadline, and then raises TimedOutError.
+    Calls go through the given ``sender``; only the logout uses the session's own, which has no deadline. A ``token``
+    that was passed in is neither renewed nor logged out.
     """
 
-    def __init__(
-        self,
-        sender: Sender,
-        *,
-        credentials: Credentials | None,
-        token: str | None,
-    ) -> None:
+    def __init__(self, sender: Sender, *, credentials: Credentials | None, token: str | None) -> None:
         if credentials is not None:
             arguments.instance("credentials", credentials, Credentials)
         if token is not None:
@@ -154,16 +147,8 @@ class Session:
     def __repr__(self) -> str:
         return "Session()"
 
-    @property
-    def renewable(self) -> bool:
-        """Whether the session can log in again."""
-        return self._credentials is not None
-
     def token(self, sender: Sender) -> str:
-        """Return the token, logging in first if necessary.
-
-        Raises ConfigurationError without credentials, LoginRefusedError if Evergreen refuses.
-        """
+        """Return the token, logging in first if necessary. Raises ConfigurationError or LoginRefusedError."""
         if (token := self._token) is not None:
             return token
         with held(self._lock, sender.deadline, _LOGIN):
@@ -180,17 +165,14 @@ class Session:
         try:
             # The Rust gateway doesn't report an ended session, and its worker is one answer behind after pcrud has
             # refused one. So check before the call.
-            if (
-                sender.kind is GatewayKind.RUST
-                and call.service == PCRUD
-                and self._used + _SURE_SECONDS < time.monotonic()
-            ):
+            unsure = self._used + _SURE_SECONDS < time.monotonic()
+            if unsure and sender.kind is GatewayKind.RUST and call.service == PCRUD:
                 sender.with_retries(refuse_ended)
             result = sender.send(call, _with_token(params, token), explain=refuse_ended, **options)
         except NoSessionError:
             # Sessions also end during a long run. pcrud then answers 401 (auth-043), actor an event (auth-042), both
             # before doing anything.
-            if not self.renewable:
+            if self._credentials is None:
                 raise
             log.info("%s %s: the session had ended; logging in again", call.service, call.method)
             token = self._renew(token, sender)
@@ -201,9 +183,11 @@ class Session:
 
     def logout(self) -> None:
         """End the session on the server if it was opened here. Log errors instead of raising them."""
+        if self._credentials is None:
+            return
         with self._lock:
-            token, self._token = self._token, (None if self.renewable else self._token)
-        if token is None or not self.renewable:
+            token, self._token = self._token, None
+        if token is None:
             return
         try:
             self._end(_LOGOUT, [token], expect="optional", seconds=_LOGOUT_TIMEOUT)
@@ -219,10 +203,9 @@ class Session:
     def _renew(self, ended: str, sender: Sender) -> str:
         """Return a token to replace ``ended``; another thread may already have fetched one."""
         with held(self._lock, sender.deadline, _LOGIN):
-            if self._token is None or self._token == ended:
+            if self._token == ended:
                 self._token = None
-                self._token = self._login(sender)
-            return self._token
+        return self.token(sender)
 
     def _login(self, sender: Sender) -> str:
         if self._credentials is None:
@@ -270,10 +253,8 @@ class Session:
             textcode=error.textcode,
             number=error.number,
             description=error.description,
-            service=error.service,
-            method=error.method,
-            asked=error.asked,
             raw=error.raw,
+            **_LOGIN.names,
         )
 
 
@@ -299,44 +280,36 @@ class SendOptions(TypedDict, total=False):
     timeout: float | None
 
 
+@dataclass(eq=False, repr=False)
 class Sender:
     """Sends calls over a transport, with timeouts and retries, but without knowing about sessions.
 
     Safe to share between threads. ``timeout``, ``grace``, ``locale`` and ``on_call`` are as in the gateway.
-    ``on_change`` is called after failures that suggest an upgrade of Evergreen.
+    ``on_change`` is called after failures that suggest an upgrade of Evergreen. ``deadline`` is when all calls must
+    have ended, on the monotonic clock. A view's ``origin`` is the sender that owns its connections; the view also
+    refuses calls when that is closed.
     """
 
-    def __init__(
-        self,
-        transport: Transport,
-        *,
-        retries: RetryPolicy,
-        locale: str | None,
-        timeout: float,
-        grace: float,
-        on_call: CallObserver | None,
-        on_change: Callable[[], None],
-    ) -> None:
-        require_positive(arguments.seconds("timeout", timeout), arguments.seconds("grace", grace))
-        self.timeout = timeout
-        """How long to wait for a service, in seconds, unless a call overrides it."""
-        self.deadline: float | None = None
-        """When all calls must have ended, on the monotonic clock."""
-        self.is_closed = False
-        """Whether this sender refuses calls. A view also refuses calls when the original sender is closed."""
-        self._transport = transport
-        self._retries = retries
-        self._locale = locale
-        self._grace = grace
-        self._on_call = on_call
-        self._on_change = on_change
-        self._seen = DetectedKind()
-        self._origin: Sender | None = None  # the sender that owns a view's connections
+    transport: Transport
+    _: KW_ONLY
+    retries: RetryPolicy
+    locale: str | None
+    timeout: float
+    grace: float
+    on_call: CallObserver | None
+    on_change: Callable[[], None]
+    seen: DetectedKind = field(default_factory=DetectedKind)
+    deadline: float | None = None
+    is_closed: bool = False
+    origin: Sender | None = None
+
+    def __post_init__(self) -> None:
+        require_positive(arguments.seconds("timeout", self.timeout), arguments.seconds("grace", self.grace))
 
     @property
     def kind(self) -> GatewayKind | None:
         """The kind of gateway, None before its first answer."""
-        return self._seen.kind
+        return self.seen.kind
 
     @property
     def seconds_left(self) -> float | None:
@@ -346,51 +319,41 @@ class Sender:
     @property
     def redactor(self) -> Redactor:
         """The redactor of the session that calls are sent for."""
-        return self._transport.redactor
-
-    @property
-    def is_view(self) -> bool:
-        """Whether another sender owns the connections."""
-        return self._origin is not None
+        return self.transport.redactor
 
     def view(self) -> Sender:
         """Return a sender over the same connections that can be closed separately."""
         view = copy.copy(self)
-        view._origin = self
+        view.origin = self
         return view
 
     def for_session(self) -> Sender:
         """Return a view for another session, whose secrets it doesn't share."""
         view = self.view()
-        view._transport = self._transport.for_session()
+        view.transport = self.transport.for_session()
         return view
 
     def within(self, seconds: float) -> Sender:
         """Return a view for calls that must all end ``seconds`` from now."""
         view = self.view()
-        deadline = time.monotonic() + seconds
-        view.deadline = deadline if self.deadline is None else min(self.deadline, deadline)
+        view.deadline = min(time.monotonic() + seconds, math.inf if self.deadline is None else self.deadline)
         return view
 
     def for_probes(self, retries: RetryPolicy | None, on_change: Callable[[], None]) -> Sender:
         """Return a view with another ``on_change`` and, if given, other ``retries``."""
         view = self.view()
-        view._retries = retries or self._retries
-        view._on_change = on_change
+        view.retries, view.on_change = retries or self.retries, on_change
         return view
 
-    def stop(self) -> None:
-        """Refuse further calls and, unless this is a view, end running ones in other threads.
-
-        The logout that follows then finds a free connection.
-        """
-        self.is_closed = True
-        if not self.is_view:
-            self._transport.interrupt()
-
-    def close_connections(self) -> None:
-        """Close the kept-alive connections."""
-        self._transport.close()
+    def close(self, logout: Callable[[], None]) -> None:
+        """Refuse further calls. Unless this is a view, end running ones, log out, and close the connections."""
+        if self.is_closed:
+            return
+        self.is_closed = True  # before logging out, because another thread's next call would open a new session
+        if self.origin is None:
+            self.transport.interrupt()  # the logout then finds a free connection
+            logout()
+            self.transport.close()
 
     def send(
         self,
@@ -408,10 +371,8 @@ class Sender:
         ``explain`` is called after a failure without a reason, and raises a better error if it finds one.
         """
         left = seconds_left(self.deadline, call)
-        seconds = timeout or self.timeout
-        if left is not None:
-            seconds = min(seconds, left)
-        body = form(call, params, locale=self._locale, timeout=seconds)
+        seconds = min(timeout or self.timeout, math.inf if left is None else left)
+        body = form(call, params, locale=self.locale, timeout=seconds)
 
         def read() -> Result:
             try:
@@ -438,16 +399,15 @@ class Sender:
     def once(self, call: Call, params: Sequence[object], *, expect: Expect, seconds: float) -> Result:
         """Send a call once, with a timeout of at most ``seconds``."""
         seconds = min(self.timeout, seconds)
-        return self._attempt(
-            call, form(call, params, locale=self._locale, timeout=seconds), expect, seconds, fresh=False
-        )
+        body = form(call, params, locale=self.locale, timeout=seconds)
+        return self._attempt(call, body, expect, seconds, fresh=False)
 
     def fetch(self, url: str, headers: Mapping[str, str]) -> Reply:
         """Fetch an IDL file."""
 
         def attempt() -> Reply:
             with self._observed(IDL_CALL):
-                return self._transport.get(IDL_CALL, url, self.timeout + self._grace, headers, self.deadline)
+                return self.transport.get(IDL_CALL, url, self.timeout + self.grace, headers, self.deadline)
 
         self._refuse_closed(IDL_CALL)
         seconds_left(self.deadline, IDL_CALL)
@@ -455,8 +415,8 @@ class Sender:
 
     def with_retries(self, attempt: Callable[[], Value]) -> Value:
         """Return the result of ``attempt``, retrying while the failure may pass."""
-        policy = self._retries.before(self.deadline)
-        stop = self._transport.stop
+        policy = self.retries.before(self.deadline)
+        stop = self.transport.stop
         began = time.monotonic()
         delays = policy.delays()
         while True:
@@ -472,28 +432,28 @@ class Sender:
                 if time.monotonic() - began + delay > policy.total_seconds or stop.wait(delay):
                     raise
                 log.info("%s %s: %s; trying again", error.service, error.method, type(error).__name__)
-                self._transport.statistics.retry()
+                self.transport.statistics.retry()
 
     def _attempt(self, call: Call, body: bytes, expect: Expect, seconds: float, *, fresh: bool) -> Result:
-        longest = seconds + self._grace
+        longest = seconds + self.grace
         if self.kind is not GatewayKind.OPENSRF:
             longest = min(longest, LONGEST_CALL)
         try:
             with self._observed(call):
-                reply = self._transport.post(call, body, longest, fresh=fresh, deadline=self.deadline)
-                self._seen.learn(reply.headers)
+                reply = self.transport.post(call, body, longest, fresh=fresh, deadline=self.deadline)
+                self.seen.learn(reply.headers)
                 return Answer(call, reply.body, self.redactor).result(expect)
         except UnexplainedError:
-            self._seen.kind = GatewayKind.RUST
+            self.seen.kind = GatewayKind.RUST
             raise
         except (MethodNotFoundError, TransportError):
-            self._on_change()  # these failures suggest an upgrade or a downgrade
+            self.on_change()  # these failures suggest an upgrade or a downgrade
             raise
 
     @contextmanager
     def _observed(self, call: Call) -> Iterator[None]:
         """Report a request's outcome and duration to ``on_call``."""
-        if self._on_call is None:
+        if self.on_call is None:
             yield
             return
         began, outcome = time.monotonic(), CallOutcome.FAILED
@@ -504,30 +464,26 @@ class Sender:
             outcome = CallOutcome.REFUSED
             raise
         finally:
-            self._on_call(call, time.monotonic() - began, outcome)
+            self.on_call(call, time.monotonic() - began, outcome)
 
     def _is_mixed_up(self, call: Call) -> bool:
         """Return whether the Rust gateway returns answers that belong to other requests, by echoing a random word.
 
-        The echo may reach another worker than the call did. On an idle gateway it reaches the same one, because
-        requests go to the first idle worker.
+        On an idle gateway the echo reaches the same worker as the call: requests go to the first idle one.
         """
         for _ in range(_ECHOES):
             word = secrets.token_hex(8)
 
-            def echo(word: str = word) -> list[Any] | None:
+            def echo(word: str = word) -> Any:
                 try:
-                    answer: list[Any] = self.once(
-                        Call(call.service, _ECHO), [word], expect="many", seconds=BRIEF_CALL
-                    ).value
+                    return self.once(Call(call.service, _ECHO), [word], expect="many", seconds=BRIEF_CALL).value
                 except UnexplainedError:
                     return None
-                return answer
 
             answer = self.with_retries(echo)
             # This failure may belong to an earlier request. If so, the next answer is this word.
             if answer is not None:
-                return answer != [word]
+                return bool(answer != [word])
         return False
 
     def _refuse_mixed_up(self, call: Call) -> None:
@@ -561,19 +517,17 @@ class Sender:
         while sender is not None:
             if sender.is_closed:
                 raise UnreachableError("the gateway is closed", code="gateway-closed", **call.names)
-            sender = sender._origin
+            sender = sender.origin
 
 
 def _may_pass(error: TransportError | ServerError) -> bool:
     """Return whether the same request may succeed a little later."""
-    # A method may fail because a database or another service is down for a moment. A query that will never work looks
-    # the same, and retrying it costs only a few seconds.
-    if isinstance(error, ServerError):
-        return True
-    # A 4xx status won't change. A proxy sends 5xx while the server behind it restarts.
+    # A proxy sends 5xx while the server behind it restarts. A 4xx status won't change.
     if isinstance(error, HTTPStatusError):
         return error.status >= 500
     if isinstance(error, UnreachableError):
         # A bad certificate doesn't get better within seconds.
         return not isinstance(error.__cause__, ssl.SSLCertVerificationError)
-    return isinstance(error, TimedOutError | CutOffError | ServiceNotFoundError)
+    # A method may fail because a database or another service is down for a moment. A query that will never work looks
+    # the same, and retrying it costs only a few seconds.
+    return isinstance(error, ServerError | TimedOutError | CutOffError | ServiceNotFoundError)

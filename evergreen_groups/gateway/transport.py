@@ -44,9 +44,6 @@ if TYPE_CHECKING:
 GATEWAY_PATH = "/osrf-gateway-v1"
 IDL_PATH = "/reports/fm_IDL.xml"
 
-_SETTING = "gateway.url"
-_INVALID_ADDRESS = "the gateway's address is invalid: {detail}"
-_LIKE_THIS = "write it as https://host"
 _USUAL_PORTS = {"http": 80, "https": 443}
 
 
@@ -63,48 +60,20 @@ class Address:
 
     @classmethod
     def parse(cls, url: str) -> Address:
-        """Parse ``https://host[:port][/prefix]``, with or without the gateway's path at the end.
-
-        Raises ConfigurationError for anything else, including an address with a password. The error doesn't repeat the
-        password.
-        """
+        """Parse ``https://host[:port][/prefix]``, with or without the gateway's path. Raises ConfigurationError."""
         try:
             parts = urlsplit(url.strip())
             host, port = _normalized_host(parts.hostname or ""), parts.port
             path = _normalized_path(parts.path) if host else ""
         except (ValueError, requests.RequestException):
-            raise ConfigurationError(
-                _INVALID_ADDRESS,
-                advice=_LIKE_THIS,
-                setting=_SETTING,
-                code="address-unreadable",
-                values={"detail": "can't be parsed"},
-            ) from None
+            raise _invalid_address("address-unreadable", "can't be parsed") from None
         if parts.scheme not in {"http", "https"} or not host:
-            raise ConfigurationError(
-                _INVALID_ADDRESS,
-                advice=_LIKE_THIS,
-                setting=_SETTING,
-                code="address-without-host",
-                values={"detail": "no https:// or http://, or no host"},
-            )
+            raise _invalid_address("address-without-host", "no https:// or http://, or no host")
         # Errors, logs and reports show the address, and would show the password with it.
         if "@" in parts.netloc:
-            raise ConfigurationError(
-                _INVALID_ADDRESS,
-                advice=_LIKE_THIS,
-                setting=_SETTING,
-                code="address-with-account",
-                values={"detail": "contains a user name or password"},
-            )
+            raise _invalid_address("address-with-account", "contains a user name or password")
         if parts.query or parts.fragment:
-            raise ConfigurationError(
-                _INVALID_ADDRESS,
-                advice=_LIKE_THIS,
-                setting=_SETTING,
-                code="address-with-query",
-                values={"detail": "contains a query or fragment"},
-            )
+            raise _invalid_address("address-with-query", "contains a query or fragment")
         # People copy the address with the gateway's path as often as without it.
         path = path.rstrip("/").removesuffix(GATEWAY_PATH).rstrip("/")
         place = f"[{host}]" if ":" in host else host
@@ -125,8 +94,7 @@ class Address:
     @property
     def loopback(self) -> bool:
         """Whether the host is this machine."""
-        # "localhost" is the only name that always means this machine. Any other name can point elsewhere tomorrow, so
-        # only literal addresses count.
+        # "localhost" is the only name that always means this machine. Any other name can point elsewhere tomorrow.
         if self.host == "localhost":
             return True
         try:
@@ -146,11 +114,18 @@ class Address:
             )
 
 
-def _normalized_host(host: str) -> str:
-    """Return a host in canonical form: lower case, ASCII, no trailing dot.
+def _invalid_address(code: str, detail: str) -> ConfigurationError:
+    return ConfigurationError(
+        "the gateway's address is invalid: {detail}",
+        advice="write it as https://host",
+        setting="gateway.url",
+        code=code,
+        values={"detail": detail},
+    )
 
-    Raises the exceptions that requests would raise when sending.
-    """
+
+def _normalized_host(host: str) -> str:
+    """Return a host in lower case, ASCII, without a trailing dot. Raises what requests would when sending."""
     if not host:
         return host
     if ":" in host:
@@ -174,52 +149,46 @@ _LONGEST_WAIT = 0.5  # maximum seconds until a read notices that another thread 
 
 
 class StaleConnectionError(ConnectionError):
-    """A pooled connection was no longer usable.
-
-    Either the server had closed it, or an answer arrived that may belong to another request.
-    """
+    """The server had closed a pooled connection, or its answer may belong to another request."""
 
 
+@dataclass(eq=False)
 class Exchange:
     """The state of one request: the time left, and whether it may have reached the server.
 
     The answer must arrive within ``seconds`` after the request was sent. Setting ``stop`` ends the exchange early.
-    ``deadline``, on the monotonic clock, limits everything, including the wait for a connection.
+    ``deadline``, on the monotonic clock, limits everything, including the wait for a connection. ``mixed_up`` says that
+    the complete answer may belong to another request.
     """
 
-    def __init__(self, seconds: float, stop: threading.Event, deadline: float | None = None) -> None:
-        self.sent = False
-        self.mixed_up = False
-        """Whether the complete answer may belong to another request."""
-        self.connection: _WatchedConnection | None = None
-        self._seconds = seconds
-        self._stop = stop
-        self._deadline = deadline
-        self._expires: float | None = None
+    seconds: float
+    stop: threading.Event
+    deadline: float | None = None
+    sent: bool = False
+    mixed_up: bool = False
+    connection: _WatchedConnection | None = None
+    expires: float | None = None
 
     def read_timeout(self) -> float:
-        """Return how long the next read may block, in seconds.
-
-        Raises TimeoutError when the time is up, ConnectionAbortedError when the exchange was stopped.
-        """
+        """Return how long the next read may block. Raises TimeoutError or, if stopped, ConnectionAbortedError."""
         self.refuse_stopped()
         now = time.monotonic()
-        if self._expires is None:
-            self._expires = now + self._seconds if self._deadline is None else min(now + self._seconds, self._deadline)
-        if now >= self._expires:
+        if self.expires is None:
+            self.expires = now + self.seconds if self.deadline is None else min(now + self.seconds, self.deadline)
+        if now >= self.expires:
             raise TimeoutError("timed out")
-        return min(self._expires - now, _LONGEST_WAIT)
+        return min(self.expires - now, _LONGEST_WAIT)
 
     def refuse_stopped(self) -> None:
         """Raise ConnectionAbortedError if the exchange was stopped."""
-        if self._stop.is_set():
+        if self.stop.is_set():
             raise ConnectionAbortedError("stopped")
 
     def remaining(self, seconds: float) -> float:
         """Return ``seconds``, or less if the deadline comes first."""
-        if self._deadline is None:
+        if self.deadline is None:
             return seconds
-        return min(seconds, max(self._deadline - time.monotonic(), _SHORTEST_WAIT))
+        return min(seconds, max(self.deadline - time.monotonic(), _SHORTEST_WAIT))
 
 
 current_exchange: ContextVar[Exchange | None] = ContextVar("current_exchange", default=None)
@@ -396,10 +365,7 @@ class _SharedContext(ssl.SSLContext):
 
 @lru_cache(4)
 def _context(file: str, directory: str, _version: tuple[int, ...]) -> ssl.SSLContext:
-    """Return a context that trusts the certificates in a file or directory, in this version of it.
-
-    Shared by all connections: reading some 140 certificates takes longer than many calls.
-    """
+    """Return a context for all connections: reading some 140 certificates takes longer than many calls."""
     made = relax_verification(create_urllib3_context())
     made.load_verify_locations(file or None, directory or None)
     made.set_alpn_protocols(ALPN_PROTOCOLS)
@@ -517,59 +483,14 @@ class Adapter(HTTPAdapter):
         return manager
 
 
-ACCEPTED_ENCODING = "gzip"
-"""The value of the request header Accept-Encoding."""
-
 _CHUNK_BYTES = 256 * 1024
 _GZIP = 16 + zlib.MAX_WBITS
 
-
-class TooLargeError(Exception):
-    """The body exceeds the limit."""
-
-
-def read_body(response: urllib3.BaseHTTPResponse, limit: int) -> bytes:
-    """Read and decompress a whole body.
-
-    Raises:
-        TooLargeError: it has more than ``limit`` bytes.
-        DecodeError: it is compressed in another way than requested, or damaged.
-    """
-    encoding = response.headers.get("Content-Encoding", "").strip().lower()
-    if encoding not in ("", "identity", "gzip", "x-gzip"):
-        raise urllib3.exceptions.DecodeError("packed in another way than asked for")
-    body, unpack = bytearray(), None
-    while chunk := response.read(_CHUNK_BYTES, decode_content=False):
-        if not encoding.endswith("gzip"):
-            body += chunk
-            chunk = b""
-        while chunk:
-            unpack = unpack or zlib.decompressobj(_GZIP)
-            try:
-                body += unpack.decompress(chunk, limit + 1)
-            except zlib.error as error:
-                raise urllib3.exceptions.DecodeError("broken encoding") from error
-            if len(body) > limit:
-                break
-            chunk, unpack = unpack.unused_data, None if unpack.eof else unpack
-        if len(body) > limit:
-            raise TooLargeError
-        if response.length_remaining == 0:
-            break  # another read would find nothing
-    if unpack is not None:
-        raise urllib3.exceptions.DecodeError("the encoding ends in the middle")
-    return bytes(body)
-
-
 log = logging.getLogger("evergreen_groups.gateway")
 
-# The largest expected answer is the IDL, 1.1 MB. An answer fifteen times as large can't be right and mustn't fill the
-# memory.
+# Maximum bytes of a body. The largest expected one is the IDL, 1.1 MB. An answer fifteen times as large can't be right
+# and mustn't fill the memory.
 ANSWER_LIMIT = 16 * 1024 * 1024
-"""Maximum size of a body in bytes, checked while reading."""
-
-_CA_BUNDLE = "gateway.ca_bundle"
-_ANOTHER_BUNDLE = "set ca_bundle in [gateway] to a file with certificates (PEM), or remove it"
 _CONDITIONS = {"If-None-Match", "If-Modified-Since"}
 
 
@@ -590,24 +511,11 @@ class Transport:
     """
 
     def __init__(
-        self,
-        address: Address,
-        *,
-        connect_timeout: float = 10.0,
-        concurrency: int = 3,
-        ca_bundle: Path | None = None,
+        self, address: Address, *, connect_timeout: float = 10.0, concurrency: int = 3, ca_bundle: Path | None = None
     ) -> None:
         require_positive(
             arguments.seconds("connect_timeout", connect_timeout), arguments.integer("concurrency", concurrency)
         )
-        if ca_bundle is not None and not ca_bundle.is_file():
-            raise ConfigurationError(
-                "ca_bundle {path} can't be used: {reason}",
-                advice=_ANOTHER_BUNDLE,
-                setting=_CA_BUNDLE,
-                code="no-ca-bundle",
-                values={"path": ca_bundle, "reason": Message("No such file or directory")},
-            )
         if ca_bundle is not None:
             _refuse_unusable(ca_bundle)
         self._address = address
@@ -619,7 +527,7 @@ class Transport:
         self._stop = threading.Event()
         self._requests = requests.Session()  # prepares requests, and sends none: no redirects and no cookies
         self._requests.auth = _nothing_added
-        self._requests.headers["Accept-Encoding"] = ACCEPTED_ENCODING
+        self._requests.headers["Accept-Encoding"] = "gzip"
         self._requests.trust_env = not address.loopback  # proxies from the environment, but not for this machine
         bundle = str(ca_bundle) if ca_bundle else None
         self._environment = self._requests.merge_environment_settings(address.gateway, {}, True, bundle, None)
@@ -731,25 +639,14 @@ class Transport:
             stale = next((cause for cause in causes_of(error) if isinstance(cause, StaleConnectionError)), None)
             if stale is not None and not last:
                 raise stale from None
+            base, connect_timeout = self._address.base, self._connect_timeout
             raise transport_error(
-                error,
-                call,
-                sent=exchange.sent,
-                seconds=seconds,
-                base=self._address.base,
-                connect_timeout=self._connect_timeout,
+                error, call, sent=exchange.sent, seconds=seconds, base=base, connect_timeout=connect_timeout
             ) from root_of(error)
         finally:
             current_exchange.reset(token)
-        log.debug(
-            "%s %s: HTTP %d, %.3f s, %d bytes",
-            call.service,
-            call,
-            response.status,
-            time.monotonic() - began,
-            len(content),
-        )
-        status = response.status
+        status, took = response.status, time.monotonic() - began
+        log.debug("%s %s: HTTP %d, %.3f s, %d bytes", call.service, call, status, took, len(content))
         if 200 <= status < 300 or (status == 304 and not _CONDITIONS.isdisjoint(request.headers)):
             return Reply(status, response.headers, content)
         raise http_error(
@@ -757,18 +654,37 @@ class Transport:
         )
 
     def _read(self, response: urllib3.BaseHTTPResponse, call: Call) -> bytes:
+        """Read and decompress a whole body. Raises UnexpectedAnswerError if it is too large, and DecodeError."""
+        encoding = response.headers.get("Content-Encoding", "").strip().lower()
+        body, unpack = bytearray(), None
         try:
-            return read_body(response, ANSWER_LIMIT)
-        except TooLargeError:
-            raise UnexpectedAnswerError(
-                "the answer is too large: {detail}",
-                advice="ask for less at once",
-                code="answer-too-large",
-                values={"detail": f"over {ANSWER_LIMIT // 1024**2} MB"},
-                **call.names,
-            ) from None
+            if encoding not in ("", "identity", "gzip", "x-gzip"):
+                raise urllib3.exceptions.DecodeError("packed in another way than asked for")
+            while chunk := response.read(_CHUNK_BYTES, decode_content=False):
+                if not encoding.endswith("gzip"):
+                    body += chunk
+                    chunk = b""
+                while chunk and len(body) <= ANSWER_LIMIT:
+                    unpack = unpack or zlib.decompressobj(_GZIP)
+                    body += unpack.decompress(chunk, ANSWER_LIMIT + 1)
+                    chunk, unpack = unpack.unused_data, None if unpack.eof else unpack
+                if len(body) > ANSWER_LIMIT:
+                    raise UnexpectedAnswerError(
+                        "the answer is too large: {detail}",
+                        advice="ask for less at once",
+                        code="answer-too-large",
+                        values={"detail": f"over {ANSWER_LIMIT // 1024**2} MB"},
+                        **call.names,
+                    )
+                if response.length_remaining == 0:
+                    break  # another read would find nothing
+        except zlib.error as error:
+            raise urllib3.exceptions.DecodeError("broken encoding") from error
         finally:
             self.statistics.answer(response.tell())
+        if unpack is not None:
+            raise urllib3.exceptions.DecodeError("the encoding ends in the middle")
+        return bytes(body)
 
 
 def require_positive(*settings: float) -> None:
@@ -779,17 +695,24 @@ def require_positive(*settings: float) -> None:
 
 def _refuse_unusable(ca_bundle: Path) -> None:
     """Refuse a file without certificates early; in the first call, it would look like a server without TLS."""
+    if not ca_bundle.is_file():
+        raise _bad_bundle(ca_bundle, Message("No such file or directory"), code="no-ca-bundle")
     try:
         ssl.create_default_context(cafile=str(ca_bundle))
     except OSError as error:  # includes ssl.SSLError
         without = Message("it holds no certificate")
-        raise ConfigurationError(
-            "ca_bundle {path} can't be used: {reason}",
-            advice=_ANOTHER_BUNDLE,
-            setting=_CA_BUNDLE,
-            code="ca-bundle-unusable",
-            values={"path": ca_bundle, "reason": without if isinstance(error, ssl.SSLError) else system_reason(error)},
-        ) from error
+        reason = without if isinstance(error, ssl.SSLError) else system_reason(error)
+        raise _bad_bundle(ca_bundle, reason, code="ca-bundle-unusable") from error
+
+
+def _bad_bundle(path: Path, reason: str, *, code: str) -> ConfigurationError:
+    return ConfigurationError(
+        "ca_bundle {path} can't be used: {reason}",
+        advice="set ca_bundle in [gateway] to a file with certificates (PEM), or remove it",
+        setting="gateway.ca_bundle",
+        code=code,
+        values={"path": path, "reason": reason},
+    )
 
 
 def _nothing_added(request: requests.PreparedRequest) -> requests.PreparedRequest:

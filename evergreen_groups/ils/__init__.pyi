@@ -11,7 +11,6 @@ from .circulations import ItemOut as ItemOut
 from .circulations import PatronItems as PatronItems
 from .circulations import UnreturnedItems as UnreturnedItems
 from .circulations import UnreturnedResult as UnreturnedResult
-from .limits import VIEW_THRESHOLDS as VIEW_THRESHOLDS
 from .limits import DifferenceKind as DifferenceKind
 from .limits import Limits as Limits
 from .limits import ResolvedLimit as ResolvedLimit
@@ -22,10 +21,8 @@ from .limits import decide_all as decide_all
 from .org_units import OrgUnit as OrgUnit
 from .org_units import OrgUnits as OrgUnits
 from .org_units import Profiles as Profiles
-from .org_units import read_setting as read_setting
 from .penalties import PATRON_EXCEEDS_FINES as PATRON_EXCEEDS_FINES
 from .penalties import PENALTY_FIELDS as PENALTY_FIELDS
-from .penalties import PENALTY_OVERRIDE as PENALTY_OVERRIDE
 from .penalties import Penalty as Penalty
 from .penalties import PenaltyKind as PenaltyKind
 from .penalties import PenaltyKinds as PenaltyKinds
@@ -34,5 +31,4 @@ from .penalties import read_fines_penalties as read_fines_penalties
 from .penalties import rows_in_force as rows_in_force
 from .permissions import VIEW_USER as VIEW_USER
 from .permissions import Access as Access
-from .permissions import SessionAccount as SessionAccount
 from .reference_data import ReferenceData as ReferenceData

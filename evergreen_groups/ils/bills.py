@@ -85,22 +85,14 @@ class BillKind:
     def of(cls, transaction: str, billing_type: str) -> BillKind:
         """Return the kind for a billing type. For items, ignore upper and lower case in stock billing types.
 
-        Evergreen's fine generator writes "Overdue materials", but the table of billing types has "Overdue Materials"
-        (``desk-003``; ``CircCommon.pm``, generate_fines).
-
-        >>> BillKind.of("circulation", "Overdue materials") == BillKind("circulation", "Overdue Materials")
-        True
+        Evergreen's fine generator writes "Overdue materials", the billing type is "Overdue Materials" (``desk-003``).
         """
         if transaction == "circulation":
             billing_type = _STOCK_SPELLING.get(billing_type.casefold(), billing_type)
         return cls(transaction, billing_type)
 
     def with_stop_fines(self, stop_fines: str | None) -> BillKind:
-        """Return the kind of an item's bill by the circulation's ``stop_fines``, where ``self`` is by billing type.
-
-        >>> BillKind("circulation", "Lost Materials Processing Fee").with_stop_fines("LOST").text
-        'lost materials'
-        """
+        """Return the kind of an item's bill by the circulation's ``stop_fines``, where ``self`` is by billing type."""
         if self.billing_type in _DAMAGE:
             return _BY_STOP_FINES["DAMAGED"]
         if stop_fines in _BY_STOP_FINES:
@@ -130,11 +122,7 @@ class BillKind:
         return f"{self.billing_type} ({self.transaction})"
 
     def matches_name(self, name: str) -> bool:
-        """Return whether a name matches the kind's text, billing type, claim or transaction type, in any case.
-
-        >>> BillKind("circulation", "Overdue Materials").matches_name("overdue materials")
-        True
-        """
+        """Return whether a name matches the kind's text, billing type, claim or transaction type, in any case."""
         names = (self.text, self.billing_type, self.claim, self.transaction)
         return name.casefold() in {part.casefold() for part in names if part}
 
@@ -151,10 +139,7 @@ STOPPED = ("LOST", "LONGOVERDUE", *_CLAIMED)
 
 @dataclass(frozen=True, slots=True)
 class Billed:
-    """The sum of a transaction's billings of one type, without voided and adjusted ones.
-
-    ``billing_type`` is empty for the rest that isn't listed by type: overdue fines and adjusted billings.
-    """
+    """The sum of a transaction's billings of one type, or of the rest: overdue fines and adjusted billings."""
 
     billing_type: str
     amount: Decimal
@@ -166,16 +151,13 @@ class Bill:
 
     id: int
     patron: int
-    """The patron's id."""
     kind: BillKind
     balance: Decimal
     """``billed`` minus ``paid``; negative for a credit."""
     billed: Decimal
     paid: Decimal
     since: datetime
-    """When the transaction began (aware)."""
     last_payment: datetime | None
-    """When the last payment was made (aware)."""
     library: int | None
     """The id of the org unit that billed, or None if the ILS names none."""
     by_type: tuple[Billed, ...] = ()
@@ -208,17 +190,12 @@ class Bill:
 
     @staticmethod
     def read(gateway: Gateway, patrons: Collection[int]) -> dict[int, tuple[Bill, ...]]:
-        """Return the visible bills of patrons by patron id, oldest first.
+        """Return the visible bills of patrons by patron id, oldest first, with kinds by billing type.
 
         Takes a call per 3,000 patrons and another per 3,000 bills (``mobts``, which names the billing library since
-        before 3.12: ``3.12/family-002``, ``details-002``).
-
-        The kinds are by billing type. Pass the bills to :meth:`Bill.with_item_kinds` for kinds by what happened to the
-        item.
-
-        The account sees the bills of patrons at whose home library it has VIEW_USER_TRANSACTIONS. pcrud silently omits
-        all others (``family-018``, ``details-003``), so a patron without bills may still owe something. Use
-        :meth:`Bill.verify` to tell the difference.
+        before 3.12: ``3.12/family-002``, ``details-002``). pcrud silently omits the bills of patrons at whose home
+        library the account lacks VIEW_USER_TRANSACTIONS (``family-018``, ``details-003``), so a patron without bills
+        may still owe something. Use :meth:`Bill.verify` to tell the difference.
         """
         # A patron may have hundreds of open transactions: each checked-out item has one, usually without a balance
         # (family-001).
@@ -337,10 +314,8 @@ def read_own_fines(gateway: Gateway, ids: Collection[int], *, debtors_only: bool
 def read_fines_of(gateway: Gateway, id: int, *, primary: bool = False) -> Decimal | None:
     """Return what one patron owes at all libraries, or None if they have no open transaction.
 
-    Works for the session's own user, too (``patrons-070``). ``primary`` asks the primary database.
-
-    Raises:
-        PermissionDeniedError: the session lacks the permission, and isn't the patron's own.
+    Works for the session's own user, too (``patrons-070``). ``primary`` asks the primary database. Raises
+    PermissionDeniedError if the session lacks the permission, and isn't the patron's own.
     """
     # Without open transactions the payload is empty, because the result is null (patrons-056).
     method = f"{_SUMMARY}.authoritative" if primary else _SUMMARY
@@ -365,10 +340,8 @@ def read_fines_within(
     """Return what each patron owes within their scope, by id. None: no open transaction within the scope.
 
     ``totals`` has what patrons with open transactions owe at all libraries. Takes a call per 3,000 patrons (``mobts``).
-    ``leave_out_hidden`` leaves out patrons whose transactions the account can't see.
-
-    Raises:
-        DataError: a patron has open transactions that the account can't see for lack of VIEW_USER_TRANSACTIONS.
+    ``leave_out_hidden`` leaves out patrons whose transactions the account can't see. Raises DataError if a patron has
+    open transactions that the account can't see for lack of VIEW_USER_TRANSACTIONS.
     """
     found: dict[int, list[Decimal]] = {id: [] for id in scopes}
     visible = set[int]()

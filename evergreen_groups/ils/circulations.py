@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.errors import DataError, RequestTooLargeError
+from evergreen_groups.errors import RequestTooLargeError, unreadable
 from evergreen_groups.gateway import TOKEN, Gateway, columns, rows_beyond, unrequested_rows, whole_number
 from evergreen_groups.ils.bills import STOPPED
 from evergreen_groups.values import Total, plausible
@@ -49,12 +49,7 @@ _STOPPED = {
 
 
 def kind_of(
-    stop_fines: str | None,
-    due_date: datetime | None,
-    fine_interval: str | None,
-    *,
-    finished: bool,
-    now: datetime,
+    stop_fines: str | None, due_date: datetime | None, fine_interval: str | None, *, finished: bool, now: datetime
 ) -> CirculationKind | None:
     """Return the kind of a circulation that isn't checked in, or None if the ILS doesn't count it.
 
@@ -67,8 +62,7 @@ def kind_of(
     >>> kind_of(None, midnight, "01:00:00", finished=False, now=noon)
     <CirculationKind.OVERDUE: 'overdue'>
 
-    Raises:
-        DataError: the fine interval isn't one that PostgreSQL writes.
+    Raises DataError if the fine interval isn't one that PostgreSQL writes.
     """
     stopped = _STOPPED.get(stop_fines or "")
     if stopped is not None:
@@ -88,14 +82,7 @@ def kind_of(
 
 
 def seconds_of(interval: str) -> int:
-    """Return the length of a PostgreSQL interval in whole seconds, as PostgreSQL compares intervals.
-
-    >>> seconds_of("1 day"), seconds_of("23:59:59"), seconds_of("1 mon -1 days +00:00:01")
-    (86400, 86399, 2505601)
-
-    Raises:
-        DataError: the text isn't an interval.
-    """
+    """Return the length of a PostgreSQL interval in seconds, as PostgreSQL compares intervals. Raises DataError."""
     total, rest = 0, interval.strip()
     for part in _PARTS.finditer(interval):
         total += int(part["number"]) * _SECONDS[part["unit"]]
@@ -105,11 +92,7 @@ def seconds_of(interval: str) -> int:
         seconds = int(time["hours"]) * 3600 + int(time["minutes"]) * 60 + int(time["seconds"])
         total += -seconds if time["sign"] == "-" else seconds
     elif rest or not interval.strip():
-        raise DataError(
-            "Evergreen's answer can't be read: {detail}",
-            code="interval-broken",
-            values={"detail": "a bad fine interval"},
-        )
+        raise unreadable("interval-broken", "a bad fine interval")
     return total
 
 
@@ -129,22 +112,20 @@ _LATE = (CirculationKind.OVERDUE, CirculationKind.LONG_OVERDUE, CirculationKind.
 
 @dataclass(frozen=True, slots=True)
 class ItemOut:
-    """An item that a patron has out, or has returned but still owes something for."""
+    """An item that a patron has out, or has returned but still owes something for.
+
+    ``id`` is that of the circulation and its bill, ``copy`` the item's (``acp``), ``library`` the org unit that lent
+    it. ``due`` is in the ILS's time zone. ``kind`` is None for items that the ILS doesn't count, such as returned ones,
+    and ``stop_fines`` is None while fines accrue.
+    """
 
     id: int
-    """The id of the circulation, and of its bill if there is one."""
     patron: int
-    """The patron's id."""
     copy: int
-    """The item's id (``acp.id``)."""
     library: int
-    """The id of the org unit that lent it."""
     due: datetime | None
-    """The due date (aware), in the ILS's time zone."""
     kind: CirculationKind | None
-    """None for items that the ILS doesn't count, for example returned ones."""
     stop_fines: str | None = None
-    """Why fines stopped. None: they haven't."""
 
     def days_overdue(self, now: datetime) -> int:
         """Return how many days ago the item was due, in the ILS's time zone. 0 unless it is overdue or lost."""
@@ -156,11 +137,8 @@ class ItemOut:
     def read_titles(gateway: Gateway, copies: Collection[int]) -> dict[int, str]:
         """Return titles by item id (``acp.id``). Items without a title are left out.
 
-        Takes three calls per 3,000 items, one for each table (``items-007``, ``items-008``, ``items-009``). Fleshing
-        would make the ILS run three queries per item.
-
-        All three tables are public in Evergreen (``permacrud`` of ``acp``, ``acn`` and ``rmsr`` in ``fm_IDL.xml``).
-        Permissions to know what a patron has out are checked when circulations are read.
+        Takes three calls per 3,000 items (``items-007`` to ``items-009``): fleshing would make the ILS run three
+        queries per item. All three tables are public.
         """
         if not copies:
             return {}
@@ -194,35 +172,25 @@ class PatronItems:
     def read(
         gateway: Gateway, org_units: OrgUnits, visible_at: Collection[int], patrons: Collection[int]
     ) -> dict[int, PatronItems]:
-        """Return the items of each patron, by patron id. Takes a call per 3,000 patrons.
+        """Return the items of each patron, by patron id, including returned ones for which something is still owed.
 
-        Includes returned items for which something is still owed, so that bills can be matched with items.
-
-        pcrud silently omits circulations at libraries where the account lacks VIEW_CIRCULATIONS. ``visible_at`` are the
-        ids of the libraries where it has the permission. If there are others, one more call finds the patrons who have
-        items of those libraries (``items-005``, ``items-006``).
+        Takes a call per 3,000 patrons. ``visible_at`` are the ids of the libraries where the account has
+        VIEW_CIRCULATIONS. If there are others, whose circulations pcrud silently omits, one more call finds the patrons
+        who have items of those libraries (``items-005``, ``items-006``).
         """
         if not patrons or not visible_at:
             return dict.fromkeys(patrons, PatronItems((), complete=False))
         hidden_at = sorted({unit.id for unit in org_units} - set(visible_at))
         found, hidden = gateway.in_parallel(
-            lambda: _read_visible(gateway, patrons),
-            lambda: patrons_with_circulations_at(gateway, patrons, hidden_at),
+            lambda: _read_visible(gateway, patrons), lambda: patrons_with_circulations_at(gateway, patrons, hidden_at)
         )
         return {id: PatronItems(tuple(found.get(id, ())), complete=id not in hidden) for id in patrons}
 
 
 def patrons_with_circulations_at(
-    gateway: Gateway,
-    patrons: Collection[int],
-    libraries: Collection[int],
-    *,
-    unreturned_at: datetime | None = None,
+    gateway: Gateway, patrons: Collection[int], libraries: Collection[int], *, unreturned_at: datetime | None = None
 ) -> set[int]:
-    """Return the patrons who have items out from one of the libraries (ids), hidden ones included. One call.
-
-    With ``unreturned_at`` (aware), only items that are overdue or lost by then count.
-    """
+    """Return the patrons with items out, or by ``unreturned_at`` overdue or lost, from these libraries. One call."""
     if not libraries:
         return set()
     # pcrud doesn't check permissions inside subqueries (items-003, items-006).
@@ -269,12 +237,8 @@ class UnreturnedItems:
     ) -> UnreturnedResult:
         """Count the overdue and lost items of each patron. Takes a call per 3,000 patrons.
 
-        Items that aren't due yet aren't read, because they are the majority (``items-001``). Lost items are read
-        whatever their due date.
-
-        pcrud silently omits circulations at libraries where the account lacks VIEW_CIRCULATIONS. ``visible_at`` are the
-        ids of the libraries where it has the permission. If there are others, one more call finds the patrons who have
-        unreturned items of those libraries (``items-002``, ``items-003``).
+        Items that aren't due yet are the majority, and aren't read (``items-001``). Lost items are read whatever their
+        due date. ``visible_at`` is as in :meth:`PatronItems.read` (``items-002``, ``items-003``).
         """
         if not patrons or not visible_at:
             return UnreturnedResult(dict.fromkeys(patrons), {})
@@ -417,10 +381,10 @@ Counted = dict[int, CirculationCounts | None]
 class CirculationReader:
     """Counts the circulations of sets of patrons, as far as the account may see them.
 
-    Two sources complement each other. pcrud returns rows for many patrons at once, but silently omits circulations at
-    libraries where the account lacks VIEW_CIRCULATIONS. ``checked_out.count`` counts all circulations of one patron, if
-    the account has VIEW_CIRCULATIONS at the patron's home library. So the reader counts pcrud's rows, finds out which
-    patrons have hidden circulations, and requests exact counts only for them, if the caller wants exact counts.
+    pcrud returns rows for many patrons at once, but silently omits circulations at libraries where the account lacks
+    VIEW_CIRCULATIONS. ``checked_out.count`` counts all circulations of one patron, if the account has it at the
+    patron's home library. So the reader counts pcrud's rows, finds out which patrons have hidden circulations, and
+    requests exact counts only for them, if the caller wants exact counts.
     """
 
     def __init__(
@@ -534,7 +498,6 @@ class CirculationReader:
         return {id: self._tally.counts(counted) for id, counted in numbers.items()}
 
     def _with_hidden(self, patrons: Collection[int]) -> set[int]:
-        """Return the patrons with circulations that pcrud hides."""
         return patrons_with_circulations_at(self._gateway, patrons, self._hidden_at)
 
     def _count_exactly(self, patron: int) -> CirculationCounts | None:
@@ -557,7 +520,7 @@ def _ids(where: Query) -> Query:
 
 
 def _count(value: object) -> int:
-    """Return a count. Raise ValueError for anything else, including null, which doesn't mean 0."""
+    """Return a count, or raise ValueError, also for null, which doesn't mean 0."""
     number = whole_number(value)
     if number is None or number < 0:
         raise ValueError("not a count")

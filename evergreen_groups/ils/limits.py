@@ -12,11 +12,12 @@ from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from evergreen_groups.errors import DataError, PermissionDeniedError
+from evergreen_groups.errors import PermissionDeniedError, unreadable
 from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.ils.bills import read_fines_within
 from evergreen_groups.ils.org_units import Profiles
 from evergreen_groups.ils.penalties import PATRON_EXCEEDS_FINES, read_fines_penalties
+from evergreen_groups.ils.permissions import VIEW_THRESHOLDS
 from evergreen_groups.message import Message
 from evergreen_groups.policy import Comparison, Decision, Limit, LimitRule, decide
 from evergreen_groups.settings import PolicySettings
@@ -25,9 +26,6 @@ from evergreen_groups.values import ZERO
 if TYPE_CHECKING:
     from evergreen_groups.ils.org_units import OrgUnits
     from evergreen_groups.ils.penalties import PenaltyKind, PenaltyKinds
-
-VIEW_THRESHOLDS = "VIEW_GROUP_PENALTY_THRESHOLD"
-"""The permission to see thresholds."""
 
 _WORK_PERMISSIONS = "open-ils.actor.user.has_work_perm_at.batch"
 _RANGED = "open-ils.actor.grp_penalty_threshold.ranged.retrieve.atomic"
@@ -46,11 +44,7 @@ class Threshold:
     def __post_init__(self) -> None:
         """Raise DataError for an amount that doesn't fit the database column, ``NUMERIC(8,2)``."""
         if abs(self.amount) >= _MILLION:
-            raise DataError(
-                "Evergreen's answer can't be read: {detail}",
-                code="field-broken",
-                values={"detail": "pgpt.threshold has a wrong value, expected an amount"},
-            )
+            raise unreadable("field-broken", "pgpt.threshold has a wrong value, expected an amount")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +59,7 @@ class ThresholdLookup:
 class Thresholds:
     """Evergreen's thresholds, and the search for the one that applies to a patron.
 
-    ``penalties`` come from :func:`read_fines_penalties`. With ``gateway``, ``rows`` aren't all thresholds: each home
-    library's are read when it is searched.
+    With ``gateway``, ``rows`` aren't all thresholds: each home library's are read when it is searched.
     """
 
     def __init__(
@@ -77,14 +70,10 @@ class Thresholds:
         profiles: Profiles,
         gateway: Gateway | None = None,
     ) -> None:
-        self._gateway = gateway
-        self._penalties = penalties
-        self._org_units = org_units
-        self._profiles = profiles
+        self._gateway, self._penalties, self._org_units, self._profiles = gateway, penalties, org_units, profiles
         self._rows: dict[tuple[int, int, int], Threshold] = {}
         self._add(rows)
-        self._libraries: set[int] = set()
-        self._refused: set[int] = set()
+        self._libraries, self._refused = set[int](), set[int]()
 
     @classmethod
     def read(
@@ -133,16 +122,14 @@ class Thresholds:
         """Return the nearest threshold, or None.
 
         The nearest is searched from the profile upwards at the home library, then the same at each org unit above.
-
-        Raises:
-            PermissionDeniedError: the account lacks VIEW_GROUP_PENALTY_THRESHOLD at the home library.
+        Raises PermissionDeniedError if the account lacks VIEW_GROUP_PENALTY_THRESHOLD at the home library.
         """
         return next((step.found for step in self.lookups(profile, home_library) if step.found is not None), None)
 
     def lookups(self, profile: int, home_library: int) -> Iterator[ThresholdLookup]:
         """Yield the steps of the ILS's search in its order, up to the first with a threshold.
 
-        Raises what :meth:`find` does.
+        Raises PermissionDeniedError if the account lacks VIEW_GROUP_PENALTY_THRESHOLD at the home library.
         """
         self._read_at(home_library)
         penalty = self._penalties.get(home_library, PATRON_EXCEEDS_FINES)
@@ -184,9 +171,8 @@ class ResolvedLimit:
     def decide(self, own_balance: Decimal | None) -> Decision:
         """Decide about a patron who owes ``own_balance`` within the scope. None: no open transactions there."""
         if own_balance is None:
-            # Evergreen's sum over no transactions is null, which reaches no threshold, not even 0.00
-            # (actor.calculate_system_penalties). Open transactions that add up to 0.00 do reach it. Configured limits
-            # follow the same logic.
+            # Evergreen's sum over no transactions is null, which reaches no threshold, not even 0.00. Open transactions
+            # that add up to 0.00 do reach it. Configured limits follow the same logic.
             return Decision(False, ZERO, self.limit)
         return decide(own_balance, self.limit)
 
@@ -225,10 +211,7 @@ class Limits:
 
     @property
     def need_transactions(self) -> bool:
-        """Whether a patron with 0.00 may be over a limit if they have open transactions, and not if they don't.
-
-        This is the case for a limit of 0.00 that only needs to be reached, and if not all transactions count.
-        """
+        """Whether a patron with 0.00 may be over a limit only because they have open transactions."""
         settings = self._settings
         if settings.limit == "ils" or _is_reached_by_zero(settings.limit, settings.comparison):
             return True
@@ -242,19 +225,13 @@ class Limits:
 
     @classmethod
     def read(
-        cls,
-        gateway: Gateway,
-        settings: PolicySettings,
-        org_units: OrgUnits,
-        penalties: Mapping[int, int] | None = None,
+        cls, gateway: Gateway, settings: PolicySettings, org_units: OrgUnits, penalties: Mapping[int, int] | None = None
     ) -> Limits:
         """Read the data for the limits: no call for one amount, two calls with rules, six for the ILS's thresholds.
 
         ``penalties`` come from :func:`evergreen_groups.ils.penalties.read_fines_penalties`. They are read if missing.
-
-        Raises:
-            ConfigurationError: a rule names a profile or library that doesn't exist.
-            DataError: the ILS's setting for the penalty is invalid.
+        Raises ConfigurationError if a rule names a profile or library that doesn't exist, and DataError if the ILS's
+        setting for the penalty is invalid.
         """
         if settings.uniform:
             return cls(settings)
@@ -275,11 +252,7 @@ class Limits:
         return limits
 
     def limit_for(self, profile: int, home_library: int) -> ResolvedLimit:
-        """Return the limit for patrons with this profile and home library (ids).
-
-        Raises:
-            PermissionDeniedError: the limit is an ILS threshold that the account may not see.
-        """
+        """Return the limit for patrons with this profile and home library; PermissionDeniedError for a hidden one."""
         key = profile, home_library
         # Worth caching: a report has thousands of patrons, but only dozens of pairs of profile and home library.
         if key not in self._known:
@@ -289,8 +262,7 @@ class Limits:
     def visible_limit_for(self, profile: int, home_library: int) -> ResolvedLimit | None:
         """Like :meth:`limit_for`, but return None if the limit is an ILS threshold that the account may not see.
 
-        That is common: the stock profile Circulators sees patrons of the whole system, but only the thresholds of its
-        own branch (Evergreen's ``950.data.seed-values.sql``).
+        The stock profile Circulators sees patrons of the whole system, but only its own branch's thresholds.
         """
         # Rules need no permission, and a cached threshold has been read with it.
         known = (profile, home_library) in self._known or self._by_rule(profile, home_library) is not None
@@ -325,12 +297,8 @@ class Limits:
         everywhere = len(scope) == len(org_units)
         values = {"profile": profiles.name(found.profile), "library": org_units.shortname(found.org_unit)}
         origin = Message("Evergreen: threshold of {profile} at {library}", values=values)
-        return ResolvedLimit(
-            # The configured comparison is ignored: Evergreen compares with >= (penalties-update-015: 10.00 at a
-            # threshold of 10.00).
-            limit=Limit(found.amount, Comparison.REACHES, origin),
-            scope=None if everywhere else scope,
-        )
+        # Whatever the configured comparison, Evergreen compares with >= (penalties-update-015: 10.00 at 10.00).
+        return ResolvedLimit(Limit(found.amount, Comparison.REACHES, origin), None if everywhere else scope)
 
 
 def _is_reached_by_zero(amount: Decimal | None, comparison: Comparison) -> bool:
@@ -354,10 +322,8 @@ def decide_all(
 
     ``limits`` has the limit of each patron. ``own_fines`` has what each owes at all libraries, and leaves out patrons
     without open transactions. A decision's ``own_balance`` includes only the fines that the limit counts.
-    ``leave_out_hidden`` leaves out patrons whose transactions are needed and hidden.
-
-    Raises:
-        DataError: not all fines count, and the account can't see a patron's transactions.
+    ``leave_out_hidden`` leaves out patrons whose transactions are needed and hidden. Raises DataError if not all fines
+    count, and the account can't see a patron's transactions.
     """
     scopes = {id: limit.scope for id, limit in limits.items() if limit.scope is not None}
     within = read_fines_within(gateway, scopes, own_fines, leave_out_hidden=leave_out_hidden) if scopes else {}
@@ -422,16 +388,12 @@ class RuleDifference:
         """Find the differences for patrons of these home libraries and profiles (ids), the most frequent first.
 
         The result holds for recalculations at the home library. A checkout at another library is subject to that
-        library's threshold.
-
-        Raises:
-            PermissionDeniedError: the account may not see the thresholds of one of the libraries.
-            DataError: the ILS refers to a profile or penalty that it doesn't list.
+        library's threshold. Raises PermissionDeniedError if the account may not see the thresholds of one of the
+        libraries, and DataError if the ILS refers to a profile or penalty that it doesn't list.
         """
-        # By kind, limit, threshold and penalty: the home library and profile, and those where the threshold is set.
-        found: dict[
-            tuple[DifferenceKind, Limit, Decimal | None, PenaltyKind], list[tuple[int, int, tuple[int, int] | None]]
-        ] = {}
+        # The home library and profile, and those where the threshold is set.
+        Affected = list[tuple[int, int, tuple[int, int] | None]]  # noqa: N806  # a type
+        found: dict[tuple[DifferenceKind, Limit, Decimal | None, PenaltyKind], Affected] = {}
         profile_ids = list(profiles)
         for library in libraries:
             penalty = kinds.set_for_fines_at(library)
@@ -470,8 +432,7 @@ def _differences(
     elif over is None:
         yield DifferenceKind.NO_LIMIT
     else:
-        # Both amounts are in whole cents (pgpt.threshold is numeric(8,2)), and the ILS compares with >=
-        # (penalties-update-015). So they agree if the threshold is the smallest amount over the limit.
+        # Both are in whole cents, and the ILS compares with >=. So they agree at the smallest amount over the limit.
         if threshold.amount == rule.limit.amount != over:
             yield DifferenceKind.BLOCKS_AT_LIMIT
         elif threshold.amount != over:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.errors import ConfigurationError, DataError, GatewayError
+from evergreen_groups.errors import ConfigurationError, DataError, GatewayError, unreadable
 from evergreen_groups.gateway import TOKEN
 from evergreen_groups.language import name_key, timezone_of
 
@@ -51,11 +51,7 @@ class OrgUnits:
 
     @classmethod
     def read(cls, gateway: Gateway) -> OrgUnits:
-        """Read the tree. Org units are public in Evergreen (``pcrud-084``).
-
-        Raises:
-            DataError: the root is missing, or an org unit's parent.
-        """
+        """Read the tree, which is public (``pcrud-084``). Raises DataError if the root or a parent is missing."""
         # Evergreen's methods for the tree nest it (settings-030), or send all numbers as strings (settings-034).
         rows = gateway.pcrud.all_columns("aou", ("id", "shortname", "name", "parent_ou"))
         return cls(OrgUnit(*row) for row in rows)
@@ -76,23 +72,13 @@ class OrgUnits:
         return org_id in self._by_id
 
     def unit(self, org_id: int) -> OrgUnit:
-        """Return the org unit with this id.
-
-        Raises:
-            DataError: the ILS didn't list it. Going on without it would silently leave out its patrons and limits.
-        """
+        """Return the org unit with this id, or raise DataError: its patrons and limits mustn't be left out silently."""
         try:
             return self._by_id[org_id]
         except (KeyError, TypeError):
-            raise DataError(
-                "Evergreen's answer can't be read: {detail}",
-                advice="try again later",
-                code="org-unit-missing",
-                values={"detail": f"unknown org unit {org_id}"},
-            ) from None
+            raise unreadable("org-unit-missing", f"unknown org unit {org_id}", advice="try again later") from None
 
     def shortname(self, org_id: int) -> str:
-        """Return the short name of an org unit. Raises what :meth:`unit` raises."""
         return self.unit(org_id).shortname
 
     def with_descendants(self, org_id: int) -> set[int]:
@@ -120,11 +106,7 @@ class OrgUnits:
         return {*self.upwards(org_id), *self.with_descendants(org_id)}
 
     def find(self, shortname: str) -> OrgUnit:
-        """Return the org unit with this short name, ignoring case.
-
-        Raises:
-            ConfigurationError: no org unit has this name. The message suggests the three most similar ones.
-        """
+        """Return the org unit with this short name, ignoring case, or raise ConfigurationError with similar names."""
         for unit in self:
             if unit.shortname.casefold() == shortname.casefold():
                 return unit
@@ -137,7 +119,6 @@ class OrgUnits:
         )
 
     def _most_similar(self, name: str) -> list[OrgUnit]:
-        """Return the org units whose short name or name is most similar to this one, the most similar first."""
         matcher = SequenceMatcher(b=name.casefold())
 
         def similarity(unit: OrgUnit) -> float:
@@ -150,22 +131,13 @@ class OrgUnits:
         return sorted(self, key=lambda unit: (-similarity(unit), unit.shortname))[:_NEAREST]
 
     def named(self, shortnames: Iterable[str]) -> set[int]:
-        """Return the ids of the org units with these short names and of everything below them.
-
-        Raises:
-            ConfigurationError: no org unit has one of the names. The message suggests the three most similar ones.
-        """
+        """Return the ids of the org units with these short names and of everything below. Raises as :meth:`find`."""
         return {org_id for name in shortnames for org_id in self.with_descendants(self.find(name).id)}
 
     def subtree_roots(self, org_ids: set[int]) -> list[OrgUnit]:
-        """Return the roots of the largest subtrees that ``org_ids`` contains as a whole, sorted by id.
-
-        An org unit in the set with a descendant outside isn't a root, and isn't covered by the result.
-        """
+        """Return the roots of the largest subtrees that ``org_ids`` contains as a whole, sorted by id."""
         whole = {org for org in org_ids if org in self._by_id and self.with_descendants(org) <= org_ids}
-        return sorted(
-            (self._by_id[org] for org in whole if self._by_id[org].parent not in whole), key=lambda unit: unit.id
-        )
+        return [self._by_id[org] for org in sorted(whole) if self._by_id[org].parent not in whole]
 
     @staticmethod
     def shortnames_upwards(org_units: Collection[OrgUnit]) -> dict[str, tuple[str, ...]]:
@@ -176,16 +148,24 @@ class OrgUnits:
         return {unit.shortname: tuple(map(tree.shortname, tree.upwards(unit.id))) for unit in org_units}
 
     @staticmethod
+    def read_setting(gateway: Gateway, name: str) -> dict[int, Any]:
+        """Return the values of a library setting by org unit, None where it isn't set. One call. Raises DataError."""
+        try:
+            answer = gateway.call("open-ils.actor", _FOR_ALL, TOKEN, name).listing()
+            values = {int(entry["org_unit"]): entry["summary"]["value"] for entry in answer}
+        except (TypeError, KeyError, ValueError):
+            raise unusable_setting(name) from None
+        if len(values) < len(answer):
+            raise unusable_setting(name)
+        return values
+
+    @staticmethod
     def read_timezones(gateway: Gateway) -> dict[int, tzinfo]:
-        """Return the time zones of the org units (by id) that have one, set or inherited.
+        """Return the time zones of the org units that have a known one, set or inherited. One call (``desk-006``).
 
-        One call (``desk-006``). pcrud can't read settings (``aous`` is only for cstore). This setting needs no
-        permission to view (950.data.seed-values.sql). Org units with an unknown time zone are left out.
-
-        Raises:
-            DataError: the answer has the wrong shape.
+        It needs no permission (950.data.seed-values.sql), but pcrud can't read settings. Raises DataError.
         """
-        values = read_setting(gateway, TIMEZONE).items()
+        values = OrgUnits.read_setting(gateway, TIMEZONE).items()
         found = {org_unit: timezone_of(value) for org_unit, value in values if isinstance(value, str)}
         return {org_unit: zone for org_unit, zone in found.items() if zone is not None}
 
@@ -207,29 +187,9 @@ TIMEZONE = "lib.timezone"
 _FOR_ALL = "open-ils.actor.settings.value_for_all_orgs.atomic"
 
 
-def read_setting(gateway: Gateway, name: str) -> dict[int, Any]:
-    """Return the values of a library setting by org unit, None where it isn't set. One call.
-
-    Raises:
-        DataError: the answer has the wrong shape.
-    """
-    try:
-        answer = gateway.call("open-ils.actor", _FOR_ALL, TOKEN, name).listing()
-        values = {int(entry["org_unit"]): entry["summary"]["value"] for entry in answer}
-    except (TypeError, KeyError, ValueError):
-        raise unusable_setting(name) from None
-    if len(values) < len(answer):
-        raise unusable_setting(name)
-    return values
-
-
 def unusable_setting(name: str) -> DataError:
     """Make the error for an answer without the values of a library setting."""
-    return DataError(
-        "Evergreen's answer can't be read: {detail}",
-        code="ils-setting-unusable",
-        values={"detail": f"not the values of {name}"},
-    )
+    return unreadable("ils-setting-unusable", f"not the values of {name}")
 
 
 class Profiles:
@@ -251,12 +211,8 @@ class Profiles:
 
     @classmethod
     def read(cls, gateway: Gateway) -> Profiles:
-        """Read the tree. All staff accounts may (``pgt`` requires STAFF_LOGIN).
-
-        Raises:
-            DataError: a profile's parent is missing.
-        """
-        # Recorded in pcrud-082. A patron's session gets an empty list (pcrud-083).
+        """Read the tree. Raises DataError if a profile's parent is missing."""
+        # All staff accounts see it (pcrud-082). A patron's session gets an empty list (pcrud-083).
         rows = gateway.pcrud.all_columns("pgt", ("id", "name", "parent", "application_perm"))
         return cls((row[:3] for row in rows), {row[0]: row[3] for row in rows if row[3]})
 
@@ -272,11 +228,7 @@ class Profiles:
         return len(self._names)
 
     def name(self, profile: int) -> str:
-        """Return the name of a profile.
-
-        Raises:
-            DataError: the ILS didn't list the profile, so the limit of its patrons is unknown.
-        """
+        """Return the name of a profile, or raise DataError: the limit of its patrons is unknown."""
         return self._names[self._known(profile)]
 
     def upwards(self, profile: int) -> list[int]:
@@ -299,12 +251,7 @@ class Profiles:
 
     def _known(self, profile: int) -> int:
         if profile not in self._names:
-            raise DataError(
-                "Evergreen's answer can't be read: {detail}",
-                advice="try again later",
-                code="profile-missing",
-                values={"detail": f"unknown profile {profile}"},
-            )
+            raise unreadable("profile-missing", f"unknown profile {profile}", advice="try again later")
         return profile
 
     def named(self, names: Iterable[str]) -> frozenset[int]:
@@ -313,11 +260,7 @@ class Profiles:
         return frozenset(id for id in self if tops.intersection(self.upwards(id)))
 
     def find(self, name: str) -> int:
-        """Return the id of the profile with this name, ignoring case.
-
-        Raises:
-            ConfigurationError: no profile has this name. The message lists the profiles.
-        """
+        """Return the id of the profile with this name, ignoring case, or raise ConfigurationError with all names."""
         for id, known in self._names.items():
             if known.casefold() == name.casefold():
                 return id

@@ -8,27 +8,21 @@ from datetime import UTC, datetime
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from evergreen_groups.errors import DataError
-from evergreen_groups.ils.org_units import read_setting, unusable_setting
+from evergreen_groups.errors import DataError, unreadable
+from evergreen_groups.ils.org_units import OrgUnits, unusable_setting
 from evergreen_groups.values import plausible
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
-    from evergreen_groups.ils.org_units import OrgUnit, OrgUnits
+    from evergreen_groups.ils.org_units import OrgUnit
 
 PATRON_EXCEEDS_FINES = 1
 """The id of the stock penalty for fines (``csp``)."""
 
-PENALTY_OVERRIDE = "circ.custom_penalty_override.PATRON_EXCEEDS_FINES"
-"""The library setting that replaces the stock penalty."""
-
 
 @dataclass(frozen=True, slots=True)
 class PenaltyKind:
-    """A kind of penalty. ``blocks`` lists the actions it blocks (``CIRC``, ``HOLD``). A note has none.
-
-    ``name`` is a code; ``label`` is what the staff client shows.
-    """
+    """A kind of penalty. ``blocks`` lists the actions it blocks (``CIRC``). ``label`` is the staff client's name."""
 
     id: int
     name: str
@@ -56,12 +50,12 @@ class Penalty:
         return self.staff is not None
 
 
-class PenaltyRow(NamedTuple):
-    """A standing penalty in force with ids for ``kind``, ``org_unit`` and ``staff`` (who set it).
+PENALTY_FIELDS = ("id", "usr", "standing_penalty", "org_unit", "staff", "set_date", "stop_date")
+"""The fields of ``ausp`` that a :class:`PenaltyRow` needs, and ``stop_date``, which tells if it is in force."""
 
-    Unlike :class:`Penalty`, it can be built without reading the kinds (``csp``). That suffices to compare penalties
-    before and after a change.
-    """
+
+class PenaltyRow(NamedTuple):
+    """A :class:`Penalty` with ids only, built without reading the kinds (``csp``)."""
 
     id: int
     patron: int
@@ -93,18 +87,15 @@ class PenaltyRow(NamedTuple):
 
 
 def read_fines_penalties(gateway: Gateway, org_units: OrgUnits) -> dict[int, int]:
-    """Return the id of each org unit's penalty for fines: the stock one, or the one set in :data:`PENALTY_OVERRIDE`.
+    """Return the id of each org unit's penalty for fines: the stock one, or that of :attr:`PenaltyKinds.SETTING`.
 
-    One call (``explanation-008``).
-
-    Raises:
-        DataError: a setting's value isn't a penalty id.
+    One call (``explanation-008``). Raises DataError if a setting's value isn't a penalty id.
     """
-    values = read_setting(gateway, PENALTY_OVERRIDE)
+    values = OrgUnits.read_setting(gateway, PenaltyKinds.SETTING)
     # The answer lists every org unit, with null for no setting (explanation-008). If one is missing, its penalty is
     # unknown, which isn't the same as the stock one.
     if not values.keys() >= {unit.id for unit in org_units}:
-        raise unusable_setting(PENALTY_OVERRIDE)
+        raise unusable_setting(PenaltyKinds.SETTING)
     return {unit.id: _penalty_id(values[unit.id]) for unit in org_units}
 
 
@@ -120,15 +111,15 @@ def _penalty_id(value: object) -> int:
             "the Evergreen setting {name} isn't the id of a penalty",
             advice="correct the setting in Evergreen",
             code="ils-setting-without-penalty",
-            values={"name": PENALTY_OVERRIDE},
+            values={"name": PenaltyKinds.SETTING},
         ) from None
 
 
 class PenaltyKinds:
-    """All kinds of penalties, and the knowledge which of them are for fines at which library.
+    """All kinds of penalties, and which are for fines at which library: the stock one, unless a setting replaces it."""
 
-    By default that is the stock kind, PATRON_EXCEEDS_FINES. A library setting can replace it.
-    """
+    SETTING = "circ.custom_penalty_override.PATRON_EXCEEDS_FINES"
+    """The library setting that replaces the stock penalty."""
 
     def __init__(self, kinds: Collection[PenaltyKind], fines_penalties: Mapping[int, int]) -> None:
         """``fines_penalties`` comes from :func:`read_fines_penalties`: the id of the kind for fines by org unit."""
@@ -150,13 +141,11 @@ class PenaltyKinds:
             lambda: gateway.pcrud.all_columns("csp", fields),
             lambda: read_fines_penalties(gateway, org_units) if fines_penalties is None else fines_penalties,
         )
-        return cls(
-            [
-                PenaltyKind(id, name, tuple(blocks.split("|")) if blocks else (), label or "")
-                for id, name, blocks, label in rows
-            ],
-            for_fines,
-        )
+        kinds = [
+            PenaltyKind(id, name, tuple(blocks.split("|")) if blocks else (), label or "")
+            for id, name, blocks, label in rows
+        ]
+        return cls(kinds, for_fines)
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -172,18 +161,13 @@ class PenaltyKinds:
     def for_fines_at(self, home_library: int) -> frozenset[int]:
         """Return the ids of the kinds that are for fines of patrons of this home library.
 
-        Another library's replacement may mean something else here, such as overdue items, because seven settings name
-        penalties, each for any org unit. A recalculation for ``PATRON_EXCEEDS_FINES`` sets and removes only the kinds
-        returned here (``OpenILS/Utils/Penalty.pm`` accepts both ids; ``penalties-update-022``).
+        Another library's replacement may mean something else here. A recalculation for ``PATRON_EXCEEDS_FINES`` sets
+        and removes only these kinds (``OpenILS/Utils/Penalty.pm`` accepts both ids; ``penalties-update-022``).
         """
         return frozenset({PATRON_EXCEEDS_FINES, self.fines_penalties.get(home_library, PATRON_EXCEEDS_FINES)})
 
     def set_for_fines_at(self, home_library: int) -> PenaltyKind:
-        """Return the kind that the ILS sets for fines of patrons of this home library.
-
-        Raises:
-            DataError: the library setting names an unknown kind.
-        """
+        """Return the kind that the ILS sets for fines of patrons of this home library; DataError if it is unknown."""
         return self._kind(self.fines_penalties.get(home_library, PATRON_EXCEEDS_FINES))
 
     def is_for_fines(self, kind: PenaltyKind, home_library: int) -> bool:
@@ -220,11 +204,7 @@ class PenaltyKinds:
         )
 
     def in_force(self, gateway: Gateway, org_units: OrgUnits, patrons: Collection[int]) -> dict[int, list[Penalty]]:
-        """Return the penalties in force of each patron, by patron id, sorted by the penalties' ids.
-
-        Raises:
-            DataError: a penalty has an unknown kind or org unit.
-        """
+        """Return the penalties in force by patron id, sorted by id; DataError for an unknown kind or org unit."""
         return self.by_patron(rows_in_force(gateway, patrons), org_units, patrons)
 
     def by_patron(
@@ -242,25 +222,13 @@ class PenaltyKinds:
             return self._by_id[kind]
         except KeyError:
             # Without knowing what the kind blocks, don't treat it as a note.
-            raise DataError(
-                "Evergreen's answer can't be read: {detail}",
-                advice="try again later",
-                code="penalty-kind-missing",
-                values={"detail": f"unknown penalty {kind}"},
-            ) from None
-
-
-PENALTY_FIELDS = ("id", "usr", "standing_penalty", "org_unit", "staff", "set_date", "stop_date")
-"""The fields of ``ausp`` that a :class:`PenaltyRow` needs, and ``stop_date``, which tells if it is in force."""
+            raise unreadable("penalty-kind-missing", f"unknown penalty {kind}", advice="try again later") from None
 
 
 def rows_in_force(
     gateway: Gateway, patrons: Collection[int], *, kinds: Sequence[int] | None = None, all_visible: bool = False
 ) -> Iterator[PenaltyRow]:
-    """Read the penalties in force of these patrons, optionally only of some ``kinds`` (ids).
-
-    ``all_visible`` promises that the account has VIEW_USER at the home library of each patron.
-    """
+    """Read these patrons' penalties in force. ``all_visible`` promises VIEW_USER at the home library of each."""
     where = None if kinds is None else {"standing_penalty": list(kinds)}
     rows = gateway.pcrud.columns_by_values(
         "ausp", PENALTY_FIELDS, "usr", sorted(patrons), where=where, all_visible=all_visible

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.errors import DataError, PermissionDeniedError
+from evergreen_groups.errors import PermissionDeniedError, unreadable
 from evergreen_groups.gateway import TOKEN, Gateway, Record, whole_number
 
 if TYPE_CHECKING:
@@ -20,9 +20,7 @@ def account_of_session(gateway: Gateway, *, prolong: bool = True) -> Record:
     """Return the account (``au``) that the session belongs to. One call.
 
     With ``prolong`` False, the call doesn't count as use of the session (``oils_auth.c``, oilsAuthSessionRetrieve).
-
-    Raises:
-        UnexpectedAnswerError: the answer isn't an account.
+    Raises UnexpectedAnswerError if the answer isn't an account.
     """
     more = () if prolong else (None, 1)
     result = gateway.call("open-ils.auth", "open-ils.auth.session.retrieve", TOKEN, *more)
@@ -37,44 +35,27 @@ def library_of(account: Record) -> int:
     """Return the id of the org unit where the session works: its workstation's library, or the account's home library.
 
     The ILS puts either in ``ws_ou``: the home library without a workstation (``auth-015``), and the workstation's
-    library, as a string, with one (``auth-004``).
-
-    Raises:
-        DataError: the account names neither.
+    library, as a string, with one (``auth-004``). Raises DataError if the account names neither.
     """
     try:
         return int(account.ws_ou or account.home_ou)
     except (TypeError, ValueError, AttributeError):
-        raise DataError(
-            "Evergreen's answer can't be read: {detail}",
-            code="no-workplace",
-            values={"detail": "the session has no workplace"},
-        ) from None
+        raise unreadable("no-workplace", "the session has no workplace") from None
 
 
 @dataclass(frozen=True, slots=True)
 class SessionAccount:
-    """The account of a session."""
+    """The account of a session: its ids, and the ``library`` where the session works. None: none, or unknown."""
 
     user: int
-    """The account's id (``au.id``)."""
     library: int
-    """The id of the org unit where the session works."""
     home: int
-    """The id of the account's home library."""
     workstation: int | None
-    """The workstation's id (``aws.id``)."""
     group: int | None = None
-    """The number of the account's own patron group. None: unknown."""
 
     @classmethod
     def read(cls, gateway: Gateway) -> SessionAccount:
-        """Read the account. One call, which doesn't prolong the session.
-
-        Raises:
-            DataError: the ILS doesn't say where the account works.
-            UnexpectedAnswerError: the answer isn't an account.
-        """
+        """Read the account. One call, which doesn't prolong the session. Raises DataError and UnexpectedAnswerError."""
         # The panel refreshes by itself, which mustn't keep an abandoned session alive.
         account = account_of_session(gateway, prolong=False)
         library = library_of(account)
@@ -97,15 +78,15 @@ VIEW_CIRCULATIONS = "VIEW_CIRCULATIONS"
 STAFF_LOGIN = "STAFF_LOGIN"
 VIEW_USER_TRANSACTIONS = "VIEW_USER_TRANSACTIONS"
 UPDATE_USER = "UPDATE_USER"
+VIEW_THRESHOLDS = "VIEW_GROUP_PENALTY_THRESHOLD"
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Where the account may see patrons.
+    """Where the account may see patrons: the ids of ``visible_orgs``.
 
-    ``visible_orgs`` are the ids of all org units whose patrons it sees. ``missing`` covers the remaining org units,
-    with as few entries as possible. All types of org units count, because a patron's home library may also be a system
-    or the consortium.
+    ``missing`` covers the remaining org units with as few entries as possible. All types of org units count, because a
+    patron's home library may also be a system or the consortium.
     """
 
     visible_orgs: frozenset[int]
@@ -125,12 +106,9 @@ class Access:
     def read(cls, gateway: Gateway, org_units: OrgUnits, granted: Collection[int] | None = None) -> Access:
         """Find out where the account sees patrons.
 
-        ``granted`` is what :func:`highest_granted` returns for VIEW_USER, read if not given. If it includes the root,
-        no further calls are needed.
-
-        Raises:
-            PermissionDeniedError: the account sees no patrons at all.
-            DataError: ``granted`` has an unknown org unit.
+        ``granted`` is what :func:`highest_granted` returns for VIEW_USER, read if not given. Raises
+        PermissionDeniedError if the account sees no patrons at all, and DataError if ``granted`` has an unknown org
+        unit.
         """
         root = org_units.root.id
         every = {unit.id for unit in org_units}
@@ -165,10 +143,7 @@ class Access:
 
 
 def orgs_by_permission(gateway: Gateway, org_units: OrgUnits, permissions: Sequence[str]) -> dict[str, frozenset[int]]:
-    """Return, by permission, the ids of the org units at which the account has it (by work org unit or home library).
-
-    Two calls, and one more for each permission that it doesn't have everywhere.
-    """
+    """Return, by permission, the ids of the org units at which the account has it. Two calls or more."""
     highest = highest_granted(gateway, permissions)
     user = account_of_session(gateway).id
     return {
@@ -180,22 +155,13 @@ def orgs_by_permission(gateway: Gateway, org_units: OrgUnits, permissions: Seque
 def orgs_with_permission(
     gateway: Gateway, org_units: OrgUnits, permission: str, highest: Collection[int], user: int
 ) -> frozenset[int]:
-    """Return the ids of the org units at which a user (who must be the session's) has a permission.
-
-    ``highest`` comes from :func:`highest_granted`. Without the root in it, the function needs one call.
-    """
+    """Return the org units at which the session's user has a permission. One call without the root in ``highest``."""
     every = frozenset(unit.id for unit in org_units)
-    if org_units.root.id in highest:
-        return every
-    return every - _denied_at(gateway, user, sorted(every), permission)
+    return every if org_units.root.id in highest else every - _denied_at(gateway, user, sorted(every), permission)
 
 
 def missing_permissions(gateway: Gateway, user: int, org_unit: int, permissions: Sequence[str]) -> frozenset[str]:
-    """Return the permissions that a user (who must be the session's) lacks at an org unit. One call.
-
-    Raises:
-        UnexpectedAnswerError: the answer isn't a list of these permissions. It must not pass for "none missing".
-    """
+    """Return the permissions that the session's user lacks at an org unit. One call. Raises UnexpectedAnswerError."""
     method = "open-ils.actor.user.perm.check"
     # The answer names neither user nor org unit, so a mixed-up answer would go unnoticed on a shared connection.
     result = gateway.call("open-ils.actor", method, TOKEN, user, org_unit, list(permissions), own_connection=True)
@@ -207,10 +173,7 @@ def missing_permissions(gateway: Gateway, user: int, org_unit: int, permissions:
 
 
 def highest_granted(gateway: Gateway, permissions: Sequence[str]) -> dict[str, list[int]]:
-    """Return by permission the highest org units (ids) where the account has it. One call.
-
-    Only permissions by its work org units count, not by its home library (``auth-058``).
-    """
+    """Return by permission the highest work org units (``auth-058``) where the account has it. One call."""
     method = "open-ils.actor.user.has_work_perm_at.batch"
     result = gateway.call("open-ils.actor", method, TOKEN, list(permissions))
     answer = result.mapping()
@@ -221,11 +184,7 @@ def highest_granted(gateway: Gateway, permissions: Sequence[str]) -> dict[str, l
 def denied_pairs(
     gateway: Gateway, user: int, org_units: Sequence[int], permissions: Sequence[str]
 ) -> set[tuple[int, str]]:
-    """Return the pairs of org unit (id) and permission that a user (who must be the session's) lacks. One call.
-
-    Raises:
-        UnexpectedAnswerError: the answer isn't a list of these pairs. It must not pass for "none missing".
-    """
+    """Return the pairs of org unit and permission that the session's user lacks. One call."""
     method = "open-ils.actor.user.perm.check.multi_org"
     result = gateway.call(
         "open-ils.actor", method, TOKEN, user, list(org_units), list(permissions), own_connection=True
@@ -275,11 +234,8 @@ class SessionRights:
         home library is below the org unit's ancestor at the permission's depth (``permission.usr_has_work_perm``,
         ``permission.usr_has_home_perm``). So it's enough to ask about a few org units: the library and the home library
         with their ancestors, and the highest ones that the ILS names. The ILS's list is only a hint and may be wrong
-        (see the comment in ``Access.read``), so those org units are checked, too.
-
-        Raises:
-            PermissionDeniedError: the account may not ask for permissions.
-            UnexpectedAnswerError: an answer has the wrong shape.
+        (see the comment in ``Access.read``), so those org units are checked, too. Raises PermissionDeniedError if the
+        account may not ask for permissions, and UnexpectedAnswerError if an answer has the wrong shape.
         """
         highest = highest_granted(gateway, _ASKED)
         named = {account.library, account.home}.union(*highest.values())

@@ -27,10 +27,8 @@ if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
 
 # Reading profiles, thresholds and permissions takes up to ten calls, more than the panel's summary itself, and they
-# change a few times a year. Five minutes is soon enough to notice. Fines and penalties are never cached, and pcrud
-# checks permissions for each row anyway.
+# change a few times a year. Fines and penalties are never cached, and pcrud checks permissions for each row anyway.
 SECONDS = 300.0
-"""How long values stay in the cache, in seconds."""
 _CACHES = (
     *("rights", "accounts", "limits", "ILS limits", "org units", "profiles", "penalty kinds", "circulation tallies"),
     "time zones",
@@ -56,29 +54,21 @@ class ReferenceData:
         """All caches by name, for metrics."""
 
     def account(self, gateway: Gateway) -> SessionAccount:
-        """Return the session's account. One call, which doesn't prolong the session.
-
-        Raises:
-            DataError: the ILS doesn't say where the account works.
-        """
+        """Return the session's account. One call, which doesn't prolong the session."""
         return self._cached("accounts", _key(gateway), lambda: SessionAccount.read(gateway))
 
     def user(self, gateway: Gateway) -> int:
-        """Return the session's user id (``au.id``), see :meth:`account`."""
+        """Return the session's user id (``au.id``)."""
         return self.account(gateway).user
 
     def rights(self, gateway: Gateway) -> SessionRights:
-        """Return where the session has the permissions that decide what it sees.
-
-        Two calls, plus those of :meth:`account` and :meth:`org_units`.
-        """
+        """Return where the session has the permissions that decide what it sees. Two calls."""
         return self._cached("rights", _key(gateway), lambda: self._read_rights(gateway, self.account(gateway)))
 
     def store_account(self, gateway: Gateway, account: SessionAccount) -> SessionRights | None:
         """Store the session's account, just read by the caller, and read its rights unless they are cached.
 
-        Return the rights if they were just read, and None if they were cached. A cached permission may have been
-        revoked in the meantime, so the caller can't rely on it.
+        Return None if they were: a cached permission may have been revoked, so the caller can't rely on it.
         """
         key, read = _key(gateway), list[SessionRights]()
         self.caches["accounts"].put(key, account)
@@ -106,18 +96,11 @@ class ReferenceData:
         return lacks.isdisjoint(needed)
 
     def org_units(self, gateway: Gateway, named: Iterable[int] = ()) -> OrgUnits:
-        """Return all org units. Two calls.
-
-        If one of the ids in ``named`` isn't cached, read them again: the org unit may be new.
-        """
+        """Return all org units. Two calls, and again if one of the ids in ``named`` isn't cached: it may be new."""
         return self._with_all("org units", gateway, named, lambda: OrgUnits.read(gateway))
 
     def profiles(self, gateway: Gateway, named: Iterable[int] = ()) -> Profiles:
-        """Return all permission profiles. Two calls, and again if one of the ids in ``named`` isn't cached.
-
-        Raises:
-            PermissionDeniedError: the account isn't a staff account, so it sees no profiles.
-        """
+        """Return all permission profiles. Two calls. Raises PermissionDeniedError for a patron's session."""
 
         def read() -> Profiles:
             # Staff accounts see all profiles, patrons' sessions none (pcrud-083).
@@ -126,12 +109,7 @@ class ReferenceData:
         return self._with_all("profiles", gateway, named, read)
 
     def penalty_kinds(self, gateway: Gateway, named: Iterable[int] = ()) -> PenaltyKinds:
-        """Return the kinds of penalties. Three calls, and again if one of the ids in ``named`` isn't cached.
-
-        Raises:
-            DataError: the ILS's setting for the penalty is invalid.
-            PermissionDeniedError: the account isn't a staff account, so it sees no penalties.
-        """
+        """Return the kinds of penalties. Three calls. Raises DataError, and PermissionDeniedError for a patron."""
 
         def read() -> PenaltyKinds:
             return _not_empty(PenaltyKinds.read(gateway, self.org_units(gateway)), Message("penalties"))
@@ -155,33 +133,21 @@ class ReferenceData:
         return self._cached(name, gateway.url, read)
 
     def circulation_tally(self, gateway: Gateway) -> CirculationTally:
-        """Return which circulations count as out where the session works. One call, plus that of :meth:`account`."""
+        """Return which circulations count as out where the session works. One call."""
         library = self.account(gateway).library
-        return self._cached(
-            "circulation tallies", f"{gateway.url} {library}", lambda: CirculationTally.read(gateway, library)
-        )
+        key = f"{gateway.url} {library}"
+        return self._cached("circulation tallies", key, lambda: CirculationTally.read(gateway, library))
 
     def timezone(self, gateway: Gateway) -> tzinfo | None:
-        """Return the time zone where the session works, or None if the ILS has none for it.
-
-        One call for all libraries, plus that of :meth:`account`.
-
-        Raises:
-            DataError: the answer has the wrong shape.
-        """
+        """Return the time zone where the session works, or None if the ILS has none for it. One call."""
         return self.timezones(gateway).get(self.account(gateway).library)
 
     def timezones(self, gateway: Gateway) -> Mapping[int, tzinfo]:
-        """Return the time zones of org units (ids). One call. Raises the errors of :meth:`timezone`."""
+        """Return the time zones of org units (ids). One call."""
         return self._cached("time zones", gateway.url, lambda: OrgUnits.read_timezones(gateway))
 
     def limits(self, gateway: Gateway) -> Limits:
-        """Return the configured limits. No call for one amount, four with rules, eight or more for ILS thresholds.
-
-        Raises:
-            ConfigurationError: a rule names a profile or library that doesn't exist.
-            DataError: the ILS's setting for the penalty is invalid.
-        """
+        """Return the configured limits. No call for one amount, four with rules, eight or more for ILS thresholds."""
         if self._uniform is not None:
             return self._uniform
         # The visible thresholds depend on the session; rules don't.
@@ -194,10 +160,6 @@ class ReferenceData:
 
         Three calls if the session sees all thresholds. If not, one call, and another per home library. In either case
         plus the calls of :meth:`org_units`, :meth:`profiles` and :meth:`penalty_kinds`.
-
-        Raises:
-            DataError: the ILS's setting for the penalty is invalid.
-            PermissionDeniedError: the account isn't a staff account.
         """
 
         def read() -> Limits:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from evergreen_groups.ils import read_setting
+from evergreen_groups.ils import OrgUnits
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
@@ -136,7 +136,7 @@ class ContactReader:
         self._gateway = gateway
         known = gateway.idl("au")["au"].positions if wanted else {}
         self.fields = tuple(name for name in _Person._fields[1:] if name in known)  # before 3.16 without guardians
-        self._overrides = gateway.begin(lambda: read_setting(gateway, _COLLECTIONS_OVERRIDE) if wanted else {})
+        self._overrides = gateway.begin(lambda: OrgUnits.read_setting(gateway, _COLLECTIONS_OVERRIDE) if wanted else {})
         self._people: dict[int, _Person] = {}
         self._rows: dict[int, list[PenaltyRow]] = {}
         self._addresses: dict[int, PostalAddress] = {}

@@ -32,7 +32,7 @@ from evergreen_groups.errors import (
     PermissionDeniedError,
     TransportError,
 )
-from evergreen_groups.ils import VIEW_USER, SessionAccount, permissions
+from evergreen_groups.ils import VIEW_USER, permissions
 from evergreen_groups.ttl_cache import TimeToLiveCache
 from evergreen_groups.web.problems import ProblemError, unreachable
 
@@ -430,7 +430,7 @@ class Admission:
                     raise
                 self._retries.take(address)
         try:
-            account = SessionAccount.read(gateway)
+            account = permissions.SessionAccount.read(gateway)
             try:
                 rights = self._reference.store_account(gateway, account)
             except PermissionDeniedError:

@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+from pathlib import Path
 
 import pytest
 from support.gateway_server import Server, connect, hang_up, http, http_error, raw, results, stall
@@ -100,11 +101,14 @@ class TestReading:
             f'<!DOCTYPE IDL><IDL xmlns="{BASE}"/>',
             f'<!DOCTYPE IDL [<!ENTITY a "b">]><IDL xmlns="{BASE}"/>',
             f'<!DOCTYPE IDL SYSTEM "http://127.0.0.1:9/x.dtd"><IDL xmlns="{BASE}"/>',
+            f'<!DOCTYPE IDL [<!ENTITY a SYSTEM "{Path(__file__).as_uri()}">]><IDL xmlns="{BASE}">&a;</IDL>',
+            f'<?xml version="1.0" encoding="UTF-16"?><!DOCTYPE IDL [<!ENTITY a "b">]><IDL xmlns="{BASE}"/>',
         ],
     )
     def test_anything_else_is_refused(self, text):
-        with pytest.raises(DataError):
-            Idl.parse(text.encode())
+        with pytest.raises(DataError) as caught:
+            Idl.parse(text.encode("utf-16" if "UTF-16" in text else "utf-8"))
+        assert ("document type" in str(caught.value)) is ("DOCTYPE" in text)
 
     @pytest.mark.parametrize(
         "broken",
@@ -118,20 +122,6 @@ class TestReading:
         """Evergreen's IDL of August 2026 names a field of ``auml`` twice."""
         idl = Idl.parse(f'<IDL xmlns="{BASE}">{broken}<class id="b"/></IDL>'.encode())
         assert list(idl) == ["b"]
-
-    def test_a_doctype_in_another_encoding_is_refused(self):
-        text = f'<?xml version="1.0" encoding="UTF-16"?><!DOCTYPE IDL [<!ENTITY a "b">]><IDL xmlns="{BASE}"/>'
-        with pytest.raises(DataError, match="document type"):
-            Idl.parse(text.encode("utf-16"))
-
-    def test_files_are_not_read_through_entities(self, tmp_path):
-        secret = tmp_path / "secret"
-        secret.write_text("hidden")
-        entity = f'<!DOCTYPE IDL [<!ENTITY a SYSTEM "{secret.as_uri()}">]>'
-        text = f'{entity}<IDL xmlns="{BASE}"><class id="a">&a;</class></IDL>'
-        with pytest.raises(DataError) as caught:
-            Idl.parse(text.encode())
-        assert "hidden" not in str(caught.value)
 
     def test_huge_ones_are_refused(self):
         with pytest.raises(DataError, match="16 MB"):
@@ -149,11 +139,6 @@ class TestAsking:
                 "/reports/fm_IDL.xml?class=ac",
             ]
             gateway.idl()
-
-    def test_several_at_once(self):
-        with Server(otherwise=IdlServer()) as server, connect(server) as gateway:
-            gateway.idl("au", "ac")
-            assert [request.path for request in server.requests] == ["/reports/fm_IDL.xml?class=ac&class=au"]
 
     @pytest.mark.parametrize(
         "refusal",

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from support.gateway_server import says
 from support.pcrud_table import Table, one_answer, patrons
 from support.recorded import (
-    exchanges,
     gateway_of,
     idl_of,
     is_call,
@@ -117,27 +116,6 @@ def test_another_order() -> None:
     assert code_of("au", rows[::-1], {}, order_by=by_group) == "rows-in-another-order"
 
 
-def test_rows_of_a_real_server_are_as_long_as_was_asked_for() -> None:
-    """Checked over everything recorded; trailing nulls are included."""
-    counted = 0
-    for exchange_id in exchanges():
-        name = method(exchange_id)
-        if not name.startswith("open-ils.pcrud.search.") or not name.endswith(".atomic") or not is_call(exchange_id):
-            continue
-        class_id, idl = name.split(".")[3], idl_of(release_of(exchange_id))
-        result = payload(exchange_id)
-        if class_id not in idl or not result or not isinstance(result[0], list):
-            continue
-        given = params(exchange_id)
-        options = given[2] if len(given) > 2 and isinstance(given[2], dict) else {}
-        select = options.get("select", {}).get(class_id)
-        known = [field for field in idl[class_id].fields if not field.virtual and (not select or field.name in select)]
-        for one in result[0]:
-            assert len(one["__p"]) == max((field.position for field in known), default=-1) + 1
-            counted += 1
-    assert counted > 400
-
-
 @given(st.integers(-1000, 1000), st.integers(0, 1000), st.integers(1, 9))
 def test_stretches_cover_all_keys_once(low, length, parts):
     cut = key_ranges(low, low + length, parts)
@@ -177,12 +155,8 @@ class TestPages:
         gateway, _ = gateways(table)
         pages = list(gateway.pcrud.pages("au", page_size=100, concurrency=concurrency))
         assert all(pages)
-        assert sorted(row.id for page in pages for row in page) == [row["id"] for row in table.rows]
-
-    def test_in_key_order_with_one_stretch(self, gateways):
-        gateway, _ = gateways(patrons(range(1000)))
-        ids = [row.id for page in gateway.pcrud.pages("au", page_size=100, concurrency=1) for row in page]
-        assert ids == list(range(1000))
+        ids = [row.id for page in pages for row in page]
+        assert (ids if concurrency == 1 else sorted(ids)) == [row["id"] for row in table.rows]
 
     def test_in_key_order_within_each_of_several(self, gateways):
         gateway, _ = gateways(patrons(range(3000)))
@@ -198,9 +172,6 @@ class TestPages:
         for concurrency in (1, 3):
             pages = gateway.pcrud.pages("au", {"usrgroup": [5, 6, 7]}, low=16, high=22, concurrency=concurrency)
             assert sorted(row.id for page in pages for row in page) == list(range(16, 23))
-
-    def test_one_bound(self, gateways):
-        gateway, _ = gateways(patrons(range(100)))
         for bounds, wanted in (({"low": 90}, range(90, 100)), ({"high": 9}, range(10)), ({"low": 200}, [])):
             pages = gateway.pcrud.pages("au", **bounds)
             assert sorted(row.id for page in pages for row in page) == list(wanted)

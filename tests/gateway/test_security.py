@@ -165,7 +165,7 @@ class TestTLS:
         with Server(otherwise=results(1), tls=tls(certificates, "right")) as server:
             with connect(server, ca_bundle=certificates / "ca.pem") as gateway:
                 gateway.call("a", "a.b")
-                held = gateway._sender._transport._adapter._pool  # as kept in a traceback
+                held = gateway._sender.transport._adapter._pool  # as kept in a traceback
             assert held.pool is None
 
     @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Addresses and requests: what is sent, what comes back, and what can fail on the way."""
+"""Addresses and requests: what is sent, what comes back, what can fail, what is retried, and what never is."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import threading
 import time
 import tracemalloc
 import zlib
+from contextlib import contextmanager
 from decimal import Decimal
 
 import pytest
@@ -20,6 +21,7 @@ from support.gateway_server import (
     envelope,
     hang_up,
     http,
+    http_error,
     raw,
     reset,
     results,
@@ -28,6 +30,7 @@ from support.gateway_server import (
     then_close,
 )
 from support.mail_server import free_port
+from support.waiting import wait_until
 
 from evergreen_groups import errors
 from evergreen_groups.gateway import Gateway, RetryPolicy
@@ -437,3 +440,174 @@ def test_every_spelling_is_one_address(base: str, spellings: list[str]) -> None:
 @pytest.mark.parametrize("other", ["http://ils.example.org", "https://ils.example.org:80", "https://ils.example.org/A"])
 def test_what_differs_is_another_address(other: str) -> None:
     assert Address.parse(other).base == other
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+BODY = envelope("good").encode()
+
+
+@contextmanager
+def quicker_than(seconds):
+    began = time.monotonic()
+    yield
+    assert time.monotonic() - began < seconds
+
+
+SLOW = {
+    "stalls": stall,
+    "drips": drip(GOOD, 0.02),
+    "drips the headers": drip(b"HTTP/1.1 200 OK\r\n" + b"X-Slow: 1\r\n" * 100, 0.005),
+}
+PASSING = {
+    "hangs up before it answers": hang_up,
+    "hangs up amid the headers": cut(GOOD, 20),
+    "hangs up amid the body": cut(GOOD, len(GOOD) - 5),
+    "hangs up amid a chunk": raw(CHUNKED + b"10\r\n{", close=True),
+    "hangs up between chunks": raw(CHUNKED + b"1\r\n{\r\n", close=True),
+    "resets the connection": reset,
+    "cuts off the JSON": raw(http(envelope("good")[:-5])),
+    "answers nothing at all": raw(http("")),
+    "says 408": http_error(408),
+    "says 408 in the body": says(408, "Timeout Error : Request Timeout"),
+    "says 500": http_error(500),
+    "says 502": http_error(502),
+    "says 503": http_error(503),
+}
+NOT_HTTP = {
+    "a negative chunk length": CHUNKED + b"-5\r\n" + BODY,
+    "a negative length of the second chunk": CHUNKED + b"5\r\n" + BODY[:5] + b"\r\n-5\r\n" + BODY[5:],
+    "no chunk length": CHUNKED + b"zz\r\n" + BODY,
+    "a chunk length of other digits": CHUNKED + "٥\r\n".encode() + BODY,
+    "an enormous chunk length": CHUNKED + b"F" * 40 + b"\r\n" + BODY,
+    "an endless chunk length": CHUNKED + b"F" * 70_000 + b"\r\n" + BODY,
+    "two lengths": http(BODY, headers={"Content-Length": "7"}),
+    "too many headers": http(BODY, headers={f"X-{number}": "y" for number in range(200)}),
+    "an endless header": http(BODY, headers={"X": "y" * 70_000}),
+    "another HTTP": b"HTTP/9 200 OK\r\n\r\n" + BODY,
+}
+"""Whatever the HTTP library raises for these is a transport error."""
+PASSING |= {name: raw(answer, close=True) for name, answer in NOT_HTTP.items()}
+LASTING = {
+    "answers HTML": raw(http("<html></html>", content_type="text/html")),
+    "says 404": http_error(404),
+    "says 403": http_error(403),
+    "says 404 in the body": says(404),
+    "redirects": raw(http("", status=301, headers={"Location": "/elsewhere"})),
+    "answers twice": results(1, 2),
+    "answers nothing where one result was due": results(),
+    "doesn't speak HTTP": raw(b"SSH-2.0-OpenSSH_9.6\r\n", close=True),
+}
+
+
+@pytest.mark.parametrize("failure", PASSING.values(), ids=PASSING)
+def test_a_read_is_tried_again(failure):
+    with Server([failure, failure, results("good")]) as server, connect(server, **LONG) as gateway:
+        assert call(gateway) == "good"
+        assert len(server.requests) == 3
+        assert (gateway.statistics.calls, gateway.statistics.retries) == (3, 2)
+
+
+@pytest.mark.parametrize("failure", SLOW.values(), ids=SLOW)
+def test_a_read_that_takes_too_long_is_tried_again(failure):
+    # On a busy machine even a good answer may be late, and is then requested again.
+    retries = RetryPolicy(tries=50, first_delay=0.001, longest_delay=0.002)
+    script = [failure, failure]
+    with Server(script, results("good")) as server, connect(server, **SHORT, retries=retries) as gateway:
+        assert call(gateway) == "good"
+        assert len(server.requests) == gateway.statistics.calls == gateway.statistics.retries + 1 >= 3
+
+
+@pytest.mark.parametrize("write", [pytest.param(False, marks=pytest.mark.long), True], ids=["read", "write"])
+@pytest.mark.parametrize("failure", [*PASSING, *SLOW])
+def test_a_read_is_not_tried_for_ever_and_a_write_is_never_repeated(failure, write):
+    action, times = (PASSING[failure], LONG) if failure in PASSING else (SLOW[failure], SHORT)
+    tries = 1 if write else QUICK.tries
+    with Server([action] * tries, otherwise=results("good")) as server, connect(server, **times) as gateway:
+        with pytest.raises(errors.TransportError) as caught:
+            call(gateway, write=write)
+        assert gateway.statistics.calls == tries
+        wait_until(lambda: len(server.requests) >= tries)  # the server may read more slowly than the call ends
+        assert len(server.requests) == tries
+    assert caught.value.sent
+
+
+class TestAMethodThatDies:
+    """A method may have failed for a passing reason, reported in the body of an HTTP 200."""
+
+    def test_a_read_is_tried_again(self):
+        with Server([says(500), says(503), results("good")]) as server, connect(server, **LONG) as gateway:
+            assert call(gateway) == "good"
+            assert len(server.requests) == 3
+
+    @pytest.mark.parametrize(("write", "tries"), [(False, QUICK.tries), (True, 1)])
+    def test_then_it_is_an_error_that_says_what_the_server_said(self, write, tries):
+        with Server(otherwise=says(500)) as server, connect(server, **LONG) as gateway:
+            with pytest.raises(errors.ServerError, match="status 500, osrfMethodException"):
+                call(gateway, write=write)
+            assert len(server.requests) == tries
+
+
+@pytest.mark.parametrize("write", [False, True])
+@pytest.mark.parametrize("failure", LASTING.values(), ids=LASTING)
+def test_failures_that_last_are_not_repeated(failure, write):
+    with Server([failure], otherwise=results("good")) as server, connect(server) as gateway:
+        with pytest.raises(errors.EvergreenGroupsError):
+            call(gateway, write=write)
+        assert len(server.requests) == 1
+
+
+class TestTime:
+    def test_a_dripping_server_does_not_hold_a_call_for_ever(self):
+        """Every byte arrives within the read timeout; the whole answer doesn't."""
+        slow = drip(http(envelope("x" * 10_000)), 0.02)
+        with (
+            Server(otherwise=slow) as server,
+            connect(server, **SHORT, retries=RetryPolicy(tries=1)) as gateway,
+            quicker_than(60),
+            pytest.raises(errors.TimedOutError, match=r"0\.5 seconds"),
+        ):
+            call(gateway)
+
+    def test_one_call_may_have_another_timeout(self):
+        with Server(otherwise=stall) as server, connect(server, grace=0.1, retries=RetryPolicy(tries=1)) as gateway:
+            with quicker_than(30), pytest.raises(errors.TimedOutError):
+                call(gateway, timeout=0.1)
+            wait_until(lambda: server.requests)  # the server may read more slowly than the call ends
+            assert ("timeout", "1") in server.requests[0].form
+
+    def test_no_try_begins_after_the_total_time(self, monkeypatch):
+        monkeypatch.setattr(RetryPolicy, "delays", lambda _policy: iter([0.0, 0.0, 120.0, 0.0]))
+        policy = RetryPolicy(tries=100, total_seconds=100)
+        with Server(otherwise=http_error(503)) as server, connect(server, retries=policy) as gateway:
+            with quicker_than(60), pytest.raises(errors.HTTPStatusError):
+                call(gateway)
+            assert len(server.requests) == 3
+
+    def test_delays_double_with_jitter_up_to_the_longest(self):
+        policy = RetryPolicy(tries=8, first_delay=0.5, longest_delay=8)
+        whole = [0.5, 1, 2, 4, 8, 8, 8]
+        for _ in range(50):
+            delays = list(policy.delays())
+            assert all(full / 2 <= delay <= full for delay, full in zip(delays, whole, strict=True))
+        assert len({round(next(policy.delays()), 6) for _ in range(20)}) > 1
+
+    def test_closing_ends_what_other_threads_have_under_way(self):
+        with Server(otherwise=stall) as server:
+            gateway = connect(server)
+            caught = []
+
+            def work():
+                try:
+                    call(gateway)
+                except errors.TransportError as error:
+                    caught.append(error)
+
+            worker = threading.Thread(target=work)
+            worker.start()
+            while not server.requests:
+                worker.join(0.01)
+            with quicker_than(30):
+                gateway.close()
+                worker.join(30)
+            assert not worker.is_alive()
+        assert [type(error) for error in caught] == [errors.CutOffError]

@@ -33,7 +33,7 @@ from support.gateway_server import (
 from support.gateway_time import GatewayTime
 from support.recorded import gateway_of
 
-from evergreen_groups import errors, gateway
+from evergreen_groups import errors
 from evergreen_groups.gateway import TOKEN as TOKEN_PLACE
 from evergreen_groups.gateway import Gateway, RetryPolicy
 from evergreen_groups.gateway.connection import begin, ordered_map
@@ -301,14 +301,6 @@ class TestMap:
         with pytest.raises(ZeroDivisionError):
             list(values)
 
-    def test_calls_of_a_gateway(self, gateways):
-        gateway, server = gateways(
-            session_server(lambda line, request: results(request.params[0] * 2)(line, request)), concurrency=4
-        )
-        values = gateway.map(lambda number: gateway.call("a", "a.double", number).value, range(50))
-        assert list(values) == [number * 2 for number in range(50)]
-        assert len(set(server.connections)) <= 4
-
 
 @pytest.mark.parametrize(("exchange_id", "may_be"), [("releases-056", False), ("3.11/releases-056", True)])
 def test_what_a_server_says_of_copies(exchange_id: str, may_be: bool) -> None:
@@ -325,10 +317,3 @@ def test_a_gateway_that_gives_no_reason_says_nothing_of_copies() -> None:
         gateways.gateway_of(sandbox.url, "consortium_staff") as gateway,
     ):
         assert gateway.reads_replicas
-
-
-@pytest.mark.parametrize("name", ["Class", "Field", "Idl", "Link", "Pcrud", "Record", "Result", "Statistics"])
-def test_what_its_methods_give_can_be_named(name: str) -> None:
-    """Typed programs need these types even if they don't create the objects."""
-    assert getattr(gateway, name).__name__ == name
-    assert name in gateway.__all__

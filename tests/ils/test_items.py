@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from support.bills_and_items import ELM, HARBOR, bill, lend
+from support.bills_and_items import HARBOR
 from support.circulators import change_rows
 from support.fault_proxy import FaultProxy
 from support.gateways import gateway_of, recorded_families
@@ -13,36 +13,11 @@ from support.recorded import gateway_of as recorded_gateway_of
 from support.recorded import idl_of, payload
 
 from evergreen_groups.errors import DataError
-from evergreen_groups.gateway import Gateway
-from evergreen_groups.ils import ItemOut, OrgUnits, PatronItems, UnreturnedItems, permissions
+from evergreen_groups.ils import ItemOut, OrgUnits, PatronItems, UnreturnedItems
 from evergreen_groups.ils.circulations import CirculationKind, kind_of, seconds_of
 from evergreen_groups.sandbox import Sandbox
 
 HUONG, DUC, MINH, LAN = 1015, 1016, 1017, 1018
-
-
-def items_of(gateway: Gateway, *patrons: int) -> dict[int, PatronItems]:
-    org_units = OrgUnits.read(gateway)
-    visible = permissions.orgs_by_permission(gateway, org_units, [permissions.VIEW_CIRCULATIONS])[
-        permissions.VIEW_CIRCULATIONS
-    ]
-    return PatronItems.read(gateway, org_units, visible, patrons)
-
-
-def test_what_is_out_and_what_came_back_unpaid(sandbox: Sandbox, admin: Gateway) -> None:
-    returned = lend(sandbox, LAN, "2026-08-01", returned=True, billed="2.00")
-    bill(sandbox, LAN, "1.00")
-    paid = lend(sandbox, LAN, "2026-08-02", returned=True)
-    change_rows(sandbox, "UPDATE circ SET xact_finish = '2026-09-01T10:00:00+0000' WHERE id = ?", paid)
-    found = items_of(admin, DUC, LAN)
-    assert [(item.copy, item.kind) for item in found[DUC].out] == [
-        (9005, CirculationKind.LOST),
-        (9003, CirculationKind.OVERDUE),
-        (9002, CirculationKind.OUT),
-    ]
-    assert found[DUC].complete
-    assert [(item.id, item.kind) for item in found[LAN].items] == [(70020, None), (returned, None)]
-    assert found[LAN].out == ()
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +34,7 @@ def test_as_a_real_evergreen_tells_them(recorded_units: OrgUnits) -> None:
     overdue, long_overdue = CirculationKind.OVERDUE, CirculationKind.LONG_OVERDUE
     assert [(item.id, item.kind) for item in found[301].items] == [(701, overdue), (702, CirculationKind.OUT)]
     assert [(item.id, item.kind) for item in found[307].items] == [(708, None)]
+    assert found[307].out == ()
     assert {id: theirs.items[0].kind for id, theirs in found.items() if theirs.items and id not in (301, 307)} == {
         302: CirculationKind.LOST,
         303: overdue,
@@ -89,6 +65,7 @@ def test_an_older_release_has_its_fields_in_another_order(recorded_units: OrgUni
 def test_hidden_ones_as_a_real_evergreen_tells_of_them(recorded_units: OrgUnits) -> None:
     with recorded_gateway_of("items-005", "items-006") as gateway:
         found = PatronItems.read(gateway, recorded_units, [4, 8], range(301, 317))
+        assert PatronItems.read(gateway, recorded_units, (), [303]) == {303: PatronItems((), complete=False)}
     assert [id for id, items in found.items() if not items.complete] == [303]
     assert found[303].items == ()
 
@@ -103,16 +80,6 @@ def test_titles_as_a_real_evergreen_has_them() -> None:
             4482: "Cláudia",
             9301: "Borrowed from elsewhere",
         }
-
-
-def test_what_is_hidden_is_said_to_be(sandbox: Sandbox) -> None:
-    lend(sandbox, LAN, "2039-01-01", library=ELM)
-    with gateway_of(sandbox.url, "harbor_desk") as desk:
-        found = items_of(desk, DUC, LAN)
-        nothing = PatronItems.read(desk, OrgUnits.read(desk), (), [LAN])
-    assert (found[LAN].out, found[LAN].complete) == ((), False)
-    assert found[DUC].complete
-    assert nothing == {LAN: PatronItems((), complete=False)}
 
 
 @pytest.mark.parametrize(
@@ -227,9 +194,6 @@ def test_what_is_no_interval(interval: str) -> None:
         seconds_of(interval)
 
 
-FAMILY = (1015, 1016, 1017, 1018)
-
-
 def test_what_is_asked_for_holds_what_is_overdue() -> None:
     """The overdue circulations in family-003 are the ones that family-004 finds by due date."""
     places = idl_of()["circ"].positions
@@ -260,21 +224,7 @@ def test_hidden_unreturned_items_as_a_real_evergreen_tells_of_them(recorded_unit
     """303 has an item at a branch whose circulations are hidden; 306 has one too, but is hidden altogether."""
     with recorded_families("context_branch") as gateway:
         found = UnreturnedItems.read(gateway, recorded_units, [4, 8], range(301, 317)).items
+        assert UnreturnedItems.read(gateway, recorded_units, (), [301]).items == {301: None}
+        assert UnreturnedItems.read(gateway, recorded_units, [4, 8], ()).items == {}
     assert [id for id, items in found.items() if items is None] == [303]
     assert found[301] == UnreturnedItems(1, 0)
-
-
-@pytest.mark.parametrize("visible", [True, False])
-def test_an_item_at_a_library_that_is_hidden(sandbox: Sandbox, visible: bool) -> None:
-    """Only a patron with an overdue item there has unknown counts; an item that isn't due yet changes nothing."""
-    for row in sandbox._store.rows("circ", {"usr": [1017, 1018]}):
-        sandbox._store.update("circ", row["id"], {"circ_lib": 21})
-    hidden = {} if visible else {"circ_lib": 21}
-    with gateway_of(sandbox.url, "consortium_staff") as gateway:
-        org_units = OrgUnits.read(gateway)
-        every = {unit.id for unit in org_units}
-        found = UnreturnedItems.read(gateway, org_units, every - set(hidden.values()), FAMILY).items
-        assert UnreturnedItems.read(gateway, org_units, (), FAMILY).items == dict.fromkeys(FAMILY)
-        assert UnreturnedItems.read(gateway, org_units, every, ()).items == {}
-    nobody_knows = None if not visible else UnreturnedItems(1, 0)
-    assert found == {1015: UnreturnedItems(), 1016: UnreturnedItems(1, 1), 1017: nobody_knows, 1018: UnreturnedItems()}

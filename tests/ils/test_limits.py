@@ -2,132 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from decimal import Decimal
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from support.circulators import change_rows, take_away
 from support.gateways import gateway_of
 
 from evergreen_groups.errors import ConfigurationError, PermissionDeniedError
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.ils import Limits, OrgUnit, OrgUnits, Profiles, ResolvedLimit
-from evergreen_groups.ils.limits import Threshold, Thresholds
+from evergreen_groups.ils import Limits, OrgUnit, OrgUnits, ResolvedLimit
 from evergreen_groups.policy import Comparison, Limit, LimitRule
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.sandbox.database import Store
-from evergreen_groups.sandbox.services.actor.penalties import calculate
 from evergreen_groups.settings import PolicySettings
-from evergreen_groups.values import ZERO
 
 OVERRIDE = "circ.custom_penalty_override.PATRON_EXCEEDS_FINES"
 ILS = PolicySettings(limit="ils")
-ORGS = (1, 2, 3, 11, 12, 21, 22, 23)
-PROFILES = (1, 2, 3, 11, 12, 13)
-PATRON = 1001
 STOCK, OWN = 1, 101
 HARBOR, MILL, ELM = 11, 21, 22
 ADULT, CHILD = 11, 12
-
-
-@pytest.fixture(scope="module")
-def store() -> Iterator[Store]:
-    with Sandbox() as running:
-        yield running._store
-
-
-def trees(ids: tuple[int, ...]) -> st.SearchStrategy[dict[int, int | None]]:
-    """Any tree of these ids: each hangs on one before it."""
-    above = st.tuples(*(st.integers(0, number) for number in range(len(ids) - 1)))
-    return above.map(lambda chosen: {ids[0]: None, **{ids[n + 1]: ids[parent] for n, parent in enumerate(chosen)}})
-
-
-def set_up(
-    store: Store,
-    org_parents: dict[int, int | None],
-    profile_parents: dict[int, int | None],
-    rows: list[Threshold],
-    penalties_set_at: dict[int, int],
-    fines: list[tuple[int, int]],
-) -> None:
-    """Put all this into the sandbox's tables, with PATRON owing the fines (library, cents)."""
-    with store.transaction() as connection:
-        for table in ("pgpt", "ausp", "mg", "circ", "mbts"):
-            connection.execute(f"DELETE FROM {table}")
-        connection.execute("DELETE FROM aous WHERE name = ?", [OVERRIDE])
-        connection.executemany("UPDATE aou SET parent_ou = ? WHERE id = ?", [(p, i) for i, p in org_parents.items()])
-        connection.executemany("UPDATE pgt SET parent = ? WHERE id = ?", [(p, i) for i, p in profile_parents.items()])
-        for row in rows:
-            values = {"org_unit": row.org_unit, "grp": row.profile, "penalty": row.penalty}
-            store.insert("pgpt", {**values, "threshold": str(row.amount)})
-        for org_unit, penalty in penalties_set_at.items():
-            store.insert("aous", {"name": OVERRIDE, "org_unit": org_unit, "value": str(penalty)})
-        for place, cents in fines:
-            started = {"usr": PATRON, "xact_start": "2026-10-01T10:00:00+0000"}
-            new_id = store.insert("mg", {**started, "billing_location": place})
-            amount = str(Decimal(cents) / 100)
-            store.insert("mbts", {"id": new_id, "balance_owed": amount, "xact_type": "grocery", **started})
-    store.__dict__.pop("orgs", None)
-    store.__dict__.pop("profiles", None)
-
-
-def resolver(
-    org_parents: dict[int, int | None],
-    profile_parents: dict[int, int | None],
-    rows: list[Threshold],
-    penalties_set_at: dict[int, int],
-) -> Limits:
-    org_units = OrgUnits(OrgUnit(id, f"ORG{id}", "", parent) for id, parent in org_parents.items())
-    profiles = Profiles((id, f"Profile {id}", parent) for id, parent in profile_parents.items())
-    penalties = {
-        org: next((penalties_set_at[above] for above in org_units.upwards(org) if above in penalties_set_at), STOCK)
-        for org in org_parents
-    }
-    return Limits(ILS, org_units, profiles, Thresholds(rows, penalties, org_units, profiles))
-
-
-thresholds = st.builds(
-    Threshold,
-    org_unit=st.sampled_from(ORGS),
-    profile=st.sampled_from(PROFILES),
-    penalty=st.sampled_from((STOCK, STOCK, OWN)),
-    amount=st.integers(0, 600).map(lambda cents: Decimal(cents) / 100),
-)
-
-
-@pytest.mark.long
-@settings(
-    max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
-@given(
-    org_parents=trees(ORGS),
-    profile_parents=trees(PROFILES),
-    rows=st.lists(thresholds, max_size=8, unique_by=lambda row: (row.org_unit, row.profile, row.penalty)),
-    penalties_set_at=st.dictionaries(st.sampled_from(ORGS), st.sampled_from((STOCK, OWN)), max_size=2),
-    fines=st.lists(st.tuples(st.sampled_from(ORGS), st.integers(-200, 400)), max_size=5),
-    profile=st.sampled_from(PROFILES),
-)
-def test_the_ils_blocks_exactly_whom_its_own_limit_blocks(
-    store: Store,
-    org_parents: dict[int, int | None],
-    profile_parents: dict[int, int | None],
-    rows: list[Threshold],
-    penalties_set_at: dict[int, int],
-    fines: list[tuple[int, int]],
-    profile: int,
-) -> None:
-    """Held against the sandbox's own recalculation, at every home library of a random tree."""
-    set_up(store, org_parents, profile_parents, rows, penalties_set_at, fines)
-    store.update("au", PATRON, {"profile": profile})
-    limits = resolver(org_parents, profile_parents, rows, penalties_set_at)
-    transactions = [(place, Decimal(cents) / 100) for place, cents in fines]
-    for home in ORGS:
-        found = limits.limit_for(profile, home)
-        wanted = [penalty for _org_unit, penalty in calculate(store, PATRON, home)[1]]
-        counted = [owed for place, owed in transactions if found.scope is None or place in found.scope]
-        assert found.decide(sum(counted, ZERO) if counted else None).over_limit == bool(wanted), home
 
 
 def read_limits(gateway: Gateway, policy: PolicySettings) -> Limits:

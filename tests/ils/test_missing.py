@@ -84,3 +84,11 @@ def test_fines_of_somebody_else_or_of_no_amount(sandbox: Sandbox, proxy: FaultPr
     proxy.answer = lambda call: answer if call.method == "open-ils.actor.user.fines.summary" else None
     with gateway_of(proxy.url, "consortium_staff") as gateway, pytest.raises(EvergreenGroupsError):
         read_fines_of(gateway, 1015)
+
+
+def test_a_time_zone_that_does_not_exist_counts_for_nothing(sandbox: Sandbox) -> None:
+    sandbox._store.insert("aous", {"name": "lib.timezone", "org_unit": 2, "value": '"Atlantis/Harbor"'})
+    sandbox._store.insert("aous", {"name": "lib.timezone", "org_unit": 3, "value": '"Europe/Prague"'})
+    with gateway_of(sandbox.url, "consortium_staff") as gateway:
+        found = {org_unit: str(zone) for org_unit, zone in OrgUnits.read_timezones(gateway).items()}
+    assert found == dict.fromkeys((3, 21, 22, 23), "Europe/Prague")

@@ -9,8 +9,8 @@ from support.web_caller import session
 
 from evergreen_groups.errors import DataError, PermissionDeniedError, UnexpectedAnswerError
 from evergreen_groups.gateway import TOKEN, Gateway, Record
-from evergreen_groups.ils import VIEW_USER, Access, OrgUnits, SessionAccount, permissions
-from evergreen_groups.ils.permissions import SessionRights
+from evergreen_groups.ils import VIEW_USER, Access, OrgUnits, permissions
+from evergreen_groups.ils.permissions import SessionAccount, SessionRights
 from evergreen_groups.sandbox import Sandbox
 
 ONE, SEVERAL = "open-ils.actor.user.perm.check", "open-ils.actor.user.perm.check.multi_org"

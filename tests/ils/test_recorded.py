@@ -87,3 +87,10 @@ def test_thresholds_above_a_branch_that_pcrud_hides(org_units, profiles):
         reader = Thresholds.read(gateway, org_units, profiles, {})
         assert reader.find(2, 4).amount == Decimal("5.00")
         assert reader.find(24, 4).amount == Decimal("5.00")
+
+
+def test_a_time_zone_counts_for_what_is_below():
+    with gateway_of("desk-006") as gateway:
+        found = {org_unit: str(zone) for org_unit, zone in OrgUnits.read_timezones(gateway).items()}
+    western = dict.fromkeys((3, 6, 7, 9), "America/Vancouver")
+    assert found == {**dict.fromkeys((1, 2, 4, 5, 8, 10, 11), "America/Toronto"), **western}

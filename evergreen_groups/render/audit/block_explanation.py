@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TextIO
 from rich.cells import cell_len, set_cell_size
 
 from evergreen_groups.audit import PenaltyFate
-from evergreen_groups.ils import PENALTY_OVERRIDE
+from evergreen_groups.ils import PenaltyKinds
 from evergreen_groups.language import (
     day,
     enumeration,
@@ -68,7 +68,7 @@ def _penalty(explanation: BlockExplanation) -> Iterator[str]:
     library, penalty = printable(explanation.member.library), printable(kind.name)
     yield gettext("For patrons of {library}, Evergreen sets {penalty}.", library=library, penalty=penalty)
     if explanation.penalty_is_custom:
-        yield gettext("{label}: {value}", label=PENALTY_OVERRIDE, value=penalty)
+        yield gettext("{label}: {value}", label=PenaltyKinds.SETTING, value=penalty)
     if kind.blocks:
         yield gettext("It blocks {actions}.", actions=enumeration(map(printable, kind.blocks)))
     else:
