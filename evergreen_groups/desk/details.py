@@ -119,10 +119,8 @@ class DetailsReader(DeskReader):
     def of_barcode(self, barcode: str, *, exact: bool = True) -> GroupDetails:
         """Read the group of the patron with this barcode, on any of their cards. Blanks are ignored.
 
-        Raises:
-            NotFoundError: no visible patron has this barcode.
-            DataError: the group is too large to be a family.
-            PermissionDeniedError: the account lacks VIEW_USER at its own library, so hidden members can't be counted.
+        Raises NotFoundError, DataError if the group is too large to be a family, or PermissionDeniedError if hidden
+        members can't be counted, because the account lacks VIEW_USER at its own library.
         """
         owner = find_owner(self._gateway, arguments.text("barcode", barcode))
         details = None if owner is None else self._family_of(owner[0], (), exact)
@@ -141,11 +139,7 @@ class DetailsReader(DeskReader):
         return details
 
     def of_group(self, number: int, *, exact: bool = True) -> GroupDetails:
-        """Read the group with this number. Raises the errors of :meth:`of_barcode`.
-
-        Raises:
-            NotFoundError: the group is empty.
-        """
+        """Read the group with this number. Raises the errors of :meth:`of_barcode`."""
         arguments.integer("number", number)
         found, counting = self._with_reference(lambda viewer: VisiblePatrons.of_group(self._gateway, number, viewer))
         return self._details(found, counting, exact=exact)

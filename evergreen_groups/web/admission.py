@@ -123,29 +123,19 @@ class RateLimit:
         self._item = RateLimitItemPerSecond(at_once, max(1, math.ceil(60 * at_once / per_minute)), namespace=_PREFIX)
 
     def take(self, key: str) -> None:
-        """Count a request.
-
-        Raises:
-            ProblemError: 429, the limit is exceeded. Its ``retry_after`` says when to try again.
-        """
-        if not self._counters.use(lambda store: MovingWindowRateLimiter(store).hit(self._item, self._name, key)):
-            self._refuse(key)
+        """Count a request. A ProblemError (429) says that the limit is exceeded, and when to try again."""
+        self._require(MovingWindowRateLimiter.hit, key)
 
     def check(self, key: str) -> None:
         """Raise the same error as :meth:`take`, without counting a request."""
-        if not self._counters.use(lambda store: MovingWindowRateLimiter(store).test(self._item, self._name, key)):
-            self._refuse(key)
+        self._require(MovingWindowRateLimiter.test, key)
 
-    def _refuse(self, key: str) -> None:
-        stats = self._counters.use(
-            lambda store: MovingWindowRateLimiter(store).get_window_stats(self._item, self._name, key)
-        )
-        raise ProblemError(
-            429,
-            _TOO_MANY,
-            code="too-many-requests",
-            retry_after=max(0.1, stats.reset_time - time.time()),
-        )
+    def _require(self, ask: Callable[..., bool], key: str) -> None:
+        named = self._item, self._name, key
+        if not self._counters.use(lambda store: ask(MovingWindowRateLimiter(store), *named)):
+            stats = self._counters.use(lambda store: MovingWindowRateLimiter(store).get_window_stats(*named))
+            retry_after = max(0.1, stats.reset_time - time.time())
+            raise ProblemError(429, _TOO_MANY, code="too-many-requests", retry_after=retry_after)
 
 
 class RetryTimes:
@@ -160,7 +150,6 @@ class RetryTimes:
 
     def is_due(self, key: str, seconds: float, address: str) -> bool:
         """Return whether the key may be tried now. A new key from ``address`` must first wait ``seconds``."""
-
         known, waiting, count = _known(key), _waiting(key), f"{_PREFIX}/retry/of/{address}"
 
         def look(store: MemoryStorage | RedisStorage) -> bool:
@@ -256,10 +245,8 @@ class Breaker:
     def watching(self, *, wait: float = 0.0) -> Iterator[None]:
         """Run the block if the gateway is usable, and learn from how the block ends.
 
-        ``wait`` is how many seconds the block may wait for anything other than the gateway.
-
-        Raises:
-            ProblemError: 503, the gateway is known not to respond; the block didn't run.
+        ``wait`` is how many seconds the block may wait for anything other than the gateway. A ProblemError (503) says
+        that the block didn't run.
         """
         ticket = object()
         self._enter(ticket, wait)
@@ -329,11 +316,7 @@ class Slots:
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """Hold a slot for the block.
-
-        Raises:
-            ProblemError: 503, no slot became free in time; the block didn't run.
-        """
+        """Hold a slot for the block. A ProblemError (503) says that none became free in time."""
         with self._lock:
             granted = None if self._free else threading.Event()
             if granted is None:

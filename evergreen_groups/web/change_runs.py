@@ -10,12 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from evergreen_groups.errors import (
-    GatewayError,
-    LoginRefusedError,
-    NoSessionError,
-    PermissionDeniedError,
-)
+from evergreen_groups.errors import GatewayError, LoginRefusedError, NoSessionError, PermissionDeniedError
 from evergreen_groups.gateway import Credentials
 from evergreen_groups.ils import OrgUnits, permissions
 from evergreen_groups.web.admission import Counters, RateLimit
@@ -57,10 +52,7 @@ class ChangeRuns:
     def begin(self, begin: Begin, *, on_accepted: Callable[[], object] = lambda: None) -> str:
         """Start a long change. Return its id as soon as the change can no longer be refused.
 
-        ``on_accepted`` is called once it is certain that ``begin`` will run.
-
-        Raises:
-            ProblemError: 503, too many changes are running.
+        ``on_accepted`` is called once it is certain that ``begin`` will run: unless too many changes are running.
         """
         begun: Future[str] = Future()
         with self._beginning:
@@ -157,10 +149,7 @@ class Approvals:
                 record = clerk.pcrud.retrieve("aws", caller.workstation)
                 workstation = None if record is None else str(record.name)
         credentials = Credentials(
-            username=approval.username,
-            password=approval.password,
-            workstation=workstation,
-            login_type="temp",
+            username=approval.username, password=approval.password, workstation=workstation, login_type="temp"
         )
         with gateway.logged_in(credentials) as supervisor:
             try:
@@ -184,11 +173,7 @@ class Approvals:
                         code="approval-refused",
                     ) from None
                 if user == caller.user:
-                    raise ProblemError(
-                        403,
-                        "You can't approve your own change.",
-                        code="approval-by-oneself",
-                    )
+                    raise ProblemError(403, "You can't approve your own change.", code="approval-by-oneself")
                 log.info("a change is approved by another account")
                 yield supervisor, user
             except (NoSessionError, LoginRefusedError):

@@ -11,7 +11,7 @@ from flask import Blueprint, Response, jsonify, request, url_for
 from evergreen_groups import hooks
 from evergreen_groups.web import bodies, requests
 from evergreen_groups.web.change_runs import MAX_AWAITED_STEPS
-from evergreen_groups.web.service import DeskRequest, Service, service
+from evergreen_groups.web.service import DeskRequest, service
 
 if TYPE_CHECKING:
     from evergreen_groups.changes import BegunChange
@@ -33,11 +33,9 @@ def propose() -> tuple[Response, int]:
 @blueprint.post("/api/v1/changes")
 def apply() -> Response:
     """Apply a plan once. Repeating the request with the same key gives the same answer."""
-    running = service()
-    with running.changing_desk(request, largest=requests.LARGEST_PLAN_BODY) as desk:
+    with service().changing_desk(request, largest=requests.LARGEST_PLAN_BODY) as desk:
         agreement = bodies.agreement(request)
-        key = requests.idempotency_key(request)
-        id = apply_plan(running, desk, agreement.plan, key, agreement.approval)
+        id = apply_plan(desk, agreement.plan, requests.idempotency_key(request), agreement.approval)
         return _change(hooks.own_change(desk.client, id))
 
 
@@ -58,20 +56,18 @@ def change(change: str) -> Response:
 @blueprint.post("/api/v1/changes/<change>/undo")
 def undo(change: str) -> Response:
     """Undo a change."""
-    running = service()
-    with running.changing_desk(request, largest=requests.LARGEST_PLAN_BODY) as desk:
-        id = requests.change_id(change)
-        key = requests.idempotency_key(request)
+    with service().changing_desk(request, largest=requests.LARGEST_PLAN_BODY) as desk:
+        id, key = requests.change_id(change), requests.idempotency_key(request)
         bodies.require_empty_body(request)
-        return _change(hooks.own_change(desk.client, undo_change(running, desk, id, key)))
+        return _change(hooks.own_change(desk.client, undo_change(desk, id, key)))
 
 
-def apply_plan(running: Service, desk: DeskRequest, plan: str, key: str, approval: Approval | None) -> str:
+def apply_plan(desk: DeskRequest, plan: str, key: str, approval: Approval | None) -> str:
     """Apply a plan, with a supervisor's approval if the request has one. Return the change's id.
 
     A long change continues in the background. A plan that was already applied needs neither approval nor a thread.
     """
-    found = desk.client.changes.find(plan)
+    running, found = desk.service, desk.client.changes.find(plan)
     steps = len(found.steps)
     if found.key is not None and steps > MAX_AWAITED_STEPS:
         return desk.client.changes.apply(plan, key, timeout=0.0)
@@ -99,12 +95,12 @@ def apply_plan(running: Service, desk: DeskRequest, plan: str, key: str, approva
         return running.change_runs.begin(begun, on_accepted=lambda: session.push(stack.pop_all()))
 
 
-def undo_change(running: Service, desk: DeskRequest, change: str, key: str) -> str:
+def undo_change(desk: DeskRequest, change: str, key: str) -> str:
     """Undo a change. Return the id of the new change that does it. A long one continues in the background."""
     if len(desk.client.changes.entry(change).steps) <= MAX_AWAITED_STEPS:
         return desk.client.changes.undo(change, key)
-    without_deadline = running.client_for(desk.caller, desk.gateway)
-    return running.change_runs.begin(lambda: without_deadline.changes.begin_undo(change, key))
+    without_deadline = desk.service.client_for(desk.caller, desk.gateway)
+    return desk.service.change_runs.begin(lambda: without_deadline.changes.begin_undo(change, key))
 
 
 def _change(found: hooks.Change) -> Response:

@@ -85,7 +85,8 @@ def test_the_ils_recalculates_to_what_its_limit_says(
             gateway.call("open-ils.actor", "open-ils.actor.user.penalties.update_at_home", TOKEN, user, write=True)
         check = Checker(gateway, ILS).of_user(1001, all_members=True)
     for member in check.checked:
-        recorded = any(check.is_for_fines(member, penalty) for penalty in check.penalties[member.id])
+        home = member.patron.home_library.id
+        recorded = any(check.kinds.is_for_fines(penalty.kind, home) for penalty in check.penalties[member.id])
         assert (recorded, differences(check)[member.id]) == (member.over_limit, [])
 
 
