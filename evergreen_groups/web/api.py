@@ -13,7 +13,7 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from flask import Blueprint, Request, Response, current_app, jsonify, request
+from flask import Blueprint, Request, Response, current_app, jsonify, request, url_for
 
 from evergreen_groups import __version__, hooks
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
@@ -25,6 +25,7 @@ from evergreen_groups.render import total_document
 from evergreen_groups.report import ListedGroup, ListedGroups
 from evergreen_groups.values import plain_amount
 from evergreen_groups.web import bodies, problems, requests
+from evergreen_groups.web.changes import apply_plan, undo_change
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.report_pages import name_of_report
 from evergreen_groups.web.requests import language_of_reader
@@ -165,6 +166,59 @@ def _document(one: ListedGroup) -> dict[str, Any]:
         "libraries": sorted(listing.libraries),
         "age_band": one.age_band,
     }
+
+
+_ASK_AGAIN_SECONDS = 1
+
+
+@blueprint.post("/api/v1/plans")
+def propose() -> tuple[Response, int]:
+    """Make a plan. Nothing is changed."""
+    with service().changing_desk(request, largest=requests.LARGEST_PLAN_BODY) as desk:
+        proposed = hooks.propose_plan(desk.client, bodies.plan_request(request))
+        return jsonify(hooks.as_json(proposed)), 201
+
+
+@blueprint.post("/api/v1/changes")
+def apply() -> Response:
+    """Apply a plan once. Repeating the request with the same key gives the same answer."""
+    with service().changing_desk(request, largest=requests.LARGEST_PLAN_BODY) as desk:
+        agreement = bodies.agreement(request)
+        id = apply_plan(desk, agreement.plan, requests.idempotency_key(request), agreement.approval)
+        return _change(hooks.own_change(desk.client, id))
+
+
+@blueprint.get("/api/v1/changes")
+def recent() -> Response:
+    """Answer with the caller's own recent changes."""
+    with service().desk(request) as desk:
+        return jsonify(hooks.as_json(hooks.recent_changes(desk.client)))
+
+
+@blueprint.get("/api/v1/changes/<change>")
+def change(change: str) -> Response:
+    """Answer with a change and its outcome so far."""
+    with service().desk(request) as desk:
+        return _change(hooks.change(desk.client, requests.change_id(change)))
+
+
+@blueprint.post("/api/v1/changes/<change>/undo")
+def undo(change: str) -> Response:
+    """Undo a change."""
+    with service().changing_desk(request, largest=requests.LARGEST_PLAN_BODY) as desk:
+        id, key = requests.change_id(change), requests.idempotency_key(request)
+        bodies.require_empty_body(request)
+        return _change(hooks.own_change(desk.client, undo_change(desk, id, key)))
+
+
+def _change(found: hooks.Change) -> Response:
+    """Answer with a change: 202 while it is being made, 200 afterward."""
+    response = jsonify(hooks.as_json(found))
+    if found.is_under_way:
+        response.status_code = 202
+        response.headers["Location"] = url_for("api.change", change=found.entry.id)
+        response.headers["Retry-After"] = str(_ASK_AGAIN_SECONDS)
+    return response
 
 
 @cache

@@ -16,7 +16,7 @@ from evergreen_groups.errors import PermissionDeniedError
 from evergreen_groups.language import ENGLISH, current_language, set_language
 from evergreen_groups.metrics import ServiceCounters, StateCollector
 from evergreen_groups.render import SERVICE
-from evergreen_groups.web import api, changes, follow_ups, letters, reports
+from evergreen_groups.web import api, follow_ups, letters, reports
 from evergreen_groups.web import desk as desk_pages
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.requests import language_of_reader
@@ -94,7 +94,6 @@ def create_app(settings: Settings, environ: Mapping[str, str], *, clock: Callabl
     counters.add(StateCollector(lambda: reloadable.current.state.database))
     for blueprint in (
         *api.BLUEPRINTS,
-        changes.blueprint,
         follow_ups.blueprint,
         letters.blueprint,
         reports.blueprint,

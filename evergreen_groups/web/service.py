@@ -34,7 +34,7 @@ from evergreen_groups.state import counter_store, find_cache_directory
 from evergreen_groups.ttl_cache import TimeToLiveCache
 from evergreen_groups.web import problems
 from evergreen_groups.web.admission import Admission, Breaker, BreakerState, Caller, Counters, Slots, has_permission
-from evergreen_groups.web.change_runs import Approvals, ChangeRuns
+from evergreen_groups.web.changes import Approvals, ChangeRuns
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.requests import (
     Address,
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
     from werkzeug.datastructures import MultiDict
 
-    from evergreen_groups.gateway import Call, CallObserver, CallOutcome
+    from evergreen_groups.gateway import Call, CallOutcome
     from evergreen_groups.metrics import ServiceCounters
     from evergreen_groups.state import State
     from evergreen_groups.web.admission import RequestOutcome
@@ -62,34 +62,6 @@ _GRACE_SECONDS = 1.0
 EVENTS_AT_ONCE = 3  # Evergreen's default number of parallel events (opensrf.xml, open-ils.trigger: parallel)
 # One retry covers a connection that was just closed and a service that was just reloaded.
 _RETRIES = RetryPolicy(tries=2, first_delay=0.2, longest_delay=0.5)
-
-
-def _gateway(
-    settings: Settings,
-    environ: Mapping[str, str],
-    on_call: CallObserver,
-    *,
-    timeout: float,
-    concurrency: int,
-    credentials: Credentials | None = None,
-) -> Gateway:
-    """Return a gateway. Desk requests give it a session each; ``credentials`` are for events."""
-    chosen = settings.gateway
-    return Gateway(
-        gateway_url(settings),
-        credentials=credentials,
-        locale=chosen.locale,
-        timeout=timeout,
-        grace=_GRACE_SECONDS,
-        connect_timeout=min(_CONNECT_SECONDS, timeout),
-        concurrency=concurrency,
-        ca_bundle=chosen.ca_bundle,
-        allow_plain_http=chosen.allow_plain_http,
-        retries=_RETRIES,
-        cache_directory=find_cache_directory(environ),
-        on_call=on_call,
-        only_supported=True,
-    )
 
 
 # Monitoring polls the health page without logging in, so neither Evergreen nor the database is queried every time.
@@ -226,10 +198,26 @@ class Service:
                 self.state.plugins = configured_plugins(settings)
         else:
             self.state = configured_state(settings, environ)
-        threads = settings.serve.threads
-        self.gateway = _gateway(
-            settings, environ, self._count_call, timeout=settings.serve.timeout, concurrency=threads
-        )
+        threads, account = settings.serve.threads, settings.gateway
+
+        def gateway(timeout: float, concurrency: int, credentials: Credentials | None = None) -> Gateway:
+            return Gateway(
+                gateway_url(settings),
+                credentials=credentials,
+                locale=account.locale,
+                timeout=timeout,
+                grace=_GRACE_SECONDS,
+                connect_timeout=min(_CONNECT_SECONDS, timeout),
+                concurrency=concurrency,
+                ca_bundle=account.ca_bundle,
+                allow_plain_http=account.allow_plain_http,
+                retries=_RETRIES,
+                cache_directory=find_cache_directory(environ),
+                on_call=self._count_call,
+                only_supported=True,
+            )
+
+        self.gateway = gateway(settings.serve.timeout, threads)  # each desk request has its own session
         self.origin = settings.serve.origin or values.origin_of(settings.client.url or self.gateway.url)
         redis = settings.redis
         if previous is not None and previous.settings.redis == redis:
@@ -249,7 +237,6 @@ class Service:
         self.metrics_token = passwords.secret(settings.metrics, environ)
         self._events_gateway = None
         if self.events_secret is not None:
-            account = settings.gateway
             if account.username is None:
                 raise ConfigurationError(
                     "events need a service account",
@@ -257,18 +244,9 @@ class Service:
                     setting="gateway.username",
                     code="events-without-account",
                 )
-            self._events_gateway = _gateway(
-                settings,
-                environ,
-                self._count_call,
-                timeout=settings.events.deadline,
-                concurrency=EVENTS_AT_ONCE,
-                credentials=Credentials(
-                    username=account.username,
-                    password=passwords.password(account, environ),
-                    workstation=account.workstation,
-                ),
-            )
+            password = passwords.password(account, environ)
+            credentials = Credentials(username=account.username, password=password, workstation=account.workstation)
+            self._events_gateway = gateway(settings.events.deadline, EVENTS_AT_ONCE, credentials)
         self.state.load()  # now, in one thread, instead of in several during the first requests
         # Separate from the desks' breaker: events take longer, and one that hangs must not lock the desks out.
         self.events_breaker = Breaker(clock, failures=5, most_waiting=EVENTS_AT_ONCE, slow_after=0.0, pause=10.0)

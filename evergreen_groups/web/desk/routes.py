@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -90,7 +90,7 @@ class Clerk:
 
     def page(self, template: str, **values: object) -> Response:
         """Render a template into a page with forms."""
-        return _html(template, form_token=self.desk.form_token, **values)
+        return _html(template, {"form_token": self.desk.form_token, **values})
 
 
 @contextmanager
@@ -465,7 +465,7 @@ def _here() -> pages.DeskLinks:
     )
 
 
-def _html(template: str, *, status: int = 200, **values: object) -> Response:
+def _html(template: str, values: Mapping[str, object], status: int = 200) -> Response:
     """Render a template into a page."""
     place = _here()
     assets = {use: versioned(f"{place.root}/desk/{name}", name) for use, name in _FILES.items()}
@@ -486,6 +486,6 @@ def describe_problem(error: ProblemError) -> Response:
     values = pages.describe_failure(error.status, error)
     fields = [(name, value) for name, value in sent.items(multi=True) if name not in _LOGIN] if sent else []
     again = {"again": fields, "address": request.full_path}
-    response = _html("problem.html", status=error.status, form_token="", **values, **again)
+    response = _html("problem.html", {"form_token": "", **values, **again}, error.status)
     response.headers.update(error.headers)
     return response
