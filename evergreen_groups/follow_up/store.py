@@ -316,4 +316,5 @@ def _batches(ids: Iterable[int]) -> Iterator[list[int]]:
 
 
 def _entry(row: Row[Any]) -> Entry:
-    return msgspec.convert({**row._mapping, "group": row.number}, Entry)
+    values = {str(name): value for name, value in row._mapping.items()}
+    return msgspec.convert({**values, "group": row.number}, Entry)
