@@ -370,8 +370,8 @@ def service() -> Service:
     return cast("Service", g.service)
 
 
-_EXTENSION = "evergreen-groups"
-"""Key in ``app.extensions``."""
+EXTENSION, RELOADABLE_SERVICE = "evergreen-groups", "evergreen-groups-reloadable"
+"""Keys in ``app.extensions``."""
 
 AT_START = ("serve.host", "serve.port", "serve.threads", "metrics.listen")
 """Settings that take effect only when the process starts."""
@@ -380,8 +380,7 @@ AT_START = ("serve.host", "serve.port", "serve.threads", "metrics.listen")
 class ReloadableService:
     """The current :class:`Service`, replaced by a new one when settings are reloaded.
 
-    ``current`` is the service for new requests. A request keeps the one that it began with (:meth:`enter`,
-    :meth:`leave`). Safe to share between threads.
+    A request keeps the service that it began with (:meth:`enter`, :meth:`leave`). Safe to share between threads.
     """
 
     def __init__(
@@ -400,8 +399,15 @@ class ReloadableService:
         self._replacing = threading.Lock()
         self._retiring: list[threading.Thread] = []
         self.is_closed = False
-        self.current = Service(settings, environ, clock, counters)
-        app.extensions[_EXTENSION] = self
+        self._extensions = app.extensions
+        self._extensions[EXTENSION] = Service(settings, environ, clock, counters)
+        self._extensions[RELOADABLE_SERVICE] = self
+
+    @property
+    def current(self) -> Service:
+        """The service for new requests."""
+        service: Service = self._extensions[EXTENSION]
+        return service
 
     def enter(self) -> Service:
         """Return the service for a request that begins now. It stays open until the request leaves."""
@@ -432,7 +438,7 @@ class ReloadableService:
             at_work = {one.key: value_of(previous.settings, one) for one in at_start}
             new = Service(with_values(settings, at_work), self._environ, self._clock, self.counters, previous=previous)
             with self._changed:
-                self.current = new
+                self._extensions[EXTENSION] = new
 
             def retire() -> None:
                 with self._changed:
@@ -458,7 +464,7 @@ class ReloadableService:
 
 def reloadable_service(app: Flask) -> ReloadableService:
     """Return the reloadable service of an app."""
-    return cast("ReloadableService", app.extensions[_EXTENSION])
+    return cast("ReloadableService", app.extensions[RELOADABLE_SERVICE])
 
 
 class ServiceCollector:

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Row
-from support.audit_trail import trail_of
+from sqlalchemy import Row, select
 from support.documents import document
 from support.fault_proxy import Fault, FaultProxy, HeldCalls
 from support.gateways import client_of, gateway_of
@@ -27,10 +26,19 @@ from evergreen_groups.desk import events as handler
 from evergreen_groups.desk.events import AuditTrail
 from evergreen_groups.errors import BusyError, DataError, NotFoundError, StateError, TimedOutError, TransportError
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.state import State
+from evergreen_groups.state import State, schema
+from evergreen_groups.state.database import Database
 
 HOOK = "penalty.PATRON_EXCEEDS_FINES"
 OVER, WITHIN, BY_STAFF = 1030, 1042, 1053  # over the limit but not blocked, a stale block, no staff block yet
+
+
+def trail_of(database: Database, gateway: str) -> list[Row[Any]]:
+    """Return all rows for a gateway, latest first."""
+    events = schema.events
+    with database.reading() as connection:
+        query = select(events).where(events.c.gateway == gateway).order_by(events.c.id.desc())
+        return list(connection.execute(query))
 
 
 def trail(directory: Path, client: Client) -> list[Row[Any]]:
@@ -40,15 +48,8 @@ def trail(directory: Path, client: Client) -> list[Row[Any]]:
 def test_an_event_is_decided_and_written_down(client: Client, sandbox: Sandbox, tmp_path: Path) -> None:
     outcome = hooks.handle_event(client, Event(41, HOOK, OVER))
     assert outcome == EventOutcome(41, OVER, over_limit=True, recalculated=False)
-    assert document(outcome) == {
-        "version": 2,
-        "kind": "event-outcome",
-        "event": 41,
-        "patron": OVER,
-        "over_limit": True,
-        "recalculated": False,
-        "replayed": False,
-    }
+    found = {"event": 41, "patron": OVER, "over_limit": True, "recalculated": False, "replayed": False}
+    assert document(outcome) == {"version": 2, "kind": "event-outcome", **found}
     assert hooks.handle_event(client, Event(42, "au.updated", WITHIN)).over_limit is False
     assert penalties(sandbox, OVER) == []
     lines = trail(tmp_path, client)
