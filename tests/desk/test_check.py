@@ -16,7 +16,6 @@ from evergreen_groups import exit_status
 from evergreen_groups.desk import Checker, GroupCheck
 from evergreen_groups.errors import DataError, NotFoundError
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.policy import Comparison
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import PolicySettings
 
@@ -34,13 +33,6 @@ def test_a_family_that_owes_a_lot_while_nobody_is_blocked(admin: Gateway) -> Non
     assert (len(check.checked), check.over_limit, check.complete) == (6, False, True)
     assert check.group.combined_fines == Decimal("28.10")
     assert not any(differences(check).values())
-
-
-def test_exactly_at_the_limit(sandbox: Sandbox, admin: Gateway) -> None:
-    for comparison, blocked in ((Comparison.EXCEEDS, False), (Comparison.REACHES, True)):
-        policy = PolicySettings(limit=Decimal("5.00"), comparison=comparison)
-        assert Checker(admin, policy).of_user(1007).over_limit is blocked
-    assert not Checker(admin, ILS).of_user(1007).over_limit  # the threshold is 5.01
 
 
 def test_nothing_is_said_of_a_deleted_patron(sandbox: Sandbox, admin: Gateway) -> None:
@@ -66,15 +58,6 @@ def test_a_penalty_of_the_librarys_own_counts_as_one_for_fines(sandbox: Sandbox,
         ]
     }
     assert differences(checker.of_user(1013)) == {1013: ["Blocked in Evergreen: NORTH_OWES at NORTH."]}
-
-
-def test_fines_at_other_libraries_than_the_thresholds_do_not_count(sandbox: Sandbox, admin: Gateway) -> None:
-    sandbox._store.insert("pgpt", {"org_unit": 2, "grp": 1, "penalty": 1, "threshold": "5.00"})
-    owe(sandbox, 1001, (HARBOR, "4.00"), (PINE, "0.50"), (MILL, "30.00"))
-    (member,) = Checker(admin, ILS).of_user(1001).checked
-    assert (member.own_fines, member.decided.own_balance) == (Decimal("34.50"), Decimal("4.50"))
-    assert not member.over_limit
-    assert Checker(admin, FIVE).of_user(1001).over_limit
 
 
 def test_what_the_ils_has_recorded_is_told_where_it_differs(sandbox: Sandbox, admin: Gateway) -> None:

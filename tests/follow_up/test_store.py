@@ -143,15 +143,6 @@ def test_it_stays_with_the_family_when_the_contact_person_is_gone(state: State) 
     assert notes(state, 9) == []  # one of two is no majority
 
 
-def test_two_with_one_number_are_both_followed(state: State) -> None:
-    listed(state, {7: [A, B], 8: [C, D]})
-    save(state, draft(7, note="one"))
-    save(state, draft(8, note="two"))
-    listed(state, {7: [A, B, C, D]}, 1)
-    listed(state, {9: [B, C, D]}, 2)
-    assert notes(state, 9) == ["one", "two"]
-
-
 def test_hidden_members_change_nothing(state: State) -> None:
     def with_hidden(*visible: int) -> Report:
         group = Group(7, tuple(member(id, "n", "30.00") for id in visible), 1, None)
@@ -272,15 +263,6 @@ def test_reports_agree_and_lose_nothing_of_groups_that_are_listed(
     # The whole family again, in one group: everything is there.
     note_run(state, report({11: [A, B, C, D, E]}, 9), replace(report({}, 9), name="old"))
     assert [entry.id for entry in follow_up(state, 11).entries] == saved
-
-
-def test_a_group_that_returns_has_its_entries_in_either_report(state: State) -> None:
-    listed(state, {7: [A, B]})
-    save(state, draft(7, note="before"))
-    listed(state, {}, 1)
-    note_run(state, report({}, 2), replace(report({9: [B, A]}, 2), name="old"))
-    assert [entry.note for entry in follow_up(state, 9, "old").entries] == ["before"]
-    assert status(state, 9, "old") is FollowUpStatus.WAITING
 
 
 def test_a_report_that_couldnt_be_made_may_have_listed_it(state: State) -> None:
