@@ -51,6 +51,7 @@ _STORE_RETRY_SECONDS = 30.0
 """Seconds without another attempt after a store has failed, so that requests don't wait for it one by one."""
 _CLEANUP_SECONDS = 10.0
 _PREFIX = "evergreen-groups"
+_KNOWN, _WAITING = f"{_PREFIX}/retry/known/", f"{_PREFIX}/retry/waiting/"
 MAX_REFUSED_KEYS = 10_000
 """Maximum number of refused keys to remember per address and day, far more than the staff who log in from there."""
 Result = TypeVar("Result")
@@ -150,7 +151,7 @@ class RetryTimes:
 
     def is_due(self, key: str, seconds: float, address: str) -> bool:
         """Return whether the key may be tried now. A new key from ``address`` must first wait ``seconds``."""
-        known, waiting, count = _known(key), _waiting(key), f"{_PREFIX}/retry/of/{address}"
+        known, waiting, count = _KNOWN + key, _WAITING + key, f"{_PREFIX}/retry/of/{address}"
 
         def look(store: MemoryStorage | RedisStorage) -> bool:
             if store.get(known):
@@ -169,19 +170,11 @@ class RetryTimes:
         """Put the key off for a day, after a second attempt found no session either."""
 
         def put_off(store: MemoryStorage | RedisStorage) -> None:
-            if store.get(_known(key)):
-                store.clear(_waiting(key))
-                store.incr(_waiting(key), _DAY)
+            if store.get(_KNOWN + key):
+                store.clear(_WAITING + key)
+                store.incr(_WAITING + key, _DAY)
 
         self._counters.use(put_off)
-
-
-def _known(key: str) -> str:
-    return f"{_PREFIX}/retry/known/{key}"
-
-
-def _waiting(key: str) -> str:
-    return f"{_PREFIX}/retry/waiting/{key}"
 
 
 class BreakerState(Enum):

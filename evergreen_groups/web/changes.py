@@ -127,12 +127,9 @@ class Approvals:
     ) -> Iterator[tuple[Gateway, int]]:
         """Log the supervisor in for the block. Yields a gateway with that session, and the user's id (``au.id``).
 
-        ``gateway`` is the service's own, ``clerk`` has the session of the caller.
-
-        Raises:
-            ProblemError: 403, the login was refused, requires a second factor or lacks a permission, or the session
-                ended before anything was sent; 429, too many attempts.
-            GatewayError: Evergreen can't be reached.
+        ``gateway`` is the service's own, ``clerk`` has the session of the caller. A ProblemError says that the login
+        was refused, requires a second factor or lacks a permission, that there were too many attempts, or that the
+        session ended before anything was sent.
         """
         # A clerk can open many sessions without a workstation. Count them as one desk.
         desk = f"user {caller.user}" if caller.workstation is None else f"workstation {caller.workstation}"

@@ -139,10 +139,8 @@ def save_entries(
 ) -> Written:
     """Save entries for a caller, all or none. ``read`` are the follow-ups if the caller has just read them.
 
-    Raises:
-        ProblemError: 403, the caller may not save one of them.
-        PlanError: an entry isn't accepted, or the key stands for other entries.
-        NotFoundError: the report doesn't list a group, or there is no such entry.
+    Raises ProblemError (403) if the caller may not save one of them, PlanError if an entry isn't accepted or the key
+    stands for other entries, or NotFoundError if the report doesn't list a group or there is no such entry.
     """
     running, caller = desk.service, desk.caller
     digest = digest_of(report, drafts)

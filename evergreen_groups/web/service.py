@@ -427,10 +427,8 @@ class ReloadableService:
     def replace(self, settings: Settings) -> list[str]:
         """Use these settings for new requests. Return the keys of changed settings that need a restart.
 
-        Requests and changes in progress continue with the previous settings. On an error, nothing changes.
-
-        Raises:
-            ConfigurationError: the settings, or a secret that they name, can't be used.
+        Requests and changes in progress continue with the previous settings. If the settings, or a secret that they
+        name, can't be used, a ConfigurationError says so, and nothing changes.
         """
         with self._replacing:
             previous = self.current
