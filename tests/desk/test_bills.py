@@ -203,8 +203,8 @@ def test_a_title_is_said_with_what_is_to_be_done_about_it(sandbox: Sandbox, clie
     found = replace(found, members=(*others, replace(minh, titles={**titles, **late})))
     sheet = pages.statement_page(found, StatementSettings())
     assert [f"{line.title}: {line.sentence}" for line in sheet.members[-1].due] == [
-        "Matilda: 1 item, due on 1 February 2038, is considered lost.",
         "Momo: 1 item was due on 20 September 2026. Please bring it back.",
+        "Matilda: 1 item, due on 1 February 2038, is considered lost.",
         "Heidi: 1 item was reported as returned, but not found.",
         "The Hobbit: 2 items are due on 1 February 2039.",
     ]
