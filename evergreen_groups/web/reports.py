@@ -88,8 +88,10 @@ def report_of_library(name: str, report: str | None = None) -> Response:
         path = directory / f"{stem}.{output_format(format).ending}"
         # A file's name comes from a link within the report, so the reader has already seen the warning.
         warning = None if name == path.name else _warning(running, path, path.name)
-        if format != PAGE:
-            return warning or _file(path, format, report)
+        if format != PAGE and warning is None:
+            response = Response(_read(path, report), content_type=output_format(format).media_type)
+            response.headers["Content-Disposition"] = f'attachment; filename="{path.name}"'
+            return response
         return warning or _worklist(desk, path, report, name)
 
 
@@ -153,12 +155,6 @@ def _with_own_requests(policy: str) -> str:
     each["script-src"] = f"{each.get('script-src', '')} 'self'".strip()
     each |= {"connect-src": "'self'", "form-action": "'self'"}
     return "; ".join(f"{name} {value}" for name, value in each.items())
-
-
-def _file(path: Path, format: str, report: str | None) -> Response:
-    response = Response(_read(path, report), content_type=output_format(format).media_type)
-    response.headers["Content-Disposition"] = f'attachment; filename="{path.name}"'
-    return response
 
 
 def _read(path: Path, report: str | None) -> bytes:
