@@ -76,11 +76,7 @@ class GroupBills:
     org_units: OrgUnits
 
     def member(self, id: int) -> MemberBills:
-        """Return the member with this id.
-
-        Raises:
-            NotFoundError: the member isn't among those that were read.
-        """
+        """Return the member with this id. Raises NotFoundError if they aren't among those that were read."""
         for member in self.members:
             if member.patron.id == id:
                 return member
@@ -102,11 +98,8 @@ class BillsReader(DeskReader):
     def of_user(self, id: int, *, member: int | None = None, titles: Titles = Titles.NONE) -> GroupBills:
         """Read a patron's group: all visible members, or only the one with the id ``member``.
 
-        With titles, log the session's user and the group number, but no title.
-
-        Raises:
-            NotFoundError: no visible patron has this id, or the group has no visible member with the id ``member``.
-            DataError: the group is too large to be a family.
+        With titles, log the session's user and the group number, but no title. Raises NotFoundError without such a
+        visible patron or member, or DataError if the group is too large to be a family.
         """
         arguments.integer("id", id)
         arguments.integer_or_none("member", member)
@@ -120,8 +113,7 @@ class BillsReader(DeskReader):
 
     def items_counted(self, member: MemberBills) -> CirculationCounts | None:
         """Count all items that a member has out, visible or not. None if Evergreen doesn't say. Makes one call."""
-        counting = self._circulation_reader()
-        return counting.count_one(member.patron.id, member.patron.home_library.id)
+        return self._circulation_reader().count_one(member.patron.id, member.patron.home_library.id)
 
     def _read(self, found: VisiblePatrons, wanted: Collection[int], titles: Titles) -> GroupBills:
         gateway, reference = self._gateway, self._reference
@@ -138,7 +130,7 @@ class BillsReader(DeskReader):
             lambda: Bill.read(gateway, ids - hidden) if ids - hidden else {},
             lambda: PatronItems.read(gateway, org_units, items_at, ids),
         )
-        own_fines = {patron.id: fines.get(patron.id, ZERO) for patron in patrons}
+        own_fines = {id: fines.get(id, ZERO) for id in ids}
         known = Bill.verify(gateway, own_fines, bills, hidden)
         stop_fines = {item.id: item.stop_fines for theirs in items.values() for item in theirs.items}
         shown = self._titles(found, items.values(), titles)

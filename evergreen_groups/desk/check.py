@@ -10,13 +10,7 @@ from evergreen_groups import arguments
 from evergreen_groups.changes import RecentlyChanged
 from evergreen_groups.desk.summary import RecalculationForecast, read_forecasts, with_recalculated_rows
 from evergreen_groups.errors import not_visible
-from evergreen_groups.groups import (
-    FamilyReader,
-    Group,
-    Member,
-    Standing,
-    StandingDifference,
-)
+from evergreen_groups.groups import FamilyReader, Group, Member, Standing, StandingDifference
 from evergreen_groups.ils import Limits, Penalty, PenaltyKinds, read_fines_penalties, rows_in_force
 from evergreen_groups.message import Message
 from evergreen_groups.settings import PolicySettings
@@ -60,10 +54,6 @@ class GroupCheck:
         decided = all(member.decision is not None for member in self.checked)
         return decided and not (self.whole_group and self.group.hidden_member_count)
 
-    def is_for_fines(self, member: Member, penalty: Penalty) -> bool:
-        """Return whether this is the penalty for own fines at the member's home library."""
-        return self.kinds.is_for_fines(penalty.kind, member.patron.home_library.id)
-
     def differences(self, member: Member) -> Iterator[Message]:
         """Yield a sentence for each difference between the rule and Evergreen's blocks, and the reason if known.
 
@@ -102,9 +92,7 @@ class Checker:
     def of_barcode(self, barcode: str, *, all_members: bool = False) -> GroupCheck:
         """Check the patron with this barcode, or all members of their group.
 
-        Raises:
-            NotFoundError: no visible patron has this barcode.
-            ConfigurationError: a limit names a profile or library that doesn't exist.
+        Raises NotFoundError, or ConfigurationError if a limit names a profile or library that doesn't exist.
         """
         not_found = not_visible("no visible patron has this barcode", code="no-patron-with-barcode")
         return self._check(arguments.text("barcode", barcode), all_members, not_found)
@@ -127,12 +115,16 @@ class Checker:
         checked = group.members if all_members else (member,)
         checked = Group(number, checked).with_decisions(self._gateway, limits, found.own_fines).members
         kinds = PenaltyKinds.read(self._gateway, org_units, fines_penalties)
-        ids = [member.id for member in checked]
+        ids = [one.id for one in checked]
         rows = with_recalculated_rows(self._gateway, org_units, rows_in_force(self._gateway, ids), ids, self._recent())
         penalties = kinds.by_patron(rows, org_units, ids)
-        standings = [(member, Standing.of(member, penalties[member.id], kinds)) for member in checked]
-        ils = PolicySettings(limit="ils")
-        is_ils = (self._settings.limit, self._settings.limits) == ("ils", ())
+        standings = [(one, Standing.of(one, penalties[one.id], kinds)) for one in checked]
+
+        def ils_limits() -> Limits:
+            if (self._settings.limit, self._settings.limits) == ("ils", ()):
+                return limits
+            return Limits.read(self._gateway, PolicySettings(limit="ils"), org_units, fines_penalties)
+
         return GroupCheck(
             gateway=self._gateway.url,
             group=group,
@@ -140,12 +132,7 @@ class Checker:
             penalties={patron: tuple(found) for patron, found in penalties.items()},
             kinds=kinds,
             whole_group=all_members,
-            forecasts=read_forecasts(
-                self._gateway,
-                lambda: limits if is_ils else Limits.read(self._gateway, ils, org_units, fines_penalties),
-                standings,
-                kinds,
-            ),
+            forecasts=read_forecasts(self._gateway, ils_limits, standings, kinds),
         )
 
 

@@ -94,11 +94,9 @@ class DetailsReader(DeskReader):
     With cached reference data and session it takes three calls: the members with their penalties and the accounts that
     set them, then in parallel the members' fines and their items out (one call each per 3,000 members).
 
-    Without ``exact`` numbers it takes at most one more call. If the first call reports circulations that are hidden
-    from the account, the extra call finds out whose they are. If there are hidden members, the extra call is for
-    them: the call for items out then also checks the hidden members, so no call is left to find out whose
-    circulations are hidden. (An account that sees only its own circulations can't use that check and needs a separate
-    call.) Counts of members who have, or may have, hidden circulations are lower bounds.
+    Without ``exact`` numbers it takes at most one more call: to find out whose circulations are hidden or, if there are
+    hidden members, about these. The call for items out then also checks the hidden members. (An account that sees only
+    its own circulations needs a separate call.) Counts of members who may have hidden circulations are lower bounds.
 
     With ``exact`` numbers, one call finds out whose circulations are hidden, if any are, and one more for each of these
     members, up to six, gets the counts. Evergreen's own limits take another call if they count only the fines of some
@@ -119,10 +117,8 @@ class DetailsReader(DeskReader):
     def of_barcode(self, barcode: str, *, exact: bool = True) -> GroupDetails:
         """Read the group of the patron with this barcode, on any of their cards. Blanks are ignored.
 
-        Raises:
-            NotFoundError: no visible patron has this barcode.
-            DataError: the group is too large to be a family.
-            PermissionDeniedError: the account lacks VIEW_USER at its own library, so hidden members can't be counted.
+        Raises NotFoundError, DataError if the group is too large to be a family, or PermissionDeniedError if hidden
+        members can't be counted, because the account lacks VIEW_USER at its own library.
         """
         owner = find_owner(self._gateway, arguments.text("barcode", barcode))
         details = None if owner is None else self._family_of(owner[0], (), exact)
@@ -141,11 +137,7 @@ class DetailsReader(DeskReader):
         return details
 
     def of_group(self, number: int, *, exact: bool = True) -> GroupDetails:
-        """Read the group with this number. Raises the errors of :meth:`of_barcode`.
-
-        Raises:
-            NotFoundError: the group is empty.
-        """
+        """Read the group with this number. Raises the errors of :meth:`of_barcode`."""
         arguments.integer("number", number)
         found, counting = self._with_reference(lambda viewer: VisiblePatrons.of_group(self._gateway, number, viewer))
         return self._details(found, counting, exact=exact)

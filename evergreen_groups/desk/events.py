@@ -72,9 +72,10 @@ class EventHandler:
         if former is not None:
             return former
         key = f"{url} {event.id} {event.hook} {event.patron_id}"
+        left = self._gateway.seconds_left
         with ExitStack() as stack:
             try:
-                lease = stack.enter_context(self._state.event_lease(key, self._time_left(most=None)))
+                lease = stack.enter_context(self._state.event_lease(key, TIMEOUT if left is None else left))
             except BusyError as error:
                 trail.write(event, done=False, reason=_cause(error))
                 raise
@@ -93,13 +94,6 @@ class EventHandler:
         trail.write(event, done=True, blocked=blocked, recalculated=recalculated, reason=reason)
         return EventOutcome(event.id, event.patron_id, blocked, recalculated)
 
-    def _time_left(self, *, most: float | None = TIMEOUT) -> float:
-        """Return how many seconds to wait: those until the event's deadline, but at most ``most``."""
-        left = self._gateway.seconds_left
-        if left is None:
-            return TIMEOUT
-        return left if most is None else min(most, left)
-
     def _work(self, event: Event, recalculate: bool) -> tuple[bool | None, bool, str]:
         """Return the decision, whether Evergreen has recalculated, and a reason: why not, or what changed."""
         try:
@@ -110,15 +104,14 @@ class EventHandler:
             return None, False, "the patron has been deleted"
         if not recalculate:
             return decision.over_limit, False, ""
-        over_limit = {event.patron_id: decision.over_limit}
-        (outcome,) = self._changes.recalculate(over_limit, timeout=self._time_left()).steps
+        over_limit, left = {event.patron_id: decision.over_limit}, self._gateway.seconds_left
+        timeout = TIMEOUT if left is None else min(TIMEOUT, left)
+        (outcome,) = self._changes.recalculate(over_limit, timeout=timeout).steps
         if outcome.error is not None:
             raise outcome.error
         if outcome.state in (StepState.FAILED, StepState.SENDING):
             raise DataError(
-                "the recalculation failed: {reason}",
-                code="recalculation-failed",
-                values={"reason": outcome.reason},
+                "the recalculation failed: {reason}", code="recalculation-failed", values={"reason": outcome.reason}
             )
         return decision.over_limit, outcome.state is StepState.DONE, str(outcome.reason)
 
@@ -127,9 +120,6 @@ def _cause(error: EvergreenGroupsError) -> str:
     """Return the kind of an error. Its message may contain data that the trail must not hold."""
     kind = type(error).__name__
     return f"{kind} ({error.textcode})" if isinstance(error, EventError) else kind
-
-
-events = schema.events
 
 
 class AuditTrail:
@@ -144,6 +134,7 @@ class AuditTrail:
 
         The id alone doesn't identify an event: an Evergreen restored from a backup reuses ids.
         """
+        events = schema.events
         found = select(events).where(
             events.c.gateway == self._gateway,
             events.c.event == event.id,
@@ -163,14 +154,11 @@ class AuditTrail:
         """Add a row. Durable once this returns.
 
         ``blocked`` is the rule's decision, None if there was none to make. ``reason`` says why nothing was decided or
-        recalculated, or what failed if the event isn't ``done``.
-
-        Raises:
-            StateError: the row can't be written, or the event is already done.
+        recalculated, or what failed if the event isn't ``done``. An event that is already done is a StateError.
         """
         with self._transactions.writing() as connection:
             connection.execute(
-                insert(events).values(
+                insert(schema.events).values(
                     gateway=self._gateway,
                     at=self._transactions.now(),
                     event=event.id,

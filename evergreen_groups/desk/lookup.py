@@ -123,10 +123,7 @@ class PatronLookup:
         return {row.id: row.name for row in map(PatronRow._make, rows)}
 
     def leads(self, groups: Collection[int]) -> dict[int, str]:
-        """Return the names of groups' leads by the groups' numbers; without a lead, of the oldest visible member.
-
-        Makes one call.
-        """
+        """Return the names of groups' leads, or else oldest visible members, by the groups' numbers. Makes one call."""
         numbers = sorted(arguments.integers("groups", groups))
         found = self._gateway.pcrud.columns_by_values("au", PATRON_FIELDS, "usrgroup", numbers, where={"deleted": "f"})
         rows = sorted(map(PatronRow._make, found), key=_rank, reverse=True)
@@ -135,10 +132,8 @@ class PatronLookup:
     def family_of(self, id: int) -> tuple[int, frozenset[int]]:
         """Return the number of a patron's group, and the ids of its visible members. Makes one call.
 
-        If plain reads go to replicas, another call asks the primary database for the number.
-
-        Raises:
-            NotFoundError: no visible patron has this id, or the patron is deleted.
+        If plain reads go to replicas, another call asks the primary database for the number. Raises NotFoundError,
+        also if the patron is deleted.
         """
         arguments.integer("id", id)
         record = read_patron(self._gateway, id) if self._gateway.reads_replicas else None
@@ -222,19 +217,10 @@ class PatronLookup:
         described = []
         for patron in patrons:
             account, members = found.accounts[patron.id], groups[patron.group]
+            profile, note = profiles.name(patron.profile), _note(patron, account)
             lead = min(members, key=_rank).name if members else patron.name
             street = streets.get(addresses.get(patron.id)) or ""
-            described.append(
-                FoundPatron(
-                    patron,
-                    account,
-                    profiles.name(patron.profile),
-                    _note(patron, account),
-                    street=street,
-                    lead=lead,
-                    group_size=max(len(members), 1),
-                )
-            )
+            described.append(FoundPatron(patron, account, profile, note, street, lead, max(len(members), 1)))
         return tuple(described)
 
 
@@ -283,11 +269,7 @@ class UnknownBarcode:
 
 
 def explain_unknown(gateway: Gateway, barcode: str) -> UnknownBarcode | None:
-    """Find out why a barcode is unknown. None if a visible patron has it after all. Makes three calls.
-
-    Raises:
-        GatewayError: Evergreen can't be reached or refuses.
-    """
+    """Find out why a barcode is unknown. None if a visible patron has it after all. Makes three calls."""
     text = barcodes.without_blanks(barcode)
     if not text:
         return UnknownBarcode("")

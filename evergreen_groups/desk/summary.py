@@ -115,10 +115,7 @@ _HIDDEN = Message(
 
 
 def read_forecasts(
-    gateway: Gateway,
-    ils_limits: Callable[[], Limits],
-    people: Iterable[tuple[Member, Standing]],
-    kinds: PenaltyKinds,
+    gateway: Gateway, ils_limits: Callable[[], Limits], people: Iterable[tuple[Member, Standing]], kinds: PenaltyKinds
 ) -> dict[int, RecalculationForecast]:
     """Return the forecasts of members about whom the rule and Evergreen disagree, by id.
 
@@ -128,21 +125,15 @@ def read_forecasts(
     differing = [(member, standing) for member, standing in people if standing.difference is not None]
     if not differing:
         return {}
-    seen: Mapping[int, ResolvedLimit]
-    decisions: Mapping[int, Decision]
-    try:
-        seen, decisions = Member.decide_by_thresholds(
-            gateway, ils_limits(), [member for member, _standing in differing]
-        )
-    except (PermissionDeniedError, DataError):
-        seen, decisions = {}, {}  # treat what couldn't be read as unknown
-    return {
-        member.id: RecalculationForecast(
-            _obstacle(member, standing, kinds, limit, decisions.get(member.id)), limit, decisions.get(member.id)
-        )
-        for member, standing in differing
-        for limit in (seen[member.id].limit if member.id in seen else None,)
-    }
+    seen: Mapping[int, ResolvedLimit] = {}
+    decisions: Mapping[int, Decision] = {}
+    with suppress(PermissionDeniedError, DataError):  # treat what can't be read as unknown
+        seen, decisions = Member.decide_by_thresholds(gateway, ils_limits(), [member for member, _ in differing])
+    found = {}
+    for member, standing in differing:
+        limit, decision = seen[member.id].limit if member.id in seen else None, decisions.get(member.id)
+        found[member.id] = RecalculationForecast(_obstacle(member, standing, kinds, limit, decision), limit, decision)
+    return found
 
 
 def _obstacle(
@@ -162,11 +153,7 @@ def _obstacle(
 
 
 def with_recalculated_rows(
-    gateway: Gateway,
-    org_units: OrgUnits,
-    rows: Iterable[PenaltyRow],
-    patrons: Collection[int],
-    recent: RecentlyChanged,
+    gateway: Gateway, org_units: OrgUnits, rows: Iterable[PenaltyRow], patrons: Collection[int], recent: RecentlyChanged
 ) -> list[PenaltyRow]:
     """Return the penalties of ``patrons`` (ids), replacing those of recently recalculated patrons by the primary's."""
     theirs = frozenset(patrons)
@@ -315,10 +302,8 @@ class SummaryReader(DeskReader):
     def of_patron(self, id: int) -> PatronSummary:
         """Read the patron with this id and their group.
 
-        Raises:
-            NotFoundError: no visible patron has this id, or the patron is deleted.
-            PermissionDeniedError: the account lacks VIEW_USER at its own library, so hidden members can't be counted.
-            DataError: the group is too large to be a family.
+        Raises NotFoundError, DataError if the group is too large to be a family, or PermissionDeniedError if hidden
+        members can't be counted, because the account lacks VIEW_USER at its own library.
         """
         arguments.integer("id", id)
         recent = self._recent()
@@ -329,21 +314,14 @@ class SummaryReader(DeskReader):
         return PatronSummary(next(member for member in group.members if member.id == id), group)
 
     def of_barcode(self, barcode: str) -> PatronSummary:
-        """Read the patron with this barcode, on any of their cards, and their group. Blanks are ignored.
-
-        Raises the errors of :meth:`of_patron`.
-        """
+        """Like :meth:`of_patron`, by the barcode of any of their cards. Blanks are ignored."""
         owner = find_owner(self._gateway, arguments.text("barcode", barcode))
         if owner is None:
             raise not_visible("no visible patron has this barcode", code="no-patron-with-barcode")
         return self.of_patron(owner[0])
 
     def of_group(self, number: int) -> GroupSummary:
-        """Read the group with this number. Raises the errors of :meth:`of_patron`.
-
-        Raises:
-            NotFoundError: the group has no visible member.
-        """
+        """Read the group with this number. Raises the errors of :meth:`of_patron`."""
         arguments.integer("number", number)
         recent = self._recent()
         found = self._with_reference(recent, lambda viewer: VisiblePatrons.of_group(self._gateway, number, viewer))
@@ -355,9 +333,6 @@ class SummaryReader(DeskReader):
         """Decide whether the patron with this id is over the limit, without reading about other patrons.
 
         Without the penalties, it takes one call less and doesn't tell whether the patron is blocked.
-
-        Raises:
-            NotFoundError: no visible patron has this id.
         """
         arguments.integer("id", id)
         self._gateway.idl("au", "mous")  # in one request

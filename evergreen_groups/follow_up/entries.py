@@ -175,19 +175,12 @@ class FollowUp:
         return FollowUpState(self.status(today(self.group.contact_library), again_after), latest)
 
     def entry(self, id: int) -> Entry:
-        """Return an entry that isn't deleted, by the id with which it was first saved.
-
-        Raises:
-            NotFoundError: there is none.
-        """
-        found = next((entry for entry in self.entries if entry.original.id == id and not entry.deleted), None)
-        if found is None:
-            raise NotFoundError(
-                "group {group} has no entry {entry}",
-                code="no-such-follow-up-entry",
-                values={"group": self.group.group, "entry": id},
-            )
-        return found
+        """Return an entry that isn't deleted, by the id with which it was first saved. Raises NotFoundError."""
+        for entry in self.entries:
+            if entry.original.id == id and not entry.deleted:
+                return entry
+        values = {"group": self.group.group, "entry": id}
+        raise NotFoundError("group {group} has no entry {entry}", code="no-such-follow-up-entry", values=values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,9 +204,7 @@ class DraftEntry:
     def checked(self, follow_up: FollowUp, today: date) -> DraftEntry:
         """Return the draft with all fields filled in. ``today`` is the default for ``day``.
 
-        Raises:
-            PlanError: the fields contradict each other.
-            NotFoundError: the entry to correct doesn't exist.
+        Raises PlanError if the fields contradict each other, or NotFoundError if the entry to correct doesn't exist.
         """
         before = None if self.corrects is None else follow_up.entry(self.corrects)
         if self.deletes:

@@ -14,10 +14,11 @@ from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from sqlalchemy import insert, or_, select, true, update
 
 from evergreen_groups.errors import NotFoundError, PlanError
-from evergreen_groups.follow_up.entries import DraftEntry, Entry, FollowUp, How, What
+from evergreen_groups.follow_up.entries import DraftEntry, Entry, FollowUp, What
 from evergreen_groups.report import GroupMatching, Listing, group_by_patron, listed_by, reports_with
 from evergreen_groups.state import schema
 from evergreen_groups.values import ZERO
@@ -45,11 +46,7 @@ class ReportFollowUps:
     by_group: Mapping[int, FollowUp]
 
     def group(self, number: int) -> FollowUp:
-        """Return a group's follow-up.
-
-        Raises:
-            NotFoundError: the report doesn't list the group.
-        """
+        """Return a group's follow-up. Raises NotFoundError if the report doesn't list the group."""
         if number not in self.by_group:
             raise NotFoundError(
                 "the report doesn't list group {group}",
@@ -79,11 +76,7 @@ class FollowUps:
         self._url = url
 
     def of_report(self, name: str) -> ReportFollowUps | None:
-        """Return the follow-ups of the report ``name`` ('': the report of ``[report]``), None without a recorded run.
-
-        Raises:
-            StateError: the database is damaged, can't be read, or stays locked by another process.
-        """
+        """Return the follow-ups of the report ``name`` ('': that of ``[report]``), None without a recorded run."""
         if not self._transactions.is_there:
             return None
         with self._transactions.reading() as connection:
@@ -97,9 +90,6 @@ class FollowUps:
         """Return the follow-ups of the groups of a run that isn't recorded yet, by group number, without empty ones.
 
         ``run`` is called only if anything is stored: many libraries have thousands of groups and no follow-up.
-
-        Raises:
-            StateError: the database can't be read.
         """
         if not self._transactions.is_there:
             return {}
@@ -112,9 +102,6 @@ class FollowUps:
         """Return the entries of a group, whether or not a report lists it, and the names of the reports that do.
 
         ``number`` is the group's, and ``members`` are the ids of its visible members.
-
-        Raises:
-            StateError: the database can't be read.
         """
         if not self._transactions.is_there:
             return (), []
@@ -130,11 +117,7 @@ class FollowUps:
     def saved(self, staff: int, key: str, request: str) -> tuple[Entry, ...]:
         """Return what a staff user (``au.id``) has saved under an idempotency key, nothing if the key is new.
 
-        ``request`` is the digest of the request.
-
-        Raises:
-            PlanError: the key belongs to another request.
-            StateError: the database can't be read.
+        ``request`` is the digest of the request. Raises PlanError if the key belongs to another request.
         """
         if not self._transactions.is_there:
             return ()
@@ -156,12 +139,8 @@ class FollowUps:
 
         ``drafts`` are :meth:`checked <DraftEntry.checked>` against ``found``, which was just read. Nothing is saved if
         a group has a newer entry than the one that its draft names as seen. Repeating the request returns the same
-        entries.
-
-        Raises:
-            PlanError: the key belongs to another request, or a group is named twice.
-            NotFoundError: the report doesn't list a group.
-            StateError: the database can't be written.
+        entries. Raises PlanError if the key belongs to another request or a group is named twice, or NotFoundError if
+        the report doesn't list a group.
         """
         follow_ups = {draft.group: found.group(draft.group) for draft in drafts}
         if len(follow_ups) < len(drafts):
@@ -176,9 +155,9 @@ class FollowUps:
             newer = [row for number, some in stored.items() for rows in some for row in rows if row.id > seen[number]]
             if newer:
                 return Written((), tuple(sorted(newer, key=lambda row: row.id)))
-            who: dict[str, Any] = {"staff": staff, "workstation": workstation, "org_unit": org_unit}
-            who |= {"idempotency_key": key, "request": request}
-            at = self._transactions.now()
+            new = insert(schema.follow_up_entries).returning(schema.follow_up_entries)
+            new = new.values(staff=staff, workstation=workstation, org_unit=org_unit)
+            new = new.values(at=self._transactions.now(), idempotency_key=key, request=request, reopened=False)
             rows = []
             for draft in drafts:
                 group = follow_ups[draft.group].group
@@ -193,12 +172,10 @@ class FollowUps:
                     "remind_on": draft.remind_on,
                     "note": draft.note,
                     "combined_fines": group.combined_fines,
-                    "reopened": False,
                     "corrects": draft.corrects,
                     "deleted": draft.deletes,
                 }
-                new = insert(schema.follow_up_entries).values(at=at, **who, **values)
-                rows.append(_entry(connection.execute(new.returning(schema.follow_up_entries)).one()))
+                rows.append(_entry(connection.execute(new.values(values)).one()))
         return Written(tuple(rows))
 
     def _saved(self, connection: Connection, staff: int, key: str, request: str) -> tuple[Entry, ...]:
@@ -339,22 +316,5 @@ def _batches(ids: Iterable[int]) -> Iterator[list[int]]:
 
 
 def _entry(row: Row[Any]) -> Entry:
-    return Entry(
-        id=row.id,
-        follow_up=row.follow_up,
-        at=row.at,
-        group=row.number,
-        contact=row.contact,
-        what=What(row.what),
-        how=None if row.how is None else How(row.how),
-        day=row.day,
-        remind_on=row.remind_on,
-        note=row.note,
-        combined_fines=row.combined_fines,
-        reopened=row.reopened,
-        staff=row.staff,
-        workstation=row.workstation,
-        org_unit=row.org_unit,
-        corrects=row.corrects,
-        deleted=row.deleted,
-    )
+    values = {str(name): value for name, value in row._mapping.items()}
+    return msgspec.convert({**values, "group": row.number}, Entry)

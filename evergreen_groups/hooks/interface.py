@@ -14,6 +14,7 @@ converts their results to versioned JSON, as described by the schemas in ``schem
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import singledispatch
 from typing import TYPE_CHECKING, Any
 
@@ -170,8 +171,7 @@ def apply_plan(client: Client, plan: str, key: str) -> Change:
         BusyError: another run is changing the same patrons or groups.
         GatewayError: Evergreen can't be reached. Nothing was sent.
     """
-    id = client.changes.apply(plan, key)
-    return client.changes.own(id)
+    return client.changes.own(client.changes.apply(plan, key))
 
 
 def undo_change(client: Client, change: str, key: str) -> Change:
@@ -183,8 +183,7 @@ def undo_change(client: Client, change: str, key: str) -> Change:
         BusyError: another run is changing the same patrons or groups.
         GatewayError: Evergreen can't be reached. Nothing was sent.
     """
-    id = client.changes.undo(change, key)
-    return client.changes.own(id)
+    return client.changes.own(client.changes.undo(change, key))
 
 
 def change(client: Client, id: str) -> Change:
@@ -248,8 +247,7 @@ def _patron_summary(summary: PatronSummary) -> dict[str, Any]:
         "patron": member.id,
         "barcode": member.barcode,
         "show": summary.show,
-        "own_fines": plain_amount(member.own_fines),
-        "limit": _limit_amount(member),
+        **_fines(member),
         **_rule_and_penalties(member, summary.standing, summary.group.forecasts.get(member.id)),
         **_summary_group(summary.group),
     }
@@ -279,15 +277,7 @@ def _block(decision: PatronDecision) -> dict[str, Any]:
 
 @_document.register
 def _event_outcome(outcome: EventOutcome) -> dict[str, Any]:
-    return {
-        "version": SUMMARY_VERSION,
-        "kind": "event-outcome",
-        "event": outcome.event,
-        "patron": outcome.patron,
-        "over_limit": outcome.over_limit,
-        "recalculated": outcome.recalculated,
-        "replayed": outcome.replayed,
-    }
+    return {"version": SUMMARY_VERSION, "kind": "event-outcome", **asdict(outcome)}
 
 
 def _group_head(number: int) -> dict[str, Any]:
@@ -319,12 +309,18 @@ def _names(member: Member) -> dict[str, Any]:
     return {"id": member.id, "name": member.name, "barcode": member.barcode, "library": member.library}
 
 
+def _fines(member: Member) -> dict[str, Any]:
+    """Return the own fines and the limit: None if there is no limit or the account may not see it."""
+    limit = member.limit_if_known
+    amount = None if limit is None else plain_amount_or_none(limit.amount)
+    return {"own_fines": plain_amount(member.own_fines), "limit": amount}
+
+
 def _member(member: Member, standing: Standing | None, forecast: RecalculationForecast | None) -> dict[str, Any]:
     """Return the form of a group's member. ``standing`` None means that no penalties were read."""
     return {
         **_names(member),
-        "own_fines": plain_amount(member.own_fines),
-        "limit": _limit_amount(member),
+        **_fines(member),
         **_rule_and_penalties(member, standing, forecast),
         "group_lead": member.group_lead,
     }
@@ -338,12 +334,6 @@ def _rule_and_penalties(
     # Penalties that weren't read are null. An empty list would mean that there are none.
     unknown = {"blocked_in_evergreen": None, "other_blocks": None, "difference": None}
     return {"over_limit": member.over_limit_if_known, **unknown, **forecast_document(None)}
-
-
-def _limit_amount(member: Member) -> str | None:
-    """Return the amount of a member's limit, or None if there is no limit or the account may not see it."""
-    limit = member.limit_if_known
-    return None if limit is None else plain_amount_or_none(limit.amount)
 
 
 @_document.register
@@ -366,8 +356,7 @@ def _member_details(details: GroupDetails, member: Member) -> dict[str, Any]:
     return {
         **_names(member),
         "profile": details.profiles[member.id],
-        "own_fines": plain_amount(member.own_fines),
-        "limit": _limit_amount(member),
+        **_fines(member),
         **standing_document(details.standing(member)),
         **forecast_document(details.forecasts.get(member.id)),
         "items": items,
@@ -503,11 +492,7 @@ def _changes(found: list[Change]) -> dict[str, Any]:
 
 
 def _patron(member: Member) -> dict[str, Any]:
-    return {
-        **_names(member),
-        "own_fines": plain_amount(member.own_fines),
-        "group_lead": member.group_lead,
-    }
+    return {**_names(member), "own_fines": plain_amount(member.own_fines), "group_lead": member.group_lead}
 
 
 def _group(group: PlannedGroup) -> dict[str, Any]:

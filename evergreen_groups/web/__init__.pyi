@@ -1,6 +1,7 @@
 from . import requests as requests
 from . import service as service
-from . import static_files as static_files
+from .api import file_response as file_response
+from .api import versioned as versioned
 from .app import PREFIX as PREFIX
 from .app import close as close
 from .app import create_app as create_app

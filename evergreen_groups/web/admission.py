@@ -51,6 +51,7 @@ _STORE_RETRY_SECONDS = 30.0
 """Seconds without another attempt after a store has failed, so that requests don't wait for it one by one."""
 _CLEANUP_SECONDS = 10.0
 _PREFIX = "evergreen-groups"
+_KNOWN, _WAITING = f"{_PREFIX}/retry/known/", f"{_PREFIX}/retry/waiting/"
 MAX_REFUSED_KEYS = 10_000
 """Maximum number of refused keys to remember per address and day, far more than the staff who log in from there."""
 Result = TypeVar("Result")
@@ -123,29 +124,19 @@ class RateLimit:
         self._item = RateLimitItemPerSecond(at_once, max(1, math.ceil(60 * at_once / per_minute)), namespace=_PREFIX)
 
     def take(self, key: str) -> None:
-        """Count a request.
-
-        Raises:
-            ProblemError: 429, the limit is exceeded. Its ``retry_after`` says when to try again.
-        """
-        if not self._counters.use(lambda store: MovingWindowRateLimiter(store).hit(self._item, self._name, key)):
-            self._refuse(key)
+        """Count a request. A ProblemError (429) says that the limit is exceeded, and when to try again."""
+        self._require(MovingWindowRateLimiter.hit, key)
 
     def check(self, key: str) -> None:
         """Raise the same error as :meth:`take`, without counting a request."""
-        if not self._counters.use(lambda store: MovingWindowRateLimiter(store).test(self._item, self._name, key)):
-            self._refuse(key)
+        self._require(MovingWindowRateLimiter.test, key)
 
-    def _refuse(self, key: str) -> None:
-        stats = self._counters.use(
-            lambda store: MovingWindowRateLimiter(store).get_window_stats(self._item, self._name, key)
-        )
-        raise ProblemError(
-            429,
-            _TOO_MANY,
-            code="too-many-requests",
-            retry_after=max(0.1, stats.reset_time - time.time()),
-        )
+    def _require(self, ask: Callable[..., bool], key: str) -> None:
+        named = self._item, self._name, key
+        if not self._counters.use(lambda store: ask(MovingWindowRateLimiter(store), *named)):
+            stats = self._counters.use(lambda store: MovingWindowRateLimiter(store).get_window_stats(*named))
+            retry_after = max(0.1, stats.reset_time - time.time())
+            raise ProblemError(429, _TOO_MANY, code="too-many-requests", retry_after=retry_after)
 
 
 class RetryTimes:
@@ -160,8 +151,7 @@ class RetryTimes:
 
     def is_due(self, key: str, seconds: float, address: str) -> bool:
         """Return whether the key may be tried now. A new key from ``address`` must first wait ``seconds``."""
-
-        known, waiting, count = _known(key), _waiting(key), f"{_PREFIX}/retry/of/{address}"
+        known, waiting, count = _KNOWN + key, _WAITING + key, f"{_PREFIX}/retry/of/{address}"
 
         def look(store: MemoryStorage | RedisStorage) -> bool:
             if store.get(known):
@@ -180,19 +170,11 @@ class RetryTimes:
         """Put the key off for a day, after a second attempt found no session either."""
 
         def put_off(store: MemoryStorage | RedisStorage) -> None:
-            if store.get(_known(key)):
-                store.clear(_waiting(key))
-                store.incr(_waiting(key), _DAY)
+            if store.get(_KNOWN + key):
+                store.clear(_WAITING + key)
+                store.incr(_WAITING + key, _DAY)
 
         self._counters.use(put_off)
-
-
-def _known(key: str) -> str:
-    return f"{_PREFIX}/retry/known/{key}"
-
-
-def _waiting(key: str) -> str:
-    return f"{_PREFIX}/retry/waiting/{key}"
 
 
 class BreakerState(Enum):
@@ -256,10 +238,8 @@ class Breaker:
     def watching(self, *, wait: float = 0.0) -> Iterator[None]:
         """Run the block if the gateway is usable, and learn from how the block ends.
 
-        ``wait`` is how many seconds the block may wait for anything other than the gateway.
-
-        Raises:
-            ProblemError: 503, the gateway is known not to respond; the block didn't run.
+        ``wait`` is how many seconds the block may wait for anything other than the gateway. A ProblemError (503) says
+        that the block didn't run.
         """
         ticket = object()
         self._enter(ticket, wait)
@@ -329,11 +309,7 @@ class Slots:
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """Hold a slot for the block.
-
-        Raises:
-            ProblemError: 503, no slot became free in time; the block didn't run.
-        """
+        """Hold a slot for the block. A ProblemError (503) says that none became free in time."""
         with self._lock:
             granted = None if self._free else threading.Event()
             if granted is None:

@@ -5,28 +5,37 @@ This module also has the panel's scripts, the pages for monitoring, and the addr
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import json
-from collections.abc import Callable
+from decimal import Decimal
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from flask import Blueprint, Request, Response, current_app, jsonify, request
+from flask import Blueprint, Request, Response, current_app, jsonify, request, url_for
 
 from evergreen_groups import __version__, hooks
-from evergreen_groups.errors import EvergreenGroupsError
+from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
 from evergreen_groups.groups import find_owner
+from evergreen_groups.ils import VIEW_USER
 from evergreen_groups.language import money_form, texts_for_scripts, use_language
 from evergreen_groups.metrics import METRICS_CONTENT_TYPE
+from evergreen_groups.render import total_document
+from evergreen_groups.report import ListedGroup, ListedGroups
+from evergreen_groups.values import plain_amount
 from evergreen_groups.web import bodies, problems, requests
+from evergreen_groups.web.changes import apply_plan, undo_change
 from evergreen_groups.web.problems import ProblemError
+from evergreen_groups.web.report_pages import name_of_report
 from evergreen_groups.web.requests import language_of_reader
 from evergreen_groups.web.service import Service, reloadable_service, service
-from evergreen_groups.web.static_files import digest, file_response, revalidated
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from evergreen_groups.client import Client
+    from evergreen_groups.ils import OrgUnits
 
 blueprint = Blueprint("api", __name__)
 
@@ -69,6 +78,149 @@ _serve("/api/v1/patrons/by-barcode/<barcode>/block", requests.barcode, hooks.blo
 _serve("/api/v1/groups/<group>", requests.record_id, hooks.group_summary)
 
 
+_ORDERS: dict[str, Callable[[ListedGroup], Any]] = {
+    "combined_fines": lambda one: -one.listing.combined_fines,
+    "over_limit_count": lambda one: -one.over_limit_count.at_least,
+    "member_count": lambda one: -one.listing.member_count,
+    "group": lambda one: one.listing.group,
+}
+
+
+@blueprint.get("/api/v1/groups")
+def groups() -> Response:
+    """Answer with the groups that the last run of a report recorded, without a call about any group."""
+    running = service()
+    with running.desk(request) as desk:
+        query = bodies.groups_query(request)
+        gateway = desk.client.gateway
+        units = running.reference.org_units(gateway)
+        seen_at = running.reference.rights(gateway).at(VIEW_USER)
+        if query.library:
+            seen_at &= _below(units, query.library)
+        report = name_of_report(running, query.report)
+        found = ListedGroups.read(running.state.database, gateway.url, report)
+    if found is None:
+        raise ProblemError(
+            404, "This report hasn't run yet.", advice="`evergreen-groups status` shows the runs.", code="no-run"
+        )
+    run, _, begin = query.cursor.partition("-")
+    if run and int(run) != found.run:
+        raise ProblemError(
+            410,
+            "The report has run again, so the cursor is outdated.",
+            advice="Start again without a cursor.",
+            code="cursor-outdated",
+        )
+    listed = sorted(
+        _selected(found, query, {unit.shortname for unit in units if unit.id in seen_at}), key=_ORDERS[query.sort]
+    )
+    end = int(begin or 0) + query.limit
+    return jsonify(
+        version=1,
+        kind="groups",
+        report=report,
+        as_of=found.at.isoformat(),
+        group_count=len(listed),
+        groups=[_document(one) for one in listed[int(begin or 0) : end]],
+        next=f"{found.run}-{end}" if end < len(listed) else None,
+    )
+
+
+def _below(units: OrgUnits, shortname: str) -> set[int]:
+    try:
+        return units.with_descendants(units.find(shortname).id)
+    except ConfigurationError:
+        raise ProblemError(
+            400,
+            "library must be the short name of an org unit.",
+            code="library-unknown",
+            more={"errors": [{"pointer": "#/library"}]},
+        ) from None
+
+
+def _selected(found: ListedGroups, query: bodies.GroupsQuery, libraries: set[str]) -> Iterator[ListedGroup]:
+    """Yield the groups with a member at one of ``libraries`` that meet the query."""
+    least = Decimal(query.min_total)
+    for one in found.groups:
+        over = one.over_limit_count
+        if (
+            not libraries.isdisjoint(one.listing.libraries)
+            and one.listing.combined_fines >= least
+            # Hidden members may be over the limit, so "no" takes an exact count.
+            and query.over_limit in (None, over.at_least > 0)
+            and (query.over_limit is not False or over.exact)
+            and query.age_band in ("", one.age_band)
+        ):
+            yield one
+
+
+def _document(one: ListedGroup) -> dict[str, Any]:
+    listing = one.listing
+    return {
+        "group": listing.group,
+        "combined_fines": plain_amount(listing.combined_fines) if listing.certain else None,
+        "member_count": listing.member_count,
+        "members": list(listing.members),
+        **total_document("over_limit_count", one.over_limit_count),
+        "library": listing.library,
+        "libraries": sorted(listing.libraries),
+        "age_band": one.age_band,
+    }
+
+
+_ASK_AGAIN_SECONDS = 1
+
+
+@blueprint.post("/api/v1/plans")
+def propose() -> tuple[Response, int]:
+    """Make a plan. Nothing is changed."""
+    with service().changing_desk(request, largest=requests.LARGEST_PLAN_BODY) as desk:
+        proposed = hooks.propose_plan(desk.client, bodies.plan_request(request))
+        return jsonify(hooks.as_json(proposed)), 201
+
+
+@blueprint.post("/api/v1/changes")
+def apply() -> Response:
+    """Apply a plan once. Repeating the request with the same key gives the same answer."""
+    with service().changing_desk(request, largest=requests.LARGEST_PLAN_BODY) as desk:
+        agreement = bodies.agreement(request)
+        id = apply_plan(desk, agreement.plan, requests.idempotency_key(request), agreement.approval)
+        return _change(hooks.own_change(desk.client, id))
+
+
+@blueprint.get("/api/v1/changes")
+def recent() -> Response:
+    """Answer with the caller's own recent changes."""
+    with service().desk(request) as desk:
+        return jsonify(hooks.as_json(hooks.recent_changes(desk.client)))
+
+
+@blueprint.get("/api/v1/changes/<change>")
+def change(change: str) -> Response:
+    """Answer with a change and its outcome so far."""
+    with service().desk(request) as desk:
+        return _change(hooks.change(desk.client, requests.change_id(change)))
+
+
+@blueprint.post("/api/v1/changes/<change>/undo")
+def undo(change: str) -> Response:
+    """Undo a change."""
+    with service().changing_desk(request, largest=requests.LARGEST_PLAN_BODY) as desk:
+        id, key = requests.change_id(change), requests.idempotency_key(request)
+        bodies.require_empty_body(request)
+        return _change(hooks.own_change(desk.client, undo_change(desk, id, key)))
+
+
+def _change(found: hooks.Change) -> Response:
+    """Answer with a change: 202 while it is being made, 200 afterward."""
+    response = jsonify(hooks.as_json(found))
+    if found.is_under_way:
+        response.status_code = 202
+        response.headers["Location"] = url_for("api.change", change=found.entry.id)
+        response.headers["Retry-After"] = str(_ASK_AGAIN_SECONDS)
+    return response
+
+
 @cache
 def description() -> dict[str, Any]:
     """Return ``openapi.json`` with the version and the schemas of the answers filled in."""
@@ -97,6 +249,37 @@ def _relinked(found: dict[str, Any]) -> dict[str, Any]:
 pages_blueprint = Blueprint("pages", __name__)
 
 
+@cache
+def static_file(name: str) -> tuple[bytes, str]:
+    """Return the content of a file in ``web/static``, and a digest of it."""
+    content = resources.files(__package__).joinpath("static", name).read_bytes()
+    return content, _digest(content)
+
+
+def versioned(address: str, name: str) -> str:
+    """Return the address of a static file with its digest, which forces a reload after an upgrade."""
+    return f"{address}?{static_file(name)[1][:12]}"
+
+
+def file_response(name: str) -> Response:
+    """Answer with a static file."""
+    content, digest = static_file(name)
+    kind = "css" if name.endswith(".css") else "javascript"
+    return _revalidated(Response(content, content_type=f"text/{kind}; charset=utf-8"), digest)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:32]
+
+
+def _revalidated(response: Response, digest: str) -> Response:
+    """Let browsers cache a response but revalidate it each time (304), so that a new release reaches every desk."""
+    response.set_etag(digest)
+    response.headers["Cache-Control"] = "no-cache"
+    response.make_conditional(request)
+    return response
+
+
 @pages_blueprint.get("/panel.js", defaults={"name": "panel.js"})
 @pages_blueprint.get("/group.js", defaults={"name": "group.js"})
 @pages_blueprint.get("/tab.js", defaults={"name": "tab.js"})
@@ -119,7 +302,7 @@ def desk_settings() -> Response:
         money = money_form()._asdict()
     spoken = {"tag": language.tag, "direction": language.direction, "money": money, **texts}
     response = jsonify(page=desk.page, tab=desk.page and desk.tab, panel_link=desk.panel_link, language=spoken)
-    return revalidated(response, digest(response.get_data()))
+    return _revalidated(response, _digest(response.get_data()))
 
 
 @pages_blueprint.get("/openapi.json")
@@ -197,11 +380,7 @@ def receive_event() -> Response:
 
 
 def _refuse_strangers(event_request: Request, running: Service) -> None:
-    """Refuse a request unless it comes from an allowed address and has the secret.
-
-    Raises:
-        ProblemError: 403 if either is wrong, or 404 if events are disabled.
-    """
+    """Refuse a request unless it comes from an allowed address and has the secret, and events are enabled."""
     if running.events_secret is None:
         raise problems.no_events()
     # WSGI passes header bytes decoded as Latin-1.

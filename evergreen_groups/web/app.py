@@ -16,7 +16,7 @@ from evergreen_groups.errors import PermissionDeniedError
 from evergreen_groups.language import ENGLISH, current_language, set_language
 from evergreen_groups.metrics import ServiceCounters, StateCollector
 from evergreen_groups.render import SERVICE
-from evergreen_groups.web import api, changes, follow_ups, groups, letters, reports, worklist
+from evergreen_groups.web import api, follow_ups, letters, reports
 from evergreen_groups.web import desk as desk_pages
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.requests import language_of_reader
@@ -72,12 +72,7 @@ class _App(Flask):
         return func
 
 
-def create_app(
-    settings: Settings,
-    environ: Mapping[str, str],
-    *,
-    clock: Callable[[], float] = time.monotonic,
-) -> Flask:
+def create_app(settings: Settings, environ: Mapping[str, str], *, clock: Callable[[], float] = time.monotonic) -> Flask:
     """Create the app. It makes no call to the gateway before the first request.
 
     The app answers below :data:`PREFIX`, whether the server removes the prefix (a WSGI mount) or leaves it in the path
@@ -99,12 +94,10 @@ def create_app(
     counters.add(StateCollector(lambda: reloadable.current.state.database))
     for blueprint in (
         *api.BLUEPRINTS,
-        changes.blueprint,
         follow_ups.blueprint,
-        groups.blueprint,
         letters.blueprint,
         reports.blueprint,
-        worklist.blueprint,
+        follow_ups.worklist,
         desk_pages.blueprint,
     ):
         app.register_blueprint(blueprint, url_prefix=PREFIX)
@@ -132,8 +125,7 @@ def _begin() -> None:
 
 
 def _is_for_people() -> bool:
-    pages = (desk_pages, letters, reports, worklist)
-    return request.blueprint in [one.blueprint.name for one in pages]
+    return request.blueprint in ("desk_pages", "letters", "reports", "worklist")
 
 
 def _end(_error: BaseException | None) -> None:

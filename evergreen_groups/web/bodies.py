@@ -1,4 +1,4 @@
-"""The bodies and queries of requests: their shapes, and what is refused in them.
+"""The bodies and queries of requests: their shapes, and what is refused in them, with a ProblemError.
 
 The API description shows the shapes of bodies as they are declared here.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime
 import json
 import re
-from decimal import Decimal
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from urllib.parse import parse_qsl
@@ -18,7 +17,7 @@ from msgspec import Meta, Struct
 
 from evergreen_groups import hooks
 from evergreen_groups.changes import MOST_PATRONS, Action, is_change_id
-from evergreen_groups.follow_up import LONGEST_NOTE, DraftEntry, How, What
+from evergreen_groups.follow_up import LONGEST_NOTE, DraftEntry
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.requests import LARGEST_ID
 
@@ -87,8 +86,7 @@ class FollowUpEntry(Struct, frozen=True, forbid_unknown_fields=True):
 
     group: _Id
     seen: Annotated[
-        int | None,
-        Meta(description="The group's `seen`, as last read. If there is a newer entry, nothing is saved."),
+        int | None, Meta(description="The group's `seen`, as last read. If there is a newer entry, nothing is saved.")
     ] = None
     corrects: Annotated[int | None, Meta(description="The id of the entry to replace.")] = None
     deletes: Annotated[bool, Meta(description="With `corrects`: replace it with nothing.")] = False
@@ -97,7 +95,9 @@ class FollowUpEntry(Struct, frozen=True, forbid_unknown_fields=True):
         Literal["phone", "email", "letter", "in-person"] | None,
         Meta(description="Needed with contacted, promised and no-answer."),
     ] = None
-    date: Annotated[datetime.date | None, Meta(description="When it happened; today unless given.")] = None
+    day: Annotated[datetime.date | None, Meta(description="When it happened; today unless given.")] = msgspec.field(
+        default=None, name="date"
+    )
     remind_on: Annotated[datetime.date | None, Meta(description="Today or later; not with closed.")] = None
     note: Annotated[str, Meta(max_length=LONGEST_NOTE)] = ""
     __repr__ = object.__repr__  # without the note
@@ -142,11 +142,6 @@ class GroupsQuery(Struct, frozen=True, forbid_unknown_fields=True):
     sort: Literal["combined_fines", "over_limit_count", "member_count", "group"] = "combined_fines"
     limit: Annotated[int, Meta(ge=1, le=MOST_LISTED)] = 100
     cursor: Annotated[str, Meta(pattern="^[0-9]{1,18}-[0-9]{1,9}$")] = ""
-
-    @property
-    def least(self) -> Decimal:
-        """``min_total`` as an amount."""
-        return Decimal(self.min_total)
 
 
 def schemas() -> dict[str, Any]:
@@ -209,11 +204,7 @@ _OBJECTS: dict[str, type[Struct]] = {
 
 
 def plan_request(request: Request) -> hooks.PlanRequest:
-    """Parse the body of a request for a plan.
-
-    Raises:
-        ProblemError: 400 or 415, the body is invalid.
-    """
+    """Parse the body of a request for a plan."""
     body = _body(request, PlanBody)
     if body.change is not None and not is_change_id(body.change):
         raise _wrong(("change",))
@@ -228,7 +219,7 @@ def plan_request(request: Request) -> hooks.PlanRequest:
 
 
 def agreement(request: Request) -> Agreement:
-    """Parse the body of a request to apply a plan. Raises the same errors as :func:`plan_request`."""
+    """Parse the body of a request to apply a plan."""
     body = _body(request, Agreement)
     if not is_plan_id(body.plan):
         raise _wrong(("plan",))
@@ -239,34 +230,15 @@ def agreement(request: Request) -> Agreement:
 
 
 def follow_up_entries(request: Request) -> tuple[str, list[DraftEntry]]:
-    """Parse a report's name and the entries to save. Raises the same errors as :func:`plan_request`."""
+    """Parse a report's name and the entries to save."""
     body = _body(request, FollowUpBody)
-    drafts = [
-        DraftEntry(
-            group=entry.group,
-            seen=entry.seen,
-            corrects=entry.corrects,
-            deletes=entry.deletes,
-            what=What(entry.what),
-            how=None if entry.how is None else How(entry.how),
-            day=entry.date,
-            remind_on=entry.remind_on,
-            note=entry.note,
-        )
-        for entry in body.entries
-    ]
-    return body.report, drafts
+    return body.report, msgspec.convert(body.entries, list[DraftEntry], from_attributes=True)
 
 
 def groups_query(request: Request) -> GroupsQuery:
-    """Parse the query of a request for a report's groups.
-
-    Raises:
-        ProblemError: 400, a parameter is unknown, given twice or wrong.
-    """
-    given = list(request.args.items(multi=True))
+    """Parse the query of a request for a report's groups."""
     try:
-        fields = _without_duplicates(given)
+        fields = _without_duplicates(list(request.args.items(multi=True)))
     except ValueError:
         raise ProblemError(400, "A parameter is given twice.", code="parameter-twice") from None
     return _converted(fields, GroupsQuery, strict=False)
@@ -284,11 +256,7 @@ def require_empty_body(request: Request) -> None:
 
 
 def event(request: Request) -> hooks.Event:
-    """Parse an event, in JSON or a form.
-
-    Raises:
-        ProblemError: 400 or 415, the body is invalid.
-    """
+    """Parse an event, in JSON or a form."""
     try:
         text = request.get_data(cache=False).decode()
         if request.mimetype == "application/json":
@@ -336,7 +304,7 @@ def _body(request: Request, shape: type[Body]) -> Body:
     except (ValueError, RecursionError):
         raise ProblemError(400, "The body can't be read.", code="body-unreadable") from None
     if not isinstance(fields, dict):
-        names = ", ".join(sorted(shape.__struct_fields__)) or "nothing"
+        names = ", ".join(sorted(shape.__struct_encode_fields__)) or "nothing"
         raise ProblemError(400, "The body must be an object with {names}.", code="body-wrong", values={"names": names})
     return _converted(fields, shape)
 
@@ -344,8 +312,7 @@ def _body(request: Request, shape: type[Body]) -> Body:
 def _converted(fields: dict[str, Any], shape: type[Body], *, strict: bool = True) -> Body:
     """Return the fields as a ``shape``. Unless ``strict``, numbers and flags are texts, as in a query.
 
-    Raises:
-        ProblemError: 400. It names the wrong key in its document only: a mistyped key may be anything.
+    The error names the wrong key in its document only: a mistyped key may be anything.
     """
     try:
         return msgspec.convert(fields, shape, strict=strict)
@@ -353,7 +320,7 @@ def _converted(fields: dict[str, Any], shape: type[Body], *, strict: bool = True
         place, is_unknown = _place(error)
     if not is_unknown:
         raise _wrong(place, _FORMS if strict else _QUERY_FORMS)
-    known = (_OBJECTS.get(place[0], shape) if len(place) > 1 else shape).__struct_fields__
+    known = (_OBJECTS.get(place[0], shape) if len(place) > 1 else shape).__struct_encode_fields__
     nearest = get_close_matches(place[-1], known, 1) or [f"one of {', '.join(known)}" if known else "none"]
     raise ProblemError(
         400,
@@ -409,9 +376,5 @@ def _wrong(place: tuple[str, ...], forms: Mapping[str, str] = _FORMS) -> Problem
     field = place[0] if place else "the body"
     form = forms.get(name) or forms.get(field, "an object with other keys")
     return ProblemError(
-        400,
-        "{field} must be {form}.",
-        code="field-wrong",
-        values={"field": field, "form": form},
-        more=_pointing(place),
+        400, "{field} must be {form}.", code="field-wrong", values={"field": field, "form": form}, more=_pointing(place)
     )

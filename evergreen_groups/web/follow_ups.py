@@ -1,83 +1,125 @@
-"""The API for follow-ups: what was agreed with the groups of a report, and entries to save."""
+"""Follow-ups: the API for what was agreed with the groups of a report, and the report as a worklist.
+
+The worklist is the report's page with current follow-ups, and a form for entries that works without scripts.
+"""
 
 from __future__ import annotations
 
+import logging
+import re
+import secrets
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, NamedTuple, Self
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, jsonify, request, url_for
 
-from evergreen_groups.follow_up import FollowUps, ReportFollowUps, Today, Written, digest_of, today_at
+from evergreen_groups.errors import ConfigurationError, NotFoundError, PlanError, StateError
+from evergreen_groups.follow_up import (
+    DraftEntry,
+    FollowUps,
+    How,
+    ReportFollowUps,
+    Today,
+    What,
+    Written,
+    digest_of,
+    today_at,
+)
 from evergreen_groups.ils import VIEW_USER
-from evergreen_groups.render import entry_document, follow_ups_document
+from evergreen_groups.language import describe_advice, describe_problem, gettext, use_language
+from evergreen_groups.message import Message
+from evergreen_groups.render import StaffClient, entry_document, error_sentences, follow_ups_document, sentence
+from evergreen_groups.render.report import (
+    FollowUpPage,
+    ShownGroup,
+    WorklistRow,
+    WorklistRows,
+    WrittenPage,
+    shown_entries,
+)
 from evergreen_groups.web import bodies, requests
 from evergreen_groups.web.admission import permitted_at
+from evergreen_groups.web.api import file_response, versioned
 from evergreen_groups.web.problems import ProblemError
-from evergreen_groups.web.report_pages import location_of, report_refused
-from evergreen_groups.web.service import service
+from evergreen_groups.web.report_pages import (
+    location_of,
+    name_of_report,
+    page_response,
+    report_refused,
+    settings_of_report,
+)
+from evergreen_groups.web.service import CHANGES_OFF, service
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from evergreen_groups.follow_up import DraftEntry
+    from werkzeug.datastructures import MultiDict
+
+    from evergreen_groups.follow_up import Entry, FollowUp
     from evergreen_groups.web.service import DeskRequest, Service
+
+log = logging.getLogger("evergreen_groups.web")
 
 blueprint = Blueprint("follow_ups", __name__)
 
 
 @dataclass(frozen=True, slots=True)
 class ReadFollowUps:
-    """The follow-ups of a report that a caller may see, and ``store``, where they are from.
+    """The follow-ups of a report that the caller of ``desk`` may see.
 
-    ``libraries`` are the ids of org units by short name. ``found`` is None if no run was recorded.
+    ``found`` is None if no run was recorded. ``libraries`` are the ids of org units by short name.
     """
 
-    store: FollowUps
+    desk: DeskRequest
     found: ReportFollowUps | None
     libraries: Mapping[str, int]
     today: Today
 
     @classmethod
-    def read(cls, running: Service, desk: DeskRequest, report: str) -> Self:
-        """Read them.
-
-        Raises:
-            ProblemError: 403, the caller may not read the report; 404, there is none with this name.
-        """
+    def read(cls, desk: DeskRequest, report: str) -> Self:
+        """Read them, or raise a ProblemError: 403, the caller may not read the report; 404, none has this name."""
+        running, gateway = desk.service, desk.client.gateway
         location = location_of(running, report or None)
-        # As in the address of its page, the case of the name doesn't matter.
-        names = [one.name for one in running.settings.reports if one.name.casefold() == report.casefold()]
-        report = next(iter(names), report)
-        gateway = desk.client.gateway
         units = running.reference.org_units(gateway)
         libraries = {unit.shortname: unit.id for unit in units}
-        visible = running.reference.rights(gateway).at(VIEW_USER)
-        sees_all = visible.issuperset(libraries.values())
+        sees_all = desk.sees_everybody()
         if not sees_all and not location.is_dir():
             raise report_refused()
-        store = FollowUps(running.state.database, gateway.url)
-        found = store.of_report(report)
+        found = FollowUps(running.state.database, gateway.url).of_report(name_of_report(running, report))
         if found is not None and not sees_all:
             # A library's page shows the groups that have a member there.
-            mine = {
-                number: one
-                for number, one in found.by_group.items()
-                if any(libraries.get(name) in visible for name in one.group.libraries)
-            }
+            visible = {unit.shortname for unit in units if unit.id in running.reference.rights(gateway).at(VIEW_USER)}
+            mine = {number: one for number, one in found.by_group.items() if visible & one.group.libraries}
             found = replace(found, by_group=mine)
         configured = running.settings.language.language().timezone
         zones = {} if configured else running.reference.timezones(gateway)
-        today = today_at(running.state.database.now(), configured, zones, units)
-        return cls(store, found, libraries, today)
+        return cls(desk, found, libraries, today_at(running.state.database.now(), configured, zones, units))
 
-    def writable(self, running: Service, desk: DeskRequest, libraries: Iterable[str]) -> frozenset[str]:
+    @property
+    def listed(self) -> Mapping[int, FollowUp]:
+        """The follow-ups by the groups' numbers."""
+        return {} if self.found is None else self.found.by_group
+
+    def writable(self, libraries: Iterable[str]) -> frozenset[str]:
         """Return the libraries (short names) at which the caller may save entries."""
-        if not running.settings.desk.changes:
+        settings = self.desk.service.settings
+        if not settings.desk.changes:
             return frozenset()
         ids = {name: self.libraries[name] for name in libraries if name in self.libraries}
-        permission = running.settings.follow_up.permission
-        permitted = permitted_at(desk.client.gateway, desk.caller, frozenset(ids.values()), permission)
+        permission = settings.follow_up.permission
+        permitted = permitted_at(self.desk.client.gateway, self.desk.caller, frozenset(ids.values()), permission)
         return frozenset(name for name, id in ids.items() if id in permitted)
+
+    def rows(self, numbers: Iterable[int]) -> dict[int, WorklistRow]:
+        """Return the worklist's rows of those of these groups that are listed."""
+        listed = {number: self.listed[number] for number in numbers if number in self.listed}
+        writable = self.writable({one.group.contact_library for one in listed.values()})
+        again_after = self.desk.service.settings.follow_up.again_after
+        return {
+            number: WorklistRow(one.state(self.today, again_after), one.group.contact_library in writable)
+            for number, one in listed.items()
+        }
 
 
 @blueprint.get("/api/v1/follow-ups")
@@ -86,56 +128,47 @@ def follow_ups() -> Response:
     running = service()
     with running.desk(request) as desk:
         report = request.args.get("report", "")
-        read = ReadFollowUps.read(running, desk, report)
-        groups = read.found.by_group.values() if read.found else ()
-        writable = read.writable(running, desk, {one.group.contact_library for one in groups})
+        read = ReadFollowUps.read(desk, report)
+        writable = read.writable({one.group.contact_library for one in read.listed.values()})
         again_after = running.settings.follow_up.again_after
         return jsonify(follow_ups_document(report, read.found, read.today, again_after, writable=writable))
 
 
 def save_entries(
-    running: Service,
-    desk: DeskRequest,
-    report: str,
-    drafts: Sequence[DraftEntry],
-    key: str,
-    read: ReadFollowUps | None = None,
+    desk: DeskRequest, report: str, drafts: Sequence[DraftEntry], key: str, read: ReadFollowUps | None = None
 ) -> Written:
     """Save entries for a caller, all or none. ``read`` are the follow-ups if the caller has just read them.
 
-    Raises:
-        ProblemError: 403, the caller may not save one of them.
-        PlanError: an entry isn't accepted, or the key stands for other entries.
-        NotFoundError: the report doesn't list a group, or there is no such entry.
+    Raises ProblemError (403) if the caller may not save one of them, PlanError if an entry isn't accepted or the key
+    stands for other entries, or NotFoundError if the report doesn't list a group or there is no such entry.
     """
+    running, caller = desk.service, desk.caller
     digest = digest_of(report, drafts)
     store = FollowUps(running.state.database, desk.client.gateway.url)
-    if saved := store.saved(desk.caller.user, key, digest):
+    if saved := store.saved(caller.user, key, digest):
         return Written(saved)
-    read = read or ReadFollowUps.read(running, desk, report)
+    read = read or ReadFollowUps.read(desk, report)
     found = read.found or ReportFollowUps(report, running.state.database.now(), {})
-    follow_ups = [found.group(draft.group) for draft in drafts]
+    each = [(found.group(draft.group), draft) for draft in drafts]
     others = {
         one.group.contact_library
-        for one, draft in zip(follow_ups, drafts, strict=True)
-        if draft.corrects is None or one.entry(draft.corrects).original.staff != desk.caller.user
+        for one, draft in each
+        if draft.corrects is None or one.entry(draft.corrects).original.staff != caller.user
     }
-    for library in sorted(others - read.writable(running, desk, others)):
+    for library in sorted(others - read.writable(others)):
         raise ProblemError(
             403,
             "your login lacks the permission {permission} at {library}",
             code="follow-up-permission-missing",
             values={"permission": running.settings.follow_up.permission, "library": library},
         )
-    checked = [
-        draft.checked(one, read.today(one.group.contact_library)) for one, draft in zip(follow_ups, drafts, strict=True)
-    ]
+    checked = [draft.checked(one, read.today(one.group.contact_library)) for one, draft in each]
     written = store.write(
         found,
         checked,
-        staff=desk.caller.user,
-        workstation=desk.caller.workstation,
-        org_unit=desk.caller.library,
+        staff=caller.user,
+        workstation=caller.workstation,
+        org_unit=caller.library,
         key=key,
         request=digest,
     )
@@ -146,10 +179,9 @@ def save_entries(
 @blueprint.post("/api/v1/follow-ups")
 def save() -> Response:
     """Save entries, all or none. Repeating the request with the same key gives the same answer."""
-    running = service()
-    with running.changing_desk(request, largest=requests.LARGEST_ENTRIES_BODY) as desk:
+    with service().changing_desk(request, largest=requests.LARGEST_ENTRIES_BODY) as desk:
         report, drafts = bodies.follow_up_entries(request)
-        outcome = save_entries(running, desk, report, drafts, requests.idempotency_key(request))
+        outcome = save_entries(desk, report, drafts, requests.idempotency_key(request))
         if outcome.newer:
             raise ProblemError(
                 409,
@@ -160,3 +192,292 @@ def save() -> Response:
             )
         entries = [entry_document(entry) for entry in outcome.entries]
         return jsonify(version=1, kind="follow-up-entries", entries=entries)
+
+
+# --- The worklist ---
+
+worklist = Blueprint("worklist", __name__)
+
+SCRIPT = "follow-up.js"
+_LARGEST_FORM = 16 * 1024
+_LONGEST_NAME = 200
+_ANOTHER_SESSION = Message("You have logged in again since this page was opened.")
+_SAVE_AGAIN = Message("Check what you typed, then save again.")
+_NEWER = Message("A colleague has added an entry. Yours wasn't saved.")
+_LOOK = Message("Check the new entry, then save yours.")
+_READ_ONLY = Message(
+    "To save entries or mark letters as sent, your login needs the permission {permission} at {library}."
+)
+
+
+def filled(desk: DeskRequest, page: str, report: str, name: str) -> str | None:
+    """Return a report's page with current follow-ups; None if it has no list, or its run wasn't recorded.
+
+    ``report`` is the report's name, ``name`` that of a library's page ("" if the report has one page).
+    """
+    written = WrittenPage(page)
+    if written.language is None:
+        return None
+    try:
+        read = ReadFollowUps.read(desk, report)
+    except (StateError, ConfigurationError) as error:
+        log.warning("the follow-ups can't be read: %s", type(error).__name__)
+        return None
+    if read.found is None:
+        return None
+    rows = read.rows(read.listed)
+    with use_language(desk.service.settings.language.language(written.language)):
+        return written.filled(
+            rows,
+            action=url_for("worklist.follow_up"),
+            letters=url_for("letters.letters") if settings_of_report(desk.service, report or None).contact else "",
+            place={"report": report, "page": name, "language": written.language},
+            script=versioned(url_for("worklist.script"), SCRIPT),
+            saved=request.args.get("saved", 0, type=int),
+        )
+
+
+@worklist.get(f"/reports/{SCRIPT}")
+def script() -> Response:
+    """Serve the page's script."""
+    return file_response(SCRIPT)
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a request is about, and what the reader has typed.
+
+    ``report`` and ``page`` say which page the reader came from, and ``columns`` how many its table has; ``patron`` (id)
+    is set if it was the page of that patron's group. ``seen`` are the groups with the last row that the reader has
+    seen, ``entry`` is the entry to correct. ``do`` is the button.
+    """
+
+    report: str
+    page: str
+    language: str
+    columns: int
+    patron: int | None
+    seen: Mapping[int, int | None]
+    entry: int | None
+    do: str
+    key: str
+    typed: Mapping[str, str]
+
+    @classmethod
+    def read(cls, fields: MultiDict[str, str]) -> Self:
+        """Parse a form, or the query of an address. A ProblemError (400) refuses what the pages never send."""
+        seen: dict[int, int | None] = {}
+        for text in fields.getlist("group"):
+            number, _, row = text.partition(":")
+            seen[requests.record_id(number)] = requests.record_id(row) if row else None
+        key, entry = fields.get("key", "") or secrets.token_hex(16), fields.get("entry", "")
+        report, page, patron = (fields.get(name, "") for name in ("report", "page", "patron"))
+        if max(len(report), len(page)) > _LONGEST_NAME or not re.fullmatch("[0-9a-f]{32}", key):
+            raise ProblemError(400, "The form is incomplete.", code="form-incomplete")
+        if len(seen) > bodies.MOST_ENTRIES:
+            values = {"most": bodies.MOST_ENTRIES}
+            raise ProblemError(400, "Select at most {most} groups.", code="too-many-groups-selected", values=values)
+        if not seen:
+            raise ProblemError(400, "Select a group in the report first.", code="no-group-selected")
+        return cls(
+            report=report,
+            page=page,
+            language=fields.get("language", "")[:10],
+            columns=min(int(fields["columns"]), 99) if re.fullmatch("[0-9]{1,3}", fields.get("columns", "")) else 1,
+            patron=requests.record_id(patron) if patron else None,
+            seen=seen,
+            entry=requests.record_id(entry) if entry else None,
+            do=fields.get("do", ""),
+            key=key,
+            typed={name: fields[name] for name in ("note", "weeks", "remind_on", "day") if fields.get(name)},
+        )
+
+    @property
+    def action(self) -> str:
+        """The address that saves the form."""
+        return url_for("worklist.save", language=self.language or None)
+
+    def back(self, saved: int | None = None) -> str:
+        """Return the address of the page that the reader came from, which tells that ``saved`` entries were saved."""
+        if self.patron is not None:
+            return url_for("desk_pages.group", patron=self.patron)
+        report = self.report or None
+        if self.page:
+            return url_for("reports.report_of_library", report=report, name=self.page, saved=saved)
+        return url_for("reports.latest_report", report=report, saved=saved)
+
+    def fields(self, token: str) -> list[tuple[str, str]]:
+        """Return the form's hidden fields. ``token`` is the session's form token."""
+        fields = {
+            "report": self.report,
+            "page": self.page,
+            "language": self.language,
+            "columns": str(self.columns),
+            "patron": str(self.patron or ""),
+            "entry": str(self.entry or ""),
+            "form": token,
+            "key": self.key,
+        }
+        groups = [("group", f"{number}:{row or ''}") for number, row in self.seen.items()]
+        return [(name, value) for name, value in [*fields.items(), *groups] if value]
+
+    def draft(self, group: int, today: date, entries: Iterable[Entry] = ()) -> DraftEntry:
+        """Return the entry to save for a group. A correction of a note or reminder keeps the outcome in ``entries``.
+
+        A PlanError refuses a field that can't be read.
+        """
+        if self.do == "delete":
+            return DraftEntry(group, self.seen[group], self.entry, deletes=True)
+        what, _, how = self.do.partition(" ")
+        before = next((one for one in entries if one.original.id == self.entry), None)
+        if self.do == What.NOTE.value and before is not None:
+            what, how = before.what.value, before.how.value if before.how else ""
+        try:
+            weeks = int(self.typed.get("weeks", "0"))
+            remind_on = today + timedelta(weeks=weeks) if 0 < weeks < 53 else None
+            if "remind_on" in self.typed:
+                remind_on = date.fromisoformat(self.typed["remind_on"])
+            return DraftEntry(
+                group,
+                self.seen[group],
+                self.entry,
+                what=What(what),
+                how=How(how) if how else None,
+                day=date.fromisoformat(self.typed["day"]) if "day" in self.typed else None,
+                remind_on=None if what == What.CLOSED.value else remind_on,
+                note=self.typed.get("note", ""),
+            )
+        except ValueError:
+            raise PlanError(
+                "the form is incomplete, or its date can't be read", code="follow-up-form-unclear"
+            ) from None
+
+
+@worklist.get("/reports/follow-up")
+def follow_up() -> Response:
+    """Show what was agreed with some groups of a report, and a form for an entry."""
+    running, form = service(), Form.read(request.args)
+    with running.desk(request, by_link=True) as desk:
+        running.use_session_timezone(desk.client.gateway)
+        return _show(ReadFollowUps.read(desk, form.report), form)
+
+
+@worklist.post("/reports/follow-up", endpoint="save")
+def save_form() -> Response:
+    """Save an entry for each group. Whatever goes wrong, the answer has the form with what was typed."""
+    running = service()
+    requests.refuse_foreign_writes(request.headers, running.origin)
+    try:
+        with running.changing_desk(request, largest=_LARGEST_FORM) as desk:
+            running.use_session_timezone(desk.client.gateway)
+            form = Form.read(request.form)
+            read = ReadFollowUps.read(desk, form.report)
+            if not desk.has_made(request.form):
+                return _show(read, form, NotSaved(403, gettext(_ANOTHER_SESSION), gettext(_SAVE_AGAIN)))
+            return _save(read, form)
+    except ProblemError as error:
+        request.max_content_length = _LARGEST_FORM
+        return _not_saved(running, Form.read(request.form), error)
+
+
+def _save(read: ReadFollowUps, form: Form) -> Response:
+    try:
+        drafts = [
+            form.draft(number, read.today(one.group.contact_library if one else ""), one.entries if one else ())
+            for number in form.seen
+            for one in [read.listed.get(number)]
+        ]
+        outcome = save_entries(read.desk, form.report, drafts, form.key, read)
+    except (PlanError, NotFoundError) as error:
+        if error.code == "key-of-other-entries":  # an earlier attempt was saved, and its answer lost
+            form = replace(form, key=secrets.token_hex(16))
+        status = 404 if isinstance(error, NotFoundError) else 400
+        return _show(read, form, NotSaved(status, error_sentences(error)))
+    read = ReadFollowUps.read(read.desk, form.report)
+    if outcome.newer:
+        return _show(read, form, NotSaved(409, gettext(_NEWER), gettext(_LOOK)))
+    if requests.KEY_HEADER not in request.headers:
+        back = form.back(None if form.do == "delete" else len(outcome.entries))
+        return Response(status=303, headers={"Location": back})
+    with_letters = settings_of_report(read.desk.service, form.report or None).contact
+    written = WorklistRows(form.columns, with_letters=with_letters)
+    return jsonify(rows={str(number): written.row(number, row) for number, row in read.rows(form.seen).items()})
+
+
+def read_only(running: Service, library: str) -> str:
+    """Return why a reader may not save entries about the patrons of a library (short name)."""
+    if not running.settings.desk.changes:
+        return gettext(CHANGES_OFF)
+    return gettext(_READ_ONLY, permission=running.settings.follow_up.permission, library=library)
+
+
+class NotSaved(NamedTuple):
+    """Why nothing was saved, and what to do."""
+
+    status: int
+    text: str
+    advice: str = ""
+
+
+def _show(read: ReadFollowUps, form: Form, problem: NotSaved | None = None) -> Response:
+    """Return the form's page, with the ``problem`` if nothing was saved."""
+    desk, running = read.desk, read.desk.service
+    groups = [read.listed[number] for number in form.seen if number in read.listed]
+    if not groups:
+        raise ProblemError(404, "The report no longer lists this group.", code="follow-up-of-unlisted")
+    user, changes = desk.caller.user, running.settings.desk.changes
+    if problem and all(entry.deleted or entry.original.id != form.entry for entry in groups[0].entries):
+        form = replace(form, entry=None)  # deleted by now: what was typed can be saved as a new entry
+    corrected = None if form.entry is None else groups[0].entry(form.entry)
+    is_own = corrected is not None and corrected.original.staff == user
+    people = {entry.staff or 0 for one in groups for entry in one.entries} | {one.group.contact for one in groups}
+    names = desk.client.patrons.names(people - {0}) if people - {0} else {}
+    rows = read.rows(form.seen)
+    shown = []
+    for one in groups:
+        number, library, row = one.group.group, one.group.contact_library, rows[one.group.group]
+        refusal = "" if row.may_write or (changes and is_own) else read_only(running, library)
+        entries = shown_entries(
+            one,
+            names,
+            may_correct=lambda entry, row=row: row.may_write or entry.original.staff == user,  # type: ignore[misc]
+            seen=form.seen[number] or 0 if problem else None,
+        )
+        owed = one.group.combined_fines if one.group.certain else None
+        name = names.get(one.group.contact, "")
+        shown.append(ShownGroup(number, name, library, row.state.status, owed, entries, refusal))
+    if corrected is not None and problem is None:
+        remind_on = corrected.remind_on.isoformat() if corrected.remind_on else ""
+        form = replace(form, typed={"note": corrected.note, "remind_on": remind_on, "day": corrected.day.isoformat()})
+    accepted = {one.group.group: one.seen for one, view in zip(groups, shown, strict=True) if not view.refusal}
+    page = FollowUpPage(
+        shown,
+        form.action,
+        form.back(),
+        replace(form, seen=accepted).fields(desk.form_token),
+        form.typed,
+        corrected=corrected,
+        today=min(read.today(one.group.contact_library) for one in groups),
+        problem=(problem.text, problem.advice) if problem else ("", ""),
+        with_corrections=changes and len(groups) == 1,
+        from_group=form.patron is not None,
+    )
+    return page_response(page.html().encode(), problem.status if problem else 200, with_form=True)
+
+
+def _not_saved(running: Service, form: Form, error: ProblemError) -> Response:
+    """Return the form as it was sent, and say why nothing was saved."""
+    has_ended = error.status == 401
+    page = FollowUpPage(
+        [ShownGroup(number) for number in form.seen],
+        form.action,
+        form.back(),
+        form.fields(request.form.get("form", "")),
+        form.typed,
+        problem=(sentence(describe_problem(error)), sentence(describe_advice(error))),
+        login=StaffClient.of(running.settings, running.gateway.url).login_page() if has_ended else "",
+        from_group=form.patron is not None,
+    )
+    response = page_response(page.html().encode(), error.status, with_form=True)
+    response.headers.update(error.headers)
+    return response

@@ -16,19 +16,17 @@ from evergreen_groups.letters import LeftOut, NoLetter, Selection, read_debtors,
 from evergreen_groups.nightly import Readers
 from evergreen_groups.render.letters import LettersBar, write_debtors, write_letters
 from evergreen_groups.report import Criteria, build_report
-from evergreen_groups.web import requests
-from evergreen_groups.web.follow_ups import ReadFollowUps
+from evergreen_groups.web.follow_ups import Form, ReadFollowUps, read_only
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.report_pages import page_response, settings_of_report
 from evergreen_groups.web.service import service
-from evergreen_groups.web.worklist import Form, read_only
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from evergreen_groups.letters import Letters
     from evergreen_groups.report import Report
-    from evergreen_groups.web.service import DeskRequest, Service
+    from evergreen_groups.web.service import DeskRequest
 
 blueprint = Blueprint("letters", __name__)
 
@@ -46,13 +44,12 @@ class Selected(NamedTuple):
 
 
 @contextmanager
-def _selected(running: Service, desk: DeskRequest) -> Iterator[Selected]:
+def _selected(desk: DeskRequest) -> Iterator[Selected]:
     """Read the selected groups, and run the block within the deadline for a request.
 
-    Raises:
-        ProblemError: 404, letters are off or a group isn't listed; 504, there are too many groups.
+    ProblemErrors: 404, letters are off or a group isn't listed; 504, there are too many groups.
     """
-    form, gateway = Form.read(request.args), desk.client.gateway
+    form, running, gateway = Form.read(request.args), desk.service, desk.client.gateway
     settings = settings_of_report(running, form.report or None)
     if not settings.contact:
         raise ProblemError(
@@ -62,16 +59,15 @@ def _selected(running: Service, desk: DeskRequest) -> Iterator[Selected]:
             code="no-letters",
             values={"setting": "contact in [report]"},
         )
-    found = ReadFollowUps.read(running, desk, form.report)
-    listed = {} if found.found is None else found.found.by_group
-    if not form.seen.keys() <= listed.keys():
+    read = ReadFollowUps.read(desk, form.report)
+    if not form.seen.keys() <= read.listed.keys():
         raise ProblemError(404, "The report no longer lists this group.", code="follow-up-of-unlisted")
     visible = running.reference.rights(gateway).at(VIEW_USER)
     # Among the visible members, another adult would be the person to contact.
     hidden = [
         number
         for number in form.seen
-        if (library := listed[number].group.contact_library) and found.libraries.get(library) not in visible
+        if (library := read.listed[number].group.contact_library) and read.libraries.get(library) not in visible
     ]
     criteria = Criteria(_WHATEVER_THEY_OWE, min_members=1, orgs=settings.orgs, age_bands=settings.age_bands)
     try:
@@ -81,16 +77,13 @@ def _selected(running: Service, desk: DeskRequest) -> Iterator[Selected]:
         left_out += [LeftOut(number, NoLetter.NO_CONTACT) for number in sorted(gone)]
         zones = {} if running.settings.language.timezone else running.reference.timezones(gateway)
         readers = Readers(running.settings.language, report.org_units, zones)
-        yield Selected(form, found, report, tuple(left_out), readers)
+        yield Selected(form, read, report, tuple(left_out), readers)
     except TimedOutError as error:
         if len(form.seen) == 1:
             raise
         # Says nothing about Evergreen: other requests ask for less.
         raise ProblemError(
-            504,
-            "Evergreen didn't answer in time",
-            advice="select fewer groups",
-            code="too-many-groups-for-letters",
+            504, "Evergreen didn't answer in time", advice="select fewer groups", code="too-many-groups-for-letters"
         ) from error
 
 
@@ -98,31 +91,26 @@ def _selected(running: Service, desk: DeskRequest) -> Iterator[Selected]:
 def letters() -> Response:
     """Show the letters to the selected groups."""
     running = service()
-    with running.desk(request) as desk, _selected(running, desk) as selected:
+    with running.desk(request) as desk, _selected(desk) as selected:
         made = read_letters(desk.client.gateway, selected.report)
         made = replace(made, left_out=(*selected.left_out, *made.left_out))
-        bar = _bar(running, desk, selected, made)
+        bar = _bar(selected, made)
     stream, readers = io.StringIO(), selected.readers
     upwards = OrgUnits.shortnames_upwards(readers.org_units)
     write_letters(made, stream, running.settings.letters, readers.of_library, upwards.__getitem__, bar)
-    response = page_response(stream.getvalue().encode())
-    # With no-referrer, browsers would send "Origin: null" with the form, even to the same origin.
-    response.headers["Referrer-Policy"] = "same-origin"
-    return response
+    return page_response(stream.getvalue().encode(), with_form=True)
 
 
-def _bar(running: Service, desk: DeskRequest, selected: Selected, made: Letters) -> LettersBar:
-    form, read = selected.form, selected.follow_ups
-    listed = {} if read.found is None else read.found.by_group
-    library_of = {letter.group: listed[letter.group].group.contact_library for letter in made.letters}
-    writable = read.writable(running, desk, library_of.values())
-    marked = {number: listed[number].seen for number, library in library_of.items() if library in writable}
-    refusals = {read_only(running, library): None for library in library_of.values() if library not in writable}
-    token = requests.form_token(requests.token_of(request.headers), desk.caller.user)
+def _bar(selected: Selected, made: Letters) -> LettersBar:
+    form, read, desk = selected.form, selected.follow_ups, selected.follow_ups.desk
+    library_of = {letter.group: read.listed[letter.group].group.contact_library for letter in made.letters}
+    writable = read.writable(library_of.values())
+    marked = {number: read.listed[number].seen for number, library in library_of.items() if library in writable}
+    refusals = {read_only(desk.service, library): None for library in library_of.values() if library not in writable}
     return LettersBar(
         file=url_for("letters.mail_merge_file", report=form.report or None, group=[*form.seen]),
-        action=url_for("worklist.save", language=form.language or None),
-        fields=replace(form, seen=marked).fields(token),
+        action=form.action,
+        fields=replace(form, seen=marked).fields(desk.form_token),
         count=len(marked),
         refusals=tuple(refusals),
     )
@@ -131,8 +119,7 @@ def _bar(running: Service, desk: DeskRequest, selected: Selected, made: Letters)
 @blueprint.get("/reports/letters.csv")
 def mail_merge_file() -> Response:
     """Serve the people of the selected groups who owe something, as ``evergreen-groups letters --format csv`` does."""
-    running = service()
-    with running.desk(request) as desk, _selected(running, desk) as selected:
+    with service().desk(request) as desk, _selected(desk) as selected:
         made = read_debtors(desk.client.gateway, selected.report, Selection())
     write_debtors(made, stream := io.StringIO(newline=""))
     response = Response(stream.getvalue().encode(), content_type="text/csv; charset=utf-8")

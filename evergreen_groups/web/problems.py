@@ -150,14 +150,10 @@ def _refused(error: EvergreenGroupsError) -> ProblemError:
         )
     if isinstance(error, ConfigurationError):
         return ProblemError(
-            500,
-            "This service's configuration doesn't fit Evergreen. See its log.",
-            code="service-misconfigured",
+            500, "This service's configuration doesn't fit Evergreen. See its log.", code="service-misconfigured"
         )
     return ProblemError(
-        502,
-        "Evergreen refused, or its answer was incomplete. See the log of this service.",
-        code="ils-refused",
+        502, "Evergreen refused, or its answer was incomplete. See the log of this service.", code="ils-refused"
     )
 
 
@@ -203,12 +199,7 @@ def change_problem(error: EvergreenGroupsError) -> ProblemError:
     if isinstance(error, BusyError) and error.code == "undo-too-early":
         return _relayed(error, 503, retry_after=BUSY_SECONDS)
     if isinstance(error, BusyError):
-        return ProblemError(
-            503,
-            ANOTHER_DESK,
-            code="others-at-it",
-            retry_after=BUSY_SECONDS,
-        )
+        return ProblemError(503, ANOTHER_DESK, code="others-at-it", retry_after=BUSY_SECONDS)
     return read_problem(error)
 
 

@@ -21,65 +21,49 @@ _POLICY = "Content-Security-Policy"
 _HEAD_BYTES = 4096  # bytes at the start of a page that contain its policy
 DECLARED_POLICY = re.compile(f'<meta http-equiv="{_POLICY}" content="([^"]*)"')
 _STRICT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+_NO_REPORT = "There is no report here. If there should be one, ask your administrator (setting: {setting})."
 REPORTS = "reports"
 """The directory in the state directory that ``evergreen-groups-report.service`` writes to."""
 
 
-def location_of(running: Service, report: str | None) -> Path:
-    """Return the page, or the directory of a split report: the configured one, or where the systemd unit writes it.
-
-    Raises:
-        ProblemError: 404, no report in ``[[reports]]`` has this name and pages.
-    """
-    settings = settings_of_report(running, report)
-    if report is None:
-        return running.settings.serve.report or _pages_of(settings) or running.state.directory / REPORTS
-    path = _pages_of(settings)
-    if path is None:
-        raise no_report(report)
-    return path
+def name_of_report(running: Service, given: str) -> str:
+    """Return a report's name as the settings have it, if they do. No two names differ only in case."""
+    return next((one.name for one in running.settings.reports if one.name.casefold() == given.casefold()), given)
 
 
 def settings_of_report(running: Service, report: str | None) -> ReportSettings:
-    """Return the settings of the report with this name, or of ``[report]``.
-
-    Raises:
-        ProblemError: 404, no report in ``[[reports]]`` has this name.
-    """
+    """Return the settings of the report with this name, or of ``[report]``. Raises ProblemError 404."""
     if report is None:
         return running.settings.report
-    # No two names differ only in case: see named_reports.
-    found = next((one.report for one in running.settings.reports if one.name.casefold() == report.casefold()), None)
+    name = name_of_report(running, report)
+    found = next((one.report for one in running.settings.reports if one.name == name), None)
     if found is None:
         raise no_report(report)
     return found
 
 
-def _pages_of(settings: ReportSettings) -> Path | None:
-    """Return the page or the directory of pages that a report writes; None if it writes neither.
+def location_of(running: Service, report: str | None) -> Path:
+    """Return the page, or the directory of a split report: the configured one, or where the systemd unit writes it.
 
-    The file's ending decides, or ``format`` if the ending belongs to no format.
+    A ProblemError (404) says that no report in ``[[reports]]`` has this name and pages.
     """
+    settings = settings_of_report(running, report)
+    # The file's ending decides, or ``format`` if the ending belongs to no format.
     is_page = (format_of_file(settings.output) or settings.format) == PAGE
-    return settings.output if settings.split == "library" or is_page else None
+    path = settings.output if settings.split == "library" or is_page else None
+    if report is None:
+        return running.settings.serve.report or path or running.state.directory / REPORTS
+    if path is None:
+        raise no_report(report)
+    return path
 
 
 def no_report(report: str | None) -> ProblemError:
     if report is None:
-        return ProblemError(
-            404,
-            "There is no report here. If there should be one, ask your administrator (setting: {setting}).",
-            setting="serve.report",
-            code="no-report",
-            values={"setting": "report in [serve]"},
-        )
-    return ProblemError(
-        404,
-        "There is no report here. If there should be one, ask your administrator (setting: {setting}).",
-        setting="reports.output",
-        code="no-named-report",
-        values={"setting": "output in [[reports]]"},
-    )
+        values = {"setting": "report in [serve]"}
+        return ProblemError(404, _NO_REPORT, setting="serve.report", code="no-report", values=values)
+    values = {"setting": "output in [[reports]]"}
+    return ProblemError(404, _NO_REPORT, setting="reports.output", code="no-named-report", values=values)
 
 
 def report_refused() -> ProblemError:
@@ -92,10 +76,13 @@ def report_refused() -> ProblemError:
     )
 
 
-def page_response(content: bytes, status: int = 200) -> Response:
+def page_response(content: bytes, status: int = 200, *, with_form: bool = False) -> Response:
     """Answer with a page, under the policy that it declares."""
     response = Response(content, status=status, content_type="text/html; charset=utf-8")
     response.headers[_POLICY] = f"{policy_of(content)}; frame-ancestors 'none'"
+    if with_form:
+        # With no-referrer, browsers would send "Origin: null" with forms, even to the same origin.
+        response.headers["Referrer-Policy"] = "same-origin"
     return response
 
 

@@ -19,7 +19,7 @@ from evergreen_groups.language import describe_advice, describe_problem, gettext
 from evergreen_groups.nightly import INDEX, library_file_names
 from evergreen_groups.render import StaffClient, failed_run_page, refusal_page, sentence
 from evergreen_groups.state import LATEST, RunOutcome, read_run_status
-from evergreen_groups.web import worklist
+from evergreen_groups.web import follow_ups
 from evergreen_groups.web.admission import has_permission
 from evergreen_groups.web.problems import ProblemError, not_found
 from evergreen_groups.web.report_pages import (
@@ -58,7 +58,7 @@ def latest_report(report: str | None = None) -> Response:
         if not sees_all:
             raise report_refused()
         warning = None if "last" in request.args else _warning(running, path, "?last")
-        return warning or _worklist(running, desk, path, report)
+        return warning or _worklist(desk, path, report)
 
 
 @blueprint.get("/reports/latest/<name>")
@@ -77,8 +77,7 @@ def report_of_library(name: str, report: str | None = None) -> Response:
             return page_response(_read(directory / INDEX, report))
         units = OrgUnits.read(desk.client.gateway)
         unit, format = _find_file(name, units)
-        allowed = has_permission(desk.client.gateway, desk.caller, unit.id, VIEW_USER)
-        if not allowed:
+        if not has_permission(desk.client.gateway, desk.caller, unit.id, VIEW_USER):
             raise ProblemError(
                 403,
                 "Your login can't see the patrons of {library} (permission {permission}).",
@@ -89,9 +88,11 @@ def report_of_library(name: str, report: str | None = None) -> Response:
         path = directory / f"{stem}.{output_format(format).ending}"
         # A file's name comes from a link within the report, so the reader has already seen the warning.
         warning = None if name == path.name else _warning(running, path, path.name)
-        if format != PAGE:
-            return warning or _file(path, format, report)
-        return warning or _worklist(running, desk, path, report, name)
+        if format != PAGE and warning is None:
+            response = Response(_read(path, report), content_type=output_format(format).media_type)
+            response.headers["Content-Disposition"] = f'attachment; filename="{path.name}"'
+            return response
+        return warning or _worklist(desk, path, report, name)
 
 
 def problem_page(error: ProblemError) -> Response:
@@ -121,11 +122,7 @@ def problem_page(error: ProblemError) -> Response:
 
 
 def _find_file(name: str, units: OrgUnits) -> tuple[OrgUnit, str]:
-    """Return the org unit and format for ``name``, which is a file's name or an org unit's short name.
-
-    Raises:
-        ProblemError: 404, neither exists.
-    """
+    """Return the org unit and format for ``name``, which is a file's name or an org unit's short name."""
     files = library_file_names([unit.shortname for unit in units])
     for unit in units:
         for format in FILE_FORMATS:
@@ -140,18 +137,16 @@ def _find_file(name: str, units: OrgUnits) -> tuple[OrgUnit, str]:
         raise not_found() from None
 
 
-def _worklist(running: Service, desk: DeskRequest, path: Path, report: str | None, name: str = "") -> Response:
+def _worklist(desk: DeskRequest, path: Path, report: str | None, name: str = "") -> Response:
     """Return a page with current follow-ups, or as it was written if these aren't known."""
     written = _read(path, report)
-    filled = worklist.filled(running, desk, written.decode("utf-8", "replace"), report or "", name)
+    filled = follow_ups.filled(desk, written.decode("utf-8", "replace"), report or "", name)
     if filled is None:
         return page_response(written)
     # The page declares its policy, too, and both apply.
     policy = _with_own_requests(policy_of(written))
     page = DECLARED_POLICY.sub(lambda found: found[0].replace(found[1], policy), filled, count=1)
-    response = page_response(page.encode())
-    response.headers["Referrer-Policy"] = "same-origin"
-    return response
+    return page_response(page.encode(), with_form=True)
 
 
 def _with_own_requests(policy: str) -> str:
@@ -160,12 +155,6 @@ def _with_own_requests(policy: str) -> str:
     each["script-src"] = f"{each.get('script-src', '')} 'self'".strip()
     each |= {"connect-src": "'self'", "form-action": "'self'"}
     return "; ".join(f"{name} {value}" for name, value in each.items())
-
-
-def _file(path: Path, format: str, report: str | None) -> Response:
-    response = Response(_read(path, report), content_type=output_format(format).media_type)
-    response.headers["Content-Disposition"] = f'attachment; filename="{path.name}"'
-    return response
 
 
 def _read(path: Path, report: str | None) -> bytes:

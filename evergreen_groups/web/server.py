@@ -167,11 +167,7 @@ def reduce_garbage_collection() -> None:
 
 
 def open_listener(settings: ServeSettings) -> socket.socket:
-    """Return a socket that listens at the configured address.
-
-    Raises:
-        ConfigurationError: the address can't be used.
-    """
+    """Return a socket that listens at the configured address, or raise a ConfigurationError about it."""
     try:
         return _listening_socket(settings.host, settings.port)
     except _BIND_ERRORS as refusal:
@@ -193,10 +189,7 @@ _METRICS_GRACE = 2.0
 def metrics_served(counters: ServiceCounters, address: str) -> Iterator[str]:
     """Serve only ``/metrics`` at ``address`` (host and port) during the block, which gets the URL.
 
-    Port 0 picks a free port.
-
-    Raises:
-        ConfigurationError: the address can't be used.
+    Port 0 picks a free port. An address that can't be used is a ConfigurationError.
     """
 
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -232,10 +225,7 @@ _BIND_ERRORS = (OSError, TypeError, ValueError)
 
 
 def _listening_socket(host: str, port: int) -> socket.socket:
-    """Return a socket that listens at an address. Port 0 picks a free port.
-
-    Raises one of :data:`_BIND_ERRORS` if the address can't be used.
-    """
+    """Return a socket that listens at an address, or raise one of :data:`_BIND_ERRORS`. Port 0 picks a free port."""
     refusal: OSError | None = None
     for family, kind, protocol, _name, address in socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

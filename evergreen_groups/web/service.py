@@ -10,12 +10,14 @@ Data that must survive a restart is in the state database: plans, the journal, a
 
 from __future__ import annotations
 
+import hmac
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, cast
+from hashlib import sha256
+from typing import TYPE_CHECKING, cast
 
 from flask import Request, g
 
@@ -32,7 +34,7 @@ from evergreen_groups.state import counter_store, find_cache_directory
 from evergreen_groups.ttl_cache import TimeToLiveCache
 from evergreen_groups.web import problems
 from evergreen_groups.web.admission import Admission, Breaker, BreakerState, Caller, Counters, Slots, has_permission
-from evergreen_groups.web.change_runs import Approvals, ChangeRuns
+from evergreen_groups.web.changes import Approvals, ChangeRuns
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.requests import (
     Address,
@@ -47,8 +49,9 @@ from evergreen_groups.web.requests import (
 if TYPE_CHECKING:
     from flask import Flask
     from prometheus_client.core import Metric
+    from werkzeug.datastructures import MultiDict
 
-    from evergreen_groups.gateway import Call, CallObserver, CallOutcome
+    from evergreen_groups.gateway import Call, CallOutcome
     from evergreen_groups.metrics import ServiceCounters
     from evergreen_groups.state import State
     from evergreen_groups.web.admission import RequestOutcome
@@ -59,38 +62,6 @@ _GRACE_SECONDS = 1.0
 EVENTS_AT_ONCE = 3  # Evergreen's default number of parallel events (opensrf.xml, open-ils.trigger: parallel)
 # One retry covers a connection that was just closed and a service that was just reloaded.
 _RETRIES = RetryPolicy(tries=2, first_delay=0.2, longest_delay=0.5)
-
-
-def _gateway(
-    settings: Settings,
-    environ: Mapping[str, str],
-    on_call: CallObserver,
-    *,
-    timeout: float,
-    concurrency: int,
-    credentials: Credentials | None = None,
-) -> Gateway:
-    """Return a gateway. Desk requests give it a session each; ``credentials`` are for events.
-
-    Raises:
-        ConfigurationError: no gateway is configured.
-    """
-    chosen = settings.gateway
-    return Gateway(
-        gateway_url(settings),
-        credentials=credentials,
-        locale=chosen.locale,
-        timeout=timeout,
-        grace=_GRACE_SECONDS,
-        connect_timeout=min(_CONNECT_SECONDS, timeout),
-        concurrency=concurrency,
-        ca_bundle=chosen.ca_bundle,
-        allow_plain_http=chosen.allow_plain_http,
-        retries=_RETRIES,
-        cache_directory=find_cache_directory(environ),
-        on_call=on_call,
-        only_supported=True,
-    )
 
 
 # Monitoring polls the health page without logging in, so neither Evergreen nor the database is queried every time.
@@ -173,8 +144,6 @@ class Health:
         return self._database_answers
 
 
-EXTENSION = "evergreen-groups"
-
 _WAIT_SECONDS = 3.0
 
 
@@ -182,10 +151,30 @@ _WAIT_SECONDS = 3.0
 class DeskRequest:
     """An admitted request from a desk."""
 
+    service: Service
     caller: Caller
     client: Client
     gateway: Gateway
     """The gateway with the caller's session and without the request's deadline."""
+
+    @property
+    def form_token(self) -> str:
+        """The CSRF token for forms in the caller's session."""
+        text = f"evergreen-groups desk form 1{self.caller.user}"
+        return hmac.new(self.gateway.token.encode(), text.encode(), sha256).hexdigest()
+
+    def has_made(self, form: MultiDict[str, str]) -> bool:
+        """Return whether a form was made in the caller's session, in constant time."""
+        return hmac.compare_digest(form.get("form", "").encode(), self.form_token.encode())
+
+    def may_change(self, library: int, profile: int | None) -> bool:
+        """Return whether the caller may change such patrons. One call per session and library (an id)."""
+        return self.service.reference.may_change(self.client.gateway, library, profile)
+
+    def sees_everybody(self) -> bool:
+        """Return whether the caller sees patrons of every library, as far as known. Usually cached."""
+        reference, gateway = self.service.reference, self.client.gateway
+        return reference.rights(gateway).at(VIEW_USER).issuperset(unit.id for unit in reference.org_units(gateway))
 
 
 class Service:
@@ -200,11 +189,7 @@ class Service:
         *,
         previous: Service | None = None,
     ) -> None:
-        """Build a service, taking over from ``previous`` (the one it replaces) what the settings leave unchanged.
-
-        Raises:
-            ConfigurationError: no gateway is configured, or the account or the secret for events can't be used.
-        """
+        """Build a service, taking over from ``previous`` (the one it replaces) what the settings leave unchanged."""
         self.settings = settings
         self.counters = counters
         if previous is not None and previous.settings.state == settings.state:
@@ -213,10 +198,26 @@ class Service:
                 self.state.plugins = configured_plugins(settings)
         else:
             self.state = configured_state(settings, environ)
-        threads = settings.serve.threads
-        self.gateway = _gateway(
-            settings, environ, self._count_call, timeout=settings.serve.timeout, concurrency=threads
-        )
+        threads, account = settings.serve.threads, settings.gateway
+
+        def gateway(timeout: float, concurrency: int, credentials: Credentials | None = None) -> Gateway:
+            return Gateway(
+                gateway_url(settings),
+                credentials=credentials,
+                locale=account.locale,
+                timeout=timeout,
+                grace=_GRACE_SECONDS,
+                connect_timeout=min(_CONNECT_SECONDS, timeout),
+                concurrency=concurrency,
+                ca_bundle=account.ca_bundle,
+                allow_plain_http=account.allow_plain_http,
+                retries=_RETRIES,
+                cache_directory=find_cache_directory(environ),
+                on_call=self._count_call,
+                only_supported=True,
+            )
+
+        self.gateway = gateway(settings.serve.timeout, threads)  # each desk request has its own session
         self.origin = settings.serve.origin or values.origin_of(settings.client.url or self.gateway.url)
         redis = settings.redis
         if previous is not None and previous.settings.redis == redis:
@@ -236,7 +237,6 @@ class Service:
         self.metrics_token = passwords.secret(settings.metrics, environ)
         self._events_gateway = None
         if self.events_secret is not None:
-            account = settings.gateway
             if account.username is None:
                 raise ConfigurationError(
                     "events need a service account",
@@ -244,18 +244,9 @@ class Service:
                     setting="gateway.username",
                     code="events-without-account",
                 )
-            self._events_gateway = _gateway(
-                settings,
-                environ,
-                self._count_call,
-                timeout=settings.events.deadline,
-                concurrency=EVENTS_AT_ONCE,
-                credentials=Credentials(
-                    username=account.username,
-                    password=passwords.password(account, environ),
-                    workstation=account.workstation,
-                ),
-            )
+            password = passwords.password(account, environ)
+            credentials = Credentials(username=account.username, password=password, workstation=account.workstation)
+            self._events_gateway = gateway(settings.events.deadline, EVENTS_AT_ONCE, credentials)
         self.state.load()  # now, in one thread, instead of in several during the first requests
         # Separate from the desks' breaker: events take longer, and one that hangs must not lock the desks out.
         self.events_breaker = Breaker(clock, failures=5, most_waiting=EVENTS_AT_ONCE, slow_after=0.0, pause=10.0)
@@ -265,10 +256,8 @@ class Service:
         """Admit the caller and run the block in their name, within the deadline for a request.
 
         ``by_link`` also admits a browser that followed a link from another site: the page shows only what the caller's
-        own session may see. ``largest`` is the maximum size of the body in bytes.
-
-        Raises:
-            ProblemError: the caller isn't admitted, or the block failed.
+        own session may see. ``largest`` is the maximum size of the body in bytes. A ProblemError says that the caller
+        isn't admitted, or that the block failed.
         """
         if not (by_link and is_followed_link(request.method, request.headers)):
             refuse_other_origins(request.headers, self.origin)
@@ -277,11 +266,7 @@ class Service:
 
     @contextmanager
     def changing_desk(self, request: Request, *, largest: int) -> Iterator[DeskRequest]:
-        """Admit the caller of a request that plans or makes a change, like :meth:`desk`.
-
-        Raises:
-            ProblemError: as in :meth:`desk`; 403 for another origin, or if the settings don't allow changes.
-        """
+        """Like :meth:`desk`, for a request that plans or makes a change: only if settings and origin allow it."""
         token_of(request.headers)  # a missing session is the first thing to report
         refuse_foreign_writes(request.headers, self.origin)
         if not self.settings.desk.changes:
@@ -314,7 +299,7 @@ class Service:
             with self.breaker.watching(wait=wait), self.slots.taken():
                 if not largest:
                     caller = self.admission.admit(gateway, address)
-                yield DeskRequest(caller, self.client_for(caller, gateway), without_deadline)
+                yield DeskRequest(self, caller, self.client_for(caller, gateway), without_deadline)
         except EvergreenGroupsError as error:
             raise problem_of(error) from error
 
@@ -334,21 +319,8 @@ class Service:
             adults=adult_rule(self.settings.audit),
         )
 
-    def sees_everybody(self, client: Client) -> bool:
-        """Return whether the client's session sees patrons of every library, as far as known. Usually cached."""
-        rights, units = self.reference.rights(client.gateway), self.reference.org_units(client.gateway)
-        return all(unit.id in rights.at(VIEW_USER) for unit in units)
-
-    def may_change(self, client: Client, library: int, profile: int | None) -> bool:
-        """Return whether the client's session may change such patrons. One call per session and library (an id)."""
-        return self.reference.may_change(client.gateway, library, profile)
-
     def use_session_timezone(self, gateway: Gateway) -> None:
-        """Show times in the time zone of the caller's library unless the settings name one.
-
-        Raises:
-            ProblemError: Evergreen doesn't respond, or the answer can't be used.
-        """
+        """Show times in the time zone of the caller's library unless the settings name one."""
         if self.settings.language.timezone is None:
             try:
                 timezone = self.reference.timezone(gateway)
@@ -361,11 +333,7 @@ class Service:
         return client_address(request.remote_addr, request.headers, self.settings.serve.trusted_proxies)
 
     def events_client(self) -> Client:
-        """Return a client that acts as the service account, with the deadline for one event.
-
-        Raises:
-            ProblemError: 404, this service takes no events.
-        """
+        """Return a client that acts as the service account, with the deadline for one event."""
         if self._events_gateway is None:
             raise problems.no_events()
         gateway = self._events_gateway.within(self.settings.events.deadline)
@@ -391,12 +359,7 @@ class Service:
     @property
     def gateways(self) -> tuple[Gateway, ...]:
         """The desks' gateway, and the one for events if events are enabled."""
-        return tuple(gateway for gateway in (self.gateway, self._events_gateway) if gateway is not None)
-
-    @property
-    def caches(self) -> Mapping[str, TimeToLiveCache[Any]]:
-        """The caches of Evergreen's data, by name."""
-        return {"callers": self.admission.callers, **self.reference.caches}
+        return (self.gateway, self._events_gateway) if self._events_gateway else (self.gateway,)
 
     def _count_call(self, call: Call, seconds: float, outcome: CallOutcome) -> None:
         self.counters.call(call.service, str(call), seconds, outcome.value)
@@ -407,8 +370,8 @@ def service() -> Service:
     return cast("Service", g.service)
 
 
-RELOADABLE_SERVICE = "evergreen-groups-reloadable"
-"""Key in ``app.extensions``."""
+EXTENSION, RELOADABLE_SERVICE = "evergreen-groups", "evergreen-groups-reloadable"
+"""Keys in ``app.extensions``."""
 
 AT_START = ("serve.host", "serve.port", "serve.threads", "metrics.listen")
 """Settings that take effect only when the process starts."""
@@ -428,7 +391,6 @@ class ReloadableService:
         clock: Callable[[], float],
         counters: ServiceCounters,
     ) -> None:
-        self._extensions = app.extensions
         self._environ = environ
         self._clock = clock
         self.counters = counters
@@ -437,6 +399,7 @@ class ReloadableService:
         self._replacing = threading.Lock()
         self._retiring: list[threading.Thread] = []
         self.is_closed = False
+        self._extensions = app.extensions
         self._extensions[EXTENSION] = Service(settings, environ, clock, counters)
         self._extensions[RELOADABLE_SERVICE] = self
 
@@ -464,10 +427,8 @@ class ReloadableService:
     def replace(self, settings: Settings) -> list[str]:
         """Use these settings for new requests. Return the keys of changed settings that need a restart.
 
-        Requests and changes in progress continue with the previous settings. On an error, nothing changes.
-
-        Raises:
-            ConfigurationError: the settings, or a secret that they name, can't be used.
+        Requests and changes in progress continue with the previous settings. If the settings, or a secret that they
+        name, can't be used, a ConfigurationError says so, and nothing changes.
         """
         with self._replacing:
             previous = self.current
@@ -523,9 +484,8 @@ class ServiceCollector:
         yield samples_of("gateway_answers", [((), last.answered)] if last else [])
         breakers = {"desks": running.breaker, "events": running.events_breaker}
         yield samples_of(
-            "breaker_closed",
-            [((name,), breaker.state is BreakerState.CLOSED) for name, breaker in breakers.items()],
+            "breaker_closed", [((name,), breaker.state is BreakerState.CLOSED) for name, breaker in breakers.items()]
         )
-        caches = running.caches.items()
-        yield samples_of("cache_hits_total", [((name,), cache.hits) for name, cache in caches])
-        yield samples_of("cache_misses_total", [((name,), cache.misses) for name, cache in caches])
+        caches = {"callers": running.admission.callers, **running.reference.caches}
+        yield samples_of("cache_hits_total", [((name,), cache.hits) for name, cache in caches.items()])
+        yield samples_of("cache_misses_total", [((name,), cache.misses) for name, cache in caches.items()])

@@ -1,20 +1,25 @@
-"""Bills and items of a group's members as the session may see them, and the log of who viewed titles."""
+"""Bills and items of a group's members as the session may see them, the log of who viewed titles, and statements."""
 
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
+from datetime import UTC, date, datetime
 from decimal import Decimal
 
 import pytest
 from support.bills_and_items import ELM, bill, lend
-from support.circulators import take_away
+from support.circulators import change_rows, take_away
 from support.fault_proxy import FaultProxy
 from support.gateways import gateway_of
 
 from evergreen_groups.client import Client
-from evergreen_groups.desk import GroupBills, Titles
+from evergreen_groups.desk import GroupBills, Statement, Titles, is_minor, make_statement
 from evergreen_groups.errors import NotFoundError
+from evergreen_groups.groups import PatronAccount
+from evergreen_groups.render import desk as pages
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import StatementSettings
 
 HUONG, DUC, MINH, LAN, WHITFIELD, DELETED, MEERA = 1015, 1016, 1017, 1018, 1036, 1031, 1042
 
@@ -112,3 +117,112 @@ def test_who_is_no_visible_member(sandbox: Sandbox, client: Client) -> None:
 def titles_of(found: GroupBills) -> dict[int, list[str]]:
     """Return the titles shown for each member whose titles may be shown."""
     return {one.patron.id: sorted(one.titles.values()) for one in found.members if one.titles is not None}
+
+
+# --- Statements ---
+
+
+def account(*, juvenile: bool, born: date | None) -> PatronAccount:
+    return PatronAccount(active=True, barred=False, juvenile=juvenile, expired=False, expire_date=None, birth_date=born)
+
+
+def statement(client: Client, patron: int, settings: StatementSettings) -> Statement:
+    return make_statement(client.bills.of_user(patron), patron, settings)
+
+
+def on_it(found: Statement) -> list[int]:
+    return [member.patron.id for member in found.members]
+
+
+@pytest.mark.parametrize(
+    ("juvenile", "born", "minor"),
+    [
+        (True, None, True),
+        (False, None, False),
+        (True, date(2008, 8, 14), False),  # turned 18 today, so the flag is outdated
+        (False, date(2008, 8, 15), True),  # turns 18 tomorrow
+        (False, date(2012, 2, 29), True),
+        (True, date(1980, 1, 1), False),
+    ],
+)
+def test_who_is_under_age(juvenile: bool, born: date | None, minor: bool) -> None:
+    assert is_minor(account(juvenile=juvenile, born=born), date(2026, 8, 14)) is minor
+
+
+def test_the_other_adults_are_left_out_of_sums_as_well(client: Client) -> None:
+    settings = StatementSettings()
+    assert on_it(statement(client, HUONG, settings)) == [HUONG, LAN, MINH]
+    assert statement(client, HUONG, settings).owed == Decimal("16.35")
+    assert on_it(statement(client, DUC, settings)) == [LAN, MINH, DUC]
+    assert on_it(statement(client, MINH, settings)) == [LAN, MINH]
+    everybody = statement(client, HUONG, StatementSettings(adults=True))
+    assert on_it(everybody) == [HUONG, LAN, MINH, DUC]
+    assert everybody.owed == Decimal("25.65")
+
+
+def test_an_adult_by_the_date_of_birth_is_left_out(sandbox: Sandbox, client: Client) -> None:
+    change_rows(sandbox, "UPDATE au SET dob = '1999-05-05' WHERE id = ?", MINH)
+    assert on_it(statement(client, HUONG, StatementSettings())) == [HUONG, LAN]
+
+
+def test_what_a_sheet_says(sandbox: Sandbox, client: Client) -> None:
+    lend(sandbox, MINH, "2039-02-01")
+    lend(sandbox, MINH, "2039-02-01", copy=9002)
+    lend(sandbox, MINH, "2026-05-01", copy=9005, state="LOST", kind="Lost Materials", billed="18.00", paid="3.00")
+    bill(sandbox, MINH, "1.00")
+    bill(sandbox, MINH, "2.00")
+    settings = StatementSettings(text="One.\n\n Two. ", library="Our Library")
+    sheet = pages.statement_page(statement(client, HUONG, settings), settings)
+    assert (sheet.library, sheet.name, sheet.paragraphs) == ("Our Library", "Nguyễn, Thị Hương", ("One.", "Two."))
+    minh = sheet.members[-1]
+    assert [(line.text, line.amount) for line in minh.owed_for] == [
+        ("overdue materials", Decimal("3.10")),
+        ("lost materials", Decimal("15.00")),
+        ("Photocopies", Decimal("3.00")),
+    ]
+    assert sum(line.amount for line in minh.owed_for) == minh.owed
+    assert [line.sentence for line in minh.due] == [
+        "1 item, due on 1 May 2026, is considered lost.",
+        "1 item was due on 20 September 2026. Please bring it back.",
+        "2 items are due on 1 February 2039.",
+    ]
+    assert sum(line.amount for line in sheet.kinds) == sheet.owed
+    assert sheet.next_due == date(2039, 1, 15)
+    assert sheet.at <= datetime.now(UTC)
+
+
+def test_a_title_is_said_with_what_is_to_be_done_about_it(sandbox: Sandbox, client: Client) -> None:
+    lend(sandbox, MINH, "2039-02-01", copy=9001)
+    lend(sandbox, MINH, "2039-02-01", copy=9002)
+    lend(sandbox, MINH, "2038-02-01", copy=9005, state="LOST")
+    lend(sandbox, MINH, "2038-03-01", copy=9006, state="CLAIMSRETURNED")
+    found = statement(client, HUONG, StatementSettings())
+    titles = {9001: "The Hobbit", 9002: "The Hobbit", 9005: "Matilda", 9006: "Heidi"}
+    *others, minh = found.members
+    late = {item.copy: "Momo" for item in minh.items.out if item.copy not in titles}
+    found = replace(found, members=(*others, replace(minh, titles={**titles, **late})))
+    sheet = pages.statement_page(found, StatementSettings())
+    assert [f"{line.title}: {line.sentence}" for line in sheet.members[-1].due] == [
+        "Momo: 1 item was due on 20 September 2026. Please bring it back.",
+        "Matilda: 1 item, due on 1 February 2038, is considered lost.",
+        "Heidi: 1 item was reported as returned, but not found.",
+        "The Hobbit: 2 items are due on 1 February 2039.",
+    ]
+    assert sheet.next_due == date(2039, 1, 15), "neither lost nor returned"
+
+
+def test_what_the_library_leaves_out(client: Client) -> None:
+    settings = StatementSettings(bills=False, items=False)
+    sheet = pages.statement_page(statement(client, HUONG, settings), settings)
+    assert [(member.owed_for, member.due) for member in sheet.members] == [((), ())] * 3
+    assert (sheet.kinds, sheet.next_due) == ((), None)
+    assert sheet.owed == Decimal("16.35")
+
+
+def test_what_is_not_known_is_said_and_counted(sandbox: Sandbox, client: Client) -> None:
+    take_away(sandbox, "VIEW_USER_TRANSACTIONS", user=2)
+    take_away(sandbox, "VIEW_CIRCULATIONS", user=2)
+    settings = StatementSettings()
+    sheet = pages.statement_page(statement(client, HUONG, settings), settings)
+    assert [(line.text, line.amount) for line in sheet.kinds] == [("other charges", Decimal("16.35"))]
+    assert [member.all_items for member in sheet.members] == [False] * 3

@@ -7,8 +7,6 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from support.circulators import change_rows, make_stock_circulator, take_away
 from support.command import Command
 from support.debts import owe
@@ -17,8 +15,7 @@ from support.gateways import gateway_of
 from evergreen_groups import exit_status
 from evergreen_groups.desk import Checker, GroupCheck
 from evergreen_groups.errors import DataError, NotFoundError
-from evergreen_groups.gateway import TOKEN, Gateway
-from evergreen_groups.policy import Comparison
+from evergreen_groups.gateway import Gateway
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import PolicySettings
 
@@ -38,13 +35,6 @@ def test_a_family_that_owes_a_lot_while_nobody_is_blocked(admin: Gateway) -> Non
     assert not any(differences(check).values())
 
 
-def test_exactly_at_the_limit(sandbox: Sandbox, admin: Gateway) -> None:
-    for comparison, blocked in ((Comparison.EXCEEDS, False), (Comparison.REACHES, True)):
-        policy = PolicySettings(limit=Decimal("5.00"), comparison=comparison)
-        assert Checker(admin, policy).of_user(1007).over_limit is blocked
-    assert not Checker(admin, ILS).of_user(1007).over_limit  # the threshold is 5.01
-
-
 def test_nothing_is_said_of_a_deleted_patron(sandbox: Sandbox, admin: Gateway) -> None:
     owe(sandbox, 1002, (HARBOR, "20.00"))
     barcode = admin.pcrud.search("ac", {"usr": 1002})[0].barcode
@@ -52,41 +42,6 @@ def test_nothing_is_said_of_a_deleted_patron(sandbox: Sandbox, admin: Gateway) -
     for ask in (Checker(admin, FIVE).of_barcode, lambda _: Checker(admin, FIVE).of_user(1002)):
         with pytest.raises(NotFoundError, match="no visible patron has this"):
             ask(barcode)
-
-
-@pytest.mark.long
-@settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
-@given(
-    thresholds=st.dictionaries(
-        st.tuples(st.sampled_from((1, 2, 3, HARBOR, MILL)), st.sampled_from((1, 2, 11, 12))),
-        st.integers(0, 900),
-        max_size=4,
-    ),
-    fines=st.dictionaries(
-        st.sampled_from(OKONKWO),
-        st.lists(st.tuples(st.sampled_from((HARBOR, PINE, MILL)), st.integers(-200, 700)), max_size=3),
-        max_size=4,
-    ),
-)
-def test_the_ils_recalculates_to_what_its_limit_says(
-    sandbox: Sandbox, thresholds: dict[tuple[int, int], int], fines: dict[int, list[tuple[int, int]]]
-) -> None:
-    sandbox.reset()
-    change_rows(sandbox, "DELETE FROM pgpt WHERE penalty = 1")
-    for (org_unit, profile), cents in thresholds.items():
-        values = {"org_unit": org_unit, "grp": profile, "penalty": 1, "threshold": str(Decimal(cents) / 100)}
-        sandbox._store.insert("pgpt", values)
-    for user, owed in fines.items():
-        owe(sandbox, user, *((place, str(Decimal(cents) / 100)) for place, cents in owed))
-    with gateway_of(sandbox.url, "consortium_staff") as gateway:
-        for user in OKONKWO:
-            gateway.call("open-ils.actor", "open-ils.actor.user.penalties.update_at_home", TOKEN, user, write=True)
-        check = Checker(gateway, ILS).of_user(1001, all_members=True)
-    for member in check.checked:
-        recorded = any(check.is_for_fines(member, penalty) for penalty in check.penalties[member.id])
-        assert (recorded, differences(check)[member.id]) == (member.over_limit, [])
 
 
 def test_a_penalty_of_the_librarys_own_counts_as_one_for_fines(sandbox: Sandbox, admin: Gateway) -> None:
@@ -103,15 +58,6 @@ def test_a_penalty_of_the_librarys_own_counts_as_one_for_fines(sandbox: Sandbox,
         ]
     }
     assert differences(checker.of_user(1013)) == {1013: ["Blocked in Evergreen: NORTH_OWES at NORTH."]}
-
-
-def test_fines_at_other_libraries_than_the_thresholds_do_not_count(sandbox: Sandbox, admin: Gateway) -> None:
-    sandbox._store.insert("pgpt", {"org_unit": 2, "grp": 1, "penalty": 1, "threshold": "5.00"})
-    owe(sandbox, 1001, (HARBOR, "4.00"), (PINE, "0.50"), (MILL, "30.00"))
-    (member,) = Checker(admin, ILS).of_user(1001).checked
-    assert (member.own_fines, member.decided.own_balance) == (Decimal("34.50"), Decimal("4.50"))
-    assert not member.over_limit
-    assert Checker(admin, FIVE).of_user(1001).over_limit
 
 
 def test_what_the_ils_has_recorded_is_told_where_it_differs(sandbox: Sandbox, admin: Gateway) -> None:
@@ -267,32 +213,3 @@ def test_show_marks_each_by_their_own_limit(run: Command, sandbox: Sandbox, tmp_
     assert (limits[1001], limits[1003], limits[1006]) == (("5.01", False), ("4.50", True), ("4.50", False))
     table = run("--config", str(configuration), "show", "--user", "1001").stdout
     assert "the limit, which depends on profile and home library" in " ".join(table.split())
-
-
-@pytest.mark.long
-def test_the_report_marks_each_by_their_own_limit(run: Command, tmp_path: Path) -> None:
-    configuration = tmp_path / "config.toml"
-    configuration.write_text('[policy]\nlimit = "ils"\n[[policy.limits]]\nprofile = "Child"\nlimit = 4.50\n')
-    document = json.loads(run("--config", str(configuration), "report", "--format", "json").stdout)
-    assert document["criteria"]["limit"] is None
-    marked = {member["id"]: member["over_limit"] for group in document["groups"] for member in group["members"]}
-    checked = {}
-    for group in document["groups"]:
-        lead = str(group["members"][0]["id"])
-        check = json.loads(
-            run("--config", str(configuration), "check", "--all-members", "--user", lead, "--format", "json").stdout
-        )
-        checked |= {patron["id"]: patron["over_limit"] for patron in check["patrons"]}
-    assert marked == checked
-    one = json.loads(run("report", "--limit", "5.00", "--format", "json").stdout)
-    assert marked != {member["id"]: member["over_limit"] for group in one["groups"] for member in group["members"]}
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("output_format", ["table", "csv", "html"])
-def test_every_format_takes_several_limits(run: Command, output_format: str) -> None:
-    run.environ["EVERGREEN_GROUPS_POLICY_LIMIT"] = "ils"
-    done = run("report", "--format", output_format)
-    assert done.returncode == exit_status.DONE, done.stderr
-    if output_format != "csv":
-        assert "the limit, which depends on profile and home library" in " ".join(done.stdout.split())

@@ -143,15 +143,6 @@ def test_it_stays_with_the_family_when_the_contact_person_is_gone(state: State) 
     assert notes(state, 9) == []  # one of two is no majority
 
 
-def test_two_with_one_number_are_both_followed(state: State) -> None:
-    listed(state, {7: [A, B], 8: [C, D]})
-    save(state, draft(7, note="one"))
-    save(state, draft(8, note="two"))
-    listed(state, {7: [A, B, C, D]}, 1)
-    listed(state, {9: [B, C, D]}, 2)
-    assert notes(state, 9) == ["one", "two"]
-
-
 def test_hidden_members_change_nothing(state: State) -> None:
     def with_hidden(*visible: int) -> Report:
         group = Group(7, tuple(member(id, "n", "30.00") for id in visible), 1, None)
@@ -203,17 +194,6 @@ def test_closed_until_the_group_returns(state: State) -> None:
     assert notes(state, 7) == ["before", ""]
     save(state, draft(7, What.CLOSED, seen=follow_up(state, 7).seen))
     assert status(state, 7) is FollowUpStatus.CLOSED
-
-
-def test_closed_until_the_total_rises(state: State) -> None:
-    listed(state, {7: [A, B]})
-    save(state, draft(7, What.CLOSED))
-    listed(state, {7: [A]}, 1)
-    assert status(state, 7) is FollowUpStatus.CLOSED
-    listed(state, {7: [A, B, C]}, 2)
-    assert status(state, 7) is FollowUpStatus.TO_DO
-    listed(state, {7: [A]}, 3)
-    assert status(state, 7) is FollowUpStatus.TO_DO, "nobody has closed what was added"
 
 
 def test_a_correction_of_a_closing_doesnt_close_again(state: State) -> None:
@@ -283,23 +263,6 @@ def test_reports_agree_and_lose_nothing_of_groups_that_are_listed(
     # The whole family again, in one group: everything is there.
     note_run(state, report({11: [A, B, C, D, E]}, 9), replace(report({}, 9), name="old"))
     assert [entry.id for entry in follow_up(state, 11).entries] == saved
-
-
-def test_a_group_that_returns_has_its_entries_in_either_report(state: State) -> None:
-    listed(state, {7: [A, B]})
-    save(state, draft(7, note="before"))
-    listed(state, {}, 1)
-    note_run(state, report({}, 2), replace(report({9: [B, A]}, 2), name="old"))
-    assert [entry.note for entry in follow_up(state, 9, "old").entries] == ["before"]
-    assert status(state, 9, "old") is FollowUpStatus.WAITING
-
-
-def test_a_group_in_any_report_hasnt_left(state: State) -> None:
-    listed(state, {7: [A, B]})
-    save(state, draft(7, What.CLOSED))
-    note_run(state, report({}, 1), replace(report({7: [A, B]}, 1), name="old"))
-    note_run(state, report({7: [A, B]}, 2), replace(report({}, 2), name="old"))
-    assert status(state, 7) is FollowUpStatus.CLOSED
 
 
 def test_a_report_that_couldnt_be_made_may_have_listed_it(state: State) -> None:
@@ -393,19 +356,6 @@ def test_entries_go_some_days_after_the_group_was_last_listed(state: State) -> N
 
 
 # --- Forgotten ---
-
-
-def test_of_a_forgotten_person_only_their_own_entries_go(state: State) -> None:
-    listed(state, {7: [A, B, C]})
-    save(state, draft(7, note="with A"))
-    listed(state, {7: [B, A, C]}, 1)
-    save(state, draft(7, seen=follow_up(state, 7).seen, note="with B"))
-    assert forget(state.database, A).entries == 1
-    assert notes(state, 7) == ["with B"]
-    [entry] = follow_up(state, 7).entries
-    assert (entry.contact, entry.staff) == (B, STAFF[0])
-    listed(state, {9: [C, B]}, 2)
-    assert notes(state, 9) == ["with B"]
 
 
 def test_a_family_keeps_its_entries_without_the_person_who_was_contacted(state: State) -> None:

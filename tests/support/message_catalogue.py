@@ -33,7 +33,7 @@ PLAIN, PLURAL, CONTEXT, CONTEXT_PLURAL = "gettext", "ngettext", "pgettext", "npg
 _ARGUMENTS = {PLAIN: 1, PLURAL: 2, CONTEXT: 2, CONTEXT_PLURAL: 3}
 _SCRIPT_KEYWORDS = {PLAIN: None, PLURAL: (1, 2), CONTEXT: ((1, "c"), 2), CONTEXT_PLURAL: ((1, "c"), 2, 3)}
 _TEMPLATE_OPTIONS = {"trim_blocks": "true", "lstrip_blocks": "true", "trimmed": "true", "silent": "false"}
-_FOR_PROGRAMS = ("web/api.py", "web/bodies.py", "web/groups.py")
+_FOR_PROGRAMS = ("web/api.py", "web/bodies.py")
 """Modules whose errors only programs get. Their language is English: see ``_begin`` in web/app.py."""
 _HEADER = "# Texts of evergreen-groups. How to translate them: docs/translating.md"
 _UNWANTED = re.compile(

@@ -22,7 +22,7 @@ from evergreen_groups.render.desk.outcome import explain_open_step, explain_step
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import ServeSettings
 from evergreen_groups.web import close
-from evergreen_groups.web.change_runs import MAX_AWAITED_STEPS, MAX_RUNNING
+from evergreen_groups.web.changes import MAX_AWAITED_STEPS, MAX_RUNNING
 
 pytestmark = pytest.mark.long  # too slow for a plain pytest run
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from evergreen_groups.desk import GroupDetails
     from evergreen_groups.follow_up import Entry
     from evergreen_groups.groups import Group
-    from evergreen_groups.web import Approval, DeskRequest, Service
+    from evergreen_groups.web import Approval, DeskRequest
 
 _NO_NAMES: Mapping[int, str] = MappingProxyType({})
 _NO_ENTRIES: Mapping[str, JournalEntry] = MappingProxyType({})
@@ -73,11 +73,6 @@ _DELETED = Message("the patron's record was deleted")
 _OUTDATED = ("plan-outdated", "plan-expired", "no-such-plan")
 
 
-def with_found(form: ChangeForm, patron: int) -> ChangeForm:
-    """Return the form with a patron added: as one who joins, or as a member of the target group."""
-    return form.with_patron(patron) if form.action == "join" else replace(form, target=patron)
-
-
 def propose(client: Client, form: ChangeForm, patron: int) -> ProposedPlan | str:
     """Propose a plan for the group of ``patron``. Return a sentence if it can't be made."""
     try:
@@ -108,7 +103,7 @@ def propose_with_card(
         made = client.changes.propose(joining if joins else going)
     except (PlanError, NotFoundError) as error:
         return None if error.code in _LOOKED_UP else (form, error_sentences(error))
-    return with_found(form, made.draft.named[-2 if joins else -1]), made
+    return form.with_found(made.draft.named[-2 if joins else -1]), made
 
 
 def without_members(form: ChangeForm, draft: Draft) -> tuple[ChangeForm, str]:
@@ -161,23 +156,21 @@ def _request(form: ChangeForm, patron: int) -> PlanRequest:
             return PlanRequest(Action.LEAD, form.patrons, off=form.action == "no-lead")
 
 
-def may_move_like(running: Service, desk: DeskRequest, group: Group) -> bool:
+def may_move_like(desk: DeskRequest, group: Group) -> bool:
     """Return whether the clerk may move patrons of the own library who have the profile of a member."""
     profiles = {member.patron.profile for member in group.members}
-    return any(running.may_change(desk.client, desk.caller.library, profile) for profile in profiles)
+    return any(desk.may_change(desk.caller.library, profile) for profile in profiles)
 
 
-def may_apply(running: Service, client: Client, draft: Draft) -> bool:
+def may_apply(desk: DeskRequest, draft: Draft) -> bool:
     """Return whether the clerk may change all patrons of a plan. The profile matters for changes of the record only."""
     return all(
-        running.may_change(client, patron.home_library.id, None if field == PENALTIES else patron.profile)
+        desk.may_change(patron.home_library.id, None if field == PENALTIES else patron.profile)
         for patron, field in ((step.member.patron, step.field) for step in draft.steps)
     )
 
 
-def apply(
-    running: Service, desk: DeskRequest, plan: str, approval: Approval | None, *, needs_approval: bool
-) -> tuple[str, str]:
+def apply(desk: DeskRequest, plan: str, approval: Approval | None, *, needs_approval: bool) -> tuple[str, str]:
     """Apply a plan. Return the change's id, or "" and a sentence why nothing was changed.
 
     The plan's id is the idempotency key as well, so a double click or a reload gives the same outcome. With
@@ -186,7 +179,7 @@ def apply(
     try:
         if needs_approval and approval is None and desk.client.changes.find(plan).key is None:
             return "", gettext("Type the supervisor's user name and password.")
-        return apply_plan(running, desk, plan, plan, approval), ""
+        return apply_plan(desk, plan, plan, approval), ""
     except (PlanError, NotFoundError) as error:
         if error.code in _OUTDATED:
             return "", gettext("The group has changed. Nothing was moved: check both groups again.")
@@ -199,8 +192,9 @@ def apply(
         raise
 
 
-def undo_to_approve(running: Service, client: Client, change: str) -> tuple[ChangeForm, ProposedPlan] | None:
+def undo_to_approve(desk: DeskRequest, change: str) -> tuple[ChangeForm, ProposedPlan] | None:
     """Return the undo of an approved change, to be approved as well; None if the clerk may undo it alone."""
+    client = desk.client
     made = entry(client, change)
     if made is None or made.operator.approved_by is None:
         return None
@@ -208,15 +202,15 @@ def undo_to_approve(running: Service, client: Client, change: str) -> tuple[Chan
         plan = client.changes.propose(PlanRequest(Action.UNDO, change=change))
     except (PlanError, NotFoundError, BusyError):
         return None  # undoing gives the same error
-    if may_apply(running, client, plan.draft):
+    if may_apply(desk, plan.draft):
         return None
     return ChangeForm("redo" if is_undo(client, made) else "undo", (), approve=True, change=change), plan
 
 
-def undo(running: Service, desk: DeskRequest, entry: str, key: str) -> tuple[str, str]:
+def undo(desk: DeskRequest, entry: str, key: str) -> tuple[str, str]:
     """Undo a change. Return the id of the new change, or "" and a sentence why it can't be undone."""
     try:
-        return undo_change(running, desk, entry, key), ""
+        return undo_change(desk, entry, key), ""
     except (PlanError, NotFoundError) as error:
         return "", error_sentences(error)
     except BusyError:
@@ -231,14 +225,14 @@ def entry(client: Client, id: str) -> JournalEntry | None:
         return None
 
 
-def outcome(client: Client, made: JournalEntry, details: GroupDetails, *, may_change: bool) -> pages.OutcomeView | None:
+def outcome(desk: DeskRequest, made: JournalEntry, details: GroupDetails) -> pages.OutcomeView | None:
     """Return the outcome of a change for the page of a group.
 
     None if the caller may see none of its patrons, or if the outcome is no longer true: the browser's Back leads to the
-    page of a change that was undone since.
-
-    ``details`` must have been read together with the names of the change's patrons.
+    page of a change that was undone since. ``details`` must have been read together with the names of the change's
+    patrons.
     """
+    client, may_change = desk.client, desk.service.settings.desk.changes
     known = {**details.names, **{member.id: member.name for member in details.group.members}}
     names = PatronNames(client, known, asked=patrons_of([made]))
     try:
@@ -247,21 +241,18 @@ def outcome(client: Client, made: JournalEntry, details: GroupDetails, *, may_ch
         return None
     if not client.changes.is_latest(made):
         return None
+    joined = {step.after for step in change.entry.steps if step.field == GROUP and step.after is not None}
     refused_at = {step.refusal.org_unit for step in change.entry.steps if step.refusal is not None}
     return pages.outcome_view(
         change,
         names.known,
         {unit.id: unit.shortname for unit in OrgUnits.read(client.gateway)} if refused_at else {},
-        _group_names(client, details.group.number, _joined(change.entry)),
+        _group_names(client, details.group.number, joined),
         may_undo=may_change and client.changes.may_undo(change),
         may_approve=may_change and change.is_own,
         undoes=is_undo(client, made),
         key=secrets.token_hex(16),
     )
-
-
-def _joined(made: JournalEntry) -> Iterable[int]:
-    return (step.after for step in made.steps if step.field == GROUP and step.after is not None)
 
 
 def _group_names(client: Client, this_group: int, numbers: Iterable[int]) -> GroupNames:
@@ -290,26 +281,22 @@ def is_undo(client: Client, made: JournalEntry, known: Mapping[str, JournalEntry
 
 
 def history(
-    client: Client,
-    group: int,
-    members: Collection[int],
-    follow_up: Sequence[Entry],
-    *,
-    user: int,
-    may_change: bool,
+    desk: DeskRequest, group: int, members: Collection[int], follow_up: Sequence[Entry]
 ) -> tuple[list[pages.PastEntry], list[pages.PastEntry], list[str]]:
     """Return the known changes of a group, and the caller's other recent changes, each latest first.
 
     ``members`` are the ids of the group's visible members. The third list says who saved each entry of the group's
-    ``follow_up``. ``user`` is the caller.
+    ``follow_up``.
     """
+    client, user, may_change = desk.client, desk.caller.user, desk.service.settings.desk.changes
     names = PatronNames(client)
     changes = client.changes.of_group(group, members, names.visible)
     listed = {change.entry.id for change in changes}
     others = [change for change in client.changes.recent(names.visible) if change.entry.id not in listed]
     authors = [entry.original.staff for entry in follow_up]
-    staff = {id for change in changes for id in _staff_of(change.entry)}
-    names.read(staff.union(id for id in authors if id not in (None, user)))
+    operators = [change.entry.operator for change in changes]
+    staff = {one.staff for one in operators} | {one.approved_by for one in operators} | {*authors} - {user}
+    names.read({id for id in staff if id is not None})
     undone = _undone_changes([*changes, *others])
     known = {change.entry.id: change.entry for change in [*changes, *others]}
     groups = _group_names(client, group, {number for entry in known.values() for number in pages.groups_of(entry)})
@@ -370,10 +357,6 @@ def _by(name: str | None) -> str:
 
 def _shown(name: str | None) -> str:
     return isolated(name) if name else gettext("a colleague (name hidden from your login)")
-
-
-def _staff_of(entry: JournalEntry) -> Iterable[int]:
-    return (id for id in (entry.operator.staff, entry.operator.approved_by) if id is not None)
 
 
 def patrons_of(entries: Iterable[JournalEntry]) -> set[int]:

@@ -1,4 +1,4 @@
-"""Parse the forms of the desk's pages."""
+"""Parse the forms of the desk's pages. A ProblemError refuses what the pages never send."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from evergreen_groups.web import Approval, ProblemError, is_plan_id, requests
 if TYPE_CHECKING:
     from flask import Request
     from werkzeug.datastructures import MultiDict
+
+    from evergreen_groups.web import DeskRequest
 
 LARGEST_FORM = 60 * 1024
 """Maximum size in bytes; enough for a thousand selected members."""
@@ -37,9 +39,11 @@ class ChangeForm:
     approve: bool = False
     change: str | None = None
 
-    def with_patron(self, patron: int) -> ChangeForm:
-        """Return the form with one more patron. Duplicates count once."""
-        return replace(self, patrons=tuple(dict.fromkeys((*self.patrons, patron))))
+    def with_found(self, patron: int) -> ChangeForm:
+        """Return the form with a patron added: as one who joins (once), or as a member of the target group."""
+        if self.action == "join":
+            return replace(self, patrons=tuple(dict.fromkeys((*self.patrons, patron))))
+        return replace(self, target=patron)
 
     @property
     def selected(self) -> tuple[int, ...]:
@@ -52,15 +56,11 @@ class ChangeForm:
         return self.action in ("move", "merge") and self.target is None
 
 
-def read_fields(request: Request, session_token: str, user: int) -> MultiDict[str, str]:
-    """Return the fields of a form that was made for this session.
-
-    Raises:
-        ProblemError: it was made for another session, or the body isn't a form.
-    """
+def read_fields(request: Request, desk: DeskRequest) -> MultiDict[str, str]:
+    """Return the fields of a form that was made for this session."""
     if request.mimetype != "application/x-www-form-urlencoded":
         raise ProblemError(415, "The form is incomplete.", code="not-a-form")
-    if not requests.is_form_token(request.form.get("form", ""), session_token, user):
+    if not desk.has_made(request.form):
         raise ProblemError(
             403,
             "You have logged in again since this page was opened.",
@@ -71,19 +71,14 @@ def read_fields(request: Request, session_token: str, user: int) -> MultiDict[st
 
 
 def read_change(fields: MultiDict[str, str]) -> ChangeForm:
-    """Parse the requested change. Members selected in the list and patrons looked up earlier are treated alike.
-
-    Raises:
-        ProblemError: 400, the pages never send this.
-    """
+    """Parse the requested change. Members selected in the list and patrons looked up earlier are treated alike."""
     action = fields.get("action", "")
     if action not in ACTIONS:
         raise ProblemError(400, "The form is incomplete.", code="no-such-action")
     patrons = tuple(dict.fromkeys(map(requests.record_id, [*fields.getlist("patron"), *fields.getlist("member")])))
     if len(patrons) > MOST_PATRONS:
-        raise ProblemError(
-            400, "Change at most {most} patrons at once.", code="too-many-patrons", values={"most": MOST_PATRONS}
-        )
+        values = {"most": MOST_PATRONS}
+        raise ProblemError(400, "Change at most {most} patrons at once.", code="too-many-patrons", values=values)
     target = fields.get("target_id")
     return ChangeForm(
         action,
@@ -95,28 +90,16 @@ def read_change(fields: MultiDict[str, str]) -> ChangeForm:
 
 
 def read_selection(text: str) -> tuple[int, ...]:
-    """Parse the comma-separated ids in a URL that are selected initially.
-
-    Raises:
-        ProblemError: 400, no audit links to this.
-    """
+    """Parse the comma-separated ids in a URL that are selected initially."""
     return tuple(map(requests.record_id, text.split(",")[: MOST_PATRONS + 1])) if text else ()
 
 
 def read_text(fields: MultiDict[str, str], name: str) -> str:
-    """Return typed or scanned text on one line.
-
-    Raises:
-        ProblemError: 400, the text is too long.
-    """
+    """Return typed or scanned text on one line."""
     text = " ".join(fields.get(name, "").replace("\0", " ").split())
     if len(text) > LONGEST_TEXT:
-        raise ProblemError(
-            400,
-            "Type at most {most} characters.",
-            code="text-too-long",
-            values={"most": LONGEST_TEXT},
-        )
+        values = {"most": LONGEST_TEXT}
+        raise ProblemError(400, "Type at most {most} characters.", code="text-too-long", values=values)
     return text
 
 
@@ -126,9 +109,6 @@ def read_card(fields: MultiDict[str, str]) -> str:
     A scanner types into the field with the focus, which may be the supervisor's user name. The confirming button
     concerns the patrons shown, whatever the field contains. Text that was looked up in vain stays in the field, and
     approving the plan doesn't look it up again.
-
-    Raises:
-        ProblemError: 400, the text is too long.
     """
     if fields.get("do") == "apply":
         return ""
@@ -137,11 +117,7 @@ def read_card(fields: MultiDict[str, str]) -> str:
 
 
 def read_plan(fields: MultiDict[str, str]) -> str:
-    """Return the id of the plan that was shown.
-
-    Raises:
-        ProblemError: 400, the pages never send this.
-    """
+    """Return the id of the plan that was shown."""
     plan = fields.get("plan", "")
     if not is_plan_id(plan):
         raise ProblemError(400, "The form is incomplete.", code="form-incomplete")
@@ -149,27 +125,22 @@ def read_plan(fields: MultiDict[str, str]) -> str:
 
 
 def read_approval(fields: MultiDict[str, str]) -> Approval | None:
-    """Return the login of the supervisor who approves this change; None if either field is empty.
-
-    Raises:
-        ProblemError: 400, the login is longer than the pages allow.
-    """
-    username, password = read_username(fields), fields.get("password", "")
-    if len(password) > LONGEST_LOGIN:
-        raise _login_too_long()
+    """Return the login of the supervisor who approves this change; None if either field is empty."""
+    username, password = read_username(fields), _login_field(fields, "password")
     return Approval(username, password) if username and password else None
 
 
 def read_username(fields: MultiDict[str, str]) -> str:
-    """Return the supervisor's user name as typed; "" if empty or a scanned card.
-
-    Raises:
-        ProblemError: 400, the name is longer than the pages allow.
-    """
-    username = fields.get("username", "").strip()
-    if len(username) > LONGEST_LOGIN:
-        raise _login_too_long()
+    """Return the supervisor's user name as typed; "" if empty or a scanned card."""
+    username = _login_field(fields, "username").strip()
     return "" if _scan_as_username(fields) else username
+
+
+def _login_field(fields: MultiDict[str, str], name: str) -> str:
+    text = fields.get(name, "")
+    if len(text) > LONGEST_LOGIN:
+        raise ProblemError(400, "The form is incomplete.", code="approval-incomplete")
+    return text
 
 
 _BARCODE = re.compile("[0-9]{8,}")  # as in desk.js
@@ -182,16 +153,8 @@ def _scan_as_username(fields: MultiDict[str, str]) -> str:
     return username if joins and len(username) <= LONGEST_TEXT and _BARCODE.fullmatch(username) else ""
 
 
-def _login_too_long() -> ProblemError:
-    return ProblemError(400, "The form is incomplete.", code="approval-incomplete")
-
-
 def read_key(fields: MultiDict[str, str]) -> str:
-    """Return the idempotency key of an undo.
-
-    Raises:
-        ProblemError: 400, the pages never send this.
-    """
+    """Return the idempotency key of an undo."""
     key = fields.get("key", "")
     if not (16 <= len(key) <= 64 and key.isascii() and key.isalnum()):
         raise ProblemError(400, "The form is incomplete.", code="form-incomplete")

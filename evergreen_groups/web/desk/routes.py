@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
@@ -16,19 +17,11 @@ from werkzeug.datastructures import MultiDict
 from evergreen_groups.desk import LookupKind, Titles, make_statement
 from evergreen_groups.errors import StateError
 from evergreen_groups.follow_up import FollowUps
-from evergreen_groups.language import (
-    catalogue_for,
-    current_language,
-    gettext,
-    languages,
-    number,
-    own_name,
-    pgettext,
-)
+from evergreen_groups.language import catalogue_for, current_language, gettext, languages, number, own_name, pgettext
 from evergreen_groups.message import Message
 from evergreen_groups.render import describe_entry, template_text
 from evergreen_groups.render import desk as pages
-from evergreen_groups.web import DeskRequest, ProblemError, requests, service, static_files
+from evergreen_groups.web import DeskRequest, ProblemError, file_response, requests, service, versioned
 from evergreen_groups.web.desk import actions, forms
 from evergreen_groups.web.report_pages import location_of
 
@@ -42,10 +35,7 @@ log = logging.getLogger("evergreen_groups.web")
 
 blueprint = Blueprint("desk_pages", __name__)
 
-_NO_PATRON = {
-    "join": Message("Scan a card first."),
-    "recalculate": Message("Recalculating would change nothing here."),
-}
+_NO_PATRON = {"join": Message("Scan a card first."), "recalculate": Message("Recalculating would change nothing here.")}
 _WHICH = {
     "join": Message("Move another patron to this group"),
     "move": Message("Move to which group?"),
@@ -86,8 +76,6 @@ class Clerk:
 
     desk: DeskRequest
     patron: int
-    form_token: str
-    may_change: bool
     fields: MultiDict[str, str]
 
     @property
@@ -95,14 +83,19 @@ class Clerk:
         """The client that acts for the clerk."""
         return self.desk.client
 
+    @property
+    def may_change(self) -> bool:
+        """Whether the library allows changes."""
+        return self.desk.service.settings.desk.changes
+
+    def page(self, template: str, **values: object) -> Response:
+        """Render a template into a page with forms."""
+        return _html(template, {"form_token": self.desk.form_token, **values})
+
 
 @contextmanager
 def admitted(patron: str, *, writes: bool = False) -> Iterator[Clerk]:
-    """Admit the caller of a page. ``writes`` means that the form may change something.
-
-    Raises:
-        ProblemError: the caller isn't admitted, or the block failed.
-    """
+    """Admit the caller of a page. ``writes`` means that the form may change something."""
     running = service.service()
     if not running.settings.desk.page:
         raise ProblemError(
@@ -113,20 +106,14 @@ def admitted(patron: str, *, writes: bool = False) -> Iterator[Clerk]:
         )
     # Links in mails and files lead here too: the page shows only what the caller's session may see.
     largest = forms.LARGEST_FORM if request.method == "POST" else 0
-    entering = (
-        running.changing_desk(request, largest=largest)
-        if writes
-        else running.desk(request, by_link=True, largest=largest)
-    )
-    with entering as desk:
+    enter = running.changing_desk if writes else partial(running.desk, by_link=True)
+    with enter(request, largest=largest) as desk:
         running.use_session_timezone(desk.client.gateway)
-        token = requests.token_of(request.headers)
         fields: MultiDict[str, str] = MultiDict()
         if request.method == "POST":
-            fields = forms.read_fields(request, token, desk.caller.user)
+            fields = forms.read_fields(request, desk)
             setattr(g, _SENT_FORM, fields)
-        form = requests.form_token(token, desk.caller.user)
-        yield Clerk(desk, requests.record_id(patron), form, running.settings.desk.changes, fields)
+        yield Clerk(desk, requests.record_id(patron), fields)
 
 
 @blueprint.get("/desk/<name>")
@@ -134,7 +121,7 @@ def page_file(name: str) -> Response:
     """Serve a style sheet or script."""
     if name not in _FILES.values():
         raise ProblemError(404, "There is nothing at this address.", code="no-such-file")
-    return static_files.file_response(name)
+    return file_response(name)
 
 
 @blueprint.get(_GROUP)
@@ -173,15 +160,14 @@ def list_page(
     rows = pages.member_rows(details, sort)
     members = [member.id for member in details.group.members]
     entries, reports = _follow_up(clerk, details.group.number, members)
-    outcome = entry and actions.outcome(clerk.client, entry, details, may_change=clerk.may_change)
+    outcome = entry and actions.outcome(clerk.desk, entry, details)
     title = gettext("Group {group}: Group Member Details", group=details.group.number)
     fitting = pages.search_rows(rows, within) if within else rows
-    return _html(
+    return clerk.page(
         "group.html",
         title=f"{outcome.title} - {title}" if outcome else title,
-        form_token=clerk.form_token,
         may_change=clerk.may_change,
-        needs_approval=clerk.may_change and not actions.may_move_like(service.service(), clerk.desk, details.group),
+        needs_approval=clerk.may_change and not actions.may_move_like(clerk.desk, details.group),
         group=details.group,
         rows=fitting,
         heads=pages.HEADER_CELLS,
@@ -200,7 +186,7 @@ def list_page(
         trend=_trend(clerk, details),
         entry_page=_entry_page(clerk, details.group.number, reports),
         follow_up=describe_entry(entries[0]) if entries else None,
-        with_statement=service.service().settings.statement.page,
+        with_statement=clerk.desk.service.settings.statement.page,
     )
 
 
@@ -222,7 +208,7 @@ def _follow_up(clerk: Clerk, group: int, members: Collection[int]) -> tuple[list
     The second list names the reports that show the group.
     """
     try:
-        found, reports = FollowUps(service.service().state.database, clerk.client.gateway.url).of_group(group, members)
+        found, reports = FollowUps(clerk.client.state.database, clerk.client.gateway.url).of_group(group, members)
     except StateError as error:
         log.warning("the follow-up can't be read: %s", error)
         return [], []
@@ -231,10 +217,9 @@ def _follow_up(clerk: Clerk, group: int, members: Collection[int]) -> tuple[list
 
 def _entry_page(clerk: Clerk, group: int, reports: Iterable[str]) -> str:
     """Return the address where an entry can be added, empty if the caller may read none of the reports."""
-    running = service.service()
     for report in reports if clerk.may_change else ():
         with suppress(ProblemError):  # the report has no page
-            if location_of(running, report or None).is_dir() or running.sees_everybody(clerk.client):
+            if location_of(clerk.desk.service, report or None).is_dir() or clerk.desk.sees_everybody():
                 names = {"report": report} if report else {}
                 query = urlencode({"group": group, "patron": clerk.patron, **names})
                 return f"{_here().root}/reports/follow-up?{query}"
@@ -270,7 +255,7 @@ def change(patron: str) -> Response:
         if clerk.fields.get("do") not in ("apply", "enter"):
             return _plan_page(clerk, form, warned=True)
         stored, approval = forms.read_plan(clerk.fields), forms.read_approval(clerk.fields)
-        done, message = actions.apply(service.service(), clerk.desk, stored, approval, needs_approval=form.approve)
+        done, message = actions.apply(clerk.desk, stored, approval, needs_approval=form.approve)
         if done:
             return _redirect_to_outcome(done)
         # The plan is outdated. Show a new one, and why.
@@ -282,10 +267,10 @@ def undo(patron: str) -> Response:
     """Undo a change. If a supervisor had to approve it and has to again, show the plan instead."""
     with admitted(patron, writes=True) as clerk:
         entry = requests.change_id(clerk.fields.get("entry", ""))
-        planned = actions.undo_to_approve(service.service(), clerk.client, entry)
+        planned = actions.undo_to_approve(clerk.desk, entry)
         if planned is not None:
             return _show_plan(clerk, *planned)
-        done, message = actions.undo(service.service(), clerk.desk, entry, forms.read_key(clerk.fields))
+        done, message = actions.undo(clerk.desk, entry, forms.read_key(clerk.fields))
         return _redirect_to_outcome(done) if done else list_page(clerk, message=message)
 
 
@@ -308,7 +293,7 @@ def _next_step(clerk: Clerk) -> Response:
             return _not_found(clerk, form, card)
         if lookup.patron is None:
             return _card_page(clerk, form, lookup)
-        form = actions.with_found(form, lookup.patron)
+        form = form.with_found(lookup.patron)
     if form.needs_target:
         return _card_page(clerk, form, None)
     return _plan_page(clerk, form)
@@ -316,8 +301,7 @@ def _next_step(clerk: Clerk) -> Response:
 
 def _not_found(clerk: Clerk, form: forms.ChangeForm, card: str) -> Response:
     """Say that no patron has the card or name, on the page where it was scanned, and keep everything else."""
-    sees_everybody = service.service().sees_everybody(clerk.client)
-    message = actions.describe_unfound(clerk.client, card, sees_everybody=sees_everybody)
+    message = actions.describe_unfound(clerk.client, card, sees_everybody=clerk.desk.sees_everybody())
     if form.action != "join":
         return _card_page(clerk, form, None, message, card)
     if not form.patrons:
@@ -335,12 +319,11 @@ def _card_page(
     clerk: Clerk, form: forms.ChangeForm, lookup: Lookup | None, message: str = "", typed: str = ""
 ) -> Response:
     joins = form.action == "join"
-    return _html(
+    return clerk.page(
         "card.html",
         title=gettext(_WHICH.get(form.action, _WHICH["move"])),
         unchanged=_unchanged(form),
         label=gettext("Card or name") if joins else gettext("Card of any member of the other group"),
-        form_token=clerk.form_token,
         form=form,
         field="patron" if joins else "target_id",
         message=gettext(actions.NOT_FOUND[lookup.kind]) if lookup else message,
@@ -376,16 +359,15 @@ def _show_plan(
         message = " ".join(filter(None, (message, already)))
         if not form.patrons:
             return list_page(clerk, message=message)
-    if not actions.may_apply(service.service(), clerk.client, made.draft):
+    if not actions.may_apply(clerk.desk, made.draft):
         form = replace(form, approve=True)
     page = pages.plan_page(made.draft, form.action, actions.number_of(made.draft, clerk.patron))
     username = forms.read_username(clerk.fields) if not forms.read_card(clerk.fields) else ""
     if warned and page.warnings:
         message = gettext(_NOT_CONFIRMED, button=page.confirm)
-    return _html(
+    return clerk.page(
         "plan.html",
         title=page.title,
-        form_token=clerk.form_token,
         form=form,
         unchanged=_unchanged(form),
         plan=page,
@@ -410,15 +392,14 @@ def member(patron: str, member: str) -> Response:
     """Show a member's remarks, bills and checked-out items. The script inserts part of this page into the list."""
     with admitted(patron) as clerk:
         id = requests.record_id(member)
-        titles = Titles(service.service().settings.desk.titles)
+        titles = Titles(clerk.desk.service.settings.desk.titles)
         found = clerk.client.bills.of_user(clerk.patron, member=id, titles=titles)
         theirs = found.member(id)
         counts = None if theirs.items.complete else clerk.client.bills.items_counted(theirs)
         affairs = pages.member_overview(found, theirs, counts)
-        return _html(
+        return clerk.page(
             "member.html",
             title=gettext("{name}: bills and items", name=affairs.name),
-            form_token=clerk.form_token,
             group=found.group,
             member=affairs,
             remarks=_remarks(clerk, id),
@@ -446,18 +427,14 @@ def statement(patron: str) -> Response:
                 values={"setting": "page in [statement]"},
             )
         found = clerk.client.bills.of_user(clerk.patron, titles=Titles(settings.titles))
-        return _html(
+        return clerk.page(
             "statement.html",
             title=pgettext("a sheet", "Statement"),
-            form_token=clerk.form_token,
             sheet=pages.statement_page(make_statement(found, clerk.patron, settings), settings),
             # A parent may read a language other than the clerk's, so the URL can choose one.
             languages=[(tag, own_name(tag)) for tag in languages()],
             shown_in=catalogue_for(current_language().tag),
         )
-
-
-__all__ = ["blueprint"]
 
 
 @blueprint.get(f"{_GROUP}/history")
@@ -466,22 +443,14 @@ def history(patron: str) -> Response:
     with admitted(patron) as clerk:
         group, members = clerk.client.patrons.family_of(clerk.patron)
         agreed, _reports = _follow_up(clerk, group, members)
-        entries, elsewhere, authors = actions.history(
-            clerk.client, group, members, agreed, user=clerk.desk.caller.user, may_change=clerk.may_change
-        )
-        return _html(
+        entries, elsewhere, authors = actions.history(clerk.desk, group, members, agreed)
+        return clerk.page(
             "history.html",
             title=gettext("Group {group}: History", group=group),
-            form_token=clerk.form_token,
             entries=entries,
             elsewhere=elsewhere,
             follow_up=zip(agreed, map(describe_entry, agreed), authors, strict=True),
         )
-
-
-def _addresses(root: str) -> dict[str, str]:
-    """Return the static files' URLs. The digest in them forces a reload after an upgrade."""
-    return {use: f"{root}/desk/{name}?{static_files.static_file(name).digest[:12]}" for use, name in _FILES.items()}
 
 
 def _here() -> pages.DeskLinks:
@@ -496,11 +465,11 @@ def _here() -> pages.DeskLinks:
     )
 
 
-def _html(template: str, *, status: int = 200, **values: object) -> Response:
+def _html(template: str, values: Mapping[str, object], status: int = 200) -> Response:
     """Render a template into a page."""
     place = _here()
-    values = {"place": place, "assets": _addresses(place.root), **values}
-    text = template_text(f"desk/{template}", **values)
+    assets = {use: versioned(f"{place.root}/desk/{name}", name) for use, name in _FILES.items()}
+    text = template_text(f"desk/{template}", place=place, assets=assets, **values)
     return _with_headers(Response(text, status=status, content_type="text/html; charset=utf-8"))
 
 
@@ -517,6 +486,6 @@ def describe_problem(error: ProblemError) -> Response:
     values = pages.describe_failure(error.status, error)
     fields = [(name, value) for name, value in sent.items(multi=True) if name not in _LOGIN] if sent else []
     again = {"again": fields, "address": request.full_path}
-    response = _html("problem.html", status=error.status, form_token="", **values, **again)
+    response = _html("problem.html", {"form_token": "", **values, **again}, error.status)
     response.headers.update(error.headers)
     return response

@@ -118,7 +118,7 @@ def test_whether_a_login_may_move_patrons_is_asked_once(
     """For the own library by the first page, and for another one by the first plan with a patron of it."""
     clerk = new_session()
     clerk.open(OKONKWO)
-    kept = app.extensions["evergreen-groups"].caches["changes"]
+    kept = app.extensions["evergreen-groups"].reference.caches["changes"]
     assert kept.misses == 2, "the fixture's session, and this one"
     monkeypatch.setattr(kept, "_clock", lambda: 1e9)
     page = clerk.open(DESROSIERS)
