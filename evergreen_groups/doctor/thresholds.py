@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 
 def describe_rule(limit: Limit) -> Message:
-    """Describe the limit in a few words."""
     if limit.amount is None:
         return Message("no limit")
     if limit.comparison is Comparison.REACHES:
@@ -160,11 +159,7 @@ def _describe_difference(
             setting="policy.comparison",
         ),
         DifferenceKind.BLOCKS_EARLIER: warning(
-            _BLOCKS_EARLIER,
-            _SET_THRESHOLD,
-            code="blocks-earlier",
-            values=values,
-            setting="policy.limit",
+            _BLOCKS_EARLIER, _SET_THRESHOLD, code="blocks-earlier", values=values, setting="policy.limit"
         ),
         DifferenceKind.BLOCKS_LATER: warning(
             "Evergreen blocks at {threshold}; limit: {rule}. A patron who owes {example} is over the limit, but not "

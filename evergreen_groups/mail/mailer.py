@@ -41,7 +41,6 @@ class Outbox:
         self._transactions = transactions
 
     def __len__(self) -> int:
-        """Return the number of queued mails."""
         if not self._transactions.is_there:
             return 0
         with self._transactions.reading() as connection:
@@ -80,7 +79,6 @@ class Outbox:
             ).scalar_one_or_none()
 
     def remove(self, number: int) -> None:
-        """Remove a mail that was sent."""
         with self._transactions.writing() as connection:
             connection.execute(delete(schema.mails).where(schema.mails.c.id == number))
 
@@ -115,7 +113,6 @@ class Delivery:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all mails were sent."""
         return not self.queued and not self.dropped
 
 
@@ -155,11 +152,7 @@ class Mailer:
 
     @classmethod
     def configured(cls, settings: MailSettings, environ: Mapping[str, str], transactions: Transactions) -> Mailer:
-        """Create the mailer that the configuration describes.
-
-        Raises:
-            ConfigurationError: the server, sender or recipients are missing, or the password can't be read.
-        """
+        """Create the mailer that the configuration describes."""
         if not settings.recipients:
             raise _not_set("recipients")
         password = passwords.password(settings, environ) if settings.username else None

@@ -205,7 +205,6 @@ class ServiceCounters:
         ProcessCollector(registry=registry)
 
     def add(self, collector: Collector) -> None:
-        """Add a collector whose metrics are read at each scrape."""
         self._registry.register(collector)
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
@@ -214,11 +213,9 @@ class ServiceCounters:
         self._seconds(route).observe(seconds)
 
     def refusal(self, code: str) -> None:
-        """Count a request that was refused, by the problem's code."""
         self._refusals.labels(code).inc()
 
     def call(self, service: str, method: str, seconds: float, outcome: str) -> None:
-        """Count a request to the gateway."""
         self._calls(service, method, outcome).inc()
         self._call_seconds(service, method).inc(seconds)
 
@@ -265,7 +262,6 @@ class StateCollector:
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the metrics, read from the database or cached."""
         with self._lock:  # simultaneous scrapes share one query
             if time.monotonic() >= self._until:
                 seconds = FRESH_SECONDS
@@ -279,11 +275,7 @@ class StateCollector:
 
 
 def figures(transactions: Transactions, status: RunStatus | None = None) -> list[Metric]:
-    """Return the metrics in the database. ``status`` is the last run's outcome, read from the database if None.
-
-    Raises:
-        StateError: the database can't be used.
-    """
+    """Return the metrics in the database. ``status`` is the last run's outcome, read from the database if None."""
     status = status or read_run_status(transactions)
     totals = history.latest_totals(transactions)
     found = list(_run_metrics(status)) if status else []
@@ -338,9 +330,6 @@ def write_textfile(path: Path, status: RunStatus, transactions: Transactions | N
 
     If the database can't be used (None: there is none), its metrics are left out, and the time of the last report is
     copied from the previous file.
-
-    Raises:
-        ConfigurationError: the file can't be written.
     """
     try:
         of_database = None if transactions is None else figures(transactions, status)

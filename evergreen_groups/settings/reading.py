@@ -60,11 +60,6 @@ class TomlFile:
 
     @classmethod
     def read(cls, path: Path) -> TomlFile:
-        """Read a file.
-
-        Raises:
-            ConfigurationError: the file can't be read or isn't valid TOML.
-        """
         try:
             text = path.read_text(encoding="utf-8")
             return cls(path, text, tomllib.loads(text, parse_float=Decimal))
@@ -220,11 +215,7 @@ class Reading:
 
     @property
     def settings(self) -> Settings:
-        """The settings.
-
-        Raises:
-            ConfigurationError: the first of the configuration's errors.
-        """
+        """The settings."""
         if self.faults:
             raise self.faults[0].error
         return self.valid_settings
@@ -299,7 +290,6 @@ class Reading:
         return self._file.origin(*keys) if self._file else Origin(self.source)
 
     def _read_section(self, name: str, known: tuple[Setting, ...]) -> None:
-        """Read the values of a section."""
         content = self._section(name)
         for key in content:
             if key not in {setting.name for setting in known}:
@@ -471,11 +461,7 @@ def find_file(explicit: Path | None, environ: Mapping[str, str]) -> Path | None:
 
 
 def load(explicit: Path | None, environ: Mapping[str, str], schema: type[Settings] = Settings) -> Settings:
-    """Read the settings from the configuration file and the environment.
-
-    Raises:
-        ConfigurationError: the file can't be read, or contains an unknown key or an invalid value.
-    """
+    """Read the settings from the configuration file and the environment."""
     return read(explicit, environ, schema).settings
 
 

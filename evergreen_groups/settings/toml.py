@@ -115,7 +115,6 @@ def as_toml(value: Any) -> str:
 
 
 def _plain(setting: Setting, value: Any) -> Any:
-    """Return a value in the form of the file: a table's pairs as a dict."""
     return dict(value) if setting.kind.empty == "{}" else value
 
 
@@ -175,7 +174,6 @@ class EffectiveValue:
 
     @property
     def key(self) -> str:
-        """The name with the section."""
         return f"{self.section}.{self.name}"
 
     @property

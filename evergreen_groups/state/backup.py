@@ -26,17 +26,7 @@ from evergreen_groups.state.database import NEW_DATABASE, make_tables, upgrade_s
 from evergreen_groups.state.engine import RESTORE_ADVICE, database_errors, sqlite_engine, unlocked_uri
 from evergreen_groups.state.files import CHOOSE_ANOTHER, unfinished_file, write_advice
 from evergreen_groups.state.retention import StoredAmount, stored_amounts
-from evergreen_groups.state.schema import (
-    changes,
-    events,
-    leases,
-    metadata,
-    plans,
-    runs,
-    series,
-    set_counters,
-    steps,
-)
+from evergreen_groups.state.schema import changes, events, leases, metadata, plans, runs, series, set_counters, steps
 
 if TYPE_CHECKING:
     from sqlalchemy import Table
@@ -206,11 +196,7 @@ class Examination:
 
 
 def examine(database: Database, *, thoroughly: bool = False) -> Examination:
-    """Check a database for damage without changing it. ``thoroughly`` checks every index too.
-
-    Raises:
-        StateError: the database is damaged or inconsistent, or can't be used.
-    """
+    """Check a database for damage without changing it. ``thoroughly`` checks every index too."""
     since = datetime.now(UTC) - _USED_WITHIN
     used = [select(table.c.gateway).where(table.c.at >= since) for table in (changes, plans, events)]
     used.append(select(series.c.gateway).join(runs, runs.c.series == series.c.id).where(runs.c.at >= since))
@@ -270,7 +256,6 @@ def export(transactions: Transactions, stream: TextIO) -> int:
 
 
 def _rows(transactions: Transactions) -> Generator[dict[str, Any]]:
-    """Yield each row, with the name of its table."""
     with transactions.reading() as connection:
         for table in _tables():
             order = table.primary_key.columns

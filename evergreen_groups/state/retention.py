@@ -85,9 +85,6 @@ def prune(transactions: Transactions, days: Mapping[str, int], now: datetime) ->
     """Delete what is older than its kind's ``days``. Return the number of deleted rows by kind.
 
     ``now`` is the clock's time. Records from the current run are never too old.
-
-    Raises:
-        StateError: the database can't be used.
     """
     trusted = _advance_trusted_time(transactions, now)
     gone = dict.fromkeys((kind.name for kind in KINDS), 0)
