@@ -157,6 +157,14 @@ def test_all_questions_with_mistakes_on_the_way(sandbox: Sandbox, command: Comma
     assert command("--config", str(file), "report").returncode == exit_status.DONE
 
 
+def test_a_warning_is_not_repeated_as_ok(init: Init, command: Command, sandbox: Sandbox) -> None:
+    command.environ[passwords.PASSWORD_VARIABLE] = PASSWORD
+    sandbox._store.update("pgpt", 1, {"threshold": "5.00"})
+    done = init()
+    assert done.returncode == exit_status.DONE, done.stderr
+    assert done.stderr.count("Evergreen blocks at $5.00") == 1
+
+
 def test_nothing_is_asked_with_yes(init: Init, command: Command, file: Path, mail_certificates: Path) -> None:
     post = Post()
     command.environ |= {passwords.PASSWORD_VARIABLE: PASSWORD, "EVERGREEN_GROUPS_MAIL_PASSWORD": SECRET}

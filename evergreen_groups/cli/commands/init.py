@@ -310,8 +310,9 @@ class Interview:
                     raise refused
                 _emit(gettext("warning: {problem}", problem=refused), indent="  ")
         last = findings[-1]
-        found = Message("{place}: {problem}", values={"place": last.title, "problem": last.found})
-        _emit(gettext("ok: {found}", found=found), indent="  ")
+        if last.verdict is doctor.Verdict.OK:
+            found = Message("{place}: {problem}", values={"place": last.title, "problem": last.found})
+            _emit(gettext("ok: {found}", found=found), indent="  ")
 
     def _answer(self, setting: Setting) -> Any:
         """Return the value given for a setting, or ask. A given value is used only once, so that a wrong one is asked
