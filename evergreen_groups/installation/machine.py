@@ -72,11 +72,7 @@ def this_machine(
 
 
 def refuse_unusual(path: Path) -> None:
-    """Refuse a path that would need quoting in units, crontabs or Apache's configuration.
-
-    Raises:
-        ConfigurationError: the path isn't absolute, or has characters other than letters, digits and ``._+@=,-``.
-    """
+    """Refuse a path that would need quoting in units, crontabs or Apache's configuration."""
     if not _PLAIN_PATH.fullmatch(str(path)):
         raise ConfigurationError(
             "{path} can't be used in units and Apache's configuration",

@@ -264,11 +264,7 @@ _MAX_REASON = 300
 
 
 def run_command(command: Sequence[str]) -> None:
-    """Run a command and wait for it.
-
-    Raises:
-        EvergreenGroupsError: the command doesn't exist, or exits with a status other than 0.
-    """
+    """Run a command and wait for it."""
     try:
         done = subprocess.run(  # noqa: S603 - only this program's own commands, at the administrator's request
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False

@@ -49,11 +49,8 @@ class Outbox:
     def numbers(self) -> list[int]:
         """Return the numbers (database ids) of the queued mails, oldest first."""
         with self._transactions.reading() as connection:
-            return list(
-                connection.execute(
-                    select(schema.mails.c.id).order_by(schema.mails.c.written_at, schema.mails.c.id)
-                ).scalars()
-            )
+            oldest_first = select(schema.mails.c.id).order_by(schema.mails.c.written_at, schema.mails.c.id)
+            return list(connection.scalars(oldest_first))
 
     def add(self, messages: Iterable[EmailMessage], within: Connection | None = None) -> None:
         """Add all mails or none. A mail replaces a queued one with the same Message-ID.
@@ -74,9 +71,7 @@ class Outbox:
     def read(self, number: int) -> bytes | None:
         """Return a queued mail in the form to send, or None if it is no longer queued."""
         with self._transactions.reading() as connection:
-            return connection.execute(
-                select(schema.mails.c.content).where(schema.mails.c.id == number)
-            ).scalar_one_or_none()
+            return connection.scalars(select(schema.mails.c.content).where(schema.mails.c.id == number)).one_or_none()
 
     def remove(self, number: int) -> None:
         with self._transactions.writing() as connection:
@@ -134,9 +129,6 @@ class Mailer:
 
     ``pauses`` are the seconds to wait before each retry after a temporary failure: no connection, or a 4xx reply
     (RFC 5321). By default they grow from a few seconds to a minute.
-
-    Raises:
-        ConfigurationError: the configuration names no server or no sender.
     """
 
     def __init__(

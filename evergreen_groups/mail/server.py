@@ -83,11 +83,7 @@ class MailServer:
             ) from None
 
     def connection(self) -> smtplib.SMTP:
-        """Connect, encrypt and log in.
-
-        Raises:
-            MailServerError: the server can't be reached, or refuses.
-        """
+        """Connect, encrypt and log in."""
         try:
             server = self._connect()
         except ssl.SSLCertVerificationError as error:

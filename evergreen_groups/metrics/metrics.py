@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
@@ -66,12 +66,12 @@ class Family:
         return "counter" if self.name.endswith("_total") else "gauge"
 
 
-def _service(name: str, help: str, *labels: str) -> Family:
-    return Family(f"{_PREFIX}{name}", help, labels)
+def _service(name: str, help: str, labels: str = "") -> Family:
+    return Family(f"{_PREFIX}{name}", help, tuple(labels.split()))
 
 
-def _nightly(name: str, help: str, *labels: str) -> Family:
-    return Family(f"{_PREFIX}{name}", help, labels, nightly=True)
+def _nightly(name: str, help: str, labels: str = "") -> Family:
+    return replace(_service(name, help, labels), nightly=True)
 
 
 FAMILIES = (
@@ -79,9 +79,7 @@ FAMILIES = (
     _service(
         "requests_total",
         "Requests that were answered, by HTTP status. The route has placeholders for ids and barcodes.",
-        "method",
-        "route",
-        "status",
+        "method route status",
     ),
     _service("request_seconds", "How long requests took, in seconds.", "route"),
     _service(
@@ -94,15 +92,12 @@ FAMILIES = (
         "gateway_calls_total",
         "Requests to Evergreen's gateway, including retries: answered, refused by Evergreen, or failed without a "
         "usable answer.",
-        "service",
-        "method",
-        "outcome",
+        "service method outcome",
     ),
     _service(
         "gateway_seconds_total",
         "How long these requests took together, in seconds, including the wait for a connection.",
-        "service",
-        "method",
+        "service method",
     ),
     _service("gateway_retries_total", "How many of these requests were retries."),
     _service(
@@ -146,16 +141,14 @@ FAMILIES = (
     _nightly(
         "report_groups",
         'Groups in that report with a member at this library or below. The library "*" has all groups.',
-        "report",
-        "library",
+        "report library",
     ),
-    _nightly("report_members", "Members of those groups.", "report", "library"),
+    _nightly("report_members", "Members of those groups.", "report library"),
     _nightly(
         "report_combined_fines",
         "What those groups owe together, in the library's currency. Missing if what hidden members owe is unknown. "
         'Groups with members at several libraries count at each, so don\'t add the libraries up: use "*".',
-        "report",
-        "library",
+        "report library",
     ),
 )
 """All metrics, in the order of the page. Python's Prometheus client adds ``process_…`` for the process's resources."""

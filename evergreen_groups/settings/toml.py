@@ -200,7 +200,7 @@ def effective_values(reading: Reading, environ: Mapping[str, str]) -> Iterator[E
                     yield EffectiveValue(section, setting.secret.name, SECRET, SECRET, place, is_secret=True)
     for number, table in enumerate(reading.tables, 1):
         for name, value in table.items():
-            origin = reading.origin_in_table(number - 1, name)
+            origin = reading.position(SECTION, number - 1, name)
             yield EffectiveValue(SECTION, name, as_toml(value), _json(value), origin, table=number)
 
 

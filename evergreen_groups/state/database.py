@@ -67,11 +67,7 @@ _PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds between two attempts to get a leas
 
 @contextmanager
 def hold_on_server(connection: Connection, name: LeaseName, since: datetime, timeout: float) -> Iterator[None]:
-    """Hold the locks of a lease over a connection, and note who holds it ``since`` when.
-
-    Raises:
-        BusyError: another run holds the lease, also after ``timeout`` seconds.
-    """
+    """Hold the locks of a lease over a connection, and note who holds it ``since`` when."""
     at_end: list[Executable] = [text("SELECT pg_advisory_unlock_all()")]
     try:
         _acquire(connection, name, timeout)
@@ -145,10 +141,6 @@ def upgrade_schema(engine: Engine, where: str) -> None:
     """Ensure that a database is on this release's schema. Create or upgrade the schema if necessary.
 
     All or nothing, with other processes locked out.
-
-    Raises:
-        StateError: the database is from a later release, a development version, or another program, or can't be
-            changed.
     """
     with database_errors(where), engine.connect() as connection:
         with connection.execution_options(**{READS: True}).begin():

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.fault_proxy import Fault, FaultProxy
-from support.installation import Installation
+from support.fault_proxy import Fault, FaultProxy, HttpAnswer, fault_proxy
+from support.installation import Installation, only, said
+from support.sandbox_caller import Caller
 
 from evergreen_groups.doctor import Finding, Verdict
 from evergreen_groups.render import write_diagnosis_json
 from evergreen_groups.sandbox import Sandbox
 
 VERSION = "opensrf.open-ils.system.ils_version"
+AT_HOME = "open-ils.actor.user.penalties.update_at_home"
 ABSENT = (404, "osrfMethodException : Method [x] not found for OpenILS::Application::Actor")
 
 
@@ -45,10 +48,39 @@ def test_one_line_says_what_the_server_is(
     assert (found.verdict, found.found, found.advice) == (Verdict.OK, line, "")
 
 
-def test_the_rust_gateway_is_named(tmp_path: Path) -> None:
-    with Sandbox(gateway="rust") as sandbox:
-        house = Installation(tmp_path, sandbox.url)
-        assert of_server(house).found == "Evergreen git, 3.17+ (Redis, Rust)"
+class TestRust:
+    """The gateway that is written in Rust, which says of no method whether it is there."""
+
+    @pytest.fixture(scope="class")
+    def rust(self) -> Iterator[Sandbox]:
+        with Sandbox(gateway="rust") as sandbox:
+            yield sandbox
+
+    @pytest.fixture
+    def proxy(self, rust: Sandbox) -> Iterator[FaultProxy]:
+        rust.reset()
+        with fault_proxy(rust.url) as running:
+            yield running
+
+    def test_nothing_is_wrong_and_no_worker_is_behind_after_it(
+        self, proxy: FaultProxy, rust: Sandbox, tmp_path: Path
+    ) -> None:
+        diagnosis = Installation(tmp_path, proxy.url).examined()
+        assert [said(finding) for finding in diagnosis.findings if finding.verdict is not Verdict.OK] == []
+        assert [one.found for one in diagnosis.findings if one.check == "server"] == [
+            "Evergreen git, 3.17+ (Redis, Rust)"
+        ]
+        caller = Caller(rust.url)
+        form = caller.form("open-ils.actor", "opensrf.system.echo", '"mine"')
+        assert b'["mine"]' in caller.send("POST", "/osrf-gateway-v1", form)[2]
+
+    @pytest.mark.long
+    def test_of_a_method_that_fails_it_is_said_that_nobody_knows(self, proxy: FaultProxy, tmp_path: Path) -> None:
+        refused = HttpAnswer(b'{"payload":[],"status":400}', 400, "text/json")
+        proxy.instead = lambda call: refused if call.method == AT_HOME else None
+        (finding,) = only(Installation(tmp_path, proxy.url).examined(), Verdict.WARNING, Verdict.FAILED)
+        assert (finding.verdict, finding.code) == (Verdict.WARNING, "methods-untold")
+        assert finding.values["methods"] == [AT_HOME]
 
 
 @pytest.mark.parametrize(

@@ -15,36 +15,24 @@ from evergreen_groups.settings import reading as load
 def machine(tmp_path: Path) -> Machine:
     directory = tmp_path / "etc"
     directory.mkdir(mode=0o700)
-    for name, text in (
-        ("config.toml", '[gateway]\nurl = "https://ils.example.org"\nusername = "groups"\n'),
-        ("password", "x"),
-    ):
-        (directory / name).write_text(text)
-        (directory / name).chmod(0o600)
     file = directory / "config.toml"
+    file.write_text('[gateway]\nurl = "https://ils.example.org"\nusername = "groups"\n')
+    (directory / "password").write_text("x")
+    for private in directory.iterdir():
+        private.chmod(0o600)
     return Machine(config_file=file, settings=load.load(file, {}), state_directory=tmp_path / "state")
 
 
 def test_crons_user_is_made_and_may_read_what_it_must(machine: Machine) -> None:
     commands = plan_installation(machine, ["cron"]).commands
     directory = machine.config_file.parent
-    assert commands[-5:] == (
-        (
-            "install",
-            "-d",
-            "-o",
-            "evergreen-groups",
-            "-g",
-            "evergreen-groups",
-            "-m",
-            "700",
-            str(machine.state_directory),
-        ),
-        ("chgrp", "evergreen-groups", str(directory)),
-        ("chmod", "g+rx", str(directory)),
-        ("chgrp", "evergreen-groups", str(directory / "config.toml"), str(directory / "password")),
-        ("chmod", "g+r", str(directory / "config.toml"), str(directory / "password")),
-    )
+    assert [" ".join(command) for command in commands[-5:]] == [
+        f"install -d -o evergreen-groups -g evergreen-groups -m 700 {machine.state_directory}",
+        f"chgrp evergreen-groups {directory}",
+        f"chmod g+rx {directory}",
+        f"chgrp evergreen-groups {directory / 'config.toml'} {directory / 'password'}",
+        f"chmod g+r {directory / 'config.toml'} {directory / 'password'}",
+    ]
     assert plan_installation(machine, ["cron"], starts=False).commands == ()
 
 
@@ -53,13 +41,14 @@ def test_systemd_is_asked_to_start_what_was_written(
 ) -> None:
     assert plan_installation(machine, ["nightly"]).commands == ()
     monkeypatch.setattr(plan, "_BOOTED", tmp_path)
-    assert plan_installation(machine, ["nightly", "serve"]).commands == (
-        ("systemctl", "daemon-reload"),
-        ("systemctl", "enable", "evergreen-groups-report.timer"),
-        ("systemctl", "restart", "evergreen-groups-report.timer"),
-        ("systemctl", "enable", "evergreen-groups.service"),
-        ("systemctl", "restart", "evergreen-groups.service"),
-    )
+    commands = plan_installation(machine, ["nightly", "serve"]).commands
+    assert [" ".join(command) for command in commands] == [
+        "systemctl daemon-reload",
+        "systemctl enable evergreen-groups-report.timer",
+        "systemctl restart evergreen-groups-report.timer",
+        "systemctl enable evergreen-groups.service",
+        "systemctl restart evergreen-groups.service",
+    ]
     assert plan_installation(Machine(settings=machine.settings, root=tmp_path), ["serve"]).commands == ()
     removal = plan_removal(machine, ["nightly"])
     assert (removal.before, removal.after) == ((), ())  # nothing of it is there

@@ -102,13 +102,6 @@ def tight_runs(library: WatchedLibrary, tight: Tight, words: tuple[str, ...], ti
         yield run
 
 
-def tight_changes(library: WatchedLibrary, tight: Tight, words: tuple[str, ...], target: Target, times: int) -> None:
-    for run in tight_runs(library, tight, words, times):
-        library.check_whole()
-        library.check_journal(run, target)
-        library.check_next_run(words, target)
-
-
 @pytest.mark.parametrize("number", sorted(NO_ROOM))
 @pytest.mark.parametrize(
     ("owner", "name", "error"),
@@ -138,21 +131,27 @@ def test_a_disk_without_room_for_a_file(
 
 
 @pytest.mark.parametrize("times", OFTEN)
-def test_a_move(library: WatchedLibrary, tight: Tight, times: int) -> None:
-    library.prepare("journal")
-    tight_changes(library, tight, MOVE, MOVED, times)
-
-
-@pytest.mark.parametrize("times", OFTEN)
-def test_an_undo(library: WatchedLibrary, tight: Tight, times: int) -> None:
-    library.prepare(*MOVE)
-    tight_changes(library, tight, ("undo", "#1", "--yes"), TAKEN_BACK, times)
-
-
-@pytest.mark.parametrize("times", OFTEN)
-def test_the_first_change_of_all(library: WatchedLibrary, tight: Tight, times: int) -> None:
-    library.keep()
-    tight_changes(library, tight, MOVE, MOVED, times)
+@pytest.mark.parametrize(
+    ("before", "words", "target"),
+    [(("journal",), MOVE, MOVED), (MOVE, ("undo", "#1", "--yes"), TAKEN_BACK), ((), MOVE, MOVED)],
+    ids=["move", "undo", "first"],
+)
+def test_a_change(
+    library: WatchedLibrary,
+    tight: Tight,
+    before: tuple[str, ...],
+    words: tuple[str, ...],
+    target: Target,
+    times: int,
+) -> None:
+    if before:
+        library.prepare(*before)
+    else:
+        library.keep()
+    for run in tight_runs(library, tight, words, times):
+        library.check_whole()
+        library.check_journal(run, target)
+        library.check_next_run(words, target)
 
 
 @pytest.mark.parametrize("times", OFTEN)
