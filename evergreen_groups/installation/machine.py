@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.settings import CONFIG_VARIABLE, Settings, declared, value_of
+from evergreen_groups.settings import Settings, declared, value_of
 from evergreen_groups.settings import reading as load
 from evergreen_groups.state import SYSTEM_DIRECTORY
 
@@ -51,7 +51,7 @@ def this_machine(
         ConfigurationError: the configuration can't be read, or a path has characters that the files can't contain.
     """
     below = root / load.SYSTEM_FILE.relative_to("/")
-    if root == Path("/") or config_file is not None or environ.get(CONFIG_VARIABLE):
+    if root == Path("/") or config_file is not None or environ.get(load.CONFIG_VARIABLE):
         found = load.find_file(config_file, environ)
     else:
         found = below if below.is_file() else None
@@ -130,7 +130,7 @@ def closed_to_others(path: Path) -> Path | None:
 
 def uncarried_variables(environ: Mapping[str, str]) -> list[str]:
     """Return the environment variables with settings that the units won't get."""
-    return sorted(name for name in environ if name.startswith("EVERGREEN_GROUPS_") and name != CONFIG_VARIABLE)
+    return sorted(name for name in environ if name.startswith("EVERGREEN_GROUPS_") and name != load.CONFIG_VARIABLE)
 
 
 _SERVICE_SECTIONS = frozenset({"events", "redis", "serve", "metrics"})

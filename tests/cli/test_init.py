@@ -25,7 +25,6 @@ from evergreen_groups.cli.application import run
 from evergreen_groups.cli.commands.init import _emit, init_command
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import (
-    CONFIG_VARIABLE,
     GatewaySettings,
     MailSettings,
     PolicySettings,
@@ -217,7 +216,7 @@ def test_paths_are_good_wherever_runs_are_started(
     options = ("init", "--yes", "--url", sandbox.url, "--username", "consortium_staff")
     assert run(["--config", "given.toml", *options, "--password-file", "secret"]) == exit_status.DONE
     monkeypatch.setenv(passwords.PASSWORD_VARIABLE, PASSWORD)
-    monkeypatch.setenv(CONFIG_VARIABLE, "written.toml")
+    monkeypatch.setenv(load.CONFIG_VARIABLE, "written.toml")
     assert run(list(options)) == exit_status.DONE
     assert load.load(tmp_path / "given.toml", {}).gateway.password_file == tmp_path / "secret"
     assert load.load(tmp_path / "written.toml", {}).gateway.password_file == tmp_path / "password"

@@ -191,7 +191,7 @@ def test_killed_while_it_publishes(nights: Nights, same_day: bool) -> None:
         (reports / "latest").symlink_to("2026-01-01")
     nights.keep()
     old, steps, seen = moment_of(reports / "latest"), nights.run(*words).steps, set()
-    for step in range(steps // 3, steps + 1):
+    for step in range(steps // 3, steps * 3 // 4, 2):  # before, it reads; later, it records
         nights.again()
         if nights.run(*words, kill_at=step).status != KILLED:
             continue
