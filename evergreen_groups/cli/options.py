@@ -16,8 +16,6 @@ from evergreen_groups.formats import AUDIT_FORMATS, LOG_FORMAT_VARIABLE, LOG_FOR
 from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
 from evergreen_groups.settings import (
-    Kind,
-    NotAllowedError,
     Option,
     Setting,
     Settings,
@@ -231,7 +229,7 @@ else:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def expected(problem: NotAllowedError) -> Message:
+def expected(problem: values.NotAllowedError) -> Message:
     """Describe what is allowed instead of a value."""
     return Message("expected {allowed}", values={"allowed": problem.allowed})
 
@@ -239,7 +237,7 @@ def expected(problem: NotAllowedError) -> Message:
 class CheckedType(Converted):
     """A parameter type that validates like a setting; ``name`` replaces the kind's name in ``--help``."""
 
-    def __init__(self, kind: Kind[Any], name: str = "") -> None:
+    def __init__(self, kind: values.Kind[Any], name: str = "") -> None:
         self.name = name or kind.name
         self._kind = kind
 
@@ -247,7 +245,7 @@ class CheckedType(Converted):
         """Validate and convert a value, or fail with the allowed values."""
         try:
             return self._kind(value)
-        except NotAllowedError as problem:
+        except values.NotAllowedError as problem:
             self.fail(expected(problem), param, ctx)
 
     def shell_complete(
@@ -270,7 +268,7 @@ def _read_entry_id(value: object) -> str:
     return str(value)
 
 
-ENTRY_ID = CheckedType(Kind("id", Message("a change's id such as 2-k7q4tz (see `journal`)"), _read_entry_id))
+ENTRY_ID = CheckedType(values.Kind("id", Message("a change's id such as 2-k7q4tz (see `journal`)"), _read_entry_id))
 """The id of a journal entry."""
 
 

@@ -275,7 +275,6 @@ _HELD = "{places}; needed for: {purpose}"
 
 
 def _held_at(org_units: OrgUnits, held: Collection[int]) -> object:
-    """Describe the org units where the account has a permission."""
     if not held:
         return Message("nowhere")
     if all(unit.id in held for unit in org_units):

@@ -81,12 +81,10 @@ class Finding:
 
     @property
     def found(self) -> Message:
-        """What the check found."""
         return Message(self.message, values=self.values)
 
     @property
     def advice(self) -> Message:
-        """What to do; empty if nothing."""
         return Message(self.remedy, values=self.values)
 
     def named(self, check: str, title: str) -> Finding:
@@ -104,11 +102,7 @@ failed = partial(Finding, Verdict.FAILED)
 NOT_CONFIGURED = ok("not configured")
 """An optional feature isn't used."""
 
-NOT_NEEDED = Finding(
-    Verdict.SKIPPED,
-    Message("not needed for the web service alone"),
-    code="not-needed",
-)
+NOT_NEEDED = Finding(Verdict.SKIPPED, Message("not needed for the web service alone"), code="not-needed")
 """The check doesn't apply: the web service alone needs no account."""
 
 
@@ -137,7 +131,6 @@ def from_error(error: EvergreenGroupsError) -> Finding:
 
 
 def from_os_error(error: OSError) -> Finding:
-    """Return a failed finding for a file that couldn't be accessed."""
     problem = system_reason(error)
     if error.filename:
         problem = Message("{place}: {problem}", values={"place": error.filename, "problem": problem})
@@ -178,11 +171,9 @@ class Diagnosis:
 
     @property
     def failed(self) -> Iterator[Finding]:
-        """The failed findings, in order."""
         return (finding for finding in self.findings if finding.verdict is Verdict.FAILED)
 
     def count(self, verdict: Verdict) -> int:
-        """Return the number of findings with this verdict."""
         return sum(finding.verdict is verdict for finding in self.findings)
 
 
@@ -245,12 +236,10 @@ class Subject:
 
     @cached_property
     def address(self) -> Address:
-        """The parsed URL."""
         return Address.parse(self.settings.gateway.url or "")
 
     @cached_property
     def state(self) -> State:
-        """The state, opened on first use."""
         return configured_state(self.settings, self.environ)
 
     @cached_property
@@ -297,7 +286,6 @@ class Subject:
 
     @cached_property
     def org_units(self) -> OrgUnits:
-        """All org units of the server."""
         return OrgUnits.read(self.gateway)
 
     @cached_property

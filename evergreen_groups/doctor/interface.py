@@ -20,14 +20,7 @@ from evergreen_groups.errors import (
     UnexplainedError,
 )
 from evergreen_groups.gateway import NO_TOKEN, GatewayKind, Pcrud
-from evergreen_groups.groups import (
-    ACCOUNT_FIELDS,
-    PATRON_FIELDS,
-    GroupRange,
-    GroupSearch,
-    HighFines,
-    contacts,
-)
+from evergreen_groups.groups import ACCOUNT_FIELDS, PATRON_FIELDS, GroupRange, GroupSearch, HighFines, contacts
 from evergreen_groups.ils import permissions
 from evergreen_groups.message import Message
 
@@ -85,20 +78,10 @@ METHODS = (
     _pcrud("id_list", "pgt", _PROFILES),
     _pcrud("id_list", "pgpt", _THRESHOLDS),
     _pcrud("id_list", "csp", _EVERYTHING),
-    Method(
-        _PCRUD,
-        "open-ils.pcrud.count.aou",
-        (NO_TOKEN, {"id": -1}),
-        _EVERYTHING,
-        has_substitute=True,
-    ),
+    Method(_PCRUD, "open-ils.pcrud.count.aou", (NO_TOKEN, {"id": -1}), _EVERYTHING, has_substitute=True),
     Method(_PCRUD, "open-ils.pcrud.retrieve.aou", (NO_TOKEN, -1), _CHANGES),
     Method(
-        _PCRUD,
-        "open-ils.pcrud.retrieve.aws",
-        (NO_TOKEN, -1),
-        Message("a supervisor's approval"),
-        has_substitute=True,
+        _PCRUD, "open-ils.pcrud.retrieve.aws", (NO_TOKEN, -1), Message("a supervisor's approval"), has_substitute=True
     ),
     Method(_ACTOR, "open-ils.actor.user.has_work_perm_at.batch", (NO_TOKEN, []), _EVERYTHING),
     Method(_ACTOR, "open-ils.actor.user.perm.check", (NO_TOKEN, -1, -1, []), _EVERYTHING),
@@ -106,29 +89,13 @@ METHODS = (
     Method(_ACTOR, "open-ils.actor.usergroup.members.retrieve", (NO_TOKEN, -1), _HIDDEN),
     Method(_ACTOR, "open-ils.actor.usergroup.members.balance_owed", (NO_TOKEN, -1), _HIDDEN),
     Method(_ACTOR, "open-ils.actor.user.checked_out.count", (NO_TOKEN, -1), _ITEMS),
-    Method(
-        _ACTOR,
-        "open-ils.actor.ou_setting.ancestor_default.batch",
-        (-1, [], NO_TOKEN),
-        _ITEMS,
-    ),
+    Method(_ACTOR, "open-ils.actor.ou_setting.ancestor_default.batch", (-1, [], NO_TOKEN), _ITEMS),
     Method(_ACTOR, "open-ils.actor.settings.value_for_all_orgs.atomic", (NO_TOKEN, ""), _EVERYTHING),
-    Method(
-        _ACTOR,
-        "open-ils.actor.grp_penalty_threshold.ranged.retrieve.atomic",
-        (NO_TOKEN, -1),
-        _THRESHOLDS,
-    ),
+    Method(_ACTOR, "open-ils.actor.grp_penalty_threshold.ranged.retrieve.atomic", (NO_TOKEN, -1), _THRESHOLDS),
     Method(_ACTOR, "open-ils.actor.user.retrieve.authoritative", (NO_TOKEN, -1), _CHANGES),
     Method(_ACTOR, "open-ils.actor.user.fleshed.retrieve.authoritative", (NO_TOKEN, -1, []), _CHANGES),
     Method(_ACTOR, "open-ils.actor.usergroup.members.retrieve.authoritative", (NO_TOKEN, -1), _CHANGES),
-    Method(
-        _ACTOR,
-        "opensrf.open-ils.system.use_authoritative",
-        (),
-        _EVERYTHING,
-        has_substitute=True,
-    ),
+    Method(_ACTOR, "opensrf.open-ils.system.use_authoritative", (), _EVERYTHING, has_substitute=True),
     Method(_ACTOR, "open-ils.actor.usergroup.members.balance_owed.authoritative", (NO_TOKEN, -1), _EVERYTHING),
     Method(_ACTOR, "open-ils.actor.user.fines.summary.authoritative", (NO_TOKEN, -1), _EVERYTHING),
     Method(_ACTOR, "open-ils.actor.user.fleshed.retrieve_by_barcode.authoritative", (NO_TOKEN, ""), _EVERYTHING),
@@ -282,9 +249,7 @@ def pushdown(subject: Subject) -> Iterator[Finding]:
     highest = GroupSearch(gateway, fines).highest_group()
     if not highest:
         yield failed(
-            "the account sees no patrons",
-            "check at which libraries the account has VIEW_USER",
-            code="no-patrons",
+            "the account sees no patrons", "check at which libraries the account has VIEW_USER", code="no-patrons"
         )
         return
     # Take a range that certainly has groups, so that the database has real work to do.
@@ -293,11 +258,7 @@ def pushdown(subject: Subject) -> Iterator[Finding]:
     try:
         gateway.pcrud.search_columns("au", ("id",), query, order_by="id", limit=_RANGE)
     except ServerError:
-        yield failed(
-            "Evergreen refuses the query that the report needs",
-            CHECK_SERVER,
-            code="query-refused",
-        )
+        yield failed("Evergreen refuses the query that the report needs", CHECK_SERVER, code="query-refused")
     except (TimedOutError, UnexpectedAnswerError):
         yield warning(
             "no answer within {seconds} s; the report uses smaller queries",

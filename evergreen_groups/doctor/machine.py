@@ -61,7 +61,6 @@ def configuration(subject: Subject) -> Iterator[Finding]:
 
 
 def missing_configuration(settings: Settings) -> Finding | None:
-    """Return a finding if there is no configuration."""
     if settings.gateway.url is not None or settings.source is not None:
         return None
     return failed(
@@ -155,11 +154,7 @@ def metrics(subject: Subject) -> Iterator[Finding]:
             _CANNOT_WRITE,
             _MAKE_WRITABLE,
             code="textfile-not-writable",
-            values={
-                "path": settings.textfile,
-                "reason": _denied(settings.textfile.parent),
-                "section": "[metrics]",
-            },
+            values={"path": settings.textfile, "reason": _denied(settings.textfile.parent), "section": "[metrics]"},
             setting="metrics.textfile",
         )
         return
@@ -173,7 +168,6 @@ _CREDENTIALS = "$CREDENTIALS_DIRECTORY"
 
 
 def _denied(directory: Path) -> Message:
-    """Return the reason why this user can't write to a directory."""
     return Message(os.strerror(errno.EACCES if directory.is_dir() else errno.ENOENT))
 
 

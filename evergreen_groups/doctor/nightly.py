@@ -97,10 +97,7 @@ def last_run(subject: Subject) -> Iterator[Finding]:
         yield warning(_ENDED, _RUN_AGAIN, code="run-incomplete", values=values)
     elif subject.state.database.now() - last.finished > _TWO_NIGHTS:
         yield warning(
-            "too old: {finished}",
-            "check the timer or crontab",
-            code="run-overdue",
-            values={"finished": last.finished},
+            "too old: {finished}", "check the timer or crontab", code="run-overdue", values={"finished": last.finished}
         )
     else:
         yield ok(

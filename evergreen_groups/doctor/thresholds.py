@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from evergreen_groups.doctor.account import name_places, name_some
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 
 def describe_rule(limit: Limit) -> Message:
-    """Describe the limit in a few words."""
     if limit.amount is None:
         return Message("no limit")
     if limit.comparison is Comparison.REACHES:
@@ -159,22 +159,14 @@ def _describe_difference(
             '= "reaches"',
             code="blocks-at-limit",
             values=values,
-            setting="policy.comparison",
         ),
-        DifferenceKind.BLOCKS_EARLIER: warning(
-            _BLOCKS_EARLIER,
-            _SET_THRESHOLD,
-            code="blocks-earlier",
-            values=values,
-            setting="policy.limit",
-        ),
+        DifferenceKind.BLOCKS_EARLIER: warning(_BLOCKS_EARLIER, _SET_THRESHOLD, code="blocks-earlier", values=values),
         DifferenceKind.BLOCKS_LATER: warning(
             "Evergreen blocks at {threshold}; limit: {rule}. A patron who owes {example} is over the limit, but not "
             "blocked in Evergreen ({profile_part}; {library_part})",
             _SET_THRESHOLD,
             code="blocks-later",
             values=values,
-            setting="policy.limit",
         ),
         DifferenceKind.NO_THRESHOLD: warning(
             "Evergreen has no threshold for {penalty}; limit: {rule}. A patron who owes {example} is over the "
@@ -182,14 +174,12 @@ def _describe_difference(
             "add a threshold of {owed} for {penalty} in Evergreen (Group Penalty Thresholds), or change [policy]",
             code="no-threshold",
             values=values,
-            setting="policy.limit",
         ),
         DifferenceKind.NO_LIMIT: warning(
             _BLOCKS_EARLIER,
             "remove the threshold of {rows} in Evergreen (Group Penalty Thresholds), or set [policy] limit",
             code="no-limit",
             values=values,
-            setting="policy.limit",
         ),
         DifferenceKind.BLOCKS_NOTHING: warning(
             "Evergreen's penalty for fines, {penalty}, blocks nothing; limit: {rule}. A patron who owes {owed} is "
@@ -197,7 +187,6 @@ def _describe_difference(
             "make {penalty} block something in Evergreen (Standing Penalties), or name another penalty in {setting}",
             code="penalty-blocks-nothing",
             values=values,
-            setting="policy.limit",
         ),
         DifferenceKind.COUNTS_FEWER: warning(
             "Evergreen's threshold counts only bills at, above and below its own org unit, the rule all bills. A "
@@ -206,7 +195,7 @@ def _describe_difference(
             'replace the threshold of {rows} by one at {root}, or set [policy] limit = "ils"',
             code="counts-fewer-bills",
             values=values,
-            setting="policy.limit",
         ),
     }
-    return by_kind[difference.kind]
+    setting = "policy.comparison" if difference.kind is DifferenceKind.BLOCKS_AT_LIMIT else "policy.limit"
+    return replace(by_kind[difference.kind], setting=setting)

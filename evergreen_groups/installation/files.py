@@ -34,9 +34,6 @@ def data_text(name: str) -> str:
 
     >>> data_text("systemd/evergreen-groups-report.timer").splitlines()[-1]
     'WantedBy=timers.target'
-
-    Raises:
-        ConfigurationError: the file is missing from the installed package.
     """
     found = next((directory / name for directory in _DIRECTORIES if (directory / name).is_file()), None)
     if found is None:
@@ -61,9 +58,6 @@ def render_file(name: str, machine: Machine) -> str:
 
     The files work as they are on a machine with the default paths, and administrators and packages copy them. So the
     defaults are replaced, rather than placeholders of a template.
-
-    Raises:
-        ConfigurationError: a file that the configuration names doesn't exist, or the account's password is missing.
     """
     text = data_text(name)
     for default, own in (
@@ -128,11 +122,7 @@ def report_arguments(settings: Settings, state_directory: str) -> str:
 
 
 def directories_elsewhere(machine: Machine) -> list[Path]:
-    """Return the report directories outside of the state directory.
-
-    Raises:
-        ConfigurationError: a directory doesn't exist, so the unit wouldn't start.
-    """
+    """Return the report directories outside of the state directory."""
     if machine.settings is None:
         return []
     outputs = [(report.report.output, report.report.split) for report in machine.settings.reports]
@@ -197,7 +187,6 @@ def with_digest(text: str) -> str:
 
 
 def without_digest(text: str) -> str:
-    """Return the text without the first line that :func:`with_digest` adds."""
     return _PATTERN.sub("", text, count=1) if _PATTERN.match(text) else text
 
 
@@ -212,11 +201,6 @@ def condition_of(text: str | None) -> FileCondition:
 
 
 def read_installed(path: Path) -> str | None:
-    """Return the text of a file, or None if there is no file.
-
-    Raises:
-        OSError: the file can't be read.
-    """
     if not os.path.lexists(path):
         return None
     if path.is_symlink() or not path.is_file():
@@ -225,11 +209,7 @@ def read_installed(path: Path) -> str | None:
 
 
 def write_installed(path: Path, text: str) -> None:
-    """Write a world-readable file atomically, and create its directory if necessary.
-
-    Raises:
-        ConfigurationError: the file can't be written.
-    """
+    """Write a world-readable file atomically, and create its directory if necessary."""
     with write_errors(path.parent):
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     with write_atomically(path) as stream:

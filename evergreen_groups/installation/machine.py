@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.settings import CONFIG_VARIABLE, Settings, declared, value_of
+from evergreen_groups.settings import Settings, declared, value_of
 from evergreen_groups.settings import reading as load
 from evergreen_groups.state import SYSTEM_DIRECTORY
 
@@ -37,7 +37,6 @@ class Machine:
     root: Path = Path("/")
 
     def below_root(self, path: Path) -> Path:
-        """Return the path below ``root``."""
         return self.root / path.relative_to(path.anchor)
 
 
@@ -52,7 +51,7 @@ def this_machine(
         ConfigurationError: the configuration can't be read, or a path has characters that the files can't contain.
     """
     below = root / load.SYSTEM_FILE.relative_to("/")
-    if root == Path("/") or config_file is not None or environ.get(CONFIG_VARIABLE):
+    if root == Path("/") or config_file is not None or environ.get(load.CONFIG_VARIABLE):
         found = load.find_file(config_file, environ)
     else:
         found = below if below.is_file() else None
@@ -73,11 +72,7 @@ def this_machine(
 
 
 def refuse_unusual(path: Path) -> None:
-    """Refuse a path that would need quoting in units, crontabs or Apache's configuration.
-
-    Raises:
-        ConfigurationError: the path isn't absolute, or has characters other than letters, digits and ``._+@=,-``.
-    """
+    """Refuse a path that would need quoting in units, crontabs or Apache's configuration."""
     if not _PLAIN_PATH.fullmatch(str(path)):
         raise ConfigurationError(
             "{path} can't be used in units and Apache's configuration",
@@ -103,11 +98,7 @@ def own_program(started_as: str) -> Path:
 
 
 def refuse_private_program(machine: Machine) -> None:
-    """Refuse to install a program that the service's user can't run, for example in root's home directory.
-
-    Raises:
-        ConfigurationError: the command, its Python or the package isn't accessible to all users.
-    """
+    """Refuse to install a program that the service's user can't run, for example in root's home directory."""
     for part in (machine.program, machine.program.resolve(), Path(sys.executable).resolve(), _PACKAGE):
         closed = closed_to_others(part)
         if closed is None and part.is_relative_to("/home"):
@@ -139,7 +130,7 @@ def closed_to_others(path: Path) -> Path | None:
 
 def uncarried_variables(environ: Mapping[str, str]) -> list[str]:
     """Return the environment variables with settings that the units won't get."""
-    return sorted(name for name in environ if name.startswith("EVERGREEN_GROUPS_") and name != CONFIG_VARIABLE)
+    return sorted(name for name in environ if name.startswith("EVERGREEN_GROUPS_") and name != load.CONFIG_VARIABLE)
 
 
 _SERVICE_SECTIONS = frozenset({"events", "redis", "serve", "metrics"})
@@ -162,19 +153,11 @@ class HandedFile:
 
     @property
     def lines(self) -> tuple[str, str]:
-        """The lines of the unit that pass the file."""
-        return (
-            f"LoadCredential={self.credential}:{self.file}",
-            f"Environment={self.variable}=%d/{self.credential}",
-        )
+        return (f"LoadCredential={self.credential}:{self.file}", f"Environment={self.variable}=%d/{self.credential}")
 
 
 def files_for_report(machine: Machine, settings: Settings) -> list[HandedFile]:
-    """Return the files that the nightly report reads: certificates and the passwords of account, mail and database.
-
-    Raises:
-        ConfigurationError: the account's password file is missing, or a configured file doesn't exist.
-    """
+    """Return the files that the nightly report reads: certificates and the passwords of account, mail and database."""
     left_out = _SERVICE_SECTIONS if settings.mail.host else _SERVICE_SECTIONS | _REPORT_SECTIONS
     found = list(_files(machine, settings, left_out))
     if not any(handed.credential == "password" for handed in found):
@@ -189,18 +172,13 @@ def files_for_report(machine: Machine, settings: Settings) -> list[HandedFile]:
 
 
 def files_for_service(machine: Machine, settings: Settings) -> list[HandedFile]:
-    """Return the files that the web service reads. Only a service with events needs the account's password.
-
-    Raises:
-        ConfigurationError: a configured file doesn't exist.
-    """
+    """Return the files that the web service reads. Only a service with events needs the account's password."""
     found = list(_files(machine, settings, _REPORT_SECTIONS))
     takes_events = any(handed.credential == "events_secret" for handed in found)
     return [handed for handed in found if takes_events or handed.credential != "password"]
 
 
 def configuration_for_unit(machine: Machine) -> HandedFile:
-    """Return the configuration file as a credential."""
     return HandedFile("config.toml", machine.config_file, "EVERGREEN_GROUPS_CONFIG")
 
 

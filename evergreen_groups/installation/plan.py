@@ -85,11 +85,7 @@ _NOT_IN_ALL = {"dashboard"}
 
 
 def render_files(name: str, machine: Machine) -> str:
-    """Return the files of a part, or of all parts (``all``). Several files are preceded by comments with their paths.
-
-    Raises:
-        ConfigurationError: a file that the configuration names doesn't exist.
-    """
+    """Return the files of a part, or of all parts (``all``). Comments with their paths precede several files."""
     everything = [file for part, files in RENDERED.items() if part not in _NOT_IN_ALL for file in files]
     files = everything if name == "all" else RENDERED[name]
     if len(files) == 1:
@@ -118,7 +114,6 @@ class PlannedFile:
 
     @property
     def is_wanted(self) -> bool:
-        """Whether the file must be written."""
         return not self.is_up_to_date and not self.is_left
 
     @property
@@ -143,7 +138,6 @@ class InstallationPlan:
 
     @property
     def wanted(self) -> list[PlannedFile]:
-        """The files to write."""
         return [file for file in self.files if file.is_wanted]
 
     @property
@@ -152,11 +146,7 @@ class InstallationPlan:
         return [file for file in self.files if file.is_left]
 
     def write(self) -> Iterator[Path]:
-        """Write the files, and yield each path after writing it.
-
-        Raises:
-            ConfigurationError: a file can't be written.
-        """
+        """Write the files, and yield each path after writing it."""
         if self.directory is not None:
             make_state_directory(self.machine.below_root(self.directory))
         for file in self.wanted:
@@ -193,7 +183,6 @@ def runs_systemd(machine: Machine) -> bool:
 
 
 def has_cron() -> bool:
-    """Return whether a cron daemon is installed."""
     return any(shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") for name in _CRONS)
 
 
@@ -215,9 +204,7 @@ def _refuse_unsuitable(part: InstalledPart, machine: Machine) -> None:
             gateway_and_account(machine.settings)  # raises if either is missing
     elif machine.root == Path("/"):  # an image may get its configuration later
         raise ConfigurationError(
-            "no configuration found",
-            advice="run `evergreen-groups init`",
-            code="install-without-configuration",
+            "no configuration found", advice="run `evergreen-groups init`", code="install-without-configuration"
         )
     if part.name == "apache" and not machine.below_root(APACHE_DIRECTORY).is_dir():
         raise ConfigurationError(
@@ -277,11 +264,7 @@ _MAX_REASON = 300
 
 
 def run_command(command: Sequence[str]) -> None:
-    """Run a command and wait for it.
-
-    Raises:
-        EvergreenGroupsError: the command doesn't exist, or exits with a status other than 0.
-    """
+    """Run a command and wait for it."""
     try:
         done = subprocess.run(  # noqa: S603 - only this program's own commands, at the administrator's request
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
@@ -317,15 +300,10 @@ class RemovalPlan:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to remove."""
         return not self.files and not self.purged
 
     def remove(self) -> Iterator[Path]:
-        """Remove files and directories, and yield each path after removing it.
-
-        Raises:
-            ConfigurationError: a file can't be removed.
-        """
+        """Remove files and directories, and yield each path after removing it."""
         for path in (*self.files, *self.purged):
             here = self.machine.below_root(path)
             with write_errors(here.parent):

@@ -41,7 +41,6 @@ class Outbox:
         self._transactions = transactions
 
     def __len__(self) -> int:
-        """Return the number of queued mails."""
         if not self._transactions.is_there:
             return 0
         with self._transactions.reading() as connection:
@@ -50,11 +49,8 @@ class Outbox:
     def numbers(self) -> list[int]:
         """Return the numbers (database ids) of the queued mails, oldest first."""
         with self._transactions.reading() as connection:
-            return list(
-                connection.execute(
-                    select(schema.mails.c.id).order_by(schema.mails.c.written_at, schema.mails.c.id)
-                ).scalars()
-            )
+            oldest_first = select(schema.mails.c.id).order_by(schema.mails.c.written_at, schema.mails.c.id)
+            return list(connection.scalars(oldest_first))
 
     def add(self, messages: Iterable[EmailMessage], within: Connection | None = None) -> None:
         """Add all mails or none. A mail replaces a queued one with the same Message-ID.
@@ -75,12 +71,9 @@ class Outbox:
     def read(self, number: int) -> bytes | None:
         """Return a queued mail in the form to send, or None if it is no longer queued."""
         with self._transactions.reading() as connection:
-            return connection.execute(
-                select(schema.mails.c.content).where(schema.mails.c.id == number)
-            ).scalar_one_or_none()
+            return connection.scalars(select(schema.mails.c.content).where(schema.mails.c.id == number)).one_or_none()
 
     def remove(self, number: int) -> None:
-        """Remove a mail that was sent."""
         with self._transactions.writing() as connection:
             connection.execute(delete(schema.mails).where(schema.mails.c.id == number))
 
@@ -115,7 +108,6 @@ class Delivery:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all mails were sent."""
         return not self.queued and not self.dropped
 
 
@@ -137,9 +129,6 @@ class Mailer:
 
     ``pauses`` are the seconds to wait before each retry after a temporary failure: no connection, or a 4xx reply
     (RFC 5321). By default they grow from a few seconds to a minute.
-
-    Raises:
-        ConfigurationError: the configuration names no server or no sender.
     """
 
     def __init__(
@@ -155,11 +144,7 @@ class Mailer:
 
     @classmethod
     def configured(cls, settings: MailSettings, environ: Mapping[str, str], transactions: Transactions) -> Mailer:
-        """Create the mailer that the configuration describes.
-
-        Raises:
-            ConfigurationError: the server, sender or recipients are missing, or the password can't be read.
-        """
+        """Create the mailer that the configuration describes."""
         if not settings.recipients:
             raise _not_set("recipients")
         password = passwords.password(settings, environ) if settings.username else None

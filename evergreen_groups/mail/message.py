@@ -33,7 +33,6 @@ class Attachment:
         weakref.finalize(self, content.close)
 
     def write_encoded(self, stream: BinaryIO) -> None:
-        """Write the content as lines of Base64, one chunk at a time."""
         self._content.seek(0)
         for chunk in iter(partial(self._content.read, _CHUNK), b""):
             stream.write(encodebytes(chunk).replace(b"\n", b"\r\n"))
@@ -67,7 +66,6 @@ class Mail(EmailMessage):
         stream.write(after)
 
     def as_bytes(self, unixfrom: bool = False, policy: Policy[Any] | None = None) -> bytes:  # noqa: ARG002
-        """Return what :meth:`write` writes."""
         stream = io.BytesIO()
         self.write(stream)
         return stream.getvalue()

@@ -29,11 +29,7 @@ class MailSession(smtplib.SMTP):
     """
 
     def data(self, msg: ReadableBuffer | str) -> tuple[int, bytes]:
-        """Send a mail with CRLF line ends, and return the server's reply.
-
-        Raises:
-            SMTPDataError: the server refuses the mail.
-        """
+        """Send a mail with CRLF line ends, and return the server's reply."""
         self.putcmd("data")
         code, reply = self.getreply()
         if code != 354:
@@ -60,11 +56,7 @@ _PORTS = {"starttls": 587, "tls": 465, "none": 25}
 
 
 class MailServer:
-    """The mail server at ``host``. ``password`` belongs to the account in the settings.
-
-    Raises:
-        ConfigurationError: the login has characters that SMTP can't send, or the certificates can't be read.
-    """
+    """The mail server at ``host``. ``password`` belongs to the account in the settings."""
 
     def __init__(self, host: str, settings: MailSettings, password: str | None) -> None:
         if settings.username and not f"{settings.username}{password or ''}".isascii():
@@ -91,11 +83,7 @@ class MailServer:
             ) from None
 
     def connection(self) -> smtplib.SMTP:
-        """Connect, encrypt and log in.
-
-        Raises:
-            MailServerError: the server can't be reached, or refuses.
-        """
+        """Connect, encrypt and log in."""
         try:
             server = self._connect()
         except ssl.SSLCertVerificationError as error:
@@ -119,7 +107,6 @@ class MailServer:
         return server
 
     def _connect(self) -> smtplib.SMTP:
-        """Open the connection, encrypted as configured."""
         security, seconds = self._settings.security, self._settings.timeout
         name = socket.gethostname()  # without a name, smtplib queries name servers, which can be slow
         if security == "tls":

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
@@ -66,12 +66,12 @@ class Family:
         return "counter" if self.name.endswith("_total") else "gauge"
 
 
-def _service(name: str, help: str, *labels: str) -> Family:
-    return Family(f"{_PREFIX}{name}", help, labels)
+def _service(name: str, help: str, labels: str = "") -> Family:
+    return Family(f"{_PREFIX}{name}", help, tuple(labels.split()))
 
 
-def _nightly(name: str, help: str, *labels: str) -> Family:
-    return Family(f"{_PREFIX}{name}", help, labels, nightly=True)
+def _nightly(name: str, help: str, labels: str = "") -> Family:
+    return replace(_service(name, help, labels), nightly=True)
 
 
 FAMILIES = (
@@ -79,9 +79,7 @@ FAMILIES = (
     _service(
         "requests_total",
         "Requests that were answered, by HTTP status. The route has placeholders for ids and barcodes.",
-        "method",
-        "route",
-        "status",
+        "method route status",
     ),
     _service("request_seconds", "How long requests took, in seconds.", "route"),
     _service(
@@ -94,15 +92,12 @@ FAMILIES = (
         "gateway_calls_total",
         "Requests to Evergreen's gateway, including retries: answered, refused by Evergreen, or failed without a "
         "usable answer.",
-        "service",
-        "method",
-        "outcome",
+        "service method outcome",
     ),
     _service(
         "gateway_seconds_total",
         "How long these requests took together, in seconds, including the wait for a connection.",
-        "service",
-        "method",
+        "service method",
     ),
     _service("gateway_retries_total", "How many of these requests were retries."),
     _service(
@@ -146,16 +141,14 @@ FAMILIES = (
     _nightly(
         "report_groups",
         'Groups in that report with a member at this library or below. The library "*" has all groups.',
-        "report",
-        "library",
+        "report library",
     ),
-    _nightly("report_members", "Members of those groups.", "report", "library"),
+    _nightly("report_members", "Members of those groups.", "report library"),
     _nightly(
         "report_combined_fines",
         "What those groups owe together, in the library's currency. Missing if what hidden members owe is unknown. "
         'Groups with members at several libraries count at each, so don\'t add the libraries up: use "*".',
-        "report",
-        "library",
+        "report library",
     ),
 )
 """All metrics, in the order of the page. Python's Prometheus client adds ``process_…`` for the process's resources."""
@@ -205,7 +198,6 @@ class ServiceCounters:
         ProcessCollector(registry=registry)
 
     def add(self, collector: Collector) -> None:
-        """Add a collector whose metrics are read at each scrape."""
         self._registry.register(collector)
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
@@ -214,11 +206,9 @@ class ServiceCounters:
         self._seconds(route).observe(seconds)
 
     def refusal(self, code: str) -> None:
-        """Count a request that was refused, by the problem's code."""
         self._refusals.labels(code).inc()
 
     def call(self, service: str, method: str, seconds: float, outcome: str) -> None:
-        """Count a request to the gateway."""
         self._calls(service, method, outcome).inc()
         self._call_seconds(service, method).inc(seconds)
 
@@ -265,7 +255,6 @@ class StateCollector:
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the metrics, read from the database or cached."""
         with self._lock:  # simultaneous scrapes share one query
             if time.monotonic() >= self._until:
                 seconds = FRESH_SECONDS
@@ -279,11 +268,7 @@ class StateCollector:
 
 
 def figures(transactions: Transactions, status: RunStatus | None = None) -> list[Metric]:
-    """Return the metrics in the database. ``status`` is the last run's outcome, read from the database if None.
-
-    Raises:
-        StateError: the database can't be used.
-    """
+    """Return the metrics in the database. ``status`` is the last run's outcome, read from the database if None."""
     status = status or read_run_status(transactions)
     totals = history.latest_totals(transactions)
     found = list(_run_metrics(status)) if status else []
@@ -338,9 +323,6 @@ def write_textfile(path: Path, status: RunStatus, transactions: Transactions | N
 
     If the database can't be used (None: there is none), its metrics are left out, and the time of the last report is
     copied from the previous file.
-
-    Raises:
-        ConfigurationError: the file can't be written.
     """
     try:
         of_database = None if transactions is None else figures(transactions, status)

@@ -86,11 +86,7 @@ def choice_of(settings: ReportSettings) -> Choice:
 
 
 def named_job(report: NamedReport, settings: Settings, *, limit: Limit | None, mails: bool) -> ReportJob:
-    """Return the job for a report of ``[[reports]]``, mailed to its own recipients if the run ``mails``.
-
-    Raises:
-        ConfigurationError: the report has no destination, or its file doesn't fit the format.
-    """
+    """Return the job for a report of ``[[reports]]``, mailed to its own recipients if the run ``mails``."""
     mail = None
     if mails and report.recipients:
         subject = report.subject or settings.mail.subject

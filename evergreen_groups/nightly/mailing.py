@@ -81,9 +81,6 @@ def mailer_for(settings: MailSettings, letters: Iterable[MailSettings], transact
 
     All ``letters`` use the same mail server. Each report has its own recipients; the mailer only checks that there are
     any.
-
-    Raises:
-        ConfigurationError: there is no server, sender or recipient, or the password can't be read.
     """
     recipients = tuple(entry for letter in letters for entry in letter.recipients)
     return Mailer.configured(replace(settings, recipients=recipients), os.environ, transactions)
@@ -102,9 +99,6 @@ def messages(
     The mail is in the language of its ``readers`` (None: the current one). ``with_name`` puts the report's name before
     the subject. Patrons' names link to the staff client if the settings allow names in mail. ``options`` also apply to
     the attachment.
-
-    Raises:
-        ConfigurationError: a recipient's library doesn't exist.
     """
     # How to reach patrons is never mailed, not even in an attachment.
     report = replace(report, contacts=None)
@@ -136,11 +130,7 @@ def messages(
             )
         for address in addresses:
             yield build_message(
-                letter,
-                sender=settings.sender or "",
-                recipient=address,
-                written_at=report.generated_at,
-                run=run,
+                letter, sender=settings.sender or "", recipient=address, written_at=report.generated_at, run=run
             )
 
 

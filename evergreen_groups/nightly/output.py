@@ -19,13 +19,7 @@ from typing import TYPE_CHECKING, Unpack
 from evergreen_groups.errors import EvergreenGroupsError
 from evergreen_groups.formats import PAGE, output_format, require
 from evergreen_groups.ils import OrgUnits
-from evergreen_groups.language import (
-    ENGLISH,
-    current_language,
-    describe_advice,
-    describe_problem,
-    use_language,
-)
+from evergreen_groups.language import ENGLISH, current_language, describe_advice, describe_problem, use_language
 from evergreen_groups.message import Message
 from evergreen_groups.progress import Progress, silent
 from evergreen_groups.render.report import WritingOptions, render, render_parts, write_file
@@ -130,9 +124,6 @@ def write(
     ``progress`` counts the files of a directory. Names link to the staff ``client``. Files are in the language of their
     ``readers``. Standard output is in the current language, and so are files without readers. A page shows the
     ``follow_ups``, by group number.
-
-    Raises:
-        ConfigurationError: the target can't be written.
     """
     [name, *_] = target.formats
     options: WritingOptions = {
@@ -303,7 +294,6 @@ def write_failure_page(
 
 
 def remove_failure_page(target: Target) -> None:
-    """Remove the failure page after a successful run."""
     page = failure_page_path(target)
     if page is not None:
         try:

@@ -297,7 +297,6 @@ class ReportRun:
         return True
 
     def _send_queued(self, transactions: Transactions) -> int:
-        """Send the mails that the run which made the report couldn't send."""
         options = self._choose()
         if (mailer := self._mailer(options, transactions)) is None or not len(mailer.outbox):
             return exit_status.DONE
@@ -527,7 +526,6 @@ class ReportRun:
         self._problem, self._state_fails = self._problem or error, True
 
     def _mailer(self, options: ReportOptions, transactions: Transactions) -> Mailer | None:
-        """Return the mailer if anything is to be mailed."""
         letters = [job.mail for job in options.jobs if job.mail is not None]
         if not letters:
             return None

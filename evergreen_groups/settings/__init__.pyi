@@ -8,7 +8,6 @@ from .declaration import declared as declared
 from .declaration import declared_sections as declared_sections
 from .declaration import value_of as value_of
 from .declaration import with_values as with_values
-from .reading import CONFIG_VARIABLE as CONFIG_VARIABLE
 from .reading import Origin as Origin
 from .reading import Reading as Reading
 from .sections import AuditSettings as AuditSettings
@@ -30,7 +29,4 @@ from .toml import default_of as default_of
 from .toml import effective_values as effective_values
 from .toml import example as example
 from .toml import initial_configuration as initial_configuration
-from .values import Kind as Kind
-from .values import Network as Network
-from .values import NotAllowedError as NotAllowedError
 from .values import closest_name as closest_name

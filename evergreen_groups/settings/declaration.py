@@ -117,11 +117,7 @@ class Setting:
         return next((option for option in self.options if command in option.commands), None)
 
     def read(self, value: object, origin: str) -> Any:
-        """Validate and convert a value. ``origin`` is the position to name in an error.
-
-        Raises:
-            ConfigurationError: the value isn't allowed.
-        """
+        """Validate and convert a value. ``origin`` is the position to name in an error."""
         try:
             return self.kind(value)
         except NotAllowedError as problem:
@@ -141,12 +137,15 @@ class Setting:
 
 
 def setting(kind: Kind[Value], default: Default, *, help: str, **more: Any) -> Value | Default:
-    """Declare a setting. The field's name is the key, and ``more`` are further fields of :class:`Setting`.
+    """Declare a setting. The field's name is the key, and ``more`` are further fields of :class:`Setting`. One of its
+    ``options`` needs no tuple.
 
     The first sentence of ``help`` is the text for ``--help``. The example configuration shows ``example`` in place of
     the default. An ``essential`` setting is needed by every installation, so it isn't commented out there.
     """
-    return field(default=default, metadata={_SETTING: Setting(kind, default, help, **more)})
+    options = more.pop("options", ())
+    several = (options,) if isinstance(options, Option) else options
+    return field(default=default, metadata={_SETTING: Setting(kind, default, help, options=several, **more)})
 
 
 def section(kind: type[Section], help: str) -> Section:
@@ -155,7 +154,6 @@ def section(kind: type[Section], help: str) -> Section:
 
 
 def declared_sections(schema: type) -> Mapping[str, tuple[Setting, ...]]:
-    """Return the settings by section, in order of declaration."""
     return {part.name: declared_in(part.name, part.default_factory) for part in _parts(schema)}
 
 
@@ -169,12 +167,10 @@ def declared_in(section: str, schema: type) -> tuple[Setting, ...]:
 
 
 def declared(schema: type) -> tuple[Setting, ...]:
-    """Return all settings, in order of declaration."""
     return tuple(setting for settings in declared_sections(schema).values() for setting in settings)
 
 
 def section_help(schema: type) -> Mapping[str, str]:
-    """Return the description of each section."""
     return {part.name: part.metadata[_HELP] for part in _parts(schema)}
 
 
@@ -189,7 +185,6 @@ def with_values(settings: Schema, values: Mapping[str, object]) -> Schema:
 
 
 def value_of(settings: object, wanted: Setting) -> Any:
-    """Return a setting's value."""
     return getattr(getattr(settings, wanted.section), wanted.name)
 
 

@@ -27,11 +27,7 @@ if TYPE_CHECKING:
 
 
 def secret_of(setting: Setting) -> Secret:
-    """Return the declaration of the secret whose file a setting names.
-
-    Raises:
-        LookupError: the setting names no secret's file.
-    """
+    """Return the declaration of the secret whose file a setting names."""
     if setting.secret is None:
         raise LookupError(setting.key)
     return setting.secret
@@ -48,11 +44,7 @@ PASSWORD_VARIABLE = str(secret_of(_secret_setting(GatewaySettings())).variable)
 
 
 def password(settings: GatewaySettings | MailSettings, environ: Mapping[str, str]) -> str:
-    """Return the service account's or the mail server's password. Comes from the same sources as :func:`secret`.
-
-    Raises:
-        ConfigurationError: there is no password, or its file can't be read or is readable by everyone.
-    """
+    """Return the service account's or the mail server's password. Comes from the same sources as :func:`secret`."""
     found = secret(settings, environ)
     if found is None:
         setting = _secret_setting(settings)
@@ -85,26 +77,20 @@ def secret(
     """
     setting = _secret_setting(settings)
     declared = secret_of(setting)
-    if declared.variable and environ.get(declared.variable):
+    file: Path | None = getattr(settings, setting.name)
+    place = origin_of_secret(setting, file, environ)
+    if place is None:
+        return None
+    if place.variable is not None:
         # Bytes that aren't UTF-8 arrive as lone surrogates, which can't be sent.
         try:
-            environ[declared.variable].encode("utf-8")
+            environ[place.variable].encode("utf-8")
         except UnicodeEncodeError:
             raise ConfigurationError(
-                "{where} isn't UTF-8 text",
-                setting=setting.key,
-                code="secret-not-text",
-                values={"where": f"${declared.variable}"},
+                "{where} isn't UTF-8 text", setting=setting.key, code="secret-not-text", values={"where": str(place)}
             ) from None
-        return environ[declared.variable]
-    file: Path | None = getattr(settings, setting.name)
-    credential = Path(environ.get("CREDENTIALS_DIRECTORY") or "/nowhere") / declared.credential
-    if file is not None:
-        found = _read_secret_file(setting, file, must_be_private=True)
-    elif credential.is_file():
-        found = _read_secret_file(setting, credential, must_be_private=False)
-    else:
-        return None
+        return environ[place.variable]
+    found = _read_secret_file(setting, place.path or Path(), must_be_private=file is not None)
     if len(found) < declared.shortest:
         raise ConfigurationError(
             "the secret of [{section}] must have at least {shortest} characters",
@@ -155,10 +141,7 @@ def _read_secret_file(setting: Setting, path: Path, *, must_be_private: bool) ->
         ) from error
     except UnicodeDecodeError as error:
         raise ConfigurationError(
-            "{where} isn't UTF-8 text",
-            setting=setting.key,
-            code="secret-file-not-text",
-            values={"where": path},
+            "{where} isn't UTF-8 text", setting=setting.key, code="secret-file-not-text", values={"where": path}
         ) from error
     if not text:
         raise ConfigurationError(

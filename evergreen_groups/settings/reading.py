@@ -60,11 +60,6 @@ class TomlFile:
 
     @classmethod
     def read(cls, path: Path) -> TomlFile:
-        """Read a file.
-
-        Raises:
-            ConfigurationError: the file can't be read or isn't valid TOML.
-        """
         try:
             text = path.read_text(encoding="utf-8")
             return cls(path, text, tomllib.loads(text, parse_float=Decimal))
@@ -207,7 +202,8 @@ class Reading:
         self._environ = environ
         self._schema = schema
         self._faults = list(faults)
-        self._values: dict[str, object] = {}
+        self.values: dict[str, object] = {}
+        """The valid values by key (``report.min_total``)."""
         content = dict(file.content) if file else {}
         self._tables = content.pop(SECTION, [])
         sections = declared_sections(schema)
@@ -220,11 +216,7 @@ class Reading:
 
     @property
     def settings(self) -> Settings:
-        """The settings.
-
-        Raises:
-            ConfigurationError: the first of the configuration's errors.
-        """
+        """The settings."""
         if self.faults:
             raise self.faults[0].error
         return self.valid_settings
@@ -240,34 +232,25 @@ class Reading:
         """Whether the file can't be parsed, or was named explicitly and doesn't exist."""
         return self.source is not None and self._file is None
 
-    @property
-    def values(self) -> Mapping[str, object]:
-        """The valid values by key (``report.min_total``)."""
-        return self._values
-
     def origin(self, setting: Setting) -> Origin:
         """Return where a setting's value comes from."""
         if self._environ.get(setting.variable):
             return Origin(variable=setting.variable)
         if setting.name not in self._section(setting.section):
             return _NOWHERE
-        return self._origin(setting.section, setting.name)
+        return self.position(setting.section, setting.name)
 
     def origin_of_key(self, key: str | None) -> Origin:
         """Return where to correct a key (``report.min_total``): where it is set, or else its section."""
         setting = next((setting for setting in declared(self._schema) if setting.key == key), None)
         if setting is not None and (found := self.origin(setting)) != _NOWHERE:
             return found
-        return self._origin((key or "").partition(".")[0])
+        return self.position((key or "").partition(".")[0])
 
     @property
     def tables(self) -> Sequence[Mapping[str, Any]]:
         """The tables of ``[[reports]]`` as written."""
         return [table for table in self._tables if isinstance(table, dict)] if isinstance(self._tables, list) else ()
-
-    def origin_in_table(self, number: int, key: str) -> Origin:
-        """Return the position of a key in a table of ``[[reports]]`` (numbered from 0)."""
-        return self._origin(SECTION, number, key)
 
     @cached_property
     def valid_settings(self) -> Settings:
@@ -275,7 +258,7 @@ class Reading:
         settings = self._schema(source=self.source)
         sections = declared_sections(self._schema)
         for known in sections.values():
-            values = {setting.key: self._values[setting.key] for setting in known if setting.key in self._values}
+            values = {setting.key: self.values[setting.key] for setting in known if setting.key in self.values}
             try:
                 settings = with_values(settings, values)
             except ConfigurationError as error:
@@ -295,15 +278,15 @@ class Reading:
         table = self._file.content.get(name) if self._file else None
         return table if isinstance(table, dict) else {}
 
-    def _origin(self, *keys: str | int) -> Origin:
+    def position(self, *keys: str | int) -> Origin:
+        """Return the position in the file of a key, or of a table of ``[[reports]]`` (numbered from 0)."""
         return self._file.origin(*keys) if self._file else Origin(self.source)
 
     def _read_section(self, name: str, known: tuple[Setting, ...]) -> None:
-        """Read the values of a section."""
         content = self._section(name)
         for key in content:
             if key not in {setting.name for setting in known}:
-                origin = self._origin(name, key)
+                origin = self.position(name, key)
                 self._faults.append(Fault(self._unknown_key(name, known, key, origin), origin))
         for setting in known:
             # An empty variable counts as unset.
@@ -316,17 +299,17 @@ class Reading:
                 # In TOML, a key of the section that follows one of its tables belongs to that table.
                 misplaced = {one.name for one in known}.intersection(value)
                 for key in misplaced:
-                    place = self._origin(name, setting.name, key)
+                    place = self.position(name, setting.name, key)
                     self._faults.append(Fault(self._unknown_key(setting.key, (), key, place), place))
                 value = {key: entry for key, entry in value.items() if key not in misplaced}
             try:
-                self._values[setting.key] = setting.read(value, where)
+                self.values[setting.key] = setting.read(value, where)
             except ConfigurationError as error:
                 self._faults.append(Fault(error, origin))
 
     def _refuse_section(self, name: str, known: Sequence[str], *, is_value: bool) -> None:
         """Suggest a section with a similar name; for a plain value, suggest the setting that it may belong to."""
-        origin = self._origin(name)
+        origin = self.position(name)
         similar = None if is_value else closest_name(name, known)
         meant = f"[{similar}]" if similar else ""
         for setting in declared(self._schema) if is_value else ():
@@ -376,7 +359,7 @@ class Reading:
     def _named_reports(self, report: ReportSettings) -> tuple[NamedReport, ...]:
         """Read the tables of ``[[reports]]``. ``report`` has the defaults. Tables with faults are left out."""
         if not isinstance(self._tables, list) or not all(isinstance(table, dict) for table in self._tables):
-            origin = self._origin(SECTION)
+            origin = self.position(SECTION)
             error = ConfigurationError(
                 "{path}: reports must be [[reports]] tables",
                 setting=SECTION,
@@ -391,7 +374,7 @@ class Reading:
             if one is None:
                 continue
             if one.name.casefold() in found:
-                origin = self._origin(SECTION, number, "name")
+                origin = self.position(SECTION, number, "name")
                 error = ConfigurationError(
                     "{path}: [[reports]] {number}: another report has the name {name}",
                     setting=f"{SECTION}.name",
@@ -408,7 +391,7 @@ class Reading:
         shared = {setting.name: setting for setting in shared_settings()}
         values: dict[str, Any] = {}
         for key, value in table.items():
-            origin = self._origin(SECTION, number, key)
+            origin = self.position(SECTION, number, key)
             try:
                 setting = own.get(key) or shared.get(key)
                 if setting is None:
@@ -422,7 +405,7 @@ class Reading:
         one = NamedReport(report=listed, **{key: value for key, value in values.items() if key in own})
         if one.name and (listed.output is not None or one.recipients):
             return one
-        origin = self._origin(SECTION, number)
+        origin = self.position(SECTION, number)
         error = ConfigurationError(
             "{path}: [[reports]] {number} needs a name, and an output or recipients",
             setting=SECTION,
@@ -471,11 +454,7 @@ def find_file(explicit: Path | None, environ: Mapping[str, str]) -> Path | None:
 
 
 def load(explicit: Path | None, environ: Mapping[str, str], schema: type[Settings] = Settings) -> Settings:
-    """Read the settings from the configuration file and the environment.
-
-    Raises:
-        ConfigurationError: the file can't be read, or contains an unknown key or an invalid value.
-    """
+    """Read the settings from the configuration file and the environment."""
     return read(explicit, environ, schema).settings
 
 

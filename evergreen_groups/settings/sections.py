@@ -14,27 +14,12 @@ from typing import TYPE_CHECKING, Literal
 
 from evergreen_groups import arguments
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.formats import (
-    CSV_DIALECTS,
-    FILE_FORMATS,
-    REPORT_FORMATS,
-    SORT_ORDERS,
-    SPLITS,
-    TEXT_FORMATS,
-)
+from evergreen_groups.formats import CSV_DIALECTS, FILE_FORMATS, REPORT_FORMATS, SORT_ORDERS, SPLITS, TEXT_FORMATS
 from evergreen_groups.language import Language, catalogue_for, timezone_of
 from evergreen_groups.message import Message
 from evergreen_groups.policy import Comparison, Limit
 from evergreen_groups.settings import values as v
-from evergreen_groups.settings.declaration import (
-    Option,
-    Question,
-    Secret,
-    Setting,
-    declared_in,
-    section,
-    setting,
-)
+from evergreen_groups.settings.declaration import Option, Question, Secret, Setting, declared_in, section, setting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +37,7 @@ _CA_BUNDLE = setting(
     None,
     help="A file with certificates of authorities to trust instead of the system's.",
     example="/etc/ssl/certs/library-ca.pem",
-    options=(Option("--ca-bundle", _INIT, "Certificates to trust.", v.EXISTING_FILE),),
+    options=Option("--ca-bundle", _INIT, "Certificates to trust.", v.EXISTING_FILE),
 )
 
 
@@ -66,7 +51,7 @@ class GatewaySettings:
         help="The address of the Evergreen server, without /osrf-gateway-v1.",
         example="https://evergreen.example.org",
         essential=True,
-        options=(Option("--url", _INIT),),
+        options=Option("--url", _INIT),
         question=Question(Message("Address of the Evergreen server")),
     )
     username: str | None = setting(
@@ -75,7 +60,7 @@ class GatewaySettings:
         help="The service account: a staff account with the permissions in docs/permissions.md.",
         example="groups_report",
         essential=True,
-        options=(Option("--username", _INIT, "User name of the service account."),),
+        options=Option("--username", _INIT, "User name of the service account."),
         question=Question(Message("User name of the service account")),
     )
     password_file: Path | None = setting(
@@ -84,14 +69,12 @@ class GatewaySettings:
         help="The file with the password, on one line. Run chmod 600 on it: other users must not have access.",
         example="/etc/evergreen-groups/password",
         essential=True,
-        options=(
-            Option(
-                "--password-file",
-                _INIT,
-                "An existing file with the password. By default, init takes the password from "
-                "$EVERGREEN_GROUPS_PASSWORD or asks for it, and writes it to a file next to the configuration.",
-                v.EXISTING_FILE,
-            ),
+        options=Option(
+            "--password-file",
+            _INIT,
+            "An existing file with the password. By default, init takes the password from "
+            "$EVERGREEN_GROUPS_PASSWORD or asks for it, and writes it to a file next to the configuration.",
+            v.EXISTING_FILE,
         ),
         secret=Secret("password", "password", "EVERGREEN_GROUPS_PASSWORD", account="username"),
     )
@@ -100,7 +83,7 @@ class GatewaySettings:
         None,
         help="A registered workstation to log in with.",
         example="BR1-reports",
-        options=(Option("--workstation", _INIT),),
+        options=Option("--workstation", _INIT),
     )
     locale: str | None = setting(v.LOCALE, None, help="The language of Evergreen's own messages.", example="en-US")
     timeout: int = setting(
@@ -120,7 +103,7 @@ class GatewaySettings:
         v.BOOLEAN,
         False,
         help="Send the password unencrypted, over plain HTTP. Only for a network that no one else can listen on.",
-        options=(Option("--allow-plain-http", _INIT, "Send the password unencrypted to another machine."),),
+        options=Option("--allow-plain-http", _INIT, "Send the password unencrypted to another machine."),
     )
 
 
@@ -172,11 +155,7 @@ class PolicySettings:
         return self.limit != "ils" and not self.limits
 
     def as_limit(self) -> Limit:
-        """Return the limit for everyone.
-
-        Raises:
-            ConfigurationError: the limits depend on the patron.
-        """
+        """Return the limit for everyone."""
         if self.limit == "ils" or self.limits:
             raise ConfigurationError(
                 "this needs one limit for all patrons, but [policy] has several",
@@ -227,7 +206,7 @@ class ReportSettings:
         v.whole_number(1, 1_000_000),
         2,
         help="List groups with at least this many members.",
-        options=(Option("--min-members", _REPORT, "Only groups with at least this many members."),),
+        options=Option("--min-members", _REPORT, "Only groups with at least this many members."),
     )
     details: str = setting(
         v.one_of("full", "sums"),
@@ -240,9 +219,7 @@ class ReportSettings:
         None,
         help="List only groups that have owed something for at least this many days.",
         example=60,
-        options=(
-            Option("--owing-since", _REPORT, "Only groups that have owed something for at least this many days."),
-        ),
+        options=Option("--owing-since", _REPORT, "Only groups that have owed something for at least this many days."),
     )
     contact: bool = setting(
         v.BOOLEAN,
@@ -261,37 +238,31 @@ class ReportSettings:
         (),
         help="List only groups that owe something of these kinds: what the report says under Owed for, such as "
         '"overdue materials"; one of the library\'s billing types; or "circulation", "grocery" or "reservation".',
-        options=(
-            Option(
-                "--kind",
-                _REPORT,
-                'Only groups that owe something of this kind, such as "lost materials", a billing type, or grocery. '
-                "Repeatable.",
-            ),
+        options=Option(
+            "--kind",
+            _REPORT,
+            'Only groups that owe something of this kind, such as "lost materials", a billing type, or grocery. '
+            "Repeatable.",
         ),
     )
     with_items_out: bool = setting(
         v.BOOLEAN,
         False,
         help="List only groups with overdue items that can still be returned.",
-        options=(Option("--with-items-out", _REPORT, "Only groups with overdue items that can still be returned."),),
+        options=Option("--with-items-out", _REPORT, "Only groups with overdue items that can still be returned."),
     )
     with_juvenile: bool = setting(
         v.BOOLEAN,
         False,
         help="List only groups with a juvenile member.",
-        options=(Option("--with-juvenile", _REPORT, "Only groups with a juvenile member."),),
+        options=Option("--with-juvenile", _REPORT, "Only groups with a juvenile member."),
     )
     profiles: tuple[str, ...] = setting(
         v.PROFILE_NAMES,
         (),
         help="List only groups with a member who has one of these permission profiles (names), or one below.",
-        options=(
-            Option(
-                "--profile",
-                _REPORT,
-                "Only groups with a member who has this permission profile, or one below. Repeatable.",
-            ),
+        options=Option(
+            "--profile", _REPORT, "Only groups with a member who has this permission profile, or one below. Repeatable."
         ),
     )
     over_limit: str = setting(
@@ -304,14 +275,14 @@ class ReportSettings:
         v.BOOLEAN,
         False,
         help="List only groups with a member who is blocked for fines in Evergreen.",
-        options=(Option("--blocked", _REPORT, "Only groups with a member who is blocked for fines in Evergreen."),),
+        options=Option("--blocked", _REPORT, "Only groups with a member who is blocked for fines in Evergreen."),
     )
     sort: str = setting(
         v.one_of(*SORT_ORDERS),
         "total",
         help="The order of the groups: total (highest combined fines first), age (oldest debt first), members, name, "
         "or library.",
-        options=(Option("--sort", _REPORT, "Order of the groups."),),
+        options=Option("--sort", _REPORT, "Order of the groups."),
     )
     top: int | None = setting(
         v.whole_number(1, 1_000_000),
@@ -319,27 +290,25 @@ class ReportSettings:
         help="List only this many groups, those with the highest combined fines. What changed since the last run is "
         "worked out for all groups.",
         example=50,
-        options=(Option("--top", _REPORT, "Only this many groups, those with the highest combined fines."),),
+        options=Option("--top", _REPORT, "Only this many groups, those with the highest combined fines."),
     )
     format: str = setting(
         v.one_of(*REPORT_FORMATS),
         "table",
         help=f"The format: {', '.join(TEXT_FORMATS)}, or {_FILES_ONLY} for a file, which needs an extra package "
         "(docs/install.md).",
-        options=(Option("--format", _REPORT, f"Output format; {_FILES_ONLY} requires --output."),),
+        options=Option("--format", _REPORT, f"Output format; {_FILES_ONLY} requires --output."),
     )
     output: Path | None = setting(
         v.PATH,
         None,
         help="The file to write. Standard output by default.",
         example="/var/lib/evergreen-groups/report.html",
-        options=(
-            Option(
-                "--output",
-                _REPORT,
-                "Write to this file, which only its owner can read, instead of standard output. Without --format, its "
-                "extension sets the format. With --split library, it is a directory.",
-            ),
+        options=Option(
+            "--output",
+            _REPORT,
+            "Write to this file, which only its owner can read, instead of standard output. Without --format, its "
+            "extension sets the format. With --split library, it is a directory.",
         ),
     )
     split: str = setting(
@@ -347,13 +316,11 @@ class ReportSettings:
         "none",
         help='"none": output is one file. "library": output is a directory. Each day gets a subdirectory with a file '
         'per library and format and an index page; the link "latest" leads to the last one.',
-        options=(
-            Option(
-                "--split",
-                _REPORT,
-                "library: --output is a directory. Each day gets a subdirectory with a file per library and format and "
-                "an index page; the link latest leads to the last one.",
-            ),
+        options=Option(
+            "--split",
+            _REPORT,
+            "library: --output is a directory. Each day gets a subdirectory with a file per library and format and "
+            "an index page; the link latest leads to the last one.",
         ),
     )
     formats: tuple[str, ...] = setting(
@@ -378,7 +345,7 @@ class ReportSettings:
         v.whole_number(1, 86_400, "seconds"),
         3600,
         help="End a run after this many seconds.",
-        options=(Option("--deadline", _REPORT, "End the run after this many seconds."),),
+        options=Option("--deadline", _REPORT, "End the run after this many seconds."),
     )
     hours_between_runs: int = setting(
         v.whole_number(0, 10_000),
@@ -392,12 +359,10 @@ class ReportSettings:
         None,
         help="An address to call after a successful run; after a failed one, the same with /fail.",
         example="https://healthchecks.example.org/ping/0123",
-        options=(
-            Option(
-                "--healthcheck-url",
-                _REPORT,
-                "Call this address after a successful run, and the same with /fail after a failed one.",
-            ),
+        options=Option(
+            "--healthcheck-url",
+            _REPORT,
+            "Call this address after a successful run, and the same with /fail after a failed one.",
         ),
     )
 
@@ -434,12 +399,8 @@ class NamedReport:
 
 @dataclass(frozen=True)
 class HistorySettings:
-    """Section ``[history]``."""
-
     keep_days: int = setting(
-        v.whole_number(1, 100_000),
-        400,
-        help="How many days of past runs to keep, to find changes since earlier runs.",
+        v.whole_number(1, 100_000), 400, help="How many days of past runs to keep, to find changes since earlier runs."
     )
 
 
@@ -453,7 +414,7 @@ class AuditSettings:
         help="The audit finds groups with more adults than this, and a move into one gets a warning; 0: don't look for "
         "them. Members of a group can learn of each other's fines at the desk, so some libraries group only one parent "
         "with the children. Nothing is refused.",
-        options=(Option("--max-adults", _AUDIT, "Find groups with more adults than this; 0: don't look for them."),),
+        options=Option("--max-adults", _AUDIT, "Find groups with more adults than this; 0: don't look for them."),
     )
     adults_from_age: int = setting(
         v.whole_number(1, 120),
@@ -472,8 +433,6 @@ class AuditSettings:
 
 @dataclass(frozen=True)
 class StateSettings:
-    """Section ``[state]``."""
-
     database: str | None = setting(
         v.TEXT,
         None,
@@ -492,12 +451,8 @@ class StateSettings:
 
 @dataclass(frozen=True)
 class JournalSettings:
-    """Section ``[journal]``."""
-
     keep_days: int = setting(
-        v.whole_number(1, 100_000),
-        730,
-        help="How many days to keep changes. Until then, they can be undone.",
+        v.whole_number(1, 100_000), 730, help="How many days to keep changes. Until then, they can be undone."
     )
 
 
@@ -513,7 +468,7 @@ class MailSettings:
         None,
         help="The mail server for the report, used with --mail.",
         example="mail.example.org",
-        options=(Option("--mail-host", _INIT, "The mail server for the report."),),
+        options=Option("--mail-host", _INIT, "The mail server for the report."),
         question=Question(
             Message("Mail server for the report"), empty=Message("none", context="answer"), opens_section=True
         ),
@@ -522,7 +477,7 @@ class MailSettings:
         v.one_of("starttls", "tls", "none"),
         "starttls",
         help='"starttls", "tls" (from the start), or "none" for a server on this machine.',
-        options=(Option("--mail-security", _INIT, "starttls, tls or none."),),
+        options=Option("--mail-security", _INIT, "starttls, tls or none."),
         question=Question(Message("Mail security (starttls, tls, none)")),
     )
     port: int | None = setting(
@@ -530,7 +485,7 @@ class MailSettings:
         None,
         help="The port. By default 587, 465 or 25, depending on security.",
         example=587,
-        options=(Option("--mail-port", _INIT, "The mail server's port."),),
+        options=Option("--mail-port", _INIT, "The mail server's port."),
         question=Question(Message("Mail server port"), empty=Message("default")),
     )
     ca_bundle: Path | None = _CA_BUNDLE
@@ -539,7 +494,7 @@ class MailSettings:
         None,
         help="The user name on the mail server, in ASCII, if the server requires a login.",
         example="groups",
-        options=(Option("--mail-username", _INIT, "The user name on the mail server."),),
+        options=Option("--mail-username", _INIT, "The user name on the mail server."),
         question=Question(Message("Mail user name"), empty=Message("none", context="answer")),
     )
     password_file: Path | None = setting(
@@ -547,7 +502,7 @@ class MailSettings:
         None,
         help="The file with the mail password, in ASCII.",
         example="/etc/evergreen-groups/mail-password",
-        options=(Option("--mail-password-file", _INIT, "An existing file with the mail password.", v.EXISTING_FILE),),
+        options=Option("--mail-password-file", _INIT, "An existing file with the mail password.", v.EXISTING_FILE),
         secret=Secret("password", "mail_password", "EVERGREEN_GROUPS_MAIL_PASSWORD", account="username"),
     )
     sender: str | None = setting(
@@ -555,7 +510,7 @@ class MailSettings:
         None,
         help="The sender's address.",
         example="groups@example.org",
-        options=(Option("--mail-sender", _INIT),),
+        options=Option("--mail-sender", _INIT),
         question=Question(Message("Sender address")),
     )
     recipients: tuple[tuple[str, tuple[str, ...]], ...] = setting(
@@ -565,12 +520,10 @@ class MailSettings:
         '"*" is the whole report. Each address gets one mail. If orgs in [report] is set, only the recipients of these '
         'libraries and of "*" get mail.',
         example={"BR1": ["circulation@example.org"], "*": ["director@example.org"]},
-        options=(
-            Option(
-                "--mail-recipients",
-                _INIT,
-                'Who gets the report by mail: "all@example.org", or "BR1=a@example.org; *=all@example.org".',
-            ),
+        options=Option(
+            "--mail-recipients",
+            _INIT,
+            'Who gets the report by mail: "all@example.org", or "BR1=a@example.org; *=all@example.org".',
         ),
         question=Question(Message('Recipients, as one address or "SHORTNAME=ADDRESS; *=ADDRESS"')),
     )
@@ -580,9 +533,7 @@ class MailSettings:
         help="The subject, which may contain {date}, {groups}, {members}, {total} and {libraries}.",
     )
     names_in_mail: bool = setting(
-        v.BOOLEAN,
-        False,
-        help="Put patrons' names in mails. Mail passes through many hands, so the default is false.",
+        v.BOOLEAN, False, help="Put patrons' names in mails. Mail passes through many hands, so the default is false."
     )
     attach: str = setting(
         v.one_of("none", *FILE_FORMATS),
@@ -597,24 +548,18 @@ class MailSettings:
         "each library's page to staff who may see its patrons, as in the example. By default, mails link to the "
         "service if origin in [serve] is set and the report has pages.",
         example="https://evergreen.example.org/evergreen-groups/reports/latest/{library}",
-        options=(Option("--mail-link", _INIT, "The address of the report, which may contain {date} and {library}."),),
+        options=Option("--mail-link", _INIT, "The address of the report, which may contain {date} and {library}."),
         question=Question(Message("Link to the report"), empty=Message("none", context="answer")),
     )
     send_empty: bool = setting(
-        v.BOOLEAN,
-        True,
-        help="Also send a mail when no group is listed, so that a missing mail means a problem.",
+        v.BOOLEAN, True, help="Also send a mail when no group is listed, so that a missing mail means a problem."
     )
     timeout: int = setting(v.whole_number(1, 600), 30, help="How many seconds to wait for the mail server.")
     tries: int = setting(v.whole_number(1, 5), 3, help="How many times a run tries to send a mail.")
     keep_days: int = setting(v.whole_number(1, 365), 14, help="How many days to keep a mail that can't be sent.")
 
     def __post_init__(self) -> None:
-        """Check that no settings combine to send names or a password where they don't belong.
-
-        Raises:
-            ConfigurationError: two settings contradict each other.
-        """
+        """Check that no settings combine to send names or a password where they don't belong."""
         if self.attach != "none" and not self.names_in_mail:
             raise ConfigurationError(
                 "[mail] attach: the report contains patrons' names",
@@ -668,13 +613,13 @@ class ServeSettings:
         v.TEXT,
         "127.0.0.1",
         help="The address where the web service listens, behind Apache (docs/install.md).",
-        options=(Option("--host", _SERVE, "Address to listen on."),),
+        options=Option("--host", _SERVE, "Address to listen on."),
     )
     port: int = setting(
         v.whole_number(0, 65_535, "port"),
         8211,
         help="The port where the web service listens.",
-        options=(Option("--port", _SERVE, "Port to listen on; 0: any free port."),),
+        options=Option("--port", _SERVE, "Port to listen on; 0: any free port."),
     )
     threads: int = setting(
         v.whole_number(2, 64),
@@ -689,9 +634,7 @@ class ServeSettings:
         example="https://evergreen.example.org",
     )
     timeout: int = setting(
-        v.whole_number(1, 60),
-        10,
-        help="How many seconds a request may take, including all calls to Evergreen.",
+        v.whole_number(1, 60), 10, help="How many seconds a request may take, including all calls to Evergreen."
     )
     rate_limit: int = setting(
         v.whole_number(1, 1_000_000),
@@ -713,8 +656,6 @@ class ServeSettings:
 
 @dataclass(frozen=True)
 class RedisSettings:
-    """Section ``[redis]``."""
-
     url: str | None = setting(
         v.TEXT,
         None,
@@ -762,9 +703,7 @@ class DeskSettings:
     """Section ``[desk]``. If ``undo_others`` is None, users can undo only their own changes."""
 
     page: bool = setting(
-        v.BOOLEAN,
-        True,
-        help="Serve the group page (/evergreen-groups/patrons/ID/group), to which the panel links.",
+        v.BOOLEAN, True, help="Serve the group page (/evergreen-groups/patrons/ID/group), to which the panel links."
     )
     changes: bool = setting(
         v.BOOLEAN,
@@ -799,8 +738,6 @@ class DeskSettings:
 
 @dataclass(frozen=True)
 class FollowUpSettings:
-    """Section ``[follow_up]``."""
-
     again_after: int = setting(
         v.whole_number(1, 10_000),
         30,
@@ -813,9 +750,7 @@ class FollowUpSettings:
         "contact.",
     )
     keep_days: int = setting(
-        v.whole_number(1, 100_000),
-        400,
-        help="How many days to keep a group's entries after a report last listed it.",
+        v.whole_number(1, 100_000), 400, help="How many days to keep a group's entries after a report last listed it."
     )
 
 
@@ -824,9 +759,7 @@ class StatementSettings:
     """Section ``[statement]``. If ``library`` is None, it is the patron's home library as named in Evergreen."""
 
     page: bool = setting(
-        v.BOOLEAN,
-        True,
-        help="Offer the family statement, a page to print for patrons at the desk (docs/desk.md).",
+        v.BOOLEAN, True, help="Offer the family statement, a page to print for patrons at the desk (docs/desk.md)."
     )
     library: str | None = setting(
         v.TEXT,
@@ -862,8 +795,6 @@ class StatementSettings:
 
 @dataclass(frozen=True)
 class LetterSettings:
-    """Section ``[letters]``."""
-
     envelope: str = setting(
         v.one_of("us10", "din"),
         "us10",
@@ -939,7 +870,7 @@ class MetricsSettings:
         help="The address where the web service publishes metrics, at /metrics, for everyone who can reach it "
         "(docs/monitoring.md). They contain no patron data.",
         example="127.0.0.1:9821",
-        options=(Option("--metrics", _SERVE, "Address to publish metrics at."),),
+        options=Option("--metrics", _SERVE, "Address to publish metrics at."),
     )
     token_file: Path | None = setting(
         v.PATH,

@@ -115,7 +115,6 @@ def as_toml(value: Any) -> str:
 
 
 def _plain(setting: Setting, value: Any) -> Any:
-    """Return a value in the form of the file: a table's pairs as a dict."""
     return dict(value) if setting.kind.empty == "{}" else value
 
 
@@ -175,7 +174,6 @@ class EffectiveValue:
 
     @property
     def key(self) -> str:
-        """The name with the section."""
         return f"{self.section}.{self.name}"
 
     @property
@@ -202,7 +200,7 @@ def effective_values(reading: Reading, environ: Mapping[str, str]) -> Iterator[E
                     yield EffectiveValue(section, setting.secret.name, SECRET, SECRET, place, is_secret=True)
     for number, table in enumerate(reading.tables, 1):
         for name, value in table.items():
-            origin = reading.origin_in_table(number - 1, name)
+            origin = reading.position(SECTION, number - 1, name)
             yield EffectiveValue(SECTION, name, as_toml(value), _json(value), origin, table=number)
 
 

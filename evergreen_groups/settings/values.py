@@ -8,13 +8,13 @@ and templates would still be our own code.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from string import Formatter
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from evergreen_groups.formats import FILE_FORMATS
@@ -41,9 +41,9 @@ class NotAllowedError(ValueError):
 class Kind(Generic[Value]):
     """A kind of value.
 
-    ``name`` is its placeholder in ``--help``; ``allowed`` describes what it accepts, after "it takes". ``read``
-    converts a value or raises ValueError, or NotAllowedError with a more specific text. ``choices`` are the accepted
-    words, if there is a fixed set. With ``several``, the option can be repeated. ``empty`` is the empty value in TOML.
+    ``name`` is its placeholder in ``--help``. ``read`` converts a value or raises ValueError, or NotAllowedError with a
+    more specific text than ``allowed``. With ``several``, the option can be repeated. ``empty`` is the empty value in
+    TOML.
 
     >>> Kind("number", "a whole number", lambda value: int(str(value)))("60")
     60
@@ -57,11 +57,6 @@ class Kind(Generic[Value]):
     empty: str = "[]"
 
     def __call__(self, value: object) -> Value:
-        """Convert a value to its Python type.
-
-        Raises:
-            NotAllowedError: the value isn't accepted.
-        """
         try:
             return self.read(value)
         except NotAllowedError:
@@ -74,6 +69,7 @@ Network = IPv4Network | IPv6Network
 
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 _TAG, _CURRENCY_CODE = re.compile("[a-z]{2,3}(-[A-Za-z0-9]{2,8})*"), re.compile("[A-Z]{3}")
+_REPORT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 _WORD = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _LOCAL_PART, _DOMAIN = (re.compile(rf"{part}(\.{part})*") for part in (_WORD, _LABEL))
@@ -165,12 +161,6 @@ def _text(value: object) -> str:
     return value.strip()
 
 
-def _report_name(value: object) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}", value):
-        raise ValueError
-    return value
-
-
 def _where(read: Callable[[object], Value], holds: Callable[[Value], object]) -> Callable[[object], Value]:
     """Return a reader that refuses values for which ``holds`` is false."""
 
@@ -212,10 +202,8 @@ def _boolean(value: object) -> bool:
 def _url(value: object) -> str:
     address = _text(value)
     parts = urlsplit(address)
-    port_is_fine = parts.port is None or parts.port > 0
-    if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_fine or parts.query or parts.fragment:
-        raise ValueError
-    if parts.username or parts.password:
+    unwanted = parts.query or parts.fragment or parts.username or parts.password or parts.port == 0
+    if parts.scheme not in ("http", "https") or not parts.hostname or unwanted:
         raise ValueError
     return address.rstrip("/")
 
@@ -286,37 +274,34 @@ def _limit_or_ils(value: object) -> Decimal | Literal["ils"] | None:
     return "ils" if value == "ils" else _limit(value)
 
 
-def _limit_rules(value: object) -> tuple[LimitRule, ...]:
+def _read_tables(
+    value: object, setting: str, kinds: Mapping[str, Kind[Any]], needed: Sequence[Collection[str]], keys: Message
+) -> Iterator[dict[str, Any]]:
+    """Yield the values of each table of a setting. A table needs a key from each of ``needed``; ``keys`` says so."""
     if not isinstance(value, list):
         raise ValueError  # noqa: TRY004 - a value that isn't allowed, whatever its type
-    rules = tuple(_limit_rule(number, entry) for number, entry in enumerate(value, 1))
-    seen = set()
-    for number, rule in enumerate(rules, 1):
+    for number, entry in enumerate(value, 1):
+        found = entry if isinstance(entry, dict) else {}
+        unknown = ", ".join(key for key in found if key not in kinds)
+        if unknown or not all(found.keys() & some for some in needed):
+            raise NotAllowedError(_of_table(keys, setting, number), unknown)
+        try:
+            yield {key: kinds[key](part) for key, part in found.items()}
+        except NotAllowedError as problem:
+            raise NotAllowedError(_of_table(problem.allowed, setting, number)) from None
+
+
+def _limit_rules(value: object) -> tuple[LimitRule, ...]:
+    kinds = {"profile": TEXT, "library": TEXT, "limit": LIMIT, "comparison": COMPARISON}
+    rules: dict[object, LimitRule] = {}
+    tables = _read_tables(value, "policy.limits", kinds, ({"limit"}, {"profile", "library"}), _LIMIT_KEYS)
+    for number, table in enumerate(tables, 1):
+        rule = LimitRule(table.get("profile"), table.get("library"), table["limit"], table.get("comparison"))
         place = tuple(name and name.casefold() for name in (rule.profile, rule.library))
-        if place in seen:
+        if place in rules:
             raise NotAllowedError(_of_table(Message("one table per profile and library"), "policy.limits", number))
-        seen.add(place)
-    return rules
-
-
-def _unknown_keys(entry: object, allowed: Collection[str]) -> str:
-    return ", ".join(key for key in entry if key not in allowed) if isinstance(entry, dict) else ""
-
-
-def _limit_rule(number: int, entry: object) -> LimitRule:
-    places = {"profile", "library"}
-    allowed = {*places, "limit", "comparison"}
-    if not isinstance(entry, dict) or not {"limit"} <= entry.keys() <= allowed or not entry.keys() & places:
-        raise NotAllowedError(_of_table(_LIMIT_KEYS, "policy.limits", number), _unknown_keys(entry, allowed))
-    try:
-        return LimitRule(
-            profile=TEXT(entry["profile"]) if "profile" in entry else None,
-            library=TEXT(entry["library"]) if "library" in entry else None,
-            amount=LIMIT(entry["limit"]),
-            comparison=COMPARISON(entry["comparison"]) if "comparison" in entry else None,
-        )
-    except NotAllowedError as problem:
-        raise NotAllowedError(_of_table(problem.allowed, "policy.limits", number)) from None
+        rules[place] = rule
+    return tuple(rules.values())
 
 
 def _file_formats(value: object) -> tuple[str, ...]:
@@ -386,33 +371,15 @@ LETTER_PARTS = ("opening", "payment", "closing")
 
 
 def _letter_texts(value: object) -> tuple[LetterTexts, ...]:
-    if not isinstance(value, list):
-        raise ValueError  # noqa: TRY004 - a value that isn't allowed, whatever its type
-    return tuple(_letter_text(number, entry) for number, entry in enumerate(value, 1))
-
-
-def _letter_text(number: int, entry: object) -> LetterTexts:
-    allowed = {"library": TEXT, "language": LANGUAGE, **dict.fromkeys(LETTER_PARTS, TEXT)}
-    if not isinstance(entry, dict) or not entry.keys() <= allowed.keys() or not entry.keys() & {*LETTER_PARTS}:
-        raise NotAllowedError(
-            _of_table(
-                Message("opening, payment or closing; library and language are optional"), "letters.texts", number
-            ),
-            _unknown_keys(entry, allowed),
-        )
-    try:
-        return LetterTexts(**{name: allowed[name](text) for name, text in entry.items()})
-    except NotAllowedError as problem:
-        raise NotAllowedError(_of_table(problem.allowed, "letters.texts", number)) from None
+    kinds = {"library": TEXT, "language": LANGUAGE, **dict.fromkeys(LETTER_PARTS, TEXT)}
+    keys = Message("opening, payment or closing; library and language are optional")
+    return tuple(LetterTexts(**table) for table in _read_tables(value, "letters.texts", kinds, (LETTER_PARTS,), keys))
 
 
 TEXT = Kind("text", Message("text that isn't empty"), _text)
 TEXTS = Kind("shortname", _list_like('["BR1", "BR2"]'), _texts, several=True)
 REPORT_NAME = Kind(
-    "name",
-    Message("up to 40 letters, digits, - and _"),
-    _report_name,
-    empty='""',
+    "name", Message("up to 40 letters, digits, - and _"), _where(_text, _REPORT_NAME.fullmatch), empty='""'
 )
 KIND_NAMES = Kind("kind", _list_like('["lost materials"]'), _texts, several=True)
 PLUGIN_NAMES = Kind("plug-in", _list_like('["chat"]'), _texts, several=True)
@@ -438,12 +405,7 @@ LOCALE = Kind("locale", _like('"en-US"'), _where(_text, _TAG.fullmatch))
 LANGUAGE = Kind(
     "language", Message('a language that has a translation, such as "fr-CA" (docs/translating.md)'), _language
 )
-LANGUAGES_OF_LIBRARIES = Kind(
-    "shortname=language",
-    _like('{BR3 = "fr-CA"}'),
-    _languages_of_libraries,
-    empty="{}",
-)
+LANGUAGES_OF_LIBRARIES = Kind("shortname=language", _like('{BR3 = "fr-CA"}'), _languages_of_libraries, empty="{}")
 CURRENCY = Kind("currency", _like('"CAD" (ISO 4217)'), _where(_text, _CURRENCY_CODE.fullmatch))
 TIMEZONE = Kind("timezone", _like('"America/Toronto"'), _where(_text, timezone_of))
 _AN_AMOUNT = Message("an amount of {lowest} or more, with at most two decimal places")

@@ -26,21 +26,11 @@ from evergreen_groups.state.database import NEW_DATABASE, make_tables, upgrade_s
 from evergreen_groups.state.engine import RESTORE_ADVICE, database_errors, sqlite_engine, unlocked_uri
 from evergreen_groups.state.files import CHOOSE_ANOTHER, unfinished_file, write_advice
 from evergreen_groups.state.retention import StoredAmount, stored_amounts
-from evergreen_groups.state.schema import (
-    changes,
-    events,
-    leases,
-    metadata,
-    plans,
-    runs,
-    series,
-    set_counters,
-    steps,
-)
+from evergreen_groups.state.schema import changes, events, leases, metadata, plans, runs, series, set_counters, steps
 
 if TYPE_CHECKING:
     from sqlalchemy import Table
-    from sqlalchemy.engine import Connection, Engine
+    from sqlalchemy.engine import Connection, Engine, MappingResult
 
     from evergreen_groups.state.database import Database, Transactions
 
@@ -52,12 +42,7 @@ _NOT_BACKED_UP = (leases,)
 
 
 def back_up(database: Database, target: Path) -> int:
-    """Write all data to a new file with mode 0600, and return the number of rows.
-
-    Raises:
-        ConfigurationError: the file exists, or can't be written.
-        StateError: the database can't be read.
-    """
+    """Write all data to a new file with mode 0600, and return the number of rows."""
     try:
         with unfinished_file(target, new=True) as (_, unfinished), database_errors(str(database.path or target)):
             with database.reading() as source:  # checks the schema version before pages are copied
@@ -146,13 +131,15 @@ def _count(connection: Connection) -> int:
     return sum(connection.execute(select(func.count()).select_from(table)).scalar_one() for table in _tables())
 
 
+def _rows(connection: Connection, table: Table) -> MappingResult:
+    """Read a table in order of id, because a change refers to the earlier change that it undoes."""
+    reading = connection.execution_options(yield_per=_BATCH_SIZE)
+    return reading.execute(select(table).order_by(*table.primary_key.columns)).mappings()
+
+
 def _copy_rows(source: Connection, target: Connection, where: str) -> int:
-    """Copy every row. Order by id, because a change refers to the earlier change that it undoes."""
     for table in _tables():
-        rows = source.execution_options(yield_per=_BATCH_SIZE).execute(
-            select(table).order_by(*table.primary_key.columns)
-        )
-        for batch in rows.mappings().partitions():
+        for batch in _rows(source, table).partitions():
             target.execute(insert(table), [dict(row) for row in batch])
     copied = _count(target)
     if copied != _count(source):
@@ -206,11 +193,7 @@ class Examination:
 
 
 def examine(database: Database, *, thoroughly: bool = False) -> Examination:
-    """Check a database for damage without changing it. ``thoroughly`` checks every index too.
-
-    Raises:
-        StateError: the database is damaged or inconsistent, or can't be used.
-    """
+    """Check a database for damage without changing it. ``thoroughly`` checks every index too."""
     since = datetime.now(UTC) - _USED_WITHIN
     used = [select(table.c.gateway).where(table.c.at >= since) for table in (changes, plans, events)]
     used.append(select(series.c.gateway).join(runs, runs.c.series == series.c.id).where(runs.c.at >= since))
@@ -259,24 +242,20 @@ def export(transactions: Transactions, stream: TextIO) -> int:
         StateError: the database can't be read.
         OSError: the stream can't be written.
     """
+
+    def documents() -> Generator[dict[str, Any]]:
+        with transactions.reading() as connection:
+            for table in _tables():
+                yield from ({"table": table.name, **row} for row in _rows(connection, table))
+
     count = 0
     print(json.dumps({"version": VERSION}), file=stream)
     # Print outside the reading block, so that an error of the stream isn't reported as the database's.
-    with closing(_rows(transactions)) as rows:
+    with closing(documents()) as rows:
         for row in rows:
             print(json.dumps(row, default=_plain), file=stream)
             count += 1
     return count
-
-
-def _rows(transactions: Transactions) -> Generator[dict[str, Any]]:
-    """Yield each row, with the name of its table."""
-    with transactions.reading() as connection:
-        for table in _tables():
-            order = table.primary_key.columns
-            found = connection.execution_options(yield_per=_BATCH_SIZE).execute(select(table).order_by(*order))
-            for row in found.mappings():
-                yield {"table": table.name, **row}
 
 
 def _plain(value: Any) -> str:

@@ -67,11 +67,7 @@ _PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds between two attempts to get a leas
 
 @contextmanager
 def hold_on_server(connection: Connection, name: LeaseName, since: datetime, timeout: float) -> Iterator[None]:
-    """Hold the locks of a lease over a connection, and note who holds it ``since`` when.
-
-    Raises:
-        BusyError: another run holds the lease, also after ``timeout`` seconds.
-    """
+    """Hold the locks of a lease over a connection, and note who holds it ``since`` when."""
     at_end: list[Executable] = [text("SELECT pg_advisory_unlock_all()")]
     try:
         _acquire(connection, name, timeout)
@@ -145,10 +141,6 @@ def upgrade_schema(engine: Engine, where: str) -> None:
     """Ensure that a database is on this release's schema. Create or upgrade the schema if necessary.
 
     All or nothing, with other processes locked out.
-
-    Raises:
-        StateError: the database is from a later release, a development version, or another program, or can't be
-            changed.
     """
     with database_errors(where), engine.connect() as connection:
         with connection.execution_options(**{READS: True}).begin():
@@ -174,7 +166,6 @@ def upgrade_schema(engine: Engine, where: str) -> None:
 
 
 def version_of(connection: Connection) -> str | None:
-    """Return the version of the schema, or None if there is none."""
     if not inspect(connection).has_table(_VERSIONS.name):
         return None
     version = connection.execute(select(_VERSIONS)).scalar_one_or_none()
@@ -283,9 +274,6 @@ class Transactions(ABC):
         """Return the current time for everything that is stored or compared with stored times.
 
         PostgreSQL's clock, or with SQLite this machine's.
-
-        Raises:
-            StateError: the server can't be asked for its time.
         """
 
     @contextmanager
@@ -326,8 +314,7 @@ class Transactions(ABC):
                 yield connection
 
     @abstractmethod
-    def _connection(self) -> AbstractContextManager[Connection]:
-        """Return a connection for one transaction."""
+    def _connection(self) -> AbstractContextManager[Connection]: ...
 
 
 class Database(Transactions):
@@ -338,12 +325,7 @@ class Database(Transactions):
     """
 
     def __init__(
-        self,
-        directory: Path,
-        url: str | None = None,
-        password: str | None = None,
-        *,
-        wait: float = WAIT,
+        self, directory: Path, url: str | None = None, password: str | None = None, *, wait: float = WAIT
     ) -> None:
         self._directory = directory
         self._url = postgresql_url(url, password) if url else None
@@ -365,18 +347,15 @@ class Database(Transactions):
 
     @property
     def where(self) -> str:
-        """The database's name in messages."""
         if self._url is None:
             return str(self.path)
         return f"{self._url.database}@{self._url.host or 'localhost'}"
 
     @property
     def is_there(self) -> bool:
-        """Whether there is a database to read from yet. See :attr:`Transactions.is_there`."""
         return self.path is None or os.path.lexists(self.path)
 
     def now(self) -> datetime:
-        """Return the current time. See :meth:`Transactions.now`."""
         if self._url is None:
             return datetime.now(UTC)
         if not self._clock.is_known:
@@ -408,24 +387,14 @@ class Database(Transactions):
             yield Lease(self, since, connection)
 
     def lease_holder(self, name: LeaseName) -> Holder | None:
-        """Return who holds a lease, or was killed while holding it, without taking it. None if there is no note.
-
-        Raises:
-            StateError: the database can't be used.
-            ConfigurationError: the lock file can't be read.
-        """
+        """Return who holds a lease, or was killed while holding it, without taking it. None if there is no note."""
         if self._url is None:
             return holder_of(self._directory / name.file)
         with self.reading() as connection:
             return noted_holder(connection, name)
 
     def is_leased(self, name: LeaseName) -> bool:
-        """Return whether any part of a lease is held. Takes no lock, so no other run has to wait for this one.
-
-        Raises:
-            StateError: the database can't be used.
-            ConfigurationError: the lock file can't be used.
-        """
+        """Return whether any part of a lease is held. Takes no lock, so no other run has to wait for this one."""
         if self._url is None:
             return is_held(make_state_directory(self._directory) / name.file, name.keys, name.shared_keys)
         with self.reading() as connection:
@@ -497,16 +466,13 @@ class Lease(Transactions):
 
     @property
     def where(self) -> str:
-        """The database's name in messages."""
         return self._database.where
 
     @property
     def is_there(self) -> bool:
-        """Whether there is a database to read from yet."""
         return self._database.is_there
 
     def now(self) -> datetime:
-        """Return the current time. See :meth:`Transactions.now`."""
         return self._database.now()
 
     def _connection(self) -> AbstractContextManager[Connection]:

@@ -74,11 +74,7 @@ class Edition:
         self._descriptor = descriptor
 
     def create(self, name: str) -> BinaryIO:
-        """Create a file that only its owner may read.
-
-        Raises:
-            FileExistsError: the name is taken.
-        """
+        """Create a file that only its owner may read."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.fdopen(os.open(name, flags, 0o600, dir_fd=self._descriptor), "wb")
 

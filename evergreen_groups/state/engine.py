@@ -28,12 +28,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.pool import QueuePool
 
-from evergreen_groups.errors import (
-    ConfigurationError,
-    EvergreenGroupsError,
-    StateError,
-    StateUnavailableError,
-)
+from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError, StateError, StateUnavailableError
 from evergreen_groups.message import Message, own_pip, system_reason
 from evergreen_groups.state.files import NO_ROOM, open_directory, require_own_file
 
@@ -122,10 +117,7 @@ def database_errors(where: str) -> Iterator[None]:
     # The first three are about a value of a row that can't be decoded.
     except (ValueError, TypeError, ArithmeticError, NoResultFound, MultipleResultsFound) as error:
         raise StateError(
-            "the database {where} is damaged",
-            advice=RESTORE_ADVICE,
-            code="database-broken",
-            values={"where": where},
+            "the database {where} is damaged", advice=RESTORE_ADVICE, code="database-broken", values={"where": where}
         ) from error
     except (SQLAlchemyError, sqlite3.Error, OSError) as error:
         code, reason, advice = _code_reason_and_advice(getattr(error, "orig", None) or error)
@@ -252,12 +244,10 @@ class CircuitBreaker:
         self._until: float | None = None
 
     def record_failure(self) -> None:
-        """Record that the server didn't answer."""
         with self._lock:
             self._until = time.monotonic() + _OPEN_SECONDS
 
     def record_success(self) -> None:
-        """Record that the server answered."""
         if self._until is not None:
             with self._lock:
                 self._until = None
@@ -280,9 +270,6 @@ def postgresql_engine(url: URL, wait: float, breaker: CircuitBreaker, clock: Ser
     ``wait`` is how many seconds to wait for a lock on a table or row. Connection options in the address take
     precedence. ``breaker`` is told whether the server answers. Each new connection, and each check of a pooled
     connection, also updates ``clock``.
-
-    Raises:
-        ConfigurationError: the PostgreSQL driver isn't installed.
     """
     ours = {
         "connect_timeout": _SECONDS_TO_CONNECT,
@@ -422,11 +409,7 @@ def _with_deadline(steps: Generator[Any, Any, Any], seconds: float) -> Generator
 
 
 def postgresql_url(text: str, password: str | None) -> URL:
-    """Return the database URL for an address in the settings, with the password from its file or variable.
-
-    Raises:
-        ConfigurationError: the address isn't one of a PostgreSQL database, or contains a password.
-    """
+    """Return the database URL for an address in the settings, with the password from its file or variable."""
     url = None
     with suppress(ArgumentError, ValueError):  # ValueError: the port isn't a number
         url = make_url(text)

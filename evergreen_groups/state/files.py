@@ -41,11 +41,7 @@ def open_directory(path: str | Path, within: int | None = None, *, list_it: bool
 
 
 def names_in(directory: int) -> list[str]:
-    """Return the names in a directory (a descriptor).
-
-    Raises:
-        OSError: the directory can't be listed.
-    """
+    """Return the names in a directory (a descriptor)."""
     with open_directory(".", directory, list_it=True) as listed:
         return os.listdir(listed)  # noqa: PTH208 - a descriptor
 
@@ -58,11 +54,7 @@ def sync(directory: int) -> None:
 
 @contextmanager
 def private_directory(name: str, parent: int) -> Iterator[int]:
-    """Open the directory ``name`` in ``parent`` and yield its descriptor. Create it with mode 0700 if necessary.
-
-    Raises:
-        OSError: the name belongs to something else, or other users can write to the directory.
-    """
+    """Open the directory ``name`` in ``parent`` and yield its descriptor. Create it with mode 0700 if necessary."""
     with suppress(FileExistsError):
         os.mkdir(name, 0o700, dir_fd=parent)
     descriptor = _open(name, _DIRECTORY, parent)
@@ -291,11 +283,7 @@ def temporary_directory() -> Path:
 
 
 def private_file() -> BinaryIO:
-    """Open a new unnamed file that only this user can read. It disappears when it is closed or the process ends.
-
-    Raises:
-        ConfigurationError: the file can't be created.
-    """
+    """Open a new unnamed file that only this user can read. It disappears when it is closed or the process ends."""
     directory = temporary_directory()
     with write_errors(directory):
         return cast("BinaryIO", TemporaryFile(dir=directory))
@@ -329,11 +317,7 @@ def find_cache_directory(environ: Mapping[str, str]) -> Path | None:
 
 
 def make_state_directory(path: Path) -> Path:
-    """Create a state directory with mode 0700, if necessary.
-
-    Raises:
-        ConfigurationError: the directory can't be created.
-    """
+    """Create a state directory with mode 0700, if necessary."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:

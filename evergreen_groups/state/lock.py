@@ -69,7 +69,6 @@ class LeaseName:
     shared: str = ""
 
     def part(self, name: str) -> LeaseName:
-        """Return the lease of one part."""
         return replace(self, parts=frozenset({name}))
 
     @property
@@ -145,11 +144,7 @@ def busy(doing: str, holder: Holder | None, parts: Collection[object]) -> BusyEr
 
 
 def holder_of(file: Path) -> Holder | None:
-    """Read who holds a lock, or was killed while holding it, without taking the lock. None if there is no note.
-
-    Raises:
-        ConfigurationError: the file can't be read.
-    """
+    """Read who holds a lock, or was killed while holding it, without taking the lock. None if there is no note."""
     try:
         with open_directory(file.parent) as parent:
             descriptor = open_own(file.name, os.O_RDONLY, parent, any_owner=True)
@@ -172,9 +167,6 @@ def is_held(file: Path, parts: Collection[int], shared: Collection[int] = ()) ->
     """Return whether any of these parts of a lock file is locked, the ``shared`` ones exclusively.
 
     Takes no lock, so no other process has to wait for this one.
-
-    Raises:
-        ConfigurationError: the file can't be opened.
     """
     with _lock_file(file) as descriptor:
         return any(_is_locked(descriptor, part, kind) for part, kind in _in_order(parts, shared))
@@ -239,7 +231,6 @@ def _lock(descriptor: int, part: int | None, kind: int) -> None:
 
 
 def _is_locked(descriptor: int, part: int | None, kind: int) -> bool:
-    """Return whether a lock of this kind would have to wait."""
     if not hasattr(fcntl, "F_OFD_GETLK"):  # no way to test without trying
         return not try_lock(descriptor, 0.0)
     asked = struct.pack(_FLOCK, kind, os.SEEK_SET, part, 1, 0)

@@ -85,9 +85,6 @@ def prune(transactions: Transactions, days: Mapping[str, int], now: datetime) ->
     """Delete what is older than its kind's ``days``. Return the number of deleted rows by kind.
 
     ``now`` is the clock's time. Records from the current run are never too old.
-
-    Raises:
-        StateError: the database can't be used.
     """
     trusted = _advance_trusted_time(transactions, now)
     gone = dict.fromkeys((kind.name for kind in KINDS), 0)
@@ -186,23 +183,16 @@ def forget(transactions: Transactions, patron: int) -> Forgotten:
                 left = json.dumps([member for member in json.loads(row.members) if member != patron])
                 connection.execute(update(table).where(*where).values(members=left))
             connection.execute(update(table).where(table.c.contact == patron).values(contact=0))
-        return Forgotten(gone, of_events, len(of_runs), _forget_entries(connection, patron))
-
-
-def _forget_entries(connection: Connection, patron: int) -> int:
-    """Delete the entries saved while a patron was the contact person, and the patron's id as staff in others.
-
-    Return the number of entries. All versions go if the patron was the contact person of one: else a deleted or
-    corrected version would be back.
-    """
-    entries = follow_up_entries.c
-    first_version = func.coalesce(entries.corrects, entries.id)
-    wanted = list(connection.scalars(select(first_version).where(entries.contact == patron).distinct()))
-    connection.execute(delete(follow_up_entries).where(entries.id.in_(wanted)))  # later versions go with it
-    connection.execute(delete(follow_ups).where(~exists().where(entries.follow_up == follow_ups.c.id)))
-    by_staff = update(follow_up_entries).where(entries.staff == patron)
-    connection.execute(by_staff.values(staff=None, workstation=None, idempotency_key=""))
-    return len(wanted)
+        # If the patron was the contact person of any version of an entry, all versions go: else a deleted or corrected
+        # version would be back.
+        entries = follow_up_entries.c
+        first_version = func.coalesce(entries.corrects, entries.id)
+        wanted = list(connection.scalars(select(first_version).where(entries.contact == patron).distinct()))
+        connection.execute(delete(follow_up_entries).where(entries.id.in_(wanted)))  # later versions go with it
+        connection.execute(delete(follow_ups).where(~exists().where(entries.follow_up == follow_ups.c.id)))
+        by_staff = update(follow_up_entries).where(entries.staff == patron)
+        connection.execute(by_staff.values(staff=None, workstation=None, idempotency_key=""))
+        return Forgotten(gone, of_events, len(of_runs), len(wanted))
 
 
 def _naming(connection: Connection, column: Column[str], patron: int) -> list[tuple[list[ColumnElement[bool]], Any]]:

@@ -48,11 +48,9 @@ class Timestamp(TypeDecorator[datetime]):
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """Use PostgreSQL's native type."""
         return dialect.type_descriptor(Text() if dialect.name == "sqlite" else DateTime(timezone=True))
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
-        """Convert to UTC for storage."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -61,7 +59,6 @@ class Timestamp(TypeDecorator[datetime]):
         return time.isoformat(timespec="microseconds") if dialect.name == "sqlite" else time
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        """Return the stored time in UTC."""
         if value is None:
             return None
         time = datetime.fromisoformat(value) if dialect.name == "sqlite" else value
@@ -77,15 +74,12 @@ class Amount(TypeDecorator[Decimal]):
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """Use PostgreSQL's native type."""
         return dialect.type_descriptor(Text() if dialect.name == "sqlite" else Numeric(14, 2))
 
     def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
-        """Format with two decimal places for SQLite."""
         return value if value is None or dialect.name != "sqlite" else f"{value:.2f}"
 
     def process_result_value(self, value: Any, _dialect: Dialect) -> Decimal | None:
-        """Return the stored amount as a ``Decimal``."""
         return None if value is None else Decimal(value)
 
 
@@ -384,10 +378,7 @@ leases = Table(
 """The holders of leases, for messages only. The database engine's own locks decide who holds a lease."""
 
 retention = Table(
-    "retention",
-    metadata,
-    Column("name", Text, primary_key=True),
-    Column("believed_at", Timestamp, nullable=False),
+    "retention", metadata, Column("name", Text, primary_key=True), Column("believed_at", Timestamp, nullable=False)
 )
 """The trusted time of the last deletion of old records."""
 

@@ -42,11 +42,7 @@ class State:
     """
 
     def __init__(
-        self,
-        directory: Path,
-        database: str | None = None,
-        password: str | None = None,
-        plugins: Plugins | None = None,
+        self, directory: Path, database: str | None = None, password: str | None = None, plugins: Plugins | None = None
     ) -> None:
         self.directory = directory
         self.plugins = plugins or Plugins()
@@ -67,11 +63,6 @@ class State:
             return self._database
 
     def load(self) -> None:
-        """Import what the database needs ahead of time, without opening it.
-
-        Raises:
-            ConfigurationError: the database's address is invalid.
-        """
         _ = self.database
 
     def change_lease(
@@ -90,11 +81,7 @@ class State:
         return self.database.lease(_change_lease_name(gateway, patrons, groups), timeout)
 
     def is_being_changed(self, gateway: str, patrons: Collection[int]) -> bool:
-        """Return whether any run holds the lease for changing one of these patrons (ids) at a gateway.
-
-        Raises:
-            StateError: the database can't be reached.
-        """
+        """Return whether any run holds the lease for changing one of these patrons (ids) at a gateway."""
         return self.database.is_leased(_change_lease_name(gateway, patrons))
 
     def event_lease(self, event: str, timeout: float) -> AbstractContextManager[Lease]:
@@ -111,7 +98,6 @@ class State:
         return self.database.lease_holder(_REPORT)
 
     def close(self) -> None:
-        """Close all connections."""
         if self._database is not None:
             self._database.close()
             self._database = None
@@ -198,9 +184,6 @@ def write_run_status(
     """Replace the status of the last scheduled run, or with ``manual`` that of the last manual one.
 
     ``within`` is the connection of a transaction that also writes other data.
-
-    Raises:
-        StateError: the database can't be used.
     """
     from sqlalchemy import delete
 
@@ -214,11 +197,7 @@ def write_run_status(
 
 
 def read_run_status(transactions: Transactions, *, manual: bool = False) -> RunStatus | None:
-    """Return the status of the last scheduled run, or with ``manual`` that of the last manual one. None without any.
-
-    Raises:
-        StateError: the database can't be used.
-    """
+    """Return the status of the last scheduled run, or with ``manual`` that of the last manual one. None without any."""
     if not transactions.is_there:
         return None
     from sqlalchemy import select

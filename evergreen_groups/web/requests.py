@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from flask import Request
     from werkzeug.datastructures import Headers
 
-    from evergreen_groups.settings import LanguageSettings, Network
+    from evergreen_groups.settings import LanguageSettings, values
 
 Address = IPv4Address | IPv6Address
 
@@ -43,7 +43,7 @@ _TOKEN = re.compile(r"[0-9A-Za-z_-]{16,128}")
 _SIGNS_OF_A_PROXY = ("Forwarded", "Via", "X-Forwarded-Host", "X-Forwarded-Server", "X-Forwarded-Proto", "X-Real-IP")
 
 
-def client_address(peer: str | None, headers: Headers, trusted_proxies: Sequence[Network]) -> Address | None:
+def client_address(peer: str | None, headers: Headers, trusted_proxies: Sequence[values.Network]) -> Address | None:
     """Return the address of the client, or None if it can't be known.
 
     ``peer`` is the other end of the connection. ``X-Forwarded-For`` counts only if the peer is a trusted proxy. Each
@@ -65,7 +65,7 @@ def client_address(peer: str | None, headers: Headers, trusted_proxies: Sequence
     return address
 
 
-def is_allowed(address: Address | None, networks: Iterable[Network]) -> bool:
+def is_allowed(address: Address | None, networks: Iterable[values.Network]) -> bool:
     """Return whether an address is in one of the networks. An unknown address is in none."""
     return address is not None and _in_any(address, networks)
 
@@ -80,7 +80,7 @@ def client_network(address: Address | None) -> str:
     return str(address)
 
 
-def _in_any(address: Address, networks: Iterable[Network]) -> bool:
+def _in_any(address: Address, networks: Iterable[values.Network]) -> bool:
     return any(address in network for network in networks)
 
 

@@ -27,7 +27,7 @@ from support.web_caller import API, bearer, client_of, session, settings_of
 
 import evergreen_groups
 from evergreen_groups.cli.application import run
-from evergreen_groups.settings import CONFIG_VARIABLE
+from evergreen_groups.settings.reading import CONFIG_VARIABLE
 from evergreen_groups.web import create_app
 
 PACKAGE = str(Path(evergreen_groups.__file__).parent) + os.sep

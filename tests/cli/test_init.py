@@ -25,7 +25,6 @@ from evergreen_groups.cli.application import run
 from evergreen_groups.cli.commands.init import _emit, init_command
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import (
-    CONFIG_VARIABLE,
     GatewaySettings,
     MailSettings,
     PolicySettings,
@@ -157,6 +156,14 @@ def test_all_questions_with_mistakes_on_the_way(sandbox: Sandbox, command: Comma
     assert command("--config", str(file), "report").returncode == exit_status.DONE
 
 
+def test_a_warning_is_not_repeated_as_ok(init: Init, command: Command, sandbox: Sandbox) -> None:
+    command.environ[passwords.PASSWORD_VARIABLE] = PASSWORD
+    sandbox._store.update("pgpt", 1, {"threshold": "5.00"})
+    done = init()
+    assert done.returncode == exit_status.DONE, done.stderr
+    assert done.stderr.count("Evergreen blocks at $5.00") == 1
+
+
 def test_nothing_is_asked_with_yes(init: Init, command: Command, file: Path, mail_certificates: Path) -> None:
     post = Post()
     command.environ |= {passwords.PASSWORD_VARIABLE: PASSWORD, "EVERGREEN_GROUPS_MAIL_PASSWORD": SECRET}
@@ -209,7 +216,7 @@ def test_paths_are_good_wherever_runs_are_started(
     options = ("init", "--yes", "--url", sandbox.url, "--username", "consortium_staff")
     assert run(["--config", "given.toml", *options, "--password-file", "secret"]) == exit_status.DONE
     monkeypatch.setenv(passwords.PASSWORD_VARIABLE, PASSWORD)
-    monkeypatch.setenv(CONFIG_VARIABLE, "written.toml")
+    monkeypatch.setenv(load.CONFIG_VARIABLE, "written.toml")
     assert run(list(options)) == exit_status.DONE
     assert load.load(tmp_path / "given.toml", {}).gateway.password_file == tmp_path / "secret"
     assert load.load(tmp_path / "written.toml", {}).gateway.password_file == tmp_path / "password"

@@ -1,13 +1,13 @@
-"""The doctor approves a good installation and names the cause of each planted fault."""
+"""The doctor approves a good installation and names the cause of each planted fault, in every language."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import sqlite3
 import sys
-from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,28 +23,62 @@ from support.report_samples import sample_report
 from support.state_files import write_last_run
 
 from evergreen_groups import exit_status
-from evergreen_groups.doctor import Finding, Subject, Verdict, run
+from evergreen_groups.doctor import Diagnosis, Finding, Subject, Verdict, run
 from evergreen_groups.doctor import network as service
-from evergreen_groups.doctor.finding import from_error
-from evergreen_groups.doctor.interface import NO_TOKEN
-from evergreen_groups.errors import DataError, StateError, TransportError
-from evergreen_groups.message import own_pip
+from evergreen_groups.doctor.checks import CHECKS
+from evergreen_groups.doctor.finding import from_error, from_os_error
+from evergreen_groups.doctor.interface import DESK_PERMISSIONS, METHODS, NO_TOKEN, PERMISSIONS
+from evergreen_groups.errors import ConfigurationError, DataError, StateError, TransportError, UnreachableError
+from evergreen_groups.language import Language, gettext, use_language
+from evergreen_groups.language.language import PSEUDO
+from evergreen_groups.message import Message, own_pip
+from evergreen_groups.render import DiagnosisWriter, write_diagnosis_json
 from evergreen_groups.report import History
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state import RunOutcome, RunStatus, State
 from evergreen_groups.state.database import FILE_NAME
 
 OK, WARNING, FAILED, SKIPPED = Verdict
-WRITES = {
-    "open-ils.actor.patron.update",
-    "open-ils.actor.usergroup.new",
-    "open-ils.actor.user.penalties.update_at_home",
-}
+MIRRORED = Language(PSEUDO, timezone=UTC)
+WRITES = {f"open-ils.actor.{name}" for name in ("patron.update", "usergroup.new", "user.penalties.update_at_home")}
+
+
+def untranslated(finding: Finding, *data: object) -> list[str]:
+    """Return the words of a finding that aren't translated and are no data."""
+    stream = io.StringIO()
+    with use_language(MIRRORED):
+        writer = DiagnosisWriter(stream, width=2000, color=False)
+        writer.write_finding(finding)
+        writer.write_counts(Diagnosis(datetime.now(UTC), None, (finding,)))
+    text = stream.getvalue()
+    for name in sorted(filter(None, map(str, data)), key=len, reverse=True):
+        text = text.replace(name, " ")
+    return re.findall(r"[A-Za-z]{2,}", text)
+
+
+def data_in(values: object) -> set[str]:
+    """Return the parts of values that aren't texts: names, paths, addresses."""
+    if isinstance(values, Message):
+        return set().union(*map(data_in, values.values.values()))
+    if isinstance(values, list | tuple):
+        return set().union(*map(data_in, values))
+    return {str(values)}
+
+
+def of_values(finding: Finding) -> set[str]:
+    return set().union(*map(data_in, finding.values.values()))
+
+
+def check_translated(finding: Finding) -> None:
+    own = () if isinstance(finding.title, Message) else (finding.title,)
+    assert untranslated(finding, *of_values(finding), *own) == [], finding
 
 
 def test_nothing_is_wrong_with_what_is_right(installation: Installation) -> None:
     installation.changes = True
     diagnosis = installation.examined()
+    for finding in diagnosis.findings:
+        check_translated(finding)
     assert [said(finding) for finding in only(diagnosis, WARNING, FAILED, SKIPPED)] == []
     assert diagnosis.healthy
     assert diagnosis.gateway == installation.url
@@ -81,15 +115,11 @@ def test_a_configuration_that_needs_an_account_misses_it(installation: Installat
 
 def test_what_its_account_could_do_at_a_desk(installation: Installation, sandbox: Sandbox) -> None:
     def found() -> list[str]:
-        return [finding.found for finding in examined() if finding.code not in ("desk-thresholds", "desk-follow-ups")][
-            3:
-        ]
+        findings = installation.examined(["configuration", "login", "account", "permission.desk"]).findings
+        return [finding.found for finding in findings if finding.check == "permission.desk"]
 
-    def examined() -> Sequence[Finding]:
-        return installation.examined(["configuration", "login", "account", "permission.desk"]).findings
-
-    assert found() == ["this account could change groups at: LAKELAND"]
-    (thresholds,) = (finding.found for finding in examined() if finding.code == "desk-thresholds")
+    thresholds, _follow_ups, groups = found()
+    assert groups == "this account could change groups at: LAKELAND"
     assert "VIEW_GROUP_PENALTY_THRESHOLD at depth 0" in thresholds
     for account, lacking, what in (
         ("north_manager", None, "this account could change groups at: NORTH"),
@@ -102,7 +132,7 @@ def test_what_its_account_could_do_at_a_desk(installation: Installation, sandbox
             connection.execute("DELETE FROM grants WHERE permission LIKE ? AND usr = 3", [lacking])
         installation.username = account
         installation.write()
-        assert [text[: len(what)] for text in found()] == [what]
+        assert found()[2].startswith(what)
     installation.more = "[desk]\nchanges = false\n"
     installation.write()
     assert found() == []
@@ -146,11 +176,18 @@ def test_nothing_is_left_behind(installation: Installation) -> None:
     assert {file.name: file.read_bytes() for file in installation.state.iterdir()} == before
 
 
-def test_an_error_that_does_not_say_what_to_do_gets_words_for_its_kind() -> None:
-    for error in (DataError("no"), TransportError("no", asked="a.b"), StateError("no")):
-        found = from_error(error)
-        assert found.found.endswith("no")
-        assert found.advice
+def test_an_error_is_shown_with_its_values_and_what_its_kind_advises() -> None:
+    for error in (ConfigurationError("no {name}", values={"name": Message("file")}), DataError("no"), StateError("no")):
+        assert untranslated(from_error(error)) == []
+    asked = from_error(TransportError("no answer", asked="a.bc"))
+    assert asked.found == "a.bc: no answer"
+    assert asked.advice
+    assert untranslated(asked, "a.bc") == []
+    assert from_error(UnreachableError("no answer", asked="a.bc")).found == "no answer"
+    assert from_error(ConfigurationError("{braces}")).found == "{braces}"
+    missing = from_os_error(FileNotFoundError(2, "No such file or directory", "/etc/x.toml"))
+    assert missing.found == "/etc/x.toml: No such file or directory"
+    assert untranslated(missing, "/etc/x.toml") == []
 
 
 OF_PCRUD = pytest.mark.apache(reason="the doctor tries none of pcrud's methods behind the other one")
@@ -180,6 +217,14 @@ def test_a_planted_fault_is_named(installation: Installation, proxy: FaultProxy,
     assert {finding.found for finding in only(diagnosis, SKIPPED)} <= {
         f"not checked because this failed: {first.title}"
     }
+    for finding in diagnosis.findings:
+        check_translated(finding)
+        # What isn't a text of the catalogue is a name, and no words, but for how an answer breaks the protocol.
+        assert [
+            name
+            for name in of_values(finding) - {finding.values.get("detail")}
+            if re.search(r"\b(a|by|for|is|no|not|of(?! tomorrow)|the|to) [a-z]", name)
+        ] == []
 
 
 def test_a_login_that_is_tried_for_the_catalog_is_logged_out(
@@ -229,22 +274,9 @@ def test_a_run_that_was_killed_when_all_was_done_is_no_fault(installation: Insta
 
 def test_it_says_what_contact_data_means(installation: Installation) -> None:
     installation.more = "[report]\ncontact = true\n"
-    [found] = [
-        one for one in installation.examined(["configuration", "output"]).findings if one.check == "output.contact"
-    ]
+    examined = installation.examined(["configuration", "output"])
+    [found] = [one for one in examined.findings if one.check == "output.contact"]
     assert "phone numbers, e-mail and postal addresses" in found.found
-
-
-@pytest.mark.parametrize("output", ['report.xlsx"', 'report.today"\nformat = "xlsx"'])
-def test_spreadsheets_without_what_writes_them(
-    installation: Installation, monkeypatch: pytest.MonkeyPatch, output: str
-) -> None:
-    installation.more = f'[report]\noutput = "{installation.directory}/{output}\n'
-    assert only(installation.examined(["configuration", "output"]), WARNING, FAILED) == []
-    monkeypatch.setitem(sys.modules, "xlsxwriter", None)  # as if it weren't installed
-    (failure,) = only(installation.examined(["configuration", "output"]), WARNING, FAILED)
-    assert (failure.check, failure.verdict) == ("output", FAILED)
-    assert f"{own_pip()} install" in failure.advice
 
 
 def found_of_reports(installation: Installation, *tables: str) -> list[Finding]:
@@ -287,9 +319,11 @@ def test_spreadsheets_of_the_night_without_what_writes_them(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "xlsxwriter", None)  # as if it weren't installed
-    table = f'output = "{installation.directory}/x"\nsplit = "library"\nformats = ["html", "xlsx"]'
-    _main, one = found_of_reports(installation, table)
-    assert (one.check, one.code) == ("output.r0", "format-package-missing")
+    tables = ('.xlsx"', '.today"\nformat = "xlsx"', '"\nsplit = "library"\nformats = ["html", "xlsx"]')
+    place = installation.directory / "x"
+    _main, *found = found_of_reports(installation, *(f'output = "{place}{n}{end}' for n, end in enumerate(tables)))
+    assert [(one.check, one.code) for one in found] == [(f"output.r{n}", "format-package-missing") for n in range(3)]
+    assert f"{own_pip()} install" in found[0].advice
 
 
 @pytest.mark.parametrize(
@@ -429,3 +463,37 @@ def test_json_for_programs(sandbox: Sandbox, tmp_path: Path) -> None:
         "advice": "",
     }
     assert sum(document["counts"].values()) == len(document["findings"])
+
+
+# --- In other languages ---
+
+
+def test_titles_and_purposes_are_texts_of_the_catalogue() -> None:
+    assert [check.title for check in CHECKS if not isinstance(check.title, Message)] == ["Redis", "VIEW_USER"]
+    with use_language(MIRRORED):
+        for text in (*(one.purpose for one in METHODS), *(one.purpose for one in PERMISSIONS)):
+            assert not re.search("[A-Za-z]{2}", gettext(text).replace("audit --fix", ""))
+    assert all(name.isupper() for name in DESK_PERMISSIONS)
+
+
+def test_what_programs_read_is_english(installation: Installation) -> None:
+    diagnosis = installation.examined(["configuration", "password", "state"])
+    written = []
+    for language in (MIRRORED, Language()):
+        stream = io.StringIO()
+        with use_language(language):
+            write_diagnosis_json(diagnosis, stream)
+        written.append(stream.getvalue())
+    assert written[0] == written[1]
+    titles = [finding["title"] for finding in json.loads(written[0])["findings"]]
+    assert titles == ["Configuration", "Password", "State directory"]
+    assert only(diagnosis, FAILED) == []
+
+
+def test_the_command_speaks_the_configured_language_or_the_terminals(sandbox: Sandbox, tmp_path: Path) -> None:
+    run = Command(tmp_path, sandbox.url)
+    run.config.write_text('[language]\ndefault = "ar-XB"\n')
+    assert "State directory" not in run("doctor").stdout
+    run.environ["LC_ALL"] = "en_US.UTF-8"
+    assert "State directory" in run("doctor").stdout
+    assert run("doctor", "--json").stdout.isascii()

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from support.command import Command
 
-from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.installation import Machine
+from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
+from evergreen_groups.installation import Machine, plan_installation, plan_removal, run_command
+from evergreen_groups.installation import plan as installation_plan
 from evergreen_groups.installation.files import FileCondition, condition_of, with_digest, without_digest
-from evergreen_groups.installation.plan import plan_removal
+from evergreen_groups.settings import reading as load
 
 UNITS = Path("etc/systemd/system")
 SERVICE = UNITS / "evergreen-groups-report.service"
@@ -83,9 +84,8 @@ def test_what_the_configuration_has_new_is_written_and_what_somebody_changed_is_
     timer = root.directory / TIMER
     timer.write_text(timer.read_text().replace("03:15", "04:15"))
     (root.configuration / "database-password").write_text("x")
-    root.configure(
-        (root.configuration / "config.toml").read_text() + '[state]\ndatabase = "postgresql+psycopg://g@db/g"\n'
-    )
+    with (root.configuration / "config.toml").open("a") as file:
+        file.write('[state]\ndatabase = "postgresql+psycopg://g@db/g"\n')
     printed = root("install", "nightly", "--yes", status=1)
     assert "updated: /etc/systemd/system/evergreen-groups-report.service" in printed
     assert "+LoadCredential=database_password:/etc/evergreen-groups/database-password" in printed
@@ -132,10 +132,8 @@ def test_one_thing_makes_the_report(root: Root) -> None:
 def test_for_a_package_no_configuration_is_needed(root: Root) -> None:
     (root.configuration / "config.toml").unlink()
     root("install", "nightly", "serve", "--yes", "--program", "/usr/bin/evergreen-groups")
-    assert (
-        "ExecStart=/usr/bin/evergreen-groups -v serve"
-        in (root.directory / UNITS / "evergreen-groups.service").read_text()
-    )
+    service = (root.directory / UNITS / "evergreen-groups.service").read_text()
+    assert "ExecStart=/usr/bin/evergreen-groups -v serve" in service
 
 
 @pytest.mark.long
@@ -143,9 +141,7 @@ def test_what_apache_includes_stays_until_it_does_not(root: Root) -> None:
     sites = root.directory / "etc" / "apache2" / "sites-enabled"
     sites.mkdir(parents=True)
     assert "Include evergreen-groups.conf" in root("install", "apache", "--yes")
-    (sites / "eg.conf").write_text(
-        "<VirtualHost *:443>\n    Include eg_vhost.conf\n    Include evergreen-groups.conf\n"
-    )
+    (sites / "eg.conf").write_text("<VirtualHost>\n    Include eg_vhost.conf\n    Include evergreen-groups.conf\n")
     assert "eg.conf includes" in root("uninstall", "--yes", status=3)
     (sites / "eg.conf").write_text("# Include evergreen-groups.conf\n")
     root("uninstall", "apache", "--yes")
@@ -171,21 +167,75 @@ def test_only_a_purge_takes_configuration_and_state(root: Root) -> None:
     assert not (root.directory / "var/lib/evergreen-groups").is_symlink()
 
 
-def test_the_links_of_an_enabled_unit_go_with_it(tmp_path: Path) -> None:
+def test_the_links_of_an_enabled_unit_go_with_it_and_what_is_gone_already_is_an_error(tmp_path: Path) -> None:
     timer = tmp_path / TIMER
-    (timer.parent / "timers.target.wants").mkdir(parents=True)
-    timer.write_text(with_digest("[Timer]\n"))
     link = timer.parent / "timers.target.wants" / timer.name
-    link.symlink_to(f"/{TIMER}")
-    list(plan_removal(Machine(root=tmp_path), ["nightly"]).remove())
-    assert not link.is_symlink()
-
-
-def test_a_file_that_can_not_be_removed_is_an_error(tmp_path: Path) -> None:
-    timer = tmp_path / TIMER
-    timer.parent.mkdir(parents=True)
+    link.parent.mkdir(parents=True)
     timer.write_text(with_digest("[Timer]\n"))
+    link.symlink_to(f"/{TIMER}")
     plan = plan_removal(Machine(root=tmp_path), ["nightly"])
-    timer.unlink()
+    list(plan.remove())
+    assert not link.is_symlink()
     with pytest.raises(ConfigurationError, match="cannot write"):
         list(plan.remove())
+
+
+# --- The commands that an installation ends with ---
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    directory = tmp_path / "etc"
+    directory.mkdir(mode=0o700)
+    file = directory / "config.toml"
+    file.write_text('[gateway]\nurl = "https://ils.example.org"\nusername = "groups"\n')
+    (directory / "password").write_text("x")
+    for private in directory.iterdir():
+        private.chmod(0o600)
+    return Machine(config_file=file, settings=load.load(file, {}), state_directory=tmp_path / "state")
+
+
+def test_crons_user_is_made_and_may_read_what_it_must(machine: Machine) -> None:
+    commands = plan_installation(machine, ["cron"]).commands
+    directory = machine.config_file.parent
+    assert [" ".join(command) for command in commands[-5:]] == [
+        f"install -d -o evergreen-groups -g evergreen-groups -m 700 {machine.state_directory}",
+        f"chgrp evergreen-groups {directory}",
+        f"chmod g+rx {directory}",
+        f"chgrp evergreen-groups {directory / 'config.toml'} {directory / 'password'}",
+        f"chmod g+r {directory / 'config.toml'} {directory / 'password'}",
+    ]
+    assert plan_installation(machine, ["cron"], starts=False).commands == ()
+
+
+def test_systemd_is_asked_to_start_what_was_written(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert plan_installation(machine, ["nightly"]).commands == ()
+    monkeypatch.setattr(installation_plan, "_BOOTED", tmp_path)
+    commands = plan_installation(machine, ["nightly", "serve"]).commands
+    assert [" ".join(command) for command in commands] == [
+        "systemctl daemon-reload",
+        "systemctl enable evergreen-groups-report.timer",
+        "systemctl restart evergreen-groups-report.timer",
+        "systemctl enable evergreen-groups.service",
+        "systemctl restart evergreen-groups.service",
+    ]
+    assert plan_installation(Machine(settings=machine.settings, root=tmp_path), ["serve"]).commands == ()
+    removal = plan_removal(machine, ["nightly"])
+    assert (removal.before, removal.after) == ((), ())  # nothing of it is there
+
+
+def test_a_machine_without_a_configuration_gets_nothing() -> None:
+    with pytest.raises(ConfigurationError, match="no configuration found; run `evergreen-groups init`"):
+        plan_installation(Machine(), ["nightly"])
+
+
+def test_a_command_that_fails_is_an_error_with_what_it_wrote() -> None:
+    run_command(["true"])
+    with pytest.raises(EvergreenGroupsError, match=r"sh -c 'echo no >&2; exit 3' failed: no"):
+        run_command(["sh", "-c", "echo no >&2; exit 3"])
+    with pytest.raises(EvergreenGroupsError, match="failed: 4"):
+        run_command(["sh", "-c", "exit 4"])
+    with pytest.raises(EvergreenGroupsError, match="No such file"):
+        run_command(["no-such-command-here"])

@@ -126,18 +126,11 @@ def test_with_mail_in_the_configuration_the_unit_mails(tmp_path: Path) -> None:
     here = machine(tmp_path, configuration, password="x", mail_password="x", database_password="x", redis_password="x")
     found = unit(render_file(REPORT, here))
     assert found["ExecStart"][0].endswith("/reports --mail")
-    assert [value.partition(":")[0] for value in found["LoadCredential"]] == [
-        "config.toml",
-        "password",
-        "database_password",
-        "mail_password",
-    ]
+    names = ["config.toml", "password", "database_password", "mail_password"]
+    assert [value.partition(":")[0] for value in found["LoadCredential"]] == names
     assert "EVERGREEN_GROUPS_MAIL_PASSWORD_FILE=%d/mail_password" in found["Environment"]
     served = unit(render_file(SERVICE, here))
-    assert [value.partition(":")[0] for value in served["LoadCredential"]] == [
-        "database_password",
-        "redis_password",
-    ]
+    assert [value.partition(":")[0] for value in served["LoadCredential"]] == ["database_password", "redis_password"]
 
 
 def test_the_services_unit_has_password_and_secret_where_it_takes_events(tmp_path: Path) -> None:

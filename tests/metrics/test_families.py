@@ -50,21 +50,6 @@ def test_a_panel_asks_for_what_there_is(query: str) -> None:
     assert set(re.findall(r"(\w+)(?:=~|!=|=)\"", query)) <= labels
 
 
-def test_panels_do_not_overlap() -> None:
-    taken = set()
-    for panel in DASHBOARD["panels"]:
-        place = panel["gridPos"]
-        cells = {
-            (x, y)
-            for x in range(place["x"], place["x"] + place["w"])
-            for y in range(place["y"], place["y"] + place["h"])
-        }
-        assert not cells & taken, panel["title"]
-        taken |= cells
-    assert max(x for x, _ in taken) < 24
-    assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
-
-
 def test_every_metric_of_interest_is_on_the_dashboard() -> None:
     shown = set().union(*map(named_in, queries()))
     missing = {family.name for family in FAMILIES if not {f"{family.name}{end}" for end in ("", "_bucket")} & shown}

@@ -24,9 +24,8 @@ from support.state_files import count_runs, last_run, reporter
 
 from evergreen_groups import exit_status
 from evergreen_groups.client import Client
-from evergreen_groups.mail.mailer import Outbox
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.state import RunOutcome, State
+from evergreen_groups.state import RunOutcome
 from evergreen_groups.state.database import FILE_NAME
 
 STATUS_STEPS = 7
@@ -166,25 +165,41 @@ def test_killed_at_every_other_step(nights: Nights) -> None:
     assert stages == {(False, 1, False), (True, 1, False), (True, 2, True)}
 
 
+def moment_of(edition: Path) -> str | None:
+    """Return when the data of a directory of reports was read, None if there is none. It must be whole."""
+    if not os.path.lexists(edition):
+        return None
+    documents = [json.loads(path.read_text("utf-8")) for path in edition.glob("*.json")]
+    assert len(documents) == 8
+    assert (edition / "index.html").read_text("utf-8").endswith("</html>\n")
+    [moment] = {document["generated_at"] for document in documents}
+    return str(moment)
+
+
 @pytest.mark.long
-def test_killed_while_it_mails(nights: Nights) -> None:
-    post, distinct = Post(), []
-    with server(post, None) as port:
-        nights.mail_to(port)
-        steps = nights.run("--mail").steps - STATUS_STEPS
-        for step in range(1, steps + 1, 3):
-            nights.again()
-            post.taken.clear()
-            run = nights.run("--mail", kill_at=step)
-            assert run.status in (KILLED, exit_status.DONE), run
-            run = nights.run("--mail")
-            assert (run.status, run.errors) == (exit_status.DONE, "")
-            with State(nights.state) as state:
-                assert len(Outbox(state.database)) == 0
-            distinct.append(len({message["Message-ID"] for message in post.taken}))
-    # From the moment the killed run has its mail in the outbox, nothing can lose it any more.
-    assert distinct == sorted(distinct)
-    assert set(distinct) == {1, 2}
+@pytest.mark.parametrize("same_day", [True, False])
+def test_killed_while_it_publishes(nights: Nights, same_day: bool) -> None:
+    """Readers find the old reports or the new ones, whole, and the next run leaves nothing else."""
+    reports = nights.target / "libraries"
+    nights.environ["EVERGREEN_GROUPS_REPORT_FORMATS"] = "json"
+    words = ("--split", "library", "--output", str(reports))
+    assert nights.run(*words).status == exit_status.DONE
+    today = reports / (reports / "latest").readlink()
+    if not same_day:
+        today.rename(reports / "2026-01-01")
+        (reports / "latest").unlink()
+        (reports / "latest").symlink_to("2026-01-01")
+    nights.keep()
+    old, steps, seen = moment_of(reports / "latest"), nights.run(*words).steps, set()
+    for step in range(steps // 3, steps * 3 // 4, 2):  # before, it reads; later, it records
+        nights.again()
+        if nights.run(*words, kill_at=step).status != KILLED:
+            continue
+        seen.add(tuple(moment and moment == old for moment in map(moment_of, (reports / "latest", today))))
+        assert nights.run(*words).status == exit_status.DONE
+        assert moment_of(reports / "latest") == moment_of(today) != old
+        assert len([path for path in (reports / ".editions").iterdir() if path.is_dir()]) == 2 - same_day
+    assert seen == ({(True, True)} if same_day else {(True, None), (True, False)}) | {(False, False)}
 
 
 def test_killed_while_it_mails_it_is_not_made_again(nights: Nights) -> None:

@@ -50,12 +50,33 @@ RECIPIENTS = {
 }
 
 
-def command_with(directory: Path, sandbox: Sandbox, mail_certificates: Path, port: int, more: str = "") -> Command:
-    """The command with a configuration that sends to a server on ``port``; ``more`` are lines of ``[mail]``."""
-    command = Command(directory, sandbox.url)
-    command.config.write_text(mail_section(port, mail_certificates, more, RECIPIENTS))
-    command.environ["EVERGREEN_GROUPS_MAIL_PASSWORD"] = SECRET
-    return command
+class Mailed:
+    """The command with a configuration that sends mails."""
+
+    def __init__(self, directory: Path, url: str, certificates: Path) -> None:
+        self._certificates = certificates
+        self.command = Command(directory, url)
+        self.command.environ |= {"EVERGREEN_GROUPS_MAIL_PASSWORD": SECRET, "STATE_DIRECTORY": str(directory / "state")}
+
+    def configure(self, port: int, more: str = "", others: str = "") -> None:
+        """Send to a server on ``port``; ``more`` are lines of ``[mail]``, ``others`` of other sections."""
+        self.command.config.write_text(mail_section(port, self._certificates, more, RECIPIENTS) + others)
+
+    def __call__(
+        self, *words: str, more: str = "", others: str = "", port: int = 0
+    ) -> tuple[Post, dict[str, str], str]:
+        """Mail the report. Return the server, the plain text of each recipient's mail, and the command's output."""
+        post = Post()
+        with server(post, self._certificates, port=port) as port:
+            self.configure(port, more, others)
+            done = self.command("report", "--mail", *words)
+        assert done.returncode == exit_status.DONE, done.stderr
+        return post, {to: plain(mail) for to, mail in zip(post.recipients, post.taken, strict=True)}, done.stdout
+
+
+@pytest.fixture
+def mailed(sandbox: Sandbox, mail_certificates: Path, tmp_path: Path) -> Mailed:
+    return Mailed(tmp_path, sandbox.url, mail_certificates)
 
 
 def plain(message: EmailMessage) -> str:
@@ -76,19 +97,13 @@ def test_a_letter_tells_over_the_limit_from_blocked_in_evergreen() -> None:
         assert "blocked in Evergreen" not in letter  # not read
 
 
-def test_everyone_gets_their_part_and_no_names(sandbox: Sandbox, mail_certificates: Path, tmp_path: Path) -> None:
-    post = Post()
-    with server(post, mail_certificates) as port:
-        command = command_with(
-            tmp_path, sandbox, mail_certificates, port, 'link = "https://reports.example/{library}.html"'
-        )
-        done = command("report", "--mail", "--format", "json")
-    assert done.returncode == exit_status.DONE, done.stderr
+def test_everyone_gets_their_part_and_no_names(mailed: Mailed) -> None:
+    link = 'link = "https://reports.example/{library}.html"'
+    post, mails, output = mailed("--format", "json", more=link)
     assert post.encrypted == [True] * 3
-    mails = {address: plain(message) for address, message in zip(post.recipients, post.taken, strict=True)}
     assert mails.keys() == {f"{name}@library.example" for name in ("harbor", "north", "director")}
     assert mails["harbor@library.example"] == mails["north@library.example"]
-    report = json.loads(done.stdout)
+    report = json.loads(output)
     people = [member["name"] for group in report["groups"] for member in group["members"]]
     assert people
     for text in (*mails.values(), *(str(message) for message in post.taken)):
@@ -122,27 +137,17 @@ def test_everyone_gets_their_part_and_no_names(sandbox: Sandbox, mail_certificat
     ],
 )
 def test_the_button_is_there_whenever_the_services_address_is_known(
-    sandbox: Sandbox, mail_certificates: Path, tmp_path: Path, split: str, output: str, address: str | None
+    mailed: Mailed, tmp_path: Path, split: str, output: str, address: str | None
 ) -> None:
-    post = Post()
-    with server(post, mail_certificates) as port:
-        command = command_with(tmp_path, sandbox, mail_certificates, port)
-        with command.config.open("a") as config:
-            config.write(f'[serve]\norigin = "https://ils.example"\n[report]\nsplit = "{split}"\n')
-        done = command("report", "--mail", "--output", str(tmp_path / output))
-    assert done.returncode == exit_status.DONE, done.stderr
-    mails = {address: plain(message) for address, message in zip(post.recipients, post.taken, strict=True)}
+    others = f'[serve]\norigin = "https://ils.example"\n[report]\nsplit = "{split}"\n'
+    _post, mails, _output = mailed("--output", str(tmp_path / output), others=others)
     lines = mails["north@library.example"].splitlines()
     found = [line.split()[-1] for line in lines if "https://" in line]
     assert found == ([address] if address else [])
 
 
-def test_attached_only_with_names(sandbox: Sandbox, mail_certificates: Path, tmp_path: Path) -> None:
-    post = Post()
-    with server(post, mail_certificates) as port:
-        command = command_with(tmp_path, sandbox, mail_certificates, port, 'names_in_mail = true\nattach = "xlsx"')
-        done = command("report", "--mail", "--format", "csv")
-    assert done.returncode == exit_status.DONE, done.stderr
+def test_attached_only_with_names(mailed: Mailed) -> None:
+    post, _mails, _output = mailed("--format", "csv", more='names_in_mail = true\nattach = "xlsx"')
     for message in post.taken:
         (attachment,) = message.iter_attachments()
         assert attachment.get_content_type().endswith("spreadsheetml.sheet")
@@ -150,39 +155,30 @@ def test_attached_only_with_names(sandbox: Sandbox, mail_certificates: Path, tmp
     assert "Name" in plain(post.taken[0])
 
 
-def test_a_server_that_is_down_keeps_nothing_from_the_report(
-    sandbox: Sandbox, mail_certificates: Path, tmp_path: Path
-) -> None:
-    port = free_port()
-    command = command_with(tmp_path, sandbox, mail_certificates, port, "tries = 1")
-    output = tmp_path / "report.html"
-    done = command("--quiet", "report", "--mail", "--output", str(output))
+def test_a_server_that_is_down_keeps_nothing_from_the_report(mailed: Mailed, tmp_path: Path) -> None:
+    port, output = free_port(), tmp_path / "report.html"
+    mailed.configure(port, "tries = 1")
+    done = mailed.command("--quiet", "report", "--mail", "--output", str(output))
     assert done.returncode == exit_status.UNSENT
     assert "queued for the next run" in done.stderr  # cron mails what is said, and knows no exit status
     assert "@library.example" not in done.stderr
     assert output.exists()
-    post = Post()
-    with server(post, mail_certificates, port=port):
-        done = command("report", "--mail", "--output", str(output))
-    assert done.returncode == exit_status.DONE, done.stderr
+    post, *_ = mailed("--output", str(output), port=port)
     assert len(post.taken) == 6
     assert len({message["Message-ID"] for message in post.taken}) == 6
 
 
 def test_a_mail_that_was_given_up_is_told_by_the_exit_status(
-    sandbox: Sandbox, mail_certificates: Path, tmp_path: Path
+    mailed: Mailed, mail_certificates: Path, tmp_path: Path
 ) -> None:
+    letter = Letter("Fines", "Nothing", "<p>Nothing</p>")
+    addresses = {"sender": "groups@library.example", "recipient": "a@library.example"}
+    old = build_message(letter, **addresses, written_at=datetime.now(UTC) - timedelta(days=100), run="r")
     with server(Post(), mail_certificates) as port:
-        command = command_with(tmp_path, sandbox, mail_certificates, port)
-        command.environ["STATE_DIRECTORY"] = str(tmp_path / "state")
+        mailed.configure(port)
         with State(tmp_path / "state") as state:
-            letter = Letter("Fines", "Nothing", "<p>Nothing</p>")
-            long_ago = datetime.now(UTC) - timedelta(days=100)
-            old = build_message(
-                letter, sender="groups@library.example", recipient="a@library.example", written_at=long_ago, run="r"
-            )
             Outbox(state.database).add([old])
-        done = command("--quiet", "report", "--mail", "--output", str(tmp_path / "report.html"))
+        done = mailed.command("--quiet", "report", "--mail", "--output", str(tmp_path / "report.html"))
     assert done.returncode == exit_status.UNSENT
     assert "1 mails were given up" in done.stderr
     with State(tmp_path / "state") as state:
@@ -219,21 +215,14 @@ def test_a_spreadsheet_that_cannot_be_made_is_told_before_anything_is_read(
     assert "xlsxwriter" in capsys.readouterr().err
 
 
-def test_a_report_of_some_libraries_is_not_sent_to_the_others(
-    sandbox: Sandbox, mail_certificates: Path, tmp_path: Path
-) -> None:
-    post = Post()
-    with server(post, mail_certificates) as port:
-        link = 'link = "https://ils.example/{library}.html"'
-        command = command_with(tmp_path, sandbox, mail_certificates, port, link)
-        done = command("report", "--mail", "--org", "pine")
-    assert done.returncode == exit_status.DONE, done.stderr
-    assert {str(message["To"]): plain(message).splitlines()[0].partition(": ")[2] for message in post.taken} == {
+def test_a_report_of_some_libraries_is_not_sent_to_the_others(mailed: Mailed) -> None:
+    _post, mails, _output = mailed("--org", "pine", more='link = "https://ils.example/{library}.html"')
+    assert {to: text.splitlines()[0].partition(": ")[2] for to, text in mails.items()} == {
         "director@library.example": "PINE",
         "north@library.example": "PINE",
         "harbor@library.example": "PINE",
     }
-    assert all("https://ils.example/PINE.html" in plain(message) for message in post.taken)
+    assert all("https://ils.example/PINE.html" in text for text in mails.values())
 
 
 @pytest.mark.parametrize(
@@ -247,16 +236,14 @@ def test_a_report_of_some_libraries_is_not_sent_to_the_others(
         ("an unknown library", "NOWHERE"),
     ],
 )
-def test_bad_settings_are_told_before_anything_is_read(
-    sandbox: Sandbox, mail_certificates: Path, tmp_path: Path, more: str, word: str
-) -> None:
+def test_bad_settings_are_told_before_anything_is_read(mailed: Mailed, tmp_path: Path, more: str, word: str) -> None:
     if word == "NOWHERE":
-        command = command_with(tmp_path, sandbox, mail_certificates, free_port())
-        command.environ["EVERGREEN_GROUPS_MAIL_RECIPIENTS"] = "NOWHERE=a@library.example"
+        mailed.configure(free_port())
+        mailed.command.environ["EVERGREEN_GROUPS_MAIL_RECIPIENTS"] = "NOWHERE=a@library.example"
     else:
-        command = command_with(tmp_path, sandbox, mail_certificates, 1, more)
-        del command.environ["EVERGREEN_GROUPS_MAIL_PASSWORD"]
-    done = command("report", "--mail", "--output", str(tmp_path / "report.html"))
+        mailed.configure(1, more)
+        del mailed.command.environ["EVERGREEN_GROUPS_MAIL_PASSWORD"]
+    done = mailed.command("report", "--mail", "--output", str(tmp_path / "report.html"))
     assert done.returncode == exit_status.CONFIGURATION
     assert word in done.stderr
     assert not (tmp_path / "report.html").exists()

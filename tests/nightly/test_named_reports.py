@@ -7,7 +7,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import pytest
 from support.command import Command, one_line
 from support.fault_proxy import FaultProxy
 from support.mail_server import SECRET, Post, mail_section, server
@@ -147,29 +146,3 @@ recipients = {{"*" = ["director@library.example", "fines@library.example"]}}
         ("fines@library.example", True),
     ]
     assert len({one["Message-ID"] for one in post.taken}) == 3
-
-
-@pytest.mark.parametrize(
-    ("table", "word"),
-    [
-        ('output = "x.json"', "needs a name"),
-        ('name = "a"', "an output or recipients"),
-        ('name = "a b"\noutput = "x.json"', "isn't allowed"),
-        ('name = "a"\noutput = "x.json"\ndeadline = 5', "unknown key"),
-        ('name = "a"\noutput = "x.json"\nmin_total = -5', "isn't allowed"),
-        ('name = "a"\noutput = "x.json"\n[[reports]]\nname = "A"\noutput = "y.json"', "another report"),
-    ],
-)
-def test_what_a_table_cannot_be(command: Command, table: str, word: str) -> None:
-    command.config.write_text(f"[[reports]]\n{table}\n")
-    done = command("report")
-    assert done.returncode == exit_status.CONFIGURATION
-    assert one_line(done.stderr)
-    assert word in done.stderr
-
-
-def test_tables_are_tables(command: Command) -> None:
-    command.config.write_text("reports = 5\n")
-    done = command("report")
-    assert done.returncode == exit_status.CONFIGURATION
-    assert "[[reports]]" in done.stderr

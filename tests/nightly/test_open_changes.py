@@ -75,23 +75,20 @@ def test_the_report_does_not_fail_for_it(run: Command, proxy: FaultProxy, tmp_pa
     assert state_of(tmp_path) is StepState.SENDING
 
 
-def test_a_damaged_journal_does_not_cost_the_report(run: Command, tmp_path: Path) -> None:
-    path = state_directory(tmp_path) / FILE_NAME
-    with closing(sqlite3.connect(path)) as database:
-        database.execute("DROP TABLE steps")
+@pytest.mark.parametrize(
+    ("damage", "status"),
+    [("DROP TABLE steps", exit_status.FAILED), ("UPDATE steps SET before = 'somebody'", exit_status.DONE)],
+)
+def test_a_damaged_journal_does_not_cost_the_report(run: Command, tmp_path: Path, damage: str, status: int) -> None:
+    with closing(sqlite3.connect(state_directory(tmp_path) / FILE_NAME)) as database, database:
+        database.execute(damage)
     done = run("report", "--format", "csv")
-    assert done.returncode == exit_status.FAILED
+    assert done.returncode == status
     assert done.stdout.count("\n") > 1
-    advice = "restore a backup, or move the database away to start a new one"
-    assert done.stderr.splitlines()[-1].endswith(f"can't be used (no such table: steps); {advice}")
+    if status:
+        advice = "restore a backup, or move the database away to start a new one"
+        assert done.stderr.splitlines()[-1].endswith(f"can't be used (no such table: steps); {advice}")
     assert "Traceback" not in done.stderr
-
-
-def test_a_journal_that_holds_something_else_does_not_fail_the_report(run: Command, tmp_path: Path) -> None:
-    path = state_directory(tmp_path) / FILE_NAME
-    with closing(sqlite3.connect(path)) as database, database:
-        database.execute("UPDATE steps SET before = 'somebody'")
-    assert run("report").returncode == 0
 
 
 def test_where_nothing_was_ever_changed_nothing_is_asked(proxy: FaultProxy, tmp_path: Path) -> None:

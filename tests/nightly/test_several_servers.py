@@ -186,17 +186,6 @@ def waiting(state: State) -> bool:
         return int(connection.execute(text(query)).scalar_one()) > 2
 
 
-def test_what_one_could_not_send_the_next_one_sends(sandbox: Sandbox, database: str, tmp_path: Path) -> None:
-    one = command_on(tmp_path / "one", sandbox, database, 1, 0)
-    assert one("-q", "report", "--mail", "--output", str(tmp_path / "r.json")).returncode == exit_status.UNSENT
-    post = Post()
-    with server(post, None) as port:
-        two = command_on(tmp_path / "two", sandbox, database, port, 0)
-        assert two("-q", "report", "--mail", "--output", str(tmp_path / "r.json")).returncode == exit_status.DONE
-    assert sorted(post.recipients) == sorted(RECIPIENTS * 2)
-    assert len({message["Message-ID"] for message in post.taken}) == 4
-
-
 def test_where_one_is_enough_the_next_one_sends_it_without_making_another(
     sandbox: Sandbox, database: str, tmp_path: Path
 ) -> None:

@@ -115,9 +115,7 @@ def check_nothing_lost(place: Place, count: int, kill: Callable[[subprocess.Pope
 
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The database may not grow: what is refused isn't there, what was confirmed is, and later it goes on."""
-    place = (tmp_path / "state", "")
-    with State(*place[:1]) as state:
-        note_run(state, report_of([Group(GROUP, (member(71, "n", "30.00"),))]))
+    place = listed_in(tmp_path / "state", "")
     connect = sqlite3.connect
 
     def small(*arguments: Any, **options: Any) -> sqlite3.Connection:
@@ -143,9 +141,8 @@ def test_a_server_whose_connections_are_killed(place: Place) -> None:
     confirmed: list[int] = []
     with State(place[0], place[1]) as state, State(place[0], place[1]) as other:
         for _ in range(3):
-            confirmed += [
-                entry.id for entry in save(state, draft(GROUP, seen=confirmed[-1] if confirmed else None)).entries
-            ]
+            seen = confirmed[-1] if confirmed else None
+            confirmed += [entry.id for entry in save(state, draft(GROUP, seen=seen)).entries]
             with other.database.reading() as connection:
                 connection.exec_driver_sql(
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "

@@ -102,13 +102,6 @@ def tight_runs(library: WatchedLibrary, tight: Tight, words: tuple[str, ...], ti
         yield run
 
 
-def tight_changes(library: WatchedLibrary, tight: Tight, words: tuple[str, ...], target: Target, times: int) -> None:
-    for run in tight_runs(library, tight, words, times):
-        library.check_whole()
-        library.check_journal(run, target)
-        library.check_next_run(words, target)
-
-
 @pytest.mark.parametrize("number", sorted(NO_ROOM))
 @pytest.mark.parametrize(
     ("owner", "name", "error"),
@@ -138,49 +131,46 @@ def test_a_disk_without_room_for_a_file(
 
 
 @pytest.mark.parametrize("times", OFTEN)
-def test_a_move(library: WatchedLibrary, tight: Tight, times: int) -> None:
-    library.prepare("journal")
-    tight_changes(library, tight, MOVE, MOVED, times)
-
-
-@pytest.mark.parametrize("times", OFTEN)
-def test_an_undo(library: WatchedLibrary, tight: Tight, times: int) -> None:
-    library.prepare(*MOVE)
-    tight_changes(library, tight, ("undo", "#1", "--yes"), TAKEN_BACK, times)
-
-
-@pytest.mark.parametrize("times", OFTEN)
-def test_the_first_change_of_all(library: WatchedLibrary, tight: Tight, times: int) -> None:
-    library.keep()
-    tight_changes(library, tight, MOVE, MOVED, times)
-
-
-@pytest.mark.parametrize("times", OFTEN)
-def test_a_report(library: WatchedLibrary, tight: Tight, times: int) -> None:
-    target = library.directory / "report.json"
-    words = ("report", "--output", str(target))
-    library.prepare(*words)
+@pytest.mark.parametrize(
+    ("before", "words", "target"),
+    [(("journal",), MOVE, MOVED), (MOVE, ("undo", "#1", "--yes"), TAKEN_BACK), ((), MOVE, MOVED)],
+    ids=["move", "undo", "first"],
+)
+def test_a_change(
+    library: WatchedLibrary,
+    tight: Tight,
+    before: tuple[str, ...],
+    words: tuple[str, ...],
+    target: Target,
+    times: int,
+) -> None:
+    if before:
+        library.prepare(*before)
+    else:
+        library.keep()
     for run in tight_runs(library, tight, words, times):
         library.check_whole()
-        json.loads(target.read_text("utf-8"))
-        recorded = count_runs(library.state)
-        assert recorded == 2 or (recorded == 1 and run.status != exit_status.DONE)
-        library.check_next_run(words, {})
-        assert count_runs(library.state) == recorded + 1
+        library.check_journal(run, target)
+        library.check_next_run(words, target)
 
 
 @pytest.mark.parametrize("times", OFTEN)
-def test_the_first_report_of_all(library: WatchedLibrary, tight: Tight, times: int) -> None:
-    """The report is written if its own disk has space, even if the state's disk is full."""
+@pytest.mark.parametrize("before", [1, 0], ids=["later", "first"])
+def test_a_report(library: WatchedLibrary, tight: Tight, before: int, times: int) -> None:
+    """The first report is written if its own disk has space, even if the state's disk is full."""
     target = library.directory / "report.json"
     words = ("report", "--output", str(target))
-    library.put_back = lambda: target.unlink(missing_ok=True)
-    library.keep()
+    if before:
+        library.prepare(*words)
+    else:
+        library.put_back = lambda: target.unlink(missing_ok=True)
+        library.keep()
     for run in tight_runs(library, tight, words, times):
         library.check_whole()
-        if tight is few_pages or os.path.ismount(library.state) or run.status == exit_status.DONE:
+        done = run.status == exit_status.DONE
+        if before or tight is few_pages or os.path.ismount(library.state) or done:
             json.loads(target.read_text("utf-8"))
         recorded = count_runs(library.state) or 0
-        assert recorded == 1 or run.status != exit_status.DONE
+        assert recorded == before + 1 or (recorded == before and not done)
         library.check_next_run(words, {})
         assert count_runs(library.state) == recorded + 1

@@ -19,7 +19,7 @@ from evergreen_groups.state.lock import hold, holder_of
 
 DAY = date(2026, 8, 14)
 NOBODY = 65534
-Plant = Callable[[Path, Path], None]
+Plant = Callable[[Path, Path], object]
 
 
 def symbolic_link(place: Path, victim: Path) -> None:
@@ -34,11 +34,15 @@ def pipe(place: Path, _victim: Path) -> None:
     os.mkfifo(place)
 
 
-def somebody_elses(place: Path, _victim: Path) -> None:
+def somebody_elses(place: Path, _victim: Path, make: Callable[[Path], None] = Path.touch) -> None:
     if os.geteuid():
         pytest.skip("takes root, to give a file away")
-    place.touch()
+    make(place)
     os.chown(place, NOBODY, NOBODY)
+
+
+def somebody_elses_directory(place: Path, victim: Path) -> None:
+    somebody_elses(place, victim, Path.mkdir)
 
 
 PLANTS = pytest.mark.parametrize("plant", [symbolic_link, hard_link, pipe, somebody_elses])
@@ -125,29 +129,20 @@ def publish(directory: Path) -> None:
         stream.write(b"names of patrons")
 
 
-def test_editions_are_kept_in_no_other_directory(shared: Path, victim: Path) -> None:
-    (shared / ".editions").symlink_to(victim.parent)
-    with pytest.raises(ConfigurationError, match="cannot write"):
+@pytest.mark.parametrize(
+    ("plant", "reason"),
+    [
+        (symbolic_link, "cannot write"),
+        (somebody_elses_directory, "another user owns it"),
+        (lambda place, _victim: (place.mkdir(), place.chmod(0o777)), "other users can write to it"),
+    ],
+)
+def test_editions_are_kept_in_no_other_directory(shared: Path, victim: Path, plant: Plant, reason: str) -> None:
+    plant(shared / ".editions", victim.parent)
+    with pytest.raises(ConfigurationError, match=reason):
         publish(shared)
     assert unharmed(victim)
-    assert [path.name for path in victim.parent.iterdir()] == ["precious"]
-
-
-def test_nor_in_somebody_elses(shared: Path) -> None:
-    if os.geteuid():
-        pytest.skip("takes root, to give a directory away")
-    (shared / ".editions").mkdir()
-    os.chown(shared / ".editions", NOBODY, NOBODY)
-    with pytest.raises(ConfigurationError, match="another user owns it"):
-        publish(shared)
-    assert not list((shared / ".editions").iterdir())
-
-
-def test_nor_in_one_that_everybody_can_write_to(shared: Path) -> None:
-    (shared / ".editions").mkdir()
-    (shared / ".editions").chmod(0o777)
-    with pytest.raises(ConfigurationError, match="other users can write to it"):
-        publish(shared)
+    assert {path.name for path in (shared / ".editions").iterdir()} <= {"precious"}
 
 
 def test_editions_go_where_they_were_begun(shared: Path, victim: Path) -> None:

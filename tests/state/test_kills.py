@@ -102,38 +102,30 @@ def killed_runs(library: WatchedLibrary, words: tuple[str, ...], kills: int, wor
         yield run
 
 
-def killed_changes(library: WatchedLibrary, words: tuple[str, ...], target: Target, kills: int) -> None:
+@pytest.mark.parametrize("kills", OFTEN)
+@pytest.mark.parametrize(
+    ("before", "words", "target"),
+    [
+        (("journal",), MOVE, MOVED),
+        (("journal",), ("batch", "{directory}/batch.csv", "--yes"), BATCHED),
+        (MOVE, ("undo", "#1", "--yes"), TAKEN_BACK),
+        ((), MOVE, MOVED),  # the database doesn't exist yet
+    ],
+    ids=["move", "batch", "undo", "first"],
+)
+def test_a_change(
+    library: WatchedLibrary, before: tuple[str, ...], words: tuple[str, ...], target: Target, kills: int
+) -> None:
+    (library.directory / "batch.csv").write_text(BATCH)
+    words = tuple(word.format(directory=library.directory) for word in words)
+    if before:
+        library.prepare(*before)
+    else:
+        library.keep()
     for number, run in enumerate(killed_runs(library, words, kills)):
         library.check_whole()
         library.check_journal(run, target)
         library.check_next_run(words, target, ahead=(1800.0, 0.0)[number // 2 % 2])
-
-
-@pytest.mark.parametrize("kills", OFTEN)
-def test_a_move(library: WatchedLibrary, kills: int) -> None:
-    library.prepare("journal")
-    killed_changes(library, MOVE, MOVED, kills)
-
-
-@pytest.mark.parametrize("kills", OFTEN)
-def test_a_batch(library: WatchedLibrary, kills: int) -> None:
-    file = library.directory / "batch.csv"
-    file.write_text(BATCH)
-    library.prepare("journal")
-    killed_changes(library, ("batch", str(file), "--yes"), BATCHED, kills)
-
-
-@pytest.mark.parametrize("kills", OFTEN)
-def test_an_undo(library: WatchedLibrary, kills: int) -> None:
-    library.prepare(*MOVE)
-    killed_changes(library, ("undo", "#1", "--yes"), TAKEN_BACK, kills)
-
-
-@pytest.mark.parametrize("kills", OFTEN)
-def test_the_first_change_of_all(library: WatchedLibrary, kills: int) -> None:
-    """The database doesn't exist yet."""
-    library.keep()
-    killed_changes(library, MOVE, MOVED, kills)
 
 
 @pytest.mark.long

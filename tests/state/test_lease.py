@@ -202,16 +202,6 @@ def test_an_empty_lease(state: State) -> None:
         assert is_free(state, 1)
 
 
-def test_all_or_none(state: State) -> None:
-    everybody = range(1, 7)
-    for taken in (1, 6):
-        with state.change_lease(GATEWAY, [taken]):
-            assert not is_free(state, *everybody)
-            free = [patron for patron in everybody if is_free(state, patron)]
-            assert free == [patron for patron in everybody if patron != taken]
-    assert is_free(state, *everybody)
-
-
 def test_a_waiting_change_holds_only_the_locks_before(state: State) -> None:
     """Holding its first locks lets a large change finish despite traffic, and the fixed order prevents deadlock."""
     before, taken, after = in_order([11, 12, 13])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -69,16 +68,6 @@ def test_another_run_is_refused_and_told_who_holds_it(file: Path) -> None:
         assert holder_of(file) == holder  # the refused process left the note alone
     with hold(file, "another run is busy"):
         pass
-
-
-def test_who_was_killed_is_known_and_holds_nothing(file: Path) -> None:
-    with another_process_holds(file) as process:
-        process.send_signal(signal.SIGKILL)
-    killed = holder_of(file)
-    assert killed is not None
-    assert (killed.pid, killed.alive) == (process.pid, False)
-    with hold(file, "another run is busy") as holder:
-        assert holder_of(file) == holder
 
 
 @pytest.mark.parametrize("tick", [1, None])

@@ -36,23 +36,11 @@ def add_events(state: State, *ages: float) -> None:
 
 def add_change(state: State, age: float, step_state: str) -> int:
     with state.database.writing() as connection:
-        key = connection.execute(
-            schema.changes.insert().values(
-                suffix="k7q4tz", gateway="g", account="a", at=days_ago(age), action="move", step_count=1
-            )
-        ).inserted_primary_key
+        change = {"suffix": "k7q4tz", "gateway": "g", "account": "a", "action": "move", "step_count": 1}
+        key = connection.execute(schema.changes.insert().values(**change, at=days_ago(age))).inserted_primary_key
         assert key is not None
-        connection.execute(
-            schema.steps.insert().values(
-                change=key[0],
-                gateway="g",
-                patron=key[0],
-                field="usrgroup",
-                before=1,
-                state=step_state,
-                touched_at=days_ago(age),
-            )
-        )
+        step = {"change": key[0], "gateway": "g", "patron": key[0], "field": "usrgroup", "before": 1}
+        connection.execute(schema.steps.insert().values(**step, state=step_state, touched_at=days_ago(age)))
     return int(key[0])
 
 
@@ -67,10 +55,8 @@ def test_each_kind_has_its_own_life(state: State) -> None:
     young, _old = add_change(state, 729, "done"), add_change(state, 731, "done")
     with state.database.writing() as connection:
         connection.execute(schema.series.insert(), [{"id": 1, "gateway": "g", "settings": "{}"}])
-        connection.execute(
-            schema.runs.insert(),
-            [{"series": 1, "at": days_ago(age), "hidden_libraries": "[]"} for age in (1, 399, 401)],
-        )
+        runs = [{"series": 1, "at": days_ago(age), "hidden_libraries": "[]"} for age in (1, 399, 401)]
+        connection.execute(schema.runs.insert(), runs)
     assert prune(state.database, DAYS, NOON) == {"history": 1, "journal": 1, "events": 1, "follow-ups": 0}
     assert ages(state) == [0, 89]
     with state.database.reading() as connection:

@@ -10,7 +10,7 @@ from pathlib import Path
 from support.gateways import PASSWORD
 from support.loaded_program import loaded_program
 
-from evergreen_groups.settings import CONFIG_VARIABLE
+from evergreen_groups.settings.reading import CONFIG_VARIABLE
 
 
 class Command:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,3 +41,14 @@ def count_runs(directory: Path) -> int | None:
             return None
         with state.database.reading() as connection:
             return int(connection.execute(select(func.count()).select_from(schema.runs)).scalar_one())
+
+
+@contextmanager
+def small_files(size: int) -> Iterator[None]:
+    """Let no file become larger than ``size`` bytes; the kernel refuses as it does on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -28,8 +28,6 @@ from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
 from evergreen_groups.render import SERVICE
 from evergreen_groups.settings import (
-    CONFIG_VARIABLE,
-    NotAllowedError,
     Question,
     Setting,
     Settings,
@@ -41,6 +39,7 @@ from evergreen_groups.settings import (
     with_values,
 )
 from evergreen_groups.settings import reading as load
+from evergreen_groups.settings import values as kinds
 
 if TYPE_CHECKING:
     from evergreen_groups.doctor import Finding, Subject
@@ -86,8 +85,8 @@ def init_command(session: Invocation, /, yes: bool, force: bool, **given: Any) -
 
 def _default_file() -> Path:
     """Return the default path of the configuration: $EVERGREEN_GROUPS_CONFIG, root's system file, or the user's own."""
-    if os.environ.get(CONFIG_VARIABLE):
-        return Path(os.environ[CONFIG_VARIABLE])
+    if os.environ.get(load.CONFIG_VARIABLE):
+        return Path(os.environ[load.CONFIG_VARIABLE])
     if os.geteuid() == 0:
         return load.SYSTEM_FILE
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "evergreen-groups" / "config.toml"
@@ -310,8 +309,9 @@ class Interview:
                     raise refused
                 _emit(gettext("warning: {problem}", problem=refused), indent="  ")
         last = findings[-1]
-        found = Message("{place}: {problem}", values={"place": last.title, "problem": last.found})
-        _emit(gettext("ok: {found}", found=found), indent="  ")
+        if last.verdict is doctor.Verdict.OK:
+            found = Message("{place}: {problem}", values={"place": last.title, "problem": last.found})
+            _emit(gettext("ok: {found}", found=found), indent="  ")
 
     def _answer(self, setting: Setting) -> Any:
         """Return the value given for a setting, or ask. A given value is used only once, so that a wrong one is asked
@@ -322,7 +322,7 @@ class Interview:
             value = self._given.pop(option.name)
             try:
                 return setting.kind(list(value) if setting.kind.several else value)
-            except NotAllowedError as problem:
+            except kinds.NotAllowedError as problem:
                 raise ConfigurationError(
                     "{place}: {problem}",
                     setting=setting.key,
@@ -367,7 +367,7 @@ class Interview:
                 return setting.default
             try:
                 return setting.kind(answer)
-            except NotAllowedError as problem:
+            except kinds.NotAllowedError as problem:
                 _emit(gettext("Not accepted: {problem}", problem=expected(problem)))
 
     def _password(self, setting: Setting, question: str) -> str:
