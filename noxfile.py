@@ -278,7 +278,6 @@ def benches(session: nox.Session) -> None:
         "faults": ["--runs", "1000"],
         "history": ["--nights", "100"],
         "command_lines": ["--lines", "300", "--damaged", "200"],
-        "desk": ["--clerks", "50", "--seconds", "20"],
         "clerks": ["--sequences", "100"],
         "paths": [],
     }
