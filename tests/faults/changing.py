@@ -13,9 +13,8 @@ from random import Random
 from typing import Any
 
 from faults.reading import Clean, Reading
-from faults.stores import NEW, Place, Stores
 from faults.verdict import Ending, Judgement, judge_form
-from faults.world import CommandResult, Injection, World
+from faults.world import NEW, CommandResult, Injection, Place, Stores, World
 from support.change_ids import change_id
 from support.gateways import PASSWORD
 

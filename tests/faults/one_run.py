@@ -11,11 +11,10 @@ from random import Random
 from unittest.mock import patch
 
 from faults.changing import CHANGES
-from faults.kinds import KINDS, Kind
-from faults.pages import PAGES
-from faults.panel import PANELS
+from faults.kinds import KINDS, Kind, Moment
 from faults.reading import READINGS, Clean, Reading
 from faults.verdict import Ending, Judgement
+from faults.web import PAGES, PANELS
 from faults.world import LOGIN, WRITES, Exchange, Injection, World
 
 LASTING = 1_000
@@ -112,7 +111,7 @@ class Runner:
     def _makes_a_difference(self, kind: Kind, exchange: Exchange) -> bool:
         if kind.method is not None and kind.method != exchange[0].method:
             return False
-        return kind.alter is None or kind.alter(Random(0), *exchange, self.world.bank) is not None
+        return kind.alter is None or kind.alter(Moment(Random(0), *exchange, self.world.bank)) is not None
 
 
 def _ought_to_pass(verdict: Verdict) -> bool:

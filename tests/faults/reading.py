@@ -1,11 +1,10 @@
-"""Commands that read: the report, the audit, show, check and the panel's summary, compared to runs without faults."""
+"""Commands that read: the report, the audit, show and check, compared to runs without faults."""
 
 from __future__ import annotations
 
 import json
 import shutil
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +13,9 @@ from typing import Any
 from unittest.mock import patch
 
 from faults.verdict import Ending, Judgement, judge_form
-from faults.world import PASSWORD, CommandResult, Exchange, Injection, World
-from support.states import state_in
+from faults.world import CommandResult, Exchange, Injection, World
 
-from evergreen_groups import exit_status, hooks
-from evergreen_groups.client import Client
-from evergreen_groups.errors import EvergreenGroupsError
-from evergreen_groups.gateway import Credentials
+from evergreen_groups import exit_status
 from evergreen_groups.gateway import gateway as rows_by_values
 from evergreen_groups.groups.search import GroupSearch
 
@@ -42,8 +37,8 @@ class Clean:
 
     @property
     def is_answered(self) -> bool:
-        """Whether it wasn't refused."""
-        return True
+        """Whether it wasn't refused, as the service refuses a patron's session."""
+        return self.status == 0 or self.document is not None
 
 
 @contextmanager
@@ -145,46 +140,6 @@ class Reading:
             return
         when = "the next run: " if afterwards else ""
         judgement.add(Ending.WRONG_NUMBER, f"{when}exit status {ran.status}, {difference(clean.document, document)}")
-
-
-class Hook(Reading):
-    def __init__(self, account: str, name: str, call: Callable[[Client], Any]) -> None:
-        super().__init__(account, name)
-        self._call = call
-
-    def _gateway(self, world: World, directory: Path) -> Any:
-        credentials = Credentials(username=self.account, password=PASSWORD)
-        return world.gateway(world.proxy.url, credentials=credentials, cache_directory=directory / "cache")
-
-    def _ask(self, client: Client) -> CommandResult:
-        try:
-            document = hooks.as_json(self._call(client))
-        except EvergreenGroupsError as error:
-            return CommandResult(1, "", f"evergreen-groups: {error}", 0.0)
-        except Exception:  # any other exception is wrong
-            return CommandResult(1, "", "", 0.0, traceback.format_exc())
-        return CommandResult(0, json.dumps(document), "", 0.0)
-
-    def _run(self, world: World, directory: Path) -> CommandResult:
-        with self._gateway(world, directory) as gateway:
-            return self._ask(Client(gateway, account=self.account, state=state_in(directory / "state")))
-
-    def run(self, world: World, clean: Clean, injections: list[Injection], chance: Random) -> Judgement:
-        """Call the hook with faults, then without: nothing malformed may be cached."""
-        judgement = Judgement()
-        cached = chance.random() < 0.7
-        directory = world.fresh(cache=clean.cache if cached else None)
-        before = world.stores()
-        with self._gateway(world, directory) as gateway:
-            client = Client(gateway, account=self.account, state=state_in(directory / "state"))
-            with world.faults(injections, chance):
-                ran = self._ask(client)
-            self._judge(ran, clean, judgement)
-            self._judge(self._ask(client), clean, judgement, afterwards=True)
-        if world.stores() != before:
-            judgement.add(Ending.WRITE, "something was written")
-        shutil.rmtree(directory)
-        return judgement
 
 
 def plain(document: Any) -> Any:
@@ -299,13 +254,4 @@ READINGS: tuple[Reading, ...] = (
     *(Reading(account, "check", "--user", "1026", "--all-members") for account in ACCOUNTS[:3]),
     Reading("consortium_staff", "check", "20000000001001"),
     Reading("harbor_desk", "check", "20000000001001", "--all-members"),
-    *(Hook(account, "patron summary", lambda client: hooks.patron_summary(client, 1026)) for account in ACCOUNTS[:3]),
-    Hook("harbor_desk", "patron summary", lambda client: hooks.patron_summary(client, 1015)),
-    Hook("consortium_staff", "group summary", lambda client: hooks.group_summary(client, 1008)),
-    Hook("consortium_staff", "block decision", lambda client: hooks.block_decision(client, 1053)),
-    Hook(
-        "consortium_staff",
-        "block decision",
-        lambda client: hooks.block_decision_by_barcode(client, "20000000001001"),
-    ),
 )

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from faults.reading import difference, is_shown_as_incomplete
-from faults.stores import NEW, Stores
 from faults.verdict import Ending, Judgement, judge_form
-from faults.world import CommandResult
+from faults.world import NEW, CommandResult, Stores
 
 from evergreen_groups.sandbox import Sandbox
 

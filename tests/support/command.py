@@ -37,7 +37,7 @@ class Command:
         return [sys.executable, "-m", "evergreen_groups", *words]
 
     def __call__(self, *words: str, answer: str = "") -> subprocess.CompletedProcess[str]:
-        status, output, errors = loaded_program()(words, self.environ, answer)
+        status, output, errors, _steps = loaded_program()(words, self.environ, answer)
         return subprocess.CompletedProcess(self.arguments(*words), status, output, errors)
 
 

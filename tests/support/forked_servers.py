@@ -6,28 +6,38 @@ As a program, this module is the process that forks; tests use :class:`ForkedSer
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
 import sys
+import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from support.forking import ForkingProgram, fork_and_kill
 from support.loaded_program import load_package
 
 
-class ForkedServers(ForkingProgram):
+class ForkedServers:
     """Services by name, each with its environment; ``directory`` is for their output. Safe to share between threads.
 
-    ``shared`` is added to the environment of the program that forks them.
+    ``shared`` is added to the environment of the program that forks them, which gets its orders as lines of JSON.
     """
 
     def __init__(
         self, directory: Path, environs: Mapping[str, Mapping[str, str]], shared: Mapping[str, str] | None = None
     ) -> None:
-        super().__init__("support.forked_servers", {**os.environ, **(shared or {})})
+        self._lock = threading.Lock()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "support.forked_servers"],
+            env={**os.environ, **(shared or {}), "PYTHONPATH": str(Path(__file__).parents[1])},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         self._errors = directory / "errors"
         self._environs = environs
         self._numbers = count()
@@ -39,7 +49,7 @@ class ForkedServers(ForkingProgram):
         pipe = self._errors.with_name(f"output-{next(self._numbers)}")
         os.mkfifo(pipe)
         order = {"environ": dict(self._environs[name]), "output": str(pipe), "errors": str(self._errors)}
-        self._running[name] = self.ask(order)
+        self._running[name] = self._ask(order)
         with pipe.open() as output:
             for line in output:
                 if line.startswith("Serving at "):
@@ -50,7 +60,21 @@ class ForkedServers(ForkingProgram):
         pipe.unlink()
 
     def kill_service(self, name: str) -> None:
-        self.kill(self._running.pop(name))
+        self._ask({"kill": self._running.pop(name)})
+
+    def _ask(self, order: Mapping[str, Any]) -> int:
+        """Send an order, and return the id of the process."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with self._lock:
+            print(json.dumps(order), file=self._process.stdin, flush=True)
+            return int(self._process.stdout.readline())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._process.communicate()
 
     @property
     def errors(self) -> str:
@@ -71,6 +95,35 @@ def _serve(order: dict[str, Any]) -> None:
     cli.main(["serve", "--port", "0"])
 
 
+def fork_and_kill() -> None:
+    """Fork a service for each order, or kill one, and answer with its id."""
+    running: set[int] = set()
+    for line in sys.stdin:
+        order = json.loads(line)
+        if "kill" in order:
+            process = order["kill"]
+            running.discard(process)
+            _end(process)
+        else:
+            process = os.fork()
+            if process == 0:
+                try:
+                    _serve(order)
+                finally:
+                    os._exit(1)
+            running.add(process)
+        print(process, flush=True)
+    for process in running:
+        _end(process)
+
+
+def _end(process: int) -> None:
+    # The child hasn't been waited for, so its id can't have been reused, even if it has ended.
+    with suppress(ProcessLookupError):
+        os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+
+
 if __name__ == "__main__":
     load_package()
-    fork_and_kill(_serve)
+    fork_and_kill()

@@ -35,14 +35,8 @@ GATEWAY = "https://ils.example.org/osrf-gateway-v1"
 LIMIT = Limit()
 
 _FAMILY_NAMES = (
-    "Okafor",
-    "Lindqvist",
-    "O'Brien",
-    "van den Berg",
-    "García Márquez",
-    "Nguyễn",
-    "Kowalczyk",
-    "Featherstonehaugh",
+    *("Okafor", "Lindqvist", "O'Brien", "van den Berg"),
+    *("García Márquez", "Nguyễn", "Kowalczyk", "Featherstonehaugh"),
 )
 _GIVEN_NAMES = ("Ada", "Bartholomew", "Chi", "Dolores", "Emil", "Fatima", "Gus", "Hildegard Maria Theresia")
 _LIBRARIES = ("BR1", "BR2", "BR3", "BM1", "SL1")
