@@ -19,7 +19,7 @@ MIN_TOTALS = ("400.00", "200.00", "100.00", "50.00", "25.00", "15.00")
 MOST = 1.5
 """Calls and bytes may grow by this factor over the first size, whatever the number of patrons."""
 PATRONS, LISTED = "report, patrons growing", "report, list growing"
-TEMPLATE = Path(__file__).with_name("growth.svg.jinja")
+TEMPLATE = Path(__file__).with_name("growth.svg.j2")
 FIGURES = (
     ("seconds", "seconds", 1.0),
     ("calls", "calls", 1.0),

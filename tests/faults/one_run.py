@@ -85,7 +85,7 @@ class Runner:
         with patch.multiple(world, seconds=timeout, grace=timeout / 2) if late else nullcontext():
             judgement = subject.run(world, clean, list(injections), chance)
         verdict = Verdict(seed, subject, injections, tuple(world.hit), judgement)
-        if clean.is_answered and _ought_to_pass(verdict) and verdict.ending is Ending.ERROR:
+        if not subject.is_refused and _ought_to_pass(verdict) and verdict.ending is Ending.ERROR:
             judgement.add(Ending.NOT_REPEATED, "; ".join(detail for _, detail in judgement.found))
         return verdict
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from unittest.mock import patch
 
 from faults.verdict import Ending, Judgement, judge_form
 from faults.world import CommandResult, Exchange, Injection, World
+from support.conversation import differences
 
 from evergreen_groups import exit_status
 from evergreen_groups.gateway import gateway as rows_by_values
@@ -21,8 +22,6 @@ from evergreen_groups.groups.search import GroupSearch
 
 _VOLATILE = {"generated_at", "gateway", "since", "trend"}
 INCOMPLETE = "shown as incomplete"
-_RECORDS = {"report"}
-"""Commands that save something for the next run."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +33,6 @@ class Clean:
     exchanges: tuple[Exchange, ...]
     state: Path
     cache: Path
-
-    @property
-    def is_answered(self) -> bool:
-        """Whether it wasn't refused, as the service refuses a patron's session."""
-        return self.status == 0 or self.document is not None
 
 
 @contextmanager
@@ -53,12 +47,18 @@ def small_pages() -> Iterator[None]:
 
 
 class Reading:
-    """A command that reads, for an account; with ``small_pages``, it reads several pages."""
+    """A command that reads, for an account; with ``small_pages``, it reads several pages.
+
+    ``again`` is how often it is asked again after the faults.
+    """
+
+    is_refused = False
 
     def __init__(self, account: str, *words: str, small_pages: bool = False) -> None:
         self.account = account
         self.words = words
         self._small_pages = small_pages
+        self.again = 0.5 if self.name == "report" else 0.2  # a report saves something for the next run
 
     def __str__(self) -> str:
         return f"{' '.join(self.words)} as {self.account}{' in small pages' if self._small_pages else ''}"
@@ -71,36 +71,45 @@ class Reading:
         with small_pages() if self._small_pages else nullcontext():
             return world.command(directory, *self.words, "--format", "json")
 
+    @contextmanager
+    def _asking(self, world: World, directory: Path) -> Iterator[Callable[[], CommandResult]]:
+        """Yield a function that asks, for the first time or again."""
+        world.account = self.account
+        yield lambda: self._run(world, directory)
+
     def clean(self, world: World) -> Clean:
         """Return what the second run without faults does."""
         directory = world.fresh()
-        world.account = self.account
-        self._run(world, directory)
-        with world.watched() as traffic:
-            ran = self._run(world, directory)
+        with self._asking(world, directory) as ask:
+            ask()
+        with self._asking(world, directory) as ask, world.watched() as traffic:
+            ran = ask()
         assert not ran.escaped, ran.escaped
-        assert ran.output, f"{self}: {ran.errors}"
-        return Clean(
-            ran.status, plain(json.loads(ran.output)), tuple(traffic.answers), directory / "state", directory / "cache"
-        )
+        assert bool(ran.output) is not self.is_refused, f"{self}: {ran.errors}"
+        document = plain(json.loads(ran.output)) if ran.output else None
+        return Clean(ran.status, document, tuple(traffic.answers), directory / "state", directory / "cache")
 
     def run(self, world: World, clean: Clean, injections: list[Injection], chance: Random) -> Judgement:
+        """Ask with faults, then perhaps without: nothing is written, and nothing malformed is cached."""
         judgement = Judgement()
-        cached = chance.random() < 0.7
-        again = chance.random() < (0.5 if self.name in _RECORDS else 0.2)
+        cached, again = chance.random() < 0.7, chance.random() < self.again
         directory = world.fresh(state=clean.state, cache=clean.cache if cached else None)
-        world.account = self.account
-        before = world.stores()
-        with world.faults(injections, chance):
-            ran = self._run(world, directory)
-        self._judge(ran, clean, judgement)
-        if world.stores() != before:
-            judgement.add(Ending.WRITE, "something was written")
-        if again:
-            was_incomplete = (Ending.ERROR, INCOMPLETE) in judgement.found
-            self._judge(self._run(world, directory), clean, judgement, afterwards=True, was_incomplete=was_incomplete)
+        with self._asking(world, directory) as ask:
+            before = world.stores()
+            with world.faults(injections, chance):
+                ran = ask()
+            self._judge(ran, clean, judgement)
+            if again:
+                self._pass_time(injections)
+                was_incomplete = (Ending.ERROR, INCOMPLETE) in judgement.found
+                self._judge(ask(), clean, judgement, afterwards=True, was_incomplete=was_incomplete)
+            if world.stores() != before:
+                judgement.add(Ending.WRITE, "something was written")
         shutil.rmtree(directory)
         return judgement
+
+    def _pass_time(self, injections: list[Injection]) -> None:
+        pass
 
     def _judge(
         self,
@@ -139,7 +148,8 @@ class Reading:
             judgement.add(Ending.ERROR, INCOMPLETE)
             return
         when = "the next run: " if afterwards else ""
-        judgement.add(Ending.WRONG_NUMBER, f"{when}exit status {ran.status}, {difference(clean.document, document)}")
+        wrong = next(differences(clean.document, document), "")
+        judgement.add(Ending.WRONG_NUMBER, f"{when}exit status {ran.status}, {wrong}")
 
 
 def plain(document: Any) -> Any:
@@ -222,21 +232,6 @@ def _members(document: Any) -> dict[tuple[str, int], tuple[Any, ...]]:
             if "own_fines" in value and "id" in value:
                 found[place, value["id"]] = tuple(value.get(name) for name in ("own_fines", "over_limit"))
     return found
-
-
-def difference(right: Any, wrong: Any, path: str = "") -> str:
-    """Return the first difference between two documents."""
-    if isinstance(right, dict) and isinstance(wrong, dict):
-        for name in {**right, **wrong}:
-            if right.get(name) != wrong.get(name):
-                return difference(right.get(name), wrong.get(name), f"{path}.{name}")
-    if isinstance(right, list) and isinstance(wrong, list):
-        if len(right) != len(wrong):
-            return f"{path}: {len(right)} became {len(wrong)}"
-        for place, (one, other) in enumerate(zip(right, wrong, strict=True)):
-            if one != other:
-                return difference(one, other, f"{path}[{place}]")
-    return f"{path}: {str(right)[:80]} became {str(wrong)[:80]}"
 
 
 ACCOUNTS = ("consortium_staff", "admin", "north_manager", "harbor_desk")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from faults.reading import difference, is_shown_as_incomplete
+from faults.reading import is_shown_as_incomplete
 from faults.verdict import Ending, Judgement, judge_form
 from faults.world import NEW, CommandResult, Stores
+from support.conversation import differences
 
 from evergreen_groups.sandbox import Sandbox
 
@@ -30,7 +31,7 @@ def test_only_marked_documents_are_incomplete() -> None:
     assert not is_shown_as_incomplete(right, {"groups": [{**less, "complete": False}]}, 0)
     assert is_shown_as_incomplete(right, {"groups": [{**less, "complete": False}]}, 7)
     assert not is_shown_as_incomplete({"complete": True}, {"complete": False}, 0)
-    assert difference(right, {"groups": [less]}) == ".groups[0].combined_fines: 30.00 became 20.00"
+    assert [*differences(right, {"groups": [less]})] == ['.groups[0].combined_fines: "30.00" expected, "20.00" came']
 
 
 def test_an_incomplete_document_is_true_about_its_members() -> None:

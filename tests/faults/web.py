@@ -6,17 +6,16 @@ Changes are made with the pages' forms, each sent twice as by a double click.
 from __future__ import annotations
 
 import json
-import shutil
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from random import Random
 from unittest.mock import patch
 
 from faults.changing import Changing
-from faults.reading import Clean, Reading, plain
+from faults.reading import Clean, Reading
 from faults.verdict import Ending, Judgement, judge_form
 from faults.world import CommandResult, Injection, World
 from flask import Flask
@@ -45,7 +44,8 @@ class Panel(Reading):
 
     def __init__(self, account: str, address: str, **login: str) -> None:
         super().__init__(account, "panel", address)
-        self._login = login or {"username": account}
+        self._login, self.is_refused = login or {"username": account}, bool(login)
+        self.again = 1.0
 
     def _ask(self, app: Flask, token: str) -> CommandResult:
         try:
@@ -59,48 +59,23 @@ class Panel(Reading):
             return CommandResult(1, "", f"evergreen-groups: {document.get('detail')}", 0.0)
         return CommandResult(1, "", answer.get_data(as_text=True), 0.0)
 
-    def clean(self, world: World) -> Clean:
-        """Return the response without faults; None if the session is rejected."""
-        directory = world.fresh()
-        app = service_that_raises(world, directory, Clock())
+    @contextmanager
+    def _asking(self, world: World, directory: Path) -> Iterator[Callable[[], CommandResult]]:
+        self._clock = Clock()
+        app = service_that_raises(world, directory, self._clock)
         token = session(world.sandbox.url, **self._login)
-        self._ask(app, token)
-        close(app)
-        app = service_that_raises(world, directory, Clock())
-        with world.watched() as traffic:
-            ran = self._ask(app, token)
-        close(app)
-        document = plain(json.loads(ran.output)) if ran.output else None
-        return Clean(ran.status, document, tuple(traffic.answers), directory / "state", directory / "cache")
+        try:
+            yield lambda: self._ask(app, token)
+        finally:
+            close(app)
 
-    def run(self, world: World, clean: Clean, injections: list[Injection], chance: Random) -> Judgement:
-        """Send the request with faults, then without.
-
-        A rejected session stays rejected, and nothing malformed is cached.
-        """
-        judgement = Judgement()
-        directory = world.fresh(cache=clean.cache if chance.random() < 0.7 else None)
-        clock = Clock()
-        app = service_that_raises(world, directory, clock)
-        token = session(world.sandbox.url, **self._login)
-        before = world.stores()
-        with world.faults(injections, chance):
-            ran = self._ask(app, token)
-        self._judge_answer(ran, clean, judgement)
+    def _pass_time(self, injections: list[Injection]) -> None:
         if any("PERM_FAILURE" in injection.kind.name for injection in injections):
-            clock.now += 3600.0  # a rejection is cached for a while
-        self._judge_answer(self._ask(app, token), clean, judgement, afterwards=True)
-        if world.stores() != before:
-            judgement.add(Ending.WRITE, "something was written")
-        close(app)
-        shutil.rmtree(directory)
-        return judgement
+            self._clock.now += 3600.0  # a rejection is cached for a while
 
-    def _judge_answer(
-        self, ran: CommandResult, clean: Clean, judgement: Judgement, *, afterwards: bool = False
-    ) -> None:
+    def _judge(self, ran: CommandResult, clean: Clean, judgement: Judgement, **when: bool) -> None:
         if clean.document is not None:
-            self._judge(ran, clean, judgement, afterwards=afterwards)
+            super()._judge(ran, clean, judgement, **when)
             return
         judge_form(ran, judgement, endings=frozenset())
         if ran.output:
@@ -158,8 +133,8 @@ class ListPage(Panel):
             return _refused(page)
         return CommandResult(0, json.dumps(_document(page)), "", time.monotonic() - began)
 
-    def _judge_answer(
-        self, ran: CommandResult, clean: Clean, judgement: Judgement, *, afterwards: bool = False
+    def _judge(
+        self, ran: CommandResult, clean: Clean, judgement: Judgement, *, afterwards: bool = False, **_when: bool
     ) -> None:
         judge_form(ran, judgement, endings=frozenset({0}))
         if ran.status != 0:

@@ -23,7 +23,7 @@ from unittest.mock import patch
 
 from faults.kinds import Bank, Kind, Moment, as_of_rust, result_of
 from support.fault_proxy import Call, Fault, FaultProxy, HttpAnswer, fault_proxy
-from support.gateways import PASSWORD
+from support.gateways import environ_of
 
 from evergreen_groups import gateway as gateways
 from evergreen_groups.changes import PENALTIES
@@ -328,11 +328,9 @@ class World:
     @contextmanager
     def environment(self, directory: Path) -> Iterator[None]:
         environ = {
+            **environ_of(self.proxy.url, self.account),
             "HOME": str(directory),
             "COLUMNS": "80",
-            "EVERGREEN_GROUPS_GATEWAY_URL": self.proxy.url,
-            "EVERGREEN_GROUPS_GATEWAY_USERNAME": self.account,
-            "EVERGREEN_GROUPS_PASSWORD": PASSWORD,
             "STATE_DIRECTORY": str(directory / "state"),
             "CACHE_DIRECTORY": str(directory / "cache"),
         }

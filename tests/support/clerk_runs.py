@@ -6,23 +6,25 @@ their answers.
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import requests
 from support.desk_caller import NEW_GROUP, UPDATE, group_of
 from support.fault_proxy import Call, Fault, FaultProxy, fault_proxy
-from support.forked_servers import ForkedServers
-from support.gateways import PASSWORD
+from support.gateways import environ_of
+from support.loaded_program import LoadedProgram
 from support.postgresql import Cluster, own_cluster
 from support.web_caller import API, bearer, session
 from support.write_log import WriteLog
@@ -327,6 +329,51 @@ def _not_its_opposite(undo: dict[str, Any], undone: dict[str, Any] | None) -> It
             yield f"undo {undo['id']} takes back what {undone['id']} didn't do: {step}"
 
 
+class ForkedServers:
+    """Services by name, each with its environment; ``directory`` is for their output. Safe to share between threads.
+
+    ``shared`` is added to the environment of the program that forks them.
+    """
+
+    def __init__(
+        self, directory: Path, environs: Mapping[str, Mapping[str, str]], shared: Mapping[str, str] | None = None
+    ) -> None:
+        self._program = LoadedProgram({**os.environ, **(shared or {})})
+        self._errors = directory / "errors"
+        self._environs = environs
+        self._running: dict[str, int] = {}
+        self.addresses: dict[str, str] = {}
+
+    def start(self, name: str) -> None:
+        """Start a service, and wait until it serves, at its own address."""
+        ours, theirs = os.pipe()
+        errors = os.open(self._errors, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        streams = (os.open(os.devnull, os.O_RDONLY), theirs, errors)
+        ended = self._program.begin(("serve", "--port", "0"), self._environs[name], streams, seconds=0)
+        with os.fdopen(ours) as output:  # the service prints nothing but its address
+            address = next((line.split()[-1] for line in output if line.startswith("Serving at ")), None)
+        assert address is not None, self.errors
+        self.addresses[name] = address.removesuffix("/evergreen-groups/")
+        self._running[name] = ended
+
+    def kill_service(self, name: str) -> None:
+        with os.fdopen(self._running.pop(name)) as ended:
+            os.kill(int(os.read(ended.fileno(), 20)), signal.SIGKILL)
+            ended.read()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        for name in list(self._running):
+            self.kill_service(name)
+        self._program.close()
+
+    @property
+    def errors(self) -> str:
+        return self._errors.read_text() if self._errors.exists() else ""
+
+
 class Town:
     """All processes of a run. ``names`` are those of the services."""
 
@@ -417,9 +464,7 @@ def town(servers: int, sequences: int, *, database: str, clocks: tuple[int, ...]
                 "STATE_DIRECTORY": str((directory / "state") if database == "sqlite" else its / "state"),
                 "CACHE_DIRECTORY": str(its / "cache"),
                 "EVERGREEN_GROUPS_CONFIG": str(its / "config.toml"),
-                "EVERGREEN_GROUPS_GATEWAY_URL": proxy.url,
-                "EVERGREEN_GROUPS_GATEWAY_USERNAME": "consortium_staff",
-                "EVERGREEN_GROUPS_PASSWORD": PASSWORD,
+                **environ_of(proxy.url),
                 **(clock_ahead(clocks[number % len(clocks)]) if clocks else {}),
             }
         shared = clock_ahead(0) if clocks else {}

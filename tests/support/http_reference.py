@@ -28,7 +28,7 @@ def page() -> str:
         "schema": _schema,
         "type": _type,
     }
-    template = environment.from_string(Path(__file__).with_name("http_reference.md.jinja").read_text("utf-8"))
+    template = environment.from_string(Path(__file__).with_name("http_reference.md.j2").read_text("utf-8"))
     schemas = document["components"]["schemas"]
     documents = [(name, schemas[name]) for name in sorted(_named(document["paths"], document))]
     return template.render(routes=list(_routes(document)), documents=documents, families=FAMILIES)

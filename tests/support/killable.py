@@ -144,5 +144,5 @@ def run_in_world(order: dict[str, Any], ended: int) -> NoReturn:
     sys.setprofile(None)
     sys.stdout.flush()
     sys.stderr.flush()
-    os.write(ended, f"{steps.count} ".encode())
+    os.write(ended, f" {steps.count}".encode())
     os._exit(status)

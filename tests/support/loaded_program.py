@@ -43,6 +43,30 @@ class LoadedProgram:
             self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environ, **streams)
             os.close(pipe)
 
+    def begin(
+        self,
+        words: Sequence[str],
+        environ: Mapping[str, str],
+        streams: Sequence[int],
+        *,
+        seconds: int = _SECONDS,
+        world: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Start the command with three standard streams, which are closed here; it is killed after ``seconds`` (0: never).
+
+        Returns a pipe with its process id, the number of its steps in a ``world``, and in the end its exit status.
+        """
+        ended, theirs = os.pipe()
+        place = {"environ": dict(environ), "directory": str(Path.cwd())}
+        order = json.dumps({"words": words, **place, "seconds": seconds, "world": world})
+        try:
+            socket.send_fds(self._orders, [order.encode()], [*streams, theirs])
+        except ConnectionError:
+            raise AssertionError(os.read(self._complaints, 1 << 16).decode()) from None
+        for stream in (*streams, theirs):
+            os.close(stream)
+        return ended
+
     def __call__(
         self, words: Sequence[str], environ: Mapping[str, str], answer: str = "", world: Mapping[str, Any] | None = None
     ) -> tuple[int, str, str, int]:
@@ -50,19 +74,17 @@ class LoadedProgram:
 
         Returns its exit status (negative if ended by a signal), output and errors, and the number of steps in a world.
         """
-        order = {"words": words, "environ": dict(environ), "directory": str(Path.cwd()), "world": world}
-        (given, answers), *pipes = (os.pipe() for _ in range(4))
+        (given, answers), (output, its_output), (errors, its_errors) = (os.pipe() for _ in range(3))
         os.write(answers, answer.encode())
-        theirs = [given, *(theirs for _ours, theirs in pipes)]
-        try:
-            socket.send_fds(self._orders, [json.dumps(order).encode()], theirs)
-        except ConnectionError:
-            raise AssertionError(os.read(self._complaints, 1 << 16).decode()) from None
-        for pipe in (answers, *theirs):
-            os.close(pipe)
-        output, errors, ended = _read_all([ours for ours, _theirs in pipes])
-        *steps, status = map(int, ended.split())
-        return status, _text(output), _text(errors), sum(steps)
+        os.close(answers)
+        ended = self.begin(words, environ, (given, its_output, its_errors), world=world)
+        *said, numbers = _read_all([output, errors, ended])
+        _process, *steps, status = map(int, numbers.split())
+        return (
+            status,
+            *(text.decode().replace("\r\n", "\n") for text in said),
+            sum(steps),
+        )  # line ends as subprocess has them
 
     def close(self) -> None:
         """Let the program end."""
@@ -87,11 +109,6 @@ def _read_all(pipes: list[int]) -> list[bytes]:
     return list(content.values())
 
 
-def _text(output: bytes) -> str:
-    """Return text with converted line ends, like ``subprocess``."""
-    return output.decode().replace("\r\n", "\n")
-
-
 @cache
 def loaded_program() -> LoadedProgram:
     return LoadedProgram()
@@ -105,16 +122,16 @@ def load_package() -> None:
             importlib.import_module(module.name)
 
 
-def _watch(command: int, ended: int) -> None:
+def _watch(command: int, ended: int, seconds: int) -> None:
     """Wait for the command's process and write down how it ended."""
 
     def kill(_number: int, _frame: FrameType | None) -> None:
         os.kill(command, signal.SIGKILL)
 
     signal.signal(signal.SIGALRM, kill)
-    signal.alarm(_SECONDS)
+    signal.alarm(seconds)
     _, status = os.waitpid(command, 0)
-    os.write(ended, str(os.waitstatus_to_exitcode(status)).encode())
+    os.write(ended, f" {os.waitstatus_to_exitcode(status)}".encode())
     os._exit(0)
 
 
@@ -131,9 +148,10 @@ def _serve(orders: socket.socket) -> tuple[dict[str, Any], int] | None:
     orders.close()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     *standard, ended = streams
-    if command := os.fork():
-        _watch(command, ended)
     order = json.loads(message)
+    if command := os.fork():
+        _watch(command, ended, order["seconds"])
+    os.write(ended, str(os.getpid()).encode())
     for number, stream in enumerate(standard):
         os.dup2(stream, number)
         os.close(stream)
