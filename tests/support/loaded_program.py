@@ -52,7 +52,7 @@ class LoadedProgram:
         seconds: int = _SECONDS,
         world: Mapping[str, Any] | None = None,
     ) -> int:
-        """Start the command with three standard streams, which are closed here; it is killed after ``seconds`` (0: never).
+        """Start the command with three standard streams, which are closed here; kill it after ``seconds`` (0: never).
 
         Returns a pipe with its process id, the number of its steps in a ``world``, and in the end its exit status.
         """
