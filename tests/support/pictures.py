@@ -35,11 +35,11 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support import expected_conditions as expected
 from selenium.webdriver.support.wait import WebDriverWait
 from support.desk_browser import CLIENTS, Desk, Gate, chromium, look
+from support.gateways import gateway_of
 from support.report_samples import member, report_of
 from support.repository import REPOSITORY
 from support.web_caller import served, session, settings_of
 
-from evergreen_groups.gateway import Credentials, Gateway
 from evergreen_groups.groups import Group
 from evergreen_groups.render import StaffClient
 from evergreen_groups.render.report import LetterOptions, html_letter, render
@@ -234,11 +234,7 @@ def take_move(desk: Desk, target: Path) -> None:
 
 def compared_report(sandbox: Sandbox, home: str) -> Report:
     """Return the sandbox's report after some nights, with a new group, one that owes more, one less, one not listed."""
-    user, password = sandbox.report_account
-    with (
-        Gateway(sandbox.url, credentials=Credentials(username=user, password=password)) as gateway,
-        State(Path(home) / "state") as state,
-    ):
+    with gateway_of(sandbox.url, "consortium_staff") as gateway, State(Path(home) / "state") as state:
         for number, group in enumerate(build_report(gateway, Criteria()).groups):
             fields = {"day_phone": f"218-555-01{number:02d}", "email": f"patron{number}@example.org"}
             sandbox._store.update("au", group.lead.id, fields)
