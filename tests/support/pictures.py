@@ -25,6 +25,7 @@ from contextlib import chdir, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -106,11 +107,6 @@ def take(browser: Chrome, target: Path) -> None:
     print(target)
 
 
-def take_in_each_look(browser: Chrome, name: str, target: Path) -> None:
-    for shown in in_each_look(browser, mobile=True):
-        take(browser, target / f"{name}-{shown}.png")
-
-
 def in_each_look(browser: Chrome, *, mobile: bool) -> Iterator[str]:
     for name, (width, scheme) in LOOKS.items():
         look(browser, width, scheme, mobile=mobile)
@@ -122,24 +118,24 @@ def in_each_look(browser: Chrome, *, mobile: bool) -> Iterator[str]:
 def group_pages(desk: Desk, target: Path) -> None:
     """Take the page of a group: the list, a member unfolded, the statement, a plan, and the list with the result."""
 
-    def shown(selector: str) -> bool:
-        return bool(desk.run("return Boolean(document.querySelector(arguments[0]))", selector))
+    def visit(part: str = "") -> None:
+        desk.browser.get(f"{desk.sandbox.url}/evergreen-groups/patrons/{PATRON}/group{part}?client=eg2")
 
-    address = f"{desk.sandbox.url}/evergreen-groups/patrons/{PATRON}/group"
-    desk.browser.get(f"{address}?client=eg2")
-    take_in_each_look(desk.browser, "group", target)
-    desk.click("[data-unfold]")
-    desk.until(lambda: shown(".unfolded"))
-    take_in_each_look(desk.browser, "group-unfolded", target)
-    desk.browser.get(f"{address}/statement?client=eg2")
-    take_in_each_look(desk.browser, "group-statement", target)
-    desk.browser.get(f"{address}?client=eg2")
-    desk.element("#card").send_keys(NEWCOMER, Keys.ENTER)
-    desk.until(lambda: shown("#confirm"))
-    take_in_each_look(desk.browser, "group-plan", target)
-    desk.click("#confirm")
-    desk.until(lambda: shown("#outcome"))
-    take_in_each_look(desk.browser, "group-done", target)
+    def scan() -> None:
+        visit()
+        desk.element("#card").send_keys(NEWCOMER, Keys.ENTER)
+
+    for name, act, selector in (
+        ("group", visit, "#members"),
+        ("group-unfolded", lambda: desk.click("[data-unfold]"), ".unfolded"),
+        ("group-statement", lambda: visit("/statement"), "main"),
+        ("group-plan", scan, "#confirm"),
+        ("group-done", lambda: desk.click("#confirm"), "#outcome"),
+    ):
+        act()
+        desk.until(partial(desk.run, "return Boolean(document.querySelector(arguments[0]))", selector))
+        for shown in in_each_look(desk.browser, mobile=True):
+            take(desk.browser, target / f"{name}-{shown}.png")
 
 
 def pages(browser: Chrome, files: Path, target: Path) -> None:
